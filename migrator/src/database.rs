@@ -1,0 +1,112 @@
+//! What an engine must offer to be migrated: one value that knows both ends of one migration.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Result;
+use crate::follow::Follow;
+use crate::plan::Plan;
+use crate::preflight::Check;
+use crate::progress::Progress;
+use crate::verify::Proof;
+
+/// A place in a source's change stream. It offers no total order, only [`Position::covers`].
+pub trait Position:
+    Clone + fmt::Debug + fmt::Display + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// Whether everything up to `other` is also before `self`.
+    fn covers(&self, other: &Self) -> bool;
+}
+
+/// What raising the fence established.
+pub struct Raised<F, P> {
+    /// Keeps the barrier up; sealing it makes the refusal durable, dropping it lets the writers in again.
+    pub fence: F,
+    /// The marker's position: when the target has applied it, everything before it is there.
+    pub marker: P,
+}
+
+/// One migration's two databases. Cheap to clone; every method opens the connections that it needs.
+///
+/// Every method is idempotent: after a crash it is simply called again.
+pub trait Database: Clone + Send + Sync + 'static {
+    /// A place in the source's change stream.
+    type Position: Position;
+    /// A raised barrier on the source that is not durable yet.
+    type Fence: Send + 'static;
+
+    /// Runs every check and returns every finding, the good ones too. Touches nothing.
+    /// Fails only where not even the checks could run; an unreachable cluster is a finding.
+    fn preflight(&self) -> impl Future<Output = Result<Vec<Check>>> + Send;
+
+    /// Reads from the source's catalogue what will move.
+    fn plan(&self) -> impl Future<Output = Result<Plan>> + Send;
+
+    /// Creates the target's schema as far as the load needs it, and the start of the change stream.
+    fn prepare(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
+
+    /// Loads every table as it was at the stream's start, and builds the rest of the schema (indexes,
+    /// constraints, triggers) on the loaded tables. What an earlier call finished is not loaded again.
+    /// Returns early, without error, when `stop` is cancelled.
+    fn copy(
+        &self,
+        plan: &Plan,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Applies changes until `stop` is cancelled (then returns `Ok`) or something fails.
+    /// A transient failure is for the caller to retry; what was applied stays applied exactly once.
+    fn follow(
+        &self,
+        plan: &Plan,
+        follow: Follow<Self::Position>,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Compares every table on both sides at one position while changes go on, pausing the follower through
+    /// `follow` for the moment in which both snapshots are opened. One proof per range.
+    fn check(
+        &self,
+        plan: &Plan,
+        follow: Follow<Self::Position>,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = Result<Vec<Proof>>> + Send;
+
+    /// Everything that can be done ahead of a cutover so that the pause is short: connections, counters with a
+    /// gap, a look for what would block the fence. Fails, with the blocker's name, where the fence would not hold.
+    fn warm_up(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
+
+    /// Puts up the barrier on the source within `patience` and commits the marker from another session.
+    /// `token` makes the marker unique.
+    fn raise_fence(
+        &self,
+        plan: &Plan,
+        token: &str,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Raised<Self::Fence, Self::Position>>> + Send;
+
+    /// Sets the target's counters (sequences, identities) past the source's, with a gap, and proves it.
+    fn advance_counters(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
+
+    /// Makes the refusal durable. Success proves that the barrier was up without a break since it was raised.
+    fn seal_fence(&self, fence: Self::Fence) -> impl Future<Output = Result<()>> + Send;
+
+    /// Takes a barrier down that was not sealed; the writers go on.
+    fn drop_fence(&self, fence: Self::Fence) -> impl Future<Output = Result<()>> + Send;
+
+    /// Removes a sealed fence, and finds nothing to do where there is none.
+    fn lift_fence(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
+
+    /// Removes what the migration left on both sides (slot, publication, progress), and finds nothing to do
+    /// where there is none. The fence of a switched migration stays.
+    fn clean_up(&self) -> impl Future<Output = Result<()>> + Send;
+}

@@ -1,0 +1,101 @@
+//! What failed, what happens next, and what the operator can do.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// What a failure means for the work that met it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A connection or server was lost: the same work may succeed when tried again.
+    Transient,
+    /// The operator asked for something that is not possible now; nothing was done.
+    Refused,
+    /// The migration cannot go on until the operator acts.
+    Fatal,
+}
+
+/// A failure of the control plane, told for the operator. Never holds row contents or secrets.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    what: String,
+    remedy: Option<String>,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure that a retry may mend.
+    pub fn transient(what: impl Into<String>) -> Self {
+        Self::new(Kind::Transient, what)
+    }
+
+    /// A request that is not possible now; nothing was done.
+    pub fn refused(what: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, what)
+    }
+
+    /// A failure that only the operator can mend.
+    pub fn fatal(what: impl Into<String>) -> Self {
+        Self::new(Kind::Fatal, what)
+    }
+
+    fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), remedy: None, cause: None }
+    }
+
+    /// Adds what the operator can do about it.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// Adds the failure underneath, reachable through `source()`.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// What it means for the work.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What the operator can do, where there is something.
+    pub fn remedy_text(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+
+    /// The failure and its causes on one line, without the remedy.
+    pub fn full_text(&self) -> String {
+        let mut text = self.what.clone();
+        let mut cause: Option<&(dyn StdError + 'static)> =
+            self.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static));
+        while let Some(inner) = cause {
+            text.push_str(": ");
+            text.push_str(&inner.to_string());
+            cause = inner.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.full_text())?;
+        if let Some(remedy) = &self.remedy {
+            write!(formatter, "; {remedy}")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+    }
+}

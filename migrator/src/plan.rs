@@ -1,0 +1,87 @@
+//! What will move: immutable once made.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A table that moves, leaf partitions one by one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// The schema's name as the catalogue has it, unquoted.
+    pub schema: String,
+    /// The table's name as the catalogue has it, unquoted.
+    pub name: String,
+    /// The columns that are copied, in the table's order; generated columns are left out.
+    pub columns: Vec<Column>,
+    /// The columns of the key by which changes find their row; empty where the whole row is the key.
+    pub key: Vec<String>,
+    /// The catalogue's estimate of the rows.
+    pub rows_estimated: u64,
+    /// The table's size on disk without indexes, in bytes.
+    pub bytes: u64,
+}
+
+/// A column that is copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// The name as the catalogue has it, unquoted.
+    pub name: String,
+    /// The type as the engine writes it, with its modifier, such as `numeric(10,2)`.
+    pub type_name: String,
+    /// What kind of type it is, for the engine's own use.
+    pub kind: String,
+}
+
+/// A counter (sequence, identity) whose next value must not be handed out twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    /// The schema's name, unquoted.
+    pub schema: String,
+    /// The counter's name, unquoted.
+    pub name: String,
+}
+
+/// What a migration moves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Every table with rows of its own, the largest first.
+    pub tables: Vec<Table>,
+    /// Tables without rows of their own that writers may name (partitioned parents): fenced, not copied.
+    pub parents: Vec<(String, String)>,
+    /// Every counter.
+    pub counters: Vec<Counter>,
+}
+
+/// How a migration goes about it; every field has a default that suits most.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Connections that copy at the same time.
+    pub copy_workers: usize,
+    /// Ranges of a big table are about this large, in bytes.
+    pub copy_chunk_bytes: u64,
+    /// Connections that compute digests at the same time on each side.
+    pub check_workers: usize,
+    /// Rows per digest range.
+    pub check_range_rows: u64,
+    /// How far past the source's counters the target's are set.
+    pub counter_gap: i64,
+    /// Schemas to move; empty means all that are not the system's.
+    pub schemas: Vec<String>,
+    /// How long the creation of the change stream may wait for open transactions before it gives up and retries.
+    pub stream_patience: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            copy_workers: 4,
+            copy_chunk_bytes: 64 << 20,
+            check_workers: 2,
+            check_range_rows: 100_000,
+            counter_gap: 10_000,
+            schemas: Vec::new(),
+            stream_patience: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! PostgreSQL's half of the control plane.

@@ -1,0 +1,82 @@
+//! What the migrator needs from whoever carries the application's statements.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::error::Result;
+
+/// A future that the trait object can hand out.
+pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A session that has a transaction open, named so that the operator can find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// The pid of its server session, as `pg_stat_activity` shows it.
+    pub pid: i32,
+    /// The user that opened it.
+    pub user: String,
+    /// Where the client connects from.
+    pub client: String,
+    /// How long it has been open.
+    pub age: Duration,
+}
+
+/// What the statements that met a closed gate went through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// How many statements were held.
+    pub held: u64,
+    /// The median time a statement was held.
+    pub p50: Duration,
+    /// The 99th percentile.
+    pub p99: Duration,
+    /// The longest.
+    pub max: Duration,
+    /// Held statements whose client asked to cancel them.
+    pub cancelled: u64,
+    /// Held statements whose client went away.
+    pub gone: u64,
+    /// Held statements that were refused because the hold lasted too long.
+    pub refused: u64,
+}
+
+/// What became of the sessions after a switch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handovers {
+    /// Sessions that now run on the new cluster with their state rebuilt.
+    pub moved: u64,
+    /// Sessions that have not spoken since the switch and move with their next statement.
+    pub pending: u64,
+    /// Sessions that could not be moved, by reason.
+    pub closed: BTreeMap<String, u64>,
+}
+
+/// Commands to the gate and the route that the application's sessions obey.
+///
+/// Every method names the route. A route that does not exist is an [`crate::Error`] of kind refused.
+pub trait Traffic: Send + Sync + 'static {
+    /// Closes the gate: what would begin a transaction is held from now on. Starts a fresh count of holds.
+    fn hold(&self, route: &str) -> Result<()>;
+
+    /// Resolves once no transaction is open through the gate. Cancel safe.
+    fn quiet<'a>(&'a self, route: &'a str) -> Waiting<'a, Result<()>>;
+
+    /// The sessions that still have a transaction open, the oldest first.
+    fn open_transactions(&self, route: &str) -> Result<Vec<OpenTransaction>>;
+
+    /// Points the route at `cluster` under a new generation. The gate stays as it is.
+    /// Pointing it where it already points changes nothing.
+    fn switch(&self, route: &str, cluster: &str) -> Result<()>;
+
+    /// Opens the gate; the held go on, in the order in which they came. Opening an open gate changes nothing.
+    fn release(&self, route: &str) -> Result<()>;
+
+    /// What the held statements of the last hold went through. Resolves when the last of them has gone on,
+    /// or after `patience` with what is known by then.
+    fn holds<'a>(&'a self, route: &'a str, patience: Duration) -> Waiting<'a, Result<Holds>>;
+
+    /// What became of the sessions since the last switch, as of now.
+    fn handovers(&self, route: &str) -> Result<Handovers>;
+}

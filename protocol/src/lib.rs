@@ -1,0 +1,1 @@
+//! What the bytes of both engines' conversations mean: no sockets, no clock.

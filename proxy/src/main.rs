@@ -1,0 +1,2 @@
+//! The program `headgate`.
+fn main() {}
