@@ -1,1 +1,4 @@
 //! The data plane.
+
+pub mod config;
+pub mod postgres;

@@ -1,0 +1,399 @@
+//! Throwaway PostgreSQL servers, for the demo and the tests.
+
+mod binaries;
+mod ground;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use binaries::reachable;
+pub use binaries::{Binaries, find};
+use ground::{Account, ground, new_folder};
+
+/// How long a server may take to be created, to accept or to stop.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How often a server's own state file is read while it starts or stops.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Another process may take a port between our asking for a free one and the server's bind.
+const PORT_ATTEMPTS: usize = 5;
+
+/// Why a throwaway server is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No server of that version on this machine.
+    #[error("no PostgreSQL {version} in {}; run tests/servers/fetch, or set HEADGATE_POSTGRES_{version} to a folder that has bin/postgres inside", list(.looked))]
+    NotFound {
+        /// The major version that was wanted.
+        version: u32,
+        /// Where it was looked for.
+        looked: Vec<PathBuf>,
+    },
+    /// The operating system refused something.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done, with its path.
+        doing: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The server's own programs failed or took too long.
+    #[error("{what}; the end of its output:\n{output}")]
+    Failed {
+        /// Which program, and how it failed.
+        what: String,
+        /// The last lines that it wrote.
+        output: String,
+    },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn while_doing<T>(result: io::Result<T>, doing: impl FnOnce() -> String) -> Result<T, Error> {
+    result.map_err(|source| Error::Io {
+        doing: doing(),
+        source,
+    })
+}
+
+/// What a throwaway server shall be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which server.
+    pub binaries: Binaries,
+    /// Settings that replace or extend the usual ones of a throwaway server.
+    pub settings: Vec<(String, String)>,
+    /// The content of `pg_hba.conf`; without it everybody on this machine is trusted.
+    pub hba: Option<String>,
+    /// An existing folder for the server's own folder; without it the system's temporary folder.
+    pub base_dir: Option<PathBuf>,
+}
+
+impl Options {
+    /// A server that trusts everybody on this machine and is ready to be a migration's source or target.
+    pub fn new(binaries: Binaries) -> Self {
+        Self {
+            binaries,
+            settings: Vec::new(),
+            hba: None,
+            base_dir: None,
+        }
+    }
+
+    /// Adds a setting.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// A running throwaway server. Dropping it stops the server at once and removes its files.
+#[derive(Debug)]
+pub struct Server {
+    binaries: Binaries,
+    user: Option<Account>,
+    base: PathBuf,
+    port: u16,
+    process: Option<Child>,
+    keep: bool,
+}
+
+impl Server {
+    /// Creates a server in a folder of its own, starts it on a free loopback port, and waits until it accepts.
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        let ground = options.base_dir.clone().unwrap_or_else(ground);
+        let base = new_folder(
+            &ground,
+            &format!("headgate-postgres-{}", options.binaries.version),
+        )?;
+        let mut server = Self {
+            user: Account::for_servers(&base)?,
+            binaries: options.binaries.clone(),
+            base,
+            port: 0,
+            process: None,
+            keep: false,
+        };
+        if let Some(account) = &server.user {
+            server.binaries = reachable(&server.binaries)?;
+            while_doing(
+                chown(&server.base, Some(account.uid), Some(account.gid)),
+                || format!("giving {} to the user nobody", server.base.display()),
+            )?;
+        }
+        server.create().await?;
+        if let Some(hba) = &options.hba {
+            let path = server.data_dir().join("pg_hba.conf");
+            while_doing(fs::write(&path, hba), || {
+                format!("writing {}", path.display())
+            })?;
+        }
+        for attempt in 1.. {
+            server.port = free_port()?;
+            server.configure(&options.settings)?;
+            match server.launch().await {
+                Ok(()) => break,
+                Err(Error::Failed { output, .. })
+                    if attempt < PORT_ATTEMPTS && output.contains("could not bind") => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(server)
+    }
+
+    /// The loopback port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder of its Unix socket.
+    pub fn socket_dir(&self) -> &Path {
+        &self.base
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.base.join("data")
+    }
+
+    /// Its programs.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    /// The process id of its first process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// A connection string for its superuser.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The last lines of its log.
+    pub fn log(&self) -> String {
+        tail(&fs::read(self.base.join("log")).unwrap_or_default())
+    }
+
+    /// Leaves the server and its files in place when this value is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// Ends the sessions, writes everything to disk, and stops.
+    pub async fn stop(&mut self) -> Result<(), Error> {
+        self.end("INT").await
+    }
+
+    /// Ends all processes of the server at once, as a crash of the machine would; what is committed stays.
+    pub async fn kill(&mut self) -> Result<(), Error> {
+        self.end("QUIT").await
+    }
+
+    /// Starts again on the same port and data; stops first when still running.
+    pub async fn restart(&mut self) -> Result<(), Error> {
+        self.stop().await?;
+        self.launch().await
+    }
+
+    async fn end(&mut self, signal: &str) -> Result<(), Error> {
+        let Some(mut process) = self.process.take() else {
+            return Ok(());
+        };
+        let told = send(signal, process.id());
+        let deadline = Instant::now() + PATIENCE;
+        while while_doing(process.try_wait(), || "waiting for postgres".to_owned())?.is_none() {
+            if told.is_err() || Instant::now() > deadline {
+                let _ = process.kill();
+                let _ = process.wait();
+                return Err(self.failed(format!("postgres did not stop on SIG{signal}")));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    async fn create(&self) -> Result<(), Error> {
+        let mut initdb = self.command("initdb");
+        initdb
+            .args([
+                "-A",
+                "trust",
+                "-U",
+                "postgres",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "--no-sync",
+                "-D",
+            ])
+            .arg(self.data_dir());
+        let mut initdb = tokio::process::Command::from(initdb);
+        let Ok(output) = timeout(PATIENCE, initdb.kill_on_drop(true).output()).await else {
+            return Err(self.failed(format!("initdb took longer than {PATIENCE:?}")));
+        };
+        let output = while_doing(output, || {
+            format!("running {}", self.binaries.program("initdb").display())
+        })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = [output.stdout, output.stderr].concat();
+        Err(Error::Failed {
+            what: format!("initdb ended with {}", output.status),
+            output: tail(&said),
+        })
+    }
+
+    fn configure(&self, settings: &[(String, String)]) -> Result<(), Error> {
+        let path = self.data_dir().join("postgresql.conf");
+        let mut text = format!(
+            "port = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\n\
+             wal_level = logical\nmax_connections = 300\nmax_wal_senders = 20\nmax_replication_slots = 20\n",
+            self.port,
+            self.base.display()
+        );
+        for (name, value) in settings {
+            text += &format!("{name} = '{}'\n", value.replace('\'', "''"));
+        }
+        let appended = File::options()
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()));
+        while_doing(appended, || format!("writing {}", path.display()))
+    }
+
+    /// Starts the server process and waits until it says that it is ready and takes a connection.
+    async fn launch(&mut self) -> Result<(), Error> {
+        let path = self.base.join("log");
+        let log = File::options().create(true).append(true).open(&path);
+        let log = while_doing(log, || format!("opening {}", path.display()))?;
+        let errors = while_doing(log.try_clone(), || format!("opening {}", path.display()))?;
+        let mut command = self.command("postgres");
+        command
+            .arg("-D")
+            .arg(self.data_dir())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors);
+        let child = while_doing(command.spawn(), || {
+            format!("running {}", self.binaries.program("postgres").display())
+        })?;
+        let child = self.process.insert(child);
+        let (pid, state) = (
+            child.id().to_string(),
+            self.base.join("data/postmaster.pid"),
+        );
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(Some(status)) = child.try_wait() {
+                self.process = None;
+                return Err(self.failed(format!("postgres ended with {status} while starting")));
+            }
+            // The server writes its state into the eighth line; the first is the process that wrote it.
+            let said = fs::read_to_string(&state).unwrap_or_default();
+            let mut lines = said.lines();
+            if lines.next() == Some(&pid) && lines.nth(6).is_some_and(|line| line.trim() == "ready")
+            {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err(self.failed(format!("postgres was not ready after {PATIENCE:?}")));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        let connected = timeout(
+            PATIENCE,
+            tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)),
+        )
+        .await;
+        match connected {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(self.failed(format!(
+                "postgres does not accept on 127.0.0.1:{}",
+                self.port
+            ))),
+        }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.binaries.program(program));
+        // Settings of the caller's own database client must not reach the server.
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG"))
+        {
+            command.env_remove(name);
+        }
+        command.current_dir(&self.base).env("LC_ALL", "C");
+        if let Some(account) = &self.user {
+            command.uid(account.uid).gid(account.gid);
+        }
+        command
+    }
+
+    fn failed(&self, what: String) -> Error {
+        Error::Failed {
+            what,
+            output: self.log(),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        if let Some(mut process) = self.process.take() {
+            if send("QUIT", process.id()).is_err() {
+                let _ = process.kill();
+            }
+            // The server itself gives its children five seconds before it kills them.
+            let _ = process.wait();
+        }
+        let _ = fs::remove_dir_all(&self.base);
+    }
+}
+
+fn free_port() -> Result<u16, Error> {
+    let port =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    Ok(while_doing(port, || "asking for a free port".to_owned())?.port())
+}
+
+/// Sends a signal through the shell's own `kill`, which every system has.
+fn send(signal: &str, pid: u32) -> io::Result<()> {
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{signal} {pid}")])
+        .stderr(Stdio::null())
+        .status()?;
+    if sent.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("kill -{signal} {pid} failed")))
+    }
+}
+
+fn tail(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<&str> = text.lines().collect();
+    lines
+        .get(lines.len().saturating_sub(20)..)
+        .unwrap_or_default()
+        .join("\n")
+}
