@@ -23,7 +23,7 @@ pub enum Stage {
 }
 
 /// One table's numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableProgress {
     /// Where it stands.
     pub stage: Stage,

@@ -5,6 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Result;
 
 /// A future that the trait object can hand out.
@@ -24,7 +26,7 @@ pub struct OpenTransaction {
 }
 
 /// What the statements that met a closed gate went through.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holds {
     /// How many statements were held.
     pub held: u64,
@@ -43,7 +45,7 @@ pub struct Holds {
 }
 
 /// What became of the sessions after a switch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handovers {
     /// Sessions that now run on the new cluster with their state rebuilt.
     pub moved: u64,
