@@ -1,1 +1,148 @@
 //! PostgreSQL's half of the control plane.
+
+pub mod client;
+pub mod position;
+pub mod snapshot;
+pub mod sql;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_postgres::Client;
+
+use crate::error::Result;
+use crate::plan::Settings;
+pub use client::Endpoint;
+pub use position::Lsn;
+
+/// The client programs that move the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tools {
+    /// `pg_dump`, at least as new as the source.
+    pub pg_dump: PathBuf,
+    /// `pg_restore`, of the same version.
+    pub pg_restore: PathBuf,
+}
+
+impl Default for Tools {
+    fn default() -> Self {
+        Self { pg_dump: "pg_dump".into(), pg_restore: "pg_restore".into() }
+    }
+}
+
+/// One migration between two PostgreSQL databases.
+#[derive(Clone)]
+pub struct Postgres {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    source: Endpoint,
+    target: Endpoint,
+    settings: Settings,
+    tools: Tools,
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Postgres")
+            .field("name", &self.inner.name)
+            .field("source", &self.inner.source)
+            .field("target", &self.inner.target)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    /// The migration `name` from `source` to `target`. Opens nothing yet.
+    pub fn new(name: &str, source: Endpoint, target: Endpoint, settings: Settings, tools: Tools) -> Self {
+        let inner = Inner { name: name.to_owned(), source, target, settings, tools };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The migration's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Where the rows are now.
+    pub fn source(&self) -> &Endpoint {
+        &self.inner.source
+    }
+
+    /// Where they go.
+    pub fn target(&self) -> &Endpoint {
+        &self.inner.target
+    }
+
+    /// How to go about it.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The client programs.
+    pub fn tools(&self) -> &Tools {
+        &self.inner.tools
+    }
+
+    /// The name of the slot, the publication and the replication origin.
+    pub fn slot(&self) -> String {
+        slot_name(&self.inner.name)
+    }
+
+    /// The publication on the source.
+    pub fn publication(&self) -> String {
+        self.slot()
+    }
+
+    /// A session on the source, named after the migration and what it is for.
+    pub async fn connect_source(&self, purpose: &str) -> Result<Client> {
+        client::connect(&self.inner.source, &self.purpose(purpose)).await
+    }
+
+    /// A session on the target, named after the migration and what it is for.
+    pub async fn connect_target(&self, purpose: &str) -> Result<Client> {
+        client::connect(&self.inner.target, &self.purpose(purpose)).await
+    }
+
+    /// What follows `headgate ` in the `application_name` of a session with this purpose.
+    pub fn purpose(&self, purpose: &str) -> String {
+        format!("{} {purpose}", self.inner.name)
+    }
+}
+
+/// Slots allow lower-case letters, digits and underscores only, at most 63; what does not fit is told apart by a hash.
+fn slot_name(migration: &str) -> String {
+    let fits = |character: char| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
+    };
+    if migration.len() <= 40 && migration.chars().all(fits) {
+        return format!("headgate_{migration}");
+    }
+    let kept: String = migration
+        .chars()
+        .take(30)
+        .map(|character| if fits(character) { character } else { '_' })
+        .collect();
+    let hash = migration.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("headgate_{kept}_{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slot_name;
+
+    #[test]
+    fn names_that_differ_get_slots_that_differ() {
+        assert_eq!(slot_name("shop"), "headgate_shop");
+        assert_ne!(slot_name("Shop"), slot_name("shop"));
+        assert_ne!(slot_name("a-b"), slot_name("a_b"));
+        assert_ne!(slot_name(&"x".repeat(99)), slot_name(&"x".repeat(98)));
+        assert!(slot_name(&"ü".repeat(200)).len() <= 63);
+    }
+}

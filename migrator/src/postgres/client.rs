@@ -1,0 +1,163 @@
+//! The only place that opens ordinary connections, and the one reading of the server's errors.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
+
+use crate::error::{Error, Result};
+
+/// Where a database is and who asks.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A host name or address, or the absolute path of the folder with the server's socket.
+    pub host: String,
+    /// The port, which names the socket too.
+    pub port: u16,
+    /// The role to log in as.
+    pub user: String,
+    /// Its password, where the server asks for one.
+    pub password: Option<String>,
+    /// The database.
+    pub database: String,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}@{}:{}/{}",
+            self.user, self.host, self.port, self.database
+        )
+    }
+}
+
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What every session of ours needs: no timeout that ends it halfway, names and operators only from where we say,
+/// and values rendered the same on both sides. `row_security` off makes a filtered read an error.
+const SESSION: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
+    SET idle_in_transaction_session_timeout = 0; SET search_path = ''; \
+    SET client_min_messages = warning; SET row_security = off; \
+    SET standard_conforming_strings = on; \
+    SET DateStyle = ISO; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; \
+    SET extra_float_digits = 3; SET bytea_output = hex; SET xmloption = content";
+
+/// Opens a session whose `application_name` is `headgate <purpose>`. It ends when the client is dropped.
+pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
+    let mut config = Config::new();
+    config
+        .host(&endpoint.host)
+        .port(endpoint.port)
+        .user(&endpoint.user)
+        .dbname(&endpoint.database)
+        .application_name(format!("headgate {purpose}"))
+        .connect_timeout(CONNECT_PATIENCE)
+        .keepalives_idle(Duration::from_secs(60));
+    if let Some(password) = &endpoint.password {
+        config.password(password);
+    }
+    let opening = async {
+        let (client, connection) = config.connect(NoTls).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection of the migrator ended");
+            }
+        });
+        client.batch_execute(SESSION).await?;
+        Ok::<_, tokio_postgres::Error>(client)
+    };
+    match tokio::time::timeout(CONNECT_PATIENCE, opening).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(error)) => Err(failed(&format!("cannot connect to {endpoint:?}"), error)),
+        Err(_) => Err(Error::transient(format!(
+            "cannot connect to {endpoint:?} within {} s",
+            CONNECT_PATIENCE.as_secs()
+        ))),
+    }
+}
+
+/// Tells the operator what failed, without any value that the server quoted from a row.
+pub fn failed(what: &str, error: tokio_postgres::Error) -> Error {
+    let Some(told) = error.as_db_error() else {
+        let lost = error.is_closed()
+            || error.source().is_some_and(|cause| cause.is::<io::Error>())
+            || error.to_string().contains("timed out");
+        let mut text = format!("{what}: {error}");
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            text = format!("{text}: {inner}");
+            cause = inner.source();
+        }
+        return if lost {
+            Error::transient(text)
+        } else {
+            Error::fatal(text)
+        };
+    };
+    let code = told.code();
+    // Messages of class 22 quote the value that was wrong; so may those of checks written by the owner.
+    let quotes_values = code.code().starts_with("22") || code.code().starts_with("P0");
+    let mut text = if quotes_values {
+        format!(
+            "{what}: the server refused a value, SQLSTATE {}",
+            code.code()
+        )
+    } else {
+        format!("{what}: {} (SQLSTATE {})", told.message(), code.code())
+    };
+    for (label, name) in [
+        ("table", told.table()),
+        ("column", told.column()),
+        ("constraint", told.constraint()),
+    ] {
+        if let Some(name) = name {
+            text = format!("{text}, {label} {name:?}");
+        }
+    }
+    if is_transient(code) {
+        Error::transient(text)
+    } else {
+        Error::fatal(text)
+    }
+}
+
+/// Whether the same statement may succeed on a new connection or at another time.
+pub fn is_transient(code: &SqlState) -> bool {
+    code.code().starts_with("08")
+        || [
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::TOO_MANY_CONNECTIONS,
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::LOCK_NOT_AVAILABLE,
+        ]
+        .contains(code)
+}
+
+/// The server's code of a failure, where it was the server's.
+pub fn code(error: &tokio_postgres::Error) -> Option<&SqlState> {
+    error.code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Endpoint;
+
+    #[test]
+    fn an_endpoint_never_shows_its_password() {
+        let endpoint = Endpoint {
+            host: "db".into(),
+            port: 5432,
+            user: "mover".into(),
+            password: Some("s3cret".into()),
+            database: "shop".into(),
+        };
+        assert_eq!(format!("{endpoint:?}"), "mover@db:5432/shop");
+    }
+}
