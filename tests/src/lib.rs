@@ -1,1 +1,11 @@
-//! The harness.
+//! The harness of the whole-system tests: real servers, the real program, raw clients, broken networks.
+//!
+//! Everything waits for events with a deadline and panics with the evidence when it does not come, so that a test reads
+//! as what it shows. Nothing here is a stand-in: the servers are PostgreSQL, and Headgate is the program users run.
+
+pub mod client;
+pub mod fault;
+pub mod headgate;
+pub mod postgres;
+pub mod wait;
+pub mod world;

@@ -269,7 +269,7 @@ impl Server {
             self.base.display()
         );
         for (name, value) in settings {
-            text += &format!("{name} = '{}'\n", value.replace('\'', "''"));
+            text.push_str(&[name, " = '", &value.replace('\'', "''"), "'\n"].concat());
         }
         let appended = File::options()
             .append(true)

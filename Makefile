@@ -1,0 +1,45 @@
+# What there is to run; `make` alone tells.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench conformance fuzz servers
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Seconds per fuzz target.
+FUZZ_SECONDS ?= 60
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: servers ## watch a live PostgreSQL 14 database move to PostgreSQL 18 under load, and the proof that nothing was lost
+	cargo build --release -p proxy --bin headgate
+	$(TARGET)/release/headgate demo
+
+test: servers ## all tests, against real servers
+	cargo build -p proxy --bin headgate
+	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace --no-fail-fast; \
+	else set -x; cargo test --workspace --no-fail-fast; fi
+
+check: ## formatting, lints, documentation, direction of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	# The data plane compiles without the control plane, and the bytes without a runtime.
+	cargo check -p proxy --lib --no-default-features
+	! cargo tree --quiet -p protocol -e normal -i tokio 2>/dev/null
+	! cargo tree --quiet -p migrator -i proxy 2>/dev/null
+
+bench: servers ## side by side with its peers: throughput, hold, copy, catching up
+	tests/servers/fetch bench
+	cargo build --release -p proxy --bin headgate
+	cargo run --release -p bench
+
+conformance: servers ## PostgreSQL's own regression suite, directly and through Headgate
+	tests/servers/fetch conformance
+	cargo build --release -p proxy --bin headgate
+	tests/conformance/run
+
+fuzz: ## random bytes against the parsers, a minute each (needs cargo-fuzz and a nightly toolchain)
+	cd protocol && for target in $$(cargo +nightly fuzz list); do \
+	    cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+servers:
+	@tests/servers/fetch

@@ -1,0 +1,238 @@
+//! The program `headgate` as its users run it: a child process with a configuration file of its own.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio_postgres::Client;
+
+use crate::postgres::{Rows, connect, rows, try_rows};
+use crate::wait::{SOON, until, within};
+
+/// The admin console's password in these tests.
+pub const ADMIN_PASSWORD: &str = "open sesame";
+
+/// One running, or stopped, or killed, instance with its own folder, port and journal.
+#[derive(Debug)]
+pub struct Headgate {
+    folder: PathBuf,
+    port: u16,
+    http_port: u16,
+    process: Option<Child>,
+}
+
+impl Headgate {
+    /// Starts the program with these sections of the configuration besides the listeners, the admin user and the journal.
+    pub async fn start(sections: &str) -> Self {
+        let mut headgate = Self::prepare(sections);
+        headgate.launch().await;
+        headgate
+    }
+
+    /// Writes the configuration and starts nothing yet.
+    pub fn prepare(sections: &str) -> Self {
+        let folder = new_folder();
+        let (port, http_port) = (free_port(), free_port());
+        let journal = folder.join("journal");
+        let text = format!(
+            "[listen]\naddress = \"127.0.0.1:{port}\"\n[http]\naddress = \"127.0.0.1:{http_port}\"\n\
+             [admin]\nuser = \"headgate\"\npassword = \"{ADMIN_PASSWORD}\"\n[journal]\npath = \"{}\"\n{sections}",
+            journal.display()
+        );
+        fs::write(folder.join("headgate.toml"), text).expect("the folder is ours");
+        Self {
+            folder,
+            port,
+            http_port,
+            process: None,
+        }
+    }
+
+    /// Starts the program, again after a kill or a stop, with the same configuration and journal.
+    pub async fn launch(&mut self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("log"))
+            .expect("the folder is ours");
+        let mut command = Command::new(binary());
+        command
+            .args(["run", "--config"])
+            .arg(self.folder.join("headgate.toml"))
+            .current_dir(&self.folder);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .kill_on_drop(true);
+        self.process = Some(
+            command
+                .spawn()
+                .unwrap_or_else(|error| panic!("{}: {error}", binary().display())),
+        );
+        let port = self.port;
+        let process = self.process.as_mut().expect("just started");
+        let accepts = until(
+            "headgate accepts",
+            SOON,
+            || async move {
+                TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+                    .await
+                    .is_ok()
+            },
+            |accepts| *accepts || process_ended(process),
+        );
+        assert!(
+            accepts.await,
+            "headgate ended while starting:\n{}",
+            self.log()
+        );
+    }
+
+    /// Runs `headgate run` with this configuration to its end, which must come by itself; for a configuration that is wrong.
+    pub async fn run_to_end(&self) -> (Option<i32>, String) {
+        let mut command = Command::new(binary());
+        command
+            .args(["run", "--config"])
+            .arg(self.folder.join("headgate.toml"))
+            .current_dir(&self.folder);
+        let output = within("headgate ends", SOON, command.kill_on_drop(true).output())
+            .await
+            .expect("it can be run");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    }
+
+    /// Where applications and the admin console connect.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where metrics are served.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
+    /// The folder of its configuration, journal and log.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// All that it has written to its log so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.join("log")).unwrap_or_default()).into_owned()
+    }
+
+    /// Ends the process at once, as `kill -9` does.
+    pub async fn kill(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        within("headgate dies", SOON, process.kill())
+            .await
+            .expect("it runs");
+    }
+
+    /// Asks it to stop (SIGTERM) and returns its exit code.
+    pub async fn stop(&mut self) -> Option<i32> {
+        let mut process = self.process.take().expect("it runs");
+        let pid = process.id().expect("it runs");
+        let told = Command::new("sh")
+            .args(["-c", &format!("kill -TERM {pid}")])
+            .status()
+            .await;
+        assert!(
+            told.is_ok_and(|status| status.success()),
+            "SIGTERM could not be sent"
+        );
+        within("headgate stops", SOON, process.wait())
+            .await
+            .expect("it ran")
+            .code()
+    }
+
+    /// A session of an application.
+    pub async fn connect(&self, user: &str, database: &str) -> Client {
+        connect(self.port, user, None, database).await
+    }
+
+    /// A session of the admin console.
+    pub async fn console(&self) -> Client {
+        connect(self.port, "headgate", Some(ADMIN_PASSWORD), "headgate").await
+    }
+
+    /// Runs an admin statement that must succeed.
+    pub async fn admin(&self, statement: &str) -> Rows {
+        rows(&self.console().await, statement).await
+    }
+
+    /// Runs an admin statement that must fail; returns its SQLSTATE and its text.
+    pub async fn refused(&self, statement: &str) -> (String, String) {
+        match try_rows(&self.console().await, statement).await {
+            Ok(rows) => panic!("{statement} was not refused: {rows:?}"),
+            Err(error) => {
+                let error = error
+                    .as_db_error()
+                    .unwrap_or_else(|| panic!("{statement}: {error:?}"));
+                (error.code().code().to_owned(), error.message().to_owned())
+            }
+        }
+    }
+}
+
+impl Drop for Headgate {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The only evidence of what the program did goes with the folder.
+            eprintln!("--- headgate's log ---\n{}", self.log());
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn process_ended(process: &mut Child) -> bool {
+    process.try_wait().is_ok_and(|status| status.is_some())
+}
+
+/// The program under test: named by `HEADGATE_BIN`, or built by cargo beside this test.
+pub fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("HEADGATE_BIN") {
+        return PathBuf::from(named);
+    }
+    let test = std::env::current_exe().expect("a test knows its own path");
+    // Tests lie in target/PROFILE/deps, the program in target/PROFILE.
+    let built = test
+        .ancestors()
+        .nth(2)
+        .expect("tests lie in target/PROFILE/deps")
+        .join("headgate");
+    assert!(
+        built.is_file(),
+        "{} is not there: run cargo build -p proxy, or set HEADGATE_BIN",
+        built.display()
+    );
+    built
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+    listener
+        .local_addr()
+        .expect("a bound listener has an address")
+        .port()
+}
+
+fn new_folder() -> PathBuf {
+    let unique = format!(
+        "headgate-test-{}-{:08x}",
+        std::process::id(),
+        rand::random::<u32>()
+    );
+    let folder = std::env::temp_dir().join(unique);
+    fs::create_dir(&folder).expect("the temporary folder takes a new one");
+    folder
+}

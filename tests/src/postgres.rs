@@ -1,0 +1,123 @@
+//! A real PostgreSQL server for one test.
+
+use proxy::postgres::disposable::{Options, Server, find};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+use crate::wait::{SOON, within};
+
+/// Rows as text, as `psql` would show them.
+pub type Rows = Vec<Vec<Option<String>>>;
+
+/// A running server; stopped and removed when dropped.
+#[derive(Debug)]
+pub struct Postgres {
+    /// The server itself: start, stop, kill, restart, port, log.
+    pub server: Server,
+}
+
+impl Postgres {
+    /// Starts a server of a major version that trusts everybody on this machine.
+    pub async fn start(version: u32) -> Self {
+        Self::start_with(version, &[], None).await
+    }
+
+    /// Starts a server with settings of its own and, if given, its own `pg_hba.conf`.
+    pub async fn start_with(version: u32, settings: &[(&str, &str)], hba: Option<&str>) -> Self {
+        let binaries = find(version).unwrap_or_else(|error| panic!("{error}"));
+        // Durability against a crash of the machine is not what these tests show; a killed server loses nothing.
+        let mut options = Options::new(binaries)
+            .set("fsync", "off")
+            .set("shared_buffers", "32MB");
+        options.hba = hba.map(str::to_owned);
+        for (name, value) in settings {
+            options = options.set(name, value);
+        }
+        let server = Server::start(options)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        Self { server }
+    }
+
+    /// The loopback port.
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// A new connection of the superuser.
+    pub async fn connect(&self, database: &str) -> Client {
+        connect(self.port(), "postgres", None, database).await
+    }
+
+    /// Runs statements in a session of their own and returns the rows of the last one that had any.
+    pub async fn sql(&self, database: &str, statements: &str) -> Rows {
+        rows(&self.connect(database).await, statements).await
+    }
+
+    /// The single value of a query.
+    pub async fn value(&self, database: &str, query: &str) -> String {
+        single(&self.sql(database, query).await, query)
+    }
+}
+
+/// Connects and drives the connection in a task of its own; panics when it cannot.
+pub async fn connect(port: u16, user: &str, password: Option<&str>, database: &str) -> Client {
+    let connected = try_connect(port, user, password, database).await;
+    connected.unwrap_or_else(|error| {
+        panic!("connecting to {database} on port {port} as {user}: {error:?}")
+    })
+}
+
+/// Connects, or tells why not.
+pub async fn try_connect(
+    port: u16,
+    user: &str,
+    password: Option<&str>,
+    database: &str,
+) -> Result<Client, tokio_postgres::Error> {
+    let mut config = Config::new();
+    config
+        .host("127.0.0.1")
+        .port(port)
+        .user(user)
+        .dbname(database);
+    if let Some(password) = password {
+        config.password(password);
+    }
+    let (client, connection) = within("connecting", SOON, config.connect(NoTls)).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Runs statements by the simple protocol and returns the rows of the last one that had any.
+pub async fn try_rows(client: &Client, statements: &str) -> Result<Rows, tokio_postgres::Error> {
+    let mut rows = Rows::new();
+    for message in client.simple_query(statements).await? {
+        match message {
+            SimpleQueryMessage::RowDescription(_) => rows.clear(),
+            SimpleQueryMessage::Row(row) => {
+                rows.push(
+                    (0..row.len())
+                        .map(|column| row.get(column).map(str::to_owned))
+                        .collect(),
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(rows)
+}
+
+/// As [`try_rows`], for statements that must succeed.
+pub async fn rows(client: &Client, statements: &str) -> Rows {
+    try_rows(client, statements)
+        .await
+        .unwrap_or_else(|error| panic!("{statements}: {error:?}"))
+}
+
+/// The only value of rows that must be exactly one value.
+pub fn single(rows: &Rows, query: &str) -> String {
+    match rows.as_slice() {
+        [row] if row.len() == 1 => row[0].clone().unwrap_or_else(|| panic!("{query}: null")),
+        _ => panic!("{query}: not one value: {rows:?}"),
+    }
+}

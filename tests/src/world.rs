@@ -1,0 +1,120 @@
+//! A source, a target and Headgate between them and an application.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use crate::headgate::Headgate;
+use crate::postgres::{Postgres, Rows};
+use crate::wait::{SOON, until};
+
+/// The database that moves: the same name on both servers and as the route.
+pub const DATABASE: &str = "shop";
+
+/// Everything that one migration needs, with the clusters `blue` (PostgreSQL 14) and `green` (PostgreSQL 18).
+#[derive(Debug)]
+pub struct World {
+    /// The cluster `blue`.
+    pub source: Postgres,
+    /// The cluster `green`.
+    pub target: Postgres,
+    /// The program, with the route `shop` on `blue`.
+    pub headgate: Headgate,
+}
+
+impl World {
+    /// Starts both servers, creates the database on each, runs `schema` on the source, and starts Headgate.
+    pub async fn start(schema: &str) -> Self {
+        Self::start_with(schema, "").await
+    }
+
+    /// As [`World::start`], with further sections of the configuration.
+    pub async fn start_with(schema: &str, sections: &str) -> Self {
+        let (source, target) = tokio::join!(Postgres::start(14), Postgres::start(18));
+        Self::between(source, target, schema, sections).await
+    }
+
+    /// As [`World::start_with`], between servers that are there.
+    pub async fn between(source: Postgres, target: Postgres, schema: &str, sections: &str) -> Self {
+        for server in [&source, &target] {
+            server
+                .sql("postgres", &format!("create database {DATABASE}"))
+                .await;
+        }
+        if !schema.is_empty() {
+            source.sql(DATABASE, schema).await;
+        }
+        let sections = [clusters(source.port(), target.port()).as_str(), sections].concat();
+        Self {
+            headgate: Headgate::start(&sections).await,
+            source,
+            target,
+        }
+    }
+
+    /// A session of the application through Headgate.
+    pub async fn client(&self) -> Client {
+        self.headgate.connect("postgres", DATABASE).await
+    }
+
+    /// Creates the migration `m` from `blue` to `green` and starts it.
+    pub async fn start_migration(&self) {
+        self.headgate
+            .admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop")
+            .await;
+        self.headgate.admin("START MIGRATION m").await;
+    }
+
+    /// The row of `SHOW MIGRATION STATUS m`, all columns joined, so that a test need not know their order.
+    pub async fn status(&self) -> String {
+        flat(&self.headgate.admin("SHOW MIGRATION STATUS m").await)
+    }
+
+    /// Waits until the status of the migration mentions a word, and fails at once when it says `failed`.
+    pub async fn until_status(&self, word: &str, limit: Duration) -> String {
+        let said = until(
+            &format!("migration m is {word}"),
+            limit,
+            || self.status(),
+            |status| status.contains(word) || status.contains("failed"),
+        )
+        .await;
+        assert!(said.contains(word), "migration m failed: {said}");
+        said
+    }
+
+    /// Waits until both servers answer a query alike, and returns the answer.
+    pub async fn until_equal(&self, query: &str) -> Rows {
+        let (source, _) = until(
+            &format!("both sides answer alike to {query}"),
+            SOON,
+            || async {
+                (
+                    self.source.sql(DATABASE, query).await,
+                    self.target.sql(DATABASE, query).await,
+                )
+            },
+            |(source, target)| source == target,
+        )
+        .await;
+        source
+    }
+}
+
+/// The configuration of two clusters and the route between them, for everybody who is trusted by the servers.
+pub fn clusters(source: u16, target: u16) -> String {
+    format!(
+        "[clusters.blue]\nhost = \"127.0.0.1\"\nport = {source}\nuser = \"postgres\"\n\
+         [clusters.green]\nhost = \"127.0.0.1\"\nport = {target}\nuser = \"postgres\"\n\
+         [routes.{DATABASE}]\ncluster = \"blue\"\n[login]\nmethod = \"trust\"\n"
+    )
+}
+
+/// All values of some rows in one line.
+pub fn flat(rows: &Rows) -> String {
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "null".to_owned());
+    rows.iter()
+        .map(|row| row.iter().map(text).collect::<Vec<_>>().join(" | "))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
