@@ -1,9 +1,11 @@
 //! PostgreSQL's half of the control plane.
 
 pub mod client;
+mod link;
 pub mod position;
 pub mod snapshot;
 pub mod sql;
+pub mod stream;
 
 use std::fmt;
 use std::path::PathBuf;

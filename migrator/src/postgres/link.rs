@@ -1,0 +1,393 @@
+//! One raw connection to a server that speaks the replication protocol: socket, frames, login.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use postgres_protocol::message::backend::{ErrorResponseBody, Header, Message};
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::client::Endpoint;
+use crate::error::{Error, Result};
+
+/// How long opening a connection, login included, may take.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// Nothing but row data is larger; a row's field holds at most 1 GiB.
+const FRAME_BYTES_MAX: usize = (1 << 30) + (1 << 20);
+/// Nothing that a server says before the login is complete is larger.
+const LOGIN_FRAME_BYTES_MAX: usize = 64 << 10;
+const READ_BYTES: usize = 256 << 10;
+
+/// How the values of a change stream are written, so that they mean the same on every server.
+const SETTINGS: [(&str, &str); 8] = [
+    ("client_encoding", "UTF8"),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("search_path", ""),
+];
+
+/// A logged-in connection that carries whole frames.
+pub(super) struct Link {
+    reader: Reader,
+    writer: Writer,
+    incoming: BytesMut,
+    outgoing: BytesMut,
+}
+
+/// What a server refused, as it said it.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The SQLSTATE.
+    pub(super) code: String,
+    /// The server's own text.
+    pub(super) message: String,
+}
+
+impl Refusal {
+    fn read(body: &ErrorResponseBody) -> Self {
+        let mut refusal = Self {
+            code: String::new(),
+            message: String::new(),
+        };
+        let mut fields = body.fields();
+        while let Ok(Some(field)) = fields.next() {
+            let text = String::from_utf8_lossy(field.value_bytes());
+            match field.type_() {
+                b'C' => refusal.code = text.into_owned(),
+                b'M' => refusal.message = text.into_owned(),
+                _ => {}
+            }
+        }
+        refusal
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} ({})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// One frame from the server.
+pub(super) enum Frame {
+    /// The payload of a CopyData frame.
+    Copy(bytes::Bytes),
+    /// The server is ready to stream.
+    CopyBoth,
+    /// Anything else.
+    Other(Message),
+}
+
+impl Link {
+    /// Connects and logs in for replication in `endpoint`'s database.
+    pub(super) async fn connect(endpoint: &Endpoint, application: &str) -> Result<Self> {
+        match timeout(CONNECT_PATIENCE, Self::open(endpoint, application)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::transient(format!(
+                "no replication connection to {endpoint:?} within {} ms",
+                CONNECT_PATIENCE.as_millis()
+            ))),
+        }
+    }
+
+    async fn open(endpoint: &Endpoint, application: &str) -> Result<Self> {
+        let opened = open_socket(&endpoint.host, endpoint.port).await;
+        let (reader, writer) = opened.map_err(|error| {
+            Error::transient(format!("cannot connect to {endpoint:?} for replication"))
+                .because(error)
+        })?;
+        let mut link = Self {
+            reader,
+            writer,
+            incoming: BytesMut::with_capacity(READ_BYTES),
+            outgoing: BytesMut::new(),
+        };
+        let parameters = [
+            ("user", endpoint.user.as_str()),
+            ("database", endpoint.database.as_str()),
+            ("replication", "database"),
+            ("application_name", application),
+        ];
+        let all = parameters.into_iter().chain(SETTINGS);
+        frontend::startup_message(all, &mut link.outgoing).map_err(unsendable)?;
+        link.login(endpoint).await?;
+        Ok(link)
+    }
+
+    async fn login(&mut self, endpoint: &Endpoint) -> Result<()> {
+        let password = || {
+            endpoint.password.as_deref().ok_or_else(|| {
+                Error::fatal(format!("{endpoint:?} asks for a password"))
+                    .remedy("give the cluster's password in the configuration")
+            })
+        };
+        let mut scram: Option<ScramSha256> = None;
+        loop {
+            self.flush().await?;
+            let Frame::Other(message) = self.frame(LOGIN_FRAME_BYTES_MAX).await? else {
+                return Err(unexpected("data before the login was complete"));
+            };
+            match message {
+                Message::AuthenticationCleartextPassword => {
+                    frontend::password_message(password()?.as_bytes(), &mut self.outgoing)
+                        .map_err(unsendable)?;
+                }
+                Message::AuthenticationMd5Password(body) => {
+                    let hash = md5_hash(
+                        endpoint.user.as_bytes(),
+                        password()?.as_bytes(),
+                        body.salt(),
+                    );
+                    frontend::password_message(hash.as_bytes(), &mut self.outgoing)
+                        .map_err(unsendable)?;
+                }
+                Message::AuthenticationSasl(body) => {
+                    let mut offered = body.mechanisms();
+                    let mut usable = false;
+                    while let Some(mechanism) = offered.next().map_err(broken)? {
+                        usable |= mechanism == "SCRAM-SHA-256";
+                    }
+                    if !usable {
+                        return Err(Error::fatal("the server offers no SCRAM-SHA-256 login"));
+                    }
+                    let exchange =
+                        ScramSha256::new(password()?.as_bytes(), ChannelBinding::unsupported());
+                    frontend::sasl_initial_response(
+                        "SCRAM-SHA-256",
+                        exchange.message(),
+                        &mut self.outgoing,
+                    )
+                    .map_err(unsendable)?;
+                    scram = Some(exchange);
+                }
+                Message::AuthenticationSaslContinue(body) => {
+                    let exchange = scram.as_mut().ok_or_else(|| unexpected("SASL data"))?;
+                    exchange.update(body.data()).map_err(broken)?;
+                    frontend::sasl_response(exchange.message(), &mut self.outgoing)
+                        .map_err(unsendable)?;
+                }
+                Message::AuthenticationSaslFinal(body) => {
+                    let exchange = scram.as_mut().ok_or_else(|| unexpected("SASL data"))?;
+                    exchange.finish(body.data()).map_err(broken)?;
+                }
+                Message::ErrorResponse(body) => {
+                    let refusal = Refusal::read(&body);
+                    let what = format!("{endpoint:?} refuses a replication connection");
+                    let lasting = refusal.code.starts_with("28") || refusal.code == "42501";
+                    let error = if lasting {
+                        Error::fatal(what).remedy(
+                            "the role needs the REPLICATION attribute, the right password, and an entry in pg_hba.conf",
+                        )
+                    } else {
+                        Error::transient(what)
+                    };
+                    return Err(error.because(refusal));
+                }
+                Message::ReadyForQuery(_) => return Ok(()),
+                Message::AuthenticationOk
+                | Message::ParameterStatus(_)
+                | Message::BackendKeyData(_)
+                | Message::NoticeResponse(_) => {}
+                _ => return Err(unexpected("an unknown login request")),
+            }
+        }
+    }
+
+    /// Where frames to send are put; [`Link::flush`] or [`Link::exchange`] sends them.
+    pub(super) fn outgoing(&mut self) -> &mut BytesMut {
+        &mut self.outgoing
+    }
+
+    /// Sends everything that waits. Cancel safe: what was not sent yet stays in the queue.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        while self.outgoing.has_remaining() {
+            self.writer
+                .write_buf(&mut self.outgoing)
+                .await
+                .map_err(lost)?;
+        }
+        Ok(())
+    }
+
+    /// A whole frame that already arrived, if there is one.
+    pub(super) fn take(&mut self) -> Result<Option<Frame>> {
+        self.take_within(FRAME_BYTES_MAX)
+    }
+
+    fn take_within(&mut self, bytes_max: usize) -> Result<Option<Frame>> {
+        let Some(header) = Header::parse(&self.incoming).map_err(broken)? else {
+            return Ok(None);
+        };
+        let length = usize::try_from(header.len()).map_err(|_| unexpected("a negative length"))?;
+        if length > bytes_max {
+            return Err(unexpected(&format!("a frame of {length} bytes")));
+        }
+        if self.incoming.len() < length + 1 {
+            return Ok(None);
+        }
+        match header.tag() {
+            b'd' => {
+                let mut frame = self.incoming.split_to(length + 1);
+                frame.advance(5);
+                Ok(Some(Frame::Copy(frame.freeze())))
+            }
+            b'W' => {
+                self.incoming.advance(length + 1);
+                Ok(Some(Frame::CopyBoth))
+            }
+            _ => {
+                // The parser trusts lengths inside of the body; a body that lies must not take the process down.
+                let mut frame = self.incoming.split_to(length + 1);
+                let message = Message::parse(&mut frame).map_err(broken)?;
+                message
+                    .map(|message| Some(Frame::Other(message)))
+                    .ok_or_else(|| unexpected("half a frame"))
+            }
+        }
+    }
+
+    /// Waits until more bytes arrived, and sends what waits meanwhile. Cancel safe.
+    pub(super) async fn exchange(&mut self) -> Result<()> {
+        if self.incoming.capacity() - self.incoming.len() < READ_BYTES / 4 {
+            self.incoming.reserve(READ_BYTES);
+        }
+        let Self {
+            reader,
+            writer,
+            incoming,
+            outgoing,
+        } = self;
+        loop {
+            if outgoing.is_empty() {
+                return arrived(reader.read_buf(incoming).await);
+            }
+            tokio::select! {
+                read = reader.read_buf(incoming) => return arrived(read),
+                written = writer.write_buf(outgoing) => { written.map_err(lost)?; }
+            }
+        }
+    }
+
+    async fn frame(&mut self, bytes_max: usize) -> Result<Frame> {
+        loop {
+            if let Some(frame) = self.take_within(bytes_max)? {
+                return Ok(frame);
+            }
+            self.exchange().await?;
+        }
+    }
+
+    /// Runs one statement by the simple protocol and returns the rows as text. At most `patience`.
+    pub(super) async fn query(
+        &mut self,
+        statement: &str,
+        patience: Duration,
+    ) -> Result<Result<Vec<Vec<Option<String>>>, Refusal>> {
+        frontend::query(statement, &mut self.outgoing).map_err(unsendable)?;
+        timeout(patience, self.rows()).await.unwrap_or_else(|_| {
+            Err(Error::transient(format!(
+                "the server did not answer a replication command within {} ms",
+                patience.as_millis()
+            )))
+        })
+    }
+
+    async fn rows(&mut self) -> Result<Result<Vec<Vec<Option<String>>>, Refusal>> {
+        let mut rows = Vec::new();
+        let mut refusal = None;
+        loop {
+            match self.frame(FRAME_BYTES_MAX).await? {
+                Frame::Other(Message::DataRow(body)) => {
+                    let mut row = Vec::new();
+                    let mut ranges = body.ranges();
+                    while let Some(range) = ranges.next().map_err(broken)? {
+                        row.push(match range {
+                            None => None,
+                            Some(range) => {
+                                let bytes = body
+                                    .buffer()
+                                    .get(range)
+                                    .ok_or_else(|| unexpected("a row"))?;
+                                Some(String::from_utf8_lossy(bytes).into_owned())
+                            }
+                        });
+                    }
+                    rows.push(row);
+                }
+                Frame::Other(Message::ErrorResponse(body)) => refusal = Some(Refusal::read(&body)),
+                // Streaming begins; there will be no ready message.
+                Frame::CopyBoth => return Ok(Ok(rows)),
+                Frame::Other(Message::ReadyForQuery(_)) => {
+                    return Ok(refusal.map_or(Ok(rows), Err));
+                }
+                Frame::Other(_) => {}
+                Frame::Copy(_) => return Err(unexpected("data outside of a stream")),
+            }
+        }
+    }
+
+    /// Reads the server's refusal out of a frame that ends a stream.
+    pub(super) fn ending(message: &Message) -> Error {
+        match message {
+            Message::ErrorResponse(body) => {
+                Error::transient("the server ended the change stream").because(Refusal::read(body))
+            }
+            _ => Error::transient("the server ended the change stream"),
+        }
+    }
+}
+
+fn arrived(read: io::Result<usize>) -> Result<()> {
+    match read {
+        Ok(0) => Err(Error::transient(
+            "the server closed the replication connection",
+        )),
+        Ok(_) => Ok(()),
+        Err(error) => Err(lost(error)),
+    }
+}
+
+fn lost(error: io::Error) -> Error {
+    Error::transient("the replication connection was lost").because(error)
+}
+
+fn broken(error: io::Error) -> Error {
+    Error::transient("the server sent a malformed message").because(error)
+}
+
+fn unsendable(error: io::Error) -> Error {
+    Error::fatal("a value cannot be sent to the server").because(error)
+}
+
+pub(super) fn unexpected(what: &str) -> Error {
+    Error::transient(format!(
+        "the server sent {what}, which does not belong here"
+    ))
+}
+
+type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
+type Writer = Box<dyn AsyncWrite + Send + Sync + Unpin>;
+
+async fn open_socket(host: &str, port: u16) -> io::Result<(Reader, Writer)> {
+    if host.starts_with('/') {
+        let stream = UnixStream::connect(format!("{host}/.s.PGSQL.{port}")).await?;
+        let (reader, writer) = stream.into_split();
+        return Ok((Box::new(reader), Box::new(writer)));
+    }
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    let (reader, writer) = stream.into_split();
+    Ok((Box::new(reader), Box::new(writer)))
+}
