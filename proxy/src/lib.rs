@@ -1,4 +1,20 @@
-//! The data plane.
+//! The data plane: one client session, one server session, and a gate between transactions.
+//!
+//! The life of a session: [`listener`] accepts it; `postgres::accept` hears who it is and what it wants;
+//! `postgres::connect` opens its server session with the client's own startup parameters; [`relay`] forwards bytes
+//! both ways, and `postgres::wire` tells it, from frame headers alone, where transactions begin and end. To begin one
+//! a session passes its route's [`gate`]. When the [`route`] leads to another cluster, `postgres::handover` rebuilds
+//! the session there before its next statement. [`registry`] knows who is there.
 
 pub mod config;
+pub mod console;
+pub mod gate;
+pub mod listener;
+pub mod metrics;
+pub mod plane;
 pub mod postgres;
+pub mod registry;
+pub mod relay;
+pub mod route;
+pub mod turnstile;
+pub mod upstream;

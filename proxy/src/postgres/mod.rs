@@ -1,3 +1,10 @@
-//! What PostgreSQL clients and servers say to each other at the proxy, and how it answers.
+//! PostgreSQL's half of the data plane.
 
+pub mod accept;
+pub mod cancel;
+pub mod connect;
+pub mod dialogue;
 pub mod disposable;
+pub mod handover;
+pub mod session;
+pub mod wire;

@@ -1,0 +1,105 @@
+//! Accepts connections within a limit, serves each in a task of its own, and stops in good order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::plane::Plane;
+use crate::postgres::session;
+use crate::upstream;
+
+/// Connections that the kernel keeps for us while we are busy: enough for an application that reconnects as a whole.
+const BACKLOG: i32 = 1024;
+
+/// A pause after an accept that failed for want of resources, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Places beyond `sessions_max` for connections that only log in, cancel, or use the console.
+const RESERVED_PLACES: usize = 32;
+
+/// Binds the address. Fails with the system's error, such as "address in use".
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts until `stop` is cancelled, then waits for the open sessions: each ends at its next transaction boundary,
+/// and all that are still open after `limits.drain_timeout` are cut.
+pub async fn serve(plane: Arc<Plane>, listener: TcpListener, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(plane.sessions_max.saturating_add(RESERVED_PLACES)));
+    let cut = CancellationToken::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((client, peer)) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    plane.metrics.connection_refused("too many connections");
+                    tokio::spawn(turn_away(client));
+                    continue;
+                };
+                let plane = Arc::clone(&plane);
+                let cut = cut.clone();
+                tokio::spawn(async move {
+                    let _place = place;
+                    tokio::select! {
+                        () = one(plane, client, peer) => {}
+                        () = cut.cancelled() => {}
+                    }
+                });
+            }
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted; raise the limit of open files if this goes on");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    drain(&plane).await;
+    cut.cancel();
+}
+
+async fn one(plane: Arc<Plane>, client: TcpStream, peer: SocketAddr) {
+    let metrics = Arc::clone(&plane.metrics);
+    if let Err(error) = upstream::tune(&client) {
+        warn!(%peer, %error, "a client's socket could not be set up");
+        return;
+    }
+    let session = AssertUnwindSafe(Box::pin(session::serve(plane, client, peer)));
+    if session.catch_unwind().await.is_err() {
+        metrics.panicked();
+        error!(%peer, "a session failed inside Headgate; the others are not affected. This is a defect: report it");
+    }
+}
+
+async fn turn_away(mut client: TcpStream) {
+    session::too_many(&mut client).await;
+}
+
+async fn drain(plane: &Plane) {
+    let open = plane.registry.len();
+    info!(open, "no new connections; waiting for open transactions");
+    plane.registry.close_all();
+    if tokio::time::timeout(plane.limits.drain_timeout, plane.registry.emptied()).await.is_err() {
+        warn!(
+            open = plane.registry.len(),
+            waited_ms = plane.limits.drain_timeout.as_millis(),
+            "sessions with open transactions were cut; raise limits.drain_timeout to wait longer"
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! Everything that the sessions of the data plane share, built once and passed down.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::{Admin, Config, Limits, Method, Secret, User};
+use crate::console::Console;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::route::{Cluster, Routes};
+
+/// The data plane's shared values.
+pub struct Plane {
+    /// Routes and clusters.
+    pub routes: Routes,
+    /// The open sessions.
+    pub registry: Arc<Registry>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Bounds of sizes and waits.
+    pub limits: Limits,
+    /// How applications prove who they are.
+    pub login: Method,
+    /// Who may use the console.
+    pub admin: Admin,
+    /// Serves the sessions of the database `headgate`; without one, that name is a route like any other.
+    pub console: Option<Arc<dyn Console>>,
+    /// Sessions that may be open at the same time.
+    pub sessions_max: usize,
+    users: BTreeMap<String, User>,
+}
+
+impl Plane {
+    /// The plane that `config` describes.
+    pub fn new(config: &Config, metrics: Arc<Metrics>, console: Option<Arc<dyn Console>>) -> Self {
+        Self {
+            routes: routes(config),
+            registry: Arc::default(),
+            metrics,
+            limits: config.limits.clone(),
+            login: config.login.method,
+            admin: config.admin.clone(),
+            console,
+            sessions_max: config.listen.sessions_max,
+            users: config.users.clone(),
+        }
+    }
+
+    /// The configured password of a user.
+    pub fn password_of(&self, user: &str) -> Option<Secret> {
+        self.users.get(user).and_then(|user| user.password.clone())
+    }
+}
+
+/// The routes and clusters of a validated configuration.
+pub fn routes(config: &Config) -> Routes {
+    let mut routes = Routes::default();
+    for (name, cluster) in &config.clusters {
+        routes.add_cluster(Cluster {
+            name: name.clone(),
+            host: cluster.host.clone(),
+            port: cluster.port,
+            connect_timeout: config.limits.connect_timeout,
+        });
+    }
+    for (name, route) in &config.routes {
+        let known = routes.add_route(name, &route.database, &route.cluster);
+        debug_assert!(known, "the configuration was validated");
+    }
+    routes
+}

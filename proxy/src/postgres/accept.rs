@@ -1,0 +1,173 @@
+//! The client's half of the login: from an accepted socket until user, database and password are known.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use protocol::error::Malformed;
+use protocol::postgres::auth::{self, ScramServer, Verifier};
+use protocol::postgres::handshake::{self, FirstPacket, Startup};
+use protocol::postgres::refusal;
+use protocol::postgres::{command, frame};
+use rand::Rng;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::config::{Method, Secret};
+
+/// The largest frame of a client that is not logged in yet.
+const LOGIN_FRAME_BYTES_MAX: usize = 16 << 10;
+
+/// A client asks for encryption at most once of each kind.
+const ENCRYPTION_REQUESTS_MAX: u32 = 2;
+
+/// The rounds of the verifiers that Headgate makes from the configured passwords, PostgreSQL's own default.
+const SCRAM_ITERATIONS: u32 = 4096;
+
+/// What a fresh connection wants.
+#[derive(Debug)]
+pub enum Arrival {
+    /// To cancel what the session with this key runs.
+    Cancel {
+        /// The pid that the client was told.
+        pid: i32,
+        /// The secret that the client was told.
+        secret: Bytes,
+    },
+    /// To open a session.
+    Session(Startup),
+    /// Nothing: it closed before it said anything.
+    Gone,
+}
+
+/// Why a connection ended before it became a session.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// The socket failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// It is not the protocol.
+    #[error("malformed: {0}")]
+    Malformed(#[from] Malformed),
+    /// The password, the user or the exchange was wrong.
+    #[error("authentication failed for user {0:?}")]
+    Password(String),
+    /// The client asks for a version or an option that cannot be had.
+    #[error("{0}")]
+    Unsupported(&'static str),
+}
+
+/// Reads until the client has said what it wants. Answers requests for encryption with "no".
+pub async fn first(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Arrival, Rejected> {
+    let mut encryption_requests = 0;
+    loop {
+        match handshake::take_first(buffer)? {
+            Some(FirstPacket::Ssl | FirstPacket::GssEnc) => {
+                encryption_requests += 1;
+                if encryption_requests > ENCRYPTION_REQUESTS_MAX {
+                    return Err(Rejected::Unsupported("too many requests for encryption"));
+                }
+                stream.write_all(b"N").await?;
+            }
+            Some(FirstPacket::Cancel { pid, secret }) => {
+                return Ok(Arrival::Cancel { pid, secret });
+            }
+            Some(FirstPacket::Startup(startup)) => return Ok(Arrival::Session(startup)),
+            None => {
+                if stream.read_buf(buffer).await? == 0 {
+                    return Ok(Arrival::Gone);
+                }
+            }
+        }
+    }
+}
+
+/// Agrees on the protocol's version and options; what must be told to the client goes to `out`.
+pub fn negotiate(startup: &Startup, out: &mut BytesMut) -> Result<i32, Malformed> {
+    let negotiation = handshake::negotiate(startup)?;
+    if negotiation.must_be_told() {
+        negotiation.encode(out);
+    }
+    Ok(negotiation.minor)
+}
+
+/// Proves who the client is. With `trust` nothing is asked, and the server decides.
+pub async fn authenticate(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    method: Method,
+    user: &str,
+    password: Option<&Secret>,
+) -> Result<(), Rejected> {
+    match method {
+        Method::Trust => Ok(()),
+        Method::ScramSha256 => scram(stream, buffer, user, password).await,
+    }
+}
+
+async fn scram(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    user: &str,
+    password: Option<&Secret>,
+) -> Result<(), Rejected> {
+    let mut salt = [0; 16];
+    let mut nonce = [0; 18];
+    rand::rng().fill_bytes(&mut salt);
+    rand::rng().fill_bytes(&mut nonce);
+    // An unknown user goes through the same exchange, against a password that nobody knows.
+    let mut unknowable = [0; 32];
+    rand::rng().fill_bytes(&mut unknowable);
+    let secret = password.map_or(&unknowable[..], |password| password.reveal().as_bytes());
+    let verifier = Verifier::from_password(secret, &salt, SCRAM_ITERATIONS);
+    let mut exchange = ScramServer::new(verifier, &nonce);
+
+    let mut out = BytesMut::new();
+    auth::encode_sasl(&[auth::SCRAM_SHA_256], &mut out);
+    stream.write_all(&out).await?;
+
+    let wrong = || Rejected::Password(user.to_owned());
+    let initial = auth::SaslInitialResponse::parse(password_message(stream, buffer).await?)?;
+    if initial.mechanism != auth::SCRAM_SHA_256.as_bytes() {
+        return Err(wrong());
+    }
+    let first = exchange.first(&initial.data).map_err(|_| wrong())?;
+    out.clear();
+    auth::encode_sasl_continue(&first, &mut out);
+    stream.write_all(&out).await?;
+
+    let last = password_message(stream, buffer).await?;
+    let (last, _) = exchange.finish(&last).map_err(|_| wrong())?;
+    if password.is_none() {
+        return Err(wrong());
+    }
+    out.clear();
+    auth::encode_sasl_final(&last, &mut out);
+    stream.write_all(&out).await?;
+    Ok(())
+}
+
+async fn password_message(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Bytes, Rejected> {
+    loop {
+        if let Some(frame) = frame::take(buffer, LOGIN_FRAME_BYTES_MAX)? {
+            if frame.tag != command::PASSWORD {
+                return Err(Rejected::Unsupported("expected a password message"));
+            }
+            return Ok(frame.body);
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(Rejected::Io(io::ErrorKind::UnexpectedEof.into()));
+        }
+    }
+}
+
+/// What the client is told of a rejection; nothing where there is nobody to tell.
+pub fn refuse(rejected: &Rejected) -> BytesMut {
+    let mut out = BytesMut::new();
+    match rejected {
+        Rejected::Io(_) => {}
+        Rejected::Malformed(_) => refusal::protocol_violation("invalid startup packet", &mut out),
+        Rejected::Unsupported(what) => refusal::protocol_violation(what, &mut out),
+        Rejected::Password(user) => refusal::invalid_password(user, &mut out),
+    }
+    out
+}

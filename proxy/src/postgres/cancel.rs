@@ -1,0 +1,49 @@
+//! How a running statement is interrupted: on a connection of its own, by pid and secret.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use protocol::postgres::handshake;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::plane::Plane;
+use crate::registry::{Activity, ClientKey, ServerKey};
+use crate::upstream;
+
+/// How long the server may take to close a cancel connection, which is its sign that the signal was sent.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Passes a client's cancel request on to whatever runs its statement now. A key that nobody has does nothing, and
+/// as with a real server the asker is told nothing either way.
+pub async fn cancel(plane: &Plane, key: &ClientKey) -> io::Result<()> {
+    let Some(entry) = plane.registry.by_key(key) else {
+        plane.metrics.cancel_request("unknown");
+        return Ok(());
+    };
+    if entry.activity() == Activity::Held {
+        plane.metrics.cancel_request("held");
+        entry.order_cancel();
+        return Ok(());
+    }
+    plane.metrics.cancel_request("server");
+    match entry.server() {
+        Some(server) => send(&server).await,
+        None => Ok(()),
+    }
+}
+
+async fn send(server: &ServerKey) -> io::Result<()> {
+    let mut stream = upstream::connect(&server.cluster).await?;
+    let mut out = BytesMut::new();
+    handshake::encode_cancel(server.pid, &server.secret, &mut out);
+    let conversation = async {
+        stream.write_all(&out).await?;
+        let mut nothing = [0; 16];
+        while stream.read(&mut nothing).await? > 0 {}
+        Ok(())
+    };
+    tokio::time::timeout(CANCEL_TIMEOUT, conversation)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

@@ -1,0 +1,76 @@
+//! Asking a server session something on Headgate's own behalf, between two statements of the client.
+
+use bytes::{Bytes, BytesMut};
+use protocol::postgres::{frame, reply};
+use tokio::io::AsyncWriteExt;
+
+use super::connect::{Refused, next_frame};
+use crate::upstream::Upstream;
+
+/// A row of text values.
+pub type Row = Vec<Option<String>>;
+
+/// What the server answered, up to its ReadyForQuery.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The rows of each statement that returned rows.
+    pub results: Vec<Vec<Row>>,
+    /// Parameter statuses that came by.
+    pub parameters: Vec<(Bytes, Bytes)>,
+    /// Notifications that came by, as whole frames: they are the client's.
+    pub asides: BytesMut,
+    /// The first error's code and message, if one came.
+    pub error: Option<String>,
+}
+
+/// An answer holds at most this many bytes of rows.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Sends `question` (whole frames that end in exactly one ReadyForQuery) and reads the answer. The caller sets the
+/// deadline.
+pub async fn ask(stream: &mut Upstream, question: &[u8]) -> Result<Answer, Refused> {
+    stream.write_all(question).await?;
+    let mut buffer = BytesMut::new();
+    let mut answer = Answer::default();
+    let mut bytes = 0_usize;
+    loop {
+        let Some(frame) = next_frame(stream, &mut buffer).await? else {
+            return Err(Refused::Unreachable(std::io::ErrorKind::UnexpectedEof.into()));
+        };
+        bytes = bytes.saturating_add(frame.body.len());
+        if bytes > ANSWER_BYTES_MAX {
+            return Err(Refused::Unsupported("more room than a handover may take"));
+        }
+        match frame.tag {
+            reply::ROW_DESCRIPTION => answer.results.push(Vec::new()),
+            reply::DATA_ROW => {
+                if let Some(rows) = answer.results.last_mut() {
+                    rows.push(reply::text_row(&frame.body)?);
+                }
+            }
+            reply::PARAMETER_STATUS => {
+                let status = reply::ParameterStatus::parse(frame.body)?;
+                answer.parameters.push((status.name, status.value));
+            }
+            reply::ERROR_RESPONSE => {
+                let error = reply::ErrorFields::parse(frame.body);
+                answer.error.get_or_insert_with(|| error.summary());
+            }
+            reply::NOTIFICATION_RESPONSE => {
+                frame::put(&mut answer.asides, frame.tag, |out| out.extend_from_slice(&frame.body));
+            }
+            reply::READY_FOR_QUERY => return Ok(answer),
+            _ => {}
+        }
+    }
+}
+
+/// A simple query as a frame.
+pub fn query(sql: &str) -> BytesMut {
+    let mut out = BytesMut::new();
+    frame::put(&mut out, b'Q', |out| {
+        out.extend_from_slice(sql.as_bytes());
+        out.extend_from_slice(b"\0");
+    });
+    out
+}

@@ -1,0 +1,119 @@
+//! Lets the migrator command the gate and the route.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use migrator::Error;
+use migrator::error::Result;
+use migrator::traffic::{Handovers, Holds, OpenTransaction, Traffic, Waiting};
+use proxy::plane::Plane;
+use proxy::route::Route;
+
+/// The data plane as the migrator sees it.
+pub(crate) struct PlaneTraffic(pub(crate) Arc<Plane>);
+
+impl PlaneTraffic {
+    fn route(&self, name: &str) -> Result<&Arc<Route>> {
+        self.0.routes.route(name).ok_or_else(|| {
+            Error::refused(format!("there is no route {name:?}"))
+                .remedy("SHOW ROUTES lists those of the configuration")
+        })
+    }
+}
+
+impl Traffic for PlaneTraffic {
+    fn hold(&self, route: &str) -> Result<()> {
+        self.route(route)?.gate.close();
+        Ok(())
+    }
+
+    fn quiet<'a>(&'a self, route: &'a str) -> Waiting<'a, Result<()>> {
+        Box::pin(async move {
+            self.route(route)?.gate.quiet().await;
+            Ok(())
+        })
+    }
+
+    fn open_transactions(&self, route: &str) -> Result<Vec<OpenTransaction>> {
+        let inside = self.route(route)?.gate.inside();
+        let sessions: BTreeMap<u64, _> = self
+            .0
+            .registry
+            .snapshot()
+            .into_iter()
+            .filter(|session| session.route == route)
+            .map(|session| (session.ticket, session))
+            .collect();
+        let open = inside.iter().filter_map(|inside| {
+            let session = sessions.get(&inside.ticket)?;
+            Some(OpenTransaction {
+                pid: session.server_pid.unwrap_or_default(),
+                user: session.user.clone(),
+                client: session.client.to_string(),
+                age: inside.age,
+            })
+        });
+        Ok(open.collect())
+    }
+
+    fn switch(&self, route: &str, cluster: &str) -> Result<()> {
+        let route = self.route(route)?;
+        let cluster = self.0.routes.cluster(cluster).ok_or_else(|| {
+            Error::refused(format!("there is no cluster {cluster:?}"))
+                .remedy("SHOW CLUSTERS lists those of the configuration")
+        })?;
+        route.switch(cluster);
+        Ok(())
+    }
+
+    fn release(&self, route: &str) -> Result<()> {
+        let gate = &self.route(route)?.gate;
+        gate.open();
+        // Those who are idle learn of a new generation too, behind those who are in a hurry.
+        self.0.registry.wake(route);
+        Ok(())
+    }
+
+    fn holds<'a>(&'a self, route: &'a str, patience: Duration) -> Waiting<'a, Result<Holds>> {
+        Box::pin(async move {
+            let gate = &self.route(route)?.gate;
+            // What is not known after the patience is reported as it stands.
+            let _ = tokio::time::timeout(patience, gate.line_empty()).await;
+            let mut log = gate.log();
+            log.times.sort_unstable();
+            let at = |percent: usize| {
+                let index = (log.times.len() * percent).div_ceil(100).saturating_sub(1);
+                log.times.get(index).copied().unwrap_or_default()
+            };
+            Ok(Holds {
+                held: log.held,
+                p50: at(50),
+                p99: at(99),
+                max: at(100),
+                cancelled: log.cancelled,
+                gone: log.gone,
+                refused: log.refused,
+            })
+        })
+    }
+
+    fn handovers(&self, route: &str) -> Result<Handovers> {
+        let route = self.route(route)?;
+        let log = route.handovers();
+        let cluster = &route.destination().cluster.name;
+        let pending = self
+            .0
+            .registry
+            .snapshot()
+            .iter()
+            .filter(|session| session.route == route.name)
+            .filter(|session| session.cluster.as_ref().is_some_and(|at| at != cluster))
+            .count();
+        Ok(Handovers {
+            moved: log.moved,
+            pending: pending as u64,
+            closed: log.closed.into_iter().map(|(why, count)| (why.to_owned(), count)).collect(),
+        })
+    }
+}

@@ -1,0 +1,303 @@
+//! The sessions that are open now: for SHOW SESSIONS, for cancel requests, and for the way out.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::route::Cluster;
+
+/// What a session is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Logging in.
+    Starting,
+    /// Between transactions, or inside one.
+    Serving,
+    /// A statement of it waits at the gate.
+    Held,
+    /// Moving to another cluster.
+    Moving,
+}
+
+impl Activity {
+    /// The word that SHOW SESSIONS prints.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Held => "held",
+            Self::Moving => "moving",
+        }
+    }
+}
+
+/// How to cancel what a server session runs.
+#[derive(Clone, Debug)]
+pub struct ServerKey {
+    /// The cluster that the session is on.
+    pub cluster: Arc<Cluster>,
+    /// The pid that the server gave.
+    pub pid: i32,
+    /// The secret that the server gave.
+    pub secret: Bytes,
+}
+
+/// How a client names its session when it asks to cancel: the pid and the secret that it was told at login.
+pub type ClientKey = (i32, Bytes);
+
+/// One open session, shared between its task and those who look at it.
+#[derive(Debug)]
+pub struct Entry {
+    /// Unique in this process.
+    pub id: u64,
+    /// The user that logged in.
+    pub user: String,
+    /// The route.
+    pub route: String,
+    /// Where the client connects from.
+    pub client: SocketAddr,
+    /// The `application_name` of the startup packet.
+    pub application: String,
+    /// When the client connected.
+    pub since: Instant,
+    /// The number of its ticket at the gate.
+    pub ticket: u64,
+    activity: AtomicU8,
+    server: Mutex<Option<ServerKey>>,
+    client_key: Mutex<Option<ClientKey>>,
+    cancelled: AtomicBool,
+    closing: AtomicBool,
+    /// Rung for the session's task: look at the orders.
+    pub bell: Notify,
+}
+
+impl Entry {
+    /// Says what the session is doing.
+    pub fn set_activity(&self, activity: Activity) {
+        self.activity.store(activity as u8, Ordering::Relaxed);
+    }
+
+    /// What the session is doing.
+    pub fn activity(&self) -> Activity {
+        match self.activity.load(Ordering::Relaxed) {
+            0 => Activity::Starting,
+            1 => Activity::Serving,
+            2 => Activity::Held,
+            _ => Activity::Moving,
+        }
+    }
+
+    /// The server session that this client's statements run on.
+    pub fn server(&self) -> Option<ServerKey> {
+        self.server.lock().clone()
+    }
+
+    /// Records the server session, at login and after a handover.
+    pub fn set_server(&self, key: ServerKey) {
+        *self.server.lock() = Some(key);
+    }
+
+    /// Takes the order to cancel the held statement, if there is one.
+    pub fn take_cancel(&self) -> bool {
+        self.cancelled.swap(false, Ordering::SeqCst)
+    }
+
+    /// Orders the session to cancel the statement that it holds.
+    pub fn order_cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.bell.notify_one();
+    }
+
+    /// Whether the session was asked to end once its transaction is over.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+}
+
+/// What SHOW SESSIONS tells of one session.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// Unique in this process.
+    pub id: u64,
+    /// The user that logged in.
+    pub user: String,
+    /// The route.
+    pub route: String,
+    /// Where the client connects from.
+    pub client: SocketAddr,
+    /// The `application_name` of the startup packet.
+    pub application: String,
+    /// What it is doing.
+    pub activity: Activity,
+    /// The cluster it is on.
+    pub cluster: Option<String>,
+    /// The pid of its server session.
+    pub server_pid: Option<i32>,
+    /// For how long it has been connected.
+    pub age: Duration,
+    /// Its number at the gate.
+    pub ticket: u64,
+}
+
+/// Everything about a new session that does not change.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// The user that logged in.
+    pub user: String,
+    /// The route.
+    pub route: String,
+    /// Where the client connects from.
+    pub client: SocketAddr,
+    /// The `application_name` of the startup packet.
+    pub application: String,
+    /// The number of its ticket at the gate.
+    pub ticket: u64,
+}
+
+/// All open sessions.
+#[derive(Debug, Default)]
+pub struct Registry {
+    sessions: Mutex<HashMap<u64, Arc<Entry>>>,
+    keys: Mutex<HashMap<ClientKey, Arc<Entry>>>,
+    next_id: AtomicU64,
+    empty: Notify,
+}
+
+impl Registry {
+    /// Adds a session; it is removed when the returned value is dropped.
+    pub fn add(self: &Arc<Self>, new: NewSession) -> Registered {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let entry = Arc::new(Entry {
+            id,
+            user: new.user,
+            route: new.route,
+            client: new.client,
+            application: new.application,
+            since: Instant::now(),
+            ticket: new.ticket,
+            activity: AtomicU8::new(Activity::Starting as u8),
+            server: Mutex::default(),
+            client_key: Mutex::default(),
+            cancelled: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            bell: Notify::new(),
+        });
+        self.sessions.lock().insert(id, Arc::clone(&entry));
+        Registered { registry: Arc::clone(self), entry }
+    }
+
+    /// Whom that key names. Keys are told to their own clients only, and carry at least 32 random bits.
+    pub fn by_key(&self, key: &ClientKey) -> Option<Arc<Entry>> {
+        self.keys.lock().get(key).cloned()
+    }
+
+    /// Every session, by age.
+    pub fn snapshot(&self) -> Vec<SessionInfo> {
+        let mut all: Vec<SessionInfo> = self
+            .sessions
+            .lock()
+            .values()
+            .map(|entry| {
+                let server = entry.server();
+                SessionInfo {
+                    id: entry.id,
+                    user: entry.user.clone(),
+                    route: entry.route.clone(),
+                    client: entry.client,
+                    application: entry.application.clone(),
+                    activity: entry.activity(),
+                    cluster: server.as_ref().map(|key| key.cluster.name.clone()),
+                    server_pid: server.as_ref().map(|key| key.pid),
+                    age: entry.since.elapsed(),
+                    ticket: entry.ticket,
+                }
+            })
+            .collect();
+        all.sort_by_key(|session| session.id);
+        all
+    }
+
+    /// How many sessions are open.
+    pub fn len(&self) -> usize {
+        self.sessions.lock().len()
+    }
+
+    /// Whether no session is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Asks every session to end once its transaction is over.
+    pub fn close_all(&self) {
+        for entry in self.sessions.lock().values() {
+            entry.closing.store(true, Ordering::SeqCst);
+            entry.bell.notify_one();
+        }
+    }
+
+    /// Tells the sessions of `route` to look at their route. Each is woken once.
+    pub fn wake(&self, route: &str) {
+        for entry in self.sessions.lock().values().filter(|entry| entry.route == route) {
+            entry.bell.notify_one();
+        }
+    }
+
+    /// Resolves once no session is open. Cancel safe.
+    pub async fn emptied(&self) {
+        loop {
+            let rung = self.empty.notified();
+            tokio::pin!(rung);
+            rung.as_mut().enable();
+            if self.is_empty() {
+                return;
+            }
+            rung.await;
+        }
+    }
+}
+
+/// A session's own hold on its entry.
+#[derive(Debug)]
+pub struct Registered {
+    registry: Arc<Registry>,
+    entry: Arc<Entry>,
+}
+
+impl Registered {
+    /// The shared entry.
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// From now on cancel requests with this key mean this session. False where the key is taken.
+    #[must_use]
+    pub fn listen_for(&self, key: ClientKey) -> bool {
+        let mut keys = self.registry.keys.lock();
+        if keys.contains_key(&key) {
+            return false;
+        }
+        keys.insert(key.clone(), Arc::clone(&self.entry));
+        *self.entry.client_key.lock() = Some(key);
+        true
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        if let Some(key) = self.entry.client_key.lock().take() {
+            self.registry.keys.lock().remove(&key);
+        }
+        let mut sessions = self.registry.sessions.lock();
+        sessions.remove(&self.entry.id);
+        if sessions.is_empty() {
+            self.registry.empty.notify_waiters();
+        }
+    }
+}

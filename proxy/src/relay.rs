@@ -1,0 +1,396 @@
+//! The hot loop: frames both ways, back-pressure both ways, half-close.
+//!
+//! One task owns both sockets and one buffer for each way. Bytes are looked at once, by the engine's [`Wire`], which
+//! clears them to be forwarded; a read is forwarded with one write, however many frames it holds. Neither way waits
+//! for the other: a client that sends without reading cannot block the server's replies, nor the reverse.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use protocol::error::Malformed;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+/// What an engine makes of the bytes that go by.
+pub trait Wire {
+    /// Looks at bytes of the client that were not looked at before, starting where the last call's `clear` ended.
+    fn client(&mut self, bytes: &[u8], gate: &impl Entrance) -> Result<Seen, Malformed>;
+
+    /// Looks at bytes of the server that were not looked at before; tells how many are cleared.
+    fn server(&mut self, bytes: &[u8], gate: &impl Entrance) -> Result<usize, Malformed>;
+
+    /// Whether the session is between transactions, with every reply there and nothing under way.
+    fn at_boundary(&self) -> bool;
+}
+
+/// The gate, as the hot loop sees it.
+pub trait Entrance {
+    /// Tries to begin a transaction.
+    fn enter(&self) -> bool;
+    /// Whether the gate would let a transaction begin. For those who are inside already and want to go on.
+    fn is_open(&self) -> bool;
+    /// The session is between transactions again.
+    fn leave(&self);
+    /// Whether the session was asked to end at its next boundary.
+    fn is_closing(&self) -> bool;
+}
+
+/// How much of the client's bytes may go on, and why not more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Bytes cleared from the start of what was shown.
+    pub clear: usize,
+    /// What stands after them.
+    pub then: Then,
+}
+
+/// What stands after the cleared bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing, or less than a header.
+    More,
+    /// A statement that would begin a transaction, and the gate did not let it.
+    Gate,
+    /// A statement that must wait for replies that are still to come.
+    Replies,
+}
+
+/// Why the relay came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The next statement stands at the gate; everything before it is forwarded and answered.
+    AtGate,
+    /// The client closed its side and everything it had sent is forwarded.
+    ClientClosed,
+    /// The server closed its side and everything it had sent is forwarded.
+    ServerClosed,
+    /// The session is at a boundary and was asked to end.
+    Closing,
+}
+
+/// Buffers start small, because most sessions are idle, and grow where a peer fills them.
+const BUFFER_BYTES_MIN: usize = 8 << 10;
+const BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// The bytes of one way: `[start, cleared)` may be written, `[cleared, end)` waits to be looked at or is held.
+#[derive(Debug)]
+struct Way {
+    bytes: Vec<u8>,
+    start: usize,
+    cleared: usize,
+    end: usize,
+    closed: bool,
+    /// The writer's side was told that no more comes.
+    shut: bool,
+}
+
+impl Way {
+    fn new(leftover: &[u8]) -> Self {
+        let mut bytes = vec![0; BUFFER_BYTES_MIN.max(leftover.len())];
+        for (to, from) in bytes.iter_mut().zip(leftover) {
+            *to = *from;
+        }
+        Self { bytes, start: 0, cleared: 0, end: leftover.len(), closed: false, shut: false }
+    }
+
+    fn unseen(&self) -> &[u8] {
+        &self.bytes[self.cleared..self.end]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn writable(&self) -> bool {
+        self.start < self.cleared
+    }
+
+    fn make_room(&mut self) -> bool {
+        if self.end < self.bytes.len() {
+            return true;
+        }
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.cleared -= self.start;
+            self.end -= self.start;
+            self.start = 0;
+        } else if self.bytes.len() < BUFFER_BYTES_MAX {
+            self.bytes.resize((self.bytes.len() * 2).min(BUFFER_BYTES_MAX), 0);
+        }
+        self.end < self.bytes.len()
+    }
+
+    /// Reads once. `Ready(true)` where something came, `Ready(false)` where there is no room or the peer closed.
+    fn poll_fill<R: AsyncRead + Unpin>(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: &mut R,
+    ) -> Poll<io::Result<bool>> {
+        if self.closed || !self.make_room() {
+            return Poll::Ready(Ok(false));
+        }
+        let mut room = ReadBuf::new(&mut self.bytes[self.end..]);
+        ready!(Pin::new(reader).poll_read(context, &mut room))?;
+        let count = room.filled().len();
+        self.end += count;
+        self.closed = count == 0;
+        Poll::Ready(Ok(true))
+    }
+
+    /// Writes once what is cleared. `Ready(true)` where something went.
+    fn poll_drain<W: AsyncWrite + Unpin>(
+        &mut self,
+        context: &mut Context<'_>,
+        writer: &mut W,
+    ) -> Poll<io::Result<bool>> {
+        if !self.writable() {
+            return Poll::Ready(Ok(false));
+        }
+        let count =
+            ready!(Pin::new(writer).poll_write(context, &self.bytes[self.start..self.cleared]))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.start += count;
+        if self.start == self.end {
+            self.start = 0;
+            self.cleared = 0;
+            self.end = 0;
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    fn discard(&mut self, count: usize) {
+        self.cleared += count;
+        self.start = self.cleared;
+        if self.start == self.end {
+            self.start = 0;
+            self.cleared = 0;
+            self.end = 0;
+        }
+    }
+}
+
+/// What can go wrong while bytes go by.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The client's socket failed.
+    #[error("the client's connection failed: {0}")]
+    Client(#[source] io::Error),
+    /// The client sent what is not a frame.
+    #[error("the client sent a malformed frame: {0}")]
+    ClientFrame(Malformed),
+    /// The server sent what is not a frame.
+    #[error("the server sent a malformed frame: {0}")]
+    ServerFrame(Malformed),
+}
+
+/// Both ways of one session.
+#[derive(Debug)]
+pub struct Relay<C, S> {
+    /// The client's socket.
+    pub client: C,
+    /// The server's socket.
+    pub server: S,
+    inbound: Way,
+    outbound: Way,
+    /// Writing to the server failed; it may still have something to say.
+    server_deaf: bool,
+    client_bytes: u64,
+    server_bytes: u64,
+}
+
+impl<C, S> Relay<C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Starts with what the client had sent behind its login.
+    pub fn new(client: C, server: S, leftover: &[u8]) -> Self {
+        Self {
+            client,
+            server,
+            inbound: Way::new(leftover),
+            outbound: Way::new(&[]),
+            server_deaf: false,
+            client_bytes: 0,
+            server_bytes: 0,
+        }
+    }
+
+    /// Bytes that went by: from the client, from the server.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.client_bytes, self.server_bytes)
+    }
+
+    /// Bytes of the client that wait to be looked at.
+    pub fn held_bytes(&self) -> &[u8] {
+        self.inbound.unseen()
+    }
+
+    /// Throws held bytes of the client away.
+    pub fn discard_held(&mut self, count: usize) {
+        self.inbound.discard(count.min(self.inbound.unseen().len()));
+    }
+
+    /// Whether the client closed its side.
+    pub fn client_closed(&self) -> bool {
+        self.inbound.closed
+    }
+
+    /// Another server session takes over. Only where nothing is on its way from the old one.
+    pub fn replace_server(&mut self, server: S) -> S {
+        self.outbound = Way::new(&[]);
+        self.server_deaf = false;
+        std::mem::replace(&mut self.server, server)
+    }
+
+    /// Forwards until something other than forwarding is to be done. Cancel safe: what was read is kept.
+    pub async fn run<W: Wire>(&mut self, wire: &mut W, gate: &impl Entrance) -> Result<Stop, Broken> {
+        poll_fn(|context| self.poll(context, wire, gate)).await
+    }
+
+    /// Takes in what the client sends, as far as there is room, and forwards what the server sends by itself, while
+    /// a statement is held. Comes back when either side closes. Cancel safe.
+    pub async fn wait_held<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        gate: &impl Entrance,
+    ) -> Result<Stop, Broken> {
+        poll_fn(|context| {
+            loop {
+                if self.poll_server(context, wire, gate)? {
+                    continue;
+                }
+                if self.outbound.closed && self.outbound.is_empty() {
+                    return Poll::Ready(Ok(Stop::ServerClosed));
+                }
+                match self.inbound.poll_fill(context, &mut self.client) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false)) if self.inbound.closed => {
+                        return Poll::Ready(Ok(Stop::ClientClosed));
+                    }
+                    Poll::Ready(Ok(false)) | Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Client(error))),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Takes in more of what the client sends; false where it closed or there is no room. Cancel safe.
+    pub async fn fill(&mut self) -> io::Result<bool> {
+        poll_fn(|context| self.inbound.poll_fill(context, &mut self.client)).await.map(|some| some && !self.inbound.closed)
+    }
+
+    /// Tells the client something of our own, behind everything that the server said. Only at a boundary.
+    pub async fn say<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        gate: &impl Entrance,
+        words: &[u8],
+    ) -> Result<(), Broken> {
+        poll_fn(|context| {
+            while !self.outbound.is_empty() {
+                if !self.poll_server(context, wire, gate)? {
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        self.client.write_all(words).await.map_err(Broken::Client)
+    }
+
+    fn poll<W: Wire>(
+        &mut self,
+        context: &mut Context<'_>,
+        wire: &mut W,
+        gate: &impl Entrance,
+    ) -> Poll<Result<Stop, Broken>> {
+        loop {
+            let mut moved = self.poll_server(context, wire, gate)?;
+            if self.outbound.closed && self.outbound.is_empty() {
+                return Poll::Ready(Ok(Stop::ServerClosed));
+            }
+            if gate.is_closing() && wire.at_boundary() && self.outbound.is_empty() {
+                return Poll::Ready(Ok(Stop::Closing));
+            }
+            match self.inbound.poll_fill(context, &mut self.client) {
+                Poll::Ready(Ok(some)) => moved |= some,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Client(error))),
+                Poll::Pending => {}
+            }
+            let mut then = Then::More;
+            if self.inbound.cleared < self.inbound.end {
+                let seen = wire.client(self.inbound.unseen(), gate).map_err(Broken::ClientFrame)?;
+                self.inbound.cleared += seen.clear;
+                self.client_bytes += seen.clear as u64;
+                then = seen.then;
+            }
+            if self.server_deaf {
+                self.inbound.start = self.inbound.cleared;
+            } else {
+                match self.inbound.poll_drain(context, &mut self.server) {
+                    Poll::Ready(Ok(some)) => moved |= some,
+                    Poll::Ready(Err(_)) => {
+                        // The server may have said why before it closed, and that text is the client's: go on
+                        // reading until the end of it.
+                        self.server_deaf = true;
+                        moved = true;
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            if then == Then::Gate && !self.inbound.writable() && self.outbound.is_empty() {
+                return Poll::Ready(Ok(Stop::AtGate));
+            }
+            if self.inbound.closed
+                && !self.inbound.writable()
+                && !self.inbound.shut
+                && then == Then::More
+            {
+                self.inbound.shut = true;
+                return Poll::Ready(Ok(Stop::ClientClosed));
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// One round of the server's way. True where something moved.
+    fn poll_server<W: Wire>(
+        &mut self,
+        context: &mut Context<'_>,
+        wire: &mut W,
+        gate: &impl Entrance,
+    ) -> Result<bool, Broken> {
+        let mut moved = false;
+        match self.outbound.poll_fill(context, &mut self.server) {
+            Poll::Ready(Ok(some)) => moved |= some,
+            Poll::Ready(Err(_)) => {
+                // A server that is killed resets the connection; its last words may still be in our buffer.
+                self.outbound.closed = true;
+                moved = true;
+            }
+            Poll::Pending => {}
+        }
+        if self.outbound.cleared < self.outbound.end {
+            let clear = wire.server(self.outbound.unseen(), gate).map_err(Broken::ServerFrame)?;
+            self.outbound.cleared += clear;
+            self.server_bytes += clear as u64;
+            if self.outbound.closed {
+                // Half a frame is all that will ever come.
+                self.outbound.cleared = self.outbound.end;
+            }
+        }
+        match self.outbound.poll_drain(context, &mut self.client) {
+            Poll::Ready(Ok(some)) => moved |= some,
+            Poll::Ready(Err(error)) => return Err(Broken::Client(error)),
+            Poll::Pending => {}
+        }
+        Ok(moved)
+    }
+}

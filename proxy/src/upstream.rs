@@ -1,0 +1,87 @@
+//! Opens connections to a cluster: TCP or Unix socket, within a deadline.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::route::Cluster;
+
+/// A connection to a server.
+#[derive(Debug)]
+pub enum Upstream {
+    /// Over TCP, without Nagle's delay.
+    Tcp(TcpStream),
+    /// Over the server's Unix socket.
+    Unix(UnixStream),
+}
+
+/// How long a silent peer is trusted to be alive before the kernel asks it.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// What every TCP connection of the data plane has: no delay, and keepalive.
+pub fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// Opens a connection within the cluster's `connect_timeout`. A host that starts with `/` is the folder of a
+/// PostgreSQL socket. Fails with the system's error, or `TimedOut`.
+pub async fn connect(cluster: &Cluster) -> io::Result<Upstream> {
+    let opening = async {
+        if cluster.host.starts_with('/') {
+            let path = format!("{}/.s.PGSQL.{}", cluster.host, cluster.port);
+            return UnixStream::connect(path).await.map(Upstream::Unix);
+        }
+        let stream = TcpStream::connect((cluster.host.as_str(), cluster.port)).await?;
+        tune(&stream)?;
+        Ok(Upstream::Tcp(stream))
+    };
+    tokio::time::timeout(cluster.connect_timeout, opening)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+impl AsyncRead for Upstream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Upstream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Sockets have nothing of their own to flush.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
