@@ -39,7 +39,9 @@ impl Shopper {
             effects.push(Effect::row(Table::PageView, stamp, &path));
         }
         let answer = ask(async {
-            let sink = sql.copy_in("COPY page_view (path, visitor, agent, stamp) FROM STDIN").await?;
+            let sink = sql
+                .copy_in("COPY page_view (path, visitor, agent, stamp) FROM STDIN")
+                .await?;
             let mut sink = std::pin::pin!(sink);
             sink.send(Bytes::from(text)).await?;
             sink.finish().await
@@ -71,7 +73,9 @@ impl Shopper {
     /// One report; a number that only grows must never be seen to shrink.
     pub(super) async fn read_report(&mut self) -> Result<(), Lost> {
         let sql = Arc::clone(&self.sql);
-        let [points, orders, sales] = self.prepared.as_slice() else { return Err(Lost) };
+        let [points, orders, sales] = self.prepared.as_slice() else {
+            return Err(Lost);
+        };
         let (points, orders, sales) = (points.clone(), orders.clone(), sales.clone());
         match self.random(3) {
             0 => {

@@ -30,13 +30,35 @@ struct Basket {
 impl Basket {
     /// What the order leaves behind once it is committed.
     fn effects(&self) -> Vec<Effect> {
-        let mut effects =
-            vec![Effect::row(Table::Orders, self.stamp, &format!("{}/{}", self.customer, self.total))];
+        let mut effects = vec![Effect::row(
+            Table::Orders,
+            self.stamp,
+            &format!("{}/{}", self.customer, self.total),
+        )];
         for line in &self.lines {
-            let Line { product, quantity, price, stamp, move_stamp } = line;
-            effects.push(Effect::row(Table::OrderLine, *stamp, &format!("{product}/{}", quantity * price)));
-            effects.push(Effect::row(Table::StockMove, *move_stamp, &format!("{product}/{}", -quantity)));
-            effects.push(Effect::Added { sum: Sum::Stock, key: *product, add: -quantity, proof: 0 });
+            let Line {
+                product,
+                quantity,
+                price,
+                stamp,
+                move_stamp,
+            } = line;
+            effects.push(Effect::row(
+                Table::OrderLine,
+                *stamp,
+                &format!("{product}/{}", quantity * price),
+            ));
+            effects.push(Effect::row(
+                Table::StockMove,
+                *move_stamp,
+                &format!("{product}/{}", -quantity),
+            ));
+            effects.push(Effect::Added {
+                sum: Sum::Stock,
+                key: *product,
+                add: -quantity,
+                proof: 0,
+            });
         }
         effects
     }
@@ -44,7 +66,13 @@ impl Basket {
     /// The lines as rows of VALUES; `order` and `placed_at` are SQL expressions.
     fn values(&self, order: &str, placed_at: &str) -> String {
         let rows = (1..).zip(&self.lines).map(|(number, line)| {
-            let Line { product, quantity, price, stamp, .. } = line;
+            let Line {
+                product,
+                quantity,
+                price,
+                stamp,
+                ..
+            } = line;
             format!("({order}, {placed_at}, {number}, {product}, {quantity}, {price}, {stamp})")
         });
         rows.collect::<Vec<_>>().join(", ")
@@ -52,7 +80,10 @@ impl Basket {
 
     fn stock_calls(&self) -> String {
         let calls = self.lines.iter().map(|line| {
-            format!("SELECT take_stock({}, {}, {})", line.product, line.quantity, line.move_stamp)
+            format!(
+                "SELECT take_stock({}, {}, {})",
+                line.product, line.quantity, line.move_stamp
+            )
         });
         calls.collect::<Vec<_>>().join("; ")
     }
@@ -62,7 +93,9 @@ impl Shopper {
     fn basket(&mut self) -> Basket {
         let catalogue = Arc::clone(&self.catalogue);
         let products = u64::try_from(catalogue.prices.len()).unwrap_or(1).max(1);
-        let mut wanted: Vec<i64> = (0..=self.random(LINES_MOST)).map(|_| self.random_key(products)).collect();
+        let mut wanted: Vec<i64> = (0..=self.random(LINES_MOST))
+            .map(|_| self.random_key(products))
+            .collect();
         // In one order everywhere, so that two clients never wait for each other.
         wanted.sort_unstable();
         wanted.dedup();
@@ -71,10 +104,21 @@ impl Shopper {
             let index = usize::try_from(product - 1).unwrap_or(0);
             let price = catalogue.prices.get(index).copied().unwrap_or(0);
             let quantity = self.random_key(5);
-            lines.push(Line { product, quantity, price, stamp: self.stamp(), move_stamp: self.stamp() });
+            lines.push(Line {
+                product,
+                quantity,
+                price,
+                stamp: self.stamp(),
+                move_stamp: self.stamp(),
+            });
         }
         let total = lines.iter().map(|line| line.quantity * line.price).sum();
-        Basket { customer: self.random_key(CUSTOMERS), stamp: self.stamp(), total, lines }
+        Basket {
+            customer: self.random_key(CUSTOMERS),
+            stamp: self.stamp(),
+            total,
+            lines,
+        }
     }
 
     /// An order in the simple protocol; one in four goes out as a single message.
@@ -102,9 +146,12 @@ impl Shopper {
         self.doing = "an order in the simple protocol";
         let body: Answer<()> = async {
             ask(sql.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")).await?;
-            let replies = ask(sql.simple_query(&format!("{insert} RETURNING id, placed_at"))).await?;
+            let replies =
+                ask(sql.simple_query(&format!("{insert} RETURNING id, placed_at"))).await?;
             let placed = replies.iter().find_map(|reply| match reply {
-                SimpleQueryMessage::Row(row) => Some((row.get(0)?.to_owned(), row.get(1)?.to_owned())),
+                SimpleQueryMessage::Row(row) => {
+                    Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()))
+                }
                 _ => None,
             });
             let (order, placed_at) = placed.unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Clients that commit each statement by itself: prepared long ago, or as plain text.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -38,36 +39,62 @@ impl Shopper {
     /// One prepared statement, and a look at whether its answer is the only possible one.
     pub(super) async fn run_errand(&mut self) -> Result<(), Lost> {
         let sql = Arc::clone(&self.sql);
-        let [points, payment, helpful] = self.prepared.as_slice() else { return Err(Lost) };
+        let [points, payment, helpful] = self.prepared.as_slice() else {
+            return Err(Lost);
+        };
         let (points, payment, helpful) = (points.clone(), payment.clone(), helpful.clone());
         match self.random(3) {
             0 => {
                 self.doing = "prepared, points";
-                let (customer, add, proof) = (self.own_customer(), self.random_key(9), self.proof());
-                let effects = vec![Effect::Added { sum: Sum::Points, key: customer, add, proof }];
+                let (customer, add, proof) =
+                    (self.own_customer(), self.random_key(9), self.proof());
+                let effects = vec![Effect::Added {
+                    sum: Sum::Points,
+                    key: customer,
+                    add,
+                    proof,
+                }];
                 let answer = ask(sql.query_one(&points, &[&customer, &add, &proof])).await;
                 if let Some(row) = self.settle(answer, true, effects)? {
                     self.expected += add;
                     let seen: i64 = row.get(0);
                     if seen != self.expected {
-                        self.complain(&format!("its points came back as {seen}, not as {}", self.expected));
+                        self.complain(&format!(
+                            "its points came back as {seen}, not as {}",
+                            self.expected
+                        ));
                         self.expected = seen;
                     }
                 }
             }
             1 => {
                 self.doing = "prepared, payment";
-                let (customer, amount, stamp) = (self.random_key(50_000), self.random_key(90_000), self.stamp());
+                let (customer, amount, stamp) = (
+                    self.random_key(50_000),
+                    self.random_key(90_000),
+                    self.stamp(),
+                );
                 let evidence = format!("{customer}/{amount}");
                 let reference = stamp.to_be_bytes().to_vec();
-                let answer = ask(sql.execute(&payment, &[&customer, &amount, &reference, &stamp])).await;
-                self.settle(answer, true, vec![Effect::row(Table::Payment, stamp, &evidence)])?;
+                let answer =
+                    ask(sql.execute(&payment, &[&customer, &amount, &reference, &stamp])).await;
+                self.settle(
+                    answer,
+                    true,
+                    vec![Effect::row(Table::Payment, stamp, &evidence)],
+                )?;
             }
             _ => {
                 self.doing = "prepared, a row with text out of line";
-                let (review, add, proof) = (self.random_key(REVIEWS), self.random_key(3), self.proof());
+                let (review, add, proof) =
+                    (self.random_key(REVIEWS), self.random_key(3), self.proof());
                 let answer = ask(sql.execute(&helpful, &[&review, &add, &proof])).await;
-                let effect = Effect::Added { sum: Sum::Helpful, key: review, add, proof };
+                let effect = Effect::Added {
+                    sum: Sum::Helpful,
+                    key: review,
+                    add,
+                    proof,
+                };
                 self.settle(answer, true, vec![effect])?;
             }
         }
@@ -83,24 +110,43 @@ impl Shopper {
                 self.doing = "a long review";
                 let product = self.random_key(5_000);
                 let seed = stamp.unsigned_abs();
-                let body: String =
-                    (0..160).map(|part| format!("{:016x}", scatter(seed.wrapping_mul(977) + part))).collect();
+                let mut body = String::new();
+                for part in 0..160 {
+                    let _ = write!(body, "{:016x}", scatter(seed.wrapping_mul(977) + part));
+                }
                 let insert = format!(
                     "INSERT INTO review (product_id, stars, body, stamp) VALUES ({product}, 4, '{body}', {stamp})"
                 );
                 let evidence = format!("{product}/{body}");
                 let answer = ask(sql.batch_execute(&insert)).await;
-                self.settle(answer, true, vec![Effect::row(Table::Review, stamp, &evidence)])?;
+                self.settle(
+                    answer,
+                    true,
+                    vec![Effect::row(Table::Review, stamp, &evidence)],
+                )?;
             }
             1 => {
                 self.doing = "a row without a key";
-                let (shelf, add, proof) = (self.random_key(SHELVES), self.random_key(20), proof_of(stamp));
+                let (shelf, add, proof) = (
+                    self.random_key(SHELVES),
+                    self.random_key(20),
+                    proof_of(stamp),
+                );
                 let update = format!(
                     "UPDATE shelf_count SET counted = counted + {add}, counted_proof = counted_proof + {proof}
                      WHERE shelf = {shelf}"
                 );
                 let answer = ask(sql.batch_execute(&update)).await;
-                self.settle(answer, true, vec![Effect::Added { sum: Sum::Counted, key: shelf, add, proof }])?;
+                self.settle(
+                    answer,
+                    true,
+                    vec![Effect::Added {
+                        sum: Sum::Counted,
+                        key: shelf,
+                        add,
+                        proof,
+                    }],
+                )?;
             }
             2 => {
                 self.doing = "an order without lines";
@@ -130,15 +176,26 @@ impl Shopper {
     /// Moves an order of its own to its next state; the trigger on the server writes it into the audit table.
     async fn advance_order(&mut self, stamp: i64) -> Result<(), Lost> {
         self.doing = "a change that a trigger records";
-        let Some((id, placed_at, state)) = self.own_orders.pop_front() else { return Ok(()) };
-        let (Some(from), Some(to)) = (STATES.get(state), STATES.get(state + 1)) else { return Ok(()) };
+        let Some((id, placed_at, state)) = self.own_orders.pop_front() else {
+            return Ok(());
+        };
+        let (Some(from), Some(to)) = (STATES.get(state), STATES.get(state + 1)) else {
+            return Ok(());
+        };
         let update = format!(
             "UPDATE orders SET state = '{to}', change_stamp = {stamp} WHERE id = {id} AND placed_at = '{placed_at}'"
         );
         let evidence = format!("{id}/{from} -> {to}");
         let sql = Arc::clone(&self.sql);
         let answer = ask(sql.batch_execute(&update)).await;
-        if self.settle(answer, true, vec![Effect::row(Table::OrderAudit, stamp, &evidence)])?.is_some() {
+        if self
+            .settle(
+                answer,
+                true,
+                vec![Effect::row(Table::OrderAudit, stamp, &evidence)],
+            )?
+            .is_some()
+        {
             self.own_orders.push_back((id, placed_at, state + 1));
         }
         Ok(())
@@ -159,11 +216,23 @@ impl Shopper {
         let sql = Arc::clone(&self.sql);
         self.doing = "SQL-level prepared statement";
         let (customer, add, proof) = (self.own_customer(), self.random_key(9), self.proof());
-        let answer = ask(sql.batch_execute(&format!("EXECUTE give_points({customer}, {add}, {proof})"))).await;
-        self.settle(answer, true, vec![Effect::Added { sum: Sum::Points, key: customer, add, proof }])?;
+        let answer =
+            ask(sql.batch_execute(&format!("EXECUTE give_points({customer}, {add}, {proof})")))
+                .await;
+        self.settle(
+            answer,
+            true,
+            vec![Effect::Added {
+                sum: Sum::Points,
+                key: customer,
+                add,
+                proof,
+            }],
+        )?;
 
         self.doing = "session settings";
-        let settings = "SELECT current_setting('TimeZone') || '|' || current_setting('search_path') || '|'
+        let settings =
+            "SELECT current_setting('TimeZone') || '|' || current_setting('search_path') || '|'
                                || current_setting('statement_timeout')";
         let answer = ask(sql.query_one(settings, &[])).await;
         if let Some(row) = self.settle(answer, true, Vec::new())? {

@@ -53,7 +53,12 @@ pub(super) fn said(error: &tokio_postgres::Error) -> String {
         }
         return text;
     };
-    let mut text = format!("{} {}: {}", reply.severity(), reply.code().code(), reply.message());
+    let mut text = format!(
+        "{} {}: {}",
+        reply.severity(),
+        reply.code().code(),
+        reply.message()
+    );
     for more in [reply.detail(), reply.hint()].into_iter().flatten() {
         text.push_str("; ");
         text.push_str(more);

@@ -71,7 +71,9 @@ impl Sum {
             Self::Stock => "SELECT id, stock::text, '0' FROM product",
             Self::Points => "SELECT id, points::text, points_proof::text FROM customer",
             Self::Helpful => "SELECT id, helpful::text, helpful_proof::text FROM review",
-            Self::Counted => "SELECT shelf::bigint, counted::text, counted_proof::text FROM shelf_count",
+            Self::Counted => {
+                "SELECT shelf::bigint, counted::text, counted_proof::text FROM shelf_count"
+            }
         }
     }
 
@@ -90,15 +92,28 @@ impl Sum {
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
     /// One row with this stamp and evidence.
-    Row { table: Table, stamp: i64, evidence: u64 },
+    Row {
+        table: Table,
+        stamp: i64,
+        evidence: u64,
+    },
     /// A number grew by `add`, and its proof by `proof`.
-    Added { sum: Sum, key: i64, add: i64, proof: i64 },
+    Added {
+        sum: Sum,
+        key: i64,
+        add: i64,
+        proof: i64,
+    },
 }
 
 impl Effect {
     /// A row, recognised by its stamp and the text that [`Table::evidence`] will give.
     pub(super) fn row(table: Table, stamp: i64, evidence: &str) -> Self {
-        Self::Row { table, stamp, evidence: digest(evidence) }
+        Self::Row {
+            table,
+            stamp,
+            evidence: digest(evidence),
+        }
     }
 }
 
@@ -134,13 +149,10 @@ impl Ledger {
 
     /// How many transactions ended like this.
     pub(super) fn count(&self, outcome: Outcome) -> usize {
-        self.transactions.iter().filter(|(seen, _)| *seen == outcome).count()
-    }
-
-    /// How many rows and additions were acknowledged.
-    pub(super) fn effects_acknowledged(&self) -> usize {
-        let acknowledged = self.transactions.iter().filter(|(outcome, _)| *outcome == Outcome::Acknowledged);
-        acknowledged.map(|(_, effects)| effects.len()).sum()
+        self.transactions
+            .iter()
+            .filter(|(seen, _)| *seen == outcome)
+            .count()
     }
 
     /// The rows of one table that were asked for, by stamp.
@@ -148,7 +160,11 @@ impl Ledger {
         let mut rows = HashMap::new();
         for (outcome, effects) in &self.transactions {
             for effect in effects {
-                if let Effect::Row { table, stamp, evidence } = effect
+                if let Effect::Row {
+                    table,
+                    stamp,
+                    evidence,
+                } = effect
                     && *table == wanted
                 {
                     rows.insert(*stamp, (*outcome, *evidence));
@@ -163,7 +179,12 @@ impl Ledger {
         let mut sums: HashMap<i64, Added> = HashMap::new();
         for (outcome, effects) in &self.transactions {
             for effect in effects {
-                if let Effect::Added { sum, key, add, proof } = effect
+                if let Effect::Added {
+                    sum,
+                    key,
+                    add,
+                    proof,
+                } = effect
                     && *sum == wanted
                 {
                     let added = sums.entry(*key).or_default();

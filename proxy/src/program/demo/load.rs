@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use super::failure::{Failure, Result};
 use super::ledger::Ledger;
 use super::link::{Address, Link};
-use super::shopper::{Shopper, Style};
 use super::shop::Catalogue;
+use super::shopper::{Shopper, Style};
 
 /// Who takes part, in order.
 const CAST: [Style; 16] = [
@@ -119,14 +119,19 @@ pub(super) struct Latencies(pub(super) [Histogram<u64>; 4]);
 impl Latencies {
     /// Nothing measured yet.
     pub(super) fn new() -> Result<Self> {
-        let empty = || Histogram::new_with_max(60_000_000, 3).map_err(|error| Failure(error.to_string()));
+        let empty =
+            || Histogram::new_with_max(60_000_000, 3).map_err(|error| Failure(error.to_string()));
         Ok(Self([empty()?, empty()?, empty()?, empty()?]))
     }
 
     /// Adds one measurement. What spans two stretches met the cutover, or is as good as on the edge of one.
     pub(super) fn record(&mut self, begun_in: usize, ended_in: usize, took: Duration) {
         let cutover = Stretch::Cutover as usize;
-        let stretch = if begun_in == cutover || ended_in == cutover { cutover } else { ended_in };
+        let stretch = if begun_in == cutover || ended_in == cutover {
+            cutover
+        } else {
+            ended_in
+        };
         if let Some(histogram) = self.0.get_mut(stretch) {
             histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         }
@@ -134,7 +139,8 @@ impl Latencies {
 
     fn add(&mut self, other: &Self) -> Result<()> {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            mine.add(theirs).map_err(|error| Failure(error.to_string()))?;
+            mine.add(theirs)
+                .map_err(|error| Failure(error.to_string()))?;
         }
         Ok(())
     }
@@ -169,7 +175,13 @@ impl Load {
         let mut shoppers = Vec::new();
         for (number, style) in (1_u8..).zip(CAST) {
             let link = Link::open(address, &format!("shop-{number}")).await?;
-            let shopper = Shopper::new(number, style, link, Arc::clone(&catalogue), Arc::clone(&board));
+            let shopper = Shopper::new(
+                number,
+                style,
+                link,
+                Arc::clone(&catalogue),
+                Arc::clone(&board),
+            );
             shoppers.push(shopper.await?);
         }
         let mut clients = JoinSet::new();
@@ -192,15 +204,21 @@ impl Load {
     /// Lets every client finish what it is at, and gathers what they know.
     pub(super) async fn stop(mut self) -> Result<Total> {
         self.board.stop.store(true, Ordering::Relaxed);
-        let mut total = Total { ledger: Ledger::default(), latencies: Latencies::new()?, versions: Vec::new() };
+        let mut total = Total {
+            ledger: Ledger::default(),
+            latencies: Latencies::new()?,
+            versions: Vec::new(),
+        };
         let deadline = tokio::time::Instant::now() + STOP_PATIENCE;
         loop {
             let next = tokio::time::timeout_at(deadline, self.clients.join_next()).await;
-            let Some(harvest) = next.map_err(|_| Failure(format!("a client did not stop within {STOP_PATIENCE:?}")))?
+            let Some(harvest) = next
+                .map_err(|_| Failure(format!("a client did not stop within {STOP_PATIENCE:?}")))?
             else {
                 return Ok(total);
             };
-            let harvest = harvest.map_err(|error| Failure(format!("a client of the demo broke: {error}")))?;
+            let harvest =
+                harvest.map_err(|error| Failure(format!("a client of the demo broke: {error}")))?;
             total.ledger.append(harvest.ledger);
             total.latencies.add(&harvest.latencies)?;
             total.versions.extend(harvest.version);

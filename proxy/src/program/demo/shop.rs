@@ -12,7 +12,7 @@ use super::ledger::Sum;
 const SCHEMA: &str = include_str!("schema.sql");
 /// Loaded by a superuser, with triggers and foreign keys asleep.
 const ROWS: &str = include_str!("rows.sql");
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The application's role.
 pub(super) const ROLE: &str = "app";
@@ -30,8 +30,12 @@ pub(super) struct Catalogue {
 
 /// Creates the application's role and its empty database.
 pub(super) async fn found(server: &Client) -> Result<()> {
-    server.batch_execute(&format!("CREATE ROLE {ROLE} LOGIN")).await?;
-    server.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}")).await?;
+    server
+        .batch_execute(&format!("CREATE ROLE {ROLE} LOGIN"))
+        .await?;
+    server
+        .batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}"))
+        .await?;
     Ok(())
 }
 
@@ -55,7 +59,10 @@ pub(super) async fn furnish(superuser: &Client) -> Result<u64> {
 /// Reads what the clients must know before they start.
 pub(super) async fn catalogue(server: &Client) -> Result<Catalogue> {
     let mut prices = Vec::new();
-    for row in server.query("SELECT price::bigint FROM product ORDER BY id", &[]).await? {
+    for row in server
+        .query("SELECT price::bigint FROM product ORDER BY id", &[])
+        .await?
+    {
         prices.push(row.try_get(0)?);
     }
     let mut opening = HashMap::new();
@@ -69,10 +76,17 @@ pub(super) async fn catalogue(server: &Client) -> Result<Catalogue> {
 
 /// The present values of one kind of sum: key, value, proof.
 pub(super) async fn sums(server: &Client, sum: Sum) -> Result<Vec<(i64, i128, i128)>> {
-    let number = |text: &str| text.parse().map_err(|_| Failure(format!("{} holds {text:?}", sum.name())));
+    let number = |text: &str| {
+        text.parse()
+            .map_err(|_| Failure(format!("{} holds {text:?}", sum.name())))
+    };
     let mut found = Vec::new();
     for row in server.query(sum.query(), &[]).await? {
-        found.push((row.try_get(0)?, number(row.try_get(1)?)?, number(row.try_get(2)?)?));
+        found.push((
+            row.try_get(0)?,
+            number(row.try_get(1)?)?,
+            number(row.try_get(2)?)?,
+        ));
     }
     Ok(found)
 }

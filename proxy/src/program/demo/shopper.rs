@@ -18,7 +18,7 @@ use super::shop::Catalogue;
 /// A statement that takes longer counts as lost.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// What a client does between two transactions: nothing, for about this long.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MICROS: u64 = 20_000;
 
 /// How a client talks to its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,17 +116,28 @@ impl Shopper {
             };
             lost = done.is_err();
             if !lost {
-                self.latencies.record(stretch, self.board.stretch(), begun.elapsed());
+                self.latencies
+                    .record(stretch, self.board.stretch(), begun.elapsed());
             }
-            let jitter = PAUSE.mul_f64(self.random(1000) as f64 / 1000.0);
-            tokio::time::sleep(PAUSE / 2 + jitter).await;
+            let jitter = Duration::from_micros(self.random(PAUSE_MICROS));
+            tokio::time::sleep(Duration::from_micros(PAUSE_MICROS / 2) + jitter).await;
         }
         let version = if lost { None } else { self.version().await };
-        Harvest { ledger: self.ledger, latencies: self.latencies, version }
+        Harvest {
+            ledger: self.ledger,
+            latencies: self.latencies,
+            version,
+        }
     }
 
     async fn version(&self) -> Option<String> {
-        let row = timeout(ANSWER_PATIENCE, self.sql.query_one("SHOW server_version", &[])).await.ok()?.ok()?;
+        let row = timeout(
+            ANSWER_PATIENCE,
+            self.sql.query_one("SHOW server_version", &[]),
+        )
+        .await
+        .ok()?
+        .ok()?;
         row.try_get(0).ok()
     }
 
@@ -168,19 +179,35 @@ impl Shopper {
             Err(error) => error,
         };
         // A server that leaves in the middle of a commit may have done it: only an ordinary error says that it did not.
-        let refused = error.as_ref().and_then(tokio_postgres::Error::as_db_error).is_some_and(|reply| {
-            matches!(reply.parsed_severity(), Some(Severity::Error)) || !commit_sent
-        });
-        let outcome = if refused || !commit_sent { Outcome::Failed } else { Outcome::Unknown };
+        let refused = error
+            .as_ref()
+            .and_then(tokio_postgres::Error::as_db_error)
+            .is_some_and(|reply| {
+                matches!(reply.parsed_severity(), Some(Severity::Error)) || !commit_sent
+            });
+        let outcome = if refused || !commit_sent {
+            Outcome::Failed
+        } else {
+            Outcome::Unknown
+        };
         self.ledger.record(outcome, effects);
-        let text = error.as_ref().map_or_else(|| format!("no answer within {ANSWER_PATIENCE:?}"), said);
+        let text = error
+            .as_ref()
+            .map_or_else(|| format!("no answer within {ANSWER_PATIENCE:?}"), said);
         self.complain(&text);
-        if error.is_none() || self.sql.is_closed() || !refused { Err(Lost) } else { Ok(None) }
+        if error.is_none() || self.sql.is_closed() || !refused {
+            Err(Lost)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Reports something that must not happen.
     pub(super) fn complain(&self, text: &str) {
-        self.board.complain(format!("client {} ({:?}, {}): {text}", self.number, self.style, self.doing));
+        self.board.complain(format!(
+            "client {} ({:?}, {}): {text}",
+            self.number, self.style, self.doing
+        ));
     }
 
     /// Ends a transaction block: commits what went well, takes back what did not.
@@ -208,7 +235,9 @@ impl Shopper {
 }
 
 /// Waits for an answer, though not for ever.
-pub(super) async fn ask<T>(work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>) -> Answer<T> {
+pub(super) async fn ask<T>(
+    work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+) -> Answer<T> {
     match timeout(ANSWER_PATIENCE, work).await {
         Ok(answer) => answer.map_err(Some),
         Err(_) => Err(None),

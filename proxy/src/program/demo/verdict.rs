@@ -9,7 +9,7 @@ use super::failure::{Failure, Result};
 use super::ledger::{Ledger, Outcome, Sum, Table, digest};
 use super::shop::{Catalogue, sums};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Examples beyond these are counted only.
 const EXAMPLES_KEPT: usize = 8;
 
@@ -111,7 +111,10 @@ pub(super) struct Verdict {
 impl Verdict {
     /// Whether nothing at all is wrong.
     pub(super) fn clean(&self) -> bool {
-        self.lost == 0 && self.doubled == 0 && self.wrong_sums == 0 && self.rules.iter().all(|(_, rows)| *rows == 0)
+        self.lost == 0
+            && self.doubled == 0
+            && self.wrong_sums == 0
+            && self.rules.iter().all(|(_, rows)| *rows == 0)
     }
 
     fn example(&mut self, text: String) {
@@ -121,7 +124,12 @@ impl Verdict {
     }
 
     /// Compares one table's stamped rows, `found`, with what was asked for.
-    fn compare_rows(&mut self, table: Table, expected: &HashMap<i64, (Outcome, u64)>, found: &[(i64, u64)]) {
+    fn compare_rows(
+        &mut self,
+        table: Table,
+        expected: &HashMap<i64, (Outcome, u64)>,
+        found: &[(i64, u64)],
+    ) {
         let mut seen: HashMap<i64, u64> = HashMap::new();
         for (stamp, evidence) in found {
             *seen.entry(*stamp).or_default() += 1;
@@ -129,11 +137,15 @@ impl Verdict {
             match expected.get(stamp) {
                 Some((Outcome::Failed, _)) => {
                     self.doubled += 1;
-                    self.example(format!("{name}: stamp {stamp} is there, and its transaction had failed"));
+                    self.example(format!(
+                        "{name}: stamp {stamp} is there, and its transaction had failed"
+                    ));
                 }
                 Some((_, wanted)) if wanted != evidence => {
                     self.lost += 1;
-                    self.example(format!("{name}: stamp {stamp} is there with other contents"));
+                    self.example(format!(
+                        "{name}: stamp {stamp} is there with other contents"
+                    ));
                 }
                 Some(_) => {}
                 None => {
@@ -149,21 +161,35 @@ impl Verdict {
             }
             if *outcome == Outcome::Acknowledged && times == 0 {
                 self.lost += 1;
-                self.example(format!("{}: stamp {stamp} was acknowledged and is not there", table.name()));
+                self.example(format!(
+                    "{}: stamp {stamp} was acknowledged and is not there",
+                    table.name()
+                ));
             } else if *outcome != Outcome::Failed && times > 1 {
                 self.doubled += 1;
-                self.example(format!("{}: stamp {stamp} is there {times} times", table.name()));
+                self.example(format!(
+                    "{}: stamp {stamp} is there {times} times",
+                    table.name()
+                ));
             }
         }
     }
 
-    async fn compare_sums(&mut self, target: &Client, ledger: &Ledger, opening: &Catalogue, sum: Sum) -> Result<()> {
+    async fn compare_sums(
+        &mut self,
+        target: &Client,
+        ledger: &Ledger,
+        opening: &Catalogue,
+        sum: Sum,
+    ) -> Result<()> {
         let mut added = ledger.sums(sum);
         for (key, value, proof) in sums(target, sum).await? {
             let was = opening.opening.get(&(sum, key)).copied();
             let more = added.remove(&key).unwrap_or_default();
             // With an unanswered addition both sums are right; the stamped rows beside it still tell lost and doubled.
-            let Some((value_then, proof_then)) = was.filter(|_| more.unknown == 0) else { continue };
+            let Some((value_then, proof_then)) = was.filter(|_| more.unknown == 0) else {
+                continue;
+            };
             self.compared += more.times;
             if value != value_then + more.value || proof != proof_then + more.proof {
                 self.wrong_sums += 1;
@@ -184,10 +210,16 @@ impl Verdict {
 }
 
 /// Looks at the new cluster, past Headgate, for everything that the ledger says must or must not be there.
-pub(super) async fn prove(target: &Client, ledger: &Ledger, opening: &Catalogue) -> Result<Verdict> {
+pub(super) async fn prove(
+    target: &Client,
+    ledger: &Ledger,
+    opening: &Catalogue,
+) -> Result<Verdict> {
     let work = async {
-        let mut verdict =
-            Verdict { unknown: u64::try_from(ledger.count(Outcome::Unknown)).unwrap_or(u64::MAX), ..Verdict::default() };
+        let mut verdict = Verdict {
+            unknown: u64::try_from(ledger.count(Outcome::Unknown)).unwrap_or(u64::MAX),
+            ..Verdict::default()
+        };
         for table in Table::ALL {
             let (name, evidence) = (table.name(), table.evidence());
             let query = format!("SELECT stamp, {evidence} FROM {name} WHERE stamp IS NOT NULL");
@@ -202,7 +234,9 @@ pub(super) async fn prove(target: &Client, ledger: &Ledger, opening: &Catalogue)
             verdict.compare_sums(target, ledger, opening, sum).await?;
         }
         for (rule, query) in RULES {
-            verdict.rules.push((rule, target.query_one(query, &[]).await?.try_get(0)?));
+            verdict
+                .rules
+                .push((rule, target.query_one(query, &[]).await?.try_get(0)?));
         }
         Ok(verdict)
     };
@@ -215,10 +249,18 @@ mod tests {
     use super::*;
 
     fn check(expected: &[(i64, Outcome, u64)], found: &[(i64, u64)], lost: u64, doubled: u64) {
-        let expected = expected.iter().map(|(stamp, outcome, value)| (*stamp, (*outcome, *value))).collect();
+        let expected = expected
+            .iter()
+            .map(|(stamp, outcome, value)| (*stamp, (*outcome, *value)))
+            .collect();
         let mut verdict = Verdict::default();
         verdict.compare_rows(Table::Payment, &expected, found);
-        assert_eq!((verdict.lost, verdict.doubled), (lost, doubled), "{:?}", verdict.examples);
+        assert_eq!(
+            (verdict.lost, verdict.doubled),
+            (lost, doubled),
+            "{:?}",
+            verdict.examples
+        );
         assert_eq!(verdict.clean(), lost + doubled == 0);
     }
 

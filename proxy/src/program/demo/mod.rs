@@ -1,0 +1,98 @@
+//! `headgate demo`: a live shop moves from one PostgreSQL to a newer one, and every write is proved.
+
+mod bulk;
+mod checkout;
+mod console;
+mod errands;
+mod failure;
+mod ledger;
+mod link;
+mod load;
+mod outcome;
+mod screen;
+mod shop;
+mod shopper;
+mod stage;
+mod story;
+mod verdict;
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use failure::{Failure, Result};
+use screen::Screen;
+use stage::Stage;
+
+/// What the demo is asked for.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// Leave servers and Headgate running afterwards, and print how to connect
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Demo {
+    /// Plays the demo; succeeds only if nothing failed, was lost or was doubled.
+    pub(crate) async fn run(self) -> ExitCode {
+        let screen = Screen::new();
+        match self.perform(screen).await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(failure) => {
+                screen.verdict(false, &format!("FAILED: {failure}"));
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    async fn perform(self, screen: Screen) -> Result<bool> {
+        screen.heading("Two clusters");
+        let mut stage = tokio::select! {
+            stage = Stage::set() => stage?,
+            text = interrupted() => return Err(text),
+        };
+        let (from, to) = stage.versions();
+        screen.good(&format!(
+            "PostgreSQL {from} is blue, the source; PostgreSQL {to} is green, the target"
+        ));
+        let played = tokio::select! {
+            played = story::play(&mut stage, screen, self.keep) => played,
+            text = interrupted() => Err(text),
+        };
+        let passed = matches!(played, Ok(true));
+        if !passed {
+            screen.heading("The end of headgate's log");
+            for line in stage.log_tail() {
+                screen.line(&line);
+            }
+            screen.line(&format!(
+                "configuration, journal and log are in {}",
+                stage.folder().display()
+            ));
+        }
+        if self.keep && played.is_ok() {
+            screen.heading("Everything is left running");
+            screen.pairs(&stage.keep());
+        } else {
+            stage.clear(!passed).await;
+        }
+        played
+    }
+}
+
+/// Resolves when somebody wants the demo to end.
+async fn interrupted() -> Failure {
+    let waits = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    );
+    let (Ok(mut interrupt), Ok(mut terminate)) = waits else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Failure("interrupted; servers and headgate are being stopped".to_owned())
+}

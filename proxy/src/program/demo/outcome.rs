@@ -1,0 +1,172 @@
+//! How it ended: the proof from the ledger, Headgate's own report, what the clients felt, and the verdict.
+
+use super::console::Record;
+use super::failure::{Result, said};
+use super::ledger::Outcome;
+use super::link::Link;
+use super::load::{Board, Latencies, Load, Stretch, Total};
+use super::screen::Screen;
+use super::shop::{self, Catalogue};
+use super::stage::Stage;
+use super::verdict::{Verdict, prove};
+
+/// Proves and prints everything; says whether all of it is as promised.
+pub(super) async fn tell(
+    screen: Screen,
+    stage: &Stage,
+    catalogue: &Catalogue,
+    report: &[Record],
+    board: &Board,
+    total: &Total,
+) -> Result<bool> {
+    let target = stage.look(&stage.target("")).await?;
+    screen.heading("The proof: the demo's own ledger against green, past headgate");
+    let verdict = prove(&target.sql, &total.ledger, catalogue).await?;
+    show_proof(screen, total, &verdict);
+    let fenced = show_fence(screen, stage).await?;
+    let moved = show_versions(screen, &target, &total.versions).await?;
+
+    screen.heading("The cutover, as headgate reports it");
+    show_report(screen, report);
+    screen.heading("Transactions, as the clients felt them");
+    show_latencies(screen, &total.latencies);
+
+    let errors = board.errors();
+    for text in board.texts() {
+        screen.bad(&text);
+    }
+    let passed = errors == 0 && verdict.clean() && verdict.unknown == 0 && fenced && moved;
+    let held = hold_text(report);
+    let text = format!(
+        "{}: {} transactions acknowledged, {errors} errors, {} lost, {} doubled, {} unknown{held}",
+        if passed { "PASSED" } else { "FAILED" },
+        total.ledger.count(Outcome::Acknowledged),
+        verdict.lost + verdict.wrong_sums,
+        verdict.doubled,
+        verdict.unknown,
+    );
+    screen.verdict(passed, &text);
+    Ok(passed)
+}
+
+fn show_proof(screen: Screen, total: &Total, verdict: &Verdict) {
+    let say = |fine: bool, text: &str| {
+        if fine {
+            screen.good(text);
+        } else {
+            screen.bad(text);
+        }
+    };
+    let transactions = total.ledger.count(Outcome::Acknowledged);
+    say(
+        verdict.lost + verdict.doubled + verdict.wrong_sums == 0,
+        &format!(
+            "{} writes of {transactions} acknowledged transactions looked for: {} lost, {} doubled, {} sums wrong",
+            verdict.compared, verdict.lost, verdict.doubled, verdict.wrong_sums
+        ),
+    );
+    let failed = total.ledger.count(Outcome::Failed);
+    if failed + total.ledger.count(Outcome::Unknown) > 0 {
+        screen.note(&format!(
+            "{failed} transactions failed, {} have no known outcome",
+            verdict.unknown
+        ));
+    }
+    for example in &verdict.examples {
+        screen.bad(example);
+    }
+    for (rule, broken) in &verdict.rules {
+        if *broken == 0 {
+            screen.good(rule);
+        } else {
+            screen.bad(&format!("{rule}: broken {broken} times"));
+        }
+    }
+}
+
+/// A write that goes around Headgate, straight to the old cluster.
+async fn show_fence(screen: Screen, stage: &Stage) -> Result<bool> {
+    let attempt = async {
+        let link = Link::open(&stage.source(shop::ROLE), "around-headgate").await?;
+        link.sql.batch_execute("BEGIN").await?;
+        let write = link
+            .sql
+            .batch_execute("UPDATE shelf_count SET counted = counted + 1 WHERE shelf = 1")
+            .await;
+        Ok::<_, super::failure::Failure>(write.map_err(|error| said(&error)))
+    };
+    let refusal = match attempt.await {
+        Ok(Ok(())) => None,
+        Ok(Err(refusal)) => Some(refusal),
+        Err(refusal) => Some(refusal.0),
+    };
+    match &refusal {
+        Some(text) => screen.good(&format!(
+            "blue refuses a write that goes around headgate: {text}"
+        )),
+        None => screen.bad("blue still accepts a write that goes around headgate"),
+    }
+    Ok(refusal.is_some())
+}
+
+/// What the connections that were opened before the migration say now.
+async fn show_versions(screen: Screen, target: &Link, seen: &[String]) -> Result<bool> {
+    let row = target.sql.query_one("SHOW server_version", &[]).await?;
+    let version: String = row.try_get(0)?;
+    let moved = seen.iter().filter(|text| **text == version).count();
+    let text = format!(
+        "{moved} of {} connections, opened before the migration and still open, are on PostgreSQL {version}",
+        Load::clients()
+    );
+    let all = moved == Load::clients();
+    if all {
+        screen.good(&text);
+    } else {
+        screen.bad(&text);
+    }
+    Ok(all)
+}
+
+/// Headgate's report as it came: name and value in two columns, or one row with many.
+pub(super) fn show_report(screen: Screen, report: &[Record]) {
+    let mut lines = Vec::new();
+    for record in report {
+        let columns: Vec<(&str, &str)> = record.columns().collect();
+        match columns.as_slice() {
+            [(_, name), (_, value)] => lines.push(vec![(*name).to_owned(), (*value).to_owned()]),
+            columns => lines.extend(
+                columns
+                    .iter()
+                    .map(|(name, value)| vec![name.replace('_', " "), (*value).to_owned()]),
+            ),
+        }
+    }
+    screen.table(&lines);
+}
+
+fn show_latencies(screen: Screen, latencies: &Latencies) {
+    let heads = ["", "transactions", "p50 ms", "p99 ms", "max ms"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for (stretch, histogram) in Stretch::ALL.iter().zip(&latencies.0) {
+        let millis = |micros: u64| format!("{}.{}", micros / 1000, micros % 1000 / 100);
+        rows.push(vec![
+            stretch.name().to_owned(),
+            histogram.len().to_string(),
+            millis(histogram.value_at_quantile(0.5)),
+            millis(histogram.value_at_quantile(0.99)),
+            millis(histogram.max()),
+        ]);
+    }
+    screen.table(&rows);
+}
+
+/// The longest hold, for the last line.
+fn hold_text(report: &[Record]) -> String {
+    let longest = report
+        .iter()
+        .map(|record| record.text("hold_max_ms"))
+        .find(|text| !text.is_empty());
+    longest
+        .map(|text| format!("; the longest hold was {text} ms"))
+        .unwrap_or_default()
+}

@@ -1,0 +1,255 @@
+//! The demo from the first server to the verdict, in the order in which it happens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::console::Console;
+use super::failure::{Failure, Result};
+use super::load::{Load, Stretch};
+use super::screen::Screen;
+use super::stage::Stage;
+use super::{outcome, shop};
+
+/// How long the load runs before the migration, and on the new cluster.
+const BEFORE: Duration = Duration::from_secs(3);
+const AFTER: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The copy, or the check, of these few rows is broken when it takes longer.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Following counts as close when the target is less than this behind.
+const LAG_MS_MAX: f64 = 1000.0;
+const MIGRATION: &str = "to_green";
+
+/// Plays it all; says whether everything is proved.
+pub(super) async fn play(stage: &mut Stage, screen: Screen, keep: bool) -> Result<bool> {
+    let (from, to) = stage.versions();
+    screen.heading("The shop");
+    let begun = Instant::now();
+    let superuser = stage.look(&stage.source("")).await?;
+    let rows = shop::furnish(&superuser.sql).await?;
+    let catalogue = Arc::new(shop::catalogue(&superuser.sql).await?);
+    screen.good(&format!(
+        "{rows} rows on PostgreSQL {from} (blue) in {:.1} s",
+        begun.elapsed().as_secs_f64()
+    ));
+
+    let console = Console(stage.start_headgate(keep).await?);
+    screen.good(&format!(
+        "headgate serves the route \"{}\" from blue",
+        shop::DATABASE
+    ));
+    let load = Load::start(&stage.application(), Arc::clone(&catalogue)).await?;
+    screen.good(&format!(
+        "{} clients are connected through headgate, and stay so until the end",
+        Load::clients()
+    ));
+    watch_load(screen, &load, "load", BEFORE).await;
+
+    screen.heading(&format!("The migration to PostgreSQL {to} (green)"));
+    console
+        .ask(&format!(
+            "CREATE MIGRATION {MIGRATION} FROM blue TO green FOR ROUTE {}",
+            shop::DATABASE
+        ))
+        .await?;
+    precheck(screen, &console, &superuser).await?;
+    load.enter(Stretch::Moving);
+    console.ask(&format!("START MIGRATION {MIGRATION}")).await?;
+    follow(screen, &console, &load).await?;
+    check(screen, &console, &load).await?;
+
+    screen.heading("Rehearsal: the real gate, fence, marker and checks, then back to blue");
+    rehearse(screen, &console).await?;
+
+    screen.heading("Cutover");
+    load.enter(Stretch::Cutover);
+    let cutover = console.ask(&format!("CUTOVER MIGRATION {MIGRATION}")).await;
+    load.enter(Stretch::After);
+    cutover?;
+    screen.good("the route is on green; the clients never noticed, or so they are about to prove");
+    watch_load(screen, &load, "load", AFTER).await;
+    let report = console
+        .ask(&format!("SHOW CUTOVER REPORT {MIGRATION}"))
+        .await?;
+
+    let board = Arc::clone(&load.board);
+    let total = load.stop().await?;
+    outcome::tell(screen, stage, &catalogue, &report, &board, &total).await
+}
+
+/// Shows the load for a while.
+async fn watch_load(screen: Screen, load: &Load, label: &str, span: Duration) {
+    let mut live = screen.live(label);
+    let (begun, first) = (Instant::now(), load.board.transactions());
+    while begun.elapsed() < span {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        live.show(millis(begun.elapsed()), millis(span), &spoken(load));
+        sleep(LOOK_EVERY).await;
+    }
+    let done = u128::from(load.board.transactions() - first);
+    let rate = done * 1000 / begun.elapsed().as_millis().max(1);
+    live.finish(&format!(
+        "{rate} transactions/s, {} errors",
+        load.board.errors()
+    ));
+}
+
+fn spoken(load: &Load) -> String {
+    format!(
+        "clients: {} transactions, {} errors",
+        load.board.transactions(),
+        load.board.errors()
+    )
+}
+
+/// Shows the findings, applies what mends the table without a key, and looks again.
+async fn precheck(screen: Screen, console: &Console, source: &super::link::Link) -> Result<()> {
+    let ask = format!("PRECHECK MIGRATION {MIGRATION}");
+    let findings = console.ask(&ask).await?;
+    let ok = findings
+        .iter()
+        .filter(|finding| finding.text("level") == "ok")
+        .count();
+    screen.good(&format!(
+        "precheck: {ok} of {} checks are in order",
+        findings.len()
+    ));
+    for finding in findings
+        .iter()
+        .filter(|finding| finding.text("level") != "ok")
+    {
+        let (name, level) = (finding.text("name"), finding.text("level"));
+        screen.note(&format!("{level}: {name}: {}", finding.text("evidence")));
+        let fix = finding.text("fix");
+        if !fix.is_empty() && level == "error" {
+            source.sql.batch_execute(fix).await?;
+            screen.line(&format!("   fixed with: {fix}"));
+        }
+    }
+    let errors: Vec<String> = console
+        .ask(&ask)
+        .await?
+        .iter()
+        .filter(|finding| finding.text("level") == "error")
+        .map(|finding| format!("{}: {}", finding.text("name"), finding.text("evidence")))
+        .collect();
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure(format!(
+            "the precheck still finds: {}",
+            errors.join("; ")
+        )))
+    }
+}
+
+/// Shows the copy, then the lag, until the target is close behind.
+async fn follow(screen: Screen, console: &Console, load: &Load) -> Result<()> {
+    let begun = Instant::now();
+    let mut live = screen.live("copying");
+    let mut copied_after = None;
+    loop {
+        let status = console
+            .ask_one(&format!("SHOW MIGRATION STATUS {MIGRATION}"))
+            .await?;
+        let (copied, all) = (status.count("rows_copied"), status.count("rows_estimated"));
+        match status.text("state") {
+            "failed" | "stopped" => {
+                let (error, remedy) = (status.text("error"), status.text("remedy"));
+                return Err(Failure(format!(
+                    "the migration {}: {error}; {remedy}",
+                    status.text("state")
+                )));
+            }
+            "following" => {
+                let took = *copied_after.get_or_insert_with(|| begun.elapsed());
+                let (lag, behind) = (status.text("lag_ms"), status.count("behind_bytes"));
+                let close = !lag.is_empty() && status.number("lag_ms") < LAG_MS_MAX;
+                if close {
+                    let megabytes = status.number("bytes_copied") / 1e6;
+                    let rate = status.number("rows_copied") / took.as_secs_f64();
+                    live.finish(&format!(
+                        "{copied} rows, {megabytes:.0} MB copied in {:.1} s ({rate:.0} rows/s), indexes built; \
+                         following {lag} ms behind",
+                        took.as_secs_f64()
+                    ));
+                    return Ok(());
+                }
+                live.show(
+                    all,
+                    all,
+                    &format!("lag {lag} ms, {behind} bytes; {}", spoken(load)),
+                );
+            }
+            _ => {
+                let rate = status.number("rows_per_second");
+                let megabytes = status.number("bytes_copied") / 1e6;
+                let stage = status.text("stage");
+                let text = format!(
+                    "{copied} of {all} rows, {megabytes:.0} MB, {rate:.0} rows/s {stage}; {}",
+                    spoken(load)
+                );
+                live.show(copied, all, &text);
+            }
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(Failure(format!(
+                "the target was not close behind within {PATIENCE:?}: {status:?}"
+            )));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Compares both sides while changes go on.
+async fn check(screen: Screen, console: &Console, load: &Load) -> Result<()> {
+    let begun = Instant::now();
+    console.ask(&format!("CHECK MIGRATION {MIGRATION}")).await?;
+    let mut live = screen.live("comparing");
+    loop {
+        let status = console
+            .ask_one(&format!("SHOW MIGRATION CHECK STATUS {MIGRATION}"))
+            .await?;
+        let (ranges, equal) = (status.count("ranges"), status.count("ranges_equal"));
+        match status.text("verdict") {
+            "passed" => {
+                let rows = status.count("rows");
+                let took = begun.elapsed().as_secs_f64();
+                live.finish(&format!(
+                    "checked: {rows} rows in {ranges} ranges are equal on both sides ({took:.1} s)"
+                ));
+                return Ok(());
+            }
+            "different" | "broken" => {
+                return Err(Failure(format!(
+                    "the check did not pass: {:?}",
+                    status.columns().collect::<Vec<_>>()
+                )));
+            }
+            _ => live.show(
+                equal,
+                ranges,
+                &format!("{equal} of {ranges} ranges equal; {}", spoken(load)),
+            ),
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(Failure(format!(
+                "the check was not complete within {PATIENCE:?}"
+            )));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn rehearse(screen: Screen, console: &Console) -> Result<()> {
+    console
+        .ask(&format!("REHEARSE MIGRATION {MIGRATION}"))
+        .await?;
+    let report = console
+        .ask(&format!("SHOW CUTOVER REPORT {MIGRATION}"))
+        .await?;
+    outcome::show_report(screen, &report);
+    Ok(())
+}
