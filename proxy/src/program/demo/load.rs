@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::failure::{Failure, Result};
@@ -67,7 +68,7 @@ impl Stretch {
 pub(super) struct Board {
     stop: AtomicBool,
     stretch: AtomicU8,
-    transactions: AtomicU64,
+    transactions: watch::Sender<u64>,
     errors: AtomicU64,
     texts: Mutex<Vec<String>>,
 }
@@ -85,7 +86,8 @@ impl Board {
 
     /// One more transaction was acknowledged.
     pub(super) fn count(&self) {
-        self.transactions.fetch_add(1, Ordering::Relaxed);
+        self.transactions
+            .send_modify(|transactions| *transactions += 1);
     }
 
     /// A client saw an error, or something that cannot be.
@@ -99,7 +101,17 @@ impl Board {
 
     /// Transactions acknowledged so far.
     pub(super) fn transactions(&self) -> u64 {
-        self.transactions.load(Ordering::Relaxed)
+        *self.transactions.borrow()
+    }
+
+    /// Resolves once so many transactions are acknowledged.
+    #[cfg(test)]
+    pub(super) async fn reached(&self, wanted: u64) {
+        let _ = self
+            .transactions
+            .subscribe()
+            .wait_for(|transactions| *transactions >= wanted)
+            .await;
     }
 
     /// Errors seen so far.

@@ -14,6 +14,8 @@ mod shop;
 mod shopper;
 mod stage;
 mod story;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::process::ExitCode;

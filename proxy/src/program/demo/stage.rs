@@ -16,7 +16,7 @@ use super::link::{Address, Link};
 use super::shop;
 
 /// The servers that the demo would rather have, and what else will do.
-const SOURCES: [u32; 5] = [14, 15, 16, 17, 18];
+pub(super) const SOURCES: [u32; 5] = [14, 15, 16, 17, 18];
 const TARGETS: [u32; 5] = [18, 17, 16, 15, 14];
 
 const START_PATIENCE: Duration = Duration::from_secs(15);
