@@ -44,7 +44,7 @@ const SESSION: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
     SET client_min_messages = warning; SET row_security = off; \
     SET standard_conforming_strings = on; \
     SET DateStyle = ISO; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; \
-    SET extra_float_digits = 3; SET bytea_output = hex; SET xmloption = content";
+    SET extra_float_digits = 3; SET bytea_output = hex; SET xmloption = content; SET lc_monetary = 'C'";
 
 /// Opens a session whose `application_name` is `headgate <purpose>`. It ends when the client is dropped.
 pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Client> {

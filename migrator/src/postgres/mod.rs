@@ -1,11 +1,20 @@
 //! PostgreSQL's half of the control plane.
 
+pub mod archive;
 pub mod client;
+pub mod copy;
 mod link;
+pub mod load;
+pub mod plan;
 pub mod position;
+pub mod post_data;
+pub mod records;
+pub mod roles;
+pub mod schema;
 pub mod snapshot;
 pub mod sql;
 pub mod stream;
+pub mod tools;
 
 use std::fmt;
 use std::path::PathBuf;

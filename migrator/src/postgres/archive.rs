@@ -1,0 +1,203 @@
+//! The dump of the source's schema: made once, kept on the target, listed and restored in parts.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+
+use tokio_postgres::Client;
+
+use super::Postgres;
+use super::client::failed;
+use super::{records, tools};
+use crate::error::{Error, Result};
+
+/// One thing that the archive can restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The archive's number of it.
+    pub dump_id: u32,
+    /// The catalogue on the source that it comes from; 0 where it has no row of its own.
+    pub class: u32,
+    /// Its row in that catalogue.
+    pub object: u32,
+    /// What kind it is, followed by its name, for people.
+    pub description: String,
+}
+
+/// The archive in a folder that only we can read; the folder goes with it.
+pub struct Archive {
+    folder: PathBuf,
+}
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "cannot remove a temporary folder");
+        }
+    }
+}
+
+impl Archive {
+    /// The archive that the target keeps, or else a new one from the source, kept on the target from now on.
+    pub async fn open(postgres: &Postgres, target: &Client) -> Result<Self> {
+        let name = format!("headgate-{:032x}", rand::random::<u128>());
+        let archive = Self {
+            folder: std::env::temp_dir().join(name),
+        };
+        let write = |error| Error::fatal("cannot write a temporary file").because(error);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&archive.folder)
+            .map_err(write)?;
+        if let Some(bytes) = records::archive(postgres, target).await? {
+            fs::write(archive.file(), bytes).map_err(write)?;
+        } else {
+            archive.dump(postgres).await?;
+            let bytes = fs::read(archive.file()).map_err(write)?;
+            records::keep_archive(postgres, target, &bytes).await?;
+        }
+        Ok(archive)
+    }
+
+    async fn dump(&self, postgres: &Postgres) -> Result<()> {
+        let mut arguments: Vec<OsString> = [
+            "--format=custom",
+            "--section=pre-data",
+            "--section=post-data",
+            "--exclude-schema=headgate",
+            "--no-publications",
+            "--no-subscriptions",
+            "--no-blobs",
+            "--no-tablespaces",
+            "--no-password",
+        ]
+        .map(OsString::from)
+        .into();
+        for schema in &postgres.settings().schemas {
+            arguments.push(format!("--schema={}", pattern(schema)).into());
+        }
+        let mut file = OsString::from("--file=");
+        file.push(self.file());
+        arguments.push(file);
+        let purpose = postgres.purpose("schema");
+        tools::run(
+            &postgres.tools().pg_dump,
+            postgres.source(),
+            &purpose,
+            &arguments,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// What a section holds, in the order in which it is to be restored.
+    pub async fn list(&self, postgres: &Postgres, section: &str) -> Result<Vec<Entry>> {
+        let arguments = [
+            "--list".into(),
+            format!("--section={section}").into(),
+            self.file().into(),
+        ];
+        let purpose = postgres.purpose("schema");
+        let told = tools::run(
+            &postgres.tools().pg_restore,
+            postgres.target(),
+            &purpose,
+            &arguments,
+        )
+        .await?;
+        Ok(String::from_utf8_lossy(&told)
+            .lines()
+            .filter_map(parse_entry)
+            .collect())
+    }
+
+    /// Restores these entries in one transaction, in their order.
+    pub async fn restore(&self, postgres: &Postgres, entries: &[Entry]) -> Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let list = self
+            .folder
+            .join(format!("list-{:032x}", rand::random::<u128>()));
+        let lines: String = entries
+            .iter()
+            .map(|entry| format!("{};\n", entry.dump_id))
+            .collect();
+        fs::write(&list, lines)
+            .map_err(|error| Error::fatal("cannot write a temporary file").because(error))?;
+        let mut chosen = OsString::from("--use-list=");
+        chosen.push(&list);
+        let arguments = [
+            "--single-transaction".into(),
+            "--exit-on-error".into(),
+            "--no-tablespaces".into(),
+            "--no-password".into(),
+            tools::database_argument(postgres.target()),
+            chosen,
+            self.file().into(),
+        ];
+        let purpose = postgres.purpose("schema");
+        tools::run(
+            &postgres.tools().pg_restore,
+            postgres.target(),
+            &purpose,
+            &arguments,
+        )
+        .await?;
+        Ok(())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("schema.dump")
+    }
+}
+
+/// Ends what a process of ours that was killed may have left running on the target, and waits for nothing.
+pub async fn end_orphans(postgres: &Postgres, target: &Client) -> Result<()> {
+    let purpose = format!("headgate {}", postgres.purpose("schema"));
+    target
+        .execute(
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+             WHERE application_name = $1::text::name::text AND usename = current_user AND pid <> pg_backend_pid()",
+            &[&purpose],
+        )
+        .await
+        .map_err(|error| failed("cannot look for what an earlier run left behind", error))?;
+    Ok(())
+}
+
+/// A schema's name as a pattern that matches only itself.
+fn pattern(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A line such as `3345; 2606 16391 CONSTRAINT public accounts accounts_pkey owner`.
+fn parse_entry(line: &str) -> Option<Entry> {
+    let (dump_id, rest) = line.split_once("; ")?;
+    let mut words = rest.splitn(3, ' ');
+    Some(Entry {
+        dump_id: dump_id.parse().ok()?,
+        class: words.next()?.parse().ok()?,
+        object: words.next()?.parse().ok()?,
+        description: words.next()?.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_entry;
+
+    #[test]
+    fn a_list_line_is_read_by_its_numbers_and_not_by_its_names() {
+        let entry = parse_entry("3345; 2606 16391 FK CONSTRAINT public a b; c 1; 2 3 owner");
+        let entry = entry.expect("the line is an entry");
+        assert_eq!(
+            (entry.dump_id, entry.class, entry.object),
+            (3345, 2606, 16391)
+        );
+        assert!(entry.description.starts_with("FK CONSTRAINT "));
+        assert_eq!(parse_entry(";     dbname: shop"), None);
+        assert_eq!(parse_entry(""), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Creates the target: its database, the roles, the schema without indexes, and the publication on the source.
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::archive::{self, Archive};
+use super::client::{self, Endpoint, failed};
+use super::records::{self, Part};
+use super::sql::{qualified, quote_ident, quote_literal, relation};
+use super::{Postgres, roles, snapshot};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+/// Databases that exist on every server, to connect to where ours does not exist yet.
+const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
+const PRE_DATA: &str = "pre_data";
+
+/// Does all of it, and finds nothing to do where it is done.
+pub async fn prepare(postgres: &Postgres, plan: &Plan) -> Result<()> {
+    let source = postgres.connect_source("prepare").await?;
+    let target = connect_or_create(postgres, &source).await?;
+    roles::create_missing(postgres, &source, &target).await?;
+    roles::copy_database_settings(postgres, &source, &target).await?;
+    snapshot::install_records(&target).await?;
+    restore_pre_data(postgres, plan, &target).await?;
+    publish(postgres, plan, &source).await
+}
+
+/// A session on any database of the server, for what concerns all of them.
+pub async fn connect_maintenance(postgres: &Postgres, endpoint: &Endpoint) -> Result<Client> {
+    let mut failure = Error::transient("no database of the server can be connected to");
+    for database in MAINTENANCE {
+        let elsewhere = Endpoint {
+            database: database.to_owned(),
+            ..endpoint.clone()
+        };
+        match client::connect(&elsewhere, &postgres.purpose("prepare")).await {
+            Ok(session) => return Ok(session),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+async fn connect_or_create(postgres: &Postgres, source: &Client) -> Result<Client> {
+    let server = connect_maintenance(postgres, postgres.target()).await;
+    let Ok(server) = server else {
+        // Where only the migration's own database may be connected to, it must be there.
+        return postgres.connect_target("prepare").await;
+    };
+    let there = server
+        .query_opt(
+            "SELECT FROM pg_catalog.pg_database WHERE datname = $1",
+            &[&postgres.target().database],
+        )
+        .await
+        .map_err(|error| failed("cannot read the target's databases", error))?;
+    if there.is_none() {
+        roles::create_missing(postgres, source, &server).await?;
+        create_database(postgres, source, &server).await?;
+    }
+    postgres.connect_target("prepare").await
+}
+
+async fn create_database(postgres: &Postgres, source: &Client, server: &Client) -> Result<()> {
+    let unreadable = |error| failed("cannot read the source's database", error);
+    // The names of these columns changed between majors; a row as json has whatever there is.
+    let row = source
+        .query_one(
+            "SELECT pg_catalog.pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text,
+                    pg_catalog.pg_get_userbyid(d.datdba)::text,
+                    coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'),
+                    coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale')
+             FROM pg_catalog.pg_database d WHERE d.datname = current_database()",
+            &[],
+        )
+        .await
+        .map_err(unreadable)?;
+    let text = |column: usize| row.try_get::<_, String>(column).map_err(unreadable);
+    let mut statement = format!(
+        "CREATE DATABASE {} TEMPLATE template0 OWNER {} ENCODING {} LC_COLLATE {} LC_CTYPE {}",
+        quote_ident(&postgres.target().database),
+        quote_ident(&text(3)?),
+        quote_literal(&text(0)?),
+        quote_literal(&text(1)?),
+        quote_literal(&text(2)?),
+    );
+    let locale: Option<String> = row.try_get(5).map_err(unreadable)?;
+    match (text(4)?.as_str(), locale) {
+        ("i", Some(locale)) => {
+            statement.push_str(" LOCALE_PROVIDER icu ICU_LOCALE ");
+            statement.push_str(&quote_literal(&locale));
+        }
+        ("b", Some(locale)) => {
+            statement.push_str(" LOCALE_PROVIDER builtin BUILTIN_LOCALE ");
+            statement.push_str(&quote_literal(&locale));
+        }
+        _ => {}
+    }
+    match server.batch_execute(&statement).await {
+        Err(error) if error.code() != Some(&SqlState::DUPLICATE_DATABASE) => {
+            Err(failed("cannot create the target's database", error)
+                .remedy("create it by hand with the source's encoding and collation"))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn restore_pre_data(postgres: &Postgres, plan: &Plan, target: &Client) -> Result<()> {
+    archive::end_orphans(postgres, target).await?;
+    match records::part(postgres, target, PRE_DATA).await? {
+        Part::Done => return Ok(()),
+        Part::Begun if !plan.tables.is_empty() && missing(plan, target).await?.is_empty() => {
+            return records::set_part(postgres, target, PRE_DATA, Part::Done).await;
+        }
+        Part::Begun | Part::Waiting => {}
+    }
+    let archive = Archive::open(postgres, target).await?;
+    let mut entries = archive.list(postgres, "pre-data").await?;
+    let present: Vec<String> = target
+        .query("SELECT nspname::text FROM pg_catalog.pg_namespace", &[])
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(|error| failed("cannot read the target's schemas", error))?;
+    // A schema that every new database has is not created twice.
+    entries.retain(|entry| {
+        !present.iter().any(|schema| {
+            entry
+                .description
+                .starts_with(&format!("SCHEMA - {schema} "))
+        })
+    });
+    records::set_part(postgres, target, PRE_DATA, Part::Begun).await?;
+    archive.restore(postgres, &entries).await?;
+    if let Some(lacking) = missing(plan, target).await?.first() {
+        return Err(Error::fatal(format!(
+            "the schema was restored to the target, but {lacking} is not there"
+        ))
+        .remedy("no table may be created or renamed on the source during a migration; drop the migration and start again"));
+    }
+    records::set_part(postgres, target, PRE_DATA, Part::Done).await
+}
+
+/// The plan's tables that the target does not have.
+async fn missing(plan: &Plan, target: &Client) -> Result<Vec<String>> {
+    let names: Vec<String> = plan.tables.iter().map(relation).collect();
+    absent(target, &names).await
+}
+
+/// Which of these quoted names name no relation on the target.
+pub async fn absent(target: &Client, names: &[String]) -> Result<Vec<String>> {
+    target
+        .query(
+            "SELECT name FROM unnest($1::text[]) AS name WHERE pg_catalog.to_regclass(name) IS NULL",
+            &[&names],
+        )
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(|error| failed("cannot read the target's catalogue", error))
+}
+
+/// Creates the publication, committed before the slot exists: what commits later is in the stream.
+async fn publish(postgres: &Postgres, plan: &Plan, source: &Client) -> Result<()> {
+    let unreadable = |error| failed("cannot read the source's publications", error);
+    let name = postgres.publication();
+    let there = source
+        .query_opt(
+            "SELECT FROM pg_catalog.pg_publication WHERE pubname = $1",
+            &[&name],
+        )
+        .await
+        .map_err(unreadable)?;
+    if there.is_some() {
+        return Ok(());
+    }
+    let tables: Vec<String> = plan
+        .tables
+        .iter()
+        .map(|table| format!("ONLY {}", relation(table)))
+        .collect();
+    let list = if tables.is_empty() {
+        String::new()
+    } else {
+        format!("FOR TABLE {}", tables.join(", "))
+    };
+    let statement = format!(
+        "CREATE PUBLICATION {} {list} WITH (publish = 'insert, update, delete, truncate')",
+        quote_ident(&name)
+    );
+    source.batch_execute(&statement).await.map_err(|error| {
+        failed("cannot publish the source's tables", error)
+            .remedy("the migrator's role on the source must own the tables or be a superuser")
+    })
+}
+
+/// The qualified name under which a counter is known to SQL.
+pub fn counter_name(counter: &crate::plan::Counter) -> String {
+    qualified(&counter.schema, &counter.name)
+}

@@ -1,0 +1,122 @@
+//! Runs `pg_dump` and `pg_restore`: no shell, no password on a command line, no plain-text script.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::client::Endpoint;
+use crate::error::{Error, Result};
+
+/// A schema with a hundred thousand objects takes minutes; one that takes longer than this is stuck.
+const PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);
+const TOLD_MAX: usize = 2000;
+
+/// Runs a program against a database, under the `application_name` `headgate <purpose>`, and returns what it wrote to its standard output.
+pub async fn run(
+    program: &Path,
+    endpoint: &Endpoint,
+    purpose: &str,
+    arguments: &[OsString],
+) -> Result<Vec<u8>> {
+    let shown = program.display();
+    let running = command(program, endpoint, purpose).args(arguments).output();
+    let output = tokio::time::timeout(PATIENCE, running)
+        .await
+        .map_err(|_| {
+            Error::fatal(format!(
+                "{shown} did not end within {} s",
+                PATIENCE.as_secs()
+            ))
+        })?
+        .map_err(|error| {
+            Error::fatal(format!("cannot run {shown}"))
+                .because(error)
+                .remedy("install PostgreSQL's client programs, or configure where they are")
+        })?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let told = String::from_utf8_lossy(&output.stderr);
+    let told: String = told.trim().chars().take(TOLD_MAX).collect();
+    let text = format!("{shown} failed against {endpoint:?}: {told}");
+    let lost = [
+        "server closed the connection",
+        "could not connect",
+        "connection to server",
+        "terminating connection",
+    ];
+    Err(if lost.iter().any(|sign| told.contains(sign)) {
+        Error::transient(text)
+    } else {
+        Error::fatal(text)
+    })
+}
+
+/// The major version of a program, such as 18.
+pub async fn major(program: &Path) -> Result<u32> {
+    let unknown = || {
+        Error::fatal(format!(
+            "{} is not there or does not tell its version",
+            program.display()
+        ))
+    };
+    let asking = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(10), asking)
+        .await
+        .map_err(|_| unknown())?
+        .map_err(|error| unknown().because(error))?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    told.split_whitespace()
+        .find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
+        .and_then(|version| {
+            version
+                .split(|character: char| !character.is_ascii_digit())
+                .next()
+        })
+        .and_then(|major| major.parse().ok())
+        .ok_or_else(unknown)
+}
+
+/// A database's name as `--dbname` takes it, where a bare name could be read as a connection string.
+pub fn database_argument(endpoint: &Endpoint) -> OsString {
+    let name = endpoint.database.replace('\\', "\\\\").replace('\'', "\\'");
+    format!("--dbname=dbname='{name}'").into()
+}
+
+/// The connection goes through the environment; everything else of ours is kept out of it.
+fn command(program: &Path, endpoint: &Endpoint, purpose: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PG") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("PGHOST", &endpoint.host)
+        .env("PGPORT", endpoint.port.to_string())
+        .env("PGUSER", &endpoint.user)
+        .env("PGDATABASE", &endpoint.database)
+        .env("PGAPPNAME", format!("headgate {purpose}"))
+        .env("PGCONNECT_TIMEOUT", "10")
+        .env("PGSSLMODE", "disable")
+        .env(
+            "PGOPTIONS",
+            "-c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning",
+        )
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    if let Some(password) = &endpoint.password {
+        command.env("PGPASSWORD", password);
+    }
+    command
+}
