@@ -1,9 +1,12 @@
 //! PostgreSQL's half of the control plane.
 
 pub mod archive;
+pub mod clean;
 pub mod client;
 pub mod copy;
 mod link;
+pub mod counters;
+pub mod fence;
 pub mod load;
 pub mod plan;
 pub mod position;

@@ -1,0 +1,226 @@
+//! Sets the target's sequences past the source's, with a gap, and proves it.
+
+use tokio_postgres::{Client, Row};
+
+use super::Postgres;
+use super::client::failed;
+use super::schema::counter_name;
+use super::sql::quote_literal;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+/// A session that uses a sequence with a cache may hold this many values that nobody has seen yet, times its cache.
+const SESSIONS: i64 = 10;
+
+/// One sequence as one side has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    last: i64,
+    called: bool,
+    increment: i64,
+    min: i64,
+    max: i64,
+    cache: i64,
+    cycles: bool,
+}
+
+/// Reads every sequence of the source and sets the target's. One statement on each side, and one to prove it.
+pub async fn advance(
+    postgres: &Postgres,
+    plan: &Plan,
+    source: &Client,
+    target: &Client,
+) -> Result<()> {
+    if plan.counters.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = plan.counters.iter().map(counter_name).collect();
+    let (there, here) = tokio::try_join!(
+        read(source, &names, "source"),
+        read(target, &names, "target")
+    )?;
+    let gap = postgres.settings().counter_gap.max(0);
+    let mut statements = Vec::new();
+    let mut clamped = Vec::new();
+    for ((name, source), target) in names.iter().zip(&there).zip(&here) {
+        let Some(value) = source.advanced(gap, target) else {
+            if source.called {
+                clamped.push(name.as_str());
+            }
+            continue;
+        };
+        statements.push(format!(
+            "pg_catalog.setval({}, {value}, true)",
+            quote_literal(name)
+        ));
+    }
+    // A select list holds 1664 expressions at most.
+    for some in statements.chunks(1000) {
+        target
+            .batch_execute(&format!("SELECT {}", some.join(", ")))
+            .await
+            .map_err(|error| failed("cannot set the target's sequences", error))?;
+    }
+    if !clamped.is_empty() {
+        tracing::warn!(sequences = ?clamped, "sequences near their end were set without a gap");
+    }
+    let reached = read(target, &names, "target").await?;
+    for ((name, source), target) in names.iter().zip(&there).zip(&reached) {
+        if !target.is_past(source) {
+            return Err(Error::fatal(format!(
+                "the target's sequence {name} is at {} and the source's at {}",
+                target.last, source.last
+            ))
+            .remedy("set it on the target with setval, or see who resets it there"));
+        }
+    }
+    Ok(())
+}
+
+impl State {
+    fn read(row: &Row) -> std::result::Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            last: row.try_get(0)?,
+            called: row.try_get(1)?,
+            increment: row.try_get(2)?,
+            min: row.try_get(3)?,
+            max: row.try_get(4)?,
+            cache: row.try_get(5)?,
+            cycles: row.try_get(6)?,
+        })
+    }
+
+    /// The value to set the target's to, which is where it is not past that already.
+    fn advanced(&self, gap: i64, target: &Self) -> Option<i64> {
+        if self.cycles {
+            // It hands values out twice by design; it goes on where the source stopped.
+            return (self.called && *self != *target).then_some(self.last);
+        }
+        let steps = i128::from(gap.max(self.cache.saturating_mul(SESSIONS)));
+        let wanted = i128::from(self.last) + i128::from(self.increment) * steps;
+        let wanted = wanted.clamp(i128::from(self.min), i128::from(self.max));
+        let value = i64::try_from(wanted).ok()?;
+        let beyond = if self.increment > 0 {
+            value > target.last
+        } else {
+            value < target.last
+        };
+        (beyond || value == target.last && !target.called).then_some(value)
+    }
+
+    /// Whether the next value of `self` cannot be one that `source` has handed out.
+    fn is_past(&self, source: &Self) -> bool {
+        let further = if source.increment > 0 {
+            self.last >= source.last
+        } else {
+            self.last <= source.last
+        };
+        source.cycles || !source.called || self.called && further
+    }
+}
+
+async fn read(session: &Client, names: &[String], side: &str) -> Result<Vec<State>> {
+    let mut states = Vec::new();
+    for some in names.chunks(500) {
+        let each: Vec<String> = some
+            .iter()
+            .zip(0..)
+            .map(|(name, number)| {
+                format!(
+                    "SELECT {number} AS number, s.last_value, s.is_called, p.seqincrement, p.seqmin, p.seqmax,
+                        p.seqcache, p.seqcycle FROM {name} s, pg_catalog.pg_sequence p
+                     WHERE p.seqrelid = {}::regclass",
+                    quote_literal(name)
+                )
+            })
+            .collect();
+        let query = format!(
+            "SELECT last_value, is_called, seqincrement, seqmin, seqmax, seqcache, seqcycle
+             FROM ({}) s ORDER BY number",
+            each.join(" UNION ALL ")
+        );
+        let unreadable = |error| failed(&format!("cannot read the sequences on the {side}"), error);
+        for row in session.query(&query, &[]).await.map_err(unreadable)? {
+            states.push(State::read(&row).map_err(unreadable)?);
+        }
+    }
+    if states.len() == names.len() {
+        Ok(states)
+    } else {
+        Err(Error::fatal(format!(
+            "a sequence of the plan is gone from the {side}"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State;
+
+    const UP: State = State {
+        last: 5,
+        called: true,
+        increment: 1,
+        min: 1,
+        max: i64::MAX,
+        cache: 1,
+        cycles: false,
+    };
+    const NEW: State = State {
+        last: 1,
+        called: false,
+        ..UP
+    };
+
+    #[test]
+    fn the_gap_goes_the_way_the_counter_counts() {
+        let down = State {
+            last: -5,
+            increment: -2,
+            min: i64::MIN,
+            max: -1,
+            ..UP
+        };
+        let new = State {
+            last: -1,
+            called: false,
+            ..down
+        };
+        assert_eq!(UP.advanced(100, &NEW), Some(105));
+        assert_eq!(down.advanced(100, &new), Some(-205));
+    }
+
+    #[test]
+    fn a_large_cache_widens_the_gap() {
+        assert_eq!(State { cache: 50, ..UP }.advanced(100, &NEW), Some(505));
+    }
+
+    #[test]
+    fn a_counter_never_goes_back_nor_past_its_end() {
+        assert_eq!(UP.advanced(100, &State { last: 106, ..UP }), None);
+        assert_eq!(State { max: 50, ..UP }.advanced(100, &NEW), Some(50));
+        assert_eq!(
+            State {
+                last: i64::MAX,
+                ..UP
+            }
+            .advanced(i64::MAX, &NEW),
+            Some(i64::MAX)
+        );
+    }
+
+    #[test]
+    fn a_counter_that_stayed_behind_is_not_past() {
+        assert!(!NEW.is_past(&UP));
+        assert!(!State { last: 4, ..UP }.is_past(&UP));
+        assert!(
+            !State {
+                last: 5,
+                called: false,
+                ..UP
+            }
+            .is_past(&UP)
+        );
+        assert!(UP.is_past(&UP));
+    }
+}
