@@ -1,0 +1,351 @@
+//! The server's side of SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
+
+/// The most iterations that a verifier may ask for.
+pub const ITERATIONS_MAX: u32 = 10_000_000;
+
+/// The longest message of a client that is looked at.
+const MESSAGE_BYTES_MAX: usize = 2048;
+const KEY_BYTES: usize = 32;
+const MOCK_SALT_BYTES: usize = 16;
+/// What a server of today uses unless told otherwise, so an unknown user looks like the others.
+const ITERATIONS: u32 = 4096;
+
+type Key = [u8; KEY_BYTES];
+
+/// Why a client was not let in. Only the operator may see the difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Its message is not one of SCRAM.
+    #[error("malformed SCRAM message")]
+    Malformed,
+    /// It wants channel binding, which was not offered.
+    #[error("the client requires SCRAM channel binding")]
+    ChannelBinding,
+    /// It wants an extension or an authorization identity.
+    #[error("the client uses an unsupported SCRAM attribute")]
+    Unsupported,
+    /// It answered another challenge than ours.
+    #[error("SCRAM nonce does not match")]
+    Nonce,
+    /// The password is wrong, or nobody has that name.
+    #[error("wrong password or unknown user")]
+    Proof,
+    /// The messages came out of order.
+    #[error("SCRAM message out of order")]
+    Order,
+}
+
+/// What a server stores instead of a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Verifier {
+    iterations: u32,
+    salt: Vec<u8>,
+    stored_key: Key,
+    server_key: Key,
+    doomed: bool,
+}
+
+/// The secret with which a client can log in wherever the same verifier is stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientKey(Key);
+
+impl ClientKey {
+    /// The key itself.
+    pub fn bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+}
+
+impl Drop for ClientKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl Drop for Verifier {
+    fn drop(&mut self) {
+        self.stored_key.zeroize();
+        self.server_key.zeroize();
+    }
+}
+
+impl std::fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientKey(…)")
+    }
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Verifier({} iterations, …)", self.iterations)
+    }
+}
+
+impl Verifier {
+    /// Reads the form that `pg_authid` keeps: `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.strip_prefix("SCRAM-SHA-256$")?.split(['$', ':']);
+        let iterations = parts
+            .next()?
+            .parse()
+            .ok()
+            .filter(|i| (1..=ITERATIONS_MAX).contains(i))?;
+        let salt = STANDARD
+            .decode(parts.next()?)
+            .ok()
+            .filter(|salt| !salt.is_empty())?;
+        let stored_key = Key::try_from(STANDARD.decode(parts.next()?).ok()?).ok()?;
+        let server_key = Key::try_from(STANDARD.decode(parts.next()?).ok()?).ok()?;
+        parts.next().is_none().then_some(Self {
+            iterations,
+            salt,
+            stored_key,
+            server_key,
+            doomed: false,
+        })
+    }
+
+    /// Derives it from a password. Passwords outside ASCII are taken as they are: SASLprep changes few of them
+    /// (compatibility forms, odd spaces), and for those a verifier of the server is needed.
+    pub fn from_password(password: &[u8], salt: &[u8], iterations: u32) -> Self {
+        let salted = Zeroizing::new(salted_password(password, salt, iterations));
+        let client_key = Zeroizing::new(hmac(&*salted, &[b"Client Key"]));
+        Self {
+            iterations: iterations.max(1),
+            salt: salt.to_vec(),
+            stored_key: hash(&*client_key),
+            server_key: hmac(&*salted, &[b"Server Key"]),
+            doomed: false,
+        }
+    }
+
+    /// A verifier that nobody passes, for a user who does not exist. The same user always sees the same salt, so it
+    /// cannot be told from a real one without `secret`.
+    pub fn doomed(secret: &[u8], user: &[u8]) -> Self {
+        let salt = hmac(secret, &[b"salt", user]);
+        Self {
+            iterations: ITERATIONS,
+            salt: salt.iter().copied().take(MOCK_SALT_BYTES).collect(),
+            stored_key: hmac(secret, &[b"stored", user]),
+            server_key: hmac(secret, &[b"server", user]),
+            doomed: true,
+        }
+    }
+
+    /// The server's half of the secret: what proves the server to the client.
+    pub fn server_key(&self) -> &[u8; KEY_BYTES] {
+        &self.server_key
+    }
+}
+
+impl std::fmt::Display for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let encode = |bytes: &[u8]| STANDARD.encode(bytes);
+        write!(
+            f,
+            "SCRAM-SHA-256${}:{}",
+            self.iterations,
+            encode(&self.salt)
+        )?;
+        write!(
+            f,
+            "${}:{}",
+            encode(&self.stored_key),
+            encode(&self.server_key)
+        )
+    }
+}
+
+enum State {
+    First,
+    Final {
+        client_first_bare: String,
+        server_first: String,
+        nonce: String,
+        gs2: String,
+    },
+    Done,
+}
+
+/// One exchange. The nonce is an argument: printable ASCII without a comma, and never used before.
+pub struct ScramServer {
+    verifier: Verifier,
+    server_nonce: String,
+    state: State,
+}
+
+impl ScramServer {
+    /// Begins an exchange.
+    pub fn new(verifier: Verifier, server_nonce: &str) -> Self {
+        Self {
+            verifier,
+            server_nonce: server_nonce.to_owned(),
+            state: State::First,
+        }
+    }
+
+    /// Takes the client's first message and gives the server's first. The user name in it is ignored, as
+    /// PostgreSQL ignores it: the startup packet named the user.
+    pub fn first(&mut self, client_first: &[u8]) -> Result<Vec<u8>, Refused> {
+        let State::First = std::mem::replace(&mut self.state, State::Done) else {
+            return Err(Refused::Order);
+        };
+        let message = text(client_first)?;
+        let (binding, rest) = message.split_once(',').ok_or(Refused::Malformed)?;
+        match binding {
+            "n" | "y" => {}
+            _ if binding.starts_with("p=") => return Err(Refused::ChannelBinding),
+            _ => return Err(Refused::Malformed),
+        }
+        let (identity, bare) = rest.split_once(',').ok_or(Refused::Malformed)?;
+        if !identity.is_empty() {
+            return Err(Refused::Unsupported);
+        }
+        let mut attributes = bare.split(',');
+        match attributes.next() {
+            Some(name) if name.starts_with("n=") => {}
+            Some(extension) if extension.starts_with("m=") => return Err(Refused::Unsupported),
+            _ => return Err(Refused::Malformed),
+        }
+        let client_nonce = attributes.next().and_then(|nonce| nonce.strip_prefix("r="));
+        let client_nonce = client_nonce
+            .filter(|nonce| is_printable(nonce))
+            .ok_or(Refused::Malformed)?;
+        let nonce = format!("{client_nonce}{}", self.server_nonce);
+        let salt = STANDARD.encode(&self.verifier.salt);
+        let server_first = format!("r={nonce},s={salt},i={}", self.verifier.iterations);
+        self.state = State::Final {
+            client_first_bare: bare.to_owned(),
+            server_first: server_first.clone(),
+            nonce,
+            gs2: format!("{binding},,"),
+        };
+        Ok(server_first.into_bytes())
+    }
+
+    /// Takes the client's last message and gives the server's last, and the key that the proof reveals.
+    pub fn finish(&mut self, client_final: &[u8]) -> Result<(Vec<u8>, ClientKey), Refused> {
+        let State::Final {
+            client_first_bare,
+            server_first,
+            nonce,
+            gs2,
+        } = std::mem::replace(&mut self.state, State::Done)
+        else {
+            return Err(Refused::Order);
+        };
+        let message = text(client_final)?;
+        let (without_proof, proof) = message.rsplit_once(",p=").ok_or(Refused::Malformed)?;
+        let mut attributes = without_proof.split(',');
+        let binding = attributes
+            .next()
+            .and_then(|binding| binding.strip_prefix("c="));
+        if binding.ok_or(Refused::Malformed)? != STANDARD.encode(gs2) {
+            return Err(Refused::ChannelBinding);
+        }
+        let answered = attributes
+            .next()
+            .and_then(|answered| answered.strip_prefix("r="));
+        if !same(
+            answered.ok_or(Refused::Malformed)?.as_bytes(),
+            nonce.as_bytes(),
+        ) {
+            return Err(Refused::Nonce);
+        }
+        let proof = STANDARD.decode(proof).map_err(|_| Refused::Malformed)?;
+        let proof = Key::try_from(proof).map_err(|_| Refused::Malformed)?;
+
+        let signed: [&[u8]; 5] = [
+            client_first_bare.as_bytes(),
+            b",",
+            server_first.as_bytes(),
+            b",",
+            without_proof.as_bytes(),
+        ];
+        let mut client_key = ClientKey(hmac(&self.verifier.stored_key, &signed));
+        for (byte, proof) in client_key.0.iter_mut().zip(proof) {
+            *byte ^= proof;
+        }
+        let proven = same(&hash(&client_key.0), &self.verifier.stored_key);
+        if !proven || self.verifier.doomed {
+            return Err(Refused::Proof);
+        }
+        let signature = STANDARD.encode(hmac(&self.verifier.server_key, &signed));
+        Ok((format!("v={signature}").into_bytes(), client_key))
+    }
+}
+
+fn text(message: &[u8]) -> Result<&str, Refused> {
+    if message.len() > MESSAGE_BYTES_MAX || memchr::memchr(0, message).is_some() {
+        return Err(Refused::Malformed);
+    }
+    std::str::from_utf8(message).map_err(|_| Refused::Malformed)
+}
+
+fn is_printable(nonce: &str) -> bool {
+    !nonce.is_empty() && nonce.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Compares without telling by its time where the difference is.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let differing = a
+        .iter()
+        .zip(b)
+        .fold(0, |differing, (a, b)| differing | (a ^ b));
+    a.len() == b.len() && std::hint::black_box(differing) == 0
+}
+
+fn hash(bytes: &[u8]) -> Key {
+    Sha256::digest(bytes).into()
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    // HMAC hashes a key that is longer than a block; done here, no key can be refused.
+    const BLOCK_BYTES: usize = 64;
+    let mut block = Zeroizing::new([0; BLOCK_BYTES]);
+    let hashed = hash(key);
+    let short = if key.len() > BLOCK_BYTES {
+        hashed.as_slice()
+    } else {
+        key
+    };
+    for (slot, byte) in block.iter_mut().zip(short) {
+        *slot = *byte;
+    }
+    Hmac::new(&(*block).into())
+}
+
+fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
+    let mut mac = keyed(key);
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// PBKDF2 with one block of output.
+fn salted_password(password: &[u8], salt: &[u8], iterations: u32) -> Key {
+    let keyed = keyed(password);
+    let step = |parts: &[&[u8]]| -> Key {
+        let mut mac = keyed.clone();
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    };
+    let mut block = step(&[salt, &[0, 0, 0, 1]]);
+    let mut salted = block;
+    for _ in 1..iterations {
+        block = step(&[&block]);
+        for (sum, byte) in salted.iter_mut().zip(block) {
+            *sum ^= byte;
+        }
+    }
+    salted
+}

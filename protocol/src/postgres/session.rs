@@ -1,0 +1,300 @@
+//! Where a session stands, learned from the headers that pass by in both directions.
+//!
+//! Each Query, Sync and FunctionCall is owed one ReadyForQuery, in order; a session is at a boundary when nothing is
+//! owed, no batch lacks its Sync, no COPY is under way and the server said idle. Two things make that less than a
+//! counter. In COPY FROM STDIN the server ignores Sync, and a client may have sent some before it knew. And after an
+//! error the server skips to the next Sync. What was ignored is only certain once the COPY has ended well; after an
+//! error the Syncs in question are *in doubt*: they may still be answered. Counting too much is safe, for the session
+//! then merely seems busy; counting too little is not, so doubt counts as owed until something proves it settled.
+//! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING>
+
+use std::collections::VecDeque;
+
+use crate::postgres::command;
+use crate::postgres::reply::{self, ReadyStatus};
+
+/// How many unanswered requests are tracked unless told otherwise; a client that sends more must wait for replies.
+const OWED_MAX: usize = 4096;
+
+/// What a client frame means where nothing is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begins {
+    /// It begins something that must pass the gate.
+    Batch,
+    /// It begins nothing: the server ignores it here, or only flushes.
+    Nothing,
+    /// It ends the session.
+    Ends,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owed {
+    /// A Query or a FunctionCall.
+    Request,
+    /// The same behind a batch without its Sync: skipped if that batch fails.
+    RequestInBatch,
+    Sync,
+    /// The client's end of COPY data behind a whole request; answered by nothing, dropped with that request.
+    CopyEnd,
+    /// The same inside a batch.
+    CopyEndInBatch,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Copy {
+    #[default]
+    None,
+    /// The server wants data and the client has not ended it.
+    In,
+    /// The client has ended its data and the server has yet to conclude.
+    InEnded,
+    Out,
+    Both,
+}
+
+/// The tracker of one session. It allocates nothing per statement.
+#[derive(Clone, Debug)]
+pub struct Session {
+    owed: VecDeque<Owed>,
+    owed_max: usize,
+    status: ReadyStatus,
+    /// Frames of a batch were sent since the last Sync.
+    unsynced: bool,
+    /// The Sync of a batch turned out to be ignored, so that the batch is open again.
+    reopened: bool,
+    copy: Copy,
+    /// Syncs that the COPY under way made the server ignore, unless it fails first.
+    ignored: usize,
+    /// ReadyForQuery that may or may not come, before the certain ones.
+    doubtful: usize,
+    /// What the client sent last is answered with more than ReadyForQuery: any such answer settles the doubt.
+    settles: bool,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::with_limit(OWED_MAX)
+    }
+}
+
+impl Session {
+    /// A session that is idle behind its login, with at most about `owed_max` requests tracked.
+    pub fn with_limit(owed_max: usize) -> Self {
+        Self {
+            owed: VecDeque::new(),
+            owed_max,
+            status: ReadyStatus::Idle,
+            unsynced: false,
+            reopened: false,
+            copy: Copy::None,
+            ignored: 0,
+            doubtful: 0,
+            settles: false,
+        }
+    }
+
+    /// What a frame means that comes while [`Self::in_batch`] is false.
+    #[inline]
+    pub const fn begins(tag: u8) -> Begins {
+        match tag {
+            command::TERMINATE => Begins::Ends,
+            command::FLUSH | command::COPY_DATA | command::COPY_DONE | command::COPY_FAIL => {
+                Begins::Nothing
+            }
+            // What is unknown begins something until the server says otherwise.
+            _ => Begins::Batch,
+        }
+    }
+
+    /// A frame from the client is forwarded.
+    #[inline]
+    pub fn client(&mut self, tag: u8) {
+        match tag {
+            command::QUERY | command::FUNCTION_CALL => {
+                self.watch_for_proof();
+                let batch = self.unsynced || self.reopened;
+                self.owed.push_back(if batch {
+                    Owed::RequestInBatch
+                } else {
+                    Owed::Request
+                });
+                self.unsynced = false;
+                self.reopened = false;
+            }
+            command::SYNC if self.copy == Copy::In => self.ignored = self.ignored.saturating_add(1),
+            command::SYNC => {
+                self.owed.push_back(Owed::Sync);
+                self.unsynced = false;
+                self.reopened = false;
+            }
+            command::COPY_DONE | command::COPY_FAIL => match self.copy {
+                Copy::In => self.copy = Copy::InEnded,
+                Copy::Both => {}
+                _ if self.unsynced => self.owed.push_back(Owed::CopyEndInBatch),
+                _ if !self.owed.is_empty() => self.owed.push_back(Owed::CopyEnd),
+                _ => {}
+            },
+            tag if command::is_batched(tag) => {
+                self.watch_for_proof();
+                self.unsynced = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// A frame from the server, other than ReadyForQuery, is forwarded.
+    #[inline]
+    pub fn server(&mut self, tag: u8) {
+        if self.settles && !is_asynchronous(tag) {
+            self.settles = false;
+            self.doubtful = 0;
+        }
+        match tag {
+            reply::COPY_IN_RESPONSE => self.copy_in(),
+            reply::COPY_OUT_RESPONSE => self.copy = Copy::Out,
+            reply::COPY_BOTH_RESPONSE => self.copy = Copy::Both,
+            reply::COPY_DONE if matches!(self.copy, Copy::Out | Copy::Both) => {
+                self.copy = Copy::None;
+            }
+            reply::COMMAND_COMPLETE => {
+                self.copy = Copy::None;
+                self.ignored = 0;
+            }
+            reply::ERROR_RESPONSE => self.failed(),
+            _ => {}
+        }
+    }
+
+    /// A ReadyForQuery from the server is forwarded.
+    #[inline]
+    pub fn ready(&mut self, status: ReadyStatus) {
+        self.status = status;
+        self.copy = Copy::None;
+        self.reopened = false;
+        self.doubtful = self
+            .doubtful
+            .saturating_add(std::mem::take(&mut self.ignored));
+        if self.settles {
+            // The answer to what was sent last would have come before its ReadyForQuery: this one is an old debt.
+            self.doubtful = self.doubtful.saturating_sub(1);
+            self.settles = self.doubtful > 0;
+            return;
+        }
+        while let Some(owed) = self.owed.pop_front() {
+            if !matches!(owed, Owed::CopyEnd | Owed::CopyEndInBatch) {
+                while self.owed.front() == Some(&Owed::CopyEnd) {
+                    self.owed.pop_front();
+                }
+                return;
+            }
+        }
+        self.doubtful = self.doubtful.saturating_sub(1);
+    }
+
+    /// Nothing is under way: only here may a session be held or moved.
+    #[inline]
+    pub fn at_boundary(&self) -> bool {
+        self.owed.is_empty()
+            && self.doubtful == 0
+            && !self.in_batch()
+            && self.copy == Copy::None
+            && self.status == ReadyStatus::Idle
+    }
+
+    /// The client is in the middle of a batch or of its COPY data, and the server may wait for the rest.
+    #[inline]
+    pub fn in_batch(&self) -> bool {
+        self.unsynced || self.reopened || self.copy == Copy::In
+    }
+
+    /// The server reported an open transaction.
+    #[inline]
+    pub fn in_transaction(&self) -> bool {
+        self.status != ReadyStatus::Idle
+    }
+
+    /// At most how many ReadyForQuery are still to come.
+    pub fn expecting(&self) -> usize {
+        let certain = self
+            .owed
+            .iter()
+            .filter(|&&o| !matches!(o, Owed::CopyEnd | Owed::CopyEndInBatch));
+        certain.count().saturating_add(self.doubtful)
+    }
+
+    /// Whether some of [`Self::expecting`] may never come.
+    pub fn in_doubt(&self) -> bool {
+        self.doubtful > 0
+    }
+
+    /// Whether a COPY is under way, in any direction.
+    #[inline]
+    pub fn copying(&self) -> bool {
+        self.copy != Copy::None
+    }
+
+    /// The transaction status that the server reported last.
+    #[inline]
+    pub fn status(&self) -> ReadyStatus {
+        self.status
+    }
+
+    /// Whether so much is unanswered that the relay must stop reading from the client.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.owed.len() >= self.owed_max
+    }
+
+    fn watch_for_proof(&mut self) {
+        if self.doubtful > 0 && self.owed.is_empty() && !self.in_batch() {
+            self.settles = true;
+        }
+    }
+
+    /// The request at the front has begun to COPY from the client.
+    fn copy_in(&mut self) {
+        let mut kept = None;
+        match self.owed.front() {
+            Some(Owed::Request | Owed::RequestInBatch) => kept = self.owed.pop_front(),
+            // An Execute began it, and what was taken for its Sync came while the server was copying.
+            _ => self.reopened = true,
+        }
+        while self.owed.front() == Some(&Owed::Sync) {
+            self.owed.pop_front();
+            self.ignored = self.ignored.saturating_add(1);
+        }
+        self.copy = Copy::In;
+        if let Some(Owed::CopyEnd | Owed::CopyEndInBatch) = self.owed.front() {
+            self.owed.pop_front();
+            self.copy = Copy::InEnded;
+        }
+        if !self.owed.is_empty() {
+            // A later Sync or Query was sent after the copy: it closes the batch.
+            self.reopened = false;
+        }
+        if let Some(kept) = kept {
+            self.owed.push_front(kept);
+        }
+    }
+
+    fn failed(&mut self) {
+        if matches!(self.copy, Copy::In | Copy::InEnded) {
+            self.doubtful = self
+                .doubtful
+                .saturating_add(std::mem::take(&mut self.ignored));
+        } else if self.owed.front() == Some(&Owed::RequestInBatch) {
+            // Either the batch failed and the server skips this request, or this request did.
+            self.owed.pop_front();
+            self.doubtful = self.doubtful.saturating_add(1);
+        }
+        self.copy = Copy::None;
+    }
+}
+
+#[inline]
+const fn is_asynchronous(tag: u8) -> bool {
+    matches!(
+        tag,
+        reply::NOTICE_RESPONSE | reply::NOTIFICATION_RESPONSE | reply::PARAMETER_STATUS
+    )
+}
