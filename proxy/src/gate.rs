@@ -105,9 +105,16 @@ impl Gate {
     /// A place for a new session, outside.
     pub fn ticket(self: &Arc<Self>) -> Ticket {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let place = Arc::new(Place { seat: Seat::default(), entered: AtomicU64::new(0) });
+        let place = Arc::new(Place {
+            seat: Seat::default(),
+            entered: AtomicU64::new(0),
+        });
         self.places.lock().insert(number, Arc::clone(&place));
-        Ticket { gate: Arc::clone(self), number, place }
+        Ticket {
+            gate: Arc::clone(self),
+            number,
+            place,
+        }
     }
 
     /// The state and the generation now.
@@ -120,7 +127,8 @@ impl Gate {
         let look = self.look();
         if look.state() == State::Open {
             *self.log.lock() = HoldLog::default();
-            self.turnstile.set(Look::new(State::Closing, look.generation()));
+            self.turnstile
+                .set(Look::new(State::Closing, look.generation()));
         }
     }
 
@@ -133,7 +141,8 @@ impl Gate {
             rung.as_mut().enable();
             let look = self.look();
             if look.state() != State::Open && self.inside().is_empty() {
-                self.turnstile.set(Look::new(State::Closed, look.generation()));
+                self.turnstile
+                    .set(Look::new(State::Closed, look.generation()));
                 return;
             }
             rung.await;
@@ -150,7 +159,10 @@ impl Gate {
             .filter(|(_, place)| place.seat.is_taken())
             .map(|(&ticket, place)| {
                 let since = place.entered.load(Ordering::Relaxed);
-                Inside { ticket, age: Duration::from_micros(now.saturating_sub(since)) }
+                Inside {
+                    ticket,
+                    age: Duration::from_micros(now.saturating_sub(since)),
+                }
             })
             .collect();
         inside.sort_by_key(|session| std::cmp::Reverse(session.age));
@@ -159,13 +171,15 @@ impl Gate {
 
     /// The controller: a new generation, the state stays. Sessions learn of it at their next look.
     pub fn renew(&self, generation: u64) {
-        self.turnstile.set(Look::new(self.look().state(), generation));
+        self.turnstile
+            .set(Look::new(self.look().state(), generation));
         self.line.notify_waiters();
     }
 
     /// Opens the gate; those in line go on.
     pub fn open(&self) {
-        self.turnstile.set(Look::new(State::Open, self.look().generation()));
+        self.turnstile
+            .set(Look::new(State::Open, self.look().generation()));
         self.line.notify_waiters();
     }
 
@@ -207,7 +221,9 @@ impl Ticket {
     pub fn enter(&self, generation: u64) -> bool {
         match self.gate.turnstile.enter(&self.place.seat, generation) {
             Pass::Inside => {
-                self.place.entered.store(self.gate.micros(), Ordering::Relaxed);
+                self.place
+                    .entered
+                    .store(self.gate.micros(), Ordering::Relaxed);
                 true
             }
             Pass::Refused(_) => {
@@ -238,7 +254,11 @@ impl Ticket {
     pub fn stand_in_line(&self) -> InLine {
         self.gate.waiting.fetch_add(1, Ordering::SeqCst);
         self.gate.log.lock().held += 1;
-        InLine { gate: Arc::clone(&self.gate), since: Instant::now(), outcome: Outcome::Gone }
+        InLine {
+            gate: Arc::clone(&self.gate),
+            since: Instant::now(),
+            outcome: Outcome::Gone,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod console;
 pub mod gate;
 pub mod listener;
 pub mod metrics;
+pub mod passwords;
 pub mod plane;
 pub mod postgres;
 pub mod registry;

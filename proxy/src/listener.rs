@@ -28,7 +28,11 @@ const RESERVED_PLACES: usize = 32;
 
 /// Binds the address. Fails with the system's error, such as "address in use".
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -39,7 +43,9 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts until `stop` is cancelled, then waits for the open sessions: each ends at its next transaction boundary,
 /// and all that are still open after `limits.drain_timeout` are cut.
 pub async fn serve(plane: Arc<Plane>, listener: TcpListener, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(plane.sessions_max.saturating_add(RESERVED_PLACES)));
+    let places = Arc::new(Semaphore::new(
+        plane.sessions_max.saturating_add(RESERVED_PLACES),
+    ));
     let cut = CancellationToken::new();
     loop {
         let accepted = tokio::select! {
@@ -95,7 +101,10 @@ async fn drain(plane: &Plane) {
     let open = plane.registry.len();
     info!(open, "no new connections; waiting for open transactions");
     plane.registry.close_all();
-    if tokio::time::timeout(plane.limits.drain_timeout, plane.registry.emptied()).await.is_err() {
+    if tokio::time::timeout(plane.limits.drain_timeout, plane.registry.emptied())
+        .await
+        .is_err()
+    {
         warn!(
             open = plane.registry.len(),
             waited_ms = plane.limits.drain_timeout.as_millis(),

@@ -1,11 +1,11 @@
 //! Everything that the sessions of the data plane share, built once and passed down.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Admin, Config, Limits, Method, Secret, User};
+use crate::config::{Config, Limits};
 use crate::console::Console;
 use crate::metrics::Metrics;
+use crate::passwords::Passwords;
 use crate::registry::Registry;
 use crate::route::{Cluster, Routes};
 
@@ -19,15 +19,12 @@ pub struct Plane {
     pub metrics: Arc<Metrics>,
     /// Bounds of sizes and waits.
     pub limits: Limits,
-    /// How applications prove who they are.
-    pub login: Method,
-    /// Who may use the console.
-    pub admin: Admin,
+    /// Who may log in, and with what Headgate logs in itself.
+    pub passwords: Passwords,
     /// Serves the sessions of the database `headgate`; without one, that name is a route like any other.
     pub console: Option<Arc<dyn Console>>,
     /// Sessions that may be open at the same time.
     pub sessions_max: usize,
-    users: BTreeMap<String, User>,
 }
 
 impl Plane {
@@ -38,17 +35,10 @@ impl Plane {
             registry: Arc::default(),
             metrics,
             limits: config.limits.clone(),
-            login: config.login.method,
-            admin: config.admin.clone(),
+            passwords: Passwords::new(config),
             console,
             sessions_max: config.listen.sessions_max,
-            users: config.users.clone(),
         }
-    }
-
-    /// The configured password of a user.
-    pub fn password_of(&self, user: &str) -> Option<Secret> {
-        self.users.get(user).and_then(|user| user.password.clone())
     }
 }
 

@@ -190,7 +190,10 @@ impl Registry {
             bell: Notify::new(),
         });
         self.sessions.lock().insert(id, Arc::clone(&entry));
-        Registered { registry: Arc::clone(self), entry }
+        Registered {
+            registry: Arc::clone(self),
+            entry,
+        }
     }
 
     /// Whom that key names. Keys are told to their own clients only, and carry at least 32 random bits.
@@ -244,7 +247,12 @@ impl Registry {
 
     /// Tells the sessions of `route` to look at their route. Each is woken once.
     pub fn wake(&self, route: &str) {
-        for entry in self.sessions.lock().values().filter(|entry| entry.route == route) {
+        for entry in self
+            .sessions
+            .lock()
+            .values()
+            .filter(|entry| entry.route == route)
+        {
             entry.bell.notify_one();
         }
     }

@@ -91,7 +91,14 @@ impl Way {
         for (to, from) in bytes.iter_mut().zip(leftover) {
             *to = *from;
         }
-        Self { bytes, start: 0, cleared: 0, end: leftover.len(), closed: false, shut: false }
+        Self {
+            bytes,
+            start: 0,
+            cleared: 0,
+            end: leftover.len(),
+            closed: false,
+            shut: false,
+        }
     }
 
     fn unseen(&self) -> &[u8] {
@@ -116,7 +123,8 @@ impl Way {
             self.end -= self.start;
             self.start = 0;
         } else if self.bytes.len() < BUFFER_BYTES_MAX {
-            self.bytes.resize((self.bytes.len() * 2).min(BUFFER_BYTES_MAX), 0);
+            self.bytes
+                .resize((self.bytes.len() * 2).min(BUFFER_BYTES_MAX), 0);
         }
         self.end < self.bytes.len()
     }
@@ -247,7 +255,11 @@ where
     }
 
     /// Forwards until something other than forwarding is to be done. Cancel safe: what was read is kept.
-    pub async fn run<W: Wire>(&mut self, wire: &mut W, gate: &impl Entrance) -> Result<Stop, Broken> {
+    pub async fn run<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        gate: &impl Entrance,
+    ) -> Result<Stop, Broken> {
         poll_fn(|context| self.poll(context, wire, gate)).await
     }
 
@@ -281,7 +293,9 @@ where
 
     /// Takes in more of what the client sends; false where it closed or there is no room. Cancel safe.
     pub async fn fill(&mut self) -> io::Result<bool> {
-        poll_fn(|context| self.inbound.poll_fill(context, &mut self.client)).await.map(|some| some && !self.inbound.closed)
+        poll_fn(|context| self.inbound.poll_fill(context, &mut self.client))
+            .await
+            .map(|some| some && !self.inbound.closed)
     }
 
     /// Tells the client something of our own, behind everything that the server said. Only at a boundary.
@@ -324,7 +338,9 @@ where
             }
             let mut then = Then::More;
             if self.inbound.cleared < self.inbound.end {
-                let seen = wire.client(self.inbound.unseen(), gate).map_err(Broken::ClientFrame)?;
+                let seen = wire
+                    .client(self.inbound.unseen(), gate)
+                    .map_err(Broken::ClientFrame)?;
                 self.inbound.cleared += seen.clear;
                 self.client_bytes += seen.clear as u64;
                 then = seen.then;
@@ -378,7 +394,9 @@ where
             Poll::Pending => {}
         }
         if self.outbound.cleared < self.outbound.end {
-            let clear = wire.server(self.outbound.unseen(), gate).map_err(Broken::ServerFrame)?;
+            let clear = wire
+                .server(self.outbound.unseen(), gate)
+                .map_err(Broken::ServerFrame)?;
             self.outbound.cleared += clear;
             self.server_bytes += clear as u64;
             if self.outbound.closed {

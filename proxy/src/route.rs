@@ -68,7 +68,10 @@ impl Route {
             name,
             database,
             gate: Gate::new(generation),
-            destination: ArcSwap::from_pointee(Destination { cluster, generation }),
+            destination: ArcSwap::from_pointee(Destination {
+                cluster,
+                generation,
+            }),
             handovers: Mutex::default(),
             handover_permits: tokio::sync::Semaphore::new(HANDOVERS_MAX),
             sessions: AtomicU64::new(0),
@@ -89,7 +92,10 @@ impl Route {
         }
         let generation = now.generation.saturating_add(1);
         *self.handovers.lock() = HandoverLog::default();
-        self.destination.store(Arc::new(Destination { cluster: Arc::clone(cluster), generation }));
+        self.destination.store(Arc::new(Destination {
+            cluster: Arc::clone(cluster),
+            generation,
+        }));
         self.gate.renew(generation);
     }
 
@@ -140,13 +146,16 @@ pub struct Routes {
 impl Routes {
     /// Makes `cluster` known.
     pub fn add_cluster(&mut self, cluster: Cluster) {
-        self.clusters.insert(cluster.name.clone(), Arc::new(cluster));
+        self.clusters
+            .insert(cluster.name.clone(), Arc::new(cluster));
     }
 
     /// Adds a route to a known cluster; false where the cluster is unknown.
     #[must_use]
     pub fn add_route(&mut self, name: &str, database: &str, cluster: &str) -> bool {
-        let Some(cluster) = self.clusters.get(cluster) else { return false };
+        let Some(cluster) = self.clusters.get(cluster) else {
+            return false;
+        };
         let route = Route::new(name.to_owned(), database.to_owned(), Arc::clone(cluster));
         self.routes.insert(name.to_owned(), Arc::new(route));
         true
@@ -189,7 +198,10 @@ mod tests {
             });
         }
         assert!(routes.add_route("shop", "shop", "blue"));
-        assert!(!routes.add_route("other", "other", "red"), "took an unknown cluster");
+        assert!(
+            !routes.add_route("other", "other", "red"),
+            "took an unknown cluster"
+        );
         let route = routes.route("shop").expect("the route was added");
         let green = routes.cluster("green").expect("the cluster was added");
         route.switch(green);

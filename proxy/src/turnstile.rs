@@ -122,7 +122,9 @@ pub struct Seat<M: Memory = Real> {
 
 impl<M: Memory> Default for Seat<M> {
     fn default() -> Self {
-        Self { inside: M::Flag::new() }
+        Self {
+            inside: M::Flag::new(),
+        }
     }
 }
 
@@ -151,7 +153,9 @@ pub struct Turnstile<M: Memory = Real> {
 impl<M: Memory> Turnstile<M> {
     /// An open turnstile of the given generation.
     pub fn new(generation: u64) -> Self {
-        Self { word: M::Word::new(Look::new(State::Open, generation).0) }
+        Self {
+            word: M::Word::new(Look::new(State::Open, generation).0),
+        }
     }
 
     /// One look.
@@ -255,10 +259,20 @@ mod tests {
                     for _ in 0..2 {
                         match world.turnstile.enter(seat, 1) {
                             Pass::Inside => {
-                                assert!(!world.quiet.load(SeqCst), "a transaction began while quiet");
+                                assert!(
+                                    !world.quiet.load(SeqCst),
+                                    "a transaction began while quiet"
+                                );
                                 thread::yield_now();
-                                assert!(!world.quiet.load(SeqCst), "quiet was declared over a transaction");
-                                assert_eq!(world.generation_served.load(SeqCst), 1, "served by the wrong side");
+                                assert!(
+                                    !world.quiet.load(SeqCst),
+                                    "quiet was declared over a transaction"
+                                );
+                                assert_eq!(
+                                    world.generation_served.load(SeqCst),
+                                    1,
+                                    "served by the wrong side"
+                                );
                                 if world.turnstile.leave(seat) {
                                     world.ring();
                                 }

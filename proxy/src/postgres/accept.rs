@@ -4,15 +4,14 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use protocol::error::Malformed;
-use protocol::postgres::auth::{self, ScramServer, Verifier};
-use protocol::postgres::handshake::{self, FirstPacket, Startup};
+use protocol::postgres::auth::{self, AuthRequest, ScramServer, Verifier};
+use protocol::postgres::handshake::{self, FirstPacket, Startup, UnsupportedProtocol};
 use protocol::postgres::refusal;
 use protocol::postgres::{command, frame};
-use rand::Rng;
+use rand::RngExt;
+use rand::distr::Alphanumeric;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-use crate::config::{Method, Secret};
 
 /// The largest frame of a client that is not logged in yet.
 const LOGIN_FRAME_BYTES_MAX: usize = 16 << 10;
@@ -20,8 +19,8 @@ const LOGIN_FRAME_BYTES_MAX: usize = 16 << 10;
 /// A client asks for encryption at most once of each kind.
 const ENCRYPTION_REQUESTS_MAX: u32 = 2;
 
-/// The rounds of the verifiers that Headgate makes from the configured passwords, PostgreSQL's own default.
-const SCRAM_ITERATIONS: u32 = 4096;
+/// The length of the server's part of the SCRAM nonce: about 140 random bits.
+const NONCE_CHARS: usize = 24;
 
 /// What a fresh connection wants.
 #[derive(Debug)]
@@ -82,25 +81,22 @@ pub async fn first(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Arri
 }
 
 /// Agrees on the protocol's version and options; what must be told to the client goes to `out`.
-pub fn negotiate(startup: &Startup, out: &mut BytesMut) -> Result<i32, Malformed> {
+pub fn negotiate(startup: &Startup, out: &mut BytesMut) -> Result<u16, UnsupportedProtocol> {
     let negotiation = handshake::negotiate(startup)?;
-    if negotiation.must_be_told() {
-        negotiation.encode(out);
-    }
+    negotiation.encode(out);
     Ok(negotiation.minor)
 }
 
-/// Proves who the client is. With `trust` nothing is asked, and the server decides.
+/// Proves who the client is, against `verifier`. Without one nothing is asked, and the server decides.
 pub async fn authenticate(
     stream: &mut TcpStream,
     buffer: &mut BytesMut,
-    method: Method,
     user: &str,
-    password: Option<&Secret>,
+    verifier: Option<Verifier>,
 ) -> Result<(), Rejected> {
-    match method {
-        Method::Trust => Ok(()),
-        Method::ScramSha256 => scram(stream, buffer, user, password).await,
+    match verifier {
+        None => Ok(()),
+        Some(verifier) => scram(stream, buffer, user, verifier).await,
     }
 }
 
@@ -108,45 +104,43 @@ async fn scram(
     stream: &mut TcpStream,
     buffer: &mut BytesMut,
     user: &str,
-    password: Option<&Secret>,
+    verifier: Verifier,
 ) -> Result<(), Rejected> {
-    let mut salt = [0; 16];
-    let mut nonce = [0; 18];
-    rand::rng().fill_bytes(&mut salt);
-    rand::rng().fill_bytes(&mut nonce);
-    // An unknown user goes through the same exchange, against a password that nobody knows.
-    let mut unknowable = [0; 32];
-    rand::rng().fill_bytes(&mut unknowable);
-    let secret = password.map_or(&unknowable[..], |password| password.reveal().as_bytes());
-    let verifier = Verifier::from_password(secret, &salt, SCRAM_ITERATIONS);
+    let nonce: String = rand::rng()
+        .sample_iter(Alphanumeric)
+        .take(NONCE_CHARS)
+        .map(char::from)
+        .collect();
     let mut exchange = ScramServer::new(verifier, &nonce);
 
     let mut out = BytesMut::new();
-    auth::encode_sasl(&[auth::SCRAM_SHA_256], &mut out);
+    AuthRequest::scram().encode(&mut out);
     stream.write_all(&out).await?;
 
     let wrong = || Rejected::Password(user.to_owned());
     let initial = auth::SaslInitialResponse::parse(password_message(stream, buffer).await?)?;
-    if initial.mechanism != auth::SCRAM_SHA_256.as_bytes() {
+    if initial.mechanism != auth::SCRAM_SHA_256 {
         return Err(wrong());
     }
-    let first = exchange.first(&initial.data).map_err(|_| wrong())?;
+    let first = exchange
+        .first(&initial.data.unwrap_or_default())
+        .map_err(|_| wrong())?;
     out.clear();
-    auth::encode_sasl_continue(&first, &mut out);
+    AuthRequest::SaslContinue(first.into()).encode(&mut out);
     stream.write_all(&out).await?;
 
     let last = password_message(stream, buffer).await?;
     let (last, _) = exchange.finish(&last).map_err(|_| wrong())?;
-    if password.is_none() {
-        return Err(wrong());
-    }
     out.clear();
-    auth::encode_sasl_final(&last, &mut out);
+    AuthRequest::SaslFinal(last.into()).encode(&mut out);
     stream.write_all(&out).await?;
     Ok(())
 }
 
-async fn password_message(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Bytes, Rejected> {
+async fn password_message(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+) -> Result<Bytes, Rejected> {
     loop {
         if let Some(frame) = frame::take(buffer, LOGIN_FRAME_BYTES_MAX)? {
             if frame.tag != command::PASSWORD {
@@ -165,9 +159,9 @@ pub fn refuse(rejected: &Rejected) -> BytesMut {
     let mut out = BytesMut::new();
     match rejected {
         Rejected::Io(_) => {}
-        Rejected::Malformed(_) => refusal::protocol_violation("invalid startup packet", &mut out),
-        Rejected::Unsupported(what) => refusal::protocol_violation(what, &mut out),
-        Rejected::Password(user) => refusal::invalid_password(user, &mut out),
+        Rejected::Malformed(_) => refusal::protocol_violation(&mut out, "invalid startup packet"),
+        Rejected::Unsupported(what) => refusal::protocol_violation(&mut out, what),
+        Rejected::Password(user) => refusal::invalid_password(&mut out, user),
     }
     out
 }

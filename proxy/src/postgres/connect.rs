@@ -59,7 +59,12 @@ pub async fn login(
     let (parameters, key, notices) = tokio::time::timeout(cluster.connect_timeout, logging_in)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    Ok(ServerSession { stream, parameters, key, notices })
+    Ok(ServerSession {
+        stream,
+        parameters,
+        key,
+        notices,
+    })
 }
 
 type Greeting = (Vec<(Bytes, Bytes)>, reply::BackendKeyData, BytesMut);
@@ -77,7 +82,10 @@ async fn converse(
     let user = startup.user().unwrap_or_default();
     let mut buffer = BytesMut::new();
     let mut parameters = Vec::new();
-    let mut key = reply::BackendKeyData { pid: 0, secret: Bytes::new() };
+    let mut key = reply::BackendKeyData {
+        pid: 0,
+        secret: Bytes::new(),
+    };
     let mut notices = BytesMut::new();
     let mut scram = None;
     loop {
@@ -122,7 +130,9 @@ pub async fn next_frame(
 
 fn whole(frame: &frame::Frame) -> Bytes {
     let mut out = BytesMut::new();
-    frame::put(&mut out, frame.tag, |out| out.extend_from_slice(&frame.body));
+    frame::put(&mut out, frame.tag, |out| {
+        out.extend_from_slice(&frame.body)
+    });
     out.freeze()
 }
 
@@ -148,11 +158,20 @@ fn answer(
         }
         AuthRequest::Md5 { salt } => {
             let password = password.ok_or(NO_PASSWORD)?;
-            message(&mut out, md5_hash(user, password.as_bytes(), *salt).as_bytes(), b"\0");
+            message(
+                &mut out,
+                md5_hash(user, password.as_bytes(), *salt).as_bytes(),
+                b"\0",
+            );
         }
         AuthRequest::Sasl { mechanisms } => {
-            if !mechanisms.iter().any(|mechanism| mechanism == SCRAM_SHA_256.as_bytes()) {
-                return Err(Refused::Unsupported("a SASL mechanism other than SCRAM-SHA-256"));
+            if !mechanisms
+                .iter()
+                .any(|mechanism| mechanism == SCRAM_SHA_256.as_bytes())
+            {
+                return Err(Refused::Unsupported(
+                    "a SASL mechanism other than SCRAM-SHA-256",
+                ));
             }
             let password = password.ok_or(NO_PASSWORD)?;
             let exchange = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
@@ -166,17 +185,23 @@ fn answer(
             *scram = Some(exchange);
         }
         AuthRequest::SaslContinue(data) => {
-            let exchange = scram.as_mut().ok_or(Refused::Unsupported("SASL out of order"))?;
+            let exchange = scram
+                .as_mut()
+                .ok_or(Refused::Unsupported("SASL out of order"))?;
             exchange.update(data)?;
             message(&mut out, exchange.message(), b"");
         }
         AuthRequest::SaslFinal(data) => {
-            let exchange = scram.as_mut().ok_or(Refused::Unsupported("SASL out of order"))?;
+            let exchange = scram
+                .as_mut()
+                .ok_or(Refused::Unsupported("SASL out of order"))?;
             exchange.finish(data)?;
             return Ok(None);
         }
         AuthRequest::Other(_) => {
-            return Err(Refused::Unsupported("a kind of authentication that is not supported"));
+            return Err(Refused::Unsupported(
+                "a kind of authentication that is not supported",
+            ));
         }
     }
     Ok(Some(out.freeze()))

@@ -1,7 +1,9 @@
 //! Asking a server session something on Headgate's own behalf, between two statements of the client.
 
 use bytes::{Bytes, BytesMut};
+use protocol::error::Malformed;
 use protocol::postgres::{frame, reply};
+use protocol::reader::Reader;
 use tokio::io::AsyncWriteExt;
 
 use super::connect::{Refused, next_frame};
@@ -35,7 +37,9 @@ pub async fn ask(stream: &mut Upstream, question: &[u8]) -> Result<Answer, Refus
     let mut bytes = 0_usize;
     loop {
         let Some(frame) = next_frame(stream, &mut buffer).await? else {
-            return Err(Refused::Unreachable(std::io::ErrorKind::UnexpectedEof.into()));
+            return Err(Refused::Unreachable(
+                std::io::ErrorKind::UnexpectedEof.into(),
+            ));
         };
         bytes = bytes.saturating_add(frame.body.len());
         if bytes > ANSWER_BYTES_MAX {
@@ -45,7 +49,7 @@ pub async fn ask(stream: &mut Upstream, question: &[u8]) -> Result<Answer, Refus
             reply::ROW_DESCRIPTION => answer.results.push(Vec::new()),
             reply::DATA_ROW => {
                 if let Some(rows) = answer.results.last_mut() {
-                    rows.push(reply::text_row(&frame.body)?);
+                    rows.push(text_row(frame.body)?);
                 }
             }
             reply::PARAMETER_STATUS => {
@@ -57,12 +61,29 @@ pub async fn ask(stream: &mut Upstream, question: &[u8]) -> Result<Answer, Refus
                 answer.error.get_or_insert_with(|| error.summary());
             }
             reply::NOTIFICATION_RESPONSE => {
-                frame::put(&mut answer.asides, frame.tag, |out| out.extend_from_slice(&frame.body));
+                frame::put(&mut answer.asides, frame.tag, |out| {
+                    out.extend_from_slice(&frame.body)
+                });
             }
             reply::READY_FOR_QUERY => return Ok(answer),
             _ => {}
         }
     }
+}
+
+/// A DataRow's values as text.
+fn text_row(body: Bytes) -> Result<Row, Malformed> {
+    let mut reader = Reader::new("DataRow", body);
+    let count = reader.get_u16()?;
+    let mut row = Row::new();
+    for _ in 0..count {
+        let length = reader.get_i32()?;
+        row.push(match usize::try_from(length) {
+            Ok(length) => Some(String::from_utf8_lossy(&reader.slice(length)?).into_owned()),
+            Err(_) => None,
+        });
+    }
+    Ok(row)
 }
 
 /// A simple query as a frame.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use bytes::{Bytes, BytesMut};
 use protocol::postgres::frame;
 use protocol::postgres::handshake::Startup;
+use protocol::postgres::reply::ParameterStatus;
 
 use super::connect::{self, Refused, ServerSession};
 use super::dialogue::{Answer, Row, ask, query};
@@ -133,9 +134,12 @@ pub async fn hand_over(
     if !wire.is_gated() {
         return Err(NotMovable::Replication);
     }
-    tokio::time::timeout(cluster.connect_timeout, rebuild(old, cluster, identity, wire))
-        .await
-        .unwrap_or(Err(NotMovable::Late))
+    tokio::time::timeout(
+        cluster.connect_timeout,
+        rebuild(old, cluster, identity, wire),
+    )
+    .await
+    .unwrap_or(Err(NotMovable::Late))
 }
 
 async fn rebuild(
@@ -147,7 +151,12 @@ async fn rebuild(
     let question = query(&format!("{SETTINGS} {OBJECTS}"));
     let (told, opened) = tokio::join!(
         ask(old, &question),
-        connect::login(cluster, identity.startup, identity.database, identity.password),
+        connect::login(
+            cluster,
+            identity.startup,
+            identity.database,
+            identity.password
+        ),
     );
     let told = told.map_err(NotMovable::SourceGone)?;
     let state = understand(&told)?;
@@ -155,25 +164,42 @@ async fn rebuild(
 
     let oids = target_oids(&mut session.stream, &state.prepared).await?;
     let login_user = identity.startup.user().unwrap_or_default();
-    let question = restore(&state, &String::from_utf8_lossy(&login_user), wire.unnamed(), &oids)?;
-    let restored = ask(&mut session.stream, &question).await.map_err(NotMovable::TargetRefused)?;
+    let question = restore(
+        &state,
+        &String::from_utf8_lossy(&login_user),
+        wire.unnamed(),
+        &oids,
+    )?;
+    let restored = ask(&mut session.stream, &question)
+        .await
+        .map_err(NotMovable::TargetRefused)?;
     if let Some(error) = restored.error {
         return Err(NotMovable::State(error));
     }
-    let shown = ask(&mut session.stream, &query(SETTINGS)).await.map_err(NotMovable::TargetRefused)?;
+    let shown = ask(&mut session.stream, &query(SETTINGS))
+        .await
+        .map_err(NotMovable::TargetRefused)?;
     let (settings, session_user, role) = settings_of(&shown)?;
     if settings != state.settings || session_user != state.session_user || role != state.role {
-        return Err(NotMovable::State("the new server shows other settings".to_owned()));
+        return Err(NotMovable::State(
+            "the new server shows other settings".to_owned(),
+        ));
     }
     if let Unnamed::Parse(parse) = wire.unnamed() {
         // Where the old server had refused this statement the new one does too, and the client, which saw that,
         // will not bind it.
         let mut question = BytesMut::from(parse);
         frame::put(&mut question, b'S', |_| {});
-        ask(&mut session.stream, &question).await.map_err(NotMovable::TargetRefused)?;
+        ask(&mut session.stream, &question)
+            .await
+            .map_err(NotMovable::TargetRefused)?;
     }
     for (name, value) in restored.parameters.into_iter().chain(shown.parameters) {
-        match session.parameters.iter_mut().find(|(known, _)| *known == name) {
+        match session
+            .parameters
+            .iter_mut()
+            .find(|(known, _)| *known == name)
+        {
             Some(entry) => entry.1 = value,
             None => session.parameters.push((name, value)),
         }
@@ -187,17 +213,25 @@ async fn rebuild(
 fn changes(before: &[(Bytes, Bytes)], after: &[(Bytes, Bytes)]) -> BytesMut {
     let mut out = BytesMut::new();
     for (name, value) in after.iter().filter(|pair| !before.contains(pair)) {
-        protocol::postgres::reply::encode_parameter_status(name, value, &mut out);
+        ParameterStatus {
+            name: name.clone(),
+            value: value.clone(),
+        }
+        .encode(&mut out);
     }
     out
 }
 
-fn settings_of(answer: &Answer) -> Result<(BTreeSet<(String, String)>, String, String), NotMovable> {
+fn settings_of(
+    answer: &Answer,
+) -> Result<(BTreeSet<(String, String)>, String, String), NotMovable> {
     let odd = || NotMovable::State("the server's answer was not understood".to_owned());
     if let Some(error) = &answer.error {
         return Err(NotMovable::State(error.clone()));
     }
-    let [settings, users, ..] = answer.results.as_slice() else { return Err(odd()) };
+    let [settings, users, ..] = answer.results.as_slice() else {
+        return Err(odd());
+    };
     let settings = settings
         .iter()
         .filter_map(|row| Some((text(row, 0)?.to_owned(), text(row, 1)?.to_owned())))
@@ -212,7 +246,9 @@ fn settings_of(answer: &Answer) -> Result<(BTreeSet<(String, String)>, String, S
 fn understand(answer: &Answer) -> Result<State, NotMovable> {
     let odd = || NotMovable::State("the server's answer was not understood".to_owned());
     let (settings, session_user, role) = settings_of(answer)?;
-    let [_, _, prepared, channels, blockers] = answer.results.as_slice() else { return Err(odd()) };
+    let [_, _, prepared, channels, blockers] = answer.results.as_slice() else {
+        return Err(odd());
+    };
     let blockers = blockers.first().ok_or_else(odd)?;
     let is_set = |at| text(blockers, at) == Some("t");
     if is_set(0) {
@@ -224,9 +260,21 @@ fn understand(answer: &Answer) -> Result<State, NotMovable> {
     if is_set(2) {
         return Err(NotMovable::AdvisoryLock);
     }
-    let prepared = prepared.iter().map(|row| prepared_of(row).ok_or_else(odd)).collect::<Result<_, _>>()?;
-    let channels = channels.iter().filter_map(|row| text(row, 0).map(str::to_owned)).collect();
-    Ok(State { settings, session_user, role, prepared, channels })
+    let prepared = prepared
+        .iter()
+        .map(|row| prepared_of(row).ok_or_else(odd))
+        .collect::<Result<_, _>>()?;
+    let channels = channels
+        .iter()
+        .filter_map(|row| text(row, 0).map(str::to_owned))
+        .collect();
+    Ok(State {
+        settings,
+        session_user,
+        role,
+        prepared,
+        channels,
+    })
 }
 
 fn prepared_of(row: &Row) -> Option<Prepared> {
@@ -265,8 +313,10 @@ async fn target_oids(
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let columns: Vec<String> =
-        names.iter().map(|name| format!("{}::pg_catalog.regtype::pg_catalog.oid", literal(name))).collect();
+    let columns: Vec<String> = names
+        .iter()
+        .map(|name| format!("{}::pg_catalog.regtype::pg_catalog.oid", literal(name)))
+        .collect();
     let answer = ask(target, &query(&format!("SELECT {}", columns.join(", "))))
         .await
         .map_err(NotMovable::TargetRefused)?;
@@ -275,7 +325,9 @@ async fn target_oids(
     }
     let row = answer.results.first().and_then(|rows| rows.first());
     let found = names.iter().enumerate().map(|(at, name)| {
-        let oid = row.and_then(|row| text(row, at)).and_then(|oid| oid.parse().ok());
+        let oid = row
+            .and_then(|row| text(row, at))
+            .and_then(|oid| oid.parse().ok());
         oid.map(|oid| ((*name).to_owned(), oid))
     });
     found
@@ -304,7 +356,13 @@ fn restore(
         execute(&sql, &mut out)?;
     }
     if state.session_user != login_user {
-        execute(&format!("SET SESSION AUTHORIZATION {}", identifier(&state.session_user)), &mut out)?;
+        execute(
+            &format!(
+                "SET SESSION AUTHORIZATION {}",
+                identifier(&state.session_user)
+            ),
+            &mut out,
+        )?;
     }
     if state.role != "none" {
         execute(&format!("SET ROLE {}", identifier(&state.role)), &mut out)?;
@@ -323,7 +381,10 @@ fn restore(
         }
         let mut types = Vec::with_capacity(prepared.types.len());
         for (oid, name) in &prepared.types {
-            let target = oids.iter().find(|(known, _)| known == name).map_or(*oid, |(_, oid)| *oid);
+            let target = oids
+                .iter()
+                .find(|(known, _)| known == name)
+                .map_or(*oid, |(_, oid)| *oid);
             types.push(target);
         }
         parse(&prepared.name, &prepared.statement, &types, &mut out)?;
@@ -371,7 +432,10 @@ mod tests {
     #[test]
     fn only_changed_parameters_are_told() {
         let pair = |name: &'static str, value: &'static str| {
-            (Bytes::from_static(name.as_bytes()), Bytes::from_static(value.as_bytes()))
+            (
+                Bytes::from_static(name.as_bytes()),
+                Bytes::from_static(value.as_bytes()),
+            )
         };
         let before = [pair("server_version", "14.23"), pair("TimeZone", "UTC")];
         let after = [pair("server_version", "18.4"), pair("TimeZone", "UTC")];

@@ -1,29 +1,30 @@
 //! One client from accept to close: greet, log in, relay, wait at the gate, move to another cluster.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use protocol::postgres::auth::AuthRequest;
 use protocol::postgres::handshake::Startup;
-use protocol::postgres::{auth, command, frame, refusal, reply};
+use protocol::postgres::refusal::Severity;
+use protocol::postgres::{command, frame, refusal, reply};
 use rand::Rng;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
 use super::accept::{self, Arrival, Rejected};
+use super::cancel;
 use super::connect::{self, Refused, ServerSession};
 use super::handover::{self, Identity, NotMovable};
 use super::wire::PostgresWire;
-use super::cancel;
-use crate::config::Method;
 use crate::gate::{Outcome, Ticket};
 use crate::metrics::HoldEnd;
 use crate::plane::Plane;
 use crate::registry::{Activity, Entry, NewSession, Registered, ServerKey};
-use crate::relay::{Broken, Entrance, Relay, Stop};
+use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
 use crate::route::Route;
 use crate::turnstile::State;
 use crate::upstream::Upstream;
@@ -102,9 +103,10 @@ async fn open(
     let mut greeting = BytesMut::new();
     let minor = match accept::negotiate(&startup, &mut greeting) {
         Ok(minor) => minor,
-        Err(_) => {
+        Err(unsupported) => {
             let mut out = BytesMut::new();
-            refusal::unsupported_version(startup.major, startup.minor, &mut out);
+            let message = unsupported.to_string();
+            refusal::feature_not_supported(&mut out, Severity::Fatal, &message);
             say_goodbye(client, &out).await;
             return Ok(Opened::Nothing);
         }
@@ -112,15 +114,16 @@ async fn open(
     client.write_all(&greeting).await?;
     greeting.clear();
     let Some(user) = startup.user() else {
-        return Err(Rejected::Unsupported("no PostgreSQL user name specified in startup packet"));
+        refusal::no_user(&mut greeting);
+        say_goodbye(client, &greeting).await;
+        return Ok(Opened::Nothing);
     };
     let user = String::from_utf8_lossy(&user).into_owned();
     let database = startup.database().unwrap_or_default();
 
     if database == CONSOLE_DATABASE && plane.console.is_some() {
-        let password = (user == plane.admin.user).then_some(&plane.admin.password);
-        accept::authenticate(client, buffer, Method::ScramSha256, &user, password).await?;
-        auth::encode_ok(&mut greeting);
+        accept::authenticate(client, buffer, &user, Some(plane.passwords.of_admin(&user))).await?;
+        AuthRequest::Ok.encode(&mut greeting);
         client.write_all(&greeting).await?;
         return Ok(Opened::Console(user));
     }
@@ -128,18 +131,23 @@ async fn open(
     let route_name = String::from_utf8_lossy(&database).into_owned();
     let Some(route) = plane.routes.route(&route_name) else {
         plane.metrics.login_failed("unknown route");
-        refusal::unknown_database(&route_name, &mut greeting);
+        refusal::unknown_route(&mut greeting, &route_name);
         say_goodbye(client, &greeting).await;
         return Ok(Opened::Nothing);
     };
-    let password = plane.password_of(&user);
-    accept::authenticate(client, buffer, plane.login, &user, password.as_ref()).await?;
+    accept::authenticate(client, buffer, &user, plane.passwords.of_user(&user)).await?;
+    let password = plane.passwords.for_server(&user);
 
     let destination = route.destination();
     let ticket = route.gate.ticket();
     let password_text = password.as_ref().map(|secret| secret.reveal());
-    let login =
-        connect::login(&destination.cluster, &startup, &route.database, password_text).await;
+    let login = connect::login(
+        &destination.cluster,
+        &startup,
+        &route.database,
+        password_text,
+    )
+    .await;
     let server = match login {
         Ok(server) => server,
         Err(refused) => {
@@ -164,16 +172,24 @@ async fn open(
         secret: server.key.secret.clone(),
     });
 
-    auth::encode_ok(&mut greeting);
+    AuthRequest::Ok.encode(&mut greeting);
     for (name, value) in &server.parameters {
-        reply::encode_parameter_status(name, value, &mut greeting);
+        let status = reply::ParameterStatus {
+            name: name.clone(),
+            value: value.clone(),
+        };
+        status.encode(&mut greeting);
     }
     greeting.extend_from_slice(&server.notices);
-    reply::encode_backend_key_data(server.key.pid, &secret, &mut greeting);
-    reply::encode_ready(reply::ReadyStatus::Idle, &mut greeting);
+    reply::BackendKeyData {
+        pid: server.key.pid,
+        secret,
+    }
+    .encode(&mut greeting);
+    reply::ReadyStatus::Idle.encode(&mut greeting);
     client.write_all(&greeting).await?;
 
-    let gated = !startup.is_replication();
+    let gated = !startup.replication();
     Ok(Opened::Session(Box::new(Session {
         plane: Arc::clone(plane),
         route: Arc::clone(route),
@@ -188,7 +204,7 @@ async fn open(
 }
 
 /// A secret that no other session has: four bytes, or thirty-two where the client speaks protocol 3.2.
-fn client_secret(registered: &Registered, pid: i32, minor: i32) -> Bytes {
+fn client_secret(registered: &Registered, pid: i32, minor: u16) -> Bytes {
     loop {
         let mut bytes = [0; 32];
         rand::rng().fill_bytes(&mut bytes);
@@ -205,11 +221,19 @@ fn explain(refused: &Refused, cluster: &str, peer: SocketAddr) -> BytesMut {
         Refused::ByServer(frame) => out.extend_from_slice(frame),
         Refused::Unreachable(error) => {
             warn!(%peer, cluster, %error, "the cluster cannot be reached; the client was told to try again");
-            refusal::cannot_connect_now(&mut out);
+            refusal::cannot_connect_now(
+                &mut out,
+                "the database system cannot be reached at the moment",
+            );
         }
         Refused::Malformed(_) | Refused::Unsupported(_) => {
             warn!(%peer, cluster, %refused, "the login on the cluster failed; set users.NAME.password if it asks for one");
-            refusal::login_impossible(&mut out);
+            refusal::error(
+                &mut out,
+                Severity::Fatal,
+                "28000",
+                "the database system could not complete the login",
+            );
         }
     }
     out
@@ -247,17 +271,18 @@ struct Session {
 /// How the hot loop sees the gate.
 struct Standing {
     ticket: Ticket,
-    generation: Cell<u64>,
+    generation: AtomicU64,
     entry: Arc<Entry>,
 }
 
 impl Entrance for Standing {
     fn enter(&self) -> bool {
-        self.ticket.enter(self.generation.get())
+        self.ticket.enter(self.generation.load(Relaxed))
     }
 
     fn is_open(&self) -> bool {
-        self.ticket.gate().look() == crate::turnstile::Look::new(State::Open, self.generation.get())
+        self.ticket.gate().look()
+            == crate::turnstile::Look::new(State::Open, self.generation.load(Relaxed))
     }
 
     fn leave(&self) {
@@ -294,7 +319,7 @@ impl Session {
             relay: Relay::new(client, self.server.stream, leftover),
             standing: Standing {
                 ticket: self.ticket,
-                generation: Cell::new(self.generation),
+                generation: AtomicU64::new(self.generation),
                 entry: Arc::clone(&entry),
             },
             plane: self.plane,
@@ -333,7 +358,11 @@ impl Serving {
                 None => self.look_at_route().await,
                 Some(Ok(Stop::AtGate)) => self.wait_at_gate().await,
                 Some(Ok(Stop::ClientClosed)) => {
-                    if self.relay.server.shutdown().await.is_err() { Some(End::Left) } else { None }
+                    if self.relay.server.shutdown().await.is_err() {
+                        Some(End::Left)
+                    } else {
+                        None
+                    }
                 }
                 Some(Ok(Stop::ServerClosed)) => Some(End::Left),
                 Some(Ok(Stop::Closing)) => Some(End::Terminated),
@@ -365,7 +394,7 @@ impl Serving {
     /// Between statements: moves to where the route leads, if that has changed.
     async fn look_at_route(&mut self) -> Option<End> {
         let look = self.standing.ticket.gate().look();
-        let stale = look.generation() != self.standing.generation.get();
+        let stale = look.generation() != self.standing.generation.load(Relaxed);
         let idle = self.wire.at_boundary() && self.relay.held_bytes().is_empty();
         if stale && idle && !self.standing.ticket.is_inside() && look.state() == State::Open {
             return self.hand_over().await;
@@ -379,7 +408,7 @@ impl Serving {
         if look.state() == State::Open {
             // Open and yet not passed: the route leads elsewhere now. Or the gate opened just now; then the next
             // try passes.
-            if look.generation() == self.standing.generation.get() {
+            if look.generation() == self.standing.generation.load(Relaxed) {
                 return None;
             }
             return self.hand_over().await;
@@ -417,7 +446,9 @@ impl Serving {
             Met::Left(_) => (Outcome::Gone, HoldEnd::Gone),
         };
         line.finish(outcome);
-        self.plane.metrics.hold_ended(&self.route.name, hold_end, lasted);
+        self.plane
+            .metrics
+            .hold_ended(&self.route.name, hold_end, lasted);
         match met {
             Met::Opened => None,
             Met::Left(end) => Some(end),
@@ -425,7 +456,7 @@ impl Serving {
             Met::TooLong => {
                 warn!(client = %self.entry.client, held_ms = lasted.as_millis(),
                     "a held statement was refused at limits.hold_timeout; it was not executed");
-                self.refuse_batch(refusal::held_too_long).await
+                self.refuse_batch(held_too_long).await
             }
         }
     }
@@ -434,7 +465,7 @@ impl Serving {
     async fn refuse_batch(&mut self, error: fn(&mut BytesMut)) -> Option<End> {
         let mut words = BytesMut::new();
         error(&mut words);
-        reply::encode_ready(reply::ReadyStatus::Idle, &mut words);
+        reply::ReadyStatus::Idle.encode(&mut words);
         let mut skip = 0;
         let mut over = false;
         loop {
@@ -496,9 +527,16 @@ impl Serving {
             Ok(moved) => moved,
             Err(why) => return Some(self.cannot_move(&why)),
         };
-        let ServerSession { stream, parameters, key, notices: _ } = moved.session;
+        let ServerSession {
+            stream,
+            parameters,
+            key,
+            notices: _,
+        } = moved.session;
         let mut old = self.relay.replace_server(stream);
-        self.standing.generation.set(destination.generation);
+        self.standing
+            .generation
+            .store(destination.generation, Relaxed);
         self.entry.set_server(ServerKey {
             cluster: Arc::clone(&destination.cluster),
             pid: key.pid,
@@ -509,7 +547,11 @@ impl Serving {
         route.count_moved();
         self.plane.metrics.handover(&route.name, "moved");
         terminate(&mut old).await;
-        match self.relay.say(&mut self.wire, &self.standing, &moved.changed).await {
+        match self
+            .relay
+            .say(&mut self.wire, &self.standing, &moved.changed)
+            .await
+        {
             Ok(()) => None,
             Err(_) => Some(End::Left),
         }
@@ -530,8 +572,8 @@ impl Serving {
         let mut words = BytesMut::new();
         match end {
             End::Left => {}
-            End::Terminated => refusal::terminated(&mut words),
-            End::Violation(what) => refusal::protocol_violation(what, &mut words),
+            End::Terminated => refusal::terminating(&mut words),
+            End::Violation(what) => refusal::protocol_violation(&mut words, what),
         }
         if !words.is_empty() {
             say_goodbye(&mut self.relay.client, &words).await;
@@ -539,8 +581,17 @@ impl Serving {
         if self.wire.at_boundary() {
             terminate(&mut self.relay.server).await;
         }
-        self.plane.metrics.session_closed(&self.route.name, from_client, to_client);
+        self.plane
+            .metrics
+            .session_closed(&self.route.name, from_client, to_client);
     }
+}
+
+/// The text for a statement that was held for as long as the limits allow. It was sent nowhere.
+fn held_too_long(out: &mut BytesMut) {
+    let message =
+        "canceling statement: the database did not become available in time; it was not executed";
+    refusal::error(out, Severity::Error, "57014", message);
 }
 
 /// What a held statement met.

@@ -100,7 +100,11 @@ impl PostgresWire {
         }
         // The batches before this one decide whether a transaction is open; only with the gate open may they be
         // left to run together.
-        if self.tracker.expecting() > 0 && !gate.is_open() { Then::Replies } else { Then::More }
+        if self.tracker.expecting() > 0 && !gate.is_open() {
+            Then::Replies
+        } else {
+            Then::More
+        }
     }
 
     fn begin_capture(&mut self, tag: u8) {
@@ -119,7 +123,9 @@ impl PostgresWire {
     }
 
     fn go_on_capture(&mut self, bytes: &[u8], frame_left: usize) {
-        let Some(scratch) = &mut self.capture else { return };
+        let Some(scratch) = &mut self.capture else {
+            return;
+        };
         if scratch.len().saturating_add(bytes.len()) > UNNAMED_BYTES_MAX {
             // The name is known by now: it is the first thing in the body.
             self.unnamed_too_large |= scratch.get(frame::HEADER_BYTES) == Some(&0);
@@ -127,7 +133,9 @@ impl PostgresWire {
             return;
         }
         scratch.extend_from_slice(bytes);
-        let named = scratch.get(frame::HEADER_BYTES).is_some_and(|&first| first != 0);
+        let named = scratch
+            .get(frame::HEADER_BYTES)
+            .is_some_and(|&first| first != 0);
         if named {
             self.spare = self.capture.take().unwrap_or_default();
         } else if frame_left == 0 {
@@ -138,8 +146,14 @@ impl PostgresWire {
     }
 
     fn remember_parameter(&mut self, body: &[u8]) {
-        let Ok(status) = reply::ParameterStatus::parse(Bytes::copy_from_slice(body)) else { return };
-        match self.parameters.iter_mut().find(|(name, _)| *name == status.name) {
+        let Ok(status) = reply::ParameterStatus::parse(Bytes::copy_from_slice(body)) else {
+            return;
+        };
+        match self
+            .parameters
+            .iter_mut()
+            .find(|(name, _)| *name == status.name)
+        {
             Some((_, value)) => *value = status.value,
             None => self.parameters.push((status.name, status.value)),
         }
@@ -159,12 +173,18 @@ impl Wire for PostgresWire {
                 }
                 clear += step;
                 if self.client_left > 0 {
-                    return Ok(Seen { clear, then: Then::More });
+                    return Ok(Seen {
+                        clear,
+                        then: Then::More,
+                    });
                 }
                 continue;
             }
             let Some(header) = frame::peek(rest, self.frame_bytes_max)? else {
-                return Ok(Seen { clear, then: Then::More });
+                return Ok(Seen {
+                    clear,
+                    then: Then::More,
+                });
             };
             let then = self.admit(header.tag, gate);
             if then != Then::More {
@@ -189,7 +209,9 @@ impl Wire for PostgresWire {
                 }
                 continue;
             }
-            let Some(header) = frame::peek(rest, self.frame_bytes_max)? else { return Ok(clear) };
+            let Some(header) = frame::peek(rest, self.frame_bytes_max)? else {
+                return Ok(clear);
+            };
             let body = rest.get(frame::HEADER_BYTES..header.total());
             match header.tag {
                 reply::READY_FOR_QUERY => {
