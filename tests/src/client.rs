@@ -2,9 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::message::{query, startup};
 use crate::wait::{SOON, within};
 
 /// One frame of the server: its tag and its body.
@@ -33,63 +35,17 @@ impl Frame {
     }
 }
 
-/// A connection.
+/// What a client hears.
 #[derive(Debug)]
-pub struct Raw {
-    stream: TcpStream,
+pub struct Hearing {
+    stream: BufReader<OwnedReadHalf>,
 }
 
-impl Raw {
-    /// Connects to a loopback port and says nothing yet.
-    pub async fn connect(port: u16) -> Self {
-        let stream = within(
-            "connecting",
-            SOON,
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)),
-        )
-        .await;
-        let stream = stream.unwrap_or_else(|error| panic!("connecting to port {port}: {error}"));
-        stream
-            .set_nodelay(true)
-            .expect("a fresh socket takes options");
-        Self { stream }
-    }
-
-    /// Connects and logs in where nobody asks for a password.
-    pub async fn login(port: u16, user: &str, database: &str) -> Self {
-        let mut raw = Self::connect(port).await;
-        raw.send(&startup(&[("user", user), ("database", database)]))
-            .await;
-        let frames = raw.until_ready().await;
-        assert!(
-            frames.iter().all(|frame| frame.tag != b'E'),
-            "refused: {frames:?}"
-        );
-        raw
-    }
-
-    /// Sends bytes as they are; a peer that has closed already is not an error here, reading will tell.
-    pub async fn send(&mut self, bytes: &[u8]) {
-        let _ = within("sending", SOON, self.stream.write_all(bytes)).await;
-    }
-
-    /// Sends every byte in a segment of its own.
-    pub async fn send_bytewise(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.send(std::slice::from_ref(byte)).await;
-        }
-    }
-
-    /// Says that nothing more will be sent, and goes on reading.
-    pub async fn half_close(&mut self) {
-        let _ = within("closing", SOON, self.stream.shutdown()).await;
-    }
-
+impl Hearing {
     /// One untagged byte, such as the answer to a request for TLS; none at the end.
     pub async fn byte(&mut self) -> Option<u8> {
-        within("reading one byte", SOON, self.stream.read_u8())
-            .await
-            .ok()
+        let read = within("reading one byte", SOON, self.stream.read_u8());
+        read.await.ok()
     }
 
     /// The next frame; none when the peer closed.
@@ -121,13 +77,102 @@ impl Raw {
     /// Everything that comes until the peer closes.
     pub async fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let _ = within(
-            "reading to the end",
-            SOON,
-            self.stream.read_to_end(&mut bytes),
-        )
-        .await;
+        let read = self.stream.read_to_end(&mut bytes);
+        let _ = within("reading to the end", SOON, read).await;
         bytes
+    }
+}
+
+/// What a client says.
+#[derive(Debug)]
+pub struct Saying {
+    stream: OwnedWriteHalf,
+}
+
+impl Saying {
+    /// Sends bytes as they are; a peer that has closed already is not an error here, hearing will tell.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        let _ = within("sending", SOON, self.stream.write_all(bytes)).await;
+    }
+
+    /// Sends every byte in a segment of its own.
+    pub async fn send_bytewise(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.send(std::slice::from_ref(byte)).await;
+        }
+    }
+
+    /// Says that nothing more will be sent.
+    pub async fn finish(&mut self) {
+        let _ = within("closing", SOON, self.stream.shutdown()).await;
+    }
+}
+
+/// A connection; its halves may be used apart.
+#[derive(Debug)]
+pub struct Raw {
+    /// What the peer says.
+    pub hearing: Hearing,
+    /// What we say.
+    pub saying: Saying,
+}
+
+impl Raw {
+    /// Connects to a loopback port and says nothing yet.
+    pub async fn connect(port: u16) -> Self {
+        let connecting = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        let stream = within("connecting", SOON, connecting).await;
+        let stream = stream.unwrap_or_else(|error| panic!("connecting to port {port}: {error}"));
+        let _ = stream.set_nodelay(true);
+        let (read, write) = stream.into_split();
+        Self {
+            hearing: Hearing {
+                stream: BufReader::new(read),
+            },
+            saying: Saying { stream: write },
+        }
+    }
+
+    /// Connects and logs in where nobody asks for a password.
+    pub async fn login(port: u16, user: &str, database: &str) -> Self {
+        Self::login_with_key(port, user, database).await.0
+    }
+
+    /// As [`Raw::login`]; also tells the server's process id and the session's secret.
+    pub async fn login_with_key(port: u16, user: &str, database: &str) -> (Self, u32, Vec<u8>) {
+        let mut raw = Self::connect(port).await;
+        let packet = startup(&[("user", user), ("database", database)]);
+        raw.send(&packet).await;
+        let frames = raw.until_ready().await;
+        let error = frames.iter().find(|frame| frame.tag == b'E');
+        assert!(error.is_none(), "refused: {error:?}");
+        let key = frames.iter().find(|frame| frame.tag == b'K');
+        let key = key.expect("a login has a BackendKeyData");
+        let (pid, secret) = key
+            .body
+            .split_first_chunk::<4>()
+            .expect("a key begins with a process id");
+        (raw, u32::from_be_bytes(*pid), secret.to_vec())
+    }
+
+    /// See [`Saying::send`].
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.saying.send(bytes).await;
+    }
+
+    /// See [`Hearing::frame`].
+    pub async fn frame(&mut self) -> Option<Frame> {
+        self.hearing.frame().await
+    }
+
+    /// See [`Hearing::until_ready`].
+    pub async fn until_ready(&mut self) -> Vec<Frame> {
+        self.hearing.until_ready().await
+    }
+
+    /// See [`Hearing::rest`].
+    pub async fn rest(&mut self) -> Vec<u8> {
+        self.hearing.rest().await
     }
 
     /// Sends a simple query and returns the frames of its answer.
@@ -135,35 +180,4 @@ impl Raw {
         self.send(&query(sql)).await;
         self.until_ready().await
     }
-}
-
-/// A frame as it goes over the wire.
-pub fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
-    [&[tag], length_of(body).as_slice(), body].concat()
-}
-
-/// A simple query.
-pub fn query(sql: &str) -> Vec<u8> {
-    frame(b'Q', &[sql.as_bytes(), &[0]].concat())
-}
-
-/// A first packet for protocol 3.0 with these parameters.
-pub fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
-    let mut body = 0x0003_0000_u32.to_be_bytes().to_vec();
-    for (name, value) in parameters {
-        body.extend([name.as_bytes(), &[0], value.as_bytes(), &[0]].concat());
-    }
-    body.push(0);
-    first_packet(&body)
-}
-
-/// An untagged first packet.
-pub fn first_packet(body: &[u8]) -> Vec<u8> {
-    [length_of(body).as_slice(), body].concat()
-}
-
-fn length_of(body: &[u8]) -> [u8; 4] {
-    u32::try_from(body.len() + 4)
-        .expect("test packets are small")
-        .to_be_bytes()
 }

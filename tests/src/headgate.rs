@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio_postgres::Client;
 
-use crate::postgres::{Rows, connect, rows, try_rows};
+use crate::postgres::{Record, connect, try_records};
 use crate::wait::{SOON, until, within};
 
 /// The admin console's password in these tests.
@@ -165,22 +165,39 @@ impl Headgate {
         connect(self.port, "headgate", Some(ADMIN_PASSWORD), "headgate").await
     }
 
-    /// Runs an admin statement that must succeed.
-    pub async fn admin(&self, statement: &str) -> Rows {
-        rows(&self.console().await, statement).await
+    /// Runs an admin statement that must succeed; its rows by the names of their columns.
+    pub async fn admin(&self, statement: &str) -> Vec<Record> {
+        let answer = try_records(&self.console().await, statement).await;
+        answer.unwrap_or_else(|error| panic!("{statement}: {error:?}"))
     }
 
-    /// Runs an admin statement that must fail; returns its SQLSTATE and its text.
+    /// Runs an admin statement that must fail; returns its SQLSTATE, and its text with detail and hint.
     pub async fn refused(&self, statement: &str) -> (String, String) {
-        match try_rows(&self.console().await, statement).await {
-            Ok(rows) => panic!("{statement} was not refused: {rows:?}"),
+        match try_records(&self.console().await, statement).await {
+            Ok(records) => panic!("{statement} was not refused: {records:?}"),
             Err(error) => {
                 let error = error
                     .as_db_error()
                     .unwrap_or_else(|| panic!("{statement}: {error:?}"));
-                (error.code().code().to_owned(), error.message().to_owned())
+                let parts = [Some(error.message()), error.detail(), error.hint()];
+                let text = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
+                (error.code().code().to_owned(), text)
             }
         }
+    }
+
+    /// The most memory that the process ever had, in KiB.
+    pub fn memory_peak_kib(&self) -> u64 {
+        let pid = self.process.as_ref().and_then(Child::id).expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("this is Linux");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("Linux tells it");
+        line.split_whitespace()
+            .next()
+            .and_then(|number| number.parse().ok())
+            .expect("a number")
     }
 }
 

@@ -3,7 +3,7 @@
 use proxy::postgres::disposable::{Options, Server, find};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-use crate::wait::{SOON, within};
+use crate::wait::{SOON, until, within};
 
 /// Rows as text, as `psql` would show them.
 pub type Rows = Vec<Vec<Option<String>>>;
@@ -56,6 +56,16 @@ impl Postgres {
     /// The single value of a query.
     pub async fn value(&self, database: &str, query: &str) -> String {
         single(&self.sql(database, query).await, query)
+    }
+}
+
+impl Postgres {
+    /// Waits until a query gives a value.
+    pub async fn until_value(&self, database: &str, query: &str, value: &str) {
+        let what = format!("{query} gives {value}");
+        let client = self.connect(database).await;
+        let ask = || async { single(&rows(&client, query).await, query) };
+        until(&what, SOON, ask, |answer| answer == value).await;
     }
 }
 
@@ -112,6 +122,27 @@ pub async fn rows(client: &Client, statements: &str) -> Rows {
     try_rows(client, statements)
         .await
         .unwrap_or_else(|error| panic!("{statements}: {error:?}"))
+}
+
+/// One row by the names of its columns; a null is absent.
+pub type Record = std::collections::BTreeMap<String, String>;
+
+/// Runs one statement by the simple protocol and returns its rows by name.
+pub async fn try_records(
+    client: &Client,
+    statement: &str,
+) -> Result<Vec<Record>, tokio_postgres::Error> {
+    let mut records = Vec::new();
+    for message in client.simple_query(statement).await? {
+        if let SimpleQueryMessage::Row(row) = message {
+            let named = row.columns().iter().enumerate();
+            let record = named.filter_map(|(index, column)| {
+                Some((column.name().to_owned(), row.get(index)?.to_owned()))
+            });
+            records.push(record.collect());
+        }
+    }
+    Ok(records)
 }
 
 /// The only value of rows that must be exactly one value.

@@ -65,22 +65,29 @@ impl World {
         self.headgate.admin("START MIGRATION m").await;
     }
 
-    /// The row of `SHOW MIGRATION STATUS m`, all columns joined, so that a test need not know their order.
-    pub async fn status(&self) -> String {
-        flat(&self.headgate.admin("SHOW MIGRATION STATUS m").await)
+    /// The state of the migration `m`.
+    pub async fn state(&self) -> String {
+        let list = self.headgate.admin("SHOW MIGRATION LIST").await;
+        let state = list
+            .iter()
+            .find(|row| row.values().any(|value| value == "m"))
+            .and_then(|row| row.get("state"));
+        state
+            .unwrap_or_else(|| panic!("no migration m in {list:?}"))
+            .clone()
     }
 
-    /// Waits until the status of the migration mentions a word, and fails at once when it says `failed`.
-    pub async fn until_status(&self, word: &str, limit: Duration) -> String {
-        let said = until(
-            &format!("migration m is {word}"),
-            limit,
-            || self.status(),
-            |status| status.contains(word) || status.contains("failed"),
-        )
-        .await;
-        assert!(said.contains(word), "migration m failed: {said}");
-        said
+    /// Waits until the migration is in a state, and fails at once when it has failed instead.
+    pub async fn until_state(&self, wanted: &str, limit: Duration) {
+        let what = format!("migration m is {wanted}");
+        let ended = |state: &String| state == wanted || state == "failed";
+        let state = until(&what, limit, || self.state(), ended).await;
+        if state != wanted {
+            panic!(
+                "migration m is {state}: {:?}",
+                self.headgate.admin("SHOW MIGRATION STATUS m").await
+            );
+        }
     }
 
     /// Waits until both servers answer a query alike, and returns the answer.
@@ -110,11 +117,10 @@ pub fn clusters(source: u16, target: u16) -> String {
     )
 }
 
-/// All values of some rows in one line.
-pub fn flat(rows: &Rows) -> String {
-    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "null".to_owned());
-    rows.iter()
-        .map(|row| row.iter().map(text).collect::<Vec<_>>().join(" | "))
-        .collect::<Vec<_>>()
-        .join("\n")
+/// The configuration of one cluster, `blue`, and one route of the same name as its database.
+pub fn route_to(port: u16, database: &str) -> String {
+    format!(
+        "[clusters.blue]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"postgres\"\n\
+         [routes.{database}]\ncluster = \"blue\"\n[login]\nmethod = \"trust\"\n"
+    )
 }

@@ -103,7 +103,7 @@ async fn run(name: &'static str, stage: &Path) -> Way {
     );
     let mut regress = Command::new(suite.join("pg_regress"));
     regress
-        .arg(format!("--host=127.0.0.1"))
+        .arg("--host=127.0.0.1")
         .arg(format!("--port={port}"))
         .args(["--user=postgres", "--dbname=regression"]);
     regress

@@ -1,0 +1,136 @@
+//! Who may come in, and what the ones hear who may not.
+
+use tests::headgate::{ADMIN_PASSWORD, Headgate};
+use tests::postgres::{Postgres, rows, try_connect};
+use tests::world::route_to;
+use tokio_postgres::error::SqlState;
+
+/// The server asks everybody but its superuser for a password.
+const HBA: &str = "local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+
+async fn server() -> Postgres {
+    let postgres =
+        Postgres::start_with(15, &[("password_encryption", "scram-sha-256")], Some(HBA)).await;
+    postgres
+        .sql(
+            "postgres",
+            "create role app login password 'right'; create role other login password 'other'",
+        )
+        .await;
+    postgres
+}
+
+async fn code(headgate: &Headgate, user: &str, password: &str, database: &str) -> String {
+    match try_connect(headgate.port(), user, Some(password), database).await {
+        Ok(_) => "let in".to_owned(),
+        Err(error) => error
+            .code()
+            .map_or_else(|| format!("{error:?}"), |code| code.code().to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn with_scram_the_right_password_opens_a_session_of_the_same_user() {
+    let postgres = server().await;
+    let users = "[login]\nmethod = \"scram-sha-256\"\n[users.app]\npassword = \"right\"\n[users.other]\npassword = \"other\"\n";
+    let route = format!(
+        "[clusters.blue]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"postgres\"\n[routes.postgres]\ncluster = \"blue\"\n",
+        postgres.port()
+    );
+    let headgate = Headgate::start(&[route.as_str(), users].concat()).await;
+    let client = try_connect(headgate.port(), "app", Some("right"), "postgres")
+        .await
+        .expect("the right password");
+    assert_eq!(
+        rows(&client, "select session_user").await,
+        [[Some("app".to_owned())]]
+    );
+
+    assert_eq!(code(&headgate, "app", "wrong", "postgres").await, "28P01");
+    assert_eq!(
+        code(&headgate, "app", "other", "postgres").await,
+        "28P01",
+        "the password of another user"
+    );
+    assert_eq!(
+        code(&headgate, "stranger", "right", "postgres").await,
+        "28P01"
+    );
+    assert_eq!(code(&headgate, "app", "right", "nowhere").await, "3D000");
+}
+
+#[tokio::test]
+async fn an_unknown_user_hears_the_same_as_one_with_a_wrong_password() {
+    let postgres = server().await;
+    let sections = route_to(postgres.port(), "postgres").replace("\"trust\"", "\"scram-sha-256\"");
+    let headgate =
+        Headgate::start(&[sections.as_str(), "[users.app]\npassword = \"right\"\n"].concat()).await;
+    let mut texts = Vec::new();
+    for user in ["app", "ghost"] {
+        let error = try_connect(headgate.port(), user, Some("wrong"), "postgres")
+            .await
+            .expect_err("refused");
+        let error = error.as_db_error().expect("a proper refusal").clone();
+        texts.push((
+            error.code().code().to_owned(),
+            error.message().replace(user, "USER"),
+        ));
+    }
+    assert_eq!(texts[0], texts[1]);
+}
+
+#[tokio::test]
+async fn with_trust_the_cluster_decides() {
+    let postgres = server().await;
+    let sections = [
+        route_to(postgres.port(), "postgres").as_str(),
+        "[users.app]\npassword = \"right\"\n[users.other]\npassword = \"wrong\"\n",
+    ]
+    .concat();
+    let headgate = Headgate::start(&sections).await;
+    let client = headgate.connect("app", "postgres").await;
+    assert_eq!(
+        rows(&client, "select session_user").await,
+        [[Some("app".to_owned())]]
+    );
+    let refused = try_connect(headgate.port(), "other", None, "postgres")
+        .await
+        .expect_err("the configured password is wrong");
+    assert_eq!(
+        refused.code().map(SqlState::code),
+        Some("28P01"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_admin_console_asks_for_its_password_whatever_the_login_method() {
+    let postgres = server().await;
+    let headgate = Headgate::start(&route_to(postgres.port(), "postgres")).await;
+    assert_eq!(
+        code(&headgate, "headgate", ADMIN_PASSWORD, "headgate").await,
+        "let in"
+    );
+    assert_eq!(
+        code(&headgate, "headgate", "wrong", "headgate").await,
+        "28P01"
+    );
+    assert_eq!(
+        code(&headgate, "postgres", ADMIN_PASSWORD, "headgate").await,
+        "28P01"
+    );
+    let none = try_connect(headgate.port(), "headgate", None, "headgate").await;
+    assert!(none.is_err(), "the console opened without a password");
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_down_is_told_as_such_and_the_next_login_after_its_return_works() {
+    let mut postgres = Postgres::start(15).await;
+    let headgate = Headgate::start(&route_to(postgres.port(), "postgres")).await;
+    postgres.server.stop().await.expect("it runs");
+    let code = code(&headgate, "postgres", "any", "postgres").await;
+    assert!(code.starts_with("08") || code.starts_with("57"), "{code}");
+    postgres.server.restart().await.expect("it starts again");
+    let client = headgate.connect("postgres", "postgres").await;
+    assert_eq!(rows(&client, "select 1").await.len(), 1);
+}
