@@ -1,1 +1,299 @@
-//! To be filled.
+//! Runs the effect of a cutover's state with its deadline, turns the outcome into an event, and journals what follows.
+//!
+//! A state is durable before its effect starts. Two rules make that safe when the journal itself fails: a state before
+//! the decision that cannot be written is undone, and once a write of the decision was tried, nothing is undone before
+//! the undo is durable, because the failed write may still be on the disk.
+
+mod effects;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::backoff::Backoff;
+use crate::cutover::{Cutover, Event, Failure, Setback};
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::follow::Follow;
+use crate::journal::Journal;
+use crate::plan::Plan;
+use crate::supervisor::{Kind, Outcome, Steps};
+use crate::traffic::Traffic;
+
+/// What one migration's cutovers work with.
+pub(crate) struct Conductor<D: Database> {
+    pub(crate) name: String,
+    pub(crate) route: String,
+    pub(crate) target: String,
+    pub(crate) database: D,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) follow: Follow<D::Position>,
+    pub(crate) journal: Journal,
+    pub(crate) traffic: Arc<dyn Traffic>,
+    /// The current state's name, for the operator; empty while nothing is under way.
+    pub(crate) stage: Arc<Mutex<String>>,
+}
+
+/// What happened, for the report.
+#[derive(Debug)]
+pub(crate) struct Course {
+    pub(crate) epoch: u64,
+    pub(crate) outcome: Outcome,
+    pub(crate) started: SystemTime,
+    pub(crate) hold: Duration,
+    pub(crate) steps: Steps,
+    pub(crate) marker: Option<String>,
+    pub(crate) counters: u64,
+}
+
+/// A cutover that is under way.
+struct Run<'a, D: Database> {
+    conductor: &'a Conductor<D>,
+    kind: Kind,
+    epoch: u64,
+    started: SystemTime,
+    limits: Limits,
+    /// When the last step ended; the next one's time counts from here, so that the steps add up to the hold.
+    mark: Instant,
+    steps: Steps,
+    hold: Option<Duration>,
+    fence: Fence<D::Fence>,
+    marker: Option<String>,
+    counters: u64,
+    /// A write of the decision was tried.
+    decided: bool,
+}
+
+/// When what must have ended.
+struct Limits {
+    closed: Instant,
+    max_hold: Duration,
+}
+
+/// What is known about the barrier and the refusal on the source.
+enum Fence<F> {
+    /// Nothing was done there.
+    Untouched,
+    /// The barrier is up; nothing of it is durable.
+    Raised(F),
+    /// Anything may be there: only lifting it makes sure.
+    Unknown,
+}
+
+/// What remains of the hold for steps after the gate is quiet, at most.
+const AFTER_QUIET_MAX: Duration = Duration::from_millis(500);
+/// What remains of the hold for the undo, at most.
+const UNDO_MAX: Duration = Duration::from_millis(100);
+/// A journal that stalls longer than this does not keep the gate closed while the undo may go on without it.
+const UNDO_RECORD_PATIENCE: Duration = Duration::from_secs(1);
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+
+impl Limits {
+    fn new(max_hold: Duration) -> Self {
+        Self {
+            closed: Instant::now(),
+            max_hold,
+        }
+    }
+
+    /// The gate must be quiet by then, so that the rest still fits.
+    fn quiet_by(&self) -> Instant {
+        self.closed
+            + self
+                .max_hold
+                .saturating_sub(AFTER_QUIET_MAX.min(self.max_hold / 4))
+    }
+
+    /// Everything up to the decision must have ended by then, so that the undo still fits.
+    fn decide_by(&self) -> Instant {
+        self.closed
+            + self
+                .max_hold
+                .saturating_sub(UNDO_MAX.min(self.max_hold / 10))
+    }
+}
+
+impl<D: Database> Conductor<D> {
+    /// Runs a cutover or a rehearsal from the request to its end. Fails only where nothing was done.
+    pub(crate) async fn run(&self, kind: Kind, max_hold: Duration) -> Result<Course> {
+        let begun = Cutover::Following.next(Event::Requested).map_err(broken)?;
+        let epoch = self.journal.enter(&self.name, &begun).await?;
+        let run = Run::new(self, kind, epoch, max_hold, Fence::Untouched);
+        Ok(run.drive(begun).await)
+    }
+
+    /// After a restart, or after a run that broke off: undoes or finishes what the journal says was under way.
+    pub(crate) async fn settle(&self) -> Result<Option<Course>> {
+        let Some((epoch, last)) = self.journal.cutover::<D::Position>(&self.name)? else {
+            return Ok(None);
+        };
+        let state = last.clone().resumed();
+        let mut run = Run::new(self, Kind::Cutover, epoch, Duration::ZERO, Fence::Unknown);
+        match state {
+            Cutover::Following | Cutover::Switched => return Ok(None),
+            Cutover::Undoing { .. } if state != last => run.record(&state).await?,
+            _ => {}
+        }
+        Ok(Some(run.drive(state).await))
+    }
+}
+
+impl<'a, D: Database> Run<'a, D> {
+    fn new(
+        conductor: &'a Conductor<D>,
+        kind: Kind,
+        epoch: u64,
+        max_hold: Duration,
+        fence: Fence<D::Fence>,
+    ) -> Self {
+        Self {
+            conductor,
+            kind,
+            epoch,
+            started: SystemTime::now(),
+            limits: Limits::new(max_hold),
+            mark: Instant::now(),
+            steps: Steps::default(),
+            hold: None,
+            fence,
+            marker: None,
+            counters: 0,
+            decided: false,
+        }
+    }
+
+    /// From state to state until nothing is left to do.
+    async fn drive(mut self, mut state: Cutover<D::Position>) -> Course {
+        let mut outcome = Outcome::Switched;
+        loop {
+            self.announce(&state);
+            let Some(event) = self.effect(&state).await else {
+                self.conductor.stage.lock().clear();
+                return self.course(outcome);
+            };
+            if let Cutover::Undoing { why } = &state {
+                outcome = why.outcome();
+            }
+            state = self.advance(state, event).await;
+        }
+    }
+
+    /// The next state, durable; where that cannot be had before the decision, the undo.
+    async fn advance(
+        &mut self,
+        state: Cutover<D::Position>,
+        event: Event<D::Position>,
+    ) -> Cutover<D::Position> {
+        const KNOWN: &str = "effects raise what their state knows";
+        let mut next = state.clone().next(event).expect(KNOWN);
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        loop {
+            let Err(error) = self.record(&next).await else {
+                return next;
+            };
+            tracing::error!(
+                migration = self.conductor.name, epoch = self.epoch, state = next.name(), %error,
+                "a state of the cutover could not be journalled"
+            );
+            match &next {
+                Cutover::Following | Cutover::Switched => {}
+                Cutover::Undoing { .. } if self.decided => {}
+                // Any row before the decision leads a fresh process to the same undo.
+                Cutover::Undoing { .. } => return next,
+                _ => {
+                    next = state.clone().next(failed(&state, &error)).expect(KNOWN);
+                    continue;
+                }
+            }
+            sleep(backoff.step()).await;
+        }
+    }
+
+    /// Makes a state durable within the time that it has. The decision has no limit: a write that may still land
+    /// must be waited for.
+    async fn record(&mut self, state: &Cutover<D::Position>) -> Result<()> {
+        let write = self.conductor.journal.enter(&self.conductor.name, state);
+        let written = match state {
+            Cutover::Switching => {
+                self.decided = true;
+                Ok(write.await)
+            }
+            Cutover::Undoing { .. } if !self.decided => timeout(UNDO_RECORD_PATIENCE, write).await,
+            Cutover::Undoing { .. } | Cutover::Following | Cutover::Switched => Ok(write.await),
+            _ => timeout_at(self.limits.decide_by(), write).await,
+        };
+        match written {
+            Ok(outcome) => outcome.map(drop),
+            Err(_) => Err(Error::transient("the journal did not take a state in time")
+                .remedy("look at the load of the journal's disk")),
+        }
+    }
+
+    fn announce(&self, state: &Cutover<D::Position>) {
+        state.name().clone_into(&mut self.conductor.stage.lock());
+        let conductor = self.conductor;
+        tracing::info!(
+            migration = conductor.name,
+            route = conductor.route,
+            epoch = self.epoch,
+            kind = self.kind.name(),
+            state = state.name(),
+            "cutover"
+        );
+    }
+
+    fn course(self, outcome: Outcome) -> Course {
+        Course {
+            epoch: self.epoch,
+            outcome,
+            started: self.started,
+            hold: self.hold.unwrap_or_default(),
+            steps: self.steps,
+            marker: self.marker,
+            counters: self.counters,
+        }
+    }
+
+    /// The time since the last step ended.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        let lap = now - self.mark;
+        self.mark = now;
+        lap
+    }
+}
+
+impl Setback {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Rehearsed => Outcome::Rehearsed,
+            Self::Restarted => Outcome::Undone {
+                at: "a restart".to_owned(),
+                why: "the process ended before the decision was made".to_owned(),
+                remedy: Some("run the statement again".to_owned()),
+            },
+            Self::Failed(Failure { at, what, remedy }) => Outcome::Undone {
+                at: at.clone(),
+                why: what.clone(),
+                remedy: remedy.clone(),
+            },
+        }
+    }
+}
+
+fn failed<P>(state: &Cutover<P>, error: &Error) -> Event<P> {
+    Event::Failed(Failure {
+        at: state.name().to_owned(),
+        what: error.full_text(),
+        remedy: error.remedy_text().map(ToOwned::to_owned),
+    })
+}
+
+fn broken(illegal: crate::cutover::Illegal) -> Error {
+    Error::fatal("the cutover took a way that does not exist").because(illegal)
+}

@@ -12,6 +12,7 @@
 //!
 //! This crate never names the proxy: it declares what it needs of it in [`traffic`].
 
+mod backoff;
 pub mod conductor;
 pub mod cutover;
 pub mod database;

@@ -1,141 +1,374 @@
 //! All migrations of one Headgate: the operator's statements come in here, and what runs is kept running.
 
+mod checking;
+mod cut;
 mod definition;
+mod migration;
 mod report;
 mod status;
+mod views;
+mod work;
 
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::time::timeout;
 
 pub use definition::{Definition, Options};
 pub use report::{CutoverReport, Kind, Outcome, Proved, Steps};
 pub use status::{CheckStatus, State, Status, Summary, Verdict};
 
+use crate::cutover::Cutover;
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::journal::Journal;
-use crate::preflight::Check;
+use crate::journal::{Entry, Journal};
+use crate::preflight::{Check, Level};
 use crate::progress::TableProgress;
 use crate::traffic::Traffic;
+use crate::verify::Proof;
+use migration::Migration;
 
 /// Builds the two databases of a migration; fails where the definition names what the configuration lacks.
 pub type Factory<D> = Box<dyn Fn(&Definition) -> Result<D> + Send + Sync>;
 
 /// All migrations of one Headgate.
+///
+/// The order at the start of the process: open the [`Journal`], build the routes with [`Journal::route_clusters`] over
+/// the configuration, [`Supervisor::open`] (closes the gates that must be closed), open the listener,
+/// [`Supervisor::resume`] (settles what was under way, which opens these gates again, and goes on).
 pub struct Supervisor<D: Database> {
-    database: PhantomData<D>,
+    journal: Journal,
+    traffic: Arc<dyn Traffic>,
+    factory: Factory<D>,
+    migrations: RwLock<BTreeMap<String, Arc<Migration<D>>>>,
+    /// Definitions come and go one at a time.
+    defining: tokio::sync::Mutex<()>,
 }
+
+const PRECHECK_PATIENCE: Duration = Duration::from_secs(120);
+const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(120);
+/// The longest hold and what comes after it.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(75);
 
 impl<D: Database> Supervisor<D> {
     /// Reads the journal. Call it before the listener opens: it closes the gate of every route whose cutover was
     /// interrupted and must be undone first, and [`Supervisor::resume`] opens it again.
     pub fn open(
-        _journal: Journal,
-        _traffic: Arc<dyn Traffic>,
-        _factory: Factory<D>,
+        journal: Journal,
+        traffic: Arc<dyn Traffic>,
+        factory: Factory<D>,
     ) -> Result<Arc<Self>> {
-        absent()
+        let mut migrations = BTreeMap::new();
+        for entry in journal.entries()? {
+            let database = factory(&entry.definition);
+            let migration = Migration::new(entry, database, journal.clone(), Arc::clone(&traffic));
+            if let Some(state) = migration.unsettled()? {
+                // Nobody can undo or finish it without its databases.
+                migration.database()?;
+                if matches!(state, Cutover::Undoing { .. }) {
+                    traffic.hold(&migration.definition.route)?;
+                }
+            }
+            migrations.insert(migration.name().to_owned(), Arc::new(migration));
+        }
+        let defining = tokio::sync::Mutex::default();
+        Ok(Arc::new(Self {
+            journal,
+            traffic,
+            factory,
+            migrations: RwLock::new(migrations),
+            defining,
+        }))
     }
 
     /// The routes that cutovers decided about, and the cluster each is on: they overrule the configuration.
     /// [`Journal::route_clusters`] tells the same before there is a supervisor.
     pub fn route_clusters(&self) -> Result<BTreeMap<String, String>> {
-        absent()
+        self.journal.route_clusters()
     }
 
     /// Goes on after a start of the process: undoes or finishes what a cutover left, then lets every migration that
     /// was running run on. Returns at once; the work goes on behind. Needs a tokio runtime.
-    pub fn resume(self: &Arc<Self>) {}
+    pub fn resume(self: &Arc<Self>) {
+        for migration in self.all() {
+            match migration.occupy("the recovery") {
+                Ok(busy) => drop(tokio::spawn(migration.resume(busy))),
+                Err(error) => tracing::error!(%error, "a migration cannot go on"),
+            }
+        }
+    }
 
     /// Stops all work without changing any state, for the end of the process: a cutover under way is waited for.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        let stopping = self.all().into_iter().map(|migration| async move {
+            let name = migration.name().to_owned();
+            match timeout(SHUTDOWN_PATIENCE, migration.wait_until_free("the shutdown")).await {
+                Ok(_busy) => migration.halt().await,
+                Err(_) => {
+                    tracing::warn!(migration = name, "its work did not end before the process")
+                }
+            }
+        });
+        futures_util::future::join_all(stopping).await;
+    }
 
     /// Defines a migration. Touches no database.
-    pub async fn create(&self, _definition: Definition) -> Result<()> {
-        absent()
+    pub async fn create(&self, definition: Definition) -> Result<()> {
+        definition.validate()?;
+        let _alone = self.defining.lock().await;
+        self.admit(&definition)?;
+        let database = (self.factory)(&definition)?;
+        self.journal.insert(&definition).await?;
+        let name = definition.name.clone();
+        let entry = Entry::created(definition);
+        let migration = Migration::new(
+            entry,
+            Ok(database),
+            self.journal.clone(),
+            Arc::clone(&self.traffic),
+        );
+        self.migrations.write().insert(name, Arc::new(migration));
+        Ok(())
+    }
+
+    fn admit(&self, definition: &Definition) -> Result<()> {
+        let Definition {
+            name,
+            source,
+            route,
+            ..
+        } = definition;
+        for other in self.all() {
+            if other.name() == name {
+                return Err(Error::refused(format!("migration {name} exists already")).remedy(format!(
+                    "use another name, or DROP MIGRATION {name} if that one is not needed any more"
+                )));
+            }
+            if other.definition.route == *route {
+                let other = other.name();
+                return Err(Error::refused(format!(
+                    "migration {other} moves route {route} already"
+                ))
+                .remedy(format!("DROP MIGRATION {other} first")));
+            }
+        }
+        // Asking names a route that does not exist before anything is written down.
+        self.traffic.open_transactions(route)?;
+        match self.journal.route_clusters()?.get(route) {
+            Some(cluster) if cluster != source => Err(Error::refused(format!(
+                "route {route} is on cluster {cluster}, not on {source}"
+            ))
+            .remedy(format!("CREATE MIGRATION {name} FROM {cluster} TO …"))),
+            _ => Ok(()),
+        }
     }
 
     /// Runs every check that can say no, stores and returns all findings.
-    pub async fn precheck(&self, _name: &str) -> Result<Vec<Check>> {
-        absent()
+    pub async fn precheck(&self, name: &str) -> Result<Vec<Check>> {
+        let migration = self.find(name)?;
+        let _busy = migration.occupy("a precheck")?;
+        if migration.live().plan.is_some() {
+            return Err(Error::refused(format!(
+                "migration {name} has begun; a precheck comes before"
+            ))
+            .remedy(format!(
+                "SHOW MIGRATION CHECKS {name} shows what the last one found"
+            )));
+        }
+        self.run_precheck(&migration).await
+    }
+
+    async fn run_precheck(&self, migration: &Migration<D>) -> Result<Vec<Check>> {
+        let Ok(findings) = timeout(PRECHECK_PATIENCE, migration.database()?.preflight()).await
+        else {
+            return Err(Error::transient("the precheck did not end")
+                .remedy("look whether both clusters answer, and try again"));
+        };
+        let findings = findings?;
+        self.journal
+            .set_findings(migration.name(), &findings)
+            .await?;
+        let good = findings.iter().all(|finding| finding.level != Level::Error);
+        let state = if good {
+            State::Prechecked
+        } else {
+            State::Created
+        };
+        let current = migration.live().state;
+        if matches!(current, State::Created | State::Prechecked) && current != state {
+            migration.enter(state, None).await?;
+        }
+        Ok(findings)
     }
 
     /// Starts or goes on. The first start runs the precheck; its errors block, all of them in the message.
-    pub async fn start(self: &Arc<Self>, _name: &str) -> Result<()> {
-        absent()
+    pub async fn start(self: &Arc<Self>, name: &str) -> Result<()> {
+        let migration = self.find(name)?;
+        let _busy = migration.occupy("a start")?;
+        let (state, begun, copied) = {
+            let live = migration.live();
+            (live.state, live.plan.is_some(), live.copied)
+        };
+        if matches!(
+            state,
+            State::Copying | State::Following | State::Cutover | State::Switched
+        ) {
+            return Err(
+                Error::refused(format!("migration {name} is {state} already"))
+                    .remedy(format!("SHOW MIGRATION STATUS {name}")),
+            );
+        }
+        migration.database()?;
+        if !begun {
+            blocked(name, &self.run_precheck(&migration).await?)?;
+        }
+        migration
+            .enter(
+                if copied {
+                    State::Following
+                } else {
+                    State::Copying
+                },
+                None,
+            )
+            .await?;
+        migration.spawn_worker();
+        Ok(())
     }
 
     /// Stops the work at a place from which a start goes on.
-    pub async fn stop(&self, _name: &str) -> Result<()> {
-        absent()
+    pub async fn stop(&self, name: &str) -> Result<()> {
+        let migration = self.find(name)?;
+        let _busy = migration.interrupt("a stop").await?;
+        let state = migration.live().state;
+        if !matches!(state, State::Copying | State::Following) {
+            return Err(Error::refused(format!(
+                "migration {name} is {state}: nothing runs that could stop"
+            ))
+            .remedy(format!("SHOW MIGRATION STATUS {name}")));
+        }
+        migration.halt().await;
+        migration.enter(State::Stopped, None).await
     }
 
     /// Begins to compare both sides; [`Supervisor::check_status`] tells how it goes.
-    pub async fn check(self: &Arc<Self>, _name: &str) -> Result<()> {
-        absent()
+    #[expect(
+        clippy::unused_async,
+        reason = "every statement of the console is awaited alike"
+    )]
+    pub async fn check(self: &Arc<Self>, name: &str) -> Result<()> {
+        self.find(name)?.begin_check()
     }
 
     /// Runs the cutover up to the decision, then opens again on the source. An undone one is an `Ok` report too.
-    pub async fn rehearse(
-        self: &Arc<Self>,
-        _name: &str,
-        _options: Options,
-    ) -> Result<CutoverReport> {
-        absent()
+    pub async fn rehearse(self: &Arc<Self>, name: &str, options: Options) -> Result<CutoverReport> {
+        self.find(name)?.begin_cut(Kind::Rehearsal, options).await
     }
 
     /// Switches the route. Refused where it cannot succeed now; one that had to be undone is an `Ok` report whose
     /// outcome says so. Goes on when the caller goes away.
-    pub async fn cutover(
-        self: &Arc<Self>,
-        _name: &str,
-        _options: Options,
-    ) -> Result<CutoverReport> {
-        absent()
+    pub async fn cutover(self: &Arc<Self>, name: &str, options: Options) -> Result<CutoverReport> {
+        self.find(name)?.begin_cut(Kind::Cutover, options).await
     }
 
     /// Forgets a migration that does not run, and removes what it left on both sides.
-    pub async fn drop_migration(&self, _name: &str) -> Result<()> {
-        absent()
+    pub async fn drop_migration(&self, name: &str) -> Result<()> {
+        let _alone = self.defining.lock().await;
+        let migration = self.find(name)?;
+        let _busy = migration.occupy("a drop")?;
+        let (state, begun) = {
+            let live = migration.live();
+            (live.state, live.plan.is_some())
+        };
+        if matches!(state, State::Copying | State::Following | State::Cutover) {
+            return Err(Error::refused(format!("migration {name} is {state}"))
+                .remedy(format!("STOP MIGRATION {name} first")));
+        }
+        migration.halt().await;
+        if begun {
+            let cleaned = timeout(CLEAN_UP_PATIENCE, migration.database()?.clean_up()).await;
+            cleaned.unwrap_or_else(|_| Err(Error::transient("the clean-up did not end")))?;
+        }
+        self.journal.remove(name).await?;
+        self.migrations.write().remove(name);
+        Ok(())
     }
 
     /// One line per migration, by name.
     pub fn list(&self) -> Vec<Summary> {
-        Vec::new()
+        self.all()
+            .iter()
+            .map(|migration| migration.summary())
+            .collect()
     }
 
     /// Everything that is known about one migration.
-    pub fn status(&self, _name: &str) -> Result<Status> {
-        absent()
+    pub fn status(&self, name: &str) -> Result<Status> {
+        Ok(self.find(name)?.status())
     }
 
     /// Every table's numbers, by `schema.table`.
-    pub fn tables(&self, _name: &str) -> Result<BTreeMap<String, TableProgress>> {
-        absent()
+    pub fn tables(&self, name: &str) -> Result<BTreeMap<String, TableProgress>> {
+        Ok(self.find(name)?.progress.tables())
     }
 
     /// The findings of the last precheck.
-    pub fn checks(&self, _name: &str) -> Result<Vec<Check>> {
-        absent()
+    pub fn checks(&self, name: &str) -> Result<Vec<Check>> {
+        self.find(name)?;
+        self.journal.findings(name)
     }
 
     /// The running check or the last one; `None` before the first.
-    pub fn check_status(&self, _name: &str) -> Result<Option<CheckStatus>> {
-        absent()
+    pub fn check_status(&self, name: &str) -> Result<Option<CheckStatus>> {
+        self.find(name)?.check_status()
+    }
+
+    /// What the last finished check found, range by range.
+    pub fn proofs(&self, name: &str) -> Result<Vec<Proof>> {
+        self.find(name)?;
+        self.journal.proofs(name)
     }
 
     /// The report of the last cutover or rehearsal; sessions that have moved since are counted in.
-    pub fn report(&self, _name: &str) -> Result<Option<CutoverReport>> {
-        absent()
+    pub fn report(&self, name: &str) -> Result<Option<CutoverReport>> {
+        self.find(name)?.newest_report()
     }
 
     /// What stands between now and a cutover with the default options, and what is in order.
-    pub fn readiness(&self, _name: &str) -> Result<Vec<Check>> {
-        absent()
+    pub fn readiness(&self, name: &str) -> Result<Vec<Check>> {
+        self.find(name)?.readiness()
+    }
+
+    fn all(&self) -> Vec<Arc<Migration<D>>> {
+        self.migrations.read().values().cloned().collect()
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Migration<D>>> {
+        self.migrations.read().get(name).cloned().ok_or_else(|| {
+            Error::refused(format!("there is no migration {name}"))
+                .remedy("SHOW MIGRATION LIST names all; CREATE MIGRATION … FROM … TO … makes one")
+        })
     }
 }
 
-fn absent<T>() -> Result<T> {
-    Err(Error::refused("migrations are being built"))
+/// Refuses to start with all errors of a precheck in one message.
+fn blocked(name: &str, findings: &[Check]) -> Result<()> {
+    let errors: Vec<String> = findings
+        .iter()
+        .filter(|finding| finding.level == Level::Error)
+        .map(|finding| format!("{}: {}", finding.name, finding.evidence))
+        .collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "migration {name} cannot start, the precheck found {} errors: {}",
+        errors.len(),
+        errors.join("; ")
+    ))
+    .remedy(format!(
+        "SHOW MIGRATION CHECKS {name} has the remedies and the statements that mend them"
+    )))
 }

@@ -1,0 +1,260 @@
+//! What each state of a cutover does when it is entered. Every effect can be run again.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::{Fence, Limits, RETRY_FIRST, RETRY_LONGEST, Run, failed};
+use crate::backoff::Backoff;
+use crate::cutover::{Cutover, Event, Marker};
+use crate::database::{Database, Position, Raised};
+use crate::error::{self, Error, Result};
+use crate::supervisor::Kind;
+use crate::traffic::OpenTransaction;
+
+/// How long the undo keeps the gate closed for a fence that cannot be lifted. After that the clients may as well
+/// hear from the source itself what is wrong with it.
+const LIFT_GRACE: Duration = Duration::from_secs(2);
+const LIFT_PATIENCE: Duration = Duration::from_secs(10);
+const DROP_PATIENCE: Duration = Duration::from_secs(1);
+/// Open transactions that are named in a message.
+const NAMED_MAX: usize = 5;
+
+impl<D: Database> Run<'_, D> {
+    /// Runs the effect of `state`; `None` where it has none.
+    pub(super) async fn effect(
+        &mut self,
+        state: &Cutover<D::Position>,
+    ) -> Option<Event<D::Position>> {
+        let outcome = match state {
+            Cutover::Following | Cutover::Switched => return None,
+            Cutover::Holding => self.hold().await.map(|()| Event::Quiet),
+            Cutover::Fencing => self.fence().await.map(Event::Fenced),
+            Cutover::CatchingUp { marker } => self.catch_up(marker).await.map(|()| Event::Covered),
+            Cutover::Checking { marker } => self.check(marker).await,
+            Cutover::Switching => {
+                self.switch().await;
+                Ok(Event::Routed)
+            }
+            Cutover::Undoing { .. } => {
+                self.undo().await;
+                Ok(Event::Undone)
+            }
+        };
+        Some(outcome.unwrap_or_else(|error| failed(state, &error)))
+    }
+
+    async fn hold(&mut self) -> Result<()> {
+        let (traffic, route) = (&self.conductor.traffic, &self.conductor.route);
+        self.limits.closed = Instant::now();
+        self.mark = self.limits.closed;
+        traffic.hold(route)?;
+        let outcome = timeout_at(self.limits.quiet_by(), traffic.quiet(route)).await;
+        self.steps.gate = self.lap();
+        outcome.unwrap_or_else(|_| {
+            Err(still_open(
+                &traffic.open_transactions(route).unwrap_or_default(),
+                self.steps.gate,
+            ))
+        })
+    }
+
+    async fn fence(&mut self) -> Result<Marker<D::Position>> {
+        let conductor = self.conductor;
+        let token = format!(
+            "{}-{}-{:016x}",
+            conductor.name,
+            self.epoch,
+            rand::random::<u64>()
+        );
+        let left = self
+            .limits
+            .decide_by()
+            .saturating_duration_since(Instant::now());
+        // Less than all that is left: the database's own message names who is in the way.
+        let raising = conductor
+            .database
+            .raise_fence(&conductor.plan, &token, left / 10 * 9);
+        self.fence = Fence::Unknown;
+        let Raised { fence, marker } = self.limits.within("raising the fence", raising).await?;
+        self.fence = Fence::Raised(fence);
+        self.marker = Some(marker.to_string());
+        self.steps.fence = self.lap();
+        Ok(Marker {
+            position: marker,
+            token,
+        })
+    }
+
+    async fn catch_up(&mut self, marker: &Marker<D::Position>) -> Result<()> {
+        let follow = &self.conductor.follow;
+        let left = || {
+            self.limits
+                .decide_by()
+                .saturating_duration_since(Instant::now())
+        };
+        follow.wait_marker(&marker.token, left()).await?;
+        follow.wait_covers(&marker.position, left()).await?;
+        self.steps.catch_up = self.lap();
+        Ok(())
+    }
+
+    async fn check(&mut self, marker: &Marker<D::Position>) -> Result<Event<D::Position>> {
+        let conductor = self.conductor;
+        let advancing = conductor.database.advance_counters(&conductor.plan);
+        self.limits
+            .within("setting the counters", advancing)
+            .await?;
+        self.counters = conductor.plan.counters.len() as u64;
+        let applied = conductor.follow.applied();
+        if !applied
+            .position
+            .as_ref()
+            .is_some_and(|at| at.covers(&marker.position))
+        {
+            return Err(Error::transient(format!(
+                "the target is not at {}",
+                marker.position
+            )));
+        }
+        self.steps.check = self.lap();
+        if self.kind == Kind::Rehearsal {
+            return Ok(Event::Rehearsed);
+        }
+        let Fence::Raised(fence) = std::mem::replace(&mut self.fence, Fence::Unknown) else {
+            return Err(Error::transient("the fence is not up"));
+        };
+        self.limits
+            .within(
+                "making the fence durable",
+                conductor.database.seal_fence(fence),
+            )
+            .await?;
+        self.steps.seal = self.lap();
+        Ok(Event::Equal)
+    }
+
+    async fn switch(&mut self) {
+        let conductor = self.conductor;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        loop {
+            let switched = conductor
+                .traffic
+                .switch(&conductor.route, &conductor.target);
+            match switched.and_then(|()| conductor.traffic.release(&conductor.route)) {
+                Ok(()) => break,
+                Err(error) => tracing::error!(
+                    migration = conductor.name, route = conductor.route, target = conductor.target, %error,
+                    "the decided switch did not go through; it is tried again"
+                ),
+            }
+            sleep(backoff.step()).await;
+        }
+        self.opened();
+        self.steps.switch = self.lap();
+    }
+
+    /// The fence goes first, else the held writers would run into it when the gate opens.
+    async fn undo(&mut self) {
+        let fence = std::mem::replace(&mut self.fence, Fence::Unknown);
+        let lifted = match fence {
+            Fence::Untouched => true,
+            Fence::Raised(fence) => {
+                let dropping = self.conductor.database.drop_fence(fence);
+                matches!(timeout(DROP_PATIENCE, dropping).await, Ok(Ok(())))
+            }
+            Fence::Unknown => false,
+        };
+        if !lifted {
+            self.lift().await;
+        }
+        self.release().await;
+    }
+
+    async fn lift(&mut self) {
+        let conductor = self.conductor;
+        let grace = Instant::now() + LIFT_GRACE;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        loop {
+            let closed_for = grace.saturating_duration_since(Instant::now());
+            if self.hold.is_none() && closed_for.is_zero() {
+                self.release().await;
+            }
+            let open = self.hold.is_some();
+            let patience = if open { LIFT_PATIENCE } else { closed_for };
+            let lifting = timeout(patience, conductor.database.lift_fence(&conductor.plan)).await;
+            let error = match lifting {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                Err(_) => Error::transient("lifting it did not end in time"),
+            };
+            tracing::error!(
+                migration = conductor.name, epoch = self.epoch, gate_open = open, %error,
+                "the source's fence could not be lifted; writes are refused until it is; it is tried again"
+            );
+            let pause = backoff.step();
+            sleep(if open { pause } else { pause.min(closed_for) }).await;
+        }
+    }
+
+    /// Opens the gate, whatever it takes, unless there is none any more.
+    async fn release(&mut self) {
+        let conductor = self.conductor;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        while let Err(error) = conductor.traffic.release(&conductor.route) {
+            tracing::error!(route = conductor.route, %error, "the gate could not be opened");
+            if error.kind() == error::Kind::Refused {
+                break;
+            }
+            sleep(backoff.step()).await;
+        }
+        if self.hold.is_none() {
+            self.opened();
+            self.steps.undo = self.lap();
+        }
+    }
+
+    fn opened(&mut self) {
+        self.hold.get_or_insert(self.limits.closed.elapsed());
+    }
+}
+
+impl Limits {
+    /// Bounds an effect by what the hold leaves for everything before the decision.
+    async fn within<T>(&self, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        timeout_at(self.decide_by(), work)
+            .await
+            .unwrap_or_else(|_| {
+                let held = self.closed.elapsed().as_millis();
+                Err(Error::transient(format!(
+                    "{what} did not end; the hold was {held} ms old by then"
+                ))
+                .remedy("try again when the servers have less to do, or raise max_hold"))
+            })
+    }
+}
+
+fn still_open(open: &[OpenTransaction], waited: Duration) -> Error {
+    let named: Vec<String> = open
+        .iter()
+        .take(NAMED_MAX)
+        .map(|one| {
+            let age = one.age.as_secs_f64();
+            format!(
+                "pid {} of user {} from {}, open for {age:.1} s",
+                one.pid, one.user, one.client
+            )
+        })
+        .collect();
+    let more = match open.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    Error::transient(format!(
+        "{} transactions were still open after {} ms: {}{more}",
+        open.len(),
+        waited.as_millis(),
+        named.join("; "),
+    ))
+    .remedy("let them end or end them, or raise max_hold; SHOW SESSIONS lists them")
+}

@@ -1,0 +1,90 @@
+//! The journal's tables, and the version that says which of them a file has.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::unusable;
+use crate::error::{Error, Result};
+
+/// Each entry takes a file from the version of its index to the next.
+const VERSIONS: &[&str] = &["
+    CREATE TABLE migrations (
+        name TEXT PRIMARY KEY, definition TEXT NOT NULL, state TEXT NOT NULL, created INTEGER NOT NULL,
+        since INTEGER NOT NULL, error TEXT, remedy TEXT, plan TEXT, copied INTEGER NOT NULL DEFAULT 0, tables TEXT
+    ) STRICT;
+    CREATE TABLE epochs (last INTEGER NOT NULL) STRICT;
+    INSERT INTO epochs VALUES (0);
+    CREATE TABLE cutovers (
+        migration TEXT PRIMARY KEY REFERENCES migrations ON DELETE CASCADE,
+        state TEXT NOT NULL, epoch INTEGER NOT NULL, entered INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE steps (
+        id INTEGER PRIMARY KEY, migration TEXT NOT NULL REFERENCES migrations ON DELETE CASCADE,
+        epoch INTEGER NOT NULL, state TEXT NOT NULL, entered INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE findings (
+        id INTEGER PRIMARY KEY, migration TEXT NOT NULL REFERENCES migrations ON DELETE CASCADE,
+        finding TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE checks (
+        migration TEXT PRIMARY KEY REFERENCES migrations ON DELETE CASCADE, summary TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE proofs (
+        id INTEGER PRIMARY KEY, migration TEXT NOT NULL REFERENCES migrations ON DELETE CASCADE,
+        proof TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE reports (
+        id INTEGER PRIMARY KEY, migration TEXT NOT NULL REFERENCES migrations ON DELETE CASCADE,
+        report TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE routes (
+        route TEXT PRIMARY KEY, cluster TEXT NOT NULL, epoch INTEGER NOT NULL, decided INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX steps_by_migration ON steps (migration);
+    CREATE INDEX findings_by_migration ON findings (migration);
+    CREATE INDEX proofs_by_migration ON proofs (migration);
+    CREATE INDEX reports_by_migration ON reports (migration);
+"];
+
+/// Makes every commit durable before it returns, and brings the file to this version.
+pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
+    let failed = |cause| unusable(path, cause);
+    connection
+        .busy_timeout(Duration::from_secs(5))
+        .map_err(failed)?;
+    connection
+        .pragma_update(None, "journal_mode", "wal")
+        .map_err(failed)?;
+    connection
+        .pragma_update(None, "synchronous", "full")
+        .map_err(failed)?;
+    connection
+        .pragma_update(None, "foreign_keys", "on")
+        .map_err(failed)?;
+    let version: u32 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(failed)?;
+    let newest = u32::try_from(VERSIONS.len()).unwrap_or(u32::MAX);
+    if version > newest {
+        return Err(Error::fatal(format!(
+            "the journal {} has version {version}, this Headgate knows up to {newest}",
+            path.display()
+        ))
+        .remedy("run the version that wrote it, or a newer one"));
+    }
+    for (statements, reached) in VERSIONS
+        .iter()
+        .zip(1..)
+        .filter(|(_, reached)| *reached > version)
+    {
+        let transaction = connection.transaction().map_err(failed)?;
+        transaction.execute_batch(statements).map_err(failed)?;
+        transaction
+            .pragma_update(None, "user_version", reached)
+            .map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+    }
+    Ok(())
+}

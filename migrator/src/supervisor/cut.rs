@@ -1,0 +1,274 @@
+//! A cutover or rehearsal from the operator's request to the report, and what is left of one after a restart.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::migration::{Busy, Migration};
+use super::{CutoverReport, Kind, Options, Outcome, Proved, State, Verdict};
+use crate::backoff::Backoff;
+use crate::conductor::{Conductor, Course};
+use crate::cutover::Cutover;
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::traffic::Holds;
+
+/// Preparations touch no client; this is only against a server that is silent.
+const WARM_UP_PATIENCE: Duration = Duration::from_secs(60);
+/// A lag that is only a moment's is waited out before the cutover is refused for it.
+const LAG_PATIENCE: Duration = Duration::from_secs(5);
+const LAG_INTERVAL: Duration = Duration::from_millis(50);
+/// The held go on within moments; the report does not wait longer for the slowest.
+const HOLDS_PATIENCE: Duration = Duration::from_secs(5);
+
+impl<D: Database> Migration<D> {
+    /// Runs a cutover or rehearsal in a task of its own, so that it ends also when the caller goes away.
+    pub(super) async fn begin_cut(
+        self: &Arc<Self>,
+        kind: Kind,
+        options: Options,
+    ) -> Result<CutoverReport> {
+        options.validate()?;
+        let busy = self.occupy(match kind {
+            Kind::Cutover => "a cutover",
+            Kind::Rehearsal => "a rehearsal",
+        })?;
+        self.following("be cut over")?;
+        let cutting = tokio::spawn(Arc::clone(self).cut(kind, options, busy));
+        cutting.await.unwrap_or_else(|fault| {
+            Err(Error::fatal("the cutover met a fault of its own; the log has it").because(fault))
+        })
+    }
+
+    async fn cut(
+        self: Arc<Self>,
+        kind: Kind,
+        options: Options,
+        busy: Busy,
+    ) -> Result<CutoverReport> {
+        let waived = self.admit(kind, &options)?;
+        let conductor = Arc::new(self.conductor()?);
+        let warming = conductor.database.warm_up(&conductor.plan);
+        timeout(WARM_UP_PATIENCE, warming)
+            .await
+            .unwrap_or_else(|_| Err(Error::transient("the preparations did not end")))?;
+        self.wait_for_small_lag(options.max_hold).await?;
+        if waived {
+            tracing::warn!(
+                migration = self.name(),
+                kind = kind.name(),
+                "no check has passed; going on at the operator's word"
+            );
+        }
+        let since = self.live().since;
+        self.live().enter(State::Cutover);
+        let running = Arc::clone(&conductor);
+        let run = tokio::spawn(async move { running.run(kind, options.max_hold).await });
+        let course = match run.await {
+            Ok(course) => course,
+            Err(fault) => {
+                tracing::error!(migration = self.name(), %fault, "the cutover broke off and is settled");
+                settle(&conductor)
+                    .await
+                    .ok_or_else(|| Error::fatal("the cutover broke off").because(fault))
+            }
+        };
+        self.after(course.as_ref().ok(), since).await;
+        let course = course?;
+        let holds = self
+            .traffic
+            .holds(&self.definition.route, HOLDS_PATIENCE)
+            .await;
+        let report = self.report(kind, course, &options, waived, holds.unwrap_or_default());
+        if let Err(error) = self.journal.add_report(&report).await {
+            tracing::error!(migration = self.name(), %error, "the report was not journalled");
+        }
+        drop(busy);
+        Ok(report)
+    }
+
+    /// Whether the request may go on without a passed check; refuses where it may not.
+    fn admit(&self, kind: Kind, options: &Options) -> Result<bool> {
+        let name = self.name();
+        let live = self.live();
+        if live.retrying {
+            return Err(
+                Error::refused(format!("the follower of migration {name} is interrupted"))
+                    .remedy(format!("SHOW MIGRATION STATUS {name} says why")),
+            );
+        }
+        drop(live);
+        let verdict = self.journal.check(name)?.map(|check| check.verdict);
+        let passed = verdict == Some(Verdict::Passed);
+        if passed || options.waive_check || kind == Kind::Rehearsal {
+            return Ok(!passed);
+        }
+        let found = match verdict {
+            None => "no check was made yet".to_owned(),
+            Some(verdict) => format!("the last check ended as {verdict}"),
+        };
+        Err(Error::refused(format!("migration {name} is not proved: {found}")).remedy(format!(
+            "CHECK MIGRATION {name}; or, at your own risk, CUTOVER MIGRATION {name} WITH (waive_check=true)"
+        )))
+    }
+
+    async fn wait_for_small_lag(&self, max_hold: Duration) -> Result<()> {
+        let deadline = Instant::now() + LAG_PATIENCE;
+        loop {
+            let refusal = match self.predicted(max_hold) {
+                Ok(_) => return Ok(()),
+                Err(refusal) => refusal,
+            };
+            if Instant::now() >= deadline {
+                return Err(refusal);
+            }
+            sleep(LAG_INTERVAL).await;
+        }
+    }
+
+    /// The lag, if catching up would fit into half of the hold; the other half is for all the other steps.
+    pub(super) fn predicted(&self, max_hold: Duration) -> Result<Duration> {
+        let name = self.name();
+        let applied = self.follow.applied();
+        match applied.lag {
+            Some(lag) if lag <= max_hold / 2 => Ok(lag),
+            Some(lag) => Err(Error::refused(format!(
+                "the target is {} ms and {} bytes behind, too far for a hold of {} ms",
+                lag.as_millis(),
+                applied.behind_bytes.unwrap_or_default(),
+                max_hold.as_millis()
+            ))
+            .remedy(format!(
+                "wait until SHOW MIGRATION STATUS {name} shows less than {} ms, or raise max_hold",
+                (max_hold / 2).as_millis()
+            ))),
+            None => Err(Error::refused("the lag of the target is not known yet")
+                .remedy(format!("wait until SHOW MIGRATION STATUS {name} shows it"))),
+        }
+    }
+
+    pub(super) fn conductor(&self) -> Result<Conductor<D>> {
+        let plan = self.live().plan.clone();
+        Ok(Conductor {
+            name: self.name().to_owned(),
+            route: self.definition.route.clone(),
+            target: self.definition.target.clone(),
+            database: self.database()?.clone(),
+            plan: plan.ok_or_else(|| Error::fatal("there is no plan to cut over by"))?,
+            follow: self.follow.clone(),
+            journal: self.journal.clone(),
+            traffic: Arc::clone(&self.traffic),
+            stage: Arc::clone(&self.stage),
+        })
+    }
+
+    /// The visible state after a course, which the journal has already.
+    async fn after(&self, course: Option<&Course>, since: SystemTime) {
+        let switched = course.filter(|course| course.outcome == Outcome::Switched);
+        {
+            let mut live = self.live();
+            if let Some(course) = switched {
+                live.enter(State::Switched);
+                live.note(None);
+                live.switched_epoch = Some(course.epoch);
+            } else if live.state == State::Cutover {
+                (live.state, live.since) = (State::Following, since);
+            }
+        }
+        if switched.is_some() {
+            self.halt().await;
+        }
+    }
+
+    fn report(
+        &self,
+        kind: Kind,
+        course: Course,
+        options: &Options,
+        check_waived: bool,
+        holds: Holds,
+    ) -> CutoverReport {
+        let check = self.journal.check(self.name()).ok().flatten();
+        let passed = check.filter(|check| check.verdict == Verdict::Passed);
+        let switched = course.outcome == Outcome::Switched;
+        let handovers = switched
+            .then(|| self.traffic.handovers(&self.definition.route).ok())
+            .flatten();
+        CutoverReport {
+            migration: self.definition.name.clone(),
+            route: self.definition.route.clone(),
+            source: self.definition.source.clone(),
+            target: self.definition.target.clone(),
+            kind,
+            epoch: course.epoch,
+            outcome: course.outcome,
+            started: course.started,
+            max_hold: options.max_hold,
+            hold: course.hold,
+            steps: course.steps,
+            holds,
+            handovers: handovers.unwrap_or_default(),
+            marker: course.marker,
+            proved: Proved {
+                ranges: passed.as_ref().map_or(0, |check| check.ranges),
+                rows: passed.as_ref().map_or(0, |check| check.rows),
+                finished: passed.as_ref().and_then(|check| check.finished),
+                position: passed.and_then(|check| check.position),
+                counters: course.counters,
+            },
+            check_waived,
+        }
+    }
+
+    /// Whether the last cutover must be undone or finished before anything else.
+    pub(super) fn unsettled(&self) -> Result<Option<Cutover<D::Position>>> {
+        let last = self
+            .journal
+            .cutover::<D::Position>(self.name())?
+            .map(|(_, state)| state.resumed());
+        Ok(last.filter(|state| matches!(state, Cutover::Undoing { .. } | Cutover::Switching)))
+    }
+
+    /// After a restart: undoes or finishes what was under way, then lets the worker go on.
+    pub(super) async fn resume(self: Arc<Self>, busy: Busy) {
+        if matches!(self.unsettled(), Ok(Some(_))) {
+            if let Ok(conductor) = self.conductor() {
+                let since = self.live().since;
+                self.live().enter(State::Cutover);
+                let course = settle(&conductor).await;
+                self.after(course.as_ref(), since).await;
+                if let Some(course) = course.filter(|course| course.outcome == Outcome::Switched) {
+                    let options = Options {
+                        max_hold: Duration::ZERO,
+                        waive_check: false,
+                    };
+                    let report =
+                        self.report(Kind::Cutover, course, &options, false, Holds::default());
+                    if let Err(error) = self.journal.add_report(&report).await {
+                        tracing::error!(migration = self.name(), %error, "the report was not journalled");
+                    }
+                }
+            }
+        }
+        let runs = matches!(self.live().state, State::Copying | State::Following);
+        if runs {
+            self.spawn_worker();
+        }
+        drop(busy);
+    }
+}
+
+/// Settles what the journal says is under way, however often it takes.
+async fn settle<D: Database>(conductor: &Conductor<D>) -> Option<Course> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        match conductor.settle().await {
+            Ok(course) => return course,
+            Err(error) => tracing::error!(
+                migration = conductor.name, %error, "the cutover could not be settled; it is tried again"
+            ),
+        }
+        sleep(backoff.step()).await;
+    }
+}

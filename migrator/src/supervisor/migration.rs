@@ -1,0 +1,223 @@
+//! One migration: its ends, where it stands, and the rule that one statement at a time works on it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Definition, State};
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::follow::Follow;
+use crate::journal::{Entry, Journal};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::traffic::Traffic;
+
+/// One migration; everything that works on it shares this value.
+pub(super) struct Migration<D: Database> {
+    pub(super) definition: Definition,
+    database: Result<D>,
+    pub(super) follow: Follow<D::Position>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) journal: Journal,
+    pub(super) traffic: Arc<dyn Traffic>,
+    /// The name of the cutover's state; empty while none is under way.
+    pub(super) stage: Arc<Mutex<String>>,
+    live: Mutex<Live>,
+    busy: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Where it stands in this process.
+pub(super) struct Live {
+    pub(super) state: State,
+    pub(super) since: SystemTime,
+    /// What the worker does, for the operator.
+    pub(super) work: String,
+    /// The worker waits for its next attempt.
+    pub(super) retrying: bool,
+    pub(super) error: Option<String>,
+    pub(super) remedy: Option<String>,
+    pub(super) plan: Option<Arc<Plan>>,
+    pub(super) copied: bool,
+    /// When this process began to copy, and how many rows were there already.
+    pub(super) copy_begun: Option<(Instant, u64)>,
+    pub(super) worker: Option<Worker>,
+    pub(super) check: Option<RunningCheck>,
+    /// The switch that this process has made, whose sessions still move.
+    pub(super) switched_epoch: Option<u64>,
+    /// The statement that is at work, for the refusal of others.
+    doing: &'static str,
+}
+
+/// The task that copies and follows.
+pub(super) struct Worker {
+    pub(super) stop: CancellationToken,
+    pub(super) task: JoinHandle<()>,
+}
+
+/// A check that is under way.
+pub(super) struct RunningCheck {
+    pub(super) stop: CancellationToken,
+    pub(super) started: SystemTime,
+}
+
+/// The right to work on a migration, alone.
+pub(super) struct Busy {
+    _alone: OwnedMutexGuard<()>,
+}
+
+/// A worker that does not stop within this is cut off; what it had not committed is done again.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+impl<D: Database> Migration<D> {
+    pub(super) fn new(
+        entry: Entry,
+        database: Result<D>,
+        journal: Journal,
+        traffic: Arc<dyn Traffic>,
+    ) -> Self {
+        let progress = Progress::default();
+        for (table, numbers) in entry.tables {
+            progress.update(&table, |known| *known = numbers);
+        }
+        let live = Live {
+            state: entry.state,
+            since: entry.since,
+            work: String::new(),
+            retrying: false,
+            error: entry.error,
+            remedy: entry.remedy,
+            plan: entry.plan.map(Arc::new),
+            copied: entry.copied,
+            copy_begun: None,
+            worker: None,
+            check: None,
+            switched_epoch: None,
+            doing: "",
+        };
+        Self {
+            definition: entry.definition,
+            database,
+            follow: Follow::default(),
+            progress: Arc::new(progress),
+            journal,
+            traffic,
+            stage: Arc::default(),
+            live: Mutex::new(live),
+            busy: Arc::default(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.definition.name
+    }
+
+    /// Where it stands. Held for moments only.
+    pub(super) fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock()
+    }
+
+    /// Its two databases; refused where the configuration does not name them any more.
+    pub(super) fn database(&self) -> Result<&D> {
+        self.database.as_ref().map_err(|error| {
+            let refused = Error::refused(format!(
+                "the clusters of migration {} cannot be used: {}",
+                self.name(),
+                error.full_text()
+            ));
+            match error.remedy_text() {
+                Some(remedy) => refused.remedy(remedy),
+                None => refused.remedy("put them back into the configuration and restart"),
+            }
+        })
+    }
+
+    /// Takes the right to work on it, or refuses with the name of what is under way.
+    pub(super) fn occupy(&self, doing: &'static str) -> Result<Busy> {
+        let Ok(alone) = Arc::clone(&self.busy).try_lock_owned() else {
+            let under_way = self.live().doing;
+            return Err(Error::refused(format!(
+                "{under_way} of migration {} is under way",
+                self.name()
+            ))
+            .remedy(format!(
+                "wait for its end; SHOW MIGRATION STATUS {} tells how it goes",
+                self.name()
+            )));
+        };
+        self.live().doing = doing;
+        Ok(Busy { _alone: alone })
+    }
+
+    /// Takes the right to work on it as soon as it is free; a check that is under way is broken off.
+    pub(super) async fn interrupt(&self, doing: &'static str) -> Result<Busy> {
+        let checked = self.live().check.is_some();
+        if !checked {
+            return self.occupy(doing);
+        }
+        let free = timeout(STOP_PATIENCE, self.wait_until_free(doing)).await;
+        free.map_err(|_| Error::transient("the running check did not stop").remedy("try again"))
+    }
+
+    /// Takes the right to work on it once what is under way has ended; a check is broken off.
+    pub(super) async fn wait_until_free(&self, doing: &'static str) -> Busy {
+        if let Some(check) = &self.live().check {
+            check.stop.cancel();
+        }
+        let alone = Arc::clone(&self.busy).lock_owned().await;
+        self.live().doing = doing;
+        Busy { _alone: alone }
+    }
+
+    /// Makes a new state durable, then visible.
+    pub(super) async fn enter(&self, state: State, error: Option<&Error>) -> Result<()> {
+        self.journal.set_state(self.name(), state, error).await?;
+        let mut live = self.live();
+        if live.state != State::Switched {
+            live.enter(state);
+            live.note(error);
+        }
+        Ok(())
+    }
+
+    /// Stops the worker, if there is one, and waits for it.
+    pub(super) async fn halt(&self) {
+        let Some(worker) = self.live().worker.take() else {
+            return;
+        };
+        worker.stop.cancel();
+        let mut task = worker.task;
+        if timeout(STOP_PATIENCE, &mut task).await.is_err() {
+            tracing::warn!(
+                migration = self.name(),
+                "the worker did not stop in time and was cut off"
+            );
+            task.abort();
+            let _cut_off = task.await;
+        }
+        let mut live = self.live();
+        live.work.clear();
+        live.retrying = false;
+    }
+}
+
+impl Live {
+    /// Changes the visible state.
+    pub(super) fn enter(&mut self, state: State) {
+        if self.state != state {
+            self.state = state;
+            self.since = SystemTime::now();
+        }
+    }
+
+    /// Remembers what went wrong, or that nothing is wrong any more.
+    pub(super) fn note(&mut self, error: Option<&Error>) {
+        self.error = error.map(Error::full_text);
+        self.remedy = error.and_then(Error::remedy_text).map(ToOwned::to_owned);
+    }
+}

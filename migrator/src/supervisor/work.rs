@@ -1,0 +1,147 @@
+//! The worker of one migration: prepares, copies, follows, and tries again what was only interrupted.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::State;
+use super::migration::{Migration, Worker};
+use crate::backoff::Backoff;
+use crate::database::Database;
+use crate::error::{Error, Kind, Result};
+use crate::plan::Plan;
+
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+/// A follower that lives this long has mended what interrupted the one before.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// Reading a catalogue takes seconds at most; a server that is silent for longer is lost.
+const PLAN_PATIENCE: Duration = Duration::from_secs(120);
+
+impl<D: Database> Migration<D> {
+    /// Starts the worker. The caller holds the right to work on the migration.
+    pub(super) fn spawn_worker(self: &Arc<Self>) {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(Arc::clone(self).work(stop.clone()));
+        self.live().worker = Some(Worker { stop, task });
+    }
+
+    async fn work(self: Arc<Self>, stop: CancellationToken) {
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        loop {
+            let attempt = AssertUnwindSafe(self.attempt(&stop, &mut backoff))
+                .catch_unwind()
+                .await;
+            if stop.is_cancelled() {
+                return;
+            }
+            let error = match attempt {
+                Ok(Ok(())) => Error::transient("the follower ended without being asked to"),
+                Ok(Err(error)) => error,
+                Err(_) => Error::fatal("the worker met a fault of its own; the log has it")
+                    .remedy(format!("START MIGRATION {} tries again", self.name())),
+            };
+            if error.kind() != Kind::Transient {
+                self.fail(&error).await;
+                return;
+            }
+            let pause = backoff.step();
+            tracing::warn!(
+                migration = self.name(), %error, retry_ms = pause.as_millis(), "migration interrupted"
+            );
+            {
+                let mut live = self.live();
+                live.note(Some(&error));
+                live.work = format!("retrying in {:.1} s", pause.as_secs_f64());
+                live.retrying = true;
+            }
+            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Everything from where it stands up to following; ends only by `stop` or an error.
+    async fn attempt(&self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<()> {
+        let database = self.database()?;
+        let planned = stop.run_until_cancelled(self.planned(database)).await;
+        let Some(plan) = planned.transpose()? else {
+            return Ok(());
+        };
+        if !self.live().copied {
+            self.at_work("preparing");
+            let prepared = stop.run_until_cancelled(database.prepare(&plan)).await;
+            if prepared.transpose()?.is_none() {
+                return Ok(());
+            }
+            self.at_work("copying");
+            let rows = self
+                .progress
+                .tables()
+                .values()
+                .map(|table| table.rows_copied)
+                .sum();
+            self.live().copy_begun = Some((Instant::now(), rows));
+            database
+                .copy(&plan, Arc::clone(&self.progress), stop.clone())
+                .await?;
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            self.journal
+                .set_copied(self.name(), &self.progress.tables())
+                .await?;
+            let mut live = self.live();
+            (live.copied, live.copy_begun) = (true, None);
+            live.enter(State::Following);
+            tracing::info!(migration = self.name(), "all tables are copied");
+        }
+        self.at_work("following");
+        let (follow, progress) = (self.follow.clone(), Arc::clone(&self.progress));
+        let mut following = pin!(database.follow(&plan, follow, progress, stop.clone()));
+        if let Ok(ended) = timeout(SETTLED_AFTER, &mut following).await {
+            return ended;
+        }
+        backoff.reset();
+        self.live().note(None);
+        following.await
+    }
+
+    async fn planned(&self, database: &D) -> Result<Arc<Plan>> {
+        if let Some(plan) = &self.live().plan {
+            return Ok(Arc::clone(plan));
+        }
+        self.at_work("planning");
+        let Ok(plan) = timeout(PLAN_PATIENCE, database.plan()).await else {
+            return Err(Error::transient(
+                "reading the source's catalogue did not end",
+            ));
+        };
+        let plan = Arc::new(plan?);
+        self.journal.set_plan(self.name(), &plan).await?;
+        self.live().plan = Some(Arc::clone(&plan));
+        Ok(plan)
+    }
+
+    fn at_work(&self, work: &str) {
+        let mut live = self.live();
+        work.clone_into(&mut live.work);
+        live.retrying = false;
+    }
+
+    async fn fail(&self, error: &Error) {
+        tracing::error!(migration = self.name(), %error, "migration failed");
+        if let Err(unwritten) = self.enter(State::Failed, Some(error)).await {
+            tracing::error!(migration = self.name(), error = %unwritten, "the failure was not journalled");
+            let mut live = self.live();
+            live.enter(State::Failed);
+            live.note(Some(error));
+        }
+        self.live().work.clear();
+    }
+}
