@@ -4,6 +4,7 @@ mod keys;
 mod nearest;
 mod reader;
 mod secret;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 pub use keys::{Key, reference};
 pub use nearest::nearest;
-pub use reader::Problem;
+pub use reader::{Problem, bytes as parse_bytes, duration as parse_duration};
 pub use secret::Secret;
 
 use reader::Reader;

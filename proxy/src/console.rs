@@ -8,7 +8,8 @@ use tokio::net::TcpStream;
 
 /// Serves one admin session after its login.
 pub trait Console: Send + Sync + 'static {
-    /// Serves a session that has been told that it is logged in, but not yet that the server is ready.
+    /// Serves a session that has been told that it is logged in (AuthenticationOk) and nothing
+    /// else: the parameters and the word that the server is ready are the console's.
     /// `leftover` is what the client sent early.
     fn serve(
         &self,

@@ -1,2 +1,5 @@
 //! The program `headgate`.
+
+mod program;
+
 fn main() {}

@@ -248,7 +248,7 @@ enum Given {
 }
 
 /// Reads a duration such as `10s`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let millis_per = match unit {
         "ms" => 1,
@@ -262,7 +262,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Reads a size such as `64MiB`.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+pub fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let per = match unit {
         "B" => 1,

@@ -253,3 +253,21 @@ fn every_key_of_the_table_is_read() {
     // A key that nobody takes would be complained about as unknown.
     assert_eq!(problems(&text), Vec::<String>::new());
 }
+
+#[test]
+fn every_key_is_shown_and_no_secret_is() {
+    let config = parse(SMALLEST).expect("valid");
+    let entries = config.entries();
+    for key in KEYS {
+        let shown = entries.iter().any(|(path, _)| {
+            let path: Vec<String> = path.split('.').map(str::to_owned).collect();
+            key.covers(&path)
+        });
+        assert!(shown, "{} is not shown", key.path);
+    }
+    let of = |key: &str| entries.iter().find(|(path, _)| path == key).map(|(_, value)| value.as_str());
+    assert_eq!(of("admin.password"), Some("***"));
+    assert_eq!(of("users.app.password"), Some("***"));
+    assert_eq!(of("clusters.blue.password"), Some(""));
+    assert_eq!(of("migrator.copy_chunk"), Some("64MiB"));
+}

@@ -1,0 +1,329 @@
+//! The admin console: carries out the statements of the database `headgate`.
+
+pub mod answer;
+mod columns;
+mod rows;
+mod session;
+mod wire;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use bytes::BytesMut;
+use migrator::database::Database;
+use migrator::plan::Settings;
+use migrator::supervisor::{CutoverReport, Definition, Outcome, Supervisor};
+use proxy::config::{ADMIN_DATABASE, Config, nearest};
+use proxy::plane::Plane;
+use tokio::net::TcpStream;
+use tracing::{debug, info};
+
+use super::statement::{Constant, Given, Statement, setting};
+use answer::{Answer, Column, Refusal, Value};
+
+/// The console's view of both planes.
+pub struct Admin<D: Database> {
+    /// What the operator configured.
+    pub config: Arc<Config>,
+    /// Routes and sessions.
+    pub plane: Arc<Plane>,
+    /// The migrations.
+    pub supervisor: Arc<Supervisor<D>>,
+}
+
+/// The door to the console: the data plane needs it before the migrations that are behind it exist.
+pub struct Door<D: Database> {
+    admin: Arc<OnceLock<Admin<D>>>,
+}
+
+impl<D: Database> Default for Door<D> {
+    fn default() -> Self {
+        Self {
+            admin: Arc::default(),
+        }
+    }
+}
+
+impl<D: Database> Door<D> {
+    /// Opens the console. Whoever comes earlier is sent away.
+    pub fn open(&self, admin: Admin<D>) {
+        // Opened once, by the start of the program; a second opening would change nothing.
+        drop(self.admin.set(admin));
+    }
+}
+
+impl<D: Database> proxy::console::Console for Door<D> {
+    fn serve(
+        &self,
+        stream: TcpStream,
+        leftover: BytesMut,
+        user: String,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let admin = Arc::clone(&self.admin);
+        Box::pin(async move {
+            let Some(admin) = admin.get() else { return };
+            info!(user, "an admin session begins");
+            match session::serve(admin, stream, leftover).await {
+                Ok(()) => info!(user, "an admin session ends"),
+                Err(error) => debug!(user, %error, "an admin session was cut"),
+            }
+        })
+    }
+}
+
+impl<D: Database> session::Execute for Admin<D> {
+    fn columns(&self, statement: &Statement) -> &'static [Column] {
+        columns::of(statement)
+    }
+
+    async fn execute(&self, statement: Statement) -> Result<Answer, Refusal> {
+        match statement {
+            Statement::Create {
+                name,
+                source,
+                target,
+                route,
+                settings,
+            } => self.create(name, source, target, route, settings).await,
+            Statement::Precheck(name) => {
+                let checks = self.supervisor.precheck(&name).await?;
+                Ok(Answer::rows(rows::checks(checks)))
+            }
+            Statement::Start(name) => {
+                self.supervisor.start(&name).await?;
+                Ok(Answer::done("START MIGRATION"))
+            }
+            Statement::Stop(name) => {
+                self.supervisor.stop(&name).await?;
+                Ok(Answer::done("STOP MIGRATION"))
+            }
+            Statement::Check(name) => {
+                self.supervisor.check(&name).await?;
+                Ok(Answer::done("CHECK MIGRATION"))
+            }
+            Statement::Drop(name) => {
+                self.supervisor.drop_migration(&name).await?;
+                Ok(Answer::done("DROP MIGRATION"))
+            }
+            Statement::Rehearse(name, options) => {
+                told(&self.supervisor.rehearse(&name, options).await?)
+            }
+            Statement::Cutover(name, options) => {
+                let waived = options.waive_check;
+                let mut answer = told(&self.supervisor.cutover(&name, options).await?)?;
+                if waived {
+                    answer.notice = Some("switched without a passed check, as asked".to_owned());
+                }
+                Ok(answer)
+            }
+            Statement::Later(what) => {
+                let text = format!("{what} does not exist yet");
+                Err(Refusal::new(
+                    "0A000",
+                    text,
+                    "STOP MIGRATION and DROP MIGRATION end a migration",
+                ))
+            }
+            other => self.show(other).map(Answer::rows_or_done),
+        }
+    }
+}
+
+/// What a statement without any effect answers: rows, or only its tag.
+pub enum Shown {
+    /// Rows of the statement's columns.
+    Rows(Vec<Vec<Value>>),
+    /// A tag.
+    Tag(&'static str),
+}
+
+impl Answer {
+    fn rows_or_done(shown: Shown) -> Self {
+        match shown {
+            Shown::Rows(rows) => Self::rows(rows),
+            Shown::Tag(tag) => Self::done(tag),
+        }
+    }
+}
+
+impl<D: Database> Admin<D> {
+    fn show(&self, statement: Statement) -> Result<Shown, Refusal> {
+        let supervisor = &self.supervisor;
+        let rows = match statement {
+            Statement::ShowList => supervisor.list().into_iter().map(rows::summary).collect(),
+            Statement::ShowStatus(Some(name)) => vec![rows::status(supervisor.status(&name)?)],
+            Statement::ShowStatus(None) => {
+                let all = supervisor.list().into_iter();
+                let all: Result<Vec<_>, _> = all.map(|one| supervisor.status(&one.name)).collect();
+                all?.into_iter().map(rows::status).collect()
+            }
+            Statement::ShowTables(name) => supervisor
+                .tables(&name)?
+                .into_iter()
+                .map(rows::table)
+                .collect(),
+            Statement::ShowChecks(name) => rows::checks(supervisor.checks(&name)?),
+            Statement::ShowCheckStatus(name) => supervisor
+                .check_status(&name)?
+                .map(rows::check_status)
+                .into_iter()
+                .collect(),
+            Statement::ShowReadiness(name) => rows::checks(supervisor.readiness(&name)?),
+            Statement::ShowReport(name) => {
+                supervisor.report(&name)?.iter().map(rows::report).collect()
+            }
+            Statement::ShowRoutes => self
+                .plane
+                .routes
+                .routes()
+                .map(|route| rows::route(route))
+                .collect(),
+            Statement::ShowClusters => self.config.clusters.iter().map(rows::cluster).collect(),
+            Statement::ShowSessions => self
+                .plane
+                .registry
+                .snapshot()
+                .into_iter()
+                .map(rows::session)
+                .collect(),
+            Statement::ShowConfig => rows::config(&self.config),
+            Statement::ShowVersion => vec![vec![Value::from(version())]],
+            Statement::Help => rows::help(),
+            Statement::ShowSetting(name) => vec![vec![Value::from(setting(&name))]],
+            Statement::Select(constant) => vec![vec![self.constant(constant)]],
+            _ => return Ok(Shown::Tag("SET")),
+        };
+        Ok(Shown::Rows(rows))
+    }
+
+    fn constant(&self, constant: Constant) -> Value {
+        match constant {
+            Constant::One => Value::Int(1),
+            Constant::Version => Value::from(version()),
+            Constant::Database => Value::from(ADMIN_DATABASE),
+            Constant::User => Value::from(self.config.admin.user.clone()),
+        }
+    }
+
+    async fn create(
+        &self,
+        name: String,
+        source: String,
+        target: String,
+        route: Option<String>,
+        settings: Given,
+    ) -> Result<Answer, Refusal> {
+        for cluster in [&source, &target] {
+            if !self.config.clusters.contains_key(cluster) {
+                return Err(unknown("cluster", cluster, self.config.clusters.keys()));
+            }
+        }
+        let route = match route {
+            Some(route) => route,
+            None => self.only_route_of(&source)?,
+        };
+        let Some(leads) = self.plane.routes.route(&route) else {
+            return Err(unknown("route", &route, self.config.routes.keys()));
+        };
+        let cluster = leads.destination().cluster.name.clone();
+        if cluster != source {
+            let text = format!("route \"{route}\" is on {cluster}, not on {source}");
+            return Err(Refusal::new(
+                "55000",
+                text,
+                format!("write FROM {cluster}; SHOW ROUTES lists all"),
+            ));
+        }
+        let settings = settings.over(self.defaults());
+        self.supervisor
+            .create(Definition {
+                name,
+                source,
+                target,
+                route,
+                settings,
+            })
+            .await?;
+        Ok(Answer::done("CREATE MIGRATION"))
+    }
+
+    fn only_route_of(&self, source: &str) -> Result<String, Refusal> {
+        let routes = self.plane.routes.routes();
+        let mut names = routes
+            .filter(|route| route.destination().cluster.name == source)
+            .map(|route| route.name.clone());
+        match (names.next(), names.next()) {
+            (Some(only), None) => Ok(only),
+            (None, _) => {
+                let text = format!("no route is on {source}");
+                Err(Refusal::new(
+                    "55000",
+                    text,
+                    "SHOW ROUTES tells where each route leads",
+                ))
+            }
+            (Some(one), Some(other)) => {
+                let text =
+                    format!("several routes are on {source}: {one}, {other} and perhaps more");
+                Err(Refusal::new(
+                    "42601",
+                    text,
+                    format!("name one: FOR ROUTE {one}"),
+                ))
+            }
+        }
+    }
+
+    fn defaults(&self) -> Settings {
+        settings_of(&self.config)
+    }
+}
+
+/// The settings that a migration has when its statement names none.
+pub fn settings_of(config: &Config) -> Settings {
+    let migrator = &config.migrator;
+    Settings {
+        copy_workers: migrator.copy_workers,
+        copy_chunk_bytes: migrator.copy_chunk_bytes,
+        check_workers: migrator.check_workers,
+        check_range_rows: migrator.check_range_rows,
+        counter_gap: migrator.counter_gap,
+        stream_patience: migrator.stream_patience,
+        ..Settings::default()
+    }
+}
+
+/// Headgate's name and version.
+pub fn version() -> &'static str {
+    concat!("Headgate ", env!("CARGO_PKG_VERSION"))
+}
+
+/// A report as rows; what was undone is an error, so that a script that looks only for errors stops.
+fn told(report: &CutoverReport) -> Result<Answer, Refusal> {
+    let Outcome::Undone { at, why, remedy } = &report.outcome else {
+        return Ok(Answer::rows(vec![rows::report(report)]));
+    };
+    let text = format!(
+        "{} undone in {at}: {why}; clients stay on {}",
+        report.kind, report.source
+    );
+    let more = format!("SHOW CUTOVER REPORT {} has the numbers", report.migration);
+    let hint = remedy
+        .as_ref()
+        .map_or(more.clone(), |remedy| format!("{remedy}; {more}"));
+    Err(Refusal::new("55000", text, hint))
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String> + Clone) -> Refusal {
+    let all = known
+        .clone()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let hint = match nearest(name, known.map(String::as_str)) {
+        Some(near) => format!("did you mean {near}? the configuration has {all}"),
+        None => format!("the configuration has {all}"),
+    };
+    Refusal::new("42704", format!("{what} \"{name}\" does not exist"), hint)
+}

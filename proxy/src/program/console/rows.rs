@@ -1,0 +1,265 @@
+//! Turns what both planes know into rows; each function's values stand in the order of its columns.
+
+use std::time::Duration;
+
+use migrator::preflight::{Check, Level};
+use migrator::progress::{Stage, TableProgress};
+use migrator::supervisor::{CheckStatus, CutoverReport, Outcome, State, Status, Summary};
+use proxy::config::{Cluster, Config, Engine};
+use proxy::registry::SessionInfo;
+use proxy::route::Route;
+use proxy::turnstile::State as Gate;
+
+use super::answer::{Value, millis};
+use crate::program::statement::FORMS;
+
+type Row = Vec<Value>;
+
+macro_rules! row {
+    ($($value:expr),* $(,)?) => { vec![$(Value::from($value)),*] };
+}
+
+fn is_active(state: State) -> bool {
+    matches!(state, State::Copying | State::Following | State::Cutover)
+}
+
+fn round(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
+
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
+}
+
+pub(super) fn summary(summary: Summary) -> Row {
+    row![
+        summary.name,
+        summary.route,
+        summary.source,
+        summary.target,
+        summary.state.name(),
+        is_active(summary.state),
+        summary.since,
+        round(summary.percent),
+        summary.lag.map(millis),
+        summary.error,
+    ]
+}
+
+pub(super) fn status(status: Status) -> Row {
+    row![
+        status.name,
+        status.route,
+        status.source,
+        status.target,
+        status.state.name(),
+        is_active(status.state),
+        status.stage,
+        status.since,
+        status.tables,
+        status.tables_copied,
+        status.rows_copied,
+        status.rows_estimated,
+        status.bytes_copied,
+        status.bytes_estimated,
+        round(status.percent),
+        status.rows_per_second.map(round),
+        status.eta.map(seconds),
+        status.lag.map(millis),
+        status.behind_bytes,
+        status.transactions_applied,
+        status.applied_position,
+        status.check_passed,
+        status.epoch,
+        status.error,
+        status.remedy,
+    ]
+}
+
+pub(super) fn table((name, table): (String, TableProgress)) -> Row {
+    let stage = match table.stage {
+        Stage::Waiting => "waiting",
+        Stage::Copying => "copying",
+        Stage::Indexing => "indexing",
+        Stage::Copied => "copied",
+    };
+    row![
+        name,
+        stage,
+        table.rows_copied,
+        table.rows_estimated,
+        table.bytes_copied,
+        table.bytes_estimated,
+        table.changes_applied,
+        table.ranges_equal,
+        table.ranges_different,
+        table.ranges,
+    ]
+}
+
+/// The word of a finding's weight.
+pub fn level_word(level: Level) -> &'static str {
+    match level {
+        Level::Ok => "ok",
+        Level::Warning => "warning",
+        Level::Error => "error",
+    }
+}
+
+pub(super) fn checks(mut checks: Vec<Check>) -> Vec<Row> {
+    checks.sort_by_key(|check| std::cmp::Reverse(check.level));
+    let row = |check: Check| {
+        row![
+            check.name,
+            level_word(check.level),
+            check.evidence,
+            check.remedy,
+            check.fix
+        ]
+    };
+    checks.into_iter().map(row).collect()
+}
+
+pub(super) fn check_status(status: CheckStatus) -> Row {
+    let end = status.finished.unwrap_or_else(std::time::SystemTime::now);
+    let lasted = end.duration_since(status.started).unwrap_or_default();
+    row![
+        status.verdict.name(),
+        percent(
+            status.ranges_equal.saturating_add(status.ranges_different),
+            status.ranges
+        ),
+        status.ranges,
+        status.ranges_equal,
+        status.ranges_different,
+        status.rows,
+        status.position,
+        status.started,
+        status.finished,
+        seconds(lasted),
+        status.differing.join("; "),
+        status.error,
+    ]
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a percentage for people")]
+fn percent(done: u64, all: u64) -> f64 {
+    if all == 0 {
+        0.0
+    } else {
+        round(done as f64 * 100.0 / all as f64)
+    }
+}
+
+pub(super) fn report(report: &CutoverReport) -> Row {
+    let (at, why, remedy) = match &report.outcome {
+        Outcome::Undone { at, why, remedy } => {
+            (Some(at.clone()), Some(why.clone()), remedy.clone())
+        }
+        Outcome::Switched | Outcome::Rehearsed => (None, None, None),
+    };
+    let closed = &report.handovers.closed;
+    let reasons = closed
+        .iter()
+        .map(|(reason, count)| format!("{reason}: {count}"));
+    let reasons = reasons.collect::<Vec<_>>().join(", ");
+    row![
+        report.migration.clone(),
+        report.route.clone(),
+        report.source.clone(),
+        report.target.clone(),
+        report.kind.name(),
+        report.epoch,
+        report.outcome.name(),
+        at,
+        why,
+        remedy,
+        report.started,
+        millis(report.max_hold),
+        millis(report.hold),
+        millis(report.steps.gate),
+        millis(report.steps.fence),
+        millis(report.steps.catch_up),
+        millis(report.steps.check),
+        millis(report.steps.seal),
+        millis(report.steps.switch),
+        millis(report.steps.undo),
+        report.holds.held,
+        millis(report.holds.p50),
+        millis(report.holds.p99),
+        millis(report.holds.max),
+        report.holds.cancelled,
+        report.holds.gone,
+        report.holds.refused,
+        report.handovers.moved,
+        report.handovers.pending,
+        closed.values().sum::<u64>(),
+        reasons,
+        report.errors(),
+        report.marker.clone(),
+        report.proved.ranges,
+        report.proved.rows,
+        report.proved.position.clone(),
+        report.proved.finished,
+        report.proved.counters,
+        report.check_waived,
+    ]
+}
+
+pub(super) fn route(route: &Route) -> Row {
+    let destination = route.destination();
+    let gate = match route.gate.look().state() {
+        Gate::Open => "open",
+        Gate::Closing => "closing",
+        Gate::Closed => "closed",
+    };
+    row![
+        route.name.clone(),
+        route.database.clone(),
+        destination.cluster.name.clone(),
+        destination.generation,
+        gate,
+        route.sessions(),
+        route.gate.in_line(),
+    ]
+}
+
+pub(super) fn cluster((name, cluster): (&String, &Cluster)) -> Row {
+    let Engine::Postgres = cluster.engine;
+    row![
+        name.clone(),
+        "postgres",
+        cluster.host.clone(),
+        cluster.port,
+        cluster.user.clone()
+    ]
+}
+
+pub(super) fn session(session: SessionInfo) -> Row {
+    row![
+        session.id,
+        session.user,
+        session.route,
+        session.client.to_string(),
+        session.application,
+        session.activity.word(),
+        session.cluster,
+        session.server_pid,
+        seconds(session.age),
+    ]
+}
+
+pub(super) fn config(config: &Config) -> Vec<Row> {
+    config
+        .entries()
+        .into_iter()
+        .map(|(key, value)| row![key, value])
+        .collect()
+}
+
+pub(super) fn help() -> Vec<Row> {
+    FORMS
+        .iter()
+        .map(|form| row![form.text, form.meaning])
+        .collect()
+}

@@ -1,0 +1,148 @@
+//! Every statement's form, for HELP and for those who nearly wrote one.
+
+use proxy::config::nearest;
+
+use super::{Token, Word};
+
+/// One statement of the console.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// How it is written: keywords in capitals.
+    pub text: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+const fn form(text: &'static str, meaning: &'static str) -> Form {
+    Form { text, meaning }
+}
+
+/// Every statement, in the order in which a migration needs them.
+pub const FORMS: &[Form] = &[
+    form(
+        "CREATE MIGRATION name FROM cluster TO cluster [FOR ROUTE route] [WITH (copy_workers = 4, copy_chunk = '64MiB', check_workers = 2, check_range_rows = 100000, counter_gap = 10000, stream_patience = '10s', schemas = 'a,b')]",
+        "defines a migration and touches no database",
+    ),
+    form(
+        "PRECHECK MIGRATION name",
+        "runs every check that can say no, and returns all findings",
+    ),
+    form(
+        "START MIGRATION name",
+        "starts to copy and follow, or goes on",
+    ),
+    form(
+        "STOP MIGRATION name",
+        "stops at a place from which START goes on",
+    ),
+    form(
+        "CHECK MIGRATION name",
+        "begins to compare both sides while changes go on",
+    ),
+    form(
+        "REHEARSE MIGRATION name [WITH (max_hold = '2s')]",
+        "runs a cutover up to the decision, then opens again on the source",
+    ),
+    form(
+        "CUTOVER MIGRATION name [WITH (max_hold = '2s', waive_check = false)]",
+        "switches the route, or undoes everything and says why",
+    ),
+    form(
+        "DROP MIGRATION name",
+        "forgets a migration that does not run, and cleans up on both sides",
+    ),
+    form("SHOW MIGRATION LIST", "one line per migration"),
+    form(
+        "SHOW MIGRATION STATUS [name]",
+        "all numbers of one or all migrations",
+    ),
+    form("SHOW MIGRATION TABLES name", "all numbers of its tables"),
+    form(
+        "SHOW MIGRATION CHECKS name",
+        "the findings of the last precheck",
+    ),
+    form(
+        "SHOW MIGRATION CHECK STATUS name",
+        "how the comparison goes or went",
+    ),
+    form(
+        "SHOW READINESS name",
+        "what stands between now and a cutover",
+    ),
+    form(
+        "SHOW CUTOVER REPORT name",
+        "what the last cutover or rehearsal did, and what it cost",
+    ),
+    form("SHOW ROUTES", "where each route leads"),
+    form("SHOW CLUSTERS", "every cluster of the configuration"),
+    form("SHOW SESSIONS", "every client session"),
+    form("SHOW CONFIG", "the configuration without its secrets"),
+    form("SHOW VERSION", "Headgate's version"),
+    form("HELP", "this list"),
+];
+
+/// The form that somebody probably meant.
+pub(super) fn nearest_form(tokens: &[Token]) -> String {
+    const WORDS_MAX: usize = 4;
+    let words: Vec<&str> = tokens
+        .iter()
+        .take(WORDS_MAX)
+        .map_while(|token| match &token.word {
+            Word::Bare(word) => Some(word.as_str()),
+            _ => None,
+        })
+        .collect();
+    let score = |form: &Form| {
+        let keywords = keywords(form);
+        let given: Vec<&str> = words.iter().take(keywords.len()).copied().collect();
+        let same = keywords
+            .iter()
+            .zip(&given)
+            .filter(|(keyword, word)| is_near(keyword, word))
+            .count();
+        // A form that is matched to its end is meant rather than a longer one that begins alike.
+        (same * 8 + usize::from(same == keywords.len()) * 4).saturating_sub(keywords.len() - same)
+    };
+    let best = FORMS
+        .iter()
+        .max_by_key(|form| (score(form), std::cmp::Reverse(form.text.len())));
+    match best {
+        Some(form) if score(form) >= 7 => format!("write {}", form.text),
+        _ => "write HELP for the statements that there are".to_owned(),
+    }
+}
+
+/// The leading keywords of a form, in lower case.
+fn keywords(form: &Form) -> Vec<String> {
+    let capital = |word: &&str| word.chars().all(|letter| letter.is_ascii_uppercase());
+    form.text
+        .split(' ')
+        .take_while(capital)
+        .map(str::to_lowercase)
+        .collect()
+}
+
+fn is_near(keyword: &str, word: &str) -> bool {
+    nearest(word, [keyword]).is_some()
+}
+
+/// Whether drivers ask for this setting of a server.
+pub(super) fn is_setting(words: &str) -> bool {
+    setting(words).is_some()
+}
+
+/// What Headgate's console answers for a server's setting.
+pub fn setting(words: &str) -> Option<&'static str> {
+    Some(match words {
+        "transaction isolation level" | "transaction_isolation" => "read committed",
+        "transaction_read_only" | "default_transaction_read_only" => "off",
+        "standard_conforming_strings" => "on",
+        "server_version" => env!("CARGO_PKG_VERSION"),
+        "client_encoding" | "server_encoding" => "UTF8",
+        "datestyle" => "ISO, YMD",
+        "timezone" => "UTC",
+        "search_path" => "",
+        "max_identifier_length" => "63",
+        _ => return None,
+    })
+}

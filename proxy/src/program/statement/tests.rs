@@ -1,0 +1,222 @@
+//! The language: what is understood, what is refused and how, and that no text breaks it.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn one(text: &str) -> Result<Statement, Mistake> {
+    let statements = split(text)?;
+    assert_eq!(statements.len(), 1, "{text}");
+    parse(&statements[0])
+}
+
+fn mistake(text: &str) -> Mistake {
+    one(text).expect_err(text)
+}
+
+#[test]
+fn every_form_of_the_help_is_understood() {
+    for form in FORMS {
+        // A form without its brackets is a statement.
+        let text = form.text.replace(['[', ']'], "").replace('…', "");
+        assert!(one(&text).is_ok(), "{text}: {:?}", one(&text));
+        let short = form.text.split(" [").next().expect("a first part");
+        assert!(one(short).is_ok(), "{short}: {:?}", one(short));
+    }
+}
+
+#[test]
+fn keywords_fold_and_names_keep_what_their_quotes_hold() {
+    let text = "create MIGRATION \"Big One\" from Blue /* a /* nested */ one */ to 'green' -- end\n for route shop";
+    let Statement::Create {
+        name,
+        source,
+        target,
+        route,
+        ..
+    } = one(text).expect("valid")
+    else {
+        panic!("not a CREATE");
+    };
+    assert_eq!(
+        (name.as_str(), source.as_str(), target.as_str()),
+        ("Big One", "blue", "green")
+    );
+    assert_eq!(route.as_deref(), Some("shop"));
+    let quoted = one("SHOW CUTOVER REPORT \"a\"\"b\"").expect("valid");
+    assert_eq!(quoted, Statement::ShowReport("a\"b".to_owned()));
+}
+
+#[test]
+fn options_are_read_with_their_units() {
+    let expected = Options {
+        max_hold: Duration::from_millis(500),
+        waive_check: true,
+    };
+    let text = "CUTOVER MIGRATION m WITH (max_hold='500ms', waive_check = TRUE)";
+    assert_eq!(one(text), Ok(Statement::Cutover("m".to_owned(), expected)));
+    assert_eq!(
+        mistake("CUTOVER MIGRATION m WITH (max_hold=2)").code,
+        "22023"
+    );
+    let unknown = mistake("REHEARSE MIGRATION m WITH (max_holds='2s')");
+    assert!(
+        unknown.hint.starts_with("did you mean max_hold?"),
+        "{unknown:?}"
+    );
+    assert_eq!(unknown.position, 28);
+    assert_eq!(
+        mistake("CREATE MIGRATION m FROM a TO b WITH (copy_workers=0)").code,
+        "22023"
+    );
+}
+
+#[test]
+fn several_statements_are_cut_at_their_semicolons_only() {
+    let all = split(";; SHOW ROUTES; SHOW MIGRATION STATUS 'a;b' ;").expect("valid");
+    let parsed: Vec<_> = all.iter().map(|tokens| parse(tokens)).collect();
+    assert_eq!(
+        parsed,
+        [
+            Ok(Statement::ShowRoutes),
+            Ok(Statement::ShowStatus(Some("a;b".to_owned())))
+        ]
+    );
+    assert!(split(" -- nothing\n;").expect("valid").is_empty());
+}
+
+#[test]
+fn a_slip_is_answered_with_the_nearest_form_and_its_place() {
+    for (text, form, position) in [
+        ("SHOW MIGRATON LIST", "write SHOW MIGRATION LIST", 6),
+        ("START MIGRATIONS m", "write START MIGRATION name", 7),
+        ("CUTOVER m", "write CUTOVER MIGRATION name", 9),
+        (
+            "CREATE MIGRATION m FROM a",
+            "write CREATE MIGRATION name FROM cluster",
+            25,
+        ),
+        ("SHOW ROUTE", "write SHOW ROUTES", 6),
+        (
+            "SHOW MIGRATION CHECK m",
+            "write SHOW MIGRATION CHECK STATUS name",
+            22,
+        ),
+        ("PRECHEK MIGRATION m", "write PRECHECK MIGRATION name", 1),
+        ("DROP MIGRATION m CASCADE", "write DROP MIGRATION name", 18),
+        ("VACUUM FULL", "write HELP", 1),
+        ("INSERT INTO t VALUES (1)", "write HELP", 1),
+    ] {
+        let mistake = mistake(text);
+        assert_eq!(mistake.code, "42601", "{text}");
+        assert!(mistake.hint.starts_with(form), "{text}: {}", mistake.hint);
+        assert_eq!(mistake.position, position, "{text}: {mistake:?}");
+    }
+}
+
+#[test]
+fn a_position_counts_characters_not_bytes() {
+    assert_eq!(mistake("/* größe */ SHOW NOTHING").position, 18);
+}
+
+#[test]
+fn what_drivers_send_by_themselves_is_understood() {
+    for text in [
+        "BEGIN",
+        "START TRANSACTION READ ONLY",
+        "COMMIT",
+        "ROLLBACK",
+        "SET extra_float_digits = 3",
+        "SET application_name = 'x'",
+        "SHOW TRANSACTION ISOLATION LEVEL",
+        "SELECT 1",
+        "select version()",
+        "SELECT pg_catalog.version()",
+        "DEALLOCATE ALL",
+        "DISCARD ALL",
+    ] {
+        assert!(one(text).is_ok(), "{text}: {:?}", one(text));
+    }
+    assert_eq!(mistake("SELECT * FROM pg_class").code, "0A000");
+}
+
+#[test]
+fn later_statements_are_known_as_such() {
+    assert_eq!(
+        one("ROLLBACK MIGRATION m"),
+        Ok(Statement::Later("ROLLBACK MIGRATION"))
+    );
+    assert_eq!(
+        one("COMMIT MIGRATION m"),
+        Ok(Statement::Later("COMMIT MIGRATION"))
+    );
+}
+
+#[test]
+fn parameters_take_the_place_of_names_and_values() {
+    let tokens = split("CUTOVER MIGRATION $1 WITH (max_hold = $2)")
+        .expect("valid")
+        .remove(0);
+    assert_eq!(parameter_count(&tokens), 2);
+    assert!(parse(&tokens).is_ok(), "{:?}", parse(&tokens));
+    let values = [Some("m".to_owned()), Some("3s".to_owned())];
+    let bound = parse(&bind(&tokens, &values).expect("both are given")).expect("valid");
+    let expected = Options {
+        max_hold: Duration::from_secs(3),
+        waive_check: false,
+    };
+    assert_eq!(bound, Statement::Cutover("m".to_owned(), expected));
+    assert!(bind(&tokens, &values[..1]).is_err());
+    assert!(split("SHOW MIGRATION STATUS $0").is_err());
+    assert!(split("SHOW MIGRATION STATUS $99999999999999999999999").is_err());
+}
+
+#[test]
+fn an_unterminated_quote_or_comment_names_where_it_began() {
+    assert_eq!(mistake_of_split("SHOW ROUTES; SHOW 'abc").position, 19);
+    assert_eq!(mistake_of_split("HELP /* a /* b */").position, 6);
+    assert_eq!(mistake_of_split("/*/").position, 1);
+}
+
+fn mistake_of_split(text: &str) -> Mistake {
+    split(text).expect_err(text)
+}
+
+#[test]
+fn ten_megabytes_of_anything_end_in_an_answer() {
+    const SIZE: usize = 10 << 20;
+    for unit in [
+        "'", "\"", "/*", "(", "a ", "$1", ";", "\0", "SHOW ", "''", "ä",
+    ] {
+        let text = unit.repeat(SIZE / unit.len());
+        if let Ok(statements) = split(&text) {
+            for tokens in statements.iter().take(3) {
+                assert!(parse(tokens).is_err(), "{unit:?}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in any::<String>()) {
+        for tokens in split(&text).into_iter().flatten() {
+            let _ = parse(&tokens);
+        }
+    }
+
+    #[test]
+    fn no_mixture_of_words_panics(words in prop::collection::vec(
+        prop::sample::select(vec![
+            "SHOW", "MIGRATION", "CREATE", "FROM", "TO", "FOR", "ROUTE", "WITH", "(", ")", "=", ",",
+            "m", "'x'", "$1", "STATUS", "CHECK", "CUTOVER", "2s", "max_hold", "SELECT", "\"", ";",
+        ]),
+        0..12,
+    )) {
+        for tokens in split(&words.join(" ")).into_iter().flatten() {
+            let _ = parse(&tokens);
+        }
+    }
+}
