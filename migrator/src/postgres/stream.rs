@@ -265,7 +265,7 @@ impl Stream {
 
 /// Microseconds since the year 2000, as the protocol counts time. Nothing of ours depends on it.
 fn server_time() -> i64 {
-    const YEAR_2000: Duration = Duration::from_days(10_957);
+    const YEAR_2000: Duration = Duration::from_hours(24 * 10_957);
     let since_1970 = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -1,0 +1,286 @@
+//! The follower: reads the source's change stream and keeps the target a prefix of the source.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::Postgres;
+use super::apply::Applier;
+use super::batch::{Batch, Summary};
+use super::client::failed;
+use super::heartbeat::Heartbeat;
+use super::position::Lsn;
+use super::stream::{Event, Obstacle, Replication, Stream, obstacle};
+use super::tables::Tables;
+use crate::error::Result;
+use crate::follow::Follow;
+use crate::plan::Plan;
+use crate::progress::Progress;
+
+/// How long the stream of a predecessor that just ended may keep the slot.
+const START_TRIES: u32 = 40;
+const START_PAUSE: Duration = Duration::from_millis(250);
+/// How long a group under way may take to finish when the follower is asked to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Follows until `stop` is cancelled or something fails.
+pub async fn run(
+    postgres: &Postgres,
+    plan: &Plan,
+    follow: Follow<Lsn>,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let follower = tokio::select! {
+        opened = Follower::open(postgres, plan, follow.clone(), progress) => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let (follower, applier) = follower;
+    let outcome = Box::pin(follower.run(applier, &stop)).await;
+    follow.report_paused(false);
+    outcome
+}
+
+type Applying = Pin<Box<dyn Future<Output = (Applier, Result<()>)> + Send>>;
+
+/// Who has the target session.
+enum Hands {
+    Idle(Applier),
+    /// A piece is being written; the summary is there if its end commits it.
+    Busy(Applying, Option<Summary>),
+}
+
+struct Follower {
+    stream: Stream,
+    batch: Batch,
+    heartbeat: Heartbeat,
+    follow: Follow<Lsn>,
+    progress: Arc<Progress>,
+    orders: watch::Receiver<Option<Lsn>>,
+    pause_at: Option<Lsn>,
+    /// Everything before this is durable on the target.
+    applied: Lsn,
+}
+
+impl Follower {
+    async fn open(
+        postgres: &Postgres,
+        plan: &Plan,
+        follow: Follow<Lsn>,
+        progress: Arc<Progress>,
+    ) -> Result<(Self, Applier)> {
+        let source = postgres.connect_source("heartbeat").await?;
+        let target = postgres.connect_target("apply").await?;
+        let tables = Arc::new(Tables::load(postgres, plan, &source, &target).await?);
+        let applier = Applier::open(postgres, target, Arc::clone(&tables)).await?;
+        let applied = applier.stored();
+        let stream = start(postgres, &source, applied).await?;
+        let mut orders = follow.pause_orders();
+        orders.mark_changed();
+        follow.advance(applied, Vec::new());
+        let batch = Batch::new(tables, applied);
+        let heartbeat = Heartbeat::new(source);
+        let pause_at = None;
+        let follower = Self {
+            stream,
+            batch,
+            heartbeat,
+            follow,
+            progress,
+            orders,
+            pause_at,
+            applied,
+        };
+        Ok((follower, applier))
+    }
+
+    async fn run(mut self, applier: Applier, stop: &CancellationToken) -> Result<()> {
+        let mut hands = Hands::Idle(applier);
+        loop {
+            self.take_in()?;
+            hands = self.dispatch(hands);
+            self.settle(matches!(hands, Hands::Idle(_)));
+            let taking_in = self.batch.takes_in();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return finish(hands).await,
+                (applier, outcome) = done(&mut hands) => {
+                    outcome?;
+                    let before = std::mem::replace(&mut hands, Hands::Idle(applier));
+                    if let Hands::Busy(_, Some(summary)) = before {
+                        self.note(summary);
+                    }
+                }
+                changed = self.orders.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    self.obey();
+                }
+                beaten = self.heartbeat.beat() => {
+                    beaten?;
+                    self.report_lag();
+                }
+                waited = wait(&mut self.stream, taking_in) => waited?,
+            }
+        }
+    }
+
+    /// Decodes what arrived, as far as there is room for it.
+    fn take_in(&mut self) -> Result<()> {
+        while self.batch.takes_in() {
+            match self.stream.take()? {
+                Some(Event::Data(message)) => self.batch.add(message)?,
+                Some(Event::Keepalive(end)) => self.batch.arrived_up_to(end),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands what was gathered to the applier, if it is idle and there is something that makes sense alone.
+    fn dispatch(&mut self, hands: Hands) -> Hands {
+        let Hands::Idle(mut applier) = hands else {
+            return hands;
+        };
+        let (piece, summary) = if self.batch.is_between_transactions() {
+            let Some((piece, summary)) = self.batch.take_whole() else {
+                return Hands::Idle(applier);
+            };
+            if piece.items.is_empty() && !applier.is_open() {
+                // Nothing to write: all that came before is durable already.
+                self.note(summary);
+                return Hands::Idle(applier);
+            }
+            (piece, Some(summary))
+        } else if self.batch.takes_in() {
+            return Hands::Idle(applier);
+        } else {
+            (self.batch.take_part(), None)
+        };
+        let applying = async move {
+            let outcome = applier.apply(&piece).await;
+            (applier, outcome)
+        };
+        Hands::Busy(Box::pin(applying), summary)
+    }
+
+    /// Tells what is durable now.
+    fn note(&mut self, summary: Summary) {
+        self.applied = self.applied.max(summary.end);
+        self.stream.confirm(self.applied);
+        self.progress.count_transactions(summary.transactions);
+        for (title, changes) in &summary.changes {
+            self.progress
+                .update(title, |table| table.changes_applied += changes);
+        }
+        self.heartbeat.applied(&summary.beats);
+        self.follow.advance(self.applied, summary.markers);
+        self.report_lag();
+    }
+
+    fn report_lag(&self) {
+        let end = self.heartbeat.source_end().max(self.batch.arrived());
+        let behind_bytes = end.0.saturating_sub(self.applied.0);
+        if let Some(lag) = self.heartbeat.lag() {
+            self.follow.report_lag(lag, behind_bytes);
+        }
+    }
+
+    /// When nothing is left to apply, the target is as far as the stream is, or at the place to pause at.
+    fn settle(&mut self, idle: bool) {
+        let still = idle && self.batch.is_empty();
+        if still {
+            let reached = self.batch.arrived();
+            let reached = self
+                .pause_at
+                .map_or(reached, |pause_at| reached.min(pause_at));
+            if reached > self.applied {
+                self.applied = reached;
+                self.stream.confirm(reached);
+                self.follow.advance(reached, Vec::new());
+            }
+        }
+        let arrived = |pause_at| self.batch.is_held() || self.batch.arrived() >= pause_at;
+        let paused = still && self.pause_at.is_some_and(arrived);
+        if let (true, Some(pause_at)) = (paused, self.pause_at)
+            && pause_at > self.applied
+        {
+            self.applied = pause_at;
+            self.follow.advance(pause_at, Vec::new());
+        }
+        self.follow.report_paused(paused);
+    }
+
+    fn obey(&mut self) {
+        self.pause_at = *self.orders.borrow_and_update();
+        self.batch.hold_at(self.pause_at);
+        if self.pause_at.is_some() {
+            // Both make an idle source say how far it is.
+            self.heartbeat.beat_now();
+            self.stream.ask();
+        }
+    }
+}
+
+/// Waits for more of the stream, or only keeps the source informed while there is no room for more. Cancel safe.
+async fn wait(stream: &mut Stream, taking_in: bool) -> Result<()> {
+    if taking_in { stream.fill().await } else { stream.tend().await }
+}
+
+/// Resolves when the piece under way is written. Cancel safe.
+async fn done(hands: &mut Hands) -> (Applier, Result<()>) {
+    match hands {
+        Hands::Idle(_) => std::future::pending().await,
+        Hands::Busy(applying, _) => applying.await,
+    }
+}
+
+/// Lets the piece under way finish. What is not committed by then is rolled back by the target.
+async fn finish(hands: Hands) -> Result<()> {
+    if let Hands::Busy(applying, Some(_)) = hands
+        && let Ok((_, Err(error))) = timeout(STOP_PATIENCE, applying).await
+    {
+        tracing::warn!(%error, "the last group before the stop was not applied");
+    }
+    Ok(())
+}
+
+async fn start(postgres: &Postgres, source: &Client, from: Lsn) -> Result<Stream> {
+    let purpose = postgres.purpose("stream");
+    let mut tries = 0;
+    loop {
+        let replication = Replication::connect(postgres.source(), &purpose).await?;
+        match replication
+            .start(&postgres.slot(), from, &postgres.publication())
+            .await
+        {
+            Err(error) if obstacle(&error) == Some(Obstacle::Busy) && tries < START_TRIES => {
+                tries += 1;
+                end_predecessor(source, &postgres.slot(), &purpose).await?;
+                sleep(START_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Ends the stream of a run of ours that is gone but whose server side has not noticed.
+async fn end_predecessor(source: &Client, slot: &str, purpose: &str) -> Result<()> {
+    source
+        .execute(
+            "SELECT pg_catalog.pg_terminate_backend(s.active_pid)
+             FROM pg_catalog.pg_replication_slots s
+             JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid
+             WHERE s.slot_name = $1 AND a.application_name = pg_catalog.left('headgate ' || $2, 63)",
+            &[&slot, &purpose],
+        )
+        .await
+        .map(drop)
+        .map_err(|error| failed("cannot end the stream of an earlier run", error))
+}

@@ -1,0 +1,296 @@
+//! The tables that the follower writes: what the plan, the source, the target and the stream say of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio_postgres::Client;
+
+use super::Postgres;
+use super::client::failed;
+use super::position::Lsn;
+use super::sql::{qualified, quote_ident, title};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+/// What restarts a migration whose tables are no longer what was planned.
+pub(super) const START_ANEW: &str =
+    "drop the migration and create it anew; do not change the schema while it runs";
+
+/// A column that is written.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    pub(super) name: String,
+    /// The name for SQL.
+    pub(super) quoted: String,
+    pub(super) type_name: String,
+    /// The type's number on the source.
+    source_type: u32,
+    is_array: bool,
+    /// What separates elements in an array of this type.
+    delimiter: u8,
+    /// An identity that an update cannot set.
+    pub(super) always_identity: bool,
+    /// The type has an equality that an index may serve.
+    pub(super) comparable: bool,
+    /// Values that are equal look the same too.
+    pub(super) equal_is_identical: bool,
+}
+
+impl Column {
+    /// The type of the parameter that carries a set of values. There are no arrays of arrays.
+    pub(super) fn set_type(&self) -> String {
+        if self.is_array {
+            "text[]".to_owned()
+        } else {
+            format!("{}[]", self.type_name)
+        }
+    }
+
+    /// What separates the elements of that parameter.
+    pub(super) fn set_delimiter(&self) -> u8 {
+        if self.is_array { b',' } else { self.delimiter }
+    }
+
+    /// The value of one element of the set.
+    pub(super) fn from_set(&self) -> String {
+        if self.is_array {
+            format!("u.{}::{}", self.quoted, self.type_name)
+        } else {
+            format!("u.{}", self.quoted)
+        }
+    }
+}
+
+/// A table that is written.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    /// `schema.table` for people and progress.
+    pub(super) title: String,
+    /// The same, for messages.
+    pub(super) place: Arc<str>,
+    /// `schema.table` for SQL.
+    pub(super) relation: String,
+    pub(super) columns: Vec<Column>,
+    /// The key's columns; empty where the whole row is the key.
+    pub(super) key: Vec<usize>,
+    /// Changes committed before this were there when the table was loaded.
+    pub(super) valid_from: Lsn,
+}
+
+/// Every table of the plan, by its name.
+pub(super) struct Tables {
+    pub(super) all: Vec<Table>,
+    by_name: HashMap<(String, String), usize>,
+}
+
+impl Tables {
+    /// Reads what both servers say of the plan's tables, and compares it with the plan.
+    pub(super) async fn load(
+        postgres: &Postgres,
+        plan: &Plan,
+        source: &Client,
+        target: &Client,
+    ) -> Result<Self> {
+        let types = source_types(source).await?;
+        let traits = target_traits(target).await?;
+        let valid = valid_from(target, postgres.name()).await?;
+        let mut tables = Self {
+            all: Vec::new(),
+            by_name: HashMap::new(),
+        };
+        for table in &plan.tables {
+            let title = title(table);
+            let name = (table.schema.clone(), table.name.clone());
+            let Some(&valid_from) = valid.get(&name) else {
+                return Err(
+                    Error::fatal(format!("the table {title} has no record of its load"))
+                        .remedy(START_ANEW),
+                );
+            };
+            let mut columns = Vec::with_capacity(table.columns.len());
+            for column in &table.columns {
+                let at = (
+                    table.schema.clone(),
+                    table.name.clone(),
+                    column.name.clone(),
+                );
+                let Some((source_type, type_name)) = types.get(&at) else {
+                    return Err(changed(
+                        &title,
+                        &format!("the column {} is gone", column.name),
+                    ));
+                };
+                if *type_name != column.type_name {
+                    let seen = format!("the column {} is now {type_name}", column.name);
+                    return Err(changed(&title, &seen));
+                }
+                let Some(seen) = traits.get(&at) else {
+                    let what = format!("the target's table {title} has no column {}", column.name);
+                    return Err(Error::fatal(what).remedy(START_ANEW));
+                };
+                columns.push(Column {
+                    name: column.name.clone(),
+                    quoted: quote_ident(&column.name),
+                    type_name: column.type_name.clone(),
+                    source_type: *source_type,
+                    is_array: column.kind == "a",
+                    delimiter: seen.delimiter,
+                    always_identity: seen.always_identity,
+                    comparable: seen.comparable,
+                    equal_is_identical: EQUAL_IS_IDENTICAL.contains(&seen.base_type),
+                });
+            }
+            let position =
+                |key: &String| table.columns.iter().position(|column| column.name == *key);
+            let key: Option<Vec<usize>> = table.key.iter().map(position).collect();
+            let key = key.ok_or_else(|| changed(&title, "a column of its key is generated"))?;
+            tables.by_name.insert(name, tables.all.len());
+            let relation = qualified(&table.schema, &table.name);
+            let place = title.as_str().into();
+            tables.all.push(Table {
+                title,
+                place,
+                relation,
+                columns,
+                key,
+                valid_from,
+            });
+        }
+        Ok(tables)
+    }
+
+    /// The table that the stream announces, if it is ours and still as it was planned.
+    ///
+    /// `columns` has each column's name and type number.
+    pub(super) fn announced<'a>(
+        &self,
+        schema: &str,
+        name: &str,
+        columns: impl Iterator<Item = (&'a str, u32)>,
+    ) -> Result<usize> {
+        let Some(&index) = self.by_name.get(&(schema.to_owned(), name.to_owned())) else {
+            return Err(Error::fatal(format!(
+                "the source has changes in {schema}.{name}, which is not in the plan"
+            ))
+            .remedy(START_ANEW));
+        };
+        let table = &self.all[index];
+        let planned = table
+            .columns
+            .iter()
+            .map(|column| (column.name.as_str(), column.source_type));
+        let seen: Vec<_> = columns.collect();
+        if !planned.clone().eq(seen.iter().copied()) {
+            let differs = planned
+                .map(|(column, _)| column)
+                .zip(
+                    seen.iter()
+                        .map(|(column, _)| *column)
+                        .chain(std::iter::repeat("nothing")),
+                )
+                .find(|(planned, seen)| planned != seen)
+                .map_or_else(
+                    || "its columns or their types are not the planned ones".to_owned(),
+                    |(planned, seen)| format!("where {planned} was planned there is {seen}"),
+                );
+            return Err(changed(&table.title, &differs));
+        }
+        Ok(index)
+    }
+}
+
+fn changed(title: &str, what: &str) -> Error {
+    Error::fatal(format!(
+        "the table {title} was changed on the source: {what}"
+    ))
+    .remedy(START_ANEW)
+}
+
+type ColumnName = (String, String, String);
+
+/// Number and text of every column's type on the source.
+async fn source_types(source: &Client) -> Result<HashMap<ColumnName, (u32, String)>> {
+    let rows = source
+        .query(
+            "SELECT n.nspname, c.relname, a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod)
+             FROM pg_catalog.pg_attribute a
+             JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+               AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'",
+            &[],
+        )
+        .await
+        .map_err(|error| failed("cannot read the source's columns", error))?;
+    rows.iter()
+        .map(|row| {
+            let name = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok((name, (row.try_get(3)?, row.try_get(4)?)))
+        })
+        .collect::<std::result::Result<_, tokio_postgres::Error>>()
+        .map_err(|error| failed("cannot read the source's columns", error))
+}
+
+struct Traits {
+    delimiter: u8,
+    always_identity: bool,
+    comparable: bool,
+    base_type: u32,
+}
+
+/// Types whose equality implies the same text: bool, bytea, "char", int8, int2, int4, text, oid, varchar, date,
+/// timestamp, timestamptz, uuid. Text and varchar only under the database's own (deterministic) collation.
+const EQUAL_IS_IDENTICAL: [u32; 10] = [16, 17, 18, 20, 21, 23, 26, 1082, 1114, 2950];
+
+/// What the target's catalogue says of every column.
+async fn target_traits(target: &Client) -> Result<HashMap<ColumnName, Traits>> {
+    let rows = target
+        .query(
+            "SELECT n.nspname, c.relname, a.attname, t.typdelim::text, a.attidentity::text,
+                    t.oid, EXISTS (SELECT FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
+                        WHERE m.amname = 'btree' AND o.opcdefault AND o.opcintype = t.oid)
+             FROM pg_catalog.pg_attribute a
+             JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+             WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+               AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'",
+            &[],
+        )
+        .await
+        .map_err(|error| failed("cannot read the target's columns", error))?;
+    rows.iter()
+        .map(|row| {
+            let name = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let delimiter: String = row.try_get(3)?;
+            let identity: String = row.try_get(4)?;
+            let traits = Traits {
+                delimiter: delimiter.bytes().next().unwrap_or(b','),
+                always_identity: identity == "a",
+                base_type: row.try_get(5)?,
+                comparable: row.try_get(6)?,
+            };
+            Ok((name, traits))
+        })
+        .collect::<std::result::Result<_, tokio_postgres::Error>>()
+        .map_err(|error| failed("cannot read the target's columns", error))
+}
+
+async fn valid_from(target: &Client, migration: &str) -> Result<HashMap<(String, String), Lsn>> {
+    let rows = target
+        .query(
+            "SELECT table_schema, table_name, valid_from::text FROM headgate.tables WHERE migration = $1",
+            &[&migration],
+        )
+        .await
+        .map_err(|error| failed("cannot read the records of the load", error))?;
+    let mut found = HashMap::new();
+    for row in &rows {
+        let read =
+            || Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+        let (schema, table, position): (String, String, String) =
+            read().map_err(|error| failed("cannot read the records of the load", error))?;
+        found.insert((schema, table), position.parse()?);
+    }
+    Ok(found)
+}
