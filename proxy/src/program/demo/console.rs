@@ -31,14 +31,6 @@ impl Record {
     pub(super) fn count(&self, column: &str) -> u64 {
         self.text(column).parse().unwrap_or(0)
     }
-
-    /// All columns that have a value.
-    pub(super) fn columns(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .filter(|(_, value)| !value.is_empty())
-    }
 }
 
 /// The admin console.

@@ -9,6 +9,7 @@ mod ledger;
 mod link;
 mod load;
 mod outcome;
+mod report;
 mod screen;
 mod shop;
 mod shopper;

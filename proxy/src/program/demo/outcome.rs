@@ -5,6 +5,7 @@ use super::failure::{Result, said};
 use super::ledger::Outcome;
 use super::link::Link;
 use super::load::{Board, Latencies, Load, Stretch, Total};
+use super::report;
 use super::screen::Screen;
 use super::shop::{self, Catalogue};
 use super::stage::Stage;
@@ -15,7 +16,7 @@ pub(super) async fn tell(
     screen: Screen,
     stage: &Stage,
     catalogue: &Catalogue,
-    report: &[Record],
+    report: &Record,
     board: &Board,
     total: &Total,
 ) -> Result<bool> {
@@ -27,7 +28,7 @@ pub(super) async fn tell(
     let moved = show_versions(screen, &target, &total.versions).await?;
 
     screen.heading("The cutover, as headgate reports it");
-    show_report(screen, report);
+    report::show(screen, report);
     screen.heading("Transactions, as the clients felt them");
     show_latencies(screen, &total.latencies);
 
@@ -36,14 +37,14 @@ pub(super) async fn tell(
         screen.bad(&text);
     }
     let passed = errors == 0 && verdict.clean() && verdict.unknown == 0 && fenced && moved;
-    let held = hold_text(report);
     let text = format!(
-        "{}: {} transactions acknowledged, {errors} errors, {} lost, {} doubled, {} unknown{held}",
+        "{}: {} transactions acknowledged, {errors} errors, {} lost, {} doubled, {} unknown; the longest hold was {} ms",
         if passed { "PASSED" } else { "FAILED" },
         total.ledger.count(Outcome::Acknowledged),
         verdict.lost + verdict.wrong_sums,
         verdict.doubled,
         verdict.unknown,
+        report.text("hold_max_ms"),
     );
     screen.verdict(passed, &text);
     Ok(passed)
@@ -127,23 +128,6 @@ async fn show_versions(screen: Screen, target: &Link, seen: &[String]) -> Result
     Ok(all)
 }
 
-/// Headgate's report as it came: name and value in two columns, or one row with many.
-pub(super) fn show_report(screen: Screen, report: &[Record]) {
-    let mut lines = Vec::new();
-    for record in report {
-        let columns: Vec<(&str, &str)> = record.columns().collect();
-        match columns.as_slice() {
-            [(_, name), (_, value)] => lines.push(vec![(*name).to_owned(), (*value).to_owned()]),
-            columns => lines.extend(
-                columns
-                    .iter()
-                    .map(|(name, value)| vec![name.replace('_', " "), (*value).to_owned()]),
-            ),
-        }
-    }
-    screen.table(&lines);
-}
-
 fn show_latencies(screen: Screen, latencies: &Latencies) {
     let heads = ["", "transactions", "p50 ms", "p99 ms", "max ms"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
@@ -158,15 +142,4 @@ fn show_latencies(screen: Screen, latencies: &Latencies) {
         ]);
     }
     screen.table(&rows);
-}
-
-/// The longest hold, for the last line.
-fn hold_text(report: &[Record]) -> String {
-    let longest = report
-        .iter()
-        .map(|record| record.text("hold_max_ms"))
-        .find(|text| !text.is_empty());
-    longest
-        .map(|text| format!("; the longest hold was {text} ms"))
-        .unwrap_or_default()
 }

@@ -73,7 +73,7 @@ impl Screen {
         Self::print(&self.paint(if passed { "1;32" } else { "1;31" }, text));
     }
 
-    /// Columns that line up; the first is on the left, the others on the right.
+    /// Columns that line up: two on the left, or figures on the right of the first.
     pub(super) fn table(self, rows: &[Vec<String>]) {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let wide = |column: usize| {
