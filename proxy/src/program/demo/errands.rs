@@ -203,11 +203,13 @@ impl Shopper {
 
     /// Gives the session everything that a new connection would not have.
     pub(super) async fn settle_in(&mut self) -> Started<()> {
-        let setup = "SET TimeZone TO 'Asia/Kathmandu'; SET search_path TO public, accounting;
-                     SET statement_timeout TO '29s'; LISTEN shop_news;
-                     PREPARE give_points (bigint, bigint, bigint) AS
-                         UPDATE customer SET points = points + $2, points_proof = points_proof + $3 WHERE id = $1";
-        self.sql.batch_execute(setup).await?;
+        let settings = "SET TimeZone TO 'Asia/Kathmandu'; SET search_path TO public, accounting;
+                        SET statement_timeout TO '29s'; LISTEN shop_news";
+        self.sql.batch_execute(settings).await?;
+        // In a message of its own: the server keeps the text of the whole message with the statement.
+        let points = "PREPARE give_points (bigint, bigint, bigint) AS
+                      UPDATE customer SET points = points + $2, points_proof = points_proof + $3 WHERE id = $1";
+        self.sql.batch_execute(points).await?;
         Ok(())
     }
 
