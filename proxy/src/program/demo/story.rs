@@ -76,7 +76,7 @@ pub(super) async fn play(stage: &mut Stage, screen: Screen, keep: bool) -> Resul
     ));
     watch_load(screen, &load, "load", AFTER).await;
     let report = console
-        .ask(&format!("SHOW CUTOVER REPORT {MIGRATION}"))
+        .ask_one(&format!("SHOW CUTOVER REPORT {MIGRATION}"))
         .await?;
 
     let board = Arc::clone(&load.board);
@@ -128,7 +128,7 @@ async fn precheck(screen: Screen, console: &Console, source: &super::link::Link)
         let (name, level) = (finding.text("check"), finding.text("level"));
         screen.note(&format!("{level}: {name}: {}", finding.text("evidence")));
         let fix = finding.text("fix");
-        if !fix.is_empty() && level == "error" {
+        if name == "replica_identity" && !fix.is_empty() {
             source.sql.batch_execute(fix).await?;
             screen.line(&format!("   fixed with: {fix}"));
         }
