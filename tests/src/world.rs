@@ -5,11 +5,14 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::headgate::Headgate;
-use crate::postgres::{Postgres, Rows};
+use crate::postgres::{Postgres, Record, Rows};
 use crate::wait::{SOON, until};
 
 /// The database that moves: the same name on both servers and as the route.
 pub const DATABASE: &str = "shop";
+
+/// How long a migration of a test's few rows may take on a busy machine.
+pub const MIGRATION: Duration = Duration::from_mins(1);
 
 /// Everything that one migration needs, with the clusters `blue` (PostgreSQL 14) and `green` (PostgreSQL 18).
 #[derive(Debug)]
@@ -65,29 +68,65 @@ impl World {
         self.headgate.admin("START MIGRATION m").await;
     }
 
-    /// The state of the migration `m`.
-    pub async fn state(&self) -> String {
-        let list = self.headgate.admin("SHOW MIGRATION LIST").await;
-        let state = list
-            .iter()
-            .find(|row| row.values().any(|value| value == "m"))
-            .and_then(|row| row.get("state"));
-        state
-            .unwrap_or_else(|| panic!("no migration m in {list:?}"))
-            .clone()
+    /// The one row of a statement about the migration `m`.
+    pub async fn row(&self, statement: &str) -> Record {
+        let rows = self.headgate.admin(statement).await;
+        assert_eq!(rows.len(), 1, "{statement}: {rows:?}");
+        rows.into_iter().next().unwrap_or_default()
+    }
+
+    /// One value of `SHOW MIGRATION STATUS m`; empty where it is null.
+    pub async fn status(&self, column: &str) -> String {
+        let row = self.row("SHOW MIGRATION STATUS m").await;
+        row.get(column).cloned().unwrap_or_default()
     }
 
     /// Waits until the migration is in a state, and fails at once when it has failed instead.
     pub async fn until_state(&self, wanted: &str, limit: Duration) {
         let what = format!("migration m is {wanted}");
-        let ended = |state: &String| state == wanted || state == "failed";
-        let state = until(&what, limit, || self.state(), ended).await;
-        if state != wanted {
-            panic!(
-                "migration m is {state}: {:?}",
-                self.headgate.admin("SHOW MIGRATION STATUS m").await
-            );
-        }
+        let ask = || self.row("SHOW MIGRATION STATUS m");
+        let ended = |row: &Record| {
+            row.get("state")
+                .is_some_and(|state| state == wanted || state == "failed")
+        };
+        let row = until(&what, limit, ask, ended).await;
+        assert_eq!(
+            row.get("state").map(String::as_str),
+            Some(wanted),
+            "{row:?}"
+        );
+    }
+
+    /// Creates and starts the migration `m`, and waits until it follows.
+    pub async fn follow(&self) {
+        self.start_migration().await;
+        self.until_state("following", MIGRATION).await;
+    }
+
+    /// Compares both sides; panics unless they are equal.
+    pub async fn check(&self) {
+        self.headgate.admin("CHECK MIGRATION m").await;
+        let ask = || self.row("SHOW MIGRATION CHECK STATUS m");
+        let ended = |row: &Record| row.get("result").is_some_and(|result| result != "running");
+        let row = until("the check ends", MIGRATION, ask, ended).await;
+        assert_eq!(
+            row.get("result").map(String::as_str),
+            Some("passed"),
+            "{row:?}"
+        );
+    }
+
+    /// Cuts over; panics unless the route is on the target then.
+    pub async fn cutover(&self) -> Record {
+        let report = self
+            .row("CUTOVER MIGRATION m WITH (max_hold = '10s')")
+            .await;
+        assert_eq!(
+            report.get("outcome").map(String::as_str),
+            Some("switched"),
+            "{report:?}"
+        );
+        report
     }
 
     /// Waits until both servers answer a query alike, and returns the answer.

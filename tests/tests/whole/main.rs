@@ -5,6 +5,11 @@ mod tidy; // the repository keeps its own rules
 
 mod cancel;
 mod configuration; // a wrong configuration is refused as a whole
+mod console;
 mod hostile; // whatever a stranger sends
 mod login; // who may come in
-mod transparency; // a client cannot tell Headgate from the server // a cancel request reaches its own statement
+mod transparency; // a client cannot tell Headgate from the server // a cancel request reaches its own statement // the admin console
+
+mod cutover; // no error, no lost write, no doubled write
+mod migration; // copy, follow, check, and every no before anything is touched
+mod resume; // whenever it is killed, it finds the way
