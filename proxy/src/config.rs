@@ -160,7 +160,7 @@ pub struct Limits {
 /// Where migrations are remembered.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    /// The file.
+    /// The folder; made if it is missing.
     pub path: PathBuf,
 }
 

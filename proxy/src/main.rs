@@ -1,5 +1,9 @@
-//! The program `headgate`.
+//! The program `headgate`: reads the command line and runs one command.
 
 mod program;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    program::main()
+}

@@ -173,8 +173,8 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "journal.path",
         Default::Text("headgate.journal"),
-        "a file's path; a relative one starts at the working directory",
-        "where migrations and cutovers are remembered; keep it on a durable disk",
+        "a folder's path, made if it is missing; a relative one starts at the working directory",
+        "where migrations and cutovers are remembered; keep it on a durable disk, one for each Headgate",
     ),
     key(
         "migrator.pg_dump",

@@ -21,6 +21,7 @@ use tracing::{debug, info};
 
 use super::statement::{Constant, Given, Statement, setting};
 use answer::{Answer, Column, Refusal, Value};
+pub use rows::level_word;
 
 /// The console's view of both planes.
 pub struct Admin<D: Database> {

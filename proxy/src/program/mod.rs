@@ -1,4 +1,50 @@
 //! The program `headgate`: the only place that sees both the data plane and the control plane.
 
-pub mod console;
-pub mod statement;
+mod command;
+mod console;
+mod demo;
+mod http;
+mod migrate;
+mod output;
+mod run;
+mod sql;
+mod statement;
+mod traffic;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use command::{Command, ConfigCommand, Line};
+
+/// Reads the command line and runs one command: 0 says success, 1 failure, 2 a command line that is not understood.
+pub(crate) fn main() -> ExitCode {
+    let line = Line::parse();
+    // Bars and tables are this command's output; the log only tells what is wrong.
+    let quiet = matches!(line.command, Command::Migrate(_) | Command::Sql(_) | Command::Demo(_));
+    output::start_log(line.log_json, if quiet { "warn" } else { "info" });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(Box::pin(carry_out(line.command))),
+        Err(error) => output::fail(&format!("the runtime could not be started: {error}")),
+    }
+}
+
+async fn carry_out(command: Command) -> ExitCode {
+    match command {
+        Command::Run { config } => run::run(&config).await,
+        Command::CheckConfig { config } => run::check(&config),
+        Command::Config(ConfigCommand { reference: _ }) => {
+            output::print(&proxy::config::reference());
+            ExitCode::SUCCESS
+        }
+        Command::Demo(demo) => Box::pin(demo.run()).await,
+        Command::Migrate(migrate) => Box::pin(migrate::run(migrate)).await,
+        Command::Sql(sql) => sql::run(sql).await,
+        Command::Version => {
+            output::print(&format!("{}\n", console::version()));
+            ExitCode::SUCCESS
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The HTTP port: metrics, and whether the process is alive and ready.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use migrator::postgres::Postgres;
+use migrator::supervisor::{Status, Supervisor};
+use proxy::metrics::{Metrics, MigrationNumbers};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::wiring::Wired;
+
+/// A scraper that does not read its answer does not keep the process from ending.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the pages tell about.
+#[derive(Clone)]
+pub(crate) struct Pages {
+    metrics: Arc<Metrics>,
+    supervisor: Arc<Supervisor<Postgres>>,
+}
+
+impl Pages {
+    pub(crate) fn new(wired: &Wired) -> Self {
+        Self { metrics: Arc::clone(&wired.metrics), supervisor: Arc::clone(&wired.supervisor) }
+    }
+}
+
+/// Serves until `stop` is cancelled.
+pub(crate) async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) {
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "serving /metrics, /healthz and /readyz");
+    }
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(pages);
+    let serving = axum::serve(listener, router);
+    let serving = serving.with_graceful_shutdown(stop.clone().cancelled_owned());
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(CLOSING_PATIENCE).await;
+    };
+    tokio::select! {
+        served = serving => if let Err(error) = served {
+            warn!(%error, "the HTTP port failed");
+        },
+        () = late => {}
+    }
+}
+
+async fn metrics(State(pages): State<Pages>) -> Response {
+    let all = pages.supervisor.list();
+    let numbers = all.iter().filter_map(|one| pages.supervisor.status(&one.name).ok()).map(numbers);
+    pages.metrics.set_migrations(&numbers.collect::<Vec<_>>());
+    match pages.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn ready(State(pages): State<Pages>) -> Response {
+    if pages.metrics.is_ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not accepting sessions\n").into_response()
+    }
+}
+
+fn numbers(status: Status) -> MigrationNumbers {
+    MigrationNumbers {
+        state: status.state.name().to_owned(),
+        name: status.name,
+        rows_copied: status.rows_copied,
+        rows_estimated: status.rows_estimated,
+        bytes_copied: status.bytes_copied,
+        lag: status.lag,
+        behind_bytes: status.behind_bytes,
+        transactions_applied: status.transactions_applied,
+    }
+}

@@ -1,0 +1,107 @@
+//! `headgate run`: serves until a signal, then leaves in good order.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use proxy::config::{Config, Problem};
+use proxy::listener;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::http::{self, Pages};
+use super::output::{complain, fail, print};
+use super::wiring;
+
+/// Tells every problem of the file, or that there is none.
+pub(crate) fn check(path: &Path) -> ExitCode {
+    match Config::read(path) {
+        Ok(config) => {
+            let (clusters, routes) = (config.clusters.len(), config.routes.len());
+            print(&format!("{} is in order: {clusters} clusters, {routes} routes\n", path.display()));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => tell(path, &problems),
+    }
+}
+
+fn tell(path: &Path, problems: &[Problem]) -> ExitCode {
+    problems.iter().for_each(|problem| complain(&problem.to_string()));
+    let count = problems.len();
+    let noun = if count == 1 { "problem" } else { "problems" };
+    fail(&format!("{}: {count} {noun}; nothing was started", path.display()))
+}
+
+/// Serves until a signal.
+pub(crate) async fn run(path: &Path) -> ExitCode {
+    let config = match Config::read(path) {
+        Ok(config) => config,
+        Err(problems) => return tell(path, &problems),
+    };
+    match serve(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => fail(&text),
+    }
+}
+
+async fn serve(config: Config) -> Result<(), String> {
+    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+    hear_signals(stop.clone(), cut.clone())?;
+    let (address, http_address) = (config.listen.address, config.http.as_ref().map(|http| http.address));
+    // The journal before the sockets: whoever has it open is the one Headgate that may serve these routes.
+    let wired = wiring::join(config).map_err(|error| error.to_string())?;
+    let listening = open("listen.address", address)?;
+    let http = http_address.map(|address| open("http.address", address)).transpose()?;
+    if let Ok(address) = listening.local_addr() {
+        info!(%address, "accepting sessions; the admin console is the database \"headgate\"");
+    }
+    wired.supervisor.resume();
+    wired.metrics.set_ready(true);
+    let end_of_http = CancellationToken::new();
+    let serving_http = http.map(|listener| {
+        tokio::spawn(http::serve(listener, Pages::new(&wired), end_of_http.clone()))
+    });
+    let serving = tokio::spawn(listener::serve(Arc::clone(&wired.plane), listening, stop.clone()));
+    stop.cancelled().await;
+    wired.metrics.set_ready(false);
+    let leaving = async {
+        // A cutover under way decides first; until then its held clients are served.
+        wired.supervisor.shutdown().await;
+        let served = serving.await;
+        end_of_http.cancel();
+        if let Some(http) = serving_http {
+            drop(http.await);
+        }
+        served.map_err(|error| format!("the listener failed: {error}"))
+    };
+    let left = tokio::select! {
+        left = leaving => left,
+        () = cut.cancelled() => Err("a second signal cut the sessions that were still open".to_owned()),
+    };
+    info!("stopped");
+    left
+}
+
+fn open(key: &str, address: SocketAddr) -> Result<TcpListener, String> {
+    listener::bind(address).map_err(|error| format!("{key}: {address} cannot be opened: {error}"))
+}
+
+/// The first SIGTERM or SIGINT asks to stop in good order; the second does not wait for that.
+fn hear_signals(stop: CancellationToken, cut: CancellationToken) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        for order in [stop, cut] {
+            tokio::select! {
+                _ = terminate.recv() => info!("SIGTERM: stopping"),
+                _ = interrupt.recv() => info!("SIGINT: stopping"),
+            }
+            order.cancel();
+        }
+    });
+    Ok(())
+}
