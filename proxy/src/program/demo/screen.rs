@@ -75,27 +75,8 @@ impl Screen {
 
     /// Columns that line up: two on the left, or figures on the right of the first.
     pub(super) fn table(self, rows: &[Vec<String>]) {
-        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let wide = |column: usize| {
-            rows.iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(wide).collect();
-        for row in rows {
-            let mut text = String::new();
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                let gap = " ".repeat(width - cell.chars().count());
-                let parts = if column == 0 {
-                    ["", cell, &gap]
-                } else {
-                    ["  ", &gap, cell]
-                };
-                text.extend(parts);
-            }
-            self.line(text.trim_end());
+        for line in lined_up(rows) {
+            self.line(&line);
         }
     }
 
@@ -168,5 +149,54 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+fn lined_up(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let wide = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(wide).collect();
+    let line = |row: &Vec<String>| {
+        let mut text = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let gap = " ".repeat(width - cell.chars().count());
+            let parts = match column {
+                0 => ["", cell, &gap],
+                1 if columns == 2 => ["  ", cell, ""],
+                _ => ["  ", &gap, cell],
+            };
+            text.extend(parts);
+        }
+        text.trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rows: &[&[&str]], expected: &[&str]) {
+        let rows: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| row.iter().map(ToString::to_string).collect())
+            .collect();
+        assert_eq!(lined_up(&rows), expected);
+    }
+
+    #[test]
+    fn figures_end_and_words_begin_in_the_same_column() {
+        check(
+            &[&["", "p50", "max"], &["before", "1.0", "12.5"]],
+            &["        p50   max", "before  1.0  12.5"],
+        );
+        check(
+            &[&["gate", "1 ms"], &["all of it", "20 ms"]],
+            &["gate       1 ms", "all of it  20 ms"],
+        );
+        check(&[], &[]);
     }
 }
