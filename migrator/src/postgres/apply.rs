@@ -15,6 +15,7 @@ use super::Postgres;
 use super::client::failed;
 use super::coalesce::{Change, Kind, coalesce};
 use super::jobs::{Job, one_by_one, set_by_set, truncate};
+use super::literals::Literal;
 use super::position::Lsn;
 use super::sql::quote_literal;
 use super::tables::Tables;
@@ -25,7 +26,7 @@ const IN_FLIGHT_MAX: usize = 256;
 /// Prepared statements kept; more come only from tables with many different sets of unchanged columns.
 const PREPARED_MAX: usize = 2000;
 /// How long one piece may take. Its size is bounded, so only a lock or a lost server takes longer.
-const PIECE_PATIENCE: Duration = Duration::from_secs(600);
+const PIECE_PATIENCE: Duration = Duration::from_mins(10);
 const ORIGIN_TRIES: usize = 30;
 
 /// What every statement runs under: no triggers and no foreign keys, which the source has seen to already, and plans
@@ -34,6 +35,10 @@ const SESSION: &str = "SET session_replication_role = replica; SET synchronous_c
     SET lc_monetary = 'C'; SET plan_cache_mode = force_generic_plan; SET jit = off;
     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;
     SET enable_mergejoin = off; SET max_parallel_workers_per_gather = 0";
+
+const LOCK: &str =
+    "SELECT FROM headgate.progress WHERE migration = $1 AND lsn = $2::pg_lsn FOR UPDATE";
+const ADVANCE: &str = "UPDATE headgate.progress SET lsn = $2::pg_lsn WHERE migration = $1";
 
 /// Something to write, in the source's order.
 #[derive(Debug)]
@@ -141,12 +146,7 @@ impl Applier {
         if !self.open {
             jobs.push(Job::control("BEGIN"));
             // Also waits for a predecessor whose commit is still under way, and tells whether it happened.
-            let lock = format!(
-                "SELECT FROM headgate.progress WHERE migration = {} AND lsn = '{}' FOR UPDATE",
-                quote_literal(&self.migration),
-                self.stored
-            );
-            jobs.push(Job::alone(lock));
+            jobs.push(self.progress_job(LOCK, self.stored));
             self.open = true;
         }
         jobs.push(Job::control("SAVEPOINT headgate"));
@@ -155,38 +155,45 @@ impl Applier {
         if !fits {
             jobs.truncate(begin);
         }
-        let end = piece.end.map(|end| {
-            format!(
-                "UPDATE headgate.progress SET lsn = '{end}' WHERE migration = {}",
-                quote_literal(&self.migration)
-            )
-        });
-        if fits {
-            self.finish(&mut jobs, end.as_deref());
-        }
         match self.run(jobs).await {
             Ok(()) if fits => {}
-            Ok(()) | Err((_, Setback::InTheWay(_))) => self.write_one_by_one(piece, end).await?,
             Err((_, Setback::Failed(error))) => return Err(error),
+            Err((at, Setback::InTheWay(_))) if at < begin => {
+                return Err(Error::transient("another follower writes to the target"));
+            }
+            _ => self.write_one_by_one(piece).await?,
         }
+        let mut jobs = vec![Job::control("RELEASE SAVEPOINT headgate")];
         if let Some(end) = piece.end {
-            self.client
-                .batch_execute("COMMIT")
-                .await
-                .map_err(|error| failed("the target did not commit", error))?;
+            jobs.push(self.progress_job(ADVANCE, end));
+            jobs.push(Job::control("COMMIT"));
+        }
+        self.run(jobs).await.map_err(|(_, setback)| match setback {
+            Setback::Failed(error) => error,
+            Setback::InTheWay(_) => {
+                Error::transient("the target's record of how far it is vanished")
+            }
+        })?;
+        if let Some(end) = piece.end {
             self.open = false;
             self.stored = end;
         }
         Ok(())
     }
 
-    fn finish(&self, jobs: &mut Vec<Job>, end: Option<&str>) {
-        jobs.push(Job::control("RELEASE SAVEPOINT headgate"));
-        jobs.extend(end.map(|update| Job::alone(update.to_owned())));
+    fn progress_job(&self, sql: &str, position: Lsn) -> Job {
+        let text = |text: String| Literal::Text(text.into());
+        let parameters = vec![text(self.migration.clone()), text(position.to_string())];
+        Job {
+            sql: sql.to_owned(),
+            parameters,
+            rows: Some(1),
+            place: "headgate.progress".into(),
+        }
     }
 
     /// In the source's own order every state in between is legal on the target too.
-    async fn write_one_by_one(&mut self, piece: &Piece, end: Option<String>) -> Result<()> {
+    async fn write_one_by_one(&mut self, piece: &Piece) -> Result<()> {
         self.client
             .batch_execute("ROLLBACK TO SAVEPOINT headgate")
             .await
@@ -202,7 +209,6 @@ impl Applier {
                 } => truncate(&self.tables, tables, *cascade, *restart_identity),
             });
         }
-        self.finish(&mut jobs, end.as_deref());
         match self.run(jobs).await {
             Ok(()) => Ok(()),
             Err((_, Setback::Failed(error))) => Err(error),
@@ -212,7 +218,7 @@ impl Applier {
 
     fn difference(&self, item: Option<&Item>, why: &str) -> Error {
         let Some(Item::Change(change)) = item else {
-            return Error::transient(format!("another follower writes to the target: {why}"));
+            return Error::fatal(format!("the target cannot take a change: {why}"));
         };
         let table = &self.tables.all[change.table];
         let (verb, row) = match &change.kind {

@@ -33,16 +33,6 @@ impl Job {
             place: "the target".into(),
         }
     }
-
-    /// A statement without parameters that must meet one row.
-    pub(super) fn alone(sql: String) -> Self {
-        Self {
-            sql,
-            parameters: Vec::new(),
-            rows: Some(1),
-            place: "headgate.progress".into(),
-        }
-    }
 }
 
 /// Adds what writes `steps`.

@@ -60,7 +60,7 @@ pub(super) fn array<'a>(values: impl Iterator<Item = &'a Value>, delimiter: u8) 
         match value {
             Value::Text(text) => element(text, &mut out),
             Value::Null | Value::UnchangedToast | Value::Binary(_) => {
-                out.extend_from_slice(b"NULL")
+                out.extend_from_slice(b"NULL");
             }
         }
     }

@@ -11,7 +11,7 @@ pub(super) fn insert_set(table: &Table) -> String {
     format!(
         "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
         table.relation,
-        list(table, &all, |column| column.from_set()),
+        list(table, &all, super::tables::Column::element),
         unnest(table, &all),
     )
 }
@@ -25,7 +25,7 @@ pub(super) fn update_set(table: &Table, present: &[usize]) -> String {
             continue;
         }
         let comma = if assigned.is_empty() { "" } else { ", " };
-        let _ = write!(assigned, "{comma}{} = {}", column.quoted, column.from_set());
+        let _ = write!(assigned, "{comma}{} = {}", column.quoted, column.element());
     }
     if assigned.is_empty() {
         // Nothing to change, but the row must be there.
@@ -177,7 +177,7 @@ fn unnest(table: &Table, columns: &[usize]) -> String {
 fn keys_match(table: &Table) -> String {
     let pairs = table.key.iter().map(|&index| {
         let column = &table.columns[index];
-        format!("t.{} = {}", column.quoted, column.from_set())
+        format!("t.{} = {}", column.quoted, column.element())
     });
     pairs.collect::<Vec<_>>().join(" AND ")
 }

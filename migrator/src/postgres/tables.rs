@@ -17,6 +17,10 @@ pub(super) const START_ANEW: &str =
     "drop the migration and create it anew; do not change the schema while it runs";
 
 /// A column that is written.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts of the catalogue"
+)]
 #[derive(Clone, Debug)]
 pub(super) struct Column {
     pub(super) name: String,
@@ -52,7 +56,7 @@ impl Column {
     }
 
     /// The value of one element of the set.
-    pub(super) fn from_set(&self) -> String {
+    pub(super) fn element(&self) -> String {
         if self.is_array {
             format!("u.{}::{}", self.quoted, self.type_name)
         } else {
