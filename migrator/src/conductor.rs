@@ -6,6 +6,8 @@
 
 mod effects;
 #[cfg(test)]
+pub(crate) mod scripted;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -6,6 +6,8 @@ mod definition;
 mod migration;
 mod report;
 mod status;
+#[cfg(test)]
+mod tests;
 mod views;
 mod work;
 

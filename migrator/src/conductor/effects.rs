@@ -14,7 +14,7 @@ use crate::traffic::OpenTransaction;
 
 /// How long the undo keeps the gate closed for a fence that cannot be lifted. After that the clients may as well
 /// hear from the source itself what is wrong with it.
-const LIFT_GRACE: Duration = Duration::from_secs(2);
+pub(super) const LIFT_GRACE: Duration = Duration::from_secs(2);
 const LIFT_PATIENCE: Duration = Duration::from_secs(10);
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
 /// Open transactions that are named in a message.

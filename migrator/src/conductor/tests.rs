@@ -1,1 +1,365 @@
-//! x
+//! The machine with its effects: every call fails, hangs, or is the last that the process makes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Course;
+use super::effects::LIFT_GRACE;
+use super::scripted::{Mishap, World, definition, run};
+use crate::cutover::Cutover;
+use crate::supervisor::{Kind, Outcome};
+use crate::traffic::OpenTransaction;
+
+const KINDS: [Kind; 2] = [Kind::Cutover, Kind::Rehearsal];
+/// More calls than any run makes.
+const CALLS_MAX: usize = 16;
+
+async fn fresh(mishaps: &[(usize, Mishap)]) -> (World, crate::journal::Journal) {
+    let world = World::new();
+    let journal = world.start();
+    journal.insert(&definition()).await.expect("inserted");
+    world.facts.lock().mishaps = mishaps.to_vec();
+    (world, journal)
+}
+
+/// What must be true when nothing is under way any more.
+fn assert_settled(world: &World, note: &str) {
+    let last = world.journalled();
+    let facts = world.facts.lock();
+    assert!(
+        !facts.gate_closed,
+        "the gate stayed closed {note}: {:?}",
+        facts.calls
+    );
+    assert!(
+        !facts.barrier,
+        "the barrier stayed up {note}: {:?}",
+        facts.calls
+    );
+    match last {
+        Some(Cutover::Switched) => {
+            assert!(
+                facts.sealed,
+                "both sides take writes {note}: {:?}",
+                facts.calls
+            );
+            assert_eq!(facts.route, "green", "{note}");
+        }
+        Some(Cutover::Following) | None => {
+            assert!(
+                !facts.sealed,
+                "no side takes writes {note}: {:?}",
+                facts.calls
+            );
+            assert_eq!(facts.route, "blue", "{note}");
+        }
+        Some(other) => panic!("{} is not an end {note}: {:?}", other.name(), facts.calls),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cutover_without_mishaps_makes_each_call_once_and_in_order() {
+    let (world, journal) = fresh(&[]).await;
+    let course = run(world.conductor(&journal), Kind::Cutover)
+        .await
+        .expect("it ends");
+    assert_eq!(course.outcome, Outcome::Switched);
+    let expected = [
+        "hold",
+        "quiet",
+        "raise_fence",
+        "advance_counters",
+        "seal_fence",
+        "switch",
+        "release",
+    ];
+    assert_eq!(world.facts.lock().calls, expected);
+    assert_eq!((course.marker.as_deref(), course.counters), (Some("7"), 1));
+    assert_settled(&world, "at the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rehearsal_neither_seals_nor_switches_and_opens_the_fence_before_the_gate() {
+    let (world, journal) = fresh(&[]).await;
+    let course = run(world.conductor(&journal), Kind::Rehearsal)
+        .await
+        .expect("it ends");
+    assert_eq!(course.outcome, Outcome::Rehearsed);
+    let expected = [
+        "hold",
+        "quiet",
+        "raise_fence",
+        "advance_counters",
+        "drop_fence",
+        "release",
+    ];
+    assert_eq!(world.facts.lock().calls, expected);
+    assert_settled(&world, "at the end");
+}
+
+/// Whether the run met its mishap, and its course.
+async fn with_mishap(kind: Kind, at: usize, mishap: Mishap) -> Option<(World, Course, Duration)> {
+    let (world, journal) = fresh(&[(at, mishap)]).await;
+    let begun = Instant::now();
+    let course = run(world.conductor(&journal), kind).await.expect("it ends");
+    let calls = world.facts.lock().calls.len();
+    (calls > at).then(|| (world, course, begun.elapsed()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_call_may_fail_or_hang_and_the_cutover_still_ends_as_before_or_switched() {
+    let mut met = 0;
+    for kind in KINDS {
+        for mishap in [
+            Mishap::Fail,
+            Mishap::FailAfter,
+            Mishap::Hang,
+            Mishap::HangAfter,
+        ] {
+            for at in 0..CALLS_MAX {
+                let Some((world, course, took)) = with_mishap(kind, at, mishap).await else {
+                    break;
+                };
+                met += 1;
+                let note = format!("after {mishap:?} at call {at} of a {kind}");
+                assert_settled(&world, &note);
+                let calls = world.facts.lock().calls.clone();
+                let decided = calls.contains(&"switch");
+                assert_eq!(
+                    course.outcome == Outcome::Switched,
+                    decided,
+                    "{note}: {calls:?}"
+                );
+                // An unfence that hangs costs its patience on top, and no more.
+                let limit = Duration::from_secs(2) + LIFT_GRACE;
+                assert!(course.hold <= limit, "{note}: held {:?}", course.hold);
+                assert!(
+                    took <= limit + Duration::from_secs(1),
+                    "{note}: took {took:?}"
+                );
+            }
+        }
+    }
+    assert!(met > 45, "only {met} mishaps were met");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_before_the_decision_keeps_the_hold_within_its_limit() {
+    for (at, call) in [
+        "hold",
+        "quiet",
+        "raise_fence",
+        "advance_counters",
+        "seal_fence",
+    ]
+    .iter()
+    .enumerate()
+    {
+        for mishap in [Mishap::Fail, Mishap::Hang, Mishap::HangAfter] {
+            let (_, course, _) = with_mishap(Kind::Cutover, at, mishap)
+                .await
+                .expect("it is met");
+            assert!(
+                course.hold <= Duration::from_secs(2),
+                "{call}: held {:?}",
+                course.hold
+            );
+            let Outcome::Undone { at, why, .. } = &course.outcome else {
+                panic!("{call}: {:?}", course.outcome)
+            };
+            assert!(!at.is_empty() && !why.is_empty());
+        }
+    }
+}
+
+/// A restart of the process: what was closed or up within it is gone, and the gate is closed for an undo.
+async fn restart(world: &World) -> Option<()> {
+    let journal = world.start();
+    if let Some(Cutover::Undoing { .. }) = world.journalled().map(Cutover::resumed) {
+        world.facts.lock().gate_closed = true;
+    }
+    let conductor = world.conductor(&journal);
+    drop(journal);
+    tokio::spawn(async move { conductor.settle().await.expect("the journal works") })
+        .await
+        .ok()
+        .map(drop)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_process_may_die_around_any_two_calls_and_a_restart_ends_as_before_or_switched() {
+    let mut deaths = 0;
+    for kind in KINDS {
+        for first in [Mishap::DieBefore, Mishap::DieAfter] {
+            for second in [Mishap::DieBefore, Mishap::DieAfter] {
+                for at in 0..CALLS_MAX {
+                    // The second death comes at each call that the restarted process makes.
+                    for later in 1..CALLS_MAX {
+                        let (world, journal) = fresh(&[(at, first), (at + later, second)]).await;
+                        let conductor = world.conductor(&journal);
+                        drop(journal);
+                        let survived = run(conductor, kind).await.is_some();
+                        if survived {
+                            break;
+                        }
+                        deaths += 1;
+                        let decided = matches!(
+                            world.journalled(),
+                            Some(Cutover::Switching | Cutover::Switched)
+                        );
+                        let died_again = restart(&world).await.is_none();
+                        if died_again {
+                            assert_eq!(restart(&world).await, Some(()));
+                        }
+                        let note = format!(
+                            "after {first:?} at {at} and {second:?} {later} later of a {kind}"
+                        );
+                        assert_settled(&world, &note);
+                        let switched = world.journalled() == Some(Cutover::Switched);
+                        assert_eq!(switched, decided, "{note}");
+                        if !died_again {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(deaths > 90, "only {deaths} deaths");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_outlasts_the_gate_is_named_and_the_cutover_undone() {
+    let (world, journal) = fresh(&[(1, Mishap::Hang)]).await;
+    world.facts.lock().open = vec![OpenTransaction {
+        pid: 4711,
+        user: "app".to_owned(),
+        client: "10.1.2.3:5000".to_owned(),
+        age: Duration::from_millis(12_300),
+    }];
+    let course = run(world.conductor(&journal), Kind::Cutover)
+        .await
+        .expect("it ends");
+    let Outcome::Undone { at, why, remedy } = course.outcome else {
+        panic!("{:?}", course.outcome)
+    };
+    assert_eq!(at, "Holding");
+    assert_eq!(
+        why,
+        "1 transactions were still open after 1500 ms: \
+         pid 4711 of user app from 10.1.2.3:5000, open for 12.3 s"
+    );
+    assert!(remedy.is_some_and(|remedy| remedy.contains("max_hold")));
+    // Nothing was done to the source, so nothing is undone there.
+    assert_eq!(world.facts.lock().calls, ["hold", "quiet", "release"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_does_not_apply_the_marker_undoes_the_cutover() {
+    let (world, journal) = fresh(&[]).await;
+    world.facts.lock().follower_idle = true;
+    let course = run(world.conductor(&journal), Kind::Cutover)
+        .await
+        .expect("it ends");
+    let Outcome::Undone { at, why, .. } = course.outcome else {
+        panic!("{:?}", course.outcome)
+    };
+    assert_eq!(at, "CatchingUp");
+    assert!(why.contains("did not apply the marker"), "{why}");
+    assert_eq!(course.hold, Duration::from_millis(1900));
+    assert_settled(&world, "at the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_that_cannot_be_lifted_opens_the_gate_after_the_grace_and_is_tried_until_it_is_gone()
+ {
+    let (world, journal) = fresh(&[(4, Mishap::FailAfter)]).await;
+    world.facts.lock().failing = vec!["lift_fence"; 20];
+    let course = run(world.conductor(&journal), Kind::Cutover)
+        .await
+        .expect("it ends");
+    assert_settled(&world, "at the end");
+    assert!(
+        course.hold <= LIFT_GRACE + Duration::from_secs(1),
+        "held {:?}",
+        course.hold
+    );
+    let calls = world.facts.lock().calls.clone();
+    let lifts = calls.iter().filter(|call| **call == "lift_fence").count();
+    assert!(lifts > 8, "{calls:?}");
+}
+
+/// Makes every journal write of a state fail until the guard's `mend`.
+fn break_writes_of(world: &World, states: &str) -> rusqlite::Connection {
+    let raw = rusqlite::Connection::open(world.folder.0.join("journal.sqlite")).expect("opens");
+    raw.execute_batch(&format!(
+        "CREATE TRIGGER broken BEFORE INSERT ON steps WHEN NEW.state IN ({states})
+         BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+    ))
+    .expect("the trigger is there");
+    raw
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_cannot_be_journalled_undoes_the_cutover_without_its_effect() {
+    for (state, never) in [
+        ("Fencing", "raise_fence"),
+        ("CatchingUp", "advance_counters"),
+        ("Checking", "advance_counters"),
+        ("Switching", "switch"),
+    ] {
+        let (world, journal) = fresh(&[]).await;
+        let _raw = break_writes_of(&world, &format!("'{state}'"));
+        let course = run(world.conductor(&journal), Kind::Cutover)
+            .await
+            .expect("it ends");
+        assert!(
+            matches!(course.outcome, Outcome::Undone { .. }),
+            "{state}: {:?}",
+            course.outcome
+        );
+        let calls = world.facts.lock().calls.clone();
+        assert!(!calls.contains(&never), "{state}: {calls:?}");
+        assert_settled(&world, &format!("without {state} in the journal"));
+        assert!(journal.route_clusters().expect("read").is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failed_write_of_the_decision_nothing_is_undone_before_the_undo_is_durable() {
+    let (world, journal) = fresh(&[]).await;
+    let raw = break_writes_of(&world, "'Switching', 'Undoing'");
+    let running = tokio::spawn(run(world.conductor(&journal), Kind::Cutover));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    {
+        let facts = world.facts.lock();
+        assert!(facts.gate_closed && facts.sealed, "{:?}", facts.calls);
+        assert_eq!(facts.calls.last(), Some(&"seal_fence"));
+    }
+    raw.execute_batch("DROP TRIGGER broken").expect("mended");
+    let course = running.await.expect("no panic").expect("it ends");
+    assert!(matches!(course.outcome, Outcome::Undone { .. }));
+    assert_settled(&world, "when the disk has room again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_steps_of_the_report_add_up_to_the_hold() {
+    for (kind, mishaps) in [
+        (Kind::Cutover, vec![]),
+        (Kind::Rehearsal, vec![]),
+        (Kind::Cutover, vec![(3, Mishap::Hang)]),
+        (Kind::Cutover, vec![(4, Mishap::Hang), (5, Mishap::Hang)]),
+    ] {
+        let (world, journal) = fresh(&mishaps).await;
+        let course = run(world.conductor(&journal), kind).await.expect("it ends");
+        let steps = &course.steps;
+        let sum =
+            steps.gate + steps.fence + steps.catch_up + steps.check + steps.seal + steps.switch;
+        assert_eq!(
+            sum + steps.undo,
+            course.hold,
+            "{kind} with {mishaps:?}: {steps:?}"
+        );
+    }
+}

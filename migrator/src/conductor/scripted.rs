@@ -1,0 +1,426 @@
+//! A world for tests of the machine: a source, a target and a gate that do what a script says at each call, and that
+//! assert at each call that the journal knows the state to which the call belongs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::Conductor;
+use crate::cutover::Cutover;
+use crate::database::{Database, Position, Raised};
+use crate::error::{Error, Result};
+use crate::follow::Follow;
+use crate::journal::Journal;
+use crate::plan::{Counter, Plan, Settings};
+use crate::preflight::Check;
+use crate::progress::Progress;
+use crate::supervisor::{Definition, Kind};
+use crate::traffic::{Handovers, Holds, OpenTransaction, Traffic, Waiting};
+use crate::verify::Proof;
+
+/// The one number that stands for a place in the stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Place(pub(crate) u64);
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}
+
+impl Position for Place {
+    fn covers(&self, other: &Self) -> bool {
+        self.0 >= other.0
+    }
+}
+
+/// What goes wrong at a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// The process ends before the call does anything.
+    DieBefore,
+    /// The process ends when the call has done its work.
+    DieAfter,
+    /// The call fails and does nothing.
+    Fail,
+    /// The call does its work, and fails.
+    FailAfter,
+    /// The call never ends.
+    Hang,
+    /// The call does its work, and never ends.
+    HangAfter,
+}
+
+/// What is true outside of the process, and what is true of it while it lives.
+#[derive(Default)]
+pub(crate) struct Facts {
+    pub(crate) barrier: bool,
+    pub(crate) sealed: bool,
+    pub(crate) gate_closed: bool,
+    pub(crate) route: String,
+    pub(crate) calls: Vec<&'static str>,
+    pub(crate) mishaps: Vec<(usize, Mishap)>,
+    /// Calls that fail, once per entry.
+    pub(crate) failing: Vec<&'static str>,
+    /// Errors that the follower ends with, the next one last.
+    pub(crate) follower_errors: Vec<Error>,
+    pub(crate) copy_error: Option<Error>,
+    pub(crate) findings: Vec<Check>,
+    pub(crate) proofs: Vec<Proof>,
+    /// The follower applies what it is asked to.
+    pub(crate) follower_idle: bool,
+    pub(crate) open: Vec<OpenTransaction>,
+    journal: Option<Journal>,
+    follow: Option<Follow<Place>>,
+}
+
+/// The session that keeps the barrier up: with it goes the barrier.
+pub(crate) struct Barrier(World);
+
+impl Drop for Barrier {
+    fn drop(&mut self) {
+        self.0.facts.lock().barrier = false;
+    }
+}
+
+/// The world; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) facts: Arc<Mutex<Facts>>,
+    pub(crate) folder: Arc<Folder>,
+}
+
+/// A folder of its own that goes with the test.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) fn definition() -> Definition {
+    Definition {
+        name: "m".to_owned(),
+        source: "blue".to_owned(),
+        target: "green".to_owned(),
+        route: "shop".to_owned(),
+        settings: Settings::default(),
+    }
+}
+
+pub(crate) fn plan() -> Plan {
+    let counter = Counter {
+        schema: "public".to_owned(),
+        name: "ids".to_owned(),
+    };
+    Plan {
+        counters: vec![counter],
+        ..Plan::default()
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let name = format!(
+            "headgate-world-{}-{:x}",
+            std::process::id(),
+            rand::random::<u64>()
+        );
+        let facts = Facts {
+            route: "blue".to_owned(),
+            ..Facts::default()
+        };
+        let folder = Folder(std::env::temp_dir().join(name));
+        Self {
+            facts: Arc::new(Mutex::new(facts)),
+            folder: Arc::new(folder),
+        }
+    }
+
+    /// What a fresh process finds: connections are gone, the gate is open, the route is where the journal says.
+    pub(crate) fn start(&self) -> Journal {
+        {
+            let mut facts = self.facts.lock();
+            (facts.journal, facts.follow) = (None, None);
+            (facts.barrier, facts.gate_closed) = (false, false);
+        }
+        let journal =
+            Journal::open(&self.folder.0).expect("the last process let go of the journal");
+        let route = journal.route_clusters().expect("read").remove("shop");
+        let mut facts = self.facts.lock();
+        facts.route = route.unwrap_or_else(|| "blue".to_owned());
+        facts.journal = Some(journal.clone());
+        journal
+    }
+
+    pub(crate) fn conductor(&self, journal: &Journal) -> Conductor<World> {
+        Conductor {
+            name: "m".to_owned(),
+            route: "shop".to_owned(),
+            target: "green".to_owned(),
+            database: self.clone(),
+            plan: Arc::new(plan()),
+            follow: self.known_follow(),
+            journal: journal.clone(),
+            traffic: Arc::new(self.clone()),
+            stage: Arc::default(),
+        }
+    }
+
+    pub(crate) fn known_follow(&self) -> Follow<Place> {
+        self.facts.lock().follow.get_or_insert_default().clone()
+    }
+
+    /// The journal's word on the cutover, as a fresh process would read it.
+    pub(crate) fn journalled(&self) -> Option<Cutover<Place>> {
+        let journal = self.facts.lock().journal.clone()?;
+        journal.cutover("m").expect("read").map(|(_, state)| state)
+    }
+
+    /// Counts a call, asserts that the journal knows its state, and says what goes wrong with it.
+    fn called(&self, call: &'static str, states: &[&str]) -> Option<Mishap> {
+        let state = self.journalled().map_or("none", |state| state.name());
+        assert!(
+            states.is_empty() || states.contains(&state),
+            "{call} while the journal says {state}"
+        );
+        let mut facts = self.facts.lock();
+        let index = facts.calls.len();
+        facts.calls.push(call);
+        if let Some(at) = facts.failing.iter().position(|failing| *failing == call) {
+            facts.failing.remove(at);
+            return Some(Mishap::Fail);
+        }
+        facts
+            .mishaps
+            .iter()
+            .find(|(at, _)| *at == index)
+            .map(|(_, mishap)| *mishap)
+    }
+
+    async fn act<T>(
+        &self,
+        call: &'static str,
+        states: &[&str],
+        change: impl FnOnce(&mut Facts) -> T,
+    ) -> Result<T> {
+        let mishap = self.called(call, states);
+        match mishap {
+            Some(Mishap::DieBefore) => panic!("the process dies before {call}"),
+            Some(Mishap::Fail) => return Err(Error::transient(format!("{call} failed"))),
+            Some(Mishap::Hang) => std::future::pending().await,
+            _ => {}
+        }
+        let outcome = change(&mut self.facts.lock());
+        match mishap {
+            Some(Mishap::DieAfter) => panic!("the process dies after {call}"),
+            Some(Mishap::FailAfter) => Err(Error::transient(format!("{call} failed"))),
+            Some(Mishap::HangAfter) => std::future::pending().await,
+            _ => Ok(outcome),
+        }
+    }
+
+    /// The same for calls that cannot wait: what would hang fails.
+    fn act_now(
+        &self,
+        call: &'static str,
+        states: &[&str],
+        change: impl FnOnce(&mut Facts),
+    ) -> Result<()> {
+        let mishap = self.called(call, states);
+        match mishap {
+            Some(Mishap::DieBefore) => panic!("the process dies before {call}"),
+            Some(Mishap::Fail | Mishap::Hang) => {
+                return Err(Error::transient(format!("{call} failed")));
+            }
+            _ => {}
+        }
+        change(&mut self.facts.lock());
+        match mishap {
+            Some(Mishap::DieAfter) => panic!("the process dies after {call}"),
+            Some(Mishap::FailAfter | Mishap::HangAfter) => {
+                Err(Error::transient(format!("{call} failed")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Database for World {
+    type Position = Place;
+    type Fence = Barrier;
+
+    async fn preflight(&self) -> Result<Vec<Check>> {
+        Ok(self.facts.lock().findings.clone())
+    }
+
+    async fn plan(&self) -> Result<Plan> {
+        Ok(plan())
+    }
+
+    async fn prepare(&self, _plan: &Plan) -> Result<()> {
+        self.act("prepare", &[], |_| ()).await
+    }
+
+    async fn copy(&self, _: &Plan, progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
+        self.act("copy", &[], |_| ()).await?;
+        let error = self.facts.lock().copy_error.take();
+        if let Some(error) = error {
+            return Err(error);
+        }
+        progress.update("public.a", |table| {
+            (table.rows_estimated, table.rows_copied) = (200, 100);
+        });
+        if self.facts.lock().follower_idle {
+            stop.cancelled().await;
+            return Ok(());
+        }
+        progress.update("public.a", |table| table.rows_copied = 200);
+        Ok(())
+    }
+
+    async fn follow(
+        &self,
+        _: &Plan,
+        follow: Follow<Place>,
+        _: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        self.facts.lock().calls.push("follow");
+        let error = self.facts.lock().follower_errors.pop();
+        if let Some(error) = error {
+            return Err(error);
+        }
+        follow.report_lag(Duration::from_millis(3), 100);
+        self.facts.lock().follow = Some(follow);
+        stop.cancelled().await;
+        Ok(())
+    }
+
+    async fn check(
+        &self,
+        _: &Plan,
+        _: Follow<Place>,
+        _: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<Vec<Proof>> {
+        tokio::select! {
+            () = stop.cancelled() => Ok(Vec::new()),
+            outcome = self.act("check", &[], |facts| facts.proofs.clone()) => outcome,
+        }
+    }
+
+    async fn warm_up(&self, _: &Plan) -> Result<()> {
+        self.act("warm_up", &[], |_| ()).await
+    }
+
+    async fn raise_fence(
+        &self,
+        _: &Plan,
+        token: &str,
+        _: Duration,
+    ) -> Result<Raised<Barrier, Place>> {
+        let fence = Barrier(self.clone());
+        let change = |facts: &mut Facts| facts.barrier = true;
+        self.act("raise_fence", &["Fencing"], change).await?;
+        if !self.facts.lock().follower_idle {
+            self.known_follow()
+                .advance(Place(9), vec![token.to_owned()]);
+        }
+        Ok(Raised {
+            fence,
+            marker: Place(7),
+        })
+    }
+
+    async fn advance_counters(&self, _: &Plan) -> Result<()> {
+        self.act("advance_counters", &["Checking"], |_| ()).await
+    }
+
+    async fn seal_fence(&self, _fence: Barrier) -> Result<()> {
+        let change = |facts: &mut Facts| (facts.sealed, facts.barrier) = (facts.barrier, false);
+        self.act("seal_fence", &["Checking"], change).await
+    }
+
+    async fn drop_fence(&self, _fence: Barrier) -> Result<()> {
+        self.act("drop_fence", &["Undoing"], |facts| facts.barrier = false)
+            .await
+    }
+
+    async fn lift_fence(&self, _: &Plan) -> Result<()> {
+        let change = |facts: &mut Facts| (facts.sealed, facts.barrier) = (false, false);
+        self.act("lift_fence", &["Undoing"], change).await
+    }
+
+    async fn clean_up(&self) -> Result<()> {
+        self.act("clean_up", &[], |_| ()).await
+    }
+}
+
+impl Traffic for World {
+    fn hold(&self, _: &str) -> Result<()> {
+        let states = ["Holding", "Fencing", "CatchingUp", "Checking", "Undoing"];
+        self.act_now("hold", &states, |facts| facts.gate_closed = true)
+    }
+
+    fn quiet<'a>(&'a self, _: &'a str) -> Waiting<'a, Result<()>> {
+        Box::pin(self.act("quiet", &["Holding"], |_| ()))
+    }
+
+    fn open_transactions(&self, route: &str) -> Result<Vec<OpenTransaction>> {
+        if route == "shop" {
+            return Ok(self.facts.lock().open.clone());
+        }
+        Err(Error::refused(format!("there is no route {route}")))
+    }
+
+    fn switch(&self, _: &str, cluster: &str) -> Result<()> {
+        self.act_now("switch", &["Switching"], |facts| {
+            cluster.clone_into(&mut facts.route)
+        })
+    }
+
+    fn release(&self, _: &str) -> Result<()> {
+        self.act_now("release", &["Undoing", "Switching"], |facts| {
+            let served_by_source = facts.route == "blue";
+            assert!(
+                !(served_by_source && facts.barrier),
+                "held writers run into the barrier"
+            );
+            facts.gate_closed = false;
+        })
+    }
+
+    fn holds<'a>(&'a self, _: &'a str, _: Duration) -> Waiting<'a, Result<Holds>> {
+        Box::pin(async {
+            Ok(Holds {
+                held: 5,
+                refused: 1,
+                ..Holds::default()
+            })
+        })
+    }
+
+    fn handovers(&self, _: &str) -> Result<Handovers> {
+        let closed = [("a temporary table".to_owned(), 2)].into();
+        Ok(Handovers {
+            moved: 3,
+            pending: 0,
+            closed,
+        })
+    }
+}
+
+/// A run of the machine in a task of its own, whose panic is the end of the process.
+pub(crate) async fn run(conductor: Conductor<World>, kind: Kind) -> Option<super::Course> {
+    let running = async move { conductor.run(kind, Duration::from_secs(2)).await };
+    tokio::spawn(running)
+        .await
+        .ok()
+        .map(|course| course.expect("the journal works"))
+}

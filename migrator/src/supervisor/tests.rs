@@ -1,0 +1,608 @@
+//! The operator's statements against a scripted world, restarts included.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Kind, Options, Outcome, State, Supervisor, Verdict};
+use crate::conductor::scripted::{Mishap, World, definition};
+use crate::error::{self, Error};
+use crate::preflight::{Check, Level};
+use crate::verify::Proof;
+
+type Supervised = Arc<Supervisor<World>>;
+
+fn open(world: &World) -> Supervised {
+    let journal = world.start();
+    let databases = world.clone();
+    Supervisor::open(
+        journal,
+        Arc::new(world.clone()),
+        Box::new(move |_| Ok(databases.clone())),
+    )
+    .expect("the supervisor opens")
+}
+
+fn proof(digest: &str) -> Proof {
+    Proof {
+        table: "public.a".to_owned(),
+        range: "all".to_owned(),
+        source_rows: 200,
+        target_rows: 200,
+        source_digest: "aa".to_owned(),
+        target_digest: digest.to_owned(),
+        position: "5".to_owned(),
+        differing_keys: vec!["17".to_owned()],
+    }
+}
+
+/// Lets the clock run on until `reached`; a minute of the script's time is the limit.
+async fn until(what: &str, reached: impl Fn() -> bool) {
+    for _ in 0..6000 {
+        if reached() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what} was not reached");
+}
+
+async fn until_state(supervisor: &Supervised, state: State) {
+    let now = || supervisor.status("m").expect("it is there").state;
+    until(state.name(), || now() == state).await;
+}
+
+/// A migration that follows, with a known lag.
+async fn following(world: &World) -> Supervised {
+    let supervisor = open(world);
+    supervisor.create(definition()).await.expect("created");
+    supervisor.start("m").await.expect("started");
+    until("a known lag", || {
+        supervisor.status("m").expect("it is there").lag.is_some()
+    })
+    .await;
+    supervisor
+}
+
+async fn checked(world: &World) -> Supervised {
+    let supervisor = following(world).await;
+    world.facts.lock().proofs = vec![proof("aa")];
+    supervisor.check("m").await.expect("begun");
+    until("a passed check", || {
+        supervisor.status("m").expect("it is there").check_passed == Some(true)
+    })
+    .await;
+    until("the end of the check", || {
+        let status = supervisor
+            .check_status("m")
+            .expect("read")
+            .expect("one was made");
+        status.verdict == Verdict::Passed
+    })
+    .await;
+    supervisor
+}
+
+async fn refused<T: std::fmt::Debug>(asked: impl Future<Output = Result<T, Error>>) -> String {
+    let error = asked.await.expect_err("it must be refused");
+    assert_eq!(error.kind(), error::Kind::Refused, "{error}");
+    assert!(error.remedy_text().is_some(), "no remedy: {error}");
+    error.to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_migration_goes_from_its_definition_to_the_switch_and_is_forgotten() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    let status = supervisor.status("m").expect("it is there");
+    assert_eq!((status.state, status.rows_copied), (State::Following, 200));
+    assert!((status.percent - 100.0).abs() < f64::EPSILON);
+    assert_eq!(supervisor.proofs("m").expect("read").len(), 1);
+    let ready = supervisor.readiness("m").expect("read");
+    assert!(
+        ready.iter().all(|check| check.level == Level::Ok),
+        "{ready:?}"
+    );
+
+    let rehearsal = supervisor
+        .rehearse("m", Options::default())
+        .await
+        .expect("rehearsed");
+    assert_eq!(
+        (rehearsal.outcome, rehearsal.kind, rehearsal.epoch),
+        (Outcome::Rehearsed, Kind::Rehearsal, 1)
+    );
+    assert_eq!(
+        supervisor.status("m").expect("it is there").state,
+        State::Following
+    );
+
+    let report = supervisor
+        .cutover("m", Options::default())
+        .await
+        .expect("cut over");
+    assert_eq!(
+        (&report.outcome, report.epoch, report.check_waived),
+        (&Outcome::Switched, 2, false)
+    );
+    assert_eq!(
+        (
+            report.proved.rows,
+            report.proved.counters,
+            report.holds.held
+        ),
+        (200, 1, 5)
+    );
+    assert_eq!(
+        report.errors(),
+        3,
+        "one refused statement and two closed sessions"
+    );
+    assert_eq!(supervisor.report("m").expect("read"), Some(report));
+    assert_eq!(
+        supervisor.status("m").expect("it is there").state,
+        State::Switched
+    );
+    assert_eq!(
+        supervisor
+            .route_clusters()
+            .expect("read")
+            .get("shop")
+            .map(String::as_str),
+        Some("green")
+    );
+
+    supervisor.drop_migration("m").await.expect("dropped");
+    assert!(supervisor.list().is_empty());
+    assert_eq!(world.facts.lock().calls.last(), Some(&"clean_up"));
+    let again = refused(supervisor.create(definition())).await;
+    assert!(again.contains("route shop is on cluster green"), "{again}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_now_is_refused_with_a_statement_that_helps() {
+    let world = World::new();
+    let supervisor = open(&world);
+    let nobody = refused(supervisor.start("m")).await;
+    assert!(
+        nobody.contains("there is no migration m") && nobody.contains("SHOW MIGRATION LIST"),
+        "{nobody}"
+    );
+    supervisor.create(definition()).await.expect("created");
+
+    let mut other = definition();
+    "n".clone_into(&mut other.name);
+    assert!(
+        refused(supervisor.create(other.clone()))
+            .await
+            .contains("DROP MIGRATION m")
+    );
+    "m".clone_into(&mut other.name);
+    assert!(
+        refused(supervisor.create(other.clone()))
+            .await
+            .contains("exists already")
+    );
+    "M'; --".clone_into(&mut other.name);
+    assert!(
+        refused(supervisor.create(other))
+            .await
+            .contains("lower-case letters")
+    );
+
+    assert!(
+        refused(supervisor.check("m"))
+            .await
+            .contains("START MIGRATION m")
+    );
+    assert!(
+        refused(supervisor.cutover("m", Options::default()))
+            .await
+            .contains("START MIGRATION m")
+    );
+    assert!(refused(supervisor.stop("m")).await.contains("created"));
+    let hasty = Options {
+        max_hold: Duration::from_millis(1),
+        waive_check: false,
+    };
+    assert!(
+        refused(supervisor.cutover("m", hasty))
+            .await
+            .contains("50ms to 60s")
+    );
+    supervisor.start("m").await.expect("started");
+    until("a known lag", || {
+        supervisor.status("m").expect("it is there").lag.is_some()
+    })
+    .await;
+    assert!(
+        refused(supervisor.start("m"))
+            .await
+            .contains("following already")
+    );
+    assert!(
+        refused(supervisor.precheck("m"))
+            .await
+            .contains("SHOW MIGRATION CHECKS m")
+    );
+    assert!(
+        refused(supervisor.drop_migration("m"))
+            .await
+            .contains("STOP MIGRATION m")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cutover_while_copying_touches_nothing() {
+    let world = World::new();
+    world.facts.lock().follower_idle = true;
+    let supervisor = open(&world);
+    supervisor.create(definition()).await.expect("created");
+    supervisor.start("m").await.expect("started");
+    until("copying", || world.facts.lock().calls.contains(&"copy")).await;
+    let message = refused(supervisor.cutover("m", Options::default())).await;
+    assert!(
+        message.contains("copying") && message.contains("SHOW MIGRATION STATUS m"),
+        "{message}"
+    );
+    assert!(!world.facts.lock().calls.contains(&"hold"));
+    until("half of the rows", || {
+        supervisor.status("m").expect("it is there").rows_copied == 100
+    })
+    .await;
+    let status = supervisor.status("m").expect("it is there");
+    assert!((status.percent - 50.0).abs() < f64::EPSILON, "{status:?}");
+    supervisor.stop("m").await.expect("stopped");
+    assert_eq!(
+        supervisor.status("m").expect("it is there").state,
+        State::Stopped
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cutover_needs_a_passed_check_or_the_operators_word() {
+    let world = World::new();
+    let supervisor = following(&world).await;
+    let message = refused(supervisor.cutover("m", Options::default())).await;
+    assert!(
+        message.contains("no check was made") && message.contains("CHECK MIGRATION m"),
+        "{message}"
+    );
+    world.facts.lock().proofs = vec![proof("bb")];
+    supervisor.check("m").await.expect("begun");
+    until("a verdict", || {
+        supervisor.status("m").expect("it is there").check_passed == Some(false)
+    })
+    .await;
+    let status = supervisor
+        .check_status("m")
+        .expect("read")
+        .expect("one was made");
+    assert_eq!(
+        (status.verdict, status.ranges_different),
+        (Verdict::Different, 1)
+    );
+    assert_eq!(status.differing, ["public.a (all): 17"]);
+    let message = refused(supervisor.cutover("m", Options::default())).await;
+    assert!(message.contains("ended as different"), "{message}");
+    assert!(!world.facts.lock().calls.contains(&"hold"));
+    let waived = Options {
+        waive_check: true,
+        ..Options::default()
+    };
+    let report = supervisor.cutover("m", waived).await.expect("cut over");
+    assert!(report.check_waived);
+    assert_eq!(
+        (report.outcome, report.proved.ranges),
+        (Outcome::Switched, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lag_that_does_not_fit_into_the_hold_refuses_the_cutover() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    world
+        .known_follow()
+        .report_lag(Duration::from_millis(3400), 12_000_000);
+    let message = refused(supervisor.cutover("m", Options::default())).await;
+    assert!(
+        message.contains("3400 ms") && message.contains("1000 ms"),
+        "{message}"
+    );
+    assert!(!world.facts.lock().calls.contains(&"hold"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_statement_at_a_time_works_on_a_migration() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    world.facts.lock().follower_idle = true;
+    let first = tokio::spawn({
+        let supervisor = Arc::clone(&supervisor);
+        async move { supervisor.cutover("m", Options::default()).await }
+    });
+    until("the hold", || world.facts.lock().calls.contains(&"hold")).await;
+    assert_eq!(
+        supervisor.status("m").expect("it is there").state,
+        State::Cutover
+    );
+    let second = refused(supervisor.cutover("m", Options::default())).await;
+    assert!(
+        second.contains("a cutover of migration m is under way"),
+        "{second}"
+    );
+    assert!(refused(supervisor.stop("m")).await.contains("a cutover"));
+    let report = first.await.expect("no panic").expect("a report");
+    assert!(
+        matches!(report.outcome, Outcome::Undone { .. }),
+        "{:?}",
+        report.outcome
+    );
+    assert_eq!(
+        supervisor.status("m").expect("it is there").state,
+        State::Following
+    );
+    assert_eq!(supervisor.report("m").expect("read"), Some(report));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cutover_goes_on_when_its_caller_goes_away() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    let caller = tokio::spawn({
+        let supervisor = Arc::clone(&supervisor);
+        async move { supervisor.cutover("m", Options::default()).await }
+    });
+    until("the hold", || world.facts.lock().calls.contains(&"hold")).await;
+    caller.abort();
+    until_state(&supervisor, State::Switched).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_in_the_middle_of_a_cutover_is_settled_at_once() {
+    for mishap in [Mishap::DieBefore, Mishap::DieAfter] {
+        for step in ["quiet", "raise_fence", "seal_fence", "switch"] {
+            let world = World::new();
+            let supervisor = checked(&world).await;
+            let order = [
+                "warm_up",
+                "hold",
+                "quiet",
+                "raise_fence",
+                "advance_counters",
+                "seal_fence",
+                "switch",
+            ];
+            let ahead = order
+                .iter()
+                .position(|call| *call == step)
+                .expect("a known step");
+            let at = world.facts.lock().calls.len() + ahead;
+            world.facts.lock().mishaps = vec![(at, mishap)];
+            let report = supervisor
+                .cutover("m", Options::default())
+                .await
+                .expect("a report");
+            let switched = step == "switch";
+            assert_eq!(
+                report.outcome == Outcome::Switched,
+                switched,
+                "{mishap:?} at {step}"
+            );
+            let facts = world.facts.lock();
+            assert!(
+                !facts.gate_closed && facts.sealed == switched,
+                "{mishap:?} at {step}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_is_retried_and_a_real_failure_stops_with_its_remedy() {
+    let world = World::new();
+    world.facts.lock().follower_errors = vec![
+        Error::fatal("row 17 of public.a is not there").remedy("drop the migration"),
+        Error::transient("the source is gone"),
+        Error::transient("the source is gone"),
+    ];
+    let supervisor = open(&world);
+    supervisor.create(definition()).await.expect("created");
+    supervisor.start("m").await.expect("started");
+    until("a retry", || {
+        supervisor
+            .status("m")
+            .expect("it is there")
+            .stage
+            .starts_with("retrying")
+    })
+    .await;
+    let status = supervisor.status("m").expect("it is there");
+    assert_eq!(
+        (status.state, status.error.as_deref()),
+        (State::Following, Some("the source is gone"))
+    );
+    until_state(&supervisor, State::Failed).await;
+    let status = supervisor.status("m").expect("it is there");
+    assert_eq!(
+        status.error.as_deref(),
+        Some("row 17 of public.a is not there")
+    );
+    assert_eq!(status.remedy.as_deref(), Some("drop the migration"));
+    supervisor
+        .start("m")
+        .await
+        .expect("the operator may try again");
+    until("a known lag", || {
+        supervisor.status("m").expect("it is there").lag.is_some()
+    })
+    .await;
+    let copies = world
+        .facts
+        .lock()
+        .calls
+        .iter()
+        .filter(|call| **call == "copy")
+        .count();
+    assert_eq!(copies, 1, "what is copied was copied again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_the_precheck_block_the_start_all_at_once() {
+    let world = World::new();
+    world.facts.lock().findings = vec![
+        Check::new(
+            "wal_level",
+            Level::Error,
+            "replica",
+            "set it to logical",
+            "ALTER SYSTEM …",
+        ),
+        Check::ok("slots", "9 free"),
+        Check::new(
+            "target",
+            Level::Error,
+            "has table a",
+            "drop it",
+            "DROP TABLE a",
+        ),
+    ];
+    let supervisor = open(&world);
+    supervisor.create(definition()).await.expect("created");
+    let message = refused(supervisor.start("m")).await;
+    assert!(
+        message.contains("2 errors: wal_level: replica; target: has table a"),
+        "{message}"
+    );
+    assert_eq!(supervisor.checks("m").expect("read").len(), 3);
+    assert!(world.facts.lock().calls.is_empty(), "something was touched");
+    world.facts.lock().findings.clear();
+    supervisor.precheck("m").await.expect("prechecked");
+    assert_eq!(
+        supervisor.status("m").expect("it is there").state,
+        State::Prechecked
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ran_before_a_restart_runs_after_it_and_what_was_stopped_does_not() {
+    let world = World::new();
+    let supervisor = following(&world).await;
+    supervisor.shutdown().await;
+    drop(supervisor);
+    let supervisor = open(&world);
+    assert_eq!(
+        supervisor.status("m").expect("it is there").rows_copied,
+        200
+    );
+    supervisor.resume();
+    until("a known lag", || {
+        supervisor.status("m").expect("it is there").lag.is_some()
+    })
+    .await;
+    supervisor.stop("m").await.expect("stopped");
+    supervisor.shutdown().await;
+    drop(supervisor);
+    let calls = world.facts.lock().calls.len();
+    let supervisor = open(&world);
+    supervisor.resume();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        supervisor.status("m").expect("it is there").state,
+        State::Stopped
+    );
+    assert_eq!(world.facts.lock().calls.len(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_in_the_middle_of_a_cutover_keeps_the_gate_closed_until_it_is_undone() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    supervisor.shutdown().await;
+    drop(supervisor);
+    let journal = world.start();
+    let conductor = world.conductor(&journal);
+    drop(journal);
+    // hold, quiet, raise_fence, advance_counters, and then the refusal is durable and the process is gone.
+    let at = world.facts.lock().calls.len() + 4;
+    world.facts.lock().mishaps = vec![(at, Mishap::DieAfter)];
+    assert!(
+        crate::conductor::scripted::run(conductor, Kind::Cutover)
+            .await
+            .is_none()
+    );
+    let supervisor = open(&world);
+    {
+        let facts = world.facts.lock();
+        assert!(
+            facts.sealed && facts.gate_closed,
+            "writers would run into the refusal"
+        );
+    }
+    supervisor.resume();
+    until_state(&supervisor, State::Following).await;
+    until("the undo", || !world.facts.lock().gate_closed).await;
+    assert!(!world.facts.lock().sealed);
+    until("a follower", || {
+        supervisor.status("m").expect("it is there").lag.is_some()
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_after_the_decision_finishes_the_switch_and_reports_it() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    supervisor.shutdown().await;
+    drop(supervisor);
+    let journal = world.start();
+    let conductor = world.conductor(&journal);
+    drop(journal);
+    let at = world.facts.lock().calls.len() + 5;
+    world.facts.lock().mishaps = vec![(at, Mishap::DieBefore)];
+    assert!(
+        crate::conductor::scripted::run(conductor, Kind::Cutover)
+            .await
+            .is_none()
+    );
+    let supervisor = open(&world);
+    let route = supervisor.route_clusters().expect("read").remove("shop");
+    assert_eq!(
+        route.as_deref(),
+        Some("green"),
+        "the route is decided before the listener opens"
+    );
+    supervisor.resume();
+    until_state(&supervisor, State::Switched).await;
+    until("a report", || {
+        supervisor.report("m").expect("read").is_some()
+    })
+    .await;
+    assert!(world.facts.lock().sealed && !world.facts.lock().gate_closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_breaks_off_a_check_and_leaves_no_verdict() {
+    let world = World::new();
+    let supervisor = following(&world).await;
+    let at = world.facts.lock().calls.len();
+    world.facts.lock().mishaps = vec![(at, Mishap::Hang)];
+    supervisor.check("m").await.expect("begun");
+    let running = supervisor
+        .check_status("m")
+        .expect("read")
+        .expect("one runs");
+    assert_eq!(running.verdict, Verdict::Running);
+    assert!(
+        refused(supervisor.cutover("m", Options::default()))
+            .await
+            .contains("a check")
+    );
+    supervisor.stop("m").await.expect("stopped");
+    assert_eq!(supervisor.check_status("m").expect("read"), None);
+    assert_eq!(
+        supervisor.status("m").expect("it is there").state,
+        State::Stopped
+    );
+}
