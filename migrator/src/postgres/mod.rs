@@ -1,41 +1,43 @@
 //! PostgreSQL's half of the control plane.
 
+mod apply;
 pub mod archive;
+mod batch;
 pub mod clean;
 pub mod client;
-pub mod copy;
-pub mod follow;
-mod link;
-mod tables;
-mod statements;
-mod literals;
-mod jobs;
-mod heartbeat;
 mod coalesce;
-mod batch;
-mod apply;
+pub mod copy;
 pub mod counters;
 pub mod fence;
+pub mod follow;
+mod heartbeat;
+mod jobs;
+mod link;
+mod literals;
 pub mod load;
 pub mod plan;
 pub mod position;
 pub mod post_data;
+pub mod preflight;
 pub mod records;
 pub mod roles;
 pub mod schema;
 pub mod snapshot;
 pub mod sql;
+mod statements;
 pub mod stream;
+mod tables;
 pub mod tools;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio_postgres::Client;
 
 use crate::error::Result;
-use crate::plan::Settings;
+use crate::plan::{Plan, Settings};
 pub use client::Endpoint;
 pub use position::Lsn;
 
@@ -66,6 +68,14 @@ struct Inner {
     target: Endpoint,
     settings: Settings,
     tools: Tools,
+    /// Opened ahead of a cutover, so that the pause does not wait for connections.
+    warm: Mutex<Warm>,
+}
+
+#[derive(Default)]
+struct Warm {
+    fence: Option<fence::Ready>,
+    counters: Option<(Client, Client)>,
 }
 
 impl fmt::Debug for Postgres {
@@ -82,7 +92,8 @@ impl fmt::Debug for Postgres {
 impl Postgres {
     /// The migration `name` from `source` to `target`. Opens nothing yet.
     pub fn new(name: &str, source: Endpoint, target: Endpoint, settings: Settings, tools: Tools) -> Self {
-        let inner = Inner { name: name.to_owned(), source, target, settings, tools };
+        let warm = Mutex::default();
+        let inner = Inner { name: name.to_owned(), source, target, settings, tools, warm };
         Self { inner: Arc::new(inner) }
     }
 
@@ -134,6 +145,29 @@ impl Postgres {
     /// What follows `headgate ` in the `application_name` of a session with this purpose.
     pub fn purpose(&self, purpose: &str) -> String {
         format!("{} {purpose}", self.inner.name)
+    }
+}
+
+impl Postgres {
+    async fn warm_up(&self, plan: &Plan) -> Result<()> {
+        let ready = fence::warm_up(self, plan).await?;
+        let counters = self.counter_sessions().await?;
+        *self.inner.warm.lock() = Warm { fence: Some(ready), counters: Some(counters) };
+        Ok(())
+    }
+
+    async fn advance_counters(&self, plan: &Plan) -> Result<()> {
+        let warm = self.inner.warm.lock().counters.take();
+        let warm = warm.filter(|(source, target)| !source.is_closed() && !target.is_closed());
+        let (source, target) = match warm {
+            Some(sessions) => sessions,
+            None => self.counter_sessions().await?,
+        };
+        counters::advance(self, plan, &source, &target).await
+    }
+
+    async fn counter_sessions(&self) -> Result<(Client, Client)> {
+        tokio::try_join!(self.connect_source("counters"), self.connect_target("counters"))
     }
 }
 

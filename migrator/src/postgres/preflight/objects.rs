@@ -1,0 +1,286 @@
+//! Checks of what is in the databases beside tables: what no stream carries, what is in the way, what runs already.
+
+use std::collections::BTreeSet;
+
+use super::super::client::failed;
+use super::super::{Postgres, plan, records, schema};
+use super::{Findings, Side, one, pairs};
+use crate::error::Result;
+use crate::preflight::Level;
+
+const LONG: &str = "30 seconds";
+
+pub(super) async fn source(postgres: &Postgres, source: &Side, findings: &mut Findings) {
+    let outcome = listed(postgres, source, findings).await;
+    findings.ran("source_objects", outcome);
+    let outcome = large_objects(source, findings).await;
+    findings.ran("large_objects", outcome);
+}
+
+/// A check whose rows are already (evidence, fix).
+struct Listed {
+    name: &'static str,
+    level: Level,
+    query: &'static str,
+    remedy: &'static str,
+    otherwise: &'static str,
+}
+
+const LISTED: [Listed; 7] = [
+    Listed {
+        name: "prepared_transactions",
+        level: Level::Error,
+        query: "SELECT format('the prepared transaction %L of %s is open since %s', gid, owner, prepared),
+                format('ROLLBACK PREPARED %L', gid)
+            FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() LIMIT 100",
+        remedy: "end it as its owner wants (COMMIT PREPARED or ROLLBACK PREPARED): the change stream cannot start before",
+        otherwise: "no prepared transaction is open on the source",
+    },
+    Listed {
+        name: "long_transactions",
+        level: Level::Warning,
+        query: "SELECT format('pid %s (user %s, application %L) has had a transaction open for %s s', pid, usename,
+                    application_name, extract(epoch FROM clock_timestamp() - xact_start)::int),
+                format('SELECT pg_terminate_backend(%s)', pid)
+            FROM pg_catalog.pg_stat_activity
+            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+              AND clock_timestamp() - xact_start > $1::text::interval LIMIT 100",
+        remedy: "the change stream cannot start before it has ended",
+        otherwise: "no transaction on the source is older than 30 s",
+    },
+    Listed {
+        name: "event_triggers",
+        level: Level::Warning,
+        query: "SELECT format('the event trigger %I runs for what Headgate creates', evtname),
+                format('ALTER EVENT TRIGGER %I DISABLE', evtname)
+            FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D'",
+        remedy: "see that it lets a publication, a function and triggers be created, or disable it for the migration",
+        otherwise: "the source has no event trigger",
+    },
+    Listed {
+        name: "superuser_applications",
+        level: Level::Warning,
+        query: "SELECT DISTINCT format('application %L is connected as %I, which is a superuser', a.application_name, a.usename),
+                format('ALTER ROLE %I NOSUPERUSER', a.usename)
+            FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+            WHERE r.rolsuper AND a.datname = current_database() AND a.backend_type = 'client backend'
+              AND a.application_name NOT LIKE 'headgate %' LIMIT 100",
+        remedy: "a superuser can switch the fence's triggers off; let applications use a role without that right",
+        otherwise: "no application is connected to the source as superuser",
+    },
+    Listed {
+        name: "publications",
+        level: Level::Warning,
+        query: "SELECT format('the publication %I is not created on the target', pubname), ''
+            FROM pg_catalog.pg_publication WHERE pubname NOT LIKE 'headgate\\_%'
+            UNION ALL SELECT format('the subscription %I is not created on the target', subname), ''
+            FROM pg_catalog.pg_subscription s
+            WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())",
+        remedy: "other replication of this database must be set up on the target by hand",
+        otherwise: "the source neither publishes nor subscribes",
+    },
+    Listed {
+        name: "tablespaces",
+        level: Level::Warning,
+        query: "SELECT DISTINCT format('the tablespace %I is in use; on the target all goes to the default one', spcname), ''
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
+            WHERE spcname !~ '^pg_'",
+        remedy: "move tables on the target after the migration, where that matters",
+        otherwise: "the source uses no tablespace of its own",
+    },
+    Listed {
+        name: "counters",
+        level: Level::Warning,
+        query: "SELECT format('the sequence %I.%I has %s values left', schemaname, sequencename, (max_value - last_value) / increment_by), ''
+            FROM pg_catalog.pg_sequences
+            WHERE NOT cycle AND increment_by > 0 AND last_value > 0
+              AND (max_value - last_value) / increment_by < 20000 LIMIT 100",
+        remedy: "the gap that the cutover leaves may use them up; widen the column and the sequence first",
+        otherwise: "no sequence is near its end",
+    },
+];
+
+async fn listed(postgres: &Postgres, source: &Side, findings: &mut Findings) -> Result<()> {
+    for check in &LISTED {
+        let outcome = if check.query.contains("$1") {
+            pairs(&source.session, check.query, &[&LONG]).await
+        } else {
+            pairs(&source.session, check.query, &[]).await
+        };
+        match outcome {
+            Ok(rows) => findings.each(
+                check.name,
+                check.level,
+                &rows,
+                check.remedy,
+                check.otherwise,
+            ),
+            Err(failure) => findings.ran(check.name, Err(failure)),
+        }
+    }
+    plan::read(postgres).await.map(|plan| {
+        let bytes: u64 = plan.tables.iter().map(|table| table.bytes).sum();
+        let evidence = format!(
+            "{} tables, {} MB, {} sequences",
+            plan.tables.len(),
+            bytes >> 20,
+            plan.counters.len()
+        );
+        findings.ok("plan", evidence);
+    })
+}
+
+async fn large_objects(source: &Side, findings: &mut Findings) -> Result<()> {
+    let count: i64 = one(
+        &source.session,
+        "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata",
+        &[],
+    )
+    .await?;
+    if count == 0 {
+        findings.ok("large_objects", "the source has none");
+    } else {
+        findings.error(
+            "large_objects",
+            format!("the source has {count} large objects, which no change stream carries"),
+            "move their contents into bytea columns, or remove what is not needed (vacuumlo)",
+            "",
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn target(
+    postgres: &Postgres,
+    target: &Side,
+    source: Option<&Side>,
+    findings: &mut Findings,
+) {
+    let ours = if target.has_database {
+        begun(postgres, target).await
+    } else {
+        Ok(false)
+    };
+    let ours = match ours {
+        Ok(ours) => ours,
+        Err(failure) => return findings.ran("target_objects", Err(failure)),
+    };
+    if let Some(source) = source {
+        let outcome = left_overs(postgres, source, ours, findings).await;
+        findings.ran("left_overs", outcome);
+    }
+    if !target.has_database {
+        findings.ok("target_objects", "the database is not there yet");
+    } else if ours {
+        findings.ok(
+            "target_objects",
+            "what is there was put there by this migration",
+        );
+    } else {
+        let outcome = conflicts(postgres, target, source, findings).await;
+        findings.ran("target_objects", outcome);
+    }
+}
+
+/// Whether the target has records of this migration, so that what else it has is the migration's.
+async fn begun(postgres: &Postgres, target: &Side) -> Result<bool> {
+    if !schema::absent(&target.session, &["headgate.migrations".to_owned()])
+        .await?
+        .is_empty()
+    {
+        return Ok(false);
+    }
+    let part = records::part(postgres, &target.session, "pre_data").await?;
+    Ok(part != records::Part::Waiting)
+}
+
+async fn left_overs(
+    postgres: &Postgres,
+    source: &Side,
+    ours: bool,
+    findings: &mut Findings,
+) -> Result<()> {
+    let found = pairs(
+        &source.session,
+        "SELECT format('a slot %s from an earlier migration is on the source', slot_name),
+                format('SELECT pg_drop_replication_slot(%L)', slot_name)
+         FROM pg_catalog.pg_replication_slots WHERE slot_name = $1
+         UNION ALL SELECT format('a publication %s from an earlier migration is on the source', pubname),
+                format('DROP PUBLICATION %I', pubname)
+         FROM pg_catalog.pg_publication WHERE pubname = $1",
+        &[&postgres.slot()],
+    )
+    .await?;
+    let found = if ours { Vec::new() } else { found };
+    findings.each(
+        "left_overs",
+        Level::Error,
+        &found,
+        "drop it, or give this migration another name",
+        "nothing is left of an earlier migration of this name",
+    );
+    Ok(())
+}
+
+async fn conflicts(
+    postgres: &Postgres,
+    target: &Side,
+    source: Option<&Side>,
+    findings: &mut Findings,
+) -> Result<()> {
+    let schemas = &postgres.settings().schemas;
+    let present = relations(target, schemas).await?;
+    let moving: BTreeSet<String> = match source {
+        Some(source) => relations(source, schemas).await?.into_iter().collect(),
+        None => BTreeSet::new(),
+    };
+    let conflicting: Vec<_> = present
+        .iter()
+        .filter(|name| moving.contains(*name))
+        .take(10)
+        .map(|name| {
+            let evidence = format!("{name} is on the target already");
+            (evidence, format!("DROP TABLE {name} CASCADE"))
+        })
+        .collect();
+    findings.each(
+        "target_objects",
+        Level::Error,
+        &conflicting,
+        "move into another database, or drop what is in the way after making sure that nobody needs it",
+        "nothing on the target is in the way",
+    );
+    let others = present
+        .iter()
+        .filter(|name| !moving.contains(*name))
+        .count();
+    if others > 0 {
+        findings.warning(
+            "target_others",
+            format!("the target's database has {others} objects that the source does not have"),
+            "they stay as they are; a database of its own is cleaner",
+            "",
+        );
+    }
+    Ok(())
+}
+
+/// The quoted names of everything that an object to be restored could collide with.
+async fn relations(side: &Side, schemas: &[String]) -> Result<Vec<String>> {
+    side.session
+        .query(
+            "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') AND n.nspname !~ '^pg_'
+               AND n.nspname NOT IN ('information_schema', 'headgate')
+               AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                   WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
+                     AND d.deptype IN ('e', 'i'))
+             ORDER BY 1",
+            &[&schemas],
+        )
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(|error| failed("the objects of a database cannot be read", error))
+}

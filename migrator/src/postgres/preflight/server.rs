@@ -1,0 +1,354 @@
+//! Checks of each server by itself: version, settings, rights, room, and the client programs.
+
+use super::super::client::failed;
+use super::super::tools;
+use super::super::{Postgres, schema};
+use super::{Findings, Side, one, pairs};
+use crate::error::{Kind, Result};
+use crate::preflight::Level;
+
+const SLOTS_NEEDED: i64 = 2;
+const SOURCE_MAJOR_MIN: i32 = 14;
+
+pub(super) async fn open_source(postgres: &Postgres) -> Result<Side> {
+    Side::open(postgres.connect_source("precheck").await?, true).await
+}
+
+/// The target, through a database of its own where the migration's does not exist yet.
+pub(super) async fn open_target(postgres: &Postgres) -> Result<Side> {
+    let failure = match postgres.connect_target("precheck").await {
+        Ok(session) => return Side::open(session, true).await,
+        Err(failure) => failure,
+    };
+    // An unreachable server is not asked again.
+    if failure.kind() == Kind::Transient {
+        return Err(failure);
+    }
+    let Ok(session) = schema::connect_maintenance(postgres, postgres.target()).await else {
+        return Err(failure);
+    };
+    let there: bool = one(
+        &session,
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)",
+        &[&postgres.target().database],
+    )
+    .await?;
+    if there {
+        Err(failure)
+    } else {
+        Side::open(session, false).await
+    }
+}
+
+pub(super) async fn source(postgres: &Postgres, source: &Side, findings: &mut Findings) {
+    let evidence = format!("{:?}, version {}", postgres.source(), source.version);
+    findings.ok("source_reachable", evidence);
+    if source.major() < SOURCE_MAJOR_MIN {
+        findings.error(
+            "source_version",
+            format!("the source is version {}", source.major()),
+            "the source must be version 14 or newer: upgrade it in place first",
+            "",
+        );
+    } else {
+        findings.ok("source_version", format!("version {}", source.major()));
+    }
+    let outcome = settings(source, findings).await;
+    findings.ran("source_settings", outcome);
+    let outcome = source_rights(postgres, source, findings).await;
+    findings.ran("source_rights", outcome);
+}
+
+async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
+    let row = source
+        .session
+        .query_one(
+            "SELECT current_setting('wal_level'),
+                current_setting('max_replication_slots')::bigint
+                    - (SELECT count(*) FROM pg_catalog.pg_replication_slots),
+                current_setting('max_wal_senders')::bigint
+                    - (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walsender'),
+                current_setting('max_slot_wal_keep_size'),
+                coalesce(current_setting('idle_replication_slot_timeout', true), '0'),
+                pg_catalog.pg_is_in_recovery(),
+                pg_catalog.pg_size_pretty(pg_catalog.pg_database_size(current_database()))",
+            &[],
+        )
+        .await
+        .map_err(|error| failed("the source's settings cannot be read", error))?;
+    let text = |column: usize| {
+        row.try_get::<_, String>(column)
+            .map_err(|error| failed("a setting cannot be read", error))
+    };
+    let number = |column: usize| {
+        row.try_get::<_, i64>(column)
+            .map_err(|error| failed("a setting cannot be read", error))
+    };
+    if text(0)? == "logical" {
+        findings.ok("wal_level", "logical");
+    } else {
+        findings.error(
+            "wal_level",
+            format!("wal_level is {} on the source", text(0)?),
+            "set it to logical and restart the source",
+            "ALTER SYSTEM SET wal_level = 'logical'",
+        );
+    }
+    for (name, free) in [
+        ("max_replication_slots", number(1)?),
+        ("max_wal_senders", number(2)?),
+    ] {
+        if free >= SLOTS_NEEDED {
+            findings.ok(name, format!("{free} free on the source"));
+        } else {
+            findings.error(
+                name,
+                format!("{free} free on the source, {SLOTS_NEEDED} needed"),
+                "drop unused slots, or raise the setting and restart the source",
+                format!("ALTER SYSTEM SET {name} = 20"),
+            );
+        }
+    }
+    if text(3)? == "-1" {
+        findings.ok(
+            "max_slot_wal_keep_size",
+            "the source keeps all changes that a slot needs",
+        );
+    } else {
+        findings.warning(
+            "max_slot_wal_keep_size",
+            format!("the source drops changes that a slot needs beyond {}", text(3)?),
+            "a migration that lags more than this must start again; remove the limit for its duration",
+            "ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf()",
+        );
+    }
+    if !matches!(text(4)?.as_str(), "0" | "0s" | "0min") {
+        findings.warning(
+            "idle_replication_slot_timeout",
+            format!("the source drops a slot that is not used for {}", text(4)?),
+            "a long copy leaves the slot unused; switch the limit off for its duration",
+            "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf()",
+        );
+    }
+    if row
+        .try_get::<_, bool>(5)
+        .map_err(|error| failed("a setting cannot be read", error))?
+    {
+        findings.error(
+            "source_primary",
+            "the source is a standby",
+            "point the cluster at the primary: the fence must stop its writers",
+            "",
+        );
+    } else {
+        findings.ok("source_primary", "the source is a primary");
+    }
+    let evidence = format!(
+        "the source's database takes {}; the free room on the target cannot be asked for over SQL",
+        text(6)?
+    );
+    findings.ok("disk_room", evidence);
+    Ok(())
+}
+
+async fn source_rights(postgres: &Postgres, source: &Side, findings: &mut Findings) -> Result<()> {
+    let lacking = pairs(
+        &source.session,
+        "SELECT what, fix FROM (VALUES
+             ((SELECT rolsuper OR rolreplication FROM pg_catalog.pg_roles WHERE rolname = current_user),
+              'replicate', format('ALTER ROLE %I REPLICATION', current_user)),
+             (has_database_privilege(current_database(), 'CREATE'),
+              'create in the source''s database',
+              format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user))
+         ) AS rights (held, what, fix) WHERE NOT held
+         UNION ALL
+         SELECT format('own the table %s', c.oid::regclass), format('GRANT %I TO %I', pg_get_userbyid(c.relowner), current_user)
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE')
+           AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headgate')
+           AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
+         LIMIT 20",
+        &[&postgres.settings().schemas],
+    )
+    .await?;
+    let lacking: Vec<_> = lacking
+        .into_iter()
+        .map(|(what, fix)| (format!("{} may not {what}", postgres.source().user), fix))
+        .collect();
+    findings.each(
+        "source_rights",
+        Level::Error,
+        &lacking,
+        "grant the right, or let a superuser migrate",
+        "the migrator's role has the rights it needs on the source",
+    );
+    let deadlock: bool = one(
+        &source.session,
+        "SELECT rolsuper OR coalesce((SELECT has_parameter_privilege('deadlock_timeout', 'SET')
+                WHERE current_setting('server_version_num')::int >= 150000), false)
+         FROM pg_catalog.pg_roles WHERE rolname = current_user",
+        &[],
+    )
+    .await
+    .unwrap_or(false);
+    if deadlock {
+        findings.ok(
+            "deadlock_timeout",
+            "the fence may make autovacuum give way at once",
+        );
+    } else {
+        findings.warning(
+            "deadlock_timeout",
+            "the migrator's role may not set deadlock_timeout on the source",
+            "the fence may wait a second where autovacuum works on a table",
+            format!(
+                "GRANT SET ON PARAMETER deadlock_timeout TO {}",
+                super::super::sql::quote_ident(&postgres.source().user)
+            ),
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn target(postgres: &Postgres, target: &Side, findings: &mut Findings) {
+    let evidence = format!("{:?}, version {}", postgres.target(), target.version);
+    findings.ok("target_reachable", evidence);
+    if target.has_database {
+        findings.ok(
+            "target_database",
+            format!("{} exists", postgres.target().database),
+        );
+    } else {
+        findings.ok(
+            "target_database",
+            format!("{} will be created", postgres.target().database),
+        );
+    }
+    let outcome = target_rights(postgres, target, findings).await;
+    findings.ran("target_rights", outcome);
+}
+
+async fn target_rights(postgres: &Postgres, target: &Side, findings: &mut Findings) -> Result<()> {
+    let user = super::super::sql::quote_ident(&postgres.target().user);
+    let mut lacking = pairs(
+        &target.session,
+        "SELECT what, fix FROM (VALUES
+             (pg_catalog.has_function_privilege('pg_catalog.pg_replication_origin_create(text)', 'EXECUTE')
+              AND pg_catalog.has_function_privilege('pg_catalog.pg_replication_origin_session_setup(text)', 'EXECUTE'),
+              'use replication origins',
+              format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pg_catalog TO %I', current_user)),
+             ($1 AND has_database_privilege(current_database(), 'CREATE')
+              OR NOT $1 AND (SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user),
+              CASE WHEN $1 THEN 'create in the target''s database' ELSE 'create the target''s database' END,
+              CASE WHEN $1 THEN format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user)
+                   ELSE format('ALTER ROLE %I CREATEDB', current_user) END)
+         ) AS rights (held, what, fix) WHERE NOT held",
+        &[&target.has_database],
+    )
+    .await?;
+    if target
+        .session
+        .batch_execute("SET session_replication_role = replica; RESET session_replication_role")
+        .await
+        .is_err()
+    {
+        let fix = format!("GRANT SET ON PARAMETER session_replication_role TO {user}");
+        lacking.push(("apply changes without firing triggers".to_owned(), fix));
+    }
+    let lacking: Vec<_> = lacking
+        .into_iter()
+        .map(|(what, fix)| {
+            (
+                format!("{} may not {what} on the target", postgres.target().user),
+                fix,
+            )
+        })
+        .collect();
+    findings.each(
+        "target_rights",
+        Level::Error,
+        &lacking,
+        "grant the right, or let a superuser migrate",
+        "the migrator's role has the rights it needs on the target",
+    );
+    let row = target
+        .session
+        .query_one(
+            "SELECT pg_catalog.pg_size_bytes(current_setting('max_wal_size')) < 2147483648,
+                    current_setting('max_wal_size'), pg_catalog.pg_is_in_recovery()",
+            &[],
+        )
+        .await
+        .map_err(|error| failed("the target's settings cannot be read", error))?;
+    let flag = |column| {
+        row.try_get::<_, bool>(column)
+            .map_err(|error| failed("a setting cannot be read", error))
+    };
+    if flag(0)? {
+        let size: String = row
+            .try_get(1)
+            .map_err(|error| failed("a setting cannot be read", error))?;
+        findings.warning(
+            "max_wal_size",
+            format!("max_wal_size is {size} on the target"),
+            "the load writes checkpoint after checkpoint; 8GB or more makes it faster",
+            "ALTER SYSTEM SET max_wal_size = '8GB'; SELECT pg_reload_conf()",
+        );
+    } else {
+        findings.ok("max_wal_size", "large enough on the target");
+    }
+    if flag(2)? {
+        findings.error(
+            "target_primary",
+            "the target is a standby",
+            "point the cluster at the primary",
+            "",
+        );
+    } else {
+        findings.ok("target_primary", "the target is a primary");
+    }
+    Ok(())
+}
+
+/// The client programs must understand the source; where they are older than the target, new features are unknown to them.
+pub(super) async fn tools(
+    postgres: &Postgres,
+    source: Option<&Side>,
+    target: Option<&Side>,
+    findings: &mut Findings,
+) {
+    let programs = [
+        ("pg_dump", &postgres.tools().pg_dump),
+        ("pg_restore", &postgres.tools().pg_restore),
+    ];
+    for (name, program) in programs {
+        let wanted = target.or(source).map_or(18, Side::major);
+        let install = format!(
+            "apt-get install postgresql-client-{wanted}, or configure where newer programs are"
+        );
+        let major = match tools::major(program).await {
+            Ok(major) => i32::try_from(major).unwrap_or(i32::MAX),
+            Err(failure) => {
+                findings.error(name, failure.full_text(), &install, "");
+                continue;
+            }
+        };
+        if source.is_some_and(|source| major < source.major()) {
+            findings.error(
+                name,
+                format!("{name} is version {major}, older than the source"),
+                &install,
+                "",
+            );
+        } else if target.is_some_and(|target| major < target.major()) {
+            findings.warning(
+                name,
+                format!("{name} is version {major}, older than the target"),
+                &install,
+                "",
+            );
+        } else {
+            findings.ok(name, format!("version {major}"));
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! Moves real databases between real servers.
+
+mod servers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use migrator::plan::{Plan, Settings};
+use migrator::postgres::sql::relation;
+use migrator::postgres::{Postgres, copy, counters, fence, plan, schema};
+use migrator::progress::{Progress, Stage};
+use servers::{Server, migration};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+/// What real schemas have, and what hostile ones do.
+const SHOP: &str = r#"
+CREATE ROLE shop_owner LOGIN PASSWORD 'x' CONNECTION LIMIT 7;
+CREATE ROLE shop_reader;
+GRANT shop_reader TO shop_owner;
+ALTER ROLE shop_owner SET search_path = "$user", public;
+ALTER DATABASE shop SET work_mem = '5MB';
+CREATE SCHEMA "we""ird ü";
+CREATE TYPE mood AS ENUM ('sad', 'it''s ok', 'happy');
+CREATE TYPE pair AS (a int, b text);
+CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+CREATE TABLE customers (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, mood mood, moods mood[],
+    p pair, ps pair[], d positive, doc jsonb, tags text[], price numeric(12,2), at timestamptz,
+    upper_name text GENERATED ALWAYS AS (upper(name)) STORED, kind regclass, r int4range, b bytea,
+    UNIQUE (name, id), CHECK (price >= 0));
+ALTER TABLE customers OWNER TO shop_owner;
+GRANT SELECT ON customers TO shop_reader;
+INSERT INTO customers (name, mood, moods, p, ps, d, doc, tags, price, at, kind, r, b)
+SELECT 'n' || i, 'happy', '{sad,"it''s ok"}', ROW(i, 'x,"y'::text)::pair, ARRAY[ROW(i, NULL::text)::pair], i,
+    jsonb_build_object('k', i, 'nul', null), ARRAY['a,b', NULL, '"'], i * 1.5,
+    '2020-01-01 00:00+00'::timestamptz + i * interval '1 second', 'pg_class', int4range(i, i + 5),
+    decode(md5(i::text), 'hex')
+FROM generate_series(1, 20000) i;
+CREATE TABLE orders (id serial PRIMARY KEY, customer bigint NOT NULL REFERENCES customers, note text, big text)
+    WITH (autovacuum_enabled = false);
+INSERT INTO orders (customer, note, big) SELECT i, E'line\nbreak\t\\.', repeat(md5(i::text), 300)
+FROM generate_series(1, 3000) i;
+CREATE INDEX orders_customer ON orders (customer) WHERE note IS NOT NULL;
+CREATE TABLE events (at date NOT NULL, n int, PRIMARY KEY (at, n)) PARTITION BY RANGE (at);
+CREATE TABLE events_2024 PARTITION OF events FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE events_rest PARTITION OF events DEFAULT;
+CREATE INDEX events_n ON events (n);
+INSERT INTO events SELECT '2024-01-01'::date + i % 700, i FROM generate_series(1, 5000) i;
+CREATE TABLE keyless (a int, b float8, c money, d interval, e xml);
+ALTER TABLE keyless REPLICA IDENTITY FULL;
+INSERT INTO keyless SELECT i, 0.1 + i, i::money, i * interval '1 hour', '<a/>' FROM generate_series(1, 100) i;
+CREATE TABLE empty_of_columns ();
+ALTER TABLE empty_of_columns REPLICA IDENTITY FULL;
+INSERT INTO empty_of_columns DEFAULT VALUES;
+CREATE TABLE "we""ird ü"."new
+line; DROP TABLE x; --" ("a""b" int PRIMARY KEY, "select" text, "ü\n" text DEFAULT 'it''s');
+INSERT INTO "we""ird ü"."new
+line; DROP TABLE x; --" SELECT i, 'v' FROM generate_series(1, 10) i;
+CREATE INDEX "in dex" ON "we""ird ü"."new
+line; DROP TABLE x; --" ("select");
+CREATE SEQUENCE loose INCREMENT -3 MAXVALUE 0 MINVALUE -100000 CACHE 20;
+SELECT nextval('loose'), nextval('loose');
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.note := 'touched'; RETURN NEW; END $$;
+CREATE TRIGGER touch BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE VIEW happy AS SELECT * FROM customers WHERE mood = 'happy';
+CREATE MATERIALIZED VIEW totals AS SELECT customer, count(*) FROM orders GROUP BY 1;
+CREATE UNIQUE INDEX totals_key ON totals (customer);
+CREATE POLICY p ON orders USING (true);
+CREATE STATISTICS st ON customer, note FROM orders;
+COMMENT ON TABLE orders IS 'what was bought';
+"#;
+
+async fn shop(settings: Settings) -> (Server, Server, Postgres, Client) {
+    let (source, target) = (Server::start(14, ""), Server::start(18, ""));
+    source
+        .connect("postgres")
+        .await
+        .batch_execute("CREATE DATABASE shop")
+        .await
+        .expect("it can be created");
+    let session = source.connect("shop").await;
+    session
+        .batch_execute(SHOP)
+        .await
+        .expect("the schema can be created");
+    let postgres = migration("m1", &source, &target, settings);
+    (source, target, postgres, session)
+}
+
+async fn prepared(postgres: &Postgres) -> Plan {
+    let plan = plan::read(postgres)
+        .await
+        .expect("the catalogue can be read");
+    schema::prepare(postgres, &plan)
+        .await
+        .expect("the target can be prepared");
+    plan
+}
+
+async fn copied(postgres: &Postgres, plan: &Plan) -> Arc<Progress> {
+    let progress = Arc::new(Progress::default());
+    copy::run(
+        postgres,
+        plan,
+        Arc::clone(&progress),
+        CancellationToken::new(),
+    )
+    .await
+    .expect("the copy comes to its end");
+    progress
+}
+
+async fn lines(session: &Client, query: &str) -> Vec<String> {
+    let rows = session.query(query, &[]).await.expect("the query runs");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Every row and every object of both sides, compared by what the servers say of them.
+async fn assert_equal(postgres: &Postgres, plan: &Plan) {
+    let source = postgres
+        .connect_source("test")
+        .await
+        .expect("the source answers");
+    let target = postgres
+        .connect_target("test")
+        .await
+        .expect("the target answers");
+    for table in &plan.tables {
+        let name = relation(table);
+        let query = format!("SELECT t::text FROM ONLY {name} t ORDER BY t::text COLLATE \"C\"");
+        let (there, here) = (lines(&source, &query).await, lines(&target, &query).await);
+        assert_eq!(there.len(), here.len(), "rows of {name}");
+        assert!(there == here, "rows of {name} differ");
+    }
+    for query in [
+        "SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class c ON c.oid = indexrelid
+         WHERE relnamespace::regnamespace::text !~ '^(pg_|headgate|information)' ORDER BY 1",
+        "SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) || convalidated
+         FROM pg_constraint WHERE contype <> 'n' AND connamespace::regnamespace::text !~ '^(pg_|headgate|information)'
+         ORDER BY 1",
+        "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1",
+        "SELECT c.oid::regclass || ' ' || relkind::text || ' ' || pg_get_userbyid(relowner) || has_table_privilege('shop_reader', c.oid, 'SELECT')
+             || coalesce(obj_description(c.oid, 'pg_class'), '')
+         FROM pg_class c WHERE relkind IN ('r', 'p', 'v', 'm', 'S')
+         AND relnamespace::regnamespace::text !~ '^(pg_|headgate|information)' ORDER BY 1",
+        "SELECT t::text FROM public.totals t ORDER BY 1",
+        "SELECT (setdatabase <> 0)::text || setconfig::text FROM pg_db_role_setting ORDER BY 1",
+        "SELECT rolname || rolconnlimit || rolcanlogin || coalesce(rolpassword, '') FROM pg_authid
+         WHERE rolname ~ '^shop' ORDER BY 1",
+        "SELECT polname || polrelid::regclass FROM pg_policy",
+        "SELECT stxname || stxrelid::regclass FROM pg_statistic_ext",
+    ] {
+        let (there, here) = (lines(&source, query).await, lines(&target, query).await);
+        assert_eq!(there, here, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_a_schema_has_arrives_as_it_was() {
+    let settings = Settings {
+        copy_chunk_bytes: 1 << 20,
+        ..Settings::default()
+    };
+    let (_source, _target, postgres, _session) = shop(settings).await;
+    let plan = prepared(&postgres).await;
+    assert_eq!(plan.tables.len(), 7);
+    let progress = copied(&postgres, &plan).await;
+    assert_equal(&postgres, &plan).await;
+    assert!(
+        progress
+            .tables()
+            .values()
+            .all(|table| table.stage == Stage::Copied)
+    );
+    // Once more: there is nothing left to do.
+    schema::prepare(&postgres, &plan)
+        .await
+        .expect("it is prepared already");
+    copied(&postgres, &plan).await;
+    assert_equal(&postgres, &plan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_cut_short_at_any_place_goes_on_and_loads_nothing_twice() {
+    let settings = Settings {
+        copy_chunk_bytes: 1 << 20,
+        copy_workers: 2,
+        ..Settings::default()
+    };
+    let (_source, _target, postgres, session) = shop(settings).await;
+    let plan = prepared(&postgres).await;
+    for cut in [20, 60, 120, 200, 300] {
+        let progress = Arc::new(Progress::default());
+        let copying = copy::run(&postgres, &plan, progress, CancellationToken::new());
+        let _ = tokio::time::timeout(Duration::from_millis(cut), copying).await;
+        // What a reload sees is later than what the first load saw.
+        session
+            .batch_execute(
+                "INSERT INTO events VALUES ('2024-05-05', (SELECT max(n) + 1 FROM events))",
+            )
+            .await
+            .expect("the source takes writes");
+    }
+    copied(&postgres, &plan).await;
+    let target = postgres
+        .connect_target("test")
+        .await
+        .expect("the target answers");
+    let doubled = lines(
+        &target,
+        "SELECT table_name FROM headgate.tables WHERE state <> 'indexed'",
+    )
+    .await;
+    assert_eq!(doubled, Vec::<String>::new());
+    let orders = "SELECT count(*) || ' ' || count(DISTINCT id) FROM public.orders";
+    assert_eq!(lines(&target, orders).await, ["3000 3000"]);
+    let customers = "SELECT count(*) || ' ' || count(DISTINCT id) FROM public.customers";
+    assert_eq!(lines(&target, customers).await, ["20000 20000"]);
+    let keyless = "SELECT count(*) || ' ' || count(DISTINCT a) FROM public.keyless";
+    assert_eq!(lines(&target, keyless).await, ["100 100"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_copy_ends_without_an_error_and_goes_on_later() {
+    let (_source, _target, postgres, _session) = shop(Settings::default()).await;
+    let plan = prepared(&postgres).await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    copy::run(&postgres, &plan, Arc::new(Progress::default()), stop)
+        .await
+        .expect("a stop is no failure");
+    copied(&postgres, &plan).await;
+    assert_equal(&postgres, &plan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_blocks_the_start_of_the_stream_is_named() {
+    let settings = Settings {
+        stream_patience: Duration::from_millis(50),
+        ..Settings::default()
+    };
+    let (source, _target, postgres, _session) = shop(settings).await;
+    let plan = prepared(&postgres).await;
+    let writer = source.connect("shop").await;
+    writer
+        .batch_execute("BEGIN; DELETE FROM keyless WHERE a = 1")
+        .await
+        .expect("the writer writes");
+    let pid: i32 = writer
+        .query_one("SELECT pg_backend_pid()", &[])
+        .await
+        .expect("it answers")
+        .get(0);
+    let failure = copy::run(&postgres, &plan, Arc::default(), CancellationToken::new())
+        .await
+        .expect_err("the stream cannot start");
+    assert!(
+        failure.full_text().contains(&format!("pid {pid}")),
+        "{failure}"
+    );
+    writer
+        .batch_execute("ROLLBACK")
+        .await
+        .expect("the writer ends");
+    copied(&postgres, &plan).await;
+    assert_equal(&postgres, &plan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_fence_refuses_every_writer_until_it_is_lifted() {
+    let (source, _target, postgres, _session) = shop(Settings::default()).await;
+    let plan = plan::read(&postgres)
+        .await
+        .expect("the catalogue can be read");
+    let patience = Duration::from_secs(5);
+    let ready = fence::warm_up(&postgres, &plan)
+        .await
+        .expect("nothing blocks the fence");
+    let raised = fence::raise(Some(ready), &postgres, &plan, "t1", patience)
+        .await
+        .expect("the fence goes up");
+
+    let client = source.connect("shop").await;
+    let read = lines(&client, "SELECT count(*)::text FROM orders").await;
+    assert_eq!(read, ["3000"], "reads go on under the barrier");
+    client
+        .batch_execute("SET lock_timeout = '50ms'")
+        .await
+        .expect("the session works");
+    let held = client
+        .batch_execute("DELETE FROM keyless")
+        .await
+        .expect_err("writers wait under the barrier");
+    assert_eq!(held.code().map(|code| code.code()), Some("55P03"));
+
+    fence::seal(raised.fence)
+        .await
+        .expect("the refusal is durable");
+    let writes = [
+        "INSERT INTO orders (customer) VALUES (1)",
+        "UPDATE customers SET name = 'x' WHERE id = 1",
+        "DELETE FROM keyless",
+        "TRUNCATE events",
+        "INSERT INTO events VALUES ('2024-01-02', 99999)",
+        "DELETE FROM events_rest",
+        "INSERT INTO \"we\"\"ird ü\".\"new\nline; DROP TABLE x; --\" VALUES (77)",
+        "INSERT INTO happy (name) VALUES ('x')",
+    ];
+    for write in writes {
+        let refused = client.batch_execute(write).await.expect_err(write);
+        assert_eq!(
+            refused.code().map(|code| code.code()),
+            Some("25006"),
+            "{write}"
+        );
+    }
+    client
+        .batch_execute("BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM keyless WHERE a = 1; ROLLBACK")
+        .await
+        .expect("a replica passes");
+    fence::lift(&postgres, &plan)
+        .await
+        .expect("the fence comes down");
+    fence::lift(&postgres, &plan)
+        .await
+        .expect("there is nothing left to lift");
+    client
+        .batch_execute("DELETE FROM keyless WHERE a = 1")
+        .await
+        .expect("writers go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_that_is_dropped_leaves_no_trace_and_one_that_is_blocked_names_the_writer() {
+    let (source, _target, postgres, client) = shop(Settings::default()).await;
+    let plan = plan::read(&postgres)
+        .await
+        .expect("the catalogue can be read");
+    let raised = fence::raise(None, &postgres, &plan, "t1", Duration::from_secs(5))
+        .await
+        .expect("it goes up");
+    fence::drop_fence(raised.fence)
+        .await
+        .expect("it comes down");
+    client
+        .batch_execute("DELETE FROM keyless WHERE a = 1")
+        .await
+        .expect("writers go on");
+
+    client
+        .batch_execute("BEGIN; DELETE FROM keyless WHERE a = 2")
+        .await
+        .expect("the writer writes");
+    let pid: i32 = client
+        .query_one("SELECT pg_backend_pid()", &[])
+        .await
+        .expect("it answers")
+        .get(0);
+    let Err(failure) = fence::raise(None, &postgres, &plan, "t2", Duration::from_millis(100)).await
+    else {
+        panic!("the fence went up over an open write");
+    };
+    assert!(
+        failure.full_text().contains(&format!("pid {pid}")),
+        "{failure}"
+    );
+    let other = source.connect("shop").await;
+    other
+        .batch_execute("DELETE FROM orders WHERE id = 1")
+        .await
+        .expect("a failed fence holds nobody");
+    client
+        .batch_execute("COMMIT")
+        .await
+        .expect("the writer commits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_counter_of_the_target_is_past_the_sources() {
+    let (_source, _target, postgres, client) = shop(Settings::default()).await;
+    let plan = prepared(&postgres).await;
+    client
+        .batch_execute(
+            "SELECT setval('orders_id_seq', 2147483640); SELECT nextval('customers_id_seq')",
+        )
+        .await
+        .expect("the counters move");
+    let source = postgres
+        .connect_source("test")
+        .await
+        .expect("the source answers");
+    let target = postgres
+        .connect_target("test")
+        .await
+        .expect("the target answers");
+    for _ in 0..2 {
+        counters::advance(&postgres, &plan, &source, &target)
+            .await
+            .expect("the counters advance");
+    }
+    let ended = "SELECT nextval('public.orders_id_seq')";
+    assert!(
+        target.batch_execute(ended).await.is_err(),
+        "a counter near its end stops at its end"
+    );
+    let next = lines(
+        &target,
+        "SELECT nextval('public.customers_id_seq')::text UNION ALL SELECT nextval('public.loose')::text",
+    )
+    .await;
+    assert_eq!(next, ["30002", "-30060"]);
+}
