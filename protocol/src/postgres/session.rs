@@ -33,7 +33,12 @@ enum Owed {
     Request,
     /// The same behind a batch without its Sync: skipped if that batch fails.
     RequestInBatch,
+    /// A Sync behind the frames of a batch.
     Sync,
+    /// A Sync behind nothing: only ReadyForQuery answers it.
+    BareSync,
+    /// A Sync behind COPY data and nothing else: a bare one if that COPY has failed.
+    CopySync,
     /// The client's end of COPY data behind a whole request; answered by nothing, dropped with that request.
     CopyEnd,
     /// The same inside a batch.
@@ -67,6 +72,10 @@ pub struct Session {
     ignored: usize,
     /// ReadyForQuery that may or may not come, before the certain ones.
     doubtful: usize,
+    /// Nothing but ReadyForQuery can come of what is in doubt.
+    bare: bool,
+    /// The count cannot be trusted any more: the session is never at a boundary again.
+    lost: bool,
     /// What the client sent last is answered with more than ReadyForQuery: any such answer settles the doubt.
     settles: bool,
 }
@@ -89,6 +98,8 @@ impl Session {
             copy: Copy::None,
             ignored: 0,
             doubtful: 0,
+            bare: true,
+            lost: false,
             settles: false,
         }
     }
@@ -123,7 +134,11 @@ impl Session {
             }
             command::SYNC if self.copy == Copy::In => self.ignored = self.ignored.saturating_add(1),
             command::SYNC => {
-                self.owed.push_back(Owed::Sync);
+                self.owed.push_back(match (self.unsynced, self.copy) {
+                    (true, _) => Owed::Sync,
+                    (false, Copy::InEnded) => Owed::CopySync,
+                    (false, _) => Owed::BareSync,
+                });
                 self.unsynced = false;
                 self.reopened = false;
             }
@@ -171,24 +186,24 @@ impl Session {
         self.status = status;
         self.copy = Copy::None;
         self.reopened = false;
-        self.doubtful = self
-            .doubtful
-            .saturating_add(std::mem::take(&mut self.ignored));
         if self.settles {
             // The answer to what was sent last would have come before its ReadyForQuery: this one is an old debt.
             self.doubtful = self.doubtful.saturating_sub(1);
             self.settles = self.doubtful > 0;
             return;
         }
-        while let Some(owed) = self.owed.pop_front() {
-            if !matches!(owed, Owed::CopyEnd | Owed::CopyEndInBatch) {
-                while self.owed.front() == Some(&Owed::CopyEnd) {
-                    self.owed.pop_front();
-                }
-                return;
+        // The client's ends of COPY data before the request that is answered now go with it.
+        if let Some(answered) = self.owed.iter().position(|&owed| !is_copy_end(owed)) {
+            let owed = self.owed.drain(..=answered).next_back();
+            while self.owed.front() == Some(&Owed::CopyEnd) {
+                self.owed.pop_front();
             }
+            // What is still in doubt may be this one, if it was not this one that was answered.
+            self.bare &= self.doubtful == 0 || owed == Some(Owed::BareSync);
+        } else {
+            self.doubtful = self.doubtful.saturating_sub(1);
         }
-        self.doubtful = self.doubtful.saturating_sub(1);
+        self.doubt(self.ignored);
     }
 
     /// Nothing is under way: only here may a session be held or moved.
@@ -196,6 +211,7 @@ impl Session {
     pub fn at_boundary(&self) -> bool {
         self.owed.is_empty()
             && self.doubtful == 0
+            && !self.lost
             && !self.in_batch()
             && self.copy == Copy::None
             && self.status == ReadyStatus::Idle
@@ -224,7 +240,7 @@ impl Session {
 
     /// Whether some of [`Self::expecting`] may never come.
     pub fn in_doubt(&self) -> bool {
-        self.doubtful > 0
+        self.doubtful > 0 || self.lost
     }
 
     /// Whether a COPY is under way, in any direction.
@@ -246,20 +262,36 @@ impl Session {
     }
 
     fn watch_for_proof(&mut self) {
-        if self.doubtful > 0 && self.owed.is_empty() && !self.in_batch() {
+        if self.doubtful > 0 && self.bare && self.owed.is_empty() && !self.in_batch() {
             self.settles = true;
         }
     }
 
+    /// So many more may or may not be answered.
+    fn doubt(&mut self, count: usize) {
+        self.bare |= self.doubtful == 0;
+        self.doubtful = self.doubtful.saturating_add(count);
+        self.ignored = 0;
+    }
+
     /// The request at the front has begun to COPY from the client.
     fn copy_in(&mut self) {
+        // With replies in doubt, nobody can tell whose data the client has ended: better busy for ever.
+        self.lost |= self.doubtful > 0;
         let mut kept = None;
-        match self.owed.front() {
-            Some(Owed::Request | Owed::RequestInBatch) => kept = self.owed.pop_front(),
+        if is_request(self.owed.front().copied()) {
+            kept = self.owed.pop_front();
+        } else {
             // An Execute began it, and what was taken for its Sync came while the server was copying.
-            _ => self.reopened = true,
+            self.reopened = true;
+            // Without a Sync or an end of data behind it, all frames of the batch are answered or void by now.
+            self.unsynced &= !self.owed.is_empty();
+            if let Some(Owed::Sync | Owed::CopySync) = self.owed.front() {
+                self.owed.pop_front();
+                self.ignored = self.ignored.saturating_add(1);
+            }
         }
-        while self.owed.front() == Some(&Owed::Sync) {
+        while self.owed.front() == Some(&Owed::BareSync) {
             self.owed.pop_front();
             self.ignored = self.ignored.saturating_add(1);
         }
@@ -278,17 +310,33 @@ impl Session {
     }
 
     fn failed(&mut self) {
-        if matches!(self.copy, Copy::In | Copy::InEnded) {
-            self.doubtful = self
-                .doubtful
-                .saturating_add(std::mem::take(&mut self.ignored));
-        } else if self.owed.front() == Some(&Owed::RequestInBatch) {
-            // Either the batch failed and the server skips this request, or this request did.
-            self.owed.pop_front();
-            self.doubtful = self.doubtful.saturating_add(1);
+        let front = self.owed.front().copied();
+        match self.copy {
+            // The Query is answered next, and only then the Syncs behind it that were not ignored.
+            Copy::In | Copy::InEnded if is_request(front) => {}
+            Copy::In | Copy::InEnded => {
+                if let Some(sync @ Owed::CopySync) = self.owed.front_mut() {
+                    *sync = Owed::BareSync;
+                }
+                self.doubt(self.ignored);
+            }
+            _ if front == Some(Owed::RequestInBatch) => {
+                // Either the batch failed and the server skips this request, or this request did.
+                self.owed.pop_front();
+                self.doubt(1);
+            }
+            _ => {}
         }
         self.copy = Copy::None;
     }
+}
+
+const fn is_copy_end(owed: Owed) -> bool {
+    matches!(owed, Owed::CopyEnd | Owed::CopyEndInBatch)
+}
+
+const fn is_request(owed: Option<Owed>) -> bool {
+    matches!(owed, Some(Owed::Request | Owed::RequestInBatch))
 }
 
 #[inline]

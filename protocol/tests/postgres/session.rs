@@ -205,3 +205,10 @@ fn what_needs_the_gate_is_told_by_the_tag() {
     }
     assert_eq!(Session::begins(b'X'), Begins::Ends);
 }
+
+#[test]
+fn a_sync_ignored_in_a_querys_failed_copy_is_settled_by_the_next_query() {
+    check(">Q <G >dSdc <EZ", false);
+    check(">Q <G >dSdc <EZ >Q <TDCZ", true);
+    check(">Q <NG >dSdc <EZ >Q <TDCZ", true);
+}

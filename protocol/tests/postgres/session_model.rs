@@ -263,11 +263,13 @@ proptest! {
                 }
             }
             world.settle(WELL);
+            let mut last = last;
             while let Mode::Copy { batch } = world.server.mode {
                 for &tag in if then % 3 == 0 { &b"dSdc"[..] } else { b"ddf" } {
                     world.client(tag);
                     world.step(last);
                 }
+                last = WELL;
                 if batch {
                     world.client(b'S');
                 }
