@@ -19,3 +19,4 @@ pub mod relay;
 pub mod route;
 pub mod turnstile;
 pub mod upstream;
+pub mod workers;

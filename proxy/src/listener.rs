@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::plane::Plane;
 use crate::postgres::session;
 use crate::upstream;
+use crate::workers::Workers;
 
 /// Connections that the kernel keeps for us while we are busy: enough for an application that reconnects as a whole.
 const BACKLOG: i32 = 1024;
@@ -42,7 +43,12 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts until `stop` is cancelled, then waits for the open sessions: each ends at its next transaction boundary,
 /// and all that are still open after `limits.drain_timeout` are cut.
-pub async fn serve(plane: Arc<Plane>, listener: TcpListener, stop: CancellationToken) {
+pub async fn serve(
+    plane: Arc<Plane>,
+    listener: TcpListener,
+    workers: &Workers,
+    stop: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(
         plane.sessions_max.saturating_add(RESERVED_PLACES),
     ));
@@ -59,9 +65,17 @@ pub async fn serve(plane: Arc<Plane>, listener: TcpListener, stop: CancellationT
                     tokio::spawn(turn_away(client));
                     continue;
                 };
+                // The thread that serves the session registers the socket anew with its own poller.
+                let client = match client.into_std() {
+                    Ok(client) => client,
+                    Err(error) => {
+                        warn!(%peer, %error, "a client's socket could not be handed to its thread");
+                        continue;
+                    }
+                };
                 let plane = Arc::clone(&plane);
                 let cut = cut.clone();
-                tokio::spawn(async move {
+                workers.next().spawn(async move {
                     let _place = place;
                     tokio::select! {
                         () = one(plane, client, peer) => {}
@@ -80,12 +94,19 @@ pub async fn serve(plane: Arc<Plane>, listener: TcpListener, stop: CancellationT
     cut.cancel();
 }
 
-async fn one(plane: Arc<Plane>, client: TcpStream, peer: SocketAddr) {
+async fn one(plane: Arc<Plane>, client: std::net::TcpStream, peer: SocketAddr) {
     let metrics = Arc::clone(&plane.metrics);
-    if let Err(error) = upstream::tune(&client) {
-        warn!(%peer, %error, "a client's socket could not be set up");
-        return;
-    }
+    let ready = TcpStream::from_std(client).and_then(|client| {
+        upstream::tune(&client)?;
+        Ok(client)
+    });
+    let client = match ready {
+        Ok(client) => client,
+        Err(error) => {
+            warn!(%peer, %error, "a client's socket could not be set up");
+            return;
+        }
+    };
     let session = AssertUnwindSafe(Box::pin(session::serve(plane, client, peer)));
     if session.catch_unwind().await.is_err() {
         metrics.panicked();
