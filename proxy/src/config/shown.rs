@@ -11,7 +11,12 @@ impl Config {
         let mut add = |key: &str, value: String| entries.push((key.to_owned(), value));
         add("listen.address", self.listen.address.to_string());
         add("listen.sessions_max", self.listen.sessions_max.to_string());
-        add("http.address", self.http.as_ref().map_or(String::new(), |http| http.address.to_string()));
+        add(
+            "http.address",
+            self.http
+                .as_ref()
+                .map_or(String::new(), |http| http.address.to_string()),
+        );
         add("admin.user", self.admin.user.clone());
         add("admin.password", secret(Some(&self.admin.password)));
         for (name, cluster) in &self.clusters {
@@ -20,7 +25,10 @@ impl Config {
             add(&format!("clusters.{name}.host"), cluster.host.clone());
             add(&format!("clusters.{name}.port"), cluster.port.to_string());
             add(&format!("clusters.{name}.user"), cluster.user.clone());
-            add(&format!("clusters.{name}.password"), secret(cluster.password.as_ref()));
+            add(
+                &format!("clusters.{name}.password"),
+                secret(cluster.password.as_ref()),
+            );
         }
         for (name, route) in &self.routes {
             add(&format!("routes.{name}.cluster"), route.cluster.clone());
@@ -32,10 +40,16 @@ impl Config {
         };
         add("login.method", method.to_owned());
         for (name, user) in &self.users {
-            add(&format!("users.{name}.password"), secret(user.password.as_ref()));
+            add(
+                &format!("users.{name}.password"),
+                secret(user.password.as_ref()),
+            );
         }
         let limits = &self.limits;
-        add("limits.frame_bytes_max", bytes(limits.frame_bytes_max as u64));
+        add(
+            "limits.frame_bytes_max",
+            bytes(limits.frame_bytes_max as u64),
+        );
         add("limits.held_bytes_max", bytes(limits.held_bytes_max as u64));
         add("limits.login_timeout", duration(limits.login_timeout));
         add("limits.connect_timeout", duration(limits.connect_timeout));
@@ -44,13 +58,22 @@ impl Config {
         add("journal.path", self.journal.path.display().to_string());
         let migrator = &self.migrator;
         add("migrator.pg_dump", migrator.pg_dump.display().to_string());
-        add("migrator.pg_restore", migrator.pg_restore.display().to_string());
+        add(
+            "migrator.pg_restore",
+            migrator.pg_restore.display().to_string(),
+        );
         add("migrator.copy_workers", migrator.copy_workers.to_string());
         add("migrator.copy_chunk", bytes(migrator.copy_chunk_bytes));
         add("migrator.check_workers", migrator.check_workers.to_string());
-        add("migrator.check_range_rows", migrator.check_range_rows.to_string());
+        add(
+            "migrator.check_range_rows",
+            migrator.check_range_rows.to_string(),
+        );
         add("migrator.counter_gap", migrator.counter_gap.to_string());
-        add("migrator.stream_patience", duration(migrator.stream_patience));
+        add(
+            "migrator.stream_patience",
+            duration(migrator.stream_patience),
+        );
         entries
     }
 }
@@ -61,11 +84,20 @@ fn secret(secret: Option<&Secret>) -> String {
 
 fn duration(duration: Duration) -> String {
     let millis = duration.as_millis();
-    if millis.is_multiple_of(1_000) { format!("{}s", millis / 1_000) } else { format!("{millis}ms") }
+    if millis.is_multiple_of(1_000) {
+        format!("{}s", millis / 1_000)
+    } else {
+        format!("{millis}ms")
+    }
 }
 
 fn bytes(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let unit = UNITS.iter().find(|(size, _)| bytes >= *size && bytes.is_multiple_of(*size));
-    unit.map_or_else(|| format!("{bytes}B"), |(size, name)| format!("{}{name}", bytes / size))
+    let unit = UNITS
+        .iter()
+        .find(|(size, _)| bytes >= *size && bytes.is_multiple_of(*size));
+    unit.map_or_else(
+        || format!("{bytes}B"),
+        |(size, name)| format!("{}{name}", bytes / size),
+    )
 }

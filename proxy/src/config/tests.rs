@@ -265,7 +265,12 @@ fn every_key_is_shown_and_no_secret_is() {
         });
         assert!(shown, "{} is not shown", key.path);
     }
-    let of = |key: &str| entries.iter().find(|(path, _)| path == key).map(|(_, value)| value.as_str());
+    let of = |key: &str| {
+        entries
+            .iter()
+            .find(|(path, _)| path == key)
+            .map(|(_, value)| value.as_str())
+    };
     assert_eq!(of("admin.password"), Some("***"));
     assert_eq!(of("users.app.password"), Some("***"));
     assert_eq!(of("clusters.blue.password"), Some(""));

@@ -1,6 +1,6 @@
 //! The admin console: carries out the statements of the database `headgate`.
 
-pub mod answer;
+pub(crate) mod answer;
 mod columns;
 mod rows;
 mod session;
@@ -21,10 +21,10 @@ use tracing::{debug, info};
 
 use super::statement::{Constant, Given, Statement, setting};
 use answer::{Answer, Column, Refusal, Value};
-pub use rows::level_word;
+pub(crate) use rows::level_word;
 
 /// The console's view of both planes.
-pub struct Admin<D: Database> {
+pub(crate) struct Admin<D: Database> {
     /// What the operator configured.
     pub config: Arc<Config>,
     /// Routes and sessions.
@@ -34,7 +34,7 @@ pub struct Admin<D: Database> {
 }
 
 /// The door to the console: the data plane needs it before the migrations that are behind it exist.
-pub struct Door<D: Database> {
+pub(crate) struct Door<D: Database> {
     admin: Arc<OnceLock<Admin<D>>>,
 }
 
@@ -48,7 +48,7 @@ impl<D: Database> Default for Door<D> {
 
 impl<D: Database> Door<D> {
     /// Opens the console. Whoever comes earlier is sent away.
-    pub fn open(&self, admin: Admin<D>) {
+    pub(crate) fn open(&self, admin: Admin<D>) {
         // Opened once, by the start of the program; a second opening would change nothing.
         drop(self.admin.set(admin));
     }
@@ -132,7 +132,7 @@ impl<D: Database> session::Execute for Admin<D> {
 }
 
 /// What a statement without any effect answers: rows, or only its tag.
-pub enum Shown {
+pub(crate) enum Shown {
     /// Rows of the statement's columns.
     Rows(Vec<Vec<Value>>),
     /// A tag.
@@ -282,7 +282,7 @@ impl<D: Database> Admin<D> {
 }
 
 /// The settings that a migration has when its statement names none.
-pub fn settings_of(config: &Config) -> Settings {
+pub(crate) fn settings_of(config: &Config) -> Settings {
     let migrator = &config.migrator;
     Settings {
         copy_workers: migrator.copy_workers,
@@ -296,7 +296,7 @@ pub fn settings_of(config: &Config) -> Settings {
 }
 
 /// Headgate's name and version.
-pub fn version() -> &'static str {
+pub(crate) fn version() -> &'static str {
     concat!("Headgate ", env!("CARGO_PKG_VERSION"))
 }
 

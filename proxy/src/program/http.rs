@@ -29,7 +29,10 @@ pub(crate) struct Pages {
 
 impl Pages {
     pub(crate) fn new(wired: &Wired) -> Self {
-        Self { metrics: Arc::clone(&wired.metrics), supervisor: Arc::clone(&wired.supervisor) }
+        Self {
+            metrics: Arc::clone(&wired.metrics),
+            supervisor: Arc::clone(&wired.supervisor),
+        }
     }
 }
 
@@ -59,7 +62,10 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages, stop: Cancellatio
 
 async fn metrics(State(pages): State<Pages>) -> Response {
     let all = pages.supervisor.list();
-    let numbers = all.iter().filter_map(|one| pages.supervisor.status(&one.name).ok()).map(numbers);
+    let numbers = all
+        .iter()
+        .filter_map(|one| pages.supervisor.status(&one.name).ok())
+        .map(numbers);
     pages.metrics.set_migrations(&numbers.collect::<Vec<_>>());
     match pages.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),

@@ -61,10 +61,16 @@ async fn move_it(migrate: Migrate) -> Told {
         None => None,
         Some(address) => {
             let bound = listener::bind(address);
-            let bound = bound.map_err(|error| format!("--listen: {address} cannot be opened: {error}"))?;
+            let bound =
+                bound.map_err(|error| format!("--listen: {address} cannot be opened: {error}"))?;
             wired.metrics.set_ready(true);
             print(&welcome);
-            Some(tokio::spawn(listener::serve(Arc::clone(&wired.plane), bound, stop.clone())))
+            Some(tokio::spawn(wiring::serve(
+                Arc::clone(&wired.plane),
+                bound,
+                wiring::start_workers()?,
+                stop.clone(),
+            )))
         }
     };
     wired.supervisor.resume();
@@ -75,7 +81,9 @@ async fn move_it(migrate: Migrate) -> Told {
         () = ended.wait() => Ok(false),
     };
     if serving.is_some() && matches!(outcome, Ok(true)) {
-        print("serving until SIGTERM or SIGINT; point the application to the target when it suits\n");
+        print(
+            "serving until SIGTERM or SIGINT; point the application to the target when it suits\n",
+        );
         ended.wait().await;
     }
     stop.cancel();
@@ -101,27 +109,42 @@ async fn work(
 ) -> Told<bool> {
     let supervisor = &wired.supervisor;
     if supervisor.status(NAME).is_err() {
-        supervisor.create(definition).await.map_err(|error| error.to_string())?;
+        supervisor
+            .create(definition)
+            .await
+            .map_err(|error| error.to_string())?;
     }
     if status(supervisor)?.state == State::Switched {
         print("the target serves already\n");
         return Ok(true);
     }
-    if matches!(status(supervisor)?.state, State::Created | State::Prechecked) {
-        let findings = supervisor.precheck(NAME).await.map_err(|error| error.to_string())?;
+    if matches!(
+        status(supervisor)?.state,
+        State::Created | State::Prechecked
+    ) {
+        let findings = supervisor
+            .precheck(NAME)
+            .await
+            .map_err(|error| error.to_string())?;
         print(&checks_text(&findings));
         if worst(&findings) == Level::Error {
             return Err("the precheck found errors; nothing was touched".to_owned());
         }
     }
     if !matches!(status(supervisor)?.state, State::Copying | State::Following) {
-        supervisor.start(NAME).await.map_err(|error| error.to_string())?;
+        supervisor
+            .start(NAME)
+            .await
+            .map_err(|error| error.to_string())?;
     }
     let screen = Screen::default();
     follow(supervisor, &screen).await?;
     check(supervisor, &screen).await?;
     if migrate.cutover {
-        let report = supervisor.cutover(NAME, options).await.map_err(|error| error.to_string())?;
+        let report = supervisor
+            .cutover(NAME, options)
+            .await
+            .map_err(|error| error.to_string())?;
         screen.done();
         return told(&report, migrate);
     }
@@ -135,7 +158,7 @@ async fn work(
     report.map_or(Ok(true), |report| told(&report, migrate))
 }
 
-fn status(supervisor: &Supervisor<Postgres>) -> Told<Status> {
+fn status(supervisor: &Arc<Supervisor<Postgres>>) -> Told<Status> {
     supervisor.status(NAME).map_err(|error| error.to_string())
 }
 
@@ -143,13 +166,18 @@ fn failing(status: Status) -> Told<Status> {
     if status.state != State::Failed {
         return Ok(status);
     }
-    let why = status.error.unwrap_or_else(|| "no reason is known".to_owned());
-    let remedy = status.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+    let why = status
+        .error
+        .unwrap_or_else(|| "no reason is known".to_owned());
+    let remedy = status
+        .remedy
+        .map(|remedy| format!("; {remedy}"))
+        .unwrap_or_default();
     Err(format!("the migration failed: {why}{remedy}"))
 }
 
 /// Resolves once the target is close behind.
-async fn follow(supervisor: &Supervisor<Postgres>, screen: &Screen) -> Told {
+async fn follow(supervisor: &Arc<Supervisor<Postgres>>, screen: &Screen) -> Told {
     loop {
         let now = failing(status(supervisor)?)?;
         screen.show(&now);
@@ -164,11 +192,16 @@ async fn follow(supervisor: &Supervisor<Postgres>, screen: &Screen) -> Told {
 }
 
 /// Resolves once every range was found equal.
-async fn check(supervisor: &Supervisor<Postgres>, screen: &Screen) -> Told {
-    supervisor.check(NAME).await.map_err(|error| error.to_string())?;
+async fn check(supervisor: &Arc<Supervisor<Postgres>>, screen: &Screen) -> Told {
+    supervisor
+        .check(NAME)
+        .await
+        .map_err(|error| error.to_string())?;
     loop {
         failing(status(supervisor)?)?;
-        let now = supervisor.check_status(NAME).map_err(|error| error.to_string())?;
+        let now = supervisor
+            .check_status(NAME)
+            .map_err(|error| error.to_string())?;
         if let Some(now) = now {
             screen.show_check(&now);
             match now.verdict {
@@ -176,7 +209,10 @@ async fn check(supervisor: &Supervisor<Postgres>, screen: &Screen) -> Told {
                 Verdict::Passed => return Ok(()),
                 Verdict::Different => {
                     let keys = now.differing.join("\n  ");
-                    return Err(format!("the two sides differ in {} ranges:\n  {keys}", now.ranges_different));
+                    return Err(format!(
+                        "the two sides differ in {} ranges:\n  {keys}",
+                        now.ranges_different
+                    ));
                 }
                 Verdict::Broken => {
                     let why = now.error.unwrap_or_default();
@@ -194,7 +230,13 @@ fn checks_text(findings: &[Check]) -> String {
     let mut sorted: Vec<&Check> = findings.iter().collect();
     sorted.sort_by_key(|check| std::cmp::Reverse(check.level));
     let rows = sorted.into_iter().map(|check| {
-        let values = [word(check.level), &check.name, &check.evidence, &check.remedy, &check.fix];
+        let values = [
+            word(check.level),
+            &check.name,
+            &check.evidence,
+            &check.remedy,
+            &check.fix,
+        ];
         values.map(|value| Some(value.to_owned())).to_vec()
     });
     table(&columns, &rows.collect::<Vec<_>>())
@@ -217,12 +259,19 @@ fn told(report: &CutoverReport, migrate: &Migrate) -> Told<bool> {
         ("ranges proved equal", report.proved.ranges.to_string()),
         ("rows in them", report.proved.rows.to_string()),
     ];
-    let (names, values): (Vec<String>, Vec<Option<String>>) =
-        lines.into_iter().map(|(name, value)| (name.to_owned(), Some(value))).unzip();
+    let (names, values): (Vec<String>, Vec<Option<String>>) = lines
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), Some(value)))
+        .unzip();
     print(&record(&names, &values));
     if let Outcome::Undone { at, why, remedy } = &report.outcome {
-        let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        return Err(format!("undone in {at}: {why}; the source goes on serving{remedy}"));
+        let remedy = remedy
+            .as_ref()
+            .map(|remedy| format!("; {remedy}"))
+            .unwrap_or_default();
+        return Err(format!(
+            "undone in {at}: {why}; the source goes on serving{remedy}"
+        ));
     }
     if migrate.listen.is_none() {
         print(
@@ -234,9 +283,13 @@ fn told(report: &CutoverReport, migrate: &Migrate) -> Told<bool> {
 }
 
 fn welcome(migrate: &Migrate, config: &Config) -> String {
-    let Some(address) = migrate.listen else { return String::new() };
+    let Some(address) = migrate.listen else {
+        return String::new();
+    };
     let (user, password) = (&config.admin.user, config.admin.password.reveal());
-    format!("applications: {address}\nadmin console: postgresql://{user}:{password}@{address}/headgate\n")
+    format!(
+        "applications: {address}\nadmin console: postgresql://{user}:{password}@{address}/headgate\n"
+    )
 }
 
 /// SIGTERM and SIGINT.
@@ -257,5 +310,8 @@ impl Ended {
 
 fn interrupted() -> Told<Ended> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
-    Ok(Ended { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    Ok(Ended {
+        terminate: listen(SignalKind::terminate())?,
+        interrupt: listen(SignalKind::interrupt())?,
+    })
 }

@@ -14,7 +14,11 @@ pub(crate) fn start_log(json: bool, level: &str) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     // A log that cannot be started is no reason not to serve; it only fails where one runs already.
-    drop(if json { builder.json().try_init() } else { builder.try_init() });
+    drop(if json {
+        builder.json().try_init()
+    } else {
+        builder.try_init()
+    });
 }
 
 /// Prints an answer. A reader that has gone away is not an error.
@@ -38,15 +42,21 @@ pub(crate) fn fail(text: &str) -> ExitCode {
 pub(crate) fn table(columns: &[String], rows: &[Vec<Option<String>>]) -> String {
     let cell = |value: &Option<String>| value.clone().unwrap_or_default().replace('\n', " ");
     let width = |at: usize| {
-        let values = rows.iter().filter_map(|row| row.get(at)).map(|value| cell(value).chars().count());
+        let values = rows
+            .iter()
+            .filter_map(|row| row.get(at))
+            .map(|value| cell(value).chars().count());
         let name = columns.get(at).map_or(0, |name| name.chars().count());
         values.max().unwrap_or(0).max(name)
     };
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let mut text = String::new();
     let mut line = |cells: Vec<String>| {
-        let padded: Vec<String> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         let _ = writeln!(text, "{}", padded.join("  ").trim_end());
     };
     line(columns.to_vec());
@@ -59,7 +69,11 @@ pub(crate) fn table(columns: &[String], rows: &[Vec<Option<String>>]) -> String 
 
 /// Lays out one wide row as a line for each value.
 pub(crate) fn record(columns: &[String], row: &[Option<String>]) -> String {
-    let width = columns.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let width = columns
+        .iter()
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or(0);
     let mut text = String::new();
     for (name, value) in columns.iter().zip(row) {
         let value = value.as_deref().unwrap_or_default();
@@ -79,7 +93,10 @@ mod tests {
             vec![Some("größe".to_owned()), Some("copying".to_owned())],
             vec![Some("m".to_owned()), None],
         ];
-        assert_eq!(table(&columns, &rows), "id     state\n-----  -------\ngröße  copying\nm\n");
+        assert_eq!(
+            table(&columns, &rows),
+            "id     state\n-----  -------\ngröße  copying\nm\n"
+        );
         assert_eq!(record(&columns, &rows[0]), "id     größe\nstate  copying\n");
     }
 }

@@ -21,7 +21,10 @@ pub(crate) fn check(path: &Path) -> ExitCode {
     match Config::read(path) {
         Ok(config) => {
             let (clusters, routes) = (config.clusters.len(), config.routes.len());
-            print(&format!("{} is in order: {clusters} clusters, {routes} routes\n", path.display()));
+            print(&format!(
+                "{} is in order: {clusters} clusters, {routes} routes\n",
+                path.display()
+            ));
             ExitCode::SUCCESS
         }
         Err(problems) => tell(path, &problems),
@@ -29,10 +32,15 @@ pub(crate) fn check(path: &Path) -> ExitCode {
 }
 
 fn tell(path: &Path, problems: &[Problem]) -> ExitCode {
-    problems.iter().for_each(|problem| complain(&problem.to_string()));
+    for problem in problems {
+        complain(&problem.to_string());
+    }
     let count = problems.len();
     let noun = if count == 1 { "problem" } else { "problems" };
-    fail(&format!("{}: {count} {noun}; nothing was started", path.display()))
+    fail(&format!(
+        "{}: {count} {noun}; nothing was started",
+        path.display()
+    ))
 }
 
 /// Serves until a signal.
@@ -50,11 +58,16 @@ pub(crate) async fn run(path: &Path) -> ExitCode {
 async fn serve(config: Config) -> Result<(), String> {
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     hear_signals(stop.clone(), cut.clone())?;
-    let (address, http_address) = (config.listen.address, config.http.as_ref().map(|http| http.address));
+    let (address, http_address) = (
+        config.listen.address,
+        config.http.as_ref().map(|http| http.address),
+    );
     // The journal before the sockets: whoever has it open is the one Headgate that may serve these routes.
     let wired = wiring::join(config).map_err(|error| error.to_string())?;
     let listening = open("listen.address", address)?;
-    let http = http_address.map(|address| open("http.address", address)).transpose()?;
+    let http = http_address
+        .map(|address| open("http.address", address))
+        .transpose()?;
     if let Ok(address) = listening.local_addr() {
         info!(%address, "accepting sessions; the admin console is the database \"headgate\"");
     }
@@ -62,9 +75,19 @@ async fn serve(config: Config) -> Result<(), String> {
     wired.metrics.set_ready(true);
     let end_of_http = CancellationToken::new();
     let serving_http = http.map(|listener| {
-        tokio::spawn(http::serve(listener, Pages::new(&wired), end_of_http.clone()))
+        tokio::spawn(http::serve(
+            listener,
+            Pages::new(&wired),
+            end_of_http.clone(),
+        ))
     });
-    let serving = tokio::spawn(listener::serve(Arc::clone(&wired.plane), listening, stop.clone()));
+    let workers = wiring::start_workers()?;
+    let serving = tokio::spawn(wiring::serve(
+        Arc::clone(&wired.plane),
+        listening,
+        workers,
+        stop.clone(),
+    ));
     stop.cancelled().await;
     wired.metrics.set_ready(false);
     let leaving = async {

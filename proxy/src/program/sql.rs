@@ -33,7 +33,9 @@ async fn ask(sql: &Sql) -> Result<String, String> {
     if config.get_dbname().is_none() {
         config.dbname(ADMIN_DATABASE);
     }
-    config.connect_timeout(CONNECT_PATIENCE).application_name("headgate sql");
+    config
+        .connect_timeout(CONNECT_PATIENCE)
+        .application_name("headgate sql");
     let (client, connection) = config.connect(NoTls).await.map_err(|error| told(&error))?;
     let mut asking = std::pin::pin!(client.simple_query(&sql.statement));
     let mut connection = std::pin::pin!(connection);
@@ -76,10 +78,14 @@ fn lay_out(messages: Vec<SimpleQueryMessage>) -> String {
     for message in messages {
         match message {
             SimpleQueryMessage::RowDescription(description) => {
-                columns = description.iter().map(|column| column.name().to_owned()).collect();
+                columns = description
+                    .iter()
+                    .map(|column| column.name().to_owned())
+                    .collect();
             }
             SimpleQueryMessage::Row(row) => {
-                let values = (0..row.len()).map(|at| row.try_get(at).ok().flatten().map(str::to_owned));
+                let values =
+                    (0..row.len()).map(|at| row.try_get(at).ok().flatten().map(str::to_owned));
                 rows.push(values.collect());
             }
             SimpleQueryMessage::CommandComplete(_) if columns.is_empty() => text.push_str("done\n"),
@@ -110,6 +116,8 @@ pub(crate) fn told(error: &tokio_postgres::Error) -> String {
         }
         return text;
     };
-    let hint = DbError::hint(said).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+    let hint = DbError::hint(said)
+        .map(|hint| format!("\nhint: {hint}"))
+        .unwrap_or_default();
     format!("{} (SQLSTATE {}){hint}", said.message(), said.code().code())
 }

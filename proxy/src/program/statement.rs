@@ -8,14 +8,14 @@ mod tests;
 
 use proxy::config::nearest;
 
-pub use forms::{FORMS, setting};
-pub use lexer::{Token, Word, split};
+pub(crate) use forms::{FORMS, setting};
+pub(crate) use lexer::{Token, Word, split};
 use migrator::supervisor::Options;
-pub use settings::Given;
+pub(crate) use settings::Given;
 
 /// What an operator can ask for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Statement {
+pub(crate) enum Statement {
     /// Define a migration; without a route, the one that its source serves.
     Create {
         name: String,
@@ -80,7 +80,7 @@ pub enum Statement {
 
 /// What tools select to see whether a server is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Constant {
+pub(crate) enum Constant {
     /// `SELECT 1`
     One,
     /// `SELECT version()`
@@ -93,7 +93,7 @@ pub enum Constant {
 
 /// Why a text is not a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
+pub(crate) struct Mistake {
     /// The SQLSTATE.
     pub code: &'static str,
     /// What is wrong.
@@ -116,7 +116,7 @@ impl Mistake {
 }
 
 /// Reads one statement's tokens, as [`split`] gives them.
-pub fn parse(tokens: &[Token]) -> Result<Statement, Mistake> {
+pub(crate) fn parse(tokens: &[Token]) -> Result<Statement, Mistake> {
     let mut parser = Parser { tokens, at: 0 };
     let statement = parser.statement().map_err(|mut mistake| {
         if mistake.hint.is_empty() {
@@ -133,7 +133,7 @@ pub fn parse(tokens: &[Token]) -> Result<Statement, Mistake> {
 }
 
 /// The highest `$n` of a statement.
-pub fn parameter_count(tokens: &[Token]) -> usize {
+pub(crate) fn parameter_count(tokens: &[Token]) -> usize {
     let numbers = tokens.iter().map(|token| match token.word {
         Word::Parameter(number) => number,
         _ => 0,
@@ -142,7 +142,7 @@ pub fn parameter_count(tokens: &[Token]) -> usize {
 }
 
 /// Puts values where the statement has `$n`.
-pub fn bind(tokens: &[Token], values: &[Option<String>]) -> Result<Vec<Token>, Mistake> {
+pub(crate) fn bind(tokens: &[Token], values: &[Option<String>]) -> Result<Vec<Token>, Mistake> {
     let filled = tokens.iter().map(|token| {
         let Word::Parameter(number) = token.word else {
             return Ok(token.clone());

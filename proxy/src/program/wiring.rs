@@ -1,5 +1,6 @@
 //! Joins both planes: journal, data plane, migrations and console, in the order in which they need one another.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,8 +9,12 @@ use migrator::journal::Journal;
 use migrator::postgres::{Endpoint, Postgres, Tools};
 use migrator::supervisor::{Definition, Supervisor};
 use proxy::config::{Config, Engine, Secret};
+use proxy::listener;
 use proxy::metrics::Metrics;
 use proxy::plane::Plane;
+use proxy::workers::Workers;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::console::{Admin, Door};
@@ -25,7 +30,8 @@ pub(crate) struct Wired {
 /// Opens the journal and joins the parts. Migrations go on only with [`Supervisor::resume`].
 pub(crate) fn join(config: Config) -> Result<Wired, Error> {
     let config = Arc::new(config);
-    let metrics = Metrics::new().map_err(|error| Error::fatal("metrics cannot be registered").because(error))?;
+    let metrics = Metrics::new()
+        .map_err(|error| Error::fatal("metrics cannot be registered").because(error))?;
     let metrics = Arc::new(metrics);
     if let Ok(since) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         metrics.set_started(since);
@@ -39,27 +45,56 @@ pub(crate) fn join(config: Config) -> Result<Wired, Error> {
     let known = Arc::clone(&config);
     let factory = Box::new(move |definition: &Definition| database(&known, definition));
     let supervisor = Supervisor::open(journal, traffic, factory)?;
-    let admin = Admin { config, plane: Arc::clone(&plane), supervisor: Arc::clone(&supervisor) };
+    let admin = Admin {
+        config,
+        plane: Arc::clone(&plane),
+        supervisor: Arc::clone(&supervisor),
+    };
     door.open(admin);
-    Ok(Wired { plane, supervisor, metrics })
+    Ok(Wired {
+        plane,
+        supervisor,
+        metrics,
+    })
 }
 
 /// Cutovers of the past overrule the configuration: the route stays where it was switched to.
 fn follow_switches(plane: &Plane, journal: &Journal) -> Result<(), Error> {
     for (name, cluster) in journal.route_clusters()? {
-        let Some(route) = plane.routes.route(&name) else { continue };
+        let Some(route) = plane.routes.route(&name) else {
+            continue;
+        };
         let configured = route.destination().cluster.name.clone();
         if configured == cluster {
             continue;
         }
         let Some(target) = plane.routes.cluster(&cluster) else {
-            let text = format!("route {name} was switched to {cluster}, which the configuration lacks");
+            let text =
+                format!("route {name} was switched to {cluster}, which the configuration lacks");
             return Err(Error::fatal(text).remedy(format!("write a section [clusters.{cluster}]")));
         };
         info!(route = name, %cluster, configured, "the route stays where it was switched to");
         route.switch(target);
     }
     Ok(())
+}
+
+/// As many session threads as the machine has processors for this process.
+pub(crate) fn start_workers() -> Result<Workers, String> {
+    let count = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    Workers::start(count).map_err(|error| format!("{count} threads cannot be started: {error}"))
+}
+
+/// Serves sessions until `stop` is cancelled and they have ended.
+pub(crate) async fn serve(
+    plane: Arc<Plane>,
+    listening: TcpListener,
+    workers: Workers,
+    stop: CancellationToken,
+) {
+    listener::serve(plane, listening, &workers, stop).await;
+    // Ending the threads waits for them, which is no work for a thread that serves others.
+    drop(tokio::task::spawn_blocking(move || drop(workers)).await);
 }
 
 fn database(config: &Config, definition: &Definition) -> Result<Postgres, Error> {
@@ -69,7 +104,13 @@ fn database(config: &Config, definition: &Definition) -> Result<Postgres, Error>
         pg_dump: config.migrator.pg_dump.clone(),
         pg_restore: config.migrator.pg_restore.clone(),
     };
-    Ok(Postgres::new(&definition.name, source, target, definition.settings.clone(), tools))
+    Ok(Postgres::new(
+        &definition.name,
+        source,
+        target,
+        definition.settings.clone(),
+        tools,
+    ))
 }
 
 fn endpoint(config: &Config, cluster: &str, route: &str) -> Result<Endpoint, Error> {
@@ -77,8 +118,14 @@ fn endpoint(config: &Config, cluster: &str, route: &str) -> Result<Endpoint, Err
         Error::refused(format!("the configuration lacks the {what} {name}"))
             .remedy("write it back into the configuration, or drop the migration")
     };
-    let at = config.clusters.get(cluster).ok_or_else(|| missing("cluster", cluster))?;
-    let route = config.routes.get(route).ok_or_else(|| missing("route", route))?;
+    let at = config
+        .clusters
+        .get(cluster)
+        .ok_or_else(|| missing("cluster", cluster))?;
+    let route = config
+        .routes
+        .get(route)
+        .ok_or_else(|| missing("route", route))?;
     match at.engine {
         Engine::Postgres => Ok(Endpoint {
             host: at.host.clone(),

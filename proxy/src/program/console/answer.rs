@@ -9,7 +9,7 @@ use crate::program::statement::Mistake;
 
 /// A column's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
+pub(crate) enum Type {
     /// `text`
     Text,
     /// `int8`
@@ -24,7 +24,7 @@ pub enum Type {
 
 impl Type {
     /// The type's number in every PostgreSQL.
-    pub fn oid(self) -> u32 {
+    pub(crate) fn oid(self) -> u32 {
         match self {
             Self::Bool => 16,
             Self::Int => 20,
@@ -35,7 +35,7 @@ impl Type {
     }
 
     /// The type's width in bytes; negative where it varies.
-    pub fn width(self) -> i16 {
+    pub(crate) fn width(self) -> i16 {
         match self {
             Self::Bool => 1,
             Self::Int | Self::Float | Self::Time => 8,
@@ -45,11 +45,11 @@ impl Type {
 }
 
 /// One column of an answer.
-pub type Column = (&'static str, Type);
+pub(crate) type Column = (&'static str, Type);
 
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     /// Nothing is known.
     Null,
     /// `text`
@@ -66,7 +66,7 @@ pub enum Value {
 
 /// What a statement that succeeded says.
 #[derive(Debug, Default, PartialEq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The rows, as wide as the statement's columns.
     pub rows: Vec<Vec<Value>>,
     /// The command tag; for rows their count is added.
@@ -77,7 +77,7 @@ pub struct Answer {
 
 impl Answer {
     /// Rows.
-    pub fn rows(rows: Vec<Vec<Value>>) -> Self {
+    pub(crate) fn rows(rows: Vec<Vec<Value>>) -> Self {
         Self {
             rows,
             tag: "SELECT".to_owned(),
@@ -86,7 +86,7 @@ impl Answer {
     }
 
     /// No rows.
-    pub fn done(tag: &str) -> Self {
+    pub(crate) fn done(tag: &str) -> Self {
         Self {
             tag: tag.to_owned(),
             ..Self::default()
@@ -96,7 +96,7 @@ impl Answer {
 
 /// What a statement that failed says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The SQLSTATE.
     pub code: &'static str,
     /// What is wrong.
@@ -109,7 +109,11 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal without a place.
-    pub fn new(code: &'static str, text: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        code: &'static str,
+        text: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self {
             code,
             text: text.into(),
@@ -153,7 +157,7 @@ impl From<Error> for Refusal {
 
 impl Value {
     /// Writes the value with its length before it, as text or in PostgreSQL's binary form.
-    pub fn write(&self, binary: bool, out: &mut BytesMut) {
+    pub(crate) fn write(&self, binary: bool, out: &mut BytesMut) {
         let text = match self {
             Self::Null => return out.put_i32(-1),
             Self::Int(value) if binary => return put(out, &value.to_be_bytes()),
@@ -184,7 +188,7 @@ fn put(out: &mut BytesMut, bytes: &[u8]) {
     out.put_slice(bytes);
 }
 
-const UNIX_TO_2000: Duration = Duration::from_secs(946_684_800);
+const UNIX_TO_2000: Duration = Duration::from_hours(262_968);
 
 fn micros_since_2000(time: SystemTime) -> i64 {
     let since = UNIX_EPOCH + UNIX_TO_2000;
@@ -197,7 +201,7 @@ fn micros_since_2000(time: SystemTime) -> i64 {
 }
 
 /// A time as PostgreSQL writes it in the time zone UTC.
-pub fn time_text(time: SystemTime) -> String {
+pub(crate) fn time_text(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs();
     let (year, month, day) = civil_day(seconds / 86_400);
@@ -280,7 +284,7 @@ impl<T: Into<Self>> From<Option<T>> for Value {
 }
 
 /// A duration in milliseconds, with their fractions down to the microsecond.
-pub fn millis(duration: Duration) -> Value {
+pub(crate) fn millis(duration: Duration) -> Value {
     Value::Float((duration.as_secs_f64() * 1e6).round() / 1e3)
 }
 

@@ -5,7 +5,7 @@ use super::answer::Type::{Bool, Float, Int, Text, Time};
 use crate::program::statement::{Constant, Statement};
 
 /// The columns that a statement answers; none where it answers no rows.
-pub fn of(statement: &Statement) -> &'static [Column] {
+pub(crate) fn of(statement: &Statement) -> &'static [Column] {
     match statement {
         Statement::ShowList => SUMMARY,
         Statement::ShowStatus(_) => STATUS,

@@ -98,7 +98,7 @@ pub(super) fn table((name, table): (String, TableProgress)) -> Row {
 }
 
 /// The word of a finding's weight.
-pub fn level_word(level: Level) -> &'static str {
+pub(crate) fn level_word(level: Level) -> &'static str {
     match level {
         Level::Ok => "ok",
         Level::Warning => "warning",

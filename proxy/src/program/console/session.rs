@@ -8,11 +8,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
 use super::answer::{Answer, Column, Refusal, Value};
-use super::wire::{Body, Frame, Wire};
+use super::wire::{Body, Bound, Frame, Wire};
 use crate::program::statement::{self, Statement, Token};
 
 /// Who carries statements out.
-pub trait Execute: Send + Sync {
+pub(crate) trait Execute: Send + Sync {
     /// The columns that the statement will answer; none where it answers no rows.
     fn columns(&self, statement: &Statement) -> &'static [Column];
 
@@ -41,7 +41,7 @@ const PARAMETERS: [(&str, &str); 9] = [
 ];
 
 /// Serves a client that was told that it is logged in, until it leaves.
-pub async fn serve(
+pub(crate) async fn serve(
     execute: &impl Execute,
     stream: TcpStream,
     leftover: BytesMut,
@@ -272,9 +272,10 @@ impl<E: Execute> Session<'_, E> {
             return Err(Refusal::new("42601", text, "send one statement at a time"));
         }
         let tokens = statements.pop().unwrap_or_default();
-        let columns = match tokens.is_empty() {
-            true => &[],
-            false => self.execute.columns(&statement::parse(&tokens)?),
+        let columns = if tokens.is_empty() {
+            &[]
+        } else {
+            self.execute.columns(&statement::parse(&tokens)?)
         };
         let declared = |at| {
             given
@@ -332,9 +333,12 @@ impl<E: Execute> Session<'_, E> {
             .enumerate()
             .map(|(at, value)| {
                 let oid = prepared.parameters.get(at).copied().unwrap_or(TEXT);
-                value
-                    .map(|value| parameter_text(oid, is_binary(&formats, at), &value))
-                    .transpose()
+                match value {
+                    Bound::Null => Ok(None),
+                    Bound::Bytes(value) => {
+                        parameter_text(oid, is_binary(&formats, at), &value).map(Some)
+                    }
+                }
             })
             .collect();
         let tokens = statement::bind(&prepared.tokens, &texts?)?;
@@ -402,12 +406,11 @@ impl<E: Execute> Session<'_, E> {
             self.portals.insert(name, portal);
             return Ok(());
         }
-        let (mut rows, tag) = match portal.running.take() {
-            Some(running) => running,
-            None => {
-                let answer = self.carry_out(statement::parse(&portal.tokens)?).await?;
-                (answer.rows.into_iter(), answer.tag)
-            }
+        let (mut rows, tag) = if let Some(running) = portal.running.take() {
+            running
+        } else {
+            let answer = self.carry_out(statement::parse(&portal.tokens)?).await?;
+            (answer.rows.into_iter(), answer.tag)
         };
         let mut count = 0;
         for row in rows.by_ref().take(limit) {

@@ -16,10 +16,10 @@ use super::answer::{Column, Refusal, Value};
 /// No statement for the console is longer.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 /// For the rest of a frame that has begun, and for a client that does not read its answer.
-const PEER_PATIENCE: Duration = Duration::from_secs(60);
+const PEER_PATIENCE: Duration = Duration::from_mins(1);
 
 /// One frame of the client.
-pub struct Frame {
+pub(crate) struct Frame {
     /// What kind of frame it is.
     pub tag: u8,
     /// What is after the length.
@@ -27,7 +27,7 @@ pub struct Frame {
 }
 
 /// The client's connection, both ways buffered.
-pub struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
     incoming: BytesMut,
     outgoing: BytesMut,
@@ -35,7 +35,7 @@ pub struct Wire {
 
 impl Wire {
     /// Goes on with a connection after its login.
-    pub fn new(stream: TcpStream, leftover: BytesMut) -> Self {
+    pub(crate) fn new(stream: TcpStream, leftover: BytesMut) -> Self {
         Self {
             stream,
             incoming: leftover,
@@ -44,7 +44,7 @@ impl Wire {
     }
 
     /// The next frame; `None` when the client has closed. An idle client may take its time.
-    pub async fn read(&mut self) -> io::Result<Option<Frame>> {
+    pub(crate) async fn read(&mut self) -> io::Result<Option<Frame>> {
         loop {
             if let Some(frame) = self.take_frame()? {
                 return Ok(Some(frame));
@@ -85,24 +85,24 @@ impl Wire {
     }
 
     /// Sends what was written.
-    pub async fn flush(&mut self) -> io::Result<()> {
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
         let written = timeout(PEER_PATIENCE, self.stream.write_all(&self.outgoing)).await;
         self.outgoing.clear();
         written?
     }
 
     /// Writes a frame without a body, or with one that is at hand.
-    pub fn put(&mut self, tag: u8, body: &[u8]) {
+    pub(crate) fn put(&mut self, tag: u8, body: &[u8]) {
         self.frame(tag, |out| out.put_slice(body));
     }
 
     /// Writes a command tag.
-    pub fn complete(&mut self, tag: &str) {
+    pub(crate) fn complete(&mut self, tag: &str) {
         self.frame(b'C', |out| put_text(out, tag));
     }
 
     /// Writes one of the server's settings that clients want to know.
-    pub fn parameter(&mut self, name: &str, value: &str) {
+    pub(crate) fn parameter(&mut self, name: &str, value: &str) {
         self.frame(b'S', |out| {
             put_text(out, name);
             put_text(out, value);
@@ -110,7 +110,7 @@ impl Wire {
     }
 
     /// Writes the columns of an answer; `binary` tells the format of each.
-    pub fn columns(&mut self, columns: &[Column], binary: impl Fn(usize) -> bool) {
+    pub(crate) fn columns(&mut self, columns: &[Column], binary: impl Fn(usize) -> bool) {
         self.frame(b'T', |out| {
             out.put_i16(i16::try_from(columns.len()).unwrap_or(i16::MAX));
             for (at, (name, kind)) in columns.iter().enumerate() {
@@ -126,7 +126,7 @@ impl Wire {
     }
 
     /// Writes one row.
-    pub fn row(&mut self, values: &[Value], binary: impl Fn(usize) -> bool) {
+    pub(crate) fn row(&mut self, values: &[Value], binary: impl Fn(usize) -> bool) {
         self.frame(b'D', |out| {
             out.put_i16(i16::try_from(values.len()).unwrap_or(i16::MAX));
             for (at, value) in values.iter().enumerate() {
@@ -136,15 +136,17 @@ impl Wire {
     }
 
     /// Writes the types of a statement's parameters.
-    pub fn parameter_types(&mut self, oids: &[u32]) {
+    pub(crate) fn parameter_types(&mut self, oids: &[u32]) {
         self.frame(b't', |out| {
             out.put_i16(i16::try_from(oids.len()).unwrap_or(i16::MAX));
-            oids.iter().for_each(|oid| out.put_u32(*oid));
+            for oid in oids {
+                out.put_u32(*oid);
+            }
         });
     }
 
     /// Writes an error; a fatal one is the last thing that the client hears.
-    pub fn refuse(&mut self, severity: &str, refusal: &Refusal) {
+    pub(crate) fn refuse(&mut self, severity: &str, refusal: &Refusal) {
         self.frame(b'E', |out| {
             put_field(out, b'S', severity);
             put_field(out, b'V', severity);
@@ -161,7 +163,7 @@ impl Wire {
     }
 
     /// Writes a warning.
-    pub fn warn(&mut self, text: &str) {
+    pub(crate) fn warn(&mut self, text: &str) {
         self.frame(b'N', |out| {
             put_field(out, b'S', "WARNING");
             put_field(out, b'V', "WARNING");
@@ -194,12 +196,20 @@ fn put_field(out: &mut BytesMut, field: u8, text: &str) {
     put_text(out, text);
 }
 
+/// A bound parameter.
+pub(crate) enum Bound {
+    /// No value.
+    Null,
+    /// A value in the client's format.
+    Bytes(Bytes),
+}
+
 /// What is left of a frame's body. Every read fails softly where the body is too short.
-pub struct Body(Bytes);
+pub(crate) struct Body(Bytes);
 
 impl Body {
     /// A text up to its NUL; `None` where there is none, or where it is not UTF-8.
-    pub fn text(&mut self) -> Option<String> {
+    pub(crate) fn text(&mut self) -> Option<String> {
         let end = self.0.iter().position(|byte| *byte == 0)?;
         let text = self.0.split_to(end);
         self.0.advance(1);
@@ -207,39 +217,39 @@ impl Body {
     }
 
     /// One byte.
-    pub fn byte(&mut self) -> Option<u8> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
         self.0.try_get_u8().ok()
     }
 
     /// A count that is not negative.
-    pub fn count(&mut self) -> Option<usize> {
+    pub(crate) fn count(&mut self) -> Option<usize> {
         usize::try_from(self.0.try_get_i16().ok()?).ok()
     }
 
     /// A number of two bytes.
-    pub fn short(&mut self) -> Option<i16> {
+    pub(crate) fn short(&mut self) -> Option<i16> {
         self.0.try_get_i16().ok()
     }
 
     /// A number of four bytes.
-    pub fn long(&mut self) -> Option<i32> {
+    pub(crate) fn long(&mut self) -> Option<i32> {
         self.0.try_get_i32().ok()
     }
 
-    /// A value with its length before it; the inner `None` is null.
-    pub fn value(&mut self) -> Option<Option<Bytes>> {
+    /// A value with its length before it.
+    pub(crate) fn value(&mut self) -> Option<Bound> {
         let length = self.long()?;
         if length == -1 {
-            return Some(None);
+            return Some(Bound::Null);
         }
         let length = usize::try_from(length)
             .ok()
             .filter(|length| *length <= self.0.len())?;
-        Some(Some(self.0.split_to(length)))
+        Some(Bound::Bytes(self.0.split_to(length)))
     }
 
     /// Whether everything was read.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -22,12 +22,18 @@ pub(super) fn config(migrate: &Migrate) -> Result<(Config, String), String> {
             "--to: names the database {other:?}, --from names {database:?}; both must have the same name"
         ));
     }
-    let text = format!("[admin]\npassword = \"{}\"\n[clusters.source]\nhost = \"-\"\nuser = \"-\"\n", password());
+    let text = format!(
+        "[admin]\npassword = \"{}\"\n[clusters.source]\nhost = \"-\"\nuser = \"-\"\n",
+        password()
+    );
     let config = Config::parse(&text, &|_| None);
     let mut config = config.map_err(|problems| format!("{problems:?}"))?;
     config.login.method = Method::Trust;
     config.clusters = [(SOURCE.to_owned(), source), (TARGET.to_owned(), target)].into();
-    let route = Route { cluster: SOURCE.to_owned(), database: database.clone() };
+    let route = Route {
+        cluster: SOURCE.to_owned(),
+        database: database.clone(),
+    };
     config.routes = [(database.clone(), route)].into();
     config.journal.path.clone_from(&migrate.journal);
     config.migrator.pg_dump.clone_from(&migrate.pg_dump);
@@ -38,7 +44,8 @@ pub(super) fn config(migrate: &Migrate) -> Result<(Config, String), String> {
 
 fn end(option: &str, url: &str) -> Result<(Cluster, String), String> {
     // The parser's own texts name keys and positions, never the password.
-    let parsed: tokio_postgres::Config = url.parse().map_err(|error| format!("{option}: {error}"))?;
+    let parsed: tokio_postgres::Config =
+        url.parse().map_err(|error| format!("{option}: {error}"))?;
     let missing = |what: &str| {
         format!("{option}: names no {what}; write postgresql://user:password@host:port/database")
     };
@@ -46,10 +53,15 @@ fn end(option: &str, url: &str) -> Result<(Cluster, String), String> {
         [Host::Tcp(name)] => name.clone(),
         [Host::Unix(folder)] => folder.display().to_string(),
         [] => return Err(missing("host")),
-        _ => return Err(format!("{option}: names several hosts; name the primary alone")),
+        _ => {
+            return Err(format!(
+                "{option}: names several hosts; name the primary alone"
+            ));
+        }
     };
     let password = parsed.get_password().map(|bytes| {
-        String::from_utf8(bytes.to_vec()).map_err(|_| format!("{option}: the password is not UTF-8"))
+        String::from_utf8(bytes.to_vec())
+            .map_err(|_| format!("{option}: the password is not UTF-8"))
     });
     let cluster = Cluster {
         engine: Engine::Postgres,
@@ -58,7 +70,10 @@ fn end(option: &str, url: &str) -> Result<(Cluster, String), String> {
         user: parsed.get_user().ok_or_else(|| missing("user"))?.to_owned(),
         password: password.transpose()?.map(Secret::new),
     };
-    let database = parsed.get_dbname().ok_or_else(|| missing("database"))?.to_owned();
+    let database = parsed
+        .get_dbname()
+        .ok_or_else(|| missing("database"))?
+        .to_owned();
     Ok((cluster, database))
 }
 
@@ -78,7 +93,8 @@ mod tests {
 
     #[test]
     fn a_url_is_taken_apart_and_what_it_lacks_is_named() {
-        let (cluster, database) = end("--from", "postgresql://me:p%40ss@db.example:5433/shop").expect("valid");
+        let (cluster, database) =
+            end("--from", "postgresql://me:p%40ss@db.example:5433/shop").expect("valid");
         assert_eq!((cluster.host.as_str(), cluster.port), ("db.example", 5433));
         assert_eq!(cluster.password.expect("given").reveal(), "p@ss");
         assert_eq!(database, "shop");
@@ -90,7 +106,10 @@ mod tests {
             ("postgresql://me@/shop", "host"),
         ] {
             let text = end("--to", url).expect_err(url);
-            assert!(text.starts_with("--to") && text.contains(missing), "{url}: {text}");
+            assert!(
+                text.starts_with("--to") && text.contains(missing),
+                "{url}: {text}"
+            );
         }
     }
 }

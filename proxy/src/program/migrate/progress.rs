@@ -32,22 +32,29 @@ impl Screen {
     /// Shows where the migration stands.
     pub(super) fn show(&self, status: &Status) {
         // The catalogue's estimate may be too small; a bar past its end would be a lie.
-        self.copy.set_length(status.rows_estimated.max(status.rows_copied));
+        self.copy
+            .set_length(status.rows_estimated.max(status.rows_copied));
         self.copy.set_position(status.rows_copied);
         if let Some(rate) = status.rows_per_second {
             self.copy.set_message(format!("{rate:.0}/s"));
         }
-        let lag = status.lag.map(|lag| format!(", {} ms behind", lag.as_millis())).unwrap_or_default();
+        let lag = status
+            .lag
+            .map(|lag| format!(", {} ms behind", lag.as_millis()))
+            .unwrap_or_default();
         let applied = status.transactions_applied;
         let (state, stage) = (status.state, &status.stage);
-        self.line.set_message(format!("{state} {stage}{lag}, {applied} transactions followed"));
+        self.line.set_message(format!(
+            "{state} {stage}{lag}, {applied} transactions followed"
+        ));
         self.line.tick();
     }
 
     /// Shows how the comparison goes.
     pub(super) fn show_check(&self, check: &CheckStatus) {
         self.check.set_length(check.ranges);
-        self.check.set_position(check.ranges_equal.saturating_add(check.ranges_different));
+        self.check
+            .set_position(check.ranges_equal.saturating_add(check.ranges_different));
         self.check.set_message(check.verdict.name());
     }
 

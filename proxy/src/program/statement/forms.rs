@@ -6,7 +6,7 @@ use super::{Token, Word};
 
 /// One statement of the console.
 #[derive(Clone, Copy, Debug)]
-pub struct Form {
+pub(crate) struct Form {
     /// How it is written: keywords in capitals.
     pub text: &'static str,
     /// What it does.
@@ -18,7 +18,7 @@ const fn form(text: &'static str, meaning: &'static str) -> Form {
 }
 
 /// Every statement, in the order in which a migration needs them.
-pub const FORMS: &[Form] = &[
+pub(crate) const FORMS: &[Form] = &[
     form(
         "CREATE MIGRATION name FROM cluster TO cluster [FOR ROUTE route] [WITH (copy_workers = 4, copy_chunk = '64MiB', check_workers = 2, check_range_rows = 100000, counter_gap = 10000, stream_patience = '10s', schemas = 'a,b')]",
         "defines a migration and touches no database",
@@ -132,7 +132,7 @@ pub(super) fn is_setting(words: &str) -> bool {
 }
 
 /// What Headgate's console answers for a server's setting.
-pub fn setting(words: &str) -> Option<&'static str> {
+pub(crate) fn setting(words: &str) -> Option<&'static str> {
     Some(match words {
         "transaction isolation level" | "transaction_isolation" => "read committed",
         "transaction_read_only" | "default_transaction_read_only" => "off",

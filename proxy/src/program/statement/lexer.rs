@@ -6,7 +6,7 @@ use super::Mistake;
 
 /// One word or sign, and where it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
+pub(crate) struct Token {
     /// What it is.
     pub word: Word,
     /// Where it begins, in characters of the whole text, counted from 1.
@@ -15,7 +15,7 @@ pub struct Token {
 
 /// A word or sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub(crate) enum Word {
     /// A keyword or name, folded to lower case.
     Bare(String),
     /// A name in double quotes, as it was written.
@@ -45,7 +45,7 @@ impl fmt::Display for Word {
 }
 
 /// Cuts a text at its semicolons; empty statements are left out.
-pub fn split(text: &str) -> Result<Vec<Vec<Token>>, Mistake> {
+pub(crate) fn split(text: &str) -> Result<Vec<Vec<Token>>, Mistake> {
     let mut statements = vec![Vec::new()];
     let mut lexer = Lexer {
         rest: text.chars().peekable(),

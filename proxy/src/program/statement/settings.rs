@@ -33,12 +33,17 @@ impl Pair {
         }
     }
 
-    fn number<T: FromStr + PartialOrd>(&self, least: T, most: T, form: &str) -> Result<T, Mistake> {
+    fn number<T: FromStr + PartialOrd + Copy>(
+        &self,
+        least: T,
+        most: T,
+        form: &str,
+    ) -> Result<T, Mistake> {
         let number = self
             .value
             .parse()
             .ok()
-            .filter(|number| (&least..=&most).contains(&number));
+            .filter(|number| (least..=most).contains(number));
         number.ok_or_else(|| self.refuse(form))
     }
 
@@ -65,6 +70,8 @@ impl Pair {
     }
 }
 
+const WORKERS: &str = "a number from 1 to 64";
+
 /// The settings of a new migration; what is not named keeps its default.
 pub(super) fn settings(pairs: Vec<Pair>) -> Result<Given, Mistake> {
     let mut given = Given::default();
@@ -74,7 +81,7 @@ pub(super) fn settings(pairs: Vec<Pair>) -> Result<Given, Mistake> {
         }
         match pair.key.as_str() {
             "copy_workers" => {
-                given.copy_workers = Some(pair.number(1, 64, "a number from 1 to 64")?)
+                given.copy_workers = Some(pair.number(1, 64, WORKERS)?);
             }
             "copy_chunk" => {
                 let form = "a size from '1MiB' to '1024GiB', such as '64MiB'";
@@ -82,7 +89,7 @@ pub(super) fn settings(pairs: Vec<Pair>) -> Result<Given, Mistake> {
                 given.copy_chunk_bytes = Some(bytes.ok_or_else(|| pair.refuse(form))?);
             }
             "check_workers" => {
-                given.check_workers = Some(pair.number(1, 64, "a number from 1 to 64")?)
+                given.check_workers = Some(pair.number(1, 64, WORKERS)?);
             }
             "check_range_rows" => {
                 let form = "a number from 100 to 100000000";
@@ -135,7 +142,7 @@ pub(super) fn options(pairs: Vec<Pair>) -> Result<Options, Mistake> {
 
 /// The settings that a statement names.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Given {
+pub(crate) struct Given {
     copy_workers: Option<usize>,
     copy_chunk_bytes: Option<u64>,
     check_workers: Option<usize>,
@@ -147,7 +154,7 @@ pub struct Given {
 
 impl Given {
     /// What the statement names, over `defaults`.
-    pub fn over(self, defaults: Settings) -> Settings {
+    pub(crate) fn over(self, defaults: Settings) -> Settings {
         Settings {
             copy_workers: self.copy_workers.unwrap_or(defaults.copy_workers),
             copy_chunk_bytes: self.copy_chunk_bytes.unwrap_or(defaults.copy_chunk_bytes),
