@@ -76,6 +76,8 @@ pub struct Session {
     bare: bool,
     /// The count cannot be trusted any more: the session is never at a boundary again.
     lost: bool,
+    /// The COPY under way belongs to the request at the front and not to a batch.
+    copy_in_request: bool,
     /// What the client sent last is answered with more than ReadyForQuery: any such answer settles the doubt.
     settles: bool,
 }
@@ -100,6 +102,7 @@ impl Session {
             doubtful: 0,
             bare: true,
             lost: false,
+            copy_in_request: false,
             settles: false,
         }
     }
@@ -279,7 +282,8 @@ impl Session {
         // With replies in doubt, nobody can tell whose data the client has ended: better busy for ever.
         self.lost |= self.doubtful > 0;
         let mut kept = None;
-        if is_request(self.owed.front().copied()) {
+        self.copy_in_request = is_request(self.owed.front().copied());
+        if self.copy_in_request {
             kept = self.owed.pop_front();
         } else {
             // An Execute began it, and what was taken for its Sync came while the server was copying.
@@ -313,7 +317,7 @@ impl Session {
         let front = self.owed.front().copied();
         match self.copy {
             // The Query is answered next, and only then the Syncs behind it that were not ignored.
-            Copy::In | Copy::InEnded if is_request(front) => {}
+            Copy::In | Copy::InEnded if self.copy_in_request => {}
             Copy::In | Copy::InEnded => {
                 if let Some(sync @ Owed::CopySync) = self.owed.front_mut() {
                     *sync = Owed::BareSync;
