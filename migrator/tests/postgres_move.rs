@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use migrator::plan::{Plan, Settings};
 use migrator::postgres::sql::relation;
-use migrator::postgres::{Postgres, copy, counters, fence, plan, schema};
+use migrator::postgres::{
+    Endpoint, Postgres, Tools, clean, copy, counters, fence, plan, preflight, schema,
+};
+use migrator::preflight::{Check, Level};
 use migrator::progress::{Progress, Stage};
 use servers::{Server, migration};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 /// What real schemas have, and what hostile ones do.
@@ -292,7 +296,7 @@ async fn a_sealed_fence_refuses_every_writer_until_it_is_lifted() {
         .batch_execute("DELETE FROM keyless")
         .await
         .expect_err("writers wait under the barrier");
-    assert_eq!(held.code().map(|code| code.code()), Some("55P03"));
+    assert_eq!(held.code().map(SqlState::code), Some("55P03"));
 
     fence::seal(raised.fence)
         .await
@@ -309,11 +313,7 @@ async fn a_sealed_fence_refuses_every_writer_until_it_is_lifted() {
     ];
     for write in writes {
         let refused = client.batch_execute(write).await.expect_err(write);
-        assert_eq!(
-            refused.code().map(|code| code.code()),
-            Some("25006"),
-            "{write}"
-        );
+        assert_eq!(refused.code().map(SqlState::code), Some("25006"), "{write}");
     }
     client
         .batch_execute("BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM keyless WHERE a = 1; ROLLBACK")
@@ -410,4 +410,203 @@ async fn every_counter_of_the_target_is_past_the_sources() {
     )
     .await;
     assert_eq!(next, ["30002", "-30060"]);
+}
+
+fn found<'a>(checks: &'a [Check], name: &str, level: Level) -> Vec<&'a Check> {
+    checks
+        .iter()
+        .filter(|check| check.name == name && check.level == level)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_can_say_no_is_told_at_once_with_a_statement_that_mends_it() {
+    let source = Server::start(14, "wal_level=replica\nmax_prepared_transactions=2");
+    let target = Server::start(18, "");
+    for server in [&source, &target] {
+        server
+            .connect("postgres")
+            .await
+            .batch_execute("CREATE DATABASE shop")
+            .await
+            .expect("it can be created");
+    }
+    let session = source.connect("shop").await;
+    session
+        .batch_execute(
+            "CREATE TABLE \"no key\" (a int); CREATE TABLE taken (a int PRIMARY KEY);
+             CREATE UNLOGGED TABLE fleeting (a int PRIMARY KEY); SELECT lo_create(0);
+             CREATE TABLE late (a int PRIMARY KEY DEFERRABLE);
+             CREATE TABLE tr (a int PRIMARY KEY);
+             CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE TRIGGER t AFTER INSERT ON tr FOR EACH ROW EXECUTE FUNCTION f();
+             ALTER TABLE tr ENABLE ALWAYS TRIGGER t;
+             CREATE SEQUENCE short MAXVALUE 100; SELECT nextval('short')",
+        )
+        .await
+        .expect("the trouble can be made");
+    session
+        .batch_execute("BEGIN; INSERT INTO taken VALUES (1); PREPARE TRANSACTION 'it''s open'")
+        .await
+        .expect("it can be prepared");
+    target
+        .connect("shop")
+        .await
+        .batch_execute("CREATE TABLE taken (b text)")
+        .await
+        .expect("it can be made");
+    let postgres = migration("m1", &source, &target, Settings::default());
+    let checks = preflight::run(&postgres).await.expect("the checks run");
+    for (name, level, evidence, fix) in [
+        (
+            "wal_level",
+            Level::Error,
+            "replica",
+            "ALTER SYSTEM SET wal_level = 'logical'",
+        ),
+        (
+            "replica_identity",
+            Level::Error,
+            "public.\"no key\"",
+            "ALTER TABLE public.\"no key\" REPLICA IDENTITY FULL",
+        ),
+        (
+            "unlogged_tables",
+            Level::Error,
+            "public.fleeting",
+            "ALTER TABLE public.fleeting SET LOGGED",
+        ),
+        (
+            "deferrable_key",
+            Level::Error,
+            "public.late",
+            "ALTER TABLE public.late REPLICA IDENTITY FULL",
+        ),
+        (
+            "always_triggers",
+            Level::Error,
+            "public.tr",
+            "ALTER TABLE public.tr ENABLE TRIGGER t",
+        ),
+        (
+            "prepared_transactions",
+            Level::Error,
+            "it''s open",
+            "ROLLBACK PREPARED 'it''s open'",
+        ),
+        (
+            "target_objects",
+            Level::Error,
+            "public.taken",
+            "DROP TABLE public.taken CASCADE",
+        ),
+        ("large_objects", Level::Error, "1 large objects", ""),
+        ("counters", Level::Warning, "public.short", ""),
+        ("superuser_applications", Level::Ok, "no application", ""),
+        ("source_reachable", Level::Ok, "version 14", ""),
+        ("target_reachable", Level::Ok, "version 18", ""),
+        ("encoding", Level::Ok, "UTF8", ""),
+    ] {
+        let findings = found(&checks, name, level);
+        assert!(
+            findings
+                .iter()
+                .any(|check| check.evidence.contains(evidence) && check.fix == fix),
+            "{name}: {findings:#?}"
+        );
+    }
+    // What a fix says mends it, as it stands.
+    for check in checks
+        .iter()
+        .filter(|check| !check.fix.is_empty() && check.level == Level::Error)
+    {
+        let on_target = check.name == "target_objects";
+        let server = if on_target { &target } else { &source };
+        let outcome = server.connect("shop").await.batch_execute(&check.fix).await;
+        outcome.unwrap_or_else(|error| panic!("{}: {error:?}", check.fix));
+    }
+    let left: Vec<_> = preflight::run(&postgres)
+        .await
+        .expect("the checks run")
+        .into_iter()
+        .filter(|check| check.level == Level::Error)
+        .map(|check| check.name)
+        .collect();
+    assert_eq!(
+        left,
+        ["wal_level", "large_objects"],
+        "a restart and a decision remain"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_cluster_or_a_wrong_password_is_a_finding_and_the_other_side_is_still_checked()
+ {
+    let source = Server::start(14, "");
+    let session = source.connect("postgres").await;
+    session
+        .batch_execute("CREATE DATABASE shop")
+        .await
+        .expect("it can be created");
+    session
+        .batch_execute("CREATE ROLE mover LOGIN PASSWORD 'right'")
+        .await
+        .expect("it can be created");
+    source.ask_for_passwords_of("mover");
+    let nowhere = Endpoint {
+        port: 1,
+        ..source.endpoint("shop")
+    };
+    let mover = |password: &str| Endpoint {
+        user: "mover".into(),
+        password: Some(password.into()),
+        ..source.endpoint("shop")
+    };
+    let run = |from: Endpoint, to: Endpoint| async move {
+        let postgres = Postgres::new("m1", from, to, Settings::default(), Tools::default());
+        preflight::run(&postgres).await.expect("the checks run")
+    };
+    let checks = run(source.endpoint("shop"), nowhere.clone()).await;
+    assert_eq!(found(&checks, "target_reachable", Level::Error).len(), 1);
+    assert_eq!(found(&checks, "wal_level", Level::Ok).len(), 1);
+
+    let checks = run(mover("wrong"), source.endpoint("other")).await;
+    let refused = found(&checks, "source_reachable", Level::Error);
+    assert!(
+        refused.iter().any(|check| check.evidence.contains("28P01")),
+        "{refused:?}"
+    );
+    assert_eq!(found(&checks, "target_reachable", Level::Ok).len(), 1);
+    assert!(
+        !format!("{checks:?}").contains("wrong"),
+        "a password is never shown"
+    );
+
+    let checks = run(mover("right"), nowhere).await;
+    let rights = found(&checks, "source_rights", Level::Error);
+    assert!(
+        rights
+            .iter()
+            .any(|check| check.fix == "ALTER ROLE mover REPLICATION"),
+        "{rights:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cleaning_up_leaves_nothing_of_a_migration_on_either_side() {
+    let (_source, _target, postgres, session) = shop(Settings::default()).await;
+    let plan = prepared(&postgres).await;
+    copied(&postgres, &plan).await;
+    clean::run(&postgres).await.expect("it is cleaned up");
+    clean::run(&postgres)
+        .await
+        .expect("there is nothing left to clean");
+    let left = "SELECT slot_name::text FROM pg_replication_slots UNION ALL SELECT pubname::text FROM pg_publication
+                UNION ALL SELECT nspname::text FROM pg_namespace WHERE nspname = 'headgate'";
+    assert_eq!(lines(&session, left).await, Vec::<String>::new());
+    let target = postgres
+        .connect_target("test")
+        .await
+        .expect("the target answers");
+    assert_eq!(lines(&target, left).await, Vec::<String>::new());
 }

@@ -120,11 +120,11 @@ impl Archive {
         let list = self
             .folder
             .join(format!("list-{:032x}", rand::random::<u128>()));
-        let lines: String = entries
+        let numbers: Vec<String> = entries
             .iter()
-            .map(|entry| format!("{};\n", entry.dump_id))
+            .map(|entry| format!("{};", entry.dump_id))
             .collect();
-        fs::write(&list, lines)
+        fs::write(&list, numbers.join("\n"))
             .map_err(|error| Error::fatal("cannot write a temporary file").because(error))?;
         let mut chosen = OsString::from("--use-list=");
         chosen.push(&list);

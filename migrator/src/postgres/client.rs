@@ -56,7 +56,7 @@ pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
         .dbname(&endpoint.database)
         .application_name(format!("headgate {purpose}"))
         .connect_timeout(CONNECT_PATIENCE)
-        .keepalives_idle(Duration::from_secs(60));
+        .keepalives_idle(Duration::from_mins(1));
     if let Some(password) = &endpoint.password {
         config.password(password);
     }
@@ -81,10 +81,16 @@ pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
 }
 
 /// Tells the operator what failed, without any value that the server quoted from a row.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it ends here, and `map_err` hands it over"
+)]
 pub fn failed(what: &str, error: tokio_postgres::Error) -> Error {
     let Some(told) = error.as_db_error() else {
         let lost = error.is_closed()
-            || error.source().is_some_and(|cause| cause.is::<io::Error>())
+            || error
+                .source()
+                .is_some_and(<dyn std::error::Error>::is::<io::Error>)
             || error.to_string().contains("timed out");
         let mut text = format!("{what}: {error}");
         let mut cause = error.source();
@@ -138,11 +144,6 @@ pub fn is_transient(code: &SqlState) -> bool {
             SqlState::LOCK_NOT_AVAILABLE,
         ]
         .contains(code)
-}
-
-/// The server's code of a failure, where it was the server's.
-pub fn code(error: &tokio_postgres::Error) -> Option<&SqlState> {
-    error.code()
 }
 
 #[cfg(test)]

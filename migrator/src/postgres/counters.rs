@@ -4,8 +4,7 @@ use tokio_postgres::{Client, Row};
 
 use super::Postgres;
 use super::client::failed;
-use super::schema::counter_name;
-use super::sql::quote_literal;
+use super::sql::{qualified, quote_literal};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
@@ -34,7 +33,11 @@ pub async fn advance(
     if plan.counters.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = plan.counters.iter().map(counter_name).collect();
+    let names: Vec<String> = plan
+        .counters
+        .iter()
+        .map(|counter| qualified(&counter.schema, &counter.name))
+        .collect();
     let (there, here) = tokio::try_join!(
         read(source, &names, "source"),
         read(target, &names, "target")

@@ -18,7 +18,7 @@ use crate::plan::Plan;
 /// Autovacuum gives way to a waiting lock only after the waiter's `deadlock_timeout`.
 const DEADLOCK_TIMEOUT: &str = "5ms";
 const TRIGGER: &str = "headgate_fence";
-const LIFT_PATIENCE: Duration = Duration::from_secs(60);
+const LIFT_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a reply may be late beyond the server's own timeout.
 const REPLY_GRACE: Duration = Duration::from_secs(5);
 const PREFIX: &str = "headgate";
@@ -102,13 +102,13 @@ pub async fn raise(
     token: &str,
     patience: Duration,
 ) -> Result<Raised<Fence, Lsn>> {
-    let ready = match ready.filter(|ready| !ready.fence.is_closed() && !ready.marker.is_closed()) {
-        Some(ready) => ready,
-        None => {
-            let ready = open(postgres).await?;
-            install(&ready.marker).await?;
-            ready
-        }
+    let usable = ready.filter(|ready| !ready.fence.is_closed() && !ready.marker.is_closed());
+    let ready = if let Some(ready) = usable {
+        ready
+    } else {
+        let ready = open(postgres).await?;
+        install(&ready.marker).await?;
+        ready
     };
     let names = fenced(plan);
     let mut batch = format!(

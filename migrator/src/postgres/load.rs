@@ -21,7 +21,7 @@ use crate::progress::Progress;
 const BATCH_BYTES: usize = 256 << 10;
 const ROWS_AT_ONCE: usize = 4096;
 /// A range gives its first byte, takes the next or is complete within this, or the connection is taken for dead.
-const STALL: Duration = Duration::from_secs(15 * 60);
+const STALL: Duration = Duration::from_mins(15);
 
 /// How the bytes of a table travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,12 +32,20 @@ pub mod tools;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
 
-use crate::error::Result;
+use crate::database::{Database, Raised};
+use crate::error::{Error, Result};
+use crate::follow::Follow;
 use crate::plan::{Plan, Settings};
+use crate::preflight::Check;
+use crate::progress::Progress;
+use crate::verify::Proof;
+use fence::Fence;
 pub use client::Endpoint;
 pub use position::Lsn;
 
@@ -142,18 +150,71 @@ impl Postgres {
         client::connect(&self.inner.target, &self.purpose(purpose)).await
     }
 
+    async fn counter_sessions(&self) -> Result<(Client, Client)> {
+        tokio::try_join!(self.connect_source("counters"), self.connect_target("counters"))
+    }
+
     /// What follows `headgate ` in the `application_name` of a session with this purpose.
     pub fn purpose(&self, purpose: &str) -> String {
         format!("{} {purpose}", self.inner.name)
     }
 }
 
-impl Postgres {
+impl Database for Postgres {
+    type Position = Lsn;
+    type Fence = Fence;
+
+    async fn preflight(&self) -> Result<Vec<Check>> {
+        preflight::run(self).await
+    }
+
+    async fn plan(&self) -> Result<Plan> {
+        plan::read(self).await
+    }
+
+    async fn prepare(&self, plan: &Plan) -> Result<()> {
+        schema::prepare(self, plan).await
+    }
+
+    async fn copy(&self, plan: &Plan, progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
+        copy::run(self, plan, progress, stop).await
+    }
+
+    async fn follow(
+        &self,
+        plan: &Plan,
+        follow: Follow<Lsn>,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        follow::run(self, plan, follow, progress, stop).await
+    }
+
+    async fn check(
+        &self,
+        _plan: &Plan,
+        _follow: Follow<Lsn>,
+        _progress: Arc<Progress>,
+        _stop: CancellationToken,
+    ) -> Result<Vec<Proof>> {
+        Err(Error::refused("this build cannot compare two PostgreSQL databases"))
+    }
+
     async fn warm_up(&self, plan: &Plan) -> Result<()> {
         let ready = fence::warm_up(self, plan).await?;
         let counters = self.counter_sessions().await?;
         *self.inner.warm.lock() = Warm { fence: Some(ready), counters: Some(counters) };
         Ok(())
+    }
+
+    async fn raise_fence(
+        &self,
+        plan: &Plan,
+        token: &str,
+        patience: Duration,
+    ) -> Result<Raised<Fence, Lsn>> {
+        let ready = self.inner.warm.lock().fence.take();
+        fence::raise(ready, self, plan, token, patience).await
     }
 
     async fn advance_counters(&self, plan: &Plan) -> Result<()> {
@@ -166,8 +227,20 @@ impl Postgres {
         counters::advance(self, plan, &source, &target).await
     }
 
-    async fn counter_sessions(&self) -> Result<(Client, Client)> {
-        tokio::try_join!(self.connect_source("counters"), self.connect_target("counters"))
+    async fn seal_fence(&self, fence: Fence) -> Result<()> {
+        fence::seal(fence).await
+    }
+
+    async fn drop_fence(&self, fence: Fence) -> Result<()> {
+        fence::drop_fence(fence).await
+    }
+
+    async fn lift_fence(&self, plan: &Plan) -> Result<()> {
+        fence::lift(self, plan).await
+    }
+
+    async fn clean_up(&self) -> Result<()> {
+        clean::run(self).await
     }
 }
 

@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use super::archive::{self, Archive};
 use super::client::{self, Endpoint, failed};
 use super::records::{self, Part};
-use super::sql::{qualified, quote_ident, quote_literal, relation};
+use super::sql::{quote_ident, quote_literal, relation};
 use super::{Postgres, roles, snapshot};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -191,9 +191,4 @@ async fn publish(postgres: &Postgres, plan: &Plan, source: &Client) -> Result<()
         failed("cannot publish the source's tables", error)
             .remedy("the migrator's role on the source must own the tables or be a superuser")
     })
-}
-
-/// The qualified name under which a counter is known to SQL.
-pub fn counter_name(counter: &crate::plan::Counter) -> String {
-    qualified(&counter.schema, &counter.name)
 }

@@ -110,7 +110,8 @@ pub async fn open(
                 }));
             }
             Err(error) if obstacle(&error) == Some(Obstacle::OpenTransactions) => {
-                tracing::warn!(blockers = %blockers(source).await?, "open transactions block the slot");
+                let blockers = blockers(source).await?;
+                tracing::warn!(blockers, "open transactions block the slot");
             }
             Err(error) => return Err(error),
         }

@@ -11,7 +11,7 @@ use super::client::Endpoint;
 use crate::error::{Error, Result};
 
 /// A schema with a hundred thousand objects takes minutes; one that takes longer than this is stuck.
-const PATIENCE: Duration = Duration::from_secs(6 * 60 * 60);
+const PATIENCE: Duration = Duration::from_hours(6);
 const TOLD_MAX: usize = 2000;
 
 /// Runs a program against a database, under the `application_name` `headgate <purpose>`, and returns what it wrote to its standard output.

@@ -1,5 +1,7 @@
 //! Starts real PostgreSQL servers in temporary folders, as a user without rights, and stops them when dropped.
 
+#![allow(dead_code, reason = "each test binary uses what it needs")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
@@ -98,6 +100,19 @@ impl Server {
         session
     }
 
+    /// From now on this role must show a password.
+    pub(crate) fn ask_for_passwords_of(&self, role: &str) {
+        let file = self.data().join("pg_hba.conf");
+        let old = fs::read_to_string(&file).expect("initdb wrote it");
+        let rule = format!("host all {role} 127.0.0.1/32 scram-sha-256\n");
+        fs::write(&file, format!("{rule}{old}")).expect("it can be written");
+        let data = self.data();
+        self.run(
+            "pg_ctl",
+            &["-D", data.to_str().expect("the path is text"), "reload"],
+        );
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -154,7 +169,12 @@ fn binaries(major: u32) -> PathBuf {
 }
 
 /// A migration of the database `shop` between two servers.
-pub(crate) fn migration(name: &str, source: &Server, target: &Server, settings: Settings) -> Postgres {
+pub(crate) fn migration(
+    name: &str,
+    source: &Server,
+    target: &Server,
+    settings: Settings,
+) -> Postgres {
     Postgres::new(
         name,
         source.endpoint("shop"),

@@ -182,15 +182,11 @@ async fn source_rights(postgres: &Postgres, source: &Side, findings: &mut Findin
         "grant the right, or let a superuser migrate",
         "the migrator's role has the rights it needs on the source",
     );
-    let deadlock: bool = one(
-        &source.session,
-        "SELECT rolsuper OR coalesce((SELECT has_parameter_privilege('deadlock_timeout', 'SET')
-                WHERE current_setting('server_version_num')::int >= 150000), false)
-         FROM pg_catalog.pg_roles WHERE rolname = current_user",
-        &[],
-    )
-    .await
-    .unwrap_or(false);
+    let deadlock = source
+        .session
+        .batch_execute("SET deadlock_timeout = '5ms'; RESET deadlock_timeout")
+        .await
+        .is_ok();
     if deadlock {
         findings.ok(
             "deadlock_timeout",
