@@ -49,8 +49,8 @@ pub struct Supervisor<D: Database> {
     defining: tokio::sync::Mutex<()>,
 }
 
-const PRECHECK_PATIENCE: Duration = Duration::from_secs(120);
-const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(120);
+const PRECHECK_PATIENCE: Duration = Duration::from_mins(2);
+const CLEAN_UP_PATIENCE: Duration = Duration::from_mins(2);
 /// The longest hold and what comes after it.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(75);
 
@@ -109,7 +109,7 @@ impl<D: Database> Supervisor<D> {
             match timeout(SHUTDOWN_PATIENCE, migration.wait_until_free("the shutdown")).await {
                 Ok(_busy) => migration.halt().await,
                 Err(_) => {
-                    tracing::warn!(migration = name, "its work did not end before the process")
+                    tracing::warn!(migration = name, "its work did not end before the process");
                 }
             }
         });

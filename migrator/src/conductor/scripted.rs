@@ -57,6 +57,7 @@ pub(crate) enum Mishap {
 
 /// What is true outside of the process, and what is true of it while it lives.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Facts {
     pub(crate) barrier: bool,
     pub(crate) sealed: bool,
@@ -381,7 +382,7 @@ impl Traffic for World {
 
     fn switch(&self, _: &str, cluster: &str) -> Result<()> {
         self.act_now("switch", &["Switching"], |facts| {
-            cluster.clone_into(&mut facts.route)
+            cluster.clone_into(&mut facts.route);
         })
     }
 

@@ -331,7 +331,7 @@ async fn after_a_failed_write_of_the_decision_nothing_is_undone_before_the_undo_
     let (world, journal) = fresh(&[]).await;
     let raw = break_writes_of(&world, "'Switching', 'Undoing'");
     let running = tokio::spawn(run(world.conductor(&journal), Kind::Cutover));
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     {
         let facts = world.facts.lock();
         assert!(facts.gate_closed && facts.sealed, "{:?}", facts.calls);

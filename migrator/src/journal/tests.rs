@@ -11,6 +11,7 @@ use crate::database::Position;
 use crate::error::{Error, Kind};
 use crate::plan::{Plan, Settings};
 use crate::preflight::Check;
+use crate::progress::TableProgress;
 use crate::supervisor::{Definition, State};
 
 /// A folder of its own that goes with the test.
@@ -133,7 +134,7 @@ async fn a_migration_comes_back_as_it_was_written() {
         .await
         .expect("written");
     open(&folder.0)
-        .set_copied("m", &[("a.b".to_owned(), Default::default())].into())
+        .set_copied("m", &[("a.b".to_owned(), TableProgress::default())].into())
         .await
         .expect("written");
     open(&folder.0)

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::traffic::Holds;
 
 /// Preparations touch no client; this is only against a server that is silent.
-const WARM_UP_PATIENCE: Duration = Duration::from_secs(60);
+const WARM_UP_PATIENCE: Duration = Duration::from_mins(1);
 /// A lag that is only a moment's is waited out before the cutover is refused for it.
 const LAG_PATIENCE: Duration = Duration::from_secs(5);
 const LAG_INTERVAL: Duration = Duration::from_millis(50);
@@ -61,8 +61,7 @@ impl<D: Database> Migration<D> {
                 "no check has passed; going on at the operator's word"
             );
         }
-        let since = self.live().since;
-        self.live().enter(State::Cutover);
+        let before = self.begin_visibly();
         let running = Arc::clone(&conductor);
         let run = tokio::spawn(async move { running.run(kind, options.max_hold).await });
         let course = match run.await {
@@ -74,7 +73,7 @@ impl<D: Database> Migration<D> {
                     .ok_or_else(|| Error::fatal("the cutover broke off").because(fault))
             }
         };
-        self.after(course.as_ref().ok(), since).await;
+        self.after(course.as_ref().ok(), before).await;
         let course = course?;
         let holds = self
             .traffic
@@ -116,9 +115,8 @@ impl<D: Database> Migration<D> {
     async fn wait_for_small_lag(&self, max_hold: Duration) -> Result<()> {
         let deadline = Instant::now() + LAG_PATIENCE;
         loop {
-            let refusal = match self.predicted(max_hold) {
-                Ok(_) => return Ok(()),
-                Err(refusal) => refusal,
+            let Err(refusal) = self.predicted(max_hold) else {
+                return Ok(());
             };
             if Instant::now() >= deadline {
                 return Err(refusal);
@@ -163,8 +161,16 @@ impl<D: Database> Migration<D> {
         })
     }
 
+    /// Shows that a cutover is under way; returns what was shown before.
+    fn begin_visibly(&self) -> (State, SystemTime) {
+        let mut live = self.live();
+        let before = (live.state, live.since);
+        live.enter(State::Cutover);
+        before
+    }
+
     /// The visible state after a course, which the journal has already.
-    async fn after(&self, course: Option<&Course>, since: SystemTime) {
+    async fn after(&self, course: Option<&Course>, before: (State, SystemTime)) {
         let switched = course.filter(|course| course.outcome == Outcome::Switched);
         {
             let mut live = self.live();
@@ -173,7 +179,7 @@ impl<D: Database> Migration<D> {
                 live.note(None);
                 live.switched_epoch = Some(course.epoch);
             } else if live.state == State::Cutover {
-                (live.state, live.since) = (State::Following, since);
+                (live.state, live.since) = before;
             }
         }
         if switched.is_some() {
@@ -232,22 +238,20 @@ impl<D: Database> Migration<D> {
 
     /// After a restart: undoes or finishes what was under way, then lets the worker go on.
     pub(super) async fn resume(self: Arc<Self>, busy: Busy) {
-        if matches!(self.unsettled(), Ok(Some(_))) {
-            if let Ok(conductor) = self.conductor() {
-                let since = self.live().since;
-                self.live().enter(State::Cutover);
-                let course = settle(&conductor).await;
-                self.after(course.as_ref(), since).await;
-                if let Some(course) = course.filter(|course| course.outcome == Outcome::Switched) {
-                    let options = Options {
-                        max_hold: Duration::ZERO,
-                        waive_check: false,
-                    };
-                    let report =
-                        self.report(Kind::Cutover, course, &options, false, Holds::default());
-                    if let Err(error) = self.journal.add_report(&report).await {
-                        tracing::error!(migration = self.name(), %error, "the report was not journalled");
-                    }
+        // A journal that cannot be read now may hold something: settling asks it again until it answers.
+        let settled = matches!(self.unsettled(), Ok(None));
+        if !settled && let Ok(conductor) = self.conductor() {
+            let before = self.begin_visibly();
+            let course = settle(&conductor).await;
+            self.after(course.as_ref(), before).await;
+            if let Some(course) = course.filter(|course| course.outcome == Outcome::Switched) {
+                let options = Options {
+                    max_hold: Duration::ZERO,
+                    waive_check: false,
+                };
+                let report = self.report(Kind::Cutover, course, &options, false, Holds::default());
+                if let Err(error) = self.journal.add_report(&report).await {
+                    tracing::error!(migration = self.name(), %error, "the report was not journalled");
                 }
             }
         }

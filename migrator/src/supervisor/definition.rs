@@ -59,7 +59,7 @@ pub struct Options {
 /// Below this not even an idle database gets through.
 const MAX_HOLD_MIN: Duration = Duration::from_millis(50);
 /// Longer than this is an outage, whatever the gate says.
-const MAX_HOLD_MAX: Duration = Duration::from_secs(60);
+const MAX_HOLD_MAX: Duration = Duration::from_mins(1);
 
 impl Options {
     /// Whether the limits are within reason.

@@ -507,7 +507,7 @@ async fn what_ran_before_a_restart_runs_after_it_and_what_was_stopped_does_not()
     let calls = world.facts.lock().calls.len();
     let supervisor = open(&world);
     supervisor.resume();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(
         supervisor.status("m").expect("it is there").state,
         State::Stopped

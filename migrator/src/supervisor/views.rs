@@ -39,6 +39,12 @@ impl<D: Database> Migration<D> {
         );
         let applied = self.follow.applied();
         let stage = self.stage.lock().clone();
+        let checked = self.journal.check(self.name()).ok().flatten();
+        let last = self
+            .journal
+            .cutover::<D::Position>(self.name())
+            .ok()
+            .flatten();
         let live = self.live();
         let follows = matches!(live.state, State::Following | State::Cutover);
         let percent = percent(&live, rows_copied, rows_estimated);
@@ -47,7 +53,6 @@ impl<D: Database> Migration<D> {
             Duration::try_from_secs_f64(as_f64(rows_estimated.saturating_sub(rows_copied)) / rate)
                 .ok()
         });
-        let checked = self.journal.check(self.name()).ok().flatten();
         Status {
             name: self.definition.name.clone(),
             route: self.definition.route.clone(),
@@ -76,12 +81,7 @@ impl<D: Database> Migration<D> {
             error: live.error.clone(),
             remedy: live.remedy.clone(),
             check_passed: checked.map(|check| check.verdict == Verdict::Passed),
-            epoch: self
-                .journal
-                .cutover::<D::Position>(self.name())
-                .ok()
-                .flatten()
-                .map_or(0, |last| last.0),
+            epoch: last.map_or(0, |(epoch, _)| epoch),
         }
     }
 

@@ -18,10 +18,10 @@ use crate::plan::Plan;
 
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
-/// A follower that lives this long has mended what interrupted the one before.
+/// Work that goes on for this long is not interrupted any more.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// Reading a catalogue takes seconds at most; a server that is silent for longer is lost.
-const PLAN_PATIENCE: Duration = Duration::from_secs(120);
+const PLAN_PATIENCE: Duration = Duration::from_mins(2);
 
 impl<D: Database> Migration<D> {
     /// Starts the worker. The caller holds the right to work on the migration.
@@ -87,9 +87,8 @@ impl<D: Database> Migration<D> {
                 .map(|table| table.rows_copied)
                 .sum();
             self.live().copy_begun = Some((Instant::now(), rows));
-            database
-                .copy(&plan, Arc::clone(&self.progress), stop.clone())
-                .await?;
+            let copying = database.copy(&plan, Arc::clone(&self.progress), stop.clone());
+            self.observed(copying, backoff).await?;
             if stop.is_cancelled() {
                 return Ok(());
             }
@@ -103,13 +102,23 @@ impl<D: Database> Migration<D> {
         }
         self.at_work("following");
         let (follow, progress) = (self.follow.clone(), Arc::clone(&self.progress));
-        let mut following = pin!(database.follow(&plan, follow, progress, stop.clone()));
-        if let Ok(ended) = timeout(SETTLED_AFTER, &mut following).await {
+        let following = database.follow(&plan, follow, progress, stop.clone());
+        self.observed(following, backoff).await
+    }
+
+    /// Work that has lived for a while shows that what interrupted the attempt before is mended.
+    async fn observed(
+        &self,
+        work: impl Future<Output = Result<()>>,
+        backoff: &mut Backoff,
+    ) -> Result<()> {
+        let mut work = pin!(work);
+        if let Ok(ended) = timeout(SETTLED_AFTER, &mut work).await {
             return ended;
         }
         backoff.reset();
         self.live().note(None);
-        following.await
+        work.await
     }
 
     async fn planned(&self, database: &D) -> Result<Arc<Plan>> {
