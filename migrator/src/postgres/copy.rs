@@ -23,6 +23,9 @@ use crate::progress::{Progress, Stage};
 const RANGES_PER_WORKER: u64 = 4;
 const RANGE_BYTES_MIN: u64 = 4 << 20;
 const PAGE_BYTES: u64 = 8192;
+/// Tables below this size have their indexes built together, so many at a time.
+const SMALL_BYTES: u64 = 16 << 20;
+const BUILT_TOGETHER: usize = 50;
 /// A range whose connection was lost is tried this often while the snapshot lives.
 const TRIES: u32 = 3;
 
@@ -149,6 +152,7 @@ async fn begin(
     valid_from: Lsn,
 ) -> Result<()> {
     let recorded = records::tables(postgres, target).await?;
+    records::begin_progress(postgres, target, valid_from).await?;
     for some in tables.chunks(100) {
         let mut batch = vec!["BEGIN".to_owned()];
         for table in some {
@@ -245,16 +249,29 @@ async fn build(
         if stop.is_cancelled() {
             break;
         }
+        // Small tables share a run of the program; a large one has its own.
+        let mut tables = vec![table];
+        while tables.len() < BUILT_TOGETHER && tables.iter().all(|table| table.bytes < SMALL_BYTES)
+        {
+            let Ok(table) = to_build.try_recv() else {
+                break;
+            };
+            tables.push(table);
+        }
         let (postgres, post_data, progress) = (
             postgres.clone(),
             Arc::clone(post_data),
             Arc::clone(progress),
         );
         tasks.spawn(async move {
-            progress.update(&title(&table), |numbers| numbers.stage = Stage::Indexing);
+            for table in &tables {
+                progress.update(&title(table), |numbers| numbers.stage = Stage::Indexing);
+            }
             let target = postgres.connect_target("index").await?;
-            post_data.build_table(&postgres, &table, &target).await?;
-            progress.update(&title(&table), |numbers| numbers.stage = Stage::Copied);
+            post_data.build(&postgres, &tables, &target).await?;
+            for table in &tables {
+                progress.update(&title(table), |numbers| numbers.stage = Stage::Copied);
+            }
             Ok(())
         });
     }

@@ -135,6 +135,19 @@ pub async fn tables(
     Ok(tables)
 }
 
+/// Records where the follower begins, unless it has begun. What was committed before is in the load.
+pub async fn begin_progress(postgres: &Postgres, target: &Client, at: Lsn) -> Result<()> {
+    target
+        .execute(
+            "INSERT INTO headgate.progress (migration, lsn) VALUES ($1, $2::text::pg_lsn)
+             ON CONFLICT (migration) DO NOTHING",
+            &[&postgres.name(), &at.to_string()],
+        )
+        .await
+        .map_err(unwritable)?;
+    Ok(())
+}
+
 /// The statement that records a table's state.
 pub fn set_table(postgres: &Postgres, table: &Table, state: &str) -> String {
     format!(
