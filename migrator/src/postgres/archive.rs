@@ -28,6 +28,8 @@ pub struct Entry {
 /// The archive in a folder that only we can read; the folder goes with it.
 pub struct Archive {
     folder: PathBuf,
+    /// A setting for the sessions that build indexes.
+    memory: &'static str,
 }
 
 impl Drop for Archive {
@@ -42,14 +44,14 @@ impl Archive {
     /// The archive that the target keeps, or else a new one from the source, kept on the target from now on.
     pub async fn open(postgres: &Postgres, target: &Client) -> Result<Self> {
         let name = format!("headgate-{:032x}", rand::random::<u128>());
-        let archive = Self {
-            folder: std::env::temp_dir().join(name),
-        };
+        let folder = std::env::temp_dir().join(name);
+        let memory = memory(target).await?;
         let write = |error| Error::fatal("cannot write a temporary file").because(error);
         DirBuilder::new()
             .mode(0o700)
-            .create(&archive.folder)
+            .create(&folder)
             .map_err(write)?;
+        let archive = Self { folder, memory };
         if let Some(bytes) = records::archive(postgres, target).await? {
             fs::write(archive.file(), bytes).map_err(write)?;
         } else {
@@ -85,6 +87,7 @@ impl Archive {
             &postgres.tools().pg_dump,
             postgres.source(),
             &purpose,
+            "",
             &arguments,
         )
         .await?;
@@ -103,6 +106,7 @@ impl Archive {
             &postgres.tools().pg_restore,
             postgres.target(),
             &purpose,
+            "",
             &arguments,
         )
         .await?;
@@ -142,6 +146,7 @@ impl Archive {
             &postgres.tools().pg_restore,
             postgres.target(),
             &purpose,
+            self.memory,
             &arguments,
         )
         .await?;
@@ -165,6 +170,23 @@ pub async fn end_orphans(postgres: &Postgres, target: &Client) -> Result<()> {
         .await
         .map_err(|error| failed("cannot look for what an earlier run left behind", error))?;
     Ok(())
+}
+
+/// Sorting for an index needs more memory than a server grants by default; where it was given more, that stays.
+async fn memory(target: &Client) -> Result<&'static str> {
+    let small: bool = target
+        .query_one(
+            "SELECT pg_catalog.pg_size_bytes(current_setting('maintenance_work_mem')) < 268435456",
+            &[],
+        )
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| failed("the target's settings cannot be read", error))?;
+    Ok(if small {
+        "-c maintenance_work_mem=256MB"
+    } else {
+        ""
+    })
 }
 
 /// A schema's name as a pattern that matches only itself.

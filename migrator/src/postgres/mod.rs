@@ -13,6 +13,10 @@ pub mod follow;
 mod heartbeat;
 mod jobs;
 mod link;
+mod ranges;
+mod pinned;
+mod digest;
+mod catalogue;
 mod literals;
 pub mod load;
 pub mod plan;
@@ -28,6 +32,7 @@ mod statements;
 pub mod stream;
 mod tables;
 pub mod tools;
+pub mod verify;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -192,12 +197,12 @@ impl Database for Postgres {
 
     async fn check(
         &self,
-        _plan: &Plan,
-        _follow: Follow<Lsn>,
-        _progress: Arc<Progress>,
-        _stop: CancellationToken,
+        plan: &Plan,
+        follow: Follow<Lsn>,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
     ) -> Result<Vec<Proof>> {
-        Err(Error::refused("this build cannot compare two PostgreSQL databases"))
+        verify::run(self, plan, follow, progress, stop).await
     }
 
     async fn warm_up(&self, plan: &Plan) -> Result<()> {

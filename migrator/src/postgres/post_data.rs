@@ -1,6 +1,6 @@
 //! Builds the rest of the schema on loaded tables: each table's indexes as soon as its rows are there, the rest last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Client;
 
@@ -54,35 +54,47 @@ impl PostData {
         })
     }
 
-    /// Builds what is still missing of a loaded table's indexes and refreshes its statistics.
-    pub async fn build_table(
+    /// Builds what is still missing of these loaded tables' indexes and refreshes their statistics.
+    pub async fn build(
         &self,
         postgres: &Postgres,
-        table: &Table,
+        tables: &[Table],
         target: &Client,
     ) -> Result<()> {
-        let key = (table.schema.clone(), table.name.clone());
-        let indexes = self.of_tables.get(&key).map_or(&[][..], Vec::as_slice);
+        let indexes: Vec<&Index> = tables
+            .iter()
+            .filter_map(|table| {
+                self.of_tables
+                    .get(&(table.schema.clone(), table.name.clone()))
+            })
+            .flatten()
+            .collect();
         let names: Vec<String> = indexes.iter().map(|index| index.name.clone()).collect();
         let absent = if names.is_empty() {
             names
         } else {
             schema::absent(target, &names).await?
         };
+        let absent: BTreeSet<String> = absent.into_iter().collect();
         let entries: Vec<Entry> = indexes
             .iter()
             .filter(|index| absent.contains(&index.name))
             .map(|index| index.entry.clone())
             .collect();
         self.archive.restore(postgres, &entries).await?;
+        let names: Vec<String> = tables.iter().map(relation).collect();
         target
-            .batch_execute(&format!("ANALYZE {}", relation(table)))
+            .batch_execute(&format!("ANALYZE {}", names.join(", ")))
             .await
-            .map_err(|error| failed("cannot refresh the statistics of a loaded table", error))?;
+            .map_err(|error| failed("cannot refresh the statistics of loaded tables", error))?;
+        let records: Vec<String> = tables
+            .iter()
+            .map(|table| records::set_table(postgres, table, "indexed"))
+            .collect();
         target
-            .batch_execute(&records::set_table(postgres, table, "indexed"))
+            .batch_execute(&records.join(";"))
             .await
-            .map_err(|error| failed("cannot record a built table", error))
+            .map_err(|error| failed("cannot record that tables are built", error))
     }
 
     /// Builds everything else, once all tables have their rows and indexes.

@@ -14,15 +14,19 @@ use crate::error::{Error, Result};
 const PATIENCE: Duration = Duration::from_hours(6);
 const TOLD_MAX: usize = 2000;
 
-/// Runs a program against a database, under the `application_name` `headgate <purpose>`, and returns what it wrote to its standard output.
+/// Runs a program against a database, under the `application_name` `headgate <purpose>` and with more `-c` settings
+/// of its session, and returns what it wrote to its standard output.
 pub async fn run(
     program: &Path,
     endpoint: &Endpoint,
     purpose: &str,
+    settings: &str,
     arguments: &[OsString],
 ) -> Result<Vec<u8>> {
     let shown = program.display();
-    let running = command(program, endpoint, purpose).args(arguments).output();
+    let running = command(program, endpoint, purpose, settings)
+        .args(arguments)
+        .output();
     let output = tokio::time::timeout(PATIENCE, running)
         .await
         .map_err(|_| {
@@ -91,7 +95,7 @@ pub fn database_argument(endpoint: &Endpoint) -> OsString {
 }
 
 /// The connection goes through the environment; everything else of ours is kept out of it.
-fn command(program: &Path, endpoint: &Endpoint, purpose: &str) -> Command {
+fn command(program: &Path, endpoint: &Endpoint, purpose: &str, settings: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
@@ -108,7 +112,9 @@ fn command(program: &Path, endpoint: &Endpoint, purpose: &str) -> Command {
         .env("PGSSLMODE", "disable")
         .env(
             "PGOPTIONS",
-            "-c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning",
+            format!(
+                "-c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning {settings}"
+            ),
         )
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
