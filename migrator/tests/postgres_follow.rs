@@ -102,20 +102,28 @@ impl World {
         let handle = Follow::default();
         let stop = CancellationToken::new();
         let progress = Arc::new(Progress::default());
-        let task = {
-            let (postgres, plan, handle, progress, stop) = (
-                self.postgres.clone(),
-                self.plan.clone(),
-                handle.clone(),
-                Arc::clone(&progress),
-                stop.clone(),
-            );
-            tokio::spawn(async move { follow::run(&postgres, &plan, handle, progress, stop).await })
-        };
+        let ended = CancellationToken::new();
+        let (postgres, plan, told, counted, stopped, ending) = (
+            self.postgres.clone(),
+            self.plan.clone(),
+            handle.clone(),
+            Arc::clone(&progress),
+            stop.clone(),
+            ended.clone().drop_guard(),
+        );
+        let task = tokio::spawn(async move {
+            let outcome = follow::run(&postgres, &plan, told, counted, stopped).await;
+            if let Err(error) = &outcome {
+                eprintln!("the follower ended: {error}");
+            }
+            drop(ending);
+            outcome
+        });
         Running {
             handle,
             progress,
             stop,
+            ended,
             task,
         }
     }
@@ -142,8 +150,9 @@ impl World {
             "SELECT pg_logical_emit_message(true, 'headgate', 'marker:{token}')"
         ))
         .await;
-        if let Err(error) = running.handle.wait_marker(token, PATIENCE).await {
-            panic!("{error}; finished: {}", running.task.is_finished());
+        tokio::select! {
+            waited = running.handle.wait_marker(token, PATIENCE) => waited.expect("it is applied"),
+            () = running.ended.cancelled() => panic!("the follower ended before {token}"),
         }
         begin.elapsed()
     }
@@ -174,6 +183,7 @@ struct Running {
     handle: Follow<Lsn>,
     progress: Arc<Progress>,
     stop: CancellationToken,
+    ended: CancellationToken,
     task: JoinHandle<Result<()>>,
 }
 

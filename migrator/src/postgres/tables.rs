@@ -29,7 +29,8 @@ pub(super) struct Column {
     pub(super) type_name: String,
     /// The type's number on the source.
     source_type: u32,
-    is_array: bool,
+    /// There are no arrays of arrays, and a set of composites would fall apart into their fields.
+    carried_as_text: bool,
     /// What separates elements in an array of this type.
     delimiter: u8,
     /// An identity that an update cannot set.
@@ -41,9 +42,9 @@ pub(super) struct Column {
 }
 
 impl Column {
-    /// The type of the parameter that carries a set of values. There are no arrays of arrays.
+    /// The type of the parameter that carries a set of values.
     pub(super) fn set_type(&self) -> String {
-        if self.is_array {
+        if self.carried_as_text {
             "text[]".to_owned()
         } else {
             format!("{}[]", self.type_name)
@@ -52,12 +53,16 @@ impl Column {
 
     /// What separates the elements of that parameter.
     pub(super) fn set_delimiter(&self) -> u8 {
-        if self.is_array { b',' } else { self.delimiter }
+        if self.carried_as_text {
+            b','
+        } else {
+            self.delimiter
+        }
     }
 
     /// The value of one element of the set.
     pub(super) fn element(&self) -> String {
-        if self.is_array {
+        if self.carried_as_text {
             format!("u.{}::{}", self.quoted, self.type_name)
         } else {
             format!("u.{}", self.quoted)
@@ -137,7 +142,7 @@ impl Tables {
                     quoted: quote_ident(&column.name),
                     type_name: column.type_name.clone(),
                     source_type: *source_type,
-                    is_array: column.kind == "a",
+                    carried_as_text: matches!(column.kind.as_str(), "a" | "c" | "d"),
                     delimiter: seen.delimiter,
                     always_identity: seen.always_identity,
                     comparable: seen.comparable,

@@ -1,0 +1,170 @@
+//! What the check reads of both catalogues: which tables and columns there are, and whether they are the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_postgres::Client;
+
+use super::client::failed;
+use super::position::Lsn;
+use super::sql::{qualified, quote_ident, title_of};
+use crate::error::Result;
+use crate::plan::Plan;
+use crate::verify::Proof;
+
+/// At most this many differences are named.
+pub(super) const NAMED_MAX: usize = 10;
+
+/// A table as one side's catalogue describes it.
+#[derive(Clone, Debug)]
+pub(super) struct Described {
+    /// `schema.table` for people.
+    pub(super) title: String,
+    /// `schema.table` for SQL.
+    pub(super) relation: String,
+    /// Name, type, and whether it is generated, of every column, by name.
+    pub(super) columns: BTreeMap<String, (String, String)>,
+    /// The columns of the primary key or the identity.
+    pub(super) key: Vec<String>,
+    /// The catalogue's estimate.
+    pub(super) rows_estimated: u64,
+}
+
+impl Described {
+    /// Whether both can be compared row by row.
+    pub(super) fn matches(&self, other: &Self) -> bool {
+        self.title == other.title && self.columns == other.columns
+    }
+
+    /// Every column, quoted, in an order that does not depend on the side.
+    pub(super) fn column_list(&self) -> String {
+        self.columns
+            .keys()
+            .map(|name| quote_ident(name))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// The key's columns, quoted.
+    pub(super) fn key_list(&self) -> String {
+        self.key
+            .iter()
+            .map(|name| quote_ident(name))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// Every table with rows of its own.
+pub(super) async fn read(
+    client: &Client,
+    side: &str,
+    schemas: &[String],
+) -> Result<Vec<Described>> {
+    let cannot = |error| failed(&format!("cannot read the {side}'s catalogue"), error);
+    let rows = client
+        .query(
+            "SELECT n.nspname, c.relname, greatest(c.reltuples, 0)::int8,
+                    coalesce(k.names, '{}'), coalesce(a.names, '{}'), coalesce(a.types, '{}'), coalesce(a.generated, '{}')
+             FROM pg_catalog.pg_class AS c
+             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+             CROSS JOIN LATERAL (
+                 SELECT array_agg(attname::text) AS names,
+                        array_agg(pg_catalog.format_type(atttypid, atttypmod)) AS types,
+                        array_agg(attgenerated::text) AS generated
+                 FROM pg_catalog.pg_attribute
+                 WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) AS a
+             LEFT JOIN LATERAL (
+                 SELECT array_agg(b.attname::text ORDER BY array_position(i.indkey::int2[], b.attnum)) AS names
+                 FROM pg_catalog.pg_index AS i
+                 JOIN pg_catalog.pg_attribute AS b ON b.attrelid = c.oid
+                  AND array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], b.attnum) IS NOT NULL
+                 WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)
+                 GROUP BY i.indexrelid ORDER BY bool_or(i.indisprimary) DESC LIMIT 1) AS k ON true
+             WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+               AND n.nspname !~ '^pg_' AND n.nspname <> ALL ('{information_schema,headgate}')
+               AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+                   WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+             ORDER BY c.relpages DESC, 1, 2",
+            &[&schemas],
+        )
+        .await
+        .map_err(cannot)?;
+    rows.iter()
+        .map(|row| {
+            let (schema, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let names: Vec<String> = row.try_get(4)?;
+            let types: Vec<String> = row.try_get(5)?;
+            let generated: Vec<String> = row.try_get(6)?;
+            Ok(Described {
+                title: title_of(&schema, &name),
+                relation: qualified(&schema, &name),
+                columns: names
+                    .into_iter()
+                    .zip(types.into_iter().zip(generated))
+                    .collect(),
+                key: row.try_get(3)?,
+                rows_estimated: row.try_get::<_, i64>(2)?.try_into().unwrap_or(0),
+            })
+        })
+        .collect::<std::result::Result<_, tokio_postgres::Error>>()
+        .map_err(cannot)
+}
+
+/// Whether both sides have the same tables with the same columns, and the plan knows of all of them.
+pub(super) fn proof(
+    plan: &Plan,
+    source: &[Described],
+    target: &[Described],
+    position: Lsn,
+) -> Proof {
+    let mut here = told(source);
+    let there = told(target);
+    let planned = plan
+        .tables
+        .iter()
+        .map(|table| title_of(&table.schema, &table.name));
+    let planned: BTreeSet<String> = planned.collect();
+    // A table that nobody planned to move is a difference even where the target has one of the same name.
+    let unplanned = source
+        .iter()
+        .filter(|table| !planned.contains(&table.title));
+    here.extend(unplanned.map(|table| format!("{} (not in the plan)", table.title)));
+    let gone = planned
+        .iter()
+        .filter(|title| !source.iter().any(|table| table.title == **title));
+    let mut differing_keys: Vec<String> = here.symmetric_difference(&there).cloned().collect();
+    differing_keys.extend(gone.map(|title| format!("{title} (gone from the source)")));
+    let digest = |side: &BTreeSet<String>| format!("{:?}", side.len());
+    let mut proof = Proof {
+        table: "catalogue".to_owned(),
+        range: "catalogue".to_owned(),
+        source_rows: u64::try_from(source.len()).unwrap_or(u64::MAX),
+        target_rows: u64::try_from(target.len()).unwrap_or(u64::MAX),
+        source_digest: digest(&here),
+        target_digest: digest(&there),
+        position: position.to_string(),
+        differing_keys: Vec::new(),
+    };
+    if !differing_keys.is_empty() && proof.equal() {
+        proof.target_digest.push_str(", other ones");
+    }
+    differing_keys.truncate(NAMED_MAX);
+    proof.differing_keys = differing_keys;
+    proof
+}
+
+fn told(tables: &[Described]) -> BTreeSet<String> {
+    let columns = tables.iter().flat_map(|table| {
+        let told = |(name, (kind, generated)): (&String, &(String, String))| {
+            let generated = if generated.is_empty() {
+                ""
+            } else {
+                " generated"
+            };
+            format!("{}.{} {kind}{generated}", table.title, quote_ident(name))
+        };
+        table.columns.iter().map(told).chain([table.title.clone()])
+    });
+    columns.collect()
+}
