@@ -1,6 +1,8 @@
 //! Sets the target's sequences past the source's, with a gap, and proves it.
 
-use tokio_postgres::{Client, Row};
+use std::fmt::Write as _;
+
+use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::Postgres;
 use super::client::failed;
@@ -44,18 +46,11 @@ pub async fn advance(
     )?;
     let gap = postgres.settings().counter_gap.max(0);
     let mut statements = Vec::new();
-    let mut clamped = Vec::new();
     for ((name, source), target) in names.iter().zip(&there).zip(&here) {
-        let Some(value) = source.advanced(gap, target) else {
-            if source.called {
-                clamped.push(name.as_str());
-            }
-            continue;
-        };
-        statements.push(format!(
-            "pg_catalog.setval({}, {value}, true)",
-            quote_literal(name)
-        ));
+        if let Some(value) = source.advanced(gap, target) {
+            let name = quote_literal(name);
+            statements.push(format!("pg_catalog.setval({name}, {value}, true)"));
+        }
     }
     // A select list holds 1664 expressions at most.
     for some in statements.chunks(1000) {
@@ -63,9 +58,6 @@ pub async fn advance(
             .batch_execute(&format!("SELECT {}", some.join(", ")))
             .await
             .map_err(|error| failed("cannot set the target's sequences", error))?;
-    }
-    if !clamped.is_empty() {
-        tracing::warn!(sequences = ?clamped, "sequences near their end were set without a gap");
     }
     let reached = read(target, &names, "target").await?;
     for ((name, source), target) in names.iter().zip(&there).zip(&reached) {
@@ -81,16 +73,28 @@ pub async fn advance(
 }
 
 impl State {
+    /// Reads a row; one that was never called has no last value there.
     fn read(row: &Row) -> std::result::Result<Self, tokio_postgres::Error> {
+        let last: Option<i64> = row.try_get(0)?;
         Ok(Self {
-            last: row.try_get(0)?,
-            called: row.try_get(1)?,
-            increment: row.try_get(2)?,
-            min: row.try_get(3)?,
-            max: row.try_get(4)?,
-            cache: row.try_get(5)?,
-            cycles: row.try_get(6)?,
+            last: last.unwrap_or_default(),
+            called: last.is_some(),
+            increment: row.try_get(1)?,
+            min: row.try_get(2)?,
+            max: row.try_get(3)?,
+            cache: row.try_get(4)?,
+            cycles: row.try_get(5)?,
         })
+    }
+
+    /// The value that it would hand out next.
+    fn next(&self) -> i128 {
+        i128::from(self.last)
+            + if self.called {
+                i128::from(self.increment)
+            } else {
+                0
+            }
     }
 
     /// The value to set the target's to, which is where it is not past that already.
@@ -114,46 +118,54 @@ impl State {
     /// Whether the next value of `self` cannot be one that `source` has handed out.
     fn is_past(&self, source: &Self) -> bool {
         let further = if source.increment > 0 {
-            self.last >= source.last
+            self.next() >= source.next()
         } else {
-            self.last <= source.last
+            self.next() <= source.next()
         };
-        source.cycles || !source.called || self.called && further
+        source.cycles || further
     }
 }
 
+/// One statement for all, because a statement that names hundreds of relations takes longer to plan than to run;
+/// and one more for those that were never called, of which only the relation itself knows where they start.
 async fn read(session: &Client, names: &[String], side: &str) -> Result<Vec<State>> {
-    let mut states = Vec::new();
-    for some in names.chunks(500) {
-        let each: Vec<String> = some
-            .iter()
-            .zip(0..)
-            .map(|(name, number)| {
-                format!(
-                    "SELECT {number} AS number, s.last_value, s.is_called, p.seqincrement, p.seqmin, p.seqmax,
-                        p.seqcache, p.seqcycle FROM {name} s, pg_catalog.pg_sequence p
-                     WHERE p.seqrelid = {}::regclass",
-                    quote_literal(name)
-                )
-            })
-            .collect();
-        let query = format!(
-            "SELECT last_value, is_called, seqincrement, seqmin, seqmax, seqcache, seqcycle
-             FROM ({}) s ORDER BY number",
-            each.join(" UNION ALL ")
-        );
-        let unreadable = |error| failed(&format!("cannot read the sequences on the {side}"), error);
-        for row in session.query(&query, &[]).await.map_err(unreadable)? {
-            states.push(State::read(&row).map_err(unreadable)?);
-        }
-    }
-    if states.len() == names.len() {
-        Ok(states)
-    } else {
-        Err(Error::fatal(format!(
+    let unreadable = |error| failed(&format!("cannot read the sequences on the {side}"), error);
+    let rows = session
+        .query(
+            "SELECT pg_catalog.pg_sequence_last_value(s.seqrelid), s.seqincrement, s.seqmin, s.seqmax,
+                 s.seqcache, s.seqcycle
+             FROM unnest($1::text[]) WITH ORDINALITY AS t (name, number)
+             JOIN pg_catalog.pg_sequence s ON s.seqrelid = pg_catalog.to_regclass(t.name)
+             ORDER BY t.number",
+            &[&names],
+        )
+        .await
+        .map_err(unreadable)?;
+    let mut states: Vec<State> = rows
+        .iter()
+        .map(State::read)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(unreadable)?;
+    if states.len() != names.len() {
+        return Err(Error::fatal(format!(
             "a sequence of the plan is gone from the {side}"
-        )))
+        )));
     }
+    let mut batch = String::new();
+    for (name, _) in names.iter().zip(&states).filter(|(_, state)| !state.called) {
+        let _ = writeln!(batch, "SELECT last_value, is_called FROM {name};");
+    }
+    let replies = session.simple_query(&batch).await.map_err(unreadable)?;
+    let mut told = replies.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some((row.get(0)?.parse().ok()?, row.get(1)? == "t")),
+        _ => None,
+    });
+    for state in states.iter_mut().filter(|state| !state.called) {
+        (state.last, state.called) = told
+            .next()
+            .ok_or_else(|| Error::fatal(format!("a sequence on the {side} cannot be read")))?;
+    }
+    Ok(states)
 }
 
 #[cfg(test)]

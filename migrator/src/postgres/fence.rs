@@ -246,27 +246,30 @@ async fn end(fence: Fence, how: &str) -> Result<()> {
         .map_err(|error| failed("the fence was lost with its session on the source", error))
 }
 
-/// Removes the triggers of a sealed fence, one table at a time, and finds nothing to do where there is none.
+/// Removes the triggers of a sealed fence, and finds nothing to do where there is none.
 pub async fn lift(postgres: &Postgres, plan: &Plan) -> Result<()> {
     let session = postgres.connect_source("fence").await?;
     session
         .batch_execute("SET lock_timeout = '1s'")
         .await
         .map_err(|error| failed("cannot lift the fence", error))?;
+    // All at once where nobody is in the way, else one by one.
+    let mut at_once = usize::MAX;
     let lifting = async {
         loop {
             let standing = standing(&session, plan).await?;
             if standing.is_empty() {
                 return Ok(());
             }
-            for name in standing {
-                match session
-                    .batch_execute(&format!("DROP TRIGGER IF EXISTS {TRIGGER} ON {name}"))
-                    .await
-                {
+            for some in standing.chunks(at_once.min(standing.len())) {
+                let drops: Vec<String> = some
+                    .iter()
+                    .map(|name| format!("DROP TRIGGER IF EXISTS {TRIGGER} ON {name}"))
+                    .collect();
+                match session.batch_execute(&drops.join(";")).await {
                     Ok(()) => {}
                     // Readers hold it up; the next round tries again.
-                    Err(error) if error.code().is_some_and(client::is_transient) => {}
+                    Err(error) if error.code().is_some_and(client::is_transient) => at_once = 1,
                     Err(error) => return Err(failed("cannot lift the fence", error)),
                 }
             }

@@ -44,7 +44,7 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::{Database, Raised};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::follow::Follow;
 use crate::plan::{Plan, Settings};
 use crate::preflight::Check;
