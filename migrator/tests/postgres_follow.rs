@@ -139,7 +139,8 @@ impl World {
     /// Follows until everything that is on the source is on the target.
     async fn catch_up(&self) -> Duration {
         let running = self.follow();
-        let took = self.until_marker(&running, "end").await;
+        let token = format!("{:x}", rand::random::<u64>());
+        let took = self.until_marker(&running, &token).await;
         running.stop().await.expect("the follower stops");
         took
     }
@@ -171,7 +172,7 @@ impl World {
 }
 
 async fn contents(client: &Client, table: &str) -> Vec<String> {
-    let query = format!("SELECT t::text FROM {table} AS t ORDER BY 1");
+    let query = format!("SELECT whole_row::text FROM {table} AS whole_row ORDER BY 1");
     let rows = client
         .query(&query, &[])
         .await

@@ -195,26 +195,18 @@ impl Follower {
     /// When nothing is left to apply, the target is as far as the stream is, or at the place to pause at.
     fn settle(&mut self, idle: bool) {
         let still = idle && self.batch.is_empty();
-        if still {
-            let reached = self.batch.arrived();
-            let reached = self
-                .pause_at
-                .map_or(reached, |pause_at| reached.min(pause_at));
-            if reached > self.applied {
-                self.applied = reached;
-                self.stream.confirm(reached);
-                self.follow.advance(reached, Vec::new());
-            }
-        }
-        let arrived = |pause_at| self.batch.is_held() || self.batch.arrived() >= pause_at;
-        let paused = still && self.pause_at.is_some_and(arrived);
-        if let (true, Some(pause_at)) = (paused, self.pause_at)
-            && pause_at > self.applied
-        {
-            self.applied = pause_at;
-            self.follow.advance(pause_at, Vec::new());
-        }
+        let arrived = self.batch.arrived();
+        let (paused, reached) = match self.pause_at {
+            Some(pause_at) if self.batch.is_held() || arrived >= pause_at => (still, pause_at),
+            _ => (false, arrived),
+        };
+        // The pause first: who waits for the position may rely on it.
         self.follow.report_paused(paused);
+        if still && reached > self.applied {
+            self.applied = reached;
+            self.stream.confirm(reached);
+            self.follow.advance(reached, Vec::new());
+        }
     }
 
     fn obey(&mut self) {
@@ -230,7 +222,11 @@ impl Follower {
 
 /// Waits for more of the stream, or only keeps the source informed while there is no room for more. Cancel safe.
 async fn wait(stream: &mut Stream, taking_in: bool) -> Result<()> {
-    if taking_in { stream.fill().await } else { stream.tend().await }
+    if taking_in {
+        stream.fill().await
+    } else {
+        stream.tend().await
+    }
 }
 
 /// Resolves when the piece under way is written. Cancel safe.
