@@ -5,7 +5,7 @@
 //! 2. [`plan`]: what will move; immutable once made.
 //! 3. [`database::Database::prepare`]: the schema without indexes, and the start of the change stream.
 //! 4. [`database::Database::copy`]: the bulk load, exact at the stream's start.
-//! 5. [`database::Database::complete`]: indexes, constraints, everything that is better built on loaded tables.
+//! 5. Its second half: indexes, constraints, everything that is better built on loaded tables.
 //! 6. [`follow`]: changes applied exactly once, the target always a prefix of the source.
 //! 7. [`verify`]: both sides proven equal at one position.
 //! 8. [`cutover`]: the one state machine; [`conductor`] runs its effects, [`journal`] remembers them first.

@@ -78,8 +78,10 @@ pub async fn open(
         ))
         .remedy("drop the migration, create it again and start it; keep other tools from dropping its slot"));
     }
+    // A name of its own: the server may still be ending the temporary slot of a process that was killed.
     let name = if exists {
-        format!("{}_reload", postgres.slot())
+        let slot: String = postgres.slot().chars().take(40).collect();
+        format!("{slot}_{:08x}", rand::random::<u32>())
     } else {
         postgres.slot()
     };
@@ -96,8 +98,6 @@ pub async fn open(
         ] {
             keeper.query(&format!("SET {setting} = 0")).await?;
         }
-        // The exporting session holds nothing but the snapshot; the name is free again when it ends.
-        let name: String = name.chars().take(63).collect();
         match keeper
             .create_slot(&name, exists, postgres.settings().stream_patience)
             .await
