@@ -4,6 +4,8 @@ pub(crate) mod answer;
 mod columns;
 mod rows;
 mod session;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::future::Future;

@@ -18,8 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::command::Migrate;
-use super::console::settings_of;
-use super::output::{fail, print, record, table};
+use super::console::{level_word, settings_of};
+use super::output::{fail, print, record};
 use super::wiring::{self, Wired};
 use progress::Screen;
 
@@ -224,22 +224,29 @@ async fn check(supervisor: &Arc<Supervisor<Postgres>>, screen: &Screen) -> Told 
     }
 }
 
+/// What needs attention, in full; what is in order, only counted.
 fn checks_text(findings: &[Check]) -> String {
-    let columns = ["level", "check", "evidence", "remedy", "fix"].map(str::to_owned);
-    let word = super::console::level_word;
-    let mut sorted: Vec<&Check> = findings.iter().collect();
-    sorted.sort_by_key(|check| std::cmp::Reverse(check.level));
-    let rows = sorted.into_iter().map(|check| {
-        let values = [
-            word(check.level),
+    let (good, mut bad): (Vec<&Check>, Vec<&Check>) =
+        findings.iter().partition(|check| check.level == Level::Ok);
+    bad.sort_by_key(|check| std::cmp::Reverse(check.level));
+    let mut text = format!("precheck: {} checks are in order\n", good.len());
+    for check in bad {
+        let head = [
+            level_word(check.level),
+            ": ",
             &check.name,
+            ": ",
             &check.evidence,
-            &check.remedy,
-            &check.fix,
+            "\n",
         ];
-        values.map(|value| Some(value.to_owned())).to_vec()
-    });
-    table(&columns, &rows.collect::<Vec<_>>())
+        text.push_str(&head.concat());
+        for (what, more) in [("remedy", &check.remedy), ("fix", &check.fix)] {
+            if !more.is_empty() {
+                text.push_str(&["    ", what, ": ", more, "\n"].concat());
+            }
+        }
+    }
+    text
 }
 
 fn told(report: &CutoverReport, migrate: &Migrate) -> Told<bool> {
