@@ -59,6 +59,16 @@ pub struct Handovers {
 ///
 /// Every method names the route. A route that does not exist is an [`crate::Error`] of kind refused.
 pub trait Traffic: Send + Sync + 'static {
+    /// Opens sessions on `cluster` ahead of a switch, for as many of the route's clients as `patience` allows. Those
+    /// that are not used within about half a minute are closed again. A session that cannot be opened is left for
+    /// the switch to deal with.
+    fn warm<'a>(
+        &'a self,
+        route: &'a str,
+        cluster: &'a str,
+        patience: Duration,
+    ) -> Waiting<'a, Result<()>>;
+
     /// Closes the gate: what would begin a transaction is held from now on. Starts a fresh count of holds.
     fn hold(&self, route: &str) -> Result<()>;
 

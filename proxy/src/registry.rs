@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::route::Cluster;
@@ -74,6 +74,7 @@ pub struct Entry {
     client_key: Mutex<Option<ClientKey>>,
     cancelled: AtomicBool,
     closing: AtomicBool,
+    warming: Mutex<Option<WarmOrder>>,
     /// Rung for the session's task: look at the orders.
     pub bell: Notify,
 }
@@ -115,10 +116,24 @@ impl Entry {
         self.bell.notify_one();
     }
 
+    /// Takes the order to open a session on another cluster ahead of a switch, if there is one.
+    pub fn take_warm_order(&self) -> Option<WarmOrder> {
+        self.warming.lock().take()
+    }
+
     /// Whether the session was asked to end once its transaction is over.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
+}
+
+/// An order to open a session on another cluster ahead of a switch.
+#[derive(Debug)]
+pub struct WarmOrder {
+    /// The cluster that the route will lead to.
+    pub cluster: Arc<Cluster>,
+    /// Dropped when the session is open, or cannot be opened.
+    pub done: mpsc::Sender<()>,
 }
 
 /// What SHOW SESSIONS tells of one session.
@@ -187,6 +202,7 @@ impl Registry {
             client_key: Mutex::default(),
             cancelled: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            warming: Mutex::default(),
             bell: Notify::new(),
         });
         self.sessions.lock().insert(id, Arc::clone(&entry));
@@ -245,16 +261,31 @@ impl Registry {
         }
     }
 
-    /// Tells the sessions of `route` to look at their route. Each is woken once.
-    pub fn wake(&self, route: &str) {
-        for entry in self
-            .sessions
-            .lock()
-            .values()
-            .filter(|entry| entry.route == route)
-        {
+    /// Orders every session of `route` to open a session on `cluster` ahead of a switch, and resolves when all have
+    /// tried. Cancel safe.
+    pub async fn warm(&self, route: &str, cluster: &Arc<Cluster>) {
+        let (done, mut all_done) = mpsc::channel(1);
+        for entry in self.of_route(route) {
+            let order = WarmOrder {
+                cluster: Arc::clone(cluster),
+                done: done.clone(),
+            };
+            *entry.warming.lock() = Some(order);
             entry.bell.notify_one();
         }
+        drop(done);
+        // Nothing is ever sent: the channel closes with the last order.
+        let _ = all_done.recv().await;
+    }
+
+    /// The sessions of a route.
+    pub fn of_route(&self, route: &str) -> Vec<Arc<Entry>> {
+        let sessions = self.sessions.lock();
+        sessions
+            .values()
+            .filter(|entry| entry.route == route)
+            .cloned()
+            .collect()
     }
 
     /// Resolves once no session is open. Cancel safe.

@@ -54,6 +54,8 @@ pub struct Route {
     handovers: Mutex<HandoverLog>,
     /// Connections that sessions open to the target at the same time during a handover.
     pub handover_permits: tokio::sync::Semaphore,
+    /// Rung when a session has moved or was closed instead.
+    pub settled: tokio::sync::Notify,
     sessions: AtomicU64,
 }
 
@@ -74,6 +76,7 @@ impl Route {
             }),
             handovers: Mutex::default(),
             handover_permits: tokio::sync::Semaphore::new(HANDOVERS_MAX),
+            settled: tokio::sync::Notify::new(),
             sessions: AtomicU64::new(0),
         }
     }
@@ -102,11 +105,13 @@ impl Route {
     /// Counts a session that moved.
     pub fn count_moved(&self) {
         self.handovers.lock().moved += 1;
+        self.settled.notify_waiters();
     }
 
     /// Counts a session that was closed because it could not be moved.
     pub fn count_closed(&self, reason: &'static str) {
         *self.handovers.lock().closed.entry(reason).or_default() += 1;
+        self.settled.notify_waiters();
     }
 
     /// What became of the sessions since the last switch.

@@ -50,6 +50,19 @@ pub async fn connect(cluster: &Cluster) -> io::Result<Upstream> {
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
+impl Upstream {
+    /// Whether an idle connection is still there: a peer that closed it can be read from at once.
+    pub fn is_open(&self) -> bool {
+        let mut byte = [0];
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut byte),
+            Self::Unix(stream) => stream.try_read(&mut byte),
+        };
+        // Words from a server that was asked nothing are an end, or the announcement of one.
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
 impl AsyncRead for Upstream {
     fn poll_read(
         self: Pin<&mut Self>,

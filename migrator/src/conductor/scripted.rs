@@ -364,6 +364,10 @@ impl Database for World {
 }
 
 impl Traffic for World {
+    fn warm<'a>(&'a self, _: &'a str, _: &'a str, _: Duration) -> Waiting<'a, Result<()>> {
+        Box::pin(async move { self.act("warm", &[], |_| ()).await })
+    }
+
     fn hold(&self, _: &str) -> Result<()> {
         let states = ["Holding", "Fencing", "CatchingUp", "Checking", "Undoing"];
         self.act_now("hold", &states, |facts| facts.gate_closed = true)

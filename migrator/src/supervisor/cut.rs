@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::migration::{Busy, Migration};
-use super::{CutoverReport, Kind, Options, Outcome, Proved, State, Verdict};
+use super::{CutoverReport, Definition, Kind, Options, Outcome, Proved, State, Verdict};
 use crate::backoff::Backoff;
 use crate::conductor::{Conductor, Course};
 use crate::cutover::Cutover;
@@ -53,6 +53,8 @@ impl<D: Database> Migration<D> {
         timeout(WARM_UP_PATIENCE, warming)
             .await
             .unwrap_or_else(|_| Err(Error::transient("the preparations did not end")))?;
+        let Definition { route, target, .. } = &self.definition;
+        self.traffic.warm(route, target, WARM_UP_PATIENCE).await?;
         self.wait_for_small_lag(options.max_hold).await?;
         if waived {
             tracing::warn!(

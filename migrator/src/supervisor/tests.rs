@@ -367,6 +367,7 @@ async fn a_fault_in_the_middle_of_a_cutover_is_settled_at_once() {
             let supervisor = checked(&world).await;
             let order = [
                 "warm_up",
+                "warm",
                 "hold",
                 "quiet",
                 "raise_fence",

@@ -3,15 +3,21 @@
 //! The old server session is asked for the truth; nothing is guessed from the text of statements that went by.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::postgres::frame;
 use protocol::postgres::handshake::Startup;
 use protocol::postgres::reply::ParameterStatus;
 
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
 use super::connect::{self, Refused, ServerSession};
 use super::dialogue::{Answer, Row, ask, query};
 use super::wire::{PostgresWire, Unnamed};
+use crate::config::Secret;
+use crate::registry::WarmOrder;
 use crate::route::Cluster;
 use crate::upstream::Upstream;
 
@@ -84,6 +90,54 @@ pub struct Identity<'a> {
     pub password: Option<&'a str>,
 }
 
+/// A server session that was opened on another cluster ahead of a switch.
+#[derive(Debug)]
+pub struct Spare {
+    cluster: String,
+    since: Instant,
+    opening: JoinHandle<Option<ServerSession>>,
+}
+
+/// A spare that was not used for this long is not used at all: its server may have closed it.
+const SPARE_AGE_MAX: Duration = Duration::from_secs(30);
+
+impl Spare {
+    /// Begins to open one, beside whatever the session does. A failure is left for the handover to meet again.
+    pub fn open(
+        order: WarmOrder,
+        startup: Startup,
+        database: String,
+        password: Option<Secret>,
+    ) -> Self {
+        let cluster = order.cluster.name.clone();
+        let opening = tokio::spawn(async move {
+            let password = password.as_ref().map(Secret::reveal);
+            let session = connect::login(&order.cluster, &startup, &database, password).await;
+            drop(order.done);
+            session.ok()
+        });
+        Self {
+            cluster,
+            since: Instant::now(),
+            opening,
+        }
+    }
+
+    /// Whether it is too old to be used.
+    pub fn is_old(&self) -> bool {
+        self.since.elapsed() > SPARE_AGE_MAX
+    }
+
+    async fn session(self) -> Option<ServerSession> {
+        if self.is_old() {
+            return None;
+        }
+        let session = self.opening.await.ok().flatten()?;
+        // A server that hung up is seen here; then a fresh session is opened.
+        session.stream.is_open().then_some(session)
+    }
+}
+
 const SETTINGS: &str = "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'; \
     SELECT pg_catalog.current_setting('session_authorization'), pg_catalog.current_setting('role');";
 
@@ -130,13 +184,14 @@ pub async fn hand_over(
     cluster: &Cluster,
     identity: Identity<'_>,
     wire: &PostgresWire,
+    spare: Option<Spare>,
 ) -> Result<Moved, NotMovable> {
     if !wire.is_gated() {
         return Err(NotMovable::Replication);
     }
     tokio::time::timeout(
         cluster.connect_timeout,
-        rebuild(old, cluster, identity, wire),
+        rebuild(old, cluster, identity, wire, spare),
     )
     .await
     .unwrap_or(Err(NotMovable::Late))
@@ -147,17 +202,24 @@ async fn rebuild(
     cluster: &Cluster,
     identity: Identity<'_>,
     wire: &PostgresWire,
+    spare: Option<Spare>,
 ) -> Result<Moved, NotMovable> {
     let question = query(&format!("{SETTINGS} {OBJECTS}"));
-    let (told, opened) = tokio::join!(
-        ask(old, &question),
+    let opening = async {
+        if let Some(spare) = spare.filter(|spare| spare.cluster == cluster.name)
+            && let Some(session) = spare.session().await
+        {
+            return Ok(session);
+        }
         connect::login(
             cluster,
             identity.startup,
             identity.database,
-            identity.password
-        ),
-    );
+            identity.password,
+        )
+        .await
+    };
+    let (told, opened) = tokio::join!(ask(old, &question), opening);
     let told = told.map_err(NotMovable::SourceGone)?;
     let state = understand(&told)?;
     let mut session = opened.map_err(NotMovable::TargetRefused)?;

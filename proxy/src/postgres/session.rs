@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 use super::accept::{self, Arrival, Rejected};
 use super::cancel;
 use super::connect::{self, Refused, ServerSession};
-use super::handover::{self, Identity, NotMovable};
+use super::handover::{self, Identity, NotMovable, Spare};
 use super::wire::PostgresWire;
 use crate::gate::{Outcome, Ticket};
 use crate::metrics::HoldEnd;
@@ -327,6 +327,7 @@ impl Session {
             startup: self.startup,
             password: self.password,
             entry,
+            spare: None,
         };
         let end = serving.serve().await;
         serving.farewell(end).await;
@@ -344,6 +345,8 @@ struct Serving {
     wire: PostgresWire,
     relay: Relay<TcpStream, Upstream>,
     standing: Standing,
+    /// A server session on the cluster that the route is about to lead to.
+    spare: Option<Spare>,
 }
 
 impl Serving {
@@ -355,7 +358,11 @@ impl Serving {
                 () = self.entry.bell.notified() => None,
             };
             let end = match stop {
-                None => self.look_at_route().await,
+                None => {
+                    let end = self.look_at_route().await;
+                    self.look_at_orders();
+                    end
+                }
                 Some(Ok(Stop::AtGate)) => self.wait_at_gate().await,
                 Some(Ok(Stop::ClientClosed)) => {
                     if self.relay.server.shutdown().await.is_err() {
@@ -391,6 +398,18 @@ impl Serving {
         }
     }
 
+    /// Opens a session on the cluster that the route is about to lead to, beside the client's work.
+    fn look_at_orders(&mut self) {
+        if let Some(order) = self.entry.take_warm_order() {
+            self.spare = Some(Spare::open(
+                order,
+                self.startup.clone(),
+                self.route.database.clone(),
+                self.password.clone(),
+            ));
+        }
+    }
+
     /// Between statements: moves to where the route leads, if that has changed.
     async fn look_at_route(&mut self) -> Option<End> {
         let look = self.standing.ticket.gate().look();
@@ -398,6 +417,10 @@ impl Serving {
         let idle = self.wire.at_boundary() && self.relay.held_bytes().is_empty();
         if stale && idle && !self.standing.ticket.is_inside() && look.state() == State::Open {
             return self.hand_over().await;
+        }
+        if !stale && look.state() == State::Open {
+            // The switch that it was opened for did not come.
+            self.spare = None;
         }
         None
     }
@@ -427,6 +450,7 @@ impl Serving {
                     Err(broken) => Met::Left(self.break_off(&broken)),
                 },
                 () = self.entry.bell.notified() => {
+                    self.look_at_orders();
                     if self.entry.take_cancel() {
                         break Met::Cancelled;
                     }
@@ -521,6 +545,7 @@ impl Serving {
             &destination.cluster,
             identity,
             &self.wire,
+            self.spare.take(),
         )
         .await;
         let moved = match moved {

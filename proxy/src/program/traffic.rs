@@ -8,7 +8,7 @@ use migrator::Error;
 use migrator::error::Result;
 use migrator::traffic::{Handovers, Holds, OpenTransaction, Traffic, Waiting};
 use proxy::plane::Plane;
-use proxy::route::Route;
+use proxy::route::{Cluster, Route};
 
 /// The data plane as the migrator sees it.
 pub(crate) struct PlaneTraffic(pub(crate) Arc<Plane>);
@@ -20,9 +20,50 @@ impl PlaneTraffic {
                 .remedy("SHOW ROUTES lists those of the configuration")
         })
     }
+
+    fn cluster(&self, name: &str) -> Result<&Arc<Cluster>> {
+        self.0.routes.cluster(name).ok_or_else(|| {
+            Error::refused(format!("there is no cluster {name:?}"))
+                .remedy("SHOW CLUSTERS lists those of the configuration")
+        })
+    }
+}
+
+/// Sessions that are asked to move at the same time while they are idle: those that have a statement waiting go first.
+const IDLE_MOVES: usize = 4;
+
+/// How long one group of idle sessions is waited for before the next is asked.
+const IDLE_MOVE_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Tells the sessions that have nothing to say that their route may lead elsewhere, a few at a time.
+async fn move_the_idle(plane: Arc<Plane>, route: Arc<Route>) {
+    route.gate.line_empty().await;
+    for group in plane.registry.of_route(&route.name).chunks(IDLE_MOVES) {
+        let settled = route.settled.notified();
+        for entry in group {
+            entry.bell.notify_one();
+        }
+        // A group in which nobody had to move rings nothing.
+        let _ = tokio::time::timeout(IDLE_MOVE_PATIENCE, settled).await;
+    }
 }
 
 impl Traffic for PlaneTraffic {
+    fn warm<'a>(
+        &'a self,
+        route: &'a str,
+        cluster: &'a str,
+        patience: Duration,
+    ) -> Waiting<'a, Result<()>> {
+        Box::pin(async move {
+            self.route(route)?;
+            let cluster = self.cluster(cluster)?;
+            // Those that are not open by then are opened at the switch.
+            let _ = tokio::time::timeout(patience, self.0.registry.warm(route, cluster)).await;
+            Ok(())
+        })
+    }
+
     fn hold(&self, route: &str) -> Result<()> {
         self.route(route)?.gate.close();
         Ok(())
@@ -59,19 +100,14 @@ impl Traffic for PlaneTraffic {
 
     fn switch(&self, route: &str, cluster: &str) -> Result<()> {
         let route = self.route(route)?;
-        let cluster = self.0.routes.cluster(cluster).ok_or_else(|| {
-            Error::refused(format!("there is no cluster {cluster:?}"))
-                .remedy("SHOW CLUSTERS lists those of the configuration")
-        })?;
-        route.switch(cluster);
+        route.switch(self.cluster(cluster)?);
         Ok(())
     }
 
     fn release(&self, route: &str) -> Result<()> {
-        let gate = &self.route(route)?.gate;
-        gate.open();
-        // Those who are idle learn of a new generation too, behind those who are in a hurry.
-        self.0.registry.wake(route);
+        let route = Arc::clone(self.route(route)?);
+        route.gate.open();
+        tokio::spawn(move_the_idle(Arc::clone(&self.0), route));
         Ok(())
     }
 
@@ -113,7 +149,11 @@ impl Traffic for PlaneTraffic {
         Ok(Handovers {
             moved: log.moved,
             pending: pending as u64,
-            closed: log.closed.into_iter().map(|(why, count)| (why.to_owned(), count)).collect(),
+            closed: log
+                .closed
+                .into_iter()
+                .map(|(why, count)| (why.to_owned(), count))
+                .collect(),
         })
     }
 }
