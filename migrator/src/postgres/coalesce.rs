@@ -251,3 +251,155 @@ impl<'a> Run<'a, '_> {
         Cow::Owned(all)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::{Change, Contradiction, Kind, Row, Step, Value, coalesce, same_key};
+
+    /// Key, number, and a large value that the stream may leave out.
+    type Model = BTreeMap<Vec<u8>, Row>;
+
+    fn text(value: u32) -> Value {
+        Value::Text(value.to_string().into())
+    }
+
+    fn key_of(row: &[Value]) -> Vec<u8> {
+        super::bytes(row, 0).to_vec()
+    }
+
+    fn write(model: &mut Model, kind: &Kind) {
+        match kind {
+            Kind::Insert(row) => {
+                let before = model.insert(key_of(row), row.clone());
+                assert!(before.is_none(), "inserted over a row");
+            }
+            Kind::Delete(old) => {
+                model
+                    .remove(&key_of(old))
+                    .expect("deleted a row that is not there");
+            }
+            Kind::Update { old, new } => {
+                let found = key_of(old.as_ref().unwrap_or(new));
+                let before = model
+                    .remove(&found)
+                    .expect("updated a row that is not there");
+                let row = super::complete(new.into(), &before).into_owned();
+                assert!(
+                    model.insert(key_of(&row), row).is_none(),
+                    "updated onto a row"
+                );
+            }
+        }
+    }
+
+    fn write_steps(model: &mut Model, steps: &[Step<'_>]) {
+        for step in steps {
+            match step {
+                Step::One(change) => write(model, &change.kind),
+                Step::Set(effects) => {
+                    for row in &effects.deletes {
+                        write(model, &Kind::Delete(row.to_vec()));
+                    }
+                    for row in &effects.updates {
+                        write(
+                            model,
+                            &Kind::Update {
+                                old: None,
+                                new: row.to_vec(),
+                            },
+                        );
+                    }
+                    for row in &effects.inserts {
+                        write(model, &Kind::Insert(row.to_vec()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the source would send for an attempt at a change, if it can happen.
+    fn attempt(model: &Model, (what, key, other, value): (u8, u32, u32, u32)) -> Option<Kind> {
+        let here = model.get(key.to_string().as_bytes());
+        let large = if what % 2 == 0 {
+            Value::UnchangedToast
+        } else {
+            text(value + 1000)
+        };
+        match what / 2 {
+            0 => here
+                .is_none()
+                .then(|| Kind::Insert(vec![text(key), text(value), text(value)])),
+            1 => here.map(|_| Kind::Delete(vec![text(key), Value::Null, Value::Null])),
+            2 => here.map(|_| Kind::Update {
+                old: None,
+                new: vec![text(key), text(value), large],
+            }),
+            _ => (here.is_some() && !model.contains_key(other.to_string().as_bytes())).then(|| {
+                let old = Some(vec![text(key), Value::Null, Value::Null]);
+                Kind::Update {
+                    old,
+                    new: vec![text(other), text(value), large],
+                }
+            }),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_steps_come_to_the_same_rows_as_the_changes(
+            attempts in prop::collection::vec((0_u8..8, 0_u32..6, 0_u32..6, 0_u32..100), 0..60)
+        ) {
+            let start: Model = (0..4_u32)
+                .map(|key| (key.to_string().into_bytes(), vec![text(key), text(7), text(8)]))
+                .collect();
+            let mut serial = start.clone();
+            let mut changes = Vec::new();
+            for tried in attempts {
+                if let Some(kind) = attempt(&serial, tried) {
+                    write(&mut serial, &kind);
+                    changes.push(Change { table: 0, kind });
+                }
+            }
+            let steps = coalesce(changes.iter(), &[0]).expect("the changes are possible");
+            let mut by_set = start;
+            write_steps(&mut by_set, &steps);
+            prop_assert_eq!(by_set, serial);
+        }
+    }
+
+    #[test]
+    fn an_update_of_a_deleted_row_is_a_contradiction() {
+        let row = vec![text(1), text(2), text(3)];
+        let changes = [
+            Change {
+                table: 0,
+                kind: Kind::Delete(row.clone()),
+            },
+            Change {
+                table: 0,
+                kind: Kind::Update {
+                    old: None,
+                    new: row,
+                },
+            },
+        ];
+        assert_eq!(coalesce(changes.iter(), &[0]).err(), Some(Contradiction));
+    }
+
+    #[test]
+    fn keys_of_several_columns_are_not_confused_by_where_they_end() {
+        let row = |one: &'static str, two: &'static str| {
+            vec![Value::Text(one.into()), Value::Text(two.into())]
+        };
+        assert!(!same_key(&[0, 1], &row("a", "bc"), &row("ab", "c")));
+        let changes = [("a", "bc"), ("ab", "c")].map(|(one, two)| Change {
+            table: 0,
+            kind: Kind::Insert(row(one, two)),
+        });
+        assert!(coalesce(changes.iter(), &[0, 1]).is_ok());
+    }
+}

@@ -342,7 +342,17 @@ impl Link {
     pub(super) fn ending(message: &Message) -> Error {
         match message {
             Message::ErrorResponse(body) => {
-                Error::transient("the server ended the change stream").because(Refusal::read(body))
+                let refusal = Refusal::read(body);
+                let what = "the server ended the change stream";
+                // A piece of its log is gone for good, or the slot was invalidated.
+                let error = if matches!(refusal.code.as_str(), "58P01" | "55000") {
+                    Error::fatal(what).remedy(
+                        "the copy must start again: drop the migration and create it anew, and let the source keep more of its log",
+                    )
+                } else {
+                    Error::transient(what)
+                };
+                error.because(refusal)
             }
             _ => Error::transient("the server ended the change stream"),
         }
