@@ -38,8 +38,9 @@ pub(super) async fn tell(
     }
     let passed = errors == 0 && verdict.clean() && verdict.unknown == 0 && fenced && moved;
     let text = format!(
-        "{}: {} transactions acknowledged, {errors} errors, {} lost, {} doubled, {} unknown; the longest hold was {} ms",
+        "{}: {} transactions acknowledged, {} of them writing, {errors} errors, {} lost, {} doubled, {} unknown; the longest hold was {} ms",
         if passed { "PASSED" } else { "FAILED" },
+        board.transactions(),
         total.ledger.count(Outcome::Acknowledged),
         verdict.lost + verdict.wrong_sums,
         verdict.doubled,

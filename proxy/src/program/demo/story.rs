@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::console::{Console, Record};
 use super::failure::{Failure, Result};
+use super::link::Link;
 use super::load::{Load, Stretch};
 use super::screen::Screen;
 use super::stage::Stage;
@@ -37,6 +38,9 @@ pub(super) async fn play(stage: &mut Stage, screen: Screen, keep: bool) -> Resul
         begun.elapsed().as_secs_f64()
     ));
 
+    // A superuser that stays connected would be a finding of the precheck.
+    drop(superuser);
+
     let console = Console(stage.start_headgate(keep).await?);
     screen.good(&format!(
         "headgate serves the route \"{}\" from blue",
@@ -56,7 +60,7 @@ pub(super) async fn play(stage: &mut Stage, screen: Screen, keep: bool) -> Resul
             shop::DATABASE
         ))
         .await?;
-    precheck(screen, &console, &superuser).await?;
+    precheck(screen, &console, stage).await?;
     load.enter(Stretch::Moving);
     console.ask(&format!("START MIGRATION {MIGRATION}")).await?;
     follow(screen, &console, &load).await?;
@@ -110,7 +114,7 @@ fn spoken(load: &Load) -> String {
 }
 
 /// Shows the findings, applies what mends the table without a key, and looks again.
-async fn precheck(screen: Screen, console: &Console, source: &super::link::Link) -> Result<()> {
+async fn precheck(screen: Screen, console: &Console, stage: &Stage) -> Result<()> {
     let ask = format!("PRECHECK MIGRATION {MIGRATION}");
     let findings = console.ask(&ask).await?;
     let ok = findings
@@ -129,7 +133,8 @@ async fn precheck(screen: Screen, console: &Console, source: &super::link::Link)
         screen.note(&format!("{level}: {name}: {}", finding.text("evidence")));
         let fix = finding.text("fix");
         if name == "replica_identity" && !fix.is_empty() {
-            source.sql.batch_execute(fix).await?;
+            let owner = Link::open(&stage.source(shop::ROLE), "shop-owner").await?;
+            owner.sql.batch_execute(fix).await?;
             screen.line(&format!("   fixed with: {fix}"));
         }
     }
@@ -173,14 +178,14 @@ async fn follow(screen: Screen, console: &Console, load: &Load) -> Result<()> {
             }
             "following" => {
                 let took = *copied_after.get_or_insert_with(|| begun.elapsed());
-                let (lag, behind) = (status.text("lag_ms"), status.count("behind_bytes"));
-                let close = !lag.is_empty() && status.number("lag_ms") < LAG_MS_MAX;
+                let (lag, behind) = (status.number("lag_ms"), status.count("behind_bytes"));
+                let close = !status.text("lag_ms").is_empty() && lag < LAG_MS_MAX;
                 if close {
                     let megabytes = status.number("bytes_copied") / 1e6;
                     let rate = status.number("processed_records_count") / took.as_secs_f64();
                     live.finish(&format!(
                         "{copied} rows, {megabytes:.0} MB copied in {:.1} s ({rate:.0} rows/s), indexes built; \
-                         following {lag} ms behind",
+                         following {lag:.0} ms behind",
                         took.as_secs_f64()
                     ));
                     return Ok(());
@@ -188,7 +193,7 @@ async fn follow(screen: Screen, console: &Console, load: &Load) -> Result<()> {
                 live.show(
                     all,
                     all,
-                    &format!("lag {lag} ms, {behind} bytes; {}", spoken(load)),
+                    &format!("lag {lag:.0} ms, {behind} bytes; {}", spoken(load)),
                 );
             }
             _ => {
