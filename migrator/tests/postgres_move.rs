@@ -88,6 +88,12 @@ async fn shop(settings: Settings) -> (Server, Server, Postgres, Client) {
         .batch_execute(SHOP)
         .await
         .expect("the schema can be created");
+    // The target numbers its types otherwise than the source.
+    let elsewhere = target.connect("postgres").await;
+    elsewhere
+        .batch_execute("CREATE TABLE other (a int)")
+        .await
+        .expect("it can be created");
     let postgres = migration("m1", &source, &target, settings);
     (source, target, postgres, session)
 }

@@ -44,8 +44,12 @@ pub async fn run(
         return Ok(output.stdout);
     }
     let told = String::from_utf8_lossy(&output.stderr);
-    // The command itself may hold a secret, such as a user mapping's.
-    let told = told.split("Command was:").next().unwrap_or_default();
+    // What follows may quote a row, or a secret such as a user mapping's.
+    let told = ["DETAIL:", "Command was:"]
+        .iter()
+        .fold(told.as_ref(), |told, end| {
+            told.split(end).next().unwrap_or_default()
+        });
     let told: String = told.trim().chars().take(TOLD_MAX).collect();
     let text = format!("{shown} failed against {endpoint:?}: {told}");
     let lost = [
