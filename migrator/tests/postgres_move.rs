@@ -38,7 +38,7 @@ GRANT SELECT ON customers TO shop_reader;
 INSERT INTO customers (name, mood, moods, p, ps, d, doc, tags, price, at, kind, r, b)
 SELECT 'n' || i, 'happy', '{sad,"it''s ok"}', ROW(i, 'x,"y'::text)::pair, ARRAY[ROW(i, NULL::text)::pair], i,
     jsonb_build_object('k', i, 'nul', null), ARRAY['a,b', NULL, '"'], i * 1.5,
-    '2020-01-01 00:00+00'::timestamptz + i * interval '1 second', 'pg_class', int4range(i, i + 5),
+    '2020-01-01 00:00+00'::timestamptz + i * interval '1 second', 'customers', int4range(i, i + 5),
     decode(md5(i::text), 'hex')
 FROM generate_series(1, 20000) i;
 CREATE TABLE orders (id serial PRIMARY KEY, customer bigint NOT NULL REFERENCES customers, note text, big text)
