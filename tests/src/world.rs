@@ -68,6 +68,30 @@ impl World {
         self.headgate.admin("START MIGRATION m").await;
     }
 
+    /// A world whose migration is in the middle of copying the table `big` of 600,000 rows.
+    pub async fn start_copying() -> Self {
+        let schema = "create table big (id int primary key, v text);
+            insert into big select n, repeat(md5(n::text), 8) from generate_series(1, 600000) n";
+        let slowly = "[migrator]\ncopy_workers = 1\ncopy_chunk = \"1MiB\"\n";
+        let world = Self::start_with(schema, slowly).await;
+        world.start_migration().await;
+        let copying = |row: &Record| {
+            let state = row.get("state").map(String::as_str);
+            assert_ne!(
+                state,
+                Some("following"),
+                "the copy was too fast to be met: {row:?}"
+            );
+            let copied = row.get("processed_records_count");
+            copied
+                .and_then(|count| count.parse::<u64>().ok())
+                .is_some_and(|count| count > 0)
+        };
+        let ask = || world.row("SHOW MIGRATION STATUS m");
+        until("some rows are copied", MIGRATION, ask, copying).await;
+        world
+    }
+
     /// The one row of a statement about the migration `m`.
     pub async fn row(&self, statement: &str) -> Record {
         let rows = self.headgate.admin(statement).await;

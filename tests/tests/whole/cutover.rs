@@ -430,3 +430,14 @@ async fn a_cutover_without_a_passed_check_is_refused_unless_that_is_waived() {
         "{report:?}"
     );
 }
+
+#[tokio::test]
+async fn a_cutover_while_copying_is_refused_and_the_copy_goes_on() {
+    let world = World::start_copying().await;
+    let (code, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
+    assert!(code == "55000" && text.contains("copying"), "{code} {text}");
+    assert!(version(&world.client().await).await.starts_with("14"));
+    world.until_state("following", MIGRATION).await;
+    world.check().await;
+    world.cutover().await;
+}

@@ -1,15 +1,18 @@
 //! The whole-system tests, as one program: each file shows one promise, against real servers.
-
-mod servers; // the harness's own servers are what the other tests take them for
-mod tidy; // the repository keeps its own rules
+//!
+//! `tidy` holds the repository to its own rules and `servers` the harness to what the others take it for.
+//! The data plane: `configuration`, `transparency`, `login`, `hostile`, `cancel`, `console`, `metrics`.
+//! The control plane: `migration`, `cutover`, `resume`.
 
 mod cancel;
-mod configuration; // a wrong configuration is refused as a whole
+mod configuration;
 mod console;
-mod hostile; // whatever a stranger sends
-mod login; // who may come in
-mod transparency; // a client cannot tell Headgate from the server // a cancel request reaches its own statement // the admin console
-
-mod cutover; // no error, no lost write, no doubled write
-mod migration; // copy, follow, check, and every no before anything is touched
-mod resume; // whenever it is killed, it finds the way
+mod cutover;
+mod hostile;
+mod login;
+mod metrics;
+mod migration;
+mod resume;
+mod servers;
+mod tidy;
+mod transparency;
