@@ -21,7 +21,7 @@ pub enum Upstream {
 }
 
 /// How long a silent peer is trusted to be alive before the kernel asks it.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
 /// What every TCP connection of the data plane has: no delay, and keepalive.

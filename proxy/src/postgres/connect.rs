@@ -131,7 +131,7 @@ pub async fn next_frame(
 fn whole(frame: &frame::Frame) -> Bytes {
     let mut out = BytesMut::new();
     frame::put(&mut out, frame.tag, |out| {
-        out.extend_from_slice(&frame.body)
+        out.extend_from_slice(&frame.body);
     });
     out.freeze()
 }

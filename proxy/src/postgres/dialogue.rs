@@ -62,7 +62,7 @@ pub async fn ask(stream: &mut Upstream, question: &[u8]) -> Result<Answer, Refus
             }
             reply::NOTIFICATION_RESPONSE => {
                 frame::put(&mut answer.asides, frame.tag, |out| {
-                    out.extend_from_slice(&frame.body)
+                    out.extend_from_slice(&frame.body);
                 });
             }
             reply::READY_FOR_QUERY => return Ok(answer),

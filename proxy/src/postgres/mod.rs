@@ -6,5 +6,8 @@ pub mod connect;
 pub mod dialogue;
 pub mod disposable;
 pub mod handover;
+pub mod serving;
 pub mod session;
+pub mod spare;
+pub mod state;
 pub mod wire;

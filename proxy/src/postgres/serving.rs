@@ -1,0 +1,413 @@
+//! A session behind its login: forwards, waits at the gate, moves to another cluster, says goodbye.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use protocol::postgres::handshake::Startup;
+use protocol::postgres::refusal::Severity;
+use protocol::postgres::{command, frame, refusal, reply};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tracing::{debug, info, warn};
+
+use super::connect::ServerSession;
+use super::handover::{self, Identity};
+use super::session::say_goodbye;
+use super::spare::Spare;
+use super::state::NotMovable;
+use super::wire::PostgresWire;
+use crate::config::Secret;
+use crate::gate::{Outcome, Ticket};
+use crate::metrics::HoldEnd;
+use crate::plane::Plane;
+use crate::registry::{Activity, Entry, Registered, ServerKey};
+use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
+use crate::route::Route;
+use crate::turnstile::{Look, State};
+use crate::upstream::Upstream;
+
+/// How long a farewell to the server may take.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A session behind its login.
+pub(super) struct Session {
+    pub(super) plane: Arc<Plane>,
+    pub(super) route: Arc<Route>,
+    pub(super) startup: Startup,
+    pub(super) password: Option<Secret>,
+    pub(super) server: ServerSession,
+    pub(super) registered: Registered,
+    pub(super) ticket: Ticket,
+    pub(super) generation: u64,
+    pub(super) gated: bool,
+}
+/// How the hot loop sees the gate.
+struct Standing {
+    ticket: Ticket,
+    generation: AtomicU64,
+    entry: Arc<Entry>,
+}
+
+impl Entrance for Standing {
+    fn enter(&self) -> bool {
+        self.ticket.enter(self.generation.load(Relaxed))
+    }
+
+    fn is_open(&self) -> bool {
+        self.ticket.gate().look() == Look::new(State::Open, self.generation.load(Relaxed))
+    }
+
+    fn leave(&self) {
+        self.ticket.leave();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.entry.is_closing()
+    }
+}
+
+/// Why a session ends.
+enum End {
+    /// Its client or its server left; nobody is to be told.
+    Left,
+    /// The client is told that an administrator ended it.
+    Terminated,
+    /// The client broke the protocol.
+    Violation(&'static str),
+}
+impl Session {
+    /// Serves it to its end.
+    pub(super) async fn run(self, client: TcpStream, leftover: &[u8]) {
+        let _count = self.route.count_session();
+        self.plane.metrics.session_opened(&self.route.name);
+        let entry = Arc::clone(self.registered.entry());
+        entry.set_activity(Activity::Serving);
+        let mut serving = Serving {
+            wire: PostgresWire::new(
+                self.plane.limits.frame_bytes_max,
+                self.server.parameters,
+                self.gated,
+            ),
+            relay: Relay::new(client, self.server.stream, leftover),
+            standing: Standing {
+                ticket: self.ticket,
+                generation: AtomicU64::new(self.generation),
+                entry: Arc::clone(&entry),
+            },
+            plane: self.plane,
+            route: self.route,
+            startup: self.startup,
+            password: self.password,
+            entry,
+            spare: None,
+        };
+        let end = serving.serve().await;
+        serving.farewell(end).await;
+        drop(self.registered);
+    }
+}
+/// A session that forwards.
+struct Serving {
+    plane: Arc<Plane>,
+    route: Arc<Route>,
+    startup: Startup,
+    password: Option<Secret>,
+    entry: Arc<Entry>,
+    wire: PostgresWire,
+    relay: Relay<TcpStream, Upstream>,
+    standing: Standing,
+    /// A server session on the cluster that the route is about to lead to.
+    spare: Option<Spare>,
+}
+
+impl Serving {
+    async fn serve(&mut self) -> End {
+        loop {
+            let stop = tokio::select! {
+                biased;
+                stop = self.relay.run(&mut self.wire, &self.standing) => Some(stop),
+                () = self.entry.bell.notified() => None,
+            };
+            let end = match stop {
+                None => {
+                    let end = self.look_at_route().await;
+                    self.look_at_orders();
+                    end
+                }
+                Some(Ok(Stop::AtGate)) => self.wait_at_gate().await,
+                Some(Ok(Stop::ClientClosed)) => {
+                    if self.relay.server.shutdown().await.is_err() {
+                        Some(End::Left)
+                    } else {
+                        None
+                    }
+                }
+                Some(Ok(Stop::ServerClosed)) => Some(End::Left),
+                Some(Ok(Stop::Closing)) => Some(End::Terminated),
+                Some(Err(broken)) => Some(self.break_off(&broken)),
+            };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    fn break_off(&self, broken: &Broken) -> End {
+        match broken {
+            Broken::Client(error) => {
+                debug!(client = %self.entry.client, %error, "the client's connection broke");
+                End::Left
+            }
+            Broken::ClientFrame(malformed) => {
+                info!(client = %self.entry.client, %malformed, "the client broke the protocol; its session ends");
+                End::Violation("invalid message length")
+            }
+            Broken::ServerFrame(malformed) => {
+                warn!(client = %self.entry.client, %malformed, "the server broke the protocol; the session ends");
+                End::Terminated
+            }
+        }
+    }
+
+    /// Opens a session on the cluster that the route is about to lead to, beside the client's work.
+    fn look_at_orders(&mut self) {
+        if let Some(order) = self.entry.take_warm_order() {
+            self.spare = Some(Spare::open(
+                order,
+                self.startup.clone(),
+                self.route.database.clone(),
+                self.password.clone(),
+            ));
+        }
+    }
+
+    /// Between statements: moves to where the route leads, if that has changed.
+    async fn look_at_route(&mut self) -> Option<End> {
+        let look = self.standing.ticket.gate().look();
+        let stale = look.generation() != self.standing.generation.load(Relaxed);
+        let idle = self.wire.at_boundary() && self.relay.held_bytes().is_empty();
+        if stale && idle && !self.standing.ticket.is_inside() && look.state() == State::Open {
+            return self.hand_over().await;
+        }
+        if !stale && look.state() == State::Open {
+            // The switch that it was opened for did not come.
+            self.spare = None;
+        }
+        None
+    }
+
+    /// The next statement stands at the gate.
+    async fn wait_at_gate(&mut self) -> Option<End> {
+        let look = self.standing.ticket.gate().look();
+        if look.state() == State::Open {
+            // Open and yet not passed: the route leads elsewhere now. Or the gate opened just now; then the next
+            // try passes.
+            if look.generation() == self.standing.generation.load(Relaxed) {
+                return None;
+            }
+            return self.hand_over().await;
+        }
+        let line = self.standing.ticket.stand_in_line();
+        self.plane.metrics.hold_began(&self.route.name);
+        self.entry.take_cancel();
+        self.entry.set_activity(Activity::Held);
+        let deadline = tokio::time::Instant::now() + self.plane.limits.hold_timeout;
+        let met = loop {
+            tokio::select! {
+                biased;
+                () = line.opened() => break Met::Opened,
+                stop = self.relay.wait_held(&mut self.wire, &self.standing) => break match stop {
+                    Ok(_) => Met::Left(End::Left),
+                    Err(broken) => Met::Left(self.break_off(&broken)),
+                },
+                () = self.entry.bell.notified() => {
+                    self.look_at_orders();
+                    if self.entry.take_cancel() {
+                        break Met::Cancelled;
+                    }
+                    if self.entry.is_closing() {
+                        break Met::Left(End::Terminated);
+                    }
+                }
+                () = tokio::time::sleep_until(deadline) => break Met::TooLong,
+            }
+        };
+        self.entry.set_activity(Activity::Serving);
+        let lasted = line.age();
+        let (outcome, hold_end) = match met {
+            Met::Opened => (Outcome::Released, HoldEnd::Released),
+            Met::Cancelled => (Outcome::Cancelled, HoldEnd::Cancelled),
+            Met::TooLong => (Outcome::Refused, HoldEnd::Refused),
+            Met::Left(_) => (Outcome::Gone, HoldEnd::Gone),
+        };
+        line.finish(outcome);
+        self.plane
+            .metrics
+            .hold_ended(&self.route.name, hold_end, lasted);
+        match met {
+            Met::Opened => None,
+            Met::Left(end) => Some(end),
+            Met::Cancelled => self.refuse_batch(refusal::query_cancelled).await,
+            Met::TooLong => {
+                warn!(client = %self.entry.client, held_ms = lasted.as_millis(),
+                    "a held statement was refused at limits.hold_timeout; it was not executed");
+                self.refuse_batch(held_too_long).await
+            }
+        }
+    }
+
+    /// Answers the held statement with an error, as the server would: an extended batch is skipped up to its Sync.
+    async fn refuse_batch(&mut self, error: fn(&mut BytesMut)) -> Option<End> {
+        let mut words = BytesMut::new();
+        error(&mut words);
+        reply::ReadyStatus::Idle.encode(&mut words);
+        let mut skip = 0;
+        let mut over = false;
+        loop {
+            while let held @ [_, ..] = self.relay.held_bytes() {
+                if skip > 0 {
+                    let step = skip.min(held.len());
+                    skip -= step;
+                    self.relay.discard_held(step);
+                    continue;
+                }
+                if over {
+                    break;
+                }
+                match frame::peek(held, self.plane.limits.frame_bytes_max) {
+                    Ok(Some(header)) => {
+                        skip = header.total();
+                        over = matches!(
+                            header.tag,
+                            command::SYNC | command::QUERY | command::FUNCTION_CALL
+                        );
+                    }
+                    Ok(None) => break,
+                    Err(_) => return Some(End::Violation("invalid message length")),
+                }
+            }
+            if over && skip == 0 {
+                break;
+            }
+            match self.relay.fill().await {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Some(End::Left),
+            }
+        }
+        match self.relay.say(&mut self.wire, &self.standing, &words).await {
+            Ok(()) => None,
+            Err(_) => Some(End::Left),
+        }
+    }
+
+    /// Moves the session to the cluster that serves its route now.
+    async fn hand_over(&mut self) -> Option<End> {
+        self.entry.set_activity(Activity::Moving);
+        let route = Arc::clone(&self.route);
+        let _permit = route.handover_permits.acquire().await;
+        let destination = route.destination();
+        let identity = Identity {
+            startup: &self.startup,
+            database: &route.database,
+            password: self.password.as_ref().map(Secret::reveal),
+        };
+        let moved = handover::hand_over(
+            &mut self.relay.server,
+            &destination.cluster,
+            identity,
+            &self.wire,
+            self.spare.take(),
+        )
+        .await;
+        let moved = match moved {
+            Ok(moved) => moved,
+            Err(why) => return Some(self.cannot_move(&why)),
+        };
+        let ServerSession {
+            stream,
+            parameters,
+            key,
+            notices: _,
+        } = moved.session;
+        let mut old = self.relay.replace_server(stream);
+        self.standing
+            .generation
+            .store(destination.generation, Relaxed);
+        self.entry.set_server(ServerKey {
+            cluster: Arc::clone(&destination.cluster),
+            pid: key.pid,
+            secret: key.secret,
+        });
+        self.wire.set_parameters(parameters);
+        self.entry.set_activity(Activity::Serving);
+        route.count_moved();
+        self.plane.metrics.handover(&route.name, "moved");
+        terminate(&mut old).await;
+        match self
+            .relay
+            .say(&mut self.wire, &self.standing, &moved.changed)
+            .await
+        {
+            Ok(()) => None,
+            Err(_) => Some(End::Left),
+        }
+    }
+
+    fn cannot_move(&self, why: &NotMovable) -> End {
+        self.route.count_closed(why.reason());
+        self.plane.metrics.handover(&self.route.name, why.reason());
+        warn!(
+            client = %self.entry.client, user = %self.entry.user, route = %self.route.name, %why,
+            "the session cannot move to the new cluster and was ended with 57P01; its client may reconnect"
+        );
+        End::Terminated
+    }
+
+    async fn farewell(mut self, end: End) {
+        let (from_client, to_client) = self.relay.traffic();
+        let mut words = BytesMut::new();
+        match end {
+            End::Left => {}
+            End::Terminated => refusal::terminating(&mut words),
+            End::Violation(what) => refusal::protocol_violation(&mut words, what),
+        }
+        if !words.is_empty() {
+            say_goodbye(&mut self.relay.client, &words).await;
+        }
+        if self.wire.at_boundary() {
+            terminate(&mut self.relay.server).await;
+        }
+        self.plane
+            .metrics
+            .session_closed(&self.route.name, from_client, to_client);
+    }
+}
+
+/// The text for a statement that was held for as long as the limits allow. It was sent nowhere.
+fn held_too_long(out: &mut BytesMut) {
+    let message =
+        "canceling statement: the database did not become available in time; it was not executed";
+    refusal::error(out, Severity::Error, "57014", message);
+}
+
+/// What a held statement met.
+enum Met {
+    Opened,
+    Cancelled,
+    TooLong,
+    Left(End),
+}
+
+/// Tells a server session that is idle to end.
+async fn terminate(server: &mut Upstream) {
+    let mut out = BytesMut::new();
+    frame::put(&mut out, command::TERMINATE, |_| {});
+    let farewell = async {
+        server.write_all(&out).await?;
+        server.shutdown().await
+    };
+    // A server that does not listen learns of the end when the socket closes.
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+}

@@ -1,0 +1,56 @@
+//! A server session that is opened ahead of a switch, so that the switch need not wait for it.
+
+use std::time::Duration;
+
+use protocol::postgres::handshake::Startup;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::connect::{self, ServerSession};
+use crate::config::Secret;
+use crate::registry::WarmOrder;
+use crate::route::Cluster;
+
+/// A server session that was opened on another cluster ahead of a switch.
+#[derive(Debug)]
+pub struct Spare {
+    cluster: String,
+    since: Instant,
+    opening: JoinHandle<Option<ServerSession>>,
+}
+
+/// A spare that was not used for this long is not used at all: its server may have closed it.
+const SPARE_AGE_MAX: Duration = Duration::from_secs(30);
+
+impl Spare {
+    /// Begins to open one, beside whatever the session does. A failure is left for the handover to meet again.
+    pub fn open(
+        order: WarmOrder,
+        startup: Startup,
+        database: String,
+        password: Option<Secret>,
+    ) -> Self {
+        let cluster = order.cluster.name.clone();
+        let opening = tokio::spawn(async move {
+            let password = password.as_ref().map(Secret::reveal);
+            let session = connect::login(&order.cluster, &startup, &database, password).await;
+            drop(order.done);
+            session.ok()
+        });
+        Self {
+            cluster,
+            since: Instant::now(),
+            opening,
+        }
+    }
+
+    /// The session on `cluster`; `None` where there is none that is fresh and alive.
+    pub async fn session_on(self, cluster: &Cluster) -> Option<ServerSession> {
+        if self.cluster != cluster.name || self.since.elapsed() > SPARE_AGE_MAX {
+            return None;
+        }
+        let session = self.opening.await.ok().flatten()?;
+        // A server that hung up is seen here; then a fresh session is opened.
+        session.stream.is_open().then_some(session)
+    }
+}

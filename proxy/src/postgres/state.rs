@@ -1,0 +1,178 @@
+//! What a server session says of itself: everything that must be rebuilt where it moves, and what cannot be.
+
+use std::collections::BTreeSet;
+
+use super::connect::Refused;
+use super::dialogue::{Answer, Row};
+
+/// Why a session cannot be moved.
+#[derive(Debug, thiserror::Error)]
+pub enum NotMovable {
+    /// It has temporary tables.
+    #[error("it has temporary tables")]
+    TemporaryTable,
+    /// It has a cursor that outlives its transaction.
+    #[error("it has a held cursor")]
+    HeldCursor,
+    /// It holds session-level advisory locks.
+    #[error("it holds advisory locks")]
+    AdvisoryLock,
+    /// It streams replication.
+    #[error("it is a replication session")]
+    Replication,
+    /// A prepared statement cannot be taken along: its text is not one statement, or it is too large.
+    #[error("a prepared statement cannot be taken along")]
+    PreparedStatement,
+    /// The old server session broke before it told its state.
+    #[error("its old server session is gone: {0}")]
+    SourceGone(#[source] Refused),
+    /// The new cluster cannot be reached, or refused the login.
+    #[error("the new cluster did not let it in: {0}")]
+    TargetRefused(#[source] Refused),
+    /// The new server did not accept, or did not show, the same state.
+    #[error("its state could not be rebuilt: {0}")]
+    State(String),
+    /// It took longer than the cluster's connect timeout.
+    #[error("the handover took too long")]
+    Late,
+}
+
+impl NotMovable {
+    /// The reason by which such sessions are counted.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TemporaryTable => "temporary table",
+            Self::HeldCursor => "held cursor",
+            Self::AdvisoryLock => "advisory lock",
+            Self::Replication => "replication",
+            Self::PreparedStatement => "prepared statement",
+            Self::SourceGone(_) => "old server session gone",
+            Self::TargetRefused(_) => "login on the new cluster",
+            Self::State(_) => "state not rebuilt",
+            Self::Late => "handover timeout",
+        }
+    }
+}
+
+/// Asks for the settings, and as whom the session acts.
+pub(super) const SETTINGS: &str = "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'; \
+    SELECT pg_catalog.current_setting('session_authorization'), pg_catalog.current_setting('role');";
+
+/// Asks for the prepared statements, the channels, and what keeps a session where it is.
+pub(super) const OBJECTS: &str = "SELECT p.name, p.statement, p.from_sql, \
+      pg_catalog.array_to_string(ARRAY(SELECT pg_catalog.concat(u.oid::pg_catalog.oid, ' ', \
+        pg_catalog.quote_ident(n.nspname), '.', pg_catalog.quote_ident(t.typname)) \
+        FROM pg_catalog.unnest(p.parameter_types) WITH ORDINALITY AS u(oid, place) \
+        JOIN pg_catalog.pg_type t ON t.oid = u.oid::pg_catalog.oid \
+        JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace ORDER BY u.place), pg_catalog.chr(31)) \
+      FROM pg_catalog.pg_prepared_statements p ORDER BY p.prepare_time; \
+    SELECT pg_catalog.pg_listening_channels(); \
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), \
+      EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
+      EXISTS (SELECT FROM pg_catalog.pg_locks \
+        WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid());";
+
+/// A prepared statement of the session.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) name: String,
+    pub(super) statement: String,
+    pub(super) by_sql: bool,
+    /// Each parameter's type: the old server's identifier, and the name.
+    pub(super) types: Vec<(u32, String)>,
+}
+
+/// The settings of a session, and as whom it acts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) values: BTreeSet<(String, String)>,
+    pub(super) session_user: String,
+    pub(super) role: String,
+}
+
+/// Everything that the old server says of the session.
+#[derive(Debug)]
+pub(super) struct SessionState {
+    pub(super) settings: Settings,
+    pub(super) prepared: Vec<Prepared>,
+    pub(super) channels: Vec<String>,
+}
+
+/// Reads the answer to [`SETTINGS`].
+pub(super) fn settings_of(answer: &Answer) -> Result<Settings, NotMovable> {
+    let odd = || NotMovable::State("the server's answer was not understood".to_owned());
+    if let Some(error) = &answer.error {
+        return Err(NotMovable::State(error.clone()));
+    }
+    let [settings, users, ..] = answer.results.as_slice() else {
+        return Err(odd());
+    };
+    let values = settings
+        .iter()
+        .filter_map(|row| Some((text(row, 0)?.to_owned(), text(row, 1)?.to_owned())))
+        .filter(|(name, _)| !name.starts_with("transaction_"))
+        .collect();
+    let user = users.first().ok_or_else(odd)?;
+    let session_user = text(user, 0).ok_or_else(odd)?.to_owned();
+    let role = text(user, 1).ok_or_else(odd)?.to_owned();
+    Ok(Settings {
+        values,
+        session_user,
+        role,
+    })
+}
+
+/// Reads the answer to [`SETTINGS`] and [`OBJECTS`]; fails where the session cannot be moved.
+pub(super) fn understand(answer: &Answer) -> Result<SessionState, NotMovable> {
+    let odd = || NotMovable::State("the server's answer was not understood".to_owned());
+    let settings = settings_of(answer)?;
+    let [_, _, prepared, channels, blockers] = answer.results.as_slice() else {
+        return Err(odd());
+    };
+    let blockers = blockers.first().ok_or_else(odd)?;
+    let is_set = |at| text(blockers, at) == Some("t");
+    if is_set(0) {
+        return Err(NotMovable::TemporaryTable);
+    }
+    if is_set(1) {
+        return Err(NotMovable::HeldCursor);
+    }
+    if is_set(2) {
+        return Err(NotMovable::AdvisoryLock);
+    }
+    let prepared = prepared
+        .iter()
+        .map(|row| prepared_of(row).ok_or_else(odd))
+        .collect::<Result<_, _>>()?;
+    let channels = channels
+        .iter()
+        .filter_map(|row| text(row, 0).map(str::to_owned))
+        .collect();
+    Ok(SessionState {
+        settings,
+        prepared,
+        channels,
+    })
+}
+
+fn prepared_of(row: &Row) -> Option<Prepared> {
+    let types = text(row, 3)?
+        .split('\u{1f}')
+        .filter(|piece| !piece.is_empty())
+        .map(|piece| {
+            let (oid, name) = piece.split_once(' ')?;
+            Some((oid.parse().ok()?, name.to_owned()))
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(Prepared {
+        name: text(row, 0)?.to_owned(),
+        statement: text(row, 1)?.to_owned(),
+        by_sql: text(row, 2)? == "t",
+        types,
+    })
+}
+
+/// A value of a row, unless it is NULL.
+pub(super) fn text(row: &Row, at: usize) -> Option<&str> {
+    row.get(at)?.as_deref()
+}
