@@ -16,7 +16,7 @@ demo: servers ## watch a live PostgreSQL 14 database move to PostgreSQL 18 under
 test: servers ## all tests, against real servers
 	cargo build -p proxy --bin headgate
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace --no-fail-fast; \
-	else set -x; cargo test --workspace --no-fail-fast; fi
+	else set -x; cargo test --workspace --exclude tests --no-fail-fast && cargo test -p tests --no-fail-fast -- --test-threads=2; fi
 
 check: ## formatting, lints, documentation, direction of dependencies
 	cargo fmt --all --check
