@@ -11,7 +11,6 @@ pub mod console;
 pub mod gate;
 pub mod listener;
 pub mod metrics;
-pub mod passwords;
 pub mod plane;
 pub mod postgres;
 pub mod registry;

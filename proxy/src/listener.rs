@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::plane::Plane;
-use crate::postgres::session;
 use crate::upstream;
 use crate::workers::Workers;
 
@@ -26,6 +25,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Places beyond `sessions_max` for connections that only log in, cancel, or use the console.
 const RESERVED_PLACES: usize = 32;
+
+/// What an engine makes of accepted connections.
+pub trait Sessions: Send + Sync + 'static {
+    /// What the sessions share with the rest of the data plane.
+    fn plane(&self) -> &Arc<Plane>;
+
+    /// Serves one connection to its end. Every failure ends here.
+    fn serve(
+        self: Arc<Self>,
+        client: TcpStream,
+        peer: SocketAddr,
+    ) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Tells a client, in its protocol, that there is no place for it.
+    fn turn_away(client: TcpStream) -> impl Future<Output = ()> + Send + 'static;
+}
 
 /// Binds the address. Fails with the system's error, such as "address in use".
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -43,12 +58,13 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts until `stop` is cancelled, then waits for the open sessions: each ends at its next transaction boundary,
 /// and all that are still open after `limits.drain_timeout` are cut.
-pub async fn serve(
-    plane: Arc<Plane>,
+pub async fn serve<S: Sessions>(
+    sessions: Arc<S>,
     listener: TcpListener,
     workers: &Workers,
     stop: CancellationToken,
 ) {
+    let plane = Arc::clone(sessions.plane());
     let places = Arc::new(Semaphore::new(
         plane.sessions_max.saturating_add(RESERVED_PLACES),
     ));
@@ -62,7 +78,7 @@ pub async fn serve(
             Ok((client, peer)) => {
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                     plane.metrics.connection_refused("too many connections");
-                    tokio::spawn(turn_away(client));
+                    tokio::spawn(S::turn_away(client));
                     continue;
                 };
                 // The thread that serves the session registers the socket anew with its own poller.
@@ -73,12 +89,12 @@ pub async fn serve(
                         continue;
                     }
                 };
-                let plane = Arc::clone(&plane);
+                let sessions = Arc::clone(&sessions);
                 let cut = cut.clone();
                 workers.next().spawn(async move {
                     let _place = place;
                     tokio::select! {
-                        () = one(plane, client, peer) => {}
+                        () = one(sessions, client, peer) => {}
                         () = cut.cancelled() => {}
                     }
                 });
@@ -94,8 +110,8 @@ pub async fn serve(
     cut.cancel();
 }
 
-async fn one(plane: Arc<Plane>, client: std::net::TcpStream, peer: SocketAddr) {
-    let metrics = Arc::clone(&plane.metrics);
+async fn one<S: Sessions>(sessions: Arc<S>, client: std::net::TcpStream, peer: SocketAddr) {
+    let metrics = Arc::clone(&sessions.plane().metrics);
     let ready = TcpStream::from_std(client).and_then(|client| {
         upstream::tune(&client)?;
         Ok(client)
@@ -107,15 +123,11 @@ async fn one(plane: Arc<Plane>, client: std::net::TcpStream, peer: SocketAddr) {
             return;
         }
     };
-    let session = AssertUnwindSafe(Box::pin(session::serve(plane, client, peer)));
+    let session = AssertUnwindSafe(Box::pin(sessions.serve(client, peer)));
     if session.catch_unwind().await.is_err() {
         metrics.panicked();
         error!(%peer, "a session failed inside Headgate; the others are not affected. This is a defect: report it");
     }
-}
-
-async fn turn_away(mut client: TcpStream) {
-    session::too_many(&mut client).await;
 }
 
 async fn drain(plane: &Plane) {

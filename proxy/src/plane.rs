@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::config::{Config, Limits};
 use crate::console::Console;
 use crate::metrics::Metrics;
-use crate::passwords::Passwords;
 use crate::registry::Registry;
 use crate::route::{Cluster, Routes};
 
@@ -19,8 +18,6 @@ pub struct Plane {
     pub metrics: Arc<Metrics>,
     /// Bounds of sizes and waits.
     pub limits: Limits,
-    /// Who may log in, and with what Headgate logs in itself.
-    pub passwords: Passwords,
     /// Serves the sessions of the database `headgate`; without one, that name is a route like any other.
     pub console: Option<Arc<dyn Console>>,
     /// Sessions that may be open at the same time.
@@ -35,7 +32,6 @@ impl Plane {
             registry: Arc::default(),
             metrics,
             limits: config.limits.clone(),
-            passwords: Passwords::new(config),
             console,
             sessions_max: config.listen.sessions_max,
         }

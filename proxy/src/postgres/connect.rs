@@ -33,9 +33,14 @@ pub struct ServerSession {
 /// Why no server session came about.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// The server said no; its own error frame, whole.
-    #[error("the server refused the login: {}", reply::ErrorFields::parse(.0.slice(frame::HEADER_BYTES.min(.0.len())..)).summary())]
-    ByServer(Bytes),
+    /// The server said no.
+    #[error("the server refused the login: {}", reply::ErrorFields::parse(.frame.slice(frame::HEADER_BYTES.min(.frame.len())..)).summary())]
+    ByServer {
+        /// Its own error frame, whole.
+        frame: Bytes,
+        /// It had accepted the password, if it asked for one, before it said so.
+        welcomed: bool,
+    },
     /// The server cannot be reached or went away.
     #[error("the server cannot be reached: {0}")]
     Unreachable(#[from] io::Error),
@@ -88,6 +93,7 @@ async fn converse(
     };
     let mut notices = BytesMut::new();
     let mut scram = None;
+    let mut welcomed = false;
     loop {
         let Some(frame) = next_frame(stream, &mut buffer).await? else {
             return Err(Refused::Unreachable(io::ErrorKind::UnexpectedEof.into()));
@@ -95,6 +101,7 @@ async fn converse(
         match frame.tag {
             reply::AUTHENTICATION => {
                 let request = AuthRequest::parse(frame.body)?;
+                welcomed = request == AuthRequest::Ok;
                 if let Some(answer) = answer(&request, &user, password, &mut scram)? {
                     stream.write_all(&answer).await?;
                 }
@@ -105,7 +112,12 @@ async fn converse(
             }
             reply::BACKEND_KEY_DATA => key = reply::BackendKeyData::parse(frame.body)?,
             reply::READY_FOR_QUERY => return Ok((parameters, key, notices)),
-            reply::ERROR_RESPONSE => return Err(Refused::ByServer(whole(&frame))),
+            reply::ERROR_RESPONSE => {
+                return Err(Refused::ByServer {
+                    frame: whole(&frame),
+                    welcomed,
+                });
+            }
             reply::NOTICE_RESPONSE => notices.extend_from_slice(&whole(&frame)),
             // NegotiateProtocolVersion and whatever a newer server adds do not concern the client of the proxy.
             _ => {}

@@ -6,6 +6,7 @@ pub mod connect;
 pub mod dialogue;
 pub mod disposable;
 pub mod handover;
+pub mod passwords;
 pub mod serving;
 pub mod session;
 pub mod spare;

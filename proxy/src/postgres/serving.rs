@@ -74,6 +74,8 @@ enum End {
     Left,
     /// The client is told that an administrator ended it.
     Terminated,
+    /// The server sent what cannot be forwarded.
+    Broken,
     /// The client broke the protocol.
     Violation(&'static str),
 }
@@ -166,7 +168,7 @@ impl Serving {
             }
             Broken::ServerFrame(malformed) => {
                 warn!(client = %self.entry.client, %malformed, "the server broke the protocol; the session ends");
-                End::Terminated
+                End::Broken
             }
         }
     }
@@ -371,6 +373,10 @@ impl Serving {
         match end {
             End::Left => {}
             End::Terminated => refusal::terminating(&mut words),
+            End::Broken => {
+                let message = "the server sent a message that is too long or malformed";
+                refusal::protocol_violation(&mut words, message);
+            }
             End::Violation(what) => refusal::protocol_violation(&mut words, what),
         }
         if !words.is_empty() {

@@ -17,8 +17,10 @@ use tracing::{debug, warn};
 use super::accept::{self, Arrival, Rejected};
 use super::cancel;
 use super::connect::{self, Refused};
+use super::passwords::Passwords;
 use super::serving::Session;
-use crate::config::Secret;
+use crate::config::{Config, Secret};
+use crate::listener::Sessions;
 use crate::plane::Plane;
 use crate::registry::{NewSession, Registered, ServerKey};
 
@@ -28,9 +30,46 @@ pub const CONSOLE_DATABASE: &[u8] = b"headgate";
 /// How long a farewell to either side may take.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// PostgreSQL's sessions: the data plane, and who may log in.
+pub struct PostgresSessions {
+    plane: Arc<Plane>,
+    passwords: Passwords,
+}
+
+impl PostgresSessions {
+    /// Makes the verifiers of the configured users.
+    pub fn new(plane: Arc<Plane>, config: &Config) -> Self {
+        Self {
+            plane,
+            passwords: Passwords::new(config),
+        }
+    }
+}
+
+impl Sessions for PostgresSessions {
+    fn plane(&self) -> &Arc<Plane> {
+        &self.plane
+    }
+
+    fn serve(
+        self: Arc<Self>,
+        client: TcpStream,
+        peer: SocketAddr,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        serve(self, client, peer)
+    }
+
+    async fn turn_away(mut client: TcpStream) {
+        let mut words = BytesMut::new();
+        refusal::too_many_connections(&mut words);
+        say_goodbye(&mut client, &words).await;
+    }
+}
+
 /// Serves one accepted connection to its end. Every failure is told to the client where there is one, logged once,
 /// and ends here.
-pub async fn serve(plane: Arc<Plane>, mut client: TcpStream, peer: SocketAddr) {
+async fn serve(sessions: Arc<PostgresSessions>, mut client: TcpStream, peer: SocketAddr) {
+    let plane = Arc::clone(&sessions.plane);
     let mut buffer = BytesMut::with_capacity(1 << 10);
     let deadline = tokio::time::Instant::now() + plane.limits.login_timeout;
     let arrival = tokio::time::timeout_at(deadline, accept::first(&mut client, &mut buffer)).await;
@@ -47,7 +86,7 @@ pub async fn serve(plane: Arc<Plane>, mut client: TcpStream, peer: SocketAddr) {
             return;
         }
         Ok(Ok(Arrival::Session(startup))) => {
-            let opening = open(&plane, &mut client, &mut buffer, startup, peer);
+            let opening = open(&sessions, &mut client, &mut buffer, startup, peer);
             match tokio::time::timeout_at(deadline, opening).await {
                 Ok(Ok(Opened::Console(user))) => {
                     if let Some(console) = &plane.console {
@@ -87,12 +126,13 @@ enum Opened {
 }
 
 async fn open(
-    plane: &Arc<Plane>,
+    sessions: &PostgresSessions,
     client: &mut TcpStream,
     buffer: &mut BytesMut,
     startup: Startup,
     peer: SocketAddr,
 ) -> Result<Opened, Rejected> {
+    let PostgresSessions { plane, passwords } = sessions;
     let mut greeting = BytesMut::new();
     let minor = match accept::negotiate(&startup, &mut greeting) {
         Ok(minor) => minor,
@@ -115,7 +155,7 @@ async fn open(
     let database = startup.database().unwrap_or_default();
 
     if database == CONSOLE_DATABASE && plane.console.is_some() {
-        accept::authenticate(client, buffer, &user, Some(plane.passwords.of_admin(&user))).await?;
+        accept::authenticate(client, buffer, &user, Some(passwords.of_admin(&user))).await?;
         AuthRequest::Ok.encode(&mut greeting);
         client.write_all(&greeting).await?;
         return Ok(Opened::Console(user));
@@ -128,8 +168,10 @@ async fn open(
         say_goodbye(client, &greeting).await;
         return Ok(Opened::Nothing);
     };
-    accept::authenticate(client, buffer, &user, plane.passwords.of_user(&user)).await?;
-    let password = plane.passwords.for_server(&user);
+    let verifier = passwords.of_user(&user);
+    let asked = verifier.is_some();
+    accept::authenticate(client, buffer, &user, verifier).await?;
+    let password = passwords.for_server(&user);
 
     let destination = route.destination();
     let ticket = route.gate.ticket();
@@ -145,7 +187,11 @@ async fn open(
         Ok(server) => server,
         Err(refused) => {
             plane.metrics.login_failed("server");
-            say_goodbye(client, &explain(&refused, &destination.cluster.name, peer)).await;
+            say_goodbye(
+                client,
+                &explain(&refused, &destination.cluster.name, peer, asked),
+            )
+            .await;
             return Ok(Opened::Nothing);
         }
     };
@@ -208,10 +254,17 @@ fn client_secret(registered: &Registered, pid: i32, minor: u16) -> Bytes {
     }
 }
 
-fn explain(refused: &Refused, cluster: &str, peer: SocketAddr) -> BytesMut {
+/// What the client is told where no server session came about. Unless it was `asked` for a password here, it is told
+/// as much of the login as the server would have told it.
+fn explain(refused: &Refused, cluster: &str, peer: SocketAddr, asked: bool) -> BytesMut {
     let mut out = BytesMut::new();
     match refused {
-        Refused::ByServer(frame) => out.extend_from_slice(frame),
+        Refused::ByServer { frame, welcomed } => {
+            if *welcomed && !asked {
+                AuthRequest::Ok.encode(&mut out);
+            }
+            out.extend_from_slice(frame);
+        }
         Refused::Unreachable(error) => {
             warn!(%peer, cluster, %error, "the cluster cannot be reached; the client was told to try again");
             refusal::cannot_connect_now(
@@ -230,13 +283,6 @@ fn explain(refused: &Refused, cluster: &str, peer: SocketAddr) -> BytesMut {
         }
     }
     out
-}
-
-/// Tells a client that there is no place for it.
-pub async fn too_many(client: &mut TcpStream) {
-    let mut words = BytesMut::new();
-    refusal::too_many_connections(&mut words);
-    say_goodbye(client, &words).await;
 }
 
 /// Tells a client the last words and closes.

@@ -66,7 +66,7 @@ async fn move_it(migrate: Migrate) -> Told {
             wired.metrics.set_ready(true);
             print(&welcome);
             Some(tokio::spawn(wiring::serve(
-                Arc::clone(&wired.plane),
+                Arc::clone(&wired.sessions),
                 bound,
                 wiring::start_workers()?,
                 stop.clone(),

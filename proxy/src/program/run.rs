@@ -83,7 +83,7 @@ async fn serve(config: Config) -> Result<(), String> {
     });
     let workers = wiring::start_workers()?;
     let serving = tokio::spawn(wiring::serve(
-        Arc::clone(&wired.plane),
+        Arc::clone(&wired.sessions),
         listening,
         workers,
         stop.clone(),

@@ -12,6 +12,7 @@ use proxy::config::{Config, Engine, Secret};
 use proxy::listener;
 use proxy::metrics::Metrics;
 use proxy::plane::Plane;
+use proxy::postgres::session::PostgresSessions;
 use proxy::workers::Workers;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use super::traffic::PlaneTraffic;
 
 /// Everything that runs, before the first socket is open.
 pub(crate) struct Wired {
-    pub(crate) plane: Arc<Plane>,
+    pub(crate) sessions: Arc<PostgresSessions>,
     pub(crate) supervisor: Arc<Supervisor<Postgres>>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -45,14 +46,15 @@ pub(crate) fn join(config: Config) -> Result<Wired, Error> {
     let known = Arc::clone(&config);
     let factory = Box::new(move |definition: &Definition| database(&known, definition));
     let supervisor = Supervisor::open(journal, traffic, factory)?;
+    let sessions = Arc::new(PostgresSessions::new(Arc::clone(&plane), &config));
     let admin = Admin {
         config,
-        plane: Arc::clone(&plane),
+        plane,
         supervisor: Arc::clone(&supervisor),
     };
     door.open(admin);
     Ok(Wired {
-        plane,
+        sessions,
         supervisor,
         metrics,
     })
@@ -87,12 +89,12 @@ pub(crate) fn start_workers() -> Result<Workers, String> {
 
 /// Serves sessions until `stop` is cancelled and they have ended.
 pub(crate) async fn serve(
-    plane: Arc<Plane>,
+    sessions: Arc<PostgresSessions>,
     listening: TcpListener,
     workers: Workers,
     stop: CancellationToken,
 ) {
-    listener::serve(plane, listening, &workers, stop).await;
+    listener::serve(sessions, listening, &workers, stop).await;
     // Ending the threads waits for them, which is no work for a thread that serves others.
     drop(tokio::task::spawn_blocking(move || drop(workers)).await);
 }
