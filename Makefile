@@ -5,6 +5,8 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Seconds per fuzz target.
 FUZZ_SECONDS ?= 60
+# Which bench, and how: session, cutover, copy, follow or all, and --quick.
+BENCH ?= all
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,8 +31,8 @@ check: ## formatting, lints, documentation, direction of dependencies
 
 bench: servers ## side by side with its peers: throughput, hold, copy, catching up
 	tests/servers/fetch bench
-	cargo build --release -p proxy --bin headgate
-	cargo run --release -p bench
+	cargo build --release -p proxy -p bench
+	$(TARGET)/release/bench $(BENCH)
 
 conformance: servers ## PostgreSQL's own regression suite, directly and through Headgate
 	tests/servers/fetch conformance

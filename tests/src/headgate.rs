@@ -119,6 +119,11 @@ impl Headgate {
         self.http_port
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().and_then(Child::id).expect("it runs")
+    }
+
     /// The folder of its configuration, journal and log.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -188,7 +193,7 @@ impl Headgate {
 
     /// The most memory that the process ever had, in KiB.
     pub fn memory_peak_kib(&self) -> u64 {
-        let pid = self.process.as_ref().and_then(Child::id).expect("it runs");
+        let pid = self.pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("this is Linux");
         let line = status
             .lines()
@@ -220,19 +225,16 @@ pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("HEADGATE_BIN") {
         return PathBuf::from(named);
     }
-    let test = std::env::current_exe().expect("a test knows its own path");
-    // Tests lie in target/PROFILE/deps, the program in target/PROFILE.
-    let built = test
-        .ancestors()
-        .nth(2)
-        .expect("tests lie in target/PROFILE/deps")
-        .join("headgate");
-    assert!(
-        built.is_file(),
-        "{} is not there: run cargo build -p proxy, or set HEADGATE_BIN",
-        built.display()
-    );
-    built
+    let own = std::env::current_exe().expect("a program knows its own path");
+    // Tests lie in target/PROFILE/deps, programs in target/PROFILE.
+    let beside = own.ancestors().skip(1).take(2);
+    let mut built = beside.map(|folder| folder.join("headgate"));
+    built.find(|built| built.is_file()).unwrap_or_else(|| {
+        panic!(
+            "there is no headgate beside {}: run cargo build -p proxy, or set HEADGATE_BIN",
+            own.display()
+        )
+    })
 }
 
 fn free_port() -> u16 {
