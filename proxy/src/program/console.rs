@@ -183,13 +183,7 @@ impl<D: Database> Admin<D> {
                 .map(|route| rows::route(route))
                 .collect(),
             Statement::ShowClusters => self.config.clusters.iter().map(rows::cluster).collect(),
-            Statement::ShowSessions => self
-                .plane
-                .registry
-                .snapshot()
-                .into_iter()
-                .map(rows::session)
-                .collect(),
+            Statement::ShowSessions => rows::sessions(&self.plane),
             Statement::ShowConfig => rows::config(&self.config),
             Statement::ShowVersion => vec![vec![Value::from(version())]],
             Statement::Help => rows::help(),

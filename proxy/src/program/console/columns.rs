@@ -182,4 +182,5 @@ const SESSIONS: &[Column] = &[
     ("cluster", Text),
     ("server_pid", Int),
     ("age_seconds", Float),
+    ("transaction_seconds", Float),
 ];

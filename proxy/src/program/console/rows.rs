@@ -1,12 +1,14 @@
 //! Turns what both planes know into rows; each function's values stand in the order of its columns.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use migrator::preflight::{Check, Level};
 use migrator::progress::{Stage, TableProgress};
 use migrator::supervisor::{CheckStatus, CutoverReport, Outcome, State, Status, Summary};
 use proxy::config::{Cluster, Config, Engine};
-use proxy::registry::SessionInfo;
+use proxy::plane::Plane;
+use proxy::registry::Activity;
 use proxy::route::Route;
 use proxy::turnstile::State as Gate;
 
@@ -235,18 +237,36 @@ pub(super) fn cluster((name, cluster): (&String, &Cluster)) -> Row {
     ]
 }
 
-pub(super) fn session(session: SessionInfo) -> Row {
-    row![
-        session.id,
-        session.user,
-        session.route,
-        session.client.to_string(),
-        session.application,
-        session.activity.word(),
-        session.cluster,
-        session.server_pid,
-        seconds(session.age),
-    ]
+pub(super) fn sessions(plane: &Plane) -> Vec<Row> {
+    let mut open = BTreeMap::new();
+    for route in plane.routes.routes() {
+        for inside in route.gate.inside() {
+            open.insert((route.name.clone(), inside.ticket), inside.age);
+        }
+    }
+    let sessions = plane.registry.snapshot().into_iter();
+    sessions
+        .map(|session| {
+            let transaction = open.get(&(session.route.clone(), session.ticket)).copied();
+            let state = match (session.activity, transaction) {
+                (Activity::Serving, Some(_)) => "in transaction",
+                (Activity::Serving, None) => "idle",
+                (activity, _) => activity.word(),
+            };
+            row![
+                session.id,
+                session.user,
+                session.route,
+                session.client.to_string(),
+                session.application,
+                state,
+                session.cluster,
+                session.server_pid,
+                seconds(session.age),
+                transaction.map(seconds),
+            ]
+        })
+        .collect()
 }
 
 pub(super) fn config(config: &Config) -> Vec<Row> {
