@@ -55,5 +55,9 @@ impl Check {
 
 /// The finding that matters most; [`Level::Ok`] where there is none.
 pub fn worst(checks: &[Check]) -> Level {
-    checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok)
+    checks
+        .iter()
+        .map(|check| check.level)
+        .max()
+        .unwrap_or(Level::Ok)
 }

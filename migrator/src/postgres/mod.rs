@@ -3,26 +3,26 @@
 mod apply;
 pub mod archive;
 mod batch;
+mod catalogue;
 pub mod clean;
 pub mod client;
 mod coalesce;
 pub mod copy;
 pub mod counters;
+mod digest;
 pub mod fence;
 pub mod follow;
 mod heartbeat;
 mod jobs;
 mod link;
-mod ranges;
-mod pinned;
-mod digest;
-mod catalogue;
 mod literals;
 pub mod load;
+mod pinned;
 pub mod plan;
 pub mod position;
 pub mod post_data;
 pub mod preflight;
+mod ranges;
 pub mod records;
 pub mod roles;
 pub mod schema;
@@ -50,8 +50,8 @@ use crate::plan::{Plan, Settings};
 use crate::preflight::Check;
 use crate::progress::Progress;
 use crate::verify::Proof;
-use fence::Fence;
 pub use client::Endpoint;
+use fence::Fence;
 pub use position::Lsn;
 
 /// The client programs that move the schema.
@@ -65,7 +65,10 @@ pub struct Tools {
 
 impl Default for Tools {
     fn default() -> Self {
-        Self { pg_dump: "pg_dump".into(), pg_restore: "pg_restore".into() }
+        Self {
+            pg_dump: "pg_dump".into(),
+            pg_restore: "pg_restore".into(),
+        }
     }
 }
 
@@ -104,10 +107,25 @@ impl fmt::Debug for Postgres {
 
 impl Postgres {
     /// The migration `name` from `source` to `target`. Opens nothing yet.
-    pub fn new(name: &str, source: Endpoint, target: Endpoint, settings: Settings, tools: Tools) -> Self {
+    pub fn new(
+        name: &str,
+        source: Endpoint,
+        target: Endpoint,
+        settings: Settings,
+        tools: Tools,
+    ) -> Self {
         let warm = Mutex::default();
-        let inner = Inner { name: name.to_owned(), source, target, settings, tools, warm };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            name: name.to_owned(),
+            source,
+            target,
+            settings,
+            tools,
+            warm,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The migration's name.
@@ -156,7 +174,10 @@ impl Postgres {
     }
 
     async fn counter_sessions(&self) -> Result<(Client, Client)> {
-        tokio::try_join!(self.connect_source("counters"), self.connect_target("counters"))
+        tokio::try_join!(
+            self.connect_source("counters"),
+            self.connect_target("counters")
+        )
     }
 
     /// What follows `headgate ` in the `application_name` of a session with this purpose.
@@ -181,7 +202,12 @@ impl Database for Postgres {
         schema::prepare(self, plan).await
     }
 
-    async fn copy(&self, plan: &Plan, progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
+    async fn copy(
+        &self,
+        plan: &Plan,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<()> {
         copy::run(self, plan, progress, stop).await
     }
 
@@ -208,7 +234,10 @@ impl Database for Postgres {
     async fn warm_up(&self, plan: &Plan) -> Result<()> {
         let ready = fence::warm_up(self, plan).await?;
         let counters = self.counter_sessions().await?;
-        *self.inner.warm.lock() = Warm { fence: Some(ready), counters: Some(counters) };
+        *self.inner.warm.lock() = Warm {
+            fence: Some(ready),
+            counters: Some(counters),
+        };
         Ok(())
     }
 
@@ -262,9 +291,11 @@ fn slot_name(migration: &str) -> String {
         .take(30)
         .map(|character| if fits(character) { character } else { '_' })
         .collect();
-    let hash = migration.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = migration
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     format!("headgate_{kept}_{hash:016x}")
 }
 

@@ -58,7 +58,10 @@ enum Copy {
 }
 
 /// The tracker of one session. It allocates nothing per statement.
-#[allow(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not one state"
+)]
 #[derive(Clone, Debug)]
 pub struct Session {
     owed: VecDeque<Owed>,

@@ -187,7 +187,9 @@ fn a_recycled_tuple_is_used_again() {
 fn the_other_messages_are_read_field_by_field() {
     let numbers = |kind: &[u8], fields: &[u64], tail: &[u8]| {
         let mut out = BytesMut::from(kind);
-        fields.iter().for_each(|field| out.put_u64(*field));
+        for field in fields {
+            out.put_u64(*field);
+        }
         out.put_slice(tail);
         out.freeze()
     };
@@ -265,7 +267,9 @@ fn the_other_messages_are_read_field_by_field() {
 #[test]
 fn replication_frames_are_read_and_answered() {
     let mut data = BytesMut::from(&b"w"[..]);
-    [1, 2, 3].iter().for_each(|number| data.put_u64(*number));
+    for number in [1, 2, 3] {
+        data.put_u64(number);
+    }
     data.put_slice(b"payload");
     let expected = Replication::XLogData {
         start: Lsn(1),

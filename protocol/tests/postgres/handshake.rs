@@ -149,7 +149,7 @@ fn another_major_version_is_refused_in_the_servers_words() {
 #[test]
 fn a_server_is_asked_for_the_same_settings_but_another_database() {
     let client = startup(
-        V3 | 9999,
+        V3 + 9999,
         b"database\0shop\0_pq_.x\x001\0user\0a\0app.x\0\xff\0\0",
     );
     let mut out = BytesMut::new();

@@ -121,7 +121,7 @@ fn messages_that_are_not_ours_to_accept_are_refused() {
     ] {
         assert_eq!(first(message), Err(expected), "{message:?}");
     }
-    let long = [&b"n,,n=,r="[..], &[b'a'; 1 << 20]].concat();
+    let long = [&b"n,,n=,r="[..], &vec![b'a'; 1 << 20]].concat();
     assert_eq!(first(&long), Err(Refused::Malformed));
 
     let last = |message: &str| {

@@ -64,9 +64,9 @@ impl Server {
         self.say(b"E");
         self.transaction = false;
         if batch {
-            self.mode = Mode::Skip
+            self.mode = Mode::Skip;
         } else {
-            self.ready()
+            self.ready();
         }
     }
 
@@ -96,12 +96,11 @@ impl Server {
             },
             (Mode::Copy { batch }, b'f') => self.fail(batch),
             (Mode::Copy { .. }, _) => self.dead = true,
-            (_, b'c' | b'f') => {}
             (_, b'S') => {
                 self.batch = false;
                 self.ready();
             }
-            (Mode::Skip, _) => {}
+            (_, b'c' | b'f') | (Mode::Skip, _) => {}
             (Mode::Main, b'Q') => {
                 self.batch = false;
                 match chance % 8 {

@@ -22,9 +22,14 @@ use command::{Command, ConfigCommand, Line};
 pub(crate) fn main() -> ExitCode {
     let line = Line::parse();
     // Bars and tables are this command's output; the log only tells what is wrong.
-    let quiet = matches!(line.command, Command::Migrate(_) | Command::Sql(_) | Command::Demo(_));
+    let quiet = matches!(
+        line.command,
+        Command::Migrate(_) | Command::Sql(_) | Command::Demo(_)
+    );
     output::start_log(line.log_json, if quiet { "warn" } else { "info" });
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     match runtime {
         Ok(runtime) => runtime.block_on(Box::pin(carry_out(line.command))),
         Err(error) => output::fail(&format!("the runtime could not be started: {error}")),
