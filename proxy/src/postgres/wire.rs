@@ -126,17 +126,18 @@ impl PostgresWire {
         let Some(scratch) = &mut self.capture else {
             return;
         };
+        // The name is the first thing in the body; an unnamed one has none.
+        let name = frame::HEADER_BYTES
+            .checked_sub(scratch.len())
+            .map_or(scratch.get(frame::HEADER_BYTES), |at| bytes.get(at));
+        let unnamed = name == Some(&0);
         if scratch.len().saturating_add(bytes.len()) > UNNAMED_BYTES_MAX {
-            // The name is known by now: it is the first thing in the body.
-            self.unnamed_too_large |= scratch.get(frame::HEADER_BYTES) == Some(&0);
+            self.unnamed_too_large |= unnamed;
             self.spare = self.capture.take().unwrap_or_default();
             return;
         }
         scratch.extend_from_slice(bytes);
-        let named = scratch
-            .get(frame::HEADER_BYTES)
-            .is_some_and(|&first| first != 0);
-        if named {
+        if name.is_some() && !unnamed {
             self.spare = self.capture.take().unwrap_or_default();
         } else if frame_left == 0 {
             let whole = self.capture.take().unwrap_or_default();
@@ -233,5 +234,142 @@ impl Wire for PostgresWire {
 
     fn at_boundary(&self) -> bool {
         self.tracker.at_boundary() && self.client_left == 0 && self.server_left == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use bytes::BytesMut;
+
+    use super::*;
+
+    /// A gate that obeys the test.
+    #[derive(Default)]
+    struct Fake {
+        closed: Cell<bool>,
+        inside: Cell<bool>,
+    }
+
+    impl Entrance for Fake {
+        fn enter(&self) -> bool {
+            self.inside.set(!self.closed.get());
+            self.inside.get()
+        }
+        fn is_open(&self) -> bool {
+            !self.closed.get()
+        }
+        fn leave(&self) {
+            self.inside.set(false);
+        }
+        fn is_closing(&self) -> bool {
+            false
+        }
+    }
+
+    fn frames(frames: &[(u8, &[u8])]) -> BytesMut {
+        let mut out = BytesMut::new();
+        for (tag, body) in frames {
+            frame::put(&mut out, *tag, |out| out.extend_from_slice(body));
+        }
+        out
+    }
+
+    fn wire() -> PostgresWire {
+        PostgresWire::new(1 << 20, Vec::new(), true)
+    }
+
+    fn clear(wire: &mut PostgresWire, gate: &Fake, bytes: &[u8]) -> (usize, Then) {
+        let seen = wire.client(bytes, gate).expect("whole frames");
+        (seen.clear, seen.then)
+    }
+
+    #[test]
+    fn a_statement_at_a_closed_gate_is_not_cleared() {
+        let (mut wire, gate) = (wire(), Fake::default());
+        gate.closed.set(true);
+        let query = frames(&[(b'Q', b"select 1\0")]);
+        assert_eq!(clear(&mut wire, &gate, &query), (0, Then::Gate));
+        gate.closed.set(false);
+        assert_eq!(clear(&mut wire, &gate, &query), (query.len(), Then::More));
+        assert!(gate.inside.get());
+    }
+
+    #[test]
+    fn a_transaction_that_has_begun_goes_on_while_the_gate_is_closed() {
+        let (mut wire, gate) = (wire(), Fake::default());
+        clear(&mut wire, &gate, &frames(&[(b'Q', b"begin\0")]));
+        gate.closed.set(true);
+        wire.server(&frames(&[(b'C', b"BEGIN\0"), (b'Z', b"T")]), &gate)
+            .expect("whole frames");
+        assert!(gate.inside.get(), "left in the middle of a transaction");
+        let commit = frames(&[(b'Q', b"commit\0")]);
+        assert_eq!(clear(&mut wire, &gate, &commit), (commit.len(), Then::More));
+        wire.server(&frames(&[(b'C', b"COMMIT\0"), (b'Z', b"I")]), &gate)
+            .expect("whole frames");
+        assert!(!gate.inside.get(), "still inside after the commit");
+        assert_eq!(clear(&mut wire, &gate, &commit), (0, Then::Gate));
+    }
+
+    #[test]
+    fn a_pipeline_runs_together_only_while_the_gate_is_open() {
+        let (mut wire, gate) = (wire(), Fake::default());
+        let one = frames(&[(b'Q', b"insert\0")]);
+        let two = frames(&[(b'Q', b"insert\0"), (b'Q', b"insert\0")]);
+        assert_eq!(clear(&mut wire, &gate, &two), (two.len(), Then::More));
+        gate.closed.set(true);
+        assert_eq!(clear(&mut wire, &gate, &one), (0, Then::Replies));
+        wire.server(&frames(&[(b'Z', b"I")]), &gate)
+            .expect("whole frames");
+        assert_eq!(clear(&mut wire, &gate, &one), (0, Then::Replies));
+        wire.server(&frames(&[(b'Z', b"I")]), &gate)
+            .expect("whole frames");
+        assert_eq!(clear(&mut wire, &gate, &one), (0, Then::Gate));
+    }
+
+    #[test]
+    fn the_unnamed_statement_is_kept_however_its_bytes_arrive() {
+        let parse = frames(&[(b'P', b"\0select $1\0\0\0")]);
+        let rest = frames(&[(b'P', b"named\0select 2\0\0\0"), (b'S', b"")]);
+        for split in 0..parse.len() {
+            let (mut wire, gate) = (wire(), Fake::default());
+            let (first, _) = clear(&mut wire, &gate, &parse[..split]);
+            clear(&mut wire, &gate, &parse[first..]);
+            clear(&mut wire, &gate, &rest);
+            assert_eq!(wire.unnamed(), Unnamed::Parse(&parse), "split at {split}");
+            clear(&mut wire, &gate, &frames(&[(b'Q', b"select 3\0")]));
+            assert_eq!(wire.unnamed(), Unnamed::None);
+        }
+    }
+
+    #[test]
+    fn an_unnamed_statement_that_is_too_large_to_keep_is_known_to_be_there() {
+        let (mut wire, gate) = (
+            PostgresWire::new(8 << 20, Vec::new(), true),
+            Fake::default(),
+        );
+        let mut body = vec![0];
+        body.resize(2 << 20, b'x');
+        clear(&mut wire, &gate, &frames(&[(b'P', &body)]));
+        assert_eq!(wire.unnamed(), Unnamed::TooLarge);
+    }
+
+    #[test]
+    fn what_the_client_was_told_of_parameters_is_remembered() {
+        let (mut wire, gate) = (wire(), Fake::default());
+        let status = frames(&[
+            (b'S', b"TimeZone\0UTC\0"),
+            (b'S', b"TimeZone\0Asia/Tokyo\0"),
+        ]);
+        for split in 0..status.len() {
+            let seen = wire.server(&status[..split], &gate).expect("whole frames");
+            wire.server(&status[seen..], &gate).expect("whole frames");
+        }
+        let told = [(
+            Bytes::from_static(b"TimeZone"),
+            Bytes::from_static(b"Asia/Tokyo"),
+        )];
+        assert_eq!(wire.parameters(), told);
     }
 }
