@@ -21,7 +21,10 @@ const NATIVE: &str = "native";
 #[derive(Default)]
 struct Runs {
     seconds: Vec<f64>,
-    cpu_us: Vec<f64>,
+    /// CPU per transaction of the process that follows.
+    follower_us: Vec<f64>,
+    /// CPU per transaction of its session on the target, where that is another process.
+    session_us: Vec<f64>,
 }
 
 /// Lets both catch up with the same load, each on its own pair of servers, and prints the table.
@@ -56,7 +59,8 @@ pub(crate) async fn run(quick: bool) {
         "each round",
         "transactions/s",
         "Headgate's time / this",
-        "CPU us/transaction of the follower",
+        "follower's CPU us/transaction",
+        "target session's",
     ]);
     for (name, runs) in [("Headgate", &ours), ("native subscription", &theirs)] {
         let each: Vec<String> = runs
@@ -70,14 +74,15 @@ pub(crate) async fn run(quick: bool) {
             each.join(" "),
             format!("{:.0}", f64::from(transactions) / median(&runs.seconds)),
             format!("{:.2}", ratio(&ours.seconds, &runs.seconds)),
-            format!("{:.1}", median(&runs.cpu_us)),
+            format!("{:.1}", median(&runs.follower_us)),
+            format!("{:.1}", median(&runs.session_us)),
         ]);
     }
     table.print(&format!(
         "{transactions} transactions of pgbench -N, scale {scale}, from PostgreSQL 14 to 18"
     ));
     println!(
-        "\nHeadgate's CPU is its process, without the target's session; native's is the subscription's worker.\n\
+        "\nthe native subscription's worker is follower and session in one;\n\
          both sides are equal after all rounds"
     );
 }
@@ -93,7 +98,14 @@ async fn by_headgate(ground: &Ground, transactions: u32, runs: &mut Runs) {
     until_there(&watch, &last).await;
     runs.seconds.push(began.elapsed().as_secs_f64());
     let used = cpu::used(ground.headgate.pid()).saturating_sub(before);
-    runs.cpu_us.push(cpu::micros_per(used, transactions.into()));
+    let per = |used| cpu::micros_per(used, f64::from(transactions));
+    runs.follower_us.push(per(used));
+    // The session is new after each start.
+    let session =
+        "select pid::text from pg_stat_activity where application_name = 'headgate m apply'";
+    let pid = ground.target.value(DATABASE, session).await;
+    runs.session_us
+        .push(per(cpu::used(pid.parse().expect("a process id"))));
     ground.until_state("m", "following").await;
 }
 
@@ -157,8 +169,9 @@ impl Native {
             .await
             .parse()
             .expect("a process id");
-        runs.cpu_us
-            .push(cpu::micros_per(cpu::used(pid), transactions.into()));
+        let used = cpu::micros_per(cpu::used(pid), f64::from(transactions));
+        runs.follower_us.push(used);
+        runs.session_us.push(0.0);
     }
 }
 

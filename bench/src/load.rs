@@ -6,8 +6,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tests::wait::within;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::cpu;
 use crate::ground::tool;
 
 /// A load that nobody needs may go on for this long at most.
@@ -103,6 +105,35 @@ pub(crate) async fn finish(child: Child) -> Run {
         processed: count("number of transactions actually processed:"),
         failed: count("number of failed transactions:"),
     }
+}
+
+/// Reads a process' CPU time whenever a load with `-P` tells its progress; the microseconds per transaction between the
+/// first time and the last, so that neither connecting nor leaving is in it.
+pub(crate) async fn cpu_per_transaction(load: &mut Child, pid: u32) -> f64 {
+    let mut lines = BufReader::new(load.stderr.take().expect("it is piped")).lines();
+    let (mut first, mut last, mut transactions) = (None, Duration::ZERO, 0.0);
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Some((seconds, tps)) = progress(&line) else {
+            eprintln!("{line}");
+            continue;
+        };
+        last = cpu::used(pid);
+        let (began, mut at) = first.unwrap_or((last, seconds));
+        if first.is_some() {
+            transactions += tps * (seconds - at);
+            at = seconds;
+        }
+        first = Some((began, at));
+    }
+    let (began, _) = first.expect("pgbench -P tells its progress");
+    cpu::micros_per(last.saturating_sub(began), transactions)
+}
+
+/// Reads `progress: 1.0 s, 100.0 tps, …`.
+fn progress(line: &str) -> Option<(f64, f64)> {
+    let (seconds, rest) = line.strip_prefix("progress: ")?.split_once(" s, ")?;
+    let (tps, _) = rest.split_once(" tps")?;
+    Some((seconds.parse().ok()?, tps.parse().ok()?))
 }
 
 /// The latencies of all transactions, in microseconds, that a run with `-l --log-prefix=FOLDER/…` left behind; takes

@@ -1,18 +1,14 @@
 //! (a) One more hop: direct, through Headgate, and through PgBouncer in session mode.
 
-use std::time::Duration;
-
 use tests::headgate::Headgate;
 use tests::postgres::Postgres;
 
-use crate::cpu;
 use crate::ground;
 use crate::load::{self, At};
 use crate::peers::{Folder, PgBouncer};
 use crate::table::{Table, median, ratio};
 
 const DATABASE: &str = "bench";
-const PROTOCOLS: [&str; 3] = ["simple", "extended", "prepared"];
 
 /// How much is done.
 struct Size {
@@ -20,6 +16,7 @@ struct Size {
     seconds: &'static str,
     rounds: usize,
     clients: &'static [u32],
+    protocols: &'static [&'static str],
 }
 
 /// One way to the server.
@@ -49,9 +46,10 @@ pub(crate) async fn run(quick: bool) {
     let size = if quick {
         Size {
             scale: 1,
-            seconds: "1",
+            seconds: "3",
             rounds: 1,
             clients: &[1, 16],
+            protocols: &["prepared"],
         }
     } else {
         Size {
@@ -59,6 +57,7 @@ pub(crate) async fn run(quick: bool) {
             seconds: "3",
             rounds: 3,
             clients: &[1, 16, 64],
+            protocols: &["simple", "extended", "prepared"],
         }
     };
     let server = ground::server(14).await;
@@ -135,7 +134,7 @@ async fn transport(
     ]);
     for &script in scripts {
         for &clients in size.clients {
-            for protocol in PROTOCOLS {
+            for &protocol in size.protocols {
                 let kind = Kind {
                     script,
                     clients,
@@ -214,6 +213,8 @@ async fn slice(contender: &Contender, kind: &Kind, seconds: &str, runs: &mut Run
         kind.protocol,
         "-c",
         &clients,
+        "-P",
+        "1",
         "-T",
         seconds,
     ];
@@ -222,13 +223,12 @@ async fn slice(contender: &Contender, kind: &Kind, seconds: &str, runs: &mut Run
     } else {
         arguments.extend(["-j", "2"]);
     }
-    let used = || contender.pid.map_or(Duration::ZERO, cpu::used);
-    let before = used();
-    let run = load::finish(load::start(&contender.at, &arguments)).await;
-    runs.cpu_us.push(cpu::micros_per(
-        used().saturating_sub(before),
-        run.processed,
-    ));
+    let mut load = load::start(&contender.at, &arguments);
+    if let Some(pid) = contender.pid {
+        runs.cpu_us
+            .push(load::cpu_per_transaction(&mut load, pid).await);
+    }
+    let run = load::finish(load).await;
     assert_eq!(run.failed, 0, "{run:?}");
     runs.tps.push(run.tps);
     if kind.clients == 1 {
