@@ -129,8 +129,9 @@ impl PostgresWire {
         // The name is the first thing in the body; an unnamed one has none.
         let name = frame::HEADER_BYTES
             .checked_sub(scratch.len())
-            .map_or(scratch.get(frame::HEADER_BYTES), |at| bytes.get(at));
-        let unnamed = name == Some(&0);
+            .map_or(scratch.get(frame::HEADER_BYTES), |at| bytes.get(at))
+            .copied();
+        let unnamed = name == Some(0);
         if scratch.len().saturating_add(bytes.len()) > UNNAMED_BYTES_MAX {
             self.unnamed_too_large |= unnamed;
             self.spare = self.capture.take().unwrap_or_default();
