@@ -182,6 +182,7 @@ pub struct Registry {
     sessions: Mutex<HashMap<u64, Arc<Entry>>>,
     keys: Mutex<HashMap<ClientKey, Arc<Entry>>>,
     next_id: AtomicU64,
+    closing: AtomicBool,
     empty: Notify,
 }
 
@@ -201,7 +202,7 @@ impl Registry {
             server: Mutex::default(),
             client_key: Mutex::default(),
             cancelled: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
+            closing: AtomicBool::new(self.closing.load(Ordering::SeqCst)),
             warming: Mutex::default(),
             bell: Notify::new(),
         });
@@ -255,6 +256,8 @@ impl Registry {
 
     /// Asks every session to end once its transaction is over.
     pub fn close_all(&self) {
+        // Those who are still logging in learn of it when they are added.
+        self.closing.store(true, Ordering::SeqCst);
         for entry in self.sessions.lock().values() {
             entry.closing.store(true, Ordering::SeqCst);
             entry.bell.notify_one();

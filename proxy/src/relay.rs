@@ -17,8 +17,9 @@ pub trait Wire {
     /// Looks at bytes of the client that were not looked at before, starting where the last call's `clear` ended.
     fn client(&mut self, bytes: &[u8], gate: &impl Entrance) -> Result<Seen, Malformed>;
 
-    /// Looks at bytes of the server that were not looked at before; tells how many are cleared.
-    fn server(&mut self, bytes: &[u8], gate: &impl Entrance) -> Result<usize, Malformed>;
+    /// Looks at bytes of the server that were not looked at before. Where it swallows some, it is shown what follows
+    /// them anew.
+    fn server(&mut self, bytes: &[u8], gate: &impl Entrance) -> Result<Heard, Malformed>;
 
     /// Whether the session is between transactions, with every reply there and nothing under way.
     fn at_boundary(&self) -> bool;
@@ -43,6 +44,15 @@ pub struct Seen {
     pub clear: usize,
     /// What stands after them.
     pub then: Then,
+}
+
+/// How much of the server's bytes may go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Bytes cleared from the start of what was shown.
+    pub clear: usize,
+    /// Bytes behind them that are not for the client: the answer to a question of our own.
+    pub swallow: usize,
 }
 
 /// What stands after the cleared bytes.
@@ -169,6 +179,22 @@ impl Way {
         Poll::Ready(Ok(true))
     }
 
+    /// Takes `count` bytes out from behind the cleared ones.
+    fn swallow(&mut self, count: usize) {
+        let from = (self.cleared + count).min(self.end);
+        self.bytes.copy_within(from..self.end, self.cleared);
+        self.end -= from - self.cleared;
+    }
+
+    /// Puts bytes of our own behind the cleared ones; nothing may wait to be looked at.
+    fn append(&mut self, words: &[u8]) {
+        self.bytes.truncate(self.end);
+        self.bytes.extend_from_slice(words);
+        self.end = self.bytes.len();
+        self.cleared = self.end;
+        self.bytes.resize(self.end.max(BUFFER_BYTES_MIN), 0);
+    }
+
     fn discard(&mut self, count: usize) {
         self.cleared += count;
         self.start = self.cleared;
@@ -247,9 +273,14 @@ where
         self.inbound.closed
     }
 
-    /// Another server session takes over. Only where nothing is on its way from the old one.
-    pub fn replace_server(&mut self, server: S) -> S {
-        self.outbound = Way::new(&[]);
+    /// Whether everything that the server said is with the client.
+    pub fn is_told(&self) -> bool {
+        self.outbound.is_empty()
+    }
+
+    /// Another server session takes over, of which `read` was read already. Only where [`Relay::is_told`].
+    pub fn replace_server(&mut self, server: S, read: &[u8]) -> S {
+        self.outbound = Way::new(read);
         self.server_deaf = false;
         std::mem::replace(&mut self.server, server)
     }
@@ -270,35 +301,54 @@ where
         wire: &mut W,
         gate: &impl Entrance,
     ) -> Result<Stop, Broken> {
+        loop {
+            if let Some(stop) = self.more(wire, gate).await? {
+                return Ok(stop);
+            }
+        }
+    }
+
+    /// Asks the server something of our own. Only where nothing of the client is half forwarded; the caller sets the
+    /// deadline.
+    pub async fn inject(&mut self, words: &[u8]) -> io::Result<()> {
+        self.server.write_all(words).await
+    }
+
+    /// Whether nothing of the client waits to be written.
+    pub fn is_forwarded(&self) -> bool {
+        !self.inbound.writable()
+    }
+
+    /// Takes in more of what the client sends, and forwards what the server says. Comes back with more, or when
+    /// either side closes. Cancel safe.
+    pub async fn more<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        gate: &impl Entrance,
+    ) -> Result<Option<Stop>, Broken> {
         poll_fn(|context| {
             loop {
                 if self.poll_server(context, wire, gate)? {
                     continue;
                 }
                 if self.outbound.closed && self.outbound.is_empty() {
-                    return Poll::Ready(Ok(Stop::ServerClosed));
+                    return Poll::Ready(Ok(Some(Stop::ServerClosed)));
                 }
-                match self.inbound.poll_fill(context, &mut self.client) {
-                    Poll::Ready(Ok(true)) => {}
-                    Poll::Ready(Ok(false)) if self.inbound.closed => {
-                        return Poll::Ready(Ok(Stop::ClientClosed));
+                return match self.inbound.poll_fill(context, &mut self.client) {
+                    Poll::Ready(Ok(_)) if self.inbound.closed => {
+                        Poll::Ready(Ok(Some(Stop::ClientClosed)))
                     }
-                    Poll::Ready(Ok(false)) | Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Client(error))),
-                }
+                    Poll::Ready(Ok(true)) => Poll::Ready(Ok(None)),
+                    Poll::Ready(Ok(false)) | Poll::Pending => Poll::Pending,
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(Broken::Client(error))),
+                };
             }
         })
         .await
     }
 
-    /// Takes in more of what the client sends; false where it closed or there is no room. Cancel safe.
-    pub async fn fill(&mut self) -> io::Result<bool> {
-        poll_fn(|context| self.inbound.poll_fill(context, &mut self.client))
-            .await
-            .map(|some| some && !self.inbound.closed)
-    }
-
-    /// Tells the client something of our own, behind everything that the server said. Only at a boundary.
+    /// Tells the client something of our own, behind everything that the server said. Resolves when the words are in
+    /// line, not when the client has read them. Cancel safe.
     pub async fn say<W: Wire>(
         &mut self,
         wire: &mut W,
@@ -306,15 +356,20 @@ where
         words: &[u8],
     ) -> Result<(), Broken> {
         poll_fn(|context| {
-            while !self.outbound.is_empty() {
-                if !self.poll_server(context, wire, gate)? {
-                    return Poll::Pending;
+            while self.outbound.cleared < self.outbound.end || !wire.at_boundary() {
+                if self.outbound.closed || !self.poll_server(context, wire, gate)? {
+                    return if self.outbound.closed {
+                        Poll::Ready(Ok(()))
+                    } else {
+                        Poll::Pending
+                    };
                 }
             }
             Poll::Ready(Ok(()))
         })
         .await?;
-        self.client.write_all(words).await.map_err(Broken::Client)
+        self.outbound.append(words);
+        Ok(())
     }
 
     fn poll<W: Wire>(
@@ -359,7 +414,12 @@ where
                     Poll::Pending => {}
                 }
             }
-            if then == Then::Gate && !self.inbound.writable() && self.outbound.is_empty() {
+            // In the middle of a frame of the server nobody may speak to either side.
+            if then == Then::Gate
+                && wire.at_boundary()
+                && !self.inbound.writable()
+                && self.outbound.is_empty()
+            {
                 return Poll::Ready(Ok(Stop::AtGate));
             }
             if self.inbound.closed
@@ -394,11 +454,17 @@ where
             Poll::Pending => {}
         }
         if self.outbound.cleared < self.outbound.end {
-            let clear = wire
-                .server(self.outbound.unseen(), gate)
-                .map_err(Broken::ServerFrame)?;
-            self.outbound.cleared += clear;
-            self.server_bytes += clear as u64;
+            loop {
+                let heard = wire
+                    .server(self.outbound.unseen(), gate)
+                    .map_err(Broken::ServerFrame)?;
+                self.outbound.cleared += heard.clear;
+                self.server_bytes += heard.clear as u64;
+                if heard.swallow == 0 {
+                    break;
+                }
+                self.outbound.swallow(heard.swallow);
+            }
             if self.outbound.closed {
                 // Half a frame is all that will ever come.
                 self.outbound.cleared = self.outbound.end;

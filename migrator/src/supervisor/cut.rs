@@ -55,7 +55,11 @@ impl<D: Database> Migration<D> {
             .unwrap_or_else(|_| Err(Error::transient("the preparations did not end")))?;
         let Definition { route, target, .. } = &self.definition;
         self.traffic.warm(route, target, WARM_UP_PATIENCE).await?;
-        self.wait_for_small_lag(options.max_hold).await?;
+        if let Err(late) = self.wait_for_small_lag(options.max_hold).await {
+            // Nothing is held; the sessions that were opened ahead are given up.
+            self.traffic.release(route)?;
+            return Err(late);
+        }
         if waived {
             tracing::warn!(
                 migration = self.name(),

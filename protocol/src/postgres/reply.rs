@@ -10,6 +10,8 @@ use crate::reader::Reader;
 pub const AUTHENTICATION: u8 = b'R';
 /// The key for cancelling.
 pub const BACKEND_KEY_DATA: u8 = b'K';
+/// CloseComplete.
+pub const CLOSE_COMPLETE: u8 = b'3';
 /// A statement is done.
 pub const COMMAND_COMPLETE: u8 = b'C';
 /// The server is ready for the client's COPY data.

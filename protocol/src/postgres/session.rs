@@ -250,6 +250,30 @@ impl Session {
         self.doubtful > 0 || self.lost
     }
 
+    /// Whether replies are owed for certain, beside those in doubt.
+    #[inline]
+    pub fn owes(&self) -> bool {
+        self.owed.iter().any(|&owed| !is_copy_end(owed))
+    }
+
+    /// Whether nothing but doubt keeps this session from a boundary, so that a request of the proxy's own can settle
+    /// it: whatever comes before its answer is the old debt, and nothing else is owed.
+    pub fn can_be_settled(&self) -> bool {
+        self.doubtful > 0
+            && self.bare
+            && !self.lost
+            && self.owed.is_empty()
+            && !self.in_batch()
+            && self.copy == Copy::None
+            && self.status == ReadyStatus::Idle
+    }
+
+    /// The answer to the proxy's own request came: nothing is in doubt any more.
+    pub fn settle(&mut self) {
+        self.doubtful = 0;
+        self.settles = false;
+    }
+
     /// Whether a COPY is under way, in any direction.
     #[inline]
     pub fn copying(&self) -> bool {

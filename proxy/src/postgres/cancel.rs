@@ -21,7 +21,7 @@ pub async fn cancel(plane: &Plane, key: &ClientKey) -> io::Result<()> {
         plane.metrics.cancel_request("unknown");
         return Ok(());
     };
-    if entry.activity() == Activity::Held {
+    if matches!(entry.activity(), Activity::Held | Activity::Moving) {
         plane.metrics.cancel_request("held");
         entry.order_cancel();
         return Ok(());

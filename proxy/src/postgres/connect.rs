@@ -22,6 +22,8 @@ const LOGIN_FRAME_BYTES_MAX: usize = 1 << 20;
 pub struct ServerSession {
     /// The socket.
     pub stream: Upstream,
+    /// What was read of it already and belongs to the client.
+    pub buffer: BytesMut,
     /// The parameter statuses that the server reported.
     pub parameters: Vec<(Bytes, Bytes)>,
     /// The server's pid and secret.
@@ -60,12 +62,14 @@ pub async fn login(
     password: Option<&str>,
 ) -> Result<ServerSession, Refused> {
     let mut stream = upstream::connect(cluster).await?;
-    let logging_in = converse(&mut stream, startup, database, password);
+    let mut buffer = BytesMut::new();
+    let logging_in = converse(&mut stream, &mut buffer, startup, database, password);
     let (parameters, key, notices) = tokio::time::timeout(cluster.connect_timeout, logging_in)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     Ok(ServerSession {
         stream,
+        buffer,
         parameters,
         key,
         notices,
@@ -76,6 +80,7 @@ type Greeting = (Vec<(Bytes, Bytes)>, reply::BackendKeyData, BytesMut);
 
 async fn converse(
     stream: &mut Upstream,
+    buffer: &mut BytesMut,
     startup: &Startup,
     database: &str,
     password: Option<&str>,
@@ -85,7 +90,6 @@ async fn converse(
     stream.write_all(&out).await?;
 
     let user = startup.user().unwrap_or_default();
-    let mut buffer = BytesMut::new();
     let mut parameters = Vec::new();
     let mut key = reply::BackendKeyData {
         pid: 0,
@@ -95,7 +99,7 @@ async fn converse(
     let mut scram = None;
     let mut welcomed = false;
     loop {
-        let Some(frame) = next_frame(stream, &mut buffer).await? else {
+        let Some(frame) = next_frame(stream, buffer).await? else {
             return Err(Refused::Unreachable(io::ErrorKind::UnexpectedEof.into()));
         };
         match frame.tag {

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use super::connect::{Refused, next_frame};
 use crate::upstream::Upstream;
 
-/// A row of text values.
+/// A row of values in UTF-8; the session's `client_encoding` must be that.
 pub type Row = Vec<Option<String>>;
 
 /// What the server answered, up to its ReadyForQuery.
@@ -25,18 +25,34 @@ pub struct Answer {
     pub error: Option<String>,
 }
 
+impl Answer {
+    /// Adds the notifications that were read behind the answer. Anything else there is the end of that session.
+    pub fn keep_notifications(&mut self, unread: &mut BytesMut) {
+        while let Ok(Some(frame)) = frame::take(unread, ANSWER_BYTES_MAX) {
+            if frame.tag == reply::NOTIFICATION_RESPONSE {
+                frame::put(&mut self.asides, frame.tag, |out| {
+                    out.extend_from_slice(&frame.body);
+                });
+            }
+        }
+    }
+}
+
 /// An answer holds at most this many bytes of rows.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Sends `question` (whole frames that end in exactly one ReadyForQuery) and reads the answer. The caller sets the
-/// deadline.
-pub async fn ask(stream: &mut Upstream, question: &[u8]) -> Result<Answer, Refused> {
+/// Sends `question` (whole frames that end in exactly one ReadyForQuery) and reads the answer. What was read behind it
+/// stays in `buffer`. The caller sets the deadline.
+pub async fn ask(
+    stream: &mut Upstream,
+    buffer: &mut BytesMut,
+    question: &[u8],
+) -> Result<Answer, Refused> {
     stream.write_all(question).await?;
-    let mut buffer = BytesMut::new();
     let mut answer = Answer::default();
     let mut bytes = 0_usize;
     loop {
-        let Some(frame) = next_frame(stream, &mut buffer).await? else {
+        let Some(frame) = next_frame(stream, buffer).await? else {
             return Err(Refused::Unreachable(
                 std::io::ErrorKind::UnexpectedEof.into(),
             ));
@@ -79,7 +95,10 @@ fn text_row(body: Bytes) -> Result<Row, Malformed> {
     for _ in 0..count {
         let length = reader.get_i32()?;
         row.push(match usize::try_from(length) {
-            Ok(length) => Some(String::from_utf8_lossy(&reader.slice(length)?).into_owned()),
+            Ok(length) => {
+                let value = reader.slice(length)?;
+                Some(String::from_utf8(value.into()).map_err(|_| reader.malformed())?)
+            }
             Err(_) => None,
         });
     }

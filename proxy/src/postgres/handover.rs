@@ -10,10 +10,11 @@ use protocol::postgres::handshake::Startup;
 use protocol::postgres::reply::ParameterStatus;
 
 use super::connect::{self, ServerSession};
-use super::dialogue::{ask, query};
+use super::dialogue::{Answer, ask, query};
 use super::spare::Spare;
 use super::state::{
-    NotMovable, OBJECTS, Prepared, SETTINGS, SessionState, settings_of, text, understand,
+    ENCODING, NotMovable, OBJECTS, PATIENCE, Prepared, SessionState, literal, settings_of,
+    settings_query, text, understand,
 };
 use super::wire::{PostgresWire, Unnamed};
 use crate::route::Cluster;
@@ -54,6 +55,9 @@ pub async fn hand_over(
     if !wire.is_gated() {
         return Err(NotMovable::Replication);
     }
+    if wire.custom().are_unknown() {
+        return Err(NotMovable::CustomSetting);
+    }
     tokio::time::timeout(
         cluster.connect_timeout,
         rebuild(old, cluster, identity, wire, spare),
@@ -69,7 +73,8 @@ async fn rebuild(
     wire: &PostgresWire,
     spare: Option<Spare>,
 ) -> Result<Moved, NotMovable> {
-    let question = query(&format!("{SETTINGS} {OBJECTS}"));
+    let settings = settings_query(wire.custom().names());
+    let question = query(&format!("{ENCODING} {settings} {PATIENCE} {OBJECTS}"));
     let opening = async {
         if let Some(spare) = spare
             && let Some(session) = spare.session_on(cluster).await
@@ -84,55 +89,82 @@ async fn rebuild(
         )
         .await
     };
-    let (told, opened) = tokio::join!(ask(old, &question), opening);
-    let told = told.map_err(NotMovable::SourceGone)?;
+    let mut unread = BytesMut::new();
+    let (told, opened) = tokio::join!(ask(old, &mut unread, &question), opening);
+    let mut told = told.map_err(NotMovable::SourceGone)?;
     let state = understand(&told)?;
-    let mut session = opened.map_err(NotMovable::TargetRefused)?;
+    told.keep_notifications(&mut unread);
+    let mut target = Target {
+        session: opened.map_err(NotMovable::TargetRefused)?,
+        asides: BytesMut::new(),
+    };
 
-    let oids = target_oids(&mut session.stream, &state.prepared).await?;
+    let oids = target_oids(&mut target, &state.prepared).await?;
     let login_user = identity.startup.user().unwrap_or_default();
-    let question = restore(
-        &state,
-        &String::from_utf8_lossy(&login_user),
-        wire.unnamed(),
-        &oids,
-    )?;
-    let restored = ask(&mut session.stream, &question)
-        .await
-        .map_err(NotMovable::TargetRefused)?;
-    if let Some(error) = restored.error {
-        return Err(NotMovable::State(error));
-    }
-    let shown = ask(&mut session.stream, &query(SETTINGS))
-        .await
-        .map_err(NotMovable::TargetRefused)?;
-    if settings_of(&shown)? != state.settings {
+    let login_user = String::from_utf8_lossy(&login_user);
+    target
+        .ask(&restore(&state, &login_user, wire.unnamed(), &oids)?)
+        .await?;
+    let shown = target.ask(&query(&settings)).await?;
+    if settings_of(&shown, &shown.results)? != state.settings {
         return Err(NotMovable::State(
             "the new server shows other settings".to_owned(),
         ));
     }
+    target
+        .ask(&query(&set("client_encoding", &state.encoding)))
+        .await?;
     if let Unnamed::Parse(parse) = wire.unnamed() {
         // Where the old server had refused this statement the new one does too, and the client, which saw that,
         // will not bind it.
         let mut question = BytesMut::from(parse);
         frame::put(&mut question, b'S', |_| {});
-        ask(&mut session.stream, &question)
-            .await
-            .map_err(NotMovable::TargetRefused)?;
+        target.try_ask(&question).await?;
     }
-    for (name, value) in restored.parameters.into_iter().chain(shown.parameters) {
-        match session
-            .parameters
-            .iter_mut()
-            .find(|(known, _)| *known == name)
-        {
-            Some(entry) => entry.1 = value,
-            None => session.parameters.push((name, value)),
-        }
-    }
+    let Target { session, asides } = target;
     let mut changed = told.asides;
+    changed.unsplit(asides);
     changed.unsplit(changes(wire.parameters(), &session.parameters));
     Ok(Moved { session, changed })
+}
+
+/// The new server session while it is being made like the old one.
+struct Target {
+    session: ServerSession,
+    /// Notifications that came meanwhile.
+    asides: BytesMut,
+}
+
+impl Target {
+    /// Asks, and remembers what the client must know of the answer.
+    async fn try_ask(&mut self, question: &[u8]) -> Result<Answer, NotMovable> {
+        let ServerSession {
+            stream,
+            buffer,
+            parameters,
+            ..
+        } = &mut self.session;
+        let mut answer = ask(stream, buffer, question)
+            .await
+            .map_err(NotMovable::TargetRefused)?;
+        self.asides.unsplit(std::mem::take(&mut answer.asides));
+        for (name, value) in answer.parameters.drain(..) {
+            match parameters.iter_mut().find(|(known, _)| *known == name) {
+                Some(entry) => entry.1 = value,
+                None => parameters.push((name, value)),
+            }
+        }
+        Ok(answer)
+    }
+
+    /// The same, where an error means that the session cannot be rebuilt.
+    async fn ask(&mut self, question: &[u8]) -> Result<Answer, NotMovable> {
+        let answer = self.try_ask(question).await?;
+        match answer.error {
+            Some(error) => Err(NotMovable::State(error)),
+            None => Ok(answer),
+        }
+    }
 }
 
 /// The ParameterStatus frames that bring a client from `before` to `after`.
@@ -150,7 +182,7 @@ fn changes(before: &[(Bytes, Bytes)], after: &[(Bytes, Bytes)]) -> BytesMut {
 
 /// What the target calls the user-defined parameter types, by name.
 async fn target_oids(
-    target: &mut Upstream,
+    target: &mut Target,
     prepared: &[Prepared],
 ) -> Result<Vec<(String, u32)>, NotMovable> {
     let names: BTreeSet<&str> = prepared
@@ -167,12 +199,9 @@ async fn target_oids(
         .iter()
         .map(|name| format!("{}::pg_catalog.regtype::pg_catalog.oid", literal(name)))
         .collect();
-    let answer = ask(target, &query(&format!("SELECT {}", columns.join(", "))))
-        .await
-        .map_err(NotMovable::TargetRefused)?;
-    if let Some(error) = answer.error {
-        return Err(NotMovable::State(error));
-    }
+    let answer = target
+        .ask(&query(&format!("SELECT {}", columns.join(", "))))
+        .await?;
     let row = answer.results.first().and_then(|rows| rows.first());
     let found = names.iter().enumerate().map(|(at, name)| {
         let oid = row
@@ -197,13 +226,15 @@ fn restore(
         return Err(NotMovable::PreparedStatement);
     }
     let mut out = BytesMut::new();
-    for (name, value) in &state.settings.values {
-        let sql = format!(
-            "SELECT pg_catalog.set_config({}, {}, false)",
-            literal(name),
-            literal(value)
-        );
-        execute(&sql, &mut out)?;
+    execute(&set("client_encoding", "UTF8"), &mut out)?;
+    // A time limit of the client's must not end the rebuilding.
+    let (limits, others): (Vec<_>, Vec<_>) = state
+        .settings
+        .values
+        .iter()
+        .partition(|(name, _)| name.ends_with("_timeout"));
+    for (name, value) in others.into_iter().chain(limits) {
+        execute(&set(name, value), &mut out)?;
     }
     if state.settings.session_user != login_user {
         execute(
@@ -269,9 +300,13 @@ fn parse(name: &str, sql: &str, types: &[u32], out: &mut BytesMut) -> Result<(),
     Ok(())
 }
 
-/// A string literal that means the same whatever `standard_conforming_strings` says.
-fn literal(value: &str) -> String {
-    format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+/// The statement that sets one setting for the session.
+fn set(name: &str, value: &str) -> String {
+    format!(
+        "SELECT pg_catalog.set_config({}, {}, false)",
+        literal(name),
+        literal(value)
+    )
 }
 
 fn identifier(name: &str) -> String {

@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod cancel;
 pub mod connect;
+pub mod custom;
 pub mod dialogue;
 pub mod disposable;
 pub mod handover;

@@ -189,15 +189,35 @@ impl Serving {
     async fn look_at_route(&mut self) -> Option<End> {
         let look = self.standing.ticket.gate().look();
         let stale = look.generation() != self.standing.generation.load(Relaxed);
-        let idle = self.wire.at_boundary() && self.relay.held_bytes().is_empty();
-        if stale && idle && !self.standing.ticket.is_inside() && look.state() == State::Open {
-            return self.hand_over().await;
+        if stale && !self.wire.is_gated() {
+            return Some(self.cannot_move(&NotMovable::Replication));
         }
-        if !stale && look.state() == State::Open {
+        if look.state() != State::Open || self.entry.is_closing() {
+            return self.settle_doubt().await;
+        }
+        if !stale {
             // The switch that it was opened for did not come.
             self.spare = None;
+            return None;
         }
-        None
+        let idle = self.wire.at_boundary()
+            && self.relay.is_told()
+            && self.relay.held_bytes().is_empty()
+            && !self.standing.ticket.is_inside();
+        if idle { self.hand_over().await } else { None }
+    }
+
+    /// Headers may have left it in doubt whether replies are still to come. While somebody waits for this session to
+    /// be idle, the server is asked.
+    async fn settle_doubt(&mut self) -> Option<End> {
+        if !self.relay.is_forwarded() {
+            return None;
+        }
+        let probe = self.wire.probe()?;
+        match tokio::time::timeout(FAREWELL_TIMEOUT, self.relay.inject(&probe)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(_)) | Err(_) => Some(End::Left),
+        }
     }
 
     /// The next statement stands at the gate.
@@ -207,9 +227,14 @@ impl Serving {
             // Open and yet not passed: the route leads elsewhere now. Or the gate opened just now; then the next
             // try passes.
             if look.generation() == self.standing.generation.load(Relaxed) {
+                self.entry.set_activity(Activity::Serving);
                 return None;
             }
-            return self.hand_over().await;
+            let end = self.hand_over().await;
+            if end.is_none() && self.entry.take_cancel() {
+                return self.refuse_batch(refusal::query_cancelled).await;
+            }
+            return end;
         }
         let line = self.standing.ticket.stand_in_line();
         self.plane.metrics.hold_began(&self.route.name);
@@ -236,7 +261,6 @@ impl Serving {
                 () = tokio::time::sleep_until(deadline) => break Met::TooLong,
             }
         };
-        self.entry.set_activity(Activity::Serving);
         let lasted = line.age();
         let (outcome, hold_end) = match met {
             Met::Opened => (Outcome::Released, HoldEnd::Released),
@@ -248,59 +272,84 @@ impl Serving {
         self.plane
             .metrics
             .hold_ended(&self.route.name, hold_end, lasted);
-        match met {
-            Met::Opened => None,
-            Met::Left(end) => Some(end),
-            Met::Cancelled => self.refuse_batch(refusal::query_cancelled).await,
+        let error: fn(&mut BytesMut) = match met {
+            // It counts as held until it has passed, so that a cancel request still means the held statement.
+            Met::Opened => return None,
+            Met::Left(end) => return Some(end),
+            Met::Cancelled => refusal::query_cancelled,
             Met::TooLong => {
                 warn!(client = %self.entry.client, held_ms = lasted.as_millis(),
                     "a held statement was refused at limits.hold_timeout; it was not executed");
-                self.refuse_batch(held_too_long).await
+                held_too_long
             }
-        }
+        };
+        self.entry.set_activity(Activity::Serving);
+        self.refuse_batch(error).await
     }
 
-    /// Answers the held statement with an error, as the server would: an extended batch is skipped up to its Sync.
+    /// Answers the held statement with an error, as the server would: at once, and an extended batch is then passed
+    /// over up to its Sync.
     async fn refuse_batch(&mut self, error: fn(&mut BytesMut)) -> Option<End> {
+        let limit = self.plane.limits.frame_bytes_max;
+        let Ok(Some(first)) = frame::peek(self.relay.held_bytes(), limit) else {
+            return Some(End::Violation("invalid message length"));
+        };
+        let alone = matches!(first.tag, command::QUERY | command::FUNCTION_CALL);
         let mut words = BytesMut::new();
         error(&mut words);
-        reply::ReadyStatus::Idle.encode(&mut words);
+        if alone {
+            reply::ReadyStatus::Idle.encode(&mut words);
+        }
+        if let Err(end) = self.say(&words).await {
+            return Some(end);
+        }
         let mut skip = 0;
         let mut over = false;
-        loop {
-            while let held @ [_, ..] = self.relay.held_bytes() {
-                if skip > 0 {
-                    let step = skip.min(held.len());
-                    skip -= step;
-                    self.relay.discard_held(step);
+        while !over || skip > 0 {
+            let held = self.relay.held_bytes();
+            if skip > 0 && !held.is_empty() {
+                let step = skip.min(held.len());
+                skip -= step;
+                self.relay.discard_held(step);
+                continue;
+            }
+            match frame::peek(held, limit) {
+                Ok(Some(header)) => {
+                    skip = header.total();
+                    over = alone || header.tag == command::SYNC;
                     continue;
                 }
-                if over {
-                    break;
-                }
-                match frame::peek(held, self.plane.limits.frame_bytes_max) {
-                    Ok(Some(header)) => {
-                        skip = header.total();
-                        over = matches!(
-                            header.tag,
-                            command::SYNC | command::QUERY | command::FUNCTION_CALL
-                        );
+                Ok(None) => {}
+                Err(_) => return Some(End::Violation("invalid message length")),
+            }
+            tokio::select! {
+                biased;
+                more = self.relay.more(&mut self.wire, &self.standing) => match more {
+                    Ok(None) => {}
+                    Ok(Some(_)) => return Some(End::Left),
+                    Err(broken) => return Some(self.break_off(&broken)),
+                },
+                () = self.entry.bell.notified() => {
+                    if self.entry.is_closing() {
+                        return Some(End::Terminated);
                     }
-                    Ok(None) => break,
-                    Err(_) => return Some(End::Violation("invalid message length")),
                 }
-            }
-            if over && skip == 0 {
-                break;
-            }
-            match self.relay.fill().await {
-                Ok(true) => {}
-                Ok(false) | Err(_) => return Some(End::Left),
             }
         }
-        match self.relay.say(&mut self.wire, &self.standing, &words).await {
-            Ok(()) => None,
-            Err(_) => Some(End::Left),
+        if alone {
+            return None;
+        }
+        words.clear();
+        reply::ReadyStatus::Idle.encode(&mut words);
+        self.say(&words).await.err()
+    }
+
+    /// Puts words of our own in line for the client.
+    async fn say(&mut self, words: &[u8]) -> Result<(), End> {
+        let saying = self.relay.say(&mut self.wire, &self.standing, words);
+        match tokio::time::timeout(FAREWELL_TIMEOUT, saying).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Left),
         }
     }
 
@@ -308,7 +357,11 @@ impl Serving {
     async fn hand_over(&mut self) -> Option<End> {
         self.entry.set_activity(Activity::Moving);
         let route = Arc::clone(&self.route);
-        let _permit = route.handover_permits.acquire().await;
+        let patience = self.plane.limits.connect_timeout;
+        let permit = tokio::time::timeout(patience, route.handover_permits.acquire()).await;
+        let Ok(permit) = permit else {
+            return Some(self.cannot_move(&NotMovable::Late));
+        };
         let destination = route.destination();
         let identity = Identity {
             startup: &self.startup,
@@ -323,17 +376,19 @@ impl Serving {
             self.spare.take(),
         )
         .await;
+        drop(permit);
         let moved = match moved {
             Ok(moved) => moved,
             Err(why) => return Some(self.cannot_move(&why)),
         };
         let ServerSession {
             stream,
+            buffer,
             parameters,
             key,
             notices: _,
         } = moved.session;
-        let mut old = self.relay.replace_server(stream);
+        let mut old = self.relay.replace_server(stream, &buffer);
         self.standing
             .generation
             .store(destination.generation, Relaxed);
@@ -347,14 +402,7 @@ impl Serving {
         route.count_moved();
         self.plane.metrics.handover(&route.name, "moved");
         terminate(&mut old).await;
-        match self
-            .relay
-            .say(&mut self.wire, &self.standing, &moved.changed)
-            .await
-        {
-            Ok(()) => None,
-            Err(_) => Some(End::Left),
-        }
+        self.say(&moved.changed).await.err()
     }
 
     fn cannot_move(&self, why: &NotMovable) -> End {

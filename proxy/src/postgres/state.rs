@@ -17,6 +17,9 @@ pub enum NotMovable {
     /// It holds session-level advisory locks.
     #[error("it holds advisory locks")]
     AdvisoryLock,
+    /// It has settings of its own whose names were never told.
+    #[error("it has settings of its own whose names no statement told")]
+    CustomSetting,
     /// It streams replication.
     #[error("it is a replication session")]
     Replication,
@@ -44,6 +47,7 @@ impl NotMovable {
             Self::TemporaryTable => "temporary table",
             Self::HeldCursor => "held cursor",
             Self::AdvisoryLock => "advisory lock",
+            Self::CustomSetting => "custom setting",
             Self::Replication => "replication",
             Self::PreparedStatement => "prepared statement",
             Self::SourceGone(_) => "old server session gone",
@@ -54,9 +58,30 @@ impl NotMovable {
     }
 }
 
-/// Asks for the settings, and as whom the session acts.
-pub(super) const SETTINGS: &str = "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'; \
-    SELECT pg_catalog.current_setting('session_authorization'), pg_catalog.current_setting('role');";
+/// Asks for the client's encoding, and sets the one in which everything else is told.
+pub(super) const ENCODING: &str = "SELECT pg_catalog.current_setting('client_encoding'); \
+    SELECT pg_catalog.set_config('client_encoding', 'UTF8', false);";
+
+/// Asks for the settings, and as whom the session acts. The encoding is a matter of its own, and the settings of the
+/// application's own making are listed by nobody: `custom` has their names.
+pub(super) fn settings_query(custom: &BTreeSet<String>) -> String {
+    let names: Vec<String> = custom
+        .iter()
+        .map(|name| {
+            let name = literal(name);
+            format!(" UNION ALL SELECT {name}, pg_catalog.current_setting({name}, true)")
+        })
+        .collect();
+    let names = names.concat();
+    format!(
+        "SELECT name, setting FROM pg_catalog.pg_settings \
+           WHERE source = 'session' AND name <> 'client_encoding'{names}; \
+         SELECT pg_catalog.current_setting('session_authorization'), pg_catalog.current_setting('role');"
+    )
+}
+
+/// Lets the questions that follow take their time.
+pub(super) const PATIENCE: &str = "SELECT pg_catalog.set_config('statement_timeout', '0', false);";
 
 /// Asks for the prepared statements, the channels, and what keeps a session where it is.
 pub(super) const OBJECTS: &str = "SELECT p.name, p.statement, p.from_sql, \
@@ -67,7 +92,8 @@ pub(super) const OBJECTS: &str = "SELECT p.name, p.statement, p.from_sql, \
         JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace ORDER BY u.place), pg_catalog.chr(31)) \
       FROM pg_catalog.pg_prepared_statements p ORDER BY p.prepare_time; \
     SELECT pg_catalog.pg_listening_channels(); \
-    SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), \
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()) \
+      OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = pg_catalog.pg_my_temp_schema()), \
       EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
       EXISTS (SELECT FROM pg_catalog.pg_locks \
         WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid());";
@@ -93,20 +119,22 @@ pub(super) struct Settings {
 /// Everything that the old server says of the session.
 #[derive(Debug)]
 pub(super) struct SessionState {
+    /// The client's encoding.
+    pub(super) encoding: String,
     pub(super) settings: Settings,
     pub(super) prepared: Vec<Prepared>,
     pub(super) channels: Vec<String>,
 }
 
-/// Reads the answer to [`SETTINGS`].
-pub(super) fn settings_of(answer: &Answer) -> Result<Settings, NotMovable> {
-    let odd = || NotMovable::State("the server's answer was not understood".to_owned());
+/// Reads the answer to [`settings_query`].
+pub(super) fn settings_of(answer: &Answer, results: &[Vec<Row>]) -> Result<Settings, NotMovable> {
     if let Some(error) = &answer.error {
         return Err(NotMovable::State(error.clone()));
     }
-    let [settings, users, ..] = answer.results.as_slice() else {
+    let [settings, users] = results else {
         return Err(odd());
     };
+    // A setting that was never made has no value and is not there.
     let values = settings
         .iter()
         .filter_map(|row| Some((text(row, 0)?.to_owned(), text(row, 1)?.to_owned())))
@@ -122,13 +150,26 @@ pub(super) fn settings_of(answer: &Answer) -> Result<Settings, NotMovable> {
     })
 }
 
-/// Reads the answer to [`SETTINGS`] and [`OBJECTS`]; fails where the session cannot be moved.
+fn odd() -> NotMovable {
+    NotMovable::State("the server's answer was not understood".to_owned())
+}
+
+/// Reads the answer to [`ENCODING`], [`settings_query`], [`PATIENCE`] and [`OBJECTS`], in this order; fails where the
+/// session cannot be moved.
 pub(super) fn understand(answer: &Answer) -> Result<SessionState, NotMovable> {
-    let odd = || NotMovable::State("the server's answer was not understood".to_owned());
-    let settings = settings_of(answer)?;
-    let [_, _, prepared, channels, blockers] = answer.results.as_slice() else {
+    if let Some(error) = &answer.error {
+        return Err(NotMovable::State(error.clone()));
+    }
+    let [encoding, _, settings @ .., _, prepared, channels, blockers] = answer.results.as_slice()
+    else {
         return Err(odd());
     };
+    let settings = settings_of(answer, settings)?;
+    let encoding = encoding
+        .first()
+        .and_then(|row| text(row, 0))
+        .ok_or_else(odd)?
+        .to_owned();
     let blockers = blockers.first().ok_or_else(odd)?;
     let is_set = |at| text(blockers, at) == Some("t");
     if is_set(0) {
@@ -149,6 +190,7 @@ pub(super) fn understand(answer: &Answer) -> Result<SessionState, NotMovable> {
         .filter_map(|row| text(row, 0).map(str::to_owned))
         .collect();
     Ok(SessionState {
+        encoding,
         settings,
         prepared,
         channels,
@@ -175,4 +217,9 @@ fn prepared_of(row: &Row) -> Option<Prepared> {
 /// A value of a row, unless it is NULL.
 pub(super) fn text(row: &Row, at: usize) -> Option<&str> {
     row.get(at)?.as_deref()
+}
+
+/// A string literal that means the same whatever `standard_conforming_strings` says. Only in UTF-8.
+pub(super) fn literal(value: &str) -> String {
+    format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }

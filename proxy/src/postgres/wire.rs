@@ -3,12 +3,13 @@
 //! The exceptions: the status byte of ReadyForQuery; ParameterStatus, because after a handover the client must be
 //! told what changed; and the last unnamed Parse, because no server view lists it and a client may bind it again.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use protocol::error::Malformed;
 use protocol::postgres::session::{Begins, Session as Tracker};
 use protocol::postgres::{command, frame, reply};
 
-use crate::relay::{Entrance, Seen, Then, Wire};
+use super::custom::CustomSettings;
+use crate::relay::{Entrance, Heard, Seen, Then, Wire};
 
 /// The largest unnamed Parse that is kept for a handover. Above it the session counts as not movable while that
 /// statement lives.
@@ -42,7 +43,27 @@ pub struct PostgresWire {
     spare: Vec<u8>,
     parameters: Vec<(Bytes, Bytes)>,
     gated: bool,
+    probe: Probe,
+    custom: CustomSettings,
 }
+
+/// A statement up to this size is looked at as a whole; of a longer one only what has come with its header.
+const TEXT_BYTES_MAX: usize = 16 << 10;
+
+/// A question of our own that settles what headers leave in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    None,
+    /// Its CloseComplete is to come; whatever comes before answers the client.
+    Asked,
+    /// Its ReadyForQuery is to come.
+    Answered,
+}
+
+/// The name of a statement that no client has; closing what is not there is no error.
+const PROBE_NAME: &[u8] = b"S\0headgate: nothing has this name\0";
+
+const READY_BYTES: usize = 1;
 
 impl PostgresWire {
     /// A session that is idle behind its login. `gated` is false for replication, which never begins a transaction
@@ -59,7 +80,30 @@ impl PostgresWire {
             spare: Vec::new(),
             parameters,
             gated,
+            probe: Probe::None,
+            custom: CustomSettings::default(),
         }
+    }
+
+    /// The settings of the application's own making.
+    pub fn custom(&self) -> &CustomSettings {
+        &self.custom
+    }
+
+    /// The frames that settle a doubt which keeps the session from its boundary, where there is one that they settle.
+    /// Whoever takes them sends them at once. They touch nothing of the session, not even its unnamed statement.
+    pub fn probe(&mut self) -> Option<BytesMut> {
+        let alone = self.client_left == 0 && self.probe == Probe::None;
+        if !alone || !self.tracker.can_be_settled() {
+            return None;
+        }
+        self.probe = Probe::Asked;
+        let mut out = BytesMut::new();
+        frame::put(&mut out, command::CLOSE, |out| {
+            out.extend_from_slice(PROBE_NAME);
+        });
+        frame::put(&mut out, command::SYNC, |_| {});
+        Some(out)
     }
 
     /// The parameter statuses that the client was told last.
@@ -100,7 +144,7 @@ impl PostgresWire {
         }
         // The batches before this one decide whether a transaction is open; only with the gate open may they be
         // left to run together.
-        if self.tracker.expecting() > 0 && !gate.is_open() {
+        if self.tracker.owes() && !gate.is_open() {
             Then::Replies
         } else {
             Then::More
@@ -188,9 +232,20 @@ impl Wire for PostgresWire {
                     then: Then::More,
                 });
             };
+            let text = matches!(header.tag, command::QUERY | command::PARSE);
+            let whole = rest.get(..header.total());
+            if text && whole.is_none() && header.total() <= TEXT_BYTES_MAX {
+                return Ok(Seen {
+                    clear,
+                    then: Then::More,
+                });
+            }
             let then = self.admit(header.tag, gate);
             if then != Then::More {
                 return Ok(Seen { clear, then });
+            }
+            if text {
+                self.custom.learn(whole.unwrap_or(rest));
             }
             self.tracker.client(header.tag);
             self.begin_capture(header.tag);
@@ -198,8 +253,9 @@ impl Wire for PostgresWire {
         }
     }
 
-    fn server(&mut self, bytes: &[u8], gate: &impl Entrance) -> Result<usize, Malformed> {
+    fn server(&mut self, bytes: &[u8], gate: &impl Entrance) -> Result<Heard, Malformed> {
         let mut clear = 0;
+        let forward = |clear| Ok(Heard { clear, swallow: 0 });
         loop {
             let rest = bytes.get(clear..).unwrap_or_default();
             if self.server_left > 0 {
@@ -207,24 +263,56 @@ impl Wire for PostgresWire {
                 self.server_left -= step;
                 clear += step;
                 if self.server_left > 0 {
-                    return Ok(clear);
+                    return forward(clear);
                 }
                 continue;
             }
             let Some(header) = frame::peek(rest, self.frame_bytes_max)? else {
-                return Ok(clear);
+                return forward(clear);
             };
             let body = rest.get(frame::HEADER_BYTES..header.total());
             match header.tag {
+                reply::CLOSE_COMPLETE if self.probe == Probe::Asked => {
+                    self.probe = Probe::Answered;
+                    return Ok(Heard {
+                        clear,
+                        swallow: header.total(),
+                    });
+                }
+                reply::READY_FOR_QUERY if header.body != READY_BYTES => {
+                    return Err(Malformed {
+                        what: "ReadyForQuery",
+                        at: 1,
+                        limit: READY_BYTES,
+                    });
+                }
+                reply::READY_FOR_QUERY if self.probe == Probe::Answered => {
+                    if body.is_none() {
+                        return forward(clear);
+                    }
+                    self.probe = Probe::None;
+                    self.tracker.settle();
+                    if self.tracker.at_boundary() {
+                        gate.leave();
+                    }
+                    return Ok(Heard {
+                        clear,
+                        swallow: header.total(),
+                    });
+                }
                 reply::READY_FOR_QUERY => {
-                    let Some(body) = body else { return Ok(clear) };
+                    let Some(body) = body else {
+                        return forward(clear);
+                    };
                     self.tracker.ready(reply::ReadyStatus::parse(body)?);
                     if self.tracker.at_boundary() {
                         gate.leave();
                     }
                 }
                 reply::PARAMETER_STATUS if header.body <= PARAMETER_BYTES_MAX => {
-                    let Some(body) = body else { return Ok(clear) };
+                    let Some(body) = body else {
+                        return forward(clear);
+                    };
                     self.remember_parameter(body);
                 }
                 tag => self.tracker.server(tag),
@@ -241,8 +329,6 @@ impl Wire for PostgresWire {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-
-    use bytes::BytesMut;
 
     use super::*;
 
@@ -365,7 +451,8 @@ mod tests {
         ]);
         for split in 0..status.len() {
             let seen = wire.server(&status[..split], &gate).expect("whole frames");
-            wire.server(&status[seen..], &gate).expect("whole frames");
+            wire.server(&status[seen.clear..], &gate)
+                .expect("whole frames");
         }
         let told = [(
             Bytes::from_static(b"TimeZone"),

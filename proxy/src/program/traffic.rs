@@ -1,6 +1,6 @@
 //! Lets the migrator command the gate and the route.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use migrator::Error;
 use migrator::error::Result;
 use migrator::traffic::{Handovers, Holds, OpenTransaction, Traffic, Waiting};
 use proxy::plane::Plane;
+use proxy::registry::Entry;
 use proxy::route::{Cluster, Route};
 
 /// The data plane as the migrator sees it.
@@ -38,13 +39,35 @@ const IDLE_MOVE_PATIENCE: Duration = Duration::from_millis(100);
 /// Tells the sessions that have nothing to say that their route may lead elsewhere, a few at a time.
 async fn move_the_idle(plane: Arc<Plane>, route: Arc<Route>) {
     route.gate.line_empty().await;
-    for group in plane.registry.of_route(&route.name).chunks(IDLE_MOVES) {
-        let settled = route.settled.notified();
+    let cluster = route.destination().cluster.name.clone();
+    let elsewhere =
+        |entry: &Arc<Entry>| entry.server().is_some_and(|at| at.cluster.name != cluster);
+    let mut waiting = Vec::new();
+    for entry in plane.registry.of_route(&route.name) {
+        // Whoever stays hears that too: what was prepared for a switch that did not come is not needed.
+        if elsewhere(&entry) {
+            waiting.push(entry);
+        } else {
+            entry.bell.notify_one();
+        }
+    }
+    for group in waiting.chunks(IDLE_MOVES) {
         for entry in group {
             entry.bell.notify_one();
         }
-        // A group in which nobody had to move rings nothing.
-        let _ = tokio::time::timeout(IDLE_MOVE_PATIENCE, settled).await;
+        let moved = async {
+            loop {
+                let settled = route.settled.notified();
+                tokio::pin!(settled);
+                settled.as_mut().enable();
+                if !group.iter().any(elsewhere) {
+                    return;
+                }
+                settled.await;
+            }
+        };
+        // Whoever is in the middle of something moves with its next statement.
+        let _ = tokio::time::timeout(IDLE_MOVE_PATIENCE, moved).await;
     }
 }
 
@@ -65,7 +88,15 @@ impl Traffic for PlaneTraffic {
     }
 
     fn hold(&self, route: &str) -> Result<()> {
-        self.route(route)?.gate.close();
+        let gate = &self.route(route)?.gate;
+        gate.close();
+        // Of those who are inside, some may only be in doubt whether they are.
+        let inside: BTreeSet<u64> = gate.inside().iter().map(|inside| inside.ticket).collect();
+        for entry in self.0.registry.of_route(route) {
+            if inside.contains(&entry.ticket) {
+                entry.bell.notify_one();
+            }
+        }
         Ok(())
     }
 
