@@ -61,7 +61,7 @@ enum Probe {
 }
 
 /// The name of a statement that no client has; closing what is not there is no error.
-const PROBE_NAME: &[u8] = b"S\0headgate: nothing has this name\0";
+const PROBE_NAME: &[u8] = b"Sheadgate: nothing has this name\0";
 
 const READY_BYTES: usize = 1;
 

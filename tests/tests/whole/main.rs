@@ -12,6 +12,7 @@ mod hostile;
 mod login;
 mod metrics;
 mod migration;
+mod moving;
 mod resume;
 mod servers;
 mod tidy;
