@@ -145,8 +145,6 @@ pub struct User {
 pub struct Limits {
     /// The largest frame of either side.
     pub frame_bytes_max: usize,
-    /// What one held session may have waiting here.
-    pub held_bytes_max: usize,
     /// From a client's first byte to the end of its login.
     pub login_timeout: Duration,
     /// To reach a cluster and log in there.
@@ -378,16 +376,12 @@ fn take_limits(reader: &mut Reader<'_>) -> Option<Limits> {
     let frame = reader.take(&at("frame_bytes_max"), |text| {
         size(text, 64 << 10, FRAME_BYTES_LIMIT)
     });
-    let held = reader.take(&at("held_bytes_max"), |text| {
-        size(text, 16 << 10, FRAME_BYTES_LIMIT)
-    });
     let login = reader.take(&at("login_timeout"), reader::duration);
     let connect = reader.take(&at("connect_timeout"), reader::duration);
     let hold = reader.take(&at("hold_timeout"), reader::duration);
     let drain = reader.take(&at("drain_timeout"), reader::duration);
     Some(Limits {
         frame_bytes_max: usize::try_from(frame?).ok()?,
-        held_bytes_max: usize::try_from(held?).ok()?,
         login_timeout: login?,
         connect_timeout: connect?,
         hold_timeout: hold?,

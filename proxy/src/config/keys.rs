@@ -30,7 +30,6 @@ const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:6432\" or \
 const SECRET: &str = "a text without NUL that is not empty; ${NAME} is replaced by that environment variable, and \"file:/path\" reads the first line of a file";
 const DURATION: &str = "a whole number with its unit ms, s, min or h, such as \"500ms\" or \"10s\"; more than zero, at most 720h";
 const FRAME: &str = "a size in B, KiB, MiB or GiB from 64KiB to 1GiB, such as \"64MiB\"";
-const HELD: &str = "a size in B, KiB, MiB or GiB from 16KiB to 1GiB, such as \"1MiB\"";
 const CHUNK: &str = "a size in B, KiB, MiB or GiB from 1MiB to 1024GiB, such as \"64MiB\"";
 const PROGRAM: &str = "a program's name, looked up on PATH, or its path";
 
@@ -139,12 +138,6 @@ pub(super) const KEYS: &[Key] = &[
         Default::Text("1GiB"),
         FRAME,
         "the largest frame of either side; what is larger ends the session",
-    ),
-    key(
-        "limits.held_bytes_max",
-        Default::Text("1MiB"),
-        HELD,
-        "what one held session may have waiting here; the rest waits at the client",
     ),
     key(
         "limits.login_timeout",

@@ -50,7 +50,6 @@ impl Config {
             "limits.frame_bytes_max",
             bytes(limits.frame_bytes_max as u64),
         );
-        add("limits.held_bytes_max", bytes(limits.held_bytes_max as u64));
         add("limits.login_timeout", duration(limits.login_timeout));
         add("limits.connect_timeout", duration(limits.connect_timeout));
         add("limits.hold_timeout", duration(limits.hold_timeout));
