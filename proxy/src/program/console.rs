@@ -19,6 +19,8 @@ use migrator::supervisor::{CutoverReport, Definition, Outcome, Supervisor};
 use proxy::config::{ADMIN_DATABASE, Config, nearest};
 use proxy::plane::Plane;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use super::statement::{Constant, Given, Statement, setting};
@@ -37,7 +39,7 @@ pub(crate) struct Admin<D: Database> {
 
 /// The door to the console: the data plane needs it before the migrations that are behind it exist.
 pub(crate) struct Door<D: Database> {
-    admin: Arc<OnceLock<Admin<D>>>,
+    admin: Arc<OnceLock<(Admin<D>, Handle)>>,
 }
 
 impl<D: Database> Default for Door<D> {
@@ -49,10 +51,10 @@ impl<D: Database> Default for Door<D> {
 }
 
 impl<D: Database> Door<D> {
-    /// Opens the console. Whoever comes earlier is sent away.
+    /// Opens the console, on the runtime of the caller. Whoever comes earlier is sent away.
     pub(crate) fn open(&self, admin: Admin<D>) {
         // Opened once, by the start of the program; a second opening would change nothing.
-        drop(self.admin.set(admin));
+        drop(self.admin.set((admin, Handle::current())));
     }
 }
 
@@ -65,13 +67,34 @@ impl<D: Database> proxy::console::Console for Door<D> {
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let admin = Arc::clone(&self.admin);
         Box::pin(async move {
-            let Some(admin) = admin.get() else { return };
-            info!(user, "an admin session begins");
-            match session::serve(admin, stream, leftover).await {
-                Ok(()) => info!(user, "an admin session ends"),
-                Err(error) => debug!(user, %error, "an admin session was cut"),
-            }
+            let Some((_, runtime)) = admin.get() else {
+                return;
+            };
+            // A thread that serves sessions must not do what statements begin here: a whole migration.
+            let mut serving = JoinSet::new();
+            serving.spawn_on(
+                converse(Arc::clone(&admin), stream, leftover, user),
+                runtime,
+            );
+            // Dropping the set ends the admin session, as when the caller is cut.
+            serving.join_next().await;
         })
+    }
+}
+
+async fn converse<D: Database>(
+    admin: Arc<OnceLock<(Admin<D>, Handle)>>,
+    stream: TcpStream,
+    leftover: BytesMut,
+    user: String,
+) {
+    let Some((admin, _)) = admin.get() else {
+        return;
+    };
+    info!(user, "an admin session begins");
+    match session::serve(admin, stream, leftover).await {
+        Ok(()) => info!(user, "an admin session ends"),
+        Err(error) => debug!(user, %error, "an admin session was cut"),
     }
 }
 
