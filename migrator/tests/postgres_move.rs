@@ -328,10 +328,8 @@ async fn a_sealed_fence_refuses_every_writer_until_it_is_lifted() {
         .batch_execute("BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM keyless WHERE a = 1; ROLLBACK")
         .await
         .expect("a replica passes");
-    fence::lift(&postgres, &plan)
-        .await
-        .expect("the fence comes down");
-    fence::lift(&postgres, &plan)
+    fence::lift(&postgres).await.expect("the fence comes down");
+    fence::lift(&postgres)
         .await
         .expect("there is nothing left to lift");
     client
@@ -383,6 +381,149 @@ async fn a_fence_that_is_dropped_leaves_no_trace_and_one_that_is_blocked_names_t
         .batch_execute("COMMIT")
         .await
         .expect("the writer commits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seal_that_was_in_doubt_cannot_land_after_the_fence_was_lifted() {
+    let (_source, _target, postgres, client) = shop(Settings::default()).await;
+    let plan = plan::read(&postgres)
+        .await
+        .expect("the catalogue can be read");
+    let raised = fence::raise(None, &postgres, &plan, "t1", Duration::from_secs(5))
+        .await
+        .expect("it goes up");
+    fence::lift(&postgres).await.expect("the fence comes down");
+    fence::seal(raised.fence)
+        .await
+        .expect_err("the session that could seal is gone");
+    client
+        .batch_execute("SET lock_timeout = '50ms'; DELETE FROM keyless WHERE a = 1")
+        .await
+        .expect("writers go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_reader_does_not_keep_a_lifted_fence_refusing_writes() {
+    let (source, _target, postgres, client) = shop(Settings::default()).await;
+    let plan = plan::read(&postgres)
+        .await
+        .expect("the catalogue can be read");
+    let patience = Duration::from_secs(5);
+    let sealed = async |token| {
+        let raised = fence::raise(None, &postgres, &plan, token, patience).await?;
+        fence::seal(raised.fence).await
+    };
+    sealed("t1").await.expect("the refusal is durable");
+    let reader = source.connect("shop").await;
+    reader
+        .batch_execute("BEGIN; SELECT FROM orders LIMIT 1")
+        .await
+        .expect("reads go on");
+    fence::lift(&postgres).await.expect("the fence comes down");
+    client
+        .batch_execute("DELETE FROM orders WHERE id = 1; DELETE FROM keyless WHERE a = 1")
+        .await
+        .expect("writers go on while the reader reads");
+    let Err(refused) = fence::warm_up(&postgres, &plan).await else {
+        panic!("the refusal was readied over a trigger that still stands");
+    };
+    assert!(refused.full_text().contains("orders"), "{refused}");
+    client
+        .batch_execute("DELETE FROM orders WHERE id = 2")
+        .await
+        .expect("writers still go on");
+    reader.batch_execute("COMMIT").await.expect("it ends");
+    sealed("t2").await.expect("the next fence is durable");
+    let write = "DELETE FROM orders WHERE id = 3";
+    let refused = client.batch_execute(write).await.expect_err(write);
+    assert_eq!(refused.code().map(SqlState::code), Some("25006"));
+    clean::run(&postgres).await.expect("it is cleaned up");
+    client
+        .batch_execute(write)
+        .await
+        .expect_err("a sealed fence outlives the migration");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_locks_in_another_order_is_let_through_and_the_fence_goes_up_after_it() {
+    let (source, _target, postgres, client) = shop(Settings::default()).await;
+    let plan = plan::read(&postgres)
+        .await
+        .expect("the catalogue can be read");
+    let writer = source.connect("shop").await;
+    writer
+        .batch_execute("SET deadlock_timeout = '400ms'; BEGIN; DELETE FROM keyless WHERE a = 1")
+        .await
+        .expect("the writer writes");
+    let raising = fence::raise(None, &postgres, &plan, "t1", Duration::from_secs(5));
+    let writing = async {
+        let waits = "SELECT FROM pg_locks WHERE relation = 'keyless'::regclass AND NOT granted";
+        while client.query(waits, &[]).await.expect("it runs").is_empty() {}
+        writer
+            .batch_execute("DELETE FROM orders WHERE id = 1; COMMIT")
+            .await
+    };
+    let (raised, written) = tokio::join!(raising, writing);
+    written.expect("the writer is no victim");
+    let raised = raised.expect("the fence goes up after it");
+    fence::drop_fence(raised.fence)
+        .await
+        .expect("it comes down");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_on_the_source_since_the_plan_stops_the_fence_and_is_named() {
+    let (_source, _target, postgres, client) = shop(Settings::default()).await;
+    let plan = prepared(&postgres).await;
+    let patience = Duration::from_secs(5);
+    for (change, undo, name) in [
+        (
+            "CREATE TABLE events_2025 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
+            "DROP TABLE events_2025",
+            "table public.events_2025 is new",
+        ),
+        (
+            "ALTER TABLE keyless ADD COLUMN late int",
+            "ALTER TABLE keyless DROP COLUMN late",
+            "table public.keyless differs in column \"late\" integer",
+        ),
+        (
+            "ALTER TABLE keyless ALTER d TYPE interval(3)",
+            "ALTER TABLE keyless ALTER d TYPE interval",
+            "interval(3)",
+        ),
+        (
+            "ALTER TABLE orders REPLICA IDENTITY FULL",
+            "ALTER TABLE orders REPLICA IDENTITY DEFAULT",
+            "table public.orders has another replica identity",
+        ),
+        (
+            "CREATE SEQUENCE fresh",
+            "DROP SEQUENCE fresh",
+            "sequence public.fresh is new",
+        ),
+        (
+            "DROP TABLE empty_of_columns; CREATE TABLE empty_of_columns ();
+             ALTER TABLE empty_of_columns REPLICA IDENTITY FULL",
+            "ALTER PUBLICATION headgate_m1 ADD TABLE ONLY empty_of_columns",
+            "is not published",
+        ),
+    ] {
+        let ready = fence::warm_up(&postgres, &plan)
+            .await
+            .expect("nothing is in the way");
+        client.batch_execute(change).await.expect(change);
+        let raised = fence::raise(Some(ready), &postgres, &plan, "t1", patience).await;
+        let Err(failure) = raised else {
+            panic!("the fence went up over: {change}");
+        };
+        assert!(failure.full_text().contains(name), "{failure}");
+        let Err(failure) = fence::warm_up(&postgres, &plan).await else {
+            panic!("a cutover could begin over: {change}");
+        };
+        assert!(failure.full_text().contains(name), "{failure}");
+        client.batch_execute(undo).await.expect(undo);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
-use super::Postgres;
 use super::client::failed;
 use super::sql::{quote_ident, quote_literal};
+use super::{Postgres, fence};
 use crate::error::{Error, Result};
 
 const SLOT_PATIENCE: Duration = Duration::from_secs(30);
@@ -25,7 +25,10 @@ pub async fn run(postgres: &Postgres) -> Result<()> {
         ))
         .await
         .map_err(|error| failed("cannot drop the publication on the source", error))?;
-    drop_function(&source).await?;
+    fence::forget(&source, postgres).await?;
+    drop_empty_schema(&source)
+        .await
+        .map_err(|error| failed("cannot remove Headgate's schema from the source", error))?;
     clean_target(postgres).await
 }
 
@@ -68,29 +71,6 @@ async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
         }
         sleep(SLOT_LOOK_EVERY).await;
     }
-}
-
-/// The function that refuses writes goes with the last fence that needs it.
-async fn drop_function(source: &Client) -> Result<()> {
-    let failure = |error| failed("cannot remove Headgate's schema from the source", error);
-    let idle = source
-        .query_one(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p
-                     WHERE p.pronamespace = pg_catalog.to_regnamespace('headgate') AND p.proname = 'refuse_write')
-                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
-                     WHERE p.pronamespace = pg_catalog.to_regnamespace('headgate'))",
-            &[],
-        )
-        .await
-        .and_then(|row| row.try_get::<_, bool>(0))
-        .map_err(failure)?;
-    if idle {
-        source
-            .batch_execute("DROP FUNCTION headgate.refuse_write()")
-            .await
-            .map_err(failure)?;
-    }
-    drop_empty_schema(source).await.map_err(failure)
 }
 
 async fn drop_empty_schema(session: &Client) -> std::result::Result<(), tokio_postgres::Error> {

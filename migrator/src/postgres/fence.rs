@@ -1,24 +1,31 @@
 //! The barrier and the durable refusal on the source, and the marker that says "everything before me".
 
+mod refusal;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::Postgres;
-use super::client::{self, failed};
+use super::client::failed;
 use super::position::Lsn;
 use super::sql::{qualified, quote_literal, relation};
+use super::{Postgres, drift};
 use crate::database::Raised;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use refusal::TRIGGER;
+pub use refusal::{forget, lift};
 
 /// Autovacuum gives way to a waiting lock only after the waiter's `deadlock_timeout`.
 const DEADLOCK_TIMEOUT: &str = "5ms";
-const TRIGGER: &str = "headgate_fence";
-const LIFT_PATIENCE: Duration = Duration::from_mins(1);
+/// How long one try waits for a lock: longer than our `deadlock_timeout`, so that autovacuum gives way, and shorter
+/// than that of a writer with locks in another order, so that we give way to it and not it to us.
+const ONE_TRY: Duration = Duration::from_millis(200);
+/// The same where `deadlock_timeout` could not be set and is a second.
+const ONE_LONG_TRY: Duration = Duration::from_millis(1200);
 /// How long a reply may be late beyond the server's own timeout.
 const REPLY_GRACE: Duration = Duration::from_secs(5);
 const PREFIX: &str = "headgate";
@@ -32,12 +39,14 @@ pub struct Fence {
 pub struct Ready {
     fence: Client,
     marker: Client,
+    one_try: Duration,
 }
 
-/// Installs what the refusal needs, opens the sessions, and looks for what would block the fence.
+/// Installs what the refusal needs, opens the sessions, and looks for what would make the fence fail.
 pub async fn warm_up(postgres: &Postgres, plan: &Plan) -> Result<Ready> {
     let ready = open(postgres).await?;
-    install(&ready.marker).await?;
+    refusal::arm(&ready.marker, postgres).await?;
+    drift::refuse(&ready.marker, postgres, plan).await?;
     if let Some(blockers) = blockers(&ready.marker, plan, "30 seconds").await? {
         return Err(
             Error::refused(format!("the fence would have to wait: {blockers}"))
@@ -61,37 +70,16 @@ async fn open(postgres: &Postgres) -> Result<Ready> {
     }
     // Not everyone may set this; without it the fence waits longer where autovacuum is at work.
     let setting = format!("SET deadlock_timeout = '{DEADLOCK_TIMEOUT}'");
-    match fence.batch_execute(&setting).await {
-        Err(error) if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            return Err(failed("cannot prepare the fence", error));
-        }
-        _ => {}
-    }
-    Ok(Ready { fence, marker })
-}
-
-async fn install(session: &Client) -> Result<()> {
-    session
-        .batch_execute(
-            "CREATE SCHEMA IF NOT EXISTS headgate;
-             CREATE OR REPLACE FUNCTION headgate.refuse_write() RETURNS trigger LANGUAGE plpgsql
-             SET search_path = pg_catalog AS $$
-             BEGIN
-                 RAISE EXCEPTION USING ERRCODE = '25006',
-                     MESSAGE = 'cannot execute ' || TG_OP || ': this database has moved',
-                     HINT = 'Connect to where the database is served now.';
-             END $$",
-        )
-        .await
-        .map_err(|error| {
-            failed(
-                "cannot create the function that refuses writes on the source",
-                error,
-            )
-            .remedy(
-                "the migrator's role must be allowed to create a schema in the source's database",
-            )
-        })
+    let one_try = match fence.batch_execute(&setting).await {
+        Ok(()) => ONE_TRY,
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => ONE_LONG_TRY,
+        Err(error) => return Err(failed("cannot prepare the fence", error)),
+    };
+    Ok(Ready {
+        fence,
+        marker,
+        one_try,
+    })
 }
 
 /// Locks the tables against writers within `patience`, readies the refusal, and commits the marker elsewhere.
@@ -107,52 +95,89 @@ pub async fn raise(
         ready
     } else {
         let ready = open(postgres).await?;
-        install(&ready.marker).await?;
+        refusal::arm(&ready.marker, postgres).await?;
         ready
     };
-    let names = fenced(plan);
-    let mut batch = format!(
-        "BEGIN; SET LOCAL statement_timeout = {0}; SET LOCAL lock_timeout = {0};",
-        patience.as_millis().max(1)
-    );
-    if !names.is_empty() {
-        let only: Vec<String> = names.iter().map(|name| format!("ONLY {name}")).collect();
-        let _ = write!(
-            batch,
-            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE;",
-            only.join(", ")
-        );
-    }
-    for name in &names {
-        let _ = write!(
-            batch,
-            "CREATE TRIGGER {TRIGGER} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {name}
-             FOR EACH STATEMENT EXECUTE FUNCTION headgate.refuse_write();"
-        );
-    }
-    // Sealing must not meet a timeout that was meant for the locks.
-    batch.push_str("SET LOCAL statement_timeout = 0");
-    let cancel = ready.fence.cancel_token();
-    let outcome = timeout(patience + REPLY_GRACE, ready.fence.batch_execute(&batch)).await;
-    match outcome {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(not_raised(&ready, plan, patience, error).await),
-        Err(_) => {
-            // The server would go on waiting in the queue, with writers behind it.
-            let cancelling = cancel.cancel_query(tokio_postgres::NoTls);
-            let _ = timeout(REPLY_GRACE, cancelling).await;
-            return Err(Error::transient(
-                "the source did not answer while the fence was raised",
-            ));
-        }
-    }
-    let marker = mark(&ready.marker, token, patience.max(REPLY_GRACE)).await?;
+    lock(&ready, postgres, plan, patience).await?;
+    let patience = patience.max(REPLY_GRACE);
+    // What was changed before the locks were had is seen now; what comes later waits for them.
+    let looking = async {
+        timeout(patience, drift::refuse(&ready.fence, postgres, plan))
+            .await
+            .map_err(|_| Error::transient("the source did not show its catalogue in time"))?
+    };
+    let (marker, ()) = tokio::try_join!(mark(&ready.marker, token, patience), looking)?;
     Ok(Raised {
         fence: Fence {
             session: ready.fence,
         },
         marker,
     })
+}
+
+/// Takes the locks and readies the refusal in one transaction that stays open. Writers that hold one table and wait
+/// for another are let through between the tries.
+async fn lock(ready: &Ready, postgres: &Postgres, plan: &Plan, patience: Duration) -> Result<()> {
+    let statements = statements(postgres, plan);
+    let give_up = Instant::now() + patience;
+    loop {
+        let left = give_up.saturating_duration_since(Instant::now());
+        let batch = format!(
+            "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; {statements}",
+            left.as_millis().max(1),
+            left.min(ready.one_try).as_millis().max(1),
+        );
+        let error = match timeout(left + REPLY_GRACE, ready.fence.batch_execute(&batch)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                // The server would go on waiting in the queue, with writers behind it.
+                let cancel = ready.fence.cancel_token();
+                let _ = timeout(REPLY_GRACE, cancel.cancel_query(tokio_postgres::NoTls)).await;
+                return Err(Error::transient(
+                    "the source did not answer while the fence was raised",
+                ));
+            }
+        };
+        let pause = Duration::from_millis(10 + u64::from(rand::random::<u8>()) / 8);
+        let yields = [
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+        ];
+        let again = error.code().is_some_and(|code| yields.contains(code));
+        if !again || Instant::now() + pause >= give_up {
+            return Err(not_raised(ready, plan, patience, error).await);
+        }
+        timeout(REPLY_GRACE, ready.fence.batch_execute("ROLLBACK"))
+            .await
+            .map_err(|_| Error::transient("the source did not answer the fence's ROLLBACK"))?
+            .map_err(|error| failed("the fence could not be raised on the source", error))?;
+        sleep(pause).await;
+    }
+}
+
+fn statements(postgres: &Postgres, plan: &Plan) -> String {
+    let names = fenced(plan);
+    let function = refusal::function(postgres);
+    let mut statements = String::new();
+    if !names.is_empty() {
+        let only: Vec<String> = names.iter().map(|name| format!("ONLY {name}")).collect();
+        let _ = write!(
+            statements,
+            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE;",
+            only.join(", ")
+        );
+    }
+    for name in &names {
+        let _ = write!(
+            statements,
+            "CREATE TRIGGER {TRIGGER} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {name}
+             FOR EACH STATEMENT EXECUTE FUNCTION {function}();"
+        );
+    }
+    // Sealing must not meet a timeout that was meant for the locks.
+    statements.push_str("SET LOCAL statement_timeout = 0");
+    statements
 }
 
 /// Commits the marker; its position is that of the record, which lies before its commit.
@@ -183,7 +208,11 @@ async fn not_raised(
     patience: Duration,
     error: tokio_postgres::Error,
 ) -> Error {
-    let waited = [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE];
+    let waited = [
+        SqlState::QUERY_CANCELED,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+    ];
     if !error.code().is_some_and(|code| waited.contains(code)) {
         return failed("the fence could not be raised on the source", error);
     }
@@ -244,59 +273,6 @@ async fn end(fence: Fence, how: &str) -> Result<()> {
         .await
         .map_err(|_| Error::transient(format!("the source did not answer the fence's {how}")))?
         .map_err(|error| failed("the fence was lost with its session on the source", error))
-}
-
-/// Removes the triggers of a sealed fence, and finds nothing to do where there is none.
-pub async fn lift(postgres: &Postgres, plan: &Plan) -> Result<()> {
-    let session = postgres.connect_source("fence").await?;
-    session
-        .batch_execute("SET lock_timeout = '1s'")
-        .await
-        .map_err(|error| failed("cannot lift the fence", error))?;
-    // All at once where nobody is in the way, else one by one.
-    let mut at_once = usize::MAX;
-    let lifting = async {
-        loop {
-            let standing = standing(&session, plan).await?;
-            if standing.is_empty() {
-                return Ok(());
-            }
-            for some in standing.chunks(at_once.min(standing.len())) {
-                let drops: Vec<String> = some
-                    .iter()
-                    .map(|name| format!("DROP TRIGGER IF EXISTS {TRIGGER} ON {name}"))
-                    .collect();
-                match session.batch_execute(&drops.join(";")).await {
-                    Ok(()) => {}
-                    // Readers hold it up; the next round tries again.
-                    Err(error) if error.code().is_some_and(client::is_transient) => at_once = 1,
-                    Err(error) => return Err(failed("cannot lift the fence", error)),
-                }
-            }
-        }
-    };
-    timeout(LIFT_PATIENCE, lifting).await.map_err(|_| {
-        Error::transient(format!(
-            "the fence could not be lifted within {} s",
-            LIFT_PATIENCE.as_secs()
-        ))
-        .remedy("end the long transactions on the source's tables; it is tried again")
-    })?
-}
-
-/// The plan's tables and parents that carry the refusal.
-async fn standing(session: &Client, plan: &Plan) -> Result<Vec<String>> {
-    session
-        .query(
-            "SELECT name FROM unnest($1::text[]) AS name WHERE EXISTS (
-                 SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
-                 WHERE t.tgrelid = pg_catalog.to_regclass(name) AND t.tgname = $2
-                   AND p.pronamespace = pg_catalog.to_regnamespace('headgate'))",
-            &[&fenced(plan), &TRIGGER],
-        )
-        .await
-        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
-        .map_err(|error| failed("cannot see whether the source is fenced", error))
 }
 
 /// Everything that writers may name, parents first, as writers lock them.

@@ -10,6 +10,7 @@ mod coalesce;
 pub mod copy;
 pub mod counters;
 mod digest;
+mod drift;
 pub mod fence;
 pub mod follow;
 mod heartbeat;
@@ -17,6 +18,7 @@ mod jobs;
 mod link;
 mod literals;
 pub mod load;
+mod orphans;
 mod pinned;
 pub mod plan;
 pub mod position;
@@ -269,8 +271,8 @@ impl Database for Postgres {
         fence::drop_fence(fence).await
     }
 
-    async fn lift_fence(&self, plan: &Plan) -> Result<()> {
-        fence::lift(self, plan).await
+    async fn lift_fence(&self, _plan: &Plan) -> Result<()> {
+        fence::lift(self).await
     }
 
     async fn clean_up(&self) -> Result<()> {

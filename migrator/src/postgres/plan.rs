@@ -22,11 +22,20 @@ pub async fn read(postgres: &Postgres) -> Result<Plan> {
         .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await
         .map_err(|error| failed("cannot read the source's catalogue", error))?;
-    let schemas = &postgres.settings().schemas;
+    read_in(&source, &postgres.settings().schemas).await
+}
+
+/// Reads the plan in a session whose transaction is the caller's.
+pub(super) async fn read_in(source: &Client, schemas: &[String]) -> Result<Plan> {
+    let (tables, parents, counters) = tokio::try_join!(
+        tables(source, schemas),
+        parents(source, schemas),
+        counters(source, schemas)
+    )?;
     Ok(Plan {
-        tables: tables(&source, schemas).await?,
-        parents: parents(&source, schemas).await?,
-        counters: counters(&source, schemas).await?,
+        tables,
+        parents,
+        counters,
     })
 }
 
