@@ -8,7 +8,7 @@ use std::time::Duration;
 use migrator::plan::{Plan, Settings};
 use migrator::postgres::sql::relation;
 use migrator::postgres::{
-    Endpoint, Postgres, Tools, clean, copy, counters, fence, plan, preflight, schema,
+    Endpoint, Postgres, Tools, clean, copy, counters, fence, plan, preflight, records, schema,
 };
 use migrator::preflight::{Check, Level};
 use migrator::progress::{Progress, Stage};
@@ -25,6 +25,8 @@ GRANT shop_reader TO shop_owner;
 ALTER ROLE shop_owner SET search_path = "$user", public;
 ALTER DATABASE shop SET work_mem = '5MB';
 CREATE SCHEMA "we""ird ü";
+CREATE SCHEMA "public x";
+CREATE TYPE "public x".t AS ENUM ();
 CREATE TYPE mood AS ENUM ('sad', 'it''s ok', 'happy');
 CREATE TYPE pair AS (a int, b text);
 CREATE DOMAIN positive AS int CHECK (VALUE > 0);
@@ -232,6 +234,53 @@ async fn a_copy_that_is_cut_short_at_any_place_goes_on_and_loads_nothing_twice()
     assert_eq!(lines(&target, customers).await, ["20000 20000"]);
     let keyless = "SELECT count(*) || ' ' || count(DISTINCT a) FROM public.keyless";
     assert_eq!(lines(&target, keyless).await, ["100 100"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_a_killed_run_is_still_creating_is_taken_over() {
+    let (_source, target, postgres, _session) = shop(Settings::default()).await;
+    let plan = plan::read(&postgres)
+        .await
+        .expect("the catalogue can be read");
+    let (orphan, watcher) = tokio::join!(target.connect("postgres"), target.connect("postgres"));
+    let create = "CREATE DATABASE shop TEMPLATE template0 STRATEGY file_copy";
+    let orphan = tokio::spawn(async move { orphan.batch_execute(create).await });
+    let begun =
+        "SELECT FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE%' AND state = 'active'
+                 AND backend_xid IS NOT NULL";
+    while watcher.query(begun, &[]).await.expect("it runs").is_empty() {}
+    schema::prepare(&postgres, &plan)
+        .await
+        .expect("the target can be prepared");
+    orphan
+        .await
+        .expect("it ends")
+        .expect("the orphan created it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_word_of_a_killed_run_does_not_mark_a_table_of_the_next_as_loaded() {
+    let (_source, _target, postgres, _session) = shop(Settings::default()).await;
+    let plan = prepared(&postgres).await;
+    let target = postgres
+        .connect_target("test")
+        .await
+        .expect("the target answers");
+    let table = plan.tables.first().expect("there is a table");
+    let (killed, next) = ("0/10".parse(), "0/20".parse());
+    let (killed, next) = (killed.expect("a position"), next.expect("a position"));
+    let state = "SELECT state FROM headgate.tables";
+    for (statement, expected) in [
+        (records::begin_table(&postgres, table, next), "copying"),
+        (records::loaded(&postgres, table, killed), "copying"),
+        (records::indexed(&postgres, table), "copying"),
+        (records::loaded(&postgres, table, next), "loaded"),
+        (records::indexed(&postgres, table), "indexed"),
+        (records::loaded(&postgres, table, next), "indexed"),
+    ] {
+        target.batch_execute(&statement).await.expect(&statement);
+        assert_eq!(lines(&target, state).await, [expected], "{statement}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

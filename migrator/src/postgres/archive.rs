@@ -4,13 +4,17 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio_postgres::Client;
 
 use super::Postgres;
 use super::client::failed;
-use super::{records, tools};
+use super::{orphans, records, tools};
 use crate::error::{Error, Result};
+
+/// Undoing what a killed run had begun can take the server a while.
+const ORPHANS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// One thing that the archive can restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,18 +162,9 @@ impl Archive {
     }
 }
 
-/// Ends what a process of ours that was killed may have left running on the target, and waits for nothing.
+/// Ends what a process of ours that was killed may have left running on the target, and waits until it is gone.
 pub async fn end_orphans(postgres: &Postgres, target: &Client) -> Result<()> {
-    let purpose = format!("headgate {}", postgres.purpose("schema"));
-    target
-        .execute(
-            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-             WHERE application_name = $1::text::name::text AND usename = current_user AND pid <> pg_backend_pid()",
-            &[&purpose],
-        )
-        .await
-        .map_err(|error| failed("cannot look for what an earlier run left behind", error))?;
-    Ok(())
+    orphans::end(postgres, target, "schema", ORPHANS_PATIENCE).await
 }
 
 /// Sorting for an index needs more memory than a server grants by default; where it was given more, that stays.

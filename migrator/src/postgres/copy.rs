@@ -200,7 +200,7 @@ async fn work(load: Arc<Load>, ends: Option<Ends>, loaded: mpsc::Sender<Table>) 
             *left
         });
         if left == 0 {
-            ends.record_durably(&records::set_table(&load.postgres, table, "loaded"))
+            ends.record_durably(&records::loaded(&load.postgres, table, load.valid_from))
                 .await?;
             // Nobody builds any more only where another failure ends this load as well.
             let _ = loaded.send(table.clone()).await;

@@ -89,7 +89,7 @@ impl PostData {
             .map_err(|error| failed("cannot refresh the statistics of loaded tables", error))?;
         let records: Vec<String> = tables
             .iter()
-            .map(|table| records::set_table(postgres, table, "indexed"))
+            .map(|table| records::indexed(postgres, table))
             .collect();
         target
             .batch_execute(&records.join(";"))

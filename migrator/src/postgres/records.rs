@@ -148,8 +148,24 @@ pub async fn begin_progress(postgres: &Postgres, target: &Client, at: Lsn) -> Re
     Ok(())
 }
 
-/// The statement that records a table's state.
-pub fn set_table(postgres: &Postgres, table: &Table, state: &str) -> String {
+/// The statement that records that a table's rows are there, unless the table is loaded anew from another position:
+/// a late statement of a run that was killed must not speak for the next.
+pub fn loaded(postgres: &Postgres, table: &Table, valid_from: Lsn) -> String {
+    format!(
+        "{} AND valid_from = '{valid_from}' AND state = 'copying'",
+        set_table(postgres, table, "loaded")
+    )
+}
+
+/// The statement that records that a table whose rows are there has its indexes.
+pub fn indexed(postgres: &Postgres, table: &Table) -> String {
+    format!(
+        "{} AND state <> 'copying'",
+        set_table(postgres, table, "indexed")
+    )
+}
+
+fn set_table(postgres: &Postgres, table: &Table, state: &str) -> String {
     format!(
         "UPDATE headgate.tables SET state = {} WHERE migration = {} AND table_schema = {} AND table_name = {}",
         quote_literal(state),

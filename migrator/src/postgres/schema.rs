@@ -1,5 +1,8 @@
 //! Creates the target: its database, the roles, the schema without indexes, and the publication on the source.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -14,6 +17,11 @@ use crate::plan::Plan;
 /// Databases that exist on every server, to connect to where ours does not exist yet.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 const PRE_DATA: &str = "pre_data";
+/// The number of `pg_namespace` on every server.
+const NAMESPACES: u32 = 2615;
+/// How long the target's database may be out of reach while others use its name or the template.
+const CREATION_PATIENCE: Duration = Duration::from_mins(2);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Does all of it, and finds nothing to do where it is done.
 pub async fn prepare(postgres: &Postgres, plan: &Plan) -> Result<()> {
@@ -22,7 +30,7 @@ pub async fn prepare(postgres: &Postgres, plan: &Plan) -> Result<()> {
     roles::create_missing(postgres, &source, &target).await?;
     roles::copy_database_settings(postgres, &source, &target).await?;
     snapshot::install_records(&target).await?;
-    restore_pre_data(postgres, plan, &target).await?;
+    restore_pre_data(postgres, plan, &source, &target).await?;
     publish(postgres, plan, &source).await
 }
 
@@ -97,16 +105,31 @@ async fn create_database(postgres: &Postgres, source: &Client, server: &Client) 
         }
         _ => {}
     }
-    match server.batch_execute(&statement).await {
-        Err(error) if error.code() != Some(&SqlState::DUPLICATE_DATABASE) => {
-            Err(failed("cannot create the target's database", error)
-                .remedy("create it by hand with the source's encoding and collation"))
+    let give_up = Instant::now() + CREATION_PATIENCE;
+    loop {
+        let Err(error) = server.batch_execute(&statement).await else {
+            return Ok(());
+        };
+        if error.code() == Some(&SqlState::DUPLICATE_DATABASE) {
+            return Ok(());
         }
-        _ => Ok(()),
+        // A killed run's statement just ended, or somebody is connected to the template for a moment.
+        let passes = [SqlState::UNIQUE_VIOLATION, SqlState::OBJECT_IN_USE];
+        let again = error.code().is_some_and(|code| passes.contains(code));
+        if !again || Instant::now() >= give_up {
+            return Err(failed("cannot create the target's database", error)
+                .remedy("create it by hand with the source's encoding and collation"));
+        }
+        sleep(LOOK_EVERY).await;
     }
 }
 
-async fn restore_pre_data(postgres: &Postgres, plan: &Plan, target: &Client) -> Result<()> {
+async fn restore_pre_data(
+    postgres: &Postgres,
+    plan: &Plan,
+    source: &Client,
+    target: &Client,
+) -> Result<()> {
     archive::end_orphans(postgres, target).await?;
     match records::part(postgres, target, PRE_DATA).await? {
         Part::Done => return Ok(()),
@@ -117,19 +140,9 @@ async fn restore_pre_data(postgres: &Postgres, plan: &Plan, target: &Client) -> 
     }
     let archive = Archive::open(postgres, target).await?;
     let mut entries = archive.list(postgres, "pre-data").await?;
-    let present: Vec<String> = target
-        .query("SELECT nspname::text FROM pg_catalog.pg_namespace", &[])
-        .await
-        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
-        .map_err(|error| failed("cannot read the target's schemas", error))?;
+    let present = present_schemas(source, target).await?;
     // A schema that every new database has is not created twice.
-    entries.retain(|entry| {
-        !present.iter().any(|schema| {
-            entry
-                .description
-                .starts_with(&format!("SCHEMA - {schema} "))
-        })
-    });
+    entries.retain(|entry| entry.class != NAMESPACES || !present.contains(&entry.object));
     records::set_part(postgres, target, PRE_DATA, Part::Begun).await?;
     archive.restore(postgres, &entries).await?;
     if let Some(lacking) = missing(plan, target).await?.first() {
@@ -139,6 +152,23 @@ async fn restore_pre_data(postgres: &Postgres, plan: &Plan, target: &Client) -> 
         .remedy("no table may be created or renamed on the source during a migration; drop the migration and start again"));
     }
     records::set_part(postgres, target, PRE_DATA, Part::Done).await
+}
+
+/// The source's numbers of those schemas whose names the target has.
+async fn present_schemas(source: &Client, target: &Client) -> Result<Vec<u32>> {
+    let names: Vec<String> = target
+        .query("SELECT nspname::text FROM pg_catalog.pg_namespace", &[])
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(|error| failed("cannot read the target's schemas", error))?;
+    source
+        .query(
+            "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ANY ($1::text[])",
+            &[&names],
+        )
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(|error| failed("cannot read the source's schemas", error))
 }
 
 /// The plan's tables that the target does not have.
