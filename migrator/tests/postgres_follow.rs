@@ -427,6 +427,158 @@ async fn a_changed_table_stops_the_follower_with_a_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_was_widened_stops_the_follower_before_a_value_is_cut() {
+    for (alter, value) in [
+        ("c TYPE varchar(20)", "'longer than ten', 1"),
+        ("c TYPE varchar(20)", "'spaces        ', 1"),
+        ("n TYPE numeric(12,4)", "'x', 1.2345"),
+    ] {
+        let schema = "CREATE TABLE t (a int PRIMARY KEY, c varchar(10), n numeric(10,2))";
+        let world = World::new(schema).await;
+        let running = world.follow();
+        world.run("INSERT INTO t VALUES (1, 'x', 0.25)").await;
+        world.until_marker(&running, "before").await;
+        world
+            .run(&format!(
+                "ALTER TABLE t ALTER {alter}; INSERT INTO t VALUES (2, {value})"
+            ))
+            .await;
+        let failure = running
+            .task
+            .await
+            .expect("no panic")
+            .expect_err("it must not go on");
+        assert_eq!(failure.kind(), migrator::error::Kind::Fatal, "{failure}");
+        assert!(
+            failure.to_string().contains("public.t") && failure.remedy_text().is_some(),
+            "{failure}"
+        );
+        assert_eq!(contents(&world.target, "t").await, ["(1,x,0.25)"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncate_empties_no_table_that_was_loaded_after_it() {
+    let world = World::new(
+        "CREATE TABLE parent (id int PRIMARY KEY);
+         CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent);
+         CREATE TABLE late (id int PRIMARY KEY, parent int REFERENCES parent)",
+    )
+    .await;
+    world
+        .run(
+            "INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1, 1); TRUNCATE parent CASCADE;
+             INSERT INTO parent VALUES (2); INSERT INTO child VALUES (2, 2); INSERT INTO late VALUES (7, 2)",
+        )
+        .await;
+    world
+        .target
+        .batch_execute("SET session_replication_role = replica; INSERT INTO late VALUES (7, 2)")
+        .await
+        .expect("loaded");
+    let end: String = world
+        .source
+        .query_one("SELECT pg_current_wal_insert_lsn()::text", &[])
+        .await
+        .expect("asked")
+        .get(0);
+    world
+        .target
+        .execute(
+            "UPDATE headgate.tables SET valid_from = $1::text::pg_lsn WHERE table_name = 'late'",
+            &[&end],
+        )
+        .await
+        .expect("recorded");
+    world.catch_up().await;
+    world.assert_equal().await;
+    // All of them this time.
+    world.run("TRUNCATE parent CASCADE").await;
+    world.catch_up().await;
+    assert!(contents(&world.target, "late").await.is_empty());
+    world.assert_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_inheriting_tables_are_told_apart() {
+    let world = World::new(
+        "CREATE TABLE up (id int PRIMARY KEY, v int);
+         CREATE TABLE down (PRIMARY KEY (id)) INHERITS (up);
+         CREATE TABLE bag (v int);
+         CREATE TABLE inner_bag () INHERITS (bag);
+         ALTER TABLE bag REPLICA IDENTITY FULL;
+         ALTER TABLE inner_bag REPLICA IDENTITY FULL",
+    )
+    .await;
+    world
+        .run(
+            "INSERT INTO up SELECT i, 0 FROM generate_series(1, 5) i;
+             INSERT INTO down SELECT i, 0 FROM generate_series(1, 5) i;
+             INSERT INTO bag SELECT 1 FROM generate_series(1, 5);
+             INSERT INTO inner_bag SELECT 1 FROM generate_series(1, 5)",
+        )
+        .await;
+    world.catch_up().await;
+    for write in [
+        "UPDATE ONLY up SET v = 1 WHERE id < 3",
+        "UPDATE ONLY up SET id = id + 10 WHERE id = 3",
+        "DELETE FROM ONLY up WHERE id = 4",
+        "UPDATE ONLY bag SET v = 2 WHERE ctid IN (SELECT ctid FROM ONLY bag LIMIT 2)",
+        "DELETE FROM ONLY bag WHERE v = 1",
+        "UPDATE inner_bag SET v = 3",
+        "TRUNCATE ONLY up",
+    ] {
+        world.run(write).await;
+        world.catch_up().await;
+        for table in ["ONLY up", "down", "ONLY bag", "inner_bag"] {
+            let source = contents(&world.source, table).await;
+            assert_eq!(
+                source,
+                contents(&world.target, table).await,
+                "{table} after {write}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_that_no_update_may_set_follows_the_source() {
+    let world = World::new(
+        "CREATE TABLE rev (id int PRIMARY KEY, rev int GENERATED ALWAYS AS IDENTITY, note text, blob text,
+            twice int GENERATED ALWAYS AS (id * 2) STORED);
+         ALTER TABLE rev ALTER blob SET STORAGE EXTERNAL;
+         CREATE TABLE moved (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, blob text);
+         ALTER TABLE moved ALTER blob SET STORAGE EXTERNAL;
+         CREATE TABLE bag (n int GENERATED ALWAYS AS IDENTITY, v int, blob text);
+         ALTER TABLE bag REPLICA IDENTITY FULL;
+         ALTER TABLE bag ALTER blob SET STORAGE EXTERNAL",
+    )
+    .await;
+    world
+        .run(
+            "INSERT INTO rev (id, note, blob) SELECT i, 'n', repeat(md5(i::text), 200) FROM generate_series(1, 20) i;
+             INSERT INTO moved (blob) SELECT repeat(md5(i::text), 200) FROM generate_series(1, 20) i;
+             INSERT INTO bag (v, blob) SELECT i, repeat(md5(i::text), 200) FROM generate_series(1, 20) i",
+        )
+        .await;
+    world.catch_up().await;
+    for write in [
+        "UPDATE rev SET rev = DEFAULT, note = NULL WHERE id < 9",
+        "UPDATE rev SET note = 'kept' WHERE id > 5",
+        "UPDATE rev SET rev = DEFAULT, id = id + 100 WHERE id > 15",
+        "BEGIN; UPDATE rev SET rev = DEFAULT WHERE id = 1; UPDATE rev SET blob = 'b' WHERE id = 1; COMMIT",
+        "UPDATE moved SET id = DEFAULT WHERE id < 9",
+        "UPDATE moved SET blob = 'b' WHERE id < 12",
+        "UPDATE bag SET n = DEFAULT WHERE v < 9",
+        "UPDATE bag SET v = v + 1",
+    ] {
+        world.run(write).await;
+        world.catch_up().await;
+        world.assert_equal().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_larger_than_any_buffer_arrives_whole() {
     let world = World::new("CREATE TABLE t (a int PRIMARY KEY, b text)").await;
     let running = world.follow();

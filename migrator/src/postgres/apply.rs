@@ -46,11 +46,7 @@ pub(super) enum Item {
     /// A row changed.
     Change(Change),
     /// Tables were emptied.
-    Truncate {
-        tables: Vec<usize>,
-        cascade: bool,
-        restart_identity: bool,
-    },
+    Truncate(Vec<usize>),
 }
 
 /// What is written at once.
@@ -202,11 +198,7 @@ impl Applier {
         for item in &piece.items {
             jobs.push(match item {
                 Item::Change(change) => one_by_one(&self.tables.all[change.table], change),
-                Item::Truncate {
-                    tables,
-                    cascade,
-                    restart_identity,
-                } => truncate(&self.tables, tables, *cascade, *restart_identity),
+                Item::Truncate(tables) => truncate(&self.tables, tables),
             });
         }
         match self.run(jobs).await {
@@ -249,15 +241,8 @@ impl Applier {
         for run in
             items.chunk_by(|one, other| matches!((one, other), (Item::Change(_), Item::Change(_))))
         {
-            if let [
-                Item::Truncate {
-                    tables,
-                    cascade,
-                    restart_identity,
-                },
-            ] = run
-            {
-                jobs.push(truncate(&self.tables, tables, *cascade, *restart_identity));
+            if let [Item::Truncate(tables)] = run {
+                jobs.push(truncate(&self.tables, tables));
                 continue;
             }
             let mut by_table: Vec<Vec<&Change>> = vec![Vec::new(); self.tables.all.len()];

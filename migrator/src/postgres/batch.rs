@@ -200,23 +200,14 @@ impl Batch {
                 let (Identity::Key(old) | Identity::Full(old)) = old;
                 self.push(relation, commit, skip, bytes, |_| Kind::Delete(old.columns))?;
             }
-            Change::Truncate {
-                relations,
-                cascade,
-                restart_identity,
-                ..
-            } if !skip => {
+            Change::Truncate { relations, .. } if !skip => {
                 let mut tables = Vec::with_capacity(relations.len());
                 for relation in relations {
                     let table = self.table(relation)?;
                     tables.extend(table.filter(|&table| self.is_new(table, commit)));
                 }
                 if !tables.is_empty() {
-                    self.items.push(Item::Truncate {
-                        tables,
-                        cascade,
-                        restart_identity,
-                    });
+                    self.items.push(Item::Truncate(tables));
                 }
             }
             Change::Message(message) if !skip && message.transactional => {
@@ -241,7 +232,10 @@ impl Batch {
             .iter()
             .map(|column| String::from_utf8_lossy(&column.name))
             .collect();
-        let types = relation.columns.iter().map(|column| column.type_oid);
+        let types = relation
+            .columns
+            .iter()
+            .map(|column| (column.type_oid, column.type_modifier));
         let columns = names.iter().map(AsRef::as_ref).zip(types);
         let table = if schema == PREFIX {
             None

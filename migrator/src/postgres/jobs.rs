@@ -8,8 +8,10 @@ use protocol::postgres::change::Value;
 
 use super::coalesce::{Change, Effects, Kind, Step};
 use super::literals::{Literal, array};
+use super::sql::quote_literal;
 use super::statements::{
-    Find, delete_one, delete_set, insert_one, insert_set, update_one, update_set,
+    Find, delete_one, delete_set, insert_one, insert_set, replace_one, replace_set, update_one,
+    update_set,
 };
 use super::tables::{Table, Tables};
 
@@ -62,12 +64,14 @@ fn write_set(table: &Table, effects: &Effects<'_>, jobs: &mut Vec<Job>) {
     }
     for (columns, rows) in &shapes {
         let parameters = arrays(table, columns, rows);
-        jobs.push(job(
-            table,
-            update_set(table, columns),
-            parameters,
-            rows.len(),
-        ));
+        // A key's columns are never set here.
+        let refused = |column: &usize| is_refused(table, *column) && !table.key.contains(column);
+        let sql = if columns.iter().any(refused) {
+            replace_set(table, columns)
+        } else {
+            update_set(table, columns)
+        };
+        jobs.push(job(table, sql, parameters, rows.len()));
     }
     if effects.inserts.is_empty() {
         return;
@@ -132,8 +136,8 @@ pub(super) fn one_by_one(table: &Table, change: &Change) -> Job {
             let (find, conditions) = find(table, old.as_ref().unwrap_or(new));
             let assigned: Vec<usize> = present(new)
                 .into_iter()
-                .filter(|&column| !table.columns[column].always_identity)
                 .filter(|column| old.is_some() || !table.key.contains(column))
+                .filter(|&column| !is_refused(table, column) || differs(table, change, column))
                 .collect();
             if assigned.is_empty() {
                 return job(table, update_nothing(table, &find), conditions, 1);
@@ -143,8 +147,34 @@ pub(super) fn one_by_one(table: &Table, change: &Change) -> Job {
                 .filter_map(|&column| new.get(column))
                 .map(Literal::from);
             let parameters = values.chain(conditions).collect();
-            job(table, update_one(table, &assigned, &find), parameters, 1)
+            let sql = if assigned.iter().any(|&column| is_refused(table, column)) {
+                replace_one(table, &assigned, &find)
+            } else {
+                update_one(table, &assigned, &find)
+            };
+            job(table, sql, parameters, 1)
         }
+    }
+}
+
+/// Whether no update may set the column: then the row is replaced.
+fn is_refused(table: &Table, column: usize) -> bool {
+    table
+        .columns
+        .get(column)
+        .is_some_and(|column| column.always_identity)
+}
+
+/// Whether an update may change this column.
+fn differs(table: &Table, change: &Change, column: usize) -> bool {
+    match &change.kind {
+        Kind::Update {
+            old: Some(old),
+            new,
+        } if table.key.is_empty() || table.key.contains(&column) => {
+            old.get(column) != new.get(column)
+        }
+        _ => true,
     }
 }
 
@@ -178,26 +208,21 @@ fn find(table: &Table, old: &[Value]) -> (Find, Vec<Literal>) {
     (find, parameters)
 }
 
-/// What empties tables as the source did.
-pub(super) fn truncate(
-    tables: &Tables,
-    which: &[usize],
-    cascade: bool,
-    restart_identity: bool,
-) -> Job {
+/// What empties these tables and no others, whatever refers to them: the source names every table that it emptied, and
+/// one that was loaded later must keep its rows.
+pub(super) fn truncate(tables: &Tables, which: &[usize]) -> Job {
     let names: Vec<&str> = which
         .iter()
         .map(|&index| tables.all[index].relation.as_str())
         .collect();
-    let restart = if restart_identity {
-        " RESTART IDENTITY"
-    } else {
-        ""
-    };
-    let cascade = if cascade { " CASCADE" } else { "" };
-    let sql = format!("TRUNCATE ONLY {}{restart}{cascade}", names.join(", "));
+    // Refused where a table that is not among them refers to one of them.
+    let body = format!(
+        "BEGIN TRUNCATE ONLY {}; EXCEPTION WHEN feature_not_supported THEN DELETE FROM ONLY {}; END",
+        names.join(", ONLY "),
+        names.join("; DELETE FROM ONLY ")
+    );
     Job {
-        sql,
+        sql: format!("DO {}", quote_literal(&body)),
         parameters: Vec::new(),
         rows: None,
         place: "truncated tables".into(),

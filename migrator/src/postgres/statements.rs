@@ -21,7 +21,7 @@ pub(super) fn update_set(table: &Table, present: &[usize]) -> String {
     let mut assigned = String::new();
     for &index in present {
         let column = &table.columns[index];
-        if table.key.contains(&index) || column.always_identity {
+        if table.key.contains(&index) {
             continue;
         }
         let comma = if assigned.is_empty() { "" } else { ", " };
@@ -36,17 +36,63 @@ pub(super) fn update_set(table: &Table, present: &[usize]) -> String {
         let _ = write!(assigned, "{first} = t.{first}");
     }
     format!(
-        "UPDATE {} AS t SET {assigned} FROM {} WHERE {}",
+        "UPDATE ONLY {} AS t SET {assigned} FROM {} WHERE {}",
         table.relation,
         unnest(table, present),
         keys_match(table),
     )
 }
 
+/// Does what [`update_set`] does to rows with an identity that no update may set: takes them out and puts them back
+/// changed. What `present` leaves out is taken from the row itself.
+pub(super) fn replace_set(table: &Table, present: &[usize]) -> String {
+    let delete = format!(
+        "DELETE FROM ONLY {} AS t USING {} WHERE {}",
+        table.relation,
+        unnest(table, present),
+        keys_match(table),
+    );
+    replace(table, &delete, |index| {
+        present
+            .contains(&index)
+            .then(|| table.columns[index].element())
+    })
+}
+
+/// As [`replace_set`], for the row that `find` describes and with the parameters of [`update_one`].
+pub(super) fn replace_one(table: &Table, assigned: &[usize], find: &Find) -> String {
+    let delete = format!(
+        "DELETE FROM ONLY {} AS t WHERE {}",
+        table.relation,
+        find.condition(table, assigned.len())
+    );
+    replace(table, &delete, |index| {
+        let number = assigned.iter().position(|&column| column == index)? + 1;
+        Some(format!("${number}::{}", table.columns[index].type_name))
+    })
+}
+
+fn replace(table: &Table, delete: &str, new: impl Fn(usize) -> Option<String>) -> String {
+    let all: Vec<usize> = (0..table.columns.len()).collect();
+    let names = list(table, &all, |column| column.quoted.clone());
+    let mut returned = String::new();
+    for (index, column) in table.columns.iter().enumerate() {
+        let comma = if index == 0 { "" } else { ", " };
+        let name = &column.quoted;
+        let value = new(index).unwrap_or_else(|| format!("t.{name}"));
+        let _ = write!(returned, "{comma}{value} AS {name}");
+    }
+    format!(
+        "WITH gone AS ({delete} RETURNING {returned})
+         INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM gone",
+        table.relation
+    )
+}
+
 /// Deletes a set of rows by key; one array parameter per column of the key.
 pub(super) fn delete_set(table: &Table) -> String {
     format!(
-        "DELETE FROM {} AS t USING {} WHERE {}",
+        "DELETE FROM ONLY {} AS t USING {} WHERE {}",
         table.relation,
         unnest(table, &table.key),
         keys_match(table),
@@ -86,7 +132,7 @@ pub(super) fn update_one(table: &Table, assigned: &[usize], find: &Find) -> Stri
         );
     }
     format!(
-        "UPDATE {} AS t SET {set} WHERE {}",
+        "UPDATE ONLY {} AS t SET {set} WHERE {}",
         table.relation,
         find.condition(table, assigned.len())
     )
@@ -95,7 +141,7 @@ pub(super) fn update_one(table: &Table, assigned: &[usize], find: &Find) -> Stri
 /// Deletes the row that `find` describes.
 pub(super) fn delete_one(table: &Table, find: &Find) -> String {
     format!(
-        "DELETE FROM {} AS t WHERE {}",
+        "DELETE FROM ONLY {} AS t WHERE {}",
         table.relation,
         find.condition(table, 0)
     )
@@ -137,7 +183,7 @@ impl Find {
         if table.key.is_empty() {
             let inner = if text.is_empty() { "true" } else { &text };
             return format!(
-                "t.ctid = (SELECT t.ctid FROM {} AS t WHERE {inner} LIMIT 1)",
+                "t.ctid = (SELECT t.ctid FROM ONLY {} AS t WHERE {inner} LIMIT 1)",
                 table.relation
             );
         }

@@ -26,9 +26,11 @@ pub(super) struct Column {
     pub(super) name: String,
     /// The name for SQL.
     pub(super) quoted: String,
+    /// The type without its modifier: a cast with one would cut or round what does not fit, where an assignment to
+    /// the column refuses it.
     pub(super) type_name: String,
-    /// The type's number on the source.
-    source_type: u32,
+    /// The type on the source.
+    source_type: (u32, i32),
     /// There are no arrays of arrays, and a set of composites would fall apart into their fields.
     carried_as_text: bool,
     /// What separates elements in an array of this type.
@@ -123,14 +125,14 @@ impl Tables {
                     table.name.clone(),
                     column.name.clone(),
                 );
-                let Some((source_type, type_name)) = types.get(&at) else {
+                let Some(source_type) = types.get(&at) else {
                     return Err(changed(
                         &title,
                         &format!("the column {} is gone", column.name),
                     ));
                 };
-                if *type_name != column.type_name {
-                    let seen = format!("the column {} is now {type_name}", column.name);
+                if source_type.told != column.type_name {
+                    let seen = format!("the column {} is now {}", column.name, source_type.told);
                     return Err(changed(&title, &seen));
                 }
                 let Some(seen) = traits.get(&at) else {
@@ -140,8 +142,8 @@ impl Tables {
                 columns.push(Column {
                     name: column.name.clone(),
                     quoted: quote_ident(&column.name),
-                    type_name: column.type_name.clone(),
-                    source_type: *source_type,
+                    type_name: source_type.bare.clone(),
+                    source_type: source_type.number,
                     carried_as_text: matches!(column.kind.as_str(), "a" | "c" | "d"),
                     delimiter: seen.delimiter,
                     always_identity: seen.always_identity,
@@ -170,12 +172,12 @@ impl Tables {
 
     /// The table that the stream announces, if it is ours and still as it was planned.
     ///
-    /// `columns` has each column's name and type number.
+    /// `columns` has each column's name, and its type's number and modifier.
     pub(super) fn announced<'a>(
         &self,
         schema: &str,
         name: &str,
-        columns: impl Iterator<Item = (&'a str, u32)>,
+        columns: impl Iterator<Item = (&'a str, (u32, i32))>,
     ) -> Result<usize> {
         let Some(&index) = self.by_name.get(&(schema.to_owned(), name.to_owned())) else {
             return Err(Error::fatal(format!(
@@ -190,18 +192,23 @@ impl Tables {
             .map(|column| (column.name.as_str(), column.source_type));
         let seen: Vec<_> = columns.collect();
         if !planned.clone().eq(seen.iter().copied()) {
-            let differs = planned
-                .map(|(column, _)| column)
-                .zip(
-                    seen.iter()
-                        .map(|(column, _)| *column)
-                        .chain(std::iter::repeat("nothing")),
-                )
-                .find(|(planned, seen)| planned != seen)
-                .map_or_else(
-                    || "its columns or their types are not the planned ones".to_owned(),
-                    |(planned, seen)| format!("where {planned} was planned there is {seen}"),
-                );
+            let differs = planned.zip(
+                seen.iter()
+                    .copied()
+                    .map(Some)
+                    .chain(std::iter::repeat(None)),
+            );
+            let differs = differs
+                .filter(|(planned, seen)| Some(*planned) != *seen)
+                .map(|((planned, _), seen)| match seen {
+                    Some((seen, _)) if seen == planned => {
+                        format!("the type of {planned} is not the planned one")
+                    }
+                    Some((seen, _)) => format!("where {planned} was planned there is {seen}"),
+                    None => format!("{planned} is gone"),
+                })
+                .next()
+                .unwrap_or_else(|| "it has more columns than planned".to_owned());
             return Err(changed(&table.title, &differs));
         }
         Ok(index)
@@ -217,11 +224,24 @@ fn changed(title: &str, what: &str) -> Error {
 
 type ColumnName = (String, String, String);
 
-/// Number and text of every column's type on the source.
-async fn source_types(source: &Client) -> Result<HashMap<ColumnName, (u32, String)>> {
+/// A column's type on the source.
+struct SourceType {
+    /// The type's number, and its modifier.
+    number: (u32, i32),
+    /// As the plan tells it.
+    told: String,
+    /// Without its modifier.
+    bare: String,
+}
+
+/// Every column's type on the source.
+async fn source_types(source: &Client) -> Result<HashMap<ColumnName, SourceType>> {
     let rows = source
         .query(
-            "SELECT n.nspname, c.relname, a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod)
+            "SELECT n.nspname, c.relname, a.attname, a.atttypid, a.atttypmod,
+                    pg_catalog.format_type(a.atttypid, a.atttypmod),
+                    -- Not null: character and bit without a length would be one long.
+                    pg_catalog.format_type(a.atttypid, -1)
              FROM pg_catalog.pg_attribute a
              JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -234,7 +254,12 @@ async fn source_types(source: &Client) -> Result<HashMap<ColumnName, (u32, Strin
     rows.iter()
         .map(|row| {
             let name = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            Ok((name, (row.try_get(3)?, row.try_get(4)?)))
+            let source_type = SourceType {
+                number: (row.try_get(3)?, row.try_get(4)?),
+                told: row.try_get(5)?,
+                bare: row.try_get(6)?,
+            };
+            Ok((name, source_type))
         })
         .collect::<std::result::Result<_, tokio_postgres::Error>>()
         .map_err(|error| failed("cannot read the source's columns", error))
