@@ -1,5 +1,6 @@
-//! The roles that the source's database needs and the target lacks, with their verifiers, memberships and settings.
+//! The roles of the source that the target lacks, with their verifiers and settings, and missing memberships.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use tokio_postgres::{Client, Row};
@@ -18,7 +19,8 @@ const LISTS: [&str; 5] = [
     "shared_preload_libraries",
 ];
 
-/// Creates what is missing; a role that is there already is left as it is, except for missing memberships.
+/// Creates all roles of the source that are missing, because nobody can tell which one a client logs in as or switches
+/// to; a role that is there already is left as it is, except for missing memberships.
 pub async fn create_missing(postgres: &Postgres, source: &Client, target: &Client) -> Result<()> {
     let unreadable = |error| failed("cannot read the source's roles", error);
     let verifiers = source
@@ -35,29 +37,17 @@ pub async fn create_missing(postgres: &Postgres, source: &Client, target: &Clien
     } else {
         "pg_catalog.pg_roles"
     };
-    let needed = source
+    let roles = source
         .query(
             &format!(
-                "WITH RECURSIVE here AS (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()),
-                needed (oid) AS (
-                    SELECT refobjid FROM pg_catalog.pg_shdepend, here
-                    WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND (dbid = here.oid
-                        OR dbid = 0 AND classid = 'pg_catalog.pg_database'::regclass AND objid = here.oid)
-                    UNION SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database()
-                    UNION SELECT r.oid FROM pg_catalog.pg_roles r, here
-                    WHERE r.rolcanlogin AND has_database_privilege(r.oid, here.oid, 'CONNECT')
-                    UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN needed ON needed.oid = m.member)
-                SELECT a.rolname::text, a.rolsuper, a.rolinherit, a.rolcreaterole, a.rolcreatedb, a.rolcanlogin,
+                "SELECT a.rolname::text, a.rolsuper, a.rolinherit, a.rolcreaterole, a.rolcreatedb, a.rolcanlogin,
                     a.rolreplication, a.rolbypassrls, a.rolconnlimit, {password}, a.rolvaliduntil::text,
-                    coalesce((SELECT array_agg(g.rolname::text || CASE WHEN m.admin_option THEN '+' ELSE '-' END)
-                        FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
-                        WHERE m.member = a.oid), '{{}}'),
                     coalesce((SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s
                         WHERE s.setrole = a.oid AND s.setdatabase = 0), '{{}}'),
-                    coalesce((SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s, here
-                        WHERE s.setrole = a.oid AND s.setdatabase = here.oid), '{{}}')
-                FROM {catalogue} a WHERE a.rolname !~ '^pg_' AND a.oid IN (SELECT oid FROM needed)
-                ORDER BY a.rolname"
+                    coalesce((SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s
+                        JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+                        WHERE s.setrole = a.oid AND d.datname = current_database()), '{{}}')
+                FROM {catalogue} a WHERE a.rolname !~ '^pg_' ORDER BY a.rolname"
             ),
             &[],
         )
@@ -70,26 +60,12 @@ pub async fn create_missing(postgres: &Postgres, source: &Client, target: &Clien
         .map_err(|error| failed("cannot read the target's roles", error))?;
     let mut creating = String::new();
     let mut granting = String::new();
-    for row in &needed {
+    for row in &roles {
         let role = Role::read(row).map_err(unreadable)?;
         if present.contains(&role.name) {
             continue;
         }
         creating.push_str(&role.statement);
-        for membership in &role.memberships {
-            let (group, admin) = membership.split_at(membership.len().saturating_sub(1));
-            let admin = if admin == "+" {
-                " WITH ADMIN OPTION"
-            } else {
-                ""
-            };
-            let _ = writeln!(
-                granting,
-                "GRANT {} TO {}{admin};",
-                quote_ident(group),
-                quote_ident(&role.name)
-            );
-        }
         for (place, settings) in [
             (None, &role.settings),
             (Some(&postgres.target().database), &role.settings_here),
@@ -107,11 +83,12 @@ pub async fn create_missing(postgres: &Postgres, source: &Client, target: &Clien
             }
         }
     }
+    granting.push_str(&missing_memberships(source, target).await?);
     for batch in [creating, granting] {
         // Either all or none: a batch is one transaction.
         target.batch_execute(&batch).await.map_err(|error| {
             failed(
-                "cannot create on the target the roles that the source's database needs",
+                "cannot create on the target the roles and memberships of the source",
                 error,
             )
             .remedy(
@@ -120,6 +97,68 @@ pub async fn create_missing(postgres: &Postgres, source: &Client, target: &Clien
         })?;
     }
     Ok(())
+}
+
+/// The statements that make members on the target whom the source has as members.
+async fn missing_memberships(source: &Client, target: &Client) -> Result<String> {
+    // From version 16 on, what a membership is good for is said with each one.
+    let memberships = source
+        .query(
+            "SELECT g.rolname::text, u.rolname::text, bool_or(m.admin_option),
+                 bool_or((to_jsonb(m) ->> 'inherit_option')::boolean),
+                 bool_or((to_jsonb(m) ->> 'set_option')::boolean)
+             FROM pg_catalog.pg_auth_members m
+             JOIN pg_catalog.pg_roles g ON g.oid = m.roleid JOIN pg_catalog.pg_roles u ON u.oid = m.member
+             WHERE u.rolname !~ '^pg_' GROUP BY 1, 2 ORDER BY 1, 2",
+            &[],
+        )
+        .await
+        .map_err(|error| failed("cannot read the source's roles", error))?;
+    let present: BTreeSet<(String, String)> = target
+        .query(
+            "SELECT g.rolname::text, u.rolname::text FROM pg_catalog.pg_auth_members m
+             JOIN pg_catalog.pg_roles g ON g.oid = m.roleid JOIN pg_catalog.pg_roles u ON u.oid = m.member",
+            &[],
+        )
+        .await
+        .and_then(|rows| {
+            rows.iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                .collect()
+        })
+        .map_err(|error| failed("cannot read the target's roles", error))?;
+    let mut granting = String::new();
+    for row in memberships {
+        let (pair, statement) = membership(&row).map_err(|error| {
+            failed(
+                "the memberships of the source's roles cannot be read",
+                error,
+            )
+        })?;
+        if !present.contains(&pair) {
+            granting.push_str(&statement);
+        }
+    }
+    Ok(granting)
+}
+
+fn membership(row: &Row) -> std::result::Result<((String, String), String), tokio_postgres::Error> {
+    let pair: (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let mut statement = format!("GRANT {} TO {}", quote_ident(&pair.0), quote_ident(&pair.1));
+    let mut options = Vec::new();
+    for (word, column) in ["INHERIT", "SET"].iter().zip(3..) {
+        if let Some(set) = row.try_get::<_, Option<bool>>(column)? {
+            options.push(format!("{word} {set}"));
+        }
+    }
+    if row.try_get(2)? {
+        options.insert(0, "ADMIN OPTION".to_owned());
+    }
+    if !options.is_empty() {
+        let _ = write!(statement, " WITH {}", options.join(", "));
+    }
+    statement.push_str(";\n");
+    Ok((pair, statement))
 }
 
 /// The settings of the source's database itself, set on the target's.
@@ -160,7 +199,6 @@ pub async fn copy_database_settings(
 struct Role {
     name: String,
     statement: String,
-    memberships: Vec<String>,
     settings: Vec<String>,
     settings_here: Vec<String>,
 }
@@ -193,9 +231,8 @@ impl Role {
         Ok(Self {
             name,
             statement,
-            memberships: row.try_get(11)?,
-            settings: row.try_get(12)?,
-            settings_here: row.try_get(13)?,
+            settings: row.try_get(11)?,
+            settings_here: row.try_get(12)?,
         })
     }
 }
