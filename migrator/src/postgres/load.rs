@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, CopyInSink};
 use tokio_util::sync::CancellationToken;
 
@@ -85,7 +86,7 @@ impl Ends {
                 quote_literal(snapshot)
             ))
             .await
-            .map_err(|error| failed("cannot read the source in the shared snapshot", error))?;
+            .map_err(|error| snapshot_gone(&error).unwrap_or_else(|| failed("cannot read the source in the shared snapshot", error)))?;
         target
             .batch_execute("SET session_replication_role = replica; SET synchronous_commit = off")
             .await
@@ -193,6 +194,18 @@ impl Ends {
         progress.update(&title, |table| table.rows_copied += rows);
         Ok(true)
     }
+}
+
+/// The session that kept the snapshot was lost: the next run of the copy has another. Servers tell it differently.
+fn snapshot_gone(error: &tokio_postgres::Error) -> Option<Error> {
+    let told = [
+        SqlState::INVALID_PARAMETER_VALUE,
+        SqlState::UNDEFINED_OBJECT,
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+    ];
+    told.contains(error.code()?).then(|| {
+        Error::transient("the shared snapshot on the source is gone; the copy goes on with another")
+    })
 }
 
 async fn send(
