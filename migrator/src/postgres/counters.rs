@@ -103,10 +103,15 @@ impl State {
             // It hands values out twice by design; it goes on where the source stopped.
             return (self.called && *self != *target).then_some(self.last);
         }
-        let steps = i128::from(gap.max(self.cache.saturating_mul(SESSIONS)));
-        let wanted = i128::from(self.last) + i128::from(self.increment) * steps;
-        let wanted = wanted.clamp(i128::from(self.min), i128::from(self.max));
-        let value = i64::try_from(wanted).ok()?;
+        let (last, increment) = (i128::from(self.last), i128::from(self.increment));
+        let bound = i128::from(if increment > 0 { self.max } else { self.min });
+        // Half of what is left stays for use: the gap is a precaution and no reason to end a counter.
+        let left = ((bound - last) / increment).max(0);
+        let steps = i128::from(gap.max(self.cache.saturating_mul(SESSIONS))).min(left / 2);
+        if steps == 0 && *self == *target {
+            return None;
+        }
+        let value = i64::try_from(last + increment * steps).ok()?;
         let beyond = if self.increment > 0 {
             value > target.last
         } else {
@@ -213,7 +218,16 @@ mod tests {
     #[test]
     fn a_counter_never_goes_back_nor_past_its_end() {
         assert_eq!(UP.advanced(100, &State { last: 106, ..UP }), None);
-        assert_eq!(State { max: 50, ..UP }.advanced(100, &NEW), Some(50));
+        assert_eq!(State { max: 50, ..UP }.advanced(100, &NEW), Some(27));
+        let down = State {
+            last: 9,
+            increment: -2,
+            ..UP
+        };
+        let new = State { last: 99, ..NEW };
+        assert_eq!(down.advanced(100, &new), Some(5));
+        let only = State { max: 1, ..NEW };
+        assert_eq!(only.advanced(100, &only), None);
         assert_eq!(
             State {
                 last: i64::MAX,

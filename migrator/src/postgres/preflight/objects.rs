@@ -13,6 +13,10 @@ const LONG: &str = "30 seconds";
 pub(super) async fn source(postgres: &Postgres, source: &Side, findings: &mut Findings) {
     let outcome = listed(postgres, source, findings).await;
     findings.ran("source_objects", outcome);
+    let outcome = materialized_views(postgres, source, findings).await;
+    findings.ran("materialized_views", outcome);
+    let outcome = counters(postgres, source, findings).await;
+    findings.ran("counters", outcome);
     let outcome = large_objects(source, findings).await;
     findings.ran("large_objects", outcome);
 }
@@ -89,14 +93,14 @@ const LISTED: [Listed; 7] = [
         otherwise: "the source uses no tablespace of its own",
     },
     Listed {
-        name: "counters",
-        level: Level::Warning,
-        query: "SELECT format('the sequence %I.%I has %s values left', schemaname, sequencename, (max_value - last_value) / increment_by), ''
-            FROM pg_catalog.pg_sequences
-            WHERE NOT cycle AND increment_by > 0 AND last_value > 0
-              AND (max_value - last_value) / increment_by < 20000 LIMIT 100",
-        remedy: "the gap that the cutover leaves may use them up; widen the column and the sequence first",
-        otherwise: "no sequence is near its end",
+        name: "subscriptions",
+        level: Level::Error,
+        query: "SELECT format('the subscription %I writes to the source', subname),
+                format('ALTER SUBSCRIPTION %I DISABLE', subname)
+            FROM pg_catalog.pg_subscription WHERE subenabled
+              AND subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())",
+        remedy: "what a subscription applies passes the fence and would be lost: disable it, and subscribe on the target after the migration",
+        otherwise: "the source has no enabled subscription",
     },
 ];
 
@@ -128,6 +132,61 @@ async fn listed(postgres: &Postgres, source: &Side, findings: &mut Findings) -> 
         );
         findings.ok("plan", evidence);
     })
+}
+
+/// The stream carries no refresh: a materialized view on the target is as of the end of the copy.
+async fn materialized_views(
+    postgres: &Postgres,
+    source: &Side,
+    findings: &mut Findings,
+) -> Result<()> {
+    let query = format!(
+        "SELECT format('%I.%I shows the state of the copy until it is refreshed on the target', n.nspname, c.relname),
+             format('REFRESH MATERIALIZED VIEW %I.%I', n.nspname, c.relname)
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind = 'm' AND c.relispopulated AND {} ORDER BY 1 LIMIT 100",
+        plan::OURS_TO_MOVE
+    );
+    let found = pairs(&source.session, &query, &[&postgres.settings().schemas]).await?;
+    findings.each(
+        "materialized_views",
+        Level::Warning,
+        &found,
+        "refresh it on the target right after the switch",
+        "the source has no materialized view",
+    );
+    Ok(())
+}
+
+/// Which sequences have little left beside the gap that a cutover leaves.
+async fn counters(postgres: &Postgres, source: &Side, findings: &mut Findings) -> Result<()> {
+    let query = format!(
+        "SELECT format('the sequence %I.%I has %s values left', nspname, relname, \"left\"), '' FROM (
+             SELECT n.nspname, c.relname, s.seqcache, trunc(
+                 (CASE WHEN s.seqincrement > 0 THEN s.seqmax ELSE s.seqmin END::numeric
+                     - coalesce(CASE WHEN has_sequence_privilege(c.oid, 'USAGE, SELECT')
+                         THEN pg_catalog.pg_sequence_last_value(c.oid) END, s.seqstart)) / s.seqincrement) AS \"left\"
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
+             WHERE NOT s.seqcycle AND {}) sequences
+         WHERE \"left\" < 2 * greatest($2::bigint, 10 * seqcache::numeric) ORDER BY 1 LIMIT 100",
+        plan::OURS_TO_MOVE
+    );
+    let settings = postgres.settings();
+    let found = pairs(
+        &source.session,
+        &query,
+        &[&settings.schemas, &settings.counter_gap],
+    )
+    .await?;
+    findings.each(
+        "counters",
+        Level::Warning,
+        &found,
+        "the gap that the cutover leaves takes up to half of them; widen the column and the sequence first",
+        "no sequence is near its end",
+    );
+    Ok(())
 }
 
 async fn large_objects(source: &Side, findings: &mut Findings) -> Result<()> {
