@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Client sessions at the same time.
     pub sessions_max: usize,
+    /// Threads that serve sessions.
+    pub threads: NonZeroUsize,
 }
 
 /// The HTTP listener.
@@ -252,10 +255,22 @@ fn take_listen(reader: &mut Reader<'_>) -> Option<Listen> {
     let sessions_max = reader.take(&["listen", "sessions_max"], |text| {
         number(text, 1, 1_000_000)
     });
+    let threads = reader.take(&["listen", "threads"], threads);
     Some(Listen {
         address: address?,
         sessions_max: sessions_max?,
+        threads: threads?,
     })
+}
+
+/// A thread that shares its processor with others wakes at their pace, so that more threads than needed cost more and
+/// carry less.
+fn threads(text: &str) -> Option<NonZeroUsize> {
+    if text == "auto" {
+        let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        return Some(NonZeroUsize::new(processors.get() / 2).unwrap_or(NonZeroUsize::MIN));
+    }
+    NonZeroUsize::new(number(text, 1, 1024)?)
 }
 
 fn take_http(reader: &mut Reader<'_>) -> Option<Http> {

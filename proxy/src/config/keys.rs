@@ -62,6 +62,12 @@ pub(super) const KEYS: &[Key] = &[
         "client sessions at the same time; more are refused with 53300",
     ),
     key(
+        "listen.threads",
+        Default::Text("auto"),
+        "\"auto\" (half of the processors, at least one), or a whole number from 1 to 1024",
+        "threads that serve sessions; one carries some ten thousand statements a second",
+    ),
+    key(
         "http.address",
         Default::Nothing("no HTTP"),
         ADDRESS,

@@ -11,6 +11,7 @@ impl Config {
         let mut add = |key: &str, value: String| entries.push((key.to_owned(), value));
         add("listen.address", self.listen.address.to_string());
         add("listen.sessions_max", self.listen.sessions_max.to_string());
+        add("listen.threads", self.listen.threads.to_string());
         add(
             "http.address",
             self.http

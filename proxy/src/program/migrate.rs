@@ -55,6 +55,7 @@ async fn move_it(migrate: Migrate) -> Told {
         settings: settings_of(&config),
     };
     let welcome = welcome(&migrate, &config);
+    let threads = config.listen.threads;
     let wired = wiring::join(config).map_err(|error| error.to_string())?;
     let stop = CancellationToken::new();
     let serving = match migrate.listen {
@@ -68,7 +69,7 @@ async fn move_it(migrate: Migrate) -> Told {
             Some(tokio::spawn(wiring::serve(
                 Arc::clone(&wired.sessions),
                 bound,
-                wiring::start_workers()?,
+                wiring::start_workers(threads)?,
                 stop.clone(),
             )))
         }

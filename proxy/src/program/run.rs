@@ -63,6 +63,7 @@ async fn serve(config: Config) -> Result<(), String> {
         config.http.as_ref().map(|http| http.address),
     );
     // The journal before the sockets: whoever has it open is the one Headgate that may serve these routes.
+    let threads = config.listen.threads;
     let wired = wiring::join(config).map_err(|error| error.to_string())?;
     let listening = open("listen.address", address)?;
     let http = http_address
@@ -81,7 +82,7 @@ async fn serve(config: Config) -> Result<(), String> {
             end_of_http.clone(),
         ))
     });
-    let workers = wiring::start_workers()?;
+    let workers = wiring::start_workers(threads)?;
     let serving = tokio::spawn(wiring::serve(
         Arc::clone(&wired.sessions),
         listening,

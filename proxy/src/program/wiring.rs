@@ -81,9 +81,8 @@ fn follow_switches(plane: &Plane, journal: &Journal) -> Result<(), Error> {
     Ok(())
 }
 
-/// As many session threads as the machine has processors for this process.
-pub(crate) fn start_workers() -> Result<Workers, String> {
-    let count = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+/// Starts the threads that serve sessions.
+pub(crate) fn start_workers(count: NonZeroUsize) -> Result<Workers, String> {
     Workers::start(count).map_err(|error| format!("{count} threads cannot be started: {error}"))
 }
 
