@@ -99,7 +99,10 @@ impl World {
     }
 
     fn follow(&self) -> Running {
-        let handle = Follow::default();
+        self.follow_with(Follow::default())
+    }
+
+    fn follow_with(&self, handle: Follow<Lsn>) -> Running {
         let stop = CancellationToken::new();
         let progress = Arc::new(Progress::default());
         let ended = CancellationToken::new();
@@ -774,4 +777,78 @@ async fn an_idle_source_shows_a_small_lag_and_markers_take_milliseconds() {
         "{applied:?}"
     );
     running.stop().await.expect("the follower stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_starts_under_a_pause_applies_nothing_past_it() {
+    let world = World::new("CREATE TABLE t (a int PRIMARY KEY)").await;
+    let end = world
+        .source
+        .query_one("SELECT pg_current_wal_insert_lsn()::text", &[])
+        .await
+        .expect("asked");
+    let end: Lsn = end.get::<_, String>(0).parse().expect("a position");
+    world.run("INSERT INTO t VALUES (1)").await;
+    let handle = Follow::default();
+    let mut paused = Box::pin(handle.pause_at(end, PATIENCE));
+    // The first poll gives the order.
+    assert!(futures_util::poll!(&mut paused).is_pending());
+    let running = world.follow_with(handle.clone());
+    paused.await.expect("it pauses");
+    assert!(contents(&world.target, "t").await.is_empty());
+    running.handle.resume();
+    world.until_marker(&running, "after").await;
+    world.assert_equal().await;
+    running.stop().await.expect("the follower stops");
+}
+
+/// The stream's process on the source, stopped until this is dropped.
+struct Frozen(String);
+
+impl Frozen {
+    fn new(process: i32) -> Self {
+        let frozen = Self(process.to_string());
+        frozen.signal("-STOP");
+        frozen
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = std::process::Command::new("kill")
+            .args([signal, &self.0])
+            .status();
+        assert!(sent.expect("kill runs").success(), "{signal}");
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_goes_silent_ends_the_follower_for_another_try() {
+    let world = World::new("CREATE TABLE t (a int PRIMARY KEY)").await;
+    let running = world.follow();
+    world.until_marker(&running, "first").await;
+    let process = world
+        .source
+        .query_one("SELECT pid FROM pg_stat_replication", &[])
+        .await
+        .expect("there is one");
+    let frozen = Frozen::new(process.get(0));
+    let outcome = tokio::time::timeout(PATIENCE, running.task)
+        .await
+        .expect("it notices")
+        .expect("no panic");
+    drop(frozen);
+    let failure = outcome.expect_err("it must not wait for ever");
+    assert_eq!(
+        failure.kind(),
+        migrator::error::Kind::Transient,
+        "{failure}"
+    );
+    world.run("INSERT INTO t VALUES (1)").await;
+    world.catch_up().await;
+    world.assert_equal().await;
 }

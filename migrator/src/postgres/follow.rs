@@ -17,7 +17,7 @@ use super::heartbeat::Heartbeat;
 use super::position::Lsn;
 use super::stream::{Event, Obstacle, Replication, Stream, obstacle};
 use super::tables::Tables;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -27,6 +27,8 @@ const START_TRIES: u32 = 40;
 const START_PAUSE: Duration = Duration::from_millis(250);
 /// How long a group under way may take to finish when the follower is asked to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long each step of the opening that asks a server something may take.
+const OPEN_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Follows until `stop` is cancelled or something fails.
 pub async fn run(
@@ -76,17 +78,18 @@ impl Follower {
     ) -> Result<(Self, Applier)> {
         let source = postgres.connect_source("heartbeat").await?;
         let target = postgres.connect_target("apply").await?;
-        let tables = Arc::new(Tables::load(postgres, plan, &source, &target).await?);
-        let applier = Applier::open(postgres, target, Arc::clone(&tables)).await?;
+        let tables = Tables::load(postgres, plan, &source, &target);
+        let tables = Arc::new(in_time("tell about the tables", tables).await?);
+        let applier = Applier::open(postgres, target, Arc::clone(&tables));
+        let applier = in_time("open the session that applies", applier).await?;
         let applied = applier.stored();
         let stream = start(postgres, &source, applied).await?;
-        let mut orders = follow.pause_orders();
-        orders.mark_changed();
+        let orders = follow.pause_orders();
         follow.advance(applied, Vec::new());
         let batch = Batch::new(tables, applied);
         let heartbeat = Heartbeat::new(source);
         let pause_at = None;
-        let follower = Self {
+        let mut follower = Self {
             stream,
             batch,
             heartbeat,
@@ -96,6 +99,8 @@ impl Follower {
             pause_at,
             applied,
         };
+        // Before anything is taken in: a pause may have been ordered already.
+        follower.obey();
         Ok((follower, applier))
     }
 
@@ -124,6 +129,7 @@ impl Follower {
                 }
                 beaten = self.heartbeat.beat() => {
                     beaten?;
+                    self.heartbeat.look_after(&mut self.stream)?;
                     self.report_lag();
                 }
                 waited = wait(&mut self.stream, taking_in) => waited?,
@@ -220,6 +226,16 @@ impl Follower {
     }
 }
 
+/// A server that stands still ends this too.
+async fn in_time<T>(what: &str, opening: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(OPEN_PATIENCE, opening).await.unwrap_or_else(|_| {
+        let seconds = OPEN_PATIENCE.as_secs();
+        Err(Error::transient(format!(
+            "the servers did not {what} within {seconds} s"
+        )))
+    })
+}
+
 /// Waits for more of the stream, or only keeps the source informed while there is no room for more. Cancel safe.
 async fn wait(stream: &mut Stream, taking_in: bool) -> Result<()> {
     if taking_in {
@@ -258,7 +274,9 @@ async fn start(postgres: &Postgres, source: &Client, from: Lsn) -> Result<Stream
         {
             Err(error) if obstacle(&error) == Some(Obstacle::Busy) && tries < START_TRIES => {
                 tries += 1;
-                end_predecessor(source, &postgres.slot(), &purpose).await?;
+                let slot = postgres.slot();
+                let ending = end_predecessor(source, &slot, &purpose);
+                in_time("end an earlier run's stream", ending).await?;
                 sleep(START_PAUSE).await;
             }
             outcome => return outcome,

@@ -10,6 +10,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::client::failed;
 use super::position::Lsn;
+use super::stream::Stream;
 use crate::error::{Error, Result};
 
 /// What our messages in the log are called.
@@ -23,6 +24,10 @@ const EVERY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Beats that did not come back yet; past that no new ones are sent, as the oldest tells the lag.
 const OUTSTANDING_MAX: usize = 256;
+/// A beat that old makes us ask the stream for a sign of life.
+const ASK_AFTER: Duration = Duration::from_secs(10);
+/// A stream that was silent that long while a beat was due has ended without a word.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 type Running = Pin<Box<dyn Future<Output = Result<Lsn>> + Send>>;
 
@@ -119,6 +124,24 @@ impl Heartbeat {
             self.lag = Some(at.elapsed());
             self.outstanding.pop_front();
         }
+    }
+
+    /// Fails where the stream has gone silent although beats are in the source's log.
+    pub(super) fn look_after(&self, stream: &mut Stream) -> Result<()> {
+        let Some(&(_, sent)) = self.outstanding.front() else {
+            return Ok(());
+        };
+        let silent = sent.max(stream.heard()).elapsed();
+        if silent >= SILENCE_MAX {
+            return Err(Error::transient(format!(
+                "the change stream has been silent for {} s although the source writes",
+                silent.as_secs()
+            )));
+        }
+        if silent >= ASK_AFTER {
+            stream.ask();
+        }
+        Ok(())
     }
 
     /// How old what was applied last is: the last beat that came back, or the first that did not, if that is longer.

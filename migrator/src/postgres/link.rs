@@ -9,6 +9,7 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use postgres_protocol::message::backend::{ErrorResponseBody, Header, Message};
 use postgres_protocol::message::frontend;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -23,6 +24,10 @@ const FRAME_BYTES_MAX: usize = (1 << 30) + (1 << 20);
 /// Nothing that a server says before the login is complete is larger.
 const LOGIN_FRAME_BYTES_MAX: usize = 64 << 10;
 const READ_BYTES: usize = 256 << 10;
+/// How long a connection is quiet before the network is asked whether the peer is there, and between the askings.
+const ALIVE_AFTER: Duration = Duration::from_secs(15);
+/// How long what was sent may stay unacknowledged.
+const UNHEARD_MAX: Duration = Duration::from_mins(1);
 
 /// How the values of a change stream are written, so that they mean the same on every server.
 const SETTINGS: [(&str, &str); 8] = [
@@ -398,6 +403,11 @@ async fn open_socket(host: &str, port: u16) -> io::Result<(Reader, Writer)> {
     }
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    let keepalive = TcpKeepalive::new().with_time(ALIVE_AFTER);
+    socket.set_tcp_keepalive(&keepalive.with_interval(ALIVE_AFTER))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNHEARD_MAX))?;
     let (reader, writer) = stream.into_split();
     Ok((Box::new(reader), Box::new(writer)))
 }

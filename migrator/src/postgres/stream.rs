@@ -121,6 +121,7 @@ impl Replication {
             flushed,
             reply_now: false,
             last_feedback: Instant::now(),
+            heard: Instant::now(),
         })
     }
 }
@@ -167,6 +168,7 @@ pub struct Stream {
     flushed: Lsn,
     reply_now: bool,
     last_feedback: Instant,
+    heard: Instant,
 }
 
 impl Stream {
@@ -203,7 +205,10 @@ impl Stream {
         loop {
             let due = self.feed_back_if_due();
             tokio::select! {
-                arrived = self.link.exchange() => return arrived,
+                arrived = self.link.exchange() => {
+                    self.heard = Instant::now();
+                    return arrived;
+                }
                 () = tokio::time::sleep_until(due) => {}
             }
         }
@@ -213,9 +218,16 @@ impl Stream {
     pub async fn tend(&mut self) -> Result<()> {
         loop {
             let due = self.feed_back_if_due();
+            // Nothing is listened for, so silence says nothing.
+            self.heard = Instant::now();
             self.link.flush().await?;
             tokio::time::sleep_until(due).await;
         }
+    }
+
+    /// When something arrived last, or would not have been listened to.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
     }
 
     /// The next message. Cancel safe.
