@@ -30,6 +30,10 @@ const SCHEMA: &str = r#"
     INSERT INTO bag VALUES ('', NULL), (NULL, '');
     CREATE TABLE "we""ird" ("a b" bigint PRIMARY KEY, "ü" jsonb);
     INSERT INTO "we""ird" SELECT i, '{"a": 1}' FROM generate_series(-50, 50) i;
+    CREATE INDEX words_f ON words (f) WHERE n > 5;
+    CREATE TABLE kinds (k varchar(9) PRIMARY KEY, CONSTRAINT known CHECK (k IN ('a', 'b')));
+    CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+    CREATE TRIGGER seen BEFORE INSERT ON kinds FOR EACH ROW EXECUTE FUNCTION seen();
     CREATE TABLE nothing ();
     ALTER TABLE nothing REPLICA IDENTITY FULL;
     CREATE TABLE days (at date, n int, PRIMARY KEY (at, n)) PARTITION BY RANGE (at);
@@ -306,6 +310,67 @@ async fn every_kind_of_damage_to_the_target_is_found_and_its_key_named() {
             &[],
         )
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_constraint_or_trigger_that_is_missing_or_other_fails_the_check() {
+    let world = World::new().await;
+    let written = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'known'";
+    let row = world.source.query_one(written, &[]).await.expect("asked");
+    let written: String = row.get(0);
+    let again = format!("ALTER TABLE kinds DROP CONSTRAINT known, ADD CONSTRAINT known {written}");
+    world
+        .target
+        .batch_execute(&again)
+        .await
+        .expect("a server reads what another wrote");
+    assert_all_equal(&world.check().await);
+    for (harm, mend, named) in [
+        (
+            "DROP INDEX words_f".to_owned(),
+            "CREATE INDEX words_f ON words (f) WHERE n > 5",
+            "index \"words_f\" of public.words",
+        ),
+        (
+            "DROP INDEX words_f; CREATE INDEX words_f ON words (f) WHERE n > 6".to_owned(),
+            "DROP INDEX words_f; CREATE INDEX words_f ON words (f) WHERE n > 5",
+            "index \"words_f\" of public.words",
+        ),
+        (
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'words_f'::regclass"
+                .to_owned(),
+            "UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'words_f'::regclass",
+            "index \"words_f\" of public.words",
+        ),
+        (
+            "ALTER TABLE kinds DROP CONSTRAINT known".to_owned(),
+            &format!("ALTER TABLE kinds ADD CONSTRAINT known {written}"),
+            "constraint \"known\" of public.kinds",
+        ),
+        (
+            format!(
+                "ALTER TABLE kinds DROP CONSTRAINT known, ADD CONSTRAINT known {written} NOT VALID"
+            ),
+            "ALTER TABLE kinds VALIDATE CONSTRAINT known",
+            "constraint \"known\" of public.kinds",
+        ),
+        (
+            "ALTER TABLE kinds DISABLE TRIGGER seen".to_owned(),
+            "ALTER TABLE kinds ENABLE TRIGGER seen",
+            "trigger \"seen\" of public.kinds",
+        ),
+    ] {
+        world.target.batch_execute(&harm).await.expect(&harm);
+        let proofs = world.check().await;
+        let catalogue = proofs.first().expect("the catalogue comes first");
+        assert!(!catalogue.equal(), "not found: {harm}");
+        let [only] = &catalogue.differing_keys[..] else {
+            panic!("{harm}: {catalogue:?}");
+        };
+        assert!(only.starts_with(named), "{harm}: {only}");
+        world.target.batch_execute(mend).await.expect(mend);
+        assert_all_equal(&world.check().await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

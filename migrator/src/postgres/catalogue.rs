@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 
 use super::client::failed;
+use super::definitions::{Definitions, differences};
 use super::position::Lsn;
 use super::sql::{qualified, quote_ident, title_of};
 use crate::error::Result;
@@ -111,11 +112,12 @@ pub(super) async fn read(
         .map_err(cannot)
 }
 
-/// Whether both sides have the same tables with the same columns, and the plan knows of all of them.
+/// Whether both sides have the same tables with the same columns, indexes, constraints and triggers, and the plan knows
+/// of all the tables.
 pub(super) fn proof(
     plan: &Plan,
-    source: &[Described],
-    target: &[Described],
+    (source, source_defines): (&[Described], &Definitions),
+    (target, target_defines): (&[Described], &Definitions),
     position: Lsn,
 ) -> Proof {
     let mut here = told(source);
@@ -135,14 +137,16 @@ pub(super) fn proof(
         .filter(|title| !source.iter().any(|table| table.title == **title));
     let mut differing_keys: Vec<String> = here.symmetric_difference(&there).cloned().collect();
     differing_keys.extend(gone.map(|title| format!("{title} (gone from the source)")));
-    let digest = |side: &BTreeSet<String>| format!("{:?}", side.len());
+    differing_keys.extend(differences(source_defines, target_defines));
+    let digest =
+        |side: &BTreeSet<String>, defines: &Definitions| format!("{}", side.len() + defines.len());
     let mut proof = Proof {
         table: "catalogue".to_owned(),
         range: "catalogue".to_owned(),
         source_rows: u64::try_from(source.len()).unwrap_or(u64::MAX),
         target_rows: u64::try_from(target.len()).unwrap_or(u64::MAX),
-        source_digest: digest(&here),
-        target_digest: digest(&there),
+        source_digest: digest(&here, source_defines),
+        target_digest: digest(&there, target_defines),
         position: position.to_string(),
         differing_keys: Vec::new(),
     };

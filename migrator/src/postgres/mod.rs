@@ -9,6 +9,7 @@ pub mod client;
 mod coalesce;
 pub mod copy;
 pub mod counters;
+mod definitions;
 mod digest;
 mod drift;
 pub mod fence;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Postgres;
 use super::catalogue::{self, Described};
+use super::definitions;
 use super::digest::{self, Hash};
 use super::pinned::{self, Pinned};
 use super::position::Lsn;
@@ -61,7 +62,12 @@ async fn compare(
         catalogue::read(source, "source", schemas),
         catalogue::read(target, "target", schemas)
     )?;
-    let mut proofs = vec![catalogue::proof(plan, &here, &there, position)];
+    let (ours, theirs) = tokio::try_join!(
+        definitions::read(source, "source", schemas),
+        definitions::read(target, "target", schemas)
+    )?;
+    let sides = ((&here[..], &ours), (&there[..], &theirs));
+    let mut proofs = vec![catalogue::proof(plan, sides.0, sides.1, position)];
     let mut queue = VecDeque::new();
     for table in here {
         if !there.iter().any(|other| other.matches(&table)) {
