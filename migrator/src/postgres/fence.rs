@@ -40,12 +40,15 @@ pub struct Ready {
     fence: Client,
     marker: Client,
     one_try: Duration,
+    /// The fingerprint of the catalogue that was found to be as planned.
+    seen: Option<String>,
 }
 
 /// Installs what the refusal needs, opens the sessions, and looks for what would make the fence fail.
 pub async fn warm_up(postgres: &Postgres, plan: &Plan) -> Result<Ready> {
-    let ready = open(postgres).await?;
+    let mut ready = open(postgres).await?;
     refusal::arm(&ready.marker, postgres).await?;
+    ready.seen = Some(drift::fingerprint(&ready.marker).await?);
     drift::refuse(&ready.marker, postgres, plan).await?;
     if let Some(blockers) = blockers(&ready.marker, plan, "30 seconds").await? {
         return Err(
@@ -79,6 +82,7 @@ async fn open(postgres: &Postgres) -> Result<Ready> {
         fence,
         marker,
         one_try,
+        seen: None,
     })
 }
 
@@ -102,7 +106,7 @@ pub async fn raise(
     let patience = patience.max(REPLY_GRACE);
     // What was changed before the locks were had is seen now; what comes later waits for them.
     let looking = async {
-        timeout(patience, drift::refuse(&ready.fence, postgres, plan))
+        timeout(patience, unchanged(&ready, postgres, plan))
             .await
             .map_err(|_| Error::transient("the source did not show its catalogue in time"))?
     };
@@ -113,6 +117,14 @@ pub async fn raise(
         },
         marker,
     })
+}
+
+async fn unchanged(ready: &Ready, postgres: &Postgres, plan: &Plan) -> Result<()> {
+    let now = drift::fingerprint(&ready.fence).await?;
+    if ready.seen.as_ref() == Some(&now) {
+        return Ok(());
+    }
+    drift::refuse(&ready.fence, postgres, plan).await
 }
 
 /// Takes the locks and readies the refusal in one transaction that stays open. Writers that hold one table and wait
