@@ -56,7 +56,9 @@ pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
         .dbname(&endpoint.database)
         .application_name(format!("headgate {purpose}"))
         .connect_timeout(CONNECT_PATIENCE)
-        .keepalives_idle(Duration::from_mins(1));
+        .keepalives_idle(Duration::from_secs(15))
+        .keepalives_interval(Duration::from_secs(15))
+        .tcp_user_timeout(Duration::from_mins(1));
     if let Some(password) = &endpoint.password {
         config.password(password);
     }

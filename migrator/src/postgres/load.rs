@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, CopyInSink};
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +22,8 @@ use crate::progress::Progress;
 /// Bytes per message to the target: large enough that its cost is in the rows.
 const BATCH_BYTES: usize = 256 << 10;
 const ROWS_AT_ONCE: usize = 4096;
-/// A range gives its first byte, takes the next or is complete within this, or the connection is taken for dead.
-const STALL: Duration = Duration::from_mins(15);
+/// A server answers, gives the next bytes of a range or takes them within this, or the connection is taken for dead.
+const STALL: Duration = Duration::from_mins(5);
 
 /// How the bytes of a table travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,16 +81,20 @@ impl Ends {
             postgres.connect_source("copy"),
             postgres.connect_target("copy")
         )?;
-        source
-            .batch_execute(&format!(
-                "SET jit = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
-                quote_literal(snapshot)
-            ))
-            .await
-            .map_err(|error| snapshot_gone(&error).unwrap_or_else(|| failed("cannot read the source in the shared snapshot", error)))?;
-        target
-            .batch_execute("SET session_replication_role = replica; SET synchronous_commit = off")
-            .await
+        let begin = format!(
+            "SET jit = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            quote_literal(snapshot)
+        );
+        moving("a snapshot", source.batch_execute(&begin))
+            .await?
+            .map_err(|error| {
+                snapshot_gone(&error).unwrap_or_else(|| {
+                    failed("cannot read the source in the shared snapshot", error)
+                })
+            })?;
+        let settings = "SET session_replication_role = replica; SET synchronous_commit = off";
+        moving("the settings", target.batch_execute(settings))
+            .await?
             .map_err(|error| {
                 failed(
                     "cannot load rows without firing the target's triggers",
@@ -101,14 +106,15 @@ impl Ends {
 
     /// The pages of a table, by its own file and not by statistics.
     pub async fn pages(&self, table: &Table) -> Result<u64> {
-        let row = self
-            .source
-            .query_one(
-                "SELECT (pg_catalog.pg_relation_size($1::text::regclass)
-                    / current_setting('block_size')::bigint)::bigint",
-                &[&relation(table)],
-            )
-            .await
+        let name = relation(table);
+        let parameters: [&(dyn ToSql + Sync); 1] = [&name];
+        let asked = self.source.query_one(
+            "SELECT (pg_catalog.pg_relation_size($1::text::regclass)
+                / current_setting('block_size')::bigint)::bigint",
+            &parameters,
+        );
+        let row = moving(&title(table), asked)
+            .await?
             .map_err(|error| failed("cannot read the size of a table on the source", error))?;
         let pages: i64 = row
             .try_get(0)
@@ -118,31 +124,30 @@ impl Ends {
 
     /// Whether the chunk's transaction was committed, for when its reply was lost.
     pub async fn is_recorded(&self, postgres: &Postgres, chunk: &Chunk<'_>) -> Result<bool> {
-        let row = self
-            .target
-            .query_opt(
-                "SELECT FROM headgate.chunks WHERE migration = $1 AND table_schema = $2 AND table_name = $3
-                 AND chunk = $4 AND valid_from = $5::text::pg_lsn",
-                &[
-                    &postgres.name(),
-                    &chunk.table.schema,
-                    &chunk.table.name,
-                    &chunk.number,
-                    &chunk.valid_from.to_string(),
-                ],
-            )
-            .await
+        let (migration, valid_from) = (postgres.name(), chunk.valid_from.to_string());
+        let parameters: [&(dyn ToSql + Sync); 5] = [
+            &migration,
+            &chunk.table.schema,
+            &chunk.table.name,
+            &chunk.number,
+            &valid_from,
+        ];
+        let asked = self.target.query_opt(
+            "SELECT FROM headgate.chunks WHERE migration = $1 AND table_schema = $2 AND table_name = $3
+             AND chunk = $4 AND valid_from = $5::text::pg_lsn",
+            &parameters,
+        );
+        let row = moving(&title(chunk.table), asked)
+            .await?
             .map_err(|error| failed("cannot read Headgate's records on the target", error))?;
         Ok(row.is_some())
     }
 
     /// Runs statements on the target and waits until all that was loaded before is on its disk.
     pub async fn record_durably(&self, statement: &str) -> Result<()> {
-        self.target
-            .batch_execute(&format!(
-                "BEGIN; SET LOCAL synchronous_commit = on; {statement}; COMMIT"
-            ))
-            .await
+        let durably = format!("BEGIN; SET LOCAL synchronous_commit = on; {statement}; COMMIT");
+        moving("a table's record", self.target.batch_execute(&durably))
+            .await?
             .map_err(|error| failed("cannot record a loaded table on the target", error))
     }
 
@@ -158,19 +163,18 @@ impl Ends {
         let reading = |error| failed(&format!("cannot read {title} on the source"), error);
         let writing = |error| failed(&format!("cannot load {title} on the target"), error);
         let (read, write) = statements(chunk);
-        self.target.batch_execute("BEGIN").await.map_err(writing)?;
+        moving(&title, self.target.batch_execute("BEGIN"))
+            .await?
+            .map_err(writing)?;
         let (rows_out, sink) = tokio::join!(
-            self.source.copy_out(read.as_str()),
-            self.target.copy_in::<_, Bytes>(write.as_str())
+            moving(&title, self.source.copy_out(read.as_str())),
+            moving(&title, self.target.copy_in::<_, Bytes>(write.as_str()))
         );
-        let mut rows_out = pin!(rows_out.map_err(reading)?.ready_chunks(ROWS_AT_ONCE));
-        let mut sink = Box::pin(sink.map_err(writing)?);
+        let mut rows_out = pin!(rows_out?.map_err(reading)?.ready_chunks(ROWS_AT_ONCE));
+        let mut sink = Box::pin(sink?.map_err(writing)?);
         let mut batch = BytesMut::with_capacity(BATCH_BYTES * 2);
         let mut bytes = 0_u64;
-        while let Some(rows) = timeout(STALL, rows_out.next())
-            .await
-            .map_err(|_| stalled(&title))?
-        {
+        while let Some(rows) = moving(&title, rows_out.next()).await? {
             for row in rows {
                 batch.extend_from_slice(&row.map_err(reading)?);
             }
@@ -183,13 +187,12 @@ impl Ends {
             }
         }
         bytes += send(&mut sink, &mut batch, &title, progress).await?;
-        let rows = timeout(STALL, sink.as_mut().finish())
-            .await
-            .map_err(|_| stalled(&title))?
+        let rows = moving(&title, sink.as_mut().finish())
+            .await?
             .map_err(writing)?;
-        self.target
-            .batch_execute(&format!("{}; COMMIT", record(postgres, chunk, rows, bytes)))
-            .await
+        let end = format!("{}; COMMIT", record(postgres, chunk, rows, bytes));
+        moving(&title, self.target.batch_execute(&end))
+            .await?
             .map_err(writing)?;
         progress.update(&title, |table| table.rows_copied += rows);
         Ok(true)
@@ -217,20 +220,22 @@ async fn send(
     let bytes = batch.len() as u64;
     if bytes > 0 {
         let message = batch.split().freeze();
-        timeout(STALL, sink.feed(message))
-            .await
-            .map_err(|_| stalled(title))?
+        moving(title, sink.feed(message))
+            .await?
             .map_err(|error| failed(&format!("cannot load {title} on the target"), error))?;
         progress.update(title, |table| table.bytes_copied += bytes);
     }
     Ok(bytes)
 }
 
-fn stalled(title: &str) -> Error {
-    Error::transient(format!(
-        "nothing moved for {} s while loading {title}",
-        STALL.as_secs()
-    ))
+/// One wait on one server.
+async fn moving<T>(what: &str, step: impl Future<Output = T>) -> Result<T> {
+    timeout(STALL, step).await.map_err(|_| {
+        Error::transient(format!(
+            "nothing moved for {} s while loading {what}",
+            STALL.as_secs()
+        ))
+    })
 }
 
 fn statements(chunk: &Chunk<'_>) -> (String, String) {
