@@ -69,6 +69,9 @@ pub trait Traffic: Send + Sync + 'static {
         patience: Duration,
     ) -> Waiting<'a, Result<()>>;
 
+    /// Gives up what [`Traffic::warm`] opened: the switch does not come.
+    fn cool(&self, route: &str) -> Result<()>;
+
     /// Closes the gate: what would begin a transaction is held from now on. Starts a fresh count of holds.
     fn hold(&self, route: &str) -> Result<()>;
 

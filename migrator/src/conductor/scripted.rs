@@ -368,6 +368,10 @@ impl Traffic for World {
         Box::pin(async move { self.act("warm", &[], |_| ()).await })
     }
 
+    fn cool(&self, _: &str) -> Result<()> {
+        self.act_now("cool", &[], |_| ())
+    }
+
     fn hold(&self, _: &str) -> Result<()> {
         let states = ["Holding", "Fencing", "CatchingUp", "Checking", "Undoing"];
         self.act_now("hold", &states, |facts| facts.gate_closed = true)

@@ -111,6 +111,7 @@ impl Follower {
             hands = self.dispatch(hands);
             self.settle(matches!(hands, Hands::Idle(_)));
             let taking_in = self.batch.takes_in();
+            let busy = matches!(hands, Hands::Busy(..));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return finish(hands).await,
@@ -132,7 +133,7 @@ impl Follower {
                     self.heartbeat.look_after(&mut self.stream)?;
                     self.report_lag();
                 }
-                waited = wait(&mut self.stream, taking_in) => waited?,
+                waited = wait(&mut self.stream, taking_in, busy) => waited?,
             }
         }
     }
@@ -236,13 +237,19 @@ async fn in_time<T>(what: &str, opening: impl Future<Output = Result<T>>) -> Res
     })
 }
 
+/// The source sends each message by itself, and waking for each costs more than reading it. While the target is busy
+/// there is no hurry: so much is let come together.
+const GATHER: Duration = Duration::from_millis(1);
+
 /// Waits for more of the stream, or only keeps the source informed while there is no room for more. Cancel safe.
-async fn wait(stream: &mut Stream, taking_in: bool) -> Result<()> {
-    if taking_in {
-        stream.fill().await
-    } else {
-        stream.tend().await
+async fn wait(stream: &mut Stream, taking_in: bool, busy: bool) -> Result<()> {
+    if !taking_in {
+        return stream.tend().await;
     }
+    if busy {
+        sleep(GATHER).await;
+    }
+    stream.fill().await
 }
 
 /// Resolves when the piece under way is written. Cancel safe.

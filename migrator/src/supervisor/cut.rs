@@ -56,8 +56,7 @@ impl<D: Database> Migration<D> {
         let Definition { route, target, .. } = &self.definition;
         self.traffic.warm(route, target, WARM_UP_PATIENCE).await?;
         if let Err(late) = self.wait_for_small_lag(options.max_hold).await {
-            // Nothing is held; the sessions that were opened ahead are given up.
-            self.traffic.release(route)?;
+            self.traffic.cool(route)?;
             return Err(late);
         }
         if waived {

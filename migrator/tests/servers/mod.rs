@@ -3,8 +3,10 @@
 #![allow(dead_code, reason = "each test binary uses what it needs")]
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::TcpListener;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -30,7 +32,9 @@ impl Server {
         let folder =
             std::env::temp_dir().join(format!("headgate-test-{:032x}", rand::random::<u128>()));
         fs::create_dir(&folder).expect("the temporary folder can be created");
-        chown(&folder, Some(NOBODY), Some(NOBODY)).expect("the folder can be given away");
+        if is_root() {
+            chown(&folder, Some(NOBODY), Some(NOBODY)).expect("the folder can be given away");
+        }
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("a port is free")
@@ -118,10 +122,14 @@ impl Server {
     }
 
     fn run(&self, program: &str, arguments: &[&str]) {
-        let status = Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-            .arg(self.bin.join(program))
+        let mut command = Command::new(self.bin.join(program));
+        if is_root() {
+            // PostgreSQL refuses to run as root.
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let status = command
             .args(arguments)
+            .current_dir(&self.folder)
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -155,17 +163,55 @@ impl Drop for Server {
 }
 
 fn binaries(major: u32) -> PathBuf {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join(format!("../target/servers/postgres-{major}/bin"));
-    let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
-    std::env::var_os(format!("HEADGATE_POSTGRES_{major}"))
+    let ours =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/servers/postgres-{major}"));
+    let debian = PathBuf::from(format!("/usr/lib/postgresql/{major}"));
+    let root = std::env::var_os(format!("HEADGATE_POSTGRES_{major}"))
         .map(PathBuf::from)
         .into_iter()
         .chain([ours, debian])
-        .find(|bin| bin.join("postgres").exists())
+        .find(|root| root.join("bin/postgres").exists())
         .unwrap_or_else(|| {
-            panic!("no PostgreSQL {major}: name its bin folder in HEADGATE_POSTGRES_{major}")
-        })
+            panic!("no PostgreSQL {major}: name the folder that holds its bin in HEADGATE_POSTGRES_{major}")
+        });
+    let root = root.canonicalize().expect("the folder is there");
+    if is_root() {
+        reachable(&root).join("bin")
+    } else {
+        root.join("bin")
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|this| this.uid() == 0)
+}
+
+/// The same programs where the user nobody can run them: a clone may lie in somebody's private folder.
+fn reachable(root: &Path) -> PathBuf {
+    let open = |folder: &Path| {
+        fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
+    };
+    if root.ancestors().all(open) {
+        return root.to_owned();
+    }
+    let mut which = DefaultHasher::new();
+    root.hash(&mut which);
+    let kept = std::env::temp_dir().join(format!("headgate-test-server-{:016x}", which.finish()));
+    if kept.exists() {
+        return kept;
+    }
+    let work = kept.with_extension(format!("{:032x}", rand::random::<u128>()));
+    let copied = Command::new("cp").arg("-R").arg(root).arg(&work).status();
+    assert!(
+        copied.is_ok_and(|status| status.success()),
+        "the server can be copied"
+    );
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o755)).expect("it can be opened to all");
+    // Renamed when complete: whoever runs beside us sees a whole server or none.
+    if fs::rename(&work, &kept).is_err() {
+        let _ = fs::remove_dir_all(&work);
+    }
+    kept
 }
 
 /// A migration of the database `shop` between two servers.

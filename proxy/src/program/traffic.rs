@@ -87,6 +87,14 @@ impl Traffic for PlaneTraffic {
         })
     }
 
+    fn cool(&self, route: &str) -> Result<()> {
+        self.route(route)?;
+        for entry in self.0.registry.of_route(route) {
+            entry.bell.notify_one();
+        }
+        Ok(())
+    }
+
     fn hold(&self, route: &str) -> Result<()> {
         let gate = &self.route(route)?.gate;
         gate.close();
