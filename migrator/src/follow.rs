@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::database::Position;
 use crate::error::{Error, Result};
@@ -30,7 +28,6 @@ pub struct Applied<P> {
 pub struct Follow<P> {
     applied: Arc<watch::Sender<Applied<P>>>,
     pause_at: Arc<watch::Sender<Option<P>>>,
-    started: Arc<Mutex<Instant>>,
 }
 
 const MARKERS_MAX: usize = 16;
@@ -47,7 +44,6 @@ impl<P: Position> Default for Follow<P> {
         Self {
             applied: Arc::new(watch::Sender::new(applied)),
             pause_at: Arc::new(watch::Sender::new(None)),
-            started: Arc::new(Mutex::new(Instant::now())),
         }
     }
 }
@@ -134,11 +130,6 @@ impl<P: Position> Follow<P> {
     /// Lets a paused follower go on.
     pub fn resume(&self) {
         self.pause_at.send_replace(None);
-    }
-
-    /// How long this follower has been known.
-    pub fn age(&self) -> Duration {
-        self.started.lock().elapsed()
     }
 
     async fn wait(

@@ -268,11 +268,6 @@ where
         self.inbound.discard(count.min(self.inbound.unseen().len()));
     }
 
-    /// Whether the client closed its side.
-    pub fn client_closed(&self) -> bool {
-        self.inbound.closed
-    }
-
     /// Whether everything that the server said is with the client.
     pub fn is_told(&self) -> bool {
         self.outbound.is_empty()

@@ -136,11 +136,6 @@ impl SaslInitialResponse {
     }
 }
 
-/// The data of a SASLResponse: its whole body.
-pub fn sasl_response(body: Bytes) -> Bytes {
-    body
-}
-
 /// The password of a PasswordMessage.
 pub fn password(body: Bytes) -> Result<Bytes, Malformed> {
     let mut reader = Reader::new("PasswordMessage", body);

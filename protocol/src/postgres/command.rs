@@ -29,26 +29,8 @@ pub const SYNC: u8 = b'S';
 /// Good-bye.
 pub const TERMINATE: u8 = b'X';
 
-/// Whether the server answers this frame with a ReadyForQuery of its own.
-#[inline]
-pub const fn is_answered(tag: u8) -> bool {
-    matches!(tag, QUERY | SYNC | FUNCTION_CALL)
-}
-
 /// Whether this frame is part of a batch that only a Sync ends.
 #[inline]
 pub const fn is_batched(tag: u8) -> bool {
     matches!(tag, PARSE | BIND | EXECUTE | DESCRIBE | CLOSE)
-}
-
-/// Whether this frame belongs to a COPY.
-#[inline]
-pub const fn is_copy(tag: u8) -> bool {
-    matches!(tag, COPY_DATA | COPY_DONE | COPY_FAIL)
-}
-
-/// Whether a client may send this frame at all once it is logged in.
-#[inline]
-pub const fn is_known(tag: u8) -> bool {
-    is_answered(tag) || is_batched(tag) || is_copy(tag) || matches!(tag, FLUSH | TERMINATE)
 }

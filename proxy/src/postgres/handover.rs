@@ -214,8 +214,7 @@ async fn target_oids(
         .ok_or_else(|| NotMovable::State("a parameter's type is missing on the target".to_owned()))
 }
 
-/// The frames that rebuild `state`: one simple query, then the protocol-level statements and a Sync, so that the
-/// answer ends in one ReadyForQuery for each; both are asked as one batch by wrapping the query into the pipeline.
+/// The frames that rebuild `state`: one extended batch, so that the answer ends in one ReadyForQuery.
 fn restore(
     state: &SessionState,
     login_user: &str,
