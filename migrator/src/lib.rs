@@ -19,6 +19,7 @@ pub mod database;
 pub mod error;
 pub mod follow;
 pub mod journal;
+pub mod mysql;
 pub mod plan;
 pub mod postgres;
 pub mod preflight;

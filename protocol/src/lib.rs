@@ -4,5 +4,6 @@
 //! given, allocates no more than them, and answers [`error::Malformed`] where they break the protocol.
 
 pub mod error;
+pub mod mysql;
 pub mod postgres;
 pub mod reader;

@@ -39,6 +39,8 @@ pub struct Config {
     pub http: Option<Http>,
     /// Who may use the admin console.
     pub admin: Admin,
+    /// What kind of server all clusters are.
+    pub engine: Engine,
     /// The servers, by name.
     pub clusters: BTreeMap<String, Cluster>,
     /// What applications name as their database.
@@ -87,6 +89,26 @@ pub struct Admin {
 pub enum Engine {
     /// PostgreSQL.
     Postgres,
+    /// MySQL or MariaDB; which of them, and which version, the server says itself.
+    Mysql,
+}
+
+impl Engine {
+    /// The word in the configuration and in SHOW CLUSTERS.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Mysql => "mysql",
+        }
+    }
+
+    /// The port that its servers listen on unless told otherwise.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Postgres => 5432,
+            Self::Mysql => 3306,
+        }
+    }
 }
 
 /// One database server that Headgate can reach.
@@ -217,6 +239,7 @@ fn take_config(reader: &mut Reader<'_>) -> Option<Config> {
     let http = take_http(reader);
     let admin = take_admin(reader);
     let clusters = take_clusters(reader);
+    let engine = take_engine(reader, &clusters);
     let routes = take_routes(reader);
     let login = take_login(reader);
     let users = take_users(reader, login.as_ref().map(|login| login.method));
@@ -240,6 +263,7 @@ fn take_config(reader: &mut Reader<'_>) -> Option<Config> {
         listen: listen?,
         http,
         admin: admin?,
+        engine: engine?,
         clusters,
         routes,
         login: login?,
@@ -291,11 +315,16 @@ fn take_clusters(reader: &mut Reader<'_>) -> BTreeMap<String, Cluster> {
     let mut clusters = BTreeMap::new();
     for section in reader.names("clusters") {
         let at = |key| ["clusters", section.as_str(), key];
-        let engine = reader.take(&at("engine"), |text| {
-            (text == "postgres").then_some(Engine::Postgres)
+        let engine = reader.take(&at("engine"), |text| match text {
+            "postgres" => Some(Engine::Postgres),
+            "mysql" | "mariadb" => Some(Engine::Mysql),
+            _ => None,
         });
         let host = reader.take(&at("host"), host);
-        let port = reader.take(&at("port"), |text| number(text, 1, 65_535));
+        let port = reader.take(&at("port"), |text| match text {
+            "auto" => engine.map(Engine::default_port),
+            text => number(text, 1, 65_535),
+        });
         let user = reader.take(&at("user"), name);
         let password = reader.take_secret(&at("password"));
         check_name(reader, "clusters", &section);
@@ -320,6 +349,23 @@ fn take_clusters(reader: &mut Reader<'_>) -> BTreeMap<String, Cluster> {
         );
     }
     clusters
+}
+
+/// One port speaks one protocol: on MySQL's the server speaks first, on PostgreSQL's the client does.
+fn take_engine(reader: &mut Reader<'_>, clusters: &BTreeMap<String, Cluster>) -> Option<Engine> {
+    let engine = clusters.values().next()?.engine;
+    if let Some((name, other)) = clusters.iter().find(|(_, one)| one.engine != engine) {
+        let path = ["clusters", name.as_str(), "engine"];
+        let line = reader.line(&path);
+        let text = format!(
+            "is {}, and other clusters are {}; run one Headgate for each engine",
+            other.engine.word(),
+            engine.word()
+        );
+        reader.complain(&path, line, text);
+        return None;
+    }
+    Some(engine)
 }
 
 fn take_routes(reader: &mut Reader<'_>) -> BTreeMap<String, Route> {

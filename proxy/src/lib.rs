@@ -6,11 +6,13 @@
 //! a session passes its route's [`gate`]. When the [`route`] leads to another cluster, `postgres::handover` rebuilds
 //! the session there before its next statement. [`registry`] knows who is there.
 
+pub mod client;
 pub mod config;
 pub mod console;
 pub mod gate;
 pub mod listener;
 pub mod metrics;
+pub mod mysql;
 pub mod plane;
 pub mod postgres;
 pub mod registry;

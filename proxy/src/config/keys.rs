@@ -88,8 +88,8 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "clusters.*.engine",
         Default::Text("postgres"),
-        "\"postgres\"",
-        "what kind of server it is",
+        "\"postgres\", \"mysql\" or \"mariadb\"",
+        "what kind of server it is; all clusters of one Headgate are of one kind, MySQL and MariaDB count as one",
     ),
     key(
         "clusters.*.host",
@@ -99,8 +99,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "clusters.*.port",
-        Default::Text("5432"),
-        "a whole number from 1 to 65535",
+        Default::Text("auto"),
+        "\"auto\" (5432 for PostgreSQL, 3306 for MySQL and MariaDB), or a whole number from 1 to 65535",
         "the primary's port, also for a socket folder",
     ),
     key(

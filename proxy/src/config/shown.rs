@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Engine, Method, Secret};
+use super::{Config, Method, Secret};
 
 impl Config {
     /// Every key with its value; secrets are only told to be there.
@@ -21,8 +21,10 @@ impl Config {
         add("admin.user", self.admin.user.clone());
         add("admin.password", secret(Some(&self.admin.password)));
         for (name, cluster) in &self.clusters {
-            let Engine::Postgres = cluster.engine;
-            add(&format!("clusters.{name}.engine"), "postgres".to_owned());
+            add(
+                &format!("clusters.{name}.engine"),
+                cluster.engine.word().to_owned(),
+            );
             add(&format!("clusters.{name}.host"), cluster.host.clone());
             add(&format!("clusters.{name}.port"), cluster.port.to_string());
             add(&format!("clusters.{name}.user"), cluster.user.clone());

@@ -19,7 +19,9 @@ use super::cancel;
 use super::connect::{self, Refused};
 use super::passwords::Passwords;
 use super::serving::Session;
+use crate::client::Client;
 use crate::config::{Config, Secret};
+use crate::console::AdminClient;
 use crate::listener::Sessions;
 use crate::plane::Plane;
 use crate::registry::{NewSession, Registered, ServerKey};
@@ -90,7 +92,13 @@ async fn serve(sessions: Arc<PostgresSessions>, mut client: TcpStream, peer: Soc
             match tokio::time::timeout_at(deadline, opening).await {
                 Ok(Ok(Opened::Console(user))) => {
                     if let Some(console) = &plane.console {
-                        console.serve(client, buffer, user).await;
+                        let client = AdminClient {
+                            stream: Client::Plain(client),
+                            leftover: buffer,
+                            user,
+                            capabilities: 0,
+                        };
+                        console.serve(client).await;
                     }
                     return;
                 }

@@ -12,13 +12,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
-use bytes::BytesMut;
 use migrator::database::Database;
 use migrator::plan::Settings;
 use migrator::supervisor::{CutoverReport, Definition, Outcome, Supervisor};
 use proxy::config::{ADMIN_DATABASE, Config, nearest};
+use proxy::console::AdminClient;
 use proxy::plane::Plane;
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
@@ -59,12 +58,7 @@ impl<D: Database> Door<D> {
 }
 
 impl<D: Database> proxy::console::Console for Door<D> {
-    fn serve(
-        &self,
-        stream: TcpStream,
-        leftover: BytesMut,
-        user: String,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn serve(&self, client: AdminClient) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let admin = Arc::clone(&self.admin);
         Box::pin(async move {
             let Some((_, runtime)) = admin.get() else {
@@ -72,27 +66,20 @@ impl<D: Database> proxy::console::Console for Door<D> {
             };
             // A thread that serves sessions must not do what statements begin here: a whole migration.
             let mut serving = JoinSet::new();
-            serving.spawn_on(
-                converse(Arc::clone(&admin), stream, leftover, user),
-                runtime,
-            );
+            serving.spawn_on(converse(Arc::clone(&admin), client), runtime);
             // Dropping the set ends the admin session, as when the caller is cut.
             serving.join_next().await;
         })
     }
 }
 
-async fn converse<D: Database>(
-    admin: Arc<OnceLock<(Admin<D>, Handle)>>,
-    stream: TcpStream,
-    leftover: BytesMut,
-    user: String,
-) {
+async fn converse<D: Database>(admin: Arc<OnceLock<(Admin<D>, Handle)>>, client: AdminClient) {
     let Some((admin, _)) = admin.get() else {
         return;
     };
+    let user = client.user.clone();
     info!(user, "an admin session begins");
-    match session::serve(admin, stream, leftover).await {
+    match session::serve(admin, client.stream, client.leftover).await {
         Ok(()) => info!(user, "an admin session ends"),
         Err(error) => debug!(user, %error, "an admin session was cut"),
     }

@@ -135,5 +135,6 @@ fn endpoint(config: &Config, cluster: &str, route: &str) -> Result<Endpoint, Err
             password: at.password.as_ref().map(Secret::reveal).map(str::to_owned),
             database: route.database.clone(),
         }),
+        Engine::Mysql => Err(Error::refused("not there")),
     }
 }

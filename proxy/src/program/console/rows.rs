@@ -6,7 +6,7 @@ use std::time::Duration;
 use migrator::preflight::{Check, Level};
 use migrator::progress::{Stage, TableProgress};
 use migrator::supervisor::{CheckStatus, CutoverReport, Outcome, State, Status, Summary};
-use proxy::config::{Cluster, Config, Engine};
+use proxy::config::{Cluster, Config};
 use proxy::plane::Plane;
 use proxy::registry::Activity;
 use proxy::route::Route;
@@ -227,10 +227,9 @@ pub(super) fn route(route: &Route) -> Row {
 }
 
 pub(super) fn cluster((name, cluster): (&String, &Cluster)) -> Row {
-    let Engine::Postgres = cluster.engine;
     row![
         name.clone(),
-        "postgres",
+        cluster.engine.word(),
         cluster.host.clone(),
         cluster.port,
         cluster.user.clone()

@@ -5,11 +5,11 @@ use std::future::Future;
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::net::TcpStream;
 
 use super::answer::{Answer, Column, Refusal, Value};
 use super::wire::{Body, Bound, Frame, Wire};
 use crate::program::statement::{self, Statement, Token};
+use proxy::client::Client;
 
 /// Who carries statements out.
 pub(crate) trait Execute: Send + Sync {
@@ -43,7 +43,7 @@ const PARAMETERS: [(&str, &str); 9] = [
 /// Serves a client that was told that it is logged in, until it leaves.
 pub(crate) async fn serve(
     execute: &impl Execute,
-    stream: TcpStream,
+    stream: Client,
     leftover: BytesMut,
 ) -> io::Result<()> {
     let mut session = Session {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use proptest::prelude::*;
+use proxy::client::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -40,7 +41,10 @@ fn talk(early: &[u8], bytes: &[u8]) -> Vec<u8> {
         let mut client = TcpStream::connect(address).await.expect("it listens");
         let (server, _) = listener.accept().await.expect("the client is there");
         let early = BytesMut::from(early);
-        let served = tokio::spawn(async move { session::serve(&Offline, server, early).await });
+        let served =
+            tokio::spawn(
+                async move { session::serve(&Offline, Client::Plain(server), early).await },
+            );
         let mut reply = Vec::new();
         let talking = async {
             // The session may have ended by itself.

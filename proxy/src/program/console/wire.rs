@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::answer::{Column, Refusal, Value};
+use proxy::client::Client;
 
 /// No statement for the console is longer.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -28,14 +28,14 @@ pub(crate) struct Frame {
 
 /// The client's connection, both ways buffered.
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Client,
     incoming: BytesMut,
     outgoing: BytesMut,
 }
 
 impl Wire {
     /// Goes on with a connection after its login.
-    pub(crate) fn new(stream: TcpStream, leftover: BytesMut) -> Self {
+    pub(crate) fn new(stream: Client, leftover: BytesMut) -> Self {
         Self {
             stream,
             incoming: leftover,

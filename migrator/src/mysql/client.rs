@@ -1,0 +1,230 @@
+//! The only place that opens ordinary connections, and the one reading of the server's errors.
+
+use std::fmt;
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, DriverError, Error as Failure, OptsBuilder};
+
+use crate::error::{Error, Result};
+
+/// Where a server is and who asks.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A host name or address, or the absolute path of the server's socket file.
+    pub host: String,
+    /// The port; unused with a socket.
+    pub port: u16,
+    /// The account to log in as.
+    pub user: String,
+    /// Its password, where the server asks for one.
+    pub password: Option<String>,
+    /// The database that moves, unless the settings name others.
+    pub database: String,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}@{}:{}/{}",
+            self.user, self.host, self.port, self.database
+        )
+    }
+}
+
+/// Whose server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    /// MySQL, and what calls itself so.
+    Mysql,
+    /// MariaDB.
+    Mariadb,
+}
+
+/// What a server says it is. Calendar versions such as 26.7 are later than 9.7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Whose server it is.
+    pub flavor: Flavor,
+    /// Major, minor and patch numbers.
+    pub number: (u16, u16, u16),
+}
+
+impl Version {
+    /// Reads what `SELECT VERSION()` answers.
+    pub fn parse(text: &str) -> Option<Self> {
+        let flavor = if text.to_ascii_lowercase().contains("mariadb") {
+            Flavor::Mariadb
+        } else {
+            Flavor::Mysql
+        };
+        // MariaDB used to hide behind this prefix from replicas that did not know it.
+        let plain = text.strip_prefix("5.5.5-").unwrap_or(text);
+        let mut parts = plain
+            .split(|letter: char| !letter.is_ascii_digit())
+            .map(|part| part.parse::<u16>().ok());
+        let number = (parts.next()??, parts.next()??, parts.next()??);
+        Some(Self { flavor, number })
+    }
+
+    /// Whether it is MariaDB.
+    pub fn is_mariadb(self) -> bool {
+        self.flavor == Flavor::Mariadb
+    }
+
+    /// Whether it is MySQL of at least this version.
+    pub fn is_mysql_from(self, major: u16, minor: u16, patch: u16) -> bool {
+        self.flavor == Flavor::Mysql && self.number >= (major, minor, patch)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor, patch) = self.number;
+        let name = match self.flavor {
+            Flavor::Mysql => "MySQL",
+            Flavor::Mariadb => "MariaDB",
+        };
+        write!(formatter, "{name} {major}.{minor}.{patch}")
+    }
+}
+
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What every session of ours needs: no timeout that ends it halfway, values rendered the same on both sides, and
+/// nothing that changes what is written: no value made up for zero, no mode that refuses what the source has.
+const SESSION: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', \
+    wait_timeout = 86400, net_read_timeout = 600, net_write_timeout = 600, \
+    sql_quote_show_create = 1, sql_select_limit = DEFAULT, autocommit = 1";
+
+/// Opens a session; `purpose` is told to the server as its `program_name`. It ends when it is dropped.
+pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Conn> {
+    let mut options = OptsBuilder::default()
+        .user(Some(&endpoint.user))
+        .pass(endpoint.password.as_deref())
+        .prefer_socket(false)
+        .tcp_keepalive(Some(Duration::from_secs(15)))
+        .init(vec![SESSION])
+        .connect_attributes([("program_name".to_owned(), format!("headgate {purpose}"))].into());
+    options = if endpoint.host.starts_with('/') {
+        options.socket(Some(&endpoint.host))
+    } else {
+        options
+            .ip_or_hostname(&endpoint.host)
+            .tcp_port(endpoint.port)
+    };
+    match tokio::time::timeout(CONNECT_PATIENCE, Conn::new(options)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(failed(&format!("cannot connect to {endpoint:?}"), error)),
+        Err(_) => Err(Error::transient(format!(
+            "cannot connect to {endpoint:?} within {} s",
+            CONNECT_PATIENCE.as_secs()
+        ))),
+    }
+}
+
+/// What the server at the other end says it is.
+pub async fn version(session: &mut Conn) -> Result<Version> {
+    let told: Option<String> = session
+        .query_first("SELECT VERSION()")
+        .await
+        .map_err(|error| failed("cannot ask the server's version", error))?;
+    let told = told.unwrap_or_default();
+    Version::parse(&told)
+        .ok_or_else(|| Error::fatal(format!("the server calls its version {told:?}")))
+}
+
+/// Tells the operator what failed, without any value that the server quoted from a row.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it ends here, and `map_err` hands it over"
+)]
+pub fn failed(what: &str, error: Failure) -> Error {
+    match &error {
+        Failure::Server(told) => {
+            let text = if quotes_values(told.code) {
+                format!(
+                    "{what}: the server refused a value, error {} ({})",
+                    told.code, told.state
+                )
+            } else {
+                format!(
+                    "{what}: {} (error {}, {})",
+                    told.message, told.code, told.state
+                )
+            };
+            if is_transient(told.code) {
+                Error::transient(text)
+            } else {
+                Error::fatal(text)
+            }
+        }
+        Failure::Io(_) | Failure::Driver(DriverError::ConnectionClosed) => {
+            Error::transient(format!("{what}: {error}"))
+        }
+        _ => Error::fatal(format!("{what}: {error}")),
+    }
+}
+
+/// Duplicate entries, bad and truncated values, and what a SIGNAL of the owner says.
+fn quotes_values(code: u16) -> bool {
+    matches!(
+        code,
+        1062 | 1169 | 1264 | 1265 | 1292 | 1366 | 1367 | 1406 | 1411 | 1525 | 1586 | 1644 | 3140
+            ..=3158 | 3819
+    )
+}
+
+/// Whether the same statement may succeed on a new connection or at another time.
+pub fn is_transient(code: u16) -> bool {
+    matches!(
+        code,
+        // Too many connections, shutdown, lock waits and deadlocks, killed, lost, starting up.
+        1040 | 1053 | 1077 | 1079 | 1129 | 1152 | 1158
+            ..=1161
+                | 1203
+                | 1205
+                | 1213
+                | 1226
+                | 1317
+                | 1927
+                | 2006
+                | 2013
+                | 3024
+                | 3168
+                | 3169
+                | 4031
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Endpoint, Flavor, Version};
+
+    #[test]
+    fn an_endpoint_never_shows_its_password() {
+        let endpoint = Endpoint {
+            host: "db".into(),
+            port: 3306,
+            user: "mover".into(),
+            password: Some("s3cret".into()),
+            database: "shop".into(),
+        };
+        assert_eq!(format!("{endpoint:?}"), "mover@db:3306/shop");
+    }
+
+    #[test]
+    fn versions_of_both_families_are_read_and_ordered() {
+        let read = |text| Version::parse(text).expect(text);
+        assert_eq!(read("9.7.4-2").number, (9, 7, 4));
+        let mariadb = read("5.5.5-10.11.19-MariaDB-0+deb12u1-log");
+        assert_eq!(
+            (mariadb.flavor, mariadb.number),
+            (Flavor::Mariadb, (10, 11, 19))
+        );
+        assert!(!mariadb.is_mysql_from(5, 6, 0));
+        assert!(read("26.7.0").is_mysql_from(9, 7, 0));
+        assert!(Version::parse("a server").is_none());
+    }
+}

@@ -1,0 +1,261 @@
+//! MySQL's and MariaDB's half of the control plane.
+
+pub mod accounts;
+pub mod archive;
+pub mod clean;
+pub mod client;
+pub mod copy;
+pub mod counters;
+pub mod fence;
+pub mod follow;
+pub mod heartbeat;
+pub mod plan;
+pub mod position;
+pub mod post_data;
+pub mod preflight;
+pub mod records;
+pub mod schema;
+pub mod snapshot;
+pub mod sql;
+pub mod triggers;
+pub mod verify;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mysql_async::Conn;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::database::{Database, Raised};
+use crate::error::Result;
+use crate::follow::Follow;
+use crate::plan::{Plan, Settings};
+use crate::preflight::Check;
+use crate::progress::Progress;
+use crate::verify::Proof;
+pub use accounts::Secrets;
+pub use client::Endpoint;
+use fence::Fence;
+pub use position::BinlogPosition;
+
+/// The database of Headgate's own records, on both sides.
+pub const RECORDS: &str = "headgate";
+
+/// One migration between two servers of MySQL or MariaDB.
+#[derive(Clone)]
+pub struct Mysql {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    source: Endpoint,
+    target: Endpoint,
+    settings: Settings,
+    secrets: Arc<dyn Secrets>,
+    /// Opened ahead of a cutover, so that the pause does not wait for connections.
+    warm: Mutex<Warm>,
+    /// While the fence is up nothing but its marker may be written to the source, not even a heartbeat.
+    fenced: AtomicBool,
+}
+
+#[derive(Default)]
+struct Warm {
+    fence: Option<fence::Ready>,
+    counters: Option<(Conn, Conn)>,
+}
+
+impl fmt::Debug for Mysql {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Mysql")
+            .field("name", &self.inner.name)
+            .field("source", &self.inner.source)
+            .field("target", &self.inner.target)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Mysql {
+    /// The migration `name` from `source` to `target`. Opens nothing yet.
+    pub fn new(
+        name: &str,
+        source: Endpoint,
+        target: Endpoint,
+        settings: Settings,
+        secrets: Arc<dyn Secrets>,
+    ) -> Self {
+        let inner = Inner {
+            name: name.to_owned(),
+            source,
+            target,
+            settings,
+            secrets,
+            warm: Mutex::default(),
+            fenced: AtomicBool::new(false),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The migration's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Where the rows are now.
+    pub fn source(&self) -> &Endpoint {
+        &self.inner.source
+    }
+
+    /// Where they go.
+    pub fn target(&self) -> &Endpoint {
+        &self.inner.target
+    }
+
+    /// How to go about it.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The databases that move.
+    pub fn databases(&self) -> Vec<String> {
+        if self.inner.settings.schemas.is_empty() {
+            vec![self.inner.source.database.clone()]
+        } else {
+            self.inner.settings.schemas.clone()
+        }
+    }
+
+    /// The passwords that clients proved to know, where the operator lets Headgate keep them.
+    pub fn secrets(&self) -> &dyn Secrets {
+        &*self.inner.secrets
+    }
+
+    /// Whether the fence is up, so that not even a heartbeat may be written to the source.
+    pub fn is_fenced(&self) -> bool {
+        self.inner.fenced.load(Ordering::SeqCst)
+    }
+
+    /// Says that the fence goes up, or that it is down again.
+    pub fn set_fenced(&self, fenced: bool) {
+        self.inner.fenced.store(fenced, Ordering::SeqCst);
+    }
+
+    /// A session on the source, named after the migration and what it is for.
+    pub async fn connect_source(&self, purpose: &str) -> Result<Conn> {
+        client::connect(&self.inner.source, &self.purpose(purpose)).await
+    }
+
+    /// A session on the target, named after the migration and what it is for.
+    pub async fn connect_target(&self, purpose: &str) -> Result<Conn> {
+        client::connect(&self.inner.target, &self.purpose(purpose)).await
+    }
+
+    async fn counter_sessions(&self) -> Result<(Conn, Conn)> {
+        tokio::try_join!(
+            self.connect_source("counters"),
+            self.connect_target("counters")
+        )
+    }
+
+    /// What follows `headgate ` in the `program_name` of a session with this purpose.
+    pub fn purpose(&self, purpose: &str) -> String {
+        format!("{} {purpose}", self.inner.name)
+    }
+}
+
+impl Database for Mysql {
+    type Position = BinlogPosition;
+    type Fence = Fence;
+
+    async fn preflight(&self) -> Result<Vec<Check>> {
+        preflight::run(self).await
+    }
+
+    async fn plan(&self) -> Result<Plan> {
+        plan::read(self).await
+    }
+
+    async fn prepare(&self, plan: &Plan) -> Result<()> {
+        schema::prepare(self, plan).await
+    }
+
+    async fn copy(
+        &self,
+        plan: &Plan,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        copy::run(self, plan, progress, stop).await
+    }
+
+    async fn follow(
+        &self,
+        plan: &Plan,
+        follow: Follow<BinlogPosition>,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        follow::run(self, plan, follow, progress, stop).await
+    }
+
+    async fn check(
+        &self,
+        plan: &Plan,
+        follow: Follow<BinlogPosition>,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<Vec<Proof>> {
+        verify::run(self, plan, follow, progress, stop).await
+    }
+
+    async fn warm_up(&self, plan: &Plan) -> Result<()> {
+        let ready = fence::warm_up(self, plan).await?;
+        let counters = self.counter_sessions().await?;
+        *self.inner.warm.lock() = Warm {
+            fence: Some(ready),
+            counters: Some(counters),
+        };
+        Ok(())
+    }
+
+    async fn raise_fence(
+        &self,
+        plan: &Plan,
+        token: &str,
+        patience: Duration,
+    ) -> Result<Raised<Fence, BinlogPosition>> {
+        let ready = self.inner.warm.lock().fence.take();
+        fence::raise(ready, self, plan, token, patience).await
+    }
+
+    async fn advance_counters(&self, plan: &Plan) -> Result<()> {
+        let warm = self.inner.warm.lock().counters.take();
+        let (source, target) = match warm {
+            Some(sessions) => sessions,
+            None => self.counter_sessions().await?,
+        };
+        counters::advance(self, plan, source, target).await
+    }
+
+    async fn seal_fence(&self, fence: Fence) -> Result<()> {
+        fence::seal(self, fence).await
+    }
+
+    async fn drop_fence(&self, fence: Fence) -> Result<()> {
+        fence::drop_fence(self, fence).await
+    }
+
+    async fn lift_fence(&self, plan: &Plan) -> Result<()> {
+        fence::lift(self, plan).await
+    }
+
+    async fn clean_up(&self) -> Result<()> {
+        clean::run(self).await
+    }
+}

@@ -1,0 +1,1 @@
+//! Builds the rest of the schema on loaded tables.

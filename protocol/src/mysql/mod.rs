@@ -1,0 +1,3 @@
+//! MySQL's and MariaDB's conversation.
+
+pub mod frame;
