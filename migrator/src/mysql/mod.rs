@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod archive;
+pub mod catalogue;
 pub mod clean;
 pub mod client;
 pub mod copy;
