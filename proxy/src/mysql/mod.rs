@@ -1,1 +1,2 @@
 //! MySQL's and MariaDB's half of the data plane.
+pub mod session;

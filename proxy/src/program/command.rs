@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::demo::Demo;
 
-/// Moves a live PostgreSQL database to a new cluster while the application keeps running.
+/// Moves a live PostgreSQL, MySQL or MariaDB database to a new cluster while the application keeps running.
 ///
 /// The application connects to Headgate as it would to its database. Headgate copies the data underneath, follows
 /// every change, proves that both sides are equal, and switches in one short pause of writes.
@@ -63,7 +63,7 @@ pub(crate) struct ConfigCommand {
 
 #[derive(Args)]
 pub(crate) struct Migrate {
-    /// The source, as postgresql://user:password@host:port/database
+    /// The source, as postgresql://user:password@host:port/database or mysql://user:password@host:port/database
     #[arg(long, value_name = "URL")]
     pub(crate) from: String,
     /// The target, in the same form and with the same database name
@@ -99,7 +99,7 @@ pub(crate) struct Sql {
     /// The configuration file of the running Headgate
     #[arg(long, env = "HEADGATE_CONFIG", default_value = "headgate.toml")]
     pub(crate) config: PathBuf,
-    /// Its address instead, as postgresql://user:password@host:port/headgate
+    /// Its address instead, as postgresql://user:password@host:port/headgate or mysql://user:password@host:port/headgate
     #[arg(
         long,
         env = "HEADGATE_URL",

@@ -1,12 +1,8 @@
 //! The admin console: carries out the statements of the database `headgate`.
 
 pub(crate) mod answer;
-mod columns;
-mod rows;
-mod session;
-#[cfg(test)]
-mod tests;
-mod wire;
+pub(crate) mod columns;
+pub(crate) mod rows;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
+use super::engine::Engine;
 use super::statement::{Constant, Given, Statement, setting};
 use answer::{Answer, Column, Refusal, Value};
 pub(crate) use rows::level_word;
@@ -36,12 +33,25 @@ pub(crate) struct Admin<D: Database> {
     pub supervisor: Arc<Supervisor<D>>,
 }
 
-/// The door to the console: the data plane needs it before the migrations that are behind it exist.
-pub(crate) struct Door<D: Database> {
-    admin: Arc<OnceLock<(Admin<D>, Handle)>>,
+/// Who carries statements out.
+pub(crate) trait Execute: Send + Sync {
+    /// The columns that the statement will answer; none where it answers no rows.
+    fn columns(&self, statement: &Statement) -> &'static [Column];
+
+    /// Carries it out.
+    fn execute(&self, statement: Statement)
+    -> impl Future<Output = Result<Answer, Refusal>> + Send;
 }
 
-impl<D: Database> Default for Door<D> {
+/// What stands behind the door.
+type Inside<E> = (Admin<<E as Engine>::Database>, Handle);
+
+/// The door to the console: the data plane needs it before the migrations that are behind it exist.
+pub(crate) struct Door<E: Engine> {
+    admin: Arc<OnceLock<Inside<E>>>,
+}
+
+impl<E: Engine> Default for Door<E> {
     fn default() -> Self {
         Self {
             admin: Arc::default(),
@@ -49,15 +59,15 @@ impl<D: Database> Default for Door<D> {
     }
 }
 
-impl<D: Database> Door<D> {
+impl<E: Engine> Door<E> {
     /// Opens the console, on the runtime of the caller. Whoever comes earlier is sent away.
-    pub(crate) fn open(&self, admin: Admin<D>) {
+    pub(crate) fn open(&self, admin: Admin<E::Database>) {
         // Opened once, by the start of the program; a second opening would change nothing.
         drop(self.admin.set((admin, Handle::current())));
     }
 }
 
-impl<D: Database> proxy::console::Console for Door<D> {
+impl<E: Engine> proxy::console::Console for Door<E> {
     fn serve(&self, client: AdminClient) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let admin = Arc::clone(&self.admin);
         Box::pin(async move {
@@ -66,26 +76,26 @@ impl<D: Database> proxy::console::Console for Door<D> {
             };
             // A thread that serves sessions must not do what statements begin here: a whole migration.
             let mut serving = JoinSet::new();
-            serving.spawn_on(converse(Arc::clone(&admin), client), runtime);
+            serving.spawn_on(converse::<E>(Arc::clone(&admin), client), runtime);
             // Dropping the set ends the admin session, as when the caller is cut.
             serving.join_next().await;
         })
     }
 }
 
-async fn converse<D: Database>(admin: Arc<OnceLock<(Admin<D>, Handle)>>, client: AdminClient) {
+async fn converse<E: Engine>(admin: Arc<OnceLock<Inside<E>>>, client: AdminClient) {
     let Some((admin, _)) = admin.get() else {
         return;
     };
     let user = client.user.clone();
     info!(user, "an admin session begins");
-    match session::serve(admin, client.stream, client.leftover).await {
+    match E::converse(admin, client).await {
         Ok(()) => info!(user, "an admin session ends"),
         Err(error) => debug!(user, %error, "an admin session was cut"),
     }
 }
 
-impl<D: Database> session::Execute for Admin<D> {
+impl<D: Database> Execute for Admin<D> {
     fn columns(&self, statement: &Statement) -> &'static [Column] {
         columns::of(statement)
     }

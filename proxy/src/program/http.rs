@@ -8,13 +8,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use migrator::postgres::Postgres;
-use migrator::supervisor::{Status, Supervisor};
+use migrator::supervisor::Status;
 use proxy::metrics::{Metrics, MigrationNumbers};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::engine::Engine;
 use super::wiring::Wired;
 
 /// A scraper that does not read its answer does not keep the process from ending.
@@ -24,14 +24,20 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(crate) struct Pages {
     metrics: Arc<Metrics>,
-    supervisor: Arc<Supervisor<Postgres>>,
+    migrations: Arc<dyn Fn() -> Vec<Status> + Send + Sync>,
 }
 
 impl Pages {
-    pub(crate) fn new(wired: &Wired) -> Self {
+    pub(crate) fn new<E: Engine>(wired: &Wired<E>) -> Self {
+        let supervisor = Arc::clone(&wired.supervisor);
+        let migrations = move || {
+            let all = supervisor.list().into_iter();
+            all.filter_map(|one| supervisor.status(&one.name).ok())
+                .collect()
+        };
         Self {
             metrics: Arc::clone(&wired.metrics),
-            supervisor: Arc::clone(&wired.supervisor),
+            migrations: Arc::new(migrations),
         }
     }
 }
@@ -61,12 +67,8 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages, stop: Cancellatio
 }
 
 async fn metrics(State(pages): State<Pages>) -> Response {
-    let all = pages.supervisor.list();
-    let numbers = all
-        .iter()
-        .filter_map(|one| pages.supervisor.status(&one.name).ok())
-        .map(numbers);
-    pages.metrics.set_migrations(&numbers.collect::<Vec<_>>());
+    let numbers: Vec<_> = (pages.migrations)().into_iter().map(numbers).collect();
+    pages.metrics.set_migrations(&numbers);
     match pages.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),

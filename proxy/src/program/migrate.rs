@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use migrator::postgres::Postgres;
+use migrator::database::Database;
 use migrator::preflight::{Check, Level, worst};
 use migrator::supervisor::{
     CutoverReport, Definition, Options, Outcome, State, Status, Supervisor, Verdict,
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::Migrate;
 use super::console::{level_word, settings_of};
+use super::engine::{self, Engine, Errand};
 use super::output::{fail, print, record};
 use super::wiring::{self, Wired};
 use progress::Screen;
@@ -34,19 +35,30 @@ type Told<T = ()> = Result<T, String>;
 
 /// Moves the database.
 pub(crate) async fn run(migrate: Migrate) -> ExitCode {
-    match move_it(migrate).await {
-        Ok(()) => ExitCode::SUCCESS,
+    match engine::of_url("--from", &migrate.from) {
+        Ok(kind) => engine::with(kind, Move(migrate)).await,
         Err(text) => fail(&text),
     }
 }
 
-async fn move_it(migrate: Migrate) -> Told {
+struct Move(Migrate);
+
+impl Errand for Move {
+    async fn carry_out<E: Engine>(self) -> ExitCode {
+        match move_it::<E>(self.0).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(text) => fail(&text),
+        }
+    }
+}
+
+async fn move_it<E: Engine>(migrate: Migrate) -> Told {
     let options = Options {
         max_hold: parse_duration(&migrate.max_hold)
             .ok_or("--max-hold: write a duration such as 500ms or 2s")?,
         ..Options::default()
     };
-    let (config, route) = ends::config(&migrate)?;
+    let (config, route) = ends::config::<E>(&migrate)?;
     let definition = Definition {
         name: NAME.to_owned(),
         source: ends::SOURCE.to_owned(),
@@ -54,9 +66,9 @@ async fn move_it(migrate: Migrate) -> Told {
         route,
         settings: settings_of(&config),
     };
-    let welcome = welcome(&migrate, &config);
+    let welcome = welcome::<E>(&migrate, &config);
     let threads = config.listen.threads;
-    let wired = wiring::join(config).map_err(|error| error.to_string())?;
+    let wired = wiring::join::<E>(config).map_err(|error| error.to_string())?;
     let stop = CancellationToken::new();
     let serving = match migrate.listen {
         None => None,
@@ -102,8 +114,8 @@ async fn move_it(migrate: Migrate) -> Told {
 }
 
 /// True when the route is on the target; never returns while it waits for somebody to switch.
-async fn work(
-    wired: &Wired,
+async fn work<E: Engine>(
+    wired: &Wired<E>,
     definition: Definition,
     options: Options,
     migrate: &Migrate,
@@ -159,7 +171,7 @@ async fn work(
     report.map_or(Ok(true), |report| told(&report, migrate))
 }
 
-fn status(supervisor: &Arc<Supervisor<Postgres>>) -> Told<Status> {
+fn status<D: Database>(supervisor: &Arc<Supervisor<D>>) -> Told<Status> {
     supervisor.status(NAME).map_err(|error| error.to_string())
 }
 
@@ -178,7 +190,7 @@ fn failing(status: Status) -> Told<Status> {
 }
 
 /// Resolves once the target is close behind.
-async fn follow(supervisor: &Arc<Supervisor<Postgres>>, screen: &Screen) -> Told {
+async fn follow<D: Database>(supervisor: &Arc<Supervisor<D>>, screen: &Screen) -> Told {
     loop {
         let now = failing(status(supervisor)?)?;
         screen.show(&now);
@@ -193,7 +205,7 @@ async fn follow(supervisor: &Arc<Supervisor<Postgres>>, screen: &Screen) -> Told
 }
 
 /// Resolves once every range was found equal.
-async fn check(supervisor: &Arc<Supervisor<Postgres>>, screen: &Screen) -> Told {
+async fn check<D: Database>(supervisor: &Arc<Supervisor<D>>, screen: &Screen) -> Told {
     supervisor
         .check(NAME)
         .await
@@ -290,13 +302,14 @@ fn told(report: &CutoverReport, migrate: &Migrate) -> Told<bool> {
     Ok(true)
 }
 
-fn welcome(migrate: &Migrate, config: &Config) -> String {
+fn welcome<E: Engine>(migrate: &Migrate, config: &Config) -> String {
     let Some(address) = migrate.listen else {
         return String::new();
     };
     let (user, password) = (&config.admin.user, config.admin.password.reveal());
+    let scheme = E::URL.split("://").next().unwrap_or_default();
     format!(
-        "applications: {address}\nadmin console: postgresql://{user}:{password}@{address}/headgate\n"
+        "applications: {address}\nadmin console: {scheme}://{user}:{password}@{address}/headgate\n"
     )
 }
 

@@ -3,9 +3,12 @@
 mod command;
 mod console;
 mod demo;
+mod engine;
 mod http;
 mod migrate;
+mod mysql;
 mod output;
+mod postgres;
 mod run;
 mod sql;
 mod statement;

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::engine::{self, Engine, Errand};
 use super::http::{self, Pages};
 use super::output::{complain, fail, print};
 use super::wiring;
@@ -49,13 +50,21 @@ pub(crate) async fn run(path: &Path) -> ExitCode {
         Ok(config) => config,
         Err(problems) => return tell(path, &problems),
     };
-    match serve(config).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(text) => fail(&text),
+    engine::with(config.engine, Serve(config)).await
+}
+
+struct Serve(Config);
+
+impl Errand for Serve {
+    async fn carry_out<E: Engine>(self) -> ExitCode {
+        match serve::<E>(self.0).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(text) => fail(&text),
+        }
     }
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve<E: Engine>(config: Config) -> Result<(), String> {
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     hear_signals(stop.clone(), cut.clone())?;
     let (address, http_address) = (
@@ -64,7 +73,7 @@ async fn serve(config: Config) -> Result<(), String> {
     );
     // The journal before the sockets: whoever has it open is the one Headgate that may serve these routes.
     let threads = config.listen.threads;
-    let wired = wiring::join(config).map_err(|error| error.to_string())?;
+    let wired = wiring::join::<E>(config).map_err(|error| error.to_string())?;
     let listening = open("listen.address", address)?;
     let http = http_address
         .map(|address| open("http.address", address))

@@ -6,30 +6,29 @@ use std::time::SystemTime;
 
 use migrator::Error;
 use migrator::journal::Journal;
-use migrator::postgres::{Endpoint, Postgres, Tools};
 use migrator::supervisor::{Definition, Supervisor};
-use proxy::config::{Config, Engine, Secret};
-use proxy::listener;
+use proxy::config::Config;
+use proxy::listener::{self, Sessions};
 use proxy::metrics::Metrics;
 use proxy::plane::Plane;
-use proxy::postgres::session::PostgresSessions;
 use proxy::workers::Workers;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::console::{Admin, Door};
+use super::engine::{Ends, Engine};
 use super::traffic::PlaneTraffic;
 
 /// Everything that runs, before the first socket is open.
-pub(crate) struct Wired {
-    pub(crate) sessions: Arc<PostgresSessions>,
-    pub(crate) supervisor: Arc<Supervisor<Postgres>>,
+pub(crate) struct Wired<E: Engine> {
+    pub(crate) sessions: Arc<E::Sessions>,
+    pub(crate) supervisor: Arc<Supervisor<E::Database>>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Opens the journal and joins the parts. Migrations go on only with [`Supervisor::resume`].
-pub(crate) fn join(config: Config) -> Result<Wired, Error> {
+pub(crate) fn join<E: Engine>(config: Config) -> Result<Wired<E>, Error> {
     let config = Arc::new(config);
     let metrics = Metrics::new()
         .map_err(|error| Error::fatal("metrics cannot be registered").because(error))?;
@@ -38,15 +37,18 @@ pub(crate) fn join(config: Config) -> Result<Wired, Error> {
         metrics.set_started(since);
     }
     let journal = Journal::open(&config.journal.path)?;
-    let door = Arc::new(Door::default());
+    let door = Arc::new(Door::<E>::default());
     let console: Arc<dyn proxy::console::Console> = door.clone();
     let plane = Arc::new(Plane::new(&config, Arc::clone(&metrics), Some(console)));
     follow_switches(&plane, &journal)?;
     let traffic = Arc::new(PlaneTraffic(Arc::clone(&plane)));
-    let known = Arc::clone(&config);
-    let factory = Box::new(move |definition: &Definition| database(&known, definition));
+    let sessions = Arc::new(E::sessions(Arc::clone(&plane), &config)?);
+    let (known, served) = (Arc::clone(&config), Arc::clone(&sessions));
+    let factory = Box::new(move |definition: &Definition| {
+        let ends = ends(&known, definition)?;
+        Ok(E::database(&served, &known, definition, &ends))
+    });
     let supervisor = Supervisor::open(journal, traffic, factory)?;
-    let sessions = Arc::new(PostgresSessions::new(Arc::clone(&plane), &config));
     let admin = Admin {
         config,
         plane,
@@ -87,8 +89,8 @@ pub(crate) fn start_workers(count: NonZeroUsize) -> Result<Workers, String> {
 }
 
 /// Serves sessions until `stop` is cancelled and they have ended.
-pub(crate) async fn serve(
-    sessions: Arc<PostgresSessions>,
+pub(crate) async fn serve<S: Sessions>(
+    sessions: Arc<S>,
     listening: TcpListener,
     workers: Workers,
     stop: CancellationToken,
@@ -98,43 +100,24 @@ pub(crate) async fn serve(
     drop(tokio::task::spawn_blocking(move || drop(workers)).await);
 }
 
-fn database(config: &Config, definition: &Definition) -> Result<Postgres, Error> {
-    let source = endpoint(config, &definition.source, &definition.route)?;
-    let target = endpoint(config, &definition.target, &definition.route)?;
-    let tools = Tools {
-        pg_dump: config.migrator.pg_dump.clone(),
-        pg_restore: config.migrator.pg_restore.clone(),
-    };
-    Ok(Postgres::new(
-        &definition.name,
-        source,
-        target,
-        definition.settings.clone(),
-        tools,
-    ))
-}
-
-fn endpoint(config: &Config, cluster: &str, route: &str) -> Result<Endpoint, Error> {
+fn ends<'a>(config: &'a Config, definition: &Definition) -> Result<Ends<'a>, Error> {
     let missing = |what: &str, name: &str| {
         Error::refused(format!("the configuration lacks the {what} {name}"))
             .remedy("write it back into the configuration, or drop the migration")
     };
-    let at = config
-        .clusters
-        .get(cluster)
-        .ok_or_else(|| missing("cluster", cluster))?;
+    let cluster = |name: &String| {
+        config
+            .clusters
+            .get(name)
+            .ok_or_else(|| missing("cluster", name))
+    };
     let route = config
         .routes
-        .get(route)
-        .ok_or_else(|| missing("route", route))?;
-    match at.engine {
-        Engine::Postgres => Ok(Endpoint {
-            host: at.host.clone(),
-            port: at.port,
-            user: at.user.clone(),
-            password: at.password.as_ref().map(Secret::reveal).map(str::to_owned),
-            database: route.database.clone(),
-        }),
-        Engine::Mysql => Err(Error::refused("not there")),
-    }
+        .get(&definition.route)
+        .ok_or_else(|| missing("route", &definition.route))?;
+    Ok(Ends {
+        source: cluster(&definition.source)?,
+        target: cluster(&definition.target)?,
+        database: &route.database,
+    })
 }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{BufMut, BytesMut};
 use migrator::error::{Error, Kind};
 
 use crate::program::statement::Mistake;
@@ -20,28 +19,6 @@ pub(crate) enum Type {
     Bool,
     /// `timestamptz`
     Time,
-}
-
-impl Type {
-    /// The type's number in every PostgreSQL.
-    pub(crate) fn oid(self) -> u32 {
-        match self {
-            Self::Bool => 16,
-            Self::Int => 20,
-            Self::Text => 25,
-            Self::Float => 701,
-            Self::Time => 1184,
-        }
-    }
-
-    /// The type's width in bytes; negative where it varies.
-    pub(crate) fn width(self) -> i16 {
-        match self {
-            Self::Bool => 1,
-            Self::Int | Self::Float | Self::Time => 8,
-            Self::Text => -1,
-        }
-    }
 }
 
 /// One column of an answer.
@@ -155,59 +132,14 @@ impl From<Error> for Refusal {
     }
 }
 
-impl Value {
-    /// Writes the value with its length before it, as text or in PostgreSQL's binary form.
-    pub(crate) fn write(&self, binary: bool, out: &mut BytesMut) {
-        let text = match self {
-            Self::Null => return out.put_i32(-1),
-            Self::Int(value) if binary => return put(out, &value.to_be_bytes()),
-            Self::Float(value) if binary => return put(out, &value.to_be_bytes()),
-            Self::Bool(value) if binary => return put(out, &[u8::from(*value)]),
-            Self::Time(value) if binary => {
-                return put(out, &micros_since_2000(*value).to_be_bytes());
-            }
-            Self::Text(value) => return put(out, value.as_bytes()),
-            Self::Int(value) => value.to_string(),
-            Self::Float(value) if value.is_infinite() => {
-                if *value > 0.0 {
-                    "Infinity".to_owned()
-                } else {
-                    "-Infinity".to_owned()
-                }
-            }
-            Self::Float(value) => value.to_string(),
-            Self::Bool(value) => if *value { "t" } else { "f" }.to_owned(),
-            Self::Time(value) => time_text(*value),
-        };
-        put(out, text.as_bytes());
-    }
-}
-
-fn put(out: &mut BytesMut, bytes: &[u8]) {
-    out.put_i32(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
-    out.put_slice(bytes);
-}
-
-const UNIX_TO_2000: Duration = Duration::from_hours(262_968);
-
-fn micros_since_2000(time: SystemTime) -> i64 {
-    let since = UNIX_EPOCH + UNIX_TO_2000;
-    match time.duration_since(since) {
-        Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
-        Err(before) => {
-            i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros)
-        }
-    }
-}
-
-/// A time as PostgreSQL writes it in the time zone UTC.
+/// A time in UTC, to the millisecond.
 pub(crate) fn time_text(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs();
     let (year, month, day) = civil_day(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
     let millis = since.subsec_millis();
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03}+00")
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03}")
 }
 
 /// The Gregorian date of a day counted from 1970-01-01, by counting years from a March so that leap days come last.
@@ -295,23 +227,14 @@ mod tests {
     #[test]
     fn dates_are_those_of_the_calendar() {
         for (seconds, text) in [
-            (0, "1970-01-01 00:00:00.000+00"),
-            (951_782_400, "2000-02-29 00:00:00.000+00"),
-            (951_868_799, "2000-02-29 23:59:59.000+00"),
-            (1_709_164_800, "2024-02-29 00:00:00.000+00"),
-            (4_107_542_400, "2100-03-01 00:00:00.000+00"),
-            (1_767_225_599, "2025-12-31 23:59:59.000+00"),
+            (0, "1970-01-01 00:00:00.000"),
+            (951_782_400, "2000-02-29 00:00:00.000"),
+            (951_868_799, "2000-02-29 23:59:59.000"),
+            (1_709_164_800, "2024-02-29 00:00:00.000"),
+            (4_107_542_400, "2100-03-01 00:00:00.000"),
+            (1_767_225_599, "2025-12-31 23:59:59.000"),
         ] {
             assert_eq!(time_text(UNIX_EPOCH + Duration::from_secs(seconds)), text);
         }
-    }
-
-    #[test]
-    fn binary_times_count_microseconds_from_2000() {
-        assert_eq!(
-            micros_since_2000(UNIX_EPOCH + UNIX_TO_2000 + Duration::from_millis(2)),
-            2_000
-        );
-        assert_eq!(micros_since_2000(UNIX_EPOCH), -946_684_800_000_000);
     }
 }

@@ -276,7 +276,7 @@ pub(super) fn config(config: &Config) -> Vec<Row> {
         .collect()
 }
 
-pub(super) fn help() -> Vec<Row> {
+pub(crate) fn help() -> Vec<Row> {
     FORMS
         .iter()
         .map(|form| row![form.text, form.meaning])

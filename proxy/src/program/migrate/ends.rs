@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use proxy::config::{Cluster, Config, Engine, Method, Route, Secret};
+use proxy::config::{Cluster, Config, Method, Route};
 use rand::Rng as _;
-use tokio_postgres::config::Host;
 
 use crate::program::command::Migrate;
+use crate::program::engine::Engine;
 
 /// The source's name in reports.
 pub(super) const SOURCE: &str = "source";
@@ -14,21 +14,24 @@ pub(super) const SOURCE: &str = "source";
 pub(super) const TARGET: &str = "target";
 
 /// The configuration, and the route that moves.
-pub(super) fn config(migrate: &Migrate) -> Result<(Config, String), String> {
-    let (source, database) = end("--from", &migrate.from)?;
-    let (target, other) = end("--to", &migrate.to)?;
+pub(super) fn config<E: Engine>(migrate: &Migrate) -> Result<(Config, String), String> {
+    let (source, database) = whole_end::<E>("--from", &migrate.from)?;
+    let (target, other) = whole_end::<E>("--to", &migrate.to)?;
     if database != other {
         return Err(format!(
             "--to: names the database {other:?}, --from names {database:?}; both must have the same name"
         ));
     }
     let text = format!(
-        "[admin]\npassword = \"{}\"\n[clusters.source]\nhost = \"-\"\nuser = \"-\"\n",
-        password()
+        "[admin]\npassword = \"{}\"\n[clusters.source]\nengine = \"{}\"\nhost = \"-\"\nuser = \"-\"\n",
+        password(),
+        source.engine.word()
     );
     let config = Config::parse(&text, &|_| None);
     let mut config = config.map_err(|problems| format!("{problems:?}"))?;
-    config.login.method = Method::Trust;
+    if config.login.method == Method::ScramSha256 {
+        config.login.method = Method::Trust;
+    }
     config.clusters = [(SOURCE.to_owned(), source), (TARGET.to_owned(), target)].into();
     let route = Route {
         cluster: SOURCE.to_owned(),
@@ -42,38 +45,10 @@ pub(super) fn config(migrate: &Migrate) -> Result<(Config, String), String> {
     Ok((config, database))
 }
 
-fn end(option: &str, url: &str) -> Result<(Cluster, String), String> {
-    // The parser's own texts name keys and positions, never the password.
-    let parsed: tokio_postgres::Config =
-        url.parse().map_err(|error| format!("{option}: {error}"))?;
-    let missing = |what: &str| {
-        format!("{option}: names no {what}; write postgresql://user:password@host:port/database")
-    };
-    let host = match parsed.get_hosts() {
-        [Host::Tcp(name)] => name.clone(),
-        [Host::Unix(folder)] => folder.display().to_string(),
-        [] => return Err(missing("host")),
-        _ => {
-            return Err(format!(
-                "{option}: names several hosts; name the primary alone"
-            ));
-        }
-    };
-    let password = parsed.get_password().map(|bytes| {
-        String::from_utf8(bytes.to_vec())
-            .map_err(|_| format!("{option}: the password is not UTF-8"))
-    });
-    let cluster = Cluster {
-        engine: Engine::Postgres,
-        host,
-        port: parsed.get_ports().first().copied().unwrap_or(5432),
-        user: parsed.get_user().ok_or_else(|| missing("user"))?.to_owned(),
-        password: password.transpose()?.map(Secret::new),
-    };
-    let database = parsed
-        .get_dbname()
-        .ok_or_else(|| missing("database"))?
-        .to_owned();
+fn whole_end<E: Engine>(option: &str, url: &str) -> Result<(Cluster, String), String> {
+    let (cluster, database) = E::end(option, url)?;
+    let database =
+        database.ok_or_else(|| format!("{option}: names no database; write {}", E::URL))?;
     Ok((cluster, database))
 }
 
@@ -85,31 +60,4 @@ fn password() -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::end;
-
-    #[test]
-    fn a_url_is_taken_apart_and_what_it_lacks_is_named() {
-        let (cluster, database) =
-            end("--from", "postgresql://me:p%40ss@db.example:5433/shop").expect("valid");
-        assert_eq!((cluster.host.as_str(), cluster.port), ("db.example", 5433));
-        assert_eq!(cluster.password.expect("given").reveal(), "p@ss");
-        assert_eq!(database, "shop");
-        let (socket, _) = end("--from", "postgresql://me@/shop?host=/tmp").expect("valid");
-        assert!(socket.is_socket_folder());
-        for (url, missing) in [
-            ("postgresql://me@host", "database"),
-            ("postgresql://host/shop", "user"),
-            ("postgresql://me@/shop", "host"),
-        ] {
-            let text = end("--to", url).expect_err(url);
-            assert!(
-                text.starts_with("--to") && text.contains(missing),
-                "{url}: {text}"
-            );
-        }
-    }
 }

@@ -99,7 +99,7 @@ impl Lexer<'_> {
                     self.comment(position)?;
                     continue;
                 }
-                '"' => Word::Quoted(self.quoted('"', position)?),
+                '"' | '`' => Word::Quoted(self.quoted(first, position)?),
                 '\'' => Word::Text(self.quoted('\'', position)?),
                 '$' if self.rest.peek().is_some_and(char::is_ascii_digit) => {
                     let digits = self.take_while(|next| next.is_ascii_digit());

@@ -1,25 +1,15 @@
 //! One admin session after its login: simple and extended protocol over the console's statements.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::answer::{Answer, Column, Refusal, Value};
 use super::wire::{Body, Bound, Frame, Wire};
+use crate::program::console::Execute;
+use crate::program::console::answer::{Answer, Column, Refusal, Value};
 use crate::program::statement::{self, Statement, Token};
 use proxy::client::Client;
-
-/// Who carries statements out.
-pub(crate) trait Execute: Send + Sync {
-    /// The columns that the statement will answer; none where it answers no rows.
-    fn columns(&self, statement: &Statement) -> &'static [Column];
-
-    /// Carries it out.
-    fn execute(&self, statement: Statement)
-    -> impl Future<Output = Result<Answer, Refusal>> + Send;
-}
 
 /// A driver prepares a handful; more is a mistake of the client.
 const PREPARED_MAX: usize = 1_000;

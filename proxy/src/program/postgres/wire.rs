@@ -4,13 +4,13 @@
 //! was tried panics on bodies that are shorter than their fields, and alters texts that are not UTF-8.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::answer::{Column, Refusal, Value};
+use crate::program::console::answer::{Column, Refusal, Type, Value, time_text};
 use proxy::client::Client;
 
 /// No statement for the console is longer.
@@ -117,8 +117,8 @@ impl Wire {
                 put_text(out, name);
                 out.put_i32(0);
                 out.put_i16(0);
-                out.put_u32(kind.oid());
-                out.put_i16(kind.width());
+                out.put_u32(oid(*kind));
+                out.put_i16(width(*kind));
                 out.put_i32(-1);
                 out.put_i16(i16::from(binary(at)));
             }
@@ -130,7 +130,7 @@ impl Wire {
         self.frame(b'D', |out| {
             out.put_i16(i16::try_from(values.len()).unwrap_or(i16::MAX));
             for (at, value) in values.iter().enumerate() {
-                value.write(binary(at), out);
+                write(value, binary(at), out);
             }
         });
     }
@@ -251,5 +251,82 @@ impl Body {
     /// Whether everything was read.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// The type's number in every PostgreSQL.
+fn oid(kind: Type) -> u32 {
+    match kind {
+        Type::Bool => 16,
+        Type::Int => 20,
+        Type::Text => 25,
+        Type::Float => 701,
+        Type::Time => 1184,
+    }
+}
+
+/// The type's width in bytes; negative where it varies.
+fn width(kind: Type) -> i16 {
+    match kind {
+        Type::Bool => 1,
+        Type::Int | Type::Float | Type::Time => 8,
+        Type::Text => -1,
+    }
+}
+
+/// Writes the value with its length before it, as text or in PostgreSQL's binary form.
+fn write(value: &Value, binary: bool, out: &mut BytesMut) {
+    let text = match value {
+        Value::Null => return out.put_i32(-1),
+        Value::Int(value) if binary => return put_value(out, &value.to_be_bytes()),
+        Value::Float(value) if binary => return put_value(out, &value.to_be_bytes()),
+        Value::Bool(value) if binary => return put_value(out, &[u8::from(*value)]),
+        Value::Time(value) if binary => {
+            return put_value(out, &micros_since_2000(*value).to_be_bytes());
+        }
+        Value::Text(value) => return put_value(out, value.as_bytes()),
+        Value::Int(value) => value.to_string(),
+        Value::Float(value) if value.is_infinite() => {
+            if *value > 0.0 {
+                "Infinity".to_owned()
+            } else {
+                "-Infinity".to_owned()
+            }
+        }
+        Value::Float(value) => value.to_string(),
+        Value::Bool(value) => if *value { "t" } else { "f" }.to_owned(),
+        Value::Time(value) => format!("{}+00", time_text(*value)),
+    };
+    put_value(out, text.as_bytes());
+}
+
+fn put_value(out: &mut BytesMut, bytes: &[u8]) {
+    out.put_i32(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
+    out.put_slice(bytes);
+}
+
+const UNIX_TO_2000: Duration = Duration::from_hours(262_968);
+
+fn micros_since_2000(time: SystemTime) -> i64 {
+    let since = UNIX_EPOCH + UNIX_TO_2000;
+    match time.duration_since(since) {
+        Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+        Err(before) => {
+            i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binary_times_count_microseconds_from_2000() {
+        assert_eq!(
+            micros_since_2000(UNIX_EPOCH + UNIX_TO_2000 + Duration::from_millis(2)),
+            2_000
+        );
+        assert_eq!(micros_since_2000(UNIX_EPOCH), -946_684_800_000_000);
     }
 }

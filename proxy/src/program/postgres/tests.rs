@@ -8,9 +8,9 @@ use proxy::client::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::answer::{Answer, Column, Refusal, Value};
-use super::session::{self, Execute};
-use super::{columns, rows, version};
+use super::console as session;
+use crate::program::console::answer::{Answer, Column, Refusal, Value};
+use crate::program::console::{Execute, columns, rows, version};
 use crate::program::statement::Statement;
 
 /// The statements that need neither plane.

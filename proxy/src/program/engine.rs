@@ -1,0 +1,123 @@
+//! What of the program depends on the engine; a command is carried out for one engine, chosen here and nowhere else.
+
+use std::future::Future;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use migrator::Error;
+use migrator::database::Database;
+use migrator::supervisor::Definition;
+use proxy::config::{Cluster, Config, Engine as Kind};
+use proxy::console::AdminClient;
+use proxy::listener::Sessions;
+use proxy::plane::Plane;
+
+use super::console::Execute;
+use super::mysql::Mysql;
+use super::postgres::Postgres;
+
+/// One engine's half of the program.
+pub(crate) trait Engine: Send + Sync + 'static {
+    /// Its half of the data plane.
+    type Sessions: Sessions;
+    /// Its half of the control plane.
+    type Database: Database;
+
+    /// What a URL of this engine looks like.
+    const URL: &'static str;
+
+    /// The data plane's sessions.
+    fn sessions(plane: Arc<Plane>, config: &Config) -> Result<Self::Sessions, Error>;
+
+    /// The two databases of a migration.
+    fn database(
+        sessions: &Arc<Self::Sessions>,
+        config: &Config,
+        definition: &Definition,
+        ends: &Ends<'_>,
+    ) -> Self::Database;
+
+    /// Serves one admin session after its login.
+    fn converse(
+        execute: &impl Execute,
+        client: AdminClient,
+    ) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Takes a URL apart into a server with an account, and a database where it names one. The error begins with the
+    /// `option` that gave the URL and never holds the password.
+    fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), String>;
+
+    /// Sends statements to the admin console at `console`.
+    fn ask(
+        console: &Cluster,
+        database: &str,
+        statements: &str,
+    ) -> impl Future<Output = Result<Vec<Said>, String>> + Send;
+}
+
+/// Where a migration goes from and to.
+pub(crate) struct Ends<'a> {
+    /// The cluster that has the rows now.
+    pub source: &'a Cluster,
+    /// The cluster that gets them.
+    pub target: &'a Cluster,
+    /// The database's name on both.
+    pub database: &'a str,
+}
+
+/// What the console said to one statement.
+pub(crate) enum Said {
+    /// Rows of text.
+    Rows {
+        /// The names of the columns.
+        columns: Vec<String>,
+        /// The values, as wide as the columns.
+        rows: Vec<Vec<Option<String>>>,
+    },
+    /// That it is done.
+    Done,
+}
+
+/// Something that the command line asks for.
+pub(crate) trait Errand {
+    /// Carries it out for one engine.
+    fn carry_out<E: Engine>(self) -> impl Future<Output = ExitCode>;
+}
+
+/// Carries an errand out for the engine of that kind.
+pub(crate) async fn with(kind: Kind, errand: impl Errand) -> ExitCode {
+    match kind {
+        Kind::Postgres => errand.carry_out::<Postgres>().await,
+        Kind::Mysql => errand.carry_out::<Mysql>().await,
+    }
+}
+
+/// The engine that a URL is for.
+pub(crate) fn of_url(option: &str, url: &str) -> Result<Kind, String> {
+    match url.split_once("://").map(|(scheme, _)| scheme) {
+        Some("postgresql" | "postgres") => Ok(Kind::Postgres),
+        Some("mysql" | "mariadb") => Ok(Kind::Mysql),
+        _ => Err(format!(
+            "{option}: write {} or {}",
+            Postgres::URL,
+            Mysql::URL
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_of_a_url_tells_the_engine() {
+        assert_eq!(of_url("--from", "mariadb://me@db/shop"), Ok(Kind::Mysql));
+        assert_eq!(
+            of_url("--from", "postgres://me@db/shop"),
+            Ok(Kind::Postgres)
+        );
+        let text = of_url("--from", "oracle://me@db/shop").expect_err("not served");
+        assert!(text.contains("mysql://") && text.contains("postgresql://"));
+    }
+}

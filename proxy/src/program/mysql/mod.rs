@@ -1,0 +1,97 @@
+//! MySQL's and MariaDB's half of the program.
+
+mod ask;
+mod console;
+mod dialect;
+mod ends;
+#[cfg(test)]
+mod tests;
+mod values;
+mod wire;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use migrator::Error;
+use migrator::mysql::{Endpoint, Secrets};
+use migrator::supervisor::Definition;
+use proxy::config::{Cluster, Config, Secret};
+use proxy::console::AdminClient;
+use proxy::mysql::session::MysqlSessions;
+use proxy::plane::Plane;
+
+use super::console::Execute;
+use super::engine::{Ends, Engine, Said};
+
+/// MySQL and MariaDB.
+pub(crate) struct Mysql;
+
+impl Engine for Mysql {
+    type Sessions = MysqlSessions;
+    type Database = migrator::mysql::Mysql;
+
+    const URL: &'static str = "mysql://user:password@host:port/database";
+
+    fn sessions(plane: Arc<Plane>, config: &Config) -> Result<Self::Sessions, Error> {
+        MysqlSessions::new(plane, config)
+            .map_err(|error| Error::fatal("sessions cannot be served").because(error))
+    }
+
+    fn database(
+        sessions: &Arc<Self::Sessions>,
+        _: &Config,
+        definition: &Definition,
+        ends: &Ends<'_>,
+    ) -> Self::Database {
+        migrator::mysql::Mysql::new(
+            &definition.name,
+            endpoint(ends.source, ends.database),
+            endpoint(ends.target, ends.database),
+            definition.settings.clone(),
+            Arc::new(Captured(Arc::clone(sessions))),
+        )
+    }
+
+    fn converse(
+        execute: &impl Execute,
+        client: AdminClient,
+    ) -> impl Future<Output = io::Result<()>> + Send {
+        console::serve(execute, client)
+    }
+
+    fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
+        ends::end(option, url)
+    }
+
+    fn ask(
+        console: &Cluster,
+        database: &str,
+        statements: &str,
+    ) -> impl Future<Output = Result<Vec<Said>, String>> + Send {
+        ask::ask(console, database, statements)
+    }
+}
+
+/// What the data plane knows of passwords, as the migrator sees it.
+struct Captured(Arc<MysqlSessions>);
+
+impl Secrets for Captured {
+    fn password(&self, user: &str) -> Option<String> {
+        self.0.captured_password(user)
+    }
+}
+
+fn endpoint(cluster: &Cluster, database: &str) -> Endpoint {
+    Endpoint {
+        host: cluster.host.clone(),
+        port: cluster.port,
+        user: cluster.user.clone(),
+        password: cluster
+            .password
+            .as_ref()
+            .map(Secret::reveal)
+            .map(str::to_owned),
+        database: database.to_owned(),
+    }
+}

@@ -1,0 +1,89 @@
+//! PostgreSQL's half of the program.
+
+mod ask;
+mod console;
+mod ends;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use migrator::Error;
+use migrator::postgres::{Endpoint, Tools};
+use migrator::supervisor::Definition;
+use proxy::config::{Cluster, Config, Secret};
+use proxy::console::AdminClient;
+use proxy::plane::Plane;
+use proxy::postgres::session::PostgresSessions;
+
+use super::console::Execute;
+use super::engine::{Ends, Engine, Said};
+
+/// PostgreSQL.
+pub(crate) struct Postgres;
+
+impl Engine for Postgres {
+    type Sessions = PostgresSessions;
+    type Database = migrator::postgres::Postgres;
+
+    const URL: &'static str = "postgresql://user:password@host:port/database";
+
+    fn sessions(plane: Arc<Plane>, config: &Config) -> Result<Self::Sessions, Error> {
+        Ok(PostgresSessions::new(plane, config))
+    }
+
+    fn database(
+        _: &Arc<Self::Sessions>,
+        config: &Config,
+        definition: &Definition,
+        ends: &Ends<'_>,
+    ) -> Self::Database {
+        let tools = Tools {
+            pg_dump: config.migrator.pg_dump.clone(),
+            pg_restore: config.migrator.pg_restore.clone(),
+        };
+        migrator::postgres::Postgres::new(
+            &definition.name,
+            endpoint(ends.source, ends.database),
+            endpoint(ends.target, ends.database),
+            definition.settings.clone(),
+            tools,
+        )
+    }
+
+    fn converse(
+        execute: &impl Execute,
+        client: AdminClient,
+    ) -> impl Future<Output = io::Result<()>> + Send {
+        console::serve(execute, client.stream, client.leftover)
+    }
+
+    fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
+        ends::end(option, url)
+    }
+
+    fn ask(
+        console: &Cluster,
+        database: &str,
+        statements: &str,
+    ) -> impl Future<Output = Result<Vec<Said>, String>> + Send {
+        ask::ask(console, database, statements)
+    }
+}
+
+fn endpoint(cluster: &Cluster, database: &str) -> Endpoint {
+    Endpoint {
+        host: cluster.host.clone(),
+        port: cluster.port,
+        user: cluster.user.clone(),
+        password: cluster
+            .password
+            .as_ref()
+            .map(Secret::reveal)
+            .map(str::to_owned),
+        database: database.to_owned(),
+    }
+}
