@@ -1,0 +1,12 @@
+//! PostgreSQL, from 14 to 18.
+
+mod cancel;
+mod console;
+mod cutover;
+mod hostile;
+mod login;
+mod metrics;
+mod migration;
+mod moving;
+mod resume;
+mod transparency;
