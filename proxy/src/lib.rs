@@ -9,6 +9,7 @@
 pub mod client;
 pub mod config;
 pub mod console;
+pub mod disposable;
 pub mod gate;
 pub mod listener;
 pub mod metrics;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod fault;
 pub mod headgate;
 pub mod message;
+pub mod mysql;
 pub mod pgbench;
 pub mod postgres;
 pub mod wait;

@@ -1,2 +1,4 @@
 //! MySQL's and MariaDB's half of the data plane.
 pub mod session;
+
+pub mod disposable;

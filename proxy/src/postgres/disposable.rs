@@ -1,73 +1,25 @@
 //! Throwaway PostgreSQL servers, for the demo and the tests.
 
 mod binaries;
-mod ground;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::Write;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use binaries::reachable;
+use crate::disposable::ground::{Account, ground, new_folder};
+use crate::disposable::process::{
+    LOOK_EVERY, PATIENCE, PORT_ATTEMPTS, Process, accepts, free_port, run,
+};
+use crate::disposable::reachable::reachable;
+use crate::disposable::{tail, while_doing};
+
+pub use crate::disposable::Error;
 pub use binaries::{Binaries, find};
-use ground::{Account, ground, new_folder};
-
-/// How long a server may take to be created, to accept or to stop.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// How often a server's own state file is read while it starts or stops.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Another process may take a port between our asking for a free one and the server's bind.
-const PORT_ATTEMPTS: usize = 5;
-
-/// Why a throwaway server is not there.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No server of that version on this machine.
-    #[error("no PostgreSQL {version} in {}; run tests/servers/fetch, or set HEADGATE_POSTGRES_{version} to a folder that has bin/postgres inside", list(.looked))]
-    NotFound {
-        /// The major version that was wanted.
-        version: u32,
-        /// Where it was looked for.
-        looked: Vec<PathBuf>,
-    },
-    /// The operating system refused something.
-    #[error("{doing}: {source}")]
-    Io {
-        /// What was being done, with its path.
-        doing: String,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// The server's own programs failed or took too long.
-    #[error("{what}; the end of its output:\n{output}")]
-    Failed {
-        /// Which program, and how it failed.
-        what: String,
-        /// The last lines that it wrote.
-        output: String,
-    },
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-fn while_doing<T>(result: io::Result<T>, doing: impl FnOnce() -> String) -> Result<T, Error> {
-    result.map_err(|source| Error::Io {
-        doing: doing(),
-        source,
-    })
-}
 
 /// What a throwaway server shall be.
 #[derive(Debug, Clone)]
@@ -108,7 +60,7 @@ pub struct Server {
     user: Option<Account>,
     base: PathBuf,
     port: u16,
-    process: Option<Child>,
+    process: Option<Process>,
     keep: bool,
 }
 
@@ -129,7 +81,10 @@ impl Server {
             keep: false,
         };
         if let Some(account) = &server.user {
-            server.binaries = reachable(&server.binaries)?;
+            let binaries = &server.binaries;
+            let label = binaries.version.to_string();
+            server.binaries.root =
+                reachable(&binaries.root, &binaries.program("postgres"), &label).await?;
             while_doing(
                 chown(&server.base, Some(account.uid), Some(account.gid)),
                 || format!("giving {} to the user nobody", server.base.display()),
@@ -177,7 +132,7 @@ impl Server {
 
     /// The process id of its first process, while it runs.
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Child::id)
+        self.process.as_ref().map(Process::id)
     }
 
     /// A connection string for its superuser.
@@ -212,20 +167,13 @@ impl Server {
     }
 
     async fn end(&mut self, signal: &str) -> Result<(), Error> {
-        let Some(mut process) = self.process.take() else {
+        let Some(process) = self.process.take() else {
             return Ok(());
         };
-        let told = send(signal, process.id());
-        let deadline = Instant::now() + PATIENCE;
-        while while_doing(process.try_wait(), || "waiting for postgres".to_owned())?.is_none() {
-            if told.is_err() || Instant::now() > deadline {
-                let _ = process.kill();
-                let _ = process.wait();
-                return Err(self.failed(format!("postgres did not stop on SIG{signal}")));
-            }
-            sleep(LOOK_EVERY).await;
+        if process.end(signal).await {
+            return Ok(());
         }
-        Ok(())
+        Err(self.failed(format!("postgres did not stop on SIG{signal}")))
     }
 
     async fn create(&self) -> Result<(), Error> {
@@ -243,21 +191,7 @@ impl Server {
                 "-D",
             ])
             .arg(self.data_dir());
-        let mut initdb = tokio::process::Command::from(initdb);
-        let Ok(output) = timeout(PATIENCE, initdb.kill_on_drop(true).output()).await else {
-            return Err(self.failed(format!("initdb took longer than {PATIENCE:?}")));
-        };
-        let output = while_doing(output, || {
-            format!("running {}", self.binaries.program("initdb").display())
-        })?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = [output.stdout, output.stderr].concat();
-        Err(Error::Failed {
-            what: format!("initdb ended with {}", output.status),
-            output: tail(&said),
-        })
+        run(initdb, "initdb").await
     }
 
     fn configure(&self, settings: &[(String, String)]) -> Result<(), Error> {
@@ -291,17 +225,15 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors);
-        let child = while_doing(command.spawn(), || {
-            format!("running {}", self.binaries.program("postgres").display())
-        })?;
-        let child = self.process.insert(child);
+        let process = Process::start(command, "QUIT", &self.base)?;
+        let process = self.process.insert(process);
         let (pid, state) = (
-            child.id().to_string(),
+            process.id().to_string(),
             self.base.join("data/postmaster.pid"),
         );
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Ok(Some(status)) = child.try_wait() {
+            if let Some(status) = process.ended() {
                 self.process = None;
                 return Err(self.failed(format!("postgres ended with {status} while starting")));
             }
@@ -317,18 +249,13 @@ impl Server {
             }
             sleep(LOOK_EVERY).await;
         }
-        let connected = timeout(
-            PATIENCE,
-            tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)),
-        )
-        .await;
-        match connected {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(self.failed(format!(
-                "postgres does not accept on 127.0.0.1:{}",
-                self.port
-            ))),
+        if accepts(self.port).await {
+            return Ok(());
         }
+        Err(self.failed(format!(
+            "postgres does not accept on 127.0.0.1:{}",
+            self.port
+        )))
     }
 
     fn command(&self, program: &str) -> Command {
@@ -356,44 +283,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let process = self.process.take();
         if self.keep {
+            if let Some(process) = process {
+                process.release();
+            }
             return;
         }
-        if let Some(mut process) = self.process.take() {
-            if send("QUIT", process.id()).is_err() {
-                let _ = process.kill();
-            }
+        if let Some(process) = process {
             // The server itself gives its children five seconds before it kills them.
-            let _ = process.wait();
+            process.end_now("QUIT");
         }
         let _ = fs::remove_dir_all(&self.base);
     }
-}
-
-fn free_port() -> Result<u16, Error> {
-    let port =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    Ok(while_doing(port, || "asking for a free port".to_owned())?.port())
-}
-
-/// Sends a signal through the shell's own `kill`, which every system has.
-fn send(signal: &str, pid: u32) -> io::Result<()> {
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -{signal} {pid}")])
-        .stderr(Stdio::null())
-        .status()?;
-    if sent.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("kill -{signal} {pid} failed")))
-    }
-}
-
-fn tail(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    let lines: Vec<&str> = text.lines().collect();
-    lines
-        .get(lines.len().saturating_sub(20)..)
-        .unwrap_or_default()
-        .join("\n")
 }

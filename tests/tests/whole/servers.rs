@@ -1,7 +1,9 @@
 //! The harness's own servers are what the other tests take them for.
 
+use proxy::mysql::disposable::{Kind, Options, Server, find};
 use tests::client::Raw;
 use tests::fault::{Fault, Relay};
+use tests::mysql::Mysql;
 use tests::postgres::{Postgres, try_connect};
 
 async fn check(version: u32) {
@@ -85,6 +87,122 @@ async fn a_setting_that_the_server_refuses_is_told_with_the_servers_own_words() 
             .contains("invalid value for parameter \"wal_level\""),
         "{error}"
     );
+}
+
+async fn check_mysql(kind: Kind) {
+    let mut mysql = Mysql::start(kind).await;
+    let said = mysql.value("", "SELECT VERSION()").await;
+    assert!(said.starts_with(&format!("{}.", kind.version())), "{said}");
+    assert_eq!(
+        said.contains("MariaDB"),
+        kind == Kind::Mariadb1011,
+        "{said}"
+    );
+    assert_eq!(
+        mysql
+            .sql("", "SELECT @@log_bin, @@binlog_format, @@local_infile")
+            .await,
+        [["1", "ROW", "1"].map(|value| Some(value.to_owned()))]
+    );
+    assert_eq!(
+        mysql
+            .value("mysql", "SELECT COUNT(*) FROM user WHERE user = ''")
+            .await,
+        "0"
+    );
+    for host in ["localhost", "127.0.0.1"] {
+        let query = format!("SELECT COUNT(*) FROM user WHERE user = 'root' AND host = '{host}'");
+        assert_eq!(mysql.value("mysql", &query).await, "1", "root at {host}");
+    }
+
+    mysql.make_database("shop").await;
+    mysql.make_account("app", "secret", "shop").await;
+    let mut client = tests::mysql::connect(mysql.port(), "app", Some("secret"), "shop").await;
+    let kept = "CREATE TABLE kept (id INT) ENGINE = InnoDB; INSERT INTO kept VALUES (1)";
+    tests::mysql::rows(&mut client, kept).await;
+    let port = mysql.port();
+    mysql
+        .server
+        .kill()
+        .await
+        .expect("a running server can be killed");
+    let refused = tests::mysql::try_connect(port, "root", None, "").await;
+    assert!(refused.is_err(), "it still accepts");
+    mysql
+        .server
+        .restart()
+        .await
+        .expect("a killed server starts again");
+    assert_eq!(mysql.port(), port);
+    assert_eq!(mysql.value("shop", "SELECT COUNT(*) FROM kept").await, "1");
+    mysql
+        .server
+        .restart()
+        .await
+        .expect("a running server stops and starts again");
+    assert_eq!(mysql.value("shop", "SELECT COUNT(*) FROM kept").await, "1");
+
+    let folder = mysql.server.data_dir();
+    drop(mysql);
+    assert!(!folder.exists(), "{} is still there", folder.display());
+    let refused = tests::mysql::try_connect(port, "root", None, "").await;
+    assert!(refused.is_err(), "it still accepts");
+}
+
+#[tokio::test]
+async fn a_throwaway_mysql_97_answers_survives_a_kill_and_leaves_nothing() {
+    check_mysql(Kind::Mysql97).await;
+}
+
+#[tokio::test]
+async fn a_throwaway_mysql_56_answers_survives_a_kill_and_leaves_nothing() {
+    check_mysql(Kind::Mysql56).await;
+}
+
+#[tokio::test]
+async fn a_throwaway_mariadb_1011_answers_survives_a_kill_and_leaves_nothing() {
+    check_mysql(Kind::Mariadb1011).await;
+}
+
+#[tokio::test]
+async fn two_throwaway_mysql_servers_are_different_servers() {
+    for kind in [Kind::Mysql97, Kind::Mysql56] {
+        let (one, other) = tokio::join!(Mysql::start(kind), Mysql::start(kind));
+        for variable in ["@@server_uuid", "@@server_id"] {
+            let query = format!("SELECT {variable}");
+            assert_ne!(
+                one.value("", &query).await,
+                other.value("", &query).await,
+                "{variable} of {}",
+                kind.title()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn gtids_of_a_throwaway_mysql_can_be_switched_off() {
+    let on = Mysql::start(Kind::Mysql97).await;
+    assert_eq!(on.value("", "SELECT @@gtid_mode").await, "ON");
+    let off = Mysql::start_as(Kind::Mysql97, Options::without_gtid).await;
+    assert_eq!(off.value("", "SELECT @@gtid_mode").await, "OFF");
+}
+
+#[tokio::test]
+async fn an_argument_that_mysql_refuses_is_told_with_the_servers_own_words() {
+    for kind in Kind::ALL {
+        let binaries = find(kind).expect("fetched before");
+        let options = Options::new(binaries).set("no-such-thing", "1");
+        let error = Server::start(options)
+            .await
+            .expect_err("such a setting does not exist");
+        assert!(
+            error
+                .to_string()
+                .contains("unknown variable 'no-such-thing=1'"),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

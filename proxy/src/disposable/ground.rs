@@ -8,14 +8,14 @@ use super::{Error, while_doing};
 
 /// Whom the servers run as when we are root, which they refuse.
 #[derive(Debug)]
-pub(super) struct Account {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(crate) struct Account {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Account {
     /// None when we are an ordinary user: `ours` is a folder that we have just made.
-    pub(super) fn for_servers(ours: &Path) -> Result<Option<Self>, Error> {
+    pub(crate) fn for_servers(ours: &Path) -> Result<Option<Self>, Error> {
         let owner = while_doing(fs::metadata(ours), || {
             format!("looking at {}", ours.display())
         })?
@@ -34,7 +34,7 @@ impl Account {
             })
         });
         nobody.map(Some).ok_or_else(|| Error::Failed {
-            what: "PostgreSQL refuses to run as root, and /etc/passwd has no user nobody"
+            what: "a database server refuses to run as root, and /etc/passwd has no user nobody"
                 .to_owned(),
             output: String::new(),
         })
@@ -42,14 +42,14 @@ impl Account {
 }
 
 /// True when every user may pass through the folder and all above it.
-pub(super) fn open_to_all(folder: &Path) -> bool {
+pub(crate) fn open_to_all(folder: &Path) -> bool {
     folder
         .ancestors()
         .all(|part| fs::metadata(part).is_ok_and(|found| found.mode() & 0o001 != 0))
 }
 
 /// The folder for the servers' folders: the temporary one, unless other users cannot reach it.
-pub(super) fn ground() -> PathBuf {
+pub(crate) fn ground() -> PathBuf {
     let wanted = std::env::temp_dir();
     if open_to_all(&wanted) {
         wanted
@@ -58,7 +58,7 @@ pub(super) fn ground() -> PathBuf {
     }
 }
 
-pub(super) fn new_folder(ground: &Path, name: &str) -> Result<PathBuf, Error> {
+pub(crate) fn new_folder(ground: &Path, name: &str) -> Result<PathBuf, Error> {
     let mut number = 0_u32;
     loop {
         let folder = ground.join(format!("{name}-{}-{number}", std::process::id()));
