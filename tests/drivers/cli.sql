@@ -1,0 +1,30 @@
+-- What a person does with the command-line client, fed line by line, with one pause in the middle. FILE stands for the
+-- path of the rows for LOCAL INFILE.
+SET @mine = 'remembered', SESSION group_concat_max_len = 4711;
+SELECT 1 + 1, 'é', NULL, CAST(1.50 AS DECIMAL(6,2));
+INSERT INTO drv_rows (half, note) VALUES (1, 'one');
+SELECT LAST_INSERT_ID();
+PREPARE one FROM 'SELECT half, note FROM drv_rows WHERE half <= ? ORDER BY id';
+SET @half = 1;
+EXECUTE one USING @half;
+DEALLOCATE PREPARE one;
+CALL drv_two_results();
+SET autocommit = 0;
+INSERT INTO drv_rows (half, note) VALUES (1, 'kept');
+COMMIT;
+INSERT INTO drv_rows (half, note) VALUES (1, 'lost');
+ROLLBACK;
+LOAD DATA LOCAL INFILE 'FILE' INTO TABLE drv_loaded (half, text);
+SELECT COUNT(*), SUM(half), MAX(text) FROM drv_loaded;
+COMMIT;
+SELECT 'PAUSE';
+COMMIT;
+SELECT @mine, @@group_concat_max_len, @@autocommit, DATABASE(), LAST_INSERT_ID();
+INSERT INTO drv_rows (half, note) VALUES (2, 'one');
+SELECT LAST_INSERT_ID();
+CALL drv_two_results();
+ROLLBACK;
+SET autocommit = 1;
+LOAD DATA LOCAL INFILE 'FILE' INTO TABLE drv_loaded (half, text);
+SELECT COUNT(*), SUM(half), MAX(text) FROM drv_loaded;
+SELECT half, note FROM drv_rows ORDER BY half, note;
