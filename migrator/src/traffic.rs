@@ -16,7 +16,7 @@ pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenTransaction {
     /// The pid of its server session, as `pg_stat_activity` shows it.
-    pub pid: i32,
+    pub pid: i64,
     /// The user that opened it.
     pub user: String,
     /// Where the client connects from.

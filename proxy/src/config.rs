@@ -116,7 +116,7 @@ impl Engine {
 pub struct Cluster {
     /// What kind of server it is.
     pub engine: Engine,
-    /// A name, an IP address, or the absolute path of a socket folder.
+    /// A name, an IP address, or an absolute path: of a socket folder for PostgreSQL, of the socket for MySQL.
     pub host: String,
     /// The port, also for a socket folder.
     pub port: u16,
@@ -127,9 +127,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Whether the host is a folder with a Unix socket.
-    pub fn is_socket_folder(&self) -> bool {
-        self.host.starts_with('/')
+    /// The Unix socket that an absolute path as host names: PostgreSQL's is in that folder and named after the port,
+    /// MySQL's is the path itself.
+    pub fn socket(&self) -> Option<PathBuf> {
+        let path = self.host.starts_with('/').then(|| Path::new(&self.host))?;
+        Some(match self.engine {
+            Engine::Postgres => path.join(format!(".s.PGSQL.{}", self.port)),
+            Engine::Mysql => path.to_owned(),
+        })
     }
 }
 

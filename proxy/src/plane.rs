@@ -46,6 +46,7 @@ pub fn routes(config: &Config) -> Routes {
             name: name.clone(),
             host: cluster.host.clone(),
             port: cluster.port,
+            socket: cluster.socket(),
             connect_timeout: config.limits.connect_timeout,
         });
     }

@@ -43,13 +43,14 @@ impl Activity {
 pub struct ServerKey {
     /// The cluster that the session is on.
     pub cluster: Arc<Cluster>,
-    /// The pid that the server gave.
-    pub pid: i32,
+    /// The pid, or the number of the connection, that the server gave.
+    pub pid: i64,
     /// The secret that the server gave.
     pub secret: Bytes,
 }
 
-/// How a client names its session when it asks to cancel: the pid and the secret that it was told at login.
+/// How a client names its session when it asks to cancel: the pid and the secret that it was told at login. MySQL's
+/// clients are told a number and no secret.
 pub type ClientKey = (i32, Bytes);
 
 /// One open session, shared between its task and those who look at it.
@@ -154,7 +155,7 @@ pub struct SessionInfo {
     /// The cluster it is on.
     pub cluster: Option<String>,
     /// The pid of its server session.
-    pub server_pid: Option<i32>,
+    pub server_pid: Option<i64>,
     /// For how long it has been connected.
     pub age: Duration,
     /// Its number at the gate.
@@ -216,6 +217,11 @@ impl Registry {
     /// Whom that key names. Keys are told to their own clients only, and carry at least 32 random bits.
     pub fn by_key(&self, key: &ClientKey) -> Option<Arc<Entry>> {
         self.keys.lock().get(key).cloned()
+    }
+
+    /// Whom the number means that a client of MySQL's was told. Whether the asker may know is the asker's matter.
+    pub fn by_client_id(&self, id: u32) -> Option<Arc<Entry>> {
+        self.by_key(&(id.cast_signed(), Bytes::new()))
     }
 
     /// Every session, by age.
@@ -328,6 +334,12 @@ impl Registered {
         keys.insert(key.clone(), Arc::clone(&self.entry));
         *self.entry.client_key.lock() = Some(key);
         true
+    }
+
+    /// From now on `id` means this session. False where it is taken.
+    #[must_use]
+    pub fn listen_for_id(&self, id: u32) -> bool {
+        self.listen_for((id.cast_signed(), Bytes::new()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which cluster is *the* cluster now: one atomic value with a generation number for each route.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,10 +16,12 @@ use crate::gate::Gate;
 pub struct Cluster {
     /// The name in the configuration.
     pub name: String,
-    /// A host name, an address, or the absolute path of the folder that holds the Unix socket.
+    /// A host name or an address.
     pub host: String,
-    /// The port, which also names the Unix socket.
+    /// The port.
     pub port: u16,
+    /// The Unix socket that is used instead of both.
+    pub socket: Option<PathBuf>,
     /// How long opening a connection and logging in may take.
     pub connect_timeout: Duration,
 }
@@ -199,6 +202,7 @@ mod tests {
                 name: name.to_owned(),
                 host: "127.0.0.1".to_owned(),
                 port: 5432,
+                socket: None,
                 connect_timeout: Duration::from_secs(1),
             });
         }

@@ -33,12 +33,10 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// Opens a connection within the cluster's `connect_timeout`. A host that starts with `/` is the folder of a
-/// PostgreSQL socket. Fails with the system's error, or `TimedOut`.
+/// Opens a connection within the cluster's `connect_timeout`, over its Unix socket where it has one. Fails with the system's error, or `TimedOut`.
 pub async fn connect(cluster: &Cluster) -> io::Result<Upstream> {
     let opening = async {
-        if cluster.host.starts_with('/') {
-            let path = format!("{}/.s.PGSQL.{}", cluster.host, cluster.port);
+        if let Some(path) = &cluster.socket {
             return UnixStream::connect(path).await.map(Upstream::Unix);
         }
         let stream = TcpStream::connect((cluster.host.as_str(), cluster.port)).await?;

@@ -36,7 +36,8 @@ pub async fn cancel(plane: &Plane, key: &ClientKey) -> io::Result<()> {
 async fn send(server: &ServerKey) -> io::Result<()> {
     let mut stream = upstream::connect(&server.cluster).await?;
     let mut out = BytesMut::new();
-    handshake::encode_cancel(server.pid, &server.secret, &mut out);
+    let pid = i32::try_from(server.pid).map_err(io::Error::other)?;
+    handshake::encode_cancel(pid, &server.secret, &mut out);
     let conversation = async {
         stream.write_all(&out).await?;
         let mut nothing = [0; 16];

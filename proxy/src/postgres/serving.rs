@@ -394,7 +394,7 @@ impl Serving {
             .store(destination.generation, Relaxed);
         self.entry.set_server(ServerKey {
             cluster: Arc::clone(&destination.cluster),
-            pid: key.pid,
+            pid: i64::from(key.pid),
             secret: key.secret,
         });
         self.wire.set_parameters(parameters);

@@ -215,7 +215,7 @@ async fn open(
     let secret = client_secret(&registered, server.key.pid, minor);
     registered.entry().set_server(ServerKey {
         cluster: Arc::clone(&destination.cluster),
-        pid: server.key.pid,
+        pid: i64::from(server.key.pid),
         secret: server.key.secret.clone(),
     });
 

@@ -179,9 +179,9 @@ impl From<u64> for Value {
     }
 }
 
-impl From<i32> for Value {
-    fn from(value: i32) -> Self {
-        Self::Int(i64::from(value))
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
     }
 }
 

@@ -50,7 +50,7 @@ mod tests {
         assert_eq!((plain.port, none), (3306, None));
         let (socket, _) =
             end("--from", "mysql://me@localhost/shop?socket=/tmp/s.sock").expect("valid");
-        assert!(socket.is_socket_folder());
+        assert_eq!(socket.socket(), Some("/tmp/s.sock".into()));
         let text = end("--to", "mysql://host/shop").expect_err("no user");
         assert!(text.starts_with("--to") && text.contains("user"), "{text}");
     }

@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(cluster.password.expect("given").reveal(), "p@ss");
         assert_eq!(database.as_deref(), Some("shop"));
         let (socket, _) = end("--from", "postgresql://me@/shop?host=/tmp").expect("valid");
-        assert!(socket.is_socket_folder());
+        assert_eq!(socket.socket(), Some("/tmp/.s.PGSQL.5432".into()));
         for (url, missing) in [
             ("postgresql://host/shop", "user"),
             ("postgresql://me@/shop", "host"),

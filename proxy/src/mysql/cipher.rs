@@ -1,0 +1,79 @@
+//! RSA for passwords that go over a connection without TLS, at both ends: OAEP with SHA-1, as the protocol has it.
+
+use std::sync::Arc;
+
+use rsa::pkcs8::{DecodePublicKey, EncodePublicKey, LineEnding};
+use rsa::rand_core::OsRng;
+use rsa::{Oaep, RsaPrivateKey, RsaPublicKey};
+use sha1_for_rsa::Sha1;
+use tokio::sync::OnceCell;
+use zeroize::Zeroizing;
+
+/// As long as the key that a server makes for itself.
+const KEY_BITS: usize = 2048;
+
+/// Encrypts for the server whose public key, as PEM, is `key`; `None` where that is no key, or too short for it.
+pub fn seal(key: &[u8], clear: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(key).ok()?;
+    let key = RsaPublicKey::from_public_key_pem(text.trim_end_matches('\0').trim()).ok()?;
+    key.encrypt(&mut OsRng, Oaep::new::<Sha1>(), clear).ok()
+}
+
+/// Headgate's own pair of keys, made when the first client without TLS asks for it, and kept in memory only.
+#[derive(Default)]
+pub struct KeyPair(OnceCell<Option<Arc<Pair>>>);
+
+struct Pair {
+    private: RsaPrivateKey,
+    public: String,
+}
+
+impl KeyPair {
+    /// The public key as PEM, for clients; `None` where no key could be made.
+    pub async fn public(&self) -> Option<String> {
+        self.pair().await.map(|pair| pair.public.clone())
+    }
+
+    /// Decrypts what a client sent; `None` where it was not encrypted for this key.
+    pub async fn open(&self, sealed: Vec<u8>) -> Option<Zeroizing<Vec<u8>>> {
+        let pair = self.pair().await?;
+        // A millisecond of arithmetic is too long for a thread that serves sessions.
+        let opening = tokio::task::spawn_blocking(move || {
+            let padding = Oaep::new::<Sha1>();
+            let clear = pair.private.decrypt_blinded(&mut OsRng, padding, &sealed);
+            clear.ok().map(Zeroizing::new)
+        });
+        opening.await.ok().flatten()
+    }
+
+    async fn pair(&self) -> Option<Arc<Pair>> {
+        let make = || async {
+            tokio::task::spawn_blocking(|| {
+                let private = RsaPrivateKey::new(&mut OsRng, KEY_BITS).ok()?;
+                let public = private.to_public_key().to_public_key_pem(LineEnding::LF);
+                let public = public.ok()?;
+                Some(Arc::new(Pair { private, public }))
+            })
+            .await
+            .unwrap_or_default()
+        };
+        self.0.get_or_init(make).await.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_sealed_with_the_public_key_opens_with_the_private_one_only() {
+        let (ours, theirs) = (KeyPair::default(), KeyPair::default());
+        let public = ours.public().await.expect("a key");
+        let sealed = seal(public.as_bytes(), b"secret\0").expect("sealed");
+        let opened = ours.open(sealed.clone()).await.expect("opened");
+        assert_eq!(&opened[..], b"secret\0");
+        assert!(theirs.open(sealed).await.is_none());
+        assert!(seal(b"no key", b"secret").is_none());
+        assert!(ours.open(vec![0; 3]).await.is_none());
+    }
+}
