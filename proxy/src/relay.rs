@@ -14,15 +14,27 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// What an engine makes of the bytes that go by.
 pub trait Wire {
-    /// Looks at bytes of the client that were not looked at before, starting where the last call's `clear` ended.
-    fn client(&mut self, bytes: &[u8], gate: &impl Entrance) -> Result<Seen, Malformed>;
+    /// Looks at bytes of the client that were not looked at before, starting where the last call's `clear` ended. It
+    /// may change bytes that it clears, but not how many there are.
+    fn client(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Seen, Malformed>;
 
-    /// Looks at bytes of the server that were not looked at before. Where it swallows some, it is shown what follows
-    /// them anew.
-    fn server(&mut self, bytes: &[u8], gate: &impl Entrance) -> Result<Heard, Malformed>;
+    /// Looks at bytes of the server that were not looked at before, and may change those that it clears. Where it
+    /// swallows some, it is shown what follows them anew.
+    fn server(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Heard, Malformed>;
 
     /// Whether the session is between transactions, with every reply there and nothing under way.
     fn at_boundary(&self) -> bool;
+
+    /// Whether every reply is there and neither side is in the middle of something, although a transaction may be
+    /// open: only here may Headgate speak to either side.
+    fn is_answered(&self) -> bool {
+        self.at_boundary()
+    }
+
+    /// Whether nothing but doubt keeps the session from its boundary, which the server can settle when it is asked.
+    fn in_doubt(&self) -> bool {
+        false
+    }
 }
 
 /// The gate, as the hot loop sees it.
@@ -64,6 +76,8 @@ pub enum Then {
     Gate,
     /// A statement that must wait for replies that are still to come.
     Replies,
+    /// A statement that Headgate answers itself or puts in other words.
+    Own,
 }
 
 /// Why the relay came back.
@@ -71,6 +85,11 @@ pub enum Then {
 pub enum Stop {
     /// The next statement stands at the gate; everything before it is forwarded and answered.
     AtGate,
+    /// The next statement is one that Headgate answers itself or puts in other words; everything before it is
+    /// forwarded and answered.
+    Own,
+    /// The gate is not open, and the server must be asked whether this session is at its boundary.
+    InDoubt,
     /// The client closed its side and everything it had sent is forwarded.
     ClientClosed,
     /// The server closed its side and everything it had sent is forwarded.
@@ -93,6 +112,8 @@ struct Way {
     closed: bool,
     /// The writer's side was told that no more comes.
     shut: bool,
+    /// Something was written, and the writer may still keep it back.
+    unflushed: bool,
 }
 
 impl Way {
@@ -108,6 +129,7 @@ impl Way {
             end: leftover.len(),
             closed: false,
             shut: false,
+            unflushed: false,
         }
     }
 
@@ -115,8 +137,12 @@ impl Way {
         &self.bytes[self.cleared..self.end]
     }
 
+    fn unseen_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.cleared..self.end]
+    }
+
     fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.start == self.end && !self.unflushed
     }
 
     fn writable(&self) -> bool {
@@ -156,13 +182,17 @@ impl Way {
         Poll::Ready(Ok(true))
     }
 
-    /// Writes once what is cleared. `Ready(true)` where something went.
+    /// Writes once what is cleared, and flushes where nothing is left. `Ready(true)` where something went.
     fn poll_drain<W: AsyncWrite + Unpin>(
         &mut self,
         context: &mut Context<'_>,
         writer: &mut W,
     ) -> Poll<io::Result<bool>> {
         if !self.writable() {
+            if self.unflushed {
+                ready!(Pin::new(writer).poll_flush(context))?;
+                self.unflushed = false;
+            }
             return Poll::Ready(Ok(false));
         }
         let count =
@@ -170,6 +200,7 @@ impl Way {
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        self.unflushed = true;
         self.start += count;
         if self.start == self.end {
             self.start = 0;
@@ -306,7 +337,8 @@ where
     /// Asks the server something of our own. Only where nothing of the client is half forwarded; the caller sets the
     /// deadline.
     pub async fn inject(&mut self, words: &[u8]) -> io::Result<()> {
-        self.server.write_all(words).await
+        self.server.write_all(words).await?;
+        self.server.flush().await
     }
 
     /// Whether nothing of the client waits to be written.
@@ -351,7 +383,7 @@ where
         words: &[u8],
     ) -> Result<(), Broken> {
         poll_fn(|context| {
-            while self.outbound.cleared < self.outbound.end || !wire.at_boundary() {
+            while self.outbound.cleared < self.outbound.end || !wire.is_answered() {
                 if self.outbound.closed || !self.poll_server(context, wire, gate)? {
                     return if self.outbound.closed {
                         Poll::Ready(Ok(()))
@@ -389,7 +421,7 @@ where
             let mut then = Then::More;
             if self.inbound.cleared < self.inbound.end {
                 let seen = wire
-                    .client(self.inbound.unseen(), gate)
+                    .client(self.inbound.unseen_mut(), gate)
                     .map_err(Broken::ClientFrame)?;
                 self.inbound.cleared += seen.clear;
                 self.client_bytes += seen.clear as u64;
@@ -416,6 +448,14 @@ where
                 && self.outbound.is_empty()
             {
                 return Poll::Ready(Ok(Stop::AtGate));
+            }
+            let may_speak =
+                wire.is_answered() && !self.inbound.writable() && self.outbound.is_empty();
+            if then == Then::Own && may_speak {
+                return Poll::Ready(Ok(Stop::Own));
+            }
+            if may_speak && wire.in_doubt() && !gate.is_open() {
+                return Poll::Ready(Ok(Stop::InDoubt));
             }
             if self.inbound.closed
                 && !self.inbound.writable()
@@ -451,7 +491,7 @@ where
         if self.outbound.cleared < self.outbound.end {
             loop {
                 let heard = wire
-                    .server(self.outbound.unseen(), gate)
+                    .server(self.outbound.unseen_mut(), gate)
                     .map_err(Broken::ServerFrame)?;
                 self.outbound.cleared += heard.clear;
                 self.server_bytes += heard.clear as u64;

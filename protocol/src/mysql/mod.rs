@@ -1,5 +1,10 @@
 //! MySQL's and MariaDB's conversation.
 
 pub mod auth;
+pub mod command;
 pub mod frame;
 pub mod handshake;
+pub mod lenenc;
+pub mod refusal;
+pub mod reply;
+pub mod session;

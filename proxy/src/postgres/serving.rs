@@ -148,6 +148,8 @@ impl Serving {
                 }
                 Some(Ok(Stop::ServerClosed)) => Some(End::Left),
                 Some(Ok(Stop::Closing)) => Some(End::Terminated),
+                // PostgreSQL's wire has no words of its own; its doubts are settled where the route is looked at.
+                Some(Ok(Stop::Own | Stop::InDoubt)) => None,
                 Some(Err(broken)) => Some(self.break_off(&broken)),
             };
             if let Some(end) = end {

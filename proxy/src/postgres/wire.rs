@@ -207,7 +207,7 @@ impl PostgresWire {
 }
 
 impl Wire for PostgresWire {
-    fn client(&mut self, bytes: &[u8], gate: &impl Entrance) -> Result<Seen, Malformed> {
+    fn client(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Seen, Malformed> {
         let mut clear = 0;
         loop {
             let rest = bytes.get(clear..).unwrap_or_default();
@@ -253,7 +253,7 @@ impl Wire for PostgresWire {
         }
     }
 
-    fn server(&mut self, bytes: &[u8], gate: &impl Entrance) -> Result<Heard, Malformed> {
+    fn server(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Heard, Malformed> {
         let mut clear = 0;
         let forward = |clear| Ok(Heard { clear, swallow: 0 });
         loop {
@@ -368,7 +368,7 @@ mod tests {
     }
 
     fn clear(wire: &mut PostgresWire, gate: &Fake, bytes: &[u8]) -> (usize, Then) {
-        let seen = wire.client(bytes, gate).expect("whole frames");
+        let seen = wire.client(&mut bytes.to_vec(), gate).expect("whole frames");
         (seen.clear, seen.then)
     }
 
@@ -450,8 +450,8 @@ mod tests {
             (b'S', b"TimeZone\0Asia/Tokyo\0"),
         ]);
         for split in 0..status.len() {
-            let seen = wire.server(&status[..split], &gate).expect("whole frames");
-            wire.server(&status[seen.clear..], &gate)
+            let seen = wire.server(&mut status[..split].to_vec(), &gate).expect("whole frames");
+            wire.server(&mut status[seen.clear..].to_vec(), &gate)
                 .expect("whole frames");
         }
         let told = [(
