@@ -51,7 +51,8 @@ impl<'a> Fields<'a> {
     /// One byte.
     #[inline]
     pub fn u8(&mut self) -> Result<u8, Malformed> {
-        self.take(1).map(|bytes| bytes.first().copied().unwrap_or(0))
+        self.take(1)
+            .map(|bytes| bytes.first().copied().unwrap_or(0))
     }
 
     /// Two bytes.

@@ -37,7 +37,13 @@ pub fn terminating(out: &mut BytesMut, sequence: &mut u8) {
 
 /// The client broke the protocol, or the server did.
 pub fn malformed(out: &mut BytesMut, sequence: &mut u8) {
-    error(out, sequence, 1835, "HY000", "Malformed communication packet.");
+    error(
+        out,
+        sequence,
+        1835,
+        "HY000",
+        "Malformed communication packet.",
+    );
 }
 
 /// The command is not carried.

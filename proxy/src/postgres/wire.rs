@@ -368,7 +368,9 @@ mod tests {
     }
 
     fn clear(wire: &mut PostgresWire, gate: &Fake, bytes: &[u8]) -> (usize, Then) {
-        let seen = wire.client(&mut bytes.to_vec(), gate).expect("whole frames");
+        let seen = wire
+            .client(&mut bytes.to_vec(), gate)
+            .expect("whole frames");
         (seen.clear, seen.then)
     }
 
@@ -388,12 +390,12 @@ mod tests {
         let (mut wire, gate) = (wire(), Fake::default());
         clear(&mut wire, &gate, &frames(&[(b'Q', b"begin\0")]));
         gate.closed.set(true);
-        wire.server(&frames(&[(b'C', b"BEGIN\0"), (b'Z', b"T")]), &gate)
+        wire.server(&mut frames(&[(b'C', b"BEGIN\0"), (b'Z', b"T")]), &gate)
             .expect("whole frames");
         assert!(gate.inside.get(), "left in the middle of a transaction");
         let commit = frames(&[(b'Q', b"commit\0")]);
         assert_eq!(clear(&mut wire, &gate, &commit), (commit.len(), Then::More));
-        wire.server(&frames(&[(b'C', b"COMMIT\0"), (b'Z', b"I")]), &gate)
+        wire.server(&mut frames(&[(b'C', b"COMMIT\0"), (b'Z', b"I")]), &gate)
             .expect("whole frames");
         assert!(!gate.inside.get(), "still inside after the commit");
         assert_eq!(clear(&mut wire, &gate, &commit), (0, Then::Gate));
@@ -407,10 +409,10 @@ mod tests {
         assert_eq!(clear(&mut wire, &gate, &two), (two.len(), Then::More));
         gate.closed.set(true);
         assert_eq!(clear(&mut wire, &gate, &one), (0, Then::Replies));
-        wire.server(&frames(&[(b'Z', b"I")]), &gate)
+        wire.server(&mut frames(&[(b'Z', b"I")]), &gate)
             .expect("whole frames");
         assert_eq!(clear(&mut wire, &gate, &one), (0, Then::Replies));
-        wire.server(&frames(&[(b'Z', b"I")]), &gate)
+        wire.server(&mut frames(&[(b'Z', b"I")]), &gate)
             .expect("whole frames");
         assert_eq!(clear(&mut wire, &gate, &one), (0, Then::Gate));
     }
@@ -450,7 +452,9 @@ mod tests {
             (b'S', b"TimeZone\0Asia/Tokyo\0"),
         ]);
         for split in 0..status.len() {
-            let seen = wire.server(&mut status[..split].to_vec(), &gate).expect("whole frames");
+            let seen = wire
+                .server(&mut status[..split].to_vec(), &gate)
+                .expect("whole frames");
             wire.server(&mut status[seen.clear..].to_vec(), &gate)
                 .expect("whole frames");
         }
