@@ -12,7 +12,7 @@ use migrator::postgres::snapshot::install_records;
 use migrator::postgres::stream::Replication;
 use migrator::postgres::{Lsn, Postgres, follow, plan};
 use migrator::progress::Progress;
-use servers::{Server, migration};
+use servers::postgres::{Server, migration};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_postgres::Client;

@@ -14,7 +14,7 @@ use migrator::postgres::{
 };
 use migrator::preflight::{Check, Level};
 use migrator::progress::{Progress, Stage};
-use servers::{Server, migration};
+use servers::postgres::{Server, migration};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;

@@ -13,7 +13,7 @@ use migrator::postgres::stream::Replication;
 use migrator::postgres::{Lsn, Postgres, client, follow, plan, verify};
 use migrator::progress::Progress;
 use migrator::verify::Proof;
-use servers::{Server, migration};
+use servers::postgres::{Server, migration};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;

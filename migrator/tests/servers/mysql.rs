@@ -1,0 +1,367 @@
+//! Real servers of MySQL and MariaDB.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use migrator::mysql::accounts::NoSecrets;
+use migrator::mysql::{Endpoint, Mysql};
+use migrator::plan::Settings;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, FromRowError, OptsBuilder, Row, prelude::FromRow};
+
+use super::{command, daemon, free_port, give_away, kept, new_folder, root_of};
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A server and version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// MySQL 9.7, with GTIDs unless the settings say otherwise.
+    Mysql97,
+    /// MySQL 5.6, without GTIDs.
+    Mysql56,
+    /// MariaDB 10.11.
+    Mariadb1011,
+}
+
+impl Kind {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Mysql97 | Self::Mysql56 => "mysqld",
+            Self::Mariadb1011 => "mariadbd",
+        }
+    }
+
+    fn root(self) -> PathBuf {
+        let (title, variable, folder, installed) = match self {
+            Self::Mysql97 => (
+                "MySQL 9.7",
+                "HEADGATE_MYSQL_97",
+                "mysql-9.7",
+                "/opt/mysql-9.7",
+            ),
+            Self::Mysql56 => (
+                "MySQL 5.6",
+                "HEADGATE_MYSQL_56",
+                "mysql-5.6",
+                "/opt/mysql-5.6",
+            ),
+            Self::Mariadb1011 => (
+                "MariaDB 10.11",
+                "HEADGATE_MARIADB_1011",
+                "mariadb-10.11",
+                "/usr",
+            ),
+        };
+        root_of(title, variable, folder, installed, self.program())
+    }
+
+    /// How it makes a data directory.
+    fn birth(self) -> &'static [&'static str] {
+        match self {
+            Self::Mysql97 => &["--initialize-insecure", "--innodb-redo-log-capacity=8M"],
+            Self::Mysql56 | Self::Mariadb1011 => &["--bootstrap", "--innodb-log-file-size=16M"],
+        }
+    }
+
+    /// How it runs.
+    fn life(self) -> &'static [&'static str] {
+        match self {
+            Self::Mysql97 => &[
+                "--mysqlx=OFF",
+                "--gtid-mode=ON",
+                "--enforce-gtid-consistency=ON",
+                "--binlog-row-metadata=FULL",
+            ],
+            Self::Mysql56 => &[
+                "--innodb-log-file-size=16M",
+                "--table-open-cache=256",
+                "--table-definition-cache=400",
+            ],
+            Self::Mariadb1011 => &["--innodb-log-file-size=16M", "--binlog-row-metadata=FULL"],
+        }
+    }
+}
+
+/// A running server, whose root needs no password.
+pub(crate) struct Server {
+    kind: Kind,
+    folder: PathBuf,
+    arguments: Vec<String>,
+    process: Option<Child>,
+    /// Where it listens.
+    pub(crate) port: u16,
+}
+
+impl Server {
+    /// Starts a server with these settings besides, named as on its command line.
+    pub(crate) fn start(kind: Kind, settings: &[(&str, &str)]) -> Self {
+        let template = template(kind);
+        let folder = new_folder();
+        let copied = command(Path::new("cp"))
+            .arg("-R")
+            .arg(template.join("data"))
+            .arg(&folder)
+            .status();
+        assert!(
+            copied.is_ok_and(|status| status.success()),
+            "a data directory can be copied"
+        );
+        let mut server = Self {
+            kind,
+            folder,
+            arguments: settings
+                .iter()
+                .map(|(name, value)| format!("--{name}={value}"))
+                .collect(),
+            process: None,
+            port: free_port(),
+        };
+        server.launch();
+        server
+    }
+
+    /// Root's way into a database.
+    pub(crate) fn endpoint(&self, database: &str) -> Endpoint {
+        Endpoint {
+            host: "127.0.0.1".into(),
+            port: self.port,
+            user: "root".into(),
+            password: None,
+            database: database.into(),
+        }
+    }
+
+    /// A session of root with the server's own defaults; without a database where its name is empty.
+    pub(crate) async fn connect(&self, database: &str) -> Conn {
+        self.connect_as("root", None, database).await
+    }
+
+    /// A session of somebody else.
+    pub(crate) async fn connect_as(
+        &self,
+        user: &str,
+        password: Option<&str>,
+        database: &str,
+    ) -> Conn {
+        let options = OptsBuilder::default()
+            .ip_or_hostname("127.0.0.1")
+            .tcp_port(self.port)
+            .user(Some(user))
+            .pass(password)
+            .db_name((!database.is_empty()).then_some(database))
+            .prefer_socket(false);
+        Conn::new(options).await.expect("the server answers")
+    }
+
+    /// Runs statements of root in a session of their own.
+    pub(crate) async fn run(&self, database: &str, statements: &str) {
+        let mut session = self.connect(database).await;
+        let done = session.query_drop(statements).await;
+        done.unwrap_or_else(|error| panic!("{error}; in {statements}"));
+    }
+
+    /// The rows of a query of root in a session of its own.
+    pub(crate) async fn rows<T: FromRow + Send + 'static>(
+        &self,
+        database: &str,
+        query: &str,
+    ) -> Vec<T> {
+        let mut session = self.connect(database).await;
+        let rows: Vec<Row> = session
+            .query(query)
+            .await
+            .unwrap_or_else(|error| panic!("{error}; in {query}"));
+        let read: Result<Vec<T>, FromRowError> = rows.into_iter().map(T::from_row_opt).collect();
+        read.unwrap_or_else(|error| panic!("{error}; in {query}"))
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Starts it again on the same port and data after it was killed; kills it first when it still runs.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.launch();
+    }
+
+    fn launch(&mut self) {
+        let path = self.folder.join("log");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .expect("the folder is ours");
+        let before = log.metadata().map_or(0, |found| found.len());
+        let root = self.kind.root();
+        let at = |name: &str| self.folder.join(name).display().to_string();
+        let mut command = command(&daemon(&root, self.kind.program()));
+        command
+            .arg("--no-defaults")
+            .arg(format!("--basedir={}", root.display()))
+            .arg(format!("--datadir={}", at("data")))
+            .arg(format!("--tmpdir={}", at("")))
+            .arg(format!("--socket={}", at("socket")))
+            .arg(format!("--pid-file={}", at("pid")))
+            .arg(format!("--port={}", self.port))
+            .arg(format!("--server-id={}", self.port))
+            .args([
+                "--bind-address=127.0.0.1",
+                "--log-bin=binlog",
+                "--binlog-format=ROW",
+                "--local-infile=ON",
+                "--secure-file-priv=",
+                "--innodb-buffer-pool-size=64M",
+                "--innodb-flush-log-at-trx-commit=2",
+                "--sync-binlog=0",
+            ])
+            .args(self.kind.life())
+            .args(&self.arguments);
+        let process = command
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("the server can be run");
+        let process = self.process.insert(process);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = fs::read(&path).unwrap_or_default();
+            let said = said.get(usize::try_from(before).unwrap_or(0)..);
+            let said = String::from_utf8_lossy(said.unwrap_or_default()).into_owned();
+            if said.contains("ready for connections") {
+                return;
+            }
+            let gone = process.try_wait().is_ok_and(|status| status.is_some());
+            assert!(
+                !gone && Instant::now() < deadline,
+                "{:?} did not start: {said}",
+                self.kind
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A folder with a fresh data directory, made the first time.
+fn template(kind: Kind) -> PathBuf {
+    let root = kind.root();
+    kept("template", (kind, kind.birth(), &root), |work| {
+        let data = work.join("data");
+        fs::create_dir(&data).expect("the folder is new");
+        give_away(&data);
+        let first = work.join("first.sql");
+        fs::write(&first, first_statements(kind, &root)).expect("the folder is new");
+        let mut birth: Command = command(&daemon(&root, kind.program()));
+        birth
+            .arg("--no-defaults")
+            .arg(format!("--basedir={}", root.display()))
+            .arg(format!("--datadir={}", data.display()))
+            .args(kind.birth())
+            .current_dir(&data)
+            .stdin(File::open(&first).expect("just written"));
+        if kind == Kind::Mysql97 {
+            birth.arg(format!("--init-file={}", first.display()));
+        }
+        let output = birth.output().expect("the server can be run");
+        assert!(
+            output.status.success(),
+            "{kind:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        // The server's identity, which no two may share.
+        let _ = fs::remove_file(data.join("auto.cnf"));
+    })
+}
+
+/// Root by the address as well as by the name of this machine, and nobody without a name.
+fn first_statements(kind: Kind, root: &Path) -> String {
+    let files: &[&str] = match kind {
+        Kind::Mysql97 => {
+            return "CREATE USER root@'127.0.0.1';\nGRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n"
+                .to_owned();
+        }
+        Kind::Mysql56 => &["mysql_system_tables.sql", "mysql_system_tables_data.sql"],
+        Kind::Mariadb1011 => &[
+            "mysql_system_tables.sql",
+            "mysql_performance_tables.sql",
+            "mysql_system_tables_data.sql",
+            "maria_add_gis_sp_bootstrap.sql",
+            "mysql_sys_schema.sql",
+        ],
+    };
+    let share = root.join("share");
+    let read = |name: &&str| {
+        let file = [share.join(name), share.join("mysql").join(name)];
+        file.iter()
+            .find_map(|file| fs::read_to_string(file).ok())
+            .unwrap_or_else(|| panic!("there is no {name} in {}", share.display()))
+    };
+    let tables: String = files.iter().map(read).collect();
+    format!(
+        "CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\nSET @auth_root_socket = NULL;\n{tables}\n\
+         USE mysql;\nDELETE FROM mysql.user WHERE user = '';\nDELETE FROM mysql.db WHERE db LIKE 'test%';\n"
+    )
+}
+
+/// Source and target of a migration.
+pub(crate) struct Pair {
+    /// Where the rows are.
+    pub(crate) source: Server,
+    /// Where they go.
+    pub(crate) target: Server,
+}
+
+impl Pair {
+    /// Starts both servers.
+    pub(crate) fn start(source: Kind, target: Kind) -> Self {
+        Self::start_with((source, &[]), (target, &[]))
+    }
+
+    /// Starts both servers, each with settings of its own.
+    pub(crate) fn start_with(
+        source: (Kind, &[(&str, &str)]),
+        target: (Kind, &[(&str, &str)]),
+    ) -> Self {
+        std::thread::scope(|both| {
+            let source = both.spawn(|| Server::start(source.0, source.1));
+            let target = Server::start(target.0, target.1);
+            Self {
+                source: source.join().expect("the source starts"),
+                target,
+            }
+        })
+    }
+
+    /// A migration of the database `shop`, by name.
+    pub(crate) fn migration(&self, name: &str, settings: Settings) -> Mysql {
+        migration(name, &self.source, &self.target, settings)
+    }
+}
+
+/// A migration of the database `shop` between two servers.
+pub(crate) fn migration(name: &str, source: &Server, target: &Server, settings: Settings) -> Mysql {
+    Mysql::new(
+        name,
+        source.endpoint("shop"),
+        target.endpoint("shop"),
+        settings,
+        Arc::new(NoSecrets),
+    )
+}
