@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod registry;
 pub mod relay;
 pub mod route;
+pub mod tls;
 pub mod turnstile;
 pub mod upstream;
 pub mod workers;

@@ -117,12 +117,12 @@ pub fn put(out: &mut BytesMut, sequence: &mut u8, body: &[u8]) {
 /// Appends one of MySQL's integers, as short as it can be.
 pub fn put_lenenc(out: &mut BytesMut, number: u64) {
     match number {
-        ..=0xFA => out.put_uint_le(number, 1),
-        ..=0xFFFF => {
+        0..=0xFA => out.put_uint_le(number, 1),
+        0xFB..=0xFFFF => {
             out.put_u8(0xFC);
             out.put_uint_le(number, 2);
         }
-        ..=0xFF_FFFF => {
+        0x1_0000..=0xFF_FFFF => {
             out.put_u8(0xFD);
             out.put_uint_le(number, 3);
         }

@@ -31,6 +31,9 @@ const SECRET: &str = "a text without NUL that is not empty; ${NAME} is replaced 
 const DURATION: &str = "a whole number with its unit ms, s, min or h, such as \"500ms\" or \"10s\"; more than zero, at most 720h";
 const FRAME: &str = "a size in B, KiB, MiB or GiB from 64KiB to 1GiB, such as \"64MiB\"";
 const CHUNK: &str = "a size in B, KiB, MiB or GiB from 1MiB to 1024GiB, such as \"64MiB\"";
+/// The form of keys that take a boolean.
+pub(super) const TRUE_OR_FALSE: &str = "true or false";
+const PEM: &str = "the path of a PEM file";
 const PROGRAM: &str = "a program's name, looked up on PATH, or its path";
 
 const fn key(
@@ -68,6 +71,18 @@ pub(super) const KEYS: &[Key] = &[
         "threads that serve sessions; one carries some ten thousand statements a second",
     ),
     key(
+        "listen.tls_certificate",
+        Default::Nothing("a certificate that is made at the start, signed by itself"),
+        PEM,
+        "the certificate that MySQL's clients are shown, followed by those that it was signed with",
+    ),
+    key(
+        "listen.tls_key",
+        Default::Nothing("a key that is made at the start"),
+        PEM,
+        "the private key of listen.tls_certificate",
+    ),
+    key(
         "http.address",
         Default::Nothing("no HTTP"),
         ADDRESS,
@@ -94,7 +109,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "clusters.*.host",
         Default::Required,
-        "a host name, an IP address, or the absolute path of a socket folder",
+        "a host name, an IP address, or the absolute path of a socket folder (PostgreSQL) or of a socket (MySQL and MariaDB)",
         "where the cluster's primary is",
     ),
     key(
@@ -129,15 +144,21 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "login.method",
-        Default::Text("scram-sha-256"),
-        "\"scram-sha-256\" or \"trust\"",
-        "how applications prove who they are; with trust the cluster decides",
+        Default::Text("auto"),
+        "\"auto\" (accounts for MySQL and MariaDB, scram-sha-256 for PostgreSQL), \"scram-sha-256\", \"trust\" or \"accounts\"",
+        "how applications prove who they are; with trust the cluster decides, with accounts the cluster's own accounts do",
+    ),
+    key(
+        "login.capture_passwords",
+        Default::Text("false"),
+        TRUE_OR_FALSE,
+        "keep the passwords that MySQL's clients prove, in memory only, so that accounts whose login plugin the target lacks can be created there; asks such clients for full authentication",
     ),
     key(
         "users.*.password",
         Default::Nothing("no password"),
         SECRET,
-        "needed for scram-sha-256; with trust, what Headgate answers when the cluster asks",
+        "needed for scram-sha-256; with trust, what Headgate answers when the cluster asks; with accounts, known without asking the client for it",
     ),
     key(
         "limits.frame_bytes_max",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::Secret;
-use super::keys::{Default, KEYS, Key};
+use super::keys::{Default, KEYS, Key, TRUE_OR_FALSE};
 use super::nearest;
 
 /// What is wrong with one key.
@@ -39,6 +39,7 @@ struct Leaf {
 enum Value {
     Text(String),
     Integer(String),
+    Boolean(bool),
     Other(&'static str),
 }
 
@@ -169,6 +170,17 @@ impl<'a> Reader<'a> {
         };
         match leaf.value {
             Value::Text(text) | Value::Integer(text) => Given::Value(text, leaf.line),
+            Value::Boolean(value) if key.form == TRUE_OR_FALSE => {
+                Given::Value(value.to_string(), leaf.line)
+            }
+            Value::Boolean(_) => {
+                self.complain(
+                    path,
+                    Some(leaf.line),
+                    format!("is {TRUE_OR_FALSE}; write {}", key.form),
+                );
+                Given::Bad
+            }
             Value::Other(kind) => {
                 self.complain(
                     path,
@@ -297,7 +309,7 @@ fn read_value(value: &DeValue<'_>) -> Value {
             })
         }
         DeValue::Float(_) => Value::Other("a number with a fraction"),
-        DeValue::Boolean(_) => Value::Other("true or false"),
+        DeValue::Boolean(value) => Value::Boolean(*value),
         DeValue::Datetime(_) => Value::Other("a date or time"),
         DeValue::Array(_) => Value::Other("a list"),
         DeValue::Table(_) => Value::Other("a section"),

@@ -1,8 +1,9 @@
 //! The configuration as SHOW CONFIG shows it: every key, no secret.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, Method, Secret};
+use super::{Config, Secret};
 
 impl Config {
     /// Every key with its value; secrets are only told to be there.
@@ -12,6 +13,14 @@ impl Config {
         add("listen.address", self.listen.address.to_string());
         add("listen.sessions_max", self.listen.sessions_max.to_string());
         add("listen.threads", self.listen.threads.to_string());
+        let tls = self.listen.tls.as_ref();
+        let shown =
+            |path: Option<&PathBuf>| path.map_or(String::new(), |path| path.display().to_string());
+        add(
+            "listen.tls_certificate",
+            shown(tls.map(|tls| &tls.certificate)),
+        );
+        add("listen.tls_key", shown(tls.map(|tls| &tls.key)));
         add(
             "http.address",
             self.http
@@ -37,11 +46,9 @@ impl Config {
             add(&format!("routes.{name}.cluster"), route.cluster.clone());
             add(&format!("routes.{name}.database"), route.database.clone());
         }
-        let method = match self.login.method {
-            Method::Trust => "trust",
-            Method::ScramSha256 => "scram-sha-256",
-        };
-        add("login.method", method.to_owned());
+        add("login.method", self.login.method.word().to_owned());
+        let capture = self.login.capture_passwords;
+        add("login.capture_passwords", capture.to_string());
         for (name, user) in &self.users {
             add(
                 &format!("users.{name}.password"),

@@ -250,8 +250,65 @@ fn every_key_of_the_table_is_read() {
         format!("{path} = {value:?}\n")
     };
     let text: String = KEYS.iter().map(line).collect();
-    // A key that nobody takes would be complained about as unknown.
-    assert_eq!(problems(&text), Vec::<String>::new());
+    // A key that nobody takes would be complained about as unknown; TLS is not for PostgreSQL's clients.
+    let all = problems(&text);
+    let about_tls = |line: &&String| line.starts_with("listen.tls_certificate");
+    assert_eq!(
+        all.iter().filter(|line| !about_tls(line)).count(),
+        0,
+        "{all:#?}"
+    );
+}
+
+/// The smallest file for MySQL, with one more text.
+fn of_mysql(more: &str) -> String {
+    let engine = "[clusters.blue]\nengine = \"mysql\"";
+    let text = SMALLEST.replace("[clusters.blue]", engine);
+    format!(
+        "{}\n{more}",
+        text.replace("[users.app]\npassword = \"b\"", "")
+    )
+}
+
+#[test]
+fn mysql_lets_the_clusters_accounts_decide_and_postgres_cannot() {
+    let login = parse(&of_mysql("")).expect("valid").login;
+    assert_eq!(
+        (login.method, login.capture_passwords),
+        (Method::Accounts, false)
+    );
+    let text = of_mysql("[login]\nmethod = \"accounts\"\ncapture_passwords = true");
+    assert!(parse(&text).expect("valid").login.capture_passwords);
+    for method in ["trust", "scram-sha-256"] {
+        let text = of_mysql(&format!("[login]\nmethod = {method:?}"));
+        assert_complaint(&text, "login.method", "mysql clusters do not have");
+    }
+    let text = format!("{SMALLEST}[login]\nmethod = \"accounts\"");
+    assert_complaint(&text, "login.method", "postgres clusters do not have");
+    let text = format!("{SMALLEST}[login]\ncapture_passwords = 1");
+    assert_complaint(&text, "login.capture_passwords", "write true or false");
+}
+
+#[test]
+fn a_host_that_is_a_path_is_a_folder_for_postgres_and_the_socket_for_mysql() {
+    let socket = |text: &str| {
+        let config = parse(&text.replace("127.0.0.1", "/run/db")).expect("valid");
+        config.clusters["blue"].socket()
+    };
+    assert_eq!(socket(SMALLEST), Some("/run/db/.s.PGSQL.5432".into()));
+    assert_eq!(socket(&of_mysql("")), Some("/run/db".into()));
+    let tcp = parse(SMALLEST).expect("valid");
+    assert_eq!(tcp.clusters["blue"].socket(), None);
+}
+
+#[test]
+fn a_certificate_needs_its_key_and_files_that_can_be_read() {
+    let one = of_mysql("[listen]\ntls_certificate = \"/none\"");
+    assert_complaint(&one, "listen.tls_key", "is missing");
+    let other = of_mysql("[listen]\ntls_key = \"/none\"");
+    assert_complaint(&other, "listen.tls_certificate", "is missing");
+    let both = of_mysql("[listen]\ntls_certificate = \"/none\"\ntls_key = \"/none\"");
+    assert_complaint(&both, "listen.tls_certificate", "cannot be read as PEM");
 }
 
 #[test]

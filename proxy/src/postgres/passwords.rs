@@ -57,7 +57,7 @@ impl Passwords {
     pub fn of_user(&self, user: &str) -> Option<Verifier> {
         match self.method {
             Method::Trust => None,
-            Method::ScramSha256 => Some(
+            Method::ScramSha256 | Method::Accounts => Some(
                 self.users
                     .get(user)
                     .map_or_else(|| self.unknown(user), |known| known.verifier.clone()),
