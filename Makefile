@@ -5,7 +5,7 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Seconds per fuzz target.
 FUZZ_SECONDS ?= 60
-# Which bench, and how: session, cutover, copy, follow or all, and --quick.
+# Which bench, and how: session, cutover, copy, follow or all, --engine postgres or mysql, and --quick.
 BENCH ?= all
 
 help: ## this list

@@ -1,17 +1,13 @@
-//! Side-by-side measurements against real peers: `bench [session|cutover|copy|follow|all] [--quick]`.
+//! Side-by-side measurements against real peers: `bench [session|cutover|copy|follow|all] [--engine ENGINE] [--quick]`.
 //!
 //! Nothing here asserts a time. Contenders take turns within each round, so that what disturbs the machine disturbs
 //! them alike, and a ratio is the median of the rounds' own ratios. Absolute numbers compare within one run only.
 
-mod copy;
 mod cpu;
-mod cutover;
-mod follow;
 mod ground;
-mod load;
-mod migration;
+mod mysql;
 mod peers;
-mod session;
+mod postgres;
 mod table;
 
 use clap::{Parser, ValueEnum};
@@ -31,12 +27,26 @@ enum Part {
     All,
 }
 
+/// Whose servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// PostgreSQL.
+    Postgres,
+    /// MySQL.
+    Mysql,
+    /// Both, one after the other.
+    All,
+}
+
 /// Measures Headgate side by side with its peers, on servers of its own.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// What to measure.
     #[arg(value_enum, default_value = "all")]
     part: Part,
+    /// Whose servers.
+    #[arg(long, value_enum, default_value = "all")]
+    engine: Engine,
     /// Small data and one short round: shows that the benches work, and measures nothing.
     #[arg(long)]
     quick: bool,
@@ -44,23 +54,40 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() {
-    let Arguments { part, quick } = Arguments::parse();
+    let Arguments {
+        part,
+        engine,
+        quick,
+    } = Arguments::parse();
     let wanted = |one: Part| part == one || part == Part::All;
+    let of = |one: Engine| engine == one || engine == Engine::All;
     println!("{}", ground::machine());
     if quick {
         println!("--quick: the numbers below mean nothing");
     }
-    if wanted(Part::Session) {
-        session::run(quick).await;
+    if wanted(Part::Session) && of(Engine::Postgres) {
+        postgres::session::run(quick).await;
     }
-    if wanted(Part::Cutover) {
-        cutover::run(quick).await;
+    if wanted(Part::Session) && of(Engine::Mysql) {
+        mysql::session::run(quick).await;
     }
-    if wanted(Part::Copy) {
-        copy::run(quick).await;
+    if wanted(Part::Cutover) && of(Engine::Postgres) {
+        postgres::cutover::run(quick).await;
     }
-    if wanted(Part::Follow) {
-        follow::run(quick).await;
+    if wanted(Part::Cutover) && of(Engine::Mysql) {
+        mysql::cutover::run(quick).await;
+    }
+    if wanted(Part::Copy) && of(Engine::Postgres) {
+        postgres::copy::run(quick).await;
+    }
+    if wanted(Part::Copy) && of(Engine::Mysql) {
+        mysql::copy::run(quick).await;
+    }
+    if wanted(Part::Follow) && of(Engine::Postgres) {
+        postgres::follow::run(quick).await;
+    }
+    if wanted(Part::Follow) && of(Engine::Mysql) {
+        mysql::follow::run(quick).await;
     }
     println!("\n{}", ground::machine());
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tests::world::DATABASE;
 use tokio::time::sleep;
 
-use crate::load::{self, At};
-use crate::migration::{Ground, number, text};
+use crate::postgres::load::{self, At};
+use crate::postgres::migration::{Ground, number, text};
 use crate::table::{Table, median, quantile};
 
 const STEPS: [&str; 7] = [

@@ -7,10 +7,10 @@ use tests::world::DATABASE;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::ground::tool;
-use crate::load::output;
-use crate::migration::{Ground, create};
 use crate::peers::{Folder, find};
+use crate::postgres::ground::tool;
+use crate::postgres::load::output;
+use crate::postgres::migration::{Ground, create};
 use crate::table::{Table, median, ratio};
 
 /// Headgate's default, and so many for the others too.

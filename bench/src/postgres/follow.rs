@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use crate::cpu;
-use crate::ground;
-use crate::load::{self, At};
-use crate::migration::{Ground, LIMIT, create, fill};
+use crate::postgres::ground;
+use crate::postgres::load::{self, At};
+use crate::postgres::migration::{Ground, LIMIT, create, fill};
 use crate::table::{Table, median, ratio};
 
 const CLIENTS: u32 = 8;

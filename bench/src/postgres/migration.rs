@@ -8,8 +8,8 @@ use tests::wait::until;
 use tests::world::{DATABASE, clusters};
 use tokio_postgres::Client;
 
-use crate::ground;
-use crate::load::{self, At};
+use crate::postgres::ground;
+use crate::postgres::load::{self, At};
 
 /// How long any step of a migration of this size may take.
 pub(crate) const LIMIT: Duration = Duration::from_mins(10);

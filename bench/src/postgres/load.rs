@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::cpu;
-use crate::ground::tool;
+use crate::postgres::ground::tool;
 
 /// A load that nobody needs may go on for this long at most.
 const LIMIT: Duration = Duration::from_mins(15);

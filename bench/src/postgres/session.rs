@@ -3,9 +3,10 @@
 use tests::headgate::Headgate;
 use tests::postgres::Postgres;
 
-use crate::ground;
-use crate::load::{self, At};
-use crate::peers::{Folder, PgBouncer};
+use crate::peers::Folder;
+use crate::postgres::ground;
+use crate::postgres::load::{self, At};
+use crate::postgres::pgbouncer::PgBouncer;
 use crate::table::{Table, median, ratio};
 
 const DATABASE: &str = "bench";
