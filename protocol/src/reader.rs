@@ -13,7 +13,7 @@ pub struct Reader {
 }
 
 macro_rules! numbers {
-    ($($name:ident: $number:ty, $order:ident, $doc:literal;)*) => {
+    ($($name:ident: $number:ty, $doc:literal;)*) => {
         $(
             #[doc = $doc]
             #[inline]
@@ -21,7 +21,7 @@ macro_rules! numbers {
                 const SIZE: usize = size_of::<$number>();
                 let Some(&bytes) = self.rest.first_chunk::<SIZE>() else { return Err(self.malformed()) };
                 self.rest.advance(SIZE);
-                Ok(<$number>::$order(bytes))
+                Ok(<$number>::from_be_bytes(bytes))
             }
         )*
     };
@@ -39,16 +39,13 @@ impl Reader {
     }
 
     numbers! {
-        get_u8: u8, from_be_bytes, "One byte.";
-        get_u16: u16, from_be_bytes, "Two bytes, unsigned.";
-        get_u32: u32, from_be_bytes, "Four bytes, unsigned.";
-        get_u64: u64, from_be_bytes, "Eight bytes, unsigned.";
-        get_i16: i16, from_be_bytes, "Two bytes, signed.";
-        get_i32: i32, from_be_bytes, "Four bytes, signed.";
-        get_i64: i64, from_be_bytes, "Eight bytes, signed.";
-        get_u16_le: u16, from_le_bytes, "Two bytes, unsigned, the low one first.";
-        get_u32_le: u32, from_le_bytes, "Four bytes, unsigned, the low one first.";
-        get_u64_le: u64, from_le_bytes, "Eight bytes, unsigned, the low one first.";
+        get_u8: u8, "One byte.";
+        get_u16: u16, "Two bytes, unsigned.";
+        get_u32: u32, "Four bytes, unsigned.";
+        get_u64: u64, "Eight bytes, unsigned.";
+        get_i16: i16, "Two bytes, signed.";
+        get_i32: i32, "Four bytes, signed.";
+        get_i64: i64, "Eight bytes, signed.";
     }
 
     /// The next `count` bytes.
@@ -69,30 +66,6 @@ impl Reader {
         let text = self.rest.split_to(end);
         self.rest.advance(1);
         Ok(text)
-    }
-
-    /// One of MySQL's integers, whose first byte tells how long they are. NULL's mark is refused.
-    #[inline]
-    pub fn lenenc(&mut self) -> Result<u64, Malformed> {
-        match self.get_u8()? {
-            short @ ..=0xFA => Ok(u64::from(short)),
-            0xFC => self.get_u16_le().map(u64::from),
-            0xFD => {
-                let low = self.get_u16_le()?;
-                let high = self.get_u8()?;
-                Ok(u64::from(low) | (u64::from(high) << 16))
-            }
-            0xFE => self.get_u64_le(),
-            _ => Err(self.malformed()),
-        }
-    }
-
-    /// As many bytes as one of MySQL's integers before them tells.
-    #[inline]
-    pub fn lenenc_slice(&mut self) -> Result<Bytes, Malformed> {
-        let count = self.lenenc()?;
-        let count = usize::try_from(count).map_err(|_| self.malformed())?;
-        self.slice(count)
     }
 
     /// All bytes that are left.

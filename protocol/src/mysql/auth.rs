@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::error::Malformed;
 use crate::mysql::frame::put_cstr;
 use crate::mysql::handshake::NONCE_BYTES;
-use crate::reader::Reader;
+use crate::mysql::lenenc::Fields;
 
 pub mod caching_sha2;
 pub mod native;
@@ -62,16 +62,16 @@ pub enum Step {
 impl Step {
     /// Reads the body.
     pub fn parse(body: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new("login packet", body.clone());
-        match reader.get_u8()? {
+        let mut reader = Fields::new("login packet", &body);
+        match reader.u8()? {
             OK => Ok(Self::Ok(body)),
             ERR => Ok(Self::Err(body)),
-            MORE_DATA => Ok(Self::MoreData(reader.take_rest())),
+            MORE_DATA => Ok(Self::MoreData(Bytes::copy_from_slice(reader.rest()))),
             NEXT_FACTOR => Ok(Self::NextFactor),
             SWITCH if reader.remaining() == 0 => Ok(Self::OldSwitch),
             SWITCH => Ok(Self::Switch {
-                plugin: reader.cstr()?,
-                data: reader.take_rest(),
+                plugin: Bytes::copy_from_slice(reader.cstr()?),
+                data: Bytes::copy_from_slice(reader.rest()),
             }),
             _ => Err(reader.malformed()),
         }

@@ -114,31 +114,6 @@ pub fn put(out: &mut BytesMut, sequence: &mut u8, body: &[u8]) {
     }
 }
 
-/// Appends one of MySQL's integers, as short as it can be.
-pub fn put_lenenc(out: &mut BytesMut, number: u64) {
-    match number {
-        0..=0xFA => out.put_uint_le(number, 1),
-        0xFB..=0xFFFF => {
-            out.put_u8(0xFC);
-            out.put_uint_le(number, 2);
-        }
-        0x1_0000..=0xFF_FFFF => {
-            out.put_u8(0xFD);
-            out.put_uint_le(number, 3);
-        }
-        _ => {
-            out.put_u8(0xFE);
-            out.put_u64_le(number);
-        }
-    }
-}
-
-/// Appends bytes after their number.
-pub fn put_lenenc_bytes(out: &mut BytesMut, bytes: &[u8]) {
-    put_lenenc(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
 /// Appends bytes and a zero byte. Bytes from a zero byte on would mean something else and are left out.
 pub fn put_cstr(out: &mut BytesMut, bytes: &[u8]) {
     let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());

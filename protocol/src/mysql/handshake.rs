@@ -9,8 +9,8 @@ use std::ops::{BitAnd, BitOr, BitOrAssign};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::Malformed;
-use crate::mysql::frame::{put_cstr, put_lenenc_bytes};
-use crate::reader::Reader;
+use crate::mysql::frame::put_cstr;
+use crate::mysql::lenenc::{Fields, put_string};
 
 /// The length of what a password is scrambled with.
 pub const NONCE_BYTES: usize = 20;
@@ -134,30 +134,30 @@ pub struct Greeting {
 
 impl Greeting {
     /// Reads the body. A server that does not scramble with twenty bytes is too old to be spoken to.
-    pub fn parse(body: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new("greeting", body);
-        if reader.get_u8()? != PROTOCOL_VERSION {
+    pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Fields::new("greeting", body);
+        if reader.u8()? != PROTOCOL_VERSION {
             return Err(reader.malformed());
         }
-        let version = reader.cstr()?;
-        let thread = reader.get_u32_le()?;
-        let first = reader.slice(8)?;
-        reader.slice(1)?;
-        let low = reader.get_u16_le()?;
-        let charset = reader.get_u8()?;
-        let status = reader.get_u16_le()?;
-        let high = reader.get_u16_le()?;
+        let version = copied(reader.cstr()?);
+        let thread = reader.u32()?;
+        let first = reader.take(8)?;
+        reader.take(1)?;
+        let low = reader.u16()?;
+        let charset = reader.u8()?;
+        let status = reader.u16()?;
+        let high = reader.u16()?;
         let capabilities = Capabilities(u32::from(low) | (u32::from(high) << 16));
-        let nonce_length = reader.get_u8()?;
-        reader.slice(6)?;
-        let extended = reader.get_u32_le()?;
+        let nonce_length = reader.u8()?;
+        reader.take(6)?;
+        let extended = reader.u32()?;
         let required = Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION;
         if !capabilities.has(required) {
             return Err(reader.malformed());
         }
         // The second part has thirteen bytes or more; the last is a zero that belongs to no nonce.
         let rest = usize::from(nonce_length).saturating_sub(8).max(13);
-        let second = reader.slice(rest.min(reader.remaining()))?;
+        let second = reader.take(rest.min(reader.remaining()))?;
         let mut nonce = [0; NONCE_BYTES];
         let bytes = first.iter().chain(second.iter());
         if first.len().saturating_add(second.len()) < NONCE_BYTES {
@@ -246,27 +246,27 @@ pub struct Response {
 
 impl FirstPacket {
     /// Reads the body. The protocol from before 4.1 is refused.
-    pub fn parse(body: Bytes) -> Result<Self, Malformed> {
-        let mut reader = Reader::new("handshake response", body);
-        let capabilities = Capabilities(reader.get_u32_le()?);
+    pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Fields::new("handshake response", body);
+        let capabilities = Capabilities(reader.u32()?);
         if !capabilities.has(Capabilities::PROTOCOL_41) {
             return Err(reader.malformed());
         }
-        let max_packet = reader.get_u32_le()?;
-        let charset = reader.get_u8()?;
-        reader.slice(19)?;
-        let extended = reader.get_u32_le()?;
+        let max_packet = reader.u32()?;
+        let charset = reader.u8()?;
+        reader.take(19)?;
+        let extended = reader.u32()?;
         if reader.remaining() == 0 && capabilities.has(Capabilities::SSL) {
             return Ok(Self::Ssl(capabilities));
         }
-        let user = reader.cstr()?;
+        let user = copied(reader.cstr()?);
         let proof = if capabilities.has(Capabilities::PLUGIN_AUTH_LENENC) {
-            reader.lenenc_slice()?
+            copied(reader.string()?)
         } else if capabilities.has(Capabilities::SECURE_CONNECTION) {
-            let length = reader.get_u8()?;
-            reader.slice(usize::from(length))?
+            let length = reader.u8()?;
+            copied(reader.take(usize::from(length))?)
         } else {
-            reader.cstr()?
+            copied(reader.cstr()?)
         };
         let wants_database = capabilities.has(Capabilities::CONNECT_WITH_DB);
         let database = optional(&mut reader, wants_database).filter(|name| !name.is_empty());
@@ -274,7 +274,7 @@ impl FirstPacket {
         let plugin = optional(&mut reader, names_plugin).unwrap_or_default();
         let attributes = read_attributes(&mut reader, capabilities)?;
         let zstd_level = if capabilities.has(Capabilities::ZSTD) && reader.remaining() > 0 {
-            Some(reader.get_u8()?)
+            Some(reader.u8()?)
         } else {
             None
         };
@@ -300,7 +300,7 @@ impl Response {
         self.put_head(out);
         put_cstr(out, &self.user);
         if self.capabilities.has(Capabilities::PLUGIN_AUTH_LENENC) {
-            put_lenenc_bytes(out, &self.proof);
+            put_string(out, &self.proof);
         } else if self.capabilities.has(Capabilities::SECURE_CONNECTION) {
             let proof = self.proof.get(..255).unwrap_or(&self.proof);
             out.put_u8(u8::try_from(proof.len()).unwrap_or(u8::MAX));
@@ -315,7 +315,7 @@ impl Response {
             put_cstr(out, &self.plugin);
         }
         if self.capabilities.has(Capabilities::CONNECT_ATTRS) {
-            put_lenenc_bytes(out, &self.attributes);
+            put_string(out, &self.attributes);
         }
         if self.capabilities.has(Capabilities::ZSTD) {
             out.put_u8(self.zstd_level.unwrap_or_default());
@@ -343,13 +343,13 @@ impl Response {
 }
 
 /// One attribute out of the text that a client sent; what is malformed has none.
-pub fn attribute(attributes: &Bytes, name: &[u8]) -> Option<Bytes> {
-    let mut reader = Reader::new("connection attributes", attributes.clone());
+pub fn attribute(attributes: &[u8], name: &[u8]) -> Option<Bytes> {
+    let mut reader = Fields::new("connection attributes", attributes);
     while reader.remaining() > 0 {
-        let key = reader.lenenc_slice().ok()?;
-        let value = reader.lenenc_slice().ok()?;
+        let key = reader.string().ok()?;
+        let value = reader.string().ok()?;
         if key == name {
-            return Some(value);
+            return Some(copied(value));
         }
     }
     None
@@ -374,18 +374,18 @@ pub struct ChangeUser {
 
 impl ChangeUser {
     /// Reads what follows the command's byte.
-    pub fn parse(body: Bytes, capabilities: Capabilities) -> Result<Self, Malformed> {
-        let mut reader = Reader::new("COM_CHANGE_USER", body);
-        let user = reader.cstr()?;
+    pub fn parse(body: &[u8], capabilities: Capabilities) -> Result<Self, Malformed> {
+        let mut reader = Fields::new("COM_CHANGE_USER", body);
+        let user = copied(reader.cstr()?);
         let proof = if capabilities.has(Capabilities::SECURE_CONNECTION) {
-            let length = reader.get_u8()?;
-            reader.slice(usize::from(length))?
+            let length = reader.u8()?;
+            copied(reader.take(usize::from(length))?)
         } else {
-            reader.cstr()?
+            copied(reader.cstr()?)
         };
         let database = optional(&mut reader, true).filter(|name| !name.is_empty());
         let charset = if reader.remaining() >= 2 {
-            Some(reader.get_u16_le()?)
+            Some(reader.u16()?)
         } else {
             None
         };
@@ -403,20 +403,27 @@ impl ChangeUser {
     }
 }
 
-/// A text up to its zero byte, which some clients leave out where it is the last; the server is as lenient.
-fn cstr_or_rest(reader: &mut Reader) -> Bytes {
-    reader.cstr().unwrap_or_else(|_| reader.take_rest())
+fn copied(bytes: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
-fn optional(reader: &mut Reader, announced: bool) -> Option<Bytes> {
+/// A text up to its zero byte, which some clients leave out where it is the last; the server is as lenient.
+fn cstr_or_rest(reader: &mut Fields<'_>) -> Bytes {
+    copied(reader.cstr().unwrap_or_else(|_| reader.rest()))
+}
+
+fn optional(reader: &mut Fields<'_>, announced: bool) -> Option<Bytes> {
     (announced && reader.remaining() > 0).then(|| cstr_or_rest(reader))
 }
 
-fn read_attributes(reader: &mut Reader, capabilities: Capabilities) -> Result<Bytes, Malformed> {
+fn read_attributes(
+    reader: &mut Fields<'_>,
+    capabilities: Capabilities,
+) -> Result<Bytes, Malformed> {
     if !capabilities.has(Capabilities::CONNECT_ATTRS) || reader.remaining() == 0 {
         return Ok(Bytes::new());
     }
-    let attributes = reader.lenenc_slice()?;
+    let attributes = copied(reader.string()?);
     if attributes.len() > ATTRIBUTES_BYTES_MAX {
         return Err(reader.malformed());
     }
@@ -472,7 +479,7 @@ mod tests {
         fn a_response_reads_back_as_it_was_written(response in response()) {
             let mut out = BytesMut::new();
             response.encode(&mut out);
-            prop_assert_eq!(FirstPacket::parse(out.freeze()), Ok(FirstPacket::Response(Box::new(response))));
+            prop_assert_eq!(FirstPacket::parse(&out), Ok(FirstPacket::Response(Box::new(response))));
         }
 
         #[test]
@@ -492,16 +499,15 @@ mod tests {
             };
             let mut out = BytesMut::new();
             greeting.encode(&mut out);
-            prop_assert_eq!(Greeting::parse(out.freeze()), Ok(greeting));
+            prop_assert_eq!(Greeting::parse(&out), Ok(greeting));
         }
 
         #[test]
         fn no_bytes_at_all_break_a_reader(bytes in proptest::collection::vec(any::<u8>(), 0..200), bits: u32) {
-            let bytes = Bytes::from(bytes);
-            let _ = Greeting::parse(bytes.clone());
-            let _ = ChangeUser::parse(bytes.clone(), Capabilities(bits));
+                        let _ = Greeting::parse(&bytes);
+            let _ = ChangeUser::parse(&bytes, Capabilities(bits));
             let _ = attribute(&bytes, b"program_name");
-            let _ = FirstPacket::parse(bytes);
+            let _ = FirstPacket::parse(&bytes);
         }
     }
 
@@ -522,7 +528,7 @@ mod tests {
         let mut out = BytesMut::new();
         response.encode_ssl_request(&mut out);
         assert_eq!(
-            FirstPacket::parse(out.freeze()),
+            FirstPacket::parse(&out),
             Ok(FirstPacket::Ssl(response.capabilities))
         );
     }
@@ -531,7 +537,7 @@ mod tests {
     fn an_attribute_is_found_by_its_name() {
         let mut out = BytesMut::new();
         for text in ["_pid", "12", "program_name", "mysql"] {
-            put_lenenc_bytes(&mut out, text.as_bytes());
+            put_string(&mut out, text.as_bytes());
         }
         let attributes = out.freeze();
         assert_eq!(
@@ -544,13 +550,13 @@ mod tests {
     #[test]
     fn the_user_of_a_change_is_read_with_and_without_what_may_be_left_out() {
         let capabilities = Capabilities::SECURE_CONNECTION | Capabilities::PLUGIN_AUTH;
-        let short = ChangeUser::parse(Bytes::from_static(b"app\0\0"), capabilities).expect("short");
+        let short = ChangeUser::parse(b"app\0\0", capabilities).expect("short");
         assert_eq!(
             (&short.user[..], short.database, short.charset),
             (&b"app"[..], None, None)
         );
         let whole = Bytes::from_static(b"app\0\x01pshop\0\x2d\x00mysql_native_password\0");
-        let whole = ChangeUser::parse(whole, capabilities).expect("whole");
+        let whole = ChangeUser::parse(&whole, capabilities).expect("whole");
         assert_eq!(whole.database.as_deref(), Some(&b"shop"[..]));
         assert_eq!((whole.charset, &whole.proof[..]), (Some(45), &b"p"[..]));
         assert_eq!(&whole.plugin[..], b"mysql_native_password");

@@ -227,9 +227,8 @@ fn take_login(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<Login> 
     let is_mysql = engine == Some(Engine::Mysql);
     let method = reader.take(&at, |text| match text {
         "auto" if is_mysql => Some(Method::Accounts),
-        "auto" => Some(Method::ScramSha256),
         "trust" => Some(Method::Trust),
-        "scram-sha-256" => Some(Method::ScramSha256),
+        "auto" | "scram-sha-256" => Some(Method::ScramSha256),
         "accounts" => Some(Method::Accounts),
         _ => None,
     });

@@ -8,7 +8,7 @@ use protocol::error::Malformed;
 use protocol::mysql::auth::{self, Step, caching_sha2, native};
 use protocol::mysql::frame;
 use protocol::mysql::handshake::{Capabilities, Greeting, NONCE_BYTES, Response};
-use protocol::reader::Reader;
+use protocol::mysql::reply;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
@@ -135,18 +135,15 @@ impl Refused {
     /// The code of the server's error, where it said no.
     pub fn code(&self) -> Option<u16> {
         match self {
-            Self::ByServer(body) => {
-                let mut reader = Reader::new("ERR packet", body.clone());
-                reader.get_u8().ok()?;
-                reader.get_u16_le().ok()
-            }
+            Self::ByServer(body) => Some(reply::Error::parse(body).ok()?.code),
             _ => None,
         }
     }
 }
 
-fn summary(body: &Bytes) -> String {
-    String::from_utf8_lossy(body.get(3..).unwrap_or_default()).into_owned()
+fn summary(body: &[u8]) -> String {
+    reply::Error::parse(body)
+        .map_or_else(|malformed| malformed.to_string(), |error| error.summary())
 }
 
 /// Logs in on `cluster` as the client, within the cluster's `connect_timeout`.
@@ -241,7 +238,7 @@ async fn converse(
     if first.first() == Some(&ERR) {
         return Err(Refused::ByServer(first));
     }
-    let greeting = Greeting::parse(first)?;
+    let greeting = Greeting::parse(&first)?;
     let capabilities = agree(
         identity.capabilities,
         greeting.capabilities,
@@ -273,7 +270,7 @@ async fn converse(
                     thread: greeting.thread,
                     capabilities,
                     version: String::from_utf8_lossy(&greeting.version).into_owned(),
-                    status: status_of(&welcome)?,
+                    status: reply::Okay::status_of(&welcome)?,
                     greeting,
                     welcome,
                 });
@@ -299,15 +296,6 @@ async fn converse(
     Err(Refused::Unsupported(
         "does not come to an end with the login",
     ))
-}
-
-/// The status flags of an OK packet.
-fn status_of(welcome: &Bytes) -> Result<u16, Malformed> {
-    let mut reader = Reader::new("OK packet", welcome.clone());
-    reader.get_u8()?;
-    reader.lenenc()?;
-    reader.lenenc()?;
-    reader.get_u16_le()
 }
 
 /// The client's side of whatever plugin the server asks for.
