@@ -255,6 +255,14 @@ pub fn loaded(mysql: &Mysql, table: &Table) -> String {
     )
 }
 
+/// Records that a table's rows are there.
+pub async fn set_loaded(mysql: &Mysql, target: &mut Conn, table: &Table) -> Result<()> {
+    target
+        .query_drop(loaded(mysql, table))
+        .await
+        .map_err(unwritable)
+}
+
 /// The statement that records that a table whose rows are there has its plain indexes.
 pub fn indexed(mysql: &Mysql, table: &Table) -> String {
     format!(

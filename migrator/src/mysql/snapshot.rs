@@ -1,12 +1,32 @@
 //! Exact snapshots of the source, and the records on the target that say what was loaded as of which position.
 
-use super::client::failed;
-use super::{BinlogPosition, Mysql};
-use crate::error::{Error, Result};
-use crate::plan::Table;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use tokio_util::sync::CancellationToken;
+
+use super::client::failed;
+use super::sql::{relation, title};
+use super::{BinlogPosition, Mysql, position};
+use crate::backoff::Backoff;
+use crate::error::{Error, Kind, Result};
+use crate::plan::Table;
+
+/// Makes a session's next transaction see one moment only, and write nothing.
+pub(super) const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+/// What a session needs before [`BEGIN`].
+pub(super) const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+
+/// How long the lock may wait, and with it every writer that came after it.
+const WAIT_MAX: Duration = Duration::from_millis(200);
+/// How long everything may take while the lock is held.
+const HOLD_MAX: Duration = Duration::from_secs(2);
+/// How often the lock is tried before the operator is told who is in its way.
+const ATTEMPTS: u32 = 12;
+
 /// Sessions whose transactions see exactly what was committed before one position.
 pub struct Exact {
     /// Everything of the tables that was committed before it is seen, and nothing else.
@@ -14,15 +34,161 @@ pub struct Exact {
     /// The sessions, in a read-only transaction each.
     pub sessions: Vec<Conn>,
 }
-/// Opens `count` sessions at one exact position, by a read lock on `tables` that lasts some milliseconds. None when `stop` was cancelled first.
+
+/// Opens `count` sessions at one exact position, by a read lock on `tables` that lasts some milliseconds. `None` when
+/// `stop` was cancelled first.
 pub async fn exact(
-    _mysql: &Mysql,
-    _tables: &[Table],
-    _count: usize,
-    _stop: &CancellationToken,
+    mysql: &Mysql,
+    tables: &[Table],
+    count: usize,
+    stop: &CancellationToken,
 ) -> Result<Option<Exact>> {
-    Err(Error::refused("not there"))
+    let sessions = try_join_all((0..count).map(|_| async {
+        let mut session = mysql.connect_source("snapshot").await?;
+        session
+            .query_drop(ISOLATION)
+            .await
+            .map_err(|error| failed("cannot prepare a snapshot of the source", error))?;
+        Ok::<_, Error>(session)
+    }))
+    .await?;
+    let begun = async move {
+        try_join_all(sessions.into_iter().map(|mut session| async move {
+            session
+                .query_drop(BEGIN)
+                .await
+                .map_err(|error| failed("cannot open a snapshot of the source", error))?;
+            Ok::<_, Error>(session)
+        }))
+        .await
+    };
+    let held = while_locked(mysql, tables, stop, begun).await?;
+    Ok(held.map(|(position, sessions)| Exact { position, sessions }))
 }
+
+/// Runs `begin` while nobody can write to `tables`, and tells the position at which that was. The lock is gone when
+/// this returns, in whatever way.
+pub(super) async fn while_locked<T>(
+    mysql: &Mysql,
+    tables: &[Table],
+    stop: &CancellationToken,
+    begin: impl Future<Output = Result<T>>,
+) -> Result<Option<(BinlogPosition, T)>> {
+    let Some(mut locker) = lock(mysql, tables, stop).await? else {
+        return Ok(None);
+    };
+    let held = async {
+        let position = position::current(&mut locker).await?;
+        Ok::<_, Error>((position, begin.await?))
+    };
+    let outcome = tokio::time::timeout(HOLD_MAX, held).await;
+    // The connection's end releases the lock as well, where this statement fails.
+    let unlocked = locker.query_drop("UNLOCK TABLES").await;
+    drop(locker);
+    let held = outcome.map_err(|_| {
+        Error::transient(format!(
+            "the source did not open a snapshot within {} s; its tables were locked no longer",
+            HOLD_MAX.as_secs()
+        ))
+    })??;
+    unlocked.map_err(|error| failed("cannot unlock the source's tables", error))?;
+    Ok(Some(held))
+}
+
+/// A session that holds a read lock on the tables. `None` when `stop` was cancelled first.
+async fn lock(mysql: &Mysql, tables: &[Table], stop: &CancellationToken) -> Result<Option<Conn>> {
+    let locks: Vec<String> = tables
+        .iter()
+        .map(|table| format!("{} READ", relation(table)))
+        .collect();
+    let statement = if locks.is_empty() {
+        "DO 0".to_owned()
+    } else {
+        format!("LOCK TABLES {}", locks.join(", "))
+    };
+    let mut watcher = mysql.connect_source("snapshot watch").await?;
+    let mut pause = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+    for _ in 0..ATTEMPTS {
+        if stop.is_cancelled() {
+            return Ok(None);
+        }
+        let locker = mysql.connect_source("snapshot lock").await?;
+        if let Some(locker) = try_lock(locker, &mut watcher, &statement).await? {
+            return Ok(Some(locker));
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(pause.step()) => {}
+        }
+    }
+    let names: Vec<String> = tables.iter().take(5).map(title).collect();
+    Err(Error::transient(format!(
+        "an exact snapshot of {} needs a moment without writers, and none came in {ATTEMPTS} attempts; open for longest: {}",
+        names.join(", "),
+        blockers(&mut watcher).await
+    ))
+    .remedy("end those transactions, or wait; the snapshot is tried again"))
+}
+
+/// One attempt, given up before it holds writers back for long. Gives the session back where it has the lock.
+async fn try_lock(mut locker: Conn, watcher: &mut Conn, statement: &str) -> Result<Option<Conn>> {
+    let refused = |error| failed("cannot lock the source's tables for a snapshot", error);
+    let id = locker.id();
+    locker
+        .query_drop("SET SESSION lock_wait_timeout = 1")
+        .await
+        .map_err(refused)?;
+    let outcome = {
+        let mut locking = pin!(locker.query_drop(statement));
+        tokio::select! {
+            outcome = &mut locking => Some(outcome),
+            () = tokio::time::sleep(WAIT_MAX) => {
+                // Dropping the connection alone would leave the statement waiting on the server, and writers behind it.
+                watcher
+                    .query_drop(format!("KILL {id}"))
+                    .await
+                    .map_err(|error| failed("cannot give up a lock on the source", error))?;
+                None
+            }
+        }
+    };
+    match outcome {
+        None => Ok(None),
+        Some(Ok(())) => Ok(Some(locker)),
+        Some(Err(error)) => {
+            let error = refused(error);
+            if error.kind() == Kind::Transient {
+                Ok(None)
+            } else {
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The longest open transactions of the source, told for people.
+async fn blockers(watcher: &mut Conn) -> String {
+    let told: std::result::Result<Vec<(u64, String, String, u64)>, _> = watcher
+        .query(
+            "SELECT p.ID, p.USER, p.HOST, TIMESTAMPDIFF(SECOND, t.trx_started, NOW())
+             FROM information_schema.INNODB_TRX t
+             JOIN information_schema.PROCESSLIST p ON p.ID = t.trx_mysql_thread_id
+             WHERE p.ID <> CONNECTION_ID() ORDER BY t.trx_started LIMIT 5",
+        )
+        .await;
+    match told {
+        Ok(rows) if rows.is_empty() => "none by now".to_owned(),
+        Ok(rows) => rows
+            .iter()
+            .map(|(id, user, host, seconds)| {
+                format!("connection {id} of {user}@{host} for {seconds} s")
+            })
+            .collect::<Vec<_>>()
+            .join("; "),
+        Err(_) => "not visible to Headgate's account, which needs PROCESS".to_owned(),
+    }
+}
+
 /// What holds Headgate's records. Names of databases and tables are compared byte by byte.
 const RECORDS: [&str; 5] = [
     "CREATE DATABASE IF NOT EXISTS headgate CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",

@@ -1,0 +1,426 @@
+//! Loads rows: one SELECT on the source, piped into LOAD DATA within one transaction on the target.
+
+use mysql_async::Conn;
+use protocol::mysql::frame::HEADER_BYTES;
+use tokio_util::sync::CancellationToken;
+
+use super::chunks::condition;
+use super::link::{Done, Link};
+use super::records::{self, ChunkRecord};
+use super::rows::{self, Torn, Way};
+use super::sql::{relation, title};
+use super::{BinlogPosition, Mysql, client, position, snapshot};
+use crate::error::{Error, Result};
+use crate::plan::Table;
+use crate::progress::Progress;
+
+/// Bytes per packet to the target: large enough that its cost is in the rows.
+const BATCH_BYTES: usize = 128 << 10;
+/// A table without a key is committed piece by piece, so that a target's binary log need not hold all of it at once.
+const PIECE_BYTES: u64 = 1 << 30;
+
+/// The two ends of one worker.
+pub struct Ends {
+    source: Link,
+    target: Link,
+    /// Asks the source for its position.
+    asking: Conn,
+    target_is_mariadb: bool,
+    /// Whether the target takes files; where it does not, rows go in INSERTs.
+    files: bool,
+    /// The longest INSERT that the target takes.
+    statement_bytes: usize,
+}
+
+/// What was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    rows: u64,
+    bytes: u64,
+    empty_labels: u64,
+}
+
+impl Ends {
+    /// Opens both ends.
+    pub async fn open(mysql: &Mysql) -> Result<Self> {
+        let purpose = mysql.purpose("copy");
+        let (mut source, mut target, mut asking) = tokio::try_join!(
+            Link::connect(mysql.source(), &purpose),
+            Link::connect(mysql.target(), &purpose),
+            mysql.connect_source("copy position"),
+        )?;
+        source
+            .execute(
+                snapshot::ISOLATION,
+                "cannot prepare the source for the copy",
+            )
+            .await?;
+        let what = "cannot prepare the target for the load";
+        target
+            .execute(
+                "SET SESSION unique_checks = 0, foreign_key_checks = 0",
+                what,
+            )
+            .await?;
+        let told = target
+            .rows(
+                "SELECT VERSION(), @@local_infile, @@max_allowed_packet",
+                what,
+            )
+            .await?;
+        let text = |at: usize| {
+            let cell = told.first()?.get(at)?.as_ref()?;
+            String::from_utf8(cell.to_vec()).ok()
+        };
+        let version = text(0)
+            .and_then(|text| client::Version::parse(&text))
+            .ok_or_else(|| Error::fatal("the target does not tell its version"))?;
+        client::version(&mut asking).await?;
+        Ok(Self {
+            source,
+            target,
+            asking,
+            target_is_mariadb: version.is_mariadb(),
+            files: text(1).as_deref() == Some("1"),
+            statement_bytes: text(2)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(1 << 20),
+        })
+    }
+
+    fn ways(&self, table: &Table) -> Vec<Way> {
+        table
+            .columns
+            .iter()
+            .map(|column| Way::of(&column.kind, self.target_is_mariadb))
+            .collect()
+    }
+
+    /// Loads a chunk and records it, in one transaction; finds nothing to do where that was done. `false` when
+    /// `stop` came first: then nothing is loaded.
+    pub async fn load(
+        &mut self,
+        mysql: &Mysql,
+        table: &Table,
+        chunk: &ChunkRecord,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Result<bool> {
+        let writing = format!("cannot load {} on the target", title(table));
+        let reading = format!("cannot read {} on the source", title(table));
+        // The record's lock also waits for a transaction of a run that was killed and whose end is not known.
+        self.target.execute("BEGIN", &writing).await?;
+        let lock = records::lock_chunk(mysql, table, chunk.number);
+        let state = self.target.rows(&lock, &writing).await?;
+        match state.first().and_then(|row| row.first()?.as_deref()) {
+            Some(b"0") => {}
+            Some(_) => {
+                self.target.execute("ROLLBACK", &writing).await?;
+                return Ok(true);
+            }
+            None => {
+                return Err(Error::fatal(format!(
+                    "{writing}: the chunk's record is gone"
+                )));
+            }
+        }
+        // Everything before this position was committed before the snapshot opens.
+        let position = position::current(&mut self.asking).await?;
+        self.source.execute(snapshot::BEGIN, &reading).await?;
+        let ways = self.ways(table);
+        let read = format!(
+            "SELECT {} FROM {}{}",
+            rows::selected(table, &ways),
+            relation(table),
+            condition(table, chunk)
+        );
+        let columns = self.source.begin_rows(&read, &reading).await?;
+        let mut pipe = Pipe {
+            ends: self,
+            table,
+            ways: &ways,
+            columns,
+            progress,
+            stop,
+        };
+        let Some((counts, _)) = pipe.run(u64::MAX).await? else {
+            return Ok(false);
+        };
+        self.source.execute("COMMIT", &reading).await?;
+        let record = records::chunk_loaded(
+            mysql,
+            table,
+            chunk.number,
+            &position,
+            counts.rows,
+            counts.bytes,
+        )?;
+        self.record(&record, &writing).await?;
+        self.target.execute("COMMIT", &writing).await?;
+        progress.update(&title(table), |numbers| numbers.rows_copied += counts.rows);
+        Ok(true)
+    }
+
+    /// Loads a whole table without a key, exactly as of one position. `emptied` says that nobody has loaded a row of
+    /// it yet. `false` when `stop` came first: then it is to be loaded again.
+    pub async fn load_keyless(
+        &mut self,
+        mysql: &Mysql,
+        table: &Table,
+        target: &mut Conn,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Result<bool> {
+        let writing = format!("cannot load {} on the target", title(table));
+        let reading = format!("cannot read {} on the source", title(table));
+        let what = reading.clone();
+        let begun = async {
+            self.source.execute(snapshot::BEGIN, &what).await?;
+            Ok(())
+        };
+        let one = std::slice::from_ref(table);
+        let Some((valid_from, ())) = snapshot::while_locked(mysql, one, stop, begun).await? else {
+            return Ok(false);
+        };
+        self.begin_keyless(mysql, table, target, &valid_from)
+            .await?;
+        let lock = records::lock_table(mysql, table);
+        let ways = self.ways(table);
+        let read = format!(
+            "SELECT {} FROM {}",
+            rows::selected(table, &ways),
+            relation(table)
+        );
+        let columns = self.source.begin_rows(&read, &reading).await?;
+        loop {
+            self.target.execute("BEGIN", &writing).await?;
+            self.target.rows(&lock, &writing).await?;
+            let mut pipe = Pipe {
+                ends: self,
+                table,
+                ways: &ways,
+                columns,
+                progress,
+                stop,
+            };
+            let Some((counts, more)) = pipe.run(PIECE_BYTES).await? else {
+                return Ok(false);
+            };
+            if !more {
+                self.record(&records::loaded(mysql, table), &writing)
+                    .await?;
+            }
+            self.target.execute("COMMIT", &writing).await?;
+            progress.update(&title(table), |numbers| numbers.rows_copied += counts.rows);
+            if !more {
+                break;
+            }
+        }
+        self.source.execute("COMMIT", &reading).await?;
+        Ok(true)
+    }
+
+    /// Empties the table of what an earlier run left, and records as of when it is loaded.
+    async fn begin_keyless(
+        &mut self,
+        mysql: &Mysql,
+        table: &Table,
+        target: &mut Conn,
+        valid_from: &BinlogPosition,
+    ) -> Result<()> {
+        let recorded = records::tables(mysql, target).await?;
+        if recorded.contains_key(&(table.schema.clone(), table.name.clone())) {
+            let what = format!("cannot empty {} on the target", title(table));
+            self.target
+                .execute(&format!("TRUNCATE TABLE {}", relation(table)), &what)
+                .await?;
+        }
+        records::begin_keyless(mysql, target, table, valid_from).await
+    }
+
+    /// Writes a record that must hit exactly one row.
+    async fn record(&mut self, statement: &str, what: &str) -> Result<()> {
+        let done = self.target.execute(statement, what).await?;
+        if done.affected == 1 {
+            Ok(())
+        } else {
+            Err(Error::transient(format!(
+                "{what}: another run of this migration changed its records"
+            )))
+        }
+    }
+}
+
+/// Rows on their way from a SELECT that has begun.
+struct Pipe<'a> {
+    ends: &'a mut Ends,
+    table: &'a Table,
+    ways: &'a [Way],
+    columns: usize,
+    progress: &'a Progress,
+    stop: &'a CancellationToken,
+}
+
+impl Pipe<'_> {
+    /// Loads rows until they end, or about `bytes_max` were loaded; then says that there are more. `None` when `stop`
+    /// came first: the connections are of no further use then.
+    async fn run(&mut self, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
+        let writing = format!("cannot load {} on the target", title(self.table));
+        if self.columns != self.ways.len() {
+            return Err(Error::fatal(format!(
+                "{} has other columns than the plan says",
+                title(self.table)
+            )));
+        }
+        let outcome = if self.ends.files {
+            self.by_file(&writing, bytes_max).await?
+        } else {
+            self.by_inserts(&writing, bytes_max).await?
+        };
+        Ok(outcome)
+    }
+
+    async fn by_file(&mut self, writing: &str, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
+        let reading = format!("cannot read {} on the source", title(self.table));
+        let statement = rows::load_statement(self.table, self.ways);
+        self.ends.target.begin_file(&statement, writing).await?;
+        let mut batch = Vec::with_capacity(BATCH_BYTES * 2);
+        batch.resize(HEADER_BYTES, 0);
+        let mut counts = Counts::default();
+        let mut more = true;
+        while more && counts.bytes < bytes_max {
+            let ways = self.ways;
+            more = self
+                .ends
+                .source
+                .some_rows(&reading, BATCH_BYTES, |row| {
+                    counts.empty_labels += rows::put_row(row, ways, &mut batch).map_err(torn)?;
+                    counts.rows += 1;
+                    Ok(batch.len())
+                })
+                .await?;
+            if batch.len() >= BATCH_BYTES || !more {
+                let bytes = (batch.len() - HEADER_BYTES) as u64;
+                self.ends.target.file(&mut batch).await?;
+                self.count(&mut counts, bytes);
+                if self.stop.is_cancelled() {
+                    return Ok(None);
+                }
+            }
+        }
+        let bytes = (batch.len() - HEADER_BYTES) as u64;
+        self.ends.target.file(&mut batch).await?;
+        self.count(&mut counts, bytes);
+        let done = self.ends.target.end_file(writing).await?;
+        self.judge(&done, counts, writing).await?;
+        Ok(Some((counts, more)))
+    }
+
+    async fn by_inserts(
+        &mut self,
+        writing: &str,
+        bytes_max: u64,
+    ) -> Result<Option<(Counts, bool)>> {
+        let reading = format!("cannot read {} on the source", title(self.table));
+        let begin = rows::insert_statement(self.table).into_bytes();
+        let mut total = Counts::default();
+        // A row may double on its way; beyond that the server says itself that its limit is too low.
+        let limit = (self.ends.statement_bytes / 4).min(BATCH_BYTES * 4);
+        let mut statement = begin.clone();
+        let mut counts = Counts::default();
+        let mut more = true;
+        while more {
+            let (ways, start) = (self.ways, begin.len());
+            more = self
+                .ends
+                .source
+                .some_rows(&reading, limit, |row| {
+                    if statement.len() > start {
+                        statement.push(b',');
+                    }
+                    counts.empty_labels +=
+                        rows::put_values(row, ways, &mut statement).map_err(torn)?;
+                    counts.rows += 1;
+                    Ok(statement.len())
+                })
+                .await?;
+            if counts.rows > 0 && (statement.len() >= limit || !more) {
+                let done = self.ends.target.execute_bytes(&statement, writing).await?;
+                self.judge(&done, counts, writing).await?;
+                let bytes = (statement.len() - start) as u64;
+                self.count(&mut total, bytes);
+                total.rows += counts.rows;
+                counts = Counts::default();
+                statement.truncate(start);
+                if self.stop.is_cancelled() {
+                    return Ok(None);
+                }
+                if total.bytes >= bytes_max {
+                    break;
+                }
+            }
+        }
+        Ok(Some((total, more)))
+    }
+
+    fn count(&self, counts: &mut Counts, bytes: u64) {
+        counts.bytes += bytes;
+        self.progress.update(&title(self.table), |numbers| {
+            numbers.bytes_copied += bytes;
+        });
+    }
+
+    /// LOAD DATA LOCAL turns every failure of a row into a warning: each must be explained, and every row be there.
+    async fn judge(&mut self, done: &Done, counts: Counts, writing: &str) -> Result<()> {
+        if done.affected != counts.rows {
+            return Err(Error::fatal(format!(
+                "{writing}: {} rows were sent and {} are there{}",
+                counts.rows,
+                done.affected,
+                self.first_warning().await
+            ))
+            .remedy("empty the table on the target, drop the migration and start again"));
+        }
+        if done.warnings == 0 {
+            return Ok(());
+        }
+        let count = "SHOW COUNT(*) WARNINGS";
+        let told = self.ends.target.rows(count, writing).await?;
+        let warnings = told
+            .first()
+            .and_then(|row| {
+                std::str::from_utf8(row.first()?.as_deref()?)
+                    .ok()?
+                    .parse()
+                    .ok()
+            })
+            .unwrap_or(u64::MAX);
+        if warnings <= counts.empty_labels {
+            return Ok(());
+        }
+        Err(Error::fatal(format!(
+            "{writing}: the target does not take {} of {} rows as they are{}",
+            warnings - counts.empty_labels,
+            counts.rows,
+            self.first_warning().await
+        ))
+        .remedy("compare the table's definitions and the servers' settings on both sides"))
+    }
+
+    /// The kind of the first warning; its text may quote a row.
+    async fn first_warning(&mut self) -> String {
+        let what = "cannot read the target's warnings";
+        let told = self.ends.target.rows("SHOW WARNINGS LIMIT 1", what).await;
+        let code = told.ok().and_then(|rows| {
+            let cell = rows.first()?.get(1)?.clone()?;
+            String::from_utf8(cell.to_vec()).ok()
+        });
+        code.map_or_else(String::new, |code| {
+            format!(" (first warning: error {code})")
+        })
+    }
+}
+
+fn torn(_: Torn) -> Error {
+    Error::fatal("the source sent a row whose lengths do not add up")
+}

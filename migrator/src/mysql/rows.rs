@@ -1,0 +1,243 @@
+//! Rows on their way: from the server's text result into the file that `LOAD DATA` reads, or into an INSERT.
+
+use memchr::memchr3;
+
+use super::sql::{quote_ident, relation};
+use crate::plan::Table;
+
+/// How a file is told to the server. Everything but these three bytes stands for itself.
+const FORMAT: &str =
+    "CHARACTER SET binary FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n'";
+
+/// How a column's value travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Its own bytes.
+    Plain,
+    /// As a double, since the text of a FLOAT is rounded to six digits.
+    Float,
+    /// As text in utf8mb4, since the server does not take a JSON document or an address as plain bytes.
+    Text,
+    /// Its label. The error value has an empty one, and the server gives a warning when it is stored.
+    Enumeration,
+}
+
+impl Way {
+    /// How a column of the plan's kind travels.
+    pub fn of(kind: &str, target_is_mariadb: bool) -> Self {
+        let (data_type, _charset) = kind.split_once(' ').unwrap_or((kind, ""));
+        match data_type {
+            "float" => Self::Float,
+            "json" if !target_is_mariadb => Self::Text,
+            "uuid" | "inet4" | "inet6" => Self::Text,
+            "enum" => Self::Enumeration,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// The columns that are read, for a SELECT.
+pub fn selected(table: &Table, ways: &[Way]) -> String {
+    let columns = table.columns.iter().zip(ways).map(|(column, way)| {
+        let name = quote_ident(&column.name);
+        match way {
+            Way::Float => format!("{name} + 0e0"),
+            Way::Plain | Way::Text | Way::Enumeration => name,
+        }
+    });
+    columns.collect::<Vec<_>>().join(", ")
+}
+
+/// The statement that loads what [`put_row`] writes.
+pub fn load_statement(table: &Table, ways: &[Way]) -> String {
+    let (mut names, mut sets) = (Vec::new(), Vec::new());
+    for (number, (column, way)) in table.columns.iter().zip(ways).enumerate() {
+        let name = quote_ident(&column.name);
+        if *way == Way::Text {
+            names.push(format!("@hg{number}"));
+            sets.push(format!("{name} = CONVERT(@hg{number} USING utf8mb4)"));
+        } else {
+            names.push(name);
+        }
+    }
+    let sets = if sets.is_empty() {
+        String::new()
+    } else {
+        format!(" SET {}", sets.join(", "))
+    };
+    format!(
+        "LOAD DATA LOCAL INFILE 'headgate' INTO TABLE {} {FORMAT} ({}){sets}",
+        relation(table),
+        names.join(", ")
+    )
+}
+
+/// The beginning of an INSERT whose rows [`put_values`] writes.
+pub fn insert_statement(table: &Table) -> String {
+    let names: Vec<_> = table
+        .columns
+        .iter()
+        .map(|column| quote_ident(&column.name))
+        .collect();
+    format!(
+        "INSERT INTO {} ({}) VALUES ",
+        relation(table),
+        names.join(", ")
+    )
+}
+
+/// A row whose lengths do not add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Torn;
+
+/// Appends one row as a line of the file. Tells how many of its enumerations have an empty label.
+pub fn put_row(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Torn> {
+    let (mut rest, mut empty) = (row, 0);
+    for (number, way) in ways.iter().enumerate() {
+        if number > 0 {
+            out.push(b'\t');
+        }
+        match take_cell(&mut rest)? {
+            None => out.extend_from_slice(b"\\N"),
+            Some(cell) => {
+                empty += u64::from(cell.is_empty() && *way == Way::Enumeration);
+                put_escaped(cell, out);
+            }
+        }
+    }
+    out.push(b'\n');
+    if rest.is_empty() {
+        Ok(empty)
+    } else {
+        Err(Torn)
+    }
+}
+
+/// Appends one row as the values of an INSERT. Tells how many of its enumerations have an empty label.
+pub fn put_values(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Torn> {
+    let (mut rest, mut empty) = (row, 0);
+    for (number, way) in ways.iter().enumerate() {
+        out.push(if number == 0 { b'(' } else { b',' });
+        let Some(cell) = take_cell(&mut rest)? else {
+            out.extend_from_slice(b"NULL");
+            continue;
+        };
+        empty += u64::from(cell.is_empty() && *way == Way::Enumeration);
+        let (before, after): (&[u8], &[u8]) = match way {
+            Way::Text => (b"CONVERT(_binary'", b"' USING utf8mb4)"),
+            Way::Plain | Way::Float | Way::Enumeration => (b"_binary'", b"'"),
+        };
+        out.extend_from_slice(before);
+        for byte in cell {
+            match byte {
+                b'\'' => out.extend_from_slice(b"\\'"),
+                b'\\' => out.extend_from_slice(b"\\\\"),
+                0 => out.extend_from_slice(b"\\0"),
+                byte => out.push(*byte),
+            }
+        }
+        out.extend_from_slice(after);
+    }
+    out.push(b')');
+    if rest.is_empty() {
+        Ok(empty)
+    } else {
+        Err(Torn)
+    }
+}
+
+fn put_escaped(cell: &[u8], out: &mut Vec<u8>) {
+    let mut rest = cell;
+    while let Some(at) = memchr3(b'\\', b'\t', b'\n', rest) {
+        let (before, from) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let Some((special, after)) = from.split_first() else {
+            return;
+        };
+        out.push(b'\\');
+        out.push(match special {
+            b'\t' => b't',
+            b'\n' => b'n',
+            other => *other,
+        });
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+}
+
+/// The next value of a row; `None` stands for NULL.
+fn take_cell<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Torn> {
+    let (first, mut after) = rest.split_first().ok_or(Torn)?;
+    let width = match first {
+        0xFB => {
+            *rest = after;
+            return Ok(None);
+        }
+        0xFC => 2,
+        0xFD => 3,
+        0xFE => 8,
+        0xFF => return Err(Torn),
+        _ => 0,
+    };
+    let mut length = u64::from(*first);
+    if width > 0 {
+        let (written, later) = after.split_at_checked(width).ok_or(Torn)?;
+        length = written
+            .iter()
+            .rev()
+            .fold(0, |length, byte| length << 8 | u64::from(*byte));
+        after = later;
+    }
+    let length = usize::try_from(length).map_err(|_| Torn)?;
+    let (cell, later) = after.split_at_checked(length).ok_or(Torn)?;
+    *rest = later;
+    Ok(Some(cell))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: [Way; 3] = [Way::Plain, Way::Enumeration, Way::Text];
+
+    #[test]
+    fn null_the_word_null_and_an_empty_value_stay_apart() {
+        let mut out = Vec::new();
+        assert_eq!(put_row(b"\xfb\x00\x04NULL", &PLAIN, &mut out), Ok(1));
+        assert_eq!(out, b"\\N\t\tNULL\n");
+        out.clear();
+        assert_eq!(put_values(b"\xfb\x00\x04NULL", &PLAIN, &mut out), Ok(1));
+        assert_eq!(
+            out,
+            b"(NULL,_binary'',CONVERT(_binary'NULL' USING utf8mb4))"
+        );
+    }
+
+    #[test]
+    fn what_ends_a_field_or_a_line_inside_a_value_does_not_end_it() {
+        let mut out = Vec::new();
+        assert_eq!(put_row(b"\x06a\\N\t\nb", &[Way::Plain], &mut out), Ok(0));
+        assert_eq!(out, b"a\\\\N\\t\\nb\n");
+        out.clear();
+        assert_eq!(put_values(b"\x03'\\\0", &[Way::Plain], &mut out), Ok(0));
+        assert_eq!(out, b"(_binary'\\'\\\\\\0')");
+    }
+
+    #[test]
+    fn a_row_with_a_byte_too_few_or_too_many_is_refused() {
+        let row = b"\xfc\x03\x00abc\x01x";
+        let both = [Way::Plain, Way::Plain];
+        assert_eq!(put_row(row, &both, &mut Vec::new()), Ok(0));
+        for end in 0..row.len() {
+            assert_eq!(put_row(&row[..end], &both, &mut Vec::new()), Err(Torn));
+        }
+        assert_eq!(
+            put_row(b"\x01a\x01b\x01c", &both, &mut Vec::new()),
+            Err(Torn)
+        );
+        assert_eq!(
+            put_row(&[0xFE; 9], &[Way::Plain], &mut Vec::new()),
+            Err(Torn)
+        );
+    }
+}
