@@ -1,10 +1,14 @@
 //! A place in a server's binary log, as the neutral code sees it.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use protocol::mysql::position::Gtids;
 use serde::{Deserialize, Serialize};
 
+use super::client::{self, failed};
 use crate::database::Position;
 use crate::error::{Error, Result};
 
@@ -22,9 +26,21 @@ pub struct BinlogPosition {
     pub gtids: String,
 }
 
+impl BinlogPosition {
+    /// The GTIDs, where they can be read.
+    pub fn gtids(&self) -> Gtids {
+        self.gtids.parse().unwrap_or(Gtids::None)
+    }
+}
+
 impl Position for BinlogPosition {
-    fn covers(&self, _other: &Self) -> bool {
-        false
+    fn covers(&self, other: &Self) -> bool {
+        if self.server == other.server {
+            compare_files(&self.file, &other.file).then(self.offset.cmp(&other.offset))
+                != Ordering::Less
+        } else {
+            self.gtids().covers(&other.gtids())
+        }
     }
 }
 
@@ -34,7 +50,115 @@ impl fmt::Display for BinlogPosition {
     }
 }
 
+/// Orders two files of one server by their numbers, which grow past six digits.
+pub fn compare_files(one: &str, other: &str) -> Ordering {
+    fn number(file: &str) -> (usize, &str) {
+        let digits = file.rsplit_once('.').map_or("", |(_, digits)| digits);
+        let digits = digits.trim_start_matches('0');
+        (digits.len(), digits)
+    }
+    number(one).cmp(&number(other)).then_with(|| {
+        let base = |file: &str| file.rsplit_once('.').map(|(base, _)| base.to_owned());
+        base(one).cmp(&base(other))
+    })
+}
+
 /// The end of the server's binary log now. What it covers may not be visible to a new snapshot yet.
-pub async fn current(_session: &mut Conn) -> Result<BinlogPosition> {
-    Err(Error::refused("not there"))
+pub async fn current(session: &mut Conn) -> Result<BinlogPosition> {
+    let cannot = |error| failed("cannot read the end of the binary log", error);
+    let version = client::version(session).await?;
+    let server = server(session).await?;
+    // The GTIDs first: they may fall short of the file's end, and never say more than it.
+    let mut gtids = if version.is_mariadb() {
+        let told: Option<Option<String>> = session
+            .query_first("SELECT @@GLOBAL.gtid_binlog_pos")
+            .await
+            .map_err(cannot)?;
+        told.flatten()
+    } else {
+        None
+    };
+    let query = if version.is_mysql_from(8, 2, 0) {
+        "SHOW BINARY LOG STATUS"
+    } else {
+        "SHOW MASTER STATUS"
+    };
+    let row: Option<mysql_async::Row> = session.query_first(query).await.map_err(cannot)?;
+    let Some(mut row) = row else {
+        return Err(Error::fatal("the server writes no binary log")
+            .remedy("start it with log_bin and binlog_format=ROW"));
+    };
+    let file: Option<String> = row.take(0);
+    let offset: Option<u64> = row.take(1);
+    if !version.is_mariadb() {
+        gtids = row.take::<Option<String>, _>("Executed_Gtid_Set").flatten();
+    }
+    let (Some(file), Some(offset)) = (file, offset) else {
+        return Err(Error::fatal("the server tells no end of its binary log"));
+    };
+    let gtids = gtids.unwrap_or_default();
+    let parsed: Gtids = gtids.parse().map_err(|error| {
+        Error::fatal("the server sent GTIDs that cannot be read").because(error)
+    })?;
+    Ok(BinlogPosition {
+        server,
+        file,
+        offset,
+        gtids: parsed.to_string(),
+    })
+}
+
+/// What tells this server's files from those of another: they mean nothing elsewhere.
+pub async fn server(session: &mut Conn) -> Result<String> {
+    // MariaDB has no `server_uuid`; newer ones have a `server_uid`, all have where they listen and keep their rows.
+    let rows: Vec<(String, String)> = session
+        .query(
+            "SHOW GLOBAL VARIABLES WHERE Variable_name IN
+             ('server_uuid', 'server_uid', 'server_id', 'hostname', 'port', 'datadir')",
+        )
+        .await
+        .map_err(|error| failed("cannot ask who the server is", error))?;
+    let get = |name: &str| rows.iter().find(|row| row.0 == name).map(|row| &row.1);
+    let told = get("server_uuid").or_else(|| get("server_uid"));
+    if let Some(told) = told.filter(|told| !told.is_empty()) {
+        return Ok(told.clone());
+    }
+    let parts = ["hostname", "port", "server_id", "datadir"];
+    let parts: Vec<&str> = parts
+        .iter()
+        .map(|name| get(name).map_or("", String::as_str))
+        .collect();
+    Ok(parts.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BinlogPosition;
+    use crate::database::Position as _;
+
+    fn at(server: &str, file: &str, offset: u64, gtids: &str) -> BinlogPosition {
+        BinlogPosition {
+            server: server.to_owned(),
+            file: file.to_owned(),
+            offset,
+            gtids: gtids.to_owned(),
+        }
+    }
+
+    #[test]
+    fn files_are_ordered_by_their_number_and_not_by_their_letters() {
+        let late = at("a", "bin.1000000", 4, "");
+        let early = at("a", "bin.999999", 7000, "");
+        assert!(late.covers(&early) && !early.covers(&late));
+        assert!(late.covers(&late.clone()));
+        assert!(!at("a", "bin.000007", 99, "").covers(&at("a", "bin.000007", 100, "")));
+    }
+
+    #[test]
+    fn files_of_another_server_say_nothing() {
+        let one = at("a", "bin.000009", 4, "");
+        assert!(!one.covers(&at("b", "bin.000001", 4, "")));
+        let one = at("a", "bin.000001", 4, "0-1-9");
+        assert!(one.covers(&at("b", "bin.000007", 4, "0-2-9")));
+    }
 }

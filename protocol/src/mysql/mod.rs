@@ -5,6 +5,7 @@ pub mod command;
 pub mod frame;
 pub mod handshake;
 pub mod lenenc;
+pub mod position;
 pub mod refusal;
 pub mod reply;
 pub mod session;
