@@ -1,7 +1,18 @@
 //! The heartbeat and the marker: rows that Headgate writes to the source so that its binary log carries them.
 
-use crate::error::{Error, Result};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::time::Duration;
+
 use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
+
+use super::client::failed;
+use super::position;
+use super::sql::quote_literal;
+use super::{BinlogPosition, Mysql};
+use crate::error::{Error, Result};
 
 /// What a signal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,16 +22,220 @@ pub enum Signal {
     /// Tells that everything before it has come.
     Marker,
 }
-/// Creates the table of signals on the source; finds nothing to do where it is.
-pub async fn install(_source: &mut Conn) -> Result<()> {
-    Err(Error::refused("not there"))
+
+impl Signal {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Beat => "beat",
+            Self::Marker => "marker",
+        }
+    }
+
+    /// What a row of signals means by its kind.
+    pub fn read(kind: &[u8]) -> Option<Self> {
+        match kind {
+            b"beat" => Some(Self::Beat),
+            b"marker" => Some(Self::Marker),
+            _ => None,
+        }
+    }
 }
+
+/// The table of signals, in the database of Headgate's records.
+pub const TABLE: &str = "signals";
+
+/// One row for each migration and kind, so that it never grows. Texts are bytes, which mean the same everywhere.
+const INSTALL: [&str; 2] = [
+    "CREATE DATABASE IF NOT EXISTS headgate CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    "CREATE TABLE IF NOT EXISTS headgate.signals (
+         migration VARBINARY(512) NOT NULL,
+         kind VARBINARY(16) NOT NULL,
+         token VARBINARY(255) NOT NULL,
+         written BIGINT UNSIGNED NOT NULL,
+         PRIMARY KEY (migration, kind)) ENGINE=InnoDB",
+];
+
+/// How long the source may take to write one signal.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Creates the table of signals on the source; finds nothing to do where it is.
+pub async fn install(source: &mut Conn) -> Result<()> {
+    let there: Option<u8> = source
+        .query_first(
+            "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'headgate' AND TABLE_NAME = 'signals'",
+        )
+        .await
+        .map_err(|error| failed("cannot look for Headgate's signals on the source", error))?;
+    if there.is_some() {
+        return Ok(());
+    }
+    for statement in INSTALL {
+        source
+            .query_drop(statement)
+            .await
+            .map_err(|error| failed("cannot create Headgate's signals on the source", error))?;
+    }
+    Ok(())
+}
+
 /// Writes one signal of the migration and commits it.
-pub async fn signal(
-    _source: &mut Conn,
-    _migration: &str,
-    _signal: Signal,
-    _token: &str,
-) -> Result<()> {
-    Err(Error::refused("not there"))
+pub async fn signal(source: &mut Conn, migration: &str, signal: Signal, token: &str) -> Result<()> {
+    let kind = signal.text();
+    let statement = format!(
+        "REPLACE INTO headgate.signals (migration, kind, token, written)
+         VALUES ({}, '{kind}', {}, FLOOR(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000))",
+        quote_literal(migration),
+        quote_literal(token)
+    );
+    timeout(PATIENCE, source.query_drop(statement))
+        .await
+        .map_err(|_| {
+            Error::transient(format!(
+                "the source did not write a {kind} within {} s",
+                PATIENCE.as_secs()
+            ))
+        })?
+        .map_err(|error| failed(&format!("the source refused a {kind}"), error))
+}
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Beats that did not come back yet; past that no new ones are sent, as the oldest tells the lag.
+const OUTSTANDING_MAX: usize = 256;
+/// A stream that was silent that long while a beat was due has ended without a word.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
+
+type Running = Pin<Box<dyn Future<Output = (Conn, Result<BinlogPosition>)> + Send>>;
+
+enum Session {
+    Idle(Conn),
+    Busy(Running),
+    Lost,
+}
+
+/// Writes beats through a connection of its own and knows which came back.
+pub(super) struct Heartbeat {
+    mysql: Mysql,
+    session: Session,
+    run: u64,
+    every: Interval,
+    sent: u64,
+    outstanding: VecDeque<(u64, Instant)>,
+    lag: Option<Duration>,
+    source_end: Option<BinlogPosition>,
+}
+
+impl Heartbeat {
+    /// Beats from now on, as long as [`Heartbeat::beat`] is awaited.
+    pub(super) fn new(mysql: &Mysql, session: Conn) -> Self {
+        let mut every = interval(EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            mysql: mysql.clone(),
+            session: Session::Idle(session),
+            run: rand::random(),
+            every,
+            sent: 0,
+            outstanding: VecDeque::new(),
+            lag: None,
+            source_end: None,
+        }
+    }
+
+    /// Resolves after each beat that was written. Cancel safe.
+    pub(super) async fn beat(&mut self) -> Result<()> {
+        loop {
+            if let Session::Busy(running) = &mut self.session {
+                let (session, end) = running.await;
+                self.session = Session::Idle(session);
+                self.source_end = Some(end?);
+                return Ok(());
+            }
+            self.every.tick().await;
+            if self.outstanding.len() >= OUTSTANDING_MAX {
+                return Ok(());
+            }
+            self.beat_now();
+        }
+    }
+
+    /// Writes a beat at once, if none is on its way; while the fence is up only looks where the log ends.
+    pub(super) fn beat_now(&mut self) {
+        let mut session = match std::mem::replace(&mut self.session, Session::Lost) {
+            Session::Idle(session) => session,
+            other => {
+                self.session = other;
+                return;
+            }
+        };
+        let silent = self.mysql.is_fenced();
+        if !silent {
+            self.sent += 1;
+            self.outstanding.push_back((self.sent, Instant::now()));
+        }
+        let mysql = self.mysql.clone();
+        let token = format!("{}-{}", self.run, self.sent);
+        self.session = Session::Busy(Box::pin(async move {
+            let outcome = async {
+                // The fence may have gone up since: it is asked again as late as can be.
+                if !silent && !mysql.is_fenced() {
+                    signal(&mut session, mysql.name(), Signal::Beat, &token).await?;
+                }
+                timeout(PATIENCE, position::current(&mut session))
+                    .await
+                    .unwrap_or_else(|_| {
+                        Err(Error::transient(
+                            "the source does not tell where its log ends",
+                        ))
+                    })
+            }
+            .await;
+            (session, outcome)
+        }));
+    }
+
+    /// These beats are applied.
+    pub(super) fn applied(&mut self, beats: &[String]) {
+        let ours = beats.iter().filter_map(|beat| {
+            let (run, number) = beat.split_once('-')?;
+            (run.parse() == Ok(self.run))
+                .then(|| number.parse::<u64>().ok())
+                .flatten()
+        });
+        let Some(newest) = ours.max() else { return };
+        while let Some(&(number, at)) = self.outstanding.front()
+            && number <= newest
+        {
+            self.lag = Some(at.elapsed());
+            self.outstanding.pop_front();
+        }
+    }
+
+    /// Fails where the stream has gone silent although beats are in the source's log.
+    pub(super) fn look_after(&self, heard: Instant) -> Result<()> {
+        let Some(&(_, sent)) = self.outstanding.front() else {
+            return Ok(());
+        };
+        let silent = sent.max(heard).elapsed();
+        if silent >= SILENCE_MAX && !self.mysql.is_fenced() {
+            return Err(Error::transient(format!(
+                "the binary log has been silent for {} s although the source writes",
+                silent.as_secs()
+            )));
+        }
+        Ok(())
+    }
+
+    /// How old what was applied last is: the last beat that came back, or the first that did not, if that is longer.
+    pub(super) fn lag(&self) -> Option<Duration> {
+        let waiting = self.outstanding.front().map(|(_, at)| at.elapsed());
+        match (self.lag, waiting) {
+            (Some(lag), Some(waiting)) => Some(lag.max(waiting)),
+            (lag, waiting) => lag.or(waiting),
+        }
+    }
+
+    /// Where the source's log ended when it was last asked.
+    pub(super) fn source_end(&self) -> Option<&BinlogPosition> {
+        self.source_end.as_ref()
+    }
 }
