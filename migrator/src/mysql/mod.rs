@@ -8,6 +8,7 @@ pub mod clean;
 pub mod client;
 pub mod copy;
 pub mod counters;
+pub mod definitions;
 pub mod fence;
 pub mod follow;
 pub mod heartbeat;
@@ -22,6 +23,7 @@ pub mod rows;
 pub mod schema;
 pub mod snapshot;
 pub mod sql;
+pub mod tokens;
 pub mod triggers;
 pub mod verify;
 

@@ -1,0 +1,213 @@
+//! Cuts SQL text that a server wrote where it may be cut: never inside quotes, parentheses or comments.
+
+/// Where a quoted piece that starts at `at` ends: after its closing quote.
+fn quoted_end(bytes: &[u8], at: usize) -> usize {
+    let Some(&quote) = bytes.get(at) else {
+        return at;
+    };
+    let mut index = at + 1;
+    while let Some(&byte) = bytes.get(index) {
+        if byte == b'\\' && quote != b'`' {
+            index += 2;
+        } else if byte != quote {
+            index += 1;
+        } else if bytes.get(index + 1) == Some(&quote) {
+            index += 2;
+        } else {
+            return index + 1;
+        }
+    }
+    bytes.len()
+}
+
+/// Where a comment that starts at `at` ends, or `at` where none starts there.
+fn comment_end(text: &str, at: usize) -> usize {
+    let rest = text.get(at..).unwrap_or_default();
+    if !rest.starts_with("/*") {
+        return at;
+    }
+    let mut index = 2;
+    let bytes = rest.as_bytes();
+    while let Some(&byte) = bytes.get(index) {
+        if rest.get(index..).is_some_and(|left| left.starts_with("*/")) {
+            return at + index + 2;
+        }
+        index = if matches!(byte, b'\'' | b'"' | b'`') {
+            quoted_end(bytes, index)
+        } else {
+            index + 1
+        };
+    }
+    text.len()
+}
+
+/// Calls `visit` with each place outside of quotes, comments and parentheses until it returns true, and returns that place.
+fn find(text: &str, mut visit: impl FnMut(usize, u8) -> bool) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut index, mut depth) = (0, 0_usize);
+    while let Some(&byte) = bytes.get(index) {
+        let after_comment = comment_end(text, index);
+        if after_comment > index {
+            index = after_comment;
+            continue;
+        }
+        if depth == 0 && visit(index, byte) {
+            return Some(index);
+        }
+        match byte {
+            b'\'' | b'"' | b'`' => {
+                index = quoted_end(bytes, index);
+                continue;
+            }
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        index += 1;
+    }
+    None
+}
+
+/// The first place of this byte outside of quotes, comments and parentheses.
+pub fn position(text: &str, wanted: u8) -> Option<usize> {
+    find(text, |_, byte| byte == wanted)
+}
+
+/// The text inside the first pair of parentheses, what stands before it and what after it.
+pub fn parentheses(text: &str) -> Option<(&str, &str, &str)> {
+    let open = position(text, b'(')?;
+    let inside = text.get(open + 1..)?;
+    // Seen from inside, the closing one is the first that stands outside of any pair.
+    let close = position(inside, b')')?;
+    Some((
+        text.get(..open)?,
+        inside.get(..close)?,
+        inside.get(close + 1..)?,
+    ))
+}
+
+/// The pieces between commas.
+pub fn split(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    find(text, |at, byte| {
+        if byte == b',' {
+            pieces.extend(text.get(start..at).map(str::trim));
+            start = at + 1;
+        }
+        false
+    });
+    pieces.extend(
+        text.get(start..)
+            .map(str::trim)
+            .filter(|last| !last.is_empty()),
+    );
+    pieces
+}
+
+/// The words between spaces; a quoted text, a comment, and what a pair of parentheses holds belong to one word.
+pub fn words(text: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let bytes = text.as_bytes();
+    let mut index = 0;
+    while let Some(&byte) = bytes.get(index) {
+        if byte.is_ascii_whitespace() {
+            index += 1;
+            continue;
+        }
+        let comment = comment_end(text, index);
+        let end = if comment > index {
+            comment
+        } else {
+            let rest = text.get(index..).unwrap_or_default();
+            find(rest, |at, byte| {
+                byte.is_ascii_whitespace()
+                    || at > 0 && rest.get(at..).is_some_and(|left| left.starts_with("/*"))
+            })
+            .map_or(text.len(), |length| index + length)
+        };
+        words.extend(text.get(index..end));
+        index = end.max(index + 1);
+    }
+    words
+}
+
+/// Takes a quoted name off the front: the name itself and what comes after it.
+pub fn name(text: &str) -> Option<(String, &str)> {
+    let text = text.trim_start();
+    let quote = text.chars().next()?;
+    if !matches!(quote, '`' | '"' | '\'') {
+        return None;
+    }
+    let end = quoted_end(text.as_bytes(), 0);
+    let inside = text.get(1..end.checked_sub(1)?)?;
+    let doubled = format!("{quote}{quote}");
+    let single = quote.to_string();
+    Some((inside.replace(&doubled, &single), text.get(end..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{name, parentheses, split, words};
+    use crate::mysql::sql::{quote_ident, quote_literal};
+
+    #[test]
+    fn a_comma_in_a_comment_or_value_ends_nothing() {
+        assert_eq!(
+            split("`a` enum('x,y','it''s'), KEY `k` (`a`,`b`) COMMENT 'x, \\'y', /*! z, */ c"),
+            [
+                "`a` enum('x,y','it''s')",
+                "KEY `k` (`a`,`b`) COMMENT 'x, \\'y'",
+                "/*! z, */ c"
+            ]
+        );
+    }
+
+    #[test]
+    fn words_keep_what_belongs_together() {
+        assert_eq!(
+            words(
+                "int DEFAULT '4 )' /*!80023 INVISIBLE */ AS (a + 1) COMMENT='x y' text/*M!1 C*/ z"
+            ),
+            [
+                "int",
+                "DEFAULT",
+                "'4 )'",
+                "/*!80023 INVISIBLE */",
+                "AS",
+                "(a + 1)",
+                "COMMENT='x y'",
+                "text",
+                "/*M!1 C*/",
+                "z"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_parenthesis_in_a_name_is_no_parenthesis() {
+        assert_eq!(
+            parentheses("CREATE TABLE `a(b` (`)` int) ENGINE=x"),
+            Some(("CREATE TABLE `a(b` ", "`)` int", " ENGINE=x"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_cut_without_panic(text in ".*") {
+            let _ = (words(&text), split(&text), parentheses(&text), name(&text));
+        }
+
+        #[test]
+        fn quoted_names_and_values_come_back_whole(ident in "[^\0]{1,20}", value in "[^\0]{0,20}") {
+            let quoted = quote_ident(&ident);
+            prop_assert_eq!(name(&quoted), Some((ident, "")));
+            let text = format!("{quoted} text DEFAULT {}", quote_literal(&value));
+            prop_assert_eq!(words(&text).len(), 4);
+            let twice = format!("{text},{text}");
+            prop_assert_eq!(split(&twice).len(), 2);
+        }
+    }
+}
