@@ -1,1 +1,427 @@
-//! What of the schema was read from the source, kept on the target until all of it is built.
+//! The definitions of the source's schema: read once, kept on the target, written for the target.
+
+use std::collections::BTreeMap;
+
+use mysql_async::Conn;
+use serde::{Deserialize, Serialize};
+
+use super::catalogue::{self, Told, ask, listed, run};
+use super::client::{self, Version};
+use super::definitions::Translation;
+use super::sql::{qualified, quote_ident, quote_literal};
+use super::{Mysql, records};
+use crate::error::{Error, Result};
+
+/// Everything of the source's schema that is not rows.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Archive {
+    /// What the source called its version.
+    pub version: String,
+    /// The collation that the source means where it names a character set only.
+    pub collations: BTreeMap<String, String>,
+    /// The databases that move.
+    pub databases: Vec<Database>,
+    /// Every table's definition.
+    pub tables: Vec<Text>,
+    /// Sequences of MariaDB.
+    pub sequences: Vec<Text>,
+    /// Views, routines, triggers and events.
+    pub programs: Vec<Program>,
+}
+
+/// A database and its defaults.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// Its character set.
+    pub charset: String,
+    /// Its collation.
+    pub collation: String,
+}
+
+/// A thing and the statement that creates it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Text {
+    /// Its database.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// The statement.
+    pub create: String,
+}
+
+/// What kind of program it is; its text is the word in SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A stored function.
+    Function,
+    /// A stored procedure.
+    Procedure,
+    /// A package of MariaDB.
+    Package,
+    /// The body of a package.
+    PackageBody,
+    /// A view.
+    View,
+    /// A trigger.
+    Trigger,
+    /// An event.
+    Event,
+}
+
+impl Kind {
+    /// As SQL calls it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Function => "FUNCTION",
+            Self::Procedure => "PROCEDURE",
+            Self::Package => "PACKAGE",
+            Self::PackageBody => "PACKAGE BODY",
+            Self::View => "VIEW",
+            Self::Trigger => "TRIGGER",
+            Self::Event => "EVENT",
+        }
+    }
+}
+
+/// Something that holds SQL text of its own, and what that text was written under.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Program {
+    /// What it is.
+    pub kind: Kind,
+    /// Its database.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// The statement that creates it.
+    pub create: String,
+    /// `account@host` of whoever it runs as.
+    pub definer: String,
+    /// The modes under which its text means what it means.
+    pub sql_mode: String,
+    /// The character set that its text was sent in.
+    pub client: String,
+    /// The collation of its constants.
+    pub collation: String,
+    /// An event's time zone; empty otherwise.
+    pub time_zone: String,
+    /// Whether an event runs on the source.
+    pub enabled: bool,
+}
+
+impl Archive {
+    /// What the target keeps, or else what the source has now, kept on the target from now on.
+    pub async fn open(mysql: &Mysql, target: &mut Conn) -> Result<Self> {
+        if let Some(kept) = records::archive(mysql, target).await? {
+            return serde_json::from_str(&kept).map_err(|error| {
+                Error::fatal("the definitions that the target keeps cannot be read")
+                    .because(error)
+                    .remedy("drop the migration, create it again and start it")
+            });
+        }
+        let archive = Self::read(mysql).await?;
+        let text = serde_json::to_string(&archive)
+            .map_err(|error| Error::fatal("the definitions cannot be written").because(error))?;
+        records::keep_archive(mysql, target, &text).await?;
+        Ok(archive)
+    }
+
+    /// Reads the source.
+    pub async fn read(mysql: &Mysql) -> Result<Self> {
+        let mut source = mysql.connect_source("schema").await?;
+        let source = &mut source;
+        catalogue::prepare(source).await?;
+        let databases = listed(mysql);
+        let mut archive = Self::default();
+        archive.version = one(source, "SELECT VERSION()").await?.owned(0);
+        for row in ask(
+            source,
+            "SELECT CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLLATIONS WHERE IS_DEFAULT = 'Yes'",
+            "cannot read the source's collations",
+        )
+        .await?
+        {
+            archive.collations.insert(row.owned(0), row.owned(1));
+        }
+        let query = format!(
+            "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME
+             FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({databases}) ORDER BY 1"
+        );
+        for row in ask(source, &query, "cannot read the source's databases").await? {
+            archive.databases.push(Database {
+                name: row.owned(0),
+                charset: row.owned(1),
+                collation: row.owned(2),
+            });
+        }
+        archive.read_tables(source, &databases).await?;
+        archive.read_routines(source, &databases).await?;
+        archive.read_triggers(source, &databases).await?;
+        archive.read_events(source, &databases).await?;
+        Ok(archive)
+    }
+
+    async fn read_tables(&mut self, source: &mut Conn, databases: &str) -> Result<()> {
+        let query = format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES
+             WHERE TABLE_SCHEMA IN ({databases}) ORDER BY TABLE_SCHEMA, TABLE_NAME"
+        );
+        for row in ask(source, &query, "cannot read the source's tables").await? {
+            let (schema, name) = (row.owned(0), row.owned(1));
+            let (word, views) = match row.text(2) {
+                "VIEW" => ("VIEW", true),
+                "SEQUENCE" => ("SEQUENCE", false),
+                "BASE TABLE" | "SYSTEM VERSIONED" => ("TABLE", false),
+                _ => continue,
+            };
+            let told = show(source, word, &schema, &name).await?;
+            let create = told.owned(1);
+            if views {
+                let definer = definer_of(&create);
+                self.programs.push(Program {
+                    kind: Kind::View,
+                    schema,
+                    name,
+                    create,
+                    definer,
+                    sql_mode: String::new(),
+                    client: told.owned(2),
+                    collation: told.owned(3),
+                    time_zone: String::new(),
+                    enabled: false,
+                });
+            } else if word == "SEQUENCE" {
+                self.sequences.push(Text {
+                    schema,
+                    name,
+                    create,
+                });
+            } else {
+                self.tables.push(Text {
+                    schema,
+                    name,
+                    create,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_routines(&mut self, source: &mut Conn, databases: &str) -> Result<()> {
+        let query = format!(
+            "SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE, DEFINER FROM information_schema.ROUTINES
+             WHERE ROUTINE_SCHEMA IN ({databases}) ORDER BY ROUTINE_TYPE, ROUTINE_SCHEMA, ROUTINE_NAME"
+        );
+        for row in ask(source, &query, "cannot read the source's routines").await? {
+            let kind = match row.text(2) {
+                "FUNCTION" => Kind::Function,
+                "PROCEDURE" => Kind::Procedure,
+                "PACKAGE" => Kind::Package,
+                "PACKAGE BODY" => Kind::PackageBody,
+                _ => continue,
+            };
+            // Name, modes, text, character set, collation.
+            let told = show(source, kind.word(), row.text(0), row.text(1)).await?;
+            self.programs.push(program(kind, &row, &told, 1, 2)?);
+        }
+        Ok(())
+    }
+
+    async fn read_triggers(&mut self, source: &mut Conn, databases: &str) -> Result<()> {
+        // In the order in which they fire, because each new one comes last.
+        let query = format!(
+            "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, EVENT_OBJECT_TABLE, DEFINER FROM information_schema.TRIGGERS
+             WHERE TRIGGER_SCHEMA IN ({databases})
+             ORDER BY EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, ACTION_TIMING, EVENT_MANIPULATION, ACTION_ORDER, TRIGGER_NAME"
+        );
+        for row in ask(source, &query, "cannot read the source's triggers").await? {
+            let told = show(source, "TRIGGER", row.text(0), row.text(1)).await?;
+            self.programs
+                .push(program(Kind::Trigger, &row, &told, 1, 2)?);
+        }
+        Ok(())
+    }
+
+    async fn read_events(&mut self, source: &mut Conn, databases: &str) -> Result<()> {
+        let query = format!(
+            "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS, DEFINER FROM information_schema.EVENTS
+             WHERE EVENT_SCHEMA IN ({databases}) ORDER BY EVENT_SCHEMA, EVENT_NAME"
+        );
+        for row in ask(source, &query, "cannot read the source's events").await? {
+            let told = show(source, "EVENT", row.text(0), row.text(1)).await?;
+            let mut event = program(Kind::Event, &row, &told, 1, 3)?;
+            event.time_zone = told.owned(2);
+            event.enabled = row.text(2) == "ENABLED";
+            self.programs.push(event);
+        }
+        Ok(())
+    }
+
+    /// The table's definition.
+    pub fn table(&self, schema: &str, name: &str) -> Option<&Text> {
+        self.tables
+            .iter()
+            .find(|table| table.schema == schema && table.name == name)
+    }
+
+    /// The programs of one kind, in the order in which they were read.
+    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Program> {
+        self.programs
+            .iter()
+            .filter(move |program| program.kind == kind)
+    }
+
+    /// How the target wants it written.
+    pub async fn translation(&self, target: &mut Conn) -> Result<Translation> {
+        let source = Version::parse(&self.version).ok_or_else(|| {
+            Error::fatal(format!("the source calls its version {:?}", self.version))
+        })?;
+        Ok(Translation {
+            source,
+            target: client::version(target).await?,
+            collations: self.collations.clone(),
+        })
+    }
+}
+
+fn program(kind: Kind, listed: &Told, told: &Told, mode: usize, text: usize) -> Result<Program> {
+    let Some(create) = told.get(text) else {
+        let (schema, name) = (listed.text(0), listed.text(1));
+        return Err(Error::fatal(format!(
+            "the text of the {} {schema}.{name} may not be read on the source",
+            kind.word().to_lowercase()
+        ))
+        .remedy("give the migrator's account on the source the right to: SHOW_ROUTINE, or SELECT on mysql.proc"));
+    };
+    Ok(Program {
+        kind,
+        schema: listed.owned(0),
+        name: listed.owned(1),
+        create: create.to_owned(),
+        definer: listed.owned(3),
+        sql_mode: told.owned(mode),
+        client: told.owned(text + 1),
+        collation: told.owned(text + 2),
+        time_zone: String::new(),
+        enabled: false,
+    })
+}
+
+/// ``DEFINER=`a`@`b` `` of a statement, as `a@b`.
+fn definer_of(create: &str) -> String {
+    let after = create.split_once("DEFINER=").map_or("", |(_, after)| after);
+    let Some((user, rest)) = super::tokens::name(after) else {
+        return String::new();
+    };
+    let host = rest.strip_prefix('@').and_then(super::tokens::name);
+    host.map_or(user.clone(), |(host, _)| format!("{user}@{host}"))
+}
+
+async fn one(session: &mut Conn, query: &str) -> Result<Told> {
+    let rows = ask(session, query, "cannot read the source's catalogue").await?;
+    Ok(rows.into_iter().next().unwrap_or_default())
+}
+
+async fn show(source: &mut Conn, word: &str, schema: &str, name: &str) -> Result<Told> {
+    let query = format!("SHOW CREATE {word} {}", qualified(schema, name));
+    let what = format!(
+        "cannot read the definition of the {} {schema}.{name}",
+        word.to_lowercase()
+    );
+    let rows = ask(source, &query, &what).await?;
+    Ok(rows.into_iter().next().unwrap_or_default())
+}
+
+/// Modes that every server of today knows.
+const MODES: [&str; 20] = [
+    "REAL_AS_FLOAT",
+    "PIPES_AS_CONCAT",
+    "ANSI_QUOTES",
+    "IGNORE_SPACE",
+    "ONLY_FULL_GROUP_BY",
+    "NO_UNSIGNED_SUBTRACTION",
+    "NO_DIR_IN_CREATE",
+    "NO_AUTO_VALUE_ON_ZERO",
+    "NO_BACKSLASH_ESCAPES",
+    "STRICT_TRANS_TABLES",
+    "STRICT_ALL_TABLES",
+    "NO_ZERO_IN_DATE",
+    "NO_ZERO_DATE",
+    "ALLOW_INVALID_DATES",
+    "ERROR_FOR_DIVISION_BY_ZERO",
+    "TRADITIONAL",
+    "HIGH_NOT_PRECEDENCE",
+    "NO_ENGINE_SUBSTITUTION",
+    "PAD_CHAR_TO_FULL_LENGTH",
+    "ANSI",
+];
+
+impl Program {
+    /// Makes the session write what the program's text means, in the program's database.
+    pub async fn enter(&self, target: &mut Conn, translation: &Translation) -> Result<()> {
+        let modes: Vec<&str> = self
+            .sql_mode
+            .split(',')
+            .filter(|mode| {
+                translation.source.flavor == translation.target.flavor
+                    && *mode != "NO_AUTO_CREATE_USER"
+                    && !mode.is_empty()
+                    || MODES.contains(mode)
+            })
+            .collect();
+        // We send UTF-8; where that would differ from what the text was sent in, the text is worth more than the label.
+        let client = if self.create.is_ascii() || self.client.starts_with("utf8") {
+            translation.charset(&self.client)
+        } else {
+            "utf8mb4".to_owned()
+        };
+        let mut settings = vec![
+            format!("sql_mode = {}", quote_literal(&modes.join(","))),
+            format!("character_set_client = {}", quote_literal(&client)),
+            format!(
+                "collation_connection = {}",
+                quote_literal(&translation.charset(&self.collation))
+            ),
+        ];
+        if !self.time_zone.is_empty() {
+            settings.push(format!("time_zone = {}", quote_literal(&self.time_zone)));
+        }
+        let what = format!("cannot create {}.{} on the target", self.schema, self.name);
+        run(target, &format!("USE {}", quote_ident(&self.schema)), &what).await?;
+        run(
+            target,
+            &format!("SET SESSION {}", settings.join(", ")),
+            &what,
+        )
+        .await
+    }
+
+    /// Runs a statement under what the program was written under, and gives the session back as it was.
+    pub async fn run(
+        &self,
+        target: &mut Conn,
+        translation: &Translation,
+        statement: &str,
+    ) -> Result<()> {
+        let what = format!(
+            "cannot create the {} {}.{} on the target",
+            self.kind.word().to_lowercase(),
+            self.schema,
+            self.name
+        );
+        let entered = self.enter(target, translation).await;
+        let outcome = match entered {
+            Ok(()) => run(target, statement, &what).await,
+            Err(failure) => Err(failure),
+        };
+        let left = run(
+            target,
+            "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', character_set_client = utf8mb4,
+             collation_connection = utf8mb4_general_ci",
+            "cannot set the target's session back",
+        )
+        .await;
+        outcome.and(left)
+    }
+}
