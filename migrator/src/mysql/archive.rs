@@ -104,6 +104,8 @@ pub struct Program {
     pub client: String,
     /// The collation of its constants.
     pub collation: String,
+    /// A trigger's table; empty otherwise.
+    pub table: String,
     /// An event's time zone; empty otherwise.
     pub time_zone: String,
     /// Whether an event runs on the source.
@@ -188,6 +190,7 @@ impl Archive {
                     sql_mode: String::new(),
                     client: told.owned(2),
                     collation: told.owned(3),
+                    table: String::new(),
                     time_zone: String::new(),
                     enabled: false,
                 });
@@ -237,8 +240,9 @@ impl Archive {
         );
         for row in ask(source, &query, "cannot read the source's triggers").await? {
             let told = show(source, "TRIGGER", row.text(0), row.text(1)).await?;
-            self.programs
-                .push(program(Kind::Trigger, &row, &told, 1, 2)?);
+            let mut trigger = program(Kind::Trigger, &row, &told, 1, 2)?;
+            trigger.table = row.owned(2);
+            self.programs.push(trigger);
         }
         Ok(())
     }
@@ -303,6 +307,7 @@ fn program(kind: Kind, listed: &Told, told: &Told, mode: usize, text: usize) -> 
         sql_mode: told.owned(mode),
         client: told.owned(text + 1),
         collation: told.owned(text + 2),
+        table: String::new(),
         time_zone: String::new(),
         enabled: false,
     })

@@ -1,10 +1,310 @@
-//! Counters: AUTO_INCREMENT and sequences, set past the source’s.
+//! Counters: AUTO_INCREMENT and sequences, set past the source’s, with a gap, and proved.
 
-use super::Mysql;
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::try_join_all;
+use mysql_async::Conn;
+
+use super::catalogue::{self, Told, ask, listed, run};
+use super::sql::{qualified, title_of};
+use super::{Mysql, triggers};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use mysql_async::Conn;
-/// Sets the target's counters.
-pub async fn advance(_mysql: &Mysql, _plan: &Plan, _source: Conn, _target: Conn) -> Result<()> {
-    Err(Error::refused("not there"))
+
+/// Sessions that set counters at the same time; below so many for each, another session is not worth opening.
+const SESSIONS: usize = 4;
+const WORTH_A_SESSION: usize = 8;
+/// Nothing may hold the target's tables for long while writers wait.
+const PATIENCE: &str = "SET SESSION lock_wait_timeout = 10";
+
+type Name = (String, String);
+
+/// One counter as one side has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    /// The value that it hands out next, if no session holds others.
+    next: i128,
+    increment: i128,
+    /// The last value in the direction of the increment.
+    bound: i128,
+    cycles: bool,
+    is_sequence: bool,
+}
+
+impl State {
+    /// The value to set the target's to: past the source's by the gap, but half of what is left stays for use.
+    fn wanted(&self, gap: i64) -> i128 {
+        let left = ((self.bound - self.next) / self.increment).max(0);
+        self.next + self.increment * i128::from(gap.max(0)).min(left / 2)
+    }
+
+    /// Whether `value` is as far as `self` or further.
+    fn reaches(&self, value: i128) -> bool {
+        if self.increment > 0 {
+            self.next >= value.min(self.bound)
+        } else {
+            self.next <= value.max(self.bound)
+        }
+    }
+
+    /// Whether the target's counter must be set so that it is at `value`.
+    fn needs(&self, source: &Self, value: i128) -> bool {
+        if source.cycles {
+            self.next != source.next
+        } else {
+            !self.reaches(value)
+        }
+    }
+}
+
+/// Sets the target's counters, proves that none can hand out what the source handed out, and then lets the triggers be,
+/// which from now on belong to the target's writers.
+pub async fn advance(mysql: &Mysql, plan: &Plan, mut source: Conn, mut target: Conn) -> Result<()> {
+    run(
+        &mut target,
+        PATIENCE,
+        "cannot set up a session for the counters",
+    )
+    .await?;
+    if !plan.counters.is_empty() {
+        set(
+            mysql,
+            plan,
+            &mut source,
+            &mut target,
+            mysql.settings().counter_gap,
+        )
+        .await?;
+    }
+    triggers::create(mysql, plan, &mut target).await
+}
+
+/// Sets them so far ahead of a cutover that the cutover itself will find little to do.
+pub async fn advance_early(
+    mysql: &Mysql,
+    plan: &Plan,
+    source: &mut Conn,
+    target: &mut Conn,
+) -> Result<()> {
+    if plan.counters.is_empty() {
+        return Ok(());
+    }
+    run(target, PATIENCE, "cannot set up a session for the counters").await?;
+    let gap = mysql.settings().counter_gap.saturating_mul(2);
+    set(mysql, plan, source, target, gap).await
+}
+
+async fn set(
+    mysql: &Mysql,
+    plan: &Plan,
+    source: &mut Conn,
+    target: &mut Conn,
+    gap: i64,
+) -> Result<()> {
+    let wanted: BTreeSet<Name> = plan
+        .counters
+        .iter()
+        .map(|counter| (counter.schema.clone(), counter.name.clone()))
+        .collect();
+    let (there, here) = tokio::try_join!(
+        read(mysql, source, &wanted, "source"),
+        read(mysql, target, &wanted, "target")
+    )?;
+    let mut statements = Vec::new();
+    for (name, source) in &there {
+        let Some(target) = here.get(name) else {
+            return Err(gone(name, "target"));
+        };
+        let value = if source.cycles {
+            source.next
+        } else {
+            source.wanted(gap)
+        };
+        if !target.needs(source, value) {
+            continue;
+        }
+        let relation = qualified(&name.0, &name.1);
+        statements.push(if source.is_sequence {
+            format!("SELECT SETVAL({relation}, {value}, 0)")
+        } else {
+            format!("ALTER TABLE {relation} AUTO_INCREMENT = {value}")
+        });
+    }
+    if statements.is_empty() {
+        return Ok(());
+    }
+    run_all(mysql, &statements, target).await?;
+    let reached = read(mysql, target, &wanted, "target").await?;
+    for (name, source) in there.iter().filter(|(_, source)| !source.cycles) {
+        let Some(target) = reached.get(name) else {
+            return Err(gone(name, "target"));
+        };
+        if !target.reaches(source.next) {
+            return Err(Error::fatal(format!(
+                "the counter of {} is at {} on the target and at {} on the source",
+                title_of(&name.0, &name.1),
+                target.next,
+                source.next
+            ))
+            .remedy("set it on the target with ALTER TABLE … AUTO_INCREMENT, or see who resets it there"));
+        }
+    }
+    Ok(())
+}
+
+async fn run_all(mysql: &Mysql, statements: &[String], target: &mut Conn) -> Result<()> {
+    const WHAT: &str = "cannot set the target's counters";
+    let count = (statements.len() / WORTH_A_SESSION).clamp(1, SESSIONS);
+    let share = |first: usize| statements.iter().skip(first).step_by(count);
+    let others = try_join_all((1..count).map(|first| async move {
+        let mut session = mysql.connect_target("counters").await?;
+        run(&mut session, PATIENCE, WHAT).await?;
+        for statement in share(first) {
+            run(&mut session, statement, WHAT).await?;
+        }
+        Ok::<(), Error>(())
+    }));
+    let own = async {
+        for statement in share(0) {
+            run(target, statement, WHAT).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(others, own).map(drop)
+}
+
+fn gone(name: &Name, side: &str) -> Error {
+    Error::fatal(format!(
+        "the counter of {} is gone from the {side}",
+        title_of(&name.0, &name.1)
+    ))
+    .remedy(
+        "no table may be dropped or renamed during a migration; drop the migration and start again",
+    )
+}
+
+/// One statement for all tables, and one for each sequence.
+async fn read(
+    mysql: &Mysql,
+    session: &mut Conn,
+    wanted: &BTreeSet<Name>,
+    side: &str,
+) -> Result<BTreeMap<Name, State>> {
+    catalogue::prepare(session).await?;
+    let what = format!("cannot read the counters of the {side}");
+    let query = format!(
+        "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.TABLE_TYPE, t.AUTO_INCREMENT, c.COLUMN_TYPE
+         FROM information_schema.TABLES t LEFT JOIN information_schema.COLUMNS c
+           ON c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME AND c.EXTRA LIKE '%auto_increment%'
+         WHERE t.TABLE_SCHEMA IN ({})
+           AND (t.TABLE_TYPE = 'SEQUENCE' OR c.COLUMN_NAME IS NOT NULL)",
+        listed(mysql)
+    );
+    let mut states = BTreeMap::new();
+    for row in ask(session, &query, &what).await? {
+        let name = (row.owned(0), row.owned(1));
+        if !wanted.contains(&name) {
+            continue;
+        }
+        let state = if row.text(2) == "SEQUENCE" {
+            let query = format!(
+                "SELECT next_not_cached_value, increment, minimum_value, maximum_value, cycle_option FROM {}",
+                qualified(&name.0, &name.1)
+            );
+            let rows = ask(session, &query, &what).await?;
+            rows.first().map(sequence)
+        } else {
+            Some(auto_increment(&row))
+        };
+        states.insert(name.clone(), state.ok_or_else(|| gone(&name, side))?);
+    }
+    match wanted.iter().find(|name| !states.contains_key(*name)) {
+        Some(name) => Err(gone(name, side)),
+        None => Ok(states),
+    }
+}
+
+fn sequence(row: &Told) -> State {
+    let number = |column| row.text(column).parse::<i128>().unwrap_or(0);
+    // Zero stands for auto_increment_increment, which goes up.
+    let increment = if number(1) == 0 { 1 } else { number(1) };
+    State {
+        next: number(0),
+        increment,
+        bound: if increment > 0 { number(3) } else { number(2) },
+        cycles: row.is_on(4),
+        is_sequence: true,
+    }
+}
+
+fn auto_increment(row: &Told) -> State {
+    State {
+        next: row.text(3).parse().unwrap_or(1),
+        increment: 1,
+        bound: last_value(row.text(4)),
+        cycles: false,
+        is_sequence: false,
+    }
+}
+
+/// The greatest value of a column of this type.
+fn last_value(column_type: &str) -> i128 {
+    let lower = column_type.to_ascii_lowercase();
+    let bits = match lower.split(['(', ' ']).next().unwrap_or_default() {
+        "tinyint" => 8,
+        "smallint" => 16,
+        "mediumint" => 24,
+        "int" => 32,
+        "float" => return 1 << 24,
+        "double" => return 1 << 53,
+        _ => 64,
+    };
+    let signed = !lower.contains("unsigned");
+    (1 << (bits - i32::from(signed))) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{State, last_value};
+
+    const UP: State = State {
+        next: 6,
+        increment: 1,
+        bound: 127,
+        cycles: false,
+        is_sequence: false,
+    };
+
+    #[test]
+    fn a_gap_never_ends_a_counter() {
+        assert_eq!(UP.wanted(10), 16);
+        assert_eq!(UP.wanted(i64::MAX), 66);
+        let full = State { next: 127, ..UP };
+        assert_eq!(full.wanted(10), 127);
+        let over = State { next: 128, ..UP };
+        assert_eq!(over.wanted(10), 128);
+        assert!(full.reaches(over.next));
+    }
+
+    #[test]
+    fn a_gap_goes_the_way_the_counter_counts() {
+        let down = State {
+            next: -5,
+            increment: -2,
+            bound: -1000,
+            ..UP
+        };
+        assert_eq!(down.wanted(10), -25);
+        assert!(!down.reaches(-6));
+        assert!(State { next: -7, ..down }.reaches(-6));
+    }
+
+    #[test]
+    fn types_end_where_they_end() {
+        assert_eq!(last_value("tinyint(4)"), 127);
+        assert_eq!(last_value("tinyint unsigned"), 255);
+        assert_eq!(last_value("int(10) unsigned zerofill"), 4_294_967_295);
+        assert_eq!(last_value("bigint unsigned"), i128::from(u64::MAX));
+        assert_eq!(last_value("bigint(20)"), i128::from(i64::MAX));
+    }
 }

@@ -1,9 +1,186 @@
 //! Creates the target: its databases, the accounts, the tables without secondary indexes.
 
-use super::Mysql;
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::try_join_all;
+use mysql_async::Conn;
+
+use super::archive::Archive;
+use super::catalogue::{self, ask, listed, run};
+use super::client;
+use super::definitions::Definition;
+use super::records::{self, Part};
+use super::sql::{quote_ident, quote_literal, title};
+use super::{Mysql, accounts, heartbeat, snapshot};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-/// Prepares the target.
-pub async fn prepare(_mysql: &Mysql, _plan: &Plan) -> Result<()> {
-    Err(Error::refused("not there"))
+
+const PRE_DATA: &str = "pre_data";
+/// The mode of sessions that change the target's schema: nothing is cut off in silence, and every default may come.
+pub const MODE: &str =
+    "STRICT_TRANS_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES";
+/// Sessions that create tables at the same time.
+const SESSIONS: usize = 4;
+
+/// Does all of it, and finds nothing to do where it is done.
+pub async fn prepare(mysql: &Mysql, plan: &Plan) -> Result<()> {
+    let mut source = mysql.connect_source("prepare").await?;
+    let mut target = connect(mysql, "prepare").await?;
+    snapshot::install_records(&mut target).await?;
+    heartbeat::install(&mut source).await?;
+    if records::part(mysql, &mut target, PRE_DATA).await? == Part::Done {
+        return Ok(());
+    }
+    let archive = Archive::open(mysql, &mut target).await?;
+    records::set_part(mysql, &mut target, PRE_DATA, Part::Begun).await?;
+    create_databases(&archive, &mut target).await?;
+    create_sequences(&archive, &mut target).await?;
+    create_tables(mysql, plan, &archive, &mut target).await?;
+    accounts::create(mysql, &mut source, &mut target).await?;
+    if let Some(lacking) = absent(mysql, plan, &mut target).await?.first() {
+        return Err(Error::fatal(format!("the schema was created on the target, but {lacking} is not there"))
+            .remedy("no table may be created or renamed on the source during a migration; drop the migration and start again"));
+    }
+    records::set_part(mysql, &mut target, PRE_DATA, Part::Done).await
+}
+
+/// A session on the target that may create what the source has: foreign keys unchecked, nothing added by the server.
+pub async fn connect(mysql: &Mysql, purpose: &str) -> Result<Conn> {
+    let mut target = mysql.connect_target(purpose).await?;
+    let version = client::version(&mut target).await?;
+    let what = "cannot set up a session for the schema";
+    let settings = format!(
+        "SET SESSION sql_mode = {}, foreign_key_checks = 0",
+        quote_literal(MODE)
+    );
+    run(&mut target, &settings, what).await?;
+    let mut wanted = Vec::new();
+    if version.is_mysql_from(8, 0, 13) {
+        wanted.push("sql_require_primary_key");
+    }
+    if version.is_mysql_from(8, 0, 30) {
+        wanted.push("sql_generate_invisible_primary_key");
+    }
+    if version.is_mysql_from(8, 4, 0) {
+        wanted.push("restrict_fk_on_non_standard_key");
+    }
+    for name in wanted {
+        let rows = ask(&mut target, &format!("SELECT @@SESSION.{name}"), what).await?;
+        if rows.first().is_some_and(|row| row.is_on(0)) {
+            // Changing it takes a right; where that is lacking, the statement that needs it says what is wrong.
+            let told = run(&mut target, &format!("SET SESSION {name} = OFF"), what).await;
+            if let Err(failure) = told {
+                tracing::warn!(setting = name, %failure, "the target keeps a setting on");
+            }
+        }
+    }
+    if version.is_mysql_from(8, 0, 27) {
+        run(
+            &mut target,
+            "SET SESSION innodb_ddl_buffer_size = 67108864",
+            what,
+        )
+        .await?;
+    }
+    Ok(target)
+}
+
+async fn create_databases(archive: &Archive, target: &mut Conn) -> Result<()> {
+    let translation = archive.translation(target).await?;
+    for database in &archive.databases {
+        let name = quote_ident(&database.name);
+        let what = format!("cannot create the database {} on the target", database.name);
+        let defaults = format!(
+            "CHARACTER SET {} COLLATE {}",
+            translation.charset(&database.charset),
+            translation.charset(&database.collation)
+        );
+        run(
+            target,
+            &format!("CREATE DATABASE IF NOT EXISTS {name} {defaults}"),
+            &what,
+        )
+        .await?;
+        run(target, &format!("ALTER DATABASE {name} {defaults}"), &what).await?;
+    }
+    Ok(())
+}
+
+async fn create_sequences(archive: &Archive, target: &mut Conn) -> Result<()> {
+    for sequence in &archive.sequences {
+        let what = format!(
+            "cannot create the sequence {}.{}",
+            sequence.schema, sequence.name
+        );
+        let rest = sequence
+            .create
+            .strip_prefix("CREATE SEQUENCE ")
+            .ok_or_else(|| Error::fatal(format!("{what}: its definition cannot be read")))?;
+        run(
+            target,
+            &format!("USE {}", quote_ident(&sequence.schema)),
+            &what,
+        )
+        .await?;
+        run(
+            target,
+            &format!("CREATE SEQUENCE IF NOT EXISTS {rest}"),
+            &what,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn create_tables(
+    mysql: &Mysql,
+    plan: &Plan,
+    archive: &Archive,
+    target: &mut Conn,
+) -> Result<()> {
+    let translation = archive.translation(target).await?;
+    let mut taken: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut lists = vec![Vec::new(); SESSIONS];
+    for (number, table) in plan.tables.iter().enumerate() {
+        let Some(text) = archive.table(&table.schema, &table.name) else {
+            return Err(Error::fatal(format!("{} has no definition on the source", title(table)))
+                .remedy("no table may be created or renamed during a migration; drop the migration and start again"));
+        };
+        let definition = Definition::parse(&text.create)?;
+        let taken = taken.entry(&table.schema).or_default();
+        let statement = definition.create(table, &translation, taken);
+        if let Some(list) = lists.get_mut(number % SESSIONS) {
+            list.push((title(table), table.schema.as_str(), statement));
+        }
+    }
+    let work = lists
+        .into_iter()
+        .filter(|list| !list.is_empty())
+        .map(|list| async move {
+            let mut session = connect(mysql, "prepare").await?;
+            for (title, schema, statement) in list {
+                let what = format!("cannot create {title} on the target");
+                run(&mut session, &format!("USE {}", quote_ident(schema)), &what).await?;
+                run(&mut session, &statement, &what).await?;
+            }
+            Ok::<(), Error>(())
+        });
+    try_join_all(work).await.map(drop)
+}
+
+/// The plan's tables that the target does not have.
+pub async fn absent(mysql: &Mysql, plan: &Plan, target: &mut Conn) -> Result<Vec<String>> {
+    catalogue::prepare(target).await?;
+    let query = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({})",
+        listed(mysql)
+    );
+    let rows = ask(target, &query, "cannot read the target's tables").await?;
+    let there: BTreeSet<(&str, &str)> = rows.iter().map(|row| (row.text(0), row.text(1))).collect();
+    Ok(plan
+        .tables
+        .iter()
+        .filter(|table| !there.contains(&(table.schema.as_str(), table.name.as_str())))
+        .map(title)
+        .collect())
 }

@@ -107,6 +107,14 @@ pub fn split(text: &str) -> Vec<&str> {
 
 /// The words between spaces; a quoted text, a comment, and what a pair of parentheses holds belong to one word.
 pub fn words(text: &str) -> Vec<&str> {
+    placed_words(text)
+        .into_iter()
+        .map(|(_, word)| word)
+        .collect()
+}
+
+/// As [`words`], each with the place where it begins.
+pub fn placed_words(text: &str) -> Vec<(usize, &str)> {
     let mut words = Vec::new();
     let bytes = text.as_bytes();
     let mut index = 0;
@@ -126,7 +134,7 @@ pub fn words(text: &str) -> Vec<&str> {
             })
             .map_or(text.len(), |length| index + length)
         };
-        words.extend(text.get(index..end));
+        words.extend(text.get(index..end).map(|word| (index, word)));
         index = end.max(index + 1);
     }
     words
