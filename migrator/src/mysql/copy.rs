@@ -8,12 +8,13 @@ use tokio::sync::{Mutex as Turn, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::archive::Archive;
 use super::chunks::{self, Cutter};
 use super::heartbeat::{self, Signal};
 use super::load::Ends;
 use super::records::{self, ChunkRecord};
 use super::sql::title;
-use super::{Mysql, follow, position, post_data, snapshot};
+use super::{Mysql, follow, position, post_data, schema, snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, Table};
 use crate::progress::{Progress, Stage};
@@ -46,6 +47,7 @@ pub async fn run(
     begin(mysql, plan, &mut source, &mut target).await?;
     records::report(mysql, &mut target, plan, &progress).await?;
     let recorded = records::tables(mysql, &mut target).await?;
+    let archive = Arc::new(Archive::open(mysql, &mut target).await?);
     let (loaded, to_build) = mpsc::channel(plan.tables.len().max(1));
     let mut to_load = Vec::new();
     for table in &plan.tables {
@@ -57,7 +59,7 @@ pub async fn run(
             _ => to_load.push(table.clone()),
         }
     }
-    let building = build(mysql, to_build, &progress, &stop);
+    let building = build(mysql, &archive, to_build, &progress, &stop);
     let loading = load(mysql, to_load, loaded, &progress, &stop);
     tokio::try_join!(Box::pin(loading), Box::pin(building))?;
     if stop.is_cancelled() {
@@ -70,7 +72,7 @@ pub async fn run(
     if !Box::pin(follow::catch_up(mysql, plan, &marker, &progress, &stop)).await? {
         return Ok(());
     }
-    Box::pin(post_data::rest(mysql, plan, &stop)).await
+    Box::pin(post_data::rest(mysql, plan, &progress, &stop)).await
 }
 
 /// Records, before the first row is read, where the follower begins, and which tables are loaded by their key.
@@ -312,6 +314,7 @@ async fn load_with_retries(
 
 async fn build(
     mysql: &Mysql,
+    archive: &Arc<Archive>,
     mut to_build: mpsc::Receiver<Table>,
     progress: &Arc<Progress>,
     stop: &CancellationToken,
@@ -335,13 +338,15 @@ async fn build(
             tables.push(table);
         }
         let (mysql, progress) = (mysql.clone(), Arc::clone(progress));
+        let archive = Arc::clone(archive);
         tasks.spawn(async move {
             for table in &tables {
                 progress.update(&title(table), |numbers| numbers.stage = Stage::Indexing);
             }
-            let mut target = mysql.connect_target("index").await?;
-            post_data::plain_indexes(&mysql, &tables, &mut target).await?;
+            let mut target = schema::connect(&mysql, "index").await?;
             for table in &tables {
+                post_data::plain_indexes(&mysql, &mut target, &archive, table).await?;
+                records::set_indexed(&mysql, &mut target, table).await?;
                 progress.update(&title(table), |numbers| numbers.stage = Stage::Copied);
             }
             Ok(())

@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use mysql_async::{Error as Failure, ServerError};
 use protocol::mysql::auth::{self, FAST_OK, FULL_NEEDED, Step, caching_sha2, native, nonce_of};
-use protocol::mysql::frame::{self, HEADER_BYTES, put_lenenc_bytes};
+use protocol::mysql::frame::{self, HEADER_BYTES};
 use protocol::mysql::handshake::{Capabilities, Greeting, NONCE_BYTES, Response};
+use protocol::mysql::lenenc::{Fields, put_string};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -126,15 +127,15 @@ impl Link {
     }
 
     async fn log_in(&mut self, endpoint: &Endpoint, purpose: &str, what: &str) -> Result<bool> {
-        let greeting = Greeting::parse(self.reply(what).await?).map_err(|_| malformed(what))?;
+        let greeting = Greeting::parse(&self.reply(what).await?).map_err(|_| malformed(what))?;
         let password = endpoint.password.as_deref().unwrap_or_default();
         let common = CAPABILITIES
             .into_iter()
             .fold(Capabilities::default(), Capabilities::with)
             .common(greeting.capabilities.with(Capabilities::LONG_PASSWORD));
         let mut attributes = BytesMut::new();
-        put_lenenc_bytes(&mut attributes, b"program_name");
-        put_lenenc_bytes(&mut attributes, format!("headgate {purpose}").as_bytes());
+        put_string(&mut attributes, b"program_name");
+        put_string(&mut attributes, format!("headgate {purpose}").as_bytes());
         let response = Response {
             capabilities: common,
             extended: 0,
@@ -200,9 +201,10 @@ impl Link {
             if rows.len() >= ROWS_MAX {
                 return Err(malformed(what));
             }
-            let (mut row, mut rest) = (Vec::new(), body);
+            let (mut row, mut fields) = (Vec::new(), Fields::new("row", &body));
             for _ in 0..columns {
-                row.push(take_cell(&mut rest).ok_or_else(|| malformed(what))?);
+                let value = fields.value().map_err(|_| malformed(what))?;
+                row.push(value.map(Bytes::copy_from_slice));
             }
             rows.push(row);
         }
@@ -433,41 +435,20 @@ fn is_end(body: &[u8]) -> bool {
 }
 
 fn read_answer(body: &[u8]) -> Option<Answer> {
-    let mut rest = Bytes::copy_from_slice(body.get(..body.len().min(32))?);
+    let mut fields = Fields::new("answer", body);
     match body.first()? {
         0x00 => {
-            rest.advance(1);
-            let affected = take_length(&mut rest)??;
-            take_length(&mut rest)??;
-            rest.try_get_u16_le().ok()?;
-            let warnings = rest.try_get_u16_le().ok()?;
+            fields.u8().ok()?;
+            let affected = fields.count().ok()?;
+            fields.count().ok()?;
+            fields.u16().ok()?;
+            let warnings = fields.u16().ok()?;
             Some(Answer::Done(Done { affected, warnings }))
         }
         0xFB => Some(Answer::File),
         0xFF => None,
-        _ => Some(Answer::Columns(take_length(&mut rest)??)),
+        _ => Some(Answer::Columns(fields.count().ok()?)),
     }
-}
-
-/// A length; the inner `None` stands for NULL.
-fn take_length(rest: &mut Bytes) -> Option<Option<u64>> {
-    let length = match rest.try_get_u8().ok()? {
-        0xFB => return Some(None),
-        0xFC => u64::from(rest.try_get_u16_le().ok()?),
-        0xFD if rest.len() >= 3 => rest.get_uint_le(3),
-        0xFE => rest.try_get_u64_le().ok()?,
-        0xFD | 0xFF => return None,
-        short => u64::from(short),
-    };
-    Some(Some(length))
-}
-
-fn take_cell(rest: &mut Bytes) -> Option<Cell> {
-    let Some(length) = take_length(rest)? else {
-        return Some(None);
-    };
-    let length = usize::try_from(length).ok()?;
-    (length <= rest.len()).then(|| Some(rest.split_to(length)))
 }
 
 /// What shows that the password is known; empty for an empty password, and where the method is not known.
@@ -484,27 +465,16 @@ fn prove(plugin: &[u8], password: &str, nonce: &[u8; NONCE_BYTES]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Answer, read_answer};
 
     #[test]
-    fn lengths_of_every_form_are_read_and_half_ones_are_refused() {
-        let read = |bytes: &[u8]| take_length(&mut Bytes::copy_from_slice(bytes));
-        assert_eq!(read(&[250]), Some(Some(250)));
-        assert_eq!(read(&[0xFB]), Some(None));
-        assert_eq!(read(&[0xFC, 1, 1]), Some(Some(257)));
-        assert_eq!(read(&[0xFD, 0, 0, 1]), Some(Some(65_536)));
-        assert_eq!(read(&[0xFE, 0, 0, 0, 0, 1, 0, 0, 0]), Some(Some(1 << 32)));
-        assert_eq!(read(&[0xFC, 1]), None);
-        assert_eq!(read(&[0xFD, 1]), None);
-        assert_eq!(read(&[]), None);
-    }
-
-    #[test]
-    fn a_value_longer_than_its_row_is_refused() {
-        assert_eq!(take_cell(&mut Bytes::from_static(&[3, 1, 2])), None);
-        assert_eq!(
-            take_cell(&mut Bytes::from_static(&[2, 1, 2])),
-            Some(Some(Bytes::from_static(&[1, 2])))
+    fn an_answer_cut_short_is_none() {
+        let whole = [0x00, 0xFC, 1, 1, 0, 2, 0, 7, 0];
+        assert!(
+            matches!(read_answer(&whole), Some(Answer::Done(done)) if (done.affected, done.warnings) == (257, 7))
         );
+        for end in 0..whole.len() {
+            assert!(read_answer(&whole[..end]).is_none());
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! Loads rows: one SELECT on the source, piped into LOAD DATA within one transaction on the target.
 
 use mysql_async::Conn;
+use protocol::error::Malformed;
 use protocol::mysql::frame::HEADER_BYTES;
 use tokio_util::sync::CancellationToken;
 
 use super::chunks::condition;
 use super::link::{Done, Link};
 use super::records::{self, ChunkRecord};
-use super::rows::{self, Torn, Way};
+use super::rows::{self, Way};
 use super::sql::{relation, title};
 use super::{BinlogPosition, Mysql, client, position, snapshot};
 use crate::error::{Error, Result};
@@ -421,6 +422,6 @@ impl Pipe<'_> {
     }
 }
 
-fn torn(_: Torn) -> Error {
+fn torn(_: Malformed) -> Error {
     Error::fatal("the source sent a row whose lengths do not add up")
 }

@@ -271,6 +271,14 @@ pub fn indexed(mysql: &Mysql, table: &Table) -> String {
     )
 }
 
+/// Records that a table whose rows are there has its plain indexes.
+pub async fn set_indexed(mysql: &Mysql, target: &mut Conn, table: &Table) -> Result<()> {
+    target
+        .query_drop(indexed(mysql, table))
+        .await
+        .map_err(unwritable)
+}
+
 fn set_table(mysql: &Mysql, table: &Table, state: &str) -> String {
     format!(
         "UPDATE headgate.tables SET state = {} WHERE {}",

@@ -1,6 +1,8 @@
 //! Rows on their way: from the server's text result into the file that `LOAD DATA` reads, or into an INSERT.
 
 use memchr::memchr3;
+use protocol::error::Malformed;
+use protocol::mysql::lenenc::Fields;
 
 use super::sql::{quote_ident, relation};
 use crate::plan::Table;
@@ -86,18 +88,14 @@ pub fn insert_statement(table: &Table) -> String {
     )
 }
 
-/// A row whose lengths do not add up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Torn;
-
 /// Appends one row as a line of the file. Tells how many of its enumerations have an empty label.
-pub fn put_row(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Torn> {
-    let (mut rest, mut empty) = (row, 0);
+pub fn put_row(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Malformed> {
+    let (mut fields, mut empty) = (Fields::new("row", row), 0);
     for (number, way) in ways.iter().enumerate() {
         if number > 0 {
             out.push(b'\t');
         }
-        match take_cell(&mut rest)? {
+        match fields.value()? {
             None => out.extend_from_slice(b"\\N"),
             Some(cell) => {
                 empty += u64::from(cell.is_empty() && *way == Way::Enumeration);
@@ -106,19 +104,19 @@ pub fn put_row(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Torn>
         }
     }
     out.push(b'\n');
-    if rest.is_empty() {
+    if fields.remaining() == 0 {
         Ok(empty)
     } else {
-        Err(Torn)
+        Err(fields.malformed())
     }
 }
 
 /// Appends one row as the values of an INSERT. Tells how many of its enumerations have an empty label.
-pub fn put_values(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Torn> {
-    let (mut rest, mut empty) = (row, 0);
+pub fn put_values(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Malformed> {
+    let (mut fields, mut empty) = (Fields::new("row", row), 0);
     for (number, way) in ways.iter().enumerate() {
         out.push(if number == 0 { b'(' } else { b',' });
-        let Some(cell) = take_cell(&mut rest)? else {
+        let Some(cell) = fields.value()? else {
             out.extend_from_slice(b"NULL");
             continue;
         };
@@ -139,10 +137,10 @@ pub fn put_values(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, To
         out.extend_from_slice(after);
     }
     out.push(b')');
-    if rest.is_empty() {
+    if fields.remaining() == 0 {
         Ok(empty)
     } else {
-        Err(Torn)
+        Err(fields.malformed())
     }
 }
 
@@ -163,35 +161,6 @@ fn put_escaped(cell: &[u8], out: &mut Vec<u8>) {
         rest = after;
     }
     out.extend_from_slice(rest);
-}
-
-/// The next value of a row; `None` stands for NULL.
-fn take_cell<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Torn> {
-    let (first, mut after) = rest.split_first().ok_or(Torn)?;
-    let width = match first {
-        0xFB => {
-            *rest = after;
-            return Ok(None);
-        }
-        0xFC => 2,
-        0xFD => 3,
-        0xFE => 8,
-        0xFF => return Err(Torn),
-        _ => 0,
-    };
-    let mut length = u64::from(*first);
-    if width > 0 {
-        let (written, later) = after.split_at_checked(width).ok_or(Torn)?;
-        length = written
-            .iter()
-            .rev()
-            .fold(0, |length, byte| length << 8 | u64::from(*byte));
-        after = later;
-    }
-    let length = usize::try_from(length).map_err(|_| Torn)?;
-    let (cell, later) = after.split_at_checked(length).ok_or(Torn)?;
-    *rest = later;
-    Ok(Some(cell))
 }
 
 #[cfg(test)]
@@ -229,15 +198,9 @@ mod tests {
         let both = [Way::Plain, Way::Plain];
         assert_eq!(put_row(row, &both, &mut Vec::new()), Ok(0));
         for end in 0..row.len() {
-            assert_eq!(put_row(&row[..end], &both, &mut Vec::new()), Err(Torn));
+            assert!(put_row(&row[..end], &both, &mut Vec::new()).is_err());
         }
-        assert_eq!(
-            put_row(b"\x01a\x01b\x01c", &both, &mut Vec::new()),
-            Err(Torn)
-        );
-        assert_eq!(
-            put_row(&[0xFE; 9], &[Way::Plain], &mut Vec::new()),
-            Err(Torn)
-        );
+        assert!(put_row(b"\x01a\x01b\x01c", &both, &mut Vec::new()).is_err());
+        assert!(put_row(&[0xFE; 9], &[Way::Plain], &mut Vec::new()).is_err());
     }
 }
