@@ -300,18 +300,22 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The folder of the Python packages `pymysql`, `mysql.connector` and `MySQLdb`, for `PYTHONPATH`.
-pub fn python_drivers() -> PathBuf {
-    drivers().join("python")
+/// Python with the drivers `pymysql`, `MySQLdb` and `mysql.connector`, to run a script.
+pub fn python() -> Command {
+    driver("python")
 }
 
-/// The folder whose `node_modules` has `mysql2`.
-pub fn node_drivers() -> PathBuf {
-    drivers().join("node")
+/// Node with the driver `mysql2`, whose folder is in `HEADGATE_NODE_MODULES`, to run a script.
+pub fn node() -> Command {
+    driver("node")
 }
 
-fn drivers() -> PathBuf {
+fn driver(name: &str) -> Command {
     let own = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    own.join("../target/servers/drivers")
+    let drivers = own.join("../target/servers/drivers/bin");
+    let program = drivers.join(name).canonicalize().unwrap_or_else(|error| {
+        panic!("{name} with its drivers; run tests/servers/fetch: {error}")
+    });
+    ready(Command::new(program))
 }
