@@ -25,7 +25,7 @@ const WAIT_MAX: Duration = Duration::from_millis(200);
 /// How long everything may take while the lock is held.
 const HOLD_MAX: Duration = Duration::from_secs(2);
 /// How often the lock is tried before the operator is told who is in its way.
-const ATTEMPTS: u32 = 12;
+const ATTEMPTS: u32 = 8;
 
 /// Sessions whose transactions see exactly what was committed before one position.
 pub struct Exact {
