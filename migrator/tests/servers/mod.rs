@@ -16,7 +16,11 @@ use std::process::Command;
 const NOBODY: u32 = 65534;
 
 fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|this| this.uid() == 0)
+    user() == 0
+}
+
+fn user() -> u32 {
+    fs::metadata("/proc/self").expect("this is Linux").uid()
 }
 
 /// A program that servers refuse to be when it is run by root.
@@ -99,7 +103,8 @@ fn reachable(root: &Path) -> PathBuf {
 /// A folder that stays for the next test; `make` fills it the first time.
 fn kept(name: &str, which: impl Hash, make: impl FnOnce(&Path)) -> PathBuf {
     let mut hash = DefaultHasher::new();
-    which.hash(&mut hash);
+    // Another user's folder is none for us.
+    (which, user()).hash(&mut hash);
     let kept = std::env::temp_dir().join(format!("headgate-test-{name}-{:016x}", hash.finish()));
     if kept.exists() {
         return kept;

@@ -39,14 +39,19 @@ pub(crate) fn identity(
     Ok(format!("{label}-{:016x}", which.finish()))
 }
 
-/// The folder of this name among the servers' folders, which stays; `make` fills it the first time.
+/// A folder of ours among the servers' folders, which stays; `make` fills it the first time.
 pub(crate) async fn kept(
     name: &str,
     make: impl AsyncFnOnce(&Path) -> Result<(), Error>,
 ) -> Result<PathBuf, Error> {
-    let folder = ground().join(name);
+    let owner = while_doing(fs::metadata("/proc/self"), || {
+        "looking at /proc/self".into()
+    })?
+    .uid();
+    let name = format!("{name}-of-{owner}");
+    let folder = ground().join(&name);
     if !folder.exists() {
-        let work = new_folder(&ground(), name)?;
+        let work = new_folder(&ground(), &name)?;
         if let Err(error) = make(&work).await {
             let _ = fs::remove_dir_all(&work);
             return Err(error);
@@ -56,10 +61,6 @@ pub(crate) async fn kept(
             let _ = fs::remove_dir_all(&work);
         }
     }
-    let owner = while_doing(fs::metadata("/proc/self"), || {
-        "looking at /proc/self".into()
-    })?
-    .uid();
     let ours =
         fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir() && found.uid() == owner);
     if ours {

@@ -1,10 +1,14 @@
 //! The harness's own servers are what the other tests take them for.
 
+use std::path::Path;
+
 use proxy::mysql::disposable::{Kind, Options, Server, find};
 use tests::client::Raw;
 use tests::fault::{Fault, Relay};
 use tests::mysql::Mysql;
 use tests::postgres::{Postgres, try_connect};
+use tests::wait::{SOON, until, within};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 async fn check(version: u32) {
     let mut postgres = Postgres::start(version).await;
@@ -203,6 +207,48 @@ async fn an_argument_that_mysql_refuses_is_told_with_the_servers_own_words() {
             "{error}"
         );
     }
+}
+
+/// Says to this test that it is the one that gets killed.
+const OWNER: &str = "HEADGATE_TEST_OWNER";
+
+#[tokio::test]
+async fn a_throwaway_server_ends_and_its_files_go_when_its_owner_is_killed() {
+    if std::env::var_os(OWNER).is_some() {
+        let (mysql, postgres) = tokio::join!(Mysql::start(Kind::Mariadb1011), Postgres::start(15));
+        let folders = [mysql.server.data_dir(), postgres.server.data_dir()];
+        let folders = folders.map(|folder| folder.display().to_string());
+        println!("\nowned: {} {}", folders.join(" "), mysql.port());
+        std::future::pending::<()>().await;
+    }
+    let mut owner = tokio::process::Command::new(std::env::current_exe().expect("a path"))
+        .args(["--nocapture", "--exact"])
+        .arg("servers::a_throwaway_server_ends_and_its_files_go_when_its_owner_is_killed")
+        .env(OWNER, "1")
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("this program can be run");
+    let mut lines = BufReader::new(owner.stdout.take().expect("piped")).lines();
+    let owned = loop {
+        let line = within("the owner starts", SOON, lines.next_line()).await;
+        let line = line.expect("text").expect("the owner told what it owns");
+        if let Some(owned) = line.strip_prefix("owned: ") {
+            break owned.to_owned();
+        }
+    };
+    let owned: Vec<&str> = owned.split(' ').collect();
+    let [mysql, postgres, port] = owned.as_slice() else {
+        panic!("{owned:?}");
+    };
+    let port = port.parse().expect("a port");
+    let folders = [mysql, postgres].map(Path::new);
+    assert!(folders.iter().all(|folder| folder.exists()), "{folders:?}");
+    owner.kill().await.expect("it runs");
+    let left = || async { folders.map(|folder| folder.parent().is_some_and(Path::exists)) };
+    until("their folders go", SOON, left, |left| *left == [false; 2]).await;
+    let refused = tests::mysql::try_connect(port, "root", None, "").await;
+    assert!(refused.is_err(), "it still accepts");
 }
 
 #[tokio::test]
