@@ -17,9 +17,12 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self(said(&error))
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(text) | Trouble::Ended(text) => Self(text),
+            Trouble::Late => Self::from("no answer came in time"),
+        }
     }
 }
 
@@ -41,27 +44,16 @@ impl From<&str> for Failure {
     }
 }
 
-/// What a server or the connection to it said.
-pub(super) fn said(error: &tokio_postgres::Error) -> String {
-    let Some(reply) = error.as_db_error() else {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(inner) = cause {
-            text.push_str(": ");
-            text.push_str(&inner.to_string());
-            cause = inner.source();
-        }
-        return text;
-    };
-    let mut text = format!(
-        "{} {}: {}",
-        reply.severity(),
-        reply.code().code(),
-        reply.message()
-    );
-    for more in [reply.detail(), reply.hint()].into_iter().flatten() {
-        text.push_str("; ");
-        text.push_str(more);
-    }
-    text
+/// Why a statement of the load has no good answer.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The server said no, in these words: the statement did nothing, and the session goes on.
+    Refused(String),
+    /// The session ended; whether the statement was carried out is not known from these words.
+    Ended(String),
+    /// No answer came in time.
+    Late,
 }
+
+/// What one statement came to.
+pub(super) type Answer<T> = std::result::Result<T, Trouble>;

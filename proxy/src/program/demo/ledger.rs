@@ -38,19 +38,6 @@ impl Table {
             Self::OrderAudit => "order_audit",
         }
     }
-
-    /// The expression, as text, by which a row is recognised beside its stamp.
-    pub(super) fn evidence(self) -> &'static str {
-        match self {
-            Self::Orders => "customer_id || '/' || total",
-            Self::OrderLine => "product_id || '/' || amount",
-            Self::StockMove => "product_id || '/' || quantity",
-            Self::Payment => "customer_id || '/' || amount",
-            Self::Review => "product_id || '/' || body",
-            Self::PageView => "path",
-            Self::OrderAudit => "order_id || '/' || change",
-        }
-    }
 }
 
 /// A number that clients add to in place.
@@ -64,18 +51,6 @@ pub(super) enum Sum {
 
 impl Sum {
     pub(super) const ALL: [Self; 4] = [Self::Stock, Self::Points, Self::Helpful, Self::Counted];
-
-    /// The query of its keys, values and proofs; both numbers as text.
-    pub(super) fn query(self) -> &'static str {
-        match self {
-            Self::Stock => "SELECT id, stock::text, '0' FROM product",
-            Self::Points => "SELECT id, points::text, points_proof::text FROM customer",
-            Self::Helpful => "SELECT id, helpful::text, helpful_proof::text FROM review",
-            Self::Counted => {
-                "SELECT shelf::bigint, counted::text, counted_proof::text FROM shelf_count"
-            }
-        }
-    }
 
     /// What it is, for people.
     pub(super) fn name(self) -> &'static str {
@@ -107,7 +82,7 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    /// A row, recognised by its stamp and the text that [`Table::evidence`] will give.
+    /// A row, recognised by its stamp and the text that its evidence in the database will be.
     pub(super) fn row(table: Table, stamp: i64, evidence: &str) -> Self {
         Self::Row {
             table,

@@ -1,15 +1,9 @@
 //! A connection of the demo's own: to the proxy, to its admin console, or straight to a server.
 
-use std::future::poll_fn;
+use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use tokio_postgres::{AsyncMessage, Client, NoTls};
-
-use super::failure::{Failure, Result};
-
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+use super::failure::{Answer, Result};
 
 /// Where to connect, and as whom.
 #[derive(Clone, Debug)]
@@ -31,66 +25,54 @@ impl Address {
         }
     }
 
-    /// How a person connects there.
-    pub(super) fn psql(&self) -> String {
-        let Self {
-            port,
-            user,
-            database,
-            ..
-        } = self;
-        let password = self
-            .password
-            .as_ref()
-            .map(|word| format!("PGPASSWORD={word} "))
-            .unwrap_or_default();
-        format!("{password}psql -h 127.0.0.1 -p {port} -U {user} {database}")
+    /// The same, with a password where one is asked for.
+    pub(super) fn with_password(self, password: Option<&str>) -> Self {
+        Self {
+            password: password.map(str::to_owned),
+            ..self
+        }
     }
 }
 
-/// An open connection; `heard` counts the notifications that arrived on it.
-#[derive(Clone)]
-pub(super) struct Link {
-    pub(super) sql: Arc<Client>,
-    pub(super) heard: Arc<AtomicU64>,
+/// An open connection; it ends when it is dropped.
+pub(super) trait Link: Sized + Send + 'static {
+    /// Connects under a name that the server shows among its sessions.
+    fn open(address: &Address, name: &str) -> impl Future<Output = Result<Self>> + Send;
+
+    /// Runs statements whose rows nobody wants.
+    fn run(&mut self, statements: &str) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Asks one statement and gathers its rows as texts.
+    fn ask(&mut self, statement: &str) -> impl Future<Output = Answer<Vec<Record>>> + Send;
 }
 
-impl Link {
-    /// Connects under a name that the server shows in `pg_stat_activity`.
-    pub(super) async fn open(address: &Address, name: &str) -> Result<Self> {
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host("127.0.0.1")
-            .port(address.port)
-            .user(&address.user)
-            .dbname(&address.database);
-        config
-            .application_name(name)
-            .connect_timeout(CONNECT_PATIENCE);
-        if let Some(password) = &address.password {
-            config.password(password);
-        }
-        let connecting = tokio::time::timeout(CONNECT_PATIENCE, config.connect(NoTls)).await;
-        let late = |_| {
-            Failure(format!(
-                "no connection to port {} within {CONNECT_PATIENCE:?}",
-                address.port
-            ))
-        };
-        let (client, mut connection) = connecting.map_err(late)??;
-        let heard = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&heard);
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await
-            {
-                if matches!(message, AsyncMessage::Notification(_)) {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
-        Ok(Self {
-            sql: Arc::new(client),
-            heard,
-        })
+/// One row of an answer.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) columns: Arc<[String]>,
+    /// As wide as the columns; empty where the value is null.
+    pub(super) values: Vec<String>,
+}
+
+impl Record {
+    /// A column's text; empty where it is null or does not exist.
+    pub(super) fn text(&self, column: &str) -> &str {
+        let index = self.columns.iter().position(|name| name == column);
+        index.map_or("", |index| self.at(index))
+    }
+
+    /// The text of the column with this index, counted from zero.
+    pub(super) fn at(&self, index: usize) -> &str {
+        self.values.get(index).map_or("", String::as_str)
+    }
+
+    /// A column's number; zero where there is none.
+    pub(super) fn number(&self, column: &str) -> f64 {
+        self.text(column).parse().unwrap_or(0.0)
+    }
+
+    /// A column's whole number; zero where there is none.
+    pub(super) fn count(&self, column: &str) -> u64 {
+        self.text(column).parse().unwrap_or(0)
     }
 }

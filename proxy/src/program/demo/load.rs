@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::ledger::Ledger;
 use super::link::{Address, Link};
@@ -162,8 +163,8 @@ impl Latencies {
 pub(super) struct Harvest {
     pub(super) ledger: Ledger,
     pub(super) latencies: Latencies,
-    /// The server's version as its connection, still open, reports it at the end.
-    pub(super) version: Option<String>,
+    /// The server's version, or what else tells it, as its connection, still open, reports it at the end.
+    pub(super) whereabouts: Option<String>,
 }
 
 /// The running clients.
@@ -177,19 +178,23 @@ pub(super) struct Total {
     pub(super) ledger: Ledger,
     pub(super) latencies: Latencies,
     /// One for each client whose connection was still open at the end.
-    pub(super) versions: Vec<String>,
+    pub(super) whereabouts: Vec<String>,
 }
 
 impl Load {
     /// Connects all clients, then lets them go.
-    pub(super) async fn start(address: &Address, catalogue: Arc<Catalogue>) -> Result<Self> {
+    pub(super) async fn start<E: Engine>(
+        engine: E,
+        address: &Address,
+        catalogue: Arc<Catalogue>,
+    ) -> Result<Self> {
         let board = Arc::new(Board::default());
         let mut shoppers = Vec::new();
         for (number, style) in (1_u8..).zip(CAST) {
-            let link = Link::open(address, &format!("shop-{number}")).await?;
+            let link = E::Link::open(address, &format!("shop-{number}")).await?;
             let shopper = Shopper::new(
-                number,
-                style,
+                engine,
+                (number, style),
                 link,
                 Arc::clone(&catalogue),
                 Arc::clone(&board),
@@ -219,7 +224,7 @@ impl Load {
         let mut total = Total {
             ledger: Ledger::default(),
             latencies: Latencies::new()?,
-            versions: Vec::new(),
+            whereabouts: Vec::new(),
         };
         let deadline = tokio::time::Instant::now() + STOP_PATIENCE;
         loop {
@@ -233,7 +238,7 @@ impl Load {
                 harvest.map_err(|error| Failure(format!("a client of the demo broke: {error}")))?;
             total.ledger.append(harvest.ledger);
             total.latencies.add(&harvest.latencies)?;
-            total.versions.extend(harvest.version);
+            total.whereabouts.extend(harvest.whereabouts);
         }
     }
 }

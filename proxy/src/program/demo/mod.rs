@@ -1,14 +1,15 @@
-//! `headgate demo`: a live shop moves from one PostgreSQL to a newer one, and every write is proved.
+//! `headgate demo`: a live shop moves from one server to another, and every write is proved.
 
-mod bulk;
-mod checkout;
+mod basket;
 mod console;
-mod errands;
+mod engine;
 mod failure;
 mod ledger;
 mod link;
 mod load;
+mod mysql;
 mod outcome;
+mod postgres;
 mod report;
 mod screen;
 mod shop;
@@ -23,23 +24,45 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use engine::Engine;
 use failure::{Failure, Result};
+use mysql::Mysql;
+use postgres::Postgres;
 use screen::Screen;
 use stage::Stage;
 
 /// What the demo is asked for.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Demo {
+    /// Whose servers play
+    #[arg(long, value_enum, default_value_t = Cast::Postgres)]
+    engine: Cast,
     /// Leave servers and Headgate running afterwards, and print how to connect
     #[arg(long)]
     keep: bool,
+}
+
+/// Whose servers play.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Cast {
+    /// PostgreSQL 14 to 18
+    Postgres,
+    /// MySQL 9.7 to another 9.7
+    Mysql,
+    /// MariaDB 10.11 to another 10.11
+    Mariadb,
 }
 
 impl Demo {
     /// Plays the demo; succeeds only if nothing failed, was lost or was doubled.
     pub(crate) async fn run(self) -> ExitCode {
         let screen = Screen::new();
-        match self.perform(screen).await {
+        let played = match self.engine {
+            Cast::Postgres => Box::pin(self.perform(screen, Postgres)).await,
+            Cast::Mysql => Box::pin(self.perform(screen, Mysql::MYSQL)).await,
+            Cast::Mariadb => Box::pin(self.perform(screen, Mysql::MARIADB)).await,
+        };
+        match played {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(failure) => {
@@ -49,15 +72,15 @@ impl Demo {
         }
     }
 
-    async fn perform(self, screen: Screen) -> Result<bool> {
+    async fn perform<E: Engine>(self, screen: Screen, engine: E) -> Result<bool> {
         screen.heading("Two clusters");
         let mut stage = tokio::select! {
-            stage = Stage::set() => stage?,
+            stage = Stage::set(engine) => stage?,
             text = interrupted() => return Err(text),
         };
-        let (from, to) = stage.versions();
+        let (from, to) = stage.names();
         screen.good(&format!(
-            "PostgreSQL {from} is blue, the source; PostgreSQL {to} is green, the target"
+            "{from} is blue, the source; {to} is green, the target"
         ));
         let played = tokio::select! {
             played = story::play(&mut stage, screen, self.keep) => played,

@@ -1,31 +1,31 @@
 //! How it ended: the proof from the ledger, Headgate's own report, what the clients felt, and the verdict.
 
-use super::console::Record;
-use super::failure::{Result, said};
+use super::engine::Engine;
+use super::failure::{Failure, Result};
 use super::ledger::Outcome;
-use super::link::Link;
+use super::link::{Link, Record};
 use super::load::{Board, Latencies, Load, Stretch, Total};
 use super::report;
 use super::screen::Screen;
-use super::shop::{self, Catalogue};
+use super::shop::Catalogue;
 use super::stage::Stage;
 use super::verdict::{Verdict, prove};
 
 /// Proves and prints everything; says whether all of it is as promised.
-pub(super) async fn tell(
+pub(super) async fn tell<E: Engine>(
     screen: Screen,
-    stage: &Stage,
+    stage: &Stage<E>,
     catalogue: &Catalogue,
     report: &Record,
     board: &Board,
     total: &Total,
 ) -> Result<bool> {
-    let target = stage.look(&stage.target("")).await?;
+    let mut target = stage.look(&stage.target(E::SUPERUSER)).await?;
     screen.heading("The proof: the demo's own ledger against green, past headgate");
-    let verdict = prove(&target.sql, &total.ledger, catalogue).await?;
+    let verdict = prove(stage.engine(), &mut target, &total.ledger, catalogue).await?;
     show_proof(screen, total, &verdict);
     let fenced = show_fence(screen, stage).await?;
-    let moved = show_versions(screen, &target, &total.versions).await?;
+    let moved = show_whereabouts(screen, stage, &mut target, &total.whereabouts).await?;
 
     screen.heading("The cutover, as headgate reports it");
     report::show(screen, report);
@@ -87,20 +87,18 @@ fn show_proof(screen: Screen, total: &Total, verdict: &Verdict) {
 }
 
 /// A write that goes around Headgate, straight to the old cluster.
-async fn show_fence(screen: Screen, stage: &Stage) -> Result<bool> {
+async fn show_fence<E: Engine>(screen: Screen, stage: &Stage<E>) -> Result<bool> {
     let attempt = async {
-        let link = Link::open(&stage.source(shop::ROLE), "around-headgate").await?;
-        link.sql.batch_execute("BEGIN").await?;
+        let mut link = E::Link::open(&stage.owner(), "around-headgate").await?;
+        link.run("BEGIN").await?;
         let write = link
-            .sql
-            .batch_execute("UPDATE shelf_count SET counted = counted + 1 WHERE shelf = 1")
+            .run("UPDATE shelf_count SET counted = counted + 1 WHERE shelf = 1")
             .await;
-        Ok::<_, super::failure::Failure>(write.map_err(|error| said(&error)))
+        Ok::<_, Failure>(write.map_err(Failure::from))
     };
     let refusal = match attempt.await {
         Ok(Ok(())) => None,
-        Ok(Err(refusal)) => Some(refusal),
-        Err(refusal) => Some(refusal.0),
+        Ok(Err(refusal)) | Err(refusal) => Some(refusal),
     };
     match &refusal {
         Some(text) => screen.good(&format!(
@@ -112,13 +110,19 @@ async fn show_fence(screen: Screen, stage: &Stage) -> Result<bool> {
 }
 
 /// What the connections that were opened before the migration say now.
-async fn show_versions(screen: Screen, target: &Link, seen: &[String]) -> Result<bool> {
-    let row = target.sql.query_one("SHOW server_version", &[]).await?;
-    let version: String = row.try_get(0)?;
-    let moved = seen.iter().filter(|text| **text == version).count();
+async fn show_whereabouts<E: Engine>(
+    screen: Screen,
+    stage: &Stage<E>,
+    target: &mut E::Link,
+    seen: &[String],
+) -> Result<bool> {
+    let rows = target.ask(E::WHEREABOUTS).await?;
+    let there = rows.first().map_or("", |row| row.at(0));
+    let moved = seen.iter().filter(|text| *text == there).count();
     let text = format!(
-        "{moved} of {} connections, opened before the migration and still open, are on PostgreSQL {version}",
-        Load::clients()
+        "{moved} of {} connections, opened before the migration and still open, are on {} {there}",
+        Load::clients(),
+        stage.engine().product()
     );
     let all = moved == Load::clients();
     if all {

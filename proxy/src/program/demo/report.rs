@@ -1,6 +1,6 @@
 //! Headgate's report of a cutover or a rehearsal, for people.
 
-use super::console::Record;
+use super::link::Record;
 use super::screen::Screen;
 
 /// The parts of the hold, in the order in which they happen: column, and what it is.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use tokio_postgres::error::Severity;
-use tokio_postgres::{Client, Statement};
 
-use super::failure::{Result, said};
+use super::engine::Engine;
+use super::failure::{Answer, Result, Trouble};
 use super::ledger::{Effect, Ledger, Outcome, proof_of, scatter};
 use super::link::Link;
 use super::load::{Board, Harvest, Latencies};
@@ -23,34 +22,31 @@ const PAUSE_MICROS: u64 = 20_000;
 /// How a client talks to its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
-    /// Explicit transactions in the simple protocol, some of them in one message.
+    /// Explicit transactions of statements in plain text, some of them in one message.
     Checkout,
-    /// Explicit transactions in the extended protocol.
+    /// Explicit transactions of statements with parameters.
     CheckoutTyped,
     /// Statements prepared once, before the migration, and executed until the end.
     Prepared,
-    /// Single statements in the simple protocol.
+    /// Single statements in plain text.
     Autocommit,
-    /// COPY in both directions.
+    /// Many rows at once, in both directions.
     Bulk,
     /// Reports.
     Reader,
-    /// A session with settings, SQL-level prepared statements and a LISTEN channel.
+    /// A session with settings and all else that a new connection would not have.
     Settled,
 }
 
 /// Nothing more can be asked on this connection.
 pub(super) struct Lost;
 
-/// What one statement came to: an error of the server or the connection, or `None` when time ran out.
-pub(super) type Answer<T> = std::result::Result<T, Option<tokio_postgres::Error>>;
-
 /// A client, its connection, and what it remembers.
-pub(super) struct Shopper {
+pub(super) struct Shopper<E: Engine> {
+    pub(super) engine: E,
     pub(super) number: u8,
     pub(super) style: Style,
-    pub(super) sql: Arc<Client>,
-    pub(super) link: Link,
+    pub(super) link: E::Link,
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) board: Arc<Board>,
     pub(super) ledger: Ledger,
@@ -58,28 +54,30 @@ pub(super) struct Shopper {
     /// Counts what the client did; every stamp comes from it.
     pub(super) sequence: u32,
     /// Statements that live as long as the connection.
-    pub(super) prepared: Vec<Statement>,
+    pub(super) prepared: Vec<E::Statement>,
     /// Orders that only this client touches: id, time, index of the state.
     pub(super) own_orders: VecDeque<(i64, String, usize)>,
     /// A number that only ever grows: what this client must see next at least, or exactly.
     pub(super) expected: i64,
+    /// What the session's settings are, as the server told them when they were made.
+    pub(super) settings: String,
     /// What the client did last, for the text of an error.
     pub(super) doing: &'static str,
 }
 
-impl Shopper {
+impl<E: Engine> Shopper<E> {
     /// Prepares whatever the style needs before the first transaction.
     pub(super) async fn new(
-        number: u8,
-        style: Style,
-        link: Link,
+        engine: E,
+        (number, style): (u8, Style),
+        link: E::Link,
         catalogue: Arc<Catalogue>,
         board: Arc<Board>,
     ) -> Result<Self> {
         let mut shopper = Self {
+            engine,
             number,
             style,
-            sql: Arc::clone(&link.sql),
             link,
             catalogue,
             board,
@@ -89,14 +87,10 @@ impl Shopper {
             prepared: Vec::new(),
             own_orders: VecDeque::new(),
             expected: 0,
+            settings: String::new(),
             doing: "",
         };
-        match style {
-            Style::Prepared => shopper.prepare_errands().await?,
-            Style::Reader => shopper.prepare_reports().await?,
-            Style::Settled => shopper.settle_in().await?,
-            Style::Checkout | Style::CheckoutTyped | Style::Autocommit | Style::Bulk => {}
-        }
+        E::prepare(&mut shopper).await?;
         Ok(shopper)
     }
 
@@ -105,16 +99,7 @@ impl Shopper {
         let mut lost = false;
         while !self.board.stopping() && !lost {
             let (stretch, begun) = (self.board.stretch(), Instant::now());
-            let done = match self.style {
-                Style::Checkout => self.check_out().await,
-                Style::CheckoutTyped => self.check_out_typed().await,
-                Style::Prepared => self.run_errand().await,
-                Style::Autocommit => self.do_small_things().await,
-                Style::Bulk => self.copy_views().await,
-                Style::Reader => self.read_report().await,
-                Style::Settled => self.live_on().await,
-            };
-            lost = done.is_err();
+            lost = E::transact(&mut self).await.is_err();
             if !lost {
                 self.latencies
                     .record(stretch, self.board.stretch(), begun.elapsed());
@@ -122,23 +107,18 @@ impl Shopper {
             let jitter = Duration::from_micros(self.random(PAUSE_MICROS));
             tokio::time::sleep(Duration::from_micros(PAUSE_MICROS / 2) + jitter).await;
         }
-        let version = if lost { None } else { self.version().await };
+        let whereabouts = if lost { None } else { self.whereabouts().await };
         Harvest {
             ledger: self.ledger,
             latencies: self.latencies,
-            version,
+            whereabouts,
         }
     }
 
-    async fn version(&self) -> Option<String> {
-        let row = timeout(
-            ANSWER_PATIENCE,
-            self.sql.query_one("SHOW server_version", &[]),
-        )
-        .await
-        .ok()?
-        .ok()?;
-        row.try_get(0).ok()
+    async fn whereabouts(&mut self) -> Option<String> {
+        let asked = timeout(ANSWER_PATIENCE, self.link.ask(E::WHEREABOUTS));
+        let rows = asked.await.ok()?.ok()?;
+        rows.first().map(|row| row.at(0).to_owned())
     }
 
     /// A number that no other write of the demo carries.
@@ -170,36 +150,27 @@ impl Shopper {
         commit_sent: bool,
         effects: Vec<Effect>,
     ) -> std::result::Result<Option<T>, Lost> {
-        let error = match answer {
+        let trouble = match answer {
             Ok(value) => {
                 self.ledger.record(Outcome::Acknowledged, effects);
                 self.board.count();
                 return Ok(Some(value));
             }
-            Err(error) => error,
+            Err(trouble) => trouble,
         };
         // A server that leaves in the middle of a commit may have done it: only an ordinary error says that it did not.
-        let refused = error
-            .as_ref()
-            .and_then(tokio_postgres::Error::as_db_error)
-            .is_some_and(|reply| {
-                matches!(reply.parsed_severity(), Some(Severity::Error)) || !commit_sent
-            });
+        let refused = matches!(trouble, Trouble::Refused(_));
         let outcome = if refused || !commit_sent {
             Outcome::Failed
         } else {
             Outcome::Unknown
         };
         self.ledger.record(outcome, effects);
-        let text = error
-            .as_ref()
-            .map_or_else(|| format!("no answer within {ANSWER_PATIENCE:?}"), said);
-        self.complain(&text);
-        if error.is_none() || self.sql.is_closed() || !refused {
-            Err(Lost)
-        } else {
-            Ok(None)
+        match trouble {
+            Trouble::Refused(text) | Trouble::Ended(text) => self.complain(&text),
+            Trouble::Late => self.complain(&format!("no answer within {ANSWER_PATIENCE:?}")),
         }
+        if refused { Ok(None) } else { Err(Lost) }
     }
 
     /// Reports something that must not happen.
@@ -216,18 +187,15 @@ impl Shopper {
         body: Answer<()>,
         effects: Vec<Effect>,
     ) -> std::result::Result<(), Lost> {
-        let sql = Arc::clone(&self.sql);
         match body {
             Ok(()) => {
-                let committed = ask(sql.batch_execute("COMMIT")).await;
+                let committed = ask(self.link.run("COMMIT")).await;
                 self.settle(committed, true, effects)?;
             }
             Err(error) => {
                 self.settle::<()>(Err(error), false, effects)?;
-                let rolled_back = ask(sql.batch_execute("ROLLBACK")).await;
-                if rolled_back.is_err() {
-                    return Err(Lost);
-                }
+                let rolled_back = ask(self.link.run("ROLLBACK")).await;
+                rolled_back.map_err(|_| Lost)?;
             }
         }
         Ok(())
@@ -235,11 +203,11 @@ impl Shopper {
 }
 
 /// Waits for an answer, though not for ever.
-pub(super) async fn ask<T>(
-    work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+pub(super) async fn ask<T, F: Into<Trouble>>(
+    work: impl Future<Output = std::result::Result<T, F>>,
 ) -> Answer<T> {
     match timeout(ANSWER_PATIENCE, work).await {
-        Ok(answer) => answer.map_err(Some),
-        Err(_) => Err(None),
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(Trouble::Late),
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::console::{Console, Record};
+use super::console::Console;
+use super::engine::Engine;
 use super::failure::{Failure, Result};
-use super::link::Link;
+use super::link::{Link, Record};
 use super::load::{Load, Stretch};
 use super::screen::Screen;
 use super::stage::Stage;
@@ -26,53 +27,58 @@ const MIGRATION: &str = "to_green";
 const ATTEMPTS: u32 = 3;
 
 /// Plays it all; says whether everything is proved.
-pub(super) async fn play(stage: &mut Stage, screen: Screen, keep: bool) -> Result<bool> {
-    let (from, to) = stage.versions();
+pub(super) async fn play<E: Engine>(
+    stage: &mut Stage<E>,
+    screen: Screen,
+    keep: bool,
+) -> Result<bool> {
+    let engine = stage.engine();
+    let (from, to) = stage.names();
     screen.heading("The shop");
     let begun = Instant::now();
-    let superuser = stage.look(&stage.source("")).await?;
-    let rows = shop::furnish(&superuser.sql).await?;
-    let catalogue = Arc::new(shop::catalogue(&superuser.sql).await?);
+    let mut superuser = stage.look(&stage.source(E::SUPERUSER)).await?;
+    let rows = engine.furnish(&mut superuser).await?;
+    let catalogue = Arc::new(shop::catalogue(engine, &mut superuser).await?);
     screen.good(&format!(
-        "{rows} rows on PostgreSQL {from} (blue) in {:.1} s",
+        "{rows} rows on {from} (blue) in {:.1} s",
         begun.elapsed().as_secs_f64()
     ));
 
     // A superuser that stays connected would be a finding of the precheck.
     drop(superuser);
 
-    let console = Console(stage.start_headgate(keep).await?);
+    let mut console = Console(stage.start_headgate(keep).await?);
     screen.good(&format!(
         "headgate serves the route \"{}\" from blue",
         shop::DATABASE
     ));
-    let load = Load::start(&stage.application(), Arc::clone(&catalogue)).await?;
+    let load = Load::start(engine, &stage.application(), Arc::clone(&catalogue)).await?;
     screen.good(&format!(
         "{} clients are connected through headgate, and stay so until the end",
         Load::clients()
     ));
     watch_load(screen, &load, "load", BEFORE).await;
 
-    screen.heading(&format!("The migration to PostgreSQL {to} (green)"));
+    screen.heading(&format!("The migration to {to} (green)"));
     console
         .ask(&format!(
             "CREATE MIGRATION {MIGRATION} FROM blue TO green FOR ROUTE {}",
             shop::DATABASE
         ))
         .await?;
-    precheck(screen, &console, stage).await?;
+    precheck(screen, &mut console, stage).await?;
     load.enter(Stretch::Moving);
     console.ask(&format!("START MIGRATION {MIGRATION}")).await?;
-    follow(screen, &console, &load).await?;
-    check(screen, &console, &load).await?;
+    follow(screen, &mut console, &load).await?;
+    check(screen, &mut console, &load).await?;
 
     screen.heading("Rehearsal: the real gate, fence, marker and checks, then back to blue");
-    let rehearsal = attempt(screen, &console, "REHEARSE", "rehearsed").await?;
+    let rehearsal = attempt(screen, &mut console, "REHEARSE", "rehearsed").await?;
     report::show(screen, &rehearsal);
 
     screen.heading("Cutover");
     load.enter(Stretch::Cutover);
-    let cutover = attempt(screen, &console, "CUTOVER", "switched").await;
+    let cutover = attempt(screen, &mut console, "CUTOVER", "switched").await;
     load.enter(Stretch::After);
     let held = cutover?.text("hold_ms").to_owned();
     screen.good(&format!(
@@ -114,7 +120,11 @@ fn spoken(load: &Load) -> String {
 }
 
 /// Shows the findings, applies what mends the table without a key, and looks again.
-async fn precheck(screen: Screen, console: &Console, stage: &Stage) -> Result<()> {
+async fn precheck<E: Engine>(
+    screen: Screen,
+    console: &mut Console<E::Link>,
+    stage: &Stage<E>,
+) -> Result<()> {
     let ask = format!("PRECHECK MIGRATION {MIGRATION}");
     let findings = console.ask(&ask).await?;
     let ok = findings
@@ -132,9 +142,9 @@ async fn precheck(screen: Screen, console: &Console, stage: &Stage) -> Result<()
         let (name, level) = (finding.text("check"), finding.text("level"));
         screen.note(&format!("{level}: {name}: {}", finding.text("evidence")));
         let fix = finding.text("fix");
-        if name == "replica_identity" && !fix.is_empty() {
-            let owner = Link::open(&stage.source(shop::ROLE), "shop-owner").await?;
-            owner.sql.batch_execute(fix).await?;
+        if stage.engine().mends(name) && !fix.is_empty() {
+            let mut owner = E::Link::open(&stage.owner(), "shop-owner").await?;
+            owner.run(fix).await?;
             screen.line(&format!("   fixed with: {fix}"));
         }
     }
@@ -156,7 +166,7 @@ async fn precheck(screen: Screen, console: &Console, stage: &Stage) -> Result<()
 }
 
 /// Shows the copy, then the lag, until the target is close behind.
-async fn follow(screen: Screen, console: &Console, load: &Load) -> Result<()> {
+async fn follow<L: Link>(screen: Screen, console: &mut Console<L>, load: &Load) -> Result<()> {
     let begun = Instant::now();
     let mut live = screen.live("copying");
     let mut copied_after = None;
@@ -217,7 +227,7 @@ async fn follow(screen: Screen, console: &Console, load: &Load) -> Result<()> {
 }
 
 /// Compares both sides while changes go on.
-async fn check(screen: Screen, console: &Console, load: &Load) -> Result<()> {
+async fn check<L: Link>(screen: Screen, console: &mut Console<L>, load: &Load) -> Result<()> {
     let begun = Instant::now();
     console.ask(&format!("CHECK MIGRATION {MIGRATION}")).await?;
     let mut live = screen.live("comparing");
@@ -258,7 +268,12 @@ async fn check(screen: Screen, console: &Console, load: &Load) -> Result<()> {
 }
 
 /// Asks for a cutover or a rehearsal. One that was undone changed nothing, and is asked for again.
-async fn attempt(screen: Screen, console: &Console, verb: &str, wanted: &str) -> Result<Record> {
+async fn attempt<L: Link>(
+    screen: Screen,
+    console: &mut Console<L>,
+    verb: &str,
+    wanted: &str,
+) -> Result<Record> {
     let mut undone = String::new();
     for _ in 0..ATTEMPTS {
         let report = console

@@ -1,40 +1,34 @@
-//! The shop, its clients and the proof against one real server, without a Headgate in between.
+//! The whole of the demo's shop, load and proof, straight against a server, without Headgate in between.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy::postgres::disposable::{Options, Server, find};
-
+use super::engine::{Engine, Server};
 use super::link::{Address, Link};
 use super::load::{Load, Stretch};
+use super::postgres::Postgres;
+use super::shop::{self, DATABASE, ROLE};
 use super::verdict::prove;
-use super::{shop, stage};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Enough for every style to have done each of its things.
 const TRANSACTIONS: u64 = 1_500;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_proof_is_clean_for_an_untouched_server_and_finds_every_tampering() {
-    let server = Server::start(Options::new(find(stage::SOURCES[0]).unwrap()))
-        .await
-        .unwrap();
-    let founder = Link::open(&Address::new(server.port(), "postgres", "postgres"), "test")
-        .await
-        .unwrap();
-    shop::found(&founder.sql).await.unwrap();
-    let superuser = Link::open(&Address::new(server.port(), "postgres", "shop"), "test")
-        .await
-        .unwrap();
-    assert!(shop::furnish(&superuser.sql).await.unwrap() >= 500_000);
-    let catalogue = Arc::new(shop::catalogue(&superuser.sql).await.unwrap());
+/// A statement that spoils something, and what the proof must then count: lost, doubled.
+type Tampering = (&'static str, u64, u64, u64);
 
-    let load = Load::start(
-        &Address::new(server.port(), shop::ROLE, "shop"),
-        Arc::clone(&catalogue),
-    )
-    .await
-    .unwrap();
+async fn check<E: Engine>(engine: E, rows_at_least: u64, tamperings: &[Tampering]) {
+    let (server, _other) = engine.servers().await.unwrap();
+    let mut superuser = E::Link::open(&Address::new(server.port(), E::SUPERUSER, DATABASE), "test")
+        .await
+        .unwrap();
+    assert!(engine.furnish(&mut superuser).await.unwrap() >= rows_at_least);
+    let catalogue = Arc::new(shop::catalogue(engine, &mut superuser).await.unwrap());
+
+    let application = Address::new(server.port(), ROLE, DATABASE).with_password(E::PASSWORD);
+    let load = Load::start(engine, &application, Arc::clone(&catalogue))
+        .await
+        .unwrap();
     load.enter(Stretch::After);
     let board = Arc::clone(&load.board);
     tokio::time::timeout(PATIENCE, board.reached(TRANSACTIONS))
@@ -42,16 +36,34 @@ async fn the_proof_is_clean_for_an_untouched_server_and_finds_every_tampering() 
         .unwrap();
     let total = load.stop().await.unwrap();
     assert_eq!((board.errors(), board.texts()), (0, Vec::new()));
-    assert_eq!(total.versions.len(), Load::clients());
+    assert_eq!(total.whereabouts.len(), Load::clients());
 
-    let verdict = prove(&superuser.sql, &total.ledger, &catalogue)
+    let verdict = prove(engine, &mut superuser, &total.ledger, &catalogue)
         .await
         .unwrap();
     assert!(verdict.clean(), "{verdict:?}");
     assert!(verdict.compared > TRANSACTIONS);
 
     // Each of these is taken back again, so that each is seen alone.
-    for (tampering, lost, doubled, sums) in [
+    for (tampering, lost, doubled, sums) in tamperings {
+        superuser.run("BEGIN").await.unwrap();
+        superuser.run(tampering).await.unwrap();
+        let verdict = prove(engine, &mut superuser, &total.ledger, &catalogue)
+            .await
+            .unwrap();
+        superuser.run("ROLLBACK").await.unwrap();
+        assert_eq!(
+            (verdict.lost, verdict.doubled, verdict.wrong_sums),
+            (*lost, *doubled, *sums),
+            "{tampering}"
+        );
+        assert!(!verdict.clean());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proof_is_clean_for_an_untouched_postgres_and_finds_every_tampering() {
+    let tamperings = [
         (
             "DELETE FROM review WHERE stamp = (SELECT max(stamp) FROM review)",
             1,
@@ -66,7 +78,7 @@ async fn the_proof_is_clean_for_an_untouched_server_and_finds_every_tampering() 
         ),
         (
             "INSERT INTO order_audit (order_id, change, stamp)
-          SELECT order_id, change, stamp FROM order_audit WHERE stamp IS NOT NULL LIMIT 1",
+             SELECT order_id, change, stamp FROM order_audit WHERE stamp IS NOT NULL LIMIT 1",
             0,
             1,
             0,
@@ -84,21 +96,6 @@ async fn the_proof_is_clean_for_an_untouched_server_and_finds_every_tampering() 
             1,
         ),
         ("UPDATE product SET stock = stock - 1 WHERE id = 5", 0, 0, 1),
-    ] {
-        superuser
-            .sql
-            .batch_execute(&format!("BEGIN; {tampering}"))
-            .await
-            .unwrap();
-        let verdict = prove(&superuser.sql, &total.ledger, &catalogue)
-            .await
-            .unwrap();
-        superuser.sql.batch_execute("ROLLBACK").await.unwrap();
-        assert_eq!(
-            (verdict.lost, verdict.doubled, verdict.wrong_sums),
-            (lost, doubled, sums),
-            "{tampering}"
-        );
-        assert!(!verdict.clean());
-    }
+    ];
+    check(Postgres, 500_000, &tamperings).await;
 }

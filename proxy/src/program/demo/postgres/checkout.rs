@@ -4,65 +4,12 @@ use std::sync::Arc;
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::ledger::{Effect, Sum, Table};
-use super::shopper::{Answer, Lost, Shopper, ask};
-
-/// Customers and products that orders are made of; below what the rows hold.
-const CUSTOMERS: u64 = 50_000;
-const LINES_MOST: u64 = 4;
-
-struct Line {
-    product: i64,
-    quantity: i64,
-    price: i64,
-    stamp: i64,
-    move_stamp: i64,
-}
-
-/// An order before it is placed.
-struct Basket {
-    customer: i64,
-    stamp: i64,
-    total: i64,
-    lines: Vec<Line>,
-}
+use super::Postgres;
+use crate::program::demo::basket::{Basket, Line};
+use crate::program::demo::failure::Answer;
+use crate::program::demo::shopper::{Lost, Shopper, ask};
 
 impl Basket {
-    /// What the order leaves behind once it is committed.
-    fn effects(&self) -> Vec<Effect> {
-        let mut effects = vec![Effect::row(
-            Table::Orders,
-            self.stamp,
-            &format!("{}/{}", self.customer, self.total),
-        )];
-        for line in &self.lines {
-            let Line {
-                product,
-                quantity,
-                price,
-                stamp,
-                move_stamp,
-            } = line;
-            effects.push(Effect::row(
-                Table::OrderLine,
-                *stamp,
-                &format!("{product}/{}", quantity * price),
-            ));
-            effects.push(Effect::row(
-                Table::StockMove,
-                *move_stamp,
-                &format!("{product}/{}", -quantity),
-            ));
-            effects.push(Effect::Added {
-                sum: Sum::Stock,
-                key: *product,
-                add: -quantity,
-                proof: 0,
-            });
-        }
-        effects
-    }
-
     /// The lines as rows of VALUES; `order` and `placed_at` are SQL expressions.
     fn values(&self, order: &str, placed_at: &str) -> String {
         let rows = (1..).zip(&self.lines).map(|(number, line)| {
@@ -89,41 +36,10 @@ impl Basket {
     }
 }
 
-impl Shopper {
-    fn basket(&mut self) -> Basket {
-        let catalogue = Arc::clone(&self.catalogue);
-        let products = u64::try_from(catalogue.prices.len()).unwrap_or(1).max(1);
-        let mut wanted: Vec<i64> = (0..=self.random(LINES_MOST))
-            .map(|_| self.random_key(products))
-            .collect();
-        // In one order everywhere, so that two clients never wait for each other.
-        wanted.sort_unstable();
-        wanted.dedup();
-        let mut lines = Vec::new();
-        for product in wanted {
-            let index = usize::try_from(product - 1).unwrap_or(0);
-            let price = catalogue.prices.get(index).copied().unwrap_or(0);
-            let quantity = self.random_key(5);
-            lines.push(Line {
-                product,
-                quantity,
-                price,
-                stamp: self.stamp(),
-                move_stamp: self.stamp(),
-            });
-        }
-        let total = lines.iter().map(|line| line.quantity * line.price).sum();
-        Basket {
-            customer: self.random_key(CUSTOMERS),
-            stamp: self.stamp(),
-            total,
-            lines,
-        }
-    }
-
+impl Shopper<Postgres> {
     /// An order in the simple protocol; one in four goes out as a single message.
     pub(super) async fn check_out(&mut self) -> Result<(), Lost> {
-        let sql = Arc::clone(&self.sql);
+        let sql = Arc::clone(&self.link.sql);
         let basket = self.basket();
         let insert = format!(
             "INSERT INTO orders (customer_id, total, stamp) VALUES ({}, {}, {})",
@@ -166,7 +82,7 @@ impl Shopper {
     /// An order in the extended protocol, each statement parsed anew.
     pub(super) async fn check_out_typed(&mut self) -> Result<(), Lost> {
         self.doing = "an order in the extended protocol";
-        let sql = Arc::clone(&self.sql);
+        let sql = Arc::clone(&self.link.sql);
         let basket = self.basket();
         let body: Answer<()> = async {
             ask(sql.batch_execute("BEGIN")).await?;

@@ -6,22 +6,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
 
-use super::failure::Result as Started;
-use super::ledger::{Effect, Table};
-use super::shopper::{Answer, Lost, Shopper, ask};
+use super::Postgres;
+use crate::program::demo::failure::Answer;
+use crate::program::demo::failure::Result as Started;
+use crate::program::demo::ledger::{Effect, Table};
+use crate::program::demo::shopper::{Lost, Shopper, ask};
 
 const BATCH_ROWS: usize = 50;
 
-impl Shopper {
+impl Shopper<Postgres> {
     /// A batch of rows through COPY FROM STDIN; now and then a COPY TO STDOUT.
     pub(super) async fn copy_views(&mut self) -> Result<(), Lost> {
-        let sql = Arc::clone(&self.sql);
+        let sql = Arc::clone(&self.link.sql);
         if self.random(8) == 0 {
             self.doing = "COPY TO STDOUT";
             let answer: Answer<usize> = ask(async {
                 let copy = "COPY (SELECT * FROM page_view ORDER BY id DESC LIMIT 500) TO STDOUT (FORMAT csv)";
                 let chunks: Vec<Bytes> = sql.copy_out(copy).await?.try_collect().await?;
-                Ok(chunks.len())
+                Ok::<_, tokio_postgres::Error>(chunks.len())
             })
             .await;
             if let Some(rows) = self.settle(answer, true, Vec::new())?
@@ -65,14 +67,14 @@ impl Shopper {
              JOIN product p ON p.category_id = c.id WHERE p.attributes @> '{\"size\": 7}' AND p.id > $1
              ORDER BY p.id LIMIT 20",
         ] {
-            self.prepared.push(self.sql.prepare(text).await?);
+            self.prepared.push(self.link.sql.prepare(text).await?);
         }
         Ok(())
     }
 
     /// One report; a number that only grows must never be seen to shrink.
     pub(super) async fn read_report(&mut self) -> Result<(), Lost> {
-        let sql = Arc::clone(&self.sql);
+        let sql = Arc::clone(&self.link.sql);
         let [points, orders, sales] = self.prepared.as_slice() else {
             return Err(Lost);
         };

@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::failure::Result as Started;
-use super::ledger::{Effect, Sum, Table, proof_of, scatter};
-use super::shopper::{Lost, Shopper, ask};
+use super::Postgres;
+use crate::program::demo::failure::Result as Started;
+use crate::program::demo::ledger::{Effect, Sum, Table, proof_of, scatter};
+use crate::program::demo::shopper::{Lost, Shopper, ask};
 
 const STATES: [&str; 5] = ["new", "paid", "packed", "sent", "returned"];
 /// Rows that exist before the load.
@@ -16,7 +17,7 @@ const REVIEWS: u64 = 3_000;
 const SHELVES: u64 = 200;
 const OWN_ORDERS_MOST: usize = 50;
 
-impl Shopper {
+impl Shopper<Postgres> {
     /// The customer whose points only this client changes.
     fn own_customer(&self) -> i64 {
         i64::from(self.number)
@@ -31,14 +32,14 @@ impl Shopper {
              VALUES ($1, $2::bigint, 'card', $3, $4)",
             "UPDATE review SET helpful = helpful + $2, helpful_proof = helpful_proof + $3::bigint WHERE id = $1",
         ] {
-            self.prepared.push(self.sql.prepare(text).await?);
+            self.prepared.push(self.link.sql.prepare(text).await?);
         }
         Ok(())
     }
 
     /// One prepared statement, and a look at whether its answer is the only possible one.
     pub(super) async fn run_errand(&mut self) -> Result<(), Lost> {
-        let sql = Arc::clone(&self.sql);
+        let sql = Arc::clone(&self.link.sql);
         let [points, payment, helpful] = self.prepared.as_slice() else {
             return Err(Lost);
         };
@@ -103,7 +104,7 @@ impl Shopper {
 
     /// One statement in the simple protocol.
     pub(super) async fn do_small_things(&mut self) -> Result<(), Lost> {
-        let sql = Arc::clone(&self.sql);
+        let sql = Arc::clone(&self.link.sql);
         let stamp = self.stamp();
         match self.random(4) {
             0 => {
@@ -186,7 +187,7 @@ impl Shopper {
             "UPDATE orders SET state = '{to}', change_stamp = {stamp} WHERE id = {id} AND placed_at = '{placed_at}'"
         );
         let evidence = format!("{id}/{from} -> {to}");
-        let sql = Arc::clone(&self.sql);
+        let sql = Arc::clone(&self.link.sql);
         let answer = ask(sql.batch_execute(&update)).await;
         if self
             .settle(
@@ -205,17 +206,17 @@ impl Shopper {
     pub(super) async fn settle_in(&mut self) -> Started<()> {
         let settings = "SET TimeZone TO 'Asia/Kathmandu'; SET search_path TO public, accounting;
                         SET statement_timeout TO '29s'; LISTEN shop_news";
-        self.sql.batch_execute(settings).await?;
+        self.link.sql.batch_execute(settings).await?;
         // In a message of its own: the server keeps the text of the whole message with the statement.
         let points = "PREPARE give_points (bigint, bigint, bigint) AS
                       UPDATE customer SET points = points + $2, points_proof = points_proof + $3 WHERE id = $1";
-        self.sql.batch_execute(points).await?;
+        self.link.sql.batch_execute(points).await?;
         Ok(())
     }
 
     /// Works with what [`Self::settle_in`] made, and looks at whether it is still there.
     pub(super) async fn live_on(&mut self) -> Result<(), Lost> {
-        let sql = Arc::clone(&self.sql);
+        let sql = Arc::clone(&self.link.sql);
         self.doing = "SQL-level prepared statement";
         let (customer, add, proof) = (self.own_customer(), self.random_key(9), self.proof());
         let answer =
