@@ -1,6 +1,6 @@
 # What there is to run; `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench conformance fuzz servers
+.PHONY: help demo demo-mysql demo-mariadb test check bench conformance fuzz servers
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Seconds per fuzz target.
@@ -9,11 +9,19 @@ FUZZ_SECONDS ?= 60
 BENCH ?= all
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: servers ## watch a live PostgreSQL 14 database move to PostgreSQL 18 under load, and the proof that nothing was lost
 	cargo build --release -p proxy --bin headgate
 	$(TARGET)/release/headgate demo
+
+demo-mysql: servers ## the same with MySQL 9.7
+	cargo build --release -p proxy --bin headgate
+	$(TARGET)/release/headgate demo --engine mysql
+
+demo-mariadb: servers ## the same with MariaDB 10.11
+	cargo build --release -p proxy --bin headgate
+	$(TARGET)/release/headgate demo --engine mariadb
 
 test: servers ## all tests, against real servers
 	cargo build -p proxy --bin headgate

@@ -40,7 +40,7 @@ pub(crate) enum Command {
     },
     /// Tell about the configuration file's keys
     Config(ConfigCommand),
-    /// Watch a live shop move from one PostgreSQL to a newer one, and prove every write
+    /// Watch a live shop move from one server to another, and prove every write
     Demo(Demo),
     /// Move a database in one go, with progress on the terminal
     ///

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::engine::{Engine, Server};
 use super::link::{Address, Link};
 use super::load::{Load, Stretch};
+use super::mysql::Mysql;
 use super::postgres::Postgres;
 use super::shop::{self, DATABASE, ROLE};
 use super::verdict::prove;
@@ -98,4 +99,49 @@ async fn the_proof_is_clean_for_an_untouched_postgres_and_finds_every_tampering(
         ("UPDATE product SET stock = stock - 1 WHERE id = 5", 0, 0, 1),
     ];
     check(Postgres, 500_000, &tamperings).await;
+}
+
+const MYSQL_TAMPERINGS: [Tampering; 6] = [
+    (
+        "DELETE FROM review WHERE stamp IS NOT NULL ORDER BY stamp DESC LIMIT 1",
+        1,
+        0,
+        0,
+    ),
+    (
+        "UPDATE orders SET total = total + 1 WHERE stamp IS NOT NULL ORDER BY stamp DESC LIMIT 1",
+        1,
+        0,
+        0,
+    ),
+    (
+        "INSERT INTO order_audit (order_id, `change`, stamp)
+         SELECT order_id, `change`, stamp FROM order_audit WHERE stamp IS NOT NULL LIMIT 1",
+        0,
+        1,
+        0,
+    ),
+    (
+        "INSERT INTO page_view (path, stamp) VALUES ('/product/1', 77)",
+        0,
+        1,
+        0,
+    ),
+    (
+        "UPDATE shelf_count SET counted_proof = counted_proof + 1 WHERE shelf = 5",
+        0,
+        0,
+        1,
+    ),
+    ("UPDATE product SET stock = stock - 1 WHERE id = 5", 0, 0, 1),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proof_is_clean_for_an_untouched_mysql_and_finds_every_tampering() {
+    check(Mysql::MYSQL, 500_000, &MYSQL_TAMPERINGS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proof_is_clean_for_an_untouched_mariadb_and_finds_every_tampering() {
+    check(Mysql::MARIADB, 500_000, &MYSQL_TAMPERINGS).await;
 }

@@ -29,9 +29,10 @@ impl Shopper<Mysql> {
     /// Prepares what [`Self::run_errand`] executes.
     pub(super) async fn prepare_errands(&mut self) -> Started<()> {
         for text in [
-            "UPDATE customer SET points = LAST_INSERT_ID(points + ?), points_proof = points_proof + ? WHERE id = ?",
+            "UPDATE customer SET points = points + ?, points_proof = points_proof + ? WHERE id = ?",
             "INSERT INTO payment (customer_id, amount, method, reference, stamp) VALUES (?, ?, 'card', ?, ?)",
             "UPDATE review SET helpful = helpful + ?, helpful_proof = helpful_proof + ? WHERE id = ?",
+            "SELECT points FROM customer WHERE id = ?",
         ] {
             self.prepared.push(self.link.sql.prep(text).await?);
         }
@@ -76,15 +77,7 @@ impl Shopper<Mysql> {
                 };
                 if self.execute(0, (add, proof, key), effect).await?.is_some() {
                     self.expected += add;
-                    let seen = self.link.sql.last_insert_id().unwrap_or(0);
-                    let seen = i64::try_from(seen).unwrap_or(i64::MAX);
-                    if seen != self.expected {
-                        self.complain(&format!(
-                            "its points came back as {seen}, not as {}",
-                            self.expected
-                        ));
-                        self.expected = seen;
-                    }
+                    self.look_at_points(key).await?;
                 }
             }
             1 => {
@@ -112,6 +105,24 @@ impl Shopper<Mysql> {
                 };
                 self.execute(2, (add, proof, key), effect).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Reads back what this client, and no other, has written.
+    async fn look_at_points(&mut self, customer: i64) -> Result<(), Lost> {
+        self.doing = "prepared, its own write";
+        let statement = self.prepared.get(3).cloned().ok_or(Lost)?;
+        let answer = ask(self.link.sql.exec_first(&statement, (customer,))).await;
+        let seen: Option<Option<i64>> = self.settle(answer, true, Vec::new())?;
+        if let Some(seen) = seen
+            && seen != Some(self.expected)
+        {
+            self.complain(&format!(
+                "its points came back as {seen:?}, not as {}",
+                self.expected
+            ));
+            self.expected = seen.unwrap_or(0);
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ pub(super) fn client(mariadb: bool, address: &Address) -> String {
 }
 
 /// An open connection.
-pub(super) struct Session {
+pub(in crate::program::demo) struct Session {
     pub(super) sql: Conn,
 }
 
@@ -63,7 +63,7 @@ impl Link for Session {
     }
 
     async fn ask(&mut self, statement: &str) -> Answer<Vec<Record>> {
-        let mut answer = self.sql.query_iter(statement).await?;
+        let answer = self.sql.query_iter(statement).await?;
         let columns: Arc<[String]> = answer
             .columns_ref()
             .iter()

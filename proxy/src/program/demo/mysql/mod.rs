@@ -83,7 +83,9 @@ impl Engine for Mysql {
     fn rules(self) -> Vec<(&'static str, &'static str)> {
         let mut rules = verdict::RULES.to_vec();
         if self.is_mariadb() {
-            rules.extend(verdict::RULES_OF_SEQUENCES);
+            rules.extend(verdict::RULES_OF_MARIADB);
+        } else {
+            rules.extend(verdict::RULES_OF_MYSQL);
         }
         rules
     }

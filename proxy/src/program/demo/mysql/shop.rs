@@ -14,7 +14,7 @@ const SCHEMA: &str = include_str!("schema.sql");
 const ROWS: &str = include_str!("rows.sql");
 /// What only MariaDB has.
 const SEQUENCE: &str = include_str!("sequence.sql");
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Tables that have rows before the load.
 const FURNISHED: [&str; 11] = [
     "warehouse",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio_postgres::error::Severity;
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 
 use crate::program::demo::failure::{Answer, Failure, Result, Trouble};
@@ -29,7 +29,7 @@ pub(super) fn psql(address: &Address) -> String {
 }
 
 /// An open connection; `heard` counts the notifications that arrived on it.
-pub(super) struct Session {
+pub(in crate::program::demo) struct Session {
     pub(super) sql: Arc<Client>,
     pub(super) heard: Arc<AtomicU64>,
 }
@@ -106,9 +106,9 @@ impl From<tokio_postgres::Error> for Failure {
 
 impl From<tokio_postgres::Error> for Trouble {
     fn from(error: tokio_postgres::Error) -> Self {
-        let severity = error.as_db_error().map(|reply| reply.parsed_severity());
-        match severity {
-            Some(Some(Severity::Error)) => Self::Refused(said(&error)),
+        let reply = error.as_db_error();
+        match reply.and_then(DbError::parsed_severity) {
+            Some(Severity::Error) => Self::Refused(said(&error)),
             _ => Self::Ended(said(&error)),
         }
     }
