@@ -1,37 +1,242 @@
-//! The fence: what makes the source refuse writes, also from clients that go around Headgate.
+//! The fence: `read_only` on the source, which is barrier and refusal in one, and the marker that says "everything
+//! before me". Headgate's own account passes it, so that the marker can be written once nobody else writes.
 
-use super::{BinlogPosition, Mysql};
+mod obstacles;
+mod refusal;
+
+use std::time::Duration;
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use tokio::time::{sleep, timeout};
+
+use super::client::{self, Version, failed};
+use super::heartbeat::{self, Signal};
+use super::{BinlogPosition, Mysql, drift, orphans, position};
 use crate::database::Raised;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use std::time::Duration;
-/// A raised barrier.
-pub struct Fence;
-/// Sessions opened ahead of a cutover.
-pub struct Ready;
-/// Opens them.
-pub async fn warm_up(_mysql: &Mysql, _plan: &Plan) -> Result<Ready> {
-    Err(Error::refused("not there"))
+pub(super) use refusal::forget;
+pub use refusal::lift;
+
+/// How long a reply may be late where the server has nothing to wait for.
+const REPLY_GRACE: Duration = Duration::from_secs(5);
+/// How long the sessions of an earlier fence have to end.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+/// Every session that a fence uses, by purpose: the one that waits, and the one that watches it and writes the marker.
+const PURPOSES: [&str; 2] = ["fence", "marker"];
+
+/// The barrier is up; its refusal is in force but would not outlive a restart of the server.
+pub struct Fence {
+    session: Conn,
+    version: Version,
+    marker: BinlogPosition,
 }
-/// Raises the barrier and writes the marker.
+
+/// The two sessions that raising the fence needs.
+pub struct Ready {
+    fence: Conn,
+    marker: Conn,
+    version: Version,
+}
+
+/// Installs what the fence needs, opens the sessions, and looks for what would make the fence fail.
+pub async fn warm_up(mysql: &Mysql, plan: &Plan) -> Result<Ready> {
+    let mut ready = open(mysql).await?;
+    drift::refuse(&mut ready.marker, mysql, plan).await?;
+    obstacles::refuse(&mut ready.marker, ready.version).await?;
+    obstacles::tell_of_privileged(mysql, &mut ready.marker).await?;
+    Ok(ready)
+}
+
+async fn open(mysql: &Mysql) -> Result<Ready> {
+    let (mut fence, mut marker) = tokio::try_join!(
+        mysql.connect_source(PURPOSES[0]),
+        mysql.connect_source(PURPOSES[1])
+    )?;
+    for (session, purpose) in [(&mut fence, PURPOSES[0]), (&mut marker, PURPOSES[1])] {
+        if !orphans::mark(mysql, session, purpose).await? {
+            orphans::end(mysql, session, purpose, END_PATIENCE).await?;
+            orphans::mark(mysql, session, purpose).await?;
+        }
+    }
+    let version = client::version(&mut marker).await?;
+    refusal::arm(mysql, &mut marker, version).await?;
+    heartbeat::install(&mut marker).await?;
+    Ok(Ready {
+        fence,
+        marker,
+        version,
+    })
+}
+
+/// Makes the source read only within `patience` and commits the marker.
 pub async fn raise(
-    _ready: Option<Ready>,
-    _mysql: &Mysql,
+    ready: Option<Ready>,
+    mysql: &Mysql,
     _plan: &Plan,
-    _token: &str,
-    _patience: Duration,
+    token: &str,
+    patience: Duration,
 ) -> Result<Raised<Fence, BinlogPosition>> {
-    Err(Error::refused("not there"))
+    let mut usable = ready;
+    if let Some(ready) = &mut usable
+        && (answers(&mut ready.fence).await.is_err() || answers(&mut ready.marker).await.is_err())
+    {
+        usable = None;
+    }
+    let mut ready = match usable {
+        Some(ready) => ready,
+        None => open(mysql).await?,
+    };
+    mysql.set_fenced(true);
+    refusal::remember(mysql, &mut ready.marker, ready.version).await?;
+    run(&mut ready.marker, "SET GLOBAL event_scheduler = OFF", "stop the source's events", true).await?;
+    close(&mut ready, patience).await?;
+    holds(&mut ready.marker).await?;
+    // A prepared transaction may have come since the last look, and its commit is no write of a session.
+    obstacles::refuse_prepared(&mut ready.marker).await?;
+    let marking = async {
+        heartbeat::signal(&mut ready.marker, mysql.name(), Signal::Marker, token).await?;
+        position::current(&mut ready.marker).await
+    };
+    let marker = timeout(patience.max(REPLY_GRACE), marking)
+        .await
+        .map_err(|_| Error::transient("the source did not commit the marker in time"))??;
+    Ok(Raised {
+        fence: Fence {
+            session: ready.marker,
+            version: ready.version,
+            marker: marker.clone(),
+        },
+        marker,
+    })
 }
-/// Makes the refusal durable.
-pub async fn seal(_mysql: &Mysql, _fence: Fence) -> Result<()> {
-    Err(Error::refused("not there"))
+
+async fn answers(session: &mut Conn) -> Result<()> {
+    run(session, "DO 0", "reach the source", false).await
 }
-/// Takes an unsealed barrier down.
-pub async fn drop_fence(_mysql: &Mysql, _fence: Fence) -> Result<()> {
-    Err(Error::refused("not there"))
+
+/// Sets `read_only`. While that waits for running statements, others wait behind it: it is ended when its time is over.
+async fn close(ready: &mut Ready, patience: Duration) -> Result<()> {
+    // Only a backstop, should nobody be left to end it.
+    let backstop = format!(
+        "SET SESSION lock_wait_timeout = {}",
+        patience.as_secs().saturating_add(1)
+    );
+    run(&mut ready.fence, &backstop, "prepare the fence", false).await?;
+    let id = ready.fence.id();
+    let setting = ready.fence.query_drop("SET GLOBAL read_only = ON");
+    tokio::pin!(setting);
+    let outcome = tokio::select! {
+        outcome = &mut setting => outcome,
+        () = sleep(patience) => {
+            let who = obstacles::running(&mut ready.marker, id).await;
+            run(&mut ready.marker, &format!("KILL QUERY {id}"), "end the waiting fence", false).await?;
+            let _ = timeout(REPLY_GRACE, &mut setting).await;
+            let who = who.unwrap_or_else(|error| error.full_text());
+            return Err(Error::transient(format!(
+                "writers on the source did not end within {} ms: {who}",
+                patience.as_millis()
+            ))
+            .remedy("let these end, or end them, and try again"));
+        }
+    };
+    outcome.map_err(|error| failed("the fence could not be raised on the source", error))
 }
-/// Removes a sealed fence.
-pub async fn lift(_mysql: &Mysql, _plan: &Plan) -> Result<()> {
-    Err(Error::refused("not there"))
+
+/// Whether the source refuses writes at this moment.
+async fn holds(session: &mut Conn) -> Result<()> {
+    let asking = session.query_first("SELECT @@GLOBAL.read_only");
+    let on: Option<u8> = timeout(REPLY_GRACE, asking)
+        .await
+        .map_err(|_| late())?
+        .map_err(|error| failed("cannot see whether the fence holds", error))?;
+    if on == Some(1) {
+        return Ok(());
+    }
+    Err(Error::transient("somebody made the source writable again while the fence was up")
+        .remedy("find out who sets read_only on the source, and try again"))
+}
+
+/// Makes the refusal outlive a restart of the server, and proves that nobody wrote since the marker: an account that
+/// passes `read_only` may have.
+pub async fn seal(mysql: &Mysql, mut fence: Fence) -> Result<()> {
+    let session = &mut fence.session;
+    if fence.version.is_mysql_from(8, 0, 0) {
+        run(session, "SET PERSIST read_only = ON", "make the fence durable", false).await?;
+    } else {
+        tracing::warn!(
+            migration = mysql.name(),
+            "{} cannot remember read_only: put read_only=ON into the configuration of the old source, \
+             or a restart of it lets writers in again",
+            fence.version
+        );
+    }
+    holds(session).await?;
+    let now = timeout(REPLY_GRACE, position::current(session))
+        .await
+        .map_err(|_| late())??;
+    if !unmoved(&fence.marker, &now) {
+        return Err(Error::transient(format!(
+            "something was written to the source behind the fence: the marker is at {}, and the log ends at {now}",
+            fence.marker
+        ))
+        .remedy("stop what writes with an account that passes read_only (SUPER, CONNECTION_ADMIN, READ_ONLY ADMIN), \
+                 a replication thread of the source, or an event of such an account; then try again"));
+    }
+    refusal::seal(mysql, session).await
+}
+
+/// GTIDs count only what was written; a log may also be rotated.
+fn unmoved(marker: &BinlogPosition, now: &BinlogPosition) -> bool {
+    if marker.server != now.server {
+        return false;
+    }
+    if marker.gtids.is_empty() || now.gtids.is_empty() {
+        return marker.file == now.file && marker.offset == now.offset;
+    }
+    marker.gtids == now.gtids
+}
+
+/// Lets the writers go on.
+pub async fn drop_fence(mysql: &Mysql, mut fence: Fence) -> Result<()> {
+    refusal::lower(mysql, &mut fence.session, fence.version).await?;
+    mysql.set_fenced(false);
+    Ok(())
+}
+
+/// One statement that waits for nobody. With `or_disabled`, what the server was started without may stay so.
+async fn run(session: &mut Conn, sql: &str, what: &str, or_disabled: bool) -> Result<()> {
+    const WITHOUT_IT: u16 = 1290;
+    let outcome = timeout(REPLY_GRACE, session.query_drop(sql))
+        .await
+        .map_err(|_| late())?;
+    match outcome {
+        Err(mysql_async::Error::Server(told)) if or_disabled && told.code == WITHOUT_IT => Ok(()),
+        outcome => outcome.map_err(|error| failed(&format!("cannot {what}"), error)),
+    }
+}
+
+fn late() -> Error {
+    Error::transient("the source did not answer the fence in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unmoved;
+    use crate::mysql::BinlogPosition;
+
+    #[test]
+    fn a_rotated_log_is_no_write_and_a_new_gtid_is_one() {
+        let at = |file: &str, offset, gtids: &str| BinlogPosition {
+            server: "s".into(),
+            file: file.into(),
+            offset,
+            gtids: gtids.into(),
+        };
+        assert!(unmoved(&at("b.1", 400, "u:1-5"), &at("b.2", 157, "u:1-5")));
+        assert!(!unmoved(&at("b.1", 400, "u:1-5"), &at("b.1", 700, "u:1-6")));
+        assert!(unmoved(&at("b.1", 400, ""), &at("b.1", 400, "")));
+        assert!(!unmoved(&at("b.1", 400, ""), &at("b.1", 401, "")));
+    }
 }

@@ -1,20 +1,169 @@
 //! The check: both sides compared, range by range, at one position, while changes go on.
+//!
+//! Nothing here shares code with what moves rows: own connections, own reading of the catalogue, own SQL.
 
-use super::{BinlogPosition, Mysql};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use mysql_async::Conn;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::described::{self, Described, Side};
+use super::digest::{self, Pair};
+use super::pinned::{self, Pinned};
+use super::ranges::{self, Range};
+use super::{BinlogPosition, Mysql, client, defined};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::verify::Proof;
-use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
-/// Compares both sides.
+
+/// Compares every table on both sides as of one position. One proof per range, the catalogue's first.
 pub async fn run(
-    _mysql: &Mysql,
-    _plan: &Plan,
-    _follow: Follow<BinlogPosition>,
-    _progress: Arc<Progress>,
-    _stop: CancellationToken,
+    mysql: &Mysql,
+    plan: &Plan,
+    follow: Follow<BinlogPosition>,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
 ) -> Result<Vec<Proof>> {
-    Err(Error::refused("not there"))
+    let comparing = async {
+        let pinned = pinned::open(mysql, plan, follow, &stop).await?;
+        let pinned = pinned.ok_or_else(stopped)?;
+        compare(mysql, plan, pinned, &progress).await
+    };
+    tokio::select! {
+        proofs = Box::pin(comparing) => proofs,
+        () = stop.cancelled() => Err(stopped()),
+    }
+}
+
+fn stopped() -> Error {
+    Error::refused("the check was stopped before it was done")
+}
+
+struct Work {
+    table: Arc<(Described, Described)>,
+    range: Range,
+}
+
+async fn compare(
+    mysql: &Mysql,
+    plan: &Plan,
+    pinned: Pinned,
+    progress: &Progress,
+) -> Result<Vec<Proof>> {
+    let Pinned {
+        position,
+        mut sources,
+        mut targets,
+    } = pinned;
+    let (Some(source), Some(target)) = (sources.first_mut(), targets.first_mut()) else {
+        return Err(Error::refused("a check needs at least one worker"));
+    };
+    let (from, to) = tokio::try_join!(client::version(source), client::version(target))?;
+    let mixed = from.flavor != to.flavor;
+    let side = |name, version| Side {
+        name,
+        version,
+        mixed,
+    };
+    let sides = (side("source", from), side("target", to));
+    let mut pair = Pair {
+        source: (&mut *source, sides.0),
+        target: (&mut *target, sides.1),
+    };
+    digest::agree(&mut pair).await?;
+    let databases = mysql.databases();
+    let here = described::read(source, sides.0, &databases).await?;
+    let there = described::read(target, sides.1, &databases).await?;
+    let (ours, theirs) = tokio::try_join!(
+        defined::read(source, sides.0, &databases),
+        defined::read(target, sides.1, &databases)
+    )?;
+    let told = ((&here[..], &ours), (&there[..], &theirs));
+    let mut proofs = vec![described::proof(plan, told.0, told.1, &position)];
+    let mut queue = VecDeque::new();
+    for table in here {
+        let Some(other) = there.iter().find(|other| other.matches(&table)) else {
+            continue;
+        };
+        let rows_max = mysql.settings().check_range_rows;
+        let ranges = ranges::cut(source, &table, rows_max).await?;
+        progress.update(&table.title, |numbers| {
+            numbers.ranges = u64::try_from(ranges.len()).unwrap_or(u64::MAX);
+            numbers.ranges_equal = 0;
+            numbers.ranges_different = 0;
+        });
+        let both = Arc::new((table, other.clone()));
+        queue.extend(ranges.into_iter().map(|range| Work {
+            table: Arc::clone(&both),
+            range,
+        }));
+    }
+    let queue = Mutex::new(queue);
+    let pairs = sources.iter_mut().zip(&mut targets);
+    let workers = pairs.map(|(source, target)| {
+        let (queue, position) = (&queue, &position);
+        async move {
+            let mut found = Vec::new();
+            loop {
+                let work = queue.lock().pop_front();
+                let Some(work) = work else {
+                    return Ok::<_, Error>(found);
+                };
+                let mut pair = Pair {
+                    source: (&mut *source, sides.0),
+                    target: (&mut *target, sides.1),
+                };
+                found.push(prove(&mut pair, &work, position, progress).await?);
+            }
+        }
+    });
+    proofs.extend(try_join_all(workers).await?.into_iter().flatten());
+    for session in sources.into_iter().chain(targets) {
+        end(session).await;
+    }
+    Ok(proofs)
+}
+
+/// Ends a session in good order, so that the server does not count it as aborted.
+async fn end(session: Conn) {
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), session.disconnect()).await;
+}
+
+async fn prove(
+    pair: &mut Pair<'_>,
+    work: &Work,
+    position: &BinlogPosition,
+    progress: &Progress,
+) -> Result<Proof> {
+    let Work { table, range } = work;
+    let (here, there) = tokio::try_join!(
+        digest::range(pair.source.0, pair.source.1, &table.0, range),
+        digest::range(pair.target.0, pair.target.1, &table.1, range)
+    )?;
+    let title = &table.0.title;
+    let mut proof = Proof {
+        table: title.clone(),
+        range: range.title.clone(),
+        source_rows: here.rows,
+        target_rows: there.rows,
+        source_digest: here.digest,
+        target_digest: there.digest,
+        position: position.to_string(),
+        differing_keys: Vec::new(),
+    };
+    let equal = proof.equal();
+    if !equal {
+        let rows = proof.source_rows.max(proof.target_rows);
+        proof.differing_keys = digest::differing_keys(pair, &table.0, range, rows).await?;
+    }
+    progress.update(title, |numbers| {
+        numbers.ranges_equal += u64::from(equal);
+        numbers.ranges_different += u64::from(!equal);
+    });
+    Ok(proof)
 }

@@ -1,0 +1,188 @@
+//! What would make the fence fail, or let writers pass it: looked for before anything is held.
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error as Failure, Row};
+
+use super::super::described::text;
+use super::super::client::{Version, failed};
+use super::super::Mysql;
+use crate::error::{Error, Result};
+
+/// The account lacks a right.
+const DENIED: [u16; 3] = [1044, 1142, 1227];
+/// A statement that has run this long may run on, and the fence would have to wait for it.
+const LONG: u32 = 30;
+const NAMED_MAX: usize = 5;
+
+/// Refuses where the fence could not be raised, would not hold, or would have to wait.
+pub(super) async fn refuse(session: &mut Conn, version: Version) -> Result<()> {
+    refuse_without_rights(session, version).await?;
+    refuse_prepared(session).await?;
+    refuse_replica(session).await?;
+    let writers = writers(session, LONG).await?;
+    if writers.is_empty() {
+        return Ok(());
+    }
+    Err(
+        Error::refused(format!("the fence would have to wait: {}", writers.join("; ")))
+            .remedy("let these end, or end them, and try again"),
+    )
+}
+
+async fn refuse_without_rights(session: &mut Conn, version: Version) -> Result<()> {
+    // It is off already, so this changes nothing and waits for nobody, but asks for the same right.
+    match session.query_drop("SET GLOBAL read_only = OFF").await {
+        Ok(()) => {}
+        Err(Failure::Server(told)) if DENIED.contains(&told.code) => {
+            return Err(Error::refused("Headgate's account on the source may not set read_only").remedy(
+                "GRANT SUPER (before MySQL 8), SYSTEM_VARIABLES_ADMIN and CONNECTION_ADMIN (MySQL), \
+                 or READ_ONLY ADMIN (MariaDB) ON *.* to it; services that give nobody this right cannot be a source yet",
+            ));
+        }
+        Err(error) => return Err(failed("cannot try the fence", error)),
+    }
+    let grants: Vec<Row> = session
+        .query("SHOW GRANTS")
+        .await
+        .map_err(|error| failed("cannot read the grants of Headgate's account", error))?;
+    let mut passing = vec!["ALL PRIVILEGES", "READ_ONLY ADMIN", "READ ONLY ADMIN", "CONNECTION_ADMIN"];
+    // MariaDB took this right away from SUPER.
+    if !version.is_mariadb() || version.number < (10, 11, 0) {
+        passing.push("SUPER");
+    }
+    for row in &grants {
+        let grant = text(row, 0)?;
+        let Some((rights, _)) = grant.split_once(" ON *.* ") else {
+            continue;
+        };
+        let mut rights = rights.trim_start_matches("GRANT ").split(',').map(str::trim);
+        if rights.any(|right| passing.contains(&right)) {
+            return Ok(());
+        }
+    }
+    Err(
+        Error::refused("Headgate's account could not write its marker to a source that is read only").remedy(
+            "GRANT CONNECTION_ADMIN (MySQL 8), SUPER (before), or READ_ONLY ADMIN (MariaDB) ON *.* to it",
+        ),
+    )
+}
+
+/// A prepared transaction may be committed whatever the server refuses.
+pub(super) async fn refuse_prepared(session: &mut Conn) -> Result<()> {
+    let prepared: Vec<Row> = session.query("XA RECOVER").await.map_err(|error| {
+        failed("cannot see the source's prepared transactions", error)
+            .remedy("GRANT XA_RECOVER_ADMIN ON *.* to Headgate's account on the source")
+    })?;
+    if prepared.is_empty() {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "{} prepared transactions (XA) are on the source, and they could be committed behind the fence",
+        prepared.len()
+    ))
+    .remedy("XA RECOVER lists them: let them be committed or rolled back, and try again"))
+}
+
+/// What comes by replication passes `read_only`.
+async fn refuse_replica(session: &mut Conn) -> Result<()> {
+    let threads: Option<u64> = session
+        .query_first(
+            "SELECT COUNT(*) FROM information_schema.processlist
+             WHERE user = 'system user' AND command NOT IN ('Daemon', 'Sleep')",
+        )
+        .await
+        .map_err(unseen)?;
+    if threads.unwrap_or(0) == 0 {
+        return Ok(());
+    }
+    Err(
+        Error::refused("the source replicates from another server, which passes the fence")
+            .remedy("migrate from that server, or stop the replication"),
+    )
+}
+
+/// Statements that have been writing for at least so many seconds.
+async fn writers(session: &mut Conn, seconds: u32) -> Result<Vec<String>> {
+    let rows: Vec<Row> = session
+        .query(format!(
+            "SELECT CAST(p.id AS CHAR), p.user, p.host, CAST(p.time AS CHAR), CAST(t.trx_rows_modified AS CHAR)
+             FROM information_schema.innodb_trx AS t
+             JOIN information_schema.processlist AS p ON p.id = t.trx_mysql_thread_id
+             WHERE p.command <> 'Sleep' AND p.time >= {seconds} AND t.trx_rows_modified > 0
+             ORDER BY p.time DESC LIMIT {NAMED_MAX}"
+        ))
+        .await
+        .map_err(unseen)?;
+    rows.iter()
+        .map(|row| {
+            Ok(format!(
+                "session {} of user {} from {} has been writing for {} s and changed {} rows",
+                text(row, 0)?,
+                text(row, 1)?,
+                text(row, 2)?,
+                text(row, 3)?,
+                text(row, 4)?
+            ))
+        })
+        .collect()
+}
+
+/// Who may be keeping the fence waiting at this moment, but never what they say.
+pub(super) async fn running(session: &mut Conn, fence: u32) -> Result<String> {
+    let ours = session.id();
+    let rows: Vec<Row> = session
+        .query(format!(
+            "SELECT CAST(id AS CHAR), user, host, command, COALESCE(state, ''), CAST(time AS CHAR)
+             FROM information_schema.processlist
+             WHERE id NOT IN ({ours}, {fence}) AND command NOT IN ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
+               AND COALESCE(state, '') NOT LIKE 'Waiting for%lock'
+             ORDER BY time DESC LIMIT {NAMED_MAX}"
+        ))
+        .await
+        .map_err(unseen)?;
+    let mut named = Vec::with_capacity(rows.len());
+    for row in &rows {
+        named.push(format!(
+            "session {} of user {} from {}, {} {:?} for {} s",
+            text(row, 0)?,
+            text(row, 1)?,
+            text(row, 2)?,
+            text(row, 3)?,
+            text(row, 4)?,
+            text(row, 5)?
+        ));
+    }
+    if named.is_empty() {
+        return Ok("none that is still there; a session may hold LOCK TABLES".to_owned());
+    }
+    Ok(named.join("; "))
+}
+
+/// Accounts that pass `read_only` and have sessions now: what they write before the switch undoes the cutover, and what
+/// they write later stays on the old side.
+pub(super) async fn tell_of_privileged(mysql: &Mysql, session: &mut Conn) -> Result<()> {
+    let ours = &mysql.source().user;
+    let users: Vec<String> = session
+        .exec(
+            "SELECT DISTINCT p.user FROM information_schema.processlist AS p
+             WHERE p.user <> ? AND p.user IN (
+                 SELECT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '''@', 1) FROM information_schema.user_privileges
+                 WHERE privilege_type IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN'))",
+            (ours,),
+        )
+        .await
+        .map_err(unseen)?;
+    if !users.is_empty() {
+        tracing::warn!(
+            migration = mysql.name(),
+            users = users.join(", "),
+            "these accounts pass the fence and are connected: what they write to the old source is not moved"
+        );
+    }
+    Ok(())
+}
+
+fn unseen(error: Failure) -> Error {
+    failed("cannot see who writes to the source", error)
+        .remedy("GRANT PROCESS ON *.* to Headgate's account on the source")
+}

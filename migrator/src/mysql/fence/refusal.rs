@@ -1,0 +1,180 @@
+//! What the fence changes on the server, remembered there before it is changed, and how it goes back.
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+
+use super::super::described::{optional, text};
+use super::super::client::{self, Version, failed};
+use super::super::{Mysql, orphans};
+use super::{END_PATIENCE, PURPOSES};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+/// A row says that a fence of this migration may be up, and what the server's settings were before.
+const INSTALL: [&str; 2] = [
+    "CREATE DATABASE IF NOT EXISTS headgate CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    "CREATE TABLE IF NOT EXISTS headgate.fence (
+         migration VARCHAR(128) NOT NULL PRIMARY KEY,
+         sealed TINYINT NOT NULL,
+         event_scheduler VARCHAR(16) NOT NULL,
+         persisted VARCHAR(16)) ENGINE=InnoDB",
+];
+const UNKNOWN_TABLE: u16 = 1146;
+const UNKNOWN_DATABASE: u16 = 1049;
+
+/// What was remembered of one fence.
+struct Before {
+    sealed: bool,
+    event_scheduler: String,
+    persisted: Option<String>,
+}
+
+/// Creates what the fence is remembered in. What an earlier fence of this migration left goes back first. Refuses a
+/// source that is read only already: it is not where the writes go, or another migration has fenced it.
+pub(super) async fn arm(mysql: &Mysql, session: &mut Conn, version: Version) -> Result<()> {
+    for statement in INSTALL {
+        session
+            .query_drop(statement)
+            .await
+            .map_err(|error| failed("cannot create what the fence is remembered in", error))?;
+    }
+    lower(mysql, session, version).await?;
+    let on: Option<u8> = session
+        .query_first("SELECT @@GLOBAL.read_only")
+        .await
+        .map_err(|error| failed("cannot see whether the source is read only", error))?;
+    if on != Some(1) {
+        return Ok(());
+    }
+    let others = others(mysql, session).await?;
+    let refusal = Error::refused("the source is read only already");
+    Err(match others.first() {
+        Some(name) => refusal.remedy(format!("migration {name} has fenced it: finish that one first")),
+        None => refusal.remedy("migrate from the server that takes the writes, or SET GLOBAL read_only = OFF on it"),
+    })
+}
+
+/// Other migrations whose fence may be up on this server.
+async fn others(mysql: &Mysql, session: &mut Conn) -> Result<Vec<String>> {
+    session
+        .exec(
+            "SELECT migration FROM headgate.fence WHERE migration <> ? ORDER BY migration",
+            (mysql.name(),),
+        )
+        .await
+        .map_err(unreadable)
+}
+
+/// Writes down how the server is set before anything of it is changed.
+pub(super) async fn remember(mysql: &Mysql, session: &mut Conn, version: Version) -> Result<()> {
+    let persisted = if version.is_mysql_from(8, 0, 0) {
+        "(SELECT variable_value FROM performance_schema.persisted_variables WHERE variable_name = 'read_only')"
+    } else {
+        "NULL"
+    };
+    session
+        .exec_drop(
+            format!(
+                "INSERT INTO headgate.fence (migration, sealed, event_scheduler, persisted)
+                 VALUES (?, 0, @@GLOBAL.event_scheduler, {persisted})
+                 ON DUPLICATE KEY UPDATE sealed = 0"
+            ),
+            (mysql.name(),),
+        )
+        .await
+        .map_err(|error| failed("cannot write down the source's settings", error))
+}
+
+/// Records that the refusal is meant to stay.
+pub(super) async fn seal(mysql: &Mysql, session: &mut Conn) -> Result<()> {
+    session
+        .exec_drop(
+            "UPDATE headgate.fence SET sealed = 1 WHERE migration = ?",
+            (mysql.name(),),
+        )
+        .await
+        .map_err(|error| failed("cannot record that the fence is sealed", error))
+}
+
+/// Puts the server's settings back, and forgets them only then. Finds nothing to do where nothing is remembered.
+pub(super) async fn lower(mysql: &Mysql, session: &mut Conn, version: Version) -> Result<()> {
+    let Some(before) = remembered(mysql, session).await? else {
+        return Ok(());
+    };
+    // The setting is the server's: another migration may have fenced it for good meanwhile.
+    if others(mysql, session).await?.is_empty() {
+        let mut statements = Vec::new();
+        if version.is_mysql_from(8, 0, 0) {
+            statements.push(match before.persisted.as_deref() {
+                Some("OFF") => "SET PERSIST read_only = OFF",
+                _ => "RESET PERSIST IF EXISTS read_only",
+            });
+        }
+        statements.push("SET GLOBAL read_only = OFF");
+        if before.event_scheduler == "ON" {
+            statements.push("SET GLOBAL event_scheduler = ON");
+        }
+        for statement in statements {
+            session
+                .query_drop(statement)
+                .await
+                .map_err(|error| failed("cannot lift the source's fence", error))?;
+        }
+    }
+    session
+        .exec_drop("DELETE FROM headgate.fence WHERE migration = ?", (mysql.name(),))
+        .await
+        .map_err(|error| failed("cannot forget the source's fence", error))
+}
+
+async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>> {
+    let found: std::result::Result<Option<Row>, _> = session
+        .exec_first(
+            "SELECT CAST(sealed AS CHAR), event_scheduler, persisted FROM headgate.fence WHERE migration = ?",
+            (mysql.name(),),
+        )
+        .await;
+    let row = match found {
+        Ok(row) => row,
+        Err(mysql_async::Error::Server(told))
+            if matches!(told.code, UNKNOWN_TABLE | UNKNOWN_DATABASE) =>
+        {
+            None
+        }
+        Err(error) => return Err(unreadable(error)),
+    };
+    row.map(|row| {
+        Ok(Before {
+            sealed: text(&row, 0)? == "1",
+            event_scheduler: text(&row, 1)?,
+            persisted: optional(&row, 2)?,
+        })
+    })
+    .transpose()
+}
+
+/// Lets writers go on: ends whoever may still raise a fence, puts the settings back, and takes away what the cutover
+/// had made on the target. Finds nothing to do where there is nothing.
+pub async fn lift(mysql: &Mysql, _plan: &Plan) -> Result<()> {
+    let mut session = mysql.connect_source("lift").await?;
+    for purpose in PURPOSES {
+        orphans::end(mysql, &mut session, purpose, END_PATIENCE).await?;
+    }
+    let version = client::version(&mut session).await?;
+    lower(mysql, &mut session, version).await?;
+    mysql.set_fenced(false);
+    Ok(())
+}
+
+/// Ends what an unsealed fence left; a sealed one stays in force and is only not remembered any more.
+pub(in super::super) async fn forget(mysql: &Mysql, session: &mut Conn) -> Result<()> {
+    let version = client::version(session).await?;
+    match remembered(mysql, session).await? {
+        Some(before) if !before.sealed => lower(mysql, session, version).await,
+        _ => Ok(()),
+    }
+}
+
+fn unreadable(error: mysql_async::Error) -> Error {
+    failed("cannot read what the source's fence has changed", error)
+}
