@@ -129,7 +129,8 @@ impl<D: Database> Conductor<D> {
         Ok(run.drive(begun).await)
     }
 
-    /// After a restart, or after a run that broke off: undoes or finishes what the journal says was under way.
+    /// After a restart, or after a run that broke off: undoes or finishes what the journal says was under way. What
+    /// follows a switch is done again: nothing says whether it was done.
     pub(crate) async fn settle(&self) -> Result<Option<Course>> {
         let Some((epoch, last)) = self.journal.cutover::<D::Position>(&self.name)? else {
             return Ok(None);
@@ -137,7 +138,11 @@ impl<D: Database> Conductor<D> {
         let state = last.clone().resumed();
         let mut run = Run::new(self, Kind::Cutover, epoch, Duration::ZERO, Fence::Unknown);
         match state {
-            Cutover::Following | Cutover::Switched => return Ok(None),
+            Cutover::Following => return Ok(None),
+            Cutover::Switched => {
+                self.complete().await;
+                return Ok(None);
+            }
             Cutover::Undoing { .. } if state != last => run.record(&state).await?,
             _ => {}
         }

@@ -106,6 +106,10 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Removes a sealed fence, and finds nothing to do where there is none.
     fn lift_fence(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
+    /// What is better done once the target serves, such as to enable what must not run on two sides. Idempotent: a
+    /// failure is reported and tried again at the next start, and never undoes the switch.
+    fn after_switch(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
+
     /// Removes what the migration left on both sides (slot, publication, progress), and finds nothing to do
     /// where there is none. The fence of a switched migration stays.
     fn clean_up(&self) -> impl Future<Output = Result<()>> + Send;

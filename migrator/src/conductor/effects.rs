@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Fence, Limits, RETRY_FIRST, RETRY_LONGEST, Run, failed};
+use super::{Conductor, Fence, Limits, RETRY_FIRST, RETRY_LONGEST, Run, failed};
 use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Marker};
 use crate::database::{Database, Position, Raised};
@@ -17,6 +17,8 @@ use crate::traffic::OpenTransaction;
 pub(super) const LIFT_GRACE: Duration = Duration::from_secs(2);
 const LIFT_PATIENCE: Duration = Duration::from_secs(10);
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
+/// Nobody waits for what comes after the switch but the one who asked for the cutover.
+pub(super) const COMPLETE_PATIENCE: Duration = Duration::from_secs(30);
 /// Open transactions that are named in a message.
 const NAMED_MAX: usize = 5;
 
@@ -27,7 +29,11 @@ impl<D: Database> Run<'_, D> {
         state: &Cutover<D::Position>,
     ) -> Option<Event<D::Position>> {
         let outcome = match state {
-            Cutover::Following | Cutover::Switched => return None,
+            Cutover::Following => return None,
+            Cutover::Switched => {
+                self.conductor.complete().await;
+                return None;
+            }
             Cutover::Holding => self.hold().await.map(|()| Event::Quiet),
             Cutover::Fencing => self.fence().await.map(Event::Fenced),
             Cutover::CatchingUp { marker } => self.catch_up(marker).await.map(|()| Event::Covered),
@@ -216,6 +222,23 @@ impl<D: Database> Run<'_, D> {
 
     fn opened(&mut self) {
         self.hold.get_or_insert(self.limits.closed.elapsed());
+    }
+}
+
+impl<D: Database> Conductor<D> {
+    /// Does what is better done once the target serves. The switch stands, whatever comes of it.
+    pub(crate) async fn complete(&self) {
+        let completing = self.database.after_switch(&self.plan);
+        let outcome = timeout(COMPLETE_PATIENCE, completing).await;
+        let error = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(_) => Error::transient("it did not end in time"),
+        };
+        tracing::error!(
+            migration = self.name, target = self.target, %error,
+            "what follows the switch failed; it is tried again at the next start"
+        );
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) enum Mishap {
 pub(crate) struct Facts {
     pub(crate) barrier: bool,
     pub(crate) sealed: bool,
+    /// What is done after the switch was done.
+    pub(crate) completed: bool,
     pub(crate) gate_closed: bool,
     pub(crate) route: String,
     pub(crate) calls: Vec<&'static str>,
@@ -356,6 +358,15 @@ impl Database for World {
     async fn lift_fence(&self, _: &Plan) -> Result<()> {
         let change = |facts: &mut Facts| (facts.sealed, facts.barrier) = (false, false);
         self.act("lift_fence", &["Undoing"], change).await
+    }
+
+    async fn after_switch(&self, _: &Plan) -> Result<()> {
+        let change = |facts: &mut Facts| {
+            assert_eq!(facts.route, "green", "the target does not serve yet");
+            assert!(!facts.gate_closed, "clients wait for what may take long");
+            facts.completed = true;
+        };
+        self.act("after_switch", &["Switched"], change).await
     }
 
     async fn clean_up(&self) -> Result<()> {

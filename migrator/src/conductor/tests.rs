@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Course;
-use super::effects::LIFT_GRACE;
+use super::effects::{COMPLETE_PATIENCE, LIFT_GRACE};
 use super::scripted::{Mishap, World, definition, run};
 use crate::cutover::Cutover;
 use crate::supervisor::{Kind, Outcome};
@@ -73,6 +73,7 @@ async fn a_cutover_without_mishaps_makes_each_call_once_and_in_order() {
         "seal_fence",
         "switch",
         "release",
+        "after_switch",
     ];
     assert_eq!(world.facts.lock().calls, expected);
     assert_eq!((course.marker.as_deref(), course.counters), (Some("7"), 1));
@@ -134,8 +135,14 @@ async fn any_call_may_fail_or_hang_and_the_cutover_still_ends_as_before_or_switc
                 // An unfence that hangs costs its patience on top, and no more.
                 let limit = Duration::from_secs(2) + LIFT_GRACE;
                 assert!(course.hold <= limit, "{note}: held {:?}", course.hold);
+                // By then everybody goes on.
+                let after = if calls.last() == Some(&"after_switch") {
+                    COMPLETE_PATIENCE
+                } else {
+                    Duration::ZERO
+                };
                 assert!(
-                    took <= limit + Duration::from_secs(1),
+                    took <= limit + after + Duration::from_secs(1),
                     "{note}: took {took:?}"
                 );
             }
@@ -361,5 +368,23 @@ async fn the_steps_of_the_report_add_up_to_the_hold() {
             course.hold,
             "{kind} with {mishaps:?}: {steps:?}"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_the_switch_may_fail_or_hang_and_the_switch_stands() {
+    for mishap in [Mishap::Fail, Mishap::Hang] {
+        let (world, journal) = fresh(&[(7, mishap)]).await;
+        let course = run(world.conductor(&journal), Kind::Cutover)
+            .await
+            .expect("it ends");
+        assert_eq!(course.outcome, Outcome::Switched, "{mishap:?}");
+        assert!(!world.facts.lock().completed);
+        assert!(course.hold < Duration::from_secs(1), "{mishap:?}");
+        assert_settled(&world, "without what follows the switch");
+
+        let settled = world.conductor(&journal).settle().await.expect("read");
+        assert!(settled.is_none(), "the switch is not settled twice");
+        assert!(world.facts.lock().completed, "it was not tried again");
     }
 }

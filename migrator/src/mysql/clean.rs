@@ -3,8 +3,8 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::described::text;
 use super::client::failed;
+use super::described::text;
 use super::sql::{qualified, quote_ident, quote_literal};
 use super::{Mysql, RECORDS, fence, orphans};
 use crate::error::{Error, Result};
@@ -23,7 +23,12 @@ pub async fn run(mysql: &Mysql) -> Result<()> {
 
 /// Deletes the migration's rows from Headgate's tables, drops those that are empty then, and the database with the last.
 async fn forget(mysql: &Mysql, session: &mut Conn, side: &str) -> Result<()> {
-    let cannot = |error| failed(&format!("cannot remove Headgate's records from the {side}"), error);
+    let cannot = |error| {
+        failed(
+            &format!("cannot remove Headgate's records from the {side}"),
+            error,
+        )
+    };
     let rows: Vec<Row> = session
         .query(format!(
             "SELECT t.table_name, MAX(c.column_name = 'migration') FROM information_schema.tables AS t
@@ -43,7 +48,10 @@ async fn forget(mysql: &Mysql, session: &mut Conn, side: &str) -> Result<()> {
             continue;
         }
         session
-            .exec_drop(format!("DELETE FROM {table} WHERE migration = ?"), (mysql.name(),))
+            .exec_drop(
+                format!("DELETE FROM {table} WHERE migration = ?"),
+                (mysql.name(),),
+            )
             .await
             .map_err(cannot)?;
         let left: Option<u8> = session
@@ -76,6 +84,8 @@ async fn forget(mysql: &Mysql, session: &mut Conn, side: &str) -> Result<()> {
             .await
             .map_err(cannot),
         Some(_) => Ok(()),
-        None => Err(Error::transient(format!("the {side} did not say what is left of Headgate's records"))),
+        None => Err(Error::transient(format!(
+            "the {side} did not say what is left of Headgate's records"
+        ))),
     }
 }

@@ -255,7 +255,9 @@ fn default(side: Side, extra: &str, written: Option<String>, kind: &str) -> Opti
         if written == "NULL" {
             return None;
         }
-        let inner = written.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+        let inner = written
+            .strip_prefix('\'')
+            .and_then(|rest| rest.strip_suffix('\''));
         if let Some(inner) = inner {
             return Some(inner.replace("''", "'").replace("\\\\", "\\"));
         }
@@ -351,10 +353,16 @@ mod tests {
     fn what_versions_write_differently_is_the_same_type() {
         assert_eq!(type_name("int(10) unsigned"), type_name("int unsigned"));
         assert_eq!(type_name("year(4)"), "year");
-        assert_ne!(type_name("int(5) unsigned zerofill"), type_name("int unsigned"));
+        assert_ne!(
+            type_name("int(5) unsigned zerofill"),
+            type_name("int unsigned")
+        );
         assert_eq!(type_name("enum('A','b(1)')"), "enum('A','b(1)')");
         assert_ne!(type_name("varchar(10)"), type_name("varchar(11)"));
-        assert_eq!((alias("utf8"), alias("utf8_bin")), ("utf8mb3".into(), "utf8mb3_bin".into()));
+        assert_eq!(
+            (alias("utf8"), alias("utf8_bin")),
+            ("utf8mb3".into(), "utf8mb3_bin".into())
+        );
         assert_eq!(alias("utf8mb4_bin"), "utf8mb4_bin");
     }
 
@@ -362,14 +370,21 @@ mod tests {
     fn both_families_have_the_same_defaults_in_the_end() {
         let side = |flavor| Side {
             name: "source",
-            version: Version { flavor, number: (10, 11, 0) },
+            version: Version {
+                flavor,
+                number: (10, 11, 0),
+            },
             mixed: false,
         };
         let mariadb = |text: &str| default(side(Flavor::Mariadb), "", Some(text.into()), "varchar");
-        let mysql = |text: &str, extra| default(side(Flavor::Mysql), extra, Some(text.into()), "datetime");
+        let mysql =
+            |text: &str, extra| default(side(Flavor::Mysql), extra, Some(text.into()), "datetime");
         assert_eq!(mariadb("'it''s'"), mysql("it's", ""));
         assert_eq!(mariadb("NULL"), None);
-        assert_eq!(mariadb("current_timestamp(6)"), mysql("CURRENT_TIMESTAMP(6)", "default_generated"));
+        assert_eq!(
+            mariadb("current_timestamp(6)"),
+            mysql("CURRENT_TIMESTAMP(6)", "default_generated")
+        );
         assert_ne!(mariadb("'0'"), mariadb("'1'"));
     }
 }

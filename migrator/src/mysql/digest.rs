@@ -7,8 +7,8 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
 use tokio::time::timeout;
 
-use super::described::{Column, Described, NAMED_MAX, Side, text};
 use super::client::failed;
+use super::described::{Column, Described, NAMED_MAX, Side, text};
 use super::ranges::Range;
 use super::sql::quote_ident;
 use crate::error::{Error, Result};
@@ -44,10 +44,12 @@ pub(super) async fn agree(pair: &mut Pair<'_>) -> Result<()> {
     let query = "SELECT CONCAT(CONV('00000000deadbeef', 16, 10), ':', CAST(CONV('ffffffffffffffff', 16, 10) AS UNSIGNED),
         ':', SHA2('abc', 256))";
     for (session, side) in [&mut pair.source, &mut pair.target] {
-        let told: Option<Option<String>> = session
-            .query_first(query)
-            .await
-            .map_err(|error| failed(&format!("cannot try the {}'s hash function", side.name), error))?;
+        let told: Option<Option<String>> = session.query_first(query).await.map_err(|error| {
+            failed(
+                &format!("cannot try the {}'s hash function", side.name),
+                error,
+            )
+        })?;
         if told.flatten().as_deref() != Some(EXPECTED) {
             return Err(Error::refused(format!(
                 "the {} does not compute SHA2 as the check needs it",
@@ -156,7 +158,10 @@ pub(super) async fn range(
     let rows = ask(session, side, table, query).await?;
     let told = rows.first().map_or(Ok(String::new()), |row| text(row, 0))?;
     let (rows, digest) = told.split_once(':').ok_or_else(|| {
-        Error::transient(format!("the {} gave no digest of {}", side.name, table.title))
+        Error::transient(format!(
+            "the {} gave no digest of {}",
+            side.name, table.title
+        ))
     })?;
     let (digest, unhashed) = digest.split_once('.').unwrap_or((digest, ""));
     if unhashed.bytes().any(|digit| digit != b'0') {
@@ -212,7 +217,8 @@ fn shown(table: &Described) -> String {
         .iter()
         .filter_map(|name| Some((quote_ident(name), table.columns.get(name)?)))
         .map(|(name, column)| match column.kind.as_str() {
-            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum" | "set" => {
+            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum"
+            | "set" => {
                 format!("QUOTE(CONVERT({name} USING utf8mb4))")
             }
             "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
@@ -279,7 +285,10 @@ async fn ask(session: &mut Conn, side: Side, table: &Described, query: String) -
         })?;
     answer.map_err(|error| {
         failed(
-            &format!("the {} cannot compute a digest of {}", side.name, table.title),
+            &format!(
+                "the {} cannot compute a digest of {}",
+                side.name, table.title
+            ),
             error,
         )
     })

@@ -90,7 +90,13 @@ pub async fn raise(
     };
     mysql.set_fenced(true);
     refusal::remember(mysql, &mut ready.marker, ready.version).await?;
-    run(&mut ready.marker, "SET GLOBAL event_scheduler = OFF", "stop the source's events", true).await?;
+    run(
+        &mut ready.marker,
+        "SET GLOBAL event_scheduler = OFF",
+        "stop the source's events",
+        true,
+    )
+    .await?;
     close(&mut ready, patience).await?;
     holds(&mut ready.marker).await?;
     // A prepared transaction may have come since the last look, and its commit is no write of a session.
@@ -154,8 +160,10 @@ async fn holds(session: &mut Conn) -> Result<()> {
     if on == Some(1) {
         return Ok(());
     }
-    Err(Error::transient("somebody made the source writable again while the fence was up")
-        .remedy("find out who sets read_only on the source, and try again"))
+    Err(
+        Error::transient("somebody made the source writable again while the fence was up")
+            .remedy("find out who sets read_only on the source, and try again"),
+    )
 }
 
 /// Makes the refusal outlive a restart of the server, and proves that nobody wrote since the marker: an account that
@@ -163,7 +171,13 @@ async fn holds(session: &mut Conn) -> Result<()> {
 pub async fn seal(mysql: &Mysql, mut fence: Fence) -> Result<()> {
     let session = &mut fence.session;
     if fence.version.is_mysql_from(8, 0, 0) {
-        run(session, "SET PERSIST read_only = ON", "make the fence durable", false).await?;
+        run(
+            session,
+            "SET PERSIST read_only = ON",
+            "make the fence durable",
+            false,
+        )
+        .await?;
     } else {
         tracing::warn!(
             migration = mysql.name(),

@@ -269,6 +269,10 @@ impl Database for Mysql {
         fence::lift(self, plan).await
     }
 
+    async fn after_switch(&self, _plan: &Plan) -> Result<()> {
+        Ok(())
+    }
+
     async fn clean_up(&self) -> Result<()> {
         clean::run(self).await
     }

@@ -88,7 +88,12 @@ async fn told(mysql: &Mysql, session: &mut Conn, purpose: Option<&str>) -> Resul
     let condition = if purpose.is_some() { "=" } else { "LIKE" };
     let name = match purpose {
         Some(_) => name,
-        None => format!("{}%", name.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%")),
+        None => format!(
+            "{}%",
+            name.replace('\\', "\\\\")
+                .replace('_', "\\_")
+                .replace('%', "\\%")
+        ),
     };
     let query = format!(
         "SELECT processlist_id FROM performance_schema.session_account_connect_attrs

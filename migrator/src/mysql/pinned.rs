@@ -47,7 +47,11 @@ pub(super) async fn open(
     let mut targets = try_join_all((0..workers).map(|_| mysql.connect_target("check"))).await?;
     for session in &mut targets {
         prepare(session).await?;
-        run(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
+        run(
+            session,
+            "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        )
+        .await?;
     }
     let pause = Pause(follow.clone());
     // At once: else the follower would be past the position before it is known.

@@ -3,8 +3,8 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::described::{Described, optional};
 use super::client::failed;
+use super::described::{Described, optional};
 use super::sql::quote_ident;
 use crate::error::Result;
 
@@ -50,7 +50,12 @@ pub(super) async fn cut(
             table.relation
         ))
         .await
-        .map_err(|error| failed(&format!("cannot read the key's bounds of {}", table.title), error))?;
+        .map_err(|error| {
+            failed(
+                &format!("cannot read the key's bounds of {}", table.title),
+                error,
+            )
+        })?;
     let bound = |index| -> Result<Option<i128>> {
         let text = row.as_ref().map_or(Ok(None), |row| optional(row, index))?;
         Ok(text.and_then(|text| text.parse().ok()))
@@ -102,7 +107,12 @@ mod tests {
     #[test]
     fn ranges_meet_without_gap_or_overlap_whatever_the_bounds() {
         let widest = (i128::from(i64::MIN), i128::from(u64::MAX));
-        for (low, high, ranges) in [(1, 100, 7), (widest.0, widest.1, 4097), (5, 5, 3), (-3, 2, 4096)] {
+        for (low, high, ranges) in [
+            (1, 100, 7),
+            (widest.0, widest.1, 4097),
+            (5, 5, 3),
+            (-3, 2, 4096),
+        ] {
             let bounds = bounds(low, high, ranges);
             let mut sorted = bounds.clone();
             sorted.sort_unstable();

@@ -276,6 +276,10 @@ impl Database for Postgres {
         fence::lift(self).await
     }
 
+    async fn after_switch(&self, _plan: &Plan) -> Result<()> {
+        Ok(())
+    }
+
     async fn clean_up(&self) -> Result<()> {
         clean::run(self).await
     }

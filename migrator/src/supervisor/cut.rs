@@ -260,6 +260,12 @@ impl<D: Database> Migration<D> {
                 }
             }
         }
+        if settled
+            && self.live().state == State::Switched
+            && let Ok(conductor) = self.conductor()
+        {
+            conductor.complete().await;
+        }
         let runs = matches!(self.live().state, State::Copying | State::Following);
         if runs {
             self.spawn_worker();

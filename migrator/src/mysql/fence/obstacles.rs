@@ -3,9 +3,9 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
-use super::super::described::text;
-use super::super::client::{Version, failed};
 use super::super::Mysql;
+use super::super::client::{Version, failed};
+use super::super::described::text;
 use crate::error::{Error, Result};
 
 /// The account lacks a right.
@@ -23,10 +23,11 @@ pub(super) async fn refuse(session: &mut Conn, version: Version) -> Result<()> {
     if writers.is_empty() {
         return Ok(());
     }
-    Err(
-        Error::refused(format!("the fence would have to wait: {}", writers.join("; ")))
-            .remedy("let these end, or end them, and try again"),
-    )
+    Err(Error::refused(format!(
+        "the fence would have to wait: {}",
+        writers.join("; ")
+    ))
+    .remedy("let these end, or end them, and try again"))
 }
 
 async fn refuse_without_rights(session: &mut Conn, version: Version) -> Result<()> {
@@ -45,7 +46,12 @@ async fn refuse_without_rights(session: &mut Conn, version: Version) -> Result<(
         .query("SHOW GRANTS")
         .await
         .map_err(|error| failed("cannot read the grants of Headgate's account", error))?;
-    let mut passing = vec!["ALL PRIVILEGES", "READ_ONLY ADMIN", "READ ONLY ADMIN", "CONNECTION_ADMIN"];
+    let mut passing = vec![
+        "ALL PRIVILEGES",
+        "READ_ONLY ADMIN",
+        "READ ONLY ADMIN",
+        "CONNECTION_ADMIN",
+    ];
     // MariaDB took this right away from SUPER.
     if !version.is_mariadb() || version.number < (10, 11, 0) {
         passing.push("SUPER");
@@ -55,7 +61,10 @@ async fn refuse_without_rights(session: &mut Conn, version: Version) -> Result<(
         let Some((rights, _)) = grant.split_once(" ON *.* ") else {
             continue;
         };
-        let mut rights = rights.trim_start_matches("GRANT ").split(',').map(str::trim);
+        let mut rights = rights
+            .trim_start_matches("GRANT ")
+            .split(',')
+            .map(str::trim);
         if rights.any(|right| passing.contains(&right)) {
             return Ok(());
         }

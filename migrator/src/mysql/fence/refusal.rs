@@ -3,8 +3,8 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::super::described::{optional, text};
 use super::super::client::{self, Version, failed};
+use super::super::described::{optional, text};
 use super::super::{Mysql, orphans};
 use super::{END_PATIENCE, PURPOSES};
 use crate::error::{Error, Result};
@@ -49,8 +49,12 @@ pub(super) async fn arm(mysql: &Mysql, session: &mut Conn, version: Version) -> 
     let others = others(mysql, session).await?;
     let refusal = Error::refused("the source is read only already");
     Err(match others.first() {
-        Some(name) => refusal.remedy(format!("migration {name} has fenced it: finish that one first")),
-        None => refusal.remedy("migrate from the server that takes the writes, or SET GLOBAL read_only = OFF on it"),
+        Some(name) => refusal.remedy(format!(
+            "migration {name} has fenced it: finish that one first"
+        )),
+        None => refusal.remedy(
+            "migrate from the server that takes the writes, or SET GLOBAL read_only = OFF on it",
+        ),
     })
 }
 
@@ -122,7 +126,10 @@ pub(super) async fn lower(mysql: &Mysql, session: &mut Conn, version: Version) -
         }
     }
     session
-        .exec_drop("DELETE FROM headgate.fence WHERE migration = ?", (mysql.name(),))
+        .exec_drop(
+            "DELETE FROM headgate.fence WHERE migration = ?",
+            (mysql.name(),),
+        )
         .await
         .map_err(|error| failed("cannot forget the source's fence", error))
 }
