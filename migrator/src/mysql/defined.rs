@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::described::{Side, among, knows, text};
 use super::client::failed;
+use super::described::{Side, among, knows, text};
 use super::sql::{quote_ident, title_of};
 use crate::error::Result;
 
@@ -18,7 +18,11 @@ pub(super) type Definitions = BTreeMap<String, String>;
 pub(super) type Key = ((String, String), Vec<String>);
 
 /// Reads one side's. Triggers count on the target only: before the switch there must be none.
-pub(super) async fn read(session: &mut Conn, side: Side, databases: &[String]) -> Result<Definitions> {
+pub(super) async fn read(
+    session: &mut Conn,
+    side: Side,
+    databases: &[String],
+) -> Result<Definitions> {
     let among = among(databases);
     let mut read = Definitions::new();
     for index in indexes(session, side, &among).await? {
@@ -74,7 +78,9 @@ async fn indexes(session: &mut Conn, side: Side, among: &str) -> Result<Vec<Inde
         let table = (text(row, 0)?, text(row, 1)?);
         let (name, kind) = (text(row, 2)?, text(row, 7)?);
         let unique = text(row, 3)? == "0";
-        let continued = found.last().is_some_and(|last| last.table == table && last.name == name);
+        let continued = found
+            .last()
+            .is_some_and(|last| last.table == table && last.name == name);
         if !continued {
             let word = if unique { "unique " } else { "" };
             found.push(Index {
@@ -126,7 +132,11 @@ async fn foreign_keys(
          ORDER BY k.table_schema, k.table_name, k.constraint_name, k.ordinal_position"
     );
     for row in &ask(session, side, query).await? {
-        let name = called("foreign key", &text(row, 2)?, &(text(row, 0)?, text(row, 1)?));
+        let name = called(
+            "foreign key",
+            &text(row, 2)?,
+            &(text(row, 0)?, text(row, 1)?),
+        );
         // InnoDB does the same for both, and the families call what was not said differently.
         let rule = |text: String| text.replace("RESTRICT", "NO ACTION");
         let (update, delete) = (rule(text(row, 7)?), rule(text(row, 8)?));
@@ -172,8 +182,15 @@ async fn checks(session: &mut Conn, side: Side, among: &str, read: &mut Definiti
             }
             continue;
         }
-        let enforced = if text(row, 4)? == "NO" { " not enforced" } else { "" };
-        read.insert(called("check", &name, &table), format!("{clause}{enforced}"));
+        let enforced = if text(row, 4)? == "NO" {
+            " not enforced"
+        } else {
+            ""
+        };
+        read.insert(
+            called("check", &name, &table),
+            format!("{clause}{enforced}"),
+        );
     }
     for (title, count) in counts {
         read.insert(format!("checks of {title}"), count.to_string());
@@ -231,7 +248,11 @@ async fn others(session: &mut Conn, side: Side, among: &str, read: &mut Definiti
     }
     for query in queries {
         for row in &ask(session, side, query).await? {
-            let called = format!("{} {}", text(row, 0)?, title_of(&text(row, 1)?, &text(row, 2)?));
+            let called = format!(
+                "{} {}",
+                text(row, 0)?,
+                title_of(&text(row, 1)?, &text(row, 2)?)
+            );
             // The server's own account may not be shown the text; then the name must do, on both sides.
             read.insert(called, text(row, 3)?.split_whitespace().collect());
         }
@@ -240,14 +261,20 @@ async fn others(session: &mut Conn, side: Side, among: &str, read: &mut Definiti
 }
 
 async fn ask(session: &mut Conn, side: Side, query: String) -> Result<Vec<Row>> {
-    session
-        .query(query)
-        .await
-        .map_err(|error| failed(&format!("cannot read the {}'s definitions", side.name), error))
+    session.query(query).await.map_err(|error| {
+        failed(
+            &format!("cannot read the {}'s definitions", side.name),
+            error,
+        )
+    })
 }
 
 fn called(what: &str, name: &str, table: &(String, String)) -> String {
-    format!("{what} {} of {}", quote_ident(name), title_of(&table.0, &table.1))
+    format!(
+        "{what} {} of {}",
+        quote_ident(name),
+        title_of(&table.0, &table.1)
+    )
 }
 
 /// What is not the same on both sides.
@@ -291,7 +318,9 @@ pub(super) fn normal(expression: &str) -> String {
 }
 
 fn drop_introducer(out: &mut String) {
-    for charset in ["_utf8mb4", "_utf8mb3", "_utf8", "_latin1", "_binary", "_ascii"] {
+    for charset in [
+        "_utf8mb4", "_utf8mb3", "_utf8", "_latin1", "_binary", "_ascii",
+    ] {
         if out.ends_with(charset) {
             out.truncate(out.len() - charset.len());
             return;
@@ -305,7 +334,10 @@ mod tests {
 
     #[test]
     fn only_what_versions_write_differently_is_left_out_of_an_expression() {
-        assert_eq!(normal(r"(`k` in (_utf8mb4\'A b\',_utf8mb4'c'))"), normal("`k` IN ('A b','c')"));
+        assert_eq!(
+            normal(r"(`k` in (_utf8mb4\'A b\',_utf8mb4'c'))"),
+            normal("`k` IN ('A b','c')")
+        );
         assert_ne!(normal("`a` > 1"), normal("`a` > 2"));
         assert_ne!(normal("`a` = 'x y'"), normal("`a` = 'xy'"));
         assert_ne!(normal("`a` = 'X'"), normal("`a` = 'x'"));
