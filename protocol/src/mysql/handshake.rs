@@ -62,6 +62,7 @@ capabilities! {
     ZSTD: 26, "Packets come compressed by zstd.";
     QUERY_ATTRIBUTES: 27, "Statements carry attributes.";
     MULTI_FACTOR: 28, "A login may ask for several proofs.";
+    PROGRESS: 29, "MariaDB's servers report the progress of long statements.";
 }
 
 impl Capabilities {

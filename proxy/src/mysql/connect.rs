@@ -41,6 +41,7 @@ const NEVER: Capabilities = Capabilities::COMPRESS
     .with(Capabilities::ZSTD)
     .with(Capabilities::SSL)
     .with(Capabilities::MULTI_FACTOR)
+    .with(Capabilities::PROGRESS)
     .with(Capabilities::CONNECT_WITH_DB)
     .with(Capabilities::CONNECT_ATTRS);
 

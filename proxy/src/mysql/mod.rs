@@ -1,7 +1,12 @@
 //! MySQL's and MariaDB's half of the data plane.
 
+pub mod accept;
+pub mod accounts;
 pub mod cipher;
 pub mod connect;
-pub mod session;
-
 pub mod disposable;
+pub mod greeting;
+pub mod host;
+pub mod passwords;
+pub mod serving;
+pub mod session;

@@ -1,30 +1,459 @@
-//! stub
-use crate::{config::Config, listener::Sessions, plane::Plane};
+//! One client from accept to the end of its login, or to the reason why there is none.
+
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use protocol::mysql::handshake::{Capabilities, ChangeUser};
+use protocol::mysql::reply::{self, Okay};
+use protocol::mysql::{frame, refusal};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-/// s
-pub struct MysqlSessions(Arc<Plane>);
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use super::accept::{self, Arrival, Claim, Judge, Line, Proven, Rejected};
+use super::accounts::Accounts;
+use super::cipher::KeyPair;
+use super::connect::{self, Credential, Identity, Refused, ServerSession};
+use super::greeting::Greetings;
+use super::passwords::Passwords;
+use super::serving::Session;
+use crate::client::Client;
+use crate::config::{ADMIN_DATABASE, Config};
+use crate::console::AdminClient;
+use crate::listener::Sessions;
+use crate::plane::Plane;
+use crate::registry::{NewSession, ServerKey};
+use crate::route::{Cluster, Route};
+use crate::tls;
+
+/// Numbers of connections from here on are Headgate's own; servers count up from one.
+const OWN_IDS: u32 = 1 << 31;
+
+/// MySQL's sessions: the data plane, and who may log in.
+pub struct MysqlSessions {
+    logins: Arc<Logins>,
+}
+
+/// All that logins need, also those of a session that becomes another user's.
+pub struct Logins {
+    /// What the sessions share with the rest of the data plane.
+    pub plane: Arc<Plane>,
+    greetings: Arc<Greetings>,
+    accounts: Accounts,
+    passwords: Passwords,
+    keys: KeyPair,
+    tls: TlsAcceptor,
+    next_id: AtomicU32,
+}
+
 impl MysqlSessions {
-    /// n
-    pub fn new(plane: Arc<Plane>, _: &Config) -> std::io::Result<Self> {
-        Ok(Self(plane))
+    /// Sessions on `plane`. Fails where the certificate cannot be used.
+    pub fn new(plane: Arc<Plane>, config: &Config) -> io::Result<Self> {
+        let tls = tls::acceptor(config.listen.tls.as_ref()).map_err(io::Error::other)?;
+        Ok(Self {
+            logins: Arc::new(Logins {
+                plane,
+                greetings: Arc::new(Greetings::new(config)),
+                accounts: Accounts::new(config),
+                passwords: Passwords::new(config),
+                keys: KeyPair::default(),
+                tls,
+                next_id: AtomicU32::default(),
+            }),
+        })
     }
-    /// c
-    pub fn captured_password(&self, _: &str) -> Option<String> {
-        None
+
+    /// A user's password, for a migration that has to create the account anew on a target that lacks its plugin.
+    pub fn captured_password(&self, user: &str) -> Option<String> {
+        self.logins.passwords.captured(user)
     }
 }
+
 impl Sessions for MysqlSessions {
     fn plane(&self) -> &Arc<Plane> {
-        &self.0
+        &self.logins.plane
     }
+
     fn serve(
         self: Arc<Self>,
-        _: TcpStream,
-        _: SocketAddr,
+        client: TcpStream,
+        peer: SocketAddr,
     ) -> impl Future<Output = ()> + Send + 'static {
-        async {}
+        serve(Arc::clone(&self.logins), client, peer)
     }
-    async fn turn_away(_: TcpStream) {}
+
+    async fn turn_away(client: TcpStream) {
+        // Before its greeting a server does not tell states, because clients do not expect them yet.
+        let mut body = vec![reply::ERR];
+        body.extend_from_slice(&1040_u16.to_le_bytes());
+        body.extend_from_slice(b"Too many connections");
+        let mut out = BytesMut::new();
+        frame::put(&mut out, &mut 0, &body);
+        accept::say_goodbye(&mut Client::Plain(client), &out).await;
+    }
 }
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// The client did not prove who it is, or went away.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// There is no session on the cluster.
+    #[error("{cluster}: {refused}")]
+    Refused {
+        /// Why.
+        refused: Refused,
+        /// The cluster.
+        cluster: String,
+    },
+    /// No route has this name.
+    #[error("no route is named {0:?}")]
+    NoRoute(String),
+    /// The client names no route, and which it means cannot be told.
+    #[error("the client names no database")]
+    NoDatabase,
+}
+
+/// A session as it is behind a login.
+#[derive(Debug)]
+pub struct Entered {
+    /// Who logged in.
+    pub identity: Identity,
+    /// The server session.
+    pub server: ServerSession,
+}
+
+enum Opened {
+    Console(String),
+    Session(Box<Session>),
+}
+
+async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr) {
+    let plane = Arc::clone(&logins.plane);
+    let deadline = Instant::now() + plane.limits.login_timeout;
+    let id = logins.next_id();
+    let arriving = async {
+        let offer = logins.greetings.offer(&plane.routes).await;
+        let arrival = accept::greet(client, &offer, id, &logins.tls).await;
+        arrival.map(|arrival| arrival.map(|arrival| (arrival, offer)))
+    };
+    let (mut arrival, offer) = match tokio::time::timeout_at(deadline, arriving).await {
+        Ok(Ok(Some(arrived))) => arrived,
+        Ok(Ok(None)) => return,
+        Ok(Err(rejected)) => {
+            plane.metrics.login_failed(reason(&rejected));
+            debug!(%peer, %rejected, "login rejected");
+            return;
+        }
+        Err(_) => {
+            plane.metrics.login_failed("timeout");
+            return;
+        }
+    };
+    let claim = Claim::of(&arrival.response, arrival.nonce, offer.plugin);
+    // A client cannot agree on what it was not offered.
+    let capabilities = arrival.response.capabilities & offer.capabilities;
+    let opening = Box::pin(open(&logins, &mut arrival, claim, capabilities, id, peer));
+    match tokio::time::timeout_at(deadline, opening).await {
+        Ok(Ok(Opened::Session(session))) => session.run(arrival.stream, &arrival.buffer).await,
+        Ok(Ok(Opened::Console(user))) => {
+            if let Some(console) = &plane.console {
+                let client = AdminClient {
+                    stream: arrival.stream,
+                    leftover: arrival.buffer,
+                    user,
+                    capabilities: capabilities.0,
+                };
+                console.serve(client).await;
+            }
+        }
+        Ok(Err(denied)) => {
+            plane.metrics.login_failed(match &denied {
+                Denied::Rejected(rejected) => reason(rejected),
+                Denied::Refused { .. } => "server",
+                Denied::NoRoute(_) | Denied::NoDatabase => "unknown route",
+            });
+            debug!(%peer, %denied, "login denied");
+            let user = &arrival.response.user;
+            let words = logins.explain(&denied, user, peer, &mut arrival.sequence);
+            accept::say_goodbye(&mut arrival.stream, &words).await;
+        }
+        Err(_) => plane.metrics.login_failed("timeout"),
+    }
+}
+
+fn reason(rejected: &Rejected) -> &'static str {
+    match rejected {
+        Rejected::Io(_) => "connection lost",
+        Rejected::Malformed(_) => "malformed",
+        Rejected::Password { .. } => "password",
+        Rejected::Unsupported(_) => "unsupported",
+    }
+}
+
+async fn open(
+    logins: &Arc<Logins>,
+    arrival: &mut Arrival,
+    claim: Claim,
+    capabilities: Capabilities,
+    id: u32,
+    peer: SocketAddr,
+) -> Result<Opened, Denied> {
+    let plane = &logins.plane;
+    let response = &arrival.response;
+    let user = String::from_utf8_lossy(&response.user).into_owned();
+    let database = response.database.clone();
+    let mut line = Line::new(&mut arrival.stream, &mut arrival.buffer, arrival.sequence);
+
+    if database.as_deref() == Some(ADMIN_DATABASE.as_bytes()) && plane.console.is_some() {
+        let password = logins.passwords.of_admin(&response.user);
+        let proven = accept::authenticate_admin(&mut line, claim, password).await;
+        arrival.sequence = line.sequence;
+        proven?;
+        let okay = Okay {
+            status: reply::status::AUTOCOMMIT,
+            ..Okay::default()
+        };
+        let tracked = capabilities.has(Capabilities::SESSION_TRACK);
+        let mut body = BytesMut::new();
+        okay.encode(&mut body, reply::OK, tracked);
+        send(&mut arrival.stream, &mut arrival.sequence, &body).await?;
+        return Ok(Opened::Console(user));
+    }
+
+    let route = logins.route(database.as_deref())?;
+    let database = database.map(|_| route.database.clone());
+    let destination = route.destination();
+    let ticket = route.gate.ticket();
+    let identity = Identity {
+        user: response.user.to_vec(),
+        credential: Credential::Clear(zeroize::Zeroizing::default()),
+        capabilities,
+        charset: response.charset,
+        attributes: response.attributes.clone(),
+        max_packet: response.max_packet,
+    };
+    let application = response.attribute(b"program_name").unwrap_or_default();
+    let cluster = &destination.cluster;
+    let entering = logins.enter(&mut line, claim, identity, cluster, database.as_deref());
+    let entered = entering.await;
+    arrival.sequence = line.sequence;
+    let Entered { identity, server } = entered?;
+
+    let registered = plane.registry.add(NewSession {
+        user,
+        route: route.name.clone(),
+        client: peer,
+        application: String::from_utf8_lossy(&application).into_owned(),
+        ticket: ticket.number(),
+    });
+    // Two thousand million connections later a number may be in use still; that session then cannot be named.
+    if !registered.listen_for_id(id) {
+        debug!(%peer, id, "the connection's number is taken by an older one");
+    }
+    registered.entry().set_server(ServerKey {
+        cluster: Arc::clone(cluster),
+        pid: i64::from(server.thread),
+        secret: Bytes::new(),
+    });
+    let body = welcome(&server, identity.capabilities);
+    send(&mut arrival.stream, &mut arrival.sequence, &body).await?;
+    Ok(Opened::Session(Box::new(Session {
+        logins: Arc::clone(logins),
+        route: Arc::clone(route),
+        identity,
+        server,
+        registered,
+        ticket,
+        generation: destination.generation,
+        id,
+        peer,
+    })))
+}
+
+async fn send(stream: &mut Client, sequence: &mut u8, body: &[u8]) -> Result<(), Rejected> {
+    let mut out = BytesMut::new();
+    frame::put(&mut out, sequence, body);
+    stream.write_all(&out).await?;
+    stream.flush().await?;
+    Ok(())
+}
+
+/// The body of the OK packet that ends the client's login: the server's own, as far as the client wants to hear it.
+pub fn welcome(server: &ServerSession, capabilities: Capabilities) -> BytesMut {
+    let asked = server.capabilities.has(Capabilities::SESSION_TRACK);
+    let wanted = capabilities.has(Capabilities::SESSION_TRACK);
+    let okay = Okay::parse(&server.welcome, asked).unwrap_or(Okay {
+        status: server.status,
+        ..Okay::default()
+    });
+    let mut body = BytesMut::new();
+    okay.encode(&mut body, reply::OK, wanted);
+    body
+}
+
+/// Lets a logged-in client become another user: it proves itself as at its login, and gets a new server session on the
+/// same `cluster`. `line` stands behind the client's COM_CHANGE_USER, whose bytes after the command's own are `body`.
+/// `current` is who it was. Where this fails the client is told by [`Logins::explain`], and its session ends.
+pub async fn change_user(
+    logins: &Logins,
+    line: &mut Line<'_>,
+    body: &[u8],
+    current: &Identity,
+    route: &Route,
+    cluster: &Cluster,
+) -> Result<Entered, Denied> {
+    let capabilities = current.capabilities;
+    let change = ChangeUser::parse(body, capabilities).map_err(Rejected::from)?;
+    // Another route has another gate and other sessions; a client that wants it connects anew.
+    if let Some(name) = &change.database
+        && name != route.name.as_bytes()
+    {
+        let name = String::from_utf8_lossy(name).into_owned();
+        return Err(Denied::NoRoute(name));
+    }
+    let charset = change
+        .charset
+        .and_then(|charset| u8::try_from(charset).ok());
+    let identity = Identity {
+        user: change.user.to_vec(),
+        credential: Credential::Clear(zeroize::Zeroizing::default()),
+        capabilities,
+        charset: charset.unwrap_or(current.charset),
+        attributes: if change.attributes.is_empty() {
+            current.attributes.clone()
+        } else {
+            change.attributes
+        },
+        max_packet: current.max_packet,
+    };
+    let database = change.database.map(|_| route.database.as_str());
+    let claim = Claim::anew(change.user, change.plugin, capabilities);
+    logins.enter(line, claim, identity, cluster, database).await
+}
+
+impl Logins {
+    fn next_id(&self) -> u32 {
+        OWN_IDS | self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The route of that name; without a name the only one that there is.
+    fn route(&self, name: Option<&[u8]>) -> Result<&Arc<Route>, Denied> {
+        let routes = &self.plane.routes;
+        let Some(name) = name else {
+            let mut all = routes.routes();
+            return match (all.next(), all.next()) {
+                (Some(only), None) => Ok(only),
+                _ => Err(Denied::NoDatabase),
+            };
+        };
+        let name = String::from_utf8_lossy(name).into_owned();
+        routes.route(&name).ok_or(Denied::NoRoute(name))
+    }
+
+    /// Has the client prove itself, and logs in on the cluster as the same user.
+    async fn enter(
+        &self,
+        line: &mut Line<'_>,
+        claim: Claim,
+        mut identity: Identity,
+        cluster: &Cluster,
+        database: Option<&str>,
+    ) -> Result<Entered, Denied> {
+        let judge = Judge {
+            accounts: &self.accounts,
+            passwords: &self.passwords,
+            keys: &self.keys,
+            cluster: &cluster.name,
+        };
+        let proven = accept::authenticate(line, claim, &judge).await?;
+        let (credential, told) = match proven {
+            Proven::Credential(credential) => (credential, None),
+            Proven::Told(password) => (Credential::Clear(password.clone()), Some(password)),
+        };
+        identity.credential = credential;
+        match connect::login(cluster, &identity, database).await {
+            Ok(server) => {
+                self.greetings.learn(&cluster.name, &server.greeting);
+                if let Some(password) = &told {
+                    self.passwords.remember(&identity.user, password);
+                }
+                Ok(Entered { identity, server })
+            }
+            Err(refused) => {
+                if refused.code() == Some(ACCESS_DENIED)
+                    && let Credential::Clear(password) = &identity.credential
+                {
+                    self.passwords.forget(&identity.user, password);
+                }
+                let cluster = cluster.name.clone();
+                Err(Denied::Refused { refused, cluster })
+            }
+        }
+    }
+
+    /// What a client is told of why there is no session; nothing where there is nobody to tell.
+    pub fn explain(
+        &self,
+        denied: &Denied,
+        user: &[u8],
+        peer: SocketAddr,
+        sequence: &mut u8,
+    ) -> BytesMut {
+        let mut out = BytesMut::new();
+        match denied {
+            Denied::Rejected(rejected) => return accept::refuse(rejected, user, peer, sequence),
+            Denied::NoRoute(name) => {
+                let text = format!("Unknown database '{name}'");
+                refusal::error(&mut out, sequence, 1049, "42000", &text);
+            }
+            Denied::NoDatabase => {
+                let names: Vec<&str> = self
+                    .plane
+                    .routes
+                    .routes()
+                    .map(|route| route.name.as_str())
+                    .collect();
+                let text = format!(
+                    "No database selected: name one of this Headgate's routes: {}",
+                    names.join(", ")
+                );
+                refusal::error(&mut out, sequence, 1046, "3D000", &text);
+            }
+            Denied::Refused { refused, cluster } => match refused {
+                Refused::ByServer(body) => {
+                    // An error from before its greeting lacks the state that clients expect by now.
+                    let mut told = BytesMut::new();
+                    match reply::Error::parse(body) {
+                        Ok(error) => error.encode(&mut told),
+                        Err(_) => told.extend_from_slice(body),
+                    }
+                    frame::put(&mut out, sequence, &told);
+                }
+                Refused::Unreachable(error) => {
+                    warn!(%peer, cluster, %error, "the cluster cannot be reached; the client was told to try again");
+                    let text = format!(
+                        "Can't connect to the MySQL server of cluster '{cluster}' at the moment"
+                    );
+                    refusal::error(&mut out, sequence, 2003, "08S01", &text);
+                }
+                Refused::Malformed(_) | Refused::Unsupported(_) => {
+                    warn!(%peer, cluster, %refused, "the login on the cluster failed");
+                    let text =
+                        format!("Headgate could not log in on cluster '{cluster}': {refused}");
+                    refusal::error(&mut out, sequence, 1251, "08004", &text);
+                }
+            },
+        }
+        out
+    }
+}
+
+/// The server's code for a wrong password.
+const ACCESS_DENIED: u16 = 1045;

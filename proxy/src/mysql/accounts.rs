@@ -1,0 +1,286 @@
+//! What the accounts of a cluster demand of a login, as the cluster's own tables have it.
+//!
+//! Only accounts of `mysql_native_password` can be checked from what those tables hold. They are read with the
+//! account that the configuration has for the cluster, kept in memory, and read anew where somebody is missing or a
+//! proof is wrong, because accounts change.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder};
+use protocol::mysql::auth::{self, native};
+use tokio::net::UdpSocket;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::host;
+use crate::config::{Config, Secret};
+
+/// The accounts are read at most that often, however many logins fail.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
+
+/// After a failure the cluster is left alone for longer, so that logins do not wait for it.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// The columns differ between servers; those who may not read the table see none.
+const COLUMNS: &str = "SELECT LOWER(COLUMN_NAME) FROM information_schema.COLUMNS \
+    WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'user'";
+
+/// How the account that a login means is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// By `mysql_native_password`, against what the server keeps; against nothing where it has no password.
+    Native(Option<native::Verifier>),
+    /// By a plugin that only the server itself can check.
+    Other,
+}
+
+/// The accounts of all clusters.
+pub struct Accounts {
+    clusters: BTreeMap<String, Source>,
+}
+
+/// One cluster's accounts, and how they are read.
+struct Source {
+    name: String,
+    user: String,
+    opts: Opts,
+    address: Option<(String, u16)>,
+    timeout: Duration,
+    list: ArcSwapOption<List>,
+    reading: Mutex<Reading>,
+}
+
+#[derive(Default)]
+struct Reading {
+    last: Option<Instant>,
+    failing: bool,
+}
+
+/// All accounts of a cluster that a login from here can mean, the one that the server would take first.
+struct List(Vec<(Vec<u8>, Account)>);
+
+impl List {
+    fn find(&self, user: &[u8]) -> Option<Account> {
+        let mut all = self.0.iter();
+        all.find(|(name, _)| name.is_empty() || name == user)
+            .map(|(_, account)| *account)
+    }
+}
+
+/// A row of `mysql.user`.
+type Row = (
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+);
+
+impl Accounts {
+    /// Reads nothing yet.
+    pub fn new(config: &Config) -> Self {
+        let clusters = config.clusters.iter().map(|(name, cluster)| {
+            let socket = cluster.socket().map(|path| path.display().to_string());
+            let address = (socket.is_none()).then(|| (cluster.host.clone(), cluster.port));
+            let opts = OptsBuilder::default()
+                .ip_or_hostname(cluster.host.clone())
+                .tcp_port(cluster.port)
+                .socket(socket)
+                .prefer_socket(false)
+                .user(Some(cluster.user.clone()))
+                .pass(cluster.password.as_ref().map(Secret::reveal));
+            let source = Source {
+                name: name.clone(),
+                user: cluster.user.clone(),
+                opts: opts.into(),
+                address,
+                timeout: config.limits.connect_timeout,
+                list: ArcSwapOption::empty(),
+                reading: Mutex::default(),
+            };
+            (name.clone(), source)
+        });
+        Self {
+            clusters: clusters.collect(),
+        }
+    }
+
+    /// The account that a login as `user` on `cluster` means; `None` where it is not known.
+    pub async fn find(&self, cluster: &str, user: &[u8]) -> Option<Account> {
+        let source = self.clusters.get(cluster)?;
+        let known = source.list.load_full().and_then(|list| list.find(user));
+        match known {
+            Some(account) => Some(account),
+            None => self.find_anew(cluster, user).await,
+        }
+    }
+
+    /// The same after the accounts were read anew, unless that was just done.
+    pub async fn find_anew(&self, cluster: &str, user: &[u8]) -> Option<Account> {
+        let source = self.clusters.get(cluster)?;
+        source.refresh().await;
+        source.list.load_full()?.find(user)
+    }
+}
+
+impl Source {
+    /// Reads the accounts, unless that was done a moment ago. Whoever comes meanwhile waits for it.
+    async fn refresh(&self) {
+        let mut reading = self.reading.lock().await;
+        let rest = if reading.failing {
+            RETRY_AFTER
+        } else {
+            REFRESH_EVERY
+        };
+        if reading.last.is_some_and(|last| last.elapsed() < rest) {
+            return;
+        }
+        let read = tokio::time::timeout(self.timeout, Box::pin(self.read())).await;
+        let failure = match read {
+            Ok(Ok(list)) => {
+                if reading.failing {
+                    info!(cluster = self.name, "the accounts can be read again");
+                }
+                self.list.store(Some(Arc::new(list)));
+                None
+            }
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("it took too long".to_owned()),
+        };
+        if let Some(error) = &failure
+            && !reading.failing
+        {
+            warn!(
+                cluster = self.name,
+                error,
+                "the accounts cannot be read, so that every client is asked for its password itself; \
+                 GRANT SELECT ON mysql.user TO {}",
+                self.user
+            );
+        }
+        reading.failing = failure.is_some();
+        reading.last = Some(Instant::now());
+    }
+
+    async fn read(&self) -> mysql_async::Result<List> {
+        let mut conn = Conn::new(self.opts.clone()).await?;
+        let columns: Vec<String> = conn.query(COLUMNS).await?;
+        let has = |name: &str| columns.iter().any(|column| column == name);
+        let stored = if has("password") {
+            "IF(COALESCE(authentication_string, '') = '', Password, authentication_string)"
+        } else {
+            "authentication_string"
+        };
+        let people = if has("is_role") {
+            " WHERE is_role <> 'Y'"
+        } else {
+            ""
+        };
+        let rows: Vec<Row> = conn
+            .query(format!(
+                "SELECT User, Host, plugin, {stored} FROM mysql.user{people}"
+            ))
+            .await?;
+        let us: Option<String> = conn
+            .query_first("SELECT SUBSTRING_INDEX(USER(), '@', -1)")
+            .await?;
+        conn.disconnect().await?;
+        let us = us.unwrap_or_default();
+        let address = match us.parse() {
+            Ok(address) => Some(address),
+            Err(_) => self.own_address().await,
+        };
+        Ok(list(rows, &us, address))
+    }
+
+    /// Our address on the way to the server; nothing is sent to learn it.
+    async fn own_address(&self) -> Option<IpAddr> {
+        let (host, port) = self.address.as_ref()?;
+        let mut all = tokio::net::lookup_host((host.as_str(), *port)).await.ok()?;
+        let server = all.next()?;
+        let any: IpAddr = if server.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let socket = UdpSocket::bind((any, 0)).await.ok()?;
+        socket.connect(server).await.ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    }
+}
+
+/// Those accounts that a login from `name` and `address` can mean, in the server's order.
+fn list(rows: Vec<Row>, name: &str, address: Option<IpAddr>) -> List {
+    let mut all: Vec<_> = rows
+        .into_iter()
+        .filter_map(|(user, pattern, plugin, stored)| {
+            let pattern = String::from_utf8(pattern.unwrap_or_default()).ok()?;
+            let user = user.unwrap_or_default();
+            let account = account(&plugin.unwrap_or_default(), &stored.unwrap_or_default());
+            host::matches(&pattern, name, address)
+                .then(|| (host::rank(&pattern), user.is_empty(), user, account))
+        })
+        .collect();
+    all.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
+    let in_order = all.into_iter().map(|(_, _, user, account)| (user, account));
+    List(in_order.collect())
+}
+
+fn account(plugin: &[u8], stored: &[u8]) -> Account {
+    // Tables of old servers name no plugin.
+    if !plugin.is_empty() && plugin != auth::NATIVE {
+        return Account::Other;
+    }
+    if stored.is_empty() {
+        return Account::Native(None);
+    }
+    let verifier = std::str::from_utf8(stored)
+        .ok()
+        .and_then(native::Verifier::parse);
+    match verifier {
+        Some(verifier) => Account::Native(Some(verifier)),
+        None => Account::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(user: &str, host: &str, plugin: &str, stored: &str) -> Row {
+        let [user, host, plugin, stored] =
+            [user, host, plugin, stored].map(|text| Some(text.as_bytes().to_vec()));
+        (user, host, plugin, stored)
+    }
+
+    #[test]
+    fn the_account_with_the_most_exact_host_is_taken_and_the_nameless_one_is_everybody() {
+        let stored = "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19";
+        let native = Account::Native(native::Verifier::parse(stored));
+        let rows = vec![
+            row("app", "%", "caching_sha2_password", "$A$"),
+            row("app", "10.1.%", "mysql_native_password", stored),
+            row("other", "%", "", stored),
+            row("far", "10.2.%", "", stored),
+            row("", "10.1.2.3", "", ""),
+            row("exact", "10.1.2.3", "", "odd"),
+        ];
+        let address = "10.1.2.3".parse().ok();
+        let all = list(rows.clone(), "10.1.2.3", address);
+        assert_eq!(
+            all.find(b"app"),
+            Some(Account::Native(None)),
+            "the nameless one is more exact"
+        );
+        assert_eq!(all.find(b"exact"), Some(Account::Other));
+        let all = list(rows, "10.1.9.9", "10.1.9.9".parse().ok());
+        assert_eq!(all.find(b"app"), Some(native));
+        assert_eq!(all.find(b"other"), Some(native));
+        assert_eq!(all.find(b"far"), None);
+    }
+}
