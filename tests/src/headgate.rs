@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use mysql_async::Conn;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio_postgres::Client;
 
+use crate::mysql;
 use crate::postgres::{Record, connect, try_records};
 use crate::wait::{SOON, until, within};
 
@@ -22,18 +24,38 @@ pub struct Headgate {
     port: u16,
     http_port: u16,
     process: Option<Child>,
+    engine: Engine,
+}
+
+/// What its clusters are, and so what its console speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// PostgreSQL.
+    Postgres,
+    /// MySQL or MariaDB.
+    Mysql,
 }
 
 impl Headgate {
-    /// Starts the program with these sections of the configuration besides the listeners, the admin user and the journal.
+    /// Starts the program for PostgreSQL with these sections of the configuration besides the listeners, the admin user and the journal.
     pub async fn start(sections: &str) -> Self {
-        let mut headgate = Self::prepare(sections);
+        Self::start_for(Engine::Postgres, sections).await
+    }
+
+    /// As [`Headgate::start`], for clusters of either engine.
+    pub async fn start_for(engine: Engine, sections: &str) -> Self {
+        let mut headgate = Self::prepare_for(engine, sections);
         headgate.launch().await;
         headgate
     }
 
-    /// Writes the configuration and starts nothing yet.
+    /// Writes the configuration for PostgreSQL and starts nothing yet.
     pub fn prepare(sections: &str) -> Self {
+        Self::prepare_for(Engine::Postgres, sections)
+    }
+
+    /// As [`Headgate::prepare`], for clusters of either engine.
+    pub fn prepare_for(engine: Engine, sections: &str) -> Self {
         let folder = new_folder();
         let (port, http_port) = (free_port(), free_port());
         let journal = folder.join("journal");
@@ -48,6 +70,7 @@ impl Headgate {
             port,
             http_port,
             process: None,
+            engine,
         }
     }
 
@@ -160,33 +183,54 @@ impl Headgate {
             .code()
     }
 
-    /// A session of an application.
+    /// A session of an application of PostgreSQL.
     pub async fn connect(&self, user: &str, database: &str) -> Client {
         connect(self.port, user, None, database).await
     }
 
-    /// A session of the admin console.
+    /// A session of an application of MySQL.
+    pub async fn connect_mysql(&self, user: &str, password: &str, database: &str) -> Conn {
+        mysql::connect(self.port, user, Some(password), database).await
+    }
+
+    /// A session of the admin console of a Headgate for PostgreSQL.
     pub async fn console(&self) -> Client {
         connect(self.port, "headgate", Some(ADMIN_PASSWORD), "headgate").await
     }
 
+    /// A session of the admin console of a Headgate for MySQL.
+    pub async fn mysql_console(&self) -> Conn {
+        mysql::connect(self.port, "headgate", Some(ADMIN_PASSWORD), "headgate").await
+    }
+
     /// Runs an admin statement that must succeed; its rows by the names of their columns.
     pub async fn admin(&self, statement: &str) -> Vec<Record> {
-        let answer = try_records(&self.console().await, statement).await;
-        answer.unwrap_or_else(|error| panic!("{statement}: {error:?}"))
+        self.ask(statement)
+            .await
+            .unwrap_or_else(|(state, text)| panic!("{statement}: {text} ({state})"))
     }
 
     /// Runs an admin statement that must fail; returns its SQLSTATE, and its text with detail and hint.
     pub async fn refused(&self, statement: &str) -> (String, String) {
-        match try_records(&self.console().await, statement).await {
+        match self.ask(statement).await {
             Ok(records) => panic!("{statement} was not refused: {records:?}"),
-            Err(error) => {
-                let error = error
-                    .as_db_error()
-                    .unwrap_or_else(|| panic!("{statement}: {error:?}"));
-                let parts = [Some(error.message()), error.detail(), error.hint()];
-                let text = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
-                (error.code().code().to_owned(), text)
+            Err(refusal) => refusal,
+        }
+    }
+
+    async fn ask(&self, statement: &str) -> Result<Vec<Record>, (String, String)> {
+        match self.engine {
+            Engine::Postgres => {
+                let answer = try_records(&self.console().await, statement).await;
+                answer.map_err(|error| refusal_of_postgres(statement, &error))
+            }
+            Engine::Mysql => {
+                let mut console = self.mysql_console().await;
+                let answer = mysql::try_records(&mut console, statement).await;
+                answer.map_err(|error| match error {
+                    mysql_async::Error::Server(told) => (told.state, told.message),
+                    other => panic!("{statement}: {other:?}"),
+                })
             }
         }
     }
@@ -214,6 +258,15 @@ impl Drop for Headgate {
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn refusal_of_postgres(statement: &str, error: &tokio_postgres::Error) -> (String, String) {
+    let told = error
+        .as_db_error()
+        .unwrap_or_else(|| panic!("{statement}: {error:?}"));
+    let parts = [Some(told.message()), told.detail(), told.hint()];
+    let text = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
+    (told.code().code().to_owned(), text)
 }
 
 fn process_ended(process: &mut Child) -> bool {

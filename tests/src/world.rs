@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use mysql_async::Conn;
 use tokio_postgres::Client;
 
-use crate::headgate::Headgate;
+use crate::headgate::{Engine, Headgate};
+use crate::mysql::{Mysql, Pair};
 use crate::postgres::{Postgres, Record, Rows};
 use crate::wait::{SOON, until};
 
@@ -14,18 +16,42 @@ pub const DATABASE: &str = "shop";
 /// How long a migration of a test's few rows may take on a busy machine.
 pub const MIGRATION: Duration = Duration::from_mins(1);
 
-/// Everything that one migration needs, with the clusters `blue` (PostgreSQL 14) and `green` (PostgreSQL 18).
+/// The application's account in a world of MySQL.
+pub const USER: &str = "app";
+
+/// Its password.
+pub const PASSWORD: &str = "a secret of the application";
+
+/// Everything that one migration needs, with the clusters `blue` and `green`: PostgreSQL 14 and 18 unless told otherwise.
 #[derive(Debug)]
-pub struct World {
+pub struct World<S = Postgres> {
     /// The cluster `blue`.
-    pub source: Postgres,
+    pub source: S,
     /// The cluster `green`.
-    pub target: Postgres,
+    pub target: S,
     /// The program, with the route `shop` on `blue`.
     pub headgate: Headgate,
 }
 
-impl World {
+/// A server of either engine, as far as both sides of a migration are asked alike.
+pub trait Side {
+    /// Runs statements in a session of their own and returns the rows of the last one that had any.
+    fn sql(&self, database: &str, statements: &str) -> impl Future<Output = Rows> + Send;
+}
+
+impl Side for Postgres {
+    async fn sql(&self, database: &str, statements: &str) -> Rows {
+        Self::sql(self, database, statements).await
+    }
+}
+
+impl Side for Mysql {
+    async fn sql(&self, database: &str, statements: &str) -> Rows {
+        Self::sql(self, database, statements).await
+    }
+}
+
+impl World<Postgres> {
     /// Starts both servers, creates the database on each, runs `schema` on the source, and starts Headgate.
     pub async fn start(schema: &str) -> Self {
         Self::start_with(schema, "").await
@@ -60,6 +86,75 @@ impl World {
         self.headgate.connect("postgres", DATABASE).await
     }
 
+    /// A world whose migration is in the middle of copying the table `big` of 600,000 rows.
+    pub async fn start_copying() -> Self {
+        let schema = "create table big (id int primary key, v text);
+            insert into big select n, repeat(md5(n::text), 8) from generate_series(1, 600000) n";
+        let world = Self::start_with(schema, SLOWLY).await;
+        world.start_migration().await;
+        world.until_copying().await;
+        world
+    }
+}
+
+impl World<Mysql> {
+    /// As [`World::start`], between servers of MySQL and MariaDB.
+    pub async fn of(pair: Pair, schema: &str) -> Self {
+        Self::of_with(pair, schema, "").await
+    }
+
+    /// As [`World::start_with`], between servers of MySQL and MariaDB.
+    pub async fn of_with(pair: Pair, schema: &str, sections: &str) -> Self {
+        let (source, target) = pair.start().await;
+        // The target has no plugin for the source's hashes: an account can only be made from its password.
+        let known = match pair {
+            Pair::Mysql56to97 | Pair::Mariadb1011toMysql97 => {
+                format!("[users.{USER}]\npassword = \"{PASSWORD}\"\n")
+            }
+            Pair::Mysql97to97 | Pair::Mariadb1011to1011 => String::new(),
+        };
+        Self::of_servers(source, target, schema, &[&known, sections].concat()).await
+    }
+
+    /// Between servers that are there: creates the database on each and the application's account on the source, runs
+    /// `schema` on the source, and starts Headgate.
+    pub async fn of_servers(source: Mysql, target: Mysql, schema: &str, sections: &str) -> Self {
+        for server in [&source, &target] {
+            server.make_database(DATABASE).await;
+        }
+        source.make_account(USER, PASSWORD, DATABASE).await;
+        if !schema.is_empty() {
+            source.sql(DATABASE, schema).await;
+        }
+        let clusters = mysql_clusters(source.port(), target.port());
+        let sections = [clusters.as_str(), sections].concat();
+        Self {
+            headgate: Headgate::start_for(Engine::Mysql, &sections).await,
+            source,
+            target,
+        }
+    }
+
+    /// A session of the application through Headgate.
+    pub async fn client(&self) -> Conn {
+        self.headgate.connect_mysql(USER, PASSWORD, DATABASE).await
+    }
+
+    /// As [`World::start_copying`], between servers of MySQL and MariaDB.
+    pub async fn of_copying(pair: Pair) -> Self {
+        let schema = format!(
+            "CREATE TABLE big (id INT PRIMARY KEY, v TEXT) ENGINE = InnoDB;
+             INSERT INTO big SELECT n, REPEAT(MD5(n), 8) FROM {} WHERE n <= 600000",
+            million_numbers()
+        );
+        let world = Self::of_with(pair, &schema, SLOWLY).await;
+        world.start_migration().await;
+        world.until_copying().await;
+        world
+    }
+}
+
+impl<S: Side> World<S> {
     /// Creates the migration `m` from `blue` to `green` and starts it.
     pub async fn start_migration(&self) {
         self.headgate
@@ -68,13 +163,8 @@ impl World {
         self.headgate.admin("START MIGRATION m").await;
     }
 
-    /// A world whose migration is in the middle of copying the table `big` of 600,000 rows.
-    pub async fn start_copying() -> Self {
-        let schema = "create table big (id int primary key, v text);
-            insert into big select n, repeat(md5(n::text), 8) from generate_series(1, 600000) n";
-        let slowly = "[migrator]\ncopy_workers = 1\ncopy_chunk = \"1MiB\"\n";
-        let world = Self::start_with(schema, slowly).await;
-        world.start_migration().await;
+    /// Waits until some rows are copied and not all.
+    async fn until_copying(&self) {
         let copying = |row: &Record| {
             let state = row.get("state").map(String::as_str);
             assert_ne!(
@@ -87,9 +177,8 @@ impl World {
                 .and_then(|count| count.parse::<u64>().ok())
                 .is_some_and(|count| count > 0)
         };
-        let ask = || world.row("SHOW MIGRATION STATUS m");
+        let ask = || self.row("SHOW MIGRATION STATUS m");
         until("some rows are copied", MIGRATION, ask, copying).await;
-        world
     }
 
     /// The one row of a statement about the migration `m`.
@@ -171,7 +260,29 @@ impl World {
     }
 }
 
-/// The configuration of two clusters and the route between them, for everybody who is trusted by the servers.
+/// A copy that a test can meet on its way.
+const SLOWLY: &str = "[migrator]\ncopy_workers = 1\ncopy_chunk = \"1MiB\"\n";
+
+/// A derived table `numbers` with the numbers from 1 to a million as `n`, which servers of every version can make.
+pub fn million_numbers() -> String {
+    let digits: Vec<String> = (0..10)
+        .map(|digit| format!("SELECT {digit} AS d"))
+        .collect();
+    let digits = digits.join(" UNION ALL ");
+    let places: Vec<String> = (0..6)
+        .map(|place| format!("({digits}) AS d{place}"))
+        .collect();
+    let sum: Vec<String> = (0..6)
+        .map(|place| format!("d{place}.d * {}", 10_u32.pow(place)))
+        .collect();
+    format!(
+        "(SELECT 1 + {} AS n FROM {}) AS numbers",
+        sum.join(" + "),
+        places.join(" CROSS JOIN ")
+    )
+}
+
+/// The configuration of two clusters of PostgreSQL and the route between them, for everybody who is trusted by the servers.
 pub fn clusters(source: u16, target: u16) -> String {
     format!(
         "[clusters.blue]\nhost = \"127.0.0.1\"\nport = {source}\nuser = \"postgres\"\n\
@@ -185,5 +296,22 @@ pub fn route_to(port: u16, database: &str) -> String {
     format!(
         "[clusters.blue]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"postgres\"\n\
          [routes.{database}]\ncluster = \"blue\"\n[login]\nmethod = \"trust\"\n"
+    )
+}
+
+/// The configuration of two clusters of MySQL or MariaDB and the route between them.
+pub fn mysql_clusters(source: u16, target: u16) -> String {
+    format!(
+        "[clusters.blue]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {source}\nuser = \"root\"\n\
+         [clusters.green]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {target}\nuser = \"root\"\n\
+         [routes.{DATABASE}]\ncluster = \"blue\"\n"
+    )
+}
+
+/// The configuration of one cluster of MySQL or MariaDB, `blue`, and one route of the same name as its database.
+pub fn mysql_route_to(port: u16, database: &str) -> String {
+    format!(
+        "[clusters.blue]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"root\"\n\
+         [routes.{database}]\ncluster = \"blue\"\n"
     )
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 use proxy::mysql::disposable::{Kind, Options, Server, find};
 use tests::client::Raw;
 use tests::fault::{Fault, Relay};
-use tests::mysql::Mysql;
+use tests::mysql::{Login, Mysql, Pair, finish};
 use tests::postgres::{Postgres, try_connect};
 use tests::wait::{SOON, until, within};
+use tests::world::million_numbers;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 async fn check(version: u32) {
@@ -181,6 +182,79 @@ async fn two_throwaway_mysql_servers_are_different_servers() {
                 kind.title()
             );
         }
+    }
+}
+
+async fn check_programs(pair: Pair) {
+    const SECRET: &str = "a secret";
+    let (source, target) = pair.start().await;
+    for mysql in [&source, &target] {
+        mysql.make_database("shop").await;
+        mysql.make_account("app", SECRET, "shop").await;
+        let login = Login {
+            port: mysql.port(),
+            user: "app",
+            password: SECRET,
+            database: "shop",
+        };
+        let table = "--execute=CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (7)";
+        finish("mysql", SOON, login.mysql(&[table])).await;
+        let asked = login.mariadb(&["--skip-column-names", "--execute=SELECT * FROM t"]);
+        assert_eq!(finish("mariadb", SOON, asked).await, "7\n");
+        let options = ["--skip-opt", "--no-tablespaces", "--compact"];
+        let dumped = finish("dump", SOON, login.dump(mysql.server.kind(), &options)).await;
+        assert!(dumped.contains("INSERT INTO `t` VALUES (7)"), "{dumped}");
+        let fill = [
+            "--tables=1",
+            "--table-size=100",
+            "oltp_read_write",
+            "prepare",
+        ];
+        finish("sysbench", SOON, login.sysbench(&fill)).await;
+        assert_eq!(
+            mysql.value("shop", "SELECT COUNT(*) FROM sbtest1").await,
+            "100"
+        );
+        let script = format!(
+            "import importlib, sys
+for name in ('pymysql', 'MySQLdb', 'mysql.connector'):
+    driver = importlib.import_module(name)
+    session = driver.connect(host='127.0.0.1', port={}, user='app', password='{SECRET}', database='shop')
+    cursor = session.cursor()
+    cursor.execute('SELECT id FROM t')
+    print(cursor.fetchall()[0][0])",
+            mysql.port()
+        );
+        let mut python = tests::mysql::python();
+        python.args(["-c", &script]);
+        assert_eq!(finish("python", SOON, python).await, "7\n7\n7\n");
+    }
+}
+
+#[tokio::test]
+async fn programs_and_drivers_of_both_families_log_in_to_mysql_56_and_97() {
+    check_programs(Pair::Mysql56to97).await;
+}
+
+#[tokio::test]
+async fn programs_and_drivers_of_both_families_log_in_to_mariadb_1011_and_mysql_97() {
+    check_programs(Pair::Mariadb1011toMysql97).await;
+}
+
+#[tokio::test]
+async fn a_million_numbers_are_a_million_numbers_for_every_server() {
+    for kind in Kind::ALL {
+        let query = format!(
+            "SELECT CONCAT(COUNT(*), ' ', MIN(n), ' ', MAX(n)) FROM {}",
+            million_numbers()
+        );
+        let mysql = Mysql::start(kind).await;
+        assert_eq!(
+            mysql.value("", &query).await,
+            "1000000 1 1000000",
+            "{}",
+            kind.title()
+        );
     }
 }
 
