@@ -1,0 +1,573 @@
+//! What the hot loop needs to know of MySQL's packets: headers and the first bytes, but for a few exceptions.
+//!
+//! The exceptions: numbers of prepared statements are exchanged in place, the texts of statements are looked at for
+//! what no server tells ([`Learned`]), what is needed to prepare a statement elsewhere is kept, and an OK packet is
+//! shortened for a client that did not ask to be told of changes to its session.
+
+use protocol::error::Malformed;
+use protocol::mysql::command::{self, Shape};
+use protocol::mysql::frame::{self, HEADER_BYTES, Header};
+use protocol::mysql::handshake::Capabilities;
+use protocol::mysql::lenenc::Fields;
+use protocol::mysql::reply::{self, Prepared, status};
+use protocol::mysql::session::{Expected, HEAD_BYTES, Says, Sent, Session as Tracker, Step};
+
+use super::learned::{Inside, Learned};
+use super::lexer::{self, Ends};
+use super::statements::{self, Statements, Types};
+use crate::relay::{Entrance, Heard, Seen, Then, Wire};
+
+/// A command up to this size is looked at as a whole; of a longer one only so much.
+const LOOK_BYTES_MAX: usize = 16 << 10;
+
+/// An OK packet that must be shortened is never larger than this.
+const OKAY_BYTES_MAX: usize = 32 << 10;
+
+/// Numbers of connections from here on are Headgate's own.
+pub const OWN_THREADS: u64 = 1 << 31;
+
+/// A statement whose end may take back what its text taught.
+const TAUGHT: u32 = 1;
+
+/// A command that Headgate answers itself or puts in other words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// A client ends another session of Headgate, or what it runs.
+    Kill(Ends, u64),
+    /// The client logs in anew.
+    ChangeUser,
+    /// An execution that relies on types of parameters which the present server was not told.
+    Splice(u32),
+    /// A command of replication.
+    Replication,
+    /// A command that nobody knows.
+    Unknown,
+    /// An execution of the statement that was prepared last, and there is none.
+    NoStatement,
+}
+
+/// What becomes of the bytes of the packet that is going by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Keep {
+    #[default]
+    Nothing,
+    /// They are the text of a statement that is being prepared, behind so many others.
+    Text(usize),
+    /// They are a piece of a parameter of this statement, behind so many others.
+    Piece(u32, usize),
+}
+
+/// One session's conversation.
+#[derive(Debug)]
+pub struct MysqlWire {
+    tracker: Tracker,
+    /// What was agreed with the client.
+    client: Capabilities,
+    /// What was agreed with the server tells more in its OK packets than the client wants to know.
+    strip: bool,
+    client_left: usize,
+    server_left: usize,
+    keep: Keep,
+    own: Option<Own>,
+    /// What kept the session inside before the statement that is being executed.
+    before: Inside,
+    /// The last choice of several statements in one text, where the client made one.
+    option: Option<u16>,
+    /// The client's statements.
+    pub statements: Statements,
+    /// What texts told.
+    pub learned: Learned,
+}
+
+impl MysqlWire {
+    /// A session that is idle behind its login: what was agreed with the client, what with the server, and the status
+    /// that the server reported.
+    pub fn new(client: Capabilities, server: Capabilities, status: u16) -> Self {
+        Self {
+            tracker: Tracker::new(u64::from(server.0), status),
+            client,
+            strip: strips(client, server),
+            client_left: 0,
+            server_left: 0,
+            keep: Keep::Nothing,
+            own: None,
+            before: Inside::default(),
+            option: None,
+            statements: Statements::default(),
+            learned: Learned::default(),
+        }
+    }
+
+    /// Another server session goes on where this one stood.
+    pub fn move_to(&mut self, server: Capabilities, status: u16) {
+        self.tracker = Tracker::new(u64::from(server.0), status);
+        self.strip = strips(self.client, server);
+    }
+
+    /// The client logged in anew: nothing is left of what it had.
+    pub fn begin_anew(&mut self, server: Capabilities, status: u16) {
+        *self = Self::new(self.client, server, status);
+    }
+
+    /// What was agreed with the client.
+    pub fn client_capabilities(&self) -> Capabilities {
+        self.client
+    }
+
+    /// Whether several statements in one text were turned on or off.
+    pub fn option(&self) -> Option<u16> {
+        self.option
+    }
+
+    /// The command that stands next and that Headgate answers itself.
+    pub fn take_own(&mut self) -> Option<Own> {
+        self.own.take()
+    }
+
+    /// A command of Headgate's own is sent now; its answer is swallowed.
+    pub fn ask(&mut self, command: u8) {
+        let header = Header {
+            length: 1,
+            sequence: 0,
+        };
+        let expected = Expected {
+            command,
+            tag: 0,
+            cursor: false,
+            own: true,
+        };
+        self.tracker.command(header, expected);
+    }
+
+    /// A command of the client's is sent in other words; of its packet, `left` bytes still come from the client.
+    pub fn send_instead(&mut self, header: Header, command: u8, tag: u32, left: usize) {
+        self.tracker.command(
+            header,
+            Expected {
+                command,
+                tag,
+                cursor: false,
+                own: false,
+            },
+        );
+        self.client_left = left;
+        self.keep = Keep::Nothing;
+    }
+
+    fn names_attributes(&self) -> bool {
+        self.client.has(Capabilities::QUERY_ATTRIBUTES)
+    }
+
+    fn admit(&self, command: u8, gate: &impl Entrance) -> Then {
+        if self.tracker.is_full() {
+            return Then::Replies;
+        }
+        if !command::begins(command) {
+            return Then::More;
+        }
+        if self.at_boundary() {
+            return if gate.enter() { Then::More } else { Then::Gate };
+        }
+        // What comes before this one decides whether a transaction is open; only with the gate open may they be left
+        // to run together.
+        let uncertain = self.tracker.expecting() > 0 || self.tracker.in_doubt();
+        if uncertain && !gate.is_open() {
+            Then::Replies
+        } else {
+            Then::More
+        }
+    }
+
+    /// Whether the command is one for Headgate itself.
+    fn own(&self, command: u8, payload: &[u8], whole: bool) -> Option<Own> {
+        match command {
+            command::CHANGE_USER => Some(Own::ChangeUser),
+            command::PROCESS_KILL => {
+                let number = u64::from(number_at(payload, 1)?);
+                (number >= OWN_THREADS).then_some(Own::Kill(Ends::Connection, number))
+            }
+            command::QUERY if whole => {
+                let text = self.text_of(payload);
+                // Whatever else begins with a comment is no KILL that a client library sends.
+                if !matches!(text.trim_ascii_start().first(), Some(b'k' | b'K' | b'/')) {
+                    return None;
+                }
+                let (ends, number) = lexer::kill(text)?;
+                (number >= OWN_THREADS).then_some(Own::Kill(ends, number))
+            }
+            command::STMT_EXECUTE => {
+                let named = number_at(payload, 1)?;
+                if named == command::LAST_PREPARED && self.statements.is_preparing() {
+                    return None;
+                }
+                let Some(client) = self.statements.resolve(named) else {
+                    return Some(Own::NoStatement);
+                };
+                let statement = self.statements.get(client)?;
+                if !statement.stale {
+                    return None;
+                }
+                let binding =
+                    statements::binding(payload, statement.parameters, self.names_attributes())?;
+                binding.types_end.is_none().then_some(Own::Splice(client))
+            }
+            _ if command::replicates(command) => Some(Own::Replication),
+            _ if command::shape(command).is_none() => Some(Own::Unknown),
+            _ => None,
+        }
+    }
+
+    /// The text of a COM_QUERY, behind its attributes.
+    fn text_of<'a>(&self, payload: &'a [u8]) -> &'a [u8] {
+        let plain = payload.get(1..).unwrap_or_default();
+        if !self.names_attributes() {
+            return plain;
+        }
+        query_behind_attributes(payload).unwrap_or_default()
+    }
+
+    /// A command goes by: numbers are exchanged, and what a handover needs is kept.
+    fn forward(&mut self, header: Header, payload: &mut [u8]) {
+        let command = payload.first().copied().unwrap_or_default();
+        let mut expected = Expected {
+            command,
+            tag: 0,
+            cursor: false,
+            own: false,
+        };
+        self.keep = Keep::Nothing;
+        match command {
+            command::QUERY => {
+                self.before = self.learned.inside;
+                let backslash = self.tracker.status() & status::NO_BACKSLASH_ESCAPES == 0;
+                let text = self.text_of(payload);
+                self.learned.learn(text, backslash);
+                expected.tag = u32::from(self.before != self.learned.inside) * TAUGHT;
+            }
+            command::STMT_PREPARE => {
+                let backslash = self.tracker.status() & status::NO_BACKSLASH_ESCAPES == 0;
+                let inside = self.learned.inside;
+                self.learned
+                    .learn(payload.get(1..).unwrap_or_default(), backslash);
+                // Preparing does nothing yet, and executing it cannot be told from others: assume that it will.
+                self.learned.inside.locked |= inside.locked;
+                self.learned.inside.characteristics |= inside.characteristics;
+                self.statements.begin();
+                self.keep = Keep::Text(1);
+            }
+            command::STMT_EXECUTE
+            | command::STMT_BULK_EXECUTE
+            | command::STMT_FETCH
+            | command::STMT_RESET
+            | command::STMT_CLOSE
+            | command::STMT_SEND_LONG_DATA => {
+                expected.tag = self.forward_statement(command, payload);
+                expected.cursor = command == command::STMT_EXECUTE
+                    && payload.get(5).is_some_and(|&flags| flags & 7 != 0);
+            }
+            command::SET_OPTION => {
+                expected.tag = number_at(payload, 1).unwrap_or_default() & 0xFFFF;
+                if let Some(&[low, high]) = payload.get(1..3) {
+                    expected.tag = u32::from(u16::from_le_bytes([low, high]));
+                }
+            }
+            _ => {}
+        }
+        self.tracker.command(header, expected);
+        self.client_left = header.length;
+    }
+
+    /// A command that names a prepared statement. Answers the client's number for it.
+    fn forward_statement(&mut self, command: u8, payload: &mut [u8]) -> u32 {
+        let Some(named) = number_at(payload, 1) else {
+            return statements::NOBODY;
+        };
+        if named == command::LAST_PREPARED && self.statements.is_preparing() {
+            // The server knows by then whom the client means.
+            return statements::NOBODY;
+        }
+        let client = self.statements.resolve(named).unwrap_or(statements::NOBODY);
+        if command == command::STMT_EXECUTE {
+            self.learned.inside.characteristics = false;
+            self.remember_types(client, payload);
+        }
+        let server = self.statements.server(client);
+        if let Some(place) = payload.get_mut(1..5) {
+            place.copy_from_slice(&server.to_le_bytes());
+        }
+        match command {
+            command::STMT_CLOSE => self.statements.close(client),
+            command::STMT_SEND_LONG_DATA => {
+                let parameter = number_at(payload, 3).map_or(0, |number| number >> 16);
+                let parameter = u16::try_from(parameter).unwrap_or_default();
+                self.statements.begin_piece(client, parameter);
+                self.keep = Keep::Piece(client, 7);
+            }
+            command::STMT_FETCH => {}
+            _ => self.statements.renew(client),
+        }
+        client
+    }
+
+    fn remember_types(&mut self, client: u32, payload: &[u8]) {
+        let named = self.names_attributes();
+        let Some(statement) = self.statements.get_mut(client) else {
+            return;
+        };
+        let binding = statements::binding(payload, statement.parameters, named);
+        let Some(binding) = binding else {
+            if statement.parameters > 0 {
+                statement.types = Types::Unknown;
+            }
+            return;
+        };
+        let Some(end) = binding.types_end else {
+            return;
+        };
+        let block = payload.get(binding.flag_at + 1..end).unwrap_or_default();
+        statement.stale = false;
+        match &mut statement.types {
+            Types::Known(count, known) if *count == binding.count && known == block => {}
+            types => *types = Types::Known(binding.count, block.to_vec()),
+        }
+    }
+
+    /// More of a client's packet goes by.
+    fn go_on(&mut self, bytes: &[u8]) {
+        let behind = |skip: &mut usize| {
+            let now = (*skip).min(bytes.len());
+            *skip -= now;
+            &bytes[now..]
+        };
+        match &mut self.keep {
+            Keep::Nothing => {}
+            Keep::Text(skip) => self.statements.go_on(behind(skip)),
+            Keep::Piece(client, skip) => self.statements.go_on_piece(*client, behind(skip)),
+        }
+    }
+
+    /// The reply to a command is complete.
+    fn conclude(&mut self, ended: Expected, says: Says) {
+        let failed = says == Says::Error;
+        let status = self.tracker.status();
+        match ended.command {
+            command::QUERY if failed && ended.tag == TAUGHT => self.learned.inside = self.before,
+            command::STMT_PREPARE if failed => self.statements.refused(),
+            command::STMT_EXECUTE if !failed && ended.cursor => {
+                if let Some(statement) = self.statements.get_mut(ended.tag) {
+                    statement.cursor = status & status::CURSOR_EXISTS != 0;
+                }
+            }
+            command::STMT_FETCH if !failed && status & status::LAST_ROW_SENT != 0 => {
+                if let Some(statement) = self.statements.get_mut(ended.tag) {
+                    statement.cursor = false;
+                }
+            }
+            command::SET_OPTION if !failed => self.option = u16::try_from(ended.tag).ok(),
+            command::RESET_CONNECTION if !failed => {
+                self.statements.clear();
+                self.learned = Learned::default();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the server tells the client more than it asked for.
+fn strips(client: Capabilities, server: Capabilities) -> bool {
+    server.has(Capabilities::SESSION_TRACK) && !client.has(Capabilities::SESSION_TRACK)
+}
+
+/// The four bytes at `at` as a number.
+fn number_at(payload: &[u8], at: usize) -> Option<u32> {
+    let bytes = payload.get(at..)?.first_chunk::<4>()?;
+    Some(u32::from_le_bytes(*bytes))
+}
+
+/// The text behind the attributes of a COM_QUERY; `None` where too little is shown.
+fn query_behind_attributes(payload: &[u8]) -> Option<&[u8]> {
+    let mut fields = Fields::new("query", payload);
+    fields.u8().ok()?;
+    let count = fields.count().ok()?;
+    fields.count().ok()?;
+    if count == 0 {
+        return Some(fields.rest());
+    }
+    let nulls = fields.take(usize::try_from(count.div_ceil(8)).ok()?).ok()?;
+    fields.u8().ok()?;
+    let mut kinds = Vec::new();
+    for _ in 0..count {
+        kinds.push(fields.u16().ok()?.to_le_bytes()[0]);
+        fields.string().ok()?;
+    }
+    for (at, kind) in kinds.into_iter().enumerate() {
+        if nulls
+            .get(at / 8)
+            .is_some_and(|byte| byte >> (at % 8) & 1 == 1)
+        {
+            continue;
+        }
+        match kind {
+            1 => fields.take(1).map(drop).ok()?,
+            2 | 13 => fields.take(2).map(drop).ok()?,
+            3 | 4 | 9 => fields.take(4).map(drop).ok()?,
+            5 | 8 => fields.take(8).map(drop).ok()?,
+            6 => {}
+            7 | 10 | 11 | 12 => {
+                let length = fields.u8().ok()?;
+                fields.take(usize::from(length)).ok()?;
+            }
+            _ => fields.string().map(drop).ok()?,
+        }
+    }
+    Some(fields.rest())
+}
+
+impl Wire for MysqlWire {
+    fn client(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Seen, Malformed> {
+        let mut clear = 0;
+        let stop = |clear, then| Ok(Seen { clear, then });
+        loop {
+            let rest = bytes.get_mut(clear..).unwrap_or_default();
+            if self.client_left > 0 {
+                let step = self.client_left.min(rest.len());
+                self.client_left -= step;
+                if self.keep != Keep::Nothing {
+                    self.go_on(&rest[..step]);
+                }
+                clear += step;
+                if self.client_left > 0 {
+                    return stop(clear, Then::More);
+                }
+                continue;
+            }
+            let Some(header) = frame::peek(rest) else {
+                return stop(clear, Then::More);
+            };
+            let sent = self.tracker.sent();
+            if sent != Sent::Command {
+                if sent == Sent::File {
+                    self.keep = Keep::Nothing;
+                }
+                self.tracker.more(header);
+                self.client_left = header.length;
+                clear += HEADER_BYTES;
+                continue;
+            }
+            if header.length == 0 {
+                return Err(Malformed {
+                    what: "command",
+                    at: HEADER_BYTES,
+                    limit: 0,
+                });
+            }
+            let shown = rest.len().min(header.total());
+            let payload = &mut rest[HEADER_BYTES..shown];
+            if payload.len() < header.length.min(LOOK_BYTES_MAX) {
+                return stop(clear, Then::More);
+            }
+            let command = payload[0];
+            let then = self.admit(command, gate);
+            if then != Then::More {
+                return stop(clear, then);
+            }
+            self.own = self.own(command, payload, payload.len() == header.length);
+            if self.own.is_some() {
+                return stop(clear, Then::Own);
+            }
+            self.forward(header, payload);
+            clear += HEADER_BYTES;
+        }
+    }
+
+    fn server(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Heard, Malformed> {
+        let mut clear = 0;
+        let forward = |clear| Ok(Heard { clear, swallow: 0 });
+        loop {
+            let rest = bytes.get_mut(clear..).unwrap_or_default();
+            if self.server_left > 0 {
+                let step = self.server_left.min(rest.len());
+                self.server_left -= step;
+                clear += step;
+                if self.server_left > 0 {
+                    return forward(clear);
+                }
+                continue;
+            }
+            let Some(header) = frame::peek(rest) else {
+                return forward(clear);
+            };
+            let shown = rest.len().min(header.total());
+            let payload = &mut rest[HEADER_BYTES..shown];
+            if payload.len() < header.length.min(HEAD_BYTES) {
+                return forward(clear);
+            }
+            let own = self.tracker.front().is_some_and(|front| front.own);
+            let shortened = self.strip && self.tracker.is_okay(header, payload);
+            if (own || shortened) && payload.len() < header.length {
+                if header.length > OKAY_BYTES_MAX {
+                    return Err(Malformed {
+                        what: "OK packet",
+                        at: 0,
+                        limit: OKAY_BYTES_MAX,
+                    });
+                }
+                return forward(clear);
+            }
+            let Step { says, ended } = self.tracker.server(header, payload)?;
+            if let Says::Prepared(prepared) = says {
+                let client = self.statements.prepared(prepared);
+                let at = Prepared::STATEMENT_AT;
+                if let Some(place) = payload.get_mut(at..at + 4) {
+                    place.copy_from_slice(&client.to_le_bytes());
+                }
+            }
+            if let Some(ended) = ended {
+                self.conclude(ended, says);
+            }
+            let mut left = header.total();
+            let mut swallow = 0;
+            if own {
+                left = 0;
+                swallow = header.total();
+            } else if shortened {
+                let length = reply::strip_changes(payload)?;
+                left = length + HEADER_BYTES;
+                swallow = header.length - length;
+                let [low, middle, high, _] =
+                    u32::try_from(length).unwrap_or_default().to_le_bytes();
+                rest[..3].copy_from_slice(&[low, middle, high]);
+            }
+            if ended.is_some() && self.at_boundary() {
+                gate.leave();
+            }
+            if swallow > 0 {
+                return Ok(Heard {
+                    clear: clear + left,
+                    swallow,
+                });
+            }
+            self.server_left = left;
+        }
+    }
+
+    fn at_boundary(&self) -> bool {
+        self.tracker.at_boundary()
+            && self.client_left == 0
+            && self.server_left == 0
+            && !self.learned.inside.any()
+    }
+
+    fn is_answered(&self) -> bool {
+        self.tracker.is_answered() && self.client_left == 0 && self.server_left == 0
+    }
+
+    fn in_doubt(&self) -> bool {
+        self.tracker.in_doubt() && self.is_answered()
+    }
+}
+
+/// Whether the command is answered with nothing.
+pub fn is_silent(command: u8) -> bool {
+    command::shape(command) == Some(Shape::Nothing)
+}
