@@ -2,6 +2,8 @@
 //!
 //! MySQL internals manual, "Basic Data Types".
 
+use bytes::{BufMut, BytesMut};
+
 use crate::error::Malformed;
 
 /// What stands for NULL where a length is expected in a row.
@@ -138,5 +140,38 @@ impl<'a> Fields<'a> {
             at: self.at(),
             limit: self.whole,
         }
+    }
+}
+
+/// Appends a number in one to nine bytes.
+pub fn put_count(out: &mut BytesMut, number: u64) {
+    match number {
+        0..=0xFA => out.put_uint_le(number, 1),
+        0xFB..=0xFFFF => {
+            out.put_u8(0xFC);
+            out.put_uint_le(number, 2);
+        }
+        0x1_0000..=0xFF_FFFF => {
+            out.put_u8(0xFD);
+            out.put_uint_le(number, 3);
+        }
+        _ => {
+            out.put_u8(0xFE);
+            out.put_u64_le(number);
+        }
+    }
+}
+
+/// Appends a string behind its length.
+pub fn put_string(out: &mut BytesMut, string: &[u8]) {
+    put_count(out, string.len() as u64);
+    out.extend_from_slice(string);
+}
+
+/// Appends a string behind its length, or what stands for NULL.
+pub fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {
+    match value {
+        Some(string) => put_string(out, string),
+        None => out.put_u8(NULL),
     }
 }

@@ -3,8 +3,8 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::error::Malformed;
-use crate::mysql::frame;
-use crate::mysql::lenenc::Fields;
+
+use crate::mysql::lenenc::{self, Fields};
 
 /// The first byte of OK.
 pub const OK: u8 = 0x00;
@@ -101,8 +101,8 @@ impl<'a> Okay<'a> {
     /// Appends the payload behind `first`, which is [`OK`], or [`EOF`] where it ends rows.
     pub fn encode(&self, out: &mut BytesMut, first: u8, tracked: bool) {
         out.put_u8(first);
-        frame::put_lenenc(out, self.affected_rows);
-        frame::put_lenenc(out, self.last_insert_id);
+        lenenc::put_count(out, self.affected_rows);
+        lenenc::put_count(out, self.last_insert_id);
         let changed = tracked && !self.changes.is_empty();
         let status = if changed {
             self.status | status::STATE_CHANGED
@@ -114,10 +114,10 @@ impl<'a> Okay<'a> {
         if !tracked {
             out.extend_from_slice(self.info);
         } else if changed || !self.info.is_empty() {
-            frame::put_lenenc_bytes(out, self.info);
+            lenenc::put_string(out, self.info);
         }
         if changed {
-            frame::put_lenenc_bytes(out, self.changes);
+            lenenc::put_string(out, self.changes);
         }
     }
 }

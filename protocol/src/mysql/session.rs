@@ -48,6 +48,10 @@ pub struct Expected {
 pub enum Says {
     /// A part of a reply that changes nothing.
     Part,
+    /// The definition of a column or a parameter.
+    Definition,
+    /// A row.
+    Row,
     /// OK, or an OK that ends rows.
     Okay,
     /// EOF.
@@ -216,7 +220,10 @@ impl Session {
                         left => Place::Definitions(left),
                     };
                 }
-                part
+                Ok(Step {
+                    says: Says::Definition,
+                    ended: None,
+                })
             }
             Kind::Prepared => {
                 let prepared = Prepared::parse(head)?;
@@ -232,7 +239,10 @@ impl Session {
                 let more = self.prepare_on();
                 Ok(self.end_unless(more, Says::Part))
             }
-            Kind::Row => part,
+            Kind::Row => Ok(Step {
+                says: Says::Row,
+                ended: None,
+            }),
         }
     }
 

@@ -1,0 +1,49 @@
+//! A server session that is opened ahead of a switch, so that the switch need not wait for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::connect::{self, Identity, ServerSession};
+use crate::registry::WarmOrder;
+use crate::route::Cluster;
+
+/// A server session that was opened on another cluster ahead of a switch.
+#[derive(Debug)]
+pub struct Spare {
+    cluster: String,
+    since: Instant,
+    opening: JoinHandle<Option<ServerSession>>,
+}
+
+/// A spare that was not used for this long is not used at all: its server may have closed it.
+const SPARE_AGE_MAX: Duration = Duration::from_secs(30);
+
+impl Spare {
+    /// Begins to open one, beside whatever the session does. A failure is left for the handover to meet again.
+    pub fn open(order: WarmOrder, identity: Arc<Identity>) -> Self {
+        let cluster = order.cluster.name.clone();
+        let opening = tokio::spawn(async move {
+            let session = connect::login(&order.cluster, &identity, None).await;
+            drop(order.done);
+            session.ok()
+        });
+        Self {
+            cluster,
+            since: Instant::now(),
+            opening,
+        }
+    }
+
+    /// The session on `cluster`; `None` where there is none that is fresh and alive.
+    pub async fn session_on(self, cluster: &Cluster) -> Option<ServerSession> {
+        if self.cluster != cluster.name || self.since.elapsed() > SPARE_AGE_MAX {
+            return None;
+        }
+        let session = self.opening.await.ok().flatten()?;
+        // A server that hung up is seen here; then a fresh session is opened.
+        session.stream.is_open().then_some(session)
+    }
+}
