@@ -299,6 +299,18 @@ where
         self.inbound.discard(count.min(self.inbound.unseen().len()));
     }
 
+    /// Takes all held bytes of the client, for a conversation without the server. Only where nothing waits to be written.
+    pub fn take_held(&mut self) -> Vec<u8> {
+        let held = self.inbound.unseen().to_vec();
+        self.inbound.discard(held.len());
+        held
+    }
+
+    /// Gives back what [`Relay::take_held`] took and nobody used.
+    pub fn give_back(&mut self, held: &[u8]) {
+        self.inbound = Way::new(held);
+    }
+
     /// Whether everything that the server said is with the client.
     pub fn is_told(&self) -> bool {
         self.outbound.is_empty()

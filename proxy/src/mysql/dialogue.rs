@@ -55,6 +55,11 @@ impl Questions {
         self.commands.len()
     }
 
+    /// The packets.
+    pub fn into_words(self) -> BytesMut {
+        self.words
+    }
+
     /// One command with what follows it.
     pub fn command(&mut self, command: u8, rest: &[u8]) {
         let mut payload = Vec::with_capacity(rest.len() + 1);

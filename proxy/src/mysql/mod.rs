@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod accounts;
+pub mod cancel;
 pub mod cipher;
 pub mod connect;
 pub mod dialogue;

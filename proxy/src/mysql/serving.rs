@@ -1,16 +1,38 @@
-//! A session behind its login.
+//! A session behind its login: forwards, waits at the gate, moves to another cluster, says goodbye.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use protocol::mysql::handshake::Capabilities;
+use protocol::mysql::reply::{self, Okay};
+use protocol::mysql::{command, frame, refusal};
 use tokio::io::AsyncWriteExt;
+use tracing::{debug, info, warn};
 
+use super::accept::{self, Line};
 use super::connect::{Identity, ServerSession};
-use super::session::Logins;
+use super::handover::{self, Moved, Old};
+use super::lexer::Ends;
+use super::session::{self, Entered, Logins};
+use super::spare::Spare;
+use super::state::NotMovable;
+use super::wire::{MysqlWire, Own};
+use super::{cancel, connect};
 use crate::client::Client;
-use crate::gate::Ticket;
-use crate::registry::{Activity, Registered};
-use crate::route::Route;
+use crate::gate::{Outcome, Ticket};
+use crate::metrics::HoldEnd;
+use crate::plane::Plane;
+use crate::registry::{Activity, Entry, Registered, ServerKey};
+use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
+use crate::route::{Destination, Route};
+use crate::turnstile::{Look, State};
+use crate::upstream::Upstream;
+
+/// How long a farewell to the server may take.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A session behind its login.
 pub struct Session {
@@ -34,18 +56,572 @@ pub struct Session {
     pub peer: SocketAddr,
 }
 
+/// How the hot loop sees the gate.
+struct Standing {
+    ticket: Ticket,
+    generation: AtomicU64,
+    entry: Arc<Entry>,
+}
+
+impl Entrance for Standing {
+    fn enter(&self) -> bool {
+        self.ticket.enter(self.generation.load(Relaxed))
+    }
+
+    fn is_open(&self) -> bool {
+        self.ticket.gate().look() == Look::new(State::Open, self.generation.load(Relaxed))
+    }
+
+    fn leave(&self) {
+        self.ticket.leave();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.entry.is_closing()
+    }
+}
+
+/// Why a session ends.
+enum End {
+    /// Its client or its server left; nobody is to be told.
+    Left,
+    /// The client is told that the server ends, so that it connects again.
+    Terminated,
+    /// One side broke the protocol.
+    Broken,
+}
+
+/// What a held statement met.
+enum Met {
+    Opened,
+    Cancelled,
+    TooLong,
+    Left(End),
+}
+
 impl Session {
     /// Serves it to its end.
-    pub async fn run(self, mut client: Client, leftover: &[u8]) {
+    pub async fn run(self, client: Client, leftover: &[u8]) {
+        let plane = Arc::clone(&self.logins.plane);
         let _count = self.route.count_session();
-        self.registered.entry().set_activity(Activity::Serving);
-        let mut server = self.server.stream;
-        let forwarding = async {
-            client.write_all(&self.server.buffer).await?;
-            client.flush().await?;
-            server.write_all(leftover).await?;
-            tokio::io::copy_bidirectional(&mut client, &mut server).await
+        plane.metrics.session_opened(&self.route.name);
+        let entry = Arc::clone(self.registered.entry());
+        entry.set_activity(Activity::Serving);
+        let server = self.server;
+        let mut serving = Serving {
+            wire: MysqlWire::new(
+                self.identity.capabilities,
+                server.capabilities,
+                server.status,
+            ),
+            relay: Relay::new(client, server.stream, leftover),
+            standing: Standing {
+                ticket: self.ticket,
+                generation: AtomicU64::new(self.generation),
+                entry: Arc::clone(&entry),
+            },
+            capabilities: server.capabilities,
+            version: server.version,
+            plane,
+            logins: self.logins,
+            route: self.route,
+            identity: Arc::new(self.identity),
+            entry,
+            peer: self.peer,
+            spare: None,
         };
-        drop(forwarding.await);
+        let end = serving.serve().await;
+        serving.farewell(end).await;
+        drop(self.registered);
     }
+}
+
+/// A session that forwards.
+struct Serving {
+    plane: Arc<Plane>,
+    logins: Arc<Logins>,
+    route: Arc<Route>,
+    identity: Arc<Identity>,
+    entry: Arc<Entry>,
+    peer: SocketAddr,
+    wire: MysqlWire,
+    relay: Relay<Client, Upstream>,
+    standing: Standing,
+    /// What was agreed with the present server.
+    capabilities: Capabilities,
+    /// The present server's version.
+    version: String,
+    /// A server session on the cluster that the route is about to lead to.
+    spare: Option<Spare>,
+}
+
+impl Serving {
+    async fn serve(&mut self) -> End {
+        loop {
+            let stop = tokio::select! {
+                biased;
+                stop = self.relay.run(&mut self.wire, &self.standing) => Some(stop),
+                () = self.entry.bell.notified() => None,
+            };
+            let end = match stop {
+                None => {
+                    let end = self.look_at_route().await;
+                    self.look_at_orders();
+                    end
+                }
+                Some(Ok(Stop::AtGate)) => Box::pin(self.wait_at_gate()).await,
+                Some(Ok(Stop::Own)) => Box::pin(self.answer_own()).await,
+                Some(Ok(Stop::InDoubt)) => self.settle_doubt().await,
+                Some(Ok(Stop::ClientClosed)) => {
+                    let closed = self.relay.server.shutdown().await;
+                    closed.is_err().then_some(End::Left)
+                }
+                Some(Ok(Stop::ServerClosed)) => Some(End::Left),
+                Some(Ok(Stop::Closing)) => Some(End::Terminated),
+                Some(Err(broken)) => Some(self.break_off(&broken)),
+            };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    fn break_off(&self, broken: &Broken) -> End {
+        match broken {
+            Broken::Client(error) => {
+                debug!(client = %self.entry.client, %error, "the client's connection broke");
+                End::Left
+            }
+            Broken::ClientFrame(malformed) => {
+                info!(client = %self.entry.client, %malformed, "the client broke the protocol; its session ends");
+                End::Broken
+            }
+            Broken::ServerFrame(malformed) => {
+                warn!(client = %self.entry.client, %malformed, "the server broke the protocol; the session ends");
+                End::Broken
+            }
+        }
+    }
+
+    /// Opens a session on the cluster that the route is about to lead to, beside the client's work.
+    fn look_at_orders(&mut self) {
+        if let Some(order) = self.entry.take_warm_order() {
+            self.spare = Some(Spare::open(order, Arc::clone(&self.identity)));
+        }
+    }
+
+    /// Between statements: moves to where the route leads, if that has changed.
+    async fn look_at_route(&mut self) -> Option<End> {
+        let look = self.standing.ticket.gate().look();
+        if look.state() != State::Open || self.entry.is_closing() {
+            return self.settle_doubt().await;
+        }
+        if look.generation() == self.standing.generation.load(Relaxed) {
+            // The switch that it was opened for did not come.
+            self.spare = None;
+            return None;
+        }
+        let idle = self.wire.at_boundary()
+            && self.relay.is_told()
+            && self.relay.held_bytes().is_empty()
+            && !self.standing.ticket.is_inside();
+        if idle {
+            Box::pin(self.hand_over()).await
+        } else {
+            None
+        }
+    }
+
+    /// An error leaves it in doubt whether a transaction is open. While somebody waits for this session to be idle,
+    /// the server is asked.
+    async fn settle_doubt(&mut self) -> Option<End> {
+        if !self.wire.in_doubt() || !self.relay.is_forwarded() {
+            return None;
+        }
+        self.wire.ask(command::PING);
+        let mut ping = BytesMut::new();
+        frame::put(&mut ping, &mut 0, &[command::PING]);
+        match tokio::time::timeout(FAREWELL_TIMEOUT, self.relay.inject(&ping)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(_)) | Err(_) => Some(End::Left),
+        }
+    }
+
+    /// The next statement stands at the gate.
+    async fn wait_at_gate(&mut self) -> Option<End> {
+        let look = self.standing.ticket.gate().look();
+        if look.state() == State::Open {
+            // Open and yet not passed: the route leads elsewhere now. Or the gate opened just now; then the next
+            // try passes.
+            if look.generation() == self.standing.generation.load(Relaxed) {
+                self.entry.set_activity(Activity::Serving);
+                return None;
+            }
+            let end = self.hand_over().await;
+            if end.is_none() && self.entry.take_cancel() {
+                return self.refuse(refusal::query_interrupted).await;
+            }
+            return end;
+        }
+        let line = self.standing.ticket.stand_in_line();
+        self.plane.metrics.hold_began(&self.route.name);
+        self.entry.take_cancel();
+        self.entry.set_activity(Activity::Held);
+        let deadline = tokio::time::Instant::now() + self.plane.limits.hold_timeout;
+        let met = loop {
+            tokio::select! {
+                biased;
+                () = line.opened() => break Met::Opened,
+                stop = self.relay.wait_held(&mut self.wire, &self.standing) => break match stop {
+                    Ok(_) => Met::Left(End::Left),
+                    Err(broken) => Met::Left(self.break_off(&broken)),
+                },
+                () = self.entry.bell.notified() => {
+                    self.look_at_orders();
+                    if self.entry.take_cancel() {
+                        break Met::Cancelled;
+                    }
+                    if self.entry.is_closing() {
+                        break Met::Left(End::Terminated);
+                    }
+                }
+                () = tokio::time::sleep_until(deadline) => break Met::TooLong,
+            }
+        };
+        let lasted = line.age();
+        let (outcome, hold_end) = match met {
+            Met::Opened => (Outcome::Released, HoldEnd::Released),
+            Met::Cancelled => (Outcome::Cancelled, HoldEnd::Cancelled),
+            Met::TooLong => (Outcome::Refused, HoldEnd::Refused),
+            Met::Left(_) => (Outcome::Gone, HoldEnd::Gone),
+        };
+        line.finish(outcome);
+        self.plane
+            .metrics
+            .hold_ended(&self.route.name, hold_end, lasted);
+        let error = match met {
+            // It counts as held until it has passed, so that a KILL QUERY still means the held statement.
+            Met::Opened => return None,
+            Met::Left(end) => return Some(end),
+            Met::Cancelled => refusal::query_interrupted,
+            Met::TooLong => {
+                warn!(client = %self.entry.client, held_ms = lasted.as_millis(),
+                    "a held statement was refused at limits.hold_timeout; it was not executed");
+                refusal::held_too_long
+            }
+        };
+        self.entry.set_activity(Activity::Serving);
+        self.refuse(error).await
+    }
+
+    /// Answers the command that stands next with an error, once the client has sent all of it.
+    async fn refuse(&mut self, error: fn(&mut BytesMut, &mut u8)) -> Option<End> {
+        let Some(header) = frame::peek(self.relay.held_bytes()) else {
+            return Some(End::Broken);
+        };
+        if self.relay.held_bytes().get(frame::HEADER_BYTES) == Some(&command::STMT_PREPARE) {
+            // Who executes "the statement prepared last" behind it must not get an older one.
+            self.wire.statements.refused();
+        }
+        let mut header = header;
+        let mut skip = header.total();
+        loop {
+            let held = self.relay.held_bytes();
+            if skip > 0 && !held.is_empty() {
+                let step = skip.min(held.len());
+                skip -= step;
+                self.relay.discard_held(step);
+                continue;
+            }
+            if skip == 0 {
+                if !header.is_continued() {
+                    break;
+                }
+                if let Some(next) = frame::peek(held) {
+                    header = next;
+                    skip = header.total();
+                    continue;
+                }
+            }
+            tokio::select! {
+                biased;
+                more = self.relay.more(&mut self.wire, &self.standing) => match more {
+                    Ok(None) => {}
+                    Ok(Some(_)) => return Some(End::Left),
+                    Err(broken) => return Some(self.break_off(&broken)),
+                },
+                () = self.entry.bell.notified() => {
+                    if self.entry.is_closing() {
+                        return Some(End::Terminated);
+                    }
+                }
+            }
+        }
+        let mut words = BytesMut::new();
+        let mut sequence = header.sequence.wrapping_add(1);
+        error(&mut words, &mut sequence);
+        self.answer(&words).await
+    }
+
+    /// Answers a command that was not forwarded.
+    async fn answer(&mut self, words: &[u8]) -> Option<End> {
+        let said = self.say(words).await;
+        if self.wire.at_boundary() {
+            self.standing.leave();
+        }
+        said.err()
+    }
+
+    /// Puts words of our own in line for the client.
+    async fn say(&mut self, words: &[u8]) -> Result<(), End> {
+        let saying = self.relay.say(&mut self.wire, &self.standing, words);
+        match tokio::time::timeout(FAREWELL_TIMEOUT, saying).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Left),
+        }
+    }
+
+    /// Sends the server something in place of the first `held` bytes of the client.
+    async fn send_instead(&mut self, words: &[u8], held: usize) -> Option<End> {
+        self.relay.discard_held(held);
+        // The server may be slow to read because it has much to read: the client's own deadline decides.
+        self.relay.inject(words).await.is_err().then_some(End::Left)
+    }
+
+    /// The next command is one that Headgate answers itself or puts in other words.
+    async fn answer_own(&mut self) -> Option<End> {
+        let own = self.wire.take_own()?;
+        match own {
+            Own::Kill(ends, id) => self.kill(ends, id).await,
+            Own::ChangeUser => self.change_user().await,
+            Own::Splice(client) => {
+                let spliced = self.wire.splice(client, self.relay.held_bytes());
+                let Some((words, held)) = spliced else {
+                    warn!(client = %self.entry.client,
+                        "an execution relies on types of parameters that cannot be sent again; its session ends");
+                    return Some(End::Terminated);
+                };
+                self.send_instead(&words, held).await
+            }
+            Own::Replication => self.refuse(refusal::replication).await,
+            Own::Unknown => self.refuse(refusal::unknown_command).await,
+            Own::NoStatement => self.refuse(refusal::unknown_statement).await,
+        }
+    }
+
+    /// The client ends another session of Headgate's, which it knows by the number that Headgate gave it.
+    async fn kill(&mut self, ends: Ends, id: u64) -> Option<End> {
+        let header = frame::peek(self.relay.held_bytes())?;
+        let mut words = BytesMut::new();
+        let mut sequence = header.sequence.wrapping_add(1);
+        let named = u32::try_from(id).ok();
+        let entry = named.and_then(|id| self.plane.registry.by_client_id(id));
+        let Some((entry, server)) = entry.and_then(|entry| Some((Arc::clone(&entry), entry.server()?)))
+        else {
+            self.plane.metrics.cancel_request("unknown");
+            refusal::unknown_thread(&mut words, &mut sequence, id);
+            self.relay.discard_held(header.total());
+            return self.answer(&words).await;
+        };
+        let waits = matches!(entry.activity(), Activity::Held | Activity::Moving);
+        if ends == Ends::Query && waits && entry.user.as_bytes() == self.identity.user {
+            self.plane.metrics.cancel_request("held");
+            entry.order_cancel();
+            self.okay(&mut words, &mut sequence);
+            self.relay.discard_held(header.total());
+            return self.answer(&words).await;
+        }
+        self.plane.metrics.cancel_request("server");
+        let here = self.entry.server();
+        if here.is_some_and(|here| here.cluster.name == server.cluster.name) {
+            self.wire.send_instead(command::QUERY);
+            let words = cancel::packet(self.capabilities, ends, server.pid);
+            return self.send_instead(&words, header.total()).await;
+        }
+        match cancel::elsewhere(&server, &self.identity, ends).await {
+            Ok(None) => self.okay(&mut words, &mut sequence),
+            Ok(Some((code, message))) => {
+                refusal::error(&mut words, &mut sequence, code, "HY000", &message);
+            }
+            Err(refused) => {
+                debug!(client = %self.entry.client, %refused, "a KILL did not reach its server");
+                refusal::unknown_thread(&mut words, &mut sequence, id);
+            }
+        }
+        self.relay.discard_held(header.total());
+        self.answer(&words).await
+    }
+
+    fn okay(&self, out: &mut BytesMut, sequence: &mut u8) {
+        let okay = Okay {
+            status: self.wire.status(),
+            ..Okay::default()
+        };
+        let mut payload = BytesMut::new();
+        let tracked = self
+            .wire
+            .client_capabilities()
+            .has(Capabilities::SESSION_TRACK);
+        okay.encode(&mut payload, reply::OK, tracked);
+        frame::put(out, sequence, &payload);
+    }
+
+    /// The client becomes another user: it proves itself anew, and gets a new server session.
+    async fn change_user(&mut self) -> Option<End> {
+        let header = frame::peek(self.relay.held_bytes())?;
+        if self.relay.held_bytes().len() < header.total() {
+            return self.refuse(refusal::malformed).await;
+        }
+        let held = self.relay.take_held();
+        let (packet, behind) = held.split_at(header.total());
+        let mut buffer = BytesMut::from(behind);
+        let body = packet.get(frame::HEADER_BYTES + 1..).unwrap_or_default();
+        let destination = self.route.destination();
+        let mut line = Line::new(
+            &mut self.relay.client,
+            &mut buffer,
+            header.sequence.wrapping_add(1),
+        );
+        let changing = session::change_user(
+            &self.logins,
+            &mut line,
+            body,
+            &self.identity,
+            &self.route,
+            &destination.cluster,
+        );
+        let patience = self.plane.limits.login_timeout;
+        let changed = tokio::time::timeout(patience, Box::pin(changing)).await;
+        let mut sequence = line.sequence;
+        let Entered { identity, server } = match changed {
+            Ok(Ok(entered)) => entered,
+            Ok(Err(denied)) => {
+                let words =
+                    self.logins
+                        .explain(&denied, &self.identity.user, self.peer, &mut sequence);
+                accept::say_goodbye(&mut self.relay.client, &words).await;
+                return Some(End::Left);
+            }
+            Err(_) => return Some(End::Left),
+        };
+        let welcome = session::welcome(&server, identity.capabilities);
+        let mut words = BytesMut::new();
+        frame::put(&mut words, &mut sequence, &welcome);
+        self.identity = Arc::new(identity);
+        self.spare = None;
+        let status = server.status;
+        let capabilities = server.capabilities;
+        self.take_server(server, &destination).await;
+        self.wire.begin_anew(capabilities, status);
+        self.relay.give_back(&buffer);
+        self.answer(&words).await
+    }
+
+    /// Another server session takes the place of the present one, which ends.
+    async fn take_server(&mut self, server: ServerSession, destination: &Destination) {
+        let ServerSession {
+            stream,
+            buffer,
+            thread,
+            capabilities,
+            version,
+            ..
+        } = server;
+        let mut old = self.relay.replace_server(stream, &buffer);
+        self.capabilities = capabilities;
+        self.version = version;
+        self.standing
+            .generation
+            .store(destination.generation, Relaxed);
+        self.entry.set_server(ServerKey {
+            cluster: Arc::clone(&destination.cluster),
+            pid: i64::from(thread),
+            secret: Bytes::new(),
+        });
+        terminate(&mut old).await;
+    }
+
+    /// Moves the session to the cluster that serves its route now.
+    async fn hand_over(&mut self) -> Option<End> {
+        self.entry.set_activity(Activity::Moving);
+        let route = Arc::clone(&self.route);
+        let patience = self.plane.limits.connect_timeout;
+        let permit = tokio::time::timeout(patience, route.handover_permits.acquire()).await;
+        let Ok(permit) = permit else {
+            return Some(self.cannot_move(&NotMovable::Late));
+        };
+        let destination = route.destination();
+        let old = Old {
+            stream: &mut self.relay.server,
+            capabilities: self.capabilities,
+            version: &self.version,
+        };
+        let moved = handover::hand_over(
+            old,
+            &destination.cluster,
+            &self.identity,
+            &self.wire,
+            self.spare.take(),
+        )
+        .await;
+        drop(permit);
+        let Moved {
+            session,
+            statements,
+        } = match moved {
+            Ok(moved) => moved,
+            Err(why) => return Some(self.cannot_move(&why)),
+        };
+        self.wire.move_to(session.capabilities, &statements);
+        self.take_server(session, &destination).await;
+        self.entry.set_activity(Activity::Serving);
+        route.count_moved();
+        self.plane.metrics.handover(&route.name, "moved");
+        None
+    }
+
+    fn cannot_move(&self, why: &NotMovable) -> End {
+        self.route.count_closed(why.reason());
+        self.plane.metrics.handover(&self.route.name, why.reason());
+        warn!(
+            client = %self.entry.client, user = %self.entry.user, route = %self.route.name, %why,
+            "the session cannot move to the new cluster and was ended with error 1053; its client may reconnect"
+        );
+        End::Terminated
+    }
+
+    async fn farewell(mut self, end: End) {
+        let (from_client, to_client) = self.relay.traffic();
+        let mut words = BytesMut::new();
+        // Clients expect the answer to what they said last, or will say next, under this number.
+        let mut sequence = frame::peek(self.relay.held_bytes())
+            .map_or(0, |header| header.sequence)
+            .wrapping_add(1);
+        match end {
+            End::Left => {}
+            End::Terminated => refusal::terminating(&mut words, &mut sequence),
+            End::Broken => refusal::malformed(&mut words, &mut sequence),
+        }
+        if !words.is_empty() {
+            accept::say_goodbye(&mut self.relay.client, &words).await;
+        }
+        if self.wire.at_boundary() {
+            terminate(&mut self.relay.server).await;
+        }
+        self.plane
+            .metrics
+            .session_closed(&self.route.name, from_client, to_client);
+    }
+}
+
+/// Tells a server session that is idle to end.
+async fn terminate(server: &mut Upstream) {
+    let mut out = BytesMut::new();
+    frame::put(&mut out, &mut 0, &[command::QUIT]);
+    let farewell = async {
+        server.write_all(&out).await?;
+        server.shutdown().await
+    };
+    // A server that does not listen learns of the end when the socket closes.
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
 }

@@ -4,8 +4,9 @@
 //! what no server tells ([`Learned`]), what is needed to prepare a statement elsewhere is kept, and an OK packet is
 //! shortened for a client that did not ask to be told of changes to its session.
 
+use bytes::{BufMut, BytesMut};
 use protocol::error::Malformed;
-use protocol::mysql::command::{self, Shape};
+use protocol::mysql::command;
 use protocol::mysql::frame::{self, HEADER_BYTES, Header};
 use protocol::mysql::handshake::Capabilities;
 use protocol::mysql::lenenc::Fields;
@@ -98,10 +99,12 @@ impl MysqlWire {
         }
     }
 
-    /// Another server session goes on where this one stood.
-    pub fn move_to(&mut self, server: Capabilities, status: u16) {
-        self.tracker = Tracker::new(u64::from(server.0), status);
+    /// Another server session goes on where this one stood, with statements of these numbers: the client's, and the
+    /// server's.
+    pub fn move_to(&mut self, server: Capabilities, statements: &[(u32, u32)]) {
+        self.tracker = Tracker::new(u64::from(server.0), self.tracker.status());
         self.strip = strips(self.client, server);
+        self.statements.renumber(statements);
     }
 
     /// The client logged in anew: nothing is left of what it had.
@@ -112,6 +115,11 @@ impl MysqlWire {
     /// What was agreed with the client.
     pub fn client_capabilities(&self) -> Capabilities {
         self.client
+    }
+
+    /// The status that the server reported last.
+    pub fn status(&self) -> u16 {
+        self.tracker.status()
     }
 
     /// Whether several statements in one text were turned on or off.
@@ -139,17 +147,61 @@ impl MysqlWire {
         self.tracker.command(header, expected);
     }
 
-    /// A command of the client's is sent in other words; of its packet, `left` bytes still come from the client.
-    pub fn send_instead(&mut self, header: Header, command: u8, tag: u32, left: usize) {
-        self.tracker.command(
-            header,
-            Expected {
-                command,
-                tag,
-                cursor: false,
-                own: false,
-            },
+    /// The client's command, whole, is sent as `command` in other words.
+    pub fn send_instead(&mut self, command: u8) {
+        self.begin_own(command, 0, false, 0);
+    }
+
+    /// The execution that stands at the start of `held`, with the types of parameters that its client does not send
+    /// again: the bytes to be sent in place of the first so many held ones. The rest of it goes by as it is. `None`
+    /// where it grows too long for its packet.
+    pub fn splice(&mut self, client: u32, held: &[u8]) -> Option<(BytesMut, usize)> {
+        let header = frame::peek(held)?;
+        let payload = held.get(HEADER_BYTES..)?;
+        let named = self.names_attributes();
+        let statement = self.statements.get_mut(client)?;
+        let binding = statements::binding(payload, statement.parameters, named)?;
+        let Types::Known(count, types) = &statement.types else {
+            return None;
+        };
+        let length = header.length + types.len();
+        if *count != binding.count || length >= frame::SPLIT_BYTES {
+            return None;
+        }
+        let mut out = BytesMut::new();
+        out.put_uint_le(length as u64, 3);
+        out.put_u8(header.sequence);
+        out.put_u8(command::STMT_EXECUTE);
+        out.put_u32_le(statement.server);
+        out.extend_from_slice(payload.get(5..binding.flag_at)?);
+        out.put_u8(1);
+        out.extend_from_slice(types);
+        statement.stale = false;
+        let consumed = binding.flag_at + 1;
+        let cursor = asks_for_cursor(payload);
+        self.learned.inside.characteristics = false;
+        self.statements.renew(client);
+        self.begin_own(
+            command::STMT_EXECUTE,
+            client,
+            cursor,
+            header.length - consumed,
         );
+        Some((out, HEADER_BYTES + consumed))
+    }
+
+    fn begin_own(&mut self, command: u8, tag: u32, cursor: bool, left: usize) {
+        let header = Header {
+            length: 1,
+            sequence: 0,
+        };
+        let expected = Expected {
+            command,
+            tag,
+            cursor,
+            own: false,
+        };
+        self.tracker.command(header, expected);
         self.client_left = left;
         self.keep = Keep::Nothing;
     }
@@ -266,7 +318,6 @@ impl MysqlWire {
                     && payload.get(5).is_some_and(|&flags| flags & 7 != 0);
             }
             command::SET_OPTION => {
-                expected.tag = number_at(payload, 1).unwrap_or_default() & 0xFFFF;
                 if let Some(&[low, high]) = payload.get(1..3) {
                     expected.tag = u32::from(u16::from_le_bytes([low, high]));
                 }
@@ -376,6 +427,11 @@ impl MysqlWire {
 /// Whether the server tells the client more than it asked for.
 fn strips(client: Capabilities, server: Capabilities) -> bool {
     server.has(Capabilities::SESSION_TRACK) && !client.has(Capabilities::SESSION_TRACK)
+}
+
+/// Whether an execution asks for a cursor, of whatever kind.
+fn asks_for_cursor(payload: &[u8]) -> bool {
+    payload.get(5).is_some_and(|&flags| flags & 7 != 0)
 }
 
 /// The four bytes at `at` as a number.
@@ -565,9 +621,4 @@ impl Wire for MysqlWire {
     fn in_doubt(&self) -> bool {
         self.tracker.in_doubt() && self.is_answered()
     }
-}
-
-/// Whether the command is answered with nothing.
-pub fn is_silent(command: u8) -> bool {
-    command::shape(command) == Some(Shape::Nothing)
 }
