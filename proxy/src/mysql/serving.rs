@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tracing::{debug, info, warn};
 
 use super::accept::{self, Line};
+use super::cancel;
 use super::connect::{Identity, ServerSession};
 use super::handover::{self, Moved, Old};
 use super::lexer::Ends;
@@ -20,7 +21,6 @@ use super::session::{self, Entered, Logins};
 use super::spare::Spare;
 use super::state::NotMovable;
 use super::wire::{MysqlWire, Own};
-use super::{cancel, connect};
 use crate::client::Client;
 use crate::gate::{Outcome, Ticket};
 use crate::metrics::HoldEnd;
@@ -416,7 +416,8 @@ impl Serving {
         let mut sequence = header.sequence.wrapping_add(1);
         let named = u32::try_from(id).ok();
         let entry = named.and_then(|id| self.plane.registry.by_client_id(id));
-        let Some((entry, server)) = entry.and_then(|entry| Some((Arc::clone(&entry), entry.server()?)))
+        let Some((entry, server)) =
+            entry.and_then(|entry| Some((Arc::clone(&entry), entry.server()?)))
         else {
             self.plane.metrics.cancel_request("unknown");
             refusal::unknown_thread(&mut words, &mut sequence, id);
