@@ -226,10 +226,6 @@ impl Shopper<Mysql> {
                         SET @shop = 'corner \"shop\" № 1', @ratio = 2.50, @bits = x'00ff27', @nothing = NULL;
                         SET NAMES latin1";
         self.link.run(settings).await?;
-        // In a message of its own: some servers keep the text of the whole message with the statement.
-        let points = "PREPARE give_points FROM
-                      'UPDATE customer SET points = points + ?, points_proof = points_proof + ? WHERE id = ?'";
-        self.link.run(points).await?;
         self.link.run("DO LAST_INSERT_ID(1)").await?;
         self.expected = 1;
         self.settings = self.look_at_settings().await?;
@@ -260,12 +256,17 @@ impl Shopper<Mysql> {
             self.expected = next;
         }
 
-        self.doing = "SQL-level prepared statement";
+        self.doing = "user variables of an earlier message";
         let (key, add, proof) = (self.own_customer(), self.random_key(9), self.proof());
-        let execute = format!(
-            "SET @add = {add}, @proof = {proof}, @customer = {key};
-             EXECUTE give_points USING @add, @proof, @customer"
-        );
+        let set = format!("SET @add = {add}, @proof = {proof}, @customer = {key}");
+        let answer = ask(self.link.run(&set)).await;
+        if self.settle(answer, true, Vec::new())?.is_none() {
+            return Ok(());
+        }
+        // What SQL prepared must be gone by the end of the message: servers do not tell its text.
+        let update = "PREPARE give_points FROM
+                          'UPDATE customer SET points = points + ?, points_proof = points_proof + ? WHERE id = ?';
+                      EXECUTE give_points USING @add, @proof, @customer; DEALLOCATE PREPARE give_points";
         let sum = Sum::Points;
         let effect = Effect::Added {
             sum,
@@ -273,7 +274,7 @@ impl Shopper<Mysql> {
             add,
             proof,
         };
-        let answer = ask(self.link.run(&execute)).await;
+        let answer = ask(self.link.run(update)).await;
         self.settle(answer, true, vec![effect])?;
 
         self.doing = "session settings and user variables";
