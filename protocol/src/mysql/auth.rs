@@ -117,39 +117,3 @@ fn xor<const N: usize>(one: &[u8; N], other: &[u8; N]) -> [u8; N] {
     }
     out
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_asked_of_a_client_reads_back() {
-        let mut out = BytesMut::new();
-        put_switch(&mut out, NATIVE, &[7; 20]);
-        let Ok(Step::Switch { plugin, data }) = Step::parse(out.split().freeze()) else {
-            panic!("not a switch");
-        };
-        assert_eq!(&plugin[..], NATIVE);
-        assert_eq!(nonce_of(&data), Some([7; 20]));
-        put_more_data(&mut out, &[FULL_NEEDED]);
-        let more = Step::parse(out.freeze());
-        assert_eq!(more, Ok(Step::MoreData(Bytes::from_static(&[FULL_NEEDED]))));
-    }
-
-    #[test]
-    fn a_masked_password_is_itself_after_the_second_mask_and_never_before() {
-        let nonce = *b"abcdefghijklmnopqrst";
-        let password = b"a password that is longer than the nonce\0";
-        let masked = mask(password, &nonce);
-        assert_ne!(&masked[..], password);
-        assert_eq!(&mask(&masked, &nonce)[..], password);
-    }
-
-    #[test]
-    fn texts_of_different_length_are_never_the_same() {
-        assert!(same(b"abc", b"abc"));
-        assert!(!same(b"abc", b"ab"));
-        assert!(!same(b"abc", b"abd"));
-        assert!(!same(b"", b"a"));
-    }
-}

@@ -58,6 +58,7 @@ struct Source {
 
 #[derive(Default)]
 struct Reading {
+    /// When the last one began.
     last: Option<Instant>,
     failing: bool,
 }
@@ -120,7 +121,7 @@ impl Accounts {
         }
     }
 
-    /// The same after the accounts were read anew, unless that was just done.
+    /// The same after the accounts were read anew, for which it waits its turn.
     pub async fn find_anew(&self, cluster: &str, user: &[u8]) -> Option<Account> {
         let source = self.clusters.get(cluster)?;
         source.refresh().await;
@@ -129,17 +130,18 @@ impl Accounts {
 }
 
 impl Source {
-    /// Reads the accounts, unless that was done a moment ago. Whoever comes meanwhile waits for it.
+    /// Reads the accounts. Whoever comes meanwhile waits, and is content with what was read since it came.
     async fn refresh(&self) {
+        let came = Instant::now();
         let mut reading = self.reading.lock().await;
-        let rest = if reading.failing {
-            RETRY_AFTER
-        } else {
-            REFRESH_EVERY
-        };
-        if reading.last.is_some_and(|last| last.elapsed() < rest) {
-            return;
+        if let Some(last) = reading.last {
+            if last >= came || (reading.failing && last.elapsed() < RETRY_AFTER) {
+                return;
+            }
+            // An account may have changed a moment after the last reading; to say no now would be wrong.
+            tokio::time::sleep_until(last + REFRESH_EVERY).await;
         }
+        reading.last = Some(Instant::now());
         let read = tokio::time::timeout(self.timeout, Box::pin(self.read())).await;
         let failure = match read {
             Ok(Ok(list)) => {
@@ -164,7 +166,6 @@ impl Source {
             );
         }
         reading.failing = failure.is_some();
-        reading.last = Some(Instant::now());
     }
 
     async fn read(&self) -> mysql_async::Result<List> {
