@@ -1,5 +1,17 @@
 //! The accounts of the source that the target lacks, with their hashes and grants.
 
+use std::collections::BTreeSet;
+
+use mysql_async::Conn;
+
+use super::Mysql;
+use super::catalogue::{self, Told, ask, run};
+use super::client::Version;
+use super::grants;
+use super::sql::{quote_ident, quote_literal};
+use super::tokens::placed_words;
+use crate::error::Result;
+
 /// The passwords that clients proved to know, kept in memory only.
 pub trait Secrets: Send + Sync + 'static {
     /// The password of an account's user, where a client has shown it and the operator lets Headgate keep it.
@@ -16,15 +28,271 @@ impl Secrets for NoSecrets {
     }
 }
 
-/// stub
-pub async fn create(
-    _m: &super::Mysql,
-    _s: &mut mysql_async::Conn,
-    _t: &mut mysql_async::Conn,
-) -> crate::error::Result<()> {
+const NATIVE: &str = "mysql_native_password";
+/// Accounts that every server has for itself.
+const OWN: [&str; 6] = [
+    "root",
+    "mariadb.sys",
+    "PUBLIC",
+    "debian-sys-maint",
+    "rdsadmin",
+    "",
+];
+
+/// An account as its server has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The user's name.
+    pub user: String,
+    /// Where it may come from; empty for a role of MariaDB.
+    pub host: String,
+    /// How it proves itself.
+    pub plugin: String,
+    /// What the server keeps to check it by, in hexadecimal digits; empty where there is no password.
+    pub proof: String,
+    /// Whether it may not log in.
+    pub locked: bool,
+    /// Whether it is a role of MariaDB.
+    pub is_role: bool,
+}
+
+impl Account {
+    /// As SQL writes it.
+    pub fn quoted(&self) -> String {
+        if self.is_role {
+            quote_ident(&self.user)
+        } else {
+            format!("{}@{}", quote_ident(&self.user), quote_ident(&self.host))
+        }
+    }
+
+    /// The name and the host, by which both sides are compared; a role of MariaDB is one of any host on MySQL.
+    pub fn key(&self) -> (String, String) {
+        let host = if self.is_role { "%" } else { &self.host };
+        (self.user.clone(), host.to_lowercase())
+    }
+}
+
+/// The accounts of a server, in the order of their names, without the server's and Headgate's own.
+pub async fn read(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Account>> {
+    let version = catalogue::prepare(session).await?;
+    let (proof, locked, role) = if version.is_mariadb() {
+        ("HEX(authentication_string)", "'N'", "is_role")
+    } else if version.is_mysql_from(5, 7, 6) {
+        ("HEX(authentication_string)", "account_locked", "'N'")
+    } else {
+        (
+            "HEX(IF(COALESCE(authentication_string, '') = '', Password, authentication_string))",
+            "'N'",
+            "'N'",
+        )
+    };
+    let query = format!(
+        "SELECT User, Host, plugin, {proof}, {locked}, {role} FROM mysql.user ORDER BY User, Host"
+    );
+    let rows = ask(session, &query, "cannot read a server's accounts").await?;
+    Ok(rows
+        .iter()
+        .map(account)
+        .filter(|account| !is_own(mysql, account))
+        .collect())
+}
+
+fn account(row: &Told) -> Account {
+    let plugin = if row.text(2).is_empty() {
+        NATIVE
+    } else {
+        row.text(2)
+    };
+    Account {
+        user: row.owned(0),
+        host: row.owned(1),
+        plugin: plugin.to_owned(),
+        proof: row.owned(3),
+        locked: row.is_on(4),
+        is_role: row.is_on(5),
+    }
+}
+
+fn is_own(mysql: &Mysql, account: &Account) -> bool {
+    OWN.contains(&account.user.as_str())
+        || account.user.starts_with("mysql.")
+        || [mysql.source(), mysql.target()]
+            .iter()
+            .any(|end| end.user == account.user)
+}
+
+/// The ways to log in that a server offers.
+pub async fn plugins(session: &mut Conn) -> Result<BTreeSet<String>> {
+    let query = "SELECT LOWER(PLUGIN_NAME) FROM information_schema.PLUGINS
+        WHERE PLUGIN_TYPE = 'AUTHENTICATION' AND PLUGIN_STATUS = 'ACTIVE'";
+    let rows = ask(session, query, "cannot read a server's plugins").await?;
+    Ok(rows.iter().map(|row| row.owned(0)).collect())
+}
+
+/// Creates what the target lacks and can have, and grants what the source grants as far as it concerns the databases
+/// that move. An account that cannot be created now is left out; [`missing`] names it.
+pub async fn create(mysql: &Mysql, source: &mut Conn, target: &mut Conn) -> Result<()> {
+    let there = read(mysql, source).await?;
+    let here: BTreeSet<_> = read(mysql, target)
+        .await?
+        .iter()
+        .map(Account::key)
+        .collect();
+    let offered = plugins(target).await?;
+    let versions = (
+        catalogue::prepare(source).await?,
+        catalogue::prepare(target).await?,
+    );
+    if versions.0.is_mysql_from(8, 0, 17) {
+        let hex = "SET SESSION print_identified_with_as_hex = ON";
+        run(source, hex, "cannot ask for hashes as digits").await?;
+    }
+    let mut defaults = Vec::new();
+    for account in &there {
+        let (statement, role) = statement(mysql, account, source, versions, &offered).await?;
+        defaults.extend(role);
+        let Some(statement) = statement.filter(|_| !here.contains(&account.key())) else {
+            continue;
+        };
+        if let Err(failure) = run(target, &statement, "cannot create an account").await {
+            tracing::warn!(account = account.quoted(), %failure, "the target refuses an account");
+        }
+    }
+    let mut granted = grants::read(mysql, source, &there, versions).await?;
+    granted.extend(defaults);
+    grants::carry_over(target, &granted).await;
     Ok(())
 }
-/// stub
-pub async fn grant(_m: &super::Mysql, _t: &mut mysql_async::Conn) -> crate::error::Result<()> {
-    Ok(())
+
+/// Creates what became possible since: accounts whose password a client has shown, grants on what was created later.
+pub async fn complete(mysql: &Mysql) -> Result<()> {
+    let mut target = mysql.connect_target("accounts").await?;
+    grant(mysql, &mut target).await
+}
+
+/// As [`complete`], in a session of the caller's.
+pub async fn grant(mysql: &Mysql, target: &mut Conn) -> Result<()> {
+    let mut source = mysql.connect_source("accounts").await?;
+    create(mysql, &mut source, target).await
+}
+
+/// The accounts of the source that cannot log in on the target yet, each with the reason.
+pub async fn missing(mysql: &Mysql) -> Result<Vec<String>> {
+    let mut source = mysql.connect_source("accounts").await?;
+    let mut target = mysql.connect_target("accounts").await?;
+    let here: BTreeSet<_> = read(mysql, &mut target)
+        .await?
+        .iter()
+        .map(Account::key)
+        .collect();
+    let offered = plugins(&mut target).await?;
+    let mut lacking = Vec::new();
+    for account in read(mysql, &mut source).await? {
+        if here.contains(&account.key()) || account.locked || account.is_role {
+            continue;
+        }
+        let name = account.quoted();
+        lacking.push(if is_possible(mysql, &account, &offered) {
+            format!("{name} was not created on the target yet")
+        } else {
+            format!("{name} logs in by {}, which the target does not have, and its password is not known", account.plugin)
+        });
+    }
+    Ok(lacking)
+}
+
+/// Whether the account can be created on a target that offers these plugins.
+pub fn is_possible(mysql: &Mysql, account: &Account, offered: &BTreeSet<String>) -> bool {
+    account.is_role
+        || offered.contains(&account.plugin.to_lowercase())
+        || account.plugin == NATIVE && account.proof.is_empty()
+        || mysql.secrets().password(&account.user).is_some()
+}
+
+/// The statement that creates the account, where there is one, and the one that sets its default roles.
+async fn statement(
+    mysql: &Mysql,
+    account: &Account,
+    source: &mut Conn,
+    versions: (Version, Version),
+    offered: &BTreeSet<String>,
+) -> Result<(Option<String>, Option<String>)> {
+    let name = account.quoted();
+    if account.is_role {
+        return Ok((Some(format!("CREATE ROLE IF NOT EXISTS {name}")), None));
+    }
+    let told = versions.0.flavor == versions.1.flavor
+        && (versions.0.is_mariadb() || versions.0.is_mysql_from(5, 7, 6));
+    let (shown, role) = if told {
+        let query = format!("SHOW CREATE USER {name}");
+        let rows = ask(source, &query, "cannot read an account's definition").await?;
+        split_role(rows.first().map_or("", |row| row.text(0)), &name)
+    } else {
+        (String::new(), None)
+    };
+    let create = format!("CREATE USER IF NOT EXISTS {name}");
+    let lock = if account.locked { " ACCOUNT LOCK" } else { "" };
+    let statement = if offered.contains(&account.plugin.to_lowercase()) && told {
+        shown
+            .strip_prefix("CREATE USER ")
+            .map(|rest| format!("CREATE USER IF NOT EXISTS {rest}"))
+    } else if account.plugin == NATIVE && account.proof.is_empty() {
+        Some(format!("{create}{lock}"))
+    } else if offered.contains(&account.plugin.to_lowercase()) {
+        let plugin = quote_literal(&account.plugin);
+        Some(format!(
+            "{create} IDENTIFIED WITH {plugin} AS 0x{}{lock}",
+            account.proof
+        ))
+    } else {
+        mysql
+            .secrets()
+            .password(&account.user)
+            .map(|password| format!("{create} IDENTIFIED BY {}{lock}", quote_literal(&password)))
+    };
+    Ok((statement, role))
+}
+
+/// Takes the default roles out of a definition: they must be there and be granted first.
+fn split_role(shown: &str, account: &str) -> (String, Option<String>) {
+    let words = placed_words(shown);
+    let begins = words
+        .windows(2)
+        .find(|pair| matches!(pair, [(_, "DEFAULT"), (_, "ROLE")]));
+    let Some(&[(start, _), (list, _)]) = begins else {
+        return (shown.to_owned(), None);
+    };
+    let end = words
+        .iter()
+        .find(|(at, word)| *at > list && *word == "REQUIRE")
+        .map_or(shown.len(), |(at, _)| *at);
+    let text = |from: usize, to: usize| shown.get(from..to).unwrap_or_default();
+    let roles = text(list + "ROLE".len(), end).trim();
+    (
+        format!("{}{}", text(0, start), text(end, shown.len())),
+        Some(format!("SET DEFAULT ROLE {roles} TO {account}")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_role;
+
+    #[test]
+    fn default_roles_are_set_once_they_are_granted() {
+        let (create, role) = split_role(
+            "CREATE USER `a`@`%` IDENTIFIED WITH 'x' AS 0x41 DEFAULT ROLE `r 1`@`%`,`s`@`%` REQUIRE NONE PASSWORD EXPIRE DEFAULT",
+            "`a`@`%`",
+        );
+        assert_eq!(
+            create,
+            "CREATE USER `a`@`%` IDENTIFIED WITH 'x' AS 0x41 REQUIRE NONE PASSWORD EXPIRE DEFAULT"
+        );
+        assert_eq!(
+            role.as_deref(),
+            Some("SET DEFAULT ROLE `r 1`@`%`,`s`@`%` TO `a`@`%`")
+        );
+        assert_eq!(split_role("CREATE USER `DEFAULT ROLE`@`%`", "").1, None);
+    }
 }

@@ -15,6 +15,7 @@ mod digest;
 mod drift;
 pub mod fence;
 pub mod follow;
+pub mod grants;
 pub mod heartbeat;
 mod link;
 pub mod load;

