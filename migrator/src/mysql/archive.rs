@@ -368,12 +368,7 @@ impl Program {
         let modes: Vec<&str> = self
             .sql_mode
             .split(',')
-            .filter(|mode| {
-                translation.source.flavor == translation.target.flavor
-                    && *mode != "NO_AUTO_CREATE_USER"
-                    && !mode.is_empty()
-                    || MODES.contains(mode)
-            })
+            .filter(|mode| translation.target.is_mariadb() || MODES.contains(mode))
             .collect();
         // We send UTF-8; where that would differ from what the text was sent in, the text is worth more than the label.
         let client = if self.create.is_ascii() || self.client.starts_with("utf8") {

@@ -1,0 +1,210 @@
+//! Checks of what Headgate's own accounts may do on both servers.
+
+use std::collections::BTreeSet;
+
+use super::super::Mysql;
+use super::super::catalogue::{ask, listed};
+use super::{Findings, Side};
+use crate::error::Result;
+use crate::preflight::Level;
+
+/// A right, and the names under which servers have it: one of them is enough.
+type Right = (&'static str, &'static [&'static str]);
+
+const SOURCE: [Right; 5] = [
+    (
+        "read the binary log",
+        &["REPLICATION SLAVE", "REPLICATION SLAVE ADMIN"],
+    ),
+    (
+        "ask for the log's position",
+        &["REPLICATION CLIENT", "BINLOG MONITOR", "SUPER"],
+    ),
+    ("create the database headgate", &["CREATE"]),
+    ("see every session", &["PROCESS"]),
+    ("write its signals", &["INSERT"]),
+];
+/// What may also be granted for each database that moves.
+const SOURCE_DATABASES: [Right; 4] = [
+    ("read the rows", &["SELECT"]),
+    ("lock tables for a moment", &["LOCK TABLES"]),
+    ("read the triggers", &["TRIGGER"]),
+    ("read the views", &["SHOW VIEW"]),
+];
+const TARGET: [Right; 2] = [
+    ("create accounts", &["CREATE USER"]),
+    (
+        "create objects of other definers",
+        &["SET_ANY_DEFINER", "SET_USER_ID", "SET USER", "SUPER"],
+    ),
+];
+const TARGET_DATABASES: [Right; 14] = [
+    ("read", &["SELECT"]),
+    ("write", &["INSERT"]),
+    ("write", &["UPDATE"]),
+    ("write", &["DELETE"]),
+    ("create tables", &["CREATE"]),
+    ("drop", &["DROP"]),
+    ("build indexes", &["INDEX"]),
+    ("build indexes", &["ALTER"]),
+    ("create foreign keys", &["REFERENCES"]),
+    ("create views", &["CREATE VIEW"]),
+    ("create routines", &["CREATE ROUTINE"]),
+    ("call routines", &["EXECUTE"]),
+    ("create triggers", &["TRIGGER"]),
+    ("create events", &["EVENT"]),
+];
+
+/// What the session's account holds: on everything, and on each database that moves.
+struct Held {
+    account: String,
+    everywhere: BTreeSet<String>,
+    databases: Vec<(String, BTreeSet<String>)>,
+}
+
+impl Held {
+    async fn read(mysql: &Mysql, side: &mut Side) -> Result<Self> {
+        const WHAT: &str = "cannot read what Headgate's account may do";
+        let grantee =
+            "CONCAT('''', REPLACE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''', ''''''), '''@''',
+            SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
+        let query = format!(
+            "SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = {grantee}"
+        );
+        let rows = ask(&mut side.session, &query, WHAT).await?;
+        let account = rows
+            .first()
+            .map_or_else(|| "its account".to_owned(), |row| row.owned(0));
+        let everywhere = rows.iter().map(|row| row.text(1).to_uppercase()).collect();
+        let query = format!(
+            "SELECT TABLE_SCHEMA, PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES
+             WHERE GRANTEE = {grantee} AND REPLACE(TABLE_SCHEMA, '\\\\', '') IN ({})",
+            listed(mysql)
+        );
+        let rows = ask(&mut side.session, &query, WHAT).await?;
+        let databases = mysql
+            .databases()
+            .into_iter()
+            .map(|database| {
+                let of_it = rows
+                    .iter()
+                    .filter(|row| row.text(0).replace('\\', "") == database);
+                let held = of_it.map(|row| row.text(1).to_uppercase()).collect();
+                (database, held)
+            })
+            .collect();
+        Ok(Self {
+            account,
+            everywhere,
+            databases,
+        })
+    }
+
+    fn has(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.everywhere.contains(*name))
+    }
+
+    /// What of these it lacks, as (evidence, fix).
+    fn lacking(
+        &self,
+        everywhere: &[Right],
+        databases: &[Right],
+        side: &str,
+    ) -> Vec<(String, String)> {
+        let account = &self.account;
+        let mut lacking = Vec::new();
+        for (what, names) in everywhere.iter().filter(|(_, names)| !self.has(names)) {
+            let name = names.first().copied().unwrap_or_default();
+            lacking.push((
+                format!("{account} may not {what} on the {side}: it lacks {name}"),
+                format!("GRANT {name} ON *.* TO {account}"),
+            ));
+        }
+        for (what, names) in databases.iter().filter(|(_, names)| !self.has(names)) {
+            let name = names.first().copied().unwrap_or_default();
+            for (database, held) in &self.databases {
+                if !names.iter().any(|name| held.contains(*name)) {
+                    lacking.push((
+                        format!(
+                            "{account} may not {what} in {database} on the {side}: it lacks {name}"
+                        ),
+                        format!(
+                            "GRANT {name} ON {}.* TO {account}",
+                            super::super::sql::quote_ident(database)
+                        ),
+                    ));
+                }
+            }
+        }
+        lacking
+    }
+}
+
+const REMEDY: &str =
+    "grant the right, or let an account with all of them migrate; what roles grant is not counted";
+
+pub(super) async fn source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) {
+    let outcome = on_source(mysql, source, findings).await;
+    findings.ran("source_rights", outcome);
+}
+
+async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Result<()> {
+    let held = Held::read(mysql, source).await?;
+    let mut lacking = held.lacking(&SOURCE, &SOURCE_DATABASES, "source");
+    // What lets an account switch read_only, and write while it is on.
+    let (fences, name) = if source.version.is_mariadb() && source.version.number >= (10, 11, 0) {
+        (
+            held.has(&["READ_ONLY ADMIN"]) && held.has(&["SUPER"]),
+            "READ_ONLY ADMIN, SUPER",
+        )
+    } else if source.version.is_mysql_from(8, 0, 0) {
+        let both = held.has(&["SYSTEM_VARIABLES_ADMIN"]) && held.has(&["CONNECTION_ADMIN"]);
+        (
+            both || held.has(&["SUPER"]),
+            "SYSTEM_VARIABLES_ADMIN, CONNECTION_ADMIN",
+        )
+    } else {
+        (held.has(&["SUPER"]), "SUPER")
+    };
+    if !fences {
+        lacking.push((
+            format!("{} may not fence the source: it lacks {name}", held.account),
+            format!("GRANT {name} ON *.* TO {}", held.account),
+        ));
+    }
+    findings.each(
+        "source_rights",
+        Level::Error,
+        &lacking,
+        REMEDY,
+        "Headgate's account has the rights it needs on the source",
+    );
+    let hashes = "SELECT COUNT(*) FROM (SELECT User FROM mysql.user LIMIT 1) one";
+    if ask(&mut source.session, hashes, "accounts").await.is_err() {
+        findings.warning(
+            "source_accounts",
+            format!("{} may not read mysql.user on the source", held.account),
+            "without it no account is created on the target",
+            format!("GRANT SELECT ON mysql.* TO {}", held.account),
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) {
+    let outcome = on_target(mysql, target, findings).await;
+    findings.ran("target_rights", outcome);
+}
+
+async fn on_target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) -> Result<()> {
+    let held = Held::read(mysql, target).await?;
+    let lacking = held.lacking(&TARGET, &TARGET_DATABASES, "target");
+    findings.each(
+        "target_rights",
+        Level::Error,
+        &lacking,
+        REMEDY,
+        "Headgate's account has the rights it needs on the target",
+    );
+    Ok(())
+}
