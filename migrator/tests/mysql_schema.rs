@@ -79,16 +79,26 @@ fn settings(schemas: &[&str]) -> Settings {
     }
 }
 
-fn compare(
-    there: &BTreeMap<String, String>,
-    here: &BTreeMap<String, String>,
-    same: impl Fn(&str) -> String,
-) {
+/// A definition without what counters have counted, and without the end of the statement that a script wrote.
+fn plain(definition: &str) -> String {
+    let digits = |part: &str| {
+        part.trim_start_matches(|letter: char| letter.is_ascii_digit())
+            .to_owned()
+    };
+    let parts: Vec<String> = definition.split(" AUTO_INCREMENT=").map(digits).collect();
+    let text = parts.concat();
+    // MariaDB forgets what means nothing to InnoDB as soon as the table is altered.
+    text.replace(" PAGE_CHECKSUM=1", "")
+        .trim_end_matches(';')
+        .to_owned()
+}
+
+fn compare(there: &BTreeMap<String, String>, here: &BTreeMap<String, String>) {
     for (name, definition) in there {
         let found = here
             .get(name)
             .unwrap_or_else(|| panic!("{name} is not on the target"));
-        assert_eq!(same(found), same(definition), "{name}");
+        assert_eq!(plain(found), plain(definition), "{name}");
     }
     assert_eq!(there.len(), here.len());
 }
@@ -103,18 +113,18 @@ async fn firing(server: &Server) -> Vec<String> {
         .await
 }
 
-async fn no_triggers_until_the_switch(pair: &Pair, mysql: &Mysql, plan: &Plan) {
+async fn no_triggers_until_the_switch(pair: &Pair, mysql: &Mysql) {
     assert!(firing(&pair.target).await.is_empty());
     let mut target = mysql.connect_target("test").await.expect("it answers");
     for _ in 0..2 {
-        triggers::create(mysql, plan, &mut target)
+        triggers::create(mysql, &mut target)
             .await
             .expect("triggers can be created");
         assert_eq!(firing(&pair.target).await, firing(&pair.source).await);
     }
     // One of a table that lacks another fires where it did.
     pair.target.run("shop", "DROP TRIGGER t_first").await;
-    triggers::create(mysql, plan, &mut target)
+    triggers::create(mysql, &mut target)
         .await
         .expect("triggers can be created");
     assert_eq!(firing(&pair.target).await, firing(&pair.source).await);
@@ -148,17 +158,13 @@ async fn between_two_of_mysql_every_definition_is_the_same() {
     let mysql = pair.migration("m", settings(&["shop", "ne.xt`door"]));
     let plan = bring_over(&mysql).await;
     assert_eq!(plan.tables.len(), 8);
-    no_triggers_until_the_switch(&pair, &mysql, &plan).await;
+    no_triggers_until_the_switch(&pair, &mysql).await;
     counters_are_past(&pair, &mysql, &plan).await;
     let (there, here) = (
         shown(&pair.source, &mysql).await,
         shown(&pair.target, &mysql).await,
     );
-    compare(&there, &here, |text| {
-        text.split(" AUTO_INCREMENT=")
-            .map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()))
-            .collect()
-    });
+    compare(&there, &here);
 }
 
 #[tokio::test]
@@ -174,7 +180,7 @@ async fn between_two_of_mariadb_every_definition_is_the_same() {
         .await;
     let mysql = pair.migration("m", Settings::default());
     let plan = bring_over(&mysql).await;
-    no_triggers_until_the_switch(&pair, &mysql, &plan).await;
+    no_triggers_until_the_switch(&pair, &mysql).await;
     counters_are_past(&pair, &mysql, &plan).await;
     let next: Vec<i64> = pair
         .target
@@ -185,11 +191,7 @@ async fn between_two_of_mariadb_every_definition_is_the_same() {
         shown(&pair.source, &mysql).await,
         shown(&pair.target, &mysql).await,
     );
-    compare(&there, &here, |text| {
-        text.split(" AUTO_INCREMENT=")
-            .map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()))
-            .collect()
-    });
+    compare(&there, &here);
 }
 
 async fn columns(server: &Server) -> Vec<(String, String, Option<String>, Option<String>)> {
@@ -227,7 +229,7 @@ async fn crossing(pair: &Pair, script: &str) {
     pair.source.run("", script).await;
     let mysql = pair.migration("m", Settings::default());
     let plan = bring_over(&mysql).await;
-    no_triggers_until_the_switch(pair, &mysql, &plan).await;
+    no_triggers_until_the_switch(pair, &mysql).await;
     counters_are_past(pair, &mysql, &plan).await;
     assert_eq!(columns(&pair.target).await, columns(&pair.source).await);
     assert_eq!(indexes(&pair.target).await, indexes(&pair.source).await);

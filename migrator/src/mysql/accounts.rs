@@ -134,6 +134,15 @@ pub async fn plugins(session: &mut Conn) -> Result<BTreeSet<String>> {
 /// that move. An account that cannot be created now is left out; [`missing`] names it.
 pub async fn create(mysql: &Mysql, source: &mut Conn, target: &mut Conn) -> Result<()> {
     let there = read(mysql, source).await?;
+    create_these(mysql, &there, source, target).await
+}
+
+async fn create_these(
+    mysql: &Mysql,
+    there: &[Account],
+    source: &mut Conn,
+    target: &mut Conn,
+) -> Result<()> {
     let here: BTreeSet<_> = read(mysql, target)
         .await?
         .iter()
@@ -149,7 +158,7 @@ pub async fn create(mysql: &Mysql, source: &mut Conn, target: &mut Conn) -> Resu
         run(source, hex, "cannot ask for hashes as digits").await?;
     }
     let mut defaults = Vec::new();
-    for account in &there {
+    for account in there {
         let (statement, role) = statement(mysql, account, source, versions, &offered).await?;
         defaults.extend(role);
         let Some(statement) = statement.filter(|_| !here.contains(&account.key())) else {
@@ -159,19 +168,32 @@ pub async fn create(mysql: &Mysql, source: &mut Conn, target: &mut Conn) -> Resu
             tracing::warn!(account = account.quoted(), %failure, "the target refuses an account");
         }
     }
-    let mut granted = grants::read(mysql, source, &there, versions).await?;
+    let mut granted = grants::read(mysql, source, there, versions).await?;
     granted.extend(defaults);
     grants::carry_over(target, &granted).await;
     Ok(())
 }
 
-/// Creates what became possible since: accounts whose password a client has shown, grants on what was created later.
+/// Creates the accounts that became possible since, because a client has shown its password, with what they may do.
 pub async fn complete(mysql: &Mysql) -> Result<()> {
+    let mut source = mysql.connect_source("accounts").await?;
     let mut target = mysql.connect_target("accounts").await?;
-    grant(mysql, &mut target).await
+    let here: BTreeSet<_> = read(mysql, &mut target)
+        .await?
+        .iter()
+        .map(Account::key)
+        .collect();
+    let offered = plugins(&mut target).await?;
+    let mut lacking = read(mysql, &mut source).await?;
+    lacking
+        .retain(|account| !here.contains(&account.key()) && is_possible(mysql, account, &offered));
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    create_these(mysql, &lacking, &mut source, &mut target).await
 }
 
-/// As [`complete`], in a session of the caller's.
+/// Grants again what names things that were not there when the accounts were created.
 pub async fn grant(mysql: &Mysql, target: &mut Conn) -> Result<()> {
     let mut source = mysql.connect_source("accounts").await?;
     create(mysql, &mut source, target).await

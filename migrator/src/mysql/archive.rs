@@ -115,18 +115,26 @@ pub struct Program {
 impl Archive {
     /// What the target keeps, or else what the source has now, kept on the target from now on.
     pub async fn open(mysql: &Mysql, target: &mut Conn) -> Result<Self> {
-        if let Some(kept) = records::archive(mysql, target).await? {
-            return serde_json::from_str(&kept).map_err(|error| {
-                Error::fatal("the definitions that the target keeps cannot be read")
-                    .because(error)
-                    .remedy("drop the migration, create it again and start it")
-            });
+        if let Some(kept) = Self::kept(mysql, target).await? {
+            return Ok(kept);
         }
         let archive = Self::read(mysql).await?;
         let text = serde_json::to_string(&archive)
             .map_err(|error| Error::fatal("the definitions cannot be written").because(error))?;
         records::keep_archive(mysql, target, &text).await?;
         Ok(archive)
+    }
+
+    /// What the target keeps, or nothing where it keeps nothing yet.
+    pub async fn kept(mysql: &Mysql, target: &mut Conn) -> Result<Option<Self>> {
+        let Some(kept) = records::archive(mysql, target).await? else {
+            return Ok(None);
+        };
+        serde_json::from_str(&kept).map(Some).map_err(|error| {
+            Error::fatal("the definitions that the target keeps cannot be read")
+                .because(error)
+                .remedy("drop the migration, create it again and start it")
+        })
     }
 
     /// Reads the source.

@@ -76,7 +76,7 @@ pub async fn advance(mysql: &Mysql, plan: &Plan, mut source: Conn, mut target: C
         )
         .await?;
     }
-    triggers::create(mysql, plan, &mut target).await
+    triggers::create(mysql, &mut target).await
 }
 
 /// Sets them so far ahead of a cutover that the cutover itself will find little to do.

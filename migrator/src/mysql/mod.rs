@@ -216,6 +216,7 @@ impl Database for Mysql {
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> Result<()> {
+        triggers::remove(self).await?;
         follow::run(self, plan, follow, progress, stop).await
     }
 
@@ -231,7 +232,9 @@ impl Database for Mysql {
 
     async fn warm_up(&self, plan: &Plan) -> Result<()> {
         let ready = fence::warm_up(self, plan).await?;
-        let counters = self.counter_sessions().await?;
+        accounts::complete(self).await?;
+        let mut counters = self.counter_sessions().await?;
+        counters::advance_early(self, plan, &mut counters.0, &mut counters.1).await?;
         *self.inner.warm.lock() = Warm {
             fence: Some(ready),
             counters: Some(counters),
@@ -263,15 +266,21 @@ impl Database for Mysql {
     }
 
     async fn drop_fence(&self, fence: Fence) -> Result<()> {
+        // The follower goes on: what it applies must not fire them.
+        triggers::remove(self).await?;
         fence::drop_fence(self, fence).await
     }
 
     async fn lift_fence(&self, plan: &Plan) -> Result<()> {
+        if let Err(failure) = triggers::remove(self).await {
+            // The source must accept writes again, whatever became of the target; the follower removes them when it starts.
+            tracing::warn!(migration = self.name(), %failure, "the target's triggers are still there");
+        }
         fence::lift(self, plan).await
     }
 
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
-        Ok(())
+        post_data::enable_events(self).await
     }
 
     async fn clean_up(&self) -> Result<()> {

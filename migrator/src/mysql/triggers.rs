@@ -11,7 +11,6 @@ use super::definitions::Translation;
 use super::sql::qualified;
 use super::{Mysql, schema};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
 
 /// Sessions that create triggers at the same time; below so many for each, another session is not worth opening.
 const SESSIONS: usize = 4;
@@ -19,7 +18,7 @@ const WORTH_A_SESSION: usize = 10;
 
 /// Creates those that the target lacks. It runs while writers wait: `target` is open already, more are opened only
 /// for many triggers.
-pub async fn create(mysql: &Mysql, _plan: &Plan, target: &mut Conn) -> Result<()> {
+pub async fn create(mysql: &Mysql, target: &mut Conn) -> Result<()> {
     let archive = Archive::open(mysql, target).await?;
     if archive.of(Kind::Trigger).next().is_none() {
         return Ok(());
@@ -57,10 +56,12 @@ pub async fn prove(mysql: &Mysql, archive: &Archive, target: &mut Conn) -> Resul
 }
 
 /// Drops those that the migration has created; finds nothing to do where there is none.
-pub async fn remove(mysql: &Mysql, _plan: &Plan) -> Result<()> {
+pub async fn remove(mysql: &Mysql) -> Result<()> {
     let mut target = mysql.connect_target("triggers").await?;
-    let archive = Archive::open(mysql, &mut target).await?;
-    drop_present(mysql, &archive, &mut target).await
+    match Archive::kept(mysql, &mut target).await? {
+        Some(archive) => drop_present(mysql, &archive, &mut target).await,
+        None => Ok(()),
+    }
 }
 
 fn key(trigger: &Program) -> (String, String) {
