@@ -151,6 +151,10 @@ impl Source {
                 self.list.store(Some(Arc::new(list)));
                 None
             }
+            Ok(Err(mysql_async::Error::Server(error))) => Some(format!(
+                "{error}; GRANT SELECT ON mysql.user TO {}",
+                self.user
+            )),
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("it took too long".to_owned()),
         };
@@ -160,9 +164,7 @@ impl Source {
             warn!(
                 cluster = self.name,
                 error,
-                "the accounts cannot be read, so that every client is asked for its password itself; \
-                 GRANT SELECT ON mysql.user TO {}",
-                self.user
+                "the accounts cannot be read, so that every client is asked for its password itself"
             );
         }
         reading.failing = failure.is_some();

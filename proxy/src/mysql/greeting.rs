@@ -132,12 +132,10 @@ impl Greetings {
                 .clusters
                 .values()
                 .all(|known| known.state.lock().told.is_none());
-            let asking = Arc::clone(self).ask(missing);
-            if nobody_answered {
-                asking.await;
-            } else {
-                // A client need not wait for a cluster that serves nobody, and may be gone.
-                tokio::spawn(asking);
+            // Not by the client itself: it may leave before the answer that all others need too.
+            let asking = tokio::spawn(Arc::clone(self).ask(missing));
+            if nobody_answered && let Err(error) = asking.await {
+                warn!(%error, "the clusters could not be asked for their capabilities");
             }
         }
         self.current(routes)
