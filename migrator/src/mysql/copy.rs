@@ -1,8 +1,11 @@
 //! The bulk load: a queue of chunks shared by workers, and each table's plain indexes as soon as its rows are there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, mpsc};
 use tokio::task::JoinSet;
@@ -10,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::Archive;
 use super::chunks::{self, Cutter};
+use super::client::failed;
 use super::heartbeat::{self, Signal};
 use super::load::Ends;
 use super::records::{self, ChunkRecord};
 use super::sql::title;
-use super::{Mysql, follow, position, post_data, schema, snapshot};
+use super::{Mysql, follow, link, position, post_data, schema, snapshot};
+use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, Table};
 use crate::progress::{Progress, Stage};
@@ -83,6 +88,7 @@ pub async fn begin(mysql: &Mysql, plan: &Plan, source: &mut Conn, target: &mut C
         stored
     } else {
         let begin = position::current(source).await?;
+        wait_for_prepared(mysql, source).await?;
         // Commits become visible in the order of the log: when this one has returned, so are all before it.
         let barrier = format!("begin-{:016x}", rand::random::<u64>());
         heartbeat::signal(source, mysql.name(), Signal::Marker, &barrier).await?;
@@ -91,6 +97,46 @@ pub async fn begin(mysql: &Mysql, plan: &Plan, source: &mut Conn, target: &mut C
     };
     let (keyed, _) = chunks::by_key(plan);
     records::begin_keyed(mysql, target, &keyed, &begin).await
+}
+
+/// Waits until no transaction is prepared that was when this began: its changes are in the log already, before the
+/// follower begins, and in no snapshot until it is committed.
+async fn wait_for_prepared(mysql: &Mysql, source: &mut Conn) -> Result<()> {
+    let mut open = prepared(source).await?;
+    let deadline = Instant::now() + mysql.settings().stream_patience;
+    let mut pause = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+    while !open.is_empty() {
+        if Instant::now() >= deadline {
+            return Err(Error::transient(format!(
+                "{} prepared transactions (XA) are open on the source, and the copy cannot begin before they end",
+                open.len()
+            ))
+            .remedy("commit or roll back what XA RECOVER lists; the start is tried again"));
+        }
+        tokio::time::sleep(pause.step()).await;
+        let now = prepared(source).await?;
+        open.retain(|one| now.contains(one));
+    }
+    Ok(())
+}
+
+/// The transactions that are prepared now.
+async fn prepared(source: &mut Conn) -> Result<BTreeSet<Vec<u8>>> {
+    let rows: Vec<Row> = source.query("XA RECOVER").await.map_err(|error| {
+        failed("cannot see the source's prepared transactions", error)
+            .remedy("GRANT XA_RECOVER_ADMIN ON *.* to Headgate's account on the source")
+    })?;
+    let mut open = BTreeSet::new();
+    for row in rows {
+        // Its lengths belong to its name: format, lengths of both parts, both parts.
+        let parts = row.unwrap().into_iter().flat_map(|value| {
+            let mut part = value.as_sql(false).into_bytes();
+            part.push(0);
+            part
+        });
+        open.insert(parts.collect());
+    }
+    Ok(open)
 }
 
 /// What a worker does next.
@@ -194,7 +240,8 @@ async fn cut(
         while more {
             let mut new = Vec::new();
             while more && new.len() < RECORDED_TOGETHER {
-                match cutter.next(&mut source).await? {
+                let next = cutter.next(&mut source);
+                match link::in_time("cannot cut a table for the copy", next).await? {
                     Some(chunk) => new.push(chunk),
                     None => more = false,
                 }
@@ -203,7 +250,8 @@ async fn cut(
                     break;
                 }
             }
-            records::add_chunks(mysql, &mut target, table, &new).await?;
+            let recording = records::add_chunks(mysql, &mut target, table, &new);
+            link::in_time("cannot record a chunk", recording).await?;
             ready.append(&mut new);
             for chunk in ready.drain(..) {
                 load.change(index, |left| left.chunks += 1);
@@ -264,7 +312,8 @@ async fn complete(
         return Ok(());
     };
     if chunks::is_keyed(table) {
-        records::set_loaded(&load.mysql, target, table).await?;
+        let recording = records::set_loaded(&load.mysql, target, table);
+        link::in_time("cannot record a loaded table", recording).await?;
     }
     // Nobody builds any more only where another failure ends this load as well.
     let _ = loaded.send(table.clone()).await;

@@ -381,6 +381,16 @@ impl Link {
     }
 }
 
+/// One wait of the load on one server, of an ordinary connection too.
+pub(super) async fn in_time<T>(what: &str, step: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(STALL, step).await.unwrap_or_else(|_| {
+        Err(Error::transient(format!(
+            "{what}: nothing moved for {} s",
+            STALL.as_secs()
+        )))
+    })
+}
+
 async fn moving<T>(step: impl Future<Output = std::io::Result<T>>) -> Result<T> {
     match timeout(STALL, step).await {
         Ok(Ok(value)) => Ok(value),

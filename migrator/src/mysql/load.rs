@@ -6,7 +6,8 @@ use protocol::mysql::frame::HEADER_BYTES;
 use tokio_util::sync::CancellationToken;
 
 use super::chunks::condition;
-use super::link::{Done, Link};
+use super::client::Version;
+use super::link::{self, Done, Link};
 use super::records::{self, ChunkRecord};
 use super::rows::{self, Way};
 use super::sql::{relation, title};
@@ -17,8 +18,9 @@ use crate::progress::Progress;
 
 /// Bytes per packet to the target: large enough that its cost is in the rows.
 const BATCH_BYTES: usize = 128 << 10;
-/// A table without a key is committed piece by piece, so that a target's binary log need not hold all of it at once.
-const PIECE_BYTES: u64 = 1 << 30;
+/// A table without a key is committed in pieces of so many chunks, so that a target's binary log need not hold all of
+/// it at once.
+const CHUNKS_PER_PIECE: u64 = 16;
 
 /// The two ends of one worker.
 pub struct Ends {
@@ -74,9 +76,11 @@ impl Ends {
             String::from_utf8(cell.to_vec()).ok()
         };
         let version = text(0)
-            .and_then(|text| client::Version::parse(&text))
+            .and_then(|text| Version::parse(&text))
             .ok_or_else(|| Error::fatal("the target does not tell its version"))?;
-        client::version(&mut asking).await?;
+        let unlimited = client::version(&mut asking).await?;
+        unlimit(&mut source, unlimited).await?;
+        unlimit(&mut target, version).await?;
         Ok(Self {
             source,
             target,
@@ -126,7 +130,8 @@ impl Ends {
             }
         }
         // Everything before this position was committed before the snapshot opens.
-        let position = position::current(&mut self.asking).await?;
+        let asked = position::current(&mut self.asking);
+        let position = link::in_time(&reading, asked).await?;
         self.source.execute(snapshot::BEGIN, &reading).await?;
         let ways = self.ways(table);
         let read = format!(
@@ -162,8 +167,8 @@ impl Ends {
         Ok(true)
     }
 
-    /// Loads a whole table without a key, exactly as of one position. `emptied` says that nobody has loaded a row of
-    /// it yet. `false` when `stop` came first: then it is to be loaded again.
+    /// Loads a whole table without a key, exactly as of one position. `false` when `stop` came first: then it is to be
+    /// loaded again.
     pub async fn load_keyless(
         &mut self,
         mysql: &Mysql,
@@ -193,6 +198,8 @@ impl Ends {
             relation(table)
         );
         let columns = self.source.begin_rows(&read, &reading).await?;
+        let piece_bytes = mysql.settings().copy_chunk_bytes * CHUNKS_PER_PIECE;
+        let mut total = Counts::default();
         loop {
             self.target.execute("BEGIN", &writing).await?;
             self.target.rows(&lock, &writing).await?;
@@ -204,10 +211,15 @@ impl Ends {
                 progress,
                 stop,
             };
-            let Some((counts, more)) = pipe.run(PIECE_BYTES).await? else {
+            let Some((counts, more)) = pipe.run(piece_bytes).await? else {
                 return Ok(false);
             };
+            total.rows += counts.rows;
+            total.bytes += counts.bytes;
             if !more {
+                let sum =
+                    records::whole_loaded(mysql, table, &valid_from, total.rows, total.bytes)?;
+                self.target.execute(&sum, &writing).await?;
                 self.record(&records::loaded(mysql, table), &writing)
                     .await?;
             }
@@ -420,6 +432,19 @@ impl Pipe<'_> {
             format!(" (first warning: error {code})")
         })
     }
+}
+
+/// Lifts what a server may be set to end long statements by.
+async fn unlimit(link: &mut Link, version: Version) -> Result<()> {
+    let statement = if version.is_mariadb() {
+        "SET SESSION max_statement_time = 0"
+    } else if version.is_mysql_from(5, 7, 8) {
+        "SET SESSION max_execution_time = 0"
+    } else {
+        return Ok(());
+    };
+    let what = "cannot lift a limit on long statements";
+    link.execute(statement, what).await.map(|_| ())
 }
 
 fn torn(_: Malformed) -> Error {

@@ -214,14 +214,13 @@ pub async fn begin_keyed(
             "valid_from" => &valid_from,
         }
     });
-    target
-        .exec_batch(
-            "INSERT IGNORE INTO headgate.tables (migration, table_schema, table_name, valid_from, state)
-             VALUES (:migration, :schema, :name, :valid_from, 'copying')",
-            rows,
-        )
-        .await
-        .map_err(unwritable)
+    write_all(
+        target,
+        "INSERT IGNORE INTO headgate.tables (migration, table_schema, table_name, valid_from, state)
+         VALUES (:migration, :schema, :name, :valid_from, 'copying')",
+        rows.collect(),
+    )
+    .await
 }
 
 /// Records that a table without a key is loaded as of this position, from its beginning.
@@ -329,6 +328,35 @@ pub fn chunk_loaded(
     ))
 }
 
+/// The statement that keeps the sums of a table without a key, in the transaction that ends its load.
+pub fn whole_loaded(
+    mysql: &Mysql,
+    table: &Table,
+    position: &BinlogPosition,
+    rows: u64,
+    bytes: u64,
+) -> Result<String> {
+    Ok(format!(
+        "REPLACE INTO headgate.chunks
+             (migration, table_schema, table_name, chunk, loaded, position, `row_count`, bytes)
+         VALUES ({}, {}, {}, 0, 1, {}, {rows}, {bytes})",
+        quote_literal(mysql.name()),
+        quote_literal(&table.schema),
+        quote_literal(&table.name),
+        quote_literal(&written(position)?)
+    ))
+}
+
+/// Runs one statement many times in one transaction.
+async fn write_all(target: &mut Conn, statement: &str, rows: Vec<Params>) -> Result<()> {
+    target.query_drop("BEGIN").await.map_err(unwritable)?;
+    target
+        .exec_batch(statement, rows)
+        .await
+        .map_err(unwritable)?;
+    target.query_drop("COMMIT").await.map_err(unwritable)
+}
+
 /// Records chunks that are to be loaded.
 pub async fn add_chunks(
     mysql: &Mysql,
@@ -353,14 +381,13 @@ pub async fn add_chunks(
             "hi" => bound(&chunk.hi)?,
         });
     }
-    target
-        .exec_batch(
-            "INSERT INTO headgate.chunks (migration, table_schema, table_name, chunk, lo, hi)
-             VALUES (:migration, :schema, :name, :chunk, :lo, :hi)",
-            rows,
-        )
-        .await
-        .map_err(unwritable)
+    write_all(
+        target,
+        "INSERT INTO headgate.chunks (migration, table_schema, table_name, chunk, lo, hi)
+         VALUES (:migration, :schema, :name, :chunk, :lo, :hi)",
+        rows,
+    )
+    .await
 }
 
 /// A table's recorded chunks, in order.

@@ -134,8 +134,9 @@ async fn lock(mysql: &Mysql, tables: &[Table], stop: &CancellationToken) -> Resu
 async fn try_lock(mut locker: Conn, watcher: &mut Conn, statement: &str) -> Result<Option<Conn>> {
     let refused = |error| failed("cannot lock the source's tables for a snapshot", error);
     let id = locker.id();
+    // With autocommit, servers before 5.7 lock the table for statements only, and InnoDB's writers pass.
     locker
-        .query_drop("SET SESSION lock_wait_timeout = 1")
+        .query_drop("SET SESSION lock_wait_timeout = 1, innodb_table_locks = 1, autocommit = 0")
         .await
         .map_err(refused)?;
     let outcome = {
