@@ -242,6 +242,36 @@ async fn programs_and_drivers_of_both_families_log_in_to_mariadb_1011_and_mysql_
 }
 
 #[tokio::test]
+async fn bare_bytes_log_in_and_hear_every_result_of_every_server() {
+    for kind in Kind::ALL {
+        let mysql = Mysql::start(kind).await;
+        let (mut raw, greeting) =
+            tests::mysql::raw::Raw::login(mysql.port(), "root", "mysql").await;
+        assert!(greeting.version.contains(kind.version()), "{greeting:?}");
+        let packets = raw
+            .query("SELECT CONNECTION_ID(); DO 1; SELECT '', 2")
+            .await;
+        let row = &packets[3].body;
+        assert_eq!(String::from_utf8_lossy(&row[1..]), greeting.id.to_string());
+        // Two columns more, one of them with nothing in it, which looks like an OK.
+        assert_eq!(packets.len(), 5 + 1 + 6, "{packets:?}");
+        let error = raw
+            .query("SELECT nonsense")
+            .await
+            .pop()
+            .expect("an answer")
+            .error();
+        assert_eq!((error.0, error.1.as_str()), (1054, "42S22"));
+        raw.send_bytewise(&tests::mysql::raw::command(tests::mysql::raw::PING, &[]))
+            .await;
+        assert!(raw.answer().await[0].is_ok());
+        raw.send(&tests::mysql::raw::command(tests::mysql::raw::QUIT, &[]))
+            .await;
+        assert_eq!(raw.packet().await, None);
+    }
+}
+
+#[tokio::test]
 async fn a_million_numbers_are_a_million_numbers_for_every_server() {
     for kind in Kind::ALL {
         let query = format!(
