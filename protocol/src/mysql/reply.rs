@@ -75,14 +75,10 @@ impl<'a> Okay<'a> {
             warnings: fields.u16()?,
             ..Self::default()
         };
-        if !tracked {
-            okay.info = fields.rest();
-            return Ok(okay);
-        }
         if fields.remaining() > 0 {
             okay.info = fields.string()?;
         }
-        if okay.status & status::STATE_CHANGED != 0 && fields.remaining() > 0 {
+        if tracked && okay.status & status::STATE_CHANGED != 0 && fields.remaining() > 0 {
             okay.changes = fields.string()?;
         }
         Ok(okay)
@@ -111,9 +107,8 @@ impl<'a> Okay<'a> {
         };
         out.put_u16_le(status);
         out.put_u16_le(self.warnings);
-        if !tracked {
-            out.extend_from_slice(self.info);
-        } else if changed || !self.info.is_empty() {
+        // The manual lets the line end the packet where nothing is tracked; servers tell its length there too.
+        if changed || !self.info.is_empty() {
             lenenc::put_string(out, self.info);
         }
         if changed {
@@ -132,23 +127,18 @@ pub fn strip_changes(payload: &mut [u8]) -> Result<usize, Malformed> {
     let flags_at = fields.at();
     let flags = fields.u16()? & !status::STATE_CHANGED;
     fields.u16()?;
-    let to = fields.at();
-    if fields.remaining() == 0 {
-        return Ok(payload.len());
+    let mut end = fields.at();
+    // An empty line stands only in front of changes.
+    if fields.remaining() > 0 && !fields.string()?.is_empty() {
+        end = fields.at();
     }
-    let info = fields.string()?.len();
-    let from = fields.at().saturating_sub(info);
     let [low, high] = flags.to_le_bytes();
     for (at, byte) in [(flags_at, low), (flags_at.saturating_add(1), high)] {
         if let Some(place) = payload.get_mut(at) {
             *place = byte;
         }
     }
-    let end = from.saturating_add(info);
-    if to <= from && end <= payload.len() {
-        payload.copy_within(from..end, to);
-    }
-    Ok(to.saturating_add(info))
+    Ok(end)
 }
 
 /// An ERR packet.
@@ -276,4 +266,40 @@ pub fn text_row(payload: &[u8], columns: usize) -> Result<Vec<Option<Vec<u8>>>, 
         row.push(fields.value()?.map(<[u8]>::to_vec));
     }
     Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What MySQL 9.7 and MariaDB 10.11 send to a client without SESSION_TRACK.
+    const UNTRACKED: &[u8] = b"\x00\x02\x01\x02\x00\x00\x00\x09Records 2";
+
+    fn check_stripped(tracked: &[u8], expected: &[u8]) {
+        let mut payload = tracked.to_vec();
+        let stripped = strip_changes(&mut payload).map(|length| payload.get(..length));
+        assert_eq!(stripped, Ok(Some(expected)));
+    }
+
+    #[test]
+    fn the_line_for_people_has_its_length_before_it_where_nothing_is_tracked_too() {
+        let okay = Okay::parse(UNTRACKED, false);
+        let told = okay.as_ref().map(|okay| (okay.affected_rows, okay.info));
+        assert_eq!(told, Ok((2, &b"Records 2"[..])));
+        let mut out = BytesMut::new();
+        okay.unwrap_or_default().encode(&mut out, OK, false);
+        assert_eq!(out, UNTRACKED);
+    }
+
+    #[test]
+    fn without_its_changes_a_packet_is_what_a_server_sends_that_tracks_nothing() {
+        check_stripped(UNTRACKED, UNTRACKED);
+        check_stripped(
+            b"\x00\x02\x01\x02\x40\x00\x00\x09Records 2\x03\x02\x01\x31",
+            UNTRACKED,
+        );
+        let bare = b"\x00\x00\x00\x02\x00\x00\x00";
+        check_stripped(b"\x00\x00\x00\x02\x40\x00\x00\x00\x03\x02\x01\x31", bare);
+        check_stripped(bare, bare);
+    }
 }

@@ -57,7 +57,27 @@ pub(super) async fn play<E: Engine>(
         "{} clients are connected through headgate, and stay so until the end",
         Load::clients()
     ));
-    watch_load(screen, &load, "load", BEFORE).await;
+    let moved = migrate(stage, screen, &mut console, &load, &to).await;
+    if moved.is_err() {
+        for text in load.board.texts() {
+            screen.bad(&text);
+        }
+    }
+    let report = moved?;
+    let board = Arc::clone(&load.board);
+    let total = load.stop().await?;
+    outcome::tell(screen, stage, &catalogue, &report, &board, &total).await
+}
+
+/// From the load before the migration to the load after the cutover; answers with the cutover's report.
+async fn migrate<E: Engine>(
+    stage: &Stage<E>,
+    screen: Screen,
+    console: &mut Console<E::Link>,
+    load: &Load,
+    to: &str,
+) -> Result<Record> {
+    watch_load(screen, load, "load", BEFORE).await;
 
     screen.heading(&format!("The migration to {to} (green)"));
     console
@@ -66,32 +86,28 @@ pub(super) async fn play<E: Engine>(
             shop::DATABASE
         ))
         .await?;
-    precheck(screen, &mut console, stage).await?;
+    precheck(screen, console, stage).await?;
     load.enter(Stretch::Moving);
     console.ask(&format!("START MIGRATION {MIGRATION}")).await?;
-    follow(screen, &mut console, &load).await?;
-    check(screen, &mut console, &load).await?;
+    follow(screen, console, load).await?;
+    check(screen, console, load).await?;
 
     screen.heading("Rehearsal: the real gate, fence, marker and checks, then back to blue");
-    let rehearsal = attempt(screen, &mut console, "REHEARSE", "rehearsed").await?;
+    let rehearsal = attempt(screen, console, "REHEARSE", "rehearsed").await?;
     report::show(screen, &rehearsal);
 
     screen.heading("Cutover");
     load.enter(Stretch::Cutover);
-    let cutover = attempt(screen, &mut console, "CUTOVER", "switched").await;
+    let cutover = attempt(screen, console, "CUTOVER", "switched").await;
     load.enter(Stretch::After);
     let held = cutover?.text("hold_ms").to_owned();
     screen.good(&format!(
         "green serves the shop; statements waited for {held} ms at most"
     ));
-    watch_load(screen, &load, "load", AFTER).await;
-    let report = console
+    watch_load(screen, load, "load", AFTER).await;
+    console
         .ask_one(&format!("SHOW CUTOVER REPORT {MIGRATION}"))
-        .await?;
-
-    let board = Arc::clone(&load.board);
-    let total = load.stop().await?;
-    outcome::tell(screen, stage, &catalogue, &report, &board, &total).await
+        .await
 }
 
 /// Shows the load for a while.
