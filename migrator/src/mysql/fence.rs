@@ -152,7 +152,7 @@ async fn close(ready: &mut Ready, patience: Duration) -> Result<()> {
 
 /// Whether the source refuses writes at this moment.
 async fn holds(session: &mut Conn) -> Result<()> {
-    let asking = session.query_first("SELECT @@GLOBAL.read_only");
+    let asking = session.query_first("SELECT @@GLOBAL.read_only = 1");
     let on: Option<u8> = timeout(REPLY_GRACE, asking)
         .await
         .map_err(|_| late())?

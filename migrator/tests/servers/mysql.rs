@@ -208,9 +208,11 @@ impl Server {
         let before = log.metadata().map_or(0, |found| found.len());
         let root = self.kind.root();
         let at = |name: &str| self.folder.join(name).display().to_string();
+        // An empty file and not none: without one, MySQL reads no settings that were persisted either.
+        fs::write(self.folder.join("my.cnf"), "").expect("the folder is ours");
         let mut command = command(&daemon(&root, self.kind.program()));
         command
-            .arg("--no-defaults")
+            .arg(format!("--defaults-file={}", at("my.cnf")))
             .arg(format!("--basedir={}", root.display()))
             .arg(format!("--datadir={}", at("data")))
             .arg(format!("--tmpdir={}", at("")))

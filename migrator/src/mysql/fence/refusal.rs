@@ -40,7 +40,7 @@ pub(super) async fn arm(mysql: &Mysql, session: &mut Conn, version: Version) -> 
     }
     lower(mysql, session, version).await?;
     let on: Option<u8> = session
-        .query_first("SELECT @@GLOBAL.read_only")
+        .query_first("SELECT @@GLOBAL.read_only = 1")
         .await
         .map_err(|error| failed("cannot see whether the source is read only", error))?;
     if on != Some(1) {
