@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use migrator::mysql::fence::{self, Fence};
-use migrator::mysql::{BinlogPosition, Mysql, clean, heartbeat, plan, position};
+use migrator::mysql::{BinlogPosition, Mysql, clean, heartbeat, plan, position, snapshot};
 use migrator::plan::{Plan, Settings};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
@@ -37,6 +37,10 @@ impl World {
         pair.source.run("", SCHEMA).await;
         let mysql = pair.migration("m", Settings::default());
         let plan = plan::read(&mysql).await.expect("the plan can be read");
+        let mut target = pair.target.connect("").await;
+        snapshot::install_records(&mut target)
+            .await
+            .expect("there is room for records");
         Self { pair, mysql, plan }
     }
 
@@ -354,15 +358,18 @@ async fn what_would_make_the_fence_fail_is_refused_before_anything_is_held() {
             assert!(text.contains(what), "{kind:?}: {text}");
             assert!(error.remedy_text().is_some(), "{text}");
         };
-        world
-            .source()
-            .run(
-                "shop",
+        let mut holder = world.source().connect("shop").await;
+        holder
+            .query_drop(
                 "XA START 'x'; INSERT INTO t (writer, n) VALUES (1, 1); XA END 'x'; XA PREPARE 'x'",
             )
-            .await;
+            .await
+            .expect("it is prepared");
         refused("prepared transactions").await;
-        world.source().run("", "XA ROLLBACK 'x'").await;
+        holder
+            .query_drop("XA ROLLBACK 'x'")
+            .await
+            .expect("it goes back");
         world.source().run("", "SET GLOBAL read_only = ON").await;
         refused("read only already").await;
         world.source().run("", "SET GLOBAL read_only = OFF").await;

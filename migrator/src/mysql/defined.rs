@@ -253,8 +253,13 @@ async fn others(session: &mut Conn, side: Side, among: &str, read: &mut Definiti
                 text(row, 0)?,
                 title_of(&text(row, 1)?, &text(row, 2)?)
             );
-            // The server's own account may not be shown the text; then the name must do, on both sides.
-            read.insert(called, text(row, 3)?.split_whitespace().collect());
+            // The families do not keep the same text of a program.
+            let body = if side.mixed {
+                String::new()
+            } else {
+                text(row, 3)?
+            };
+            read.insert(called, body.split_whitespace().collect());
         }
     }
     Ok(())

@@ -31,6 +31,7 @@ pub mod rows;
 pub mod schema;
 pub mod snapshot;
 pub mod sql;
+mod switched;
 pub mod tokens;
 pub mod triggers;
 pub mod verify;
@@ -45,7 +46,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::{Database, Raised};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::{Plan, Settings};
 use crate::preflight::Check;
@@ -58,6 +59,9 @@ pub use position::BinlogPosition;
 
 /// The database of Headgate's own records, on both sides.
 pub const RECORDS: &str = "headgate";
+
+/// How long writers wait for the target while the fence is lifted.
+const TRIGGERS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One migration between two servers of MySQL or MariaDB.
 #[derive(Clone)]
@@ -272,15 +276,19 @@ impl Database for Mysql {
     }
 
     async fn lift_fence(&self, plan: &Plan) -> Result<()> {
-        if let Err(failure) = triggers::remove(self).await {
-            // The source must accept writes again, whatever became of the target; the follower removes them when it starts.
-            tracing::warn!(migration = self.name(), %failure, "the target's triggers are still there");
-        }
-        fence::lift(self, plan).await
+        // The source must accept writes again, whatever became of the target. The follower removes them too when it starts.
+        let removing = tokio::time::timeout(TRIGGERS_PATIENCE, triggers::remove(self)).await;
+        let removed = removing.unwrap_or_else(|_| {
+            Err(Error::transient(
+                "the target did not remove its triggers in time",
+            ))
+        });
+        fence::lift(self, plan).await?;
+        removed
     }
 
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
-        post_data::enable_events(self).await
+        switched::run(self).await
     }
 
     async fn clean_up(&self) -> Result<()> {

@@ -88,7 +88,8 @@ impl Kind {
 
 /// A running server, whose root needs no password.
 pub(crate) struct Server {
-    kind: Kind,
+    /// What it is.
+    pub(crate) kind: Kind,
     folder: PathBuf,
     arguments: Vec<String>,
     process: Option<Child>,

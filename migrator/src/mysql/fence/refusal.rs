@@ -160,8 +160,7 @@ async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>>
     .transpose()
 }
 
-/// Lets writers go on: ends whoever may still raise a fence, puts the settings back, and takes away what the cutover
-/// had made on the target. Finds nothing to do where there is nothing.
+/// Lets writers go on: ends whoever may still raise a fence, and puts the settings back. Finds nothing to do where there is nothing.
 pub async fn lift(mysql: &Mysql, _plan: &Plan) -> Result<()> {
     let mut session = mysql.connect_source("lift").await?;
     for purpose in PURPOSES {
