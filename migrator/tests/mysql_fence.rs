@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use migrator::database::Database;
 use migrator::mysql::fence::{self, Fence};
 use migrator::mysql::{BinlogPosition, Mysql, clean, heartbeat, plan, position, snapshot};
 use migrator::plan::{Plan, Settings};
@@ -102,7 +103,7 @@ impl Writers {
                 while !stop.load(Ordering::Relaxed) {
                     n += 1;
                     let insert = format!("INSERT INTO t (writer, n) VALUES ({writer}, {n})");
-                    let done = if n % 2 == 0 {
+                    let done = if n.is_multiple_of(2) {
                         session.query_drop(format!("BEGIN; {insert}; COMMIT")).await
                     } else {
                         session.query_drop(insert).await
@@ -439,6 +440,35 @@ async fn cleaning_up_keeps_other_migrations_and_a_sealed_fence() {
         .rows("headgate", "SELECT DISTINCT migration FROM signals")
         .await;
     assert_eq!(left, [("other".to_owned(),)]);
+}
+
+#[tokio::test]
+async fn events_are_enabled_once_after_the_switch_and_then_left_to_their_owner() {
+    let world = World::new(Kind::Mysql97).await;
+    let target = &world.pair.target;
+    target
+        .run(
+            "",
+            "CREATE DATABASE shop; CREATE EVENT shop.tick ON SCHEDULE EVERY 1 HOUR DISABLE DO DO 0",
+        )
+        .await;
+    let status = async || {
+        let query = "SELECT status FROM information_schema.events WHERE event_name = 'tick'";
+        target.rows::<(String,)>("", query).await.remove(0).0
+    };
+    world
+        .mysql
+        .after_switch(&world.plan)
+        .await
+        .expect("it is done");
+    assert_eq!(status().await, "ENABLED");
+    target.run("shop", "ALTER EVENT tick DISABLE").await;
+    world
+        .mysql
+        .after_switch(&world.plan)
+        .await
+        .expect("it was done");
+    assert_eq!(status().await, "DISABLED");
 }
 
 /// Tells how long the fence takes; run with `--run-ignored only --no-capture`.

@@ -273,7 +273,7 @@ impl World {
             Arc::new(Progress::default()),
             CancellationToken::new(),
         );
-        let checked = tokio::time::timeout(Duration::from_secs(60), checked).await;
+        let checked = tokio::time::timeout(Duration::from_mins(1), checked).await;
         follower.abort();
         checked
             .expect("in time")

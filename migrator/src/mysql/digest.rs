@@ -71,14 +71,11 @@ fn canonical(name: &str, column: &Column, mixed: bool) -> String {
         "enum" | "set" => format!("CONCAT({name} + 0, ':', CAST({name} AS BINARY))"),
         "char" | "varchar" | "binary" | "varbinary" => format!("CAST({name} AS BINARY)"),
         "json" => format!("SHA2(CAST({name} AS CHAR CHARACTER SET utf8mb4), 256)"),
-        "decimal" | "date" | "datetime" | "timestamp" | "time" => {
-            format!("CAST({name} AS CHAR)")
-        }
+        // Of shapes too, what is stored is the same everywhere: the reference system and the points.
         "tinytext" | "text" | "mediumtext" | "longtext" | "tinyblob" | "blob" | "mediumblob"
-        | "longblob" | "vector" => unbounded(&name),
-        // What is stored is the same everywhere: the reference system and the shape.
-        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
-        | "multipolygon" | "geometrycollection" | "geomcollection" => unbounded(&name),
+        | "longblob" | "vector" | "geometry" | "point" | "linestring" | "polygon"
+        | "multipoint" | "multilinestring" | "multipolygon" | "geometrycollection"
+        | "geomcollection" => unbounded(&name),
         _ => format!("CAST({name} AS CHAR)"),
     }
 }

@@ -46,6 +46,7 @@ pub async fn warm_up(mysql: &Mysql, plan: &Plan) -> Result<Ready> {
     drift::refuse(&mut ready.marker, mysql, plan).await?;
     obstacles::refuse(&mut ready.marker, ready.version).await?;
     obstacles::tell_of_privileged(mysql, &mut ready.marker).await?;
+    obstacles::tell_of_forgetting(mysql, &mut ready.marker, ready.version).await?;
     Ok(ready)
 }
 
