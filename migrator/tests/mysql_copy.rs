@@ -5,8 +5,10 @@ mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use migrator::mysql::accounts::NoSecrets;
 use migrator::mysql::chunks::{Cutter, condition};
-use migrator::mysql::{Mysql, copy, plan, position, records, snapshot};
+use migrator::mysql::load::Ends;
+use migrator::mysql::{Endpoint, Mysql, copy, plan, position, records, snapshot};
 use migrator::plan::{Plan, Settings, Table};
 use migrator::progress::Progress;
 use mysql_async::prelude::Queryable;
@@ -770,4 +772,47 @@ async fn the_copy_does_not_begin_while_a_transaction_is_prepared() {
         .expect("it may be called again");
     let kept = records::progress(&mysql, &mut target).await;
     assert_eq!(kept.expect("it is read"), Some(begun));
+}
+
+/// The load's own connections log in as ordinary ones do, also where the server has never seen the password before.
+async fn log_in_with_a_password(kind: Kind) {
+    let server = Server::start(kind, &[]);
+    for statement in [
+        "CREATE USER mover@'127.0.0.1' IDENTIFIED BY 'p\u{e4}ss w\\'ord'",
+        "GRANT ALL ON *.* TO mover@'127.0.0.1'",
+    ] {
+        server.run("", statement).await;
+    }
+    let migration = |password: &str| {
+        let endpoint = Endpoint {
+            user: "mover".into(),
+            password: Some(password.into()),
+            ..server.endpoint("shop")
+        };
+        let secrets = Arc::new(NoSecrets);
+        Mysql::new("login", endpoint.clone(), endpoint, settings(), secrets)
+    };
+    for _ in 0..2 {
+        Ends::open(&migration("p\u{e4}ss w'ord"))
+            .await
+            .expect("it logs in");
+    }
+    let refused = Ends::open(&migration("wrong")).await.map(|_| ());
+    let error = refused.expect_err("the password is wrong");
+    assert!(error.to_string().contains("1045"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_load_logs_in_with_a_password_to_mysql() {
+    log_in_with_a_password(Kind::Mysql97).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_load_logs_in_with_a_password_to_an_old_server() {
+    log_in_with_a_password(Kind::Mysql56).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_load_logs_in_with_a_password_to_mariadb() {
+    log_in_with_a_password(Kind::Mariadb1011).await;
 }
