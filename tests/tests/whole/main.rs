@@ -6,6 +6,7 @@
 //! control plane in `migration`, `cutover` and `resume`.
 
 mod configuration;
+mod mysql;
 mod postgres;
 mod servers;
 mod tidy;

@@ -1,0 +1,234 @@
+//! Real drivers and clients: the same script reads the same directly and through Headgate, with a cutover in its middle.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tests::headgate::ADMIN_PASSWORD;
+use tests::mysql::{Login, Mysql, Pair, node, python};
+use tests::wait::within;
+use tests::world::{DATABASE, PASSWORD, USER, World};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Command;
+
+/// A script takes some seconds, most of them for a statement that is ended by another session.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+fn scripts() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("drivers")
+}
+
+/// The rows for LOCAL INFILE, in a file that is removed with this value.
+struct Rows(PathBuf);
+
+impl Rows {
+    fn new() -> Self {
+        let name = format!(
+            "headgate-drivers-{}-{}.tsv",
+            std::process::id(),
+            rand::random::<u32>()
+        );
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, "1\teins\n2\tzwei\n3\tdrei\n").expect("a temporary file");
+        Self(path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        // A file that stays behind harms nobody.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// What a driver is started with, besides the script.
+#[derive(Clone, Copy)]
+enum Driver {
+    Python(&'static str),
+    Node,
+    Client(&'static str),
+}
+
+/// How a command-line client hears of a statement: by lines; it answers each before it reads the next.
+struct Half {
+    first: String,
+    second: String,
+}
+
+impl Driver {
+    fn command(self, port: u16, file: &Path) -> Command {
+        let login = ["127.0.0.1", &port.to_string(), USER, PASSWORD, DATABASE];
+        match self {
+            Self::Python(name) => {
+                let mut command = python();
+                command.arg(scripts().join("dbapi.py")).arg(name);
+                command.args(login).arg(file);
+                command.env("PYTHONWARNINGS", "ignore");
+                command
+            }
+            Self::Node => {
+                let mut command = node();
+                command.arg(scripts().join("mysql2.mjs"));
+                command.args(login).arg(file);
+                command
+            }
+            Self::Client(name) => {
+                let login = Login {
+                    port,
+                    user: USER,
+                    password: PASSWORD,
+                    database: DATABASE,
+                };
+                let options = ["--local-infile=1", "--batch", "--unbuffered"];
+                if name == "mariadb" {
+                    login.mariadb(&options)
+                } else {
+                    login.mysql(&options)
+                }
+            }
+        }
+    }
+
+    /// What is written to it before and after the pause.
+    fn words(self, file: &Path) -> Half {
+        if !matches!(self, Self::Client(_)) {
+            return Half {
+                first: String::new(),
+                second: "go on\n".to_owned(),
+            };
+        }
+        let script = std::fs::read_to_string(scripts().join("cli.sql")).expect("it is there");
+        let script = script.replace("FILE'", &format!("{}'", file.display()));
+        let (first, second) = script
+            .split_once("SELECT 'PAUSE';\n")
+            .expect("the script pauses");
+        Half {
+            first: format!("{first}SELECT 'PAUSE';\n"),
+            second: second.to_owned(),
+        }
+    }
+}
+
+/// Runs a script to its end, with something in the middle of it, and returns what it told.
+async fn run(driver: Driver, port: u16, middle: impl Future<Output = ()>) -> String {
+    let rows = Rows::new();
+    let Half { first, second } = driver.words(rows.path());
+    let mut command = driver.command(port, rows.path());
+    command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true);
+    let mut process = command.spawn().expect("tests/servers/fetch brings it");
+    let mut words = process.stdin.take().expect("piped");
+    let mut told = BufReader::new(process.stdout.take().expect("piped"));
+    let mut errors = process.stderr.take().expect("piped");
+    words.write_all(first.as_bytes()).await.expect("it reads");
+    let mut text = String::new();
+    let until_pause = async {
+        // The heading of the client's last answer is the same word as its row.
+        let pauses = if matches!(driver, Driver::Client(_)) {
+            2
+        } else {
+            1
+        };
+        let mut seen = 0;
+        while seen < pauses {
+            let mut line = String::new();
+            if told.read_line(&mut line).await.expect("UTF-8") == 0 {
+                break;
+            }
+            seen += usize::from(line == "PAUSE\n");
+            text.push_str(&line);
+        }
+    };
+    within("the script pauses", PATIENCE, until_pause).await;
+    if text.ends_with("PAUSE\n") {
+        middle.await;
+        words.write_all(second.as_bytes()).await.expect("it reads");
+    }
+    drop(words);
+    let to_the_end = async {
+        told.read_to_string(&mut text).await.expect("UTF-8");
+        errors.read_to_string(&mut text).await.expect("UTF-8");
+        process.wait().await.expect("it ran")
+    };
+    let ended = within("the script ends", PATIENCE, to_the_end).await;
+    assert!(ended.success(), "{text}");
+    text
+}
+
+async fn make(server: &Mysql) {
+    let schema = std::fs::read_to_string(scripts().join("schema.sql")).expect("it is there");
+    let mut session = server.connect(DATABASE).await;
+    // One statement a line: a procedure's body holds semicolons of its own.
+    for statement in schema.lines() {
+        tests::mysql::rows(&mut session, statement).await;
+    }
+}
+
+async fn reads_the_same(driver: Driver) {
+    let world = World::of(Pair::Mysql97to97, "").await;
+    // Directly, on a server of its own: the counters must stand alike.
+    let alone = Mysql::start(Pair::Mysql97to97.kinds().0).await;
+    alone.make_database(DATABASE).await;
+    alone.make_account(USER, PASSWORD, DATABASE).await;
+    tokio::join!(make(&alone), make(&world.source));
+    let direct = run(driver, alone.port(), async {}).await;
+    world
+        .headgate
+        .admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop WITH (counter_gap = 0)")
+        .await;
+    world.headgate.admin("START MIGRATION m").await;
+    world
+        .until_state("following", tests::world::MIGRATION)
+        .await;
+    let cutover = async {
+        world.check().await;
+        world.cutover().await;
+    };
+    let through = run(driver, world.headgate.port(), cutover).await;
+    assert_eq!(direct, through, "{}", world.headgate.log());
+    assert!(!ADMIN_PASSWORD.is_empty() && !world.headgate.log().contains(PASSWORD));
+    let moved = world
+        .target
+        .value(DATABASE, "SELECT COUNT(*) FROM drv_rows WHERE half = 2");
+    assert_ne!(
+        moved.await,
+        "0",
+        "the second half did not run on the target"
+    );
+}
+
+#[tokio::test]
+async fn pymysql_reads_the_same_with_a_cutover_in_the_middle() {
+    reads_the_same(Driver::Python("pymysql")).await;
+}
+
+#[tokio::test]
+async fn mysql_connector_reads_the_same_with_a_cutover_in_the_middle() {
+    reads_the_same(Driver::Python("connector")).await;
+}
+
+#[tokio::test]
+async fn mysqlclient_reads_the_same_with_a_cutover_in_the_middle() {
+    reads_the_same(Driver::Python("mysqlclient")).await;
+}
+
+#[tokio::test]
+async fn mysql2_of_node_reads_the_same_with_a_cutover_in_the_middle() {
+    reads_the_same(Driver::Node).await;
+}
+
+#[tokio::test]
+async fn the_client_of_mysql_reads_the_same_with_a_cutover_in_the_middle() {
+    reads_the_same(Driver::Client("mysql")).await;
+}
+
+#[tokio::test]
+async fn the_client_of_mariadb_reads_the_same_with_a_cutover_in_the_middle() {
+    reads_the_same(Driver::Client("mariadb")).await;
+}
