@@ -1,6 +1,7 @@
 //! MySQL's and MariaDB's conversation.
 
 pub mod auth;
+pub mod change;
 pub mod command;
 pub mod frame;
 pub mod handshake;
