@@ -17,6 +17,7 @@ pub mod fence;
 pub mod follow;
 pub mod grants;
 pub mod heartbeat;
+mod json;
 mod link;
 pub mod load;
 pub mod orphans;
@@ -34,6 +35,7 @@ pub mod sql;
 mod switched;
 pub mod tokens;
 pub mod triggers;
+mod values;
 pub mod verify;
 
 use std::fmt;
