@@ -100,20 +100,33 @@ const SESSION: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone
 
 /// Opens a session; `purpose` is told to the server as its `program_name`. It ends when it is dropped.
 pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Conn> {
-    let mut options = OptsBuilder::default()
+    connect_with(endpoint, options(endpoint, purpose)).await
+}
+
+/// As [`connect`], for a stream of changes: one event may be as large as any server writes it.
+pub async fn connect_stream(endpoint: &Endpoint, purpose: &str) -> Result<Conn> {
+    let options = options(endpoint, purpose).max_allowed_packet(Some(1 << 30));
+    connect_with(endpoint, options).await
+}
+
+fn options(endpoint: &Endpoint, purpose: &str) -> OptsBuilder {
+    let options = OptsBuilder::default()
         .user(Some(&endpoint.user))
         .pass(endpoint.password.as_deref())
         .prefer_socket(false)
         .tcp_keepalive(Some(Duration::from_secs(15)))
         .init(vec![SESSION])
         .connect_attributes([("program_name".to_owned(), format!("headgate {purpose}"))].into());
-    options = if endpoint.host.starts_with('/') {
+    if endpoint.host.starts_with('/') {
         options.socket(Some(&endpoint.host))
     } else {
         options
             .ip_or_hostname(&endpoint.host)
             .tcp_port(endpoint.port)
-    };
+    }
+}
+
+async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn> {
     match tokio::time::timeout(CONNECT_PATIENCE, Conn::new(options)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(failed(&format!("cannot connect to {endpoint:?}"), error)),

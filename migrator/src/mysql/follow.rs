@@ -1,29 +1,310 @@
 //! The follower: reads the binary log and keeps the target a prefix of the source.
 
-use super::{BinlogPosition, Mysql};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::Applier;
+use super::batch::{Batch, Summary};
+use super::heartbeat::{self, Heartbeat};
+use super::stream::{Raw, Stream};
+use super::tables::Tables;
+use super::{BinlogPosition, Mysql, triggers};
+use crate::database::Position as _;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
-/// Applies changes until stopped.
+
+/// How long a group under way may take to finish when the follower is asked to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long each step of the opening that asks a server something may take.
+const OPEN_PATIENCE: Duration = Duration::from_mins(1);
+/// Events that are read before anything else is looked at again.
+const AT_ONCE: usize = 500;
+
+/// Applies changes until stopped. Every row must be on the target as the source had it.
 pub async fn run(
-    _mysql: &Mysql,
-    _plan: &Plan,
-    _follow: Follow<BinlogPosition>,
-    _progress: Arc<Progress>,
-    _stop: CancellationToken,
+    mysql: &Mysql,
+    plan: &Plan,
+    follow: Follow<BinlogPosition>,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
 ) -> Result<()> {
-    Err(Error::refused("not there"))
+    triggers::remove(mysql, plan).await?;
+    let opened = tokio::select! {
+        opened = Follower::open(mysql, plan, follow.clone(), progress, None) => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let (follower, applier) = opened;
+    let outcome = Box::pin(follower.run(applier, &stop)).await;
+    follow.report_paused(false);
+    outcome.map(drop)
 }
-/// Applies changes until everything before the marker with this token, written to the source after the last load, is durable on the target.
+
+/// Applies changes until everything before the marker with this token, written to the source after the last load, is
+/// durable on the target. Rows that were loaded from a later moment than a change are brought to the same end. False
+/// where `stop` was cancelled first.
 pub async fn catch_up(
-    _mysql: &Mysql,
-    _plan: &Plan,
-    _marker: &str,
-    _progress: &Arc<Progress>,
-    _stop: &CancellationToken,
+    mysql: &Mysql,
+    plan: &Plan,
+    marker: &str,
+    progress: &Arc<Progress>,
+    stop: &CancellationToken,
 ) -> Result<bool> {
-    Err(Error::refused("not there"))
+    let follow = Follow::default();
+    let until = Some(marker.to_owned());
+    let opened = tokio::select! {
+        opened = Follower::open(mysql, plan, follow, Arc::clone(progress), until) => opened?,
+        () = stop.cancelled() => return Ok(false),
+    };
+    let (follower, applier) = opened;
+    Box::pin(follower.run(applier, stop)).await
+}
+
+type Applying = Pin<Box<dyn Future<Output = (Applier, Result<()>)> + Send>>;
+
+/// Who has the target session.
+enum Hands {
+    Idle(Applier),
+    /// A piece is being written; where it ends and what that says is there if its end commits it.
+    Busy(Applying, Option<(BinlogPosition, Summary)>),
+}
+
+struct Follower {
+    stream: Stream,
+    batch: Batch,
+    heartbeat: Heartbeat,
+    follow: Follow<BinlogPosition>,
+    progress: Arc<Progress>,
+    orders: watch::Receiver<Option<BinlogPosition>>,
+    pause_at: Option<BinlogPosition>,
+    /// Everything before this is durable on the target.
+    applied: BinlogPosition,
+    /// The marker at which the work is done.
+    until: Option<String>,
+    arrived_at_marker: bool,
+}
+
+impl Follower {
+    async fn open(
+        mysql: &Mysql,
+        plan: &Plan,
+        follow: Follow<BinlogPosition>,
+        progress: Arc<Progress>,
+        until: Option<String>,
+    ) -> Result<(Self, Applier)> {
+        let mut source = mysql.connect_source("heartbeat").await?;
+        let mut target = mysql.connect_target("apply").await?;
+        if !mysql.is_fenced() {
+            in_time("prepare the heartbeat", heartbeat::install(&mut source)).await?;
+        }
+        let tables = Tables::load(mysql, plan, &mut source, &mut target);
+        let tables = Arc::new(in_time("tell about the tables", tables).await?);
+        let applier = Applier::open(mysql, target, Arc::clone(&tables), until.is_none());
+        let applier = in_time("open the session that applies", applier).await?;
+        let applied = applier.stored().clone();
+        let stream = Stream::open(mysql, &mut source, &applied);
+        let (stream, server) = in_time("open the change stream", stream).await?;
+        let orders = follow.pause_orders();
+        follow.advance(applied.clone(), Vec::new());
+        let batch = Batch::new(mysql, tables, applied.clone(), server);
+        let heartbeat = Heartbeat::new(mysql, source);
+        let mut follower = Self {
+            stream,
+            batch,
+            heartbeat,
+            follow,
+            progress,
+            orders,
+            pause_at: None,
+            applied,
+            until,
+            arrived_at_marker: false,
+        };
+        // Before anything is taken in: a pause may have been ordered already.
+        follower.obey()?;
+        Ok((follower, applier))
+    }
+
+    async fn run(mut self, applier: Applier, stop: &CancellationToken) -> Result<bool> {
+        let mut hands = Hands::Idle(applier);
+        loop {
+            self.take_in()?;
+            hands = self.dispatch(hands);
+            if self.arrived_at_marker {
+                return Ok(true);
+            }
+            self.settle(matches!(hands, Hands::Idle(_)));
+            let taking_in = self.batch.takes_in();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    finish(hands).await;
+                    return Ok(false);
+                }
+                (applier, outcome) = done(&mut hands) => {
+                    outcome?;
+                    let before = std::mem::replace(&mut hands, Hands::Idle(applier));
+                    if let Hands::Busy(_, Some((end, summary))) = before {
+                        self.note(end, summary);
+                    }
+                }
+                changed = self.orders.changed() => {
+                    if changed.is_err() {
+                        return Ok(false);
+                    }
+                    self.obey()?;
+                }
+                beaten = self.heartbeat.beat() => {
+                    beaten?;
+                    self.heartbeat.look_after(self.stream.heard())?;
+                    self.report_lag();
+                }
+                raw = next(&mut self.stream, taking_in) => self.batch.add(raw?)?,
+            }
+        }
+    }
+
+    /// Decodes what arrived, as far as there is room for it.
+    fn take_in(&mut self) -> Result<()> {
+        for _ in 0..AT_ONCE {
+            if !self.batch.takes_in() {
+                break;
+            }
+            match self.stream.take()? {
+                Some(raw) => self.batch.add(raw)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands what was gathered to the applier, if it is idle and there is something that makes sense alone.
+    fn dispatch(&mut self, hands: Hands) -> Hands {
+        let Hands::Idle(mut applier) = hands else {
+            return hands;
+        };
+        let (piece, summary) = if self.batch.is_between_transactions() {
+            let Some((piece, summary)) = self.batch.take_whole() else {
+                return Hands::Idle(applier);
+            };
+            let end = piece.end.clone().unwrap_or_else(|| self.applied.clone());
+            // What holds no change of ours needs no word on the target, except at a marker.
+            if piece.items.is_empty() && !applier.is_open() && summary.markers.is_empty() {
+                self.note(end, summary);
+                return Hands::Idle(applier);
+            }
+            (piece, Some((end, summary)))
+        } else if self.batch.takes_in() {
+            return Hands::Idle(applier);
+        } else {
+            (self.batch.take_part(), None)
+        };
+        let applying = async move {
+            let outcome = applier.apply(&piece).await;
+            (applier, outcome)
+        };
+        Hands::Busy(Box::pin(applying), summary)
+    }
+
+    /// Tells what is durable now.
+    fn note(&mut self, end: BinlogPosition, summary: Summary) {
+        self.applied = end;
+        self.progress.count_transactions(summary.transactions);
+        for (title, changes) in &summary.changes {
+            self.progress
+                .update(title, |table| table.changes_applied += changes);
+        }
+        self.heartbeat.applied(&summary.beats);
+        if let Some(until) = &self.until
+            && summary.markers.contains(until)
+        {
+            self.arrived_at_marker = true;
+        }
+        self.follow.advance(self.applied.clone(), summary.markers);
+        self.report_lag();
+    }
+
+    fn report_lag(&self) {
+        let Some(lag) = self.heartbeat.lag() else {
+            return;
+        };
+        let behind = match self.heartbeat.source_end() {
+            Some(end) if end.server == self.applied.server && !self.applied.covers(end) => {
+                if end.file == self.applied.file {
+                    end.offset - self.applied.offset.min(end.offset)
+                } else {
+                    // How long the files between are is not known; the last one counts.
+                    end.offset
+                }
+            }
+            _ => 0,
+        };
+        self.follow.report_lag(lag, behind);
+    }
+
+    /// When nothing is left to apply, the target is as far as the stream is, or at the place to pause at.
+    fn settle(&mut self, idle: bool) {
+        let still = idle && self.batch.is_empty();
+        let paused = self.pause_at.as_ref().is_some_and(|pause_at| {
+            still && (self.batch.is_held() || self.batch.has_reached(pause_at))
+        });
+        // The pause first: who waits for the position may rely on it.
+        self.follow.report_paused(paused);
+        if still && !self.batch.is_at_or_before(&self.applied) {
+            self.applied = self.batch.here();
+            self.follow.advance(self.applied.clone(), Vec::new());
+        }
+    }
+
+    fn obey(&mut self) -> Result<()> {
+        self.pause_at.clone_from(&self.orders.borrow_and_update());
+        self.batch.hold_at(self.pause_at.clone())?;
+        if self.pause_at.is_some() {
+            // It makes an idle source say how far it is.
+            self.heartbeat.beat_now();
+        }
+        Ok(())
+    }
+}
+
+/// A server that stands still ends this too.
+async fn in_time<T>(what: &str, opening: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(OPEN_PATIENCE, opening).await.unwrap_or_else(|_| {
+        let seconds = OPEN_PATIENCE.as_secs();
+        Err(Error::transient(format!(
+            "the servers did not {what} within {seconds} s"
+        )))
+    })
+}
+
+/// The next event, or nothing ever while there is no room for more. Cancel safe.
+async fn next(stream: &mut Stream, taking_in: bool) -> Result<Raw> {
+    if !taking_in {
+        stream.not_listening();
+        return std::future::pending().await;
+    }
+    stream.next().await
+}
+
+/// Resolves when the piece under way is written. Cancel safe.
+async fn done(hands: &mut Hands) -> (Applier, Result<()>) {
+    match hands {
+        Hands::Idle(_) => std::future::pending().await,
+        Hands::Busy(applying, _) => applying.await,
+    }
+}
+
+/// Lets the piece under way finish. What is not committed by then is rolled back by the target.
+async fn finish(hands: Hands) {
+    if let Hands::Busy(applying, Some(_)) = hands
+        && let Ok((_, Err(error))) = timeout(STOP_PATIENCE, applying).await
+    {
+        tracing::warn!(%error, "the last group before the stop was not applied");
+    }
 }

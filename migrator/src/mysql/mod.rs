@@ -1,13 +1,17 @@
 //! MySQL's and MariaDB's half of the control plane.
 
 pub mod accounts;
+mod apply;
 pub mod archive;
+mod batch;
 pub mod catalogue;
 pub mod chunks;
 pub mod clean;
 pub mod client;
+mod coalesce;
 pub mod copy;
 pub mod counters;
+mod ddl;
 mod defined;
 pub mod definitions;
 mod described;
@@ -32,7 +36,10 @@ pub mod rows;
 pub mod schema;
 pub mod snapshot;
 pub mod sql;
+mod statements;
+mod stream;
 mod switched;
+mod tables;
 pub mod tokens;
 pub mod triggers;
 mod values;

@@ -1,0 +1,609 @@
+//! What was read from the binary log and not applied yet.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::error::Malformed;
+use protocol::mysql::change::{self, Cell, Image, Kind, Verb};
+use protocol::mysql::position::{DomainPositions, GtidSet, Gtids, Origin};
+
+use super::apply::{Item, Piece};
+use super::coalesce::{Change, Row};
+use super::ddl::{Meaning, meaning};
+use super::heartbeat::Signal;
+use super::position::compare_files;
+use super::stream::Raw;
+use super::tables::{Announced, Layout, START_ANEW, Tables};
+use super::{BinlogPosition, Mysql};
+use crate::database::Position as _;
+use crate::error::{Error, Result};
+
+/// Past this, no more is taken in until the target has taken what is there.
+const BYTES_MAX: usize = 6 << 20;
+const CHANGES_MAX: usize = 30_000;
+/// What a change takes besides its event.
+const ITEM_BYTES: usize = 200;
+/// Descriptions of tables that are kept; the log repeats them.
+const LAYOUTS_MAX: usize = 10_000;
+/// Rows that only say that a statement ended.
+const NO_TABLE: u64 = 0xFF_FFFF;
+
+/// What became durable with the end of a piece.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    pub(super) transactions: u64,
+    /// The tokens of the markers in it.
+    pub(super) markers: Vec<String>,
+    pub(super) beats: Vec<String>,
+    /// Changes by the title of their table.
+    pub(super) changes: BTreeMap<String, u64>,
+}
+
+/// The number of a transaction.
+enum Number {
+    None,
+    Mysql(Origin, u64),
+    Mariadb(u32, u32, u64),
+}
+
+struct Open {
+    /// Where it begins in its file.
+    start: u64,
+    number: Number,
+    /// The target has it already.
+    skip: bool,
+    /// It goes on until it is committed; else one statement is all.
+    begun: bool,
+    /// It is compressed: where all of it ends.
+    payload_end: Option<u64>,
+    /// Changes of ours in it.
+    changes: u64,
+}
+
+/// Gathers decoded changes until they are taken.
+pub(super) struct Batch {
+    migration: Vec<u8>,
+    tables: Arc<Tables>,
+    server: String,
+    stored: BinlogPosition,
+    file: String,
+    offset: u64,
+    gtids: Gtids,
+    layouts: HashMap<u64, (Bytes, Arc<Announced>)>,
+    wires: Vec<Option<Arc<[change::Column]>>>,
+    /// Tables whose load is behind us.
+    passed: Vec<bool>,
+    items: Vec<Item>,
+    bytes: usize,
+    counts: Vec<u64>,
+    open: Option<Open>,
+    summary: Summary,
+    /// Something ended that is not told yet.
+    ended: bool,
+    /// A marker waits to be applied.
+    urgent: bool,
+    pause_at: Option<BinlogPosition>,
+    /// The begin of a transaction that has to wait.
+    held: Option<Raw>,
+}
+
+impl Batch {
+    /// What begins before `stored` in the files of that server is skipped. `server` is the one that streams.
+    pub(super) fn new(
+        mysql: &Mysql,
+        tables: Arc<Tables>,
+        stored: BinlogPosition,
+        server: String,
+    ) -> Self {
+        let same = stored.server == server;
+        Self {
+            migration: mysql.name().as_bytes().to_vec(),
+            counts: vec![0; tables.all.len()],
+            wires: vec![None; tables.all.len()],
+            passed: vec![false; tables.all.len()],
+            tables,
+            server,
+            gtids: stored.gtids(),
+            file: if same {
+                stored.file.clone()
+            } else {
+                String::new()
+            },
+            offset: if same { stored.offset } else { 0 },
+            stored,
+            layouts: HashMap::new(),
+            items: Vec::new(),
+            bytes: 0,
+            open: None,
+            summary: Summary::default(),
+            ended: false,
+            urgent: false,
+            pause_at: None,
+            held: None,
+        }
+    }
+
+    /// Whether there is room for more.
+    pub(super) fn takes_in(&self) -> bool {
+        let full = self.bytes >= BYTES_MAX || self.items.len() >= CHANGES_MAX;
+        let ripe = self.urgent && self.open.is_none();
+        !full && !ripe && self.held.is_none()
+    }
+
+    /// Whether the last transaction that was read is complete.
+    pub(super) fn is_between_transactions(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// Whether nothing waits to be applied.
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.open.is_none() && !self.ended
+    }
+
+    /// Whether a transaction is there that must not be applied yet.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Where the last complete transaction that was read ends.
+    pub(super) fn here(&self) -> BinlogPosition {
+        BinlogPosition {
+            server: self.server.clone(),
+            file: self.file.clone(),
+            offset: self.open.as_ref().map_or(self.offset, |open| open.start),
+            gtids: self.gtids.to_string(),
+        }
+    }
+
+    /// Whether everything before `position` was read.
+    pub(super) fn has_reached(&self, position: &BinlogPosition) -> bool {
+        let offset = self.open.as_ref().map_or(self.offset, |open| open.start);
+        self.is_at(offset, position)
+    }
+
+    /// Whether nothing was read beyond `position`.
+    pub(super) fn is_at_or_before(&self, position: &BinlogPosition) -> bool {
+        self.file.is_empty()
+            || position.server == self.server
+                && position.file == self.file
+                && position.offset >= self.offset
+    }
+
+    fn is_at(&self, offset: u64, position: &BinlogPosition) -> bool {
+        if position.server != self.server {
+            return self.here().covers(position);
+        }
+        compare_files(&self.file, &position.file).then(offset.cmp(&position.offset))
+            != Ordering::Less
+    }
+
+    /// From now on no transaction that begins at or after `pause_at` is let in.
+    pub(super) fn hold_at(&mut self, pause_at: Option<BinlogPosition>) -> Result<()> {
+        self.pause_at = pause_at;
+        match self.held.take() {
+            Some(raw) => self.add(raw),
+            None => Ok(()),
+        }
+    }
+
+    /// All transactions that were read, none of them half; nothing where there is none.
+    pub(super) fn take_whole(&mut self) -> Option<(Piece, Summary)> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut piece = self.take_part();
+        let mut summary = std::mem::take(&mut self.summary);
+        piece.end = Some(self.here());
+        for (count, table) in self.counts.iter_mut().zip(&self.tables.all) {
+            if *count > 0 {
+                summary
+                    .changes
+                    .insert(table.title.clone(), std::mem::take(count));
+            }
+        }
+        self.urgent = false;
+        self.ended = false;
+        Some((piece, summary))
+    }
+
+    /// What was read; its last transaction goes on in the next piece.
+    pub(super) fn take_part(&mut self) -> Piece {
+        self.bytes = 0;
+        Piece {
+            items: std::mem::take(&mut self.items),
+            wires: self.wires.clone(),
+            end: None,
+        }
+    }
+
+    /// Reads one event of the stream.
+    pub(super) fn add(&mut self, raw: Raw) -> Result<()> {
+        let begins = match raw.kind {
+            Kind::Gtid | Kind::GtidTagged | Kind::GtidAnonymous | Kind::GtidMariadb => {
+                if self.open.is_some() {
+                    return Err(out_of_place(&raw));
+                }
+                true
+            }
+            Kind::Query | Kind::TableMap | Kind::Rows(..) | Kind::Payload => self.open.is_none(),
+            _ => false,
+        };
+        if begins {
+            if let Some(pause_at) = &self.pause_at
+                && self.is_at(self.offset, pause_at)
+            {
+                self.held = Some(raw);
+                return Ok(());
+            }
+            self.begin(&raw)?;
+        }
+        self.go_on_to(&raw)?;
+        self.read(&raw)
+    }
+
+    fn begin(&mut self, raw: &Raw) -> Result<()> {
+        let mut begun = false;
+        let number = match raw.kind {
+            Kind::Gtid => {
+                let (uuid, number) = change::gtid(raw.body.clone()).map_err(unreadable)?;
+                let tag = String::new();
+                Number::Mysql(Origin { uuid, tag }, number)
+            }
+            Kind::GtidTagged => match &raw.tagged {
+                Some((uuid, tag, number)) => {
+                    let (uuid, tag) = (*uuid, tag.clone());
+                    Number::Mysql(Origin { uuid, tag }, *number)
+                }
+                None => return Err(out_of_place(raw)),
+            },
+            Kind::GtidMariadb => {
+                let gtid = change::mariadb_gtid(raw.body.clone()).map_err(unreadable)?;
+                begun = !gtid.standalone;
+                Number::Mariadb(gtid.domain, raw.server, gtid.number)
+            }
+            _ => Number::None,
+        };
+        let skip = self.stored.server == self.server && !self.is_at(self.offset, &self.stored);
+        self.open = Some(Open {
+            start: self.offset,
+            number,
+            skip,
+            begun,
+            payload_end: None,
+            changes: 0,
+        });
+        Ok(())
+    }
+
+    /// Follows the place in the file. The log tells 32 bits of it.
+    fn go_on_to(&mut self, raw: &Raw) -> Result<()> {
+        let in_payload = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.payload_end.is_some());
+        // What the server makes up for this stream has no place, and a format is told again with its old one.
+        if raw.end == 0 || in_payload || matches!(raw.number, 4 | 15) {
+            return Ok(());
+        }
+        let is_heartbeat = matches!(raw.number, 27 | 41);
+        if is_heartbeat
+            && (self.open.is_some() || raw.number == 27 && raw.body[..] != *self.file.as_bytes())
+        {
+            return Ok(());
+        }
+        if raw.number == 41 {
+            return Ok(());
+        }
+        let end = self.offset & !0xFFFF_FFFF | u64::from(raw.end);
+        if end >= self.offset {
+            self.offset = end;
+        } else if self.offset - end > 1 << 31 {
+            self.offset = end + (1 << 32);
+        } else if raw.kind != Kind::Ignorable {
+            return Err(out_of_place(raw));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        if let Some(end) = open.payload_end {
+            self.offset = end;
+        }
+        match (open.number, &mut self.gtids) {
+            (Number::Mysql(origin, number), Gtids::Mysql(set)) => set.add(origin, number),
+            (Number::Mysql(origin, number), gtids) => {
+                let mut set = GtidSet::default();
+                set.add(origin, number);
+                *gtids = Gtids::Mysql(set);
+            }
+            (Number::Mariadb(domain, server, number), Gtids::Mariadb(positions)) => {
+                positions.advance(domain, server, number);
+            }
+            (Number::Mariadb(domain, server, number), gtids) => {
+                let mut positions = DomainPositions::default();
+                positions.advance(domain, server, number);
+                *gtids = Gtids::Mariadb(positions);
+            }
+            (Number::None, _) => {}
+        }
+        if !open.skip {
+            self.summary.transactions += u64::from(open.changes > 0);
+            self.ended = true;
+        }
+    }
+
+    fn read(&mut self, raw: &Raw) -> Result<()> {
+        match raw.kind {
+            Kind::Rotate => {
+                if self.open.is_some() {
+                    return Err(out_of_place(raw));
+                }
+                let (offset, file) = change::rotate(raw.body.clone()).map_err(unreadable)?;
+                self.file = String::from_utf8_lossy(&file).into_owned();
+                self.offset = offset;
+                self.layouts.clear();
+                Ok(())
+            }
+            Kind::Xid => {
+                self.end();
+                Ok(())
+            }
+            Kind::XaPrepare => {
+                let changes = self.open.as_ref().map_or(0, |open| open.changes);
+                if changes > 0 && !change::is_one_phase(&raw.body) {
+                    return Err(Error::fatal(
+                        "a distributed transaction (XA PREPARE) changed what moves, and whether it is committed comes later",
+                    )
+                    .remedy("end the use of XA transactions; drop the migration and create it anew"));
+                }
+                self.end();
+                Ok(())
+            }
+            Kind::Query => self.query(raw),
+            Kind::Payload => {
+                if let Some(open) = &mut self.open {
+                    open.payload_end = Some(self.offset);
+                }
+                Ok(())
+            }
+            Kind::TableMap => self.describe(raw),
+            Kind::Rows(verb, second) => self.rows(raw, verb, second),
+            Kind::Gtid | Kind::GtidTagged | Kind::GtidAnonymous | Kind::GtidMariadb | Kind::Ignorable => Ok(()),
+            Kind::Incident => Err(Error::fatal("the source says that its binary log lacks changes (incident event)")
+                .remedy(START_ANEW)),
+            Kind::PartialRows => Err(Error::fatal("the binary log has only parts of documents (PARTIAL_UPDATE_ROWS)")
+                .remedy("set binlog_row_value_options='' on the source; drop the migration and create it anew")),
+            Kind::CompressedMariadb => Err(Error::fatal(format!(
+                "the binary log has compressed events (type {}), which are not read",
+                raw.number
+            ))
+            .remedy("set log_bin_compress=OFF on the source; drop the migration and create it anew")),
+            Kind::StatementLoad => self.statement("LOAD DATA"),
+            Kind::Unknown => Err(Error::fatal(format!(
+                "the binary log has an event of the unknown type {}",
+                raw.number
+            ))
+            .remedy("a newer Headgate may know it; it must not be passed over")),
+        }
+    }
+
+    fn is_skipped(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.skip)
+    }
+
+    fn query(&mut self, raw: &Raw) -> Result<()> {
+        let query = change::query(raw.body.clone()).map_err(unreadable)?;
+        let database = String::from_utf8_lossy(&query.database).into_owned();
+        let tables = Arc::clone(&self.tables);
+        let meaning = meaning(&query.text, &database, |name| tables.moves(name));
+        let Some(open) = &mut self.open else {
+            return Err(out_of_place(raw));
+        };
+        if meaning == Meaning::Begin {
+            open.begun = true;
+            return Ok(());
+        }
+        let (skip, begun, changes) = (open.skip, open.begun, open.changes);
+        let mut ends = !begun;
+        match meaning {
+            Meaning::Commit | Meaning::XaEnd => ends = true,
+            Meaning::Rollback => {
+                if changes > 0 {
+                    return Err(Error::fatal(
+                        "a transaction that changed what moves was undone within the binary log",
+                    )
+                    .remedy("use InnoDB for every table; drop the migration and create it anew"));
+                }
+                // A rollback to a savepoint does not end it.
+                ends = ends || query.text.len() <= "ROLLBACK".len();
+            }
+            Meaning::Truncate(database, name) if !skip => {
+                let Some(table) = self.tables.named(&database, &name) else {
+                    return self.statement(&format!("TRUNCATE {database}.{name}"));
+                };
+                if self.is_new(table) {
+                    self.items.push(Item::Truncate(table));
+                    self.count(table, 0);
+                }
+            }
+            Meaning::Stop(what) if !skip => return self.statement(&what),
+            Meaning::Begin | Meaning::Nothing | Meaning::Truncate(..) | Meaning::Stop(_) => {}
+        }
+        if ends {
+            self.end();
+        }
+        Ok(())
+    }
+
+    /// What came as a statement cannot be followed.
+    fn statement(&self, what: &str) -> Result<()> {
+        if self.is_skipped() {
+            return Ok(());
+        }
+        let is_rows =
+            ["INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "LOAD DATA"].contains(&what);
+        let error = Error::fatal(format!(
+            "{what} ran on the source at {} during the migration",
+            self.here()
+        ));
+        Err(error.remedy(if is_rows {
+            "set binlog_format=ROW on the source for all sessions; drop the migration and create it anew"
+        } else {
+            START_ANEW
+        }))
+    }
+
+    fn describe(&mut self, raw: &Raw) -> Result<()> {
+        if self.is_skipped() {
+            return Ok(());
+        }
+        let number = change::table_number(&raw.body);
+        if self
+            .layouts
+            .get(&number)
+            .is_some_and(|(body, _)| *body == raw.body)
+        {
+            return Ok(());
+        }
+        let map = change::table_map(raw.body.clone()).map_err(unreadable)?;
+        let announced = self.tables.announced(map)?;
+        if let Announced::Ours(layout) = &announced
+            && let Some(wire) = self.wires.get_mut(layout.table)
+        {
+            if wire.as_ref().is_some_and(|wire| *wire != layout.picked) {
+                let title = self
+                    .tables
+                    .all
+                    .get(layout.table)
+                    .map_or("", |table| &table.title);
+                return Err(super::tables::changed(
+                    title,
+                    "its columns are others in the binary log than before",
+                ));
+            }
+            *wire = Some(Arc::clone(&layout.picked));
+        }
+        if self.layouts.len() >= LAYOUTS_MAX {
+            self.layouts.clear();
+        }
+        self.layouts
+            .insert(number, (raw.body.clone(), Arc::new(announced)));
+        Ok(())
+    }
+
+    /// Whether the open transaction is not part of what was loaded.
+    fn is_new(&mut self, table: usize) -> bool {
+        if self.passed.get(table).copied().unwrap_or(false) {
+            return true;
+        }
+        let start = self.open.as_ref().map_or(self.offset, |open| open.start);
+        let Some(valid_from) = self.tables.all.get(table).map(|table| &table.valid_from) else {
+            return false;
+        };
+        let is_new = self.is_at(start, valid_from);
+        if let Some(passed) = self.passed.get_mut(table) {
+            *passed = is_new;
+        }
+        is_new
+    }
+
+    fn count(&mut self, table: usize, bytes: usize) {
+        self.bytes += bytes + ITEM_BYTES;
+        if let Some(count) = self.counts.get_mut(table) {
+            *count += 1;
+        }
+        if let Some(open) = &mut self.open {
+            open.changes += 1;
+        }
+    }
+
+    fn rows(&mut self, raw: &Raw, verb: Verb, second: bool) -> Result<()> {
+        let number = change::table_number(&raw.body);
+        if self.is_skipped() || number == NO_TABLE {
+            return Ok(());
+        }
+        let Some((_, announced)) = self.layouts.get(&number) else {
+            return Err(out_of_place(raw));
+        };
+        let announced = Arc::clone(announced);
+        match &*announced {
+            Announced::Foreign => Ok(()),
+            Announced::Signals(columns) => {
+                let mut rows = change::rows(raw.body.clone(), verb, second).map_err(unreadable)?;
+                while let Some((_, new)) = rows.next(columns).map_err(unreadable)? {
+                    self.signal(new.as_deref().unwrap_or_default());
+                }
+                Ok(())
+            }
+            Announced::Ours(layout) => {
+                if !self.is_new(layout.table) {
+                    return Ok(());
+                }
+                let mut rows = change::rows(raw.body.clone(), verb, second).map_err(unreadable)?;
+                let mut length = raw.body.len();
+                while let Some((old, new)) = rows.next(&layout.wire).map_err(unreadable)? {
+                    let old = old.map(|image| pick(image, layout));
+                    let new = new.map(|image| pick(image, layout));
+                    let table = layout.table;
+                    self.count(table, std::mem::take(&mut length));
+                    self.items.push(Item::Change(Change { table, old, new }));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn signal(&mut self, row: &[Cell]) {
+        let [
+            Cell::Value(migration),
+            Cell::Value(kind),
+            Cell::Value(token),
+            ..,
+        ] = row
+        else {
+            return;
+        };
+        if *migration != self.migration {
+            return;
+        }
+        let token = String::from_utf8_lossy(token).into_owned();
+        match Signal::read(kind) {
+            Some(Signal::Marker) => {
+                self.summary.markers.push(token);
+                self.urgent = true;
+            }
+            Some(Signal::Beat) => self.summary.beats.push(token),
+            None => {}
+        }
+    }
+}
+
+/// The table's columns of what the log has.
+fn pick(mut image: Image, layout: &Layout) -> Row {
+    if layout.picks.len() == image.len()
+        && layout
+            .picks
+            .iter()
+            .enumerate()
+            .all(|(to, from)| to == *from)
+    {
+        return image;
+    }
+    let take = |&at: &usize| image.get_mut(at).map(std::mem::take).unwrap_or_default();
+    layout.picks.iter().map(take).collect()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
+fn unreadable(error: Malformed) -> Error {
+    Error::fatal("the source sent an event that cannot be read").because(error)
+}
+
+fn out_of_place(raw: &Raw) -> Error {
+    Error::fatal(format!(
+        "the source sent an event of type {} where it does not belong",
+        raw.number
+    ))
+}
