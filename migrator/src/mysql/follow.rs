@@ -35,7 +35,7 @@ pub async fn run(
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Result<()> {
-    triggers::remove(mysql, plan).await?;
+    triggers::remove(mysql).await?;
     let opened = tokio::select! {
         opened = Follower::open(mysql, plan, follow.clone(), progress, None) => opened?,
         () = stop.cancelled() => return Ok(()),
