@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -37,8 +38,7 @@ impl<E: Engine> Stage<E> {
     /// Starts both servers, with the empty database, and writes Headgate's configuration.
     pub(super) async fn set(engine: E) -> Result<Self> {
         let (source, target) = engine.servers().await?;
-        let folder = std::env::temp_dir().join(format!("headgate-demo-{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
+        let folder = new_folder()?;
         let (port, http_port) = two_free_ports()?;
         let password = format!("{:016x}", rand::random::<u64>());
         let stage = Self {
@@ -264,4 +264,18 @@ fn two_free_ports() -> Result<(u16, u16)> {
     let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok((one.local_addr()?.port(), other.local_addr()?.port()))
+}
+
+/// A folder that nobody has: an earlier demo of the same process number may have left its own behind.
+fn new_folder() -> Result<PathBuf> {
+    let mut number = 0_u32;
+    loop {
+        let name = format!("headgate-demo-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
