@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use migrator::database::Database;
 use migrator::mysql::archive::Archive;
-use migrator::mysql::{Mysql, post_data, schema, triggers};
+use migrator::mysql::{Mysql, accounts, post_data, schema, triggers};
 use migrator::plan::{Plan, Settings};
 use migrator::progress::Progress;
 use servers::mysql::{Kind, Pair, Server};
@@ -88,9 +88,16 @@ fn plain(definition: &str) -> String {
     let parts: Vec<String> = definition.split(" AUTO_INCREMENT=").map(digits).collect();
     let text = parts.concat();
     // MariaDB forgets what means nothing to InnoDB as soon as the table is altered.
-    text.replace(" PAGE_CHECKSUM=1", "")
-        .trim_end_matches(';')
-        .to_owned()
+    let text = text.replace(" PAGE_CHECKSUM=1", "");
+    // MySQL turns a constant into the character set of the column that a check compares it with.
+    let text = text.replace("_latin1'", "_utf8mb4'");
+    // MySQL names the character set too where a collation was given and not inherited.
+    text.replace(
+        " CHARACTER SET latin1 COLLATE latin1_german1_ci",
+        " COLLATE latin1_german1_ci",
+    )
+    .trim_end_matches(';')
+    .to_owned()
 }
 
 fn compare(there: &BTreeMap<String, String>, here: &BTreeMap<String, String>) {
@@ -257,4 +264,161 @@ async fn from_mysql_56_every_column_keeps_its_collation_and_every_index_its_colu
 #[tokio::test]
 async fn from_mariadb_to_mysql_every_column_keeps_its_collation_and_every_index_its_columns() {
     crossing(&Pair::start(Kind::Mariadb1011, Kind::Mysql97), MARIADB).await;
+}
+
+async fn log_in(server: &Server, user: &str, password: &str) -> bool {
+    let mut endpoint = server.endpoint("shop");
+    user.clone_into(&mut endpoint.user);
+    endpoint.password = Some(password.to_owned());
+    migrator::mysql::client::connect(&endpoint, "test")
+        .await
+        .is_ok()
+}
+
+/// Knows the password of one account, as if its client had shown it.
+struct Shown;
+
+impl migrator::mysql::Secrets for Shown {
+    fn password(&self, user: &str) -> Option<String> {
+        (user == "old").then(|| "old's".to_owned())
+    }
+}
+
+fn with_secrets(pair: &Pair) -> Mysql {
+    Mysql::new(
+        "m",
+        pair.source.endpoint("shop"),
+        pair.target.endpoint("shop"),
+        Settings::default(),
+        Arc::new(Shown),
+    )
+}
+
+#[tokio::test]
+async fn between_two_of_mysql_accounts_log_in_with_the_same_password_and_the_same_rights() {
+    let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
+    pair.source
+        .run(
+            "",
+            "CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY, b INT); CREATE DATABASE other;
+             CREATE PROCEDURE shop.p() SELECT 1;
+             CREATE ROLE reader; GRANT SELECT ON shop.* TO reader;
+             CREATE USER app@'127.0.0.1' IDENTIFIED BY 'it''s' WITH MAX_USER_CONNECTIONS 7; GRANT reader TO app@'127.0.0.1';
+             SET DEFAULT ROLE reader TO app@'127.0.0.1';
+             GRANT INSERT (a), UPDATE ON shop.t TO app@'127.0.0.1' WITH GRANT OPTION; GRANT ALL ON other.* TO app@'127.0.0.1';
+             GRANT EXECUTE ON PROCEDURE shop.p TO app@'127.0.0.1'; GRANT PROCESS, BACKUP_ADMIN ON *.* TO app@'127.0.0.1';
+             CREATE USER shut@'%' ACCOUNT LOCK",
+        )
+        .await;
+    let mysql = pair.migration("m", Settings::default());
+    bring_over(&mysql).await;
+    assert!(log_in(&pair.target, "app", "it's").await);
+    assert!(!log_in(&pair.target, "app", "its").await);
+    let grants = "SHOW GRANTS FOR app@'127.0.0.1'";
+    let mut there: Vec<String> = pair.source.rows("", grants).await;
+    there.retain(|line| !line.contains("`other`"));
+    let here: Vec<String> = pair.target.rows("", grants).await;
+    assert_eq!(here, there);
+    for user in ["app@'127.0.0.1'", "shut@'%'", "reader"] {
+        let shown = format!(
+            "SELECT User, account_locked, max_user_connections FROM mysql.user WHERE CONCAT(User, Host) = CONCAT(SUBSTRING_INDEX(\"{user}\", '@', 1), IF(\"{user}\" LIKE '%127%', '127.0.0.1', '%'))"
+        );
+        let there: Vec<(String, String, u32)> = pair.source.rows("", &shown).await;
+        assert_eq!(
+            pair.target.rows::<(String, String, u32)>("", &shown).await,
+            there
+        );
+        assert_eq!(there.len(), 1);
+    }
+    let roles = "SELECT CAST(CONCAT(DEFAULT_ROLE_USER, USER) AS CHAR) FROM mysql.default_roles";
+    assert_eq!(pair.target.rows::<String>("", roles).await, ["readerapp"]);
+    assert!(
+        accounts::missing(&mysql)
+            .await
+            .expect("accounts can be read")
+            .is_empty()
+    );
+}
+
+/// Accounts whose way to log in is gone on the target come when their password is known, and are named until then.
+async fn accounts_of_another_kind(source: Kind, role: bool) {
+    let pair = Pair::start(source, Kind::Mysql97);
+    pair.source
+        .run(
+            "",
+            "CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY) ENGINE = InnoDB;
+             CREATE USER old@'127.0.0.1' IDENTIFIED BY 'old''s'; GRANT SELECT, INSERT ON shop.* TO old@'127.0.0.1';
+             CREATE USER unknown@'%' IDENTIFIED BY 'x'; CREATE USER empty@'127.0.0.1'; GRANT SELECT ON shop.t TO empty@'127.0.0.1'",
+        )
+        .await;
+    if role {
+        pair.source
+            .run("", "CREATE ROLE writer; GRANT UPDATE ON shop.* TO writer; GRANT writer TO old@'127.0.0.1'; SET DEFAULT ROLE writer FOR old@'127.0.0.1'")
+            .await;
+    }
+    let mysql = pair.migration("m", Settings::default());
+    bring_over(&mysql).await;
+    assert!(log_in(&pair.target, "empty", "").await);
+    let missing = accounts::missing(&mysql)
+        .await
+        .expect("accounts can be read");
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    assert!(
+        missing[0].starts_with("`old`@`127.0.0.1` logs in by mysql_native_password"),
+        "{missing:?}"
+    );
+    let mysql = with_secrets(&pair);
+    accounts::complete(&mysql)
+        .await
+        .expect("accounts can be created");
+    assert!(log_in(&pair.target, "old", "old's").await);
+    let missing = accounts::missing(&mysql)
+        .await
+        .expect("accounts can be read");
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    let here: Vec<String> = pair
+        .target
+        .rows("", "SHOW GRANTS FOR old@'127.0.0.1'")
+        .await;
+    assert!(
+        here.contains(&"GRANT SELECT, INSERT ON `shop`.* TO `old`@`127.0.0.1`".to_owned()),
+        "{here:?}"
+    );
+    assert_eq!(
+        here.contains(&"GRANT `writer`@`%` TO `old`@`127.0.0.1`".to_owned()),
+        role,
+        "{here:?}"
+    );
+}
+
+#[tokio::test]
+async fn accounts_of_mysql_56_come_to_mysql_97_once_their_password_is_known() {
+    accounts_of_another_kind(Kind::Mysql56, false).await;
+}
+
+#[tokio::test]
+async fn accounts_of_mariadb_come_to_mysql_97_once_their_password_is_known() {
+    accounts_of_another_kind(Kind::Mariadb1011, true).await;
+}
+
+#[tokio::test]
+async fn between_two_of_mariadb_accounts_log_in_with_the_same_password_and_the_same_rights() {
+    let pair = Pair::start(Kind::Mariadb1011, Kind::Mariadb1011);
+    pair.source
+        .run(
+            "",
+            "CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY);
+             CREATE ROLE reader; GRANT SELECT ON shop.* TO reader;
+             CREATE USER app@'127.0.0.1' IDENTIFIED BY 'it''s'; GRANT reader TO app@'127.0.0.1'; SET DEFAULT ROLE reader FOR app@'127.0.0.1';
+             GRANT UPDATE ON shop.t TO app@'127.0.0.1' WITH GRANT OPTION; GRANT BINLOG MONITOR ON *.* TO app@'127.0.0.1'",
+        )
+        .await;
+    let mysql = pair.migration("m", Settings::default());
+    bring_over(&mysql).await;
+    assert!(log_in(&pair.target, "app", "it's").await);
+    for account in ["app@'127.0.0.1'", "reader"] {
+        let grants = format!("SHOW GRANTS FOR {account}");
+        let there: Vec<String> = pair.source.rows("", &grants).await;
+        assert_eq!(pair.target.rows::<String>("", &grants).await, there);
+    }
 }

@@ -143,8 +143,10 @@ impl Archive {
         let source = &mut source;
         catalogue::prepare(source).await?;
         let databases = listed(mysql);
-        let mut archive = Self::default();
-        archive.version = one(source, "SELECT VERSION()").await?.owned(0);
+        let mut archive = Self {
+            version: one(source, "SELECT VERSION()").await?.owned(0),
+            ..Self::default()
+        };
         for row in ask(
             source,
             "SELECT CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLLATIONS WHERE IS_DEFAULT = 'Yes'",

@@ -96,8 +96,10 @@ impl Definition {
                     .or_else(|| tail.find("\n/*!50500 PARTITION"))
             })
             .unwrap_or(tail.len());
-        definition.options = tail.get(..end)?.trim().to_owned();
-        definition.partitions = tail.get(end..)?.trim().to_owned();
+        tail.get(..end)?.trim().clone_into(&mut definition.options);
+        tail.get(end..)?
+            .trim()
+            .clone_into(&mut definition.partitions);
         Some(definition)
     }
 
@@ -398,4 +400,102 @@ fn must_be_an_expression(value: &str, long: bool) -> bool {
             .iter()
             .any(|lead| lower.starts_with(lead));
     long || !literal
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::{Definition, Kind, Translation};
+    use crate::mysql::client::Version;
+    use crate::plan::Table;
+
+    fn table(key: &[&str]) -> Table {
+        Table {
+            schema: "shop".into(),
+            name: "t".into(),
+            columns: Vec::new(),
+            key: key.iter().map(|column| (*column).to_owned()).collect(),
+            rows_estimated: 0,
+            bytes: 0,
+        }
+    }
+
+    fn translation(source: &str, target: &str) -> Translation {
+        let version = |text| Version::parse(text).expect("a version");
+        Translation {
+            source: version(source),
+            target: version(target),
+            collations: BTreeMap::from([
+                ("utf8mb4".to_owned(), "utf8mb4_general_ci".to_owned()),
+                ("utf8".to_owned(), "utf8_general_ci".to_owned()),
+            ]),
+        }
+    }
+
+    fn names(indexes: &[&super::Index]) -> Vec<String> {
+        indexes.iter().map(|index| index.name.clone()).collect()
+    }
+
+    #[test]
+    fn a_table_begins_with_the_indexes_that_find_rows_and_the_one_that_counts() {
+        let definition = Definition::parse(
+            "CREATE TABLE `t` (\n  `a` int NOT NULL,\n  `b` int NOT NULL AUTO_INCREMENT,\n  UNIQUE KEY `ua` (`a`),\n  \
+             UNIQUE KEY `uz` (`b`,`a`),\n  KEY `kb` (`b`,`a`),\n  KEY `x` ((`a` + 1)),\n  FULLTEXT KEY `ft` (`c`),\n  \
+             CONSTRAINT `fk` FOREIGN KEY (`a`) REFERENCES `o` (`id`)\n) ENGINE=InnoDB",
+        )
+        .expect("it is a definition");
+        assert_eq!(names(&definition.early(&table(&["a"]))), ["ua", "kb"]);
+        assert_eq!(names(&definition.early(&table(&["b", "a"]))), ["uz"]);
+        assert_eq!(names(&definition.later(&table(&["a"]))), ["uz", "x", "ft"]);
+        assert_eq!(definition.indexes[3].columns, [None]);
+        assert_eq!(definition.indexes[4].kind, Kind::Fulltext);
+        assert_eq!(definition.foreign_keys[0].name, "fk");
+    }
+
+    #[test]
+    fn an_old_server_s_unnamed_collations_are_named() {
+        let text = "CREATE TABLE `t` (\n  `a` varchar(9) CHARACTER SET utf8mb4 DEFAULT 'CHARACTER SET utf8',\n  \
+            `b` text CHARACTER SET utf8 COLLATE utf8_bin\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COMMENT='CHARSET=utf8'\n\
+            /*!50100 PARTITION BY HASH (a)\nPARTITIONS 4 */";
+        let definition = Definition::parse(text).expect("it is a definition");
+        let created = definition.create(
+            &table(&[]),
+            &translation("5.6.24", "9.7.4"),
+            &mut BTreeSet::new(),
+        );
+        for part in [
+            "`a` varchar(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci DEFAULT 'CHARACTER SET utf8'",
+            "`b` text CHARACTER SET utf8mb3 COLLATE utf8mb3_bin",
+            "DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci COMMENT='CHARSET=utf8'",
+            "/*!50100 PARTITION BY HASH (a)\nPARTITIONS 4 */",
+        ] {
+            assert!(created.contains(part), "no {part:?} in {created}");
+        }
+    }
+
+    #[test]
+    fn what_only_mariadb_writes_is_written_for_mysql() {
+        let text = "CREATE TABLE `t` (\n  `a` text DEFAULT 'x',\n  `b` varchar(9) DEFAULT concat('a,','b'),\n  \
+            `c` datetime DEFAULT current_timestamp() ON UPDATE current_timestamp(),\n  `d` int(11) DEFAULT -1,\n  \
+            KEY `k` (`d`) IGNORED,\n  CONSTRAINT `ck` CHECK (`d` > 0)\n) ENGINE=InnoDB PAGE_CHECKSUM=1 `page_compressed`='1' COMMENT='x'";
+        let definition = Definition::parse(text).expect("it is a definition");
+        let crossing = translation("10.11.19-MariaDB", "9.7.4");
+        let mut taken = BTreeSet::from(["ck".to_owned()]);
+        let created = definition.create(&table(&[]), &crossing, &mut taken);
+        for part in [
+            "`a` text DEFAULT ('x')",
+            "DEFAULT (concat('a,','b'))",
+            "DEFAULT current_timestamp() ON UPDATE current_timestamp()",
+            "DEFAULT -1",
+            "CONSTRAINT `t_ck` CHECK (`d` > 0)",
+            ") ENGINE=InnoDB COMMENT='x'",
+        ] {
+            assert!(created.contains(part), "no {part:?} in {created}");
+        }
+        assert_eq!(
+            crossing.add_index(&definition.indexes[0]),
+            "ADD KEY `k` (`d`) INVISIBLE"
+        );
+    }
 }

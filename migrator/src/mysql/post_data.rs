@@ -18,9 +18,6 @@ use crate::error::{Error, Result};
 use crate::plan::{Plan, Table};
 use crate::progress::{Progress, Stage};
 
-/// A statement of a run that was killed may still be building what we found missing.
-const ATTEMPTS: usize = 3;
-
 /// Builds what is still missing of a loaded table's indexes that refuse no row. Nothing is lost when it fails: the
 /// next call builds what is missing then.
 pub async fn plain_indexes(
@@ -65,43 +62,47 @@ async fn indexes(
         .into_iter()
         .filter(|one| wanted(one))
         .collect();
-    let mut failure = None;
-    for _ in 0..ATTEMPTS {
+    let mut refused: Option<(usize, Error)> = None;
+    loop {
         let there = present_indexes(target, table).await?;
         let missing: Vec<&Index> = later
             .iter()
             .filter(|index| !there.contains(&index.name.to_lowercase()))
             .copied()
             .collect();
-        if missing.is_empty() {
-            return Ok(());
+        match refused {
+            _ if missing.is_empty() => return Ok(()),
+            // A statement of a run that was killed may have built meanwhile what we found missing.
+            Some((before, failure)) if before == missing.len() => return Err(failure),
+            _ => {}
         }
-        let what = format!("cannot build the indexes of {} on the target", title(table));
-        let (full, plain): (Vec<_>, Vec<_>) = missing
-            .into_iter()
-            .partition(|index| index.kind == Kind::Fulltext);
-        let together: Vec<String> = plain
-            .iter()
-            .map(|index| translation.add_index(index))
-            .collect();
-        let alone = full.iter().map(|index| translation.add_index(index));
-        let clauses = (!together.is_empty())
-            .then(|| together.join(", "))
-            .into_iter()
-            .chain(alone);
-        failure = None;
-        for clause in clauses {
-            let statement = format!("ALTER TABLE {} {clause}", relation(table));
-            if let Err(error) = run(target, &statement, &what).await {
-                failure = Some(error);
-                break;
-            }
-        }
-        if failure.is_none() {
-            return Ok(());
+        match add_indexes(target, translation, table, &missing).await {
+            Ok(()) => return Ok(()),
+            Err(failure) => refused = Some((missing.len(), failure)),
         }
     }
-    failure.map_or(Ok(()), Err)
+}
+
+/// One statement for all, but one more for each full-text index.
+async fn add_indexes(
+    target: &mut Conn,
+    translation: &Translation,
+    table: &Table,
+    missing: &[&Index],
+) -> Result<()> {
+    let what = format!("cannot build the indexes of {} on the target", title(table));
+    let clause = |index: &&Index| translation.add_index(index);
+    let (full, plain): (Vec<&Index>, Vec<&Index>) = missing
+        .iter()
+        .partition(|index| index.kind == Kind::Fulltext);
+    let together: Vec<String> = plain.iter().map(clause).collect();
+    let alone: Vec<String> = full.iter().map(clause).collect();
+    let together = (!together.is_empty()).then(|| together.join(", "));
+    for clause in together.into_iter().chain(alone) {
+        let statement = format!("ALTER TABLE {} {clause}", relation(table));
+        run(target, &statement, &what).await?;
+    }
+    Ok(())
 }
 
 async fn present_indexes(target: &mut Conn, table: &Table) -> Result<BTreeSet<String>> {

@@ -1,6 +1,7 @@
 //! Everything that can say no before anything is touched: all checks run, all findings are returned together.
 
 mod accounts;
+mod defaults;
 mod objects;
 mod pair;
 mod rights;

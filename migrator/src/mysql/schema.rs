@@ -19,6 +19,8 @@ const PRE_DATA: &str = "pre_data";
 /// The mode of sessions that change the target's schema: nothing is cut off in silence, and every default may come.
 pub const MODE: &str =
     "STRICT_TRANS_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES";
+/// What holds a table of the target longer than this is told; the work is tried again later.
+const LOCK_SECONDS: u32 = 300;
 /// Sessions that create tables at the same time.
 const SESSIONS: usize = 4;
 
@@ -50,7 +52,7 @@ pub async fn connect(mysql: &Mysql, purpose: &str) -> Result<Conn> {
     let version = client::version(&mut target).await?;
     let what = "cannot set up a session for the schema";
     let settings = format!(
-        "SET SESSION sql_mode = {}, foreign_key_checks = 0",
+        "SET SESSION sql_mode = {}, foreign_key_checks = 0, lock_wait_timeout = {LOCK_SECONDS}",
         quote_literal(MODE)
     );
     run(&mut target, &settings, what).await?;

@@ -6,8 +6,8 @@ use super::super::Mysql;
 use super::super::archive::{Archive, Kind};
 use super::super::catalogue::{ask, listed};
 use super::super::definitions::Translation;
-use super::super::sql::{quote_ident, quote_literal};
-use super::{Findings, Side};
+use super::super::sql::quote_ident;
+use super::{Findings, Side, defaults};
 use crate::error::Result;
 use crate::preflight::Level;
 
@@ -19,8 +19,8 @@ pub(super) async fn run(
 ) {
     versions(source, target, findings);
     same_server(source, target, findings);
-    settings(source, target, findings);
-    let outcome = time_zones(source, target, findings).await;
+    defaults::settings(source, target, findings);
+    let outcome = defaults::time_zones(source, target, findings).await;
     findings.ran("time_zones", outcome);
     let outcome = collations(mysql, source, target, findings).await;
     findings.ran("collations", outcome);
@@ -97,130 +97,6 @@ fn same_server(source: &Side, target: &Side, findings: &mut Findings) {
     } else {
         findings.ok("server_ids", "each server has a server_id of its own");
     }
-}
-
-fn settings(source: &Side, target: &Side, findings: &mut Findings) {
-    let (there, here) = (
-        source.setting("lower_case_table_names"),
-        target.setting("lower_case_table_names"),
-    );
-    if there == here {
-        findings.ok("lower_case_table_names", there.unwrap_or("0"));
-    } else {
-        findings.error(
-            "lower_case_table_names",
-            format!("lower_case_table_names is {} on the source and {} on the target", there.unwrap_or("?"), here.unwrap_or("?")),
-            "names of tables would not be found: set up the target anew with the source's value, which cannot be changed later",
-            "",
-        );
-    }
-    let (there, here) = (
-        source.number("max_allowed_packet").unwrap_or(0),
-        target.number("max_allowed_packet").unwrap_or(0),
-    );
-    if here >= there {
-        findings.ok("max_allowed_packet", format!("{here} bytes on the target"));
-    } else {
-        findings.error(
-            "max_allowed_packet",
-            format!("max_allowed_packet is {there} on the source and {here} on the target"),
-            "the largest rows and statements would be refused",
-            target.set("max_allowed_packet", &there.to_string()),
-        );
-    }
-    let modes = |side: &Side| -> BTreeSet<String> {
-        let modes = side.setting("sql_mode").unwrap_or_default().split(',');
-        modes
-            .filter(|mode| !mode.is_empty() && *mode != "NO_AUTO_CREATE_USER")
-            .map(str::to_owned)
-            .collect()
-    };
-    let (there, here) = (modes(source), modes(target));
-    if there == here {
-        findings.ok("sql_mode", source.setting("sql_mode").unwrap_or_default());
-    } else {
-        let only = |some: &BTreeSet<String>, other: &BTreeSet<String>| {
-            let names: Vec<&str> = some.difference(other).map(String::as_str).collect();
-            if names.is_empty() {
-                "nothing".to_owned()
-            } else {
-                names.join(", ")
-            }
-        };
-        let list: Vec<&str> = there.iter().map(String::as_str).collect();
-        findings.warning(
-            "sql_mode",
-            format!("only on the source: {}; only on the target: {}", only(&there, &here), only(&here, &there)),
-            "sessions that move keep the source's mode; new ones get the target's, which may refuse zero dates or cut values that passed so far",
-            target.set("sql_mode", &quote_literal(&list.join(","))),
-        );
-    }
-    if source.is_on("event_scheduler") && !target.is_on("event_scheduler") {
-        findings.warning(
-            "event_scheduler",
-            "the event scheduler runs on the source and not on the target",
-            "events would not run after the switch",
-            target.set("event_scheduler", "ON"),
-        );
-    } else {
-        findings.ok(
-            "event_scheduler",
-            "events run on the target as they do on the source",
-        );
-    }
-}
-
-async fn time_zones(source: &mut Side, target: &mut Side, findings: &mut Findings) -> Result<()> {
-    const QUERY: &str = "SELECT COUNT(*) FROM mysql.time_zone_name";
-    let there = ask(
-        &mut source.session,
-        QUERY,
-        "cannot read the source's time zones",
-    )
-    .await?;
-    let here = ask(
-        &mut target.session,
-        QUERY,
-        "cannot read the target's time zones",
-    )
-    .await?;
-    let count =
-        |rows: &[super::super::catalogue::Told]| rows.first().map_or(0, |row| row.number(0));
-    if count(&there) > 0 && count(&here) == 0 {
-        findings.warning(
-            "time_zones",
-            format!("the source knows {} named time zones, the target none", count(&there)),
-            "sessions, events and CONVERT_TZ that name one would fail: load them with mysql_tzinfo_to_sql /usr/share/zoneinfo | mysql mysql",
-            "",
-        );
-    } else {
-        findings.ok(
-            "time_zones",
-            "the target knows named time zones where the source does",
-        );
-    }
-    let zone = |side: &Side| match side.setting("time_zone") {
-        Some("SYSTEM") | None => side
-            .setting("system_time_zone")
-            .unwrap_or_default()
-            .to_owned(),
-        Some(zone) => zone.to_owned(),
-    };
-    if zone(source) != zone(target) {
-        findings.warning(
-            "time_zone",
-            format!(
-                "the source's time zone is {}, the target's {}",
-                zone(source),
-                zone(target)
-            ),
-            "sessions that move keep the source's; new ones read TIMESTAMP values in the target's",
-            target.set("time_zone", &quote_literal(&zone(source))),
-        );
-    } else {
-        findings.ok("time_zone", zone(source));
-    }
-    Ok(())
 }
 
 /// What stands for a collation that only the other family has.
