@@ -31,4 +31,5 @@ macro_rules! for_every_pair {
 
 use for_every_pair;
 
+mod accounts;
 mod drivers;
