@@ -816,3 +816,37 @@ async fn the_load_logs_in_with_a_password_to_an_old_server() {
 async fn the_load_logs_in_with_a_password_to_mariadb() {
     log_in_with_a_password(Kind::Mariadb1011).await;
 }
+
+/// Rows of several packets arrive, whatever the target takes in one packet.
+async fn enormous_rows(kind: Kind) {
+    let large: &[(&str, &str)] = &[("max-allowed-packet", "64M")];
+    let small: &[(&str, &str)] = &[("max-allowed-packet", "1M")];
+    let pair = Pair::start_with((kind, large), (kind, small));
+    let tables = [
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.t (id INT PRIMARY KEY, a LONGBLOB, b LONGBLOB, c INT) ENGINE=InnoDB",
+    ];
+    define(&pair, true, &tables.map(str::to_owned)).await;
+    // The second fills a packet to its last byte: id, length and bytes of a, an empty b, NULL.
+    let rows = [
+        "INSERT INTO shop.t VALUES (1, REPEAT(x'5C0A00FE', 5000000), REPEAT('b', 17000000), 3)",
+        "INSERT INTO shop.t VALUES (2, REPEAT('a', 16777215 - 2 - 4 - 1 - 1), '', NULL)",
+        "INSERT INTO shop.t VALUES (3, REPEAT('a', 16777215 - 2 - 4 - 1 - 2), '', NULL)",
+        "INSERT INTO shop.t VALUES (4, '', '', 4)",
+    ];
+    define(&pair, false, &rows.map(str::to_owned)).await;
+    let mysql = pair.migration("enormous", settings());
+    let plan = plan::read(&mysql).await.expect("a plan");
+    load(&mysql, &plan, &CancellationToken::new())
+        .await
+        .expect("it loads");
+    let sums = "CONCAT_WS('/', LENGTH(a), CRC32(a), LENGTH(b), CRC32(b), IFNULL(c, 'NULL'))";
+    let there = contents(&pair.source, "t", sums).await;
+    assert_eq!(there.len(), 4);
+    assert_eq!(there, contents(&pair.target, "t", sums).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_several_packets_arrives_in_mysql() {
+    enormous_rows(Kind::Mysql97).await;
+}
