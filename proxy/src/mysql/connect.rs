@@ -426,3 +426,50 @@ fn closed(password: &[u8]) -> Zeroizing<Vec<u8>> {
     closed.push(0);
     closed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODERN: Capabilities = Capabilities::DEPRECATE_EOF
+        .with(Capabilities::SESSION_TRACK)
+        .with(Capabilities::CONNECT_ATTRS)
+        .with(Capabilities::COMPRESS)
+        .with(Capabilities::LOCAL_FILES);
+
+    #[test]
+    fn a_server_is_asked_for_what_the_client_asked_and_for_nothing_that_changes_the_bytes() {
+        let wanted = Capabilities::LOCAL_FILES | Capabilities::COMPRESS | Capabilities::SSL;
+        let agreed = agree(wanted, MODERN, true, false).expect("agreed");
+        assert!(agreed.has(Capabilities::LOCAL_FILES | Capabilities::CONNECT_WITH_DB));
+        assert!(
+            agreed.has(Capabilities::SESSION_TRACK),
+            "Headgate's own wish"
+        );
+        for never in [
+            Capabilities::COMPRESS,
+            Capabilities::SSL,
+            Capabilities::DEPRECATE_EOF,
+            Capabilities::CONNECT_ATTRS,
+        ] {
+            assert!(!agreed.has(never), "{never:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_lacks_what_the_clients_results_rely_on_is_refused() {
+        let old = MODERN.without(Capabilities::DEPRECATE_EOF);
+        assert!(agree(Capabilities::DEPRECATE_EOF, old, false, false).is_err());
+        assert!(agree(Capabilities::DEPRECATE_EOF, MODERN, false, false).is_ok());
+        // What a server lacks besides is only missed by whoever uses it.
+        assert!(
+            agree(
+                Capabilities::LOCAL_FILES,
+                Capabilities::default(),
+                false,
+                false
+            )
+            .is_ok()
+        );
+    }
+}
