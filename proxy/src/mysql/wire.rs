@@ -230,23 +230,27 @@ impl MysqlWire {
         }
     }
 
-    /// Whether the command is one for Headgate itself.
-    fn own(&self, command: u8, payload: &[u8], whole: bool) -> Option<Own> {
+    /// What a KILL names, where the command is one.
+    fn kill(&self, command: u8, payload: &[u8], whole: bool) -> Option<(Ends, u64)> {
         match command {
-            command::CHANGE_USER => Some(Own::ChangeUser),
-            command::PROCESS_KILL => {
-                let number = u64::from(number_at(payload, 1)?);
-                (number >= OWN_THREADS).then_some(Own::Kill(Ends::Connection, number))
-            }
+            command::PROCESS_KILL => Some((Ends::Connection, u64::from(number_at(payload, 1)?))),
             command::QUERY if whole => {
                 let text = self.text_of(payload);
                 // Whatever else begins with a comment is no KILL that a client library sends.
-                if !matches!(text.trim_ascii_start().first(), Some(b'k' | b'K' | b'/')) {
+                let first = text.trim_ascii_start().first();
+                if !matches!(first, Some(b'k' | b'K' | b'/')) {
                     return None;
                 }
-                let (ends, number) = lexer::kill(text)?;
-                (number >= OWN_THREADS).then_some(Own::Kill(ends, number))
+                lexer::kill(text)
             }
+            _ => None,
+        }
+    }
+
+    /// Whether the command is one for Headgate itself.
+    fn own(&self, command: u8, payload: &[u8]) -> Option<Own> {
+        match command {
+            command::CHANGE_USER => Some(Own::ChangeUser),
             command::STMT_EXECUTE => {
                 let named = number_at(payload, 1)?;
                 if named == command::LAST_PREPARED && self.statements.is_preparing() {
@@ -523,11 +527,19 @@ impl Wire for MysqlWire {
                 return stop(clear, Then::More);
             }
             let command = payload[0];
-            let then = self.admit(command, gate);
-            if then != Then::More {
-                return stop(clear, then);
+            let whole = payload.len() == header.length;
+            let kill = self.kill(command, payload, whole);
+            // A KILL begins nothing, and what it is meant for may be held itself.
+            if kill.is_none() {
+                let then = self.admit(command, gate);
+                if then != Then::More {
+                    return stop(clear, then);
+                }
             }
-            self.own = self.own(command, payload, payload.len() == header.length);
+            self.own = match kill {
+                Some((ends, number)) => (number >= OWN_THREADS).then_some(Own::Kill(ends, number)),
+                None => self.own(command, payload),
+            };
             if self.own.is_some() {
                 return stop(clear, Then::Own);
             }

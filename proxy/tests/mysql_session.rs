@@ -1,0 +1,391 @@
+//! Sessions of MySQL's clients that go on across a switch, on real servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test that panics has found something"
+)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::prelude::{FromRow, Queryable};
+use mysql_async::{Conn, OptsBuilder, Value};
+use protocol::mysql::command;
+use protocol::mysql::handshake::Capabilities;
+use proxy::config::Config;
+use proxy::listener;
+use proxy::metrics::Metrics;
+use proxy::mysql::connect::{self, Credential, Identity, ServerSession};
+use proxy::mysql::dialogue::{self, Answer, Questions};
+use proxy::mysql::disposable::{Kind, Options, Server, find};
+use proxy::mysql::session::MysqlSessions;
+use proxy::plane::Plane;
+use proxy::registry::Activity;
+use proxy::route::{Cluster, Route};
+use proxy::workers::Workers;
+use tokio_util::sync::CancellationToken;
+
+/// Two servers with the same table, and a Headgate before the first.
+struct Stage {
+    blue: Server,
+    green: Server,
+    plane: Arc<Plane>,
+    address: SocketAddr,
+}
+
+const SCHEMA: &str = "CREATE DATABASE shop; CREATE TABLE shop.items (id INT AUTO_INCREMENT PRIMARY KEY, \
+    name VARCHAR(100)); CREATE PROCEDURE shop.fails() BEGIN START TRANSACTION; \
+    INSERT INTO shop.items (name) VALUES ('half'); SIGNAL SQLSTATE '45000'; END";
+
+impl Stage {
+    async fn new(blue: Kind, green: Kind) -> Self {
+        let options = |kind| Options::new(find(kind).expect("its programs")).relaxed();
+        let (blue, green) =
+            tokio::join!(Server::start(options(blue)), Server::start(options(green)));
+        let (blue, green) = (blue.expect("a server"), green.expect("a server"));
+        for server in [&blue, &green] {
+            let mut admin = client(server.port(), None).await;
+            for statement in SCHEMA.splitn(3, "; ") {
+                admin.query_drop(statement).await.expect("a schema");
+            }
+        }
+        let text = format!(
+            "[admin]\npassword = \"x\"\n\
+             [clusters.blue]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\n\
+             [clusters.green]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\n\
+             [routes.shop]\ncluster = \"blue\"\n[limits]\nhold_timeout = \"20s\"\n",
+            blue.port(),
+            green.port()
+        );
+        let config = Config::parse(&text, &|_| None).expect("a valid configuration");
+        let metrics = Arc::new(Metrics::new().expect("unique names"));
+        let plane = Arc::new(Plane::new(&config, metrics, None));
+        let sessions = MysqlSessions::new(Arc::clone(&plane), &config).expect("a certificate");
+        let listening = listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let address = listening.local_addr().expect("an address");
+        let workers = Workers::start(1.try_into().expect("one")).expect("a thread");
+        tokio::spawn(async move {
+            let stop = CancellationToken::new();
+            listener::serve(Arc::new(sessions), listening, &workers, stop).await;
+        });
+        Self {
+            blue,
+            green,
+            plane,
+            address,
+        }
+    }
+
+    async fn client(&self) -> Conn {
+        client(self.address.port(), Some("shop")).await
+    }
+
+    /// A session whose every packet is the test's own.
+    async fn raw(&self) -> ServerSession {
+        let identity = Identity {
+            user: b"root".to_vec(),
+            credential: Credential::Clear(zeroize::Zeroizing::default()),
+            capabilities: Capabilities::MULTI_RESULTS,
+            charset: 45,
+            attributes: bytes::Bytes::new(),
+            max_packet: 1 << 24,
+        };
+        let headgate = Cluster {
+            name: "headgate".to_owned(),
+            port: self.address.port(),
+            ..Cluster::clone(self.plane.routes.cluster("blue").expect("a cluster"))
+        };
+        connect::login(&headgate, &identity, Some("shop"))
+            .await
+            .expect("a session")
+    }
+
+    fn route(&self) -> &Arc<Route> {
+        self.plane.routes.route("shop").expect("the route")
+    }
+
+    async fn close(&self) {
+        let route = self.route();
+        route.gate.close();
+        for entry in self.plane.registry.of_route(&route.name) {
+            entry.bell.notify_one();
+        }
+        within(route.gate.quiet()).await;
+    }
+
+    fn switch(&self) {
+        let green = self.plane.routes.cluster("green").expect("a cluster");
+        self.route().switch(green);
+        self.route().gate.open();
+    }
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), work)
+        .await
+        .expect("within twenty seconds")
+}
+
+async fn client(port: u16, database: Option<&str>) -> Conn {
+    let options = OptsBuilder::default()
+        .ip_or_hostname("127.0.0.1")
+        .tcp_port(port)
+        .user(Some("root"))
+        .prefer_socket(false)
+        .db_name(database);
+    within(Conn::new(options)).await.expect("a connection")
+}
+
+async fn one<T: FromRow + Send + 'static>(conn: &mut Conn, sql: &str) -> T {
+    let row: Option<T> = within(conn.query_first(sql)).await.expect(sql);
+    row.expect(sql)
+}
+
+/// What an application can see of its session, told in one row.
+const VISIBLE: &str = "SELECT @number, @unsigned, @text, CHARSET(@text), COLLATION(@text), @bytes, @decimal, @double, \
+    @none, @`odd ``name`, LAST_INSERT_ID(), @@sql_mode, @@time_zone, @@group_concat_max_len, @@autocommit, DATABASE(), \
+    @@character_set_results, @@sql_select_limit, @@innodb_lock_wait_timeout";
+
+async fn live(conn: &mut Conn) -> mysql_async::Statement {
+    for statement in [
+        "SET @number = -5, @unsigned = CAST(18446744073709551615 AS UNSIGNED), @text = _latin1 X'E4' COLLATE latin1_bin",
+        "SET @bytes = X'00FF27', @decimal = 123.4500, @double = 0.1e0, @none = NULL, @`odd ``name` = 'it''s \\\\ \"'",
+        "SET time_zone = '+03:00', group_concat_max_len = 77, innodb_lock_wait_timeout = 3",
+        "SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'",
+        "INSERT INTO items (name) VALUES ('one'), ('two')",
+        "SET autocommit = 0",
+        "SET sql_select_limit = 5",
+    ] {
+        within(conn.query_drop(statement)).await.expect(statement);
+    }
+    let statement = conn
+        .prep("SELECT ? + @number, ?")
+        .await
+        .expect("a statement");
+    let found: Option<(i64, String)> = conn.exec_first(&statement, (7, "x")).await.expect("a row");
+    assert_eq!(found, Some((2, "x".to_owned())));
+    conn.query_drop("COMMIT").await.expect("a commit");
+    statement
+}
+
+async fn goes_on(from: Kind, to: Kind) {
+    let stage = Stage::new(from, to).await;
+    let mut conn = stage.client().await;
+    let statement = live(&mut conn).await;
+    let before: Vec<Value> = one::<mysql_async::Row>(&mut conn, VISIBLE).await.unwrap();
+    let port: u16 = one(&mut conn, "SELECT @@port").await;
+    assert_eq!(port, stage.blue.port());
+
+    stage.close().await;
+    let held = tokio::spawn(async move {
+        let port: u16 = one(&mut conn, "SELECT @@port").await;
+        (conn, port)
+    });
+    within(async {
+        while stage.route().gate.in_line() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    stage.switch();
+    let (mut conn, port) = within(held).await.expect("no panic");
+    assert_eq!(port, stage.green.port(), "{:?}", stage.route().handovers());
+    let after: Vec<Value> = one::<mysql_async::Row>(&mut conn, VISIBLE).await.unwrap();
+    assert_eq!(before, after);
+    let found: Option<(i64, String)> = conn.exec_first(&statement, (8, "y")).await.expect("a row");
+    assert_eq!(found, Some((3, "y".to_owned())));
+    // What is prepared from now on gets a number that no older statement has.
+    let other = conn.prep("SELECT 100 + ?").await.expect("a statement");
+    assert_ne!(other.id(), statement.id());
+    let found: Option<i64> = conn.exec_first(&other, (1,)).await.expect("a row");
+    assert_eq!(found, Some(101));
+    let found: Option<(i64, String)> = conn.exec_first(&statement, (9, "z")).await.expect("a row");
+    assert_eq!(found, Some((4, "z".to_owned())));
+    assert_eq!(stage.route().handovers().moved, 1);
+}
+
+#[tokio::test]
+async fn a_session_goes_on_with_all_that_it_had_on_another_mysql() {
+    goes_on(Kind::Mysql97, Kind::Mysql97).await;
+}
+
+#[tokio::test]
+async fn a_session_of_mariadb_goes_on_with_all_that_it_had_on_mysql() {
+    goes_on(Kind::Mariadb1011, Kind::Mysql97).await;
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_move_ends_with_a_retryable_error_and_is_counted() {
+    let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
+    let ties = [
+        ("temporary table", "CREATE TEMPORARY TABLE mine (a INT)"),
+        ("user lock", "SELECT GET_LOCK('mine', 1)"),
+        ("handler", "HANDLER items OPEN"),
+        ("prepared statement", "PREPARE mine FROM 'SELECT 1'"),
+        ("binary log", "SET sql_log_bin = 0"),
+    ];
+    let mut sessions = Vec::new();
+    for (_, statement) in ties {
+        let mut conn = stage.client().await;
+        conn.query_drop(statement).await.expect(statement);
+        sessions.push(conn);
+    }
+    stage.close().await;
+    stage.switch();
+    for conn in &mut sessions {
+        let error = within(conn.query_drop("SELECT 1"))
+            .await
+            .expect_err("it cannot move");
+        let mysql_async::Error::Server(error) = error else {
+            panic!("{error}");
+        };
+        assert_eq!((error.code, error.state.as_str()), (1053, "08S01"));
+    }
+    let expected: BTreeMap<&str, u64> = ties.iter().map(|&(reason, _)| (reason, 1)).collect();
+    assert_eq!(stage.route().handovers().closed, expected);
+}
+
+#[tokio::test]
+async fn a_gate_waits_for_what_an_error_left_open_and_a_held_statement_can_be_killed() {
+    let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
+    let mut fails = stage.client().await;
+    let mut other = stage.client().await;
+    let mut killer = stage.client().await;
+    fails
+        .query_drop("CALL fails()")
+        .await
+        .expect_err("it signals");
+    // A refused statement that left nothing open is no reason to wait: the server is asked.
+    other
+        .query_drop("SELECT * FROM nowhere")
+        .await
+        .expect_err("no such table");
+    let gate = Arc::clone(&stage.route().gate);
+    gate.close();
+    for entry in stage.plane.registry.of_route("shop") {
+        entry.bell.notify_one();
+    }
+    within(async {
+        while gate.inside().len() != 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // It is inside still, so its statements go on although the gate is closed.
+    let rows: u64 = one(&mut fails, "SELECT COUNT(*) FROM items").await;
+    assert_eq!(rows, 1);
+    within(fails.query_drop("ROLLBACK"))
+        .await
+        .expect("a rollback");
+    within(gate.quiet()).await;
+
+    let id = other.id();
+    assert!(id >= 1 << 31, "{id}");
+    let held = tokio::spawn(async move {
+        let killed = other.query_drop("SELECT 1").await;
+        (other, killed)
+    });
+    let waits = || {
+        let all = stage.plane.registry.snapshot();
+        all.iter().any(|session| session.activity == Activity::Held)
+    };
+    within(async {
+        while !waits() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // A KILL begins nothing, so that it is not held, nor is a ping.
+    within(killer.query_drop(format!("KILL QUERY {id}")))
+        .await
+        .expect("a KILL");
+    within(killer.ping()).await.expect("a ping");
+    let (mut other, killed) = within(held).await.expect("no panic");
+    let mysql_async::Error::Server(error) = killed.expect_err("killed") else {
+        panic!("no error of the server's");
+    };
+    assert_eq!((error.code, error.state.as_str()), (1317, "70100"));
+    gate.open();
+    let rows: u64 = one(&mut other, "SELECT COUNT(*) FROM items").await;
+    assert_eq!(rows, 0);
+    let sleeping = tokio::spawn(async move { other.query_drop("SELECT SLEEP(100)").await });
+    within(async {
+        while gate.inside().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    within(killer.query_drop(format!("/* app */ kill {id};")))
+        .await
+        .expect("a KILL");
+    within(sleeping)
+        .await
+        .expect("no panic")
+        .expect_err("killed");
+}
+
+async fn ask(session: &mut ServerSession, questions: &Questions) -> Vec<Answer> {
+    let ServerSession { stream, buffer, .. } = session;
+    within(dialogue::ask(stream, buffer, questions))
+        .await
+        .expect("answers")
+}
+
+#[tokio::test]
+async fn types_of_parameters_and_pieces_that_were_sent_before_a_switch_count_after_it() {
+    let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
+    let mut raw = stage.raw().await;
+    let mut questions = Questions::new(raw.capabilities);
+    questions.command(
+        command::STMT_PREPARE,
+        b"INSERT INTO items (name) VALUES (CONCAT(?, ?))",
+    );
+    let answers = ask(&mut raw, &questions).await;
+    let id = answers[0]
+        .prepared
+        .expect("a statement")
+        .statement
+        .to_le_bytes();
+    let execution = |types: &[u8], values: &[u8]| {
+        let bound = u8::from(!types.is_empty());
+        [&id[..], &[0, 1, 0, 0, 0, 0, bound], types, values].concat()
+    };
+    let mut questions = Questions::new(raw.capabilities);
+    questions.command(
+        command::STMT_EXECUTE,
+        &execution(&[8, 0, 253, 0], b"\x07\0\0\0\0\0\0\0\x01a"),
+    );
+    questions.command(
+        command::STMT_SEND_LONG_DATA,
+        &[&id[..], &[1, 0], b"pie"].concat(),
+    );
+    questions.command(
+        command::STMT_SEND_LONG_DATA,
+        &[&id[..], &[1, 0], b"ces"].concat(),
+    );
+    questions.query("SELECT 1");
+    let answers = ask(&mut raw, &questions).await;
+    assert!(
+        answers.iter().all(|answer| answer.error.is_none()),
+        "{answers:?}"
+    );
+    stage.close().await;
+    stage.switch();
+    let mut questions = Questions::new(raw.capabilities);
+    questions.command(
+        command::STMT_EXECUTE,
+        &execution(&[], b"\x08\0\0\0\0\0\0\0"),
+    );
+    questions.command(
+        command::STMT_EXECUTE,
+        &execution(&[], b"\x09\0\0\0\0\0\0\0\x01b"),
+    );
+    questions.query("SELECT GROUP_CONCAT(name ORDER BY id) FROM items");
+    let answers = ask(&mut raw, &questions).await;
+    let names = answers[2].rows[0][0].clone().expect("names");
+    assert_eq!(String::from_utf8_lossy(&names), "8pieces,9b", "{answers:?}");
+}
