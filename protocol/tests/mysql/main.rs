@@ -14,3 +14,4 @@
 
 mod auth;
 mod handshake;
+mod session_model;
