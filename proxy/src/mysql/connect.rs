@@ -32,7 +32,6 @@ const QUIT: &[u8] = &[0x01];
 /// lacks one of them cannot serve a client that has it.
 const BINDING: Capabilities = Capabilities::DEPRECATE_EOF
     .with(Capabilities::QUERY_ATTRIBUTES)
-    .with(Capabilities::OPTIONAL_METADATA)
     .with(Capabilities::MULTI_RESULTS)
     .with(Capabilities::PS_MULTI_RESULTS);
 

@@ -38,6 +38,7 @@ const OURS: Capabilities = Capabilities::LONG_PASSWORD
 /// What it cannot, whatever the clusters can: packets are forwarded as they are, one proof is asked for, and reports
 /// of progress would look like errors.
 const NOT_OURS: Capabilities = Capabilities::COMPRESS
+    .with(Capabilities::OPTIONAL_METADATA)
     .with(Capabilities::ZSTD)
     .with(Capabilities::MULTI_FACTOR)
     .with(Capabilities::PROGRESS);

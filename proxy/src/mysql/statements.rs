@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn numbers_are_never_given_twice_and_closed_ones_mean_nobody() {
         let mut statements = Statements::default();
-        let mut prepare = |statements: &mut Statements| {
+        let prepare = |statements: &mut Statements| {
             statements.begin();
             statements.go_on(b"select ?");
             statements.prepared(Prepared {

@@ -1,0 +1,156 @@
+//! Commands that Headgate answers itself or puts in other words: KILL, a change of the user, and what it refuses.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use protocol::mysql::handshake::Capabilities;
+use protocol::mysql::reply::{self, Okay};
+use protocol::mysql::{command, frame, refusal};
+use tracing::{debug, warn};
+
+use super::{End, Serving};
+use crate::mysql::accept::{self, Line};
+use crate::mysql::cancel;
+use crate::mysql::lexer::Ends;
+use crate::mysql::session::{self, Entered};
+use crate::mysql::wire::Own;
+use crate::registry::Activity;
+
+impl Serving {
+    /// Sends the server something in place of the first `held` bytes of the client.
+    async fn send_instead(&mut self, words: &[u8], held: usize) -> Option<End> {
+        self.relay.discard_held(held);
+        // The server may be slow to read because it has much to read: the client's own deadline decides.
+        self.relay.inject(words).await.is_err().then_some(End::Left)
+    }
+
+    /// The next command is one that Headgate answers itself or puts in other words.
+    pub(super) async fn answer_own(&mut self) -> Option<End> {
+        let own = self.wire.take_own()?;
+        match own {
+            Own::Kill(ends, id) => self.kill(ends, id).await,
+            Own::ChangeUser => self.change_user().await,
+            Own::Splice(client) => {
+                let spliced = self.wire.splice(client, self.relay.held_bytes());
+                let Some((words, held)) = spliced else {
+                    warn!(client = %self.entry.client,
+                        "an execution relies on types of parameters that cannot be sent again; its session ends");
+                    return Some(End::Terminated);
+                };
+                self.send_instead(&words, held).await
+            }
+            Own::Replication => self.refuse(refusal::replication).await,
+            Own::Unknown => self.refuse(refusal::unknown_command).await,
+            Own::NoStatement => self.refuse(refusal::unknown_statement).await,
+        }
+    }
+
+    /// The client ends another session of Headgate's, which it knows by the number that Headgate gave it.
+    async fn kill(&mut self, ends: Ends, id: u64) -> Option<End> {
+        let header = frame::peek(self.relay.held_bytes())?;
+        let mut words = BytesMut::new();
+        let mut sequence = header.sequence.wrapping_add(1);
+        let named = u32::try_from(id).ok();
+        let entry = named.and_then(|id| self.plane.registry.by_client_id(id));
+        let Some((entry, server)) =
+            entry.and_then(|entry| Some((Arc::clone(&entry), entry.server()?)))
+        else {
+            self.plane.metrics.cancel_request("unknown");
+            refusal::unknown_thread(&mut words, &mut sequence, id);
+            self.relay.discard_held(header.total());
+            return self.answer(&words).await;
+        };
+        let waits = matches!(entry.activity(), Activity::Held | Activity::Moving);
+        if ends == Ends::Query && waits && entry.user.as_bytes() == self.identity.user {
+            self.plane.metrics.cancel_request("held");
+            entry.order_cancel();
+            self.okay(&mut words, &mut sequence);
+            self.relay.discard_held(header.total());
+            return self.answer(&words).await;
+        }
+        self.plane.metrics.cancel_request("server");
+        let here = self.entry.server();
+        if here.is_some_and(|here| here.cluster.name == server.cluster.name) {
+            self.wire.send_instead(command::QUERY);
+            let words = cancel::packet(self.capabilities, ends, server.pid);
+            return self.send_instead(&words, header.total()).await;
+        }
+        match cancel::elsewhere(&server, &self.identity, ends).await {
+            Ok(None) => self.okay(&mut words, &mut sequence),
+            Ok(Some((code, message))) => {
+                refusal::error(&mut words, &mut sequence, code, "HY000", &message);
+            }
+            Err(refused) => {
+                debug!(client = %self.entry.client, %refused, "a KILL did not reach its server");
+                refusal::unknown_thread(&mut words, &mut sequence, id);
+            }
+        }
+        self.relay.discard_held(header.total());
+        self.answer(&words).await
+    }
+
+    fn okay(&self, out: &mut BytesMut, sequence: &mut u8) {
+        let okay = Okay {
+            status: self.wire.status(),
+            ..Okay::default()
+        };
+        let mut payload = BytesMut::new();
+        let tracked = self
+            .wire
+            .client_capabilities()
+            .has(Capabilities::SESSION_TRACK);
+        okay.encode(&mut payload, reply::OK, tracked);
+        frame::put(out, sequence, &payload);
+    }
+
+    /// The client becomes another user: it proves itself anew, and gets a new server session.
+    async fn change_user(&mut self) -> Option<End> {
+        let header = frame::peek(self.relay.held_bytes())?;
+        if self.relay.held_bytes().len() < header.total() {
+            return self.refuse(refusal::malformed).await;
+        }
+        let held = self.relay.take_held();
+        let (packet, behind) = held.split_at(header.total());
+        let mut buffer = BytesMut::from(behind);
+        let body = packet.get(frame::HEADER_BYTES + 1..).unwrap_or_default();
+        let destination = self.route.destination();
+        let mut line = Line::new(
+            &mut self.relay.client,
+            &mut buffer,
+            header.sequence.wrapping_add(1),
+        );
+        let changing = session::change_user(
+            &self.logins,
+            &mut line,
+            body,
+            &self.identity,
+            &self.route,
+            &destination.cluster,
+        );
+        let patience = self.plane.limits.login_timeout;
+        let changed = tokio::time::timeout(patience, Box::pin(changing)).await;
+        let mut sequence = line.sequence;
+        let Entered { identity, server } = match changed {
+            Ok(Ok(entered)) => entered,
+            Ok(Err(denied)) => {
+                let words =
+                    self.logins
+                        .explain(&denied, &self.identity.user, self.peer, &mut sequence);
+                accept::say_goodbye(&mut self.relay.client, &words).await;
+                return Some(End::Left);
+            }
+            Err(_) => return Some(End::Left),
+        };
+        let welcome = session::welcome(&server, identity.capabilities);
+        let mut words = BytesMut::new();
+        frame::put(&mut words, &mut sequence, &welcome);
+        self.identity = Arc::new(identity);
+        self.spare = None;
+        let status = server.status;
+        let capabilities = server.capabilities;
+        self.take_server(server, &destination).await;
+        self.wire.begin_anew(capabilities, status);
+        self.relay.give_back(&buffer);
+        self.answer(&words).await
+    }
+}
