@@ -41,6 +41,14 @@ const SCHEMA: &str = "CREATE DATABASE shop; CREATE TABLE shop.items (id INT AUTO
     name VARCHAR(100)); CREATE PROCEDURE shop.fails() BEGIN START TRANSACTION; \
     INSERT INTO shop.items (name) VALUES ('half'); SIGNAL SQLSTATE '45000'; END";
 
+/// An account that may do no more than an application must.
+const APP: [&str; 4] = [
+    "CREATE USER app@localhost IDENTIFIED BY 'secret'",
+    "CREATE USER app@'%' IDENTIFIED BY 'secret'",
+    "GRANT ALL ON shop.* TO app@'%'",
+    "GRANT ALL ON shop.* TO app@localhost",
+];
+
 impl Stage {
     async fn new(blue: Kind, green: Kind) -> Self {
         let options = |kind| Options::new(find(kind).expect("its programs")).relaxed();
@@ -49,7 +57,7 @@ impl Stage {
         let (blue, green) = (blue.expect("a server"), green.expect("a server"));
         for server in [&blue, &green] {
             let mut admin = client(server.port(), None).await;
-            for statement in SCHEMA.splitn(3, "; ") {
+            for statement in SCHEMA.splitn(3, "; ").chain(APP) {
                 admin.query_drop(statement).await.expect("a schema");
             }
         }
@@ -82,6 +90,12 @@ impl Stage {
 
     async fn client(&self) -> Conn {
         client(self.address.port(), Some("shop")).await
+    }
+
+    async fn app(&self) -> Conn {
+        let options = options(self.address.port(), Some("shop"));
+        let options = options.user(Some("app")).pass(Some("secret"));
+        within(Conn::new(options)).await.expect("a connection")
     }
 
     /// A session whose every packet is the test's own.
@@ -130,14 +144,19 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
         .expect("within twenty seconds")
 }
 
-async fn client(port: u16, database: Option<&str>) -> Conn {
-    let options = OptsBuilder::default()
+fn options(port: u16, database: Option<&str>) -> OptsBuilder {
+    OptsBuilder::default()
         .ip_or_hostname("127.0.0.1")
         .tcp_port(port)
         .user(Some("root"))
         .prefer_socket(false)
-        .db_name(database);
-    within(Conn::new(options)).await.expect("a connection")
+        .db_name(database)
+}
+
+async fn client(port: u16, database: Option<&str>) -> Conn {
+    within(Conn::new(options(port, database)))
+        .await
+        .expect("a connection")
 }
 
 async fn one<T: FromRow + Send + 'static>(conn: &mut Conn, sql: &str) -> T {
@@ -172,9 +191,7 @@ async fn live(conn: &mut Conn) -> mysql_async::Statement {
     statement
 }
 
-async fn goes_on(from: Kind, to: Kind) {
-    let stage = Stage::new(from, to).await;
-    let mut conn = stage.client().await;
+async fn goes_on(stage: &Stage, mut conn: Conn) {
     let statement = live(&mut conn).await;
     let before: Vec<Value> = one::<mysql_async::Row>(&mut conn, VISIBLE).await.unwrap();
     let port: u16 = one(&mut conn, "SELECT @@port").await;
@@ -206,16 +223,41 @@ async fn goes_on(from: Kind, to: Kind) {
     let found: Option<(i64, String)> = conn.exec_first(&statement, (9, "z")).await.expect("a row");
     assert_eq!(found, Some((4, "z".to_owned())));
     assert_eq!(stage.route().handovers().moved, 1);
+    conn.disconnect().await.expect("a farewell");
 }
 
 #[tokio::test]
 async fn a_session_goes_on_with_all_that_it_had_on_another_mysql() {
-    goes_on(Kind::Mysql97, Kind::Mysql97).await;
+    let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
+    let conn = stage.app().await;
+    goes_on(&stage, conn).await;
 }
 
 #[tokio::test]
 async fn a_session_of_mariadb_goes_on_with_all_that_it_had_on_mysql() {
-    goes_on(Kind::Mariadb1011, Kind::Mysql97).await;
+    let stage = Stage::new(Kind::Mariadb1011, Kind::Mysql97).await;
+    let conn = stage.client().await;
+    goes_on(&stage, conn).await;
+}
+
+#[tokio::test]
+async fn a_session_of_an_old_mysql_goes_on_and_an_idle_one_follows_when_it_is_told() {
+    let stage = Stage::new(Kind::Mysql56, Kind::Mysql97).await;
+    let mut idle = stage.client().await;
+    idle.query_drop("SET @here = 1").await.expect("a variable");
+    let conn = stage.client().await;
+    goes_on(&stage, conn).await;
+    for entry in stage.plane.registry.of_route("shop") {
+        entry.bell.notify_one();
+    }
+    within(async {
+        while stage.route().handovers().moved < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let here: (u16, i64) = one(&mut idle, "SELECT @@port, @here").await;
+    assert_eq!(here, (stage.green.port(), 1));
 }
 
 #[tokio::test]

@@ -115,7 +115,7 @@ impl Learned {
                     }
                     count += 1;
                 }
-                Token::Variable(name) => self.add(name),
+                Token::Variable(name, quote) => self.add(name, quote),
                 Token::SystemVariable(name) => sets_next |= is_characteristic(name),
                 Token::Quoted | Token::Sign(_) => {
                     // A name between two keywords keeps its place.
@@ -165,7 +165,13 @@ impl Learned {
         self.too_many
     }
 
-    fn add(&mut self, name: &[u8]) {
+    fn add(&mut self, name: &[u8], quote: Option<u8>) {
+        let twice = quote.filter(|&quote| memchr::memmem::find(name, &[quote; 2]).is_some());
+        if let Some(quote) = twice {
+            let quote = char::from(quote).to_string();
+            let name = String::from_utf8_lossy(name).replace(&quote.repeat(2), &quote);
+            return self.add(name.as_bytes(), None);
+        }
         if name.is_empty() || name.len() > NAME_BYTES_MAX || self.names.contains(name) {
             return;
         }
@@ -260,7 +266,7 @@ mod tests {
             "select @a, @b",
             "insert into t values ('x@example.com')",
         ]);
-        assert!(names.names().iter().eq([b"a", b"b"]));
+        assert!(names.names().iter().eq([&b"a"[..], b"b`c"]));
     }
 
     #[test]

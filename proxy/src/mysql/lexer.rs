@@ -8,8 +8,8 @@
 pub enum Token<'a> {
     /// A keyword, a name or a number, as it stands.
     Word(&'a [u8]),
-    /// `@name`, without the sign and the quotes.
-    Variable(&'a [u8]),
+    /// `@name`, without the sign and the quotes, and the quote, which stands twice where it is part of the name.
+    Variable(&'a [u8], Option<u8>),
     /// `@@name`, without the signs.
     SystemVariable(&'a [u8]),
     /// A string or a quoted name.
@@ -135,11 +135,11 @@ impl<'a> Iterator for Lexer<'a> {
                     Some(&quote @ (b'\'' | b'"' | b'`')) => {
                         let length = self.quoted(self.rest, quote);
                         let name = inner(self.skip(length));
-                        variable(touching, name)
+                        variable(touching, name, Some(quote))
                     }
                     _ => {
                         let length = word(self.rest, true);
-                        variable(touching, self.skip(length))
+                        variable(touching, self.skip(length), None)
                     }
                 }
             }
@@ -163,11 +163,11 @@ impl<'a> Iterator for Lexer<'a> {
 }
 
 /// `@name`, or the host of an account.
-fn variable(touching: bool, name: &[u8]) -> Token<'_> {
+fn variable(touching: bool, name: &[u8], quote: Option<u8>) -> Token<'_> {
     if touching {
         Token::Quoted
     } else {
-        Token::Variable(name)
+        Token::Variable(name, quote)
     }
 }
 
@@ -214,7 +214,7 @@ mod tests {
     fn variables(text: &str) -> Vec<String> {
         Lexer::new(text.as_bytes(), true)
             .filter_map(|token| match token {
-                Token::Variable(name) => Some(String::from_utf8_lossy(name).into_owned()),
+                Token::Variable(name, _) => Some(String::from_utf8_lossy(name).into_owned()),
                 _ => None,
             })
             .collect()

@@ -13,8 +13,6 @@ pub type Variables = BTreeMap<String, String>;
 /// Defaults that change what statements mean or how long they may take.
 const PINNED: &[&str] = &[
     "autocommit",
-    "auto_increment_increment",
-    "auto_increment_offset",
     "block_encryption_mode",
     "completion_type",
     "default_week_format",
@@ -38,8 +36,10 @@ const PINNED: &[&str] = &[
     "wait_timeout",
 ];
 
-/// Defaults that only definitions of tables feel; a session that may not set them goes on without.
+/// Defaults that only definitions of tables or new numbers feel; a session that may not set them goes on without.
 const TRIED: &[&str] = &[
+    "auto_increment_increment",
+    "auto_increment_offset",
     "default_storage_engine",
     "explicit_defaults_for_timestamp",
     "old_alter_table",
