@@ -44,10 +44,6 @@ pub struct Learned {
     pub temporary: bool,
     /// A user-level lock may be held.
     pub user_lock: bool,
-    /// A HANDLER may be open.
-    pub handler: bool,
-    /// Statements may be prepared by SQL.
-    pub prepared: bool,
     names: BTreeSet<Vec<u8>>,
     too_many: bool,
 }
@@ -61,25 +57,12 @@ impl Learned {
         // The first letters of what is looked for, and of a comment before it.
         let telling = matches!(
             first,
-            Some(
-                b'a' | b'b'
-                    | b'c'
-                    | b'd'
-                    | b'e'
-                    | b'f'
-                    | b'h'
-                    | b'l'
-                    | b'p'
-                    | b's'
-                    | b'u'
-                    | b'/'
-                    | b'-'
-                    | b'#'
-            )
+            Some(b'a' | b'b' | b'c' | b'f' | b'l' | b's' | b'u' | b'/' | b'-' | b'#')
         );
         self.user_lock |= LOCK_LOWER.find(text).is_some() || LOCK_UPPER.find(text).is_some();
         let variables = memchr::memchr(b'@', text).is_some();
-        if !several && !variables && !(telling && self.begins_tellingly(text, backslash)) {
+        let begins = telling && self.begins_tellingly(text, backslash);
+        if !(several || variables || begins) {
             self.inside.characteristics = false;
             return;
         }
@@ -141,17 +124,14 @@ impl Learned {
             self.inside.locked = true;
         } else if is(0, b"flush") {
             self.inside.locked |= any(b"lock") || any(b"with") || any(b"for");
-        } else if is(0, b"unlock") || is(0, b"begin") || (is(0, b"start") && is(1, b"transaction"))
+        } else if is(0, b"unlock")
+            || is(0, b"backup")
+            || is(0, b"begin")
+            || (is(0, b"start") && is(1, b"transaction"))
         {
-            self.inside.locked = false;
-        } else if is(0, b"backup") {
             self.inside.locked = false;
         } else if is(0, b"create") || is(0, b"alter") {
             self.temporary |= any(b"temporary");
-        } else if is(0, b"handler") {
-            self.handler = true;
-        } else if is(0, b"prepare") {
-            self.prepared = true;
         }
     }
 
@@ -259,8 +239,6 @@ mod tests {
         assert!(learned(&["CREATE /*!32312 TEMPORARY */ TABLE t (a int)"]).temporary);
         assert!(!learned(&["create table temporary_things (a int)"]).temporary);
         assert!(learned(&["select get_lock('a', 1)"]).user_lock);
-        assert!(learned(&["handler t open"]).handler);
-        assert!(learned(&["prepare s from 'select 1'"]).prepared);
         let names = learned(&[
             "set @a=1",
             "select @a, @b",

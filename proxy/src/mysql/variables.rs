@@ -4,6 +4,7 @@
 //! what an application relies on, and are made the same where both servers differ in them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use super::state::NotMovable;
 
@@ -289,8 +290,12 @@ pub fn literal(value: &str) -> String {
 /// A string literal that means the same whatever the SQL mode says of backslashes, for text without any.
 pub fn text(value: &str) -> String {
     if value.contains('\\') {
-        let hex: String = value.bytes().map(|byte| format!("{byte:02X}")).collect();
-        return format!("_utf8mb4 X'{hex}'");
+        let mut literal = String::from("_utf8mb4 X'");
+        for byte in value.bytes() {
+            // Writing to a String cannot fail.
+            let _ = write!(literal, "{byte:02X}");
+        }
+        return literal + "'";
     }
     format!("'{}'", value.replace('\'', "''"))
 }
