@@ -23,8 +23,11 @@ const STATEMENT_BYTES_MAX: u64 = 1 << 20;
 
 /// What every statement runs under: bytes as they are, no foreign keys, which the source has seen to already, values
 /// that do not fit refused, and dates as the source has them.
-const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', \
-    foreign_key_checks = 0, time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 60";
+const SESSION: &str = "SET SESSION foreign_key_checks = 0, time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 60";
+
+const STRICT: &str =
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'";
+const LENIENT: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'";
 
 /// Something to write, in the source's order.
 #[derive(Debug)]
@@ -82,6 +85,7 @@ impl Applier {
             .await
             .map_err(cannot)?;
         session.query_drop(SESSION).await.map_err(cannot)?;
+        session.query_drop(STRICT).await.map_err(cannot)?;
         let version = client::version(&mut session).await?;
         let mut settings = vec!["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"];
         if version.is_mysql_from(5, 7, 9) {
@@ -286,6 +290,7 @@ impl Applier {
             sql: format!("DELETE FROM {relation}").into_bytes(),
             rows: None,
             table,
+            lenient: false,
         }
     }
 
@@ -360,6 +365,9 @@ impl Applier {
 
     async fn run(&mut self, jobs: Vec<Job>) -> Result<(), Setback> {
         for job in jobs {
+            if job.lenient {
+                self.control(LENIENT).await.map_err(Setback::Failed)?;
+            }
             let outcome = match self.session.query_iter(job.sql).await {
                 Ok(result) => {
                     let rows = result.affected_rows();
@@ -368,6 +376,9 @@ impl Applier {
                 Err(error) => Err(error),
             };
             let rows = outcome.map_err(|error| self.setback(job.table, error))?;
+            if job.lenient {
+                self.control(STRICT).await.map_err(Setback::Failed)?;
+            }
             if let Some(expected) = job.rows
                 && expected != rows
             {

@@ -30,6 +30,8 @@ const LAYOUTS_MAX: usize = 10_000;
 /// Rows that only say that a statement ended.
 const NO_TABLE: u64 = 0xFF_FFFF;
 
+const FORMAT: u8 = 15;
+
 /// What became durable with the end of a piece.
 #[derive(Debug, Default)]
 pub(super) struct Summary {
@@ -71,6 +73,8 @@ pub(super) struct Batch {
     file: String,
     offset: u64,
     gtids: Gtids,
+    /// The stream said how its events end.
+    knows_format: bool,
     layouts: HashMap<u64, (Bytes, Arc<Announced>)>,
     wires: Vec<Option<Arc<[change::Column]>>>,
     /// Tables whose load is behind us.
@@ -113,6 +117,7 @@ impl Batch {
             },
             offset: if same { stored.offset } else { 0 },
             stored,
+            knows_format: false,
             layouts: HashMap::new(),
             items: Vec::new(),
             bytes: 0,
@@ -284,7 +289,7 @@ impl Batch {
             .as_ref()
             .is_some_and(|open| open.payload_end.is_some());
         // What the server makes up for this stream has no place, and a format is told again with its old one.
-        if raw.end == 0 || in_payload || matches!(raw.number, 4 | 15) {
+        if raw.end == 0 || in_payload || matches!(raw.number, 4 | FORMAT) {
             return Ok(());
         }
         let is_heartbeat = matches!(raw.number, 27 | 41);
@@ -336,13 +341,15 @@ impl Batch {
     }
 
     fn read(&mut self, raw: &Raw) -> Result<()> {
+        self.knows_format |= raw.number == FORMAT;
         match raw.kind {
             Kind::Rotate => {
                 if self.open.is_some() {
                     return Err(out_of_place(raw));
                 }
                 let (offset, file) = change::rotate(raw.body.clone()).map_err(unreadable)?;
-                self.file = String::from_utf8_lossy(&file).into_owned();
+                let file = if self.knows_format { &file[..] } else { name_alone(&file) };
+                self.file = String::from_utf8_lossy(file).into_owned();
                 self.offset = offset;
                 self.layouts.clear();
                 Ok(())
@@ -578,6 +585,30 @@ impl Batch {
             Some(Signal::Beat) => self.summary.beats.push(token),
             None => {}
         }
+    }
+}
+
+/// A file's name without the checksum that MariaDB puts behind the first one, before it says that there are any: a
+/// name ends with digits behind its last point.
+fn name_alone(file: &[u8]) -> &[u8] {
+    let digits_at = |at: usize| {
+        file.get(at + 1..)
+            .is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
+    };
+    let point = (0..file.len())
+        .rev()
+        .find(|&at| file[at] == b'.' && digits_at(at));
+    let Some(point) = point else { return file };
+    let digits = file[point + 1..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    // Names have six digits until a million files were written.
+    let end = point + 1 + digits;
+    if file.len() - end <= 4 {
+        &file[..file.len().min(end)]
+    } else {
+        file
     }
 }
 

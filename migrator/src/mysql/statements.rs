@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 /// Rows of one statement: past that a larger one gains nothing.
 const ROWS_MAX: usize = 1000;
 
+const ENUM: u8 = 247;
+
 /// A statement to run.
 pub(super) struct Job {
     pub(super) sql: Vec<u8>,
@@ -16,6 +18,8 @@ pub(super) struct Job {
     pub(super) rows: Option<u64>,
     /// Which table it writes.
     pub(super) table: usize,
+    /// It holds a value that a strict session refuses although the source has it.
+    pub(super) lenient: bool,
 }
 
 /// Writes rows of one table into statements of at most so many bytes, unless a single row is larger.
@@ -55,6 +59,30 @@ impl Writer<'_> {
 
     /// Inserts rows.
     pub(super) fn inserts(&self, rows: &[&[Cell]], jobs: &mut Vec<Job>) -> Result<()> {
+        if !self.wire.iter().any(|wire| wire.kind == ENUM) {
+            return self.insert(rows, jobs);
+        }
+        let (odd, plain): (Vec<&[Cell]>, Vec<&[Cell]>) =
+            rows.iter().partition(|row| self.has_no_label(row));
+        self.insert(&plain, jobs)?;
+        let begin = jobs.len();
+        self.insert(&odd, jobs)?;
+        for job in jobs.iter_mut().skip(begin) {
+            job.lenient = true;
+        }
+        Ok(())
+    }
+
+    /// Whether an enum holds what a session that is not strict made of a label that it did not have.
+    fn has_no_label(&self, row: &[Cell]) -> bool {
+        let mut cells = self.wire.iter().zip(row);
+        cells.any(|(wire, cell)| {
+            wire.kind == ENUM
+                && matches!(cell, Cell::Value(value) if value.iter().all(|byte| *byte == 0))
+        })
+    }
+
+    fn insert(&self, rows: &[&[Cell]], jobs: &mut Vec<Job>) -> Result<()> {
         let names: Vec<&str> = self
             .table
             .columns
@@ -119,6 +147,7 @@ impl Writer<'_> {
             sql,
             rows: Some(1),
             table: self.index,
+            lenient: false,
         })
     }
 
@@ -171,6 +200,7 @@ impl Writer<'_> {
                     sql: std::mem::take(sql),
                     rows: expected(std::mem::take(count)),
                     table: self.index,
+                    lenient: false,
                 });
             }
         };

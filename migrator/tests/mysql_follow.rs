@@ -1,0 +1,659 @@
+//! Follows real servers of MySQL and MariaDB while they are written to.
+
+mod servers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use migrator::database::Position as _;
+use migrator::error::{Error, Kind as Failure};
+use migrator::follow::Follow;
+use migrator::mysql::heartbeat::{self, Signal};
+use migrator::mysql::{BinlogPosition, Mysql, follow, plan, position, records, snapshot};
+use migrator::plan::{Plan, Settings};
+use migrator::progress::Progress;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Row, Value};
+use servers::mysql::{Kind, Pair, Server};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PERMISSIVE: &str =
+    "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00'";
+
+async fn all(server: &Server, statements: &[String]) {
+    let mut session = server.connect("").await;
+    session.query_drop(PERMISSIVE).await.expect("it is set");
+    for statement in statements {
+        let done = session.query_drop(statement).await;
+        done.unwrap_or_else(|error| panic!("{error}; in {statement}"));
+    }
+}
+
+/// A pair whose both sides have the same empty tables, and the migration between them.
+struct Moving {
+    pair: Pair,
+    mysql: Mysql,
+    plan: Plan,
+}
+
+impl Moving {
+    async fn new(pair: Pair, tables: &[&str]) -> Self {
+        let mut statements = vec!["CREATE DATABASE shop".to_owned(), "USE shop".to_owned()];
+        statements.extend(tables.iter().map(|table| (*table).to_owned()));
+        all(&pair.source, &statements).await;
+        all(&pair.target, &statements).await;
+        let mysql = pair.migration("follow", Settings::default());
+        let plan = plan::read(&mysql).await.expect("a plan");
+        let moving = Self { pair, mysql, plan };
+        let mut source = moving
+            .mysql
+            .connect_source("test")
+            .await
+            .expect("a session");
+        let mut target = moving
+            .mysql
+            .connect_target("test")
+            .await
+            .expect("a session");
+        heartbeat::install(&mut source).await.expect("installed");
+        snapshot::install_records(&mut target)
+            .await
+            .expect("installed");
+        let begin = position::current(&mut source).await.expect("a position");
+        records::begin_progress(&moving.mysql, &mut target, &begin)
+            .await
+            .expect("recorded");
+        records::begin_keyed(&moving.mysql, &mut target, &moving.plan.tables, &begin)
+            .await
+            .expect("recorded");
+        moving
+    }
+
+    fn follow(&self) -> Running {
+        let follow = Follow::default();
+        let stop = CancellationToken::new();
+        let (mysql, plan, told, stopped) = (
+            self.mysql.clone(),
+            self.plan.clone(),
+            follow.clone(),
+            stop.clone(),
+        );
+        let task = tokio::spawn(async move {
+            follow::run(&mysql, &plan, told, Arc::new(Progress::default()), stopped).await
+        });
+        Running { follow, stop, task }
+    }
+
+    async fn write(&self, statements: &[&str]) {
+        let statements: Vec<String> = statements.iter().map(|text| (*text).to_owned()).collect();
+        let mut with = vec!["USE shop".to_owned()];
+        with.extend(statements);
+        all(&self.pair.source, &with).await;
+    }
+
+    /// Waits until everything that was written is applied.
+    async fn arrive(&self, running: &mut Running) {
+        let token = format!("{:x}", rand::random::<u64>());
+        let mut source = self.mysql.connect_source("test").await.expect("a session");
+        heartbeat::signal(&mut source, self.mysql.name(), Signal::Marker, &token)
+            .await
+            .expect("written");
+        tokio::select! {
+            arrived = running.follow.wait_marker(&token, PATIENCE) => arrived.expect("the marker arrives"),
+            ended = &mut running.task => panic!("the follower ended before the marker: {ended:?}"),
+        }
+    }
+
+    async fn assert_equal(&self) {
+        for table in &self.plan.tables {
+            let columns: Vec<String> = table
+                .columns
+                .iter()
+                .map(|column| exactly(&column.name, &column.kind))
+                .collect();
+            let query = format!("SELECT {} FROM shop.{}", columns.join(", "), table.name);
+            let source = rows(&self.pair.source, &query).await;
+            let target = rows(&self.pair.target, &query).await;
+            assert_eq!(source.len(), target.len(), "rows of {}", table.name);
+            for (one, other) in source.iter().zip(&target) {
+                assert_eq!(one, other, "{} {:?}", table.name, table.columns);
+            }
+        }
+    }
+}
+
+/// What tells two values of a type apart.
+fn exactly(name: &str, kind: &str) -> String {
+    let data_type = kind.split(' ').next().unwrap_or_default();
+    match data_type {
+        "float" | "double" => format!("CONCAT({name} + 0e0)"),
+        "decimal" => format!("CONCAT({name})"),
+        "enum" | "set" | "bit" => format!("CONCAT({name} + 0)"),
+        "json" => format!("CAST({name} AS CHAR)"),
+        "uuid" | "inet4" | "inet6" => format!("CONCAT({name})"),
+        _ => format!("HEX({name})"),
+    }
+}
+
+async fn rows(server: &Server, query: &str) -> Vec<Vec<Option<String>>> {
+    let mut session = server.connect("").await;
+    session.query_drop(PERMISSIVE).await.expect("it is set");
+    let rows: Vec<Row> = session
+        .query(query)
+        .await
+        .unwrap_or_else(|error| panic!("{error}; in {query}"));
+    let text = |value| match value {
+        Value::NULL => None,
+        Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        other => Some(format!("{other:?}")),
+    };
+    let mut rows: Vec<Vec<Option<String>>> = rows
+        .into_iter()
+        .map(|row| row.unwrap().into_iter().map(text).collect())
+        .collect();
+    rows.sort();
+    rows
+}
+
+struct Running {
+    follow: Follow<BinlogPosition>,
+    stop: CancellationToken,
+    task: JoinHandle<migrator::error::Result<()>>,
+}
+
+impl Running {
+    async fn end(self) {
+        self.stop.cancel();
+        let ended = tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("it ends");
+        ended.expect("no panic").expect("no failure");
+    }
+
+    async fn failure(self) -> Error {
+        let ended = tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("it ends");
+        ended.expect("no panic").expect_err("it fails")
+    }
+}
+
+/// A column's type, and values as the source's SQL writes them.
+type Sample = (&'static str, &'static [&'static str]);
+
+const EVERYWHERE: &[Sample] = &[
+    ("TINYINT", &["-128", "127"]),
+    ("SMALLINT UNSIGNED", &["65535"]),
+    ("MEDIUMINT", &["-8388608"]),
+    ("MEDIUMINT UNSIGNED", &["16777215"]),
+    ("INT UNSIGNED", &["4294967295"]),
+    ("BIGINT", &["-9223372036854775808"]),
+    ("BIGINT UNSIGNED", &["18446744073709551615"]),
+    (
+        "FLOAT",
+        &[
+            "1.1",
+            "16777217",
+            "3.4028234663852886e38",
+            "1.4e-45",
+            "-0.0e0",
+            "0.1",
+        ],
+    ),
+    (
+        "DOUBLE",
+        &[
+            "1.1",
+            "1e308",
+            "5e-324",
+            "0.1e0 + 0.2e0",
+            "1.7976931348623157e308",
+        ],
+    ),
+    (
+        "DECIMAL(65,30)",
+        &[
+            "-1.000000000000000000000000000001",
+            "12345678901234567890123456789012345.5",
+        ],
+    ),
+    ("DECIMAL(5,0)", &["-99999", "0"]),
+    ("DECIMAL(4,4)", &["-0.0001"]),
+    ("BIT(17)", &["b'10101010101010101'", "0", "92"]),
+    ("BIT(64)", &["x'FFFFFFFFFFFFFF09'"]),
+    ("BIT(1)", &["1"]),
+    ("YEAR", &["0", "2020", "1901", "2155"]),
+    (
+        "DATE",
+        &[
+            "'0000-00-00'",
+            "'2020-00-00'",
+            "'2021-02-31'",
+            "'9999-12-31'",
+        ],
+    ),
+    (
+        "DATETIME",
+        &["'0000-00-00 00:00:00'", "'2020-02-30 01:02:03'"],
+    ),
+    ("DATETIME(6)", &["'2020-01-01 01:02:03.000001'"]),
+    ("DATETIME(1)", &["'2020-01-01 01:02:03.9'"]),
+    (
+        "TIMESTAMP(6) NULL",
+        &["'0000-00-00 00:00:00'", "'2038-01-19 03:14:07.999999'"],
+    ),
+    ("TIMESTAMP NULL", &["'2020-10-25 00:30:00'"]),
+    ("TIMESTAMP(3) NULL", &["'2020-10-25 00:30:00.123'"]),
+    ("TIME", &["'-838:59:59'", "'12:00:00'"]),
+    ("TIME(6)", &["'-838:59:58.123456'", "'-00:00:00.000001'"]),
+    ("TIME(3)", &["'-00:00:01.100'", "'23:59:59.999'"]),
+    ("TIME(2)", &["'-00:00:01.10'"]),
+    (
+        "CHAR(10) CHARACTER SET utf8mb4",
+        &["'a  '", "''", "'it\\'s \\\\ \\0'"],
+    ),
+    (
+        "CHAR(255) CHARACTER SET utf8mb4",
+        &["REPEAT('\u{e9}', 255)"],
+    ),
+    (
+        "VARCHAR(40) CHARACTER SET latin1",
+        &["_latin1 x'E9FF5C090A00'"],
+    ),
+    (
+        "VARCHAR(40) CHARACTER SET ucs2",
+        &["_ucs2 x'00410042005C0009000A0000'", "_ucs2 x'5C5C0A0A'"],
+    ),
+    (
+        "VARCHAR(40) CHARACTER SET utf16",
+        &["_utf16 x'D83DDE000041'"],
+    ),
+    ("LONGTEXT CHARACTER SET utf32", &["_utf32 x'0001F600'"]),
+    ("VARCHAR(40) CHARACTER SET sjis", &["_sjis x'835C8140'"]),
+    ("VARCHAR(40) CHARACTER SET gbk", &["_gbk x'815C'"]),
+    (
+        "VARCHAR(4000) CHARACTER SET utf8mb4",
+        &["REPEAT('\u{1f600}', 1000)"],
+    ),
+    ("BINARY(8)", &["x'0001095C0A0D2700'", "x'00'"]),
+    ("VARBINARY(300)", &["x'5C4E0027'", "''"]),
+    ("TINYBLOB", &["x'5C4E'"]),
+    ("BLOB", &["x'5C4E27'"]),
+    ("MEDIUMTEXT CHARACTER SET latin1", &["REPEAT('x', 70000)"]),
+    (
+        "ENUM('a','','1','3','2') CHARACTER SET utf8mb4",
+        &["'a'", "'1'", "0"],
+    ),
+    (
+        "SET('a','b','1','2','c','d','e','f','g')",
+        &["'a,b'", "''", "'g,2'"],
+    ),
+    (
+        "GEOMETRY",
+        &[
+            "ST_GeomFromText('LINESTRING(0 0,1 1)')",
+            "ST_GeomFromText('POINT(10 20)', 4326)",
+        ],
+    ),
+];
+
+const IN_MYSQL: &[Sample] = &[
+    (
+        "JSON",
+        &[
+            "'{\"a\": [1, 2.5, 1e300, 0.1, 18446744073709551615, \"x\\\\ty\\\\\\\\\", null, true, -70000]}'",
+            "'{\"k\":\"\u{e9}\", \"\": {}}'",
+            "CAST(0.1e0 + 0.2e0 AS JSON)",
+            "JSON_OBJECT('d', CAST(-1.10 AS DECIMAL(30,2)), 'u', CAST(1 AS UNSIGNED), 't', CAST('-10:11:12.5' AS TIME(6)),
+             'x', CAST('2020-01-02' AS DATE), 'y', CAST('2020-01-02 03:04:05.000006' AS DATETIME(6)), 'n', 5000000000)",
+            "CONCAT('[\"', REPEAT('x', 70000), '\", 70000, 1]')",
+        ],
+    ),
+    ("VECTOR(3)", &["TO_VECTOR('[1,2,9]')"]),
+    ("POINT SRID 4326", &["ST_GeomFromText('POINT(10 20)', 4326)"]),
+    ("INT INVISIBLE", &["7"]),
+];
+
+const IN_MARIADB: &[Sample] = &[
+    ("JSON", &["'{\"a\": 1}'"]),
+    (
+        "UUID",
+        &[
+            "'123e4567-e89b-12d3-a456-426655440000'",
+            "'123e4567-e89b-72d3-a456-426655440000'",
+        ],
+    ),
+    ("INET6", &["'2001:db8::'"]),
+    ("INET4", &["'1.2.3.0'"]),
+    ("INT INVISIBLE", &["7"]),
+];
+
+async fn every_type(source: Kind, target: Kind, settings: &[(&str, &str)]) {
+    let pair = Pair::start_with((source, settings), (target, &[]));
+    let mut samples = EVERYWHERE.to_vec();
+    match (source, target) {
+        (Kind::Mysql97, Kind::Mysql97) => samples.extend(IN_MYSQL),
+        (Kind::Mariadb1011, Kind::Mariadb1011) => samples.extend(IN_MARIADB),
+        _ => {}
+    }
+    let (mut tables, mut inserts, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, (data_type, values)) in samples.iter().enumerate() {
+        tables.push(format!(
+            "CREATE TABLE t{number} (id INT PRIMARY KEY, c {data_type}) ENGINE=InnoDB"
+        ));
+        tables.push(format!(
+            "CREATE TABLE k{number} (id INT, c {data_type}) ENGINE=InnoDB"
+        ));
+        for (id, value) in values.iter().chain(["NULL"].iter()).enumerate() {
+            for kind in ["t", "k"] {
+                let table = format!("shop.{kind}{number}");
+                inserts.push(format!(
+                    "INSERT INTO {table} (id, c) VALUES ({id}, {value}), ({}, {value})",
+                    id + 100
+                ));
+                // Each row is found again by all of its values where there is no key.
+                changes.push(format!("UPDATE {table} SET id = id + 1000 WHERE id = {id}"));
+                changes.push(format!("DELETE FROM {table} WHERE id = {}", id + 100));
+            }
+        }
+    }
+    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+    let moving = Moving::new(pair, &tables).await;
+    let mut running = moving.follow();
+    all(&moving.pair.source, &inserts).await;
+    moving.arrive(&mut running).await;
+    moving.assert_equal().await;
+    all(&moving.pair.source, &changes).await;
+    moving.arrive(&mut running).await;
+    moving.assert_equal().await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_follows_byte_for_byte_between_two_of_mysql() {
+    every_type(Kind::Mysql97, Kind::Mysql97, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_follows_compressed_and_without_gtids_and_names() {
+    let settings = [
+        ("gtid-mode", "OFF"),
+        ("enforce-gtid-consistency", "OFF"),
+        ("binlog-row-metadata", "MINIMAL"),
+        ("binlog-transaction-compression", "ON"),
+    ];
+    every_type(Kind::Mysql97, Kind::Mysql97, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_follows_byte_for_byte_between_two_of_mariadb() {
+    every_type(Kind::Mariadb1011, Kind::Mariadb1011, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_follows_byte_for_byte_from_an_old_server_to_mysql() {
+    every_type(Kind::Mysql56, Kind::Mysql97, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_follows_byte_for_byte_from_an_old_server_to_mariadb() {
+    every_type(Kind::Mysql56, Kind::Mariadb1011, &[]).await;
+}
+
+const DIGITS: &str = "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 \
+    UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
+
+fn many(table: &str, values: &str) -> String {
+    format!(
+        "INSERT INTO {table} SELECT {values} FROM (SELECT a.d * 10000 + b.d * 1000 + c.d * 100 + e.d * 10 + f.d n
+         FROM (SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4) a,
+         {DIGITS} b, {DIGITS} c, {DIGITS} e, {DIGITS} f) numbers"
+    )
+}
+
+async fn hard_cases(source: Kind, target: Kind, settings: &[(&str, &str)]) {
+    let pair = Pair::start_with((source, settings), (target, &[]));
+    let mut tables = vec![
+        "CREATE TABLE unique_one (id INT PRIMARY KEY, u INT, UNIQUE (u)) ENGINE=InnoDB",
+        "CREATE TABLE keyless (a INT, b VARCHAR(20), c DOUBLE) ENGINE=InnoDB",
+        "CREATE TABLE emptied (a INT PRIMARY KEY) ENGINE=InnoDB",
+        "CREATE TABLE pairs (a INT, b VARCHAR(20) CHARACTER SET latin1, v TEXT, PRIMARY KEY (a, b)) ENGINE=InnoDB",
+    ];
+    if source != Kind::Mysql56 {
+        tables.push(
+            "CREATE TABLE computed (a INT PRIMARY KEY, v INT AS (a + 1) VIRTUAL, b INT, s INT AS (a * 2) STORED, c INT,
+             KEY (v)) ENGINE=InnoDB",
+        );
+    }
+    let moving = Moving::new(pair, &tables).await;
+    let mut running = moving.follow();
+    moving
+        .write(&[
+            "INSERT INTO unique_one VALUES (1, 10), (2, 20), (3, 30)",
+            "BEGIN",
+            "UPDATE unique_one SET u = 0 WHERE id = 1",
+            "UPDATE unique_one SET u = 10 WHERE id = 2",
+            "UPDATE unique_one SET u = 20 WHERE id = 1",
+            "UPDATE unique_one SET id = 9 WHERE id = 3",
+            "UPDATE unique_one SET id = 3 WHERE id = 2",
+            "INSERT INTO unique_one VALUES (2, 99)",
+            "COMMIT",
+            "INSERT INTO keyless VALUES (1, 'x', 0.1), (1, 'x', 0.1), (1, 'x', 0.1), (NULL, NULL, NULL), (NULL, NULL, NULL)",
+            "DELETE FROM keyless WHERE a = 1 LIMIT 1",
+            "UPDATE keyless SET b = 'X' WHERE a IS NULL LIMIT 1",
+            "INSERT INTO emptied VALUES (1), (2)",
+            "TRUNCATE TABLE emptied",
+            "INSERT INTO emptied VALUES (2)",
+            "INSERT INTO pairs VALUES (1, 'a', 'one'), (1, 'B', NULL), (2, 'a', 'two')",
+            "UPDATE pairs SET b = 'A' WHERE a = 1 AND b = 'a'",
+            "DELETE FROM pairs WHERE a = 2",
+            "FLUSH LOGS",
+            &many("pairs", "n + 10, CONCAT('k', n), REPEAT('v', n % 90)"),
+            "UPDATE pairs SET v = 'new' WHERE a % 2 = 0",
+            "DELETE FROM pairs WHERE a % 3 = 0",
+        ])
+        .await;
+    if source != Kind::Mysql56 {
+        moving
+            .write(&[
+                "INSERT INTO computed (a, b, c) VALUES (1, 2, 3), (4, 5, 6)",
+                "UPDATE computed SET b = 7, a = 8 WHERE a = 1",
+            ])
+            .await;
+    }
+    moving.arrive(&mut running).await;
+    moving.assert_equal().await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swaps_duplicates_and_large_transactions_follow_between_two_of_mysql() {
+    hard_cases(Kind::Mysql97, Kind::Mysql97, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swaps_duplicates_and_large_transactions_follow_without_names_of_columns() {
+    hard_cases(
+        Kind::Mysql97,
+        Kind::Mysql97,
+        &[
+            ("binlog-row-metadata", "MINIMAL"),
+            ("binlog-transaction-compression", "ON"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swaps_duplicates_and_large_transactions_follow_between_two_of_mariadb() {
+    hard_cases(Kind::Mariadb1011, Kind::Mariadb1011, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swaps_duplicates_and_large_transactions_follow_from_an_old_server() {
+    hard_cases(Kind::Mysql56, Kind::Mysql97, &[]).await;
+}
+
+async fn crashes(kind: Kind) {
+    let pair = Pair::start(kind, kind);
+    let mut moving = Moving::new(
+        pair,
+        &[
+            "CREATE TABLE t (id INT PRIMARY KEY, n INT) ENGINE=InnoDB",
+            "CREATE TABLE k (n INT) ENGINE=InnoDB",
+        ],
+    )
+    .await;
+    for turn in 0..8 {
+        let mut running = moving.follow();
+        for step in 0..40 {
+            let id = turn * 40 + step;
+            moving
+                .write(&[
+                    &format!("INSERT INTO t VALUES ({id}, {step})"),
+                    &format!("INSERT INTO k VALUES ({step})"),
+                    &format!("UPDATE t SET n = n + 1 WHERE id % 7 = {}", step % 7),
+                    &format!("DELETE FROM k WHERE n = {} LIMIT 1", step % 11),
+                ])
+                .await;
+        }
+        // Wherever it is, it ends without a word.
+        running.task.abort();
+        if turn == 4 {
+            moving.pair.source.restart();
+        }
+    }
+    let mut running = moving.follow();
+    moving.arrive(&mut running).await;
+    moving.assert_equal().await;
+    moving.pair.source.restart();
+    let failure = running.failure().await;
+    assert_eq!(failure.kind(), Failure::Transient, "{failure}");
+    let mut running = moving.follow();
+    moving.write(&["INSERT INTO t VALUES (-1, 1)"]).await;
+    moving.arrive(&mut running).await;
+    moving.assert_equal().await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_killed_goes_on_where_it_was_with_mysql() {
+    crashes(Kind::Mysql97).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_killed_goes_on_where_it_was_with_mariadb() {
+    crashes(Kind::Mariadb1011).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_stands_still_before_the_first_transaction_after_the_pause() {
+    let table = ["CREATE TABLE t (id INT PRIMARY KEY) ENGINE=InnoDB"];
+    let moving = Moving::new(Pair::start(Kind::Mysql97, Kind::Mysql97), &table).await;
+    let mut running = moving.follow();
+    moving.write(&["INSERT INTO t VALUES (1)"]).await;
+    let mut source = moving
+        .mysql
+        .connect_source("test")
+        .await
+        .expect("a session");
+    let here = position::current(&mut source).await.expect("a position");
+    let pausing = running.follow.pause_at(here.clone(), PATIENCE);
+    moving.write(&["INSERT INTO t VALUES (2)"]).await;
+    pausing.await.expect("it pauses");
+    assert!(
+        running
+            .follow
+            .applied()
+            .position
+            .is_some_and(|at| at.covers(&here))
+    );
+    let ids = rows(&moving.pair.target, "SELECT id FROM shop.t").await;
+    assert!(ids.iter().any(|row| row[0].as_deref() == Some("1")));
+    let more = position::current(&mut source).await.expect("a position");
+    if ids.len() == 1 {
+        assert!(
+            running
+                .follow
+                .applied()
+                .position
+                .is_some_and(|at| !at.covers(&more))
+        );
+    }
+    running.follow.resume();
+    moving.arrive(&mut running).await;
+    moving.assert_equal().await;
+    running.end().await;
+}
+
+async fn stops(kind: Kind, settings: &[(&str, &str)], statement: &str, expected: &str) {
+    let table = ["CREATE TABLE t (id INT PRIMARY KEY, c INT) ENGINE=InnoDB"];
+    let pair = Pair::start_with((kind, settings), (kind, &[]));
+    let moving = Moving::new(pair, &table).await;
+    let mut running = moving.follow();
+    moving
+        .write(&["INSERT INTO t VALUES (1, 1)", statement])
+        .await;
+    let failure = running.failure().await;
+    assert_eq!(failure.kind(), Failure::Fatal, "{failure}");
+    assert!(failure.to_string().contains(expected), "{failure}");
+    assert!(failure.remedy_text().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_tables_columns_stops_the_follower() {
+    stops(
+        Kind::Mysql97,
+        &[],
+        "ALTER TABLE t ADD d INT",
+        "ALTER TABLE shop.t",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_table_stops_the_follower() {
+    stops(
+        Kind::Mariadb1011,
+        &[],
+        "CREATE TABLE u (id INT)",
+        "CREATE TABLE shop.u",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compressed_events_of_mariadb_stop_the_follower() {
+    let settings = [
+        ("log-bin-compress", "ON"),
+        ("log-bin-compress-min-len", "10"),
+    ];
+    stops(
+        Kind::Mariadb1011,
+        &settings,
+        "INSERT INTO t VALUES (2, 2), (3, 3), (4, 4)",
+        "log_bin_compress",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_not_as_it_should_be_stops_the_follower_and_names_its_key() {
+    let table = ["CREATE TABLE t (id INT PRIMARY KEY, c INT) ENGINE=InnoDB"];
+    let moving = Moving::new(Pair::start(Kind::Mysql97, Kind::Mysql97), &table).await;
+    let mut running = moving.follow();
+    moving
+        .write(&["INSERT INTO t VALUES (1, 1), (42, 1)"])
+        .await;
+    moving.arrive(&mut running).await;
+    moving
+        .pair
+        .target
+        .run("shop", "DELETE FROM t WHERE id = 42")
+        .await;
+    moving.write(&["UPDATE t SET c = 2"]).await;
+    let failure = running.failure().await;
+    assert!(failure.to_string().contains("id=42"), "{failure}");
+}
