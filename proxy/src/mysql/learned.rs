@@ -241,7 +241,7 @@ mod tests {
         assert!(learned(&["select get_lock('a', 1)"]).user_lock);
         let names = learned(&[
             "set @a=1",
-            "select @a, @b",
+            "select @a, @`b``c`",
             "insert into t values ('x@example.com')",
         ]);
         assert!(names.names().iter().eq([&b"a"[..], b"b`c"]));
