@@ -373,6 +373,9 @@ pub struct Rows {
     columns: usize,
 }
 
+/// The row before a change and the row after it, as far as there was one.
+pub type Change = (Option<Image>, Option<Image>);
+
 /// Begins to read the rows of an event.
 pub fn rows(body: Bytes, verb: Verb, second: bool) -> Result<Rows, Malformed> {
     let mut body = Body::new("rows event", body);
@@ -407,10 +410,7 @@ impl Rows {
     }
 
     /// The next change: the row before it and the row after it, as far as there was one.
-    pub fn next(
-        &mut self,
-        columns: &[Column],
-    ) -> Result<Option<(Option<Image>, Option<Image>)>, Malformed> {
+    pub fn next(&mut self, columns: &[Column]) -> Result<Option<Change>, Malformed> {
         if self.body.rest.is_empty() {
             return Ok(None);
         }

@@ -13,5 +13,7 @@
 )]
 
 mod auth;
+mod frame;
 mod handshake;
+mod position;
 mod session_model;

@@ -113,7 +113,7 @@ impl Script {
                 self.end(flags);
             }
         }
-        choice.kind % 3 != 0
+        !choice.kind.is_multiple_of(3)
     }
 }
 
@@ -133,7 +133,7 @@ fn reply(script: &mut Script, command: u8, choices: &[Choice]) -> bool {
     let first = choices[0];
     let flags = flags_of(first, false);
     match command {
-        command::STMT_PREPARE if first.kind % 4 == 0 => {
+        command::STMT_PREPARE if first.kind.is_multiple_of(4) => {
             script.packets.push(error());
             true
         }
@@ -151,7 +151,7 @@ fn reply(script: &mut Script, command: u8, choices: &[Choice]) -> bool {
             false
         }
         command::STMT_FETCH | command::FIELD_LIST => {
-            if first.kind % 5 == 0 {
+            if first.kind.is_multiple_of(5) {
                 script.packets.push(error());
                 return true;
             }
@@ -167,7 +167,7 @@ fn reply(script: &mut Script, command: u8, choices: &[Choice]) -> bool {
             script.packets.push((60, b"Uptime: 5".to_vec()));
             false
         }
-        command::PING | command::INIT_DB | command::STMT_RESET if first.kind % 4 > 0 => {
+        command::PING | command::INIT_DB | command::STMT_RESET if !first.kind.is_multiple_of(4) => {
             script.packets.push(okay(0, flags));
             false
         }
