@@ -1,21 +1,21 @@
 //! What was read from the binary log and not applied yet.
 
+mod rows;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::error::Malformed;
-use protocol::mysql::change::{self, Cell, Image, Kind, Verb};
+use protocol::mysql::change::{self, Kind};
 use protocol::mysql::position::{DomainPositions, GtidSet, Gtids, Origin};
 
 use super::apply::{Item, Piece};
-use super::coalesce::{Change, Row};
 use super::ddl::{Meaning, meaning};
-use super::heartbeat::Signal;
 use super::position::compare_files;
-use super::stream::Raw;
-use super::tables::{Announced, Layout, START_ANEW, Tables};
+use super::stream::{Raw, name_alone};
+use super::tables::{Announced, START_ANEW, Tables};
 use super::{BinlogPosition, Mysql};
 use crate::database::Position as _;
 use crate::error::{Error, Result};
@@ -462,172 +462,8 @@ impl Batch {
             START_ANEW
         }))
     }
-
-    fn describe(&mut self, raw: &Raw) -> Result<()> {
-        if self.is_skipped() {
-            return Ok(());
-        }
-        let number = change::table_number(&raw.body);
-        if self
-            .layouts
-            .get(&number)
-            .is_some_and(|(body, _)| *body == raw.body)
-        {
-            return Ok(());
-        }
-        let map = change::table_map(raw.body.clone()).map_err(unreadable)?;
-        let announced = self.tables.announced(map)?;
-        if let Announced::Ours(layout) = &announced
-            && let Some(wire) = self.wires.get_mut(layout.table)
-        {
-            if wire.as_ref().is_some_and(|wire| *wire != layout.picked) {
-                let title = self
-                    .tables
-                    .all
-                    .get(layout.table)
-                    .map_or("", |table| &table.title);
-                return Err(super::tables::changed(
-                    title,
-                    "its columns are others in the binary log than before",
-                ));
-            }
-            *wire = Some(Arc::clone(&layout.picked));
-        }
-        if self.layouts.len() >= LAYOUTS_MAX {
-            self.layouts.clear();
-        }
-        self.layouts
-            .insert(number, (raw.body.clone(), Arc::new(announced)));
-        Ok(())
-    }
-
-    /// Whether the open transaction is not part of what was loaded.
-    fn is_new(&mut self, table: usize) -> bool {
-        if self.passed.get(table).copied().unwrap_or(false) {
-            return true;
-        }
-        let start = self.open.as_ref().map_or(self.offset, |open| open.start);
-        let Some(valid_from) = self.tables.all.get(table).map(|table| &table.valid_from) else {
-            return false;
-        };
-        let is_new = self.is_at(start, valid_from);
-        if let Some(passed) = self.passed.get_mut(table) {
-            *passed = is_new;
-        }
-        is_new
-    }
-
-    fn count(&mut self, table: usize, bytes: usize) {
-        self.bytes += bytes + ITEM_BYTES;
-        if let Some(count) = self.counts.get_mut(table) {
-            *count += 1;
-        }
-        if let Some(open) = &mut self.open {
-            open.changes += 1;
-        }
-    }
-
-    fn rows(&mut self, raw: &Raw, verb: Verb, second: bool) -> Result<()> {
-        let number = change::table_number(&raw.body);
-        if self.is_skipped() || number == NO_TABLE {
-            return Ok(());
-        }
-        let Some((_, announced)) = self.layouts.get(&number) else {
-            return Err(out_of_place(raw));
-        };
-        let announced = Arc::clone(announced);
-        match &*announced {
-            Announced::Foreign => Ok(()),
-            Announced::Signals(columns) => {
-                let mut rows = change::rows(raw.body.clone(), verb, second).map_err(unreadable)?;
-                while let Some((_, new)) = rows.next(columns).map_err(unreadable)? {
-                    self.signal(new.as_deref().unwrap_or_default());
-                }
-                Ok(())
-            }
-            Announced::Ours(layout) => {
-                if !self.is_new(layout.table) {
-                    return Ok(());
-                }
-                let mut rows = change::rows(raw.body.clone(), verb, second).map_err(unreadable)?;
-                let mut length = raw.body.len();
-                while let Some((old, new)) = rows.next(&layout.wire).map_err(unreadable)? {
-                    let old = old.map(|image| pick(image, layout));
-                    let new = new.map(|image| pick(image, layout));
-                    let table = layout.table;
-                    self.count(table, std::mem::take(&mut length));
-                    self.items.push(Item::Change(Change { table, old, new }));
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn signal(&mut self, row: &[Cell]) {
-        let [
-            Cell::Value(migration),
-            Cell::Value(kind),
-            Cell::Value(token),
-            ..,
-        ] = row
-        else {
-            return;
-        };
-        if *migration != self.migration {
-            return;
-        }
-        let token = String::from_utf8_lossy(token).into_owned();
-        match Signal::read(kind) {
-            Some(Signal::Marker) => {
-                self.summary.markers.push(token);
-                self.urgent = true;
-            }
-            Some(Signal::Beat) => self.summary.beats.push(token),
-            None => {}
-        }
-    }
 }
 
-/// A file's name without the checksum that MariaDB puts behind the first one, before it says that there are any: a
-/// name ends with digits behind its last point.
-fn name_alone(file: &[u8]) -> &[u8] {
-    let digits_at = |at: usize| {
-        file.get(at + 1..)
-            .is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
-    };
-    let point = (0..file.len())
-        .rev()
-        .find(|&at| file[at] == b'.' && digits_at(at));
-    let Some(point) = point else { return file };
-    let digits = file[point + 1..]
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    // Names have six digits until a million files were written.
-    let end = point + 1 + digits;
-    if file.len() - end <= 4 {
-        &file[..file.len().min(end)]
-    } else {
-        file
-    }
-}
-
-/// The table's columns of what the log has.
-fn pick(mut image: Image, layout: &Layout) -> Row {
-    if layout.picks.len() == image.len()
-        && layout
-            .picks
-            .iter()
-            .enumerate()
-            .all(|(to, from)| to == *from)
-    {
-        return image;
-    }
-    let take = |&at: &usize| image.get_mut(at).map(std::mem::take).unwrap_or_default();
-    layout.picks.iter().map(take).collect()
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
 fn unreadable(error: Malformed) -> Error {
     Error::fatal("the source sent an event that cannot be read").because(error)
 }

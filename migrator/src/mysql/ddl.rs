@@ -248,7 +248,7 @@ fn tokens(text: &str) -> Vec<Token> {
                     while rest.next_if(char::is_ascii_digit).is_some() {}
                 } else {
                     let mut before = ' ';
-                    while let Some(letter) = rest.next() {
+                    for letter in rest.by_ref() {
                         if before == '*' && letter == '/' {
                             break;
                         }

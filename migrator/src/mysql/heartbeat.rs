@@ -228,6 +228,8 @@ impl Heartbeat {
     /// How old what was applied last is: the last beat that came back, or the first that did not, if that is longer.
     pub(super) fn lag(&self) -> Option<Duration> {
         let waiting = self.outstanding.front().map(|(_, at)| at.elapsed());
+        // A beat that the fence kept back never comes.
+        let waiting = waiting.filter(|_| !self.mysql.is_fenced());
         match (self.lag, waiting) {
             (Some(lag), Some(waiting)) => Some(lag.max(waiting)),
             (lag, waiting) => lag.or(waiting),

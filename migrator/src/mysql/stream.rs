@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 /// How often an idle source says that it is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 /// A stream that was silent that long has ended without a word.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What starts anew a migration whose changes are lost.
@@ -191,7 +191,7 @@ fn read(event: &Event) -> Result<Raw> {
         let Some(mysql_async::binlog::events::EventData::GtidEvent(gtid)) = data else {
             return Err(unreadable());
         };
-        let tag = gtid.tag().map(|tag| tag.to_string()).unwrap_or_default();
+        let tag = gtid.tag().map(ToString::to_string).unwrap_or_default();
         tagged = Some((gtid.sid(), tag, gtid.gno()));
     }
     Ok(Raw {
@@ -202,6 +202,30 @@ fn read(event: &Event) -> Result<Raw> {
         body: Bytes::copy_from_slice(event.data()),
         tagged,
     })
+}
+
+/// A file's name without the checksum that MariaDB puts behind the first one, before it says that there are any: a
+/// name ends with digits behind its last point.
+pub(super) fn name_alone(file: &[u8]) -> &[u8] {
+    let digits_at = |at: usize| {
+        file.get(at + 1..)
+            .is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
+    };
+    let point = (0..file.len())
+        .rev()
+        .find(|&at| file[at] == b'.' && digits_at(at));
+    let Some(point) = point else { return file };
+    let digits = file[point + 1..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    // Names have six digits until a million files were written.
+    let end = point + 1 + digits;
+    if file.len() - end <= 4 {
+        &file[..file.len().min(end)]
+    } else {
+        file
+    }
 }
 
 fn refused(error: Failure) -> Error {

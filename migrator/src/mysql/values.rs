@@ -9,6 +9,10 @@ use protocol::mysql::change::{self, Cell, DIGIT_BYTES, little};
 
 use super::json;
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of the catalogue"
+)]
 /// What the target says of a column, as far as values depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Traits {
