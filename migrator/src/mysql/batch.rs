@@ -73,6 +73,8 @@ pub(super) struct Batch {
     file: String,
     offset: u64,
     gtids: Gtids,
+    /// The last file when the stream began.
+    last_file: String,
     /// The stream said how its events end.
     knows_format: bool,
     layouts: HashMap<u64, (Bytes, Arc<Announced>)>,
@@ -94,21 +96,23 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// What begins before `stored` in the files of that server is skipped. `server` is the one that streams.
+    /// What begins before `stored` in the files of that server is skipped. `end` is where the log of the server
+    /// that streams ended before.
     pub(super) fn new(
         mysql: &Mysql,
         tables: Arc<Tables>,
         stored: BinlogPosition,
-        server: String,
+        end: BinlogPosition,
     ) -> Self {
-        let same = stored.server == server;
+        let same = stored.server == end.server;
         Self {
             migration: mysql.name().as_bytes().to_vec(),
             counts: vec![0; tables.all.len()],
             wires: vec![None; tables.all.len()],
             passed: vec![false; tables.all.len()],
             tables,
-            server,
+            server: end.server,
+            last_file: end.file,
             gtids: stored.gtids(),
             file: if same {
                 stored.file.clone()
@@ -348,7 +352,7 @@ impl Batch {
                     return Err(out_of_place(raw));
                 }
                 let (offset, file) = change::rotate(raw.body.clone()).map_err(unreadable)?;
-                let file = if self.knows_format { &file[..] } else { name_alone(&file) };
+                let file = if self.knows_format { &file[..] } else { name_alone(&file, &self.file, &self.last_file) };
                 self.file = String::from_utf8_lossy(file).into_owned();
                 self.offset = offset;
                 self.layouts.clear();

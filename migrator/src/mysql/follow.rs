@@ -109,10 +109,10 @@ impl Follower {
         let applier = in_time("open the session that applies", applier).await?;
         let applied = applier.stored().clone();
         let stream = Stream::open(mysql, &mut source, &applied);
-        let (stream, server) = in_time("open the change stream", stream).await?;
+        let (stream, end) = in_time("open the change stream", stream).await?;
         let orders = follow.pause_orders();
         follow.advance(applied.clone(), Vec::new());
-        let batch = Batch::new(mysql, tables, applied.clone(), server);
+        let batch = Batch::new(mysql, tables, applied.clone(), end);
         let heartbeat = Heartbeat::new(mysql, source);
         let mut follower = Self {
             stream,

@@ -48,13 +48,12 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Opens the stream at `from`, and says which server's files it reads and where in them it begins: at the start of
-    /// the file where `from` has no place in this server's files.
+    /// Opens the stream at `from`, and says where the binary log of the server ended before.
     pub(super) async fn open(
         mysql: &Mysql,
         source: &mut Conn,
         from: &BinlogPosition,
-    ) -> Result<(Self, String)> {
+    ) -> Result<(Self, BinlogPosition)> {
         let now = position::current(source).await?;
         let same = now.server == from.server;
         let has_all = if same {
@@ -135,7 +134,7 @@ impl Stream {
             .map_err(|_| Error::transient("the source did not start the change stream in time"))?
             .map_err(refused)?;
         let heard = Instant::now();
-        Ok((Self { inner, heard }, now.server))
+        Ok((Self { inner, heard }, now))
     }
 
     /// The next event. Cancel safe.
@@ -204,28 +203,20 @@ fn read(event: &Event) -> Result<Raw> {
     })
 }
 
-/// A file's name without the checksum that MariaDB puts behind the first one, before it says that there are any: a
-/// name ends with digits behind its last point.
-pub(super) fn name_alone(file: &[u8]) -> &[u8] {
-    let digits_at = |at: usize| {
-        file.get(at + 1..)
-            .is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
-    };
-    let point = (0..file.len())
-        .rev()
-        .find(|&at| file[at] == b'.' && digits_at(at));
-    let Some(point) = point else { return file };
-    let digits = file[point + 1..]
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    // Names have six digits until a million files were written.
-    let end = point + 1 + digits;
-    if file.len() - end <= 4 {
-        &file[..file.len().min(end)]
-    } else {
-        file
+/// A file's name without the four bytes of checksum that MariaDB puts behind the first one, before it says that there
+/// are any: the stream begins in the file that was asked for, or in one whose name is as long as that of the last.
+pub(super) fn name_alone<'a>(told: &'a [u8], asked: &str, last: &str) -> &'a [u8] {
+    const CHECKSUM_BYTES: usize = 4;
+    for (known, exact) in [(asked, true), (last, false)] {
+        let longer = told.len().checked_sub(known.len());
+        if !known.is_empty()
+            && matches!(longer, Some(0 | CHECKSUM_BYTES))
+            && (!exact || told.starts_with(known.as_bytes()))
+        {
+            return &told[..known.len()];
+        }
     }
+    told
 }
 
 fn refused(error: Failure) -> Error {
@@ -263,4 +254,26 @@ fn replica_number(mysql: &Mysql) -> u32 {
     let name = format!("{} {:?}", mysql.name(), mysql.target());
     let low = u32::try_from(number_of(&name) & 0x0FFF_FFFF).unwrap_or(1);
     0xE000_0000 | low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_alone;
+
+    #[test]
+    fn a_checksum_behind_a_name_is_no_part_of_it_even_where_it_looks_like_digits() {
+        assert_eq!(
+            name_alone(b"bin.000001378\xFF", "bin.000001", "bin.000009"),
+            b"bin.000001"
+        );
+        assert_eq!(
+            name_alone(b"bin.000001", "bin.000001", "bin.000009"),
+            b"bin.000001"
+        );
+        assert_eq!(
+            name_alone(b"bin.0000021234", "", "bin.000009"),
+            b"bin.000002"
+        );
+        assert_eq!(name_alone(b"bin.000002", "", "bin.000009"), b"bin.000002");
+    }
 }
