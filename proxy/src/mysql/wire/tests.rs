@@ -1,3 +1,5 @@
+//! The wire of a session: ids, boundaries, and every split of the bytes.
+
 use std::cell::Cell;
 
 use bytes::{BufMut, BytesMut};
