@@ -8,8 +8,7 @@ mod way;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use protocol::error::Malformed;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
