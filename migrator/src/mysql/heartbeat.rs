@@ -176,10 +176,12 @@ impl Heartbeat {
         let token = format!("{}-{}", self.run, self.sent);
         self.session = Session::Busy(Box::pin(async move {
             let outcome = async {
-                // The fence may have gone up since: it is asked again as late as can be.
+                // The fence may have gone up since, and waits for whoever was earlier.
+                let beating = mysql.beating().await;
                 if !silent && !mysql.is_fenced() {
                     signal(&mut session, mysql.name(), Signal::Beat, &token).await?;
                 }
+                drop(beating);
                 timeout(PATIENCE, position::current(&mut session))
                     .await
                     .unwrap_or_else(|_| {

@@ -88,6 +88,8 @@ struct Inner {
     warm: Mutex<Warm>,
     /// While the fence is up nothing but its marker may be written to the source, not even a heartbeat.
     fenced: AtomicBool,
+    /// Held while a heartbeat is on its way to the source.
+    beating: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -124,6 +126,7 @@ impl Mysql {
             secrets,
             warm: Mutex::default(),
             fenced: AtomicBool::new(false),
+            beating: tokio::sync::Mutex::new(()),
         };
         Self {
             inner: Arc::new(inner),
@@ -172,6 +175,11 @@ impl Mysql {
     /// Says that the fence goes up, or that it is down again.
     pub fn set_fenced(&self, fenced: bool) {
         self.inner.fenced.store(fenced, Ordering::SeqCst);
+    }
+
+    /// Held while a heartbeat is on its way: whoever has it after [`Mysql::set_fenced`] knows that none comes any more.
+    pub(crate) async fn beating(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.beating.lock().await
     }
 
     /// A session on the source, named after the migration and what it is for.
