@@ -91,7 +91,11 @@ pub async fn raise(
     };
     mysql.set_fenced(true);
     // A heartbeat behind the marker would look like a writer that the fence let through.
-    drop(timeout(REPLY_GRACE, mysql.beating()).await.map_err(|_| late())?);
+    drop(
+        timeout(REPLY_GRACE, mysql.beating())
+            .await
+            .map_err(|_| late())?,
+    );
     refusal::remember(mysql, &mut ready.marker, ready.version).await?;
     run(
         &mut ready.marker,

@@ -6,6 +6,7 @@
 //! control plane in `migration`, `cutover` and `resume`.
 
 mod configuration;
+mod mirror;
 mod mysql;
 mod postgres;
 mod servers;

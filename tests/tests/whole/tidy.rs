@@ -37,14 +37,14 @@ fn files() -> Vec<String> {
     names.split('\0').filter(there).map(str::to_owned).collect()
 }
 
-fn sources() -> Vec<String> {
+pub(super) fn sources() -> Vec<String> {
     files()
         .into_iter()
         .filter(|file| Path::new(file).extension().is_some_and(|end| end == "rs"))
         .collect()
 }
 
-fn read(file: &str) -> String {
+pub(super) fn read(file: &str) -> String {
     String::from_utf8_lossy(&fs::read(root().join(file)).unwrap_or_default()).into_owned()
 }
 
@@ -56,7 +56,7 @@ fn stem(file: &str) -> &str {
 }
 
 /// Fails with every finding at once.
-fn check(rule: &str, findings: impl IntoIterator<Item = String>) {
+pub(super) fn check(rule: &str, findings: impl IntoIterator<Item = String>) {
     let findings: Vec<String> = findings.into_iter().collect();
     assert!(findings.is_empty(), "{rule}:\n  {}", findings.join("\n  "));
 }

@@ -47,6 +47,7 @@ impl Drop for Rows {
 /// What a driver is started with, besides the script.
 #[derive(Clone, Copy)]
 enum Driver {
+    Rust,
     Python(&'static str),
     Node,
     Client(&'static str),
@@ -62,6 +63,11 @@ impl Driver {
     fn command(self, port: u16, file: &Path) -> Command {
         let login = ["127.0.0.1", &port.to_string(), USER, PASSWORD, DATABASE];
         match self {
+            Self::Rust => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_driver"));
+                command.args(login).arg(file);
+                command
+            }
             Self::Python(name) => {
                 let mut command = python();
                 command.arg(scripts().join("dbapi.py")).arg(name);
@@ -201,6 +207,11 @@ async fn reads_the_same(driver: Driver) {
         "0",
         "the second half did not run on the target"
     );
+}
+
+#[tokio::test]
+async fn mysql_async_reads_the_same_with_a_cutover_in_the_middle() {
+    reads_the_same(Driver::Rust).await;
 }
 
 #[tokio::test]
