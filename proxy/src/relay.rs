@@ -46,6 +46,8 @@ pub trait Entrance {
     fn enter(&self) -> bool;
     /// Whether the gate would let a transaction begin. For those who are inside already and want to go on.
     fn is_open(&self) -> bool;
+    /// Whether the session is inside, so that the gate's owner waits for it.
+    fn is_inside(&self) -> bool;
     /// The session is between transactions again.
     fn leave(&self);
     /// Whether the session was asked to end at its next boundary.

@@ -35,56 +35,133 @@ impl Inside {
     }
 }
 
+/// What statements did to a session, as far as their texts tell; a failure may take it back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// What keeps it inside.
+    pub inside: Inside,
+    /// Temporary tables that may be there.
+    pub temporary: u32,
+    /// Statements that created tables of any kind.
+    pub tables_created: u32,
+    /// Of those, for temporary ones.
+    pub temporary_created: u32,
+}
+
+impl Marks {
+    /// The worse of both, where it is not known which one is true.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            inside: Inside {
+                locked: self.inside.locked | other.inside.locked,
+                characteristics: self.inside.characteristics | other.inside.characteristics,
+            },
+            temporary: self.temporary.max(other.temporary),
+            tables_created: self.tables_created.min(other.tables_created),
+            temporary_created: self.temporary_created.min(other.temporary_created),
+        }
+    }
+}
+
+/// What a prepared statement does whenever it is executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// What comes of a session that nothing keeps inside.
+    free: Marks,
+    /// What comes of one that everything keeps inside.
+    kept: Inside,
+}
+
+impl Effect {
+    /// What comes of `marks` by an execution.
+    pub fn on(self, marks: Marks) -> Marks {
+        let either = |now, free, kept| if now { kept } else { free };
+        Marks {
+            inside: Inside {
+                locked: either(
+                    marks.inside.locked,
+                    self.free.inside.locked,
+                    self.kept.locked,
+                ),
+                characteristics: either(
+                    marks.inside.characteristics,
+                    self.free.inside.characteristics,
+                    self.kept.characteristics,
+                ),
+            },
+            temporary: marks.temporary.saturating_add(self.free.temporary),
+            tables_created: marks
+                .tables_created
+                .saturating_add(self.free.tables_created),
+            temporary_created: marks
+                .temporary_created
+                .saturating_add(self.free.temporary_created),
+        }
+    }
+}
+
 /// What is known of one session.
 #[derive(Debug, Default)]
 pub struct Learned {
-    /// What keeps it inside.
-    pub inside: Inside,
-    /// A temporary table may be there.
-    pub temporary: bool,
+    /// What its statements did.
+    pub marks: Marks,
     /// A user-level lock may be held.
     pub user_lock: bool,
+    /// The server's counts of the session's statements began anew, so that they tell too little.
+    pub uncounted: bool,
+    /// How often the default database was chosen anew, and which one was chosen last, where that is known.
+    choices: u32,
+    chosen: Option<Vec<u8>>,
     names: BTreeSet<Vec<u8>>,
     too_many: bool,
 }
 
 impl Learned {
-    /// Looks at the text of a statement. Allocates only where a name is new.
-    pub fn learn(&mut self, text: &[u8], backslash: bool) {
+    /// Looks at the text of a statement that is executed. Answers whether it may hold several. Allocates only where a
+    /// name is new.
+    pub fn learn(&mut self, text: &[u8], backslash: bool) -> bool {
         let more = |end| !text[end..].trim_ascii().is_empty();
         let several = memchr::memchr(b';', text).is_some_and(|at| more(at + 1));
         let first = text.trim_ascii_start().first().map(u8::to_ascii_lowercase);
         // The first letters of what is looked for, and of a comment before it.
         let telling = matches!(
             first,
-            Some(b'a' | b'b' | b'c' | b'f' | b'l' | b's' | b'u' | b'/' | b'-' | b'#')
+            Some(b'a' | b'b' | b'c' | b'd' | b'f' | b'l' | b's' | b'u' | b'/' | b'-' | b'#')
         );
         self.user_lock |= LOCK_LOWER.find(text).is_some() || LOCK_UPPER.find(text).is_some();
         let variables = memchr::memchr(b'@', text).is_some();
-        let begins = telling && self.begins_tellingly(text, backslash);
-        if !(several || variables || begins) {
-            self.inside.characteristics = false;
-            return;
+        let pending = self.marks.inside.characteristics;
+        if !(pending || several || variables || telling && begins_tellingly(text, backslash)) {
+            return false;
         }
         let mut lexer = Lexer::new(text, backslash);
         while self.learn_statement(&mut lexer) {}
+        several
     }
 
-    /// Whether the first word is one that may change what is known.
-    fn begins_tellingly(&self, text: &[u8], backslash: bool) -> bool {
-        let mut tokens = Lexer::new(text, backslash);
-        let Some(Token::Word(word)) = tokens.next() else {
-            return true;
+    /// Looks at the text of a statement that is prepared. Answers what it will do when it is executed.
+    pub fn foresee(&mut self, text: &[u8], backslash: bool) -> Effect {
+        let present = self.marks;
+        let all = Inside {
+            locked: true,
+            characteristics: true,
         };
-        // SELECT and SET are the most frequent of those that begin with a telling letter.
-        !word.eq_ignore_ascii_case(b"select") || self.inside.characteristics
+        self.marks = Marks::default();
+        self.learn(text, backslash);
+        let free = self.marks;
+        self.marks.inside = all;
+        self.learn(text, backslash);
+        let kept = self.marks.inside;
+        self.marks = present;
+        Effect { free, kept }
     }
 
     /// Looks at one statement. False where the text ends.
     fn learn_statement(&mut self, tokens: &mut Lexer<'_>) -> bool {
-        let mut words: [&[u8]; 4] = [b""; 4];
+        let mut words: [&[u8]; 5] = [b""; 5];
         let mut count = 0;
         let mut sets_next = false;
+        let mut reads = false;
         let mut ended = true;
         for token in tokens.by_ref() {
             match token {
@@ -97,6 +174,7 @@ impl Learned {
                         *place = word;
                     }
                     count += 1;
+                    reads |= word.eq_ignore_ascii_case(b"from");
                 }
                 Token::Variable(name, quote) => self.add(name, quote),
                 Token::SystemVariable(name) => sets_next |= is_characteristic(name),
@@ -107,31 +185,66 @@ impl Learned {
             }
         }
         if count > 0 {
-            self.conclude(words, sets_next);
+            self.conclude(words, sets_next, reads);
         }
         !ended
     }
 
-    fn conclude(&mut self, words: [&[u8]; 4], sets_next: bool) {
+    fn conclude(&mut self, words: [&[u8]; 5], sets_next: bool, reads: bool) {
         let is = |at: usize, known: &[u8]| words[at].eq_ignore_ascii_case(known);
         let any = |known: &[u8]| words.iter().any(|word| word.eq_ignore_ascii_case(known));
+        let marks = &mut self.marks;
         if is(0, b"set") {
-            self.inside.characteristics |= is(1, b"transaction") || sets_next;
+            marks.inside.characteristics |= is(1, b"transaction") || sets_next;
             return;
         }
-        self.inside.characteristics = false;
-        if is(0, b"lock") || (is(0, b"backup") && !any(b"unlock")) {
-            self.inside.locked = true;
+        // What touches no table is no transaction yet, and leaves what was set for the next one.
+        let idle: [&[u8]; 7] = [
+            b"show",
+            b"use",
+            b"do",
+            b"kill",
+            b"prepare",
+            b"deallocate",
+            b"help",
+        ];
+        let touches = !idle.iter().any(|known| is(0, known)) && (reads || !is(0, b"select"));
+        marks.inside.characteristics &= !touches;
+        if is(0, b"use") {
+            self.choose(None);
+        } else if is(0, b"lock") || (is(0, b"backup") && !any(b"unlock")) {
+            marks.inside.locked = true;
         } else if is(0, b"flush") {
-            self.inside.locked |= any(b"lock") || any(b"with") || any(b"for");
+            marks.inside.locked |= any(b"lock") || any(b"with") || any(b"for");
+            self.uncounted |= any(b"status");
         } else if is(0, b"unlock")
             || is(0, b"backup")
             || is(0, b"begin")
             || (is(0, b"start") && is(1, b"transaction"))
         {
-            self.inside.locked = false;
-        } else if is(0, b"create") || is(0, b"alter") {
-            self.temporary |= any(b"temporary");
+            marks.inside.locked = false;
+        } else if is(0, b"create") && any(b"table") {
+            marks.tables_created = marks.tables_created.saturating_add(1);
+            if any(b"temporary") {
+                marks.temporary_created = marks.temporary_created.saturating_add(1);
+                marks.temporary = marks.temporary.saturating_add(1);
+            }
+        } else if is(0, b"drop") && is(1, b"temporary") && !is(3, b"if") {
+            // Where it may have found nothing to drop, what was created may be there still.
+            marks.temporary = marks.temporary.saturating_sub(1);
+        }
+    }
+
+    /// Which default database it is: another number where it may be another one.
+    pub fn database(&self) -> u32 {
+        self.choices
+    }
+
+    /// The client chooses a default database.
+    pub fn choose(&mut self, name: Option<&[u8]>) {
+        if name.is_none() || self.chosen.as_deref() != name {
+            self.choices = self.choices.wrapping_add(1);
+            self.chosen = name.map(<[u8]>::to_vec);
         }
     }
 
@@ -163,6 +276,18 @@ impl Learned {
     }
 }
 
+/// Whether the first word is one that may change what is known.
+fn begins_tellingly(text: &[u8], backslash: bool) -> bool {
+    let mut tokens = Lexer::new(text, backslash);
+    let Some(Token::Word(word)) = tokens.next() else {
+        return true;
+    };
+    // SELECT, SET and DELETE are the most frequent of those that begin with a telling letter.
+    ![&b"select"[..], b"delete"]
+        .iter()
+        .any(|known| word.eq_ignore_ascii_case(known))
+}
+
 /// Whether setting it without a scope means the next transaction only.
 fn is_characteristic(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 4] = [
@@ -188,22 +313,35 @@ mod tests {
 
     #[test]
     fn locks_keep_a_session_inside_until_they_end() {
-        assert!(learned(&["LOCK TABLES t WRITE"]).inside.locked);
-        assert!(learned(&["select 1; lock table t read"]).inside.locked);
+        assert!(learned(&["LOCK TABLES t WRITE"]).marks.inside.locked);
+        assert!(
+            learned(&["select 1; lock table t read"])
+                .marks
+                .inside
+                .locked
+        );
         assert!(
             !learned(&["lock tables t read", "UNLOCK TABLES"])
+                .marks
                 .inside
                 .locked
         );
         assert!(
             !learned(&["lock tables t read", "start transaction"])
+                .marks
                 .inside
                 .locked
         );
-        assert!(learned(&["flush tables with read lock"]).inside.locked);
-        assert!(!learned(&["flush privileges"]).inside.locked);
+        assert!(
+            learned(&["flush tables with read lock"])
+                .marks
+                .inside
+                .locked
+        );
+        assert!(!learned(&["flush privileges"]).marks.inside.locked);
         assert!(
             !learned(&["select 'lock tables'", "update t set a=1"])
+                .marks
                 .inside
                 .any()
         );
@@ -212,22 +350,35 @@ mod tests {
     #[test]
     fn what_is_set_for_the_next_transaction_is_pending_until_that_one_comes() {
         let set = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
-        assert!(learned(&[set]).inside.characteristics);
-        assert!(learned(&[set, "set names utf8mb4"]).inside.characteristics);
+        assert!(learned(&[set]).marks.inside.characteristics);
         assert!(
-            learned(&["set @@tx_isolation='READ-COMMITTED'"])
+            learned(&[set, "set names utf8mb4"])
+                .marks
                 .inside
                 .characteristics
         );
-        assert!(!learned(&[set, "select 1"]).inside.characteristics);
-        assert!(!learned(&[set, "update t set a=1"]).inside.characteristics);
+        assert!(
+            learned(&["set @@tx_isolation='READ-COMMITTED'"])
+                .marks
+                .inside
+                .characteristics
+        );
+        assert!(!learned(&[set, "select 1"]).marks.inside.characteristics);
+        assert!(
+            !learned(&[set, "update t set a=1"])
+                .marks
+                .inside
+                .characteristics
+        );
         assert!(
             !learned(&["set session transaction isolation level serializable"])
+                .marks
                 .inside
                 .characteristics
         );
         assert!(
             !learned(&["select @@transaction_isolation"])
+                .marks
                 .inside
                 .characteristics
         );
@@ -235,9 +386,24 @@ mod tests {
 
     #[test]
     fn what_a_server_does_not_tell_is_learned() {
-        assert!(learned(&["create or replace temporary table t (a int)"]).temporary);
-        assert!(learned(&["CREATE /*!32312 TEMPORARY */ TABLE t (a int)"]).temporary);
-        assert!(!learned(&["create table temporary_things (a int)"]).temporary);
+        assert!(
+            learned(&["create or replace temporary table t (a int)"])
+                .marks
+                .temporary
+                > 0
+        );
+        assert!(
+            learned(&["CREATE /*!32312 TEMPORARY */ TABLE t (a int)"])
+                .marks
+                .temporary
+                > 0
+        );
+        assert!(
+            !learned(&["create table temporary_things (a int)"])
+                .marks
+                .temporary
+                > 0
+        );
         assert!(learned(&["select get_lock('a', 1)"]).user_lock);
         let names = learned(&[
             "set @a=1",

@@ -9,7 +9,7 @@ use protocol::mysql::reply::Column;
 use super::connect::Refused;
 use super::dialogue::{Answer, Questions, Row};
 use super::learned::Learned;
-use super::statements::Statements;
+use super::statements::{Statement, Statements};
 use super::variables::{self, Variables};
 
 /// Why a session cannot be moved.
@@ -37,7 +37,9 @@ pub enum NotMovable {
     #[error("it has statements that were prepared by SQL")]
     SqlPrepared,
     /// A prepared statement cannot be taken along: its text or its parameters are too large.
-    #[error("a prepared statement cannot be taken along")]
+    #[error(
+        "a prepared statement cannot be taken along: it is too large, or was prepared in another default database"
+    )]
     PreparedStatement,
     /// It changed a variable that the new server does not have.
     #[error("it has changed the variable {0}, which the new server does not have")]
@@ -78,6 +80,8 @@ impl NotMovable {
 
 /// User variables of Headgate's own, which keep what must be changed before anything can be asked.
 const OWN_VARIABLES: &str = "headgate_";
+/// One of them, which is there whenever the server lists any.
+const OWN_VARIABLE: &str = "headgate_client";
 
 /// What must be known of the session before its character sets and limits are put aside.
 const PUT_ASIDE: &str = "SET @headgate_client = @@session.character_set_client, \
@@ -210,6 +214,9 @@ pub(super) fn understand(
     let session = variables_of(session)?;
     let global = variables_of(global)?;
     refuse_blockers(&session, counters, temporary, learned, statements)?;
+    let called = counts_of(counters)?
+        .get("Com_call_procedure")
+        .is_some_and(|&count| count > 0);
     let released = locks.rows.first().and_then(|row| text(row, 0));
     let holds = released.map_or(learned.user_lock, |count| count != "0");
     if holds {
@@ -238,23 +245,39 @@ pub(super) fn understand(
         role,
         session,
         global,
-        names: names_of(used, learned)?,
+        names: names_of(used, learned, called)?,
     })
 }
 
-/// The names of the user variables: as the server lists them, or else as statements told them.
-fn names_of(listed: &Answer, learned: &Learned) -> Result<BTreeSet<Vec<u8>>, NotMovable> {
-    let mut names: BTreeSet<Vec<u8>> = match listed.error {
-        None => listed
-            .rows
-            .iter()
-            .filter_map(|row| row.first().cloned().flatten())
-            .collect(),
-        Some(_) if learned.has_too_many() => return Err(NotMovable::UserVariable),
-        Some(_) => learned.names().clone(),
-    };
+/// The names of the user variables: as the server lists them, or else as statements told them, unless the session
+/// `called` a procedure, which may have set others.
+fn names_of(
+    listed: &Answer,
+    learned: &Learned,
+    called: bool,
+) -> Result<BTreeSet<Vec<u8>>, NotMovable> {
+    let mut names: BTreeSet<Vec<u8>> = listed
+        .rows
+        .iter()
+        .filter_map(|row| row.first().cloned().flatten())
+        .collect();
+    // A server whose performance schema is off, or has no room for this session, lists nothing, and no error.
+    if !names.iter().any(|name| name == OWN_VARIABLE.as_bytes()) {
+        if learned.has_too_many() || called {
+            return Err(NotMovable::UserVariable);
+        }
+        names = learned.names().clone();
+    }
     names.retain(|name| !name.starts_with(OWN_VARIABLES.as_bytes()));
     Ok(names)
+}
+
+/// Reads the answer to SHOW STATUS.
+fn counts_of(answer: &Answer) -> Result<BTreeMap<String, u64>, NotMovable> {
+    let counts = rows(answer)?
+        .iter()
+        .filter_map(|row| Some((text(row, 0)?, text(row, 1)?.parse().ok()?)));
+    Ok(counts.collect())
 }
 
 fn refuse_blockers(
@@ -271,13 +294,20 @@ fn refuse_blockers(
     if session.contains_key("gtid_next") && !is("gtid_next", "AUTOMATIC") {
         return Err(NotMovable::BinaryLog("gtid_next is set"));
     }
+    if learned.uncounted {
+        return Err(NotMovable::State(
+            "FLUSH STATUS hid what it has created".to_owned(),
+        ));
+    }
+    let strange = |statement: &Statement| statement.database != learned.database();
+    if statements.iter().any(|(_, statement)| strange(statement)) {
+        // It goes on to mean the tables of the database that it was prepared in.
+        return Err(NotMovable::PreparedStatement);
+    }
     if statements.iter().any(|(_, statement)| statement.cursor) {
         return Err(NotMovable::Cursor);
     }
-    let counts: BTreeMap<String, u64> = rows(counters)?
-        .iter()
-        .filter_map(|row| Some((text(row, 0)?, text(row, 1)?.parse().ok()?)))
-        .collect();
+    let counts = counts_of(counters)?;
     let count = |name: &str| counts.get(name).copied().unwrap_or_default();
     if count("Com_ha_open") > count("Com_ha_close") {
         return Err(NotMovable::Handler);
@@ -293,11 +323,15 @@ fn refuse_blockers(
         .and_then(|count| count.parse::<u64>().ok());
     let has = match listed {
         Some(count) => count > 0,
+        // What the session's own texts do not explain was created by a routine, or by text that was put together.
         None if counts.contains_key("Com_create_temporary_table") => {
-            count("Com_create_temporary_table") > count("Com_drop_temporary_table")
+            let unexplained =
+                count("Com_create_temporary_table") > u64::from(learned.marks.temporary_created);
+            unexplained || learned.marks.temporary > 0
         }
         None => {
-            count("Com_create_table") > 0 && (learned.temporary || count("Com_call_procedure") > 0)
+            let unexplained = count("Com_create_table") > u64::from(learned.marks.tables_created);
+            unexplained || learned.marks.temporary > 0
         }
     };
     if has {
@@ -385,6 +419,19 @@ pub(super) fn values_of(
     Ok(out)
 }
 
+/// An exact number as an expression of that type: bare digits without a fraction would be an integer.
+fn decimal(value: &str) -> String {
+    let digits = value
+        .bytes()
+        .filter(u8::is_ascii_digit)
+        .count()
+        .clamp(1, 65);
+    let fraction = value
+        .split_once('.')
+        .map_or(0, |(_, fraction)| fraction.len());
+    format!("CAST({value} AS DECIMAL({digits},{fraction}))")
+}
+
 impl UserVariable {
     /// The assignment that makes it; `None` where it is as if it had never been.
     pub(super) fn assignment(&self) -> Option<String> {
@@ -392,7 +439,7 @@ impl UserVariable {
             UserValue::Null => return None,
             UserValue::Signed(value) => format!("CAST({value} AS SIGNED)"),
             UserValue::Unsigned(value) => format!("CAST({value} AS UNSIGNED)"),
-            UserValue::Decimal(value) => value.clone(),
+            UserValue::Decimal(value) => decimal(value),
             UserValue::Double(value) if value.contains(['e', 'E']) => value.clone(),
             UserValue::Double(value) => format!("{value}e0"),
             UserValue::Text(hex, charset, _) if charset == "binary" => format!("_binary X'{hex}'"),

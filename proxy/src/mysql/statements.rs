@@ -9,6 +9,8 @@ use protocol::mysql::command;
 use protocol::mysql::lenenc::Fields;
 use protocol::mysql::reply::Prepared;
 
+use super::learned::Effect;
+
 /// The longest statement that is kept, and the bytes of all texts of a session together.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 const TEXTS_BYTES_MAX: usize = 16 << 20;
@@ -49,26 +51,82 @@ pub struct Statement {
     pub stale: bool,
     /// Pieces of parameters for the next execution: the parameter's number, and the bytes.
     pub pieces: Vec<(u16, Vec<u8>)>,
+    /// Pieces of parameters were too large to keep.
+    pub pieces_lost: bool,
     /// A cursor is open.
     pub cursor: bool,
+    /// What an execution does to the session.
+    pub effect: Effect,
+    /// The default database that it was prepared in, by its number.
+    pub database: u32,
 }
+
+/// A statement that the server has not answered yet.
+#[derive(Debug, Default)]
+struct Preparing {
+    text: Option<Vec<u8>>,
+    effect: Effect,
+    database: u32,
+    /// The start of the last execution that was sent without waiting for the answer.
+    execution: Option<Vec<u8>>,
+    pieces_lost: bool,
+}
+
+/// So much of an execution is kept until the number of its parameters is known.
+const EXECUTION_BYTES_MAX: usize = 4 << 10;
 
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Statements {
     known: BTreeMap<u32, Statement>,
-    preparing: VecDeque<Option<Vec<u8>>>,
+    preparing: VecDeque<Preparing>,
     given: u32,
     last: Option<u32>,
     text_bytes: usize,
     pieces_bytes: usize,
-    pieces_lost: bool,
 }
 
 impl Statements {
     /// A statement's text begins to go by.
-    pub fn begin(&mut self) {
-        self.preparing.push_back(Some(Vec::new()));
+    pub fn begin(&mut self, effect: Effect, database: u32) {
+        self.preparing.push_back(Preparing {
+            text: Some(Vec::new()),
+            effect,
+            database,
+            ..Preparing::default()
+        });
+    }
+
+    /// What an execution of the statement that is being prepared last does.
+    pub fn effect_of_last(&self) -> Effect {
+        self.preparing
+            .back()
+            .map(|last| last.effect)
+            .unwrap_or_default()
+    }
+
+    /// What an execution of the client's statement does.
+    pub fn effect(&self, client: u32) -> Effect {
+        self.known
+            .get(&client)
+            .map(|known| known.effect)
+            .unwrap_or_default()
+    }
+
+    /// The statement that is being prepared last is executed already.
+    pub fn execute_last(&mut self, payload: &[u8]) {
+        if let Some(last) = self.preparing.back_mut() {
+            let head = payload.get(..EXECUTION_BYTES_MAX).unwrap_or(payload);
+            last.execution = Some(head.to_vec());
+            last.pieces_lost = false;
+        }
+    }
+
+    /// A piece of a parameter of it is sent already, and not kept.
+    pub fn lose_pieces_of_last(&mut self) {
+        if let Some(last) = self.preparing.back_mut() {
+            last.pieces_lost = true;
+        }
     }
 
     /// More of it.
@@ -76,7 +134,7 @@ impl Statements {
         let room = TEXTS_BYTES_MAX
             .saturating_sub(self.text_bytes)
             .min(TEXT_BYTES_MAX);
-        if let Some(text) = self.preparing.back_mut() {
+        if let Some(Preparing { text, .. }) = self.preparing.back_mut() {
             if text
                 .as_ref()
                 .is_some_and(|text| text.len() + bytes.len() > room)
@@ -89,9 +147,16 @@ impl Statements {
         }
     }
 
-    /// The server prepared the oldest one that it was sent. Answers what the client is to call it.
-    pub fn prepared(&mut self, prepared: Prepared) -> u32 {
-        let text = self.preparing.pop_front().flatten();
+    /// The server prepared the oldest one that it was sent. Answers what the client is to call it, and the start of
+    /// its last execution, where there was one already.
+    pub fn prepared(&mut self, prepared: Prepared) -> (u32, Option<Vec<u8>>) {
+        let Preparing {
+            text,
+            effect,
+            database,
+            execution,
+            pieces_lost,
+        } = self.preparing.pop_front().unwrap_or_default();
         self.text_bytes += text.as_ref().map_or(0, Vec::len);
         self.given = self.given.wrapping_add(1);
         // Two numbers mean something else, and one that is in use is not given again.
@@ -105,10 +170,13 @@ impl Statements {
             server: prepared.statement,
             text,
             parameters: prepared.parameters,
+            pieces_lost,
+            effect,
+            database,
             ..Statement::default()
         };
         self.known.insert(self.given, statement);
-        self.given
+        (self.given, execution)
     }
 
     /// The server refused the oldest one that it was sent, or the proxy did not send it.
@@ -178,7 +246,7 @@ impl Statements {
             return;
         }
         if self.pieces_bytes + PIECE_BYTES > PIECES_BYTES_MAX {
-            self.pieces_lost = true;
+            statement.pieces_lost = true;
             return;
         }
         self.pieces_bytes += PIECE_BYTES;
@@ -187,14 +255,12 @@ impl Statements {
 
     /// More of it.
     pub fn go_on_piece(&mut self, client: u32, bytes: &[u8]) {
-        if self.pieces_bytes + bytes.len() > PIECES_BYTES_MAX {
-            self.pieces_lost = true;
+        let Some(statement) = self.known.get_mut(&client) else {
             return;
-        }
-        if let Some((_, piece)) = self
-            .known
-            .get_mut(&client)
-            .and_then(|known| known.pieces.last_mut())
+        };
+        statement.pieces_lost |= self.pieces_bytes + bytes.len() > PIECES_BYTES_MAX;
+        if !statement.pieces_lost
+            && let Some((_, piece)) = statement.pieces.last_mut()
         {
             piece.extend_from_slice(bytes);
             self.pieces_bytes += bytes.len();
@@ -205,16 +271,16 @@ impl Statements {
     pub fn renew(&mut self, client: u32) {
         if let Some(statement) = self.known.get_mut(&client) {
             statement.cursor = false;
+            statement.pieces_lost = false;
             for (_, piece) in statement.pieces.drain(..) {
                 self.pieces_bytes -= piece.len() + PIECE_BYTES;
             }
         }
-        self.pieces_lost &= self.pieces_bytes > 0;
     }
 
     /// Whether pieces of parameters were too large to keep.
     pub fn has_lost_pieces(&self) -> bool {
-        self.pieces_lost
+        self.known.values().any(|known| known.pieces_lost)
     }
 
     /// Another server calls them so, and knows none of their parameters' types.
@@ -320,13 +386,14 @@ mod tests {
     fn numbers_are_never_given_twice_and_closed_ones_mean_nobody() {
         let mut statements = Statements::default();
         let prepare = |statements: &mut Statements| {
-            statements.begin();
+            statements.begin(Effect::default(), 0);
             statements.go_on(b"select ?");
-            statements.prepared(Prepared {
+            let prepared = Prepared {
                 statement: 1,
                 columns: 1,
                 parameters: 1,
-            })
+            };
+            statements.prepared(prepared).0
         };
         let (first, second) = (prepare(&mut statements), prepare(&mut statements));
         assert_ne!(first, second);
@@ -335,7 +402,7 @@ mod tests {
         statements.close(first);
         assert_eq!(statements.server(first), NOBODY);
         assert_eq!(statements.resolve(command::LAST_PREPARED), Some(second));
-        statements.begin();
+        statements.begin(Effect::default(), 0);
         statements.refused();
         assert_eq!(statements.resolve(command::LAST_PREPARED), None);
     }

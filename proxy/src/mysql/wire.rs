@@ -15,7 +15,7 @@ use protocol::mysql::handshake::Capabilities;
 use protocol::mysql::reply::{self, Prepared, status};
 use protocol::mysql::session::{Expected, HEAD_BYTES, Says, Sent, Session as Tracker, Step};
 
-use super::learned::{Inside, Learned};
+use super::learned::{Learned, Marks};
 use super::statements::{self, Statements, Types};
 use crate::relay::{Entrance, Heard, Seen, Then, Wire};
 
@@ -28,8 +28,10 @@ const LOOK_BYTES_MAX: usize = 16 << 10;
 /// An OK packet that must be shortened is never larger than this.
 const OKAY_BYTES_MAX: usize = 32 << 10;
 
-/// A statement whose end may take back what its text taught.
+/// A statement whose failure takes back what its text taught.
 const TAUGHT: u32 = 1;
+/// A text of several, of which some may have done their work when another one fails.
+const TAUGHT_IN_PART: u32 = 2;
 
 /// What becomes of the bytes of the packet that is going by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,8 +56,8 @@ pub struct MysqlWire {
     server_left: usize,
     keep: Keep,
     own: Option<Own>,
-    /// What kept the session inside before the statement that is being executed.
-    before: Inside,
+    /// What was known before the statement that is being executed.
+    before: Marks,
     /// The last choice of several statements in one text, where the client made one.
     option: Option<u16>,
     /// The client's statements.
@@ -76,7 +78,7 @@ impl MysqlWire {
             server_left: 0,
             keep: Keep::Nothing,
             own: None,
-            before: Inside::default(),
+            before: Marks::default(),
             option: None,
             statements: Statements::default(),
             learned: Learned::default(),
@@ -145,6 +147,15 @@ impl MysqlWire {
         if self.at_boundary() {
             return if gate.enter() { Then::More } else { Then::Gate };
         }
+        // What is under way may have passed without the gate, as a ping does, and an error in reply to a KILL leaves
+        // doubt outside too.
+        if !gate.is_inside() {
+            return if gate.enter() {
+                Then::More
+            } else {
+                Then::Replies
+            };
+        }
         // What comes before this one decides whether a transaction is open; only with the gate open may they be left
         // to run together.
         let uncertain = self.tracker.expecting() > 0 || self.tracker.in_doubt();
@@ -167,21 +178,22 @@ impl MysqlWire {
         self.keep = Keep::Nothing;
         match command {
             command::QUERY => {
-                self.before = self.learned.inside;
+                self.before = self.learned.marks;
                 let backslash = self.tracker.status() & status::NO_BACKSLASH_ESCAPES == 0;
                 let text = self.text_of(payload);
-                self.learned.learn(text, backslash);
-                expected.tag = u32::from(self.before != self.learned.inside) * TAUGHT;
+                let several = self.learned.learn(text, backslash);
+                if self.before != self.learned.marks {
+                    // Behind others that are under way it is not known what was true before.
+                    let part = several || self.tracker.expecting() > 0;
+                    expected.tag = if part { TAUGHT_IN_PART } else { TAUGHT };
+                }
             }
+            command::INIT_DB => self.learned.choose(payload.get(1..)),
             command::STMT_PREPARE => {
                 let backslash = self.tracker.status() & status::NO_BACKSLASH_ESCAPES == 0;
-                let inside = self.learned.inside;
-                self.learned
-                    .learn(payload.get(1..).unwrap_or_default(), backslash);
-                // Preparing does nothing yet, and executing it cannot be told from others: assume that it will.
-                self.learned.inside.locked |= inside.locked;
-                self.learned.inside.characteristics |= inside.characteristics;
-                self.statements.begin();
+                let text = payload.get(1..).unwrap_or_default();
+                let effect = self.learned.foresee(text, backslash);
+                self.statements.begin(effect, self.learned.database());
                 self.keep = Keep::Text(1);
             }
             command::STMT_EXECUTE
@@ -212,11 +224,17 @@ impl MysqlWire {
         };
         if named == command::LAST_PREPARED && self.statements.is_preparing() {
             // The server knows by then whom the client means.
+            if command == command::STMT_EXECUTE {
+                self.learned.marks = self.statements.effect_of_last().on(self.learned.marks);
+                self.statements.execute_last(payload);
+            } else if command == command::STMT_SEND_LONG_DATA {
+                self.statements.lose_pieces_of_last();
+            }
             return statements::NOBODY;
         }
         let client = self.statements.resolve(named).unwrap_or(statements::NOBODY);
         if command == command::STMT_EXECUTE {
-            self.learned.inside.characteristics = false;
+            self.learned.marks = self.statements.effect(client).on(self.learned.marks);
             self.remember_types(client, payload);
         }
         let server = self.statements.server(client);
@@ -279,8 +297,14 @@ impl MysqlWire {
         let failed = says == Says::Error;
         let status = self.tracker.status();
         match ended.command {
-            command::QUERY if failed && ended.tag == TAUGHT => self.learned.inside = self.before,
+            command::QUERY if failed && ended.tag == TAUGHT && self.tracker.expecting() == 0 => {
+                self.learned.marks = self.before;
+            }
+            command::QUERY if failed && ended.tag != 0 => {
+                self.learned.marks = self.learned.marks.or(self.before);
+            }
             command::STMT_PREPARE if failed => self.statements.refused(),
+            command::INIT_DB if failed => self.learned.choose(None),
             command::STMT_EXECUTE if !failed && ended.cursor => {
                 if let Some(statement) = self.statements.get_mut(ended.tag) {
                     statement.cursor = status & status::CURSOR_EXISTS != 0;
@@ -332,6 +356,10 @@ impl Wire for MysqlWire {
                 clear += step;
                 if self.client_left > 0 {
                     return stop(clear, Then::More);
+                }
+                // The last reply may have come in the middle of a packet that is answered with nothing.
+                if gate.is_inside() && self.at_boundary() {
+                    gate.leave();
                 }
                 continue;
             }
@@ -418,7 +446,10 @@ impl Wire for MysqlWire {
             }
             let Step { says, ended } = self.tracker.server(header, payload)?;
             if let Says::Prepared(prepared) = says {
-                let client = self.statements.prepared(prepared);
+                let (client, execution) = self.statements.prepared(prepared);
+                if let Some(execution) = execution {
+                    self.remember_types(client, &execution);
+                }
                 let at = Prepared::STATEMENT_AT;
                 if let Some(place) = payload.get_mut(at..at + 4) {
                     place.copy_from_slice(&client.to_le_bytes());
@@ -457,7 +488,7 @@ impl Wire for MysqlWire {
         self.tracker.at_boundary()
             && self.client_left == 0
             && self.server_left == 0
-            && !self.learned.inside.any()
+            && !self.learned.marks.inside.any()
     }
 
     fn is_answered(&self) -> bool {

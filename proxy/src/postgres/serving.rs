@@ -52,11 +52,21 @@ struct Standing {
 
 impl Entrance for Standing {
     fn enter(&self) -> bool {
-        self.ticket.enter(self.generation.load(Relaxed))
+        let entered = self.ticket.enter(self.generation.load(Relaxed));
+        // What was held runs now: who cancels it from here on means what runs on the server.
+        if entered && self.entry.activity() == Activity::Held {
+            self.entry.set_activity(Activity::Serving);
+            self.entry.take_cancel();
+        }
+        entered
     }
 
     fn is_open(&self) -> bool {
         self.ticket.gate().look() == Look::new(State::Open, self.generation.load(Relaxed))
+    }
+
+    fn is_inside(&self) -> bool {
+        self.ticket.is_inside()
     }
 
     fn leave(&self) {

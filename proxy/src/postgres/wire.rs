@@ -347,6 +347,9 @@ mod tests {
         fn is_open(&self) -> bool {
             !self.closed.get()
         }
+        fn is_inside(&self) -> bool {
+            self.inside.get()
+        }
         fn leave(&self) {
             self.inside.set(false);
         }

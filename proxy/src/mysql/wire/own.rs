@@ -61,9 +61,10 @@ impl MysqlWire {
         out.put_u8(1);
         out.extend_from_slice(types);
         statement.stale = false;
+        let effect = statement.effect;
         let consumed = binding.flag_at + 1;
         let cursor = asks_for_cursor(payload);
-        self.learned.inside.characteristics = false;
+        self.learned.marks = effect.on(self.learned.marks);
         self.statements.renew(client);
         self.begin_own(
             command::STMT_EXECUTE,

@@ -25,6 +25,9 @@ impl Entrance for Fake {
     fn is_open(&self) -> bool {
         !self.closed.get()
     }
+    fn is_inside(&self) -> bool {
+        self.inside.get()
+    }
     fn leave(&self) {
         self.inside.set(false);
     }
