@@ -363,7 +363,17 @@ mod tests {
                 .inside
                 .characteristics
         );
-        assert!(!learned(&[set, "select 1"]).marks.inside.characteristics);
+        // No table is touched, and no transaction begins.
+        for idle in ["select 1", "show warnings", "use shop", "do 1", "kill 7"] {
+            assert!(learned(&[set, idle]).marks.inside.characteristics, "{idle}");
+        }
+        assert!(
+            !learned(&[set, "select a from t"])
+                .marks
+                .inside
+                .characteristics
+        );
+        assert!(!learned(&[set, "begin"]).marks.inside.characteristics);
         assert!(
             !learned(&[set, "update t set a=1"])
                 .marks
@@ -411,6 +421,28 @@ mod tests {
             "insert into t values ('x@example.com')",
         ]);
         assert!(names.names().iter().eq([&b"a"[..], b"b`c"]));
+    }
+
+    #[test]
+    fn a_temporary_table_counts_until_it_was_surely_dropped() {
+        let left = |texts: &[&str]| learned(texts).marks.temporary;
+        let create = "CREATE TEMPORARY TABLE t (a int)";
+        assert_eq!(left(&[create, "drop temporary table t"]), 0);
+        assert_eq!(left(&["drop temporary table if exists t", create]), 1);
+        assert_eq!(left(&[create, "drop temporary table if exists other"]), 1);
+        let marks = learned(&["create table a (a int)", create]).marks;
+        assert_eq!((marks.tables_created, marks.temporary_created), (2, 1));
+    }
+
+    #[test]
+    fn another_default_database_is_seen_and_the_same_one_is_no_other() {
+        let mut learned = Learned::default();
+        learned.choose(Some(b"a"));
+        let first = learned.database();
+        learned.choose(Some(b"a"));
+        assert_eq!(learned.database(), first);
+        learned.learn(b"use b", true);
+        assert_ne!(learned.database(), first);
     }
 
     #[test]

@@ -450,3 +450,34 @@ impl UserVariable {
         Some(format!("@{} = {value}", quoted(&self.name)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exact_number_stays_one() {
+        assert_eq!(decimal("42"), "CAST(42 AS DECIMAL(2,0))");
+        assert_eq!(decimal("-0.50"), "CAST(-0.50 AS DECIMAL(3,2))");
+    }
+
+    #[test]
+    fn a_server_that_lists_not_even_our_own_variables_is_not_believed() {
+        let mut learned = Learned::default();
+        learned.learn(b"set @mine = 1", true);
+        let listed = |names: &[&str]| Answer {
+            rows: names
+                .iter()
+                .map(|name| vec![Some(name.as_bytes().to_vec())])
+                .collect(),
+            ..Answer::default()
+        };
+        let names = |listed: &Answer, called| names_of(listed, &learned, called);
+        let expected = |name: &[u8]| BTreeSet::from([name.to_vec()]);
+        let told = names(&listed(&["headgate_client", "theirs"]), true);
+        assert_eq!(told.expect("listed"), expected(b"theirs"));
+        let told = names(&listed(&[]), false);
+        assert_eq!(told.expect("learned"), expected(b"mine"));
+        assert!(names(&listed(&[]), true).is_err());
+    }
+}

@@ -117,7 +117,8 @@ fn a_transaction_and_locked_tables_keep_a_session_inside() {
         ("update t set a = 1", 0, true),
         ("unlock tables", 0, false),
         ("set transaction isolation level serializable", 0, true),
-        ("select 1", 0, false),
+        ("select 1", 0, true),
+        ("select a from t", 0, false),
     ] {
         clear(&mut wire, &gate, &query(text));
         hear(&mut wire, &gate, &okay(status, b"", b"", true));
@@ -147,6 +148,120 @@ fn an_error_leaves_a_doubt_that_a_ping_of_our_own_settles() {
     assert_eq!((heard.clear, heard.swallow), (0, pong.len()));
     assert!(wire.at_boundary() && !gate.inside.get());
     assert_eq!(clear(&mut wire, &gate, &query("select 1")), (0, Then::Gate));
+}
+
+#[test]
+fn a_transaction_behind_what_needs_no_gate_stands_at_it_all_the_same() {
+    let begin = query("begin");
+    let ping = packet(0, &[command::PING]);
+    let kill = query("kill 17");
+    for closed in [false, true] {
+        // A ping that is not answered yet, and a KILL that failed.
+        for first in [&ping, &kill] {
+            let (mut wire, gate) = (wire(), Fake::default());
+            clear(&mut wire, &gate, first);
+            if first == &kill {
+                hear(&mut wire, &gate, &error());
+            }
+            gate.closed.set(closed);
+            let (cleared, then) = clear(&mut wire, &gate, &begin);
+            assert_eq!(
+                (cleared > 0, then == Then::More),
+                (!closed, !closed),
+                "{first:?}"
+            );
+            assert_eq!(gate.inside.get(), !closed, "{first:?}");
+        }
+    }
+}
+
+#[test]
+fn a_reply_in_the_middle_of_a_packet_without_one_leaves_nobody_inside() {
+    let (mut wire, gate) = (wire(), Fake::default());
+    clear(&mut wire, &gate, &query("select 1"));
+    let piece = [&[command::STMT_SEND_LONG_DATA][..], &[7; 20 << 10]].concat();
+    let piece = packet(0, &piece);
+    let (now, later) = piece.split_at(18 << 10);
+    assert_eq!(clear(&mut wire, &gate, now).0, now.len());
+    hear(&mut wire, &gate, &okay(0, b"", b"", true));
+    assert!(gate.inside.get(), "in the middle of a packet");
+    clear(&mut wire, &gate, later);
+    assert!(wire.at_boundary() && !gate.inside.get());
+}
+
+#[test]
+fn a_text_of_several_that_fails_may_have_locked_tables_all_the_same() {
+    let (mut wire, gate) = (wire(), Fake::default());
+    clear(
+        &mut wire,
+        &gate,
+        &query("lock tables t read; select nothing"),
+    );
+    hear(&mut wire, &gate, &error());
+    clear(&mut wire, &gate, &query("select 1"));
+    hear(&mut wire, &gate, &okay(0, b"", b"", true));
+    assert!(gate.inside.get() && !wire.at_boundary());
+    clear(&mut wire, &gate, &query("unlock tables"));
+    hear(&mut wire, &gate, &okay(0, b"", b"", true));
+    assert!(!gate.inside.get());
+}
+
+/// The answer to a PREPARE of a statement with one parameter and no columns.
+fn prepared(number: u8) -> Vec<u8> {
+    let body = [0, number, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    let definition = packet(2, b"\x03def\0\0\0\x01?\0\x0c?\0\0\0\0\0\xfd\x80\0\0\0\0");
+    let end = packet(3, &[0xFE, 0, 0, 2, 0]);
+    [packet(1, &body), definition, end].concat()
+}
+
+#[test]
+fn types_that_were_sent_ahead_of_the_answer_to_a_prepare_are_known_after_a_switch() {
+    let (mut wire, gate) = (wire(), Fake::default());
+    let last = command::LAST_PREPARED.to_le_bytes();
+    let execute = |id: &[u8], types: &[u8]| {
+        let body = [
+            &[command::STMT_EXECUTE][..],
+            id,
+            &[0, 1, 0, 0, 0, 0],
+            types,
+            &[7, 0],
+        ];
+        packet(0, &body.concat())
+    };
+    clear(&mut wire, &gate, &packet(0, b"\x16do ?"));
+    clear(&mut wire, &gate, &execute(&last, &[1, 2, 0]));
+    hear(&mut wire, &gate, &prepared(9));
+    hear(&mut wire, &gate, &okay(0, b"", b"", true));
+    assert!(wire.at_boundary());
+    wire.move_to(Capabilities::SESSION_TRACK, &[(1, 5)]);
+    let again = execute(&[1, 0, 0, 0], &[0]);
+    assert_eq!(clear(&mut wire, &gate, &again), (0, Then::Own));
+    assert_eq!(wire.take_own(), Some(Own::Splice(1)));
+}
+
+#[test]
+fn what_a_prepared_statement_does_counts_when_it_is_executed() {
+    let (mut wire, gate) = (wire(), Fake::default());
+    clear(&mut wire, &gate, &packet(0, b"\x16lock tables t read"));
+    hear(&mut wire, &gate, &error());
+    clear(&mut wire, &gate, &query("select 1"));
+    hear(&mut wire, &gate, &okay(0, b"", b"", true));
+    assert!(!gate.inside.get(), "inside for locks that nobody has");
+    clear(
+        &mut wire,
+        &gate,
+        &packet(0, b"\x16set transaction read only"),
+    );
+    hear(
+        &mut wire,
+        &gate,
+        &packet(1, &[0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    );
+    assert!(!gate.inside.get(), "nothing is set yet");
+    let execute = packet(0, &[command::STMT_EXECUTE, 1, 0, 0, 0, 0, 1, 0, 0, 0]);
+    clear(&mut wire, &gate, &execute);
+    hear(&mut wire, &gate, &okay(0, b"", b"", true));
+    assert!(gate.inside.get() && !wire.at_boundary());
 }
 
 #[test]
