@@ -131,7 +131,7 @@ const EVERYWHERE: &[Sample] = &[
     ),
     (
         "ENUM('a','','1','3','2') CHARACTER SET utf8mb4",
-        &["'a'", "''", "'1'", "'3'", "5", "NULL"],
+        &["'a'", "''", "'1'", "'3'", "5", "NULL", "0"],
     ),
     (
         "ENUM('a','2','1') CHARACTER SET latin1",

@@ -197,7 +197,7 @@ pub async fn seal(mysql: &Mysql, mut fence: Fence) -> Result<()> {
     let now = timeout(REPLY_GRACE, position::current(session))
         .await
         .map_err(|_| late())??;
-    if !unmoved(&fence.marker, &now) {
+    if !unmoved(&fence.marker, &now, counts_all(session, fence.version).await?) {
         return Err(Error::transient(format!(
             "something was written to the source behind the fence: the marker is at {}, and the log ends at {now}",
             fence.marker
@@ -208,15 +208,29 @@ pub async fn seal(mysql: &Mysql, mut fence: Fence) -> Result<()> {
     refusal::seal(mysql, session).await
 }
 
-/// GTIDs count only what was written; a log may also be rotated.
-fn unmoved(marker: &BinlogPosition, now: &BinlogPosition) -> bool {
+/// GTIDs count only what was written; a log may also be rotated. A server that has GTIDs need not give them to all of
+/// its transactions: only where it `counts_all` of them do they tell.
+fn unmoved(marker: &BinlogPosition, now: &BinlogPosition, counts_all: bool) -> bool {
     if marker.server != now.server {
         return false;
     }
-    if marker.gtids.is_empty() || now.gtids.is_empty() {
-        return marker.file == now.file && marker.offset == now.offset;
+    if marker.file == now.file {
+        return marker.offset == now.offset && marker.gtids == now.gtids;
     }
-    marker.gtids == now.gtids
+    counts_all && !marker.gtids.is_empty() && marker.gtids == now.gtids
+}
+
+/// Whether every transaction of the server has a GTID.
+async fn counts_all(session: &mut Conn, version: Version) -> Result<bool> {
+    if version.is_mariadb() {
+        return Ok(true);
+    }
+    let asking = session.query_first("SHOW GLOBAL VARIABLES LIKE 'gtid_mode'");
+    let mode: Option<(String, String)> = timeout(REPLY_GRACE, asking)
+        .await
+        .map_err(|_| late())?
+        .map_err(|error| failed("cannot see whether the source counts its transactions", error))?;
+    Ok(mode.is_some_and(|(_, mode)| mode == "ON"))
 }
 
 /// Lets the writers go on.
@@ -255,9 +269,16 @@ mod tests {
             offset,
             gtids: gtids.into(),
         };
-        assert!(unmoved(&at("b.1", 400, "u:1-5"), &at("b.2", 157, "u:1-5")));
-        assert!(!unmoved(&at("b.1", 400, "u:1-5"), &at("b.1", 700, "u:1-6")));
-        assert!(unmoved(&at("b.1", 400, ""), &at("b.1", 400, "")));
-        assert!(!unmoved(&at("b.1", 400, ""), &at("b.1", 401, "")));
+        let counted = |then, now| unmoved(&then, &now, true);
+        assert!(counted(at("b.1", 400, "u:1-5"), at("b.2", 157, "u:1-5")));
+        assert!(!counted(at("b.1", 400, "u:1-5"), at("b.1", 700, "u:1-6")));
+        assert!(!counted(at("b.1", 400, "u:1-5"), at("b.2", 700, "u:1-6")));
+        let uncounted = |then, now| unmoved(&then, &now, false);
+        assert!(uncounted(at("b.1", 400, ""), at("b.1", 400, "")));
+        assert!(!uncounted(at("b.1", 400, ""), at("b.1", 401, "")));
+        assert!(!uncounted(at("b.1", 400, ""), at("b.2", 157, "")));
+        // GTIDs of a time when they were on, and a write without one.
+        assert!(!uncounted(at("b.1", 400, "u:1-5"), at("b.1", 700, "u:1-5")));
+        assert!(!uncounted(at("b.1", 400, "u:1-5"), at("b.2", 700, "u:1-5")));
     }
 }

@@ -104,7 +104,14 @@ const OUTSTANDING_MAX: usize = 256;
 /// A stream that was silent that long while a beat was due has ended without a word.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
-type Running = Pin<Box<dyn Future<Output = (Conn, Result<BinlogPosition>)> + Send>>;
+type Running = Pin<Box<dyn Future<Output = (Conn, Result<Beaten>)> + Send>>;
+
+/// What came of one beat.
+struct Beaten {
+    /// Its number, where it was withheld: the source was fenced meanwhile.
+    withheld: Option<u64>,
+    source_end: BinlogPosition,
+}
 
 enum Session {
     Idle(Conn),
@@ -145,9 +152,13 @@ impl Heartbeat {
     pub(super) async fn beat(&mut self) -> Result<()> {
         loop {
             if let Session::Busy(running) = &mut self.session {
-                let (session, end) = running.await;
+                let (session, beaten) = running.await;
                 self.session = Session::Idle(session);
-                self.source_end = Some(end?);
+                let beaten = beaten?;
+                self.source_end = Some(beaten.source_end);
+                if let Some(withheld) = beaten.withheld {
+                    self.outstanding.retain(|(number, _)| *number != withheld);
+                }
                 return Ok(());
             }
             self.every.tick().await;
@@ -173,22 +184,23 @@ impl Heartbeat {
             self.outstanding.push_back((self.sent, Instant::now()));
         }
         let mysql = self.mysql.clone();
-        let token = format!("{}-{}", self.run, self.sent);
+        let number = self.sent;
+        let token = format!("{}-{number}", self.run);
         self.session = Session::Busy(Box::pin(async move {
             let outcome = async {
-                // The fence may have gone up since, and waits for whoever was earlier.
+                // A fence may have gone up since, and waits for whoever was earlier.
                 let beating = mysql.beating().await;
-                if !silent && !mysql.is_fenced() {
+                let beats = !silent && !mysql.is_fenced() && !is_read_only(&mut session).await?;
+                if beats {
                     signal(&mut session, mysql.name(), Signal::Beat, &token).await?;
                 }
                 drop(beating);
-                timeout(PATIENCE, position::current(&mut session))
-                    .await
-                    .unwrap_or_else(|_| {
-                        Err(Error::transient(
-                            "the source does not tell where its log ends",
-                        ))
-                    })
+                let source_end = in_time(position::current(&mut session)).await?;
+                let withheld = (!beats && !silent).then_some(number);
+                Ok(Beaten {
+                    withheld,
+                    source_end,
+                })
             }
             .await;
             (session, outcome)
@@ -242,4 +254,25 @@ impl Heartbeat {
     pub(super) fn source_end(&self) -> Option<&BinlogPosition> {
         self.source_end.as_ref()
     }
+}
+
+/// Whether the source is read only: another migration from the same server may have fenced it, whose marker must stay
+/// the last word in the log, and Headgate's account passes that fence.
+async fn is_read_only(session: &mut Conn) -> Result<bool> {
+    let asking = async {
+        let on: Option<u8> = session
+            .query_first("SELECT @@GLOBAL.read_only = 1")
+            .await
+            .map_err(|error| failed("cannot see whether the source is read only", error))?;
+        Ok(on == Some(1))
+    };
+    in_time(asking).await
+}
+
+async fn in_time<T>(asking: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| {
+        Err(Error::transient(
+            "the source does not tell where its log ends",
+        ))
+    })
 }

@@ -40,7 +40,7 @@ pub struct Ends {
 struct Counts {
     rows: u64,
     bytes: u64,
-    empty_labels: u64,
+    without_label: u64,
 }
 
 impl Ends {
@@ -307,7 +307,7 @@ impl Pipe<'_> {
                 .ends
                 .source
                 .some_rows(&reading, BATCH_BYTES, |row| {
-                    counts.empty_labels += rows::put_row(row, ways, &mut batch).map_err(torn)?;
+                    counts.without_label += rows::put_row(row, ways, &mut batch).map_err(torn)?;
                     counts.rows += 1;
                     Ok(batch.len())
                 })
@@ -351,7 +351,7 @@ impl Pipe<'_> {
                     if statement.len() > start {
                         statement.push(b',');
                     }
-                    counts.empty_labels +=
+                    counts.without_label +=
                         rows::put_values(row, ways, &mut statement).map_err(torn)?;
                     counts.rows += 1;
                     Ok(statement.len())
@@ -408,12 +408,12 @@ impl Pipe<'_> {
                     .ok()
             })
             .unwrap_or(u64::MAX);
-        if warnings <= counts.empty_labels {
+        if warnings <= counts.without_label {
             return Ok(());
         }
         Err(Error::fatal(format!(
             "{writing}: the target does not take {} of {} rows as they are{}",
-            warnings - counts.empty_labels,
+            warnings - counts.without_label,
             counts.rows,
             self.first_warning().await
         ))

@@ -20,7 +20,8 @@ pub enum Way {
     Float,
     /// As text in utf8mb4, since the server does not take a JSON document or an address as plain bytes.
     Text,
-    /// Its label. The error value has an empty one, and the server gives a warning when it is stored.
+    /// The number of its label: the error value shows as empty, as does a label that is. The server gives a warning
+    /// when the error value, zero, is stored.
     Enumeration,
 }
 
@@ -44,7 +45,8 @@ pub fn selected(table: &Table, ways: &[Way]) -> String {
         let name = quote_ident(&column.name);
         match way {
             Way::Float => format!("{name} + 0e0"),
-            Way::Plain | Way::Text | Way::Enumeration => name,
+            Way::Enumeration => format!("{name} + 0"),
+            Way::Plain | Way::Text => name,
         }
     });
     columns.collect::<Vec<_>>().join(", ")
@@ -55,12 +57,16 @@ pub fn load_statement(table: &Table, ways: &[Way]) -> String {
     let (mut names, mut sets) = (Vec::new(), Vec::new());
     for (number, (column, way)) in table.columns.iter().zip(ways).enumerate() {
         let name = quote_ident(&column.name);
-        if *way == Way::Text {
-            names.push(format!("@hg{number}"));
-            sets.push(format!("{name} = CONVERT(@hg{number} USING utf8mb4)"));
-        } else {
-            names.push(name);
-        }
+        let set = match way {
+            Way::Text => format!("{name} = CONVERT(@hg{number} USING utf8mb4)"),
+            Way::Enumeration => format!("{name} = CAST(@hg{number} AS UNSIGNED)"),
+            Way::Plain | Way::Float => {
+                names.push(name);
+                continue;
+            }
+        };
+        names.push(format!("@hg{number}"));
+        sets.push(set);
     }
     let sets = if sets.is_empty() {
         String::new()
@@ -88,7 +94,7 @@ pub fn insert_statement(table: &Table) -> String {
     )
 }
 
-/// Appends one row as a line of the file. Tells how many of its enumerations have an empty label.
+/// Appends one row as a line of the file. Tells how many of its enumerations hold the error value.
 pub fn put_row(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Malformed> {
     let (mut fields, mut empty) = (Fields::new("row", row), 0);
     for (number, way) in ways.iter().enumerate() {
@@ -98,7 +104,7 @@ pub fn put_row(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Malfo
         match fields.value()? {
             None => out.extend_from_slice(b"\\N"),
             Some(cell) => {
-                empty += u64::from(cell.is_empty() && *way == Way::Enumeration);
+                empty += u64::from(cell == b"0" && *way == Way::Enumeration);
                 put_escaped(cell, out);
             }
         }
@@ -111,7 +117,7 @@ pub fn put_row(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Malfo
     }
 }
 
-/// Appends one row as the values of an INSERT. Tells how many of its enumerations have an empty label.
+/// Appends one row as the values of an INSERT. Tells how many of its enumerations hold the error value.
 pub fn put_values(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Malformed> {
     let (mut fields, mut empty) = (Fields::new("row", row), 0);
     for (number, way) in ways.iter().enumerate() {
@@ -120,10 +126,11 @@ pub fn put_values(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Ma
             out.extend_from_slice(b"NULL");
             continue;
         };
-        empty += u64::from(cell.is_empty() && *way == Way::Enumeration);
+        empty += u64::from(cell == b"0" && *way == Way::Enumeration);
         let (before, after): (&[u8], &[u8]) = match way {
             Way::Text => (b"CONVERT(_binary'", b"' USING utf8mb4)"),
-            Way::Plain | Way::Float | Way::Enumeration => (b"_binary'", b"'"),
+            Way::Enumeration => (b"CAST('", b"' AS UNSIGNED)"),
+            Way::Plain | Way::Float => (b"_binary'", b"'"),
         };
         out.extend_from_slice(before);
         for byte in cell {
@@ -167,19 +174,29 @@ fn put_escaped(cell: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    const PLAIN: [Way; 3] = [Way::Plain, Way::Enumeration, Way::Text];
-
     #[test]
     fn null_the_word_null_and_an_empty_value_stay_apart() {
+        let plain = [Way::Plain, Way::Plain, Way::Text];
         let mut out = Vec::new();
-        assert_eq!(put_row(b"\xfb\x00\x04NULL", &PLAIN, &mut out), Ok(1));
+        assert_eq!(put_row(b"\xfb\x00\x04NULL", &plain, &mut out), Ok(0));
         assert_eq!(out, b"\\N\t\tNULL\n");
         out.clear();
-        assert_eq!(put_values(b"\xfb\x00\x04NULL", &PLAIN, &mut out), Ok(1));
+        assert_eq!(put_values(b"\xfb\x00\x04NULL", &plain, &mut out), Ok(0));
         assert_eq!(
             out,
             b"(NULL,_binary'',CONVERT(_binary'NULL' USING utf8mb4))"
         );
+    }
+
+    #[test]
+    fn an_enumeration_travels_by_its_number_and_its_error_value_is_counted() {
+        let ways = [Way::Enumeration; 2];
+        let mut out = Vec::new();
+        assert_eq!(put_row(b"\x010\x0210", &ways, &mut out), Ok(1));
+        assert_eq!(out, b"0\t10\n");
+        out.clear();
+        assert_eq!(put_values(b"\x010\xfb", &ways, &mut out), Ok(1));
+        assert_eq!(out, b"(CAST('0' AS UNSIGNED),NULL)");
     }
 
     #[test]
