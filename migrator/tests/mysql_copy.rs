@@ -11,6 +11,7 @@ use migrator::mysql::load::Ends;
 use migrator::mysql::{Endpoint, Mysql, copy, plan, position, records, snapshot};
 use migrator::plan::{Plan, Settings, Table};
 use migrator::progress::Progress;
+use mysql_async::Row;
 use mysql_async::prelude::Queryable;
 use servers::mysql::{Kind, Pair, Server};
 use tokio::sync::mpsc;
@@ -160,6 +161,8 @@ const IN_MYSQL: &[Sample] = &[
             "'{\"a\": [1, 2.5, 1e300, 0.1, 18446744073709551615, \"x\\\\ty\\\\\\\\\", null]}'",
             "'{\"k\":\"\u{e9}\"}'",
             "CAST(0.1e0 + 0.2e0 AS JSON)",
+            "JSON_OBJECT('price', CAST(1.10 AS DECIMAL(10,2)), 'it''s', JSON_ARRAY(CAST('-0.500' AS DECIMAL(65,30)), 2.5e0, '1.10'))",
+            "CAST(CAST('99999999999999999999' AS DECIMAL(20)) AS JSON)",
         ],
     ),
     ("VECTOR(3)", &["TO_VECTOR('[1,2,9]')"]),
@@ -464,7 +467,7 @@ async fn cut_everything(kind: Kind) {
         assert_eq!(covered, Some(10_000), "{}", table.name);
         if table.key.len() > 1 {
             let last = conditions.get(conditions.len() - 2).expect("several");
-            let explained: Option<mysql_async::Row> = source
+            let explained: Option<Row> = source
                 .query_first(format!(
                     "EXPLAIN FORMAT=TRADITIONAL SELECT * FROM shop.{} WHERE {last}",
                     table.name
@@ -601,10 +604,10 @@ async fn exact_while_writing(kind: Kind) {
     let commits_before = |file: String, offset: u64| {
         let server = &server;
         async move {
-            let events: Vec<mysql_async::Row> = server
+            let events: Vec<Row> = server
                 .rows("", &format!("SHOW BINLOG EVENTS IN '{file}'"))
                 .await;
-            let is_commit = |row: &&mysql_async::Row| {
+            let is_commit = |row: &&Row| {
                 let (event, end): (String, u64) =
                     (row.get(2).expect("a type"), row.get(4).expect("an end"));
                 event == "Xid" && end <= offset
@@ -849,4 +852,62 @@ async fn enormous_rows(kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_several_packets_arrives_in_mysql() {
     enormous_rows(Kind::Mysql97).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_position_counts_exactly_the_transactions_before_it() {
+    let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
+    let tables = [
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.t (id BIGINT AUTO_INCREMENT PRIMARY KEY)",
+    ];
+    define(&pair, false, &tables.map(str::to_owned)).await;
+    let stop = CancellationToken::new();
+    let mut writers = Vec::new();
+    for _ in 0..8 {
+        let (mut session, stop) = (pair.source.connect("shop").await, stop.clone());
+        writers.push(tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                let wrote = session.query_drop("INSERT INTO t VALUES ()").await;
+                wrote.expect("the source takes rows");
+            }
+        }));
+    }
+    for round in 0..20 {
+        let mysql = pair.migration(&format!("m{round}"), settings());
+        let plan = plan::read(&mysql).await.expect("a plan");
+        let mut source = mysql.connect_source("test").await.expect("a session");
+        let mut target = mysql.connect_target("test").await.expect("a session");
+        snapshot::install_records(&mut target)
+            .await
+            .expect("installed");
+        copy::begin(&mysql, &plan, &mut source, &mut target)
+            .await
+            .expect("it begins");
+        let begin = records::progress(&mysql, &mut target)
+            .await
+            .expect("readable")
+            .expect("recorded");
+        let query = format!(
+            "SHOW BINLOG EVENTS IN '{}' FROM {} LIMIT 1",
+            begin.file, begin.offset
+        );
+        let next: Row = source
+            .query_first(query)
+            .await
+            .expect("readable")
+            .expect("one");
+        let info: String = next.get(5).expect("a text");
+        let (server, number) = info
+            .split('\'')
+            .nth(1)
+            .and_then(|gtid| gtid.rsplit_once(':'))
+            .expect("a GTID");
+        let number: u64 = number.parse().expect("a number");
+        assert_eq!(begin.gtids, format!("{server}:1-{}", number - 1));
+    }
+    stop.cancel();
+    for writer in writers {
+        writer.await.expect("it wrote");
+    }
 }

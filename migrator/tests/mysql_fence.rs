@@ -7,13 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use migrator::database::Database;
+use migrator::follow::Follow;
 use migrator::mysql::fence::{self, Fence};
-use migrator::mysql::{BinlogPosition, Mysql, clean, heartbeat, plan, position, snapshot};
+use migrator::mysql::{
+    BinlogPosition, Mysql, clean, follow, heartbeat, plan, position, records, snapshot,
+};
 use migrator::plan::{Plan, Settings};
+use migrator::progress::Progress;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 use servers::mysql::{Kind, Pair, Server};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 const SECOND: Duration = Duration::from_secs(1);
 const READ_ONLY: u16 = 1290;
@@ -506,4 +511,55 @@ async fn how_long_raising_and_sealing_takes_under_eight_writers() {
             raises[30], raises[59], seals[30], seals[59]
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_beats_of_another_migration_from_the_same_server_do_not_undo_a_cutover() {
+    let world = World::new(Kind::Mysql97).await;
+    let other = world.pair.migration("other", Settings::default());
+    let mut source = other.connect_source("test").await.expect("a session");
+    let mut target = other.connect_target("test").await.expect("a session");
+    heartbeat::install(&mut source).await.expect("installed");
+    let begin = position::current(&mut source).await.expect("a position");
+    records::begin_progress(&other, &mut target, &begin)
+        .await
+        .expect("recorded");
+    let (follow, stop) = (Follow::default(), CancellationToken::new());
+    let task = tokio::spawn({
+        let (other, follow, stop) = (other.clone(), follow.clone(), stop.clone());
+        async move {
+            let progress = Arc::new(Progress::default());
+            follow::run(&other, &Plan::default(), follow, progress, stop).await
+        }
+    });
+    let beaten = heartbeat::signal(&mut source, "other", heartbeat::Signal::Marker, "begun").await;
+    beaten.expect("written");
+    follow
+        .wait_marker("begun", 30 * SECOND)
+        .await
+        .expect("the other migration follows");
+    let raised = world.raise().await;
+    // Several beats are due until then.
+    assert!(
+        follow
+            .wait_marker("never written", 4 * SECOND)
+            .await
+            .is_err()
+    );
+    fence::seal(&world.mysql, raised.fence)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    assert!(!task.is_finished(), "the other migration goes on");
+    fence::lift(&world.mysql, &world.plan)
+        .await
+        .expect("lifted");
+    heartbeat::signal(&mut source, "other", heartbeat::Signal::Marker, "ended")
+        .await
+        .expect("written");
+    follow
+        .wait_marker("ended", 30 * SECOND)
+        .await
+        .expect("the other migration still follows");
+    stop.cancel();
+    task.await.expect("no panic").expect("it ended well");
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use mysql_async::Conn;
+use protocol::mysql::auth::native;
 
 use super::Mysql;
 use super::catalogue::{self, Told, ask, run};
@@ -268,10 +269,16 @@ async fn statement(
             account.proof
         ))
     } else {
-        mysql
-            .secrets()
-            .password(&account.user)
-            .map(|password| format!("{create} IDENTIFIED BY {}{lock}", quote_literal(&password)))
+        mysql.secrets().password(&account.user).map(|password| {
+            // MariaDB writes a statement to its binary log as it came, so it gets what it would keep of the password.
+            let by = if versions.1.is_mariadb() {
+                let kept = native::Key::of(password.as_bytes()).verifier().text();
+                format!("PASSWORD {}", quote_literal(&kept))
+            } else {
+                quote_literal(&password)
+            };
+            format!("{create} IDENTIFIED BY {by}{lock}")
+        })
     };
     Ok((statement, role))
 }

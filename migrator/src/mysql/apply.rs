@@ -375,10 +375,10 @@ impl Applier {
                 }
                 Err(error) => Err(error),
             };
-            let rows = outcome.map_err(|error| self.setback(job.table, error))?;
             if job.lenient {
                 self.control(STRICT).await.map_err(Setback::Failed)?;
             }
+            let rows = outcome.map_err(|error| self.setback(job.table, error))?;
             if let Some(expected) = job.rows
                 && expected != rows
             {

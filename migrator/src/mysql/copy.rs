@@ -18,7 +18,7 @@ use super::heartbeat::{self, Signal};
 use super::load::Ends;
 use super::records::{self, ChunkRecord};
 use super::sql::title;
-use super::{Mysql, follow, link, position, post_data, schema, snapshot};
+use super::{BinlogPosition, Mysql, follow, link, position, post_data, schema, snapshot};
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, Table};
@@ -30,6 +30,8 @@ const TRIES: u32 = 3;
 const CUT_AHEAD: usize = 64;
 /// Chunks are recorded together, so many at a time, before any of them is loaded.
 const RECORDED_TOGETHER: usize = 32;
+/// How often the first position is read before the copy is tried again later.
+const POSITION_TRIES: u32 = 5;
 /// Tables below this size have their indexes built together, so many at a time.
 const SMALL_BYTES: u64 = 16 << 20;
 const BUILT_TOGETHER: usize = 50;
@@ -87,16 +89,30 @@ pub async fn begin(mysql: &Mysql, plan: &Plan, source: &mut Conn, target: &mut C
     let begin = if let Some(stored) = stored {
         stored
     } else {
-        let begin = position::current(source).await?;
-        wait_for_prepared(mysql, source).await?;
-        // Commits become visible in the order of the log: when this one has returned, so are all before it.
-        let barrier = format!("begin-{:016x}", rand::random::<u64>());
-        heartbeat::signal(source, mysql.name(), Signal::Marker, &barrier).await?;
+        let begin = first_position(mysql, source).await?;
         records::begin_progress(mysql, target, &begin).await?;
         begin
     };
     let (keyed, _) = chunks::by_key(plan);
     records::begin_keyed(mysql, target, &keyed, &begin).await
+}
+
+/// A position before which everything is in every snapshot that is opened later.
+async fn first_position(mysql: &Mysql, source: &mut Conn) -> Result<BinlogPosition> {
+    for _ in 0..POSITION_TRIES {
+        let begin = position::current(source).await?;
+        wait_for_prepared(mysql, source).await?;
+        // Commits become visible in the order of the log: when this one has returned, so are all before it.
+        let barrier = format!("begin-{:016x}", rand::random::<u64>());
+        heartbeat::signal(source, mysql.name(), Signal::Marker, &barrier).await?;
+        let now = position::current(source).await?;
+        if let Some(begin) = position::exact(source, begin, &now).await? {
+            return Ok(begin);
+        }
+    }
+    Err(Error::transient(format!(
+        "the source's binary log went on to another file {POSITION_TRIES} times while its position was read"
+    )))
 }
 
 /// Waits until no transaction is prepared that was when this began: its changes are in the log already, before the

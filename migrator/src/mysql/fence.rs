@@ -197,7 +197,11 @@ pub async fn seal(mysql: &Mysql, mut fence: Fence) -> Result<()> {
     let now = timeout(REPLY_GRACE, position::current(session))
         .await
         .map_err(|_| late())??;
-    if !unmoved(&fence.marker, &now, counts_all(session, fence.version).await?) {
+    if !unmoved(
+        &fence.marker,
+        &now,
+        counts_all(session, fence.version).await?,
+    ) {
         return Err(Error::transient(format!(
             "something was written to the source behind the fence: the marker is at {}, and the log ends at {now}",
             fence.marker
@@ -229,7 +233,12 @@ async fn counts_all(session: &mut Conn, version: Version) -> Result<bool> {
     let mode: Option<(String, String)> = timeout(REPLY_GRACE, asking)
         .await
         .map_err(|_| late())?
-        .map_err(|error| failed("cannot see whether the source counts its transactions", error))?;
+        .map_err(|error| {
+            failed(
+                "cannot see whether the source counts its transactions",
+                error,
+            )
+        })?;
     Ok(mode.is_some_and(|(_, mode)| mode == "ON"))
 }
 

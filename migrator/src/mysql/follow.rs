@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Applier;
@@ -26,6 +26,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const OPEN_PATIENCE: Duration = Duration::from_mins(1);
 /// Events that are read before anything else is looked at again.
 const AT_ONCE: usize = 500;
+/// The target's own word of how far it is, is never older than this while the source goes on.
+const TELL_AFTER: Duration = Duration::from_secs(30);
 
 /// Applies changes until stopped. Every row must be on the target as the source had it.
 pub async fn run(
@@ -85,6 +87,8 @@ struct Follower {
     pause_at: Option<BinlogPosition>,
     /// Everything before this is durable on the target.
     applied: BinlogPosition,
+    /// When the target was told last.
+    told: Instant,
     /// The marker at which the work is done.
     until: Option<String>,
     arrived_at_marker: bool,
@@ -123,6 +127,7 @@ impl Follower {
             orders,
             pause_at: None,
             applied,
+            told: Instant::now(),
             until,
             arrived_at_marker: false,
         };
@@ -195,10 +200,13 @@ impl Follower {
             };
             let end = piece.end.clone().unwrap_or_else(|| self.applied.clone());
             // What holds no change of ours needs no word on the target, except at a marker.
-            if piece.items.is_empty() && !applier.is_open() && summary.markers.is_empty() {
+            // Now and then it does, or a restart would begin at a place that the source's log no longer has.
+            let told = self.told.elapsed() < TELL_AFTER && summary.markers.is_empty();
+            if piece.items.is_empty() && !applier.is_open() && told {
                 self.note(end, summary);
                 return Hands::Idle(applier);
             }
+            self.told = Instant::now();
             (piece, Some((end, summary)))
         } else if self.batch.takes_in() {
             return Hands::Idle(applier);

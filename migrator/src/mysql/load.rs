@@ -264,6 +264,30 @@ impl Ends {
     }
 }
 
+/// Rows that no file can hold, as an INSERT.
+struct Apart {
+    statement: Vec<u8>,
+    counts: Counts,
+}
+
+impl Apart {
+    fn of(table: &Table) -> Self {
+        Self {
+            statement: rows::insert_statement(table).into_bytes(),
+            counts: Counts::default(),
+        }
+    }
+
+    fn put(&mut self, row: &[u8], ways: &[Way]) -> std::result::Result<(), Malformed> {
+        if self.counts.rows > 0 {
+            self.statement.push(b',');
+        }
+        self.counts.without_label += rows::put_values(row, ways, &mut self.statement)?;
+        self.counts.rows += 1;
+        Ok(())
+    }
+}
+
 /// Rows on their way from a SELECT that has begun.
 struct Pipe<'a> {
     ends: &'a mut Ends,
@@ -294,19 +318,41 @@ impl Pipe<'_> {
     }
 
     async fn by_file(&mut self, writing: &str, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
+        let mut total = Counts::default();
+        loop {
+            let Some((counts, more)) = self.one_file(writing, bytes_max - total.bytes).await?
+            else {
+                return Ok(None);
+            };
+            total.rows += counts.rows;
+            total.bytes += counts.bytes;
+            if !more || total.bytes >= bytes_max {
+                return Ok(Some((total, more)));
+            }
+        }
+    }
+
+    /// One file, which ends before its time where many rows do not fit into files.
+    async fn one_file(&mut self, writing: &str, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
         let reading = format!("cannot read {} on the source", title(self.table));
         let statement = rows::load_statement(self.table, self.ways);
         self.ends.target.begin_file(&statement, writing).await?;
         let mut batch = Vec::with_capacity(BATCH_BYTES * 2);
         batch.resize(HEADER_BYTES, 0);
         let mut counts = Counts::default();
+        let mut apart = Apart::of(self.table);
+        let apart_max = (self.ends.statement_bytes / 4).min(BATCH_BYTES * 4);
         let mut more = true;
-        while more && counts.bytes < bytes_max {
+        while more && counts.bytes < bytes_max && apart.statement.len() < apart_max {
             let ways = self.ways;
             more = self
                 .ends
                 .source
                 .some_rows(&reading, BATCH_BYTES, |row| {
+                    if rows::needs_expression(row, ways).map_err(torn)? {
+                        apart.put(row, ways).map_err(torn)?;
+                        return Ok(batch.len() + apart.statement.len());
+                    }
                     counts.without_label += rows::put_row(row, ways, &mut batch).map_err(torn)?;
                     counts.rows += 1;
                     Ok(batch.len())
@@ -326,6 +372,13 @@ impl Pipe<'_> {
         self.count(&mut counts, bytes);
         let done = self.ends.target.end_file(writing).await?;
         self.judge(&done, counts, writing).await?;
+        if apart.counts.rows > 0 {
+            let target = &mut self.ends.target;
+            let done = target.execute_bytes(&apart.statement, writing).await?;
+            self.judge(&done, apart.counts, writing).await?;
+            counts.rows += apart.counts.rows;
+            self.count(&mut counts, apart.statement.len() as u64);
+        }
         Ok(Some((counts, more)))
     }
 

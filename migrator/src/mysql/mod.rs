@@ -16,6 +16,7 @@ mod defined;
 pub mod definitions;
 mod described;
 mod digest;
+mod documents;
 mod drift;
 pub mod fence;
 pub mod follow;

@@ -5,10 +5,11 @@ use std::fmt;
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use protocol::mysql::position::Gtids;
+use protocol::mysql::position::{GtidSet, Gtids};
 use serde::{Deserialize, Serialize};
 
 use super::client::{self, failed};
+use super::sql::quote_literal;
 use crate::database::Position;
 use crate::error::{Error, Result};
 
@@ -106,6 +107,57 @@ pub async fn current(session: &mut Conn) -> Result<BinlogPosition> {
         offset,
         gtids: parsed.to_string(),
     })
+}
+
+/// As [`current`], but read before `now`, with exactly the GTIDs that are in the log before its place: a server writes a
+/// transaction to its log some time before it tells the GTID. `None` where the file was left meanwhile. Everything
+/// before `position` must be committed by `now`.
+pub async fn exact(
+    session: &mut Conn,
+    position: BinlogPosition,
+    now: &BinlogPosition,
+) -> Result<Option<BinlogPosition>> {
+    let Gtids::Mysql(mut before) = now.gtids() else {
+        // MariaDB's number of the last transaction says enough: every later one is larger.
+        return Ok(Some(position));
+    };
+    if now.file != position.file || now.server != position.server {
+        return Ok(None);
+    }
+    // What is told by now is in the log from here to its end, or was before.
+    let query = format!(
+        "SHOW BINLOG EVENTS IN {} FROM {}",
+        quote_literal(&position.file),
+        position.offset
+    );
+    let unreadable = |error| failed("cannot read the source's binary log", error);
+    let mut events = session.query_iter(query).await.map_err(unreadable)?;
+    let mut left_file = false;
+    while let Some(mut event) = events.next().await.map_err(unreadable)? {
+        let kind: Option<String> = event.take(2);
+        match kind.as_deref() {
+            Some("Gtid" | "Gtid_tagged") => {
+                let info: Option<String> = event.take(5);
+                let told = info.as_deref().and_then(|info| info.split('\'').nth(1));
+                let one: GtidSet = told
+                    .and_then(|told| told.parse().ok())
+                    .ok_or_else(|| Error::fatal("the source shows a GTID that cannot be read"))?;
+                for (origin, runs) in one.iter() {
+                    for (number, _) in runs {
+                        before.remove(origin, *number);
+                    }
+                }
+            }
+            Some("Rotate" | "Stop") => left_file = true,
+            _ => {}
+        }
+    }
+    events.drop_result().await.map_err(unreadable)?;
+    // The next file may hold more of them.
+    Ok((!left_file).then(|| BinlogPosition {
+        gtids: before.to_string(),
+        ..position
+    }))
 }
 
 /// What tells this server's files from those of another: they mean nothing elsewhere.

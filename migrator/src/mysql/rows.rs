@@ -4,6 +4,7 @@ use memchr::memchr3;
 use protocol::error::Malformed;
 use protocol::mysql::lenenc::Fields;
 
+use super::documents;
 use super::sql::{quote_ident, relation};
 use crate::plan::Table;
 
@@ -18,8 +19,10 @@ pub enum Way {
     Plain,
     /// As a double, since the text of a FLOAT is rounded to six digits.
     Float,
-    /// As text in utf8mb4, since the server does not take a JSON document or an address as plain bytes.
+    /// As text in utf8mb4, since the server does not take an address as plain bytes.
     Text,
+    /// A document, as text in utf8mb4. One that holds a decimal is written as an expression: its text says a double.
+    Document,
     /// The number of its label: the error value shows as empty, as does a label that is. The server gives a warning
     /// when the error value, zero, is stored.
     Enumeration,
@@ -31,7 +34,7 @@ impl Way {
         let (data_type, _charset) = kind.split_once(' ').unwrap_or((kind, ""));
         match data_type {
             "float" => Self::Float,
-            "json" if !target_is_mariadb => Self::Text,
+            "json" if !target_is_mariadb => Self::Document,
             "uuid" | "inet4" | "inet6" => Self::Text,
             "enum" => Self::Enumeration,
             _ => Self::Plain,
@@ -46,7 +49,7 @@ pub fn selected(table: &Table, ways: &[Way]) -> String {
         match way {
             Way::Float => format!("{name} + 0e0"),
             Way::Enumeration => format!("{name} + 0"),
-            Way::Plain | Way::Text => name,
+            Way::Plain | Way::Text | Way::Document => name,
         }
     });
     columns.collect::<Vec<_>>().join(", ")
@@ -58,7 +61,7 @@ pub fn load_statement(table: &Table, ways: &[Way]) -> String {
     for (number, (column, way)) in table.columns.iter().zip(ways).enumerate() {
         let name = quote_ident(&column.name);
         let set = match way {
-            Way::Text => format!("{name} = CONVERT(@hg{number} USING utf8mb4)"),
+            Way::Text | Way::Document => format!("{name} = CONVERT(@hg{number} USING utf8mb4)"),
             Way::Enumeration => format!("{name} = CAST(@hg{number} AS UNSIGNED)"),
             Way::Plain | Way::Float => {
                 names.push(name);
@@ -94,6 +97,21 @@ pub fn insert_statement(table: &Table) -> String {
     )
 }
 
+/// Whether a row cannot be a line of the file: it holds a document with a decimal.
+pub fn needs_expression(row: &[u8], ways: &[Way]) -> Result<bool, Malformed> {
+    let Some(last) = ways.iter().rposition(|way| *way == Way::Document) else {
+        return Ok(false);
+    };
+    let mut fields = Fields::new("row", row);
+    for way in ways.iter().take(last + 1) {
+        let cell = fields.value()?;
+        if *way == Way::Document && cell.is_some_and(documents::has_decimal) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Appends one row as a line of the file. Tells how many of its enumerations hold the error value.
 pub fn put_row(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Malformed> {
     let (mut fields, mut empty) = (Fields::new("row", row), 0);
@@ -127,8 +145,12 @@ pub fn put_values(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Ma
             continue;
         };
         empty += u64::from(cell == b"0" && *way == Way::Enumeration);
+        if *way == Way::Document && documents::has_decimal(cell) {
+            documents::put_expression(out, cell)?;
+            continue;
+        }
         let (before, after): (&[u8], &[u8]) = match way {
-            Way::Text => (b"CONVERT(_binary'", b"' USING utf8mb4)"),
+            Way::Text | Way::Document => (b"CONVERT(_binary'", b"' USING utf8mb4)"),
             Way::Enumeration => (b"CAST('", b"' AS UNSIGNED)"),
             Way::Plain | Way::Float => (b"_binary'", b"'"),
         };

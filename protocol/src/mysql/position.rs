@@ -92,6 +92,25 @@ impl GtidSet {
         }
     }
 
+    /// Takes one transaction out. Where it is not, nothing changes.
+    pub fn remove(&mut self, origin: &Origin, number: u64) {
+        let Some(runs) = self.runs.get_mut(origin) else {
+            return;
+        };
+        let at = runs.partition_point(|&(_, end)| end < number);
+        let Some(&(begin, end)) = runs.get(at).filter(|run| run.0 <= number) else {
+            return;
+        };
+        let before = (begin, number.saturating_sub(1));
+        let after = (number.saturating_add(1), end);
+        let left = [before, after].into_iter().filter(|run| run.0 <= run.1);
+        let left = left.filter(|_| number > 0).collect::<Vec<Run>>();
+        runs.splice(at..=at, left);
+        if runs.is_empty() {
+            self.runs.remove(origin);
+        }
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()

@@ -69,11 +69,21 @@ proptest! {
         let text = set.to_string();
         prop_assert_eq!(text.parse::<GtidSet>().ok(), Some(set.clone()));
         prop_assert_eq!(set.covers(&other), model.is_superset(&other_model));
-        let mut union = set;
+        let mut union = set.clone();
         union.union(&other);
         let all: BTreeSet<u64> = model.union(&other_model).copied().collect();
         for number in 0..50 {
             prop_assert_eq!(union.contains(&origin, number), all.contains(&number));
         }
+        let mut less = set;
+        for &number in &other_model {
+            less.remove(&origin, number);
+        }
+        for number in 0..50 {
+            let left = model.contains(&number) && !other_model.contains(&number);
+            prop_assert_eq!(less.contains(&origin, number), left);
+        }
+        let text = less.to_string();
+        prop_assert_eq!(text.parse::<GtidSet>().ok(), Some(less));
     }
 }

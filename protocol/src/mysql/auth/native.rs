@@ -40,6 +40,12 @@ impl Verifier {
         Some(Self(hash))
     }
 
+    /// The text of `mysql.user`, as [`Verifier::parse`] reads it.
+    pub fn text(&self) -> String {
+        let digits = self.0.iter().map(|byte| format!("{byte:02X}"));
+        std::iter::once("*".to_owned()).chain(digits).collect()
+    }
+
     /// Takes the key out of a proof; `None` where the proof is wrong.
     pub fn check(&self, nonce: &[u8; NONCE_BYTES], proof: &[u8]) -> Option<Key> {
         let proof: &[u8; HASH_BYTES] = proof.try_into().ok()?;
@@ -82,5 +88,18 @@ impl fmt::Debug for Verifier {
 impl fmt::Debug for Key {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Key, Verifier};
+
+    #[test]
+    fn a_verifier_is_written_as_servers_keep_it() {
+        let verifier = Key::of(b"password").verifier();
+        let text = verifier.text();
+        assert_eq!(text, "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19");
+        assert!(Verifier::parse(&text) == Some(verifier));
     }
 }
