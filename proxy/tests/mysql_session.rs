@@ -165,7 +165,7 @@ async fn one<T: FromRow + Send + 'static>(conn: &mut Conn, sql: &str) -> T {
 }
 
 /// What an application can see of its session, told in one row.
-const VISIBLE: &str = "SELECT @number, @unsigned, @text, CHARSET(@text), COLLATION(@text), @bytes, @decimal, @double, \
+const VISIBLE: &str = "SELECT @number, @unsigned, @text, CHARSET(@text), COLLATION(@text), @bytes, @decimal, @total, @double, \
     @none, @`odd ``name`, LAST_INSERT_ID(), @@sql_mode, @@time_zone, @@group_concat_max_len, @@autocommit, DATABASE(), \
     @@character_set_results, @@sql_select_limit, @@innodb_lock_wait_timeout";
 
@@ -173,6 +173,7 @@ async fn live(conn: &mut Conn) -> mysql_async::Statement {
     for statement in [
         "SET @number = -5, @unsigned = CAST(18446744073709551615 AS UNSIGNED), @text = _latin1 X'E4' COLLATE latin1_bin",
         "SET @bytes = X'00FF27', @decimal = 123.4500, @double = 0.1e0, @none = NULL, @`odd ``name` = 'it''s \\\\ \"'",
+        "SELECT SUM(a) INTO @total FROM (SELECT 42 AS a) AS one",
         "SET time_zone = '+03:00', group_concat_max_len = 77, innodb_lock_wait_timeout = 3",
         "SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'",
         "INSERT INTO items (name) VALUES ('one'), ('two')",
@@ -289,6 +290,96 @@ async fn a_session_that_cannot_move_ends_with_a_retryable_error_and_is_counted()
     }
     let expected: BTreeMap<&str, u64> = ties.iter().map(|&(reason, _)| (reason, 1)).collect();
     assert_eq!(stage.route().handovers().closed, expected);
+}
+
+/// Ends every session at the switch, and answers why.
+async fn all_end(stage: &Stage, sessions: &mut [Conn]) -> BTreeMap<&'static str, u64> {
+    stage.close().await;
+    stage.switch();
+    for conn in sessions {
+        let error = within(conn.query_drop("SELECT 1"))
+            .await
+            .expect_err("it cannot move");
+        assert!(
+            matches!(&error, mysql_async::Error::Server(error) if error.code == 1053),
+            "{error}"
+        );
+    }
+    stage.route().handovers().closed
+}
+
+#[tokio::test]
+async fn what_routines_and_texts_put_together_left_behind_is_not_lost_silently() {
+    let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
+    let mut admin = client(stage.blue.port(), Some("shop")).await;
+    for routine in [
+        "CREATE FUNCTION makes() RETURNS INT DETERMINISTIC MODIFIES SQL DATA BEGIN \
+         CREATE TEMPORARY TABLE hidden (a INT); RETURN 1; END",
+        "CREATE PROCEDURE sets() SET @hidden = 1",
+    ] {
+        admin.query_drop(routine).await.expect(routine);
+    }
+    // The account may neither list temporary tables nor user variables.
+    let mut sessions = Vec::new();
+    for statements in [
+        &["SELECT makes()"][..],
+        &[
+            "PREPARE p FROM 'CREATE TEMPORARY TABLE hidden (a INT)'",
+            "EXECUTE p",
+            "DEALLOCATE PREPARE p",
+        ],
+        &["CALL sets()"],
+    ] {
+        let mut conn = stage.app().await;
+        for statement in statements {
+            conn.query_drop(*statement).await.expect("a statement");
+        }
+        sessions.push(conn);
+    }
+    let mut conn = stage.app().await;
+    conn.prep("SELECT name FROM items").await.expect("prepared");
+    conn.query_drop("USE information_schema")
+        .await
+        .expect("a database");
+    sessions.push(conn);
+    let closed = all_end(&stage, &mut sessions).await;
+    let expected = [
+        ("prepared statement", 1),
+        ("temporary table", 2),
+        ("user variable", 1),
+    ];
+    assert_eq!(closed, BTreeMap::from(expected));
+}
+
+#[tokio::test]
+async fn a_temporary_table_of_mariadb_behind_a_drop_that_found_none_is_not_lost_silently() {
+    let stage = Stage::new(Kind::Mariadb1011, Kind::Mariadb1011).await;
+    let mut conn = stage.app().await;
+    for statement in [
+        "DROP TEMPORARY TABLE IF EXISTS mine",
+        "CREATE TEMPORARY TABLE mine (a INT)",
+    ] {
+        conn.query_drop(statement).await.expect(statement);
+    }
+    let closed = all_end(&stage, &mut [conn]).await;
+    assert_eq!(closed, BTreeMap::from([("temporary table", 1)]));
+}
+
+#[tokio::test]
+async fn a_transaction_behind_a_kill_that_failed_is_waited_for() {
+    let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
+    let mut conn = stage.client().await;
+    conn.query_drop("KILL 999999")
+        .await
+        .expect_err("nobody has that number");
+    conn.query_drop("BEGIN").await.expect("a transaction");
+    conn.query_drop("INSERT INTO items (name) VALUES ('late')")
+        .await
+        .expect("a row");
+    stage.route().gate.close();
+    assert_eq!(stage.route().gate.inside().len(), 1);
+    conn.query_drop("COMMIT").await.expect("a commit");
+    within(stage.route().gate.quiet()).await;
 }
 
 #[tokio::test]

@@ -264,7 +264,8 @@ impl Session {
                 _ => match first {
                     Some(reply::OK) => Kind::Okay,
                     Some(reply::EOF) => self.end_kind(header),
-                    Some(reply::LOCAL_INFILE) if front.command == command::QUERY => Kind::File,
+                    // MariaDB asks for files of prepared statements too.
+                    Some(reply::LOCAL_INFILE) if shape == Some(Shape::Results) => Kind::File,
                     _ if shape == Some(Shape::Results) => Kind::Count,
                     _ => Kind::Line,
                 },

@@ -2,6 +2,8 @@
 //!
 //! The old server session is asked for the truth. Only what no server tells is taken from the statements that went by.
 
+use std::collections::BTreeSet;
+
 use bytes::BytesMut;
 use protocol::mysql::command;
 
@@ -9,8 +11,8 @@ use super::connect::{self, Identity, Refused, ServerSession};
 use super::dialogue::{self, Answer, Questions};
 use super::spare::Spare;
 use super::state::{
-    self, NotMovable, SessionState, UserVariable, rows, text, understand, values_of, values_query,
-    variables_of,
+    self, NotMovable, SessionState, UserVariable, quoted, rows, text, understand, values_of,
+    values_query, variables_of,
 };
 use super::statements::{Statement, Statements, Types};
 use super::variables::{self, Setting};
@@ -28,6 +30,8 @@ pub struct Moved {
     pub session: ServerSession,
     /// The client's numbers of its prepared statements, and the new server's.
     pub statements: Vec<(u32, u32)>,
+    /// The names of the user variables that came along.
+    pub names: BTreeSet<Vec<u8>>,
 }
 
 /// The old server session, as a handover needs it.
@@ -85,6 +89,7 @@ async fn rebuild(
     Ok(Moved {
         session: target.session,
         statements,
+        names: state.names,
     })
 }
 
@@ -153,7 +158,7 @@ impl Target {
         }
         if let Some(role) = &state.role {
             // A server that knows no roles refuses NONE too; a role that is really missing shows in the comparison.
-            questions.query(&format!("SET ROLE {role}"));
+            questions.query(&format!("SET ROLE {}", quoted_role(role)));
             may_fail.push(role == "NONE");
         }
         for setting in settings.iter().filter(|setting| !is_late(setting)) {
@@ -341,10 +346,31 @@ fn is_late(setting: &Setting) -> bool {
     setting.name == "autocommit"
 }
 
+/// The role as SET ROLE takes it: MySQL tells a list of names in quotes, MariaDB one bare name.
+fn quoted_role(role: &str) -> String {
+    if role == "NONE" || role.starts_with('`') {
+        role.to_owned()
+    } else {
+        quoted(role.as_bytes())
+    }
+}
+
 fn silent() -> NotMovable {
     NotMovable::TargetRefused(Refused::Unsupported("answers less than it was asked"))
 }
 
 fn differs(what: &str) -> NotMovable {
     NotMovable::State(format!("the new server shows another value of {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_quoted_unless_it_is_already_or_is_none() {
+        assert_eq!(quoted_role("NONE"), "NONE");
+        assert_eq!(quoted_role("my-role"), "`my-role`");
+        assert_eq!(quoted_role("`a`@`%`,`b`@`%`"), "`a`@`%`,`b`@`%`");
+    }
 }

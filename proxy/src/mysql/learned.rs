@@ -235,6 +235,18 @@ impl Learned {
         }
     }
 
+    /// The session goes on elsewhere with variables of these names, and its server's counts begin anew.
+    pub fn move_on(&mut self, names: &BTreeSet<Vec<u8>>) {
+        self.marks = Marks {
+            inside: self.marks.inside,
+            ..Marks::default()
+        };
+        self.uncounted = false;
+        for name in names {
+            self.add(name, None);
+        }
+    }
+
     /// Which default database it is: another number where it may be another one.
     pub fn database(&self) -> u32 {
         self.choices
@@ -432,6 +444,14 @@ mod tests {
         assert_eq!(left(&[create, "drop temporary table if exists other"]), 1);
         let marks = learned(&["create table a (a int)", create]).marks;
         assert_eq!((marks.tables_created, marks.temporary_created), (2, 1));
+    }
+
+    #[test]
+    fn what_came_along_is_known_and_counts_begin_anew() {
+        let mut learned = learned(&["create table a (a int)", "flush status", "set @mine=1"]);
+        learned.move_on(&BTreeSet::from([b"hidden".to_vec()]));
+        assert_eq!(learned.marks, Marks::default());
+        assert!(!learned.uncounted && learned.names().contains(&b"hidden"[..]));
     }
 
     #[test]

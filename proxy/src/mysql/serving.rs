@@ -441,11 +441,13 @@ impl Serving {
         let Moved {
             session,
             statements,
+            names,
         } = match moved {
             Ok(moved) => moved,
             Err(why) => return Some(self.cannot_move(&why)),
         };
         self.wire.move_to(session.capabilities, &statements);
+        self.wire.learned.move_on(&names);
         self.take_server(session, &destination).await;
         self.entry.set_activity(Activity::Serving);
         route.count_moved();

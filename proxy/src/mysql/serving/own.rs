@@ -133,9 +133,9 @@ impl Serving {
         let Entered { identity, server } = match changed {
             Ok(Ok(entered)) => entered,
             Ok(Err(denied)) => {
-                let words =
-                    self.logins
-                        .explain(&denied, &self.identity.user, self.peer, &mut sequence);
+                // Who it wanted to be stands first.
+                let user = body.split(|&byte| byte == 0).next().unwrap_or_default();
+                let words = self.logins.explain(&denied, user, self.peer, &mut sequence);
                 accept::say_goodbye(&mut self.relay.client, &words).await;
                 return Some(End::Left);
             }

@@ -240,6 +240,18 @@ fn types_that_were_sent_ahead_of_the_answer_to_a_prepare_are_known_after_a_switc
 }
 
 #[test]
+fn a_file_that_a_prepared_statement_asks_for_is_no_command() {
+    let (mut wire, gate) = (wire(), Fake::default());
+    let execute = packet(0, &[command::STMT_EXECUTE, 1, 0, 0, 0, 0, 1, 0, 0, 0]);
+    clear(&mut wire, &gate, &execute);
+    hear(&mut wire, &gate, &packet(1, b"\xfbfile"));
+    let file = [packet(2, b"\x11 looks like a command"), packet(3, b"")].concat();
+    assert_eq!(clear(&mut wire, &gate, &file), (file.len(), Then::More));
+    hear(&mut wire, &gate, &okay(0, b"", b"", true));
+    assert!(wire.at_boundary() && !gate.inside.get());
+}
+
+#[test]
 fn what_a_prepared_statement_does_counts_when_it_is_executed() {
     let (mut wire, gate) = (wire(), Fake::default());
     clear(&mut wire, &gate, &packet(0, b"\x16lock tables t read"));
