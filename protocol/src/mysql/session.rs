@@ -158,6 +158,12 @@ impl Session {
         self.client_continues = header.is_continued();
     }
 
+    /// Whether the server's next packet goes on with a payload.
+    #[inline]
+    pub fn server_continues(&self) -> bool {
+        self.server_continues
+    }
+
     /// A packet of the server goes by, of which `head` are the first bytes: all, or [`HEAD_BYTES`].
     pub fn server(&mut self, header: Header, head: &[u8]) -> Result<Step, Malformed> {
         let part = Ok(Step {

@@ -64,13 +64,27 @@ struct Reading {
 }
 
 /// All accounts of a cluster that a login from here can mean, the one that the server would take first.
-struct List(Vec<(Vec<u8>, Account)>);
+struct List {
+    all: Vec<(Vec<u8>, Account)>,
+    /// What somebody without an account is taken for, so that nobody learns from the exchange which users there are.
+    nobody: Option<Account>,
+}
 
 impl List {
+    fn new(all: Vec<(Vec<u8>, Account)>) -> Self {
+        let is_native = |(_, account): &(Vec<u8>, Account)| *account != Account::Other;
+        let nobody = all.iter().all(is_native).then(|| {
+            let unknown: [u8; 32] = rand::random();
+            Account::Native(Some(native::Key::of(&unknown).verifier()))
+        });
+        Self { all, nobody }
+    }
+
     fn find(&self, user: &[u8]) -> Option<Account> {
-        let mut all = self.0.iter();
+        let mut all = self.all.iter();
         all.find(|(name, _)| name.is_empty() || name == user)
             .map(|(_, account)| *account)
+            .or(self.nobody)
     }
 }
 
@@ -231,7 +245,7 @@ fn list(rows: Vec<Row>, name: &str, address: Option<IpAddr>) -> List {
         .collect();
     all.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
     let in_order = all.into_iter().map(|(_, _, user, account)| (user, account));
-    List(in_order.collect())
+    List::new(in_order.collect())
 }
 
 fn account(plugin: &[u8], stored: &[u8]) -> Account {
@@ -285,5 +299,19 @@ mod tests {
         assert_eq!(all.find(b"app"), Some(native));
         assert_eq!(all.find(b"other"), Some(native));
         assert_eq!(all.find(b"far"), None);
+    }
+
+    #[test]
+    fn where_all_are_native_nobody_is_told_from_somebody_by_the_exchange() {
+        let stored = "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19";
+        let rows = vec![
+            row("app", "%", "mysql_native_password", stored),
+            row("open", "%", "mysql_native_password", ""),
+        ];
+        let all = list(rows, "10.1.2.3", "10.1.2.3".parse().ok());
+        let nobody = all.find(b"nobody");
+        assert!(matches!(nobody, Some(Account::Native(Some(_)))));
+        assert_ne!(nobody, all.find(b"app"));
+        assert_eq!(nobody, all.find(b"nobody"));
     }
 }

@@ -119,6 +119,7 @@ impl Session {
         let server = self.server;
         let mut serving = Serving {
             wire: MysqlWire::new(
+                plane.limits.frame_bytes_max,
                 self.identity.capabilities,
                 server.capabilities,
                 server.status,

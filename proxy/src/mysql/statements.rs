@@ -1,7 +1,8 @@
 //! The prepared statements of one session: what the client calls them, what its server calls them, and what is needed
 //! to prepare them elsewhere.
 //!
-//! A client keeps the numbers that it was told, while every server counts for itself, so numbers are Headgate's own.
+//! A client keeps the numbers that it was told, while every server counts for itself: numbers are those of the server
+//! that prepared the statement first, and exchanged for the present server's.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -80,7 +81,6 @@ const EXECUTION_BYTES_MAX: usize = 4 << 10;
 pub struct Statements {
     known: BTreeMap<u32, Statement>,
     preparing: VecDeque<Preparing>,
-    given: u32,
     last: Option<u32>,
     text_bytes: usize,
     pieces_bytes: usize,
@@ -158,14 +158,13 @@ impl Statements {
             pieces_lost,
         } = self.preparing.pop_front().unwrap_or_default();
         self.text_bytes += text.as_ref().map_or(0, Vec::len);
-        self.given = self.given.wrapping_add(1);
-        // Two numbers mean something else, and one that is in use is not given again.
-        while matches!(self.given, NOBODY | command::LAST_PREPARED)
-            || self.known.contains_key(&self.given)
-        {
-            self.given = self.given.wrapping_add(1);
+        // The server's own, so that nothing differs as long as the session has not moved. Two numbers mean something
+        // else, and one that is in use is not given again.
+        let mut given = prepared.statement;
+        while matches!(given, NOBODY | command::LAST_PREPARED) || self.known.contains_key(&given) {
+            given = given.wrapping_add(1);
         }
-        self.last = Some(self.given);
+        self.last = Some(given);
         let statement = Statement {
             server: prepared.statement,
             text,
@@ -175,8 +174,8 @@ impl Statements {
             database,
             ..Statement::default()
         };
-        self.known.insert(self.given, statement);
-        (self.given, execution)
+        self.known.insert(given, statement);
+        (given, execution)
     }
 
     /// The server refused the oldest one that it was sent, or the proxy did not send it.
@@ -215,9 +214,16 @@ impl Statements {
             .map(|(&number, statement)| (number, statement))
     }
 
-    /// What the present server calls it; [`NOBODY`] where there is none.
+    /// What the present server calls it. A number that the client was not given goes on as it is, so that the server
+    /// answers it in its own words, but never as another statement, nor as one that is being prepared and whose number
+    /// the client can only guess: that is [`NOBODY`].
     pub fn server(&self, client: u32) -> u32 {
-        self.known.get(&client).map_or(NOBODY, |known| known.server)
+        match self.known.get(&client) {
+            Some(known) => known.server,
+            None if self.is_preparing() => NOBODY,
+            None if self.known.values().any(|known| known.server == client) => NOBODY,
+            None => client,
+        }
     }
 
     /// The client closed it.
@@ -295,9 +301,7 @@ impl Statements {
 
     /// The session is as it was behind its login.
     pub fn clear(&mut self) {
-        let given = self.given;
         *self = Self::default();
-        self.given = given;
     }
 }
 
@@ -383,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_never_given_twice_and_closed_ones_mean_nobody() {
+    fn numbers_in_use_are_not_given_again_and_unknown_ones_never_mean_another_statement() {
         let mut statements = Statements::default();
         let prepare = |statements: &mut Statements| {
             statements.begin(Effect::default(), 0);
@@ -400,7 +404,8 @@ mod tests {
         statements.renumber(&[(first, 9)]);
         assert_eq!(statements.server(first), 9);
         statements.close(first);
-        assert_eq!(statements.server(first), NOBODY);
+        assert_eq!(statements.server(first), NOBODY, "the second is called so");
+        assert_eq!(statements.server(77), 77);
         assert_eq!(statements.resolve(command::LAST_PREPARED), Some(second));
         statements.begin(Effect::default(), 0);
         statements.refused();

@@ -52,8 +52,13 @@ pub struct MysqlWire {
     client: Capabilities,
     /// What was agreed with the server tells more in its OK packets than the client wants to know.
     strip: bool,
+    /// The longest payload of either side, however many packets it takes.
+    frame_bytes_max: usize,
     client_left: usize,
     server_left: usize,
+    /// Bytes of the payload that is going by, with those of its packets that went by already.
+    client_frame: usize,
+    server_frame: usize,
     keep: Keep,
     own: Option<Own>,
     /// What was known before the statement that is being executed.
@@ -69,13 +74,21 @@ pub struct MysqlWire {
 impl MysqlWire {
     /// A session that is idle behind its login: what was agreed with the client, what with the server, and the status
     /// that the server reported.
-    pub fn new(client: Capabilities, server: Capabilities, status: u16) -> Self {
+    pub fn new(
+        frame_bytes_max: usize,
+        client: Capabilities,
+        server: Capabilities,
+        status: u16,
+    ) -> Self {
         Self {
             tracker: Tracker::new(u64::from(server.0), status),
             client,
             strip: strips(client, server),
+            frame_bytes_max,
             client_left: 0,
             server_left: 0,
+            client_frame: 0,
+            server_frame: 0,
             keep: Keep::Nothing,
             own: None,
             before: Marks::default(),
@@ -95,7 +108,7 @@ impl MysqlWire {
 
     /// The client logged in anew: nothing is left of what it had.
     pub fn begin_anew(&mut self, server: Capabilities, status: u16) {
-        *self = Self::new(self.client, server, status);
+        *self = Self::new(self.frame_bytes_max, self.client, server, status);
     }
 
     /// What was agreed with the client.
@@ -131,6 +144,19 @@ impl MysqlWire {
             own: true,
         };
         self.tracker.command(header, expected);
+    }
+
+    /// The length of a payload with one more of its packets.
+    fn measure(&self, before: usize, header: Header) -> Result<usize, Malformed> {
+        let length = before.saturating_add(header.length);
+        if length > self.frame_bytes_max {
+            return Err(Malformed {
+                what: "packet",
+                at: 0,
+                limit: self.frame_bytes_max,
+            });
+        }
+        Ok(length)
     }
 
     fn names_attributes(&self) -> bool {
@@ -367,6 +393,12 @@ impl Wire for MysqlWire {
                 return stop(clear, Then::More);
             };
             let sent = self.tracker.sent();
+            let before = if sent == Sent::Continuation {
+                self.client_frame
+            } else {
+                0
+            };
+            self.client_frame = self.measure(before, header)?;
             if sent != Sent::Command {
                 if sent == Sent::File {
                     self.keep = Keep::Nothing;
@@ -432,6 +464,12 @@ impl Wire for MysqlWire {
             if payload.len() < header.length.min(HEAD_BYTES) {
                 return forward(clear);
             }
+            let before = if self.tracker.server_continues() {
+                self.server_frame
+            } else {
+                0
+            };
+            let frame = self.measure(before, header)?;
             let own = self.tracker.front().is_some_and(|front| front.own);
             let shortened = self.strip && self.tracker.is_okay(header, payload);
             if (own || shortened) && payload.len() < header.length {
@@ -444,6 +482,7 @@ impl Wire for MysqlWire {
                 }
                 return forward(clear);
             }
+            self.server_frame = frame;
             let Step { says, ended } = self.tracker.server(header, payload)?;
             if let Says::Prepared(prepared) = says {
                 let (client, execution) = self.statements.prepared(prepared);

@@ -71,6 +71,7 @@ fn query(text: &str) -> Vec<u8> {
 
 fn wire() -> MysqlWire {
     MysqlWire::new(
+        1 << 30,
         Capabilities::default(),
         Capabilities::SESSION_TRACK,
         status::AUTOCOMMIT,

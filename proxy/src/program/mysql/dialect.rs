@@ -87,24 +87,35 @@ pub(super) fn variables(pattern: Option<&str>, asker: &Asker) -> Vec<(String, St
         .collect()
 }
 
-/// SQL's LIKE with `%` and `_`.
+/// SQL's LIKE with `%` and `_`. Where the letters behind a `%` do not fit, it takes one letter more: only the last `%`
+/// need ever do so, and no pattern takes long.
 fn is_like(text: &str, pattern: &str) -> bool {
-    match pattern.chars().next() {
-        None => text.is_empty(),
-        Some('%') => {
-            let rest = &pattern[1..];
-            (0..=text.len())
-                .filter(|at| text.is_char_boundary(*at))
-                .any(|at| is_like(&text[at..], rest))
-        }
-        Some(first) => {
-            let mut letters = text.chars();
-            letters
-                .next()
-                .is_some_and(|letter| first == '_' || first == letter)
-                && is_like(letters.as_str(), &pattern[first.len_utf8()..])
+    let letters: Vec<char> = text.chars().collect();
+    let signs: Vec<char> = pattern.chars().collect();
+    let (mut at, mut sign) = (0, 0);
+    // The last `%`, and up to where it takes letters.
+    let mut taking = None;
+    while at < letters.len() {
+        match signs.get(sign) {
+            Some('%') => {
+                taking = Some((sign, at));
+                sign += 1;
+            }
+            Some(&one) if one == '_' || one == letters[at] => {
+                at += 1;
+                sign += 1;
+            }
+            _ => {
+                let Some((percent, taken)) = taking else {
+                    return false;
+                };
+                taking = Some((percent, taken + 1));
+                at = taken + 1;
+                sign = percent + 1;
+            }
         }
     }
+    signs[sign..].iter().all(|sign| *sign == '%')
 }
 
 /// Reads one statement's tokens.
@@ -276,5 +287,8 @@ mod tests {
     fn like_knows_its_two_signs() {
         assert!(is_like("sql_mode", "sql%") && is_like("sql_mode", "sql_mod_"));
         assert!(!is_like("sql_mode", "sql") && !is_like("sql_mode", "%x"));
+        assert!(is_like("sql_mode", "%l_m%de%") && is_like("", "%") && !is_like("", "_"));
+        assert!(is_like("sql_mode", &"%".repeat(1_000_000)));
+        assert!(!is_like("sql_mode", &("%_".repeat(1_000_000) + "x")));
     }
 }

@@ -1,6 +1,7 @@
 //! MySQL and MariaDB: every case for every pair of source and target.
 
 /// Makes a test of each case for each pair; a case is an `async fn` that takes the pair.
+#[allow(unused_macros, reason = "for the cases of a migration")]
 macro_rules! for_every_pair {
     ($($case:ident),+ $(,)?) => {
         $(mod $case {
@@ -29,7 +30,35 @@ macro_rules! for_every_pair {
     };
 }
 
-use for_every_pair;
+/// Makes a test of each case for each server; a case is an `async fn` that takes the server's kind.
+macro_rules! on_every_server {
+    ($($case:ident),+ $(,)?) => {
+        $(mod $case {
+            use proxy::mysql::disposable::Kind;
+
+            #[tokio::test]
+            async fn on_mysql_97() {
+                super::$case(Kind::Mysql97).await;
+            }
+
+            #[tokio::test]
+            async fn on_mysql_56() {
+                super::$case(Kind::Mysql56).await;
+            }
+
+            #[tokio::test]
+            async fn on_mariadb_1011() {
+                super::$case(Kind::Mariadb1011).await;
+            }
+        })+
+    };
+}
 
 mod accounts;
+mod cancel;
+mod console;
 mod drivers;
+mod hostile;
+mod login;
+mod metrics;
+mod transparency;

@@ -1,0 +1,68 @@
+//! What monitors see over HTTP is what happened.
+
+use proxy::mysql::disposable::Kind;
+use tests::client;
+use tests::headgate::{Engine, Headgate};
+use tests::mysql::Mysql;
+use tests::mysql::raw::Raw;
+use tests::wait::{SOON, until};
+use tests::world::mysql_route_to;
+
+const DATABASE: &str = "shop";
+
+async fn stage() -> (Mysql, Headgate) {
+    let mysql = Mysql::start(Kind::Mysql97).await;
+    mysql.make_database(DATABASE).await;
+    let sections = mysql_route_to(mysql.port(), DATABASE);
+    let headgate = Headgate::start_for(Engine::Mysql, &sections).await;
+    (mysql, headgate)
+}
+
+async fn get(port: u16, path: &str) -> String {
+    let mut raw = client::Raw::connect(port).await;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    raw.send(request.as_bytes()).await;
+    String::from_utf8_lossy(&raw.rest().await).into_owned()
+}
+
+#[tokio::test]
+async fn sessions_are_counted_while_open_and_in_all_and_nothing_has_panicked() {
+    let (_mysql, headgate) = stage().await;
+    let port = headgate.http_port();
+    let (mut session, _) = Raw::login(headgate.port(), "root", DATABASE).await;
+    session.query("SELECT REPEAT('x', 100000)").await;
+    let open = get(port, "/metrics").await;
+    assert!(open.starts_with("HTTP/1.1 200"), "{open}");
+    assert!(
+        open.contains("\nheadgate_sessions{route=\"shop\"} 1\n"),
+        "{open}"
+    );
+    drop(session);
+
+    let closed = |page: &String| page.contains("\nheadgate_sessions{route=\"shop\"} 0\n");
+    let page = until(
+        "the session is no longer counted",
+        SOON,
+        || get(port, "/metrics"),
+        closed,
+    )
+    .await;
+    assert!(
+        page.contains("\nheadgate_sessions_total{route=\"shop\"} 1\n"),
+        "{page}"
+    );
+    assert!(page.contains("\nheadgate_panics_total 0\n"), "{page}");
+}
+
+#[tokio::test]
+async fn health_and_readiness_are_told_and_other_pages_are_not_there() {
+    let (_mysql, headgate) = stage().await;
+    for path in ["/healthz", "/readyz"] {
+        let page = get(headgate.http_port(), path).await;
+        assert!(page.starts_with("HTTP/1.1 200"), "{path}: {page}");
+    }
+    for path in ["/", "/metrics/../secret", "/nothing"] {
+        let page = get(headgate.http_port(), path).await;
+        assert!(page.starts_with("HTTP/1.1 404"), "{path}: {page}");
+    }
+}
