@@ -308,7 +308,7 @@ impl Raw {
         Self::login_console_with(port, CAPABILITIES).await
     }
 
-    /// As [`Raw::login_console`], by a client that can do this.
+    /// As [`Raw::login_console`], by a client that can do this, as far as it is offered.
     pub async fn login_console_with(port: u16, capabilities: u32) -> Self {
         let (mut raw, greeting) = Self::greeted(port).await;
         let hello = Hello {
@@ -316,7 +316,7 @@ impl Raw {
             database: "headgate",
             plugin: "mysql_native_password",
             proof: &native::Key::of(ADMIN_PASSWORD.as_bytes()).prove(&greeting.nonce),
-            capabilities,
+            capabilities: capabilities & greeting.capabilities,
         };
         raw.send(&packet(1, &hello.body())).await;
         let answer = raw.packet().await.expect("a login is answered");

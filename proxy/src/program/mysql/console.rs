@@ -9,7 +9,7 @@ use proxy::console::AdminClient;
 
 use super::dialect::{self, Asker, Spoken};
 use super::values::{self, Bound, Naming};
-use super::wire::{Titled, Wire, status};
+use super::wire::{Titled, Wire, number, status};
 use crate::program::console::answer::{Answer, Refusal, Type, Value};
 use crate::program::console::{Execute, version};
 use crate::program::statement::{self, Statement, Token};
@@ -70,8 +70,8 @@ struct Session<'a, E> {
     wire: Wire,
     /// Drivers wrap statements in transactions; whether one is open, and has done something.
     transaction: Option<bool>,
-    /// What `SHOW WARNINGS` tells of the last statement: level and text.
-    warnings: Vec<(&'static str, String)>,
+    /// What `SHOW WARNINGS` tells of the last statement: level, number and text.
+    warnings: Vec<(&'static str, u16, String)>,
     prepared: HashMap<u32, Prepared>,
     last_id: u32,
 }
@@ -155,9 +155,10 @@ impl<E: Execute> Session<'_, E> {
 
     fn fail(&mut self, refusal: &Refusal) {
         // Clients cut long errors; the remedy is told again to whoever asks for warnings.
-        self.warnings = vec![("Error", refusal.text.clone())];
+        let number = number(refusal.code);
+        self.warnings = vec![("Error", number, refusal.text.clone())];
         if !refusal.hint.is_empty() {
-            self.warnings.push(("Note", refusal.hint.clone()));
+            self.warnings.push(("Note", number, refusal.hint.clone()));
         }
         self.wire.refuse(refusal);
     }
@@ -217,10 +218,10 @@ impl<E: Execute> Session<'_, E> {
                 .collect()
         };
         if spoken == Spoken::Warnings {
-            let rows = self.warnings.iter().map(|(level, text)| {
+            let rows = self.warnings.iter().map(|(level, number, text)| {
                 vec![
                     Value::from(*level),
-                    Value::Int(1105),
+                    Value::Int(i64::from(*number)),
                     Value::from(text.clone()),
                 ]
             });
@@ -276,8 +277,11 @@ impl<E: Execute> Session<'_, E> {
                 self.execute.execute(other).await?
             }
         };
-        self.warnings
-            .extend(answer.notice.map(|notice| ("Warning", notice)));
+        self.warnings.extend(
+            answer
+                .notice
+                .map(|notice| ("Warning", number("01000"), notice)),
+        );
         if columns.is_empty() {
             return Ok(Told::Done);
         }

@@ -250,7 +250,7 @@ impl Wire {
 }
 
 /// The error number that drivers choose their classes of errors by.
-fn number(code: &str) -> u16 {
+pub(super) fn number(code: &str) -> u16 {
     match code {
         "42601" => 1064,
         "0A000" => 1235,

@@ -196,7 +196,7 @@ async fn reads_the_same(driver: Driver) {
         world.check().await;
         world.cutover().await;
     };
-    let through = run(driver, world.headgate.port(), cutover).await;
+    let through = Box::pin(run(driver, world.headgate.port(), cutover)).await;
     assert_eq!(direct, through, "{}", world.headgate.log());
     assert!(!ADMIN_PASSWORD.is_empty() && !world.headgate.log().contains(PASSWORD));
     let moved = world
