@@ -259,10 +259,17 @@ async fn others(session: &mut Conn, side: Side, among: &str, read: &mut Definiti
             } else {
                 text(row, 3)?
             };
-            read.insert(called, body.split_whitespace().collect());
+            read.insert(called, program(&body));
         }
     }
     Ok(())
+}
+
+/// A program's text without blanks, and without the semicolon at its end: a server keeps that of a program that was
+/// created together with others in one packet, and drops it of one that came alone.
+fn program(body: &str) -> String {
+    let text: String = body.split_whitespace().collect();
+    text.trim_end_matches(';').to_owned()
 }
 
 async fn ask(session: &mut Conn, side: Side, query: String) -> Result<Vec<Row>> {
@@ -335,7 +342,13 @@ fn drop_introducer(out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::normal;
+    use super::{normal, program};
+
+    #[test]
+    fn a_semicolon_counts_inside_of_a_program_but_not_at_its_end() {
+        assert_eq!(program("RETURN 'a €' ;\n"), program("RETURN 'a €'"));
+        assert_ne!(program("BEGIN END"), program("BEGIN; END"));
+    }
 
     #[test]
     fn only_what_versions_write_differently_is_left_out_of_an_expression() {

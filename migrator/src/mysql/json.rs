@@ -11,6 +11,9 @@ const DEPTH_MAX: usize = 110;
 /// More than the largest document; ends what refers to itself.
 const NODES_MAX: usize = 1 << 26;
 
+/// A double is shown without an exponent up to here.
+const PLACES_MAX: i32 = 15;
+
 /// What a document holds.
 #[derive(Debug, PartialEq)]
 enum Node<'a> {
@@ -206,8 +209,8 @@ fn put_text(out: &mut String, node: &Node<'_>) -> Result<(), Senseless> {
         Node::Bool(yes) => out.push_str(if *yes { "true" } else { "false" }),
         Node::Signed(number) => write!(out, "{number}").map_err(|_| Senseless)?,
         Node::Unsigned(number) => write!(out, "{number}").map_err(|_| Senseless)?,
-        // The form that keeps it from being read as a whole number.
-        Node::Double(number) => write!(out, "{number:?}").map_err(|_| Senseless)?,
+        Node::Double(number) if number.is_finite() => out.push_str(&double(*number)),
+        Node::Double(_) => return Err(Senseless),
         Node::Text(text) => put_string(out, text)?,
         Node::Opaque(kind, value) => {
             let mut written = Vec::new();
@@ -239,6 +242,25 @@ fn put_text(out: &mut String, node: &Node<'_>) -> Result<(), Senseless> {
         }
     }
     Ok(())
+}
+
+/// A number as a server shows a double: the fewest digits that mean this number, and an exponent only where it is far
+/// from 1. A target without binary documents keeps the text, and the load brought the source's.
+fn double(number: f64) -> String {
+    let shortest = format!("{number:e}");
+    let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let unsigned = digits.trim_start_matches('-');
+    let count = unsigned.len() - usize::from(unsigned.contains('.'));
+    let places = exponent.parse::<i32>().unwrap_or(0) + 1;
+    let whole = usize::try_from(places).is_ok_and(|places| places >= count);
+    if places <= -PLACES_MAX || places > PLACES_MAX && whole {
+        return shortest;
+    }
+    let mut plain = format!("{number}");
+    if whole {
+        plain.push_str(".0");
+    }
+    plain
 }
 
 /// An expression whose value has the same type as the node, down to each part.
@@ -342,7 +364,31 @@ fn opaque_text(out: &mut Vec<u8>, kind: u8, value: &[u8]) -> Result<(), Senseles
 mod tests {
     use proptest::prelude::*;
 
-    use super::{read, text, write_value};
+    use super::{double, read, text, write_value};
+
+    #[test]
+    fn a_double_is_written_as_the_servers_write_it() {
+        // Each as MySQL 9.7 answers it for CAST(… AS JSON).
+        for (number, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (-12.5, "-12.5"),
+            (1e14, "100000000000000.0"),
+            (1e15, "1e15"),
+            (1_234_567_890_123_456.8, "1234567890123456.8"),
+            (1.234_567_890_123_456_8e20, "1.2345678901234568e20"),
+            (1e22, "1e22"),
+            (1e-15, "0.000000000000001"),
+            (1e-16, "1e-16"),
+            (1.234e-15, "0.000000000000001234"),
+            (-1.234_567_890_123_456_7e-100, "-1.2345678901234567e-100"),
+            (5e-324, "5e-324"),
+        ] {
+            assert_eq!(double(number), text);
+        }
+    }
 
     #[test]
     fn an_object_is_read_with_its_keys_and_inline_values() {

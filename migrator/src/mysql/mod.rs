@@ -45,6 +45,7 @@ pub mod tokens;
 pub mod triggers;
 mod values;
 pub mod verify;
+mod watched;
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,12 +4,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
 use tokio_util::sync::CancellationToken;
 
 use super::client::failed;
+use super::described::text;
 use super::sql::{relation, title};
+use super::watched::sessions;
 use super::{BinlogPosition, Mysql, position};
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
@@ -169,23 +171,25 @@ async fn try_lock(mut locker: Conn, watcher: &mut Conn, statement: &str) -> Resu
 
 /// The longest open transactions of the source, told for people.
 async fn blockers(watcher: &mut Conn) -> String {
-    let told: std::result::Result<Vec<(u64, String, String, u64)>, _> = watcher
-        .query(
-            "SELECT p.ID, p.USER, p.HOST, TIMESTAMPDIFF(SECOND, t.trx_started, NOW())
-             FROM information_schema.INNODB_TRX t
-             JOIN information_schema.PROCESSLIST p ON p.ID = t.trx_mysql_thread_id
-             WHERE p.ID <> CONNECTION_ID() ORDER BY t.trx_started LIMIT 5",
-        )
-        .await;
-    match told {
+    let query = "SELECT CAST(p.ID AS CHAR), p.USER, p.HOST, CAST(TIMESTAMPDIFF(SECOND, t.trx_started, NOW()) AS CHAR)
+         FROM information_schema.INNODB_TRX t
+         JOIN information_schema.PROCESSLIST p ON p.ID = t.trx_mysql_thread_id
+         WHERE p.ID <> CONNECTION_ID() ORDER BY t.trx_started LIMIT 5";
+    match sessions(watcher, query).await {
         Ok(rows) if rows.is_empty() => "none by now".to_owned(),
-        Ok(rows) => rows
-            .iter()
-            .map(|(id, user, host, seconds)| {
-                format!("connection {id} of {user}@{host} for {seconds} s")
-            })
-            .collect::<Vec<_>>()
-            .join("; "),
+        Ok(rows) => {
+            let cell = |row: &Row, at: usize| text(row, at).unwrap_or_default();
+            let named = rows.iter().map(|row| {
+                format!(
+                    "connection {} of {}@{} for {} s",
+                    cell(row, 0),
+                    cell(row, 1),
+                    cell(row, 2),
+                    cell(row, 3)
+                )
+            });
+            named.collect::<Vec<_>>().join("; ")
+        }
         Err(_) => "not visible to Headgate's account, which needs PROCESS".to_owned(),
     }
 }

@@ -6,6 +6,8 @@ use mysql_async::{Conn, Error as Failure, Row};
 use super::super::Mysql;
 use super::super::client::{Version, failed};
 use super::super::described::text;
+use super::super::sql::quote_literal;
+use super::super::watched::sessions;
 use crate::error::{Error, Result};
 
 /// The account lacks a right.
@@ -117,14 +119,10 @@ pub(super) async fn refuse_prepared(session: &mut Conn) -> Result<()> {
 
 /// What comes by replication passes `read_only`.
 async fn refuse_replica(session: &mut Conn) -> Result<()> {
-    let threads: Option<u64> = session
-        .query_first(
-            "SELECT COUNT(*) FROM information_schema.processlist
-             WHERE user = 'system user' AND command NOT IN ('Daemon', 'Sleep')",
-        )
-        .await
-        .map_err(unseen)?;
-    if threads.unwrap_or(0) == 0 {
+    let query = "SELECT id FROM information_schema.processlist
+         WHERE user = 'system user' AND command NOT IN ('Daemon', 'Sleep')";
+    let threads = sessions(session, query).await.map_err(unseen)?;
+    if threads.is_empty() {
         return Ok(());
     }
     Err(
@@ -135,16 +133,14 @@ async fn refuse_replica(session: &mut Conn) -> Result<()> {
 
 /// Statements that have been writing for at least so many seconds.
 async fn writers(session: &mut Conn, seconds: u32) -> Result<Vec<String>> {
-    let rows: Vec<Row> = session
-        .query(format!(
-            "SELECT CAST(p.id AS CHAR), p.user, p.host, CAST(p.time AS CHAR), CAST(t.trx_rows_modified AS CHAR)
-             FROM information_schema.innodb_trx AS t
-             JOIN information_schema.processlist AS p ON p.id = t.trx_mysql_thread_id
-             WHERE p.command <> 'Sleep' AND p.time >= {seconds} AND t.trx_rows_modified > 0
-             ORDER BY p.time DESC LIMIT {NAMED_MAX}"
-        ))
-        .await
-        .map_err(unseen)?;
+    let query = format!(
+        "SELECT CAST(p.id AS CHAR), p.user, p.host, CAST(p.time AS CHAR), CAST(t.trx_rows_modified AS CHAR)
+         FROM information_schema.innodb_trx AS t
+         JOIN information_schema.processlist AS p ON p.id = t.trx_mysql_thread_id
+         WHERE p.command <> 'Sleep' AND p.time >= {seconds} AND t.trx_rows_modified > 0
+         ORDER BY p.time DESC LIMIT {NAMED_MAX}"
+    );
+    let rows = sessions(session, &query).await.map_err(unseen)?;
     rows.iter()
         .map(|row| {
             Ok(format!(
@@ -162,16 +158,15 @@ async fn writers(session: &mut Conn, seconds: u32) -> Result<Vec<String>> {
 /// Who may be keeping the fence waiting at this moment, but never what they say.
 pub(super) async fn running(session: &mut Conn, fence: u32) -> Result<String> {
     let ours = session.id();
-    let rows: Vec<Row> = session
-        .query(format!(
-            "SELECT CAST(id AS CHAR), user, host, command, COALESCE(state, ''), CAST(time AS CHAR)
-             FROM information_schema.processlist
-             WHERE id NOT IN ({ours}, {fence}) AND command NOT IN ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
-               AND COALESCE(state, '') NOT LIKE 'Waiting for%lock'
-             ORDER BY time DESC LIMIT {NAMED_MAX}"
-        ))
-        .await
-        .map_err(unseen)?;
+    let query = format!(
+        "SELECT CAST(id AS CHAR), user, host, command, COALESCE(state, ''), CAST(time AS CHAR)
+         FROM information_schema.processlist
+         WHERE id NOT IN ({ours}, {fence}) AND command NOT IN ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
+           AND COALESCE(state, '') NOT LIKE 'Waiting for%lock'
+         ORDER BY time DESC LIMIT {NAMED_MAX}"
+    );
+    // The fence is holding writers back: one look must do.
+    let rows: Vec<Row> = session.query(query).await.map_err(unseen)?;
     let mut named = Vec::with_capacity(rows.len());
     for row in &rows {
         named.push(format!(
@@ -194,16 +189,15 @@ pub(super) async fn running(session: &mut Conn, fence: u32) -> Result<String> {
 /// they write later stays on the old side.
 pub(super) async fn tell_of_privileged(mysql: &Mysql, session: &mut Conn) -> Result<()> {
     let ours = &mysql.source().user;
-    let users: Vec<String> = session
-        .exec(
-            "SELECT DISTINCT p.user FROM information_schema.processlist AS p
-             WHERE p.user <> ? AND p.user IN (
-                 SELECT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '''@', 1) FROM information_schema.user_privileges
-                 WHERE privilege_type IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN'))",
-            (ours,),
-        )
-        .await
-        .map_err(unseen)?;
+    let query = format!(
+        "SELECT DISTINCT p.user FROM information_schema.processlist AS p
+         WHERE p.user <> {} AND p.user IN (
+             SELECT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '''@', 1) FROM information_schema.user_privileges
+             WHERE privilege_type IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN'))",
+        quote_literal(ours)
+    );
+    let rows = sessions(session, &query).await.map_err(unseen)?;
+    let users: Vec<String> = rows.iter().map(|row| text(row, 0)).collect::<Result<_>>()?;
     if !users.is_empty() {
         tracing::warn!(
             migration = mysql.name(),

@@ -1,7 +1,10 @@
 //! Checks of each server by itself: version, the binary log, what runs, what it refuses.
 
 use super::super::catalogue::ask;
+use super::super::client::failed;
+use super::super::described::text;
 use super::super::sql::quote_literal;
+use super::super::watched::sessions;
 use super::super::{Mysql, RECORDS};
 use super::{Findings, Side};
 use crate::error::Result;
@@ -259,17 +262,22 @@ async fn prepared(source: &mut Side, findings: &mut Findings) -> Result<()> {
 }
 
 async fn long_transactions(source: &mut Side, findings: &mut Findings) -> Result<()> {
-    let found = source
-        .pairs(&format!(
-            "SELECT CONCAT('session ', trx_mysql_thread_id, ' has had a transaction open for ',
+    let query = format!(
+        "SELECT CONCAT('session ', trx_mysql_thread_id, ' has had a transaction open for ',
                  TIMESTAMPDIFF(SECOND, trx_started, CONVERT_TZ(NOW(), @@SESSION.time_zone, @@GLOBAL.time_zone)), ' s'),
                  CONCAT('KILL ', trx_mysql_thread_id)
              FROM information_schema.INNODB_TRX
              WHERE trx_mysql_thread_id > 0
                AND trx_started < CONVERT_TZ(NOW(), @@SESSION.time_zone, @@GLOBAL.time_zone) - INTERVAL {LONG_SECONDS} SECOND
              LIMIT 100"
-        ))
-        .await?;
+    );
+    let rows = sessions(&mut source.session, &query)
+        .await
+        .map_err(|error| failed("a check could not run", error))?;
+    let found: Vec<(String, String)> = rows
+        .iter()
+        .map(|row| Ok((text(row, 0)?, text(row, 1)?)))
+        .collect::<Result<_>>()?;
     findings.each(
         "long_transactions",
         Level::Warning,
