@@ -544,7 +544,7 @@ async fn abort_and_resume(source: Kind, target: Kind) {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), reached)
+        tokio::time::timeout(Duration::from_mins(1), reached)
             .await
             .expect("it loads");
         if wanted == 2 {

@@ -1,14 +1,17 @@
 //! Counters: AUTO_INCREMENT and sequences, set past the source’s, with a gap, and proved.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use mysql_async::Conn;
+use tokio::time::sleep;
 
 use super::catalogue::{self, Told, ask, listed, run};
 use super::sql::{qualified, title_of};
-use super::{Mysql, triggers};
-use crate::error::{Error, Result};
+use super::{Mysql, client, triggers};
+use crate::backoff::Backoff;
+use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 
 /// Sessions that set counters at the same time; below so many for each, another session is not worth opening.
@@ -16,6 +19,14 @@ const SESSIONS: usize = 4;
 const WORTH_A_SESSION: usize = 8;
 /// Nothing may hold the target's tables for long while writers wait.
 const PATIENCE: &str = "SET SESSION lock_wait_timeout = 10";
+/// MariaDB locks the tables that refer to an altered one while it holds the altered one, and sees no deadlock with a
+/// transaction of the follower that has the first and wants the second: not waiting at all ends it.
+const PATIENCE_OF_MARIADB: &str =
+    "SET SESSION lock_wait_timeout = 10, innodb_lock_wait_timeout = 0";
+/// For how long a counter is tried again.
+const TRYING: Duration = Duration::from_secs(5);
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(150);
 
 type Name = (String, String);
 
@@ -60,12 +71,7 @@ impl State {
 /// Sets the target's counters, proves that none can hand out what the source handed out, and then lets the triggers be,
 /// which from now on belong to the target's writers.
 pub async fn advance(mysql: &Mysql, plan: &Plan, mut source: Conn, mut target: Conn) -> Result<()> {
-    run(
-        &mut target,
-        PATIENCE,
-        "cannot set up a session for the counters",
-    )
-    .await?;
+    be_patient(&mut target).await?;
     if !plan.counters.is_empty() {
         set(
             mysql,
@@ -89,9 +95,39 @@ pub async fn advance_early(
     if plan.counters.is_empty() {
         return Ok(());
     }
-    run(target, PATIENCE, "cannot set up a session for the counters").await?;
+    be_patient(target).await?;
     let gap = mysql.settings().counter_gap.saturating_mul(2);
-    set(mysql, plan, source, target, gap).await
+    match set(mysql, plan, source, target, gap).await {
+        // The follower holds a table all the time. The cutover itself finds it at rest.
+        Err(failure) if failure.kind() == Kind::Transient => {
+            tracing::info!(migration = mysql.name(), %failure, "counters are left to the cutover");
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+async fn be_patient(target: &mut Conn) -> Result<()> {
+    let settings = if client::version(target).await?.is_mariadb() {
+        PATIENCE_OF_MARIADB
+    } else {
+        PATIENCE
+    };
+    run(target, settings, "cannot set up a session for the counters").await
+}
+
+/// Sets one counter, again and again while somebody holds its table or one that refers to it.
+async fn set_one(target: &mut Conn, statement: &str) -> Result<()> {
+    let until = Instant::now() + TRYING;
+    let mut pause = Backoff::new(PAUSE_MIN, PAUSE_MAX);
+    loop {
+        match run(target, statement, "cannot set the target's counters").await {
+            Err(failure) if failure.kind() == Kind::Transient && Instant::now() < until => {
+                sleep(pause.step()).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 async fn set(
@@ -153,20 +189,19 @@ async fn set(
 }
 
 async fn run_all(mysql: &Mysql, statements: &[String], target: &mut Conn) -> Result<()> {
-    const WHAT: &str = "cannot set the target's counters";
     let count = (statements.len() / WORTH_A_SESSION).clamp(1, SESSIONS);
     let share = |first: usize| statements.iter().skip(first).step_by(count);
     let others = try_join_all((1..count).map(|first| async move {
         let mut session = mysql.connect_target("counters").await?;
-        run(&mut session, PATIENCE, WHAT).await?;
+        be_patient(&mut session).await?;
         for statement in share(first) {
-            run(&mut session, statement, WHAT).await?;
+            set_one(&mut session, statement).await?;
         }
         Ok::<(), Error>(())
     }));
     let own = async {
         for statement in share(0) {
-            run(target, statement, WHAT).await?;
+            set_one(target, statement).await?;
         }
         Ok(())
     };
