@@ -2,6 +2,7 @@
 
 use protocol::error::Malformed;
 
+use super::json::double;
 use super::values::quoted;
 
 /// The server refuses documents that are deeper.
@@ -156,11 +157,7 @@ fn is_decimal(number: &[u8]) -> bool {
     if text.contains(['e', 'E']) || text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() {
         return false;
     }
-    let Ok(double) = text.parse::<f64>() else {
-        return false;
-    };
-    let shown = double.to_string();
-    text.strip_suffix(".0").unwrap_or(text) != shown
+    text.parse().is_ok_and(|number| double(number) != text)
 }
 
 #[cfg(test)]
@@ -184,6 +181,7 @@ mod tests {
             "18446744073709551616",
             "0.12345678901234567890",
             "-0.10",
+            "0.00000000000000001",
         ] {
             assert!(has_decimal(number.as_bytes()), "{number}");
         }

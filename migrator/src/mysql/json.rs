@@ -246,7 +246,7 @@ fn put_text(out: &mut String, node: &Node<'_>) -> Result<(), Senseless> {
 
 /// A number as a server shows a double: the fewest digits that mean this number, and an exponent only where it is far
 /// from 1. A target without binary documents keeps the text, and the load brought the source's.
-fn double(number: f64) -> String {
+pub(super) fn double(number: f64) -> String {
     let shortest = format!("{number:e}");
     let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
     let unsigned = digits.trim_start_matches('-');
