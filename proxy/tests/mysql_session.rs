@@ -268,7 +268,6 @@ async fn a_session_that_cannot_move_ends_with_a_retryable_error_and_is_counted()
         ("temporary table", "CREATE TEMPORARY TABLE mine (a INT)"),
         ("user lock", "SELECT GET_LOCK('mine', 1)"),
         ("handler", "HANDLER items OPEN"),
-        ("prepared statement", "PREPARE mine FROM 'SELECT 1'"),
         ("binary log", "SET sql_log_bin = 0"),
     ];
     let mut sessions = Vec::new();
@@ -521,4 +520,146 @@ async fn types_of_parameters_and_pieces_that_were_sent_before_a_switch_count_aft
     let answers = ask(&mut raw, &questions).await;
     let names = answers[2].rows[0][0].clone().expect("names");
     assert_eq!(String::from_utf8_lossy(&names), "8pieces,9b", "{answers:?}");
+}
+
+/// Programs that leave something behind in a session, which no statement of its client names.
+const PROGRAMS: [&str; 3] = [
+    "CREATE PROCEDURE shop.hides() SET @hidden = 42, @`Odd name` = 'x'",
+    "CREATE PROCEDURE shop.keeps() BEGIN CREATE TEMPORARY TABLE kept (a INT) ENGINE = MEMORY; END",
+    "CREATE PROCEDURE shop.names() BEGIN SET @text = 'SELECT 1'; PREPARE inner_one FROM @text; END",
+];
+
+impl Stage {
+    async fn with_programs(blue: Kind, green: Kind) -> Self {
+        let stage = Self::new(blue, green).await;
+        for server in [&stage.blue, &stage.green] {
+            let mut admin = client(server.port(), None).await;
+            for program in PROGRAMS {
+                admin.query_drop(program).await.expect(program);
+            }
+        }
+        stage
+    }
+
+    /// Moves the sessions and tells by which reasons some were closed.
+    async fn move_all(&self, sessions: &mut [Conn]) -> BTreeMap<&'static str, u64> {
+        self.close().await;
+        self.switch();
+        for conn in sessions {
+            // Whoever was closed is counted; the others must serve.
+            drop(within(conn.query_drop("SELECT 1")).await);
+        }
+        self.route().handovers().closed
+    }
+}
+
+async fn after(mut conn: Conn, statements: &[&str]) -> Conn {
+    for statement in statements {
+        within(conn.query_drop(*statement)).await.expect(statement);
+    }
+    conn
+}
+
+#[tokio::test]
+async fn what_only_a_procedure_set_or_sql_prepared_goes_along_though_the_account_may_not_ask_for_it()
+ {
+    let stage = Stage::with_programs(Kind::Mysql97, Kind::Mysql97).await;
+    let long = format!(
+        "PREPARE long_one FROM 'SELECT 1 /* {} */'",
+        "x".repeat(2000)
+    );
+    let mut sessions = [
+        after(
+            stage.app().await,
+            &[
+                "CALL hides()",
+                "PREPARE `my ``one` FROM 'SELECT ?, ''\u{e4}\\\\\\\\'''",
+                "SET @source = 'SELECT 7'",
+                "PREPARE other FROM @source",
+                "PREPARE gone FROM @source",
+                "DEALLOCATE PREPARE gone",
+            ],
+        )
+        .await,
+        after(stage.app().await, &[&long]).await,
+        after(stage.app().await, &["CALL names()"]).await,
+        after(stage.app().await, &["CALL keeps()"]).await,
+    ];
+    let closed = stage.move_all(&mut sessions).await;
+    assert_eq!(closed, BTreeMap::from([("temporary table", 1)]));
+    let [first, second, third, _] = &mut sessions;
+    let port: u16 = one(first, "SELECT @@port").await;
+    assert_eq!(port, stage.green.port());
+    let found: (i64, String) = one(first, "SELECT @hidden, @`odd name`").await;
+    assert_eq!(found, (42, "x".to_owned()));
+    first.query_drop("SET @value = 5").await.expect("a value");
+    let found: (i64, String) = one(first, "EXECUTE `my ``one` USING @value").await;
+    assert_eq!(found, (5, "\u{e4}\\".to_owned()));
+    assert_eq!(one::<i64>(first, "EXECUTE other").await, 7);
+    first
+        .query_drop("EXECUTE gone")
+        .await
+        .expect_err("it is gone");
+    assert_eq!(one::<i64>(second, "EXECUTE long_one").await, 1);
+    assert_eq!(one::<i64>(third, "EXECUTE inner_one").await, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_tells_less_is_left_only_by_sessions_whose_every_text_is_known() {
+    let stage = Stage::with_programs(Kind::Mysql56, Kind::Mysql97).await;
+    let long = format!("SELECT '{}', @late := 1", "x".repeat(40_000));
+    let mut sessions = [
+        after(
+            stage.client().await,
+            &["CALL hides()", "PREPARE mine FROM 'SELECT @hidden'"],
+        )
+        .await,
+        after(stage.client().await, &[&long]).await,
+        after(
+            stage.client().await,
+            &["SET @s = 'SELECT 1'", "PREPARE mine FROM @s"],
+        )
+        .await,
+        after(stage.client().await, &["CALL keeps()"]).await,
+    ];
+    let closed = stage.move_all(&mut sessions).await;
+    let expected = BTreeMap::from([("state not told", 2), ("temporary table", 1)]);
+    assert_eq!(closed, expected);
+    let [first, ..] = &mut sessions;
+    assert_eq!(one::<i64>(first, "EXECUTE mine").await, 42);
+    assert_eq!(one::<u16>(first, "SELECT @@port").await, stage.green.port());
+}
+
+#[tokio::test]
+async fn mariadb_tells_variables_to_anybody_and_texts_tell_what_sql_prepared() {
+    let stage = Stage::with_programs(Kind::Mariadb1011, Kind::Mysql97).await;
+    let mut sessions = [
+        after(
+            stage.client().await,
+            &[
+                "CALL hides()",
+                "EXECUTE IMMEDIATE 'SET @now = 3'",
+                "PREPARE mine FROM \"SELECT 'it''s'\"",
+            ],
+        )
+        .await,
+        after(stage.client().await, &["CALL names()"]).await,
+        after(
+            stage.client().await,
+            &[
+                "DROP TEMPORARY TABLE IF EXISTS t",
+                "CREATE TEMPORARY TABLE t (a INT)",
+            ],
+        )
+        .await,
+    ];
+    let closed = stage.move_all(&mut sessions).await;
+    assert_eq!(
+        closed,
+        BTreeMap::from([("prepared statement", 1), ("temporary table", 1)])
+    );
+    let [first, ..] = &mut sessions;
+    let found: (u16, i64, i64) = one(first, "SELECT @@port, @hidden, @now").await;
+    assert_eq!(found, (stage.green.port(), 42, 3));
+    assert_eq!(one::<String>(first, "EXECUTE mine").await, "it's");
 }

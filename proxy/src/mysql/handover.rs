@@ -6,17 +6,18 @@ use std::collections::BTreeSet;
 
 use bytes::BytesMut;
 use protocol::mysql::command;
+use protocol::mysql::handshake::Capabilities;
 
 use super::connect::{self, Identity, Refused, ServerSession};
 use super::dialogue::{self, Answer, Questions};
 use super::spare::Spare;
-use super::state::{
-    self, NotMovable, SessionState, UserVariable, quoted, rows, text, understand, values_of,
-    values_query, variables_of,
-};
+use super::state::{self, NotMovable, SessionState, rows, text, understand, variables_of};
 use super::statements::{Statement, Statements, Types};
+use super::user_variables::{UserVariable, quoted, values_of, values_query};
 use super::variables::{self, Setting};
 use super::wire::MysqlWire;
+use super::witness::{Named, Told, Witnesses};
+use crate::registry::ServerKey;
 use crate::route::Cluster;
 use crate::upstream::Upstream;
 
@@ -32,6 +33,8 @@ pub struct Moved {
     pub statements: Vec<(u32, u32)>,
     /// The names of the user variables that came along.
     pub names: BTreeSet<Vec<u8>>,
+    /// Its statements that were prepared by SQL.
+    pub named: Vec<Named>,
 }
 
 /// The old server session, as a handover needs it.
@@ -40,9 +43,13 @@ pub struct Old<'a> {
     /// The socket.
     pub stream: &'a mut Upstream,
     /// What was agreed with it.
-    pub capabilities: protocol::mysql::handshake::Capabilities,
+    pub capabilities: Capabilities,
     /// Its server's version.
     pub version: &'a str,
+    /// Its cluster, and what that calls the session.
+    pub server: Option<ServerKey>,
+    /// Who can tell more of it.
+    pub witnesses: &'a Witnesses,
 }
 
 /// Moves the session to `cluster`. The session must be at a boundary. On failure the old server session is of no more
@@ -78,7 +85,15 @@ async fn rebuild(
         }
         connect::login(cluster, identity, None).await
     };
-    let (told, opened) = tokio::join!(tell(old, wire), opening);
+    let witness = async {
+        match &old.server {
+            Some(server) => old.witnesses.ask(&server.cluster.name, server.pid).await,
+            None => Told::default(),
+        }
+    };
+    let (witness, opened) = (Box::pin(witness), Box::pin(opening));
+    let telling = tell(old.stream, old.capabilities, old.version, wire, witness);
+    let (told, opened) = tokio::join!(telling, opened);
     let (state, values) = told?;
     let mut target = Target {
         session: opened.map_err(NotMovable::TargetRefused)?,
@@ -90,27 +105,31 @@ async fn rebuild(
         session: target.session,
         statements,
         names: state.names,
+        named: state.named,
     })
 }
 
 /// Asks the old server session for its state.
 async fn tell(
-    old: Old<'_>,
+    stream: &mut Upstream,
+    capabilities: Capabilities,
+    version: &str,
     wire: &MysqlWire,
+    witness: impl Future<Output = Told>,
 ) -> Result<(SessionState, Vec<UserVariable>), NotMovable> {
     let mut unread = BytesMut::new();
-    let is_mariadb = old.version.contains("MariaDB");
-    let questions = state::questions(old.capabilities, is_mariadb);
-    let answers = dialogue::ask(old.stream, &mut unread, &questions)
-        .await
-        .map_err(NotMovable::SourceGone)?;
-    let state = understand(&answers, &wire.learned, &wire.statements)?;
+    let is_mariadb = version.contains("MariaDB");
+    let questions = state::questions(capabilities, is_mariadb);
+    let asking = dialogue::ask(stream, &mut unread, &questions);
+    let (answers, told) = tokio::join!(asking, witness);
+    let answers = answers.map_err(NotMovable::SourceGone)?;
+    let state = understand(&answers, &wire.learned, &wire.statements, &told)?;
     if state.names.is_empty() {
         return Ok((state, Vec::new()));
     }
-    let mut questions = Questions::new(old.capabilities);
+    let mut questions = Questions::new(capabilities);
     questions.query(&values_query(&state.names));
-    let answers = dialogue::ask(old.stream, &mut unread, &questions)
+    let answers = dialogue::ask(stream, &mut unread, &questions)
         .await
         .map_err(NotMovable::SourceGone)?;
     let answer = answers.first().ok_or(NotMovable::UserVariable)?;
@@ -271,6 +290,9 @@ impl Target {
             "SELECT @@session.autocommit = {autocommit} AND @@session.character_set_client = {client} \
              AND @@session.collation_connection = {collation} AND @@session.character_set_results <=> {results}"
         ));
+        for named in &state.named {
+            state::prepare(named, charset, &mut questions)?;
+        }
         questions.query(&format!(
             "SET SESSION sql_select_limit = {}",
             state.select_limit

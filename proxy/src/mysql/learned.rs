@@ -3,15 +3,19 @@
 //! Only what would be lost is looked for. Text that merely looks like it teaches something that turns out not to be
 //! there; that costs a question at a handover, or delays a cutover, and loses nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::lexer::{Lexer, Token};
+use super::lexer::{self, Lexer, Naming, Token};
+use super::witness::Named;
 
 /// Names beyond this are not learned; the session's variables then count as unknown.
 const NAMES_MAX: usize = 256;
+
+/// Statements prepared by SQL beyond this are not learned.
+const NAMED_MAX: usize = 64;
 
 /// The longest name of a user variable.
 const NAME_BYTES_MAX: usize = 256;
@@ -50,6 +54,7 @@ pub struct Marks {
 
 impl Marks {
     /// The worse of both, where it is not known which one is true.
+    #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
             inside: Inside {
@@ -100,6 +105,15 @@ impl Effect {
     }
 }
 
+/// What texts cannot tell, or only in part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Blind {
+    /// A text was too long to be looked at as a whole, and what was not looked at may matter.
+    pub partial: bool,
+    /// A temporary table may be of an engine that does not list it.
+    pub other_engine: bool,
+}
+
 /// What is known of one session.
 #[derive(Debug, Default)]
 pub struct Learned {
@@ -112,6 +126,11 @@ pub struct Learned {
     /// How often the default database was chosen anew, and which one was chosen last, where that is known.
     choices: u32,
     chosen: Option<Vec<u8>>,
+    /// What is known only by texts that were not learned as a whole.
+    pub blind: Blind,
+    named: BTreeMap<Vec<u8>, Named>,
+    prepares: u64,
+    deallocations: u64,
     names: BTreeSet<Vec<u8>>,
     too_many: bool,
 }
@@ -129,6 +148,9 @@ impl Learned {
             Some(b'a' | b'b' | b'c' | b'd' | b'f' | b'l' | b's' | b'u' | b'/' | b'-' | b'#')
         );
         self.user_lock |= LOCK_LOWER.find(text).is_some() || LOCK_UPPER.find(text).is_some();
+        if matches!(first, Some(b'p' | b'd' | b'/' | b'-' | b'#')) {
+            self.learn_naming(text, backslash);
+        }
         let variables = memchr::memchr(b'@', text).is_some();
         let pending = self.marks.inside.characteristics;
         if !(pending || several || variables || telling && begins_tellingly(text, backslash)) {
@@ -139,9 +161,68 @@ impl Learned {
         several
     }
 
+    /// The part of a text that is not looked at.
+    pub fn pass_over(&mut self, rest: &[u8]) {
+        self.blind.partial |= memchr::memchr2(b'@', b';', rest).is_some()
+            || LOCK_LOWER.find(rest).is_some()
+            || LOCK_UPPER.find(rest).is_some();
+    }
+
+    /// Whether a text goes on beyond what is looked at.
+    pub fn pass_over_beyond(&mut self, more: bool) {
+        self.blind.partial |= more;
+    }
+
+    /// A statement that prepares another, or forgets it.
+    fn learn_naming(&mut self, text: &[u8], backslash: bool) {
+        let Some(naming) = lexer::naming(text, backslash) else {
+            return;
+        };
+        match naming {
+            Naming::Prepare(name, text) => {
+                let key = name.to_ascii_lowercase();
+                if self.named.len() >= NAMED_MAX && !self.named.contains_key(&key) {
+                    return;
+                }
+                let inside = self.marks.inside;
+                self.learn(&text, backslash);
+                self.marks.inside = inside;
+                self.prepares += 1;
+                let text = Some(text);
+                self.named.insert(key, Named { name, text });
+            }
+            Naming::Deallocate(name) => {
+                self.deallocations += 1;
+                self.named.remove(&name.to_ascii_lowercase());
+            }
+        }
+    }
+
+    /// The statements prepared by SQL, where texts told of all: the server counted so many.
+    pub fn named(&self, prepares: u64, deallocations: u64) -> Option<Vec<Named>> {
+        let all = self.prepares == prepares && self.deallocations == deallocations;
+        all.then(|| self.named.values().cloned().collect())
+    }
+
+    /// Whether texts told of all the statements that were prepared by SQL.
+    pub fn knows_prepared(&self, prepares: u64) -> bool {
+        self.prepares >= prepares
+    }
+
+    /// Another server session goes on, which has prepared these by SQL.
+    pub fn move_to(&mut self, named: Vec<Named>) {
+        self.prepares = named.len() as u64;
+        self.deallocations = 0;
+        self.named = named
+            .into_iter()
+            .map(|named| (named.name.to_ascii_lowercase(), named))
+            .collect();
+    }
+
     /// Looks at the text of a statement that is prepared. Answers what it will do when it is executed.
     pub fn foresee(&mut self, text: &[u8], backslash: bool) -> Effect {
         let present = self.marks;
+        let prepares = (self.prepares, self.deallocations);
         let all = Inside {
             locked: true,
             characteristics: true,
@@ -153,6 +234,8 @@ impl Learned {
         self.learn(text, backslash);
         let kept = self.marks.inside;
         self.marks = present;
+        // The server refuses to prepare what prepares.
+        (self.prepares, self.deallocations) = prepares;
         Effect { free, kept }
     }
 
@@ -162,6 +245,7 @@ impl Learned {
         let mut count = 0;
         let mut sets_next = false;
         let mut reads = false;
+        let mut engine = false;
         let mut ended = true;
         for token in tokens.by_ref() {
             match token {
@@ -175,6 +259,8 @@ impl Learned {
                     }
                     count += 1;
                     reads |= word.eq_ignore_ascii_case(b"from");
+                    engine |=
+                        word.eq_ignore_ascii_case(b"engine") || word.eq_ignore_ascii_case(b"like");
                 }
                 Token::Variable(name, quote) => self.add(name, quote),
                 Token::SystemVariable(name) => sets_next |= is_characteristic(name),
@@ -185,7 +271,9 @@ impl Learned {
             }
         }
         if count > 0 {
+            let before = self.marks.temporary;
             self.conclude(words, sets_next, reads);
+            self.blind.other_engine |= engine && self.marks.temporary > before;
         }
         !ended
     }
@@ -463,6 +551,45 @@ mod tests {
         assert_eq!(learned.database(), first);
         learned.learn(b"use b", true);
         assert_ne!(learned.database(), first);
+    }
+
+    #[test]
+    fn statements_prepared_by_sql_are_known_where_the_server_counted_no_others() {
+        let mut learned = learned(&[
+            "prepare A from 'select ''x'', \\'y\\', @v'",
+            "PREPARE `o``dd` FROM \"select 2\";",
+            "prepare gone from 'select 3'",
+            "deallocate prepare GONE",
+        ]);
+        let named = learned.named(3, 1).expect("all are known");
+        let named: Vec<(&[u8], &[u8])> = named
+            .iter()
+            .map(|named| (&named.name[..], named.text.as_deref().unwrap_or_default()))
+            .collect();
+        assert_eq!(
+            named,
+            [
+                (&b"A"[..], &b"select 'x', 'y', @v"[..]),
+                (b"o`dd", b"select 2")
+            ]
+        );
+        assert!(learned.names().contains(&b"v"[..]));
+        assert!(learned.named(4, 1).is_none(), "one came from elsewhere");
+        assert!(learned.named(3, 2).is_none());
+        for unknown in [
+            "prepare a from @v",
+            "prepare a from 'x' 'y'",
+            "prepare a from _latin1'x'",
+            "select 1; prepare a from 'x'",
+        ] {
+            learned.learn(unknown.as_bytes(), true);
+        }
+        assert!(
+            learned.named(3, 1).is_some(),
+            "a text that is not known was counted"
+        );
+        learned.move_to(Vec::new());
+        assert_eq!(learned.named(0, 0), Some(Vec::new()));
     }
 
     #[test]

@@ -70,6 +70,15 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// The next piece, and how it is spelled.
+    fn spelled(&mut self) -> Option<(Token<'a>, &'a [u8])> {
+        self.skip_space();
+        let before = self.rest;
+        let token = self.next()?;
+        let length = before.len() - self.rest.len();
+        Some((token, before.get(..length).unwrap_or_default()))
+    }
+
     /// The length of a quoted piece that begins here, with its quotes.
     fn quoted(&self, text: &[u8], quote: u8) -> usize {
         let escapes = self.backslash && quote != b'`';
@@ -169,6 +178,81 @@ fn variable(touching: bool, name: &[u8], quote: Option<u8>) -> Token<'_> {
     } else {
         Token::Variable(name, quote)
     }
+}
+
+/// A statement that names a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// `PREPARE name FROM 'text'`.
+    Prepare(Vec<u8>, Vec<u8>),
+    /// `DEALLOCATE PREPARE name`, or `DROP PREPARE name`.
+    Deallocate(Vec<u8>),
+}
+
+/// Reads a lone statement that prepares the text of one literal, or forgets what was prepared. Anything else,
+/// a text from a variable too, is none.
+pub fn naming(text: &[u8], backslash: bool) -> Option<Naming> {
+    let mut tokens = Lexer::new(text, backslash);
+    let keyword = |tokens: &mut Lexer<'_>, all: &[&[u8]]| match tokens.next()? {
+        Token::Word(word) => all
+            .iter()
+            .position(|known| word.eq_ignore_ascii_case(known)),
+        _ => None,
+    };
+    let prepares = keyword(&mut tokens, &[b"prepare", b"deallocate", b"drop"])? == 0;
+    if !prepares {
+        keyword(&mut tokens, &[b"prepare"])?;
+    }
+    let name = match tokens.spelled()? {
+        (Token::Word(word), _) => word.to_vec(),
+        (Token::Quoted, name) if name.first() == Some(&b'`') => literal(name, false),
+        _ => return None,
+    };
+    if name.is_empty() || !name.is_ascii() {
+        return None;
+    }
+    let naming = if prepares {
+        keyword(&mut tokens, &[b"from"])?;
+        match tokens.spelled()? {
+            (Token::Quoted, text) if text.first() != Some(&b'`') => {
+                Naming::Prepare(name, literal(text, backslash))
+            }
+            _ => return None,
+        }
+    } else {
+        Naming::Deallocate(name)
+    };
+    tokens
+        .all(|token| token == Token::Semicolon)
+        .then_some(naming)
+}
+
+/// What a quoted piece means.
+fn literal(quoted: &[u8], backslash: bool) -> Vec<u8> {
+    let quote = quoted.first().copied().unwrap_or_default();
+    let mut out = Vec::with_capacity(quoted.len());
+    let mut bytes = inner(quoted).iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte == quote {
+            // It stands twice.
+            bytes.next();
+            out.push(byte);
+        } else if byte == b'\\' && backslash {
+            match bytes.next() {
+                Some(b'0') => out.push(0),
+                Some(b'b') => out.push(8),
+                Some(b'n') => out.push(b'\n'),
+                Some(b'r') => out.push(b'\r'),
+                Some(b't') => out.push(b'\t'),
+                Some(b'Z') => out.push(26),
+                Some(sign @ (b'%' | b'_')) => out.extend_from_slice(&[b'\\', sign]),
+                other => out.extend(other),
+            }
+        } else {
+            out.push(byte);
+        }
+    }
+    out
 }
 
 /// Whom a lone KILL names, where it names a number: `KILL [HARD|SOFT] [CONNECTION|QUERY] [ID] n`.

@@ -18,5 +18,7 @@ pub mod session;
 pub mod spare;
 pub mod state;
 pub mod statements;
+pub mod user_variables;
 pub mod variables;
 pub mod wire;
+pub mod witness;

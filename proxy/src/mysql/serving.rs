@@ -216,7 +216,12 @@ impl Serving {
     /// Opens a session on the cluster that the route is about to lead to, beside the client's work.
     fn look_at_orders(&mut self) {
         if let Some(order) = self.entry.take_warm_order() {
-            self.spare = Some(Spare::open(order, Arc::clone(&self.identity)));
+            self.spare = Some(Spare::open(
+                order,
+                Arc::clone(&self.identity),
+                Arc::clone(&self.logins),
+                self.entry.server(),
+            ));
         }
     }
 
@@ -429,6 +434,8 @@ impl Serving {
             stream: &mut self.relay.server,
             capabilities: self.capabilities,
             version: &self.version,
+            server: self.entry.server(),
+            witnesses: &self.logins.witnesses,
         };
         let moved = handover::hand_over(
             old,
@@ -443,11 +450,12 @@ impl Serving {
             session,
             statements,
             names,
+            named,
         } = match moved {
             Ok(moved) => moved,
             Err(why) => return Some(self.cannot_move(&why)),
         };
-        self.wire.move_to(session.capabilities, &statements);
+        self.wire.move_to(session.capabilities, &statements, named);
         self.wire.learned.move_on(&names);
         self.take_server(session, &destination).await;
         self.entry.set_activity(Activity::Serving);

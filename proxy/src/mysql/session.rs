@@ -22,6 +22,7 @@ use super::connect::{self, Credential, Identity, Refused, ServerSession};
 use super::greeting::Greetings;
 use super::passwords::Passwords;
 use super::serving::Session;
+use super::witness::Witnesses;
 use crate::client::Client;
 use crate::config::{ADMIN_DATABASE, Config};
 use crate::console::AdminClient;
@@ -45,6 +46,8 @@ pub struct Logins {
     pub plane: Arc<Plane>,
     greetings: Arc<Greetings>,
     accounts: Accounts,
+    /// Who can tell more of a session than it may ask itself.
+    pub witnesses: Witnesses,
     passwords: Passwords,
     keys: KeyPair,
     tls: TlsAcceptor,
@@ -60,6 +63,7 @@ impl MysqlSessions {
                 plane,
                 greetings: Arc::new(Greetings::new(config)),
                 accounts: Accounts::new(config),
+                witnesses: Witnesses::new(config),
                 passwords: Passwords::new(config),
                 keys: KeyPair::default(),
                 tls,

@@ -7,7 +7,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::connect::{self, Identity, ServerSession};
-use crate::registry::WarmOrder;
+use super::session::Logins;
+use crate::registry::{ServerKey, WarmOrder};
 use crate::route::Cluster;
 
 /// A server session that was opened on another cluster ahead of a switch.
@@ -23,10 +24,22 @@ const SPARE_AGE_MAX: Duration = Duration::from_secs(30);
 
 impl Spare {
     /// Begins to open one, beside whatever the session does. A failure is left for the handover to meet again.
-    pub fn open(order: WarmOrder, identity: Arc<Identity>) -> Self {
+    /// Whoever tells more of the session on `server`, its present one, is called too.
+    pub fn open(
+        order: WarmOrder,
+        identity: Arc<Identity>,
+        logins: Arc<Logins>,
+        server: Option<ServerKey>,
+    ) -> Self {
         let cluster = order.cluster.name.clone();
         let opening = tokio::spawn(async move {
-            let session = connect::login(&order.cluster, &identity, None).await;
+            let witness = async {
+                if let Some(server) = &server {
+                    logins.witnesses.prepare(&server.cluster.name).await;
+                }
+            };
+            let opening = connect::login(&order.cluster, &identity, None);
+            let (session, ()) = tokio::join!(opening, Box::pin(witness));
             drop(order.done);
             session.ok()
         });

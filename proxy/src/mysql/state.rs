@@ -1,16 +1,16 @@
 //! What a server session says of itself: everything that must be rebuilt where it moves, and what cannot be.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use protocol::mysql::handshake::Capabilities;
-use protocol::mysql::reply::Column;
 
 use super::connect::Refused;
 use super::dialogue::{Answer, Questions, Row};
 use super::learned::Learned;
 use super::statements::{Statement, Statements};
+use super::user_variables::quoted;
 use super::variables::{self, Variables};
+use super::witness::{Named, Programs, Told};
 
 /// Why a session cannot be moved.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +33,12 @@ pub enum NotMovable {
     /// It has user variables whose names or values cannot be learned.
     #[error("it has user variables that cannot be read")]
     UserVariable,
-    /// It has statements that were prepared by SQL.
-    #[error("it has statements that were prepared by SQL")]
+    /// It has statements that were prepared by SQL, and no server tells their texts.
+    #[error("it has statements that were prepared by SQL, whose texts are not known")]
     SqlPrepared,
+    /// Its server does not tell all of it, nor did the texts of its statements.
+    #[error("its server does not tell its whole state, and {0}")]
+    Untold(&'static str),
     /// A prepared statement cannot be taken along: its text or its parameters are too large.
     #[error(
         "a prepared statement cannot be taken along: it is too large, or was prepared in another default database"
@@ -70,6 +73,7 @@ impl NotMovable {
             Self::UserVariable => "user variable",
             Self::SqlPrepared | Self::PreparedStatement => "prepared statement",
             Self::Variable(_) => "session variable",
+            Self::Untold(_) => "state not told",
             Self::SourceGone(_) => "old server session gone",
             Self::TargetRefused(_) => "login on the new cluster",
             Self::State(_) => "state not rebuilt",
@@ -95,7 +99,7 @@ const BASICS: &str = "SELECT @headgate_client, @headgate_results, @headgate_conn
     @headgate_limit, DATABASE(), LAST_INSERT_ID(), @@session.timestamp";
 const COUNTERS: &str = "SHOW SESSION STATUS WHERE Variable_name IN ('Com_create_table', \
     'Com_create_temporary_table', 'Com_drop_temporary_table', 'Com_ha_open', 'Com_ha_close', 'Com_prepare_sql', \
-    'Com_dealloc_sql', 'Com_call_procedure')";
+    'Com_dealloc_sql', 'Com_execute_immediate')";
 const NAMES_MARIADB: &str = "SELECT VARIABLE_NAME FROM information_schema.USER_VARIABLES";
 const NAMES_MYSQL: &str = "SELECT VARIABLE_NAME FROM performance_schema.user_variables_by_thread WHERE THREAD_ID = \
     (SELECT THREAD_ID FROM performance_schema.threads WHERE PROCESSLIST_ID = CONNECTION_ID())";
@@ -142,6 +146,8 @@ pub(super) struct SessionState {
     pub(super) global: Variables,
     /// The names of its user variables.
     pub(super) names: BTreeSet<Vec<u8>>,
+    /// The statements that it prepared by SQL.
+    pub(super) named: Vec<Named>,
 }
 
 /// In which character sets the session speaks.
@@ -153,7 +159,7 @@ pub(super) struct Charset {
     pub(super) collation: String,
 }
 
-fn odd() -> NotMovable {
+pub(super) fn odd() -> NotMovable {
     NotMovable::State("the server's answer was not understood".to_owned())
 }
 
@@ -179,7 +185,7 @@ pub(super) fn variables_of(answer: &Answer) -> Result<Variables, NotMovable> {
     Ok(variables::by_present_names(pairs.collect()))
 }
 
-fn first_row(answer: &Answer) -> Result<&Row, NotMovable> {
+pub(super) fn first_row(answer: &Answer) -> Result<&Row, NotMovable> {
     rows(answer)?.first().ok_or_else(odd)
 }
 
@@ -188,6 +194,7 @@ pub(super) fn understand(
     answers: &[Answer],
     learned: &Learned,
     statements: &Statements,
+    told: &Told,
 ) -> Result<SessionState, NotMovable> {
     let [
         aside,
@@ -213,15 +220,17 @@ pub(super) fn understand(
     }
     let session = variables_of(session)?;
     let global = variables_of(global)?;
-    refuse_blockers(&session, counters, temporary, learned, statements)?;
-    let called = counts_of(counters)?
-        .get("Com_call_procedure")
-        .is_some_and(|&count| count > 0);
-    let released = locks.rows.first().and_then(|row| text(row, 0));
-    let holds = released.map_or(learned.user_lock, |count| count != "0");
-    if holds {
-        return Err(NotMovable::UserLock);
-    }
+    let counts = Counts::of(counters)?;
+    let known = Known {
+        learned,
+        told,
+        counts: &counts,
+    };
+    refuse_blockers(&session, &counts, learned, statements)?;
+    known.refuse_temporary(&session, temporary)?;
+    known.refuse_locks(locks)?;
+    let names = known.names(used)?;
+    let named = known.named()?;
     let basics = first_row(basics)?;
     let needed = |at| text(basics, at).ok_or_else(odd);
     let timestamp = needed(7)?;
@@ -245,45 +254,159 @@ pub(super) fn understand(
         role,
         session,
         global,
-        names: names_of(used, learned, called)?,
+        names,
+        named,
     })
 }
 
-/// The names of the user variables: as the server lists them, or else as statements told them, unless the session
-/// `called` a procedure, which may have set others.
-fn names_of(
-    listed: &Answer,
-    learned: &Learned,
-    called: bool,
-) -> Result<BTreeSet<Vec<u8>>, NotMovable> {
-    let mut names: BTreeSet<Vec<u8>> = listed
-        .rows
-        .iter()
-        .filter_map(|row| row.first().cloned().flatten())
-        .collect();
-    // A server whose performance schema is off, or has no room for this session, lists nothing, and no error.
-    if !names.iter().any(|name| name == OWN_VARIABLE.as_bytes()) {
-        if learned.has_too_many() || called {
-            return Err(NotMovable::UserVariable);
-        }
-        names = learned.names().clone();
+/// What the server counted of the session.
+struct Counts(BTreeMap<String, u64>);
+
+impl Counts {
+    fn of(answer: &Answer) -> Result<Self, NotMovable> {
+        let counts = rows(answer)?
+            .iter()
+            .filter_map(|row| Some((text(row, 0)?, text(row, 1)?.parse().ok()?)));
+        Ok(Self(counts.collect()))
     }
-    names.retain(|name| !name.starts_with(OWN_VARIABLES.as_bytes()));
-    Ok(names)
+
+    fn get(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
 }
 
-/// Reads the answer to SHOW STATUS.
-fn counts_of(answer: &Answer) -> Result<BTreeMap<String, u64>, NotMovable> {
-    let counts = rows(answer)?
-        .iter()
-        .filter_map(|row| Some((text(row, 0)?, text(row, 1)?.parse().ok()?)));
-    Ok(counts.collect())
+/// All that is known of a session beside what it says itself.
+struct Known<'a> {
+    learned: &'a Learned,
+    told: &'a Told,
+    counts: &'a Counts,
+}
+
+impl Known<'_> {
+    /// Whether statements ran whose texts nobody knows.
+    fn unknown_text(&self) -> bool {
+        self.learned.blind.partial
+            || self.counts.get("Com_execute_immediate") > 0
+            || !self
+                .learned
+                .knows_prepared(self.counts.get("Com_prepare_sql"))
+    }
+
+    /// The stored programs, where with them the texts of statements tell all.
+    fn programs(&self) -> Result<&Programs, NotMovable> {
+        let programs = self.told.programs.as_deref();
+        let Some(programs) = programs.filter(|programs| !programs.unreadable) else {
+            return Err(NotMovable::Untold(
+                "its cluster's own account cannot read the stored programs",
+            ));
+        };
+        if self.unknown_text() {
+            return Err(NotMovable::Untold(
+                "it ran a statement whose text is not wholly known",
+            ));
+        }
+        Ok(programs)
+    }
+
+    /// The names of the user variables: as a server lists them, or else as statements and stored programs have them.
+    fn names(&self, listed: &Answer) -> Result<BTreeSet<Vec<u8>>, NotMovable> {
+        let own: BTreeSet<Vec<u8>> = listed
+            .rows
+            .iter()
+            .filter_map(|row| row.first().cloned().flatten())
+            .collect();
+        // A server whose performance schema is off, or has no room for this session, lists nothing, and no error.
+        let listed = Some(own).filter(|own| own.contains(OWN_VARIABLE.as_bytes()));
+        let listed: Option<BTreeSet<Vec<u8>>> = listed.or_else(|| self.told.variables.clone());
+        let mut names = if let Some(names) = listed {
+            names
+        } else {
+            let programs = self.programs()?;
+            if self.learned.has_too_many() || programs.learned.has_too_many() {
+                return Err(NotMovable::UserVariable);
+            }
+            let all = self.learned.names() | programs.learned.names();
+            // Names mean the same in either case.
+            let mut seen = BTreeSet::new();
+            all.into_iter()
+                .filter(|name| seen.insert(name.to_ascii_lowercase()))
+                .collect()
+        };
+        names.retain(|name| !name.starts_with(OWN_VARIABLES.as_bytes()));
+        Ok(names)
+    }
+
+    /// The statements that were prepared by SQL.
+    fn named(&self) -> Result<Vec<Named>, NotMovable> {
+        let (made, gone) = (
+            self.counts.get("Com_prepare_sql"),
+            self.counts.get("Com_dealloc_sql"),
+        );
+        if made == 0 {
+            return Ok(Vec::new());
+        }
+        self.told
+            .prepared
+            .clone()
+            .filter(|all| all.iter().all(|named| named.text.is_some()))
+            .or_else(|| self.learned.named(made, gone))
+            .ok_or(NotMovable::SqlPrepared)
+    }
+
+    fn refuse_temporary(&self, session: &Variables, listed: &Answer) -> Result<(), NotMovable> {
+        let listed = listed.rows.first().and_then(|row| text(row, 0));
+        let listed = listed
+            .and_then(|count| count.parse::<u64>().ok())
+            .or(self.told.temporary);
+        let programs = self.told.programs.as_deref();
+        let by_program = |is: fn(&Programs) -> bool| {
+            programs.is_none_or(|programs| programs.unreadable || is(programs))
+        };
+        let made = self.counts.get("Com_create_table") > 0;
+        let has = match listed {
+            Some(1..) => true,
+            // The list is InnoDB's.
+            Some(0) => {
+                let engine = session.get("default_tmp_storage_engine");
+                made && (engine.is_some_and(|engine| engine != "InnoDB")
+                    || self.learned.blind.other_engine
+                    || self.unknown_text()
+                    || by_program(|programs| programs.engines))
+            }
+            // What the session's own texts do not explain was created by a routine, or by text that was put together.
+            None if self.counts.0.contains_key("Com_create_temporary_table") => {
+                let created = self.counts.get("Com_create_temporary_table");
+                created > u64::from(self.learned.marks.temporary_created)
+                    || self.learned.marks.temporary > 0
+            }
+            None => {
+                self.counts.get("Com_create_table") > u64::from(self.learned.marks.tables_created)
+                    || self.learned.marks.temporary > 0
+            }
+        };
+        if has {
+            return Err(NotMovable::TemporaryTable);
+        }
+        Ok(())
+    }
+
+    fn refuse_locks(&self, released: &Answer) -> Result<(), NotMovable> {
+        let released = released.rows.first().and_then(|row| text(row, 0));
+        match released.as_deref() {
+            Some("0") => Ok(()),
+            Some(_) => Err(NotMovable::UserLock),
+            None if self.learned.user_lock => Err(NotMovable::UserLock),
+            None if self.programs()?.learned.user_lock => Err(NotMovable::Untold(
+                "a stored program of its cluster takes locks of GET_LOCK",
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 fn refuse_blockers(
     session: &Variables,
-    counters: &Answer,
-    temporary: &Answer,
+    counts: &Counts,
     learned: &Learned,
     statements: &Statements,
 ) -> Result<(), NotMovable> {
@@ -307,159 +430,39 @@ fn refuse_blockers(
     if statements.iter().any(|(_, statement)| statement.cursor) {
         return Err(NotMovable::Cursor);
     }
-    let counts = counts_of(counters)?;
-    let count = |name: &str| counts.get(name).copied().unwrap_or_default();
-    if count("Com_ha_open") > count("Com_ha_close") {
+    if counts.get("Com_ha_open") > counts.get("Com_ha_close") {
         return Err(NotMovable::Handler);
-    }
-    if count("Com_prepare_sql") > count("Com_dealloc_sql") {
-        return Err(NotMovable::SqlPrepared);
-    }
-    // A server that lists its temporary tables is believed; of others only the count of what was created is known.
-    let listed = temporary
-        .rows
-        .first()
-        .and_then(|row| text(row, 0))
-        .and_then(|count| count.parse::<u64>().ok());
-    let has = match listed {
-        Some(count) => count > 0,
-        // What the session's own texts do not explain was created by a routine, or by text that was put together.
-        None if counts.contains_key("Com_create_temporary_table") => {
-            let unexplained =
-                count("Com_create_temporary_table") > u64::from(learned.marks.temporary_created);
-            unexplained || learned.marks.temporary > 0
-        }
-        None => {
-            let unexplained = count("Com_create_table") > u64::from(learned.marks.tables_created);
-            unexplained || learned.marks.temporary > 0
-        }
-    };
-    if has {
-        return Err(NotMovable::TemporaryTable);
     }
     Ok(())
 }
 
-/// A user variable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct UserVariable {
-    pub(super) name: Vec<u8>,
-    pub(super) value: UserValue,
-}
-
-/// Its value, in the type that it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum UserValue {
-    Null,
-    Signed(String),
-    Unsigned(String),
-    Decimal(String),
-    Double(String),
-    /// The bytes as hexadecimal digits, the character set, the collation.
-    Text(String, String, String),
-}
-
-/// Asks for the values of user variables.
-pub(super) fn values_query(names: &BTreeSet<Vec<u8>>) -> String {
-    let mut sql = String::from("SELECT ");
-    for (at, name) in names.iter().enumerate() {
-        let name = quoted(name);
-        let comma = if at > 0 { ", " } else { "" };
-        // Writing to a String cannot fail.
-        let _ = write!(
-            sql,
-            "{comma}@{name}, HEX(@{name}), CHARSET(@{name}), COLLATION(@{name})"
-        );
+/// Prepares by SQL what was prepared by SQL.
+pub(super) fn prepare(
+    named: &Named,
+    charset: &Charset,
+    questions: &mut Questions,
+) -> Result<(), NotMovable> {
+    let text = named.text.as_deref().ok_or(NotMovable::SqlPrepared)?;
+    // Texts in other character sets are known as the bytes that the client or the server wrote.
+    if !text.is_ascii() && !charset.client.starts_with("utf8") {
+        return Err(NotMovable::SqlPrepared);
     }
-    sql
-}
-
-/// A name between backticks.
-pub(super) fn quoted(name: &[u8]) -> String {
-    format!("`{}`", String::from_utf8_lossy(name).replace('`', "``"))
-}
-
-/// The numbers of the types that are no strings.
-const DECIMALS: [u8; 2] = [0, 246];
-const DOUBLES: [u8; 2] = [4, 5];
-const INTEGERS: [u8; 5] = [1, 2, 3, 8, 9];
-
-/// Reads the answer to [`values_query`].
-pub(super) fn values_of(
-    names: &BTreeSet<Vec<u8>>,
-    answer: &Answer,
-) -> Result<Vec<UserVariable>, NotMovable> {
-    let row = first_row(answer)?;
-    let mut out = Vec::with_capacity(names.len());
-    for (at, name) in names.iter().enumerate() {
-        let at = at * 4;
-        let column = answer.columns.get(at).ok_or_else(odd)?;
-        let value = match text(row, at) {
-            None => UserValue::Null,
-            Some(value) if INTEGERS.contains(&column.kind) => {
-                if column.flags & Column::UNSIGNED != 0 {
-                    UserValue::Unsigned(value)
-                } else {
-                    UserValue::Signed(value)
-                }
-            }
-            Some(value) if DECIMALS.contains(&column.kind) => UserValue::Decimal(value),
-            Some(value) if DOUBLES.contains(&column.kind) => UserValue::Double(value),
-            Some(_) => {
-                let part = |at| text(row, at).ok_or(NotMovable::UserVariable);
-                let charset = variables::charset(&part(at + 2)?);
-                UserValue::Text(part(at + 1)?, charset, variables::charset(&part(at + 3)?))
-            }
-        };
-        out.push(UserVariable {
-            name: name.clone(),
-            value,
-        });
-    }
-    Ok(out)
-}
-
-/// An exact number as an expression of that type: bare digits without a fraction would be an integer.
-fn decimal(value: &str) -> String {
-    let digits = value
-        .bytes()
-        .filter(u8::is_ascii_digit)
-        .count()
-        .clamp(1, 65);
-    let fraction = value
-        .split_once('.')
-        .map_or(0, |(_, fraction)| fraction.len());
-    format!("CAST({value} AS DECIMAL({digits},{fraction}))")
-}
-
-impl UserVariable {
-    /// The assignment that makes it; `None` where it is as if it had never been.
-    pub(super) fn assignment(&self) -> Option<String> {
-        let value = match &self.value {
-            UserValue::Null => return None,
-            UserValue::Signed(value) => format!("CAST({value} AS SIGNED)"),
-            UserValue::Unsigned(value) => format!("CAST({value} AS UNSIGNED)"),
-            UserValue::Decimal(value) => decimal(value),
-            UserValue::Double(value) if value.contains(['e', 'E']) => value.clone(),
-            UserValue::Double(value) => format!("{value}e0"),
-            UserValue::Text(hex, charset, _) if charset == "binary" => format!("_binary X'{hex}'"),
-            UserValue::Text(hex, charset, collation) => {
-                format!("_{charset} X'{hex}' COLLATE {collation}")
-            }
-        };
-        Some(format!("@{} = {value}", quoted(&self.name)))
-    }
+    let text = String::from_utf8(text.to_vec()).map_err(|_| NotMovable::SqlPrepared)?;
+    let text = variables::bytes(&text);
+    questions.query(&format!("SET @headgate_text = {text}"));
+    questions.query(&format!(
+        "PREPARE {} FROM @headgate_text",
+        quoted(&named.name)
+    ));
+    questions.query("SET @headgate_text = NULL");
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
 
-    #[test]
-    fn an_exact_number_stays_one() {
-        assert_eq!(decimal("42"), "CAST(42 AS DECIMAL(2,0))");
-        assert_eq!(decimal("-0.50"), "CAST(-0.50 AS DECIMAL(3,2))");
-    }
+    use super::*;
 
     #[test]
     fn a_server_that_lists_not_even_our_own_variables_is_not_believed() {
@@ -472,12 +475,35 @@ mod tests {
                 .collect(),
             ..Answer::default()
         };
-        let names = |listed: &Answer, called| names_of(listed, &learned, called);
-        let expected = |name: &[u8]| BTreeSet::from([name.to_vec()]);
-        let told = names(&listed(&["headgate_client", "theirs"]), true);
-        assert_eq!(told.expect("listed"), expected(b"theirs"));
-        let told = names(&listed(&[]), false);
-        assert_eq!(told.expect("learned"), expected(b"mine"));
-        assert!(names(&listed(&[]), true).is_err());
+        let counts = Counts(BTreeMap::new());
+        let names = |listed: &Answer, told: &Told| {
+            let known = Known {
+                learned: &learned,
+                told,
+                counts: &counts,
+            };
+            known.names(listed)
+        };
+        let set = |name: &[u8]| BTreeSet::from([name.to_vec()]);
+        let nothing = Told::default();
+        let own = names(&listed(&["headgate_client", "theirs"]), &nothing);
+        assert_eq!(own.expect("listed"), set(b"theirs"));
+        assert!(
+            names(&listed(&[]), &nothing).is_err(),
+            "a procedure may have set others"
+        );
+        let told = Told {
+            variables: Some(set(b"witnessed")),
+            ..Told::default()
+        };
+        assert_eq!(names(&listed(&[]), &told).expect("told"), set(b"witnessed"));
+        let mut programs = Programs::default();
+        programs.learned.learn(b"set @theirs = 1, @MINE = 2", true);
+        let told = Told {
+            programs: Some(Arc::new(programs)),
+            ..Told::default()
+        };
+        let all = names(&listed(&[]), &told).expect("learned");
+        assert_eq!(all.len(), 2, "{all:?}");
     }
 }

@@ -295,14 +295,19 @@ pub fn literal(value: &str) -> String {
 /// A string literal that means the same whatever the SQL mode says of backslashes, for text without any.
 pub fn text(value: &str) -> String {
     if value.contains('\\') {
-        let mut literal = String::from("_utf8mb4 X'");
-        for byte in value.bytes() {
-            // Writing to a String cannot fail.
-            let _ = write!(literal, "{byte:02X}");
-        }
-        return literal + "'";
+        return bytes(value);
     }
     format!("'{}'", value.replace('\'', "''"))
+}
+
+/// A string literal that means the same in whatever character set the statement is.
+pub fn bytes(value: &str) -> String {
+    let mut literal = String::from("_utf8mb4 X'");
+    for byte in value.bytes() {
+        // Writing to a String cannot fail.
+        let _ = write!(literal, "{byte:02X}");
+    }
+    literal + "'"
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use protocol::mysql::session::{Expected, HEAD_BYTES, Says, Sent, Session as Trac
 
 use super::learned::{Learned, Marks};
 use super::statements::{self, Statements, Types};
+use super::witness::Named;
 use crate::relay::{Entrance, Heard, Seen, Then, Wire};
 
 use own::OWN_THREADS;
@@ -40,6 +41,8 @@ enum Keep {
     Nothing,
     /// They are the text of a statement that is being prepared, behind so many others.
     Text(usize),
+    /// They are the part of a text that is not looked at, behind so many others.
+    Tail(usize),
     /// They are a piece of a parameter of this statement, behind so many others.
     Piece(u32, usize),
 }
@@ -100,10 +103,11 @@ impl MysqlWire {
 
     /// Another server session goes on where this one stood, with statements of these numbers: the client's, and the
     /// server's.
-    pub fn move_to(&mut self, server: Capabilities, statements: &[(u32, u32)]) {
+    pub fn move_to(&mut self, server: Capabilities, statements: &[(u32, u32)], named: Vec<Named>) {
         self.tracker = Tracker::new(u64::from(server.0), self.tracker.status());
         self.strip = strips(self.client, server);
         self.statements.renumber(statements);
+        self.learned.move_to(named);
     }
 
     /// The client logged in anew: nothing is left of what it had.
@@ -208,6 +212,9 @@ impl MysqlWire {
                 let backslash = self.tracker.status() & status::NO_BACKSLASH_ESCAPES == 0;
                 let text = self.text_of(payload);
                 let several = self.learned.learn(text, backslash);
+                if payload.len() < header.length {
+                    self.keep = Keep::Tail(payload.len());
+                }
                 if self.before != self.learned.marks {
                     // Behind others that are under way it is not known what was true before.
                     let part = several || self.tracker.expecting() > 0;
@@ -219,6 +226,7 @@ impl MysqlWire {
                 let backslash = self.tracker.status() & status::NO_BACKSLASH_ESCAPES == 0;
                 let text = payload.get(1..).unwrap_or_default();
                 let effect = self.learned.foresee(text, backslash);
+                self.learned.pass_over_beyond(header.length > payload.len());
                 self.statements.begin(effect, self.learned.database());
                 self.keep = Keep::Text(1);
             }
@@ -314,6 +322,7 @@ impl MysqlWire {
         match &mut self.keep {
             Keep::Nothing => {}
             Keep::Text(skip) => self.statements.go_on(behind(skip)),
+            Keep::Tail(skip) => self.learned.pass_over(behind(skip)),
             Keep::Piece(client, skip) => self.statements.go_on_piece(*client, behind(skip)),
         }
     }

@@ -180,7 +180,7 @@ fn a_transaction_behind_what_needs_no_gate_stands_at_it_all_the_same() {
 fn a_reply_in_the_middle_of_a_packet_without_one_leaves_nobody_inside() {
     let (mut wire, gate) = (wire(), Fake::default());
     clear(&mut wire, &gate, &query("select 1"));
-    let piece = [&[command::STMT_SEND_LONG_DATA][..], &[7; 20 << 10]].concat();
+    let piece = [vec![command::STMT_SEND_LONG_DATA], vec![7; 20 << 10]].concat();
     let piece = packet(0, &piece);
     let (now, later) = piece.split_at(18 << 10);
     assert_eq!(clear(&mut wire, &gate, now).0, now.len());
@@ -234,7 +234,7 @@ fn types_that_were_sent_ahead_of_the_answer_to_a_prepare_are_known_after_a_switc
     hear(&mut wire, &gate, &prepared(9));
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
     assert!(wire.at_boundary());
-    wire.move_to(Capabilities::SESSION_TRACK, &[(1, 5)]);
+    wire.move_to(Capabilities::SESSION_TRACK, &[(1, 5)], Vec::new());
     let again = execute(&[1, 0, 0, 0], &[0]);
     assert_eq!(clear(&mut wire, &gate, &again), (0, Then::Own));
     assert_eq!(wire.take_own(), Some(Own::Splice(1)));
