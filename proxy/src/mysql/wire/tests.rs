@@ -231,7 +231,7 @@ fn types_that_were_sent_ahead_of_the_answer_to_a_prepare_are_known_after_a_switc
     };
     clear(&mut wire, &gate, &packet(0, b"\x16do ?"));
     clear(&mut wire, &gate, &execute(&last, &[1, 2, 0]));
-    hear(&mut wire, &gate, &prepared(9));
+    hear(&mut wire, &gate, &prepared(1));
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
     assert!(wire.at_boundary());
     wire.move_to(Capabilities::SESSION_TRACK, &[(1, 5)], Vec::new());
