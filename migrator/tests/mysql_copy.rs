@@ -264,7 +264,7 @@ async fn contents(server: &Server, table: &str, expression: &str) -> Vec<(u64, O
 fn exactly(data_type: &str) -> &'static str {
     let name = data_type.split(['(', ' ']).next().unwrap_or_default();
     match name {
-        "FLOAT" | "DOUBLE" => "CONCAT(c + 0e0)",
+        "FLOAT" | "DOUBLE" => "CONCAT(c * 1e0)",
         "ENUM" | "SET" | "INT" | "BIGINT" => "CONCAT(c + 0)",
         "YEAR" | "DATE" | "DATETIME" | "TIMESTAMP" | "TIME" | "DECIMAL" => "CONCAT(c)",
         "LONGBLOB" => "SHA2(c, 256)",

@@ -128,7 +128,7 @@ impl Moving {
 fn exactly(name: &str, kind: &str) -> String {
     let data_type = kind.split(' ').next().unwrap_or_default();
     match data_type {
-        "float" | "double" => format!("CONCAT({name} + 0e0)"),
+        "float" | "double" => format!("CONCAT({name} * 1e0)"),
         "enum" | "set" | "bit" => format!("CONCAT({name} + 0)"),
         "json" => format!("CAST({name} AS CHAR)"),
         "decimal" | "uuid" | "inet4" | "inet6" => format!("CONCAT({name})"),

@@ -47,7 +47,8 @@ pub fn selected(table: &Table, ways: &[Way]) -> String {
     let columns = table.columns.iter().zip(ways).map(|(column, way)| {
         let name = quote_ident(&column.name);
         match way {
-            Way::Float => format!("{name} + 0e0"),
+            // To add zero would make a zero of a negative one.
+            Way::Float => format!("{name} * 1e0"),
             Way::Enumeration => format!("{name} + 0"),
             Way::Plain | Way::Text | Way::Document => name,
         }
