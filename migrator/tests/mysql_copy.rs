@@ -261,9 +261,11 @@ async fn contents(server: &Server, table: &str, expression: &str) -> Vec<(u64, O
 }
 
 /// What tells two values of a type apart, in text of ASCII.
-fn exactly(data_type: &str) -> &'static str {
+fn exactly(data_type: &str, target: Kind) -> &'static str {
     let name = data_type.split(['(', ' ']).next().unwrap_or_default();
     match name {
+        // It shows no sign of a zero.
+        "FLOAT" | "DOUBLE" if target == Kind::Mariadb1011 => "CONCAT(c + 0e0)",
         "FLOAT" | "DOUBLE" => "CONCAT(c * 1e0)",
         "ENUM" | "SET" | "INT" | "BIGINT" => "CONCAT(c + 0)",
         "YEAR" | "DATE" | "DATETIME" | "TIMESTAMP" | "TIME" | "DECIMAL" => "CONCAT(c)",
@@ -307,7 +309,7 @@ async fn every_type(source: Kind, target: Kind, files: bool) {
         .expect("it loads");
     for (number, (data_type, values)) in samples.iter().enumerate() {
         for kind in ["t", "k"] {
-            let (table, expression) = (format!("{kind}{number}"), exactly(data_type));
+            let (table, expression) = (format!("{kind}{number}"), exactly(data_type, target));
             let there = contents(&pair.source, &table, expression).await;
             assert_eq!(there.len(), values.len());
             let here = contents(&pair.target, &table, expression).await;
@@ -852,6 +854,11 @@ async fn enormous_rows(kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_several_packets_arrives_in_mysql() {
     enormous_rows(Kind::Mysql97).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_several_packets_arrives_in_mariadb() {
+    enormous_rows(Kind::Mariadb1011).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -111,7 +111,7 @@ impl Moving {
             let columns: Vec<String> = table
                 .columns
                 .iter()
-                .map(|column| exactly(&column.name, &column.kind))
+                .map(|column| exactly(&column.name, &column.kind, self.pair.target.kind))
                 .collect();
             let query = format!("SELECT {} FROM shop.{}", columns.join(", "), table.name);
             let source = rows(&self.pair.source, &query).await;
@@ -125,9 +125,11 @@ impl Moving {
 }
 
 /// What tells two values of a type apart.
-fn exactly(name: &str, kind: &str) -> String {
+fn exactly(name: &str, kind: &str, target: Kind) -> String {
     let data_type = kind.split(' ').next().unwrap_or_default();
     match data_type {
+        // It shows no sign of a zero.
+        "float" | "double" if target == Kind::Mariadb1011 => format!("CONCAT({name} + 0e0)"),
         "float" | "double" => format!("CONCAT({name} * 1e0)"),
         "enum" | "set" | "bit" => format!("CONCAT({name} + 0)"),
         "json" => format!("CAST({name} AS CHAR)"),
