@@ -857,11 +857,6 @@ async fn a_row_of_several_packets_arrives_in_mysql() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_of_several_packets_arrives_in_mariadb() {
-    enormous_rows(Kind::Mariadb1011).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_first_position_counts_exactly_the_transactions_before_it() {
     let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
     let tables = [
