@@ -31,7 +31,7 @@ const OKAY_BYTES_MAX: usize = 32 << 10;
 
 /// A statement whose failure takes back what its text taught.
 const TAUGHT: u32 = 1;
-/// A text of several, of which some may have done their work when another one fails.
+/// A text of several, of which some may have worked when another one fails.
 const TAUGHT_IN_PART: u32 = 2;
 
 /// What becomes of the bytes of the packet that is going by.
@@ -237,8 +237,7 @@ impl MysqlWire {
             | command::STMT_CLOSE
             | command::STMT_SEND_LONG_DATA => {
                 expected.tag = self.forward_statement(command, payload);
-                expected.cursor = command == command::STMT_EXECUTE
-                    && payload.get(5).is_some_and(|&flags| flags & 7 != 0);
+                expected.cursor = command == command::STMT_EXECUTE && asks_for_cursor(payload);
             }
             command::SET_OPTION => {
                 if let Some(&[low, high]) = payload.get(1..3) {

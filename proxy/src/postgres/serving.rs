@@ -53,8 +53,8 @@ struct Standing {
 impl Entrance for Standing {
     fn enter(&self) -> bool {
         let entered = self.ticket.enter(self.generation.load(Relaxed));
-        // What was held runs now: who cancels it from here on means what runs on the server.
         if entered && self.entry.activity() == Activity::Held {
+            // From here on a cancel means what runs on the server.
             self.entry.set_activity(Activity::Serving);
             self.entry.take_cancel();
         }
