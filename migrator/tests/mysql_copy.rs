@@ -823,9 +823,9 @@ async fn the_load_logs_in_with_a_password_to_mariadb() {
 }
 
 /// Rows of several packets arrive, whatever the target takes in one packet.
-async fn enormous_rows(kind: Kind) {
+async fn enormous_rows(kind: Kind, packet: &str) {
     let large: &[(&str, &str)] = &[("max-allowed-packet", "64M")];
-    let small: &[(&str, &str)] = &[("max-allowed-packet", "1M")];
+    let small: &[(&str, &str)] = &[("max-allowed-packet", packet)];
     let pair = Pair::start_with((kind, large), (kind, small));
     let tables = [
         "CREATE DATABASE shop",
@@ -853,7 +853,13 @@ async fn enormous_rows(kind: Kind) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_several_packets_arrives_in_mysql() {
-    enormous_rows(Kind::Mysql97).await;
+    enormous_rows(Kind::Mysql97, "1M").await;
+}
+
+/// As statements: it takes minutes for such a value in a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_several_packets_arrives_in_mariadb() {
+    enormous_rows(Kind::Mariadb1011, "128M").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,8 @@ const BATCH_BYTES: usize = 128 << 10;
 /// A table without a key is committed in pieces of so many chunks, so that a target's binary log need not hold all of
 /// it at once.
 const CHUNKS_PER_PIECE: u64 = 16;
+/// MariaDB makes room for a file's value in steps of some kilobytes and copies it each time: longer rows go apart.
+const FILE_ROW_BYTES_MAX: usize = 4 << 20;
 
 /// The two ends of one worker.
 pub struct Ends {
@@ -342,6 +344,13 @@ impl Pipe<'_> {
         let mut counts = Counts::default();
         let mut apart = Apart::of(self.table);
         let apart_max = (self.ends.statement_bytes / 4).min(BATCH_BYTES * 4);
+        // A row may double on its way, and the target has its limit.
+        let large_from = if self.ends.target_is_mariadb {
+            FILE_ROW_BYTES_MAX
+        } else {
+            usize::MAX
+        };
+        let large_to = (self.ends.statement_bytes / 2).saturating_sub(1 << 16);
         let mut more = true;
         while more && counts.bytes < bytes_max && apart.statement.len() < apart_max {
             let ways = self.ways;
@@ -349,7 +358,8 @@ impl Pipe<'_> {
                 .ends
                 .source
                 .some_rows(&reading, BATCH_BYTES, |row| {
-                    if rows::needs_expression(row, ways).map_err(torn)? {
+                    let large = row.len() > large_from && row.len() < large_to;
+                    if large || rows::needs_expression(row, ways).map_err(torn)? {
                         apart.put(row, ways).map_err(torn)?;
                         return Ok(batch.len() + apart.statement.len());
                     }
