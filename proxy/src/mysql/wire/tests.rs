@@ -268,7 +268,7 @@ fn what_a_prepared_statement_does_counts_when_it_is_executed() {
     hear(
         &mut wire,
         &gate,
-        &packet(1, &[0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        &packet(1, &[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     );
     assert!(!gate.inside.get(), "nothing is set yet");
     let execute = packet(0, &[command::STMT_EXECUTE, 1, 0, 0, 0, 0, 1, 0, 0, 0]);
@@ -364,7 +364,7 @@ fn conversation() -> Vec<Said> {
         ]
         .concat()
     };
-    all.push(server(prepared(77), prepared(1)));
+    all.push(server(prepared(77), prepared(77)));
     let execute = |id: u8| {
         let mut body = vec![
             command::STMT_EXECUTE,
@@ -385,7 +385,7 @@ fn conversation() -> Vec<Said> {
         body.put_u64_le(5);
         packet(0, &body)
     };
-    all.push(client(execute(1), execute(77)));
+    all.push(client(execute(77), execute(77)));
     let (bytes, expected) = same(
         [
             packet(1, &[1]),
@@ -410,8 +410,8 @@ fn conversation() -> Vec<Said> {
     let close = |id: u8| packet(0, &[command::STMT_CLOSE, id, 0, 0, 0]);
     let ping = packet(0, &[command::PING]);
     all.push(client(
-        [piece(1), close(1), close(9), ping.clone()].concat(),
-        [piece(77), close(77), close(0), ping].concat(),
+        [piece(77), close(77), close(9), ping.clone()].concat(),
+        [piece(77), close(77), close(9), ping].concat(),
     ));
     all.push(server(okay(0, b"", b"", true), okay(0, b"", b"", false)));
     all
