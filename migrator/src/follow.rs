@@ -87,6 +87,14 @@ impl<P: Position> Follow<P> {
         self.applied.borrow().clone()
     }
 
+    /// Resolves with how far the target is, once the follower has told it for the first time. Cancel safe.
+    pub async fn wait_begun(&self, patience: Duration) -> Result<Option<P>> {
+        let begun = |applied: &Applied<P>| applied.position.is_some();
+        self.wait(begun, patience, "the follower did not begin")
+            .await?;
+        Ok(self.applied().position)
+    }
+
     /// Resolves when `position` is applied. Cancel safe.
     pub async fn wait_covers(&self, position: &P, patience: Duration) -> Result<()> {
         let reached = |applied: &Applied<P>| {

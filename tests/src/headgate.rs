@@ -57,7 +57,7 @@ impl Headgate {
     /// As [`Headgate::prepare`], for clusters of either engine.
     pub fn prepare_for(engine: Engine, sections: &str) -> Self {
         let folder = new_folder();
-        let (port, http_port) = (free_port(), free_port());
+        let (port, http_port) = free_ports();
         let journal = folder.join("journal");
         let text = format!(
             "[listen]\naddress = \"127.0.0.1:{port}\"\n[http]\naddress = \"127.0.0.1:{http_port}\"\n\
@@ -290,12 +290,15 @@ pub fn binary() -> PathBuf {
     })
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
-    listener
-        .local_addr()
-        .expect("a bound listener has an address")
-        .port()
+/// Two ports, which are not the same because both are held while they are asked for.
+fn free_ports() -> (u16, u16) {
+    let listener = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+    let listeners = (listener(), listener());
+    let port = |listener: &TcpListener| {
+        let address = listener.local_addr();
+        address.expect("a bound listener has an address").port()
+    };
+    (port(&listeners.0), port(&listeners.1))
 }
 
 fn new_folder() -> PathBuf {

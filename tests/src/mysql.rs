@@ -156,13 +156,18 @@ pub async fn try_connect(
 pub async fn try_rows(client: &mut Conn, statements: &str) -> Result<Rows, mysql_async::Error> {
     let mut rows = Rows::new();
     let mut result = client.query_iter(statements).await?;
-    while !result.is_empty() {
+    loop {
+        // The last round finds no rows, but the error of a statement that was not the first.
+        let last = result.is_empty();
         let found: Vec<Row> = result.collect().await?;
         if !found.is_empty() {
             rows = found
                 .into_iter()
                 .map(|row| row.unwrap().into_iter().map(shown).collect())
                 .collect();
+        }
+        if last {
+            break;
         }
     }
     Ok(rows)

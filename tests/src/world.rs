@@ -144,7 +144,7 @@ impl World<Mysql> {
     pub async fn of_copying(pair: Pair) -> Self {
         let schema = format!(
             "CREATE TABLE big (id INT PRIMARY KEY, v TEXT) ENGINE = InnoDB;
-             INSERT INTO big SELECT n, REPEAT(MD5(n), 8) FROM {} WHERE n <= 600000",
+             INSERT INTO big SELECT n, REPEAT(LPAD(HEX(n * 2654435761), 32, 'x'), 8) FROM {} WHERE n <= 600000",
             million_numbers()
         );
         let world = Self::of_with(pair, &schema, SLOWLY).await;
@@ -265,14 +265,19 @@ const SLOWLY: &str = "[migrator]\ncopy_workers = 1\ncopy_chunk = \"1MiB\"\n";
 
 /// A derived table `numbers` with the numbers from 1 to a million as `n`, which servers of every version can make.
 pub fn million_numbers() -> String {
+    numbers(6)
+}
+
+/// As [`million_numbers`], up to the power of ten with so many zeros.
+pub fn numbers(zeros: u32) -> String {
     let digits: Vec<String> = (0..10)
         .map(|digit| format!("SELECT {digit} AS d"))
         .collect();
     let digits = digits.join(" UNION ALL ");
-    let places: Vec<String> = (0..6)
+    let places: Vec<String> = (0..zeros)
         .map(|place| format!("({digits}) AS d{place}"))
         .collect();
-    let sum: Vec<String> = (0..6)
+    let sum: Vec<String> = (0..zeros)
         .map(|place| format!("d{place}.d * {}", 10_u32.pow(place)))
         .collect();
     format!(

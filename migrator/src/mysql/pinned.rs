@@ -55,12 +55,9 @@ pub(super) async fn open(
     }
     let pause = Pause(follow.clone());
     // At once: else the follower would be past the position before it is known.
-    if let Some(at) = follow.applied().position {
+    if let Some(at) = follow.wait_begun(PAUSE_PATIENCE).await? {
         let begin = BinlogPosition { offset: 4, ..at };
         follow.pause_at(begin, PAUSE_PATIENCE).await?;
-    } else {
-        return Err(Error::transient("the follower has not begun")
-            .remedy("check again when SHOW MIGRATION STATUS shows a lag"));
     }
     let exact = snapshot::exact(mysql, &plan.tables, workers, stop).await?;
     let Some(snapshot::Exact {

@@ -3,6 +3,7 @@
 //! The old server session is asked for the truth. Only what no server tells is taken from the statements that went by.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use protocol::mysql::command;
@@ -12,7 +13,7 @@ use super::connect::{self, Identity, Refused, ServerSession};
 use super::dialogue::{self, Answer, Questions};
 use super::spare::Spare;
 use super::state::{self, NotMovable, SessionState, rows, text, understand, variables_of};
-use super::statements::{Statement, Statements, Types};
+use super::statements::{NOBODY, Statement, Statements, Types};
 use super::user_variables::{UserVariable, quoted, values_of, values_query};
 use super::variables::{self, Setting};
 use super::wire::MysqlWire;
@@ -23,6 +24,13 @@ use crate::upstream::Upstream;
 
 /// User variables are set so many at a time, so that no statement grows too long.
 const ASSIGNMENTS_MAX: usize = 32;
+
+/// How long a handover, or the wait for one's turn, may take beside reaching the new cluster. Right after a switch all
+/// sessions ask at once, and servers list their variables to one after the other: late is better than ended.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The server does not prepare this kind of statement.
+const UNSUPPORTED: u16 = 1295;
 
 /// A session rebuilt on another server.
 #[derive(Debug)]
@@ -62,7 +70,7 @@ pub async fn hand_over(
     spare: Option<Spare>,
 ) -> Result<Moved, NotMovable> {
     let rebuilding = Box::pin(rebuild(old, cluster, identity, wire, spare));
-    tokio::time::timeout(cluster.connect_timeout, rebuilding)
+    tokio::time::timeout(cluster.connect_timeout + PATIENCE, rebuilding)
         .await
         .unwrap_or(Err(NotMovable::Late))
 }
@@ -325,6 +333,11 @@ impl Target {
         }
         let mut numbers = Vec::with_capacity(prepared.len());
         for ((client, statement), answer) in wire.statements.iter().zip(prepared) {
+            let unsupported = matches!(answer.error, Some((UNSUPPORTED, _)));
+            if unsupported && statement.as_control().is_some() {
+                numbers.push((client, NOBODY));
+                continue;
+            }
             rows(answer)?;
             let found = answer.prepared.ok_or_else(silent)?;
             if found.parameters != statement.parameters || statement.types == Types::Unknown {

@@ -56,7 +56,7 @@ pub enum NotMovable {
     /// The new server did not accept, or did not show, the same state.
     #[error("its state could not be rebuilt: {0}")]
     State(String),
-    /// It took longer than the cluster's connect timeout.
+    /// It took too long.
     #[error("the handover took too long")]
     Late,
 }

@@ -22,8 +22,20 @@ const PIECES_BYTES_MAX: usize = 4 << 20;
 /// What a piece counts for beside its own bytes.
 const PIECE_BYTES: usize = 32;
 
-/// A number that no server gives to a statement.
+/// A number that no server gives to a statement: it has no such statement, or does not prepare it.
 pub const NOBODY: u32 = 0;
+
+/// What MariaDB prepares and MySQL only takes as text. All are answered alike in both ways: with one OK packet.
+const WORDS_OF_CONTROL: [&[u8]; 8] = [
+    b"begin",
+    b"start",
+    b"commit",
+    b"rollback",
+    b"savepoint",
+    b"release",
+    b"lock",
+    b"unlock",
+];
 
 /// The parameters' types of the last execution, which count until a client sends others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +87,23 @@ struct Preparing {
 
 /// So much of an execution is kept until the number of its parameters is known.
 const EXECUTION_BYTES_MAX: usize = 4 << 10;
+
+impl Statement {
+    /// Its text, if a server that does not prepare it answers the text as it would answer the execution.
+    pub fn as_control(&self) -> Option<&[u8]> {
+        let text = self.text.as_deref().filter(|_| self.parameters == 0)?;
+        let mut words = text
+            .split(|byte| !byte.is_ascii_alphabetic())
+            .skip_while(|word| word.is_empty());
+        let first = words.next()?;
+        let blank = text.len() - text.trim_ascii_start().len();
+        (text.get(blank..)?.starts_with(first)
+            && WORDS_OF_CONTROL
+                .iter()
+                .any(|word| first.eq_ignore_ascii_case(word)))
+        .then_some(text)
+    }
+}
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -384,6 +413,28 @@ mod tests {
             binding(&plain, 2, false).map(|found| found.types_end),
             Some(None)
         );
+    }
+
+    #[test]
+    fn only_what_is_answered_alike_as_text_may_stay_unprepared() {
+        let of = |text: &[u8], parameters| Statement {
+            text: Some(text.to_vec()),
+            parameters,
+            ..Statement::default()
+        };
+        assert!(of(b"BEGIN", 0).as_control().is_some());
+        assert!(of(b" start transaction", 0).as_control().is_some());
+        for text in [
+            &b"select 1"[..],
+            b"beginning",
+            b"/* x */ begin",
+            b"check table t",
+            b"'begin'",
+            b"",
+        ] {
+            assert!(of(text, 0).as_control().is_none());
+        }
+        assert!(of(b"begin", 1).as_control().is_none());
     }
 
     #[test]

@@ -208,17 +208,9 @@ impl MysqlWire {
         self.keep = Keep::Nothing;
         match command {
             command::QUERY => {
-                self.before = self.learned.marks;
-                let backslash = self.tracker.status() & status::NO_BACKSLASH_ESCAPES == 0;
-                let text = self.text_of(payload);
-                let several = self.learned.learn(text, backslash);
+                expected.tag = self.learn(self.text_of(payload));
                 if payload.len() < header.length {
                     self.keep = Keep::Tail(payload.len());
-                }
-                if self.before != self.learned.marks {
-                    // Behind others that are under way it is not known what was true before.
-                    let part = several || self.tracker.expecting() > 0;
-                    expected.tag = if part { TAUGHT_IN_PART } else { TAUGHT };
                 }
             }
             command::INIT_DB => self.learned.choose(payload.get(1..)),
@@ -248,6 +240,22 @@ impl MysqlWire {
         }
         self.tracker.command(header, expected);
         self.client_left = header.length;
+    }
+
+    /// The text of a statement goes by. Answers what it taught.
+    fn learn(&mut self, text: &[u8]) -> u32 {
+        self.before = self.learned.marks;
+        let backslash = self.tracker.status() & status::NO_BACKSLASH_ESCAPES == 0;
+        let several = self.learned.learn(text, backslash);
+        if self.before == self.learned.marks {
+            return 0;
+        }
+        // Behind others that are under way it is not known what was true before.
+        if several || self.tracker.expecting() > 0 {
+            TAUGHT_IN_PART
+        } else {
+            TAUGHT
+        }
     }
 
     /// A command that names a prepared statement. Answers the client's number for it.

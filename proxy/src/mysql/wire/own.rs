@@ -20,7 +20,8 @@ pub enum Own {
     Kill(Ends, u64),
     /// The client logs in anew.
     ChangeUser,
-    /// An execution that relies on types of parameters which the present server was not told.
+    /// An execution that relies on types of parameters which the present server was not told, or on a statement that
+    /// it does not prepare.
     Splice(u32),
     /// A command of replication.
     Replication,
@@ -43,6 +44,9 @@ impl MysqlWire {
         let header = frame::peek(held)?;
         let payload = held.get(HEADER_BYTES..)?;
         let named = self.names_attributes();
+        if self.statements.server(client) == statements::NOBODY {
+            return self.as_text(client, header, payload);
+        }
         let statement = self.statements.get_mut(client)?;
         let binding = statements::binding(payload, statement.parameters, named)?;
         let Types::Known(count, types) = &statement.types else {
@@ -73,6 +77,36 @@ impl MysqlWire {
             header.length - consumed,
         );
         Some((out, HEADER_BYTES + consumed))
+    }
+
+    /// The text of a statement that the present server does not prepare, in place of its whole execution.
+    fn as_text(
+        &mut self,
+        client: u32,
+        header: Header,
+        payload: &[u8],
+    ) -> Option<(BytesMut, usize)> {
+        let text = self.statements.get(client)?.as_control()?;
+        // With attributes agreed on, their number stands before the text.
+        let none: &[u8] = if self.names_attributes() {
+            &[0, 1]
+        } else {
+            &[]
+        };
+        let length = 1 + none.len() + text.len();
+        if payload.len() < header.length || length >= frame::SPLIT_BYTES {
+            return None;
+        }
+        let mut out = BytesMut::new();
+        out.put_uint_le(length as u64, 3);
+        out.put_u8(header.sequence);
+        out.put_u8(command::QUERY);
+        out.extend_from_slice(none);
+        out.extend_from_slice(text);
+        let text_at = HEADER_BYTES + 1 + none.len();
+        let taught = self.learn(out.get(text_at..)?);
+        self.begin_own(command::QUERY, taught, false, 0);
+        Some((out, header.total()))
     }
 
     fn begin_own(&mut self, command: u8, tag: u32, cursor: bool, left: usize) {
@@ -121,6 +155,9 @@ impl MysqlWire {
                     return Some(Own::NoStatement);
                 };
                 let statement = self.statements.get(client)?;
+                if statement.server == statements::NOBODY {
+                    return Some(Own::Splice(client));
+                }
                 if !statement.stale {
                     return None;
                 }

@@ -56,9 +56,14 @@ macro_rules! on_every_server {
 
 mod accounts;
 mod cancel;
+mod compare;
 mod console;
+mod cutover;
 mod drivers;
 mod hostile;
 mod login;
 mod metrics;
+mod migration;
+mod moving;
+mod resume;
 mod transparency;
