@@ -271,7 +271,7 @@ fn what_a_prepared_statement_does_counts_when_it_is_executed() {
         &packet(1, &[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     );
     assert!(!gate.inside.get(), "nothing is set yet");
-    let execute = packet(0, &[command::STMT_EXECUTE, 1, 0, 0, 0, 0, 1, 0, 0, 0]);
+    let execute = packet(0, &[command::STMT_EXECUTE, 3, 0, 0, 0, 0, 1, 0, 0, 0]);
     clear(&mut wire, &gate, &execute);
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
     assert!(gate.inside.get() && !wire.at_boundary());
