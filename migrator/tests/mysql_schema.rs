@@ -50,7 +50,7 @@ async fn shown(server: &Server, mysql: &Mysql) -> BTreeMap<String, String> {
         server.endpoint("shop"),
         server.endpoint("shop"),
         mysql.settings().clone(),
-        Arc::new(NoSecrets),
+        Arc::new(accounts::NoSecrets),
     ))
     .await
     .expect("definitions can be read");

@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod registry;
 pub mod relay;
 pub mod route;
+mod standing;
 pub mod tls;
 pub mod turnstile;
 pub mod upstream;

@@ -1,5 +1,8 @@
 //! Loads rows: one SELECT on the source, piped into LOAD DATA within one transaction on the target.
 
+mod apart;
+
+use apart::Apart;
 use mysql_async::Conn;
 use protocol::error::Malformed;
 use protocol::mysql::frame::HEADER_BYTES;
@@ -263,30 +266,6 @@ impl Ends {
                 "{what}: another run of this migration changed its records"
             )))
         }
-    }
-}
-
-/// Rows that no file can hold, as an INSERT.
-struct Apart {
-    statement: Vec<u8>,
-    counts: Counts,
-}
-
-impl Apart {
-    fn of(table: &Table) -> Self {
-        Self {
-            statement: rows::insert_statement(table).into_bytes(),
-            counts: Counts::default(),
-        }
-    }
-
-    fn put(&mut self, row: &[u8], ways: &[Way]) -> std::result::Result<(), Malformed> {
-        if self.counts.rows > 0 {
-            self.statement.push(b',');
-        }
-        self.counts.without_label += rows::put_values(row, ways, &mut self.statement)?;
-        self.counts.rows += 1;
-        Ok(())
     }
 }
 

@@ -27,7 +27,8 @@ use crate::plane::Plane;
 use crate::registry::{Activity, Entry, Registered, ServerKey};
 use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
 use crate::route::{Destination, Route};
-use crate::turnstile::{Look, State};
+use crate::standing::Standing;
+use crate::turnstile::State;
 use crate::upstream::Upstream;
 
 /// How long a farewell to the server may take.
@@ -53,41 +54,6 @@ pub struct Session {
     pub id: u32,
     /// Where the client connects from.
     pub peer: SocketAddr,
-}
-
-/// How the hot loop sees the gate.
-struct Standing {
-    ticket: Ticket,
-    generation: AtomicU64,
-    entry: Arc<Entry>,
-}
-
-impl Entrance for Standing {
-    fn enter(&self) -> bool {
-        let entered = self.ticket.enter(self.generation.load(Relaxed));
-        // What was held runs now: who cancels it from here on means what runs on the server.
-        if entered && self.entry.activity() == Activity::Held {
-            self.entry.set_activity(Activity::Serving);
-            self.entry.take_cancel();
-        }
-        entered
-    }
-
-    fn is_open(&self) -> bool {
-        self.ticket.gate().look() == Look::new(State::Open, self.generation.load(Relaxed))
-    }
-
-    fn is_inside(&self) -> bool {
-        self.ticket.is_inside()
-    }
-
-    fn leave(&self) {
-        self.ticket.leave();
-    }
-
-    fn is_closing(&self) -> bool {
-        self.entry.is_closing()
-    }
 }
 
 /// Why a session ends.

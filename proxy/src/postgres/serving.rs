@@ -23,9 +23,10 @@ use crate::gate::{Outcome, Ticket};
 use crate::metrics::HoldEnd;
 use crate::plane::Plane;
 use crate::registry::{Activity, Entry, Registered, ServerKey};
-use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
+use crate::relay::{Broken, Relay, Stop, Wire};
 use crate::route::Route;
-use crate::turnstile::{Look, State};
+use crate::standing::Standing;
+use crate::turnstile::State;
 use crate::upstream::Upstream;
 
 /// How long a farewell to the server may take.
@@ -43,41 +44,6 @@ pub(super) struct Session {
     pub(super) generation: u64,
     pub(super) gated: bool,
 }
-/// How the hot loop sees the gate.
-struct Standing {
-    ticket: Ticket,
-    generation: AtomicU64,
-    entry: Arc<Entry>,
-}
-
-impl Entrance for Standing {
-    fn enter(&self) -> bool {
-        let entered = self.ticket.enter(self.generation.load(Relaxed));
-        if entered && self.entry.activity() == Activity::Held {
-            // From here on a cancel means what runs on the server.
-            self.entry.set_activity(Activity::Serving);
-            self.entry.take_cancel();
-        }
-        entered
-    }
-
-    fn is_open(&self) -> bool {
-        self.ticket.gate().look() == Look::new(State::Open, self.generation.load(Relaxed))
-    }
-
-    fn is_inside(&self) -> bool {
-        self.ticket.is_inside()
-    }
-
-    fn leave(&self) {
-        self.ticket.leave();
-    }
-
-    fn is_closing(&self) -> bool {
-        self.entry.is_closing()
-    }
-}
-
 /// Why a session ends.
 enum End {
     /// Its client or its server left; nobody is to be told.

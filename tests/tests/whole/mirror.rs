@@ -44,7 +44,12 @@ const FILES: &[(&str, &[&str])] = &[
     ),
     (
         "PostgreSQL's copy is a pipe of bytes under one snapshot; MySQL's cuts tables by key and turns rows into another form",
-        &["migrator/src/mysql/chunks.rs", "migrator/src/mysql/rows.rs"],
+        &[
+            "migrator/src/mysql/documents.rs",
+            "migrator/src/mysql/load/apart.rs",
+            "migrator/src/mysql/chunks.rs",
+            "migrator/src/mysql/rows.rs",
+        ],
     ),
     (
         "PostgreSQL's stream has texts and no DDL; MySQL's log has packed values, documents and statements",
@@ -62,7 +67,10 @@ const FILES: &[(&str, &[&str])] = &[
     ),
     (
         "PostgreSQL's fence waits for locks by itself; MySQL's must be told who stands in the way of read_only",
-        &["migrator/src/mysql/fence/obstacles.rs"],
+        &[
+            "migrator/src/mysql/watched.rs",
+            "migrator/src/mysql/fence/obstacles.rs",
+        ],
     ),
     (
         "each engine has its own kinds of proof at login",
@@ -106,6 +114,8 @@ const FILES: &[(&str, &[&str])] = &[
     (
         "PostgreSQL lists a session's state; of MySQL's some is learned from statements, and ids of statements are mapped",
         &[
+            "proxy/src/mysql/user_variables.rs",
+            "proxy/src/mysql/witness.rs",
             "proxy/src/postgres/custom.rs",
             "proxy/src/mysql/learned.rs",
             "proxy/src/mysql/lexer.rs",
@@ -126,6 +136,7 @@ const FILES: &[(&str, &[&str])] = &[
     (
         "the harness needs sysbench, drivers and bare bytes of MySQL; PostgreSQL's are in pgbench.rs, client.rs and message.rs",
         &[
+            "tests/tests/whole/mysql/compare.rs",
             "tests/src/mysql/programs.rs",
             "tests/src/mysql/raw.rs",
             "tests/tests/whole/mysql/drivers.rs",
@@ -134,7 +145,144 @@ const FILES: &[(&str, &[&str])] = &[
 ];
 
 /// Cases that only one engine has, under what makes it so.
-const CASES: &[(&str, &[&str])] = &[];
+const CASES: &[(&str, &[&str])] = &[
+    (
+        "the same promise in the engine's own words",
+        &[
+            "cancel::a_cancel_request_ends_the_statement_of_its_session_and_of_no_other",
+            "cancel::a_cancel_request_with_a_wrong_secret_does_nothing",
+            "cancel::a_kill_ends_the_session_that_is_meant_and_no_other",
+            "cancel::a_kill_of_a_query_ends_the_statement_of_its_session_and_of_no_other",
+            "cancel::a_session_of_another_account_is_out_of_reach_in_the_servers_own_words",
+            "console::prepared_statements_work_as_texts",
+            "console::the_extended_protocol_works_as_the_simple_one",
+            "cutover::a_held_statement_can_be_cancelled_and_one_of_a_client_that_left_is_forgotten",
+            "cutover::a_held_statement_can_be_killed_and_one_of_a_client_that_left_is_forgotten",
+            "cutover::a_session_with_a_temporary_table_is_closed_with_an_error_that_says_to_come_again",
+            "cutover::sessions_that_cannot_move_end_with_an_error_that_says_to_come_again_and_are_counted",
+            "hostile::a_frame_over_the_limit_ends_its_session_only_and_says_why",
+            "hostile::a_packet_over_the_limit_ends_its_session_only_and_says_why",
+            "hostile::frames_that_lie_about_their_length_end_their_session_only",
+            "hostile::packets_that_lie_about_their_length_end_their_session_only",
+            "login::the_admin_console_asks_for_its_own_password",
+            "login::the_admin_console_asks_for_its_password_whatever_the_login_method",
+            "login::the_right_password_opens_a_session_of_the_same_user",
+            "login::with_scram_the_right_password_opens_a_session_of_the_same_user",
+            "migration::a_dropped_migration_leaves_nothing_behind_on_either_side",
+            "migration::a_dropped_migration_leaves_nothing_behind_on_the_source",
+            "migration::a_source_that_does_not_log_for_replication_is_refused_with_the_remedy",
+            "migration::a_source_that_does_not_log_rows_is_refused_with_the_remedy_and_its_fix_lets_the_migration_start",
+            "migration::a_table_without_a_key_is_named_and_follows_row_by_row",
+            "migration::a_table_without_a_key_is_named_and_the_fix_that_is_given_lets_its_updates_follow",
+            "moving::a_held_batch_without_its_sync_is_cancelled_at_once",
+            "moving::a_held_execution_is_forgotten_with_its_client_and_runs_for_all_others",
+            "resume::a_kill_while_copying_is_resumed_and_no_row_is_missing_or_double",
+            "resume::from_mariadb_1011_to_1011",
+            "resume::from_mysql_56_to_97",
+        ],
+    ),
+    (
+        "each engine has its own load: pgbench with three protocols, sysbench with and without prepared statements",
+        &[
+            "cutover::pgbench_with_extended_queries_loses_and_doubles_nothing",
+            "cutover::pgbench_with_prepared_statements_loses_and_doubles_nothing",
+            "cutover::pgbench_with_simple_queries_loses_and_doubles_nothing",
+            "cutover::sysbench_with_plain_statements_loses_and_doubles_nothing",
+            "cutover::sysbench_with_prepared_statements_loses_and_doubles_nothing",
+        ],
+    ),
+    (
+        "drivers and clients of MySQL, each with a script of its own; PostgreSQL's are shown by pgbench, psql and its own suite",
+        &[
+            "console::mysql2_of_node_shows_routes",
+            "console::pymysql_shows_routes",
+            "console::the_clients_mysql_and_mariadb_show_routes",
+            "drivers::mysql2_of_node_reads_the_same_with_a_cutover_in_the_middle",
+            "drivers::mysql_async_reads_the_same_with_a_cutover_in_the_middle",
+            "drivers::mysql_connector_reads_the_same_with_a_cutover_in_the_middle",
+            "drivers::mysqlclient_reads_the_same_with_a_cutover_in_the_middle",
+            "drivers::pymysql_reads_the_same_with_a_cutover_in_the_middle",
+            "drivers::the_client_of_mariadb_reads_the_same_with_a_cutover_in_the_middle",
+            "drivers::the_client_of_mysql_reads_the_same_with_a_cutover_in_the_middle",
+        ],
+    ),
+    (
+        "MySQL's accounts decide who comes in, with hosts, plugins and a change of the user; PostgreSQL's login is the configuration's or the cluster's",
+        &[
+            "accounts::a_client_becomes_another_user_by_its_own_proof_only",
+            "accounts::accounts_decide_where_passwords_are_captured_too",
+            "accounts::mariadbs_accounts_decide",
+            "accounts::mysqls_accounts_decide",
+            "accounts::the_accounts_of_an_old_server_decide",
+            "accounts::the_console_has_an_account_of_its_own",
+            "cutover::accounts_of_the_source_log_in_after_the_switch",
+            "hostile::a_change_of_the_user_that_is_none_ends_its_session_only",
+            "hostile::a_password_that_is_garbage_under_every_cover_is_refused",
+            "login::a_headgate_that_is_full_says_what_a_server_would",
+            "login::a_headgate_that_starts_before_its_cluster_serves_once_that_is_there",
+            "login::a_login_without_a_database_means_the_only_route_and_begins_in_none",
+            "login::a_password_that_is_known_needs_no_encryption_and_one_that_is_not_does",
+            "login::a_password_that_the_server_has_changed_is_refused_and_the_new_one_accepted",
+            "login::a_proof_that_is_none_is_a_wrong_password",
+            "login::a_server_that_is_full_says_so_itself",
+            "login::a_session_becomes_another_users_and_ends_where_the_password_is_wrong",
+            "login::an_account_without_a_password_needs_none_and_takes_none",
+            "login::the_clients_of_both_servers_log_in_with_and_without_tls",
+            "login::with_trust_the_cluster_decides",
+        ],
+    ),
+    (
+        "PostgreSQL's first packet may ask for encryption, another protocol or a second login; MySQL's packets have numbers and a client that speaks second",
+        &[
+            "hostile::a_client_that_sends_and_never_reads_costs_no_memory",
+            "hostile::a_newer_protocol_is_negotiated_down_as_the_server_does",
+            "hostile::a_second_first_packet_inside_a_session_is_no_second_login",
+            "hostile::packets_out_of_order_are_judged_by_the_server",
+            "hostile::pieces_and_statements_without_end_cost_no_memory",
+            "hostile::replication_and_unknown_commands_are_refused_and_the_session_goes_on",
+            "hostile::requests_for_encryption_are_answered_and_not_for_ever",
+            "hostile::what_is_longer_than_the_servers_limit_is_refused_in_its_own_words",
+        ],
+    ),
+    (
+        "what only PostgreSQL has: notifications, the backend's pid at login, versions in one run, COPY, encodings and settings of the application's own making",
+        &[
+            "moving::a_session_with_a_setting_whose_name_was_never_told_ends_visibly",
+            "moving::an_idle_session_whose_copy_failed_does_not_block_a_rehearsal",
+            "moving::settings_of_the_applications_own_making_move_along",
+            "transparency::a_notification_reaches_the_session_that_listens_and_no_other",
+            "transparency::every_script_reads_the_same_on_the_newest_server",
+            "transparency::the_process_id_that_a_client_is_told_is_the_servers",
+        ],
+    ),
+    (
+        "what only MySQL has: a greeting before the client speaks, packets of 16 MiB, cursors of the protocol, locked tables, XA, triggers and events that come with the switch, a fence that outlives its owner, schema changes in the log",
+        &[
+            "cutover::locked_tables_that_outlast_the_hold_undo_the_cutover_and_a_prepared_xa_transaction_refuses_it",
+            "migration::a_changed_definition_of_a_table_stops_the_migration_with_a_remedy",
+            "migration::events_run_on_one_side_only",
+            "migration::every_row_fires_its_triggers_once_before_and_after_the_switch",
+            "moving::a_begin_that_was_prepared_on_mariadb_goes_on_at_mysql",
+            "moving::a_prepared_statement_keeps_its_parameters_types_and_the_pieces_that_were_sent",
+            "moving::a_session_may_begin_anew_after_it_moved",
+            "moving::a_session_with_an_open_cursor_ends_visibly_and_is_counted",
+            "resume::a_kill_while_the_fence_is_raised_leaves_the_source_writable_after_the_restart",
+            "transparency::bodies_of_sixteen_megabytes_and_more_are_the_same_in_both_directions",
+            "transparency::the_greeting_is_the_servers_but_for_what_headgate_does_itself",
+        ],
+    ),
+    (
+        "MySQL's clients ask more of a console: variables, several statements in one text, warnings",
+        &[
+            "console::clients_that_agreed_on_more_read_the_same_rows",
+            "console::every_statement_has_the_columns_that_it_has_for_postgres",
+            "console::odd_commands_do_not_end_the_session_or_end_it_alone",
+            "console::several_statements_in_one_text_are_carried_out_one_by_one",
+            "console::warnings_tell_an_error_and_its_remedy_once_more",
+            "console::what_tools_ask_at_first_is_answered",
+        ],
+    ),
+];
 
 fn listed<'a>(lists: &[(&str, &[&'a str])]) -> BTreeSet<&'a str> {
     lists
@@ -206,9 +354,13 @@ fn cases(engine: &str) -> BTreeSet<String> {
             let after = part.split("async fn ").nth(1).unwrap_or_default();
             found.extend(after.split('(').next());
         }
-        for maker in ["for_every_pair! {", "on_every_server! {"] {
+        for maker in [
+            "for_every_pair! {",
+            "on_every_server! {",
+            "on_every_server!(",
+        ] {
             for part in text.split(maker).skip(1) {
-                let list = part.split('}').next().unwrap_or_default();
+                let list = part.split(['}', ')']).next().unwrap_or_default();
                 let words = list.split(|letter: char| letter == ',' || letter.is_whitespace());
                 found.extend(words.filter(|word| !word.is_empty()));
             }

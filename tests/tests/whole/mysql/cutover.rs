@@ -116,7 +116,7 @@ async fn write_ledger(port: u16, writer: u64, mut go_on: watch::Receiver<bool>) 
     let mut number = writer * 1_000_000;
     while *go_on.borrow_and_update() {
         number += 1;
-        let acknowledged = if number % 2 == 0 {
+        let acknowledged = if number.is_multiple_of(2) {
             session
                 .query_drop(format!("INSERT INTO ledger (number) VALUES ({number})"))
                 .await
