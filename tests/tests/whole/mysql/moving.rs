@@ -98,7 +98,7 @@ async fn a_prepared_statement_keeps_its_parameters_types_and_the_pieces_that_wer
         let head = [&insert.to_le_bytes()[..], &1_u16.to_le_bytes()].concat();
         raw::command(SEND_LONG_DATA, &[&head[..], bytes].concat())
     };
-    client.send(&piece(&[0xff; 40_000])).await;
+    client.send(&piece(&[0xff_u8].repeat(40_000))).await;
     client.send(&piece(b"middle")).await;
     // Pieces are answered with nothing: this answer says that they arrived.
     assert!(client.command(raw::PING, b"").await[0].is_ok());
