@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 /// How long one piece may take. Its size is bounded, so only a lock or a lost server takes longer.
 const PIECE_PATIENCE: Duration = Duration::from_mins(10);
 const STATEMENT_BYTES_MAX: u64 = 1 << 20;
+/// How often a piece is written again because it was in the way of other sessions' locks.
+const YIELDS_MAX: usize = 20;
 
 /// What every statement runs under: bytes as they are, no foreign keys, which the source has seen to already, values
 /// that do not fit refused, and dates as the source has them.
@@ -61,6 +63,8 @@ pub(super) struct Applier {
     open: bool,
     /// The open transaction has written its end already.
     ended: bool,
+    /// The server ended a statement since it waited for a lock, in a deadlock or for too long.
+    yielded: bool,
 }
 
 /// Why statements did not do what they should.
@@ -118,6 +122,7 @@ impl Applier {
             stored_text: String::new(),
             open: false,
             ended: false,
+            yielded: false,
         };
         let text = applier.progress("").await?;
         let Some(text) = text else {
@@ -149,13 +154,13 @@ impl Applier {
             .session
             .query_first(query)
             .await
-            .map_err(|error| failed("cannot read how far the target is", error))?;
+            .map_err(|error| self.missed("cannot read how far the target is", error))?;
         Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
     }
 
     /// Writes a piece; commits, durably, where it has an end.
     pub(super) async fn apply(&mut self, piece: &Piece) -> Result<()> {
-        timeout(PIECE_PATIENCE, self.write(piece))
+        timeout(PIECE_PATIENCE, self.write_or_yield(piece))
             .await
             .unwrap_or_else(|_| {
                 Err(Error::transient(format!(
@@ -164,6 +169,32 @@ impl Applier {
                     PIECE_PATIENCE.as_secs()
                 )))
             })
+    }
+
+    /// Writes it again at once where it lost a deadlock: the session and the stream are as good as before. The new
+    /// transaction looks again how far the target is. What began with an earlier piece cannot begin anew here.
+    async fn write_or_yield(&mut self, piece: &Piece) -> Result<()> {
+        let begins_here = !self.open;
+        let mut yields = 0;
+        loop {
+            self.yielded = false;
+            match self.write(piece).await {
+                Err(error) if self.yielded && begins_here && yields < YIELDS_MAX => {
+                    yields += 1;
+                    tracing::info!(%error, yields, "a group gave way to other sessions and is applied again");
+                    self.control("ROLLBACK").await?;
+                    self.open = false;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Tells what failed, and remembers whether it was for a lock.
+    fn missed(&mut self, what: &str, error: Failure) -> Error {
+        self.yielded =
+            matches!(&error, Failure::Server(told) if matches!(told.code, 1205 | 1213));
+        failed(what, error)
     }
 
     async fn write(&mut self, piece: &Piece) -> Result<()> {
@@ -213,7 +244,7 @@ impl Applier {
         self.session
             .query_drop(statement)
             .await
-            .map_err(|error| failed("the target refused to go on", error))
+            .map_err(|error| self.missed("the target refused to go on", error))
     }
 
     async fn advance(&mut self, text: &str) -> Result<()> {
@@ -225,7 +256,7 @@ impl Applier {
         self.session
             .query_drop(statement)
             .await
-            .map_err(|error| failed("cannot record how far the target is", error))
+            .map_err(|error| self.missed("cannot record how far the target is", error))
     }
 
     /// The statements that come to the same as the piece, set by set; nothing where its changes contradict each other.
@@ -389,7 +420,7 @@ impl Applier {
         Ok(())
     }
 
-    fn setback(&self, table: usize, error: Failure) -> Setback {
+    fn setback(&mut self, table: usize, error: Failure) -> Setback {
         match &error {
             Failure::Server(told) if matches!(told.code, 1062 | 1586) => {
                 Setback::InTheWay("another row has its key".to_owned())
@@ -400,7 +431,8 @@ impl Applier {
                     .all
                     .get(table)
                     .map_or("the target", |table| &table.title);
-                Setback::Failed(failed(&format!("cannot apply changes to {title}"), error))
+                let what = format!("cannot apply changes to {title}");
+                Setback::Failed(self.missed(&what, error))
             }
         }
     }
