@@ -192,8 +192,7 @@ impl Applier {
 
     /// Tells what failed, and remembers whether it was for a lock.
     fn missed(&mut self, what: &str, error: Failure) -> Error {
-        self.yielded =
-            matches!(&error, Failure::Server(told) if matches!(told.code, 1205 | 1213));
+        self.yielded = matches!(&error, Failure::Server(told) if matches!(told.code, 1205 | 1213));
         failed(what, error)
     }
 

@@ -1,14 +1,14 @@
 //! Exact snapshots of the source, and the records on the target that say what was loaded as of which position.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use tokio_util::sync::CancellationToken;
 
-use super::client::failed;
+use super::client::{self, failed};
 use super::described::text;
 use super::sql::{relation, title};
 use super::watched::sessions;
@@ -28,6 +28,8 @@ const WAIT_MAX: Duration = Duration::from_millis(200);
 const HOLD_MAX: Duration = Duration::from_secs(2);
 /// How often the lock is tried before the operator is told who is in its way.
 const ATTEMPTS: u32 = 8;
+/// For how long MariaDB's sessions are begun again until all of them see the same moment.
+const AGREE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Sessions whose transactions see exactly what was committed before one position.
 pub struct Exact {
@@ -37,15 +39,15 @@ pub struct Exact {
     pub sessions: Vec<Conn>,
 }
 
-/// Opens `count` sessions at one exact position, by a read lock on `tables` that lasts some milliseconds. `None` when
-/// `stop` was cancelled first.
+/// Opens `count` sessions at one exact position: on MariaDB without any lock where that can be had, else by a read lock
+/// on `tables` that lasts some milliseconds. `None` when `stop` was cancelled first.
 pub async fn exact(
     mysql: &Mysql,
     tables: &[Table],
     count: usize,
     stop: &CancellationToken,
 ) -> Result<Option<Exact>> {
-    let sessions = try_join_all((0..count).map(|_| async {
+    let mut sessions = try_join_all((0..count).map(|_| async {
         let mut session = mysql.connect_source("snapshot").await?;
         session
             .query_drop(ISOLATION)
@@ -54,6 +56,9 @@ pub async fn exact(
         Ok::<_, Error>(session)
     }))
     .await?;
+    if let Some(position) = agreed(&mut sessions, stop).await? {
+        return Ok(Some(Exact { position, sessions }));
+    }
     let begun = async move {
         try_join_all(sessions.into_iter().map(|mut session| async move {
             session
@@ -66,6 +71,56 @@ pub async fn exact(
     };
     let held = while_locked(mysql, tables, stop, begun).await?;
     Ok(held.map(|(position, sessions)| Exact { position, sessions }))
+}
+
+/// MariaDB tells of each snapshot which place of the log it is at: sessions are begun together, again and again, until
+/// all of them are at the same. A lock on many tables waits for one while it holds others, and the server would end the
+/// transaction of a client that closes the circle. `None` where the server cannot, or no two commits were far enough apart.
+async fn agreed(sessions: &mut [Conn], stop: &CancellationToken) -> Result<Option<BinlogPosition>> {
+    let Some(first) = sessions.first_mut() else {
+        return Ok(None);
+    };
+    if !client::version(first).await?.is_mariadb() {
+        return Ok(None);
+    }
+    let before = position::current(first).await?;
+    let until = Instant::now() + AGREE_WITHIN;
+    while Instant::now() < until && !stop.is_cancelled() {
+        let cannot = |error| failed("cannot open a snapshot of the source", error);
+        let beginning = sessions.iter_mut().map(|session| session.query_drop(BEGIN));
+        try_join_all(beginning).await.map_err(cannot)?;
+        let asking = sessions.iter_mut().map(|session| {
+            session.query::<(String, String), _>(
+                "SHOW STATUS WHERE Variable_name IN ('Binlog_snapshot_file', 'Binlog_snapshot_position')",
+            )
+        });
+        let told = try_join_all(asking).await.map_err(cannot)?;
+        let Some(one) = told.first().and_then(|rows| place(rows)) else {
+            return Ok(None);
+        };
+        if told.iter().all(|rows| place(rows).as_ref() == Some(&one)) {
+            let (file, offset) = one;
+            // The GTIDs of a moment earlier may fall short, and never say more than the place.
+            return Ok(Some(BinlogPosition {
+                file,
+                offset,
+                ..before
+            }));
+        }
+    }
+    Ok(None)
+}
+
+fn place(rows: &[(String, String)]) -> Option<(String, u64)> {
+    let get = |name: &str| {
+        let mut named = rows.iter().filter(|row| row.0.eq_ignore_ascii_case(name));
+        named.next().map(|row| row.1.as_str())
+    };
+    let file = get("Binlog_snapshot_file").filter(|file| !file.is_empty())?;
+    Some((
+        file.to_owned(),
+        get("Binlog_snapshot_position")?.parse().ok()?,
+    ))
 }
 
 /// Runs `begin` while nobody can write to `tables`, and tells the position at which that was. The lock is gone when
