@@ -63,8 +63,8 @@ pub(super) struct Applier {
     open: bool,
     /// The open transaction has written its end already.
     ended: bool,
-    /// The server ended a statement since it waited for a lock, in a deadlock or for too long.
-    yielded: bool,
+    /// The error of the last failed statement, where that waited for a lock in a deadlock or for too long.
+    yielded: Option<u16>,
 }
 
 /// Why statements did not do what they should.
@@ -122,7 +122,7 @@ impl Applier {
             stored_text: String::new(),
             open: false,
             ended: false,
-            yielded: false,
+            yielded: None,
         };
         let text = applier.progress("").await?;
         let Some(text) = text else {
@@ -177,9 +177,9 @@ impl Applier {
         let begins_here = !self.open;
         let mut yields = 0;
         loop {
-            self.yielded = false;
+            self.yielded = None;
             match self.write(piece).await {
-                Err(error) if self.yielded && begins_here && yields < YIELDS_MAX => {
+                Err(error) if self.yielded.is_some() && begins_here && yields < YIELDS_MAX => {
                     yields += 1;
                     tracing::info!(%error, yields, "a group gave way to other sessions and is applied again");
                     self.control("ROLLBACK").await?;
@@ -192,7 +192,10 @@ impl Applier {
 
     /// Tells what failed, and remembers whether it was for a lock.
     fn missed(&mut self, what: &str, error: Failure) -> Error {
-        self.yielded = matches!(&error, Failure::Server(told) if matches!(told.code, 1205 | 1213));
+        self.yielded = match &error {
+            Failure::Server(told) if matches!(told.code, 1205 | 1213) => Some(told.code),
+            _ => None,
+        };
         failed(what, error)
     }
 
