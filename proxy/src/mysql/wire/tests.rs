@@ -268,7 +268,7 @@ fn what_a_prepared_statement_does_counts_when_it_is_executed() {
     hear(
         &mut wire,
         &gate,
-        &packet(1, &[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        &packet(1, &[0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     );
     assert!(!gate.inside.get(), "nothing is set yet");
     let execute = packet(0, &[command::STMT_EXECUTE, 3, 0, 0, 0, 0, 1, 0, 0, 0]);

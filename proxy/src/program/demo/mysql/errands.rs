@@ -263,10 +263,14 @@ impl Shopper<Mysql> {
         if self.settle(answer, true, Vec::new())?.is_none() {
             return Ok(());
         }
-        // What SQL prepared must be gone by the end of the message: servers do not tell its text.
-        let update = "PREPARE give_points FROM
-                          'UPDATE customer SET points = points + ?, points_proof = points_proof + ? WHERE id = ?';
-                      EXECUTE give_points USING @add, @proof, @customer; DEALLOCATE PREPARE give_points";
+        // Each in a message of its own: MariaDB does not tell what SQL prepared, so that Headgate must have read it.
+        let prepare = "PREPARE give_points FROM
+            'UPDATE customer SET points = points + ?, points_proof = points_proof + ? WHERE id = ?'";
+        let answer = ask(self.link.run(prepare)).await;
+        if self.settle(answer, true, Vec::new())?.is_none() {
+            return Ok(());
+        }
+        let update = "EXECUTE give_points USING @add, @proof, @customer";
         let sum = Sum::Points;
         let effect = Effect::Added {
             sum,
@@ -275,7 +279,11 @@ impl Shopper<Mysql> {
             proof,
         };
         let answer = ask(self.link.run(update)).await;
-        self.settle(answer, true, vec![effect])?;
+        if self.settle(answer, true, vec![effect])?.is_none() {
+            return Ok(());
+        }
+        let answer = ask(self.link.run("DEALLOCATE PREPARE give_points")).await;
+        self.settle(answer, true, Vec::new())?;
 
         self.doing = "session settings and user variables";
         let answer = ask(self.link.ask(SETTINGS)).await;
