@@ -59,11 +59,15 @@ pub fn selected(table: &Table, ways: &[Way]) -> String {
 /// The statement that loads what [`put_row`] writes.
 pub fn load_statement(table: &Table, ways: &[Way]) -> String {
     let (mut names, mut sets) = (Vec::new(), Vec::new());
+    let plain = |way: &Way| matches!(way, Way::Plain | Way::Float);
+    let any_set = !ways.iter().all(plain);
     for (number, (column, way)) in table.columns.iter().zip(ways).enumerate() {
         let name = quote_ident(&column.name);
         let set = match way {
             Way::Text | Way::Document => format!("{name} = CONVERT(@hg{number} USING utf8mb4)"),
             Way::Enumeration => format!("{name} = CAST(@hg{number} AS UNSIGNED)"),
+            // Where anything is SET, MariaDB forgets that a counter was given its zero, and counts on instead.
+            Way::Plain if any_set && may_count(&column.kind) => format!("{name} = @hg{number}"),
             Way::Plain | Way::Float => {
                 names.push(name);
                 continue;
@@ -81,6 +85,14 @@ pub fn load_statement(table: &Table, ways: &[Way]) -> String {
         "LOAD DATA LOCAL INFILE 'headgate' INTO TABLE {} {FORMAT} ({}){sets}",
         relation(table),
         names.join(", ")
+    )
+}
+
+/// Whether a column of the plan's kind may be an AUTO_INCREMENT.
+fn may_count(kind: &str) -> bool {
+    matches!(
+        kind,
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint"
     )
 }
 
