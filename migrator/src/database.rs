@@ -45,6 +45,9 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Fails only where not even the checks could run; an unreachable cluster is a finding.
     fn preflight(&self) -> impl Future<Output = Result<Vec<Check>>> + Send;
 
+    /// Who could not log in on the target if it served now. Touches nothing.
+    fn logins(&self) -> impl Future<Output = Result<Vec<Check>>> + Send;
+
     /// Reads from the source's catalogue what will move.
     fn plan(&self) -> impl Future<Output = Result<Plan>> + Send;
 

@@ -16,6 +16,7 @@ mod backoff;
 pub mod conductor;
 pub mod cutover;
 pub mod database;
+mod drift;
 pub mod error;
 pub mod follow;
 pub mod journal;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
+
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,4 +62,73 @@ pub fn worst(checks: &[Check]) -> Level {
         .map(|check| check.level)
         .max()
         .unwrap_or(Level::Ok)
+}
+
+/// What checks have found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) checks: Vec<Check>,
+}
+
+impl Findings {
+    pub(crate) fn ok(&mut self, name: &str, evidence: impl Into<String>) {
+        self.checks.push(Check::ok(name, evidence));
+    }
+
+    pub(crate) fn warning(
+        &mut self,
+        name: &str,
+        evidence: impl Into<String>,
+        remedy: &str,
+        fix: impl Into<String>,
+    ) {
+        self.checks
+            .push(Check::new(name, Level::Warning, evidence, remedy, fix));
+    }
+
+    pub(crate) fn error(
+        &mut self,
+        name: &str,
+        evidence: impl Into<String>,
+        remedy: &str,
+        fix: impl Into<String>,
+    ) {
+        self.checks
+            .push(Check::new(name, Level::Error, evidence, remedy, fix));
+    }
+
+    /// One check's outcome; a check that could not run is an error of its own and ends no other.
+    pub(crate) fn ran(&mut self, name: &str, outcome: Result<()>) {
+        if let Err(failure) = outcome {
+            let remedy = failure
+                .remedy_text()
+                .unwrap_or("this check could not run; mend that first")
+                .to_owned();
+            self.error(name, failure.full_text(), &remedy, "");
+        }
+    }
+
+    /// One finding per row of (evidence, fix), or one that all is in order.
+    pub(crate) fn each(
+        &mut self,
+        name: &str,
+        level: Level,
+        rows: &[(String, String)],
+        remedy: &str,
+        otherwise: &str,
+    ) {
+        if rows.is_empty() {
+            self.ok(name, otherwise);
+        }
+        for (evidence, fix) in rows {
+            self.checks
+                .push(Check::new(name, level, evidence, remedy, fix));
+        }
+    }
+
+    /// A server, where it answered.
+    pub(crate) fn reached<S>(&mut self, name: &str, side: Result<S>, remedy: &str) -> Option<S> {
+        side.inspect_err(|failure| self.error(name, failure.full_text(), remedy, ""))
+            .ok()
+    }
 }

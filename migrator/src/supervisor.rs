@@ -339,8 +339,8 @@ impl<D: Database> Supervisor<D> {
     }
 
     /// What stands between now and a cutover with the default options, and what is in order.
-    pub fn readiness(&self, name: &str) -> Result<Vec<Check>> {
-        self.find(name)?.readiness()
+    pub async fn readiness(&self, name: &str) -> Result<Vec<Check>> {
+        self.find(name)?.readiness().await
     }
 
     fn all(&self) -> Vec<Arc<Migration<D>>> {

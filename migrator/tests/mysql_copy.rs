@@ -689,11 +689,20 @@ async fn a_snapshot_that_a_writer_blocks_names_it_and_holds_no_other_writer_back
     for statement in [
         "CREATE DATABASE shop",
         "CREATE TABLE shop.t (id INT PRIMARY KEY) ENGINE=InnoDB",
-        "BEGIN",
         "INSERT INTO shop.t VALUES (1)",
     ] {
         blocker.query_drop(statement).await.expect("it is done");
     }
+    let id = blocker.id();
+    let blocking = tokio::spawn(async move {
+        // No lock of any kind is to be had on a table, or on all of them, while a statement writes to it.
+        let long = "UPDATE shop.t SET id = 2 WHERE id = 1 AND SLEEP(600) = 0";
+        let _ = blocker.query_drop(long).await;
+    });
+    let mut watcher = server.connect("").await;
+    let runs = "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_query LIKE '%SLEEP(600)%'
+                AND trx_mysql_thread_id <> CONNECTION_ID()";
+    while watcher.query_first::<u64, _>(runs).await.expect("a count") != Some(1) {}
     let mysql = servers::mysql::migration("exact", &server, &server, settings());
     let plan = plan::read(&mysql).await.expect("a plan");
     let stop = CancellationToken::new();
@@ -724,10 +733,83 @@ async fn a_snapshot_that_a_writer_blocks_names_it_and_holds_no_other_writer_back
     assert!(
         error
             .to_string()
-            .contains(&format!("connection {}", blocker.id())),
+            .contains(&format!("connection {id}")),
         "{error}"
     );
     assert!(longest < Duration::from_millis(900), "{longest:?}");
+    blocking.abort();
+}
+
+/// Snapshots of several tables, while transactions write to them in opposite orders: nobody's transaction is ended, and
+/// one that is open and has written keeps no snapshot back.
+async fn no_client_notices_snapshots(kind: Kind) {
+    let server = Server::start(kind, &[]);
+    let mut session = server.connect("").await;
+    for statement in [
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.a (id INT PRIMARY KEY, n BIGINT) ENGINE=InnoDB",
+        "CREATE TABLE shop.b (id INT PRIMARY KEY, n BIGINT) ENGINE=InnoDB",
+        "INSERT INTO shop.a VALUES (0, 0), (1, 0), (2, 0), (3, 0), (4, 0)",
+        "INSERT INTO shop.b SELECT * FROM shop.a",
+        "BEGIN",
+        "UPDATE shop.b SET n = 1 WHERE id = 4",
+    ] {
+        session.query_drop(statement).await.expect("it is done");
+    }
+    let mysql = servers::mysql::migration("unnoticed", &server, &server, settings());
+    let plan = plan::read(&mysql).await.expect("a plan");
+    let stop = CancellationToken::new();
+    let mut writers = Vec::new();
+    for id in 0..4 {
+        let (mut writer, stop) = (server.connect("").await, stop.clone());
+        writers.push(tokio::spawn(async move {
+            let order = if id % 2 == 0 { ["a", "b"] } else { ["b", "a"] };
+            let mut written = 0_u64;
+            while !stop.is_cancelled() {
+                writer.query_drop("BEGIN").await.expect("it begins");
+                for table in order {
+                    let update = format!("UPDATE shop.{table} SET n = n + 1 WHERE id = {id}");
+                    writer.query_drop(update).await.expect("it writes");
+                }
+                writer.query_drop("COMMIT").await.expect("it commits");
+                written += 1;
+            }
+            written
+        }));
+    }
+    for _ in 0..100 {
+        let exact = snapshot::exact(&mysql, &plan.tables, 2, &stop)
+            .await
+            .expect("a snapshot")
+            .expect("not stopped");
+        for mut session in exact.sessions {
+            let halves: Option<u64> = session
+                .query_first("SELECT COUNT(*) FROM shop.a JOIN shop.b USING (id) WHERE a.n <> b.n")
+                .await
+                .expect("a count");
+            assert_eq!(halves, Some(0), "a snapshot shows half a transaction");
+        }
+    }
+    stop.cancel();
+    for writer in writers {
+        assert!(writer.await.expect("no client met an error") > 0);
+    }
+    session.query_drop("COMMIT").await.expect("it commits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_of_mysql_notices_snapshots() {
+    no_client_notices_snapshots(Kind::Mysql97).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_of_an_old_server_notices_snapshots() {
+    no_client_notices_snapshots(Kind::Mysql56).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_of_mariadb_notices_snapshots() {
+    no_client_notices_snapshots(Kind::Mariadb1011).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

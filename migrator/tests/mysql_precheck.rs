@@ -261,6 +261,7 @@ async fn what_cannot_be_reached_or_is_not_allowed_is_a_finding_and_ends_no_other
     has(&checks, Level::Error, "source_rights", "REPLICATION SLAVE");
     has(&checks, Level::Error, "source_rights", "SUPER");
     has(&checks, Level::Warning, "source_accounts", "mysql.user");
+    has(&checks, Level::Warning, "source_snapshots", "RELOAD");
     has_fix(
         &checks,
         "source_rights",
@@ -280,4 +281,33 @@ async fn what_cannot_be_reached_or_is_not_allowed_is_a_finding_and_ends_no_other
     ))
     .await;
     has(&checks, Level::Error, "same_server", "same server");
+}
+
+#[tokio::test]
+async fn an_account_that_sees_too_little_of_sessions_for_their_handover_is_a_finding() {
+    let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
+    let text = format!(
+        "{PLAIN}; CREATE PROCEDURE shop.p() SELECT 1; CREATE USER poor@'%' IDENTIFIED BY 'p'; \
+         GRANT SELECT, EXECUTE ON shop.* TO poor@'%'"
+    );
+    pair.source.run("", &text).await;
+    let mut source = pair.source.endpoint("shop");
+    "poor".clone_into(&mut source.user);
+    source.password = Some("p".into());
+    let mysql = Mysql::new(
+        "m",
+        source,
+        pair.target.endpoint("shop"),
+        Settings::default(),
+        std::sync::Arc::new(migrator::mysql::accounts::NoSecrets),
+    );
+    let checks = findings(&mysql).await;
+    let warning = |part| has(&checks, Level::Warning, "source_sessions", part);
+    warning("performance_schema");
+    warning("1 stored programs");
+    has_fix(
+        &checks,
+        "source_sessions",
+        "GRANT SHOW_ROUTINE ON *.* TO 'poor'@'%'",
+    );
 }

@@ -11,6 +11,7 @@ pub mod config;
 pub mod console;
 pub mod disposable;
 pub mod gate;
+mod hold;
 pub mod listener;
 pub mod metrics;
 pub mod mysql;

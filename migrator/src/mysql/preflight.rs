@@ -16,7 +16,10 @@ use super::Mysql;
 use super::catalogue::{self, ask};
 use super::client::Version;
 use crate::error::Result;
-use crate::preflight::{Check, Level};
+use crate::preflight::{Check, Findings};
+
+const UNREACHABLE: &str =
+    "check the cluster's address, that it runs, the user, the password and from which hosts it may come";
 
 /// Runs every check that the reachable servers allow.
 pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
@@ -25,15 +28,17 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
         Side::open(mysql.connect_source("precheck")),
         Side::open(mysql.connect_target("precheck"))
     );
-    let mut source = findings.reached("source_reachable", source);
-    let mut target = findings.reached("target_reachable", target);
+    let mut source = findings.reached("source_reachable", source, UNREACHABLE);
+    let mut target = findings.reached("target_reachable", target, UNREACHABLE);
     if let Some(source) = &mut source {
+        findings.ok("source_reachable", source.version.to_string());
         server::source(mysql, source, &mut findings).await;
         rights::source(mysql, source, &mut findings).await;
         tables::run(mysql, source, &mut findings).await;
         objects::source(mysql, source, &mut findings).await;
     }
     if let Some(target) = &mut target {
+        findings.ok("target_reachable", target.version.to_string());
         server::target(mysql, target, &mut findings).await;
         rights::target(mysql, target, &mut findings).await;
         objects::target(mysql, target, &mut findings).await;
@@ -42,6 +47,17 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
         pair::run(mysql, source, target, &mut findings).await;
         accounts::run(mysql, source, target, &mut findings).await;
     }
+    Ok(findings.checks)
+}
+
+/// Who could not log in on the target, as things are now.
+pub async fn logins(mysql: &Mysql) -> Result<Vec<Check>> {
+    let mut findings = Findings::default();
+    let (mut source, mut target) = tokio::try_join!(
+        Side::open(mysql.connect_source("readiness")),
+        Side::open(mysql.connect_target("readiness"))
+    )?;
+    accounts::ready(mysql, &mut source, &mut target, &mut findings).await;
     Ok(findings.checks)
 }
 
@@ -104,81 +120,5 @@ impl Side {
             .iter()
             .map(|row| (row.owned(0), row.owned(1)))
             .collect())
-    }
-}
-
-#[derive(Default)]
-struct Findings {
-    checks: Vec<Check>,
-}
-
-impl Findings {
-    fn ok(&mut self, name: &str, evidence: impl Into<String>) {
-        self.checks.push(Check::ok(name, evidence));
-    }
-
-    fn warning(
-        &mut self,
-        name: &str,
-        evidence: impl Into<String>,
-        remedy: &str,
-        fix: impl Into<String>,
-    ) {
-        self.checks
-            .push(Check::new(name, Level::Warning, evidence, remedy, fix));
-    }
-
-    fn error(
-        &mut self,
-        name: &str,
-        evidence: impl Into<String>,
-        remedy: &str,
-        fix: impl Into<String>,
-    ) {
-        self.checks
-            .push(Check::new(name, Level::Error, evidence, remedy, fix));
-    }
-
-    /// One check's outcome; a check that could not run is an error of its own and ends no other.
-    fn ran(&mut self, name: &str, outcome: Result<()>) {
-        if let Err(failure) = outcome {
-            let remedy = failure
-                .remedy_text()
-                .unwrap_or("this check could not run; mend that first")
-                .to_owned();
-            self.error(name, failure.full_text(), &remedy, "");
-        }
-    }
-
-    /// One finding per row of (evidence, fix), or one that all is in order.
-    fn each(
-        &mut self,
-        name: &str,
-        level: Level,
-        rows: &[(String, String)],
-        remedy: &str,
-        otherwise: &str,
-    ) {
-        if rows.is_empty() {
-            self.ok(name, otherwise);
-        }
-        for (evidence, fix) in rows {
-            self.checks
-                .push(Check::new(name, level, evidence, remedy, fix));
-        }
-    }
-
-    fn reached(&mut self, name: &str, outcome: Result<Side>) -> Option<Side> {
-        match outcome {
-            Ok(side) => {
-                self.ok(name, side.version.to_string());
-                Some(side)
-            }
-            Err(failure) => {
-                let remedy = "check the cluster's address, that it runs, the user, the password and from which hosts it may come";
-                self.error(name, failure.full_text(), remedy, "");
-                None
-            }
-        }
     }
 }

@@ -1,14 +1,15 @@
 //! Exact snapshots of the source, and the records on the target that say what was loaded as of which position.
 
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use super::client::{self, failed};
+use super::client::{self, Version, failed};
 use super::described::text;
 use super::sql::{relation, title};
 use super::watched::sessions;
@@ -28,8 +29,8 @@ const WAIT_MAX: Duration = Duration::from_millis(200);
 const HOLD_MAX: Duration = Duration::from_secs(2);
 /// How often the lock is tried before the operator is told who is in its way.
 const ATTEMPTS: u32 = 8;
-/// For how long MariaDB's sessions are begun again until all of them see the same moment.
-const AGREE_WITHIN: Duration = Duration::from_secs(3);
+/// How many of these attempts hold the whole server's commits back, where the account may do that.
+const WHOLE_ATTEMPTS: u32 = 5;
 
 /// Sessions whose transactions see exactly what was committed before one position.
 pub struct Exact {
@@ -39,15 +40,15 @@ pub struct Exact {
     pub sessions: Vec<Conn>,
 }
 
-/// Opens `count` sessions at one exact position: on MariaDB without any lock where that can be had, else by a read lock
-/// on `tables` that lasts some milliseconds. `None` when `stop` was cancelled first.
+/// Opens `count` sessions at one exact position, while nothing is committed for some milliseconds. `None` when `stop`
+/// was cancelled first.
 pub async fn exact(
     mysql: &Mysql,
     tables: &[Table],
     count: usize,
     stop: &CancellationToken,
 ) -> Result<Option<Exact>> {
-    let mut sessions = try_join_all((0..count).map(|_| async {
+    let sessions = try_join_all((0..count).map(|_| async {
         let mut session = mysql.connect_source("snapshot").await?;
         session
             .query_drop(ISOLATION)
@@ -56,9 +57,6 @@ pub async fn exact(
         Ok::<_, Error>(session)
     }))
     .await?;
-    if let Some(position) = agreed(&mut sessions, stop).await? {
-        return Ok(Some(Exact { position, sessions }));
-    }
     let begun = async move {
         try_join_all(sessions.into_iter().map(|mut session| async move {
             session
@@ -73,65 +71,62 @@ pub async fn exact(
     Ok(held.map(|(position, sessions)| Exact { position, sessions }))
 }
 
-/// MariaDB tells of each snapshot which place of the log it is at: sessions are begun together, again and again, until
-/// all of them are at the same. A lock on many tables waits for one while it holds others, and the server would end the
-/// transaction of a client that closes the circle. `None` where the server cannot, or no two commits were far enough apart.
-async fn agreed(sessions: &mut [Conn], stop: &CancellationToken) -> Result<Option<BinlogPosition>> {
-    let Some(first) = sessions.first_mut() else {
-        return Ok(None);
-    };
-    if !client::version(first).await?.is_mariadb() {
-        return Ok(None);
-    }
-    let before = position::current(first).await?;
-    let until = Instant::now() + AGREE_WITHIN;
-    while Instant::now() < until && !stop.is_cancelled() {
-        let cannot = |error| failed("cannot open a snapshot of the source", error);
-        let beginning = sessions.iter_mut().map(|session| session.query_drop(BEGIN));
-        try_join_all(beginning).await.map_err(cannot)?;
-        let asking = sessions.iter_mut().map(|session| {
-            session.query::<(String, String), _>(
-                "SHOW STATUS WHERE Variable_name IN ('Binlog_snapshot_file', 'Binlog_snapshot_position')",
-            )
-        });
-        let told = try_join_all(asking).await.map_err(cannot)?;
-        let Some(one) = told.first().and_then(|rows| place(rows)) else {
-            return Ok(None);
-        };
-        if told.iter().all(|rows| place(rows).as_ref() == Some(&one)) {
-            let (file, offset) = one;
-            // The GTIDs of a moment earlier may fall short, and never say more than the place.
-            return Ok(Some(BinlogPosition {
-                file,
-                offset,
-                ..before
-            }));
+/// A way to hold commits back, and how that ends. The end of the connection ends it as well.
+#[derive(Debug)]
+struct Freeze {
+    take: Vec<String>,
+    release: &'static str,
+}
+
+impl Freeze {
+    /// Nothing is committed on the whole server. Transactions go on up to their COMMIT, and wait there for one lock that
+    /// nobody holds while waiting for another: no client's transaction is ended as a deadlock. Needs RELOAD.
+    fn whole(version: Version) -> Self {
+        if version.is_mariadb() {
+            // MariaDB's manual, "BACKUP STAGE": closes no tables and waits for no reader.
+            Self {
+                take: vec![
+                    "BACKUP STAGE START".to_owned(),
+                    "BACKUP STAGE BLOCK_COMMIT".to_owned(),
+                ],
+                release: "BACKUP STAGE END",
+            }
+        } else {
+            Self {
+                take: vec!["FLUSH TABLES WITH READ LOCK".to_owned()],
+                release: "UNLOCK TABLES",
+            }
         }
     }
-    Ok(None)
+
+    /// Nothing is written to these tables. It waits for open transactions that wrote to one of them while it holds
+    /// others, so that the server may end a client's transaction that closes the circle.
+    fn of(tables: &[Table]) -> Self {
+        let locks: Vec<String> = tables
+            .iter()
+            .map(|table| format!("{} READ", relation(table)))
+            .collect();
+        let take = if locks.is_empty() {
+            Vec::new()
+        } else {
+            vec![format!("LOCK TABLES {}", locks.join(", "))]
+        };
+        Self {
+            take,
+            release: "UNLOCK TABLES",
+        }
+    }
 }
 
-fn place(rows: &[(String, String)]) -> Option<(String, u64)> {
-    let get = |name: &str| {
-        let mut named = rows.iter().filter(|row| row.0.eq_ignore_ascii_case(name));
-        named.next().map(|row| row.1.as_str())
-    };
-    let file = get("Binlog_snapshot_file").filter(|file| !file.is_empty())?;
-    Some((
-        file.to_owned(),
-        get("Binlog_snapshot_position")?.parse().ok()?,
-    ))
-}
-
-/// Runs `begin` while nobody can write to `tables`, and tells the position at which that was. The lock is gone when
-/// this returns, in whatever way.
+/// Runs `begin` while nothing is committed to `tables`, and tells the position at which that was. All goes on when this
+/// returns, in whatever way.
 pub(super) async fn while_locked<T>(
     mysql: &Mysql,
     tables: &[Table],
     stop: &CancellationToken,
     begin: impl Future<Output = Result<T>>,
 ) -> Result<Option<(BinlogPosition, T)>> {
-    let Some(mut locker) = lock(mysql, tables, stop).await? else {
+    let Some((mut locker, freeze)) = lock(mysql, tables, stop).await? else {
         return Ok(None);
     };
     let held = async {
@@ -140,38 +135,50 @@ pub(super) async fn while_locked<T>(
     };
     let outcome = tokio::time::timeout(HOLD_MAX, held).await;
     // The connection's end releases the lock as well, where this statement fails.
-    let unlocked = locker.query_drop("UNLOCK TABLES").await;
+    let unlocked = locker.query_drop(freeze.release).await;
     drop(locker);
     let held = outcome.map_err(|_| {
         Error::transient(format!(
-            "the source did not open a snapshot within {} s; its tables were locked no longer",
+            "the source did not open a snapshot within {} s; its writers were held up no longer",
             HOLD_MAX.as_secs()
         ))
     })??;
-    unlocked.map_err(|error| failed("cannot unlock the source's tables", error))?;
+    unlocked.map_err(|error| failed("cannot release the source's writers", error))?;
     Ok(Some(held))
 }
 
-/// A session that holds a read lock on the tables. `None` when `stop` was cancelled first.
-async fn lock(mysql: &Mysql, tables: &[Table], stop: &CancellationToken) -> Result<Option<Conn>> {
-    let locks: Vec<String> = tables
-        .iter()
-        .map(|table| format!("{} READ", relation(table)))
-        .collect();
-    let statement = if locks.is_empty() {
-        "DO 0".to_owned()
-    } else {
-        format!("LOCK TABLES {}", locks.join(", "))
-    };
+/// A session that holds commits back. `None` when `stop` was cancelled first.
+async fn lock(
+    mysql: &Mysql,
+    tables: &[Table],
+    stop: &CancellationToken,
+) -> Result<Option<(Conn, Freeze)>> {
     let mut watcher = mysql.connect_source("snapshot watch").await?;
+    let version = client::version(&mut watcher).await?;
+    let mut may_whole = true;
     let mut pause = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
         if stop.is_cancelled() {
             return Ok(None);
         }
-        let locker = mysql.connect_source("snapshot lock").await?;
-        if let Some(locker) = try_lock(locker, &mut watcher, &statement).await? {
-            return Ok(Some(locker));
+        if may_whole && attempt < WHOLE_ATTEMPTS {
+            let freeze = Freeze::whole(version);
+            let locker = mysql.connect_source("snapshot lock").await?;
+            match try_lock(locker, &mut watcher, &freeze.take).await {
+                Ok(Some(locker)) => return Ok(Some((locker, freeze))),
+                Ok(None) => {}
+                Err(error) => {
+                    info!(%error, "the source's tables are locked one by one for a snapshot");
+                    may_whole = false;
+                }
+            }
+        }
+        if !may_whole || attempt >= WHOLE_ATTEMPTS {
+            let freeze = Freeze::of(tables);
+            let locker = mysql.connect_source("snapshot lock").await?;
+            if let Some(locker) = try_lock(locker, &mut watcher, &freeze.take).await? {
+                return Ok(Some((locker, freeze)));
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(None),
@@ -188,8 +195,12 @@ async fn lock(mysql: &Mysql, tables: &[Table], stop: &CancellationToken) -> Resu
 }
 
 /// One attempt, given up before it holds writers back for long. Gives the session back where it has the lock.
-async fn try_lock(mut locker: Conn, watcher: &mut Conn, statement: &str) -> Result<Option<Conn>> {
-    let refused = |error| failed("cannot lock the source's tables for a snapshot", error);
+async fn try_lock(
+    mut locker: Conn,
+    watcher: &mut Conn,
+    statements: &[String],
+) -> Result<Option<Conn>> {
+    let refused = |error| failed("cannot lock the source for a snapshot", error);
     let id = locker.id();
     // With autocommit, servers before 5.7 lock the table for statements only, and InnoDB's writers pass.
     locker
@@ -197,7 +208,12 @@ async fn try_lock(mut locker: Conn, watcher: &mut Conn, statement: &str) -> Resu
         .await
         .map_err(refused)?;
     let outcome = {
-        let mut locking = pin!(locker.query_drop(statement));
+        let mut locking = pin!(async {
+            for statement in statements {
+                locker.query_drop(statement.as_str()).await?;
+            }
+            Ok(())
+        });
         tokio::select! {
             outcome = &mut locking => Some(outcome),
             () = tokio::time::sleep(WAIT_MAX) => {

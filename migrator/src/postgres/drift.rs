@@ -1,41 +1,27 @@
-//! Tells what of the source is no longer as the plan has it: such a change is in no stream and on no target.
-
-use std::collections::BTreeMap;
+//! What of PostgreSQL's source is looked at for changes since the plan.
 
 use tokio_postgres::Client;
 
 use super::client::failed;
 use super::sql::{relation, title_of};
 use super::{Postgres, plan};
-use crate::error::{Error, Result};
-use crate::plan::{Plan, Table};
+use crate::drift::{self, Speech};
+use crate::error::Result;
+use crate::plan::Plan;
 
-/// How many changes a message names.
-const NAMED_MAX: usize = 10;
+const SPEECH: Speech = Speech {
+    title: title_of,
+    counter: "sequence",
+    key: "replica identity",
+};
 
 /// Refuses where the source's catalogue differs from the plan, and names what does.
 pub(super) async fn refuse(session: &Client, postgres: &Postgres, plan: &Plan) -> Result<()> {
-    let (now, mut changes) = tokio::try_join!(
+    let (now, changes) = tokio::try_join!(
         plan::read_in(session, &postgres.settings().schemas),
         unpublished(session, postgres, plan)
     )?;
-    changes.extend(compare(plan, &now));
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let more = match changes.len().saturating_sub(NAMED_MAX) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
-    changes.truncate(NAMED_MAX);
-    Err(Error::refused(format!(
-        "the source is not what the migration was planned for: {}{more}",
-        changes.join("; ")
-    ))
-    .remedy(
-        "undo the change on the source, or drop the migration and create it anew; \
-         change no schema while a migration is under way",
-    ))
+    drift::refuse(plan, &now, &SPEECH, changes)
 }
 
 /// A text that changes with everything that [`refuse`] looks at, and sometimes without; reading it is much quicker.
@@ -76,68 +62,4 @@ async fn unpublished(session: &Client, postgres: &Postgres, plan: &Plan) -> Resu
         .await
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(|error| failed("cannot read what the source publishes", error))
-}
-
-fn compare(planned: &Plan, now: &Plan) -> Vec<String> {
-    let mut changes = Vec::new();
-    let (before, after) = (tables(planned), tables(now));
-    for (name, table) in &before {
-        match after.get(name) {
-            None => changes.push(format!("table {} is gone", title_of(name.0, name.1))),
-            Some(other) => changes.extend(changed(table, other)),
-        }
-    }
-    for name in after.keys().filter(|name| !before.contains_key(*name)) {
-        changes.push(format!("table {} is new", title_of(name.0, name.1)));
-    }
-    let parents = |plan: &Plan| plan.parents.clone();
-    let counters = |plan: &Plan| {
-        let names = plan.counters.iter();
-        names
-            .map(|counter| (counter.schema.clone(), counter.name.clone()))
-            .collect::<Vec<_>>()
-    };
-    for (what, before, after) in [
-        ("partitioned table", parents(planned), parents(now)),
-        ("sequence", counters(planned), counters(now)),
-    ] {
-        for name in before.iter().filter(|name| !after.contains(name)) {
-            changes.push(format!("{what} {} is gone", title_of(&name.0, &name.1)));
-        }
-        for name in after.iter().filter(|name| !before.contains(name)) {
-            changes.push(format!("{what} {} is new", title_of(&name.0, &name.1)));
-        }
-    }
-    changes
-}
-
-fn tables(plan: &Plan) -> BTreeMap<(&str, &str), &Table> {
-    let tables = plan.tables.iter();
-    tables
-        .map(|table| ((table.schema.as_str(), table.name.as_str()), table))
-        .collect()
-}
-
-fn changed(before: &Table, after: &Table) -> Option<String> {
-    let shape = |table: &Table| -> Vec<(String, String)> {
-        let columns = table.columns.iter();
-        columns
-            .map(|column| (column.name.clone(), column.type_name.clone()))
-            .collect()
-    };
-    let title = title_of(&before.schema, &before.name);
-    let (there, here) = (shape(before), shape(after));
-    let odd = here
-        .iter()
-        .find(|column| !there.contains(column))
-        .or_else(|| there.iter().find(|column| !here.contains(column)));
-    if let Some((column, type_name)) = odd {
-        return Some(format!(
-            "table {title} differs in column {column:?} {type_name}"
-        ));
-    }
-    if there != here {
-        return Some(format!("table {title} has its columns in another order"));
-    }
-    (before.key != after.key).then(|| format!("table {title} has another replica identity"))
 }

@@ -197,6 +197,10 @@ impl Database for Postgres {
         preflight::run(self).await
     }
 
+    async fn logins(&self) -> Result<Vec<Check>> {
+        preflight::logins(self).await
+    }
+
     async fn plan(&self) -> Result<Plan> {
         plan::read(self).await
     }

@@ -2,6 +2,7 @@
 
 mod objects;
 mod pair;
+mod roles;
 mod server;
 mod tables;
 
@@ -11,15 +12,18 @@ use tokio_postgres::types::{FromSqlOwned, ToSql};
 use super::Postgres;
 use super::client::failed;
 use crate::error::Result;
-use crate::preflight::{Check, Level};
+use crate::preflight::{Check, Findings};
+
+const UNREACHABLE: &str =
+    "check the cluster's address, that it runs, the user, the password and pg_hba.conf";
 
 /// Runs every check that the reachable servers allow.
 pub async fn run(postgres: &Postgres) -> Result<Vec<Check>> {
     let mut findings = Findings::default();
     let (source, target) =
         tokio::join!(server::open_source(postgres), server::open_target(postgres));
-    let source = findings.reached("source_reachable", source);
-    let target = findings.reached("target_reachable", target);
+    let source = findings.reached("source_reachable", source, UNREACHABLE);
+    let target = findings.reached("target_reachable", target, UNREACHABLE);
     if let Some(source) = &source {
         server::source(postgres, source, &mut findings).await;
         tables::run(postgres, source, &mut findings).await;
@@ -32,7 +36,17 @@ pub async fn run(postgres: &Postgres) -> Result<Vec<Check>> {
     server::tools(postgres, source.as_ref(), target.as_ref(), &mut findings).await;
     if let (Some(source), Some(target)) = (&source, &target) {
         pair::run(postgres, source, target, &mut findings).await;
+        roles::run(source, target, &mut findings).await;
     }
+    Ok(findings.checks)
+}
+
+/// Who could not log in on the target, as things are now.
+pub async fn logins(postgres: &Postgres) -> Result<Vec<Check>> {
+    let mut findings = Findings::default();
+    let (source, target) =
+        tokio::try_join!(server::open_source(postgres), server::open_target(postgres))?;
+    roles::ready(&source, &target, &mut findings).await;
     Ok(findings.checks)
 }
 
@@ -61,83 +75,6 @@ impl Side {
 
     fn major(&self) -> i32 {
         self.version / 10_000
-    }
-}
-
-#[derive(Default)]
-struct Findings {
-    checks: Vec<Check>,
-}
-
-impl Findings {
-    fn ok(&mut self, name: &str, evidence: impl Into<String>) {
-        self.checks.push(Check::ok(name, evidence));
-    }
-
-    fn warning(
-        &mut self,
-        name: &str,
-        evidence: impl Into<String>,
-        remedy: &str,
-        fix: impl Into<String>,
-    ) {
-        self.checks
-            .push(Check::new(name, Level::Warning, evidence, remedy, fix));
-    }
-
-    fn error(
-        &mut self,
-        name: &str,
-        evidence: impl Into<String>,
-        remedy: &str,
-        fix: impl Into<String>,
-    ) {
-        self.checks
-            .push(Check::new(name, Level::Error, evidence, remedy, fix));
-    }
-
-    /// One check's outcome; a check that could not run is an error of its own and ends no other.
-    fn ran(&mut self, name: &str, outcome: Result<()>) {
-        if let Err(failure) = outcome {
-            let remedy = failure
-                .remedy_text()
-                .unwrap_or("this check could not run; mend that first")
-                .to_owned();
-            self.error(name, failure.full_text(), &remedy, "");
-        }
-    }
-
-    /// One finding per row of (evidence, fix), or one that all is in order.
-    fn each(
-        &mut self,
-        name: &str,
-        level: Level,
-        rows: &[(String, String)],
-        remedy: &str,
-        otherwise: &str,
-    ) {
-        if rows.is_empty() {
-            self.ok(name, otherwise);
-        }
-        for (evidence, fix) in rows {
-            self.checks
-                .push(Check::new(name, level, evidence, remedy, fix));
-        }
-    }
-
-    fn reached(&mut self, name: &str, outcome: Result<Side>) -> Option<Side> {
-        match outcome {
-            Ok(side) => Some(side),
-            Err(failure) => {
-                self.error(
-                    name,
-                    failure.full_text(),
-                    "check the cluster's address, that it runs, the user, the password and pg_hba.conf",
-                    "",
-                );
-                None
-            }
-        }
     }
 }
 

@@ -98,7 +98,7 @@ async fn a_migration_goes_from_its_definition_to_the_switch_and_is_forgotten() {
     assert_eq!((status.state, status.rows_copied), (State::Following, 200));
     assert!((status.percent - 100.0).abs() < f64::EPSILON);
     assert_eq!(supervisor.proofs("m").expect("read").len(), 1);
-    let ready = supervisor.readiness("m").expect("read");
+    let ready = supervisor.readiness("m").await.expect("read");
     assert!(
         ready.iter().all(|check| check.level == Level::Ok),
         "{ready:?}"

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::migration::{Live, Migration};
 use super::{CheckStatus, CutoverReport, Options, Outcome, State, Status, Summary, Verdict};
 use crate::database::Database;
@@ -11,6 +13,8 @@ use crate::progress::{Stage, TableProgress};
 
 /// An open transaction older than this is likely to outlast a hold.
 const LONG_TRANSACTION: Duration = Duration::from_secs(1);
+/// How long the servers may take to tell who can log in.
+const LOGINS_PATIENCE: Duration = Duration::from_secs(10);
 /// Shown while the estimates say that all is there but the copy does not.
 const ALMOST: f64 = 99.9;
 
@@ -117,9 +121,9 @@ impl<D: Database> Migration<D> {
         Ok(report)
     }
 
-    pub(super) fn readiness(&self) -> Result<Vec<Check>> {
+    pub(super) async fn readiness(&self) -> Result<Vec<Check>> {
         let options = Options::default();
-        Ok(vec![
+        let mut checks = vec![
             finding(
                 "state",
                 self.following("be cut over")
@@ -133,7 +137,14 @@ impl<D: Database> Migration<D> {
             ),
             self.proof_finding()?,
             self.transactions_finding()?,
-        ])
+        ];
+        let asking = async { self.database()?.logins().await };
+        let asked = timeout(LOGINS_PATIENCE, asking).await;
+        match asked.unwrap_or_else(|_| Err(Error::transient("the servers did not tell in time"))) {
+            Ok(found) => checks.extend(found),
+            Err(error) => checks.push(finding("logins", Err(error))),
+        }
+        Ok(checks)
     }
 
     fn steady(&self) -> Result<String> {

@@ -21,8 +21,8 @@ use super::spare::Spare;
 use super::state::NotMovable;
 use super::wire::MysqlWire;
 use crate::client::Client;
-use crate::gate::{Outcome, Ticket};
-use crate::metrics::HoldEnd;
+use crate::gate::Ticket;
+use crate::hold::{Met, hold};
 use crate::plane::Plane;
 use crate::registry::{Activity, Entry, Registered, ServerKey};
 use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
@@ -64,14 +64,6 @@ enum End {
     Terminated,
     /// One side broke the protocol.
     Broken,
-}
-
-/// What a held statement met.
-enum Met {
-    Opened,
-    Cancelled,
-    TooLong,
-    Left(End),
 }
 
 impl Session {
@@ -142,7 +134,7 @@ impl Serving {
             let end = match stop {
                 None => {
                     let end = self.look_at_route().await;
-                    self.look_at_orders();
+                    look_at_orders(&self.entry, &self.identity, &self.logins, &mut self.spare);
                     end
                 }
                 Some(Ok(Stop::AtGate)) => Box::pin(self.wait_at_gate()).await,
@@ -176,18 +168,6 @@ impl Serving {
                 warn!(client = %self.entry.client, %malformed, "the server broke the protocol; the session ends");
                 End::Broken
             }
-        }
-    }
-
-    /// Opens a session on the cluster that the route is about to lead to, beside the client's work.
-    fn look_at_orders(&mut self) {
-        if let Some(order) = self.entry.take_warm_order() {
-            self.spare = Some(Spare::open(
-                order,
-                Arc::clone(&self.identity),
-                Arc::clone(&self.logins),
-                self.entry.server(),
-            ));
         }
     }
 
@@ -244,52 +224,29 @@ impl Serving {
             }
             return end;
         }
-        let line = self.standing.ticket.stand_in_line();
-        self.plane.metrics.hold_began(&self.route.name);
-        self.entry.take_cancel();
-        self.entry.set_activity(Activity::Held);
-        let deadline = tokio::time::Instant::now() + self.plane.limits.hold_timeout;
-        let met = loop {
-            tokio::select! {
-                biased;
-                () = line.opened() => break Met::Opened,
-                stop = self.relay.wait_held(&mut self.wire, &self.standing) => break match stop {
-                    Ok(_) => Met::Left(End::Left),
-                    Err(broken) => Met::Left(self.break_off(&broken)),
-                },
-                () = self.entry.bell.notified() => {
-                    self.look_at_orders();
-                    if self.entry.take_cancel() {
-                        break Met::Cancelled;
-                    }
-                    if self.entry.is_closing() {
-                        break Met::Left(End::Terminated);
-                    }
-                }
-                () = tokio::time::sleep_until(deadline) => break Met::TooLong,
-            }
+        let met = {
+            let Self {
+                plane,
+                logins,
+                route,
+                identity,
+                entry,
+                wire,
+                relay,
+                standing,
+                spare,
+                ..
+            } = self;
+            let rang = || look_at_orders(entry, identity, logins, spare);
+            hold(plane, route, standing, relay, wire, rang).await
         };
-        let lasted = line.age();
-        let (outcome, hold_end) = match met {
-            Met::Opened => (Outcome::Released, HoldEnd::Released),
-            Met::Cancelled => (Outcome::Cancelled, HoldEnd::Cancelled),
-            Met::TooLong => (Outcome::Refused, HoldEnd::Refused),
-            Met::Left(_) => (Outcome::Gone, HoldEnd::Gone),
-        };
-        line.finish(outcome);
-        self.plane
-            .metrics
-            .hold_ended(&self.route.name, hold_end, lasted);
         let error = match met {
-            // It counts as held until it has passed, so that a KILL QUERY still means the held statement.
             Met::Opened => return None,
-            Met::Left(end) => return Some(end),
+            Met::Closing => return Some(End::Terminated),
+            Met::Left => return Some(End::Left),
+            Met::Broken(broken) => return Some(self.break_off(&broken)),
             Met::Cancelled => refusal::query_interrupted,
-            Met::TooLong => {
-                warn!(client = %self.entry.client, held_ms = lasted.as_millis(),
-                    "a held statement was refused at limits.hold_timeout; it was not executed");
-                refusal::held_too_long
-            }
+            Met::TooLong => refusal::held_too_long,
         };
         self.entry.set_activity(Activity::Serving);
         self.refuse(error).await
@@ -461,6 +418,23 @@ impl Serving {
         self.plane
             .metrics
             .session_closed(&self.route.name, from_client, to_client);
+    }
+}
+
+/// Opens a session on the cluster that the route is about to lead to, beside the client's work.
+fn look_at_orders(
+    entry: &Entry,
+    identity: &Arc<Identity>,
+    logins: &Arc<Logins>,
+    spare: &mut Option<Spare>,
+) {
+    if let Some(order) = entry.take_warm_order() {
+        *spare = Some(Spare::open(
+            order,
+            Arc::clone(identity),
+            Arc::clone(logins),
+            entry.server(),
+        ));
     }
 }
 

@@ -19,8 +19,8 @@ use super::spare::Spare;
 use super::state::NotMovable;
 use super::wire::PostgresWire;
 use crate::config::Secret;
-use crate::gate::{Outcome, Ticket};
-use crate::metrics::HoldEnd;
+use crate::gate::Ticket;
+use crate::hold::{Met, hold};
 use crate::plane::Plane;
 use crate::registry::{Activity, Entry, Registered, ServerKey};
 use crate::relay::{Broken, Relay, Stop, Wire};
@@ -111,7 +111,14 @@ impl Serving {
             let end = match stop {
                 None => {
                     let end = self.look_at_route().await;
-                    self.look_at_orders();
+                    let password = self.password.as_ref();
+                    look_at_orders(
+                        &self.entry,
+                        &self.startup,
+                        &self.route,
+                        password,
+                        &mut self.spare,
+                    );
                     end
                 }
                 Some(Ok(Stop::AtGate)) => self.wait_at_gate().await,
@@ -148,18 +155,6 @@ impl Serving {
                 warn!(client = %self.entry.client, %malformed, "the server broke the protocol; the session ends");
                 End::Broken
             }
-        }
-    }
-
-    /// Opens a session on the cluster that the route is about to lead to, beside the client's work.
-    fn look_at_orders(&mut self) {
-        if let Some(order) = self.entry.take_warm_order() {
-            self.spare = Some(Spare::open(
-                order,
-                self.startup.clone(),
-                self.route.database.clone(),
-                self.password.clone(),
-            ));
         }
     }
 
@@ -214,52 +209,28 @@ impl Serving {
             }
             return end;
         }
-        let line = self.standing.ticket.stand_in_line();
-        self.plane.metrics.hold_began(&self.route.name);
-        self.entry.take_cancel();
-        self.entry.set_activity(Activity::Held);
-        let deadline = tokio::time::Instant::now() + self.plane.limits.hold_timeout;
-        let met = loop {
-            tokio::select! {
-                biased;
-                () = line.opened() => break Met::Opened,
-                stop = self.relay.wait_held(&mut self.wire, &self.standing) => break match stop {
-                    Ok(_) => Met::Left(End::Left),
-                    Err(broken) => Met::Left(self.break_off(&broken)),
-                },
-                () = self.entry.bell.notified() => {
-                    self.look_at_orders();
-                    if self.entry.take_cancel() {
-                        break Met::Cancelled;
-                    }
-                    if self.entry.is_closing() {
-                        break Met::Left(End::Terminated);
-                    }
-                }
-                () = tokio::time::sleep_until(deadline) => break Met::TooLong,
-            }
+        let met = {
+            let Self {
+                plane,
+                route,
+                startup,
+                password,
+                entry,
+                wire,
+                relay,
+                standing,
+                spare,
+            } = self;
+            let rang = || look_at_orders(entry, startup, route, password.as_ref(), spare);
+            hold(plane, route, standing, relay, wire, rang).await
         };
-        let lasted = line.age();
-        let (outcome, hold_end) = match met {
-            Met::Opened => (Outcome::Released, HoldEnd::Released),
-            Met::Cancelled => (Outcome::Cancelled, HoldEnd::Cancelled),
-            Met::TooLong => (Outcome::Refused, HoldEnd::Refused),
-            Met::Left(_) => (Outcome::Gone, HoldEnd::Gone),
-        };
-        line.finish(outcome);
-        self.plane
-            .metrics
-            .hold_ended(&self.route.name, hold_end, lasted);
         let error: fn(&mut BytesMut) = match met {
-            // It counts as held until it has passed, so that a cancel request still means the held statement.
             Met::Opened => return None,
-            Met::Left(end) => return Some(end),
+            Met::Closing => return Some(End::Terminated),
+            Met::Left => return Some(End::Left),
+            Met::Broken(broken) => return Some(self.break_off(&broken)),
             Met::Cancelled => refusal::query_cancelled,
-            Met::TooLong => {
-                warn!(client = %self.entry.client, held_ms = lasted.as_millis(),
-                    "a held statement was refused at limits.hold_timeout; it was not executed");
-                held_too_long
-            }
+            Met::TooLong => held_too_long,
         };
         self.entry.set_activity(Activity::Serving);
         self.refuse_batch(error).await
@@ -424,12 +395,22 @@ fn held_too_long(out: &mut BytesMut) {
     refusal::error(out, Severity::Error, "57014", message);
 }
 
-/// What a held statement met.
-enum Met {
-    Opened,
-    Cancelled,
-    TooLong,
-    Left(End),
+/// Opens a session on the cluster that the route is about to lead to, beside the client's work.
+fn look_at_orders(
+    entry: &Entry,
+    startup: &Startup,
+    route: &Route,
+    password: Option<&Secret>,
+    spare: &mut Option<Spare>,
+) {
+    if let Some(order) = entry.take_warm_order() {
+        *spare = Some(Spare::open(
+            order,
+            startup.clone(),
+            route.database.clone(),
+            password.cloned(),
+        ));
+    }
 }
 
 /// Tells a server session that is idle to end.

@@ -113,6 +113,10 @@ impl<D: Database> Execute for Admin<D> {
                 let checks = self.supervisor.precheck(&name).await?;
                 Ok(Answer::rows(rows::checks(checks)))
             }
+            Statement::ShowReadiness(name) => {
+                let checks = self.supervisor.readiness(&name).await?;
+                Ok(Answer::rows(rows::checks(checks)))
+            }
             Statement::Start(name) => {
                 self.supervisor.start(&name).await?;
                 Ok(Answer::done("START MIGRATION"))
@@ -192,7 +196,6 @@ impl<D: Database> Admin<D> {
                 .map(rows::check_status)
                 .into_iter()
                 .collect(),
-            Statement::ShowReadiness(name) => rows::checks(supervisor.readiness(&name)?),
             Statement::ShowReport(name) => {
                 supervisor.report(&name)?.iter().map(rows::report).collect()
             }

@@ -22,6 +22,8 @@ pub(super) struct Way {
     pub(super) shut: bool,
     /// Something was written, and the writer may still keep it back.
     unflushed: bool,
+    /// The last read filled all the room that there was: the reader has more.
+    filled: bool,
 }
 
 impl Way {
@@ -38,6 +40,7 @@ impl Way {
             closed: false,
             shut: false,
             unflushed: false,
+            filled: false,
         }
     }
 
@@ -57,19 +60,21 @@ impl Way {
         self.start < self.cleared
     }
 
-    pub(super) fn make_room(&mut self) -> bool {
-        if self.end < self.bytes.len() {
-            return true;
-        }
-        if self.start > 0 {
+    /// Sees to it that something can be read. A buffer that was filled grows also where all of it went on by now, so
+    /// that results of its size take one read and one write from then on.
+    fn make_room(&mut self) -> bool {
+        let full = self.end == self.bytes.len();
+        if full && self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             self.cleared -= self.start;
             self.end -= self.start;
             self.start = 0;
-        } else if self.bytes.len() < BUFFER_BYTES_MAX {
+        }
+        if (full || self.filled) && self.bytes.len() < BUFFER_BYTES_MAX {
             self.bytes
                 .resize((self.bytes.len() * 2).min(BUFFER_BYTES_MAX), 0);
         }
+        self.filled = false;
         self.end < self.bytes.len()
     }
 
@@ -86,6 +91,7 @@ impl Way {
         ready!(Pin::new(reader).poll_read(context, &mut room))?;
         let count = room.filled().len();
         self.end += count;
+        self.filled = self.end == self.bytes.len();
         self.closed = count == 0;
         Poll::Ready(Ok(true))
     }

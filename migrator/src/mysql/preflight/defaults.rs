@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::super::catalogue::{Told, ask};
 use super::super::sql::quote_literal;
-use super::{Findings, Side};
+use super::Side;
 use crate::error::Result;
+use crate::preflight::Findings;
 
 pub(super) fn settings(source: &Side, target: &Side, findings: &mut Findings) {
     let (there, here) = (

@@ -4,9 +4,9 @@ use super::super::catalogue::{ask, listed};
 use super::super::records::{self, Part};
 use super::super::sql::quote_ident;
 use super::super::{Mysql, RECORDS};
-use super::{Findings, Side};
+use super::Side;
 use crate::error::Result;
-use crate::preflight::Level;
+use crate::preflight::{Findings, Level};
 
 pub(super) async fn source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) {
     let outcome = programs(mysql, source, findings).await;

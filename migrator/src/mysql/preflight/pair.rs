@@ -7,9 +7,9 @@ use super::super::archive::{Archive, Kind};
 use super::super::catalogue::{ask, listed};
 use super::super::definitions::Translation;
 use super::super::sql::quote_ident;
-use super::{Findings, Side, defaults};
+use super::{Side, defaults};
 use crate::error::Result;
-use crate::preflight::Level;
+use crate::preflight::{Findings, Level};
 
 pub(super) async fn run(
     mysql: &Mysql,

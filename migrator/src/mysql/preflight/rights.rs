@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::super::Mysql;
 use super::super::catalogue::{ask, listed};
-use super::{Findings, Side};
+use super::Side;
 use crate::error::Result;
-use crate::preflight::Level;
+use crate::preflight::{Findings, Level};
 
 /// A right, and the names under which servers have it: one of them is enough.
 type Right = (&'static str, &'static [&'static str]);
@@ -188,7 +188,64 @@ async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
             format!("GRANT SELECT ON mysql.* TO {}", held.account),
         );
     }
+    if held.has(&["RELOAD"]) {
+        findings.ok(
+            "source_snapshots",
+            "Headgate's account may hold all commits back for the moment of an exact snapshot",
+        );
+    } else {
+        findings.warning(
+            "source_snapshots",
+            format!("{} lacks RELOAD on the source", held.account),
+            "exact snapshots lock the tables one by one; the server may then end a client's transaction as a deadlock",
+            format!("GRANT RELOAD ON *.* TO {}", held.account),
+        );
+    }
+    let untold = untold(source, &held.account).await?;
+    findings.each(
+        "source_sessions",
+        Level::Warning,
+        &untold,
+        "sessions of which the server does not tell enough end at the switch, with the error of a lost connection",
+        "Headgate's account can see the state of the sessions that will move",
+    );
     Ok(())
+}
+
+/// What of sessions' states the account cannot see and needs for their handover, as (evidence, fix).
+async fn untold(source: &mut Side, account: &str) -> Result<Vec<(String, String)>> {
+    let mut untold = Vec::new();
+    // MariaDB's sessions tell their variables themselves; older servers have nobody who does.
+    let variables = "SELECT COUNT(*) FROM performance_schema.user_variables_by_thread";
+    if source.version.is_mysql_from(5, 7, 0)
+        && ask(&mut source.session, variables, "sessions").await.is_err()
+    {
+        untold.push((
+            format!("{account} may not read performance_schema on the source"),
+            format!("GRANT SELECT ON performance_schema.* TO {account}"),
+        ));
+    }
+    let programs = "SELECT COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_DEFINITION IS NULL
+        AND ROUTINE_SCHEMA NOT IN ('sys', 'mysql', 'information_schema', 'performance_schema')";
+    let rows = ask(
+        &mut source.session,
+        programs,
+        "cannot list the source's stored programs",
+    )
+    .await?;
+    let hidden = rows.first().map_or_else(String::new, |row| row.owned(0));
+    if hidden != "0" {
+        let right = if source.version.is_mysql_from(8, 0, 20) {
+            "SHOW_ROUTINE ON *.*"
+        } else {
+            "SELECT ON mysql.proc"
+        };
+        untold.push((
+            format!("{account} cannot read the text of {hidden} stored programs on the source"),
+            format!("GRANT {right} TO {account}"),
+        ));
+    }
+    Ok(untold)
 }
 
 pub(super) async fn target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) {

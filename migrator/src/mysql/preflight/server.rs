@@ -6,9 +6,9 @@ use super::super::described::text;
 use super::super::sql::quote_literal;
 use super::super::watched::sessions;
 use super::super::{Mysql, RECORDS};
-use super::{Findings, Side};
+use super::Side;
 use crate::error::Result;
-use crate::preflight::Level;
+use crate::preflight::{Findings, Level};
 
 const DAY: u64 = 24 * 60 * 60;
 /// A copy that takes longer than the binary log is kept must start again.

@@ -3,9 +3,9 @@
 use super::super::catalogue::listed;
 use super::super::sql::{relation, title};
 use super::super::{Mysql, plan};
-use super::{Findings, Side};
+use super::Side;
 use crate::error::Result;
-use crate::preflight::Level;
+use crate::preflight::{Findings, Level};
 
 /// How many findings of one kind are listed.
 const LISTED_MAX: usize = 100;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::super::client::failed;
 use super::super::{Postgres, plan, records, schema};
-use super::{Findings, Side, one, pairs};
+use super::{Side, one, pairs};
 use crate::error::Result;
-use crate::preflight::Level;
+use crate::preflight::{Findings, Level};
 
 const LONG: &str = "30 seconds";
 

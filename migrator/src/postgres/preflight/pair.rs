@@ -3,9 +3,9 @@
 use super::super::Postgres;
 use super::super::client::failed;
 use super::super::sql::quote_ident;
-use super::{Findings, Side, one};
+use super::{Side, one};
 use crate::error::Result;
-use crate::preflight::Level;
+use crate::preflight::{Findings, Level};
 
 pub(super) async fn run(
     postgres: &Postgres,
@@ -31,8 +31,6 @@ pub(super) async fn run(
     findings.ran("encoding", outcome);
     let outcome = extensions(source, target, findings).await;
     findings.ran("extensions", outcome);
-    let outcome = passwords(source, target, findings).await;
-    findings.ran("role_passwords", outcome);
     let outcome = locks(postgres, source, target, findings).await;
     findings.ran("max_locks_per_transaction", outcome);
     let outcome = same_database(postgres, source, target, findings).await;
@@ -132,59 +130,6 @@ async fn extensions(source: &Side, target: &Side, findings: &mut Findings) -> Re
             "{} on the source, all available on the target",
             used.join(", ")
         ),
-    );
-    Ok(())
-}
-
-/// A role that is on both sides keeps the target's password; clients know the source's. No verifier leaves a server:
-/// they are compared by digests under a salt of this run.
-async fn passwords(source: &Side, target: &Side, findings: &mut Findings) -> Result<()> {
-    const NAME: &str = "role_passwords";
-    for side in [source, target] {
-        let readable: bool = one(
-            &side.session,
-            "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')",
-            &[],
-        )
-        .await?;
-        if !readable {
-            findings.ok(
-                NAME,
-                "the passwords of roles cannot be compared without the right to read pg_authid",
-            );
-            return Ok(());
-        }
-    }
-    let salt = format!("{:032x}", rand::random::<u128>());
-    let digests = "SELECT coalesce(array_agg(rolname || ' ' || encode(sha256(convert_to(
-            $1::text || rolpassword, 'UTF8')), 'hex')), '{}')
-        FROM pg_catalog.pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL AND rolname !~ '^pg_'";
-    let there: Vec<String> = one(&source.session, digests, &[&salt]).await?;
-    let differing: Vec<String> = one(
-        &target.session,
-        "SELECT coalesce(array_agg(rolname::text ORDER BY rolname), '{}') FROM pg_catalog.pg_authid
-         WHERE rolname IN (SELECT left(known, -65) FROM unnest($2::text[]) AS known)
-           AND rolname || ' ' || coalesce(encode(sha256(convert_to($1::text || rolpassword, 'UTF8')), 'hex'), '')
-               <> ALL ($2::text[])",
-        &[&salt, &there],
-    )
-    .await?;
-    let differing: Vec<_> = differing
-        .into_iter()
-        .map(|name| {
-            let name = quote_ident(&name);
-            let evidence = format!(
-                "the role {name} has another password, or another form of it, on the target"
-            );
-            (evidence, String::new())
-        })
-        .collect();
-    findings.each(
-        NAME,
-        Level::Warning,
-        &differing,
-        "set the same password on the target, else its clients may be refused after the switch",
-        "roles that are on both sides have the same passwords",
     );
     Ok(())
 }

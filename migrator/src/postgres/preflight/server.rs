@@ -3,9 +3,9 @@
 use super::super::client::failed;
 use super::super::tools;
 use super::super::{Postgres, schema};
-use super::{Findings, Side, one, pairs};
+use super::{Side, one, pairs};
 use crate::error::{Kind, Result};
-use crate::preflight::Level;
+use crate::preflight::{Findings, Level};
 
 const SLOTS_NEEDED: i64 = 2;
 const SOURCE_MAJOR_MIN: i32 = 14;

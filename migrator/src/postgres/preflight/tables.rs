@@ -2,8 +2,8 @@
 
 use super::super::Postgres;
 use super::super::plan::OURS_TO_MOVE;
-use super::{Findings, Side, pairs};
-use crate::preflight::Level;
+use super::{Side, pairs};
+use crate::preflight::{Findings, Level};
 
 /// A check whose rows are the relations (`c`) that a condition holds for.
 struct Rule {
