@@ -100,8 +100,13 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Sets the target's counters (sequences, identities) past the source's, with a gap, and proves it.
     fn advance_counters(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes the refusal durable. Success proves that the barrier was up without a break since it was raised.
-    fn seal_fence(&self, fence: Self::Fence) -> impl Future<Output = Result<()>> + Send;
+    /// Makes the refusal durable. Success proves that the barrier was up without a break since it was raised. Sessions
+    /// that are `carried` by the gate are left alone, where the refusal is to end those of the source's clients.
+    fn seal_fence(
+        &self,
+        fence: Self::Fence,
+        carried: &[i64],
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Takes a barrier down that was not sealed; the writers go on.
     fn drop_fence(&self, fence: Self::Fence) -> impl Future<Output = Result<()>> + Send;

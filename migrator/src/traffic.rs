@@ -81,6 +81,10 @@ pub trait Traffic: Send + Sync + 'static {
     /// The sessions that still have a transaction open, the oldest first.
     fn open_transactions(&self, route: &str) -> Result<Vec<OpenTransaction>>;
 
+    /// The server sessions that carry clients on the cluster which serves the route now, of whatever route, by the
+    /// numbers that the server gives them.
+    fn carried(&self, route: &str) -> Result<Vec<i64>>;
+
     /// Points the route at `cluster` under a new generation. The gate stays as it is.
     /// Pointing it where it already points changes nothing.
     fn switch(&self, route: &str, cluster: &str) -> Result<()>;

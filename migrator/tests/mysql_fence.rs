@@ -168,7 +168,7 @@ async fn fences(kind: Kind) {
         now, raised.marker,
         "something was written behind the marker"
     );
-    fence::seal(&world.mysql, raised.fence)
+    fence::seal(&world.mysql, raised.fence, &[])
         .await
         .expect("nothing was written since");
     assert_eq!(count(&world).await, rows);
@@ -199,6 +199,128 @@ async fn fences(kind: Kind) {
     assert!(left.is_empty());
 }
 
+/// What an account of a managed service may do: all but to set `read_only`.
+fn mover(kind: Kind) -> String {
+    let rights = match kind {
+        Kind::Mariadb1011 => "BINLOG MONITOR, SLAVE MONITOR, CONNECTION ADMIN",
+        Kind::Mysql56 | Kind::Mysql97 => "REPLICATION CLIENT, CONNECTION_ADMIN, XA_RECOVER_ADMIN",
+    };
+    ["127.0.0.1", "localhost"]
+        .map(|host| {
+            format!(
+                "CREATE USER mover@'{host}' IDENTIFIED BY 'mover';
+                 GRANT SELECT, LOCK TABLES, EVENT, CREATE, INSERT, UPDATE, DELETE, DROP, RELOAD, PROCESS, CREATE USER,
+                     REPLICATION SLAVE, {rights} ON *.* TO mover@'{host}';"
+            )
+        })
+        .concat()
+}
+
+/// Writes around Headgate until it is not let in any more. Tells how many writes were acknowledged.
+async fn write_on(mut session: Conn, writer: i32, acknowledged: Arc<AtomicU64>) {
+    for n in 1.. {
+        let insert = format!("INSERT INTO t (writer, n) VALUES ({writer}, {n})");
+        if session.query_drop(insert).await.is_err() {
+            return;
+        }
+        acknowledged.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn fences_by_accounts(kind: Kind) {
+    let mut world = World::new(kind).await;
+    world.source().run("", &mover(kind)).await;
+    let mut source = world.source().endpoint("shop");
+    "mover".clone_into(&mut source.user);
+    source.password = Some("mover".into());
+    world.mysql = Mysql::new(
+        "m",
+        source,
+        world.pair.target.endpoint("shop"),
+        Settings::default(),
+        Arc::new(migrator::mysql::accounts::NoSecrets),
+    );
+    let refused = fence::warm_up(&world.mysql, &world.plan).await;
+    let refused = refused.err().expect("nobody stops the event");
+    assert!(
+        refused.full_text().contains("`shop`.`tick`"),
+        "{}",
+        refused.full_text()
+    );
+    world.source().run("shop", "ALTER EVENT tick DISABLE").await;
+
+    for sealed in [false, true] {
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let mut tasks = Vec::new();
+        for writer in 0..8 {
+            let writing = write_on(world.app().await, writer, Arc::clone(&acknowledged));
+            tasks.push(tokio::spawn(writing));
+        }
+        while acknowledged.load(Ordering::SeqCst) < 100 {
+            tokio::task::yield_now().await;
+        }
+        let mut carried = world.app().await;
+        let carried_id: Vec<i64> = carried
+            .query("SELECT CONNECTION_ID()")
+            .await
+            .expect("it is told");
+
+        let raised = world.raise().await;
+        assert_eq!(world.setting("read_only").await, "OFF");
+        let (rows, then) = (count(&world).await, acknowledged.load(Ordering::SeqCst));
+        carried
+            .query_drop("SELECT COUNT(*) FROM t")
+            .await
+            .expect("who reads goes on");
+        if sealed {
+            fence::seal(&world.mysql, raised.fence, &carried_id)
+                .await
+                .unwrap_or_else(|error| panic!("{}", error.full_text()));
+            for task in tasks.drain(..) {
+                task.await.expect("it ended");
+            }
+            let app = world.source().try_connect_as("app", Some("app"), "shop").await;
+            assert!(app.is_err(), "a locked account came in");
+            carried
+                .query_drop("SELECT COUNT(*) FROM t")
+                .await
+                .expect("it is carried");
+        } else {
+            // As after the death of a process.
+            drop(raised);
+        }
+        if sealed {
+            assert_eq!(count(&world).await, rows);
+            let all = acknowledged.load(Ordering::SeqCst);
+            assert!(rows >= all && then <= all, "{all} were acknowledged and {rows} are there");
+        }
+        let fresh = world.pair.migration("m", Settings::default());
+        fence::lift(&fresh, &world.plan).await.expect("it is lifted");
+        world.mysql.set_fenced(false);
+        let mut app = world.app().await;
+        app.query_drop("INSERT INTO t (writer, n) VALUES (50, 1)")
+            .await
+            .expect("writers go on");
+        carried
+            .query_drop("INSERT INTO t (writer, n) VALUES (51, 1)")
+            .await
+            .expect("and who was carried");
+        for task in tasks {
+            task.abort();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_read_only_is_not_permitted_accounts_are_the_fence_of_mysql() {
+    fences_by_accounts(Kind::Mysql97).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_read_only_is_not_permitted_accounts_are_the_fence_of_mariadb() {
+    fences_by_accounts(Kind::Mariadb1011).await;
+}
+
 async fn count(world: &World) -> u64 {
     let rows: Vec<(u64,)> = world.source().rows("shop", "SELECT COUNT(*) FROM t").await;
     rows[0].0
@@ -226,7 +348,7 @@ async fn a_fence_of_a_process_that_is_gone_is_lifted_by_the_next_one() {
         for sealed in [false, true] {
             let raised = world.raise().await;
             if sealed {
-                fence::seal(&world.mysql, raised.fence)
+                fence::seal(&world.mysql, raised.fence, &[])
                     .await
                     .expect("it is sealed");
             } else {
@@ -252,7 +374,7 @@ async fn a_fence_of_a_process_that_is_gone_is_lifted_by_the_next_one() {
 async fn a_sealed_fence_of_mysql_outlives_a_restart_and_a_lifted_one_does_not_come_back() {
     let mut world = World::new(Kind::Mysql97).await;
     let raised = world.raise().await;
-    fence::seal(&world.mysql, raised.fence)
+    fence::seal(&world.mysql, raised.fence, &[])
         .await
         .expect("it is sealed");
     world.pair.source.restart();
@@ -273,7 +395,7 @@ async fn a_write_of_an_account_that_passes_the_fence_keeps_it_from_being_sealed(
             .source()
             .run("shop", "INSERT INTO t (writer, n) VALUES (1, 1)")
             .await;
-        let refused = fence::seal(&world.mysql, raised.fence)
+        let refused = fence::seal(&world.mysql, raised.fence, &[])
             .await
             .expect_err("root wrote");
         assert!(
@@ -293,7 +415,7 @@ async fn somebody_who_opens_the_source_again_keeps_the_fence_from_being_sealed()
     let world = World::new(Kind::Mariadb1011).await;
     let raised = world.raise().await;
     world.source().run("", "SET GLOBAL read_only = OFF").await;
-    let refused = fence::seal(&world.mysql, raised.fence)
+    let refused = fence::seal(&world.mysql, raised.fence, &[])
         .await
         .expect_err("it is open");
     assert!(
@@ -435,7 +557,7 @@ async fn cleaning_up_keeps_other_migrations_and_a_sealed_fence() {
             .expect("it is written");
     }
     let raised = world.raise().await;
-    fence::seal(&world.mysql, raised.fence)
+    fence::seal(&world.mysql, raised.fence, &[])
         .await
         .expect("it is sealed");
     clean::run(&world.mysql).await.expect("it is cleaned");
@@ -495,7 +617,7 @@ async fn how_long_raising_and_sealing_takes_under_eight_writers() {
                 .unwrap_or_else(|error| panic!("{}", error.full_text()));
             raises.push(begun.elapsed());
             let begun = Instant::now();
-            fence::seal(&world.mysql, raised.fence)
+            fence::seal(&world.mysql, raised.fence, &[])
                 .await
                 .expect("it is sealed");
             seals.push(begun.elapsed());
@@ -546,7 +668,7 @@ async fn the_beats_of_another_migration_from_the_same_server_do_not_undo_a_cutov
             .await
             .is_err()
     );
-    fence::seal(&world.mysql, raised.fence)
+    fence::seal(&world.mysql, raised.fence, &[])
         .await
         .unwrap_or_else(|error| panic!("{}", error.full_text()));
     assert!(!task.is_finished(), "the other migration goes on");

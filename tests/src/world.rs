@@ -119,6 +119,39 @@ impl World<Mysql> {
     /// Between servers that are there: creates the database on each and the application's account on the source, runs
     /// `schema` on the source, and starts Headgate.
     pub async fn of_servers(source: Mysql, target: Mysql, schema: &str, sections: &str) -> Self {
+        let clusters = mysql_clusters(source.port(), target.port());
+        Self::of_clusters(source, target, schema, &[&clusters, sections].concat()).await
+    }
+
+    /// As [`World::of`], where Headgate's account on the source is `mover`, which may do all but set `read_only`.
+    pub async fn of_managed_source(pair: Pair, schema: &str) -> Self {
+        let (source, target) = pair.start().await;
+        let rights = match pair {
+            Pair::Mariadb1011to1011 | Pair::Mariadb1011toMysql97 => {
+                "BINLOG MONITOR, SLAVE MONITOR, CONNECTION ADMIN"
+            }
+            Pair::Mysql56to97 | Pair::Mysql97to97 => {
+                "REPLICATION CLIENT, CONNECTION_ADMIN, XA_RECOVER_ADMIN, SHOW_ROUTINE"
+            }
+        };
+        let rights = format!(
+            "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, LOCK TABLES, TRIGGER, SHOW VIEW, EVENT, RELOAD, PROCESS, \
+             CREATE USER, REPLICATION SLAVE, {rights}"
+        );
+        // An account without a name at this host would be taken for it otherwise.
+        for host in ["localhost", "127.0.0.1"] {
+            let create = format!(
+                "CREATE USER mover@'{host}' IDENTIFIED BY 'mover'; GRANT {rights} ON *.* TO mover@'{host}'"
+            );
+            source.sql("", &create).await;
+        }
+        let clusters = mysql_clusters(source.port(), target.port());
+        let mover = "user = \"mover\"\npassword = \"mover\"\n";
+        let clusters = clusters.replacen("user = \"root\"\n", mover, 1);
+        Self::of_clusters(source, target, schema, &clusters).await
+    }
+
+    async fn of_clusters(source: Mysql, target: Mysql, schema: &str, sections: &str) -> Self {
         for server in [&source, &target] {
             server.make_database(DATABASE).await;
         }
@@ -126,10 +159,8 @@ impl World<Mysql> {
         if !schema.is_empty() {
             source.sql(DATABASE, schema).await;
         }
-        let clusters = mysql_clusters(source.port(), target.port());
-        let sections = [clusters.as_str(), sections].concat();
         Self {
-            headgate: Headgate::start_for(Engine::Mysql, &sections).await,
+            headgate: Headgate::start_for(Engine::Mysql, sections).await,
             source,
             target,
         }

@@ -349,7 +349,7 @@ impl Database for World {
         self.act("advance_counters", &["Checking"], |_| ()).await
     }
 
-    async fn seal_fence(&self, _fence: Barrier) -> Result<()> {
+    async fn seal_fence(&self, _fence: Barrier, _carried: &[i64]) -> Result<()> {
         let change = |facts: &mut Facts| (facts.sealed, facts.barrier) = (facts.barrier, false);
         self.act("seal_fence", &["Checking"], change).await
     }
@@ -385,6 +385,10 @@ impl Traffic for World {
 
     fn cool(&self, _: &str) -> Result<()> {
         self.act_now("cool", &[], |_| ())
+    }
+
+    fn carried(&self, _: &str) -> Result<Vec<i64>> {
+        Ok(Vec::new())
     }
 
     fn hold(&self, _: &str) -> Result<()> {

@@ -73,6 +73,11 @@ impl Version {
         self.flavor == Flavor::Mariadb
     }
 
+    /// Whether the server can lock accounts (`ACCOUNT LOCK`).
+    pub fn locks_accounts(self) -> bool {
+        self.is_mysql_from(5, 7, 6) || self.is_mariadb() && self.number >= (10, 4, 2)
+    }
+
     /// Whether it is MySQL of at least this version.
     pub fn is_mysql_from(self, major: u16, minor: u16, patch: u16) -> bool {
         self.flavor == Flavor::Mysql && self.number >= (major, minor, patch)

@@ -1,6 +1,8 @@
 //! The fence: `read_only` on the source, which is barrier and refusal in one, and the marker that says "everything
-//! before me". Headgate's own account passes it, so that the marker can be written once nobody else writes.
+//! before me". Headgate's own account passes it, so that the marker can be written once nobody else writes. Where nobody
+//! may set `read_only`, table locks and locked accounts take its place.
 
+mod locked;
 mod obstacles;
 mod refusal;
 
@@ -26,9 +28,20 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 /// Every session that a fence uses, by purpose: the one that waits, and the one that watches it and writes the marker.
 const PURPOSES: [&str; 2] = ["fence", "marker"];
 
-/// The barrier is up; its refusal is in force but would not outlive a restart of the server.
+/// What keeps the writers out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Means {
+    /// `read_only`, which the server keeps.
+    ReadOnly,
+    /// Locks on the tables, which a session keeps, until the accounts are locked.
+    Accounts,
+}
+
+/// The barrier is up; its refusal would not outlive a restart of the server, or its session.
 pub struct Fence {
     session: Conn,
+    /// What holds the tables' locks, where these are the barrier.
+    barrier: Option<Conn>,
     version: Version,
     marker: BinlogPosition,
 }
@@ -38,13 +51,18 @@ pub struct Ready {
     fence: Conn,
     marker: Conn,
     version: Version,
+    means: Means,
 }
 
 /// Installs what the fence needs, opens the sessions, and looks for what would make the fence fail.
 pub async fn warm_up(mysql: &Mysql, plan: &Plan) -> Result<Ready> {
     let mut ready = open(mysql).await?;
     drift::refuse(&mut ready.marker, mysql, plan).await?;
-    obstacles::refuse(&mut ready.marker, ready.version).await?;
+    obstacles::refuse(&mut ready.marker).await?;
+    if ready.means == Means::Accounts {
+        locked::refuse_events(mysql, &mut ready.marker).await?;
+        return Ok(ready);
+    }
     obstacles::tell_of_privileged(mysql, &mut ready.marker).await?;
     obstacles::tell_of_forgetting(mysql, &mut ready.marker, ready.version).await?;
     Ok(ready)
@@ -63,11 +81,16 @@ async fn open(mysql: &Mysql) -> Result<Ready> {
     }
     let version = client::version(&mut marker).await?;
     refusal::arm(mysql, &mut marker, version).await?;
+    let means = obstacles::means(&mut marker, version).await?;
+    if means == Means::Accounts {
+        locked::prepare(&mut fence).await?;
+    }
     heartbeat::install(&mut marker).await?;
     Ok(Ready {
         fence,
         marker,
         version,
+        means,
     })
 }
 
@@ -75,7 +98,7 @@ async fn open(mysql: &Mysql) -> Result<Ready> {
 pub async fn raise(
     ready: Option<Ready>,
     mysql: &Mysql,
-    _plan: &Plan,
+    plan: &Plan,
     token: &str,
     patience: Duration,
 ) -> Result<Raised<Fence, BinlogPosition>> {
@@ -96,16 +119,21 @@ pub async fn raise(
             .await
             .map_err(|_| late())?,
     );
-    refusal::remember(mysql, &mut ready.marker, ready.version).await?;
-    run(
-        &mut ready.marker,
-        "SET GLOBAL event_scheduler = OFF",
-        "stop the source's events",
-        true,
-    )
-    .await?;
-    close(&mut ready, patience).await?;
-    holds(&mut ready.marker).await?;
+    match ready.means {
+        Means::ReadOnly => {
+            refusal::remember(mysql, &mut ready.marker, ready.version).await?;
+            run(
+                &mut ready.marker,
+                "SET GLOBAL event_scheduler = OFF",
+                "stop the source's events",
+                true,
+            )
+            .await?;
+            close(&mut ready, "SET GLOBAL read_only = ON", patience).await?;
+            holds(&mut ready.marker).await?;
+        }
+        Means::Accounts => close(&mut ready, &locked::barrier(plan), patience).await?,
+    }
     // A prepared transaction may have come since the last look, and its commit is no write of a session.
     obstacles::refuse_prepared(&mut ready.marker).await?;
     let marking = async {
@@ -118,6 +146,7 @@ pub async fn raise(
     Ok(Raised {
         fence: Fence {
             session: ready.marker,
+            barrier: (ready.means == Means::Accounts).then_some(ready.fence),
             version: ready.version,
             marker: marker.clone(),
         },
@@ -129,8 +158,8 @@ async fn answers(session: &mut Conn) -> Result<()> {
     run(session, "DO 0", "reach the source", false).await
 }
 
-/// Sets `read_only`. While that waits for running statements, others wait behind it: it is ended when its time is over.
-async fn close(ready: &mut Ready, patience: Duration) -> Result<()> {
+/// Puts the barrier up. While that waits for running statements, others wait behind it: it is ended when its time is over.
+async fn close(ready: &mut Ready, statement: &str, patience: Duration) -> Result<()> {
     // Only a backstop, should nobody be left to end it.
     let backstop = format!(
         "SET SESSION lock_wait_timeout = {}",
@@ -138,7 +167,7 @@ async fn close(ready: &mut Ready, patience: Duration) -> Result<()> {
     );
     run(&mut ready.fence, &backstop, "prepare the fence", false).await?;
     let id = ready.fence.id();
-    let setting = ready.fence.query_drop("SET GLOBAL read_only = ON");
+    let setting = ready.fence.query_drop(statement);
     tokio::pin!(setting);
     let outcome = tokio::select! {
         outcome = &mut setting => outcome,
@@ -173,9 +202,33 @@ async fn holds(session: &mut Conn) -> Result<()> {
     )
 }
 
-/// Makes the refusal outlive a restart of the server, and proves that nobody wrote since the marker: an account that
-/// passes `read_only` may have.
-pub async fn seal(mysql: &Mysql, mut fence: Fence) -> Result<()> {
+/// Makes the refusal outlive a restart of the server, and proves that nobody wrote since the marker.
+pub async fn seal(mysql: &Mysql, mut fence: Fence, carried: &[i64]) -> Result<()> {
+    match fence.barrier.take() {
+        Some(barrier) => seal_accounts(mysql, fence, barrier, carried).await,
+        None => seal_read_only(mysql, fence).await,
+    }
+}
+
+/// The tables stay locked until nobody is left who could write to them. That the session which locks them answers at
+/// the end proves that it did so all the time.
+async fn seal_accounts(
+    mysql: &Mysql,
+    mut fence: Fence,
+    mut barrier: Conn,
+    carried: &[i64],
+) -> Result<()> {
+    let session = &mut fence.session;
+    let accounts = locked::accounts(mysql, session).await?;
+    refusal::remember_accounts(mysql, session, &accounts).await?;
+    locked::set(session, &accounts, true).await?;
+    locked::end_sessions(session, &accounts, carried).await?;
+    refusal::seal(mysql, session).await?;
+    answers(&mut barrier).await
+}
+
+/// An account that passes `read_only` may have written.
+async fn seal_read_only(mysql: &Mysql, mut fence: Fence) -> Result<()> {
     let session = &mut fence.session;
     if fence.version.is_mysql_from(8, 0, 0) {
         run(
@@ -244,6 +297,9 @@ async fn counts_all(session: &mut Conn, version: Version) -> Result<bool> {
 
 /// Lets the writers go on.
 pub async fn drop_fence(mysql: &Mysql, mut fence: Fence) -> Result<()> {
+    if let Some(barrier) = &mut fence.barrier {
+        run(barrier, "UNLOCK TABLES", "unlock the source's tables", false).await?;
+    }
     refusal::lower(mysql, &mut fence.session, fence.version).await?;
     mysql.set_fenced(false);
     Ok(())

@@ -288,8 +288,8 @@ impl Database for Mysql {
         counters::advance(self, plan, source, target).await
     }
 
-    async fn seal_fence(&self, fence: Fence) -> Result<()> {
-        fence::seal(self, fence).await
+    async fn seal_fence(&self, fence: Fence, carried: &[i64]) -> Result<()> {
+        fence::seal(self, fence, carried).await
     }
 
     async fn drop_fence(&self, fence: Fence) -> Result<()> {

@@ -109,7 +109,8 @@ async fn told(mysql: &Mysql, session: &mut Conn, purpose: Option<&str>) -> Resul
     }
 }
 
-async fn kill(session: &mut Conn, id: u64) -> Result<()> {
+/// Ends a session; finds nothing to do where it is gone.
+pub(super) async fn kill(session: &mut Conn, id: u64) -> Result<()> {
     match session.query_drop(format!("KILL CONNECTION {id}")).await {
         Ok(()) => Ok(()),
         Err(Failure::Server(told)) if told.code == NO_SUCH_THREAD => Ok(()),
@@ -118,5 +119,5 @@ async fn kill(session: &mut Conn, id: u64) -> Result<()> {
 }
 
 fn unseen(error: Failure) -> Error {
-    failed("cannot end what an earlier run left behind", error)
+    failed("cannot end a session", error)
 }

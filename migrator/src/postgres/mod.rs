@@ -268,7 +268,7 @@ impl Database for Postgres {
         counters::advance(self, plan, &source, &target).await
     }
 
-    async fn seal_fence(&self, fence: Fence) -> Result<()> {
+    async fn seal_fence(&self, fence: Fence, _carried: &[i64]) -> Result<()> {
         fence::seal(fence).await
     }
 

@@ -153,6 +153,17 @@ impl Server {
         password: Option<&str>,
         database: &str,
     ) -> Conn {
+        let connected = self.try_connect_as(user, password, database).await;
+        connected.expect("the server answers")
+    }
+
+    /// As [`Server::connect_as`], of somebody who may be refused.
+    pub(crate) async fn try_connect_as(
+        &self,
+        user: &str,
+        password: Option<&str>,
+        database: &str,
+    ) -> Result<Conn, mysql_async::Error> {
         let options = OptsBuilder::default()
             .ip_or_hostname("127.0.0.1")
             .tcp_port(self.port)
@@ -160,7 +171,7 @@ impl Server {
             .pass(password)
             .db_name((!database.is_empty()).then_some(database))
             .prefer_socket(false);
-        Conn::new(options).await.expect("the server answers")
+        Conn::new(options).await
     }
 
     /// Runs statements of root in a session of their own.

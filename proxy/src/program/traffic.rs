@@ -137,6 +137,13 @@ impl Traffic for PlaneTraffic {
         Ok(open.collect())
     }
 
+    fn carried(&self, route: &str) -> Result<Vec<i64>> {
+        let cluster = &self.route(route)?.destination().cluster.name;
+        let sessions = self.0.registry.snapshot().into_iter();
+        let here = sessions.filter(|session| session.cluster.as_ref() == Some(cluster));
+        Ok(here.filter_map(|session| session.server_pid).collect())
+    }
+
     fn switch(&self, route: &str, cluster: &str) -> Result<()> {
         let route = self.route(route)?;
         route.switch(self.cluster(cluster)?);

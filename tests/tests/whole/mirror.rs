@@ -67,6 +67,10 @@ const FILES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "PostgreSQL's owner of a table may always fence it; MySQL's read_only is the server's, and not everybody's to set",
+        &["migrator/src/mysql/fence/locked.rs"],
+    ),
+    (
         "PostgreSQL's fence waits for locks by itself; MySQL's must be told who stands in the way of read_only",
         &[
             "migrator/src/mysql/watched.rs",
@@ -230,6 +234,13 @@ const CASES: &[(&str, &[&str])] = &[
             "login::an_account_without_a_password_needs_none_and_takes_none",
             "login::the_clients_of_both_servers_log_in_with_and_without_tls",
             "login::with_trust_the_cluster_decides",
+        ],
+    ),
+    (
+        "PostgreSQL's owner of a table may always fence it; MySQL's read_only is the server's, and not everybody's to set",
+        &[
+            "cutover::where_read_only_is_not_permitted_the_accounts_of_mariadb_are_the_fence",
+            "cutover::where_read_only_is_not_permitted_the_accounts_of_mysql_are_the_fence",
         ],
     ),
     (

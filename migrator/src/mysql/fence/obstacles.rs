@@ -8,6 +8,7 @@ use super::super::client::{Version, failed};
 use super::super::described::text;
 use super::super::sql::quote_literal;
 use super::super::watched::sessions;
+use super::{Means, locked};
 use crate::error::{Error, Result};
 
 /// The account lacks a right.
@@ -16,9 +17,8 @@ const DENIED: [u16; 3] = [1044, 1142, 1227];
 const LONG: u32 = 30;
 const NAMED_MAX: usize = 5;
 
-/// Refuses where the fence could not be raised, would not hold, or would have to wait.
-pub(super) async fn refuse(session: &mut Conn, version: Version) -> Result<()> {
-    refuse_without_rights(session, version).await?;
+/// Refuses where the fence would not hold, or would have to wait.
+pub(super) async fn refuse(session: &mut Conn) -> Result<()> {
     refuse_prepared(session).await?;
     refuse_replica(session).await?;
     let writers = writers(session, LONG).await?;
@@ -32,18 +32,33 @@ pub(super) async fn refuse(session: &mut Conn, version: Version) -> Result<()> {
     .remedy("let these end, or end them, and try again"))
 }
 
-async fn refuse_without_rights(session: &mut Conn, version: Version) -> Result<()> {
+/// By what the account may fence the source. Refuses where by nothing.
+pub(super) async fn means(session: &mut Conn, version: Version) -> Result<Means> {
     // It is off already, so this changes nothing and waits for nobody, but asks for the same right.
     match session.query_drop("SET GLOBAL read_only = OFF").await {
-        Ok(()) => {}
-        Err(Failure::Server(told)) if DENIED.contains(&told.code) => {
-            return Err(Error::refused("Headgate's account on the source may not set read_only").remedy(
-                "GRANT SUPER (before MySQL 8), SYSTEM_VARIABLES_ADMIN and CONNECTION_ADMIN (MySQL), \
-                 or READ_ONLY ADMIN (MariaDB) ON *.* to it; services that give nobody this right cannot be a source yet",
-            ));
+        Ok(()) => {
+            refuse_without_passage(session, version).await?;
+            Ok(Means::ReadOnly)
         }
-        Err(error) => return Err(failed("cannot try the fence", error)),
+        Err(Failure::Server(told)) if DENIED.contains(&told.code) => {
+            let may_lock = version.locks_accounts() && locked::is_permitted(session).await?;
+            if may_lock {
+                return Ok(Means::Accounts);
+            }
+            Err(Error::refused(
+                "Headgate's account on the source may not set read_only, nor lock accounts in its place",
+            )
+            .remedy(
+                "GRANT SUPER (before MySQL 8), SYSTEM_VARIABLES_ADMIN and CONNECTION_ADMIN (MySQL), \
+                 or READ_ONLY ADMIN (MariaDB) ON *.* to it; where a service gives nobody these, CREATE USER and the \
+                 right to end sessions (CONNECTION_ADMIN; CONNECTION ADMIN on MariaDB) do",
+            ))
+        }
+        Err(error) => Err(failed("cannot try the fence", error)),
     }
+}
+
+async fn refuse_without_passage(session: &mut Conn, version: Version) -> Result<()> {
     let grants: Vec<Row> = session
         .query("SHOW GRANTS")
         .await

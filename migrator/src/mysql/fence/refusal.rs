@@ -6,7 +6,7 @@ use mysql_async::{Conn, Row};
 use super::super::client::{self, Version, failed};
 use super::super::described::{optional, text};
 use super::super::{Mysql, orphans};
-use super::{END_PATIENCE, PURPOSES};
+use super::{END_PATIENCE, PURPOSES, locked};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
@@ -17,7 +17,8 @@ const INSTALL: [&str; 2] = [
          migration VARCHAR(128) NOT NULL PRIMARY KEY,
          sealed TINYINT NOT NULL,
          event_scheduler VARCHAR(16) NOT NULL,
-         persisted VARCHAR(16)) ENGINE=InnoDB",
+         persisted VARCHAR(16),
+         accounts LONGTEXT) ENGINE=InnoDB",
 ];
 const UNKNOWN_TABLE: u16 = 1146;
 const UNKNOWN_DATABASE: u16 = 1049;
@@ -27,6 +28,8 @@ struct Before {
     sealed: bool,
     event_scheduler: String,
     persisted: Option<String>,
+    /// The accounts that were locked, where these are the refusal.
+    accounts: Option<Vec<(String, String)>>,
 }
 
 /// Creates what the fence is remembered in. What an earlier fence of this migration left goes back first. Refuses a
@@ -89,6 +92,24 @@ pub(super) async fn remember(mysql: &Mysql, session: &mut Conn, version: Version
         .map_err(|error| failed("cannot write down the source's settings", error))
 }
 
+/// Writes down which accounts are about to be locked.
+pub(super) async fn remember_accounts(
+    mysql: &Mysql,
+    session: &mut Conn,
+    accounts: &[(String, String)],
+) -> Result<()> {
+    let text = serde_json::to_string(accounts)
+        .map_err(|error| Error::fatal("the accounts cannot be written down").because(error))?;
+    session
+        .exec_drop(
+            "INSERT INTO headgate.fence (migration, sealed, event_scheduler, accounts) VALUES (?, 0, '', ?)
+             ON DUPLICATE KEY UPDATE sealed = 0, accounts = VALUES(accounts)",
+            (mysql.name(), text),
+        )
+        .await
+        .map_err(|error| failed("cannot write down which accounts are locked", error))
+}
+
 /// Records that the refusal is meant to stay.
 pub(super) async fn seal(mysql: &Mysql, session: &mut Conn) -> Result<()> {
     session
@@ -105,8 +126,10 @@ pub(super) async fn lower(mysql: &Mysql, session: &mut Conn, version: Version) -
     let Some(before) = remembered(mysql, session).await? else {
         return Ok(());
     };
+    if let Some(accounts) = &before.accounts {
+        locked::set(session, accounts, false).await?;
     // The setting is the server's: another migration may have fenced it for good meanwhile.
-    if others(mysql, session).await?.is_empty() {
+    } else if others(mysql, session).await?.is_empty() {
         let mut statements = Vec::new();
         if version.is_mysql_from(8, 0, 0) {
             statements.push(match before.persisted.as_deref() {
@@ -137,7 +160,7 @@ pub(super) async fn lower(mysql: &Mysql, session: &mut Conn, version: Version) -
 async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>> {
     let found: std::result::Result<Option<Row>, _> = session
         .exec_first(
-            "SELECT CAST(sealed AS CHAR), event_scheduler, persisted FROM headgate.fence WHERE migration = ?",
+            "SELECT CAST(sealed AS CHAR), event_scheduler, persisted, accounts FROM headgate.fence WHERE migration = ?",
             (mysql.name(),),
         )
         .await;
@@ -151,10 +174,15 @@ async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>>
         Err(error) => return Err(unreadable(error)),
     };
     row.map(|row| {
+        let accounts = optional(&row, 3)?;
+        let accounts = accounts.map(|text| serde_json::from_str(&text)).transpose();
         Ok(Before {
             sealed: text(&row, 0)? == "1",
             event_scheduler: text(&row, 1)?,
             persisted: optional(&row, 2)?,
+            accounts: accounts.map_err(|error| {
+                Error::fatal("headgate.fence on the source names no accounts").because(error)
+            })?,
         })
     })
     .transpose()

@@ -25,11 +25,12 @@ const SOURCE: [Right; 5] = [
     ("write its signals", &["INSERT"]),
 ];
 /// What may also be granted for each database that moves.
-const SOURCE_DATABASES: [Right; 4] = [
+const SOURCE_DATABASES: [Right; 5] = [
     ("read the rows", &["SELECT"]),
     ("lock tables for a moment", &["LOCK TABLES"]),
     ("read the triggers", &["TRIGGER"]),
     ("read the views", &["SHOW VIEW"]),
+    ("see the events", &["EVENT"]),
 ];
 const TARGET: [Right; 2] = [
     ("create accounts", &["CREATE USER"]),
@@ -151,6 +152,21 @@ pub(super) async fn source(mysql: &Mysql, source: &mut Side, findings: &mut Find
 async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Result<()> {
     let held = Held::read(mysql, source).await?;
     let mut lacking = held.lacking(&SOURCE, &SOURCE_DATABASES, "source");
+    // A routine of somebody else is not even listed otherwise, and would be left behind in silence.
+    let routines = if source.version.is_mysql_from(8, 0, 20) {
+        let may = held.has(&["SHOW_ROUTINE", "SELECT"]);
+        (!may).then_some("SHOW_ROUTINE ON *.*")
+    } else {
+        let programs = "SELECT COUNT(*) FROM mysql.proc";
+        let may = ask(&mut source.session, programs, "routines").await.is_ok();
+        (!may).then_some("SELECT ON mysql.proc")
+    };
+    if let Some(right) = routines {
+        lacking.push((
+            format!("{} may not see all routines of the source: it lacks {right}", held.account),
+            format!("GRANT {right} TO {}", held.account),
+        ));
+    }
     // What lets an account switch read_only, and write while it is on.
     let (fences, name) = if source.version.is_mariadb() && source.version.number >= (10, 11, 0) {
         (
@@ -166,7 +182,18 @@ async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
     } else {
         (held.has(&["SUPER"]), "SUPER")
     };
-    if !fences {
+    let locks = source.version.locks_accounts()
+        && held.has(&["CREATE USER"])
+        && held.has(&["CONNECTION_ADMIN", "CONNECTION ADMIN", "SUPER"]);
+    if !fences && locks {
+        findings.warning(
+            "source_fence",
+            format!("{} may not set read_only on the source", held.account),
+            "the fence will lock the applications' accounts there and end those of their sessions that do not go through \
+             Headgate; a login in the moment before the switch may be refused",
+            format!("GRANT {name} ON *.* TO {}", held.account),
+        );
+    } else if !fences {
         lacking.push((
             format!("{} may not fence the source: it lacks {name}", held.account),
             format!("GRANT {name} ON *.* TO {}", held.account),

@@ -605,3 +605,73 @@ async fn accounts_of_the_source_log_in_after_the_switch(pair: Pair) {
     let wrong = tests::mysql::try_connect(through, "clerk", Some("another"), DATABASE).await;
     assert!(wrong.is_err(), "any password is as good");
 }
+
+/// Writes past Headgate until it is not let in any more. Tells how often it was acknowledged.
+async fn write_around(mut session: Conn) -> u64 {
+    for n in 0.. {
+        let insert = format!("INSERT INTO t (v) VALUES ('around {n}')");
+        if session.query_drop(insert).await.is_err() {
+            return n;
+        }
+    }
+    0
+}
+
+/// As with services that give nobody the right to set `read_only`.
+async fn accounts_are_the_fence(pair: Pair) {
+    let world = World::of_managed_source(pair, &schema()).await;
+    world.follow().await;
+    world.check().await;
+    let checks = world.headgate.admin("SHOW MIGRATION CHECKS m").await;
+    let warned = checks
+        .iter()
+        .any(|check| of(check, "check") == "source_fence" && of(check, "level") == "warning");
+    assert!(warned, "{checks:?}");
+    let mut clients = Vec::new();
+    for n in 0..3 {
+        let mut client = world.client().await;
+        rows(&mut client, &format!("SET @mine = {n}")).await;
+        clients.push(client);
+    }
+    let writing = tokio::spawn(write_around(around(&world.source).await));
+    let some = "SELECT COUNT(*) > 20 FROM t WHERE v LIKE 'around%'";
+    world.source.until_value(DATABASE, some, "1").await;
+
+    let rehearsed = world.row("REHEARSE MIGRATION m").await;
+    assert_eq!(of(&rehearsed, "outcome"), "rehearsed", "{rehearsed:?}");
+    let moved = world
+        .source
+        .value(DATABASE, "SELECT COUNT(*) FROM t WHERE v LIKE 'around%'")
+        .await;
+    let more = format!("SELECT COUNT(*) > {moved} FROM t WHERE v LIKE 'around%'");
+    world.source.until_value(DATABASE, &more, "1").await;
+
+    let report = world.cutover().await;
+    assert_eq!(of(&report, "errors"), "0", "{report:?}");
+    let acknowledged = within("the writer is ended", SOON, writing).await;
+    let acknowledged = acknowledged.expect("it ended").to_string();
+    for (n, client) in clients.iter_mut().enumerate() {
+        assert!(at_target(&world, client).await);
+        let mine = single(&rows(client, "SELECT CAST(@mine AS SIGNED)").await, "mine");
+        assert_eq!(mine, n.to_string());
+        rows(client, "INSERT INTO t (v) VALUES ('moved')").await;
+    }
+    let refused = tests::mysql::try_connect(world.source.port(), USER, Some(PASSWORD), DATABASE);
+    assert!(refused.await.is_err(), "a locked account came in");
+    let there = world
+        .target
+        .value(DATABASE, "SELECT COUNT(DISTINCT v) FROM t WHERE v LIKE 'around%'")
+        .await;
+    assert_eq!(there, acknowledged, "{report:?}");
+    assert!(at_target(&world, &mut world.client().await).await);
+}
+
+#[tokio::test]
+async fn where_read_only_is_not_permitted_the_accounts_of_mysql_are_the_fence() {
+    accounts_are_the_fence(Pair::Mysql97to97).await;
+}
+
+#[tokio::test]
+async fn where_read_only_is_not_permitted_the_accounts_of_mariadb_are_the_fence() {
+    accounts_are_the_fence(Pair::Mariadb1011to1011).await;
+}
