@@ -700,7 +700,8 @@ async fn a_snapshot_that_a_writer_blocks_names_it_and_holds_no_other_writer_back
         let _ = blocker.query_drop(long).await;
     });
     let mut watcher = server.connect("").await;
-    let runs = "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_query LIKE '%SLEEP(600)%'
+    let runs =
+        "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_query LIKE '%SLEEP(600)%'
                 AND trx_mysql_thread_id <> CONNECTION_ID()";
     while watcher.query_first::<u64, _>(runs).await.expect("a count") != Some(1) {}
     let mysql = servers::mysql::migration("exact", &server, &server, settings());
@@ -731,9 +732,7 @@ async fn a_snapshot_that_a_writer_blocks_names_it_and_holds_no_other_writer_back
     };
     let (longest, error) = tokio::join!(writing, asking);
     assert!(
-        error
-            .to_string()
-            .contains(&format!("connection {id}")),
+        error.to_string().contains(&format!("connection {id}")),
         "{error}"
     );
     assert!(longest < Duration::from_millis(900), "{longest:?}");

@@ -279,7 +279,10 @@ async fn fences_by_accounts(kind: Kind) {
             for task in tasks.drain(..) {
                 task.await.expect("it ended");
             }
-            let app = world.source().try_connect_as("app", Some("app"), "shop").await;
+            let app = world
+                .source()
+                .try_connect_as("app", Some("app"), "shop")
+                .await;
             assert!(app.is_err(), "a locked account came in");
             carried
                 .query_drop("SELECT COUNT(*) FROM t")
@@ -292,10 +295,15 @@ async fn fences_by_accounts(kind: Kind) {
         if sealed {
             assert_eq!(count(&world).await, rows);
             let all = acknowledged.load(Ordering::SeqCst);
-            assert!(rows >= all && then <= all, "{all} were acknowledged and {rows} are there");
+            assert!(
+                rows >= all && then <= all,
+                "{all} were acknowledged and {rows} are there"
+            );
         }
         let fresh = world.pair.migration("m", Settings::default());
-        fence::lift(&fresh, &world.plan).await.expect("it is lifted");
+        fence::lift(&fresh, &world.plan)
+            .await
+            .expect("it is lifted");
         world.mysql.set_fenced(false);
         let mut app = world.app().await;
         app.query_drop("INSERT INTO t (writer, n) VALUES (50, 1)")

@@ -298,7 +298,13 @@ async fn counts_all(session: &mut Conn, version: Version) -> Result<bool> {
 /// Lets the writers go on.
 pub async fn drop_fence(mysql: &Mysql, mut fence: Fence) -> Result<()> {
     if let Some(barrier) = &mut fence.barrier {
-        run(barrier, "UNLOCK TABLES", "unlock the source's tables", false).await?;
+        run(
+            barrier,
+            "UNLOCK TABLES",
+            "unlock the source's tables",
+            false,
+        )
+        .await?;
     }
     refusal::lower(mysql, &mut fence.session, fence.version).await?;
     mysql.set_fenced(false);

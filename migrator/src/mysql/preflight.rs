@@ -18,8 +18,7 @@ use super::client::Version;
 use crate::error::Result;
 use crate::preflight::{Check, Findings};
 
-const UNREACHABLE: &str =
-    "check the cluster's address, that it runs, the user, the password and from which hosts it may come";
+const UNREACHABLE: &str = "check the cluster's address, that it runs, the user, the password and from which hosts it may come";
 
 /// Runs every check that the reachable servers allow.
 pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {

@@ -22,8 +22,6 @@ pub(super) struct Way {
     pub(super) shut: bool,
     /// Something was written, and the writer may still keep it back.
     unflushed: bool,
-    /// The last read filled all the room that there was: the reader has more.
-    filled: bool,
 }
 
 impl Way {
@@ -40,7 +38,6 @@ impl Way {
             closed: false,
             shut: false,
             unflushed: false,
-            filled: false,
         }
     }
 
@@ -60,21 +57,22 @@ impl Way {
         self.start < self.cleared
     }
 
-    /// Sees to it that something can be read. A buffer that was filled grows also where all of it went on by now, so
-    /// that results of its size take one read and one write from then on.
+    /// Makes a full buffer larger, up to the limit.
+    fn grow_where_full(&mut self) {
+        if self.end == self.bytes.len() && self.end < BUFFER_BYTES_MAX {
+            self.bytes.resize((self.end * 2).min(BUFFER_BYTES_MAX), 0);
+        }
+    }
+
+    /// Whether something can be read.
     fn make_room(&mut self) -> bool {
-        let full = self.end == self.bytes.len();
-        if full && self.start > 0 {
+        if self.end == self.bytes.len() && self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             self.cleared -= self.start;
             self.end -= self.start;
             self.start = 0;
         }
-        if (full || self.filled) && self.bytes.len() < BUFFER_BYTES_MAX {
-            self.bytes
-                .resize((self.bytes.len() * 2).min(BUFFER_BYTES_MAX), 0);
-        }
-        self.filled = false;
+        self.grow_where_full();
         self.end < self.bytes.len()
     }
 
@@ -91,7 +89,8 @@ impl Way {
         ready!(Pin::new(reader).poll_read(context, &mut room))?;
         let count = room.filled().len();
         self.end += count;
-        self.filled = self.end == self.bytes.len();
+        // A peer that fills all of it has more: results of this size take one read and one write from then on.
+        self.grow_where_full();
         self.closed = count == 0;
         Poll::Ready(Ok(true))
     }

@@ -136,7 +136,10 @@ pub(super) async fn end_sessions(
     accounts: &[(String, String)],
     carried: &[i64],
 ) -> Result<()> {
-    let users: BTreeSet<String> = accounts.iter().map(|(user, _)| quote_literal(user)).collect();
+    let users: BTreeSet<String> = accounts
+        .iter()
+        .map(|(user, _)| quote_literal(user))
+        .collect();
     let users: Vec<String> = users.into_iter().collect();
     if users.is_empty() {
         return Ok(());

@@ -163,7 +163,10 @@ async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
     };
     if let Some(right) = routines {
         lacking.push((
-            format!("{} may not see all routines of the source: it lacks {right}", held.account),
+            format!(
+                "{} may not see all routines of the source: it lacks {right}",
+                held.account
+            ),
             format!("GRANT {right} TO {}", held.account),
         ));
     }
@@ -245,14 +248,17 @@ async fn untold(source: &mut Side, account: &str) -> Result<Vec<(String, String)
     // MariaDB's sessions tell their variables themselves; older servers have nobody who does.
     let variables = "SELECT COUNT(*) FROM performance_schema.user_variables_by_thread";
     if source.version.is_mysql_from(5, 7, 0)
-        && ask(&mut source.session, variables, "sessions").await.is_err()
+        && ask(&mut source.session, variables, "sessions")
+            .await
+            .is_err()
     {
         untold.push((
             format!("{account} may not read performance_schema on the source"),
             format!("GRANT SELECT ON performance_schema.* TO {account}"),
         ));
     }
-    let programs = "SELECT COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_DEFINITION IS NULL
+    let programs =
+        "SELECT COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_DEFINITION IS NULL
         AND ROUTINE_SCHEMA NOT IN ('sys', 'mysql', 'information_schema', 'performance_schema')";
     let rows = ask(
         &mut source.session,

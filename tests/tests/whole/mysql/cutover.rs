@@ -660,7 +660,10 @@ async fn accounts_are_the_fence(pair: Pair) {
     assert!(refused.await.is_err(), "a locked account came in");
     let there = world
         .target
-        .value(DATABASE, "SELECT COUNT(DISTINCT v) FROM t WHERE v LIKE 'around%'")
+        .value(
+            DATABASE,
+            "SELECT COUNT(DISTINCT v) FROM t WHERE v LIKE 'around%'",
+        )
         .await;
     assert_eq!(there, acknowledged, "{report:?}");
     assert!(at_target(&world, &mut world.client().await).await);
