@@ -91,8 +91,9 @@ pub async fn serve<S: Sessions>(
                 };
                 let sessions = Arc::clone(&sessions);
                 let cut = cut.clone();
-                workers.next().spawn(async move {
-                    let _place = place;
+                let (thread, seat) = workers.place();
+                thread.spawn(async move {
+                    let _places = (place, seat);
                     tokio::select! {
                         () = one(sessions, client, peer) => {}
                         () = cut.cancelled() => {}

@@ -67,8 +67,8 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "listen.threads",
         Default::Text("auto"),
-        "\"auto\" (half of the processors, at least one), or a whole number from 1 to 1024",
-        "threads that serve sessions; one carries some ten thousand statements a second",
+        "\"auto\" (one for each processor), or a whole number from 1 to 1024",
+        "threads that may serve sessions; the next one is used when those before it have 32 sessions each",
     ),
     key(
         "listen.tls_certificate",

@@ -106,12 +106,10 @@ fn take_tls(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<TlsFiles>
     Some(files)
 }
 
-/// A thread that shares its processor with others wakes at their pace, so that more threads than needed cost more and
-/// carry less.
 fn threads(text: &str) -> Option<NonZeroUsize> {
     if text == "auto" {
         let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        return Some(NonZeroUsize::new(processors.get() / 2).unwrap_or(NonZeroUsize::MIN));
+        return Some(processors);
     }
     NonZeroUsize::new(number(text, 1, 1024)?)
 }
