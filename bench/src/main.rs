@@ -8,6 +8,7 @@ mod ground;
 mod mysql;
 mod peers;
 mod postgres;
+mod rehearsals;
 mod table;
 
 use clap::{Parser, ValueEnum};

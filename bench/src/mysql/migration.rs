@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::ground;
 use super::load::{self, Data, PASSWORD, USER};
+use crate::rehearsals::text;
 
 /// How long any step of a migration of this size may take.
 pub(crate) const LIMIT: Duration = Duration::from_mins(10);
@@ -133,14 +134,4 @@ fn clusters(source: u16, target: u16) -> String {
         cluster("blue", source),
         cluster("green", target)
     )
-}
-
-/// A value by the name of its column; empty where it is null.
-pub(crate) fn text(row: &Record, column: &str) -> String {
-    row.get(column).cloned().unwrap_or_default()
-}
-
-/// A number by the name of its column; not a number where it is null.
-pub(crate) fn number(row: &Record, column: &str) -> f64 {
-    text(row, column).parse().unwrap_or(f64::NAN)
 }

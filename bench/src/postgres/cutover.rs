@@ -6,18 +6,9 @@ use tests::world::DATABASE;
 use tokio::time::sleep;
 
 use crate::postgres::load::{self, At};
-use crate::postgres::migration::{Ground, number, text};
-use crate::table::{Table, median, quantile};
+use crate::postgres::migration::Ground;
+use crate::rehearsals::{Rehearsals, text};
 
-const STEPS: [&str; 7] = [
-    "gate_ms",
-    "fence_ms",
-    "catch_up_ms",
-    "check_ms",
-    "seal_ms",
-    "switch_ms",
-    "undo_ms",
-];
 const CLIENTS: &str = "16";
 
 /// Rehearses again and again, each time in the middle of a load of its own, and prints what the clients felt.
@@ -29,20 +20,8 @@ pub(crate) async fn run(quick: bool) {
     ground.until_state("m", "following").await;
     ground.check("m").await;
 
-    let mut columns = vec!["rehearsal", "hold ms"];
-    columns.extend(STEPS);
-    columns.extend([
-        "held",
-        "held p50 ms",
-        "held p99 ms",
-        "held max ms",
-        "transactions",
-        "failed",
-    ]);
-    let mut table = Table::new(&columns);
-    let (mut holds, mut longest) = (Vec::new(), Vec::new());
-    let mut steps = vec![Vec::new(); STEPS.len()];
-    for rehearsal in 1..=rehearsals {
+    let mut all = Rehearsals::new(&["transactions", "failed"]);
+    for _ in 0..rehearsals {
         let arguments = [
             "-M",
             "prepared",
@@ -66,44 +45,10 @@ pub(crate) async fn run(quick: bool) {
             ground.headgate.log()
         );
         let run = load::finish(load).await;
-        holds.push(number(&report, "hold_ms"));
-        longest.push(number(&report, "hold_max_ms"));
-        let mut cells = vec![
-            rehearsal.to_string(),
-            format!("{:.1}", number(&report, "hold_ms")),
-        ];
-        for (step, values) in STEPS.iter().zip(&mut steps) {
-            values.push(number(&report, step));
-            cells.push(format!("{:.1}", number(&report, step)));
-        }
-        cells.push(text(&report, "statements_held"));
-        for column in ["hold_p50_ms", "hold_p99_ms", "hold_max_ms"] {
-            cells.push(format!("{:.1}", number(&report, column)));
-        }
-        cells.extend([run.processed.to_string(), run.failed.to_string()]);
-        table.line(cells);
+        let told = vec![run.processed.to_string(), run.failed.to_string()];
+        all.add(&report, told);
     }
-    table.print(&format!(
-        "{rehearsals} rehearsals under {CLIENTS} TPC-B clients, scale {scale}, prepared"
-    ));
-
-    let mut table = Table::new(&["over all rehearsals, ms", "p50", "p99", "max"]);
-    let named = [("hold", &holds), ("longest held statement", &longest)];
-    let split = STEPS
-        .iter()
-        .map(|step| step.trim_end_matches("_ms"))
-        .zip(&steps);
-    for (name, values) in named.into_iter().chain(split) {
-        let cells = [
-            median(values),
-            quantile(values, 0.99),
-            quantile(values, 1.0),
-        ];
-        let mut line = vec![name.to_owned()];
-        line.extend(cells.map(|value| format!("{value:.1}")));
-        table.line(line);
-    }
-    table.print("the hold, split by step");
+    all.print(&format!("{CLIENTS} TPC-B clients, scale {scale}, prepared"));
     ground.check("m").await;
     println!("\nboth sides are equal after all rehearsals");
 }

@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 
 use crate::postgres::ground;
 use crate::postgres::load::{self, At};
+use crate::rehearsals::text;
 
 /// How long any step of a migration of this size may take.
 pub(crate) const LIMIT: Duration = Duration::from_mins(10);
@@ -116,14 +117,4 @@ pub(crate) async fn fill(server: &Postgres, database: &str, scale: u32) {
         )
         .await;
     server.sql(database, "checkpoint").await;
-}
-
-/// A value by the name of its column; empty where it is null.
-pub(crate) fn text(row: &Record, column: &str) -> String {
-    row.get(column).cloned().unwrap_or_default()
-}
-
-/// A number by the name of its column; not a number where it is null.
-pub(crate) fn number(row: &Record, column: &str) -> f64 {
-    text(row, column).parse().unwrap_or(f64::NAN)
 }
