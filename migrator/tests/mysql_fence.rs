@@ -248,6 +248,11 @@ async fn fences_by_accounts(kind: Kind) {
         refused.full_text()
     );
     world.source().run("shop", "ALTER EVENT tick DISABLE").await;
+    // An account that its owner has locked stays so, whatever becomes of the fence.
+    for host in ["127.0.0.1", "localhost"] {
+        let shut = format!("CREATE USER shut@'{host}' IDENTIFIED BY 'shut' ACCOUNT LOCK");
+        world.source().run("", &shut).await;
+    }
 
     for sealed in [false, true] {
         let acknowledged = Arc::new(AtomicU64::new(0));
@@ -313,6 +318,8 @@ async fn fences_by_accounts(kind: Kind) {
             .query_drop("INSERT INTO t (writer, n) VALUES (51, 1)")
             .await
             .expect("and who was carried");
+        let shut = world.source().try_connect_as("shut", Some("shut"), "");
+        assert!(shut.await.is_err(), "the owner had locked it");
         for task in tasks {
             task.abort();
         }

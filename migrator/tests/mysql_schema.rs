@@ -353,12 +353,17 @@ async fn accounts_of_another_kind(source: Kind, role: bool) {
         .await;
     if role {
         pair.source
-            .run("", "CREATE ROLE writer; GRANT UPDATE ON shop.* TO writer; GRANT writer TO old@'127.0.0.1'; SET DEFAULT ROLE writer FOR old@'127.0.0.1'")
+            .run("", "CREATE ROLE writer; GRANT UPDATE ON shop.* TO writer; GRANT writer TO old@'127.0.0.1'; SET DEFAULT ROLE writer FOR old@'127.0.0.1'; \
+                 CREATE USER shut@'127.0.0.1' ACCOUNT LOCK")
             .await;
     }
     let mysql = pair.migration("m", Settings::default());
     bring_over(&mysql).await;
     assert!(log_in(&pair.target, "empty", "").await);
+    if role {
+        let locked = "SELECT CAST(account_locked AS CHAR) FROM mysql.user WHERE User = 'shut'";
+        assert_eq!(pair.target.rows::<String>("", locked).await, ["Y"]);
+    }
     let missing = accounts::missing(&mysql)
         .await
         .expect("accounts can be read");

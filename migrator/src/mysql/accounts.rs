@@ -78,7 +78,14 @@ impl Account {
 pub async fn read(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Account>> {
     let version = catalogue::prepare(session).await?;
     let (proof, locked, role) = if version.is_mariadb() {
-        ("HEX(authentication_string)", "'N'", "is_role")
+        // The view tells nothing of locks, which came with the table behind it.
+        let locked = if version.locks_accounts() {
+            "(SELECT JSON_VALUE(g.Priv, '$.account_locked') FROM mysql.global_priv g
+              WHERE g.User = user.User AND g.Host = user.Host)"
+        } else {
+            "'N'"
+        };
+        ("HEX(authentication_string)", locked, "is_role")
     } else if version.is_mysql_from(5, 7, 6) {
         ("HEX(authentication_string)", "account_locked", "'N'")
     } else {
