@@ -32,6 +32,9 @@ pub struct Raised<F, P> {
     pub marker: P,
 }
 
+/// Tells the server sessions that the gate of the migration's route holds, by the numbers that the source gives them.
+pub type Carried<'a> = &'a (dyn Fn() -> Result<Vec<i64>> + Send + Sync);
+
 /// One migration's two databases. Cheap to clone; every method opens the connections that it needs.
 ///
 /// Every method is idempotent: after a crash it is simply called again.
@@ -100,12 +103,13 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Sets the target's counters (sequences, identities) past the source's, with a gap, and proves it.
     fn advance_counters(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes the refusal durable. Success proves that the barrier was up without a break since it was raised. Sessions
-    /// that are `carried` by the gate are left alone, where the refusal is to end those of the source's clients.
+    /// Makes the refusal durable. Success proves that the barrier was up without a break since it was raised. Where the
+    /// refusal is to end the sessions of the source's clients, those that the gate holds are left alone: `carried` tells
+    /// which these are, as of when it is asked.
     fn seal_fence(
         &self,
         fence: Self::Fence,
-        carried: &[i64],
+        carried: Carried<'_>,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Takes a barrier down that was not sealed; the writers go on.

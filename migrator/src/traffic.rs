@@ -81,8 +81,8 @@ pub trait Traffic: Send + Sync + 'static {
     /// The sessions that still have a transaction open, the oldest first.
     fn open_transactions(&self, route: &str) -> Result<Vec<OpenTransaction>>;
 
-    /// The server sessions that carry clients on the cluster which serves the route now, of whatever route, by the
-    /// numbers that the server gives them.
+    /// The server sessions of the route's clients on the cluster which serves it now, by the numbers that the server
+    /// gives them. Those of other routes pass other gates.
     fn carried(&self, route: &str) -> Result<Vec<i64>>;
 
     /// Points the route at `cluster` under a new generation. The gate stays as it is.

@@ -130,7 +130,7 @@ impl<D: Database> Run<'_, D> {
         let Fence::Raised(fence) = std::mem::replace(&mut self.fence, Fence::Unknown) else {
             return Err(Error::transient("the fence is not up"));
         };
-        let carried = conductor.traffic.carried(&conductor.route)?;
+        let carried = || conductor.traffic.carried(&conductor.route);
         let sealing = conductor.database.seal_fence(fence, &carried);
         self.limits
             .within("making the fence durable", sealing)

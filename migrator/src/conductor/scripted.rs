@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Conductor;
 use crate::cutover::Cutover;
-use crate::database::{Database, Position, Raised};
+use crate::database::{Carried, Database, Position, Raised};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::journal::Journal;
@@ -349,7 +349,7 @@ impl Database for World {
         self.act("advance_counters", &["Checking"], |_| ()).await
     }
 
-    async fn seal_fence(&self, _fence: Barrier, _carried: &[i64]) -> Result<()> {
+    async fn seal_fence(&self, _fence: Barrier, _carried: Carried<'_>) -> Result<()> {
         let change = |facts: &mut Facts| (facts.sealed, facts.barrier) = (facts.barrier, false);
         self.act("seal_fence", &["Checking"], change).await
     }

@@ -76,6 +76,13 @@ impl Account {
 
 /// The accounts of a server, in the order of their names, without the server's and Headgate's own.
 pub async fn read(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Account>> {
+    let mut all = all(session).await?;
+    all.retain(|account| !is_own(mysql, account));
+    Ok(all)
+}
+
+/// All accounts of a server, in the order of their names.
+pub async fn all(session: &mut Conn) -> Result<Vec<Account>> {
     let version = catalogue::prepare(session).await?;
     let (proof, locked, role) = if version.is_mariadb() {
         // The view tells nothing of locks, which came with the table behind it.
@@ -99,11 +106,7 @@ pub async fn read(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Account>> {
         "SELECT User, Host, plugin, {proof}, {locked}, {role} FROM mysql.user ORDER BY User, Host"
     );
     let rows = ask(session, &query, "cannot read a server's accounts").await?;
-    Ok(rows
-        .iter()
-        .map(account)
-        .filter(|account| !is_own(mysql, account))
-        .collect())
+    Ok(rows.iter().map(account).collect())
 }
 
 fn account(row: &Told) -> Account {

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::client::{self, Version, failed};
 use super::heartbeat::{self, Signal};
 use super::{BinlogPosition, Mysql, drift, orphans, position};
-use crate::database::Raised;
+use crate::database::{Carried, Raised};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 pub(super) use refusal::forget;
@@ -41,7 +41,7 @@ enum Means {
 pub struct Fence {
     session: Conn,
     /// What holds the tables' locks, where these are the barrier.
-    barrier: Option<Conn>,
+    barrier: Option<(Conn, Plan)>,
     version: Version,
     marker: BinlogPosition,
 }
@@ -59,11 +59,12 @@ pub async fn warm_up(mysql: &Mysql, plan: &Plan) -> Result<Ready> {
     let mut ready = open(mysql).await?;
     drift::refuse(&mut ready.marker, mysql, plan).await?;
     obstacles::refuse(&mut ready.marker).await?;
+    obstacles::tell_of_privileged(mysql, &mut ready.marker).await?;
     if ready.means == Means::Accounts {
         locked::refuse_events(mysql, &mut ready.marker).await?;
+        refusal::refuse_others(mysql, &mut ready.marker).await?;
         return Ok(ready);
     }
-    obstacles::tell_of_privileged(mysql, &mut ready.marker).await?;
     obstacles::tell_of_forgetting(mysql, &mut ready.marker, ready.version).await?;
     Ok(ready)
 }
@@ -146,7 +147,7 @@ pub async fn raise(
     Ok(Raised {
         fence: Fence {
             session: ready.marker,
-            barrier: (ready.means == Means::Accounts).then_some(ready.fence),
+            barrier: (ready.means == Means::Accounts).then(|| (ready.fence, plan.clone())),
             version: ready.version,
             marker: marker.clone(),
         },
@@ -161,9 +162,12 @@ async fn answers(session: &mut Conn) -> Result<()> {
 /// Puts the barrier up. While that waits for running statements, others wait behind it: it is ended when its time is over.
 async fn close(ready: &mut Ready, statement: &str, patience: Duration) -> Result<()> {
     // Only a backstop, should nobody be left to end it.
+    let (waiting, idle) = (
+        patience.as_secs().saturating_add(1),
+        patience.as_secs().saturating_add(10),
+    );
     let backstop = format!(
-        "SET SESSION lock_wait_timeout = {}",
-        patience.as_secs().saturating_add(1)
+        "SET SESSION lock_wait_timeout = {waiting}, innodb_lock_wait_timeout = {waiting}, wait_timeout = {idle}"
     );
     run(&mut ready.fence, &backstop, "prepare the fence", false).await?;
     let id = ready.fence.id();
@@ -203,9 +207,9 @@ async fn holds(session: &mut Conn) -> Result<()> {
 }
 
 /// Makes the refusal outlive a restart of the server, and proves that nobody wrote since the marker.
-pub async fn seal(mysql: &Mysql, mut fence: Fence, carried: &[i64]) -> Result<()> {
+pub async fn seal(mysql: &Mysql, mut fence: Fence, carried: Carried<'_>) -> Result<()> {
     match fence.barrier.take() {
-        Some(barrier) => seal_accounts(mysql, fence, barrier, carried).await,
+        Some((barrier, plan)) => seal_accounts(mysql, fence, barrier, &plan, carried).await,
         None => seal_read_only(mysql, fence).await,
     }
 }
@@ -216,13 +220,19 @@ async fn seal_accounts(
     mysql: &Mysql,
     mut fence: Fence,
     mut barrier: Conn,
-    carried: &[i64],
+    plan: &Plan,
+    carried: Carried<'_>,
 ) -> Result<()> {
     let session = &mut fence.session;
+    // Written down before the accounts are read, so that of two migrations neither takes the other's locks for its own.
+    refusal::remember_accounts(mysql, session, &[]).await?;
+    refusal::refuse_others(mysql, session).await?;
     let accounts = locked::accounts(mysql, session).await?;
     refusal::remember_accounts(mysql, session, &accounts).await?;
-    locked::set(session, &accounts, true).await?;
-    locked::end_sessions(session, &accounts, carried).await?;
+    locked::lock(mysql, session, &accounts).await?;
+    locked::end_sessions(mysql, session, carried).await?;
+    locked::refuse_events(mysql, session).await?;
+    drift::refuse(session, mysql, plan).await?;
     refusal::seal(mysql, session).await?;
     answers(&mut barrier).await
 }
@@ -297,7 +307,7 @@ async fn counts_all(session: &mut Conn, version: Version) -> Result<bool> {
 
 /// Lets the writers go on.
 pub async fn drop_fence(mysql: &Mysql, mut fence: Fence) -> Result<()> {
-    if let Some(barrier) = &mut fence.barrier {
+    if let Some((barrier, _)) = &mut fence.barrier {
         run(
             barrier,
             "UNLOCK TABLES",

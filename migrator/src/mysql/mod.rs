@@ -56,7 +56,7 @@ use mysql_async::Conn;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{Database, Raised};
+use crate::database::{Carried, Database, Raised};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::{Plan, Settings};
@@ -288,7 +288,7 @@ impl Database for Mysql {
         counters::advance(self, plan, source, target).await
     }
 
-    async fn seal_fence(&self, fence: Fence, carried: &[i64]) -> Result<()> {
+    async fn seal_fence(&self, fence: Fence, carried: Carried<'_>) -> Result<()> {
         fence::seal(self, fence, carried).await
     }
 

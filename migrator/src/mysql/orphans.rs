@@ -109,8 +109,7 @@ async fn told(mysql: &Mysql, session: &mut Conn, purpose: Option<&str>) -> Resul
     }
 }
 
-/// Ends a session; finds nothing to do where it is gone.
-pub(super) async fn kill(session: &mut Conn, id: u64) -> Result<()> {
+async fn kill(session: &mut Conn, id: u64) -> Result<()> {
     match session.query_drop(format!("KILL CONNECTION {id}")).await {
         Ok(()) => Ok(()),
         Err(Failure::Server(told)) if told.code == NO_SUCH_THREAD => Ok(()),

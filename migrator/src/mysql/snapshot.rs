@@ -1,5 +1,6 @@
 //! Exact snapshots of the source, and the records on the target that say what was loaded as of which position.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ const WAIT_MAX: Duration = Duration::from_millis(200);
 const HOLD_MAX: Duration = Duration::from_secs(2);
 /// How often the lock is tried before the operator is told who is in its way.
 const ATTEMPTS: u32 = 8;
+/// A statement that runs for longer is not quick.
+const QUICK: Duration = Duration::from_millis(30);
 /// How many of these attempts hold the whole server's commits back, where the account may do that.
 const WHOLE_ATTEMPTS: u32 = 5;
 
@@ -79,8 +82,8 @@ struct Freeze {
 }
 
 impl Freeze {
-    /// Nothing is committed on the whole server. Transactions go on up to their COMMIT, and wait there for one lock that
-    /// nobody holds while waiting for another: no client's transaction is ended as a deadlock. Needs RELOAD.
+    /// Nothing is committed on the whole server. Transactions wait at their next write, or on MariaDB at their COMMIT, for
+    /// one lock that nobody holds while waiting for another: none is ended as a deadlock. Needs RELOAD.
     fn whole(version: Version) -> Self {
         if version.is_mariadb() {
             // MariaDB's manual, "BACKUP STAGE": closes no tables and waits for no reader.
@@ -135,7 +138,7 @@ pub(super) async fn while_locked<T>(
     };
     let outcome = tokio::time::timeout(HOLD_MAX, held).await;
     // The connection's end releases the lock as well, where this statement fails.
-    let unlocked = locker.query_drop(freeze.release).await;
+    let releasing = tokio::time::timeout(HOLD_MAX, locker.query_drop(freeze.release)).await;
     drop(locker);
     let held = outcome.map_err(|_| {
         Error::transient(format!(
@@ -143,7 +146,10 @@ pub(super) async fn while_locked<T>(
             HOLD_MAX.as_secs()
         ))
     })??;
-    unlocked.map_err(|error| failed("cannot release the source's writers", error))?;
+    // The end of the connection released it, if this did not.
+    if let Ok(released) = releasing {
+        released.map_err(|error| failed("cannot release the source's writers", error))?;
+    }
     Ok(Some(held))
 }
 
@@ -161,19 +167,21 @@ async fn lock(
         if stop.is_cancelled() {
             return Ok(None);
         }
-        if may_whole && attempt < WHOLE_ATTEMPTS {
+        let whole = may_whole && attempt < WHOLE_ATTEMPTS;
+        if whole && (version.is_mariadb() || is_quick(&mut watcher).await?) {
             let freeze = Freeze::whole(version);
             let locker = mysql.connect_source("snapshot lock").await?;
             match try_lock(locker, &mut watcher, &freeze.take).await {
                 Ok(Some(locker)) => return Ok(Some((locker, freeze))),
-                Ok(None) => {}
+                // Given up, MySQL's lock leaves its tables waiting for whoever reads them: that is not tried twice.
+                Ok(None) => may_whole = version.is_mariadb(),
                 Err(error) => {
                     info!(%error, "the source's tables are locked one by one for a snapshot");
                     may_whole = false;
                 }
             }
         }
-        if !may_whole || attempt >= WHOLE_ATTEMPTS {
+        if !whole {
             let freeze = Freeze::of(tables);
             let locker = mysql.connect_source("snapshot lock").await?;
             if let Some(locker) = try_lock(locker, &mut watcher, &freeze.take).await? {
@@ -194,6 +202,38 @@ async fn lock(
     .remedy("end those transactions, or wait; the snapshot is tried again"))
 }
 
+/// Whether no statement runs for long: FLUSH TABLES WITH READ LOCK waits for each that reads a table, and once it has
+/// begun, so does everybody else who wants that table, even after it was given up. False where nobody tells.
+async fn is_quick(watcher: &mut Conn) -> Result<bool> {
+    let ours = u64::from(watcher.id());
+    let query = "SELECT t.PROCESSLIST_ID, e.EVENT_ID, COALESCE(t.PROCESSLIST_TIME, 0)
+         FROM performance_schema.threads t
+         JOIN performance_schema.events_statements_current e ON e.THREAD_ID = t.THREAD_ID
+         WHERE t.PROCESSLIST_COMMAND NOT IN ('Sleep', 'Daemon', 'Connect', 'Binlog Dump', 'Binlog Dump GTID')";
+    let mut before: Option<BTreeSet<(u64, u64)>> = None;
+    loop {
+        let rows: Vec<(u64, u64, i64)> = match watcher.query(query).await {
+            Ok(rows) => rows,
+            Err(mysql_async::Error::Server(_)) => return Ok(false),
+            Err(error) => return Err(failed("cannot see what the source's sessions do", error)),
+        };
+        let told = rows.iter().any(|(session, ..)| *session == ours);
+        let slow = rows.iter().any(|(_, _, seconds)| *seconds > 0);
+        if !told || slow {
+            return Ok(false);
+        }
+        let running = rows
+            .into_iter()
+            .map(|(session, statement, _)| (session, statement));
+        let running: BTreeSet<_> = running.filter(|(session, _)| *session != ours).collect();
+        if let Some(before) = before {
+            return Ok(before.is_disjoint(&running));
+        }
+        before = Some(running);
+        tokio::time::sleep(QUICK).await;
+    }
+}
+
 /// One attempt, given up before it holds writers back for long. Gives the session back where it has the lock.
 async fn try_lock(
     mut locker: Conn,
@@ -204,7 +244,9 @@ async fn try_lock(
     let id = locker.id();
     // With autocommit, servers before 5.7 lock the table for statements only, and InnoDB's writers pass.
     locker
-        .query_drop("SET SESSION lock_wait_timeout = 1, innodb_table_locks = 1, autocommit = 0")
+        .query_drop(
+            "SET SESSION lock_wait_timeout = 1, innodb_table_locks = 1, autocommit = 0, wait_timeout = 10",
+        )
         .await
         .map_err(refused)?;
     let outcome = {

@@ -46,7 +46,7 @@ use parking_lot::Mutex;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{Database, Raised};
+use crate::database::{Carried, Database, Raised};
 use crate::error::Result;
 use crate::follow::Follow;
 use crate::plan::{Plan, Settings};
@@ -268,7 +268,7 @@ impl Database for Postgres {
         counters::advance(self, plan, &source, &target).await
     }
 
-    async fn seal_fence(&self, fence: Fence, _carried: &[i64]) -> Result<()> {
+    async fn seal_fence(&self, fence: Fence, _carried: Carried<'_>) -> Result<()> {
         fence::seal(fence).await
     }
 

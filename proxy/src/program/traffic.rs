@@ -140,7 +140,8 @@ impl Traffic for PlaneTraffic {
     fn carried(&self, route: &str) -> Result<Vec<i64>> {
         let cluster = &self.route(route)?.destination().cluster.name;
         let sessions = self.0.registry.snapshot().into_iter();
-        let here = sessions.filter(|session| session.cluster.as_ref() == Some(cluster));
+        let here = sessions
+            .filter(|session| session.route == route && session.cluster.as_ref() == Some(cluster));
         Ok(here.filter_map(|session| session.server_pid).collect())
     }
 

@@ -8,12 +8,13 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 use tokio::time::{Instant, sleep};
 
+use super::super::Mysql;
 use super::super::accounts::{self, Account};
 use super::super::client::failed;
 use super::super::described::text;
 use super::super::sql::{qualified, quote_ident, quote_literal};
 use super::super::watched::sessions;
-use super::super::{Mysql, orphans};
+use crate::database::Carried;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
@@ -24,6 +25,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const DENIED: u16 = 1227;
 /// There is no such account any more.
 const NO_SUCH_ACCOUNT: u16 = 1396;
+/// Nobody can log in by an account whose plugin the server does not have.
+const NO_PLUGIN: u16 = 1524;
+const NO_SUCH_THREAD: u16 = 1094;
+/// The session is of an account above Headgate's.
+const NOT_OURS: u16 = 1095;
+/// Who a session is of as long as it has not logged in.
+const LOGGING_IN: &str = "unauthenticated user";
+/// Accounts in one statement.
+const TOGETHER: usize = 50;
 const NAMED_MAX: usize = 5;
 
 /// Whether Headgate's account may lock accounts: asked by locking one that nobody has.
@@ -94,10 +104,16 @@ pub(super) async fn refuse_events(mysql: &Mysql, session: &mut Conn) -> Result<(
     )))
 }
 
-/// The accounts that applications use and that may log in now.
+/// The accounts that may log in now: all but Headgate's and the server's own. Not the list of those that are copied:
+/// here nobody may be forgotten.
 pub(super) async fn accounts(mysql: &Mysql, session: &mut Conn) -> Result<Vec<(String, String)>> {
-    let all = accounts::read(mysql, session).await?;
-    let open = |account: &Account| !account.is_role && !account.locked;
+    let all = accounts::all(session).await?;
+    let open = |account: &Account| {
+        !account.is_role
+            && !account.locked
+            && !is_servers(&account.user)
+            && account.user != mysql.source().user
+    };
     Ok(all
         .into_iter()
         .filter(open)
@@ -105,83 +121,156 @@ pub(super) async fn accounts(mysql: &Mysql, session: &mut Conn) -> Result<Vec<(S
         .collect())
 }
 
-/// Locks accounts, or lets them in again. One that is gone meanwhile needs neither.
-pub(super) async fn set(
+fn is_servers(user: &str) -> bool {
+    user.starts_with("mysql.") || matches!(user, "mariadb.sys" | "rdsadmin" | "PUBLIC")
+}
+
+fn names(accounts: &[(String, String)]) -> Vec<String> {
+    let name =
+        |(user, host): &(String, String)| format!("{}@{}", quote_ident(user), quote_ident(host));
+    accounts.iter().map(name).collect()
+}
+
+/// Locks accounts. One that is above Headgate's own is named in the log, as those are that pass `read_only`.
+pub(super) async fn lock(
+    mysql: &Mysql,
     session: &mut Conn,
     accounts: &[(String, String)],
-    locked: bool,
 ) -> Result<()> {
-    let word = if locked { "LOCK" } else { "UNLOCK" };
-    for (user, host) in accounts {
-        let (user, host) = (quote_ident(user), quote_ident(host));
-        let statement = format!("ALTER USER {user}@{host} ACCOUNT {word}");
-        match session.query_drop(statement).await {
-            Ok(()) => {}
-            Err(Failure::Server(told)) if told.code == NO_SUCH_ACCOUNT => {}
-            Err(error) => {
-                return Err(failed(
-                    &format!("cannot {} accounts of the source", word.to_lowercase()),
-                    error,
-                )
-                .remedy("GRANT CREATE USER ON *.* to Headgate's account on the source"));
+    let mut above = Vec::new();
+    for some in accounts.chunks(TOGETHER) {
+        let all = names(some);
+        let together = format!("ALTER USER {} ACCOUNT LOCK", all.join(", "));
+        if session.query_drop(together).await.is_ok() {
+            continue;
+        }
+        for name in all {
+            match session
+                .query_drop(format!("ALTER USER {name} ACCOUNT LOCK"))
+                .await
+            {
+                Ok(()) => {}
+                Err(Failure::Server(told)) if matches!(told.code, NO_SUCH_ACCOUNT | NO_PLUGIN) => {}
+                Err(Failure::Server(told)) if told.code == DENIED => above.push(name),
+                Err(error) => return Err(failed("cannot lock accounts of the source", error)),
             }
         }
     }
-    Ok(())
+    let left = self::accounts(mysql, session).await?;
+    let left: Vec<String> = names(&left)
+        .into_iter()
+        .filter(|name| !above.contains(name))
+        .collect();
+    if !above.is_empty() {
+        tracing::warn!(
+            migration = mysql.name(),
+            accounts = above.join(", "),
+            "these accounts are above Headgate's and pass the fence: what they write to the old source is not moved"
+        );
+    }
+    let Some(first) = left.first() else {
+        return Ok(());
+    };
+    Err(Error::transient(format!(
+        "{} accounts of the source could not be locked, such as {first}",
+        left.len()
+    ))
+    .remedy("drop them or log in by none of them, and try again"))
 }
 
-/// Ends the sessions of locked accounts, but those that the gate carries, and sees that they are gone.
-pub(super) async fn end_sessions(
-    session: &mut Conn,
-    accounts: &[(String, String)],
-    carried: &[i64],
-) -> Result<()> {
-    let users: BTreeSet<String> = accounts
-        .iter()
-        .map(|(user, _)| quote_literal(user))
-        .collect();
-    let users: Vec<String> = users.into_iter().collect();
-    if users.is_empty() {
-        return Ok(());
+/// Lets accounts in again. One that is gone meanwhile, or was never locked, needs nothing.
+pub(super) async fn unlock(session: &mut Conn, accounts: &[(String, String)]) -> Result<()> {
+    let mut failure = None;
+    for some in accounts.chunks(TOGETHER) {
+        let all = names(some);
+        let together = format!("ALTER USER {} ACCOUNT UNLOCK", all.join(", "));
+        if session.query_drop(together).await.is_ok() {
+            continue;
+        }
+        for name in all {
+            match session
+                .query_drop(format!("ALTER USER {name} ACCOUNT UNLOCK"))
+                .await
+            {
+                Ok(()) => {}
+                Err(Failure::Server(told))
+                    if matches!(told.code, NO_SUCH_ACCOUNT | NO_PLUGIN | DENIED) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
     }
-    // Whoever was in the middle of a login when its account was locked is seen by the next look.
+    match failure {
+        None => Ok(()),
+        Some(error) => Err(failed("cannot unlock accounts of the source", error)),
+    }
+}
+
+/// Ends every session but those that the gate holds and Headgate's and the server's own, and sees that they are gone.
+pub(super) async fn end_sessions(
+    mysql: &Mysql,
+    session: &mut Conn,
+    carried: Carried<'_>,
+) -> Result<()> {
     let query = format!(
         "SELECT CAST(id AS CHAR), user, host FROM information_schema.processlist
-         WHERE user IN ({}) AND command NOT IN ('Binlog Dump', 'Binlog Dump GTID')",
-        users.join(", ")
+         WHERE user NOT IN ('system user', 'event_scheduler', {})
+           AND command NOT IN ('Daemon', 'Binlog Dump', 'Binlog Dump GTID')",
+        quote_literal(&mysql.source().user)
     );
     let give_up = Instant::now() + END_PATIENCE;
-    let mut clear = 0;
-    while clear < 2 {
+    // A login reads its account when it begins: one that was under way when the accounts were locked may still succeed.
+    let mut logging_in: Option<BTreeSet<u64>> = None;
+    let mut above = BTreeSet::new();
+    loop {
         let rows = sessions(session, &query)
             .await
             .map_err(|error| failed("cannot see the sessions of the source", error))?;
-        let mut left = Vec::new();
+        let spared = carried()?;
+        let (mut left, mut nameless) = (Vec::new(), BTreeSet::new());
         for row in &rows {
             let id = text(row, 0)?.parse::<u64>().unwrap_or_default();
-            if !carried.iter().any(|&one| u64::try_from(one) == Ok(id)) {
+            let user = text(row, 1)?;
+            if user == LOGGING_IN {
+                nameless.insert(id);
+                if logging_in.as_ref().is_none_or(|first| first.contains(&id)) {
+                    left.push((id, row));
+                }
+            } else if !is_servers(&user)
+                && !above.contains(&id)
+                && !spared.iter().any(|&one| u64::try_from(one) == Ok(id))
+            {
                 left.push((id, row));
             }
         }
+        logging_in.get_or_insert(nameless);
         let Some((first, row)) = left.first() else {
-            clear += 1;
-            continue;
+            return Ok(());
         };
-        clear = 0;
         if Instant::now() >= give_up {
             return Err(late(*first, row));
         }
         for (id, _) in &left {
-            let killed = orphans::kill(session, *id).await;
-            killed.map_err(|error| {
-                error.remedy(
-                    "GRANT CONNECTION_ADMIN (MySQL), or CONNECTION ADMIN (MariaDB), ON *.* to Headgate's account",
-                )
-            })?;
+            match session.query_drop(format!("KILL CONNECTION {id}")).await {
+                Ok(()) => {}
+                Err(Failure::Server(told)) if told.code == NO_SUCH_THREAD => {}
+                // Its account is one that could not be locked either.
+                Err(Failure::Server(told)) if told.code == NOT_OURS => {
+                    tracing::warn!(
+                        migration = mysql.name(),
+                        session = id,
+                        "a session passes the fence"
+                    );
+                    above.insert(*id);
+                }
+                Err(error) => {
+                    return Err(failed("cannot end a session", error).remedy(
+                        "GRANT CONNECTION_ADMIN (MySQL), or CONNECTION ADMIN (MariaDB), ON *.* to Headgate's account",
+                    ));
+                }
+            }
         }
         sleep(LOOK_EVERY).await;
     }
-    Ok(())
 }
 
 fn late(id: u64, row: &Row) -> Error {

@@ -61,6 +61,18 @@ pub(super) async fn arm(mysql: &Mysql, session: &mut Conn, version: Version) -> 
     })
 }
 
+/// Refuses while another migration's fence may be up: accounts that both have locked would be let in by either.
+pub(super) async fn refuse_others(mysql: &Mysql, session: &mut Conn) -> Result<()> {
+    let others = others(mysql, session).await?;
+    let Some(name) = others.first() else {
+        return Ok(());
+    };
+    Err(
+        Error::refused(format!("migration {name} has fenced the source"))
+            .remedy(format!("finish that one first, and DROP MIGRATION {name}")),
+    )
+}
+
 /// Other migrations whose fence may be up on this server.
 async fn others(mysql: &Mysql, session: &mut Conn) -> Result<Vec<String>> {
     session
@@ -127,7 +139,7 @@ pub(super) async fn lower(mysql: &Mysql, session: &mut Conn, version: Version) -
         return Ok(());
     };
     if let Some(accounts) = &before.accounts {
-        locked::set(session, accounts, false).await?;
+        locked::unlock(session, accounts).await?;
     // The setting is the server's: another migration may have fenced it for good meanwhile.
     } else if others(mysql, session).await?.is_empty() {
         let mut statements = Vec::new();

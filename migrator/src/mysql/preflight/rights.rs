@@ -11,7 +11,7 @@ use crate::preflight::{Findings, Level};
 /// A right, and the names under which servers have it: one of them is enough.
 type Right = (&'static str, &'static [&'static str]);
 
-const SOURCE: [Right; 5] = [
+const SOURCE: [Right; 7] = [
     (
         "read the binary log",
         &["REPLICATION SLAVE", "REPLICATION SLAVE ADMIN"],
@@ -23,6 +23,8 @@ const SOURCE: [Right; 5] = [
     ("create the database headgate", &["CREATE"]),
     ("see every session", &["PROCESS"]),
     ("write its signals", &["INSERT"]),
+    ("keep its records", &["UPDATE"]),
+    ("keep its records", &["DELETE"]),
 ];
 /// What may also be granted for each database that moves.
 const SOURCE_DATABASES: [Right; 5] = [
@@ -153,7 +155,7 @@ async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
     let held = Held::read(mysql, source).await?;
     let mut lacking = held.lacking(&SOURCE, &SOURCE_DATABASES, "source");
     // A routine of somebody else is not even listed otherwise, and would be left behind in silence.
-    let routines = if source.version.is_mysql_from(8, 0, 20) {
+    let routines = if source.version.is_mysql_from(8, 0, 0) {
         let may = held.has(&["SHOW_ROUTINE", "SELECT"]);
         (!may).then_some("SHOW_ROUTINE ON *.*")
     } else {
@@ -187,13 +189,16 @@ async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
     };
     let locks = source.version.locks_accounts()
         && held.has(&["CREATE USER"])
-        && held.has(&["CONNECTION_ADMIN", "CONNECTION ADMIN", "SUPER"]);
+        && held.has(&["CONNECTION_ADMIN", "CONNECTION ADMIN", "SUPER"])
+        && held.has(&["EVENT"])
+        // With this one `read_only` would be tried, and the other right be missed.
+        && !held.has(&["READ_ONLY ADMIN"]);
     if !fences && locks {
         findings.warning(
             "source_fence",
             format!("{} may not set read_only on the source", held.account),
-            "the fence will lock the applications' accounts there and end those of their sessions that do not go through \
-             Headgate; a login in the moment before the switch may be refused",
+            "the fence will lock every account of the server but Headgate's, whatever database it uses, and end all \
+             sessions that do not come through this route; a login in the moment before the switch may be refused",
             format!("GRANT {name} ON *.* TO {}", held.account),
         );
     } else if !fences {
@@ -209,7 +214,12 @@ async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
         REMEDY,
         "Headgate's account has the rights it needs on the source",
     );
-    let hashes = "SELECT COUNT(*) FROM (SELECT User FROM mysql.user LIMIT 1) one";
+    let table = if source.version.is_mariadb() && source.version.locks_accounts() {
+        "mysql.global_priv"
+    } else {
+        "mysql.user"
+    };
+    let hashes = &format!("SELECT COUNT(*) FROM (SELECT User FROM {table} LIMIT 1) one");
     if ask(&mut source.session, hashes, "accounts").await.is_err() {
         findings.warning(
             "source_accounts",
