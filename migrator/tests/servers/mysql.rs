@@ -126,7 +126,11 @@ impl Server {
             process: None,
             port: free_port(),
         };
-        server.launch();
+        // Somebody else may have taken the port since it was free.
+        while let Err(said) = server.try_launch() {
+            assert!(said.contains("ddress already in use"), "{said}");
+            server.port = free_port();
+        }
         server
     }
 
@@ -211,6 +215,11 @@ impl Server {
     }
 
     fn launch(&mut self) {
+        self.try_launch().unwrap_or_else(|said| panic!("{said}"));
+    }
+
+    /// Fails with what the server said instead of becoming ready.
+    fn try_launch(&mut self) -> Result<(), String> {
         let path = self.folder.join("log");
         let log = File::options()
             .create(true)
@@ -258,14 +267,12 @@ impl Server {
             let said = said.get(usize::try_from(before).unwrap_or(0)..);
             let said = String::from_utf8_lossy(said.unwrap_or_default()).into_owned();
             if said.contains("ready for connections") {
-                return;
+                return Ok(());
             }
             let gone = process.try_wait().is_ok_and(|status| status.is_some());
-            assert!(
-                !gone && Instant::now() < deadline,
-                "{:?} did not start: {said}",
-                self.kind
-            );
+            if gone || Instant::now() >= deadline {
+                return Err(format!("{:?} did not start: {said}", self.kind));
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
