@@ -118,5 +118,5 @@ async fn kill(session: &mut Conn, id: u64) -> Result<()> {
 }
 
 fn unseen(error: Failure) -> Error {
-    failed("cannot end a session", error)
+    failed("cannot end what an earlier run left behind", error)
 }

@@ -138,22 +138,10 @@ pub(super) async fn lock(
     accounts: &[(String, String)],
 ) -> Result<()> {
     let mut above = Vec::new();
-    for some in accounts.chunks(TOGETHER) {
-        let all = names(some);
-        let together = format!("ALTER USER {} ACCOUNT LOCK", all.join(", "));
-        if session.query_drop(together).await.is_ok() {
-            continue;
-        }
-        for name in all {
-            match session
-                .query_drop(format!("ALTER USER {name} ACCOUNT LOCK"))
-                .await
-            {
-                Ok(()) => {}
-                Err(Failure::Server(told)) if matches!(told.code, NO_SUCH_ACCOUNT | NO_PLUGIN) => {}
-                Err(Failure::Server(told)) if told.code == DENIED => above.push(name),
-                Err(error) => return Err(failed("cannot lock accounts of the source", error)),
-            }
+    for (name, failure) in alter(session, accounts, "LOCK").await {
+        match failure {
+            Failure::Server(told) if told.code == DENIED => above.push(name),
+            error => return Err(failed("cannot lock accounts of the source", error)),
         }
     }
     let left = self::accounts(mysql, session).await?;
@@ -180,29 +168,41 @@ pub(super) async fn lock(
 
 /// Lets accounts in again. One that is gone meanwhile, or was never locked, needs nothing.
 pub(super) async fn unlock(session: &mut Conn, accounts: &[(String, String)]) -> Result<()> {
-    let mut failure = None;
+    for (_, failure) in alter(session, accounts, "UNLOCK").await {
+        match failure {
+            Failure::Server(told) if told.code == DENIED => {}
+            error => return Err(failed("cannot unlock accounts of the source", error)),
+        }
+    }
+    Ok(())
+}
+
+/// Locks or unlocks accounts, many at a time where they let themselves, and tells which failed. Those that are gone, or
+/// by which nobody can log in, need neither.
+async fn alter(
+    session: &mut Conn,
+    accounts: &[(String, String)],
+    word: &str,
+) -> Vec<(String, Failure)> {
+    let mut failures = Vec::new();
     for some in accounts.chunks(TOGETHER) {
         let all = names(some);
-        let together = format!("ALTER USER {} ACCOUNT UNLOCK", all.join(", "));
+        let together = format!("ALTER USER {} ACCOUNT {word}", all.join(", "));
         if session.query_drop(together).await.is_ok() {
             continue;
         }
         for name in all {
             match session
-                .query_drop(format!("ALTER USER {name} ACCOUNT UNLOCK"))
+                .query_drop(format!("ALTER USER {name} ACCOUNT {word}"))
                 .await
             {
                 Ok(()) => {}
-                Err(Failure::Server(told))
-                    if matches!(told.code, NO_SUCH_ACCOUNT | NO_PLUGIN | DENIED) => {}
-                Err(error) => failure = Some(error),
+                Err(Failure::Server(told)) if matches!(told.code, NO_SUCH_ACCOUNT | NO_PLUGIN) => {}
+                Err(error) => failures.push((name, error)),
             }
         }
     }
-    match failure {
-        None => Ok(()),
-        Some(error) => Err(failed("cannot unlock accounts of the source", error)),
-    }
+    failures
 }
 
 /// Ends every session but those that the gate holds and Headgate's and the server's own, and sees that they are gone.
