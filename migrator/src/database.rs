@@ -9,12 +9,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::Account;
+use crate::definitions::{Compared, Fingerprint};
 use crate::error::Result;
 use crate::follow::Follow;
 use crate::plan::Plan;
 use crate::preflight::Check;
 use crate::progress::Progress;
-use crate::verify::Proof;
+use crate::verify::Checked;
 
 /// A place in a source's change stream. It offers no total order, only [`Position::covers`].
 pub trait Position:
@@ -48,8 +50,20 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Fails only where not even the checks could run; an unreachable cluster is a finding.
     fn preflight(&self) -> impl Future<Output = Result<Vec<Check>>> + Send;
 
-    /// Who could not log in on the target if it served now. Touches nothing.
-    fn logins(&self) -> impl Future<Output = Result<Vec<Check>>> + Send;
+    /// Every account that can log in on the source, and whether it can on the target. Touches nothing.
+    fn accounts(&self) -> impl Future<Output = Result<Vec<Account>>> + Send;
+
+    /// What the source itself says of those who write, also around Headgate: open write transactions, prepared ones,
+    /// sessions that the fence would not stop or whose changes are in no log. What may not be seen is an error of its
+    /// own, with the least grant that lets Headgate look. `carried` are the sessions that the gate holds. Touches nothing.
+    fn writers(&self, carried: Carried<'_>) -> impl Future<Output = Result<Vec<Check>>> + Send;
+
+    /// Reads the definitions of both sides and compares them.
+    fn definitions(&self, plan: &Plan) -> impl Future<Output = Result<Compared>> + Send;
+
+    /// A text that changes whenever a definition on either side may have changed; much quicker to read than
+    /// [`Database::definitions`].
+    fn definitions_stamp(&self) -> impl Future<Output = Result<String>> + Send;
 
     /// Reads from the source's catalogue what will move.
     fn plan(&self) -> impl Future<Output = Result<Plan>> + Send;
@@ -78,18 +92,23 @@ pub trait Database: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Compares every table on both sides at one position while changes go on, pausing the follower through
-    /// `follow` for the moment in which both snapshots are opened. One proof per range.
+    /// `follow` for the moment in which both snapshots are opened. Definitions are compared with the rows.
     fn check(
         &self,
         plan: &Plan,
         follow: Follow<Self::Position>,
         progress: Arc<Progress>,
         stop: CancellationToken,
-    ) -> impl Future<Output = Result<Vec<Proof>>> + Send;
+    ) -> impl Future<Output = Result<Checked>> + Send;
 
     /// Everything that can be done ahead of a cutover so that the pause is short: connections, counters with a
-    /// gap, a look for what would block the fence. Fails, with the blocker's name, where the fence would not hold.
-    fn warm_up(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
+    /// gap, a look for what would block the fence. Fails, with the blocker's name, where the fence would not hold, and
+    /// with the object's name where the definitions are no longer `proved`.
+    fn warm_up(
+        &self,
+        plan: &Plan,
+        proved: Option<&Fingerprint>,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Puts up the barrier on the source within `patience` and commits the marker from another session.
     /// `token` makes the marker unique.
@@ -99,6 +118,14 @@ pub trait Database: Clone + Send + Sync + 'static {
         token: &str,
         patience: Duration,
     ) -> impl Future<Output = Result<Raised<Self::Fence, Self::Position>>> + Send;
+
+    /// Fails, with names, where under the barrier the definitions of a side are not those of [`Database::warm_up`] any
+    /// more, or somebody has a write open that the fence does not stop. [`Database::raise_fence`] may have begun to look.
+    fn confirm_fence(
+        &self,
+        plan: &Plan,
+        fence: &mut Self::Fence,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Sets the target's counters (sequences, identities) past the source's, with a gap, and proves it.
     fn advance_counters(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::definitions::{Compared, Fingerprint, named};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Table};
-
-/// How many changes a message names.
-const NAMED_MAX: usize = 10;
 
 /// How an engine calls things.
 pub(crate) struct Speech {
@@ -27,19 +25,27 @@ pub(crate) fn refuse(
     if changes.is_empty() {
         return Ok(());
     }
-    let more = match changes.len().saturating_sub(NAMED_MAX) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
-    changes.truncate(NAMED_MAX);
     Err(Error::refused(format!(
-        "the source is not what the migration was planned for: {}{more}",
-        changes.join("; ")
+        "the source is not what the migration was planned for: {}",
+        named(&changes)
     ))
     .remedy(
         "undo the change on the source, or drop the migration and create it anew; \
          change no schema while a migration is under way",
     ))
+}
+
+/// Refuses where the definitions are no longer those that were proved, and names what changed.
+pub(crate) fn unproved(proved: &Fingerprint, now: &Compared) -> Result<()> {
+    let changes = proved.changes(&now.fingerprint);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "definitions changed since the check that proved both sides equal: {}",
+        named(&changes)
+    ))
+    .remedy("run CHECK MIGRATION again; where it finds a difference, run on the target the statement that was run on the source, or undo it there"))
 }
 
 fn compare(planned: &Plan, now: &Plan, speech: &Speech) -> Vec<String> {

@@ -12,10 +12,12 @@
 //!
 //! This crate never names the proxy: it declares what it needs of it in [`traffic`].
 
+pub mod accounts;
 mod backoff;
 pub mod conductor;
 pub mod cutover;
 pub mod database;
+pub mod definitions;
 mod drift;
 pub mod error;
 pub mod follow;

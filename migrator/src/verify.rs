@@ -2,6 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::definitions::Fingerprint;
+
+/// What a check of both sides found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// One proof per range, the definitions' first.
+    pub proofs: Vec<Proof>,
+    /// What the definitions of both sides were when the ranges were compared.
+    pub fingerprint: Fingerprint,
+}
+
 /// What one comparison of one range found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {

@@ -5,7 +5,7 @@ mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use migrator::mysql::accounts::NoSecrets;
+use migrator::accounts::NoSecrets;
 use migrator::mysql::chunks::{Cutter, condition};
 use migrator::mysql::load::Ends;
 use migrator::mysql::{Endpoint, Mysql, copy, plan, position, records, snapshot};

@@ -245,7 +245,7 @@ async fn fences_by_accounts(kind: Kind) {
             source,
             pair.target.endpoint("shop"),
             Settings::default(),
-            Arc::new(migrator::mysql::accounts::NoSecrets),
+            Arc::new(migrator::accounts::NoSecrets),
         )
     };
     world.mysql = as_mover(&world.pair);
@@ -551,7 +551,7 @@ async fn an_account_without_the_rights_is_told_which_ones_it_needs() {
             endpoint,
             world.pair.target.endpoint("shop"),
             Settings::default(),
-            Arc::new(migrator::mysql::accounts::NoSecrets),
+            Arc::new(migrator::accounts::NoSecrets),
         );
         let error = fence::warm_up(&mysql, &world.plan)
             .await

@@ -255,7 +255,7 @@ async fn what_cannot_be_reached_or_is_not_allowed_is_a_finding_and_ends_no_other
         source,
         pair.target.endpoint("shop"),
         Settings::default(),
-        std::sync::Arc::new(migrator::mysql::accounts::NoSecrets),
+        std::sync::Arc::new(migrator::accounts::NoSecrets),
     );
     let checks = findings(&mysql).await;
     has(&checks, Level::Error, "source_rights", "REPLICATION SLAVE");
@@ -299,7 +299,7 @@ async fn an_account_that_sees_too_little_of_sessions_for_their_handover_is_a_fin
         source,
         pair.target.endpoint("shop"),
         Settings::default(),
-        std::sync::Arc::new(migrator::mysql::accounts::NoSecrets),
+        std::sync::Arc::new(migrator::accounts::NoSecrets),
     );
     let checks = findings(&mysql).await;
     let warning = |part| has(&checks, Level::Warning, "source_sessions", part);

@@ -50,7 +50,7 @@ async fn shown(server: &Server, mysql: &Mysql) -> BTreeMap<String, String> {
         server.endpoint("shop"),
         server.endpoint("shop"),
         mysql.settings().clone(),
-        Arc::new(accounts::NoSecrets),
+        Arc::new(migrator::accounts::NoSecrets),
     ))
     .await
     .expect("definitions can be read");
@@ -278,7 +278,7 @@ async fn log_in(server: &Server, user: &str, password: &str) -> bool {
 /// Knows the password of one account, as if its client had shown it.
 struct Shown;
 
-impl migrator::mysql::Secrets for Shown {
+impl migrator::accounts::Secrets for Shown {
     fn password(&self, user: &str) -> Option<String> {
         (user == "old").then(|| "old's".to_owned())
     }

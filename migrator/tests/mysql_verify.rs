@@ -278,6 +278,7 @@ impl World {
         checked
             .expect("in time")
             .unwrap_or_else(|error| panic!("{}", error.full_text()))
+            .proofs
     }
 
     async fn assert_equal(&self) {

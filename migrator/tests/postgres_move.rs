@@ -825,7 +825,14 @@ async fn an_unreachable_cluster_or_a_wrong_password_is_a_finding_and_the_other_s
         ..source.endpoint("shop")
     };
     let run = |from: Endpoint, to: Endpoint| async move {
-        let postgres = Postgres::new("m1", from, to, Settings::default(), Tools::default());
+        let postgres = Postgres::new(
+            "m1",
+            from,
+            to,
+            Settings::default(),
+            Tools::default(),
+            Arc::new(migrator::accounts::NoSecrets),
+        );
         preflight::run(&postgres).await.expect("the checks run")
     };
     let checks = run(source.endpoint("shop"), nowhere.clone()).await;

@@ -142,6 +142,7 @@ impl World {
             .unwrap_or_else(|error| {
                 panic!("{error}; follower ended: {}", self.follower.is_finished())
             })
+            .proofs
     }
 
     /// Damages the target, checks, mends it; the check must find the damage and name these keys.

@@ -111,6 +111,12 @@ impl<D: Database> Run<'_, D> {
         self.limits
             .within("setting the counters", advancing)
             .await?;
+        if let Fence::Raised(fence) = &mut self.fence {
+            let confirming = conductor.database.confirm_fence(&conductor.plan, fence);
+            self.limits
+                .within("looking at both sides under the fence", confirming)
+                .await?;
+        }
         self.counters = conductor.plan.counters.len() as u64;
         let applied = conductor.follow.applied();
         if !applied

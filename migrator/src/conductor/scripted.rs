@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::Conductor;
+use crate::accounts::Account;
 use crate::cutover::Cutover;
 use crate::database::{Carried, Database, Position, Raised};
+use crate::definitions::{Compared, Fingerprint};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::journal::Journal;
@@ -20,7 +22,7 @@ use crate::preflight::Check;
 use crate::progress::Progress;
 use crate::supervisor::{Definition, Kind};
 use crate::traffic::{Handovers, Holds, OpenTransaction, Traffic, Waiting};
-use crate::verify::Proof;
+use crate::verify::{Checked, Proof};
 
 /// The one number that stands for a place in the stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +76,8 @@ pub(crate) struct Facts {
     pub(crate) copy_error: Option<Error>,
     pub(crate) findings: Vec<Check>,
     pub(crate) proofs: Vec<Proof>,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) definitions: Compared,
     /// The follower applies what it is asked to.
     pub(crate) follower_idle: bool,
     pub(crate) open: Vec<OpenTransaction>,
@@ -262,8 +266,20 @@ impl Database for World {
         Ok(self.facts.lock().findings.clone())
     }
 
-    async fn logins(&self) -> Result<Vec<Check>> {
-        Ok(vec![Check::ok("logins", "all")])
+    async fn accounts(&self) -> Result<Vec<Account>> {
+        Ok(self.facts.lock().accounts.clone())
+    }
+
+    async fn writers(&self, _: Carried<'_>) -> Result<Vec<Check>> {
+        Ok(vec![Check::ok("writers", "none")])
+    }
+
+    async fn definitions(&self, _: &Plan) -> Result<Compared> {
+        Ok(self.facts.lock().definitions.clone())
+    }
+
+    async fn definitions_stamp(&self) -> Result<String> {
+        Ok(format!("{:?}", self.facts.lock().definitions))
     }
 
     async fn plan(&self) -> Result<Plan> {
@@ -315,14 +331,23 @@ impl Database for World {
         _: Follow<Place>,
         _: Arc<Progress>,
         stop: CancellationToken,
-    ) -> Result<Vec<Proof>> {
+    ) -> Result<Checked> {
+        let look = |facts: &mut Facts| Checked {
+            proofs: facts.proofs.clone(),
+            fingerprint: facts.definitions.fingerprint.clone(),
+        };
         tokio::select! {
-            () = stop.cancelled() => Ok(Vec::new()),
-            outcome = self.act("check", &[], |facts| facts.proofs.clone()) => outcome,
+            () = stop.cancelled() => Ok(Checked::default()),
+            outcome = self.act("check", &[], look) => outcome,
         }
     }
 
-    async fn warm_up(&self, _: &Plan) -> Result<()> {
+    async fn warm_up(&self, _: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
+        let now = self.facts.lock().definitions.fingerprint.clone();
+        let changes = proved.map_or(Vec::new(), |proved| proved.changes(&now));
+        if let Some(change) = changes.first() {
+            return Err(Error::refused(change.clone()));
+        }
         self.act("warm_up", &[], |_| ()).await
     }
 
@@ -343,6 +368,10 @@ impl Database for World {
             fence,
             marker: Place(7),
         })
+    }
+
+    async fn confirm_fence(&self, _: &Plan, _: &mut Barrier) -> Result<()> {
+        self.act("confirm_fence", &["Checking"], |_| ()).await
     }
 
     async fn advance_counters(&self, _: &Plan) -> Result<()> {

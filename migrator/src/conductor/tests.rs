@@ -70,6 +70,7 @@ async fn a_cutover_without_mishaps_makes_each_call_once_and_in_order() {
         "quiet",
         "raise_fence",
         "advance_counters",
+        "confirm_fence",
         "seal_fence",
         "switch",
         "release",
@@ -92,6 +93,7 @@ async fn a_rehearsal_neither_seals_nor_switches_and_opens_the_fence_before_the_g
         "quiet",
         "raise_fence",
         "advance_counters",
+        "confirm_fence",
         "drop_fence",
         "release",
     ];
@@ -158,6 +160,7 @@ async fn what_fails_before_the_decision_keeps_the_hold_within_its_limit() {
         "quiet",
         "raise_fence",
         "advance_counters",
+        "confirm_fence",
         "seal_fence",
     ]
     .iter()
@@ -281,7 +284,7 @@ async fn a_target_that_does_not_apply_the_marker_undoes_the_cutover() {
 #[tokio::test(start_paused = true)]
 async fn a_fence_that_cannot_be_lifted_opens_the_gate_after_the_grace_and_is_tried_until_it_is_gone()
  {
-    let (world, journal) = fresh(&[(4, Mishap::FailAfter)]).await;
+    let (world, journal) = fresh(&[(5, Mishap::FailAfter)]).await;
     world.facts.lock().failing = vec!["lift_fence"; 20];
     let course = run(world.conductor(&journal), Kind::Cutover)
         .await
@@ -374,7 +377,7 @@ async fn the_steps_of_the_report_add_up_to_the_hold() {
 #[tokio::test(start_paused = true)]
 async fn what_follows_the_switch_may_fail_or_hang_and_the_switch_stands() {
     for mishap in [Mishap::Fail, Mishap::Hang] {
-        let (world, journal) = fresh(&[(7, mishap)]).await;
+        let (world, journal) = fresh(&[(8, mishap)]).await;
         let course = run(world.conductor(&journal), Kind::Cutover)
             .await
             .expect("it ends");

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{OptionalExtension, params};
 
 use super::{Journal, decode, encode, now};
+use crate::definitions::Fingerprint;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::preflight::Check;
 use crate::progress::TableProgress;
 use crate::supervisor::{CheckStatus, CutoverReport, Definition, State};
-use crate::verify::Proof;
+use crate::verify::{Checked, Proof};
 
 /// A migration as the journal has it.
 #[derive(Clone, Debug)]
@@ -185,15 +186,21 @@ impl Journal {
         &self,
         name: &str,
         summary: &CheckStatus,
-        proofs: &[Proof],
+        checked: &Checked,
     ) -> Result<()> {
         let (name, summary) = (name.to_owned(), encode(summary)?);
-        let texts = proofs.iter().map(encode).collect::<Result<Vec<_>>>()?;
+        let fingerprint = encode(&checked.fingerprint)?;
+        let texts = checked
+            .proofs
+            .iter()
+            .map(encode)
+            .collect::<Result<Vec<_>>>()?;
         self.write(move |transaction| {
             transaction.execute(
-                "INSERT INTO checks (migration, summary) VALUES (?1, ?2)
-                 ON CONFLICT (migration) DO UPDATE SET summary = excluded.summary",
-                params![name, summary],
+                "INSERT INTO checks (migration, summary, fingerprint) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (migration) DO UPDATE
+                 SET summary = excluded.summary, fingerprint = excluded.fingerprint",
+                params![name, summary, fingerprint],
             )?;
             transaction.execute("DELETE FROM proofs WHERE migration = ?1", [&name])?;
             let mut row = transaction
@@ -208,6 +215,14 @@ impl Journal {
     /// The last finished check.
     pub(crate) fn check(&self, name: &str) -> Result<Option<CheckStatus>> {
         self.text("SELECT summary FROM checks WHERE migration = ?1", name)
+    }
+
+    /// What the definitions of both sides were in the last finished check.
+    pub(crate) fn fingerprint(&self, name: &str) -> Result<Option<Fingerprint>> {
+        self.text(
+            "SELECT fingerprint FROM checks WHERE migration = ?1 AND fingerprint IS NOT NULL",
+            name,
+        )
     }
 
     /// What the last finished check found, range by range.

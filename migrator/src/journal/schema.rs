@@ -46,6 +46,8 @@ const VERSIONS: &[&str] = &["
     CREATE INDEX findings_by_migration ON findings (migration);
     CREATE INDEX proofs_by_migration ON proofs (migration);
     CREATE INDEX reports_by_migration ON reports (migration);
+", "
+    ALTER TABLE checks ADD COLUMN fingerprint TEXT;
 "];
 
 /// Makes every commit durable before it returns, and brings the file to this version.

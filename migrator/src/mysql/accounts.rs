@@ -13,22 +13,6 @@ use super::sql::{quote_ident, quote_literal};
 use super::tokens::placed_words;
 use crate::error::Result;
 
-/// The passwords that clients proved to know, kept in memory only.
-pub trait Secrets: Send + Sync + 'static {
-    /// The password of an account's user, where a client has shown it and the operator lets Headgate keep it.
-    fn password(&self, user: &str) -> Option<String>;
-}
-
-/// Nobody's password is known.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoSecrets;
-
-impl Secrets for NoSecrets {
-    fn password(&self, _user: &str) -> Option<String> {
-        None
-    }
-}
-
 const NATIVE: &str = "mysql_native_password";
 /// Accounts that every server has for itself.
 const OWN: [&str; 6] = [

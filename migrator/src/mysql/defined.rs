@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::client::failed;
+use super::Mysql;
+use super::client::{self, failed};
 use super::described::{Side, among, knows, text};
 use super::sql::{quote_ident, title_of};
+use crate::definitions::{Compared, Definitions, Fingerprint};
 use crate::error::Result;
-
-/// Definitions by what people call them.
-pub(super) type Definitions = BTreeMap<String, String>;
+use crate::plan::Plan;
 
 /// A table's database and name, with the columns of one of its keys.
 pub(super) type Key = ((String, String), Vec<String>);
@@ -287,6 +287,36 @@ fn called(what: &str, name: &str, table: &(String, String)) -> String {
         quote_ident(name),
         title_of(&table.0, &table.1)
     )
+}
+
+/// Reads both sides' and compares them, in sessions of its own.
+pub(super) async fn compare(mysql: &Mysql, _plan: &Plan) -> Result<Compared> {
+    let (mut source, mut target) = tokio::try_join!(
+        mysql.connect_source("definitions"),
+        mysql.connect_target("definitions")
+    )?;
+    let (from, to) = tokio::try_join!(client::version(&mut source), client::version(&mut target))?;
+    let mixed = from.flavor != to.flavor;
+    let side = |name, version| Side {
+        name,
+        version,
+        mixed,
+    };
+    let databases = mysql.databases();
+    let (ours, theirs) = tokio::try_join!(
+        read(&mut source, side("source", from), &databases),
+        read(&mut target, side("target", to), &databases)
+    )?;
+    Ok(Compared {
+        fingerprint: Fingerprint::of(&ours, &theirs),
+        differences: differences(&ours, &theirs),
+    })
+}
+
+/// A text that changes with the definitions of either side.
+pub(super) async fn stamp(mysql: &Mysql) -> Result<String> {
+    let compared = compare(mysql, &Plan::default()).await?;
+    Ok(format!("{:?}", compared.fingerprint))
 }
 
 /// What is not the same on both sides.

@@ -7,8 +7,9 @@ use mysql_async::{Conn, Row, Value};
 
 use super::BinlogPosition;
 use super::client::{Version, failed};
-use super::defined::{self, Definitions, differences, normal};
+use super::defined::{self, differences, normal};
 use super::sql::{qualified, quote_ident, quote_literal, title_of};
+use crate::definitions::Definitions;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::verify::Proof;

@@ -46,6 +46,7 @@ pub mod triggers;
 mod values;
 pub mod verify;
 mod watched;
+mod writers;
 
 use std::fmt;
 use std::sync::Arc;
@@ -56,14 +57,15 @@ use mysql_async::Conn;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::{Account, Secrets};
 use crate::database::{Carried, Database, Raised};
+use crate::definitions::{Compared, Fingerprint};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::{Plan, Settings};
 use crate::preflight::Check;
 use crate::progress::Progress;
-use crate::verify::Proof;
-pub use accounts::Secrets;
+use crate::verify::Checked;
 pub use client::Endpoint;
 use fence::Fence;
 pub use position::BinlogPosition;
@@ -215,8 +217,20 @@ impl Database for Mysql {
         preflight::run(self).await
     }
 
-    async fn logins(&self) -> Result<Vec<Check>> {
-        preflight::logins(self).await
+    async fn accounts(&self) -> Result<Vec<Account>> {
+        preflight::accounts(self).await
+    }
+
+    async fn writers(&self, carried: Carried<'_>) -> Result<Vec<Check>> {
+        writers::findings(self, carried).await
+    }
+
+    async fn definitions(&self, plan: &Plan) -> Result<Compared> {
+        defined::compare(self, plan).await
+    }
+
+    async fn definitions_stamp(&self) -> Result<String> {
+        defined::stamp(self).await
     }
 
     async fn plan(&self) -> Result<Plan> {
@@ -253,12 +267,13 @@ impl Database for Mysql {
         follow: Follow<BinlogPosition>,
         progress: Arc<Progress>,
         stop: CancellationToken,
-    ) -> Result<Vec<Proof>> {
+    ) -> Result<Checked> {
         verify::run(self, plan, follow, progress, stop).await
     }
 
-    async fn warm_up(&self, plan: &Plan) -> Result<()> {
+    async fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
         let ready = fence::warm_up(self, plan).await?;
+        drift::unproved(self, plan, proved).await?;
         accounts::complete(self).await?;
         let mut counters = self.counter_sessions().await?;
         counters::advance_early(self, plan, &mut counters.0, &mut counters.1).await?;
@@ -277,6 +292,10 @@ impl Database for Mysql {
     ) -> Result<Raised<Fence, BinlogPosition>> {
         let ready = self.inner.warm.lock().fence.take();
         fence::raise(ready, self, plan, token, patience).await
+    }
+
+    async fn confirm_fence(&self, plan: &Plan, fence: &mut Fence) -> Result<()> {
+        fence::confirm(self, plan, fence).await
     }
 
     async fn advance_counters(&self, plan: &Plan) -> Result<()> {

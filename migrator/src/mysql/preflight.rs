@@ -15,6 +15,7 @@ use mysql_async::Conn;
 use super::Mysql;
 use super::catalogue::{self, ask};
 use super::client::Version;
+use crate::accounts::Account;
 use crate::error::Result;
 use crate::preflight::{Check, Findings};
 
@@ -49,15 +50,13 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
     Ok(findings.checks)
 }
 
-/// Who could not log in on the target, as things are now.
-pub async fn logins(mysql: &Mysql) -> Result<Vec<Check>> {
-    let mut findings = Findings::default();
+/// Every account that can log in on the source, and whether it can on the target, as things are now.
+pub async fn accounts(mysql: &Mysql) -> Result<Vec<Account>> {
     let (mut source, mut target) = tokio::try_join!(
         Side::open(mysql.connect_source("readiness")),
         Side::open(mysql.connect_target("readiness"))
     )?;
-    accounts::ready(mysql, &mut source, &mut target, &mut findings).await;
-    Ok(findings.checks)
+    accounts::judge(mysql, &mut source, &mut target).await
 }
 
 /// A server that answered.

@@ -15,11 +15,12 @@ use super::digest::{self, Pair};
 use super::pinned::{self, Pinned};
 use super::ranges::{self, Range};
 use super::{BinlogPosition, Mysql, client, defined};
+use crate::definitions::Fingerprint;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::verify::Proof;
+use crate::verify::{Checked, Proof};
 
 /// Compares every table on both sides as of one position. One proof per range, the catalogue's first.
 pub async fn run(
@@ -28,7 +29,7 @@ pub async fn run(
     follow: Follow<BinlogPosition>,
     progress: Arc<Progress>,
     stop: CancellationToken,
-) -> Result<Vec<Proof>> {
+) -> Result<Checked> {
     let comparing = async {
         let pinned = pinned::open(mysql, plan, follow, &stop).await?;
         let pinned = pinned.ok_or_else(stopped)?;
@@ -54,7 +55,7 @@ async fn compare(
     plan: &Plan,
     pinned: Pinned,
     progress: &Progress,
-) -> Result<Vec<Proof>> {
+) -> Result<Checked> {
     let Pinned {
         position,
         mut sources,
@@ -126,7 +127,11 @@ async fn compare(
     for session in sources.into_iter().chain(targets) {
         end(session).await;
     }
-    Ok(proofs)
+    let fingerprint = Fingerprint::of(&ours, &theirs);
+    Ok(Checked {
+        proofs,
+        fingerprint,
+    })
 }
 
 /// Ends a session in good order, so that the server does not count it as aborted.

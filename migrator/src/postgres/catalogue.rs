@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 
 use super::client::failed;
-use super::definitions::{Definitions, differences};
+use super::definitions::differences;
 use super::position::Lsn;
 use super::sql::{qualified, quote_ident, title_of};
+use crate::definitions::Definitions;
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::verify::Proof;

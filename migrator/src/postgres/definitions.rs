@@ -1,15 +1,15 @@
 //! Indexes, constraints and triggers as both catalogues define them, for the check.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
 
+use super::Postgres;
 use super::client::failed;
 use super::sql::{quote_ident, title_of};
+use crate::definitions::{Compared, Definitions, Fingerprint};
 use crate::error::Result;
-
-/// Definitions by what people call them.
-pub(super) type Definitions = BTreeMap<String, String>;
+use crate::plan::Plan;
 
 /// Reads one side's. An index that is not valid counts as none: it is not moved, and of no use. What a partition has
 /// only because its parent does is told by the parent, and `NOT NULL` by the columns.
@@ -51,6 +51,29 @@ pub(super) async fn read(client: &Client, side: &str, schemas: &[String]) -> Res
         })
         .collect::<std::result::Result<_, tokio_postgres::Error>>()
         .map_err(cannot)
+}
+
+/// Reads both sides' and compares them, in sessions of its own.
+pub(super) async fn compare(postgres: &Postgres, _plan: &Plan) -> Result<Compared> {
+    let (source, target) = tokio::try_join!(
+        postgres.connect_source("definitions"),
+        postgres.connect_target("definitions")
+    )?;
+    let schemas = &postgres.settings().schemas;
+    let (ours, theirs) = tokio::try_join!(
+        read(&source, "source", schemas),
+        read(&target, "target", schemas)
+    )?;
+    Ok(Compared {
+        fingerprint: Fingerprint::of(&ours, &theirs),
+        differences: differences(&ours, &theirs),
+    })
+}
+
+/// A text that changes with the definitions of either side.
+pub(super) async fn stamp(postgres: &Postgres) -> Result<String> {
+    let compared = compare(postgres, &Plan::default()).await?;
+    Ok(format!("{:?}", compared.fingerprint))
 }
 
 /// What is not the same on both sides.

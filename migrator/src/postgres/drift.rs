@@ -5,6 +5,7 @@ use tokio_postgres::Client;
 use super::client::failed;
 use super::sql::{relation, title_of};
 use super::{Postgres, plan};
+use crate::definitions::Fingerprint;
 use crate::drift::{self, Speech};
 use crate::error::Result;
 use crate::plan::Plan;
@@ -62,4 +63,15 @@ async fn unpublished(session: &Client, postgres: &Postgres, plan: &Plan) -> Resu
         .await
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(|error| failed("cannot read what the source publishes", error))
+}
+
+/// Refuses where the definitions of a side are no longer those of the proof, and names what changed.
+pub(super) async fn unproved(
+    postgres: &Postgres,
+    plan: &Plan,
+    proved: Option<&Fingerprint>,
+) -> Result<()> {
+    let Some(proved) = proved else { return Ok(()) };
+    let now = super::definitions::compare(postgres, plan).await?;
+    drift::unproved(proved, &now)
 }

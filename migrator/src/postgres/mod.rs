@@ -19,6 +19,7 @@ mod jobs;
 mod link;
 mod literals;
 pub mod load;
+mod login;
 mod orphans;
 mod pinned;
 pub mod plan;
@@ -36,6 +37,7 @@ pub mod stream;
 mod tables;
 pub mod tools;
 pub mod verify;
+mod writers;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -46,13 +48,15 @@ use parking_lot::Mutex;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::{Account, Secrets};
 use crate::database::{Carried, Database, Raised};
+use crate::definitions::{Compared, Fingerprint};
 use crate::error::Result;
 use crate::follow::Follow;
 use crate::plan::{Plan, Settings};
 use crate::preflight::Check;
 use crate::progress::Progress;
-use crate::verify::Proof;
+use crate::verify::Checked;
 pub use client::Endpoint;
 use fence::Fence;
 pub use position::Lsn;
@@ -87,6 +91,7 @@ struct Inner {
     target: Endpoint,
     settings: Settings,
     tools: Tools,
+    secrets: Arc<dyn Secrets>,
     /// Opened ahead of a cutover, so that the pause does not wait for connections.
     warm: Mutex<Warm>,
 }
@@ -116,6 +121,7 @@ impl Postgres {
         target: Endpoint,
         settings: Settings,
         tools: Tools,
+        secrets: Arc<dyn Secrets>,
     ) -> Self {
         let warm = Mutex::default();
         let inner = Inner {
@@ -124,6 +130,7 @@ impl Postgres {
             target,
             settings,
             tools,
+            secrets,
             warm,
         };
         Self {
@@ -154,6 +161,11 @@ impl Postgres {
     /// The client programs.
     pub fn tools(&self) -> &Tools {
         &self.inner.tools
+    }
+
+    /// The passwords of the application's roles that Headgate knows.
+    pub fn secrets(&self) -> &dyn Secrets {
+        &*self.inner.secrets
     }
 
     /// The name of the slot, the publication and the replication origin.
@@ -197,8 +209,20 @@ impl Database for Postgres {
         preflight::run(self).await
     }
 
-    async fn logins(&self) -> Result<Vec<Check>> {
-        preflight::logins(self).await
+    async fn accounts(&self) -> Result<Vec<Account>> {
+        preflight::accounts(self).await
+    }
+
+    async fn writers(&self, carried: Carried<'_>) -> Result<Vec<Check>> {
+        writers::findings(self, carried).await
+    }
+
+    async fn definitions(&self, plan: &Plan) -> Result<Compared> {
+        definitions::compare(self, plan).await
+    }
+
+    async fn definitions_stamp(&self) -> Result<String> {
+        definitions::stamp(self).await
     }
 
     async fn plan(&self) -> Result<Plan> {
@@ -234,12 +258,13 @@ impl Database for Postgres {
         follow: Follow<Lsn>,
         progress: Arc<Progress>,
         stop: CancellationToken,
-    ) -> Result<Vec<Proof>> {
+    ) -> Result<Checked> {
         verify::run(self, plan, follow, progress, stop).await
     }
 
-    async fn warm_up(&self, plan: &Plan) -> Result<()> {
+    async fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
         let ready = fence::warm_up(self, plan).await?;
+        drift::unproved(self, plan, proved).await?;
         let counters = self.counter_sessions().await?;
         *self.inner.warm.lock() = Warm {
             fence: Some(ready),
@@ -256,6 +281,10 @@ impl Database for Postgres {
     ) -> Result<Raised<Fence, Lsn>> {
         let ready = self.inner.warm.lock().fence.take();
         fence::raise(ready, self, plan, token, patience).await
+    }
+
+    async fn confirm_fence(&self, plan: &Plan, fence: &mut Fence) -> Result<()> {
+        fence::confirm(self, plan, fence).await
     }
 
     async fn advance_counters(&self, plan: &Plan) -> Result<()> {

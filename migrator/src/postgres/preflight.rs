@@ -11,6 +11,7 @@ use tokio_postgres::types::{FromSqlOwned, ToSql};
 
 use super::Postgres;
 use super::client::failed;
+use crate::accounts::Account;
 use crate::error::Result;
 use crate::preflight::{Check, Findings};
 
@@ -36,18 +37,16 @@ pub async fn run(postgres: &Postgres) -> Result<Vec<Check>> {
     server::tools(postgres, source.as_ref(), target.as_ref(), &mut findings).await;
     if let (Some(source), Some(target)) = (&source, &target) {
         pair::run(postgres, source, target, &mut findings).await;
-        roles::run(source, target, &mut findings).await;
+        roles::run(postgres, source, target, &mut findings).await;
     }
     Ok(findings.checks)
 }
 
-/// Who could not log in on the target, as things are now.
-pub async fn logins(postgres: &Postgres) -> Result<Vec<Check>> {
-    let mut findings = Findings::default();
+/// Every role that can log in on the source, and whether it can on the target, as things are now.
+pub async fn accounts(postgres: &Postgres) -> Result<Vec<Account>> {
     let (source, target) =
         tokio::try_join!(server::open_source(postgres), server::open_target(postgres))?;
-    roles::ready(&source, &target, &mut findings).await;
-    Ok(findings.checks)
+    roles::judge(postgres, &source, &target).await
 }
 
 /// A server that answered.

@@ -17,11 +17,12 @@ use super::digest::{self, Hash};
 use super::pinned::{self, Pinned};
 use super::position::Lsn;
 use super::ranges::{self, Range};
+use crate::definitions::Fingerprint;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::verify::Proof;
+use crate::verify::{Checked, Proof};
 
 /// Compares every table on both sides as of one position. One proof per range, the catalogue's first.
 pub async fn run(
@@ -30,7 +31,7 @@ pub async fn run(
     follow: Follow<Lsn>,
     progress: Arc<Progress>,
     stop: CancellationToken,
-) -> Result<Vec<Proof>> {
+) -> Result<Checked> {
     tokio::select! {
         proofs = Box::pin(compare(postgres, plan, follow, progress)) => proofs,
         () = stop.cancelled() => Err(Error::refused("the check was stopped before it was done")),
@@ -47,7 +48,7 @@ async fn compare(
     plan: &Plan,
     follow: Follow<Lsn>,
     progress: Arc<Progress>,
-) -> Result<Vec<Proof>> {
+) -> Result<Checked> {
     let Pinned {
         position,
         sources,
@@ -99,7 +100,11 @@ async fn compare(
         }
     });
     proofs.extend(try_join_all(workers).await?.into_iter().flatten());
-    Ok(proofs)
+    let fingerprint = Fingerprint::of(&ours, &theirs);
+    Ok(Checked {
+        proofs,
+        fingerprint,
+    })
 }
 
 async fn prove(

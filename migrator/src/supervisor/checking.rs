@@ -11,7 +11,7 @@ use super::migration::{Busy, Migration, RunningCheck};
 use super::{CheckStatus, State, Verdict};
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::verify::Proof;
+use crate::verify::{Checked, Proof};
 
 /// Keys that are shown of all that differ.
 const DIFFERING_MAX: usize = 100;
@@ -78,23 +78,23 @@ impl<D: Database> Migration<D> {
         drop(busy);
     }
 
-    async fn compare(&self, stop: CancellationToken) -> Result<Vec<Proof>> {
+    async fn compare(&self, stop: CancellationToken) -> Result<Checked> {
         let plan = self.live().plan.clone();
         let plan = plan.ok_or_else(|| Error::fatal("there is no plan to check by"))?;
         let (follow, progress) = (self.follow.clone(), Arc::clone(&self.progress));
         self.database()?.check(&plan, follow, progress, stop).await
     }
 
-    async fn keep_check(&self, started: SystemTime, outcome: Result<Vec<Proof>>) {
-        let (status, proofs) = match outcome {
-            Ok(proofs) => (summed_up(started, &proofs), proofs),
+    async fn keep_check(&self, started: SystemTime, outcome: Result<Checked>) {
+        let (status, checked) = match outcome {
+            Ok(checked) => (summed_up(started, &checked.proofs), checked),
             Err(error) => {
                 let broken = CheckStatus {
                     verdict: Verdict::Broken,
                     error: Some(error.to_string()),
                     ..summed_up(started, &[])
                 };
-                (broken, Vec::new())
+                (broken, Checked::default())
             }
         };
         tracing::info!(
@@ -106,7 +106,7 @@ impl<D: Database> Migration<D> {
             error = status.error,
             "check ended"
         );
-        if let Err(error) = self.journal.set_check(self.name(), &status, &proofs).await {
+        if let Err(error) = self.journal.set_check(self.name(), &status, &checked).await {
             tracing::error!(migration = self.name(), %error, "the check's verdict was not journalled");
             self.live().note(Some(&error));
         }

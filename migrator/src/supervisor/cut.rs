@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::migration::{Busy, Migration};
 use super::{CutoverReport, Definition, Kind, Options, Outcome, Proved, State, Verdict};
+use crate::accounts;
 use crate::backoff::Backoff;
 use crate::conductor::{Conductor, Course};
 use crate::cutover::Cutover;
@@ -49,7 +50,15 @@ impl<D: Database> Migration<D> {
     ) -> Result<CutoverReport> {
         let waived = self.admit(kind, &options)?;
         let conductor = Arc::new(self.conductor()?);
-        let warming = conductor.database.warm_up(&conductor.plan);
+        if kind == Kind::Cutover {
+            self.admit_accounts(&options).await?;
+        }
+        let proved = if waived {
+            None
+        } else {
+            self.journal.fingerprint(self.name())?
+        };
+        let warming = conductor.database.warm_up(&conductor.plan, proved.as_ref());
         timeout(WARM_UP_PATIENCE, warming)
             .await
             .unwrap_or_else(|_| Err(Error::transient("the preparations did not end")))?;
@@ -115,6 +124,26 @@ impl<D: Database> Migration<D> {
         Err(Error::refused(format!("migration {name} is not proved: {found}")).remedy(format!(
             "CHECK MIGRATION {name}; or, at your own risk, CUTOVER MIGRATION {name} WITH (waive_check=true)"
         )))
+    }
+
+    /// Nobody is locked out: every account was seen to be able to log in on the target, or is waived by its name.
+    async fn admit_accounts(&self, options: &Options) -> Result<()> {
+        let asking = self.database()?.accounts();
+        let asked = timeout(WARM_UP_PATIENCE, asking).await;
+        let accounts = asked.unwrap_or_else(|_| {
+            Err(Error::transient(
+                "the servers did not name their accounts in time",
+            ))
+        })?;
+        accounts::admit(&accounts, &options.waive_accounts)?;
+        for account in &options.waive_accounts {
+            tracing::warn!(
+                migration = self.name(),
+                account,
+                "the login of this account on the target is not proved; going on at the operator's word"
+            );
+        }
+        Ok(())
     }
 
     async fn wait_for_small_lag(&self, max_hold: Duration) -> Result<()> {
@@ -253,6 +282,7 @@ impl<D: Database> Migration<D> {
                 let options = Options {
                     max_hold: Duration::ZERO,
                     waive_check: false,
+                    waive_accounts: Vec::new(),
                 };
                 let report = self.report(Kind::Cutover, course, &options, false, Holds::default());
                 if let Err(error) = self.journal.add_report(&report).await {

@@ -54,6 +54,8 @@ pub struct Options {
     pub max_hold: Duration,
     /// Switch without a passed check. The log and the report say so.
     pub waive_check: bool,
+    /// Switch although nobody has seen that these accounts can log in on the target.
+    pub waive_accounts: Vec<String>,
 }
 
 /// Below this not even an idle database gets through.
@@ -80,6 +82,7 @@ impl Default for Options {
         Self {
             max_hold: Duration::from_secs(2),
             waive_check: false,
+            waive_accounts: Vec::new(),
         }
     }
 }

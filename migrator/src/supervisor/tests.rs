@@ -204,6 +204,7 @@ async fn what_cannot_be_now_is_refused_with_a_statement_that_helps() {
     let hasty = Options {
         max_hold: Duration::from_millis(1),
         waive_check: false,
+        waive_accounts: Vec::new(),
     };
     assert!(
         refused(supervisor.cutover("m", hasty))
@@ -288,6 +289,7 @@ async fn a_cutover_needs_a_passed_check_or_the_operators_word() {
     assert!(!world.facts.lock().calls.contains(&"hold"));
     let waived = Options {
         waive_check: true,
+        waive_accounts: Vec::new(),
         ..Options::default()
     };
     let report = supervisor.cutover("m", waived).await.expect("cut over");
@@ -372,6 +374,7 @@ async fn a_fault_in_the_middle_of_a_cutover_is_settled_at_once() {
                 "quiet",
                 "raise_fence",
                 "advance_counters",
+                "confirm_fence",
                 "seal_fence",
                 "switch",
             ];
@@ -525,8 +528,8 @@ async fn a_restart_in_the_middle_of_a_cutover_keeps_the_gate_closed_until_it_is_
     let journal = world.start();
     let conductor = world.conductor(&journal);
     drop(journal);
-    // hold, quiet, raise_fence, advance_counters, and then the refusal is durable and the process is gone.
-    let at = world.facts.lock().calls.len() + 4;
+    // hold, quiet, raise_fence, advance_counters, confirm_fence, and then the refusal is durable and the process is gone.
+    let at = world.facts.lock().calls.len() + 5;
     world.facts.lock().mishaps = vec![(at, Mishap::DieAfter)];
     assert!(
         crate::conductor::scripted::run(conductor, Kind::Cutover)
@@ -560,7 +563,7 @@ async fn a_restart_after_the_decision_finishes_the_switch_and_reports_it() {
     let journal = world.start();
     let conductor = world.conductor(&journal);
     drop(journal);
-    let at = world.facts.lock().calls.len() + 5;
+    let at = world.facts.lock().calls.len() + 6;
     world.facts.lock().mishaps = vec![(at, Mishap::DieBefore)];
     assert!(
         crate::conductor::scripted::run(conductor, Kind::Cutover)

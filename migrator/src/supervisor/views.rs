@@ -6,15 +6,20 @@ use tokio::time::timeout;
 
 use super::migration::{Live, Migration};
 use super::{CheckStatus, CutoverReport, Options, Outcome, State, Status, Summary, Verdict};
+use crate::accounts;
 use crate::database::Database;
+use crate::definitions::named;
 use crate::error::{Error, Result};
 use crate::preflight::{Check, Level};
 use crate::progress::{Stage, TableProgress};
 
 /// An open transaction older than this is likely to outlast a hold.
 const LONG_TRANSACTION: Duration = Duration::from_secs(1);
-/// How long the servers may take to tell who can log in.
-const LOGINS_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the servers may take to answer one question of the readiness.
+const ASK_PATIENCE: Duration = Duration::from_secs(10);
+/// What ends a difference of definitions.
+pub(super) const DEFINITIONS_REMEDY: &str = "run on the target the statement that was run on the source, or undo it on the source; \
+     then check again; where a table changed, drop the migration and create it anew";
 /// Shown while the estimates say that all is there but the copy does not.
 const ALMOST: f64 = 99.9;
 
@@ -138,13 +143,71 @@ impl<D: Database> Migration<D> {
             self.proof_finding()?,
             self.transactions_finding()?,
         ];
-        let asking = async { self.database()?.logins().await };
-        let asked = timeout(LOGINS_PATIENCE, asking).await;
-        match asked.unwrap_or_else(|_| Err(Error::transient("the servers did not tell in time"))) {
-            Ok(found) => checks.extend(found),
-            Err(error) => checks.push(finding("logins", Err(error))),
-        }
+        let (accounts, writers, definitions) = tokio::join!(
+            self.asked("accounts", async |database: &D| {
+                Ok(accounts::findings(&database.accounts().await?, &[]))
+            }),
+            self.asked("writers", async |database: &D| {
+                let carried = || self.traffic.carried(&self.definition.route);
+                database.writers(&carried).await
+            }),
+            self.asked("definitions", async |database: &D| {
+                self.definitions_findings(database).await
+            }),
+        );
+        checks.extend(accounts.into_iter().chain(writers).chain(definitions));
         Ok(checks)
+    }
+
+    /// What the servers answer in time; that they do not is a finding of its own.
+    async fn asked(
+        &self,
+        name: &str,
+        ask: impl AsyncFnOnce(&D) -> Result<Vec<Check>>,
+    ) -> Vec<Check> {
+        let asking = async { ask(self.database()?).await };
+        let asked = timeout(ASK_PATIENCE, asking).await;
+        let asked = asked.unwrap_or_else(|_| {
+            Err(Error::transient(
+                "it cannot be known: the servers did not answer in time",
+            ))
+        });
+        asked.unwrap_or_else(|error| vec![finding(name, Err(error))])
+    }
+
+    /// Whether both sides are defined alike, and as they were when they were proved.
+    async fn definitions_findings(&self, database: &D) -> Result<Vec<Check>> {
+        const NAME: &str = "definitions";
+        let Some(plan) = self.live().plan.clone() else {
+            return Ok(Vec::new());
+        };
+        let now = database.definitions(&plan).await?;
+        let error = |evidence: String, remedy: &str, fix: String| {
+            vec![Check::new(NAME, Level::Error, evidence, remedy, fix)]
+        };
+        if !now.differences.is_empty() {
+            return Ok(error(
+                format!("both sides differ: {}", named(&now.differences)),
+                DEFINITIONS_REMEDY,
+                String::new(),
+            ));
+        }
+        let changes = match self.journal.fingerprint(self.name())? {
+            Some(proved) => proved.changes(&now.fingerprint),
+            None => Vec::new(),
+        };
+        if !changes.is_empty() {
+            return Ok(error(
+                format!("changed since the last check: {}", named(&changes)),
+                "check again: the proof was about other definitions",
+                format!("CHECK MIGRATION {}", self.name()),
+            ));
+        }
+        let objects = now.fingerprint.source.len();
+        Ok(vec![Check::ok(
+            NAME,
+            format!("{objects} definitions are the same on both sides"),
+        )])
     }
 
     fn steady(&self) -> Result<String> {

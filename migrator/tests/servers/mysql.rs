@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use migrator::mysql::accounts::NoSecrets;
+use migrator::accounts::NoSecrets;
 use migrator::mysql::{Endpoint, Mysql};
 use migrator::plan::Settings;
 use mysql_async::prelude::Queryable;

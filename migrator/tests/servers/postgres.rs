@@ -166,5 +166,6 @@ pub(crate) fn migration(
         target.endpoint("shop"),
         settings,
         Tools::default(),
+        std::sync::Arc::new(migrator::accounts::NoSecrets),
     )
 }

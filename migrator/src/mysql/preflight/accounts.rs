@@ -6,6 +6,7 @@ use super::super::Mysql;
 use super::super::accounts::{self, Account};
 use super::super::catalogue::ask;
 use super::Side;
+use crate::accounts::{self as neutral, Verdict};
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
 
@@ -15,28 +16,20 @@ pub(super) async fn run(
     target: &mut Side,
     findings: &mut Findings,
 ) {
-    ready(mysql, source, target, findings).await;
+    match judge(mysql, source, target).await {
+        Ok(accounts) => findings.checks.extend(neutral::early(&accounts)),
+        Err(failure) => findings.ran("accounts", Err(failure)),
+    }
     let outcome = passing(mysql, source, findings).await;
     findings.ran("fence_accounts", outcome);
 }
 
-/// What counts up to the cutover, which creates the accounts that are still to come.
-pub(super) async fn ready(
+/// Whether each account of the source can log in on the target once the cutover has created what is still to come.
+pub(super) async fn judge(
     mysql: &Mysql,
     source: &mut Side,
     target: &mut Side,
-    findings: &mut Findings,
-) {
-    let outcome = logins(mysql, source, target, findings).await;
-    findings.ran("accounts", outcome);
-}
-
-async fn logins(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) -> Result<()> {
+) -> Result<Vec<neutral::Account>> {
     let there = accounts::read(mysql, &mut source.session).await?;
     let here: BTreeMap<_, Account> = accounts::read(mysql, &mut target.session)
         .await?
@@ -44,43 +37,33 @@ async fn logins(
         .map(|account| (account.key(), account))
         .collect();
     let offered = accounts::plugins(&mut target.session).await?;
-    let mut unable = Vec::new();
-    let mut differing = Vec::new();
+    let mut judged = Vec::new();
     for account in there.iter().filter(|account| !account.is_role) {
         let name = account.quoted();
-        match here.get(&account.key()) {
+        let verdict = match here.get(&account.key()) {
             Some(same) if same.plugin == account.plugin && same.proof != account.proof => {
-                differing.push((
-                    format!("{name} has another password on the target"),
-                    String::new(),
-                ));
+                Verdict::Unproved {
+                    why: "it has another password on the target".to_owned(),
+                    remedy: "set the same password on the target".to_owned(),
+                    fix: String::new(),
+                }
             }
-            Some(_) => {}
-            None if accounts::is_possible(mysql, account, &offered) => {}
-            None => unable.push((
-                format!(
-                    "{name} logs in by {}, which {} does not have",
+            Some(_) => Verdict::Proved("the same password on both sides"),
+            None if accounts::is_possible(mysql, account, &offered) => {
+                Verdict::Proved("created at the cutover with the same password")
+            }
+            None => Verdict::Unproved {
+                why: format!(
+                    "it logs in by {}, which {} does not have",
                     account.plugin, target.version
                 ),
-                format!("CREATE USER {name} IDENTIFIED BY '…'"),
-            )),
-        }
+                remedy: "let Headgate keep the password that the client shows at its next login (login.capture_passwords), give it as users.NAME.password, or create the account on the target by hand".to_owned(),
+                fix: format!("CREATE USER {name} IDENTIFIED BY '…'"),
+            },
+        };
+        judged.push(neutral::Account { name, verdict });
     }
-    findings.each(
-        "accounts",
-        Level::Warning,
-        &unable,
-        "let Headgate keep the password that the client shows at its next login (login.capture_passwords), give it as users.NAME.password, or create the account on the target by hand",
-        &format!("all {} accounts can log in on the target", there.len()),
-    );
-    findings.each(
-        "account_passwords",
-        Level::Warning,
-        &differing,
-        "set the same password on the target, else its clients may be refused after the switch",
-        "accounts that are on both sides have the same passwords",
-    );
-    Ok(())
+    Ok(judged)
 }
 
 /// `read_only` does not stop those who may write in spite of it.

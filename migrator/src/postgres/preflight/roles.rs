@@ -1,105 +1,145 @@
-//! Checks of the roles: who could not log in on the target.
+//! Checks of the roles: who can log in on the target.
 
+use std::collections::BTreeMap;
+
+use super::super::client::failed;
 use super::super::sql::quote_ident;
-use super::{Side, one};
+use super::super::{Postgres, login};
+use super::Side;
+use crate::accounts::{self, Account, Verdict};
 use crate::error::Result;
-use crate::preflight::{Findings, Level};
+use crate::preflight::Findings;
 
-pub(super) async fn run(source: &Side, target: &Side, findings: &mut Findings) {
-    let outcome = passwords(source, target, findings).await;
-    findings.ran("role_passwords", outcome);
+pub(super) async fn run(
+    postgres: &Postgres,
+    source: &Side,
+    target: &Side,
+    findings: &mut Findings,
+) {
+    match judge(postgres, source, target).await {
+        Ok(accounts) => findings.checks.extend(accounts::early(&accounts)),
+        Err(failure) => findings.ran("accounts", Err(failure)),
+    }
 }
 
-/// As things are once the target has the roles.
-pub(super) async fn ready(source: &Side, target: &Side, findings: &mut Findings) {
-    let outcome = missing(source, target, findings).await;
-    findings.ran("roles", outcome);
-    run(source, target, findings).await;
+/// What one side's catalogue says of a role that can log in.
+struct Login {
+    /// A digest of its verifier under a salt of this run; `None` where it has none.
+    verifier: Option<String>,
+    /// Whether it is a database's or server's time limit that has passed.
+    expired: bool,
 }
 
-/// Roles are created at the start; those that came later are on the source alone.
-async fn missing(source: &Side, target: &Side, findings: &mut Findings) -> Result<()> {
-    let there: Vec<String> = one(
-        &source.session,
-        "SELECT coalesce(array_agg(rolname::text), '{}') FROM pg_catalog.pg_roles
-         WHERE rolcanlogin AND rolname !~ '^pg_'",
+/// Whether each role of the source that can log in can do so on the target with what its clients know. No verifier
+/// leaves a server: they are compared by digests under a salt of this run.
+pub(super) async fn judge(
+    postgres: &Postgres,
+    source: &Side,
+    target: &Side,
+) -> Result<Vec<Account>> {
+    let salt = format!("{:032x}", rand::random::<u128>());
+    let readable = readable(source).await? && readable(target).await?;
+    let there = logins(source, readable, &salt).await?;
+    let here = logins(target, readable, &salt).await?;
+    let mut judged = Vec::new();
+    for (name, login) in &there {
+        let verdict = if login.expired {
+            Verdict::Proved("its password is no longer valid on the source either")
+        } else {
+            verdict(postgres, name, login, here.get(name), readable).await
+        };
+        judged.push(Account {
+            name: name.clone(),
+            verdict,
+        });
+    }
+    Ok(judged)
+}
+
+async fn verdict(
+    postgres: &Postgres,
+    name: &str,
+    source: &Login,
+    target: Option<&Login>,
+    readable: bool,
+) -> Verdict {
+    let quoted = quote_ident(name);
+    let Some(target) = target else {
+        return Verdict::Unproved {
+            why: "it is no role of the target that can log in".to_owned(),
+            remedy: "START creates it where it is missing; a role that was made since must be created on the target with the same password".to_owned(),
+            fix: format!("ALTER ROLE {quoted} LOGIN"),
+        };
+    };
+    if readable {
+        return match (&source.verifier, &target.verifier) {
+            (Some(ours), Some(theirs)) if ours == theirs => {
+                Verdict::Proved("the same verifier on both sides")
+            }
+            (None, _) => Verdict::Proved("no password on the source"),
+            _ => Verdict::Unproved {
+                why: "it has another password, or another form of it, on the target".to_owned(),
+                remedy: "give the role on the target the verifier that it has on the source (pg_authid.rolpassword)".to_owned(),
+                fix: String::new(),
+            },
+        };
+    }
+    match login::try_on_target(postgres, name).await {
+        Some(Ok(())) => Verdict::Proved("logged in on the target with the configured password"),
+        Some(Err(failure)) => Verdict::Unproved {
+            why: format!("the configured password does not log in on the target: {}", failure.full_text()),
+            remedy: "set this password on the target".to_owned(),
+            fix: String::new(),
+        },
+        None => Verdict::Unproved {
+            why: "its password cannot be read on both sides, and Headgate does not know it".to_owned(),
+            remedy: "let the migrator read pg_authid on both sides, or give Headgate the password as users.NAME.password".to_owned(),
+            fix: format!(
+                "GRANT SELECT ON pg_catalog.pg_authid TO {}",
+                quote_ident(&postgres.source().user)
+            ),
+        },
+    }
+}
+
+async fn readable(side: &Side) -> Result<bool> {
+    super::one(
+        &side.session,
+        "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')",
         &[],
     )
-    .await?;
-    let missing: Vec<String> = one(
-        &target.session,
-        "SELECT coalesce(array_agg(there ORDER BY there), '{}') FROM unnest($1::text[]) AS there
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = there AND rolcanlogin)",
-        &[&there],
-    )
-    .await?;
-    let missing: Vec<_> = missing
-        .into_iter()
-        .map(|name| {
-            let name = quote_ident(&name);
-            let evidence = format!("the role {name} cannot log in on the target");
-            (evidence, format!("CREATE ROLE {name} LOGIN PASSWORD '…'"))
-        })
-        .collect();
-    findings.each(
-        "roles",
-        Level::Warning,
-        &missing,
-        "create it on the target as it is on the source, else its sessions end at the switch",
-        &format!("all {} roles can log in on the target", there.len()),
-    );
-    Ok(())
+    .await
 }
 
-/// A role that is on both sides keeps the target's password; clients know the source's. No verifier leaves a server:
-/// they are compared by digests under a salt of this run.
-async fn passwords(source: &Side, target: &Side, findings: &mut Findings) -> Result<()> {
-    const NAME: &str = "role_passwords";
-    for side in [source, target] {
-        let readable: bool = one(
-            &side.session,
-            "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')",
-            &[],
+async fn logins(side: &Side, readable: bool, salt: &str) -> Result<BTreeMap<String, Login>> {
+    let unreadable = |error| failed("the roles cannot be read", error);
+    let (catalogue, verifier) = if readable {
+        (
+            "pg_authid",
+            "encode(sha256(convert_to($1::text || rolpassword, 'UTF8')), 'hex')",
         )
-        .await?;
-        if !readable {
-            findings.ok(
-                NAME,
-                "the passwords of roles cannot be compared without the right to read pg_authid",
-            );
-            return Ok(());
-        }
-    }
-    let salt = format!("{:032x}", rand::random::<u128>());
-    let digests = "SELECT coalesce(array_agg(rolname || ' ' || encode(sha256(convert_to(
-            $1::text || rolpassword, 'UTF8')), 'hex')), '{}')
-        FROM pg_catalog.pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL AND rolname !~ '^pg_'";
-    let there: Vec<String> = one(&source.session, digests, &[&salt]).await?;
-    let differing: Vec<String> = one(
-        &target.session,
-        "SELECT coalesce(array_agg(rolname::text ORDER BY rolname), '{}') FROM pg_catalog.pg_authid
-         WHERE rolname IN (SELECT left(known, -65) FROM unnest($2::text[]) AS known)
-           AND rolname || ' ' || coalesce(encode(sha256(convert_to($1::text || rolpassword, 'UTF8')), 'hex'), '')
-               <> ALL ($2::text[])",
-        &[&salt, &there],
-    )
-    .await?;
-    let differing: Vec<_> = differing
-        .into_iter()
-        .map(|name| {
-            let name = quote_ident(&name);
-            let evidence = format!(
-                "the role {name} has another password, or another form of it, on the target"
-            );
-            (evidence, String::new())
+    } else {
+        ("pg_roles", "NULLIF($1::text, $1::text)")
+    };
+    let rows = side
+        .session
+        .query(
+            &format!(
+                "SELECT rolname::text, {verifier}, coalesce(rolvaliduntil <= now(), false)
+                 FROM pg_catalog.{catalogue} WHERE rolcanlogin AND rolname !~ '^pg_'"
+            ),
+            &[&salt],
+        )
+        .await
+        .map_err(unreadable)?;
+    rows.iter()
+        .map(|row| {
+            let login = Login {
+                verifier: row.try_get(1)?,
+                expired: row.try_get(2)?,
+            };
+            Ok((row.try_get(0)?, login))
         })
-        .collect();
-    findings.each(
-        NAME,
-        Level::Warning,
-        &differing,
-        "set the same password on the target, else its clients may be refused after the switch",
-        "roles that are on both sides have the same passwords",
-    );
-    Ok(())
+        .collect::<std::result::Result<_, tokio_postgres::Error>>()
+        .map_err(unreadable)
 }

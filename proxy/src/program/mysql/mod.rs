@@ -14,7 +14,8 @@ use std::io;
 use std::sync::Arc;
 
 use migrator::Error;
-use migrator::mysql::{Endpoint, Secrets};
+use migrator::accounts::Secrets;
+use migrator::mysql::Endpoint;
 use migrator::supervisor::Definition;
 use proxy::config::{Cluster, Config, Secret};
 use proxy::console::AdminClient;

@@ -7,11 +7,13 @@ mod ends;
 mod tests;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
 use migrator::Error;
+use migrator::accounts::Secrets;
 use migrator::postgres::{Endpoint, Tools};
 use migrator::supervisor::Definition;
 use proxy::config::{Cluster, Config, Secret};
@@ -51,6 +53,7 @@ impl Engine for Postgres {
             endpoint(ends.target, ends.database),
             definition.settings.clone(),
             tools,
+            Arc::new(Configured::new(config)),
         )
     }
 
@@ -71,6 +74,23 @@ impl Engine for Postgres {
         statements: &str,
     ) -> impl Future<Output = Result<Vec<Said>, String>> + Send {
         ask::ask(console, database, statements)
+    }
+}
+
+/// The passwords of the application's roles that the operator configured.
+struct Configured(BTreeMap<String, Secret>);
+
+impl Configured {
+    fn new(config: &Config) -> Self {
+        let users = config.users.iter();
+        let known = users.filter_map(|(name, user)| Some((name.clone(), user.password.clone()?)));
+        Self(known.collect())
+    }
+}
+
+impl Secrets for Configured {
+    fn password(&self, user: &str) -> Option<String> {
+        self.0.get(user).map(|secret| secret.reveal().to_owned())
     }
 }
 

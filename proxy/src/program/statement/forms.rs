@@ -44,7 +44,7 @@ pub(crate) const FORMS: &[Form] = &[
         "runs a cutover up to the decision, then opens again on the source",
     ),
     form(
-        "CUTOVER MIGRATION name [WITH (max_hold = '2s', waive_check = false)]",
+        "CUTOVER MIGRATION name [WITH (max_hold = '2s', waive_check = false, waive_accounts = '')]",
         "switches the route, or undoes everything and says why",
     ),
     form(

@@ -52,6 +52,13 @@ impl Pair {
             .ok_or_else(|| self.refuse("a duration such as '500ms', '2s' or '1min'"))
     }
 
+    /// The names of a list with commas.
+    fn names(&self) -> Vec<String> {
+        let names = self.value.split(',').map(str::trim);
+        let names = names.filter(|name| !name.is_empty());
+        names.map(str::to_owned).collect()
+    }
+
     fn truth(&self) -> Result<bool, Mistake> {
         match self.value.to_lowercase().as_str() {
             "true" | "on" | "yes" | "1" => Ok(true),
@@ -101,12 +108,7 @@ pub(super) fn settings(pairs: Vec<Pair>) -> Result<Given, Mistake> {
             }
             "stream_patience" => given.stream_patience = Some(pair.duration()?),
             "schemas" => {
-                let names = pair
-                    .value
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|name| !name.is_empty());
-                given.schemas = Some(names.map(str::to_owned).collect());
+                given.schemas = Some(pair.names());
             }
             _ => {
                 return Err(pair.unknown(&[
@@ -134,7 +136,8 @@ pub(super) fn options(pairs: Vec<Pair>) -> Result<Options, Mistake> {
         match pair.key.as_str() {
             "max_hold" => options.max_hold = pair.duration()?,
             "waive_check" => options.waive_check = pair.truth()?,
-            _ => return Err(pair.unknown(&["max_hold", "waive_check"])),
+            "waive_accounts" => options.waive_accounts = pair.names(),
+            _ => return Err(pair.unknown(&["max_hold", "waive_check", "waive_accounts"])),
         }
     }
     Ok(options)

@@ -54,8 +54,9 @@ fn options_are_read_with_their_units() {
     let expected = Options {
         max_hold: Duration::from_millis(500),
         waive_check: true,
+        waive_accounts: vec!["shop".to_owned(), "till".to_owned()],
     };
-    let text = "CUTOVER MIGRATION m WITH (max_hold='500ms', waive_check = TRUE)";
+    let text = "CUTOVER MIGRATION m WITH (max_hold='500ms', waive_check = TRUE, waive_accounts = 'shop, till')";
     assert_eq!(one(text), Ok(Statement::Cutover("m".to_owned(), expected)));
     assert_eq!(
         mistake("CUTOVER MIGRATION m WITH (max_hold=2)").code,
@@ -166,6 +167,7 @@ fn parameters_take_the_place_of_names_and_values() {
     let expected = Options {
         max_hold: Duration::from_secs(3),
         waive_check: false,
+        waive_accounts: Vec::new(),
     };
     assert_eq!(bound, Statement::Cutover("m".to_owned(), expected));
     assert!(bind(&tokens, &values[..1]).is_err());
