@@ -10,5 +10,6 @@ pub mod message;
 pub mod mysql;
 pub mod pgbench;
 pub mod postgres;
+pub mod stage;
 pub mod wait;
 pub mod world;

@@ -1,13 +1,15 @@
 //! Names of settings of an application's own making (`app.user_id`), learned from the statements that go by.
 //!
 //! The server lists every setting but these, so a handover can only ask for those whose names it knows. A statement
-//! that merely looks like one that sets something teaches a name that turns out not to be set; that costs nothing.
-//! What is set inside of a function, without its name in any statement of the client, stays unknown.
+//! that merely looks like one that sets something adds a name that turns out not to be set; that costs nothing.
+//! Where a statement sets something and its name cannot be read there, the session does not move. What is set inside
+//! of a function, without its name in any statement of the client, stays unknown.
+//!
+//! The text is searched everywhere, literals and bodies of DO included, because it may be run from there.
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use super::lexer::{after_blanks, is_name_byte};
 
 /// Names beyond this are not learned; the session then counts as one whose settings are not known.
 const NAMES_MAX: usize = 64;
@@ -15,27 +17,74 @@ const NAMES_MAX: usize = 64;
 /// The longest name of a setting, as of a column or a table.
 const NAME_BYTES_MAX: usize = 128;
 
-static SET_LOWER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"set"));
-static SET_UPPER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"SET"));
+/// Of a text that arrives in pieces, the most that is kept to see where a setting's name ends.
+const KEPT_BYTES_MAX: usize = 8 << 10;
+
+/// Pieces are looked at in steps of this size, which bounds what is kept in memory.
+const STEP_BYTES: usize = 4 << 10;
 
 /// What is known of one session's own settings.
 #[derive(Debug, Default)]
 pub struct CustomSettings {
     names: BTreeSet<String>,
     unknown: bool,
+    /// The end of the piece before, where a setting may begin in it.
+    kept: Vec<u8>,
+}
+
+/// What stands at one place of a text.
+enum Found<'a> {
+    Nothing,
+    Name(std::borrow::Cow<'a, [u8]>),
+    /// Something is set whose name is not told.
+    Unknown,
+    /// The text ends before it can be said; what it is where nothing follows.
+    Short(bool),
+}
+
+/// What follows blanks; leaves with `Short` where the text may go on in them.
+macro_rules! behind_blanks {
+    ($text:expr) => {
+        match after_blanks($text) {
+            [] | [b'/' | b'-'] => return Found::Short(false),
+            rest => rest,
+        }
+    };
 }
 
 impl CustomSettings {
-    /// Looks at the text of a statement. Allocates only where a name is new.
+    /// Looks at the whole text of a statement. Allocates only where a name is new.
     pub fn learn(&mut self, text: &[u8]) {
-        for finder in [&*SET_LOWER, &*SET_UPPER] {
-            for at in finder.find_iter(text) {
-                let before = at.checked_sub(1).and_then(|before| text.get(before));
-                if !before.is_some_and(|&byte| byte != b'.' && is_name_byte(byte)) {
-                    self.learn_at(text.get(at + 3..).unwrap_or_default());
-                }
+        self.search(text, 0, true);
+    }
+
+    /// Looks at the next piece of a text that is too long to be looked at as a whole.
+    pub fn learn_piece(&mut self, piece: &[u8], is_last: bool) {
+        let mut kept = std::mem::take(&mut self.kept);
+        // The first byte is only what stands before.
+        if kept.is_empty() {
+            kept.push(b' ');
+        }
+        for step in piece.chunks(STEP_BYTES) {
+            kept.extend_from_slice(step);
+            let from = self.search(&kept, 1, false);
+            kept.drain(..from);
+            if kept.len() > KEPT_BYTES_MAX {
+                // Something that long between a setting's first word and its name is nothing that can be read.
+                self.unknown = true;
+                kept.truncate(1);
             }
         }
+        if is_last {
+            self.search(&kept, 1, true);
+            kept.clear();
+        }
+        self.kept = kept;
+    }
+
+    /// Something was set whose name was not told.
+    pub fn set_unknown(&mut self) {
+        self.unknown = true;
     }
 
     /// The names.
@@ -48,83 +97,291 @@ impl CustomSettings {
         self.unknown
     }
 
-    fn learn_at(&mut self, rest: &[u8]) {
-        if let Some(call) = strip_word(rest, b"_config") {
-            self.learn_call(call);
-            return;
+    /// Looks at every place of `text` but the first ones. Answers from where on it must be kept until more of it is
+    /// there.
+    fn search(&mut self, text: &[u8], first: usize, is_whole: bool) -> usize {
+        let places = memchr::memchr2_iter(b's', b'S', text.get(first..).unwrap_or_default());
+        for at in places.map(|at| at + first) {
+            let before = &text[..at];
+            let inside_word = before
+                .last()
+                .is_some_and(|&byte| byte != b'.' && is_name_byte(byte));
+            if inside_word {
+                continue;
+            }
+            match setting(&text[at..], before) {
+                Found::Nothing => {}
+                Found::Name(name) => self.add(&name),
+                Found::Unknown => self.unknown = true,
+                Found::Short(unknown) if is_whole => self.unknown |= unknown,
+                Found::Short(_) => return at.saturating_sub(1),
+            }
         }
-        if !rest.first().is_some_and(u8::is_ascii_whitespace) {
-            return;
-        }
-        let rest = rest.trim_ascii_start();
-        if strip_word(rest, b"local").is_some_and(starts_new_word) {
-            return;
-        }
-        let rest = match strip_word(rest, b"session") {
-            Some(after) if starts_new_word(after) => after.trim_ascii_start(),
-            _ => rest,
-        };
-        let end = rest
-            .iter()
-            .position(|&byte| !is_name_byte(byte) && byte != b'"');
-        let (name, after) = rest.split_at(end.unwrap_or(rest.len()));
-        let after = after.trim_ascii_start();
-        let assigns =
-            after.first() == Some(&b'=') || strip_word(after, b"to").is_some_and(starts_new_word);
-        if assigns {
-            self.add(name);
-        }
-    }
-
-    /// `set_config(name, value, is_local)`.
-    fn learn_call(&mut self, rest: &[u8]) {
-        let Some(arguments) = rest.trim_ascii_start().strip_prefix(b"(") else {
-            return;
-        };
-        let arguments = arguments.trim_ascii_start();
-        let quoted = arguments.strip_prefix(b"'").and_then(|rest| {
-            let end = memchr::memchr(b'\'', rest)?;
-            rest.get(..end)
-        });
-        if let Some(name) = quoted {
-            self.add(name);
-            return;
-        }
-        // A call whose last argument says that it ends with the transaction leaves nothing behind.
-        let end = memchr::memchr(b';', arguments).unwrap_or(arguments.len());
-        let call = arguments.get(..end).unwrap_or_default().trim_ascii_end();
-        let local = call.strip_suffix(b")").is_some_and(|call| {
-            let last = call.trim_ascii_end().to_ascii_lowercase();
-            last.ends_with(b"true")
-        });
-        self.unknown |= !local;
+        text.len().saturating_sub(1)
     }
 
     fn add(&mut self, name: &[u8]) {
-        if !name.contains(&b'.') || name.len() > NAME_BYTES_MAX {
+        if !name.contains(&b'.') {
             return;
         }
-        let Ok(name) = std::str::from_utf8(name) else {
+        // In which encoding other letters are written is not known here.
+        let readable = name.is_ascii() && name.len() <= NAME_BYTES_MAX;
+        let Some(name) = std::str::from_utf8(name).ok().filter(|_| readable) else {
+            self.unknown = true;
             return;
         };
-        let name = name.replace('"', "");
-        if self.names.contains(&name) {
+        if self.names.contains(name) {
             return;
         }
         if self.names.len() < NAMES_MAX {
-            self.names.insert(name);
+            self.names.insert(name.to_owned());
         } else {
             self.unknown = true;
         }
     }
 }
 
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.' || byte == b'$' || byte >= 0x80
+/// What `text` sets, which begins with the letter S behind `before`.
+fn setting<'a>(text: &'a [u8], before: &[u8]) -> Found<'a> {
+    const WORDS: [&[u8]; 2] = [b"set", b"set_config"];
+    if WORDS
+        .iter()
+        .any(|word| word.len() > text.len() && is_start_of(text, word))
+    {
+        return Found::Short(false);
+    }
+    if let Some(rest) = strip_word(text, b"set_config") {
+        return call(rest.strip_prefix(b"\"").unwrap_or(rest));
+    }
+    let Some(after) = strip_word(text, b"set") else {
+        return Found::Nothing;
+    };
+    let rest = behind_blanks!(after);
+    if rest.len() == after.len() && rest.first() != Some(&b'"') {
+        return Found::Nothing;
+    }
+    let rest = match scope(rest) {
+        Scope::Partial => return Found::Short(false),
+        Scope::Local => return Found::Nothing,
+        Scope::Session(rest) => rest,
+    };
+    assignment(rest, begins_statement(before))
 }
 
-fn starts_new_word(rest: &[u8]) -> bool {
-    !rest.first().is_some_and(|&byte| is_name_byte(byte))
+enum Scope<'a> {
+    Session(&'a [u8]),
+    Local,
+    Partial,
+}
+
+/// Passes over SESSION, as far as it is that word and not the first part of a name.
+fn scope(rest: &[u8]) -> Scope<'_> {
+    for word in [&b"session"[..], b"local"] {
+        if rest.len() <= word.len() && is_start_of(rest, word) {
+            return Scope::Partial;
+        }
+        let Some(after) = strip_word(rest, word) else {
+            continue;
+        };
+        let behind = after_blanks(after);
+        return match behind.first() {
+            None | Some(b'/' | b'-') => Scope::Partial,
+            Some(b'.' | b'=') => Scope::Session(rest),
+            Some(_) if starts_inside_word(after) => Scope::Session(rest),
+            Some(_) if word == b"local" => Scope::Local,
+            Some(_) => Scope::Session(behind),
+        };
+    }
+    Scope::Session(rest)
+}
+
+/// `name = value`, `name TO value`.
+fn assignment(text: &[u8], begins: bool) -> Found<'_> {
+    let mut name: Vec<u8> = Vec::new();
+    let mut rest = text;
+    loop {
+        let part = match identifier(rest) {
+            Identifier::Partial => return Found::Short(false),
+            Identifier::Part(part, after) => {
+                rest = after;
+                part
+            }
+            // What is put together at run time is a statement only where one begins, or a name's second half.
+            Identifier::None if begins || !name.is_empty() => return put_together(rest),
+            Identifier::None => return Found::Nothing,
+        };
+        name.extend_from_slice(&part);
+        let behind = behind_blanks!(rest);
+        if let [b'.', after @ ..] = behind {
+            name.push(b'.');
+            rest = behind_blanks!(after);
+            if name.len() > NAME_BYTES_MAX {
+                return Found::Unknown;
+            }
+            continue;
+        }
+        if name.eq_ignore_ascii_case(b"u") && behind.first() == Some(&b'&') {
+            return Found::Unknown;
+        }
+        if begins && matches!(rest.first(), Some(b'%' | b'\'')) {
+            return put_together(rest);
+        }
+        if behind.first() == Some(&b'=') {
+            return Found::Name(name.into());
+        }
+        return match strip_word(behind, b"to") {
+            Some([]) => Found::Short(false),
+            Some(after) if !starts_inside_word(after) => Found::Name(name.into()),
+            None if behind.len() < 2 && is_start_of(behind, b"to") => Found::Short(false),
+            _ => Found::Nothing,
+        };
+    }
+}
+
+enum Identifier<'a> {
+    Part(std::borrow::Cow<'a, [u8]>, &'a [u8]),
+    None,
+    Partial,
+}
+
+/// One part of a name, without its quotes.
+fn identifier(text: &[u8]) -> Identifier<'_> {
+    let Some(quoted) = text.strip_prefix(b"\"") else {
+        let end = text
+            .iter()
+            .position(|&byte| !is_name_byte(byte))
+            .unwrap_or(text.len());
+        let (part, after) = text.split_at(end);
+        return match (part, after) {
+            (_, []) => Identifier::Partial,
+            ([], _) => Identifier::None,
+            _ => Identifier::Part(part.into(), after),
+        };
+    };
+    let Some(end) = memchr::memchr(b'"', quoted) else {
+        return Identifier::Partial;
+    };
+    let (part, after) = (&quoted[..end], &quoted[end + 1..]);
+    match after.first() {
+        None => Identifier::Partial,
+        // A quote inside of a name: no setting is called so.
+        Some(b'"') => Identifier::None,
+        Some(_) => Identifier::Part(part.into(), after),
+    }
+}
+
+/// Whether the text goes on with what another value is put into: `' || name`, `%I` of format().
+fn put_together(rest: &[u8]) -> Found<'_> {
+    let is = |unknown| {
+        if unknown {
+            Found::Unknown
+        } else {
+            Found::Nothing
+        }
+    };
+    if let [b'%', rest @ ..] = rest {
+        return match rest.first() {
+            None => Found::Short(false),
+            Some(kind) => is(matches!(kind, b's' | b'I' | b'L' | b'-' | b'0'..=b'9')),
+        };
+    }
+    let quotes = rest.iter().take_while(|&&byte| byte == b'\'').count();
+    match rest.get(quotes..).unwrap_or_default() {
+        _ if quotes == 0 => Found::Nothing,
+        rest => match behind_blanks!(rest) {
+            b"|" => Found::Short(false),
+            rest => is(rest.starts_with(b"||")),
+        },
+    }
+}
+
+/// Whether a statement may begin behind `before`, in a text or in a literal that is run as one.
+fn begins_statement(before: &[u8]) -> bool {
+    let before = before.trim_ascii_end();
+    match before.last() {
+        None | Some(b';' | b'\'' | b'$' | b'/' | 0) => true,
+        Some(_) => [&b"begin"[..], b"then", b"else", b"loop"]
+            .iter()
+            .any(|word| {
+                let at = before.len().checked_sub(word.len());
+                at.is_some_and(|at| before[at..].eq_ignore_ascii_case(word))
+            }),
+    }
+}
+
+/// `set_config(name, value, is_local)`, from behind its name.
+fn call(text: &[u8]) -> Found<'_> {
+    let Some(arguments) = behind_blanks!(text).strip_prefix(b"(") else {
+        return Found::Nothing;
+    };
+    let rest = after_blanks(arguments);
+    let quotes = rest.iter().take_while(|&&byte| byte == b'\'').count();
+    // Inside of a literal the quotes stand twice.
+    if matches!(quotes, 1 | 2) {
+        let literal = &rest[quotes..];
+        let Some(end) = memchr::memchr(b'\'', literal) else {
+            return Found::Short(true);
+        };
+        let (name, after) = literal.split_at(end);
+        let closing = after.iter().take_while(|&&byte| byte == b'\'').count();
+        let behind = after_blanks(strip_cast(after_blanks(&after[closing..])));
+        if behind.is_empty() {
+            return Found::Short(true);
+        }
+        let is_literal = closing == quotes && behind.starts_with(b",");
+        if is_literal && !name.is_empty() && !name.contains(&b'\\') {
+            return Found::Name(name.into());
+        }
+    }
+    // A call whose last argument says that it ends with the transaction leaves nothing behind.
+    match last_argument(arguments) {
+        None => Found::Short(true),
+        Some(last) if is_true(last) => Found::Nothing,
+        Some(_) => Found::Unknown,
+    }
+}
+
+/// What follows `::text`.
+fn strip_cast(text: &[u8]) -> &[u8] {
+    let Some(cast) = text.strip_prefix(b"::") else {
+        return text;
+    };
+    strip_word(after_blanks(cast), b"text").unwrap_or(text)
+}
+
+/// The text of a call's last argument; `None` where the call does not end in `arguments`.
+fn last_argument(arguments: &[u8]) -> Option<&[u8]> {
+    let (mut depth, mut from) = (0_usize, 0);
+    let mut at = 0;
+    while let Some(&byte) = arguments.get(at) {
+        match byte {
+            b'\'' => at += 1 + memchr::memchr(b'\'', arguments.get(at + 1..)?)?,
+            b'(' => depth += 1,
+            b')' if depth == 0 => return arguments.get(from..at),
+            b')' => depth -= 1,
+            b',' if depth == 0 => from = at + 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+fn is_true(argument: &[u8]) -> bool {
+    let argument = after_blanks(argument).trim_ascii_end();
+    [&b"true"[..], b"'true'", b"'t'", b"''t''", b"''true''"]
+        .iter()
+        .any(|word| argument.eq_ignore_ascii_case(word))
+}
+
+fn starts_inside_word(rest: &[u8]) -> bool {
+    rest.first().is_some_and(|&byte| is_name_byte(byte))
+}
+
+/// Whether `text` may go on to be `word`, whatever its case.
+fn is_start_of(text: &[u8], word: &[u8]) -> bool {
+    word.get(..text.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(text))
 }
 
 /// What follows `word`, whatever its case.
@@ -167,6 +424,57 @@ mod tests {
     }
 
     #[test]
+    fn blanks_comments_quotes_and_case_hide_no_name() {
+        let names: &[&str] = &["app.x"];
+        check("Set/* a /* b */ */app -- c\n . \"x\" /**/=1", names, false);
+        check("set session/**/\"app\".x to'1'", names, false);
+        check(
+            "select \"set_config\"('app.x'::text , '1', false)",
+            names,
+            false,
+        );
+        check(
+            "do 'begin perform set_config(''app.x'', ''1'', false); end'",
+            names,
+            false,
+        );
+        check(
+            "SET session.x = 1; set local.y = 2",
+            &["local.y", "session.x"],
+            false,
+        );
+    }
+
+    #[test]
+    fn a_text_in_pieces_tells_what_it_tells_as_a_whole() {
+        let value = "v".repeat(3 * KEPT_BYTES_MAX);
+        let texts = [
+            format!("select '{value}'; SET /* a */ app . x = '{value}'; offset.y = 1"),
+            format!("select set_config('app.x', '{value}', false), set_config($1, $2, true)"),
+            "xset a.b = 1; set app.x to 1".to_owned(),
+        ];
+        for text in &texts {
+            for size in [1, 2, 3, 7, 100, 5000] {
+                let mut custom = CustomSettings::default();
+                for piece in text.as_bytes().chunks(size) {
+                    custom.learn_piece(piece, false);
+                }
+                custom.learn_piece(b"", true);
+                let names: Vec<&String> = custom.names().iter().collect();
+                assert_eq!(names, ["app.x"], "in pieces of {size}");
+                assert!(!custom.are_unknown(), "in pieces of {size}");
+            }
+        }
+        let mut custom = CustomSettings::default();
+        custom.learn_piece(
+            format!("select set_config('a.' || '{value}").as_bytes(),
+            false,
+        );
+        assert!(custom.are_unknown(), "kept without end");
+        assert!(custom.kept.capacity() < 4 * KEPT_BYTES_MAX);
+    }
+
+    #[test]
     fn what_ends_with_the_transaction_or_is_listed_by_the_server_is_not_learned() {
         check("SET LOCAL app.user_id = '42'", &[], false);
         check("SET search_path = app, public", &[], false);
@@ -174,6 +482,13 @@ mod tests {
         check("select reset_config('a.b'), asset.x", &[], false);
         check("", &[], false);
         check("set", &[], false);
+        check("update t set /* a */ b = '' || c", &[], false);
+        check(
+            "insert into t values ('we have it all set up.', 'Set.')",
+            &[],
+            false,
+        );
+        check("SET/**/LOCAL app.x = 1; set session = 1", &[], false);
     }
 
     #[test]
@@ -185,6 +500,16 @@ mod tests {
             &[],
             true,
         );
+        check("select set_config('app.' || 'a', '1', false)", &[], true);
+        check("select set_config('app.' || $1, ')', true)", &[], false);
+        check("set U&\"app\".a = 1", &[], true);
+        check("set \"größe.x\" = 1", &[], true);
+        check(
+            "do $$ begin execute 'set app.' || n || ' = 1'; end $$",
+            &[],
+            true,
+        );
+        check("begin execute format('set %I = 1', 'a.b'); end", &[], true);
     }
 
     #[test]

@@ -11,10 +11,11 @@ use protocol::postgres::reply::ParameterStatus;
 
 use super::connect::{self, ServerSession};
 use super::dialogue::{Answer, ask, query};
+use super::lexer;
 use super::spare::Spare;
 use super::state::{
-    ENCODING, NotMovable, OBJECTS, PATIENCE, Prepared, SessionState, literal, settings_of,
-    settings_query, text, understand,
+    ENCODING, NotMovable, OBJECTS, PATIENCE, SessionState, literal, settings_of, settings_query,
+    text, types_query, understand,
 };
 use super::wire::{PostgresWire, Unnamed};
 use crate::route::Cluster;
@@ -74,7 +75,15 @@ async fn rebuild(
     spare: Option<Spare>,
 ) -> Result<Moved, NotMovable> {
     let settings = settings_query(wire.custom().names());
-    let question = query(&format!("{ENCODING} {settings} {PATIENCE} {OBJECTS}"));
+    let unnamed = match wire.unnamed() {
+        Unnamed::Parse(frame) => Some(UnnamedParse::parse(frame)?),
+        Unnamed::TooLarge => return Err(NotMovable::PreparedStatement),
+        Unnamed::None => None,
+    };
+    let types = types_query(unnamed.as_ref().map_or(&[], |parse| &parse.types));
+    let question = query(&format!(
+        "{ENCODING} {settings} {PATIENCE} {OBJECTS} {types}"
+    ));
     let opening = async {
         if let Some(spare) = spare
             && let Some(session) = spare.session_on(cluster).await
@@ -99,11 +108,11 @@ async fn rebuild(
         asides: BytesMut::new(),
     };
 
-    let oids = target_oids(&mut target, &state.prepared).await?;
+    let oids = target_oids(&mut target, &state).await?;
     let login_user = identity.startup.user().unwrap_or_default();
     let login_user = String::from_utf8_lossy(&login_user);
     target
-        .ask(&restore(&state, &login_user, wire.unnamed(), &oids)?)
+        .ask(&restore(&state, &login_user, escapes(wire), &oids)?)
         .await?;
     let shown = target.ask(&query(&settings)).await?;
     if settings_of(&shown, &shown.results)? != state.settings {
@@ -114,12 +123,19 @@ async fn rebuild(
     target
         .ask(&query(&set("client_encoding", &state.encoding)))
         .await?;
-    if let Unnamed::Parse(parse) = wire.unnamed() {
-        // Where the old server had refused this statement the new one does too, and the client, which saw that,
-        // will not bind it.
-        let mut question = BytesMut::from(parse);
-        frame::put(&mut question, b'S', |_| {});
-        target.try_ask(&question).await?;
+    if let Some(parse) = &unnamed {
+        let refused = target
+            .try_ask(&parse.for_target(&state.unnamed_types, &oids)?)
+            .await?
+            .error;
+        if let Some(error) = refused {
+            // Where the old server had refused it too, the client saw that and will not bind it.
+            let question = parse.parse_again(&state.encoding)?;
+            let again = ask(old, &mut unread, &question).await;
+            if again.map_err(NotMovable::SourceGone)?.error.is_none() {
+                return Err(NotMovable::State(error));
+            }
+        }
     }
     let Target { session, asides } = target;
     let mut changed = told.asides;
@@ -180,15 +196,76 @@ fn changes(before: &[(Bytes, Bytes)], after: &[(Bytes, Bytes)]) -> BytesMut {
     out
 }
 
+/// The last unnamed Parse of the client, taken apart.
+struct UnnamedParse<'a> {
+    /// Its text, in the client's encoding.
+    text: &'a [u8],
+    /// The types that the client gave its parameters, in the old server's numbers.
+    types: Vec<u32>,
+}
+
+impl<'a> UnnamedParse<'a> {
+    fn parse(frame: &'a [u8]) -> Result<Self, NotMovable> {
+        let cut = || {
+            let body = frame.get(frame::HEADER_BYTES..)?.strip_prefix(b"\0")?;
+            let (text, rest) = body.split_at_checked(memchr::memchr(0, body)?)?;
+            let (_, types) = rest.get(1..)?.split_at_checked(2)?;
+            let types = types.chunks_exact(4).filter_map(|oid| oid.try_into().ok());
+            let types = types.map(u32::from_be_bytes).collect();
+            Some(Self { text, types })
+        };
+        cut().ok_or(NotMovable::PreparedStatement)
+    }
+
+    /// The batch that prepares it on the new server, with the types as they are numbered there.
+    fn for_target(
+        &self,
+        names: &[(u32, String)],
+        oids: &[(String, u32)],
+    ) -> Result<BytesMut, NotMovable> {
+        let types = self.types.iter().map(|oid| {
+            let name = names.iter().find(|(known, _)| known == oid);
+            let name = name.map(|(_, name)| name.as_str());
+            target_oid(*oid, name, oids)
+        });
+        let types: Vec<u32> = types.collect();
+        let mut out = BytesMut::new();
+        parse(b"", self.text, &types, &mut out)?;
+        frame::put(&mut out, b'S', |_| {});
+        Ok(out)
+    }
+
+    /// The batch that prepares it once more on the old server, whose session speaks another encoding by now.
+    fn parse_again(&self, encoding: &str) -> Result<BytesMut, NotMovable> {
+        let mut out = BytesMut::new();
+        execute(&set("client_encoding", encoding), &mut out)?;
+        parse(b"", self.text, &self.types, &mut out)?;
+        frame::put(&mut out, b'S', |_| {});
+        Ok(out)
+    }
+}
+
+/// The number of a type on the target: its own where it is user-defined, the same everywhere else.
+fn target_oid(oid: u32, name: Option<&str>, oids: &[(String, u32)]) -> u32 {
+    let found = oids.iter().find(|(known, _)| Some(known.as_str()) == name);
+    found.map_or(oid, |(_, oid)| *oid)
+}
+
+/// Whether backslashes are escapes in the client's literals.
+fn escapes(wire: &PostgresWire) -> bool {
+    let mut parameters = wire.parameters().iter();
+    parameters.any(|(name, value)| *name == "standard_conforming_strings" && *value == "off")
+}
+
 /// What the target calls the user-defined parameter types, by name.
 async fn target_oids(
     target: &mut Target,
-    prepared: &[Prepared],
+    state: &SessionState,
 ) -> Result<Vec<(String, u32)>, NotMovable> {
-    let names: BTreeSet<&str> = prepared
-        .iter()
-        .filter(|statement| !statement.by_sql)
+    let by_protocol = state.prepared.iter().filter(|statement| !statement.by_sql);
+    let names: BTreeSet<&str> = by_protocol
         .flat_map(|statement| &statement.types)
+        .chain(&state.unnamed_types)
         .filter(|(oid, _)| *oid >= FIRST_USER_OID)
         .map(|(_, name)| name.as_str())
         .collect();
@@ -218,12 +295,9 @@ async fn target_oids(
 fn restore(
     state: &SessionState,
     login_user: &str,
-    unnamed: Unnamed<'_>,
+    escapes: bool,
     oids: &[(String, u32)],
 ) -> Result<BytesMut, NotMovable> {
-    if unnamed == Unnamed::TooLarge {
-        return Err(NotMovable::PreparedStatement);
-    }
     let mut out = BytesMut::new();
     execute(&set("client_encoding", "UTF8"), &mut out)?;
     // A time limit of the client's must not end the rebuilding.
@@ -255,22 +329,17 @@ fn restore(
     }
     for prepared in &state.prepared {
         if prepared.by_sql {
-            let one = prepared.statement.trim().trim_end_matches(';');
-            if one.contains(';') {
-                return Err(NotMovable::PreparedStatement);
-            }
-            execute(one, &mut out)?;
+            // The server keeps the whole text that the statement stood in.
+            let one = lexer::preparation(&prepared.statement, &prepared.name, escapes);
+            execute(one.ok_or(NotMovable::PreparedStatement)?, &mut out)?;
             continue;
         }
-        let mut types = Vec::with_capacity(prepared.types.len());
-        for (oid, name) in &prepared.types {
-            let target = oids
-                .iter()
-                .find(|(known, _)| known == name)
-                .map_or(*oid, |(_, oid)| *oid);
-            types.push(target);
-        }
-        parse(&prepared.name, &prepared.statement, &types, &mut out)?;
+        let types = prepared.types.iter();
+        let types: Vec<u32> = types
+            .map(|(oid, name)| target_oid(*oid, Some(name), oids))
+            .collect();
+        let (name, text) = (prepared.name.as_bytes(), prepared.statement.as_bytes());
+        parse(name, text, &types, &mut out)?;
     }
     frame::put(&mut out, b'S', |_| {});
     Ok(out)
@@ -278,18 +347,18 @@ fn restore(
 
 /// One statement through the unnamed statement and portal, so that all of them share one Sync.
 fn execute(sql: &str, out: &mut BytesMut) -> Result<(), NotMovable> {
-    parse("", sql, &[], out)?;
+    parse(b"", sql.as_bytes(), &[], out)?;
     frame::put(out, b'B', |out| out.extend_from_slice(&[0; 8]));
     frame::put(out, b'E', |out| out.extend_from_slice(&[0; 5]));
     Ok(())
 }
 
-fn parse(name: &str, sql: &str, types: &[u32], out: &mut BytesMut) -> Result<(), NotMovable> {
+fn parse(name: &[u8], sql: &[u8], types: &[u32], out: &mut BytesMut) -> Result<(), NotMovable> {
     let count = u16::try_from(types.len()).map_err(|_| NotMovable::PreparedStatement)?;
     frame::put(out, b'P', |out| {
-        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(name);
         out.extend_from_slice(b"\0");
-        out.extend_from_slice(sql.as_bytes());
+        out.extend_from_slice(sql);
         out.extend_from_slice(b"\0");
         out.extend_from_slice(&count.to_be_bytes());
         for oid in types {

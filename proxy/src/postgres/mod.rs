@@ -7,6 +7,7 @@ pub mod custom;
 pub mod dialogue;
 pub mod disposable;
 pub mod handover;
+pub mod lexer;
 pub mod passwords;
 pub mod serving;
 pub mod session;

@@ -98,6 +98,24 @@ pub(super) const OBJECTS: &str = "SELECT p.name, p.statement, p.from_sql, \
       EXISTS (SELECT FROM pg_catalog.pg_locks \
         WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid());";
 
+/// Asks what the user-defined ones of these types are called.
+pub(super) fn types_query(oids: &[u32]) -> String {
+    let oids: Vec<String> = oids.iter().map(u32::to_string).collect();
+    format!(
+        "SELECT t.oid, pg_catalog.concat(pg_catalog.quote_ident(n.nspname), '.', pg_catalog.quote_ident(t.typname)) \
+           FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+           WHERE t.oid = ANY ('{{{}}}'::pg_catalog.oid[]);",
+        oids.join(",")
+    )
+}
+
+/// Settings that the server lists as set by the session, although they are the transaction's.
+const OF_A_TRANSACTION: [&str; 3] = [
+    "transaction_isolation",
+    "transaction_read_only",
+    "transaction_deferrable",
+];
+
 /// A prepared statement of the session.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -124,6 +142,8 @@ pub(super) struct SessionState {
     pub(super) settings: Settings,
     pub(super) prepared: Vec<Prepared>,
     pub(super) channels: Vec<String>,
+    /// The types that the unnamed statement names: the old server's identifier, and the name.
+    pub(super) unnamed_types: Vec<(u32, String)>,
 }
 
 /// Reads the answer to [`settings_query`].
@@ -138,7 +158,7 @@ pub(super) fn settings_of(answer: &Answer, results: &[Vec<Row>]) -> Result<Setti
     let values = settings
         .iter()
         .filter_map(|row| Some((text(row, 0)?.to_owned(), text(row, 1)?.to_owned())))
-        .filter(|(name, _)| !name.starts_with("transaction_"))
+        .filter(|(name, _)| !OF_A_TRANSACTION.contains(&name.as_str()))
         .collect();
     let user = users.first().ok_or_else(odd)?;
     let session_user = text(user, 0).ok_or_else(odd)?.to_owned();
@@ -154,13 +174,22 @@ fn odd() -> NotMovable {
     NotMovable::State("the server's answer was not understood".to_owned())
 }
 
-/// Reads the answer to [`ENCODING`], [`settings_query`], [`PATIENCE`] and [`OBJECTS`], in this order; fails where the
-/// session cannot be moved.
+/// Reads the answer to [`ENCODING`], [`settings_query`], [`PATIENCE`], [`OBJECTS`] and [`types_query`], in this order;
+/// fails where the session cannot be moved.
 pub(super) fn understand(answer: &Answer) -> Result<SessionState, NotMovable> {
     if let Some(error) = &answer.error {
         return Err(NotMovable::State(error.clone()));
     }
-    let [encoding, _, settings @ .., _, prepared, channels, blockers] = answer.results.as_slice()
+    let [
+        encoding,
+        _,
+        settings @ ..,
+        _,
+        prepared,
+        channels,
+        blockers,
+        types,
+    ] = answer.results.as_slice()
     else {
         return Err(odd());
     };
@@ -189,11 +218,17 @@ pub(super) fn understand(answer: &Answer) -> Result<SessionState, NotMovable> {
         .iter()
         .filter_map(|row| text(row, 0).map(str::to_owned))
         .collect();
+    let unnamed_types = types
+        .iter()
+        .map(|row| Some((text(row, 0)?.parse().ok()?, text(row, 1)?.to_owned())))
+        .collect::<Option<_>>()
+        .ok_or_else(odd)?;
     Ok(SessionState {
         encoding,
         settings,
         prepared,
         channels,
+        unnamed_types,
     })
 }
 

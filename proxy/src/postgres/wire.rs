@@ -45,10 +45,15 @@ pub struct PostgresWire {
     gated: bool,
     probe: Probe,
     custom: CustomSettings,
+    /// Bytes of a long statement's body that were not looked at yet; its header may come before them.
+    text_left: usize,
 }
 
-/// A statement up to this size is looked at as a whole; of a longer one only what has come with its header.
+/// A statement up to this size is looked at as a whole, and a longer one in the pieces in which it comes.
 const TEXT_BYTES_MAX: usize = 16 << 10;
+
+/// `set_config`, called by its number and not in a text.
+const SET_CONFIG_OID: [u8; 4] = 2078_u32.to_be_bytes();
 
 /// A question of our own that settles what headers leave in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +87,16 @@ impl PostgresWire {
             gated,
             probe: Probe::None,
             custom: CustomSettings::default(),
+            text_left: 0,
         }
+    }
+
+    /// Looks at the next piece of a long statement, of which so many bytes are still to come, and these among them.
+    fn learn_piece(&mut self, piece: &[u8], left: usize) {
+        let header = left.saturating_sub(self.text_left);
+        let piece = piece.get(header..).unwrap_or_default();
+        self.text_left -= piece.len().min(self.text_left);
+        self.custom.learn_piece(piece, self.text_left == 0);
     }
 
     /// The settings of the application's own making.
@@ -213,6 +227,9 @@ impl Wire for PostgresWire {
             let rest = bytes.get(clear..).unwrap_or_default();
             if self.client_left > 0 {
                 let step = self.client_left.min(rest.len());
+                if self.text_left > 0 {
+                    self.learn_piece(&rest[..step], self.client_left);
+                }
                 self.client_left -= step;
                 if self.capture.is_some() {
                     self.go_on_capture(&rest[..step], self.client_left);
@@ -233,8 +250,12 @@ impl Wire for PostgresWire {
                 });
             };
             let text = matches!(header.tag, command::QUERY | command::PARSE);
-            let whole = rest.get(..header.total());
-            if text && whole.is_none() && header.total() <= TEXT_BYTES_MAX {
+            let whole = rest.get(frame::HEADER_BYTES..header.total());
+            let called = rest.get(frame::HEADER_BYTES..frame::HEADER_BYTES + SET_CONFIG_OID.len());
+            let calls = header.tag == command::FUNCTION_CALL && header.body >= SET_CONFIG_OID.len();
+            if text && whole.is_none() && header.total() <= TEXT_BYTES_MAX
+                || calls && called.is_none()
+            {
                 return Ok(Seen {
                     clear,
                     then: Then::More,
@@ -244,8 +265,12 @@ impl Wire for PostgresWire {
             if then != Then::More {
                 return Ok(Seen { clear, then });
             }
-            if text {
-                self.custom.learn(whole.unwrap_or(rest));
+            if let Some(whole) = whole.filter(|_| text) {
+                self.custom.learn(whole);
+            } else if text {
+                self.text_left = header.body;
+            } else if calls && called == Some(&SET_CONFIG_OID) {
+                self.custom.set_unknown();
             }
             self.tracker.client(header.tag);
             self.begin_capture(header.tag);

@@ -6,6 +6,7 @@ use tests::message::{
     sync,
 };
 use tests::postgres::{rows, single};
+use tests::stage::Stage;
 use tests::wait::{SOON, until};
 use tests::world::{DATABASE, World};
 
@@ -68,6 +69,135 @@ async fn a_session_with_a_setting_whose_name_was_never_told_ends_visibly() {
         Some("57P01"),
         "{told:?}"
     );
+}
+
+/// Ways to set a setting of the application's own making, as a client writes them. Behind each: whether its name can be
+/// read there, so that the session moves.
+fn ways_to_set() -> Vec<(Vec<u8>, bool)> {
+    let text = |sql: &str| query(sql);
+    let long = "x".repeat(20_000);
+    let value = "v".repeat(100_000);
+    // The length of a message is a byte before its text: this one looks like a letter.
+    let letter = format!("set app.a = '{}'", "1".repeat(60));
+    let set_config: u32 = 2078;
+    let mut call = set_config.to_be_bytes().to_vec();
+    call.extend([0, 0, 0, 3]);
+    for argument in ["app.a", "1", "f"] {
+        call.extend(u32::try_from(argument.len()).expect("short").to_be_bytes());
+        call.extend(argument.as_bytes());
+    }
+    call.extend([0, 0]);
+    vec![
+        (text("set app . a = '1'"), true),
+        (text("Set app.a = '1'"), true),
+        (text("set/* a */app/* /* b */ */.a -- c\n to '1'"), true),
+        (text("set session -- of the tenant\n \"app\".a = '1'"), true),
+        (
+            text("select pg_catalog.\"set_config\"( /* a */ 'app.a'::text , '1', false)"),
+            true,
+        ),
+        (
+            text("do 'begin perform set_config(''app.a'', ''1'', false); end'"),
+            true,
+        ),
+        (text(&format!("select '{long}'; set app.a = '1'")), true),
+        (
+            text(&format!(
+                "/* {long} */ select set_config('app.a', '{value}', false)"
+            )),
+            true,
+        ),
+        (text(&format!("set app.a = '{value}'")), true),
+        (text(&letter), true),
+        (text("select set_config('app.' || 'a', '1', false)"), false),
+        (text("select set_config(E'app\\x2ea', '1', false)"), false),
+        (text("set U&\"app\".a = '1'"), false),
+        (
+            text("do $$ begin execute 'set app.' || 'a = 1'; end $$"),
+            false,
+        ),
+        (
+            text("do $$ begin execute format('set %I.a = 1', 'app'); end $$"),
+            false,
+        ),
+        (
+            text(&format!(
+                "select set_config('app.' || left('a{long}', 1), '1', false)"
+            )),
+            false,
+        ),
+        (tests::message::frame(b'F', &call), false),
+    ]
+}
+
+#[tokio::test]
+async fn every_statement_that_sets_a_custom_setting_moves_it_or_ends_its_session() {
+    // Of a version that knows transaction_timeout.
+    let stage = Stage::start(18).await;
+    let setting = "select current_setting('app.a', true)";
+    let mut clients = Vec::new();
+    for (statement, moves) in ways_to_set() {
+        let mut client = stage.client().await;
+        let told = answer(&mut client, &statement).await;
+        assert!(told.iter().all(|frame| frame.tag != b'E'), "{told:?}");
+        let value = answer(&mut client, &query(setting)).await;
+        assert!(first_row(&value).len() > 6, "it is not set: {value:?}");
+        clients.push((client, statement, moves, first_row(&value).to_vec()));
+    }
+    let mut timed = stage.client().await;
+    answer(&mut timed, &query("set transaction_timeout = '7min'")).await;
+    stage.switch().await;
+    let limit = answer(&mut timed, &query("show transaction_timeout")).await;
+    assert!(first_row(&limit).ends_with(b"7min"), "{limit:?}");
+    for (mut client, statement, moves, value) in clients {
+        let statement = String::from_utf8_lossy(&statement);
+        let statement: String = statement.chars().take(80).collect();
+        let told = answer(&mut client, &query(setting)).await;
+        if moves {
+            assert_eq!(first_row(&told), value, "{statement}");
+        } else {
+            let code = told.first().map(Frame::sqlstate);
+            assert_eq!(code.as_deref(), Some("57P01"), "{statement}");
+        }
+    }
+    assert!(stage.route().handovers().moved > 10);
+}
+
+#[tokio::test]
+async fn statements_of_types_with_other_numbers_on_the_target_and_with_semicolons_in_literals_move()
+{
+    // The filler makes the type's number differ.
+    let types = "create type filler as enum ('a'); create type mood as enum ('sad', 'glad'); drop type filler";
+    let world = World::start(&format!("{types}; {SCHEMA}")).await;
+    world.follow().await;
+    world.check().await;
+    let oid = "select 'mood'::regtype::oid";
+    let (old, new) = (
+        single(&world.source.sql(DATABASE, oid).await, "a number"),
+        single(&world.target.sql(DATABASE, oid).await, "a number"),
+    );
+    assert_ne!(old, new, "the case needs a type whose numbers differ");
+    let old: u32 = old.parse().expect("a number");
+    let port = world.headgate.port();
+    let mut unnamed = Raw::login(port, "postgres", DATABASE).await;
+    let mut body = b"\0select $1 = 'glad'\0\0\x01".to_vec();
+    body.extend(old.to_be_bytes());
+    let mut bytes = tests::message::frame(b'P', &body);
+    bytes.extend(sync());
+    assert_eq!(tags(&answer(&mut unnamed, &bytes).await), "1Z");
+    let mut quoted = Raw::login(port, "postgres", DATABASE).await;
+    let text =
+        "select 1; prepare \"P;\" as select 'a;b' || $$;$$ || E'\\';' -- ; \n || 'c'; select 2";
+    answer(&mut quoted, &query(text)).await;
+    world.cutover().await;
+    let mut bytes = bind("", "", &["glad"]);
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    let told = answer(&mut unnamed, &bytes).await;
+    assert_eq!(tags(&told), "2DCZ", "{told:?}");
+    assert!(first_row(&told).ends_with(b"t"), "{told:?}");
+    let told = answer(&mut quoted, &query("execute \"P;\"")).await;
+    assert!(first_row(&told).ends_with(b"a;b;';c"), "{told:?}");
 }
 
 #[tokio::test]
