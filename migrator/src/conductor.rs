@@ -1,8 +1,8 @@
 //! Runs the effect of a cutover's state with its deadline, turns the outcome into an event, and journals what follows.
 //!
 //! A state is durable before its effect starts. Two rules make that safe when the journal itself fails: a state before
-//! the decision that cannot be written is undone, and once a write of the decision was tried, nothing is undone before
-//! the undo is durable, because the failed write may still be on the disk.
+//! the decision that cannot be written is undone, as is a decision that is known not to be on the disk; and while a
+//! failed decision may be on the disk all the same, nothing is undone before the undo is durable.
 
 mod effects;
 #[cfg(test)]
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::Backoff;
@@ -21,7 +22,7 @@ use crate::cutover::{Cutover, Event, Failure, Setback};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
-use crate::journal::Journal;
+use crate::journal::{Journal, Unwritten};
 use crate::plan::Plan;
 use crate::supervisor::{Kind, Outcome, Steps};
 use crate::traffic::Traffic;
@@ -36,8 +37,33 @@ pub(crate) struct Conductor<D: Database> {
     pub(crate) follow: Follow<D::Position>,
     pub(crate) journal: Journal,
     pub(crate) traffic: Arc<dyn Traffic>,
-    /// The current state's name, for the operator; empty while nothing is under way.
-    pub(crate) stage: Arc<Mutex<String>>,
+    /// What the operator is shown while something is under way.
+    pub(crate) shown: Arc<Shown>,
+}
+
+/// What the operator is shown of a cutover that is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// The current state's name; empty while nothing is under way.
+    pub(crate) stage: Mutex<String>,
+    /// What keeps it from going on: text and remedy.
+    trouble: Mutex<Option<(String, Option<String>)>>,
+    /// All is done but the record of it, which cannot be written.
+    pub(crate) unrecorded: watch::Sender<bool>,
+}
+
+impl Shown {
+    /// What keeps it from going on, and what the operator can do.
+    pub(crate) fn trouble(&self) -> Option<(String, Option<String>)> {
+        self.trouble.lock().clone()
+    }
+
+    fn meet(&self, trouble: Option<&Error>) {
+        *self.trouble.lock() = trouble.map(|error| {
+            let remedy = error.remedy_text().map(ToOwned::to_owned);
+            (error.full_text(), remedy)
+        });
+    }
 }
 
 /// What happened, for the report.
@@ -66,7 +92,7 @@ struct Run<'a, D: Database> {
     fence: Fence<D::Fence>,
     marker: Option<String>,
     counters: u64,
-    /// A write of the decision was tried.
+    /// A write of the decision was tried, and may be on the disk.
     decided: bool,
 }
 
@@ -92,6 +118,8 @@ const AFTER_QUIET_MAX: Duration = Duration::from_millis(500);
 const UNDO_MAX: Duration = Duration::from_millis(100);
 /// A journal that stalls longer than this does not keep the gate closed while the undo may go on without it.
 const UNDO_RECORD_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end of an undo is tried to be recorded. Without it a restart finds the undo, and nothing to undo.
+const END_RECORD_PATIENCE: Duration = Duration::from_secs(2);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
@@ -123,6 +151,11 @@ impl Limits {
 impl<D: Database> Conductor<D> {
     /// Runs a cutover or a rehearsal from the request to its end. Fails only where nothing was done.
     pub(crate) async fn run(&self, kind: Kind, max_hold: Duration) -> Result<Course> {
+        let last = self.journal.cutover::<D::Position>(&self.name)?;
+        if last.is_some_and(|(_, state)| !matches!(state, Cutover::Following | Cutover::Switched)) {
+            // Its end was not recorded.
+            self.settle().await?;
+        }
         let begun = Cutover::Following.next(Event::Requested).map_err(broken)?;
         let epoch = self.journal.enter(&self.name, &begun).await?;
         let run = Run::new(self, kind, epoch, max_hold, Fence::Untouched);
@@ -143,7 +176,12 @@ impl<D: Database> Conductor<D> {
                 self.complete().await;
                 return Ok(None);
             }
-            Cutover::Undoing { .. } if state != last => run.record(&state).await?,
+            Cutover::Undoing { .. } if state != last => {
+                // What is there leads every process to the same undo, so that clients need not wait for a full disk.
+                if let Err(error) = run.record(&state).await {
+                    run.unrecorded(&state, &error);
+                }
+            }
             _ => {}
         }
         Ok(Some(run.drive(state).await))
@@ -180,7 +218,8 @@ impl<'a, D: Database> Run<'a, D> {
         loop {
             self.announce(&state);
             let Some(event) = self.effect(&state).await else {
-                self.conductor.stage.lock().clear();
+                self.conductor.shown.stage.lock().clear();
+                self.conductor.shown.meet(None);
                 return self.course(outcome);
             };
             if let Cutover::Undoing { why } = &state {
@@ -199,17 +238,25 @@ impl<'a, D: Database> Run<'a, D> {
         const KNOWN: &str = "effects raise what their state knows";
         let mut next = state.clone().next(event).expect(KNOWN);
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        let begun = Instant::now();
         loop {
             let Err(error) = self.record(&next).await else {
+                self.conductor.shown.meet(None);
+                self.conductor.shown.unrecorded.send_replace(false);
                 return next;
             };
-            tracing::error!(
-                migration = self.conductor.name, epoch = self.epoch, state = next.name(), %error,
-                "a state of the cutover could not be journalled"
-            );
+            self.unrecorded(&next, &error);
+            let late = begun.elapsed() >= END_RECORD_PATIENCE;
             match &next {
-                Cutover::Following | Cutover::Switched => {}
-                Cutover::Undoing { .. } if self.decided => {}
+                // A restart finds an undo, and nothing to undo; the next cutover records its end first.
+                Cutover::Following if late => return next,
+                Cutover::Following => {}
+                Cutover::Switched => {
+                    self.conductor.shown.unrecorded.send_replace(late);
+                }
+                Cutover::Undoing { .. } if self.decided => {
+                    self.conductor.shown.unrecorded.send_replace(late);
+                }
                 // Any row before the decision leads a fresh process to the same undo.
                 Cutover::Undoing { .. } => return next,
                 _ => {
@@ -221,28 +268,44 @@ impl<'a, D: Database> Run<'a, D> {
         }
     }
 
+    fn unrecorded(&self, state: &Cutover<D::Position>, error: &Error) {
+        self.conductor.shown.meet(Some(error));
+        tracing::error!(
+            migration = self.conductor.name, epoch = self.epoch, state = state.name(),
+            in_doubt = self.decided, %error,
+            "a state of the cutover could not be journalled"
+        );
+    }
+
     /// Makes a state durable within the time that it has. The decision has no limit: a write that may still land
-    /// must be waited for.
+    /// must be waited for. Where it failed, the journal says whether it may be on the disk.
     async fn record(&mut self, state: &Cutover<D::Position>) -> Result<()> {
         let write = self.conductor.journal.enter(&self.conductor.name, state);
         let written = match state {
             Cutover::Switching => {
                 self.decided = true;
-                Ok(write.await)
+                let written = write.await;
+                self.decided = written
+                    .as_ref()
+                    .map_or_else(|failed| failed.in_doubt, |_| true);
+                Ok(written)
             }
             Cutover::Undoing { .. } if !self.decided => timeout(UNDO_RECORD_PATIENCE, write).await,
-            Cutover::Undoing { .. } | Cutover::Following | Cutover::Switched => Ok(write.await),
+            Cutover::Following => timeout(END_RECORD_PATIENCE, write).await,
+            Cutover::Undoing { .. } | Cutover::Switched => Ok(write.await),
             _ => timeout_at(self.limits.decide_by(), write).await,
         };
         match written {
-            Ok(outcome) => outcome.map(drop),
+            Ok(outcome) => outcome.map(drop).map_err(Unwritten::into),
             Err(_) => Err(Error::transient("the journal did not take a state in time")
                 .remedy("look at the load of the journal's disk")),
         }
     }
 
     fn announce(&self, state: &Cutover<D::Position>) {
-        state.name().clone_into(&mut self.conductor.stage.lock());
+        state
+            .name()
+            .clone_into(&mut self.conductor.shown.stage.lock());
         let conductor = self.conductor;
         tracing::info!(
             migration = conductor.name,

@@ -1,12 +1,17 @@
 //! What must survive the process: every decision of the control plane, durable before its effect starts.
 //!
-//! One SQLite file, one connection behind a mutex. A write costs a disk flush, so it runs on a blocking thread and
-//! leaves the thread that relays statements alone; a read comes from memory and is done where it is asked for.
+//! One SQLite file, one connection that writes and one that reads, each behind a mutex. A write costs a disk flush, so
+//! it runs on a blocking thread and leaves the thread that relays statements alone; a read comes from memory and is done
+//! where it is asked for, also while a write waits for its disk.
+//!
+//! Room for the records of a cutover is there before the gate closes: the write-ahead log is made long enough and then
+//! overwritten in place, and a file of its own, [`Journal::reserve`], gives way when the disk is full nevertheless.
 
 mod records;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod wal;
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -16,7 +21,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 
 use crate::cutover::Cutover;
 use crate::database::Position;
@@ -32,10 +39,37 @@ pub struct Journal {
 
 struct Open {
     connection: Mutex<Connection>,
+    /// None where the disk has no room for what two connections share.
+    reader: Option<Mutex<Connection>>,
     path: PathBuf,
+    /// A file that is only room.
+    room: PathBuf,
+    /// Tests: the next failed decision cannot be looked up.
+    #[cfg(test)]
+    blind: std::sync::atomic::AtomicBool,
     /// Held as long as the journal is open; the kernel lets go of it however the process ends.
     _lock: File,
 }
+
+/// A write that failed.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    /// Why.
+    pub(crate) error: Error,
+    /// It may be on the disk all the same.
+    pub(crate) in_doubt: bool,
+}
+
+impl From<Unwritten> for Error {
+    fn from(unwritten: Unwritten) -> Self {
+        unwritten.error
+    }
+}
+
+/// More than all records of a cutover take in the write-ahead log: eight states of some five pages each.
+const LOG_BYTES: u64 = 64 * (4096 + 24) + 32;
+/// The room that is given up when the disk is full: some thirty pages.
+const ROOM_BYTES: u64 = 128 * 1024;
 
 impl Journal {
     /// Opens or creates the journal in `folder`, alone: a second Headgate on the same folder is refused.
@@ -55,13 +89,35 @@ impl Journal {
             .create(folder)
             .map_err(failed)?;
         let lock = lock(folder, failed)?;
-        let mut connection = Connection::open(&path).map_err(|cause| unusable(&path, cause))?;
-        schema::prepare(&mut connection, &path)?;
+        let room = folder.join("journal.room");
+        let (connection, shared) = match schema::open(&path, true) {
+            Ok(connection) => (connection, true),
+            Err(_) if std::fs::remove_file(&room).is_ok() => (schema::open(&path, true)?, true),
+            // Alone, SQLite needs no room for what its connections share.
+            Err(error) => (schema::open(&path, false).map_err(|_| error)?, false),
+        };
+        let reader = if shared {
+            let reader = schema::open(&path, true)?;
+            Some(Mutex::new(reader))
+        } else {
+            tracing::error!(
+                path = %path.display(),
+                "the journal's disk is full: what was decided is served, and nothing new can be decided"
+            );
+            None
+        };
         let open = Open {
             connection: Mutex::new(connection),
+            reader,
             path,
+            room,
+            #[cfg(test)]
+            blind: false.into(),
             _lock: lock,
         };
+        if let Err(error) = open.make_room() {
+            tracing::warn!(%error, "the journal's disk has no room in reserve");
+        }
         Ok(Self {
             open: Arc::new(open),
         })
@@ -78,15 +134,30 @@ impl Journal {
 
     /// Makes a state of a migration's cutover durable, with all that the state decides: a new epoch at the start,
     /// the route's cluster at the switch, the migration's end after it. Returns the epoch.
-    pub(crate) async fn enter<P: Position>(&self, name: &str, state: &Cutover<P>) -> Result<u64> {
-        let (name, text, state_name) = (name.to_owned(), encode(state)?, state.name());
+    ///
+    /// Where the decision to switch could not be written, the log is read as a restart would read it: only where that
+    /// does not tell, the write is in doubt.
+    pub(crate) async fn enter<P: Position>(
+        &self,
+        name: &str,
+        state: &Cutover<P>,
+    ) -> Result<u64, Unwritten> {
+        let certain = |error| Unwritten {
+            error,
+            in_doubt: false,
+        };
+        let (name, text, state_name) = (
+            name.to_owned(),
+            encode(state).map_err(certain)?,
+            state.name(),
+        );
         let (begins, switches, ends) = (
             matches!(state, Cutover::Holding),
             matches!(state, Cutover::Switching),
             matches!(state, Cutover::Switched),
         );
         let at = now();
-        self.write(move |transaction| {
+        self.commit(switches, move |transaction| {
             if begins {
                 transaction.execute("UPDATE epochs SET last = last + 1", [])?;
                 transaction.execute(
@@ -142,30 +213,149 @@ impl Journal {
             .transpose()
     }
 
+    /// Makes room for all records of a cutover, so that a disk that fills up meanwhile does not come between them.
+    pub(crate) async fn reserve(&self) -> Result<()> {
+        let open = Arc::clone(&self.open);
+        let reserving = tokio::task::spawn_blocking(move || {
+            let connection = open.connection.lock();
+            // The next write begins at the start of the log. Where it cannot, the log only becomes longer.
+            let begun = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+            let longer = wal::extend(&wal::path_of(&open.path), LOG_BYTES);
+            begun
+                .map_err(std::io::Error::other)
+                .and(longer)
+                .and_then(|()| open.make_room())
+        });
+        let cause: Box<dyn std::error::Error + Send + Sync> = match reserving.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(cause)) => cause.into(),
+            Err(cause) => cause.into(),
+        };
+        Err(Error::refused(format!(
+            "the disk of the journal {} has no room for the records of a cutover ({} KiB)",
+            self.open.path.display(),
+            (LOG_BYTES + ROOM_BYTES) / 1024
+        ))
+        .remedy("make room on that disk, and try again; nothing was begun")
+        .because(cause))
+    }
+
     /// Runs `work` in one transaction on a blocking thread. Once started it ends even if the caller goes away.
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.commit(false, work).await.map_err(Error::from)
+    }
+
+    /// As [`Journal::write`]; a `decision` that fails is looked for on the disk.
+    async fn commit<T: Send + 'static>(
+        &self,
+        decision: bool,
+        work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Unwritten> {
         let open = Arc::clone(&self.open);
-        let write = move || {
-            let mut connection = open.connection.lock();
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let outcome = work(&transaction)?;
-            transaction.commit()?;
-            Ok(outcome)
-        };
-        let failed = |cause: rusqlite::Error| unusable(&self.open.path, cause);
-        match tokio::task::spawn_blocking(write).await {
-            Ok(outcome) => outcome.map_err(failed),
-            Err(gone) => Err(Error::transient("a journal write did not end").because(gone)),
+        match tokio::task::spawn_blocking(move || open.commit(decision, &work)).await {
+            Ok(outcome) => outcome.map_err(|(cause, in_doubt)| Unwritten {
+                error: unusable(&self.open.path, cause),
+                in_doubt,
+            }),
+            Err(gone) => Err(Unwritten {
+                error: Error::transient("a journal write did not end").because(gone),
+                in_doubt: true,
+            }),
         }
     }
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        work(&self.open.connection.lock()).map_err(|cause| unusable(&self.open.path, cause))
+        let connection = self.open.reader.as_ref().unwrap_or(&self.open.connection);
+        work(&connection.lock()).map_err(|cause| unusable(&self.open.path, cause))
     }
+
+    /// From now on a failed decision is in doubt.
+    #[cfg(test)]
+    pub(crate) fn blind(&self) {
+        self.open
+            .blind
+            .store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl Open {
+    /// Commits what `work` does; where the disk is full, once more in the room that was kept. The error tells whether
+    /// the commit may be on the disk all the same.
+    fn commit<T>(
+        &self,
+        decision: bool,
+        work: &impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, (rusqlite::Error, bool)> {
+        let mut connection = self.connection.lock();
+        let log = wal::path_of(&self.path);
+        let before = decision.then(|| wal::committed(&log));
+        loop {
+            let cause = match attempt(&mut connection, work) {
+                Ok(outcome) => return Ok(outcome),
+                Err(cause) => cause,
+            };
+            let in_doubt = match &before {
+                None => false,
+                Some(Ok(before)) => !self.is_absent(&log, before),
+                Some(Err(_)) => true,
+            };
+            if in_doubt || !is_about_room(&cause) || std::fs::remove_file(&self.room).is_err() {
+                return Err((cause, in_doubt));
+            }
+            tracing::error!(
+                path = %self.path.display(), error = %cause,
+                "the journal's disk is full; the record is written in the room that was kept for it"
+            );
+        }
+    }
+
+    /// Whether no restart can find a commit that came after `before`.
+    fn is_absent(&self, log: &Path, before: &wal::Committed) -> bool {
+        #[cfg(test)]
+        if self.blind.load(std::sync::atomic::Ordering::SeqCst) {
+            return false;
+        }
+        let absent = |log: &Path| wal::committed(log).is_ok_and(|now| !now.has_more_than(before));
+        // All of it was written and only the flush failed: SQLite never reads it, so it may be taken away.
+        absent(log) || wal::cut_back(log, before).is_ok() && absent(log)
+    }
+
+    fn make_room(&self) -> std::io::Result<()> {
+        if self
+            .room
+            .metadata()
+            .is_ok_and(|room| room.len() >= ROOM_BYTES)
+        {
+            return Ok(());
+        }
+        let mut file = File::create(&self.room)?;
+        let filled = wal::fill(&mut file, ROOM_BYTES, 0xff);
+        if filled.is_err() {
+            // Half of it would be in the way of what has to be written.
+            std::fs::remove_file(&self.room)?;
+        }
+        filled
+    }
+}
+
+fn attempt<T>(
+    connection: &mut Connection,
+    work: &impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let outcome = work(&transaction)?;
+    transaction.commit()?;
+    Ok(outcome)
+}
+
+fn is_about_room(cause: &rusqlite::Error) -> bool {
+    matches!(
+        cause.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
+    )
 }
 
 fn lock(folder: &Path, failed: impl Fn(std::io::Error) -> Error) -> Result<File> {
@@ -175,11 +365,10 @@ fn lock(folder: &Path, failed: impl Fn(std::io::Error) -> Error) -> Result<File>
     let mut file = options.open(&path).map_err(&failed)?;
     match file.try_lock() {
         Ok(()) => {
-            // Only a hint for the next one's message; the lock itself is the kernel's.
-            let hint = file
+            // Only a hint for the next one's message, for which a disk may be too full; the lock itself is the kernel's.
+            let _hint = file
                 .set_len(0)
                 .and_then(|()| write!(file, "{}", std::process::id()));
-            hint.map_err(failed)?;
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {

@@ -28,6 +28,7 @@ pub struct Metrics {
     handovers: IntCounterVec,
     cancels: IntCounterVec,
     panics: IntCounter,
+    log_lines_lost: IntCounter,
     migration_state: GaugeVec,
     migration_rows: GaugeVec,
     migration_bytes: GaugeVec,
@@ -146,6 +147,10 @@ impl Metrics {
                 "headgate_panics_total",
                 "Sessions that ended because of a mistake in Headgate. Any is worth a report.",
             )?,
+            log_lines_lost: IntCounter::new(
+                "headgate_log_lines_lost_total",
+                "Lines of the log that could not be written.",
+            )?,
             migration_state: gauges(
                 "headgate_migration_state",
                 "1 for the state that the migration is in.",
@@ -191,6 +196,7 @@ impl Metrics {
         let registry = &metrics.registry;
         registry.register(Box::new(metrics.hold_seconds.clone()))?;
         registry.register(Box::new(metrics.panics.clone()))?;
+        registry.register(Box::new(metrics.log_lines_lost.clone()))?;
         registry.register(Box::new(metrics.ready.clone()))?;
         registry.register(Box::new(metrics.started.clone()))?;
         Ok(metrics)
@@ -269,6 +275,12 @@ impl Metrics {
     /// A session's task panicked.
     pub fn panicked(&self) {
         self.panics.inc();
+    }
+
+    /// How many lines of the log could not be written so far.
+    pub fn set_log_lines_lost(&self, lost: u64) {
+        let more = lost.saturating_sub(self.log_lines_lost.get());
+        self.log_lines_lost.inc_by(more);
     }
 
     /// Replaces the numbers of all migrations.

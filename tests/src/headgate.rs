@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use mysql_async::Conn;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio_postgres::Client;
 
+use crate::disk::SmallDisk;
 use crate::mysql;
 use crate::postgres::{Record, connect, try_records};
 use crate::wait::{SOON, until, within};
@@ -72,6 +74,15 @@ impl Headgate {
             process: None,
             engine,
         }
+    }
+
+    /// Moves its journal and its log to a disk of so many KiB; for one that does not run yet. `None` where this user may
+    /// not mount one.
+    pub fn on_small_disk(&self, kib: u32) -> Option<SmallDisk> {
+        let disk = SmallDisk::mount(&self.folder.join("journal"), kib)?;
+        std::os::unix::fs::symlink("journal/log", self.folder.join("log"))
+            .expect("the folder is ours");
+        Some(disk)
     }
 
     /// Starts the program, again after a kill or a stop, with the same configuration and journal.
@@ -167,16 +178,8 @@ impl Headgate {
 
     /// Asks it to stop (SIGTERM) and returns its exit code.
     pub async fn stop(&mut self) -> Option<i32> {
+        signal(self.pid(), "TERM").await;
         let mut process = self.process.take().expect("it runs");
-        let pid = process.id().expect("it runs");
-        let told = Command::new("sh")
-            .args(["-c", &format!("kill -TERM {pid}")])
-            .status()
-            .await;
-        assert!(
-            told.is_ok_and(|status| status.success()),
-            "SIGTERM could not be sent"
-        );
         within("headgate stops", SOON, process.wait())
             .await
             .expect("it ran")
@@ -235,6 +238,20 @@ impl Headgate {
         }
     }
 
+    /// What its HTTP port answers, head and body.
+    pub async fn page(&self, path: &str) -> String {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let asking = async {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http_port)).await?;
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+        };
+        within("a page", SOON, asking).await.expect("it is served")
+    }
+
     /// The most memory that the process ever had, in KiB.
     pub fn memory_peak_kib(&self) -> u64 {
         let pid = self.pid();
@@ -267,6 +284,35 @@ fn refusal_of_postgres(statement: &str, error: &tokio_postgres::Error) -> (Strin
     let parts = [Some(told.message()), told.detail(), told.hint()];
     let text = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
     (told.code().code().to_owned(), text)
+}
+
+/// Sends a signal to a process.
+pub async fn signal(pid: u32, name: &str) {
+    signal_all(&[pid.to_string()], name).await;
+}
+
+/// Sends a signal to a server: its process and all those that it started.
+pub async fn signal_server(pid: u32, name: &str) {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let mut all: Vec<String> = vec![pid.to_string()];
+    all.extend(
+        children
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_owned),
+    );
+    signal_all(&all, name).await;
+}
+
+async fn signal_all(pids: &[String], name: &str) {
+    let told = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {}", pids.join(" "))])
+        .status()
+        .await;
+    assert!(
+        told.is_ok_and(|status| status.success()),
+        "SIG{name} could not be sent to {pids:?}"
+    );
 }
 
 fn process_ended(process: &mut Child) -> bool {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mysql_async::Conn;
 use tokio_postgres::Client;
 
+use crate::disk::SmallDisk;
 use crate::headgate::{Engine, Headgate};
 use crate::mysql::{Mysql, Pair};
 use crate::postgres::{Postgres, Record, Rows};
@@ -79,6 +80,26 @@ impl World<Postgres> {
             source,
             target,
         }
+    }
+
+    /// As [`World::start`], with the journal and the log on a disk of so many KiB. `None` where this user may not mount.
+    pub async fn start_on_small_disk(schema: &str, kib: u32) -> Option<(Self, SmallDisk)> {
+        let (source, target) = tokio::join!(Postgres::start(14), Postgres::start(18));
+        for server in [&source, &target] {
+            server
+                .sql("postgres", &format!("create database {DATABASE}"))
+                .await;
+        }
+        source.sql(DATABASE, schema).await;
+        let mut headgate = Headgate::prepare(&clusters(source.port(), target.port()));
+        let disk = headgate.on_small_disk(kib)?;
+        headgate.launch().await;
+        let world = Self {
+            source,
+            target,
+            headgate,
+        };
+        Some((world, disk))
     }
 
     /// A session of the application through Headgate.
@@ -164,6 +185,17 @@ impl World<Mysql> {
             source,
             target,
         }
+    }
+
+    /// As [`World::of`], with the journal and the log on a disk of so many KiB. `None` where this user may not mount.
+    pub async fn of_small_disk(pair: Pair, schema: &str, kib: u32) -> Option<(Self, SmallDisk)> {
+        let mut world = Self::of(pair, schema).await;
+        world.headgate.kill().await;
+        let clusters = mysql_clusters(world.source.port(), world.target.port());
+        world.headgate = Headgate::prepare_for(Engine::Mysql, &clusters);
+        let disk = world.headgate.on_small_disk(kib)?;
+        world.headgate.launch().await;
+        Some((world, disk))
     }
 
     /// A session of the application through Headgate.

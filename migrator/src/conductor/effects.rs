@@ -12,11 +12,16 @@ use crate::error::{self, Error, Result};
 use crate::supervisor::Kind;
 use crate::traffic::OpenTransaction;
 
-/// How long the undo keeps the gate closed for a fence that cannot be lifted. After that the clients may as well
-/// hear from the source itself what is wrong with it.
-pub(super) const LIFT_GRACE: Duration = Duration::from_secs(2);
+/// How long the undo keeps the gate closed for a fence of which it is not known that it is down: a source that answers
+/// again within this time refuses nobody. It is the time after which held statements are refused by default; after
+/// that the clients may as well hear from the source itself what is wrong with it.
+pub(super) const LIFT_GRACE: Duration = Duration::from_secs(30);
+/// One try to lift it: the first is short, as a lost packet may be all that is wrong.
+const LIFT_TRY_FIRST: Duration = Duration::from_secs(2);
 const LIFT_PATIENCE: Duration = Duration::from_secs(10);
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
+/// While clients are held, the pauses between tries stay short.
+const CLOSED_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Nobody waits for what comes after the switch but the one who asked for the cutover.
 pub(super) const COMPLETE_PATIENCE: Duration = Duration::from_secs(30);
 /// Open transactions that are named in a message.
@@ -186,25 +191,38 @@ impl<D: Database> Run<'_, D> {
         let conductor = self.conductor;
         let grace = Instant::now() + LIFT_GRACE;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        let mut patience = Backoff::new(LIFT_TRY_FIRST, LIFT_PATIENCE);
         loop {
             let closed_for = grace.saturating_duration_since(Instant::now());
             if self.hold.is_none() && closed_for.is_zero() {
                 self.release().await;
             }
             let open = self.hold.is_some();
-            let patience = if open { LIFT_PATIENCE } else { closed_for };
-            let lifting = timeout(patience, conductor.database.lift_fence(&conductor.plan)).await;
+            let patience = patience.step();
+            let one_try = if open {
+                patience
+            } else {
+                patience.min(closed_for)
+            };
+            let lifting = timeout(one_try, conductor.database.lift_fence(&conductor.plan)).await;
             let error = match lifting {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error,
                 Err(_) => Error::transient("lifting it did not end in time"),
             };
+            conductor.shown.meet(Some(&error));
             tracing::error!(
                 migration = conductor.name, epoch = self.epoch, gate_open = open, %error,
-                "the source's fence could not be lifted; writes are refused until it is; it is tried again"
+                "it is not known that the source's fence is down: statements are held, or refused once the gate had \
+                 to be opened; lifting it is tried again"
             );
             let pause = backoff.step();
-            sleep(if open { pause } else { pause.min(closed_for) }).await;
+            sleep(if open {
+                pause
+            } else {
+                pause.min(closed_for).min(CLOSED_PAUSE_MAX)
+            })
+            .await;
         }
     }
 

@@ -302,6 +302,7 @@ async fn a_fence_that_cannot_be_lifted_opens_the_gate_after_the_grace_and_is_tri
 
 /// Makes every journal write of a state fail until the guard's `mend`.
 fn break_writes_of(world: &World, states: &str) -> rusqlite::Connection {
+    world.facts.lock().disk_full = true;
     let raw = rusqlite::Connection::open(world.folder.0.join("journal.sqlite")).expect("opens");
     raw.execute_batch(&format!(
         "CREATE TRIGGER broken BEFORE INSERT ON steps WHEN NEW.state IN ({states})
@@ -337,20 +338,152 @@ async fn a_state_that_cannot_be_journalled_undoes_the_cutover_without_its_effect
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_failed_write_of_the_decision_nothing_is_undone_before_the_undo_is_durable() {
+async fn a_decision_that_may_be_on_the_disk_is_not_undone_before_the_undo_is_durable() {
     let (world, journal) = fresh(&[]).await;
     let raw = break_writes_of(&world, "'Switching', 'Undoing'");
-    let running = tokio::spawn(run(world.conductor(&journal), Kind::Cutover));
+    journal.blind();
+    let conductor = world.conductor(&journal);
+    let shown = std::sync::Arc::clone(&conductor.shown);
+    let running = tokio::spawn(run(conductor, Kind::Cutover));
     tokio::time::sleep(Duration::from_mins(1)).await;
     {
         let facts = world.facts.lock();
         assert!(facts.gate_closed && facts.sealed, "{:?}", facts.calls);
         assert_eq!(facts.calls.last(), Some(&"seal_fence"));
     }
+    let (trouble, remedy) = shown.trouble().expect("the operator is told why");
+    assert!(trouble.contains("the disk is full"), "{trouble}");
+    assert!(remedy.is_some_and(|remedy| remedy.contains("free space")));
+    assert!(*shown.unrecorded.borrow(), "the statement waits for ever");
     raw.execute_batch("DROP TRIGGER broken").expect("mended");
     let course = running.await.expect("no panic").expect("it ends");
     assert!(matches!(course.outcome, Outcome::Undone { .. }));
     assert_settled(&world, "when the disk has room again");
+    assert_eq!(shown.trouble(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn from_any_state_on_the_journals_disk_may_stay_full_and_clients_are_served_within_the_hold_and_a_second()
+ {
+    let states = [
+        "Fencing",
+        "CatchingUp",
+        "Checking",
+        "Switching",
+        "Undoing",
+        "Following",
+    ];
+    for (kind, from) in KINDS
+        .iter()
+        .flat_map(|kind| (0..states.len()).map(move |from| (*kind, from)))
+    {
+        let (world, journal) = fresh(&[]).await;
+        let broken = states[from..].join("', '");
+        let raw = break_writes_of(&world, &format!("'{broken}'"));
+        let begun = Instant::now();
+        let course = run(world.conductor(&journal), kind).await.expect("it ends");
+        let note = format!("without room from {} on, in a {kind}", states[from]);
+        assert!(
+            course.hold <= Duration::from_secs(3) && begun.elapsed() <= Duration::from_secs(6),
+            "{note}: held {:?}, took {:?}",
+            course.hold,
+            begun.elapsed()
+        );
+        let switched = kind == Kind::Cutover && from > 3;
+        {
+            let facts = world.facts.lock();
+            assert!(!facts.gate_closed && !facts.barrier, "{note}");
+            assert_eq!(
+                (facts.sealed, facts.route.as_str()),
+                if switched {
+                    (true, "green")
+                } else {
+                    (false, "blue")
+                },
+                "{note}: {:?}",
+                facts.calls
+            );
+        }
+        // A restart finds the same, with room and without.
+        drop(journal);
+        assert_eq!(restart(&world).await, Some(()), "{note}");
+        assert!(!world.facts.lock().gate_closed, "{note}, after a restart");
+        raw.execute_batch("DROP TRIGGER broken").expect("mended");
+        drop(raw);
+        assert_eq!(restart(&world).await, Some(()), "{note}");
+        assert_settled(&world, &note);
+        assert_eq!(
+            world.journalled() == Some(Cutover::Switched),
+            switched,
+            "{note}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_cannot_write_undoes_what_was_under_way_and_opens_the_gate() {
+    // hold, quiet, raise_fence, advance_counters, seal_fence: and then the process is gone.
+    let (world, journal) = fresh(&[(4, Mishap::DieAfter)]).await;
+    let conductor = world.conductor(&journal);
+    drop(journal);
+    assert!(run(conductor, Kind::Cutover).await.is_none());
+    let _raw = break_writes_of(&world, "'Undoing', 'Following'");
+    assert!(world.facts.lock().sealed);
+    let begun = Instant::now();
+    assert_eq!(restart(&world).await, Some(()));
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "took {took:?}");
+    let facts = world.facts.lock();
+    assert!(!facts.gate_closed && !facts.sealed, "{:?}", facts.calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_whose_end_was_not_recorded_is_recorded_before_the_next_cutover() {
+    let (world, journal) = fresh(&[]).await;
+    let raw = break_writes_of(&world, "'Checking', 'Undoing', 'Following'");
+    let course = run(world.conductor(&journal), Kind::Cutover)
+        .await
+        .expect("it ends");
+    assert!(matches!(course.outcome, Outcome::Undone { .. }));
+    assert!(matches!(
+        world.journalled(),
+        Some(Cutover::CatchingUp { .. })
+    ));
+    raw.execute_batch("DROP TRIGGER broken").expect("mended");
+    let course = run(world.conductor(&journal), Kind::Cutover)
+        .await
+        .expect("it ends");
+    assert_eq!(course.outcome, Outcome::Switched);
+    let steps: String = raw
+        .query_row(
+            "SELECT group_concat(state, ' ') FROM steps WHERE state IN ('Holding', 'Following', 'Switched')",
+            [],
+            |row| row.get(0),
+        )
+        .expect("read");
+    assert_eq!(steps, "Holding Following Holding Switched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_does_not_answer_keeps_the_gate_closed_until_its_fence_is_known_to_be_down() {
+    // The sealing hangs when it has done its work, as do the first tries to lift what it left.
+    let (world, journal) =
+        fresh(&[(4, Mishap::HangAfter), (5, Mishap::Hang), (6, Mishap::Hang)]).await;
+    let running = tokio::spawn(run(world.conductor(&journal), Kind::Cutover));
+    let begun = Instant::now();
+    while world.facts.lock().sealed || begun.elapsed() < Duration::from_secs(2) {
+        assert!(
+            !(world.facts.lock().sealed && !world.facts.lock().gate_closed)
+                || world.facts.lock().calls.is_empty(),
+            "statements ran into the fence after {:?}",
+            begun.elapsed()
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let course = running.await.expect("no panic").expect("it ends");
+    assert!(matches!(course.outcome, Outcome::Undone { .. }));
+    assert!(course.hold < Duration::from_secs(10), "{:?}", course.hold);
+    assert_settled(&world, "when the source answers again");
 }
 
 #[tokio::test(start_paused = true)]

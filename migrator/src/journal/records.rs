@@ -258,7 +258,7 @@ impl Journal {
     pub(crate) async fn remove(&self, name: &str) -> Result<()> {
         let name = name.to_owned();
         self.write(move |transaction| {
-            transaction.execute("DELETE FROM migrations WHERE name = ?1", [name])
+            transaction.execute("DELETE FROM migrations WHERE name = ?1", [&name])
         })
         .await?;
         Ok(())

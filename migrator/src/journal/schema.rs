@@ -50,20 +50,38 @@ const VERSIONS: &[&str] = &["
     ALTER TABLE checks ADD COLUMN fingerprint TEXT;
 "];
 
-/// Makes every commit durable before it returns, and brings the file to this version.
-pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
+/// Pages in the write-ahead log at which it is moved into the file: more than a cutover writes, and not much more.
+const LOG_PAGES: u32 = 64;
+
+/// Opens the file so that every commit is durable before it returns, and brings it to this version. Connections that
+/// share it need some room on the disk even to read.
+pub(super) fn open(path: &Path, shared: bool) -> Result<Connection> {
+    let mut connection = Connection::open(path).map_err(|cause| unusable(path, cause))?;
+    if !shared {
+        connection
+            .pragma_update(None, "locking_mode", "exclusive")
+            .map_err(|cause| unusable(path, cause))?;
+    }
+    prepare(&mut connection, path)?;
+    Ok(connection)
+}
+
+fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
     let failed = |cause| unusable(path, cause);
     connection
         .busy_timeout(Duration::from_secs(5))
         .map_err(failed)?;
+    for (setting, value) in [
+        ("journal_mode", "wal"),
+        ("synchronous", "full"),
+        ("foreign_keys", "on"),
+    ] {
+        connection
+            .pragma_update(None, setting, value)
+            .map_err(failed)?;
+    }
     connection
-        .pragma_update(None, "journal_mode", "wal")
-        .map_err(failed)?;
-    connection
-        .pragma_update(None, "synchronous", "full")
-        .map_err(failed)?;
-    connection
-        .pragma_update(None, "foreign_keys", "on")
+        .pragma_update(None, "wal_autocheckpoint", LOG_PAGES)
         .map_err(failed)?;
     let version: u32 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))

@@ -172,10 +172,14 @@ pub fn failed(what: &str, error: Failure) -> Error {
                     told.message, told.code, told.state
                 )
             };
-            if is_transient(told.code) {
+            let error = if is_transient(told.code) {
                 Error::transient(text)
             } else {
                 Error::fatal(text)
+            };
+            match remedy(told.code) {
+                Some(remedy) => error.remedy(remedy),
+                None => error,
             }
         }
         Failure::Io(_) | Failure::Driver(DriverError::ConnectionClosed) => {
@@ -198,8 +202,12 @@ fn quotes_values(code: u16) -> bool {
 pub fn is_transient(code: u16) -> bool {
     matches!(
         code,
+        // Disk full, out of memory, a table's or a temporary file's room: waited for until there is some.
+        1021 | 1037 | 1038 | 1041 | 1114 | 1135
+        // The log was read while its last event was being written.
+        | 1220
         // Too many connections, shutdown, lock waits and deadlocks, killed, lost, starting up.
-        1040 | 1053 | 1077 | 1079 | 1129 | 1152 | 1158
+        | 1040 | 1053 | 1077 | 1079 | 1129 | 1152 | 1158
             ..=1161
                 | 1203
                 | 1205
@@ -216,9 +224,34 @@ pub fn is_transient(code: u16) -> bool {
     )
 }
 
+/// What the operator can do where waiting is not enough.
+fn remedy(code: u16) -> Option<&'static str> {
+    Some(match code {
+        1021 | 1114 => "make room on that server's disk; Headgate tries again by itself",
+        1037 | 1038 | 1041 | 1135 => {
+            "give that server more memory or less to do; Headgate tries again by itself"
+        }
+        1040 | 1203 | 1226 => {
+            "end sessions on that server or raise its limits (max_connections, max_user_connections); \
+             Headgate tries again by itself"
+        }
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, Flavor, Version};
+    use super::{Endpoint, Flavor, Version, is_transient};
+
+    #[test]
+    fn trouble_that_passes_is_told_from_trouble_that_stays() {
+        for passes in [1021, 1040, 1053, 1114, 1203, 1205, 1213, 1220, 1317, 2013] {
+            assert!(is_transient(passes), "{passes}");
+        }
+        for stays in [1045, 1062, 1064, 1142, 1146, 1236, 1290, 1366] {
+            assert!(!is_transient(stays), "{stays}");
+        }
+    }
 
     #[test]
     fn an_endpoint_never_shows_its_password() {

@@ -126,31 +126,65 @@ pub fn failed(what: &str, error: tokio_postgres::Error) -> Error {
             text = format!("{text}, {label} {name:?}");
         }
     }
-    if is_transient(code) {
+    let error = if is_transient(code) {
         Error::transient(text)
     } else {
         Error::fatal(text)
+    };
+    match remedy(code) {
+        Some(remedy) => error.remedy(remedy),
+        None => error,
     }
 }
 
-/// Whether the same statement may succeed on a new connection or at another time.
+/// Whether the same statement may succeed on a new connection or at another time: lost connections (08), conflicts
+/// (40), no room, memory or connections (53), locks (55P03), and what operators and a restart do (57).
 pub fn is_transient(code: &SqlState) -> bool {
-    code.code().starts_with("08")
+    // The database was dropped.
+    const LASTS: [&str; 1] = ["57P04"];
+    let text = code.code();
+    *code == SqlState::LOCK_NOT_AVAILABLE
+        || ["08", "53", "57"]
+            .iter()
+            .any(|class| text.starts_with(class))
+            && !LASTS.contains(&text)
         || [
-            SqlState::ADMIN_SHUTDOWN,
-            SqlState::CRASH_SHUTDOWN,
-            SqlState::CANNOT_CONNECT_NOW,
-            SqlState::TOO_MANY_CONNECTIONS,
             SqlState::T_R_SERIALIZATION_FAILURE,
             SqlState::T_R_DEADLOCK_DETECTED,
-            SqlState::LOCK_NOT_AVAILABLE,
         ]
         .contains(code)
 }
 
+/// What the operator can do where waiting is not enough.
+fn remedy(code: &SqlState) -> Option<&'static str> {
+    Some(match code.code() {
+        "53100" => "make room on that server's disk; Headgate tries again by itself",
+        "53200" => "give that server more memory or less to do; Headgate tries again by itself",
+        "53300" => {
+            "end sessions on that server or raise max_connections; Headgate tries again by itself"
+        }
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Endpoint;
+    use super::{Endpoint, SqlState, is_transient};
+
+    #[test]
+    fn trouble_that_passes_is_told_from_trouble_that_stays() {
+        for passes in [
+            "08006", "40001", "40P01", "53000", "53100", "53200", "53300", "53400", "55P03",
+            "57014", "57P01", "57P02", "57P03", "57P05",
+        ] {
+            assert!(is_transient(&SqlState::from_code(passes)), "{passes}");
+        }
+        for stays in [
+            "23505", "25006", "42501", "42P01", "57P04", "22P02", "55000",
+        ] {
+            assert!(!is_transient(&SqlState::from_code(stays)), "{stays}");
+        }
+    }
 
     #[test]
     fn an_endpoint_never_shows_its_password() {

@@ -1,8 +1,10 @@
 //! A cutover or rehearsal from the operator's request to the report, and what is left of one after a restart.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::migration::{Busy, Migration};
@@ -36,10 +38,30 @@ impl<D: Database> Migration<D> {
             Kind::Rehearsal => "a rehearsal",
         })?;
         self.following("be cut over")?;
+        let mut unrecorded = self.shown.unrecorded.subscribe();
         let cutting = tokio::spawn(Arc::clone(self).cut(kind, options, busy));
-        cutting.await.unwrap_or_else(|fault| {
-            Err(Error::fatal("the cutover met a fault of its own; the log has it").because(fault))
-        })
+        tokio::select! {
+            biased;
+            ended = cutting => ended.unwrap_or_else(|fault| {
+                Err(Error::fatal("the cutover met a fault of its own; the log has it").because(fault))
+            }),
+            Ok(_) = unrecorded.wait_for(|unrecorded| *unrecorded) => Err(self.unrecorded(kind)),
+        }
+    }
+
+    /// Why a cutover does not end although nothing is left to do but to record that.
+    fn unrecorded(&self, kind: Kind) -> Error {
+        let Definition { name, route, .. } = &self.definition;
+        let (trouble, remedy) = self.shown.trouble().unwrap_or_default();
+        let stage = self.shown.stage.lock().clone();
+        let text = if stage == "Switching" {
+            format!("route {route} is switched, and that cannot be recorded: {trouble}")
+        } else {
+            format!("the {kind} cannot be undone before that is recorded: {trouble}")
+        };
+        let more = format!("it is tried again all the time; SHOW MIGRATION STATUS {name}");
+        Error::transient(text)
+            .remedy(remedy.map_or(more.clone(), |remedy| format!("{remedy}; {more}")))
     }
 
     async fn cut(
@@ -74,6 +96,10 @@ impl<D: Database> Migration<D> {
                 kind = kind.name(),
                 "no check has passed; going on at the operator's word"
             );
+        }
+        if let Err(full) = self.journal.reserve().await {
+            self.traffic.cool(route)?;
+            return Err(full);
         }
         let before = self.begin_visibly();
         let running = Arc::clone(&conductor);
@@ -191,7 +217,7 @@ impl<D: Database> Migration<D> {
             follow: self.follow.clone(),
             journal: self.journal.clone(),
             traffic: Arc::clone(&self.traffic),
-            stage: Arc::clone(&self.stage),
+            shown: Arc::clone(&self.shown),
         })
     }
 
@@ -308,10 +334,14 @@ impl<D: Database> Migration<D> {
 async fn settle<D: Database>(conductor: &Conductor<D>) -> Option<Course> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
-        match conductor.settle().await {
-            Ok(course) => return course,
-            Err(error) => tracing::error!(
+        match AssertUnwindSafe(conductor.settle()).catch_unwind().await {
+            Ok(Ok(course)) => return course,
+            Ok(Err(error)) => tracing::error!(
                 migration = conductor.name, %error, "the cutover could not be settled; it is tried again"
+            ),
+            Err(_) => tracing::error!(
+                migration = conductor.name,
+                "settling the cutover met a fault of its own; it is tried again"
             ),
         }
         sleep(backoff.step()).await;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Definition, State};
+use crate::conductor::Shown;
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
@@ -26,8 +27,8 @@ pub(super) struct Migration<D: Database> {
     pub(super) progress: Arc<Progress>,
     pub(super) journal: Journal,
     pub(super) traffic: Arc<dyn Traffic>,
-    /// The name of the cutover's state; empty while none is under way.
-    pub(super) stage: Arc<Mutex<String>>,
+    /// What is shown of a cutover that is under way.
+    pub(super) shown: Arc<Shown>,
     live: Mutex<Live>,
     busy: Arc<tokio::sync::Mutex<()>>,
 }
@@ -107,7 +108,7 @@ impl<D: Database> Migration<D> {
             progress: Arc::new(progress),
             journal,
             traffic,
-            stage: Arc::default(),
+            shown: Arc::default(),
             live: Mutex::new(live),
             busy: Arc::default(),
         }
@@ -141,14 +142,17 @@ impl<D: Database> Migration<D> {
     pub(super) fn occupy(&self, doing: &'static str) -> Result<Busy> {
         let Ok(alone) = Arc::clone(&self.busy).try_lock_owned() else {
             let under_way = self.live().doing;
-            return Err(Error::refused(format!(
-                "{under_way} of migration {} is under way",
-                self.name()
-            ))
-            .remedy(format!(
-                "wait for its end; SHOW MIGRATION STATUS {} tells how it goes",
-                self.name()
-            )));
+            let name = self.name();
+            return Err(match self.shown.trouble() {
+                None => Error::refused(format!("{under_way} of migration {name} is under way"))
+                    .remedy(format!(
+                        "wait for its end; SHOW MIGRATION STATUS {name} tells how it goes"
+                    )),
+                Some((trouble, remedy)) => Error::refused(format!(
+                    "{under_way} of migration {name} cannot end: {trouble}"
+                ))
+                .remedy(remedy.unwrap_or_else(|| format!("SHOW MIGRATION STATUS {name}"))),
+            });
         };
         self.live().doing = doing;
         Ok(Busy { _alone: alone })

@@ -404,6 +404,84 @@ async fn a_fault_in_the_middle_of_a_cutover_is_settled_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fault_in_the_settling_of_a_fault_does_not_keep_the_gate_closed() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    // warm_up, warm, hold, quiet, raise_fence, advance_counters, seal_fence; then the settling: lift_fence twice.
+    let calls = world.facts.lock().calls.len();
+    world.facts.lock().mishaps = [6, 7, 8]
+        .map(|ahead| (calls + ahead, Mishap::DieAfter))
+        .to_vec();
+    let report = supervisor
+        .cutover("m", Options::default())
+        .await
+        .expect("a report");
+    assert!(matches!(report.outcome, Outcome::Undone { .. }));
+    let facts = world.facts.lock();
+    assert!(!facts.gate_closed && !facts.sealed, "{:?}", facts.calls);
+}
+
+/// Takes the journal's disk away: nothing that a cutover records can be written.
+fn fill_the_disk(world: &World) -> rusqlite::Connection {
+    let raw = rusqlite::Connection::open(world.folder.0.join("journal.sqlite")).expect("opens");
+    raw.execute_batch(
+        "CREATE TRIGGER full BEFORE INSERT ON steps BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
+    )
+    .expect("the trigger is there");
+    raw
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_cannot_be_recorded_is_told_and_the_statement_ends() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    let raw = rusqlite::Connection::open(world.folder.0.join("journal.sqlite")).expect("opens");
+    raw.execute_batch(
+        "CREATE TRIGGER full BEFORE INSERT ON steps WHEN NEW.state = 'Switched'
+         BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
+    )
+    .expect("the trigger is there");
+    let told = supervisor
+        .cutover("m", Options::default())
+        .await
+        .expect_err("it is not recorded")
+        .to_string();
+    assert!(
+        told.contains("route shop is switched") && told.contains("the disk is full"),
+        "{told}"
+    );
+    let status = supervisor.status("m").expect("it is there");
+    assert!(
+        status
+            .error
+            .is_some_and(|text| text.contains("disk is full"))
+    );
+    let other = refused(supervisor.stop("m")).await;
+    assert!(other.contains("the disk is full"), "{other}");
+    raw.execute_batch("DROP TRIGGER full").expect("mended");
+    until_state(&supervisor, State::Switched).await;
+    assert_eq!(supervisor.status("m").expect("it is there").error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cutover_that_cannot_be_begun_for_a_full_disk_is_refused_and_leaves_the_gate_open() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    let _raw = fill_the_disk(&world);
+    let told = supervisor
+        .cutover("m", Options::default())
+        .await
+        .expect_err("it cannot begin")
+        .to_string();
+    assert!(told.contains("the disk is full"), "{told}");
+    assert!(!world.facts.lock().gate_closed);
+    assert_eq!(
+        supervisor.status("m").expect("it is there").state,
+        State::Following
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_connection_is_retried_and_a_real_failure_stops_with_its_remedy() {
     let world = World::new();
     world.facts.lock().follower_errors = vec![

@@ -47,7 +47,8 @@ impl<D: Database> Migration<D> {
             sum(|table| table.rows_estimated),
         );
         let applied = self.follow.applied();
-        let stage = self.stage.lock().clone();
+        let stage = self.shown.stage.lock().clone();
+        let trouble = self.shown.trouble();
         let checked = self.journal.check(self.name()).ok().flatten();
         let last = self
             .journal
@@ -87,8 +88,11 @@ impl<D: Database> Migration<D> {
             behind_bytes: applied.behind_bytes.filter(|_| follows),
             transactions_applied: self.progress.transactions_applied(),
             applied_position: applied.position.map(|position| position.to_string()),
-            error: live.error.clone(),
-            remedy: live.remedy.clone(),
+            error: trouble
+                .as_ref()
+                .map(|(text, _)| text.clone())
+                .or_else(|| live.error.clone()),
+            remedy: trouble.map_or_else(|| live.remedy.clone(), |(_, remedy)| remedy),
             check_passed: checked.map(|check| check.verdict == Verdict::Passed),
             epoch: last.map_or(0, |(epoch, _)| epoch),
         }

@@ -144,6 +144,15 @@ impl<D: Database> Migration<D> {
     }
 
     async fn fail(&self, error: &Error) {
+        // Nobody is left with a failure and nothing to do.
+        let helped = error.remedy_text().is_none().then(|| {
+            Error::fatal(error.full_text()).remedy(format!(
+                "mend what the text names, then START MIGRATION {0} goes on where it stopped; \
+                 where that cannot be mended, DROP MIGRATION {0} and begin again",
+                self.name()
+            ))
+        });
+        let error = helped.as_ref().unwrap_or(error);
         tracing::error!(migration = self.name(), %error, "migration failed");
         if let Err(unwritten) = self.enter(State::Failed, Some(error)).await {
             tracing::error!(migration = self.name(), error = %unwritten, "the failure was not journalled");

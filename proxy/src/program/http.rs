@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::engine::Engine;
+use super::log::Log;
 use super::wiring::Wired;
 
 /// A scraper that does not read its answer does not keep the process from ending.
@@ -25,10 +26,11 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Pages {
     metrics: Arc<Metrics>,
     migrations: Arc<dyn Fn() -> Vec<Status> + Send + Sync>,
+    log: Log,
 }
 
 impl Pages {
-    pub(crate) fn new<E: Engine>(wired: &Wired<E>) -> Self {
+    pub(crate) fn new<E: Engine>(wired: &Wired<E>, log: Log) -> Self {
         let supervisor = Arc::clone(&wired.supervisor);
         let migrations = move || {
             let all = supervisor.list().into_iter();
@@ -38,6 +40,7 @@ impl Pages {
         Self {
             metrics: Arc::clone(&wired.metrics),
             migrations: Arc::new(migrations),
+            log,
         }
     }
 }
@@ -69,6 +72,7 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages, stop: Cancellatio
 async fn metrics(State(pages): State<Pages>) -> Response {
     let numbers: Vec<_> = (pages.migrations)().into_iter().map(numbers).collect();
     pages.metrics.set_migrations(&numbers);
+    pages.metrics.set_log_lines_lost(pages.log.lost());
     match pages.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),

@@ -5,6 +5,7 @@ mod console;
 mod demo;
 mod engine;
 mod http;
+mod log;
 mod migrate;
 mod mysql;
 mod output;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use command::{Command, ConfigCommand, Line};
+use log::Log;
 
 /// Reads the command line and runs one command: 0 says success, 1 failure, 2 a command line that is not understood.
 pub(crate) fn main() -> ExitCode {
@@ -29,19 +31,21 @@ pub(crate) fn main() -> ExitCode {
         line.command,
         Command::Migrate(_) | Command::Sql(_) | Command::Demo(_)
     );
-    output::start_log(line.log_json, if quiet { "warn" } else { "info" });
+    let log = Log::start(line.log_json, if quiet { "warn" } else { "info" });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(Box::pin(carry_out(line.command))),
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(Box::pin(carry_out(line.command, log.clone()))),
         Err(error) => output::fail(&format!("the runtime could not be started: {error}")),
-    }
+    };
+    log.finish();
+    ended
 }
 
-async fn carry_out(command: Command) -> ExitCode {
+async fn carry_out(command: Command, log: Log) -> ExitCode {
     match command {
-        Command::Run { config } => run::run(&config).await,
+        Command::Run { config } => run::run(&config, log).await,
         Command::CheckConfig { config } => run::check(&config),
         Command::Config(ConfigCommand { reference: _ }) => {
             output::print(&proxy::config::reference());

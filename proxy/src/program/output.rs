@@ -1,25 +1,8 @@
-//! What the program prints: answers on standard output, problems and the log on standard error.
+//! What the program prints: answers on standard output, problems on standard error.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
-
-use tracing_subscriber::EnvFilter;
-
-/// Starts the log. `HEADGATE_LOG` chooses what is told, such as `debug` or `headgate=debug,migrator=info`.
-pub(crate) fn start_log(json: bool, level: &str) {
-    let filter = EnvFilter::try_from_env("HEADGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    // A log that cannot be started is no reason not to serve; it only fails where one runs already.
-    drop(if json {
-        builder.json().try_init()
-    } else {
-        builder.try_init()
-    });
-}
 
 /// Prints an answer. A reader that has gone away is not an error.
 pub(crate) fn print(text: &str) {

@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::engine::{self, Engine, Errand};
 use super::http::{self, Pages};
+use super::log::Log;
 use super::output::{complain, fail, print};
 use super::wiring;
 
@@ -45,26 +46,26 @@ fn tell(path: &Path, problems: &[Problem]) -> ExitCode {
 }
 
 /// Serves until a signal.
-pub(crate) async fn run(path: &Path) -> ExitCode {
+pub(crate) async fn run(path: &Path, log: Log) -> ExitCode {
     let config = match Config::read(path) {
         Ok(config) => config,
         Err(problems) => return tell(path, &problems),
     };
-    engine::with(config.engine, Serve(config)).await
+    engine::with(config.engine, Serve(config, log)).await
 }
 
-struct Serve(Config);
+struct Serve(Config, Log);
 
 impl Errand for Serve {
     async fn carry_out<E: Engine>(self) -> ExitCode {
-        match serve::<E>(self.0).await {
+        match serve::<E>(self.0, self.1).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(text) => fail(&text),
         }
     }
 }
 
-async fn serve<E: Engine>(config: Config) -> Result<(), String> {
+async fn serve<E: Engine>(config: Config, log: Log) -> Result<(), String> {
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     hear_signals(stop.clone(), cut.clone())?;
     let (address, http_address) = (
@@ -87,7 +88,7 @@ async fn serve<E: Engine>(config: Config) -> Result<(), String> {
     let serving_http = http.map(|listener| {
         tokio::spawn(http::serve(
             listener,
-            Pages::new(&wired),
+            Pages::new(&wired, log),
             end_of_http.clone(),
         ))
     });
