@@ -290,8 +290,7 @@ impl Open {
         work: &impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, (rusqlite::Error, bool)> {
         let mut connection = self.connection.lock();
-        let log = wal::path_of(&self.path);
-        let before = decision.then(|| wal::committed(&log));
+        let before = decision.then(|| wal::committed(&wal::path_of(&self.path)));
         loop {
             let cause = match attempt(&mut connection, work) {
                 Ok(outcome) => return Ok(outcome),
@@ -299,7 +298,7 @@ impl Open {
             };
             let in_doubt = match &before {
                 None => false,
-                Some(Ok(before)) => !self.is_absent(&log, before),
+                Some(Ok(before)) => !self.is_absent(before),
                 Some(Err(_)) => true,
             };
             if in_doubt || !is_about_room(&cause) || std::fs::remove_file(&self.room).is_err() {
@@ -313,14 +312,15 @@ impl Open {
     }
 
     /// Whether no restart can find a commit that came after `before`.
-    fn is_absent(&self, log: &Path, before: &wal::Committed) -> bool {
+    fn is_absent(&self, before: &wal::Committed) -> bool {
         #[cfg(test)]
         if self.blind.load(std::sync::atomic::Ordering::SeqCst) {
             return false;
         }
-        let absent = |log: &Path| wal::committed(log).is_ok_and(|now| !now.has_more_than(before));
+        let log = wal::path_of(&self.path);
+        let absent = || wal::committed(&log).is_ok_and(|now| !now.has_more_than(before));
         // All of it was written and only the flush failed: SQLite never reads it, so it may be taken away.
-        absent(log) || wal::cut_back(log, before).is_ok() && absent(log)
+        absent() || wal::cut_back(&log, before).is_ok() && absent()
     }
 
     fn make_room(&self) -> std::io::Result<()> {

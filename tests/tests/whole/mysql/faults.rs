@@ -145,10 +145,8 @@ async fn a_source_that_stands_still_during_the_hold_shows_nobody_its_fence() {
         until("the gate is open", SOON, ask, open).await;
         eprintln!("open {:?} after the source went on", begun.elapsed());
     };
-    within("the round", MIGRATION, async {
-        tokio::join!(cutting, standing)
-    })
-    .await;
+    let round = async { tokio::join!(cutting, standing) };
+    within("the round", MIGRATION, Box::pin(round)).await;
     world.until_state("following", MIGRATION).await;
     let before = world.source.value(DATABASE, "SELECT COUNT(*) FROM t").await;
     let more = format!("SELECT COUNT(*) > {before} FROM t");

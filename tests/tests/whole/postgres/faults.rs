@@ -176,7 +176,7 @@ async fn a_source_that_stands_still_during_the_hold_shows_nobody_its_fence() {
             world.until_state("following", MIGRATION).await;
         }
     };
-    within("two rounds", Duration::from_mins(2), rounds).await;
+    within("two rounds", Duration::from_mins(2), Box::pin(rounds)).await;
     let before = world.source.value(DATABASE, "select count(*) from t").await;
     let more = format!("select count(*) > {before} from t");
     world.source.until_value(DATABASE, &more, "t").await;
