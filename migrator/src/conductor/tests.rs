@@ -422,8 +422,8 @@ async fn from_any_state_on_the_journals_disk_may_stay_full_and_clients_are_serve
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_that_cannot_write_undoes_what_was_under_way_and_opens_the_gate() {
-    // hold, quiet, raise_fence, advance_counters, seal_fence: and then the process is gone.
-    let (world, journal) = fresh(&[(4, Mishap::DieAfter)]).await;
+    // hold, quiet, raise_fence, advance_counters, confirm_fence, seal_fence: and then the process is gone.
+    let (world, journal) = fresh(&[(5, Mishap::DieAfter)]).await;
     let conductor = world.conductor(&journal);
     drop(journal);
     assert!(run(conductor, Kind::Cutover).await.is_none());

@@ -407,9 +407,9 @@ async fn a_fault_in_the_middle_of_a_cutover_is_settled_at_once() {
 async fn a_fault_in_the_settling_of_a_fault_does_not_keep_the_gate_closed() {
     let world = World::new();
     let supervisor = checked(&world).await;
-    // warm_up, warm, hold, quiet, raise_fence, advance_counters, seal_fence; then the settling: lift_fence twice.
+    // warm_up, warm, hold, quiet, raise_fence, advance_counters, confirm_fence, seal_fence; then the settling.
     let calls = world.facts.lock().calls.len();
-    world.facts.lock().mishaps = [6, 7, 8]
+    world.facts.lock().mishaps = [7, 8, 9]
         .map(|ahead| (calls + ahead, Mishap::DieAfter))
         .to_vec();
     let report = supervisor
