@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use super::client::failed;
 use super::sql::{relation, title_of};
-use super::{Postgres, plan};
+use super::{Postgres, definitions, plan};
 use crate::definitions::Fingerprint;
 use crate::drift::{self, Speech};
 use crate::error::Result;
@@ -25,29 +25,6 @@ pub(super) async fn refuse(session: &Client, postgres: &Postgres, plan: &Plan) -
     drift::refuse(plan, &now, &SPEECH, changes)
 }
 
-/// A text that changes with everything that [`refuse`] looks at, and sometimes without; reading it is much quicker.
-pub(super) async fn fingerprint(session: &Client) -> Result<String> {
-    session
-        .query_one(
-            "WITH ours AS MATERIALIZED (
-                 SELECT c.oid, hashtextextended(concat_ws(' ', c.oid, c.relnamespace, c.relkind,
-                     c.relpersistence, c.relreplident, c.relname), 0) AS hash
-                 FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't')
-             SELECT concat_ws(' ',
-                 (SELECT concat_ws(',', count(*), sum(hash)) FROM ours),
-                 (SELECT concat_ws(',', count(*), sum(a.xmin::text::bigint)) FROM pg_catalog.pg_attribute a
-                  JOIN ours ON ours.oid = a.attrelid WHERE a.attnum > 0),
-                 (SELECT concat_ws(',', count(*), sum(i.xmin::text::bigint)) FROM pg_catalog.pg_index i
-                  JOIN ours ON ours.oid = i.indrelid),
-                 (SELECT concat_ws(',', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_publication_rel),
-                 (SELECT concat_ws(',', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_namespace))",
-            &[],
-        )
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(|error| failed("cannot read the source's catalogue", error))
-}
-
 /// Tables that were dropped and made again under their name are not published any more.
 async fn unpublished(session: &Client, postgres: &Postgres, plan: &Plan) -> Result<Vec<String>> {
     let names: Vec<String> = plan.tables.iter().map(relation).collect();
@@ -66,12 +43,7 @@ async fn unpublished(session: &Client, postgres: &Postgres, plan: &Plan) -> Resu
 }
 
 /// Refuses where the definitions of a side are no longer those of the proof, and names what changed.
-pub(super) async fn unproved(
-    postgres: &Postgres,
-    plan: &Plan,
-    proved: Option<&Fingerprint>,
-) -> Result<()> {
+pub(super) async fn unproved(postgres: &Postgres, proved: Option<&Fingerprint>) -> Result<()> {
     let Some(proved) = proved else { return Ok(()) };
-    let now = super::definitions::compare(postgres, plan).await?;
-    drift::unproved(proved, &now)
+    drift::unproved(proved, &definitions::compare(postgres).await?)
 }

@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 use super::client::failed;
 use super::position::Lsn;
 use super::sql::{qualified, quote_literal, relation};
-use super::{Postgres, drift};
+use super::{Postgres, drift, stamp};
 use crate::database::Raised;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -40,7 +40,7 @@ pub struct Ready {
     fence: Client,
     marker: Client,
     one_try: Duration,
-    /// The fingerprint of the catalogue that was found to be as planned.
+    /// The stamp of both sides' definitions that were found to be as proved.
     seen: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub struct Ready {
 pub async fn warm_up(postgres: &Postgres, plan: &Plan) -> Result<Ready> {
     let mut ready = open(postgres).await?;
     refusal::arm(&ready.marker, postgres).await?;
-    ready.seen = Some(drift::fingerprint(&ready.marker).await?);
+    ready.seen = Some(stamp::of_both(postgres).await?);
     drift::refuse(&ready.marker, postgres, plan).await?;
     if let Some(blockers) = blockers(&ready.marker, plan, "30 seconds").await? {
         return Err(
@@ -120,7 +120,7 @@ pub async fn raise(
 }
 
 async fn unchanged(ready: &Ready, postgres: &Postgres, plan: &Plan) -> Result<()> {
-    let now = drift::fingerprint(&ready.fence).await?;
+    let now = stamp::of_both(postgres).await?;
     if ready.seen.as_ref() == Some(&now) {
         return Ok(());
     }

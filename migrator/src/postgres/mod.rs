@@ -12,9 +12,11 @@ pub mod counters;
 mod definitions;
 mod digest;
 mod drift;
+mod expressions;
 pub mod fence;
 pub mod follow;
 mod heartbeat;
+pub mod inventory;
 mod jobs;
 mod link;
 mod literals;
@@ -32,6 +34,7 @@ pub mod roles;
 pub mod schema;
 pub mod snapshot;
 pub mod sql;
+mod stamp;
 mod statements;
 pub mod stream;
 mod tables;
@@ -217,12 +220,12 @@ impl Database for Postgres {
         writers::findings(self, carried).await
     }
 
-    async fn definitions(&self, plan: &Plan) -> Result<Compared> {
-        definitions::compare(self, plan).await
+    async fn definitions(&self, _plan: &Plan) -> Result<Compared> {
+        definitions::compare(self).await
     }
 
     async fn definitions_stamp(&self) -> Result<String> {
-        definitions::stamp(self).await
+        stamp::of_both(self).await
     }
 
     async fn plan(&self) -> Result<Plan> {
@@ -264,7 +267,7 @@ impl Database for Postgres {
 
     async fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
         let ready = fence::warm_up(self, plan).await?;
-        drift::unproved(self, plan, proved).await?;
+        drift::unproved(self, proved).await?;
         let counters = self.counter_sessions().await?;
         *self.inner.warm.lock() = Warm {
             fence: Some(ready),

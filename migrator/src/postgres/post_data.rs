@@ -108,6 +108,7 @@ impl PostData {
                 self.archive.restore(postgres, &self.last).await?;
             }
         }
+        analyze_extended(target).await?;
         records::set_part(postgres, target, POST_DATA, Part::Done).await
     }
 
@@ -142,6 +143,31 @@ impl PostData {
         }
         Ok(false)
     }
+}
+
+/// Statistics objects are created last, behind the ANALYZE of their tables: they get their data here.
+async fn analyze_extended(target: &Client) -> Result<()> {
+    let cannot = |error| {
+        failed(
+            "cannot refresh the extended statistics of loaded tables",
+            error,
+        )
+    };
+    let tables: Vec<String> = target
+        .query(
+            "SELECT DISTINCT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_statistic_ext s
+             JOIN pg_catalog.pg_class c ON c.oid = s.stxrelid
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^pg_'",
+            &[],
+        )
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(cannot)?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let analyze = format!("ANALYZE {}", tables.join(", "));
+    target.batch_execute(&analyze).await.map_err(cannot)
 }
 
 /// An index, or a constraint that is one.

@@ -28,9 +28,9 @@ pub async fn prepare(postgres: &Postgres, plan: &Plan) -> Result<()> {
     let source = postgres.connect_source("prepare").await?;
     let target = connect_or_create(postgres, &source).await?;
     roles::create_missing(postgres, &source, &target).await?;
-    roles::copy_database_settings(postgres, &source, &target).await?;
     snapshot::install_records(&target).await?;
     restore_pre_data(postgres, plan, &source, &target).await?;
+    roles::carry_properties(postgres, &source, &target).await?;
     publish(postgres, plan, &source).await
 }
 

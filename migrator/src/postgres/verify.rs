@@ -17,7 +17,7 @@ use super::digest::{self, Hash};
 use super::pinned::{self, Pinned};
 use super::position::Lsn;
 use super::ranges::{self, Range};
-use crate::definitions::Fingerprint;
+use super::stamp;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::Plan;
@@ -49,6 +49,7 @@ async fn compare(
     follow: Follow<Lsn>,
     progress: Arc<Progress>,
 ) -> Result<Checked> {
+    let before = stamp::of_both(postgres).await?;
     let Pinned {
         position,
         sources,
@@ -63,12 +64,15 @@ async fn compare(
         catalogue::read(source, "source", schemas),
         catalogue::read(target, "target", schemas)
     )?;
-    let (ours, theirs) = tokio::try_join!(
-        definitions::read(source, "source", schemas),
-        definitions::read(target, "target", schemas)
-    )?;
-    let sides = ((&here[..], &ours), (&there[..], &theirs));
-    let mut proofs = vec![catalogue::proof(plan, sides.0, sides.1, position)];
+    let compared = definitions::compare(postgres).await?;
+    // What catalogue functions tell is of this moment, not of the snapshot: nothing may have changed meanwhile.
+    if stamp::of_both(postgres).await? != before {
+        return Err(
+            Error::transient("definitions changed while the check began")
+                .remedy("run CHECK MIGRATION again; change no schema meanwhile"),
+        );
+    }
+    let mut proofs = vec![catalogue::proof(plan, &here, &compared, position)];
     let mut queue = VecDeque::new();
     for table in here {
         if !there.iter().any(|other| other.matches(&table)) {
@@ -100,10 +104,9 @@ async fn compare(
         }
     });
     proofs.extend(try_join_all(workers).await?.into_iter().flatten());
-    let fingerprint = Fingerprint::of(&ours, &theirs);
     Ok(Checked {
         proofs,
-        fingerprint,
+        fingerprint: compared.fingerprint,
     })
 }
 
