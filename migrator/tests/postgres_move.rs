@@ -5,6 +5,7 @@ mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use migrator::database::Database as _;
 use migrator::error::Kind;
 use migrator::plan::{Plan, Settings};
 use migrator::postgres::load::Ends;
@@ -581,15 +582,18 @@ async fn what_was_changed_on_the_source_since_the_plan_stops_the_fence_and_is_na
             "is not published",
         ),
     ] {
-        let ready = fence::warm_up(&postgres, &plan)
+        postgres
+            .warm_up(&plan, None)
             .await
             .expect("nothing is in the way");
         client.batch_execute(change).await.expect(change);
-        let raised = fence::raise(Some(ready), &postgres, &plan, "t1", patience).await;
-        let Err(failure) = raised else {
-            panic!("the fence went up over: {change}");
+        let raised = postgres.raise_fence(&plan, "t1", patience).await;
+        let mut fence = raised.expect("nobody writes").fence;
+        let Err(failure) = postgres.confirm_fence(&plan, &mut fence).await else {
+            panic!("the fence held over: {change}");
         };
         assert!(failure.full_text().contains(name), "{failure}");
+        postgres.drop_fence(fence).await.expect("dropped");
         let Err(failure) = fence::warm_up(&postgres, &plan).await else {
             panic!("a cutover could begin over: {change}");
         };
@@ -749,7 +753,12 @@ async fn everything_that_can_say_no_is_told_at_once_with_a_statement_that_mends_
             "public.down has 48 values left",
             "",
         ),
-        ("role_passwords", Level::Warning, "\"other\"", ""),
+        (
+            "accounts",
+            Level::Warning,
+            "other: it has another password",
+            "",
+        ),
         (
             "materialized_views",
             Level::Warning,
@@ -776,7 +785,7 @@ async fn everything_that_can_say_no_is_told_at_once_with_a_statement_that_mends_
         );
     }
     assert_eq!(found(&checks, "counters", Level::Warning).len(), 2);
-    assert_eq!(found(&checks, "role_passwords", Level::Warning).len(), 1);
+    assert_eq!(found(&checks, "accounts", Level::Warning).len(), 1);
     // What a fix says mends it, as it stands.
     for check in checks
         .iter()

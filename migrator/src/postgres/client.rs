@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
+use super::session;
 use crate::error::{Error, Result};
 
 /// Where a database is and who asks.
@@ -37,17 +38,23 @@ impl fmt::Debug for Endpoint {
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What every session of ours needs: no timeout that ends it halfway, names and operators only from where we say,
-/// and values rendered the same on both sides. `row_security` off makes a filtered read an error.
-const SESSION: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
-    SET idle_in_transaction_session_timeout = 0; SET search_path = ''; \
-    SET client_min_messages = warning; SET row_security = off; \
-    SET standard_conforming_strings = on; \
-    SET DateStyle = ISO; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; \
-    SET extra_float_digits = 3; SET bytea_output = hex; SET xmloption = content; SET lc_monetary = 'C'";
-
-/// Opens a session whose `application_name` is `headgate <purpose>`. It ends when the client is dropped.
+/// Opens a session whose `application_name` is `headgate <purpose>`, and that inherits no setting which changes what
+/// values mean. It ends when the client is dropped.
 pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
+    within(endpoint, async {
+        let client = login(endpoint, purpose).await?;
+        session::prepare(&client).await?;
+        Ok(client)
+    })
+    .await
+}
+
+/// Opens a session with everything that sessions of this role inherit in this database.
+pub async fn connect_plainly(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
+    within(endpoint, login(endpoint, purpose)).await
+}
+
+async fn login(endpoint: &Endpoint, purpose: &str) -> Result<Client, tokio_postgres::Error> {
     let mut config = Config::new();
     config
         .host(&endpoint.host)
@@ -62,16 +69,19 @@ pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
     if let Some(password) = &endpoint.password {
         config.password(password);
     }
-    let opening = async {
-        let (client, connection) = config.connect(NoTls).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection of the migrator ended");
-            }
-        });
-        client.batch_execute(SESSION).await?;
-        Ok::<_, tokio_postgres::Error>(client)
-    };
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection of the migrator ended");
+        }
+    });
+    Ok(client)
+}
+
+async fn within(
+    endpoint: &Endpoint,
+    opening: impl Future<Output = Result<Client, tokio_postgres::Error>>,
+) -> Result<Client> {
     match tokio::time::timeout(CONNECT_PATIENCE, opening).await {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(error)) => Err(failed(&format!("cannot connect to {endpoint:?}"), error)),

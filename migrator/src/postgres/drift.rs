@@ -4,8 +4,7 @@ use tokio_postgres::Client;
 
 use super::client::failed;
 use super::sql::{relation, title_of};
-use super::{Postgres, definitions, plan};
-use crate::definitions::Fingerprint;
+use super::{Postgres, plan};
 use crate::drift::{self, Speech};
 use crate::error::Result;
 use crate::plan::Plan;
@@ -40,10 +39,4 @@ async fn unpublished(session: &Client, postgres: &Postgres, plan: &Plan) -> Resu
         .await
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(|error| failed("cannot read what the source publishes", error))
-}
-
-/// Refuses where the definitions of a side are no longer those of the proof, and names what changed.
-pub(super) async fn unproved(postgres: &Postgres, proved: Option<&Fingerprint>) -> Result<()> {
-    let Some(proved) = proved else { return Ok(()) };
-    drift::unproved(proved, &definitions::compare(postgres).await?)
 }

@@ -1,10 +1,12 @@
 //! The barrier and the durable refusal on the source, and the marker that says "everything before me".
 
+mod look;
 mod refusal;
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -12,10 +14,11 @@ use tokio_postgres::error::SqlState;
 use super::client::failed;
 use super::position::Lsn;
 use super::sql::{qualified, quote_literal, relation};
-use super::{Postgres, drift, stamp};
+use super::{Postgres, drift};
 use crate::database::Raised;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+pub use look::Look;
 use refusal::TRIGGER;
 pub use refusal::{forget, lift};
 
@@ -33,6 +36,16 @@ const PREFIX: &str = "headgate";
 /// A session whose open transaction locks the migrated tables against writers and holds the refusal, not yet committed.
 pub struct Fence {
     session: Client,
+    /// The look under the barrier, which goes on while the target catches up.
+    looking: Option<JoinHandle<Result<()>>>,
+}
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        if let Some(looking) = &self.looking {
+            looking.abort();
+        }
+    }
 }
 
 /// The two sessions that raising the fence needs.
@@ -40,15 +53,12 @@ pub struct Ready {
     fence: Client,
     marker: Client,
     one_try: Duration,
-    /// The stamp of both sides' definitions that were found to be as proved.
-    seen: Option<String>,
 }
 
 /// Installs what the refusal needs, opens the sessions, and looks for what would make the fence fail.
 pub async fn warm_up(postgres: &Postgres, plan: &Plan) -> Result<Ready> {
-    let mut ready = open(postgres).await?;
+    let ready = open(postgres).await?;
     refusal::arm(&ready.marker, postgres).await?;
-    ready.seen = Some(stamp::of_both(postgres).await?);
     drift::refuse(&ready.marker, postgres, plan).await?;
     if let Some(blockers) = blockers(&ready.marker, plan, "30 seconds").await? {
         return Err(
@@ -82,7 +92,6 @@ async fn open(postgres: &Postgres) -> Result<Ready> {
         fence,
         marker,
         one_try,
-        seen: None,
     })
 }
 
@@ -103,28 +112,14 @@ pub async fn raise(
         ready
     };
     lock(&ready, postgres, plan, patience).await?;
-    let patience = patience.max(REPLY_GRACE);
-    // What was changed before the locks were had is seen now; what comes later waits for them.
-    let looking = async {
-        timeout(patience, unchanged(&ready, postgres, plan))
-            .await
-            .map_err(|_| Error::transient("the source did not show its catalogue in time"))?
-    };
-    let (marker, ()) = tokio::try_join!(mark(&ready.marker, token, patience), looking)?;
+    let marker = mark(&ready.marker, token, patience.max(REPLY_GRACE)).await?;
     Ok(Raised {
         fence: Fence {
             session: ready.fence,
+            looking: None,
         },
         marker,
     })
-}
-
-async fn unchanged(ready: &Ready, postgres: &Postgres, plan: &Plan) -> Result<()> {
-    let now = stamp::of_both(postgres).await?;
-    if ready.seen.as_ref() == Some(&now) {
-        return Ok(());
-    }
-    drift::refuse(&ready.fence, postgres, plan).await
 }
 
 /// Takes the locks and readies the refusal in one transaction that stays open. Writers that hold one table and wait
@@ -270,10 +265,25 @@ async fn blockers(session: &Client, plan: &Plan, age: &str) -> Result<Option<Str
         .map_err(|error| failed("cannot see who writes to the source's tables", error))
 }
 
-/// Looks under the barrier for changed definitions and for open writes that the fence does not stop.
-#[expect(clippy::unused_async, reason = "every effect is awaited alike")]
-pub async fn confirm(_postgres: &Postgres, _plan: &Plan, _fence: &mut Fence) -> Result<()> {
-    Ok(())
+/// Begins to look, under the barrier, for what changed since `look` was opened. What changed before the locks were had is
+/// seen now; what comes later waits for them.
+pub fn look_again(fence: &mut Fence, look: Look, postgres: &Postgres, plan: &Plan) {
+    let (postgres, plan) = (postgres.clone(), plan.clone());
+    let looking = async move { look.again(&postgres, &plan).await };
+    fence.looking = Some(tokio::spawn(looking));
+}
+
+/// Waits for what the look found; looks from the beginning where none was begun.
+pub async fn confirm(postgres: &Postgres, plan: &Plan, fence: &mut Fence) -> Result<()> {
+    let Some(looking) = fence.looking.as_mut() else {
+        let source = postgres.connect_source("look").await?;
+        return drift::refuse(&source, postgres, plan).await;
+    };
+    let found = looking.await.unwrap_or_else(|fault| {
+        Err(Error::transient("the look under the barrier broke off").because(fault))
+    });
+    fence.looking = None;
+    found
 }
 
 /// Commits the refusal. That it commits proves that the locks were held all the time.

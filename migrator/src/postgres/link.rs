@@ -1,5 +1,6 @@
 //! One raw connection to a server that speaks the replication protocol: socket, frames, login.
 
+use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::client::Endpoint;
+use super::session;
+use super::sql::quote_literal;
 use crate::error::{Error, Result};
 
 /// How long opening a connection, login included, may take.
@@ -125,10 +128,25 @@ impl Link {
             ("replication", "database"),
             ("application_name", application),
         ];
-        let all = parameters.into_iter().chain(SETTINGS);
-        frontend::startup_message(all, &mut link.outgoing).map_err(unsendable)?;
+        frontend::startup_message(parameters, &mut link.outgoing).map_err(unsendable)?;
         link.login(endpoint).await?;
+        link.pin(endpoint).await?;
         Ok(link)
+    }
+
+    /// What the session inherits goes first, then comes what the stream's values need.
+    async fn pin(&mut self, endpoint: &Endpoint) -> Result<()> {
+        let mut batch = session::PIN.to_owned();
+        for (name, value) in SETTINGS {
+            let _ = write!(batch, "; SET {name} = {}", quote_literal(value));
+        }
+        self.query(&batch, CONNECT_PATIENCE)
+            .await?
+            .map(drop)
+            .map_err(|refusal| {
+                Error::fatal(format!("{endpoint:?} refuses a setting of the stream"))
+                    .because(refusal)
+            })
     }
 
     async fn login(&mut self, endpoint: &Endpoint) -> Result<()> {

@@ -32,6 +32,7 @@ mod ranges;
 pub mod records;
 pub mod roles;
 pub mod schema;
+mod session;
 pub mod snapshot;
 pub mod sql;
 mod stamp;
@@ -102,6 +103,7 @@ struct Inner {
 #[derive(Default)]
 struct Warm {
     fence: Option<fence::Ready>,
+    look: Option<fence::Look>,
     counters: Option<(Client, Client)>,
 }
 
@@ -267,10 +269,11 @@ impl Database for Postgres {
 
     async fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
         let ready = fence::warm_up(self, plan).await?;
-        drift::unproved(self, proved).await?;
+        let look = fence::Look::open(self, proved).await?;
         let counters = self.counter_sessions().await?;
         *self.inner.warm.lock() = Warm {
             fence: Some(ready),
+            look: Some(look),
             counters: Some(counters),
         };
         Ok(())
@@ -282,8 +285,15 @@ impl Database for Postgres {
         token: &str,
         patience: Duration,
     ) -> Result<Raised<Fence, Lsn>> {
-        let ready = self.inner.warm.lock().fence.take();
-        fence::raise(ready, self, plan, token, patience).await
+        let (ready, look) = {
+            let mut warm = self.inner.warm.lock();
+            (warm.fence.take(), warm.look.take())
+        };
+        let mut raised = fence::raise(ready, self, plan, token, patience).await?;
+        if let Some(look) = look {
+            fence::look_again(&mut raised.fence, look, self, plan);
+        }
+        Ok(raised)
     }
 
     async fn confirm_fence(&self, plan: &Plan, fence: &mut Fence) -> Result<()> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::client::Endpoint;
+use super::client::{self, Endpoint};
+use super::session;
 use crate::error::{Error, Result};
 
 /// A schema with a hundred thousand objects takes minutes; one that takes longer than this is stuck.
@@ -24,7 +25,10 @@ pub async fn run(
     arguments: &[OsString],
 ) -> Result<Vec<u8>> {
     let shown = program.display();
-    let running = command(program, endpoint, purpose, settings)
+    let session = client::connect_plainly(endpoint, purpose).await?;
+    let settings = format!("{} {settings}", session::options(&session).await?);
+    drop(session);
+    let running = command(program, endpoint, purpose, &settings)
         .args(arguments)
         .output();
     let output = tokio::time::timeout(PATIENCE, running)
@@ -119,7 +123,7 @@ fn command(program: &Path, endpoint: &Endpoint, purpose: &str, settings: &str) -
         .env(
             "PGOPTIONS",
             format!(
-                "-c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning {settings}"
+                "{settings} -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning"
             ),
         )
         .env("LC_ALL", "C")

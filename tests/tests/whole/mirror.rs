@@ -79,6 +79,19 @@ const FILES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "PostgreSQL's catalogues say of themselves what they refer to, who wrote their rows and what built-in settings are",
+        &[
+            "migrator/src/postgres/expressions.rs",
+            "migrator/src/postgres/fence/look.rs",
+            "migrator/src/postgres/inventory.rs",
+            "migrator/src/postgres/inventory/catalogues.rs",
+            "migrator/src/postgres/session.rs",
+            "migrator/src/postgres/stamp.rs",
+            "migrator/tests/postgres_definitions.rs",
+            "migrator/tests/postgres_settings.rs",
+        ],
+    ),
+    (
         "each engine has its own kinds of proof at login",
         &[
             "protocol/src/postgres/auth/scram.rs",

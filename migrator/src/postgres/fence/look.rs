@@ -1,0 +1,67 @@
+//! What is looked at under the barrier: that the definitions of both sides are still those that were proved, and that
+//! nobody has a write open that the fence does not stop.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use super::super::{Postgres, definitions, drift, stamp, writers};
+use crate::definitions::Fingerprint;
+use crate::drift::unproved;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+/// Reading all definitions takes longer than any hold; a server that is silent for longer is lost.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Two sessions, and what they saw before the hold.
+pub struct Look {
+    source: Client,
+    target: Client,
+    stamp: String,
+    fingerprint: Fingerprint,
+}
+
+impl Look {
+    /// Looks before the hold. Refuses where the definitions are no longer `proved`, and names what changed.
+    pub async fn open(postgres: &Postgres, proved: Option<&Fingerprint>) -> Result<Self> {
+        let (source, target) = tokio::try_join!(
+            postgres.connect_source("look"),
+            postgres.connect_target("look")
+        )?;
+        // The stamp first: what changes while the definitions are read is seen by the next look.
+        let stamp = stamp::read(&source, &target).await?;
+        let now = definitions::compare(postgres).await?;
+        if let Some(proved) = proved {
+            unproved(proved, &now)?;
+        }
+        writers::refuse(postgres, &source).await?;
+        Ok(Self {
+            source,
+            target,
+            stamp,
+            fingerprint: now.fingerprint,
+        })
+    }
+
+    /// Looks again under the barrier. What is the same as before is known by its stamp alone.
+    pub async fn again(&self, postgres: &Postgres, plan: &Plan) -> Result<()> {
+        let looking = async {
+            let (now, ()) = tokio::try_join!(
+                stamp::read(&self.source, &self.target),
+                writers::refuse(postgres, &self.source)
+            )?;
+            if now == self.stamp {
+                return Ok(());
+            }
+            drift::refuse(&self.source, postgres, plan).await?;
+            unproved(&self.fingerprint, &definitions::compare(postgres).await?)
+        };
+        timeout(PATIENCE, looking).await.unwrap_or_else(|_| {
+            Err(Error::transient(
+                "the servers did not show their definitions in time",
+            ))
+        })
+    }
+}
