@@ -71,6 +71,11 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Creates the target's schema as far as the load needs it, and the start of the change stream.
     fn prepare(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
+    /// What [`Database::prepare`] or [`Database::copy`] waits for at this moment, in words: whose open transaction.
+    fn waits_for(&self) -> Option<String> {
+        None
+    }
+
     /// Loads every table as it was at the stream's start, and builds the rest of the schema (indexes,
     /// constraints, triggers) on the loaded tables. What an earlier call finished is not loaded again.
     /// Returns early, without error, when `stop` is cancelled.

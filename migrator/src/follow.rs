@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::database::Position;
 use crate::error::{Error, Result};
@@ -21,6 +22,26 @@ pub struct Applied<P> {
     pub markers: Vec<String>,
     /// The follower stands still at the position it was asked to pause at.
     pub paused: bool,
+    /// Since when the follower is interrupted, and by what.
+    pub interrupted: Option<(Instant, String)>,
+    /// When the lag was last told.
+    told: Option<Instant>,
+}
+
+impl<P> Applied<P> {
+    /// For how long nothing was heard of the follower, beyond what is usual between two heartbeats.
+    pub fn silence(&self) -> Option<Duration> {
+        let silent = self.told?.elapsed();
+        (silent > BEATS_WITHIN).then_some(silent)
+    }
+
+    /// What was told last, grown by the time since: a lag that stands still is none.
+    fn grown(mut self) -> Self {
+        if let Some(silent) = self.silence() {
+            self.lag = self.lag.map(|lag| lag.saturating_add(silent));
+        }
+        self
+    }
 }
 
 /// The shared handle between one follower and those who watch it. Clones share one state.
@@ -31,6 +52,10 @@ pub struct Follow<P> {
 }
 
 const MARKERS_MAX: usize = 16;
+/// Heartbeats come every second at most; one may be late.
+const BEATS_WITHIN: Duration = Duration::from_secs(3);
+/// A follower that is interrupted for that long is not waited for.
+const INTERRUPTED_MAX: Duration = Duration::from_secs(3);
 
 impl<P: Position> Default for Follow<P> {
     fn default() -> Self {
@@ -40,6 +65,8 @@ impl<P: Position> Default for Follow<P> {
             behind_bytes: None,
             markers: Vec::new(),
             paused: false,
+            interrupted: None,
+            told: None,
         };
         Self {
             applied: Arc::new(watch::Sender::new(applied)),
@@ -63,7 +90,20 @@ impl<P: Position> Follow<P> {
     pub fn report_lag(&self, lag: Duration, behind_bytes: u64) {
         self.applied.send_modify(|applied| {
             applied.lag = Some(lag);
+            applied.told = Some(Instant::now());
+            applied.interrupted = None;
             applied.behind_bytes = Some(behind_bytes);
+        });
+    }
+
+    /// The follower ended with a failure and is to begin again; this holds until it tells its lag again.
+    pub fn report_interrupted(&self, why: &str) {
+        self.applied.send_modify(|applied| {
+            let since = match applied.interrupted.take() {
+                Some((since, _)) => since,
+                None => Instant::now(),
+            };
+            applied.interrupted = Some((since, why.to_owned()));
         });
     }
 
@@ -84,7 +124,7 @@ impl<P: Position> Follow<P> {
 
     /// How far the target is now.
     pub fn applied(&self) -> Applied<P> {
-        self.applied.borrow().clone()
+        self.applied.borrow().clone().grown()
     }
 
     /// Resolves with how far the target is, once the follower has told it for the first time. Cancel safe.
@@ -147,8 +187,15 @@ impl<P: Position> Follow<P> {
         otherwise: &str,
     ) -> Result<()> {
         let mut watching = self.applied.subscribe();
-        let outcome =
-            tokio::time::timeout(patience, watching.wait_for(|applied| reached(applied))).await;
+        let waiting = tokio::time::timeout(patience, watching.wait_for(|applied| reached(applied)));
+        let outcome = tokio::select! {
+            biased;
+            outcome = waiting => outcome,
+            why = self.given_up() => {
+                return Err(Error::transient(format!("{otherwise}: it is interrupted: {why}"))
+                    .remedy("mend what interrupts the follower; it goes on by itself"));
+            }
+        };
         match outcome {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::transient("the follower is gone")),
@@ -158,5 +205,70 @@ impl<P: Position> Follow<P> {
             ))
             .remedy("look at the lag in SHOW MIGRATION STATUS; try again when it is small")),
         }
+    }
+
+    /// Resolves with the reason once the follower is interrupted for too long.
+    async fn given_up(&self) -> String {
+        let mut watching = self.applied.subscribe();
+        loop {
+            let met = watching.borrow_and_update().interrupted.clone();
+            let changed = watching.changed();
+            match met {
+                Some((since, why)) => tokio::select! {
+                    () = sleep_until(since + INTERRUPTED_MAX) => return why,
+                    Ok(()) = changed => {}
+                },
+                None => {
+                    if changed.await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conductor::scripted::Place;
+    use tokio::time::sleep;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lag_grows_while_nothing_is_heard_and_shrinks_with_the_next_word() {
+        let follow = Follow::<Place>::default();
+        follow.report_lag(Duration::from_millis(2), 10);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(follow.applied().lag, Some(Duration::from_millis(2)));
+        sleep(Duration::from_secs(59)).await;
+        let lag = follow.applied().lag.expect("known");
+        assert!(lag >= Duration::from_mins(1), "{lag:?}");
+        follow.report_lag(Duration::from_millis(3), 10);
+        assert_eq!(follow.applied().lag, Some(Duration::from_millis(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_that_stays_interrupted_is_not_waited_for_and_one_that_comes_back_is() {
+        let follow = Follow::<Place>::default();
+        let begun = Instant::now();
+        follow.report_interrupted("the source is gone");
+        let waited = follow.wait_covers(&Place(5), Duration::from_mins(1)).await;
+        let told = waited.expect_err("nobody follows").to_string();
+        assert!(told.contains("the source is gone"), "{told}");
+        assert!(begun.elapsed() <= Duration::from_secs(4));
+
+        let there = follow.clone();
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(1)).await;
+            there.report_lag(Duration::ZERO, 0);
+            sleep(Duration::from_secs(10)).await;
+            there.advance(Place(5), Vec::new());
+        });
+        follow.report_interrupted("a moment");
+        // The first interruption lasts: the word of the follower ends it.
+        follow.report_lag(Duration::ZERO, 0);
+        follow.report_interrupted("a moment");
+        let waited = follow.wait_covers(&Place(5), Duration::from_mins(1)).await;
+        waited.expect("it came back");
     }
 }

@@ -4,6 +4,7 @@ mod checking;
 mod cut;
 mod definition;
 mod migration;
+mod next_steps;
 mod report;
 mod status;
 #[cfg(test)]

@@ -60,14 +60,14 @@ pub struct Handovers {
 /// Every method names the route. A route that does not exist is an [`crate::Error`] of kind refused.
 pub trait Traffic: Send + Sync + 'static {
     /// Opens sessions on `cluster` ahead of a switch, for as many of the route's clients as `patience` allows. Those
-    /// that are not used within about half a minute are closed again. A session that cannot be opened is left for
-    /// the switch to deal with.
+    /// that are not used within about half a minute are closed again. Tells of each session that could not be opened
+    /// why not.
     fn warm<'a>(
         &'a self,
         route: &'a str,
         cluster: &'a str,
         patience: Duration,
-    ) -> Waiting<'a, Result<()>>;
+    ) -> Waiting<'a, Result<Vec<String>>>;
 
     /// Gives up what [`Traffic::warm`] opened: the switch does not come.
     fn cool(&self, route: &str) -> Result<()>;

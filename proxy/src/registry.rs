@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::route::Cluster;
 
@@ -133,8 +133,8 @@ impl Entry {
 pub struct WarmOrder {
     /// The cluster that the route will lead to.
     pub cluster: Arc<Cluster>,
-    /// Dropped when the session is open, or cannot be opened.
-    pub done: mpsc::Sender<()>,
+    /// Dropped when the session is open; told why it cannot be opened.
+    pub done: mpsc::UnboundedSender<String>,
 }
 
 /// What SHOW SESSIONS tells of one session.
@@ -271,9 +271,14 @@ impl Registry {
     }
 
     /// Orders every session of `route` to open a session on `cluster` ahead of a switch, and resolves when all have
-    /// tried. Cancel safe.
-    pub async fn warm(&self, route: &str, cluster: &Arc<Cluster>) {
-        let (done, mut all_done) = mpsc::channel(1);
+    /// tried, or at `deadline`. Tells of each that could not be opened why not.
+    pub async fn warm(
+        &self,
+        route: &str,
+        cluster: &Arc<Cluster>,
+        deadline: Instant,
+    ) -> Vec<String> {
+        let (done, mut failures) = mpsc::unbounded_channel();
         for entry in self.of_route(route) {
             let order = WarmOrder {
                 cluster: Arc::clone(cluster),
@@ -283,8 +288,12 @@ impl Registry {
             entry.bell.notify_one();
         }
         drop(done);
-        // Nothing is ever sent: the channel closes with the last order.
-        let _ = all_done.recv().await;
+        let mut unopened = Vec::new();
+        // The channel closes with the last order; what is not open by then is opened at the switch.
+        while let Ok(Some(why)) = timeout_at(deadline, failures.recv()).await {
+            unopened.push(why);
+        }
+        unopened
     }
 
     /// The sessions of a route.

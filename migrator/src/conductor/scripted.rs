@@ -81,6 +81,8 @@ pub(crate) struct Facts {
     /// The follower applies what it is asked to.
     pub(crate) follower_idle: bool,
     pub(crate) open: Vec<OpenTransaction>,
+    /// Why sessions cannot be opened on the target.
+    pub(crate) unopened: Vec<String>,
     /// The journal cannot be written.
     pub(crate) disk_full: bool,
     journal: Option<Journal>,
@@ -415,8 +417,8 @@ impl Database for World {
 }
 
 impl Traffic for World {
-    fn warm<'a>(&'a self, _: &'a str, _: &'a str, _: Duration) -> Waiting<'a, Result<()>> {
-        Box::pin(async move { self.act("warm", &[], |_| ()).await })
+    fn warm<'a>(&'a self, _: &'a str, _: &'a str, _: Duration) -> Waiting<'a, Result<Vec<String>>> {
+        Box::pin(async move { self.act("warm", &[], |facts| facts.unopened.clone()).await })
     }
 
     fn cool(&self, _: &str) -> Result<()> {

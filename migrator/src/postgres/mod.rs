@@ -98,6 +98,8 @@ struct Inner {
     secrets: Arc<dyn Secrets>,
     /// Opened ahead of a cutover, so that the pause does not wait for connections.
     warm: Mutex<Warm>,
+    /// What the start of the change stream waits for.
+    waits_for: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -137,10 +139,15 @@ impl Postgres {
             tools,
             secrets,
             warm,
+            waits_for: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    pub(super) fn set_waits_for(&self, whom: Option<String>) {
+        *self.inner.waits_for.lock() = whom;
     }
 
     /// The migration's name.
@@ -236,6 +243,10 @@ impl Database for Postgres {
 
     async fn prepare(&self, plan: &Plan) -> Result<()> {
         schema::prepare(self, plan).await
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        self.inner.waits_for.lock().clone()
     }
 
     async fn copy(

@@ -1,5 +1,9 @@
 //! The start of the change stream, and the records on the target that say what was loaded as of which position.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::sleep;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +65,8 @@ pub struct Held {
 
 /// How many times the creation of a slot is tried before the operator is told who blocks it.
 const ATTEMPTS: u32 = 6;
+/// How often it is looked whose open transactions are waited for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Opens the snapshot to load under: that of the permanent slot when it does not exist yet, created here,
 /// else that of a temporary slot, whose position is later. `None` when `stop` was cancelled first.
@@ -98,10 +104,15 @@ pub async fn open(
         ] {
             keeper.query(&format!("SET {setting} = 0")).await?;
         }
-        match keeper
-            .create_slot(&name, exists, postgres.settings().stream_patience)
-            .await
-        {
+        let made = {
+            let making = keeper.create_slot(&name, exists, postgres.settings().stream_patience);
+            tokio::select! {
+                made = making => made,
+                never = tell_blockers(postgres, source) => match never {},
+            }
+        };
+        postgres.set_waits_for(None);
+        match made {
             Ok(made) => {
                 return Ok(Some(Held {
                     snapshot: made.snapshot,
@@ -112,6 +123,7 @@ pub async fn open(
             Err(error) if obstacle(&error) == Some(Obstacle::OpenTransactions) => {
                 let blockers = blockers(source).await?;
                 tracing::warn!(blockers, "open transactions block the slot");
+                postgres.set_waits_for(Some(blockers));
             }
             Err(error) => return Err(error),
         }
@@ -155,6 +167,16 @@ async fn slot_exists(postgres: &Postgres, source: &Client) -> Result<bool> {
 }
 
 /// The open transactions that a new slot waits for, told for people.
+/// Keeps up to date what the operator is shown while the slot waits.
+async fn tell_blockers(postgres: &Postgres, source: &Client) -> Infallible {
+    loop {
+        sleep(LOOK_EVERY).await;
+        if let Ok(blockers) = blockers(source).await {
+            postgres.set_waits_for(Some(blockers));
+        }
+    }
+}
+
 async fn blockers(source: &Client) -> Result<String> {
     let row = source
         .query_one(

@@ -21,6 +21,7 @@ impl<D: Database> Migration<D> {
     pub(super) fn begin_check(self: &Arc<Self>) -> Result<()> {
         let busy = self.occupy("a check")?;
         self.following("be checked")?;
+        self.uninterrupted()?;
         self.database()?;
         let stop = CancellationToken::new();
         let started = SystemTime::now();

@@ -24,6 +24,7 @@ const LAG_PATIENCE: Duration = Duration::from_secs(5);
 const LAG_INTERVAL: Duration = Duration::from_millis(50);
 /// The held go on within moments; the report does not wait longer for the slowest.
 const HOLDS_PATIENCE: Duration = Duration::from_secs(5);
+const HANDOVERS_PATIENCE: Duration = Duration::from_secs(2);
 
 impl<D: Database> Migration<D> {
     /// Runs a cutover or rehearsal in a task of its own, so that it ends also when the caller goes away.
@@ -85,7 +86,11 @@ impl<D: Database> Migration<D> {
             .await
             .unwrap_or_else(|_| Err(Error::transient("the preparations did not end")))?;
         let Definition { route, target, .. } = &self.definition;
-        self.traffic.warm(route, target, WARM_UP_PATIENCE).await?;
+        let unopened = self.traffic.warm(route, target, WARM_UP_PATIENCE).await?;
+        if let Err(refusal) = self.admit_sessions(&unopened, &options) {
+            self.traffic.cool(route)?;
+            return Err(refusal);
+        }
         if let Err(late) = self.wait_for_small_lag(options.max_hold).await {
             self.traffic.cool(route)?;
             return Err(late);
@@ -119,6 +124,9 @@ impl<D: Database> Migration<D> {
             .traffic
             .holds(&self.definition.route, HOLDS_PATIENCE)
             .await;
+        if course.outcome == Outcome::Switched {
+            self.wait_for_handovers().await;
+        }
         let report = self.report(kind, course, &options, waived, holds.unwrap_or_default());
         if let Err(error) = self.journal.add_report(&report).await {
             tracing::error!(migration = self.name(), %error, "the report was not journalled");
@@ -127,17 +135,36 @@ impl<D: Database> Migration<D> {
         Ok(report)
     }
 
+    /// Refuses where sessions of the route could not move: the target did not take them when it was asked.
+    fn admit_sessions(&self, unopened: &[String], options: &Options) -> Result<()> {
+        let Some(why) = unopened.first() else {
+            return Ok(());
+        };
+        let Definition { name, target, .. } = &self.definition;
+        let count = unopened.len();
+        if options.waive_sessions {
+            tracing::warn!(
+                migration = name,
+                count,
+                why,
+                "sessions cannot move to the target; going on at the operator's word"
+            );
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "{count} sessions of route {} cannot be opened on {target}, and a switch would end them: {why}",
+            self.definition.route
+        ))
+        .remedy(format!(
+            "make room on {target} (connections, limits of the account) or mend what the text names; or, at your own \
+             risk, CUTOVER MIGRATION {name} WITH (waive_sessions=true)"
+        )))
+    }
+
     /// Whether the request may go on without a passed check; refuses where it may not.
     fn admit(&self, kind: Kind, options: &Options) -> Result<bool> {
         let name = self.name();
-        let live = self.live();
-        if live.retrying {
-            return Err(
-                Error::refused(format!("the follower of migration {name} is interrupted"))
-                    .remedy(format!("SHOW MIGRATION STATUS {name} says why")),
-            );
-        }
-        drop(live);
+        self.uninterrupted()?;
         let verdict = self.journal.check(name)?.map(|check| check.verdict);
         let passed = verdict == Some(Verdict::Passed);
         if passed || options.waive_check || kind == Kind::Rehearsal {
@@ -170,6 +197,18 @@ impl<D: Database> Migration<D> {
             );
         }
         Ok(())
+    }
+
+    /// Sessions that have nothing to do move within moments; with them the report counts those that could not.
+    async fn wait_for_handovers(&self) {
+        let deadline = Instant::now() + HANDOVERS_PATIENCE;
+        let pending = || {
+            let told = self.traffic.handovers(&self.definition.route);
+            told.is_ok_and(|told| told.pending > 0)
+        };
+        while pending() && Instant::now() < deadline {
+            sleep(LAG_INTERVAL).await;
+        }
     }
 
     async fn wait_for_small_lag(&self, max_hold: Duration) -> Result<()> {
@@ -309,6 +348,7 @@ impl<D: Database> Migration<D> {
                     max_hold: Duration::ZERO,
                     waive_check: false,
                     waive_accounts: Vec::new(),
+                    waive_sessions: false,
                 };
                 let report = self.report(Kind::Cutover, course, &options, false, Holds::default());
                 if let Err(error) = self.journal.add_report(&report).await {

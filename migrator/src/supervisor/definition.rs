@@ -56,6 +56,8 @@ pub struct Options {
     pub waive_check: bool,
     /// Switch although nobody has seen that these accounts can log in on the target.
     pub waive_accounts: Vec<String>,
+    /// Switch although sessions could not be opened on the target when it was tried.
+    pub waive_sessions: bool,
 }
 
 /// Below this not even an idle database gets through.
@@ -83,6 +85,7 @@ impl Default for Options {
             max_hold: Duration::from_secs(2),
             waive_check: false,
             waive_accounts: Vec::new(),
+            waive_sessions: false,
         }
     }
 }

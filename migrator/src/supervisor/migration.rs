@@ -41,6 +41,8 @@ pub(super) struct Live {
     pub(super) work: String,
     /// The worker waits for its next attempt.
     pub(super) retrying: bool,
+    /// Since when it is interrupted, attempt by attempt.
+    pub(super) interrupted: Option<SystemTime>,
     pub(super) error: Option<String>,
     pub(super) remedy: Option<String>,
     pub(super) plan: Option<Arc<Plan>>,
@@ -91,6 +93,7 @@ impl<D: Database> Migration<D> {
             since: entry.since,
             work: String::new(),
             retrying: false,
+            interrupted: None,
             error: entry.error,
             remedy: entry.remedy,
             plan: entry.plan.map(Arc::new),
@@ -207,6 +210,22 @@ impl<D: Database> Migration<D> {
         let mut live = self.live();
         live.work.clear();
         live.retrying = false;
+        live.interrupted = None;
+    }
+
+    /// Refuses while the follower is interrupted, with the reason.
+    pub(super) fn uninterrupted(&self) -> Result<()> {
+        let Some((since, why)) = self.follow.applied().interrupted else {
+            return Ok(());
+        };
+        let name = self.name();
+        Err(Error::refused(format!(
+            "the follower of migration {name} is interrupted for {} s: {why}",
+            since.elapsed().as_secs()
+        ))
+        .remedy(format!(
+            "mend what interrupts it; it goes on by itself, and SHOW MIGRATION STATUS {name} tells when it does"
+        )))
     }
 }
 

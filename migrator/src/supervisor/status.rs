@@ -119,6 +119,8 @@ pub struct Status {
     pub error: Option<String>,
     /// What the operator can do about it.
     pub remedy: Option<String>,
+    /// Since when nothing is copied or followed although it should be.
+    pub interrupted: Option<SystemTime>,
     /// The verdict of the last finished check; `None` before the first.
     pub check_passed: Option<bool>,
     /// The number of the last cutover or rehearsal; 0 before the first.

@@ -204,7 +204,7 @@ async fn what_cannot_be_now_is_refused_with_a_statement_that_helps() {
     let hasty = Options {
         max_hold: Duration::from_millis(1),
         waive_check: false,
-        waive_accounts: Vec::new(),
+        ..Options::default()
     };
     assert!(
         refused(supervisor.cutover("m", hasty))
@@ -309,7 +309,7 @@ async fn a_lag_that_does_not_fit_into_the_hold_refuses_the_cutover() {
         .report_lag(Duration::from_millis(3400), 12_000_000);
     let message = refused(supervisor.cutover("m", Options::default())).await;
     assert!(
-        message.contains("3400 ms") && message.contains("1000 ms"),
+        message.contains("8400 ms") && message.contains("1000 ms"),
         "{message}"
     );
     assert!(!world.facts.lock().calls.contains(&"hold"));
@@ -479,6 +479,99 @@ async fn a_cutover_that_cannot_be_begun_for_a_full_disk_is_refused_and_leaves_th
         supervisor.status("m").expect("it is there").state,
         State::Following
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_that_the_target_does_not_take_refuse_the_cutover_unless_that_is_waived() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    world.facts.lock().unopened = vec!["too many connections".to_owned(); 5];
+    let told = refused(supervisor.cutover("m", Options::default())).await;
+    assert!(
+        told.contains("5 sessions of route shop") && told.contains("too many connections"),
+        "{told}"
+    );
+    assert!(!world.facts.lock().calls.contains(&"hold"));
+    let waived = Options {
+        waive_sessions: true,
+        ..Options::default()
+    };
+    let report = supervisor.cutover("m", waived).await.expect("a report");
+    assert_eq!(report.outcome, Outcome::Switched);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_is_interrupted_is_told_since_when_and_nothing_waits_for_it() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    let lost = || Error::transient("the source is gone");
+    world.facts.lock().follower_errors = (0..20).map(|_| lost()).collect();
+    supervisor.stop("m").await.expect("stopped");
+    supervisor.start("m").await.expect("started");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let status = supervisor.status("m").expect("it is there");
+    assert!(status.interrupted.is_some());
+    assert!(
+        status
+            .error
+            .is_some_and(|text| text.contains("the source is gone"))
+    );
+    assert!(status.lag.expect("known") >= Duration::from_secs(9));
+    let begun = tokio::time::Instant::now();
+    for told in [
+        refused(supervisor.check("m")).await,
+        refused(supervisor.cutover("m", Options::default())).await,
+    ] {
+        assert!(told.contains("the source is gone"), "{told}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    let ready = supervisor.readiness("m").await.expect("read");
+    let first = ready.first().expect("a line that sums up");
+    assert_eq!((first.name.as_str(), first.level), ("ready", Level::Error));
+    assert!(
+        first.evidence.starts_with("NOT READY: follower: "),
+        "{first:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_says_one_line_first_and_after_the_switch_what_is_left_to_do() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    let first = |lines: Vec<Check>| lines.into_iter().next().expect("a first line");
+    let ready = first(supervisor.readiness("m").await.expect("read"));
+    assert_eq!(ready.evidence, "READY: CUTOVER MIGRATION m");
+
+    let at = world.facts.lock().calls.len();
+    world.facts.lock().mishaps = vec![(at, Mishap::Hang)];
+    supervisor.check("m").await.expect("begun");
+    let running = first(supervisor.readiness("m").await.expect("read"));
+    assert_eq!(running.evidence, "NOT READY: proof: a check is under way");
+    supervisor.stop("m").await.expect("stopped");
+    supervisor.start("m").await.expect("started");
+    until("a known lag", || {
+        supervisor.status("m").expect("it is there").lag.is_some()
+    })
+    .await;
+    supervisor
+        .cutover("m", Options::default())
+        .await
+        .expect("a report");
+    let left = supervisor.readiness("m").await.expect("read");
+    let names: Vec<&str> = left.iter().map(|line| line.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "ready",
+            "sessions",
+            "configuration",
+            "statistics",
+            "change_stream",
+            "decommissioning"
+        ]
+    );
+    assert!(left[0].evidence.starts_with("SWITCHED"));
+    assert!(left.iter().any(|line| line.fix == "FINISH MIGRATION m"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,11 @@
 //! What the operator is shown of a migration, put together from memory and journal.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::timeout;
 
 use super::migration::{Live, Migration};
+use super::next_steps::summed_up;
 use super::{CheckStatus, CutoverReport, Options, Outcome, State, Status, Summary, Verdict};
 use crate::accounts;
 use crate::database::Database;
@@ -47,6 +48,7 @@ impl<D: Database> Migration<D> {
             sum(|table| table.rows_estimated),
         );
         let applied = self.follow.applied();
+        let waits_for = self.database().ok().and_then(Database::waits_for);
         let stage = self.shown.stage.lock().clone();
         let trouble = self.shown.trouble();
         let checked = self.journal.check(self.name()).ok().flatten();
@@ -57,6 +59,22 @@ impl<D: Database> Migration<D> {
             .flatten();
         let live = self.live();
         let follows = matches!(live.state, State::Following | State::Cutover);
+        let silence = applied.silence().filter(|_| follows);
+        let interrupted = live
+            .interrupted
+            .or_else(|| silence.and_then(|silence| SystemTime::now().checked_sub(silence)));
+        let (error, remedy) = match (trouble, &live.error, silence) {
+            (Some((text, remedy)), _, _) => (Some(text), remedy),
+            (None, Some(error), _) => (Some(error.clone()), live.remedy.clone()),
+            (None, None, Some(silence)) => (
+                Some(format!(
+                    "nothing was heard of the source or applied on the target for {} s",
+                    silence.as_secs()
+                )),
+                Some("look whether both clusters answer; it goes on by itself".to_owned()),
+            ),
+            (None, None, None) => (None, None),
+        };
         let percent = percent(&live, rows_copied, rows_estimated);
         let rows_per_second = rate(&live, rows_copied);
         let eta = rows_per_second.filter(|rate| *rate > 0.0).and_then(|rate| {
@@ -70,10 +88,12 @@ impl<D: Database> Migration<D> {
             target: self.definition.target.clone(),
             state: live.state,
             since: live.since,
-            stage: if stage.is_empty() {
-                live.work.clone()
-            } else {
-                stage
+            stage: match (stage.is_empty(), waits_for) {
+                (false, _) => stage,
+                (true, Some(whom)) if !live.work.is_empty() && !live.retrying => {
+                    format!("{}; waits for open transactions: {whom}", live.work)
+                }
+                (true, _) => live.work.clone(),
             },
             tables: tables.len() as u64,
             tables_copied: sum(|table| u64::from(table.stage == Stage::Copied)),
@@ -88,11 +108,9 @@ impl<D: Database> Migration<D> {
             behind_bytes: applied.behind_bytes.filter(|_| follows),
             transactions_applied: self.progress.transactions_applied(),
             applied_position: applied.position.map(|position| position.to_string()),
-            error: trouble
-                .as_ref()
-                .map(|(text, _)| text.clone())
-                .or_else(|| live.error.clone()),
-            remedy: trouble.map_or_else(|| live.remedy.clone(), |(_, remedy)| remedy),
+            error,
+            remedy,
+            interrupted,
             check_passed: checked.map(|check| check.verdict == Verdict::Passed),
             epoch: last.map_or(0, |(epoch, _)| epoch),
         }
@@ -130,23 +148,35 @@ impl<D: Database> Migration<D> {
         Ok(report)
     }
 
+    /// What stands between now and a cutover; once switched, what is left to do. The first line sums it up.
     pub(super) async fn readiness(&self) -> Result<Vec<Check>> {
+        let state = self.live().state;
+        let checks = match state {
+            State::Switched => self.next_steps()?,
+            _ => self.obstacles().await?,
+        };
+        let all = std::iter::once(summed_up(self.name(), state, &checks));
+        Ok(all.chain(checks).collect())
+    }
+
+    async fn obstacles(&self) -> Result<Vec<Check>> {
         let options = Options::default();
-        let mut checks = vec![
-            finding(
-                "state",
-                self.following("be cut over")
-                    .map(|()| "it follows".to_owned()),
-            ),
-            finding("follower", self.steady()),
-            finding(
-                "lag",
-                self.predicted(options.max_hold)
-                    .map(|lag| format!("{} ms", lag.as_millis())),
-            ),
-            self.proof_finding()?,
-            self.transactions_finding()?,
-        ];
+        let mut checks = vec![finding(
+            "state",
+            self.following("be cut over")
+                .map(|()| "it follows".to_owned()),
+        )];
+        if self.live().state == State::Following {
+            checks.extend([
+                finding("follower", self.steady()),
+                finding(
+                    "lag",
+                    self.predicted(options.max_hold)
+                        .map(|lag| format!("{} ms", lag.as_millis())),
+                ),
+            ]);
+        }
+        checks.extend([self.proof_finding()?, self.transactions_finding()?]);
         let (accounts, writers, definitions) = tokio::join!(
             self.asked("accounts", async |database: &D| {
                 Ok(accounts::findings(&database.accounts().await?, &[]))
@@ -215,6 +245,14 @@ impl<D: Database> Migration<D> {
     }
 
     fn steady(&self) -> Result<String> {
+        self.uninterrupted()?;
+        if let Some(silence) = self.follow.applied().silence() {
+            return Err(Error::refused(format!(
+                "nothing was heard of the source or applied on the target for {} s",
+                silence.as_secs()
+            ))
+            .remedy("look whether both clusters answer; it goes on by itself"));
+        }
         let live = self.live();
         match &live.error {
             None => Ok("nothing interrupts it".to_owned()),
@@ -230,6 +268,15 @@ impl<D: Database> Migration<D> {
 
     fn proof_finding(&self) -> Result<Check> {
         let statement = format!("CHECK MIGRATION {}", self.name());
+        if self.live().check.is_some() {
+            return Ok(Check::new(
+                "proof",
+                Level::Error,
+                "a check is under way",
+                "wait for its end",
+                format!("SHOW MIGRATION CHECK STATUS {}", self.name()),
+            ));
+        }
         Ok(match self.journal.check(self.name())? {
             Some(check) if check.verdict == Verdict::Passed => Check::ok(
                 "proof",

@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
@@ -51,12 +51,14 @@ impl<D: Database> Migration<D> {
                 return;
             }
             let pause = backoff.step();
+            self.follow.report_interrupted(&error.full_text());
             tracing::warn!(
                 migration = self.name(), %error, retry_ms = pause.as_millis(), "migration interrupted"
             );
             {
                 let mut live = self.live();
                 live.note(Some(&error));
+                live.interrupted.get_or_insert_with(SystemTime::now);
                 live.work = format!("retrying in {:.1} s", pause.as_secs_f64());
                 live.retrying = true;
             }
@@ -117,7 +119,11 @@ impl<D: Database> Migration<D> {
             return ended;
         }
         backoff.reset();
-        self.live().note(None);
+        {
+            let mut live = self.live();
+            live.note(None);
+            live.interrupted = None;
+        }
         work.await
     }
 

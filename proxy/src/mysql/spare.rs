@@ -23,7 +23,7 @@ pub struct Spare {
 const SPARE_AGE_MAX: Duration = Duration::from_secs(30);
 
 impl Spare {
-    /// Begins to open one, beside whatever the session does. A failure is left for the handover to meet again.
+    /// Begins to open one, beside whatever the session does. Whoever ordered it learns of a failure.
     /// Whoever tells more of the session on `server`, its present one, is called too.
     pub fn open(
         order: WarmOrder,
@@ -40,8 +40,9 @@ impl Spare {
             };
             let opening = connect::login(&order.cluster, &identity, None);
             let (session, ()) = tokio::join!(opening, Box::pin(witness));
-            drop(order.done);
-            session.ok()
+            session
+                .inspect_err(|refused| drop(order.done.send(refused.to_string())))
+                .ok()
         });
         Self {
             cluster,

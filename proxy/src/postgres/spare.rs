@@ -23,7 +23,8 @@ pub struct Spare {
 const SPARE_AGE_MAX: Duration = Duration::from_secs(30);
 
 impl Spare {
-    /// Begins to open one, beside whatever the session does. A failure is left for the handover to meet again.
+    /// Begins to open one, beside whatever the session does. Whoever ordered it learns of a failure, and the handover
+    /// meets it again.
     pub fn open(
         order: WarmOrder,
         startup: Startup,
@@ -34,8 +35,9 @@ impl Spare {
         let opening = tokio::spawn(async move {
             let password = password.as_ref().map(Secret::reveal);
             let session = connect::login(&order.cluster, &startup, &database, password).await;
-            drop(order.done);
-            session.ok()
+            session
+                .inspect_err(|refused| drop(order.done.send(refused.to_string())))
+                .ok()
         });
         Self {
             cluster,

@@ -77,13 +77,12 @@ impl Traffic for PlaneTraffic {
         route: &'a str,
         cluster: &'a str,
         patience: Duration,
-    ) -> Waiting<'a, Result<()>> {
+    ) -> Waiting<'a, Result<Vec<String>>> {
         Box::pin(async move {
             self.route(route)?;
             let cluster = self.cluster(cluster)?;
-            // Those that are not open by then are opened at the switch.
-            let _ = tokio::time::timeout(patience, self.0.registry.warm(route, cluster)).await;
-            Ok(())
+            let deadline = tokio::time::Instant::now() + patience;
+            Ok(self.0.registry.warm(route, cluster, deadline).await)
         })
     }
 

@@ -72,6 +72,7 @@ const STATUS: &[Column] = &[
     ("applied_position", Text),
     ("check_passed", Bool),
     ("epoch", Int),
+    ("interrupted_since", Time),
     ("error_message", Text),
     ("remedy", Text),
 ];

@@ -73,6 +73,7 @@ pub(super) fn status(status: Status) -> Row {
         status.applied_position,
         status.check_passed,
         status.epoch,
+        status.interrupted,
         status.error,
         status.remedy,
     ]
@@ -109,7 +110,8 @@ pub(crate) fn level_word(level: Level) -> &'static str {
 }
 
 pub(super) fn checks(mut checks: Vec<Check>) -> Vec<Row> {
-    checks.sort_by_key(|check| std::cmp::Reverse(check.level));
+    // What sums up comes first.
+    checks.sort_by_key(|check| (check.name != "ready", std::cmp::Reverse(check.level)));
     let row = |check: Check| {
         row![
             check.name,

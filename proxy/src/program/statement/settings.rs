@@ -137,7 +137,15 @@ pub(super) fn options(pairs: Vec<Pair>) -> Result<Options, Mistake> {
             "max_hold" => options.max_hold = pair.duration()?,
             "waive_check" => options.waive_check = pair.truth()?,
             "waive_accounts" => options.waive_accounts = pair.names(),
-            _ => return Err(pair.unknown(&["max_hold", "waive_check", "waive_accounts"])),
+            "waive_sessions" => options.waive_sessions = pair.truth()?,
+            _ => {
+                return Err(pair.unknown(&[
+                    "max_hold",
+                    "waive_check",
+                    "waive_accounts",
+                    "waive_sessions",
+                ]));
+            }
         }
     }
     Ok(options)
