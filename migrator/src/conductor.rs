@@ -307,12 +307,17 @@ impl<'a, D: Database> Run<'a, D> {
             .name()
             .clone_into(&mut self.conductor.shown.stage.lock());
         let conductor = self.conductor;
+        let why = match state {
+            Cutover::Undoing { why } => why.to_string(),
+            _ => String::new(),
+        };
         tracing::info!(
             migration = conductor.name,
             route = conductor.route,
             epoch = self.epoch,
             kind = self.kind.name(),
             state = state.name(),
+            why,
             "cutover"
         );
     }

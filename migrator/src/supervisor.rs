@@ -149,7 +149,8 @@ impl<D: Database> Supervisor<D> {
                     "use another name, or DROP MIGRATION {name} if that one is not needed any more"
                 )));
             }
-            if other.definition.route == *route {
+            let over = other.live().state == State::Finished;
+            if other.definition.route == *route && !over {
                 let other = other.name();
                 return Err(Error::refused(format!(
                     "migration {other} moves route {route} already"
@@ -216,7 +217,7 @@ impl<D: Database> Supervisor<D> {
         };
         if matches!(
             state,
-            State::Copying | State::Following | State::Cutover | State::Switched
+            State::Copying | State::Following | State::Cutover | State::Switched | State::Finished
         ) {
             return Err(
                 Error::refused(format!("migration {name} is {state} already"))
@@ -274,6 +275,35 @@ impl<D: Database> Supervisor<D> {
     /// outcome says so. Goes on when the caller goes away.
     pub async fn cutover(self: &Arc<Self>, name: &str, options: Options) -> Result<CutoverReport> {
         self.find(name)?.begin_cut(Kind::Cutover, options).await
+    }
+
+    /// Closes a migration after its switch: removes what it left on both sides. The refusal on the source stays, as do
+    /// the report and the history. Finishing twice changes nothing.
+    pub async fn finish(&self, name: &str) -> Result<()> {
+        let migration = self.find(name)?;
+        let _busy = migration.occupy("a finish")?;
+        let state = migration.live().state;
+        match state {
+            State::Finished => return Ok(()),
+            State::Switched if migration.unsettled()?.is_none() => {}
+            _ => {
+                return Err(Error::refused(format!(
+                    "migration {name} is {state}; only one whose route was switched can be finished"
+                ))
+                .remedy(format!(
+                    "CUTOVER MIGRATION {name}, or DROP MIGRATION {name} to give it up"
+                )));
+            }
+        }
+        migration.halt().await;
+        let cleaned = timeout(CLEAN_UP_PATIENCE, migration.database()?.clean_up()).await;
+        cleaned.unwrap_or_else(|_| {
+            Err(Error::transient("the clean-up did not end")
+                .remedy("look whether both clusters answer, and finish again"))
+        })?;
+        self.journal.finish(name).await?;
+        migration.live().enter(State::Finished);
+        Ok(())
     }
 
     /// Forgets a migration that does not run, and removes what it left on both sides.
@@ -335,8 +365,15 @@ impl<D: Database> Supervisor<D> {
     }
 
     /// The report of the last cutover or rehearsal; sessions that have moved since are counted in.
+    /// Of a migration that was dropped, the last report is there still.
     pub fn report(&self, name: &str) -> Result<Option<CutoverReport>> {
-        self.find(name)?.newest_report()
+        match self.find(name) {
+            Ok(migration) => migration.newest_report(),
+            Err(unknown) => match self.journal.report(name)? {
+                Some(report) => Ok(Some(report)),
+                None => Err(unknown),
+            },
+        }
     }
 
     /// What stands between now and a cutover with the default options, and what is in order.

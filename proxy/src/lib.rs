@@ -10,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod console;
 pub mod disposable;
+pub mod failed_logins;
 pub mod gate;
 mod hold;
 pub mod listener;

@@ -35,7 +35,10 @@ pub struct Metrics {
     migration_rows_estimated: GaugeVec,
     migration_lag: GaugeVec,
     migration_behind: GaugeVec,
-    migration_transactions: GaugeVec,
+    migration_transactions: IntCounterVec,
+    migration_interrupted: GaugeVec,
+    migration_check: GaugeVec,
+    cluster_up: GaugeVec,
     ready: IntGauge,
     started: Gauge,
 }
@@ -72,6 +75,10 @@ pub struct MigrationNumbers {
     pub behind_bytes: Option<u64>,
     /// Transactions of the source applied since this process started.
     pub transactions_applied: u64,
+    /// Nothing is copied or followed although it should be.
+    pub interrupted: bool,
+    /// The verdict of the last finished check.
+    pub check_passed: Option<bool>,
 }
 
 impl Metrics {
@@ -181,10 +188,25 @@ impl Metrics {
                 "Bytes of the change stream that the target has not applied yet.",
                 &["migration"],
             )?,
-            migration_transactions: gauges(
-                "headgate_migration_transactions_applied",
+            migration_transactions: counters(
+                "headgate_migration_transactions_applied_total",
                 "Transactions of the source applied since Headgate started.",
                 &["migration"],
+            )?,
+            migration_interrupted: gauges(
+                "headgate_migration_interrupted",
+                "1 while nothing is copied or followed although it should be.",
+                &["migration"],
+            )?,
+            migration_check: gauges(
+                "headgate_migration_check_passed",
+                "1 where the last finished check found both sides equal, 0 where it did not.",
+                &["migration"],
+            )?,
+            cluster_up: gauges(
+                "headgate_cluster_up",
+                "1 where the cluster answered within 3 seconds.",
+                &["cluster"],
             )?,
             ready: IntGauge::new("headgate_ready", "1 while new sessions are accepted.")?,
             started: Gauge::new(
@@ -292,10 +314,12 @@ impl Metrics {
             &self.migration_rows_estimated,
             &self.migration_lag,
             &self.migration_behind,
-            &self.migration_transactions,
+            &self.migration_interrupted,
+            &self.migration_check,
         ] {
             gauges.reset();
         }
+        self.migration_transactions.reset();
         for numbers in migrations {
             let name = [numbers.name.as_str()];
             let set = |gauges: &GaugeVec, value: u64| {
@@ -306,7 +330,13 @@ impl Metrics {
             set(&self.migration_rows, numbers.rows_copied);
             set(&self.migration_bytes, numbers.bytes_copied);
             set(&self.migration_rows_estimated, numbers.rows_estimated);
-            set(&self.migration_transactions, numbers.transactions_applied);
+            self.migration_transactions
+                .with_label_values(&name)
+                .inc_by(numbers.transactions_applied);
+            set(&self.migration_interrupted, u64::from(numbers.interrupted));
+            if let Some(passed) = numbers.check_passed {
+                set(&self.migration_check, u64::from(passed));
+            }
             if let Some(lag) = numbers.lag {
                 self.migration_lag
                     .with_label_values(&name)
@@ -315,6 +345,15 @@ impl Metrics {
             if let Some(behind) = numbers.behind_bytes {
                 set(&self.migration_behind, behind);
             }
+        }
+    }
+
+    /// Which clusters answer.
+    pub fn set_clusters_up(&self, clusters: &[(&str, bool)]) {
+        for (cluster, up) in clusters {
+            self.cluster_up
+                .with_label_values(&[*cluster])
+                .set(if *up { 1.0 } else { 0.0 });
         }
     }
 
@@ -350,6 +389,7 @@ mod tests {
             name: "m".to_owned(),
             state: "copying".to_owned(),
             rows_copied: 12,
+            transactions_applied: 7,
             ..MigrationNumbers::default()
         };
         metrics.set_migrations(&[numbers]);
@@ -362,6 +402,8 @@ mod tests {
             "headgate_hold_seconds_bucket{le=\"0.005\"} 0",
             "headgate_migration_state{migration=\"m\",state=\"copying\"} 1",
             "headgate_migration_rows_copied{migration=\"m\"} 12",
+            "# TYPE headgate_migration_transactions_applied_total counter",
+            "headgate_migration_transactions_applied_total{migration=\"m\"} 7",
         ] {
             assert!(
                 text.lines().any(|have| have == line),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, Limits};
 use crate::console::Console;
+use crate::failed_logins::FailedLogins;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::route::{Cluster, Routes};
@@ -22,6 +23,8 @@ pub struct Plane {
     pub console: Option<Arc<dyn Console>>,
     /// Sessions that may be open at the same time.
     pub sessions_max: usize,
+    /// Failed logins in the log.
+    pub failed_logins: FailedLogins,
 }
 
 impl Plane {
@@ -34,6 +37,7 @@ impl Plane {
             limits: config.limits.clone(),
             console,
             sessions_max: config.listen.sessions_max,
+            failed_logins: FailedLogins::default(),
         }
     }
 }

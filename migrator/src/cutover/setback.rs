@@ -1,5 +1,7 @@
 //! Why a cutover goes back.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Why a cutover goes back.
@@ -11,6 +13,16 @@ pub enum Setback {
     Restarted,
     /// A step failed or did not end in time.
     Failed(Failure),
+}
+
+impl fmt::Display for Setback {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rehearsed => formatter.write_str("it was a rehearsal"),
+            Self::Restarted => formatter.write_str("the process ended before the decision"),
+            Self::Failed(Failure { at, what, .. }) => write!(formatter, "{at} failed: {what}"),
+        }
+    }
 }
 
 /// A step that failed or did not end in time.

@@ -120,8 +120,21 @@ impl Journal {
         self.write(move |transaction| {
             transaction.execute(
                 "UPDATE migrations SET state = ?2, since = ?3, error = ?4, remedy = ?5
-                 WHERE name = ?1 AND state <> 'switched'",
+                 WHERE name = ?1 AND state NOT IN ('switched', 'finished')",
                 params![name, state.name(), now(), text, remedy],
+            )
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// The migration was switched, and nothing of it is left on either side but the refusal.
+    pub(crate) async fn finish(&self, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        self.write(move |transaction| {
+            transaction.execute(
+                "UPDATE migrations SET state = 'finished', since = ?2 WHERE name = ?1 AND state = 'switched'",
+                params![name, now()],
             )
         })
         .await?;
@@ -254,7 +267,7 @@ impl Journal {
         )
     }
 
-    /// Forgets a migration and all about it, except where its route is.
+    /// Forgets a migration and all about it, except where its route is and the reports of its cutovers.
     pub(crate) async fn remove(&self, name: &str) -> Result<()> {
         let name = name.to_owned();
         self.write(move |transaction| {

@@ -48,6 +48,12 @@ const VERSIONS: &[&str] = &["
     CREATE INDEX reports_by_migration ON reports (migration);
 ", "
     ALTER TABLE checks ADD COLUMN fingerprint TEXT;
+", "
+    CREATE TABLE kept (id INTEGER PRIMARY KEY, migration TEXT NOT NULL, report TEXT NOT NULL) STRICT;
+    INSERT INTO kept SELECT id, migration, report FROM reports;
+    DROP TABLE reports;
+    ALTER TABLE kept RENAME TO reports;
+    CREATE INDEX reports_by_migration ON reports (migration);
 "];
 
 /// Pages in the write-ahead log at which it is moved into the file: more than a cutover writes, and not much more.

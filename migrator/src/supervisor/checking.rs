@@ -53,7 +53,7 @@ impl<D: Database> Migration<D> {
             }
             State::Copying => format!("wait until SHOW MIGRATION STATUS {name} says following"),
             State::Cutover => format!("wait for the end; SHOW CUTOVER REPORT {name}"),
-            State::Switched => format!("look at SHOW CUTOVER REPORT {name}"),
+            State::Switched | State::Finished => format!("look at SHOW CUTOVER REPORT {name}"),
         };
         Err(Error::refused(format!(
             "migration {name} is {state} and cannot {wanted} now"

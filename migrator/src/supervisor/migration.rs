@@ -185,7 +185,7 @@ impl<D: Database> Migration<D> {
     pub(super) async fn enter(&self, state: State, error: Option<&Error>) -> Result<()> {
         self.journal.set_state(self.name(), state, error).await?;
         let mut live = self.live();
-        if live.state != State::Switched {
+        if !matches!(live.state, State::Switched | State::Finished) {
             live.enter(state);
             live.note(error);
         }

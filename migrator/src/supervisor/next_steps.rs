@@ -18,6 +18,7 @@ impl<D: Database> Migration<D> {
         let step = |name: &str, evidence: String, remedy: String, fix: String| {
             Check::new(name, Level::Warning, evidence, remedy, fix)
         };
+        let finished = self.live().state == State::Finished;
         let moving = self.traffic.handovers(route)?;
         let sessions = if moving.pending == 0 {
             Check::ok(
@@ -51,12 +52,17 @@ impl<D: Database> Migration<D> {
                 "refresh materialized views that must be new, and look at the slow queries of the first hour".to_owned(),
                 String::new(),
             ),
-            step(
-                "change_stream",
-                format!("{source} keeps its log for this migration until it is finished, which takes disk"),
-                "once the new cluster is trusted, finish the migration: it removes what Headgate left on both sides".to_owned(),
-                format!("FINISH MIGRATION {name}"),
-            ),
+            if finished {
+                Check::ok("change_stream", format!("{source} keeps nothing for this migration"))
+            } else {
+                step(
+                    "change_stream",
+                    format!("{source} keeps its log for this migration until it is finished, which takes disk"),
+                    "once the new cluster is trusted, finish the migration: it removes what Headgate left on both sides"
+                        .to_owned(),
+                    format!("FINISH MIGRATION {name}"),
+                )
+            },
             step(
                 "decommissioning",
                 format!("{source} refuses writes to what has moved, and answers reads"),
@@ -69,7 +75,7 @@ impl<D: Database> Migration<D> {
 
 /// The first line: READY, or NOT READY and why.
 pub(super) fn summed_up(name: &str, state: State, checks: &[Check]) -> Check {
-    if state == State::Switched {
+    if matches!(state, State::Switched | State::Finished) {
         return Check::ok(READY, "SWITCHED: the lines below are what is left to do");
     }
     let errors: Vec<&Check> = checks

@@ -21,6 +21,8 @@ pub enum State {
     Cutover,
     /// The route is on the target.
     Switched,
+    /// The route is on the target, and nothing of the migration is left on either side but the refusal.
+    Finished,
     /// The operator stopped it; it goes on where it was with the next start.
     Stopped,
     /// It cannot go on until the operator acts; the error says why.
@@ -37,6 +39,7 @@ impl State {
             Self::Following => "following",
             Self::Cutover => "cutover",
             Self::Switched => "switched",
+            Self::Finished => "finished",
             Self::Stopped => "stopped",
             Self::Failed => "failed",
         }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Kind, Options, Outcome, State, Supervisor, Verdict};
+use super::{Definition, Kind, Options, Outcome, State, Supervisor, Verdict};
 use crate::conductor::scripted::{Mishap, World, definition};
 use crate::error::{self, Error};
 use crate::preflight::{Check, Level};
@@ -532,6 +532,46 @@ async fn a_follower_that_is_interrupted_is_told_since_when_and_nothing_waits_for
         first.evidence.starts_with("NOT READY: follower: "),
         "{first:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switched_migration_is_finished_once_and_its_report_outlives_it() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    let early = refused(supervisor.finish("m")).await;
+    assert!(early.contains("following"), "{early}");
+    supervisor
+        .cutover("m", Options::default())
+        .await
+        .expect("a report");
+    world.facts.lock().failing = vec!["clean_up"];
+    supervisor.finish("m").await.expect_err("a side is away");
+    assert_eq!(
+        supervisor.status("m").expect("it is there").state,
+        State::Switched
+    );
+    supervisor.finish("m").await.expect("finished");
+    supervisor.finish("m").await.expect("nothing is left to do");
+    assert!(world.facts.lock().sealed, "the refusal stays");
+    supervisor.shutdown().await;
+    drop(supervisor);
+
+    let supervisor = open(&world);
+    supervisor.resume();
+    let status = supervisor.status("m").expect("it is there");
+    assert_eq!(status.state, State::Finished);
+    // The way is free for the next migration of the route.
+    let back = Definition {
+        name: "back".to_owned(),
+        source: "green".to_owned(),
+        target: "blue".to_owned(),
+        ..definition()
+    };
+    supervisor.create(back).await.expect("created");
+    supervisor.drop_migration("m").await.expect("dropped");
+    let report = supervisor.report("m").expect("read").expect("it is kept");
+    assert_eq!(report.outcome, Outcome::Switched);
+    assert!(supervisor.report("other").is_err());
 }
 
 #[tokio::test(start_paused = true)]

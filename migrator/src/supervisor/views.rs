@@ -152,7 +152,7 @@ impl<D: Database> Migration<D> {
     pub(super) async fn readiness(&self) -> Result<Vec<Check>> {
         let state = self.live().state;
         let checks = match state {
-            State::Switched => self.next_steps()?,
+            State::Switched | State::Finished => self.next_steps()?,
             _ => self.obstacles().await?,
         };
         let all = std::iter::once(summed_up(self.name(), state, &checks));

@@ -183,8 +183,9 @@ async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr) {
                 Denied::Refused { .. } => "server",
                 Denied::NoRoute(_) | Denied::NoDatabase => "unknown route",
             });
-            debug!(%peer, %denied, "login denied");
             let user = &arrival.response.user;
+            let name = String::from_utf8_lossy(user);
+            plane.failed_logins.log(peer, &name, &denied);
             let words = logins.explain(&denied, user, peer, &mut arrival.sequence);
             accept::say_goodbye(&mut arrival.stream, &words).await;
         }

@@ -122,7 +122,10 @@ async fn serve(sessions: Arc<PostgresSessions>, mut client: TcpStream, peer: Soc
         Rejected::Password(_) => "password",
         Rejected::Unsupported(_) => "unsupported",
     });
-    debug!(%peer, %rejected, "login rejected");
+    match &rejected {
+        Rejected::Password(user) => plane.failed_logins.log(peer, user, &"wrong password"),
+        other => debug!(%peer, rejected = %other, "login rejected"),
+    }
     say_goodbye(&mut client, &accept::refuse(&rejected)).await;
 }
 
@@ -172,6 +175,8 @@ async fn open(
     let route_name = String::from_utf8_lossy(&database).into_owned();
     let Some(route) = plane.routes.route(&route_name) else {
         plane.metrics.login_failed("unknown route");
+        let reason = format!("there is no route {route_name:?}");
+        plane.failed_logins.log(peer, &user, &reason);
         refusal::unknown_route(&mut greeting, &route_name);
         say_goodbye(client, &greeting).await;
         return Ok(Opened::Nothing);
@@ -195,6 +200,8 @@ async fn open(
         Ok(server) => server,
         Err(refused) => {
             plane.metrics.login_failed("server");
+            let reason = format!("cluster {}: {refused}", destination.cluster.name);
+            plane.failed_logins.log(peer, &user, &reason);
             say_goodbye(
                 client,
                 &explain(&refused, &destination.cluster.name, peer, asked),

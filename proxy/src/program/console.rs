@@ -16,7 +16,7 @@ use proxy::console::AdminClient;
 use proxy::plane::Plane;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::engine::Engine;
 use super::statement::{Constant, Given, Statement, setting};
@@ -101,6 +101,25 @@ impl<D: Database> Execute for Admin<D> {
     }
 
     async fn execute(&self, statement: Statement) -> Result<Answer, Refusal> {
+        let Some(text) = statement.effect() else {
+            return self.carry_out(statement).await;
+        };
+        info!(statement = text, "the operator asks");
+        let answer = self.carry_out(statement).await;
+        match &answer {
+            Ok(_) => info!(statement = text, "done"),
+            Err(Refusal {
+                code, text: why, ..
+            }) => {
+                warn!(statement = text, code, why, "the statement failed");
+            }
+        }
+        answer
+    }
+}
+
+impl<D: Database> Admin<D> {
+    async fn carry_out(&self, statement: Statement) -> Result<Answer, Refusal> {
         match statement {
             Statement::Create {
                 name,
@@ -129,6 +148,10 @@ impl<D: Database> Execute for Admin<D> {
                 self.supervisor.check(&name).await?;
                 Ok(Answer::done("CHECK MIGRATION"))
             }
+            Statement::Finish(name) => {
+                self.supervisor.finish(&name).await?;
+                Ok(Answer::done("FINISH MIGRATION"))
+            }
             Statement::Drop(name) => {
                 self.supervisor.drop_migration(&name).await?;
                 Ok(Answer::done("DROP MIGRATION"))
@@ -149,7 +172,7 @@ impl<D: Database> Execute for Admin<D> {
                 Err(Refusal::new(
                     "0A000",
                     text,
-                    "STOP MIGRATION and DROP MIGRATION end a migration",
+                    "FINISH MIGRATION ends a migration after its switch; STOP MIGRATION and DROP MIGRATION end one before",
                 ))
             }
             other => self.show(other).map(Answer::rows_or_done),

@@ -10,11 +10,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use migrator::supervisor::Status;
 use proxy::metrics::{Metrics, MigrationNumbers};
+use proxy::plane::Plane;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::engine::Engine;
+use super::health::Health;
 use super::log::Log;
 use super::wiring::Wired;
 
@@ -26,6 +28,8 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Pages {
     metrics: Arc<Metrics>,
     migrations: Arc<dyn Fn() -> Vec<Status> + Send + Sync>,
+    plane: Arc<Plane>,
+    health: Health,
     log: Log,
 }
 
@@ -40,6 +44,8 @@ impl Pages {
         Self {
             metrics: Arc::clone(&wired.metrics),
             migrations: Arc::new(migrations),
+            plane: Arc::clone(&wired.plane),
+            health: wired.health.clone(),
             log,
         }
     }
@@ -72,6 +78,12 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages, stop: Cancellatio
 async fn metrics(State(pages): State<Pages>) -> Response {
     let numbers: Vec<_> = (pages.migrations)().into_iter().map(numbers).collect();
     pages.metrics.set_migrations(&numbers);
+    let clusters = pages.health.clusters().await;
+    let up: Vec<_> = clusters
+        .iter()
+        .map(|(name, down)| (name.as_str(), down.is_none()))
+        .collect();
+    pages.metrics.set_clusters_up(&up);
     pages.metrics.set_log_lines_lost(pages.log.lost());
     match pages.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
@@ -80,11 +92,21 @@ async fn metrics(State(pages): State<Pages>) -> Response {
 }
 
 async fn ready(State(pages): State<Pages>) -> Response {
-    if pages.metrics.is_ready() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not accepting sessions\n").into_response()
+    let unready = |text: String| (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    if !pages.metrics.is_ready() {
+        return unready("not accepting sessions\n".to_owned());
     }
+    let clusters = pages.health.clusters().await;
+    for route in pages.plane.routes.routes() {
+        let cluster = &route.destination().cluster.name;
+        if let Some(Some(why)) = clusters.get(cluster) {
+            let route = &route.name;
+            return unready(format!(
+                "cluster {cluster} of route {route} does not answer: {why}\n"
+            ));
+        }
+    }
+    "ready\n".into_response()
 }
 
 fn numbers(status: Status) -> MigrationNumbers {
@@ -97,5 +119,7 @@ fn numbers(status: Status) -> MigrationNumbers {
         lag: status.lag,
         behind_bytes: status.behind_bytes,
         transactions_applied: status.transactions_applied,
+        interrupted: status.interrupted.is_some(),
+        check_passed: status.check_passed,
     }
 }

@@ -4,6 +4,7 @@ mod command;
 mod console;
 mod demo;
 mod engine;
+mod health;
 mod http;
 mod log;
 mod migrate;

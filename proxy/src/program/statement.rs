@@ -32,6 +32,8 @@ pub(crate) enum Statement {
     Stop(String),
     /// Compare both sides.
     Check(String),
+    /// Close the way back and remove what it left on both sides.
+    Finish(String),
     /// Forget it and clean up.
     Drop(String),
     /// Run a cutover up to the decision.
@@ -76,6 +78,42 @@ pub(crate) enum Statement {
     Select(Constant),
     /// A statement whose feature does not exist yet.
     Later(&'static str),
+}
+
+impl Statement {
+    /// The statement as the log has it, where it changes something.
+    pub(crate) fn effect(&self) -> Option<String> {
+        let (words, name) = match self {
+            Self::Create {
+                name,
+                source,
+                target,
+                ..
+            } => return Some(format!("CREATE MIGRATION {name} FROM {source} TO {target}")),
+            Self::Rehearse(name, options) | Self::Cutover(name, options) => {
+                let words = match self {
+                    Self::Rehearse(..) => "REHEARSE",
+                    _ => "CUTOVER",
+                };
+                let hold = options.max_hold.as_millis();
+                return Some(format!(
+                    "{words} MIGRATION {name} WITH (max_hold = '{hold}ms', waive_check = {}, waive_accounts = '{}', \
+                     waive_sessions = {})",
+                    options.waive_check,
+                    options.waive_accounts.join(","),
+                    options.waive_sessions
+                ));
+            }
+            Self::Precheck(name) => ("PRECHECK", name),
+            Self::Start(name) => ("START", name),
+            Self::Stop(name) => ("STOP", name),
+            Self::Check(name) => ("CHECK", name),
+            Self::Finish(name) => ("FINISH", name),
+            Self::Drop(name) => ("DROP", name),
+            _ => return None,
+        };
+        Some(format!("{words} MIGRATION {name}"))
+    }
 }
 
 /// What tools select to see whether a server is there.
@@ -246,6 +284,7 @@ impl Parser<'_> {
             "start" => self.of_migration(Statement::Start),
             "stop" => self.of_migration(Statement::Stop),
             "check" => self.of_migration(Statement::Check),
+            "finish" => self.of_migration(Statement::Finish),
             "drop" => self.of_migration(Statement::Drop),
             "rehearse" => {
                 let name = self.migration()?;

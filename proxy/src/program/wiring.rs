@@ -18,6 +18,7 @@ use tracing::info;
 
 use super::console::{Admin, Door};
 use super::engine::{Ends, Engine};
+use super::health::Health;
 use super::traffic::PlaneTraffic;
 
 /// Everything that runs, before the first socket is open.
@@ -25,6 +26,8 @@ pub(crate) struct Wired<E: Engine> {
     pub(crate) sessions: Arc<E::Sessions>,
     pub(crate) supervisor: Arc<Supervisor<E::Database>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) plane: Arc<Plane>,
+    pub(crate) health: Health,
 }
 
 /// Opens the journal and joins the parts. Migrations go on only with [`Supervisor::resume`].
@@ -49,9 +52,10 @@ pub(crate) fn join<E: Engine>(config: Config) -> Result<Wired<E>, Error> {
         Ok(E::database(&served, &known, definition, &ends))
     });
     let supervisor = Supervisor::open(journal, traffic, factory)?;
+    let health = Health::new::<E>(Arc::clone(&config));
     let admin = Admin {
         config,
-        plane,
+        plane: Arc::clone(&plane),
         supervisor: Arc::clone(&supervisor),
     };
     door.open(admin);
@@ -59,6 +63,8 @@ pub(crate) fn join<E: Engine>(config: Config) -> Result<Wired<E>, Error> {
         sessions,
         supervisor,
         metrics,
+        plane,
+        health,
     })
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn of(statement: &Statement) -> &'static [Column] {
         | Statement::Start(_)
         | Statement::Stop(_)
         | Statement::Check(_)
+        | Statement::Finish(_)
         | Statement::Drop(_)
         | Statement::Begin
         | Statement::End { .. }

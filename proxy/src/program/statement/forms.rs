@@ -44,12 +44,16 @@ pub(crate) const FORMS: &[Form] = &[
         "runs a cutover up to the decision, then opens again on the source",
     ),
     form(
-        "CUTOVER MIGRATION name [WITH (max_hold = '2s', waive_check = false, waive_accounts = '')]",
+        "CUTOVER MIGRATION name [WITH (max_hold = '2s', waive_check = false, waive_accounts = '', waive_sessions = false)]",
         "switches the route, or undoes everything and says why",
     ),
     form(
+        "FINISH MIGRATION name",
+        "after a switch: removes what the migration left on both sides; the refusal on the source and the report stay",
+    ),
+    form(
         "DROP MIGRATION name",
-        "forgets a migration that does not run, and cleans up on both sides",
+        "forgets a migration that does not run, and cleans up on both sides; reports of cutovers stay",
     ),
     form("SHOW MIGRATION LIST", "one line per migration"),
     form(
@@ -67,7 +71,7 @@ pub(crate) const FORMS: &[Form] = &[
     ),
     form(
         "SHOW READINESS name",
-        "what stands between now and a cutover",
+        "what stands between now and a cutover; after a switch, what is left to do",
     ),
     form(
         "SHOW CUTOVER REPORT name",

@@ -55,6 +55,7 @@ fn options_are_read_with_their_units() {
         max_hold: Duration::from_millis(500),
         waive_check: true,
         waive_accounts: vec!["shop".to_owned(), "till".to_owned()],
+        waive_sessions: false,
     };
     let text = "CUTOVER MIGRATION m WITH (max_hold='500ms', waive_check = TRUE, waive_accounts = 'shop, till')";
     assert_eq!(one(text), Ok(Statement::Cutover("m".to_owned(), expected)));
@@ -168,6 +169,7 @@ fn parameters_take_the_place_of_names_and_values() {
         max_hold: Duration::from_secs(3),
         waive_check: false,
         waive_accounts: Vec::new(),
+        waive_sessions: false,
     };
     assert_eq!(bound, Statement::Cutover("m".to_owned(), expected));
     assert!(bind(&tokens, &values[..1]).is_err());
