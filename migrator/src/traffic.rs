@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,36 @@ pub struct OpenTransaction {
     pub client: String,
     /// How long it has been open.
     pub age: Duration,
+}
+
+/// A session that may have written past the log which a migration follows, named so that the operator can find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiddenWrites {
+    /// The pid of its server session at that time.
+    pub pid: i64,
+    /// The user that logged in.
+    pub user: String,
+    /// Where the client connects from.
+    pub client: String,
+    /// The setting or function by which it did: `sql_log_bin`, `session_replication_role`.
+    pub what: String,
+    /// When a statement of that kind went by first.
+    pub since: SystemTime,
+    /// When the session ended; none while it is open, since it may go on.
+    pub until: Option<SystemTime>,
+}
+
+/// A session that the next switch will close, or of which that is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmovable {
+    /// The pid of its server session.
+    pub pid: i64,
+    /// The user that logged in.
+    pub user: String,
+    /// Where the client connects from.
+    pub client: String,
+    /// Why it cannot move, as the report of a cutover counts it; or `not known: ` and why it could not be asked.
+    pub reason: String,
 }
 
 /// What the statements that met a closed gate went through.
@@ -84,6 +114,18 @@ pub trait Traffic: Send + Sync + 'static {
     /// The server sessions of the route's clients on the cluster which serves it now, by the numbers that the server
     /// gives them. Those of other routes pass other gates.
     fn carried(&self, route: &str) -> Result<Vec<i64>>;
+
+    /// The sessions of the route that may have written past the log, those included that have ended since. What they
+    /// wrote is in no proof of a migration that copied before their `until`.
+    fn hidden_writes(&self, route: &str) -> Result<Vec<HiddenWrites>>;
+
+    /// The sessions that a switch at this moment would close, each with its reason. Idle sessions are asked, those in
+    /// the middle of something are not; what could not be asked within `patience` is listed as not known.
+    fn unmovable<'a>(
+        &'a self,
+        route: &'a str,
+        patience: Duration,
+    ) -> Waiting<'a, Result<Vec<Unmovable>>>;
 
     /// Points the route at `cluster` under a new generation. The gate stays as it is.
     /// Pointing it where it already points changes nothing.

@@ -12,6 +12,7 @@ pub mod console;
 pub mod disposable;
 pub mod failed_logins;
 pub mod gate;
+pub mod hidden_writes;
 mod hold;
 pub mod listener;
 pub mod metrics;

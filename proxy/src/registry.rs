@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::route::Cluster;
@@ -76,6 +76,7 @@ pub struct Entry {
     cancelled: AtomicBool,
     closing: AtomicBool,
     warming: Mutex<Option<WarmOrder>>,
+    probing: Mutex<Vec<oneshot::Sender<Movable>>>,
     /// Rung for the session's task: look at the orders.
     pub bell: Notify,
 }
@@ -122,11 +123,62 @@ impl Entry {
         self.warming.lock().take()
     }
 
+    fn info(&self) -> SessionInfo {
+        let server = self.server();
+        SessionInfo {
+            id: self.id,
+            user: self.user.clone(),
+            route: self.route.clone(),
+            client: self.client,
+            application: self.application.clone(),
+            activity: self.activity(),
+            cluster: server.as_ref().map(|key| key.cluster.name.clone()),
+            server_pid: server.as_ref().map(|key| key.pid),
+            age: self.since.elapsed(),
+            ticket: self.ticket,
+        }
+    }
+
+    /// Those who wait to be told whether the session can move.
+    pub fn take_probes(&self) -> Vec<oneshot::Sender<Movable>> {
+        std::mem::take(&mut self.probing.lock())
+    }
+
+    fn probe(&self) -> oneshot::Receiver<Movable> {
+        let (sender, receiver) = oneshot::channel();
+        self.probing.lock().push(sender);
+        self.bell.notify_one();
+        receiver
+    }
+
     /// Whether the session was asked to end once its transaction is over.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
 }
+
+/// Whether a session could move to another cluster now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Movable {
+    /// Nothing speaks against it.
+    Yes,
+    /// It would be closed, for this reason.
+    No(&'static str),
+    /// It could not be asked, for this reason.
+    NotKnown(&'static str),
+}
+
+/// A session that cannot move, or of which that is not known.
+#[derive(Clone, Debug)]
+pub struct Unmovable {
+    /// The session.
+    pub session: SessionInfo,
+    /// What it answered; never `Yes`.
+    pub why: Movable,
+}
+
+/// Sessions that are asked at the same time whether they can move: the server works for each of them.
+const PROBES_MAX: usize = 16;
 
 /// An order to open a session on another cluster ahead of a switch.
 #[derive(Debug)]
@@ -205,6 +257,7 @@ impl Registry {
             cancelled: AtomicBool::new(false),
             closing: AtomicBool::new(self.closing.load(Ordering::SeqCst)),
             warming: Mutex::default(),
+            probing: Mutex::default(),
             bell: Notify::new(),
         });
         self.sessions.lock().insert(id, Arc::clone(&entry));
@@ -226,26 +279,9 @@ impl Registry {
 
     /// Every session, by age.
     pub fn snapshot(&self) -> Vec<SessionInfo> {
-        let mut all: Vec<SessionInfo> = self
-            .sessions
-            .lock()
-            .values()
-            .map(|entry| {
-                let server = entry.server();
-                SessionInfo {
-                    id: entry.id,
-                    user: entry.user.clone(),
-                    route: entry.route.clone(),
-                    client: entry.client,
-                    application: entry.application.clone(),
-                    activity: entry.activity(),
-                    cluster: server.as_ref().map(|key| key.cluster.name.clone()),
-                    server_pid: server.as_ref().map(|key| key.pid),
-                    age: entry.since.elapsed(),
-                    ticket: entry.ticket,
-                }
-            })
-            .collect();
+        let sessions = self.sessions.lock();
+        let mut all: Vec<SessionInfo> = sessions.values().map(|entry| entry.info()).collect();
+        drop(sessions);
         all.sort_by_key(|session| session.id);
         all
     }
@@ -294,6 +330,27 @@ impl Registry {
             unopened.push(why);
         }
         unopened
+    }
+
+    /// The sessions of `route` that a switch would close now, and those that did not say so within `patience`.
+    pub async fn unmovable(&self, route: &str, patience: Duration) -> Vec<Unmovable> {
+        let deadline = Instant::now() + patience;
+        let mut found = Vec::new();
+        for group in self.of_route(route).chunks(PROBES_MAX) {
+            let asked: Vec<_> = group.iter().map(|entry| (entry, entry.probe())).collect();
+            for (entry, answer) in asked {
+                let why = match timeout_at(deadline, answer).await {
+                    // Where nobody answers any more it has ended.
+                    Ok(Ok(Movable::Yes) | Err(_)) => continue,
+                    Ok(Ok(why)) => why,
+                    Err(_) => Movable::NotKnown("it did not answer in time"),
+                };
+                let session = entry.info();
+                found.push(Unmovable { session, why });
+            }
+        }
+        found.sort_by_key(|one| one.session.id);
+        found
     }
 
     /// The sessions of a route.
@@ -357,6 +414,7 @@ impl Drop for Registered {
         if let Some(key) = self.entry.client_key.lock().take() {
             self.registry.keys.lock().remove(&key);
         }
+        drop(self.entry.take_probes());
         let mut sessions = self.registry.sessions.lock();
         sessions.remove(&self.entry.id);
         if sessions.is_empty() {

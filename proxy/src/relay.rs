@@ -52,6 +52,10 @@ pub trait Entrance {
     fn leave(&self);
     /// Whether the session was asked to end at its next boundary.
     fn is_closing(&self) -> bool;
+    /// A statement goes by after which the session may write past the log: the setting or function that it names.
+    fn hides_writes(&self, what: &'static str) {
+        let _ = what;
+    }
 }
 
 /// How much of the client's bytes may go on, and why not more.

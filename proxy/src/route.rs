@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::gate::Gate;
+use crate::hidden_writes::HiddenWritesLog;
 
 /// A database server, or its primary's address, that sessions can be opened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct Route {
     pub gate: Arc<Gate>,
     destination: ArcSwap<Destination>,
     handovers: Mutex<HandoverLog>,
+    /// Sessions that may have written past the log.
+    pub hidden_writes: HiddenWritesLog,
     /// Connections that sessions open to the target at the same time during a handover.
     pub handover_permits: tokio::sync::Semaphore,
     /// Rung when a session has moved or was closed instead.
@@ -78,6 +81,7 @@ impl Route {
                 generation,
             }),
             handovers: Mutex::default(),
+            hidden_writes: HiddenWritesLog::default(),
             handover_permits: tokio::sync::Semaphore::new(HANDOVERS_MAX),
             settled: tokio::sync::Notify::new(),
             sessions: AtomicU64::new(0),

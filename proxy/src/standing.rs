@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use crate::gate::Ticket;
+use crate::hidden_writes::HiddenWrites;
 use crate::registry::{Activity, Entry};
 use crate::relay::Entrance;
+use crate::route::Route;
 use crate::turnstile::{Look, State};
 
 /// How the hot loop sees the gate.
@@ -13,6 +16,7 @@ pub(crate) struct Standing {
     pub(crate) ticket: Ticket,
     pub(crate) generation: AtomicU64,
     pub(crate) entry: Arc<Entry>,
+    pub(crate) route: Arc<Route>,
 }
 
 impl Entrance for Standing {
@@ -40,5 +44,24 @@ impl Entrance for Standing {
 
     fn is_closing(&self) -> bool {
         self.entry.is_closing()
+    }
+
+    fn hides_writes(&self, what: &'static str) {
+        let server = self.entry.server();
+        self.route.hidden_writes.begin(HiddenWrites {
+            session: self.entry.id,
+            pid: server.map(|server| server.pid).unwrap_or_default(),
+            user: self.entry.user.clone(),
+            client: self.entry.client,
+            what,
+            since: SystemTime::now(),
+            until: None,
+        });
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.route.hidden_writes.end(self.entry.id);
     }
 }

@@ -24,7 +24,7 @@ use proxy::mysql::dialogue::{self, Answer, Questions};
 use proxy::mysql::disposable::{Kind, Options, Server, find};
 use proxy::mysql::session::MysqlSessions;
 use proxy::plane::Plane;
-use proxy::registry::Activity;
+use proxy::registry::{Activity, Movable};
 use proxy::route::{Cluster, Route};
 use proxy::workers::Workers;
 use tokio_util::sync::CancellationToken;
@@ -137,6 +137,8 @@ impl Stage {
         self.route().gate.open();
     }
 }
+
+const SOON: Duration = Duration::from_secs(20);
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), work)
@@ -276,6 +278,27 @@ async fn a_session_that_cannot_move_ends_with_a_retryable_error_and_is_counted()
         conn.query_drop(statement).await.expect(statement);
         sessions.push(conn);
     }
+    let mut movable = stage.client().await;
+    movable.query_drop("SELECT 1").await.expect("a row");
+    let mut inside = stage.client().await;
+    inside.query_drop("BEGIN").await.expect("a transaction");
+    let found = stage.plane.registry.unmovable("shop", SOON).await;
+    let found: Vec<Movable> = found.into_iter().map(|one| one.why).collect();
+    assert_eq!(
+        found,
+        [
+            Movable::No("temporary table"),
+            Movable::NotKnown("it may hold a lock of GET_LOCK"),
+            Movable::NotKnown("it may write past the binary log"),
+            Movable::NotKnown("it is in a transaction"),
+        ]
+    );
+    let hidden = stage.route().hidden_writes.all();
+    assert_eq!(hidden.len(), 1, "{hidden:?}");
+    assert_eq!((hidden[0].what, hidden[0].until), ("sql_log_bin", None));
+    let here: i64 = one(&mut sessions[3], "SELECT CONNECTION_ID()").await;
+    assert_eq!(hidden[0].pid, here);
+    drop((inside, movable));
     stage.close().await;
     stage.switch();
     for conn in &mut sessions {
@@ -289,6 +312,11 @@ async fn a_session_that_cannot_move_ends_with_a_retryable_error_and_is_counted()
     }
     let expected: BTreeMap<&str, u64> = ties.iter().map(|&(reason, _)| (reason, 1)).collect();
     assert_eq!(stage.route().handovers().closed, expected);
+    let hidden = stage.route().hidden_writes.all();
+    assert!(
+        hidden[0].until.is_some(),
+        "forgotten with its session: {hidden:?}"
+    );
 }
 
 /// Ends every session at the switch, and answers why.

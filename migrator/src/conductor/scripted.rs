@@ -21,7 +21,9 @@ use crate::plan::{Counter, Plan, Settings};
 use crate::preflight::Check;
 use crate::progress::Progress;
 use crate::supervisor::{Definition, Kind};
-use crate::traffic::{Handovers, Holds, OpenTransaction, Traffic, Waiting};
+use crate::traffic::{
+    Handovers, HiddenWrites, Holds, OpenTransaction, Traffic, Unmovable, Waiting,
+};
 use crate::verify::{Checked, Proof};
 
 /// The one number that stands for a place in the stream.
@@ -427,6 +429,14 @@ impl Traffic for World {
 
     fn carried(&self, _: &str) -> Result<Vec<i64>> {
         Ok(Vec::new())
+    }
+
+    fn hidden_writes(&self, _: &str) -> Result<Vec<HiddenWrites>> {
+        Ok(Vec::new())
+    }
+
+    fn unmovable<'a>(&'a self, _: &'a str, _: Duration) -> Waiting<'a, Result<Vec<Unmovable>>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn hold(&self, _: &str) -> Result<()> {

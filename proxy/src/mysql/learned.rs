@@ -121,6 +121,8 @@ pub struct Learned {
     pub marks: Marks,
     /// A user-level lock may be held.
     pub user_lock: bool,
+    /// The last text that set it named this variable, by which a session writes past what follows the log.
+    pub hides_writes: Option<&'static str>,
     /// The server's counts of the session's statements began anew, so that they tell too little.
     pub uncounted: bool,
     /// How often the default database was chosen anew, and which one was chosen last, where that is known.
@@ -163,6 +165,10 @@ impl Learned {
 
     /// The part of a text that is not looked at.
     pub fn pass_over(&mut self, rest: &[u8]) {
+        let hides = |name: &[u8]| memchr::memmem::find(rest, name).is_some();
+        if hides(b"sql_log_bin") || hides(b"SQL_LOG_BIN") {
+            self.hides_writes = Some("sql_log_bin");
+        }
         self.blind.partial |= memchr::memchr2(b'@', b';', rest).is_some()
             || LOCK_LOWER.find(rest).is_some()
             || LOCK_UPPER.find(rest).is_some();
@@ -247,7 +253,11 @@ impl Learned {
         let mut reads = false;
         let mut engine = false;
         let mut ended = true;
-        for token in tokens.by_ref() {
+        let mut hiding = Hiding::default();
+        while let Some((token, spelling)) = tokens.spelled() {
+            if words[0].eq_ignore_ascii_case(b"set") {
+                self.hides_writes = hiding.next(token, spelling).or(self.hides_writes);
+            }
             match token {
                 Token::Semicolon => {
                     ended = false;
@@ -270,6 +280,7 @@ impl Learned {
                 }
             }
         }
+        self.hides_writes = hiding.end().or(self.hides_writes);
         if count > 0 {
             let before = self.marks.temporary;
             self.conclude(words, sets_next, reads);
@@ -376,6 +387,57 @@ impl Learned {
     }
 }
 
+/// Variables by which a session writes past what follows the log, each with the values by which it does not.
+const HIDING: [(&str, &[&[u8]]); 4] = [
+    ("sql_log_bin", &[b"1", b"on", b"true", b"default"]),
+    ("binlog_format", &[b"row", b"default"]),
+    ("skip_replication", &[b"0", b"off", b"false", b"default"]),
+    ("binlog_row_value_options", &[b"default"]),
+];
+
+/// A variable of [`HIDING`] and its value, on their way through the pieces of a SET.
+#[derive(Default)]
+struct Hiding {
+    named: Option<(&'static str, &'static [&'static [u8]])>,
+}
+
+impl Hiding {
+    /// The variable that is turned to hiding by the assignment which ends here. A value that is not read may be any.
+    fn next(&mut self, token: Token<'_>, spelling: &[u8]) -> Option<&'static str> {
+        let quoted = spelling.get(1..spelling.len().saturating_sub(1));
+        let word = match token {
+            Token::Word(word) | Token::SystemVariable(word) => Some(word),
+            Token::Quoted => quoted,
+            _ => None,
+        };
+        if let Some((what, harmless)) = self.named {
+            return match word {
+                None if matches!(token, Token::Sign(b'=' | b':')) => None,
+                Some(value) => {
+                    self.named = None;
+                    let harmless = harmless
+                        .iter()
+                        .any(|known| value.eq_ignore_ascii_case(known));
+                    (!harmless).then_some(what)
+                }
+                None => self.end(),
+            };
+        }
+        let name = word?;
+        let name = name.rsplit(|&byte| byte == b'.').next().unwrap_or(name);
+        let known = HIDING
+            .iter()
+            .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+        self.named = known.copied();
+        None
+    }
+
+    /// Nothing readable follows.
+    fn end(&mut self) -> Option<&'static str> {
+        self.named.take().map(|(what, _)| what)
+    }
+}
+
 /// Whether the first word is one that may change what is known.
 fn begins_tellingly(text: &[u8], backslash: bool) -> bool {
     let mut tokens = Lexer::new(text, backslash);
@@ -409,6 +471,34 @@ mod tests {
             learned.learn(text.as_bytes(), true);
         }
         learned
+    }
+
+    #[test]
+    fn what_hides_writes_from_the_log_is_seen_in_every_form() {
+        let hides = |text: &str| learned(&[text]).hides_writes;
+        for text in [
+            "SET sql_log_bin = 0",
+            "set @a = 1, b = 2, session SQL_LOG_BIN := OFF",
+            "SET @@session.sql_log_bin=0; insert into t values (1)",
+            "set `sql_log_bin` = @saved",
+            "/* x */ SET /*!40101 sql_log_bin = 0 */",
+            "SET STATEMENT sql_log_bin = 0 FOR INSERT INTO t VALUES (1)",
+        ] {
+            assert_eq!(hides(text), Some("sql_log_bin"), "{text}");
+        }
+        assert_eq!(
+            hides("set binlog_format = 'STATEMENT'"),
+            Some("binlog_format")
+        );
+        for text in [
+            "SET sql_log_bin = 1, a = 0",
+            "set binlog_format = 'ROW'",
+            "select @@sql_log_bin",
+            "update t set sql_log_bin = 0",
+            "set @sql_log_bin = 0",
+        ] {
+            assert_eq!(hides(text), None, "{text}");
+        }
     }
 
     #[test]

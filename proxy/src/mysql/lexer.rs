@@ -71,7 +71,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// The next piece, and how it is spelled.
-    fn spelled(&mut self) -> Option<(Token<'a>, &'a [u8])> {
+    pub fn spelled(&mut self) -> Option<(Token<'a>, &'a [u8])> {
         self.skip_space();
         let before = self.rest;
         let token = self.next()?;

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod accounts;
+mod ahead;
 pub mod cancel;
 pub mod cipher;
 pub mod connect;

@@ -11,20 +11,23 @@ use bytes::{Bytes, BytesMut};
 use protocol::mysql::handshake::Capabilities;
 use protocol::mysql::{command, frame, refusal};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::accept;
+use super::ahead::{Ahead, answer_all};
 use super::connect::{Identity, ServerSession};
 use super::handover::{self, Moved, Old};
 use super::session::Logins;
 use super::spare::Spare;
 use super::state::NotMovable;
 use super::wire::MysqlWire;
+use super::witness::Told;
 use crate::client::Client;
 use crate::gate::Ticket;
 use crate::hold::{Met, hold};
 use crate::plane::Plane;
-use crate::registry::{Activity, Entry, Registered, ServerKey};
+use crate::registry::{Activity, Entry, Movable, Registered, ServerKey};
 use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
 use crate::route::{Destination, Route};
 use crate::standing::Standing;
@@ -87,6 +90,7 @@ impl Session {
                 ticket: self.ticket,
                 generation: AtomicU64::new(self.generation),
                 entry: Arc::clone(&entry),
+                route: Arc::clone(&self.route),
             },
             capabilities: server.capabilities,
             version: server.version,
@@ -133,7 +137,16 @@ impl Serving {
             };
             let end = match stop {
                 None => {
+                    let probes = self.entry.take_probes();
+                    let spare = if probes.is_empty() {
+                        None
+                    } else {
+                        // The ring may have been for more than the question.
+                        self.answer_ahead(probes);
+                        self.spare.take()
+                    };
                     let end = self.look_at_route().await;
+                    self.spare = self.spare.take().or(spare);
                     look_at_orders(&self.entry, &self.identity, &self.logins, &mut self.spare);
                     end
                 }
@@ -169,6 +182,32 @@ impl Serving {
                 End::Broken
             }
         }
+    }
+
+    /// Tells whether the session could move, as far as its statements and its cluster's own account tell.
+    fn answer_ahead(&self, askers: Vec<oneshot::Sender<Movable>>) {
+        let busy = if !self.standing.is_open() {
+            Some("its route is held or was switched")
+        } else if self.standing.is_inside() || !self.wire.at_boundary() {
+            Some("it is in a transaction")
+        } else if self.route.hidden_writes.names(self.entry.id) {
+            Some("it may write past the binary log")
+        } else {
+            None
+        };
+        if let Some(why) = busy {
+            answer_all(askers, Movable::NotKnown(why));
+            return;
+        }
+        let (logins, server) = (Arc::clone(&self.logins), self.entry.server());
+        let ahead = Ahead::of(&self.wire);
+        tokio::spawn(async move {
+            let told = match &server {
+                Some(server) => logins.witnesses.ask(&server.cluster.name, server.pid).await,
+                None => Told::default(),
+            };
+            answer_all(askers, ahead.movable(&told));
+        });
     }
 
     /// Between statements: moves to where the route leads, if that has changed.

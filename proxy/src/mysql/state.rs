@@ -404,6 +404,22 @@ impl Known<'_> {
     }
 }
 
+/// The prepared statements that cannot be taken along.
+pub(super) fn refuse_statements(
+    learned: &Learned,
+    statements: &Statements,
+) -> Result<(), NotMovable> {
+    let strange = |statement: &Statement| statement.database != learned.database();
+    if statements.iter().any(|(_, statement)| strange(statement)) {
+        // It goes on to mean the tables of the database that it was prepared in.
+        return Err(NotMovable::PreparedStatement);
+    }
+    if statements.iter().any(|(_, statement)| statement.cursor) {
+        return Err(NotMovable::Cursor);
+    }
+    Ok(())
+}
+
 fn refuse_blockers(
     session: &Variables,
     counts: &Counts,
@@ -422,14 +438,7 @@ fn refuse_blockers(
             "FLUSH STATUS hid what it has created".to_owned(),
         ));
     }
-    let strange = |statement: &Statement| statement.database != learned.database();
-    if statements.iter().any(|(_, statement)| strange(statement)) {
-        // It goes on to mean the tables of the database that it was prepared in.
-        return Err(NotMovable::PreparedStatement);
-    }
-    if statements.iter().any(|(_, statement)| statement.cursor) {
-        return Err(NotMovable::Cursor);
-    }
+    refuse_statements(learned, statements)?;
     if counts.get("Com_ha_open") > counts.get("Com_ha_close") {
         return Err(NotMovable::Handler);
     }

@@ -242,6 +242,12 @@ impl MysqlWire {
         self.client_left = header.length;
     }
 
+    fn tell_hidden_writes(&mut self, gate: &impl Entrance) {
+        if let Some(what) = self.learned.hides_writes.take() {
+            gate.hides_writes(what);
+        }
+    }
+
     /// The text of a statement goes by. Answers what it taught.
     fn learn(&mut self, text: &[u8]) -> u32 {
         self.before = self.learned.marks;
@@ -394,6 +400,7 @@ impl Wire for MysqlWire {
                 self.client_left -= step;
                 if self.keep != Keep::Nothing {
                     self.go_on(&rest[..step]);
+                    self.tell_hidden_writes(gate);
                 }
                 clear += step;
                 if self.client_left > 0 {
@@ -454,6 +461,7 @@ impl Wire for MysqlWire {
                 return stop(clear, Then::Own);
             }
             self.forward(header, payload);
+            self.tell_hidden_writes(gate);
             clear += HEADER_BYTES;
         }
     }

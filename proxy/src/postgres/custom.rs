@@ -23,11 +23,20 @@ const KEPT_BYTES_MAX: usize = 8 << 10;
 /// Pieces are looked at in steps of this size, which bounds what is kept in memory.
 const STEP_BYTES: usize = 4 << 10;
 
+/// What lets a session write past what follows the log, as its name stands in a text, and by what it is told.
+const HIDING: [(&[u8], &str); 2] = [
+    (ROLE.as_bytes(), ROLE),
+    (b"session_setup", "pg_replication_origin_session_setup"),
+];
+
+const ROLE: &str = "session_replication_role";
+
 /// What is known of one session's own settings.
 #[derive(Debug, Default)]
 pub struct CustomSettings {
     names: BTreeSet<String>,
     unknown: bool,
+    hides_writes: Option<&'static str>,
     /// The end of the piece before, where a setting may begin in it.
     kept: Vec<u8>,
 }
@@ -82,6 +91,11 @@ impl CustomSettings {
         self.kept = kept;
     }
 
+    /// What the last text named that lets a session write past what follows the log.
+    pub fn take_hides_writes(&mut self) -> Option<&'static str> {
+        self.hides_writes.take()
+    }
+
     /// Something was set whose name was not told.
     pub fn set_unknown(&mut self) {
         self.unknown = true;
@@ -103,6 +117,12 @@ impl CustomSettings {
         let places = memchr::memchr2_iter(b's', b'S', text.get(first..).unwrap_or_default());
         for at in places.map(|at| at + first) {
             let before = &text[..at];
+            match hides_writes(&text[at..]) {
+                Hides::Nothing => {}
+                Hides::Writes(what) => self.hides_writes = Some(what),
+                Hides::Short if is_whole => {}
+                Hides::Short => return at.saturating_sub(1),
+            }
             let inside_word = before
                 .last()
                 .is_some_and(|&byte| byte != b'.' && is_name_byte(byte));
@@ -166,6 +186,56 @@ fn setting<'a>(text: &'a [u8], before: &[u8]) -> Found<'a> {
         Scope::Session(rest) => rest,
     };
     assignment(rest, begins_statement(before))
+}
+
+enum Hides {
+    Nothing,
+    Writes(&'static str),
+    Short,
+}
+
+/// Whether `text` begins with a name that lets a session write past what follows the log, and turns it on. Where the
+/// value is not told it may be on.
+fn hides_writes(text: &[u8]) -> Hides {
+    for (name, what) in HIDING {
+        if text.len() <= name.len() && is_start_of(text, name) {
+            return Hides::Short;
+        }
+        let Some(rest) = strip_word(text, name) else {
+            continue;
+        };
+        if what != ROLE {
+            return Hides::Writes(what);
+        }
+        let unquoted = |text| {
+            let text: &[u8] = after_blanks(text);
+            let quotes = text
+                .iter()
+                .take_while(|&&byte| matches!(byte, b'\'' | b'"'));
+            let quotes = quotes.count();
+            after_blanks(&text[quotes..])
+        };
+        let rest = unquoted(rest);
+        let value = match rest {
+            [] | [b't' | b'T' | b'/' | b'-'] => return Hides::Short,
+            [b'=' | b',', value @ ..] => value,
+            // Whoever asks for it, or resets it, turns nothing on.
+            rest => match strip_word(rest, b"to") {
+                Some(value) => value,
+                None => return Hides::Nothing,
+            },
+        };
+        let value = unquoted(value);
+        let plain: [&[u8]; 3] = [b"origin", b"local", b"default"];
+        if plain.iter().any(|word| strip_word(value, word).is_some()) {
+            return Hides::Nothing;
+        }
+        if plain.iter().any(|word| is_start_of(value, word)) {
+            return Hides::Short;
+        }
+        return Hides::Writes(what);
+    }
+    Hides::Nothing
 }
 
 enum Scope<'a> {
@@ -443,6 +513,40 @@ mod tests {
             &["local.y", "session.x"],
             false,
         );
+    }
+
+    #[test]
+    fn what_hides_writes_is_told_apart_from_what_asks_for_it() {
+        let hides = |text: &str| {
+            let mut custom = CustomSettings::default();
+            custom.learn(text.as_bytes());
+            let mut pieces = CustomSettings::default();
+            for piece in text.as_bytes().chunks(3) {
+                pieces.learn_piece(piece, false);
+            }
+            pieces.learn_piece(b"", true);
+            let whole = custom.take_hides_writes();
+            assert_eq!(whole, pieces.take_hides_writes(), "{text}");
+            whole
+        };
+        for text in [
+            "set session_replication_role = replica",
+            "SET LOCAL Session_Replication_Role/**/to 'replica' ;",
+            "select set_config('session_replication_role', $1, false)",
+        ] {
+            assert_eq!(hides(text), Some(ROLE), "{text}");
+        }
+        let origin = "select pg_replication_origin_session_setup('a')";
+        assert_eq!(hides(origin), Some("pg_replication_origin_session_setup"));
+        for text in [
+            "set session_replication_role = origin",
+            "set session_replication_role to default",
+            "show session_replication_role",
+            "select current_setting('session_replication_role')",
+            "reset session_replication_role",
+        ] {
+            assert_eq!(hides(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub async fn ask(
 }
 
 /// A DataRow's values as text.
-fn text_row(body: Bytes) -> Result<Row, Malformed> {
+pub(super) fn text_row(body: Bytes) -> Result<Row, Malformed> {
     let mut reader = Reader::new("DataRow", body);
     let count = reader.get_u16()?;
     let mut row = Row::new();

@@ -1,6 +1,7 @@
 //! PostgreSQL's half of the data plane.
 
 pub mod accept;
+mod ahead;
 pub mod cancel;
 pub mod connect;
 pub mod custom;

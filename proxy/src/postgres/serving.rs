@@ -10,9 +10,11 @@ use protocol::postgres::refusal::Severity;
 use protocol::postgres::{command, frame, refusal, reply};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::connect::ServerSession;
+use super::custom::CustomSettings;
 use super::handover::{self, Identity};
 use super::session::say_goodbye;
 use super::spare::Spare;
@@ -22,8 +24,8 @@ use crate::config::Secret;
 use crate::gate::Ticket;
 use crate::hold::{Met, hold};
 use crate::plane::Plane;
-use crate::registry::{Activity, Entry, Registered, ServerKey};
-use crate::relay::{Broken, Relay, Stop, Wire};
+use crate::registry::{Activity, Entry, Movable, Registered, ServerKey};
+use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
 use crate::route::Route;
 use crate::standing::Standing;
 use crate::turnstile::State;
@@ -73,6 +75,7 @@ impl Session {
                 ticket: self.ticket,
                 generation: AtomicU64::new(self.generation),
                 entry: Arc::clone(&entry),
+                route: Arc::clone(&self.route),
             },
             plane: self.plane,
             route: self.route,
@@ -81,6 +84,7 @@ impl Session {
             entry,
             spare: None,
         };
+        serving.look_at_startup();
         let end = serving.serve().await;
         serving.farewell(end).await;
         drop(self.registered);
@@ -101,6 +105,19 @@ struct Serving {
 }
 
 impl Serving {
+    /// The settings that a client logs in with may hide its writes too.
+    fn look_at_startup(&self) {
+        let mut asked = CustomSettings::default();
+        for name in [&b"session_replication_role"[..], b"options"] {
+            let value = self.startup.get(name).unwrap_or_default();
+            let text = [name, b"=", &value].concat();
+            asked.learn(&text);
+        }
+        if let Some(what) = asked.take_hides_writes() {
+            self.standing.hides_writes(what);
+        }
+    }
+
     async fn serve(&mut self) -> End {
         loop {
             let stop = tokio::select! {
@@ -110,7 +127,20 @@ impl Serving {
             };
             let end = match stop {
                 None => {
-                    let end = self.look_at_route().await;
+                    let probes = self.entry.take_probes();
+                    let end = if probes.is_empty() {
+                        self.look_at_route().await
+                    } else {
+                        // The ring may have been for more than the question.
+                        let spare = self.spare.take();
+                        let asked = self.ask_ahead(probes).await;
+                        let end = match asked {
+                            None => self.look_at_route().await,
+                            end => end,
+                        };
+                        self.spare = self.spare.take().or(spare);
+                        end
+                    };
                     let password = self.password.as_ref();
                     look_at_orders(
                         &self.entry,
@@ -155,6 +185,24 @@ impl Serving {
                 warn!(client = %self.entry.client, %malformed, "the server broke the protocol; the session ends");
                 End::Broken
             }
+        }
+    }
+
+    /// Tells whether the session could move, which its server may have to be asked.
+    async fn ask_ahead(&mut self, askers: Vec<oneshot::Sender<Movable>>) -> Option<End> {
+        if !self.standing.is_open() {
+            for asker in askers {
+                // Who does not listen any more has given up.
+                let _ = asker.send(Movable::NotKnown("its route is held or was switched"));
+            }
+            return None;
+        }
+        let inside = self.standing.ticket.is_inside() || !self.relay.is_forwarded();
+        let sent = self.relay.traffic().0;
+        let question = self.wire.ask_ahead(askers, inside, sent)?;
+        match tokio::time::timeout(FAREWELL_TIMEOUT, self.relay.inject(&question)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(_)) | Err(_) => Some(End::Left),
         }
     }
 

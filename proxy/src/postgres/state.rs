@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::connect::Refused;
 use super::dialogue::{Answer, Row};
+use crate::registry::Movable;
 
 /// Why a session cannot be moved.
 #[derive(Debug, thiserror::Error)]
@@ -83,20 +84,48 @@ pub(super) fn settings_query(custom: &BTreeSet<String>) -> String {
 /// Lets the questions that follow take their time.
 pub(super) const PATIENCE: &str = "SELECT pg_catalog.set_config('statement_timeout', '0', false);";
 
+/// What keeps a session where it is, as one row of truths.
+macro_rules! blockers {
+    () => {
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()) \
+           OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = pg_catalog.pg_my_temp_schema()), \
+           EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
+           EXISTS (SELECT FROM pg_catalog.pg_locks \
+             WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())"
+    };
+}
+
+/// The name of the statement by which a session is asked ahead of a switch what keeps it where it is.
+pub(super) const AHEAD_NAME: &[u8] = b"headgate: what keeps this session";
+
+/// Limits the time of [`AHEAD`], for the one transaction that both are in.
+pub(super) const AHEAD_LIMIT: &str =
+    "SELECT pg_catalog.set_config('statement_timeout', '1s', true)";
+
+/// Asks ahead of a switch what keeps a session where it is.
+pub(super) const AHEAD: &str = blockers!();
+
+/// Reads the answer to [`AHEAD`].
+pub(super) fn movable(row: &Row) -> Movable {
+    match refuse_blockers(row) {
+        Ok(()) => Movable::Yes,
+        Err(why) => Movable::No(why.reason()),
+    }
+}
+
 /// Asks for the prepared statements, the channels, and what keeps a session where it is.
-pub(super) const OBJECTS: &str = "SELECT p.name, p.statement, p.from_sql, \
+pub(super) const OBJECTS: &str = concat!(
+    "SELECT p.name, p.statement, p.from_sql, \
       pg_catalog.array_to_string(ARRAY(SELECT pg_catalog.concat(u.oid::pg_catalog.oid, ' ', \
         pg_catalog.quote_ident(n.nspname), '.', pg_catalog.quote_ident(t.typname)) \
         FROM pg_catalog.unnest(p.parameter_types) WITH ORDINALITY AS u(oid, place) \
         JOIN pg_catalog.pg_type t ON t.oid = u.oid::pg_catalog.oid \
         JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace ORDER BY u.place), pg_catalog.chr(31)) \
-      FROM pg_catalog.pg_prepared_statements p ORDER BY p.prepare_time; \
-    SELECT pg_catalog.pg_listening_channels(); \
-    SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()) \
-      OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = pg_catalog.pg_my_temp_schema()), \
-      EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
-      EXISTS (SELECT FROM pg_catalog.pg_locks \
-        WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid());";
+      FROM pg_catalog.pg_prepared_statements p WHERE p.name <> 'headgate: what keeps this session' \
+      ORDER BY p.prepare_time; SELECT pg_catalog.pg_listening_channels(); ",
+    blockers!(),
+    ";"
+);
 
 /// Asks what the user-defined ones of these types are called.
 pub(super) fn types_query(oids: &[u32]) -> String {
@@ -199,17 +228,7 @@ pub(super) fn understand(answer: &Answer) -> Result<SessionState, NotMovable> {
         .and_then(|row| text(row, 0))
         .ok_or_else(odd)?
         .to_owned();
-    let blockers = blockers.first().ok_or_else(odd)?;
-    let is_set = |at| text(blockers, at) == Some("t");
-    if is_set(0) {
-        return Err(NotMovable::TemporaryTable);
-    }
-    if is_set(1) {
-        return Err(NotMovable::HeldCursor);
-    }
-    if is_set(2) {
-        return Err(NotMovable::AdvisoryLock);
-    }
+    refuse_blockers(blockers.first().ok_or_else(odd)?)?;
     let prepared = prepared
         .iter()
         .map(|row| prepared_of(row).ok_or_else(odd))
@@ -230,6 +249,20 @@ pub(super) fn understand(answer: &Answer) -> Result<SessionState, NotMovable> {
         channels,
         unnamed_types,
     })
+}
+
+fn refuse_blockers(blockers: &Row) -> Result<(), NotMovable> {
+    let is_set = |at| text(blockers, at) == Some("t");
+    if is_set(0) {
+        return Err(NotMovable::TemporaryTable);
+    }
+    if is_set(1) {
+        return Err(NotMovable::HeldCursor);
+    }
+    if is_set(2) {
+        return Err(NotMovable::AdvisoryLock);
+    }
+    Ok(())
 }
 
 fn prepared_of(row: &Row) -> Option<Prepared> {

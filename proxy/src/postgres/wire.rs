@@ -7,8 +7,12 @@ use bytes::{Bytes, BytesMut};
 use protocol::error::Malformed;
 use protocol::postgres::session::{Begins, Session as Tracker};
 use protocol::postgres::{command, frame, reply};
+use tokio::sync::oneshot;
 
+use super::ahead::Ahead;
 use super::custom::CustomSettings;
+use super::state::NotMovable;
+use crate::registry::Movable;
 use crate::relay::{Entrance, Heard, Seen, Then, Wire};
 
 /// The largest unnamed Parse that is kept for a handover. Above it the session counts as not movable while that
@@ -47,6 +51,10 @@ pub struct PostgresWire {
     custom: CustomSettings,
     /// Bytes of a long statement's body that were not looked at yet; its header may come before them.
     text_left: usize,
+    /// A question ahead of a switch whose answer is still to come.
+    ahead: Option<Ahead>,
+    /// The last answer, and how much the client had sent when it was asked for.
+    answered: Option<(u64, Movable)>,
 }
 
 /// A statement up to this size is looked at as a whole, and a longer one in the pieces in which it comes.
@@ -88,6 +96,65 @@ impl PostgresWire {
             probe: Probe::None,
             custom: CustomSettings::default(),
             text_left: 0,
+            ahead: None,
+            answered: None,
+        }
+    }
+
+    /// Answers `askers` whether the session could move, as far as that is known here. Else it is the server that is to
+    /// be asked: whoever takes the frames sends them at once. `sent` is how much the client has sent so far.
+    pub fn ask_ahead(
+        &mut self,
+        askers: Vec<oneshot::Sender<Movable>>,
+        is_inside: bool,
+        sent: u64,
+    ) -> Option<BytesMut> {
+        let known = if !self.gated {
+            Some(Movable::No(NotMovable::Replication.reason()))
+        } else if self.custom.are_unknown() {
+            Some(Movable::No(NotMovable::CustomSetting.reason()))
+        } else if self.unnamed_too_large {
+            Some(Movable::No(NotMovable::PreparedStatement.reason()))
+        } else if self.tracker.in_batch() {
+            Some(Movable::NotKnown("it is in a batch without its Sync"))
+        } else if is_inside || !self.at_boundary() {
+            Some(Movable::NotKnown("it is in a transaction"))
+        } else {
+            self.answered
+                .filter(|(asked_at, _)| *asked_at == sent)
+                .map(|(_, answer)| answer)
+        };
+        if let Some(known) = known {
+            for asker in askers {
+                // Who does not listen any more has given up.
+                let _ = asker.send(known);
+            }
+            return None;
+        }
+        self.answered = Some((sent, Movable::NotKnown("its server has not answered yet")));
+        self.ahead = Some(Ahead::new(askers));
+        Some(Ahead::frames())
+    }
+
+    /// A frame of the server while a question ahead of a switch is open; true where it answers that.
+    fn hear_ahead(&mut self, tag: u8, body: &[u8]) -> bool {
+        if !Ahead::is_answer(tag, body) {
+            return false;
+        }
+        if tag != reply::READY_FOR_QUERY {
+            if let Some(ahead) = &mut self.ahead {
+                ahead.hear(tag, body);
+            }
+        } else if let Some(ahead) = self.ahead.take() {
+            let answer = ahead.finish();
+            self.answered = self.answered.map(|(sent, _)| (sent, answer));
+        }
+        true
+    }
+
+    fn tell_hidden_writes(&mut self, gate: &impl Entrance) {
+        if let Some(what) = self.custom.take_hides_writes() {
+            gate.hides_writes(what);
         }
     }
 
@@ -229,6 +296,7 @@ impl Wire for PostgresWire {
                 let step = self.client_left.min(rest.len());
                 if self.text_left > 0 {
                     self.learn_piece(&rest[..step], self.client_left);
+                    self.tell_hidden_writes(gate);
                 }
                 self.client_left -= step;
                 if self.capture.is_some() {
@@ -267,6 +335,7 @@ impl Wire for PostgresWire {
             }
             if let Some(whole) = whole.filter(|_| text) {
                 self.custom.learn(whole);
+                self.tell_hidden_writes(gate);
             } else if text {
                 self.text_left = header.body;
             } else if calls && called == Some(&SET_CONFIG_OID) {
@@ -296,6 +365,17 @@ impl Wire for PostgresWire {
                 return forward(clear);
             };
             let body = rest.get(frame::HEADER_BYTES..header.total());
+            if self.ahead.is_some() {
+                let Some(body) = body else {
+                    return forward(clear);
+                };
+                if self.hear_ahead(header.tag, body) {
+                    return Ok(Heard {
+                        clear,
+                        swallow: header.total(),
+                    });
+                }
+            }
             match header.tag {
                 reply::CLOSE_COMPLETE if self.probe == Probe::Asked => {
                     self.probe = Probe::Answered;
@@ -347,7 +427,10 @@ impl Wire for PostgresWire {
     }
 
     fn at_boundary(&self) -> bool {
-        self.tracker.at_boundary() && self.client_left == 0 && self.server_left == 0
+        self.tracker.at_boundary()
+            && self.client_left == 0
+            && self.server_left == 0
+            && self.ahead.is_none()
     }
 }
 

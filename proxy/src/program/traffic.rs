@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use migrator::Error;
 use migrator::error::Result;
-use migrator::traffic::{Handovers, Holds, OpenTransaction, Traffic, Waiting};
+use migrator::traffic::{
+    Handovers, HiddenWrites, Holds, OpenTransaction, Traffic, Unmovable, Waiting,
+};
 use proxy::plane::Plane;
-use proxy::registry::Entry;
+use proxy::registry::{Entry, Movable};
 use proxy::route::{Cluster, Route};
 
 /// The data plane as the migrator sees it.
@@ -142,6 +144,44 @@ impl Traffic for PlaneTraffic {
         let here = sessions
             .filter(|session| session.route == route && session.cluster.as_ref() == Some(cluster));
         Ok(here.filter_map(|session| session.server_pid).collect())
+    }
+
+    fn hidden_writes(&self, route: &str) -> Result<Vec<HiddenWrites>> {
+        let all = self.route(route)?.hidden_writes.all().into_iter();
+        let all = all.map(|one| HiddenWrites {
+            pid: one.pid,
+            user: one.user,
+            client: one.client.to_string(),
+            what: one.what.to_owned(),
+            since: one.since,
+            until: one.until,
+        });
+        Ok(all.collect())
+    }
+
+    fn unmovable<'a>(
+        &'a self,
+        route: &'a str,
+        patience: Duration,
+    ) -> Waiting<'a, Result<Vec<Unmovable>>> {
+        Box::pin(async move {
+            self.route(route)?;
+            let found = self.0.registry.unmovable(route, patience).await.into_iter();
+            let found = found.filter_map(|one| {
+                let reason = match one.why {
+                    Movable::Yes => return None,
+                    Movable::No(reason) => reason.to_owned(),
+                    Movable::NotKnown(why) => format!("not known: {why}"),
+                };
+                Some(Unmovable {
+                    pid: one.session.server_pid.unwrap_or_default(),
+                    user: one.session.user,
+                    client: one.session.client.to_string(),
+                    reason,
+                })
+            });
+            Ok(found.collect())
+        })
     }
 
     fn switch(&self, route: &str, cluster: &str) -> Result<()> {

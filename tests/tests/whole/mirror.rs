@@ -273,6 +273,8 @@ const CASES: &[(&str, &[&str])] = &[
         "what only PostgreSQL has: notifications, the backend's pid at login, versions in one run, COPY, encodings and settings of the application's own making",
         &[
             "moving::a_session_with_a_setting_whose_name_was_never_told_ends_visibly",
+            "moving::each_session_that_a_switch_will_close_is_named_before_it_and_none_notices",
+            "moving::what_may_hide_writes_from_the_log_is_kept_after_its_session_has_gone",
             "moving::every_statement_that_sets_a_custom_setting_moves_it_or_ends_its_session",
             "moving::statements_of_types_with_other_numbers_on_the_target_and_with_semicolons_in_literals_move",
             "moving::an_idle_session_whose_copy_failed_does_not_block_a_rehearsal",

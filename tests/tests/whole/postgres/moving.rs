@@ -1,5 +1,6 @@
 //! Sessions that move: what they had before the switch they have after it, to the last byte.
 
+use proxy::registry::Movable;
 use tests::client::{Frame, Raw};
 use tests::message::{
     bind, cancel_request, copy_data, copy_done, describe, execute, flush, parse, query, startup,
@@ -161,6 +162,126 @@ async fn every_statement_that_sets_a_custom_setting_moves_it_or_ends_its_session
         }
     }
     assert!(stage.route().handovers().moved > 10);
+}
+
+#[tokio::test]
+async fn each_session_that_a_switch_will_close_is_named_before_it_and_none_notices() {
+    let stage = Stage::start(14).await;
+    let named = |why: Movable, statement: &'static str| (why, statement);
+    let ties = [
+        named(Movable::No("temporary table"), "create temp table x ()"),
+        named(
+            Movable::No("held cursor"),
+            "begin; declare c cursor with hold for select 1; commit",
+        ),
+        named(Movable::No("advisory lock"), "select pg_advisory_lock(1)"),
+        named(
+            Movable::No("custom setting"),
+            "select set_config('app.' || 'a', '1', false)",
+        ),
+        named(Movable::NotKnown("it is in a transaction"), "begin"),
+    ];
+    let mut clients = Vec::new();
+    for (_, statement) in ties {
+        let mut client = stage.client().await;
+        client.query(statement).await;
+        clients.push(client);
+    }
+    let mut waits = stage.client().await;
+    let mut bytes = parse("", "select 1");
+    bytes.extend(flush());
+    waits.send(&bytes).await;
+    assert_eq!(waits.frame().await.map(|frame| frame.tag), Some(b'1'));
+    // The question must not take this statement away, nor leave one of its own behind.
+    let mut idle = stage.client().await;
+    let mut bytes = parse(
+        "",
+        "select count(*) from pg_prepared_statements where name <> ''",
+    );
+    bytes.extend(sync());
+    answer(&mut idle, &bytes).await;
+    let mut busy = stage.client().await;
+    let registry = &stage.plane.registry;
+    let expected: Vec<Movable> = ties
+        .iter()
+        .map(|(why, _)| *why)
+        .chain([Movable::NotKnown("it is in a batch without its Sync")])
+        .collect();
+    for _ in 0..2 {
+        let found = registry.unmovable(DATABASE, SOON).await.into_iter();
+        assert_eq!(found.map(|one| one.why).collect::<Vec<_>>(), expected);
+    }
+    let mut bytes = bind("", "", &[]);
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    let told = answer(&mut idle, &bytes).await;
+    assert_eq!(tags(&told), "2DCZ", "{told:?}");
+    assert!(first_row(&told).ends_with(b"0"), "{told:?}");
+    // A client that goes on meanwhile gets its own answers only, in their order.
+    let asking = async {
+        for _ in 0..100 {
+            registry.unmovable(DATABASE, SOON).await;
+        }
+    };
+    let speaking = async {
+        for number in 0..300 {
+            let told = busy.query(&format!("select 'number {number}'")).await;
+            assert_eq!(tags(&told), "TDCZ", "{told:?}");
+            assert!(first_row(&told).ends_with(format!(" {number}").as_bytes()));
+        }
+    };
+    tokio::join!(asking, speaking);
+    clients[4].query("commit").await;
+    waits.send(&sync()).await;
+    waits.until_ready().await;
+    stage.switch().await;
+    for client in &mut clients[..4] {
+        let told = client.query("select 1").await;
+        assert_eq!(told.first().map(Frame::sqlstate).as_deref(), Some("57P01"));
+    }
+    for client in [&mut idle, &mut busy, &mut waits, &mut clients[4]] {
+        assert_eq!(tags(&client.query("select 1").await), "TDCZ");
+    }
+}
+
+#[tokio::test]
+async fn what_may_hide_writes_from_the_log_is_kept_after_its_session_has_gone() {
+    let stage = Stage::start(14).await;
+    let hidden = || stage.route().hidden_writes.all();
+    let mut client = stage.client().await;
+    client.query("show session_replication_role").await;
+    client.query("set session_replication_role = origin").await;
+    assert_eq!(hidden(), []);
+    let pid = client.query("select pg_backend_pid()").await;
+    let pid = String::from_utf8_lossy(&first_row(&pid)[6..]).into_owned();
+    for _ in 0..2 {
+        client
+            .query("set session_replication_role = 'replica'")
+            .await;
+    }
+    let found = hidden();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        (found[0].what, found[0].pid.to_string(), found[0].until),
+        ("session_replication_role", pid, None)
+    );
+    drop(client);
+    let ended = || async { hidden().iter().all(|one| one.until.is_some()) };
+    until("its end is known", SOON, ended, |ended| *ended).await;
+    let mut client = Raw::connect(stage.port()).await;
+    let start = startup(&[
+        ("user", "postgres"),
+        ("database", DATABASE),
+        ("options", "-c session_replication_role=replica"),
+    ]);
+    answer(&mut client, &start).await;
+    client.query("select 1").await;
+    client
+        .query("select pg_replication_origin_session_setup('none')")
+        .await;
+    let kinds: Vec<&str> = hidden().iter().map(|one| one.what).collect();
+    let role = "session_replication_role";
+    assert_eq!(kinds, [role, role, "pg_replication_origin_session_setup"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,66 @@
+//! Tells ahead of a switch what keeps an idle session where it is, without its client noticing.
+//!
+//! The session itself is not asked: no question could be taken back out of `ROW_COUNT()`, `FOUND_ROWS()` and the
+//! warnings. What counts is what its statements told, and what its cluster's own account sees of it.
+
+use tokio::sync::oneshot;
+
+use super::state::{NotMovable, refuse_statements};
+use super::wire::MysqlWire;
+use super::witness::Told;
+use crate::registry::Movable;
+
+/// What the statements of a session told.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    refused: Option<&'static str>,
+    made_temporary: bool,
+    other_engine: bool,
+    user_lock: bool,
+}
+
+impl Ahead {
+    /// As of now.
+    pub(super) fn of(wire: &MysqlWire) -> Self {
+        let learned = &wire.learned;
+        let refused = if wire.statements.has_lost_pieces() {
+            Err(NotMovable::PreparedStatement)
+        } else {
+            refuse_statements(learned, &wire.statements)
+        };
+        Self {
+            refused: refused.err().map(|why| why.reason()),
+            made_temporary: learned.marks.temporary > 0,
+            other_engine: learned.blind.other_engine,
+            user_lock: learned.user_lock,
+        }
+    }
+
+    /// Whether the session could move, with what its cluster's own account sees of it.
+    pub(super) fn movable(&self, told: &Told) -> Movable {
+        if let Some(reason) = self.refused {
+            return Movable::No(reason);
+        }
+        let has_temporary = match told.temporary {
+            Some(1..) => true,
+            // The list is InnoDB's.
+            Some(0) => self.made_temporary && self.other_engine,
+            None => self.made_temporary,
+        };
+        if has_temporary {
+            return Movable::No(NotMovable::TemporaryTable.reason());
+        }
+        if self.user_lock {
+            return Movable::NotKnown("it may hold a lock of GET_LOCK");
+        }
+        Movable::Yes
+    }
+}
+
+/// Answers everybody who asked.
+pub(super) fn answer_all(askers: Vec<oneshot::Sender<Movable>>, answer: Movable) {
+    for asker in askers {
+        // Who does not listen any more has given up.
+        let _ = asker.send(answer);
+    }
+}
