@@ -26,18 +26,28 @@ pub struct Applied<P> {
     pub interrupted: Option<(Instant, String)>,
     /// When the lag was last told.
     told: Option<Instant>,
+    /// When the position was last told.
+    advanced: Option<Instant>,
 }
 
 impl<P> Applied<P> {
-    /// For how long nothing was heard of the follower, beyond what is usual between two heartbeats.
+    /// For how long nothing was heard of the source or nothing was applied, beyond what is usual.
     pub fn silence(&self) -> Option<Duration> {
+        let stands = self.advanced.map(|advanced| advanced.elapsed());
+        let behind = self.lag.is_some_and(|lag| lag > STANDS_AFTER);
+        let stalled = stands.filter(|stands| behind && *stands > STANDS_AFTER);
+        self.unheard().max(stalled)
+    }
+
+    /// For how long nothing was heard of the follower, beyond what is usual between two heartbeats.
+    fn unheard(&self) -> Option<Duration> {
         let silent = self.told?.elapsed();
         (silent > BEATS_WITHIN).then_some(silent)
     }
 
     /// What was told last, grown by the time since: a lag that stands still is none.
     fn grown(mut self) -> Self {
-        if let Some(silent) = self.silence() {
+        if let Some(silent) = self.unheard() {
             self.lag = self.lag.map(|lag| lag.saturating_add(silent));
         }
         self
@@ -54,6 +64,8 @@ pub struct Follow<P> {
 const MARKERS_MAX: usize = 16;
 /// Heartbeats come every second at most; one may be late.
 const BEATS_WITHIN: Duration = Duration::from_secs(3);
+/// A target that is behind and takes nothing for that long stands still.
+const STANDS_AFTER: Duration = Duration::from_secs(5);
 /// A follower that is interrupted for that long is not waited for.
 const INTERRUPTED_MAX: Duration = Duration::from_secs(3);
 
@@ -67,6 +79,7 @@ impl<P: Position> Default for Follow<P> {
             paused: false,
             interrupted: None,
             told: None,
+            advanced: None,
         };
         Self {
             applied: Arc::new(watch::Sender::new(applied)),
@@ -80,6 +93,7 @@ impl<P: Position> Follow<P> {
     pub fn advance(&self, position: P, markers: Vec<String>) {
         self.applied.send_modify(|applied| {
             applied.position = Some(position);
+            applied.advanced = Some(Instant::now());
             applied.markers.extend(markers);
             let surplus = applied.markers.len().saturating_sub(MARKERS_MAX);
             applied.markers.drain(..surplus);

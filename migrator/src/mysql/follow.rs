@@ -27,7 +27,7 @@ const OPEN_PATIENCE: Duration = Duration::from_mins(1);
 /// Events that are read before anything else is looked at again.
 const AT_ONCE: usize = 500;
 /// The target's own word of how far it is, is never older than this while the source goes on.
-const TELL_AFTER: Duration = Duration::from_secs(30);
+const TELL_AFTER: Duration = Duration::from_secs(3);
 
 /// Applies changes until stopped. Every row must be on the target as the source had it.
 pub async fn run(

@@ -270,8 +270,9 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "what only PostgreSQL has: notifications, the backend's pid at login, versions in one run, COPY, encodings and settings of the application's own making",
+        "what only PostgreSQL has: a change stream whose start waits for open transactions, notifications, the backend's pid at login, versions in one run, COPY, encodings and settings of the application's own making",
         &[
+            "operator::a_start_that_waits_for_an_open_transaction_says_for_whose",
             "moving::a_session_with_a_setting_whose_name_was_never_told_ends_visibly",
             "moving::each_session_that_a_switch_will_close_is_named_before_it_and_none_notices",
             "moving::what_may_hide_writes_from_the_log_is_kept_after_its_session_has_gone",

@@ -66,5 +66,6 @@ mod login;
 mod metrics;
 mod migration;
 mod moving;
+mod operator;
 mod resume;
 mod transparency;

@@ -9,5 +9,6 @@ mod login;
 mod metrics;
 mod migration;
 mod moving;
+mod operator;
 mod resume;
 mod transparency;

@@ -1,0 +1,157 @@
+//! What the operator is shown is true: while a side is away, before the switch and after it.
+
+use std::time::Duration;
+
+use tests::headgate::signal_server;
+use tests::postgres::{rows, try_connect};
+use tests::wait::{SOON, until};
+use tests::world::{DATABASE, MIGRATION, World};
+
+const SCHEMA: &str = "create table t (id bigserial primary key, v text); insert into t (v) select 'old' from generate_series(1, 100)";
+
+/// The line of readiness that sums up.
+async fn ready(world: &World) -> String {
+    let lines = world.headgate.admin("SHOW READINESS m").await;
+    let first = lines.first().expect("a first line");
+    assert_eq!(first.get("check").map(String::as_str), Some("ready"));
+    first.get("evidence").cloned().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_side_that_is_away_is_seen_in_status_readiness_and_metrics_and_comes_back() {
+    let world = World::start(SCHEMA).await;
+    world.follow().await;
+    world.check().await;
+    assert!(world.headgate.page("/readyz").await.contains(" 200 "));
+    let pid = world.source.server.pid().expect("it runs");
+    signal_server(pid, "STOP").await;
+    let lag = || async {
+        world
+            .status("lag_ms")
+            .await
+            .parse::<f64>()
+            .unwrap_or_default()
+    };
+    until("the lag grows", SOON, lag, |lag| *lag > 8_000.0).await;
+    assert_ne!(world.status("interrupted_since").await, "");
+    let told = world.status("error_message").await;
+    assert!(!told.is_empty(), "nobody says why");
+    let first = ready(&world).await;
+    assert!(first.starts_with("NOT READY: "), "{first}");
+    let page = world.headgate.page("/readyz").await;
+    assert!(page.contains(" 503 ") && page.contains("blue"), "{page}");
+    let page = world.headgate.page("/metrics").await;
+    for line in [
+        "\nheadgate_cluster_up{cluster=\"blue\"} 0\n",
+        "\nheadgate_cluster_up{cluster=\"green\"} 1\n",
+        "\nheadgate_migration_interrupted{migration=\"m\"} 1\n",
+        "\nheadgate_migration_check_passed{migration=\"m\"} 1\n",
+    ] {
+        assert!(page.contains(line), "no {line} in {page}");
+    }
+    signal_server(pid, "CONT").await;
+    until("the lag is small again", SOON, lag, |lag| *lag < 500.0).await;
+    let told = || world.status("error_message");
+    until("nothing is wrong", SOON, told, String::is_empty).await;
+    let answers = || world.headgate.page("/readyz");
+    until("it is ready", SOON, answers, |page| page.contains(" 200 ")).await;
+
+    // A wrong password, an undone cutover and every statement are in the log.
+    let port = world.headgate.port();
+    try_connect(port, "headgate", Some("a guess"), "headgate")
+        .await
+        .expect_err("a wrong password");
+    let slow = world.client().await;
+    rows(&slow, "begin; insert into t (v) values ('slow')").await;
+    world
+        .headgate
+        .refused("CUTOVER MIGRATION m WITH (max_hold = '200ms')")
+        .await;
+    rows(&slow, "commit").await;
+    let log = world.headgate.log();
+    for part in ["a login failed", "CUTOVER MIGRATION m", "were still open"] {
+        assert!(log.contains(part), "no {part:?} in\n{log}");
+    }
+    assert!(!log.contains("a guess"), "a secret is in the log");
+
+    // After the switch: what is left to do, then the end of it.
+    world.until_state("following", MIGRATION).await;
+    world.cutover().await;
+    let first = ready(&world).await;
+    assert!(first.starts_with("SWITCHED"), "{first}");
+    let slots = "select count(*) from pg_replication_slots";
+    assert_eq!(world.source.value(DATABASE, slots).await, "1");
+    world.headgate.admin("FINISH MIGRATION m").await;
+    assert_eq!(world.status("state").await, "finished");
+    assert_eq!(world.source.value(DATABASE, slots).await, "0");
+    let around = world.source.connect(DATABASE).await;
+    let write = tests::postgres::try_rows(&around, "insert into t (v) values ('late')").await;
+    assert!(write.is_err(), "the refusal went with the migration");
+    world.headgate.admin("DROP MIGRATION m").await;
+    let report = world.row("SHOW CUTOVER REPORT m").await;
+    assert_eq!(report.get("outcome").map(String::as_str), Some("switched"));
+}
+
+#[tokio::test]
+async fn a_start_that_waits_for_an_open_transaction_says_for_whose() {
+    let world = World::start(SCHEMA).await;
+    let blocker = world.source.connect(DATABASE).await;
+    rows(&blocker, "begin; insert into t (v) values ('blocker')").await;
+    let pid = tests::postgres::single(&rows(&blocker, "select pg_backend_pid()").await, "the pid");
+    world.start_migration().await;
+    let stage = || world.status("stage");
+    let whose = format!("pid {pid}, user postgres");
+    until("the stage names who is waited for", SOON, stage, |stage| {
+        stage.contains(&whose)
+    })
+    .await;
+    rows(&blocker, "commit").await;
+    world.until_state("following", MIGRATION).await;
+    let stage = || world.status("stage");
+    until(
+        "nobody is waited for",
+        Duration::from_secs(5),
+        stage,
+        |stage| stage == "following",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_cutover_for_which_the_target_has_too_few_connections_is_refused_and_the_clients_stay() {
+    let (source, target) = tokio::join!(
+        tests::postgres::Postgres::start(14),
+        tests::postgres::Postgres::start_with(18, &[("max_connections", "20")], None)
+    );
+    let world = World::between(source, target, SCHEMA, "").await;
+    world.follow().await;
+    world.check().await;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.push(world.client().await);
+    }
+    let mut hogs = Vec::new();
+    let port = world.target.port();
+    while let Ok(hog) = try_connect(port, "postgres", None, DATABASE).await {
+        hogs.push(hog);
+    }
+    // What the cutover itself needs has room; one session of the six has, too.
+    hogs.truncate(hogs.len().saturating_sub(6));
+    let (code, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
+    assert!(
+        code == "55000" && text.contains("sessions of route shop cannot be opened on green"),
+        "{code} {text}"
+    );
+    for client in &clients {
+        rows(client, "insert into t (v) values ('on the source')").await;
+    }
+    drop(hogs);
+    let went = async || {
+        let answer = world.headgate.console().await;
+        tests::postgres::try_records(&answer, "CUTOVER MIGRATION m").await
+    };
+    until("there is room again", SOON, went, Result::is_ok).await;
+    for client in &clients {
+        rows(client, "insert into t (v) values ('on the target')").await;
+    }
+}
