@@ -234,6 +234,9 @@ pub struct Migrator {
     pub stream_patience: Duration,
 }
 
+/// The key of a problem that is not one key's; who knows the file's name puts it there.
+const WHOLE_FILE: &str = "headgate.toml";
+
 impl Config {
     /// Reads the file, with `${NAME}` from the process's environment.
     pub fn read(path: &Path) -> Result<Self, Vec<Problem>> {
@@ -244,7 +247,14 @@ impl Config {
                 text: format!("cannot be read: {error}"),
             }]
         })?;
-        Self::parse(&text, &|name| std::env::var(name).ok())
+        Self::parse(&text, &|name| std::env::var(name).ok()).map_err(|mut problems| {
+            for problem in &mut problems {
+                if problem.key == WHOLE_FILE {
+                    problem.key = path.display().to_string();
+                }
+            }
+            problems
+        })
     }
 
     /// Reads a text; `env` answers for `${NAME}`. Fails with every problem that there is.

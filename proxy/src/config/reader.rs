@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
             // The error's own rendering quotes the line, which may hold a password.
             let line = error.span().map(|span| line_of(text, span.start));
             reader.problems.push(Problem {
-                key: "headgate.toml".to_owned(),
+                key: super::WHOLE_FILE.to_owned(),
                 line,
                 text: format!(
                     "is not TOML: {}",

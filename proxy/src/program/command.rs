@@ -26,7 +26,9 @@ pub(crate) enum Command {
     /// Serve applications and the admin console until SIGTERM or SIGINT
     ///
     /// The first signal stops accepting, waits for open transactions up to limits.drain_timeout, and closes the
-    /// sessions with 57P01. Migrations stop where they are and go on with the next start.
+    /// sessions with 57P01; a cutover under way is waited for up to 75 seconds. The second signal does not wait.
+    /// Migrations stop where they are and go on with the next start. SIGHUP reads the configuration file again and
+    /// tells what a restart would change; nothing else happens.
     Run {
         /// The configuration file
         #[arg(long, env = "HEADGATE_CONFIG", default_value = "headgate.toml")]
@@ -44,9 +46,17 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Move a database in one go, with progress on the terminal
     ///
-    /// Without --cutover the command stops when the target is ready and leaves the journal for a Headgate that
-    /// serves applications. Only connections that go through this Headgate (--listen) follow the switch; what
-    /// connects to the source directly is refused by the source's fence and must be pointed to the target.
+    /// Without --cutover the command ends when both sides were found equal and the target follows; the same command with
+    /// the same journal goes on, and --drop gives it up. Only connections that go through this Headgate (--listen) follow
+    /// the switch; what connects to the source directly is refused by the source's fence and must be pointed to the
+    /// target. With --listen and without --cutover the command serves until somebody switches on its console.
+    ///
+    /// Passwords that a URL does not hold are taken from HEADGATE_SOURCE_PASSWORD and HEADGATE_TARGET_PASSWORD.
+    /// Applications log in at --listen as the user of --from, with its password. Connections to servers are not
+    /// encrypted yet: another sslmode than disable is refused.
+    ///
+    /// Exit codes: 0 done, 1 failed (the text says why), 2 a command line that is not understood, 3 stopped by a signal
+    /// before the end.
     Migrate(Migrate),
     /// Send a statement to the admin console and print its answer
     Sql(Sql),
@@ -81,6 +91,9 @@ pub(crate) struct Migrate {
     /// Where the migration is remembered; the same folder goes on where an earlier run ended
     #[arg(long, default_value = "headgate.journal", value_name = "FOLDER")]
     pub(crate) journal: PathBuf,
+    /// Give up what an earlier run began: remove what it left on both sides, and forget it
+    #[arg(long, conflicts_with_all = ["cutover", "listen"])]
+    pub(crate) drop: bool,
     /// Connections per side that copy at the same time
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) copy_workers: u16,

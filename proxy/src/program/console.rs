@@ -230,7 +230,7 @@ impl<D: Database> Admin<D> {
                 .collect(),
             Statement::ShowClusters => self.config.clusters.iter().map(rows::cluster).collect(),
             Statement::ShowSessions => rows::sessions(&self.plane),
-            Statement::ShowConfig => rows::config(&self.config),
+            Statement::ShowConfig => rows::config(&self.config, &self.plane),
             Statement::ShowVersion => vec![vec![Value::from(version())]],
             Statement::Help => rows::help(),
             Statement::ShowSetting(name) => vec![vec![Value::from(setting(&name))]],

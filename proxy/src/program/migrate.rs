@@ -46,13 +46,18 @@ struct Move(Migrate);
 impl Errand for Move {
     async fn carry_out<E: Engine>(self) -> ExitCode {
         match move_it::<E>(self.0).await {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(STOPPED),
             Err(text) => fail(&text),
         }
     }
 }
 
-async fn move_it<E: Engine>(migrate: Migrate) -> Told {
+/// The exit code where a signal came before the end.
+const STOPPED: u8 = 3;
+
+/// False where a signal came before the end.
+async fn move_it<E: Engine>(migrate: Migrate) -> Told<bool> {
     let options = Options {
         max_hold: parse_duration(&migrate.max_hold)
             .ok_or("--max-hold: write a duration such as 500ms or 2s")?,
@@ -69,6 +74,25 @@ async fn move_it<E: Engine>(migrate: Migrate) -> Told {
     let welcome = welcome::<E>(&migrate, &config);
     let threads = config.listen.threads;
     let wired = wiring::join::<E>(config).map_err(|error| error.to_string())?;
+    // Before anything runs: it would fail for want of its clusters.
+    if let Ok(known) = wired.supervisor.status(NAME)
+        && known.route != definition.route
+    {
+        return Err(format!(
+            "--journal: {} belongs to the migration of {}; name another folder for {}",
+            migrate.journal.display(),
+            known.route,
+            definition.route
+        ));
+    }
+    if migrate.drop {
+        // What ran when the last run ended is stopped; nothing runs in this one.
+        let _stopped = wired.supervisor.stop(NAME).await;
+        let dropped = wired.supervisor.drop_migration(NAME).await;
+        dropped.map_err(|error| error.to_string())?;
+        print("given up: nothing of it is left on either side\n");
+        return Ok(true);
+    }
     let stop = CancellationToken::new();
     let serving = match migrate.listen {
         None => None,
@@ -93,7 +117,7 @@ async fn move_it<E: Engine>(migrate: Migrate) -> Told {
         outcome = work => outcome,
         () = ended.wait() => Ok(false),
     };
-    if serving.is_some() && matches!(outcome, Ok(true)) {
+    if serving.is_some() && matches!(outcome, Ok(true)) && switched(&wired.supervisor) {
         print(
             "serving until SIGTERM or SIGINT; point the application to the target when it suits\n",
         );
@@ -104,16 +128,24 @@ async fn move_it<E: Engine>(migrate: Migrate) -> Told {
     if let Some(serving) = serving {
         drop(serving.await);
     }
-    if !outcome? {
+    let ended = outcome?;
+    if !ended || !switched(&wired.supervisor) {
         let journal = migrate.journal.display();
+        let how = if ended { "ready" } else { "stopped" };
         print(&format!(
-            "stopped; the same command with the journal {journal} goes on. Until then the source keeps its log for it\n"
+            "{how}; the same command with the journal {journal} goes on, with --cutover it switches, with --drop it is \
+             given up. Until then the source keeps its log for it\n"
         ));
     }
-    Ok(())
+    Ok(ended)
 }
 
-/// True when the route is on the target; never returns while it waits for somebody to switch.
+fn switched<D: Database>(supervisor: &Arc<Supervisor<D>>) -> bool {
+    let state = supervisor.status(NAME).map(|status| status.state);
+    matches!(state, Ok(State::Switched | State::Finished))
+}
+
+/// True when all is done that was asked for.
 async fn work<E: Engine>(
     wired: &Wired<E>,
     definition: Definition,
@@ -127,7 +159,7 @@ async fn work<E: Engine>(
             .await
             .map_err(|error| error.to_string())?;
     }
-    if status(supervisor)?.state == State::Switched {
+    if switched(supervisor) {
         print("the target serves already\n");
         return Ok(true);
     }
@@ -161,8 +193,12 @@ async fn work<E: Engine>(
         screen.done();
         return told(&report, migrate);
     }
-    screen.note("ready: both sides are equal and changes are followed; Ctrl-C stops");
-    while status(supervisor)?.state != State::Switched {
+    if migrate.listen.is_none() {
+        screen.done();
+        return Ok(true);
+    }
+    screen.note("ready: both sides are equal and changes are followed; CUTOVER MIGRATION migrate on the console switches, Ctrl-C stops");
+    while !switched(supervisor) {
         screen.show(&failing(status(supervisor)?)?);
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -1,22 +1,28 @@
 //! `headgate run`: serves until a signal, then leaves in good order.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
+use migrator::journal::Journal;
 use proxy::config::{Config, Problem};
 use proxy::listener;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info, warn};
 
 use super::engine::{self, Engine, Errand};
 use super::http::{self, Pages};
 use super::log::Log;
 use super::output::{complain, fail, print};
 use super::wiring;
+
+/// What comes after the sessions were drained: a cutover that is waited for, and workers that stop.
+const LEAVE_WITHIN: Duration = Duration::from_secs(90);
 
 /// Tells every problem of the file, or that there is none.
 pub(crate) fn check(path: &Path) -> ExitCode {
@@ -27,9 +33,38 @@ pub(crate) fn check(path: &Path) -> ExitCode {
                 "{} is in order: {clusters} clusters, {routes} routes\n",
                 path.display()
             ));
+            tell_switches(&config);
             ExitCode::SUCCESS
         }
         Err(problems) => tell(path, &problems),
+    }
+}
+
+/// Tells which routes a cutover has moved since the file was written: the journal overrules it.
+fn tell_switches(config: &Config) {
+    let folder = &config.journal.path;
+    if !folder.join("journal.sqlite").exists() {
+        return;
+    }
+    let moved = match Journal::open(folder).and_then(|journal| journal.route_clusters()) {
+        Ok(moved) => moved,
+        Err(error) => return complain(&format!("what cutovers decided is not looked at: {error}")),
+    };
+    for (name, cluster) in moved {
+        let Some(route) = config.routes.get(&name) else {
+            complain(&format!(
+                "a cutover moved route {name} to {cluster}; the file has no such route any more"
+            ));
+            continue;
+        };
+        if route.cluster != cluster {
+            complain(&format!(
+                "routes.{name}.cluster is {:?}, but a cutover moved the route to {cluster:?}, which holds as long as the \
+                 journal {} is there; write cluster = {cluster:?}",
+                route.cluster,
+                folder.display()
+            ));
+        }
     }
 }
 
@@ -51,23 +86,25 @@ pub(crate) async fn run(path: &Path, log: Log) -> ExitCode {
         Ok(config) => config,
         Err(problems) => return tell(path, &problems),
     };
-    engine::with(config.engine, Serve(config, log)).await
+    engine::with(config.engine, Serve(path.to_owned(), config, log)).await
 }
 
-struct Serve(Config, Log);
+struct Serve(PathBuf, Config, Log);
 
 impl Errand for Serve {
     async fn carry_out<E: Engine>(self) -> ExitCode {
-        match serve::<E>(self.0, self.1).await {
+        match serve::<E>(&self.0, self.1, self.2).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(text) => fail(&text),
         }
     }
 }
 
-async fn serve<E: Engine>(config: Config, log: Log) -> Result<(), String> {
+async fn serve<E: Engine>(path: &Path, config: Config, log: Log) -> Result<(), String> {
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     hear_signals(stop.clone(), cut.clone())?;
+    hear_hangups(path.to_owned(), config.entries())?;
+    let drain_timeout = config.limits.drain_timeout;
     let (address, http_address) = (
         config.listen.address,
         config.http.as_ref().map(|http| http.address),
@@ -111,8 +148,10 @@ async fn serve<E: Engine>(config: Config, log: Log) -> Result<(), String> {
         }
         served.map_err(|error| format!("the listener failed: {error}"))
     };
+    let limit = drain_timeout.saturating_add(LEAVE_WITHIN);
     let left = tokio::select! {
         left = leaving => left,
+        () = tokio::time::sleep(limit) => Err(format!("what was open did not end within {} s", limit.as_secs())),
         () = cut.cancelled() => Err("a second signal cut the sessions that were still open".to_owned()),
     };
     info!("stopped");
@@ -121,6 +160,45 @@ async fn serve<E: Engine>(config: Config, log: Log) -> Result<(), String> {
 
 fn open(key: &str, address: SocketAddr) -> Result<TcpListener, String> {
     listener::bind(address).map_err(|error| format!("{key}: {address} cannot be opened: {error}"))
+}
+
+/// A running Headgate takes no changes of its configuration; whoever asks for that is told what a restart would change.
+fn hear_hangups(path: PathBuf, running: Vec<(String, String)>) -> Result<(), String> {
+    let mut hangups = signal(SignalKind::hangup())
+        .map_err(|error| format!("signals cannot be heard: {error}"))?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let path = path.display();
+            match Config::read(Path::new(&path.to_string())) {
+                Ok(config) => {
+                    let changed = changed(&running, &config.entries());
+                    warn!(
+                        %path, changed,
+                        "SIGHUP: the file is in order; a running Headgate takes no changes, a restart does"
+                    );
+                }
+                Err(problems) => {
+                    for problem in problems {
+                        error!(%path, %problem, "SIGHUP: the file has a problem; nothing was changed");
+                    }
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+/// The keys whose values differ; secrets are not told apart.
+fn changed(running: &[(String, String)], read: &[(String, String)]) -> String {
+    let differ = |one: &[(String, String)], other: &[(String, String)]| {
+        one.iter()
+            .filter(|pair| !other.contains(pair))
+            .map(|(key, _)| key.clone())
+            .collect::<BTreeSet<String>>()
+    };
+    let mut keys = differ(running, read);
+    keys.extend(differ(read, running));
+    keys.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// The first SIGTERM or SIGINT asks to stop in good order; the second does not wait for that.

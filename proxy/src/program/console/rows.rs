@@ -270,12 +270,23 @@ pub(super) fn sessions(plane: &Plane) -> Vec<Row> {
         .collect()
 }
 
-pub(super) fn config(config: &Config) -> Vec<Row> {
-    config
-        .entries()
-        .into_iter()
-        .map(|(key, value)| row![key, value])
-        .collect()
+/// The configuration, and where a cutover has overruled it.
+pub(super) fn config(config: &Config, plane: &Plane) -> Vec<Row> {
+    let overruled = |key: &str| {
+        let name = key.strip_prefix("routes.")?.strip_suffix(".cluster")?;
+        let route = plane.routes.route(name)?;
+        let now = route.destination().cluster.name.clone();
+        (config.routes.get(name)?.cluster != now).then_some(now)
+    };
+    let entry = |(key, value): (String, String)| match overruled(&key) {
+        Some(now) => {
+            let value =
+                format!("{value} (a cutover moved the route to {now}, which overrules this)");
+            row![key, value]
+        }
+        None => row![key, value],
+    };
+    config.entries().into_iter().map(entry).collect()
 }
 
 pub(crate) fn help() -> Vec<Row> {

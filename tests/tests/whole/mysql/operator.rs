@@ -110,7 +110,7 @@ async fn a_cutover_for_which_the_target_has_too_few_connections_is_refused_and_t
         )
         .await
     };
-    until("there is room again", SOON, went, Result::is_ok).await;
+    let _went = until("there is room again", SOON, went, Result::is_ok).await;
     for client in &mut clients {
         rows(client, "INSERT INTO t (v) VALUES ('on the target')").await;
     }

@@ -150,7 +150,7 @@ async fn a_cutover_for_which_the_target_has_too_few_connections_is_refused_and_t
         let answer = world.headgate.console().await;
         tests::postgres::try_records(&answer, "CUTOVER MIGRATION m").await
     };
-    until("there is room again", SOON, went, Result::is_ok).await;
+    let _went = until("there is room again", SOON, went, Result::is_ok).await;
     for client in &clients {
         rows(client, "insert into t (v) values ('on the target')").await;
     }

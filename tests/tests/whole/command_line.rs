@@ -1,0 +1,203 @@
+//! The command line keeps what its help says: ends, exit codes, signals, and files that are named as they are called.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tests::headgate::{Headgate, binary, signal};
+use tests::postgres::Postgres;
+use tests::wait::{SOON, until, within};
+use tests::world::{DATABASE, World};
+use tokio::process::Command;
+
+const SCHEMA: &str = "create table t (id int primary key, v text); insert into t select n, 'x' from generate_series(1, 1000) n";
+
+/// Runs `headgate migrate` to its end: its exit code and all that it said.
+async fn migrate(folder: &std::path::Path, ends: [u16; 2], more: &[&str]) -> (Option<i32>, String) {
+    let url = |port: u16| format!("postgresql://postgres@127.0.0.1:{port}/{DATABASE}");
+    let mut command = Command::new(binary());
+    command
+        .args(["migrate", "--from", &url(ends[0]), "--to", &url(ends[1])])
+        .arg("--journal")
+        .arg(folder)
+        .args(more)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = within("it ends", Duration::from_mins(1), command.output())
+        .await
+        .expect("it can be run");
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+#[tokio::test]
+async fn migrate_ends_when_it_says_so_and_tells_by_its_exit_code_how() {
+    let (source, target) = tokio::join!(Postgres::start(14), Postgres::start(18));
+    for server in [&source, &target] {
+        let create = format!("create database {DATABASE}");
+        server.sql("postgres", &create).await;
+    }
+    source.sql(DATABASE, SCHEMA).await;
+    // Its folder is all that is needed of it.
+    let headgate = Headgate::prepare("");
+    let journal = headgate.folder().join("moves");
+    let ends = [source.port(), target.port()];
+
+    // Without --cutover: ready, plain lines, the source untouched.
+    let (code, said) = migrate(&journal, ends, &[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("ready; the same command"), "{said}");
+    assert!(said.contains("of about"), "no plain lines: {said}");
+    source
+        .sql(DATABASE, "insert into t values (0, 'later')")
+        .await;
+
+    // Another database in the same folder is refused, and the first is not harmed.
+    let other = format!("postgresql://postgres@127.0.0.1:{}/postgres", ends[0]);
+    let there = format!("postgresql://postgres@127.0.0.1:{}/postgres", ends[1]);
+    let mut command = Command::new(binary());
+    command
+        .args(["migrate", "--from", &other, "--to", &there, "--journal"])
+        .arg(&journal);
+    let output = within("it ends", SOON, command.output()).await;
+    let output = output.expect("it can be run");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("belongs to the migration of shop"), "{said}");
+
+    let (code, said) = migrate(&journal, ends, &["--cutover"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(
+        target.value(DATABASE, "select count(*) from t").await,
+        "1001"
+    );
+    let (code, said) = migrate(&journal, ends, &["--cutover"]).await;
+    assert!(code == Some(0) && said.contains("serves already"), "{said}");
+}
+
+#[tokio::test]
+async fn migrate_that_is_interrupted_says_so_by_its_exit_code_and_can_be_given_up() {
+    let (source, target) = tokio::join!(Postgres::start(14), Postgres::start(18));
+    for server in [&source, &target] {
+        let create = format!("create database {DATABASE}");
+        server.sql("postgres", &create).await;
+    }
+    source.sql(DATABASE, SCHEMA).await;
+    let headgate = Headgate::prepare("");
+    let journal = headgate.folder().join("moves");
+    let ends = [source.port(), target.port()];
+    // Its start waits for this transaction.
+    let blocker = source.connect(DATABASE).await;
+    tests::postgres::rows(&blocker, "begin; insert into t values (-1, 'blocker')").await;
+    let mut command = Command::new(binary());
+    let url = |port: u16| format!("postgresql://postgres@127.0.0.1:{port}/{DATABASE}");
+    command
+        .args(["migrate", "--from", &url(ends[0]), "--to", &url(ends[1])])
+        .arg("--journal")
+        .arg(&journal)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let mut moving = command.spawn().expect("it can be run");
+    let slots = "select count(*) from pg_replication_slots";
+    let waits = || source.value(DATABASE, slots);
+    until("it waits", SOON, waits, |count| count == "1").await;
+    signal(moving.id().expect("it runs"), "INT").await;
+    let status = within("it ends", SOON, moving.wait()).await.expect("ended");
+    assert_eq!(status.code(), Some(3));
+    tests::postgres::rows(&blocker, "commit").await;
+    let (code, said) = migrate(&journal, ends, &["--drop"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(source.value(DATABASE, slots).await, "0");
+}
+
+#[tokio::test]
+async fn a_wish_for_encryption_is_refused_and_a_file_is_named_as_it_is_called() {
+    let mut command = Command::new(binary());
+    command.args([
+        "migrate",
+        "--from",
+        "postgresql://me@localhost/shop?sslmode=require",
+        "--to",
+        "postgresql://me@localhost/shop",
+    ]);
+    let output = within("it ends", SOON, command.output()).await;
+    let said = String::from_utf8_lossy(&output.expect("run").stderr).into_owned();
+    assert!(said.contains("sslmode=require is not there yet"), "{said}");
+
+    let headgate = Headgate::prepare("");
+    let file = headgate.folder().join("other.toml");
+    std::fs::write(&file, "[listen\n").expect("the folder is ours");
+    let mut command = Command::new(binary());
+    command.args(["check-config", "--config"]).arg(&file);
+    let output = within("it ends", SOON, command.output()).await;
+    let said = String::from_utf8_lossy(&output.expect("run").stderr).into_owned();
+    assert!(
+        said.contains("other.toml") && !said.contains("headgate.toml"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_hangup_never_ends_the_program_and_the_file_tells_where_a_cutover_moved_a_route() {
+    let mut world = World::start(SCHEMA).await;
+    world.follow().await;
+    world.check().await;
+    world.cutover().await;
+    let file = world.headgate.folder().join("headgate.toml");
+    let text = std::fs::read_to_string(&file).expect("it is there");
+    std::fs::write(&file, format!("{text}[users.clerk]\npassword = \"x\"\n")).expect("ours");
+    signal(world.headgate.pid(), "HUP").await;
+    let log = || async { world.headgate.log() };
+    until("it says what it did not do", SOON, log, |log| {
+        log.contains("SIGHUP") && log.contains("users.clerk")
+    })
+    .await;
+    let client = world.client().await;
+    tests::postgres::rows(&client, "select 1").await;
+    let shown = world.headgate.admin("SHOW CONFIG").await;
+    let moved = shown.iter().any(|row| {
+        row.values()
+            .any(|value| value.contains("moved the route to green"))
+    });
+    assert!(moved, "{shown:?}");
+    drop(client);
+    assert_eq!(world.headgate.stop().await, Some(0));
+    let mut command = Command::new(binary());
+    command.args(["check-config", "--config"]).arg(&file);
+    let output = within("it ends", SOON, command.output())
+        .await
+        .expect("run");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("a cutover moved the route to \"green\""),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn the_configuration_of_the_readme_is_in_order_and_lets_its_application_in() {
+    let readme = include_str!("../../../README.md");
+    let block = readme.split("```toml\n").nth(1).expect("a configuration");
+    let text = block.split("```").next().expect("its end");
+    assert!(text.contains("[users."), "nobody could log in");
+    let headgate = Headgate::prepare("");
+    let file = headgate.folder().join("readme.toml");
+    std::fs::write(&file, text).expect("the folder is ours");
+    let mut command = Command::new(binary());
+    command.args(["check-config", "--config"]).arg(&file).envs([
+        ("HEADGATE_ADMIN_PASSWORD", "a"),
+        ("BLUE_PASSWORD", "b"),
+        ("GREEN_PASSWORD", "c"),
+        ("APP_PASSWORD", "d"),
+    ]);
+    let output = within("it ends", SOON, command.output())
+        .await
+        .expect("run");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.is_empty(), "{said}");
+}
