@@ -10,6 +10,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod views;
+mod watching;
 mod work;
 
 use std::collections::BTreeMap;

@@ -51,6 +51,8 @@ pub(super) struct Live {
     pub(super) copy_begun: Option<(Instant, u64)>,
     pub(super) worker: Option<Worker>,
     pub(super) check: Option<RunningCheck>,
+    /// Objects that are not defined alike on both sides, as of the last look.
+    pub(super) differences: Vec<String>,
     /// The switch that this process has made, whose sessions still move.
     pub(super) switched_epoch: Option<u64>,
     /// The statement that is at work, for the refusal of others.
@@ -101,6 +103,7 @@ impl<D: Database> Migration<D> {
             copy_begun: None,
             worker: None,
             check: None,
+            differences: Vec::new(),
             switched_epoch: None,
             doing: "",
         };

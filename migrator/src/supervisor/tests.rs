@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Definition, Kind, Options, Outcome, State, Supervisor, Verdict};
+use crate::accounts;
 use crate::conductor::scripted::{Mishap, World, definition};
 use crate::error::{self, Error};
 use crate::preflight::{Check, Level};
@@ -820,4 +821,58 @@ async fn a_stop_breaks_off_a_check_and_leaves_no_verdict() {
         supervisor.status("m").expect("it is there").state,
         State::Stopped
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_definition_that_differs_while_following_is_told_within_seconds_and_until_it_is_gone() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    assert_eq!(supervisor.status("m").expect("known").error, None);
+    world.facts.lock().definitions.differences = vec!["view public.v (differs)".to_owned()];
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let status = supervisor.status("m").expect("known");
+    assert_eq!(status.state, State::Following);
+    let text = status.error.expect("it is told");
+    assert!(text.contains("view public.v (differs)"), "{text}");
+    assert!(status.remedy.is_some(), "nobody says what to do");
+    let readiness = supervisor.readiness("m").await.expect("it answers");
+    let finding = readiness.iter().find(|check| check.name == "definitions");
+    assert_eq!(finding.map(|check| check.level), Some(Level::Error));
+    world.facts.lock().definitions.differences.clear();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(supervisor.status("m").expect("known").error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cutover_is_refused_for_an_account_that_nobody_proved_and_for_definitions_that_were_not_checked()
+ {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    let unproved = accounts::Account {
+        name: "till".to_owned(),
+        verdict: accounts::Verdict::Unproved {
+            why: "its password cannot be read".to_owned(),
+            remedy: "say it".to_owned(),
+            fix: String::new(),
+        },
+    };
+    world.facts.lock().accounts = vec![unproved];
+    let refused = supervisor.cutover("m", Options::default()).await;
+    let text = refused.expect_err("till may be locked out").full_text();
+    assert!(text.contains("till"), "{text}");
+    world.facts.lock().definitions.fingerprint.source =
+        [("view public.v".to_owned(), "digest".to_owned())].into();
+    let waived = || Options {
+        waive_accounts: vec!["till".to_owned()],
+        ..Options::default()
+    };
+    let refused = supervisor.cutover("m", waived()).await;
+    let text = refused.expect_err("the view is new").full_text();
+    assert!(
+        text.contains("view public.v is new on the source"),
+        "{text}"
+    );
+    world.facts.lock().definitions.fingerprint.source.clear();
+    let report = supervisor.cutover("m", waived()).await.expect("it runs");
+    assert_eq!(report.outcome, Outcome::Switched);
 }

@@ -73,6 +73,13 @@ impl<D: Database> Migration<D> {
                 )),
                 Some("look whether both clusters answer; it goes on by itself".to_owned()),
             ),
+            (None, None, None) if follows && !live.differences.is_empty() => (
+                Some(format!(
+                    "the definitions of both sides differ: {}",
+                    named(&live.differences)
+                )),
+                Some(DEFINITIONS_REMEDY.to_owned()),
+            ),
             (None, None, None) => (None, None),
         };
         let percent = percent(&live, rows_copied, rows_estimated);
@@ -190,6 +197,8 @@ impl<D: Database> Migration<D> {
             }),
         );
         checks.extend(accounts.into_iter().chain(writers).chain(definitions));
+        checks.push(self.hidden_writes_finding()?);
+        checks.extend(self.sessions_findings().await?);
         Ok(checks)
     }
 

@@ -104,7 +104,12 @@ impl<D: Database> Migration<D> {
         }
         self.at_work("following");
         let (follow, progress) = (self.follow.clone(), Arc::clone(&self.progress));
-        let following = database.follow(&plan, follow, progress, stop.clone());
+        let following = async {
+            tokio::select! {
+                outcome = database.follow(&plan, follow, progress, stop.clone()) => outcome,
+                never = self.watch_definitions(database, &plan) => match never {},
+            }
+        };
         self.observed(following, backoff).await
     }
 

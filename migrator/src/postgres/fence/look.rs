@@ -36,7 +36,6 @@ impl Look {
         if let Some(proved) = proved {
             unproved(proved, &now)?;
         }
-        writers::refuse(postgres, &source).await?;
         Ok(Self {
             source,
             target,
