@@ -6,6 +6,7 @@ mod definition;
 mod migration;
 mod next_steps;
 mod report;
+mod sessions;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -72,6 +72,9 @@ impl<D: Database> Migration<D> {
         busy: Busy,
     ) -> Result<CutoverReport> {
         let waived = self.admit(kind, &options)?;
+        if !waived {
+            self.refuse_hidden_writes()?;
+        }
         let conductor = Arc::new(self.conductor()?);
         if kind == Kind::Cutover {
             self.admit_accounts(&options).await?;

@@ -830,6 +830,7 @@ async fn a_definition_that_differs_while_following_is_told_within_seconds_and_un
     assert_eq!(supervisor.status("m").expect("known").error, None);
     world.facts.lock().definitions.differences = vec!["view public.v (differs)".to_owned()];
     tokio::time::sleep(Duration::from_secs(5)).await;
+    world.known_follow().report_lag(Duration::from_millis(3), 0);
     let status = supervisor.status("m").expect("known");
     assert_eq!(status.state, State::Following);
     let text = status.error.expect("it is told");
@@ -840,6 +841,7 @@ async fn a_definition_that_differs_while_following_is_told_within_seconds_and_un
     assert_eq!(finding.map(|check| check.level), Some(Level::Error));
     world.facts.lock().definitions.differences.clear();
     tokio::time::sleep(Duration::from_secs(5)).await;
+    world.known_follow().report_lag(Duration::from_millis(3), 0);
     assert_eq!(supervisor.status("m").expect("known").error, None);
 }
 

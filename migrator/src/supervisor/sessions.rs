@@ -1,0 +1,94 @@
+//! What the application's sessions mean for a cutover: those that may have written past the log, and those that it closes.
+
+use std::time::Duration;
+
+use super::Verdict;
+use super::migration::Migration;
+use crate::database::Database;
+use crate::definitions::named;
+use crate::error::{Error, Result};
+use crate::preflight::{Check, Level};
+
+/// How long idle sessions may take to say what of them cannot move.
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
+/// Sessions that are listed one by one.
+const LISTED_MAX: usize = 100;
+const HIDDEN: &str = "hidden_writes";
+const CLOSED: &str = "sessions_to_close";
+const HIDDEN_REMEDY: &str = "end these sessions, or let them undo the setting and connect anew; then run CHECK MIGRATION again";
+
+impl<D: Database> Migration<D> {
+    /// Sessions whose writes the last check cannot have seen: no stream carries what they wrote since.
+    fn hidden_since_check(&self) -> Result<Vec<String>> {
+        let check = self.journal.check(self.name())?;
+        let begun = check
+            .filter(|check| check.verdict == Verdict::Passed)
+            .map(|check| check.started);
+        let hidden = self.traffic.hidden_writes(&self.definition.route)?;
+        Ok(hidden
+            .into_iter()
+            .filter(|session| match (session.until, begun) {
+                (Some(until), Some(begun)) => until >= begun,
+                _ => true,
+            })
+            .map(|session| {
+                format!(
+                    "pid {} of user {} from {} set {}",
+                    session.pid, session.user, session.client, session.what
+                )
+            })
+            .collect())
+    }
+
+    /// Refuses where the proof is void because somebody may have written past the log since.
+    pub(super) fn refuse_hidden_writes(&self) -> Result<()> {
+        let hidden = self.hidden_since_check()?;
+        if hidden.is_empty() {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "the proof is void: sessions may have written past the log or the fence since: {}",
+            named(&hidden)
+        ))
+        .remedy(HIDDEN_REMEDY))
+    }
+
+    pub(super) fn hidden_writes_finding(&self) -> Result<Check> {
+        let hidden = self.hidden_since_check()?;
+        Ok(if hidden.is_empty() {
+            Check::ok(
+                HIDDEN,
+                "no session that came through Headgate wrote past the log since the last check",
+            )
+        } else {
+            let evidence = format!(
+                "may have written past the log or the fence: {}",
+                named(&hidden)
+            );
+            Check::new(HIDDEN, Level::Error, evidence, HIDDEN_REMEDY, "")
+        })
+    }
+
+    /// Each session that the switch would close, with its reason.
+    pub(super) async fn sessions_findings(&self) -> Result<Vec<Check>> {
+        let route = &self.definition.route;
+        let unmovable = self.traffic.unmovable(route, ASK_PATIENCE).await?;
+        if unmovable.is_empty() {
+            let evidence = "every session of the route can move";
+            return Ok(vec![Check::ok(CLOSED, evidence)]);
+        }
+        let listed = unmovable.iter().take(LISTED_MAX).map(|session| {
+            Check::new(
+                CLOSED,
+                Level::Warning,
+                format!(
+                    "pid {} of user {} from {}: {}",
+                    session.pid, session.user, session.client, session.reason
+                ),
+                "the switch closes it with an error that drivers take as a lost connection; let it end what holds it, or end it",
+                "",
+            )
+        });
+        Ok(listed.collect())
+    }
+}
