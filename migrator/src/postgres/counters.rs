@@ -47,9 +47,9 @@ pub async fn advance(
     let gap = postgres.settings().counter_gap.max(0);
     let mut statements = Vec::new();
     for ((name, source), target) in names.iter().zip(&there).zip(&here) {
-        if let Some(value) = source.advanced(gap, target) {
+        if let Some((value, called)) = source.advanced(gap, target) {
             let name = quote_literal(name);
-            statements.push(format!("pg_catalog.setval({name}, {value}, true)"));
+            statements.push(format!("pg_catalog.setval({name}, {value}, {called})"));
         }
     }
     // A select list holds 1664 expressions at most.
@@ -97,11 +97,11 @@ impl State {
             }
     }
 
-    /// The value to set the target's to, which is where it is not past that already.
-    fn advanced(&self, gap: i64, target: &Self) -> Option<i64> {
+    /// The value to set the target's to, where it is not past that already, and whether it counts as handed out.
+    fn advanced(&self, gap: i64, target: &Self) -> Option<(i64, bool)> {
         if self.cycles {
             // It hands values out twice by design; it goes on where the source stopped.
-            return (self.called && *self != *target).then_some(self.last);
+            return (*self != *target).then_some((self.last, self.called));
         }
         let (last, increment) = (i128::from(self.last), i128::from(self.increment));
         let bound = i128::from(if increment > 0 { self.max } else { self.min });
@@ -117,7 +117,7 @@ impl State {
         } else {
             value < target.last
         };
-        (beyond || value == target.last && !target.called).then_some(value)
+        (beyond || value == target.last && !target.called).then_some((value, true))
     }
 
     /// Whether the next value of `self` cannot be one that `source` has handed out.
@@ -127,7 +127,10 @@ impl State {
         } else {
             self.next() <= source.next()
         };
-        source.cycles || further
+        if source.cycles {
+            return (self.last, self.called) == (source.last, source.called);
+        }
+        further
     }
 }
 
@@ -206,26 +209,32 @@ mod tests {
             called: false,
             ..down
         };
-        assert_eq!(UP.advanced(100, &NEW), Some(105));
-        assert_eq!(down.advanced(100, &new), Some(-205));
+        assert_eq!(UP.advanced(100, &NEW), Some((105, true)));
+        assert_eq!(down.advanced(100, &new), Some((-205, true)));
     }
 
     #[test]
     fn a_large_cache_widens_the_gap() {
-        assert_eq!(State { cache: 50, ..UP }.advanced(100, &NEW), Some(505));
+        assert_eq!(
+            State { cache: 50, ..UP }.advanced(100, &NEW),
+            Some((505, true))
+        );
     }
 
     #[test]
     fn a_counter_never_goes_back_nor_past_its_end() {
         assert_eq!(UP.advanced(100, &State { last: 106, ..UP }), None);
-        assert_eq!(State { max: 50, ..UP }.advanced(100, &NEW), Some(27));
+        assert_eq!(
+            State { max: 50, ..UP }.advanced(100, &NEW),
+            Some((27, true))
+        );
         let down = State {
             last: 9,
             increment: -2,
             ..UP
         };
         let new = State { last: 99, ..NEW };
-        assert_eq!(down.advanced(100, &new), Some(5));
+        assert_eq!(down.advanced(100, &new), Some((5, true)));
         let only = State { max: 1, ..NEW };
         assert_eq!(only.advanced(100, &only), None);
         assert_eq!(
@@ -234,8 +243,23 @@ mod tests {
                 ..UP
             }
             .advanced(i64::MAX, &NEW),
-            Some(i64::MAX)
+            Some((i64::MAX, true))
         );
+    }
+
+    #[test]
+    fn a_sequence_that_cycles_has_the_very_state_of_the_source() {
+        let cycling = State {
+            last: 77,
+            called: false,
+            max: 100,
+            cycles: true,
+            ..UP
+        };
+        let fresh = State { last: 1, ..cycling };
+        assert_eq!(cycling.advanced(100, &fresh), Some((77, false)));
+        assert_eq!(cycling.advanced(100, &cycling), None);
+        assert!(!fresh.is_past(&cycling) && cycling.is_past(&cycling));
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl Database for Postgres {
     }
 
     async fn definitions_stamp(&self) -> Result<String> {
-        stamp::of_both(self).await
+        stamp::Stamp::open(self).await?.read().await
     }
 
     async fn plan(&self) -> Result<Plan> {

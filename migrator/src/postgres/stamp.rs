@@ -2,31 +2,58 @@
 
 use std::fmt::Write as _;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 use super::Postgres;
 use super::client::failed;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// A text that changes with every definition on either side, read in sessions of its own.
-pub(super) async fn of_both(postgres: &Postgres) -> Result<String> {
-    let (source, target) = tokio::try_join!(
-        postgres.connect_source("definitions"),
-        postgres.connect_target("definitions")
-    )?;
-    read(&source, &target).await
+/// Two sessions that read the stamp, planned ahead: planning takes longer than reading.
+pub(super) struct Stamp {
+    source: (Client, Statement),
+    target: (Client, Statement),
 }
 
-/// The same in sessions that are open already.
-pub(super) async fn read(source: &Client, target: &Client) -> Result<String> {
-    let (ours, theirs) = tokio::try_join!(of_one(source), of_one(target))?;
-    Ok(format!("{ours} | {theirs}"))
+impl Stamp {
+    /// Opens the sessions.
+    pub(super) async fn open(postgres: &Postgres) -> Result<Self> {
+        let (source, target) = tokio::try_join!(
+            postgres.connect_source("look"),
+            postgres.connect_target("look")
+        )?;
+        let (of_source, of_target) = tokio::try_join!(prepare(&source), prepare(&target))?;
+        Ok(Self {
+            source: (source, of_source),
+            target: (target, of_target),
+        })
+    }
+
+    /// A text that changes with every definition on either side.
+    pub(super) async fn read(&self) -> Result<String> {
+        let one = async |(session, statement): &(Client, Statement)| -> Result<String> {
+            session
+                .query_one(statement, &[])
+                .await
+                .and_then(|row| row.try_get(0))
+                .map_err(cannot)
+        };
+        let (ours, theirs) = tokio::try_join!(one(&self.source), one(&self.target))?;
+        Ok(format!("{ours} | {theirs}"))
+    }
+
+    /// The session on the source.
+    pub(super) fn source(&self) -> &Client {
+        &self.source.0
+    }
 }
 
-/// One side's. A row that is written anew gets a newer transaction's number, so that of each catalogue the count and the
-/// sum of these change together with its rows; `pg_class` changes by itself too, and is told by its columns.
-async fn of_one(session: &Client) -> Result<String> {
-    let cannot = |error| failed("cannot read a server's catalogue", error);
+fn cannot(error: tokio_postgres::Error) -> Error {
+    failed("cannot read a server's catalogue", error)
+}
+
+/// The query for one side. A row that is written anew gets a newer transaction's number, so that of each catalogue the
+/// count and the sum of these change together with its rows; `pg_class` changes by itself too, and is told by its columns.
+async fn prepare(session: &Client) -> Result<Statement> {
     let newer: bool = session
         .query_one(
             "SELECT pg_catalog.to_regclass('pg_catalog.pg_parameter_acl') IS NOT NULL",
@@ -64,11 +91,7 @@ async fn of_one(session: &Client) -> Result<String> {
               WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i'))
              {sums})"
     );
-    session
-        .query_one(&query, &[])
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(cannot)
+    session.prepare(&query).await.map_err(cannot)
 }
 
 /// Catalogues, and which of their rows count: those of temporary tables come and go all the time.

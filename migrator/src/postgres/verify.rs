@@ -17,7 +17,7 @@ use super::digest::{self, Hash};
 use super::pinned::{self, Pinned};
 use super::position::Lsn;
 use super::ranges::{self, Range};
-use super::stamp;
+use super::stamp::Stamp;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::Plan;
@@ -49,7 +49,8 @@ async fn compare(
     follow: Follow<Lsn>,
     progress: Arc<Progress>,
 ) -> Result<Checked> {
-    let before = stamp::of_both(postgres).await?;
+    let stamp = Stamp::open(postgres).await?;
+    let before = stamp.read().await?;
     let Pinned {
         position,
         sources,
@@ -66,7 +67,7 @@ async fn compare(
     )?;
     let compared = definitions::compare(postgres).await?;
     // What catalogue functions tell is of this moment, not of the snapshot: nothing may have changed meanwhile.
-    if stamp::of_both(postgres).await? != before {
+    if stamp.read().await? != before {
         return Err(
             Error::transient("definitions changed while the check began")
                 .remedy("run CHECK MIGRATION again; change no schema meanwhile"),

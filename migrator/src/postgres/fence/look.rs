@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::Client;
 
-use super::super::{Postgres, definitions, drift, stamp, writers};
+use super::super::stamp::Stamp;
+use super::super::{Postgres, definitions, drift, writers};
 use crate::definitions::Fingerprint;
 use crate::drift::unproved;
 use crate::error::{Error, Result};
@@ -17,29 +17,24 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Two sessions, and what they saw before the hold.
 pub struct Look {
-    source: Client,
-    target: Client,
-    stamp: String,
+    stamp: Stamp,
+    before: String,
     fingerprint: Fingerprint,
 }
 
 impl Look {
     /// Looks before the hold. Refuses where the definitions are no longer `proved`, and names what changed.
     pub async fn open(postgres: &Postgres, proved: Option<&Fingerprint>) -> Result<Self> {
-        let (source, target) = tokio::try_join!(
-            postgres.connect_source("look"),
-            postgres.connect_target("look")
-        )?;
+        let stamp = Stamp::open(postgres).await?;
         // The stamp first: what changes while the definitions are read is seen by the next look.
-        let stamp = stamp::read(&source, &target).await?;
+        let before = stamp.read().await?;
         let now = definitions::compare(postgres).await?;
         if let Some(proved) = proved {
             unproved(proved, &now)?;
         }
         Ok(Self {
-            source,
-            target,
             stamp,
+            before,
             fingerprint: now.fingerprint,
         })
     }
@@ -48,13 +43,13 @@ impl Look {
     pub async fn again(&self, postgres: &Postgres, plan: &Plan) -> Result<()> {
         let looking = async {
             let (now, ()) = tokio::try_join!(
-                stamp::read(&self.source, &self.target),
-                writers::refuse(postgres, &self.source)
+                self.stamp.read(),
+                writers::refuse(postgres, self.stamp.source())
             )?;
-            if now == self.stamp {
+            if now == self.before {
                 return Ok(());
             }
-            drift::refuse(&self.source, postgres, plan).await?;
+            drift::refuse(self.stamp.source(), postgres, plan).await?;
             unproved(&self.fingerprint, &definitions::compare(postgres).await?)
         };
         timeout(PATIENCE, looking).await.unwrap_or_else(|_| {
