@@ -25,6 +25,8 @@ impl Ahead {
         let learned = &wire.learned;
         let refused = if wire.statements.has_lost_pieces() {
             Err(NotMovable::PreparedStatement)
+        } else if learned.is_pending_unknown() {
+            Err(NotMovable::Characteristics)
         } else {
             refuse_statements(learned, &wire.statements)
         };

@@ -85,6 +85,9 @@ async fn rebuild(
     if wire.statements.has_lost_pieces() {
         return Err(NotMovable::PreparedStatement);
     }
+    if wire.learned.is_pending_unknown() {
+        return Err(NotMovable::Characteristics);
+    }
     let opening = async {
         if let Some(spare) = spare
             && let Some(session) = spare.session_on(cluster).await
@@ -108,7 +111,7 @@ async fn rebuild(
     };
     let settings = target.make_alike(&state, &values).await?;
     target.compare(&state, &values, &settings).await?;
-    let statements = target.finish(&state, wire).await?;
+    let statements = target.finish(&state, &settings, wire).await?;
     Ok(Moved {
         session: target.session,
         statements,
@@ -262,6 +265,7 @@ impl Target {
     async fn finish(
         &mut self,
         state: &SessionState,
+        settings: &[Setting],
         wire: &MysqlWire,
     ) -> Result<Vec<(u32, u32)>, NotMovable> {
         let mut questions = self.questions();
@@ -274,7 +278,7 @@ impl Target {
         if let Some(timestamp) = &state.timestamp {
             questions.query(&format!("SET SESSION timestamp = {timestamp}"));
         }
-        let mode = variables::sql_mode(of("sql_mode"));
+        let mode = variables::sql_mode(of("sql_mode"), &self.session.version);
         questions.query(&format!(
             "SET SESSION sql_mode = {}",
             variables::text(&mode)
@@ -301,6 +305,18 @@ impl Target {
         for named in &state.named {
             state::prepare(named, charset, &mut questions)?;
         }
+        let limit = settings
+            .iter()
+            .find(|setting| setting.name == variables::JOIN_SIZE);
+        if let Some(limit) = limit {
+            questions.query(&format!(
+                "SET SESSION {} = {}",
+                limit.name,
+                variables::literal(&limit.value)
+            ));
+        }
+        let big = u8::from(of(variables::BIG_SELECTS) != "OFF");
+        questions.query(&format!("SET SESSION {} = {big}", variables::BIG_SELECTS));
         questions.query(&format!(
             "SET SESSION sql_select_limit = {}",
             state.select_limit
@@ -346,6 +362,14 @@ impl Target {
             numbers.push((client, found.statement));
         }
         self.send_pieces(&wire.statements, &numbers).await?;
+        if let Some(pending) = wire.learned.pending_statement() {
+            // Any other statement behind it might use it up.
+            let mut questions = self.questions();
+            questions.query(pending);
+            for answer in &self.ask(&questions).await? {
+                rows(answer)?;
+            }
+        }
         Ok(numbers)
     }
 
@@ -378,7 +402,10 @@ impl Target {
 
 /// Settings that would change what the answers look like, or begin a transaction, before everything is read back.
 fn is_late(setting: &Setting) -> bool {
-    setting.name == "autocommit"
+    matches!(
+        setting.name.as_str(),
+        "autocommit" | variables::JOIN_SIZE | variables::BIG_SELECTS
+    )
 }
 
 /// The role as SET ROLE takes it: MySQL tells a list of names in quotes, MariaDB one bare name.

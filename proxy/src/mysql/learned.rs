@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use super::hidden_writes::Hiding;
 use super::lexer::{self, Lexer, Naming, Token};
 use super::witness::Named;
 
@@ -23,20 +24,13 @@ const NAME_BYTES_MAX: usize = 256;
 static LOCK_LOWER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"get_lock"));
 static LOCK_UPPER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"GET_LOCK"));
 
-/// What keeps a session inside although its server reports no transaction.
+/// What a session has begun although its server reports no transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inside {
-    /// LOCK TABLES, or a global read lock.
+    /// LOCK TABLES, or a global read lock: the session counts as inside.
     pub locked: bool,
-    /// SET TRANSACTION for the next transaction.
+    /// SET TRANSACTION for the next transaction, which must follow the session where it moves.
     pub characteristics: bool,
-}
-
-impl Inside {
-    /// Whether anything does.
-    pub fn any(self) -> bool {
-        self.locked || self.characteristics
-    }
 }
 
 /// What statements did to a session, as far as their texts tell; a failure may take it back.
@@ -121,6 +115,8 @@ pub struct Learned {
     pub marks: Marks,
     /// A user-level lock may be held.
     pub user_lock: bool,
+    /// The last text, where it was nothing but SET TRANSACTION: the statement that does the same.
+    pending: Option<String>,
     /// The last text that set it named this variable, by which a session writes past what follows the log.
     pub hides_writes: Option<&'static str>,
     /// The server's counts of the session's statements began anew, so that they tell too little.
@@ -141,6 +137,7 @@ impl Learned {
     /// Looks at the text of a statement that is executed. Answers whether it may hold several. Allocates only where a
     /// name is new.
     pub fn learn(&mut self, text: &[u8], backslash: bool) -> bool {
+        self.pending = None;
         let more = |end| !text[end..].trim_ascii().is_empty();
         let several = memchr::memchr(b';', text).is_some_and(|at| more(at + 1));
         let first = text.trim_ascii_start().first().map(u8::to_ascii_lowercase);
@@ -160,7 +157,27 @@ impl Learned {
         }
         let mut lexer = Lexer::new(text, backslash);
         while self.learn_statement(&mut lexer) {}
+        if several {
+            self.pending = None;
+        }
         several
+    }
+
+    /// The statement that sets for the next transaction what this session has set for it.
+    pub fn pending_statement(&self) -> Option<&str> {
+        self.pending
+            .as_deref()
+            .filter(|_| self.marks.inside.characteristics)
+    }
+
+    /// Whether something may be set for the next transaction, and it is not known for certain what.
+    pub fn is_pending_unknown(&self) -> bool {
+        self.marks.inside.characteristics && self.pending.is_none()
+    }
+
+    /// What was set for the next transaction may have been used, or may not have been set.
+    pub fn doubt_pending(&mut self) {
+        self.pending = None;
     }
 
     /// The part of a text that is not looked at.
@@ -192,6 +209,7 @@ impl Learned {
                 }
                 let inside = self.marks.inside;
                 self.learn(&text, backslash);
+                self.pending = None;
                 self.marks.inside = inside;
                 self.prepares += 1;
                 let text = Some(text);
@@ -240,6 +258,7 @@ impl Learned {
         self.learn(text, backslash);
         let kept = self.marks.inside;
         self.marks = present;
+        self.pending = None;
         // The server refuses to prepare what prepares.
         (self.prepares, self.deallocations) = prepares;
         Effect { free, kept }
@@ -248,6 +267,7 @@ impl Learned {
     /// Looks at one statement. False where the text ends.
     fn learn_statement(&mut self, tokens: &mut Lexer<'_>) -> bool {
         let mut words: [&[u8]; 5] = [b""; 5];
+        let mut behind = Vec::new();
         let mut count = 0;
         let mut sets_next = false;
         let mut reads = false;
@@ -267,6 +287,9 @@ impl Learned {
                     if let Some(place) = words.get_mut(count) {
                         *place = word;
                     }
+                    if count > 1 && words[1].eq_ignore_ascii_case(b"transaction") {
+                        behind.push(word);
+                    }
                     count += 1;
                     reads |= word.eq_ignore_ascii_case(b"from");
                     engine |=
@@ -284,6 +307,9 @@ impl Learned {
         if count > 0 {
             let before = self.marks.temporary;
             self.conclude(words, sets_next, reads);
+            if words[0].eq_ignore_ascii_case(b"set") {
+                self.pending = set_transaction(&behind);
+            }
             self.blind.other_engine |= engine && self.marks.temporary > before;
         }
         !ended
@@ -387,57 +413,6 @@ impl Learned {
     }
 }
 
-/// Variables by which a session writes past what follows the log, each with the values by which it does not.
-const HIDING: [(&str, &[&[u8]]); 4] = [
-    ("sql_log_bin", &[b"1", b"on", b"true", b"default"]),
-    ("binlog_format", &[b"row", b"default"]),
-    ("skip_replication", &[b"0", b"off", b"false", b"default"]),
-    ("binlog_row_value_options", &[b"default"]),
-];
-
-/// A variable of [`HIDING`] and its value, on their way through the pieces of a SET.
-#[derive(Default)]
-struct Hiding {
-    named: Option<(&'static str, &'static [&'static [u8]])>,
-}
-
-impl Hiding {
-    /// The variable that is turned to hiding by the assignment which ends here. A value that is not read may be any.
-    fn next(&mut self, token: Token<'_>, spelling: &[u8]) -> Option<&'static str> {
-        let quoted = spelling.get(1..spelling.len().saturating_sub(1));
-        let word = match token {
-            Token::Word(word) | Token::SystemVariable(word) => Some(word),
-            Token::Quoted => quoted,
-            _ => None,
-        };
-        if let Some((what, harmless)) = self.named {
-            return match word {
-                None if matches!(token, Token::Sign(b'=' | b':')) => None,
-                Some(value) => {
-                    self.named = None;
-                    let harmless = harmless
-                        .iter()
-                        .any(|known| value.eq_ignore_ascii_case(known));
-                    (!harmless).then_some(what)
-                }
-                None => self.end(),
-            };
-        }
-        let name = word?;
-        let name = name.rsplit(|&byte| byte == b'.').next().unwrap_or(name);
-        let known = HIDING
-            .iter()
-            .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
-        self.named = known.copied();
-        None
-    }
-
-    /// Nothing readable follows.
-    fn end(&mut self) -> Option<&'static str> {
-        self.named.take().map(|(what, _)| what)
-    }
-}
-
 /// Whether the first word is one that may change what is known.
 fn begins_tellingly(text: &[u8], backslash: bool) -> bool {
     let mut tokens = Lexer::new(text, backslash);
@@ -448,6 +423,34 @@ fn begins_tellingly(text: &[u8], backslash: bool) -> bool {
     ![&b"select"[..], b"delete"]
         .iter()
         .any(|known| word.eq_ignore_ascii_case(known))
+}
+
+/// The statement `SET TRANSACTION` with these words behind it, where they are understood.
+fn set_transaction(mut words: &[&[u8]]) -> Option<String> {
+    const KNOWN: [&str; 6] = [
+        "ISOLATION LEVEL READ UNCOMMITTED",
+        "ISOLATION LEVEL READ COMMITTED",
+        "ISOLATION LEVEL REPEATABLE READ",
+        "ISOLATION LEVEL SERIALIZABLE",
+        "READ ONLY",
+        "READ WRITE",
+    ];
+    let mut parts = Vec::new();
+    while !words.is_empty() {
+        let found = KNOWN.iter().find_map(|known| {
+            let count = known.split(' ').count();
+            let (head, rest) = words.split_at_checked(count)?;
+            let same = known
+                .split(' ')
+                .zip(head)
+                .all(|(known, word)| word.eq_ignore_ascii_case(known.as_bytes()));
+            same.then_some((*known, rest))
+        });
+        let (known, rest) = found?;
+        parts.push(known);
+        words = rest;
+    }
+    (!parts.is_empty()).then(|| format!("SET TRANSACTION {}", parts.join(", ")))
 }
 
 /// Whether setting it without a scope means the next transaction only.
@@ -533,7 +536,7 @@ mod tests {
             !learned(&["select 'lock tables'", "update t set a=1"])
                 .marks
                 .inside
-                .any()
+                .locked
         );
     }
 

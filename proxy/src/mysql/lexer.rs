@@ -259,6 +259,7 @@ fn literal(quoted: &[u8], backslash: bool) -> Vec<u8> {
 pub fn kill(text: &[u8]) -> Option<(Ends, u64)> {
     let mut ends = Ends::Connection;
     let mut number = None;
+    let mut negative = false;
     let mut tokens = Lexer::new(text, true);
     match tokens.next()? {
         Token::Word(word) if word.eq_ignore_ascii_case(b"kill") => {}
@@ -272,10 +273,18 @@ pub fn kill(text: &[u8]) -> Option<(Ends, u64)> {
                     ends = Ends::Query;
                 } else if !is(b"connection") && !is(b"hard") && !is(b"soft") {
                     let text = std::str::from_utf8(word).ok()?;
-                    number = Some(text.parse().ok()?);
+                    let value: u64 = text.parse().ok()?;
+                    // A driver that keeps numbers signed means the number of the same bits.
+                    let signed = i32::try_from(-i64::try_from(value).ok()?);
+                    number = Some(match signed {
+                        Ok(signed) if negative => u64::from(signed.cast_unsigned()),
+                        _ if negative => return None,
+                        _ => value,
+                    });
                 }
             }
             Token::Semicolon if number.is_some() => {}
+            Token::Sign(b'-') if number.is_none() && !negative => negative = true,
             _ => return None,
         }
     }
@@ -337,7 +346,13 @@ mod tests {
         );
         assert_eq!(kill(b"/* x */ kill 7 ;"), Some((Ends::Connection, 7)));
         assert_eq!(kill(b"kill hard connection 7"), Some((Ends::Connection, 7)));
+        assert_eq!(
+            kill(b"KILL QUERY -2147483598"),
+            Some((Ends::Query, 2_147_483_698))
+        );
         for other in [
+            "kill - - 7",
+            "kill -99999999999",
             "kill",
             "kill query",
             "kill @a",

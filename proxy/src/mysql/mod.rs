@@ -10,6 +10,7 @@ pub mod dialogue;
 pub mod disposable;
 pub mod greeting;
 pub mod handover;
+mod hidden_writes;
 pub mod host;
 pub mod learned;
 pub mod lexer;

@@ -32,8 +32,9 @@ use crate::registry::{NewSession, ServerKey};
 use crate::route::{Cluster, Route};
 use crate::tls;
 
-/// Numbers of connections from here on are Headgate's own; servers count up from one.
-const OWN_IDS: u32 = 1 << 31;
+/// Numbers of connections from here on are Headgate's own; servers count up from one. Drivers that keep them signed,
+/// as those of Java do, would negate what is twice as large.
+const OWN_IDS: u32 = 1 << 30;
 
 /// MySQL's sessions: the data plane, and who may log in.
 pub struct MysqlSessions {
@@ -258,7 +259,7 @@ async fn open(
         application: String::from_utf8_lossy(&application).into_owned(),
         ticket: ticket.number(),
     });
-    // Two thousand million connections later a number may be in use still; that session then cannot be named.
+    // A thousand million connections later a number may be in use still; that session then cannot be named.
     if !registered.listen_for_id(id) {
         debug!(%peer, id, "the connection's number is taken by an older one");
     }
@@ -345,7 +346,7 @@ pub async fn change_user(
 
 impl Logins {
     fn next_id(&self) -> u32 {
-        OWN_IDS | self.next_id.fetch_add(1, Ordering::Relaxed)
+        OWN_IDS | (self.next_id.fetch_add(1, Ordering::Relaxed) % OWN_IDS)
     }
 
     /// The route of that name; without a name the only one that there is.
@@ -446,7 +447,8 @@ impl Logins {
                     let text = format!(
                         "Can't connect to the MySQL server of cluster '{cluster}' at the moment"
                     );
-                    refusal::error(&mut out, sequence, 2003, "08S01", &text);
+                    // Numbers from 2000 on are the client library's own; MariaDB's refuses them as malformed.
+                    refusal::error(&mut out, sequence, 1053, "08S01", &text);
                 }
                 Refused::Malformed(_) | Refused::Unsupported(_) => {
                     warn!(%peer, cluster, %refused, "the login on the cluster failed");

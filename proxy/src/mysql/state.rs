@@ -27,6 +27,11 @@ pub enum NotMovable {
     /// It has an open cursor.
     #[error("it has an open cursor")]
     Cursor,
+    /// What it set for its next transaction is not known for certain.
+    #[error(
+        "it may have set characteristics of its next transaction, and other statements came behind"
+    )]
+    Characteristics,
     /// It writes past the binary log, or under a chosen GTID.
     #[error("its writes are not in the binary log as others are: {0}")]
     BinaryLog(&'static str),
@@ -69,6 +74,7 @@ impl NotMovable {
             Self::UserLock => "user lock",
             Self::Handler => "handler",
             Self::Cursor => "open cursor",
+            Self::Characteristics => "transaction characteristics",
             Self::BinaryLog(_) => "binary log",
             Self::UserVariable => "user variable",
             Self::SqlPrepared | Self::PreparedStatement => "prepared statement",
@@ -92,11 +98,11 @@ const PUT_ASIDE: &str = "SET @headgate_client = @@session.character_set_client, 
     @headgate_results = @@session.character_set_results, \
     @headgate_connection = @@session.character_set_connection, \
     @headgate_collation = @@session.collation_connection, \
-    @headgate_limit = @@session.sql_select_limit";
+    @headgate_limit = @@session.sql_select_limit, @headgate_big = @@session.sql_big_selects";
 
 /// Questions, in the order in which [`understand`] reads their answers.
 const BASICS: &str = "SELECT @headgate_client, @headgate_results, @headgate_connection, @headgate_collation, \
-    @headgate_limit, DATABASE(), LAST_INSERT_ID(), @@session.timestamp";
+    @headgate_limit, DATABASE(), LAST_INSERT_ID(), @@session.timestamp, @headgate_big";
 const COUNTERS: &str = "SHOW SESSION STATUS WHERE Variable_name IN ('Com_create_table', \
     'Com_create_temporary_table', 'Com_drop_temporary_table', 'Com_ha_open', 'Com_ha_close', 'Com_prepare_sql', \
     'Com_dealloc_sql', 'Com_execute_immediate')";
@@ -111,7 +117,7 @@ pub(super) fn questions(capabilities: Capabilities, is_mariadb: bool) -> Questio
     let mut all = Questions::new(capabilities);
     all.query(PUT_ASIDE);
     all.query("SET NAMES utf8mb4");
-    all.query("SET SESSION sql_select_limit = DEFAULT");
+    all.query("SET SESSION sql_select_limit = DEFAULT, sql_big_selects = 1");
     all.query("SHOW SESSION VARIABLES");
     all.query("SHOW GLOBAL VARIABLES");
     // From here on a limit of the client's must not end the questions. One of the two is unknown to every server.
@@ -218,7 +224,7 @@ pub(super) fn understand(
     for answer in [aside, names, limit] {
         rows(answer)?;
     }
-    let session = variables_of(session)?;
+    let mut session = variables_of(session)?;
     let global = variables_of(global)?;
     let counts = Counts::of(counters)?;
     let known = Known {
@@ -234,6 +240,8 @@ pub(super) fn understand(
     let basics = first_row(basics)?;
     let needed = |at| text(basics, at).ok_or_else(odd);
     let timestamp = needed(7)?;
+    let big = if needed(8)? == "0" { "OFF" } else { "ON" };
+    session.insert(variables::BIG_SELECTS.to_owned(), big.to_owned());
     let frozen = text(first_row(clock)?, 0).is_some_and(|later| later == timestamp);
     let role = role
         .rows

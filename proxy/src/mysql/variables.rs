@@ -8,6 +8,12 @@ use std::fmt::Write as _;
 
 use super::state::NotMovable;
 
+/// The limit of rows that a join may look at; setting it turns off the next one.
+pub const JOIN_SIZE: &str = "max_join_size";
+
+/// Whether that limit does not count.
+pub const BIG_SELECTS: &str = "sql_big_selects";
+
 /// Variables by name, as SHOW VARIABLES tells them.
 pub type Variables = BTreeMap<String, String>;
 
@@ -245,10 +251,13 @@ fn switches(wanted: &str, have: &str) -> String {
     kept.collect::<Vec<_>>().join(",")
 }
 
-/// The SQL mode without what is gone and means nothing any more.
-pub fn sql_mode(mode: &str) -> String {
+/// The SQL mode without what is gone and means nothing any more on a server of `version`.
+pub fn sql_mode(mode: &str, version: &str) -> String {
+    // As a name for several others, ANSI includes this one on newer servers of MySQL.
+    let short =
+        !version.contains("MariaDB") && !mode.split(',').any(|mode| mode == "ONLY_FULL_GROUP_BY");
     mode.split(',')
-        .filter(|mode| !MODES_GONE.contains(mode))
+        .filter(|mode| !(MODES_GONE.contains(mode) || short && *mode == "ANSI"))
         .collect::<Vec<_>>()
         .join(",")
 }

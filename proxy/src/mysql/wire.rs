@@ -281,6 +281,7 @@ impl MysqlWire {
         }
         let client = self.statements.resolve(named).unwrap_or(statements::NOBODY);
         if command == command::STMT_EXECUTE {
+            self.learned.doubt_pending();
             self.learned.marks = self.statements.effect(client).on(self.learned.marks);
             self.remember_types(client, payload);
         }
@@ -344,6 +345,9 @@ impl MysqlWire {
     fn conclude(&mut self, ended: Expected, says: Says) {
         let failed = says == Says::Error;
         let status = self.tracker.status();
+        if failed {
+            self.learned.doubt_pending();
+        }
         match ended.command {
             command::QUERY if failed && ended.tag == TAUGHT && self.tracker.expecting() == 0 => {
                 self.learned.marks = self.before;
@@ -551,7 +555,7 @@ impl Wire for MysqlWire {
         self.tracker.at_boundary()
             && self.client_left == 0
             && self.server_left == 0
-            && !self.learned.marks.inside.any()
+            && !self.learned.marks.inside.locked
     }
 
     fn is_answered(&self) -> bool {

@@ -9,7 +9,8 @@
 
 use std::collections::BTreeSet;
 
-use super::lexer::{after_blanks, is_name_byte};
+use super::hidden_writes::{Hides, hides_writes};
+use super::lexer::{after_blanks, is_name_byte, is_start_of, strip_word};
 
 /// Names beyond this are not learned; the session then counts as one whose settings are not known.
 const NAMES_MAX: usize = 64;
@@ -22,14 +23,6 @@ const KEPT_BYTES_MAX: usize = 8 << 10;
 
 /// Pieces are looked at in steps of this size, which bounds what is kept in memory.
 const STEP_BYTES: usize = 4 << 10;
-
-/// What lets a session write past what follows the log, as its name stands in a text, and by what it is told.
-const HIDING: [(&[u8], &str); 2] = [
-    (ROLE.as_bytes(), ROLE),
-    (b"session_setup", "pg_replication_origin_session_setup"),
-];
-
-const ROLE: &str = "session_replication_role";
 
 /// What is known of one session's own settings.
 #[derive(Debug, Default)]
@@ -186,56 +179,6 @@ fn setting<'a>(text: &'a [u8], before: &[u8]) -> Found<'a> {
         Scope::Session(rest) => rest,
     };
     assignment(rest, begins_statement(before))
-}
-
-enum Hides {
-    Nothing,
-    Writes(&'static str),
-    Short,
-}
-
-/// Whether `text` begins with a name that lets a session write past what follows the log, and turns it on. Where the
-/// value is not told it may be on.
-fn hides_writes(text: &[u8]) -> Hides {
-    for (name, what) in HIDING {
-        if text.len() <= name.len() && is_start_of(text, name) {
-            return Hides::Short;
-        }
-        let Some(rest) = strip_word(text, name) else {
-            continue;
-        };
-        if what != ROLE {
-            return Hides::Writes(what);
-        }
-        let unquoted = |text| {
-            let text: &[u8] = after_blanks(text);
-            let quotes = text
-                .iter()
-                .take_while(|&&byte| matches!(byte, b'\'' | b'"'));
-            let quotes = quotes.count();
-            after_blanks(&text[quotes..])
-        };
-        let rest = unquoted(rest);
-        let value = match rest {
-            [] | [b't' | b'T' | b'/' | b'-'] => return Hides::Short,
-            [b'=' | b',', value @ ..] => value,
-            // Whoever asks for it, or resets it, turns nothing on.
-            rest => match strip_word(rest, b"to") {
-                Some(value) => value,
-                None => return Hides::Nothing,
-            },
-        };
-        let value = unquoted(value);
-        let plain: [&[u8]; 3] = [b"origin", b"local", b"default"];
-        if plain.iter().any(|word| strip_word(value, word).is_some()) {
-            return Hides::Nothing;
-        }
-        if plain.iter().any(|word| is_start_of(value, word)) {
-            return Hides::Short;
-        }
-        return Hides::Writes(what);
-    }
-    Hides::Nothing
 }
 
 enum Scope<'a> {
@@ -448,20 +391,9 @@ fn starts_inside_word(rest: &[u8]) -> bool {
     rest.first().is_some_and(|&byte| is_name_byte(byte))
 }
 
-/// Whether `text` may go on to be `word`, whatever its case.
-fn is_start_of(text: &[u8], word: &[u8]) -> bool {
-    word.get(..text.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(text))
-}
-
-/// What follows `word`, whatever its case.
-fn strip_word<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
-    let (head, rest) = text.split_at_checked(word.len())?;
-    head.eq_ignore_ascii_case(word).then_some(rest)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::hidden_writes::ROLE;
     use super::*;
 
     fn check(text: &str, names: &[&str], unknown: bool) {

@@ -5,6 +5,18 @@ pub fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
 
+/// Whether `text` may go on to be `word`, whatever its case.
+pub fn is_start_of(text: &[u8], word: &[u8]) -> bool {
+    word.get(..text.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(text))
+}
+
+/// What follows `word`, whatever its case.
+pub fn strip_word<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
+    let (head, rest) = text.split_at_checked(word.len())?;
+    head.eq_ignore_ascii_case(word).then_some(rest)
+}
+
 /// What follows white space and comments.
 pub fn after_blanks(mut text: &[u8]) -> &[u8] {
     loop {

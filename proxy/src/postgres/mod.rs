@@ -8,6 +8,7 @@ pub mod custom;
 pub mod dialogue;
 pub mod disposable;
 pub mod handover;
+mod hidden_writes;
 pub mod lexer;
 pub mod passwords;
 pub mod serving;

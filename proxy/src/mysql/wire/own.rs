@@ -11,7 +11,7 @@ use crate::mysql::lexer::{self, Ends};
 use crate::mysql::statements::{self, Types};
 
 /// Numbers of connections from here on are Headgate's own.
-pub(super) const OWN_THREADS: u64 = 1 << 31;
+pub(super) const OWN_THREADS: u64 = 1 << 30;
 
 /// A command that Headgate answers itself or puts in other words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,7 @@ impl MysqlWire {
         let effect = statement.effect;
         let consumed = binding.flag_at + 1;
         let cursor = asks_for_cursor(payload);
+        self.learned.doubt_pending();
         self.learned.marks = effect.on(self.learned.marks);
         self.statements.renew(client);
         self.begin_own(

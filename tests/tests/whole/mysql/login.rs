@@ -226,8 +226,22 @@ async fn a_cluster_that_is_down_is_told_as_such_and_the_next_login_after_its_ret
     drop(headgate.connect_mysql("app", "right", DATABASE).await);
     mysql.server.stop().await.expect("it runs");
     let (code, text) = refusal(headgate.port(), "app", Some("right"), DATABASE).await;
-    assert_eq!(code, 2003, "{text}");
+    assert_eq!(code, 1053, "{text}");
     assert!(text.contains("'blue'"), "{text}");
+    let login = Login {
+        port: headgate.port(),
+        user: "app",
+        password: "right",
+        database: DATABASE,
+    };
+    for mut client in [
+        login.mariadb(&["--execute=SELECT 1"]),
+        login.mysql(&["--execute=SELECT 1"]),
+    ] {
+        let output = client.output().await.expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("1053") && told.contains("'blue'"), "{told}");
+    }
     mysql.server.restart().await.expect("it starts again");
     let mut client = headgate.connect_mysql("app", "right", DATABASE).await;
     assert_eq!(current_user(&mut client).await, "app@%");
@@ -243,7 +257,7 @@ async fn a_headgate_that_starts_before_its_cluster_serves_once_that_is_there(kin
         "the console needs no cluster"
     );
     let told = refusal(headgate.port(), "root", None, DATABASE).await;
-    assert_eq!(told.0, 2003, "{told:?}");
+    assert_eq!(told.0, 1053, "{told:?}");
     mysql.server.restart().await.expect("it starts again");
     let client = try_connect(headgate.port(), "root", None, DATABASE).await;
     let mut client = client.expect("the cluster is there");
