@@ -147,7 +147,7 @@ async fn mysql_97_is_checked_for_all_that_would_spoil_it() {
     warning("other_databases", "other");
     error("xa_transactions", "x1");
     warning("fence_accounts", "'app'@'%'");
-    warning("account_passwords", "`app`@`%`");
+    warning("accounts", "`app`@`%`");
     error("server_ids", "7");
     error("target_read_only", "ON");
     error("local_infile", "OFF");
@@ -235,7 +235,7 @@ async fn mariadb_is_checked_for_what_it_does_its_own_way() {
     error("collations", "utf8mb4_uca1400_ai_ci");
     warning("reserved_words", "rank");
     error("foreign_key_cascades", "casc");
-    warning("accounts", "`app`@`%` logs in by mysql_native_password");
+    warning("accounts", "`app`@`%`: it logs in by mysql_native_password");
     warning("fence_accounts", "'app'@'%'");
     warning("version_pair", "MariaDB 10.11");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error as Failure, OptsBuilder};
 
+use super::inherited;
 use crate::error::{Error, Result};
 
 /// Where a server is and who asks.
@@ -97,21 +98,14 @@ impl fmt::Display for Version {
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What every session of ours needs: no timeout that ends it halfway, values rendered the same on both sides, and
-/// nothing that changes what is written: no value made up for zero, no mode that refuses what the source has.
-const SESSION: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', \
-    wait_timeout = 86400, net_read_timeout = 600, net_write_timeout = 600, \
-    sql_quote_show_create = 1, sql_select_limit = DEFAULT, autocommit = 1";
+/// More than any server takes in one packet. Where the driver were to ask, a setting of the server could leave it without an
+/// answer.
+const PACKET_BYTES_MAX: usize = 1 << 30;
+const IDLE_SECONDS_MAX: usize = 86_400;
 
 /// Opens a session; `purpose` is told to the server as its `program_name`. It ends when it is dropped.
 pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Conn> {
     connect_with(endpoint, options(endpoint, purpose)).await
-}
-
-/// As [`connect`], for a stream of changes: one event may be as large as any server writes it.
-pub async fn connect_stream(endpoint: &Endpoint, purpose: &str) -> Result<Conn> {
-    let options = options(endpoint, purpose).max_allowed_packet(Some(1 << 30));
-    connect_with(endpoint, options).await
 }
 
 fn options(endpoint: &Endpoint, purpose: &str) -> OptsBuilder {
@@ -120,7 +114,8 @@ fn options(endpoint: &Endpoint, purpose: &str) -> OptsBuilder {
         .pass(endpoint.password.as_deref())
         .prefer_socket(false)
         .tcp_keepalive(Some(Duration::from_secs(15)))
-        .init(vec![SESSION])
+        .max_allowed_packet(Some(PACKET_BYTES_MAX))
+        .wait_timeout(Some(IDLE_SECONDS_MAX))
         .connect_attributes([("program_name".to_owned(), format!("headgate {purpose}"))].into());
     if endpoint.host.starts_with('/') {
         options.socket(Some(&endpoint.host))
@@ -132,9 +127,15 @@ fn options(endpoint: &Endpoint, purpose: &str) -> OptsBuilder {
 }
 
 async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn> {
-    match tokio::time::timeout(CONNECT_PATIENCE, Conn::new(options)).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(failed(&format!("cannot connect to {endpoint:?}"), error)),
+    let connecting = async {
+        let mut session = Conn::new(options)
+            .await
+            .map_err(|error| failed(&format!("cannot connect to {endpoint:?}"), error))?;
+        inherited::shed(&mut session).await?;
+        Ok(session)
+    };
+    match tokio::time::timeout(CONNECT_PATIENCE, connecting).await {
+        Ok(outcome) => outcome,
         Err(_) => Err(Error::transient(format!(
             "cannot connect to {endpoint:?} within {} s",
             CONNECT_PATIENCE.as_secs()

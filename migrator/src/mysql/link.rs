@@ -1,5 +1,7 @@
 //! One raw connection for the load: rows come and go as the server's own bytes, with nothing allocated for each.
 
+mod session;
+
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -42,11 +44,6 @@ const CAPABILITIES: [Capabilities; 8] = [
 ];
 const UTF8MB4_GENERAL_CI: u8 = 45;
 const COM_QUERY: u8 = 3;
-
-/// What every session of the load needs: rows unconverted, times in UTC, whatever date the source has.
-const SESSION: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00', \
-    character_set_results = NULL, wait_timeout = 86400, net_read_timeout = 600, net_write_timeout = 600, \
-    sql_select_limit = DEFAULT, autocommit = 1";
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -122,7 +119,7 @@ impl Link {
         if !link.log_in(endpoint, purpose, &what).await? {
             return Ok(None);
         }
-        link.execute(SESSION, "cannot set a session up").await?;
+        session::shed(&mut link).await?;
         Ok(Some(link))
     }
 
@@ -318,16 +315,21 @@ impl Link {
     }
 
     async fn ask(&mut self, sql: &str, what: &str) -> Result<Answer> {
+        let body = self.command(sql, what).await?;
+        if body.first() == Some(&0xFF) {
+            return Err(refused(what, &body));
+        }
+        read_answer(&body).ok_or_else(|| malformed(what))
+    }
+
+    /// Sends a statement; the answer's first packet.
+    async fn command(&mut self, sql: &str, what: &str) -> Result<Bytes> {
         self.sequence = 0;
         let mut body = Vec::with_capacity(sql.len() + 1);
         body.push(COM_QUERY);
         body.extend_from_slice(sql.as_bytes());
         self.send(&body).await?;
-        let body = self.reply(what).await?;
-        if body.first() == Some(&0xFF) {
-            return Err(refused(what, &body));
-        }
-        read_answer(&body).ok_or_else(|| malformed(what))
+        self.reply(what).await
     }
 
     /// Runs a statement given as bytes.

@@ -22,6 +22,7 @@ pub mod fence;
 pub mod follow;
 pub mod grants;
 pub mod heartbeat;
+pub mod inherited;
 mod json;
 mod link;
 pub mod load;

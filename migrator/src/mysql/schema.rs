@@ -56,17 +56,8 @@ pub async fn connect(mysql: &Mysql, purpose: &str) -> Result<Conn> {
         quote_literal(MODE)
     );
     run(&mut target, &settings, what).await?;
-    let mut wanted = Vec::new();
-    if version.is_mysql_from(8, 0, 13) {
-        wanted.push("sql_require_primary_key");
-    }
-    if version.is_mysql_from(8, 0, 30) {
-        wanted.push("sql_generate_invisible_primary_key");
-    }
     if version.is_mysql_from(8, 4, 0) {
-        wanted.push("restrict_fk_on_non_standard_key");
-    }
-    for name in wanted {
+        let name = "restrict_fk_on_non_standard_key";
         let rows = ask(&mut target, &format!("SELECT @@SESSION.{name}"), what).await?;
         if rows.first().is_some_and(|row| row.is_on(0)) {
             // Changing it takes a right; where that is lacking, the statement that needs it says what is wrong.

@@ -67,7 +67,7 @@ impl Stream {
             );
             return Err(Error::fatal(what).remedy(LOST));
         }
-        let mut session = client::connect_stream(mysql.source(), &mysql.purpose("stream")).await?;
+        let mut session = mysql.connect_source("stream").await?;
         let version = client::version(&mut session).await?;
         let cannot = |error| failed("cannot prepare the change stream", error);
         let nanos = ALIVE_EVERY.as_nanos();

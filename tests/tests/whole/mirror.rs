@@ -42,6 +42,7 @@ const FILES: &[(&str, &[&str])] = &[
         &[
             "migrator/src/mysql/triggers.rs",
             "migrator/src/mysql/switched.rs",
+            "migrator/src/mysql/inherited.rs",
         ],
     ),
     (
@@ -49,6 +50,7 @@ const FILES: &[(&str, &[&str])] = &[
         &[
             "migrator/src/mysql/documents.rs",
             "migrator/src/mysql/load/apart.rs",
+            "migrator/src/mysql/link/session.rs",
             "migrator/src/mysql/chunks.rs",
             "migrator/src/mysql/rows.rs",
         ],
