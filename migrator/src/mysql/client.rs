@@ -6,7 +6,7 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error as Failure, OptsBuilder};
 
-use super::inherited;
+use super::session;
 use crate::error::{Error, Result};
 
 /// Where a server is and who asks.
@@ -131,7 +131,7 @@ async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn>
         let mut session = Conn::new(options)
             .await
             .map_err(|error| failed(&format!("cannot connect to {endpoint:?}"), error))?;
-        inherited::shed(&mut session).await?;
+        session::shed(&mut session).await?;
         Ok(session)
     };
     match tokio::time::timeout(CONNECT_PATIENCE, connecting).await {

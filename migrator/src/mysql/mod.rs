@@ -22,7 +22,7 @@ pub mod fence;
 pub mod follow;
 pub mod grants;
 pub mod heartbeat;
-pub mod inherited;
+
 mod json;
 mod link;
 pub mod load;
@@ -36,6 +36,7 @@ mod ranges;
 pub mod records;
 pub mod rows;
 pub mod schema;
+pub mod session;
 pub mod snapshot;
 pub mod sql;
 mod statements;

@@ -2,7 +2,7 @@
 
 use bytes::Buf;
 
-use super::super::inherited::{self, Odd};
+use super::super::session::{self as settings, Odd};
 use super::{Cell, Link, malformed, refused};
 use crate::error::Result;
 
@@ -12,10 +12,10 @@ const SESSION: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVAL
 /// Gives the session what it needs in place of what it inherits from the server.
 pub(super) async fn shed(link: &mut Link) -> Result<()> {
     const WHAT: &str = "cannot set a session up";
-    link.execute(&inherited::first(), WHAT).await?;
+    link.execute(&settings::first(), WHAT).await?;
     let text =
         |cell: &Cell| String::from_utf8_lossy(cell.as_deref().unwrap_or_default()).into_owned();
-    for row in link.rows(&inherited::rest(), WHAT).await? {
+    for row in link.rows(&settings::rest(), WHAT).await? {
         let [name, shown] = row.as_slice() else {
             return Err(malformed(WHAT));
         };
@@ -23,7 +23,7 @@ pub(super) async fn shed(link: &mut Link) -> Result<()> {
             continue;
         };
         // Few servers have any, and none many.
-        let answer = link.command(&inherited::statement([&odd]), WHAT).await?;
+        let answer = link.command(&settings::statement([&odd]), WHAT).await?;
         if answer.first() == Some(&0xFF) {
             let mut told = answer.get(1..3).unwrap_or(&[0, 0]);
             if let Some(refusal) = odd.refused(told.get_u16_le(), refused(WHAT, &answer)) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use migrator::database::Database as _;
 use migrator::follow::Follow;
-use migrator::mysql::inherited::{Ours, VARIABLES, Variable};
+use migrator::mysql::session::{Ours, VARIABLES, Variable};
 use migrator::mysql::{Mysql, client, heartbeat};
 use migrator::plan::Settings;
 use migrator::progress::Progress;
@@ -80,9 +80,11 @@ async fn make_odd(server: &Server) -> Vec<&'static Variable> {
             let now = now.into_iter().next().map(|(_, value)| value);
             let wanted = variable.shown().unwrap_or_default();
             if set.is_ok()
-                && now
-                    .as_ref()
-                    .is_some_and(|now| now != wanted && (now != before || before != wanted))
+                && now.as_ref().is_some_and(|now| {
+                    now != wanted
+                        && (now != before
+                            || variable.shown().is_some_and(|wanted| before != wanted))
+                })
             {
                 found = true;
                 break;
