@@ -92,6 +92,18 @@ impl Headgate {
             .append(true)
             .open(self.folder.join("log"))
             .expect("the folder is ours");
+        let out = log.try_clone().expect("a file");
+        self.launch_into(Stdio::from(out), Stdio::from(log)).await;
+    }
+
+    /// As [`Headgate::launch`], with a log that nobody can read: the pipe is broken.
+    pub async fn launch_unheard(&mut self) {
+        self.launch_into(Stdio::null(), Stdio::piped()).await;
+        let process = self.process.as_mut().expect("just started");
+        drop(process.stderr.take());
+    }
+
+    async fn launch_into(&mut self, out: Stdio, log: Stdio) {
         let mut command = Command::new(binary());
         command
             .args(["run", "--config"])
@@ -99,7 +111,7 @@ impl Headgate {
             .current_dir(&self.folder);
         command
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file"))
+            .stdout(out)
             .stderr(log)
             .kill_on_drop(true);
         self.process = Some(

@@ -1,12 +1,14 @@
 //! The command line keeps what its help says: ends, exit codes, signals, and files that are named as they are called.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tests::client::Raw;
 use tests::headgate::{Headgate, binary, signal};
+use tests::message::query;
 use tests::postgres::Postgres;
 use tests::wait::{SOON, until, within};
-use tests::world::{DATABASE, World};
+use tests::world::{DATABASE, MIGRATION, World, route_to};
 use tokio::process::Command;
 
 const SCHEMA: &str = "create table t (id int primary key, v text); insert into t select n, 'x' from generate_series(1, 1000) n";
@@ -200,4 +202,51 @@ async fn the_configuration_of_the_readme_is_in_order_and_lets_its_application_in
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.is_empty(), "{said}");
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_no_session_and_no_cutover() {
+    let mut world = World::start(SCHEMA).await;
+    world.follow().await;
+    world.check().await;
+    world.headgate.kill().await;
+    world.headgate.launch_unheard().await;
+    world.until_state("following", MIGRATION).await;
+    let client = world.client().await;
+    let rehearsed = world.row("REHEARSE MIGRATION m").await;
+    assert_eq!(
+        rehearsed.get("outcome").map(String::as_str),
+        Some("rehearsed")
+    );
+    world.cutover().await;
+    let version = tests::postgres::rows(&client, "show server_version_num").await;
+    assert!(tests::postgres::single(&version, "it").starts_with("18"));
+    let page = world.headgate.page("/metrics").await;
+    let lost = page
+        .lines()
+        .find_map(|line| line.strip_prefix("headgate_log_lines_lost_total "))
+        .and_then(|count| count.parse::<u64>().ok());
+    assert!(lost.is_some_and(|lost| lost > 10), "{lost:?}");
+}
+
+#[tokio::test]
+async fn a_stop_ends_within_its_limit_whatever_clients_do() {
+    let postgres = Postgres::start(15).await;
+    let limits = "[limits]\ndrain_timeout = \"1s\"\n";
+    let sections = [&route_to(postgres.port(), "postgres"), limits].concat();
+    let mut headgate = Headgate::start(&sections).await;
+    let port = headgate.port();
+    let open = headgate.connect("postgres", "postgres").await;
+    tests::postgres::rows(&open, "begin; select 1").await;
+    let mut deaf = Raw::login(port, "postgres", "postgres").await;
+    deaf.send(&query(
+        "select repeat('x', 1000) from generate_series(1, 200000)",
+    ))
+    .await;
+    let _half = Raw::connect(port).await;
+    let _console = headgate.console().await;
+    let begun = Instant::now();
+    assert_eq!(headgate.stop().await, Some(0));
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "it took {took:?}");
 }
