@@ -300,31 +300,25 @@ fn refusal_of_postgres(statement: &str, error: &tokio_postgres::Error) -> (Strin
 
 /// Sends a signal to a process.
 pub async fn signal(pid: u32, name: &str) {
-    signal_all(&[pid.to_string()], name).await;
-}
-
-/// Sends a signal to a server: its process and all those that it started.
-pub async fn signal_server(pid: u32, name: &str) {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    let mut all: Vec<String> = vec![pid.to_string()];
-    all.extend(
-        children
-            .unwrap_or_default()
-            .split_whitespace()
-            .map(str::to_owned),
-    );
-    signal_all(&all, name).await;
-}
-
-async fn signal_all(pids: &[String], name: &str) {
-    let told = Command::new("sh")
-        .args(["-c", &format!("kill -{name} {}", pids.join(" "))])
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {pid}")])
         .status()
         .await;
     assert!(
-        told.is_ok_and(|status| status.success()),
-        "SIG{name} could not be sent to {pids:?}"
+        sent.is_ok_and(|status| status.success()),
+        "SIG{name} could not be sent to {pid}"
     );
+}
+
+/// Sends a signal to a server: its process and all those that it started. Of these some may be gone by then.
+pub async fn signal_server(pid: u32, name: &str) {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    signal(pid, name).await;
+    let children = children.unwrap_or_default();
+    let _gone = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {children} 2>/dev/null")])
+        .status()
+        .await;
 }
 
 fn process_ended(process: &mut Child) -> bool {
