@@ -46,7 +46,7 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// A raised barrier on the source that is not durable yet.
     type Fence: Send + 'static;
 
-    /// Runs every check and returns every finding, the good ones too. Touches nothing.
+    /// Runs every check and returns every finding, the good ones too. Leaves nothing behind.
     /// Fails only where not even the checks could run; an unreachable cluster is a finding.
     fn preflight(&self) -> impl Future<Output = Result<Vec<Check>>> + Send;
 

@@ -5,6 +5,7 @@ mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use migrator::accounts::Verdict;
 use migrator::database::Database as _;
 use migrator::error::Kind;
 use migrator::plan::{Plan, Settings};
@@ -738,7 +739,7 @@ async fn everything_that_can_say_no_is_told_at_once_with_a_statement_that_mends_
             "target_objects",
             Level::Error,
             "public.taken",
-            "DROP TABLE public.taken CASCADE",
+            "DROP TABLE IF EXISTS public.taken CASCADE",
         ),
         ("large_objects", Level::Error, "1 large objects", ""),
         (
@@ -887,4 +888,120 @@ async fn cleaning_up_leaves_nothing_of_a_migration_on_either_side() {
         .await
         .expect("the target answers");
     assert_eq!(lines(&target, left).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_target_would_refuse_is_told_before_anything_is_copied_and_the_trial_leaves_nothing()
+ {
+    let (_source, target, postgres, client) = shop(Settings::default()).await;
+    // Both were removed in version 15.
+    client
+        .batch_execute(
+            "CREATE VIEW in_backup AS SELECT pg_is_in_backup() AS yes;
+             CREATE VIEW since AS SELECT pg_backup_start_time() AS at;
+             ALTER TABLE orders ADD COLUMN gone int; CREATE UNIQUE INDEX ti ON orders (id);
+             ALTER TABLE orders REPLICA IDENTITY USING INDEX ti; DROP INDEX ti;
+             CREATE TABLE made (a int, b int GENERATED ALWAYS AS (a + 1) STORED PRIMARY KEY)",
+        )
+        .await
+        .expect("version 14 has them");
+    let checks = preflight::run(&postgres).await.expect("it runs");
+    let refused = found(&checks, "schema_trial", Level::Error);
+    for name in ["in_backup", "since"] {
+        assert!(
+            refused.iter().any(|check| check.evidence.contains(name)),
+            "{name}: {refused:#?}"
+        );
+    }
+    assert_eq!(refused.len(), 2, "{refused:#?}");
+    // Each remedy is run, and ends its finding.
+    let identities = found(&checks, "replica_identity", Level::Error);
+    assert_eq!(identities.len(), 2, "{identities:#?}");
+    for check in identities {
+        client.batch_execute(&check.fix).await.expect(&check.fix);
+    }
+    client
+        .batch_execute("DROP VIEW in_backup; DROP VIEW since")
+        .await
+        .expect("dropped");
+    let checks = preflight::run(&postgres).await.expect("it runs");
+    for name in ["schema_trial", "replica_identity"] {
+        assert_eq!(found(&checks, name, Level::Error).len(), 0, "{name}");
+        assert_eq!(found(&checks, name, Level::Ok).len(), 1, "{name}");
+    }
+    let there = target.connect("postgres").await;
+    let left = lines(
+        &there,
+        "SELECT datname::text FROM pg_database WHERE datname LIKE 'headgate%'",
+    );
+    assert_eq!(left.await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migrator_that_may_not_read_passwords_or_use_origins_is_told_the_least_grant_that_ends_it()
+ {
+    let (source, target, _, client) = shop(Settings::default()).await;
+    let there = target.connect("postgres").await;
+    for (session, more) in [(&client, "REPLICATION"), (&there, "CREATEDB CREATEROLE")] {
+        session
+            .batch_execute(&format!("CREATE ROLE mover LOGIN {more}"))
+            .await
+            .expect("created");
+    }
+    client
+        .batch_execute("GRANT shop_owner TO mover")
+        .await
+        .expect("granted");
+    there
+        .batch_execute("CREATE ROLE shop_owner LOGIN PASSWORD 'another'")
+        .await
+        .expect("created");
+    let as_mover = |server: &Server| Endpoint {
+        user: "mover".into(),
+        ..server.endpoint("shop")
+    };
+    let postgres = Postgres::new(
+        "m1",
+        as_mover(&source),
+        as_mover(&target),
+        Settings::default(),
+        Tools::default(),
+        Arc::new(migrator::accounts::NoSecrets),
+    );
+    let accounts = postgres.accounts().await.expect("it can be asked");
+    let owner = accounts.iter().find(|account| account.name == "shop_owner");
+    let owner = owner.expect("it can log in");
+    assert!(
+        matches!(&owner.verdict, Verdict::Unproved { .. }),
+        "nobody has read its password: {owner:?}"
+    );
+    let checks = preflight::run(&postgres).await.expect("it runs");
+    let rights: Vec<_> = ["source_rights", "target_rights"]
+        .into_iter()
+        .flat_map(|name| found(&checks, name, Level::Error))
+        .collect();
+    assert!(
+        rights
+            .iter()
+            .any(|check| check.evidence.contains("origins"))
+    );
+    for check in &rights {
+        let broad = ["ALL FUNCTIONS", "SUPERUSER", "GRANT postgres "];
+        assert!(
+            !broad.iter().any(|word| check.fix.contains(word)),
+            "{}",
+            check.fix
+        );
+        let session = if check.evidence.contains("on the target") {
+            &there
+        } else {
+            &client
+        };
+        session.batch_execute(&check.fix).await.expect(&check.fix);
+    }
+    let checks = preflight::run(&postgres).await.expect("it runs");
+    for name in ["source_rights", "target_rights"] {
+        let left = found(&checks, name, Level::Error);
+        assert!(left.is_empty(), "{name}: {left:#?}");
+    }
 }

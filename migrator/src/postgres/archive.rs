@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::Postgres;
-use super::client::failed;
+use super::client::{Endpoint, failed};
 use super::{orphans, records, tools};
 use crate::error::{Error, Result};
 
@@ -47,15 +47,8 @@ impl Drop for Archive {
 impl Archive {
     /// The archive that the target keeps, or else a new one from the source, kept on the target from now on.
     pub async fn open(postgres: &Postgres, target: &Client) -> Result<Self> {
-        let name = format!("headgate-{:032x}", rand::random::<u128>());
-        let folder = std::env::temp_dir().join(name);
-        let memory = memory(target).await?;
+        let archive = Self::folder(memory(target).await?)?;
         let write = |error| Error::fatal("cannot write a temporary file").because(error);
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&folder)
-            .map_err(write)?;
-        let archive = Self { folder, memory };
         if let Some(bytes) = records::archive(postgres, target).await? {
             fs::write(archive.file(), bytes).map_err(write)?;
         } else {
@@ -64,6 +57,42 @@ impl Archive {
             records::keep_archive(postgres, target, &bytes).await?;
         }
         Ok(archive)
+    }
+
+    /// A new one from the source, kept nowhere.
+    pub async fn fresh(postgres: &Postgres) -> Result<Self> {
+        let archive = Self::folder("")?;
+        archive.dump(postgres).await?;
+        Ok(archive)
+    }
+
+    fn folder(memory: &'static str) -> Result<Self> {
+        let name = format!("headgate-{:032x}", rand::random::<u128>());
+        let folder = std::env::temp_dir().join(name);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| Error::fatal("cannot write a temporary file").because(error))?;
+        Ok(Self { folder, memory })
+    }
+
+    /// Restores all of it into a database of the target's server, going on after errors, and returns what was said about
+    /// these.
+    pub async fn try_in(&self, postgres: &Postgres, database: &str) -> Result<String> {
+        let endpoint = Endpoint {
+            database: database.to_owned(),
+            ..postgres.target().clone()
+        };
+        let arguments = [
+            // Without it the entry that an error is of is not named.
+            "--verbose".into(),
+            "--no-tablespaces".into(),
+            "--no-password".into(),
+            tools::database_argument(&endpoint),
+            self.file().into(),
+        ];
+        let (program, purpose) = (&postgres.tools().pg_restore, postgres.purpose("precheck"));
+        tools::run_through(program, &endpoint, &purpose, &arguments).await
     }
 
     async fn dump(&self, postgres: &Postgres) -> Result<()> {

@@ -5,6 +5,7 @@ mod pair;
 mod roles;
 mod server;
 mod tables;
+mod trial;
 
 use tokio_postgres::Client;
 use tokio_postgres::types::{FromSqlOwned, ToSql};
@@ -38,6 +39,7 @@ pub async fn run(postgres: &Postgres) -> Result<Vec<Check>> {
     if let (Some(source), Some(target)) = (&source, &target) {
         pair::run(postgres, source, target, &mut findings).await;
         roles::run(postgres, source, target, &mut findings).await;
+        trial::run(postgres, source, target, &mut findings).await;
     }
     Ok(findings.checks)
 }

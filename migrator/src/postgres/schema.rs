@@ -65,12 +65,19 @@ async fn connect_or_create(postgres: &Postgres, source: &Client) -> Result<Clien
         .map_err(|error| failed("cannot read the target's databases", error))?;
     if there.is_none() {
         roles::create_missing(postgres, source, &server).await?;
-        create_database(postgres, source, &server).await?;
+        let name = &postgres.target().database;
+        create_database(name, true, source, &server).await?;
     }
     postgres.connect_target("prepare").await
 }
 
-async fn create_database(postgres: &Postgres, source: &Client, server: &Client) -> Result<()> {
+/// Creates a database with the encoding and the collation of the source's, and with its owner where that is asked for.
+pub async fn create_database(
+    name: &str,
+    owned: bool,
+    source: &Client,
+    server: &Client,
+) -> Result<()> {
     let unreadable = |error| failed("cannot read the source's database", error);
     // The names of these columns changed between majors; a row as json has whatever there is.
     let row = source
@@ -85,10 +92,14 @@ async fn create_database(postgres: &Postgres, source: &Client, server: &Client) 
         .await
         .map_err(unreadable)?;
     let text = |column: usize| row.try_get::<_, String>(column).map_err(unreadable);
+    let owner = if owned {
+        format!("OWNER {}", quote_ident(&text(3)?))
+    } else {
+        String::new()
+    };
     let mut statement = format!(
-        "CREATE DATABASE {} TEMPLATE template0 OWNER {} ENCODING {} LC_COLLATE {} LC_CTYPE {}",
-        quote_ident(&postgres.target().database),
-        quote_ident(&text(3)?),
+        "CREATE DATABASE {} TEMPLATE template0 {owner} ENCODING {} LC_COLLATE {} LC_CTYPE {}",
+        quote_ident(name),
         quote_literal(&text(0)?),
         quote_literal(&text(1)?),
         quote_literal(&text(2)?),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -25,25 +25,7 @@ pub async fn run(
     arguments: &[OsString],
 ) -> Result<Vec<u8>> {
     let shown = program.display();
-    let session = client::connect_plainly(endpoint, purpose).await?;
-    let settings = format!("{} {settings}", session::options(&session).await?);
-    drop(session);
-    let running = command(program, endpoint, purpose, &settings)
-        .args(arguments)
-        .output();
-    let output = tokio::time::timeout(PATIENCE, running)
-        .await
-        .map_err(|_| {
-            Error::fatal(format!(
-                "{shown} did not end within {} s",
-                PATIENCE.as_secs()
-            ))
-        })?
-        .map_err(|error| {
-            Error::fatal(format!("cannot run {shown}"))
-                .because(error)
-                .remedy("install PostgreSQL's client programs, or configure where they are")
-        })?;
+    let output = end(program, endpoint, purpose, settings, arguments).await?;
     if output.status.success() {
         return Ok(output.stdout);
     }
@@ -67,6 +49,56 @@ pub async fn run(
     } else {
         Error::fatal(text)
     })
+}
+
+/// Runs `pg_restore`, which goes on after errors, and returns what it wrote about them to its standard error. Fails where
+/// it did not come to its end.
+pub async fn run_through(
+    program: &Path,
+    endpoint: &Endpoint,
+    purpose: &str,
+    arguments: &[OsString],
+) -> Result<String> {
+    let output = end(program, endpoint, purpose, "", arguments).await?;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() || told.contains("errors ignored on restore") {
+        return Ok(told);
+    }
+    let last = told.lines().last().unwrap_or_default();
+    let shown = program.display();
+    Err(Error::transient(format!(
+        "{shown} did not come to its end against {endpoint:?}: {last}"
+    )))
+}
+
+/// Runs a program to its end, whatever that is.
+async fn end(
+    program: &Path,
+    endpoint: &Endpoint,
+    purpose: &str,
+    settings: &str,
+    arguments: &[OsString],
+) -> Result<Output> {
+    let shown = program.display();
+    let session = client::connect_plainly(endpoint, purpose).await?;
+    let settings = format!("{} {settings}", session::options(&session).await?);
+    drop(session);
+    let running = command(program, endpoint, purpose, &settings)
+        .args(arguments)
+        .output();
+    tokio::time::timeout(PATIENCE, running)
+        .await
+        .map_err(|_| {
+            Error::fatal(format!(
+                "{shown} did not end within {} s",
+                PATIENCE.as_secs()
+            ))
+        })?
+        .map_err(|error| {
+            Error::fatal(format!("cannot run {shown}"))
+                .because(error)
+                .remedy("install PostgreSQL's client programs, or configure where they are")
+        })
 }
 
 /// The major version of a program, such as 18.

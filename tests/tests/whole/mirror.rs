@@ -30,6 +30,7 @@ const FILES: &[(&str, &[&str])] = &[
     (
         "pg_dump and pg_restore move PostgreSQL's schema; MySQL's is read, taken apart and written for the other version by us",
         &[
+            "migrator/src/postgres/preflight/trial.rs",
             "migrator/src/postgres/tools.rs",
             "migrator/src/mysql/tokens.rs",
             "migrator/src/mysql/preflight/defaults.rs",

@@ -122,6 +122,21 @@ async fn listed(postgres: &Postgres, source: &Side, findings: &mut Findings) -> 
             Err(failure) => findings.ran(check.name, Err(failure)),
         }
     }
+    let absent: Vec<String> = one(
+        &source.session,
+        "SELECT coalesce(array_agg(name), '{}') FROM unnest($1::text[]) AS name
+         WHERE name NOT IN (SELECT nspname FROM pg_catalog.pg_namespace)",
+        &[&postgres.settings().schemas],
+    )
+    .await?;
+    if !absent.is_empty() {
+        findings.error(
+            "schemas",
+            format!("the source has no schema {}", absent.join(", ")),
+            "create the migration anew with the names of schemas that exist",
+            "",
+        );
+    }
     plan::read(postgres).await.map(|plan| {
         let bytes: u64 = plan.tables.iter().map(|table| table.bytes).sum();
         let evidence = format!(
@@ -288,18 +303,27 @@ async fn conflicts(
     findings: &mut Findings,
 ) -> Result<()> {
     let schemas = &postgres.settings().schemas;
-    let present = relations(target, schemas).await?;
-    let moving: BTreeSet<String> = match source {
-        Some(source) => relations(source, schemas).await?.into_iter().collect(),
+    let present = objects(target, schemas).await?;
+    let moving: BTreeSet<(String, String)> = match source {
+        Some(source) => objects(source, schemas).await?.into_iter().collect(),
         None => BTreeSet::new(),
+    };
+    let in_the_way = |(kind, name): &(String, String)| {
+        moving.iter().any(|(other, named)| {
+            // Relations and types share their names; a function shares its own with nothing.
+            named == name && (kind == "FUNCTION") == (other == "FUNCTION")
+        })
     };
     let conflicting: Vec<_> = present
         .iter()
-        .filter(|name| moving.contains(*name))
-        .take(10)
-        .map(|name| {
-            let evidence = format!("{name} is on the target already");
-            (evidence, format!("DROP TABLE {name} CASCADE"))
+        .filter(|object| in_the_way(object))
+        .take(100)
+        .map(|(kind, name)| {
+            let evidence = format!(
+                "the {} {name} is on the target already",
+                kind.to_lowercase()
+            );
+            (evidence, format!("DROP {kind} IF EXISTS {name} CASCADE"))
         })
         .collect();
     findings.each(
@@ -309,10 +333,7 @@ async fn conflicts(
         "move into another database, or drop what is in the way after making sure that nobody needs it",
         "nothing on the target is in the way",
     );
-    let others = present
-        .iter()
-        .filter(|name| !moving.contains(*name))
-        .count();
+    let others = present.iter().filter(|object| !in_the_way(object)).count();
     if others > 0 {
         findings.warning(
             "target_others",
@@ -324,22 +345,36 @@ async fn conflicts(
     Ok(())
 }
 
-/// The quoted names of everything that an object to be restored could collide with.
-async fn relations(side: &Side, schemas: &[String]) -> Result<Vec<String>> {
-    side.session
+/// Everything that an object to be restored could collide with: the word that drops it, and its quoted name.
+async fn objects(side: &Side, schemas: &[String]) -> Result<Vec<(String, String)>> {
+    let cannot = |error| failed("the objects of a database cannot be read", error);
+    let rows = side
+        .session
         .query(
-            "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') AND n.nspname !~ '^pg_'
-               AND n.nspname NOT IN ('information_schema', 'headgate')
-               AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
+            "SELECT kind, name FROM (
+                 SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
+                     WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END AS kind,
+                     format('%I.%I', n.nspname, c.relname) AS name, n.nspname, 'pg_class'::regclass AS class, c.oid
+                 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
+                 UNION ALL SELECT CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END,
+                     format('%I.%I', n.nspname, t.typname), n.nspname, 'pg_type'::regclass, t.oid
+                 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+                 WHERE t.typtype IN ('d', 'e', 'r')
+                 UNION ALL SELECT 'FUNCTION', p.oid::regprocedure::text, n.nspname, 'pg_proc'::regclass, p.oid
+                 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+                 WHERE p.prokind IN ('f', 'w')) o
+             WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'headgate')
+               AND (cardinality($1::text[]) = 0 OR nspname = ANY ($1::text[]))
                AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                   WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
-                     AND d.deptype IN ('e', 'i'))
-             ORDER BY 1",
+                   WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN ('e', 'i'))
+             ORDER BY 2, 1",
             &[&schemas],
         )
         .await
-        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
-        .map_err(|error| failed("the objects of a database cannot be read", error))
+        .map_err(cannot)?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<std::result::Result<_, tokio_postgres::Error>>()
+        .map_err(cannot)
 }

@@ -8,6 +8,15 @@ use crate::error::{Kind, Result};
 use crate::preflight::{Findings, Level};
 
 const SLOTS_NEEDED: i64 = 2;
+/// What applying changes exactly once, and cleaning up, calls on the target.
+const ORIGIN_FUNCTIONS: [&str; 4] = [
+    "pg_catalog.pg_replication_origin_create(text)",
+    "pg_catalog.pg_replication_origin_oid(text)",
+    "pg_catalog.pg_replication_origin_session_setup(text)",
+    "pg_catalog.pg_replication_origin_drop(text)",
+];
+/// From this version on a role can be granted the right to set a parameter.
+const PARAMETERS_GRANTED_FROM: i32 = 15;
 const SOURCE_MAJOR_MIN: i32 = 14;
 
 pub(super) async fn open_source(postgres: &Postgres) -> Result<Side> {
@@ -162,8 +171,11 @@ async fn source_rights(postgres: &Postgres, source: &Side, findings: &mut Findin
               format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user))
          ) AS rights (held, what, fix) WHERE NOT held
          UNION ALL
-         SELECT format('own the table %s', c.oid::regclass), format('GRANT %I TO %I', pg_get_userbyid(c.relowner), current_user)
+         SELECT format('own the table %s', c.oid::regclass), CASE WHEN o.rolsuper OR o.rolname ~ '^(pg_|rds|cloudsql|azure)'
+                 THEN format('ALTER TABLE %s OWNER TO %I', c.oid::regclass, current_user)
+                 ELSE format('GRANT %I TO %I', o.rolname, current_user) END
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
          WHERE c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE')
            AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headgate')
            AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
@@ -197,10 +209,14 @@ async fn source_rights(postgres: &Postgres, source: &Side, findings: &mut Findin
             "deadlock_timeout",
             "the migrator's role may not set deadlock_timeout on the source",
             "the fence may wait a second where autovacuum works on a table",
-            format!(
-                "GRANT SET ON PARAMETER deadlock_timeout TO {}",
-                super::super::sql::quote_ident(&postgres.source().user)
-            ),
+            if source.major() >= PARAMETERS_GRANTED_FROM {
+                format!(
+                    "GRANT SET ON PARAMETER deadlock_timeout TO {}",
+                    super::super::sql::quote_ident(&postgres.source().user)
+                )
+            } else {
+                String::new()
+            },
         );
     }
     Ok(())
@@ -229,17 +245,16 @@ async fn target_rights(postgres: &Postgres, target: &Side, findings: &mut Findin
     let mut lacking = pairs(
         &target.session,
         "SELECT what, fix FROM (VALUES
-             (pg_catalog.has_function_privilege('pg_catalog.pg_replication_origin_create(text)', 'EXECUTE')
-              AND pg_catalog.has_function_privilege('pg_catalog.pg_replication_origin_session_setup(text)', 'EXECUTE'),
+             ((SELECT pg_catalog.bool_and(pg_catalog.has_function_privilege(f, 'EXECUTE')) FROM unnest($2::text[]) f),
               'use replication origins',
-              format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pg_catalog TO %I', current_user)),
+              format('GRANT EXECUTE ON FUNCTION %s TO %I', array_to_string($2::text[], ', '), current_user)),
              ($1 AND has_database_privilege(current_database(), 'CREATE')
               OR NOT $1 AND (SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user),
               CASE WHEN $1 THEN 'create in the target''s database' ELSE 'create the target''s database' END,
               CASE WHEN $1 THEN format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user)
                    ELSE format('ALTER ROLE %I CREATEDB', current_user) END)
          ) AS rights (held, what, fix) WHERE NOT held",
-        &[&target.has_database],
+        &[&target.has_database, &ORIGIN_FUNCTIONS.as_slice()],
     )
     .await?;
     if target
@@ -248,7 +263,11 @@ async fn target_rights(postgres: &Postgres, target: &Side, findings: &mut Findin
         .await
         .is_err()
     {
-        let fix = format!("GRANT SET ON PARAMETER session_replication_role TO {user}");
+        let fix = if target.major() >= PARAMETERS_GRANTED_FROM {
+            format!("GRANT SET ON PARAMETER session_replication_role TO {user}")
+        } else {
+            format!("ALTER ROLE {user} SUPERUSER")
+        };
         lacking.push(("apply changes without firing triggers".to_owned(), fix));
     }
     let lacking: Vec<_> = lacking

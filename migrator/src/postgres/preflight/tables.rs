@@ -23,7 +23,12 @@ const RULES: [Rule; 10] = [
         name: "replica_identity",
         level: Level::Error,
         condition: "c.relkind = 'r' AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
-            SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))",
+            SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+            OR c.relreplident = 'i' AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
+            OR EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid
+                AND a.attnum = ANY (i.indkey) WHERE i.indrelid = c.oid AND a.attgenerated <> ''
+                AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END))",
         evidence: "format('%s has no key by which a changed row can be found', t)",
         fix: "format('ALTER TABLE %s REPLICA IDENTITY FULL', t)",
         remedy: "give it a primary key, or let the whole row be its identity; else its UPDATEs fail on the source as soon as it is published",

@@ -1,0 +1,141 @@
+//! The trial: the whole schema is built without rows in a database of its own on the target's server, so that all that the
+//! target refuses is found before anything is copied.
+
+use super::super::archive::Archive;
+use super::super::client::failed;
+use super::super::sql::quote_ident;
+use super::super::{Postgres, schema};
+use super::{Side, one};
+use crate::error::Result;
+use crate::preflight::{Findings, Level};
+
+const NAME: &str = "schema_trial";
+/// How many refusals are listed.
+const LISTED_MAX: usize = 100;
+const REMEDY: &str =
+    "change or drop the object on the source, or give the target what it needs, before the start";
+
+pub(super) async fn run(
+    postgres: &Postgres,
+    source: &Side,
+    target: &Side,
+    findings: &mut Findings,
+) {
+    let outcome = attempt(postgres, source, target, findings).await;
+    findings.ran(NAME, outcome);
+}
+
+async fn attempt(
+    postgres: &Postgres,
+    source: &Side,
+    target: &Side,
+    findings: &mut Findings,
+) -> Result<()> {
+    let may_create: bool = one(
+        &target.session,
+        "SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user",
+        &[],
+    )
+    .await?;
+    if !may_create {
+        findings.warning(
+            NAME,
+            "it cannot be known what the target refuses of the schema: the migrator may not create a database to try it in",
+            "let it create databases for the time of the precheck; else what the target refuses is found at the start",
+            format!("ALTER ROLE {} CREATEDB", quote_ident(&postgres.target().user)),
+        );
+        return Ok(());
+    }
+    let archive = Archive::fresh(postgres).await?;
+    let server = schema::connect_maintenance(postgres, postgres.target()).await?;
+    let database = format!("headgate_trial_{:016x}", rand::random::<u64>());
+    schema::create_database(&database, false, &source.session, &server).await?;
+    let told = archive.try_in(postgres, &database).await;
+    let dropped = server
+        .batch_execute(&format!(
+            "DROP DATABASE IF EXISTS {} WITH (FORCE)",
+            quote_ident(&database)
+        ))
+        .await
+        .map_err(|error| {
+            failed(
+                "cannot drop the database in which the schema was tried",
+                error,
+            )
+        });
+    let coming = roles_to_come(source, target).await?;
+    let refusals = refusals(&told?, &coming);
+    findings.each(
+        NAME,
+        Level::Error,
+        &refusals,
+        REMEDY,
+        "the target takes the whole schema: it was built there without rows, and dropped again",
+    );
+    dropped
+}
+
+/// Roles that the start creates, so that what lacks them now is no refusal.
+async fn roles_to_come(source: &Side, target: &Side) -> Result<Vec<String>> {
+    let names = "SELECT coalesce(array_agg(rolname::text), '{}') FROM pg_catalog.pg_roles";
+    let there: Vec<String> = one(&source.session, names, &[]).await?;
+    let here: Vec<String> = one(&target.session, names, &[]).await?;
+    Ok(there
+        .into_iter()
+        .filter(|name| !here.contains(name))
+        .collect())
+}
+
+/// What `pg_restore` says of each entry that failed: the entry's line, then the server's first error. Statements are not
+/// shown: they may hold secrets.
+fn refusals(told: &str, coming: &[String]) -> Vec<(String, String)> {
+    let mut entry = None;
+    let mut found = Vec::new();
+    for line in told.lines() {
+        if let Some((_, of)) = line.split_once("from TOC entry ") {
+            // Its number, its class and its object come first.
+            entry = of.splitn(4, ' ').last();
+        } else if let Some((_, error)) = line.split_once("could not execute query: ERROR:") {
+            let error = error.trim();
+            let lacks_role = coming
+                .iter()
+                .any(|role| error == format!("role {} does not exist", quoted(role)));
+            if lacks_role {
+                continue;
+            }
+            // What follows for the same entry follows from its first error.
+            if let Some(entry) = entry.take() {
+                found.push((format!("{entry}: {error}"), String::new()));
+            }
+        }
+    }
+    found.truncate(LISTED_MAX);
+    found
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refusals;
+
+    #[test]
+    fn each_refusal_is_told_with_its_object_and_roles_that_will_be_created_are_none() {
+        let told = "pg_restore: while PROCESSING TOC:\n\
+            pg_restore: from TOC entry 215; 1255 16400 FUNCTION public f() app\n\
+            pg_restore: error: could not execute query: ERROR:  function nope() does not exist\n\
+            LINE 1: ...\nCommand was: CREATE FUNCTION f() PASSWORD 'secret'\n\
+            pg_restore: from TOC entry 3; 2615 2200 SCHEMA app app\n\
+            pg_restore: error: could not execute query: ERROR:  role \"app\" does not exist\n\
+            pg_restore: warning: errors ignored on restore: 2\n";
+        let found = refusals(told, &["app".to_owned()]);
+        let texts: Vec<&str> = found.iter().map(|(text, _)| text.as_str()).collect();
+        assert_eq!(
+            texts,
+            ["FUNCTION public f() app: function nope() does not exist"]
+        );
+        assert_eq!(refusals(told, &[]).len(), 2);
+    }
+}
