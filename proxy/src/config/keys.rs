@@ -146,7 +146,7 @@ pub(super) const KEYS: &[Key] = &[
         "login.method",
         Default::Text("auto"),
         "\"auto\" (accounts for MySQL and MariaDB, scram-sha-256 for PostgreSQL), \"scram-sha-256\", \"trust\" or \"accounts\"",
-        "how applications prove who they are; with trust the cluster decides, with accounts the cluster's own accounts do",
+        "how applications prove who they are; with trust the cluster decides about users without a configured password, with accounts the cluster's own accounts do",
     ),
     key(
         "login.capture_passwords",
@@ -158,7 +158,7 @@ pub(super) const KEYS: &[Key] = &[
         "users.*.password",
         Default::Nothing("no password"),
         SECRET,
-        "needed for scram-sha-256; with trust, what Headgate answers when the cluster asks; with accounts, known without asking the client for it",
+        "needed for scram-sha-256; with trust, what the client must prove and what Headgate answers when the cluster asks; with accounts, known without asking the client for it",
     ),
     key(
         "limits.frame_bytes_max",

@@ -53,15 +53,15 @@ impl Passwords {
         }
     }
 
-    /// What a user of an application must prove; `None` where nothing is asked.
+    /// What a user of an application must prove; `None` where nothing is asked. A password that Headgate would answer
+    /// the cluster with must be known to the client too, or anybody could come in by it.
     pub fn of_user(&self, user: &str) -> Option<Verifier> {
+        let known = self.users.get(user).map(|known| known.verifier.clone());
         match self.method {
-            Method::Trust => None,
-            Method::ScramSha256 | Method::Accounts => Some(
-                self.users
-                    .get(user)
-                    .map_or_else(|| self.unknown(user), |known| known.verifier.clone()),
-            ),
+            Method::Trust => known,
+            Method::ScramSha256 | Method::Accounts => {
+                Some(known.unwrap_or_else(|| self.unknown(user)))
+            }
         }
     }
 

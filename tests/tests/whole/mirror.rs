@@ -246,7 +246,7 @@ const CASES: &[(&str, &[&str])] = &[
             "login::a_session_becomes_another_users_and_ends_where_the_password_is_wrong",
             "login::an_account_without_a_password_needs_none_and_takes_none",
             "login::the_clients_of_both_servers_log_in_with_and_without_tls",
-            "login::with_trust_the_cluster_decides",
+            "login::with_trust_the_cluster_decides_and_a_configured_password_is_asked_for",
         ],
     ),
     (

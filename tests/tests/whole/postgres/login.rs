@@ -80,7 +80,7 @@ async fn an_unknown_user_hears_the_same_as_one_with_a_wrong_password() {
 }
 
 #[tokio::test]
-async fn with_trust_the_cluster_decides() {
+async fn with_trust_the_cluster_decides_and_a_configured_password_is_asked_for() {
     let postgres = server().await;
     let sections = [
         route_to(postgres.port(), "postgres").as_str(),
@@ -88,14 +88,26 @@ async fn with_trust_the_cluster_decides() {
     ]
     .concat();
     let headgate = Headgate::start(&sections).await;
-    let client = headgate.connect("app", "postgres").await;
+    // Nobody has given a password for this user, and the cluster trusts it.
+    let client = headgate.connect("postgres", "postgres").await;
     assert_eq!(
         rows(&client, "select session_user").await,
+        [[Some("postgres".to_owned())]]
+    );
+    let client = try_connect(headgate.port(), "app", Some("right"), "postgres").await;
+    assert_eq!(
+        rows(&client.expect("the right one"), "select session_user").await,
         [[Some("app".to_owned())]]
     );
-    let refused = try_connect(headgate.port(), "other", None, "postgres")
+    assert_eq!(code(&headgate, "app", "wrong", "postgres").await, "28P01");
+    let none = try_connect(headgate.port(), "app", None, "postgres").await;
+    assert!(
+        none.is_err(),
+        "came in without the password that is configured"
+    );
+    let refused = try_connect(headgate.port(), "other", Some("wrong"), "postgres")
         .await
-        .expect_err("the configured password is wrong");
+        .expect_err("the configured password is not the cluster's");
     assert_eq!(
         refused.code().map(SqlState::code),
         Some("28P01"),
