@@ -1005,3 +1005,46 @@ async fn a_migrator_that_may_not_read_passwords_or_use_origins_is_told_the_least
         assert!(left.is_empty(), "{name}: {left:#?}");
     }
 }
+
+/// PostGIS does so with `spatial_ref_sys`. What `pg_extension_config_dump` writes down is written here by hand, because the
+/// servers have no such extension.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_table_that_an_extension_declares_as_the_users_own_arrive_and_are_fenced() {
+    let (_source, target, postgres, client) = shop(Settings::default()).await;
+    let extension = "CREATE EXTENSION hstore;
+        CREATE TABLE srs (id serial PRIMARY KEY, name text);
+        ALTER EXTENSION hstore ADD TABLE srs; ALTER EXTENSION hstore ADD SEQUENCE srs_id_seq;
+        UPDATE pg_extension SET extconfig = ARRAY['srs'::regclass::oid], extcondition = ARRAY['']
+        WHERE extname = 'hstore'";
+    let admin = target.connect("postgres").await;
+    admin
+        .batch_execute("CREATE DATABASE shop")
+        .await
+        .expect("created");
+    let there = target.connect("shop").await;
+    for session in [&client, &there] {
+        session
+            .batch_execute(extension)
+            .await
+            .expect("it can be made");
+        let own = "INSERT INTO srs (id, name) VALUES (0, 'brought along')";
+        session.batch_execute(own).await.expect("inserted");
+    }
+    client
+        .batch_execute("INSERT INTO srs (name) VALUES ('mine'), ('yours')")
+        .await
+        .expect("inserted");
+    let plan = prepared(&postgres).await;
+    assert!(
+        plan.tables.iter().any(|table| table.name == "srs"),
+        "it is not fenced"
+    );
+    assert!(
+        plan.counters
+            .iter()
+            .any(|counter| counter.name == "srs_id_seq")
+    );
+    copied(&postgres, &plan).await;
+    let rows = lines(&there, "SELECT id || name FROM srs ORDER BY 1").await;
+    assert_eq!(rows, ["0brought along", "1mine", "2yours"]);
+}

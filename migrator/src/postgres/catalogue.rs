@@ -84,8 +84,9 @@ pub(super) async fn read(
              WHERE c.relkind = 'r' AND c.relpersistence <> 't'
                AND n.nspname !~ '^pg_' AND n.nspname <> ALL ('{information_schema,headgate}')
                AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
-               AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
-                   WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+               AND (NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+                       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+                   OR c.oid IN (SELECT unnest(extconfig) FROM pg_catalog.pg_extension))
              ORDER BY c.relpages DESC, 1, 2",
             &[&schemas],
         )

@@ -153,10 +153,13 @@ async fn begin(
 ) -> Result<()> {
     let recorded = records::tables(postgres, target).await?;
     records::begin_progress(postgres, target, valid_from).await?;
+    let brought = brought_along(target).await?;
     for some in tables.chunks(100) {
         let mut batch = vec!["BEGIN".to_owned()];
         for table in some {
-            if recorded.contains_key(&(table.schema.clone(), table.name.clone())) {
+            if brought.contains(&relation(table)) {
+                batch.push(format!("DELETE FROM ONLY {}", relation(table)));
+            } else if recorded.contains_key(&(table.schema.clone(), table.name.clone())) {
                 batch.push(format!("TRUNCATE ONLY {}", relation(table)));
             }
             batch.push(records::begin_table(postgres, table, valid_from));
@@ -168,6 +171,21 @@ async fn begin(
             .map_err(|error| failed("cannot record the start of the load on the target", error))?;
     }
     Ok(())
+}
+
+/// The quoted names of tables that an extension has filled on the target already: the source's rows replace these.
+async fn brought_along(target: &Client) -> Result<Vec<String>> {
+    target
+        .query(
+            "SELECT '\"' || replace(n.nspname, '\"', '\"\"') || '\".\"' || replace(c.relname, '\"', '\"\"') || '\"'
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_depend d
+                 WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')",
+            &[],
+        )
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(|error| failed("cannot read what extensions brought to the target", error))
 }
 
 async fn work(load: Arc<Load>, ends: Option<Ends>, loaded: mpsc::Sender<Table>) -> Result<()> {

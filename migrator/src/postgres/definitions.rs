@@ -270,7 +270,9 @@ impl Reading {
         };
         format!(
             "WITH ours AS MATERIALIZED (SELECT c.oid, c.relkind FROM pg_catalog.pg_class c
-                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {OURS_TO_MOVE}),
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {OURS_TO_MOVE}
+                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')),
              own AS (SELECT $2::text[])
              SELECT {name}, ({columns})::text, ({text})::text FROM {from} t WHERE {among} AND {only}"
         )

@@ -7,13 +7,18 @@ use super::client::failed;
 use crate::error::{Error, Result};
 use crate::plan::{Column, Counter, Plan, Table};
 
-/// Which relations are the user's own; `c` is a `pg_class`, `n` its schema, and `$1` the schemas asked for.
-/// What belongs to an extension comes with the extension.
+/// Which relations' rows move; `c` is a `pg_class`, `n` its schema, and `$1` the schemas asked for. What belongs to an
+/// extension comes with the extension, but for the rows of the tables that it declares as the user's own
+/// (`pg_extension_config_dump`): no dump of the extension has them.
 pub(super) const OURS_TO_MOVE: &str = "c.relpersistence <> 't'
     AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headgate')
     AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')";
+    AND (NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+            WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+        OR c.oid IN (SELECT unnest(x.extconfig) FROM pg_catalog.pg_extension x)
+        OR c.relkind = 'S' AND EXISTS (SELECT FROM pg_catalog.pg_depend o
+            WHERE o.classid = 'pg_catalog.pg_class'::regclass AND o.objid = c.oid AND o.deptype IN ('a', 'i')
+              AND o.refobjid IN (SELECT unnest(x.extconfig) FROM pg_catalog.pg_extension x)))";
 
 /// Reads the plan in one snapshot.
 pub async fn read(postgres: &Postgres) -> Result<Plan> {
