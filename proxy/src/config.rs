@@ -40,6 +40,8 @@ pub struct Config {
     pub clusters: BTreeMap<String, Cluster>,
     /// What applications name as their database.
     pub routes: BTreeMap<String, Route>,
+    /// The cluster of every database that no route names: `[routes."*"]`.
+    pub default_route: Option<String>,
     /// How applications prove who they are.
     pub login: Login,
     /// Who they are.

@@ -54,6 +54,9 @@ pub fn routes(config: &Config) -> Routes {
             connect_timeout: config.limits.connect_timeout,
         });
     }
+    if let Some(cluster) = &config.default_route {
+        routes.set_default(cluster);
+    }
     for (name, route) in &config.routes {
         let known = routes.add_route(name, &route.database, &route.cluster);
         debug_assert!(known, "the configuration was validated");

@@ -1,9 +1,9 @@
 //! Which cluster is *the* cluster now: one atomic value with a generation number for each route.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -148,11 +148,14 @@ impl Drop for SessionCount {
     }
 }
 
-/// All routes and clusters, fixed once the program runs.
+/// All routes and clusters, fixed once the program runs; but for those of the default route, which last as long as they
+/// have sessions.
 #[derive(Debug, Default)]
 pub struct Routes {
     clusters: BTreeMap<String, Arc<Cluster>>,
-    routes: BTreeMap<String, Arc<Route>>,
+    named: BTreeMap<String, Arc<Route>>,
+    default: Option<Arc<Cluster>>,
+    others: Mutex<HashMap<String, Weak<Route>>>,
 }
 
 impl Routes {
@@ -169,8 +172,36 @@ impl Routes {
             return false;
         };
         let route = Route::new(name.to_owned(), database.to_owned(), Arc::clone(cluster));
-        self.routes.insert(name.to_owned(), Arc::new(route));
+        self.named.insert(name.to_owned(), Arc::new(route));
         true
+    }
+
+    /// Names that have no route of their own lead to this cluster, if it is known.
+    pub fn set_default(&mut self, cluster: &str) {
+        self.default = self.clusters.get(cluster).cloned();
+    }
+
+    /// The cluster of the names that have no route of their own.
+    pub fn default_cluster(&self) -> Option<&Arc<Cluster>> {
+        self.default.as_ref()
+    }
+
+    /// The route of a session that names this database: its own, or the one that all sessions of this name share for as
+    /// long as there are any.
+    pub fn for_session(&self, name: &str) -> Option<Arc<Route>> {
+        if let Some(route) = self.named.get(name) {
+            return Some(Arc::clone(route));
+        }
+        let cluster = self.default.as_ref()?;
+        let mut others = self.others.lock();
+        if let Some(route) = others.get(name).and_then(Weak::upgrade) {
+            return Some(route);
+        }
+        others.retain(|_, route| route.strong_count() > 0);
+        let route = Route::new(name.to_owned(), name.to_owned(), Arc::clone(cluster));
+        let route = Arc::new(route);
+        others.insert(name.to_owned(), Arc::downgrade(&route));
+        Some(route)
     }
 
     /// The cluster of that name.
@@ -180,7 +211,7 @@ impl Routes {
 
     /// The route of that name.
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
-        self.routes.get(name)
+        self.named.get(name)
     }
 
     /// Every cluster, by name.
@@ -190,7 +221,7 @@ impl Routes {
 
     /// Every route, by name.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.routes.values()
+        self.named.values()
     }
 }
 
@@ -211,6 +242,20 @@ mod tests {
             });
         }
         assert!(routes.add_route("shop", "shop", "blue"));
+        assert!(routes.for_session("nowhere").is_none());
+        routes.set_default("blue");
+        let shop = routes.for_session("shop").expect("its own");
+        assert!(Arc::ptr_eq(&shop, routes.route("shop").expect("there")));
+        let other = routes.for_session("x").expect("the default");
+        assert!(Arc::ptr_eq(
+            &other,
+            &routes.for_session("x").expect("the same")
+        ));
+        drop(other);
+        for number in 0..1000 {
+            drop(routes.for_session(&number.to_string()));
+        }
+        assert_eq!(routes.others.lock().len(), 1, "kept without sessions");
         assert!(
             !routes.add_route("other", "other", "red"),
             "took an unknown cluster"

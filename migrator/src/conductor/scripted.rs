@@ -21,9 +21,7 @@ use crate::plan::{Counter, Plan, Settings};
 use crate::preflight::Check;
 use crate::progress::Progress;
 use crate::supervisor::{Definition, Kind};
-use crate::traffic::{
-    Handovers, HiddenWrites, Holds, OpenTransaction, Traffic, Unmovable, Waiting,
-};
+use crate::traffic::{Handovers, Holds, OpenTransaction, Traffic, Unmovable, Waiting};
 use crate::verify::{Checked, Proof};
 
 /// The one number that stands for a place in the stream.
@@ -431,7 +429,7 @@ impl Traffic for World {
         Ok(Vec::new())
     }
 
-    fn hidden_writes(&self, _: &str) -> Result<Vec<HiddenWrites>> {
+    fn hidden_writes(&self, _: &str) -> Result<Vec<crate::traffic::HiddenWrites>> {
         Ok(Vec::new())
     }
 

@@ -134,7 +134,7 @@ pub(super) const KEYS: &[Key] = &[
         "routes.*.cluster",
         Default::Required,
         "the name of a section under [clusters]",
-        "the cluster that serves the route until a cutover moves it",
+        "the cluster that serves the route until a cutover moves it; the route \"*\" is for every database that has no route of its own, stays where it is, and its cluster says which databases exist",
     ),
     key(
         "routes.*.database",

@@ -24,7 +24,8 @@ pub(super) fn take_config(reader: &mut Reader<'_>) -> Option<Config> {
     let clusters = take_clusters(reader);
     let engine = take_engine(reader, &clusters);
     let listen = take_listen(reader, engine);
-    let routes = take_routes(reader);
+    let mut routes = take_routes(reader);
+    let default_route = take_default_route(reader, &mut routes);
     let login = take_login(reader, engine);
     let users = take_users(reader, login.as_ref().map(|login| login.method));
     let limits = take_limits(reader);
@@ -50,6 +51,7 @@ pub(super) fn take_config(reader: &mut Reader<'_>) -> Option<Config> {
         engine: engine?,
         clusters,
         routes,
+        default_route,
         login: login?,
         users,
         limits: limits?,
@@ -218,6 +220,24 @@ fn take_routes(reader: &mut Reader<'_>) -> BTreeMap<String, Route> {
     }
     routes
 }
+
+/// The route of every other name is none by itself: it has no gate of its own.
+fn take_default_route(
+    reader: &mut Reader<'_>,
+    routes: &mut BTreeMap<String, Route>,
+) -> Option<String> {
+    let route = routes.remove(ANY_ROUTE)?;
+    if route.database != ANY_ROUTE {
+        let at = ["routes", ANY_ROUTE, "database"];
+        let line = reader.line(&at);
+        let text = "is for one database; under routes.\"*\" each has its own name";
+        reader.complain(&at, line, text);
+    }
+    Some(route.cluster)
+}
+
+/// The section whose route is for every name that has no section.
+const ANY_ROUTE: &str = "*";
 
 fn take_login(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<Login> {
     let at = ["login", "method"];

@@ -42,6 +42,9 @@ impl Config {
                 secret(cluster.password.as_ref()),
             );
         }
+        if let Some(cluster) = &self.default_route {
+            add("routes.*.cluster", cluster.clone());
+        }
         for (name, route) in &self.routes {
             add(&format!("routes.{name}.cluster"), route.cluster.clone());
             add(&format!("routes.{name}.database"), route.database.clone());

@@ -161,8 +161,12 @@ impl Greetings {
     }
 
     fn serving(&self, routes: &Routes) -> Option<Told> {
-        let route = routes.route(self.first_route.as_ref()?)?;
-        let known = self.clusters.get(&route.destination().cluster.name)?;
+        let first = self.first_route.as_ref();
+        let name = match first.and_then(|name| routes.route(name)) {
+            Some(route) => route.destination().cluster.name.clone(),
+            None => routes.default_cluster()?.name.clone(),
+        };
+        let known = self.clusters.get(&name)?;
         known.state.lock().told.clone()
     }
 

@@ -272,7 +272,7 @@ async fn open(
     send(&mut arrival.stream, &mut arrival.sequence, &body).await?;
     Ok(Opened::Session(Box::new(Session {
         logins: Arc::clone(logins),
-        route: Arc::clone(route),
+        route,
         identity,
         server,
         registered,
@@ -350,17 +350,17 @@ impl Logins {
     }
 
     /// The route of that name; without a name the only one that there is.
-    fn route(&self, name: Option<&[u8]>) -> Result<&Arc<Route>, Denied> {
+    fn route(&self, name: Option<&[u8]>) -> Result<Arc<Route>, Denied> {
         let routes = &self.plane.routes;
         let Some(name) = name else {
             let mut all = routes.routes();
             return match (all.next(), all.next()) {
-                (Some(only), None) => Ok(only),
+                (Some(only), None) => Ok(Arc::clone(only)),
                 _ => Err(Denied::NoDatabase),
             };
         };
         let name = String::from_utf8_lossy(name).into_owned();
-        routes.route(&name).ok_or(Denied::NoRoute(name))
+        routes.for_session(&name).ok_or(Denied::NoRoute(name))
     }
 
     /// Has the client prove itself, and logs in on the cluster as the same user.

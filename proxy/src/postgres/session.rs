@@ -173,7 +173,7 @@ async fn open(
     }
 
     let route_name = String::from_utf8_lossy(&database).into_owned();
-    let Some(route) = plane.routes.route(&route_name) else {
+    let Some(route) = plane.routes.for_session(&route_name) else {
         plane.metrics.login_failed("unknown route");
         let reason = format!("there is no route {route_name:?}");
         plane.failed_logins.log(peer, &user, &reason);
@@ -246,7 +246,7 @@ async fn open(
     let gated = !startup.replication();
     Ok(Opened::Session(Box::new(Session {
         plane: Arc::clone(plane),
-        route: Arc::clone(route),
+        route,
         startup,
         password,
         server,

@@ -423,3 +423,22 @@ on_every_server!(
     a_login_without_a_database_means_the_only_route_and_begins_in_none,
     a_proof_that_is_none_is_a_wrong_password,
 );
+
+#[tokio::test]
+async fn a_default_route_leads_to_every_database_that_has_no_route_of_its_own() {
+    let mysql = server(Kind::Mariadb1011).await;
+    let sections = [
+        mysql_route_to(mysql.port(), DATABASE).as_str(),
+        "[routes.\"*\"]\ncluster = \"blue\"\n",
+    ]
+    .concat();
+    let headgate = Headgate::start_for(Engine::Mysql, &sections).await;
+    let port = headgate.port();
+    let client = try_connect(port, "root", None, "mysql").await;
+    let mut client = client.expect("the server has it");
+    rows(&mut client, "CREATE DATABASE made").await;
+    assert_eq!(code(port, "root", "", "made").await, 0);
+    // The server itself says what there is not, and to whom.
+    assert_eq!(code(port, "root", "", "nowhere").await, 1049);
+    assert_eq!(code(port, "app", "right", "made").await, 1044);
+}

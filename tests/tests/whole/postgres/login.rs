@@ -146,3 +146,24 @@ async fn a_cluster_that_is_down_is_told_as_such_and_the_next_login_after_its_ret
     let client = headgate.connect("postgres", "postgres").await;
     assert_eq!(rows(&client, "select 1").await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_default_route_leads_to_every_database_that_has_no_route_of_its_own() {
+    let postgres = Postgres::start(15).await;
+    let sections = [
+        route_to(postgres.port(), "shop").as_str(),
+        "[routes.\"*\"]\ncluster = \"blue\"\n",
+    ]
+    .concat();
+    let headgate = Headgate::start(&sections).await;
+    let client = headgate.connect("postgres", "postgres").await;
+    rows(&client, "create database made").await;
+    let client = headgate.connect("postgres", "made").await;
+    assert_eq!(
+        rows(&client, "select current_database()").await,
+        [[Some("made".to_owned())]]
+    );
+    // The server itself says what there is not.
+    assert_eq!(code(&headgate, "postgres", "", "nowhere").await, "3D000");
+    assert_eq!(code(&headgate, "postgres", "", "shop").await, "3D000");
+}
