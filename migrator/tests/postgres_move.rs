@@ -1048,3 +1048,63 @@ async fn rows_of_a_table_that_an_extension_declares_as_the_users_own_arrive_and_
     let rows = lines(&there, "SELECT id || name FROM srs ORDER BY 1").await;
     assert_eq!(rows, ["0brought along", "1mine", "2yours"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_the_fence_does_not_stop_is_named_under_the_barrier_and_a_setting_that_differs_before_it()
+ {
+    let (source, _target, postgres, client) = shop(Settings::default()).await;
+    let there = source.connect("postgres").await;
+    there
+        .batch_execute("ALTER SYSTEM SET TimeZone = 'America/New_York'")
+        .await
+        .expect("set");
+    there
+        .batch_execute("SELECT pg_reload_conf()")
+        .await
+        .expect("read");
+    let checks = preflight::run(&postgres).await.expect("it runs");
+    let differing = found(&checks, "client_settings", Level::Warning);
+    let zone = differing
+        .iter()
+        .find(|check| check.evidence.contains("TimeZone"));
+    let zone = zone.unwrap_or_else(|| panic!("{differing:#?}"));
+    client.batch_execute(&zone.fix).await.expect(&zone.fix);
+    let plan = prepared(&postgres).await;
+    let carried = postgres.connect_target("test").await.expect("connected");
+    let settings = lines(&carried, "SELECT unnest(setconfig) FROM pg_db_role_setting").await;
+    assert!(
+        settings.contains(&"TimeZone=America/New_York".to_owned()),
+        "{settings:?}"
+    );
+    let superuser = source.connect("shop").await;
+    superuser
+        .batch_execute("SET application_name = 'psql'; BEGIN; SELECT txid_current()")
+        .await
+        .expect("it has a number");
+    postgres
+        .warm_up(&plan, None)
+        .await
+        .expect("nothing blocks the fence");
+    let patience = Duration::from_secs(5);
+    let raised = postgres.raise_fence(&plan, "t1", patience).await;
+    let mut fence = raised.expect("it holds no lock").fence;
+    let refused = postgres.confirm_fence(&plan, &mut fence).await;
+    let text = refused
+        .expect_err("it may write behind the fence")
+        .full_text();
+    let pid = lines(&superuser, "SELECT pg_backend_pid()::text").await;
+    assert!(text.contains(&format!("pid {}", pid[0])), "{text}");
+    postgres.drop_fence(fence).await.expect("dropped");
+    superuser.batch_execute("COMMIT").await.expect("ended");
+    postgres
+        .warm_up(&plan, None)
+        .await
+        .expect("nothing blocks the fence");
+    let raised = postgres.raise_fence(&plan, "t2", patience).await;
+    let mut fence = raised.expect("nobody writes").fence;
+    postgres
+        .confirm_fence(&plan, &mut fence)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    postgres.drop_fence(fence).await.expect("dropped");
+}

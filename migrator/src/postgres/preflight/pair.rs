@@ -1,8 +1,8 @@
 //! Checks of both servers together: versions, encodings, collations, extensions, room for locks.
 
 use super::super::Postgres;
-use super::super::client::failed;
-use super::super::sql::quote_ident;
+use super::super::client::{self, failed};
+use super::super::sql::{quote_ident, quote_literal};
 use super::{Side, one};
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
@@ -31,6 +31,8 @@ pub(super) async fn run(
     findings.ran("encoding", outcome);
     let outcome = extensions(source, target, findings).await;
     findings.ran("extensions", outcome);
+    let outcome = client_settings(postgres, target, findings).await;
+    findings.ran("client_settings", outcome);
     let outcome = locks(postgres, source, target, findings).await;
     findings.ran("max_locks_per_transaction", outcome);
     let outcome = same_database(postgres, source, target, findings).await;
@@ -130,6 +132,69 @@ async fn extensions(source: &Side, target: &Side, findings: &mut Findings) -> Re
             "{} on the source, all available on the target",
             used.join(", ")
         ),
+    );
+    Ok(())
+}
+
+/// What a server's configuration sets for its sessions, where that changes what statements mean or what they may do. What
+/// databases and roles set is carried over, and not asked here.
+const INHERITED: &str = "SELECT coalesce(array_agg(name || '=' || reset_val ORDER BY name), '{}')
+    FROM pg_catalog.pg_settings WHERE context IN ('user', 'superuser')
+      AND source NOT IN ('database', 'user', 'database user', 'client')
+      AND (category ~ '^(Client Connection Defaults / (Statement|Locale)|Version and Platform)'
+          OR name IN ('synchronous_commit', 'password_encryption'))
+      AND name NOT IN ('client_encoding', 'transaction_isolation', 'transaction_read_only', 'transaction_deferrable',
+          'session_replication_role', 'lc_messages', 'icu_validation_level', 'event_triggers',
+          'restrict_nonsystem_relation_kind')";
+
+/// A session that moves keeps what it had; a new one gets what the target's configuration says.
+async fn client_settings(
+    postgres: &Postgres,
+    target: &Side,
+    findings: &mut Findings,
+) -> Result<()> {
+    let plainly = async |endpoint, database: &str| {
+        let endpoint = client::Endpoint {
+            database: database.to_owned(),
+            ..Clone::clone(endpoint)
+        };
+        client::connect_plainly(&endpoint, &postgres.purpose("precheck")).await
+    };
+    let here = if target.has_database {
+        postgres.target().database.clone()
+    } else {
+        one(&target.session, "SELECT current_database()::text", &[]).await?
+    };
+    let (there, here) = tokio::try_join!(
+        plainly(postgres.source(), &postgres.source().database),
+        plainly(postgres.target(), &here)
+    )?;
+    let ours: Vec<String> = one(&there, INHERITED, &[]).await?;
+    let theirs: Vec<String> = one(&here, INHERITED, &[]).await?;
+    let database = quote_ident(&postgres.source().database);
+    let differing: Vec<(String, String)> = ours
+        .iter()
+        .filter(|setting| !theirs.contains(setting))
+        .filter_map(|setting| {
+            let (name, value) = setting.split_once('=')?;
+            let prefix = format!("{name}=");
+            let other = theirs.iter().find_map(|one| one.strip_prefix(&prefix))?;
+            let set = format!(
+                "ALTER DATABASE {database} SET {name} TO {}",
+                quote_literal(value)
+            );
+            Some((
+                format!("sessions get {name} = {value} on the source and {other} on the target"),
+                set,
+            ))
+        })
+        .collect();
+    findings.each(
+        "client_settings",
+        Level::Warning,
+        &differing,
+        "set it for the source's database, which carries it over, or in the target's configuration",
+        "sessions get the same settings on both sides, as far as these change what statements mean",
     );
     Ok(())
 }
