@@ -116,6 +116,8 @@ pub enum Denied {
         refused: Refused,
         /// The cluster.
         cluster: String,
+        /// The client had proved to Headgate that it knows the password.
+        proven: bool,
     },
     /// No route has this name.
     #[error("no route is named {0:?}")]
@@ -399,7 +401,13 @@ impl Logins {
                     self.passwords.forget(&identity.user, password);
                 }
                 let cluster = cluster.name.clone();
-                Err(Denied::Refused { refused, cluster })
+                // Asked for a proof and not for the password: it was judged here.
+                let proven = told.is_none() && refused.code() == Some(ACCESS_DENIED);
+                Err(Denied::Refused {
+                    refused,
+                    cluster,
+                    proven,
+                })
             }
         }
     }
@@ -432,7 +440,25 @@ impl Logins {
                 );
                 refusal::error(&mut out, sequence, 1046, "3D000", &text);
             }
-            Denied::Refused { refused, cluster } => match refused {
+            Denied::Refused {
+                refused: Refused::ByServer(body),
+                cluster,
+                proven: true,
+            } => {
+                let told = reply::Error::parse(body).map(|error| error.message.to_vec());
+                let told = told.unwrap_or_default();
+                let told = String::from_utf8_lossy(&told);
+                warn!(%peer, cluster, %told, "the client proved the password that Headgate knows, and the cluster refuses it: it was \
+                    changed there, or the account may REQUIRE SSL, and connections to clusters are not encrypted yet");
+                let text = format!(
+                    "{told}; where the password is right the account may REQUIRE SSL, and Headgate's connection to cluster \
+                     '{cluster}' is not encrypted yet"
+                );
+                refusal::error(&mut out, sequence, ACCESS_DENIED, "28000", &text);
+            }
+            Denied::Refused {
+                refused, cluster, ..
+            } => match refused {
                 Refused::ByServer(body) => {
                     // An error from before its greeting lacks the state that clients expect by now.
                     let mut told = BytesMut::new();

@@ -244,6 +244,7 @@ const CASES: &[(&str, &[&str])] = &[
             "login::a_proof_that_is_none_is_a_wrong_password",
             "login::a_server_that_is_full_says_so_itself",
             "login::a_session_becomes_another_users_and_ends_where_the_password_is_wrong",
+            "login::an_account_that_requires_encryption_hears_why_it_is_refused",
             "login::an_account_without_a_password_needs_none_and_takes_none",
             "login::the_clients_of_both_servers_log_in_with_and_without_tls",
             "login::with_trust_the_cluster_decides_and_a_configured_password_is_asked_for",

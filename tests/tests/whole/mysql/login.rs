@@ -442,3 +442,22 @@ async fn a_default_route_leads_to_every_database_that_has_no_route_of_its_own() 
     assert_eq!(code(port, "root", "", "nowhere").await, 1049);
     assert_eq!(code(port, "app", "right", "made").await, 1044);
 }
+
+#[tokio::test]
+async fn an_account_that_requires_encryption_hears_why_it_is_refused() {
+    let mysql = server(Kind::Mariadb1011).await;
+    for account in ["app@'%'", "app@localhost"] {
+        let alter = format!("ALTER USER IF EXISTS {account} REQUIRE SSL");
+        mysql.sql("", &alter).await;
+    }
+    let headgate = headgate(&mysql).await;
+    let (code, text) = refusal(headgate.port(), "app", Some("right"), DATABASE).await;
+    assert_eq!(code, 1045);
+    assert!(
+        text.contains("REQUIRE SSL") && text.contains("'blue'"),
+        "{text}"
+    );
+    let (code, text) = refusal(headgate.port(), "app", Some("wrong"), DATABASE).await;
+    assert_eq!(code, 1045);
+    assert!(!text.contains("REQUIRE SSL"), "{text}");
+}
