@@ -441,3 +441,61 @@ async fn the_inventory_knows_every_catalogue_of_every_version_and_no_column_is_s
         "left out, and on no server: {unseen:?}"
     );
 }
+
+/// What is equal must be called equal, else nobody can cut over.
+#[tokio::test(flavor = "multi_thread")]
+async fn between_other_versions_and_for_some_schemas_alone_no_difference_is_seen_where_there_is_none()
+ {
+    let (old, middle, new) = (
+        Server::start(14, ""),
+        Server::start(15, ""),
+        Server::start(18, ""),
+    );
+    let (_session, _there, postgres) = rich(&old, &middle).await;
+    assert_eq!(differences(&postgres).await, Vec::<String>::new());
+    // From 15 on, once more, with what 14 lacks.
+    let session = middle.connect("shop").await;
+    session
+        .batch_execute(
+            "GRANT SET ON PARAMETER work_mem TO crew;
+             CREATE SCHEMA part; CREATE TABLE part.t (id int PRIMARY KEY, a int, UNIQUE NULLS NOT DISTINCT (a));
+             COMMENT ON TABLE part.t IS 'some'; CREATE VIEW part.v WITH (security_invoker) AS SELECT a FROM part.t;
+             CREATE TYPE part.kind AS ENUM ('x'); CREATE FUNCTION part.f() RETURNS int LANGUAGE sql AS 'SELECT 1';
+             CREATE TABLE part.log (a int, k part.kind); ALTER TABLE part.log REPLICA IDENTITY FULL;
+             CREATE TRIGGER t BEFORE INSERT ON part.log FOR EACH ROW EXECUTE FUNCTION app.seen();
+             ALTER TABLE part.log DISABLE TRIGGER t; DROP TRIGGER t ON part.log",
+        )
+        .await
+        .expect("version 15 has them");
+    for (name, database, schemas) in [
+        ("whole", "shop", Vec::new()),
+        ("some", "shop", vec!["part".to_owned()]),
+    ] {
+        let settings = Settings {
+            schemas,
+            ..Settings::default()
+        };
+        let admin = new.connect("postgres").await;
+        let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
+        admin.batch_execute(&drop).await.expect("dropped");
+        let postgres = migration(name, &middle, &new, settings);
+        let plan = plan::read(&postgres).await.expect("read");
+        schema::prepare(&postgres, &plan)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {}", error.full_text()));
+        let stop = CancellationToken::new();
+        copy::run(&postgres, &plan, Arc::new(Progress::default()), stop)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {}", error.full_text()));
+        assert_eq!(differences(&postgres).await, Vec::<String>::new(), "{name}");
+    }
+    let parameters = new.connect("postgres").await;
+    let row = parameters
+        .query_one(
+            "SELECT paracl::text FROM pg_parameter_acl WHERE parname = 'work_mem'",
+            &[],
+        )
+        .await
+        .expect("it was carried");
+    assert!(row.get::<_, String>(0).contains("crew=s"));
+}

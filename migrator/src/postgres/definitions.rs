@@ -226,7 +226,8 @@ impl Reading {
                 WHERE d.classid = 'pg_catalog.{catalogue}'::regclass AND d.objid = t.oid AND d.deptype = 'e')"
         );
         let among = match class.among {
-            Among::Users => users,
+            // What is in no schema is not dumped with some schemas alone.
+            Among::Users => format!("{users} AND cardinality($1::text[]) = 0"),
             Among::UsersIn(column) => format!(
                 "{users} AND t.{column} IN (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_'
                     AND n.nspname NOT IN ('information_schema', 'headgate')
@@ -339,6 +340,9 @@ impl Reading {
         session: &Client,
         objects: &mut Objects,
     ) -> std::result::Result<(), tokio_postgres::Error> {
+        if !self.schemas.is_empty() {
+            return Ok(());
+        }
         let sources = [
             ("pg_proc", "proacl", "proowner", "'f'"),
             (
