@@ -13,6 +13,7 @@ use migrator::mysql::{
     BinlogPosition, Mysql, clean, follow, heartbeat, plan, position, records, snapshot,
 };
 use migrator::plan::{Plan, Settings};
+use migrator::preflight::{Check, Level};
 use migrator::progress::Progress;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
@@ -708,4 +709,156 @@ async fn the_beats_of_another_migration_from_the_same_server_do_not_undo_a_cutov
         .expect("the other migration still follows");
     stop.cancel();
     task.await.expect("no panic").expect("it ended well");
+}
+
+async fn named_under_the_fence(world: &World, part: &str) {
+    let mysql = &world.mysql;
+    let raised = mysql
+        .raise_fence(&world.plan, "token", 2 * SECOND)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    let mut fence = raised.fence;
+    let found = mysql.confirm_fence(&world.plan, &mut fence).await;
+    match found {
+        Ok(()) => assert!(part.is_empty(), "nobody named {part}"),
+        Err(error) => {
+            let text = error.full_text();
+            assert!(!part.is_empty() && text.contains(part), "{part:?}: {text}");
+        }
+    }
+    mysql.drop_fence(fence).await.expect("it is dropped");
+}
+
+#[tokio::test]
+async fn an_open_write_that_passes_the_fence_is_named_under_the_barrier_and_no_other() {
+    for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
+        let world = World::new(kind).await;
+        let same = "CREATE DATABASE shop; CREATE TABLE shop.t (id BIGINT AUTO_INCREMENT PRIMARY KEY, writer INT NOT NULL, n BIGINT NOT NULL)";
+        world.pair.target.run("", same).await;
+        let rights = match kind {
+            Kind::Mysql97 => {
+                "CREATE ROLE bosses; GRANT CONNECTION_ADMIN ON *.* TO bosses; GRANT bosses TO boss@'127.0.0.1', boss@localhost;
+                 SET DEFAULT ROLE bosses TO boss@'127.0.0.1', boss@localhost"
+            }
+            Kind::Mysql56 => "GRANT SUPER ON *.* TO boss@'127.0.0.1', boss@localhost",
+            Kind::Mariadb1011 => "GRANT READ_ONLY ADMIN ON *.* TO boss@'127.0.0.1', boss@localhost",
+        };
+        world
+            .source()
+            .run(
+                "",
+                &format!(
+                    "CREATE USER boss@'127.0.0.1', boss@localhost; GRANT ALL ON shop.* TO boss@'127.0.0.1', boss@localhost; {rights}"
+                ),
+            )
+            .await;
+        let warm = async || world.mysql.warm_up(&world.plan, None).await.expect("warm");
+        let mut app = world.app().await;
+        let write = "BEGIN; INSERT INTO t (writer, n) VALUES (7, 7)";
+        app.query_drop(write).await.expect("it writes");
+        warm().await;
+        named_under_the_fence(&world, "").await;
+        let mut boss = world.source().connect_as("boss", None, "shop").await;
+        boss.query_drop(write).await.expect("it writes");
+        // Older servers look at their transactions every tenth of a second.
+        tokio::time::sleep(SECOND / 8).await;
+        let checks = world.mysql.writers(&nobody).await.expect("it can look");
+        for (user, level) in [("boss", Level::Error), ("app", Level::Warning)] {
+            let named = |check: &&Check| check.level == level && check.evidence.contains(user);
+            assert!(
+                checks.iter().any(|check| named(&check)),
+                "{kind:?}: {checks:?}"
+            );
+        }
+        warm().await;
+        named_under_the_fence(&world, "user boss from").await;
+        boss.query_drop("COMMIT").await.expect("it passes");
+        warm().await;
+        named_under_the_fence(&world, "").await;
+        // The migrator's account is root's.
+        let mut root = world.source().connect("shop").await;
+        root.query_drop(write).await.expect("it writes");
+        warm().await;
+        named_under_the_fence(&world, "user root from").await;
+    }
+}
+
+#[tokio::test]
+async fn what_changed_since_the_proof_or_the_warm_up_is_named_before_anything_is_lost() {
+    for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
+        let world = World::new(kind).await;
+        let same = "CREATE DATABASE shop; CREATE TABLE shop.t (id BIGINT AUTO_INCREMENT PRIMARY KEY, writer INT NOT NULL, n BIGINT NOT NULL)";
+        world.pair.target.run("", same).await;
+        let source = world.source();
+        source
+            .run(
+                "shop",
+                "CREATE VIEW v AS SELECT id FROM t; CREATE PROCEDURE p() SELECT 1; CREATE USER other@'%'",
+            )
+            .await;
+        for (change, name) in [
+            (
+                "ALTER VIEW v AS SELECT id + 1 AS id FROM t",
+                "view `shop`.`v` was changed on the source",
+            ),
+            (
+                "DROP PROCEDURE p; CREATE PROCEDURE p() COMMENT 'a long comment' SELECT 2",
+                "routine `shop`.`p` was changed",
+            ),
+            (
+                "ALTER TABLE t ALTER n SET DEFAULT 5",
+                "column `shop`.`t`.`n` was changed",
+            ),
+            (
+                "CREATE INDEX late ON t (n)",
+                "index `shop`.`t`.`late` is new",
+            ),
+            (
+                "CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @a = 1",
+                "trigger `shop`.`g` is new",
+            ),
+            (
+                "GRANT SELECT ON shop.* TO other@'%'",
+                "grants of `other`@`%` is new",
+            ),
+            (
+                "REVOKE SELECT ON shop.* FROM other@'%'",
+                "grants of `other`@`%` is gone",
+            ),
+            (
+                "SET PASSWORD FOR other@'%' = PASSWORD('x')",
+                "account `other`@`%` was changed",
+            ),
+            (
+                "ALTER DATABASE shop CHARACTER SET utf8",
+                "database `shop` was changed",
+            ),
+            ("DROP VIEW v", "view `shop`.`v` is gone"),
+        ] {
+            let change = if kind == Kind::Mysql97 {
+                change.replace("PASSWORD('x')", "'x'")
+            } else {
+                change.to_owned()
+            };
+            let proved = world
+                .mysql
+                .definitions(&world.plan)
+                .await
+                .expect("read")
+                .fingerprint;
+            let stamp = world.mysql.definitions_stamp().await.expect("read");
+            assert_eq!(stamp, world.mysql.definitions_stamp().await.expect("read"));
+            world
+                .mysql
+                .warm_up(&world.plan, Some(&proved))
+                .await
+                .expect("all is as it was");
+            source.run("shop", &change).await;
+            named_under_the_fence(&world, name).await;
+            let refused = world.mysql.warm_up(&world.plan, Some(&proved)).await;
+            let text = refused.expect_err("it differs from the proof").full_text();
+            assert!(text.contains(name), "{kind:?}: {change}: {text}");
+            assert_ne!(stamp, world.mysql.definitions_stamp().await.expect("read"));
+        }
+    }
 }

@@ -10,7 +10,8 @@ use super::Mysql;
 use super::client::{self, failed};
 use super::described::{Side, among, knows, text};
 use super::sql::{quote_ident, title_of};
-use crate::definitions::{Compared, Definitions, Fingerprint};
+use super::stamp;
+use crate::definitions::{Compared, Definitions};
 use crate::error::Result;
 use crate::plan::Plan;
 
@@ -291,6 +292,7 @@ fn called(what: &str, name: &str, table: &(String, String)) -> String {
 
 /// Reads both sides' and compares them, in sessions of its own.
 pub(super) async fn compare(mysql: &Mysql, _plan: &Plan) -> Result<Compared> {
+    let fingerprint = stamp::fingerprint(mysql).await?;
     let (mut source, mut target) = tokio::try_join!(
         mysql.connect_source("definitions"),
         mysql.connect_target("definitions")
@@ -308,15 +310,9 @@ pub(super) async fn compare(mysql: &Mysql, _plan: &Plan) -> Result<Compared> {
         read(&mut target, side("target", to), &databases)
     )?;
     Ok(Compared {
-        fingerprint: Fingerprint::of(&ours, &theirs),
+        fingerprint,
         differences: differences(&ours, &theirs),
     })
-}
-
-/// A text that changes with the definitions of either side.
-pub(super) async fn stamp(mysql: &Mysql) -> Result<String> {
-    let compared = compare(mysql, &Plan::default()).await?;
-    Ok(format!("{:?}", compared.fingerprint))
 }
 
 /// What is not the same on both sides.

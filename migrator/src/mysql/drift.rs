@@ -4,7 +4,6 @@ use mysql_async::Conn;
 
 use super::sql::title_of;
 use super::{Mysql, plan};
-use crate::definitions::Fingerprint;
 use crate::drift::{self, Speech};
 use crate::error::Result;
 use crate::plan::Plan;
@@ -19,15 +18,4 @@ const SPEECH: Speech = Speech {
 pub(super) async fn refuse(session: &mut Conn, mysql: &Mysql, plan: &Plan) -> Result<()> {
     let now = plan::read_in(session, &mysql.databases()).await?;
     drift::refuse(plan, &now, &SPEECH, Vec::new())
-}
-
-/// Refuses where the definitions of a side are no longer those of the proof, and names what changed.
-pub(super) async fn unproved(
-    mysql: &Mysql,
-    plan: &Plan,
-    proved: Option<&Fingerprint>,
-) -> Result<()> {
-    let Some(proved) = proved else { return Ok(()) };
-    let now = super::defined::compare(mysql, plan).await?;
-    drift::unproved(proved, &now)
 }

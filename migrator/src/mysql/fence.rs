@@ -3,6 +3,7 @@
 //! may set `read_only`, table locks and locked accounts take its place.
 
 mod locked;
+mod look;
 mod obstacles;
 mod refusal;
 
@@ -10,14 +11,16 @@ use std::time::Duration;
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::client::{self, Version, failed};
 use super::heartbeat::{self, Signal};
-use super::{BinlogPosition, Mysql, drift, orphans, position};
+use super::{BinlogPosition, Mysql, drift, orphans, position, writers};
 use crate::database::{Carried, Raised};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+pub use look::Look;
 pub(super) use refusal::forget;
 pub use refusal::lift;
 
@@ -44,6 +47,8 @@ pub struct Fence {
     barrier: Option<(Conn, Plan)>,
     version: Version,
     marker: BinlogPosition,
+    /// The look under the barrier, under way since the marker.
+    looking: Option<JoinHandle<Result<()>>>,
 }
 
 /// The two sessions that raising the fence needs.
@@ -52,6 +57,14 @@ pub struct Ready {
     marker: Conn,
     version: Version,
     means: Means,
+    look: Option<Look>,
+}
+
+impl Ready {
+    /// Keeps what was looked at before the hold, so that it is looked at again under the barrier.
+    pub fn look(&mut self, look: Look) {
+        self.look = Some(look);
+    }
 }
 
 /// Installs what the fence needs, opens the sessions, and looks for what would make the fence fail.
@@ -92,6 +105,7 @@ async fn open(mysql: &Mysql) -> Result<Ready> {
         marker,
         version,
         means,
+        look: None,
     })
 }
 
@@ -144,12 +158,17 @@ pub async fn raise(
     let marker = timeout(patience.max(REPLY_GRACE), marking)
         .await
         .map_err(|_| Error::transient("the source did not commit the marker in time"))??;
+    let looking = ready.look.take().map(|look| {
+        let (mysql, plan) = (mysql.clone(), plan.clone());
+        tokio::spawn(async move { look.again(&mysql, &plan).await })
+    });
     Ok(Raised {
         fence: Fence {
             session: ready.marker,
             barrier: (ready.means == Means::Accounts).then(|| (ready.fence, plan.clone())),
             version: ready.version,
             marker: marker.clone(),
+            looking,
         },
         marker,
     })
@@ -207,9 +226,16 @@ async fn holds(session: &mut Conn) -> Result<()> {
 }
 
 /// Looks under the barrier for changed definitions and for open writes that the fence does not stop.
-#[expect(clippy::unused_async, reason = "every effect is awaited alike")]
-pub async fn confirm(_mysql: &Mysql, _plan: &Plan, _fence: &mut Fence) -> Result<()> {
-    Ok(())
+pub async fn confirm(mysql: &Mysql, plan: &Plan, fence: &mut Fence) -> Result<()> {
+    let Some(looking) = fence.looking.as_mut() else {
+        writers::refuse(mysql, &mut fence.session).await?;
+        return drift::refuse(&mut fence.session, mysql, plan).await;
+    };
+    let found = looking.await.unwrap_or_else(|fault| {
+        Err(Error::transient("the look under the barrier broke off").because(fault))
+    });
+    fence.looking = None;
+    found
 }
 
 /// Makes the refusal outlive a restart of the server, and proves that nobody wrote since the marker.
@@ -262,6 +288,8 @@ async fn seal_read_only(mysql: &Mysql, mut fence: Fence) -> Result<()> {
             fence.version
         );
     }
+    // Whoever began to write since the look.
+    writers::refuse(mysql, session).await?;
     holds(session).await?;
     let now = timeout(REPLY_GRACE, position::current(session))
         .await

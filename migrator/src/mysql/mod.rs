@@ -39,6 +39,7 @@ pub mod schema;
 pub mod session;
 pub mod snapshot;
 pub mod sql;
+mod stamp;
 mod statements;
 mod stream;
 mod switched;
@@ -232,7 +233,7 @@ impl Database for Mysql {
     }
 
     async fn definitions_stamp(&self) -> Result<String> {
-        defined::stamp(self).await
+        Ok(stamp::short(&stamp::fingerprint(self).await?))
     }
 
     async fn plan(&self) -> Result<Plan> {
@@ -274,9 +275,9 @@ impl Database for Mysql {
     }
 
     async fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
-        let ready = fence::warm_up(self, plan).await?;
-        drift::unproved(self, plan, proved).await?;
+        let mut ready = fence::warm_up(self, plan).await?;
         accounts::complete(self).await?;
+        ready.look(fence::Look::open(self, proved).await?);
         let mut counters = self.counter_sessions().await?;
         counters::advance_early(self, plan, &mut counters.0, &mut counters.1).await?;
         *self.inner.warm.lock() = Warm {

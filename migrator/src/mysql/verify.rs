@@ -14,8 +14,7 @@ use super::described::{self, Described, Side};
 use super::digest::{self, Pair};
 use super::pinned::{self, Pinned};
 use super::ranges::{self, Range};
-use super::{BinlogPosition, Mysql, client, defined};
-use crate::definitions::Fingerprint;
+use super::{BinlogPosition, Mysql, client, defined, stamp};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::Plan;
@@ -31,9 +30,15 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<Checked> {
     let comparing = async {
+        // Before the snapshots: what changes between the two is seen by the next look.
+        let fingerprint = stamp::fingerprint(mysql).await?;
         let pinned = pinned::open(mysql, plan, follow, &stop).await?;
         let pinned = pinned.ok_or_else(stopped)?;
-        compare(mysql, plan, pinned, &progress).await
+        let proofs = compare(mysql, plan, pinned, &progress).await?;
+        Ok(Checked {
+            proofs,
+            fingerprint,
+        })
     };
     tokio::select! {
         proofs = Box::pin(comparing) => proofs,
@@ -55,7 +60,7 @@ async fn compare(
     plan: &Plan,
     pinned: Pinned,
     progress: &Progress,
-) -> Result<Checked> {
+) -> Result<Vec<Proof>> {
     let Pinned {
         position,
         mut sources,
@@ -127,11 +132,7 @@ async fn compare(
     for session in sources.into_iter().chain(targets) {
         end(session).await;
     }
-    let fingerprint = Fingerprint::of(&ours, &theirs);
-    Ok(Checked {
-        proofs,
-        fingerprint,
-    })
+    Ok(proofs)
 }
 
 /// Ends a session in good order, so that the server does not count it as aborted.

@@ -84,10 +84,8 @@ const FILES: &[(&str, &[&str])] = &[
         "PostgreSQL's catalogues say of themselves what they refer to, who wrote their rows",
         &[
             "migrator/src/postgres/expressions.rs",
-            "migrator/src/postgres/fence/look.rs",
             "migrator/src/postgres/inventory.rs",
             "migrator/src/postgres/inventory/catalogues.rs",
-            "migrator/src/postgres/stamp.rs",
             "migrator/tests/postgres_definitions.rs",
         ],
     ),

@@ -1,0 +1,69 @@
+//! What is looked at under the barrier: that the definitions of both sides are still those that were proved, and that
+//! nobody has a write open that the fence does not stop.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::super::stamp::Stamp;
+use super::super::{Mysql, drift, writers};
+use crate::definitions::{Compared, Fingerprint};
+use crate::drift::unproved;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+/// Reading all definitions of an enormous catalogue may take a while; a server that is silent for longer is lost.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A server may show open transactions as of its last look at them, up to this long ago.
+const STALE: Duration = Duration::from_millis(110);
+
+/// Two sessions, and what they saw before the hold.
+pub struct Look {
+    stamp: Stamp,
+    before: Fingerprint,
+    opened: Instant,
+}
+
+impl Look {
+    /// Looks before the hold. Refuses where the definitions are no longer `proved`, and names what changed.
+    pub async fn open(mysql: &Mysql, proved: Option<&Fingerprint>) -> Result<Self> {
+        let mut stamp = Stamp::open(mysql).await?;
+        let before = stamp.read().await?;
+        if let Some(proved) = proved {
+            refuse(proved, before.clone())?;
+        }
+        Ok(Self {
+            stamp,
+            before,
+            opened: Instant::now(),
+        })
+    }
+
+    /// Looks again under the barrier.
+    pub async fn again(mut self, mysql: &Mysql, plan: &Plan) -> Result<()> {
+        let looking = async {
+            sleep_until(self.opened + STALE).await;
+            writers::refuse(mysql, self.stamp.source()).await?;
+            let now = self.stamp.read().await?;
+            if now == self.before {
+                return Ok(());
+            }
+            drift::refuse(self.stamp.source(), mysql, plan).await?;
+            refuse(&self.before, now)
+        };
+        timeout(PATIENCE, looking).await.unwrap_or_else(|_| {
+            Err(Error::transient(
+                "the servers did not show their definitions in time",
+            ))
+        })
+    }
+}
+
+fn refuse(proved: &Fingerprint, now: Fingerprint) -> Result<()> {
+    let now = Compared {
+        fingerprint: now,
+        differences: Vec::new(),
+    };
+    unproved(proved, &now)
+}
