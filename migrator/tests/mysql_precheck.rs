@@ -2,6 +2,7 @@
 
 mod servers;
 
+use migrator::accounts::Verdict;
 use migrator::database::Database;
 use migrator::mysql::Mysql;
 use migrator::plan::Settings;
@@ -309,5 +310,53 @@ async fn an_account_that_sees_too_little_of_sessions_for_their_handover_is_a_fin
         &checks,
         "source_sessions",
         "GRANT SHOW_ROUTINE ON *.* TO 'poor'@'%'",
+    );
+}
+
+#[tokio::test]
+async fn an_account_is_proved_only_by_the_same_hash_or_a_login_and_a_second_password_is_none() {
+    let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
+    pair.source.run("", PLAIN).await;
+    pair.source
+        .run(
+            "",
+            "CREATE USER same IDENTIFIED BY 'a'; CREATE USER other IDENTIFIED BY 'a'; CREATE USER shut ACCOUNT LOCK;
+             CREATE USER twice IDENTIFIED BY 'old'; ALTER USER twice IDENTIFIED BY 'new' RETAIN CURRENT PASSWORD",
+        )
+        .await;
+    pair.target
+        .run(
+            "",
+            "CREATE USER other IDENTIFIED BY 'b'; CREATE USER twice IDENTIFIED BY 'new'",
+        )
+        .await;
+    let mysql = pair.migration("m", Settings::default());
+    let verdict = async |name: &str| {
+        let accounts = mysql.accounts().await.expect("they can be read");
+        let account = accounts.into_iter().find(|account| account.name == name);
+        account.map(|account| account.verdict)
+    };
+    let proved = |verdict: Option<Verdict>| matches!(verdict, Some(Verdict::Proved(_)));
+    assert!(
+        proved(verdict("`same`@`%`").await),
+        "it comes with its hash"
+    );
+    assert!(
+        !proved(verdict("`other`@`%`").await),
+        "its hash is another one"
+    );
+    assert_eq!(verdict("`shut`@`%`").await, None, "nobody can log in as it");
+    let Some(Verdict::Unproved { fix, .. }) = verdict("`twice`@`%`").await else {
+        panic!("its old password does not come along");
+    };
+    pair.source.run("", &fix).await;
+    assert!(
+        !proved(verdict("`twice`@`%`").await),
+        "its hash is salted anew"
+    );
+    pair.target.run("", "DROP USER twice").await;
+    assert!(
+        proved(verdict("`twice`@`%`").await),
+        "it comes with its hash"
     );
 }

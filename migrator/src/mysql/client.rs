@@ -126,6 +126,18 @@ fn options(endpoint: &Endpoint, purpose: &str) -> OptsBuilder {
     }
 }
 
+/// Whether this user can log in; the session is closed again.
+pub async fn try_login(endpoint: &Endpoint, purpose: &str) -> Result<()> {
+    let connecting = async {
+        let session = Conn::new(options(endpoint, purpose)).await?;
+        session.disconnect().await
+    };
+    match tokio::time::timeout(CONNECT_PATIENCE, connecting).await {
+        Ok(outcome) => outcome.map_err(|error| failed("the login was refused", error)),
+        Err(_) => Err(Error::transient("the login was not answered in time")),
+    }
+}
+
 async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn> {
     let connecting = async {
         let mut session = Conn::new(options)

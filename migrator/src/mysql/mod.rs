@@ -26,6 +26,7 @@ pub mod heartbeat;
 mod json;
 mod link;
 pub mod load;
+mod login;
 pub mod orphans;
 mod pinned;
 pub mod plan;

@@ -19,7 +19,6 @@ const FILES: &[(&str, &[&str])] = &[
         "PostgreSQL has roles; MySQL has accounts, with hosts, plugins and grants that must be written out",
         &[
             "migrator/src/postgres/roles.rs",
-            "migrator/src/postgres/login.rs",
             "migrator/src/postgres/preflight/roles.rs",
             "migrator/src/mysql/accounts.rs",
             "migrator/src/mysql/grants.rs",

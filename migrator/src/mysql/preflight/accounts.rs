@@ -1,10 +1,10 @@
 //! Checks of the accounts: who could not log in on the target, and whom the fence would not stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::Mysql;
 use super::super::accounts::{self, Account};
 use super::super::catalogue::ask;
+use super::super::{Mysql, login};
 use super::Side;
 use crate::accounts::{self as neutral, Verdict};
 use crate::error::Result;
@@ -37,18 +37,29 @@ pub(super) async fn judge(
         .map(|account| (account.key(), account))
         .collect();
     let offered = accounts::plugins(&mut target.session).await?;
+    let doubled = second_passwords(source).await?;
     let mut judged = Vec::new();
-    for account in there.iter().filter(|account| !account.is_role) {
+    let can_log_in = |account: &&Account| !account.is_role && !account.locked;
+    for account in there.iter().filter(can_log_in) {
         let name = account.quoted();
         let verdict = match here.get(&account.key()) {
-            Some(same) if same.plugin == account.plugin && same.proof != account.proof => {
-                Verdict::Unproved {
-                    why: "it has another password on the target".to_owned(),
-                    remedy: "set the same password on the target".to_owned(),
-                    fix: String::new(),
-                }
+            _ if account.user == mysql.source().user => {
+                Verdict::Proved("Headgate's own account, which is configured for each side")
             }
-            Some(_) => Verdict::Proved("the same password on both sides"),
+            _ if doubled.contains(&account.key()) => Verdict::Unproved {
+                why: "it has a second password, which is not carried over".to_owned(),
+                remedy: "let all its clients use the new password, then discard the old one".to_owned(),
+                fix: format!("ALTER USER {name} DISCARD OLD PASSWORD"),
+            },
+            Some(same) if same.locked => Verdict::Unproved {
+                why: "it is locked on the target".to_owned(),
+                remedy: "unlock it there".to_owned(),
+                fix: format!("ALTER USER {name} ACCOUNT UNLOCK"),
+            },
+            Some(same) if same.plugin == account.plugin && same.proof == account.proof => {
+                Verdict::Proved("the same password on both sides")
+            }
+            Some(same) => tried(mysql, account, same).await,
             None if accounts::is_possible(mysql, account, &offered) => {
                 Verdict::Proved("created at the cutover with the same password")
             }
@@ -64,6 +75,56 @@ pub(super) async fn judge(
         judged.push(neutral::Account { name, verdict });
     }
     Ok(judged)
+}
+
+/// An account that proves itself in another way, or by something else, on the target: only a login tells.
+async fn tried(mysql: &Mysql, account: &Account, target: &Account) -> Verdict {
+    let (why, remedy) = match login::try_on_target(mysql, &account.user).await {
+        Some(Ok(())) => {
+            return Verdict::Proved("logged in on the target with the password that Headgate has");
+        }
+        Some(Err(failure)) => (
+            format!(
+                "the password that Headgate has does not log in on the target: {}",
+                failure.full_text()
+            ),
+            "set this password on the target",
+        ),
+        None if target.plugin == account.plugin => (
+            "it has another password, or another form of it, on the target".to_owned(),
+            "give it the same password on the target; where it is the same already, let Headgate try it (login.capture_passwords, or users.NAME.password)",
+        ),
+        None => (
+            format!(
+                "it logs in by {} here and by {} on the target, and Headgate does not know its password",
+                account.plugin, target.plugin
+            ),
+            "let Headgate keep the password that the client shows at its next login (login.capture_passwords), or give it as users.NAME.password",
+        ),
+    };
+    Verdict::Unproved {
+        why,
+        remedy: remedy.to_owned(),
+        fix: String::new(),
+    }
+}
+
+/// Accounts for which a second password holds (`RETAIN CURRENT PASSWORD`).
+async fn second_passwords(source: &mut Side) -> Result<BTreeSet<(String, String)>> {
+    if !source.version.is_mysql_from(8, 0, 14) {
+        return Ok(BTreeSet::new());
+    }
+    let query = "SELECT User, Host FROM mysql.user WHERE User_attributes ->> '$.additional_password' IS NOT NULL";
+    let rows = ask(
+        &mut source.session,
+        query,
+        "cannot read which accounts have two passwords",
+    )
+    .await?;
+    Ok(rows
+        .iter()
+        .map(|row| (row.owned(0), row.owned(1)))
+        .collect())
 }
 
 /// `read_only` does not stop those who may write in spite of it.

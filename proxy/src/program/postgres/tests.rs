@@ -97,7 +97,7 @@ fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
 fn simple_statements_answer_in_order_and_a_slip_stops_all_of_them() {
     assert_eq!(
         tags(&talk(b"", &frame(b'Q', b"show version; help;\0"))),
-        format!("TDCT{}CZ", "D".repeat(21))
+        format!("TDCT{}CZ", "D".repeat(22))
     );
     assert_eq!(
         tags(&talk(b"", &frame(b'Q', b"show version; hlep;\0"))),
