@@ -5,7 +5,7 @@
 //! where it is asked for, also while a write waits for its disk.
 //!
 //! Room for the records of a cutover is there before the gate closes: the write-ahead log is made long enough and then
-//! overwritten in place, and a file of its own, [`Journal::reserve`], gives way when the disk is full nevertheless.
+//! overwritten in place, and a file of its own, `journal.room`, gives way when the disk is full nevertheless.
 
 mod records;
 mod schema;

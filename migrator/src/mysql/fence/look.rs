@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::super::stamp::Stamp;
 use super::super::{Mysql, drift, writers};
@@ -18,11 +18,10 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A server may show open transactions as of its last look at them, up to this long ago.
 const STALE: Duration = Duration::from_millis(110);
 
-/// Two sessions, and what they saw before the hold.
+/// Two sessions, and what they saw before the hold; opening one takes a moment longer than a server may be behind.
 pub struct Look {
     stamp: Stamp,
     before: Fingerprint,
-    opened: Instant,
 }
 
 impl Look {
@@ -33,17 +32,14 @@ impl Look {
         if let Some(proved) = proved {
             refuse(proved, before.clone())?;
         }
-        Ok(Self {
-            stamp,
-            before,
-            opened: Instant::now(),
-        })
+        // What is asked inside the hold must not be older than this, and nobody is held yet.
+        sleep(STALE).await;
+        Ok(Self { stamp, before })
     }
 
     /// Looks again under the barrier.
     pub async fn again(mut self, mysql: &Mysql, plan: &Plan) -> Result<()> {
         let looking = async {
-            sleep_until(self.opened + STALE).await;
             writers::refuse(mysql, self.stamp.source()).await?;
             let now = self.stamp.read().await?;
             if now == self.before {
