@@ -59,6 +59,9 @@ pub(super) async fn judge(
             Some(same) if same.plugin == account.plugin && same.proof == account.proof => {
                 Verdict::Proved("the same password on both sides")
             }
+            Some(same) if has_no_password(account) && has_no_password(same) => {
+                Verdict::Proved("no password on either side")
+            }
             Some(same) => tried(mysql, account, same).await,
             None if accounts::is_possible(mysql, account, &offered) => {
                 Verdict::Proved("created at the cutover with the same password")
@@ -75,6 +78,16 @@ pub(super) async fn judge(
         judged.push(neutral::Account { name, verdict });
     }
     Ok(judged)
+}
+
+/// Whether everybody may log in as it: it asks for a password, and has none.
+fn has_no_password(account: &Account) -> bool {
+    const BY_PASSWORD: [&str; 3] = [
+        "mysql_native_password",
+        "caching_sha2_password",
+        "sha256_password",
+    ];
+    account.proof.is_empty() && BY_PASSWORD.contains(&account.plugin.as_str())
 }
 
 /// An account that proves itself in another way, or by something else, on the target: only a login tells.
