@@ -30,5 +30,6 @@ pub mod progress;
 pub mod supervisor;
 pub mod traffic;
 pub mod verify;
+mod writers;
 
 pub use error::Error;

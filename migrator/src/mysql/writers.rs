@@ -113,20 +113,11 @@ pub(super) async fn refuse(mysql: &Mysql, session: &mut Conn) -> Result<()> {
         .map(|writer| writer.who)
         .take(NAMED_MAX)
         .collect();
-    if passing.is_empty() {
-        return Ok(());
-    }
-    tracing::warn!(
-        migration = mysql.name(),
-        writers = passing.join("; "),
-        "write transactions that the fence does not stop are open on the source"
-    );
-    Err(Error::refused(format!(
-        "writes are open on the source that the fence does not stop: {}",
-        passing.join("; ")
-    ))
-    .remedy("let these transactions end, or end them, and try again; no application may have SUPER, CONNECTION_ADMIN, \
-             READ_ONLY ADMIN or SYSTEM_USER"))
+    crate::writers::refuse(
+        mysql.name(),
+        &passing,
+        "no application may have SUPER, CONNECTION_ADMIN, READ_ONLY ADMIN or SYSTEM_USER",
+    )
 }
 
 /// What stands in the way of a cutover, or that nobody does.

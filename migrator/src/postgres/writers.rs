@@ -6,7 +6,7 @@ use super::Postgres;
 use super::client::failed;
 use super::sql::quote_ident;
 use crate::database::Carried;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::preflight::{Check, Findings, Level};
 
 /// How many are named.
@@ -64,19 +64,11 @@ pub(super) async fn refuse(postgres: &Postgres, source: &Client) -> Result<()> {
         .map(|writer| writer.who)
         .take(NAMED_MAX)
         .collect();
-    if passing.is_empty() {
-        return Ok(());
-    }
-    tracing::warn!(
-        migration = postgres.name(),
-        writers = passing.join("; "),
-        "write transactions that the fence does not stop are open on the source"
-    );
-    Err(Error::refused(format!(
-        "writes are open on the source that the fence does not stop: {}",
-        passing.join("; ")
-    ))
-    .remedy("let these transactions end, or end them, and try again; applications must not connect as superuser"))
+    crate::writers::refuse(
+        postgres.name(),
+        &passing,
+        "applications must not connect as superuser",
+    )
 }
 
 /// What stands in the way of a cutover, or that nobody does.
