@@ -228,7 +228,7 @@ pub fn is_possible(mysql: &Mysql, account: &Account, offered: &BTreeSet<String>)
 }
 
 /// The statement that creates the account, where there is one, and the one that sets its default roles.
-async fn statement(
+pub(super) async fn statement(
     mysql: &Mysql,
     account: &Account,
     source: &mut Conn,

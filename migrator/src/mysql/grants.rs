@@ -86,7 +86,7 @@ pub async fn carry_over(target: &mut Conn, statements: &[String]) {
 }
 
 /// The same grant, each privilege in a statement of its own.
-fn one_by_one(statement: &str) -> Vec<String> {
+pub(super) fn one_by_one(statement: &str) -> Vec<String> {
     let Some((listed, rest)) = parts(statement) else {
         return Vec::new();
     };

@@ -311,7 +311,7 @@ async fn present_programs(
 }
 
 /// The same event, but one that does not run: everything up to the word that says whether it does is the server's own.
-fn disabled(create: &str) -> String {
+pub(super) fn disabled(create: &str) -> String {
     let mut before = "";
     for (at, word) in placed_words(create) {
         if before == "PRESERVE" && word == "ENABLE" {

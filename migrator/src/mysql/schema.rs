@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::try_join_all;
 use mysql_async::Conn;
 
-use super::archive::Archive;
+use super::archive::{Archive, Database, Text};
 use super::catalogue::{self, ask, listed, run};
 use super::client;
-use super::definitions::Definition;
+use super::definitions::{Definition, Translation};
 use super::records::{self, Part};
 use super::sql::{quote_ident, quote_literal, title};
 use super::{Mysql, accounts, heartbeat, snapshot};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::{Plan, Table};
 
 const PRE_DATA: &str = "pre_data";
 /// The mode of sessions that change the target's schema: nothing is cut off in silence, and every default may come.
@@ -83,11 +83,7 @@ async fn create_databases(archive: &Archive, target: &mut Conn) -> Result<()> {
     for database in &archive.databases {
         let name = quote_ident(&database.name);
         let what = format!("cannot create the database {} on the target", database.name);
-        let defaults = format!(
-            "CHARACTER SET {} COLLATE {}",
-            translation.charset(&database.charset),
-            translation.charset(&database.collation)
-        );
+        let defaults = defaults(database, &translation);
         run(
             target,
             &format!("CREATE DATABASE IF NOT EXISTS {name} {defaults}"),
@@ -99,30 +95,62 @@ async fn create_databases(archive: &Archive, target: &mut Conn) -> Result<()> {
     Ok(())
 }
 
+/// What a database gives to tables that say nothing themselves.
+pub(super) fn defaults(database: &Database, translation: &Translation) -> String {
+    format!(
+        "CHARACTER SET {} COLLATE {}",
+        translation.charset(&database.charset),
+        translation.charset(&database.collation)
+    )
+}
+
 async fn create_sequences(archive: &Archive, target: &mut Conn) -> Result<()> {
     for sequence in &archive.sequences {
         let what = format!(
             "cannot create the sequence {}.{}",
             sequence.schema, sequence.name
         );
-        let rest = sequence
-            .create
-            .strip_prefix("CREATE SEQUENCE ")
-            .ok_or_else(|| Error::fatal(format!("{what}: its definition cannot be read")))?;
         run(
             target,
             &format!("USE {}", quote_ident(&sequence.schema)),
             &what,
         )
         .await?;
-        run(
-            target,
-            &format!("CREATE SEQUENCE IF NOT EXISTS {rest}"),
-            &what,
-        )
-        .await?;
+        run(target, &sequence_statement(sequence)?, &what).await?;
     }
     Ok(())
+}
+
+/// The statement that creates a sequence where it is not there.
+pub(super) fn sequence_statement(sequence: &Text) -> Result<String> {
+    let rest = sequence.create.strip_prefix("CREATE SEQUENCE ");
+    let rest = rest.ok_or_else(|| {
+        Error::fatal(format!(
+            "the definition of the sequence {}.{} cannot be read",
+            sequence.schema, sequence.name
+        ))
+    })?;
+    Ok(format!("CREATE SEQUENCE IF NOT EXISTS {rest}"))
+}
+
+/// The statement that creates each table as it is loaded, in the plan's order.
+pub(super) fn table_statements<'a>(
+    plan: &'a Plan,
+    archive: &Archive,
+    translation: &Translation,
+) -> Result<Vec<(&'a Table, String)>> {
+    let mut taken: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut statements = Vec::with_capacity(plan.tables.len());
+    for table in &plan.tables {
+        let Some(text) = archive.table(&table.schema, &table.name) else {
+            return Err(Error::fatal(format!("{} has no definition on the source", title(table)))
+                .remedy("no table may be created or renamed during a migration; drop the migration and start again"));
+        };
+        let definition = Definition::parse(&text.create)?;
+        let taken = taken.entry(&table.schema).or_default();
+        statements.push((table, definition.create(table, translation, taken)));
+    }
+    Ok(statements)
 }
 
 async fn create_tables(
@@ -132,18 +160,11 @@ async fn create_tables(
     target: &mut Conn,
 ) -> Result<()> {
     let translation = archive.translation(target).await?;
-    let mut taken: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let statements = table_statements(plan, archive, &translation)?;
     let mut lists = vec![Vec::new(); SESSIONS];
-    for (number, table) in plan.tables.iter().enumerate() {
-        let Some(text) = archive.table(&table.schema, &table.name) else {
-            return Err(Error::fatal(format!("{} has no definition on the source", title(table)))
-                .remedy("no table may be created or renamed during a migration; drop the migration and start again"));
-        };
-        let definition = Definition::parse(&text.create)?;
-        let taken = taken.entry(&table.schema).or_default();
-        let statement = definition.create(table, &translation, taken);
+    for (number, one) in statements.into_iter().enumerate() {
         if let Some(list) = lists.get_mut(number % SESSIONS) {
-            list.push((title(table), table.schema.as_str(), statement));
+            list.push(one);
         }
     }
     let work = lists
@@ -151,9 +172,10 @@ async fn create_tables(
         .filter(|list| !list.is_empty())
         .map(|list| async move {
             let mut session = connect(mysql, "prepare").await?;
-            for (title, schema, statement) in list {
-                let what = format!("cannot create {title} on the target");
-                run(&mut session, &format!("USE {}", quote_ident(schema)), &what).await?;
+            for (table, statement) in list {
+                let what = format!("cannot create {} on the target", title(table));
+                let enter = format!("USE {}", quote_ident(&table.schema));
+                run(&mut session, &enter, &what).await?;
                 run(&mut session, &statement, &what).await?;
             }
             Ok::<(), Error>(())
