@@ -31,6 +31,8 @@ struct Object {
     text: Option<String>,
     /// The target may have it though the source does not.
     may_be_more: bool,
+    /// What it is a part of.
+    part_of: Vec<String>,
 }
 
 type Objects = BTreeMap<String, Object>;
@@ -83,11 +85,17 @@ fn whole(objects: &Objects) -> Definitions {
 /// What is not the same on both sides.
 async fn differences(target: &Client, ours: &Objects, theirs: &Objects) -> Result<Vec<String>> {
     let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+    let wholes: BTreeSet<&String> = ours.values().flat_map(|object| &object.part_of).collect();
+    // What is a part of nothing that the source has stands by itself.
+    let stands_alone = |object: &Object| {
+        let mut parts = object.part_of.iter();
+        !object.part_of.is_empty() && parts.all(|whole| !wholes.contains(whole))
+    };
     let mut found = Vec::new();
     for name in names {
         match (ours.get(name), theirs.get(name)) {
             (Some(_), None) => found.push(format!("{name} (not on the target)")),
-            (None, Some(object)) if object.may_be_more => {}
+            (None, Some(object)) if object.may_be_more || stands_alone(object) => {}
             (None, Some(_)) => found.push(format!("{name} (not on the source)")),
             (Some(source), Some(there)) => {
                 if let Some(what) = differs(target, name, source, there).await? {
@@ -199,6 +207,7 @@ impl Reading {
                         columns: row.try_get(1)?,
                         text: row.try_get(2)?,
                         may_be_more: !class.more_on_target.is_empty(),
+                        part_of: row.try_get(3)?,
                     };
                     Ok((row.try_get::<_, String>(0)?, object))
                 };
@@ -212,7 +221,7 @@ impl Reading {
         Ok(objects)
     }
 
-    /// The query for a class: each row's name, its columns as JSON, and what the server prints.
+    /// The query for a class: each row's name, its columns as JSON, what the server prints, and what it is a part of.
     fn query(&self, catalogue: &str, class: &Class, from: &str) -> String {
         let name = match class.name {
             Name::Identified => format!(
@@ -246,6 +255,11 @@ impl Reading {
         } else {
             class.text
         };
+        let part_of = match (class.part_of, class.among) {
+            ("", Among::Ours(column)) => format!("ARRAY[t.{column}::regclass::text]"),
+            ("", _) => "'{}'::text[]".to_owned(),
+            (sql, _) => sql.to_owned(),
+        };
         let mut values = Vec::new();
         for (column, kind) in self.columns.get(catalogue).into_iter().flatten() {
             let skipped = column == "oid"
@@ -275,7 +289,7 @@ impl Reading {
                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')),
              own AS (SELECT $2::text[])
-             SELECT {name}, ({columns})::text, ({text})::text FROM {from} t WHERE {among} AND {only}"
+             SELECT {name}, ({columns})::text, ({text})::text, {part_of} FROM {from} t WHERE {among} AND {only}"
         )
     }
 
@@ -382,6 +396,7 @@ impl Reading {
                     columns: format!("{{\"granted\": {granted}}}"),
                     text: None,
                     may_be_more: true,
+                    part_of: Vec::new(),
                 };
                 objects.insert(row.try_get(0)?, object);
             }

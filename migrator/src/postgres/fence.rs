@@ -81,6 +81,7 @@ async fn open(postgres: &Postgres) -> Result<Ready> {
             .await
             .map_err(|error| failed("cannot prepare the fence", error))?;
     }
+    as_replica(&fence).await?;
     // Not everyone may set this; without it the fence waits longer where autovacuum is at work.
     let setting = format!("SET deadlock_timeout = '{DEADLOCK_TIMEOUT}'");
     let one_try = match fence.batch_execute(&setting).await {
@@ -93,6 +94,17 @@ async fn open(postgres: &Postgres) -> Result<Ready> {
         marker,
         one_try,
     })
+}
+
+/// Where the role may, keeps event triggers of the source from firing for what this session creates: one that writes to
+/// a fenced table would meet the fence. Tells whether it may.
+pub async fn as_replica(session: &Client) -> Result<bool> {
+    let setting = "SET session_replication_role = replica";
+    match session.batch_execute(setting).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
+        Err(error) => Err(failed("cannot prepare the fence", error)),
+    }
 }
 
 /// Locks the tables against writers within `patience`, readies the refusal, and commits the marker elsewhere.
@@ -220,6 +232,10 @@ async fn not_raised(
         SqlState::LOCK_NOT_AVAILABLE,
         SqlState::T_R_DEADLOCK_DETECTED,
     ];
+    if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+        return failed("an event trigger of the source writes to a fenced table when the fence's triggers are created", error)
+            .remedy("disable it for the migration: the precheck names it");
+    }
     if !error.code().is_some_and(|code| waited.contains(code)) {
         return failed("the fence could not be raised on the source", error);
     }

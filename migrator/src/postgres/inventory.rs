@@ -59,6 +59,9 @@ pub struct Class {
     pub privileges: (&'static str, &'static str),
     /// Why the target may have more of them; empty where it may not.
     pub more_on_target: &'static str,
+    /// SQL of the names of what it is a part of, as a `text[]`; a whole is a part of itself. Where the source has none of
+    /// them the target may have the part. Empty where nothing is to be said beyond [`Among::Ours`].
+    pub part_of: &'static str,
 }
 
 /// Types whose values mean nothing on another server, or that the text of the definition has.

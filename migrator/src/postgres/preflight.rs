@@ -1,8 +1,10 @@
 //! Everything that can say no before anything is touched: all checks run, all findings are returned together.
 
+mod event_triggers;
 mod objects;
 mod pair;
 mod roles;
+mod rows;
 mod server;
 mod tables;
 mod trial;
@@ -30,6 +32,8 @@ pub async fn run(postgres: &Postgres) -> Result<Vec<Check>> {
         server::source(postgres, source, &mut findings).await;
         tables::run(postgres, source, &mut findings).await;
         objects::source(postgres, source, &mut findings).await;
+        event_triggers::run(postgres, source, &mut findings).await;
+        rows::run(postgres, source, &mut findings).await;
     }
     if let Some(target) = &target {
         server::target(postgres, target, &mut findings).await;

@@ -11,6 +11,7 @@ const CLASS: Class = Class {
     without: &[],
     privileges: ("", ""),
     more_on_target: "",
+    part_of: "",
 };
 
 const NAMED: &str = "the name has it";
@@ -20,6 +21,20 @@ const PRECHECK: &str = "the precheck compares it (encoding, collation)";
 const OF_SERVER: &str = "the whole server's: other databases may need more";
 const SEPARATE: &str =
     "what stands by itself on the target harms nothing; the precheck counts it (target_others)";
+
+/// The numbers of what users made in a catalogue, in schemas that move: the catalogue, and the column that names the
+/// schema.
+macro_rules! made_by_users {
+    ($catalogue:literal, $schema:literal) => {
+        concat!(
+            "(SELECT y.oid FROM pg_catalog.", $catalogue, " y JOIN pg_catalog.pg_namespace n ON n.oid = y.", $schema,
+            " WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headgate')
+              AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.", $catalogue,
+            "'::regclass AND d.objid = y.oid AND d.deptype = 'e'))"
+        )
+    };
+}
 
 const fn compared(class: Class) -> Treatment {
     Treatment::Compared(class)
@@ -67,12 +82,7 @@ const ABOUT_SHARED: &str = "t.classoid = 'pg_catalog.pg_database'::regclass AND 
 pub const INVENTORY: &[(&str, Treatment)] = &[
     ("pg_aggregate", compared(Class {
         name: Name::Sql("'aggregate ' || t.aggfnoid::regprocedure::text"),
-        among: Among::Sql("t.aggfnoid IN (SELECT p.oid FROM pg_catalog.pg_proc p
-            JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-            WHERE p.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headgate')
-              AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
-              AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass
-                  AND d.objid = p.oid AND d.deptype = 'e'))"),
+        among: Among::Sql(concat!("t.aggfnoid IN ", made_by_users!("pg_proc", "pronamespace"))),
         more_on_target: SEPARATE,
         ..CLASS
     })),
@@ -91,6 +101,7 @@ pub const INVENTORY: &[(&str, Treatment)] = &[
         name: Name::Sql("'column ' || t.attrelid::regclass::text || '.' || quote_ident(t.attname)"),
         among: Among::Sql("t.attrelid IN (SELECT oid FROM ours WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'c'))"),
         only: "t.attnum > 0 AND NOT t.attisdropped",
+        part_of: "ARRAY[t.attrelid::regclass::text]",
         more: "'type', pg_catalog.format_type(t.atttypid, t.atttypmod), 'statistics', nullif(t.attstattarget, -1),
             'position', (SELECT count(*) FROM pg_catalog.pg_attribute b WHERE b.attrelid = t.attrelid
                 AND b.attnum > 0 AND b.attnum <= t.attnum AND NOT b.attisdropped)",
@@ -156,6 +167,7 @@ pub const INVENTORY: &[(&str, Treatment)] = &[
         ],
         privileges: ("CASE t.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\"", "relowner"),
         more_on_target: SEPARATE,
+        part_of: "",
     })),
     ("pg_collation", compared(Class {
         among: Among::UsersIn("collnamespace"),
@@ -166,13 +178,13 @@ pub const INVENTORY: &[(&str, Treatment)] = &[
     ("pg_constraint", compared(Class {
         name: Name::Sql("'constraint ' || quote_ident(t.conname) || ' of ' || CASE WHEN t.conrelid <> 0
             THEN t.conrelid::regclass::text ELSE pg_catalog.format_type(t.contypid, NULL) END"),
-        among: Among::Sql("t.conrelid IN (SELECT oid FROM ours) OR t.contypid IN (SELECT y.oid FROM pg_catalog.pg_type y
-            JOIN pg_catalog.pg_namespace n ON n.oid = y.typnamespace
-            WHERE y.typtype = 'd' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headgate')
-              AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
-              AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_type'::regclass
-                  AND d.objid = y.oid AND d.deptype = 'e'))"),
+        among: Among::Sql(concat!("t.conrelid IN (SELECT oid FROM ours) OR t.contypid IN ",
+            made_by_users!("pg_type", "typnamespace"))),
         only: "t.contype NOT IN ('n', 't') AND t.conparentid = 0",
+        // A foreign key of another table to one that moves is a part of both.
+        part_of: "array_remove(ARRAY[CASE WHEN t.conrelid <> 0 THEN t.conrelid::regclass::text
+            ELSE pg_catalog.format_type(t.contypid, NULL) END,
+            CASE WHEN t.confrelid <> 0 THEN t.confrelid::regclass::text END], NULL)",
         text: "pg_catalog.pg_get_constraintdef(t.oid)",
         without: &[
             ("conindid", "the index of the same name"),
@@ -237,12 +249,8 @@ pub const INVENTORY: &[(&str, Treatment)] = &[
     })),
     ("pg_enum", compared(Class {
         name: Name::Sql("'label ' || quote_literal(t.enumlabel) || ' of ' || pg_catalog.format_type(t.enumtypid, NULL)"),
-        among: Among::Sql("t.enumtypid IN (SELECT y.oid FROM pg_catalog.pg_type y
-            JOIN pg_catalog.pg_namespace n ON n.oid = y.typnamespace
-            WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headgate')
-              AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
-              AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_type'::regclass
-                  AND d.objid = y.oid AND d.deptype = 'e'))"),
+        among: Among::Sql(concat!("t.enumtypid IN ", made_by_users!("pg_type", "typnamespace"))),
+        part_of: "ARRAY[pg_catalog.format_type(t.enumtypid, NULL)]",
         more: "'position', (SELECT count(*) FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.enumtypid
             AND e.enumsortorder <= t.enumsortorder)",
         without: &[("enumsortorder", "it has gaps; the position has none")],
@@ -285,6 +293,7 @@ pub const INVENTORY: &[(&str, Treatment)] = &[
     ("pg_inherits", compared(Class {
         name: Name::Sql("'inheritance of ' || t.inhrelid::regclass::text || ' from ' || t.inhparent::regclass::text"),
         among: Among::Sql("t.inhrelid IN (SELECT oid FROM ours WHERE relkind IN ('r', 'p', 'f'))"),
+        part_of: "ARRAY[t.inhrelid::regclass::text, t.inhparent::regclass::text]",
         ..CLASS
     })),
     ("pg_init_privs", Treatment::Meaningless("what privileges were before anybody changed them")),
@@ -341,12 +350,8 @@ pub const INVENTORY: &[(&str, Treatment)] = &[
     ("pg_publication_rel", Treatment::Reported("publications")),
     ("pg_range", compared(Class {
         name: Name::Sql("'range ' || pg_catalog.format_type(t.rngtypid, NULL)"),
-        among: Among::Sql("t.rngtypid IN (SELECT y.oid FROM pg_catalog.pg_type y
-            JOIN pg_catalog.pg_namespace n ON n.oid = y.typnamespace
-            WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headgate')
-              AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
-              AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_type'::regclass
-                  AND d.objid = y.oid AND d.deptype = 'e'))"),
+        among: Among::Sql(concat!("t.rngtypid IN ", made_by_users!("pg_type", "typnamespace"))),
+        part_of: "ARRAY[pg_catalog.format_type(t.rngtypid, NULL)]",
         ..CLASS
     })),
     ("pg_replication_origin", Treatment::Meaningless("progress of replication on this server")),
@@ -416,15 +421,17 @@ pub const INVENTORY: &[(&str, Treatment)] = &[
         ],
         ..CLASS
     })),
-    ("pg_ts_config", users_in("cfgnamespace")),
+    ("pg_ts_config", compared(Class {
+        among: Among::UsersIn("cfgnamespace"),
+        more_on_target: SEPARATE,
+        part_of: "ARRAY['text search configuration ' || t.oid::regconfig::text]",
+        ..CLASS
+    })),
     ("pg_ts_config_map", compared(Class {
         name: Name::Sql("'mapping of text search configuration ' || t.mapcfg::regconfig::text || ' ' || t.maptokentype
             || ' ' || t.mapseqno"),
-        among: Among::Sql("t.mapcfg >= 16384 AND t.mapcfg IN (SELECT c.oid FROM pg_catalog.pg_ts_config c
-            JOIN pg_catalog.pg_namespace n ON n.oid = c.cfgnamespace
-            WHERE n.nspname !~ '^pg_' AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
-              AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_ts_config'::regclass
-                  AND d.objid = c.oid AND d.deptype = 'e'))"),
+        among: Among::Sql(concat!("t.mapcfg IN ", made_by_users!("pg_ts_config", "cfgnamespace"))),
+        part_of: "ARRAY['text search configuration ' || t.mapcfg::regconfig::text]",
         ..CLASS
     })),
     ("pg_ts_dict", users_in("dictnamespace")),
@@ -433,6 +440,7 @@ pub const INVENTORY: &[(&str, Treatment)] = &[
     ("pg_type", compared(Class {
         name: Name::Sql("'type ' || pg_catalog.format_type(t.oid, NULL)"),
         among: Among::UsersIn("typnamespace"),
+        part_of: "ARRAY[pg_catalog.format_type(t.oid, NULL)]",
         // Row types of tables and types of arrays come with what they are of.
         only: "t.typtype <> 'p' AND NOT EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.typarray = t.oid)
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid AND c.relkind <> 'c')",

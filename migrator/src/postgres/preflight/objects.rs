@@ -30,7 +30,7 @@ struct Listed {
     otherwise: &'static str,
 }
 
-const LISTED: [Listed; 7] = [
+const LISTED: [Listed; 6] = [
     Listed {
         name: "prepared_transactions",
         level: Level::Error,
@@ -51,15 +51,6 @@ const LISTED: [Listed; 7] = [
               AND clock_timestamp() - xact_start > $1::text::interval LIMIT 100",
         remedy: "the change stream cannot start before it has ended",
         otherwise: "no transaction on the source is older than 30 s",
-    },
-    Listed {
-        name: "event_triggers",
-        level: Level::Warning,
-        query: "SELECT format('the event trigger %I runs for what Headgate creates', evtname),
-                format('ALTER EVENT TRIGGER %I DISABLE', evtname)
-            FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D'",
-        remedy: "see that it lets a publication, a function and triggers be created, or disable it for the migration",
-        otherwise: "the source has no event trigger",
     },
     Listed {
         name: "superuser_applications",
