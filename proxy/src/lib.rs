@@ -17,6 +17,7 @@ mod hold;
 pub mod listener;
 pub mod metrics;
 pub mod mysql;
+mod per_cluster;
 pub mod plane;
 pub mod postgres;
 pub mod registry;

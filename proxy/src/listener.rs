@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::config::Config;
 use crate::plane::Plane;
 use crate::upstream;
 use crate::workers::Workers;
@@ -28,8 +29,17 @@ const RESERVED_PLACES: usize = 32;
 
 /// What an engine makes of accepted connections.
 pub trait Sessions: Send + Sync + 'static {
+    /// What another configuration means for logins.
+    type Renewal: Send;
+
     /// What the sessions share with the rest of the data plane.
     fn plane(&self) -> &Arc<Plane>;
+
+    /// Makes ready what another configuration means for logins, and changes nothing yet. Fails with what is wrong.
+    fn prepare(&self, config: &Config) -> Result<Self::Renewal, String>;
+
+    /// From now on logins are as it says; sessions that are open stay.
+    fn renew(&self, renewal: Self::Renewal);
 
     /// Serves one connection to its end. Every failure ends here.
     fn serve(

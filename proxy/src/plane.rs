@@ -7,7 +7,7 @@ use crate::console::Console;
 use crate::failed_logins::FailedLogins;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::route::{Cluster, Routes};
+use crate::route::{Cluster, Routes, Wanted, WantedRoute};
 
 /// The data plane's shared values.
 pub struct Plane {
@@ -43,23 +43,30 @@ impl Plane {
 }
 
 /// The routes and clusters of a validated configuration.
-pub fn routes(config: &Config) -> Routes {
-    let mut routes = Routes::default();
-    for (name, cluster) in &config.clusters {
-        routes.add_cluster(Cluster {
-            name: name.clone(),
-            host: cluster.host.clone(),
-            port: cluster.port,
-            socket: cluster.socket(),
-            connect_timeout: config.limits.connect_timeout,
-        });
+pub fn wanted(config: &Config) -> Wanted {
+    let clusters = config.clusters.iter().map(|(name, cluster)| Cluster {
+        name: name.clone(),
+        host: cluster.host.clone(),
+        port: cluster.port,
+        socket: cluster.socket(),
+        connect_timeout: config.limits.connect_timeout,
+    });
+    let routes = config.routes.iter().map(|(name, route)| WantedRoute {
+        name: name.clone(),
+        database: route.database.clone(),
+        cluster: route.cluster.clone(),
+        stays: false,
+    });
+    Wanted {
+        clusters: clusters.collect(),
+        routes: routes.collect(),
+        default: config.default_route.clone(),
     }
-    if let Some(cluster) = &config.default_route {
-        routes.set_default(cluster);
-    }
-    for (name, route) in &config.routes {
-        let known = routes.add_route(name, &route.database, &route.cluster);
-        debug_assert!(known, "the configuration was validated");
-    }
+}
+
+fn routes(config: &Config) -> Routes {
+    let routes = Routes::default();
+    let renewed = routes.renew(&wanted(config));
+    debug_assert!(renewed.is_ok(), "the configuration was validated");
     routes
 }

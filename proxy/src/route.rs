@@ -136,6 +136,18 @@ impl Route {
     pub fn sessions(&self) -> u64 {
         self.sessions.load(Ordering::Relaxed)
     }
+
+    /// What must hold where new sessions of the name will be elsewhere.
+    fn stays_empty(&self) -> Result<(), NotNow> {
+        match self.sessions() {
+            0 => Ok(()),
+            sessions => Err(NotNow::Open {
+                route: self.name.clone(),
+                sessions,
+                from: self.destination().cluster.name.clone(),
+            }),
+        }
+    }
 }
 
 /// One counted session.
@@ -148,53 +160,175 @@ impl Drop for SessionCount {
     }
 }
 
-/// All routes and clusters, fixed once the program runs; but for those of the default route, which last as long as they
-/// have sessions.
+/// What the configuration wants there to be.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The clusters.
+    pub clusters: Vec<Cluster>,
+    /// The routes.
+    pub routes: Vec<WantedRoute>,
+    /// The cluster of every name without a route of its own.
+    pub default: Option<String>,
+}
+
+/// One route as the configuration has it.
+#[derive(Clone, Debug)]
+pub struct WantedRoute {
+    /// The database name that applications give.
+    pub name: String,
+    /// The database's name on the clusters.
+    pub database: String,
+    /// The cluster that it is to lead to.
+    pub cluster: String,
+    /// A route that exists stays where it leads.
+    pub stays: bool,
+}
+
+/// What speaks against a change of the routes while sessions are open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotNow {
+    /// Its sessions would go on where the route led, and new ones would be elsewhere.
+    #[error(
+        "route {route} has sessions on cluster {from}, which would go on writing there ({sessions} open)"
+    )]
+    Open {
+        /// The route.
+        route: String,
+        /// How many.
+        sessions: u64,
+        /// Where they are.
+        from: String,
+    },
+    /// A route names a cluster that is not among those of the configuration.
+    #[error("route {route} leads to cluster {cluster}, which is not there")]
+    NoCluster {
+        /// The route.
+        route: String,
+        /// The cluster.
+        cluster: String,
+    },
+}
+
+/// All routes and clusters. Each set of them is one value that stands whole until another takes its place; the routes
+/// of the default route, and those that were taken out of the configuration, last as long as they have sessions.
 #[derive(Debug, Default)]
 pub struct Routes {
-    clusters: BTreeMap<String, Arc<Cluster>>,
-    named: BTreeMap<String, Arc<Route>>,
-    default: Option<Arc<Cluster>>,
+    table: ArcSwap<Table>,
     others: Mutex<HashMap<String, Weak<Route>>>,
 }
 
+#[derive(Debug, Default)]
+struct Table {
+    clusters: BTreeMap<String, Arc<Cluster>>,
+    named: BTreeMap<String, Arc<Route>>,
+    default: Option<Arc<Cluster>>,
+}
+
 impl Routes {
-    /// Makes `cluster` known.
-    pub fn add_cluster(&mut self, cluster: Cluster) {
-        self.clusters
-            .insert(cluster.name.clone(), Arc::new(cluster));
-    }
-
-    /// Adds a route to a known cluster; false where the cluster is unknown.
-    #[must_use]
-    pub fn add_route(&mut self, name: &str, database: &str, cluster: &str) -> bool {
-        let Some(cluster) = self.clusters.get(cluster) else {
-            return false;
+    /// Makes the routes those that are wanted, or nothing at all of it. A name keeps its gate for as long as anybody
+    /// has a session of it, whatever becomes of its route. Clusters that exist stay as they are.
+    pub fn renew(&self, wanted: &Wanted) -> Result<(), NotNow> {
+        // Under this lock nobody makes a route of the default route.
+        let mut others = self.others.lock();
+        let now = self.table.load_full();
+        let clusters: BTreeMap<String, Arc<Cluster>> = (wanted.clusters.iter())
+            .map(|cluster| {
+                let known = now.clusters.get(&cluster.name).cloned();
+                let cluster = known.unwrap_or_else(|| Arc::new(cluster.clone()));
+                (cluster.name.clone(), cluster)
+            })
+            .collect();
+        let find = |route: &str, name: &str| {
+            let missing = || NotNow::NoCluster {
+                route: route.to_owned(),
+                cluster: name.to_owned(),
+            };
+            clusters.get(name).cloned().ok_or_else(missing)
         };
-        let route = Route::new(name.to_owned(), database.to_owned(), Arc::clone(cluster));
-        self.named.insert(name.to_owned(), Arc::new(route));
-        true
-    }
-
-    /// Names that have no route of their own lead to this cluster, if it is known.
-    pub fn set_default(&mut self, cluster: &str) {
-        self.default = self.clusters.get(cluster).cloned();
+        let default = (wanted.default.as_ref())
+            .map(|name| find("*", name))
+            .transpose()?;
+        let mut alive: BTreeMap<String, Arc<Route>> = (others.iter())
+            .filter_map(|(name, route)| Some((name.clone(), route.upgrade()?)))
+            .chain(now.named.clone())
+            .collect();
+        let mut named = BTreeMap::new();
+        let mut switches = Vec::new();
+        for WantedRoute {
+            name,
+            database,
+            cluster,
+            stays,
+        } in &wanted.routes
+        {
+            let old = alive.remove(name);
+            let leads = old.as_ref().filter(|_| *stays).map(|old| old.destination());
+            let cluster = match &leads {
+                Some(leads) => find(name, &leads.cluster.name)?,
+                None => find(name, cluster)?,
+            };
+            let route = match old {
+                Some(old) if old.database == *database => {
+                    if old.destination().cluster.name != cluster.name {
+                        old.stays_empty()?;
+                        switches.push((Arc::clone(&old), cluster));
+                    }
+                    old
+                }
+                old => {
+                    old.map_or(Ok(()), |old| old.stays_empty())?;
+                    Arc::new(Route::new(name.clone(), database.clone(), cluster))
+                }
+            };
+            named.insert(name.clone(), route);
+        }
+        for (name, route) in &alive {
+            let at = route.destination();
+            let moves =
+                |default: &Arc<Cluster>| default.name != at.cluster.name || route.database != *name;
+            if default.as_ref().is_some_and(moves) {
+                route.stays_empty()?;
+            }
+        }
+        *others = (alive.iter())
+            .map(|(name, route)| (name.clone(), Arc::downgrade(route)))
+            .collect();
+        self.table.store(Arc::new(Table {
+            clusters,
+            named,
+            default,
+        }));
+        for (route, cluster) in switches {
+            // Who logged in just now meets the new generation before the first statement.
+            route.switch(&cluster);
+        }
+        Ok(())
     }
 
     /// The cluster of the names that have no route of their own.
-    pub fn default_cluster(&self) -> Option<&Arc<Cluster>> {
-        self.default.as_ref()
+    pub fn default_cluster(&self) -> Option<Arc<Cluster>> {
+        self.table.load().default.clone()
     }
 
     /// The route of a session that names this database: its own, or the one that all sessions of this name share for as
     /// long as there are any.
     pub fn for_session(&self, name: &str) -> Option<Arc<Route>> {
-        if let Some(route) = self.named.get(name) {
+        let table = self.table.load();
+        if let Some(route) = table.named.get(name) {
             return Some(Arc::clone(route));
         }
-        let cluster = self.default.as_ref()?;
+        table.default.as_ref()?;
+        drop(table);
         let mut others = self.others.lock();
-        if let Some(route) = others.get(name).and_then(Weak::upgrade) {
+        // It may have become another while the lock was not ours.
+        let table = self.table.load();
+        if let Some(route) = table.named.get(name) {
+            return Some(Arc::clone(route));
+        }
+        let cluster = table.default.as_ref()?;
+        if let Some(route) = others.get(name).and_then(Weak::upgrade)
+            && route.destination().cluster.name == cluster.name
+        {
             return Some(route);
         }
         others.retain(|_, route| route.strong_count() > 0);
@@ -205,23 +339,25 @@ impl Routes {
     }
 
     /// The cluster of that name.
-    pub fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
-        self.clusters.get(name)
+    pub fn cluster(&self, name: &str) -> Option<Arc<Cluster>> {
+        self.table.load().clusters.get(name).cloned()
     }
 
     /// The route of that name.
-    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
-        self.named.get(name)
+    pub fn route(&self, name: &str) -> Option<Arc<Route>> {
+        self.table.load().named.get(name).cloned()
     }
 
-    /// Every cluster, by name.
-    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
-        self.clusters.values()
+    /// Every route that the configuration names, by name.
+    pub fn routes(&self) -> Vec<Arc<Route>> {
+        self.table.load().named.values().cloned().collect()
     }
 
-    /// Every route, by name.
-    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.named.values()
+    /// Routes of sessions whose database no route names: those of the default route, and what was taken out of the
+    /// configuration while they were open.
+    pub fn others(&self) -> Vec<Arc<Route>> {
+        let others = self.others.lock();
+        others.values().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -229,23 +365,78 @@ impl Routes {
 mod tests {
     use super::*;
 
+    fn wanted(routes: &[(&str, &str)], default: Option<&str>) -> Wanted {
+        let cluster = |name: &str| Cluster {
+            name: name.to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: 5432,
+            socket: None,
+            connect_timeout: Duration::from_secs(1),
+        };
+        let route = |(name, cluster): &(&str, &str)| WantedRoute {
+            name: (*name).to_owned(),
+            database: (*name).to_owned(),
+            cluster: (*cluster).to_owned(),
+            stays: false,
+        };
+        Wanted {
+            clusters: ["blue", "green"].map(cluster).to_vec(),
+            routes: routes.iter().map(route).collect(),
+            default: default.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_name_keeps_its_gate_while_it_has_sessions_and_never_leads_two_ways() {
+        let routes = Routes::default();
+        routes
+            .renew(&wanted(&[("shop", "blue")], None))
+            .expect("new");
+        let shop = routes.for_session("shop").expect("there");
+        let session = shop.count_session();
+        let open = |result: Result<(), NotNow>| {
+            assert!(
+                matches!(result, Err(NotNow::Open { sessions: 1, .. })),
+                "{result:?}"
+            );
+            assert!(
+                routes
+                    .for_session("shop")
+                    .is_some_and(|at| Arc::ptr_eq(&at, &shop))
+            );
+        };
+        open(routes.renew(&wanted(&[("shop", "green")], None)));
+        // Removed, it would be the default route's, on another cluster.
+        open(routes.renew(&wanted(&[], Some("green"))));
+        routes.renew(&wanted(&[], None)).expect("no new sessions");
+        assert!(routes.for_session("shop").is_none());
+        assert_eq!(routes.others().len(), 1);
+        // As somebody's of the default route, and with a section of its own again, it is the same one.
+        for back in [wanted(&[], Some("blue")), wanted(&[("shop", "blue")], None)] {
+            routes.renew(&back).expect("on the same cluster");
+            let back = routes.for_session("shop").expect("there");
+            assert!(Arc::ptr_eq(&back, &shop), "a second gate for one name");
+        }
+        drop(session);
+        // A login that is under way meets a new generation.
+        let before = shop.destination().generation;
+        routes
+            .renew(&wanted(&[("shop", "green")], None))
+            .expect("empty");
+        assert_eq!(shop.destination().generation, before + 1);
+        assert_eq!(shop.destination().cluster.name, "green");
+    }
+
     #[test]
     fn a_switch_renews_the_generation_once() {
-        let mut routes = Routes::default();
-        for name in ["blue", "green"] {
-            routes.add_cluster(Cluster {
-                name: name.to_owned(),
-                host: "127.0.0.1".to_owned(),
-                port: 5432,
-                socket: None,
-                connect_timeout: Duration::from_secs(1),
-            });
-        }
-        assert!(routes.add_route("shop", "shop", "blue"));
+        let routes = Routes::default();
+        let mut all = wanted(&[("shop", "blue")], None);
+        routes.renew(&all).expect("nobody is there");
         assert!(routes.for_session("nowhere").is_none());
-        routes.set_default("blue");
+        all.default = Some("blue".to_owned());
+        routes.renew(&all).expect("nobody is there");
         let shop = routes.for_session("shop").expect("its own");
-        assert!(Arc::ptr_eq(&shop, routes.route("shop").expect("there")));
+        assert!(Arc::ptr_eq(&shop, &routes.route("shop").expect("there")));
         let other = routes.for_session("x").expect("the default");
         assert!(Arc::ptr_eq(
             &other,
@@ -256,14 +447,12 @@ mod tests {
             drop(routes.for_session(&number.to_string()));
         }
         assert_eq!(routes.others.lock().len(), 1, "kept without sessions");
-        assert!(
-            !routes.add_route("other", "other", "red"),
-            "took an unknown cluster"
-        );
+        let unknown = wanted(&[("other", "red")], None);
+        assert!(routes.renew(&unknown).is_err(), "took an unknown cluster");
         let route = routes.route("shop").expect("the route was added");
         let green = routes.cluster("green").expect("the cluster was added");
-        route.switch(green);
-        route.switch(green);
+        route.switch(&green);
+        route.switch(&green);
         assert_eq!(route.destination().generation, 2);
         assert_eq!(route.gate.look().generation(), 2);
         assert_eq!(route.destination().cluster.name, "green");

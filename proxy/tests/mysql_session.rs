@@ -111,14 +111,14 @@ impl Stage {
         let headgate = Cluster {
             name: "headgate".to_owned(),
             port: self.address.port(),
-            ..Cluster::clone(self.plane.routes.cluster("blue").expect("a cluster"))
+            ..Cluster::clone(&self.plane.routes.cluster("blue").expect("a cluster"))
         };
         connect::login(&headgate, &identity, Some("shop"))
             .await
             .expect("a session")
     }
 
-    fn route(&self) -> &Arc<Route> {
+    fn route(&self) -> Arc<Route> {
         self.plane.routes.route("shop").expect("the route")
     }
 
@@ -133,7 +133,7 @@ impl Stage {
 
     fn switch(&self) {
         let green = self.plane.routes.cluster("green").expect("a cluster");
-        self.route().switch(green);
+        self.route().switch(&green);
         self.route().gate.open();
     }
 }

@@ -188,6 +188,31 @@ impl Headgate {
             .expect("it runs");
     }
 
+    /// Writes the configuration anew, as `change` makes it of the present one, and has it read (SIGHUP). Returns what the
+    /// log says of it.
+    pub async fn reload(&self, change: impl FnOnce(&str) -> String) -> String {
+        let file = self.folder.join("headgate.toml");
+        let text = fs::read_to_string(&file).expect("it is there");
+        fs::write(&file, change(&text)).expect("the folder is ours");
+        let before = self.log().len();
+        signal(self.pid(), "HUP").await;
+        let log = || async { self.log().split_off(before) };
+        until("the file was read", SOON, log, |log| {
+            log.contains("counts from now on") || log.contains("nothing was changed")
+        })
+        .await
+    }
+
+    /// A value of SHOW CONFIG.
+    pub async fn shown(&self, key: &str) -> String {
+        let rows = self.admin("SHOW CONFIG").await;
+        let row = rows
+            .iter()
+            .find(|row| row.get("key").is_some_and(|one| one == key));
+        let value = row.and_then(|row| row.get("value").cloned());
+        value.unwrap_or_default()
+    }
+
     /// Asks it to stop (SIGTERM) and returns its exit code.
     pub async fn stop(&mut self) -> Option<i32> {
         signal(self.pid(), "TERM").await;

@@ -71,7 +71,7 @@ impl Stage {
     }
 
     /// The route `shop`.
-    pub fn route(&self) -> &Arc<Route> {
+    pub fn route(&self) -> Arc<Route> {
         self.plane.routes.route(DATABASE).expect("the route")
     }
 
@@ -84,7 +84,7 @@ impl Stage {
         }
         within("no transaction is open", SOON, route.gate.quiet()).await;
         let green = self.plane.routes.cluster("green").expect("a cluster");
-        route.switch(green);
+        route.switch(&green);
         route.gate.open();
     }
 }

@@ -4,7 +4,6 @@
 //! account that the configuration has for the cluster, kept in memory, and read anew where somebody is missing or a
 //! proof is wrong, because accounts change.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::host;
-use crate::config::{Config, Secret};
+use crate::config::{Cluster, Config, Secret};
+use crate::per_cluster::PerCluster;
 
 /// The accounts are read at most that often, however many logins fail.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub enum Account {
 
 /// The accounts of all clusters.
 pub struct Accounts {
-    clusters: BTreeMap<String, Source>,
+    clusters: PerCluster<Source>,
 }
 
 /// One cluster's accounts, and how they are read.
@@ -99,30 +99,14 @@ type Row = (
 impl Accounts {
     /// Reads nothing yet.
     pub fn new(config: &Config) -> Self {
-        let clusters = config.clusters.iter().map(|(name, cluster)| {
-            let socket = cluster.socket().map(|path| path.display().to_string());
-            let address = (socket.is_none()).then(|| (cluster.host.clone(), cluster.port));
-            let opts = OptsBuilder::default()
-                .ip_or_hostname(cluster.host.clone())
-                .tcp_port(cluster.port)
-                .socket(socket)
-                .prefer_socket(false)
-                .user(Some(cluster.user.clone()))
-                .pass(cluster.password.as_ref().map(Secret::reveal));
-            let source = Source {
-                name: name.clone(),
-                user: cluster.user.clone(),
-                opts: opts.into(),
-                address,
-                timeout: config.limits.connect_timeout,
-                list: ArcSwapOption::empty(),
-                reading: Mutex::default(),
-            };
-            (name.clone(), source)
-        });
         Self {
-            clusters: clusters.collect(),
+            clusters: PerCluster::new(config, source(config)),
         }
+    }
+
+    /// Knows the clusters of another configuration.
+    pub fn renew(&self, config: &Config) {
+        self.clusters.renew(config, source(config));
     }
 
     /// The account that a login as `user` on `cluster` means; `None` where it is not known.
@@ -140,6 +124,30 @@ impl Accounts {
         let source = self.clusters.get(cluster)?;
         source.refresh().await;
         source.list.load_full()?.find(user)
+    }
+}
+
+fn source(config: &Config) -> impl Fn(&str, &Cluster) -> Source {
+    let timeout = config.limits.connect_timeout;
+    move |name, cluster| {
+        let socket = cluster.socket().map(|path| path.display().to_string());
+        let address = (socket.is_none()).then(|| (cluster.host.clone(), cluster.port));
+        let opts = OptsBuilder::default()
+            .ip_or_hostname(cluster.host.clone())
+            .tcp_port(cluster.port)
+            .socket(socket)
+            .prefer_socket(false)
+            .user(Some(cluster.user.clone()))
+            .pass(cluster.password.as_ref().map(Secret::reveal));
+        Source {
+            name: name.to_owned(),
+            user: cluster.user.clone(),
+            opts: opts.into(),
+            address,
+            timeout,
+            list: ArcSwapOption::empty(),
+            reading: Mutex::default(),
+        }
     }
 }
 

@@ -4,7 +4,6 @@
 //! A cluster is asked once, by a login with the account that the configuration has for it, because a connection that
 //! ends without a login counts against us; every later login tells what it is now.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,8 @@ use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
 use super::connect::{self, Credential, Identity};
-use crate::config::{Config, Secret};
+use crate::config::{self, Config, Secret};
+use crate::per_cluster::PerCluster;
 use crate::route::{Cluster, Routes};
 
 /// How long a cluster that could not be asked is left alone.
@@ -73,9 +73,7 @@ pub struct Offer {
 
 /// What the clusters said of themselves.
 pub struct Greetings {
-    clusters: BTreeMap<String, Known>,
-    /// The cluster of the first route speaks for all of them.
-    first_route: Option<String>,
+    clusters: PerCluster<Known>,
     /// Held by whoever asks the clusters for the first time.
     asking: tokio::sync::Mutex<()>,
 }
@@ -99,30 +97,33 @@ struct Told {
     plugin: Bytes,
 }
 
+fn known(_: &str, cluster: &config::Cluster) -> Known {
+    let password = cluster.password.as_ref().map_or("", Secret::reveal);
+    Known {
+        identity: Identity {
+            user: cluster.user.clone().into_bytes(),
+            credential: Credential::Clear(Zeroizing::new(password.as_bytes().to_vec())),
+            capabilities: Capabilities::default(),
+            charset: NOBODYS_CHARSET,
+            attributes: Bytes::new(),
+            max_packet: 1 << 24,
+        },
+        state: Mutex::default(),
+    }
+}
+
 impl Greetings {
     /// Asks nobody yet.
     pub fn new(config: &Config) -> Self {
-        let clusters = config.clusters.iter().map(|(name, cluster)| {
-            let password = cluster.password.as_ref().map_or("", Secret::reveal);
-            let identity = Identity {
-                user: cluster.user.clone().into_bytes(),
-                credential: Credential::Clear(Zeroizing::new(password.as_bytes().to_vec())),
-                capabilities: Capabilities::default(),
-                charset: NOBODYS_CHARSET,
-                attributes: Bytes::new(),
-                max_packet: 1 << 24,
-            };
-            let known = Known {
-                identity,
-                state: Mutex::default(),
-            };
-            (name.clone(), known)
-        });
         Self {
-            clusters: clusters.collect(),
-            first_route: config.routes.keys().next().cloned(),
+            clusters: PerCluster::new(config, known),
             asking: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Knows the clusters of another configuration.
+    pub fn renew(&self, config: &Config) {
+        self.clusters.renew(config, known);
     }
 
     /// What a new client is offered now. Waits for the clusters only as long as none of them has ever answered.
@@ -131,6 +132,7 @@ impl Greetings {
         if !missing.is_empty() || self.serving(routes).is_none() {
             let nobody_answered = self
                 .clusters
+                .all()
                 .values()
                 .all(|known| known.state.lock().told.is_none());
             // Not by the client itself: it may leave before the answer that all others need too.
@@ -161,8 +163,8 @@ impl Greetings {
     }
 
     fn serving(&self, routes: &Routes) -> Option<Told> {
-        let first = self.first_route.as_ref();
-        let name = match first.and_then(|name| routes.route(name)) {
+        // The cluster of the first route speaks for all of them.
+        let name = match routes.routes().first() {
             Some(route) => route.destination().cluster.name.clone(),
             None => routes.default_cluster()?.name.clone(),
         };
@@ -171,8 +173,10 @@ impl Greetings {
     }
 
     fn current(&self, routes: &Routes) -> Offer {
-        let told = self.clusters.values();
-        let mut told = told.filter_map(|known| known.state.lock().told.clone());
+        let clusters = self.clusters.all();
+        let mut told = clusters
+            .values()
+            .filter_map(|known| known.state.lock().told.clone());
         let common = match told.next() {
             Some(first) => told.fold(first.capabilities, |all, one| all & one.capabilities),
             None => EVERYBODYS,
@@ -201,7 +205,7 @@ impl Greetings {
     /// The clusters that never answered and were not asked just now.
     fn take_missing(&self, routes: &Routes) -> Vec<Arc<Cluster>> {
         let mut missing = Vec::new();
-        for (name, known) in &self.clusters {
+        for (name, known) in self.clusters.all().iter() {
             let mut state = known.state.lock();
             let rests = state
                 .asked
@@ -211,7 +215,7 @@ impl Greetings {
                 && let Some(cluster) = routes.cluster(name)
             {
                 state.asked = Some(Instant::now());
-                missing.push(Arc::clone(cluster));
+                missing.push(cluster);
             }
         }
         missing
@@ -264,7 +268,8 @@ mod tests {
         let text = "[admin]\npassword = \"a\"\n[clusters.blue]\nengine = \"mysql\"\nhost = \"h\"\nuser = \"u\"\n\
              [clusters.green]\nengine = \"mysql\"\nhost = \"h\"\nuser = \"u\"\n[routes.shop]\ncluster = \"blue\"\n";
         let config = Config::parse(text, &|_| None).expect("valid");
-        let (greetings, routes) = (Greetings::new(&config), plane::routes(&config));
+        let (greetings, routes) = (Greetings::new(&config), Routes::default());
+        routes.renew(&plane::wanted(&config)).expect("valid");
         assert_eq!(greetings.current(&routes).version, NOBODYS_VERSION);
         let (eof, track) = (Capabilities::DEPRECATE_EOF, Capabilities::SESSION_TRACK);
         greetings.learn("blue", &greeting("old", eof | Capabilities::COMPRESS));
@@ -275,7 +280,7 @@ mod tests {
         assert_eq!(offer.capabilities, OURS);
         assert_eq!((&offer.version[..], offer.charset), (&b"old"[..], 8));
         let green = routes.cluster("green").expect("there");
-        routes.route("shop").expect("there").switch(green);
+        routes.route("shop").expect("there").switch(&green);
         assert_eq!(greetings.current(&routes).version, "new");
     }
 }

@@ -1,7 +1,9 @@
 //! Passwords that Headgate knows: those of the configuration, and those that clients proved, in memory only.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
@@ -15,42 +17,62 @@ pub type Password = Zeroizing<Vec<u8>>;
 
 /// The known passwords.
 pub struct Passwords {
-    admin: (String, Secret),
-    configured: BTreeMap<String, Secret>,
-    capture: bool,
+    configured: ArcSwap<Configured>,
     proven: Mutex<HashMap<Vec<u8>, Password>>,
+}
+
+/// What one reading of the configuration knows.
+struct Configured {
+    admin: (String, Secret),
+    users: BTreeMap<String, Secret>,
+    capture: bool,
+}
+
+impl Configured {
+    fn new(config: &Config) -> Self {
+        let users = config.users.iter();
+        Self {
+            admin: (config.admin.user.clone(), config.admin.password.clone()),
+            users: users
+                .filter_map(|(name, user)| Some((name.clone(), user.password.clone()?)))
+                .collect(),
+            capture: config.login.capture_passwords,
+        }
+    }
 }
 
 impl Passwords {
     /// Those of the configuration.
     pub fn new(config: &Config) -> Self {
-        let users = config.users.iter();
         Self {
-            admin: (config.admin.user.clone(), config.admin.password.clone()),
-            configured: users
-                .filter_map(|(name, user)| Some((name.clone(), user.password.clone()?)))
-                .collect(),
-            capture: config.login.capture_passwords,
+            configured: ArcSwap::from_pointee(Configured::new(config)),
             proven: Mutex::default(),
         }
     }
 
+    /// Those of another configuration, beside what clients have proved.
+    pub fn renew(&self, config: &Config) {
+        self.configured.store(Arc::new(Configured::new(config)));
+    }
+
     /// Whether clients are asked for the password itself even where a proof would do.
     pub fn capture(&self) -> bool {
-        self.capture
+        self.configured.load().capture
     }
 
     /// The password of the console's user; `None` for everybody else.
     pub fn of_admin(&self, user: &[u8]) -> Option<Password> {
-        (user == self.admin.0.as_bytes()).then(|| bytes(&self.admin.1))
+        let (name, password) = &self.configured.load().admin;
+        (user == name.as_bytes()).then(|| bytes(password))
     }
 
     /// What a user's password may be: what was proven last, and what the configuration has.
     pub fn known(&self, user: &[u8]) -> Vec<Password> {
         let proven = self.proven.lock().get(user).cloned();
+        let configured = self.configured.load();
         let configured = std::str::from_utf8(user)
             .ok()
-            .and_then(|name| self.configured.get(name));
+            .and_then(|name| configured.users.get(name));
         proven.into_iter().chain(configured.map(bytes)).collect()
     }
 
@@ -72,10 +94,11 @@ impl Passwords {
 
     /// A user's password for a migration that has to create the account anew; only where the operator allows it.
     pub fn captured(&self, user: &str) -> Option<String> {
-        if let Some(secret) = self.configured.get(user) {
+        let configured = self.configured.load();
+        if let Some(secret) = configured.users.get(user) {
             return Some(secret.reveal().to_owned());
         }
-        if !self.capture {
+        if !configured.capture {
             return None;
         }
         let proven = self.proven.lock();

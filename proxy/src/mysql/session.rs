@@ -1,24 +1,29 @@
 //! One client from accept to the end of its login, or to the reason why there is none.
 
+mod denied;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
+use protocol::mysql::frame;
 use protocol::mysql::handshake::{Capabilities, ChangeUser};
 use protocol::mysql::reply::{self, Okay};
-use protocol::mysql::{frame, refusal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::debug;
+
+pub use denied::Denied;
 
 use super::accept::{self, Arrival, Claim, Judge, Line, Proven, Rejected};
 use super::accounts::Accounts;
 use super::cipher::KeyPair;
-use super::connect::{self, Credential, Identity, Refused, ServerSession};
+use super::connect::{self, Credential, Identity, ServerSession};
 use super::greeting::Greetings;
 use super::passwords::Passwords;
 use super::serving::Session;
@@ -51,7 +56,7 @@ pub struct Logins {
     pub witnesses: Witnesses,
     passwords: Passwords,
     keys: KeyPair,
-    tls: TlsAcceptor,
+    tls: ArcSwap<TlsAcceptor>,
     next_id: AtomicU32,
 }
 
@@ -67,7 +72,7 @@ impl MysqlSessions {
                 witnesses: Witnesses::new(config),
                 passwords: Passwords::new(config),
                 keys: KeyPair::default(),
-                tls,
+                tls: ArcSwap::from_pointee(tls),
                 next_id: AtomicU32::default(),
             }),
         })
@@ -79,7 +84,36 @@ impl MysqlSessions {
     }
 }
 
+/// What another configuration means for logins.
+pub struct Renewal {
+    config: Config,
+    tls: Option<TlsAcceptor>,
+}
+
 impl Sessions for MysqlSessions {
+    type Renewal = Renewal;
+
+    fn prepare(&self, config: &Config) -> Result<Renewal, String> {
+        // A certificate of our own making stays, so that clients that noted it know us again.
+        let files = config.listen.tls.as_ref();
+        let tls = files.map(|files| tls::acceptor(Some(files))).transpose();
+        Ok(Renewal {
+            config: config.clone(),
+            tls: tls.map_err(|error| error.to_string())?,
+        })
+    }
+
+    fn renew(&self, Renewal { config, tls }: Renewal) {
+        let logins = &self.logins;
+        logins.greetings.renew(&config);
+        logins.accounts.renew(&config);
+        logins.witnesses.renew(&config);
+        logins.passwords.renew(&config);
+        if let Some(tls) = tls {
+            logins.tls.store(Arc::new(tls));
+        }
+    }
+
     fn plane(&self) -> &Arc<Plane> {
         &self.logins.plane
     }
@@ -103,30 +137,6 @@ impl Sessions for MysqlSessions {
     }
 }
 
-/// Why there is no session.
-#[derive(Debug, thiserror::Error)]
-pub enum Denied {
-    /// The client did not prove who it is, or went away.
-    #[error(transparent)]
-    Rejected(#[from] Rejected),
-    /// There is no session on the cluster.
-    #[error("{cluster}: {refused}")]
-    Refused {
-        /// Why.
-        refused: Refused,
-        /// The cluster.
-        cluster: String,
-        /// The client had proved to Headgate that it knows the password.
-        proven: bool,
-    },
-    /// No route has this name.
-    #[error("no route is named {0:?}")]
-    NoRoute(String),
-    /// The client names no route, and which it means cannot be told.
-    #[error("the client names no database")]
-    NoDatabase,
-}
-
 /// A session as it is behind a login.
 #[derive(Debug)]
 pub struct Entered {
@@ -147,7 +157,7 @@ async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr) {
     let id = logins.next_id();
     let arriving = async {
         let offer = logins.greetings.offer(&plane.routes).await;
-        let arrival = accept::greet(client, &offer, id, &logins.tls).await;
+        let arrival = accept::greet(client, &offer, id, &logins.tls.load_full()).await;
         arrival.map(|arrival| arrival.map(|arrival| (arrival, offer)))
     };
     let (mut arrival, offer) = match tokio::time::timeout_at(deadline, arriving).await {
@@ -355,9 +365,8 @@ impl Logins {
     fn route(&self, name: Option<&[u8]>) -> Result<Arc<Route>, Denied> {
         let routes = &self.plane.routes;
         let Some(name) = name else {
-            let mut all = routes.routes();
-            return match (all.next(), all.next()) {
-                (Some(only), None) => Ok(Arc::clone(only)),
+            return match &routes.routes()[..] {
+                [only] => Ok(Arc::clone(only)),
                 _ => Err(Denied::NoDatabase),
             };
         };
@@ -410,81 +419,6 @@ impl Logins {
                 })
             }
         }
-    }
-
-    /// What a client is told of why there is no session; nothing where there is nobody to tell.
-    pub fn explain(
-        &self,
-        denied: &Denied,
-        user: &[u8],
-        peer: SocketAddr,
-        sequence: &mut u8,
-    ) -> BytesMut {
-        let mut out = BytesMut::new();
-        match denied {
-            Denied::Rejected(rejected) => return accept::refuse(rejected, user, peer, sequence),
-            Denied::NoRoute(name) => {
-                let text = format!("Unknown database '{name}'");
-                refusal::error(&mut out, sequence, 1049, "42000", &text);
-            }
-            Denied::NoDatabase => {
-                let names: Vec<&str> = self
-                    .plane
-                    .routes
-                    .routes()
-                    .map(|route| route.name.as_str())
-                    .collect();
-                let text = format!(
-                    "No database selected: name one of this Headgate's routes: {}",
-                    names.join(", ")
-                );
-                refusal::error(&mut out, sequence, 1046, "3D000", &text);
-            }
-            Denied::Refused {
-                refused: Refused::ByServer(body),
-                cluster,
-                proven: true,
-            } => {
-                let told = reply::Error::parse(body).map(|error| error.message.to_vec());
-                let told = told.unwrap_or_default();
-                let told = String::from_utf8_lossy(&told);
-                warn!(%peer, cluster, %told, "the client proved the password that Headgate knows, and the cluster refuses it: it was \
-                    changed there, or the account may REQUIRE SSL, and connections to clusters are not encrypted yet");
-                let text = format!(
-                    "{told}; where the password is right the account may REQUIRE SSL, and Headgate's connection to cluster \
-                     '{cluster}' is not encrypted yet"
-                );
-                refusal::error(&mut out, sequence, ACCESS_DENIED, "28000", &text);
-            }
-            Denied::Refused {
-                refused, cluster, ..
-            } => match refused {
-                Refused::ByServer(body) => {
-                    // An error from before its greeting lacks the state that clients expect by now.
-                    let mut told = BytesMut::new();
-                    match reply::Error::parse(body) {
-                        Ok(error) => error.encode(&mut told),
-                        Err(_) => told.extend_from_slice(body),
-                    }
-                    frame::put(&mut out, sequence, &told);
-                }
-                Refused::Unreachable(error) => {
-                    warn!(%peer, cluster, %error, "the cluster cannot be reached; the client was told to try again");
-                    let text = format!(
-                        "Can't connect to the MySQL server of cluster '{cluster}' at the moment"
-                    );
-                    // Numbers from 2000 on are the client library's own; MariaDB's refuses them as malformed.
-                    refusal::error(&mut out, sequence, 1053, "08S01", &text);
-                }
-                Refused::Malformed(_) | Refused::Unsupported(_) => {
-                    warn!(%peer, cluster, %refused, "the login on the cluster failed");
-                    let text =
-                        format!("Headgate could not log in on cluster '{cluster}': {refused}");
-                    refusal::error(&mut out, sequence, 1251, "08004", &text);
-                }
-            },
-        }
-        out
     }
 }
 

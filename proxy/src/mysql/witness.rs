@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::learned::Learned;
 use crate::config::{Config, Secret};
+use crate::per_cluster::PerCluster;
 
 /// Stored programs are read again after this long.
 const PROGRAMS_AGE_MAX: Duration = Duration::from_secs(10);
@@ -72,28 +73,23 @@ pub struct Told {
 type PreparedRow = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// All clusters' witnesses.
-pub struct Witnesses(BTreeMap<String, Witness>);
+pub struct Witnesses(PerCluster<Witness>);
 
 impl fmt::Debug for Witnesses {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.0.keys()).finish()
+        formatter.debug_set().entries(self.0.all().keys()).finish()
     }
 }
 
 impl Witnesses {
     /// Asks nothing yet.
     pub fn new(config: &Config) -> Self {
-        let witness = |cluster: &crate::config::Cluster| Witness {
-            opts: options(cluster),
-            timeout: config.limits.connect_timeout,
-            waiting: Mutex::default(),
-            line: Turn::default(),
-        };
-        let all = config.clusters.iter();
-        Self(
-            all.map(|(name, cluster)| (name.clone(), witness(cluster)))
-                .collect(),
-        )
+        Self(PerCluster::new(config, witness(config)))
+    }
+
+    /// Knows the clusters of another configuration.
+    pub fn renew(&self, config: &Config) {
+        self.0.renew(config, witness(config));
     }
 
     /// Opens the connection to `cluster` ahead, and reads what takes longer.
@@ -118,6 +114,16 @@ impl Witnesses {
         tokio::time::timeout(witness.timeout, witness.ask(thread))
             .await
             .unwrap_or_default()
+    }
+}
+
+fn witness(config: &Config) -> impl Fn(&str, &crate::config::Cluster) -> Witness {
+    let timeout = config.limits.connect_timeout;
+    move |_, cluster| Witness {
+        opts: options(cluster),
+        timeout,
+        waiting: Mutex::default(),
+        line: Turn::default(),
     }
 }
 

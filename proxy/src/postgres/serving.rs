@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::connect::ServerSession;
 use super::custom::CustomSettings;
 use super::handover::{self, Identity};
+use super::passwords::Passwords;
 use super::session::say_goodbye;
 use super::spare::Spare;
 use super::state::NotMovable;
@@ -39,6 +40,7 @@ pub(super) struct Session {
     pub(super) plane: Arc<Plane>,
     pub(super) route: Arc<Route>,
     pub(super) startup: Startup,
+    pub(super) passwords: Arc<Passwords>,
     pub(super) password: Option<Secret>,
     pub(super) server: ServerSession,
     pub(super) registered: Registered,
@@ -80,6 +82,7 @@ impl Session {
             plane: self.plane,
             route: self.route,
             startup: self.startup,
+            passwords: self.passwords,
             password: self.password,
             entry,
             spare: None,
@@ -95,6 +98,8 @@ struct Serving {
     plane: Arc<Plane>,
     route: Arc<Route>,
     startup: Startup,
+    passwords: Arc<Passwords>,
+    /// The password of the login.
     password: Option<Secret>,
     entry: Arc<Entry>,
     wire: PostgresWire,
@@ -141,7 +146,7 @@ impl Serving {
                         self.spare = self.spare.take().or(spare);
                         end
                     };
-                    let password = self.password.as_ref();
+                    let password = || newest(&self.passwords, &self.entry, self.password.as_ref());
                     look_at_orders(
                         &self.entry,
                         &self.startup,
@@ -262,6 +267,7 @@ impl Serving {
                 plane,
                 route,
                 startup,
+                passwords,
                 password,
                 entry,
                 wire,
@@ -269,7 +275,8 @@ impl Serving {
                 standing,
                 spare,
             } = self;
-            let rang = || look_at_orders(entry, startup, route, password.as_ref(), spare);
+            let password = || newest(passwords, entry, password.as_ref());
+            let rang = || look_at_orders(entry, startup, route, password, spare);
             hold(plane, route, standing, relay, wire, rang).await
         };
         let error: fn(&mut BytesMut) = match met {
@@ -360,10 +367,11 @@ impl Serving {
             return Some(self.cannot_move(&NotMovable::Late));
         };
         let destination = route.destination();
+        let password = newest(&self.passwords, &self.entry, self.password.as_ref());
         let identity = Identity {
             startup: &self.startup,
             database: &route.database,
-            password: self.password.as_ref().map(Secret::reveal),
+            password: password.as_ref().map(Secret::reveal),
         };
         let moved = handover::hand_over(
             &mut self.relay.server,
@@ -443,12 +451,17 @@ fn held_too_long(out: &mut BytesMut) {
     refusal::error(out, Severity::Error, "57014", message);
 }
 
+/// The user's password as the configuration has it now, which may be another than at the login.
+fn newest(passwords: &Passwords, entry: &Entry, at_login: Option<&Secret>) -> Option<Secret> {
+    passwords.for_server(&entry.user).or(at_login.cloned())
+}
+
 /// Opens a session on the cluster that the route is about to lead to, beside the client's work.
 fn look_at_orders(
     entry: &Entry,
     startup: &Startup,
     route: &Route,
-    password: Option<&Secret>,
+    password: impl Fn() -> Option<Secret>,
     spare: &mut Option<Spare>,
 ) {
     if let Some(order) = entry.take_warm_order() {
@@ -456,7 +469,7 @@ fn look_at_orders(
             order,
             startup.clone(),
             route.database.clone(),
-            password.cloned(),
+            password(),
         ));
     }
 }

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::accept::{self, Arrival, Rejected};
 use super::cancel;
 use super::connect::{self, Refused};
-use super::passwords::Passwords;
+use super::passwords::{Known, Passwords};
 use super::serving::Session;
 use crate::client::Client;
 use crate::config::{Config, Secret};
@@ -35,7 +35,7 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// PostgreSQL's sessions: the data plane, and who may log in.
 pub struct PostgresSessions {
     plane: Arc<Plane>,
-    passwords: Passwords,
+    passwords: Arc<Passwords>,
 }
 
 impl PostgresSessions {
@@ -43,12 +43,28 @@ impl PostgresSessions {
     pub fn new(plane: Arc<Plane>, config: &Config) -> Self {
         Self {
             plane,
-            passwords: Passwords::new(config),
+            passwords: Arc::new(Passwords::new(config)),
         }
+    }
+
+    /// A user's password as the configuration has it.
+    pub fn configured_password(&self, user: &str) -> Option<String> {
+        let password = self.passwords.for_server(user)?;
+        Some(password.reveal().to_owned())
     }
 }
 
 impl Sessions for PostgresSessions {
+    type Renewal = Known;
+
+    fn prepare(&self, config: &Config) -> Result<Known, String> {
+        Ok(self.passwords.prepare(config))
+    }
+
+    fn renew(&self, renewal: Known) {
+        self.passwords.renew(renewal);
+    }
+
     fn plane(&self) -> &Arc<Plane> {
         &self.plane
     }
@@ -248,6 +264,7 @@ async fn open(
         plane: Arc::clone(plane),
         route,
         startup,
+        passwords: Arc::clone(passwords),
         password,
         server,
         registered,

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::engine::Engine;
+use super::reload::Running;
 use super::statement::{Constant, Given, Statement, setting};
 use answer::{Answer, Column, Refusal, Value};
 pub(crate) use rows::level_word;
@@ -26,7 +27,7 @@ pub(crate) use rows::level_word;
 /// The console's view of both planes.
 pub(crate) struct Admin<D: Database> {
     /// What the operator configured.
-    pub config: Arc<Config>,
+    pub running: Arc<Running>,
     /// Routes and sessions.
     pub plane: Arc<Plane>,
     /// The migrations.
@@ -222,15 +223,13 @@ impl<D: Database> Admin<D> {
             Statement::ShowReport(name) => {
                 supervisor.report(&name)?.iter().map(rows::report).collect()
             }
-            Statement::ShowRoutes => self
-                .plane
-                .routes
-                .routes()
-                .map(|route| rows::route(route))
-                .collect(),
-            Statement::ShowClusters => self.config.clusters.iter().map(rows::cluster).collect(),
+            Statement::ShowRoutes => rows::routes(&self.plane),
+            Statement::ShowClusters => {
+                let config = self.running.config();
+                config.clusters.iter().map(rows::cluster).collect()
+            }
             Statement::ShowSessions => rows::sessions(&self.plane),
-            Statement::ShowConfig => rows::config(&self.config, &self.plane),
+            Statement::ShowConfig => rows::config(&self.running.loaded(), &self.plane),
             Statement::ShowVersion => vec![vec![Value::from(version())]],
             Statement::Help => rows::help(),
             Statement::ShowSetting(name) => vec![vec![Value::from(setting(&name))]],
@@ -245,7 +244,7 @@ impl<D: Database> Admin<D> {
             Constant::One => Value::Int(1),
             Constant::Version => Value::from(version()),
             Constant::Database => Value::from(ADMIN_DATABASE),
-            Constant::User => Value::from(self.config.admin.user.clone()),
+            Constant::User => Value::from(self.running.config().admin.user.clone()),
         }
     }
 
@@ -257,9 +256,10 @@ impl<D: Database> Admin<D> {
         route: Option<String>,
         settings: Given,
     ) -> Result<Answer, Refusal> {
+        let config = self.running.config();
         for cluster in [&source, &target] {
-            if !self.config.clusters.contains_key(cluster) {
-                return Err(unknown("cluster", cluster, self.config.clusters.keys()));
+            if !config.clusters.contains_key(cluster) {
+                return Err(unknown("cluster", cluster, config.clusters.keys()));
             }
         }
         let route = match route {
@@ -267,7 +267,7 @@ impl<D: Database> Admin<D> {
             None => self.only_route_of(&source)?,
         };
         let Some(leads) = self.plane.routes.route(&route) else {
-            return Err(unknown("route", &route, self.config.routes.keys()));
+            return Err(unknown("route", &route, config.routes.keys()));
         };
         let cluster = leads.destination().cluster.name.clone();
         if cluster != source {
@@ -294,6 +294,7 @@ impl<D: Database> Admin<D> {
     fn only_route_of(&self, source: &str) -> Result<String, Refusal> {
         let routes = self.plane.routes.routes();
         let mut names = routes
+            .iter()
             .filter(|route| route.destination().cluster.name == source)
             .map(|route| route.name.clone());
         match (names.next(), names.next()) {
@@ -319,7 +320,7 @@ impl<D: Database> Admin<D> {
     }
 
     fn defaults(&self) -> Settings {
-        settings_of(&self.config)
+        settings_of(&self.running.config())
     }
 }
 

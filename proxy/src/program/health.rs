@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy::config::Config;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::engine::Engine;
+use super::reload::Running;
 
 /// A monitor that asks more often gets the last answer.
 const FRESH: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ type Answer = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 #[derive(Clone)]
 pub(crate) struct Health {
     ask: Arc<dyn Fn(&str) -> Answer + Send + Sync>,
-    clusters: Vec<String>,
+    running: Arc<Running>,
     known: Arc<Mutex<Option<(Instant, Down)>>>,
 }
 
@@ -32,10 +32,10 @@ pub(crate) struct Health {
 pub(crate) type Down = BTreeMap<String, Option<String>>;
 
 impl Health {
-    pub(crate) fn new<E: Engine>(config: Arc<Config>) -> Self {
-        let clusters = config.clusters.keys().cloned().collect();
+    pub(crate) fn new<E: Engine>(running: Arc<Running>) -> Self {
+        let known = Arc::clone(&running);
         let ask = move |name: &str| -> Answer {
-            let (config, name) = (Arc::clone(&config), name.to_owned());
+            let (config, name) = (known.config(), name.to_owned());
             Box::pin(async move {
                 let cluster = config.clusters.get(&name)?;
                 // Any database of a route that leads there now or may later.
@@ -58,7 +58,7 @@ impl Health {
         };
         Self {
             ask: Arc::new(ask),
-            clusters,
+            running,
             known: Arc::default(),
         }
     }
@@ -71,7 +71,8 @@ impl Health {
         {
             return down.clone();
         }
-        let asking = self.clusters.iter().map(|name| {
+        let config = self.running.config();
+        let asking = config.clusters.keys().map(|name| {
             let answer = (self.ask)(name);
             async move { (name.clone(), answer.await) }
         });

@@ -21,6 +21,7 @@ use super::command::Migrate;
 use super::console::{level_word, settings_of};
 use super::engine::{self, Engine, Errand};
 use super::output::{fail, print, record};
+use super::reload::Running;
 use super::wiring::{self, Wired};
 use progress::Screen;
 
@@ -73,7 +74,7 @@ async fn move_it<E: Engine>(migrate: Migrate) -> Told<bool> {
     };
     let welcome = welcome::<E>(&migrate, &config);
     let threads = config.listen.threads;
-    let wired = wiring::join::<E>(config).map_err(|error| error.to_string())?;
+    let wired = wiring::join::<E>(Running::new(config, None)).map_err(|error| error.to_string())?;
     // Before anything runs: it would fail for want of its clusters.
     if let Ok(known) = wired.supervisor.status(NAME)
         && known.route != definition.route

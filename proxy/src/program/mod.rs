@@ -11,6 +11,7 @@ mod migrate;
 mod mysql;
 mod output;
 mod postgres;
+mod reload;
 mod run;
 mod sql;
 mod statement;

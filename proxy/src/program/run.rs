@@ -1,6 +1,5 @@
 //! `headgate run`: serves until a signal, then leaves in good order.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,12 +12,13 @@ use proxy::listener;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::info;
 
 use super::engine::{self, Engine, Errand};
 use super::http::{self, Pages};
 use super::log::Log;
 use super::output::{complain, fail, print};
+use super::reload::{self, Reload, Running};
 use super::wiring;
 
 /// What comes after the sessions were drained: a cutover that is waited for, and workers that stop.
@@ -103,7 +103,7 @@ impl Errand for Serve {
 async fn serve<E: Engine>(path: &Path, config: Config, log: Log) -> Result<(), String> {
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     hear_signals(stop.clone(), cut.clone())?;
-    hear_hangups(path.to_owned(), config.entries())?;
+    let hangups = reload::hangups()?;
     let drain_timeout = config.limits.drain_timeout;
     let (address, http_address) = (
         config.listen.address,
@@ -111,7 +111,8 @@ async fn serve<E: Engine>(path: &Path, config: Config, log: Log) -> Result<(), S
     );
     // The journal before the sockets: whoever has it open is the one Headgate that may serve these routes.
     let threads = config.listen.threads;
-    let wired = wiring::join::<E>(config).map_err(|error| error.to_string())?;
+    let running = Running::new(config, Some(path));
+    let wired = wiring::join::<E>(running).map_err(|error| error.to_string())?;
     let listening = open("listen.address", address)?;
     let http = http_address
         .map(|address| open("http.address", address))
@@ -120,6 +121,13 @@ async fn serve<E: Engine>(path: &Path, config: Config, log: Log) -> Result<(), S
         info!(%address, "accepting sessions; the admin console is the database \"headgate\"");
     }
     wired.supervisor.resume();
+    let reload = Arc::new(Reload {
+        running: Arc::clone(&wired.running),
+        plane: Arc::clone(&wired.plane),
+        sessions: Arc::clone(&wired.sessions),
+        supervisor: Arc::clone(&wired.supervisor),
+    });
+    let reloading = tokio::spawn(reload.serve(hangups));
     wired.metrics.set_ready(true);
     let end_of_http = CancellationToken::new();
     let serving_http = http.map(|listener| {
@@ -137,6 +145,7 @@ async fn serve<E: Engine>(path: &Path, config: Config, log: Log) -> Result<(), S
         stop.clone(),
     ));
     stop.cancelled().await;
+    reloading.abort();
     wired.metrics.set_ready(false);
     let leaving = async {
         // A cutover under way decides first; until then its held clients are served.
@@ -160,45 +169,6 @@ async fn serve<E: Engine>(path: &Path, config: Config, log: Log) -> Result<(), S
 
 fn open(key: &str, address: SocketAddr) -> Result<TcpListener, String> {
     listener::bind(address).map_err(|error| format!("{key}: {address} cannot be opened: {error}"))
-}
-
-/// A running Headgate takes no changes of its configuration; whoever asks for that is told what a restart would change.
-fn hear_hangups(path: PathBuf, running: Vec<(String, String)>) -> Result<(), String> {
-    let mut hangups = signal(SignalKind::hangup())
-        .map_err(|error| format!("signals cannot be heard: {error}"))?;
-    tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            let path = path.display();
-            match Config::read(Path::new(&path.to_string())) {
-                Ok(config) => {
-                    let changed = changed(&running, &config.entries());
-                    warn!(
-                        %path, changed,
-                        "SIGHUP: the file is in order; a running Headgate takes no changes, a restart does"
-                    );
-                }
-                Err(problems) => {
-                    for problem in problems {
-                        error!(%path, %problem, "SIGHUP: the file has a problem; nothing was changed");
-                    }
-                }
-            }
-        }
-    });
-    Ok(())
-}
-
-/// The keys whose values differ; secrets are not told apart.
-fn changed(running: &[(String, String)], read: &[(String, String)]) -> String {
-    let differ = |one: &[(String, String)], other: &[(String, String)]| {
-        one.iter()
-            .filter(|pair| !other.contains(pair))
-            .map(|(key, _)| key.clone())
-            .collect::<BTreeSet<String>>()
-    };
-    let mut keys = differ(running, read);
-    keys.extend(differ(read, running));
-    keys.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// The first SIGTERM or SIGINT asks to stop in good order; the second does not wait for that.

@@ -17,14 +17,14 @@ use proxy::route::{Cluster, Route};
 pub(crate) struct PlaneTraffic(pub(crate) Arc<Plane>);
 
 impl PlaneTraffic {
-    fn route(&self, name: &str) -> Result<&Arc<Route>> {
+    fn route(&self, name: &str) -> Result<Arc<Route>> {
         self.0.routes.route(name).ok_or_else(|| {
             Error::refused(format!("there is no route {name:?}"))
                 .remedy("SHOW ROUTES lists those of the configuration")
         })
     }
 
-    fn cluster(&self, name: &str) -> Result<&Arc<Cluster>> {
+    fn cluster(&self, name: &str) -> Result<Arc<Cluster>> {
         self.0.routes.cluster(name).ok_or_else(|| {
             Error::refused(format!("there is no cluster {name:?}"))
                 .remedy("SHOW CLUSTERS lists those of the configuration")
@@ -84,7 +84,7 @@ impl Traffic for PlaneTraffic {
             self.route(route)?;
             let cluster = self.cluster(cluster)?;
             let deadline = tokio::time::Instant::now() + patience;
-            Ok(self.0.registry.warm(route, cluster, deadline).await)
+            Ok(self.0.registry.warm(route, &cluster, deadline).await)
         })
     }
 
@@ -97,7 +97,7 @@ impl Traffic for PlaneTraffic {
     }
 
     fn hold(&self, route: &str) -> Result<()> {
-        let gate = &self.route(route)?.gate;
+        let gate = Arc::clone(&self.route(route)?.gate);
         gate.close();
         // Of those who are inside, some may only be in doubt whether they are.
         let inside: BTreeSet<u64> = gate.inside().iter().map(|inside| inside.ticket).collect();
@@ -139,7 +139,8 @@ impl Traffic for PlaneTraffic {
     }
 
     fn carried(&self, route: &str) -> Result<Vec<i64>> {
-        let cluster = &self.route(route)?.destination().cluster.name;
+        let destination = self.route(route)?.destination();
+        let cluster = &destination.cluster.name;
         let sessions = self.0.registry.snapshot().into_iter();
         let here = sessions
             .filter(|session| session.route == route && session.cluster.as_ref() == Some(cluster));
@@ -186,12 +187,12 @@ impl Traffic for PlaneTraffic {
 
     fn switch(&self, route: &str, cluster: &str) -> Result<()> {
         let route = self.route(route)?;
-        route.switch(self.cluster(cluster)?);
+        route.switch(&self.cluster(cluster)?);
         Ok(())
     }
 
     fn release(&self, route: &str) -> Result<()> {
-        let route = Arc::clone(self.route(route)?);
+        let route = self.route(route)?;
         route.gate.open();
         tokio::spawn(move_the_idle(Arc::clone(&self.0), route));
         Ok(())
@@ -199,7 +200,7 @@ impl Traffic for PlaneTraffic {
 
     fn holds<'a>(&'a self, route: &'a str, patience: Duration) -> Waiting<'a, Result<Holds>> {
         Box::pin(async move {
-            let gate = &self.route(route)?.gate;
+            let gate = Arc::clone(&self.route(route)?.gate);
             // What is not known after the patience is reported as it stands.
             let _ = tokio::time::timeout(patience, gate.line_empty()).await;
             let mut log = gate.log();

@@ -19,6 +19,7 @@ use tracing::info;
 use super::console::{Admin, Door};
 use super::engine::{Ends, Engine};
 use super::health::Health;
+use super::reload::Running;
 use super::traffic::PlaneTraffic;
 
 /// Everything that runs, before the first socket is open.
@@ -28,11 +29,12 @@ pub(crate) struct Wired<E: Engine> {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) plane: Arc<Plane>,
     pub(crate) health: Health,
+    pub(crate) running: Arc<Running>,
 }
 
 /// Opens the journal and joins the parts. Migrations go on only with [`Supervisor::resume`].
-pub(crate) fn join<E: Engine>(config: Config) -> Result<Wired<E>, Error> {
-    let config = Arc::new(config);
+pub(crate) fn join<E: Engine>(running: Arc<Running>) -> Result<Wired<E>, Error> {
+    let config = running.config();
     let metrics = Metrics::new()
         .map_err(|error| Error::fatal("metrics cannot be registered").because(error))?;
     let metrics = Arc::new(metrics);
@@ -46,15 +48,16 @@ pub(crate) fn join<E: Engine>(config: Config) -> Result<Wired<E>, Error> {
     follow_switches(&plane, &journal)?;
     let traffic = Arc::new(PlaneTraffic(Arc::clone(&plane)));
     let sessions = Arc::new(E::sessions(Arc::clone(&plane), &config)?);
-    let (known, served) = (Arc::clone(&config), Arc::clone(&sessions));
+    let (known, served) = (Arc::clone(&running), Arc::clone(&sessions));
     let factory = Box::new(move |definition: &Definition| {
+        let known = known.config();
         let ends = ends(&known, definition)?;
         Ok(E::database(&served, &known, definition, &ends))
     });
     let supervisor = Supervisor::open(journal, traffic, factory)?;
-    let health = Health::new::<E>(Arc::clone(&config));
+    let health = Health::new::<E>(Arc::clone(&running));
     let admin = Admin {
-        config,
+        running: Arc::clone(&running),
         plane: Arc::clone(&plane),
         supervisor: Arc::clone(&supervisor),
     };
@@ -65,6 +68,7 @@ pub(crate) fn join<E: Engine>(config: Config) -> Result<Wired<E>, Error> {
         metrics,
         plane,
         health,
+        running,
     })
 }
 
@@ -84,7 +88,7 @@ fn follow_switches(plane: &Plane, journal: &Journal) -> Result<(), Error> {
             return Err(Error::fatal(text).remedy(format!("write a section [clusters.{cluster}]")));
         };
         info!(route = name, %cluster, configured, "the route stays where it was switched to");
-        route.switch(target);
+        route.switch(&target);
     }
     Ok(())
 }

@@ -149,14 +149,9 @@ async fn a_hangup_never_ends_the_program_and_the_file_tells_where_a_cutover_move
     world.check().await;
     world.cutover().await;
     let file = world.headgate.folder().join("headgate.toml");
-    let text = std::fs::read_to_string(&file).expect("it is there");
-    std::fs::write(&file, format!("{text}[users.clerk]\npassword = \"x\"\n")).expect("ours");
-    signal(world.headgate.pid(), "HUP").await;
-    let log = || async { world.headgate.log() };
-    until("it says what it did not do", SOON, log, |log| {
-        log.contains("SIGHUP") && log.contains("users.clerk")
-    })
-    .await;
+    let added = |text: &str| format!("{text}[users.clerk]\npassword = \"x\"\n");
+    let said = world.headgate.reload(added).await;
+    assert!(said.contains("counts from now on"), "{said}");
     let client = world.client().await;
     tests::postgres::rows(&client, "select 1").await;
     let shown = world.headgate.admin("SHOW CONFIG").await;

@@ -121,6 +121,7 @@ const FILES: &[(&str, &[&str])] = &[
             "proxy/src/mysql/cipher.rs",
             "proxy/src/mysql/greeting.rs",
             "proxy/src/mysql/host.rs",
+            "proxy/src/mysql/session/denied.rs",
             "tests/tests/whole/mysql/accounts.rs",
         ],
     ),
@@ -298,6 +299,13 @@ const CASES: &[(&str, &[&str])] = &[
             "resume::a_kill_while_the_fence_is_raised_leaves_the_source_writable_after_the_restart",
             "transparency::bodies_of_sixteen_megabytes_and_more_are_the_same_in_both_directions",
             "transparency::the_greeting_is_the_servers_but_for_what_headgate_does_itself",
+        ],
+    ),
+    (
+        "PostgreSQL's users are those of the file, and MySQL's those of the cluster; MySQL's clients are offered encryption",
+        &[
+            "reload::a_certificate_that_is_replaced_is_served_and_one_that_does_not_fit_is_not",
+            "reload::a_user_that_is_added_logs_in_and_a_broken_file_changes_nothing",
         ],
     ),
     (

@@ -6,13 +6,14 @@ use std::time::Duration;
 use migrator::preflight::{Check, Level};
 use migrator::progress::{Stage, TableProgress};
 use migrator::supervisor::{CheckStatus, CutoverReport, Outcome, State, Status, Summary};
-use proxy::config::{Cluster, Config};
+use proxy::config::Cluster;
 use proxy::plane::Plane;
 use proxy::registry::Activity;
 use proxy::route::Route;
 use proxy::turnstile::State as Gate;
 
-use super::answer::{Value, millis};
+use super::answer::{Value, millis, time_text};
+use crate::program::reload::Loaded;
 use crate::program::statement::FORMS;
 
 type Row = Vec<Value>;
@@ -210,7 +211,30 @@ pub(super) fn report(report: &CutoverReport) -> Row {
     ]
 }
 
-pub(super) fn route(route: &Route) -> Row {
+/// The routes of the configuration; that of every other name stands last, with the sessions of all of them.
+pub(super) fn routes(plane: &Plane) -> Vec<Row> {
+    let mut rows: Vec<Row> = plane.routes.routes().iter().map(|one| route(one)).collect();
+    if let Some(cluster) = plane.routes.default_cluster() {
+        let others = plane.routes.others();
+        let here = || {
+            others
+                .iter()
+                .filter(|route| plane.routes.route(&route.name).is_none())
+        };
+        rows.push(row![
+            "*",
+            "*",
+            cluster.name.clone(),
+            1_u64,
+            "open",
+            here().map(|route| route.sessions()).sum::<u64>(),
+            here().map(|route| route.gate.in_line()).sum::<u64>(),
+        ]);
+    }
+    rows
+}
+
+fn route(route: &Route) -> Row {
     let destination = route.destination();
     let gate = match route.gate.look().state() {
         Gate::Open => "open",
@@ -240,7 +264,7 @@ pub(super) fn cluster((name, cluster): (&String, &Cluster)) -> Row {
 
 pub(super) fn sessions(plane: &Plane) -> Vec<Row> {
     let mut open = BTreeMap::new();
-    for route in plane.routes.routes() {
+    for route in plane.routes.routes().iter().chain(&plane.routes.others()) {
         for inside in route.gate.inside() {
             open.insert((route.name.clone(), inside.ticket), inside.age);
         }
@@ -270,23 +294,37 @@ pub(super) fn sessions(plane: &Plane) -> Vec<Row> {
         .collect()
 }
 
-/// The configuration, and where a cutover has overruled it.
-pub(super) fn config(config: &Config, plane: &Plane) -> Vec<Row> {
+/// The configuration, where a cutover has overruled it, and how it came to count.
+pub(super) fn config(loaded: &Loaded, plane: &Plane) -> Vec<Row> {
+    let config = &loaded.config;
     let overruled = |key: &str| {
         let name = key.strip_prefix("routes.")?.strip_suffix(".cluster")?;
         let route = plane.routes.route(name)?;
         let now = route.destination().cluster.name.clone();
         (config.routes.get(name)?.cluster != now).then_some(now)
     };
-    let entry = |(key, value): (String, String)| match overruled(&key) {
-        Some(now) => {
-            let value =
-                format!("{value} (a cutover moved the route to {now}, which overrules this)");
-            row![key, value]
-        }
-        None => row![key, value],
+    let entry = |(key, value): (String, String)| {
+        let waits = loaded.waiting.contains(&key);
+        let note = match overruled(&key) {
+            Some(now) => {
+                format!(" (a cutover moved the route to {now}, which overrules this)")
+            }
+            None if waits => " (the file has another value, which needs a restart)".to_owned(),
+            None => String::new(),
+        };
+        row![key, format!("{value}{note}")]
     };
-    config.entries().into_iter().map(entry).collect()
+    let file = loaded.file.as_ref();
+    let refused = loaded.refused.as_ref();
+    let refused = refused.map(|(at, why)| format!("{}: {why}", time_text(*at)));
+    let about = [
+        ("file", file.map(|file| file.display().to_string())),
+        ("file.loaded", Some(time_text(loaded.since))),
+        ("file.reload_error", refused),
+    ];
+    let about = about.map(|(key, value)| row![key, value.unwrap_or_default()]);
+    let entries = config.entries().into_iter().map(entry);
+    about.into_iter().chain(entries).collect()
 }
 
 pub(crate) fn help() -> Vec<Row> {

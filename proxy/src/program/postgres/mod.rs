@@ -7,7 +7,6 @@ mod ends;
 mod tests;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -38,7 +37,7 @@ impl Engine for Postgres {
     }
 
     fn database(
-        _: &Arc<Self::Sessions>,
+        sessions: &Arc<Self::Sessions>,
         config: &Config,
         definition: &Definition,
         ends: &Ends<'_>,
@@ -53,7 +52,7 @@ impl Engine for Postgres {
             endpoint(ends.target, ends.database),
             definition.settings.clone(),
             tools,
-            Arc::new(Configured::new(config)),
+            Arc::new(Configured(Arc::clone(sessions))),
         )
     }
 
@@ -78,19 +77,11 @@ impl Engine for Postgres {
 }
 
 /// The passwords of the application's roles that the operator configured.
-struct Configured(BTreeMap<String, Secret>);
-
-impl Configured {
-    fn new(config: &Config) -> Self {
-        let users = config.users.iter();
-        let known = users.filter_map(|(name, user)| Some((name.clone(), user.password.clone()?)));
-        Self(known.collect())
-    }
-}
+struct Configured(Arc<PostgresSessions>);
 
 impl Secrets for Configured {
     fn password(&self, user: &str) -> Option<String> {
-        self.0.get(user).map(|secret| secret.reveal().to_owned())
+        self.0.configured_password(user)
     }
 }
 

@@ -67,5 +67,6 @@ mod metrics;
 mod migration;
 mod moving;
 mod operator;
+mod reload;
 mod resume;
 mod transparency;
