@@ -741,7 +741,11 @@ async fn an_open_write_that_passes_the_fence_is_named_under_the_barrier_and_no_o
                  SET DEFAULT ROLE bosses TO boss@'127.0.0.1', boss@localhost"
             }
             Kind::Mysql56 => "GRANT SUPER ON *.* TO boss@'127.0.0.1', boss@localhost",
-            Kind::Mariadb1011 => "GRANT READ_ONLY ADMIN ON *.* TO boss@'127.0.0.1', boss@localhost",
+            Kind::Mariadb1011 => {
+                "CREATE ROLE bosses; CREATE ROLE most; GRANT READ_ONLY ADMIN ON *.* TO bosses; GRANT bosses TO most;
+                 GRANT most TO boss@'127.0.0.1'; GRANT most TO boss@localhost;
+                 SET DEFAULT ROLE most FOR boss@'127.0.0.1'; SET DEFAULT ROLE most FOR boss@localhost"
+            }
         };
         world
             .source()
@@ -760,8 +764,6 @@ async fn an_open_write_that_passes_the_fence_is_named_under_the_barrier_and_no_o
         named_under_the_fence(&world, "").await;
         let mut boss = world.source().connect_as("boss", None, "shop").await;
         boss.query_drop(write).await.expect("it writes");
-        // Older servers look at their transactions every tenth of a second.
-        tokio::time::sleep(SECOND / 8).await;
         let checks = world.mysql.writers(&nobody).await.expect("it can look");
         for (user, level) in [("boss", Level::Error), ("app", Level::Warning)] {
             let named = |check: &&Check| check.level == level && check.evidence.contains(user);
@@ -860,5 +862,343 @@ async fn what_changed_since_the_proof_or_the_warm_up_is_named_before_anything_is
             assert!(text.contains(name), "{kind:?}: {change}: {text}");
             assert_ne!(stamp, world.mysql.definitions_stamp().await.expect("read"));
         }
+    }
+}
+
+fn of<'a>(checks: &'a [Check], name: &str) -> Vec<&'a Check> {
+    checks.iter().filter(|check| check.name == name).collect()
+}
+
+/// Exactly one finding of this name, at this level, that says this.
+fn one<'a>(checks: &'a [Check], name: &str, level: Level, part: &str) -> &'a Check {
+    let found = of(checks, name);
+    let fits = |check: &&&Check| check.level == level && check.evidence.contains(part);
+    let fitting: Vec<_> = found.iter().filter(fits).collect();
+    assert_eq!(fitting.len(), 1, "{level:?} {name} {part:?}: {found:#?}");
+    fitting[0]
+}
+
+/// The migration as an account that may do less than root.
+fn as_account(world: &World, user: &str) -> Mysql {
+    let mut source = world.source().endpoint("shop");
+    user.clone_into(&mut source.user);
+    source.password = Some(user.into());
+    let secrets = Arc::new(migrator::accounts::NoSecrets);
+    Mysql::new(
+        "m",
+        source,
+        world.pair.target.endpoint("shop"),
+        Settings::default(),
+        secrets,
+    )
+}
+
+#[tokio::test]
+async fn a_write_that_begins_right_before_the_seal_is_seen_however_often_somebody_else_looks() {
+    for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
+        let world = World::new(kind).await;
+        let mut watcher = world.source().connect("").await;
+        let mut root = world.source().connect("shop").await;
+        let raised = world.raise().await;
+        // What the table shows is kept for a tenth of a second after each look.
+        watcher
+            .query_drop("SELECT * FROM information_schema.innodb_trx")
+            .await
+            .expect("it looks");
+        root.query_drop("BEGIN; INSERT INTO t (writer, n) VALUES (7, 7)")
+            .await
+            .expect("it passes");
+        let sealed = fence::seal(&world.mysql, raised.fence, &nobody).await;
+        let text = sealed.expect_err("a write is open").full_text();
+        assert!(text.contains("user root from"), "{kind:?}: {text}");
+        root.query_drop("ROLLBACK").await.expect("it goes back");
+        fence::lift(&world.mysql, &world.plan)
+            .await
+            .expect("lifted");
+    }
+}
+
+#[tokio::test]
+async fn each_way_past_read_only_is_named_and_its_remedy_closes_it() {
+    for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
+        let world = World::new(kind).await;
+        let checks = async || world.mysql.preflight().await.expect("the checks run");
+        one(&checks().await, "fence_accounts", Level::Ok, "no account");
+        one(
+            &checks().await,
+            "fence_procedures",
+            Level::Ok,
+            "no procedure",
+        );
+        let (make, ways) = match kind {
+            Kind::Mysql97 => (
+                "CREATE ROLE bosses; GRANT CONNECTION_ADMIN ON *.* TO bosses; CREATE USER a@localhost, b@localhost, c@localhost;
+                 GRANT bosses TO a@localhost; GRANT SUPER, CONNECTION_ADMIN ON *.* TO b@localhost;
+                 GRANT PROXY ON b@localhost TO c@localhost",
+                vec!["'a'@'localhost'", "'b'@'localhost'", "'c'@'localhost'"],
+            ),
+            Kind::Mysql56 => (
+                "CREATE USER b@localhost, c@localhost; GRANT SUPER ON *.* TO b@localhost;
+                 GRANT PROXY ON b@localhost TO c@localhost",
+                vec!["'b'@'localhost'", "'c'@'localhost'"],
+            ),
+            Kind::Mariadb1011 => (
+                "CREATE ROLE bosses; GRANT READ_ONLY ADMIN ON *.* TO bosses; CREATE USER a@localhost, b@localhost, c@localhost;
+                 GRANT bosses TO a@localhost; GRANT READ_ONLY ADMIN ON *.* TO b@localhost;
+                 GRANT PROXY ON b@localhost TO c@localhost",
+                vec!["'a'@'localhost'", "'b'@'localhost'", "'c'@'localhost'"],
+            ),
+        };
+        world.source().run("", make).await;
+        for way in ways {
+            let fix = one(&checks().await, "fence_accounts", Level::Warning, way)
+                .fix
+                .clone();
+            world.source().run("", &fix).await;
+            let after = checks().await;
+            let named = |check: &&Check| check.evidence.contains(way);
+            assert!(
+                !of(&after, "fence_accounts").iter().any(named),
+                "{kind:?}: {fix}"
+            );
+            // The proxy passes as long as the other does, and the other was mended first.
+            if kind == Kind::Mysql56 || way.contains("'b'") {
+                break;
+            }
+        }
+        world
+            .source()
+            .run("", "REVOKE ALL PRIVILEGES, GRANT OPTION FROM b@localhost")
+            .await;
+        one(&checks().await, "fence_accounts", Level::Ok, "no account");
+
+        // Whoever may call it writes to a server that is read only.
+        world
+            .source()
+            .run(
+                "shop",
+                "CREATE PROCEDURE p() INSERT INTO t (writer, n) VALUES (8, 8)",
+            )
+            .await;
+        world.source().run("", "SET GLOBAL read_only = ON").await;
+        let called = world.app().await.query_drop("CALL p()").await;
+        called.expect("it passes");
+        world.source().run("", "SET GLOBAL read_only = OFF").await;
+        let fix = one(
+            &checks().await,
+            "fence_procedures",
+            Level::Warning,
+            "`shop`.`p`",
+        )
+        .fix
+        .clone();
+        world.source().run("", &fix).await;
+        one(
+            &checks().await,
+            "fence_procedures",
+            Level::Ok,
+            "no procedure",
+        );
+        world.source().run("", "SET GLOBAL read_only = ON").await;
+        let called = world.app().await.query_drop("CALL p()").await;
+        assert!(
+            matches!(called, Err(Error::Server(told)) if told.code == READ_ONLY),
+            "{kind:?}"
+        );
+        world.source().run("", "SET GLOBAL read_only = OFF").await;
+    }
+}
+
+#[tokio::test]
+async fn a_right_that_everybody_has_is_named_once_and_its_remedy_takes_it_back() {
+    for kind in [Kind::Mysql97, Kind::Mariadb1011] {
+        let world = World::new(kind).await;
+        let make = match kind {
+            Kind::Mysql97 => {
+                "CREATE ROLE bosses; GRANT CONNECTION_ADMIN ON *.* TO bosses; SET GLOBAL mandatory_roles = 'bosses'"
+            }
+            _ => "GRANT READ_ONLY ADMIN ON *.* TO PUBLIC",
+        };
+        world.source().run("", make).await;
+        let checks = world.mysql.preflight().await.expect("the checks run");
+        let fix = one(&checks, "fence_accounts", Level::Warning, "every account")
+            .fix
+            .clone();
+        let mut app = world.app().await;
+        app.query_drop("BEGIN; INSERT INTO t (writer, n) VALUES (7, 7)")
+            .await
+            .expect("it writes");
+        let checks = world.mysql.writers(&nobody).await.expect("it can look");
+        one(&checks, "writers", Level::Error, "user app from");
+        world.source().run("", &fix).await;
+        let checks = world.mysql.writers(&nobody).await.expect("it can look");
+        one(&checks, "writers", Level::Warning, "user app from");
+        let checks = world.mysql.preflight().await.expect("the checks run");
+        one(&checks, "fence_accounts", Level::Ok, "no account");
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_cannot_be_locked_is_an_error_is_refused_and_its_remedy_ends_that() {
+    let mut world = World::new(Kind::Mysql97).await;
+    world.source().run("", &mover(Kind::Mysql97)).await;
+    world.source().run("shop", "ALTER EVENT tick DISABLE").await;
+    world.mysql = as_account(&world, "mover");
+    let preflight = async || world.mysql.preflight().await.expect("the checks run");
+    one(
+        &preflight().await,
+        "fence_accounts",
+        Level::Ok,
+        "no account",
+    );
+    world
+        .source()
+        .run(
+            "",
+            "CREATE ROLE above; GRANT SYSTEM_USER ON *.* TO above; CREATE USER a@localhost, b@localhost;
+             GRANT above TO a@localhost; GRANT SYSTEM_USER ON *.* TO b@localhost",
+        )
+        .await;
+    for account in ["'a'@'localhost'", "'b'@'localhost'"] {
+        let checks = preflight().await;
+        let finding = one(&checks, "fence_accounts", Level::Error, account);
+        let refused = fence::warm_up(&world.mysql, &world.plan).await;
+        let text = refused.err().expect("it could write on").full_text();
+        assert!(text.contains("can neither lock these"), "{text}");
+        world.source().run("", &finding.fix).await;
+        let named = |check: &&Check| check.evidence.contains(account);
+        assert!(!of(&preflight().await, "fence_accounts").iter().any(named));
+    }
+    one(
+        &preflight().await,
+        "fence_accounts",
+        Level::Ok,
+        "no account",
+    );
+
+    // The administrator is no application, and yet nobody may be connected whom the fence does not stop.
+    let root = world.source().connect("shop").await;
+    let checks = world.mysql.writers(&nobody).await.expect("it can look");
+    let session = format!("session {} of user root", root.id());
+    one(&checks, "fence_sessions", Level::Error, &session);
+    let raised = world.raise().await;
+    let sealed = fence::seal(&world.mysql, raised.fence, &nobody).await;
+    let text = sealed.expect_err("somebody passes").full_text();
+    assert!(text.contains(&session), "{text}");
+    fence::lift(&world.mysql, &world.plan)
+        .await
+        .expect("lifted");
+    let mut app = world.app().await;
+    app.query_drop("INSERT INTO t (writer, n) VALUES (1, 1)")
+        .await
+        .expect("nobody was locked");
+    root.disconnect().await.expect("it leaves");
+    let raised = world.raise().await;
+    fence::seal(&world.mysql, raised.fence, &nobody)
+        .await
+        .expect("nobody is left who passes");
+    fence::lift(&world.mysql, &world.plan)
+        .await
+        .expect("lifted");
+}
+
+#[tokio::test]
+async fn what_may_not_be_seen_of_writers_cannot_be_known_and_the_grant_that_is_named_shows_it() {
+    let mut world = World::new(Kind::Mysql97).await;
+    let rights = "PROCESS, REPLICATION CLIENT, SYSTEM_VARIABLES_ADMIN, CONNECTION_ADMIN";
+    for host in ["127.0.0.1", "localhost"] {
+        let create = format!(
+            "CREATE USER blind@'{host}' IDENTIFIED BY 'blind'; GRANT {rights} ON *.* TO blind@'{host}';
+             GRANT SELECT ON mysql.* TO blind@'{host}'"
+        );
+        world.source().run("", &create).await;
+    }
+    world.mysql = as_account(&world, "blind");
+    let mut boss = world.source().connect("shop").await;
+    boss.query_drop("BEGIN; INSERT INTO t (writer, n) VALUES (7, 7)")
+        .await
+        .expect("it writes");
+    let refused = world
+        .mysql
+        .writers(&nobody)
+        .await
+        .expect_err("it may not look");
+    assert!(
+        refused.full_text().contains("cannot be known"),
+        "{}",
+        refused.full_text()
+    );
+    let grant = refused.remedy_text().expect("a remedy").to_owned();
+    world.source().run("", &grant).await;
+    let checks = world.mysql.writers(&nobody).await.expect("it may look");
+    one(&checks, "writers", Level::Error, "user root from");
+    one(&checks, "unlogged_writes", Level::Ok, "no session");
+
+    let finding = one(&checks, "xa_transactions", Level::Error, "cannot be known");
+    world.source().run("", &finding.remedy).await;
+    let checks = world.mysql.writers(&nobody).await.expect("it may look");
+    one(&checks, "xa_transactions", Level::Ok, "no transaction");
+}
+
+#[tokio::test]
+async fn prepared_transactions_are_counted_and_named_before_a_cutover() {
+    for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
+        let world = World::new(kind).await;
+        let mut holders = Vec::new();
+        for name in ["one", "an'other"] {
+            let mut app = world.app().await;
+            let name = name.replace('\'', "''");
+            let prepare = format!(
+                "XA START '{name}'; INSERT INTO t (writer, n) VALUES (1, 1); XA END '{name}'; XA PREPARE '{name}'"
+            );
+            app.query_drop(prepare).await.expect("it is prepared");
+            // Older servers roll it back when its session ends.
+            holders.push(app);
+        }
+        let checks = world.mysql.writers(&nobody).await.expect("it can look");
+        one(
+            &checks,
+            "xa_transactions",
+            Level::Error,
+            "one of 2 prepared transactions (XA): 'one'",
+        );
+        one(&checks, "xa_transactions", Level::Error, "'an\\'other'");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_hides_its_changes_from_the_log_is_seen_or_said_to_be_unknowable() {
+    for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
+        let world = World::new(kind).await;
+        let mut root = world.source().connect("shop").await;
+        root.query_drop("SET SESSION sql_log_bin = 0; INSERT INTO t (writer, n) VALUES (7, 7)")
+            .await
+            .expect("it hides");
+        let checks = world.mysql.writers(&nobody).await.expect("it can look");
+        let warmed = fence::warm_up(&world.mysql, &world.plan).await;
+        if kind != Kind::Mysql97 {
+            let finding = one(
+                &checks,
+                "unlogged_writes",
+                Level::Warning,
+                "cannot be known",
+            );
+            assert!(
+                finding.evidence.contains("`root`@`127.0.0.1`"),
+                "{finding:?}"
+            );
+            assert!(!finding.evidence.contains("`app`"), "{finding:?}");
+            continue;
+        }
+        let session = format!("session {} of user root has sql_log_bin = OFF", root.id());
+        let fix = one(&checks, "unlogged_writes", Level::Error, &session)
+            .fix
+            .clone();
+        let text = warmed.err().expect("it is refused").full_text();
+        assert!(text.contains(&session), "{text}");
+        world.source().run("", &fix).await;
+        root.query_drop("DO 0").await.expect_err("it was ended");
+        let checks = world.mysql.writers(&nobody).await.expect("it can look");
+        one(&checks, "unlogged_writes", Level::Ok, "no session");
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::client::{self, Version, failed};
 use super::heartbeat::{self, Signal};
+use super::passing::{Means, Passing};
 use super::{BinlogPosition, Mysql, drift, orphans, position, writers};
 use crate::database::{Carried, Raised};
 use crate::error::{Error, Result};
@@ -30,15 +31,6 @@ const REPLY_GRACE: Duration = Duration::from_secs(5);
 const END_PATIENCE: Duration = Duration::from_secs(10);
 /// Every session that a fence uses, by purpose: the one that waits, and the one that watches it and writes the marker.
 const PURPOSES: [&str; 2] = ["fence", "marker"];
-
-/// What keeps the writers out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Means {
-    /// `read_only`, which the server keeps.
-    ReadOnly,
-    /// Locks on the tables, which a session keeps, until the accounts are locked.
-    Accounts,
-}
 
 /// The barrier is up; its refusal would not outlive a restart of the server, or its session.
 pub struct Fence {
@@ -72,9 +64,12 @@ pub async fn warm_up(mysql: &Mysql, plan: &Plan) -> Result<Ready> {
     let mut ready = open(mysql).await?;
     drift::refuse(&mut ready.marker, mysql, plan).await?;
     obstacles::refuse(&mut ready.marker).await?;
-    obstacles::tell_of_privileged(mysql, &mut ready.marker).await?;
+    writers::refuse_hiding(&mut ready.marker).await?;
     if ready.means == Means::Accounts {
         locked::refuse_events(mysql, &mut ready.marker).await?;
+        Passing::read(mysql, &mut ready.marker)
+            .await?
+            .refuse_accounts()?;
         refusal::refuse_others(mysql, &mut ready.marker).await?;
         return Ok(ready);
     }
@@ -259,6 +254,7 @@ async fn seal_accounts(
     // Written down before the accounts are read, so that of two migrations neither takes the other's locks for its own.
     refusal::remember_accounts(mysql, session, &[]).await?;
     refusal::refuse_others(mysql, session).await?;
+    writers::refuse_unlockable(mysql, session, carried).await?;
     let accounts = locked::accounts(mysql, session).await?;
     refusal::remember_accounts(mysql, session, &accounts).await?;
     locked::lock(mysql, session, &accounts).await?;

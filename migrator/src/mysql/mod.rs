@@ -28,6 +28,7 @@ mod link;
 pub mod load;
 mod login;
 pub mod orphans;
+mod passing;
 mod pinned;
 pub mod plan;
 pub mod position;

@@ -1,13 +1,13 @@
 //! Who writes to the source, as the source itself says: also around Headgate, and past the fence.
 
-use std::collections::BTreeSet;
-
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
 use super::Mysql;
-use super::client::failed;
+use super::catalogue::variable;
+use super::client::{self, Version, failed};
 use super::described::text;
+use super::passing::{Holders, Means, Passing};
 use super::sql::quote_literal;
 use super::watched::sessions;
 use crate::database::Carried;
@@ -16,9 +16,10 @@ use crate::preflight::{Check, Findings, Level};
 
 /// How many are named.
 const NAMED_MAX: usize = 10;
-/// Rights that let a session write to a server that is read only, or keep its account from being locked.
-const PASSING: &str =
-    "'SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN', 'SYSTEM_USER'";
+/// The account may not read a table.
+const DENIED: [u16; 3] = [1044, 1142, 1227];
+/// Why the cutover must wait where the server says nothing.
+const WRITERS_UNKNOWN: &str = "who has a write open on the source cannot be known";
 
 /// A write transaction that the source has open.
 struct Writer {
@@ -31,27 +32,10 @@ struct Writer {
 /// Sessions that changed rows in an open transaction, or locked them for that, and are not Headgate's own. Its account may
 /// be somebody else's too.
 async fn open(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Writer>> {
-    let ours = quote_literal(&mysql.source().user);
-    let now = format!(
-        "SELECT DISTINCT CAST(t.processlist_id AS CHAR), t.processlist_user, t.processlist_host
-         FROM performance_schema.data_locks AS l JOIN performance_schema.threads AS t ON t.thread_id = l.thread_id
-         WHERE l.lock_type = 'TABLE' AND l.lock_mode IN ('IX', 'X') AND t.processlist_id IS NOT NULL
-           AND (t.processlist_user <> {ours} OR NOT EXISTS (
-               SELECT 1 FROM performance_schema.session_connect_attrs AS a WHERE a.processlist_id = t.processlist_id
-               AND a.attr_name = 'program_name' AND a.attr_value LIKE 'headgate %'))"
-    );
-    // What others than MySQL 8 tell is up to a tenth of a second old where somebody asks often. Headgate's own sessions
-    // there leave no transaction idle that changed something.
-    let before = format!(
-        "SELECT CAST(p.id AS CHAR), p.user, p.host FROM information_schema.innodb_trx AS t
-         JOIN information_schema.processlist AS p ON p.id = t.trx_mysql_thread_id
-         WHERE t.trx_rows_modified > 0 AND p.user <> 'system user' AND (p.user <> {ours} OR p.command = 'Sleep')"
-    );
-    let rows: std::result::Result<Vec<Row>, Failure> = session.query(now).await;
-    let rows = match rows {
-        Ok(rows) => rows,
-        Err(Failure::Server(_)) => sessions(session, &before).await.map_err(unseen)?,
-        Err(error) => return Err(unseen(error)),
+    let rows = if tells_of_locks(session).await? {
+        holding_locks(mysql, session).await?
+    } else {
+        having_changed(mysql, session).await?
     };
     rows.iter()
         .map(|row| {
@@ -65,39 +49,106 @@ async fn open(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Writer>> {
         .collect()
 }
 
-/// The users that hold a right which passes the fence, by themselves or by a role.
-async fn passing(session: &mut Conn) -> Result<BTreeSet<String>> {
-    let rows: Vec<Row> = session
-        .query(format!(
-            "SELECT DISTINCT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '''@''', 1)
-             FROM information_schema.user_privileges WHERE privilege_type IN ({PASSING})"
+/// Whether the server lists the locks of its transactions. Without its performance schema the list is empty.
+async fn tells_of_locks(session: &mut Conn) -> Result<bool> {
+    let version = client::version(session).await?;
+    if !version.is_mysql_from(8, 0, 1) {
+        return Ok(false);
+    }
+    Ok(variable(session, "performance_schema").await?.as_deref() == Some("ON"))
+}
+
+async fn holding_locks(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Row>> {
+    let ours = quote_literal(&mysql.source().user);
+    let query = format!(
+        "SELECT DISTINCT CAST(t.processlist_id AS CHAR), t.processlist_user, t.processlist_host
+         FROM performance_schema.data_locks AS l JOIN performance_schema.threads AS t ON t.thread_id = l.thread_id
+         WHERE l.lock_type = 'TABLE' AND l.lock_mode IN ('IX', 'X') AND t.processlist_id IS NOT NULL
+           AND (t.processlist_user <> {ours} OR NOT EXISTS (
+               SELECT 1 FROM performance_schema.session_connect_attrs AS a WHERE a.processlist_id = t.processlist_id
+               AND a.attr_name = 'program_name' AND a.attr_value LIKE 'headgate %'))"
+    );
+    match session.query(query).await {
+        Ok(rows) => Ok(rows),
+        Err(Failure::Server(told)) if DENIED.contains(&told.code) => Err(Error::refused(format!(
+            "{WRITERS_UNKNOWN}: {}",
+            told.message
         ))
+        .remedy(sight_grant(session).await?)),
+        Err(error) => Err(unseen(error)),
+    }
+}
+
+/// What lets Headgate's account see transactions and settings of other sessions, and nothing more.
+async fn sight_grant(session: &mut Conn) -> Result<String> {
+    let account = own_account(session).await?;
+    let tables = [
+        "data_locks",
+        "threads",
+        "session_connect_attrs",
+        "variables_by_thread",
+    ];
+    let grants =
+        tables.map(|table| format!("GRANT SELECT ON performance_schema.{table} TO {account}"));
+    Ok(grants.join("; "))
+}
+
+/// As InnoDB's monitor prints its transactions at this moment. The table of them in `information_schema` is up to a tenth
+/// of a second old, and for as long as somebody asks for it more often. Headgate's own sessions leave no transaction idle
+/// that changed something.
+async fn having_changed(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Row>> {
+    let shown: Option<Row> = session
+        .query_first("SHOW ENGINE INNODB STATUS")
         .await
         .map_err(unseen)?;
-    let mut users: BTreeSet<String> = rows.iter().map(|row| text(row, 0)).collect::<Result<_>>()?;
-    for edges in [
-        "SELECT from_user, to_user FROM mysql.role_edges",
-        "SELECT Role, User FROM mysql.roles_mapping",
-    ] {
-        let rows: Vec<Row> = match session.query(edges).await {
-            Ok(rows) => rows,
-            // Each family has a table of its own, and old servers have no roles.
-            Err(Failure::Server(told)) if told.code == 1146 => continue,
-            Err(error) => return Err(unseen(error)),
-        };
-        loop {
-            let before = users.len();
-            for row in &rows {
-                if users.contains(&text(row, 0)?) {
-                    users.insert(text(row, 1)?);
-                }
-            }
-            if users.len() == before {
-                break;
+    let status = shown
+        .map(|row| text(&row, 2))
+        .transpose()?
+        .unwrap_or_default();
+    let Some(writing) = monitored(&status) else {
+        return Err(Error::transient(format!(
+            "{WRITERS_UNKNOWN}: there are too many transactions for InnoDB's monitor to print them all"
+        ))
+        .remedy("try again when the source has less to do"));
+    };
+    if writing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ours = quote_literal(&mysql.source().user);
+    let ids: Vec<String> = writing.iter().map(u64::to_string).collect();
+    let query = format!(
+        "SELECT CAST(id AS CHAR), user, host FROM information_schema.processlist
+         WHERE id IN ({}) AND user <> 'system user' AND (user <> {ours} OR command = 'Sleep')",
+        ids.join(", ")
+    );
+    sessions(session, &query).await.map_err(unseen)
+}
+
+/// The sessions whose transactions have changed something; `None` where the monitor left some out. What else is printed
+/// are statements of clients, which stand behind the line that tells whose they are.
+fn monitored(status: &str) -> Option<Vec<u64>> {
+    let (_, list) = status.split_once("\nLIST OF TRANSACTIONS FOR EACH SESSION:\n")?;
+    if status.contains("... truncated...") {
+        return None;
+    }
+    let mut found = Vec::new();
+    let (mut changed, mut named) = (false, true);
+    for line in list.lines() {
+        if line.starts_with("---TRANSACTION ") {
+            (changed, named) = (false, false);
+        } else if named {
+            continue;
+        } else if let Some((_, entries)) = line.split_once("undo log entries ") {
+            changed |= entries.trim() != "0";
+        } else if let Some((_, rest)) = line.split_once(" thread id ") {
+            named = true;
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            if changed && let Ok(id) = digits.parse() {
+                found.push(id);
             }
         }
     }
-    Ok(users)
+    Some(found)
 }
 
 /// Refuses where somebody has a write open that the fence does not stop.
@@ -106,10 +157,10 @@ pub(super) async fn refuse(mysql: &Mysql, session: &mut Conn) -> Result<()> {
     if writers.is_empty() {
         return Ok(());
     }
-    let users = passing(session).await?;
+    let who = Passing::read(mysql, session).await?;
     let passing: Vec<String> = writers
         .into_iter()
-        .filter(|writer| users.contains(&writer.user))
+        .filter(|writer| who.passes(&writer.user))
         .map(|writer| writer.who)
         .take(NAMED_MAX)
         .collect();
@@ -133,14 +184,17 @@ pub(super) async fn findings(mysql: &Mysql, carried: Carried<'_>) -> Result<Vec<
         );
         return Ok(findings.checks);
     }
-    let (writers, users) = (open(mysql, &mut source).await?, passing(&mut source).await?);
+    let (writers, who) = (
+        open(mysql, &mut source).await?,
+        Passing::read(mysql, &mut source).await?,
+    );
     let gated = carried()?;
     let direct: Vec<&Writer> = writers
         .iter()
         .filter(|writer| !gated.contains(&writer.id))
         .collect();
     for writer in direct.iter().take(NAMED_MAX) {
-        let (level, remedy) = if users.contains(&writer.user) {
+        let (level, remedy) = if who.passes(&writer.user) {
             (
                 Level::Error,
                 "the fence does not stop it: let it end, or end it",
@@ -163,58 +217,247 @@ pub(super) async fn findings(mysql: &Mysql, carried: Carried<'_>) -> Result<Vec<
     if direct.is_empty() {
         findings.ok("writers", "no write transaction goes around Headgate");
     }
-    let outcome = hiding(&mut source, &mut findings).await;
-    findings.ran("unlogged_writes", outcome);
+    let passers = connected(mysql, &mut source, &who, &gated).await?;
+    tell_of_passers(&who, &passers, &mut findings);
+    let outcome = prepared(&mut source, &mut findings).await;
+    findings.ran("xa_transactions", outcome);
+    let outcome = tell_of_hiding(&mut source, &mut findings).await;
+    findings.ran(HIDING, outcome);
     Ok(findings.checks)
 }
 
-/// Sessions whose changes are in no log, or not row by row, as far as the server tells of other sessions' settings.
-async fn hiding(session: &mut Conn, findings: &mut Findings) -> Result<()> {
-    const NAME: &str = "unlogged_writes";
+/// Sessions that pass the fence, are no server's own and do not come through the gate.
+async fn connected(
+    mysql: &Mysql,
+    session: &mut Conn,
+    who: &Passing,
+    gated: &[i64],
+) -> Result<Vec<Writer>> {
+    let query = format!(
+        "SELECT CAST(id AS CHAR), user, host FROM information_schema.processlist
+         WHERE user NOT IN ('system user', 'event_scheduler', 'unauthenticated user', {}) AND command <> 'Daemon' ORDER BY id",
+        quote_literal(&mysql.source().user)
+    );
+    let rows = sessions(session, &query).await.map_err(unseen)?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let (id, user) = (text(row, 0)?, text(row, 1)?);
+        let id: i64 = id.parse().unwrap_or_default();
+        if who.passes(&user) && !is_servers(&user) && !gated.contains(&id) {
+            let who = format!("session {id} of user {user} from {}", text(row, 2)?);
+            found.push(Writer { id, user, who });
+        }
+    }
+    Ok(found)
+}
+
+fn tell_of_passers(who: &Passing, passers: &[Writer], findings: &mut Findings) {
+    let (level, remedy) = match who.means() {
+        Means::ReadOnly => (
+            Level::Warning,
+            "read_only does not stop it: what it writes to the old source after the switch is not moved",
+        ),
+        Means::Accounts => (
+            Level::Error,
+            "its account is above Headgate's, so that the fence can neither lock it out nor end it: let it end, or end it",
+        ),
+    };
+    let rows: Vec<(String, String)> = passers
+        .iter()
+        .take(NAMED_MAX)
+        .map(|one| (one.who.clone(), format!("KILL {}", one.id)))
+        .collect();
+    findings.each(
+        "fence_sessions",
+        level,
+        &rows,
+        remedy,
+        "no session that passes the fence is connected around Headgate",
+    );
+}
+
+/// Refuses while somebody is connected whom a fence of locked accounts could not shut out.
+pub(super) async fn refuse_unlockable(
+    mysql: &Mysql,
+    session: &mut Conn,
+    carried: Carried<'_>,
+) -> Result<()> {
+    let who = Passing::read(mysql, session).await?;
+    who.refuse_accounts()?;
+    let passers = connected(mysql, session, &who, &carried()?).await?;
+    if passers.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<String> = passers
+        .into_iter()
+        .map(|one| one.who)
+        .take(NAMED_MAX)
+        .collect();
+    Err(Error::refused(format!(
+        "sessions are connected that the fence can neither lock out nor end: {}",
+        named.join("; ")
+    ))
+    .remedy("end them (an account with SYSTEM_USER may), and try again"))
+}
+
+/// Whose sessions belong to the server or to who runs it for others.
+pub(super) fn is_servers(user: &str) -> bool {
+    user.starts_with("mysql.") || matches!(user, "mariadb.sys" | "rdsadmin" | "PUBLIC")
+}
+
+/// Prepared transactions, which may be committed whatever the server refuses, by their names.
+pub(super) async fn recoverable(session: &mut Conn) -> Result<Vec<String>> {
+    let rows: std::result::Result<Vec<Row>, Failure> = session.query("XA RECOVER").await;
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(error) => {
+            let error = failed(
+                "whether prepared transactions (XA) are on the source cannot be known",
+                error,
+            );
+            let grant = format!(
+                "GRANT XA_RECOVER_ADMIN ON *.* TO {}",
+                own_account(session).await?
+            );
+            return Err(error.remedy(grant));
+        }
+    };
+    Ok(rows
+        .iter()
+        .map(|row| match row.get_opt::<Vec<u8>, _>(3) {
+            Some(Ok(name)) => name.escape_ascii().to_string(),
+            _ => String::new(),
+        })
+        .collect())
+}
+
+async fn prepared(session: &mut Conn, findings: &mut Findings) -> Result<()> {
+    let names = recoverable(session).await?;
+    let rows: Vec<(String, String)> = names
+        .iter()
+        .take(NAMED_MAX)
+        .map(|name| {
+            let of = names.len();
+            (
+                format!("one of {of} prepared transactions (XA): '{name}'"),
+                String::new(),
+            )
+        })
+        .collect();
+    findings.each(
+        "xa_transactions",
+        Level::Error,
+        &rows,
+        "end it as its owner wants (XA COMMIT or XA ROLLBACK): it could be committed past the fence",
+        "no transaction is prepared (XA) on the source",
+    );
+    Ok(())
+}
+
+const HIDING: &str = "unlogged_writes";
+const HIDING_UNKNOWN: &str = "whether a session hides changes from the log cannot be known";
+
+/// Sessions whose changes are in no log, or not row by row: what each does, and its number. `None` where the server
+/// tells nobody of the settings of other sessions.
+pub(super) async fn hiding(session: &mut Conn) -> Result<Option<Vec<(String, i64)>>> {
+    let version = client::version(session).await?;
+    let tells = version.is_mysql_from(5, 7, 2)
+        && variable(session, "performance_schema").await?.as_deref() == Some("ON");
+    if !tells {
+        return Ok(None);
+    }
     let query = "SELECT CAST(t.processlist_id AS CHAR), t.processlist_user, v.variable_name, v.variable_value
         FROM performance_schema.variables_by_thread AS v
         JOIN performance_schema.threads AS t ON t.thread_id = v.thread_id
-        WHERE v.variable_name = 'sql_log_bin' AND v.variable_value = 'OFF'
+        WHERE (v.variable_name = 'sql_log_bin' AND v.variable_value = 'OFF'
            OR v.variable_name = 'binlog_format' AND v.variable_value <> 'ROW'
-           OR v.variable_name = 'binlog_row_image' AND v.variable_value <> 'FULL' LIMIT 10";
+           OR v.variable_name = 'binlog_row_image' AND v.variable_value <> 'FULL')
+          AND NOT EXISTS (
+               SELECT 1 FROM performance_schema.session_connect_attrs AS a WHERE a.processlist_id = t.processlist_id
+               AND a.attr_name = 'program_name' AND a.attr_value LIKE 'headgate %') LIMIT 100";
     let rows: Vec<Row> = match session.query(query).await {
         Ok(rows) => rows,
-        // MariaDB and MySQL before 5.7 tell nobody.
-        Err(Failure::Server(told)) if told.code == 1146 => {
-            findings.ok(
-                NAME,
-                "whether a session hides changes from the log cannot be known of this server: only accounts with SUPER \
-                 or BINLOG ADMIN may, and the check compares every row",
-            );
-            return Ok(());
+        Err(Failure::Server(told)) if DENIED.contains(&told.code) => {
+            let error = Error::refused(format!("{HIDING_UNKNOWN}: {}", told.message));
+            return Err(error.remedy(sight_grant(session).await?));
         }
-        Err(error) => {
-            return Err(failed(
-                "whether a session hides changes from the log cannot be known",
-                error,
-            )
-            .remedy("GRANT SELECT ON performance_schema.* to Headgate's account on the source"));
-        }
+        Err(error) => return Err(failed(HIDING_UNKNOWN, error)),
     };
     let mut found = Vec::new();
     for row in &rows {
         let id = text(row, 0)?;
-        let evidence = format!(
-            "session {id} of user {} has {} = {}: its changes do not reach the target",
+        let what = format!(
+            "session {id} of user {} has {} = {}",
             text(row, 1)?,
             text(row, 2)?,
             text(row, 3)?
         );
-        found.push((evidence, format!("KILL {id}")));
+        found.push((what, id.parse().unwrap_or_default()));
     }
+    Ok(Some(found))
+}
+
+/// Refuses while a session hides its changes from the log.
+pub(super) async fn refuse_hiding(session: &mut Conn) -> Result<()> {
+    let found = hiding(session).await?.unwrap_or_default();
+    if found.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<String> = found
+        .into_iter()
+        .map(|(what, _)| what)
+        .take(NAMED_MAX)
+        .collect();
+    Err(Error::refused(format!(
+        "sessions hide their changes from the log, and these do not reach the target: {}",
+        named.join("; ")
+    ))
+    .remedy("end these sessions, then CHECK the migration again"))
+}
+
+async fn tell_of_hiding(session: &mut Conn, findings: &mut Findings) -> Result<()> {
+    let Some(found) = hiding(session).await? else {
+        let version = client::version(session).await?;
+        let who = Holders::read(session, version, hiding_rights(version)).await?;
+        findings.warning(
+            HIDING,
+            format!(
+                "{HIDING_UNKNOWN}: {version} tells nobody of the settings of other sessions; who may: {}",
+                who.named(NAMED_MAX)
+            ),
+            "see that none of them sets sql_log_bin = 0 or another binlog_format on the source; where one did, CHECK the \
+             migration again, which compares every row",
+            "",
+        );
+        return Ok(());
+    };
+    let rows: Vec<(String, String)> = found
+        .into_iter()
+        .take(NAMED_MAX)
+        .map(|(what, id)| {
+            (
+                format!("{what}: its changes do not reach the target"),
+                format!("KILL {id}"),
+            )
+        })
+        .collect();
     findings.each(
-        NAME,
+        HIDING,
         Level::Error,
-        &found,
+        &rows,
         "end the session, then CHECK the migration again: what it wrote is in no log",
         "no session hides its changes from the log",
     );
     Ok(())
+}
+
+/// The rights by which a session may keep its changes out of the log.
+fn hiding_rights(version: Version) -> &'static [&'static str] {
+    if version.is_mysql_from(8, 0, 0) {
+        &["SUPER", "SYSTEM_VARIABLES_ADMIN", "SESSION_VARIABLES_ADMIN"]
+    } else {
+        &["SUPER", "BINLOG ADMIN", "ALL PRIVILEGES"]
+    }
 }
 
 /// The server refuses this table to whoever may not see the sessions of others.

@@ -14,6 +14,7 @@ use super::super::client::failed;
 use super::super::described::text;
 use super::super::sql::{qualified, quote_ident, quote_literal};
 use super::super::watched::sessions;
+use super::super::writers::is_servers;
 use crate::database::Carried;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -121,10 +122,6 @@ pub(super) async fn accounts(mysql: &Mysql, session: &mut Conn) -> Result<Vec<(S
         .collect())
 }
 
-fn is_servers(user: &str) -> bool {
-    user.starts_with("mysql.") || matches!(user, "mariadb.sys" | "rdsadmin" | "PUBLIC")
-}
-
 fn names(accounts: &[(String, String)]) -> Vec<String> {
     let name =
         |(user, host): &(String, String)| format!("{}@{}", quote_ident(user), quote_ident(host));
@@ -220,7 +217,6 @@ pub(super) async fn end_sessions(
     let give_up = Instant::now() + END_PATIENCE;
     // A login reads its account when it begins: one that was under way when the accounts were locked may still succeed.
     let mut logging_in: Option<BTreeSet<u64>> = None;
-    let mut above = BTreeSet::new();
     loop {
         let rows = sessions(session, &query)
             .await
@@ -235,9 +231,7 @@ pub(super) async fn end_sessions(
                 if logging_in.as_ref().is_none_or(|first| first.contains(&id)) {
                     left.push((id, row));
                 }
-            } else if !is_servers(&user)
-                && !above.contains(&id)
-                && !spared.iter().any(|&one| u64::try_from(one) == Ok(id))
+            } else if !is_servers(&user) && !spared.iter().any(|&one| u64::try_from(one) == Ok(id))
             {
                 left.push((id, row));
             }
@@ -255,12 +249,11 @@ pub(super) async fn end_sessions(
                 Err(Failure::Server(told)) if told.code == NO_SUCH_THREAD => {}
                 // Its account is one that could not be locked either.
                 Err(Failure::Server(told)) if told.code == NOT_OURS => {
-                    tracing::warn!(
-                        migration = mysql.name(),
-                        session = id,
-                        "a session passes the fence"
-                    );
-                    above.insert(*id);
+                    return Err(Error::refused(format!(
+                        "the fence can neither lock out nor end the session {id}: {}",
+                        told.message
+                    ))
+                    .remedy("end it (an account with SYSTEM_USER may), and try again"));
                 }
                 Err(error) => {
                     return Err(failed("cannot end a session", error).remedy(

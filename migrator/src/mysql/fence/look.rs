@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::super::stamp::Stamp;
 use super::super::{Mysql, drift, writers};
@@ -15,10 +15,7 @@ use crate::plan::Plan;
 /// Reading all definitions of an enormous catalogue may take a while; a server that is silent for longer is lost.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A server may show open transactions as of its last look at them, up to this long ago.
-const STALE: Duration = Duration::from_millis(110);
-
-/// Two sessions, and what they saw before the hold; opening one takes a moment longer than a server may be behind.
+/// Two sessions, and what they saw before the hold.
 pub struct Look {
     stamp: Stamp,
     before: Fingerprint,
@@ -32,8 +29,6 @@ impl Look {
         if let Some(proved) = proved {
             refuse(proved, before.clone())?;
         }
-        // What is asked inside the hold must not be older than this, and nobody is held yet.
-        sleep(STALE).await;
         Ok(Self { stamp, before })
     }
 

@@ -6,9 +6,10 @@ use mysql_async::{Conn, Error as Failure, Row};
 use super::super::Mysql;
 use super::super::client::{Version, failed};
 use super::super::described::text;
-use super::super::sql::quote_literal;
+use super::super::passing::{Means, own_rights};
 use super::super::watched::sessions;
-use super::{Means, locked};
+use super::super::writers::recoverable;
+use super::locked;
 use crate::error::{Error, Result};
 
 /// The account lacks a right.
@@ -59,32 +60,14 @@ pub(super) async fn means(session: &mut Conn, version: Version) -> Result<Means>
 }
 
 async fn refuse_without_passage(session: &mut Conn, version: Version) -> Result<()> {
-    let grants: Vec<Row> = session
-        .query("SHOW GRANTS")
-        .await
-        .map_err(|error| failed("cannot read the grants of Headgate's account", error))?;
-    let mut passing = vec![
-        "ALL PRIVILEGES",
-        "READ_ONLY ADMIN",
-        "READ ONLY ADMIN",
-        "CONNECTION_ADMIN",
-    ];
+    let own = own_rights(session).await?;
+    let mut passing = vec!["ALL PRIVILEGES", "READ_ONLY ADMIN", "CONNECTION_ADMIN"];
     // MariaDB took this right away from SUPER.
     if !version.is_mariadb() || version.number < (10, 11, 0) {
         passing.push("SUPER");
     }
-    for row in &grants {
-        let grant = text(row, 0)?;
-        let Some((rights, _)) = grant.split_once(" ON *.* ") else {
-            continue;
-        };
-        let mut rights = rights
-            .trim_start_matches("GRANT ")
-            .split(',')
-            .map(str::trim);
-        if rights.any(|right| passing.contains(&right)) {
-            return Ok(());
-        }
+    if passing.iter().any(|right| own.contains(*right)) {
+        return Ok(());
     }
     Err(
         Error::refused("Headgate's account could not write its marker to a source that is read only").remedy(
@@ -118,16 +101,19 @@ pub(super) async fn tell_of_forgetting(
 
 /// A prepared transaction may be committed whatever the server refuses.
 pub(super) async fn refuse_prepared(session: &mut Conn) -> Result<()> {
-    let prepared: Vec<Row> = session.query("XA RECOVER").await.map_err(|error| {
-        failed("cannot see the source's prepared transactions", error)
-            .remedy("GRANT XA_RECOVER_ADMIN ON *.* to Headgate's account on the source")
-    })?;
+    let prepared = recoverable(session).await?;
     if prepared.is_empty() {
         return Ok(());
     }
+    let named: Vec<String> = prepared
+        .iter()
+        .take(NAMED_MAX)
+        .map(|name| format!("'{name}'"))
+        .collect();
     Err(Error::refused(format!(
-        "{} prepared transactions (XA) are on the source, and they could be committed behind the fence",
-        prepared.len()
+        "{} prepared transactions (XA) are on the source, and they could be committed behind the fence: {}",
+        prepared.len(),
+        named.join(", ")
     ))
     .remedy("XA RECOVER lists them: let them be committed or rolled back, and try again"))
 }
@@ -198,29 +184,6 @@ pub(super) async fn running(session: &mut Conn, fence: u32) -> Result<String> {
         return Ok("none that is still there; a session may hold LOCK TABLES".to_owned());
     }
     Ok(named.join("; "))
-}
-
-/// Accounts that pass `read_only` and have sessions now: what they write before the switch undoes the cutover, and what
-/// they write later stays on the old side.
-pub(super) async fn tell_of_privileged(mysql: &Mysql, session: &mut Conn) -> Result<()> {
-    let ours = &mysql.source().user;
-    let query = format!(
-        "SELECT DISTINCT p.user FROM information_schema.processlist AS p
-         WHERE p.user <> {} AND p.user IN (
-             SELECT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '''@', 1) FROM information_schema.user_privileges
-             WHERE privilege_type IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN'))",
-        quote_literal(ours)
-    );
-    let rows = sessions(session, &query).await.map_err(unseen)?;
-    let users: Vec<String> = rows.iter().map(|row| text(row, 0)).collect::<Result<_>>()?;
-    if !users.is_empty() {
-        tracing::warn!(
-            migration = mysql.name(),
-            users = users.join(", "),
-            "these accounts pass the fence and are connected: what they write to the old source is not moved"
-        );
-    }
-    Ok(())
 }
 
 fn unseen(error: Failure) -> Error {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::accounts::{self, Account};
 use super::super::catalogue::ask;
+use super::super::passing::Passing;
 use super::super::{Mysql, login};
 use super::Side;
 use crate::accounts::{self as neutral, Verdict};
 use crate::error::Result;
-use crate::preflight::{Findings, Level};
+use crate::preflight::Findings;
 
 pub(super) async fn run(
     mysql: &Mysql,
@@ -140,53 +141,9 @@ async fn second_passwords(source: &mut Side) -> Result<BTreeSet<(String, String)
         .collect())
 }
 
-/// `read_only` does not stop those who may write in spite of it.
+/// Whom the fence does not stop, and what runs as somebody whom it does not stop.
 async fn passing(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Result<()> {
-    let rights = if source.version.is_mariadb() && source.version.number >= (10, 11, 0) {
-        "'READ_ONLY ADMIN'"
-    } else if source.version.is_mariadb() {
-        "'SUPER', 'READ_ONLY ADMIN'"
-    } else {
-        "'SUPER', 'CONNECTION_ADMIN'"
-    };
-    let query = format!(
-        "SELECT GRANTEE, GROUP_CONCAT(PRIVILEGE_TYPE ORDER BY 1 SEPARATOR ', ') FROM information_schema.USER_PRIVILEGES
-         WHERE PRIVILEGE_TYPE IN ({rights}) GROUP BY GRANTEE ORDER BY GRANTEE"
-    );
-    let rows = ask(
-        &mut source.session,
-        &query,
-        "cannot read who passes the fence",
-    )
-    .await?;
-    let own = |grantee: &str| {
-        let user = grantee
-            .trim_start_matches('\'')
-            .split("'@'")
-            .next()
-            .unwrap_or_default();
-        matches!(user, "root" | "mariadb.sys" | "debian-sys-maint")
-            || user.starts_with("mysql.")
-            || user == mysql.source().user
-    };
-    let found: Vec<_> = rows
-        .iter()
-        .filter(|row| !own(row.text(0)))
-        .take(100)
-        .map(|row| {
-            let (account, rights) = (row.text(0), row.text(1));
-            (
-                format!("{account} may write to the source in spite of read_only ({rights})"),
-                format!("REVOKE {rights} ON *.* FROM {account}"),
-            )
-        })
-        .collect();
-    findings.each(
-        "fence_accounts",
-        Level::Warning,
-        &found,
-        "no application may use it while the migration is cut over: take the right away",
-        "no account of an application passes the fence",
-    );
-    Ok(())
+    let who = Passing::read(mysql, &mut source.session).await?;
+    who.tell(findings);
+    who.tell_of_procedures(&mut source.session, findings).await
 }
