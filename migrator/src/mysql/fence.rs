@@ -37,6 +37,7 @@ pub struct Fence {
     session: Conn,
     /// What holds the tables' locks, where these are the barrier.
     barrier: Option<(Conn, Plan)>,
+    who: Option<Passing>,
     version: Version,
     marker: BinlogPosition,
     /// The look under the barrier, under way since the marker.
@@ -50,6 +51,8 @@ pub struct Ready {
     version: Version,
     means: Means,
     look: Option<Look>,
+    /// Who would pass a fence of locked accounts.
+    who: Option<Passing>,
 }
 
 impl Ready {
@@ -67,9 +70,9 @@ pub async fn warm_up(mysql: &Mysql, plan: &Plan) -> Result<Ready> {
     writers::refuse_hiding(&mut ready.marker).await?;
     if ready.means == Means::Accounts {
         locked::refuse_events(mysql, &mut ready.marker).await?;
-        Passing::read(mysql, &mut ready.marker)
-            .await?
-            .refuse_accounts()?;
+        let who = Passing::read(mysql, &mut ready.marker).await?;
+        who.refuse_accounts()?;
+        ready.who = Some(who);
         refusal::refuse_others(mysql, &mut ready.marker).await?;
         return Ok(ready);
     }
@@ -101,6 +104,7 @@ async fn open(mysql: &Mysql) -> Result<Ready> {
         version,
         means,
         look: None,
+        who: None,
     })
 }
 
@@ -161,6 +165,7 @@ pub async fn raise(
         fence: Fence {
             session: ready.marker,
             barrier: (ready.means == Means::Accounts).then(|| (ready.fence, plan.clone())),
+            who: ready.who,
             version: ready.version,
             marker: marker.clone(),
             looking,
@@ -254,7 +259,11 @@ async fn seal_accounts(
     // Written down before the accounts are read, so that of two migrations neither takes the other's locks for its own.
     refusal::remember_accounts(mysql, session, &[]).await?;
     refusal::refuse_others(mysql, session).await?;
-    writers::refuse_unlockable(mysql, session, carried).await?;
+    let who = match fence.who.take() {
+        Some(who) => who,
+        None => Passing::read(mysql, session).await?,
+    };
+    writers::refuse_unlockable(mysql, session, &who, carried).await?;
     let accounts = locked::accounts(mysql, session).await?;
     refusal::remember_accounts(mysql, session, &accounts).await?;
     locked::lock(mysql, session, &accounts).await?;

@@ -280,11 +280,11 @@ fn tell_of_passers(who: &Passing, passers: &[Writer], findings: &mut Findings) {
 pub(super) async fn refuse_unlockable(
     mysql: &Mysql,
     session: &mut Conn,
+    who: &Passing,
     carried: Carried<'_>,
 ) -> Result<()> {
-    let who = Passing::read(mysql, session).await?;
     who.refuse_accounts()?;
-    let passers = connected(mysql, session, &who, &carried()?).await?;
+    let passers = connected(mysql, session, who, &carried()?).await?;
     if passers.is_empty() {
         return Ok(());
     }

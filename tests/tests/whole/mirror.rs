@@ -21,6 +21,7 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/postgres/roles.rs",
             "migrator/src/postgres/preflight/roles.rs",
             "migrator/src/mysql/accounts.rs",
+            "migrator/src/mysql/passing.rs",
             "migrator/src/mysql/grants.rs",
             "migrator/src/mysql/preflight/accounts.rs",
             "migrator/src/mysql/preflight/rights.rs",
