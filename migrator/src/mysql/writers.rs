@@ -136,9 +136,11 @@ fn monitored(status: &str) -> Option<Vec<u64>> {
     for line in list.lines() {
         if line.starts_with("---TRANSACTION ") {
             (changed, named) = (false, false);
-        } else if named {
+        }
+        if named {
             continue;
-        } else if let Some((_, entries)) = line.split_once("undo log entries ") {
+        }
+        if let Some((_, entries)) = line.split_once("undo log entries ") {
             changed |= entries.trim() != "0";
         } else if let Some((_, rest)) = line.split_once(" thread id ") {
             named = true;
