@@ -425,13 +425,17 @@ impl Program {
             Ok(()) => run(target, statement, &what).await,
             Err(failure) => Err(failure),
         };
-        let left = run(
+        outcome.and(Self::leave(target).await)
+    }
+
+    /// Gives the session back as it was before [`Program::enter`].
+    pub async fn leave(target: &mut Conn) -> Result<()> {
+        run(
             target,
             "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', character_set_client = utf8mb4,
              collation_connection = utf8mb4_general_ci",
             "cannot set the target's session back",
         )
-        .await;
-        outcome.and(left)
+        .await
     }
 }

@@ -5,6 +5,7 @@ use mysql_async::{Conn, Row};
 
 use super::client::failed;
 use super::described::text;
+use super::preflight::trial;
 use super::sql::{qualified, quote_ident, quote_literal};
 use super::{Mysql, RECORDS, fence, orphans};
 use crate::error::{Error, Result};
@@ -18,6 +19,7 @@ pub async fn run(mysql: &Mysql) -> Result<()> {
     forget(mysql, &mut source, "source").await?;
     let mut target = mysql.connect_target("clean up").await?;
     orphans::end_all(mysql, &mut target).await?;
+    trial::scratch::recover(mysql).await?;
     forget(mysql, &mut target, "target").await
 }
 

@@ -1,5 +1,7 @@
 //! What the source's accounts may do, as far as it concerns the databases that move, granted on the target.
 
+use std::collections::BTreeSet;
+
 use mysql_async::Conn;
 
 use super::Mysql;
@@ -107,6 +109,16 @@ fn parts(statement: &str) -> Option<(&str, &str)> {
     ))
 }
 
+/// The object that a grant is about, and what it grants there; nothing of a role or of single columns.
+pub(super) fn held(line: &str) -> Option<(String, BTreeSet<String>)> {
+    let (listed, rest) = line.starts_with("GRANT ").then(|| parts(line)).flatten()?;
+    let told = words(rest);
+    let to = told.iter().position(|word| *word == "TO")?;
+    let object = *told.get(to.checked_sub(1)?)?;
+    let whole = split(listed).into_iter().filter(|one| !one.contains('('));
+    Some((object.to_owned(), whole.map(str::to_uppercase).collect()))
+}
+
 fn carried(line: &str, databases: &[String], crosses: bool) -> Option<String> {
     if let Some(role) = line.strip_prefix("SET DEFAULT ROLE ") {
         let told = words(role);
@@ -148,7 +160,7 @@ fn carried(line: &str, databases: &[String], crosses: bool) -> Option<String> {
 }
 
 /// Whether an object such as ``*.*``, ``shop_%`.*`` or ``shop`.`orders`` is on every server or in a database that moves.
-fn concerns(object: &str, databases: &[String]) -> bool {
+pub(super) fn concerns(object: &str, databases: &[String]) -> bool {
     let Some((database, rest)) = name(object) else {
         return object == "*.*";
     };

@@ -7,6 +7,7 @@ mod pair;
 mod rights;
 mod server;
 mod tables;
+pub(crate) mod trial;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
     );
     let mut source = findings.reached("source_reachable", source, UNREACHABLE);
     let mut target = findings.reached("target_reachable", target, UNREACHABLE);
+    let mut place = objects::Place::Taken;
     if let Some(source) = &mut source {
         findings.ok("source_reachable", source.version.to_string());
         server::source(mysql, source, &mut findings).await;
@@ -41,11 +43,16 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
         findings.ok("target_reachable", target.version.to_string());
         server::target(mysql, target, &mut findings).await;
         rights::target(mysql, target, &mut findings).await;
-        objects::target(mysql, target, &mut findings).await;
+        let recovered = trial::scratch::recover(mysql).await;
+        findings.ran("earlier_trial", recovered);
+        place = objects::target(mysql, target, &mut findings).await;
     }
     if let (Some(source), Some(target)) = (&mut source, &mut target) {
         pair::run(mysql, source, target, &mut findings).await;
         accounts::run(mysql, source, target, &mut findings).await;
+        let definers = objects::definers(mysql, source, target, &mut findings).await;
+        findings.ran("definers", definers);
+        trial::run(mysql, source, target, place, &mut findings).await;
     }
     Ok(findings.checks)
 }

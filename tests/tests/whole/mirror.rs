@@ -32,8 +32,10 @@ const FILES: &[(&str, &[&str])] = &[
         &[
             "migrator/src/postgres/preflight/event_triggers.rs",
             "migrator/src/postgres/preflight/rows.rs",
-            "migrator/src/postgres/preflight/trial.rs",
             "migrator/src/postgres/tools.rs",
+            "migrator/src/mysql/preflight/trial/called.rs",
+            "migrator/src/mysql/preflight/trial/remedy.rs",
+            "migrator/src/mysql/preflight/trial/scratch.rs",
             "migrator/src/mysql/tokens.rs",
             "migrator/src/mysql/preflight/defaults.rs",
             "migrator/src/mysql/defined.rs",

@@ -1,18 +1,19 @@
 //! Checks of what is beside tables: programs and their definers, other databases, what is in the way.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::accounts::{self, Account};
 use super::super::catalogue::{ask, listed};
 use super::super::records::{self, Part};
 use super::super::sql::quote_ident;
 use super::super::{Mysql, RECORDS};
 use super::Side;
 use crate::error::Result;
-use crate::preflight::{Findings, Level};
+use crate::preflight::{Check, Findings, Level};
 
 pub(super) async fn source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) {
     let outcome = programs(mysql, source, findings).await;
     findings.ran("programs", outcome);
-    let outcome = definers(mysql, source, findings).await;
-    findings.ran("definers", outcome);
     let outcome = databases(mysql, source, findings).await;
     findings.ran("source_databases", outcome);
 }
@@ -48,12 +49,18 @@ async fn programs(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> 
     Ok(())
 }
 
-/// What runs as an account that does not exist fails when it is used, on the target as on the source.
-async fn definers(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Result<()> {
+/// What runs as an account that does not exist fails when it is used. What the source refuses too is nothing new.
+pub(super) async fn definers(
+    mysql: &Mysql,
+    source: &mut Side,
+    target: &mut Side,
+    findings: &mut Findings,
+) -> Result<()> {
+    const NAME: &str = "definers";
     let databases = listed(mysql);
-    let found = source
+    let rows = source
         .pairs(&format!(
-            "SELECT CONCAT(d.what, ' runs as ', d.definer, ', which is no account'), '' FROM (
+            "SELECT d.definer, d.what FROM (
                  SELECT CONCAT('the view ', TABLE_SCHEMA, '.', TABLE_NAME) what, DEFINER definer, SECURITY_TYPE security
                      FROM information_schema.VIEWS WHERE TABLE_SCHEMA IN ({databases})
                  UNION ALL SELECT CONCAT('the routine ', ROUTINE_SCHEMA, '.', ROUTINE_NAME), DEFINER, SECURITY_TYPE
@@ -62,18 +69,80 @@ async fn definers(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> 
                      FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA IN ({databases})
                  UNION ALL SELECT CONCAT('the event ', EVENT_SCHEMA, '.', EVENT_NAME), DEFINER, 'DEFINER'
                      FROM information_schema.EVENTS WHERE EVENT_SCHEMA IN ({databases})) d
-             WHERE d.security = 'DEFINER' AND NOT EXISTS (
-                 SELECT 1 FROM mysql.user u WHERE CONVERT(CONCAT(u.User, '@', u.Host) USING utf8) = CONVERT(d.definer USING utf8))
-             LIMIT 100"
+             WHERE d.security = 'DEFINER' ORDER BY 1, 2"
         ))
         .await?;
-    findings.each(
-        "definers",
-        Level::Warning,
-        &found,
-        "create the account, or let it run as another",
-        "every program runs as an account that exists",
+    let mut by_definer: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (definer, what) in rows {
+        by_definer.entry(definer).or_default().push(what);
+    }
+    let there = accounts::all(&mut source.session).await?;
+    let mut to_be: BTreeSet<_> = accounts::all(&mut target.session)
+        .await?
+        .iter()
+        .map(Account::key)
+        .collect();
+    let offered = accounts::plugins(&mut target.session).await?;
+    to_be.extend(
+        accounts::read(mysql, &mut source.session)
+            .await?
+            .iter()
+            .filter(|account| accounts::is_possible(mysql, account, &offered))
+            .map(Account::key),
     );
+    let (mut nowhere, mut only_there) = (Vec::new(), Vec::new());
+    for (definer, programs) in &by_definer {
+        // A role of MariaDB has no host, and is one of any host on MySQL.
+        let (user, host) = definer.rsplit_once('@').unwrap_or((definer, ""));
+        let host = if host.is_empty() { "%" } else { host };
+        let key = (user.to_owned(), host.to_lowercase());
+        let first = programs.first().map_or("", String::as_str);
+        let what = match programs.len() {
+            1 => format!("{first} runs as {definer}"),
+            count => format!("{first} and {} others run as {definer}", count - 1),
+        };
+        if !there.iter().any(|account| account.key() == key) {
+            nowhere.push((format!("{what}, which is no account"), String::new()));
+        } else if !to_be.contains(&key) {
+            let account = format!("{}@{}", quote_ident(user), quote_ident(host));
+            let mut fix = vec![format!("CREATE USER {account} ACCOUNT LOCK")];
+            fix.extend(mysql.databases().iter().map(|database| {
+                format!(
+                    "GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON {}.* TO {account}",
+                    quote_ident(database)
+                )
+            }));
+            // It would be the one by which others of its name log in from its host.
+            if to_be.iter().any(|(other, _)| other == user) {
+                fix.clear();
+            }
+            only_there.push((
+                format!("{what}, which is no account of the target and does not come along"),
+                fix.join("; "),
+            ));
+        }
+    }
+    if nowhere.is_empty() && only_there.is_empty() {
+        findings.ok(NAME, "every program runs as an account that exists");
+    }
+    for (level, found, remedy) in [
+        (
+            Level::Warning,
+            nowhere,
+            "create the account, or let it run as another",
+        ),
+        (
+            Level::Error,
+            only_there,
+            "create the account on the target, locked unless somebody of its name logs in from its host; or let it run as another on the source",
+        ),
+    ] {
+        for (evidence, fix) in found {
+            findings
+                .checks
+                .push(Check::new(NAME, level, evidence, remedy, fix));
+        }
+    }
     Ok(())
 }
 
@@ -133,16 +202,32 @@ async fn databases(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
     Ok(())
 }
 
-pub(super) async fn target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) {
-    let outcome = conflicts(mysql, target, findings).await;
-    findings.ran("target_objects", outcome);
+/// What the target's databases are to what moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// There is nothing in them.
+    Free,
+    /// Others have something there, or it cannot be known.
+    Taken,
+    /// The migration has put its schema there.
+    Built,
 }
 
-async fn conflicts(mysql: &Mysql, target: &mut Side, findings: &mut Findings) -> Result<()> {
+pub(super) async fn target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) -> Place {
+    match conflicts(mysql, target, findings).await {
+        Ok(place) => place,
+        Err(failure) => {
+            findings.ran("target_objects", Err(failure));
+            Place::Taken
+        }
+    }
+}
+
+async fn conflicts(mysql: &Mysql, target: &mut Side, findings: &mut Findings) -> Result<Place> {
     const NAME: &str = "target_objects";
     if begun(mysql, target).await? {
         findings.ok(NAME, "what is there was put there by this migration");
-        return Ok(());
+        return Ok(Place::Built);
     }
     let databases = listed(mysql);
     let rows = ask(
@@ -177,7 +262,11 @@ async fn conflicts(mysql: &Mysql, target: &mut Side, findings: &mut Findings) ->
         "drop what is in the way after making sure that nobody needs it, or name another cluster",
         "nothing on the target is in the way",
     );
-    Ok(())
+    Ok(if found.is_empty() {
+        Place::Free
+    } else {
+        Place::Taken
+    })
 }
 
 /// Whether the target has records of this migration, so that what else it has is the migration's.

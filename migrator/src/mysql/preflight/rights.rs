@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::Mysql;
-use super::super::catalogue::{ask, listed};
+use super::super::catalogue::ask;
+use super::super::sql::{quote_ident, quote_literal};
+use super::super::{Mysql, RECORDS, grants};
 use super::Side;
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
@@ -11,20 +12,32 @@ use crate::preflight::{Findings, Level};
 /// A right, and the names under which servers have it: one of them is enough.
 type Right = (&'static str, &'static [&'static str]);
 
-const SOURCE: [Right; 7] = [
+const SOURCE: [Right; 4] = [
     (
         "read the binary log",
         &["REPLICATION SLAVE", "REPLICATION SLAVE ADMIN"],
     ),
     (
         "ask for the log's position",
-        &["REPLICATION CLIENT", "BINLOG MONITOR", "SUPER"],
+        &["BINLOG MONITOR", "REPLICATION CLIENT", "SUPER"],
     ),
-    ("create the database headgate", &["CREATE"]),
     ("see every session", &["PROCESS"]),
-    ("write its signals", &["INSERT"]),
-    ("keep its records", &["UPDATE"]),
-    ("keep its records", &["DELETE"]),
+    FOLLOWS,
+];
+const FOLLOWS: Right = (
+    "ask whether it follows another server",
+    &["SLAVE MONITOR", "REPLICATION CLIENT", "SUPER"],
+);
+/// Only some servers ask for it.
+const PREPARED: Right = ("look for prepared XA transactions", &["XA_RECOVER_ADMIN"]);
+/// What both sides need in the database of Headgate's records.
+const IN_RECORDS: [Right; 6] = [
+    ("create its records", &["CREATE"]),
+    ("read its records", &["SELECT"]),
+    ("write its records", &["INSERT"]),
+    ("write its records", &["UPDATE"]),
+    ("write its records", &["DELETE"]),
+    ("remove its records", &["DROP"]),
 ];
 /// What may also be granted for each database that moves.
 const SOURCE_DATABASES: [Right; 5] = [
@@ -34,7 +47,8 @@ const SOURCE_DATABASES: [Right; 5] = [
     ("read the views", &["SHOW VIEW"]),
     ("see the events", &["EVENT"]),
 ];
-const TARGET: [Right; 2] = [
+const TARGET: [Right; 3] = [
+    FOLLOWS,
     ("create accounts", &["CREATE USER"]),
     (
         "create objects of other definers",
@@ -58,93 +72,106 @@ const TARGET_DATABASES: [Right; 14] = [
     ("create events", &["EVENT"]),
 ];
 
-/// What the session's account holds: on everything, and on each database that moves.
+/// What the session's account holds, itself and by the roles that are active.
 struct Held {
     account: String,
-    everywhere: BTreeSet<String>,
-    databases: Vec<(String, BTreeSet<String>)>,
+    /// What the server calls its rights.
+    known: BTreeSet<String>,
+    /// Each object as grants name it, and what is held on it.
+    rights: Vec<(String, BTreeSet<String>)>,
 }
 
 impl Held {
-    async fn read(mysql: &Mysql, side: &mut Side) -> Result<Self> {
+    async fn read(side: &mut Side) -> Result<Self> {
         const WHAT: &str = "cannot read what Headgate's account may do";
-        let grantee =
-            "CONCAT('''', REPLACE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''', ''''''), '''@''',
-            SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
-        let query = format!(
-            "SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = {grantee}"
-        );
-        let rows = ask(&mut side.session, &query, WHAT).await?;
-        let account = rows
-            .first()
-            .map_or_else(|| "its account".to_owned(), |row| row.owned(0));
-        let everywhere = rows.iter().map(|row| row.text(1).to_uppercase()).collect();
-        let query = format!(
-            "SELECT TABLE_SCHEMA, PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES
-             WHERE GRANTEE = {grantee} AND REPLACE(TABLE_SCHEMA, '\\\\', '') IN ({})",
-            listed(mysql)
-        );
-        let rows = ask(&mut side.session, &query, WHAT).await?;
-        let databases = mysql
-            .databases()
-            .into_iter()
-            .map(|database| {
-                let of_it = rows
-                    .iter()
-                    .filter(|row| row.text(0).replace('\\', "") == database);
-                let held = of_it.map(|row| row.text(1).to_uppercase()).collect();
-                (database, held)
-            })
-            .collect();
+        let rows = ask(&mut side.session, "SELECT CURRENT_USER()", WHAT).await?;
+        let account = rows.first().map_or("", |row| row.text(0));
+        let (user, host) = account.rsplit_once('@').unwrap_or((account, "%"));
+        let account = format!("{}@{}", quote_literal(user), quote_literal(host));
+        let rows = ask(&mut side.session, "SHOW PRIVILEGES", WHAT).await?;
+        let known = rows.iter().map(|row| row.text(0).to_uppercase()).collect();
+        let rows = ask(&mut side.session, "SHOW GRANTS", WHAT).await?;
+        let rights = rows.iter().filter_map(|row| grants::held(row.text(0)));
         Ok(Self {
             account,
-            everywhere,
-            databases,
+            known,
+            rights: rights.collect(),
         })
     }
 
+    /// Whether one of these is held on everything.
     fn has(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.everywhere.contains(*name))
+        self.holds(names, |object| object == "*.*")
     }
 
-    /// What of these it lacks, as (evidence, fix).
-    fn lacking(
-        &self,
-        everywhere: &[Right],
-        databases: &[Right],
-        side: &str,
-    ) -> Vec<(String, String)> {
+    fn holds(&self, names: &[&str], wanted: impl Fn(&str) -> bool) -> bool {
+        self.rights
+            .iter()
+            .filter(|(object, _)| wanted(object))
+            .any(|(_, held)| {
+                held.contains("ALL PRIVILEGES") || names.iter().any(|name| held.contains(*name))
+            })
+    }
+
+    /// The right as this server calls it.
+    fn called(&self, names: &[&'static str]) -> &'static str {
+        let known = names.iter().find(|name| self.known.contains(**name));
+        known.or(names.first()).copied().unwrap_or_default()
+    }
+
+    /// What of these it lacks on everything, as (evidence, fix).
+    fn lacking(&self, wanted: &[Right], side: &str) -> Vec<(String, String)> {
+        let account = &self.account;
+        let lacking = wanted.iter().filter(|(_, names)| !self.has(names));
+        lacking
+            .map(|(what, names)| {
+                let name = self.called(names);
+                (
+                    format!("{account} may not {what} on the {side}: it lacks {name}"),
+                    format!("GRANT {name} ON *.* TO {account}"),
+                )
+            })
+            .collect()
+    }
+
+    /// What of these it lacks in a database, as (evidence, fix).
+    fn lacking_in(&self, database: &str, wanted: &[Right], side: &str) -> Vec<(String, String)> {
         let account = &self.account;
         let mut lacking = Vec::new();
-        for (what, names) in everywhere.iter().filter(|(_, names)| !self.has(names)) {
-            let name = names.first().copied().unwrap_or_default();
-            lacking.push((
-                format!("{account} may not {what} on the {side}: it lacks {name}"),
-                format!("GRANT {name} ON *.* TO {account}"),
-            ));
-        }
-        for (what, names) in databases.iter().filter(|(_, names)| !self.has(names)) {
-            let name = names.first().copied().unwrap_or_default();
-            for (database, held) in &self.databases {
-                if !names.iter().any(|name| held.contains(*name)) {
-                    lacking.push((
-                        format!(
-                            "{account} may not {what} in {database} on the {side}: it lacks {name}"
-                        ),
-                        format!(
-                            "GRANT {name} ON {}.* TO {account}",
-                            super::super::sql::quote_ident(database)
-                        ),
-                    ));
-                }
+        for (what, names) in wanted {
+            // What is held on a single table is not enough.
+            let there = |object: &str| {
+                object.ends_with(".*") && grants::concerns(object, &[database.to_owned()])
+            };
+            if !self.holds(names, there) {
+                let name = self.called(names);
+                lacking.push((
+                    format!(
+                        "{account} may not {what} in {database} on the {side}: it lacks {name}"
+                    ),
+                    format!("GRANT {name} ON {}.* TO {account}", quote_ident(database)),
+                ));
             }
+        }
+        lacking
+    }
+
+    /// As [`Held::lacking_in`] for every database that moves, and for that of the records.
+    fn lacking_everywhere(
+        &self,
+        mysql: &Mysql,
+        wanted: &[Right],
+        side: &str,
+    ) -> Vec<(String, String)> {
+        let mut lacking = self.lacking_in(RECORDS, &IN_RECORDS, side);
+        for database in mysql.databases() {
+            lacking.extend(self.lacking_in(&database, wanted, side));
         }
         lacking
     }
 }
 
-const REMEDY: &str =
-    "grant the right, or let an account with all of them migrate; what roles grant is not counted";
+const REMEDY: &str = "grant the right, to the account or to a role that is active in its sessions";
 
 pub(super) async fn source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) {
     let outcome = on_source(mysql, source, findings).await;
@@ -152,8 +179,12 @@ pub(super) async fn source(mysql: &Mysql, source: &mut Side, findings: &mut Find
 }
 
 async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Result<()> {
-    let held = Held::read(mysql, source).await?;
-    let mut lacking = held.lacking(&SOURCE, &SOURCE_DATABASES, "source");
+    let held = Held::read(source).await?;
+    let mut lacking = held.lacking(&SOURCE, "source");
+    if held.known.contains("XA_RECOVER_ADMIN") {
+        lacking.extend(held.lacking(&[PREPARED], "source"));
+    }
+    lacking.extend(held.lacking_everywhere(mysql, &SOURCE_DATABASES, "source"));
     // A routine of somebody else is not even listed otherwise, and would be left behind in silence.
     let routines = if source.version.is_mysql_from(8, 0, 0) {
         let may = held.has(&["SHOW_ROUTINE", "SELECT"]);
@@ -297,8 +328,20 @@ pub(super) async fn target(mysql: &Mysql, target: &mut Side, findings: &mut Find
 }
 
 async fn on_target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) -> Result<()> {
-    let held = Held::read(mysql, target).await?;
-    let lacking = held.lacking(&TARGET, &TARGET_DATABASES, "target");
+    let held = Held::read(target).await?;
+    let mut lacking = held.lacking(&TARGET, "target");
+    lacking.extend(held.lacking_everywhere(mysql, &TARGET_DATABASES, "target"));
+    let accounts = "SELECT COUNT(*) FROM mysql.user";
+    if ask(&mut target.session, accounts, "accounts")
+        .await
+        .is_err()
+    {
+        let account = &held.account;
+        lacking.push((
+            format!("{account} may not read which accounts and time zones there are on the target: it lacks SELECT on mysql.*"),
+            format!("GRANT SELECT ON mysql.* TO {account}"),
+        ));
+    }
     findings.each(
         "target_rights",
         Level::Error,

@@ -1,0 +1,649 @@
+//! The trial: the whole schema is built without rows where it will be on the target, so that all that the target refuses
+//! is found before anything is copied, and dropped again.
+
+mod called;
+mod remedy;
+pub(crate) mod scratch;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error as Failure};
+use tokio::time::Instant;
+
+use super::super::archive::{Archive, Kind, Program};
+use super::super::catalogue::{ask, listed};
+use super::super::client::{failed, is_transient};
+use super::super::definitions::{Definition, Translation};
+use super::super::sql::{qualified, quote_ident, relation, title, title_of};
+use super::super::tokens::placed_words;
+use super::super::{Mysql, accounts, catalogue, grants, plan, post_data, schema};
+use super::Side;
+use super::objects::Place;
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Table};
+use crate::preflight::{Check, Findings, Level};
+use scratch::Made;
+
+const NAME: &str = "schema_trial";
+/// How many refusals are listed.
+const LISTED_MAX: usize = 200;
+/// How long it may build.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Sessions that build tables at the same time.
+const SESSIONS: usize = 4;
+
+/// What the target refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refusal {
+    /// What it was, for people.
+    object: String,
+    /// `database.name` as servers write it in their messages.
+    name: String,
+    statement: String,
+    /// The server's number of the error; 0 where it did not come so far.
+    code: u16,
+    message: String,
+}
+
+pub(super) async fn run(
+    mysql: &Mysql,
+    source: &mut Side,
+    target: &mut Side,
+    place: Place,
+    findings: &mut Findings,
+) {
+    let outcome = attempt(mysql, source, target, place, findings).await;
+    findings.ran(NAME, outcome);
+}
+
+async fn attempt(
+    mysql: &Mysql,
+    source: &mut Side,
+    target: &mut Side,
+    place: Place,
+    findings: &mut Findings,
+) -> Result<()> {
+    if place == Place::Built {
+        findings.ok(NAME, "this migration has built the schema on the target");
+        return Ok(());
+    }
+    if place == Place::Taken {
+        findings.warning(
+            NAME,
+            "it cannot be known what the target refuses of the schema: its databases are not free to try it in",
+            "see target_objects, and run the precheck again",
+            "",
+        );
+        return Ok(());
+    }
+    let archive = Archive::read(mysql).await?;
+    let plan = plan::read(mysql).await?;
+    let mut session = scratch::connect(mysql).await?;
+    scratch::begin(&mut session).await?;
+    let mut trial = Trial {
+        mysql,
+        archive: &archive,
+        plan: &plan,
+        translation: archive.translation(&mut session).await?,
+        until: Instant::now() + PATIENCE,
+        builder: Builder::new(session),
+    };
+    let built = trial.build(source, target).await;
+    let Trial { builder, .. } = trial;
+    let called = match &built {
+        Ok(true) => called::lacking(&archive, source, target).await,
+        _ => Ok(Vec::new()),
+    };
+    drop(builder.session);
+    let removed = scratch::remove(mysql, &archive).await;
+    if !built? {
+        findings.warning(
+            NAME,
+            format!("it cannot be known what the target refuses of the whole schema: building it takes longer than {} s", PATIENCE.as_secs()),
+            "see that the target is not busy, and run the precheck again",
+            "",
+        );
+    }
+    told(builder.refused, source, target, findings).await?;
+    let called: Vec<_> = called?;
+    findings.each(
+        "called_functions",
+        Level::Error,
+        &called,
+        "nothing says so when it is created, but it fails when it runs: give the target the function, or change the program on the source",
+        "the target has every function that programs call",
+    );
+    removed
+}
+
+/// The refusals as findings.
+async fn told(
+    refused: Vec<Refusal>,
+    source: &mut Side,
+    target: &mut Side,
+    findings: &mut Findings,
+) -> Result<()> {
+    let account = ask(&mut target.session, "SELECT CURRENT_USER()", "who we are").await?;
+    let account = account.first().map_or("", |row| row.text(0));
+    let account = match account.rsplit_once('@') {
+        Some((user, host)) => format!("{}@{}", quote_ident(user), quote_ident(host)),
+        None => quote_ident(account),
+    };
+    // What lacks nothing but its definer is told by the check of definers, with what ends it.
+    let defined = |one: &Refusal| {
+        one.message.contains("ALLOW_NONEXISTENT_DEFINER")
+            && findings
+                .checks
+                .iter()
+                .any(|check| check.name == "definers" && check.level == Level::Error)
+    };
+    let own: Vec<Refusal> = refused
+        .iter()
+        .filter(|one| !follows(one, &refused) && !defined(one))
+        .cloned()
+        .collect();
+    if own.is_empty() {
+        findings.ok(
+            NAME,
+            "the target takes the whole schema: it was built there without rows, and dropped again",
+        );
+    }
+    for one in own.iter().take(LISTED_MAX) {
+        let broken = is_broken(one, &mut source.session).await;
+        let mended = remedy::of(one, &account, target, broken);
+        let statement = one
+            .statement
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        let mut shown: String = statement.chars().take(240).collect();
+        if shown.len() < statement.len() {
+            shown.push('…');
+        }
+        findings.checks.push(Check::new(
+            NAME,
+            mended.level,
+            format!(
+                "{}: {} (error {}); the statement: {shown}",
+                one.object, one.message, one.code
+            ),
+            mended.remedy,
+            mended.fix,
+        ));
+    }
+    Ok(())
+}
+
+/// Whether it is a view that the source itself cannot read.
+async fn is_broken(one: &Refusal, source: &mut Conn) -> bool {
+    let view = one.object.starts_with("the view ");
+    let Some((schema, name)) = one.name.split_once('.').filter(|_| view) else {
+        return false;
+    };
+    let look = format!("SELECT 1 FROM {} LIMIT 0", qualified(schema, name));
+    ask(source, &look, "a view").await.is_err()
+}
+
+/// Whether it was refused only because something else was.
+fn follows(one: &Refusal, all: &[Refusal]) -> bool {
+    all.iter().any(|other| {
+        other.name != one.name
+            && !other.name.is_empty()
+            && (one.message.contains(&format!("'{}'", other.name))
+                || one.message.contains(&format!(" {} ", other.name)))
+    })
+}
+
+/// One session that tries statements, and what it was refused.
+struct Builder {
+    session: Conn,
+    refused: Vec<Refusal>,
+}
+
+impl Builder {
+    fn new(session: Conn) -> Self {
+        Self {
+            session,
+            refused: Vec::new(),
+        }
+    }
+
+    /// Whether the target takes it. A lost connection, or what may pass, is no answer.
+    async fn takes(&mut self, object: &str, name: &str, statement: &str) -> Result<bool> {
+        let code = match self.session.query_drop(statement).await {
+            Ok(()) => return Ok(true),
+            Err(Failure::Server(told)) if !is_transient(told.code) => told,
+            Err(failure) => return Err(failed(&format!("cannot try {object}"), failure)),
+        };
+        self.refused.push(Refusal {
+            object: object.to_owned(),
+            name: name.to_owned(),
+            statement: statement.to_owned(),
+            code: code.code,
+            message: code.message,
+        });
+        Ok(false)
+    }
+
+    async fn enter(&mut self, schema: &str) -> Result<()> {
+        let statement = format!("USE {}", quote_ident(schema));
+        catalogue::run(
+            &mut self.session,
+            &statement,
+            "cannot enter a database of the trial",
+        )
+        .await
+    }
+
+    /// A table with its indexes; the ones that it has from the start are of its statement.
+    async fn table(
+        &mut self,
+        table: &Table,
+        statement: &str,
+        archive: &Archive,
+        translation: &Translation,
+    ) -> Result<()> {
+        let (object, name) = (format!("the table {}", title(table)), dotted(table));
+        self.enter(&table.schema).await?;
+        if !self.takes(&object, &name, statement).await? {
+            return Ok(());
+        }
+        let Some(text) = archive.table(&table.schema, &table.name) else {
+            return Ok(());
+        };
+        let definition = Definition::parse(&text.create)?;
+        for index in definition.later(table) {
+            let object = format!("the index {} of {}", index.name, title(table));
+            let add = format!(
+                "ALTER TABLE {} {}",
+                relation(table),
+                translation.add_index(index)
+            );
+            self.takes(&object, "", &add).await?;
+        }
+        Ok(())
+    }
+
+    async fn program(
+        &mut self,
+        program: &Program,
+        statement: &str,
+        translation: &Translation,
+    ) -> Result<bool> {
+        let word = program.kind.word().to_lowercase();
+        let object = format!("the {word} {}", title_of(&program.schema, &program.name));
+        let name = format!("{}.{}", program.schema, program.name);
+        let entered = program.enter(&mut self.session, translation).await;
+        let taken = match entered {
+            Ok(()) => self.takes(&object, &name, statement).await,
+            Err(failure) => {
+                self.refused.push(Refusal {
+                    object,
+                    name,
+                    statement: statement.to_owned(),
+                    code: 0,
+                    message: failure.full_text(),
+                });
+                Ok(false)
+            }
+        };
+        Program::leave(&mut self.session).await?;
+        taken
+    }
+}
+
+/// `database.table` as servers write it in their messages.
+fn dotted(table: &Table) -> String {
+    format!("{}.{}", table.schema, table.name)
+}
+
+struct Trial<'a> {
+    mysql: &'a Mysql,
+    archive: &'a Archive,
+    plan: &'a Plan,
+    translation: Translation,
+    until: Instant,
+    builder: Builder,
+}
+
+impl Trial<'_> {
+    /// Builds what a migration builds, in its order. False where the time is over.
+    async fn build(&mut self, source: &mut Side, target: &mut Side) -> Result<bool> {
+        if !self.databases().await? {
+            return Ok(true);
+        }
+        for sequence in &self.archive.sequences {
+            self.builder.enter(&sequence.schema).await?;
+            let object = format!(
+                "the sequence {}",
+                title_of(&sequence.schema, &sequence.name)
+            );
+            let name = format!("{}.{}", sequence.schema, sequence.name);
+            let statement = schema::sequence_statement(sequence)?;
+            self.builder.takes(&object, &name, &statement).await?;
+        }
+        self.accounts(source, target).await?;
+        self.tables().await?;
+        self.foreign_keys().await?;
+        self.programs().await?;
+        if self.is_over() {
+            return Ok(false);
+        }
+        self.grants(source, target).await?;
+        Ok(!self.is_over())
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    /// False where one is refused: nothing else can be tried then.
+    async fn databases(&mut self) -> Result<bool> {
+        let query = format!(
+            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({})",
+            listed(self.mysql)
+        );
+        let rows = ask(
+            &mut self.builder.session,
+            &query,
+            "cannot read the target's databases",
+        )
+        .await?;
+        let there: BTreeSet<&str> = rows.iter().map(|row| row.text(0)).collect();
+        for database in &self.archive.databases {
+            let name = &database.name;
+            let session = &mut self.builder.session;
+            if there.contains(name.as_str()) {
+                scratch::note(self.mysql, session, Made::Objects, name).await?;
+                continue;
+            }
+            scratch::note(self.mysql, session, Made::Database, name).await?;
+            let statement = format!(
+                "CREATE DATABASE {} {}",
+                quote_ident(name),
+                schema::defaults(database, &self.translation)
+            );
+            let object = format!("the database {name}");
+            if !self.builder.takes(&object, name, &statement).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn tables(&mut self) -> Result<()> {
+        let statements = schema::table_statements(self.plan, self.archive, &self.translation)?;
+        let mut lists = vec![Vec::new(); SESSIONS];
+        for (number, one) in statements.into_iter().enumerate() {
+            if let Some(list) = lists.get_mut(number % SESSIONS) {
+                list.push(one);
+            }
+        }
+        let (mysql, archive, until) = (self.mysql, self.archive, self.until);
+        let translation = &self.translation;
+        let work = lists
+            .into_iter()
+            .filter(|list| !list.is_empty())
+            .map(|list| async move {
+                let mut builder = Builder::new(scratch::connect(mysql).await?);
+                for (table, statement) in list {
+                    if Instant::now() < until {
+                        builder
+                            .table(table, &statement, archive, translation)
+                            .await?;
+                    }
+                }
+                Ok::<_, Error>(builder.refused)
+            });
+        let refused: Vec<Vec<Refusal>> = try_join_all(work).await?;
+        self.builder.refused.extend(refused.into_iter().flatten());
+        Ok(())
+    }
+
+    async fn foreign_keys(&mut self) -> Result<()> {
+        let refused: BTreeSet<String> = self
+            .builder
+            .refused
+            .iter()
+            .map(|one| one.name.clone())
+            .collect();
+        for table in &self.plan.tables {
+            if self.is_over() || refused.contains(&dotted(table)) {
+                continue;
+            }
+            let Some(text) = self.archive.table(&table.schema, &table.name) else {
+                continue;
+            };
+            let keys = Definition::parse(&text.create)?.foreign_keys;
+            if !keys.is_empty() {
+                self.builder.enter(&table.schema).await?;
+            }
+            for key in keys {
+                let object = format!("the foreign key {} of {}", key.name, title(table));
+                let statement = format!("ALTER TABLE {} ADD {}", relation(table), key.text);
+                self.builder.takes(&object, "", &statement).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn programs(&mut self) -> Result<()> {
+        let translation = &self.translation;
+        for kind in [
+            Kind::Package,
+            Kind::PackageBody,
+            Kind::Function,
+            Kind::Procedure,
+        ] {
+            for one in self.archive.of(kind) {
+                self.builder.program(one, &one.create, translation).await?;
+            }
+        }
+        // A view can be created once what it reads is there.
+        let mut waiting: Vec<&Program> = self.archive.of(Kind::View).collect();
+        while !waiting.is_empty() && Instant::now() < self.until {
+            let before = self.builder.refused.len();
+            let mut left = Vec::new();
+            for view in &waiting {
+                if !self
+                    .builder
+                    .program(view, &view.create, translation)
+                    .await?
+                {
+                    left.push(*view);
+                }
+            }
+            if left.len() == waiting.len() {
+                break;
+            }
+            self.builder.refused.truncate(before);
+            waiting = left;
+        }
+        for event in self.archive.of(Kind::Event) {
+            if Instant::now() >= self.until {
+                break;
+            }
+            let statement = post_data::disabled(&event.create);
+            self.builder.program(event, &statement, translation).await?;
+        }
+        for trigger in self.archive.of(Kind::Trigger) {
+            if Instant::now() >= self.until {
+                break;
+            }
+            self.builder
+                .program(trigger, &trigger.create, translation)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The accounts that the target lacks, each locked as soon as it is there.
+    async fn accounts(&mut self, source: &mut Side, target: &mut Side) -> Result<()> {
+        let here: BTreeSet<_> = accounts::all(&mut target.session)
+            .await?
+            .iter()
+            .map(accounts::Account::key)
+            .collect();
+        let offered = accounts::plugins(&mut target.session).await?;
+        let versions = (source.version, target.version);
+        if versions.0.is_mysql_from(8, 0, 17) {
+            let hex = "SET SESSION print_identified_with_as_hex = ON";
+            catalogue::run(&mut source.session, hex, "cannot ask for hashes as digits").await?;
+        }
+        for account in accounts::read(self.mysql, &mut source.session).await? {
+            if here.contains(&account.key()) || self.is_over() {
+                continue;
+            }
+            let told = accounts::statement(
+                self.mysql,
+                &account,
+                &mut source.session,
+                versions,
+                &offered,
+            )
+            .await?;
+            let Some(statement) = told.0 else {
+                continue;
+            };
+            let quoted = account.quoted();
+            scratch::note(
+                self.mysql,
+                &mut self.builder.session,
+                Made::Account,
+                &quoted,
+            )
+            .await?;
+            let object = format!("the account {quoted}");
+            let taken = self.builder.takes(&object, &quoted, &statement).await?;
+            // Its statement holds what proves it.
+            if let Some(last) = self.builder.refused.last_mut().filter(|_| !taken) {
+                last.statement = format!("CREATE USER {quoted} …");
+            }
+            if taken && !account.is_role {
+                let lock = format!("ALTER USER {quoted} ACCOUNT LOCK");
+                catalogue::run(
+                    &mut self.builder.session,
+                    &lock,
+                    "cannot lock an account of the trial",
+                )
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever is granted something, here it is an account of the trial's own.
+    async fn grants(&mut self, source: &mut Side, target: &mut Side) -> Result<()> {
+        let grantee = format!("`headgate_trial_{:08x}`@`localhost`", rand::random::<u32>());
+        scratch::note(
+            self.mysql,
+            &mut self.builder.session,
+            Made::Grantee,
+            &grantee,
+        )
+        .await?;
+        let create = format!("CREATE USER {grantee} ACCOUNT LOCK");
+        if !self
+            .builder
+            .takes("an account for the trial of grants", "", &create)
+            .await?
+        {
+            return Ok(());
+        }
+        let all = accounts::read(self.mysql, &mut source.session).await?;
+        let versions = (source.version, target.version);
+        let statements = grants::read(self.mysql, &mut source.session, &all, versions).await?;
+        let mut tried = BTreeSet::new();
+        for statement in &statements {
+            let Some((theirs, ours)) = to_another(statement, &grantee) else {
+                continue;
+            };
+            if statement.starts_with("GRANT USAGE ") {
+                continue;
+            }
+            if !tried.insert(ours.clone()) || self.builder.session.query_drop(&ours).await.is_ok() {
+                continue;
+            }
+            let mut single = grants::one_by_one(&ours);
+            if single.is_empty() {
+                single.push(ours);
+            }
+            for one in single {
+                let before = self.builder.refused.len();
+                self.builder
+                    .takes(&format!("a grant to {theirs}"), "", &one)
+                    .await?;
+                for refusal in self.builder.refused.iter_mut().skip(before) {
+                    refusal.statement = refusal.statement.replace(&grantee, &theirs);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// To whom a statement grants, and the same statement with another in that place.
+fn to_another(statement: &str, grantee: &str) -> Option<(String, String)> {
+    if !statement.starts_with("GRANT ") {
+        return None;
+    }
+    let words = placed_words(statement);
+    let to = words.iter().rposition(|(_, word)| *word == "TO")?;
+    let (at, theirs) = *words.get(to + 1)?;
+    let (before, after) = (statement.get(..at)?, statement.get(at + theirs.len()..)?);
+    Some((theirs.to_owned(), format!("{before}{grantee}{after}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Refusal, follows, to_another};
+
+    fn refusal(name: &str, message: &str) -> Refusal {
+        Refusal {
+            object: String::new(),
+            name: name.to_owned(),
+            statement: String::new(),
+            code: 1,
+            message: message.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_lacks_something_refused_is_not_refused_itself() {
+        let all = [
+            refusal("shop.t", "Too big scale"),
+            refusal("shop.v", "Table 'shop.t' doesn't exist"),
+            refusal("shop.w", "View 'shop.w' references invalid table(s)"),
+            refusal("shop.f", "FUNCTION shop.g does not exist"),
+            refusal("shop.g", "near 'rank'"),
+            refusal("shop.x", "Table 'shop.tt' doesn't exist"),
+        ];
+        let own: Vec<&str> = all
+            .iter()
+            .filter(|one| !follows(one, &all))
+            .map(|one| one.name.as_str())
+            .collect();
+        assert_eq!(own, ["shop.t", "shop.w", "shop.g", "shop.x"]);
+    }
+
+    #[test]
+    fn a_grant_is_tried_on_another_account() {
+        assert_eq!(
+            to_another(
+                "GRANT SELECT ON `TO`.* TO `u`@`%` WITH GRANT OPTION",
+                "`x`@`y`"
+            ),
+            Some((
+                "`u`@`%`".to_owned(),
+                "GRANT SELECT ON `TO`.* TO `x`@`y` WITH GRANT OPTION".to_owned()
+            ))
+        );
+        assert_eq!(
+            to_another("SET DEFAULT ROLE `r` TO `u`@`%`", "`x`@`y`"),
+            None
+        );
+    }
+}
