@@ -33,6 +33,7 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/postgres/preflight/event_triggers.rs",
             "migrator/src/postgres/preflight/rows.rs",
             "migrator/src/postgres/tools.rs",
+            "migrator/src/mysql/preflight/trial/builder.rs",
             "migrator/src/mysql/preflight/trial/called.rs",
             "migrator/src/mysql/preflight/trial/remedy.rs",
             "migrator/src/mysql/preflight/trial/scratch.rs",

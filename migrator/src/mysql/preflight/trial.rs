@@ -1,6 +1,7 @@
 //! The trial: the whole schema is built without rows where it will be on the target, so that all that the target refuses
 //! is found before anything is copied, and dropped again.
 
+mod builder;
 mod called;
 mod remedy;
 pub(crate) mod scratch;
@@ -10,43 +11,27 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error as Failure};
 use tokio::time::Instant;
 
 use super::super::archive::{Archive, Kind, Program};
 use super::super::catalogue::{ask, listed};
-use super::super::client::{failed, is_transient};
 use super::super::definitions::{Definition, Translation};
-use super::super::sql::{qualified, quote_ident, relation, title, title_of};
+use super::super::sql::{quote_ident, relation, title, title_of};
 use super::super::tokens::placed_words;
 use super::super::{Mysql, accounts, catalogue, grants, plan, post_data, schema};
 use super::Side;
 use super::objects::Place;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Table};
-use crate::preflight::{Check, Findings, Level};
+use crate::plan::Plan;
+use crate::preflight::{Findings, Level};
+use builder::{Builder, Refusal, dotted};
 use scratch::Made;
 
 const NAME: &str = "schema_trial";
-/// How many refusals are listed.
-const LISTED_MAX: usize = 200;
 /// How long it may build.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Sessions that build tables at the same time.
 const SESSIONS: usize = 4;
-
-/// What the target refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Refusal {
-    /// What it was, for people.
-    object: String,
-    /// `database.name` as servers write it in their messages.
-    name: String,
-    statement: String,
-    /// The server's number of the error; 0 where it did not come so far.
-    code: u16,
-    message: String,
-}
 
 pub(super) async fn run(
     mysql: &Mysql,
@@ -107,7 +92,7 @@ async fn attempt(
             "",
         );
     }
-    told(builder.refused, source, target, findings).await?;
+    remedy::told(builder.refused, source, target, findings).await?;
     let called: Vec<_> = called?;
     findings.each(
         "called_functions",
@@ -117,187 +102,6 @@ async fn attempt(
         "the target has every function that programs call",
     );
     removed
-}
-
-/// The refusals as findings.
-async fn told(
-    refused: Vec<Refusal>,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) -> Result<()> {
-    let account = ask(&mut target.session, "SELECT CURRENT_USER()", "who we are").await?;
-    let account = account.first().map_or("", |row| row.text(0));
-    let account = match account.rsplit_once('@') {
-        Some((user, host)) => format!("{}@{}", quote_ident(user), quote_ident(host)),
-        None => quote_ident(account),
-    };
-    // What lacks nothing but its definer is told by the check of definers, with what ends it.
-    let defined = |one: &Refusal| {
-        one.message.contains("ALLOW_NONEXISTENT_DEFINER")
-            && findings
-                .checks
-                .iter()
-                .any(|check| check.name == "definers" && check.level == Level::Error)
-    };
-    let own: Vec<Refusal> = refused
-        .iter()
-        .filter(|one| !follows(one, &refused) && !defined(one))
-        .cloned()
-        .collect();
-    if own.is_empty() {
-        findings.ok(
-            NAME,
-            "the target takes the whole schema: it was built there without rows, and dropped again",
-        );
-    }
-    for one in own.iter().take(LISTED_MAX) {
-        let broken = is_broken(one, &mut source.session).await;
-        let mended = remedy::of(one, &account, target, broken);
-        let statement = one
-            .statement
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
-        let mut shown: String = statement.chars().take(240).collect();
-        if shown.len() < statement.len() {
-            shown.push('…');
-        }
-        findings.checks.push(Check::new(
-            NAME,
-            mended.level,
-            format!(
-                "{}: {} (error {}); the statement: {shown}",
-                one.object, one.message, one.code
-            ),
-            mended.remedy,
-            mended.fix,
-        ));
-    }
-    Ok(())
-}
-
-/// Whether it is a view that the source itself cannot read.
-async fn is_broken(one: &Refusal, source: &mut Conn) -> bool {
-    let view = one.object.starts_with("the view ");
-    let Some((schema, name)) = one.name.split_once('.').filter(|_| view) else {
-        return false;
-    };
-    let look = format!("SELECT 1 FROM {} LIMIT 0", qualified(schema, name));
-    ask(source, &look, "a view").await.is_err()
-}
-
-/// Whether it was refused only because something else was.
-fn follows(one: &Refusal, all: &[Refusal]) -> bool {
-    all.iter().any(|other| {
-        other.name != one.name
-            && !other.name.is_empty()
-            && (one.message.contains(&format!("'{}'", other.name))
-                || one.message.contains(&format!(" {} ", other.name)))
-    })
-}
-
-/// One session that tries statements, and what it was refused.
-struct Builder {
-    session: Conn,
-    refused: Vec<Refusal>,
-}
-
-impl Builder {
-    fn new(session: Conn) -> Self {
-        Self {
-            session,
-            refused: Vec::new(),
-        }
-    }
-
-    /// Whether the target takes it. A lost connection, or what may pass, is no answer.
-    async fn takes(&mut self, object: &str, name: &str, statement: &str) -> Result<bool> {
-        let code = match self.session.query_drop(statement).await {
-            Ok(()) => return Ok(true),
-            Err(Failure::Server(told)) if !is_transient(told.code) => told,
-            Err(failure) => return Err(failed(&format!("cannot try {object}"), failure)),
-        };
-        self.refused.push(Refusal {
-            object: object.to_owned(),
-            name: name.to_owned(),
-            statement: statement.to_owned(),
-            code: code.code,
-            message: code.message,
-        });
-        Ok(false)
-    }
-
-    async fn enter(&mut self, schema: &str) -> Result<()> {
-        let statement = format!("USE {}", quote_ident(schema));
-        catalogue::run(
-            &mut self.session,
-            &statement,
-            "cannot enter a database of the trial",
-        )
-        .await
-    }
-
-    /// A table with its indexes; the ones that it has from the start are of its statement.
-    async fn table(
-        &mut self,
-        table: &Table,
-        statement: &str,
-        archive: &Archive,
-        translation: &Translation,
-    ) -> Result<()> {
-        let (object, name) = (format!("the table {}", title(table)), dotted(table));
-        self.enter(&table.schema).await?;
-        if !self.takes(&object, &name, statement).await? {
-            return Ok(());
-        }
-        let Some(text) = archive.table(&table.schema, &table.name) else {
-            return Ok(());
-        };
-        let definition = Definition::parse(&text.create)?;
-        for index in definition.later(table) {
-            let object = format!("the index {} of {}", index.name, title(table));
-            let add = format!(
-                "ALTER TABLE {} {}",
-                relation(table),
-                translation.add_index(index)
-            );
-            self.takes(&object, "", &add).await?;
-        }
-        Ok(())
-    }
-
-    async fn program(
-        &mut self,
-        program: &Program,
-        statement: &str,
-        translation: &Translation,
-    ) -> Result<bool> {
-        let word = program.kind.word().to_lowercase();
-        let object = format!("the {word} {}", title_of(&program.schema, &program.name));
-        let name = format!("{}.{}", program.schema, program.name);
-        let entered = program.enter(&mut self.session, translation).await;
-        let taken = match entered {
-            Ok(()) => self.takes(&object, &name, statement).await,
-            Err(failure) => {
-                self.refused.push(Refusal {
-                    object,
-                    name,
-                    statement: statement.to_owned(),
-                    code: 0,
-                    message: failure.full_text(),
-                });
-                Ok(false)
-            }
-        };
-        Program::leave(&mut self.session).await?;
-        taken
-    }
-}
-
-/// `database.table` as servers write it in their messages.
-fn dotted(table: &Table) -> String {
-    format!("{}.{}", table.schema, table.name)
 }
 
 struct Trial<'a> {
@@ -599,35 +403,7 @@ fn to_another(statement: &str, grantee: &str) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusal, follows, to_another};
-
-    fn refusal(name: &str, message: &str) -> Refusal {
-        Refusal {
-            object: String::new(),
-            name: name.to_owned(),
-            statement: String::new(),
-            code: 1,
-            message: message.to_owned(),
-        }
-    }
-
-    #[test]
-    fn what_lacks_something_refused_is_not_refused_itself() {
-        let all = [
-            refusal("shop.t", "Too big scale"),
-            refusal("shop.v", "Table 'shop.t' doesn't exist"),
-            refusal("shop.w", "View 'shop.w' references invalid table(s)"),
-            refusal("shop.f", "FUNCTION shop.g does not exist"),
-            refusal("shop.g", "near 'rank'"),
-            refusal("shop.x", "Table 'shop.tt' doesn't exist"),
-        ];
-        let own: Vec<&str> = all
-            .iter()
-            .filter(|one| !follows(one, &all))
-            .map(|one| one.name.as_str())
-            .collect();
-        assert_eq!(own, ["shop.t", "shop.w", "shop.g", "shop.x"]);
-    }
+    use super::to_another;
 
     #[test]
     fn a_grant_is_tried_on_another_account() {

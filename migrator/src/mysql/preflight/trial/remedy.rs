@@ -1,9 +1,16 @@
 //! What ends a refusal of the trial: derived from the server's error, and never more than it asks for.
 
-use super::super::super::sql::quote_ident;
+use mysql_async::Conn;
+
+use super::super::super::catalogue::ask;
+use super::super::super::sql::{qualified, quote_ident};
 use super::super::Side;
-use super::{Refusal, to_another};
-use crate::preflight::Level;
+use super::{NAME, Refusal, to_another};
+use crate::error::Result;
+use crate::preflight::{Check, Findings, Level};
+
+/// How many refusals are listed.
+const LISTED_MAX: usize = 200;
 
 /// Functions that MySQL 9 has in a component of its own.
 const CLASSIC_HASHES: [&str; 3] = ["md5", "sha", "sha1"];
@@ -11,10 +18,88 @@ const CLASSIC_HASHES: [&str; 3] = ["md5", "sha", "sha1"];
 const REMEDY: &str =
     "change or drop it on the source, or give the target what it needs, before the start";
 
-pub(super) struct Mended {
-    pub(super) level: Level,
-    pub(super) remedy: String,
-    pub(super) fix: String,
+/// The refusals as findings.
+pub(super) async fn told(
+    refused: Vec<Refusal>,
+    source: &mut Side,
+    target: &mut Side,
+    findings: &mut Findings,
+) -> Result<()> {
+    let account = ask(&mut target.session, "SELECT CURRENT_USER()", "who we are").await?;
+    let account = account.first().map_or("", |row| row.text(0));
+    let account = match account.rsplit_once('@') {
+        Some((user, host)) => format!("{}@{}", quote_ident(user), quote_ident(host)),
+        None => quote_ident(account),
+    };
+    // What lacks nothing but its definer is told by the check of definers, with what ends it.
+    let defined = |one: &Refusal| {
+        one.message.contains("ALLOW_NONEXISTENT_DEFINER")
+            && findings
+                .checks
+                .iter()
+                .any(|check| check.name == "definers" && check.level == Level::Error)
+    };
+    let own: Vec<Refusal> = refused
+        .iter()
+        .filter(|one| !follows(one, &refused) && !defined(one))
+        .cloned()
+        .collect();
+    if own.is_empty() {
+        findings.ok(
+            NAME,
+            "the target takes the whole schema: it was built there without rows, and dropped again",
+        );
+    }
+    for one in own.iter().take(LISTED_MAX) {
+        let broken = is_broken(one, &mut source.session).await;
+        let mended = of(one, &account, target, broken);
+        let statement = one
+            .statement
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        let mut shown: String = statement.chars().take(240).collect();
+        if shown.len() < statement.len() {
+            shown.push('…');
+        }
+        findings.checks.push(Check::new(
+            NAME,
+            mended.level,
+            format!(
+                "{}: {} (error {}); the statement: {shown}",
+                one.object, one.message, one.code
+            ),
+            mended.remedy,
+            mended.fix,
+        ));
+    }
+    Ok(())
+}
+
+/// Whether it is a view that the source itself cannot read.
+async fn is_broken(one: &Refusal, source: &mut Conn) -> bool {
+    let view = one.object.starts_with("the view ");
+    let Some((schema, name)) = one.name.split_once('.').filter(|_| view) else {
+        return false;
+    };
+    let look = format!("SELECT 1 FROM {} LIMIT 0", qualified(schema, name));
+    ask(source, &look, "a view").await.is_err()
+}
+
+/// Whether it was refused only because something else was.
+fn follows(one: &Refusal, all: &[Refusal]) -> bool {
+    all.iter().any(|other| {
+        other.name != one.name
+            && !other.name.is_empty()
+            && (one.message.contains(&format!("'{}'", other.name))
+                || one.message.contains(&format!(" {} ", other.name)))
+    })
+}
+
+struct Mended {
+    level: Level,
+    remedy: String,
+    fix: String,
 }
 
 impl Mended {
@@ -28,7 +113,7 @@ impl Mended {
 }
 
 /// `account` is Headgate's own on the target, as SQL writes it; `broken` tells that the source cannot use it either.
-pub(super) fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
+fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
     let grants = refusal.statement.starts_with("GRANT ");
     match refusal.code {
         1418 | 1419 => Mended::new(
@@ -106,7 +191,35 @@ pub(super) fn component(function: &str, target: &Side) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{missing, needed};
+    use super::{Refusal, follows, missing, needed};
+
+    fn refusal(name: &str, message: &str) -> Refusal {
+        Refusal {
+            object: String::new(),
+            name: name.to_owned(),
+            statement: String::new(),
+            code: 1,
+            message: message.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_lacks_something_refused_is_not_refused_itself() {
+        let all = [
+            refusal("shop.t", "Too big scale"),
+            refusal("shop.v", "Table 'shop.t' doesn't exist"),
+            refusal("shop.w", "View 'shop.w' references invalid table(s)"),
+            refusal("shop.f", "FUNCTION shop.g does not exist"),
+            refusal("shop.g", "near 'rank'"),
+            refusal("shop.x", "Table 'shop.tt' doesn't exist"),
+        ];
+        let own: Vec<&str> = all
+            .iter()
+            .filter(|one| !follows(one, &all))
+            .map(|one| one.name.as_str())
+            .collect();
+        assert_eq!(own, ["shop.t", "shop.w", "shop.g", "shop.x"]);
+    }
 
     #[test]
     fn the_least_right_is_read_from_the_server_s_own_words() {

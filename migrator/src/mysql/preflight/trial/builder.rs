@@ -1,0 +1,133 @@
+//! Tries the statements of a trial one by one, and collects what the target refuses.
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error as Failure};
+
+use super::super::super::archive::{Archive, Program};
+use super::super::super::catalogue;
+use super::super::super::client::{failed, is_transient};
+use super::super::super::definitions::{Definition, Translation};
+use super::super::super::sql::{quote_ident, relation, title, title_of};
+use crate::error::Result;
+use crate::plan::Table;
+
+/// What the target refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// What it was, for people.
+    pub(super) object: String,
+    /// `database.name` as servers write it in their messages.
+    pub(super) name: String,
+    pub(super) statement: String,
+    /// The server's number of the error; 0 where it did not come so far.
+    pub(super) code: u16,
+    pub(super) message: String,
+}
+
+/// One session that tries statements, and what it was refused.
+pub(super) struct Builder {
+    pub(super) session: Conn,
+    pub(super) refused: Vec<Refusal>,
+}
+
+impl Builder {
+    pub(super) fn new(session: Conn) -> Self {
+        Self {
+            session,
+            refused: Vec::new(),
+        }
+    }
+
+    /// Whether the target takes it. A lost connection, or what may pass, is no answer.
+    pub(super) async fn takes(
+        &mut self,
+        object: &str,
+        name: &str,
+        statement: &str,
+    ) -> Result<bool> {
+        let code = match self.session.query_drop(statement).await {
+            Ok(()) => return Ok(true),
+            Err(Failure::Server(told)) if !is_transient(told.code) => told,
+            Err(failure) => return Err(failed(&format!("cannot try {object}"), failure)),
+        };
+        self.refused.push(Refusal {
+            object: object.to_owned(),
+            name: name.to_owned(),
+            statement: statement.to_owned(),
+            code: code.code,
+            message: code.message,
+        });
+        Ok(false)
+    }
+
+    pub(super) async fn enter(&mut self, schema: &str) -> Result<()> {
+        let statement = format!("USE {}", quote_ident(schema));
+        catalogue::run(
+            &mut self.session,
+            &statement,
+            "cannot enter a database of the trial",
+        )
+        .await
+    }
+
+    /// A table with its indexes; the ones that it has from the start are of its statement.
+    pub(super) async fn table(
+        &mut self,
+        table: &Table,
+        statement: &str,
+        archive: &Archive,
+        translation: &Translation,
+    ) -> Result<()> {
+        let (object, name) = (format!("the table {}", title(table)), dotted(table));
+        self.enter(&table.schema).await?;
+        if !self.takes(&object, &name, statement).await? {
+            return Ok(());
+        }
+        let Some(text) = archive.table(&table.schema, &table.name) else {
+            return Ok(());
+        };
+        let definition = Definition::parse(&text.create)?;
+        for index in definition.later(table) {
+            let object = format!("the index {} of {}", index.name, title(table));
+            let add = format!(
+                "ALTER TABLE {} {}",
+                relation(table),
+                translation.add_index(index)
+            );
+            self.takes(&object, "", &add).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn program(
+        &mut self,
+        program: &Program,
+        statement: &str,
+        translation: &Translation,
+    ) -> Result<bool> {
+        let word = program.kind.word().to_lowercase();
+        let object = format!("the {word} {}", title_of(&program.schema, &program.name));
+        let name = format!("{}.{}", program.schema, program.name);
+        let entered = program.enter(&mut self.session, translation).await;
+        let taken = match entered {
+            Ok(()) => self.takes(&object, &name, statement).await,
+            Err(failure) => {
+                self.refused.push(Refusal {
+                    object,
+                    name,
+                    statement: statement.to_owned(),
+                    code: 0,
+                    message: failure.full_text(),
+                });
+                Ok(false)
+            }
+        };
+        Program::leave(&mut self.session).await?;
+        taken
+    }
+}
+
+/// `database.table` as servers write it in their messages.
+pub(super) fn dotted(table: &Table) -> String {
+    format!("{}.{}", table.schema, table.name)
+}
