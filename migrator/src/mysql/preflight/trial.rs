@@ -29,7 +29,7 @@ use scratch::Made;
 
 const NAME: &str = "schema_trial";
 /// How long it may build.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Sessions that build tables at the same time.
 const SESSIONS: usize = 4;
 
