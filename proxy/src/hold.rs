@@ -10,7 +10,7 @@ use crate::plane::Plane;
 use crate::registry::Activity;
 use crate::relay::{Broken, Relay, Wire};
 use crate::route::Route;
-use crate::standing::Standing;
+use crate::standing::{Standing, Turn};
 
 /// What a held statement met.
 pub(crate) enum Met {
@@ -44,7 +44,10 @@ where
     W: Wire,
 {
     let entry = &standing.entry;
-    let line = standing.ticket.stand_in_line();
+    let line = match standing.turn() {
+        Turn::Closed(ticket) => ticket.stand_in_line(),
+        Turn::Pass | Turn::Elsewhere => return Met::Opened,
+    };
     plane.metrics.hold_began(&route.name);
     entry.take_cancel();
     entry.set_activity(Activity::Held);

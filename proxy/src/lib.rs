@@ -11,6 +11,7 @@ pub mod config;
 pub mod console;
 pub mod disposable;
 pub mod failed_logins;
+pub mod flow;
 pub mod gate;
 pub mod hidden_writes;
 mod hold;

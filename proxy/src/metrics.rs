@@ -127,7 +127,7 @@ impl Metrics {
             )?,
             bytes: counters(
                 "headgate_bytes_total",
-                "Bytes carried for sessions that have ended, by direction.",
+                "Bytes carried, by direction.",
                 &["route", "direction"],
             )?,
             held_now: int_gauges(
@@ -245,15 +245,18 @@ impl Metrics {
         self.sessions_total.with_label_values(&[route]).inc();
     }
 
-    /// A session that was counted as opened has ended, having carried so many bytes each way.
-    pub fn session_closed(&self, route: &str, from_client: u64, to_client: u64) {
+    /// A session that was counted as opened has ended.
+    pub fn session_closed(&self, route: &str) {
         self.sessions.with_label_values(&[route]).dec();
-        self.bytes
-            .with_label_values(&[route, "from_client"])
-            .inc_by(from_client);
-        self.bytes
-            .with_label_values(&[route, "to_client"])
-            .inc_by(to_client);
+    }
+
+    /// So many bytes were carried: from the client, to the client.
+    pub fn bytes_carried(&self, route: &str, (from_client, to_client): (u64, u64)) {
+        for (direction, bytes) in [("from_client", from_client), ("to_client", to_client)] {
+            self.bytes
+                .with_label_values(&[route, direction])
+                .inc_by(bytes);
+        }
     }
 
     /// A login failed.

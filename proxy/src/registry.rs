@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::flow::Flow;
 use crate::route::Cluster;
 
 /// What a session is doing.
@@ -70,6 +71,10 @@ pub struct Entry {
     pub since: Instant,
     /// The number of its ticket at the gate.
     pub ticket: u64,
+    /// The bytes that it carries.
+    pub flow: Arc<Flow>,
+    /// Other routes whose gates it passes, with the numbers of its tickets there.
+    also: Mutex<Vec<(String, u64)>>,
     activity: AtomicU8,
     server: Mutex<Option<ServerKey>>,
     client_key: Mutex<Option<ClientKey>>,
@@ -107,6 +112,26 @@ impl Entry {
         *self.server.lock() = Some(key);
     }
 
+    /// The session passes the gate of another route too.
+    pub fn join(&self, route: &str, ticket: u64) {
+        self.also.lock().push((route.to_owned(), ticket));
+    }
+
+    /// It passes the gates of these other routes and of no more.
+    pub fn rejoin(&self, also: impl Iterator<Item = (String, u64)>) {
+        *self.also.lock() = also.collect();
+    }
+
+    /// The number of its ticket at the gate of this route.
+    pub fn ticket_at(&self, route: &str) -> Option<u64> {
+        if self.route == route {
+            return Some(self.ticket);
+        }
+        let also = self.also.lock();
+        let at = also.iter().find(|(name, _)| name == route);
+        at.map(|(_, ticket)| *ticket)
+    }
+
     /// Takes the order to cancel the held statement, if there is one.
     pub fn take_cancel(&self) -> bool {
         self.cancelled.swap(false, Ordering::SeqCst)
@@ -136,6 +161,7 @@ impl Entry {
             server_pid: server.as_ref().map(|key| key.pid),
             age: self.since.elapsed(),
             ticket: self.ticket,
+            also: self.also.lock().clone(),
         }
     }
 
@@ -212,6 +238,19 @@ pub struct SessionInfo {
     pub age: Duration,
     /// Its number at the gate.
     pub ticket: u64,
+    /// Other routes whose gates it passes, with its numbers there.
+    pub also: Vec<(String, u64)>,
+}
+
+impl SessionInfo {
+    /// Its number at the gate of this route.
+    pub fn ticket_at(&self, route: &str) -> Option<u64> {
+        if self.route == route {
+            return Some(self.ticket);
+        }
+        let at = self.also.iter().find(|(name, _)| name == route);
+        at.map(|(_, ticket)| *ticket)
+    }
 }
 
 /// Everything about a new session that does not change.
@@ -242,6 +281,10 @@ pub struct Registry {
 impl Registry {
     /// Adds a session; it is removed when the returned value is dropped.
     pub fn add(self: &Arc<Self>, new: NewSession) -> Registered {
+        self.insert(new, Instant::now(), Arc::default())
+    }
+
+    fn insert(self: &Arc<Self>, new: NewSession, since: Instant, flow: Arc<Flow>) -> Registered {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let entry = Arc::new(Entry {
             id,
@@ -249,8 +292,10 @@ impl Registry {
             route: new.route,
             client: new.client,
             application: new.application,
-            since: Instant::now(),
+            since,
             ticket: new.ticket,
+            flow,
+            also: Mutex::default(),
             activity: AtomicU8::new(Activity::Starting as u8),
             server: Mutex::default(),
             client_key: Mutex::default(),
@@ -284,6 +329,15 @@ impl Registry {
         drop(sessions);
         all.sort_by_key(|session| session.id);
         all
+    }
+
+    /// The bytes that open sessions carried since this was asked last, with their routes.
+    pub fn take_flows(&self) -> Vec<(String, (u64, u64))> {
+        let sessions = self.sessions.lock();
+        let flows = sessions.values();
+        flows
+            .map(|entry| (entry.route.clone(), entry.flow.take()))
+            .collect()
     }
 
     /// How many sessions are open.
@@ -353,12 +407,12 @@ impl Registry {
         found
     }
 
-    /// The sessions of a route.
+    /// The sessions that pass the gate of a route.
     pub fn of_route(&self, route: &str) -> Vec<Arc<Entry>> {
         let sessions = self.sessions.lock();
         sessions
             .values()
-            .filter(|entry| entry.route == route)
+            .filter(|entry| entry.ticket_at(route).is_some())
             .cloned()
             .collect()
     }
@@ -388,6 +442,23 @@ impl Registered {
     /// The shared entry.
     pub fn entry(&self) -> &Arc<Entry> {
         &self.entry
+    }
+
+    /// The client goes on under the same number as another session: of another user, or of another route.
+    pub fn renew(&mut self, new: NewSession) {
+        let Entry { since, flow, .. } = &*self.entry;
+        let next = self.registry.insert(new, *since, Arc::clone(flow));
+        let key = self.entry.client_key.lock().take();
+        if let Some(server) = self.entry.server() {
+            next.entry.set_server(server);
+        }
+        next.entry.set_activity(self.entry.activity());
+        if let Some(key) = key {
+            let mut keys = self.registry.keys.lock();
+            keys.insert(key.clone(), Arc::clone(&next.entry));
+            *next.entry.client_key.lock() = Some(key);
+        }
+        *self = next;
     }
 
     /// From now on cancel requests with this key mean this session. False where the key is taken.

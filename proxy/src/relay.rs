@@ -8,11 +8,13 @@ mod way;
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use protocol::error::Malformed;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use crate::flow::Flow;
 use way::Way;
 
 /// What an engine makes of the bytes that go by.
@@ -132,8 +134,7 @@ pub struct Relay<C, S> {
     outbound: Way,
     /// Writing to the server failed; it may still have something to say.
     server_deaf: bool,
-    client_bytes: u64,
-    server_bytes: u64,
+    flow: Arc<Flow>,
 }
 
 impl<C, S> Relay<C, S>
@@ -141,22 +142,16 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Starts with what the client had sent behind its login.
-    pub fn new(client: C, server: S, leftover: &[u8]) -> Self {
+    /// Starts with what the client had sent behind its login; what goes by is counted in `flow`.
+    pub fn new(client: C, server: S, leftover: &[u8], flow: Arc<Flow>) -> Self {
         Self {
             client,
             server,
             inbound: Way::new(leftover),
             outbound: Way::new(&[]),
             server_deaf: false,
-            client_bytes: 0,
-            server_bytes: 0,
+            flow,
         }
-    }
-
-    /// Bytes that went by: from the client, from the server.
-    pub fn traffic(&self) -> (u64, u64) {
-        (self.client_bytes, self.server_bytes)
     }
 
     /// Bytes of the client that wait to be looked at.
@@ -306,7 +301,7 @@ where
                     .client(self.inbound.unseen_mut(), gate)
                     .map_err(Broken::ClientFrame)?;
                 self.inbound.cleared += seen.clear;
-                self.client_bytes += seen.clear as u64;
+                self.flow.from_client(seen.clear);
                 then = seen.then;
             }
             if self.server_deaf {
@@ -376,7 +371,7 @@ where
                     .server(self.outbound.unseen_mut(), gate)
                     .map_err(Broken::ServerFrame)?;
                 self.outbound.cleared += heard.clear;
-                self.server_bytes += heard.clear as u64;
+                self.flow.to_client(heard.clear);
                 if heard.swallow == 0 {
                     break;
                 }

@@ -338,6 +338,20 @@ impl Routes {
         Some(route)
     }
 
+    /// The route that serves the database which the clusters call so; where several do, the one that is named alike.
+    /// Servers that do not tell names of other case apart mean the same.
+    pub fn of_database(&self, name: &str) -> Option<Arc<Route>> {
+        let table = self.table.load();
+        let is = |route: &&Arc<Route>| route.database == name;
+        let alike = |route: &&Arc<Route>| route.database.eq_ignore_ascii_case(name);
+        let all = || table.named.values();
+        let found = table.named.get(name).filter(is);
+        let found = found
+            .or_else(|| all().find(is))
+            .or_else(|| all().find(alike));
+        found.cloned()
+    }
+
     /// The cluster of that name.
     pub fn cluster(&self, name: &str) -> Option<Arc<Cluster>> {
         self.table.load().clusters.get(name).cloned()

@@ -1,4 +1,4 @@
-//! Where a session stands before its route's gate.
+//! Where a session stands before its route's gate, and before those of other databases that it has chosen.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,11 +17,99 @@ pub(crate) struct Standing {
     pub(crate) generation: AtomicU64,
     pub(crate) entry: Arc<Entry>,
     pub(crate) route: Arc<Route>,
+    /// Whoever chooses a database of another route may write there at any time from then on, also by a statement that was
+    /// prepared while it was chosen: it begins no transaction that the other's gate does not let pass too.
+    pub(crate) also: Vec<Also>,
+}
+
+/// A place at another route's gate.
+pub(crate) struct Also {
+    pub(crate) route: Arc<Route>,
+    pub(crate) ticket: Ticket,
+    pub(crate) generation: u64,
+}
+
+/// What the gates let a session do now.
+pub(crate) enum Turn<'a> {
+    /// Go on.
+    Pass,
+    /// This one is not open.
+    Closed(&'a Ticket),
+    /// All are open, and one of the routes leads elsewhere by now.
+    Elsewhere,
+}
+
+impl Standing {
+    fn looks(&self) -> impl Iterator<Item = (&Ticket, u64)> {
+        let also = self.also.iter().map(|also| (&also.ticket, also.generation));
+        std::iter::once((&self.ticket, self.generation.load(Relaxed))).chain(also)
+    }
+
+    /// The routes whose gates it passes.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        std::iter::once(&self.route).chain(self.also.iter().map(|also| &also.route))
+    }
+
+    /// What the gates let this session do now.
+    pub(crate) fn turn(&self) -> Turn<'_> {
+        let mut elsewhere = false;
+        for (ticket, generation) in self.looks() {
+            let look = ticket.gate().look();
+            if look.state() != State::Open {
+                return Turn::Closed(ticket);
+            }
+            elsewhere |= look.generation() != generation;
+        }
+        if elsewhere {
+            Turn::Elsewhere
+        } else {
+            Turn::Pass
+        }
+    }
+
+    /// Takes a place at the gate of another route, outside.
+    pub(crate) fn join(&mut self, route: &Arc<Route>, generation: u64) {
+        let ticket = route.gate.ticket();
+        self.entry.join(&route.name, ticket.number());
+        for mut hidden in self.route.hidden_writes.all() {
+            if hidden.session == self.entry.id && hidden.until.is_none() {
+                hidden.since = SystemTime::now();
+                route.hidden_writes.begin(hidden);
+            }
+        }
+        self.also.push(Also {
+            route: Arc::clone(route),
+            ticket,
+            generation,
+        });
+    }
+
+    /// Enters those gates that were joined inside a transaction. False where one does not let it.
+    pub(crate) fn enter_joined(&self) -> bool {
+        let mut outside = self.also.iter().filter(|also| !also.ticket.is_inside());
+        outside.all(|also| also.ticket.enter(also.generation))
+    }
+
+    /// Leaves the places that `stays` does not name.
+    pub(crate) fn keep(&mut self, stays: impl FnMut(&Also) -> bool) {
+        self.also.retain(stays);
+        self.entry.rejoin(self.also.iter().map(|also| {
+            let name = also.route.name.clone();
+            (name, also.ticket.number())
+        }));
+    }
 }
 
 impl Entrance for Standing {
     fn enter(&self) -> bool {
-        let entered = self.ticket.enter(self.generation.load(Relaxed));
+        let generation = self.generation.load(Relaxed);
+        let entered = self.ticket.enter(generation) && {
+            let all = self.enter_joined();
+            if !all {
+                self.leave();
+            }
+            all
+        };
         // What was held runs now: who cancels it from here on means what runs on the server.
         if entered && self.entry.activity() == Activity::Held {
             self.entry.set_activity(Activity::Serving);
@@ -31,7 +119,8 @@ impl Entrance for Standing {
     }
 
     fn is_open(&self) -> bool {
-        self.ticket.gate().look() == Look::new(State::Open, self.generation.load(Relaxed))
+        self.looks()
+            .all(|(ticket, generation)| ticket.gate().look() == Look::new(State::Open, generation))
     }
 
     fn is_inside(&self) -> bool {
@@ -40,6 +129,9 @@ impl Entrance for Standing {
 
     fn leave(&self) {
         self.ticket.leave();
+        for also in &self.also {
+            also.ticket.leave();
+        }
     }
 
     fn is_closing(&self) -> bool {
@@ -48,20 +140,24 @@ impl Entrance for Standing {
 
     fn hides_writes(&self, what: &'static str) {
         let server = self.entry.server();
-        self.route.hidden_writes.begin(HiddenWrites {
-            session: self.entry.id,
-            pid: server.map(|server| server.pid).unwrap_or_default(),
-            user: self.entry.user.clone(),
-            client: self.entry.client,
-            what,
-            since: SystemTime::now(),
-            until: None,
-        });
+        for route in self.routes() {
+            route.hidden_writes.begin(HiddenWrites {
+                session: self.entry.id,
+                pid: server.as_ref().map(|server| server.pid).unwrap_or_default(),
+                user: self.entry.user.clone(),
+                client: self.entry.client,
+                what,
+                since: SystemTime::now(),
+                until: None,
+            });
+        }
     }
 }
 
 impl Drop for Standing {
     fn drop(&mut self) {
-        self.route.hidden_writes.end(self.entry.id);
+        for route in self.routes() {
+            route.hidden_writes.end(self.entry.id);
+        }
     }
 }

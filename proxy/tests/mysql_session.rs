@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, OptsBuilder, Value};
+use mysql_async::{ChangeUserOpts, Conn, OptsBuilder, Value};
 use protocol::mysql::command;
 use protocol::mysql::handshake::Capabilities;
 use proxy::config::Config;
@@ -42,7 +42,11 @@ const SCHEMA: &str = "CREATE DATABASE shop; CREATE TABLE shop.items (id INT AUTO
     INSERT INTO shop.items (name) VALUES ('half'); SIGNAL SQLSTATE '45000'; END";
 
 /// An account that may do no more than an application must.
-const APP: [&str; 4] = [
+const APP: [&str; 8] = [
+    "CREATE DATABASE depot",
+    "CREATE TABLE depot.items (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(100))",
+    "CREATE DATABASE attic",
+    "CREATE TABLE attic.items (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(100))",
     "CREATE USER app@localhost IDENTIFIED BY 'secret'",
     "CREATE USER app@'%' IDENTIFIED BY 'secret'",
     "GRANT ALL ON shop.* TO app@'%'",
@@ -65,7 +69,8 @@ impl Stage {
             "[admin]\npassword = \"x\"\n\
              [clusters.blue]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\n\
              [clusters.green]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\n\
-             [routes.shop]\ncluster = \"blue\"\n[limits]\nhold_timeout = \"20s\"\n",
+             [routes.shop]\ncluster = \"blue\"\n[routes.depot]\ncluster = \"blue\"\n\
+             [routes.\"*\"]\ncluster = \"blue\"\n[limits]\nhold_timeout = \"20s\"\n",
             blue.port(),
             green.port()
         );
@@ -122,8 +127,16 @@ impl Stage {
         self.plane.routes.route("shop").expect("the route")
     }
 
+    fn route_of(&self, name: &str) -> Arc<Route> {
+        self.plane.routes.route(name).expect("the route")
+    }
+
     async fn close(&self) {
-        let route = self.route();
+        self.close_gate("shop").await;
+    }
+
+    async fn close_gate(&self, name: &str) {
+        let route = self.route_of(name);
         route.gate.close();
         for entry in self.plane.registry.of_route(&route.name) {
             entry.bell.notify_one();
@@ -132,9 +145,24 @@ impl Stage {
     }
 
     fn switch(&self) {
+        self.switch_route("shop");
+    }
+
+    fn switch_route(&self, name: &str) {
         let green = self.plane.routes.cluster("green").expect("a cluster");
-        self.route().switch(&green);
-        self.route().gate.open();
+        self.route_of(name).switch(&green);
+        self.route_of(name).gate.open();
+    }
+
+    /// Resolves once so many statements are held at the route's gate.
+    async fn until_held(&self, name: &str, count: u64) {
+        let route = self.route_of(name);
+        within(async {
+            while route.gate.in_line() != count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 }
 
@@ -785,4 +813,206 @@ async fn no_setting_ends_a_session_of_an_old_mysql_for_nothing() {
 #[tokio::test]
 async fn no_setting_ends_a_session_of_mariadb_for_nothing() {
     no_setting_ends_a_session_for_nothing(Kind::Mariadb1011).await;
+}
+
+/// The database, the port of the server, and a variable of the session.
+async fn place(conn: &mut Conn) -> (Option<String>, u16, Option<i64>) {
+    one(conn, "SELECT DATABASE(), @@port, @kept").await
+}
+
+fn at(database: &str, server: &Server) -> (Option<String>, u16, Option<i64>) {
+    (Some(database.to_owned()), server.port(), Some(7))
+}
+
+#[tokio::test]
+async fn a_session_passes_the_gate_of_every_route_whose_database_it_chose() {
+    let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
+    let insert = "INSERT INTO items (name) VALUES ('x')";
+    // One of another route, one of the default route, and one that is back in its own database.
+    let chosen = [
+        ("shop", "USE depot"),
+        ("attic", "SELECT 1; USE `depot`"),
+        ("shop", "USE depot"),
+    ];
+    let mut sessions = Vec::new();
+    for (number, (own, choice)) in chosen.into_iter().enumerate() {
+        let mut conn = client(stage.address.port(), Some(own)).await;
+        conn.query_drop("SET @kept = 7").await.expect("a variable");
+        conn.query_drop(choice).await.expect(choice);
+        if number == 2 {
+            conn.query_drop("USE shop").await.expect("its own");
+        }
+        conn.query_drop(insert).await.expect("a row");
+        sessions.push(conn);
+    }
+    // A choice that the server refuses binds nobody.
+    let mut stranger = stage.app().await;
+    stranger
+        .query_drop("USE depot")
+        .await
+        .expect_err("no right to it");
+    assert_eq!(stage.plane.registry.of_route("depot").len(), 4);
+
+    // Inside a transaction it holds the gate up like any other.
+    sessions[0]
+        .query_drop("BEGIN")
+        .await
+        .expect("a transaction");
+    sessions[0].query_drop(insert).await.expect("a row");
+    let depot = stage.route_of("depot");
+    depot.gate.close();
+    let early = tokio::time::timeout(Duration::from_millis(50), depot.gate.quiet()).await;
+    assert!(early.is_err(), "quiet with a transaction open");
+    sessions[0].query_drop("COMMIT").await.expect("a commit");
+    stage.close_gate("depot").await;
+
+    let mut held = Vec::new();
+    for mut conn in sessions {
+        held.push(tokio::spawn(async move {
+            conn.query_drop(insert).await.expect("held, then executed");
+            conn
+        }));
+    }
+    stage.until_held("depot", 3).await;
+    stage.switch_route("depot");
+    let expected = [
+        at("depot", &stage.green),
+        at("depot", &stage.green),
+        at("shop", &stage.blue),
+    ];
+    for (held, expected) in held.into_iter().zip(expected) {
+        let mut conn = within(held).await.expect("no panic");
+        assert_eq!(place(&mut conn).await, expected);
+        conn.query_drop(insert).await.expect("a row");
+    }
+    let count = "SELECT COUNT(*) FROM depot.items";
+    let mut blue = client(stage.blue.port(), None).await;
+    assert_eq!(
+        one::<u64>(&mut blue, count).await,
+        3,
+        "written behind the switch"
+    );
+    let mut green = client(stage.green.port(), None).await;
+    assert_eq!(one::<u64>(&mut green, count).await, 4);
+    drop(stranger);
+}
+
+#[tokio::test]
+async fn a_database_of_another_cluster_is_gone_to_between_transactions_and_refused_inside() {
+    let stage = Stage::new(Kind::Mysql97, Kind::Mariadb1011).await;
+    stage.switch_route("depot");
+    let mut conn = stage.client().await;
+    conn.query_drop("SET @kept = 7").await.expect("a variable");
+    conn.query_drop("USE depot").await.expect("it is served");
+    assert_eq!(place(&mut conn).await, at("depot", &stage.green));
+    conn.query_drop("USE shop").await.expect("it is served");
+    assert_eq!(place(&mut conn).await, at("shop", &stage.blue));
+
+    conn.query_drop("BEGIN; INSERT INTO items (name) VALUES ('kept')")
+        .await
+        .expect("a transaction");
+    let error = conn.query_drop("USE depot").await.expect_err("inside");
+    let mysql_async::Error::Server(error) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(error.code, 1049);
+    assert!(error.message.contains("outside a transaction"), "{error}");
+    conn.query_drop("COMMIT").await.expect("it goes on");
+    assert_eq!(one::<u64>(&mut conn, "SELECT COUNT(*) FROM items").await, 1);
+
+    // What cannot move stays, and hears why.
+    conn.query_drop("CREATE TEMPORARY TABLE mine (a INT)")
+        .await
+        .expect("a table");
+    conn.query_drop("USE depot")
+        .await
+        .expect_err("a temporary table");
+    assert_eq!(place(&mut conn).await, at("shop", &stage.blue));
+}
+
+#[tokio::test]
+async fn a_choice_inside_a_transaction_waits_for_the_gate_of_its_database() {
+    let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
+    let mut conn = stage.client().await;
+    conn.query_drop("BEGIN").await.expect("a transaction");
+    stage.close_gate("depot").await;
+    let choosing = tokio::spawn(async move {
+        conn.query_drop("USE depot")
+            .await
+            .expect("held, then executed");
+        conn
+    });
+    stage.until_held("depot", 1).await;
+    let depot = stage.route_of("depot");
+    depot.gate.open();
+    let mut conn = within(choosing).await.expect("no panic");
+    for route in ["shop", "depot"] {
+        assert_eq!(stage.route_of(route).gate.inside().len(), 1, "{route}");
+    }
+    conn.query_drop("INSERT INTO items (name) VALUES ('x'); COMMIT")
+        .await
+        .expect("written");
+    let count: u64 = one(&mut conn, "SELECT COUNT(*) FROM depot.items").await;
+    assert_eq!(count, 1);
+    for route in ["shop", "depot"] {
+        within(async {
+            while !stage.route_of(route).gate.inside().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_the_user_leads_to_any_route_and_passes_its_gate() {
+    let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
+    stage.switch_route("depot");
+    let mut conn = stage.app().await;
+    let become_root = |database: Option<&str>| {
+        ChangeUserOpts::default()
+            .with_user(Some("root".to_owned()))
+            .with_pass(Some(String::new()))
+            .with_db_name(database.map(str::to_owned))
+    };
+    let expected = [
+        (Some("depot"), &stage.green, "depot"),
+        (Some("attic"), &stage.blue, "attic"),
+        (Some("shop"), &stage.blue, "shop"),
+        (None, &stage.blue, "shop"),
+    ];
+    for (database, server, route) in expected {
+        within(conn.change_user(become_root(database)))
+            .await
+            .expect("a login");
+        let (now, port, kept) = place(&mut conn).await;
+        assert_eq!(
+            (now.as_deref(), port, kept),
+            (database, server.port(), None)
+        );
+        let sessions = stage.plane.registry.snapshot();
+        assert_eq!(
+            (sessions[0].user.as_str(), sessions[0].route.as_str()),
+            ("root", route)
+        );
+        assert_eq!(sessions.len(), 1);
+        assert_eq!(stage.plane.registry.of_route(route).len(), 1);
+    }
+    // Whoever is in no database passes the gate of the route that it came by, and of what it chooses.
+    conn.query_drop("USE attic").await.expect("a database");
+    within(conn.change_user(become_root(Some("depot"))))
+        .await
+        .expect("a login");
+    stage.close_gate("depot").await;
+    let held = tokio::spawn(async move {
+        conn.query_drop("INSERT INTO items (name) VALUES ('x')")
+            .await
+            .expect("a row");
+        conn
+    });
+    stage.until_held("depot", 1).await;
+    stage.route_of("depot").gate.open();
+    let mut conn = within(held).await.expect("no panic");
+    let refused = conn.change_user(become_root(Some("headgate"))).await;
+    assert!(refused.is_err(), "the console by the way");
 }

@@ -58,6 +58,8 @@ pub struct Old<'a> {
     pub server: Option<ServerKey>,
     /// Who can tell more of it.
     pub witnesses: &'a Witnesses,
+    /// The default database to go on in, where it is to be another.
+    pub database: Option<Vec<u8>>,
 }
 
 /// Moves the session to `cluster`. The session must be at a boundary. On failure the old server session is of no more
@@ -105,7 +107,10 @@ async fn rebuild(
     let (witness, opened) = (Box::pin(witness), Box::pin(opening));
     let telling = tell(old.stream, old.capabilities, old.version, wire, witness);
     let (told, opened) = tokio::join!(telling, opened);
-    let (state, values) = told?;
+    let (mut state, values) = told?;
+    if let Some(database) = old.database {
+        state.database = Some(database);
+    }
     let mut target = Target {
         session: opened.map_err(NotMovable::TargetRefused)?,
     };

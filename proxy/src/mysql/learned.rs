@@ -228,6 +228,11 @@ impl Learned {
         all.then(|| self.named.values().cloned().collect())
     }
 
+    /// Whether a statement may have been prepared by SQL.
+    pub fn has_named(&self) -> bool {
+        self.prepares > self.deallocations
+    }
+
     /// Whether texts told of all the statements that were prepared by SQL.
     pub fn knows_prepared(&self, prepares: u64) -> bool {
         self.prepares >= prepares

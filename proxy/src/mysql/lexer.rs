@@ -291,6 +291,47 @@ pub fn kill(text: &[u8]) -> Option<(Ends, u64)> {
     number.map(|number| (ends, number))
 }
 
+/// The databases that a text chooses by USE, in their order, and whether it is nothing but one USE.
+pub fn uses(text: &[u8], backslash: bool) -> (Vec<Vec<u8>>, bool) {
+    let mut names = Vec::new();
+    let mut tokens = Lexer::new(text, backslash);
+    let (mut statements, mut begins) = (0, true);
+    while let Some((token, _)) = tokens.spelled() {
+        if token == Token::Semicolon {
+            begins = true;
+            continue;
+        }
+        statements += usize::from(begins);
+        let uses =
+            begins && matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(b"use"));
+        begins = false;
+        if !uses {
+            continue;
+        }
+        match tokens.spelled() {
+            Some((Token::Word(name), _)) => names.push(name.to_vec()),
+            Some((Token::Quoted, spelling)) => names.push(unquoted(spelling)),
+            _ => {}
+        }
+    }
+    let lone = statements == 1 && names.len() == 1;
+    (names, lone)
+}
+
+/// A quoted name without its quotes.
+fn unquoted(spelling: &[u8]) -> Vec<u8> {
+    let quote = spelling.first().copied().unwrap_or_default();
+    let mut name = Vec::new();
+    let mut bytes = inner(spelling).iter();
+    while let Some(&byte) = bytes.next() {
+        if byte == quote {
+            bytes.next();
+        }
+        name.push(byte);
+    }
+    name
+}
+
 /// What a KILL ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ends {
@@ -303,6 +344,33 @@ pub enum Ends {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_databases_of_use_are_read_wherever_a_statement_may_begin() {
+        let read = |text: &str| {
+            let (names, lone) = uses(text.as_bytes(), true);
+            let names: Vec<String> = (names.iter())
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+                .collect();
+            (names.join(" "), lone)
+        };
+        for (text, names, lone) in [
+            ("USE shop", "shop", true),
+            (" use\t`sh``op` ; ", "sh`op", true),
+            ("/* a */ USE shop -- b", "shop", true),
+            ("/*!40000 USE */ shop", "shop", true),
+            (
+                "SELECT 1; USE a; UPDATE t SET v = 'x; USE c'; USE \"b\"",
+                "a b",
+                false,
+            ),
+            ("SELECT 'USE a' FROM t USE INDEX (i)", "", false),
+            ("USE", "", false),
+            ("USE a b", "a", true),
+        ] {
+            assert_eq!(read(text), (names.to_owned(), lone), "{text}");
+        }
+    }
 
     fn variables(text: &str) -> Vec<String> {
         Lexer::new(text.as_bytes(), true)

@@ -1,5 +1,6 @@
 //! A session behind its login: forwards, waits at the gate, moves to another cluster, says goodbye.
 
+mod databases;
 mod own;
 
 use std::net::SocketAddr;
@@ -29,9 +30,8 @@ use crate::hold::{Met, hold};
 use crate::plane::Plane;
 use crate::registry::{Activity, Entry, Movable, Registered, ServerKey};
 use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
-use crate::route::{Destination, Route};
-use crate::standing::Standing;
-use crate::turnstile::State;
+use crate::route::{Destination, Route, SessionCount};
+use crate::standing::{Standing, Turn};
 use crate::upstream::Upstream;
 
 /// How long a farewell to the server may take.
@@ -53,10 +53,20 @@ pub struct Session {
     pub ticket: Ticket,
     /// The route's generation at the login.
     pub generation: u64,
+    /// The database that it begins in.
+    pub database: Option<String>,
     /// The connection's number as the client was told.
     pub id: u32,
     /// Where the client connects from.
     pub peer: SocketAddr,
+}
+
+/// Why a held command does not go on.
+enum Unheld {
+    /// Its session ends.
+    End(End),
+    /// Its client is told this.
+    Refused(fn(&mut BytesMut, &mut u8)),
 }
 
 /// Why a session ends.
@@ -73,24 +83,27 @@ impl Session {
     /// Serves it to its end.
     pub async fn run(self, client: Client, leftover: &[u8]) {
         let plane = Arc::clone(&self.logins.plane);
-        let _count = self.route.count_session();
+        let count = self.route.count_session();
         plane.metrics.session_opened(&self.route.name);
         let entry = Arc::clone(self.registered.entry());
         entry.set_activity(Activity::Serving);
         let server = self.server;
+        let mut wire = MysqlWire::new(
+            plane.limits.frame_bytes_max,
+            self.identity.capabilities,
+            server.capabilities,
+            server.status,
+        );
+        wire.begin_in(self.database.as_deref());
         let mut serving = Serving {
-            wire: MysqlWire::new(
-                plane.limits.frame_bytes_max,
-                self.identity.capabilities,
-                server.capabilities,
-                server.status,
-            ),
-            relay: Relay::new(client, server.stream, leftover),
+            wire,
+            relay: Relay::new(client, server.stream, leftover, Arc::clone(&entry.flow)),
             standing: Standing {
                 ticket: self.ticket,
                 generation: AtomicU64::new(self.generation),
                 entry: Arc::clone(&entry),
                 route: Arc::clone(&self.route),
+                also: Vec::new(),
             },
             capabilities: server.capabilities,
             version: server.version,
@@ -101,10 +114,12 @@ impl Session {
             entry,
             peer: self.peer,
             spare: None,
+            heading: None,
+            registered: self.registered,
+            count,
         };
         let end = serving.serve().await;
         serving.farewell(end).await;
-        drop(self.registered);
     }
 }
 
@@ -125,6 +140,10 @@ struct Serving {
     version: String,
     /// A server session on the cluster that the route is about to lead to.
     spare: Option<Spare>,
+    /// The default database to go on in, where it is another route's on another cluster.
+    heading: Option<Vec<u8>>,
+    registered: Registered,
+    count: SessionCount,
 }
 
 impl Serving {
@@ -212,24 +231,22 @@ impl Serving {
 
     /// Between statements: moves to where the route leads, if that has changed.
     async fn look_at_route(&mut self) -> Option<End> {
-        let look = self.standing.ticket.gate().look();
-        if look.state() != State::Open || self.entry.is_closing() {
-            return self.settle_doubt().await;
-        }
-        if look.generation() == self.standing.generation.load(Relaxed) {
+        match self.standing.turn() {
+            Turn::Closed(_) => return self.settle_doubt().await,
+            _ if self.entry.is_closing() => return self.settle_doubt().await,
             // The switch that it was opened for did not come.
-            self.spare = None;
-            return None;
+            Turn::Pass => self.spare = None,
+            Turn::Elsewhere => {
+                let idle = self.wire.at_boundary()
+                    && self.relay.is_told()
+                    && self.relay.held_bytes().is_empty()
+                    && !self.standing.ticket.is_inside();
+                if idle {
+                    return Box::pin(self.follow_routes()).await;
+                }
+            }
         }
-        let idle = self.wire.at_boundary()
-            && self.relay.is_told()
-            && self.relay.held_bytes().is_empty()
-            && !self.standing.ticket.is_inside();
-        if idle {
-            Box::pin(self.hand_over()).await
-        } else {
-            None
-        }
+        None
     }
 
     /// An error leaves it in doubt whether a transaction is open. While somebody waits for this session to be idle,
@@ -249,20 +266,30 @@ impl Serving {
 
     /// The next statement stands at the gate.
     async fn wait_at_gate(&mut self) -> Option<End> {
-        let look = self.standing.ticket.gate().look();
-        if look.state() == State::Open {
-            // Open and yet not passed: the route leads elsewhere now. Or the gate opened just now; then the next
-            // try passes.
-            if look.generation() == self.standing.generation.load(Relaxed) {
+        match self.standing.turn() {
+            // The gate opened just now; then the next try passes.
+            Turn::Pass => {
                 self.entry.set_activity(Activity::Serving);
                 return None;
             }
-            let end = self.hand_over().await;
-            if end.is_none() && self.entry.take_cancel() {
-                return self.refuse(refusal::query_interrupted).await;
+            Turn::Elsewhere => {
+                let end = self.follow_routes().await;
+                if end.is_none() && self.entry.take_cancel() {
+                    return self.refuse(refusal::query_interrupted).await;
+                }
+                return end;
             }
-            return end;
+            Turn::Closed(_) => {}
         }
+        match self.hold().await {
+            Ok(()) => None,
+            Err(Unheld::End(end)) => Some(end),
+            Err(Unheld::Refused(error)) => self.refuse(error).await,
+        }
+    }
+
+    /// Waits until the gates are open.
+    async fn hold(&mut self) -> Result<(), Unheld> {
         let met = {
             let Self {
                 plane,
@@ -280,19 +307,19 @@ impl Serving {
             hold(plane, route, standing, relay, wire, rang).await
         };
         let error = match met {
-            Met::Opened => return None,
-            Met::Closing => return Some(End::Terminated),
-            Met::Left => return Some(End::Left),
-            Met::Broken(broken) => return Some(self.break_off(&broken)),
+            Met::Opened => return Ok(()),
+            Met::Closing => return Err(Unheld::End(End::Terminated)),
+            Met::Left => return Err(Unheld::End(End::Left)),
+            Met::Broken(broken) => return Err(Unheld::End(self.break_off(&broken))),
             Met::Cancelled => refusal::query_interrupted,
             Met::TooLong => refusal::held_too_long,
         };
         self.entry.set_activity(Activity::Serving);
-        self.refuse(error).await
+        Err(Unheld::Refused(error))
     }
 
     /// Answers the command that stands next with an error, once the client has sent all of it.
-    async fn refuse(&mut self, error: fn(&mut BytesMut, &mut u8)) -> Option<End> {
+    async fn refuse(&mut self, error: impl FnOnce(&mut BytesMut, &mut u8)) -> Option<End> {
         let Some(header) = frame::peek(self.relay.held_bytes()) else {
             return Some(End::Broken);
         };
@@ -398,6 +425,7 @@ impl Serving {
             version: &self.version,
             server: self.entry.server(),
             witnesses: &self.logins.witnesses,
+            database: self.heading.take(),
         };
         let moved = handover::hand_over(
             old,
@@ -437,7 +465,6 @@ impl Serving {
     }
 
     async fn farewell(mut self, end: End) {
-        let (from_client, to_client) = self.relay.traffic();
         let mut words = BytesMut::new();
         // Clients expect the answer to what they said last, or will say next, under this number.
         let mut sequence = frame::peek(self.relay.held_bytes())
@@ -454,9 +481,9 @@ impl Serving {
         if self.wire.at_boundary() {
             terminate(&mut self.relay.server).await;
         }
-        self.plane
-            .metrics
-            .session_closed(&self.route.name, from_client, to_client);
+        let metrics = &self.plane.metrics;
+        metrics.bytes_carried(&self.route.name, self.entry.flow.take());
+        metrics.session_closed(&self.route.name);
     }
 }
 

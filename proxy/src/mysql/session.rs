@@ -34,7 +34,7 @@ use crate::console::AdminClient;
 use crate::listener::Sessions;
 use crate::plane::Plane;
 use crate::registry::{NewSession, ServerKey};
-use crate::route::{Cluster, Route};
+use crate::route::{Cluster, Destination, Route};
 use crate::tls;
 
 /// Numbers of connections from here on are Headgate's own; servers count up from one. Drivers that keep them signed,
@@ -290,6 +290,7 @@ async fn open(
         registered,
         ticket,
         generation: destination.generation,
+        database,
         id,
         peer,
     })))
@@ -316,26 +317,24 @@ pub fn welcome(server: &ServerSession, capabilities: Capabilities) -> BytesMut {
     body
 }
 
-/// Lets a logged-in client become another user: it proves itself as at its login, and gets a new server session on the
-/// same `cluster`. `line` stands behind the client's COM_CHANGE_USER, whose bytes after the command's own are `body`.
+/// Lets a logged-in client become another user: it proves itself as at its login, and gets a new server session, on the
+/// cluster of the database that it names, or where it was on `route`. `line` stands behind the client's COM_CHANGE_USER, whose bytes after the command's own are `body`.
 /// `current` is who it was. Where this fails the client is told by [`Logins::explain`], and its session ends.
 pub async fn change_user(
     logins: &Logins,
     line: &mut Line<'_>,
     body: &[u8],
     current: &Identity,
-    route: &Route,
-    cluster: &Cluster,
-) -> Result<Entered, Denied> {
+    route: &Arc<Route>,
+) -> Result<Changed, Denied> {
     let capabilities = current.capabilities;
     let change = ChangeUser::parse(body, capabilities).map_err(Rejected::from)?;
-    // Another route has another gate and other sessions; a client that wants it connects anew.
-    if let Some(name) = &change.database
-        && name != route.name.as_bytes()
-    {
-        let name = String::from_utf8_lossy(name).into_owned();
-        return Err(Denied::NoRoute(name));
-    }
+    let route = match change.database.as_deref() {
+        Some(name) => logins.route(Some(name))?,
+        // In no database it stays where it was.
+        None => Arc::clone(route),
+    };
+    let destination = route.destination();
     let charset = change
         .charset
         .and_then(|charset| u8::try_from(charset).ok());
@@ -351,9 +350,30 @@ pub async fn change_user(
         },
         max_packet: current.max_packet,
     };
-    let database = change.database.map(|_| route.database.as_str());
+    let database = change.database.map(|_| route.database.clone());
     let claim = Claim::anew(change.user, change.plugin, capabilities);
-    logins.enter(line, claim, identity, cluster, database).await
+    let cluster = &destination.cluster;
+    let entering = logins.enter(line, claim, identity, cluster, database.as_deref());
+    let entered = entering.await?;
+    Ok(Changed {
+        entered,
+        route,
+        destination,
+        database,
+    })
+}
+
+/// A session as it is behind a change of the user.
+#[derive(Debug)]
+pub struct Changed {
+    /// Who logged in, and the server session.
+    pub entered: Entered,
+    /// The route of the database that it begins in.
+    pub route: Arc<Route>,
+    /// Where that led at the login.
+    pub destination: Arc<Destination>,
+    /// The database on the cluster.
+    pub database: Option<String>,
 }
 
 impl Logins {

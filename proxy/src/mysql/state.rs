@@ -49,6 +49,9 @@ pub enum NotMovable {
         "a prepared statement cannot be taken along: it is too large, or was prepared in another default database"
     )]
     PreparedStatement,
+    /// It chose databases of several routes, and they are no longer on one cluster.
+    #[error("it uses databases of several routes, and they are no longer on one cluster")]
+    SeveralRoutes,
     /// It changed a variable that the new server does not have.
     #[error("it has changed the variable {0}, which the new server does not have")]
     Variable(String),
@@ -74,6 +77,7 @@ impl NotMovable {
             Self::UserLock => "user lock",
             Self::Handler => "handler",
             Self::Cursor => "open cursor",
+            Self::SeveralRoutes => "databases of several routes",
             Self::Characteristics => "transaction characteristics",
             Self::BinaryLog(_) => "binary log",
             Self::UserVariable => "user variable",

@@ -4,6 +4,7 @@
 //! what no server tells ([`Learned`]), what is needed to prepare a statement elsewhere is kept, and an OK packet is
 //! shortened for a client that did not ask to be told of changes to its session.
 
+mod chosen;
 mod own;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use super::statements::{self, Statements, Types};
 use super::witness::Named;
 use crate::relay::{Entrance, Heard, Seen, Then, Wire};
 
+use chosen::Chosen;
 use own::OWN_THREADS;
 pub use own::Own;
 
@@ -68,6 +70,8 @@ pub struct MysqlWire {
     before: Marks,
     /// The last choice of several statements in one text, where the client made one.
     option: Option<u16>,
+    /// The databases that the client chooses.
+    chosen: Chosen,
     /// The client's statements.
     pub statements: Statements,
     /// What texts told.
@@ -96,6 +100,7 @@ impl MysqlWire {
             own: None,
             before: Marks::default(),
             option: None,
+            chosen: Chosen::default(),
             statements: Statements::default(),
             learned: Learned::default(),
         }
@@ -111,8 +116,14 @@ impl MysqlWire {
     }
 
     /// The client logged in anew: nothing is left of what it had.
-    pub fn begin_anew(&mut self, server: Capabilities, status: u16) {
+    pub fn begin_anew(&mut self, server: Capabilities, status: u16, database: Option<&str>) {
         *self = Self::new(self.frame_bytes_max, self.client, server, status);
+        self.begin_in(database);
+    }
+
+    /// The session begins in this default database.
+    pub fn begin_in(&mut self, database: Option<&str>) {
+        self.chosen = Chosen::begin(database);
     }
 
     /// What was agreed with the client.
@@ -238,6 +249,7 @@ impl MysqlWire {
             }
             _ => {}
         }
+        self.chosen.goes_by();
         self.tracker.command(header, expected);
         self.client_left = header.length;
     }
@@ -345,6 +357,7 @@ impl MysqlWire {
     fn conclude(&mut self, ended: Expected, says: Says) {
         let failed = says == Says::Error;
         let status = self.tracker.status();
+        self.chosen.conclude(ended.command, failed);
         if failed {
             self.learned.doubt_pending();
         }
@@ -459,7 +472,9 @@ impl Wire for MysqlWire {
             }
             self.own = match kill {
                 Some((ends, number)) => (number >= OWN_THREADS).then_some(Own::Kill(ends, number)),
-                None => self.own(command, payload),
+                None => self
+                    .own(command, payload)
+                    .or_else(|| self.uses(command, payload).then_some(Own::Use)),
             };
             if self.own.is_some() {
                 return stop(clear, Then::Own);

@@ -72,12 +72,18 @@ impl Session {
                 self.server.parameters,
                 self.gated,
             ),
-            relay: Relay::new(client, self.server.stream, leftover),
+            relay: Relay::new(
+                client,
+                self.server.stream,
+                leftover,
+                Arc::clone(&entry.flow),
+            ),
             standing: Standing {
                 ticket: self.ticket,
                 generation: AtomicU64::new(self.generation),
                 entry: Arc::clone(&entry),
                 route: Arc::clone(&self.route),
+                also: Vec::new(),
             },
             plane: self.plane,
             route: self.route,
@@ -203,7 +209,7 @@ impl Serving {
             return None;
         }
         let inside = self.standing.ticket.is_inside() || !self.relay.is_forwarded();
-        let sent = self.relay.traffic().0;
+        let sent = self.entry.flow.total().0;
         let question = self.wire.ask_ahead(askers, inside, sent)?;
         match tokio::time::timeout(FAREWELL_TIMEOUT, self.relay.inject(&question)).await {
             Ok(Ok(())) => None,
@@ -421,7 +427,6 @@ impl Serving {
     }
 
     async fn farewell(mut self, end: End) {
-        let (from_client, to_client) = self.relay.traffic();
         let mut words = BytesMut::new();
         match end {
             End::Left => {}
@@ -438,9 +443,9 @@ impl Serving {
         if self.wire.at_boundary() {
             terminate(&mut self.relay.server).await;
         }
-        self.plane
-            .metrics
-            .session_closed(&self.route.name, from_client, to_client);
+        let metrics = &self.plane.metrics;
+        metrics.bytes_carried(&self.route.name, self.entry.flow.take());
+        metrics.session_closed(&self.route.name);
     }
 }
 

@@ -84,6 +84,9 @@ async fn metrics(State(pages): State<Pages>) -> Response {
         .map(|(name, down)| (name.as_str(), down.is_none()))
         .collect();
     pages.metrics.set_clusters_up(&up);
+    for (route, carried) in pages.plane.registry.take_flows() {
+        pages.metrics.bytes_carried(&route, carried);
+    }
     pages.metrics.set_log_lines_lost(pages.log.lost());
     match pages.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),

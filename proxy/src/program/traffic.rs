@@ -102,7 +102,10 @@ impl Traffic for PlaneTraffic {
         // Of those who are inside, some may only be in doubt whether they are.
         let inside: BTreeSet<u64> = gate.inside().iter().map(|inside| inside.ticket).collect();
         for entry in self.0.registry.of_route(route) {
-            if inside.contains(&entry.ticket) {
+            if entry
+                .ticket_at(route)
+                .is_some_and(|ticket| inside.contains(&ticket))
+            {
                 entry.bell.notify_one();
             }
         }
@@ -123,8 +126,7 @@ impl Traffic for PlaneTraffic {
             .registry
             .snapshot()
             .into_iter()
-            .filter(|session| session.route == route)
-            .map(|session| (session.ticket, session))
+            .filter_map(|session| Some((session.ticket_at(route)?, session)))
             .collect();
         let open = inside.iter().filter_map(|inside| {
             let session = sessions.get(&inside.ticket)?;
@@ -142,8 +144,9 @@ impl Traffic for PlaneTraffic {
         let destination = self.route(route)?.destination();
         let cluster = &destination.cluster.name;
         let sessions = self.0.registry.snapshot().into_iter();
-        let here = sessions
-            .filter(|session| session.route == route && session.cluster.as_ref() == Some(cluster));
+        let here = sessions.filter(|session| {
+            session.ticket_at(route).is_some() && session.cluster.as_ref() == Some(cluster)
+        });
         Ok(here.filter_map(|session| session.server_pid).collect())
     }
 
@@ -230,7 +233,7 @@ impl Traffic for PlaneTraffic {
             .registry
             .snapshot()
             .iter()
-            .filter(|session| session.route == route.name)
+            .filter(|session| session.ticket_at(&route.name).is_some())
             .filter(|session| session.cluster.as_ref().is_some_and(|at| at != cluster))
             .count();
         Ok(Handovers {

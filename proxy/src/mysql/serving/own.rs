@@ -12,9 +12,10 @@ use super::{End, Serving};
 use crate::mysql::accept::{self, Line};
 use crate::mysql::cancel;
 use crate::mysql::lexer::Ends;
-use crate::mysql::session::{self, Entered};
+use crate::mysql::session::{self, Changed, Entered};
 use crate::mysql::wire::Own;
 use crate::registry::Activity;
+use crate::relay::Entrance;
 
 impl Serving {
     /// Sends the server something in place of the first `held` bytes of the client.
@@ -30,6 +31,7 @@ impl Serving {
         match own {
             Own::Kill(ends, id) => self.kill(ends, id).await,
             Own::ChangeUser => self.change_user().await,
+            Own::Use => Box::pin(self.choose_databases()).await,
             Own::Splice(client) => {
                 let spliced = self.wire.splice(client, self.relay.held_bytes());
                 let Some((words, held)) = spliced else {
@@ -113,25 +115,23 @@ impl Serving {
         let (packet, behind) = held.split_at(header.total());
         let mut buffer = BytesMut::from(behind);
         let body = packet.get(frame::HEADER_BYTES + 1..).unwrap_or_default();
-        let destination = self.route.destination();
         let mut line = Line::new(
             &mut self.relay.client,
             &mut buffer,
             header.sequence.wrapping_add(1),
         );
-        let changing = session::change_user(
-            &self.logins,
-            &mut line,
-            body,
-            &self.identity,
-            &self.route,
-            &destination.cluster,
-        );
+        let changing =
+            session::change_user(&self.logins, &mut line, body, &self.identity, &self.route);
         let patience = self.plane.limits.login_timeout;
         let changed = tokio::time::timeout(patience, Box::pin(changing)).await;
         let mut sequence = line.sequence;
-        let Entered { identity, server } = match changed {
-            Ok(Ok(entered)) => entered,
+        let Changed {
+            entered: Entered { identity, server },
+            route,
+            destination,
+            database,
+        } = match changed {
+            Ok(Ok(changed)) => changed,
             Ok(Err(denied)) => {
                 // Who it wanted to be stands first.
                 let user = body.split(|&byte| byte == 0).next().unwrap_or_default();
@@ -148,8 +148,11 @@ impl Serving {
         self.spare = None;
         let status = server.status;
         let capabilities = server.capabilities;
+        self.standing.leave();
+        self.settle_at(&route, destination.generation);
         self.take_server(server, &destination).await;
-        self.wire.begin_anew(capabilities, status);
+        self.wire
+            .begin_anew(capabilities, status, database.as_deref());
         self.relay.give_back(&buffer);
         self.answer(&words).await
     }

@@ -20,6 +20,8 @@ pub enum Own {
     Kill(Ends, u64),
     /// The client logs in anew.
     ChangeUser,
+    /// The client chooses another default database.
+    Use,
     /// An execution that relies on types of parameters which the present server was not told, or on a statement that
     /// it does not prepare.
     Splice(u32),

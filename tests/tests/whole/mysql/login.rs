@@ -441,6 +441,10 @@ async fn a_default_route_leads_to_every_database_that_has_no_route_of_its_own() 
     // The server itself says what there is not, and to whom.
     assert_eq!(code(port, "root", "", "nowhere").await, 1049);
     assert_eq!(code(port, "app", "right", "made").await, 1044);
+    let routes = headgate.admin("SHOW ROUTES").await;
+    let default = routes.last().expect("a route");
+    let shown = ["route", "cluster"].map(|column| default[column].as_str());
+    assert_eq!(shown, ["*", "blue"], "{routes:?}");
 }
 
 #[tokio::test]

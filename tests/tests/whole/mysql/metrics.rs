@@ -37,6 +37,15 @@ async fn sessions_are_counted_while_open_and_in_all_and_nothing_has_panicked() {
         open.contains("\nheadgate_sessions{route=\"shop\"} 1\n"),
         "{open}"
     );
+    // Carried while the session lives, and told once.
+    let carried = |page: &str| {
+        let line = "\nheadgate_bytes_total{direction=\"to_client\",route=\"shop\"} ";
+        let after = page.split_once(line).map(|(_, after)| after);
+        let digits = after.and_then(|after| after.split('\n').next());
+        digits.and_then(|digits| digits.parse::<u64>().ok())
+    };
+    let bytes = carried(&open).expect("the bytes of a live session");
+    assert!((100_000..101_000).contains(&bytes), "{bytes}");
     drop(session);
 
     let closed = |page: &String| page.contains("\nheadgate_sessions{route=\"shop\"} 0\n");
@@ -51,6 +60,9 @@ async fn sessions_are_counted_while_open_and_in_all_and_nothing_has_panicked() {
         page.contains("\nheadgate_sessions_total{route=\"shop\"} 1\n"),
         "{page}"
     );
+    // Beside its farewell.
+    let after = carried(&page).unwrap_or_default();
+    assert!((bytes..bytes + 1_000).contains(&after), "{after}");
     assert!(page.contains("\nheadgate_panics_total 0\n"), "{page}");
 }
 

@@ -158,12 +158,16 @@ async fn a_default_route_leads_to_every_database_that_has_no_route_of_its_own() 
     let headgate = Headgate::start(&sections).await;
     let client = headgate.connect("postgres", "postgres").await;
     rows(&client, "create database made").await;
-    let client = headgate.connect("postgres", "made").await;
+    let other = headgate.connect("postgres", "made").await;
     assert_eq!(
-        rows(&client, "select current_database()").await,
+        rows(&other, "select current_database()").await,
         [[Some("made".to_owned())]]
     );
     // The server itself says what there is not.
     assert_eq!(code(&headgate, "postgres", "", "nowhere").await, "3D000");
     assert_eq!(code(&headgate, "postgres", "", "shop").await, "3D000");
+    let routes = headgate.admin("SHOW ROUTES").await;
+    let default = routes.last().expect("a route");
+    let shown = ["route", "cluster", "sessions"].map(|column| default[column].as_str());
+    assert_eq!(shown, ["*", "blue", "2"], "{routes:?}");
 }

@@ -1,0 +1,188 @@
+//! A session that chooses the database of another route: it passes that route's gate too, or goes to its cluster.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use protocol::mysql::refusal;
+use tracing::info;
+
+use super::{End, Serving, Unheld};
+use crate::mysql::ahead::Ahead;
+use crate::mysql::state::{NotMovable, refuse_statements};
+use crate::mysql::witness::Told;
+use crate::registry::{Movable, NewSession};
+use crate::relay::{Entrance, Wire};
+use crate::route::Route;
+use crate::standing::{Also, Turn};
+
+/// No route ever has this generation: whoever stands there with it moves before anything else.
+const NOWHERE: u64 = 0;
+
+impl Serving {
+    /// The next command chooses databases. Those that a route serves from this cluster are joined before the command
+    /// goes by; where another cluster serves it, the session goes there.
+    pub(super) async fn choose_databases(&mut self) -> Option<End> {
+        let here = self
+            .entry
+            .server()
+            .map(|server| server.cluster.name.clone());
+        let (names, lone) = self.wire.next_databases();
+        let last = names.last().cloned().unwrap_or_default();
+        let mut elsewhere = None;
+        let mut joining = Vec::new();
+        for name in names {
+            let name = String::from_utf8_lossy(name);
+            let serves = |route: &Arc<Route>| route.database.eq_ignore_ascii_case(&name);
+            if self.standing.routes().any(serves) {
+                continue;
+            }
+            let Some(route) = self.plane.routes.of_database(&name) else {
+                continue;
+            };
+            let destination = route.destination();
+            if here.as_ref() == Some(&destination.cluster.name) {
+                joining.push((route, destination.generation));
+            } else {
+                elsewhere = Some(route);
+            }
+        }
+        if let Some(route) = elsewhere {
+            return self.head_for(&route, last, lone).await;
+        }
+        let before = self.standing.also.len();
+        for (route, generation) in &joining {
+            self.standing.join(route, *generation);
+        }
+        if self.wire.at_boundary() {
+            // It has not begun yet, and passes all gates anew.
+            self.standing.leave();
+        } else {
+            while !self.standing.enter_joined() {
+                let unheld = match self.standing.turn() {
+                    Turn::Pass => continue,
+                    Turn::Closed(_) => match self.hold().await {
+                        Ok(()) => continue,
+                        Err(unheld) => unheld,
+                    },
+                    Turn::Elsewhere => Unheld::Refused(refusal::query_interrupted),
+                };
+                let mut count = 0;
+                self.standing.keep(|_| {
+                    count += 1;
+                    count <= before
+                });
+                return match unheld {
+                    Unheld::End(end) => Some(end),
+                    Unheld::Refused(error) => self.refuse(error).await,
+                };
+            }
+        }
+        self.wire.let_use_pass();
+        None
+    }
+
+    /// The database that is chosen is served from another cluster: the session moves there, if it can, before the
+    /// command goes by.
+    async fn head_for(&mut self, route: &Arc<Route>, name: Vec<u8>, lone: bool) -> Option<End> {
+        let why = if !lone || !self.wire.at_boundary() {
+            Some("a session changes to it by a statement of its own, outside a transaction")
+        } else if self.wire.statements.iter().next().is_some() || self.wire.learned.has_named() {
+            Some("the session has prepared statements")
+        } else {
+            let told = match self.entry.server() {
+                Some(server) => {
+                    let witnesses = &self.logins.witnesses;
+                    witnesses.ask(&server.cluster.name, server.pid).await
+                }
+                None => Told::default(),
+            };
+            match Ahead::of(&self.wire).movable(&told) {
+                Movable::No(why) => Some(why),
+                Movable::Yes | Movable::NotKnown(_) => None,
+            }
+        };
+        if let Some(why) = why {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let cluster = route.destination().cluster.name.clone();
+            info!(client = %self.entry.client, database = name, cluster, why, "a session cannot change to a database of another cluster");
+            let text = format!("Unknown database '{name}': another cluster serves it, and {why}");
+            return self
+                .refuse(|out, sequence| refusal::error(out, sequence, 1049, "42000", &text))
+                .await;
+        }
+        self.standing.leave();
+        self.settle_at(route, NOWHERE);
+        self.heading = Some(name);
+        None
+    }
+
+    /// From now on the session is one of `route`, and of no other.
+    pub(super) fn settle_at(&mut self, route: &Arc<Route>, generation: u64) {
+        let metrics = &self.plane.metrics;
+        metrics.bytes_carried(&self.route.name, self.entry.flow.take());
+        for left in self.standing.routes() {
+            left.hidden_writes.end(self.entry.id);
+        }
+        self.standing.also.clear();
+        self.standing.generation.store(generation, Relaxed);
+        self.standing.ticket = route.gate.ticket();
+        self.registered.renew(NewSession {
+            user: String::from_utf8_lossy(&self.identity.user).into_owned(),
+            route: route.name.clone(),
+            client: self.entry.client,
+            application: self.entry.application.clone(),
+            ticket: self.standing.ticket.number(),
+        });
+        self.entry = Arc::clone(self.registered.entry());
+        self.standing.entry = Arc::clone(&self.entry);
+        if !Arc::ptr_eq(&self.route, route) {
+            metrics.session_closed(&self.route.name);
+            metrics.session_opened(&route.name);
+            self.count = route.count_session();
+            self.route = Arc::clone(route);
+            self.standing.route = Arc::clone(route);
+        }
+    }
+
+    /// The route leads elsewhere, or one whose database was chosen does: the session goes where its default database is.
+    pub(super) async fn follow_routes(&mut self) -> Option<End> {
+        // What was joined for a choice that did not go by yet is joined anew.
+        self.wire.look_at_use_again();
+        if self.standing.also.is_empty() {
+            return self.hand_over().await;
+        }
+        let Some(database) = self.wire.database() else {
+            return Some(self.cannot_move(&NotMovable::SeveralRoutes));
+        };
+        let database = String::from_utf8_lossy(database).into_owned();
+        let serves = |route: &Arc<Route>| route.database.eq_ignore_ascii_case(&database);
+        let at = self.standing.routes().find(|route| serves(route)).cloned();
+        let at = at.unwrap_or_else(|| Arc::clone(&self.route));
+        if refuse_statements(&self.wire.learned, &self.wire.statements).is_err() {
+            return Some(self.cannot_move(&NotMovable::SeveralRoutes));
+        }
+        let here = self
+            .entry
+            .server()
+            .map(|server| server.cluster.name.clone());
+        let stays = |route: &Arc<Route>| Some(&route.destination().cluster.name) == here.as_ref();
+        if !stays(&at) {
+            self.settle_at(&at, NOWHERE);
+            return self.hand_over().await;
+        }
+        if !stays(&self.route) {
+            self.settle_at(&at, at.destination().generation);
+            return None;
+        }
+        let generation = self.route.destination().generation;
+        self.standing.generation.store(generation, Relaxed);
+        self.standing.keep(|also| stays(&also.route));
+        for Also {
+            route, generation, ..
+        } in &mut self.standing.also
+        {
+            *generation = route.destination().generation;
+        }
+        None
+    }
+}
