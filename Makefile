@@ -1,6 +1,6 @@
 # What there is to run; `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mysql demo-mariadb test check bench conformance fuzz servers
+.PHONY: help demo demo-mysql demo-mariadb test faults check bench conformance fuzz servers
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Seconds per fuzz target.
@@ -27,6 +27,10 @@ test: servers ## all tests, against real servers
 	cargo build -p proxy --bin headgate
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace --no-fail-fast; \
 	else set -x; cargo test --workspace --exclude tests --no-fail-fast && cargo test -p tests --no-fail-fast -- --test-threads=2; fi
+
+faults: servers ## the disk full from each record of a cutover on, with and without a kill: a table of how long clients wait (needs root)
+	cargo build -p proxy --bin headgate
+	cargo test -p tests --test whole full_disk:: -- --ignored --nocapture --test-threads=1
 
 check: ## formatting, lints, documentation, direction of dependencies
 	cargo fmt --all --check

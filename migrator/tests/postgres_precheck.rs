@@ -75,6 +75,11 @@ CREATE FUNCTION valid_for_index(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE 
 CREATE INDEX named_index ON named (valid_for_index(v)) WHERE v > 0;
 CREATE FUNCTION valid_for_column(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN helper($1); END';
 ALTER TABLE named ADD COLUMN made boolean GENERATED ALWAYS AS (valid_for_column(v)) STORED;
+-- A word of its own since version 16.
+CREATE TABLE keyword (id int PRIMARY KEY, system_user text CONSTRAINT word CHECK (system_user <> ''), "select" int);
+CREATE INDEX word_index ON keyword ((system_user || 'x')) WHERE "select" > 0;
+CREATE VIEW words_of AS SELECT system_user FROM keyword;
+INSERT INTO keyword VALUES (1, 'me', 1);
 CREATE TABLE documents (id int PRIMARY KEY, doc tsvector);
 INSERT INTO documents VALUES (1, 'a word');
 CREATE MATERIALIZED VIEW words AS SELECT word FROM ts_stat('SELECT doc FROM documents');

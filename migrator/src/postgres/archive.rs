@@ -100,6 +100,8 @@ impl Archive {
             "--format=custom",
             "--section=pre-data",
             "--section=post-data",
+            // A name may be a word of the newer version's.
+            "--quote-all-identifiers",
             "--exclude-schema=headgate",
             "--no-publications",
             "--no-subscriptions",

@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 
 use super::Postgres;
 use super::client::failed;
-use super::expressions::{canonical_view, normal};
+use super::expressions::{readable, same_text};
 use super::inventory::{Among, Class, INVENTORY, Name, SKIPPED_TYPES, Treatment, VIEWS};
 use super::plan::OURS_TO_MOVE;
 use super::sql::quote_literal;
@@ -61,6 +61,13 @@ pub(super) async fn compare(postgres: &Postgres) -> Result<Compared> {
         postgres.connect_target("definitions")
     )?;
     let reading = Reading::open(postgres, &source, &target).await?;
+    for session in [&source, &target] {
+        // Each version quotes what is a word of its own.
+        let quoting = session
+            .batch_execute("SET quote_all_identifiers = on")
+            .await;
+        quoting.map_err(|error| failed("cannot read the definitions", error))?;
+    }
     let (ours, theirs) = tokio::try_join!(
         reading.side(&source, "source"),
         reading.side(&target, "target")
@@ -127,19 +134,8 @@ async fn differs(
             .collect();
         return Ok(Some(format!("differs in {}", columns.join(", "))));
     }
-    let (Some(ours), Some(theirs)) = (&source.text, &there.text) else {
-        return Ok((source.text != there.text).then(|| "differs".to_owned()));
-    };
-    if normal(ours) == normal(theirs) {
-        return Ok(None);
-    }
-    // Versions print the same query in other words: the target's own print of the source's text decides.
-    if name.starts_with("query of view ")
-        && canonical_view(target, ours).await?.as_deref() == Some(theirs.as_str())
-    {
-        return Ok(None);
-    }
-    Ok(Some("differs".to_owned()))
+    let same = same_text(target, name, source.text.as_deref(), there.text.as_deref()).await?;
+    Ok((!same).then(|| "differs".to_owned()))
 }
 
 impl Reading {
@@ -212,7 +208,7 @@ impl Reading {
                     Ok((row.try_get::<_, String>(0)?, object))
                 };
                 let (name, object) = read().map_err(cannot)?;
-                objects.insert(name, object);
+                objects.insert(readable(&name), object);
             }
         }
         self.privileges(session, &mut objects)
@@ -398,7 +394,7 @@ impl Reading {
                     may_be_more: true,
                     part_of: Vec::new(),
                 };
-                objects.insert(row.try_get(0)?, object);
+                objects.insert(readable(row.try_get(0)?), object);
             }
         }
         Ok(())

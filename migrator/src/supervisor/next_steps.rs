@@ -65,7 +65,7 @@ impl<D: Database> Migration<D> {
             },
             step(
                 "decommissioning",
-                format!("{source} refuses writes to what has moved, and answers reads"),
+                format!("{source} refuses writes to what has moved, and answers reads; it may not refuse new objects"),
                 format!("keep a backup of {source}, look that nobody reads there any more, and shut it down"),
                 String::new(),
             ),
