@@ -31,6 +31,7 @@ use crate::traffic::Traffic;
 pub(crate) struct Conductor<D: Database> {
     pub(crate) name: String,
     pub(crate) route: String,
+    pub(crate) source: String,
     pub(crate) target: String,
     pub(crate) database: D,
     pub(crate) plan: Arc<Plan>,

@@ -13,6 +13,7 @@ use crate::accounts::Account;
 use crate::definitions::{Compared, Fingerprint};
 use crate::error::Result;
 use crate::follow::Follow;
+use crate::mark::Mark;
 use crate::plan::Plan;
 use crate::preflight::Check;
 use crate::progress::Progress;
@@ -135,24 +136,34 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Sets the target's counters (sequences, identities) past the source's, with a gap, and proves it.
     fn advance_counters(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes the refusal durable. Success proves that the barrier was up without a break since it was raised. Where the
-    /// refusal is to end the sessions of the source's clients, those that the gate holds are left alone: `carried` tells
+    /// Makes the refusal durable, and `mark` with it. Success proves that the barrier was up without a break since it was
+    /// raised. Where the refusal is to end the sessions of the source's clients, those that the gate holds are left alone: `carried` tells
     /// which these are, as of when it is asked.
     fn seal_fence(
         &self,
         fence: Self::Fence,
+        mark: &Mark,
         carried: Carried<'_>,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Takes a barrier down that was not sealed; the writers go on.
     fn drop_fence(&self, fence: Self::Fence) -> impl Future<Output = Result<()>> + Send;
 
-    /// Removes a sealed fence, and finds nothing to do where there is none.
+    /// Removes a sealed fence and its mark, and finds nothing to do where there is none.
     fn lift_fence(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
     /// What is better done once the target serves, such as to enable what must not run on two sides. Idempotent: a
     /// failure is reported and tried again at the next start, and never undoes the switch.
     fn after_switch(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
+
+    /// The marks of switches on the source that concern what this migration moves. Touches nothing.
+    fn marks(&self) -> impl Future<Output = Result<Vec<Mark>>> + Send;
+
+    /// Writes onto this migration's mark that the switch took place.
+    fn confirm_mark(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Lifts the fence on the source that this migration's mark tells of, and removes the mark.
+    fn clear_mark(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// Removes what the migration left on both sides (slot, publication, progress), and finds nothing to do
     /// where there is none. The fence of a switched migration stays.

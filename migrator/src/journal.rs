@@ -213,6 +213,34 @@ impl Journal {
             .transpose()
     }
 
+    /// What tells this journal from every other.
+    pub(crate) fn identity(&self) -> Result<String> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT id FROM identity")?
+                .query_row([], |row| row.get(0))
+        })
+    }
+
+    /// The epoch of the last cutover that this journal began.
+    pub(crate) fn last_epoch(&self) -> Result<u64> {
+        let last: i64 = self.read(|connection| {
+            connection
+                .prepare_cached("SELECT last FROM epochs")?
+                .query_row([], |row| row.get(0))
+        })?;
+        Ok(last.unsigned_abs())
+    }
+
+    /// Whether a cutover or rehearsal of this migration was ever begun.
+    pub(crate) fn has_cut(&self, name: &str) -> Result<bool> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM cutovers WHERE migration = ?1)")?
+                .query_row([name], |row| row.get(0))
+        })
+    }
+
     /// Makes room for all records of a cutover, so that a disk that fills up meanwhile does not come between them.
     pub(crate) async fn reserve(&self) -> Result<()> {
         let open = Arc::clone(&self.open);

@@ -22,6 +22,7 @@ mod drift;
 pub mod error;
 pub mod follow;
 pub mod journal;
+pub mod mark;
 pub mod mysql;
 pub mod plan;
 pub mod postgres;

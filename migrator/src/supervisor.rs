@@ -3,6 +3,7 @@
 mod checking;
 mod cut;
 mod definition;
+mod marks;
 mod migration;
 mod next_steps;
 mod report;
@@ -78,14 +79,15 @@ impl<D: Database> Supervisor<D> {
             }
             migrations.insert(migration.name().to_owned(), Arc::new(migration));
         }
-        let defining = tokio::sync::Mutex::default();
-        Ok(Arc::new(Self {
+        let supervisor = Self {
             journal,
             traffic,
             factory,
             migrations: RwLock::new(migrations),
-            defining,
-        }))
+            defining: tokio::sync::Mutex::default(),
+        };
+        supervisor.shut_doors()?;
+        Ok(Arc::new(supervisor))
     }
 
     /// The routes that cutovers decided about, and the cluster each is on: they overrule the configuration.
@@ -97,6 +99,7 @@ impl<D: Database> Supervisor<D> {
     /// Goes on after a start of the process: undoes or finishes what a cutover left, then lets every migration that
     /// was running run on. Returns at once; the work goes on behind. Needs a tokio runtime.
     pub fn resume(self: &Arc<Self>) {
+        self.look_for_marks();
         for migration in self.all() {
             match migration.occupy("the recovery") {
                 Ok(busy) => drop(tokio::spawn(migration.resume(busy))),
@@ -145,6 +148,8 @@ impl<D: Database> Supervisor<D> {
             route,
             ..
         } = definition;
+        // Asking names a route that does not exist before anything is written down.
+        self.unmarked(route)?;
         for other in self.all() {
             if other.name() == name {
                 return Err(Error::refused(format!("migration {name} exists already")).remedy(format!(
@@ -160,8 +165,6 @@ impl<D: Database> Supervisor<D> {
                 .remedy(format!("DROP MIGRATION {other} first")));
             }
         }
-        // Asking names a route that does not exist before anything is written down.
-        self.traffic.open_transactions(route)?;
         match self.journal.route_clusters()?.get(route) {
             Some(cluster) if cluster != source => Err(Error::refused(format!(
                 "route {route} is on cluster {cluster}, not on {source}"
@@ -192,7 +195,8 @@ impl<D: Database> Supervisor<D> {
             return Err(Error::transient("the precheck did not end")
                 .remedy("look whether both clusters answer, and try again"));
         };
-        let findings = findings?;
+        let mut findings = findings?;
+        findings.extend(self.mark_findings(migration).await?);
         self.journal
             .set_findings(migration.name(), &findings)
             .await?;
@@ -227,6 +231,7 @@ impl<D: Database> Supervisor<D> {
             );
         }
         migration.database()?;
+        self.unmarked(&migration.definition.route)?;
         if !begun {
             blocked(name, &self.run_precheck(&migration).await?)?;
         }

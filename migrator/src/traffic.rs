@@ -85,10 +85,35 @@ pub struct Handovers {
     pub closed: BTreeMap<String, u64>,
 }
 
+/// Whether sessions of a route are let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// They are.
+    Open,
+    /// The route's cluster was not looked at yet; what the last look met, where one failed.
+    Looking(Option<String>),
+    /// They are not.
+    Refused {
+        /// What was found.
+        why: String,
+        /// What the operator can do.
+        remedy: String,
+    },
+}
+
 /// Commands to the gate and the route that the application's sessions obey.
 ///
 /// Every method names the route. A route that does not exist is an [`crate::Error`] of kind refused.
 pub trait Traffic: Send + Sync + 'static {
+    /// Every route that has a name, and the cluster that serves it now.
+    fn served(&self) -> Vec<(String, String)>;
+
+    /// Says whether sessions of the route are let in from now on. Those that are in stay.
+    fn admit(&self, route: &str, admission: Admission) -> Result<()>;
+
+    /// Whether sessions of the route are let in.
+    fn admission(&self, route: &str) -> Result<Admission>;
+
     /// Opens sessions on `cluster` ahead of a switch, for as many of the route's clients as `patience` allows. Those
     /// that are not used within about half a minute are closed again. Tells of each session that could not be opened
     /// why not.

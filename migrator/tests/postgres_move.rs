@@ -379,7 +379,7 @@ async fn a_sealed_fence_refuses_every_writer_until_it_is_lifted() {
         .expect_err("writers wait under the barrier");
     assert_eq!(held.code().map(SqlState::code), Some("55P03"));
 
-    fence::seal(raised.fence)
+    fence::seal(raised.fence, "SELECT 1")
         .await
         .expect("the refusal is durable");
     let writes = [
@@ -465,7 +465,7 @@ async fn a_seal_that_was_in_doubt_cannot_land_after_the_fence_was_lifted() {
         .await
         .expect("it goes up");
     fence::lift(&postgres).await.expect("the fence comes down");
-    fence::seal(raised.fence)
+    fence::seal(raised.fence, "SELECT 1")
         .await
         .expect_err("the session that could seal is gone");
     client
@@ -483,7 +483,7 @@ async fn a_long_reader_does_not_keep_a_lifted_fence_refusing_writes() {
     let patience = Duration::from_secs(5);
     let sealed = async |token| {
         let raised = fence::raise(None, &postgres, &plan, token, patience).await?;
-        fence::seal(raised.fence).await
+        fence::seal(raised.fence, "SELECT 1").await
     };
     sealed("t1").await.expect("the refusal is durable");
     let reader = source.connect("shop").await;

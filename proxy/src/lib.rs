@@ -6,6 +6,7 @@
 //! a session passes its route's [`gate`]. When the [`route`] leads to another cluster, `postgres::handover` rebuilds
 //! the session there before its next statement. [`registry`] knows who is there.
 
+pub mod admission;
 pub mod client;
 pub mod config;
 pub mod console;

@@ -58,6 +58,7 @@ pub fn wanted(config: &Config) -> Wanted {
         stays: false,
     });
     Wanted {
+        unseen: false,
         clusters: clusters.collect(),
         routes: routes.collect(),
         default: config.default_route.clone(),

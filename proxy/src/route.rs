@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::admission::{Admission, Door};
 use crate::gate::Gate;
 use crate::hidden_writes::HiddenWritesLog;
 
@@ -54,6 +55,8 @@ pub struct Route {
     pub database: String,
     /// What its sessions pass to begin a transaction.
     pub gate: Arc<Gate>,
+    /// Whether sessions are let in.
+    pub door: Door,
     destination: ArcSwap<Destination>,
     handovers: Mutex<HandoverLog>,
     /// Sessions that may have written past the log.
@@ -76,6 +79,7 @@ impl Route {
             name,
             database,
             gate: Gate::new(generation),
+            door: Door::default(),
             destination: ArcSwap::from_pointee(Destination {
                 cluster,
                 generation,
@@ -169,6 +173,8 @@ pub struct Wanted {
     pub routes: Vec<WantedRoute>,
     /// The cluster of every name without a route of its own.
     pub default: Option<String>,
+    /// Routes that are new or lead elsewhere let nobody in before their cluster was looked at.
+    pub unseen: bool,
 }
 
 /// One route as the configuration has it.
@@ -277,7 +283,11 @@ impl Routes {
                 }
                 old => {
                     old.map_or(Ok(()), |old| old.stays_empty())?;
-                    Arc::new(Route::new(name.clone(), database.clone(), cluster))
+                    let new = Route::new(name.clone(), database.clone(), cluster);
+                    if wanted.unseen {
+                        new.door.set(Admission::Looking(None));
+                    }
+                    Arc::new(new)
                 }
             };
             named.insert(name.clone(), route);
@@ -300,6 +310,9 @@ impl Routes {
         }));
         for (route, cluster) in switches {
             // Who logged in just now meets the new generation before the first statement.
+            if wanted.unseen {
+                route.door.set(Admission::Looking(None));
+            }
             route.switch(&cluster);
         }
         Ok(())
@@ -394,6 +407,7 @@ mod tests {
             stays: false,
         };
         Wanted {
+            unseen: false,
             clusters: ["blue", "green"].map(cluster).to_vec(),
             routes: routes.iter().map(route).collect(),
             default: default.map(str::to_owned),

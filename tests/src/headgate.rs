@@ -180,6 +180,33 @@ impl Headgate {
         String::from_utf8_lossy(&fs::read(self.folder.join("log")).unwrap_or_default()).into_owned()
     }
 
+    /// Takes the journal away; for one that does not run. It is kept beside its place.
+    pub fn lose_journal(&self) {
+        let (journal, lost) = (
+            self.folder.join("journal"),
+            self.folder.join("journal.lost"),
+        );
+        if lost.exists() {
+            fs::remove_dir_all(&lost).expect("the folder is ours");
+        }
+        fs::rename(journal, lost).expect("it has run");
+    }
+
+    /// Puts the journal that was lost back; for one that does not run.
+    pub fn restore_journal(&self) {
+        let journal = self.folder.join("journal");
+        fs::remove_dir_all(&journal).expect("it has run");
+        fs::rename(self.folder.join("journal.lost"), journal).expect("it was lost");
+    }
+
+    /// Replaces a text of the configuration; for one that does not run.
+    pub fn configure(&self, old: &str, new: &str) {
+        let path = self.folder.join("headgate.toml");
+        let text = fs::read_to_string(&path).expect("the folder is ours");
+        assert!(text.contains(old), "no {old} in {text}");
+        fs::write(&path, text.replace(old, new)).expect("the folder is ours");
+    }
+
     /// Ends the process at once, as `kill -9` does.
     pub async fn kill(&mut self) {
         let mut process = self.process.take().expect("it runs");

@@ -9,6 +9,7 @@ use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Marker};
 use crate::database::{Database, Position, Raised};
 use crate::error::{self, Error, Result};
+use crate::mark::{Mark, Stage};
 use crate::supervisor::Kind;
 use crate::traffic::OpenTransaction;
 
@@ -24,6 +25,8 @@ const DROP_PATIENCE: Duration = Duration::from_secs(1);
 const CLOSED_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Nobody waits for what comes after the switch but the one who asked for the cutover.
 pub(super) const COMPLETE_PATIENCE: Duration = Duration::from_secs(30);
+/// Whoever asked for the cutover does not wait longer for a source that is gone.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(5);
 /// Open transactions that are named in a message.
 const NAMED_MAX: usize = 5;
 
@@ -142,7 +145,17 @@ impl<D: Database> Run<'_, D> {
             return Err(Error::transient("the fence is not up"));
         };
         let carried = || conductor.traffic.carried(&conductor.route);
-        let sealing = conductor.database.seal_fence(fence, &carried);
+        let mark = Mark {
+            migration: conductor.name.clone(),
+            route: conductor.route.clone(),
+            source: conductor.source.clone(),
+            target: conductor.target.clone(),
+            epoch: self.epoch,
+            journal: conductor.journal.identity()?,
+            sealed: String::new(),
+            stage: Stage::Sealed,
+        };
+        let sealing = conductor.database.seal_fence(fence, &mark, &carried);
         self.limits
             .within("making the fence durable", sealing)
             .await?;
@@ -253,6 +266,7 @@ impl<D: Database> Conductor<D> {
     pub(crate) async fn complete(&self) {
         let completing = self.database.after_switch(&self.plan);
         let outcome = timeout(COMPLETE_PATIENCE, completing).await;
+        self.confirm().await;
         let error = match outcome {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
@@ -261,6 +275,22 @@ impl<D: Database> Conductor<D> {
         tracing::error!(
             migration = self.name, target = self.target, %error,
             "what follows the switch failed; it is tried again at the next start"
+        );
+    }
+}
+
+impl<D: Database> Conductor<D> {
+    /// The mark alone would leave open whether the switch took place. A source that is gone needs no mark.
+    async fn confirm(&self) {
+        let confirming = timeout(CONFIRM_PATIENCE, self.database.confirm_mark()).await;
+        let error = match confirming {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(_) => Error::transient("it did not answer in time"),
+        };
+        tracing::warn!(
+            migration = self.name, source = self.source, %error,
+            "the source's mark does not say yet that the switch took place; it is tried again at the next start"
         );
     }
 }

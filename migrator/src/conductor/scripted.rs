@@ -17,11 +17,12 @@ use crate::definitions::{Compared, Fingerprint};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::journal::Journal;
+use crate::mark::{Mark, Stage};
 use crate::plan::{Counter, Plan, Settings};
 use crate::preflight::Check;
 use crate::progress::Progress;
 use crate::supervisor::{Definition, Kind};
-use crate::traffic::{Handovers, Holds, OpenTransaction, Traffic, Unmovable, Waiting};
+use crate::traffic::{Admission, Handovers, Holds, OpenTransaction, Traffic, Unmovable, Waiting};
 use crate::verify::{Checked, Proof};
 
 /// The one number that stands for a place in the stream.
@@ -63,6 +64,8 @@ pub(crate) enum Mishap {
 pub(crate) struct Facts {
     pub(crate) barrier: bool,
     pub(crate) sealed: bool,
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) admission: Option<Admission>,
     /// What is done after the switch was done.
     pub(crate) completed: bool,
     pub(crate) gate_closed: bool,
@@ -173,6 +176,7 @@ impl World {
         Conductor {
             name: "m".to_owned(),
             route: "shop".to_owned(),
+            source: "blue".to_owned(),
             target: "green".to_owned(),
             database: self.clone(),
             plan: Arc::new(plan()),
@@ -387,8 +391,11 @@ impl Database for World {
         self.act("advance_counters", &["Checking"], |_| ()).await
     }
 
-    async fn seal_fence(&self, _fence: Barrier, _carried: Carried<'_>) -> Result<()> {
-        let change = |facts: &mut Facts| (facts.sealed, facts.barrier) = (facts.barrier, false);
+    async fn seal_fence(&self, _fence: Barrier, mark: &Mark, _carried: Carried<'_>) -> Result<()> {
+        let change = |facts: &mut Facts| {
+            (facts.sealed, facts.barrier) = (facts.barrier, false);
+            facts.marks = vec![mark.clone()];
+        };
         self.act("seal_fence", &["Checking"], change).await
     }
 
@@ -398,7 +405,10 @@ impl Database for World {
     }
 
     async fn lift_fence(&self, _: &Plan) -> Result<()> {
-        let change = |facts: &mut Facts| (facts.sealed, facts.barrier) = (false, false);
+        let change = |facts: &mut Facts| {
+            (facts.sealed, facts.barrier) = (false, false);
+            facts.marks.clear();
+        };
         self.act("lift_fence", &["Undoing"], change).await
     }
 
@@ -411,12 +421,46 @@ impl Database for World {
         self.act("after_switch", &["Switched"], change).await
     }
 
+    async fn marks(&self) -> Result<Vec<Mark>> {
+        Ok(self.facts.lock().marks.clone())
+    }
+
+    async fn confirm_mark(&self) -> Result<()> {
+        let mut facts = self.facts.lock();
+        assert_eq!(facts.route, "green", "the mark would tell a lie");
+        for mark in &mut facts.marks {
+            mark.stage = Stage::Switched;
+        }
+        Ok(())
+    }
+
+    async fn clear_mark(&self) -> Result<()> {
+        let mut facts = self.facts.lock();
+        facts.sealed = false;
+        facts.marks.clear();
+        Ok(())
+    }
+
     async fn clean_up(&self) -> Result<()> {
         self.act("clean_up", &[], |_| ()).await
     }
 }
 
 impl Traffic for World {
+    fn served(&self) -> Vec<(String, String)> {
+        vec![("shop".to_owned(), self.facts.lock().route.clone())]
+    }
+
+    fn admit(&self, _: &str, admission: Admission) -> Result<()> {
+        self.facts.lock().admission = Some(admission);
+        Ok(())
+    }
+
+    fn admission(&self, _: &str) -> Result<Admission> {
+        let admission = self.facts.lock().admission.clone();
+        Ok(admission.unwrap_or(Admission::Open))
+    }
+
     fn warm<'a>(&'a self, _: &'a str, _: &'a str, _: Duration) -> Waiting<'a, Result<Vec<String>>> {
         Box::pin(async move { self.act("warm", &[], |facts| facts.unopened.clone()).await })
     }

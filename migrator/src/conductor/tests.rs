@@ -45,6 +45,7 @@ fn assert_settled(world: &World, note: &str) {
                 facts.calls
             );
             assert_eq!(facts.route, "green", "{note}");
+            assert_eq!(facts.marks.len(), 1, "no mark of the switch {note}");
         }
         Some(Cutover::Following) | None => {
             assert!(
@@ -53,6 +54,7 @@ fn assert_settled(world: &World, note: &str) {
                 facts.calls
             );
             assert_eq!(facts.route, "blue", "{note}");
+            assert_eq!(facts.marks, [], "the mark tells a lie {note}");
         }
         Some(other) => panic!("{} is not an end {note}: {:?}", other.name(), facts.calls),
     }

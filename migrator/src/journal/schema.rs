@@ -54,6 +54,9 @@ const VERSIONS: &[&str] = &["
     DROP TABLE reports;
     ALTER TABLE kept RENAME TO reports;
     CREATE INDEX reports_by_migration ON reports (migration);
+", "
+    CREATE TABLE identity (id TEXT NOT NULL) STRICT;
+    INSERT INTO identity VALUES (lower(hex(randomblob(16))));
 "];
 
 /// Pages in the write-ahead log at which it is moved into the file: more than a cutover writes, and not much more.

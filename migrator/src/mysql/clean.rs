@@ -7,7 +7,7 @@ use super::client::failed;
 use super::described::text;
 use super::preflight::trial;
 use super::sql::{qualified, quote_ident, quote_literal};
-use super::{Mysql, RECORDS, fence, orphans};
+use super::{Mysql, RECORDS, fence, mark, orphans};
 use crate::error::{Error, Result};
 
 /// Ends the migration's sessions and removes its records from both servers; those of other migrations stay.
@@ -16,6 +16,7 @@ pub async fn run(mysql: &Mysql) -> Result<()> {
     let mut source = mysql.connect_source("clean up").await?;
     orphans::end_all(mysql, &mut source).await?;
     fence::forget(mysql, &mut source).await?;
+    mark::forget(&mut source).await?;
     forget(mysql, &mut source, "source").await?;
     let mut target = mysql.connect_target("clean up").await?;
     orphans::end_all(mysql, &mut target).await?;

@@ -22,8 +22,8 @@ use crate::database::{Carried, Raised};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 pub use look::Look;
-pub(super) use refusal::forget;
 pub use refusal::lift;
+pub(super) use refusal::{forget, install};
 
 /// How long a reply may be late where the server has nothing to wait for.
 const REPLY_GRACE: Duration = Duration::from_secs(5);
@@ -238,8 +238,9 @@ pub async fn confirm(mysql: &Mysql, plan: &Plan, fence: &mut Fence) -> Result<()
     found
 }
 
-/// Makes the refusal outlive a restart of the server, and proves that nobody wrote since the marker.
-pub async fn seal(mysql: &Mysql, mut fence: Fence, carried: Carried<'_>) -> Result<()> {
+/// Makes the refusal outlive a restart of the server, and proves that nobody wrote since the marker. Returns the session
+/// that did.
+pub async fn seal(mysql: &Mysql, mut fence: Fence, carried: Carried<'_>) -> Result<Conn> {
     match fence.barrier.take() {
         Some((barrier, plan)) => seal_accounts(mysql, fence, barrier, &plan, carried).await,
         None => seal_read_only(mysql, fence).await,
@@ -254,7 +255,7 @@ async fn seal_accounts(
     mut barrier: Conn,
     plan: &Plan,
     carried: Carried<'_>,
-) -> Result<()> {
+) -> Result<Conn> {
     let session = &mut fence.session;
     // Written down before the accounts are read, so that of two migrations neither takes the other's locks for its own.
     refusal::remember_accounts(mysql, session, &[]).await?;
@@ -271,11 +272,12 @@ async fn seal_accounts(
     locked::refuse_events(mysql, session).await?;
     drift::refuse(session, mysql, plan).await?;
     refusal::seal(mysql, session).await?;
-    answers(&mut barrier).await
+    answers(&mut barrier).await?;
+    Ok(fence.session)
 }
 
 /// An account that passes `read_only` may have written.
-async fn seal_read_only(mysql: &Mysql, mut fence: Fence) -> Result<()> {
+async fn seal_read_only(mysql: &Mysql, mut fence: Fence) -> Result<Conn> {
     let session = &mut fence.session;
     if fence.version.is_mysql_from(8, 0, 0) {
         run(
@@ -311,7 +313,8 @@ async fn seal_read_only(mysql: &Mysql, mut fence: Fence) -> Result<()> {
         .remedy("stop what writes with an account that passes read_only (SUPER, CONNECTION_ADMIN, READ_ONLY ADMIN), \
                  a replication thread of the source, or an event of such an account; then try again"));
     }
-    refusal::seal(mysql, session).await
+    refusal::seal(mysql, session).await?;
+    Ok(fence.session)
 }
 
 /// GTIDs count only what was written; a log may also be rotated. A server that has GTIDs need not give them to all of

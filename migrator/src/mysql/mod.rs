@@ -27,6 +27,7 @@ mod json;
 mod link;
 pub mod load;
 mod login;
+mod mark;
 pub mod orphans;
 mod passing;
 mod pinned;
@@ -67,6 +68,7 @@ use crate::database::{Carried, Database, Raised};
 use crate::definitions::{Compared, Fingerprint};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
+use crate::mark::Mark;
 use crate::plan::{Plan, Settings};
 use crate::preflight::Check;
 use crate::progress::Progress;
@@ -281,6 +283,7 @@ impl Database for Mysql {
         accounts::complete(self).await?;
         ready.look(fence::Look::open(self, proved).await?);
         let mut counters = self.counter_sessions().await?;
+        mark::install(&mut counters.0).await?;
         counters::advance_early(self, plan, &mut counters.0, &mut counters.1).await?;
         *self.inner.warm.lock() = Warm {
             fence: Some(ready),
@@ -312,8 +315,9 @@ impl Database for Mysql {
         counters::advance(self, plan, source, target).await
     }
 
-    async fn seal_fence(&self, fence: Fence, carried: Carried<'_>) -> Result<()> {
-        fence::seal(self, fence, carried).await
+    async fn seal_fence(&self, fence: Fence, mark: &Mark, carried: Carried<'_>) -> Result<()> {
+        let mut session = fence::seal(self, fence, carried).await?;
+        mark::write(self, &mut session, mark).await
     }
 
     async fn drop_fence(&self, fence: Fence) -> Result<()> {
@@ -331,11 +335,25 @@ impl Database for Mysql {
             ))
         });
         fence::lift(self, plan).await?;
+        // Whoever might still have written it is gone by now.
+        mark::remove(self).await?;
         removed
     }
 
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
         switched::run(self).await
+    }
+
+    async fn marks(&self) -> Result<Vec<Mark>> {
+        mark::read(self).await
+    }
+
+    async fn confirm_mark(&self) -> Result<()> {
+        mark::confirm(self).await
+    }
+
+    async fn clear_mark(&self) -> Result<()> {
+        mark::clear(self).await
     }
 
     async fn clean_up(&self) -> Result<()> {

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::client::failed;
 use super::sql::{quote_ident, quote_literal};
-use super::{Postgres, fence};
+use super::{Postgres, fence, mark};
 use crate::error::{Error, Result};
 
 const SLOT_PATIENCE: Duration = Duration::from_secs(30);
@@ -26,6 +26,7 @@ pub async fn run(postgres: &Postgres) -> Result<()> {
         .await
         .map_err(|error| failed("cannot drop the publication on the source", error))?;
     fence::forget(&source, postgres).await?;
+    mark::forget(&source).await?;
     drop_empty_schema(&source)
         .await
         .map_err(|error| failed("cannot remove Headgate's schema from the source", error))?;
@@ -73,7 +74,10 @@ async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
     }
 }
 
-async fn drop_empty_schema(session: &Client) -> std::result::Result<(), tokio_postgres::Error> {
+/// Drops Headgate's schema where nothing is in it.
+pub(super) async fn drop_empty_schema(
+    session: &Client,
+) -> std::result::Result<(), tokio_postgres::Error> {
     let empty: bool = session
         .query_one(
             "SELECT pg_catalog.to_regnamespace('headgate') IS NOT NULL

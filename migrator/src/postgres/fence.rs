@@ -14,7 +14,7 @@ use tokio_postgres::error::SqlState;
 use super::client::failed;
 use super::position::Lsn;
 use super::sql::{qualified, quote_literal, relation};
-use super::{Postgres, drift};
+use super::{Postgres, drift, mark};
 use crate::database::Raised;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -59,6 +59,7 @@ pub struct Ready {
 pub async fn warm_up(postgres: &Postgres, plan: &Plan) -> Result<Ready> {
     let ready = open(postgres).await?;
     refusal::arm(&ready.marker, postgres).await?;
+    mark::install(&ready.marker).await?;
     drift::refuse(&ready.marker, postgres, plan).await?;
     if let Some(blockers) = blockers(&ready.marker, plan, "30 seconds").await? {
         return Err(
@@ -124,7 +125,7 @@ pub async fn raise(
         ready
     };
     lock(&ready, postgres, plan, patience).await?;
-    let marker = mark(&ready.marker, token, patience.max(REPLY_GRACE)).await?;
+    let marker = write_marker(&ready.marker, token, patience.max(REPLY_GRACE)).await?;
     Ok(Raised {
         fence: Fence {
             session: ready.fence,
@@ -200,7 +201,7 @@ fn statements(postgres: &Postgres, plan: &Plan) -> String {
 }
 
 /// Commits the marker; its position is that of the record, which lies before its commit.
-async fn mark(session: &Client, token: &str, patience: Duration) -> Result<Lsn> {
+async fn write_marker(session: &Client, token: &str, patience: Duration) -> Result<Lsn> {
     let content = format!("marker:{token}");
     let query = format!(
         "SELECT pg_catalog.pg_logical_emit_message(true, {}, {})::text",
@@ -302,9 +303,10 @@ pub async fn confirm(postgres: &Postgres, plan: &Plan, fence: &mut Fence) -> Res
     found
 }
 
-/// Commits the refusal. That it commits proves that the locks were held all the time.
-pub async fn seal(fence: Fence) -> Result<()> {
-    end(fence, "COMMIT").await
+/// Commits the refusal, with the mark that the statement `marking` writes. That it commits proves that the locks were
+/// held all the time.
+pub async fn seal(fence: Fence, marking: &str) -> Result<()> {
+    end(fence, &format!("{marking}; COMMIT")).await
 }
 
 /// Rolls the barrier and the refusal back.
@@ -315,7 +317,9 @@ pub async fn drop_fence(fence: Fence) -> Result<()> {
 async fn end(fence: Fence, how: &str) -> Result<()> {
     timeout(REPLY_GRACE, fence.session.batch_execute(how))
         .await
-        .map_err(|_| Error::transient(format!("the source did not answer the fence's {how}")))?
+        .map_err(|_| {
+            Error::transient("the source did not answer the end of the fence's transaction")
+        })?
         .map_err(|error| failed("the fence was lost with its session on the source", error))
 }
 

@@ -22,6 +22,7 @@ mod link;
 mod literals;
 pub mod load;
 mod login;
+mod mark;
 mod orphans;
 mod pinned;
 pub mod plan;
@@ -57,6 +58,7 @@ use crate::database::{Carried, Database, Raised};
 use crate::definitions::{Compared, Fingerprint};
 use crate::error::Result;
 use crate::follow::Follow;
+use crate::mark::Mark;
 use crate::plan::{Plan, Settings};
 use crate::preflight::Check;
 use crate::progress::Progress;
@@ -321,8 +323,8 @@ impl Database for Postgres {
         counters::advance(self, plan, &source, &target).await
     }
 
-    async fn seal_fence(&self, fence: Fence, _carried: Carried<'_>) -> Result<()> {
-        fence::seal(fence).await
+    async fn seal_fence(&self, fence: Fence, mark: &Mark, _carried: Carried<'_>) -> Result<()> {
+        fence::seal(fence, &mark::writing(mark)).await
     }
 
     async fn drop_fence(&self, fence: Fence) -> Result<()> {
@@ -335,6 +337,18 @@ impl Database for Postgres {
 
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
         Ok(())
+    }
+
+    async fn marks(&self) -> Result<Vec<Mark>> {
+        mark::read(self).await
+    }
+
+    async fn confirm_mark(&self) -> Result<()> {
+        mark::confirm(self).await
+    }
+
+    async fn clear_mark(&self) -> Result<()> {
+        mark::clear(self).await
     }
 
     async fn clean_up(&self) -> Result<()> {

@@ -253,6 +253,7 @@ impl<D: Database> Migration<D> {
         Ok(Conductor {
             name: self.name().to_owned(),
             route: self.definition.route.clone(),
+            source: self.definition.source.clone(),
             target: self.definition.target.clone(),
             database: self.database()?.clone(),
             plan: plan.ok_or_else(|| Error::fatal("there is no plan to cut over by"))?,

@@ -8,7 +8,9 @@ use super::{Definition, Kind, Options, Outcome, State, Supervisor, Verdict};
 use crate::accounts;
 use crate::conductor::scripted::{Mishap, World, definition};
 use crate::error::{self, Error};
+use crate::mark::{Mark, Stage};
 use crate::preflight::{Check, Level};
+use crate::traffic::Admission;
 use crate::verify::Proof;
 
 type Supervised = Arc<Supervisor<World>>;
@@ -691,7 +693,7 @@ async fn errors_of_the_precheck_block_the_start_all_at_once() {
         message.contains("2 errors: wal_level: replica; target: has table a"),
         "{message}"
     );
-    assert_eq!(supervisor.checks("m").expect("read").len(), 3);
+    assert_eq!(supervisor.checks("m").expect("read").len(), 4);
     assert!(world.facts.lock().calls.is_empty(), "something was touched");
     world.facts.lock().findings.clear();
     supervisor.precheck("m").await.expect("prechecked");
@@ -877,4 +879,67 @@ async fn a_cutover_is_refused_for_an_account_that_nobody_proved_and_for_definiti
     world.facts.lock().definitions.fingerprint.source.clear();
     let report = supervisor.cutover("m", waived()).await.expect("it runs");
     assert_eq!(report.outcome, Outcome::Switched);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_of_another_journal_is_refused_until_it_is_cleared_and_ones_own_is_not() {
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    let cut = supervisor.cutover("m", Options::default()).await;
+    assert_eq!(cut.expect("a report").outcome, Outcome::Switched);
+    let mark = world.facts.lock().marks.first().cloned().expect("a mark");
+    assert_eq!(mark.stage, Stage::Switched);
+    end(supervisor).await;
+
+    let refused = |world: &World| {
+        let admission = world.facts.lock().admission.clone();
+        matches!(admission, Some(Admission::Refused { .. }))
+    };
+    let is_open = |world: &World| world.facts.lock().admission == Some(Admission::Open);
+    // The journal knows its own mark.
+    let supervisor = open(&world);
+    supervisor.resume();
+    until("its own mark is in nobody's way", || is_open(&world)).await;
+    end(supervisor).await;
+
+    // Another journal does not, whatever it calls its migrations; nor does an older state of the same.
+    for (journal, epoch) in [("another", 1), (mark.journal.as_str(), mark.epoch + 1)] {
+        world.facts.lock().marks = vec![Mark {
+            journal: journal.to_owned(),
+            epoch,
+            ..mark.clone()
+        }];
+        let supervisor = open(&world);
+        supervisor.resume();
+        until("the mark is seen", || refused(&world)).await;
+        let again = Definition {
+            name: "n".to_owned(),
+            ..definition()
+        };
+        let text = refused_text(supervisor.create(again).await);
+        assert!(text.contains("moved route shop to green"), "{text}");
+        let text = refused_text(supervisor.clear_mark("blue", "shop", false).await);
+        assert!(text.contains("give_up_switch"), "{text}");
+        supervisor
+            .clear_mark("blue", "shop", true)
+            .await
+            .expect("cleared");
+        assert!(is_open(&world) && world.facts.lock().marks.is_empty());
+        end(supervisor).await;
+    }
+}
+
+/// Ends a process in good order.
+async fn end(supervisor: Supervised) {
+    supervisor.shutdown().await;
+    until("nothing goes on behind", || {
+        Arc::strong_count(&supervisor) == 1
+    })
+    .await;
+}
+
+fn refused_text(outcome: error::Result<()>) -> String {
+    let error = outcome.expect_err("it went through");
+    assert_eq!(error.kind(), error::Kind::Refused, "{error}");
+    error.to_string()
 }

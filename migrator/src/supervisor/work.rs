@@ -71,6 +71,12 @@ impl<D: Database> Migration<D> {
     /// Everything from where it stands up to following; ends only by `stop` or an error.
     async fn attempt(&self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<()> {
         let database = self.database()?;
+        let unmarked = stop
+            .run_until_cancelled(self.source_unmarked(database))
+            .await;
+        if unmarked.transpose()?.is_none() {
+            return Ok(());
+        }
         let planned = stop.run_until_cancelled(self.planned(database)).await;
         let Some(plan) = planned.transpose()? else {
             return Ok(());

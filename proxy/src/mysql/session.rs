@@ -193,7 +193,7 @@ async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr) {
         Ok(Err(denied)) => {
             plane.metrics.login_failed(match &denied {
                 Denied::Rejected(rejected) => reason(rejected),
-                Denied::Refused { .. } => "server",
+                Denied::Refused { .. } | Denied::NotServed(_) => "server",
                 Denied::NoRoute(_) | Denied::NoDatabase => "unknown route",
             });
             let user = &arrival.response.user;
@@ -246,6 +246,8 @@ async fn open(
     }
 
     let route = logins.route(database.as_deref())?;
+    let passing = route.door.pass(plane.limits.connect_timeout);
+    passing.await.map_err(Denied::NotServed)?;
     let database = database.map(|_| route.database.clone());
     let destination = route.destination();
     let ticket = route.gate.ticket();

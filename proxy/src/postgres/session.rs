@@ -197,6 +197,13 @@ async fn open(
         say_goodbye(client, &greeting).await;
         return Ok(Opened::Nothing);
     };
+    if let Err(turned) = route.door.pass(plane.limits.connect_timeout).await {
+        plane.metrics.login_failed("server");
+        plane.failed_logins.log(peer, &user, &turned.words());
+        refusal::cannot_connect_now(&mut greeting, turned.words());
+        say_goodbye(client, &greeting).await;
+        return Ok(Opened::Nothing);
+    }
     let verifier = passwords.of_user(&user);
     let asked = verifier.is_some();
     accept::authenticate(client, buffer, &user, verifier).await?;

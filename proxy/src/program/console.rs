@@ -157,6 +157,15 @@ impl<D: Database> Admin<D> {
                 self.supervisor.drop_migration(&name).await?;
                 Ok(Answer::done("DROP MIGRATION"))
             }
+            Statement::ClearMark {
+                cluster,
+                route,
+                give_up_switch,
+            } => {
+                let clearing = self.supervisor.clear_mark(&cluster, &route, give_up_switch);
+                clearing.await?;
+                Ok(Answer::done("CLEAR SWITCH MARK"))
+            }
             Statement::Rehearse(name, options) => {
                 told(&self.supervisor.rehearse(&name, options).await?)
             }

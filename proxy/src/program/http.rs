@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use migrator::supervisor::Status;
+use proxy::admission::Admission;
 use proxy::metrics::{Metrics, MigrationNumbers};
 use proxy::plane::Plane;
 use tokio::net::TcpListener;
@@ -102,6 +103,20 @@ async fn ready(State(pages): State<Pages>) -> Response {
     let clusters = pages.health.clusters().await;
     for route in pages.plane.routes.routes() {
         let cluster = &route.destination().cluster.name;
+        match route.door.admission() {
+            Admission::Open => {}
+            Admission::Looking(met) => {
+                let met = met.as_deref().unwrap_or("it is being asked");
+                let route = &route.name;
+                return unready(format!(
+                    "cluster {cluster} of route {route} was not looked at yet: {met}\n"
+                ));
+            }
+            Admission::Refused { why, remedy } => {
+                let route = &route.name;
+                return unready(format!("route {route} is not served: {why}; {remedy}\n"));
+            }
+        }
         if let Some(Some(why)) = clusters.get(cluster) {
             let route = &route.name;
             return unready(format!(

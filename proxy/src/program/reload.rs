@@ -98,6 +98,7 @@ impl<S: Sessions, D: Database> Reload<S, D> {
                 let routes = loaded.config.routes.len();
                 info!(%path, users, routes, "SIGHUP: the file counts from now on; sessions that are open stay");
                 self.running.0.store(Arc::new(loaded));
+                self.supervisor.look_for_marks();
             }
             Err(problems) => {
                 for problem in &problems {

@@ -34,6 +34,12 @@ pub(crate) enum Statement {
     Check(String),
     /// Close the way back and remove what it left on both sides.
     Finish(String),
+    /// Give up the mark of a switch that is on a cluster.
+    ClearMark {
+        cluster: String,
+        route: String,
+        give_up_switch: bool,
+    },
     /// Forget it and clean up.
     Drop(String),
     /// Run a cutover up to the decision.
@@ -90,6 +96,15 @@ impl Statement {
                 target,
                 ..
             } => return Some(format!("CREATE MIGRATION {name} FROM {source} TO {target}")),
+            Self::ClearMark {
+                cluster,
+                route,
+                give_up_switch,
+            } => {
+                return Some(format!(
+                    "CLEAR SWITCH MARK ON {cluster} FOR ROUTE {route} WITH (give_up_switch = {give_up_switch})"
+                ));
+            }
             Self::Rehearse(name, options) | Self::Cutover(name, options) => {
                 let words = match self {
                     Self::Rehearse(..) => "REHEARSE",
@@ -294,6 +309,7 @@ impl Parser<'_> {
                 let name = self.migration()?;
                 Ok(Statement::Cutover(name, self.options()?))
             }
+            "clear" => self.clear(),
             "show" => self.show(),
             "help" => Ok(Statement::Help),
             "rollback" if self.is_migration() => self
@@ -353,6 +369,22 @@ impl Parser<'_> {
             target,
             route,
             settings,
+        })
+    }
+
+    fn clear(&mut self) -> Result<Statement, Mistake> {
+        self.keyword("switch")?;
+        self.keyword("mark")?;
+        self.keyword("on")?;
+        let cluster = self.name("the name of a cluster")?;
+        self.keyword("for")?;
+        self.keyword("route")?;
+        let route = self.name("the name of a route")?;
+        let give_up_switch = settings::give_up_switch(self.with()?)?;
+        Ok(Statement::ClearMark {
+            cluster,
+            route,
+            give_up_switch,
         })
     }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use migrator::Error;
 use migrator::error::Result;
 use migrator::traffic::{
-    Handovers, HiddenWrites, Holds, OpenTransaction, Traffic, Unmovable, Waiting,
+    Admission, Handovers, HiddenWrites, Holds, OpenTransaction, Traffic, Unmovable, Waiting,
 };
+use proxy::admission;
 use proxy::plane::Plane;
 use proxy::registry::{Entry, Movable};
 use proxy::route::{Cluster, Route};
@@ -74,6 +75,40 @@ async fn move_the_idle(plane: Arc<Plane>, route: Arc<Route>) {
 }
 
 impl Traffic for PlaneTraffic {
+    fn served(&self) -> Vec<(String, String)> {
+        let routes = self.0.routes.routes();
+        let served = routes.iter().map(|route| {
+            let cluster = route.destination().cluster.name.clone();
+            (route.name.clone(), cluster)
+        });
+        served.collect()
+    }
+
+    fn admit(&self, route: &str, admission: Admission) -> Result<()> {
+        self.route(route)?.door.set(match admission {
+            Admission::Open => admission::Admission::Open,
+            Admission::Looking(met) => admission::Admission::Looking(met.map(Into::into)),
+            Admission::Refused { why, remedy } => admission::Admission::Refused {
+                why: why.into(),
+                remedy: remedy.into(),
+            },
+        });
+        Ok(())
+    }
+
+    fn admission(&self, route: &str) -> Result<Admission> {
+        Ok(match self.route(route)?.door.admission() {
+            admission::Admission::Open => Admission::Open,
+            admission::Admission::Looking(met) => {
+                Admission::Looking(met.as_deref().map(ToOwned::to_owned))
+            }
+            admission::Admission::Refused { why, remedy } => Admission::Refused {
+                why: String::from(&*why),
+                remedy: String::from(&*remedy),
+            },
+        })
+    }
+
     fn warm<'a>(
         &'a self,
         route: &'a str,

@@ -32,15 +32,21 @@ struct Before {
     accounts: Option<Vec<(String, String)>>,
 }
 
-/// Creates what the fence is remembered in. What an earlier fence of this migration left goes back first. Refuses a
-/// source that is read only already: it is not where the writes go, or another migration has fenced it.
-pub(super) async fn arm(mysql: &Mysql, session: &mut Conn, version: Version) -> Result<()> {
+/// Creates what the fence is remembered in.
+pub(in super::super) async fn install(session: &mut Conn) -> Result<()> {
     for statement in INSTALL {
         session
             .query_drop(statement)
             .await
             .map_err(|error| failed("cannot create what the fence is remembered in", error))?;
     }
+    Ok(())
+}
+
+/// Creates what the fence is remembered in. What an earlier fence of this migration left goes back first. Refuses a
+/// source that is read only already: it is not where the writes go, or another migration has fenced it.
+pub(super) async fn arm(mysql: &Mysql, session: &mut Conn, version: Version) -> Result<()> {
+    install(session).await?;
     lower(mysql, session, version).await?;
     let on: Option<u8> = session
         .query_first("SELECT @@GLOBAL.read_only = 1")

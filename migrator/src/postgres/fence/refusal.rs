@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 
 use super::super::client::{self, failed};
 use super::super::sql::qualified;
-use super::super::{Postgres, orphans};
+use super::super::{Postgres, mark, orphans};
 use crate::error::{Error, Result};
 
 pub(super) const TRIGGER: &str = "headgate_fence";
@@ -77,9 +77,13 @@ pub async fn lift(postgres: &Postgres) -> Result<()> {
         orphans::end(postgres, &session, purpose, END_PATIENCE).await?;
     }
     if standing(&session, postgres).await?.is_empty() {
-        return Ok(());
+        return mark::remove(&session, postgres).await;
     }
+    let failure = |error| failed("cannot lift the source's fence", error);
+    session.batch_execute("BEGIN").await.map_err(failure)?;
     define(&session, postgres, "").await?;
+    mark::remove(&session, postgres).await?;
+    session.batch_execute("COMMIT").await.map_err(failure)?;
     let left = remove(&session, postgres, DROP_PATIENCE).await?;
     if !left.is_empty() {
         tracing::warn!(

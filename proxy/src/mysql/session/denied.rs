@@ -7,6 +7,7 @@ use protocol::mysql::{frame, refusal, reply};
 use tracing::warn;
 
 use super::{ACCESS_DENIED, Logins};
+use crate::admission::Turned;
 use crate::mysql::accept::{self, Rejected};
 use crate::mysql::connect::Refused;
 
@@ -29,6 +30,9 @@ pub enum Denied {
     /// No route has this name.
     #[error("no route is named {0:?}")]
     NoRoute(String),
+    /// The route's sessions are not let in.
+    #[error("{}", .0.words())]
+    NotServed(Turned),
     /// The client names no route, and which it means cannot be told.
     #[error("the client names no database")]
     NoDatabase,
@@ -49,6 +53,10 @@ impl Logins {
             Denied::NoRoute(name) => {
                 let text = format!("Unknown database '{name}'");
                 refusal::error(&mut out, sequence, 1049, "42000", &text);
+            }
+            // Numbers from 2000 on are the client library's own; MariaDB's refuses them as malformed.
+            Denied::NotServed(turned) => {
+                refusal::error(&mut out, sequence, 1053, "08S01", turned.words());
             }
             Denied::NoDatabase => {
                 let routes = self.plane.routes.routes();

@@ -28,6 +28,7 @@ pub(crate) fn of(statement: &Statement) -> &'static [Column] {
         | Statement::Stop(_)
         | Statement::Check(_)
         | Statement::Finish(_)
+        | Statement::ClearMark { .. }
         | Statement::Drop(_)
         | Statement::Begin
         | Statement::End { .. }
@@ -164,6 +165,9 @@ const ROUTES: &[Column] = &[
     ("gate", Text),
     ("sessions", Int),
     ("statements_held", Int),
+    ("admission", Text),
+    ("reason", Text),
+    ("remedy", Text),
 ];
 
 const CLUSTERS: &[Column] = &[

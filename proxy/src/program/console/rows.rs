@@ -1,11 +1,13 @@
 //! Turns what both planes know into rows; each function's values stand in the order of its columns.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use migrator::preflight::{Check, Level};
 use migrator::progress::{Stage, TableProgress};
 use migrator::supervisor::{CheckStatus, CutoverReport, Outcome, State, Status, Summary};
+use proxy::admission::Admission;
 use proxy::config::Cluster;
 use proxy::plane::Plane;
 use proxy::registry::Activity;
@@ -241,6 +243,12 @@ fn route(route: &Route) -> Row {
         Gate::Closing => "closing",
         Gate::Closed => "closed",
     };
+    let (admission, reason, remedy) = match route.door.admission() {
+        Admission::Open => ("open", None, None),
+        Admission::Looking(met) => ("not looked at yet", met, None),
+        Admission::Refused { why, remedy } => ("refused", Some(why), Some(remedy)),
+    };
+    let text = |text: Option<Arc<str>>| text.map(|text| String::from(&*text));
     row![
         route.name.clone(),
         route.database.clone(),
@@ -249,6 +257,9 @@ fn route(route: &Route) -> Row {
         gate,
         route.sessions(),
         route.gate.in_line(),
+        admission,
+        text(reason),
+        text(remedy),
     ]
 }
 

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::console as session;
 use crate::program::console::answer::{Answer, Column, Refusal, Value};
 use crate::program::console::{Execute, columns, rows, version};
-use crate::program::statement::Statement;
+use crate::program::statement::{FORMS, Statement};
 
 /// The statements that need neither plane.
 struct Offline;
@@ -97,7 +97,7 @@ fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
 fn simple_statements_answer_in_order_and_a_slip_stops_all_of_them() {
     assert_eq!(
         tags(&talk(b"", &frame(b'Q', b"show version; help;\0"))),
-        format!("TDCT{}CZ", "D".repeat(22))
+        format!("TDCT{}CZ", "D".repeat(FORMS.len()))
     );
     assert_eq!(
         tags(&talk(b"", &frame(b'Q', b"show version; hlep;\0"))),

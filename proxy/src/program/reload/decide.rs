@@ -40,6 +40,7 @@ pub(super) fn decide(now: &Config, read: &Config, known: &Known) -> Result<Decid
     let config = merged(now, read);
     let of_route = |route: &str| known.migrations.iter().find(|one| one.route == route);
     let mut wanted = plane::wanted(&config);
+    wanted.unseen = true;
     for route in &mut wanted.routes {
         let name = &route.name;
         let before = now.routes.get(name);

@@ -55,6 +55,10 @@ pub(crate) const FORMS: &[Form] = &[
         "DROP MIGRATION name",
         "forgets a migration that does not run, and cleans up on both sides; reports of cutovers stay",
     ),
+    form(
+        "CLEAR SWITCH MARK ON cluster FOR ROUTE route [WITH (give_up_switch = false)]",
+        "lets a cluster take writes again that a switch unknown to this journal left; with give_up_switch one that took place",
+    ),
     form("SHOW MIGRATION LIST", "one line per migration"),
     form(
         "SHOW MIGRATION STATUS [name]",

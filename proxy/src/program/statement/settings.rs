@@ -151,6 +151,21 @@ pub(super) fn options(pairs: Vec<Pair>) -> Result<Options, Mistake> {
     Ok(options)
 }
 
+/// Whether the operator gives up what was written since the switch.
+pub(super) fn give_up_switch(pairs: Vec<Pair>) -> Result<bool, Mistake> {
+    let mut given_up = false;
+    for pair in pairs {
+        if pair.is_open() {
+            continue;
+        }
+        match pair.key.as_str() {
+            "give_up_switch" => given_up = pair.truth()?,
+            _ => return Err(pair.unknown(&["give_up_switch"])),
+        }
+    }
+    Ok(given_up)
+}
+
 /// The settings that a statement names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Given {

@@ -63,6 +63,7 @@ mod drivers;
 mod faults;
 mod hostile;
 mod login;
+mod marks;
 mod metrics;
 mod migration;
 mod moving;

@@ -6,6 +6,7 @@ mod cutover;
 mod faults;
 mod hostile;
 mod login;
+mod marks;
 mod metrics;
 mod migration;
 mod moving;

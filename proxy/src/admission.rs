@@ -1,0 +1,105 @@
+//! Whether a route's sessions are let in: not before its cluster was looked at, and not where that would be wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// Whether sessions are let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// They are.
+    Open,
+    /// It is not known yet; what the last look met, where one failed.
+    Looking(Option<Arc<str>>),
+    /// They are not, for this reason; and what the operator can do.
+    Refused {
+        /// What was found.
+        why: Arc<str>,
+        /// What to do.
+        remedy: Arc<str>,
+    },
+}
+
+/// Why a session is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// Its cluster could not be looked at yet.
+    NotYet,
+    /// Its cluster must not serve the route.
+    Away,
+}
+
+impl Turned {
+    /// What a client is told, in words that are true of any server.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::NotYet => "the database system cannot be reached at the moment",
+            Self::Away => {
+                "this database is not served here: its cluster was, or may have been, switched away from, and Headgate's \
+                 journal knows nothing of that; its operator finds in SHOW ROUTES what to do"
+            }
+        }
+    }
+}
+
+/// One route's door.
+#[derive(Debug)]
+pub struct Door(watch::Sender<Admission>);
+
+impl Default for Door {
+    fn default() -> Self {
+        Self(watch::Sender::new(Admission::Open))
+    }
+}
+
+impl Door {
+    /// What holds from now on.
+    pub fn set(&self, admission: Admission) {
+        self.0.send_replace(admission);
+    }
+
+    /// What holds now.
+    pub fn admission(&self) -> Admission {
+        self.0.borrow().clone()
+    }
+
+    /// Lets a session in, where it may come in; waits up to `patience` for the first look.
+    pub async fn pass(&self, patience: Duration) -> Result<(), Turned> {
+        let mut watched = self.0.subscribe();
+        let known = watched.wait_for(|admission| *admission != Admission::Looking(None));
+        match tokio::time::timeout(patience, known).await {
+            Ok(Ok(admission)) => match &*admission {
+                Admission::Open => Ok(()),
+                Admission::Looking(_) => Err(Turned::NotYet),
+                Admission::Refused { .. } => Err(Turned::Away),
+            },
+            Ok(Err(_)) | Err(_) => Err(Turned::NotYet),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_waits_for_the_first_look_and_no_longer() {
+        let door = Arc::new(Door::default());
+        assert_eq!(door.pass(Duration::ZERO).await, Ok(()));
+        door.set(Admission::Looking(None));
+        let short = Duration::from_millis(10);
+        assert_eq!(door.pass(short).await, Err(Turned::NotYet));
+        let waiting = Arc::clone(&door);
+        let waiting = tokio::spawn(async move { waiting.pass(Duration::from_secs(30)).await });
+        tokio::task::yield_now().await;
+        door.set(Admission::Refused {
+            why: "moved".into(),
+            remedy: "follow".into(),
+        });
+        assert_eq!(waiting.await.expect("it ends"), Err(Turned::Away));
+        door.set(Admission::Looking(Some("down".into())));
+        let long = Duration::from_secs(3600);
+        assert_eq!(door.pass(long).await, Err(Turned::NotYet));
+    }
+}

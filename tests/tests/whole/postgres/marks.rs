@@ -1,0 +1,201 @@
+//! A switch leaves its mark on the source: a Headgate without the journal serves nobody from there, and says what to do.
+
+use tests::headgate::signal;
+use tests::postgres::{Record, rows, try_connect, try_rows};
+use tests::wait::{SOON, until};
+use tests::world::{DATABASE, World};
+
+const SCHEMA: &str = "create table t (id bigserial primary key, v text); insert into t (v) select 'old' from generate_series(1, 100)";
+const CREATE: &str = "CREATE MIGRATION m FROM blue TO green FOR ROUTE shop";
+const MARKS: &str = "select coalesce(string_agg(migration || '/' || route || '/' || target || '/' || switched, ','), '') from headgate.switches";
+
+/// Switches, writes one row, and starts again without the journal.
+async fn switched_and_lost() -> World {
+    let mut world = World::start(SCHEMA).await;
+    world.follow().await;
+    world.check().await;
+    world.headgate.admin("REHEARSE MIGRATION m").await;
+    assert_eq!(world.source.value(DATABASE, MARKS).await, "");
+    world.cutover().await;
+    rows(&world.client().await, "insert into t (v) values ('new')").await;
+    assert_eq!(
+        world.source.value(DATABASE, MARKS).await,
+        "m/shop/green/true"
+    );
+    world.headgate.kill().await;
+    world.headgate.lose_journal();
+    world
+}
+
+/// The route as it is shown once it is known whether it is served.
+async fn route(world: &World) -> Record {
+    let ask = || world.row("SHOW ROUTES");
+    let known = |row: &Record| {
+        row.get("admission")
+            .is_some_and(|is| is != "not looked at yet")
+    };
+    until("the route was looked at", SOON, ask, known).await
+}
+
+async fn refused(world: &World) -> String {
+    let route = route(world).await;
+    assert_eq!(route.get("admission").map(String::as_str), Some("refused"));
+    let port = world.headgate.port();
+    let error = try_connect(port, "postgres", None, DATABASE)
+        .await
+        .expect_err("stale rows are served");
+    assert_eq!(
+        error.code().map(|code| code.code()),
+        Some("57P03"),
+        "{error:?}"
+    );
+    let page = world.headgate.page("/readyz").await;
+    let why = route.get("reason").cloned().unwrap_or_default();
+    assert!(page.contains(" 503 ") && page.contains(&why), "{page}");
+    let (_, text) = world.headgate.refused(CREATE).await;
+    assert!(text.contains(&why), "{text}");
+    route.get("remedy").cloned().unwrap_or_default()
+}
+
+/// The statement that a remedy prints.
+fn printed(remedy: &str) -> &str {
+    let from = remedy.find("CLEAR SWITCH MARK").expect("a statement");
+    let rest = remedy.get(from..).unwrap_or_default();
+    rest.split(" lets ").next().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn without_its_journal_a_switched_route_is_not_served_from_the_source_until_it_leads_to_the_target()
+ {
+    let mut world = switched_and_lost().await;
+    world.headgate.launch().await;
+    let remedy = refused(&world).await;
+    let (_, text) = world
+        .headgate
+        .refused("CLEAR SWITCH MARK ON blue FOR ROUTE shop")
+        .await;
+    assert!(text.contains("moved route shop to green"), "{text}");
+
+    // The journal knows whose mark it is.
+    world.headgate.kill().await;
+    world.headgate.restore_journal();
+    world.headgate.launch().await;
+    let new = "select count(*) from t where v = 'new'";
+    assert_eq!(
+        rows(&world.client().await, new).await,
+        [[Some("1".to_owned())]]
+    );
+    assert_eq!(
+        route(&world).await.get("admission").map(String::as_str),
+        Some("open")
+    );
+
+    // Without it, the configuration can say the same.
+    world.headgate.kill().await;
+    world.headgate.lose_journal();
+    world.headgate.launch().await;
+    refused(&world).await;
+    assert!(
+        remedy.contains("write cluster = \"green\" into [routes.shop]"),
+        "{remedy}"
+    );
+    world
+        .headgate
+        .configure("cluster = \"blue\"", "cluster = \"green\"");
+    signal(world.headgate.pid(), "HUP").await;
+    let ask = || world.row("SHOW ROUTES");
+    let open = |row: &Record| {
+        let is = |key: &str, value: &str| row.get(key).is_some_and(|told| told == value);
+        is("cluster", "green") && is("admission", "open")
+    };
+    until("the target is served", SOON, ask, open).await;
+    assert_eq!(
+        rows(&world.client().await, new).await,
+        [[Some("1".to_owned())]]
+    );
+
+    // The way back fills a cluster that was switched away from: that is found, and its remedy mends it.
+    world
+        .headgate
+        .admin("CREATE MIGRATION back FROM green TO blue FOR ROUTE shop")
+        .await;
+    let marked = |checks: Vec<Record>| {
+        checks.into_iter().find(|check| {
+            check.get("check").map(String::as_str) == Some("switch_mark")
+                && check.get("level").map(String::as_str) == Some("error")
+        })
+    };
+    let found = marked(world.headgate.admin("PRECHECK MIGRATION back").await).expect("a finding");
+    let fix = found.get("fix").cloned().unwrap_or_default();
+    world.headgate.admin(&fix).await;
+    assert_eq!(
+        marked(world.headgate.admin("PRECHECK MIGRATION back").await),
+        None
+    );
+    let left = "select count(*) from pg_namespace where nspname = 'headgate'";
+    assert_eq!(world.source.value(DATABASE, left).await, "0");
+    let write = "insert into t (v) values ('again') returning v";
+    assert_eq!(world.source.value(DATABASE, write).await, "again");
+}
+
+#[tokio::test]
+async fn a_mark_of_which_nobody_knows_whether_the_switch_took_place_says_so_and_can_be_cleared() {
+    let mut world = switched_and_lost().await;
+    // As a process leaves it that ends between the refusal and the decision.
+    world
+        .source
+        .sql(DATABASE, "update headgate.switches set switched = false")
+        .await;
+    world.headgate.launch().await;
+    let remedy = refused(&world).await;
+    let reason = route(&world)
+        .await
+        .get("reason")
+        .cloned()
+        .unwrap_or_default();
+    assert!(reason.contains("is not known here"), "{reason}");
+    let around = world.source.connect(DATABASE).await;
+    let write = "insert into t (v) values ('back')";
+    try_rows(&around, write).await.expect_err("it is fenced");
+    world.headgate.admin(printed(&remedy)).await;
+    assert_eq!(
+        route(&world).await.get("admission").map(String::as_str),
+        Some("open")
+    );
+    rows(&world.client().await, write).await;
+    let page = world.headgate.page("/readyz").await;
+    assert!(page.contains(" 200 "), "{page}");
+    world.headgate.admin(CREATE).await;
+    let (_, text) = world
+        .headgate
+        .refused("CLEAR SWITCH MARK ON blue FOR ROUTE shop")
+        .await;
+    assert!(text.contains("no mark"), "{text}");
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_before_the_cluster_was_looked_at() {
+    let mut world = switched_and_lost().await;
+    world.source.server.kill().await.expect("it runs");
+    world.headgate.launch().await;
+    let port = world.headgate.port();
+    let error = try_connect(port, "postgres", None, DATABASE)
+        .await
+        .expect_err("the cluster is away");
+    assert_eq!(
+        error.code().map(|code| code.code()),
+        Some("57P03"),
+        "{error:?}"
+    );
+    world
+        .source
+        .server
+        .restart()
+        .await
+        .expect("it starts again");
+    let ask = || world.row("SHOW ROUTES");
+    let is_refused = |row: &Record| row.get("admission").is_some_and(|is| is == "refused");
+    let row = until("the mark is seen", SOON, ask, is_refused).await;
+    assert!(row.contains_key("remedy"), "{row:?}");
+    refused(&world).await;
+}
