@@ -103,6 +103,8 @@ async fn ready(State(pages): State<Pages>) -> Response {
     let clusters = pages.health.clusters().await;
     for route in pages.plane.routes.routes() {
         let cluster = &route.destination().cluster.name;
+        // As a client does, a monitor waits for the first look.
+        let _ = route.door.pass(pages.plane.limits.connect_timeout).await;
         match route.door.admission() {
             Admission::Open => {}
             Admission::Looking(met) => {

@@ -260,6 +260,8 @@ const CASES: &[(&str, &[&str])] = &[
         &[
             "cutover::where_read_only_is_not_permitted_the_accounts_of_mariadb_are_the_fence",
             "cutover::where_read_only_is_not_permitted_the_accounts_of_mysql_are_the_fence",
+            "marks::a_fence_without_a_mark_is_named_and_can_be_lifted",
+            "marks::where_accounts_are_the_refusal_clearing_the_mark_lets_them_in",
         ],
     ),
     (

@@ -65,8 +65,7 @@ fn printed(remedy: &str) -> &str {
 }
 
 #[tokio::test]
-async fn without_its_journal_a_switched_route_is_not_served_from_the_source_until_it_leads_to_the_target()
- {
+async fn without_its_journal_a_switched_route_is_not_served_from_the_source() {
     let mut world = switched_and_lost().await;
     world.headgate.launch().await;
     let remedy = refused(&world).await;
