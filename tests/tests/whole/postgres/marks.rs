@@ -45,7 +45,7 @@ async fn refused(world: &World) -> String {
         .await
         .expect_err("stale rows are served");
     assert_eq!(
-        error.code().map(|code| code.code()),
+        error.code().map(tokio_postgres::error::SqlState::code),
         Some("57P03"),
         "{error:?}"
     );
@@ -182,7 +182,7 @@ async fn nobody_is_let_in_before_the_cluster_was_looked_at() {
         .await
         .expect_err("the cluster is away");
     assert_eq!(
-        error.code().map(|code| code.code()),
+        error.code().map(tokio_postgres::error::SqlState::code),
         Some("57P03"),
         "{error:?}"
     );
