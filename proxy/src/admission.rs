@@ -99,7 +99,7 @@ mod tests {
         });
         assert_eq!(waiting.await.expect("it ends"), Err(Turned::Away));
         door.set(Admission::Looking(Some("down".into())));
-        let long = Duration::from_secs(3600);
+        let long = Duration::from_hours(1);
         assert_eq!(door.pass(long).await, Err(Turned::NotYet));
     }
 }
