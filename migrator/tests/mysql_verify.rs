@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// What every version has, filled so that each kind of value is there.
-const SCHEMA: &str = r#"SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00', NAMES utf8mb4;
+const SCHEMA: &str = r#"SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00', NAMES utf8mb4 COLLATE utf8mb4_general_ci;
     CREATE DATABASE shop CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci; USE shop;
     CREATE TABLE accounts (id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY, balance DECIMAL(20,5) NOT NULL DEFAULT '1.5',
         note VARCHAR(50) DEFAULT 'it''s', KEY by_note (note(10)), UNIQUE KEY pair (balance, id));
@@ -42,9 +42,9 @@ const SCHEMA: &str = r#"SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATE
     INSERT INTO child VALUES (1, 1), (2, NULL);
     CREATE TABLE parts (id INT PRIMARY KEY, n INT) PARTITION BY RANGE (id) (PARTITION low VALUES LESS THAN (10), PARTITION high VALUES LESS THAN MAXVALUE);
     INSERT INTO parts VALUES (1, 1), (11, 11);
-    CREATE VIEW seen AS SELECT id FROM accounts;
-    CREATE PROCEDURE work() SELECT 1;
-    CREATE EVENT tick ON SCHEDULE EVERY 1 HOUR DISABLE DO DO 0;
+    CREATE DEFINER = root@localhost VIEW seen AS SELECT id FROM accounts;
+    CREATE DEFINER = root@localhost PROCEDURE work() SELECT 1;
+    CREATE DEFINER = root@localhost EVENT tick ON SCHEDULE EVERY 1 HOUR STARTS '2037-01-01' DISABLE DO DO 0;
     ANALYZE TABLE accounts;"#;
 
 const NEWER: &str = "USE shop; CREATE TABLE newer (id INT PRIMARY KEY, twice INT AS (id * 2) STORED, gone INT INVISIBLE DEFAULT 7,
@@ -163,43 +163,49 @@ const DAMAGE: &[(&str, &str)] = &[
     ("UPDATE parts SET n = 2 WHERE id = 11", "shop.parts"),
     (
         "DROP INDEX by_note ON accounts",
-        "index `by_note` of shop.accounts (not on the target)",
+        "index `shop`.`accounts`.`by_note` (not on the target)",
     ),
     (
         "DROP INDEX pair ON accounts; CREATE INDEX pair ON accounts (balance, id)",
-        "index `pair` of shop.accounts (differs)",
+        "index `shop`.`accounts`.`pair` (differs",
     ),
     (
         "DROP INDEX by_note ON accounts; CREATE INDEX by_note ON accounts (note(9))",
-        "index `by_note` of shop.accounts (differs)",
+        "index `shop`.`accounts`.`by_note` (differs",
     ),
     (
         "ALTER TABLE child DROP FOREIGN KEY of_account",
-        "foreign key `of_account` of shop.child (not on the target)",
+        "foreign key `shop`.`child`.`of_account` (not on the target)",
     ),
     (
         "ALTER TABLE accounts ALTER COLUMN note SET DEFAULT 'its'",
-        "shop.accounts.`note` varchar(50)",
+        "column `shop`.`accounts`.`note` (differs",
     ),
     (
         "ALTER TABLE words MODIFY f DOUBLE NOT NULL",
-        "shop.words.`f` double not null",
+        "column `shop`.`words`.`f` (differs",
     ),
     (
         "CREATE TRIGGER early BEFORE INSERT ON words FOR EACH ROW SET @a = 1",
-        "trigger shop.early (on the target before the switch)",
+        "trigger `shop`.`early` (on the target before the switch)",
     ),
-    ("DROP VIEW seen", "view shop.seen (not on the target)"),
+    ("DROP VIEW seen", "view `shop`.`seen` (not on the target)"),
     (
         "DROP PROCEDURE work; CREATE PROCEDURE work() SELECT 2",
-        "procedure shop.work (differs)",
+        "routine `shop`.`work` (differs",
     ),
-    ("DROP EVENT tick", "event shop.tick (not on the target)"),
-    ("CREATE TABLE surplus (id INT PRIMARY KEY)", "shop.surplus"),
-    ("DROP TABLE words", "shop.words"),
+    ("DROP EVENT tick", "event `shop`.`tick` (not on the target)"),
+    (
+        "CREATE TABLE surplus (id INT PRIMARY KEY)",
+        "table `shop`.`surplus` (not on the source)",
+    ),
+    (
+        "DROP TABLE words",
+        "table `shop`.`words` (not on the target)",
+    ),
     (
         "ALTER TABLE parts REORGANIZE PARTITION low INTO (PARTITION lower VALUES LESS THAN (5), PARTITION low VALUES LESS THAN (10))",
-        "partition `lower` of shop.parts (not on the source)",
+        "partition `shop`.`parts`.`lower` (not on the source)",
     ),
 ];
 
@@ -355,10 +361,10 @@ async fn every_damage_is_found_between_two_mysql_97() {
         &[
             ("UPDATE kinds SET d = -0e0 WHERE id = 1; UPDATE kinds SET d = 0.1 WHERE id = 3", "shop.kinds"),
             ("UPDATE newer SET gone = 9 WHERE id = 2", "shop.newer"),
-            ("ALTER TABLE newer DROP CHECK positive", "check `positive` of shop.newer (not on the target)"),
-            ("ALTER TABLE newer DROP CHECK positive; ALTER TABLE newer ADD CONSTRAINT positive CHECK (id > 1 - 1)", "check `positive` of shop.newer (differs)"),
+            ("ALTER TABLE newer DROP CHECK positive", "check `shop`.`newer`.`positive` (not on the target)"),
+            ("ALTER TABLE newer DROP CHECK positive; ALTER TABLE newer ADD CONSTRAINT positive CHECK (id > 1 - 1)", "check `shop`.`newer`.`positive` (differs"),
             (r#"UPDATE docs SET doc = '{"b": 1, "a": [1.5, null, "y"]}'"#, "shop.docs"),
-            ("ALTER TABLE newer MODIFY twice INT AS (id * 3) STORED", "shop.newer"),
+            ("ALTER TABLE newer MODIFY twice INT AS (id * 3) STORED", "column `shop`.`newer`.`twice` (differs"),
         ],
     )
     .await;
@@ -378,7 +384,7 @@ async fn every_damage_is_found_between_two_mariadb() {
             ("UPDATE newer SET gone = 9 WHERE id = 2", "shop.newer"),
             (
                 "ALTER TABLE newer DROP CONSTRAINT positive",
-                "check `positive` of shop.newer (not on the target)",
+                "check `shop`.`newer`.`positive` (not on the target)",
             ),
             (
                 r#"UPDATE docs SET doc = '{"b": 1, "a": [1.5, null, "y"]}'"#,

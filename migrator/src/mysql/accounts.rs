@@ -109,9 +109,13 @@ fn account(row: &Told) -> Account {
     }
 }
 
+/// Whether a server has an account of this name for itself.
+pub fn is_servers(user: &str) -> bool {
+    OWN.contains(&user) || user.starts_with("mysql.")
+}
+
 fn is_own(mysql: &Mysql, account: &Account) -> bool {
-    OWN.contains(&account.user.as_str())
-        || account.user.starts_with("mysql.")
+    is_servers(&account.user)
         || [mysql.source(), mysql.target()]
             .iter()
             .any(|end| end.user == account.user)

@@ -372,14 +372,18 @@ const MODES: [&str; 20] = [
     "ANSI",
 ];
 
+/// The modes that the target knows too.
+pub(super) fn known_modes(modes: &str, target: Version) -> String {
+    let known = modes
+        .split(',')
+        .filter(|mode| target.is_mariadb() || MODES.contains(mode));
+    known.collect::<Vec<_>>().join(",")
+}
+
 impl Program {
     /// Makes the session write what the program's text means, in the program's database.
     pub async fn enter(&self, target: &mut Conn, translation: &Translation) -> Result<()> {
-        let modes: Vec<&str> = self
-            .sql_mode
-            .split(',')
-            .filter(|mode| translation.target.is_mariadb() || MODES.contains(mode))
-            .collect();
+        let modes = known_modes(&self.sql_mode, translation.target);
         // We send UTF-8; where that would differ from what the text was sent in, the text is worth more than the label.
         let client = if self.create.is_ascii() || self.client.starts_with("utf8") {
             translation.charset(&self.client)
@@ -387,7 +391,7 @@ impl Program {
             "utf8mb4".to_owned()
         };
         let mut settings = vec![
-            format!("sql_mode = {}", quote_literal(&modes.join(","))),
+            format!("sql_mode = {}", quote_literal(&modes)),
             format!("character_set_client = {}", quote_literal(&client)),
             format!(
                 "collation_connection = {}",

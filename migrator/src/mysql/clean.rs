@@ -7,7 +7,7 @@ use super::client::failed;
 use super::described::text;
 use super::preflight::trial;
 use super::sql::{qualified, quote_ident, quote_literal};
-use super::{Mysql, RECORDS, fence, mark, orphans};
+use super::{Mysql, RECORDS, fence, mark, orphans, reprinted};
 use crate::error::{Error, Result};
 
 /// Ends the migration's sessions and removes its records from both servers; those of other migrations stay.
@@ -21,6 +21,7 @@ pub async fn run(mysql: &Mysql) -> Result<()> {
     let mut target = mysql.connect_target("clean up").await?;
     orphans::end_all(mysql, &mut target).await?;
     trial::scratch::recover(mysql).await?;
+    reprinted::forget(mysql, &mut target).await?;
     forget(mysql, &mut target, "target").await
 }
 

@@ -1,389 +1,439 @@
-//! Indexes, constraints and other objects as both catalogues define them, for the check.
+//! The definitions of both sides, compared object by object: what two servers write otherwise is the same where the
+//! target, given the source's definition, writes what it has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
 
 use super::Mysql;
-use super::client::{self, failed};
-use super::described::{Side, among, knows, text};
-use super::sql::{quote_ident, title_of};
-use super::stamp;
-use crate::definitions::{Compared, Definitions};
+use super::inventory::reading::{Catalogue, Record, Seen};
+use super::inventory::{Class, Part};
+use super::printed;
+use super::reprinted::{self, Owner};
+use super::stamp::Stamp;
+use crate::definitions::{Compared, Definitions, Fingerprint};
 use crate::error::Result;
-use crate::plan::Plan;
 
-/// A table's database and name, with the columns of one of its keys.
-pub(super) type Key = ((String, String), Vec<String>);
+/// What stands for an account of the target's that is as the source's, or not there yet.
+const AS_THE_SOURCE: &str = "as on the source";
 
-/// Reads one side's. Triggers count on the target only: before the switch there must be none.
-pub(super) async fn read(
-    session: &mut Conn,
-    side: Side,
-    databases: &[String],
-) -> Result<Definitions> {
-    let among = among(databases);
-    let mut read = Definitions::new();
-    for index in indexes(session, side, &among).await? {
-        let called = called("index", &index.name, &index.table);
-        read.insert(called, index.definition);
+/// What was read of both sides.
+pub(super) struct Sides {
+    pub(super) source: Seen,
+    pub(super) target: Seen,
+    pub(super) catalogues: (Catalogue, Catalogue),
+}
+
+/// As whom a program runs: compared by itself, because to create one of somebody else's takes a right.
+const DEFINER: &str = "definer";
+
+/// An object that is not the same on both sides.
+pub(super) struct Difference {
+    object: String,
+    what: String,
+    /// Whose definition it is a part of, where the target can be asked how it would write that.
+    owner: Option<Owner>,
+}
+
+type Groups<'a> = BTreeMap<(&'static str, String), Vec<&'a Record>>;
+
+/// Reads both sides' and compares them, in sessions of its own.
+pub(super) async fn compare(mysql: &Mysql) -> Result<Compared> {
+    let mut stamp = Stamp::open(mysql).await?;
+    let sides = stamp.sides().await?;
+    let fingerprint = sides.fingerprint();
+    let mut found = sides.differences();
+    found = without_parts(found);
+    let missing = |one: &&Difference| one.what.starts_with("not on the") && is_main(&one.object);
+    let owners = found.iter().filter(|one| !missing(one));
+    let owners: BTreeSet<Owner> = owners.filter_map(|one| one.owner.clone()).collect();
+    let mut sides = sides;
+    // Where something is hidden, its text is too, and nothing can be equal anyway.
+    let hidden = !sides.source.hidden.is_empty() || !sides.target.hidden.is_empty();
+    if !owners.is_empty() && !hidden {
+        let printed = reprinted::read(mysql, &mut stamp.target, &owners).await?;
+        found = sides.settled(found, &printed);
+        let hidden = printed.hidden.into_iter();
+        let what = "definitions that both servers print differently";
+        sides
+            .target
+            .hidden
+            .extend(hidden.map(|grant| (what.to_owned(), grant)));
     }
-    foreign_keys(session, side, &among, &mut read).await?;
-    checks(session, side, &among, &mut read).await?;
-    partitions(session, side, &among, &mut read).await?;
-    others(session, side, &among, &mut read).await?;
-    Ok(read)
-}
-
-struct Index {
-    table: (String, String),
-    name: String,
-    definition: String,
-    columns: Vec<String>,
-    /// Each row has exactly one value of it, and no two have the same.
-    is_key: bool,
-}
-
-/// Every key that tells rows apart, of each table the best first.
-pub(super) async fn keys(
-    session: &mut Conn,
-    side: Side,
-    databases: &[String],
-) -> Result<Vec<(Key, bool)>> {
-    let mut keys: Vec<(Key, bool)> = indexes(session, side, &among(databases))
-        .await?
+    let mut differences: Vec<String> = found
         .into_iter()
-        .filter(|index| index.is_key)
-        .map(|index| ((index.table, index.columns), index.name == "PRIMARY"))
+        .map(|one| format!("{} ({})", one.object, one.what))
         .collect();
-    keys.sort_by_key(|((_, columns), primary)| (!primary, columns.len()));
-    Ok(keys)
-}
-
-async fn indexes(session: &mut Conn, side: Side, among: &str) -> Result<Vec<Index>> {
-    let expression = if knows(session, "STATISTICS", "EXPRESSION").await? {
-        "expression"
-    } else {
-        "NULL"
-    };
-    let query = format!(
-        "SELECT table_schema, table_name, index_name, CAST(non_unique AS CHAR), column_name,
-                CAST(sub_part AS CHAR), collation, index_type, nullable, {expression}
-         FROM information_schema.statistics WHERE table_schema {among}
-         ORDER BY table_schema, table_name, index_name, seq_in_index"
-    );
-    let mut found: Vec<Index> = Vec::new();
-    for row in &ask(session, side, query).await? {
-        let table = (text(row, 0)?, text(row, 1)?);
-        let (name, kind) = (text(row, 2)?, text(row, 7)?);
-        let unique = text(row, 3)? == "0";
-        let continued = found
-            .last()
-            .is_some_and(|last| last.table == table && last.name == name);
-        if !continued {
-            let word = if unique { "unique " } else { "" };
-            found.push(Index {
-                table,
-                name,
-                definition: format!("{word}{}", kind.to_ascii_lowercase()),
-                columns: Vec::new(),
-                is_key: unique,
-            });
-        }
-        let Some(index) = found.last_mut() else {
-            continue;
-        };
-        let (column, computed) = (text(row, 4)?, text(row, 9)?);
-        let part = text(row, 5)?;
-        let whole = computed.is_empty() && part.is_empty();
-        index.is_key &= whole && text(row, 8)? != "YES";
-        if computed.is_empty() {
-            let _ = write!(index.definition, " {}", quote_ident(&column));
-        } else {
-            let _ = write!(index.definition, " ({})", normal(&computed));
-        }
-        // What of these other kinds of index are told is how they are made, and each version tells it otherwise.
-        if kind == "BTREE" {
-            let _ = write!(index.definition, "[{part}]");
-            if text(row, 6)? == "D" {
-                index.definition.push_str(" desc");
-            }
-        }
-        index.columns.push(column);
-    }
-    Ok(found)
-}
-
-async fn foreign_keys(
-    session: &mut Conn,
-    side: Side,
-    among: &str,
-    read: &mut Definitions,
-) -> Result<()> {
-    let query = format!(
-        "SELECT k.table_schema, k.table_name, k.constraint_name, k.column_name, k.referenced_table_schema,
-                k.referenced_table_name, k.referenced_column_name, r.update_rule, r.delete_rule
-         FROM information_schema.key_column_usage AS k
-         JOIN information_schema.referential_constraints AS r
-           ON r.constraint_schema = k.constraint_schema AND r.table_name = k.table_name
-          AND r.constraint_name = k.constraint_name
-         WHERE k.table_schema {among} AND r.constraint_schema {among} AND k.referenced_table_name IS NOT NULL
-         ORDER BY k.table_schema, k.table_name, k.constraint_name, k.ordinal_position"
-    );
-    for row in &ask(session, side, query).await? {
-        let name = called(
-            "foreign key",
-            &text(row, 2)?,
-            &(text(row, 0)?, text(row, 1)?),
-        );
-        // InnoDB does the same for both, and the families call what was not said differently.
-        let rule = |text: String| text.replace("RESTRICT", "NO ACTION");
-        let (update, delete) = (rule(text(row, 7)?), rule(text(row, 8)?));
-        let definition = read.entry(name).or_default();
-        let _ = write!(
-            definition,
-            "{} to {}.{} on update {update} on delete {delete};",
-            quote_ident(&text(row, 3)?),
-            title_of(&text(row, 4)?, &text(row, 5)?),
-            quote_ident(&text(row, 6)?),
+    for (side, seen) in [("source", &sides.source), ("target", &sides.target)] {
+        let hidden = seen.hidden.iter();
+        differences.extend(
+            hidden.map(|(what, grant)| format!("{what} (cannot be known on the {side}: {grant})")),
         );
     }
-    Ok(())
-}
-
-async fn checks(session: &mut Conn, side: Side, among: &str, read: &mut Definitions) -> Result<()> {
-    if !knows(session, "CHECK_CONSTRAINTS", "CHECK_CLAUSE").await? {
-        return Ok(());
-    }
-    let query = if knows(session, "CHECK_CONSTRAINTS", "TABLE_NAME").await? {
-        format!(
-            "SELECT constraint_schema, table_name, constraint_name, check_clause, 'YES'
-             FROM information_schema.check_constraints WHERE constraint_schema {among}"
-        )
-    } else {
-        format!(
-            "SELECT t.table_schema, t.table_name, c.constraint_name, c.check_clause, t.enforced
-             FROM information_schema.check_constraints AS c
-             JOIN information_schema.table_constraints AS t
-               ON t.constraint_schema = c.constraint_schema AND t.constraint_name = c.constraint_name
-              AND t.constraint_type = 'CHECK'
-             WHERE c.constraint_schema {among}"
-        )
-    };
-    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-    for row in &ask(session, side, query).await? {
-        let table = (text(row, 0)?, text(row, 1)?);
-        let (name, clause) = (text(row, 2)?, normal(&text(row, 3)?));
-        if side.mixed {
-            // Names that are given by themselves differ between the families, and so do the words of a clause.
-            if !clause.starts_with("json_valid") {
-                *counts.entry(title_of(&table.0, &table.1)).or_default() += 1;
-            }
-            continue;
-        }
-        let enforced = if text(row, 4)? == "NO" {
-            " not enforced"
-        } else {
-            ""
-        };
-        read.insert(
-            called("check", &name, &table),
-            format!("{clause}{enforced}"),
-        );
-    }
-    for (title, count) in counts {
-        read.insert(format!("checks of {title}"), count.to_string());
-    }
-    Ok(())
-}
-
-async fn partitions(
-    session: &mut Conn,
-    side: Side,
-    among: &str,
-    read: &mut Definitions,
-) -> Result<()> {
-    let query = format!(
-        "SELECT table_schema, table_name, partition_name, partition_method, partition_expression,
-                partition_description, subpartition_method, subpartition_expression
-         FROM information_schema.partitions
-         WHERE table_schema {among} AND partition_name IS NOT NULL AND COALESCE(subpartition_ordinal_position, 1) = 1"
-    );
-    for row in &ask(session, side, query).await? {
-        let name = called("partition", &text(row, 2)?, &(text(row, 0)?, text(row, 1)?));
-        let mut definition = String::new();
-        for index in 3..8 {
-            let _ = write!(definition, "{};", normal(&text(row, index)?));
-        }
-        read.insert(name, definition);
-    }
-    Ok(())
-}
-
-/// Views, routines, events and sequences by name and kind, routines with their text, and the target's triggers.
-async fn others(session: &mut Conn, side: Side, among: &str, read: &mut Definitions) -> Result<()> {
-    let mut queries = vec![
-        format!(
-            "SELECT 'view', table_schema, table_name, '' FROM information_schema.views WHERE table_schema {among}"
-        ),
-        format!(
-            "SELECT LOWER(routine_type), routine_schema, routine_name, routine_definition
-             FROM information_schema.routines WHERE routine_schema {among}"
-        ),
-        format!(
-            "SELECT 'event', event_schema, event_name, event_definition
-             FROM information_schema.events WHERE event_schema {among}"
-        ),
-        format!(
-            "SELECT 'sequence', table_schema, table_name, '' FROM information_schema.tables
-             WHERE table_schema {among} AND table_type = 'SEQUENCE'"
-        ),
-    ];
-    if side.name == "target" {
-        queries.push(format!(
-            "SELECT 'trigger', trigger_schema, trigger_name, '' FROM information_schema.triggers
-             WHERE trigger_schema {among}"
-        ));
-    }
-    for query in queries {
-        for row in &ask(session, side, query).await? {
-            let called = format!(
-                "{} {}",
-                text(row, 0)?,
-                title_of(&text(row, 1)?, &text(row, 2)?)
-            );
-            // The families do not keep the same text of a program.
-            let body = if side.mixed {
-                String::new()
-            } else {
-                text(row, 3)?
-            };
-            read.insert(called, program(&body));
-        }
-    }
-    Ok(())
-}
-
-/// A program's text without blanks, and without the semicolon at its end: a server keeps that of a program that was
-/// created together with others in one packet, and drops it of one that came alone.
-fn program(body: &str) -> String {
-    let text: String = body.split_whitespace().collect();
-    text.trim_end_matches(';').to_owned()
-}
-
-async fn ask(session: &mut Conn, side: Side, query: String) -> Result<Vec<Row>> {
-    session.query(query).await.map_err(|error| {
-        failed(
-            &format!("cannot read the {}'s definitions", side.name),
-            error,
-        )
+    differences.sort();
+    differences.dedup();
+    Ok(Compared {
+        fingerprint,
+        differences,
     })
 }
 
-fn called(what: &str, name: &str, table: &(String, String)) -> String {
-    format!(
-        "{what} {} of {}",
-        quote_ident(name),
-        title_of(&table.0, &table.1)
+impl Sides {
+    /// One side is MySQL and the other MariaDB.
+    fn crosses(&self) -> bool {
+        self.catalogues.0.version.flavor != self.catalogues.1.version.flavor
+    }
+
+    /// What both sides are: each side's own words. Of the target's accounts it is only whether they are as the source's,
+    /// because more of them come as their passwords become known.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let mut ours = told(&self.source, |_| true);
+        let mut theirs = told(&self.target, |class| {
+            !class.of_accounts && class.later.is_empty()
+        });
+        let differing: BTreeMap<String, String> = self
+            .differences()
+            .into_iter()
+            .filter(|one| one.owner.is_none())
+            .map(|one| (one.object, one.what))
+            .collect();
+        let accounts = self
+            .source
+            .records
+            .iter()
+            .filter(|one| one.class.of_accounts);
+        for record in accounts {
+            let what = differing
+                .get(&record.object)
+                .map_or(AS_THE_SOURCE, String::as_str);
+            theirs.insert(record.object.clone(), what.to_owned());
+        }
+        for (side, seen) in [(&mut ours, &self.source), (&mut theirs, &self.target)] {
+            let hidden = seen.hidden.keys();
+            side.extend(hidden.map(|what| (what.clone(), "cannot be known".to_owned())));
+        }
+        Fingerprint::of(&ours, &theirs)
+    }
+
+    fn differences(&self) -> Vec<Difference> {
+        let (ours, theirs) = (self.grouped(&self.source), self.grouped(&self.target));
+        let mut found = Vec::new();
+        for (key, records) in &ours {
+            let there = theirs.get(key).map_or(&[][..], Vec::as_slice);
+            let missing = self.is_missing_rightly(key.0, records);
+            if missing {
+                continue;
+            }
+            if let Some(what) = self.difference(records, there) {
+                found.push(Self::named(&key.1, what, records));
+            }
+            if !there.is_empty() && definers(records) != definers(there) {
+                let what = "differs in definer".to_owned();
+                found.push(Difference {
+                    owner: None,
+                    ..Self::named(&key.1, what, records)
+                });
+            }
+        }
+        for (key, records) in theirs.iter().filter(|(key, _)| !ours.contains_key(*key)) {
+            let Some(record) = records.first() else {
+                continue;
+            };
+            let what = if !record.class.later.is_empty() {
+                "on the target before the switch"
+            } else if self.may_be_more(record) {
+                continue;
+            } else {
+                "not on the source"
+            };
+            found.push(Self::named(&key.1, what.to_owned(), records));
+        }
+        found
+    }
+
+    fn named(object: &str, what: String, records: &[&Record]) -> Difference {
+        let owner = records.first().and_then(|record| owner(record));
+        Difference {
+            object: object.to_owned(),
+            what,
+            owner,
+        }
+    }
+
+    /// By table and object. The families do not have the same names for checks that nobody named.
+    fn grouped<'a>(&self, seen: &'a Seen) -> Groups<'a> {
+        let mut groups = Groups::new();
+        for record in &seen.records {
+            let table = record.class.place(record.table);
+            let object = if self.crosses() && printed::is_check(record) {
+                let (schema, name) = (record.text("CONSTRAINT_SCHEMA"), record.text("TABLE_NAME"));
+                let schema = if schema.is_empty() {
+                    record.text("TABLE_SCHEMA")
+                } else {
+                    schema
+                };
+                format!("checks of {}", super::sql::qualified(schema, name))
+            } else {
+                record.object.clone()
+            };
+            groups.entry((table, object)).or_default().push(record);
+        }
+        groups
+    }
+
+    /// What is not the same, in words.
+    fn difference(&self, ours: &[&Record], theirs: &[&Record]) -> Option<String> {
+        let class = ours.first()?.class;
+        if !class.later.is_empty() {
+            return None;
+        }
+        if theirs.is_empty() {
+            return Some("not on the target".to_owned());
+        }
+        let versions = (self.catalogues.0.version, self.catalogues.1.version);
+        let compared = |column: &str| {
+            let is = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(column);
+            column != DEFINER
+                && !class.apart.iter().any(|one| is(&one))
+                && !(self.crosses() && printed::is_name_of_check(class, column))
+        };
+        let common: BTreeSet<&String> = {
+            let columns = |records: &[&Record]| -> BTreeSet<String> {
+                records
+                    .iter()
+                    .flat_map(|one| one.values.keys().cloned())
+                    .collect()
+            };
+            let here = columns(theirs);
+            let flexible = |column: &str| column.contains('.');
+            ours.iter()
+                .flat_map(|one| one.values.keys())
+                .chain(theirs.iter().flat_map(|one| one.values.keys()))
+                .filter(|column| {
+                    compared(column)
+                        && (flexible(column)
+                            || here.contains(*column) && columns(ours).contains(*column))
+                })
+                .collect()
+        };
+        let values = |record: &Record, version| -> Vec<Option<String>> {
+            common
+                .iter()
+                .map(|column| printed::value(record, column, version, versions))
+                .collect()
+        };
+        let mut here: Vec<_> = ours.iter().map(|one| values(one, versions.0)).collect();
+        let mut there: Vec<_> = theirs.iter().map(|one| values(one, versions.1)).collect();
+        here.sort();
+        there.sort();
+        if here == there {
+            return None;
+        }
+        let first = here.iter().zip(&there).find(|(one, other)| one != other);
+        let column = first.and_then(|(one, other)| {
+            let at = one
+                .iter()
+                .zip(other)
+                .position(|(one, other)| one != other)?;
+            common.iter().nth(at)
+        });
+        Some(differs_in(column.copied()))
+    }
+
+    /// The target's server has no such table for a reason that is known, or the account is still to come.
+    fn is_missing_rightly(&self, table: &str, records: &[&Record]) -> bool {
+        let Some(record) = records.first() else {
+            return true;
+        };
+        if !record.class.alone.is_empty() && !self.catalogues.1.knows(table) {
+            return true;
+        }
+        // What may not be read is told apart.
+        if self.target.hidden.contains_key(table) {
+            return true;
+        }
+        let Some(account) = &record.account else {
+            return false;
+        };
+        let is = |one: &&Record| one.account.as_ref() == Some(account) && one.table == "mysql.user";
+        if self.target.records.iter().any(|one| is(&one)) {
+            return self.crosses() && is(record) && record.text("is_role") == "Y";
+        }
+        // Whoever can log in and is not there yet is told by the check of accounts.
+        let own = self.source.records.iter().find(is);
+        own.is_some_and(|own| own.text("account_locked") != "Y" && own.text("is_role") != "Y")
+    }
+
+    fn may_be_more(&self, record: &Record) -> bool {
+        if !record.class.more_on_target.is_empty() {
+            return true;
+        }
+        if self.source.hidden.contains_key(record.table) {
+            return true;
+        }
+        // What the source's server has no place for nobody can have made there.
+        if !self.catalogues.0.knows(record.class.place(record.table)) {
+            return true;
+        }
+        let Some(account) = &record.account else {
+            return false;
+        };
+        // Accounts of the target's own are nobody's of the source.
+        let mut ours = self.source.records.iter();
+        !ours.any(|one| one.account.as_ref() == Some(account))
+    }
+
+    /// What of these is left after the target has printed the source's definitions.
+    fn settled(&self, found: Vec<Difference>, printed: &reprinted::Printed) -> Vec<Difference> {
+        let mut left = Vec::new();
+        let mut asked: BTreeSet<Owner> = BTreeSet::new();
+        for one in found {
+            match &one.owner {
+                None => left.push(one),
+                Some(_) if one.what.starts_with("not on the") && is_main(&one.object) => {
+                    left.push(one);
+                }
+                Some(owner) => match printed.refused.get(owner) {
+                    Some(why) => left.push(Difference {
+                        what: format!("{}; {why}", one.what),
+                        ..one
+                    }),
+                    None if printed.records.contains_key(owner) => {
+                        asked.insert(owner.clone());
+                    }
+                    None => left.push(one),
+                },
+            }
+        }
+        for owner in asked {
+            let ours = printed.records.get(&owner).map_or(&[][..], Vec::as_slice);
+            let theirs = self.target.records.iter();
+            let theirs = theirs.filter(|one| self::owner(one).as_ref() == Some(&owner));
+            left.extend(self.printed_differences(ours, &theirs.collect::<Vec<_>>()));
+        }
+        left
+    }
+
+    /// Both are of one server, so that every letter counts.
+    fn printed_differences(&self, ours: &[Record], theirs: &[&Record]) -> Vec<Difference> {
+        type Told = BTreeMap<String, Vec<BTreeMap<String, Option<String>>>>;
+        let told = |records: &mut dyn Iterator<Item = &Record>| {
+            let mut told = Told::new();
+            for record in records {
+                let mut object = record.object.clone();
+                if self.crosses() && printed::is_check(record) {
+                    "checks of the table".clone_into(&mut object);
+                }
+                let compared = record.values.iter().filter(|(column, _)| {
+                    let mut apart = record.class.apart.iter();
+                    column.as_str() != DEFINER
+                        && !apart.any(|(name, _)| name.eq_ignore_ascii_case(column))
+                        && !(self.crosses() && printed::is_name_of_check(record.class, column))
+                });
+                let values = compared.map(|(column, value)| {
+                    let value = value.as_deref().map(|value| printed::plain(column, value));
+                    (column.clone(), value)
+                });
+                told.entry(object).or_default().push(values.collect());
+            }
+            for rows in told.values_mut() {
+                rows.sort();
+            }
+            told
+        };
+        let (ours, theirs) = (told(&mut ours.iter()), told(&mut theirs.iter().copied()));
+        let objects: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        objects
+            .into_iter()
+            .filter_map(|object| {
+                let what = match (ours.get(object), theirs.get(object)) {
+                    (Some(_), None) => "not on the target".to_owned(),
+                    (None, Some(_)) => "not on the source".to_owned(),
+                    (Some(ours), Some(theirs)) if ours != theirs => {
+                        let rows = ours.iter().zip(theirs).find(|(one, other)| one != other);
+                        let column = rows.and_then(|(one, other)| {
+                            one.keys()
+                                .find(|column| one.get(*column) != other.get(*column))
+                        });
+                        differs_in(column)
+                    }
+                    _ => return None,
+                };
+                Some(Difference {
+                    object: object.clone(),
+                    what,
+                    owner: None,
+                })
+            })
+            .collect()
+    }
+}
+
+fn differs_in(column: Option<&String>) -> String {
+    column.map_or_else(
+        || "differs".to_owned(),
+        |column| format!("differs in {column}"),
     )
 }
 
-/// Reads both sides' and compares them, in sessions of its own.
-pub(super) async fn compare(mysql: &Mysql, _plan: &Plan) -> Result<Compared> {
-    let fingerprint = stamp::fingerprint(mysql).await?;
-    let (mut source, mut target) = tokio::try_join!(
-        mysql.connect_source("definitions"),
-        mysql.connect_target("definitions")
-    )?;
-    let (from, to) = tokio::try_join!(client::version(&mut source), client::version(&mut target))?;
-    let mixed = from.flavor != to.flavor;
-    let side = |name, version| Side {
-        name,
-        version,
-        mixed,
+fn definers<'a>(records: &[&'a Record]) -> BTreeSet<&'a str> {
+    records.iter().map(|record| record.text(DEFINER)).collect()
+}
+
+/// Whether a thing with all its parts is called so.
+fn is_main(object: &str) -> bool {
+    ["table ", "routine ", "event "]
+        .iter()
+        .any(|lead| object.starts_with(lead))
+}
+
+/// Where a whole table is missing, its columns need not be named.
+fn without_parts(found: Vec<Difference>) -> Vec<Difference> {
+    let whole = |one: &Difference| one.what.starts_with("not on the") && is_main(&one.object);
+    let missing: BTreeSet<Owner> = found
+        .iter()
+        .filter(|one| whole(one))
+        .filter_map(|one| one.owner.clone())
+        .collect();
+    let is_part = |one: &Difference| {
+        one.owner
+            .as_ref()
+            .is_some_and(|owner| missing.contains(owner))
     };
-    let databases = mysql.databases();
-    let (ours, theirs) = tokio::try_join!(
-        read(&mut source, side("source", from), &databases),
-        read(&mut target, side("target", to), &databases)
-    )?;
-    Ok(Compared {
-        fingerprint,
-        differences: differences(&ours, &theirs),
+    let mut kept: Vec<Difference> = Vec::new();
+    for one in found {
+        let view = one.object.starts_with("view ");
+        if !is_part(&one) || whole(&one) || view {
+            kept.push(one);
+        }
+    }
+    kept
+}
+
+pub(super) fn owner(record: &Record) -> Option<Owner> {
+    let (kind, schema, name) = match record.class.part {
+        Part::Alone => return None,
+        Part::Relation(schema, name) => (reprinted::What::Relation, schema, name),
+        Part::Routine(schema, name) => (reprinted::What::Routine, schema, name),
+        Part::Event(schema, name) => (reprinted::What::Event, schema, name),
+    };
+    Some(Owner {
+        kind,
+        schema: record.text(schema).to_owned(),
+        name: record.text(name).to_owned(),
     })
 }
 
-/// What is not the same on both sides.
-pub(super) fn differences(source: &Definitions, target: &Definitions) -> Vec<String> {
-    let called: BTreeSet<&String> = source.keys().chain(target.keys()).collect();
-    let told =
-        called
-            .into_iter()
-            .filter_map(|called| match (source.get(called), target.get(called)) {
-                (Some(_), None) => Some(format!("{called} (not on the target)")),
-                (None, Some(_)) if called.starts_with("trigger ") => {
-                    Some(format!("{called} (on the target before the switch)"))
-                }
-                (None, Some(_)) => Some(format!("{called} (not on the source)")),
-                (source, target) => (source != target).then(|| format!("{called} (differs)")),
-            });
-    told.collect()
-}
-
-/// An expression without parentheses, blanks, quotes of names and character sets of constants, in lower case: each
-/// version puts those elsewhere, as in `(_utf8mb4\'a\' = `k`)`.
-pub(super) fn normal(expression: &str) -> String {
-    let mut out = String::with_capacity(expression.len());
-    let unescaped = expression.replace("\\'", "'");
-    let mut rest = unescaped.as_str();
-    while let Some(first) = rest.chars().next() {
-        let after = rest.strip_prefix(first).unwrap_or_default();
-        rest = after;
-        if first == '\'' {
-            let (inner, next) = after.split_once('\'').unwrap_or((after, ""));
-            drop_introducer(&mut out);
-            out.push('\'');
-            out.push_str(inner);
-            out.push('\'');
-            rest = next;
-        } else if !matches!(first, '(' | ')' | '`') && !first.is_whitespace() {
-            out.extend(first.to_lowercase());
-        }
+/// Objects with everything that their server says of them.
+fn told(seen: &Seen, wanted: impl Fn(&Class) -> bool) -> Definitions {
+    let mut texts: BTreeMap<&String, Vec<String>> = BTreeMap::new();
+    for record in seen.records.iter().filter(|record| wanted(record.class)) {
+        texts.entry(&record.object).or_default().push(record.told());
     }
-    out
-}
-
-fn drop_introducer(out: &mut String) {
-    for charset in [
-        "_utf8mb4", "_utf8mb3", "_utf8", "_latin1", "_binary", "_ascii",
-    ] {
-        if out.ends_with(charset) {
-            out.truncate(out.len() - charset.len());
-            return;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{normal, program};
-
-    #[test]
-    fn a_semicolon_counts_inside_of_a_program_but_not_at_its_end() {
-        assert_eq!(program("RETURN 'a €' ;\n"), program("RETURN 'a €'"));
-        assert_ne!(program("BEGIN END"), program("BEGIN; END"));
-    }
-
-    #[test]
-    fn only_what_versions_write_differently_is_left_out_of_an_expression() {
-        assert_eq!(
-            normal(r"(`k` in (_utf8mb4\'A b\',_utf8mb4'c'))"),
-            normal("`k` IN ('A b','c')")
-        );
-        assert_ne!(normal("`a` > 1"), normal("`a` > 2"));
-        assert_ne!(normal("`a` = 'x y'"), normal("`a` = 'xy'"));
-        assert_ne!(normal("`a` = 'X'"), normal("`a` = 'x'"));
-    }
+    texts
+        .into_iter()
+        .map(|(object, mut texts)| {
+            // The servers promise no order.
+            texts.sort_unstable();
+            (object.clone(), texts.concat())
+        })
+        .collect()
 }

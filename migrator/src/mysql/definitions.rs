@@ -201,6 +201,37 @@ impl Definition {
             .collect()
     }
 
+    /// The statements that create the table with all that belongs to it, step by step as a migration does.
+    pub(super) fn create_whole(
+        &self,
+        table: &Table,
+        translation: &Translation,
+        taken: &mut BTreeSet<String>,
+    ) -> Vec<String> {
+        let later = self.later(table);
+        let is_full = |index: &&&Index| index.kind == Kind::Fulltext;
+        let add = |index: &&Index| translation.add_index(index);
+        let mut steps: Vec<String> = later.iter().filter(is_full).map(add).collect();
+        let plain: Vec<String> = later.iter().filter(|one| !is_full(one)).map(add).collect();
+        let keys: Vec<String> = self
+            .foreign_keys
+            .iter()
+            .map(|key| format!("ADD {}", key.text))
+            .collect();
+        steps.extend(
+            [plain, keys]
+                .iter()
+                .filter(|one| !one.is_empty())
+                .map(|one| one.join(", ")),
+        );
+        let alter = |step| format!("ALTER TABLE {} {step}", super::sql::relation(table));
+        let create = self.create(table, translation, taken);
+        [create]
+            .into_iter()
+            .chain(steps.into_iter().map(alter))
+            .collect()
+    }
+
     /// The statement that creates the table as it is loaded. A check whose name `taken` holds gets another.
     pub fn create(
         &self,

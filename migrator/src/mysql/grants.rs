@@ -172,7 +172,7 @@ pub(super) fn concerns(object: &str, databases: &[String]) -> bool {
 }
 
 /// Whether the text matches a pattern with `%` and `_`, each of which a backslash makes an ordinary letter.
-fn is_like(text: &str, pattern: &str) -> bool {
+pub(super) fn is_like(text: &str, pattern: &str) -> bool {
     let mut pattern = pattern.chars();
     let rest = |letters: &std::str::Chars<'_>| letters.as_str().to_owned();
     let Some(first) = pattern.next() else {

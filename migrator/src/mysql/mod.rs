@@ -22,7 +22,7 @@ pub mod fence;
 pub mod follow;
 pub mod grants;
 pub mod heartbeat;
-
+pub mod inventory;
 mod json;
 mod link;
 pub mod load;
@@ -35,8 +35,10 @@ pub mod plan;
 pub mod position;
 pub mod post_data;
 pub mod preflight;
+mod printed;
 mod ranges;
 pub mod records;
+mod reprinted;
 pub mod rows;
 pub mod schema;
 pub mod session;
@@ -232,8 +234,8 @@ impl Database for Mysql {
         writers::findings(self, carried).await
     }
 
-    async fn definitions(&self, plan: &Plan) -> Result<Compared> {
-        defined::compare(self, plan).await
+    async fn definitions(&self, _plan: &Plan) -> Result<Compared> {
+        defined::compare(self).await
     }
 
     async fn definitions_stamp(&self) -> Result<String> {

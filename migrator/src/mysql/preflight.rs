@@ -8,6 +8,7 @@ mod rights;
 mod server;
 mod tables;
 pub(crate) mod trial;
+mod visible;
 
 use std::collections::BTreeMap;
 
@@ -38,6 +39,7 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
         rights::source(mysql, source, &mut findings).await;
         tables::run(mysql, source, &mut findings).await;
         objects::source(mysql, source, &mut findings).await;
+        visible::run(mysql, "source_definitions", "source", source, &mut findings).await;
     }
     if let Some(target) = &mut target {
         findings.ok("target_reachable", target.version.to_string());
@@ -46,6 +48,7 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
         let recovered = trial::scratch::recover(mysql).await;
         findings.ran("earlier_trial", recovered);
         place = objects::target(mysql, target, &mut findings).await;
+        visible::run(mysql, "target_definitions", "target", target, &mut findings).await;
     }
     if let (Some(source), Some(target)) = (&mut source, &mut target) {
         pair::run(mysql, source, target, &mut findings).await;

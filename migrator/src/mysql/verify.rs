@@ -14,7 +14,8 @@ use super::described::{self, Described, Side};
 use super::digest::{self, Pair};
 use super::pinned::{self, Pinned};
 use super::ranges::{self, Range};
-use super::{BinlogPosition, Mysql, client, defined, stamp};
+use super::{BinlogPosition, Mysql, client, defined};
+use crate::definitions::Compared;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::Plan;
@@ -31,13 +32,13 @@ pub async fn run(
 ) -> Result<Checked> {
     let comparing = async {
         // Before the snapshots: what changes between the two is seen by the next look.
-        let fingerprint = stamp::fingerprint(mysql).await?;
+        let compared = defined::compare(mysql).await?;
         let pinned = pinned::open(mysql, plan, follow, &stop).await?;
         let pinned = pinned.ok_or_else(stopped)?;
-        let proofs = compare(mysql, plan, pinned, &progress).await?;
+        let proofs = compare(mysql, plan, pinned, &compared, &progress).await?;
         Ok(Checked {
             proofs,
-            fingerprint,
+            fingerprint: compared.fingerprint,
         })
     };
     tokio::select! {
@@ -59,6 +60,7 @@ async fn compare(
     mysql: &Mysql,
     plan: &Plan,
     pinned: Pinned,
+    compared: &Compared,
     progress: &Progress,
 ) -> Result<Vec<Proof>> {
     let Pinned {
@@ -71,12 +73,8 @@ async fn compare(
     };
     let (from, to) = tokio::try_join!(client::version(source), client::version(target))?;
     let mixed = from.flavor != to.flavor;
-    let side = |name, version| Side {
-        name,
-        version,
-        mixed,
-    };
-    let sides = (side("source", from), side("target", to));
+    let side = |name| Side { name, mixed };
+    let sides = (side("source"), side("target"));
     let mut pair = Pair {
         source: (&mut *source, sides.0),
         target: (&mut *target, sides.1),
@@ -85,12 +83,7 @@ async fn compare(
     let databases = mysql.databases();
     let here = described::read(source, sides.0, &databases).await?;
     let there = described::read(target, sides.1, &databases).await?;
-    let (ours, theirs) = tokio::try_join!(
-        defined::read(source, sides.0, &databases),
-        defined::read(target, sides.1, &databases)
-    )?;
-    let told = ((&here[..], &ours), (&there[..], &theirs));
-    let mut proofs = vec![described::proof(plan, told.0, told.1, &position)];
+    let mut proofs = vec![described::proof(plan, compared, (&here, &there), &position)];
     let mut queue = VecDeque::new();
     for table in here {
         let Some(other) = there.iter().find(|other| other.matches(&table)) else {

@@ -25,6 +25,7 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/mysql/grants.rs",
             "migrator/src/mysql/preflight/accounts.rs",
             "migrator/src/mysql/preflight/rights.rs",
+            "migrator/src/mysql/preflight/visible.rs",
         ],
     ),
     (
@@ -86,12 +87,13 @@ const FILES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "PostgreSQL's catalogues say of themselves what they refer to, who wrote their rows",
+        "PostgreSQL's catalogues say of themselves what they refer to, and hold parsed forms; MySQL's versions and families \
+         print whole definitions in other words",
         &[
             "migrator/src/postgres/expressions.rs",
-            "migrator/src/postgres/inventory.rs",
-            "migrator/src/postgres/inventory/catalogues.rs",
-            "migrator/tests/postgres_definitions.rs",
+            "migrator/src/mysql/inventory/reading.rs",
+            "migrator/src/mysql/printed.rs",
+            "migrator/src/mysql/reprinted.rs",
         ],
     ),
     (
