@@ -13,6 +13,8 @@ pub struct Account {
     pub name: String,
     /// Whether it can log in on the target with what its clients know.
     pub verdict: Verdict,
+    /// Headgate itself would turn its clients away, whichever side serves.
+    pub turned_away: bool,
 }
 
 /// What is known about an account's login on the target.
@@ -35,6 +37,12 @@ pub enum Verdict {
 pub trait Secrets: Send + Sync + 'static {
     /// The password of a user: as the operator configured it, or as a client has shown it where that may be kept.
     fn password(&self, user: &str) -> Option<String>;
+
+    /// Whether Headgate turns this user's clients away, because the configuration does not have it.
+    fn turns_away(&self, user: &str) -> bool {
+        let _ = user;
+        false
+    }
 }
 
 /// Nobody's password is known.
@@ -48,6 +56,30 @@ impl Secrets for NoSecrets {
 }
 
 const NAME: &str = "accounts";
+
+/// Accounts that log in on the source, and that Headgate does not let in: their clients cannot be pointed at it.
+fn configured(accounts: &[Account]) -> Option<Check> {
+    let missing: Vec<&str> = (accounts.iter())
+        .filter(|account| account.turned_away)
+        .map(|account| account.name.as_str())
+        .collect();
+    let first = missing.first()?;
+    let evidence = format!(
+        "log in on the source, and cannot come through Headgate, because [users] lacks them: {}",
+        missing.join(", ")
+    );
+    let remedy = format!(
+        "for each that an application uses, write a section such as [users.{first}] with its password into the \
+         configuration, and send SIGHUP"
+    );
+    Some(Check::new(
+        "configured_users",
+        Level::Warning,
+        evidence,
+        remedy,
+        "",
+    ))
+}
 
 /// One finding per account that is not proved, or one for all of them.
 pub fn findings(accounts: &[Account], waived: &[String]) -> Vec<Check> {
@@ -79,6 +111,7 @@ pub fn findings(accounts: &[Account], waived: &[String]) -> Vec<Check> {
             ),
         ));
     }
+    checks.extend(configured(accounts));
     checks
 }
 
@@ -120,6 +153,7 @@ mod tests {
         let account = |name: &str, verdict| Account {
             name: name.to_owned(),
             verdict,
+            turned_away: false,
         };
         let unproved = Verdict::Unproved {
             why: "its password cannot be read".to_owned(),

@@ -121,6 +121,9 @@ const UNDO_MAX: Duration = Duration::from_millis(100);
 const UNDO_RECORD_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the end of an undo is tried to be recorded. Without it a restart finds the undo, and nothing to undo.
 const END_RECORD_PATIENCE: Duration = Duration::from_secs(2);
+/// A write that nobody may give up is told of after this, or at the end of the hold, and then every so often.
+const WRITE_PATIENCE: Duration = Duration::from_millis(500);
+const WRITE_TOLD_EVERY: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
@@ -161,6 +164,39 @@ impl<D: Database> Conductor<D> {
         let epoch = self.journal.enter(&self.name, &begun).await?;
         let run = Run::new(self, kind, epoch, max_hold, Fence::Untouched);
         Ok(run.drive(begun).await)
+    }
+
+    /// Waits for a write that may still land, whatever it takes, and tells the operator what everybody waits for.
+    async fn waited_for<T>(
+        &self,
+        state: &Cutover<D::Position>,
+        hold_ends: Instant,
+        write: impl Future<Output = T>,
+    ) -> T {
+        tokio::pin!(write);
+        let begun = Instant::now();
+        let mut tell_at = hold_ends.max(begun + WRITE_PATIENCE);
+        loop {
+            if let Ok(written) = timeout_at(tell_at, &mut write).await {
+                return written;
+            }
+            let waited = begun.elapsed().as_secs();
+            let what = match state {
+                Cutover::Switching => "the decision to switch",
+                _ => "a record of the cutover",
+            };
+            let error = Error::transient(format!(
+                "{what} has been on its way to the journal's disk for {waited} s, and may be there already: until the disk \
+                 answers it can be neither carried out nor undone, and the gate stays closed"
+            ))
+            .remedy(
+                "make the disk of the journal's folder answer: it goes on by itself then; or kill Headgate, and start it \
+                 where this folder can be read: it does what the journal says",
+            );
+            self.shown.meet(Some(&error));
+            tracing::error!(migration = self.name, state = state.name(), %error, "the journal's disk does not answer");
+            tell_at = Instant::now() + WRITE_TOLD_EVERY;
+        }
     }
 
     /// After a restart, or after a run that broke off: undoes or finishes what the journal says was under way. What
@@ -281,11 +317,13 @@ impl<'a, D: Database> Run<'a, D> {
     /// Makes a state durable within the time that it has. The decision has no limit: a write that may still land
     /// must be waited for. Where it failed, the journal says whether it may be on the disk.
     async fn record(&mut self, state: &Cutover<D::Position>) -> Result<()> {
-        let write = self.conductor.journal.enter(&self.conductor.name, state);
+        let conductor = self.conductor;
+        let write = conductor.journal.enter(&conductor.name, state);
+        let hold_ends = self.limits.closed + self.limits.max_hold;
         let written = match state {
             Cutover::Switching => {
                 self.decided = true;
-                let written = write.await;
+                let written = conductor.waited_for(state, hold_ends, write).await;
                 self.decided = written
                     .as_ref()
                     .map_or_else(|failed| failed.in_doubt, |_| true);
@@ -293,7 +331,9 @@ impl<'a, D: Database> Run<'a, D> {
             }
             Cutover::Undoing { .. } if !self.decided => timeout(UNDO_RECORD_PATIENCE, write).await,
             Cutover::Following => timeout(END_RECORD_PATIENCE, write).await,
-            Cutover::Undoing { .. } | Cutover::Switched => Ok(write.await),
+            Cutover::Undoing { .. } | Cutover::Switched => {
+                Ok(conductor.waited_for(state, hold_ends, write).await)
+            }
             _ => timeout_at(self.limits.decide_by(), write).await,
         };
         match written {

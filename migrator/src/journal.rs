@@ -47,6 +47,9 @@ struct Open {
     /// Tests: the next failed decision cannot be looked up.
     #[cfg(test)]
     blind: std::sync::atomic::AtomicBool,
+    /// Tests: a decision waits for this, as for a disk that does not answer.
+    #[cfg(test)]
+    stalled: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
     /// Held as long as the journal is open; the kernel lets go of it however the process ends.
     _lock: File,
 }
@@ -113,6 +116,8 @@ impl Journal {
             room,
             #[cfg(test)]
             blind: false.into(),
+            #[cfg(test)]
+            stalled: Mutex::default(),
             _lock: lock,
         };
         if let Err(error) = open.make_room() {
@@ -283,7 +288,15 @@ impl Journal {
         work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unwritten> {
         let open = Arc::clone(&self.open);
-        match tokio::task::spawn_blocking(move || open.commit(decision, &work)).await {
+        let committing = move || {
+            #[cfg(test)]
+            if decision && let Some(stalled) = open.stalled.lock().take() {
+                // Nothing is ever sent.
+                let _ = stalled.recv();
+            }
+            open.commit(decision, &work)
+        };
+        match tokio::task::spawn_blocking(committing).await {
             Ok(outcome) => outcome.map_err(|(cause, in_doubt)| Unwritten {
                 error: unusable(&self.open.path, cause),
                 in_doubt,
@@ -298,6 +311,14 @@ impl Journal {
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         let connection = self.open.reader.as_ref().unwrap_or(&self.open.connection);
         work(&connection.lock()).map_err(|cause| unusable(&self.open.path, cause))
+    }
+
+    /// The next decision does not reach the disk before the sender is dropped.
+    #[cfg(test)]
+    pub(crate) fn stall(&self) -> std::sync::mpsc::Sender<()> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        *self.open.stalled.lock() = Some(receiver);
+        sender
     }
 
     /// From now on a failed decision is in doubt.

@@ -364,6 +364,39 @@ async fn a_decision_that_may_be_on_the_disk_is_not_undone_before_the_undo_is_dur
     assert_eq!(shown.trouble(), None);
 }
 
+/// Not in paused time: the disk is a thread that is waited for.
+#[tokio::test]
+async fn a_disk_that_does_not_answer_the_decision_is_told_within_the_hold_and_a_second() {
+    let (world, journal) = fresh(&[]).await;
+    let conductor = world.conductor(&journal);
+    let shown = std::sync::Arc::clone(&conductor.shown);
+    let stalled = journal.stall();
+    let max_hold = Duration::from_millis(300);
+    let running = tokio::spawn(async move { conductor.run(Kind::Cutover, max_hold).await });
+    let begun = Instant::now();
+    let told = loop {
+        if let Some(told) = shown.trouble() {
+            break told;
+        }
+        let waited = begun.elapsed();
+        assert!(
+            waited < max_hold + Duration::from_secs(1),
+            "nothing is told"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(told.0.contains("the decision to switch"), "{told:?}");
+    assert!(
+        told.1
+            .is_some_and(|remedy| remedy.contains("kill Headgate"))
+    );
+    assert!(world.facts.lock().gate_closed, "it may be on the disk");
+    drop(stalled);
+    let course = running.await.expect("no panic").expect("it ends");
+    assert_eq!(course.outcome, Outcome::Switched);
+    assert_eq!(shown.trouble(), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn from_any_state_on_the_journals_disk_may_stay_full_and_clients_are_served_within_the_hold_and_a_second()
  {

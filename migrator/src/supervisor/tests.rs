@@ -859,6 +859,7 @@ async fn a_cutover_is_refused_for_an_account_that_nobody_proved_and_for_definiti
             remedy: "say it".to_owned(),
             fix: String::new(),
         },
+        turned_away: false,
     };
     world.facts.lock().accounts = vec![unproved];
     let refused = supervisor.cutover("m", Options::default()).await;

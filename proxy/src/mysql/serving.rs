@@ -1,6 +1,7 @@
 //! A session behind its login: forwards, waits at the gate, moves to another cluster, says goodbye.
 
 mod databases;
+mod held;
 mod own;
 
 use std::net::SocketAddr;
@@ -26,7 +27,6 @@ use super::wire::MysqlWire;
 use super::witness::Told;
 use crate::client::Client;
 use crate::gate::Ticket;
-use crate::hold::{Met, hold};
 use crate::plane::Plane;
 use crate::registry::{Activity, Entry, Movable, Registered, ServerKey};
 use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
@@ -59,14 +59,6 @@ pub struct Session {
     pub id: u32,
     /// Where the client connects from.
     pub peer: SocketAddr,
-}
-
-/// Why a held command does not go on.
-enum Unheld {
-    /// Its session ends.
-    End(End),
-    /// Its client is told this.
-    Refused(fn(&mut BytesMut, &mut u8)),
 }
 
 /// Why a session ends.
@@ -262,109 +254,6 @@ impl Serving {
             Ok(Ok(())) => None,
             Ok(Err(_)) | Err(_) => Some(End::Left),
         }
-    }
-
-    /// The next statement stands at the gate.
-    async fn wait_at_gate(&mut self) -> Option<End> {
-        match self.standing.turn() {
-            // The gate opened just now; then the next try passes.
-            Turn::Pass => {
-                self.entry.set_activity(Activity::Serving);
-                return None;
-            }
-            Turn::Elsewhere => {
-                let end = self.follow_routes().await;
-                if end.is_none() && self.entry.take_cancel() {
-                    return self.refuse(refusal::query_interrupted).await;
-                }
-                return end;
-            }
-            Turn::Closed(_) => {}
-        }
-        match self.hold().await {
-            Ok(()) => None,
-            Err(Unheld::End(end)) => Some(end),
-            Err(Unheld::Refused(error)) => self.refuse(error).await,
-        }
-    }
-
-    /// Waits until the gates are open.
-    async fn hold(&mut self) -> Result<(), Unheld> {
-        let met = {
-            let Self {
-                plane,
-                logins,
-                route,
-                identity,
-                entry,
-                wire,
-                relay,
-                standing,
-                spare,
-                ..
-            } = self;
-            let rang = || look_at_orders(entry, identity, logins, spare);
-            hold(plane, route, standing, relay, wire, rang).await
-        };
-        let error = match met {
-            Met::Opened => return Ok(()),
-            Met::Closing => return Err(Unheld::End(End::Terminated)),
-            Met::Left => return Err(Unheld::End(End::Left)),
-            Met::Broken(broken) => return Err(Unheld::End(self.break_off(&broken))),
-            Met::Cancelled => refusal::query_interrupted,
-            Met::TooLong => refusal::held_too_long,
-        };
-        self.entry.set_activity(Activity::Serving);
-        Err(Unheld::Refused(error))
-    }
-
-    /// Answers the command that stands next with an error, once the client has sent all of it.
-    async fn refuse(&mut self, error: impl FnOnce(&mut BytesMut, &mut u8)) -> Option<End> {
-        let Some(header) = frame::peek(self.relay.held_bytes()) else {
-            return Some(End::Broken);
-        };
-        if self.relay.held_bytes().get(frame::HEADER_BYTES) == Some(&command::STMT_PREPARE) {
-            // Who executes "the statement prepared last" behind it must not get an older one.
-            self.wire.statements.refused();
-        }
-        let mut header = header;
-        let mut skip = header.total();
-        loop {
-            let held = self.relay.held_bytes();
-            if skip > 0 && !held.is_empty() {
-                let step = skip.min(held.len());
-                skip -= step;
-                self.relay.discard_held(step);
-                continue;
-            }
-            if skip == 0 {
-                if !header.is_continued() {
-                    break;
-                }
-                if let Some(next) = frame::peek(held) {
-                    header = next;
-                    skip = header.total();
-                    continue;
-                }
-            }
-            tokio::select! {
-                biased;
-                more = self.relay.more(&mut self.wire, &self.standing) => match more {
-                    Ok(None) => {}
-                    Ok(Some(_)) => return Some(End::Left),
-                    Err(broken) => return Some(self.break_off(&broken)),
-                },
-                () = self.entry.bell.notified() => {
-                    if self.entry.is_closing() {
-                        return Some(End::Terminated);
-                    }
-                }
-            }
-        }
-        let mut words = BytesMut::new();
-        let mut sequence = header.sequence.wrapping_add(1);
-        error(&mut words, &mut sequence);
-        self.answer(&words).await
     }
 
     /// Answers a command that was not forwarded.

@@ -116,6 +116,12 @@ impl Passwords {
         }
     }
 
+    /// Whether nothing that this user could prove lets it in.
+    pub fn turns_away(&self, user: &str) -> bool {
+        let all = self.known.load();
+        all.method != Method::Trust && !all.users.contains_key(user)
+    }
+
     /// What Headgate answers where a server asks for this user's password.
     pub fn for_server(&self, user: &str) -> Option<Secret> {
         let all = self.known.load();
@@ -146,6 +152,7 @@ mod tests {
         let both = "[users.app]\npassword = \"p\"\n[users.web]\npassword = \"w\"\n";
         let known = passwords.prepare(&config(both));
         assert_eq!(passwords.of_user("web"), nobody);
+        assert!(passwords.turns_away("web") && !passwords.turns_away("app"));
         passwords.renew(known);
         assert!(passwords.of_user("web") != nobody && passwords.for_server("web").is_some());
         assert_eq!(

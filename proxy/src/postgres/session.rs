@@ -47,6 +47,11 @@ impl PostgresSessions {
         }
     }
 
+    /// Whether this user's clients are turned away, because the configuration does not have it.
+    pub fn turns_away(&self, user: &str) -> bool {
+        self.passwords.turns_away(user)
+    }
+
     /// A user's password as the configuration has it.
     pub fn configured_password(&self, user: &str) -> Option<String> {
         let password = self.passwords.for_server(user)?;

@@ -12,6 +12,7 @@ use migrator::supervisor::Status;
 use proxy::admission::Admission;
 use proxy::metrics::{Metrics, MigrationNumbers};
 use proxy::plane::Plane;
+use proxy::turnstile::State as Gate;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -99,6 +100,17 @@ async fn ready(State(pages): State<Pages>) -> Response {
     let unready = |text: String| (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     if !pages.metrics.is_ready() {
         return unready("not accepting sessions\n".to_owned());
+    }
+    for status in (pages.migrations)() {
+        let route = pages.plane.routes.route(&status.route);
+        let closed = route.is_some_and(|route| route.gate.look().state() != Gate::Open);
+        if let Some(why) = status.error.filter(|_| closed) {
+            let (migration, route) = (&status.name, &status.route);
+            let remedy = status.remedy.unwrap_or_default();
+            return unready(format!(
+                "route {route} is held by migration {migration}: {why}; {remedy}\n"
+            ));
+        }
     }
     let clusters = pages.health.clusters().await;
     for route in pages.plane.routes.routes() {

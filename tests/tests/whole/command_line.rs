@@ -3,12 +3,14 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use proxy::mysql::disposable::Kind;
 use tests::client::Raw;
-use tests::headgate::{Headgate, binary, signal};
+use tests::headgate::{Engine, Headgate, binary, signal};
 use tests::message::query;
+use tests::mysql::{Mysql, raw};
 use tests::postgres::Postgres;
 use tests::wait::{SOON, until, within};
-use tests::world::{DATABASE, MIGRATION, World, route_to};
+use tests::world::{DATABASE, MIGRATION, World, mysql_route_to, route_to};
 use tokio::process::Command;
 
 const SCHEMA: &str = "create table t (id int primary key, v text); insert into t select n, 'x' from generate_series(1, 1000) n";
@@ -238,8 +240,54 @@ async fn a_stop_ends_within_its_limit_whatever_clients_do() {
         "select repeat('x', 1000) from generate_series(1, 200000)",
     ))
     .await;
+    until_clogged(&headgate).await;
     let _half = Raw::connect(port).await;
     let _console = headgate.console().await;
+    let mut scraper = Raw::connect(headgate.http_port()).await;
+    scraper.send(b"GET /metrics HTTP/1.1\r\n").await;
+    ends_in_time(&mut headgate).await;
+}
+
+#[tokio::test]
+async fn a_stop_of_one_for_mysql_ends_within_its_limit_whatever_clients_do() {
+    let mysql = Mysql::start(Kind::Mysql97).await;
+    mysql.make_database(DATABASE).await;
+    let limits = "[limits]\ndrain_timeout = \"1s\"\n";
+    let sections = [&mysql_route_to(mysql.port(), DATABASE), limits].concat();
+    let mut headgate = Headgate::start_for(Engine::Mysql, &sections).await;
+    let port = headgate.port();
+    let mut open = headgate.connect_mysql("root", "", DATABASE).await;
+    tests::mysql::rows(&mut open, "BEGIN").await;
+    let mut next = headgate.connect_mysql("root", "", DATABASE).await;
+    let set = "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE";
+    tests::mysql::rows(&mut next, set).await;
+    let (mut deaf, _) = raw::Raw::login(port, "root", DATABASE).await;
+    let rows = raw::command(3, b"SELECT REPEAT('x', 60000)");
+    deaf.send(&rows.repeat(500)).await;
+    until_clogged(&headgate).await;
+    let _half = raw::Raw::connect(port).await;
+    let _console = headgate.mysql_console().await;
+    ends_in_time(&mut headgate).await;
+}
+
+/// Resolves once a client that does not read has been sent what it takes without reading.
+async fn until_clogged(headgate: &Headgate) {
+    let carried = || async {
+        let page = headgate.page("/metrics").await;
+        let lines = page
+            .lines()
+            .filter(|line| line.starts_with("headgate_bytes_total"));
+        let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        counts.sum::<u64>()
+    };
+    let mut before = carried().await;
+    until("nothing flows", SOON, carried, |now| {
+        *now > 100_000 && std::mem::replace(&mut before, *now) == *now
+    })
+    .await;
+}
+
+async fn ends_in_time(headgate: &mut Headgate) {
     let begun = Instant::now();
     assert_eq!(headgate.stop().await, Some(0));
     let took = begun.elapsed();

@@ -143,6 +143,7 @@ const FILES: &[(&str, &[&str])] = &[
             "proxy/src/postgres/custom.rs",
             "proxy/src/mysql/learned.rs",
             "proxy/src/mysql/serving/databases.rs",
+            "proxy/src/mysql/serving/held.rs",
             "proxy/src/mysql/serving/own.rs",
             "proxy/src/mysql/statements.rs",
             "proxy/src/mysql/variables.rs",
@@ -315,6 +316,7 @@ const CASES: &[(&str, &[&str])] = &[
         "PostgreSQL's users are those of the file, and MySQL's those of the cluster; MySQL's clients are offered encryption",
         &[
             "reload::a_certificate_that_is_replaced_is_served_and_one_that_does_not_fit_is_not",
+            "reload::roles_that_could_not_come_through_are_named_until_the_file_has_them",
             "reload::a_user_that_is_added_logs_in_and_a_broken_file_changes_nothing",
         ],
     ),

@@ -76,7 +76,12 @@ pub(super) async fn judge(
                 fix: format!("CREATE USER {name} IDENTIFIED BY '…'"),
             },
         };
-        judged.push(neutral::Account { name, verdict });
+        let turned_away = mysql.secrets().turns_away(&account.user);
+        judged.push(neutral::Account {
+            name,
+            verdict,
+            turned_away,
+        });
     }
     Ok(judged)
 }

@@ -48,9 +48,11 @@ pub(super) async fn judge(
         } else {
             verdict(postgres, name, login, here.get(name), readable).await
         };
+        let own = *name == postgres.source().user;
         judged.push(Account {
             name: name.clone(),
             verdict,
+            turned_away: !own && postgres.secrets().turns_away(name),
         });
     }
     Ok(judged)

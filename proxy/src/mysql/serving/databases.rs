@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use protocol::mysql::refusal;
 use tracing::info;
 
-use super::{End, Serving, Unheld};
+use super::held::Unheld;
+use super::{End, Serving};
 use crate::mysql::ahead::Ahead;
 use crate::mysql::state::{NotMovable, refuse_statements};
 use crate::mysql::witness::Told;

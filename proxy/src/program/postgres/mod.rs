@@ -83,6 +83,10 @@ impl Secrets for Configured {
     fn password(&self, user: &str) -> Option<String> {
         self.0.configured_password(user)
     }
+
+    fn turns_away(&self, user: &str) -> bool {
+        self.0.turns_away(user)
+    }
 }
 
 fn endpoint(cluster: &Cluster, database: &str) -> Endpoint {

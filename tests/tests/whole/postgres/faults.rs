@@ -162,6 +162,8 @@ async fn a_source_that_stands_still_during_the_hold_shows_nobody_its_fence() {
         signal_server(source, "STOP").await;
         stage_is(&world, "Undoing").await;
         tokio::time::sleep(Duration::from_secs(4)).await;
+        let page = world.headgate.page("/readyz").await;
+        assert!(page.contains("route shop is held by migration m"), "{page}");
         signal_server(target, "CONT").await;
         signal_server(source, "CONT").await;
         let begun = Instant::now();

@@ -178,3 +178,41 @@ async fn the_file_does_not_move_a_route_that_a_migration_moves_or_has_moved() {
     assert!(said.contains("the journal is authoritative"), "{said}");
     assert_eq!(world.headgate.stop().await, Some(0));
 }
+
+#[tokio::test]
+async fn roles_that_could_not_come_through_are_named_until_the_file_has_them() {
+    let world = World::start(
+        "create role app login; create role clerk login; create table t (id int primary key)",
+    )
+    .await;
+    world
+        .headgate
+        .admin("CREATE MIGRATION m FROM blue TO green")
+        .await;
+    let findings = async || {
+        let rows = world.headgate.admin("PRECHECK MIGRATION m").await;
+        rows.into_iter()
+            .find(|row| row["check"] == "configured_users")
+    };
+    assert_eq!(findings().await, None, "trust lets everybody in");
+    world
+        .headgate
+        .reload(|text| text.replace("[login]\nmethod = \"trust\"\n", USERS))
+        .await;
+    let finding = findings().await.expect("clerk is missing");
+    assert_eq!(finding["level"], "warning");
+    assert!(finding["evidence"].ends_with(": clerk"), "{finding:?}");
+    assert!(finding["remedy"].contains("[users.clerk]"), "{finding:?}");
+    assert_eq!(code(&world.headgate, "clerk", "x", DATABASE).await, "28P01");
+    let log = world.headgate.log();
+    assert!(
+        log.contains("a login failed") && log.contains("user=\"clerk\""),
+        "{log}"
+    );
+    world
+        .headgate
+        .reload(|text| format!("{text}[users.clerk]\npassword = \"x\"\n"))
+        .await;
+    assert_eq!(findings().await, None);
+    assert_eq!(code(&world.headgate, "clerk", "x", DATABASE).await, "in");
+}
