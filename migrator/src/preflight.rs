@@ -128,7 +128,10 @@ impl Findings {
 
     /// A server, where it answered.
     pub(crate) fn reached<S>(&mut self, name: &str, side: Result<S>, remedy: &str) -> Option<S> {
-        side.inspect_err(|failure| self.error(name, failure.full_text(), remedy, ""))
-            .ok()
+        side.inspect_err(|failure| {
+            let remedy = failure.remedy_text().unwrap_or(remedy);
+            self.error(name, failure.full_text(), remedy, "");
+        })
+        .ok()
     }
 }

@@ -202,6 +202,21 @@ pub fn failed(what: &str, error: Failure) -> Error {
     }
 }
 
+/// Who asks, as SQL writes it.
+pub(super) const ACCOUNT: &str = "SELECT CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))";
+
+/// The narrowest of the rights of which a server says that one is needed.
+pub(super) fn right_needed(message: &str) -> Option<&str> {
+    let (_, after) = message.split_once("(at least one of) the ")?;
+    let (listed, _) = after.split_once(" privilege")?;
+    listed
+        .split(" or ")
+        .flat_map(|part| part.split(','))
+        .map(str::trim)
+        .filter(|right| *right != "SUPER" && !right.starts_with("WITH "))
+        .last()
+}
+
 /// Duplicate entries, bad and truncated values, and what a SIGNAL of the owner says.
 fn quotes_values(code: u16) -> bool {
     matches!(
@@ -254,7 +269,7 @@ fn remedy(code: u16) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, Flavor, Version, is_transient};
+    use super::{Endpoint, Flavor, Version, is_transient, right_needed};
 
     #[test]
     fn trouble_that_passes_is_told_from_trouble_that_stays() {
@@ -290,5 +305,26 @@ mod tests {
         assert!(!mariadb.is_mysql_from(5, 6, 0));
         assert!(read("26.7.0").is_mysql_from(9, 7, 0));
         assert!(Version::parse("a server").is_none());
+    }
+
+    #[test]
+    fn the_least_right_is_read_from_the_server_s_own_words() {
+        for (message, right) in [
+            (
+                "Access denied; you need (at least one of) the SUPER or ALLOW_NONEXISTENT_DEFINER privilege(s) for this operation",
+                "ALLOW_NONEXISTENT_DEFINER",
+            ),
+            (
+                "Access denied; you need (at least one of) the SUPER, SET USER privilege(s) for this operation",
+                "SET USER",
+            ),
+            (
+                "Access denied; you need (at least one of) the WITH ADMIN, ROLE_ADMIN, SUPER privilege(s) for this operation",
+                "ROLE_ADMIN",
+            ),
+        ] {
+            assert_eq!(right_needed(message), Some(right));
+        }
+        assert_eq!(right_needed("Access denied"), None);
     }
 }

@@ -1,10 +1,13 @@
 //! Everything that can say no before anything is touched: all checks run, all findings are returned together.
 
 mod accounts;
+mod collations;
 mod defaults;
+mod inherited;
 mod objects;
 mod pair;
 mod rights;
+mod rows;
 mod server;
 mod tables;
 pub(crate) mod trial;

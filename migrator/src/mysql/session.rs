@@ -1,12 +1,10 @@
 //! What a session inherits from its server, and what ours are given in its place: no setting of a server may change how
-//! Headgate's own sessions read, write, compare or limit values.
-//!
-//! Every session variable that a server lets a session set stands here; a test asks each server for its own list.
+//! Headgate's own sessions read, write, compare or limit values. Every session variable that a server lets a session set stands here; a test asks each server for its own list.
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
 
-use super::client::failed;
+use super::client::{ACCOUNT, failed, right_needed};
 use super::sql::quote_literal;
 use crate::error::{Error, Result};
 
@@ -50,6 +48,14 @@ const fn built_in(name: &'static str, shown: &'static str) -> Variable {
     }
 }
 
+/// A variable that each client says itself at its login, or that follows from what it says.
+const fn said(name: &'static str, constant: &'static str) -> Variable {
+    Variable {
+        clients: false,
+        ..set(name, constant)
+    }
+}
+
 /// A variable that matters to the log or to definitions, and to no client's results.
 const fn inner(name: &'static str, shown: &'static str) -> Variable {
     Variable {
@@ -66,7 +72,7 @@ const fn if_permitted(name: &'static str, shown: &'static str) -> Variable {
     }
 }
 
-/// A variable that no statement of ours depends on, but those of an application may.
+/// A variable that statements of an application may depend on, and none of ours.
 const fn clients(name: &'static str) -> Variable {
     Variable {
         name,
@@ -82,8 +88,7 @@ const fn left(name: &'static str) -> Variable {
     }
 }
 
-/// The variables with a meaning, in the order in which they are set: a lower `max_join_size` switches
-/// `sql_big_selects` off.
+/// In the order in which they are set: a lower `max_join_size` switches `sql_big_selects` off.
 pub const VARIABLES: &[Variable] = &[
     set("sql_select_limit", "18446744073709551615"),
     set("sql_safe_updates", "0"),
@@ -93,9 +98,9 @@ pub const VARIABLES: &[Variable] = &[
     set("completion_type", "0"),
     set("sql_mode", "'NO_AUTO_VALUE_ON_ZERO'"),
     set("time_zone", "'+00:00'"),
-    set("character_set_client", "utf8mb4"),
-    set("character_set_results", "utf8mb4"),
-    set("collation_connection", "utf8mb4_general_ci"),
+    said("character_set_client", "utf8mb4"),
+    said("character_set_results", "utf8mb4"),
+    said("collation_connection", "utf8mb4_general_ci"),
     set("collation_server", "utf8mb4_general_ci"),
     built_in("character_set_filesystem", "binary"),
     set("sql_quote_show_create", "1"),
@@ -159,7 +164,6 @@ pub const VARIABLES: &[Variable] = &[
     if_permitted("binlog_format", "ROW"),
     if_permitted("binlog_row_image", "FULL"),
     if_permitted("binlog_row_value_options", ""),
-    // What a client waits for, is told, or is limited by.
     clients("cte_max_recursion_depth"),
     clients("max_error_count"),
     clients("max_recursive_iterations"),
@@ -178,6 +182,7 @@ pub const VARIABLES: &[Variable] = &[
     clients("session_track_transaction_info"),
     clients("restrict_fk_on_non_standard_key"),
     clients("query_cache_type"),
+    clients("init_connect"),
     // Follow from others above, or from the database in use.
     left("character_set_connection"),
     left("character_set_server"),
@@ -204,7 +209,7 @@ pub const VARIABLES: &[Variable] = &[
     left("innodb_default_encryption_key_id"),
     left("innodb_tmpdir"),
     left("server_id"),
-    // Of one session or statement: nothing is inherited.
+    // Of one session or statement.
     left("default_master_connection"),
     left("gtid_next"),
     left("gtid_seq_no"),
@@ -228,7 +233,7 @@ pub const VARIABLES: &[Variable] = &[
     left("timestamp"),
     left("transaction_allow_batching"),
     left("use_secondary_engine"),
-    // How a statement is planned, how much memory it takes, what is measured and logged of it: the result is the same.
+    // How a statement is planned, measured and logged, and how much memory it takes.
     left("analyze_max_length"),
     left("analyze_sample_percentage"),
     left("aria_repair_threads"),
@@ -255,7 +260,6 @@ pub const VARIABLES: &[Variable] = &[
     left("histogram_size"),
     left("histogram_type"),
     left("in_predicate_conversion_threshold"),
-    // Every session that reads such figures sets it.
     left("information_schema_stats_expiry"),
     left("innodb_ddl_buffer_size"),
     left("innodb_ddl_threads"),
@@ -426,7 +430,7 @@ impl Odd {
     }
 
     /// What becomes of a refusal with the error `code`, or of a lost connection: `None` where it can be lived with.
-    pub(super) fn refused(&self, code: u16, failure: Error) -> Option<Error> {
+    pub(super) fn refused(&self, code: u16, failure: Error, account: &str) -> Option<Error> {
         const DENIED: u16 = 1227;
         // Before MySQL 8 some are the whole server's, and the same for everybody.
         const NOT_OF_A_SESSION: u16 = 1238;
@@ -439,14 +443,15 @@ impl Odd {
             self.variable.name,
             self.variable.shown().unwrap_or_default(),
         );
+        let told = failure.full_text();
         Some(
             Error::refused(format!(
                 "{name} is {:?} on the server, and Headgate's account may not set it to {wanted:?} in its own sessions",
                 self.shown
             ))
             .remedy(format!(
-                "GRANT SESSION_VARIABLES_ADMIN ON *.* to Headgate's account (MySQL 8; SUPER before), \
-                 or set it back on the server: SET GLOBAL {}",
+                "GRANT {} ON *.* TO {account}; or set it back on the server: SET GLOBAL {}",
+                right_needed(&told).unwrap_or("SUPER"),
                 self.assignment()
             )),
         )
@@ -483,7 +488,9 @@ pub(super) async fn shed(session: &mut Conn) -> Result<()> {
                 Failure::Server(told) => told.code,
                 _ => 0,
             };
-            if let Some(refusal) = one.refused(code, failed(WHAT, error)) {
+            let account: Option<String> = session.query_first(ACCOUNT).await.unwrap_or_default();
+            let refusal = one.refused(code, failed(WHAT, error), &account.unwrap_or_default());
+            if let Some(refusal) = refusal {
                 return Err(refusal);
             }
         }

@@ -13,7 +13,7 @@ use tracing::info;
 use super::client::{self, Version, failed};
 use super::described::text;
 use super::sql::{relation, title};
-use super::watched::sessions;
+use super::watched::{MACHINE_TIME, sessions};
 use super::{BinlogPosition, Mysql, position};
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
@@ -284,11 +284,11 @@ async fn try_lock(
 
 /// The longest open transactions of the source, told for people.
 async fn blockers(watcher: &mut Conn) -> String {
-    let query = "SELECT CAST(p.ID AS CHAR), p.USER, p.HOST, CAST(TIMESTAMPDIFF(SECOND, t.trx_started, NOW()) AS CHAR)
+    let query = format!("SELECT CAST(p.ID AS CHAR), p.USER, p.HOST, CAST(TIMESTAMPDIFF(SECOND, t.trx_started, {MACHINE_TIME}) AS CHAR)
          FROM information_schema.INNODB_TRX t
          JOIN information_schema.PROCESSLIST p ON p.ID = t.trx_mysql_thread_id
-         WHERE p.ID <> CONNECTION_ID() ORDER BY t.trx_started LIMIT 5";
-    match sessions(watcher, query).await {
+         WHERE p.ID <> CONNECTION_ID() ORDER BY t.trx_started LIMIT 5");
+    match sessions(watcher, &query).await {
         Ok(rows) if rows.is_empty() => "none by now".to_owned(),
         Ok(rows) => {
             let cell = |row: &Row, at: usize| text(row, at).unwrap_or_default();

@@ -92,13 +92,15 @@ pub(crate) struct Server {
     pub(crate) kind: Kind,
     folder: PathBuf,
     arguments: Vec<String>,
+    /// The time zone of the machine, as the server sees it.
+    zone: String,
     process: Option<Child>,
     /// Where it listens.
     pub(crate) port: u16,
 }
 
 impl Server {
-    /// Starts a server with these settings besides, named as on its command line.
+    /// Starts a server with these settings besides, named as on its command line; `TZ` is its machine's time zone.
     pub(crate) fn start(kind: Kind, settings: &[(&str, &str)]) -> Self {
         let template = template(kind);
         let folder = new_folder();
@@ -119,8 +121,14 @@ impl Server {
         let mut server = Self {
             kind,
             folder,
+            zone: settings
+                .iter()
+                .find(|(name, _)| *name == "TZ")
+                .map_or("UTC", |(_, zone)| zone)
+                .to_owned(),
             arguments: settings
                 .iter()
+                .filter(|(name, _)| *name != "TZ")
                 .map(|(name, value)| format!("--{name}={value}"))
                 .collect(),
             process: None,
@@ -252,7 +260,8 @@ impl Server {
                 "--sync-binlog=0",
             ])
             .args(self.kind.life())
-            .args(&self.arguments);
+            .args(&self.arguments)
+            .env("TZ", &self.zone);
         let process = command
             .current_dir(&self.folder)
             .stdin(Stdio::null())

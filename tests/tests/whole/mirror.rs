@@ -32,8 +32,9 @@ const FILES: &[(&str, &[&str])] = &[
         "pg_dump and pg_restore move PostgreSQL's schema; MySQL's is read, taken apart and written for the other version by us",
         &[
             "migrator/src/postgres/preflight/event_triggers.rs",
-            "migrator/src/postgres/preflight/rows.rs",
             "migrator/src/postgres/tools.rs",
+            "migrator/src/mysql/preflight/collations.rs",
+            "migrator/src/mysql/preflight/inherited.rs",
             "migrator/src/mysql/preflight/trial/builder.rs",
             "migrator/src/mysql/preflight/trial/called.rs",
             "migrator/src/mysql/preflight/trial/remedy.rs",

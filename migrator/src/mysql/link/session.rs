@@ -2,6 +2,7 @@
 
 use bytes::Buf;
 
+use super::super::client::ACCOUNT;
 use super::super::session::{self as settings, Odd};
 use super::{Cell, Link, malformed, refused};
 use crate::error::Result;
@@ -26,7 +27,13 @@ pub(super) async fn shed(link: &mut Link) -> Result<()> {
         let answer = link.command(&settings::statement([&odd]), WHAT).await?;
         if answer.first() == Some(&0xFF) {
             let mut told = answer.get(1..3).unwrap_or(&[0, 0]);
-            if let Some(refusal) = odd.refused(told.get_u16_le(), refused(WHAT, &answer)) {
+            let rows = link.rows(ACCOUNT, WHAT).await?;
+            let account = rows
+                .first()
+                .and_then(|row| row.first())
+                .map_or_else(String::new, text);
+            let failure = refused(WHAT, &answer);
+            if let Some(refusal) = odd.refused(told.get_u16_le(), failure, &account) {
                 return Err(refusal);
             }
         }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::super::Mysql;
 use super::super::archive::{Archive, Kind};
 use super::super::catalogue::{ask, listed};
-use super::super::definitions::Translation;
-use super::super::sql::quote_ident;
-use super::{Side, defaults};
+use super::super::definitions::Definition;
+use super::super::sql::{qualified, quote_ident, title_of};
+use super::super::tokens::words as cut;
+use super::{Side, collations, defaults, inherited, rows};
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
 
@@ -22,7 +23,11 @@ pub(super) async fn run(
     defaults::settings(source, target, findings);
     let outcome = defaults::time_zones(source, target, findings).await;
     findings.ran("time_zones", outcome);
-    let outcome = collations(mysql, source, target, findings).await;
+    let outcome = inherited::run(mysql, source, target, findings).await;
+    findings.ran("client_settings", outcome);
+    let outcome = rows::run(mysql, source, target, findings).await;
+    findings.ran("refused_rows", outcome);
+    let outcome = collations::run(mysql, source, target, findings).await;
     findings.ran("collations", outcome);
     let outcome = foreign_to_mysql(mysql, source, target, findings).await;
     findings.ran("mariadb_only", outcome);
@@ -99,92 +104,13 @@ fn same_server(source: &Side, target: &Side, findings: &mut Findings) {
     }
 }
 
-/// What stands for a collation that only the other family has.
-fn nearest(collation: &str) -> &'static str {
-    if collation.starts_with("utf8mb4_uca1400") {
-        "utf8mb4_0900_ai_ci (close, but it does not ignore trailing spaces) or utf8mb4_unicode_520_ci"
-    } else if collation.contains("nopad") {
-        "the collation of the same name without nopad, or utf8mb4_0900_ai_ci"
-    } else {
-        "utf8mb4_unicode_520_ci"
-    }
-}
-
-async fn collations(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) -> Result<()> {
-    let databases = listed(mysql);
-    let used = ask(
-        &mut source.session,
-        &format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLLATION_NAME, COLUMN_TYPE FROM information_schema.COLUMNS
-                 WHERE TABLE_SCHEMA IN ({databases}) AND COLLATION_NAME IS NOT NULL
-             UNION ALL SELECT TABLE_SCHEMA, TABLE_NAME, '', TABLE_COLLATION, '' FROM information_schema.TABLES
-                 WHERE TABLE_SCHEMA IN ({databases}) AND TABLE_COLLATION IS NOT NULL
-             UNION ALL SELECT SCHEMA_NAME, '', '', DEFAULT_COLLATION_NAME, '' FROM information_schema.SCHEMATA
-                 WHERE SCHEMA_NAME IN ({databases})"
-        ),
-        "cannot read the source's collations",
-    )
-    .await?;
-    let query = if target.version.is_mariadb() {
-        "SELECT FULL_COLLATION_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY"
-    } else {
-        "SELECT COLLATION_NAME FROM information_schema.COLLATIONS"
-    };
-    let known = ask(
-        &mut target.session,
-        query,
-        "cannot read the target's collations",
-    )
-    .await?;
-    let known: BTreeSet<&str> = known.iter().map(|row| row.text(0)).collect();
-    let translation = Translation {
-        source: source.version,
-        target: target.version,
-        collations: std::collections::BTreeMap::new(),
-    };
-    let found: Vec<_> = used
-        .iter()
-        .filter(|row| !known.contains(translation.charset(row.text(3)).as_str()))
-        .take(100)
-        .map(|row| {
-            let [schema, table, column, collation] = [0, 1, 2, 3].map(|at| row.text(at));
-            let place: Vec<&str> = [schema, table, column]
-                .into_iter()
-                .filter(|part| !part.is_empty())
-                .collect();
-            let (name, set) = (
-                quote_ident(schema),
-                "CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_520_ci",
-            );
-            let fix = if table.is_empty() {
-                format!("ALTER DATABASE {name} {set}")
-            } else if column.is_empty() {
-                format!("ALTER TABLE {name}.{} {set}", quote_ident(table))
-            } else {
-                format!("ALTER TABLE {name}.{} CONVERT TO {set}", quote_ident(table))
-            };
-            let evidence = format!(
-                "{} has the collation {collation}, which the target does not know; nearest is {}",
-                place.join("."),
-                nearest(collation)
-            );
-            (evidence, fix)
-        })
-        .collect();
-    findings.each(
-        "collations",
-        Level::Error,
-        &found,
-        "choose one that both know; unique keys and the order of texts may change with it",
-        "the target knows every character set and collation in use",
-    );
-    Ok(())
-}
+/// Types that only MariaDB has, and what holds the same texts.
+const FOREIGN: [(&str, &str); 4] = [
+    ("uuid", "CHAR(36) CHARACTER SET ascii"),
+    ("inet4", "VARCHAR(15) CHARACTER SET ascii"),
+    ("inet6", "VARCHAR(45) CHARACTER SET ascii"),
+    ("xmltype", "LONGTEXT"),
+];
 
 /// What MariaDB has and MySQL has not.
 async fn foreign_to_mysql(
@@ -199,12 +125,8 @@ async fn foreign_to_mysql(
     let databases = listed(mysql);
     let mut found = source
         .pairs(&format!(
-            "SELECT CONCAT('the sequence ', TABLE_SCHEMA, '.', TABLE_NAME, ' has no twin in MySQL'),
-                 CONCAT('DROP SEQUENCE `', TABLE_SCHEMA, '`.`', TABLE_NAME, '`')
+            "SELECT CONCAT('the sequence ', TABLE_SCHEMA, '.', TABLE_NAME, ' has no twin in MySQL'), ''
              FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({databases}) AND TABLE_TYPE = 'SEQUENCE'
-             UNION ALL SELECT CONCAT('the column ', TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME, ' is of the type ', DATA_TYPE, ', which MySQL does not have'),
-                 CONCAT('ALTER TABLE `', TABLE_SCHEMA, '`.`', TABLE_NAME, '` MODIFY `', COLUMN_NAME, '` VARCHAR(45)')
-             FROM information_schema.COLUMNS WHERE TABLE_SCHEMA IN ({databases}) AND DATA_TYPE IN ('uuid', 'inet4', 'inet6', 'xmltype')
              UNION ALL SELECT CONCAT('the column ', TABLE_SCHEMA, '.', TABLE_NAME, '.', COLUMN_NAME, ' defaults to the value of a sequence'), ''
              FROM information_schema.COLUMNS WHERE TABLE_SCHEMA IN ({databases}) AND COLUMN_DEFAULT LIKE '%nextval(%'
              LIMIT 100"
@@ -212,6 +134,27 @@ async fn foreign_to_mysql(
         .await?;
     let archive = Archive::read(mysql).await?;
     for table in &archive.tables {
+        for (column, rest) in Definition::parse(&table.create)?.columns {
+            let told = cut(&rest);
+            let Some((kind, rest)) = told.split_first() else {
+                continue;
+            };
+            let Some((_, other)) = FOREIGN.iter().find(|(foreign, _)| foreign == kind) else {
+                continue;
+            };
+            found.push((
+                format!(
+                    "the column {}.{column} is of the type {kind}, which MySQL does not have",
+                    title_of(&table.schema, &table.name)
+                ),
+                format!(
+                    "ALTER TABLE {} MODIFY {} {other} {}",
+                    qualified(&table.schema, &table.name),
+                    quote_ident(&column),
+                    rest.join(" ")
+                ),
+            ));
+        }
         for (text, what) in [
             ("\n  PERIOD FOR ", "a period"),
             (" USING HASH", "a unique index by hash"),

@@ -4,7 +4,7 @@ use super::super::catalogue::ask;
 use super::super::client::failed;
 use super::super::described::text;
 use super::super::sql::quote_literal;
-use super::super::watched::sessions;
+use super::super::watched::{MACHINE_TIME, sessions};
 use super::super::{Mysql, RECORDS};
 use super::Side;
 use crate::error::Result;
@@ -262,13 +262,14 @@ async fn prepared(source: &mut Side, findings: &mut Findings) -> Result<()> {
 }
 
 async fn long_transactions(source: &mut Side, findings: &mut Findings) -> Result<()> {
+    // The storage engine writes the time of the server's machine, whatever zone the server or the session has.
     let query = format!(
         "SELECT CONCAT('session ', trx_mysql_thread_id, ' has had a transaction open for ',
-                 TIMESTAMPDIFF(SECOND, trx_started, CONVERT_TZ(NOW(), @@SESSION.time_zone, @@GLOBAL.time_zone)), ' s'),
+                 TIMESTAMPDIFF(SECOND, trx_started, {MACHINE_TIME}), ' s'),
                  CONCAT('KILL ', trx_mysql_thread_id)
              FROM information_schema.INNODB_TRX
              WHERE trx_mysql_thread_id > 0
-               AND trx_started < CONVERT_TZ(NOW(), @@SESSION.time_zone, @@GLOBAL.time_zone) - INTERVAL {LONG_SECONDS} SECOND
+               AND trx_started < {MACHINE_TIME} - INTERVAL {LONG_SECONDS} SECOND
              LIMIT 100"
     );
     let rows = sessions(&mut source.session, &query)

@@ -1,10 +1,11 @@
 //! Checks of the source's tables: what the change stream could not carry, or would carry wrongly.
 
 use super::super::catalogue::listed;
-use super::super::sql::{relation, title};
+use super::super::sql::{quote_ident, quote_literal, relation, title};
 use super::super::{Mysql, plan};
 use super::Side;
 use crate::error::Result;
+use crate::plan::Table;
 use crate::preflight::{Findings, Level};
 
 /// How many findings of one kind are listed.
@@ -115,38 +116,63 @@ async fn keys(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Resu
     } else {
         ""
     };
-    let keyless: Vec<_> = plan
-        .tables
-        .iter()
-        .filter(|table| table.key.is_empty())
-        .take(LISTED_MAX)
-        .map(|table| {
-            let how = if table.rows_estimated > KEYLESS_MANY {
-                "each of its changed rows is searched for among all, which is slow"
-            } else {
-                "each of its changed rows is searched for among all"
-            };
-            (
-                format!(
-                    "{} has no key that finds one row ({} rows): it is copied in one pass under a lock of milliseconds, and {how}",
-                    title(table),
-                    table.rows_estimated
-                ),
-                format!(
-                    "ALTER TABLE {} ADD COLUMN headgate_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT{hidden} PRIMARY KEY",
-                    relation(table)
-                ),
-            )
-        })
-        .collect();
+    let mut keyless = Vec::new();
+    let without = plan.tables.iter().filter(|table| table.key.is_empty());
+    for table in without.take(LISTED_MAX) {
+        let how = if table.rows_estimated > KEYLESS_MANY {
+            "each of its changed rows is searched for among all, which is slow"
+        } else {
+            "each of its changed rows is searched for among all"
+        };
+        keyless.push((
+            format!(
+                "{} has no key that finds one row ({} rows): it is copied in one pass under a lock of milliseconds, and {how}",
+                title(table),
+                table.rows_estimated
+            ),
+            key_for(source, table, hidden).await?,
+        ));
+    }
     findings.each(
         "keys",
         Level::Warning,
         &keyless,
-        "give it a primary key",
+        "give it a primary key, or a unique one of columns that are stored and never NULL; a new column is seen by statements \
+         that name no columns, unless it is invisible",
         "every table has a key that finds one row",
     );
     Ok(())
+}
+
+/// The statement that gives a table a key that finds one row. It may have a primary key, of columns that no log carries,
+/// and a column that counts already, of which there is one at most.
+async fn key_for(source: &mut Side, table: &Table, hidden: &str) -> Result<String> {
+    let of_it = format!(
+        "TABLE_SCHEMA = {} AND TABLE_NAME = {}",
+        quote_literal(&table.schema),
+        quote_literal(&table.name)
+    );
+    let told = source
+        .pairs(&format!(
+            "SELECT COALESCE((SELECT MIN(COLUMN_NAME) FROM information_schema.COLUMNS
+                 WHERE {of_it} AND EXTRA LIKE '%auto_increment%'), ''),
+             (SELECT COUNT(*) FROM information_schema.STATISTICS WHERE {of_it} AND INDEX_NAME = 'PRIMARY')"
+        ))
+        .await?;
+    let (counting, primary) = told.first().cloned().unwrap_or_default();
+    let name = relation(table);
+    Ok(if !counting.is_empty() {
+        let column = quote_ident(&counting);
+        format!("ALTER TABLE {name} ADD UNIQUE KEY headgate_id ({column})")
+    } else if primary == "0" {
+        format!(
+            "ALTER TABLE {name} ADD COLUMN headgate_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT{hidden} PRIMARY KEY"
+        )
+    } else {
+        format!(
+            "ALTER TABLE {name} ADD COLUMN headgate_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT{hidden}, ADD UNIQUE KEY headgate_id (headgate_id)"
+        )
+    })
 }
 
 /// Rows that a cascade changes are in no log where the storage engine does it by itself.

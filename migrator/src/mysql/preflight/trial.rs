@@ -75,11 +75,14 @@ async fn attempt(
         translation: archive.translation(&mut session).await?,
         until: Instant::now() + PATIENCE,
         builder: Builder::new(session),
+        entered: false,
     };
     let built = trial.build(source, target).await;
-    let Trial { builder, .. } = trial;
+    let Trial {
+        builder, entered, ..
+    } = trial;
     let called = match &built {
-        Ok(true) => called::lacking(&archive, source, target).await,
+        Ok(true) if entered => called::lacking(&archive, source, target).await,
         _ => Ok(Vec::new()),
     };
     drop(builder.session);
@@ -111,12 +114,15 @@ struct Trial<'a> {
     translation: Translation,
     until: Instant,
     builder: Builder,
+    /// Whether its databases are there.
+    entered: bool,
 }
 
 impl Trial<'_> {
     /// Builds what a migration builds, in its order. False where the time is over.
     async fn build(&mut self, source: &mut Side, target: &mut Side) -> Result<bool> {
-        if !self.databases().await? {
+        self.entered = self.databases().await?;
+        if !self.entered {
             return Ok(true);
         }
         for sequence in &self.archive.sequences {
@@ -171,7 +177,8 @@ impl Trial<'_> {
                 schema::defaults(database, &self.translation)
             );
             let object = format!("the database {name}");
-            if !self.builder.takes(&object, name, &statement).await? {
+            let taken = self.builder.takes_but_collations(&object, name, &statement);
+            if !taken.await? {
                 return Ok(false);
             }
         }

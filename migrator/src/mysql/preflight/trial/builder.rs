@@ -60,6 +60,33 @@ impl Builder {
         Ok(false)
     }
 
+    /// As [`Builder::takes`], for what a check of its own tells of collations that the target lacks: what else is refused
+    /// is found with others in their place.
+    pub(super) async fn takes_but_collations(
+        &mut self,
+        object: &str,
+        name: &str,
+        statement: &str,
+    ) -> Result<bool> {
+        let mut statement = statement.to_owned();
+        loop {
+            if self.takes(object, name, &statement).await? {
+                return Ok(true);
+            }
+            let unknown = self.refused.last().and_then(unknown_collation);
+            let Some(collation) = unknown.filter(|name| statement.contains(name)) else {
+                return Ok(false);
+            };
+            let charset = collation.split('_').next().unwrap_or_default();
+            let plain = format!("{charset}_bin");
+            if plain == collation {
+                return Ok(false);
+            }
+            statement = statement.replace(&collation, &plain);
+            self.refused.pop();
+        }
+    }
+
     pub(super) async fn enter(&mut self, schema: &str) -> Result<()> {
         let statement = format!("USE {}", quote_ident(schema));
         catalogue::run(
@@ -80,7 +107,7 @@ impl Builder {
     ) -> Result<()> {
         let (object, name) = (format!("the table {}", title(table)), dotted(table));
         self.enter(&table.schema).await?;
-        if !self.takes(&object, &name, statement).await? {
+        if !self.takes_but_collations(&object, &name, statement).await? {
             return Ok(());
         }
         let Some(text) = archive.table(&table.schema, &table.name) else {
@@ -130,4 +157,12 @@ impl Builder {
 /// `database.table` as servers write it in their messages.
 pub(super) fn dotted(table: &Table) -> String {
     format!("{}.{}", table.schema, table.name)
+}
+
+/// The collation that a server says it does not know.
+fn unknown_collation(refusal: &Refusal) -> Option<String> {
+    const UNKNOWN_COLLATION: u16 = 1273;
+    let is_it = refusal.code == UNKNOWN_COLLATION;
+    let quoted = refusal.message.split('\'').nth(1).filter(|_| is_it)?;
+    Some(quoted.to_owned())
 }

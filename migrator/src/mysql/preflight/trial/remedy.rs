@@ -3,7 +3,8 @@
 use mysql_async::Conn;
 
 use super::super::super::catalogue::ask;
-use super::super::super::sql::{qualified, quote_ident};
+use super::super::super::client::right_needed;
+use super::super::super::sql::{qualified, quote_ident, quote_literal};
 use super::super::Side;
 use super::{NAME, Refusal, to_another};
 use crate::error::Result;
@@ -11,6 +12,7 @@ use crate::preflight::{Check, Findings, Level};
 
 /// How many refusals are listed.
 const LISTED_MAX: usize = 200;
+const NO_SUCH_SRS: u16 = 3548;
 
 /// Functions that MySQL 9 has in a component of its own.
 const CLASSIC_HASHES: [&str; 3] = ["md5", "sha", "sha1"];
@@ -52,7 +54,10 @@ pub(super) async fn told(
     }
     for one in own.iter().take(LISTED_MAX) {
         let broken = is_broken(one, &mut source.session).await;
-        let mended = of(one, &account, target, broken);
+        let mut mended = of(one, &account, target, broken);
+        if one.code == NO_SUCH_SRS {
+            mended.fix = reference_system(&one.message, &mut source.session).await?;
+        }
         let statement = one
             .statement
             .split_whitespace()
@@ -74,6 +79,42 @@ pub(super) async fn told(
         ));
     }
     Ok(())
+}
+
+/// The statement that creates on the target the spatial reference system that it lacks.
+async fn reference_system(message: &str, source: &mut Conn) -> Result<String> {
+    let number: String = message
+        .rsplit(' ')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    let query = format!(
+        "SELECT SRS_NAME, DEFINITION, ORGANIZATION, ORGANIZATION_COORDSYS_ID, DESCRIPTION
+         FROM information_schema.ST_SPATIAL_REFERENCE_SYSTEMS WHERE SRS_ID = '{number}'"
+    );
+    let rows = ask(source, &query, "cannot read a spatial reference system").await?;
+    let Some(row) = rows.first() else {
+        return Ok(String::new());
+    };
+    let mut create = format!(
+        "CREATE SPATIAL REFERENCE SYSTEM {number} NAME {} DEFINITION {}",
+        quote_literal(row.text(0)),
+        quote_literal(row.text(1))
+    );
+    if let Some(organization) = row.get(2) {
+        let identified = format!(
+            " ORGANIZATION {} IDENTIFIED BY {}",
+            quote_literal(organization),
+            row.text(3)
+        );
+        create.push_str(&identified);
+    }
+    if let Some(description) = row.get(4) {
+        create.push_str(&format!(" DESCRIPTION {}", quote_literal(description)));
+    }
+    Ok(create)
 }
 
 /// Whether it is a view that the source itself cannot read.
@@ -121,7 +162,7 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
             target.set("log_bin_trust_function_creators", "ON"),
         ),
         1227 => {
-            let right = needed(&refusal.message);
+            let right = right_needed(&refusal.message);
             let fix = right.map(|right| format!("GRANT {right} ON *.* TO {account}"));
             Mended::new(
                 "give Headgate's account on the target the right that it lacks",
@@ -164,18 +205,6 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
     }
 }
 
-/// The narrowest of the rights of which a server says that one is needed.
-fn needed(message: &str) -> Option<&str> {
-    let (_, after) = message.split_once("(at least one of) the ")?;
-    let (listed, _) = after.split_once(" privilege")?;
-    listed
-        .split(" or ")
-        .flat_map(|part| part.split(','))
-        .map(str::trim)
-        .filter(|right| *right != "SUPER" && !right.starts_with("WITH "))
-        .last()
-}
-
 /// The function that a server says it does not have.
 fn missing(message: &str) -> Option<&str> {
     let name = message.strip_prefix("FUNCTION ")?.split(' ').next()?;
@@ -191,7 +220,7 @@ pub(super) fn component(function: &str, target: &Side) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusal, follows, missing, needed};
+    use super::{Refusal, follows, missing};
 
     fn refusal(name: &str, message: &str) -> Refusal {
         Refusal {
@@ -222,24 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_right_is_read_from_the_server_s_own_words() {
-        for (message, right) in [
-            (
-                "Access denied; you need (at least one of) the SUPER or ALLOW_NONEXISTENT_DEFINER privilege(s) for this operation",
-                "ALLOW_NONEXISTENT_DEFINER",
-            ),
-            (
-                "Access denied; you need (at least one of) the SUPER, SET USER privilege(s) for this operation",
-                "SET USER",
-            ),
-            (
-                "Access denied; you need (at least one of) the WITH ADMIN, ROLE_ADMIN, SUPER privilege(s) for this operation",
-                "ROLE_ADMIN",
-            ),
-        ] {
-            assert_eq!(needed(message), Some(right));
-        }
-        assert_eq!(needed("Access denied"), None);
+    fn the_function_is_read_from_the_server_s_own_words() {
         assert_eq!(missing("FUNCTION shop.MD5 does not exist"), Some("MD5"));
     }
 }
