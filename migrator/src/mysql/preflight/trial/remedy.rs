@@ -112,7 +112,7 @@ async fn reference_system(message: &str, source: &mut Conn) -> Result<String> {
         create.push_str(&identified);
     }
     if let Some(description) = row.get(4) {
-        create.push_str(&format!(" DESCRIPTION {}", quote_literal(description)));
+        create = format!("{create} DESCRIPTION {}", quote_literal(description));
     }
     Ok(create)
 }
