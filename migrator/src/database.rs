@@ -14,7 +14,7 @@ use crate::definitions::{Compared, Fingerprint};
 use crate::error::Result;
 use crate::follow::Follow;
 use crate::mark::Mark;
-use crate::plan::Plan;
+use crate::plan::{Plan, Table};
 use crate::preflight::Check;
 use crate::progress::Progress;
 use crate::verify::Checked;
@@ -83,6 +83,16 @@ pub trait Database: Clone + Send + Sync + 'static {
     fn copy(
         &self,
         plan: &Plan,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Empties these tables on the target and loads them anew as of a moment that is not before what the follower has
+    /// applied; it does not run meanwhile, and passes over what they have already. Begins anew with every call.
+    /// Returns early, without error, when `stop` is cancelled.
+    fn recopy(
+        &self,
+        tables: &[Table],
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> impl Future<Output = Result<()>> + Send;

@@ -52,6 +52,23 @@ pub struct Plan {
     pub counters: Vec<Counter>,
 }
 
+impl Table {
+    /// The statement of the console that takes this table anew.
+    pub fn recopying(&self, migration: &str) -> String {
+        let word = |name: &str| {
+            let plain = |letter: char| matches!(letter, 'a'..='z' | '0'..='9' | '_');
+            let begins = |letter: char| matches!(letter, 'a'..='z' | '_');
+            if name.chars().all(plain) && name.starts_with(begins) {
+                name.to_owned()
+            } else {
+                format!("\"{}\"", name.replace('"', "\"\""))
+            }
+        };
+        let (schema, name) = (word(&self.schema), word(&self.name));
+        format!("RECOPY TABLE {schema}.{name} OF MIGRATION {migration}")
+    }
+}
+
 /// How a migration goes about it; every field has a default that suits most.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -6,6 +6,7 @@ mod definition;
 mod marks;
 mod migration;
 mod next_steps;
+mod recopying;
 mod report;
 mod sessions;
 mod status;
@@ -219,7 +220,8 @@ impl<D: Database> Supervisor<D> {
         let _busy = migration.occupy("a start")?;
         let (state, begun, copied) = {
             let live = migration.live();
-            (live.state, live.plan.is_some(), live.copied)
+            let complete = live.copied && live.recopy.is_empty();
+            (live.state, live.plan.is_some(), complete)
         };
         if matches!(
             state,
@@ -262,6 +264,14 @@ impl<D: Database> Supervisor<D> {
         }
         migration.halt().await;
         migration.enter(State::Stopped, None).await
+    }
+
+    /// Takes a table anew: what is on the target goes, and its rows are loaded again while everything else of the
+    /// migration waits. What was proved is void. `schema` is needed where several tables have the name.
+    pub async fn recopy(&self, name: &str, schema: Option<&str>, table: &str) -> Result<()> {
+        let migration = self.find(name)?;
+        let busy = migration.interrupt("a recopy").await?;
+        migration.begin_recopy(busy, schema, table).await
     }
 
     /// Begins to compare both sides; [`Supervisor::check_status`] tells how it goes.

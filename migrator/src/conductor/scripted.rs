@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::journal::Journal;
 use crate::mark::{Mark, Stage};
-use crate::plan::{Counter, Plan, Settings};
+use crate::plan::{Counter, Plan, Settings, Table};
 use crate::preflight::Check;
 use crate::progress::Progress;
 use crate::supervisor::{Definition, Kind};
@@ -320,6 +320,19 @@ impl Database for World {
         }
         progress.update("public.a", |table| table.rows_copied = 200);
         Ok(())
+    }
+
+    async fn recopy(
+        &self,
+        tables: &[Table],
+        progress: Arc<Progress>,
+        _: CancellationToken,
+    ) -> Result<()> {
+        for table in tables {
+            let title = format!("{}.{}", table.schema, table.name);
+            progress.update(&title, |numbers| numbers.rows_copied = 7);
+        }
+        self.act("recopy", &[], |_| ()).await
     }
 
     async fn follow(

@@ -25,6 +25,8 @@ pub(crate) struct Entry {
     pub(crate) plan: Option<Plan>,
     pub(crate) copied: bool,
     pub(crate) tables: BTreeMap<String, TableProgress>,
+    /// Tables that are taken anew, by schema and name.
+    pub(crate) recopy: Vec<(String, String)>,
 }
 
 impl Entry {
@@ -39,6 +41,7 @@ impl Entry {
             plan: None,
             copied: false,
             tables: BTreeMap::new(),
+            recopy: Vec::new(),
         }
     }
 }
@@ -69,10 +72,11 @@ impl Journal {
             Option<String>,
             bool,
             Option<String>,
+            Option<String>,
         );
         let rows: Vec<Row> = self.read(|connection| {
             let mut rows = connection.prepare_cached(
-                "SELECT definition, json_quote(state), since, error, remedy, plan, copied, tables
+                "SELECT definition, json_quote(state), since, error, remedy, plan, copied, tables, recopy
                  FROM migrations ORDER BY name",
             )?;
             let fields = rows.query_map([], |row| {
@@ -85,25 +89,31 @@ impl Journal {
                     row.get(5)?,
                     row.get(6)?,
                     row.get(7)?,
+                    row.get(8)?,
                 ))
             })?;
             fields.collect()
         })?;
-        let entry = |(definition, state, since, error, remedy, plan, copied, tables): Row| {
-            Ok(Entry {
-                definition: decode(&definition)?,
-                state: decode(&state)?,
-                since: SystemTime::UNIX_EPOCH + Duration::from_millis(since.unsigned_abs()),
-                error,
-                remedy,
-                plan: plan.map(|plan| decode(&plan)).transpose()?,
-                copied,
-                tables: tables
-                    .map(|tables| decode(&tables))
-                    .transpose()?
-                    .unwrap_or_default(),
-            })
-        };
+        let entry =
+            |(definition, state, since, error, remedy, plan, copied, tables, recopy): Row| {
+                Ok(Entry {
+                    definition: decode(&definition)?,
+                    state: decode(&state)?,
+                    since: SystemTime::UNIX_EPOCH + Duration::from_millis(since.unsigned_abs()),
+                    error,
+                    remedy,
+                    plan: plan.map(|plan| decode(&plan)).transpose()?,
+                    copied,
+                    tables: tables
+                        .map(|tables| decode(&tables))
+                        .transpose()?
+                        .unwrap_or_default(),
+                    recopy: recopy
+                        .map(|recopy| decode(&recopy))
+                        .transpose()?
+                        .unwrap_or_default(),
+                })
+            };
         rows.into_iter().map(entry).collect()
     }
 
@@ -164,6 +174,39 @@ impl Journal {
         self.write(move |transaction| {
             transaction.execute(
                 "UPDATE migrations SET copied = 1, tables = ?2, state = 'following', since = ?3 WHERE name = ?1",
+                params![name, tables, at],
+            )
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// These tables are taken anew, and what was proved of the migration is void.
+    pub(crate) async fn begin_recopy(&self, name: &str, tables: &[(String, String)]) -> Result<()> {
+        let (name, tables, at) = (name.to_owned(), encode(&tables)?, now());
+        self.write(move |transaction| {
+            transaction.execute(
+                "UPDATE migrations SET recopy = ?2, state = 'copying', since = ?3, error = NULL, remedy = NULL
+                 WHERE name = ?1",
+                params![name, tables, at],
+            )?;
+            transaction.execute("DELETE FROM checks WHERE migration = ?1", [&name])?;
+            transaction.execute("DELETE FROM proofs WHERE migration = ?1", [&name])
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// What was taken anew is there; changes are followed from here on.
+    pub(crate) async fn end_recopy(
+        &self,
+        name: &str,
+        tables: &BTreeMap<String, TableProgress>,
+    ) -> Result<()> {
+        let (name, tables, at) = (name.to_owned(), encode(tables)?, now());
+        self.write(move |transaction| {
+            transaction.execute(
+                "UPDATE migrations SET recopy = NULL, tables = ?2, state = 'following', since = ?3 WHERE name = ?1",
                 params![name, tables, at],
             )
         })

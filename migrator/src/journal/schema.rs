@@ -57,6 +57,8 @@ const VERSIONS: &[&str] = &["
 ", "
     CREATE TABLE identity (id TEXT NOT NULL) STRICT;
     INSERT INTO identity VALUES (lower(hex(randomblob(16))));
+", "
+    ALTER TABLE migrations ADD COLUMN recopy TEXT;
 "];
 
 /// Pages in the write-ahead log at which it is moved into the file: more than a cutover writes, and not much more.

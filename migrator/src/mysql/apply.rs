@@ -393,7 +393,11 @@ impl Applier {
             table.title,
             String::from_utf8_lossy(&key)
         ))
-        .remedy("something else wrote to the target; drop the migration and create it anew")
+        .remedy(format!(
+            "something else wrote to the target: RECOPY TABLE {} OF MIGRATION {} takes the table anew",
+            table.title,
+            self.migration.trim_matches('\'')
+        ))
     }
 
     async fn run(&mut self, jobs: Vec<Job>) -> Result<(), Setback> {

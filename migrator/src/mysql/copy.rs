@@ -82,6 +82,35 @@ pub async fn run(
     Box::pin(post_data::rest(mysql, plan, &progress, &stop)).await
 }
 
+/// Loads tables anew that were loaded before, each as of one exact position; their indexes and constraints stay.
+pub async fn again(
+    mysql: &Mysql,
+    tables: &[Table],
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let mut target = mysql.connect_target("copy").await?;
+    let load = Load {
+        mysql: mysql.clone(),
+        tables: Vec::new(),
+        left: Mutex::default(),
+        progress: Arc::clone(&progress),
+        stop,
+    };
+    let mut ends = None;
+    for (index, table) in tables.iter().enumerate() {
+        progress.update(&title(table), |numbers| numbers.stage = Stage::Copying);
+        records::forget_chunks(mysql, &mut target, table).await?;
+        let whole = Work::Whole(index);
+        if !load_with_retries(&load, &mut ends, &mut target, table, &whole).await? {
+            return Ok(());
+        }
+        records::set_indexed(mysql, &mut target, table).await?;
+        progress.update(&title(table), |numbers| numbers.stage = Stage::Copied);
+    }
+    Ok(())
+}
+
 /// Records, before the first row is read, where the follower begins, and which tables are loaded by their key.
 pub async fn begin(mysql: &Mysql, plan: &Plan, source: &mut Conn, target: &mut Conn) -> Result<()> {
     heartbeat::install(source).await?;

@@ -172,7 +172,7 @@ impl Ends {
         Ok(true)
     }
 
-    /// Loads a whole table without a key, exactly as of one position. `false` when `stop` came first: then it is to be
+    /// Loads a whole table, exactly as of one position: one without a key, or one that is loaded anew. `false` when `stop` came first: then it is to be
     /// loaded again.
     pub async fn load_keyless(
         &mut self,

@@ -71,7 +71,7 @@ use crate::definitions::{Compared, Fingerprint};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::mark::Mark;
-use crate::plan::{Plan, Settings};
+use crate::plan::{Plan, Settings, Table};
 use crate::preflight::Check;
 use crate::progress::Progress;
 use crate::verify::Checked;
@@ -257,6 +257,15 @@ impl Database for Mysql {
         stop: CancellationToken,
     ) -> Result<()> {
         copy::run(self, plan, progress, stop).await
+    }
+
+    async fn recopy(
+        &self,
+        tables: &[Table],
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        copy::again(self, tables, progress, stop).await
     }
 
     async fn follow(

@@ -390,6 +390,15 @@ pub async fn add_chunks(
     .await
 }
 
+/// Forgets a table's chunks: it is loaded anew, as a whole.
+pub async fn forget_chunks(mysql: &Mysql, target: &mut Conn, table: &Table) -> Result<()> {
+    let all = format!(
+        "DELETE FROM headgate.chunks WHERE {}",
+        is_table(mysql, table)
+    );
+    target.query_drop(all).await.map_err(unwritable)
+}
+
 /// A table's recorded chunks, in order.
 pub async fn chunks(mysql: &Mysql, target: &mut Conn, table: &Table) -> Result<Vec<ChunkRecord>> {
     let rows: Vec<(u64, Option<String>, Option<String>, bool)> = target

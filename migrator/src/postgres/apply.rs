@@ -234,7 +234,10 @@ impl Applier {
             "the target differs from the source: {verb} in {} of the row {key}: {why}",
             table.title
         ))
-        .remedy("something else wrote to the target; drop the migration and create it anew")
+        .remedy(format!(
+            "something else wrote to the target: RECOPY TABLE {} OF MIGRATION {} takes the table anew",
+            table.title, self.migration
+        ))
     }
 
     fn gather_sets(&self, items: &[Item], jobs: &mut Vec<Job>) -> Result<(), ()> {

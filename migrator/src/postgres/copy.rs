@@ -72,6 +72,34 @@ pub async fn run(
     post_data.finish(postgres, &target).await
 }
 
+/// Loads tables anew that were loaded before, under a snapshot of their own; their indexes and constraints stay.
+pub async fn again(
+    postgres: &Postgres,
+    tables: &[Table],
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let target = postgres.connect_target("copy").await?;
+    super::archive::end_orphans(postgres, &target).await?;
+    // Nobody takes them from here: there is room for all.
+    let (loaded, _kept) = mpsc::channel(tables.len().max(1));
+    let all = tables.to_vec();
+    let loading = load(postgres, all, false, &target, loaded, &progress, &stop);
+    Box::pin(loading).await?;
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    for table in tables {
+        let built = records::indexed(postgres, table);
+        target
+            .batch_execute(&built)
+            .await
+            .map_err(|error| failed("cannot record a loaded table on the target", error))?;
+        progress.update(&title(table), |numbers| numbers.stage = Stage::Copied);
+    }
+    Ok(())
+}
+
 /// What the workers share.
 struct Load {
     postgres: Postgres,
@@ -153,11 +181,13 @@ async fn begin(
 ) -> Result<()> {
     let recorded = records::tables(postgres, target).await?;
     records::begin_progress(postgres, target, valid_from).await?;
-    let brought = brought_along(target).await?;
+    let mut deleted = brought_along(target).await?;
+    deleted.extend(referenced(target).await?);
     for some in tables.chunks(100) {
-        let mut batch = vec!["BEGIN".to_owned()];
+        // A table that is loaded anew has its triggers already.
+        let mut batch = vec!["BEGIN; SET LOCAL session_replication_role = replica".to_owned()];
         for table in some {
-            if brought.contains(&relation(table)) {
+            if deleted.contains(&relation(table)) {
                 batch.push(format!("DELETE FROM ONLY {}", relation(table)));
             } else if recorded.contains_key(&(table.schema.clone(), table.name.clone())) {
                 batch.push(format!("TRUNCATE ONLY {}", relation(table)));
@@ -186,6 +216,22 @@ async fn brought_along(target: &Client) -> Result<Vec<String>> {
         .await
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(|error| failed("cannot read what extensions brought to the target", error))
+}
+
+/// The quoted names of tables that foreign keys refer to: the server refuses to truncate these.
+async fn referenced(target: &Client) -> Result<Vec<String>> {
+    target
+        .query(
+            "SELECT '\"' || replace(n.nspname, '\"', '\"\"') || '\".\"' || replace(c.relname, '\"', '\"\"') || '\"'
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                 WHERE k.contype = 'f' AND (k.confrelid = c.oid
+                     OR c.relispartition AND k.confrelid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid))))",
+            &[],
+        )
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(|error| failed("cannot read the target's foreign keys", error))
 }
 
 async fn work(load: Arc<Load>, ends: Option<Ends>, loaded: mpsc::Sender<Table>) -> Result<()> {

@@ -59,7 +59,7 @@ use crate::definitions::{Compared, Fingerprint};
 use crate::error::Result;
 use crate::follow::Follow;
 use crate::mark::Mark;
-use crate::plan::{Plan, Settings};
+use crate::plan::{Plan, Settings, Table};
 use crate::preflight::Check;
 use crate::progress::Progress;
 use crate::verify::Checked;
@@ -258,6 +258,15 @@ impl Database for Postgres {
         stop: CancellationToken,
     ) -> Result<()> {
         copy::run(self, plan, progress, stop).await
+    }
+
+    async fn recopy(
+        &self,
+        tables: &[Table],
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        copy::again(self, tables, progress, stop).await
     }
 
     async fn follow(

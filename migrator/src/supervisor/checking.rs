@@ -146,5 +146,6 @@ fn summed_up(started: SystemTime, proofs: &[Proof]) -> CheckStatus {
         position: proofs.last().map(|proof| proof.position.clone()),
         differing: differing.take(DIFFERING_MAX).collect(),
         error: None,
+        remedy: None,
     }
 }

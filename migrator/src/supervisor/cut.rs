@@ -177,8 +177,10 @@ impl<D: Database> Migration<D> {
             None => "no check was made yet".to_owned(),
             Some(verdict) => format!("the last check ended as {verdict}"),
         };
+        let first = self.recopy_remedy()?;
+        let first = first.map_or_else(String::new, |recopy| format!("{recopy}; then "));
         Err(Error::refused(format!("migration {name} is not proved: {found}")).remedy(format!(
-            "CHECK MIGRATION {name}; or, at your own risk, CUTOVER MIGRATION {name} WITH (waive_check=true)"
+            "{first}CHECK MIGRATION {name}; or, at your own risk, CUTOVER MIGRATION {name} WITH (waive_check=true)"
         )))
     }
 

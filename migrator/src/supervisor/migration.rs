@@ -47,6 +47,8 @@ pub(super) struct Live {
     pub(super) remedy: Option<String>,
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) copied: bool,
+    /// Tables that are taken anew, by schema and name.
+    pub(super) recopy: Vec<(String, String)>,
     /// When this process began to copy, and how many rows were there already.
     pub(super) copy_begun: Option<(Instant, u64)>,
     pub(super) worker: Option<Worker>,
@@ -100,6 +102,7 @@ impl<D: Database> Migration<D> {
             remedy: entry.remedy,
             plan: entry.plan.map(Arc::new),
             copied: entry.copied,
+            recopy: entry.recopy,
             copy_begun: None,
             worker: None,
             check: None,

@@ -185,4 +185,7 @@ pub struct CheckStatus {
     pub differing: Vec<String>,
     /// Why it could not be finished.
     pub error: Option<String>,
+    /// What takes anew the tables that differ.
+    #[serde(default)]
+    pub remedy: Option<String>,
 }

@@ -125,7 +125,13 @@ impl<D: Database> Migration<D> {
 
     pub(super) fn check_status(&self) -> Result<Option<CheckStatus>> {
         let Some(started) = self.live().check.as_ref().map(|check| check.started) else {
-            return self.journal.check(self.name());
+            let mut last = self.journal.check(self.name())?;
+            if let Some(last) = &mut last {
+                let recopy = self.recopy_remedy()?;
+                last.remedy =
+                    recopy.map(|recopy| format!("{recopy}; then CHECK MIGRATION {}", self.name()));
+            }
+            return Ok(last);
         };
         let tables = self.progress.tables();
         let sum = |number: fn(&TableProgress) -> u64| tables.values().map(number).sum::<u64>();
@@ -140,6 +146,7 @@ impl<D: Database> Migration<D> {
             position: None,
             differing: Vec::new(),
             error: None,
+            remedy: None,
         }))
     }
 
@@ -301,10 +308,13 @@ impl<D: Database> Migration<D> {
                     "the last check ended as {} ({} ranges differ)",
                     check.verdict, check.ranges_different
                 ),
-                format!(
-                    "look at SHOW MIGRATION CHECK STATUS {}; check again",
-                    self.name()
-                ),
+                match self.recopy_remedy()? {
+                    Some(recopy) => format!("{recopy}; then check again"),
+                    None => format!(
+                        "look at SHOW MIGRATION CHECK STATUS {}; check again",
+                        self.name()
+                    ),
+                },
                 statement,
             ),
             None => Check::new(

@@ -108,6 +108,10 @@ impl<D: Database> Migration<D> {
             live.enter(State::Following);
             tracing::info!(migration = self.name(), "all tables are copied");
         }
+        self.recopied(database, &plan, stop, backoff).await?;
+        if stop.is_cancelled() {
+            return Ok(());
+        }
         self.at_work("following");
         let (follow, progress) = (self.follow.clone(), Arc::clone(&self.progress));
         let following = async {
@@ -120,7 +124,7 @@ impl<D: Database> Migration<D> {
     }
 
     /// Work that has lived for a while shows that what interrupted the attempt before is mended.
-    async fn observed(
+    pub(super) async fn observed(
         &self,
         work: impl Future<Output = Result<()>>,
         backoff: &mut Backoff,
@@ -154,7 +158,7 @@ impl<D: Database> Migration<D> {
         Ok(plan)
     }
 
-    fn at_work(&self, work: &str) {
+    pub(super) fn at_work(&self, work: &str) {
         let mut live = self.live();
         work.clone_into(&mut live.work);
         live.retrying = false;

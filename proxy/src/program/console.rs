@@ -149,6 +149,15 @@ impl<D: Database> Admin<D> {
                 self.supervisor.check(&name).await?;
                 Ok(Answer::done("CHECK MIGRATION"))
             }
+            Statement::Recopy {
+                name,
+                schema,
+                table,
+            } => {
+                let recopying = self.supervisor.recopy(&name, schema.as_deref(), &table);
+                recopying.await?;
+                Ok(Answer::done("RECOPY TABLE"))
+            }
             Statement::Finish(name) => {
                 self.supervisor.finish(&name).await?;
                 Ok(Answer::done("FINISH MIGRATION"))

@@ -1,5 +1,6 @@
 //! The admin console's language: a text becomes statements, or an error that names the nearest valid form.
 
+mod effect;
 mod forms;
 mod lexer;
 mod settings;
@@ -32,6 +33,12 @@ pub(crate) enum Statement {
     Stop(String),
     /// Compare both sides.
     Check(String),
+    /// Take a table anew.
+    Recopy {
+        name: String,
+        schema: Option<String>,
+        table: String,
+    },
     /// Close the way back and remove what it left on both sides.
     Finish(String),
     /// Give up the mark of a switch that is on a cluster.
@@ -84,51 +91,6 @@ pub(crate) enum Statement {
     Select(Constant),
     /// A statement whose feature does not exist yet.
     Later(&'static str),
-}
-
-impl Statement {
-    /// The statement as the log has it, where it changes something.
-    pub(crate) fn effect(&self) -> Option<String> {
-        let (words, name) = match self {
-            Self::Create {
-                name,
-                source,
-                target,
-                ..
-            } => return Some(format!("CREATE MIGRATION {name} FROM {source} TO {target}")),
-            Self::ClearMark {
-                cluster,
-                route,
-                give_up_switch,
-            } => {
-                return Some(format!(
-                    "CLEAR SWITCH MARK ON {cluster} FOR ROUTE {route} WITH (give_up_switch = {give_up_switch})"
-                ));
-            }
-            Self::Rehearse(name, options) | Self::Cutover(name, options) => {
-                let words = match self {
-                    Self::Rehearse(..) => "REHEARSE",
-                    _ => "CUTOVER",
-                };
-                let hold = options.max_hold.as_millis();
-                return Some(format!(
-                    "{words} MIGRATION {name} WITH (max_hold = '{hold}ms', waive_check = {}, waive_accounts = '{}', \
-                     waive_sessions = {})",
-                    options.waive_check,
-                    options.waive_accounts.join(","),
-                    options.waive_sessions
-                ));
-            }
-            Self::Precheck(name) => ("PRECHECK", name),
-            Self::Start(name) => ("START", name),
-            Self::Stop(name) => ("STOP", name),
-            Self::Check(name) => ("CHECK", name),
-            Self::Finish(name) => ("FINISH", name),
-            Self::Drop(name) => ("DROP", name),
-            _ => return None,
-        };
-        Some(format!("{words} MIGRATION {name}"))
-    }
 }
 
 /// What tools select to see whether a server is there.
@@ -310,6 +272,7 @@ impl Parser<'_> {
                 Ok(Statement::Cutover(name, self.options()?))
             }
             "clear" => self.clear(),
+            "recopy" => self.recopy(),
             "show" => self.show(),
             "help" => Ok(Statement::Help),
             "rollback" if self.is_migration() => self
@@ -369,6 +332,23 @@ impl Parser<'_> {
             target,
             route,
             settings,
+        })
+    }
+
+    fn recopy(&mut self) -> Result<Statement, Mistake> {
+        self.keyword("table")?;
+        let first = self.name("the name of a table")?;
+        let (schema, table) = if self.takes_sign('.') {
+            (Some(first), self.name("the name of a table")?)
+        } else {
+            (None, first)
+        };
+        self.keyword("of")?;
+        let name = self.migration()?;
+        Ok(Statement::Recopy {
+            name,
+            schema,
+            table,
         })
     }
 

@@ -29,6 +29,7 @@ pub(crate) fn of(statement: &Statement) -> &'static [Column] {
         | Statement::Check(_)
         | Statement::Finish(_)
         | Statement::ClearMark { .. }
+        | Statement::Recopy { .. }
         | Statement::Drop(_)
         | Statement::Begin
         | Statement::End { .. }
@@ -113,6 +114,7 @@ const CHECK_STATUS: &[Column] = &[
     ("duration_seconds", Float),
     ("differing", Text),
     ("error_message", Text),
+    ("remedy", Text),
 ];
 
 const REPORT: &[Column] = &[

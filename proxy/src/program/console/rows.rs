@@ -146,6 +146,7 @@ pub(super) fn check_status(status: CheckStatus) -> Row {
         seconds(lasted),
         status.differing.join("; "),
         status.error,
+        status.remedy,
     ]
 }
 

@@ -40,6 +40,10 @@ pub(crate) const FORMS: &[Form] = &[
         "begins to compare both sides while changes go on",
     ),
     form(
+        "RECOPY TABLE table OF MIGRATION name",
+        "takes a table anew, as after a check that differs; check again then, because what was proved is void",
+    ),
+    form(
         "REHEARSE MIGRATION name [WITH (max_hold = '2s')]",
         "runs a cutover up to the decision, then opens again on the source",
     ),

@@ -11,6 +11,7 @@ mod metrics;
 mod migration;
 mod moving;
 mod operator;
+mod recopy;
 mod reload;
 mod resume;
 mod transparency;

@@ -1,0 +1,59 @@
+//! What a statement changes, as the log tells it.
+
+use super::Statement;
+
+impl Statement {
+    /// The statement as the log has it, where it changes something.
+    pub(crate) fn effect(&self) -> Option<String> {
+        let (words, name) = match self {
+            Self::Create {
+                name,
+                source,
+                target,
+                ..
+            } => return Some(format!("CREATE MIGRATION {name} FROM {source} TO {target}")),
+            Self::ClearMark {
+                cluster,
+                route,
+                give_up_switch,
+            } => {
+                return Some(format!(
+                    "CLEAR SWITCH MARK ON {cluster} FOR ROUTE {route} WITH (give_up_switch = {give_up_switch})"
+                ));
+            }
+            Self::Rehearse(name, options) | Self::Cutover(name, options) => {
+                let words = match self {
+                    Self::Rehearse(..) => "REHEARSE",
+                    _ => "CUTOVER",
+                };
+                let hold = options.max_hold.as_millis();
+                return Some(format!(
+                    "{words} MIGRATION {name} WITH (max_hold = '{hold}ms', waive_check = {}, waive_accounts = '{}', \
+                     waive_sessions = {})",
+                    options.waive_check,
+                    options.waive_accounts.join(","),
+                    options.waive_sessions
+                ));
+            }
+            Self::Recopy {
+                name,
+                schema,
+                table,
+            } => {
+                let schema = schema.as_ref().map(|schema| format!("{schema}."));
+                return Some(format!(
+                    "RECOPY TABLE {}{table} OF MIGRATION {name}",
+                    schema.unwrap_or_default()
+                ));
+            }
+            Self::Precheck(name) => ("PRECHECK", name),
+            Self::Start(name) => ("START", name),
+            Self::Stop(name) => ("STOP", name),
+            Self::Check(name) => ("CHECK", name),
+            Self::Finish(name) => ("FINISH", name),
+            Self::Drop(name) => ("DROP", name),
+            _ => return None,
+        };
+        Some(format!("{words} MIGRATION {name}"))
+    }
+}
