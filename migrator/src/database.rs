@@ -175,6 +175,22 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Lifts the fence on the source that this migration's mark tells of, and removes the mark.
     fn clear_mark(&self) -> impl Future<Output = Result<()>> + Send;
 
+    /// Raises a sealed fence again that a restart of its server has taken down, or completes it. Tells whether that may be
+    /// needed again; by default a fence stays up by itself.
+    fn uphold_fence(&self) -> impl Future<Output = Result<bool>> + Send {
+        std::future::ready(Ok(false))
+    }
+
+    /// How the refusal on the old source stands after the switch, and what a restart of its server does to it.
+    fn fence_state(&self) -> impl Future<Output = Result<Vec<Check>>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
+    /// Sessions whose changes are in no log at this moment, as far as the source tells.
+    fn hiding(&self) -> impl Future<Output = Result<Vec<String>>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
     /// Removes what the migration left on both sides (slot, publication, progress), and finds nothing to do
     /// where there is none. The fence of a switched migration stays.
     fn clean_up(&self) -> impl Future<Output = Result<()>> + Send;

@@ -40,7 +40,11 @@ struct World {
 
 impl World {
     async fn new(kind: Kind) -> Self {
-        let pair = Pair::start(kind, Kind::Mysql97);
+        Self::with(kind, &[]).await
+    }
+
+    async fn with(kind: Kind, settings: &[(&str, &str)]) -> Self {
+        let pair = Pair::start_with((kind, settings), (Kind::Mysql97, &[]));
         pair.source.run("", SCHEMA).await;
         let mysql = pair.migration("m", Settings::default());
         let plan = plan::read(&mysql).await.expect("the plan can be read");
@@ -1201,4 +1205,144 @@ async fn a_session_that_hides_its_changes_from_the_log_is_seen_or_said_to_be_unk
         let checks = world.mysql.writers(&nobody).await.expect("it can look");
         one(&checks, "unlogged_writes", Level::Ok, "no session");
     }
+}
+
+/// Somebody who goes around Headgate to a server that may not even let him in.
+async fn direct_write(world: &World) -> Result<(), Error> {
+    let server = world.source();
+    let mut app = server.try_connect_as("app", Some("app"), "shop").await?;
+    app.query_drop("INSERT INTO t (writer, n) VALUES (60, 1)")
+        .await
+}
+
+async fn outlives_a_restart(kind: Kind, without_defaults: bool, locks: bool) {
+    let mut world = World::with(kind, &[("event-scheduler", "ON")]).await;
+    if without_defaults {
+        world.pair.source.without_defaults = true;
+        world.pair.source.restart();
+    }
+    if kind != Kind::Mysql56 {
+        for host in ["127.0.0.1", "localhost"] {
+            let shut = format!("CREATE USER shut@'{host}' IDENTIFIED BY 'shut' ACCOUNT LOCK");
+            world.source().run("", &shut).await;
+        }
+    }
+    let checks = world.mysql.preflight().await.expect("the checks run");
+    let level = if kind == Kind::Mysql56 {
+        Level::Warning
+    } else {
+        Level::Ok
+    };
+    one(&checks, "source_refusal", level, "over a restart");
+
+    let raised = world.raise().await;
+    fence::seal(&world.mysql, raised.fence, &nobody)
+        .await
+        .expect("it is sealed");
+    let again = fence::uphold(&world.mysql).await.expect("it is completed");
+    assert_eq!(again, kind != Kind::Mysql97 || without_defaults, "{kind:?}");
+    let state = fence::state(&world.mysql).await.expect("it is told");
+    if locks {
+        one(&state, "refusal", Level::Ok, "2 of its accounts are locked");
+    }
+    world.pair.source.restart();
+    if kind == Kind::Mysql56 {
+        // Nobody but Headgate can do anything about it.
+        let state = fence::state(&world.mysql).await.expect("it is told");
+        one(&state, "refusal", Level::Error, "accepts writes");
+    } else {
+        direct_write(&world).await.expect_err("it is still refused");
+        let told = if kind == Kind::Mysql97 && !without_defaults {
+            "OFF"
+        } else {
+            "ON"
+        };
+        assert_eq!(world.setting("event_scheduler").await, told, "{kind:?}");
+    }
+    // As a new process does.
+    let fresh = world.pair.migration("m", Settings::default());
+    fence::uphold(&fresh).await.expect("it is raised again");
+    fence::uphold(&fresh).await.expect("and once more");
+    assert_eq!(world.setting("read_only").await, "ON");
+    assert_ne!(world.setting("event_scheduler").await, "ON");
+    direct_write(&world).await.expect_err("it is refused");
+
+    for _ in 0..2 {
+        fence::lift(&fresh, &world.plan)
+            .await
+            .expect("it is lifted");
+        world.mysql.set_fenced(false);
+        world.assert_open().await;
+        direct_write(&world).await.expect("nobody is left out");
+        let shut = world
+            .source()
+            .try_connect_as("shut", Some("shut"), "")
+            .await;
+        assert!(shut.is_err(), "the owner had locked it");
+        world.pair.source.restart();
+    }
+    assert!(!fence::uphold(&fresh).await.expect("there is none any more"));
+    world.assert_open().await;
+}
+
+#[tokio::test]
+async fn the_refusal_of_mysql_97_outlives_a_restart_and_goes_with_the_fence() {
+    outlives_a_restart(Kind::Mysql97, false, false).await;
+}
+
+#[tokio::test]
+async fn the_refusal_of_mysql_97_that_reads_no_settings_outlives_a_restart_and_goes_with_the_fence()
+{
+    outlives_a_restart(Kind::Mysql97, true, true).await;
+}
+
+#[tokio::test]
+async fn the_refusal_of_mariadb_outlives_a_restart_and_goes_with_the_fence() {
+    outlives_a_restart(Kind::Mariadb1011, false, true).await;
+}
+
+#[tokio::test]
+async fn the_refusal_of_mysql_56_is_raised_again_after_a_restart_and_goes_with_the_fence() {
+    outlives_a_restart(Kind::Mysql56, false, false).await;
+}
+
+#[tokio::test]
+async fn a_fence_whose_completion_broke_off_is_taken_back_by_the_next_process() {
+    let world = World::new(Kind::Mariadb1011).await;
+    let raised = world.raise().await;
+    fence::seal(&world.mysql, raised.fence, &nobody)
+        .await
+        .expect("it is sealed");
+    fence::uphold(&world.mysql).await.expect("it is completed");
+    // Written down and not locked yet, and the other way round.
+    world
+        .source()
+        .run("", "ALTER USER app@localhost ACCOUNT UNLOCK")
+        .await;
+    let fresh = world.pair.migration("m", Settings::default());
+    fence::lift(&fresh, &world.plan)
+        .await
+        .expect("it is lifted");
+    world.mysql.set_fenced(false);
+    direct_write(&world).await.expect("nobody is left out");
+    world.assert_open().await;
+}
+
+#[tokio::test]
+async fn an_account_that_may_not_lock_others_is_told_what_a_restart_will_do() {
+    let mut world = World::new(Kind::Mariadb1011).await;
+    for host in ["127.0.0.1", "localhost"] {
+        let create = format!(
+            "CREATE USER mover@'{host}' IDENTIFIED BY 'mover'; GRANT SUPER, READ_ONLY ADMIN, PROCESS, SELECT ON *.* TO mover@'{host}'"
+        );
+        world.source().run("", &create).await;
+    }
+    world.mysql = as_account(&world, "mover");
+    let checks = world.mysql.preflight().await.expect("the checks run");
+    let fix = one(&checks, "source_refusal", Level::Warning, "may not lock")
+        .fix
+        .clone();
+    world.source().run("", &fix).await;
+    let checks = world.mysql.preflight().await.expect("the checks run");
+    one(&checks, "source_refusal", Level::Ok, "over a restart");
 }

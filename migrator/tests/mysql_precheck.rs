@@ -82,7 +82,12 @@ async fn towards_mysql_97_the_older_and_the_other_family_are_warned_of_what_diff
     plain(
         Kind::Mysql56,
         Kind::Mysql97,
-        &["binlog_row_metadata", "sql_mode", "client_settings"],
+        &[
+            "binlog_row_metadata",
+            "source_refusal",
+            "sql_mode",
+            "client_settings",
+        ],
     )
     .await;
     plain(

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::disk::SmallDisk;
 use crate::headgate::{Engine, Headgate};
-use crate::mysql::{Mysql, Pair};
+use crate::mysql::{Mysql, Pair, try_connect, try_rows};
 use crate::postgres::{Postgres, Record, Rows};
 use crate::wait::{SOON, until};
 
@@ -201,6 +201,13 @@ impl World<Mysql> {
     /// A session of the application through Headgate.
     pub async fn client(&self) -> Conn {
         self.headgate.connect_mysql(USER, PASSWORD, DATABASE).await
+    }
+
+    /// Runs statements of the application straight on the source, which may not even let it in.
+    pub async fn write_around(&self, statements: &str) -> Result<Rows, mysql_async::Error> {
+        let port = self.source.port();
+        let mut around = try_connect(port, USER, Some(PASSWORD), DATABASE).await?;
+        try_rows(&mut around, statements).await
     }
 
     /// As [`World::start_copying`], between servers of MySQL and MariaDB.

@@ -2,6 +2,7 @@
 //! before me". Headgate's own account passes it, so that the marker can be written once nobody else writes. Where nobody
 //! may set `read_only`, table locks and locked accounts take its place.
 
+mod durable;
 mod locked;
 mod look;
 mod obstacles;
@@ -21,6 +22,8 @@ use super::{BinlogPosition, Mysql, drift, orphans, position, writers};
 use crate::database::{Carried, Raised};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+pub(super) use durable::finding as refusal_finding;
+pub use durable::{state, uphold};
 pub use look::Look;
 pub use refusal::lift;
 pub(super) use refusal::{forget, install};
@@ -76,7 +79,6 @@ pub async fn warm_up(mysql: &Mysql, plan: &Plan) -> Result<Ready> {
         refusal::refuse_others(mysql, &mut ready.marker).await?;
         return Ok(ready);
     }
-    obstacles::tell_of_forgetting(mysql, &mut ready.marker, ready.version).await?;
     Ok(ready)
 }
 
@@ -279,22 +281,9 @@ async fn seal_accounts(
 /// An account that passes `read_only` may have written.
 async fn seal_read_only(mysql: &Mysql, mut fence: Fence) -> Result<Conn> {
     let session = &mut fence.session;
-    if fence.version.is_mysql_from(8, 0, 0) {
-        run(
-            session,
-            "SET PERSIST read_only = ON",
-            "make the fence durable",
-            false,
-        )
-        .await?;
-    } else {
-        tracing::warn!(
-            migration = mysql.name(),
-            "{} cannot remember read_only: put read_only=ON into the configuration of the old source, \
-             or a restart of it lets writers in again",
-            fence.version
-        );
-    }
+    timeout(REPLY_GRACE, durable::persist(mysql, session, fence.version))
+        .await
+        .map_err(|_| late())??;
     // Whoever began to write since the look.
     writers::refuse(mysql, session).await?;
     holds(session).await?;

@@ -234,6 +234,10 @@ impl Database for Mysql {
         writers::findings(self, carried).await
     }
 
+    async fn hiding(&self) -> Result<Vec<String>> {
+        writers::hidden(self).await
+    }
+
     async fn definitions(&self, _plan: &Plan) -> Result<Compared> {
         defined::compare(self).await
     }
@@ -365,6 +369,14 @@ impl Database for Mysql {
 
     async fn clear_mark(&self) -> Result<()> {
         mark::clear(self).await
+    }
+
+    async fn uphold_fence(&self) -> Result<bool> {
+        fence::uphold(self).await
+    }
+
+    async fn fence_state(&self) -> Result<Vec<Check>> {
+        fence::state(self).await
     }
 
     async fn clean_up(&self) -> Result<()> {

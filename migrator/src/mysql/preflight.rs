@@ -17,9 +17,9 @@ use std::collections::BTreeMap;
 
 use mysql_async::Conn;
 
-use super::Mysql;
 use super::catalogue::{self, ask};
 use super::client::Version;
+use super::{Mysql, fence};
 use crate::accounts::Account;
 use crate::error::Result;
 use crate::preflight::{Check, Findings};
@@ -43,6 +43,8 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
         tables::run(mysql, source, &mut findings).await;
         objects::source(mysql, source, &mut findings).await;
         visible::run(mysql, "source_definitions", "source", source, &mut findings).await;
+        let outcome = fence::refusal_finding(&mut source.session, &mut findings).await;
+        findings.ran("source_refusal", outcome);
     }
     if let Some(target) = &mut target {
         findings.ok("target_reachable", target.version.to_string());

@@ -399,6 +399,13 @@ pub(super) async fn hiding(session: &mut Conn) -> Result<Option<Vec<(String, i64
     Ok(Some(found))
 }
 
+/// What sessions hide from the log, in a session of its own; nothing where the server tells nobody.
+pub(super) async fn hidden(mysql: &Mysql) -> Result<Vec<String>> {
+    let mut session = mysql.connect_source("look").await?;
+    let found = hiding(&mut session).await?.unwrap_or_default();
+    Ok(found.into_iter().map(|(what, _)| what).collect())
+}
+
 /// Refuses while a session hides its changes from the log.
 pub(super) async fn refuse_hiding(session: &mut Conn) -> Result<()> {
     let found = hiding(session).await?.unwrap_or_default();
@@ -474,7 +481,7 @@ async fn sees_sessions(session: &mut Conn) -> Result<bool> {
     }
 }
 
-async fn own_account(session: &mut Conn) -> Result<String> {
+pub(super) async fn own_account(session: &mut Conn) -> Result<String> {
     let told: Option<String> = session
         .query_first("SELECT CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))")
         .await

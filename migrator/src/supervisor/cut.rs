@@ -275,7 +275,7 @@ impl<D: Database> Migration<D> {
     }
 
     /// The visible state after a course, which the journal has already.
-    async fn after(&self, course: Option<&Course>, before: (State, SystemTime)) {
+    async fn after(self: &Arc<Self>, course: Option<&Course>, before: (State, SystemTime)) {
         let switched = course.filter(|course| course.outcome == Outcome::Switched);
         {
             let mut live = self.live();
@@ -289,6 +289,7 @@ impl<D: Database> Migration<D> {
         }
         if switched.is_some() {
             self.halt().await;
+            self.spawn_guard();
         }
     }
 
@@ -367,6 +368,7 @@ impl<D: Database> Migration<D> {
             && let Ok(conductor) = self.conductor()
         {
             conductor.complete().await;
+            self.spawn_guard();
         }
         let runs = matches!(self.live().state, State::Copying | State::Following);
         if runs {

@@ -1,5 +1,6 @@
 //! One migration: its ends, where it stands, and the rule that one statement at a time works on it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -55,6 +56,8 @@ pub(super) struct Live {
     pub(super) check: Option<RunningCheck>,
     /// Objects that are not defined alike on both sides, as of the last look.
     pub(super) differences: Vec<String>,
+    /// Sessions that were seen to hide from the log, by what was seen, and when that was last.
+    pub(super) hidden: BTreeMap<String, SystemTime>,
     /// The switch that this process has made, whose sessions still move.
     pub(super) switched_epoch: Option<u64>,
     /// The statement that is at work, for the refusal of others.
@@ -107,6 +110,7 @@ impl<D: Database> Migration<D> {
             worker: None,
             check: None,
             differences: Vec::new(),
+            hidden: BTreeMap::new(),
             switched_epoch: None,
             doing: "",
         };

@@ -166,7 +166,12 @@ impl<D: Database> Migration<D> {
     pub(super) async fn readiness(&self) -> Result<Vec<Check>> {
         let state = self.live().state;
         let checks = match state {
-            State::Switched | State::Finished => self.next_steps()?,
+            State::Switched | State::Finished => {
+                let mut steps = self.next_steps()?;
+                let state = async |database: &D| database.fence_state().await;
+                steps.extend(self.asked("refusal", state).await);
+                steps
+            }
             _ => self.obstacles().await?,
         };
         let all = std::iter::once(summed_up(self.name(), state, &checks));

@@ -94,6 +94,8 @@ pub(crate) struct Server {
     arguments: Vec<String>,
     /// The time zone of the machine, as the server sees it.
     zone: String,
+    /// Whether it reads no file of settings at all, and so none that were persisted.
+    pub(crate) without_defaults: bool,
     process: Option<Child>,
     /// Where it listens.
     pub(crate) port: u16,
@@ -131,6 +133,7 @@ impl Server {
                 .filter(|(name, _)| *name != "TZ")
                 .map(|(name, value)| format!("--{name}={value}"))
                 .collect(),
+            without_defaults: false,
             process: None,
             port: free_port(),
         };
@@ -237,11 +240,16 @@ impl Server {
         let before = log.metadata().map_or(0, |found| found.len());
         let root = self.kind.root();
         let at = |name: &str| self.folder.join(name).display().to_string();
-        // An empty file and not none: without one, MySQL reads no settings that were persisted either.
-        fs::write(self.folder.join("my.cnf"), "").expect("the folder is ours");
+        // A file and not none: without one, MySQL reads no settings that were persisted either.
+        let file = "[mysqld]\nmax-connect-errors=1000\n";
+        fs::write(self.folder.join("my.cnf"), file).expect("the folder is ours");
         let mut command = command(&daemon(&root, self.kind.program()));
         command
-            .arg(format!("--defaults-file={}", at("my.cnf")))
+            .arg(if self.without_defaults {
+                "--no-defaults".to_owned()
+            } else {
+                format!("--defaults-file={}", at("my.cnf"))
+            })
             .arg(format!("--basedir={}", root.display()))
             .arg(format!("--datadir={}", at("data")))
             .arg(format!("--tmpdir={}", at("")))

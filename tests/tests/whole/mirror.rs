@@ -22,6 +22,7 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/postgres/preflight/roles.rs",
             "migrator/src/mysql/accounts.rs",
             "migrator/src/mysql/passing.rs",
+            "migrator/src/mysql/passing/holders.rs",
             "migrator/src/mysql/grants.rs",
             "migrator/src/mysql/preflight/accounts.rs",
             "migrator/src/mysql/preflight/rights.rs",
@@ -78,7 +79,10 @@ const FILES: &[(&str, &[&str])] = &[
     ),
     (
         "PostgreSQL's owner of a table may always fence it; MySQL's read_only is the server's, and not everybody's to set",
-        &["migrator/src/mysql/fence/locked.rs"],
+        &[
+            "migrator/src/mysql/fence/locked.rs",
+            "migrator/src/mysql/fence/durable.rs",
+        ],
     ),
     (
         "PostgreSQL's fence waits for locks by itself; MySQL's must be told who stands in the way of read_only",
@@ -264,6 +268,7 @@ const CASES: &[(&str, &[&str])] = &[
         &[
             "cutover::where_read_only_is_not_permitted_the_accounts_of_mariadb_are_the_fence",
             "cutover::where_read_only_is_not_permitted_the_accounts_of_mysql_are_the_fence",
+            "faults::an_old_source_that_is_killed_and_restarted_still_refuses_writes_and_runs_no_events",
             "marks::a_fence_without_a_mark_is_named_and_can_be_lifted",
             "marks::where_accounts_are_the_refusal_clearing_the_mark_lets_them_in",
         ],

@@ -176,7 +176,7 @@ pub(super) async fn unlock(session: &mut Conn, accounts: &[(String, String)]) ->
 
 /// Locks or unlocks accounts, many at a time where they let themselves, and tells which failed. Those that are gone, or
 /// by which nobody can log in, need neither.
-async fn alter(
+pub(super) async fn alter(
     session: &mut Conn,
     accounts: &[(String, String)],
     word: &str,

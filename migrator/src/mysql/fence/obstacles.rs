@@ -3,7 +3,6 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
-use super::super::Mysql;
 use super::super::client::{Version, failed};
 use super::super::described::text;
 use super::super::passing::{Means, own_rights};
@@ -74,29 +73,6 @@ async fn refuse_without_passage(session: &mut Conn, version: Version) -> Result<
             "GRANT CONNECTION_ADMIN (MySQL 8), SUPER (before), or READ_ONLY ADMIN (MariaDB) ON *.* to it",
         ),
     )
-}
-
-/// A server that was started without persisted settings would forget the fence at its restart.
-pub(super) async fn tell_of_forgetting(
-    mysql: &Mysql,
-    session: &mut Conn,
-    version: Version,
-) -> Result<()> {
-    if !version.is_mysql_from(8, 0, 0) {
-        return Ok(());
-    }
-    let on: Option<u8> = session
-        .query_first("SELECT @@GLOBAL.persisted_globals_load = 1")
-        .await
-        .map_err(|error| failed("cannot see whether the source keeps its settings", error))?;
-    if on != Some(1) {
-        tracing::warn!(
-            migration = mysql.name(),
-            "the source was started with persisted_globals_load=OFF: put read_only=ON into its configuration \
-             after the switch, or a restart of it lets writers in again"
-        );
-    }
-    Ok(())
 }
 
 /// A prepared transaction may be committed whatever the server refuses.

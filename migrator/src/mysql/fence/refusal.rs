@@ -6,7 +6,7 @@ use mysql_async::{Conn, Row};
 use super::super::client::{self, Version, failed};
 use super::super::described::{optional, text};
 use super::super::{Mysql, orphans};
-use super::{END_PATIENCE, PURPOSES, locked};
+use super::{END_PATIENCE, PURPOSES, durable, locked};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
@@ -139,8 +139,15 @@ pub(super) async fn seal(mysql: &Mysql, session: &mut Conn) -> Result<()> {
         .map_err(|error| failed("cannot record that the fence is sealed", error))
 }
 
+/// Whether the fence is sealed and a setting of the server keeps it up.
+pub(super) async fn is_sealed_by_setting(mysql: &Mysql, session: &mut Conn) -> Result<bool> {
+    let before = remembered(mysql, session).await?;
+    Ok(before.is_some_and(|before| before.sealed && before.accounts.is_none()))
+}
+
 /// Puts the server's settings back, and forgets them only then. Finds nothing to do where nothing is remembered.
 pub(super) async fn lower(mysql: &Mysql, session: &mut Conn, version: Version) -> Result<()> {
+    durable::take_back(mysql, session, version).await?;
     let Some(before) = remembered(mysql, session).await? else {
         return Ok(());
     };
@@ -150,9 +157,12 @@ pub(super) async fn lower(mysql: &Mysql, session: &mut Conn, version: Version) -
     } else if others(mysql, session).await?.is_empty() {
         let mut statements = Vec::new();
         if version.is_mysql_from(8, 0, 0) {
-            statements.push(match before.persisted.as_deref() {
-                Some("OFF") => "SET PERSIST read_only = OFF",
-                _ => "RESET PERSIST IF EXISTS read_only",
+            let now = durable::persisted(session, version, "read_only").await?;
+            statements.extend(match (before.persisted.as_deref(), now) {
+                (Some("OFF"), _) => Some("SET PERSIST read_only = OFF"),
+                (_, Some(_)) => Some("RESET PERSIST IF EXISTS read_only"),
+                // The server may let nobody persist anything.
+                (_, None) => None,
             });
         }
         statements.push("SET GLOBAL read_only = OFF");

@@ -1,4 +1,5 @@
-//! Full disks, and servers that stand still: clients are served again within the hold and a second, and nobody is told.
+//! Full disks, servers that stand still, and an old source that is restarted: clients are served again within the hold and
+//! a second, nobody is told, and the refusal stands.
 
 use std::time::{Duration, Instant};
 
@@ -158,4 +159,69 @@ async fn a_source_that_stands_still_during_the_hold_shows_nobody_its_fence() {
     }
     let counted = world.source.value(DATABASE, "SELECT COUNT(*) FROM t").await;
     assert_eq!(counted, written.to_string());
+}
+
+#[tokio::test]
+async fn an_old_source_that_is_killed_and_restarted_still_refuses_writes_and_runs_no_events() {
+    still_refuses(Pair::Mysql97to97).await;
+    still_refuses(Pair::Mariadb1011to1011).await;
+}
+
+async fn still_refuses(pair: Pair) {
+    let schema = format!(
+        "{SCHEMA}; CREATE EVENT tick ON SCHEDULE EVERY 1 HOUR DO INSERT INTO t (v) VALUES ('tick')"
+    );
+    let mut world = World::of(pair, &schema).await;
+    world
+        .source
+        .sql("", "SET GLOBAL event_scheduler = ON")
+        .await;
+    world.follow().await;
+    world.check().await;
+    let warned = world.headgate.admin("SHOW MIGRATION CHECKS m").await;
+    let told = |row: &&Record| {
+        row.get("check")
+            .is_some_and(|name| name == "source_refusal")
+    };
+    let told = warned.iter().find(told).expect("what a restart will do");
+    assert!(
+        told.get("evidence")
+            .is_some_and(|text| text.contains("over a restart"))
+    );
+    world.cutover().await;
+    let steps = world.headgate.admin("SHOW READINESS m").await;
+    let refusal = |row: &&Record| row.get("check").is_some_and(|name| name == "refusal");
+    let refusal = steps.iter().find(refusal).expect("how the refusal stands");
+    assert_eq!(
+        refusal.get("level").map(String::as_str),
+        Some("ok"),
+        "{refusal:?}"
+    );
+
+    world.source.server.kill().await.expect("it runs");
+    world
+        .source
+        .server
+        .restart()
+        .await
+        .expect("it starts again");
+    let write = "INSERT INTO t (v) VALUES ('around')";
+    let around = world.write_around(write).await;
+    assert!(around.is_err(), "{pair:?}: accepted after the restart");
+    // And by those who could not be locked out, once Headgate has seen it.
+    let closed = "SELECT @@GLOBAL.read_only = 1 AND @@GLOBAL.event_scheduler <> 'ON'";
+    world.source.until_value("", closed, "1").await;
+    world.headgate.kill().await;
+    world
+        .source
+        .server
+        .restart()
+        .await
+        .expect("it starts again");
+    let around = world.write_around(write).await;
+    assert!(around.is_err(), "{pair:?}: accepted without Headgate");
+    world.headgate.launch().await;
+    world.source.until_value("", closed, "1").await;
+    let count = "SELECT COUNT(*) FROM t WHERE v = 'around'";
+    assert_eq!(world.source.value(DATABASE, count).await, "0");
 }

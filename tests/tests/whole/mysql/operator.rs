@@ -2,9 +2,9 @@
 
 use mysql_async::Conn;
 use tests::headgate::signal_server;
-use tests::mysql::{Mysql, Pair, rows, try_connect, try_records, try_rows};
+use tests::mysql::{Mysql, Pair, rows, try_connect, try_records};
 use tests::wait::{SOON, until};
-use tests::world::{DATABASE, MIGRATION, PASSWORD, USER, World};
+use tests::world::{DATABASE, MIGRATION, USER, World};
 
 const SCHEMA: &str =
     "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(40)) ENGINE = InnoDB;
@@ -71,9 +71,9 @@ async fn a_side_that_is_away_is_seen_in_status_readiness_and_metrics_and_comes_b
     assert!(first.starts_with("SWITCHED"), "{first}");
     world.headgate.admin("FINISH MIGRATION m").await;
     assert_eq!(world.status("state").await, "finished");
-    let mut around =
-        tests::mysql::connect(world.source.port(), USER, Some(PASSWORD), DATABASE).await;
-    let write = try_rows(&mut around, "INSERT INTO t (v) VALUES ('late')").await;
+    let write = world
+        .write_around("INSERT INTO t (v) VALUES ('late')")
+        .await;
     assert!(write.is_err(), "the refusal went with the migration");
     world.headgate.admin("DROP MIGRATION m").await;
     let report = world.row("SHOW CUTOVER REPORT m").await;

@@ -194,8 +194,7 @@ async fn a_kill_after_the_switch_leaves_the_route_on_the_target(pair: Pair) {
     assert!(is_at(&mut client, &world.target).await);
     let count = "SELECT COUNT(*) FROM t";
     assert_eq!(single(&rows(&mut client, count).await, count), "101");
-    let mut around = connect(world.source.port(), USER, Some(PASSWORD), DATABASE).await;
-    let refused = try_rows(&mut around, "INSERT INTO t (v) VALUES ('x')").await;
+    let refused = world.write_around("INSERT INTO t (v) VALUES ('x')").await;
     assert!(refused.is_err(), "the source is writable again");
 }
 

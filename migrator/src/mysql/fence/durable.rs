@@ -1,0 +1,389 @@
+//! What of the fence a restart of the source's server would forget: completed after the switch, raised again where it
+//! came down, and taken back with the fence.
+
+use std::collections::BTreeSet;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error as Failure, Row};
+
+use super::super::client::{self, Version, failed};
+use super::super::described::{optional, text};
+use super::super::passing::{self, Passing, own_rights};
+use super::super::{Mysql, writers};
+use super::{locked, refusal};
+use crate::error::{Error, Result};
+use crate::preflight::{Check, Findings};
+
+/// A row says what was done besides, and how it was before. It is kept for as long as the refusal lasts.
+pub(super) const INSTALL: &str = "CREATE TABLE IF NOT EXISTS headgate.fence_durable (
+         switch_of VARCHAR(128) NOT NULL PRIMARY KEY,
+         scheduler VARCHAR(16),
+         accounts LONGTEXT NOT NULL) ENGINE=InnoDB";
+const NO_TABLE: [u16; 2] = [1049, 1146];
+const NAME: &str = "source_refusal";
+
+type Accounts = Vec<(String, String)>;
+
+/// What keeps the refusal up when the source's server is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeper {
+    /// The server, which remembers its settings.
+    Server,
+    /// Locked accounts, as the server is not known to remember.
+    Accounts,
+    /// Headgate, as long as it runs.
+    Headgate,
+}
+
+impl Keeper {
+    async fn of(session: &mut Conn, version: Version) -> Result<Self> {
+        if remembers(session, version).await? {
+            return Ok(Self::Server);
+        }
+        Ok(if version.locks_accounts() {
+            Self::Accounts
+        } else {
+            Self::Headgate
+        })
+    }
+}
+
+/// Whether a restart brings settings back that were persisted. That a server reads no files at all (`--no-defaults`) is in
+/// none of its settings: one that did says so of the settings that it found in them.
+async fn remembers(session: &mut Conn, version: Version) -> Result<bool> {
+    if !version.is_mysql_from(8, 0, 0) {
+        return Ok(false);
+    }
+    let told: Option<u8> = session
+        .query_first(
+            "SELECT @@GLOBAL.persisted_globals_load = 1 AND EXISTS (
+                 SELECT 1 FROM performance_schema.variables_info
+                 WHERE variable_source IN ('GLOBAL', 'SERVER', 'EXPLICIT', 'EXTRA', 'USER', 'LOGIN', 'PERSISTED'))",
+        )
+        .await
+        .map_err(|error| failed("cannot see whether the source keeps its settings", error))?;
+    Ok(told == Some(1))
+}
+
+/// What of a setting the server has persisted.
+pub(super) async fn persisted(
+    session: &mut Conn,
+    version: Version,
+    name: &str,
+) -> Result<Option<String>> {
+    if !version.is_mysql_from(8, 0, 0) {
+        return Ok(None);
+    }
+    session
+        .exec_first(
+            "SELECT variable_value FROM performance_schema.persisted_variables WHERE variable_name = ?",
+            (name,),
+        )
+        .await
+        .map_err(|error| failed("cannot see which settings the source keeps", error))
+}
+
+/// Lets the server remember `read_only`, where it does that and lets us; else the accounts are locked after the switch.
+pub(super) async fn persist(mysql: &Mysql, session: &mut Conn, version: Version) -> Result<()> {
+    if !version.is_mysql_from(8, 0, 0) {
+        return Ok(());
+    }
+    match session.query_drop("SET PERSIST read_only = ON").await {
+        Ok(()) => Ok(()),
+        Err(Failure::Server(told)) => {
+            tracing::warn!(
+                migration = mysql.name(),
+                "the source does not remember read_only ({}); its accounts are locked after the switch",
+                told.message
+            );
+            Ok(())
+        }
+        Err(error) => Err(failed("cannot make the fence durable", error)),
+    }
+}
+
+/// Completes a sealed fence, and raises again what a restart of the server has taken down. Tells whether that must be
+/// looked at again and again.
+pub async fn uphold(mysql: &Mysql) -> Result<bool> {
+    let mut session = mysql.connect_source("uphold").await?;
+    let session = &mut session;
+    if !refusal::is_sealed_by_setting(mysql, session).await? {
+        return Ok(false);
+    }
+    let version = client::version(session).await?;
+    raise_again(mysql, session).await?;
+    session
+        .query_drop(INSTALL)
+        .await
+        .map_err(|error| failed("cannot create what the fence is remembered in", error))?;
+    let kept = remembered(mysql, session).await?;
+    if kept.is_none() {
+        let scheduler = persisted(session, version, "event_scheduler").await?;
+        session
+            .exec_drop(
+                "INSERT IGNORE INTO headgate.fence_durable (switch_of, scheduler, accounts) VALUES (?, ?, '[]')",
+                (mysql.name(), scheduler),
+            )
+            .await
+            .map_err(unwritable)?;
+    }
+    if version.is_mysql_from(8, 0, 0)
+        && persisted(session, version, "event_scheduler")
+            .await?
+            .as_deref()
+            != Some("OFF")
+        && let Err(error) = session
+            .query_drop("SET PERSIST event_scheduler = OFF")
+            .await
+    {
+        let error = failed(
+            "the source does not remember that its events are stopped",
+            error,
+        );
+        tracing::warn!(migration = mysql.name(), %error, "a restart of it starts them again, until Headgate stops them");
+    }
+    let by = Keeper::of(session, version).await?;
+    let read_only = persisted(session, version, "read_only").await?;
+    if by == Keeper::Server && read_only.as_deref() == Some("ON") {
+        return Ok(false);
+    }
+    if version.locks_accounts() {
+        lock(
+            mysql,
+            session,
+            kept.map(|kept| kept.accounts).unwrap_or_default(),
+        )
+        .await?;
+    }
+    Ok(true)
+}
+
+async fn raise_again(mysql: &Mysql, session: &mut Conn) -> Result<()> {
+    let on: Option<(u8, String)> = session
+        .query_first("SELECT @@GLOBAL.read_only = 1, CAST(@@GLOBAL.event_scheduler AS CHAR)")
+        .await
+        .map_err(|error| failed("cannot see whether the source refuses writes", error))?;
+    let (read_only, scheduler) = on.unwrap_or((0, String::new()));
+    let mut again = Vec::new();
+    if read_only != 1 {
+        again.push("SET GLOBAL read_only = ON");
+    }
+    if scheduler == "ON" {
+        again.push("SET GLOBAL event_scheduler = OFF");
+    }
+    for statement in again {
+        tracing::warn!(
+            migration = mysql.name(),
+            statement,
+            "the source's server was restarted, or somebody lifted its fence: it is raised again"
+        );
+        session
+            .query_drop(statement)
+            .await
+            .map_err(|error| failed("cannot raise the source's fence again", error))?;
+    }
+    Ok(())
+}
+
+/// Locks every account that may log in and that `read_only` stops; what passes that would not be stopped by it now either.
+async fn lock(mysql: &Mysql, session: &mut Conn, mut ours: Accounts) -> Result<()> {
+    let who = Passing::read(mysql, session).await?;
+    let open: Accounts = locked::accounts(mysql, session)
+        .await?
+        .into_iter()
+        .filter(|account| !who.holds_it(account) && !passing::is_administrators(&account.0))
+        .collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let known: BTreeSet<&(String, String)> = ours.iter().collect();
+    let fresh: Accounts = open
+        .iter()
+        .filter(|account| !known.contains(account))
+        .cloned()
+        .collect();
+    ours.extend(fresh);
+    let written = serde_json::to_string(&ours)
+        .map_err(|error| Error::fatal("the accounts cannot be written down").because(error))?;
+    session
+        .exec_drop(
+            "UPDATE headgate.fence_durable SET accounts = ? WHERE switch_of = ?",
+            (written, mysql.name()),
+        )
+        .await
+        .map_err(unwritable)?;
+    unlogged(session).await;
+    for (name, failure) in locked::alter(session, &open, "LOCK").await {
+        match failure {
+            Failure::Server(told) => tracing::warn!(
+                migration = mysql.name(),
+                account = name,
+                "the account cannot be locked ({}): it may write again when the old source's server is restarted",
+                told.message
+            ),
+            error => return Err(failed("cannot lock accounts of the source", error)),
+        }
+    }
+    Ok(())
+}
+
+/// Replicas of the source have accounts of their own to look after. Where that is not permitted, they follow.
+async fn unlogged(session: &mut Conn) {
+    let _not_permitted = session.query_drop("SET SESSION sql_log_bin = 0").await;
+}
+
+/// What was remembered of what was done besides.
+struct Kept {
+    scheduler: Option<String>,
+    accounts: Accounts,
+}
+
+async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Kept>> {
+    let found: std::result::Result<Option<Row>, _> = session
+        .exec_first(
+            "SELECT scheduler, accounts FROM headgate.fence_durable WHERE switch_of = ?",
+            (mysql.name(),),
+        )
+        .await;
+    let row = match found {
+        Ok(row) => row,
+        Err(Failure::Server(told)) if NO_TABLE.contains(&told.code) => None,
+        Err(error) => {
+            return Err(failed(
+                "cannot read what the source's fence has changed",
+                error,
+            ));
+        }
+    };
+    row.map(|row| {
+        let accounts = serde_json::from_str(&text(&row, 1)?).map_err(|error| {
+            Error::fatal("headgate.fence_durable on the source names no accounts").because(error)
+        })?;
+        let scheduler = optional(&row, 0)?;
+        Ok(Kept {
+            scheduler,
+            accounts,
+        })
+    })
+    .transpose()
+}
+
+/// Takes back what was done besides, exactly that. Finds nothing to do where there is nothing.
+pub(super) async fn take_back(mysql: &Mysql, session: &mut Conn, version: Version) -> Result<()> {
+    let Some(kept) = remembered(mysql, session).await? else {
+        return Ok(());
+    };
+    if version.is_mysql_from(8, 0, 0)
+        && persisted(session, version, "event_scheduler")
+            .await?
+            .is_some()
+    {
+        let statement = match kept.scheduler.as_deref() {
+            Some("ON") => "SET PERSIST event_scheduler = ON",
+            Some(_) => "SET PERSIST event_scheduler = OFF",
+            None => "RESET PERSIST IF EXISTS event_scheduler",
+        };
+        session
+            .query_drop(statement)
+            .await
+            .map_err(|error| failed("cannot lift the source's fence", error))?;
+    }
+    unlogged(session).await;
+    let unlocked = locked::unlock(session, &kept.accounts).await;
+    let _was_not_permitted = session.query_drop("SET SESSION sql_log_bin = 1").await;
+    unlocked?;
+    let cannot = |error| failed("cannot forget the source's fence", error);
+    session
+        .exec_drop(
+            "DELETE FROM headgate.fence_durable WHERE switch_of = ?",
+            (mysql.name(),),
+        )
+        .await
+        .map_err(cannot)?;
+    let left: Option<u8> = session
+        .query_first("SELECT 1 FROM headgate.fence_durable LIMIT 1")
+        .await
+        .map_err(cannot)?;
+    if left.is_none() {
+        session
+            .query_drop("DROP TABLE headgate.fence_durable")
+            .await
+            .map_err(cannot)?;
+    }
+    Ok(())
+}
+
+/// What will become of the refusal when the old source's server is restarted.
+pub(in super::super) async fn finding(session: &mut Conn, findings: &mut Findings) -> Result<()> {
+    let version = client::version(session).await?;
+    let own = own_rights(session).await?;
+    if passing::means(&own, version) == passing::Means::Accounts {
+        findings.ok(
+            NAME,
+            "the fence locks accounts, and the source keeps them locked over a restart",
+        );
+        return Ok(());
+    }
+    match Keeper::of(session, version).await? {
+        Keeper::Server => findings.ok(NAME, "the source remembers read_only and stopped events over a restart"),
+        Keeper::Accounts if passing::has(&own, &["CREATE USER"]) => findings.ok(
+            NAME,
+            format!(
+                "{version} is not known to remember read_only over a restart: after the switch all accounts but \
+                 administrators' are locked there too, and Headgate sets read_only again"
+            ),
+        ),
+        Keeper::Accounts => findings.warning(
+            NAME,
+            format!(
+                "{version} is not known to remember read_only over a restart, and Headgate's account may not lock the \
+                 accounts: after one, direct writes to the old source are accepted until Headgate sets read_only again"
+            ),
+            "let it lock accounts after the switch",
+            format!("GRANT CREATE USER ON *.* TO {}", writers::own_account(session).await?),
+        ),
+        Keeper::Headgate => findings.warning(
+            NAME,
+            format!(
+                "{version} remembers neither read_only nor locks of accounts over a restart: after one, direct writes to \
+                 the old source are accepted until Headgate sets read_only again, which it does as long as it runs"
+            ),
+            "at the switch, put read_only=ON and event_scheduler=OFF into the configuration of the old source",
+            "",
+        ),
+    }
+    Ok(())
+}
+
+/// How the refusal stands on the old source, for the list of next steps.
+pub async fn state(mysql: &Mysql) -> Result<Vec<Check>> {
+    let mut session = mysql.connect_source("readiness").await?;
+    let mut findings = Findings::default();
+    let on: Option<u8> = session
+        .query_first("SELECT @@GLOBAL.read_only = 1")
+        .await
+        .map_err(|error| failed("cannot see whether the source refuses writes", error))?;
+    let locked = remembered(mysql, &mut session)
+        .await?
+        .map_or(0, |kept| kept.accounts.len());
+    if refusal::is_sealed_by_setting(mysql, &mut session).await? && on != Some(1) {
+        findings.error(
+            "refusal",
+            "the old source accepts writes: read_only is OFF there",
+            "Headgate sets it again within seconds; find out who lifts it",
+            "",
+        );
+    } else if locked > 0 {
+        findings.ok(
+            "refusal",
+            format!("the old source refuses writes, and {locked} of its accounts are locked"),
+        );
+    } else {
+        finding(&mut session, &mut findings).await?;
+    }
+    Ok(findings.checks)
+}
+
+fn unwritable(error: Failure) -> Error {
+    failed("cannot write down what completes the source's fence", error)
+}
