@@ -159,6 +159,12 @@ pub trait Traffic: Send + Sync + 'static {
     /// Opens the gate; the held go on, in the order in which they came. Opening an open gate changes nothing.
     fn release(&self, route: &str) -> Result<()>;
 
+    /// Lets the held statements go on although the source may refuse them, because it is not known whether its fence is
+    /// down. What it refuses is held again where nobody would notice, until [`Traffic::release`].
+    fn release_warily(&self, route: &str) -> Result<()> {
+        self.release(route)
+    }
+
     /// What the held statements of the last hold went through. Resolves when the last of them has gone on,
     /// or after `patience` with what is known by then.
     fn holds<'a>(&'a self, route: &'a str, patience: Duration) -> Waiting<'a, Result<Holds>>;

@@ -125,7 +125,7 @@ impl Gate {
     /// Closes the gate and forgets the last hold's log. Closing a closed gate changes nothing.
     pub fn close(&self) {
         let look = self.look();
-        if look.state() == State::Open {
+        if matches!(look.state(), State::Open | State::Wary) {
             *self.log.lock() = HoldLog::default();
             self.turnstile
                 .set(Look::new(State::Closing, look.generation()));
@@ -183,6 +183,13 @@ impl Gate {
         self.line.notify_waiters();
     }
 
+    /// Lets statements pass, of which the server may refuse any: whether its fence is down is not known.
+    pub fn open_warily(&self) {
+        self.turnstile
+            .set(Look::new(State::Wary, self.look().generation()));
+        self.line.notify_waiters();
+    }
+
     /// How many stand in line.
     pub fn in_line(&self) -> u64 {
         self.waiting.load(Ordering::SeqCst)
@@ -219,7 +226,18 @@ impl Ticket {
 
     /// Tries to begin a transaction on the server of `generation`. True means: inside, until [`Ticket::leave`].
     pub fn enter(&self, generation: u64) -> bool {
-        match self.gate.turnstile.enter(&self.place.seat, generation) {
+        let pass = self.gate.turnstile.enter(&self.place.seat, generation);
+        self.entered(pass)
+    }
+
+    /// The same for who knows what to do where the server refuses it.
+    pub fn enter_warily(&self, generation: u64) -> bool {
+        let turnstile = &self.gate.turnstile;
+        self.entered(turnstile.enter_warily(&self.place.seat, generation))
+    }
+
+    fn entered(&self, pass: Pass) -> bool {
+        match pass {
             Pass::Inside => {
                 self.place
                     .entered
@@ -279,13 +297,15 @@ pub struct InLine {
 }
 
 impl InLine {
-    /// Resolves when the gate is open, whatever its generation. Cancel safe.
-    pub async fn opened(&self) {
+    /// Resolves when the gate is open, whatever its generation; for who `dares`, also where the server may refuse what
+    /// passes. Cancel safe.
+    pub async fn opened(&self, dares: bool) {
         loop {
             let changed = self.gate.line.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.gate.look().state() == State::Open {
+            let state = self.gate.look().state();
+            if state == State::Open || dares && state == State::Wary {
                 return;
             }
             changed.await;
@@ -380,7 +400,7 @@ mod tests {
             let line = gate.ticket().stand_in_line();
             let order = Arc::clone(&order);
             waiters.push(tokio::spawn(async move {
-                line.opened().await;
+                line.opened(true).await;
                 order.lock().push(number);
                 line.finish(Outcome::Released);
             }));

@@ -28,7 +28,8 @@ pub(crate) enum Met {
     Broken(Broken),
 }
 
-/// Waits in line until the gate opens or the statement is not to be waited for any more. `rang` is called whenever the
+/// Waits in line until the gate opens or the statement is not to be waited for any more. One that was `refused` by the
+/// source's fence waits until that is known to be down. `rang` is called whenever the
 /// session's bell rings.
 pub(crate) async fn hold<C, S, W>(
     plane: &Plane,
@@ -36,6 +37,7 @@ pub(crate) async fn hold<C, S, W>(
     standing: &Standing,
     relay: &mut Relay<C, S>,
     wire: &mut W,
+    refused: bool,
     mut rang: impl FnMut(),
 ) -> Met
 where
@@ -46,7 +48,8 @@ where
     let entry = &standing.entry;
     let line = match standing.turn() {
         Turn::Closed(ticket) => ticket.stand_in_line(),
-        Turn::Pass | Turn::Elsewhere => return Met::Opened,
+        Turn::Wary(ticket) if refused => ticket.stand_in_line(),
+        Turn::Pass | Turn::Elsewhere | Turn::Wary(_) => return Met::Opened,
     };
     plane.metrics.hold_began(&route.name);
     entry.take_cancel();
@@ -55,7 +58,7 @@ where
     let met = loop {
         tokio::select! {
             biased;
-            () = line.opened() => break Met::Opened,
+            () = line.opened(!refused) => break Met::Opened,
             stop = relay.wait_held(wire, standing) => break match stop {
                 Ok(_) => Met::Left,
                 Err(broken) => Met::Broken(broken),

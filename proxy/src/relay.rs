@@ -4,6 +4,7 @@
 //! clears them to be forwarded; a read is forwarded with one write, however many frames it holds. Neither way waits
 //! for the other: a client that sends without reading cannot block the server's replies, nor the reverse.
 
+mod trial;
 mod way;
 
 use std::future::poll_fn;
@@ -15,6 +16,7 @@ use protocol::error::Malformed;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::flow::Flow;
+pub use trial::Verdict;
 use way::Way;
 
 /// What an engine makes of the bytes that go by.

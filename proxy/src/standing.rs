@@ -1,7 +1,7 @@
 //! Where a session stands before its route's gate, and before those of other databases that it has chosen.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use crate::gate::Ticket;
@@ -20,6 +20,8 @@ pub(crate) struct Standing {
     /// Whoever chooses a database of another route may write there at any time from then on, also by a statement that was
     /// prepared while it was chosen: it begins no transaction that the other's gate does not let pass too.
     pub(crate) also: Vec<Also>,
+    /// The next transaction may begin although the server may refuse it.
+    pub(crate) dares: AtomicBool,
 }
 
 /// A place at another route's gate.
@@ -37,6 +39,8 @@ pub(crate) enum Turn<'a> {
     Closed(&'a Ticket),
     /// All are open, and one of the routes leads elsewhere by now.
     Elsewhere,
+    /// All are open, and behind this one the server may refuse what passes.
+    Wary(&'a Ticket),
 }
 
 impl Standing {
@@ -53,17 +57,20 @@ impl Standing {
     /// What the gates let this session do now.
     pub(crate) fn turn(&self) -> Turn<'_> {
         let mut elsewhere = false;
+        let mut wary = None;
         for (ticket, generation) in self.looks() {
             let look = ticket.gate().look();
-            if look.state() != State::Open {
-                return Turn::Closed(ticket);
+            match look.state() {
+                State::Open => {}
+                State::Wary => wary = Some(ticket),
+                State::Closing | State::Closed => return Turn::Closed(ticket),
             }
             elsewhere |= look.generation() != generation;
         }
-        if elsewhere {
-            Turn::Elsewhere
-        } else {
-            Turn::Pass
+        match wary {
+            _ if elsewhere => Turn::Elsewhere,
+            Some(ticket) => Turn::Wary(ticket),
+            None => Turn::Pass,
         }
     }
 
@@ -87,7 +94,11 @@ impl Standing {
     /// Enters those gates that were joined inside a transaction. False where one does not let it.
     pub(crate) fn enter_joined(&self) -> bool {
         let mut outside = self.also.iter().filter(|also| !also.ticket.is_inside());
-        outside.all(|also| also.ticket.enter(also.generation))
+        outside.all(|also| self.passes(&also.ticket, also.generation))
+    }
+
+    fn passes(&self, ticket: &Ticket, generation: u64) -> bool {
+        ticket.enter(generation) || self.dares.load(Relaxed) && ticket.enter_warily(generation)
     }
 
     /// Leaves the places that `stays` does not name.
@@ -103,7 +114,7 @@ impl Standing {
 impl Entrance for Standing {
     fn enter(&self) -> bool {
         let generation = self.generation.load(Relaxed);
-        let entered = self.ticket.enter(generation) && {
+        let entered = self.passes(&self.ticket, generation) && {
             let all = self.enter_joined();
             if !all {
                 self.leave();
@@ -128,6 +139,9 @@ impl Entrance for Standing {
     }
 
     fn leave(&self) {
+        if self.dares.load(Relaxed) {
+            self.dares.store(false, Relaxed);
+        }
         self.ticket.leave();
         for also in &self.also {
             also.ticket.leave();

@@ -1016,3 +1016,67 @@ async fn a_change_of_the_user_leads_to_any_route_and_passes_its_gate() {
     let refused = conn.change_user(become_root(Some("headgate"))).await;
     assert!(refused.is_err(), "the console by the way");
 }
+
+#[tokio::test]
+async fn what_the_fence_refuses_at_a_wary_gate_is_held_and_runs_once_it_is_down() {
+    for kind in [Kind::Mysql97, Kind::Mariadb1011, Kind::Mysql56] {
+        let stage = Stage::new(kind, Kind::Mysql97).await;
+        let insert = "INSERT INTO items (name) VALUES (?)";
+        let mut sessions = Vec::new();
+        for number in 0..4 {
+            let mut conn = stage.app().await;
+            let statement = (number % 2 == 0).then_some(insert);
+            let statement = match statement {
+                Some(text) => Some(conn.prep(text).await.expect("a statement")),
+                None => None,
+            };
+            sessions.push((conn, statement));
+        }
+        let mut limits = stage.app().await;
+        let mut admin = client(stage.blue.port(), None).await;
+        stage.close().await;
+        let fence = "SET GLOBAL read_only = ON";
+        admin.query_drop(fence).await.expect("the fence");
+        let mut writing = Vec::new();
+        for (mut conn, statement) in sessions {
+            writing.push(tokio::spawn(async move {
+                match statement {
+                    Some(statement) => conn.exec_drop(&statement, ("x",)).await,
+                    None => {
+                        conn.query_drop("INSERT INTO items (name) VALUES ('x')")
+                            .await
+                    }
+                }
+            }));
+        }
+        stage.until_held("shop", 4).await;
+        let gate = Arc::clone(&stage.route().gate);
+        gate.open_warily();
+        within(async {
+            while gate.log().held < 8 || gate.in_line() < 4 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert!(gate.inside().is_empty(), "held, and inside");
+        // Reads go on, and whoever may have done something before the refusal hears it.
+        assert_eq!(
+            one::<u64>(&mut limits, "SELECT COUNT(*) FROM items").await,
+            0
+        );
+        limits.query_drop("BEGIN").await.expect("nothing yet");
+        let insert = "INSERT INTO items (name) VALUES ('x')";
+        let error = limits.query_drop(insert).await.expect_err("the fence");
+        assert!(error.to_string().contains("1290"), "{error}");
+        admin
+            .query_drop("SET GLOBAL read_only = OFF")
+            .await
+            .expect("down");
+        gate.open();
+        for writer in writing {
+            within(writer).await.expect("no panic").expect("written");
+        }
+        let count: u64 = one(&mut admin, "SELECT COUNT(*) FROM shop.items").await;
+        assert_eq!(count, 4, "{kind:?}");
+    }
+}

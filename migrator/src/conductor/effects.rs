@@ -208,7 +208,7 @@ impl<D: Database> Run<'_, D> {
         loop {
             let closed_for = grace.saturating_duration_since(Instant::now());
             if self.hold.is_none() && closed_for.is_zero() {
-                self.release().await;
+                self.release_warily();
             }
             let open = self.hold.is_some();
             let patience = patience.step();
@@ -236,6 +236,20 @@ impl<D: Database> Run<'_, D> {
                 pause.min(closed_for).min(CLOSED_PAUSE_MAX)
             })
             .await;
+        }
+    }
+
+    /// Opens the gate while it is not known that the fence is down. Where it cannot be opened, it will be at the end.
+    fn release_warily(&mut self) {
+        let conductor = self.conductor;
+        match conductor.traffic.release_warily(&conductor.route) {
+            Ok(()) => {
+                self.opened();
+                self.steps.undo = self.lap();
+            }
+            Err(error) => {
+                tracing::error!(route = conductor.route, %error, "the gate could not be opened");
+            }
         }
     }
 

@@ -20,6 +20,7 @@ pub mod session;
 pub mod spare;
 pub mod state;
 pub mod statements;
+mod trial;
 pub mod user_variables;
 pub mod variables;
 pub mod wire;

@@ -6,7 +6,7 @@ mod own;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -96,6 +96,7 @@ impl Session {
                 entry: Arc::clone(&entry),
                 route: Arc::clone(&self.route),
                 also: Vec::new(),
+                dares: AtomicBool::new(false),
             },
             capabilities: server.capabilities,
             version: server.version,
@@ -224,7 +225,7 @@ impl Serving {
     /// Between statements: moves to where the route leads, if that has changed.
     async fn look_at_route(&mut self) -> Option<End> {
         match self.standing.turn() {
-            Turn::Closed(_) => return self.settle_doubt().await,
+            Turn::Closed(_) | Turn::Wary(_) => return self.settle_doubt().await,
             _ if self.entry.is_closing() => return self.settle_doubt().await,
             // The switch that it was opened for did not come.
             Turn::Pass => self.spare = None,

@@ -15,4 +15,5 @@ pub mod serving;
 pub mod session;
 pub mod spare;
 pub mod state;
+mod trial;
 pub mod wire;

@@ -1,13 +1,14 @@
 //! A session behind its login: forwards, waits at the gate, moves to another cluster, says goodbye.
 
+mod held;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use protocol::postgres::handshake::Startup;
-use protocol::postgres::refusal::Severity;
-use protocol::postgres::{command, frame, refusal, reply};
+use protocol::postgres::{command, frame, refusal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -23,7 +24,6 @@ use super::state::NotMovable;
 use super::wire::PostgresWire;
 use crate::config::Secret;
 use crate::gate::Ticket;
-use crate::hold::{Met, hold};
 use crate::plane::Plane;
 use crate::registry::{Activity, Entry, Movable, Registered, ServerKey};
 use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
@@ -84,6 +84,7 @@ impl Session {
                 entry: Arc::clone(&entry),
                 route: Arc::clone(&self.route),
                 also: Vec::new(),
+                dares: AtomicBool::new(false),
             },
             plane: self.plane,
             route: self.route,
@@ -252,108 +253,6 @@ impl Serving {
         }
     }
 
-    /// The next statement stands at the gate.
-    async fn wait_at_gate(&mut self) -> Option<End> {
-        let look = self.standing.ticket.gate().look();
-        if look.state() == State::Open {
-            // Open and yet not passed: the route leads elsewhere now. Or the gate opened just now; then the next
-            // try passes.
-            if look.generation() == self.standing.generation.load(Relaxed) {
-                self.entry.set_activity(Activity::Serving);
-                return None;
-            }
-            let end = self.hand_over().await;
-            if end.is_none() && self.entry.take_cancel() {
-                return self.refuse_batch(refusal::query_cancelled).await;
-            }
-            return end;
-        }
-        let met = {
-            let Self {
-                plane,
-                route,
-                startup,
-                passwords,
-                password,
-                entry,
-                wire,
-                relay,
-                standing,
-                spare,
-            } = self;
-            let password = || newest(passwords, entry, password.as_ref());
-            let rang = || look_at_orders(entry, startup, route, password, spare);
-            hold(plane, route, standing, relay, wire, rang).await
-        };
-        let error: fn(&mut BytesMut) = match met {
-            Met::Opened => return None,
-            Met::Closing => return Some(End::Terminated),
-            Met::Left => return Some(End::Left),
-            Met::Broken(broken) => return Some(self.break_off(&broken)),
-            Met::Cancelled => refusal::query_cancelled,
-            Met::TooLong => held_too_long,
-        };
-        self.entry.set_activity(Activity::Serving);
-        self.refuse_batch(error).await
-    }
-
-    /// Answers the held statement with an error, as the server would: at once, and an extended batch is then passed
-    /// over up to its Sync.
-    async fn refuse_batch(&mut self, error: fn(&mut BytesMut)) -> Option<End> {
-        let limit = self.plane.limits.frame_bytes_max;
-        let Ok(Some(first)) = frame::peek(self.relay.held_bytes(), limit) else {
-            return Some(End::Violation("invalid message length"));
-        };
-        let alone = matches!(first.tag, command::QUERY | command::FUNCTION_CALL);
-        let mut words = BytesMut::new();
-        error(&mut words);
-        if alone {
-            reply::ReadyStatus::Idle.encode(&mut words);
-        }
-        if let Err(end) = self.say(&words).await {
-            return Some(end);
-        }
-        let mut skip = 0;
-        let mut over = false;
-        while !over || skip > 0 {
-            let held = self.relay.held_bytes();
-            if skip > 0 && !held.is_empty() {
-                let step = skip.min(held.len());
-                skip -= step;
-                self.relay.discard_held(step);
-                continue;
-            }
-            match frame::peek(held, limit) {
-                Ok(Some(header)) => {
-                    skip = header.total();
-                    over = alone || header.tag == command::SYNC;
-                    continue;
-                }
-                Ok(None) => {}
-                Err(_) => return Some(End::Violation("invalid message length")),
-            }
-            tokio::select! {
-                biased;
-                more = self.relay.more(&mut self.wire, &self.standing) => match more {
-                    Ok(None) => {}
-                    Ok(Some(_)) => return Some(End::Left),
-                    Err(broken) => return Some(self.break_off(&broken)),
-                },
-                () = self.entry.bell.notified() => {
-                    if self.entry.is_closing() {
-                        return Some(End::Terminated);
-                    }
-                }
-            }
-        }
-        if alone {
-            return None;
-        }
-        words.clear();
-        reply::ReadyStatus::Idle.encode(&mut words);
-        self.say(&words).await.err()
-    }
-
     /// Puts words of our own in line for the client.
     async fn say(&mut self, words: &[u8]) -> Result<(), End> {
         let saying = self.relay.say(&mut self.wire, &self.standing, words);
@@ -447,13 +346,6 @@ impl Serving {
         metrics.bytes_carried(&self.route.name, self.entry.flow.take());
         metrics.session_closed(&self.route.name);
     }
-}
-
-/// The text for a statement that was held for as long as the limits allow. It was sent nowhere.
-fn held_too_long(out: &mut BytesMut) {
-    let message =
-        "canceling statement: the database did not become available in time; it was not executed";
-    refusal::error(out, Severity::Error, "57014", message);
 }
 
 /// The user's password as the configuration has it now, which may be another than at the login.

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::ahead::Ahead;
 use super::custom::CustomSettings;
 use super::state::NotMovable;
+use super::trial;
 use crate::registry::Movable;
 use crate::relay::{Entrance, Heard, Seen, Then, Wire};
 
@@ -55,6 +56,8 @@ pub struct PostgresWire {
     ahead: Option<Ahead>,
     /// The last answer, and how much the client had sent when it was asked for.
     answered: Option<(u64, Movable)>,
+    /// A statement was parsed that may commit before it is over.
+    may_commit_midway: bool,
 }
 
 /// A statement up to this size is looked at as a whole, and a longer one in the pieces in which it comes.
@@ -98,6 +101,7 @@ impl PostgresWire {
             text_left: 0,
             ahead: None,
             answered: None,
+            may_commit_midway: false,
         }
     }
 
@@ -164,6 +168,11 @@ impl PostgresWire {
         let piece = piece.get(header..).unwrap_or_default();
         self.text_left -= piece.len().min(self.text_left);
         self.custom.learn_piece(piece, self.text_left == 0);
+    }
+
+    /// Whether a statement that was parsed may commit before it is over.
+    pub fn may_commit_midway(&self) -> bool {
+        self.may_commit_midway
     }
 
     /// The settings of the application's own making.
@@ -340,6 +349,10 @@ impl Wire for PostgresWire {
                 self.text_left = header.body;
             } else if calls && called == Some(&SET_CONFIG_OID) {
                 self.custom.set_unknown();
+            }
+            if header.tag == command::PARSE {
+                let text = whole.and_then(|body| body.get(memchr::memchr(0, body)? + 1..));
+                self.may_commit_midway |= text.is_none_or(trial::may_commit_midway);
             }
             self.tracker.client(header.tag);
             self.begin_capture(header.tag);

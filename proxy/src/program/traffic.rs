@@ -236,6 +236,11 @@ impl Traffic for PlaneTraffic {
         Ok(())
     }
 
+    fn release_warily(&self, route: &str) -> Result<()> {
+        self.route(route)?.gate.open_warily();
+        Ok(())
+    }
+
     fn holds<'a>(&'a self, route: &'a str, patience: Duration) -> Waiting<'a, Result<Holds>> {
         Box::pin(async move {
             let gate = Arc::clone(&self.route(route)?.gate);

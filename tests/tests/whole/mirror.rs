@@ -137,6 +137,10 @@ const FILES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "MySQL's data plane without a program around it is shown in proxy/tests/mysql_session.rs",
+        &["tests/tests/whole/postgres/wary.rs"],
+    ),
+    (
         "a throwaway server of MySQL takes seconds to create, so that one is made and copied",
         &["proxy/src/mysql/disposable/template.rs"],
     ),
@@ -148,7 +152,6 @@ const FILES: &[(&str, &[&str])] = &[
             "proxy/src/postgres/custom.rs",
             "proxy/src/mysql/learned.rs",
             "proxy/src/mysql/serving/databases.rs",
-            "proxy/src/mysql/serving/held.rs",
             "proxy/src/mysql/serving/own.rs",
             "proxy/src/mysql/statements.rs",
             "proxy/src/mysql/variables.rs",
@@ -316,6 +319,13 @@ const CASES: &[(&str, &[&str])] = &[
             "resume::a_kill_while_the_fence_is_raised_leaves_the_source_writable_after_the_restart",
             "transparency::bodies_of_sixteen_megabytes_and_more_are_the_same_in_both_directions",
             "transparency::the_greeting_is_the_servers_but_for_what_headgate_does_itself",
+        ],
+    ),
+    (
+        "MySQL's data plane without a program around it is shown in proxy/tests/mysql_session.rs",
+        &[
+            "faults::a_source_that_stands_still_for_longer_than_an_undo_waits_shows_nobody_its_fence",
+            "wary::what_the_fence_refuses_is_held_and_runs_once_it_is_down",
         ],
     ),
     (

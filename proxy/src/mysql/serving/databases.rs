@@ -61,7 +61,11 @@ impl Serving {
             while !self.standing.enter_joined() {
                 let unheld = match self.standing.turn() {
                     Turn::Pass => continue,
-                    Turn::Closed(_) => match self.hold().await {
+                    Turn::Wary(_) => {
+                        self.standing.dares.store(true, Relaxed);
+                        continue;
+                    }
+                    Turn::Closed(_) => match self.hold(false).await {
                         Ok(()) => continue,
                         Err(unheld) => unheld,
                     },

@@ -1,11 +1,15 @@
 //! A command that waits at the gate, and what its client is told where it does not go on.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::BytesMut;
 use protocol::mysql::{command, frame, refusal};
 
 use super::{End, Serving, look_at_orders};
 use crate::hold::{Met, hold};
+use crate::mysql::trial;
 use crate::registry::Activity;
+use crate::relay::{Entrance, Verdict};
 use crate::standing::Turn;
 
 /// Why a held command does not go on.
@@ -32,17 +36,44 @@ impl Serving {
                 }
                 return end;
             }
+            Turn::Wary(_) => return self.try_out().await,
             Turn::Closed(_) => {}
         }
-        match self.hold().await {
+        self.wait(false).await
+    }
+
+    async fn wait(&mut self, refused: bool) -> Option<End> {
+        match self.hold(refused).await {
             Ok(()) => None,
             Err(Unheld::End(end)) => Some(end),
             Err(Unheld::Refused(error)) => self.refuse(error).await,
         }
     }
 
-    /// Waits until the gates are open.
-    pub(super) async fn hold(&mut self) -> Result<(), Unheld> {
+    /// Sends a statement that the source's fence may refuse. One that is a transaction of its own did nothing then, and
+    /// waits until the fence is known to be down.
+    async fn try_out(&mut self) -> Option<End> {
+        self.entry.set_activity(Activity::Serving);
+        self.entry.take_cancel();
+        self.standing.dares.store(true, Relaxed);
+        // What is none passes like any other, and hears the refusal.
+        let unit = self.wire.unit(self.relay.held_bytes())?;
+        let (relay, wire) = (&mut self.relay, &mut self.wire);
+        let tried = relay
+            .try_out(wire, &self.standing, unit, trial::judge)
+            .await;
+        match tried {
+            Err(broken) => Some(self.break_off(&broken)),
+            Ok(Verdict::Refused) => {
+                self.standing.leave();
+                self.wait(true).await
+            }
+            Ok(Verdict::Through | Verdict::Undecided) => None,
+        }
+    }
+
+    /// Waits until the gates are open; one that the fence `refused` until that is known to be down.
+    pub(super) async fn hold(&mut self, refused: bool) -> Result<(), Unheld> {
         let met = {
             let Self {
                 plane,
@@ -57,7 +88,7 @@ impl Serving {
                 ..
             } = self;
             let rang = || look_at_orders(entry, identity, logins, spare);
-            hold(plane, route, standing, relay, wire, rang).await
+            hold(plane, route, standing, relay, wire, refused, rang).await
         };
         let error = match met {
             Met::Opened => return Ok(()),

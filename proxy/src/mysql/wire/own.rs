@@ -175,7 +175,7 @@ impl MysqlWire {
     }
 
     /// The text of a COM_QUERY, behind its attributes.
-    pub(super) fn text_of<'a>(&self, payload: &'a [u8]) -> &'a [u8] {
+    pub(in crate::mysql) fn text_of<'a>(&self, payload: &'a [u8]) -> &'a [u8] {
         let plain = payload.get(1..).unwrap_or_default();
         if !self.names_attributes() {
             return plain;

@@ -241,6 +241,7 @@ fn route(route: &Route) -> Row {
     let destination = route.destination();
     let gate = match route.gate.look().state() {
         Gate::Open => "open",
+        Gate::Wary => "wary",
         Gate::Closing => "closing",
         Gate::Closed => "closed",
     };

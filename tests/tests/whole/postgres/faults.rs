@@ -121,7 +121,18 @@ async fn a_disk_that_fills_up_during_a_cutover_costs_nobody_anything() {
 
 #[tokio::test]
 async fn a_source_that_stands_still_during_the_hold_shows_nobody_its_fence() {
-    let world = World::start(SCHEMA).await;
+    stands_still_for(Duration::from_secs(4)).await;
+}
+
+/// The gate is opened by then, whatever the fence does.
+#[tokio::test]
+async fn a_source_that_stands_still_for_longer_than_an_undo_waits_shows_nobody_its_fence() {
+    stands_still_for(Duration::from_secs(35)).await;
+}
+
+async fn stands_still_for(pause: Duration) {
+    let patient = "[limits]\nhold_timeout = \"90s\"\n";
+    let world = World::start_with(SCHEMA, patient).await;
     world.follow().await;
     world.check().await;
     let port = world.headgate.port();
@@ -161,7 +172,7 @@ async fn a_source_that_stands_still_during_the_hold_shows_nobody_its_fence() {
         stage_is(&world, "CatchingUp").await;
         signal_server(source, "STOP").await;
         stage_is(&world, "Undoing").await;
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        tokio::time::sleep(pause).await;
         let page = world.headgate.page("/readyz").await;
         assert!(page.contains("route shop is held by migration m"), "{page}");
         signal_server(target, "CONT").await;

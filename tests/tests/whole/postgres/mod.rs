@@ -15,3 +15,4 @@ mod recopy;
 mod reload;
 mod resume;
 mod transparency;
+mod wary;
