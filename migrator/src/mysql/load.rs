@@ -1,6 +1,7 @@
 //! Loads rows: one SELECT on the source, piped into LOAD DATA within one transaction on the target.
 
 mod apart;
+mod refused;
 
 use apart::Apart;
 use mysql_async::Conn;
@@ -116,7 +117,8 @@ impl Ends {
         progress: &Progress,
         stop: &CancellationToken,
     ) -> Result<bool> {
-        let writing = format!("cannot load {} on the target", title(table));
+        let place = refused::place(chunk);
+        let writing = format!("cannot load {}{place} on the target", title(table));
         let reading = format!("cannot read {} on the source", title(table));
         // The record's lock also waits for a transaction of a run that was killed and whose end is not known.
         self.target.execute("BEGIN", &writing).await?;
@@ -154,7 +156,7 @@ impl Ends {
             progress,
             stop,
         };
-        let Some((counts, _)) = pipe.run(u64::MAX).await? else {
+        let Some((counts, _)) = pipe.run(&writing, u64::MAX).await? else {
             return Ok(false);
         };
         self.source.execute("COMMIT", &reading).await?;
@@ -216,7 +218,7 @@ impl Ends {
                 progress,
                 stop,
             };
-            let Some((counts, more)) = pipe.run(piece_bytes).await? else {
+            let Some((counts, more)) = pipe.run(&writing, piece_bytes).await? else {
                 return Ok(false);
             };
             total.rows += counts.rows;
@@ -282,20 +284,18 @@ struct Pipe<'a> {
 impl Pipe<'_> {
     /// Loads rows until they end, or about `bytes_max` were loaded; then says that there are more. `None` when `stop`
     /// came first: the connections are of no further use then.
-    async fn run(&mut self, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
-        let writing = format!("cannot load {} on the target", title(self.table));
+    async fn run(&mut self, writing: &str, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
         if self.columns != self.ways.len() {
             return Err(Error::fatal(format!(
                 "{} has other columns than the plan says",
                 title(self.table)
             )));
         }
-        let outcome = if self.ends.files {
-            self.by_file(&writing, bytes_max).await?
+        if self.ends.files {
+            self.by_file(writing, bytes_max).await
         } else {
-            self.by_inserts(&writing, bytes_max).await?
-        };
-        Ok(outcome)
+            self.by_inserts(writing, bytes_max).await
+        }
     }
 
     async fn by_file(&mut self, writing: &str, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
@@ -462,17 +462,18 @@ impl Pipe<'_> {
         .remedy("compare the table's definitions and the servers' settings on both sides"))
     }
 
-    /// The kind of the first warning; its text may quote a row.
+    /// The first warning, without what it quotes of a row.
     async fn first_warning(&mut self) -> String {
         let what = "cannot read the target's warnings";
         let told = self.ends.target.rows("SHOW WARNINGS LIMIT 1", what).await;
-        let code = told.ok().and_then(|rows| {
-            let cell = rows.first()?.get(1)?.clone()?;
-            String::from_utf8(cell.to_vec()).ok()
-        });
-        code.map_or_else(String::new, |code| {
-            format!(" (first warning: error {code})")
-        })
+        let Some(row) = told.ok().and_then(|rows| rows.into_iter().next()) else {
+            return String::new();
+        };
+        let text = |at: usize| {
+            let cell = row.get(at).and_then(|cell| cell.as_deref());
+            String::from_utf8_lossy(cell.unwrap_or_default()).into_owned()
+        };
+        refused::warning(&text(1), &text(2))
     }
 }
 

@@ -26,6 +26,9 @@ use crate::preflight::{Check, Findings};
 
 const UNREACHABLE: &str = "check the cluster's address, that it runs, the user, the password and from which hosts it may come";
 
+/// Settings that MySQL does not keep over a restart by itself.
+pub const NOT_PERSISTENT: [&str; 1] = ["restrict_fk_on_non_standard_key"];
+
 /// Runs every check that the reachable servers allow.
 pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
     let mut findings = Findings::default();
@@ -118,7 +121,8 @@ impl Side {
 
     /// The statement that changes a setting, also over a restart where the server can.
     fn set(&self, name: &str, value: &str) -> String {
-        let scope = if self.version.is_mysql_from(8, 0, 0) {
+        let persists = !NOT_PERSISTENT.contains(&name);
+        let scope = if persists && self.version.is_mysql_from(8, 0, 0) {
             "PERSIST"
         } else {
             "GLOBAL"

@@ -58,6 +58,7 @@ const FILES: &[(&str, &[&str])] = &[
         &[
             "migrator/src/mysql/documents.rs",
             "migrator/src/mysql/load/apart.rs",
+            "migrator/src/mysql/load/refused.rs",
             "migrator/src/mysql/link/session.rs",
             "migrator/src/mysql/chunks.rs",
             "migrator/src/mysql/rows.rs",

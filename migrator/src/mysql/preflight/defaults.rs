@@ -111,26 +111,37 @@ pub(super) async fn time_zones(
             "the target knows named time zones where the source does",
         );
     }
-    let zone = |side: &Side| match side.setting("time_zone") {
-        Some("SYSTEM") | None => side
-            .setting("system_time_zone")
-            .unwrap_or_default()
-            .to_owned(),
-        Some(zone) => zone.to_owned(),
+    let zone = |side: &Side| {
+        let zone = match side.setting("time_zone") {
+            Some("SYSTEM") | None => side.setting("system_time_zone").unwrap_or_default(),
+            Some(zone) => zone,
+        };
+        // Names are known only where they were loaded; this one is known everywhere.
+        match zone {
+            "UTC" | "GMT" | "Etc/UTC" => "+00:00".to_owned(),
+            zone => zone.to_owned(),
+        }
     };
-    if zone(source) == zone(target) {
-        findings.ok("time_zone", zone(source));
-    } else {
-        findings.warning(
-            "time_zone",
-            format!(
-                "the source's time zone is {}, the target's {}",
-                zone(source),
-                zone(target)
-            ),
-            "sessions that move keep the source's; new ones read TIMESTAMP values in the target's",
-            target.set("time_zone", &quote_literal(&zone(source))),
-        );
+    let (there, here) = (zone(source), zone(target));
+    if there == here {
+        findings.ok("time_zone", there);
+        return Ok(());
     }
+    let known = format!(
+        "SELECT CONVERT_TZ('2000-01-01', '+00:00', {}) IS NOT NULL",
+        quote_literal(&there)
+    );
+    let known = ask(&mut target.session, &known, "cannot try a time zone").await?;
+    let fix = if known.first().is_some_and(|row| row.is_on(0)) {
+        target.set("time_zone", &quote_literal(&there))
+    } else {
+        String::new()
+    };
+    findings.warning(
+        "time_zone",
+        format!("the source's time zone is {there}, the target's {here}"),
+        "sessions that move keep the source's; new ones read TIMESTAMP values in the target's: set it there, after its named time zones are loaded where it does not know this one",
+        fix,
+    );
     Ok(())
 }

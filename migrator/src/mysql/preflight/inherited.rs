@@ -21,7 +21,12 @@ const RENAMED: [(&str, &str); 2] = [
     ("tx_read_only", "transaction_read_only"),
 ];
 /// Variables of which another check tells more.
-const OF_ANOTHER_CHECK: [&str; 3] = ["sql_mode", "time_zone", "max_allowed_packet"];
+const OF_ANOTHER_CHECK: [&str; 4] = [
+    "sql_mode",
+    "time_zone",
+    "max_allowed_packet",
+    "restrict_fk_on_non_standard_key",
+];
 
 pub(super) async fn run(
     mysql: &Mysql,
