@@ -58,14 +58,14 @@ pub(super) async fn run(
             target.set(called, &constant(there))
         };
         let remedy = if fix.is_empty() {
-            "sessions that move keep it; the target does not take this value: see that the application sets what it needs"
+            "the target does not take this value: see that the application sets what it needs"
                 .to_owned()
         } else if fix.starts_with("SET PERSIST") {
-            "sessions that move keep it; let new ones get the same on the target, or see that the application does not depend on it"
+            "let new sessions get the same on the target, or see that the application does not depend on it"
                 .to_owned()
         } else {
             format!(
-                "sessions that move keep it; let new ones get the same on the target, also in its configuration, for a restart \
+                "let new sessions get the same on the target, also in its configuration, for a restart \
                  forgets it ({called} = {there}), or see that the application does not depend on it"
             )
         };
