@@ -17,11 +17,11 @@ pub(super) fn place(chunk: &ChunkRecord) -> String {
 /// it quotes of the row comes before these.
 pub(super) fn warning(code: &str, message: &str) -> String {
     let mut told = format!(" (first warning: error {code}");
-    if let Some((_, after)) = message.rsplit_once("for column '") {
-        if let Some((column, _)) = after.rsplit_once("' at row") {
-            told.push_str(", column ");
-            told.push_str(column);
-        }
+    if let Some((_, after)) = message.rsplit_once("for column '")
+        && let Some((column, _)) = after.rsplit_once("' at row")
+    {
+        told.push_str(", column ");
+        told.push_str(column);
     }
     let row = message.rsplit_once("at row ").map(|(_, row)| row);
     if let Some(row) = row.filter(|row| row.bytes().all(|byte| byte.is_ascii_digit())) {
