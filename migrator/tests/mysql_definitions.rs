@@ -4,12 +4,15 @@
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use migrator::database::Database as _;
 use migrator::mysql::archive::Archive;
 use migrator::mysql::client::Version;
 use migrator::mysql::inventory::{INVENTORY, Treatment};
+use migrator::mysql::stamp::Stamp;
 use migrator::mysql::{Mysql, post_data, schema};
 use migrator::plan::{Plan, Settings};
 use migrator::progress::Progress;
@@ -265,4 +268,399 @@ async fn what_may_not_be_read_of_mariadb_is_told_with_the_least_grant() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_not_be_read_of_mysql_56_is_told_with_the_least_grant() {
     what_may_not_be_read_is_told(Kind::Mysql56, Kind::Mysql97).await;
+}
+
+/// At least one object of every class that MySQL 9.7 has and a migration carries.
+const RICH_97: &str = r#"
+CREATE DATABASE shop CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci; USE shop;
+CREATE TABLE parents (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40) COLLATE utf8mb4_bin NOT NULL DEFAULT 'it''s' COMMENT 'a name',
+    n DECIMAL(12,2), hidden INT INVISIBLE DEFAULT 3, twice DECIMAL(14,2) AS (n * 2) STORED, p POINT NOT NULL SRID 4326, e ENUM('a','b'),
+    later DATETIME DEFAULT (NOW() + INTERVAL 1 DAY), j JSON DEFAULT (JSON_ARRAY()), UNIQUE KEY name (name, n), KEY seen (n DESC) INVISIBLE COMMENT 'x',
+    KEY low ((LOWER(name))), FULLTEXT KEY words (name), SPATIAL KEY place (p), CONSTRAINT many CHECK (n > 0.5), CHECK (hidden <> 7) NOT ENFORCED) COMMENT 'the parents';
+CREATE TABLE children (id INT PRIMARY KEY, parent BIGINT UNSIGNED, CONSTRAINT of_parent FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE SET NULL);
+CREATE TABLE days (at DATE NOT NULL PRIMARY KEY, n INT) PARTITION BY RANGE COLUMNS (at)
+    (PARTITION old VALUES LESS THAN ('2024-01-01') COMMENT 'past', PARTITION now VALUES LESS THAN (MAXVALUE));
+CREATE FUNCTION half(a INT) RETURNS INT DETERMINISTIC COMMENT 'a half' RETURN a / 2;
+CREATE PROCEDURE work(IN a INT, OUT b VARCHAR(9)) SQL SECURITY INVOKER SET b = a;
+CREATE VIEW named AS SELECT id, name, half(n) h FROM parents WHERE n > 1 WITH CHECK OPTION;
+CREATE TRIGGER seen BEFORE INSERT ON children FOR EACH ROW SET NEW.id = NEW.id + 1;
+CREATE EVENT tick ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01' COMMENT 'daily' DO SET @a = 1;
+CREATE ROLE reader, writer; GRANT SELECT ON shop.* TO reader;
+CREATE USER app@'127.0.0.1' IDENTIFIED BY 'x' REQUIRE SSL WITH MAX_USER_CONNECTIONS 7 FAILED_LOGIN_ATTEMPTS 3 PASSWORD_LOCK_TIME 2 ATTRIBUTE '{"of": "shop"}';
+GRANT reader TO app@'127.0.0.1'; SET DEFAULT ROLE reader TO app@'127.0.0.1';
+GRANT INSERT (id), UPDATE ON shop.children TO app@'127.0.0.1'; GRANT EXECUTE ON FUNCTION shop.half TO app@'127.0.0.1';
+GRANT PROCESS, BACKUP_ADMIN ON *.* TO app@'127.0.0.1';
+CREATE USER shut@'%' ACCOUNT LOCK;
+INSERT INTO parents (name, n, p) VALUES ('a', 1, ST_GeomFromText('POINT(1 2)', 4326)), ('b', 2, ST_GeomFromText('POINT(1 2)', 4326))"#;
+
+/// The same of MariaDB 10.11.
+const RICH_MARIADB: &str = r"
+CREATE DATABASE shop CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci COMMENT 'the shop'; USE shop;
+CREATE TABLE parents (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40) COLLATE utf8mb4_bin NOT NULL DEFAULT 'it''s' COMMENT 'a name',
+    n DECIMAL(12,2), hidden INT INVISIBLE DEFAULT 3, twice DECIMAL(14,2) AS (n * 2) STORED, e ENUM('a','b'),
+    later DATETIME DEFAULT (NOW() + INTERVAL 1 DAY), j JSON DEFAULT '[]', UNIQUE KEY name (name, n), KEY seen (n) IGNORED COMMENT 'x',
+    FULLTEXT KEY words (name), CONSTRAINT many CHECK (n > 0.5)) COMMENT 'the parents';
+CREATE TABLE children (id INT PRIMARY KEY, parent BIGINT UNSIGNED, CONSTRAINT of_parent FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE SET NULL);
+CREATE TABLE days (at DATE NOT NULL PRIMARY KEY, n INT) PARTITION BY RANGE COLUMNS (at)
+    (PARTITION old VALUES LESS THAN ('2024-01-01'), PARTITION now VALUES LESS THAN (MAXVALUE));
+CREATE FUNCTION half(a INT) RETURNS INT DETERMINISTIC COMMENT 'a half' RETURN a / 2;
+CREATE PROCEDURE work(IN a INT, OUT b VARCHAR(9)) SQL SECURITY INVOKER SET b = a;
+CREATE VIEW named AS SELECT id, name, half(n) h FROM parents WHERE n > 1 WITH CHECK OPTION;
+CREATE TRIGGER seen BEFORE INSERT ON children FOR EACH ROW SET NEW.id = NEW.id + 1;
+CREATE EVENT tick ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01' COMMENT 'daily' DO SET @a = 1;
+CREATE ROLE reader; CREATE ROLE writer; GRANT SELECT ON shop.* TO reader;
+CREATE USER app@'127.0.0.1' IDENTIFIED BY 'x' REQUIRE SSL WITH MAX_USER_CONNECTIONS 7;
+GRANT reader TO app@'127.0.0.1'; SET DEFAULT ROLE reader FOR app@'127.0.0.1';
+GRANT INSERT (id), UPDATE ON shop.children TO app@'127.0.0.1'; GRANT EXECUTE ON FUNCTION shop.half TO app@'127.0.0.1';
+GRANT PROCESS ON *.* TO app@'127.0.0.1';
+CREATE USER shut@'%' ACCOUNT LOCK";
+
+/// Statements that change a definition, what names it then, and how it is undone.
+const CHANGES: &[(&str, &str, &str)] = &[
+    (
+        "CREATE VIEW v AS SELECT 1 AS one",
+        "view `shop`.`v`",
+        "DROP VIEW v",
+    ),
+    (
+        "ALTER VIEW named AS SELECT id, name, half(n) h FROM parents WHERE n > 2 WITH CHECK OPTION",
+        "view `shop`.`named`",
+        "ALTER VIEW named AS SELECT id, name, half(n) h FROM parents WHERE n > 1 WITH CHECK OPTION",
+    ),
+    (
+        "ALTER SQL SECURITY INVOKER VIEW named AS SELECT id, name, half(n) h FROM parents WHERE n > 1 WITH CHECK OPTION",
+        "view `shop`.`named`",
+        "ALTER SQL SECURITY DEFINER VIEW named AS SELECT id, name, half(n) h FROM parents WHERE n > 1 WITH CHECK OPTION",
+    ),
+    (
+        "CREATE TABLE extra (a INT PRIMARY KEY)",
+        "table `shop`.`extra`",
+        "DROP TABLE extra",
+    ),
+    (
+        "ALTER TABLE parents ALTER name SET DEFAULT 'its'",
+        "column `shop`.`parents`.`name`",
+        "ALTER TABLE parents ALTER name SET DEFAULT 'it''s'",
+    ),
+    (
+        "ALTER TABLE parents MODIFY n DECIMAL(12,2) COMMENT 'much'",
+        "column `shop`.`parents`.`n`",
+        "ALTER TABLE parents MODIFY n DECIMAL(12,2)",
+    ),
+    (
+        "ALTER TABLE children MODIFY parent BIGINT UNSIGNED AFTER id, ADD more INT FIRST",
+        "column `shop`.`children`",
+        "ALTER TABLE children DROP more",
+    ),
+    (
+        "ALTER TABLE parents COMMENT 'others'",
+        "table `shop`.`parents`",
+        "ALTER TABLE parents COMMENT 'the parents'",
+    ),
+    (
+        "CREATE INDEX late ON children (id, parent)",
+        "index `shop`.`children`.`late`",
+        "DROP INDEX late ON children",
+    ),
+    (
+        "ALTER TABLE parents DROP CONSTRAINT many, ADD CONSTRAINT many CHECK (n > 0.25)",
+        "check `shop`.`parents`.`many`",
+        "ALTER TABLE parents DROP CONSTRAINT many, ADD CONSTRAINT many CHECK (n > 0.5)",
+    ),
+    (
+        "ALTER TABLE children DROP FOREIGN KEY of_parent",
+        "foreign key `shop`.`children`.`of_parent`",
+        "ALTER TABLE children ADD CONSTRAINT of_parent FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE SET NULL",
+    ),
+    (
+        "ALTER TABLE days REORGANIZE PARTITION now INTO (PARTITION now VALUES LESS THAN ('2030-01-01'), PARTITION more VALUES LESS THAN (MAXVALUE))",
+        "partition `shop`.`days`",
+        "ALTER TABLE days REORGANIZE PARTITION now, more INTO (PARTITION now VALUES LESS THAN (MAXVALUE))",
+    ),
+    (
+        "ALTER PROCEDURE work SQL SECURITY DEFINER",
+        "routine `shop`.`work`",
+        "ALTER PROCEDURE work SQL SECURITY INVOKER",
+    ),
+    (
+        "DROP FUNCTION half",
+        "routine `shop`.`half`",
+        "CREATE FUNCTION half(a INT) RETURNS INT DETERMINISTIC COMMENT 'a half' RETURN a / 2; GRANT EXECUTE ON FUNCTION shop.half TO app@'127.0.0.1'",
+    ),
+    (
+        "ALTER EVENT tick ON SCHEDULE EVERY 2 DAY STARTS '2037-01-01'",
+        "event `shop`.`tick`",
+        "ALTER EVENT tick ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01'",
+    ),
+    (
+        "ALTER DATABASE shop COLLATE utf8mb4_bin",
+        "database `shop`",
+        "ALTER DATABASE shop COLLATE DEFAULT",
+    ),
+    (
+        "CREATE USER other@'%' ACCOUNT LOCK",
+        "account `other`@`%`",
+        "DROP USER other@'%'",
+    ),
+    (
+        "ALTER USER app@'127.0.0.1' WITH MAX_USER_CONNECTIONS 8",
+        "account `app`@`127.0.0.1`",
+        "ALTER USER app@'127.0.0.1' WITH MAX_USER_CONNECTIONS 7",
+    ),
+    (
+        "ALTER USER app@'127.0.0.1' REQUIRE NONE",
+        "account `app`@`127.0.0.1`",
+        "ALTER USER app@'127.0.0.1' REQUIRE SSL",
+    ),
+    (
+        "ALTER USER shut@'%' ACCOUNT UNLOCK",
+        "account `shut`@`%`",
+        "ALTER USER shut@'%' ACCOUNT LOCK",
+    ),
+    (
+        "GRANT DELETE ON shop.* TO reader",
+        "grants of `reader`@`%`",
+        "REVOKE DELETE ON shop.* FROM reader",
+    ),
+    (
+        "REVOKE UPDATE ON shop.children FROM app@'127.0.0.1'",
+        "grants of `app`@`127.0.0.1`",
+        "GRANT UPDATE ON shop.children TO app@'127.0.0.1'",
+    ),
+    (
+        "GRANT UPDATE (parent) ON shop.children TO app@'127.0.0.1'",
+        "grants of `app`@`127.0.0.1`",
+        "REVOKE UPDATE (parent) ON shop.children FROM app@'127.0.0.1'",
+    ),
+    (
+        "GRANT ALTER ROUTINE ON FUNCTION shop.half TO app@'127.0.0.1'",
+        "grants of `app`@`127.0.0.1`",
+        "REVOKE ALTER ROUTINE ON FUNCTION shop.half FROM app@'127.0.0.1'",
+    ),
+    (
+        "GRANT RELOAD ON *.* TO app@'127.0.0.1'",
+        "account `app`@`127.0.0.1`",
+        "REVOKE RELOAD ON *.* FROM app@'127.0.0.1'",
+    ),
+    (
+        "GRANT writer TO app@'127.0.0.1'",
+        "roles of `app`@`127.0.0.1`",
+        "REVOKE writer FROM app@'127.0.0.1'",
+    ),
+    (
+        "GRANT PROXY ON shut@'%' TO app@'127.0.0.1'",
+        "proxies of `app`@`127.0.0.1`",
+        "REVOKE PROXY ON shut@'%' FROM app@'127.0.0.1'",
+    ),
+    (
+        "CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS (HOST 'h', USER 'u', PASSWORD 'p')",
+        "server `far`",
+        "DROP SERVER far",
+    ),
+];
+const CHANGES_97: &[(&str, &str, &str)] = &[
+    (
+        "ALTER TABLE parents ALTER COLUMN hidden SET VISIBLE",
+        "column `shop`.`parents`.`hidden`",
+        "ALTER TABLE parents ALTER COLUMN hidden SET INVISIBLE",
+    ),
+    (
+        "ALTER TABLE parents ALTER CHECK many NOT ENFORCED",
+        "constraint `shop`.`parents`.`many`",
+        "ALTER TABLE parents ALTER CHECK many ENFORCED",
+    ),
+    (
+        "ALTER TABLE parents ALTER INDEX seen VISIBLE",
+        "index `shop`.`parents`.`seen`",
+        "ALTER TABLE parents ALTER INDEX seen INVISIBLE",
+    ),
+    (
+        "ALTER USER app@'127.0.0.1' ATTRIBUTE '{\"of\": \"other\"}'",
+        "account `app`@`127.0.0.1`",
+        "ALTER USER app@'127.0.0.1' ATTRIBUTE '{\"of\": \"shop\"}'",
+    ),
+    (
+        "ALTER USER app@'127.0.0.1' FAILED_LOGIN_ATTEMPTS 4",
+        "account `app`@`127.0.0.1`",
+        "ALTER USER app@'127.0.0.1' FAILED_LOGIN_ATTEMPTS 3",
+    ),
+    (
+        "GRANT FLUSH_TABLES ON *.* TO app@'127.0.0.1'",
+        "grants of `app`@`127.0.0.1`",
+        "REVOKE FLUSH_TABLES ON *.* FROM app@'127.0.0.1'",
+    ),
+    (
+        "SET DEFAULT ROLE NONE TO app@'127.0.0.1'",
+        "default roles of `app`@`127.0.0.1`",
+        "SET DEFAULT ROLE reader TO app@'127.0.0.1'",
+    ),
+    (
+        "CREATE LIBRARY lib LANGUAGE JAVASCRIPT AS 'export function f(n) { return n }'",
+        "library `shop`.`lib`",
+        "DROP LIBRARY lib",
+    ),
+    (
+        "ANALYZE TABLE parents UPDATE HISTOGRAM ON n WITH 5 BUCKETS",
+        "histogram `shop`.`parents`.`n`",
+        "ANALYZE TABLE parents DROP HISTOGRAM ON n",
+    ),
+    (
+        "CREATE SPATIAL REFERENCE SYSTEM 4120000 NAME 'own' DEFINITION 'GEOGCS[\"own\",DATUM[\"own\",SPHEROID[\"own\",6378137,298.25]],PRIMEM[\"Greenwich\",0],UNIT[\"degree\",0.017453292519943278],AXIS[\"Lat\",NORTH],AXIS[\"Lon\",EAST]]'",
+        "spatial reference system `4120000`",
+        "DROP SPATIAL REFERENCE SYSTEM 4120000",
+    ),
+];
+const CHANGES_MARIADB: &[(&str, &str, &str)] = &[
+    (
+        "ALTER TABLE parents MODIFY hidden INT DEFAULT 3",
+        "column `shop`.`parents`.`hidden`",
+        "ALTER TABLE parents MODIFY hidden INT INVISIBLE DEFAULT 3",
+    ),
+    (
+        "ALTER TABLE parents ALTER INDEX seen NOT IGNORED",
+        "index `shop`.`parents`.`seen`",
+        "ALTER TABLE parents ALTER INDEX seen IGNORED",
+    ),
+    (
+        "SET DEFAULT ROLE NONE FOR app@'127.0.0.1'",
+        "account `app`@`127.0.0.1`",
+        "SET DEFAULT ROLE reader FOR app@'127.0.0.1'",
+    ),
+    (
+        "ALTER DATABASE shop COMMENT 'a shop'",
+        "database `shop`",
+        "ALTER DATABASE shop COMMENT 'the shop'",
+    ),
+    (
+        "CREATE SEQUENCE seq INCREMENT 5",
+        "table `shop`.`seq`",
+        "DROP SEQUENCE seq",
+    ),
+];
+
+async fn every_change_is_seen_and_named(kind: Kind, script: &str, more: &[(&str, &str, &str)]) {
+    let pair = Pair::start(kind, kind);
+    pair.source.run("", script).await;
+    let mysql = pair.migration("m", Settings::default());
+    bring_over(&mysql).await;
+    assert_eq!(differences(&mysql).await, Vec::<String>::new());
+    let mut stamp = Stamp::open(&mysql).await.expect("opened");
+    let quiet = stamp.read().await.expect("read");
+    // What comes and goes by itself is no change, and needs no reading.
+    for harmless in [
+        "UPDATE parents SET n = n + 1",
+        "BEGIN; DELETE FROM children; ROLLBACK",
+        "CALL work(1, @b)",
+        "SET @a = 1",
+        "SHOW TABLES",
+    ] {
+        pair.source.run("shop", harmless).await;
+        assert_eq!(stamp.read().await.expect("read"), quiet, "{harmless}");
+        assert!(stamp.was_quick(), "{harmless}");
+    }
+    pair.source
+        .run("shop", "CREATE TEMPORARY TABLE passing (a INT PRIMARY KEY)")
+        .await;
+    assert_eq!(stamp.read().await.expect("read"), quiet);
+    for (change, object, undo) in CHANGES.iter().chain(more) {
+        let collation = if kind == Kind::Mysql97 {
+            "utf8mb4_0900_ai_ci"
+        } else {
+            "utf8mb4_general_ci"
+        };
+        let undo = undo.replace("COLLATE DEFAULT", &format!("COLLATE {collation}"));
+        for (side, server) in [("source", &pair.source), ("target", &pair.target)] {
+            let before = stamp.read().await.expect("read");
+            server.run("shop", change).await;
+            let after = stamp.read().await.expect("read");
+            assert!(!stamp.was_quick(), "{change} on the {side} was not counted");
+            let found = differences(&mysql).await;
+            // What nobody names on the target harms nobody there.
+            let harmless = ["server ", "spatial ", "account `other`"];
+            let harmless = side == "target" && harmless.iter().any(|lead| object.starts_with(lead));
+            if !harmless {
+                let named = before.changes(&after);
+                assert!(
+                    named
+                        .iter()
+                        .any(|text| text.starts_with(object) && text.ends_with(side)),
+                    "{change} on the {side}: {named:?}"
+                );
+                assert!(
+                    found.iter().any(|text| text.starts_with(object)),
+                    "{change} on the {side}: {found:?}"
+                );
+            }
+            server.run("shop", &undo).await;
+            let left = differences(&mysql).await;
+            assert!(
+                left.is_empty(),
+                "after {change} and {undo} on the {side}: {left:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_class_of_mysql_arrives_and_every_change_of_one_is_seen_and_named() {
+    every_change_is_seen_and_named(Kind::Mysql97, RICH_97, CHANGES_97).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_class_of_mariadb_arrives_and_every_change_of_one_is_seen_and_named() {
+    every_change_is_seen_and_named(Kind::Mariadb1011, RICH_MARIADB, CHANGES_MARIADB).await;
+}
+
+/// Both ways to look, one after the other, and the middle of each one's times.
+async fn times_of(kind: Kind, tables: usize) -> (Duration, Duration) {
+    let pair = Pair::start(kind, kind);
+    for server in [&pair.source, &pair.target] {
+        let mut script = "CREATE DATABASE shop; USE shop;".to_owned();
+        for number in 0..tables {
+            let _ = write!(
+                script,
+                "CREATE TABLE t{number} (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, a INT NOT NULL DEFAULT 1,
+                 b VARCHAR(50), c DATETIME, d DECIMAL(10,2), KEY (a), KEY (b, c)) ENGINE = InnoDB;"
+            );
+        }
+        server.run("", &script).await;
+    }
+    let mysql = pair.migration("m", Settings::default());
+    let mut stamp = Stamp::open(&mysql).await.expect("opened");
+    let quiet = stamp.read().await.expect("read");
+    let (mut full, mut quick) = (Vec::new(), Vec::new());
+    for _ in 0..9 {
+        // Every definition is read where something was counted.
+        pair.source
+            .run("", "FLUSH STATUS; ANALYZE TABLE shop.t0")
+            .await;
+        let began = Instant::now();
+        let now = stamp.read().await.expect("read");
+        full.push(began.elapsed());
+        assert!(!stamp.was_quick() && now == quiet);
+        let began = Instant::now();
+        assert!(stamp.stands().await.expect("asked"));
+        quick.push(began.elapsed());
+    }
+    full.sort();
+    quick.sort();
+    (full[4], quick[4])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_was_counted_the_look_inside_the_hold_is_quick() {
+    let (full, quick) = times_of(Kind::Mysql97, 100).await;
+    assert!(quick < full, "{quick:?}, and {full:?} where all is read");
+    assert!(quick < Duration::from_millis(20), "{quick:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement, which takes minutes"]
+async fn the_look_inside_the_hold_of_every_server_at_100_and_1000_tables() {
+    for kind in KINDS {
+        for tables in [100, 1000] {
+            let (full, quick) = times_of(kind, tables).await;
+            println!("{kind:?}, {tables} tables: all is read {full:?}, counters alone {quick:?}");
+        }
+    }
 }

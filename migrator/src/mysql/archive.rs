@@ -38,6 +38,9 @@ pub struct Database {
     pub charset: String,
     /// Its collation.
     pub collation: String,
+    /// What people say of it; only MariaDB keeps that.
+    #[serde(default)]
+    pub comment: String,
 }
 
 /// A thing and the statement that creates it.
@@ -141,7 +144,6 @@ impl Archive {
     pub async fn read(mysql: &Mysql) -> Result<Self> {
         let mut source = mysql.connect_source("schema").await?;
         let source = &mut source;
-        catalogue::prepare(source).await?;
         let databases = listed(mysql);
         let mut archive = Self {
             version: one(source, "SELECT VERSION()").await?.owned(0),
@@ -156,8 +158,13 @@ impl Archive {
         {
             archive.collations.insert(row.owned(0), row.owned(1));
         }
+        let comment = if catalogue::prepare(source).await?.is_mariadb() {
+            "SCHEMA_COMMENT"
+        } else {
+            "''"
+        };
         let query = format!(
-            "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME
+            "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME, {comment}
              FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({databases}) ORDER BY 1"
         );
         for row in ask(source, &query, "cannot read the source's databases").await? {
@@ -165,6 +172,7 @@ impl Archive {
                 name: row.owned(0),
                 charset: row.owned(1),
                 collation: row.owned(2),
+                comment: row.owned(3),
             });
         }
         archive.read_tables(source, &databases).await?;

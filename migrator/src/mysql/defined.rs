@@ -40,7 +40,7 @@ pub(super) async fn compare(mysql: &Mysql) -> Result<Compared> {
     let mut stamp = Stamp::open(mysql).await?;
     let sides = stamp.sides().await?;
     let fingerprint = sides.fingerprint();
-    let mut found = sides.differences();
+    let mut found = sides.differences(|_| true);
     found = without_parts(found);
     let missing = |one: &&Difference| one.what.starts_with("not on the") && is_main(&one.object);
     let owners = found.iter().filter(|one| !missing(one));
@@ -90,21 +90,25 @@ impl Sides {
             !class.of_accounts && class.later.is_empty()
         });
         let differing: BTreeMap<String, String> = self
-            .differences()
+            .differences(|class| class.of_accounts)
             .into_iter()
-            .filter(|one| one.owner.is_none())
             .map(|one| (one.object, one.what))
             .collect();
-        let accounts = self
+        let (source, target) = (self.source.records.iter(), self.target.records.iter());
+        for record in source.filter(|one| one.class.of_accounts) {
+            theirs.insert(record.object.clone(), AS_THE_SOURCE.to_owned());
+        }
+        for record in target.filter(|one| one.class.of_accounts) {
+            theirs.extend(differing.get_key_value(&record.object).map(cloned));
+        }
+        // What the target lacks of them.
+        for record in self
             .source
             .records
             .iter()
-            .filter(|one| one.class.of_accounts);
-        for record in accounts {
-            let what = differing
-                .get(&record.object)
-                .map_or(AS_THE_SOURCE, String::as_str);
-            theirs.insert(record.object.clone(), what.to_owned());
+            .filter(|one| one.class.of_accounts)
+        {
+            theirs.extend(differing.get_key_value(&record.object).map(cloned));
         }
         for (side, seen) in [(&mut ours, &self.source), (&mut theirs, &self.target)] {
             let hidden = seen.hidden.keys();
@@ -113,8 +117,9 @@ impl Sides {
         Fingerprint::of(&ours, &theirs)
     }
 
-    fn differences(&self) -> Vec<Difference> {
-        let (ours, theirs) = (self.grouped(&self.source), self.grouped(&self.target));
+    fn differences(&self, wanted: impl Fn(&Class) -> bool + Copy) -> Vec<Difference> {
+        let ours = self.grouped(&self.source, wanted);
+        let theirs = self.grouped(&self.target, wanted);
         let mut found = Vec::new();
         for (key, records) in &ours {
             let there = theirs.get(key).map_or(&[][..], Vec::as_slice);
@@ -159,9 +164,9 @@ impl Sides {
     }
 
     /// By table and object. The families do not have the same names for checks that nobody named.
-    fn grouped<'a>(&self, seen: &'a Seen) -> Groups<'a> {
+    fn grouped<'a>(&self, seen: &'a Seen, wanted: impl Fn(&Class) -> bool) -> Groups<'a> {
         let mut groups = Groups::new();
-        for record in &seen.records {
+        for record in seen.records.iter().filter(|one| wanted(one.class)) {
             let table = record.class.place(record.table);
             let object = if self.crosses() && printed::is_check(record) {
                 let (schema, name) = (record.text("CONSTRAINT_SCHEMA"), record.text("TABLE_NAME"));
@@ -195,25 +200,22 @@ impl Sides {
                 && !class.apart.iter().any(|one| is(&one))
                 && !(self.crosses() && printed::is_name_of_check(class, column))
         };
-        let common: BTreeSet<&String> = {
-            let columns = |records: &[&Record]| -> BTreeSet<String> {
-                records
-                    .iter()
-                    .flat_map(|one| one.values.keys().cloned())
-                    .collect()
-            };
-            let here = columns(theirs);
-            let flexible = |column: &str| column.contains('.');
-            ours.iter()
-                .flat_map(|one| one.values.keys())
-                .chain(theirs.iter().flat_map(|one| one.values.keys()))
-                .filter(|column| {
-                    compared(column)
-                        && (flexible(column)
-                            || here.contains(*column) && columns(ours).contains(*column))
-                })
-                .collect()
+        let same = |(one, other): (&&Record, &&Record)| one.values == other.values;
+        if ours.len() == theirs.len() && ours.iter().zip(theirs).all(same) {
+            return None;
+        }
+        let columns = |records: &[&'_ Record]| -> BTreeSet<String> {
+            let columns = records.iter().flat_map(|one| one.values.keys());
+            columns.filter(|column| compared(column)).cloned().collect()
         };
+        let (ours_has, theirs_has) = (columns(ours), columns(theirs));
+        // Of a document, each part may be missing.
+        let common: BTreeSet<&String> = ours_has
+            .union(&theirs_has)
+            .filter(|column| {
+                column.contains('.') || ours_has.contains(*column) && theirs_has.contains(*column)
+            })
+            .collect();
         let values = |record: &Record, version| -> Vec<Option<String>> {
             common
                 .iter()
@@ -253,13 +255,21 @@ impl Sides {
         let Some(account) = &record.account else {
             return false;
         };
-        let is = |one: &&Record| one.account.as_ref() == Some(account) && one.table == "mysql.user";
+        let is = |one: &&Record| one.table == "mysql.user" && one.account.as_ref() == Some(account);
         if self.target.records.iter().any(|one| is(&one)) {
             return self.crosses() && is(record) && record.text("is_role") == "Y";
         }
         // Whoever can log in and is not there yet is told by the check of accounts.
         let own = self.source.records.iter().find(is);
-        own.is_some_and(|own| own.text("account_locked") != "Y" && own.text("is_role") != "Y")
+        own.is_some_and(|own| own.text("is_role") != "Y") && !self.is_locked(account)
+    }
+
+    fn is_locked(&self, account: &(String, String)) -> bool {
+        let mut ours = self.source.records.iter();
+        ours.any(|one| {
+            one.account.as_ref() == Some(account)
+                && (one.text("account_locked") == "Y" || one.text("priv.account_locked") == "true")
+        })
     }
 
     fn may_be_more(&self, record: &Record) -> bool {
@@ -372,6 +382,10 @@ fn differs_in(column: Option<&String>) -> String {
         || "differs".to_owned(),
         |column| format!("differs in {column}"),
     )
+}
+
+fn cloned((object, what): (&String, &String)) -> (String, String) {
+    (object.clone(), what.clone())
 }
 
 fn definers<'a>(records: &[&'a Record]) -> BTreeSet<&'a str> {

@@ -1,7 +1,7 @@
 //! The inventory of the catalogues of MySQL and MariaDB: what of a server is compared, what is reported, what has no
 //! meaning for a migration. A table that is missing here fails a test; a column that is not left out by name is compared.
 
-mod catalogues;
+pub(super) mod catalogues;
 pub mod reading;
 
 use super::client::Version;

@@ -44,7 +44,7 @@ pub mod schema;
 pub mod session;
 pub mod snapshot;
 pub mod sql;
-mod stamp;
+pub mod stamp;
 mod statements;
 mod stream;
 mod switched;

@@ -97,8 +97,13 @@ async fn create_databases(archive: &Archive, target: &mut Conn) -> Result<()> {
 
 /// What a database gives to tables that say nothing themselves.
 pub(super) fn defaults(database: &Database, translation: &Translation) -> String {
+    let comment = if translation.target.is_mariadb() {
+        format!(" COMMENT {}", quote_literal(&database.comment))
+    } else {
+        String::new()
+    };
     format!(
-        "CHARACTER SET {} COLLATE {}",
+        "CHARACTER SET {} COLLATE {}{comment}",
         translation.charset(&database.charset),
         translation.charset(&database.collation)
     )

@@ -1,4 +1,5 @@
-//! Sessions that read the definitions of both sides, and a short text that changes with them.
+//! Sessions that read the definitions of both sides, quick enough to be asked again while clients are held: where a server
+//! has run no statement since that could change a definition, none has changed.
 
 use std::fmt::Write as _;
 
@@ -6,72 +7,260 @@ use mysql_async::Conn;
 use sha2::{Digest, Sha256};
 
 use super::Mysql;
+use super::catalogue::ask;
 use super::defined::Sides;
+use super::inventory::On;
+use super::inventory::catalogues::{MARIADB, OLD, OLD_MYSQL};
 use super::inventory::reading::{Catalogue, Seen};
 use crate::definitions::Fingerprint;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 
-/// A session on one side, and what is asked there.
+/// Counters of statements that change no definition, by the beginnings of their names: what a version brings anew counts.
+/// What these run in turn (a procedure, a prepared statement) is counted by itself.
+const HARMLESS: &[&str] = &[
+    "admin_commands",
+    "begin",
+    "binlog",
+    "call_procedure",
+    "change_db",
+    "check",
+    "commit",
+    "compound_sql",
+    "dealloc_sql",
+    "delete",
+    "do",
+    "empty_query",
+    "execute_",
+    "explain",
+    "get_diagnostics",
+    "ha_",
+    "help",
+    "insert",
+    "kill",
+    "load",
+    "lock_tables",
+    "multi",
+    "prepare_sql",
+    "release_savepoint",
+    "replace",
+    "resignal",
+    "rollback",
+    "savepoint",
+    "select",
+    "set_option",
+    "show_",
+    "signal",
+    "stmt_",
+    "unlock_tables",
+    "update",
+    "xa_",
+];
+/// On the target these are Headgate's own; its triggers are no part of what is looked at.
+const OWN_ON_TARGET: &[&str] = &["create_trigger", "drop_trigger"];
+
+const COUNTERS: &str = "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Com\\_%'
+    OR Variable_name IN ('Uptime', 'Uptime_since_flush_status')";
+/// Statements under way that may change a definition, or whose text is not shown: they were counted when they began.
+const UNDER_WAY: &str = "SELECT COUNT(*) FROM information_schema.PROCESSLIST
+    WHERE ID <> CONNECTION_ID() AND COMMAND NOT IN ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
+      AND (INFO IS NULL OR LOWER(INFO) REGEXP
+          '(^|[^a-z_])(create|alter|drop|rename|grant|revoke|analyze|flush|truncate|optimize|repair|install|uninstall|set|call|execute)([^a-z_]|$)')";
+/// What some servers change under another counter, such as `SET PASSWORD`, or let people change by hand, in tables of their
+/// own: a sum over all of it.
+const IN_TABLES: &[(&str, On, &str)] = &[
+    ("mysql.global_priv", MARIADB, "User, Host, Priv"),
+    (
+        "mysql.user",
+        OLD_MYSQL,
+        "User, Host, plugin, Password, authentication_string",
+    ),
+    (
+        "mysql.proc",
+        OLD,
+        "db, name, type, definer, sql_mode, security_type, comment, param_list, returns, body",
+    ),
+    (
+        "mysql.event",
+        OLD,
+        "db, name, definer, sql_mode, status, comment, body",
+    ),
+];
+const WHAT: &str = "cannot read what a server has counted";
+
+/// A session on one side, what is asked there, and what it said last.
 pub(super) struct Side {
     pub(super) session: Conn,
     pub(super) catalogue: Catalogue,
+    is_target: bool,
+    last: Option<Last>,
+}
+
+/// What was read, and what had been counted before; nothing where that would prove nothing.
+struct Last {
+    counted: Option<String>,
+    seen: Seen,
 }
 
 impl Side {
-    async fn open(mysql: &Mysql, session: impl Future<Output = Result<Conn>>) -> Result<Self> {
+    async fn open(
+        mysql: &Mysql,
+        session: impl Future<Output = Result<Conn>>,
+        is_target: bool,
+    ) -> Result<Self> {
         let mut session = session.await?;
         let catalogue = Catalogue::open(mysql, &mut session).await?;
-        Ok(Self { session, catalogue })
+        Ok(Self {
+            session,
+            catalogue,
+            is_target,
+            last: None,
+        })
+    }
+
+    /// Whether no statement that could change a definition began since the last reading.
+    async fn stands(&mut self) -> Result<bool> {
+        let Some(Last {
+            counted: Some(counted),
+            ..
+        }) = &self.last
+        else {
+            return Ok(false);
+        };
+        let counted = counted.clone();
+        Ok(self.counted().await? == counted)
     }
 
     async fn read(&mut self, databases: &[String]) -> Result<Seen> {
-        self.catalogue.read(&mut self.session, databases).await
+        let counted = self.counted().await?;
+        let settled = self.catalogue.sees_sessions() && !counted.is_empty() && {
+            let rows = ask(&mut self.session, UNDER_WAY, WHAT).await?;
+            rows.first().is_some_and(|row| row.text(0) == "0")
+        };
+        let seen = self.catalogue.read(&mut self.session, databases).await?;
+        self.last = Some(Last {
+            counted: settled.then_some(counted),
+            seen: seen.clone(),
+        });
+        Ok(seen)
+    }
+
+    async fn counted(&mut self) -> Result<String> {
+        let mut counted = String::new();
+        let mut started = 0;
+        for row in ask(&mut self.session, COUNTERS, WHAT).await? {
+            let (name, value) = (row.text(0).to_lowercase(), row.number(1));
+            match name.strip_prefix("com_") {
+                None if name == "uptime" => started += i128::from(value),
+                // Where this is set back, the counters may be too.
+                None => started -= i128::from(value),
+                Some(statement) => {
+                    let harmless = HARMLESS.iter().any(|lead| statement.starts_with(lead))
+                        || self.is_target && OWN_ON_TARGET.contains(&statement);
+                    if !harmless {
+                        let _ = write!(counted, "{statement}={value};");
+                    }
+                }
+            }
+        }
+        if counted.is_empty() {
+            return Ok(counted);
+        }
+        let _ = write!(counted, "{started}");
+        let version = self.catalogue.version;
+        let sums = IN_TABLES.iter().filter(|(_, on, _)| on.has(version));
+        let sums = sums.map(|(table, _, columns)| {
+            let row = format!("CONCAT_WS('|', {columns})");
+            format!("SELECT CONCAT_WS(',', COUNT(*), SUM(CRC32({row})), SUM(CRC32(REVERSE({row})))) FROM {table}")
+        });
+        let sums = sums.collect::<Vec<_>>().join(" UNION ALL ");
+        if !sums.is_empty() {
+            match ask(&mut self.session, &sums, WHAT).await {
+                Ok(rows) => counted.extend(rows.iter().map(|row| row.text(0))),
+                // What may not be read is not known to stand.
+                Err(failure) if failure.kind() == Kind::Fatal => counted.clear(),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(counted)
     }
 }
 
 /// Two sessions that read the definitions of both sides.
-pub(super) struct Stamp {
+pub struct Stamp {
     pub(super) source: Side,
     pub(super) target: Side,
     databases: Vec<String>,
+    last: Option<Fingerprint>,
+    quick: bool,
 }
 
 impl Stamp {
     /// Opens the sessions, and finds out how the definitions are read.
-    pub(super) async fn open(mysql: &Mysql) -> Result<Self> {
+    pub async fn open(mysql: &Mysql) -> Result<Self> {
         let (source, target) = tokio::try_join!(
-            Side::open(mysql, mysql.connect_source("look")),
-            Side::open(mysql, mysql.connect_target("look"))
+            Side::open(mysql, mysql.connect_source("look"), false),
+            Side::open(mysql, mysql.connect_target("look"), true)
         )?;
         Ok(Self {
             source,
             target,
             databases: mysql.databases(),
+            last: None,
+            quick: false,
         })
+    }
+
+    /// Whether the last reading was answered by counters alone.
+    pub fn was_quick(&self) -> bool {
+        self.quick
+    }
+
+    /// Whether both sides are still defined as they were when they were read last. That they are not proven to be does
+    /// not mean that anything changed.
+    pub async fn stands(&mut self) -> Result<bool> {
+        let stand = tokio::try_join!(self.source.stands(), self.target.stands())?;
+        Ok(stand == (true, true))
     }
 
     /// Every definition of both sides, as digests.
-    pub(super) async fn read(&mut self) -> Result<Fingerprint> {
-        Ok(self.sides().await?.fingerprint())
+    pub async fn read(&mut self) -> Result<Fingerprint> {
+        self.quick = self.stands().await?;
+        if let Some(last) = self.last.clone().filter(|_| self.quick) {
+            return Ok(last);
+        }
+        let _ = self.sides().await?;
+        Ok(self.last.clone().unwrap_or_default())
     }
 
-    /// Every definition of both sides.
+    /// Every definition of both sides. What stands is not read again.
     pub(super) async fn sides(&mut self) -> Result<Sides> {
+        let databases = &self.databases;
         let (source, target) = tokio::try_join!(
-            self.source.read(&self.databases),
-            self.target.read(&self.databases)
+            once_more(&mut self.source, databases),
+            once_more(&mut self.target, databases)
         )?;
-        Ok(Sides {
+        let sides = Sides {
             source,
             target,
             catalogues: (self.source.catalogue.clone(), self.target.catalogue.clone()),
-        })
+        };
+        self.last = Some(sides.fingerprint());
+        Ok(sides)
     }
 
     /// The session on the source.
     pub(super) fn source(&mut self) -> &mut Conn {
         &mut self.source.session
     }
+}
+
+async fn once_more(side: &mut Side, databases: &[String]) -> Result<Seen> {
+    if side.stands().await?
+        && let Some(last) = &side.last
+    {
+        return Ok(last.seen.clone());
+    }
+    side.read(databases).await
 }
 
 /// As [`Stamp::read`], in sessions of its own.

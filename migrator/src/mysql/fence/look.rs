@@ -36,6 +36,9 @@ impl Look {
     pub async fn again(mut self, mysql: &Mysql, plan: &Plan) -> Result<()> {
         let looking = async {
             writers::refuse(mysql, self.stamp.source()).await?;
+            if self.stamp.stands().await? {
+                return Ok(());
+            }
             let now = self.stamp.read().await?;
             if now == self.before {
                 return Ok(());

@@ -7,12 +7,12 @@ const NEVER: (super::Number, super::Number) = ((u16::MAX, 0, 0), (0, 0, 0));
 const ALWAYS: (super::Number, super::Number) = ((0, 0, 0), (u16::MAX, 0, 0));
 const EVERY: On = on(ALWAYS, ALWAYS);
 const MYSQL: On = on(ALWAYS, NEVER);
-const MARIADB: On = on(NEVER, ALWAYS);
+pub(in crate::mysql) const MARIADB: On = on(NEVER, ALWAYS);
 const MYSQL_8: On = on(((8, 0, 0), ALWAYS.1), NEVER);
 const MYSQL_9: On = on(((9, 0, 0), ALWAYS.1), NEVER);
 /// As long as MySQL kept its dictionary in files, and MariaDB still.
-const OLD: On = on(((0, 0, 0), (8, 0, 0)), ALWAYS);
-const OLD_MYSQL: On = on(((0, 0, 0), (8, 0, 0)), NEVER);
+pub(in crate::mysql) const OLD: On = on(((0, 0, 0), (8, 0, 0)), ALWAYS);
+pub(in crate::mysql) const OLD_MYSQL: On = on(((0, 0, 0), (8, 0, 0)), NEVER);
 const BUT_OLD_MYSQL: On = on(((8, 0, 0), ALWAYS.1), ALWAYS);
 
 const fn on(mysql: (super::Number, super::Number), mariadb: (super::Number, super::Number)) -> On {

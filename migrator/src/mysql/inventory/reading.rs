@@ -33,6 +33,7 @@ pub struct Catalogue {
     hidden: BTreeMap<String, String>,
     account: String,
     own: Vec<String>,
+    sees_sessions: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +100,7 @@ impl Catalogue {
             hidden: BTreeMap::new(),
             account: format!("{}@{}", quote_ident(user), quote_ident(host)),
             own: vec![mysql.source().user.clone(), mysql.target().user.clone()],
+            sees_sessions: false,
         };
         let views = views(session).await?;
         for (table, on, treatment) in INVENTORY {
@@ -184,6 +186,11 @@ impl Catalogue {
     /// What this session may not see, each with the statement of the least grant that shows it.
     pub fn hidden(&self) -> &BTreeMap<String, String> {
         &self.hidden
+    }
+
+    /// Whether this session may see what others run.
+    pub fn sees_sessions(&self) -> bool {
+        self.sees_sessions
     }
 
     /// The account that reads, as SQL writes it.
@@ -281,6 +288,7 @@ impl Catalogue {
     /// What the views of `information_schema` leave out in silence: what this account has no privilege for.
     async fn left_out(&mut self, session: &mut Conn, databases: &[String]) -> Result<()> {
         let held = Held::read(session).await?;
+        self.sees_sessions = held.everywhere("PROCESS");
         let mut asked: BTreeSet<&str> = BTreeSet::from(["SELECT"]);
         for (_, on, treatment) in INVENTORY {
             if let Treatment::Compared(class) = treatment
