@@ -56,6 +56,8 @@ pub struct Supervisor<D: Database> {
 
 const PRECHECK_PATIENCE: Duration = Duration::from_mins(2);
 const CLEAN_UP_PATIENCE: Duration = Duration::from_mins(2);
+/// Thousands of tables take their time.
+const REMOVE_PATIENCE: Duration = Duration::from_mins(10);
 /// The longest hold and what comes after it.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(75);
 
@@ -323,8 +325,9 @@ impl<D: Database> Supervisor<D> {
         Ok(())
     }
 
-    /// Forgets a migration that does not run, and removes what it left on both sides.
-    pub async fn drop_migration(&self, name: &str) -> Result<()> {
+    /// Forgets a migration that does not run, and removes what it left on both sides; with `made` also what it made on
+    /// the target, unless the target serves the route. Returns what of that had to stay.
+    pub async fn drop_migration(&self, name: &str, made: bool) -> Result<Vec<String>> {
         let _alone = self.defining.lock().await;
         let migration = self.find(name)?;
         let _busy = migration.occupy("a drop")?;
@@ -336,14 +339,29 @@ impl<D: Database> Supervisor<D> {
             return Err(Error::refused(format!("migration {name} is {state}"))
                 .remedy(format!("STOP MIGRATION {name} first")));
         }
+        if made && matches!(state, State::Switched | State::Finished) {
+            let Definition { route, target, .. } = &migration.definition;
+            return Err(Error::refused(format!(
+                "migration {name} is {state}: {target} serves route {route}, and what is there is live"
+            ))
+            .remedy(format!("DROP MIGRATION {name} without target_objects")));
+        }
         migration.halt().await;
+        let mut stays = Vec::new();
         if begun {
-            let cleaned = timeout(CLEAN_UP_PATIENCE, migration.database()?.clean_up()).await;
-            cleaned.unwrap_or_else(|_| Err(Error::transient("the clean-up did not end")))?;
+            let database = migration.database()?;
+            let late = || Err(Error::transient("the clean-up did not end").remedy("try again"));
+            if made {
+                let removed = timeout(REMOVE_PATIENCE, database.remove_made()).await;
+                stays = removed.unwrap_or_else(|_| late())?;
+            } else {
+                let cleaned = timeout(CLEAN_UP_PATIENCE, database.clean_up()).await;
+                cleaned.unwrap_or_else(|_| late().map(drop::<Vec<String>>))?;
+            }
         }
         self.journal.remove(name).await?;
         self.migrations.write().remove(name);
-        Ok(())
+        Ok(stays)
     }
 
     /// One line per migration, by name.

@@ -456,6 +456,10 @@ impl Database for World {
         Ok(())
     }
 
+    async fn remove_made(&self) -> Result<Vec<String>> {
+        self.act("remove_made", &[], |_| Vec::new()).await
+    }
+
     async fn clean_up(&self) -> Result<()> {
         self.act("clean_up", &[], |_| ()).await
     }

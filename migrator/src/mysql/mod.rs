@@ -27,6 +27,7 @@ mod json;
 mod link;
 pub mod load;
 mod login;
+mod made;
 mod mark;
 pub mod orphans;
 mod passing;
@@ -377,6 +378,10 @@ impl Database for Mysql {
 
     async fn fence_state(&self) -> Result<Vec<Check>> {
         fence::state(self).await
+    }
+
+    async fn remove_made(&self) -> Result<Vec<String>> {
+        made::remove(self).await
     }
 
     async fn clean_up(&self) -> Result<()> {

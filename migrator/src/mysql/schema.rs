@@ -11,7 +11,7 @@ use super::client;
 use super::definitions::{Definition, Translation};
 use super::records::{self, Part};
 use super::sql::{quote_ident, quote_literal, title};
-use super::{Mysql, accounts, heartbeat, snapshot};
+use super::{Mysql, accounts, heartbeat, made, snapshot};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Table};
 
@@ -29,6 +29,7 @@ pub async fn prepare(mysql: &Mysql, plan: &Plan) -> Result<()> {
     let mut source = mysql.connect_source("prepare").await?;
     let mut target = connect(mysql, "prepare").await?;
     snapshot::install_records(&mut target).await?;
+    made::record(mysql, &mut source, &mut target).await?;
     heartbeat::install(&mut source).await?;
     if records::part(mysql, &mut target, PRE_DATA).await? == Part::Done {
         return Ok(());

@@ -113,7 +113,7 @@ async fn clean_target(postgres: &Postgres) -> Result<()> {
     }
     let target = postgres.connect_target("clean up").await?;
     let name = quote_literal(postgres.name());
-    for table in ["chunks", "tables", "progress", "migrations"] {
+    for table in ["made", "chunks", "tables", "progress", "migrations"] {
         let there = super::schema::absent(&target, &[format!("headgate.{table}")])
             .await?
             .is_empty();

@@ -22,6 +22,7 @@ mod link;
 mod literals;
 pub mod load;
 mod login;
+mod made;
 mod mark;
 mod orphans;
 mod pinned;
@@ -358,6 +359,10 @@ impl Database for Postgres {
 
     async fn clear_mark(&self) -> Result<()> {
         mark::clear(self).await
+    }
+
+    async fn remove_made(&self) -> Result<Vec<String>> {
+        made::remove(self).await
     }
 
     async fn clean_up(&self) -> Result<()> {

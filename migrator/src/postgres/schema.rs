@@ -10,7 +10,7 @@ use super::archive::{self, Archive};
 use super::client::{self, Endpoint, failed};
 use super::records::{self, Part};
 use super::sql::{quote_ident, quote_literal, relation};
-use super::{Postgres, roles, snapshot};
+use super::{Postgres, made, roles, snapshot};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
@@ -26,9 +26,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Does all of it, and finds nothing to do where it is done.
 pub async fn prepare(postgres: &Postgres, plan: &Plan) -> Result<()> {
     let source = postgres.connect_source("prepare").await?;
+    let before = made::before(postgres).await?;
     let target = connect_or_create(postgres, &source).await?;
-    roles::create_missing(postgres, &source, &target).await?;
     snapshot::install_records(&target).await?;
+    made::record(postgres, &source, &target, &before).await?;
+    roles::create_missing(postgres, &source, &target).await?;
     restore_pre_data(postgres, plan, &source, &target).await?;
     roles::carry_properties(postgres, &source, &target).await?;
     publish(postgres, plan, &source).await

@@ -184,13 +184,21 @@ impl<D: Database> Supervisor<D> {
             let known = mark.is_known(&self.journal)?;
             let state = self.find(&mark.migration).ok();
             let state = state.map(|migration| migration.live().state);
-            let under_way = [State::Copying, State::Following, State::Cutover];
+            // What is switched keeps its fence up.
+            let under_way = [
+                State::Copying,
+                State::Following,
+                State::Cutover,
+                State::Switched,
+            ];
             if known && state.is_some_and(|state| under_way.contains(&state)) {
                 let name = &mark.migration;
                 return Err(Error::refused(format!(
-                    "the mark is of migration {name}, which this journal knows and which runs"
+                    "the mark is of migration {name}, which this journal knows and which is not over"
                 ))
-                .remedy(format!("STOP MIGRATION {name} first")));
+                .remedy(format!(
+                    "FINISH MIGRATION {name} first, or STOP it where it was not switched"
+                )));
             }
             let switched = mark.stage == Stage::Switched || known && mark.stage != Stage::Fenced;
             if switched && !give_up {

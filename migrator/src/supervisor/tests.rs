@@ -155,7 +155,10 @@ async fn a_migration_goes_from_its_definition_to_the_switch_and_is_forgotten() {
         Some("green")
     );
 
-    supervisor.drop_migration("m").await.expect("dropped");
+    supervisor
+        .drop_migration("m", false)
+        .await
+        .expect("dropped");
     assert!(supervisor.list().is_empty());
     assert_eq!(world.facts.lock().calls.last(), Some(&"clean_up"));
     let again = refused(supervisor.create(definition())).await;
@@ -230,7 +233,7 @@ async fn what_cannot_be_now_is_refused_with_a_statement_that_helps() {
             .contains("SHOW MIGRATION CHECKS m")
     );
     assert!(
-        refused(supervisor.drop_migration("m"))
+        refused(supervisor.drop_migration("m", false))
             .await
             .contains("STOP MIGRATION m")
     );
@@ -571,7 +574,10 @@ async fn a_switched_migration_is_finished_once_and_its_report_outlives_it() {
         ..definition()
     };
     supervisor.create(back).await.expect("created");
-    supervisor.drop_migration("m").await.expect("dropped");
+    supervisor
+        .drop_migration("m", false)
+        .await
+        .expect("dropped");
     let report = supervisor.report("m").expect("read").expect("it is kept");
     assert_eq!(report.outcome, Outcome::Switched);
     assert!(supervisor.report("other").is_err());

@@ -162,9 +162,19 @@ impl<D: Database> Admin<D> {
                 self.supervisor.finish(&name).await?;
                 Ok(Answer::done("FINISH MIGRATION"))
             }
-            Statement::Drop(name) => {
-                self.supervisor.drop_migration(&name).await?;
-                Ok(Answer::done("DROP MIGRATION"))
+            Statement::Drop {
+                name,
+                target_objects,
+            } => {
+                let dropping = self.supervisor.drop_migration(&name, target_objects);
+                let stays = dropping.await?;
+                let mut answer = Answer::done("DROP MIGRATION");
+                if !stays.is_empty() {
+                    let text = format!("some of what it made stays: {}", stays.join("; "));
+                    warn!(migration = name, text, "a migration was dropped");
+                    answer.notice = Some(text);
+                }
+                Ok(answer)
             }
             Statement::ClearMark {
                 cluster,

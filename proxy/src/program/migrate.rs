@@ -89,7 +89,7 @@ async fn move_it<E: Engine>(migrate: Migrate) -> Told<bool> {
     if migrate.drop {
         // What ran when the last run ended is stopped; nothing runs in this one.
         let _stopped = wired.supervisor.stop(NAME).await;
-        let dropped = wired.supervisor.drop_migration(NAME).await;
+        let dropped = wired.supervisor.drop_migration(NAME, false).await;
         dropped.map_err(|error| error.to_string())?;
         print("given up: nothing of it is left on either side\n");
         return Ok(true);

@@ -48,7 +48,7 @@ pub(crate) enum Statement {
         give_up_switch: bool,
     },
     /// Forget it and clean up.
-    Drop(String),
+    Drop { name: String, target_objects: bool },
     /// Run a cutover up to the decision.
     Rehearse(String, Options),
     /// Switch the route.
@@ -262,7 +262,14 @@ impl Parser<'_> {
             "stop" => self.of_migration(Statement::Stop),
             "check" => self.of_migration(Statement::Check),
             "finish" => self.of_migration(Statement::Finish),
-            "drop" => self.of_migration(Statement::Drop),
+            "drop" => {
+                let name = self.migration()?;
+                let target_objects = settings::target_objects(self.with()?)?;
+                Ok(Statement::Drop {
+                    name,
+                    target_objects,
+                })
+            }
             "rehearse" => {
                 let name = self.migration()?;
                 Ok(Statement::Rehearse(name, self.options()?))

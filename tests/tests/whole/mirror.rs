@@ -291,8 +291,10 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "what only PostgreSQL has: a change stream whose start waits for open transactions, notifications, the backend's pid at login, versions in one run, COPY, encodings and settings of the application's own making",
+        "what only PostgreSQL has: schemas within a database, a change stream whose start waits for open transactions, notifications, the backend's pid at login, versions in one run, COPY, encodings and settings of the application's own making",
         &[
+            "drop::a_database_that_the_migration_made_goes_with_it",
+            "drop::what_others_put_into_a_schema_that_the_migration_made_stays_with_it",
             "operator::a_start_that_waits_for_an_open_transaction_says_for_whose",
             "moving::a_session_with_a_setting_whose_name_was_never_told_ends_visibly",
             "moving::each_session_that_a_switch_will_close_is_named_before_it_and_none_notices",

@@ -259,7 +259,8 @@ async fn conflicts(mysql: &Mysql, target: &mut Side, findings: &mut Findings) ->
         NAME,
         Level::Error,
         &found,
-        "drop what is in the way after making sure that nobody needs it, or name another cluster",
+        "drop what is in the way after making sure that nobody needs it, or name another cluster; what a migration made \
+         goes with it by DROP MIGRATION … WITH (target_objects = 'drop')",
         "nothing on the target is in the way",
     );
     Ok(if found.is_empty() {

@@ -321,7 +321,8 @@ async fn conflicts(
         "target_objects",
         Level::Error,
         &conflicting,
-        "move into another database, or drop what is in the way after making sure that nobody needs it",
+        "move into another database, or drop what is in the way after making sure that nobody needs it; what a migration \
+         made goes with it by DROP MIGRATION … WITH (target_objects = 'drop')",
         "nothing on the target is in the way",
     );
     let others = present.iter().filter(|object| !in_the_way(object)).count();

@@ -30,7 +30,7 @@ pub(crate) fn of(statement: &Statement) -> &'static [Column] {
         | Statement::Finish(_)
         | Statement::ClearMark { .. }
         | Statement::Recopy { .. }
-        | Statement::Drop(_)
+        | Statement::Drop { .. }
         | Statement::Begin
         | Statement::End { .. }
         | Statement::Set

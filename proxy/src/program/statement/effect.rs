@@ -51,7 +51,15 @@ impl Statement {
             Self::Stop(name) => ("STOP", name),
             Self::Check(name) => ("CHECK", name),
             Self::Finish(name) => ("FINISH", name),
-            Self::Drop(name) => ("DROP", name),
+            Self::Drop {
+                name,
+                target_objects,
+            } => {
+                let fate = if *target_objects { "drop" } else { "keep" };
+                return Some(format!(
+                    "DROP MIGRATION {name} WITH (target_objects = '{fate}')"
+                ));
+            }
             _ => return None,
         };
         Some(format!("{words} MIGRATION {name}"))

@@ -56,8 +56,8 @@ pub(crate) const FORMS: &[Form] = &[
         "after a switch: removes what the migration left on both sides; the refusal on the source and the report stay",
     ),
     form(
-        "DROP MIGRATION name",
-        "forgets a migration that does not run, and cleans up on both sides; reports of cutovers stay",
+        "DROP MIGRATION name [WITH (target_objects = 'keep')]",
+        "forgets a migration that does not run, and removes its slot and records on both sides; with target_objects = 'drop' also what it made on the target; reports stay",
     ),
     form(
         "CLEAR SWITCH MARK ON cluster FOR ROUTE route [WITH (give_up_switch = false)]",

@@ -151,6 +151,23 @@ pub(super) fn options(pairs: Vec<Pair>) -> Result<Options, Mistake> {
     Ok(options)
 }
 
+/// Whether what a migration made on the target goes with it.
+pub(super) fn target_objects(pairs: Vec<Pair>) -> Result<bool, Mistake> {
+    let mut dropped = false;
+    for pair in pairs {
+        if pair.is_open() {
+            continue;
+        }
+        match (pair.key.as_str(), pair.value.to_lowercase().as_str()) {
+            ("target_objects", "drop") => dropped = true,
+            ("target_objects", "keep") => dropped = false,
+            ("target_objects", _) => return Err(pair.refuse("'drop' or 'keep'")),
+            _ => return Err(pair.unknown(&["target_objects"])),
+        }
+    }
+    Ok(dropped)
+}
+
 /// Whether the operator gives up what was written since the switch.
 pub(super) fn give_up_switch(pairs: Vec<Pair>) -> Result<bool, Mistake> {
     let mut given_up = false;

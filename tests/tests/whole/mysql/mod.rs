@@ -60,6 +60,7 @@ mod compare;
 mod console;
 mod cutover;
 mod drivers;
+mod drop;
 mod faults;
 mod hostile;
 mod login;

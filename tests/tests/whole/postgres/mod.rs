@@ -3,6 +3,7 @@
 mod cancel;
 mod console;
 mod cutover;
+mod drop;
 mod faults;
 mod hostile;
 mod login;
