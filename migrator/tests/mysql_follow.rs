@@ -8,6 +8,7 @@ use std::time::Duration;
 use migrator::database::Position as _;
 use migrator::error::{Error, Kind as Failure};
 use migrator::follow::Follow;
+use migrator::mysql::archive::Archive;
 use migrator::mysql::heartbeat::{self, Signal};
 use migrator::mysql::{BinlogPosition, Mysql, follow, plan, position, records, snapshot};
 use migrator::plan::{Plan, Settings};
@@ -61,6 +62,9 @@ impl Moving {
         snapshot::install_records(&mut target)
             .await
             .expect("installed");
+        Archive::open(&moving.mysql, &mut target)
+            .await
+            .expect("the definitions are kept");
         let begin = position::current(&mut source).await.expect("a position");
         records::begin_progress(&moving.mysql, &mut target, &begin)
             .await
@@ -708,4 +712,181 @@ async fn rows_loaded_from_a_later_moment_are_brought_to_the_markers() {
     let now = running.follow.applied().position.expect("it is told");
     assert!(stored.is_some_and(|stored| now.covers(&stored)));
     running.end().await;
+}
+
+const PARTITIONED: &str = "CREATE TABLE part (id INT PRIMARY KEY, n INT) ENGINE = InnoDB COMMENT 'same'
+    PARTITION BY RANGE (id) (PARTITION a VALUES LESS THAN (10), PARTITION b VALUES LESS THAN MAXVALUE)";
+const PLAIN: &str = "CREATE TABLE t (id INT PRIMARY KEY, n INT, m INT) ENGINE = InnoDB";
+
+async fn harmless(kind: Kind) {
+    let target = if kind == Kind::Mariadb1011 {
+        kind
+    } else {
+        Kind::Mysql97
+    };
+    let mut moving = Moving::new(Pair::start(kind, target), &[PLAIN, PARTITIONED]).await;
+    moving
+        .write(&[
+            "CREATE VIEW v AS SELECT id FROM t",
+            "CREATE TRIGGER one BEFORE INSERT ON t FOR EACH ROW SET @one = 1",
+        ])
+        .await;
+    // What the migration began with.
+    let mut session = moving
+        .mysql
+        .connect_target("test")
+        .await
+        .expect("a session");
+    let again = "UPDATE headgate.migrations SET archive = NULL";
+    session.query_drop(again).await.expect("it is forgotten");
+    Archive::open(&moving.mysql, &mut session)
+        .await
+        .expect("the definitions are kept");
+    let mut source = moving
+        .mysql
+        .connect_source("test")
+        .await
+        .expect("a session");
+    let now = position::current(&mut source).await.expect("a position");
+    let forget = "DELETE FROM headgate.progress";
+    session.query_drop(forget).await.expect("it is forgotten");
+    records::begin_progress(&moving.mysql, &mut session, &now)
+        .await
+        .expect("recorded");
+
+    let mut running = moving.follow();
+    let mut statements = vec![
+        "CREATE TABLE IF NOT EXISTS t (id INT PRIMARY KEY)",
+        "INSERT INTO t VALUES (1, 1, 1)",
+        "CREATE TABLE IF NOT EXISTS t (id INT PRIMARY KEY)",
+        "DROP TABLE IF EXISTS none",
+        "DROP TABLE IF EXISTS none, none_either",
+        "DROP VIEW IF EXISTS no_view",
+        "CREATE OR REPLACE VIEW v AS SELECT id FROM t",
+        "ALTER TABLE part ANALYZE PARTITION ALL",
+        "INSERT INTO part VALUES (1, 1), (20, 2)",
+        "ANALYZE TABLE t",
+        "OPTIMIZE TABLE t",
+        "CHECK TABLE t",
+        "REPAIR TABLE t",
+        "FLUSH TABLES",
+        "CREATE DATABASE IF NOT EXISTS shop",
+        "GRANT SELECT ON shop.* TO root@'127.0.0.1'",
+        "INSERT INTO t VALUES (2, 2, 2)",
+    ];
+    if kind != Kind::Mysql56 {
+        statements.push("DROP USER IF EXISTS nobody@nowhere");
+    }
+    moving.write(&statements).await;
+    moving.arrive(&mut running).await;
+    moving
+        .write(&[
+            "ALTER TABLE part COMMENT 'same'",
+            "INSERT INTO part VALUES (2, 2)",
+        ])
+        .await;
+    moving.arrive(&mut running).await;
+    running.end().await;
+    moving.assert_equal().await;
+
+    // What changes something stops it by name, and undone it goes on, unless rows may have been others meanwhile.
+    for (change, undo, named, goes_on) in [
+        (
+            "CREATE VIEW w AS SELECT 1",
+            "DROP VIEW w",
+            "view `shop`.`w` is new",
+            true,
+        ),
+        (
+            "ALTER VIEW v AS SELECT n FROM t",
+            "ALTER VIEW v AS SELECT id FROM t",
+            "view `shop`.`v` was changed",
+            true,
+        ),
+        (
+            "DROP TRIGGER one",
+            "CREATE TRIGGER one BEFORE INSERT ON t FOR EACH ROW SET @one = 1",
+            "trigger `shop`.`one` is gone",
+            true,
+        ),
+        (
+            "ALTER TABLE t CHANGE n m INT, CHANGE m n INT",
+            "ALTER TABLE t CHANGE n m INT, CHANGE m n INT",
+            "table `shop`.`t` was changed",
+            false,
+        ),
+    ] {
+        let running = moving.follow();
+        moving.write(&[change]).await;
+        let error = running.failure().await;
+        assert!(
+            error.full_text().contains(named),
+            "{kind:?} {change}: {}",
+            error.full_text()
+        );
+        assert_ne!(error.kind(), Failure::Transient);
+        moving
+            .write(&[
+                "INSERT INTO t (id, n, m) SELECT MAX(id) + 1, 7, 8 FROM t AS o",
+                undo,
+            ])
+            .await;
+        let mut running = moving.follow();
+        if goes_on {
+            moving.arrive(&mut running).await;
+            running.end().await;
+            moving.assert_equal().await;
+        } else {
+            let text = running.failure().await.full_text();
+            assert!(
+                text.contains("2 statements changed table shop.t"),
+                "{kind:?}: {text}"
+            );
+        }
+    }
+    moving.pair.source.kill();
+}
+
+#[tokio::test]
+async fn what_changes_no_definition_stops_nothing_and_what_does_is_named_on_mysql_97() {
+    harmless(Kind::Mysql97).await;
+}
+
+#[tokio::test]
+async fn what_changes_no_definition_stops_nothing_and_what_does_is_named_on_mysql_56() {
+    harmless(Kind::Mysql56).await;
+}
+
+#[tokio::test]
+async fn what_changes_no_definition_stops_nothing_and_what_does_is_named_on_mariadb() {
+    harmless(Kind::Mariadb1011).await;
+}
+
+#[tokio::test]
+async fn what_takes_rows_away_and_leaves_the_definition_stops_all_the_same() {
+    for (kind, statement) in [
+        (Kind::Mysql97, "ALTER TABLE part TRUNCATE PARTITION a"),
+        (Kind::Mysql56, "ALTER TABLE part TRUNCATE PARTITION a"),
+        (
+            Kind::Mariadb1011,
+            "CREATE OR REPLACE TABLE t (id INT PRIMARY KEY, n INT, m INT) ENGINE = InnoDB",
+        ),
+    ] {
+        let moving = Moving::new(Pair::start(kind, Kind::Mysql97), &[PLAIN, PARTITIONED]).await;
+        let mut running = moving.follow();
+        moving.arrive(&mut running).await;
+        moving
+            .write(&[
+                "INSERT INTO part VALUES (1, 1)",
+                "INSERT INTO t VALUES (1, 1, 1)",
+                statement,
+            ])
+            .await;
+        let error = running.failure().await;
+        assert!(
+            error.full_text().contains("ran on the source"),
+            "{}",
+            error.full_text()
+        );
+    }
 }

@@ -12,7 +12,8 @@ use protocol::mysql::change::{self, Kind};
 use protocol::mysql::position::{DomainPositions, GtidSet, Gtids, Origin};
 
 use super::apply::{Item, Piece};
-use super::ddl::{Meaning, meaning};
+use super::ddl::harmless::Doubt;
+use super::ddl::{Meaning, meaning, moves_rows};
 use super::position::compare_files;
 use super::stream::{Raw, name_alone};
 use super::tables::{Announced, START_ANEW, Tables};
@@ -93,6 +94,10 @@ pub(super) struct Batch {
     pause_at: Option<BinlogPosition>,
     /// The begin of a transaction that has to wait.
     held: Option<Raw>,
+    /// A statement that waits until it is known what it changed.
+    doubted: Option<(Raw, Doubt)>,
+    /// No statement before this place has changed a definition.
+    harmless: Option<BinlogPosition>,
 }
 
 impl Batch {
@@ -131,6 +136,8 @@ impl Batch {
             urgent: false,
             pause_at: None,
             held: None,
+            doubted: None,
+            harmless: None,
         }
     }
 
@@ -138,12 +145,26 @@ impl Batch {
     pub(super) fn takes_in(&self) -> bool {
         let full = self.bytes >= BYTES_MAX || self.items.len() >= CHANGES_MAX;
         let ripe = self.urgent && self.open.is_none();
-        !full && !ripe && self.held.is_none()
+        !full && !ripe && self.held.is_none() && self.doubted.is_none()
     }
 
     /// Whether the last transaction that was read is complete.
     pub(super) fn is_between_transactions(&self) -> bool {
-        self.open.is_none()
+        self.open.is_none() || self.doubted.is_some()
+    }
+
+    /// The statement of which it must be known what it changed.
+    pub(super) fn doubt(&self) -> Option<&Doubt> {
+        self.doubted.as_ref().map(|(_, doubt)| doubt)
+    }
+
+    /// No statement before `until` has changed a definition: goes on.
+    pub(super) fn settle_doubt(&mut self, until: BinlogPosition) -> Result<()> {
+        self.harmless = Some(until);
+        match self.doubted.take() {
+            Some((raw, _)) => self.query(&raw),
+            None => Ok(()),
+        }
     }
 
     /// Whether nothing waits to be applied.
@@ -199,7 +220,8 @@ impl Batch {
 
     /// All transactions that were read, none of them half; nothing where there is none.
     pub(super) fn take_whole(&mut self) -> Option<(Piece, Summary)> {
-        if self.is_empty() {
+        let waits = self.doubted.is_some() && self.items.is_empty() && !self.ended;
+        if self.is_empty() || waits {
             return None;
         }
         let mut piece = self.take_part();
@@ -440,6 +462,18 @@ impl Batch {
                     self.count(table, 0);
                 }
             }
+            Meaning::Stop(what)
+                if !skip && changes == 0 && defines(&what) && !moves_rows(&query.text) =>
+            {
+                let at = self.here();
+                let settled = self.harmless.as_ref();
+                if !settled.is_some_and(|until| {
+                    until.server == at.server && until.covers(&at) && *until != at
+                }) {
+                    self.doubted = Some((raw.clone(), Doubt { what, at }));
+                    return Ok(());
+                }
+            }
             Meaning::Stop(what) if !skip => return self.statement(&what),
             Meaning::Begin | Meaning::Nothing | Meaning::Truncate(..) | Meaning::Stop(_) => {}
         }
@@ -466,6 +500,12 @@ impl Batch {
             START_ANEW
         }))
     }
+}
+
+/// Whether it defines something, so that the definitions tell what it did.
+fn defines(what: &str) -> bool {
+    let verb = what.split(' ').next().unwrap_or_default();
+    ["CREATE", "ALTER", "DROP", "RENAME"].contains(&verb)
 }
 
 fn unreadable(error: Malformed) -> Error {

@@ -1,5 +1,7 @@
 //! What a statement in the binary log means for the databases that move.
 
+pub(super) mod harmless;
+
 /// A part of a statement's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
@@ -59,6 +61,52 @@ pub(super) fn meaning(text: &[u8], database: &str, moving: impl Fn(&str) -> bool
     statement.meaning()
 }
 
+/// When a statement about a table does anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// Always.
+    None,
+    /// Only where the table is not there (`IF NOT EXISTS`).
+    IfAbsent,
+    /// Only where it is there (`IF EXISTS`).
+    IfThere,
+}
+
+/// Whether a statement may take rows away, or bring some, that no other event of the log tells of, and leave every
+/// definition as it is.
+pub(super) fn moves_rows(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text.get(..LENGTH_MAX).unwrap_or(text));
+    let tokens = tokens(&text);
+    let has = |words: &[&str]| {
+        tokens
+            .iter()
+            .any(|token| words.iter().any(|word| token.is(word)))
+    };
+    let first = |word: &str| tokens.first().is_some_and(|token| token.is(word));
+    let replaces = tokens
+        .windows(2)
+        .take(2)
+        .any(|pair| matches!(pair, [or, replace] if or.is("OR") && replace.is("REPLACE")));
+    let is_table = tokens.iter().take(4).any(|token| token.is("TABLE"));
+    first("ALTER") && has(&["TRUNCATE", "EXCHANGE", "DISCARD", "IMPORT"])
+        || first("CREATE") && replaces && is_table
+        || first("DROP")
+            && tokens
+                .get(1)
+                .is_some_and(|token| token.is("DATABASE") || token.is("SCHEMA"))
+}
+
+/// The tables, each by database and name, about whose shape a statement speaks.
+fn tables_of(text: &str, database: &str) -> Vec<((String, String), Guard)> {
+    let tokens = tokens(text.get(..LENGTH_MAX).unwrap_or(text));
+    let statement = Statement {
+        tokens: &tokens,
+        database,
+        moving: &|_| true,
+    };
+    statement.tables()
+}
+
 struct Statement<'a> {
     tokens: &'a [Token],
     database: &'a str,
@@ -109,6 +157,97 @@ impl Statement<'_> {
             ) => Meaning::Nothing,
             _ => self.unless_elsewhere(&first),
         }
+    }
+
+    fn tables(&self) -> Vec<((String, String), Guard)> {
+        let verb = self.word(0);
+        if !["CREATE", "ALTER", "DROP", "RENAME"].contains(&verb.as_str()) {
+            return Vec::new();
+        }
+        // The kind of the object comes before its name, and no name is quoted before it.
+        let kinds = ["TABLE", "TABLES", "INDEX"];
+        let other = [
+            "VIEW",
+            "PROCEDURE",
+            "FUNCTION",
+            "TRIGGER",
+            "EVENT",
+            "DATABASE",
+            "SCHEMA",
+            "USER",
+            "ROLE",
+            "PACKAGE",
+        ];
+        let kind = self
+            .tokens
+            .iter()
+            .enumerate()
+            .skip(1)
+            .find_map(|(at, token)| {
+                let word = |words: &[&str]| words.iter().any(|word| token.is(word));
+                if word(&kinds) {
+                    Some(Some(at))
+                } else {
+                    word(&other).then_some(None)
+                }
+            });
+        let Some(Some(at)) = kind else {
+            return Vec::new();
+        };
+        if self
+            .tokens
+            .iter()
+            .take(at)
+            .any(|token| token.is("TEMPORARY"))
+        {
+            return Vec::new();
+        }
+        let mut from = at + 1;
+        let mut guard = Guard::None;
+        if self.tokens[at].is("INDEX") {
+            let on = self.tokens.iter().position(|token| token.is("ON"));
+            from = on.map_or(from, |on| on + 1);
+        } else if self.word(from) == "IF" {
+            let absent = self.word(from + 1) == "NOT";
+            guard = if absent {
+                Guard::IfAbsent
+            } else {
+                Guard::IfThere
+            };
+            from += if absent { 3 } else { 2 };
+        }
+        let mut found = Vec::new();
+        let mut next = from;
+        while let Some((database, name, end)) = self.qualified(next) {
+            found.push(((database, name), guard));
+            let goes_on = self
+                .tokens
+                .get(end)
+                .is_some_and(|token| *token == Token::Sign(',') || token.is("TO"));
+            if !goes_on
+                || self.tokens[at].is("INDEX")
+                || ["CREATE", "ALTER"].contains(&verb.as_str())
+            {
+                next = end;
+                break;
+            }
+            next = end + 1;
+        }
+        if verb == "ALTER" {
+            let renames = (next..self.tokens.len())
+                .filter(|at| self.tokens.get(*at).is_some_and(|token| token.is("RENAME")));
+            for at in renames {
+                let to = match self.word(at + 1).as_str() {
+                    "TO" | "AS" => at + 2,
+                    "COLUMN" | "INDEX" | "KEY" => continue,
+                    _ => at + 1,
+                };
+                if let Some((database, name, _)) = self.qualified(to) {
+                    found.push(((database, name), Guard::None));
+                }
+            }
+        }
+        found
     }
 
     /// What is neither known nor clearly about other databases must not be passed over.

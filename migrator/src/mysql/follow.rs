@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Applier;
 use super::batch::{Batch, Summary};
+use super::ddl::harmless;
 use super::heartbeat::{self, Heartbeat};
 use super::stream::{Raw, Stream};
 use super::tables::Tables;
@@ -68,6 +69,7 @@ pub async fn catch_up(
     Box::pin(follower.run(applier, stop)).await
 }
 
+type Judging = Pin<Box<dyn Future<Output = Result<BinlogPosition>> + Send>>;
 type Applying = Pin<Box<dyn Future<Output = (Applier, Result<()>)> + Send>>;
 
 /// Who has the target session.
@@ -78,6 +80,9 @@ enum Hands {
 }
 
 struct Follower {
+    mysql: Mysql,
+    /// Finds out what a statement of the log has changed.
+    judging: Option<Judging>,
     stream: Stream,
     batch: Batch,
     heartbeat: Heartbeat,
@@ -119,6 +124,8 @@ impl Follower {
         let batch = Batch::new(mysql, tables, applied.clone(), end);
         let heartbeat = Heartbeat::new(mysql, source);
         let mut follower = Self {
+            mysql: mysql.clone(),
+            judging: None,
             stream,
             batch,
             heartbeat,
@@ -146,6 +153,14 @@ impl Follower {
             }
             self.settle(matches!(hands, Hands::Idle(_)));
             let taking_in = self.batch.takes_in();
+            if self.judging.is_none()
+                && let Some(doubt) = self.batch.doubt().cloned()
+            {
+                let mysql = self.mysql.clone();
+                self.judging = Some(Box::pin(
+                    async move { harmless::judge(&mysql, &doubt).await },
+                ));
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
@@ -169,6 +184,10 @@ impl Follower {
                     beaten?;
                     self.heartbeat.look_after(self.stream.heard())?;
                     self.report_lag();
+                }
+                until = judged(&mut self.judging) => {
+                    self.judging = None;
+                    self.batch.settle_doubt(until?)?;
                 }
                 raw = next(&mut self.stream, taking_in) => self.batch.add(raw?)?,
             }
@@ -298,6 +317,14 @@ async fn next(stream: &mut Stream, taking_in: bool) -> Result<Raw> {
         return std::future::pending().await;
     }
     stream.next().await
+}
+
+/// Resolves when it is known what a statement has changed. Cancel safe.
+async fn judged(judging: &mut Option<Judging>) -> Result<BinlogPosition> {
+    match judging {
+        Some(judging) => judging.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Resolves when the piece under way is written. Cancel safe.

@@ -71,6 +71,7 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/postgres/jobs.rs",
             "migrator/src/mysql/batch/rows.rs",
             "migrator/src/mysql/ddl.rs",
+            "migrator/src/mysql/ddl/harmless.rs",
             "migrator/src/mysql/json.rs",
             "migrator/src/mysql/values.rs",
             "protocol/src/postgres/change/replication.rs",
