@@ -890,3 +890,66 @@ async fn what_takes_rows_away_and_leaves_the_definition_stops_all_the_same() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_distributed_transaction_that_is_undone_changes_nothing_and_one_that_is_committed_counts_from_then()
+ {
+    for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
+        let target = if kind == Kind::Mariadb1011 {
+            kind
+        } else {
+            Kind::Mysql97
+        };
+        let moving = Moving::new(Pair::start(kind, target), &[PLAIN]).await;
+        let mut running = moving.follow();
+        moving.arrive(&mut running).await;
+        // The servers let a session do nothing else while it has one prepared.
+        let (mut one, mut other) = (
+            moving.pair.source.connect("shop").await,
+            moving.pair.source.connect("shop").await,
+        );
+        one.query_drop("XA START 'a', 'b', 7; INSERT INTO t VALUES (1, 1, 1); XA END 'a', 'b', 7; XA PREPARE 'a', 'b', 7").await.expect("prepared");
+        other
+            .query_drop("XA START 'c'; INSERT INTO t VALUES (2, 2, 2); XA END 'c'; XA PREPARE 'c'")
+            .await
+            .expect("prepared");
+        moving.write(&["INSERT INTO t VALUES (3, 3, 3)"]).await;
+        moving.arrive(&mut running).await;
+        let there = rows(&moving.pair.target, "SELECT CONCAT(id) FROM shop.t").await;
+        assert_eq!(there, [[Some("3".to_owned())]], "{kind:?}");
+        one.query_drop("XA ROLLBACK 'a', 'b', 7")
+            .await
+            .expect("undone");
+        other.query_drop("XA COMMIT 'c'").await.expect("committed");
+        other
+            .query_drop(
+                "XA START 'd'; INSERT INTO t VALUES (4, 4, 4); XA END 'd'; XA COMMIT 'd' ONE PHASE",
+            )
+            .await
+            .expect("committed");
+        moving.arrive(&mut running).await;
+        moving.assert_equal().await;
+        let there = rows(&moving.pair.target, "SELECT CONCAT(id) FROM shop.t").await;
+        assert_eq!(there.len(), 3, "{kind:?}");
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_distributed_transaction_of_which_the_follower_knows_nothing_stops_it_when_it_is_committed()
+ {
+    for kind in [Kind::Mysql97, Kind::Mariadb1011] {
+        let moving = Moving::new(Pair::start(kind, Kind::Mysql97), &[PLAIN]).await;
+        let mut running = moving.follow();
+        let mut one = moving.pair.source.connect("shop").await;
+        one.query_drop("XA START 'a'; INSERT INTO t VALUES (1, 1, 1); XA END 'a'; XA PREPARE 'a'")
+            .await
+            .expect("prepared");
+        moving.arrive(&mut running).await;
+        running.end().await;
+        let running = moving.follow();
+        one.query_drop("XA COMMIT 'a'").await.expect("committed");
+        let text = running.failure().await.full_text();
+        assert!(text.contains("was prepared before"), "{kind:?}: {text}");
+    }
+}

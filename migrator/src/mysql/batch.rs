@@ -1,6 +1,8 @@
 //! What was read from the binary log and not applied yet.
 
+mod distributed;
 mod rows;
+mod statements;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -13,13 +15,13 @@ use protocol::mysql::position::{DomainPositions, GtidSet, Gtids, Origin};
 
 use super::apply::{Item, Piece};
 use super::ddl::harmless::Doubt;
-use super::ddl::{Meaning, meaning, moves_rows};
 use super::position::compare_files;
 use super::stream::{Raw, name_alone};
 use super::tables::{Announced, START_ANEW, Tables};
 use super::{BinlogPosition, Mysql};
 use crate::database::Position as _;
 use crate::error::{Error, Result};
+use distributed::Distributed;
 
 /// Past this, no more is taken in until the target has taken what is there.
 const BYTES_MAX: usize = 6 << 20;
@@ -63,6 +65,8 @@ struct Open {
     payload_end: Option<u64>,
     /// Changes of ours in it.
     changes: u64,
+    /// It is distributed: its changes are put aside until it is committed.
+    aside: bool,
 }
 
 /// Gathers decoded changes until they are taken.
@@ -98,6 +102,7 @@ pub(super) struct Batch {
     doubted: Option<(Raw, Doubt)>,
     /// No statement before this place has changed a definition.
     harmless: Option<BinlogPosition>,
+    distributed: Distributed,
 }
 
 impl Batch {
@@ -138,6 +143,7 @@ impl Batch {
             held: None,
             doubted: None,
             harmless: None,
+            distributed: Distributed::default(),
         }
     }
 
@@ -151,20 +157,6 @@ impl Batch {
     /// Whether the last transaction that was read is complete.
     pub(super) fn is_between_transactions(&self) -> bool {
         self.open.is_none() || self.doubted.is_some()
-    }
-
-    /// The statement of which it must be known what it changed.
-    pub(super) fn doubt(&self) -> Option<&Doubt> {
-        self.doubted.as_ref().map(|(_, doubt)| doubt)
-    }
-
-    /// No statement before `until` has changed a definition: goes on.
-    pub(super) fn settle_doubt(&mut self, until: BinlogPosition) -> Result<()> {
-        self.harmless = Some(until);
-        match self.doubted.take() {
-            Some((raw, _)) => self.query(&raw),
-            None => Ok(()),
-        }
     }
 
     /// Whether nothing waits to be applied.
@@ -275,7 +267,7 @@ impl Batch {
     }
 
     fn begin(&mut self, raw: &Raw) -> Result<()> {
-        let mut begun = false;
+        let (mut begun, mut aside) = (false, false);
         let number = match raw.kind {
             Kind::Gtid => {
                 let (uuid, number) = change::gtid(raw.body.clone()).map_err(unreadable)?;
@@ -292,6 +284,7 @@ impl Batch {
             Kind::GtidMariadb => {
                 let gtid = change::mariadb_gtid(raw.body.clone()).map_err(unreadable)?;
                 begun = !gtid.standalone;
+                aside = gtid.prepared;
                 Number::Mariadb(gtid.domain, raw.server, gtid.number)
             }
             _ => Number::None,
@@ -304,6 +297,7 @@ impl Batch {
             begun,
             payload_end: None,
             changes: 0,
+            aside,
         });
         Ok(())
     }
@@ -384,17 +378,7 @@ impl Batch {
                 self.end();
                 Ok(())
             }
-            Kind::XaPrepare => {
-                let changes = self.open.as_ref().map_or(0, |open| open.changes);
-                if changes > 0 && !change::is_one_phase(&raw.body) {
-                    return Err(Error::fatal(
-                        "a distributed transaction (XA PREPARE) changed what moves, and whether it is committed comes later",
-                    )
-                    .remedy("end the use of XA transactions; drop the migration and create it anew"));
-                }
-                self.end();
-                Ok(())
-            }
+            Kind::XaPrepare => self.prepared(raw),
             Kind::Query => self.query(raw),
             Kind::Payload => {
                 if let Some(open) = &mut self.open {
@@ -426,86 +410,6 @@ impl Batch {
     fn is_skipped(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.skip)
     }
-
-    fn query(&mut self, raw: &Raw) -> Result<()> {
-        let query = change::query(raw.body.clone()).map_err(unreadable)?;
-        let database = String::from_utf8_lossy(&query.database).into_owned();
-        let tables = Arc::clone(&self.tables);
-        let meaning = meaning(&query.text, &database, |name| tables.moves(name));
-        let Some(open) = &mut self.open else {
-            return Err(out_of_place(raw));
-        };
-        if meaning == Meaning::Begin {
-            open.begun = true;
-            return Ok(());
-        }
-        let (skip, begun, changes) = (open.skip, open.begun, open.changes);
-        let mut ends = !begun;
-        match meaning {
-            Meaning::Commit | Meaning::XaEnd => ends = true,
-            Meaning::Rollback => {
-                if changes > 0 {
-                    return Err(Error::fatal(
-                        "a transaction that changed what moves was undone within the binary log",
-                    )
-                    .remedy("use InnoDB for every table; drop the migration and create it anew"));
-                }
-                // A rollback to a savepoint does not end it.
-                ends = ends || query.text.len() <= "ROLLBACK".len();
-            }
-            Meaning::Truncate(database, name) if !skip => {
-                let Some(table) = self.tables.named(&database, &name) else {
-                    return self.statement(&format!("TRUNCATE {database}.{name}"));
-                };
-                if self.is_new(table) {
-                    self.items.push(Item::Truncate(table));
-                    self.count(table, 0);
-                }
-            }
-            Meaning::Stop(what)
-                if !skip && changes == 0 && defines(&what) && !moves_rows(&query.text) =>
-            {
-                let at = self.here();
-                let settled = self.harmless.as_ref();
-                if !settled.is_some_and(|until| {
-                    until.server == at.server && until.covers(&at) && *until != at
-                }) {
-                    self.doubted = Some((raw.clone(), Doubt { what, at }));
-                    return Ok(());
-                }
-            }
-            Meaning::Stop(what) if !skip => return self.statement(&what),
-            Meaning::Begin | Meaning::Nothing | Meaning::Truncate(..) | Meaning::Stop(_) => {}
-        }
-        if ends {
-            self.end();
-        }
-        Ok(())
-    }
-
-    /// What came as a statement cannot be followed.
-    fn statement(&self, what: &str) -> Result<()> {
-        if self.is_skipped() {
-            return Ok(());
-        }
-        let is_rows =
-            ["INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "LOAD DATA"].contains(&what);
-        let error = Error::fatal(format!(
-            "{what} ran on the source at {} during the migration",
-            self.here()
-        ));
-        Err(error.remedy(if is_rows {
-            "set binlog_format=ROW on the source for all sessions; drop the migration and create it anew"
-        } else {
-            START_ANEW
-        }))
-    }
-}
-
-/// Whether it defines something, so that the definitions tell what it did.
-fn defines(what: &str) -> bool {
-    let verb = what.split(' ').next().unwrap_or_default();
-    ["CREATE", "ALTER", "DROP", "RENAME"].contains(&verb)
 }
 
 fn unreadable(error: Malformed) -> Error {

@@ -35,8 +35,10 @@ pub(super) enum Meaning {
     Commit,
     /// It is undone, all of it or a part.
     Rollback,
-    /// A distributed transaction that was prepared before ends.
-    XaEnd,
+    /// A distributed transaction that was prepared before is committed.
+    XaCommit,
+    /// A distributed transaction that was prepared before is undone.
+    XaRollback,
     /// This table was emptied.
     Truncate(String, String),
     /// Nothing that moves is concerned.
@@ -131,7 +133,8 @@ impl Statement<'_> {
             ("BEGIN", _) | ("START", "TRANSACTION") | ("XA", "START" | "BEGIN") => Meaning::Begin,
             ("COMMIT", _) => Meaning::Commit,
             ("ROLLBACK", _) => Meaning::Rollback,
-            ("XA", "COMMIT" | "ROLLBACK") => Meaning::XaEnd,
+            ("XA", "COMMIT") => Meaning::XaCommit,
+            ("XA", "ROLLBACK") => Meaning::XaRollback,
             ("TRUNCATE", _) => {
                 let at = if second == "TABLE" { 2 } else { 1 };
                 match self.qualified(at) {
@@ -512,7 +515,7 @@ mod tests {
         assert_eq!(read("shop", "XA START X'61',X'',1"), Meaning::Begin);
         assert_eq!(read("shop", "COMMIT"), Meaning::Commit);
         assert_eq!(read("shop", "ROLLBACK TO `s`"), Meaning::Rollback);
-        assert_eq!(read("shop", "XA COMMIT X'61'"), Meaning::XaEnd);
+        assert_eq!(read("shop", "XA COMMIT X'61'"), Meaning::XaCommit);
     }
 
     proptest! {

@@ -70,6 +70,8 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/postgres/literals.rs",
             "migrator/src/postgres/jobs.rs",
             "migrator/src/mysql/batch/rows.rs",
+            "migrator/src/mysql/batch/distributed.rs",
+            "migrator/src/mysql/batch/statements.rs",
             "migrator/src/mysql/ddl.rs",
             "migrator/src/mysql/ddl/harmless.rs",
             "migrator/src/mysql/json.rs",

@@ -96,7 +96,8 @@ impl Batch {
                 Ok(())
             }
             Announced::Ours(layout) => {
-                if !self.is_new(layout.table) {
+                let aside = self.open.as_ref().is_some_and(|open| open.aside);
+                if !aside && !self.is_new(layout.table) {
                     return Ok(());
                 }
                 let mut rows = change::rows(raw.body.clone(), verb, second).map_err(unreadable)?;
@@ -105,6 +106,11 @@ impl Batch {
                     let old = old.map(|image| pick(image, layout));
                     let new = new.map(|image| pick(image, layout));
                     let table = layout.table;
+                    if aside {
+                        let bytes = std::mem::take(&mut length) + ITEM_BYTES;
+                        self.put_aside(Change { table, old, new }, bytes)?;
+                        continue;
+                    }
                     self.count(table, std::mem::take(&mut length));
                     self.items.push(Item::Change(Change { table, old, new }));
                 }

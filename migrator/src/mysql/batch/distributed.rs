@@ -1,0 +1,94 @@
+//! Distributed transactions (XA) in the binary log: their changes come when they are prepared, and whether they are
+//! committed comes later, or never.
+
+use std::collections::BTreeMap;
+
+use protocol::mysql::change::{self, Xid};
+
+use super::super::apply::Item;
+use super::super::coalesce::Change;
+use super::super::stream::Raw;
+use super::super::tables::START_ANEW;
+use super::{Batch, unreadable};
+use crate::error::{Error, Result};
+
+/// What all of them may take in memory, as the log has it.
+const ASIDE_BYTES_MAX: usize = 64 << 20;
+
+type Aside = Vec<(Change, usize)>;
+
+/// Changes that are not committed.
+#[derive(Default)]
+pub(super) struct Distributed {
+    /// Those of the transaction that is being read.
+    reading: Aside,
+    prepared: BTreeMap<Xid, Aside>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Puts a change of a distributed transaction aside.
+    pub(super) fn put_aside(&mut self, change: Change, bytes: usize) -> Result<()> {
+        self.distributed.bytes += bytes;
+        if self.distributed.bytes > ASIDE_BYTES_MAX {
+            return Err(Error::fatal(format!(
+                "distributed transactions (XA) that are prepared changed more than {} MiB of what moves",
+                ASIDE_BYTES_MAX >> 20
+            ))
+            .remedy("let them be smaller or committed sooner; drop the migration and create it anew"));
+        }
+        self.distributed.reading.push((change, bytes));
+        Ok(())
+    }
+
+    /// One is prepared, or committed at once.
+    pub(super) fn prepared(&mut self, raw: &Raw) -> Result<()> {
+        let (xid, at_once) = change::xa_prepare(raw.body.clone()).map_err(unreadable)?;
+        let read = std::mem::take(&mut self.distributed.reading);
+        if at_once {
+            self.take_from_aside(read);
+        } else if !self.is_skipped() {
+            self.distributed.prepared.insert(xid, read);
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// One that was prepared is committed.
+    pub(super) fn commit_prepared(&mut self, statement: &[u8]) -> Result<()> {
+        if self.is_skipped() {
+            return Ok(());
+        }
+        let prepared = Xid::of(statement).and_then(|xid| self.distributed.prepared.remove(&xid));
+        let Some(changes) = prepared else {
+            return Err(Error::fatal(
+                "a distributed transaction (XA) was committed that was prepared before this follower began to read: what it changed is not known",
+            )
+            .remedy(START_ANEW));
+        };
+        self.take_from_aside(changes);
+        Ok(())
+    }
+
+    /// One that was prepared is undone.
+    pub(super) fn forget_prepared(&mut self, statement: &[u8]) {
+        let prepared = Xid::of(statement).and_then(|xid| self.distributed.prepared.remove(&xid));
+        self.give_room_back(&prepared.unwrap_or_default());
+    }
+
+    fn give_room_back(&mut self, changes: &Aside) {
+        let bytes: usize = changes.iter().map(|(_, bytes)| bytes).sum();
+        self.distributed.bytes = self.distributed.bytes.saturating_sub(bytes);
+    }
+
+    /// What counts is the moment of the commit: a load that began after the changes were prepared lacks them.
+    fn take_from_aside(&mut self, changes: Aside) {
+        self.give_room_back(&changes);
+        for (change, bytes) in changes {
+            if self.is_new(change.table) {
+                self.count(change.table, bytes);
+                self.items.push(Item::Change(change));
+            }
+        }
+    }
+}
