@@ -161,6 +161,10 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
             "the target refuses to create it while its binary log is on: let it trust whoever creates functions and triggers",
             target.set("log_bin_trust_function_creators", "ON"),
         ),
+        3750 => Mended::new(
+            "the target demands a primary key of every table: give it one, or let Headgate's account do without in its own sessions",
+            format!("GRANT SESSION_VARIABLES_ADMIN ON *.* TO {account}"),
+        ),
         1227 => {
             let right = right_needed(&refusal.message);
             let fix = right.map(|right| format!("GRANT {right} ON *.* TO {account}"));
