@@ -28,6 +28,7 @@ pub mod plan;
 pub mod postgres;
 pub mod preflight;
 pub mod progress;
+pub mod rights;
 pub mod supervisor;
 pub mod traffic;
 pub mod verify;

@@ -40,6 +40,7 @@ mod printed;
 mod ranges;
 pub mod records;
 mod reprinted;
+pub mod rights;
 pub mod rows;
 pub mod schema;
 pub mod session;

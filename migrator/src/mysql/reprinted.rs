@@ -18,7 +18,7 @@ use crate::error::{Kind as ErrorKind, Result};
 use crate::plan::Table;
 
 /// What the names of these databases begin with.
-const SCRATCH: &str = "headgate_scratch_";
+pub(super) const SCRATCH: &str = "headgate_scratch_";
 
 /// What kind of thing has a definition of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 
 use super::Postgres;
 use super::client::{Endpoint, failed};
+use super::sql::quote_ident;
 use super::{orphans, records, tools};
 use crate::error::{Error, Result};
 
@@ -27,6 +28,32 @@ pub struct Entry {
     pub object: u32,
     /// What kind it is, followed by its name, for people.
     pub description: String,
+}
+
+/// The number of `pg_namespace` on every server.
+const NAMESPACES: u32 = 2615;
+
+impl Entry {
+    /// Whether it is a schema, or who may do what in one.
+    pub(super) fn is_of_schema(&self) -> bool {
+        self.class == NAMESPACES || self.description.starts_with("ACL - SCHEMA ")
+    }
+
+    /// Whether it is the comment on this schema.
+    fn is_comment_on(&self, schema: &str) -> bool {
+        let rest = self.description.strip_prefix("COMMENT - SCHEMA ");
+        let name = rest.and_then(|rest| rest.rsplit_once(' '));
+        name.is_some_and(|(name, _owner)| name == schema || name == quote_ident(schema))
+    }
+
+    /// The name of the server's own object that it grants privileges on.
+    fn of_system(&self) -> Option<&str> {
+        let rest = self.description.strip_prefix("ACL pg_catalog ")?;
+        let (_, name) = rest.split_once(' ')?;
+        name.split(['(', ' '])
+            .next()
+            .map(|name| name.trim_matches('"'))
+    }
 }
 
 /// The archive in a folder that only we can read; the folder goes with it.
@@ -77,22 +104,55 @@ impl Archive {
     }
 
     /// Restores all of it into a database of the target's server, going on after errors, and returns what was said about
-    /// these.
-    pub async fn try_in(&self, postgres: &Postgres, database: &str) -> Result<String> {
+    /// these. Schemas come first, with who may create in them.
+    pub async fn try_in(
+        &self,
+        postgres: &Postgres,
+        source: &Client,
+        target: &Client,
+        database: &str,
+    ) -> Result<String> {
         let endpoint = Endpoint {
             database: database.to_owned(),
             ..postgres.target().clone()
         };
-        let arguments = [
-            // Without it the entry that an error is of is not named.
-            "--verbose".into(),
-            "--no-tablespaces".into(),
-            "--no-password".into(),
-            tools::database_argument(&endpoint),
-            self.file().into(),
-        ];
-        let (program, purpose) = (&postgres.tools().pg_restore, postgres.purpose("precheck"));
-        tools::run_through(program, &endpoint, &purpose, &arguments).await
+        let mut entries = self.pre_data(postgres, source, target).await?;
+        entries.extend(self.list(postgres, "post-data").await?);
+        let (schemas, rest): (Vec<_>, Vec<_>) = entries.into_iter().partition(Entry::is_of_schema);
+        let mut told = String::new();
+        for some in [schemas, rest] {
+            if some.is_empty() {
+                continue;
+            }
+            let arguments = [
+                // Without it the entry that an error is of is not named.
+                "--verbose".into(),
+                "--no-tablespaces".into(),
+                "--no-password".into(),
+                tools::database_argument(&endpoint),
+                self.chosen(&some)?,
+                self.file().into(),
+            ];
+            let (program, purpose) = (&postgres.tools().pg_restore, postgres.purpose("precheck"));
+            told.push_str(&tools::run_through(program, &endpoint, &purpose, &arguments).await?);
+        }
+        Ok(told)
+    }
+
+    /// The argument that names these entries only.
+    fn chosen(&self, entries: &[Entry]) -> Result<OsString> {
+        let list = self
+            .folder
+            .join(format!("list-{:032x}", rand::random::<u128>()));
+        let numbers: Vec<String> = entries
+            .iter()
+            .map(|entry| format!("{};", entry.dump_id))
+            .collect();
+        fs::write(&list, numbers.join("\n"))
+            .map_err(|error| Error::fatal("cannot write a temporary file").because(error))?;
+        let mut chosen = OsString::from("--use-list=");
+        chosen.push(&list);
+        Ok(chosen)
     }
 
     async fn dump(&self, postgres: &Postgres) -> Result<()> {
@@ -139,7 +199,8 @@ impl Archive {
         let purpose = postgres.purpose("schema");
         let told = tools::run(
             &postgres.tools().pg_restore,
-            postgres.target(),
+            // It touches no server; the source is there for certain.
+            postgres.source(),
             &purpose,
             "",
             &arguments,
@@ -151,29 +212,44 @@ impl Archive {
             .collect())
     }
 
+    /// What is to be restored of the pre-data: all but the schemas that `target` has, as every new database has one, and
+    /// what only Headgate's own roles may do with the server's objects.
+    pub async fn pre_data(
+        &self,
+        postgres: &Postgres,
+        source: &Client,
+        target: &Client,
+    ) -> Result<Vec<Entry>> {
+        let mut entries = self.list(postgres, "pre-data").await?;
+        let present = present_schemas(source, target).await?;
+        let told = commented_alike(source, target).await?;
+        entries.retain(|entry| {
+            !(entry.class == NAMESPACES && present.contains(&entry.object)
+                || told.iter().any(|name| entry.is_comment_on(name)))
+        });
+        if entries.iter().any(|entry| entry.of_system().is_some()) {
+            let others = privileges_of_others(postgres, source).await?;
+            entries.retain(|entry| {
+                entry
+                    .of_system()
+                    .is_none_or(|name| others.iter().any(|other| other == name))
+            });
+        }
+        Ok(entries)
+    }
+
     /// Restores these entries in one transaction, in their order.
     pub async fn restore(&self, postgres: &Postgres, entries: &[Entry]) -> Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
-        let list = self
-            .folder
-            .join(format!("list-{:032x}", rand::random::<u128>()));
-        let numbers: Vec<String> = entries
-            .iter()
-            .map(|entry| format!("{};", entry.dump_id))
-            .collect();
-        fs::write(&list, numbers.join("\n"))
-            .map_err(|error| Error::fatal("cannot write a temporary file").because(error))?;
-        let mut chosen = OsString::from("--use-list=");
-        chosen.push(&list);
         let arguments = [
             "--single-transaction".into(),
             "--exit-on-error".into(),
             "--no-tablespaces".into(),
             "--no-password".into(),
             tools::database_argument(postgres.target()),
-            chosen,
+            self.chosen(entries)?,
             self.file().into(),
         ];
         let purpose = postgres.purpose("schema");
@@ -191,6 +267,73 @@ impl Archive {
     fn file(&self) -> PathBuf {
         self.folder.join("schema.dump")
     }
+}
+
+/// The source's numbers of those schemas whose names the target has.
+async fn present_schemas(source: &Client, target: &Client) -> Result<Vec<u32>> {
+    let names: Vec<String> = target
+        .query("SELECT nspname::text FROM pg_catalog.pg_namespace", &[])
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(|error| failed("cannot read the target's schemas", error))?;
+    source
+        .query(
+            "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ANY ($1::text[])",
+            &[&names],
+        )
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(|error| failed("cannot read the source's schemas", error))
+}
+
+/// Schemas with the same comment on both sides: only their owner could set it again.
+async fn commented_alike(source: &Client, target: &Client) -> Result<Vec<String>> {
+    let query =
+        "SELECT nspname::text, coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '')
+        FROM pg_catalog.pg_namespace";
+    let cannot = |error| failed("the comments on schemas cannot be read", error);
+    let mut sides = Vec::new();
+    for side in [source, target] {
+        let rows = side.query(query, &[]).await.map_err(cannot)?;
+        let read = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let read: Vec<(String, String)> = read
+            .collect::<std::result::Result<_, _>>()
+            .map_err(cannot)?;
+        sides.push(read);
+    }
+    let theirs = sides.pop().unwrap_or_default();
+    let ours = sides.pop().unwrap_or_default().into_iter();
+    let alike = ours.filter(|schema| theirs.contains(schema));
+    Ok(alike.map(|(name, _)| name).collect())
+}
+
+/// Functions and relations of the server's own on which others than Headgate's roles have other privileges than at first.
+async fn privileges_of_others(postgres: &Postgres, source: &Client) -> Result<Vec<String>> {
+    let own = [&postgres.source().user, &postgres.target().user];
+    source
+        .query_one(
+            "WITH objects AS (
+                 SELECT 'pg_catalog.pg_proc'::regclass AS class, p.oid, p.proname::text AS name, p.proacl AS now,
+                     pg_catalog.acldefault('f', p.proowner) AS plain
+                 FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proacl IS NOT NULL
+                 UNION ALL SELECT 'pg_catalog.pg_class'::regclass, c.oid, c.relname::text, c.relacl,
+                     pg_catalog.acldefault('r', c.relowner)
+                 FROM pg_catalog.pg_class c WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relacl IS NOT NULL),
+             privileges AS (
+                 SELECT o.name, o.oid, true AS now, p.* FROM objects o, LATERAL pg_catalog.aclexplode(o.now) p
+                 UNION ALL SELECT o.name, o.oid, false, p.* FROM objects o,
+                     LATERAL pg_catalog.aclexplode(coalesce((SELECT i.initprivs FROM pg_catalog.pg_init_privs i
+                         WHERE i.classoid = o.class AND i.objoid = o.oid AND i.objsubid = 0), o.plain)) p)
+             SELECT coalesce(array_agg(DISTINCT name), '{}') FROM (
+                 SELECT name FROM privileges WHERE grantee = 0 OR pg_catalog.pg_get_userbyid(grantee) <> ALL ($1::text[])
+                 GROUP BY name, oid, grantee, privilege_type, is_grantable HAVING count(DISTINCT now) = 1) others",
+            &[&own.as_slice()],
+        )
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| failed("the privileges on the source's own objects cannot be read", error))
 }
 
 /// Ends what a process of ours that was killed may have left running on the target, and waits until it is gone.

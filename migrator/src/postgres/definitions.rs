@@ -331,16 +331,23 @@ impl Reading {
         } else {
             format!("coalesce(t.{column}, pg_catalog.acldefault({kind}, t.{owner}))")
         };
-        let only = if self.maintain {
+        let maintain = if self.maintain {
             ""
         } else {
-            "WHERE p.privilege_type <> 'MAINTAIN'"
+            "AND p.privilege_type <> 'MAINTAIN'"
+        };
+        // What Headgate's own roles may do is for the migration, unless they own it; one privilege may have two grantors.
+        let owned = if owner.is_empty() {
+            "false".to_owned()
+        } else {
+            format!("p.grantee = t.{owner}")
         };
         format!(
             "(SELECT jsonb_agg(g ORDER BY g) FROM (
-                SELECT concat_ws(' ', p.privilege_type, CASE WHEN p.is_grantable THEN 'grantable' END, 'to',
+                SELECT DISTINCT concat_ws(' ', p.privilege_type, CASE WHEN p.is_grantable THEN 'grantable' END, 'to',
                     CASE p.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(p.grantee) END) AS g
-                FROM pg_catalog.aclexplode({privileges}) p {only}) x)"
+                FROM pg_catalog.aclexplode({privileges}) p
+                WHERE ({owned} OR p.grantee = 0 OR pg_catalog.pg_get_userbyid(p.grantee) <> ALL ($2::text[])) {maintain}) x)"
         )
     }
 

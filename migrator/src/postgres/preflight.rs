@@ -3,6 +3,7 @@
 mod event_triggers;
 mod objects;
 mod pair;
+mod rights;
 mod roles;
 mod rows;
 mod server;
@@ -26,7 +27,14 @@ pub async fn run(postgres: &Postgres) -> Result<Vec<Check>> {
     let mut findings = Findings::default();
     let (source, target) =
         tokio::join!(server::open_source(postgres), server::open_target(postgres));
+    let fix = source
+        .as_ref()
+        .err()
+        .map(|failure| rights::to_connect(postgres, failure));
     let source = findings.reached("source_reachable", source, UNREACHABLE);
+    if let (Some(fix), Some(check)) = (fix, findings.checks.last_mut()) {
+        check.fix = fix;
+    }
     let target = findings.reached("target_reachable", target, UNREACHABLE);
     if let Some(source) = &source {
         server::source(postgres, source, &mut findings).await;
@@ -36,7 +44,7 @@ pub async fn run(postgres: &Postgres) -> Result<Vec<Check>> {
         rows::run(postgres, source, &mut findings).await;
     }
     if let Some(target) = &target {
-        server::target(postgres, target, &mut findings).await;
+        server::target(postgres, source.as_ref(), target, &mut findings).await;
         objects::target(postgres, target, source.as_ref(), &mut findings).await;
     }
     server::tools(postgres, source.as_ref(), target.as_ref(), &mut findings).await;

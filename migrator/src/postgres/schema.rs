@@ -6,19 +6,17 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::archive::{self, Archive};
+use super::archive::{self, Archive, Entry};
 use super::client::{self, Endpoint, failed};
 use super::records::{self, Part};
 use super::sql::{quote_ident, quote_literal, relation};
-use super::{Postgres, made, roles, snapshot};
+use super::{Postgres, made, properties, roles, snapshot};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
 /// Databases that exist on every server, to connect to where ours does not exist yet.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 const PRE_DATA: &str = "pre_data";
-/// The number of `pg_namespace` on every server.
-const NAMESPACES: u32 = 2615;
 /// How long the target's database may be out of reach while others use its name or the template.
 const CREATION_PATIENCE: Duration = Duration::from_mins(2);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -31,8 +29,9 @@ pub async fn prepare(postgres: &Postgres, plan: &Plan) -> Result<()> {
     snapshot::install_records(&target).await?;
     made::record(postgres, &source, &target, &before).await?;
     roles::create_missing(postgres, &source, &target).await?;
+    properties::give_database(postgres, &source, &target).await?;
     restore_pre_data(postgres, plan, &source, &target).await?;
-    roles::carry_properties(postgres, &source, &target).await?;
+    properties::carry_properties(postgres, &source, &target).await?;
     publish(postgres, plan, &source).await
 }
 
@@ -68,24 +67,20 @@ async fn connect_or_create(postgres: &Postgres, source: &Client) -> Result<Clien
     if there.is_none() {
         roles::create_missing(postgres, source, &server).await?;
         let name = &postgres.target().database;
-        create_database(name, true, source, &server).await?;
+        let owner = properties::owner_of_database(source).await?;
+        create_database(name, Some(&owner), source, &server).await?;
     }
     postgres.connect_target("prepare").await
 }
 
-/// Creates a database with the encoding and the collation of the source's, and with its owner where that is asked for.
-pub async fn create_database(
-    name: &str,
-    owned: bool,
-    source: &Client,
-    server: &Client,
-) -> Result<()> {
+/// The statement that creates a database with the encoding and the collation of the source's, and with `owner` where one
+/// is asked for.
+pub async fn creation(name: &str, owner: Option<&str>, source: &Client) -> Result<String> {
     let unreadable = |error| failed("cannot read the source's database", error);
     // The names of these columns changed between majors; a row as json has whatever there is.
     let row = source
         .query_one(
             "SELECT pg_catalog.pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text,
-                    pg_catalog.pg_get_userbyid(d.datdba)::text,
                     coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'),
                     coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale')
              FROM pg_catalog.pg_database d WHERE d.datname = current_database()",
@@ -94,20 +89,18 @@ pub async fn create_database(
         .await
         .map_err(unreadable)?;
     let text = |column: usize| row.try_get::<_, String>(column).map_err(unreadable);
-    let owner = if owned {
-        format!("OWNER {}", quote_ident(&text(3)?))
-    } else {
-        String::new()
-    };
+    let owner = owner.map_or_else(String::new, |owner| {
+        format!("OWNER {} ", quote_ident(owner))
+    });
     let mut statement = format!(
-        "CREATE DATABASE {} TEMPLATE template0 {owner} ENCODING {} LC_COLLATE {} LC_CTYPE {}",
+        "CREATE DATABASE {} TEMPLATE template0 {owner}ENCODING {} LC_COLLATE {} LC_CTYPE {}",
         quote_ident(name),
         quote_literal(&text(0)?),
         quote_literal(&text(1)?),
         quote_literal(&text(2)?),
     );
-    let locale: Option<String> = row.try_get(5).map_err(unreadable)?;
-    match (text(4)?.as_str(), locale) {
+    let locale: Option<String> = row.try_get(4).map_err(unreadable)?;
+    match (text(3)?.as_str(), locale) {
         ("i", Some(locale)) => {
             statement.push_str(" LOCALE_PROVIDER icu ICU_LOCALE ");
             statement.push_str(&quote_literal(&locale));
@@ -118,6 +111,17 @@ pub async fn create_database(
         }
         _ => {}
     }
+    Ok(statement)
+}
+
+/// Creates a database as [`creation`] says.
+pub async fn create_database(
+    name: &str,
+    owner: Option<&str>,
+    source: &Client,
+    server: &Client,
+) -> Result<()> {
+    let statement = creation(name, owner, source).await?;
     let give_up = Instant::now() + CREATION_PATIENCE;
     loop {
         let Err(error) = server.batch_execute(&statement).await else {
@@ -152,12 +156,12 @@ async fn restore_pre_data(
         Part::Begun | Part::Waiting => {}
     }
     let archive = Archive::open(postgres, target).await?;
-    let mut entries = archive.list(postgres, "pre-data").await?;
-    let present = present_schemas(source, target).await?;
-    // A schema that every new database has is not created twice.
-    entries.retain(|entry| entry.class != NAMESPACES || !present.contains(&entry.object));
+    let entries = archive.pre_data(postgres, source, target).await?;
     records::set_part(postgres, target, PRE_DATA, Part::Begun).await?;
-    archive.restore(postgres, &entries).await?;
+    // Only who may create in a schema can own something there, and only superusers are not asked for that.
+    let (schemas, rest): (Vec<_>, Vec<_>) = entries.into_iter().partition(Entry::is_of_schema);
+    archive.restore(postgres, &schemas).await?;
+    archive.restore(postgres, &rest).await?;
     if let Some(lacking) = missing(plan, target).await?.first() {
         return Err(Error::fatal(format!(
             "the schema was restored to the target, but {lacking} is not there"
@@ -165,23 +169,6 @@ async fn restore_pre_data(
         .remedy("no table may be created or renamed on the source during a migration; drop the migration and start again"));
     }
     records::set_part(postgres, target, PRE_DATA, Part::Done).await
-}
-
-/// The source's numbers of those schemas whose names the target has.
-async fn present_schemas(source: &Client, target: &Client) -> Result<Vec<u32>> {
-    let names: Vec<String> = target
-        .query("SELECT nspname::text FROM pg_catalog.pg_namespace", &[])
-        .await
-        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
-        .map_err(|error| failed("cannot read the target's schemas", error))?;
-    source
-        .query(
-            "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ANY ($1::text[])",
-            &[&names],
-        )
-        .await
-        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
-        .map_err(|error| failed("cannot read the source's schemas", error))
 }
 
 /// The plan's tables that the target does not have.

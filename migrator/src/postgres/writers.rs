@@ -4,10 +4,12 @@ use tokio_postgres::Client;
 
 use super::Postgres;
 use super::client::failed;
+use super::rights::{self, For};
 use super::sql::quote_ident;
 use crate::database::Carried;
 use crate::error::Result;
 use crate::preflight::{Check, Findings, Level};
+use crate::rights::{Grant, Side};
 
 /// How many are named.
 const NAMED_MAX: usize = 10;
@@ -112,19 +114,53 @@ pub(super) async fn findings(postgres: &Postgres, carried: Carried<'_>) -> Resul
             "no write transaction goes around Headgate, and none is prepared",
         );
     }
-    let outcome = direct_sessions(postgres, &source, &gated, &mut findings).await;
-    findings.ran("direct_sessions", outcome);
+    let lacking = unseen(postgres, &source).await?;
+    if let Some(grant) = lacking
+        .iter()
+        .find(|grant| grant.check == "source_sessions")
+    {
+        findings.error(
+            "direct_sessions",
+            format!(
+                "{} may not {} on the source: {}",
+                postgres.source().user,
+                grant.what,
+                grant.without
+            ),
+            "grant the right",
+            grant.statement.clone(),
+        );
+    } else {
+        let outcome = direct_sessions(&source, &gated, &mut findings).await;
+        findings.ran("direct_sessions", outcome);
+    }
+    let hidden: Vec<_> = lacking
+        .iter()
+        .filter(|grant| grant.check == "source_origins")
+        .collect();
+    for grant in &hidden {
+        findings.warning(
+            "replication_origins",
+            format!(
+                "{} may not {} on the source: {}",
+                postgres.source().user,
+                grant.what,
+                grant.without
+            ),
+            "grant the right",
+            grant.statement.clone(),
+        );
+    }
+    if hidden.is_empty() {
+        let outcome = replication_origins(postgres, &source, &mut findings).await;
+        findings.ran("replication_origins", outcome);
+    }
     Ok(findings.checks)
 }
 
 /// Sessions that do not come through the gate stay on the source after the switch; of those that hide their changes from
 /// triggers, replicas or the change stream the server tells nobody but themselves.
-async fn direct_sessions(
-    postgres: &Postgres,
-    source: &Client,
-    gated: &[i64],
-    findings: &mut Findings,
-) -> Result<()> {
+async fn direct_sessions(source: &Client, gated: &[i64], findings: &mut Findings) -> Result<()> {
     let rows = source
         .query(
             "SELECT a.pid::bigint, format('%s from %s as %s', quote_literal(a.application_name),
@@ -159,6 +195,33 @@ async fn direct_sessions(
             "",
         );
     }
+    Ok(())
+}
+
+/// What of the source the migrator's role may not see.
+async fn unseen(postgres: &Postgres, source: &Client) -> Result<Vec<Grant>> {
+    let major: i32 = source
+        .query_one(
+            "SELECT current_setting('server_version_num')::int / 10000",
+            &[],
+        )
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| failed("cannot read the source's version", error))?;
+    let whose = For {
+        user: &postgres.source().user,
+        database: &postgres.source().database,
+        schemas: &postgres.settings().schemas,
+    };
+    rights::lacking(source, Side::Source, major, whose).await
+}
+
+/// Other replication that writes to the source.
+async fn replication_origins(
+    postgres: &Postgres,
+    source: &Client,
+    findings: &mut Findings,
+) -> Result<()> {
     let hiding: bool = source
         .query_one(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_replication_origin_status s
@@ -167,7 +230,12 @@ async fn direct_sessions(
         )
         .await
         .and_then(|row| row.try_get(0))
-        .unwrap_or(false);
+        .map_err(|error| {
+            failed(
+                "cannot see whether other replication writes to the source",
+                error,
+            )
+        })?;
     if hiding {
         findings.warning(
             "replication_origins",

@@ -4,6 +4,7 @@
 
 pub(crate) mod mysql;
 pub(crate) mod postgres;
+pub(crate) mod whole;
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -7,13 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use migrator::accounts::NoSecrets;
-use migrator::mysql::{Endpoint, Mysql};
+use migrator::mysql::client::Flavor;
+use migrator::mysql::{Endpoint, Mysql, rights};
 use migrator::plan::Settings;
+use migrator::rights::{Grant, Side};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, FromRowError, OptsBuilder, Row, prelude::FromRow};
 
 use super::{command, daemon, free_port, give_away, kept, new_folder, root_of};
 
+/// The account that has the least rights, and its password.
+pub(crate) const LEAST: &str = "headgate";
+const PASSWORD: &str = "least";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server and version.
@@ -154,6 +159,46 @@ impl Server {
             password: None,
             database: database.into(),
         }
+    }
+
+    /// The way into a database of the account that has the least rights.
+    pub(crate) fn least(&self, database: &str) -> Endpoint {
+        Endpoint {
+            user: LEAST.into(),
+            password: Some(PASSWORD.into()),
+            ..self.endpoint(database)
+        }
+    }
+
+    /// Creates an account with the printed rights, but for the statements with these numbers.
+    pub(crate) async fn grant(&self, side: Side, user: &str, without: &[usize]) {
+        for (number, grant) in self.grants(side, user).into_iter().enumerate() {
+            if !without.contains(&number) {
+                let password = format!("'{PASSWORD}'");
+                self.run("", &grant.statement.replace("<password>", &password))
+                    .await;
+            }
+        }
+    }
+
+    /// The printed rights for this server.
+    pub(crate) fn grants(&self, side: Side, user: &str) -> Vec<Grant> {
+        Self::printed(self.kind, side, user)
+    }
+
+    /// The printed rights for a server of this kind.
+    pub(crate) fn printed(kind: Kind, side: Side, user: &str) -> Vec<Grant> {
+        let (flavor, written) = match kind {
+            Kind::Mysql97 => (Flavor::Mysql, "9.7"),
+            Kind::Mysql56 => (Flavor::Mysql, "5.6"),
+            Kind::Mariadb1011 => (Flavor::Mariadb, "10.11"),
+        };
+        let version = rights::version(flavor, Some(written)).expect("it is a version");
+        let whose = rights::For {
+            account: &rights::account(user, "%"),
+            databases: &["shop".to_owned()],
+        };
+        rights::grants(side, version, whose)
     }
 
     /// A session of root with the server's own defaults; without a database where its name is empty.

@@ -5,14 +5,21 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use migrator::plan::Settings;
-use migrator::postgres::client;
 use migrator::postgres::{Endpoint, Postgres, Tools};
+use migrator::postgres::{client, rights};
+use migrator::rights::{Grant, Side};
 use tokio_postgres::Client;
 
 use super::{command, free_port, new_folder, root_of};
 
+/// The role that has the least rights, and its password.
+pub(crate) const LEAST: &str = "headgate";
+const PASSWORD: &str = "least";
+
 /// A running server.
 pub(crate) struct Server {
+    /// Its major version.
+    pub(crate) major: u32,
     bin: PathBuf,
     folder: PathBuf,
     /// Where it listens.
@@ -24,7 +31,12 @@ impl Server {
     pub(crate) fn start(major: u32, settings: &str) -> Self {
         let bin = binaries(major);
         let (folder, port) = (new_folder(), free_port());
-        let server = Self { bin, folder, port };
+        let server = Self {
+            major,
+            bin,
+            folder,
+            port,
+        };
         let data = server.data();
         let data = data.to_str().expect("the path is text");
         server.run(
@@ -87,6 +99,40 @@ impl Server {
             .await
             .expect("the session works");
         session
+    }
+
+    /// The way into a database of the role that has the least rights.
+    pub(crate) fn least(&self, database: &str) -> Endpoint {
+        Endpoint {
+            user: LEAST.into(),
+            password: Some(PASSWORD.into()),
+            ..self.endpoint(database)
+        }
+    }
+
+    /// Creates a role with the printed rights, but for the statements with these numbers.
+    pub(crate) async fn grant(&self, side: Side, user: &str, without: &[usize]) {
+        let session = self.connect("shop").await;
+        for (number, grant) in self.grants(side, user).into_iter().enumerate() {
+            if !without.contains(&number) {
+                let statement = grant
+                    .statement
+                    .replace(":'password'", &format!("'{PASSWORD}'"));
+                let done = session.batch_execute(&statement).await;
+                done.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+            }
+        }
+    }
+
+    /// The printed rights for this server.
+    pub(crate) fn grants(&self, side: Side, user: &str) -> Vec<Grant> {
+        let whose = rights::For {
+            user,
+            database: "shop",
+            schemas: &[],
+        };
+        let major = i32::try_from(self.major).expect("it is small");
+        rights::grants(side, major, whose)
     }
 
     /// From now on this role must show a password.

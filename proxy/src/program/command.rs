@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::demo::Demo;
+use super::grants::Grants;
 
 /// Moves a live PostgreSQL, MySQL or MariaDB database to a new cluster while the application keeps running.
 ///
@@ -44,6 +45,14 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Watch a live shop move from one server to another, and prove every write
     Demo(Demo),
+    /// Print the least rights that Headgate's own account needs, as SQL
+    ///
+    /// For the source and for the target of a migration apart. Each statement says what it is for, and what is lost
+    /// without it; the precheck asks for the same rights by the same statements. The password is not part of it: for
+    /// PostgreSQL it is psql's variable password (psql -v password=...), for MySQL and MariaDB it stands where <password>
+    /// stands. What is needed only in some cases is commented out. What the application's own roles and accounts have
+    /// beyond the usual, such as superuser or rights on all databases, the precheck asks for when it sees it.
+    Grants(Grants),
     /// Move a database in one go, with progress on the terminal
     ///
     /// Without --cutover the command ends when both sides were found equal and the target follows; the same command with

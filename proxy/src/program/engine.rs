@@ -14,6 +14,7 @@ use proxy::listener::Sessions;
 use proxy::plane::Plane;
 
 use super::console::Execute;
+use super::grants::Grants;
 use super::mysql::Mysql;
 use super::postgres::Postgres;
 
@@ -47,6 +48,9 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// Takes a URL apart into a server with an account, and a database where it names one. The error begins with the
     /// `option` that gave the URL and never holds the password.
     fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), String>;
+
+    /// The least rights that Headgate's account needs, as a script; or what is wrong with what was asked for.
+    fn grants(asked: &Grants) -> Result<String, String>;
 
     /// Sends statements to the admin console at `console`.
     fn ask(

@@ -4,6 +4,7 @@ mod command;
 mod console;
 mod demo;
 mod engine;
+mod grants;
 mod health;
 mod http;
 mod log;
@@ -31,7 +32,7 @@ pub(crate) fn main() -> ExitCode {
     // Bars and tables are this command's output; the log only tells what is wrong.
     let quiet = matches!(
         line.command,
-        Command::Migrate(_) | Command::Sql(_) | Command::Demo(_)
+        Command::Migrate(_) | Command::Sql(_) | Command::Demo(_) | Command::Grants(_)
     );
     let log = Log::start(line.log_json, if quiet { "warn" } else { "info" });
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -54,6 +55,7 @@ async fn carry_out(command: Command, log: Log) -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Demo(demo) => Box::pin(demo.run()).await,
+        Command::Grants(grants) => grants::run(grants).await,
         Command::Migrate(migrate) => Box::pin(migrate::run(migrate)).await,
         Command::Sql(sql) => sql::run(sql).await,
         Command::Version => {

@@ -293,3 +293,63 @@ async fn ends_in_time(headgate: &mut Headgate) {
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(5), "it took {took:?}");
 }
+
+/// What `headgate grants` prints.
+async fn grants(arguments: &[&str]) -> String {
+    let mut command = Command::new(binary());
+    command.arg("grants").args(arguments).kill_on_drop(true);
+    let output = within("it ends", SOON, command.output()).await;
+    let output = output.expect("it can be run");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn the_printed_rights_run_as_they_stand_once_a_password_is_given() {
+    let server = Postgres::start(14).await;
+    server
+        .sql("postgres", &format!("create database {DATABASE}"))
+        .await;
+    server.sql(DATABASE, SCHEMA).await;
+    for side in ["source", "target"] {
+        let user = format!("mover {side}");
+        let asked = [
+            "--engine",
+            "postgres",
+            "--for",
+            side,
+            "--database",
+            DATABASE,
+        ];
+        let more = ["--user", &user, "--server-version", "14"];
+        let script = grants(&[&asked[..], &more[..]].concat()).await;
+        assert!(!script.to_lowercase().contains("rdsadmin"), "{script}");
+        let given = script.replace(":'password'", "'secret'");
+        assert_ne!(script, given, "a password has its place");
+        server.sql(DATABASE, &given).await;
+        let made =
+            format!("select 1 / count(*) from pg_roles where rolname = '{user}' and rolcanlogin");
+        server.sql(DATABASE, &made).await;
+    }
+    for engine in ["mysql", "mariadb"] {
+        let asked = [
+            "--engine",
+            engine,
+            "--for",
+            "source",
+            "--database",
+            "a_b",
+            "--database",
+            "c",
+        ];
+        let script = grants(&asked).await;
+        for part in [
+            "`a\\_b`.*",
+            "`c`.*",
+            "IDENTIFIED BY <password>",
+            "'headgate'@'%'",
+        ] {
+            assert!(script.contains(part), "{part}: {script}");
+        }
+    }
+}

@@ -18,6 +18,7 @@ const FILES: &[(&str, &[&str])] = &[
     (
         "PostgreSQL has roles; MySQL has accounts, with hosts, plugins and grants that must be written out",
         &[
+            "migrator/src/postgres/properties.rs",
             "migrator/src/postgres/roles.rs",
             "migrator/src/postgres/preflight/roles.rs",
             "migrator/src/mysql/accounts.rs",
@@ -25,7 +26,6 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/mysql/passing/holders.rs",
             "migrator/src/mysql/grants.rs",
             "migrator/src/mysql/preflight/accounts.rs",
-            "migrator/src/mysql/preflight/rights.rs",
             "migrator/src/mysql/preflight/visible.rs",
         ],
     ),

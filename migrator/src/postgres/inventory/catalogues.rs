@@ -321,7 +321,8 @@ pub const INVENTORY: &[(&str, Treatment)] = &[
     ("pg_opfamily", users_in("opfnamespace")),
     ("pg_parameter_acl", compared(Class {
         name: Name::Sql("'privileges on parameter ' || t.parname"),
-        among: Among::Sql("true"),
+        among: Among::Sql("EXISTS (SELECT FROM pg_catalog.aclexplode(t.paracl) p WHERE p.grantee <> 10
+            AND (p.grantee = 0 OR pg_catalog.pg_get_userbyid(p.grantee) <> ALL ($2::text[])))"),
         more_on_target: OF_SERVER,
         ..CLASS
     })),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::client::failed;
 use super::super::sql::quote_ident;
 use super::super::{Postgres, login};
-use super::Side;
+use super::{Side, rights};
 use crate::accounts::{self, Account, Verdict};
 use crate::error::Result;
 use crate::preflight::Findings;
@@ -38,7 +38,9 @@ pub(super) async fn judge(
     target: &Side,
 ) -> Result<Vec<Account>> {
     let salt = format!("{:032x}", rand::random::<u128>());
-    let readable = readable(source).await? && readable(target).await?;
+    let (ours, theirs) = (readable(source).await?, readable(target).await?);
+    let readable = ours && theirs;
+    let fix = rights::to_read_passwords(postgres, ours, theirs);
     let there = logins(source, readable, &salt).await?;
     let here = logins(target, readable, &salt).await?;
     let mut judged = Vec::new();
@@ -46,7 +48,17 @@ pub(super) async fn judge(
         let verdict = if login.expired {
             Verdict::Proved("its password is no longer valid on the source either")
         } else {
-            verdict(postgres, name, login, here.get(name), readable).await
+            verdict(postgres, name, login, here.get(name), readable, &fix).await
+        };
+        let (source, target) = (postgres.source(), postgres.target());
+        let both = *name == source.user && *name == target.user;
+        let verdict = match verdict {
+            Verdict::Unproved { .. } if both && source.password == target.password => {
+                Verdict::Proved(
+                    "Headgate itself logs in as it on both sides with the same password",
+                )
+            }
+            verdict => verdict,
         };
         let own = *name == postgres.source().user;
         judged.push(Account {
@@ -64,6 +76,7 @@ async fn verdict(
     source: &Login,
     target: Option<&Login>,
     readable: bool,
+    fix: &str,
 ) -> Verdict {
     let quoted = quote_ident(name);
     let Some(target) = target else {
@@ -96,10 +109,7 @@ async fn verdict(
         None => Verdict::Unproved {
             why: "its password cannot be read on both sides, and Headgate does not know it".to_owned(),
             remedy: "let the migrator read pg_authid on both sides, or give Headgate the password as users.NAME.password".to_owned(),
-            fix: format!(
-                "GRANT SELECT ON pg_catalog.pg_authid TO {}",
-                quote_ident(&postgres.source().user)
-            ),
+            fix: fix.to_owned(),
         },
     }
 }

@@ -3,20 +3,11 @@
 use super::super::client::failed;
 use super::super::tools;
 use super::super::{Postgres, schema};
-use super::{Side, one, pairs};
+use super::{Side, one, rights};
 use crate::error::{Kind, Result};
-use crate::preflight::{Findings, Level};
+use crate::preflight::Findings;
 
 const SLOTS_NEEDED: i64 = 2;
-/// What applying changes exactly once, and cleaning up, calls on the target.
-const ORIGIN_FUNCTIONS: [&str; 4] = [
-    "pg_catalog.pg_replication_origin_create(text)",
-    "pg_catalog.pg_replication_origin_oid(text)",
-    "pg_catalog.pg_replication_origin_session_setup(text)",
-    "pg_catalog.pg_replication_origin_drop(text)",
-];
-/// From this version on a role can be granted the right to set a parameter.
-const PARAMETERS_GRANTED_FROM: i32 = 15;
 const SOURCE_MAJOR_MIN: i32 = 14;
 
 pub(super) async fn open_source(postgres: &Postgres) -> Result<Side> {
@@ -64,8 +55,7 @@ pub(super) async fn source(postgres: &Postgres, source: &Side, findings: &mut Fi
     }
     let outcome = settings(source, findings).await;
     findings.ran("source_settings", outcome);
-    let outcome = source_rights(postgres, source, findings).await;
-    findings.ran("source_rights", outcome);
+    rights::source(postgres, source, findings).await;
 }
 
 async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
@@ -160,69 +150,12 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-async fn source_rights(postgres: &Postgres, source: &Side, findings: &mut Findings) -> Result<()> {
-    let lacking = pairs(
-        &source.session,
-        "SELECT what, fix FROM (VALUES
-             ((SELECT rolsuper OR rolreplication FROM pg_catalog.pg_roles WHERE rolname = current_user),
-              'replicate', format('ALTER ROLE %I REPLICATION', current_user)),
-             (has_database_privilege(current_database(), 'CREATE'),
-              'create in the source''s database',
-              format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user))
-         ) AS rights (held, what, fix) WHERE NOT held
-         UNION ALL
-         SELECT format('own the table %s', c.oid::regclass), CASE WHEN o.rolsuper OR o.rolname ~ '^(pg_|rds|cloudsql|azure)'
-                 THEN format('ALTER TABLE %s OWNER TO %I', c.oid::regclass, current_user)
-                 ELSE format('GRANT %I TO %I', o.rolname, current_user) END
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
-         WHERE c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE')
-           AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headgate')
-           AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
-         LIMIT 20",
-        &[&postgres.settings().schemas],
-    )
-    .await?;
-    let lacking: Vec<_> = lacking
-        .into_iter()
-        .map(|(what, fix)| (format!("{} may not {what}", postgres.source().user), fix))
-        .collect();
-    findings.each(
-        "source_rights",
-        Level::Error,
-        &lacking,
-        "grant the right, or let a superuser migrate",
-        "the migrator's role has the rights it needs on the source",
-    );
-    let deadlock = source
-        .session
-        .batch_execute("SET deadlock_timeout = '5ms'; RESET deadlock_timeout")
-        .await
-        .is_ok();
-    if deadlock {
-        findings.ok(
-            "deadlock_timeout",
-            "the fence may make autovacuum give way at once",
-        );
-    } else {
-        findings.warning(
-            "deadlock_timeout",
-            "the migrator's role may not set deadlock_timeout on the source",
-            "the fence may wait a second where autovacuum works on a table",
-            if source.major() >= PARAMETERS_GRANTED_FROM {
-                format!(
-                    "GRANT SET ON PARAMETER deadlock_timeout TO {}",
-                    super::super::sql::quote_ident(&postgres.source().user)
-                )
-            } else {
-                String::new()
-            },
-        );
-    }
-    Ok(())
-}
-
-pub(super) async fn target(postgres: &Postgres, target: &Side, findings: &mut Findings) {
+pub(super) async fn target(
+    postgres: &Postgres,
+    source: Option<&Side>,
+    target: &Side,
+    findings: &mut Findings,
+) {
     let evidence = format!("{:?}, version {}", postgres.target(), target.version);
     findings.ok("target_reachable", evidence);
     if target.has_database {
@@ -236,56 +169,12 @@ pub(super) async fn target(postgres: &Postgres, target: &Side, findings: &mut Fi
             format!("{} will be created", postgres.target().database),
         );
     }
-    let outcome = target_rights(postgres, target, findings).await;
-    findings.ran("target_rights", outcome);
+    rights::target(postgres, source, target, findings).await;
+    let outcome = target_settings(target, findings).await;
+    findings.ran("target_settings", outcome);
 }
 
-async fn target_rights(postgres: &Postgres, target: &Side, findings: &mut Findings) -> Result<()> {
-    let user = super::super::sql::quote_ident(&postgres.target().user);
-    let mut lacking = pairs(
-        &target.session,
-        "SELECT what, fix FROM (VALUES
-             ((SELECT pg_catalog.bool_and(pg_catalog.has_function_privilege(f, 'EXECUTE')) FROM unnest($2::text[]) f),
-              'use replication origins',
-              format('GRANT EXECUTE ON FUNCTION %s TO %I', array_to_string($2::text[], ', '), current_user)),
-             ($1 AND has_database_privilege(current_database(), 'CREATE')
-              OR NOT $1 AND (SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user),
-              CASE WHEN $1 THEN 'create in the target''s database' ELSE 'create the target''s database' END,
-              CASE WHEN $1 THEN format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user)
-                   ELSE format('ALTER ROLE %I CREATEDB', current_user) END)
-         ) AS rights (held, what, fix) WHERE NOT held",
-        &[&target.has_database, &ORIGIN_FUNCTIONS.as_slice()],
-    )
-    .await?;
-    if target
-        .session
-        .batch_execute("SET session_replication_role = replica; RESET session_replication_role")
-        .await
-        .is_err()
-    {
-        let fix = if target.major() >= PARAMETERS_GRANTED_FROM {
-            format!("GRANT SET ON PARAMETER session_replication_role TO {user}")
-        } else {
-            format!("ALTER ROLE {user} SUPERUSER")
-        };
-        lacking.push(("apply changes without firing triggers".to_owned(), fix));
-    }
-    let lacking: Vec<_> = lacking
-        .into_iter()
-        .map(|(what, fix)| {
-            (
-                format!("{} may not {what} on the target", postgres.target().user),
-                fix,
-            )
-        })
-        .collect();
-    findings.each(
-        "target_rights",
-        Level::Error,
-        &lacking,
-        "grant the right, or let a superuser migrate",
-        "the migrator's role has the rights it needs on the target",
-    );
+async fn target_settings(target: &Side, findings: &mut Findings) -> Result<()> {
     let row = target
         .session
         .query_one(

@@ -4,10 +4,12 @@
 use super::super::archive::Archive;
 use super::super::client::failed;
 use super::super::sql::quote_ident;
-use super::super::{Postgres, schema};
+use super::super::{Postgres, rights, schema};
+use super::rights::whose;
 use super::{Side, one};
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
+use crate::rights::Side as Which;
 
 const NAME: &str = "schema_trial";
 /// How many refusals are listed.
@@ -31,26 +33,24 @@ async fn attempt(
     target: &Side,
     findings: &mut Findings,
 ) -> Result<()> {
-    let may_create: bool = one(
-        &target.session,
-        "SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user",
-        &[],
-    )
-    .await?;
-    if !may_create {
+    let whose = whose(postgres, Which::Target);
+    let lacking = rights::lacking(&target.session, Which::Target, target.major(), whose).await?;
+    if let Some(grant) = lacking.into_iter().find(|grant| grant.check == NAME) {
         findings.warning(
             NAME,
             "it cannot be known what the target refuses of the schema: the migrator may not create a database to try it in",
             "let it create databases for the time of the precheck; else what the target refuses is found at the start",
-            format!("ALTER ROLE {} CREATEDB", quote_ident(&postgres.target().user)),
+            grant.statement,
         );
         return Ok(());
     }
     let archive = Archive::fresh(postgres).await?;
     let server = schema::connect_maintenance(postgres, postgres.target()).await?;
     let database = format!("headgate_trial_{:016x}", rand::random::<u64>());
-    schema::create_database(&database, false, &source.session, &server).await?;
-    let told = archive.try_in(postgres, &database).await;
+    schema::create_database(&database, None, &source.session, &server).await?;
+    let told = archive
+        .try_in(postgres, &source.session, &target.session, &database)
+        .await;
     let dropped = server
         .batch_execute(&format!(
             "DROP DATABASE IF EXISTS {} WITH (FORCE)",

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use migrator::Error;
 use migrator::accounts::Secrets;
-use migrator::mysql::Endpoint;
+use migrator::mysql::client::Flavor;
+use migrator::mysql::{Endpoint, rights};
 use migrator::supervisor::Definition;
 use proxy::config::{Cluster, Config, Secret};
 use proxy::console::AdminClient;
@@ -24,6 +25,7 @@ use proxy::plane::Plane;
 
 use super::console::Execute;
 use super::engine::{Ends, Engine, Said};
+use super::grants::{Family, Grants};
 
 /// MySQL and MariaDB.
 pub(crate) struct Mysql;
@@ -59,6 +61,21 @@ impl Engine for Mysql {
         client: AdminClient,
     ) -> impl Future<Output = io::Result<()>> + Send {
         console::serve(execute, client)
+    }
+
+    fn grants(asked: &Grants) -> Result<String, String> {
+        let flavor = if asked.engine == Family::Mariadb {
+            Flavor::Mariadb
+        } else {
+            Flavor::Mysql
+        };
+        let version = rights::version(flavor, asked.server_version.as_deref())
+            .ok_or("--server-version: write a version such as 8.4, 5.6 or 10.11")?;
+        let whose = rights::For {
+            account: &rights::account(&asked.user, &asked.host),
+            databases: &asked.database,
+        };
+        Ok(rights::script(asked.side(), version, whose))
     }
 
     fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use migrator::Error;
 use migrator::accounts::Secrets;
-use migrator::postgres::{Endpoint, Tools};
+use migrator::postgres::{Endpoint, Tools, rights};
 use migrator::supervisor::Definition;
 use proxy::config::{Cluster, Config, Secret};
 use proxy::console::AdminClient;
@@ -22,6 +22,7 @@ use proxy::postgres::session::PostgresSessions;
 
 use super::console::Execute;
 use super::engine::{Ends, Engine, Said};
+use super::grants::Grants;
 
 /// PostgreSQL.
 pub(crate) struct Postgres;
@@ -61,6 +62,32 @@ impl Engine for Postgres {
         client: AdminClient,
     ) -> impl Future<Output = io::Result<()>> + Send {
         console::serve(execute, client.stream, client.leftover)
+    }
+
+    fn grants(asked: &Grants) -> Result<String, String> {
+        let [database] = asked.database.as_slice() else {
+            return Err("--database: a migration of PostgreSQL moves one database".to_owned());
+        };
+        let major = match &asked.server_version {
+            None => Some(rights::NEWEST),
+            Some(text) => text
+                .split('.')
+                .next()
+                .and_then(|major| major.parse().ok())
+                .filter(|major| *major >= rights::OLDEST),
+        };
+        let major = major.ok_or_else(|| {
+            format!(
+                "--server-version: write a major version of at least {}",
+                rights::OLDEST
+            )
+        })?;
+        let whose = rights::For {
+            user: &asked.user,
+            database,
+            schemas: &[],
+        };
+        Ok(rights::script(asked.side(), major, whose))
     }
 
     fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {

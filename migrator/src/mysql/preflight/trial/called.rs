@@ -14,7 +14,8 @@ use super::super::Side;
 use super::remedy;
 use crate::error::Result;
 
-const NO_SUCH_FUNCTION: u16 = 1305;
+/// It is none of the server's own; whether somebody stored one, who may not call it is not told.
+const NO_SUCH_FUNCTION: [u16; 2] = [1305, 1370];
 
 /// The programs that call what the source has and the target has not, as (evidence, fix). Whether there is such a
 /// function, each server's own parser says; nothing is called.
@@ -88,7 +89,7 @@ async fn has(session: &mut Conn, name: &str) -> Result<bool> {
         Ok(()) => run(session, "DEALLOCATE PREPARE headgate_call", WHAT)
             .await
             .map(|()| true),
-        Err(Failure::Server(told)) => Ok(told.code != NO_SUCH_FUNCTION),
+        Err(Failure::Server(told)) => Ok(!NO_SUCH_FUNCTION.contains(&told.code)),
         Err(failure) => Err(failed(WHAT, failure)),
     }
 }

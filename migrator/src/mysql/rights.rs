@@ -1,0 +1,238 @@
+//! What Headgate's accounts need, on the source and on the target: the one table that is printed and checked.
+
+mod table;
+
+use std::collections::BTreeSet;
+
+use mysql_async::Conn;
+
+use super::catalogue::ask;
+use super::client::{Flavor, Version};
+use super::reprinted::SCRATCH;
+use super::sql::{quote_ident, quote_literal};
+use super::{RECORDS, grants};
+use crate::error::Result;
+use crate::rights::{self, Grant, Need, Side};
+use table::{RIGHTS, Right, To};
+
+/// Whose rights, and to what.
+#[derive(Clone, Copy, Debug)]
+pub struct For<'a> {
+    /// The account, as SQL writes it.
+    pub account: &'a str,
+    /// The databases that move.
+    pub databases: &'a [String],
+}
+
+/// An account as SQL writes it.
+pub fn account(user: &str, host: &str) -> String {
+    format!("{}@{}", quote_literal(user), quote_literal(host))
+}
+
+impl Right {
+    /// The objects that it is to, as GRANT writes them, each with the database that it is of.
+    fn objects(&self, databases: &[String]) -> Vec<(String, Option<String>)> {
+        let whole = |name: &str| (pattern(name), Some(name.to_owned()));
+        match self.to {
+            To::Server => vec![("*.*".to_owned(), None)],
+            To::Records => vec![whole(RECORDS)],
+            To::Scratch => vec![(
+                format!("`{}%`.*", SCRATCH.replace('_', "\\_")),
+                Some(SCRATCH.to_owned()),
+            )],
+            To::Databases => databases.iter().map(|name| whole(name)).collect(),
+            To::System(name) => vec![(format!("{}.*", quote_ident(name)), Some(name.to_owned()))],
+        }
+    }
+
+    fn grant(&self, object: &str, account: &str) -> Grant {
+        let name = self.names.first().copied().unwrap_or_default();
+        Grant {
+            check: self.check,
+            what: self.what,
+            without: self.without,
+            need: self.need,
+            statement: format!("GRANT {name} ON {object} TO {account}"),
+        }
+    }
+}
+
+/// A database's name where a grant takes a pattern.
+fn pattern(database: &str) -> String {
+    let plain = database.replace('\\', "\\\\");
+    format!(
+        "{}.*",
+        quote_ident(&plain.replace('_', "\\_").replace('%', "\\%"))
+    )
+}
+
+fn of(side: Side, version: Version) -> impl Iterator<Item = &'static Right> {
+    RIGHTS
+        .iter()
+        .filter(move |right| right.side == side && (right.of)(version))
+}
+
+/// What a new account needs on a server of this version, the account itself first. What stands for its password is refused
+/// by the server.
+pub fn grants(side: Side, version: Version, whose: For<'_>) -> Vec<Grant> {
+    let login = Grant {
+        check: "",
+        what: "log in",
+        without: "nothing is possible",
+        need: Need::Always,
+        statement: format!("CREATE USER {} IDENTIFIED BY <password>", whose.account),
+    };
+    let rights = of(side, version).flat_map(|right| {
+        let objects = right.objects(whose.databases).into_iter();
+        objects.map(|(object, ..)| right.grant(&object, whose.account))
+    });
+    std::iter::once(login).chain(rights).collect()
+}
+
+/// The version that is meant by what an operator wrote; the newest known where nothing was written.
+pub fn version(flavor: Flavor, written: Option<&str>) -> Option<Version> {
+    let newest = match flavor {
+        Flavor::Mysql => "9.7",
+        Flavor::Mariadb => "10.11",
+    };
+    let mut numbers = written
+        .unwrap_or(newest)
+        .split('.')
+        .map(|part| part.parse::<u16>().ok());
+    let major = numbers.next()??;
+    let minor = numbers.next().unwrap_or(Some(0))?;
+    // Without a patch number the newest of these is meant.
+    let patch = numbers.next().unwrap_or(Some(u16::MAX))?;
+    Some(Version {
+        flavor,
+        number: (major, minor, patch),
+    })
+}
+
+/// The same as a script for the server's client program.
+pub fn script(side: Side, version: Version, whose: For<'_>) -> String {
+    let head = [
+        format!(
+            "The least that Headgate's account needs on the {} of a migration, {} {}.{}.",
+            side.name(),
+            if version.is_mariadb() { "MariaDB" } else { "MySQL" },
+            version.number.0,
+            version.number.1
+        ),
+        "Put the password where <password> stands, in quotes: the server refuses the statement as it is.".to_owned(),
+    ];
+    rights::script(&head, ("", ""), &grants(side, version, whose))
+}
+
+/// What the session's account holds, by itself and by its active roles.
+pub(super) struct Held {
+    /// The account, as SQL writes it.
+    pub(super) account: String,
+    /// Each object, and the names of the rights to it.
+    rights: Vec<(String, BTreeSet<String>)>,
+}
+
+impl Held {
+    /// Reads it.
+    pub(super) async fn read(session: &mut Conn) -> Result<Self> {
+        const WHAT: &str = "cannot read what Headgate's account may do";
+        let rows = ask(session, "SELECT CURRENT_USER()", WHAT).await?;
+        let current = rows.first().map_or("", |row| row.text(0));
+        let (user, host) = current.rsplit_once('@').unwrap_or((current, "%"));
+        let account = account(user, host);
+        let rows = ask(session, "SHOW GRANTS", WHAT).await?;
+        let rights = rows.iter().filter_map(|row| grants::held(row.text(0)));
+        Ok(Self {
+            account,
+            rights: rights.collect(),
+        })
+    }
+
+    /// Whether one of these rights to everything is held.
+    pub(super) fn has(&self, names: &[&str]) -> bool {
+        self.holds(names, |object| object == "*.*")
+    }
+
+    fn holds(&self, names: &[&str], wanted: impl Fn(&str) -> bool) -> bool {
+        self.rights
+            .iter()
+            .filter(|(object, _)| wanted(object))
+            .any(|(_, held)| {
+                let all = |list: &&str| list.split(", ").all(|name| held.contains(name));
+                held.contains("ALL PRIVILEGES") || names.iter().any(all)
+            })
+    }
+
+    fn has_in(&self, database: &str, names: &[&str]) -> bool {
+        self.holds(names, |object| {
+            // What is held on a single table is not enough for a whole database.
+            object.ends_with(".*") && grants::concerns(object, &[database.to_owned()])
+        })
+    }
+
+    /// What it lacks of the rights of this side, as an account's that moves these databases.
+    pub(super) fn lacking(&self, side: Side, version: Version, databases: &[String]) -> Vec<Grant> {
+        let mut lacking = Vec::new();
+        for right in of(side, version) {
+            for (object, database) in right.objects(databases) {
+                let held = match database {
+                    None => self.has(right.names),
+                    Some(database) => self.has_in(&database, right.names),
+                };
+                if !held {
+                    lacking.push(right.grant(&object, &self.account));
+                }
+            }
+        }
+        lacking
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{Held, Side, version};
+    use crate::mysql::client::Flavor;
+
+    #[test]
+    fn what_lacks_is_asked_for_by_the_name_that_the_version_has() {
+        let right =
+            |object: &str, name: &str| (object.to_owned(), BTreeSet::from([name.to_owned()]));
+        let held = Held {
+            account: "'h'@'%'".to_owned(),
+            rights: vec![
+                right("*.*", "PROCESS"),
+                right("`sh%`.*", "SELECT"),
+                right("`shop`.`t`", "TRIGGER"),
+            ],
+        };
+        let lacks = |flavor, written| -> Vec<String> {
+            let version = version(flavor, Some(written)).expect("a version");
+            let lacking = held
+                .lacking(Side::Source, version, &["shop".to_owned()])
+                .into_iter();
+            lacking
+                .map(|grant| grant.statement.replace(" TO 'h'@'%'", ""))
+                .collect()
+        };
+        let has = |list: &[String], grant: &str| list.iter().any(|one| one == grant);
+        let (old, new) = (lacks(Flavor::Mysql, "5.6"), lacks(Flavor::Mysql, "9.7"));
+        assert!(has(&old, "GRANT SUPER ON *.*") && !has(&new, "GRANT SUPER ON *.*"));
+        assert!(has(&new, "GRANT CONNECTION_ADMIN ON *.*"));
+        assert!(has(
+            &lacks(Flavor::Mariadb, "10.11"),
+            "GRANT READ_ONLY ADMIN ON *.*"
+        ));
+        assert!(!has(&old, "GRANT PROCESS ON *.*") && !has(&old, "GRANT SELECT ON `shop`.*"));
+        // A right to one table is none to all of them.
+        assert!(has(&old, "GRANT TRIGGER ON `shop`.*"));
+        assert!(has(&old, "GRANT SELECT ON `mysql`.*"));
+    }
+
+    #[test]
+    fn a_database_is_named_so_that_no_other_is_meant() {
+        assert_eq!(super::pattern("a_b%"), "`a\\_b\\%`.*");
+        assert_eq!(version(Flavor::Mysql, Some("8.x")), None);
+    }
+}

@@ -1,0 +1,308 @@
+//! The printed rights are enough for a whole migration, and none of them is too much.
+
+mod servers;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use migrator::accounts::Secrets;
+use migrator::mysql::{Endpoint, Mysql};
+use migrator::plan::Settings;
+use migrator::preflight::{Check, Level};
+use migrator::rights::{Need, Side};
+use mysql_async::prelude::Queryable as _;
+use servers::mysql::{Kind, LEAST, Pair, Server};
+use servers::whole::{errors, found, whole};
+
+/// How often what is mended may let more be seen.
+const ROUNDS: usize = 3;
+
+/// An application's database, with everything that has a definer, and its account.
+const SCHEMA: &str = "CREATE DATABASE shop CHARACTER SET utf8mb4; USE shop; SET default_storage_engine = InnoDB;
+    SET GLOBAL log_bin_trust_function_creators = ON;
+    CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE, TRIGGER, EVENT ON shop.* TO app@'%';
+    CREATE TABLE customers (id INT PRIMARY KEY, name VARCHAR(50), UNIQUE (name));
+    CREATE TABLE orders (id BIGINT AUTO_INCREMENT PRIMARY KEY, customer INT, note VARCHAR(50), KEY (note),
+        CONSTRAINT whose FOREIGN KEY (customer) REFERENCES customers (id));
+    INSERT INTO customers VALUES (1, 'a'), (2, 'b'); INSERT INTO orders (customer, note) VALUES (1, 'x'), (2, 'y');
+    CREATE TABLE keyless (a INT, b VARCHAR(9)); INSERT INTO keyless VALUES (1, 'x'), (1, 'x');
+    CREATE DEFINER = app@'%' VIEW noted AS SELECT id, note FROM orders;
+    CREATE DEFINER = app@'%' FUNCTION twice(n INT) RETURNS INT DETERMINISTIC RETURN 2 * n;
+    CREATE DEFINER = app@'%' PROCEDURE forget() DELETE FROM keyless WHERE a = 99;
+    CREATE DEFINER = app@'%' TRIGGER touch BEFORE INSERT ON orders FOR EACH ROW SET NEW.note = CONCAT(NEW.note, '!');
+    CREATE DEFINER = app@'%' EVENT nightly ON SCHEDULE EVERY 1 DAY DO DELETE FROM keyless WHERE a = 98";
+
+const CHANGE: &str = "INSERT INTO orders (customer, note) VALUES (1, 'z'); UPDATE customers SET name = 'c' WHERE id = 2;
+    TRUNCATE TABLE keyless; INSERT INTO keyless VALUES (2, 'y'), (2, 'y'); DELETE FROM keyless LIMIT 1;
+    INSERT INTO customers VALUES (3, 'd')";
+
+/// The application's password, as the configuration has it.
+struct Configured;
+
+impl Secrets for Configured {
+    fn password(&self, user: &str) -> Option<String> {
+        (user == "app").then(|| "app".to_owned())
+    }
+}
+
+struct World(Pair);
+
+impl World {
+    async fn new(from: Kind, to: Kind) -> Self {
+        let pair = Pair::start(from, to);
+        pair.source.run("", SCHEMA).await;
+        // As the precheck says where the target's log is on.
+        let trust = "SET GLOBAL log_bin_trust_function_creators = ON";
+        pair.target.run("", trust).await;
+        Self(pair)
+    }
+
+    fn migration(source: Endpoint, target: Endpoint) -> Mysql {
+        Mysql::new(
+            "m",
+            source,
+            target,
+            Settings::default(),
+            Arc::new(Configured),
+        )
+    }
+
+    /// The application's account may do on the target what it might, with all that was there, and not on the source.
+    async fn arrived(&self) {
+        let (source, target) = (&self.0.source, &self.0.target);
+        let write = "INSERT INTO orders (customer, note) VALUES (1, 'late'); UPDATE customers SET name = 'e' WHERE id = 3";
+        // Where a restart would forget the fence, the account is locked as well.
+        if let Ok(mut old) = source.try_connect_as("app", Some("app"), "shop").await {
+            assert!(old.query_drop(write).await.is_err(), "the fence stands");
+        }
+        let mut new = target.connect_as("app", Some("app"), "shop").await;
+        new.query_drop(write).await.expect("it may write");
+        let twice: Option<i32> = new
+            .query_first("SELECT twice(4)")
+            .await
+            .expect("it may call");
+        assert_eq!(twice, Some(8));
+        let last = "SELECT note FROM noted ORDER BY id DESC LIMIT 1";
+        assert_eq!(target.rows::<String>("shop", last).await, ["late!"]);
+        let events = "SELECT EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 'shop'";
+        assert_eq!(target.rows::<String>("", events).await, ["nightly"]);
+    }
+
+    /// Runs a finding's statement where it is to be run, as root.
+    async fn mend(&self, check: &Check) {
+        let on_source = check.name.starts_with("source");
+        let server = if on_source {
+            &self.0.source
+        } else {
+            &self.0.target
+        };
+        server.run("", &check.fix).await;
+    }
+}
+
+/// A whole migration of an account that has nothing but what is printed.
+async fn moves(from: Kind, to: Kind, known: &[&str]) {
+    let world = World::new(from, to).await;
+    let (source, target) = (&world.0.source, &world.0.target);
+    source.grant(Side::Source, LEAST, &[]).await;
+    target.grant(Side::Target, LEAST, &[]).await;
+    let mysql = World::migration(source.least("shop"), target.least("shop"));
+    let checks = found(&mysql).await;
+    assert!(errors(&checks).is_empty(), "{checks:#?}");
+    let unknown: Vec<&Check> = checks
+        .iter()
+        .filter(|check| check.name != "keys" && !known.contains(&check.name.as_str()))
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:#?}");
+    whole(&mysql, async || source.run("shop", CHANGE).await).await;
+    world.arrived().await;
+}
+
+/// Leaves one statement after the other out: each is missed, by a finding whose statement brings it back.
+async fn walks(from: Kind, to: Kind, side: Side) {
+    let world = World::new(from, to).await;
+    let (source, target) = (&world.0.source, &world.0.target);
+    source.grant(Side::Source, LEAST, &[]).await;
+    target.grant(Side::Target, LEAST, &[]).await;
+    let least = (source.least("shop"), target.least("shop"));
+    let mut always: BTreeSet<String> = {
+        let checks = found(&World::migration(least.0.clone(), least.1.clone())).await;
+        assert!(errors(&checks).is_empty(), "{checks:#?}");
+        checks.into_iter().map(|check| check.name).collect()
+    };
+    // The accounts of this test pass the fence for one another.
+    always.insert("fence_accounts".to_owned());
+    let server = if side == Side::Source { source } else { target };
+    let count = server.grants(side, LEAST).len();
+    assert!(count > 1, "nothing is printed");
+    for without in 1..count {
+        let user = format!("without_{without}");
+        server.grant(side, &user, &[without]).await;
+        let grant = &server.grants(side, &user)[without];
+        let mut ends = least.clone();
+        let end = if side == Side::Source {
+            &mut ends.0
+        } else {
+            &mut ends.1
+        };
+        end.user.clone_from(&user);
+        let mysql = World::migration(ends.0, ends.1);
+        let missed = |checks: &[Check]| -> Vec<Check> {
+            let new = checks.iter().filter(|check| !always.contains(&check.name));
+            new.cloned().collect()
+        };
+        let mut left = missed(&found(&mysql).await);
+        assert!(
+            left.iter().any(|check| check.name == grant.check
+                && check.level != Level::Ok
+                && !check.fix.is_empty()),
+            "nobody misses {}: {left:#?}",
+            grant.statement
+        );
+        let mut done = BTreeSet::new();
+        for _ in 0..ROUNDS {
+            for check in left.iter().filter(|check| !check.fix.is_empty()) {
+                if done.insert(check.fix.clone()) {
+                    world.mend(check).await;
+                }
+            }
+            left = missed(&found(&mysql).await);
+            if left.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(left, Vec::<Check>::new(), "after {done:#?}");
+        server.run("", &format!("DROP USER '{user}'@'%'")).await;
+    }
+}
+
+/// Rights that not every migration comes to use, and when it does.
+const SOMETIMES: [(&str, &str); 3] = [
+    (
+        "GRANT LOCK TABLES ",
+        "where a long statement keeps FLUSH TABLES from being used",
+    ),
+    (
+        "GRANT REPLICATION CLIENT ",
+        "the precheck, which says that it cannot know otherwise",
+    ),
+    (
+        "GRANT SLAVE MONITOR ",
+        "the precheck, which says that it cannot know otherwise",
+    ),
+];
+
+/// Without any one of these rights a migration does not come to its end, whatever the precheck said.
+async fn is_needed(from: Kind, to: Kind, side: Side) {
+    let mut idle = Vec::new();
+    let count = Server::printed(if side == Side::Source { from } else { to }, side, LEAST).len();
+    for without in 1..count {
+        let world = World::new(from, to).await;
+        let (source, target) = (&world.0.source, &world.0.target);
+        let left_out = |of: Side| {
+            if side == of {
+                vec![without]
+            } else {
+                Vec::new()
+            }
+        };
+        source
+            .grant(Side::Source, LEAST, &left_out(Side::Source))
+            .await;
+        target
+            .grant(Side::Target, LEAST, &left_out(Side::Target))
+            .await;
+        let server = if side == Side::Source { source } else { target };
+        let grant = server.grants(side, LEAST).swap_remove(without);
+        let excused = SOMETIMES
+            .iter()
+            .any(|(right, _)| grant.statement.contains(right));
+        if grant.need != Need::Always || excused {
+            continue;
+        }
+        let mysql = World::migration(source.least("shop"), target.least("shop"));
+        let moving = tokio::spawn(async move {
+            whole(&mysql, async || world.0.source.run("shop", CHANGE).await).await;
+            world.arrived().await;
+        });
+        if moving.await.is_ok() {
+            idle.push(grant.statement);
+        }
+    }
+    assert_eq!(idle, Vec::<String>::new(), "nothing fails without them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes minutes"]
+async fn every_printed_right_is_needed_on_a_source_of_97() {
+    is_needed(Kind::Mysql97, Kind::Mysql97, Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes minutes"]
+async fn every_printed_right_is_needed_on_a_target_of_97() {
+    is_needed(Kind::Mysql97, Kind::Mysql97, Side::Target).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes minutes"]
+async fn every_printed_right_is_needed_on_a_source_of_mariadb() {
+    is_needed(Kind::Mariadb1011, Kind::Mariadb1011, Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes minutes"]
+async fn every_printed_right_is_needed_on_a_target_of_mariadb() {
+    is_needed(Kind::Mariadb1011, Kind::Mariadb1011, Side::Target).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes minutes"]
+async fn every_printed_right_is_needed_on_a_source_of_56() {
+    is_needed(Kind::Mysql56, Kind::Mysql97, Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_with_the_printed_rights_moves_from_97_to_97() {
+    moves(Kind::Mysql97, Kind::Mysql97, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_with_the_printed_rights_moves_from_56_to_97() {
+    moves(
+        Kind::Mysql56,
+        Kind::Mysql97,
+        &["binlog_row_metadata", "sql_mode", "client_settings"],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_with_the_printed_rights_moves_from_1011_to_1011() {
+    moves(Kind::Mariadb1011, Kind::Mariadb1011, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_printed_right_is_too_much_on_a_source_of_97() {
+    walks(Kind::Mysql97, Kind::Mysql97, Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_printed_right_is_too_much_on_a_target_of_97() {
+    walks(Kind::Mysql97, Kind::Mysql97, Side::Target).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_printed_right_is_too_much_on_a_source_of_56() {
+    walks(Kind::Mysql56, Kind::Mysql97, Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_printed_right_is_too_much_on_a_source_of_mariadb() {
+    walks(Kind::Mariadb1011, Kind::Mariadb1011, Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_printed_right_is_too_much_on_a_target_of_mariadb() {
+    walks(Kind::Mariadb1011, Kind::Mariadb1011, Side::Target).await;
+}

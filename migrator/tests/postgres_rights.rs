@@ -1,0 +1,293 @@
+//! The printed rights are enough for a whole migration, and none of them is too much.
+
+mod servers;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use migrator::accounts::NoSecrets;
+use migrator::plan::Settings;
+use migrator::postgres::{Endpoint, Postgres, Tools};
+use migrator::preflight::Check;
+use migrator::rights::Side;
+use servers::postgres::{LEAST, Server};
+use servers::whole::{errors, found, whole};
+
+/// What is mended may let more be seen.
+const ROUNDS: usize = 2;
+
+/// The roles of an application, as a superuser makes them.
+const ROLES: &str = "
+    CREATE ROLE app LOGIN PASSWORD 'a'; CREATE ROLE reader; GRANT reader TO app; CREATE ROLE counter LOGIN PASSWORD 'c';
+    COMMENT ON ROLE app IS 'the shop'; ALTER ROLE app SET statement_timeout = '1min'; ALTER ROLE counter CONNECTION LIMIT 3;
+    CREATE ROLE holder; CREATE DATABASE shop OWNER holder;
+    REVOKE CONNECT, TEMPORARY ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO app;
+    ALTER DATABASE shop SET work_mem = '5MB'; COMMENT ON DATABASE shop IS 'things'; ALTER DATABASE shop CONNECTION LIMIT 40;
+    ALTER ROLE app IN DATABASE shop SET lock_timeout = '1min'";
+
+/// Its schema, as its own role makes it.
+const SCHEMA: &str = "
+    CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+    GRANT USAGE ON SCHEMA sales TO reader;
+    CREATE TABLE sales.orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, mood mood, amount positive);
+    INSERT INTO sales.orders (mood, amount) SELECT 'happy', i FROM generate_series(1, 2000) i;
+    CREATE INDEX ON sales.orders (amount); GRANT SELECT ON sales.orders TO reader;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA sales GRANT SELECT ON TABLES TO reader;
+    CREATE TABLE secrets (id int PRIMARY KEY, who text); INSERT INTO secrets SELECT i, 'w' || i FROM generate_series(1, 50) i;
+    ALTER TABLE secrets ENABLE ROW LEVEL SECURITY; ALTER TABLE secrets FORCE ROW LEVEL SECURITY;
+    CREATE POLICY own ON secrets USING (who = current_user OR who = 'new') WITH CHECK (true);
+    CREATE TABLE days (at date, n int, PRIMARY KEY (at, n)) PARTITION BY RANGE (at);
+    CREATE TABLE days_all PARTITION OF days DEFAULT; INSERT INTO days SELECT '2024-01-01'::date + i, i FROM generate_series(1, 100) i;
+    CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.who := NEW.who || '!'; RETURN NEW; END $$;
+    CREATE TRIGGER touch BEFORE UPDATE ON secrets FOR EACH ROW EXECUTE FUNCTION touch();
+    CREATE VIEW happy AS SELECT * FROM sales.orders WHERE mood = 'happy';
+    CREATE MATERIALIZED VIEW sums AS SELECT sum(amount) FROM sales.orders;
+    CREATE STATISTICS both_of ON mood, amount FROM sales.orders; COMMENT ON TABLE sales.orders IS 'what was bought'";
+
+/// What belongs to another role, which neither owns a table nor lets anybody in.
+const COUNTER: &str = "CREATE SCHEMA counting AUTHORIZATION counter;
+    SET ROLE counter; CREATE SEQUENCE counting.calls; SELECT nextval('counting.calls'); RESET ROLE";
+
+struct World {
+    source: Server,
+    target: Server,
+}
+
+impl World {
+    /// Both servers, with the application on the source and its empty database on the target.
+    async fn new(from: u32, to: u32) -> Self {
+        let (source, target) = (Server::start(from, ""), Server::start(to, ""));
+        let admin = source.connect("postgres").await;
+        for statement in ROLES.split(';') {
+            admin.batch_execute(statement).await.expect(statement);
+        }
+        let admin = source.connect("shop").await;
+        // From version 15 on not everybody may create in the schema public.
+        let schemas = "CREATE SCHEMA sales AUTHORIZATION app; GRANT CREATE ON SCHEMA public TO app";
+        admin
+            .batch_execute(schemas)
+            .await
+            .expect("they are created");
+        let owner = Endpoint {
+            user: "app".into(),
+            ..source.endpoint("shop")
+        };
+        let owner = migrator::postgres::client::connect_plainly(&owner, "app");
+        let owner = owner.await.expect("it may connect");
+        owner
+            .batch_execute(SCHEMA)
+            .await
+            .expect("it may create there");
+        admin.batch_execute(COUNTER).await.expect("it is created");
+        let there = target.connect("postgres").await;
+        there
+            .batch_execute("CREATE DATABASE shop TEMPLATE template0")
+            .await
+            .expect("created");
+        for server in [&source, &target] {
+            server.ask_for_passwords_of(LEAST);
+        }
+        Self { source, target }
+    }
+
+    fn migration(source: Endpoint, target: Endpoint) -> Postgres {
+        let settings = Settings {
+            check_range_rows: 500,
+            ..Settings::default()
+        };
+        Postgres::new(
+            "m",
+            source,
+            target,
+            settings,
+            Tools::default(),
+            Arc::new(NoSecrets),
+        )
+    }
+
+    /// Runs a finding's statement where it is to be run, as a superuser.
+    async fn mend(&self, check: &Check) {
+        let on_target = check.name.starts_with("target") || check.name == "schema_trial";
+        let server = if on_target {
+            &self.target
+        } else {
+            &self.source
+        };
+        assert!(!check.fix.is_empty(), "{check:#?}");
+        let done = server.connect("shop").await.batch_execute(&check.fix).await;
+        done.unwrap_or_else(|error| panic!("{check:#?}: {error:?}"));
+    }
+}
+
+/// A whole migration of a role that has nothing but what is printed.
+async fn moves(from: u32, to: u32) {
+    let world = World::new(from, to).await;
+    let (source, target) = (&world.source, &world.target);
+    source.grant(Side::Source, LEAST, &[]).await;
+    target.grant(Side::Target, LEAST, &[]).await;
+    let postgres = World::migration(source.least("shop"), target.least("shop"));
+    let checks = found(&postgres).await;
+    // Up to version 14 the schema public is a superuser's, and only a superuser can give it to one.
+    let given = errors(&checks);
+    if from < 15 && to >= 15 {
+        assert!(
+            given.len() == 1 && given[0].evidence.contains("schema public"),
+            "{checks:#?}"
+        );
+        world.mend(given[0]).await;
+    } else {
+        assert!(given.is_empty(), "{checks:#?}");
+    }
+    let checks = found(&postgres).await;
+    assert!(errors(&checks).is_empty(), "{checks:#?}");
+    let names: BTreeSet<&str> = checks.iter().map(|check| check.name.as_str()).collect();
+    let known = [
+        "accounts",
+        "materialized_views",
+        "max_wal_size",
+        "pg_dump",
+        "pg_restore",
+        "deadlock_timeout",
+        "collation",
+    ];
+    let rest: Vec<_> = names.iter().filter(|name| !known.contains(name)).collect();
+    assert!(rest.is_empty(), "{checks:#?}");
+    follows(&postgres, &world).await;
+}
+
+async fn follows(postgres: &Postgres, world: &World) {
+    let change = "INSERT INTO sales.orders (mood, amount) SELECT 'sad', i FROM generate_series(1, 500) i;
+        UPDATE secrets SET who = 'new' WHERE id < 9; DELETE FROM days WHERE n > 90; TRUNCATE sales.orders;
+        INSERT INTO sales.orders (mood, amount) VALUES ('sad', 7); SELECT nextval('counting.calls')";
+    let change = async || {
+        let session = world.source.connect("shop").await;
+        session.batch_execute(change).await.expect("it is written");
+    };
+    whole(postgres, change).await;
+    let app = async |server: &Server| {
+        let app = Endpoint {
+            user: "app".into(),
+            ..server.endpoint("shop")
+        };
+        let session = migrator::postgres::client::connect_plainly(&app, "app").await;
+        session.expect("it may connect")
+    };
+    let write = "INSERT INTO sales.orders (mood, amount) VALUES ('sad', 8)";
+    let refused = app(&world.source).await.batch_execute(write).await;
+    assert!(refused.is_err(), "the fence stands");
+    let new = app(&world.target).await;
+    let written = format!("{write}; ALTER TABLE sales.orders ADD more int");
+    new.batch_execute(&written)
+        .await
+        .expect("it owns what it owned");
+}
+
+/// Leaves one statement after the other out: each is missed, by a finding whose statement brings it back.
+async fn walks(from: u32, to: u32, side: Side) {
+    let world = World::new(from, to).await;
+    let (source, target) = (&world.source, &world.target);
+    let admin = target.connect("postgres").await;
+    if from < 15 && to >= 15 {
+        let as_before =
+            "ALTER SCHEMA public OWNER TO postgres; GRANT ALL ON SCHEMA public TO PUBLIC";
+        target
+            .connect("shop")
+            .await
+            .batch_execute(as_before)
+            .await
+            .expect("it is its owner");
+    }
+    source.grant(Side::Source, LEAST, &[]).await;
+    target.grant(Side::Target, LEAST, &[]).await;
+    let least = (source.least("shop"), target.least("shop"));
+    let always: BTreeSet<String> = {
+        let checks = found(&World::migration(least.0.clone(), least.1.clone())).await;
+        assert!(errors(&checks).is_empty(), "{checks:#?}");
+        checks.into_iter().map(|check| check.name).collect()
+    };
+    let server = if side == Side::Source { source } else { target };
+    let count = server.grants(side, LEAST).len();
+    assert!(count > 1, "nothing is printed");
+    for without in 1..count {
+        let user = format!("without_{without}");
+        let printed = server.grants(side, &user);
+        // What the role inherits from an owner hides that this one lacks.
+        let connects = printed[without].statement.starts_with("GRANT CONNECT");
+        let without_too: Vec<usize> = (1..count)
+            .filter(|&other| connects && printed[other].statement.contains("'GRANT %I TO %s'"))
+            .chain([without])
+            .collect();
+        server.grant(side, &user, &without_too).await;
+        let mut ends = least.clone();
+        let end = if side == Side::Source {
+            &mut ends.0
+        } else {
+            &mut ends.1
+        };
+        end.user.clone_from(&user);
+        let postgres = World::migration(ends.0, ends.1);
+        let grant = &printed[without];
+        let missed = |checks: &[Check]| -> Vec<Check> {
+            let new = checks.iter().filter(|check| !always.contains(&check.name));
+            new.cloned().collect()
+        };
+        let checks = missed(&found(&postgres).await);
+        assert!(
+            checks
+                .iter()
+                .any(|check| check.name == grant.check && !check.fix.is_empty()),
+            "nobody misses {}: {checks:#?}",
+            grant.statement
+        );
+        let mut done = BTreeSet::new();
+        let mut left = checks;
+        for _ in 0..ROUNDS {
+            for check in left.iter().filter(|check| !check.fix.is_empty()) {
+                if done.insert(check.fix.clone()) {
+                    world.mend(check).await;
+                }
+            }
+            left = missed(&found(&postgres).await);
+            if left.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(left, Vec::<Check>::new(), "after {done:#?}");
+        if side == Side::Target {
+            admin
+                .batch_execute(&format!("ALTER DATABASE shop OWNER TO {LEAST}"))
+                .await
+                .expect("given back");
+        }
+        let there = server.connect("shop").await;
+        there
+            .batch_execute(&format!("DROP OWNED BY {user}; DROP ROLE {user}"))
+            .await
+            .expect("dropped");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_with_the_printed_rights_moves_from_14_to_18() {
+    moves(14, 18).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_with_the_printed_rights_moves_from_15_to_15() {
+    moves(15, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_with_the_printed_rights_moves_from_14_to_14() {
+    moves(14, 14).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_printed_right_is_too_much_on_a_source_of_14() {
+    walks(14, 18, Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_printed_right_is_too_much_on_a_target_of_18() {
+    walks(14, 18, Side::Target).await;
+}

@@ -1,0 +1,130 @@
+//! A whole migration of either engine, from the plan to the cleaning up, as its own methods do it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use migrator::Error;
+use migrator::accounts::{Account, Verdict};
+use migrator::database::Database;
+use migrator::follow::Follow;
+use migrator::mark::{Mark, Stage};
+use migrator::preflight::{Check, Level};
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Fails with all that an error tells.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`unwrap_or_else` hands it over"
+)]
+pub(crate) fn shown<T>(error: Error) -> T {
+    panic!("{}", error.full_text())
+}
+
+/// The findings of the precheck that are not in order.
+pub(crate) async fn found<D: Database>(database: &D) -> Vec<Check> {
+    let checks = database.preflight().await.unwrap_or_else(shown);
+    let wrong = checks.into_iter();
+    wrong.filter(|check| check.level != Level::Ok).collect()
+}
+
+/// Those that keep a migration from starting.
+pub(crate) fn errors(checks: &[Check]) -> Vec<&Check> {
+    let errors = checks.iter();
+    errors.filter(|check| check.level == Level::Error).collect()
+}
+
+fn mark() -> Mark {
+    let text = |text: &str| text.to_owned();
+    Mark {
+        migration: text("m"),
+        route: text("shop"),
+        source: text("blue"),
+        target: text("green"),
+        epoch: 1,
+        journal: text("j"),
+        sealed: String::new(),
+        stage: Stage::Fenced,
+    }
+}
+
+/// Moves everything, with `change` written to the source meanwhile: copied, followed, found equal, rehearsed, cut over. At
+/// the end the fence stands, and what the migration left is removed.
+pub(crate) async fn whole<D: Database>(database: &D, change: impl AsyncFnOnce()) {
+    let plan = database.plan().await.unwrap_or_else(shown);
+    database.prepare(&plan).await.unwrap_or_else(shown);
+    let stop = CancellationToken::new();
+    database
+        .copy(&plan, Arc::default(), stop.clone())
+        .await
+        .unwrap_or_else(shown);
+    let follow: Follow<D::Position> = Follow::default();
+    let follower = {
+        let (database, plan) = (database.clone(), plan.clone());
+        let (follow, stop) = (follow.clone(), stop.clone());
+        tokio::spawn(async move { database.follow(&plan, follow, Arc::default(), stop).await })
+    };
+    change().await;
+    let checked = database
+        .check(&plan, follow.clone(), Arc::default(), stop.clone())
+        .await
+        .unwrap_or_else(shown);
+    let unequal: Vec<_> = checked
+        .proofs
+        .iter()
+        .filter(|proof| !proof.equal())
+        .collect();
+    assert!(unequal.is_empty(), "{unequal:#?}");
+    let accounts = database.accounts().await.unwrap_or_else(shown);
+    let unproved: Vec<&Account> = accounts
+        .iter()
+        .filter(|account| !matches!(account.verdict, Verdict::Proved(_)))
+        .collect();
+    assert!(unproved.is_empty(), "{unproved:#?}");
+    let compared = database.definitions(&plan).await.unwrap_or_else(shown);
+    assert_eq!(compared.differences, Vec::<String>::new());
+    let writers = database
+        .writers(&|| Ok(Vec::new()))
+        .await
+        .unwrap_or_else(shown);
+    let unknown: Vec<&Check> = writers
+        .iter()
+        .filter(|check| {
+            !check.fix.is_empty()
+                && ["may not", "cannot"]
+                    .iter()
+                    .any(|word| check.evidence.contains(word))
+        })
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:#?}");
+    for (token, sealed) in [("t1", false), ("t2", true)] {
+        database
+            .warm_up(&plan, Some(&compared.fingerprint))
+            .await
+            .unwrap_or_else(shown);
+        let raised = database.raise_fence(&plan, token, PATIENCE).await;
+        let mut raised = raised.unwrap_or_else(shown);
+        follow
+            .wait_covers(&raised.marker, PATIENCE)
+            .await
+            .unwrap_or_else(shown);
+        database
+            .confirm_fence(&plan, &mut raised.fence)
+            .await
+            .unwrap_or_else(shown);
+        database.advance_counters(&plan).await.unwrap_or_else(shown);
+        let ended = if sealed {
+            database
+                .seal_fence(raised.fence, &mark(), &|| Ok(Vec::new()))
+                .await
+        } else {
+            database.drop_fence(raised.fence).await
+        };
+        ended.unwrap_or_else(shown);
+    }
+    database.after_switch(&plan).await.unwrap_or_else(shown);
+    stop.cancel();
+    follower.await.expect("it ends").unwrap_or_else(shown);
+    database.clean_up().await.unwrap_or_else(shown);
+}
