@@ -174,9 +174,9 @@ async fn stands_still_for(pause: Duration) {
         stage_is(&world, "Undoing").await;
         tokio::time::sleep(pause).await;
         let page = world.headgate.page("/readyz").await;
-        assert!(page.contains("route shop is held by migration m"), "{page}");
         signal_server(target, "CONT").await;
         signal_server(source, "CONT").await;
+        assert!(page.contains("route shop is held by migration m"), "{page}");
         let begun = Instant::now();
         let ask = || world.row("SHOW ROUTES");
         let open = |row: &Record| row.get("gate").is_some_and(|gate| gate == "open");
@@ -184,7 +184,7 @@ async fn stands_still_for(pause: Duration) {
         eprintln!("open {:?} after the source went on", begun.elapsed());
     };
     let round = async { tokio::join!(cutting, standing) };
-    within("the round", MIGRATION, Box::pin(round)).await;
+    within("the round", MIGRATION + pause, Box::pin(round)).await;
     world.until_state("following", MIGRATION).await;
     let before = world.source.value(DATABASE, "select count(*) from t").await;
     let more = format!("select count(*) > {before} from t");
