@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use migrator::accounts::Verdict;
 use migrator::database::Database as _;
 use migrator::mysql::archive::Archive;
 use migrator::mysql::client::Version;
@@ -15,6 +16,7 @@ use migrator::mysql::inventory::{INVENTORY, Treatment};
 use migrator::mysql::stamp::Stamp;
 use migrator::mysql::{Mysql, post_data, schema};
 use migrator::plan::{Plan, Settings};
+use migrator::preflight::Level;
 use migrator::progress::Progress;
 use servers::mysql::{Kind, Pair, Server};
 use tokio_util::sync::CancellationToken;
@@ -662,5 +664,240 @@ async fn the_look_inside_the_hold_of_every_server_at_100_and_1000_tables() {
             let (full, quick) = times_of(kind, tables).await;
             println!("{kind:?}, {tables} tables: all is read {full:?}, counters alone {quick:?}");
         }
+    }
+}
+
+/// What the source's and the target's accounts have beside tables, and what is told of tables, comes along.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_mysql_has_beside_tables_and_programs_arrives() {
+    let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
+    pair.source
+        .run(
+            "",
+            "CREATE DATABASE shop; USE shop; CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(9));
+             INSERT INTO t VALUES (1, 1, 'x'), (2, 2, 'y');
+             ANALYZE TABLE t UPDATE HISTOGRAM ON a WITH 7 BUCKETS; ANALYZE TABLE t UPDATE HISTOGRAM ON b WITH 9 BUCKETS AUTO UPDATE;
+             CREATE LIBRARY lib COMMENT 'functions' LANGUAGE JAVASCRIPT AS 'export function f(n) { return n }';
+             CREATE FUNCTION g(n INT) RETURNS INT DETERMINISTIC LANGUAGE JAVASCRIPT USING (lib) AS 'return lib.f(n)';
+             CREATE USER twice@'%' IDENTIFIED BY 'old'; ALTER USER twice@'%' IDENTIFIED BY 'new' RETAIN CURRENT PASSWORD;
+             CREATE USER plain@'%' ACCOUNT LOCK; GRANT PROXY ON plain@'%' TO twice@'%' WITH GRANT OPTION;
+             CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS (HOST 'it''s', USER 'u', PASSWORD 'p', PORT 3307, DATABASE 'd')",
+        )
+        .await;
+    let mysql = pair.migration("m", Settings::default());
+    bring_over(&mysql).await;
+    assert_eq!(differences(&mysql).await, Vec::<String>::new());
+    for password in ["old", "new"] {
+        let session = pair
+            .target
+            .try_connect_as("twice", Some(password), "")
+            .await;
+        assert!(session.is_ok(), "{password}: {session:?}");
+    }
+    assert!(
+        pair.target
+            .try_connect_as("twice", Some("other"), "")
+            .await
+            .is_err()
+    );
+    let verdicts = mysql.accounts().await.expect("judged");
+    let proved = |verdict: &Verdict| matches!(verdict, Verdict::Proved(_));
+    assert!(
+        verdicts.iter().all(|one| proved(&one.verdict)),
+        "{verdicts:?}"
+    );
+    for (query, expected) in [
+        (
+            "SELECT CONCAT(COLUMN_NAME, HISTOGRAM -> '$.\"number-of-buckets-specified\"', HISTOGRAM -> '$.\"auto-update\"')
+             FROM information_schema.COLUMN_STATISTICS WHERE SCHEMA_NAME = 'shop' ORDER BY 1",
+            &["a7false", "b9true"][..],
+        ),
+        ("SELECT CONCAT(Server_name, Host, Username, Password, Port, Db) FROM mysql.servers", &["farit'sup3307d"]),
+        ("SELECT LIBRARY_COMMENT FROM information_schema.LIBRARIES", &["functions"]),
+        ("SELECT LIBRARY_NAME FROM information_schema.ROUTINE_LIBRARIES", &["lib"]),
+        ("SELECT CONCAT(User, Proxied_user, With_grant) FROM mysql.proxies_priv WHERE User = 'twice'", &["twiceplain1"]),
+    ] {
+        assert_eq!(pair.target.rows::<String>("", query).await, expected, "{query}");
+    }
+    // A second password that is gone from the source is a change.
+    let before = mysql.definitions_stamp().await.expect("read");
+    pair.source
+        .run("", "ALTER USER twice@'%' DISCARD OLD PASSWORD")
+        .await;
+    assert_ne!(mysql.definitions_stamp().await.expect("read"), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_that_mariadb_keeps_in_tables_are_made_anew_and_a_server_arrives() {
+    let pair = Pair::start(Kind::Mariadb1011, Kind::Mariadb1011);
+    pair.source
+        .run(
+            "",
+            "CREATE DATABASE shop; USE shop; CREATE TABLE t (id INT PRIMARY KEY, a INT); CREATE TABLE u (id INT PRIMARY KEY);
+             CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS (HOST 'h', USER 'u', PASSWORD 'p');
+             CREATE USER low@'%' ACCOUNT LOCK; CREATE USER high@'%' ACCOUNT LOCK; GRANT PROXY ON low@'%' TO high@'%'",
+        )
+        .await;
+    let _: Vec<mysql_async::Row> = pair
+        .source
+        .rows("shop", "ANALYZE TABLE t PERSISTENT FOR ALL")
+        .await;
+    let mysql = pair.migration("m", Settings::default());
+    bring_over(&mysql).await;
+    assert_eq!(differences(&mysql).await, Vec::<String>::new());
+    let kept = "SELECT table_name FROM mysql.table_stats WHERE db_name = 'shop'";
+    assert_eq!(pair.target.rows::<String>("", kept).await, ["t"]);
+    let servers = "SELECT CONCAT(Server_name, Host, Password) FROM mysql.servers";
+    assert_eq!(pair.target.rows::<String>("", servers).await, ["farhp"]);
+}
+
+/// What is not carried is named before anything begins, and what ends it was run.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stays_behind_is_named_and_its_remedy_ends_the_finding() {
+    let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
+    pair.source
+        .run(
+            "",
+            "CREATE DATABASE shop; USE shop; CREATE TABLESPACE ts ADD DATAFILE 'ts.ibd';
+             CREATE TABLE t (id INT PRIMARY KEY) TABLESPACE ts;
+             CREATE RESOURCE GROUP rg TYPE = USER VCPU = 0 THREAD_PRIORITY = 0 DISABLE;
+             INSTALL COMPONENT 'file://component_query_attributes';
+             CREATE USER app@'%' IDENTIFIED BY 'x' PASSWORD HISTORY 3;
+             UPDATE mysql.server_cost SET cost_value = 0.25 WHERE cost_name = 'row_evaluate_cost';
+             INSERT INTO mysql.engine_cost (engine_name, device_type, cost_name, cost_value) VALUES ('InnoDB', 0, 'io_block_read_cost', 3);
+             ALTER DATABASE shop READ ONLY = 1",
+        )
+        .await;
+    let mysql = pair.migration("m", Settings::default());
+    let found = async |name: &str| {
+        let checks = mysql.preflight().await.expect("it runs").into_iter();
+        checks
+            .filter(|check| check.name == name && check.level != Level::Ok)
+            .map(|check| (check.evidence, check.fix))
+            .collect::<Vec<_>>()
+    };
+    for (name, count, evidence, server) in [
+        (
+            "read_only_databases",
+            1,
+            "the database shop is READ ONLY, and will take writes on the target",
+            &pair.source,
+        ),
+        (
+            "tablespaces",
+            1,
+            "`shop`.`t` is in a tablespace with others, and gets a file of its own on the target",
+            &pair.source,
+        ),
+        (
+            "resource_groups",
+            1,
+            "the resource group rg is not on the target",
+            &pair.target,
+        ),
+        (
+            "plugins",
+            1,
+            "the component file://component_query_attributes is installed on the source and not on the target",
+            &pair.target,
+        ),
+        (
+            "optimizer_costs",
+            2,
+            "mysql.server_cost has another cost than the target: 'row_evaluate_cost', 0.25",
+            &pair.target,
+        ),
+    ] {
+        let before = found(name).await;
+        assert_eq!(before.len(), count, "{before:?}");
+        assert_eq!(before[0].0, evidence);
+        for (_, fix) in before {
+            server.run("", &fix).await;
+        }
+        assert_eq!(found(name).await, [], "{name}");
+    }
+    let history = found("password_history").await;
+    assert_eq!(
+        history[0].0,
+        "1 earlier passwords that accounts may not use again (PASSWORD HISTORY, PASSWORD REUSE INTERVAL) are not carried over"
+    );
+}
+
+/// A class that is reported by a check is reported by one that there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_check_that_the_inventory_names_is_run() {
+    let mut run = BTreeSet::new();
+    for (source, target) in [
+        (Kind::Mysql97, Kind::Mysql97),
+        (Kind::Mariadb1011, Kind::Mysql97),
+        (Kind::Mariadb1011, Kind::Mariadb1011),
+    ] {
+        let pair = Pair::start(source, target);
+        pair.source.run("", "CREATE DATABASE shop").await;
+        let checks = pair.migration("m", Settings::default()).preflight().await;
+        run.extend(checks.expect("it runs").into_iter().map(|check| check.name));
+    }
+    for (table, _, treatment) in INVENTORY {
+        if let Treatment::Reported(check) = treatment {
+            assert!(
+                run.contains(*check),
+                "{table} is reported by {check}, which is not among {run:?}"
+            );
+        }
+    }
+}
+
+/// A program means what it meant where it was made: the character set of its text, the modes, and the collation that its
+/// database had then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_keeps_the_character_set_of_its_text_and_the_collation_of_its_database() {
+    for (source, target) in [
+        (Kind::Mysql97, Kind::Mysql97),
+        (Kind::Mysql56, Kind::Mysql97),
+        (Kind::Mariadb1011, Kind::Mysql97),
+        (Kind::Mariadb1011, Kind::Mariadb1011),
+    ] {
+        let pair = Pair::start(source, target);
+        pair.source
+            .run(
+                "",
+                "CREATE DATABASE shop CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; USE shop; CREATE TABLE t (a INT PRIMARY KEY) ENGINE = InnoDB;
+                 CREATE FUNCTION earlier() RETURNS VARCHAR(9) DETERMINISTIC RETURN 'a';
+                 ALTER DATABASE shop COLLATE utf8mb4_general_ci; SET NAMES latin1;
+                 CREATE FUNCTION odd() RETURNS VARCHAR(9) CHARACTER SET utf8mb4 DETERMINISTIC RETURN '\u{fc}';
+                 CREATE VIEW v AS SELECT '\u{e9}' AS x; CREATE EVENT e ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01' DO SET @a = '\u{e4}'",
+            )
+            .await;
+        let mysql = pair.migration("m", Settings::default());
+        bring_over(&mysql).await;
+        assert_eq!(
+            differences(&mysql).await,
+            Vec::<String>::new(),
+            "{source:?}"
+        );
+        let told = "SELECT CONCAT_WS(' ', ROUTINE_NAME, CHARACTER_SET_CLIENT, DATABASE_COLLATION)
+            FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'shop' ORDER BY 1";
+        let there: Vec<String> = pair.source.rows("", told).await;
+        assert_eq!(
+            pair.target.rows::<String>("", told).await,
+            there,
+            "{source:?}"
+        );
+        assert!(
+            there[1].starts_with("odd latin1 utf8mb4_general_ci"),
+            "{there:?}"
+        );
+        let value = "SELECT HEX(odd())";
+        let there: Vec<String> = pair.source.rows("shop", value).await;
+        assert_eq!(
+            pair.target.rows::<String>("shop", value).await,
+            there,
+            "{source:?}"
+        );
+        let now = "SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'shop'";
+        assert_eq!(
+            pair.target.rows::<String>("", now).await,
+            ["utf8mb4_general_ci"]
+        );
     }
 }

@@ -6,6 +6,7 @@ use mysql_async::Conn;
 use protocol::mysql::auth::native;
 
 use super::Mysql;
+use super::beside;
 use super::catalogue::{self, Told, ask, run};
 use super::client::Version;
 use super::grants;
@@ -167,6 +168,7 @@ async fn create_these(
             tracing::warn!(account = account.quoted(), %failure, "the target refuses an account");
         }
     }
+    beside::carry_second_passwords(there, source, target, versions).await?;
     let mut granted = grants::read(mysql, source, there, versions).await?;
     granted.extend(defaults);
     grants::carry_over(target, &granted).await;

@@ -1,16 +1,19 @@
 //! The definitions of the source's schema: read once, kept on the target, written for the target.
 
+mod written;
+
 use std::collections::BTreeMap;
 
 use mysql_async::Conn;
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::{self, Told, ask, listed, run};
+use super::catalogue::{self, Told, ask, listed};
 use super::client::{self, Version};
 use super::definitions::Translation;
-use super::sql::{qualified, quote_ident, quote_literal};
+use super::sql::qualified;
 use super::{Mysql, records};
 use crate::error::{Error, Result};
+pub(super) use written::known_modes;
 
 /// Everything of the source's schema that is not rows.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -65,6 +68,8 @@ pub enum Kind {
     Package,
     /// The body of a package.
     PackageBody,
+    /// A library of functions in another language.
+    Library,
     /// A view.
     View,
     /// A trigger.
@@ -81,6 +86,7 @@ impl Kind {
             Self::Procedure => "PROCEDURE",
             Self::Package => "PACKAGE",
             Self::PackageBody => "PACKAGE BODY",
+            Self::Library => "LIBRARY",
             Self::View => "VIEW",
             Self::Trigger => "TRIGGER",
             Self::Event => "EVENT",
@@ -113,6 +119,9 @@ pub struct Program {
     pub time_zone: String,
     /// Whether an event runs on the source.
     pub enabled: bool,
+    /// The collation that its database had when it was made, where that is another now; empty otherwise.
+    #[serde(default)]
+    pub database_collation: String,
 }
 
 impl Archive {
@@ -177,8 +186,18 @@ impl Archive {
         }
         archive.read_tables(source, &databases).await?;
         archive.read_routines(source, &databases).await?;
+        archive.read_libraries(source, &databases).await?;
         archive.read_triggers(source, &databases).await?;
         archive.read_events(source, &databases).await?;
+        for one in &mut archive.programs {
+            let now = archive
+                .databases
+                .iter()
+                .find(|database| database.name == one.schema);
+            if now.is_some_and(|database| database.collation == one.database_collation) {
+                one.database_collation.clear();
+            }
+        }
         Ok(archive)
     }
 
@@ -211,6 +230,7 @@ impl Archive {
                     table: String::new(),
                     time_zone: String::new(),
                     enabled: false,
+                    database_collation: String::new(),
                 });
             } else if word == "SEQUENCE" {
                 self.sequences.push(Text {
@@ -245,6 +265,25 @@ impl Archive {
             // Name, modes, text, character set, collation.
             let told = show(source, kind.word(), row.text(0), row.text(1)).await?;
             self.programs.push(program(kind, &row, &told, 1, 2)?);
+        }
+        Ok(())
+    }
+
+    async fn read_libraries(&mut self, source: &mut Conn, databases: &str) -> Result<()> {
+        if !client::version(source).await?.is_mysql_from(9, 2, 0) {
+            return Ok(());
+        }
+        let query = format!(
+            "SELECT LIBRARY_SCHEMA, LIBRARY_NAME, LANGUAGE, CREATOR FROM information_schema.LIBRARIES
+             WHERE LIBRARY_SCHEMA IN ({databases}) ORDER BY LIBRARY_SCHEMA, LIBRARY_NAME"
+        );
+        for row in ask(source, &query, "cannot read the source's libraries").await? {
+            let told = show(source, "LIBRARY", row.text(0), row.text(1)).await?;
+            let mut library = program(Kind::Library, &row, &told, 1, 2)?;
+            // It is kept in this one, whatever it was sent in.
+            "utf8mb4".clone_into(&mut library.client);
+            "utf8mb4_general_ci".clone_into(&mut library.collation);
+            self.programs.push(library);
         }
         Ok(())
     }
@@ -328,6 +367,7 @@ fn program(kind: Kind, listed: &Told, told: &Told, mode: usize, text: usize) -> 
         table: String::new(),
         time_zone: String::new(),
         enabled: false,
+        database_collation: told.owned(text + 3),
     })
 }
 
@@ -354,100 +394,4 @@ async fn show(source: &mut Conn, word: &str, schema: &str, name: &str) -> Result
     );
     let rows = ask(source, &query, &what).await?;
     Ok(rows.into_iter().next().unwrap_or_default())
-}
-
-/// Modes that every server of today knows.
-const MODES: [&str; 20] = [
-    "REAL_AS_FLOAT",
-    "PIPES_AS_CONCAT",
-    "ANSI_QUOTES",
-    "IGNORE_SPACE",
-    "ONLY_FULL_GROUP_BY",
-    "NO_UNSIGNED_SUBTRACTION",
-    "NO_DIR_IN_CREATE",
-    "NO_AUTO_VALUE_ON_ZERO",
-    "NO_BACKSLASH_ESCAPES",
-    "STRICT_TRANS_TABLES",
-    "STRICT_ALL_TABLES",
-    "NO_ZERO_IN_DATE",
-    "NO_ZERO_DATE",
-    "ALLOW_INVALID_DATES",
-    "ERROR_FOR_DIVISION_BY_ZERO",
-    "TRADITIONAL",
-    "HIGH_NOT_PRECEDENCE",
-    "NO_ENGINE_SUBSTITUTION",
-    "PAD_CHAR_TO_FULL_LENGTH",
-    "ANSI",
-];
-
-/// The modes that the target knows too.
-pub(super) fn known_modes(modes: &str, target: Version) -> String {
-    let known = modes
-        .split(',')
-        .filter(|mode| target.is_mariadb() || MODES.contains(mode));
-    known.collect::<Vec<_>>().join(",")
-}
-
-impl Program {
-    /// Makes the session write what the program's text means, in the program's database.
-    pub async fn enter(&self, target: &mut Conn, translation: &Translation) -> Result<()> {
-        let modes = known_modes(&self.sql_mode, translation.target);
-        // We send UTF-8; where that would differ from what the text was sent in, the text is worth more than the label.
-        let client = if self.create.is_ascii() || self.client.starts_with("utf8") {
-            translation.charset(&self.client)
-        } else {
-            "utf8mb4".to_owned()
-        };
-        let mut settings = vec![
-            format!("sql_mode = {}", quote_literal(&modes)),
-            format!("character_set_client = {}", quote_literal(&client)),
-            format!(
-                "collation_connection = {}",
-                quote_literal(&translation.charset(&self.collation))
-            ),
-        ];
-        if !self.time_zone.is_empty() {
-            settings.push(format!("time_zone = {}", quote_literal(&self.time_zone)));
-        }
-        let what = format!("cannot create {}.{} on the target", self.schema, self.name);
-        run(target, &format!("USE {}", quote_ident(&self.schema)), &what).await?;
-        run(
-            target,
-            &format!("SET SESSION {}", settings.join(", ")),
-            &what,
-        )
-        .await
-    }
-
-    /// Runs a statement under what the program was written under, and gives the session back as it was.
-    pub async fn run(
-        &self,
-        target: &mut Conn,
-        translation: &Translation,
-        statement: &str,
-    ) -> Result<()> {
-        let what = format!(
-            "cannot create the {} {}.{} on the target",
-            self.kind.word().to_lowercase(),
-            self.schema,
-            self.name
-        );
-        let entered = self.enter(target, translation).await;
-        let outcome = match entered {
-            Ok(()) => run(target, statement, &what).await,
-            Err(failure) => Err(failure),
-        };
-        outcome.and(Self::leave(target).await)
-    }
-
-    /// Gives the session back as it was before [`Program::enter`].
-    pub async fn leave(target: &mut Conn) -> Result<()> {
-        run(
-            target,
-            "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', character_set_client = utf8mb4,
-             collation_connection = utf8mb4_general_ci",
-            "cannot set the target's session back",
-        )
-        .await
-    }
 }

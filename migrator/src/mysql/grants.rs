@@ -134,6 +134,9 @@ fn carried(line: &str, databases: &[String], crosses: bool) -> Option<String> {
         // Nothing stands between: a role is granted.
         return Some(line.to_owned());
     };
+    if listed == "PROXY" {
+        return Some(line.to_owned());
+    }
     let told = words(rest);
     let to = told.iter().position(|word| *word == "TO")?;
     let object = *told.get(to.checked_sub(1)?)?;
@@ -148,7 +151,7 @@ fn carried(line: &str, databases: &[String], crosses: bool) -> Option<String> {
         })
         .filter(|one| !crosses || KNOWN.contains(&one.split(" (").next().unwrap_or(one)))
         .collect();
-    if kept.is_empty() || listed == "PROXY" || !concerns(object, databases) {
+    if kept.is_empty() || !concerns(object, databases) {
         return None;
     }
     // How the account proves itself and what it must encrypt is told by its definition.
@@ -226,7 +229,7 @@ mod tests {
             )
             .is_some()
         );
-        assert!(carried("GRANT PROXY ON ``@`` TO `u`@`%`", &moving(), false).is_none());
+        assert!(carried("GRANT PROXY ON `a`@`%` TO `u`@`%`", &moving(), false).is_some());
         assert!(is_like("shop", "sh_p") && !is_like("shop", "sh\\_p") && !is_like("shops", "shop"));
     }
 

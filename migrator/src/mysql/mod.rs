@@ -4,6 +4,7 @@ pub mod accounts;
 mod apply;
 pub mod archive;
 mod batch;
+mod beside;
 pub mod catalogue;
 pub mod chunks;
 pub mod clean;

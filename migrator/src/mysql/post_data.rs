@@ -13,7 +13,7 @@ use super::definitions::{Definition, Index, Kind, Translation};
 use super::records::{self, Part};
 use super::sql::{quote_ident, quote_literal, relation, title};
 use super::tokens::{placed_words, words};
-use super::{Mysql, accounts, schema, triggers};
+use super::{Mysql, accounts, beside, client, schema, triggers};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Table};
 use crate::progress::{Progress, Stage};
@@ -140,6 +140,7 @@ pub async fn rest(
             return Ok(());
         }
         analyze(mysql, plan).await?;
+        histograms(mysql, &mut target).await?;
         records::set_part(mysql, &mut target, "post_data", Part::Done).await?;
     }
     records::set_part(mysql, &mut target, "settled", Part::Done).await?;
@@ -257,6 +258,7 @@ async fn programs(
         ))
     };
     for kind in [
+        ProgramKind::Library,
         ProgramKind::Package,
         ProgramKind::PackageBody,
         ProgramKind::Function,
@@ -295,13 +297,21 @@ async fn present_programs(
     target: &mut Conn,
 ) -> Result<BTreeSet<(String, String, String)>> {
     let databases = listed(mysql);
+    let libraries = if client::version(target).await?.is_mysql_from(9, 2, 0) {
+        format!(
+            " UNION ALL SELECT 'LIBRARY', LIBRARY_SCHEMA, LIBRARY_NAME FROM information_schema.LIBRARIES
+             WHERE LIBRARY_SCHEMA IN ({databases})"
+        )
+    } else {
+        String::new()
+    };
     let query = format!(
         "SELECT ROUTINE_TYPE, ROUTINE_SCHEMA, ROUTINE_NAME FROM information_schema.ROUTINES
              WHERE ROUTINE_SCHEMA IN ({databases})
          UNION ALL SELECT 'VIEW', TABLE_SCHEMA, TABLE_NAME FROM information_schema.VIEWS
              WHERE TABLE_SCHEMA IN ({databases})
          UNION ALL SELECT 'EVENT', EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS
-             WHERE EVENT_SCHEMA IN ({databases})"
+             WHERE EVENT_SCHEMA IN ({databases}){libraries}"
     );
     let rows = ask(target, &query, "cannot read the target's routines").await?;
     Ok(rows
@@ -343,6 +353,12 @@ async fn analyze(mysql: &Mysql, plan: &Plan) -> Result<()> {
         Ok::<(), Error>(())
     });
     try_join_all(work).await.map(drop)
+}
+
+async fn histograms(mysql: &Mysql, target: &mut Conn) -> Result<()> {
+    let mut source = mysql.connect_source("schema").await?;
+    let versions = tokio::try_join!(client::version(&mut source), client::version(target))?;
+    beside::carry_histograms(mysql, &mut source, target, versions).await
 }
 
 /// Lets the events run on the target that run on the source, after the switch. Finds nothing to do where they do.

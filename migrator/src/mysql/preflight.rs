@@ -4,6 +4,7 @@ mod accounts;
 mod collations;
 mod defaults;
 mod inherited;
+mod left;
 mod objects;
 mod pair;
 mod rights;
@@ -61,6 +62,7 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
     if let (Some(source), Some(target)) = (&mut source, &mut target) {
         pair::run(mysql, source, target, &mut findings).await;
         accounts::run(mysql, source, target, &mut findings).await;
+        left::run(mysql, source, target, &mut findings).await;
         let definers = objects::definers(mysql, source, target, &mut findings).await;
         findings.ran("definers", definers);
         trial::run(mysql, source, target, place, &mut findings).await;

@@ -11,7 +11,7 @@ use super::client;
 use super::definitions::{Definition, Translation};
 use super::records::{self, Part};
 use super::sql::{quote_ident, quote_literal, title};
-use super::{Mysql, accounts, heartbeat, made, snapshot};
+use super::{Mysql, accounts, beside, heartbeat, made, snapshot};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Table};
 
@@ -40,6 +40,7 @@ pub async fn prepare(mysql: &Mysql, plan: &Plan) -> Result<()> {
     create_sequences(&archive, &mut target).await?;
     create_tables(mysql, plan, &archive, &mut target).await?;
     accounts::create(mysql, &mut source, &mut target).await?;
+    beside::carry_servers(&mut source, &mut target).await?;
     if let Some(lacking) = absent(mysql, plan, &mut target).await?.first() {
         return Err(Error::fatal(format!("the schema was created on the target, but {lacking} is not there"))
             .remedy("no table may be created or renamed on the source during a migration; drop the migration and start again"));

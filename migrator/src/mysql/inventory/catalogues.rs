@@ -416,11 +416,13 @@ pub const INVENTORY: &[(&str, On, Treatment)] = &[
     })),
     ("mysql.global_priv", MARIADB, compared(Class {
         without: &[
+            ("Priv.password_last_changed", WHEN),
+            ("Priv.version_id", "the release that wrote it"),
+        ],
+        apart: &[
             ("Priv.auth_or", PASSWORD),
             ("Priv.authentication_string", PASSWORD),
-            ("Priv.password_last_changed", WHEN),
             ("Priv.plugin", PASSWORD),
-            ("Priv.version_id", "the release that wrote it"),
         ],
         alone: "MySQL has it in mysql.user",
         ..of_account("account", &["User", "Host"])
@@ -481,11 +483,12 @@ pub const INVENTORY: &[(&str, On, Treatment)] = &[
     ("mysql.time_zone_transition_type", EVERY, Treatment::Reported("time_zones")),
     ("mysql.transaction_registry", MARIADB, Treatment::Reported("system_versioned")),
     ("mysql.user", EVERY, compared(Class {
-        without: &[("password_last_changed", WHEN), ("User_attributes.additional_password", PASSWORD)],
+        without: &[("password_last_changed", WHEN)],
         apart: &[
             ("plugin", PASSWORD),
             ("authentication_string", PASSWORD),
             ("Password", PASSWORD),
+            ("User_attributes.additional_password", PASSWORD),
         ],
         derived: &[("default_role", MYSQL_8, "COALESCE((SELECT GROUP_CONCAT(d.DEFAULT_ROLE_USER ORDER BY 1)
             FROM mysql.default_roles d WHERE d.USER = c.User AND d.HOST = c.Host), '')")],

@@ -1,11 +1,10 @@
 //! Checks of the accounts: who could not log in on the target, and whom the fence would not stop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::super::accounts::{self, Account};
-use super::super::catalogue::ask;
 use super::super::passing::Passing;
-use super::super::{Mysql, login};
+use super::super::{Mysql, beside, login};
 use super::Side;
 use crate::accounts::{self as neutral, Verdict};
 use crate::error::Result;
@@ -38,7 +37,14 @@ pub(super) async fn judge(
         .map(|account| (account.key(), account))
         .collect();
     let offered = accounts::plugins(&mut target.session).await?;
-    let doubled = second_passwords(source).await?;
+    let doubled = beside::second_passwords(&mut source.session, source.version).await?;
+    let doubled_there = beside::second_passwords(&mut target.session, target.version).await?;
+    // Where the account is not there yet, both come along.
+    let is_lost = |key: &(String, String)| match doubled.get(key) {
+        None => false,
+        Some(both) if here.contains_key(key) => doubled_there.get(key) != Some(both),
+        Some(_) => !beside::has_second_passwords(target.version),
+    };
     let mut judged = Vec::new();
     let can_log_in = |account: &&Account| !account.is_role && !account.locked;
     for account in there.iter().filter(can_log_in) {
@@ -47,8 +53,8 @@ pub(super) async fn judge(
             _ if account.user == mysql.source().user => {
                 Verdict::Proved("Headgate's own account, which is configured for each side")
             }
-            _ if doubled.contains(&account.key()) => Verdict::Unproved {
-                why: "it has a second password, which is not carried over".to_owned(),
+            _ if is_lost(&account.key()) => Verdict::Unproved {
+                why: "it has a second password, which it does not have on the target".to_owned(),
                 remedy: "let all its clients use the new password, then discard the old one".to_owned(),
                 fix: format!("ALTER USER {name} DISCARD OLD PASSWORD"),
             },
@@ -126,24 +132,6 @@ async fn tried(mysql: &Mysql, account: &Account, target: &Account) -> Verdict {
         remedy: remedy.to_owned(),
         fix: String::new(),
     }
-}
-
-/// Accounts for which a second password holds (`RETAIN CURRENT PASSWORD`).
-async fn second_passwords(source: &mut Side) -> Result<BTreeSet<(String, String)>> {
-    if !source.version.is_mysql_from(8, 0, 14) {
-        return Ok(BTreeSet::new());
-    }
-    let query = "SELECT User, Host FROM mysql.user WHERE User_attributes ->> '$.additional_password' IS NOT NULL";
-    let rows = ask(
-        &mut source.session,
-        query,
-        "cannot read which accounts have two passwords",
-    )
-    .await?;
-    Ok(rows
-        .iter()
-        .map(|row| (row.owned(0), row.owned(1)))
-        .collect())
 }
 
 /// Whom the fence does not stop, and what runs as somebody whom it does not stop.

@@ -244,6 +244,7 @@ impl Trial<'_> {
     async fn programs(&mut self) -> Result<()> {
         let translation = &self.translation;
         for kind in [
+            Kind::Library,
             Kind::Package,
             Kind::PackageBody,
             Kind::Function,
