@@ -32,9 +32,8 @@ faults: servers ## the disk full from each record of a cutover on, with and with
 	cargo build -p proxy --bin headgate
 	cargo test -p tests --test whole full_disk:: -- --ignored --nocapture --test-threads=1
 
-test-rights: servers ## the migration suites with accounts that have only the printed rights, and what each right is needed for
-	HEADGATE_TEST_RIGHTS=least cargo nextest run -p migrator -E 'kind(test)' --no-fail-fast
-	cargo nextest run -p migrator -E 'binary(/_rights$$/)' --run-ignored only --no-fail-fast
+test-rights: servers ## whole migrations with only the printed rights, and without each of them in turn
+	cargo nextest run -p migrator --test postgres_rights --test mysql_rights --run-ignored all --no-fail-fast
 
 check: ## formatting, lints, documentation, direction of dependencies
 	cargo fmt --all --check
