@@ -69,6 +69,12 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Reads from the source's catalogue what will move.
     fn plan(&self) -> impl Future<Output = Result<Plan>> + Send;
 
+    /// Whether the target has the schema already. As long as it has not, the plan is read anew with every attempt, so that
+    /// what was mended on the source is seen.
+    fn has_schema(&self) -> impl Future<Output = Result<bool>> + Send {
+        std::future::ready(Ok(true))
+    }
+
     /// Creates the target's schema as far as the load needs it, and the start of the change stream.
     fn prepare(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 

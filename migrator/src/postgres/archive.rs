@@ -78,11 +78,18 @@ impl Archive {
         let write = |error| Error::fatal("cannot write a temporary file").because(error);
         if let Some(bytes) = records::archive(postgres, target).await? {
             fs::write(archive.file(), bytes).map_err(write)?;
-        } else {
-            archive.dump(postgres).await?;
-            let bytes = fs::read(archive.file()).map_err(write)?;
-            records::keep_archive(postgres, target, &bytes).await?;
+            return Ok(archive);
         }
+        Self::anew(postgres, target).await
+    }
+
+    /// A new one from the source, kept on the target from now on.
+    pub async fn anew(postgres: &Postgres, target: &Client) -> Result<Self> {
+        let archive = Self::folder(memory(target).await?)?;
+        archive.dump(postgres).await?;
+        let bytes = fs::read(archive.file())
+            .map_err(|error| Error::fatal("cannot write a temporary file").because(error))?;
+        records::keep_archive(postgres, target, &bytes).await?;
         Ok(archive)
     }
 

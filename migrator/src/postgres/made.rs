@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 
 use super::client::failed;
 use super::sql::{quote_ident, quote_literal};
-use super::{Postgres, clean, schema};
+use super::{Postgres, clean, records, schema};
 use crate::error::{Error, Result};
 
 const DATABASE: &str = "database";
@@ -97,7 +97,8 @@ pub(super) async fn record(
         )
         .await
         .map_err(cannot)?;
-    if !recorded(postgres, target).await?.is_empty() {
+    let part = records::part(postgres, target, "pre_data").await?;
+    if part == records::Part::Done && !recorded(postgres, target).await?.is_empty() {
         return Ok(());
     }
     let schemas = &postgres.settings().schemas;

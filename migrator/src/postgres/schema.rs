@@ -35,6 +35,18 @@ pub async fn prepare(postgres: &Postgres, plan: &Plan) -> Result<()> {
     publish(postgres, plan, &source).await
 }
 
+/// Whether the schema was restored.
+pub(super) async fn is_there(postgres: &Postgres) -> Result<bool> {
+    let target = match postgres.connect_target("prepare").await {
+        Ok(target) => target,
+        Err(error) if error.full_text().contains("(SQLSTATE 3D000)") => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let records = ["headgate.migrations".to_owned()];
+    Ok(absent(&target, &records).await?.is_empty()
+        && records::part(postgres, &target, PRE_DATA).await? == Part::Done)
+}
+
 /// A session on any database of the server, for what concerns all of them.
 pub async fn connect_maintenance(postgres: &Postgres, endpoint: &Endpoint) -> Result<Client> {
     let mut failure = Error::transient("no database of the server can be connected to");
@@ -155,7 +167,8 @@ async fn restore_pre_data(
         }
         Part::Begun | Part::Waiting => {}
     }
-    let archive = Archive::open(postgres, target).await?;
+    // Nothing was restored yet but schemas: what was mended on the source since the last attempt is in a new one.
+    let archive = Archive::anew(postgres, target).await?;
     let entries = archive.pre_data(postgres, source, target).await?;
     records::set_part(postgres, target, PRE_DATA, Part::Begun).await?;
     // Only who may create in a schema can own something there, and only superusers are not asked for that.

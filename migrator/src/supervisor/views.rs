@@ -302,8 +302,17 @@ impl<D: Database> Migration<D> {
             Some(check) if check.verdict == Verdict::Passed => Check::ok(
                 "proof",
                 format!(
-                    "{} rows in {} ranges were equal on both sides",
-                    check.rows, check.ranges
+                    "{} rows in {} ranges, and the definitions, were equal on both sides at {}, {} s ago; what others \
+                     write to {} since is not in it",
+                    check.rows,
+                    check.ranges,
+                    check.position.unwrap_or_default(),
+                    check
+                        .finished
+                        .and_then(|finished| finished.elapsed().ok())
+                        .unwrap_or_default()
+                        .as_secs(),
+                    self.definition.target
                 ),
             ),
             Some(check) => Check::new(

@@ -143,8 +143,14 @@ impl<D: Database> Migration<D> {
     }
 
     async fn planned(&self, database: &D) -> Result<Arc<Plan>> {
-        if let Some(plan) = &self.live().plan {
-            return Ok(Arc::clone(plan));
+        let (plan, copied) = {
+            let live = self.live();
+            (live.plan.clone(), live.copied)
+        };
+        if let Some(plan) = plan
+            && (copied || database.has_schema().await?)
+        {
+            return Ok(plan);
         }
         self.at_work("planning");
         let Ok(plan) = timeout(PLAN_PATIENCE, database.plan()).await else {

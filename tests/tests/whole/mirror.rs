@@ -297,9 +297,10 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "what only PostgreSQL has: schemas within a database, a change stream whose start waits for open transactions, notifications, the backend's pid at login, versions in one run, COPY, encodings and settings of the application's own making",
+        "what only PostgreSQL has: schemas within a database, a schema restored in one transaction, a change stream whose start waits for open transactions, notifications, the backend's pid at login, versions in one run, COPY, encodings and settings of the application's own making",
         &[
             "drop::a_database_that_the_migration_made_goes_with_it",
+            "migration::what_was_mended_on_the_source_before_anything_was_copied_is_seen_by_the_next_start",
             "drop::what_others_put_into_a_schema_that_the_migration_made_stays_with_it",
             "operator::a_start_that_waits_for_an_open_transaction_says_for_whose",
             "moving::a_session_with_a_setting_whose_name_was_never_told_ends_visibly",

@@ -2,7 +2,8 @@
 
 use tests::headgate::Headgate;
 use tests::postgres::{Postgres, Record};
-use tests::world::{DATABASE, World, clusters};
+use tests::wait::until;
+use tests::world::{DATABASE, MIGRATION, World, clusters};
 
 /// What real schemas have.
 const SCHEMA: &str = "
@@ -232,4 +233,54 @@ async fn a_dropped_migration_leaves_nothing_behind_on_the_source() {
     let left = "select (select count(*) from pg_replication_slots) + (select count(*) from pg_publication)";
     assert_eq!(world.source.value(DATABASE, left).await, "0");
     assert!(world.headgate.admin("SHOW MIGRATION LIST").await.is_empty());
+}
+
+#[tokio::test]
+async fn what_was_mended_on_the_source_before_anything_was_copied_is_seen_by_the_next_start() {
+    let world = World::start(
+        "create table good (id int primary key); create table bad (id int primary key)",
+    )
+    .await;
+    // No trial in another database meets it.
+    let refuses = "create function no() returns event_trigger language plpgsql as $$ begin
+            if exists (select from pg_event_trigger_ddl_commands() where object_identity = 'public.bad') then
+                raise exception 'no such table here'; end if; end $$;
+        create event trigger no on ddl_command_end execute function no()";
+    world.target.sql(DATABASE, refuses).await;
+    world.start_migration().await;
+    let state = || world.status("state");
+    until("the start fails", MIGRATION, state, |state| {
+        state == "failed"
+    })
+    .await;
+    world
+        .source
+        .sql(DATABASE, "drop table bad; create table mended (id int primary key); insert into mended values (7)")
+        .await;
+    world.headgate.admin("START MIGRATION m").await;
+    world.until_state("following", MIGRATION).await;
+    world
+        .target
+        .sql(DATABASE, "drop event trigger no; drop function no")
+        .await;
+    world.check().await;
+    // A proof is of a moment, and says of which.
+    let readiness = world.headgate.admin("SHOW READINESS m").await;
+    let proof = readiness.iter().find(|row| row["check"] == "proof");
+    let evidence = proof.map(|row| row["evidence"].clone()).unwrap_or_default();
+    assert!(
+        evidence.contains(" s ago; what others write to green since is not in it"),
+        "{evidence}"
+    );
+    assert_eq!(
+        world.target.value(DATABASE, "select id from mended").await,
+        "7"
+    );
+    world.headgate.admin("STOP MIGRATION m").await;
+    world
+        .headgate
+        .admin("DROP MIGRATION m WITH (target_objects = 'drop')")
+        .await;
+    let left = "select count(*) from pg_class where relkind = 'r' and oid >= 16384";
+    assert_eq!(world.target.value(DATABASE, left).await, "0");
 }
