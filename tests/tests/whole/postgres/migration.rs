@@ -97,7 +97,7 @@ async fn a_difference_on_the_target_is_found_by_the_check() {
     world.headgate.admin("CHECK MIGRATION m").await;
     let ended = |row: &Record| row.get("result").is_some_and(|result| result != "running");
     let ask = || world.row("SHOW MIGRATION CHECK STATUS m");
-    let row = tests::wait::until("the check ends", tests::world::MIGRATION, ask, ended).await;
+    let row = until("the check ends", MIGRATION, ask, ended).await;
     assert_eq!(
         row.get("result").map(String::as_str),
         Some("different"),
@@ -189,9 +189,7 @@ async fn a_table_without_a_key_is_named_and_the_fix_that_is_given_lets_its_updat
     assert!(!fix.is_empty(), "{finding:?}");
     world.source.sql(DATABASE, fix).await;
     world.headgate.admin("START MIGRATION m").await;
-    world
-        .until_state("following", tests::world::MIGRATION)
-        .await;
+    world.until_state("following", MIGRATION).await;
     world
         .source
         .sql(
