@@ -1,8 +1,11 @@
 //! What the events of a binary log say: which kind each is, and the rows that changed, still as the server wrote them.
 
+mod xid;
+
 use bytes::{Buf, Bytes};
 
 use crate::error::Malformed;
+pub use xid::{Xid, xa_prepare};
 
 /// How a row changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,61 +237,6 @@ pub fn mariadb_gtid(body: Bytes) -> Result<MariadbGtid, Malformed> {
         prepared: flags & 64 != 0,
         completed: flags & 128 != 0,
     })
-}
-
-/// The name of a distributed transaction.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Xid {
-    format: u64,
-    global: Vec<u8>,
-    branch: Vec<u8>,
-}
-
-impl Xid {
-    /// The one that a statement of the log names, such as `XA COMMIT X'61',X'',1`.
-    pub fn of(statement: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(statement).ok()?;
-        let (_, named) = text.split_once("X'")?;
-        let (global, rest) = named.split_once('\'')?;
-        let (_, rest) = rest.split_once("X'")?;
-        let (branch, rest) = rest.split_once('\'')?;
-        let digits = rest.trim_start_matches(',').trim_start();
-        let end = digits
-            .find(|letter: char| !letter.is_ascii_digit())
-            .unwrap_or(digits.len());
-        Some(Self {
-            format: digits.get(..end)?.parse().ok()?,
-            global: unhex(global)?,
-            branch: unhex(branch)?,
-        })
-    }
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(digits.len() / 2);
-    let mut rest = digits;
-    while !rest.is_empty() {
-        let (pair, after) = rest.split_at_checked(2)?;
-        bytes.push(u8::from_str_radix(pair, 16).ok()?);
-        rest = after;
-    }
-    Some(bytes)
-}
-
-/// Reads which distributed transaction is prepared, and whether it is committed at once.
-pub fn xa_prepare(body: Bytes) -> Result<(Xid, bool), Malformed> {
-    let mut body = Body::new("XA prepare event", body);
-    let at_once = body.number(1)? != 0;
-    let format = body.number(4)?;
-    let (global, branch) = (body.length(4)?, body.length(4)?);
-    let global = body.slice(global)?.to_vec();
-    let branch = body.slice(branch)?.to_vec();
-    let xid = Xid {
-        format,
-        global,
-        branch,
-    };
-    Ok((xid, at_once))
 }
 
 /// A column as the log describes it.

@@ -82,6 +82,7 @@ const FILES: &[(&str, &[&str])] = &[
             "protocol/src/postgres/change/replication.rs",
             "protocol/src/postgres/change/transaction.rs",
             "protocol/src/mysql/lenenc.rs",
+            "protocol/src/mysql/change/xid.rs",
         ],
     ),
     (
