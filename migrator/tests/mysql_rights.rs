@@ -272,7 +272,12 @@ async fn an_account_with_the_printed_rights_moves_from_56_to_97() {
     moves(
         Kind::Mysql56,
         Kind::Mysql97,
-        &["binlog_row_metadata", "sql_mode", "client_settings"],
+        &[
+            "binlog_row_metadata",
+            "sql_mode",
+            "client_settings",
+            "source_refusal",
+        ],
     )
     .await;
 }
