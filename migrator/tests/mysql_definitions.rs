@@ -43,10 +43,16 @@ async fn bring_over(mysql: &Mysql) -> Plan {
     plan
 }
 
+/// What a check finds while somebody watches the definitions too.
 async fn differences(mysql: &Mysql) -> Vec<String> {
-    let compared = mysql.definitions(&Plan::default()).await;
-    let compared = compared.unwrap_or_else(|error| panic!("{}", error.full_text()));
-    compared.differences
+    let plan = Plan::default();
+    let (compared, watched) = tokio::join!(mysql.definitions(&plan), mysql.definitions(&plan));
+    let [compared, watched] = [compared, watched].map(|one| {
+        let compared = one.unwrap_or_else(|error| panic!("{}", error.full_text()));
+        compared.differences
+    });
+    assert_eq!(compared, watched);
+    compared
 }
 
 fn settings(schemas: &[&str]) -> Settings {

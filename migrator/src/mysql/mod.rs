@@ -106,6 +106,8 @@ struct Inner {
     fenced: AtomicBool,
     /// Held while a heartbeat is on its way to the source.
     beating: tokio::sync::Mutex<()>,
+    /// Held by whoever builds the source's definitions in a scratch database on the target.
+    printing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -143,6 +145,7 @@ impl Mysql {
             warm: Mutex::default(),
             fenced: AtomicBool::new(false),
             beating: tokio::sync::Mutex::new(()),
+            printing: tokio::sync::Mutex::new(()),
         };
         Self {
             inner: Arc::new(inner),

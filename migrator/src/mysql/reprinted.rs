@@ -2,8 +2,10 @@
 //! dropped again, and read back as the target shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use mysql_async::Conn;
+use tokio::time::timeout;
 
 use super::archive::{Archive, Kind, Program};
 use super::catalogue::run;
@@ -14,11 +16,14 @@ use super::sql::{qualified, quote_ident};
 use super::stamp::Side;
 use super::tokens::{name, placed_words};
 use super::{Mysql, post_data, schema};
-use crate::error::{Kind as ErrorKind, Result};
+use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::plan::Table;
 
 /// What the names of these databases begin with.
 pub(super) const SCRATCH: &str = "headgate_scratch_";
+
+/// How long one comparison waits for another.
+const TURN_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What kind of thing has a definition of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +61,11 @@ pub(super) async fn read(
     target: &mut Side,
     owners: &BTreeSet<Owner>,
 ) -> Result<Printed> {
+    // A check and whoever watches the definitions build in databases of the same names.
+    let Ok(_alone) = timeout(TURN_PATIENCE, mysql.inner.printing.lock()).await else {
+        let what = "another comparison of the definitions does not end on the target";
+        return Err(Error::transient(what));
+    };
     let archive = Archive::read(mysql).await?;
     let mut session = schema::connect(mysql, "definitions").await?;
     let translation = archive.translation(&mut session).await?;
