@@ -49,9 +49,9 @@ pub(crate) enum Command {
     ///
     /// For the source and for the target of a migration apart. Each statement says what it is for, and what is lost
     /// without it; the precheck asks for the same rights by the same statements. The password is not part of it: for
-    /// PostgreSQL it is psql's variable password (psql -v password=...), for MySQL and MariaDB it stands where <password>
-    /// stands. What is needed only in some cases is commented out. What the application's own roles and accounts have
-    /// beyond the usual, such as superuser or rights on all databases, the precheck asks for when it sees it.
+    /// PostgreSQL it is psql's variable password (psql -v password=...), for MySQL and MariaDB it goes where the printed
+    /// text has its placeholder. What is needed only in some cases is commented out. What the application's own roles and
+    /// accounts have beyond the usual, such as superuser or rights on all databases, the precheck asks for when it sees it.
     Grants(Grants),
     /// Move a database in one go, with progress on the terminal
     ///
