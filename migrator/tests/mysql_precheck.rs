@@ -281,7 +281,7 @@ async fn what_cannot_be_reached_or_is_not_allowed_is_a_finding_and_ends_no_other
     let checks = findings(&mysql).await;
     has(&checks, Level::Error, "source_rights", "REPLICATION SLAVE");
     has(&checks, Level::Error, "source_rights", "SUPER");
-    has(&checks, Level::Warning, "source_accounts", "mysql.user");
+    has(&checks, Level::Error, "source_definitions", "mysql.user");
     has(&checks, Level::Warning, "source_snapshots", "RELOAD");
     has_fix(
         &checks,
@@ -325,10 +325,10 @@ async fn an_account_that_sees_too_little_of_sessions_for_their_handover_is_a_fin
     let checks = findings(&mysql).await;
     let warning = |part| has(&checks, Level::Warning, "source_sessions", part);
     warning("performance_schema");
-    warning("1 stored programs");
+    has(&checks, Level::Error, "source_rights", "routines of others");
     has_fix(
         &checks,
-        "source_sessions",
+        "source_rights",
         "GRANT SHOW_ROUTINE ON *.* TO 'poor'@'%'",
     );
 }

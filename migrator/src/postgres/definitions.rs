@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 
 use super::Postgres;
 use super::client::failed;
-use super::expressions::{readable, same_text};
+use super::expressions::{legible, readable, same_text};
 use super::inventory::{Among, Class, INVENTORY, Name, SKIPPED_TYPES, Treatment, VIEWS};
 use super::plan::OURS_TO_MOVE;
 use super::sql::quote_literal;
@@ -199,11 +199,12 @@ impl Reading {
                 .map_err(cannot)?;
             for row in rows {
                 let read = || -> std::result::Result<_, tokio_postgres::Error> {
+                    let part_of: Vec<String> = row.try_get(3)?;
                     let object = Object {
-                        columns: row.try_get(1)?,
+                        columns: legible(row.try_get(1)?),
                         text: row.try_get(2)?,
                         may_be_more: !class.more_on_target.is_empty(),
-                        part_of: row.try_get(3)?,
+                        part_of: part_of.iter().map(|whole| readable(whole)).collect(),
                     };
                     Ok((row.try_get::<_, String>(0)?, object))
                 };

@@ -74,6 +74,23 @@ pub(super) fn readable(text: &str) -> String {
     out
 }
 
+/// Columns as JSON, the names in them with only the quotes that they need: a version puts none around a type of its own.
+pub(super) fn legible(columns: &str) -> String {
+    fn each(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::String(text) => *text = readable(text),
+            serde_json::Value::Array(values) => values.iter_mut().for_each(each),
+            serde_json::Value::Object(values) => values.values_mut().for_each(each),
+            _ => {}
+        }
+    }
+    let Ok(mut value) = serde_json::from_str(columns) else {
+        return columns.to_owned();
+    };
+    each(&mut value);
+    value.to_string()
+}
+
 /// The literal or identifier in quotes that `text` starts with, an identifier without them where they change nothing, and
 /// what follows.
 fn quoted(text: &str) -> Option<(&str, &str)> {

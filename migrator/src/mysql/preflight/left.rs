@@ -8,6 +8,10 @@ use crate::error::Result;
 use crate::preflight::{Findings, Level};
 
 const WHAT: &str = "a check of what stays behind could not run";
+/// A side, and the check that says what cannot be seen there.
+type On = (&'static str, &'static str);
+const SOURCE: On = ("source_left_behind", "source");
+const TARGET: On = ("target_left_behind", "target");
 
 pub(super) async fn run(
     mysql: &Mysql,
@@ -62,7 +66,15 @@ async fn tablespaces(mysql: &Mysql, source: &mut Side, findings: &mut Findings) 
     if source.version.is_mysql_from(8, 0, 0) {
         let columns = "NAME";
         let table = "information_schema.INNODB_TABLES";
-        let rows = shown(source, table, columns, "SPACE_TYPE = 'General'", findings).await;
+        let rows = shown(
+            SOURCE,
+            source,
+            table,
+            columns,
+            "SPACE_TYPE = 'General'",
+            findings,
+        )
+        .await;
         let moving = mysql.databases();
         for row in &rows {
             let (schema, name) = row.text(0).split_once('/').unwrap_or_default();
@@ -135,7 +147,11 @@ async fn resource_groups(
 }
 
 /// Plugins, components and loadable functions by name, each with the statement that installs it.
-async fn installed(side: &mut Side, findings: &mut Findings) -> Result<Vec<(String, String)>> {
+async fn installed(
+    on: On,
+    side: &mut Side,
+    findings: &mut Findings,
+) -> Result<Vec<(String, String)>> {
     let query = "SELECT PLUGIN_NAME, PLUGIN_LIBRARY FROM information_schema.PLUGINS
         WHERE PLUGIN_LIBRARY IS NOT NULL AND PLUGIN_STATUS = 'ACTIVE'";
     let rows = ask(&mut side.session, query, WHAT).await?;
@@ -150,14 +166,31 @@ async fn installed(side: &mut Side, findings: &mut Findings) -> Result<Vec<(Stri
     };
     let mut found: Vec<(String, String)> = rows.iter().map(install).collect();
     if side.version.is_mysql_from(8, 0, 0) {
-        let rows = shown(side, "mysql.component", "component_urn", "TRUE", findings).await;
+        let rows = shown(
+            on,
+            side,
+            "mysql.component",
+            "component_urn",
+            "TRUE",
+            findings,
+        )
+        .await;
         let install = |row: &Told| {
             let install = format!("INSTALL COMPONENT {}", quote_literal(row.text(0)));
             (format!("component {}", row.text(0)), install)
         };
         found.extend(rows.iter().map(install));
     }
-    for row in shown(side, "mysql.func", "name, dl, ret, type", "TRUE", findings).await {
+    for row in shown(
+        on,
+        side,
+        "mysql.func",
+        "name, dl, ret, type",
+        "TRUE",
+        findings,
+    )
+    .await
+    {
         let returns = match row.text(2) {
             "1" => "REAL",
             "2" => "INTEGER",
@@ -181,6 +214,7 @@ async fn installed(side: &mut Side, findings: &mut Findings) -> Result<Vec<(Stri
 
 /// The rows of one of the server's own tables. Where they may not be read, that is a finding.
 async fn shown(
+    (check, on): On,
     side: &mut Side,
     table: &str,
     columns: &str,
@@ -202,8 +236,11 @@ async fn shown(
                 None => format!("SELECT ON {table}"),
             };
             findings.warning(
-                "left_behind",
-                format!("what {table} says cannot be known: {}", failure.full_text()),
+                check,
+                format!(
+                    "what {table} says on the {on} cannot be known: {}",
+                    failure.full_text()
+                ),
                 "grant the right, or look there yourself",
                 format!(
                     "GRANT {right} TO {}@{}",
@@ -217,8 +254,8 @@ async fn shown(
 }
 
 async fn plugins(source: &mut Side, target: &mut Side, findings: &mut Findings) -> Result<()> {
-    let there = installed(source, findings).await?;
-    let here = installed(target, findings).await?;
+    let there = installed(SOURCE, source, findings).await?;
+    let here = installed(TARGET, target, findings).await?;
     let same = source.version.flavor == target.version.flavor;
     let found: Vec<_> = there
         .into_iter()
@@ -244,9 +281,16 @@ async fn plugins(source: &mut Side, target: &mut Side, findings: &mut Findings) 
 async fn history(source: &mut Side, findings: &mut Findings) {
     const NAME: &str = "password_history";
     let kept = if source.version.is_mysql_from(8, 0, 3) {
-        shown(source, "mysql.password_history", "User", "TRUE", findings)
-            .await
-            .len()
+        shown(
+            SOURCE,
+            source,
+            "mysql.password_history",
+            "User",
+            "TRUE",
+            findings,
+        )
+        .await
+        .len()
     } else {
         0
     };
@@ -274,8 +318,8 @@ async fn costs(source: &mut Side, target: &mut Side, findings: &mut Findings) {
             continue;
         }
         let columns = format!("CONCAT_WS(''', ''', {key}), CAST(cost_value AS CHAR)");
-        let there = shown(source, table, &columns, "TRUE", findings).await;
-        let here = shown(target, table, &columns, "TRUE", findings).await;
+        let there = shown(SOURCE, source, table, &columns, "TRUE", findings).await;
+        let here = shown(TARGET, target, table, &columns, "TRUE", findings).await;
         for row in there
             .iter()
             .filter(|row| row.get(1).is_some() && !here.contains(row))
@@ -302,7 +346,15 @@ async fn statistics(mysql: &Mysql, source: &mut Side, findings: &mut Findings) {
         return findings.ok(NAME, "statistics are made anew after the load");
     }
     let moving = mysql.databases();
-    let rows = shown(source, "mysql.table_stats", "db_name", "TRUE", findings).await;
+    let rows = shown(
+        SOURCE,
+        source,
+        "mysql.table_stats",
+        "db_name",
+        "TRUE",
+        findings,
+    )
+    .await;
     let count = rows
         .iter()
         .filter(|row| moving.iter().any(|name| name == row.text(0)))

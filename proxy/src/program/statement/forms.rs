@@ -112,8 +112,11 @@ pub(super) fn nearest_form(tokens: &[Token]) -> String {
             .zip(&given)
             .filter(|(keyword, word)| is_near(keyword, word))
             .count();
+        let spelled = keywords.iter().zip(&given);
+        let spelled = spelled.filter(|(keyword, word)| keyword == word).count();
         // A form that is matched to its end is meant rather than a longer one that begins alike.
-        (same * 8 + usize::from(same == keywords.len()) * 4).saturating_sub(keywords.len() - same)
+        (same * 8 + spelled + usize::from(same == keywords.len()) * 4)
+            .saturating_sub(keywords.len() - same)
     };
     let best = FORMS
         .iter()
