@@ -43,6 +43,9 @@ impl Turned {
     }
 }
 
+/// How long a session waits where a look failed: the next one is under way by then.
+const NEXT_LOOK: Duration = Duration::from_millis(1500);
+
 /// One route's door.
 #[derive(Debug)]
 pub struct Door(watch::Sender<Admission>);
@@ -64,15 +67,20 @@ impl Door {
         self.0.borrow().clone()
     }
 
-    /// Lets a session in, where it may come in; waits up to `patience` for the first look.
+    /// Lets a session in, where it may come in; waits up to `patience` for the first look, and for the next one where that
+    /// failed.
     pub async fn pass(&self, patience: Duration) -> Result<(), Turned> {
         let mut watched = self.0.subscribe();
-        let known = watched.wait_for(|admission| *admission != Admission::Looking(None));
-        match tokio::time::timeout(patience, known).await {
+        let first = watched.wait_for(|admission| *admission != Admission::Looking(None));
+        let Ok(Ok(_)) = tokio::time::timeout(patience, first).await else {
+            return Err(Turned::NotYet);
+        };
+        let known = watched.wait_for(|admission| !matches!(admission, Admission::Looking(_)));
+        match tokio::time::timeout(patience.min(NEXT_LOOK), known).await {
             Ok(Ok(admission)) => match &*admission {
+                Admission::Refused { .. } => Err(Turned::Away),
                 Admission::Open => Ok(()),
                 Admission::Looking(_) => Err(Turned::NotYet),
-                Admission::Refused { .. } => Err(Turned::Away),
             },
             Ok(Err(_)) | Err(_) => Err(Turned::NotYet),
         }
@@ -84,7 +92,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_session_waits_for_the_first_look_and_no_longer() {
+    async fn a_session_waits_for_the_first_look_and_for_the_next_and_no_longer() {
         let door = Arc::new(Door::default());
         assert_eq!(door.pass(Duration::ZERO).await, Ok(()));
         door.set(Admission::Looking(None));
@@ -101,5 +109,10 @@ mod tests {
         door.set(Admission::Looking(Some("down".into())));
         let long = Duration::from_hours(1);
         assert_eq!(door.pass(long).await, Err(Turned::NotYet));
+        let waiting = Arc::clone(&door);
+        let waiting = tokio::spawn(async move { waiting.pass(long).await });
+        tokio::task::yield_now().await;
+        door.set(Admission::Open);
+        assert_eq!(waiting.await.expect("it ends"), Ok(()));
     }
 }

@@ -2,9 +2,9 @@
 
 use mysql_async::Conn;
 use tests::headgate::signal_server;
-use tests::mysql::{Mysql, Pair, rows, try_connect, try_records};
+use tests::mysql::{Mysql, Pair, connect, rows, try_connect, try_records};
 use tests::wait::{SOON, until};
-use tests::world::{DATABASE, MIGRATION, USER, World};
+use tests::world::{DATABASE, MIGRATION, PASSWORD, USER, World};
 
 const SCHEMA: &str =
     "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(40)) ENGINE = InnoDB;
@@ -83,15 +83,19 @@ async fn a_side_that_is_away_is_seen_in_status_readiness_and_metrics_and_comes_b
 #[tokio::test]
 async fn a_cutover_for_which_the_target_has_too_few_connections_is_refused_and_the_clients_stay() {
     let world = World::of(Pair::Mysql97to97, SCHEMA).await;
+    let limit = format!("ALTER USER {USER} WITH MAX_USER_CONNECTIONS 8");
+    world.source.sql("", &limit).await;
     world.follow().await;
     world.check().await;
     let mut clients: Vec<Conn> = Vec::new();
     for _ in 0..4 {
         clients.push(world.client().await);
     }
-    // Accounts without SUPER are those that the limit is for.
-    let limit = format!("ALTER USER {USER} WITH MAX_USER_CONNECTIONS 1");
-    world.target.sql("", &limit).await;
+    // Somebody else is on the target already.
+    let mut others: Vec<Conn> = Vec::new();
+    for _ in 0..8 {
+        others.push(connect(world.target.port(), USER, Some(PASSWORD), DATABASE).await);
+    }
     let (code, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
     assert!(
         code == "55000" && text.contains("sessions of route shop cannot be opened on green"),
@@ -100,8 +104,9 @@ async fn a_cutover_for_which_the_target_has_too_few_connections_is_refused_and_t
     for client in &mut clients {
         rows(client, "INSERT INTO t (v) VALUES ('on the source')").await;
     }
-    let limit = format!("ALTER USER {USER} WITH MAX_USER_CONNECTIONS 0");
-    world.target.sql("", &limit).await;
+    for other in others {
+        other.disconnect().await.expect("it leaves");
+    }
     let went = async || {
         let mut console = world.headgate.mysql_console().await;
         try_records(
