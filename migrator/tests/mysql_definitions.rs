@@ -18,6 +18,7 @@ use migrator::mysql::{Mysql, post_data, schema};
 use migrator::plan::{Plan, Settings};
 use migrator::preflight::Level;
 use migrator::progress::Progress;
+use mysql_async::prelude::Queryable as _;
 use servers::mysql::{Kind, Pair, Server};
 use tokio_util::sync::CancellationToken;
 
@@ -905,5 +906,48 @@ async fn a_program_keeps_the_character_set_of_its_text_and_the_collation_of_its_
             pair.target.rows::<String>("", now).await,
             ["utf8mb4_general_ci"]
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_under_way_with_any_character_keeps_nobody_from_comparing() {
+    for kind in KINDS {
+        let pair = Pair::start(kind, kind);
+        pair.source
+            .run(
+                "",
+                "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY)",
+            )
+            .await;
+        pair.target
+            .run(
+                "",
+                "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY)",
+            )
+            .await;
+        let mut session = pair.source.connect_as("root", None, "").await;
+        let number: u32 = session
+            .query_first("SELECT CONNECTION_ID()")
+            .await
+            .expect("it answers")
+            .expect("a number");
+        session.query_drop("SET NAMES utf8mb4").await.expect("set");
+        let running = tokio::spawn(async move {
+            // It is ended below.
+            let _ = session.query_drop("SELECT SLEEP(60), '\u{1F9C0}ÿ'").await;
+        });
+        let seen = format!(
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {number} AND COMMAND = 'Query'"
+        );
+        let mut watching = pair.source.connect("").await;
+        // MySQL shows nothing of any session while such a statement runs.
+        let there = |count: Result<Option<u64>, _>| {
+            count.is_err() || count.is_ok_and(|count| count == Some(1))
+        };
+        while !there(watching.query_first(&seen).await) {}
+        let mysql = pair.migration("m", settings(&["shop"]));
+        differences(&mysql).await;
+        pair.source.run("", &format!("KILL {number}")).await;
+        running.await.expect("it ends");
     }
 }

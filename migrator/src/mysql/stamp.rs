@@ -3,15 +3,16 @@
 
 use std::fmt::Write as _;
 
-use mysql_async::Conn;
+use mysql_async::{Conn, Error as Failure};
 use sha2::{Digest, Sha256};
 
-use super::Mysql;
 use super::catalogue::ask;
+use super::client::failed;
 use super::defined::Sides;
 use super::inventory::On;
 use super::inventory::catalogues::{MARIADB, OLD, OLD_MYSQL};
 use super::inventory::reading::{Catalogue, Seen};
+use super::{Mysql, watched};
 use crate::definitions::Fingerprint;
 use crate::error::{Kind, Result};
 
@@ -132,16 +133,24 @@ impl Side {
 
     async fn read(&mut self, databases: &[String]) -> Result<Seen> {
         let counted = self.counted().await?;
-        let settled = self.catalogue.sees_sessions() && !counted.is_empty() && {
-            let rows = ask(&mut self.session, UNDER_WAY, WHAT).await?;
-            rows.first().is_some_and(|row| row.text(0) == "0")
-        };
+        let settled = self.catalogue.sees_sessions()
+            && !counted.is_empty()
+            && self.nothing_is_under_way().await?;
         let seen = self.catalogue.read(&mut self.session, databases).await?;
         self.last = Some(Last {
             counted: settled.then_some(counted),
             seen: seen.clone(),
         });
         Ok(seen)
+    }
+
+    async fn nothing_is_under_way(&mut self) -> Result<bool> {
+        match watched::sessions(&mut self.session, UNDER_WAY).await {
+            Ok(rows) => Ok(rows.first().and_then(|row| row.get::<u64, _>(0)) == Some(0)),
+            // A statement that cannot be shown may be any.
+            Err(Failure::Server(told)) if told.code == watched::UNSHOWABLE => Ok(false),
+            Err(error) => Err(failed(WHAT, error)),
+        }
     }
 
     async fn counted(&mut self) -> Result<String> {

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 /// The server cannot show some session's statement, because it holds bytes that are no text, and then shows nothing of
 /// any session, whichever columns are asked for.
-const UNSHOWABLE: u16 = 3854;
+pub(super) const UNSHOWABLE: u16 = 3854;
 /// Now, as `innodb_trx` writes times: by the clock of the server's machine, whatever time zones server and session have.
 pub(super) const MACHINE_TIME: &str = "CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', 'SYSTEM')";
 const TRIES: u32 = 100;
