@@ -934,7 +934,12 @@ async fn a_statement_under_way_with_any_character_keeps_nobody_from_comparing() 
         session.query_drop("SET NAMES utf8mb4").await.expect("set");
         let running = tokio::spawn(async move {
             // It is ended below.
-            let _ = session.query_drop("SELECT SLEEP(60), '\u{1F9C0}ÿ'").await;
+            let _ = session
+                .query_drop(format!(
+                    "SELECT SLEEP(60), '\u{1F9C0}ÿ{}'",
+                    "xy ".repeat(1_000_000)
+                ))
+                .await;
         });
         let seen = format!(
             "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {number} AND COMMAND = 'Query'"
