@@ -164,7 +164,8 @@ impl Journal {
         Ok(())
     }
 
-    /// All tables are loaded and complete, with these numbers; changes are followed from here on.
+    /// All tables are loaded and complete, with these numbers, those that were taken anew too; changes are followed from
+    /// here on.
     pub(crate) async fn set_copied(
         &self,
         name: &str,
@@ -173,7 +174,8 @@ impl Journal {
         let (name, tables, at) = (name.to_owned(), encode(tables)?, now());
         self.write(move |transaction| {
             transaction.execute(
-                "UPDATE migrations SET copied = 1, tables = ?2, state = 'following', since = ?3 WHERE name = ?1",
+                "UPDATE migrations SET copied = 1, recopy = NULL, tables = ?2, state = 'following', since = ?3
+                 WHERE name = ?1",
                 params![name, tables, at],
             )
         })
@@ -192,23 +194,6 @@ impl Journal {
             )?;
             transaction.execute("DELETE FROM checks WHERE migration = ?1", [&name])?;
             transaction.execute("DELETE FROM proofs WHERE migration = ?1", [&name])
-        })
-        .await?;
-        Ok(())
-    }
-
-    /// What was taken anew is there; changes are followed from here on.
-    pub(crate) async fn end_recopy(
-        &self,
-        name: &str,
-        tables: &BTreeMap<String, TableProgress>,
-    ) -> Result<()> {
-        let (name, tables, at) = (name.to_owned(), encode(tables)?, now());
-        self.write(move |transaction| {
-            transaction.execute(
-                "UPDATE migrations SET recopy = NULL, tables = ?2, state = 'following', since = ?3 WHERE name = ?1",
-                params![name, tables, at],
-            )
         })
         .await?;
         Ok(())

@@ -97,7 +97,7 @@ impl<D: Database> Migration<D> {
             return Ok(());
         }
         let tables = self.progress.tables();
-        self.journal.end_recopy(self.name(), &tables).await?;
+        self.journal.set_copied(self.name(), &tables).await?;
         let mut live = self.live();
         live.recopy.clear();
         live.enter(State::Following);
