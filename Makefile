@@ -1,6 +1,6 @@
 # What there is to run; `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mysql demo-mariadb test faults check bench conformance fuzz servers
+.PHONY: help demo demo-mysql demo-mariadb test test-rights faults remedies check bench conformance fuzz servers
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Seconds per fuzz target.
@@ -34,6 +34,9 @@ faults: servers ## the disk full from each record of a cutover on, with and with
 
 test-rights: servers ## whole migrations with only the printed rights, and without each of them in turn
 	cargo nextest run -p migrator --test postgres_rights --test mysql_rights --run-ignored all --no-fail-fast
+
+remedies: ## every statement that a finding tells to run, and the test that runs it
+	@cargo test --quiet -p tests --test whole remedies:: -- --nocapture | grep '^|'
 
 check: ## formatting, lints, documentation, direction of dependencies
 	cargo fmt --all --check

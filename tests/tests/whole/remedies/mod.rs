@@ -1,0 +1,210 @@
+//! Every statement that a finding or a refusal tells the operator to run is run by a test, or the table says why there is none.
+
+mod both;
+mod mysql;
+mod postgres;
+mod reading;
+
+use std::collections::BTreeMap;
+
+use self::reading::{Code, Read, Side};
+use super::tidy::{check, read, sources};
+
+/// What a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    /// A finding, by its name.
+    Finding(&'static str),
+    /// Statements that are printed without a finding's name, by how they begin in the source.
+    Statement(&'static str),
+}
+
+/// How it is shown that what is told ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// Tests that run what is told, and see that it ends it.
+    By(&'static [&'static str]),
+    /// No statement is told, and why that is so.
+    Advice(&'static str),
+    /// Nobody has written the test yet.
+    Open,
+}
+
+type Table = &'static [(Of, Shown)];
+
+/// Each table, and how many of its rows may be open.
+const TABLES: [(Side, Table, usize); 3] = [
+    (Side::Both, both::ROWS, both::OPEN_MAX),
+    (Side::Postgres, postgres::ROWS, postgres::OPEN_MAX),
+    (Side::Mysql, mysql::ROWS, mysql::OPEN_MAX),
+];
+
+fn printed() -> Read {
+    let texts: BTreeMap<String, String> = sources()
+        .into_iter()
+        .filter(|file| file.starts_with("migrator/src/") || file.starts_with("proxy/src/program/"))
+        .filter(|file| !file.ends_with("/tests.rs"))
+        .map(|file| (file.clone(), read(&file)))
+        .collect();
+    Code::parse(
+        texts
+            .iter()
+            .map(|(file, text)| (file.as_str(), text.as_str())),
+    )
+    .read()
+}
+
+/// Each test's name, with the texts of the files that have one of this name.
+fn tests() -> BTreeMap<String, Vec<String>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in sources() {
+        let text = read(&file);
+        let mut marked = false;
+        for line in text.lines().map(str::trim) {
+            if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                marked = true;
+            } else if let Some((_, name)) = line.split_once("fn ").filter(|_| marked) {
+                let name = name.split(['(', '<']).next().unwrap_or_default();
+                found.entry(name.to_owned()).or_default().push(text.clone());
+                marked = false;
+            }
+        }
+    }
+    found
+}
+
+fn rows(side: Side) -> impl Iterator<Item = &'static (Of, Shown)> {
+    TABLES
+        .into_iter()
+        .filter(move |(one, ..)| *one == side)
+        .flat_map(|(_, rows, _)| rows)
+}
+
+/// A statement as its row names it: the words before what is filled in.
+fn begins(text: &str) -> &str {
+    text.split(['{', '%', '…'])
+        .next()
+        .unwrap_or_default()
+        .trim()
+}
+
+#[test]
+fn every_remedy_is_run_by_a_test_that_sees_what_it_was_for_gone() {
+    let printed = printed();
+    let tests = tests();
+    let mut wrong: Vec<String> = printed
+        .unread
+        .iter()
+        .map(|place| format!("{place} has a name that cannot be read"))
+        .collect();
+    for ((side, name), told) in &printed.findings {
+        let of: Vec<_> = rows(*side)
+            .filter(|(of, _)| *of == Of::Finding(leaked(name)))
+            .collect();
+        match of.as_slice() {
+            [] => wrong.push(format!(
+                "{side:?}: no row for the finding {name} ({:?})",
+                told.places
+            )),
+            [(_, Shown::Advice(_))] if !told.statements.is_empty() => {
+                wrong.push(format!(
+                    "{side:?}: {name} tells a statement: {:?}",
+                    told.statements
+                ));
+            }
+            [_] => {}
+            _ => wrong.push(format!("{side:?}: {name} has two rows")),
+        }
+    }
+    for ((side, statement), place) in &printed.statements {
+        let has_row = rows(*side)
+            .chain(rows(Side::Both))
+            .any(|(of, _)| matches!(of, Of::Statement(text) if statement.starts_with(text)));
+        if !has_row {
+            wrong.push(format!(
+                "{side:?}: no row for the statement {statement:?} ({place})"
+            ));
+        }
+    }
+    for (side, table, open_max) in TABLES {
+        let open = table
+            .iter()
+            .filter(|(_, shown)| *shown == Shown::Open)
+            .count();
+        if open != open_max {
+            wrong.push(format!(
+                "{side:?}: {open} rows are open, not {open_max}: it may only become less"
+            ));
+        }
+        for (of, shown) in table {
+            let there = match of {
+                Of::Finding(name) => printed.findings.contains_key(&(side, (*name).to_owned())),
+                Of::Statement(text) => printed.statements.keys().any(|(one, said)| {
+                    (*one == side || side == Side::Both) && said.starts_with(text)
+                }),
+            };
+            if !there {
+                wrong.push(format!("{side:?}: a row for what is told no more: {of:?}"));
+            }
+            match shown {
+                Shown::Advice(why) if why.len() < 10 => {
+                    wrong.push(format!("{side:?}: {of:?} does not say why"));
+                }
+                Shown::Open | Shown::Advice(_) => {}
+                Shown::By([]) => {
+                    wrong.push(format!("{side:?}: {of:?} names no test"));
+                }
+                Shown::By(names) => wrong.extend(names.iter().filter_map(|name| {
+                    let word = match of {
+                        Of::Finding(name) => name,
+                        Of::Statement(text) => begins(text),
+                    };
+                    match tests.get(*name) {
+                        None => Some(format!("{side:?}: {of:?}: there is no test {name}")),
+                        Some(files) if !files.iter().any(|text| text.contains(word)) => Some(
+                            format!("{side:?}: the file of {name} does not mention {word}"),
+                        ),
+                        Some(_) => None,
+                    }
+                })),
+            }
+        }
+    }
+    print(&printed);
+    check("remedies", wrong);
+}
+
+fn leaked(text: &str) -> &'static str {
+    Box::leak(text.to_owned().into_boxed_str())
+}
+
+/// The table, for people: `make remedies`.
+fn print(printed: &Read) {
+    println!("| engine | finding | statements | shown by |\n|---|---|---|---|");
+    for (side, table, _) in TABLES {
+        for (of, shown) in table {
+            let told = match of {
+                Of::Finding(name) => printed.findings.get(&(side, (*name).to_owned())),
+                Of::Statement(_) => None,
+            };
+            let statements: Vec<String> = told
+                .iter()
+                .flat_map(|told| told.statements.iter().chain(&told.perhaps))
+                .map(|one| format!("`{}`", one.chars().take(70).collect::<String>()))
+                .collect();
+            let (name, said) = match of {
+                Of::Finding(name) => (*name, statements.join(", ")),
+                Of::Statement(text) => ("", format!("`{text}`")),
+            };
+            let shown = match shown {
+                Shown::By(names) => names.join(", "),
+                Shown::Advice(why) => format!("no statement: {why}"),
+                Shown::Open => "open".to_owned(),
+            };
+            println!(
+                "| {side:?} | {name} | {} | {shown} |",
+                said.replace('|', "\\|")
+            );
+        }
+    }
+}
