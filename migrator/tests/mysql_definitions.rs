@@ -956,3 +956,124 @@ async fn a_statement_under_way_with_any_character_keeps_nobody_from_comparing() 
         running.await.expect("it ends");
     }
 }
+
+/// Of every option an account that the target lacks and one that it has already, without the option.
+async fn what_accounts_demand(source: Kind, target: Kind, options: &[&str]) -> (Pair, Mysql) {
+    let pair = Pair::start(source, target);
+    pair.source
+        .run(
+            "",
+            "CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY) ENGINE = InnoDB",
+        )
+        .await;
+    for (number, option) in options.iter().enumerate() {
+        for name in ["new", "had"] {
+            let account = format!("{name}{number}@'%'");
+            let create = format!("CREATE USER {account}");
+            pair.source.run("", &create).await;
+            if name == "had" {
+                pair.target.run("", &create).await;
+            }
+            pair.source.run("", &option.replace("{}", &account)).await;
+        }
+    }
+    let mysql = pair.migration("m", Settings::default());
+    let found = async |name: &str| {
+        let checks = mysql.preflight().await.expect("it runs").into_iter();
+        checks
+            .filter(|check| check.name == name && check.level != Level::Ok)
+            .map(|check| (check.evidence, check.fix))
+            .collect::<Vec<_>>()
+    };
+    let timed = found("account_statement_time").await;
+    let crosses = source == Kind::Mariadb1011 && target == Kind::Mysql97;
+    assert_eq!(timed.len(), if crosses { 2 } else { 0 }, "{timed:?}");
+    for (_, fix) in timed {
+        pair.source.run("", &fix).await;
+    }
+    assert_eq!(found("account_statement_time").await, []);
+    let differing = found("account_options").await;
+    assert!(
+        differing.len() >= options.len() - usize::from(crosses)
+            && differing
+                .iter()
+                .all(|(evidence, _)| evidence.starts_with("`had")),
+        "{differing:#?}"
+    );
+    for (_, fix) in differing {
+        pair.target.run("", &fix).await;
+    }
+    assert_eq!(found("account_options").await, []);
+    bring_over(&mysql).await;
+    assert_eq!(differences(&mysql).await, Vec::<String>::new());
+    let query = "SELECT CONCAT_WS('|', User, ssl_type, ssl_cipher, x509_issuer, x509_subject, max_questions, max_updates,
+            max_connections, max_user_connections, password_expired)
+        FROM mysql.user WHERE User LIKE 'new%' OR User LIKE 'had%' ORDER BY User";
+    let there: Vec<String> = pair.source.rows("", query).await;
+    assert_eq!(there.len(), options.len() * 2);
+    assert_eq!(pair.target.rows::<String>("", query).await, there);
+    (pair, mysql)
+}
+
+const DEMANDS: [&str; 5] = [
+    "GRANT USAGE ON *.* TO {} REQUIRE SSL",
+    "GRANT USAGE ON *.* TO {} REQUIRE X509",
+    "GRANT USAGE ON *.* TO {} REQUIRE ISSUER '/O=it''s/CN=ca' AND SUBJECT '/CN=app' AND CIPHER 'AES128-SHA'",
+    "GRANT USAGE ON *.* TO {} WITH MAX_QUERIES_PER_HOUR 5 MAX_UPDATES_PER_HOUR 6 MAX_CONNECTIONS_PER_HOUR 7 MAX_USER_CONNECTIONS 8",
+    "ALTER USER {} PASSWORD EXPIRE",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_accounts_of_mysql_56_demand_comes_to_mysql_97() {
+    what_accounts_demand(Kind::Mysql56, Kind::Mysql97, &DEMANDS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_accounts_of_mariadb_demand_comes_to_mysql_97_and_to_mariadb() {
+    const MORE: [&str; 6] = [
+        "ALTER USER {} ACCOUNT LOCK",
+        "ALTER USER {} PASSWORD EXPIRE NEVER",
+        "ALTER USER {} PASSWORD EXPIRE INTERVAL 9 DAY",
+        "ALTER USER {} PASSWORD EXPIRE INTERVAL 9 DAY; ALTER USER {} PASSWORD EXPIRE",
+        "ALTER USER {} REQUIRE SSL WITH MAX_USER_CONNECTIONS 3 ACCOUNT LOCK PASSWORD EXPIRE",
+        "GRANT USAGE ON *.* TO {} WITH MAX_STATEMENT_TIME 2.5",
+    ];
+    let all = [&DEMANDS[..], &MORE[..]].concat();
+    for target in [Kind::Mysql97, Kind::Mariadb1011] {
+        let (pair, mysql) = what_accounts_demand(Kind::Mariadb1011, target, &all).await;
+        // Neither family's table has these where the other's has them.
+        let undo =
+            "ALTER USER new5@'%' ACCOUNT UNLOCK; ALTER USER new6@'%' PASSWORD EXPIRE DEFAULT;
+            ALTER USER new7@'%' PASSWORD EXPIRE INTERVAL 8 DAY";
+        pair.target.run("", undo).await;
+        let found = differences(&mysql).await;
+        for account in ["account `new5`", "account `new6`", "account `new7`"] {
+            assert!(
+                found.iter().any(|one| one.starts_with(account)),
+                "{found:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_accounts_of_mysql_97_demand_comes_to_mysql_97() {
+    const ALL: [&str; 15] = [
+        "ALTER USER {} REQUIRE SSL",
+        "ALTER USER {} REQUIRE X509",
+        "ALTER USER {} REQUIRE ISSUER '/O=it''s/CN=ca' AND SUBJECT '/CN=app' AND CIPHER 'AES128-SHA'",
+        "ALTER USER {} WITH MAX_QUERIES_PER_HOUR 5 MAX_UPDATES_PER_HOUR 6 MAX_CONNECTIONS_PER_HOUR 7 MAX_USER_CONNECTIONS 8",
+        "ALTER USER {} PASSWORD EXPIRE",
+        "ALTER USER {} PASSWORD EXPIRE NEVER",
+        "ALTER USER {} PASSWORD EXPIRE INTERVAL 9 DAY; ALTER USER {} PASSWORD EXPIRE",
+        "ALTER USER {} ACCOUNT LOCK",
+        "ALTER USER {} PASSWORD HISTORY 3",
+        "ALTER USER {} PASSWORD REUSE INTERVAL 30 DAY",
+        "ALTER USER {} PASSWORD REQUIRE CURRENT",
+        "ALTER USER {} PASSWORD REQUIRE CURRENT OPTIONAL",
+        "ALTER USER {} FAILED_LOGIN_ATTEMPTS 4 PASSWORD_LOCK_TIME UNBOUNDED",
+        "ALTER USER {} ATTRIBUTE '{\"of\": \"it''s\"}'",
+        "ALTER USER {} REQUIRE SSL WITH MAX_USER_CONNECTIONS 3 PASSWORD EXPIRE INTERVAL 9 DAY ACCOUNT LOCK",
+    ];
+    what_accounts_demand(Kind::Mysql97, Kind::Mysql97, &ALL).await;
+}

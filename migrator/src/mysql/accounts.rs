@@ -1,8 +1,11 @@
 //! The accounts of the source that the target lacks, with their hashes and grants.
 
+pub(super) mod options;
+
 use std::collections::BTreeSet;
 
 use mysql_async::Conn;
+use options::Options;
 use protocol::mysql::auth::native;
 
 use super::Mysql;
@@ -26,7 +29,7 @@ const OWN: [&str; 6] = [
 ];
 
 /// An account as its server has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     /// The user's name.
     pub user: String,
@@ -157,17 +160,25 @@ async fn create_these(
         let hex = "SET SESSION print_identified_with_as_hex = ON";
         run(source, hex, "cannot ask for hashes as digits").await?;
     }
+    let demanded = options::read(mysql, source).await?;
     let mut defaults = Vec::new();
+    let mut created = Vec::new();
     for account in there {
-        let (statement, role) = statement(mysql, account, source, versions, &offered).await?;
+        let demands = demanded.get(&account.key()).cloned().unwrap_or_default();
+        let (statement, role) =
+            statement(mysql, (account, &demands), source, versions, &offered).await?;
         defaults.extend(role);
         let Some(statement) = statement.filter(|_| !here.contains(&account.key())) else {
             continue;
         };
-        if let Err(failure) = run(target, &statement, "cannot create an account").await {
-            tracing::warn!(account = account.quoted(), %failure, "the target refuses an account");
+        match run(target, &statement, "cannot create an account").await {
+            Ok(()) => created.push(account.clone()),
+            Err(failure) => {
+                tracing::warn!(account = account.quoted(), %failure, "the target refuses an account");
+            }
         }
     }
+    options::complete(mysql, &created, &demanded, target).await?;
     beside::carry_second_passwords(there, source, target, versions).await?;
     let mut granted = grants::read(mysql, source, there, versions).await?;
     granted.extend(defaults);
@@ -236,7 +247,7 @@ pub fn is_possible(mysql: &Mysql, account: &Account, offered: &BTreeSet<String>)
 /// The statement that creates the account, where there is one, and the one that sets its default roles.
 pub(super) async fn statement(
     mysql: &Mysql,
-    account: &Account,
+    (account, demands): (&Account, &Options),
     source: &mut Conn,
     versions: (Version, Version),
     offered: &BTreeSet<String>,
@@ -255,17 +266,17 @@ pub(super) async fn statement(
         (String::new(), None)
     };
     let create = format!("CREATE USER IF NOT EXISTS {name}");
-    let lock = if account.locked { " ACCOUNT LOCK" } else { "" };
+    let options = demands.written(versions.1);
     let statement = if offered.contains(&account.plugin.to_lowercase()) && told {
         shown
             .strip_prefix("CREATE USER ")
-            .map(|rest| format!("CREATE USER IF NOT EXISTS {rest}"))
+            .map(|rest| format!("CREATE USER IF NOT EXISTS {}{options}", identified(rest)))
     } else if account.plugin == NATIVE && account.proof.is_empty() {
-        Some(format!("{create}{lock}"))
+        Some(format!("{create}{options}"))
     } else if offered.contains(&account.plugin.to_lowercase()) {
         let plugin = quote_literal(&account.plugin);
         Some(format!(
-            "{create} IDENTIFIED WITH {plugin} AS 0x{}{lock}",
+            "{create} IDENTIFIED WITH {plugin} AS 0x{}{options}",
             account.proof
         ))
     } else {
@@ -277,10 +288,31 @@ pub(super) async fn statement(
             } else {
                 quote_literal(&password)
             };
-            format!("{create} IDENTIFIED BY {by}{lock}")
+            format!("{create} IDENTIFIED BY {by}{options}")
         })
     };
     Ok((statement, role))
+}
+
+/// What stands before the options: servers do not always write these so that they could be read again.
+fn identified(definition: &str) -> &str {
+    let words = placed_words(definition);
+    let before = |at: usize| {
+        at.checked_sub(1)
+            .and_then(|at| words.get(at))
+            .map(|one| one.1)
+    };
+    let first = words
+        .iter()
+        .enumerate()
+        .find(|(at, (_, word))| match *word {
+            "REQUIRE" | "ACCOUNT" => true,
+            "WITH" => before(*at) != Some("IDENTIFIED"),
+            "PASSWORD" => before(*at) != Some("BY"),
+            _ => false,
+        });
+    let end = first.map_or(definition.len(), |(_, (at, _))| *at);
+    definition.get(..end).unwrap_or(definition).trim_end()
 }
 
 /// Takes the default roles out of a definition: they must be there and be granted first.
@@ -306,7 +338,29 @@ fn split_role(shown: &str, account: &str) -> (String, Option<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::split_role;
+    use super::{identified, split_role};
+
+    #[test]
+    fn what_an_account_demands_does_not_belong_to_what_proves_it() {
+        for (proof, options) in [
+            (
+                "`a`@`%` IDENTIFIED WITH 'x' AS '$A WITH'",
+                " REQUIRE SUBJECT 'it's'",
+            ),
+            (
+                "`WITH`@`%` IDENTIFIED BY PASSWORD '*1'",
+                " WITH MAX_USER_CONNECTIONS 7",
+            ),
+            (
+                "`a`@`%` IDENTIFIED VIA ed25519 USING 'x' OR y",
+                " ACCOUNT LOCK PASSWORD EXPIRE",
+            ),
+            ("`a`@`%`", " PASSWORD EXPIRE NEVER"),
+            ("`a`@`%`", ""),
+        ] {
+            assert_eq!(identified(&format!("{proof}{options}")), proof);
+        }
+    }
 
     #[test]
     fn default_roles_are_set_once_they_are_granted() {

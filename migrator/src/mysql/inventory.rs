@@ -106,6 +106,25 @@ pub struct Class {
     pub later: &'static str,
 }
 
+/// A class of the server's own that nothing more is said of.
+const CLASS: Class = Class {
+    called: "",
+    among: Among::Server,
+    only: "",
+    named_by: &[],
+    of_accounts: false,
+    part: Part::Alone,
+    without: &[],
+    apart: &[],
+    shown_to: "",
+    derived: &[],
+    renamed: &[],
+    counterpart: "",
+    alone: "",
+    more_on_target: "",
+    later: "",
+};
+
 impl Class {
     /// The table under which both families' rows are compared.
     pub fn place(&self, table: &'static str) -> &'static str {

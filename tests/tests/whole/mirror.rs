@@ -22,6 +22,7 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/postgres/roles.rs",
             "migrator/src/postgres/preflight/roles.rs",
             "migrator/src/mysql/accounts.rs",
+            "migrator/src/mysql/accounts/options.rs",
             "migrator/src/mysql/beside.rs",
             "migrator/src/mysql/passing.rs",
             "migrator/src/mysql/passing/holders.rs",

@@ -1,7 +1,7 @@
 //! Every table of `information_schema` and `mysql`, of MySQL from 5.6 on and MariaDB from 10.11 on, and what is done about
 //! its rows.
 
-use super::{Among, Class, On, Part, Treatment};
+use super::{Among, CLASS, Class, On, Part, Treatment};
 
 const NEVER: (super::Number, super::Number) = ((u16::MAX, 0, 0), (0, 0, 0));
 const ALWAYS: (super::Number, super::Number) = ((0, 0, 0), (u16::MAX, 0, 0));
@@ -13,29 +13,13 @@ const MYSQL_9: On = on(((9, 0, 0), ALWAYS.1), NEVER);
 /// As long as MySQL kept its dictionary in files, and MariaDB still.
 pub(in crate::mysql) const OLD: On = on(((0, 0, 0), (8, 0, 0)), ALWAYS);
 pub(in crate::mysql) const OLD_MYSQL: On = on(((0, 0, 0), (8, 0, 0)), NEVER);
+/// MariaDB's servers whose view of accounts leaves out what the table behind it has.
+const WITH_LOCKS: On = on(NEVER, ((10, 4, 2), ALWAYS.1));
 const BUT_OLD_MYSQL: On = on(((8, 0, 0), ALWAYS.1), ALWAYS);
 
 const fn on(mysql: (super::Number, super::Number), mariadb: (super::Number, super::Number)) -> On {
     On { mysql, mariadb }
 }
-
-const CLASS: Class = Class {
-    called: "",
-    among: Among::Server,
-    only: "",
-    named_by: &[],
-    of_accounts: false,
-    part: Part::Alone,
-    without: &[],
-    apart: &[],
-    shown_to: "",
-    derived: &[],
-    renamed: &[],
-    counterpart: "",
-    alone: "",
-    more_on_target: "",
-    later: "",
-};
 
 /// Of a table; the columns are those by which it is found and named.
 const fn of_relation(
@@ -490,8 +474,14 @@ pub const INVENTORY: &[(&str, On, Treatment)] = &[
             ("Password", PASSWORD),
             ("User_attributes.additional_password", PASSWORD),
         ],
-        derived: &[("default_role", MYSQL_8, "COALESCE((SELECT GROUP_CONCAT(d.DEFAULT_ROLE_USER ORDER BY 1)
-            FROM mysql.default_roles d WHERE d.USER = c.User AND d.HOST = c.Host), '')")],
+        derived: &[
+            ("default_role", MYSQL_8, "COALESCE((SELECT GROUP_CONCAT(d.DEFAULT_ROLE_USER ORDER BY 1)
+                FROM mysql.default_roles d WHERE d.USER = c.User AND d.HOST = c.Host), '')"),
+            ("account_locked", WITH_LOCKS, "(SELECT IF(JSON_VALUE(g.Priv, '$.account_locked') IN ('1', 'true'), 'Y', 'N')
+                FROM mysql.global_priv g WHERE g.User = c.User AND g.Host = c.Host)"),
+            ("password_lifetime", WITH_LOCKS, "(SELECT NULLIF(JSON_VALUE(g.Priv, '$.password_lifetime'), -1)
+                FROM mysql.global_priv g WHERE g.User = c.User AND g.Host = c.Host)"),
+        ],
         ..of_account("account", &["User", "Host"])
     })),
 ];

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::super::accounts::{self, Account};
+use super::super::accounts::{self, Account, options};
 use super::super::passing::Passing;
 use super::super::{Mysql, beside, login};
 use super::Side;
 use crate::accounts::{self as neutral, Verdict};
 use crate::error::Result;
-use crate::preflight::Findings;
+use crate::preflight::{Findings, Level};
+
+const OPTIONS: &str = "account_options";
 
 pub(super) async fn run(
     mysql: &Mysql,
@@ -20,6 +22,8 @@ pub(super) async fn run(
         Ok(accounts) => findings.checks.extend(neutral::early(&accounts)),
         Err(failure) => findings.ran("accounts", Err(failure)),
     }
+    let outcome = demands(mysql, source, target, findings).await;
+    findings.ran(OPTIONS, outcome);
     let outcome = passing(mysql, source, findings).await;
     findings.ran("fence_accounts", outcome);
 }
@@ -37,6 +41,7 @@ pub(super) async fn judge(
         .map(|account| (account.key(), account))
         .collect();
     let offered = accounts::plugins(&mut target.session).await?;
+    let demanded = options::read(mysql, &mut source.session).await?;
     let doubled = beside::second_passwords(&mut source.session, source.version).await?;
     let doubled_there = beside::second_passwords(&mut target.session, target.version).await?;
     // Where the account is not there yet, both come along.
@@ -79,7 +84,12 @@ pub(super) async fn judge(
                     account.plugin, target.version
                 ),
                 remedy: "let Headgate keep the password that the client shows at its next login (login.capture_passwords), give it as users.NAME.password, or create the account on the target by hand".to_owned(),
-                fix: format!("CREATE USER {name} IDENTIFIED BY '…'"),
+                fix: format!(
+                    "CREATE USER {name} IDENTIFIED BY '…'{}",
+                    (demanded.get(&account.key()))
+                        .map(|one| one.written(target.version))
+                        .unwrap_or_default()
+                ),
             },
         };
         let turned_away = mysql.secrets().turns_away(&account.user);
@@ -90,6 +100,67 @@ pub(super) async fn judge(
         });
     }
     Ok(judged)
+}
+
+/// Accounts that the target has already, and that demand or may use up something else there: the check would find them
+/// different. Those that it lacks are created with all of it.
+async fn demands(
+    mysql: &Mysql,
+    source: &mut Side,
+    target: &mut Side,
+    findings: &mut Findings,
+) -> Result<()> {
+    let there = accounts::read(mysql, &mut source.session).await?;
+    let wanted = options::read(mysql, &mut source.session).await?;
+    let here = options::read(mysql, &mut target.session).await?;
+    let mut differing = Vec::new();
+    let mut timed = Vec::new();
+    for account in there.iter().filter(|account| !account.is_role) {
+        let name = account.quoted();
+        let Some(wanted) = wanted.get(&account.key()) else {
+            continue;
+        };
+        if let Some(seconds) = wanted
+            .statement_time()
+            .filter(|_| source.version.is_mariadb() && !target.version.is_mariadb())
+        {
+            timed.push((
+                format!("{name} has its statements ended after {seconds} s (MAX_STATEMENT_TIME), and on the target they may run for ever"),
+                format!("ALTER USER {name} WITH MAX_STATEMENT_TIME 0"),
+            ));
+        }
+        let Some(has) = here.get(&account.key()) else {
+            continue;
+        };
+        for clause in wanted.beyond(has) {
+            differing.push((
+                format!("{name} is on the target already, and not with the source's {clause}"),
+                format!("ALTER USER {name} {clause}"),
+            ));
+        }
+        if has.is_expired() && !wanted.is_expired() {
+            differing.push((
+                format!("the password of {name} has expired on the target: set it anew there"),
+                String::new(),
+            ));
+        }
+    }
+    findings.each(
+        OPTIONS,
+        Level::Warning,
+        &differing,
+        "make it the same on the target: until then the check finds the account different",
+        "accounts demand and may use up the same on both sides",
+    );
+    findings.each(
+        "account_statement_time",
+        Level::Warning,
+        &timed,
+        "no account of MySQL's has such a limit: let the application set max_execution_time in its sessions, and take the limit \
+         away here, so that it is missed before the switch and not after it",
+        "no account has a limit that the target does not know",
+    );
+    Ok(())
 }
 
 /// Whether everybody may log in as it: it asks for a password, and has none.

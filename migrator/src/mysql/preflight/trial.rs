@@ -305,13 +305,15 @@ impl Trial<'_> {
             let hex = "SET SESSION print_identified_with_as_hex = ON";
             catalogue::run(&mut source.session, hex, "cannot ask for hashes as digits").await?;
         }
+        let demanded = accounts::options::read(self.mysql, &mut source.session).await?;
         for account in accounts::read(self.mysql, &mut source.session).await? {
             if here.contains(&account.key()) || self.is_over() {
                 continue;
             }
+            let demands = demanded.get(&account.key()).cloned().unwrap_or_default();
             let told = accounts::statement(
                 self.mysql,
-                &account,
+                (&account, &demands),
                 &mut source.session,
                 versions,
                 &offered,
