@@ -322,7 +322,8 @@ CREATE USER app@'127.0.0.1' IDENTIFIED BY 'x' REQUIRE SSL WITH MAX_USER_CONNECTI
 GRANT reader TO app@'127.0.0.1'; SET DEFAULT ROLE reader FOR app@'127.0.0.1';
 GRANT INSERT (id), UPDATE ON shop.children TO app@'127.0.0.1'; GRANT EXECUTE ON FUNCTION shop.half TO app@'127.0.0.1';
 GRANT PROCESS ON *.* TO app@'127.0.0.1';
-CREATE USER shut@'%' ACCOUNT LOCK";
+CREATE USER shut@'%' ACCOUNT LOCK;
+CREATE SEQUENCE round START 5 MINVALUE 2 MAXVALUE 99 INCREMENT 3 CACHE 7 CYCLE";
 
 /// Statements that change a definition, what names it then, and how it is undone.
 const CHANGES: &[(&str, &str, &str)] = &[
@@ -544,6 +545,36 @@ const CHANGES_MARIADB: &[(&str, &str, &str)] = &[
         "CREATE SEQUENCE seq INCREMENT 5",
         "table `shop`.`seq`",
         "DROP SEQUENCE seq",
+    ),
+    (
+        "ALTER SEQUENCE round START 6",
+        "sequence `shop`.`round`",
+        "ALTER SEQUENCE round START 5",
+    ),
+    (
+        "ALTER SEQUENCE round MINVALUE 1",
+        "sequence `shop`.`round`",
+        "ALTER SEQUENCE round MINVALUE 2",
+    ),
+    (
+        "ALTER SEQUENCE round MAXVALUE 98",
+        "sequence `shop`.`round`",
+        "ALTER SEQUENCE round MAXVALUE 99",
+    ),
+    (
+        "ALTER SEQUENCE round INCREMENT 4",
+        "sequence `shop`.`round`",
+        "ALTER SEQUENCE round INCREMENT 3",
+    ),
+    (
+        "ALTER SEQUENCE round CACHE 8",
+        "sequence `shop`.`round`",
+        "ALTER SEQUENCE round CACHE 7",
+    ),
+    (
+        "ALTER SEQUENCE round NOCYCLE",
+        "sequence `shop`.`round`",
+        "ALTER SEQUENCE round CYCLE",
     ),
 ];
 

@@ -201,6 +201,46 @@ async fn between_two_of_mariadb_every_definition_is_the_same() {
     compare(&there, &here);
 }
 
+/// A sequence that begins anew is at the very value, whichever way it went since the last time.
+#[tokio::test]
+async fn a_sequence_that_cycles_goes_on_where_it_stood() {
+    let pair = Pair::start(Kind::Mariadb1011, Kind::Mariadb1011);
+    pair.source
+        .run(
+            "",
+            "CREATE DATABASE shop; USE shop;
+             CREATE SEQUENCE up MINVALUE 1 MAXVALUE 10 INCREMENT 3 NOCACHE CYCLE; DO NEXTVAL(up), NEXTVAL(up), NEXTVAL(up);
+             CREATE SEQUENCE down MINVALUE -9 MAXVALUE -1 START -5 INCREMENT -4 NOCACHE CYCLE;
+             CREATE SEQUENCE set_to MINVALUE 1 MAXVALUE 100 NOCACHE CYCLE; SELECT SETVAL(set_to, 77, 0)",
+        )
+        .await;
+    let mysql = pair.migration("m", Settings::default());
+    let plan = bring_over(&mysql).await;
+    let next = async |server: &Server| -> Vec<Option<i64>> {
+        let query =
+            "SELECT NEXTVAL(up) UNION ALL SELECT NEXTVAL(down) UNION ALL SELECT NEXTVAL(set_to)";
+        server.rows("shop", query).await
+    };
+    // The target goes forward, begins anew with the source, was used by itself, and meets one that is at its end.
+    for (target_first, expected) in [
+        (0, [10, -5, 77]),
+        (0, [4, -1, 79]),
+        (4, [10, -9, 81]),
+        (0, [4, -5, 83]),
+    ] {
+        for _ in 0..target_first {
+            let _ = next(&pair.target).await;
+        }
+        mysql
+            .advance_counters(&plan)
+            .await
+            .expect("counters can be set");
+        assert_eq!(next(&pair.target).await, expected.map(Some));
+        assert_eq!(next(&pair.source).await, expected.map(Some));
+        let _ = next(&pair.source).await;
+    }
+}
+
 async fn columns(server: &Server) -> Vec<(String, String, Option<String>, Option<String>)> {
     let mut rows: Vec<(String, String, Option<String>, Option<String>)> = server
         .rows(

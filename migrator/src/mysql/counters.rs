@@ -39,6 +39,8 @@ struct State {
     /// The last value in the direction of the increment.
     bound: i128,
     cycles: bool,
+    /// How often it began anew.
+    round: i128,
     is_sequence: bool,
 }
 
@@ -47,6 +49,20 @@ impl State {
     fn wanted(&self, gap: i64) -> i128 {
         let left = ((self.bound - self.next) / self.increment).max(0);
         self.next + self.increment * i128::from(gap.max(0)).min(left / 2)
+    }
+
+    /// The statement that sets it to the value, where it is as `self` on the target. A sequence goes back only where it
+    /// begins another round.
+    fn set(&self, relation: &str, source: &Self, value: i128) -> String {
+        if !source.is_sequence {
+            return format!("ALTER TABLE {relation} AUTO_INCREMENT = {value}");
+        }
+        if !source.cycles {
+            return format!("SELECT SETVAL({relation}, {value}, 0)");
+        }
+        let back = (value - self.next) * self.increment < 0;
+        let round = source.round.max(self.round + i128::from(back));
+        format!("SELECT SETVAL({relation}, {value}, 0, {round})")
     }
 
     /// Whether `value` is as far as `self` or further.
@@ -160,29 +176,25 @@ async fn set(
             continue;
         }
         let relation = qualified(&name.0, &name.1);
-        statements.push(if source.is_sequence {
-            format!("SELECT SETVAL({relation}, {value}, 0)")
-        } else {
-            format!("ALTER TABLE {relation} AUTO_INCREMENT = {value}")
-        });
+        statements.push(target.set(&relation, source, value));
     }
     if statements.is_empty() {
         return Ok(());
     }
     run_all(mysql, &statements, target).await?;
     let reached = read(mysql, target, &wanted, "target").await?;
-    for (name, source) in there.iter().filter(|(_, source)| !source.cycles) {
+    for (name, source) in &there {
         let Some(target) = reached.get(name) else {
             return Err(gone(name, "target"));
         };
-        if !target.reaches(source.next) {
+        if target.needs(source, source.next) {
             return Err(Error::fatal(format!(
                 "the counter of {} is at {} on the target and at {} on the source",
                 title_of(&name.0, &name.1),
                 target.next,
                 source.next
             ))
-            .remedy("set it on the target with ALTER TABLE … AUTO_INCREMENT, or see who resets it there"));
+            .remedy("see who resets it on the target, then ask for the cutover again"));
         }
     }
     Ok(())
@@ -254,7 +266,7 @@ async fn read(
         }
         let state = if row.text(2) == "SEQUENCE" {
             let query = format!(
-                "SELECT next_not_cached_value, increment, minimum_value, maximum_value, cycle_option FROM {}",
+                "SELECT next_not_cached_value, increment, minimum_value, maximum_value, cycle_option, cycle_count FROM {}",
                 qualified(&name.0, &name.1)
             );
             let rows = ask(session, &query, &what).await?;
@@ -279,6 +291,7 @@ fn sequence(row: &Told) -> State {
         increment,
         bound: if increment > 0 { number(3) } else { number(2) },
         cycles: row.is_on(4),
+        round: number(5),
         is_sequence: true,
     }
 }
@@ -289,6 +302,7 @@ fn auto_increment(row: &Told, bound: i128) -> State {
         increment: 1,
         bound,
         cycles: false,
+        round: 0,
         is_sequence: false,
     }
 }
@@ -318,6 +332,7 @@ mod tests {
         increment: 1,
         bound: 127,
         cycles: false,
+        round: 0,
         is_sequence: false,
     };
 

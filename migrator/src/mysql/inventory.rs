@@ -3,6 +3,7 @@
 
 pub(super) mod catalogues;
 pub mod reading;
+mod sequences;
 
 use super::client::Version;
 

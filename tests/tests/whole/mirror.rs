@@ -106,6 +106,7 @@ const FILES: &[(&str, &[&str])] = &[
         &[
             "migrator/src/postgres/expressions.rs",
             "migrator/src/mysql/inventory/reading.rs",
+            "migrator/src/mysql/inventory/sequences.rs",
             "migrator/src/mysql/printed.rs",
             "migrator/src/mysql/reprinted.rs",
         ],

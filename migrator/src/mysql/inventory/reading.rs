@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
 
+use super::sequences::{self, EVERY_SEQUENCE, SEQUENCES};
 use super::{Among, Class, INVENTORY, Treatment};
 use crate::error::Result;
 use crate::mysql::Mysql;
@@ -15,7 +16,7 @@ use crate::mysql::client::{self, Version, failed};
 use crate::mysql::grants::is_like;
 use crate::mysql::sql::{quote_ident, quote_literal};
 
-const WHAT: &str = "cannot read a server's definitions";
+pub(super) const WHAT: &str = "cannot read a server's definitions";
 /// The server has no such table, or nobody may read it.
 const NO_SUCH_TABLE: [u16; 2] = [1109, 1146];
 const DENIED: [u16; 4] = [1044, 1142, 1143, 1227];
@@ -37,11 +38,11 @@ pub struct Catalogue {
 }
 
 #[derive(Clone, Debug)]
-struct Asked {
-    table: &'static str,
-    class: &'static Class,
-    columns: Vec<String>,
-    select: String,
+pub(super) struct Asked {
+    pub(super) table: &'static str,
+    pub(super) class: &'static Class,
+    pub(super) columns: Vec<String>,
+    pub(super) select: String,
 }
 
 /// One row of a server's catalogue.
@@ -200,9 +201,12 @@ impl Catalogue {
 
     /// Whether the server has such a table, and this session may read it.
     pub fn knows(&self, table: &str) -> bool {
-        self.asked
-            .iter()
-            .any(|asked| asked.class.place(asked.table) == table)
+        let sequences = table == EVERY_SEQUENCE && self.version.is_mariadb();
+        sequences
+            || self
+                .asked
+                .iter()
+                .any(|asked| asked.class.place(asked.table) == table)
     }
 
     /// Reads what is in these databases, and what the server has beside databases.
@@ -225,6 +229,12 @@ impl Catalogue {
             let rows = ask(session, &asked.query(databases), WHAT).await?;
             for row in &rows {
                 self.add_row(asked, row, &mut seen);
+            }
+        }
+        if wanted(&SEQUENCES) {
+            let (asked, rows) = sequences::read(session, &seen.records).await?;
+            for row in &rows {
+                self.add_row(&asked, row, &mut seen);
             }
         }
         Ok(seen)
