@@ -513,7 +513,7 @@ async fn what_would_make_the_fence_fail_is_refused_before_anything_is_held() {
                 .expect(what);
             let text = error.full_text();
             assert!(text.contains(what), "{kind:?}: {text}");
-            assert!(error.remedy_text().is_some(), "{text}");
+            error.remedy_text().expect("a remedy").to_owned()
         };
         let mut holder = world.source().connect("shop").await;
         holder
@@ -522,19 +522,23 @@ async fn what_would_make_the_fence_fail_is_refused_before_anything_is_held() {
             )
             .await
             .expect("it is prepared");
-        refused("prepared transactions").await;
+        let remedy = refused("prepared transactions").await;
+        assert!(remedy.starts_with("XA RECOVER lists them"), "{remedy}");
+        let listed: Vec<mysql_async::Row> = world.source().rows("", "XA RECOVER").await;
+        assert_eq!(listed.len(), 1);
         holder
             .query_drop("XA ROLLBACK 'x'")
             .await
             .expect("it goes back");
         world.source().run("", "SET GLOBAL read_only = ON").await;
-        refused("read only already").await;
+        let remedy = refused("read only already").await;
+        assert!(remedy.contains("SET GLOBAL read_only = OFF"), "{remedy}");
         world.source().run("", "SET GLOBAL read_only = OFF").await;
         world
             .source()
             .run("shop", "CREATE TABLE fresh (id INT PRIMARY KEY)")
             .await;
-        refused("table shop.fresh is new").await;
+        let _ = refused("table shop.fresh is new").await;
         world.source().run("shop", "DROP TABLE fresh").await;
         let ready = fence::warm_up(&world.mysql, &world.plan).await;
         assert!(ready.is_ok(), "what is gone is no obstacle");

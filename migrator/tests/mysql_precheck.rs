@@ -845,6 +845,16 @@ async fn what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves
         "called_functions",
     ];
     assert_eq!(names, expected, "{:#?} {ran:#?}", worse(&left));
+    for lead in [
+        "ALTER DATABASE `shop` ",
+        "ALTER TABLE `shop`.`texts` CHARACTER SET ",
+        "UPDATE `shop`.`times` ",
+    ] {
+        assert!(
+            ran.iter().any(|fix| fix.starts_with(lead)),
+            "{lead}: {ran:#?}"
+        );
+    }
     // Statements changed what they had to, and nothing beside it.
     let column: Vec<(String, String, String, Option<String>)> = pair
         .source

@@ -339,11 +339,13 @@ pub(super) async fn target(mysql: &Mysql, target: &mut Side, findings: &mut Find
             "target_read_only",
             "read_only is ON on the target",
             "point the cluster at the primary, or let it accept writes",
-            format!(
-                "{}; {}",
-                target.set("super_read_only", "OFF"),
-                target.set("read_only", "OFF")
-            ),
+            // It implies the other one where there is such a thing.
+            ["super_read_only", "read_only"]
+                .into_iter()
+                .filter(|name| target.setting(name).is_some())
+                .map(|name| target.set(name, "OFF"))
+                .collect::<Vec<_>>()
+                .join("; "),
         );
     } else {
         findings.ok("target_read_only", "the target accepts writes");

@@ -3,99 +3,393 @@
 use super::{Of, Shown, Table};
 
 /// How many rows are open; it may only become less.
-pub(super) const OPEN_MAX: usize = 101;
+pub(super) const OPEN_MAX: usize = 17;
 
 pub(super) const ROWS: Table = &[
-    (Of::Finding("accounts"), Shown::Open),
-    (Of::Finding("binlog_filters"), Shown::Open),
-    (Of::Finding("binlog_format"), Shown::Open),
-    (Of::Finding("binlog_order_commits"), Shown::Open),
-    (Of::Finding("binlog_retention"), Shown::Open),
-    (Of::Finding("binlog_row_image"), Shown::Open),
-    (Of::Finding("binlog_row_metadata"), Shown::Open),
-    (Of::Finding("binlog_row_value_options"), Shown::Open),
-    (Of::Finding("called_functions"), Shown::Open),
-    (Of::Finding("client_settings"), Shown::Open),
-    (Of::Finding("collations"), Shown::Open),
-    (Of::Finding("compressed_columns"), Shown::Open),
-    (Of::Finding("computed_columns"), Shown::Open),
-    (Of::Finding("definers"), Shown::Open),
-    (Of::Finding("earlier_trial"), Shown::Open),
-    (Of::Finding("engines"), Shown::Open),
-    (Of::Finding("event_scheduler"), Shown::Open),
-    (Of::Finding("fence_accounts"), Shown::Open),
-    (Of::Finding("fence_procedures"), Shown::Open),
-    (Of::Finding("fence_sessions"), Shown::Open),
-    (Of::Finding("float_keys"), Shown::Open),
-    (Of::Finding("foreign_key_cascades"), Shown::Open),
-    (Of::Finding("foreign_key_databases"), Shown::Open),
-    (Of::Finding("foreign_key_targets"), Shown::Open),
-    (Of::Finding("foreign_keys_from_outside"), Shown::Open),
-    (Of::Finding("functions"), Shown::Open),
-    (Of::Finding("keys"), Shown::Open),
-    (Of::Finding("local_infile"), Shown::Open),
-    (Of::Finding("log_bin"), Shown::Open),
-    (Of::Finding("log_bin_compress"), Shown::Open),
-    (Of::Finding("long_transactions"), Shown::Open),
-    (Of::Finding("lower_case_table_names"), Shown::Open),
-    (Of::Finding("mariadb_only"), Shown::Open),
-    (Of::Finding("max_allowed_packet"), Shown::Open),
-    (Of::Finding("optimizer_costs"), Shown::Open),
-    (Of::Finding("other_databases"), Shown::Open),
-    (Of::Finding("password_history"), Shown::Open),
-    (Of::Finding("plan"), Shown::Open),
-    (Of::Finding("plugins"), Shown::Open),
-    (Of::Finding("programs"), Shown::Open),
-    (Of::Finding("read_only_databases"), Shown::Open),
-    (Of::Finding("refusal"), Shown::Open),
-    (Of::Finding("refused_rows"), Shown::Open),
-    (Of::Finding("reserved_words"), Shown::Open),
-    (Of::Finding("resource_groups"), Shown::Open),
-    (Of::Finding("same_server"), Shown::Open),
-    (Of::Finding("schema_trial"), Shown::Open),
-    (Of::Finding("server_id"), Shown::Open),
-    (Of::Finding("server_ids"), Shown::Open),
-    (Of::Finding("source_databases"), Shown::Open),
+    (
+        Of::Finding("account_options"),
+        Shown::By(&[
+            "what_accounts_of_mysql_56_demand_comes_to_mysql_97",
+            "what_accounts_of_mariadb_demand_comes_to_mysql_97_and_to_mariadb",
+            "what_accounts_of_mysql_97_demand_comes_to_mysql_97",
+        ]),
+    ),
+    (
+        Of::Finding("account_statement_time"),
+        Shown::By(&["what_accounts_of_mariadb_demand_comes_to_mysql_97_and_to_mariadb"]),
+    ),
+    (
+        Of::Finding("accounts"),
+        Shown::By(&[
+            "an_account_that_is_locked_on_the_target_is_unlocked_by_the_statement_that_is_told",
+            "an_account_is_proved_only_by_the_same_hash_or_a_login_and_a_second_password_is_none",
+        ]),
+    ),
+    (
+        Of::Finding("binlog_filters"),
+        Shown::Advice("a line of the source's configuration, and a restart"),
+    ),
+    (
+        Of::Finding("binlog_format"),
+        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("binlog_order_commits"),
+        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("binlog_retention"),
+        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("binlog_row_image"),
+        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("binlog_row_metadata"),
+        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("binlog_row_value_options"),
+        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("called_functions"),
+        Shown::By(&["what_mysql_97_refuses_of_56_is_told_at_once_and_the_trial_leaves_nothing"]),
+    ),
+    (
+        Of::Finding("client_settings"),
+        Shown::By(&[
+            "settings_that_clients_inherit_from_mysql_97_are_told_and_made_equal",
+            "settings_that_clients_inherit_from_mariadb_are_told_and_made_equal",
+            "settings_that_clients_inherit_from_mysql_56_are_told_and_made_equal_on_97",
+        ]),
+    ),
+    (
+        Of::Finding("collations"),
+        Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
+    ),
+    (
+        Of::Finding("compressed_columns"),
+        Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
+    ),
+    (
+        Of::Finding("computed_columns"),
+        Shown::Advice("it counts what there is"),
+    ),
+    (
+        Of::Finding("definers"),
+        Shown::By(&[
+            "mysql_tells_an_account_with_few_rights_each_right_that_it_lacks",
+            "mariadb_tells_an_account_with_few_rights_each_right_that_it_lacks",
+        ]),
+    ),
+    (
+        Of::Finding("earlier_trial"),
+        Shown::Advice("it says what Headgate itself took away"),
+    ),
+    (
+        Of::Finding("engines"),
+        Shown::By(&[
+            "tables_of_each_source_are_mended_by_the_statement_that_is_told",
+            "what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves",
+        ]),
+    ),
+    (
+        Of::Finding("event_scheduler"),
+        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("fence_accounts"),
+        Shown::By(&[
+            "each_way_past_read_only_is_named_and_its_remedy_closes_it",
+            "a_right_that_everybody_has_is_named_once_and_its_remedy_takes_it_back",
+            "an_account_that_cannot_be_locked_is_an_error_is_refused_and_its_remedy_ends_that",
+        ]),
+    ),
+    (
+        Of::Finding("fence_procedures"),
+        Shown::By(&["each_way_past_read_only_is_named_and_its_remedy_closes_it"]),
+    ),
+    (
+        Of::Finding("fence_sessions"),
+        Shown::By(&[
+            "sessions_that_a_cutover_would_wait_for_are_ended_by_the_statement_that_is_told",
+        ]),
+    ),
+    (
+        Of::Finding("float_keys"),
+        Shown::By(&["what_is_advised_ends_the_finding"]),
+    ),
+    (
+        Of::Finding("foreign_key_cascades"),
+        Shown::By(&["tables_of_each_source_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("foreign_key_databases"),
+        Shown::By(&[
+            "tables_of_each_source_are_mended_by_the_statement_that_is_told",
+            "what_is_advised_ends_the_finding",
+        ]),
+    ),
+    (
+        Of::Finding("foreign_key_targets"),
+        Shown::By(&["mysql_97_is_checked_for_all_that_would_spoil_it"]),
+    ),
+    (
+        Of::Finding("foreign_keys_from_outside"),
+        Shown::By(&["what_is_advised_ends_the_finding"]),
+    ),
+    (
+        Of::Finding("functions"),
+        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("keys"),
+        Shown::By(&["tables_of_each_source_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("local_infile"),
+        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("log_bin"),
+        Shown::Advice("a line of the source's configuration, and a restart"),
+    ),
+    (
+        Of::Finding("log_bin_compress"),
+        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("long_transactions"),
+        Shown::By(&[
+            "sessions_that_a_cutover_would_wait_for_are_ended_by_the_statement_that_is_told",
+        ]),
+    ),
+    (
+        Of::Finding("lower_case_table_names"),
+        Shown::Advice("the target's server is set up anew, and no statement does that"),
+    ),
+    (
+        Of::Finding("mariadb_only"),
+        Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
+    ),
+    (
+        Of::Finding("max_allowed_packet"),
+        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("optimizer_costs"),
+        Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"]),
+    ),
+    (
+        Of::Finding("other_databases"),
+        Shown::By(&["what_is_advised_ends_the_finding"]),
+    ),
+    (
+        Of::Finding("password_history"),
+        Shown::Advice("nothing is to be done: the rules come along and count from the switch on"),
+    ),
+    (
+        Of::Finding("plan"),
+        Shown::By(&["what_is_advised_ends_the_finding"]),
+    ),
+    (
+        Of::Finding("plugins"),
+        Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"]),
+    ),
+    (
+        Of::Finding("programs"),
+        Shown::Advice("it counts what there is"),
+    ),
+    (
+        Of::Finding("read_only_databases"),
+        Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"]),
+    ),
+    (
+        Of::Finding("refusal"),
+        Shown::Advice(
+            "Headgate sets it again by itself; who lifts it only the operator can find out",
+        ),
+    ),
+    (
+        Of::Finding("refused_rows"),
+        Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
+    ),
+    (
+        Of::Finding("reserved_words"),
+        Shown::Advice("the application's own statements must quote the name"),
+    ),
+    (
+        Of::Finding("resource_groups"),
+        Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"]),
+    ),
+    (
+        Of::Finding("same_server"),
+        Shown::Advice("which cluster is meant only the operator knows"),
+    ),
+    (
+        Of::Finding("schema_trial"),
+        Shown::By(&["what_mysql_97_refuses_of_56_is_told_at_once_and_the_trial_leaves_nothing"]),
+    ),
+    (
+        Of::Finding("server_id"),
+        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("server_ids"),
+        Shown::By(&["two_servers_of_one_number_are_told_apart_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("source_databases"),
+        Shown::By(&["what_is_advised_ends_the_finding"]),
+    ),
     (Of::Finding("source_fence"), Shown::Open),
     (Of::Finding("source_left_behind"), Shown::Open),
-    (Of::Finding("source_reachable"), Shown::Open),
-    (Of::Finding("source_read_only"), Shown::Open),
-    (Of::Finding("source_refusal"), Shown::Open),
-    (Of::Finding("source_replica"), Shown::Open),
-    (Of::Finding("source_rights"), Shown::Open),
-    (Of::Finding("source_sessions"), Shown::Open),
-    (Of::Finding("source_snapshots"), Shown::Open),
-    (Of::Finding("source_version"), Shown::Open),
-    (Of::Finding("sql_mode"), Shown::Open),
-    (Of::Finding("system_versioned"), Shown::Open),
-    (Of::Finding("tablespaces"), Shown::Open),
+    (
+        Of::Finding("source_reachable"),
+        Shown::Advice("an address, a password or a server that does not run"),
+    ),
+    (
+        Of::Finding("source_read_only"),
+        Shown::Advice("which server is the primary only the operator knows"),
+    ),
+    (
+        Of::Finding("source_refusal"),
+        Shown::By(&["an_account_that_may_not_lock_others_is_told_what_a_restart_will_do"]),
+    ),
+    (
+        Of::Finding("source_replica"),
+        Shown::Advice("whether a replication is needed only the operator knows"),
+    ),
+    (
+        Of::Finding("source_rights"),
+        Shown::By(&[
+            "no_printed_right_is_too_much_on_a_source_of_97",
+            "no_printed_right_is_too_much_on_a_source_of_56",
+            "no_printed_right_is_too_much_on_a_source_of_mariadb",
+        ]),
+    ),
+    (
+        Of::Finding("source_sessions"),
+        Shown::By(&[
+            "no_printed_right_is_too_much_on_a_source_of_97",
+            "no_printed_right_is_too_much_on_a_source_of_56",
+            "no_printed_right_is_too_much_on_a_source_of_mariadb",
+        ]),
+    ),
+    (
+        Of::Finding("source_snapshots"),
+        Shown::By(&[
+            "no_printed_right_is_too_much_on_a_source_of_97",
+            "no_printed_right_is_too_much_on_a_source_of_56",
+            "no_printed_right_is_too_much_on_a_source_of_mariadb",
+        ]),
+    ),
+    (
+        Of::Finding("source_version"),
+        Shown::Advice("the source is upgraded in place, and no statement does that"),
+    ),
+    (
+        Of::Finding("sql_mode"),
+        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("system_versioned"),
+        Shown::By(&["tables_of_each_source_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("tablespaces"),
+        Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"]),
+    ),
     (Of::Finding("target_left_behind"), Shown::Open),
-    (Of::Finding("target_objects"), Shown::Open),
-    (Of::Finding("target_prints"), Shown::Open),
-    (Of::Finding("target_reachable"), Shown::Open),
-    (Of::Finding("target_read_only"), Shown::Open),
-    (Of::Finding("target_replica"), Shown::Open),
-    (Of::Finding("target_rights"), Shown::Open),
-    (Of::Finding("time_zone"), Shown::Open),
-    (Of::Finding("time_zones"), Shown::Open),
-    (Of::Finding("unlogged_writes"), Shown::Open),
-    (Of::Finding("version_pair"), Shown::Open),
-    (Of::Finding("writers"), Shown::Open),
-    (Of::Finding("xa_transactions"), Shown::Open),
-    (Of::Statement("ALTER DATABASE {} {set}"), Shown::Open),
+    (
+        Of::Finding("target_objects"),
+        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("target_prints"),
+        Shown::By(&[
+            "no_printed_right_is_too_much_on_a_target_of_97",
+            "no_printed_right_is_too_much_on_a_target_of_mariadb",
+        ]),
+    ),
+    (
+        Of::Finding("target_reachable"),
+        Shown::By(&[
+            "an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_right_for_it",
+        ]),
+    ),
+    (
+        Of::Finding("target_read_only"),
+        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("target_replica"),
+        Shown::Advice("whether a replication is needed only the operator knows"),
+    ),
+    (
+        Of::Finding("target_rights"),
+        Shown::By(&[
+            "no_printed_right_is_too_much_on_a_target_of_97",
+            "no_printed_right_is_too_much_on_a_target_of_mariadb",
+        ]),
+    ),
+    (
+        Of::Finding("time_zone"),
+        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
+    ),
+    (
+        Of::Finding("time_zones"),
+        Shown::Advice("a program of the server's loads its time zones, not a statement"),
+    ),
+    (
+        Of::Finding("unlogged_writes"),
+        Shown::By(&[
+            "a_session_that_hides_its_changes_from_the_log_is_seen_or_said_to_be_unknowable",
+        ]),
+    ),
+    (
+        Of::Finding("version_pair"),
+        Shown::Advice("which cluster is meant only the operator knows"),
+    ),
+    (
+        Of::Finding("writers"),
+        Shown::By(&[
+            "sessions_that_a_cutover_would_wait_for_are_ended_by_the_statement_that_is_told",
+            "what_may_not_be_seen_of_writers_cannot_be_known_and_the_grant_that_is_named_shows_it",
+        ]),
+    ),
+    (
+        Of::Finding("xa_transactions"),
+        Shown::By(&[
+            "mysql_97_is_checked_for_all_that_would_spoil_it",
+            "what_may_not_be_seen_of_writers_cannot_be_known_and_the_grant_that_is_named_shows_it",
+        ]),
+    ),
+    (
+        Of::Statement("ALTER DATABASE {} {set}"),
+        Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
+    ),
     (
         Of::Statement("ALTER EVENT {} DISABLE) and enable them on the target after the switch"),
         Shown::Open,
     ),
-    (Of::Statement("ALTER TABLE {} {set}"), Shown::Open),
-    (Of::Statement("ALTER TABLE … AUTO_INCREMENT"), Shown::Open),
+    (
+        Of::Statement("ALTER TABLE {} {set}"),
+        Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
+    ),
     (
         Of::Statement("CREATE USER and the right to end sessions (CONNECTION_ADMIN"),
         Shown::Open,
     ),
     (
         Of::Statement("CREATE USER {} IDENTIFIED BY <password>"),
-        Shown::Open,
+        Shown::By(&[
+            "an_account_with_the_printed_rights_moves_from_97_to_97",
+            "an_account_with_the_printed_rights_moves_from_56_to_97",
+            "an_account_with_the_printed_rights_moves_from_1011_to_1011",
+        ]),
     ),
     (Of::Statement("DROP MIGRATION {name}"), Shown::Open),
     (
@@ -127,23 +421,45 @@ pub(super) const ROWS: Table = &[
     ),
     (
         Of::Statement("GRANT {name} ON {object} TO {account}"),
-        Shown::Open,
+        Shown::By(&[
+            "no_printed_right_is_too_much_on_a_source_of_97",
+            "no_printed_right_is_too_much_on_a_target_of_97",
+            "no_printed_right_is_too_much_on_a_source_of_56",
+            "no_printed_right_is_too_much_on_a_source_of_mariadb",
+            "no_printed_right_is_too_much_on_a_target_of_mariadb",
+        ]),
     ),
-    (Of::Statement("GRANT {} ON *.* TO {account}"), Shown::Open),
     (
-        Of::Statement("RECOPY TABLE {} OF MIGRATION {} takes the table anew"),
+        Of::Statement("GRANT {} ON *.* TO {account}"),
+        Shown::By(&[
+            "an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_right_for_it",
+        ]),
+    ),
+    (
+        Of::Statement("RECOPY TABLE {} OF MIGRATION {}"),
         Shown::Open,
     ),
     (
-        Of::Statement("SET GLOBAL read_only = OFF on it"),
-        Shown::Open,
+        Of::Statement("SET GLOBAL read_only = OFF"),
+        Shown::By(&["what_would_make_the_fence_fail_is_refused_before_anything_is_held"]),
     ),
-    (Of::Statement("SET GLOBAL {}"), Shown::Open),
+    (
+        Of::Statement("SET GLOBAL {}"),
+        Shown::By(&[
+            "an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_right_for_it",
+        ]),
+    ),
     (Of::Statement("START MIGRATION {name}"), Shown::Open),
     (
         Of::Statement("UPDATE {} SET {column} = IF({column} > 0"),
-        Shown::Open,
+        Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
     ),
-    (Of::Statement("XA RECOVER lists them"), Shown::Open),
-    (Of::Statement("XA RECOVER lists"), Shown::Open),
+    (
+        Of::Statement("XA RECOVER lists them"),
+        Shown::By(&["what_would_make_the_fence_fail_is_refused_before_anything_is_held"]),
+    ),
+    (
+        Of::Statement("XA RECOVER"),
+        Shown::By(&["the_copy_does_not_begin_while_a_transaction_is_prepared"]),
+    ),
 ];
