@@ -42,6 +42,8 @@ pub struct Fence {
     barrier: Option<(Conn, Plan)>,
     who: Option<Passing>,
     version: Version,
+    /// Whether the server lists the locks of its transactions.
+    tells_of_locks: bool,
     marker: BinlogPosition,
     /// The look under the barrier, under way since the marker.
     looking: Option<JoinHandle<Result<()>>>,
@@ -52,6 +54,8 @@ pub struct Ready {
     fence: Conn,
     marker: Conn,
     version: Version,
+    /// Whether the server lists the locks of its transactions.
+    tells_of_locks: bool,
     means: Means,
     look: Option<Look>,
     /// Who would pass a fence of locked accounts.
@@ -102,6 +106,7 @@ async fn open(mysql: &Mysql) -> Result<Ready> {
     heartbeat::install(&mut marker).await?;
     Ok(Ready {
         fence,
+        tells_of_locks: writers::tells_of_locks(&mut marker).await?,
         marker,
         version,
         means,
@@ -161,7 +166,8 @@ pub async fn raise(
         .map_err(|_| Error::transient("the source did not commit the marker in time"))??;
     let looking = ready.look.take().map(|look| {
         let (mysql, plan) = (mysql.clone(), plan.clone());
-        tokio::spawn(async move { look.again(&mysql, &plan).await })
+        let tells_of_locks = ready.tells_of_locks;
+        tokio::spawn(async move { look.again(&mysql, &plan, tells_of_locks).await })
     });
     Ok(Raised {
         fence: Fence {
@@ -169,6 +175,7 @@ pub async fn raise(
             barrier: (ready.means == Means::Accounts).then(|| (ready.fence, plan.clone())),
             who: ready.who,
             version: ready.version,
+            tells_of_locks: ready.tells_of_locks,
             marker: marker.clone(),
             looking,
         },
@@ -230,7 +237,7 @@ async fn holds(session: &mut Conn) -> Result<()> {
 /// Looks under the barrier for changed definitions and for open writes that the fence does not stop.
 pub async fn confirm(mysql: &Mysql, plan: &Plan, fence: &mut Fence) -> Result<()> {
     let Some(looking) = fence.looking.as_mut() else {
-        writers::refuse(mysql, &mut fence.session).await?;
+        writers::refuse(mysql, &mut fence.session, fence.tells_of_locks).await?;
         return drift::refuse(&mut fence.session, mysql, plan).await;
     };
     let found = looking.await.unwrap_or_else(|fault| {
@@ -285,7 +292,7 @@ async fn seal_read_only(mysql: &Mysql, mut fence: Fence) -> Result<Conn> {
         .await
         .map_err(|_| late())??;
     // Whoever began to write since the look.
-    writers::refuse(mysql, session).await?;
+    writers::refuse(mysql, session, fence.tells_of_locks).await?;
     holds(session).await?;
     let now = timeout(REPLY_GRACE, position::current(session))
         .await

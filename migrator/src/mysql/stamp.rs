@@ -2,9 +2,11 @@
 //! has run no statement since that could change a definition, none has changed.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use mysql_async::{Conn, Error as Failure};
 use sha2::{Digest, Sha256};
+use tokio::time::sleep;
 
 use super::catalogue::ask;
 use super::client::failed;
@@ -62,11 +64,19 @@ const OWN_ON_TARGET: &[&str] = &["create_trigger", "drop_trigger"];
 const COUNTERS: &str = "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Com\\_%'
     OR Variable_name IN ('Uptime', 'Uptime_since_flush_status')";
 /// Statements under way that may change a definition, or whose text is not shown: they were counted when they began. Only
-/// the first word is looked at, because a text may be long.
-const UNDER_WAY: &str = "SELECT COUNT(*) FROM information_schema.PROCESSLIST
-    WHERE ID <> CONNECTION_ID() AND COMMAND NOT IN ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
-      AND (INFO IS NULL OR LOWER(LEFT(LTRIM(INFO), 12)) NOT REGEXP
-          '^(select|insert|update|delete|replace|with|begin|start|commit|rollback|show)([^a-z_]|$)')";
+/// the first word behind a comment is looked at, because a text may be long.
+const UNDER_WAY: &str = "SELECT COUNT(*) FROM (
+        SELECT LTRIM(CASE WHEN INFO LIKE '/*%' AND INFO NOT LIKE '/*!%' AND INFO NOT LIKE '/*M!%'
+            THEN SUBSTRING(INFO, LOCATE('*/', INFO) + 2) ELSE INFO END) AS begun
+        FROM information_schema.PROCESSLIST
+        WHERE ID <> CONNECTION_ID() AND COMMAND NOT IN ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID', 'Connect',
+            'Slave_IO', 'Slave_SQL', 'Slave_worker', 'Ping', 'Prepare', 'Close stmt', 'Reset stmt', 'Fetch', 'Long Data', 'Init DB', 'Field List', 'Statistics', 'Quit')
+    ) AS statements
+    WHERE begun IS NULL OR LOWER(LEFT(begun, 12)) NOT REGEXP
+        '^[( ]*(select|insert|update|delete|replace|with|begin|start|commit|rollback|show|do|explain|xa)([^a-z_]|$)'";
+/// How often it is asked whether such a statement is under way, and the pause before the next time.
+const SETTLING_TRIES: u32 = 20;
+const SETTLING_PAUSE: Duration = Duration::from_millis(10);
 /// What some servers change under another counter, such as `SET PASSWORD`, or let people change by hand, in tables of their
 /// own: a sum over all of it.
 const IN_TABLES: &[(&str, On, &str)] = &[
@@ -133,16 +143,28 @@ impl Side {
     }
 
     async fn read(&mut self, databases: &[String]) -> Result<Seen> {
-        let counted = self.counted().await?;
-        let settled = self.catalogue.sees_sessions()
-            && !counted.is_empty()
-            && self.nothing_is_under_way().await?;
+        let settled = self.settled().await?;
         let seen = self.catalogue.read(&mut self.session, databases).await?;
         self.last = Some(Last {
-            counted: settled.then_some(counted),
+            counted: settled,
             seen: seen.clone(),
         });
         Ok(seen)
+    }
+
+    /// What had been counted when nothing that was counted was still under way.
+    async fn settled(&mut self) -> Result<Option<String>> {
+        for _ in 0..SETTLING_TRIES {
+            let counted = self.counted().await?;
+            if counted.is_empty() || !self.catalogue.sees_sessions() {
+                return Ok(None);
+            }
+            if self.nothing_is_under_way().await? {
+                return Ok(Some(counted));
+            }
+            sleep(SETTLING_PAUSE).await;
+        }
+        Ok(None)
     }
 
     async fn nothing_is_under_way(&mut self) -> Result<bool> {

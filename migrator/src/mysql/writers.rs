@@ -31,8 +31,8 @@ struct Writer {
 
 /// Sessions that changed rows in an open transaction, or locked them for that, and are not Headgate's own. Its account may
 /// be somebody else's too.
-async fn open(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Writer>> {
-    let rows = if tells_of_locks(session).await? {
+async fn open(mysql: &Mysql, session: &mut Conn, tells_of_locks: bool) -> Result<Vec<Writer>> {
+    let rows = if tells_of_locks {
         holding_locks(mysql, session).await?
     } else {
         having_changed(mysql, session).await?
@@ -50,7 +50,7 @@ async fn open(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Writer>> {
 }
 
 /// Whether the server lists the locks of its transactions. Without its performance schema the list is empty.
-async fn tells_of_locks(session: &mut Conn) -> Result<bool> {
+pub(super) async fn tells_of_locks(session: &mut Conn) -> Result<bool> {
     let version = client::version(session).await?;
     if !version.is_mysql_from(8, 0, 1) {
         return Ok(false);
@@ -154,8 +154,8 @@ fn monitored(status: &str) -> Option<Vec<u64>> {
 }
 
 /// Refuses where somebody has a write open that the fence does not stop.
-pub(super) async fn refuse(mysql: &Mysql, session: &mut Conn) -> Result<()> {
-    let writers = open(mysql, session).await?;
+pub(super) async fn refuse(mysql: &Mysql, session: &mut Conn, tells_of_locks: bool) -> Result<()> {
+    let writers = open(mysql, session, tells_of_locks).await?;
     if writers.is_empty() {
         return Ok(());
     }
@@ -186,8 +186,9 @@ pub(super) async fn findings(mysql: &Mysql, carried: Carried<'_>) -> Result<Vec<
         );
         return Ok(findings.checks);
     }
+    let tells_of_locks = tells_of_locks(&mut source).await?;
     let (writers, who) = (
-        open(mysql, &mut source).await?,
+        open(mysql, &mut source, tells_of_locks).await?,
         Passing::read(mysql, &mut source).await?,
     );
     let gated = carried()?;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use mysql_async::Conn;
 use tokio::time::timeout;
 
 use super::super::stamp::Stamp;
@@ -15,9 +16,10 @@ use crate::plan::Plan;
 /// Reading all definitions of an enormous catalogue may take a while; a server that is silent for longer is lost.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Two sessions, and what they saw before the hold.
+/// Sessions that look at both sides at the same time, and what they saw before the hold.
 pub struct Look {
     stamp: Stamp,
+    watching: Conn,
     before: Fingerprint,
 }
 
@@ -25,18 +27,31 @@ impl Look {
     /// Looks before the hold. Refuses where the definitions are no longer `proved`, and names what changed.
     pub async fn open(mysql: &Mysql, proved: Option<&Fingerprint>) -> Result<Self> {
         let mut stamp = Stamp::open(mysql).await?;
+        let watching = mysql.connect_source("look").await?;
         let before = stamp.read().await?;
         if let Some(proved) = proved {
             refuse(proved, before.clone())?;
         }
-        Ok(Self { stamp, before })
+        Ok(Self {
+            stamp,
+            watching,
+            before,
+        })
     }
 
     /// Looks again under the barrier.
-    pub async fn again(mut self, mysql: &Mysql, plan: &Plan) -> Result<()> {
+    pub async fn again(mut self, mysql: &Mysql, plan: &Plan, tells_of_locks: bool) -> Result<()> {
         let looking = async {
-            writers::refuse(mysql, self.stamp.source()).await?;
-            if self.stamp.stands().await? {
+            let ((), stands) = tokio::try_join!(
+                writers::refuse(mysql, &mut self.watching, tells_of_locks),
+                self.stamp.stands()
+            )?;
+            tracing::info!(
+                migration = mysql.name(),
+                by_counters = stands,
+                "definitions are looked at under the barrier"
+            );
+            if stands {
                 return Ok(());
             }
             let now = self.stamp.read().await?;

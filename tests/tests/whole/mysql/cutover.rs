@@ -180,6 +180,15 @@ async fn sysbench_survives(pair: Pair, statements: &str) {
         .await;
     assert_eq!(of(&rehearsed, "outcome"), "rehearsed", "{rehearsed:?}");
     let report = world.cutover().await;
+    let log = world.headgate.log();
+    assert_eq!(
+        (
+            log.matches("by_counters=true").count(),
+            log.matches("by_counters=false").count()
+        ),
+        (2, 0),
+        "definitions were read while clients were held"
+    );
     assert!(
         !load.is_finished(),
         "the load ended too early to show anything"
