@@ -935,19 +935,96 @@ async fn a_distributed_transaction_that_is_undone_changes_nothing_and_one_that_i
     }
 }
 
+/// The follower ends between PREPARE and COMMIT, again and again, and by a stop or at once.
+#[tokio::test]
+async fn a_distributed_transaction_that_a_restart_comes_between_is_known_to_the_next_follower() {
+    for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
+        let target = if kind == Kind::Mariadb1011 {
+            kind
+        } else {
+            Kind::Mysql97
+        };
+        let moving = Moving::new(Pair::start(kind, target), &[PLAIN]).await;
+        let mut running = moving.follow();
+        moving.arrive(&mut running).await;
+        let mut sessions = Vec::new();
+        for (number, name) in ["'early'", "'kept', 'b', 9", "'undone'", "'late'"]
+            .iter()
+            .enumerate()
+        {
+            let mut session = moving.pair.source.connect("shop").await;
+            let prepare = format!(
+                "XA START {name}; INSERT INTO t VALUES ({number}, 1, 1); XA END {name}; XA PREPARE {name}"
+            );
+            session.query_drop(prepare).await.expect("prepared");
+            sessions.push((session, *name));
+            let row = format!("INSERT INTO t VALUES (1{number}, 1, 1)");
+            moving.write(&[&row, "FLUSH BINARY LOGS"]).await;
+            moving.arrive(&mut running).await;
+            // What is committed before the next restart is not applied once more by it.
+            if *name == "'kept', 'b', 9" {
+                let early = &mut sessions[0].0;
+                early
+                    .query_drop("XA COMMIT 'early'")
+                    .await
+                    .expect("committed");
+                moving.arrive(&mut running).await;
+            }
+            if number % 2 == 0 {
+                running.end().await;
+            } else {
+                running.task.abort();
+                let _ = running.task.await;
+            }
+            running = moving.follow();
+            moving.arrive(&mut running).await;
+        }
+        for (session, name) in &mut sessions[1..] {
+            let ending = if *name == "'undone'" {
+                "ROLLBACK"
+            } else {
+                "COMMIT"
+            };
+            session
+                .query_drop(format!("XA {ending} {name}"))
+                .await
+                .expect("ended");
+        }
+        moving.write(&["UPDATE t SET n = 5 WHERE id = 1"]).await;
+        moving.arrive(&mut running).await;
+        moving.assert_equal().await;
+        let there = rows(&moving.pair.target, "SELECT CONCAT(id) FROM shop.t").await;
+        assert_eq!(there.len(), 7, "{kind:?}");
+        // Once nothing is prepared, nothing is read again.
+        let stored: Vec<String> = moving
+            .pair
+            .target
+            .rows("", "SELECT position FROM headgate.progress")
+            .await;
+        assert!(!stored[0].contains("since"), "{stored:?}");
+        running.end().await;
+    }
+}
+
 #[tokio::test]
 async fn a_distributed_transaction_of_which_the_follower_knows_nothing_stops_it_when_it_is_committed()
  {
     for kind in [Kind::Mysql97, Kind::Mariadb1011] {
         let moving = Moving::new(Pair::start(kind, Kind::Mysql97), &[PLAIN]).await;
-        let mut running = moving.follow();
         let mut one = moving.pair.source.connect("shop").await;
         one.query_drop("XA START 'a'; INSERT INTO t VALUES (1, 1, 1); XA END 'a'; XA PREPARE 'a'")
             .await
             .expect("prepared");
+        let mut source = moving
+            .mysql
+            .connect_source("test")
+            .await
+            .expect("a session");
+        let begin = position::current(&mut source).await.expect("a position");
+        let begins = records::progressed(&moving.mysql, &begin).expect("written");
+        moving.pair.target.run("", &begins).await;
+        let mut running = moving.follow();
         moving.arrive(&mut running).await;
-        running.end().await;
-        let running = moving.follow();
         one.query_drop("XA COMMIT 'a'").await.expect("committed");
         let text = running.failure().await.full_text();
         assert!(text.contains("was prepared before"), "{kind:?}: {text}");

@@ -48,6 +48,8 @@ pub(super) struct Piece {
     pub(super) wires: Vec<Option<Arc<[change::Column]>>>,
     /// Where the last of its transactions ends; nothing where that one goes on in the next piece.
     pub(super) end: Option<BinlogPosition>,
+    /// Where the oldest transaction begins that is prepared there and may be committed later.
+    pub(super) since: Option<BinlogPosition>,
 }
 
 /// The session that writes.
@@ -59,6 +61,7 @@ pub(super) struct Applier {
     bytes_max: usize,
     /// The target's own word how far it is, and as it is written there.
     stored: BinlogPosition,
+    since: Option<BinlogPosition>,
     stored_text: String,
     open: bool,
     /// The open transaction has written its end already.
@@ -119,6 +122,7 @@ impl Applier {
                 offset: 0,
                 gtids: String::new(),
             },
+            since: None,
             stored_text: String::new(),
             open: false,
             ended: false,
@@ -131,6 +135,7 @@ impl Applier {
             );
         };
         applier.stored = records::read_position(&text)?;
+        applier.since = records::read_since(&text)?;
         applier.stored_text = text;
         Ok(applier)
     }
@@ -138,6 +143,11 @@ impl Applier {
     /// The target's own word how far it is.
     pub(super) fn stored(&self) -> &BinlogPosition {
         &self.stored
+    }
+
+    /// Where the stream must be read from, so that what was prepared before is known.
+    pub(super) fn since(&self) -> Option<&BinlogPosition> {
+        self.since.as_ref()
     }
 
     /// Whether a transaction waits for the rest of a source transaction.
@@ -202,7 +212,7 @@ impl Applier {
     async fn write(&mut self, piece: &Piece) -> Result<()> {
         let mut next_text = None;
         if let Some(end) = &piece.end {
-            next_text = Some(records::written(end)?);
+            next_text = Some(records::written_since(end, piece.since.as_ref())?);
         }
         if !self.open {
             self.control("BEGIN").await?;

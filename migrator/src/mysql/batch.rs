@@ -106,15 +106,17 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// What begins before `stored` in the files of that server is skipped. `end` is where the log of the server
+    /// What begins before `stored` in the files of that server is skipped, but for distributed transactions that may be
+    /// committed later: it is read from `from`. `end` is where the log of the server
     /// that streams ended before.
     pub(super) fn new(
         mysql: &Mysql,
         tables: Arc<Tables>,
         stored: BinlogPosition,
+        from: &BinlogPosition,
         end: BinlogPosition,
     ) -> Self {
-        let same = stored.server == end.server;
+        let same = from.server == end.server;
         Self {
             migration: mysql.name().as_bytes().to_vec(),
             counts: vec![0; tables.all.len()],
@@ -123,13 +125,13 @@ impl Batch {
             tables,
             server: end.server,
             last_file: end.file,
-            gtids: stored.gtids(),
+            gtids: from.gtids(),
             file: if same {
-                stored.file.clone()
+                from.file.clone()
             } else {
                 String::new()
             },
-            offset: if same { stored.offset } else { 0 },
+            offset: if same { from.offset } else { 0 },
             stored,
             knows_format: false,
             layouts: HashMap::new(),
@@ -189,8 +191,9 @@ impl Batch {
     pub(super) fn is_at_or_before(&self, position: &BinlogPosition) -> bool {
         self.file.is_empty()
             || position.server == self.server
-                && position.file == self.file
-                && position.offset >= self.offset
+                && compare_files(&position.file, &self.file)
+                    .then(position.offset.cmp(&self.offset))
+                    .is_ge()
     }
 
     fn is_at(&self, offset: u64, position: &BinlogPosition) -> bool {
@@ -219,6 +222,7 @@ impl Batch {
         let mut piece = self.take_part();
         let mut summary = std::mem::take(&mut self.summary);
         piece.end = Some(self.here());
+        piece.since = self.distributed.since();
         for (count, table) in self.counts.iter_mut().zip(&self.tables.all) {
             if *count > 0 {
                 summary
@@ -238,6 +242,7 @@ impl Batch {
             items: std::mem::take(&mut self.items),
             wires: self.wires.clone(),
             end: None,
+            since: None,
         }
     }
 
@@ -409,6 +414,13 @@ impl Batch {
 
     fn is_skipped(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.skip)
+    }
+
+    /// Whether nothing of the open transaction is needed any more.
+    fn is_passed_over(&self) -> bool {
+        self.open
+            .as_ref()
+            .is_some_and(|open| open.skip && !open.aside)
     }
 }
 

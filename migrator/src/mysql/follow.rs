@@ -14,7 +14,7 @@ use super::ddl::harmless;
 use super::heartbeat::{self, Heartbeat};
 use super::stream::{Raw, Stream};
 use super::tables::Tables;
-use super::{BinlogPosition, Mysql, triggers};
+use super::{BinlogPosition, Mysql, position, triggers};
 use crate::database::Position as _;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
@@ -117,11 +117,17 @@ impl Follower {
         let applier = Applier::open(mysql, target, Arc::clone(&tables), until.is_none());
         let applier = in_time("open the session that applies", applier).await?;
         let applied = applier.stored().clone();
-        let stream = Stream::open(mysql, &mut source, &applied);
+        let server = in_time("tell who it is", position::server(&mut source)).await?;
+        // In the files of another server nothing tells what was applied of what is between the two.
+        let from = applier.since().filter(|since| {
+            since.server == server && applied.server == server && applied.covers(since)
+        });
+        let from = from.unwrap_or(&applied).clone();
+        let stream = Stream::open(mysql, &mut source, &from);
         let (stream, end) = in_time("open the change stream", stream).await?;
         let orders = follow.pause_orders();
         follow.advance(applied.clone(), Vec::new());
-        let batch = Batch::new(mysql, tables, applied.clone(), end);
+        let batch = Batch::new(mysql, tables, applied.clone(), &from, end);
         let heartbeat = Heartbeat::new(mysql, source);
         let mut follower = Self {
             mysql: mysql.clone(),

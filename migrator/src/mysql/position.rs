@@ -37,8 +37,7 @@ impl BinlogPosition {
 impl Position for BinlogPosition {
     fn covers(&self, other: &Self) -> bool {
         if self.server == other.server {
-            compare_files(&self.file, &other.file).then(self.offset.cmp(&other.offset))
-                != Ordering::Less
+            order(self, other) != Ordering::Less
         } else {
             self.gtids().covers(&other.gtids())
         }
@@ -62,6 +61,11 @@ pub fn compare_files(one: &str, other: &str) -> Ordering {
         let base = |file: &str| file.rsplit_once('.').map(|(base, _)| base.to_owned());
         base(one).cmp(&base(other))
     })
+}
+
+/// Orders two places in the files of one server.
+pub fn order(one: &BinlogPosition, other: &BinlogPosition) -> Ordering {
+    compare_files(&one.file, &other.file).then(one.offset.cmp(&other.offset))
 }
 
 /// The end of the server's binary log now. What it covers may not be visible to a new snapshot yet.

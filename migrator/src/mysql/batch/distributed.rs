@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use protocol::mysql::change::{self, Xid};
 
+use super::super::BinlogPosition;
 use super::super::apply::Item;
 use super::super::coalesce::Change;
+use super::super::position::order;
 use super::super::stream::Raw;
 use super::super::tables::START_ANEW;
 use super::{Batch, unreadable};
@@ -22,8 +24,17 @@ type Aside = Vec<(Change, usize)>;
 pub(super) struct Distributed {
     /// Those of the transaction that is being read.
     reading: Aside,
-    prepared: BTreeMap<Xid, Aside>,
+    /// The others, each with the place at which it begins.
+    prepared: BTreeMap<Xid, (BinlogPosition, Aside)>,
     bytes: usize,
+}
+
+impl Distributed {
+    /// Where the oldest of them begins: who reads from there knows all of them again.
+    pub(super) fn since(&self) -> Option<BinlogPosition> {
+        let places = self.prepared.values().map(|(at, _)| at);
+        places.min_by(|one, other| order(one, other)).cloned()
+    }
 }
 
 impl Batch {
@@ -45,10 +56,13 @@ impl Batch {
     pub(super) fn prepared(&mut self, raw: &Raw) -> Result<()> {
         let (xid, at_once) = change::xa_prepare(raw.body.clone()).map_err(unreadable)?;
         let read = std::mem::take(&mut self.distributed.reading);
-        if at_once {
+        if !at_once {
+            let begins = self.here();
+            self.distributed.prepared.insert(xid, (begins, read));
+        } else if self.is_skipped() {
+            self.give_room_back(&read);
+        } else {
             self.take_from_aside(read);
-        } else if !self.is_skipped() {
-            self.distributed.prepared.insert(xid, read);
         }
         self.end();
         Ok(())
@@ -56,11 +70,12 @@ impl Batch {
 
     /// One that was prepared is committed.
     pub(super) fn commit_prepared(&mut self, statement: &[u8]) -> Result<()> {
+        let prepared = Xid::of(statement).and_then(|xid| self.distributed.prepared.remove(&xid));
         if self.is_skipped() {
+            self.give_room_back(&prepared.map(|(_, changes)| changes).unwrap_or_default());
             return Ok(());
         }
-        let prepared = Xid::of(statement).and_then(|xid| self.distributed.prepared.remove(&xid));
-        let Some(changes) = prepared else {
+        let Some((_, changes)) = prepared else {
             return Err(Error::fatal(
                 "a distributed transaction (XA) was committed that was prepared before this follower began to read: what it changed is not known",
             )
@@ -73,7 +88,7 @@ impl Batch {
     /// One that was prepared is undone.
     pub(super) fn forget_prepared(&mut self, statement: &[u8]) {
         let prepared = Xid::of(statement).and_then(|xid| self.distributed.prepared.remove(&xid));
-        self.give_room_back(&prepared.unwrap_or_default());
+        self.give_room_back(&prepared.map(|(_, changes)| changes).unwrap_or_default());
     }
 
     fn give_room_back(&mut self, changes: &Aside) {

@@ -14,7 +14,7 @@ use crate::error::Result;
 
 impl Batch {
     pub(super) fn describe(&mut self, raw: &Raw) -> Result<()> {
-        if self.is_skipped() {
+        if self.is_passed_over() {
             return Ok(());
         }
         let number = change::table_number(&raw.body);
@@ -79,7 +79,7 @@ impl Batch {
 
     pub(super) fn rows(&mut self, raw: &Raw, verb: Verb, second: bool) -> Result<()> {
         let number = change::table_number(&raw.body);
-        if self.is_skipped() || number == NO_TABLE {
+        if self.is_passed_over() || number == NO_TABLE {
             return Ok(());
         }
         let Some((_, announced)) = self.layouts.get(&number) else {
@@ -88,6 +88,7 @@ impl Batch {
         let announced = Arc::clone(announced);
         match &*announced {
             Announced::Foreign => Ok(()),
+            Announced::Signals(_) if self.is_skipped() => Ok(()),
             Announced::Signals(columns) => {
                 let mut rows = change::rows(raw.body.clone(), verb, second).map_err(unreadable)?;
                 while let Some((_, new)) = rows.next(columns).map_err(unreadable)? {
