@@ -201,6 +201,75 @@ async fn between_two_of_mariadb_every_definition_is_the_same() {
     compare(&there, &here);
 }
 
+/// Nothing was loaded yet: what was mended on the source is in the next attempt, whatever the last one has left.
+#[tokio::test]
+async fn what_was_mended_on_the_source_before_anything_was_loaded_is_in_the_next_attempt() {
+    for (source, refused) in [
+        (Kind::Mysql56, "DOUBLE AUTO_INCREMENT"),
+        (Kind::Mariadb1011, "DECIMAL(65,38)"),
+    ] {
+        let pair = Pair::start(source, Kind::Mysql97);
+        // One session in four creates the first, the fifth and the last of them, in this order.
+        let tables = ["a", "b", "c", "d", "gone", "h", "i", "j"];
+        let tables = tables.map(|name| format!("CREATE TABLE {name} (id INT PRIMARY KEY);"));
+        let tables = tables.concat();
+        pair.source
+            .run(
+                "",
+                &format!(
+                    "CREATE DATABASE shop; USE shop; SET default_storage_engine = InnoDB;
+                     {tables}
+                     CREATE TABLE z (id {refused} PRIMARY KEY); CREATE USER app@'%'"
+                ),
+            )
+            .await;
+        let mysql = pair.migration("m", Settings::default());
+        assert!(!mysql.has_schema().await.expect("it can be seen"));
+        let plan = mysql.plan().await.expect("a plan");
+        let failure = mysql.prepare(&plan).await.expect_err("it is refused");
+        assert!(
+            failure.full_text().contains("shop.z"),
+            "{}",
+            failure.full_text()
+        );
+        let tables = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'shop' ORDER BY 1";
+        let left: Vec<String> = pair.target.rows("", tables).await;
+        assert!(left.contains(&"gone".to_owned()), "{left:?}");
+        assert!(!mysql.has_schema().await.expect("it can be seen"));
+        pair.source
+            .run(
+                "shop",
+                "SET default_storage_engine = InnoDB; ALTER TABLE z MODIFY id BIGINT; ALTER TABLE a ADD late INT; DROP TABLE gone;
+                 CREATE TABLE fresh (id INT PRIMARY KEY)",
+            )
+            .await;
+        // What others put there meanwhile is theirs.
+        pair.target
+            .run("shop", "CREATE TABLE theirs (id INT)")
+            .await;
+        bring_over(&mysql).await;
+        assert!(mysql.has_schema().await.expect("it can be seen"));
+        let now: Vec<String> = pair.target.rows("", tables).await;
+        assert_eq!(
+            now,
+            ["a", "b", "c", "d", "fresh", "h", "i", "j", "theirs", "z"]
+        );
+        let late: Vec<String> = pair
+            .target
+            .rows("", "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'shop' AND TABLE_NAME = 'a' ORDER BY 1")
+            .await;
+        assert_eq!(late, ["id", "late"]);
+        let stays = mysql.remove_made().await.expect("it is dropped");
+        assert_eq!(stays, ["database shop, which holds what others made"]);
+        assert_eq!(pair.target.rows::<String>("", tables).await, ["theirs"]);
+        let accounts = "SELECT CAST(User AS CHAR) FROM mysql.user WHERE User = 'app'";
+        assert_eq!(
+            pair.target.rows::<String>("", accounts).await,
+            Vec::<String>::new()
+        );
+    }
+}
+
 /// A sequence that begins anew is at the very value, whichever way it went since the last time.
 #[tokio::test]
 async fn a_sequence_that_cycles_goes_on_where_it_stood() {

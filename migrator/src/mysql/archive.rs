@@ -130,6 +130,11 @@ impl Archive {
         if let Some(kept) = Self::kept(mysql, target).await? {
             return Ok(kept);
         }
+        Self::anew(mysql, target).await
+    }
+
+    /// What the source has now, kept on the target from now on.
+    pub async fn anew(mysql: &Mysql, target: &mut Conn) -> Result<Self> {
         let archive = Self::read(mysql).await?;
         let text = serde_json::to_string(&archive)
             .map_err(|error| Error::fatal("the definitions cannot be written").because(error))?;

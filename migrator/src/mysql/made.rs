@@ -1,6 +1,7 @@
 //! What a migration makes on its target, recorded there before it is made, and how all of that goes away again.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -16,6 +17,8 @@ const INSTALL: &str = "CREATE TABLE IF NOT EXISTS headgate.made (
      PRIMARY KEY (migration, kind, place, name)) ENGINE=InnoDB";
 const DATABASE: &str = "database";
 const ACCOUNT: &str = "account";
+/// What a killed attempt was creating can take the server a while.
+const ORPHANS_PATIENCE: Duration = Duration::from_secs(30);
 /// The row that says that the record is complete.
 const COMPLETE: &str = "complete";
 const UNKNOWN_TABLE: u16 = 1146;
@@ -28,7 +31,8 @@ type Object = (String, String, String);
 pub(super) async fn record(mysql: &Mysql, source: &mut Conn, target: &mut Conn) -> Result<()> {
     let cannot = |error| failed("cannot record what is made on the target", error);
     target.query_drop(INSTALL).await.map_err(cannot)?;
-    if !recorded(mysql, target).await?.is_empty() {
+    let complete = (COMPLETE.to_owned(), String::new(), String::new());
+    if recorded(mysql, target).await?.contains(&complete) {
         return Ok(());
     }
     let there = objects(mysql, target).await?;
@@ -44,7 +48,7 @@ pub(super) async fn record(mysql: &Mysql, source: &mut Conn, target: &mut Conn) 
             made.insert((ACCOUNT.to_owned(), account.host, account.user));
         }
     }
-    made.insert((COMPLETE.to_owned(), String::new(), String::new()));
+    made.insert(complete);
     let rows: Vec<_> = made
         .into_iter()
         .map(|(kind, place, name)| (mysql.name().to_owned(), kind, place, name))
@@ -55,6 +59,40 @@ pub(super) async fn record(mysql: &Mysql, source: &mut Conn, target: &mut Conn) 
         .await
         .map_err(cannot)?;
     target.query_drop("COMMIT").await.map_err(cannot)
+}
+
+/// Drops the tables and sequences of an attempt that broke off before anything was loaded, and forgets what it had in mind.
+pub(super) async fn take_back(mysql: &Mysql, target: &mut Conn) -> Result<()> {
+    let what = "cannot drop what an attempt to create the schema left on the target";
+    super::orphans::end(mysql, target, "prepare", ORPHANS_PATIENCE).await?;
+    let made = recorded(mysql, target).await?;
+    let present = objects(mysql, target).await?;
+    for (kind, place, name) in present.iter().filter(|object| made.contains(*object)) {
+        let relation = qualified(place, name);
+        let is_empty = match kind.as_str() {
+            "table" => {
+                let query = format!("SELECT 1 FROM {relation} LIMIT 1");
+                ask(target, &query, what).await?.is_empty()
+            }
+            "sequence" => true,
+            _ => continue,
+        };
+        if !is_empty {
+            return Err(Error::refused(format!(
+                "{place}.{name} on the target has rows, and none were loaded yet"
+            ))
+            .remedy("see who writes to the target, and drop what he put there"));
+        }
+        let statement = format!("DROP {} {relation}", kind.to_uppercase());
+        catalogue::run(target, &statement, what).await?;
+    }
+    target
+        .exec_drop(
+            "DELETE FROM headgate.made WHERE migration = ? AND kind NOT IN (?, ?)",
+            (mysql.name(), DATABASE, ACCOUNT),
+        )
+        .await
+        .map_err(|error| failed(what, error))
 }
 
 /// Drops what this migration made and nothing else, and all that [`clean::run`] removes. Returns what had to stay.

@@ -256,6 +256,10 @@ impl Database for Mysql {
         plan::read(self).await
     }
 
+    async fn has_schema(&self) -> Result<bool> {
+        schema::is_there(self).await
+    }
+
     async fn prepare(&self, plan: &Plan) -> Result<()> {
         schema::prepare(self, plan).await
     }

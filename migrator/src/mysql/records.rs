@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::failed;
 use super::sql::{quote_literal, title};
-use super::{BinlogPosition, Mysql};
+use super::{BinlogPosition, Mysql, RECORDS};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Table};
 use crate::progress::{Progress, Stage};
@@ -148,6 +148,15 @@ pub async fn keep_archive(mysql: &Mysql, target: &mut Conn, archive: &str) -> Re
         )
         .await
         .map_err(unwritable)
+}
+
+/// Whether the target has room for the records.
+pub async fn are_there(target: &mut Conn) -> Result<bool> {
+    let query = format!(
+        "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{RECORDS}' AND TABLE_NAME = 'migrations'"
+    );
+    let found: Option<u8> = target.query_first(query).await.map_err(unreadable)?;
+    Ok(found.is_some())
 }
 
 /// Where `pre_data`, `post_data` or `settled` stands.

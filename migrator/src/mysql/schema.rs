@@ -29,12 +29,17 @@ pub async fn prepare(mysql: &Mysql, plan: &Plan) -> Result<()> {
     let mut source = mysql.connect_source("prepare").await?;
     let mut target = connect(mysql, "prepare").await?;
     snapshot::install_records(&mut target).await?;
+    let part = records::part(mysql, &mut target, PRE_DATA).await?;
+    if part == Part::Begun {
+        made::take_back(mysql, &mut target).await?;
+    }
     made::record(mysql, &mut source, &mut target).await?;
     heartbeat::install(&mut source).await?;
-    if records::part(mysql, &mut target, PRE_DATA).await? == Part::Done {
+    if part == Part::Done {
         return Ok(());
     }
-    let archive = Archive::open(mysql, &mut target).await?;
+    // What was mended on the source since the last attempt is in a new one.
+    let archive = Archive::anew(mysql, &mut target).await?;
     records::set_part(mysql, &mut target, PRE_DATA, Part::Begun).await?;
     create_databases(&archive, &mut target).await?;
     create_sequences(&archive, &mut target).await?;
@@ -46,6 +51,13 @@ pub async fn prepare(mysql: &Mysql, plan: &Plan) -> Result<()> {
             .remedy("no table may be created or renamed on the source during a migration; drop the migration and start again"));
     }
     records::set_part(mysql, &mut target, PRE_DATA, Part::Done).await
+}
+
+/// Whether the target has the schema as far as the load needs it.
+pub(super) async fn is_there(mysql: &Mysql) -> Result<bool> {
+    let mut target = mysql.connect_target("prepare").await?;
+    Ok(records::are_there(&mut target).await?
+        && records::part(mysql, &mut target, PRE_DATA).await? == Part::Done)
 }
 
 /// A session on the target that may create what the source has: foreign keys unchecked, nothing added by the server.

@@ -272,17 +272,6 @@ async fn conflicts(mysql: &Mysql, target: &mut Side, findings: &mut Findings) ->
 
 /// Whether the target has records of this migration, so that what else it has is the migration's.
 async fn begun(mysql: &Mysql, target: &mut Side) -> Result<bool> {
-    let query = format!(
-        "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{RECORDS}' AND TABLE_NAME = 'migrations'"
-    );
-    let there = ask(
-        &mut target.session,
-        &query,
-        "cannot look for Headgate's records",
-    )
-    .await?;
-    if there.is_empty() {
-        return Ok(false);
-    }
-    Ok(records::part(mysql, &mut target.session, "pre_data").await? != Part::Waiting)
+    Ok(records::are_there(&mut target.session).await?
+        && records::part(mysql, &mut target.session, "pre_data").await? != Part::Waiting)
 }
