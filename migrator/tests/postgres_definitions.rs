@@ -127,6 +127,7 @@ async fn rich(source: &Server, target: &Server) -> (Client, Client, Postgres) {
         .await
         .expect("the schema is legal");
     let postgres = migration("m1", source, target, Settings::default());
+    source.mend(target, &postgres).await;
     let plan = plan::read(&postgres).await.expect("read");
     schema::prepare(&postgres, &plan).await.expect("prepared");
     let stop = CancellationToken::new();
@@ -479,6 +480,7 @@ async fn between_other_versions_and_for_some_schemas_alone_no_difference_is_seen
         let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
         admin.batch_execute(&drop).await.expect("dropped");
         let postgres = migration(name, &middle, &new, settings);
+        middle.mend(&new, &postgres).await;
         let plan = plan::read(&postgres).await.expect("read");
         schema::prepare(&postgres, &plan)
             .await

@@ -10,7 +10,7 @@ use migrator::follow::Follow;
 use migrator::plan::{Plan, Settings};
 use migrator::postgres::snapshot::install_records;
 use migrator::postgres::stream::Replication;
-use migrator::postgres::{Lsn, Postgres, follow, plan};
+use migrator::postgres::{Lsn, Postgres, follow, plan, schema};
 use migrator::progress::Progress;
 use servers::postgres::{Server, migration};
 use tokio::task::JoinHandle;
@@ -52,12 +52,9 @@ impl World {
             .await
             .expect("the schema fits the target");
         let postgres = migration("m", &source_server, &target_server, Settings::default());
-        let publication = format!(
-            "CREATE PUBLICATION {} FOR ALL TABLES",
-            postgres.publication()
-        );
-        source
-            .batch_execute(&publication)
+        let plan = plan::read(&postgres).await.expect("the plan is read");
+        let mover = postgres.connect_source("test").await.expect("connected");
+        schema::publish(&postgres, &plan, &mover)
             .await
             .expect("the publication is created");
         let mut creator = Replication::connect(postgres.source(), "test")
@@ -67,8 +64,8 @@ impl World {
             .create_slot(&postgres.slot(), false, Duration::from_secs(10))
             .await
             .expect("the slot is created");
-        let plan = plan::read(&postgres).await.expect("the plan is read");
-        install_records(&target)
+        let mover = postgres.connect_target("test").await.expect("connected");
+        install_records(&mover)
             .await
             .expect("the records are there");
         let start = made.consistent_point.to_string();

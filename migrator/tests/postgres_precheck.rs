@@ -90,11 +90,7 @@ async fn rows_and_expressions_that_the_load_would_refuse_are_told_and_each_state
  {
     let (_source, target, postgres, session) = shop(BROKEN).await;
     // What stands by itself on the target is told, and is in nobody's way.
-    let admin = target.connect("postgres").await;
-    admin
-        .batch_execute("CREATE DATABASE shop")
-        .await
-        .expect("it can be created");
+    target.make_database("shop").await;
     let there = target.connect("shop").await;
     there
         .batch_execute(

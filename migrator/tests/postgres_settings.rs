@@ -223,7 +223,6 @@ async fn no_setting_of_a_server_or_database_reaches_our_sessions_or_changes_a_va
             set_all(&source, &odd[0]).await;
         }
         let name = format!("m{at}");
-        let postgres = migration(&name, &source, &target, Settings::default());
         let admin = target.connect("postgres").await;
         admin
             .batch_execute("DROP DATABASE shop WITH (FORCE)")
@@ -236,6 +235,8 @@ async fn no_setting_of_a_server_or_database_reaches_our_sessions_or_changes_a_va
         if odd_target {
             set_all(&target, &odd[1]).await;
         }
+        let postgres = migration(&name, &source, &target, Settings::default());
+        source.mend(&target, &postgres).await;
         let key = 10 + i32::try_from(at).expect("small");
         moves(&postgres, &session, key).await;
         postgres

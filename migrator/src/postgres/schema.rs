@@ -203,7 +203,7 @@ pub async fn absent(target: &Client, names: &[String]) -> Result<Vec<String>> {
 }
 
 /// Creates the publication, committed before the slot exists: what commits later is in the stream.
-async fn publish(postgres: &Postgres, plan: &Plan, source: &Client) -> Result<()> {
+pub async fn publish(postgres: &Postgres, plan: &Plan, source: &Client) -> Result<()> {
     let unreadable = |error| failed("cannot read the source's publications", error);
     let name = postgres.publication();
     let there = source

@@ -33,6 +33,50 @@ fn command(program: &Path) -> Command {
     command
 }
 
+/// Tests whose migrations have all rights in a run with the least: each with the reason why it cannot do with these.
+pub(crate) const SUPERUSERS: &[(&str, &str)] = &[
+    (
+        "an_event_trigger_that_writes_on_ddl_does_not_meet_the_fence_or_is_named_before",
+        "it shows what a superuser's session meets, and then what one meets that is none",
+    ),
+    (
+        "a_database_that_a_killed_run_is_still_creating_is_taken_over",
+        "only a superuser's start creates the database: what is granted inside of it must be there before",
+    ),
+    (
+        "a_migrator_that_may_not_read_passwords_or_use_origins_is_told_the_least_grant_that_ends_it",
+        "it makes a role of its own, which lacks what is looked for",
+    ),
+    (
+        "where_no_password_can_be_read_the_one_that_headgate_knows_is_set_and_tried",
+        "it makes a role of its own, which lacks what is looked for",
+    ),
+];
+
+/// Whether this test's migrations run with accounts that have nothing but the printed rights.
+pub(crate) fn with_least_rights() -> bool {
+    let asked = std::env::var_os("HEADGATE_TEST_RIGHTS").is_some_and(|rights| rights == "least");
+    let thread = std::thread::current();
+    let excused = |name: &str| {
+        // A test that runs alone in its process is named on the command line, else by its thread.
+        thread.name() == Some(name) || std::env::args().any(|word| word == name)
+    };
+    asked && !SUPERUSERS.iter().any(|(test, _)| excused(test))
+}
+
+/// Waits for something asynchronous where nobody can.
+fn wait_for<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.expect("a runtime can be made").block_on(work)
+        });
+        waiting.join().expect("it comes to its end")
+    })
+}
+
 /// A new folder that belongs to whom servers run as.
 fn new_folder() -> PathBuf {
     let folder =

@@ -10,11 +10,15 @@ use migrator::accounts::NoSecrets;
 use migrator::mysql::client::Flavor;
 use migrator::mysql::{Endpoint, Mysql, rights};
 use migrator::plan::Settings;
+use migrator::preflight::Check;
 use migrator::rights::{Grant, Side};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, FromRowError, OptsBuilder, Row, prelude::FromRow};
 
-use super::{command, daemon, free_port, give_away, kept, new_folder, root_of};
+use super::whole::mended;
+use super::{
+    command, daemon, free_port, give_away, kept, new_folder, root_of, wait_for, with_least_rights,
+};
 
 /// The account that has the least rights, and its password.
 pub(crate) const LEAST: &str = "headgate";
@@ -179,6 +183,20 @@ impl Server {
                     .await;
             }
         }
+    }
+
+    /// Lets the account with the least rights migrate.
+    async fn prepare_least(&self, side: Side) {
+        // Whatever the server's settings are.
+        let asked = format!(
+            "SET SESSION sql_big_selects = 1; SELECT User FROM mysql.user WHERE User = '{LEAST}'"
+        );
+        let mut session = self.connect("").await;
+        let mut known = session.query_iter(asked).await.expect("it can be asked");
+        let _set: Vec<Row> = known.collect().await.expect("it is set");
+        let known: Vec<Row> = known.collect().await.expect("it can be read");
+        let without: &[usize] = if known.is_empty() { &[] } else { &[0] };
+        self.grant(side, LEAST, without).await;
     }
 
     /// The printed rights for this server.
@@ -437,19 +455,47 @@ impl Pair {
         })
     }
 
+    /// Grants, where migrations have the least rights, what the precheck asks for besides because of what these databases
+    /// have.
+    pub(crate) async fn mend(&self, mysql: &Mysql) {
+        if with_least_rights() {
+            let wanted = |check: &Check| {
+                check.fix.starts_with("GRANT ")
+                    || check.fix.contains("log_bin_trust_function_creators")
+            };
+            mended(mysql, wanted, async |check| {
+                let on_source = check.name.starts_with("source");
+                let server = if on_source {
+                    &self.source
+                } else {
+                    &self.target
+                };
+                server.run("", &check.fix).await;
+            })
+            .await;
+        }
+    }
+
     /// A migration of the database `shop`, by name.
     pub(crate) fn migration(&self, name: &str, settings: Settings) -> Mysql {
         migration(name, &self.source, &self.target, settings)
     }
 }
 
+/// The ways into the database `shop` of both ends, for a migration with whatever rights it is to have.
+pub(crate) fn ends(source: &Server, target: &Server) -> (Endpoint, Endpoint) {
+    if !with_least_rights() {
+        return (source.endpoint("shop"), target.endpoint("shop"));
+    }
+    wait_for(async {
+        source.prepare_least(Side::Source).await;
+        target.prepare_least(Side::Target).await;
+    });
+    (source.least("shop"), target.least("shop"))
+}
+
 /// A migration of the database `shop` between two servers.
 pub(crate) fn migration(name: &str, source: &Server, target: &Server, settings: Settings) -> Mysql {
-    Mysql::new(
-        name,
-        source.endpoint("shop"),
-        target.endpoint("shop"),
-        settings,
-        Arc::new(NoSecrets),
-    )
+    let (source, target) = ends(source, target);
+    Mysql::new(name, source, target, settings, Arc::new(NoSecrets))
 }

@@ -7,10 +7,12 @@ use std::process::Stdio;
 use migrator::plan::Settings;
 use migrator::postgres::{Endpoint, Postgres, Tools};
 use migrator::postgres::{client, rights};
-use migrator::rights::{Grant, Side};
+use migrator::preflight::Check;
+use migrator::rights::{Grant, Need, Side};
 use tokio_postgres::Client;
 
-use super::{command, free_port, new_folder, root_of};
+use super::whole::mended;
+use super::{command, free_port, new_folder, root_of, wait_for, with_least_rights};
 
 /// The role that has the least rights, and its password.
 pub(crate) const LEAST: &str = "headgate";
@@ -75,6 +77,9 @@ impl Server {
                 "start",
             ],
         );
+        if with_least_rights() {
+            wait_for(server.replace_superuser());
+        }
         server
     }
 
@@ -121,6 +126,107 @@ impl Server {
                 let done = session.batch_execute(&statement).await;
                 done.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
             }
+        }
+    }
+
+    /// Makes another role than the server's first one the superuser `postgres`: what that one owns nobody can give away.
+    async fn replace_superuser(&self) {
+        let keeper = Endpoint {
+            user: "keeper".into(),
+            ..self.endpoint("postgres")
+        };
+        let first = self.connect("postgres").await;
+        let made = first.batch_execute("CREATE ROLE keeper SUPERUSER LOGIN");
+        made.await.expect("created");
+        let session = client::connect(&keeper, "test").await;
+        let session = session.expect("the server answers");
+        let renamed = "ALTER ROLE postgres RENAME TO first; CREATE ROLE postgres SUPERUSER LOGIN CREATEROLE CREATEDB";
+        session.batch_execute(renamed).await.expect("renamed");
+        let dropped = self.connect("postgres").await;
+        let dropped = dropped.batch_execute("DROP ROLE keeper");
+        dropped.await.expect("it owns nothing");
+    }
+
+    /// Makes an empty database, where it is not there yet.
+    pub(crate) async fn make_database(&self, name: &str) {
+        let admin = self.connect("postgres").await;
+        let asked = "SELECT FROM pg_database WHERE datname = $1";
+        let there = admin.query(asked, &[&name]).await;
+        if there.expect("it can be asked").is_empty() {
+            let create = format!("CREATE DATABASE {name} TEMPLATE template0");
+            admin.batch_execute(&create).await.expect("created");
+        }
+    }
+
+    /// Lets the role with the least rights migrate, and nobody but superusers own what only superusers can.
+    async fn prepare_least(&self, side: Side, forced: bool) {
+        let admin = self.connect("postgres").await;
+        let asked = "SELECT FROM pg_roles WHERE rolname = $1";
+        let known = admin.query(asked, &[&LEAST]).await;
+        let known = !known.expect("it can be asked").is_empty();
+        self.make_database("shop").await;
+        if side == Side::Source {
+            self.give_away().await;
+        }
+        let printed = self.grants(side, LEAST);
+        let left_out = |(number, grant): (usize, &Grant)| {
+            let needed = match grant.need {
+                Need::Where(_) => forced && grant.statement.contains("BYPASSRLS"),
+                Need::Always | Need::Helpful => true,
+            };
+            (!needed || known && number == 0).then_some(number)
+        };
+        let left_out: Vec<usize> = printed.iter().enumerate().filter_map(left_out).collect();
+        self.grant(side, LEAST, &left_out).await;
+        let made =
+            "SELECT FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid AND d.datname = 'shop'
+            WHERE s.refobjid = 'postgres'::regrole AND s.deptype = 'o'";
+        let made = admin.query(made, &[]).await.expect("it can be asked");
+        if side == Side::Target && !made.is_empty() {
+            // As if the migration itself had brought it.
+            let owner = client::connect(&self.least("shop"), "test").await;
+            let owner = owner.expect("the server answers");
+            let with = if self.major < 16 {
+                ""
+            } else {
+                " WITH INHERIT TRUE, SET TRUE"
+            };
+            let create = format!(
+                "DO $$ BEGIN IF to_regrole('suite_owner') IS NULL THEN
+                    CREATE ROLE suite_owner; GRANT suite_owner TO {LEAST}{with}; END IF; END $$"
+            );
+            owner.batch_execute(&create).await.expect("created");
+            self.give_away().await;
+            let given = format!(
+                "ALTER DATABASE shop OWNER TO suite_owner; GRANT CREATE ON DATABASE shop TO {LEAST}"
+            );
+            admin.batch_execute(&given).await.expect("given away");
+        }
+    }
+
+    /// Gives what the superuser made to a role that is none, where migrations have the least rights.
+    pub(crate) async fn give_away(&self) {
+        if with_least_rights() {
+            let session = self.connect("shop").await;
+            session.batch_execute(GIVE_AWAY).await.expect("given away");
+        }
+    }
+
+    /// Grants, where migrations have the least rights, what the precheck asks for besides because of what these databases
+    /// have; `self` is the source.
+    pub(crate) async fn mend(&self, target: &Self, postgres: &Postgres) {
+        if with_least_rights() {
+            let wanted = |check: &Check| check.name == "target_roles" && !check.fix.is_empty();
+            mended(postgres, wanted, async |check| {
+                let server = if check.name.starts_with("target") {
+                    target
+                } else {
+                    self
+                };
+                let done = server.connect("shop").await.batch_execute(&check.fix).await;
+                done.unwrap_or_else(|error| panic!("{check:#?}: {error:?}"));
+            })
+            .await;
         }
     }
 
@@ -199,6 +305,24 @@ fn binaries(major: u32) -> PathBuf {
     .join("bin")
 }
 
+/// See there.
+const GIVE_AWAY: &str = include_str!("give_away.sql");
+
+/// The ways into the database `shop` of both ends, for a migration with whatever rights it is to have.
+pub(crate) fn ends(source: &Server, target: &Server) -> (Endpoint, Endpoint) {
+    if !with_least_rights() {
+        return (source.endpoint("shop"), target.endpoint("shop"));
+    }
+    wait_for(async {
+        let forced = "SELECT FROM pg_class WHERE relforcerowsecurity";
+        let forced = source.connect("shop").await.query(forced, &[]).await;
+        let forced = !forced.expect("it can be asked").is_empty();
+        source.prepare_least(Side::Source, forced).await;
+        target.prepare_least(Side::Target, forced).await;
+    });
+    (source.least("shop"), target.least("shop"))
+}
+
 /// A migration of the database `shop` between two servers.
 pub(crate) fn migration(
     name: &str,
@@ -206,10 +330,11 @@ pub(crate) fn migration(
     target: &Server,
     settings: Settings,
 ) -> Postgres {
+    let (source, target) = ends(source, target);
     Postgres::new(
         name,
-        source.endpoint("shop"),
-        target.endpoint("shop"),
+        source,
+        target,
         settings,
         Tools::default(),
         std::sync::Arc::new(migrator::accounts::NoSecrets),

@@ -12,6 +12,8 @@ use migrator::preflight::{Check, Level};
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often what is mended may let more be seen.
+const ROUNDS: usize = 4;
 
 /// Fails with all that an error tells.
 #[expect(
@@ -33,6 +35,27 @@ pub(crate) async fn found<D: Database>(database: &D) -> Vec<Check> {
 pub(crate) fn errors(checks: &[Check]) -> Vec<&Check> {
     let errors = checks.iter();
     errors.filter(|check| check.level == Level::Error).collect()
+}
+
+/// Runs the statements of the findings that are `wanted` until none of these is left.
+pub(crate) async fn mended<D: Database>(
+    database: &D,
+    wanted: impl Fn(&Check) -> bool,
+    run: impl AsyncFn(&Check),
+) {
+    for _ in 0..ROUNDS {
+        let mut found = found(database).await;
+        found.retain(|check| wanted(check));
+        if found.is_empty() {
+            return;
+        }
+        for check in &found {
+            run(check).await;
+        }
+    }
+    let left = found(database).await;
+    let left: Vec<_> = left.iter().filter(|check| wanted(check)).collect();
+    assert!(left.is_empty(), "{left:#?}");
 }
 
 fn mark() -> Mark {

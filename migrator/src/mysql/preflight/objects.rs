@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::accounts::{self, Account};
 use super::super::catalogue::{ask, listed};
 use super::super::records::{self, Part};
+use super::super::rights::Held;
 use super::super::sql::quote_ident;
 use super::super::{Mysql, RECORDS};
-use super::Side;
+use super::{Side, rights};
 use crate::error::Result;
 use crate::preflight::{Check, Findings, Level};
+use crate::rights::Side as Which;
 
 pub(super) async fn source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) {
     let outcome = programs(mysql, source, findings).await;
@@ -181,9 +183,19 @@ async fn databases(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
         .filter(|name| *name != RECORDS && !moving.contains(name))
         .map(String::as_str)
         .collect();
-    if others.is_empty() {
-        findings.ok("other_databases", "the source has no other database");
-    } else {
+    let held = Held::read(&mut source.session).await?;
+    let lacking = held.lacking(Which::Source, source.version, &moving);
+    let unseen = rights::of(&lacking, "other_databases", &held.account, Which::Source);
+    if others.is_empty() || !unseen.is_empty() {
+        findings.each(
+            "other_databases",
+            Level::Warning,
+            &unseen,
+            "it cannot be known otherwise which databases do not move and become read-only at the cutover",
+            "the source has no other database",
+        );
+    }
+    if !others.is_empty() {
         let all: Vec<&str> = moving
             .iter()
             .map(String::as_str)

@@ -17,7 +17,12 @@ const FENCE: [&str; 4] = [
 ];
 
 /// What lacks for this check, as (evidence, fix).
-fn of(lacking: &[Grant], check: &str, account: &str, which: Which) -> Vec<(String, String)> {
+pub(super) fn of(
+    lacking: &[Grant],
+    check: &str,
+    account: &str,
+    which: Which,
+) -> Vec<(String, String)> {
     let rows = lacking.iter().filter(|grant| grant.check == check);
     rows.map(|grant| {
         let (side, what) = (which.name(), grant.what);

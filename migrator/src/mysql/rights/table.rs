@@ -69,11 +69,6 @@ fn mariadb11(version: Version) -> bool {
     version.is_mariadb() && version.number >= (11, 0, 1)
 }
 
-/// Servers on which the fence needs SUPER have every other right of the server with it.
-fn super_is_not_all(version: Version) -> bool {
-    mysql8(version) || mariadb11(version)
-}
-
 /// MariaDB from the version on that tells apart who may ask what.
 fn monitors(version: Version) -> bool {
     version.is_mariadb() && version.number >= (10, 5, 9)
@@ -138,9 +133,16 @@ pub(super) const RIGHTS: &[Right] = &[
     must(
         Source,
         Server,
-        &["REPLICATION CLIENT", "BINLOG MONITOR", "SUPER"],
+        &["REPLICATION CLIENT", "SUPER"],
         "ask for the log's position",
-        super_is_not_all,
+        mysql8,
+    ),
+    must(
+        Source,
+        Server,
+        &["BINLOG MONITOR"],
+        "ask for the log's position, and for the statements in it",
+        monitors,
     ),
     Right {
         without: UNKNOWN,
@@ -273,6 +275,18 @@ pub(super) const RIGHTS: &[Right] = &[
             &["SELECT"],
             "see the state of the sessions that move",
             sessions_shown,
+        )
+    },
+    Right {
+        check: "other_databases",
+        need: Need::Helpful,
+        without: "it cannot be known which other databases become read-only at the cutover",
+        ..must(
+            Source,
+            Server,
+            &["SHOW DATABASES", "SELECT"],
+            "see the other databases",
+            every,
         )
     },
     Right {
