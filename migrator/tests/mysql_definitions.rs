@@ -141,6 +141,7 @@ async fn no_difference_is_seen(source: Kind, target: Kind, script: &str, schemas
     let pair = Pair::start(source, target);
     pair.source.run("", script).await;
     let mysql = pair.migration("m", settings(schemas));
+    pair.mend(&mysql).await;
     bring_over(&mysql).await;
     assert_eq!(differences(&mysql).await, Vec::<String>::new());
     let left: Vec<String> = pair
@@ -222,7 +223,9 @@ async fn what_may_not_be_read_is_told(source: Kind, target: Kind) {
              CREATE USER app@'127.0.0.1'; GRANT SELECT ON shop.* TO app@'127.0.0.1'",
         )
         .await;
-    bring_over(&pair.migration("m", Settings::default())).await;
+    let moving = pair.migration("m", Settings::default());
+    pair.mend(&moving).await;
+    bring_over(&moving).await;
     let poor = by_poor_accounts(&pair).await;
     let before = poor.definitions(&Plan::default()).await.expect("compared");
     for (side, server) in [("source", &pair.source), ("target", &pair.target)] {
@@ -582,6 +585,7 @@ async fn every_change_is_seen_and_named(kind: Kind, script: &str, more: &[(&str,
     let pair = Pair::start(kind, kind);
     pair.source.run("", script).await;
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     bring_over(&mysql).await;
     assert_eq!(differences(&mysql).await, Vec::<String>::new());
     let mut stamp = Stamp::open(&mysql).await.expect("opened");
@@ -723,6 +727,7 @@ async fn what_mysql_has_beside_tables_and_programs_arrives() {
         )
         .await;
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     bring_over(&mysql).await;
     assert_eq!(differences(&mysql).await, Vec::<String>::new());
     for password in ["old", "new"] {
@@ -781,6 +786,7 @@ async fn statistics_that_mariadb_keeps_in_tables_are_made_anew_and_a_server_arri
         .rows("shop", "ANALYZE TABLE t PERSISTENT FOR ALL")
         .await;
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     bring_over(&mysql).await;
     assert_eq!(differences(&mysql).await, Vec::<String>::new());
     let kept = "SELECT table_name FROM mysql.table_stats WHERE db_name = 'shop'";
@@ -907,6 +913,7 @@ async fn a_program_keeps_the_character_set_of_its_text_and_the_collation_of_its_
             )
             .await;
         let mysql = pair.migration("m", Settings::default());
+        pair.mend(&mysql).await;
         bring_over(&mysql).await;
         assert_eq!(
             differences(&mysql).await,

@@ -400,7 +400,7 @@ async fn nothing_is_left(server: &Server) {
     let accounts: Vec<String> = server
         .rows(
             "",
-            "SELECT CAST(User AS CHAR) FROM mysql.user WHERE User NOT LIKE 'mysql.%' AND User NOT IN ('root', 'mariadb.sys', 'PUBLIC', 'mover')",
+            "SELECT CAST(User AS CHAR) FROM mysql.user WHERE User NOT LIKE 'mysql.%' AND User NOT IN ('root', 'mariadb.sys', 'PUBLIC', 'mover', 'headgate')",
         )
         .await;
     assert_eq!(accounts, Vec::<String>::new());

@@ -163,6 +163,7 @@ async fn between_two_of_mysql_every_definition_is_the_same() {
     let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
     pair.source.run("", MYSQL_97).await;
     let mysql = pair.migration("m", settings(&["shop", "ne.xt`door"]));
+    pair.mend(&mysql).await;
     let plan = bring_over(&mysql).await;
     assert_eq!(plan.tables.len(), 8);
     no_triggers_until_the_switch(&pair, &mysql).await;
@@ -186,6 +187,7 @@ async fn between_two_of_mariadb_every_definition_is_the_same() {
         )
         .await;
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     let plan = bring_over(&mysql).await;
     no_triggers_until_the_switch(&pair, &mysql).await;
     counters_are_past(&pair, &mysql, &plan).await;
@@ -284,6 +286,7 @@ async fn a_sequence_that_cycles_goes_on_where_it_stood() {
         )
         .await;
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     let plan = bring_over(&mysql).await;
     let next = async |server: &Server| -> Vec<Option<i64>> {
         let query =
@@ -344,6 +347,7 @@ async fn indexes(server: &Server) -> Vec<(String, u8)> {
 async fn crossing(pair: &Pair, script: &str) {
     pair.source.run("", script).await;
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     let plan = bring_over(&mysql).await;
     no_triggers_until_the_switch(pair, &mysql).await;
     counters_are_past(pair, &mysql, &plan).await;
@@ -420,6 +424,7 @@ async fn between_two_of_mysql_accounts_log_in_with_the_same_password_and_the_sam
         )
         .await;
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     bring_over(&mysql).await;
     assert!(log_in(&pair.target, "app", "it's").await);
     assert!(!log_in(&pair.target, "app", "its").await);
@@ -467,6 +472,7 @@ async fn accounts_of_another_kind(source: Kind, role: bool) {
             .await;
     }
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     bring_over(&mysql).await;
     assert!(log_in(&pair.target, "empty", "").await);
     if role {
@@ -528,6 +534,7 @@ async fn between_two_of_mariadb_accounts_log_in_with_the_same_password_and_the_s
         )
         .await;
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     bring_over(&mysql).await;
     assert!(log_in(&pair.target, "app", "it's").await);
     for account in ["app@'127.0.0.1'", "reader"] {

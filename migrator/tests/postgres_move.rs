@@ -172,7 +172,7 @@ async fn assert_equal(postgres: &Postgres, plan: &Plan) {
         "SELECT rolname || rolconnlimit || rolcanlogin || coalesce(rolpassword, '') FROM pg_authid
          WHERE rolname ~ '^shop' ORDER BY 1",
         "SELECT roleid::regrole || ' ' || member::regrole || admin_option FROM pg_auth_members
-         WHERE member::regrole::text !~ '^pg_' ORDER BY 1",
+         WHERE member::regrole::text !~ '^(pg_|headgate)' ORDER BY 1",
         "SELECT polname || polrelid::regclass FROM pg_policy",
         "SELECT stxname || stxrelid::regclass FROM pg_statistic_ext",
     ] {
@@ -554,7 +554,7 @@ async fn a_writer_that_locks_in_another_order_is_let_through_and_the_fence_goes_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_changed_on_the_source_since_the_plan_stops_the_fence_and_is_named() {
-    let (_source, _target, postgres, client) = shop(Settings::default()).await;
+    let (source, _target, postgres, client) = shop(Settings::default()).await;
     let plan = prepared(&postgres).await;
     let patience = Duration::from_secs(5);
     for (change, undo, name) in [
@@ -595,6 +595,7 @@ async fn what_was_changed_on_the_source_since_the_plan_stops_the_fence_and_is_na
             .await
             .expect("nothing is in the way");
         client.batch_execute(change).await.expect(change);
+        source.give_away().await;
         let raised = postgres.raise_fence(&plan, "t1", patience).await;
         let mut fence = raised.expect("nobody writes").fence;
         let Err(failure) = postgres.confirm_fence(&plan, &mut fence).await else {

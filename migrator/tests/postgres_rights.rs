@@ -9,7 +9,7 @@ use migrator::accounts::NoSecrets;
 use migrator::plan::Settings;
 use migrator::postgres::{Endpoint, Postgres, Tools};
 use migrator::preflight::Check;
-use migrator::rights::Side;
+use migrator::rights::{Need, Side};
 use servers::postgres::{LEAST, Server};
 use servers::whole::{errors, found, whole};
 
@@ -90,6 +90,16 @@ impl World {
         Self { source, target }
     }
 
+    /// Up to version 14 the schema public is a superuser's, and only a superuser can give it to one.
+    async fn public_as_before(&self, from: u32, to: u32) {
+        if from < 15 && to >= 15 {
+            let given =
+                "ALTER SCHEMA public OWNER TO postgres; GRANT ALL ON SCHEMA public TO PUBLIC";
+            let session = self.target.connect("shop").await;
+            session.batch_execute(given).await.expect("it is its owner");
+        }
+    }
+
     fn migration(source: Endpoint, target: Endpoint) -> Postgres {
         let settings = Settings {
             check_range_rows: 500,
@@ -155,6 +165,48 @@ async fn moves(from: u32, to: u32) {
     follows(&postgres, &world).await;
 }
 
+/// Without any one of these rights a migration does not come to its end, whatever the precheck said.
+async fn is_needed(from: u32, to: u32, side: Side) {
+    let mut idle = Vec::new();
+    // The first round leaves nothing out: else all could fail of one and the same.
+    for without in 0.. {
+        let world = World::new(from, to).await;
+        world.public_as_before(from, to).await;
+        let server = if side == Side::Source {
+            &world.source
+        } else {
+            &world.target
+        };
+        let Some(grant) = server.grants(side, LEAST).into_iter().nth(without) else {
+            break;
+        };
+        // Whoever is a member of an owner may connect as it may.
+        let connects = grant.statement.starts_with("GRANT CONNECT");
+        if grant.need == Need::Helpful || connects {
+            continue;
+        }
+        let left_out = |of: Side| {
+            if of == side && without > 0 {
+                vec![without]
+            } else {
+                Vec::new()
+            }
+        };
+        for (server, of) in [(&world.source, Side::Source), (&world.target, Side::Target)] {
+            server.grant(of, LEAST, &left_out(of)).await;
+        }
+        let ends = (world.source.least("shop"), world.target.least("shop"));
+        let postgres = World::migration(ends.0, ends.1);
+        let moving = tokio::spawn(async move { follows(&postgres, &world).await }).await;
+        if without == 0 {
+            moving.expect("all rights are enough");
+        } else if moving.is_ok() {
+            idle.push(grant.statement);
+        }
+    }
+    assert_eq!(idle, Vec::<String>::new(), "nothing fails without them");
+}
+
 async fn follows(postgres: &Postgres, world: &World) {
     let change = "INSERT INTO sales.orders (mood, amount) SELECT 'sad', i FROM generate_series(1, 500) i;
         UPDATE secrets SET who = 'new' WHERE id < 9; DELETE FROM days WHERE n > 90; TRUNCATE sales.orders;
@@ -182,21 +234,69 @@ async fn follows(postgres: &Postgres, world: &World) {
         .expect("it owns what it owned");
 }
 
+/// What no right but a superuser's lets one create on the target is named before the start, with what can be done.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_superuser_may_create_is_named_with_what_to_do() {
+    let world = World::new(14, 18).await;
+    let admin = world.source.connect("shop").await;
+    let beyond = [
+        ("CREATE OPERATOR FAMILY family USING btree", "family"),
+        ("CREATE FOREIGN DATA WRAPPER far", "FOREIGN DATA WRAPPER"),
+        (
+            "CREATE FUNCTION told() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+             CREATE EVENT TRIGGER told ON ddl_command_end EXECUTE FUNCTION told()",
+            "EVENT TRIGGER",
+        ),
+        ("CREATE CAST (text AS sales.mood) WITHOUT FUNCTION", "CAST"),
+        (
+            "CREATE FUNCTION outside(internal) RETURNS internal LANGUAGE internal AS 'prsd_lextype'",
+            "outside",
+        ),
+        ("CREATE EXTENSION pageinspect", "pageinspect"),
+    ];
+    let made = "ALTER TYPE mood SET SCHEMA sales";
+    admin.batch_execute(made).await.expect("it can be moved");
+    for (statement, _) in beyond {
+        admin.batch_execute(statement).await.expect(statement);
+    }
+    world.public_as_before(14, 18).await;
+    for (server, side) in [(&world.source, Side::Source), (&world.target, Side::Target)] {
+        server.grant(side, LEAST, &[]).await;
+    }
+    let ends = (world.source.least("shop"), world.target.least("shop"));
+    let postgres = World::migration(ends.0, ends.1);
+    let told = |checks: &[Check]| -> Vec<String> {
+        let of_superusers = checks.iter().filter(|check| {
+            check.name == "schema_trial" && check.remedy.starts_with("only a superuser")
+        });
+        of_superusers.map(|check| check.evidence.clone()).collect()
+    };
+    let checks = found(&postgres).await;
+    let named = told(&checks);
+    for (statement, word) in beyond {
+        let named = named.iter().any(|evidence| evidence.contains(word));
+        assert!(named, "{statement}: {checks:#?}");
+    }
+    // Each of both ways ends it.
+    let session = world.target.connect("shop").await;
+    let raised = format!("ALTER ROLE {LEAST} SUPERUSER");
+    session.batch_execute(&raised).await.expect("raised");
+    assert_eq!(told(&found(&postgres).await), Vec::<String>::new());
+    let lowered = format!("ALTER ROLE {LEAST} NOSUPERUSER");
+    session.batch_execute(&lowered).await.expect("lowered");
+    let dropped = "DROP OPERATOR FAMILY family USING btree; DROP FOREIGN DATA WRAPPER far; DROP EVENT TRIGGER told;
+        DROP CAST (text AS sales.mood); DROP FUNCTION outside; DROP EXTENSION pageinspect";
+    admin.batch_execute(dropped).await.expect("dropped");
+    let checks = found(&postgres).await;
+    assert!(errors(&checks).is_empty(), "{checks:#?}");
+}
+
 /// Leaves one statement after the other out: each is missed, by a finding whose statement brings it back.
 async fn walks(from: u32, to: u32, side: Side) {
     let world = World::new(from, to).await;
     let (source, target) = (&world.source, &world.target);
     let admin = target.connect("postgres").await;
-    if from < 15 && to >= 15 {
-        let as_before =
-            "ALTER SCHEMA public OWNER TO postgres; GRANT ALL ON SCHEMA public TO PUBLIC";
-        target
-            .connect("shop")
-            .await
-            .batch_execute(as_before)
-            .await
-            .expect("it is its owner");
-    }
+    world.public_as_before(from, to).await;
     source.grant(Side::Source, LEAST, &[]).await;
     target.grant(Side::Target, LEAST, &[]).await;
     let least = (source.least("shop"), target.least("shop"));
@@ -290,4 +390,43 @@ async fn no_printed_right_is_too_much_on_a_source_of_14() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_printed_right_is_too_much_on_a_target_of_18() {
     walks(14, 18, Side::Target).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_printed_right_is_too_much_on_a_source_of_15() {
+    walks(15, 18, Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_printed_right_is_too_much_on_a_source_of_18() {
+    walks(18, 18, Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_printed_right_is_too_much_on_a_target_of_14() {
+    walks(14, 14, Side::Target).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes minutes"]
+async fn every_printed_right_is_needed_on_a_source_of_14() {
+    is_needed(14, 18, Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes minutes"]
+async fn every_printed_right_is_needed_on_a_source_of_18() {
+    is_needed(18, 18, Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes minutes"]
+async fn every_printed_right_is_needed_on_a_target_of_18() {
+    is_needed(14, 18, Side::Target).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes minutes"]
+async fn every_printed_right_is_needed_on_a_target_of_14() {
+    is_needed(14, 14, Side::Target).await;
 }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod disk;
 pub mod fault;
 pub mod headgate;
+pub mod least;
 pub mod message;
 pub mod mysql;
 pub mod pgbench;

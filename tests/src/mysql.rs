@@ -7,6 +7,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
 use proxy::mysql::disposable::{Kind, Options, Server, find};
 
+use crate::least;
 use crate::wait::{SOON, until, within};
 pub use programs::{Login, finish, node, python};
 
@@ -112,6 +113,25 @@ impl Mysql {
     /// Makes an empty database.
     pub async fn make_database(&self, name: &str) {
         self.sql("", &format!("CREATE DATABASE `{name}`")).await;
+    }
+
+    /// Where migrations have the least rights, creates their account with what is printed for a side.
+    pub async fn let_migrate(&self, side: &str, database: &str) {
+        if !least::with_least_rights() {
+            return;
+        }
+        let version = self.value("", "SELECT VERSION()").await;
+        let engine = if version.contains("MariaDB") {
+            "mariadb"
+        } else {
+            "mysql"
+        };
+        let numbers: String = version
+            .chars()
+            .take_while(|one| *one == '.' || one.is_ascii_digit())
+            .collect();
+        let printed = least::printed(engine, side, &numbers, database).await;
+        self.sql("", &printed).await;
     }
 
     /// Makes an application's account from anywhere, with a password, that may do everything in one database.

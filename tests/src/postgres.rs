@@ -3,6 +3,7 @@
 use proxy::postgres::disposable::{Options, Server, find};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
+use crate::least;
 use crate::wait::{SOON, until, within};
 
 /// Rows as text, as `psql` would show them.
@@ -35,7 +36,36 @@ impl Postgres {
         let server = Server::start(options)
             .await
             .unwrap_or_else(|error| panic!("{error}"));
-        Self { server }
+        let started = Self { server };
+        if least::with_least_rights() {
+            started.replace_superuser().await;
+        }
+        started
+    }
+
+    /// Makes another role than the server's first one the superuser `postgres`: what that one owns nobody can give away.
+    async fn replace_superuser(&self) {
+        self.sql("postgres", "create role keeper superuser login")
+            .await;
+        let keeper = connect(self.port(), "keeper", None, "postgres").await;
+        let renamed = "alter role postgres rename to first; create role postgres superuser login createrole createdb";
+        rows(&keeper, renamed).await;
+        self.sql("postgres", "drop role keeper").await;
+    }
+
+    /// Where migrations have the least rights, creates their role with what is printed for a side, and gives what is on the
+    /// source to somebody who is no superuser.
+    pub async fn let_migrate(&self, side: &str, database: &str) {
+        if !least::with_least_rights() {
+            return;
+        }
+        if side == "source" {
+            self.sql(database, least::GIVE_AWAY).await;
+        }
+        let version = "select current_setting('server_version_num')::int / 10000";
+        let version = self.value("postgres", version).await;
+        let printed = least::printed("postgres", side, &version, database).await;
+        self.sql(database, &printed).await;
     }
 
     /// The loopback port.

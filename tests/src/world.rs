@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 
 use crate::disk::SmallDisk;
 use crate::headgate::{Engine, Headgate};
+use crate::least::{self, LEAST};
 use crate::mysql::{Mysql, Pair, try_connect, try_rows};
 use crate::postgres::{Postgres, Record, Rows};
 use crate::wait::{SOON, until};
@@ -74,7 +75,10 @@ impl World<Postgres> {
         if !schema.is_empty() {
             source.sql(DATABASE, schema).await;
         }
-        let sections = [clusters(source.port(), target.port()).as_str(), sections].concat();
+        source.let_migrate("source", DATABASE).await;
+        target.let_migrate("target", DATABASE).await;
+        let clusters = least::account(&clusters(source.port(), target.port()));
+        let sections = [clusters.as_str(), sections].concat();
         Self {
             headgate: Headgate::start(&sections).await,
             source,
@@ -91,7 +95,10 @@ impl World<Postgres> {
                 .await;
         }
         source.sql(DATABASE, schema).await;
-        let mut headgate = Headgate::prepare(&clusters(source.port(), target.port()));
+        source.let_migrate("source", DATABASE).await;
+        target.let_migrate("target", DATABASE).await;
+        let clusters = least::account(&clusters(source.port(), target.port()));
+        let mut headgate = Headgate::prepare(&clusters);
         let disk = headgate.on_small_disk(kib)?;
         headgate.launch().await;
         let world = Self {
@@ -140,7 +147,7 @@ impl World<Mysql> {
     /// Between servers that are there: creates the database on each and the application's account on the source, runs
     /// `schema` on the source, and starts Headgate.
     pub async fn of_servers(source: Mysql, target: Mysql, schema: &str, sections: &str) -> Self {
-        let clusters = mysql_clusters(source.port(), target.port());
+        let clusters = least::account(&mysql_clusters(source.port(), target.port()));
         Self::of_clusters(source, target, schema, &[&clusters, sections].concat()).await
     }
 
@@ -180,6 +187,10 @@ impl World<Mysql> {
         if !schema.is_empty() {
             source.sql(DATABASE, schema).await;
         }
+        if sections.contains(&format!("user = \"{LEAST}\"")) {
+            source.let_migrate("source", DATABASE).await;
+            target.let_migrate("target", DATABASE).await;
+        }
         Self {
             headgate: Headgate::start_for(Engine::Mysql, sections).await,
             source,
@@ -191,7 +202,7 @@ impl World<Mysql> {
     pub async fn of_small_disk(pair: Pair, schema: &str, kib: u32) -> Option<(Self, SmallDisk)> {
         let mut world = Self::of(pair, schema).await;
         world.headgate.kill().await;
-        let clusters = mysql_clusters(world.source.port(), world.target.port());
+        let clusters = least::account(&mysql_clusters(world.source.port(), world.target.port()));
         world.headgate = Headgate::prepare_for(Engine::Mysql, &clusters);
         let disk = world.headgate.on_small_disk(kib)?;
         world.headgate.launch().await;
@@ -230,7 +241,25 @@ impl<S: Side> World<S> {
         self.headgate
             .admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop")
             .await;
+        if least::with_least_rights() {
+            self.mend().await;
+        }
         self.headgate.admin("START MIGRATION m").await;
+    }
+
+    /// Grants what the precheck asks for besides what is printed, because of what the source's database has.
+    async fn mend(&self) {
+        for check in self.headgate.admin("PRECHECK MIGRATION m").await {
+            let [name, fix] =
+                ["check", "fix"].map(|column| check.get(column).map_or("", String::as_str));
+            if fix.starts_with("GRANT ") || fix.contains("log_bin_trust_function_creators") {
+                if name.starts_with("source") {
+                    self.source.sql(DATABASE, fix).await;
+                } else {
+                    self.target.sql(DATABASE, fix).await;
+                }
+            }
+        }
     }
 
     /// Waits until some rows are copied and not all.

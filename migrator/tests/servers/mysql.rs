@@ -176,7 +176,13 @@ impl Server {
 
     /// Creates an account with the printed rights, but for the statements with these numbers.
     pub(crate) async fn grant(&self, side: Side, user: &str, without: &[usize]) {
-        for (number, grant) in self.grants(side, user).into_iter().enumerate() {
+        self.grant_to(side, user, &["shop".to_owned()], without)
+            .await;
+    }
+
+    async fn grant_to(&self, side: Side, user: &str, databases: &[String], without: &[usize]) {
+        let printed = Self::printed_for(self.kind, side, user, databases);
+        for (number, grant) in printed.into_iter().enumerate() {
             if !without.contains(&number) {
                 let password = format!("'{PASSWORD}'");
                 self.run("", &grant.statement.replace("<password>", &password))
@@ -186,7 +192,7 @@ impl Server {
     }
 
     /// Lets the account with the least rights migrate.
-    async fn prepare_least(&self, side: Side) {
+    async fn prepare_least(&self, side: Side, databases: &[String]) {
         // Whatever the server's settings are.
         let asked = format!(
             "SET SESSION sql_big_selects = 1; SELECT User FROM mysql.user WHERE User = '{LEAST}'"
@@ -196,7 +202,7 @@ impl Server {
         let _set: Vec<Row> = known.collect().await.expect("it is set");
         let known: Vec<Row> = known.collect().await.expect("it can be read");
         let without: &[usize] = if known.is_empty() { &[] } else { &[0] };
-        self.grant(side, LEAST, without).await;
+        self.grant_to(side, LEAST, databases, without).await;
     }
 
     /// The printed rights for this server.
@@ -206,6 +212,10 @@ impl Server {
 
     /// The printed rights for a server of this kind.
     pub(crate) fn printed(kind: Kind, side: Side, user: &str) -> Vec<Grant> {
+        Self::printed_for(kind, side, user, &["shop".to_owned()])
+    }
+
+    fn printed_for(kind: Kind, side: Side, user: &str, databases: &[String]) -> Vec<Grant> {
         let (flavor, written) = match kind {
             Kind::Mysql97 => (Flavor::Mysql, "9.7"),
             Kind::Mysql56 => (Flavor::Mysql, "5.6"),
@@ -214,7 +224,7 @@ impl Server {
         let version = rights::version(flavor, Some(written)).expect("it is a version");
         let whose = rights::For {
             account: &rights::account(user, "%"),
-            databases: &["shop".to_owned()],
+            databases,
         };
         rights::grants(side, version, whose)
     }
@@ -460,7 +470,7 @@ impl Pair {
     pub(crate) async fn mend(&self, mysql: &Mysql) {
         if with_least_rights() {
             let wanted = |check: &Check| {
-                check.fix.starts_with("GRANT ")
+                check.name != "definers" && check.fix.starts_with("GRANT ")
                     || check.fix.contains("log_bin_trust_function_creators")
             };
             mended(mysql, wanted, async |check| {
@@ -483,19 +493,21 @@ impl Pair {
 }
 
 /// The ways into the database `shop` of both ends, for a migration with whatever rights it is to have.
-pub(crate) fn ends(source: &Server, target: &Server) -> (Endpoint, Endpoint) {
+fn ends(source: &Server, target: &Server, schemas: &[String]) -> (Endpoint, Endpoint) {
     if !with_least_rights() {
         return (source.endpoint("shop"), target.endpoint("shop"));
     }
+    let route = ["shop".to_owned()];
+    let databases = if schemas.is_empty() { &route } else { schemas };
     wait_for(async {
-        source.prepare_least(Side::Source).await;
-        target.prepare_least(Side::Target).await;
+        source.prepare_least(Side::Source, databases).await;
+        target.prepare_least(Side::Target, databases).await;
     });
     (source.least("shop"), target.least("shop"))
 }
 
 /// A migration of the database `shop` between two servers.
 pub(crate) fn migration(name: &str, source: &Server, target: &Server, settings: Settings) -> Mysql {
-    let (source, target) = ends(source, target);
+    let (source, target) = ends(source, target, &settings.schemas);
     Mysql::new(name, source, target, settings, Arc::new(NoSecrets))
 }

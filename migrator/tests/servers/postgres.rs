@@ -309,7 +309,7 @@ fn binaries(major: u32) -> PathBuf {
 const GIVE_AWAY: &str = include_str!("give_away.sql");
 
 /// The ways into the database `shop` of both ends, for a migration with whatever rights it is to have.
-pub(crate) fn ends(source: &Server, target: &Server) -> (Endpoint, Endpoint) {
+fn ends(source: &Server, target: &Server) -> (Endpoint, Endpoint) {
     if !with_least_rights() {
         return (source.endpoint("shop"), target.endpoint("shop"));
     }

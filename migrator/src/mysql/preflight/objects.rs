@@ -185,15 +185,13 @@ async fn databases(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
         .collect();
     let held = Held::read(&mut source.session).await?;
     let lacking = held.lacking(Which::Source, source.version, &moving);
-    let unseen = rights::of(&lacking, "other_databases", &held.account, Which::Source);
-    if others.is_empty() || !unseen.is_empty() {
-        findings.each(
-            "other_databases",
-            Level::Warning,
-            &unseen,
-            "it cannot be known otherwise which databases do not move and become read-only at the cutover",
-            "the source has no other database",
-        );
+    let unseen = rights::of(&lacking, "source_databases", &held.account, Which::Source);
+    for (evidence, fix) in &unseen {
+        let remedy = "it cannot be known otherwise which databases do not move and become read-only at the cutover";
+        findings.warning("source_databases", evidence, remedy, fix);
+    }
+    if others.is_empty() && unseen.is_empty() {
+        findings.ok("other_databases", "the source has no other database");
     }
     if !others.is_empty() {
         let all: Vec<&str> = moving

@@ -278,7 +278,7 @@ pub(super) const RIGHTS: &[Right] = &[
         )
     },
     Right {
-        check: "other_databases",
+        check: "source_databases",
         need: Need::Helpful,
         without: "it cannot be known which other databases become read-only at the cutover",
         ..must(

@@ -12,6 +12,8 @@ use crate::preflight::{Findings, Level};
 use crate::rights::Side as Which;
 
 const NAME: &str = "schema_trial";
+const OF_SUPERUSERS: &str = "only a superuser may create this: let the cluster's user on the target be one for the time of the \
+    migration, or drop the object on the source";
 /// How many refusals are listed.
 const LISTED_MAX: usize = 100;
 const REMEDY: &str =
@@ -64,11 +66,24 @@ async fn attempt(
             )
         });
     let coming = roles_to_come(source, target).await?;
-    let refusals = refusals(&told?, &coming);
+    let (of_superusers, others): (Vec<_>, Vec<_>) = refusals(&told?, &coming)
+        .into_iter()
+        .partition(|refusal| refusal.of_superusers);
+    let rows = |refusals: Vec<Refusal>| -> Vec<_> {
+        let rows = refusals.into_iter();
+        rows.map(|refusal| (refusal.text, String::new())).collect()
+    };
+    if !of_superusers.is_empty() {
+        let rows = rows(of_superusers);
+        findings.each(NAME, Level::Error, &rows, OF_SUPERUSERS, "");
+        if others.is_empty() {
+            return dropped;
+        }
+    }
     findings.each(
         NAME,
         Level::Error,
-        &refusals,
+        &rows(others),
         REMEDY,
         "the target takes the whole schema: it was built there without rows, and dropped again",
     );
@@ -86,15 +101,24 @@ async fn roles_to_come(source: &Side, target: &Side) -> Result<Vec<String>> {
         .collect())
 }
 
+/// An entry that the target does not take.
+struct Refusal {
+    text: String,
+    /// Whether it would take it of a superuser.
+    of_superusers: bool,
+}
+
 /// What `pg_restore` says of each entry that failed: the entry's line, then the server's first error. Statements are not
 /// shown: they may hold secrets.
-fn refusals(told: &str, coming: &[String]) -> Vec<(String, String)> {
+fn refusals(told: &str, coming: &[String]) -> Vec<Refusal> {
     let mut entry = None;
-    let mut found = Vec::new();
+    let mut found: Vec<Refusal> = Vec::new();
+    let mut hinted = false;
     for line in told.lines() {
         if let Some((_, of)) = line.split_once("from TOC entry ") {
             // Its number, its class and its object come first.
             entry = of.splitn(4, ' ').last();
+            hinted = false;
         } else if let Some((_, error)) = line.split_once("could not execute query: ERROR:") {
             let error = error.trim();
             let lacks_role = coming
@@ -105,8 +129,21 @@ fn refusals(told: &str, coming: &[String]) -> Vec<(String, String)> {
             }
             // What follows for the same entry follows from its first error.
             if let Some(entry) = entry.take() {
-                found.push((format!("{entry}: {error}"), String::new()));
+                found.push(Refusal {
+                    text: format!("{entry}: {error}"),
+                    // Whoever may use an untrusted language may do what its server may.
+                    of_superusers: error.starts_with("must be superuser")
+                        || error.starts_with("permission denied for language"),
+                });
+                hinted = true;
+            } else {
+                hinted = false;
             }
+        } else if let Some(last) = found
+            .last_mut()
+            .filter(|_| hinted && line.starts_with("HINT:"))
+        {
+            last.of_superusers |= line.contains("Must be superuser");
         }
     }
     found.truncate(LISTED_MAX);
@@ -131,7 +168,7 @@ mod tests {
             pg_restore: error: could not execute query: ERROR:  role \"app\" does not exist\n\
             pg_restore: warning: errors ignored on restore: 2\n";
         let found = refusals(told, &["app".to_owned()]);
-        let texts: Vec<&str> = found.iter().map(|(text, _)| text.as_str()).collect();
+        let texts: Vec<&str> = found.iter().map(|refusal| refusal.text.as_str()).collect();
         assert_eq!(
             texts,
             ["FUNCTION public f() app: function nope() does not exist"]
