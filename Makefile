@@ -5,6 +5,10 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Seconds per fuzz target.
 FUZZ_SECONDS ?= 60
+# Tests that `make test` runs once more with the least rights: one of each suite.
+LEAST := test(/^(everything_a_schema_has_arrives_as_it_was|changes_of_every_kind_come_to_the_same_rows|equal_databases_are_proven_equal_while_writers_go_on|a_sealed_fence_refuses_every_writer_until_it_is_lifted|every_type_arrives_byte_for_byte_in_(mysql|mariadb)|between_two_of_mysql_every_definition_is_the_same)$$/)
+# Tests of the whole system that run migrations of each kind to their end.
+MOVING := test(/::(migration|cutover|recopy|drop|resume|marks)::/)
 # Which bench, and how: session, cutover, copy, follow or all, --engine postgres or mysql, and --quick.
 BENCH ?= all
 
@@ -25,18 +29,21 @@ demo-mariadb: servers ## the same with MariaDB 10.11
 
 test: servers ## all tests, against real servers
 	cargo build -p proxy --bin headgate
-	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace --no-fail-fast; \
+	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace --no-fail-fast && \
+	HEADGATE_TEST_RIGHTS=least cargo nextest run -p migrator --no-fail-fast -E '$(LEAST)'; \
 	else set -x; cargo test --workspace --exclude tests --no-fail-fast && cargo test -p tests --no-fail-fast -- --test-threads=2; fi
 
 faults: servers ## the disk full from each record of a cutover on, with and without a kill: a table of how long clients wait (needs root)
 	cargo build -p proxy --bin headgate
 	cargo test -p tests --test whole full_disk:: -- --ignored --nocapture --test-threads=1
 
-test-rights: servers ## whole migrations with only the printed rights, and without each of them in turn
-	cargo nextest run -p migrator --test postgres_rights --test mysql_rights --run-ignored all --no-fail-fast
-
-remedies: ## every statement that a finding tells to run, and the test that runs it
-	@cargo test --quiet -p tests --test whole remedies:: -- --nocapture | grep '^|'
+# Migrations of the tests run with all rights, or, where this is `least`, with what `headgate grants` prints.
+# The suites of remedies run as an administrator what is told to one.
+test-rights: export HEADGATE_TEST_RIGHTS := least
+test-rights: servers ## the suites of migrations with only the printed rights, and without each of these in turn
+	cargo build -p proxy --bin headgate
+	cargo nextest run -p migrator --run-ignored all --no-fail-fast -E 'kind(test) and not binary(/_remedies$$/)'
+	cargo nextest run -p tests --no-fail-fast -E '$(MOVING)'
 
 check: ## formatting, lints, documentation, direction of dependencies
 	cargo fmt --all --check

@@ -609,7 +609,7 @@ async fn events_are_enabled_once_after_the_switch_and_then_left_to_their_owner()
     target
         .run(
             "",
-            "CREATE DATABASE shop; CREATE EVENT shop.tick ON SCHEDULE EVERY 1 HOUR DISABLE DO DO 0",
+            "CREATE DATABASE shop; CREATE DEFINER = app@'%' EVENT shop.tick ON SCHEDULE EVERY 1 HOUR DISABLE DO DO 0",
         )
         .await;
     let status = async || {
@@ -1231,6 +1231,7 @@ async fn outlives_a_restart(kind: Kind, without_defaults: bool, locks: bool) {
             world.source().run("", &shut).await;
         }
     }
+    world.pair.mend(&world.mysql).await;
     let checks = world.mysql.preflight().await.expect("the checks run");
     let level = if kind == Kind::Mysql56 {
         Level::Warning

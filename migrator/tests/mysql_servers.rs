@@ -39,3 +39,17 @@ async fn mariadb_1011_and_mysql_97_log_rows_and_keep_them_over_a_crash() {
     let versions = ["MariaDB 10.11.", "MySQL 9.7."];
     check(Kind::Mariadb1011, Kind::Mysql97, versions).await;
 }
+
+/// An excuse that names no test excuses nothing any more.
+#[test]
+fn each_test_that_needs_more_than_the_least_rights_is_there_and_tells_why() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let files = std::fs::read_dir(folder).expect("it can be listed");
+    let text: String = files
+        .filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok())
+        .collect();
+    for (test, reason) in servers::SUPERUSERS {
+        assert!(text.contains(&format!("fn {test}(")), "there is no {test}");
+        assert!(!reason.is_empty(), "{test}");
+    }
+}

@@ -109,6 +109,13 @@ async fn on_target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) ->
         "a definition that the target prints in other words than the source cannot be compared otherwise",
         "Headgate's account may let the target print the source's definitions",
     );
+    findings.each(
+        "target_sessions",
+        Level::Warning,
+        &of(&lacking, "target_sessions", &held.account, Which::Target),
+        "clients are held longer at the cutover otherwise: all definitions of the target are read again",
+        "Headgate's account can see that no session is changing a definition of the target",
+    );
     let lacking = of(&lacking, "target_rights", &held.account, Which::Target);
     findings.each(
         "target_rights",

@@ -250,6 +250,13 @@ pub(super) const RIGHTS: &[Right] = &[
     ),
     must(Source, Databases, &["TRIGGER"], "read the triggers", every),
     must(Source, Databases, &["SHOW VIEW"], "read the views", every),
+    must(
+        Source,
+        Databases,
+        &["EXECUTE"],
+        "see the columns of views that call functions",
+        mariadb,
+    ),
     must(Source, Databases, &["EVENT"], "see the events", every),
     must(
         Source,
@@ -317,6 +324,18 @@ pub(super) const RIGHTS: &[Right] = &[
                 "CREATE, DROP, SELECT, INDEX, ALTER, REFERENCES, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT",
             ],
             "let the target print the source's definitions",
+            every,
+        )
+    },
+    Right {
+        check: "target_sessions",
+        need: Need::Helpful,
+        without: "clients are held longer at the cutover: all definitions of the target are read again",
+        ..must(
+            Target,
+            Server,
+            &["PROCESS"],
+            "see that no session is changing a definition",
             every,
         )
     },

@@ -242,7 +242,10 @@ pub(super) const ROWS: Table = &[
     ),
     (
         Of::Finding("source_databases"),
-        Shown::By(&["what_is_advised_ends_the_finding"]),
+        Shown::By(&[
+            "what_is_advised_ends_the_finding",
+            "no_printed_right_is_too_much_on_a_source_of_97",
+        ]),
     ),
     (Of::Finding("source_fence"), Shown::Open),
     (Of::Finding("source_left_behind"), Shown::Open),
@@ -334,6 +337,10 @@ pub(super) const ROWS: Table = &[
             "no_printed_right_is_too_much_on_a_target_of_97",
             "no_printed_right_is_too_much_on_a_target_of_mariadb",
         ]),
+    ),
+    (
+        Of::Finding("target_sessions"),
+        Shown::By(&["no_printed_right_is_too_much_on_a_target_of_97"]),
     ),
     (
         Of::Finding("time_zone"),

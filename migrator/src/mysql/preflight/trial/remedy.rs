@@ -165,16 +165,8 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
             "the target demands a primary key of every table: give it one, or let Headgate's account do without in its own sessions",
             format!("GRANT SESSION_VARIABLES_ADMIN ON *.* TO {account}"),
         ),
-        1227 => {
-            let right = right_needed(&refusal.message);
-            let fix = right.map(|right| format!("GRANT {right} ON *.* TO {account}"));
-            Mended::new(
-                "give Headgate's account on the target the right that it lacks",
-                fix.unwrap_or_default(),
-            )
-        }
         // Only what one holds with the grant option can be granted.
-        1044 | 1045 | 1142 | 1143 | 1370 | 1410 if grants => {
+        1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1410 if grants => {
             let own = to_another(&refusal.statement, account).map(|(_, own)| own);
             let own = own.map(|own| match own.strip_suffix(" WITH GRANT OPTION") {
                 Some(_) => own,
@@ -183,6 +175,14 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
             Mended::new(
                 "Headgate's account on the target may not grant it: give it the same with the grant option, or the account has less rights there",
                 own.unwrap_or_default(),
+            )
+        }
+        1227 => {
+            let right = right_needed(&refusal.message);
+            let fix = right.map(|right| format!("GRANT {right} ON *.* TO {account}"));
+            Mended::new(
+                "give Headgate's account on the target the right that it lacks",
+                fix.unwrap_or_default(),
             )
         }
         _ if grants => Mended {
