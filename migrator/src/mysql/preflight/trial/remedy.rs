@@ -168,9 +168,17 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
         // Only what one holds with the grant option can be granted.
         1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1410 if grants => {
             let own = to_another(&refusal.statement, account).map(|(_, own)| own);
-            let own = own.map(|own| match own.strip_suffix(" WITH GRANT OPTION") {
-                Some(_) => own,
-                None => format!("{own} WITH GRANT OPTION"),
+            let own = own.map(|own| {
+                // A role is to nothing.
+                let option = if own.contains(" ON ") {
+                    " WITH GRANT OPTION"
+                } else {
+                    " WITH ADMIN OPTION"
+                };
+                match own.strip_suffix(option) {
+                    Some(_) => own,
+                    None => own + option,
+                }
             });
             Mended::new(
                 "Headgate's account on the target may not grant it: give it the same with the grant option, or the account has less rights there",
