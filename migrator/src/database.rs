@@ -168,6 +168,12 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Removes a sealed fence and its mark, and finds nothing to do where there is none.
     fn lift_fence(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
+    /// Lets others than Headgate write to the target, where the check and the warming up keep them from it. What they
+    /// write if nothing is switched after all voids the proof.
+    fn admit_writers(&self) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// What is better done once the target serves, such as to enable what must not run on two sides. Idempotent: a
     /// failure is reported and tried again at the next start, and never undoes the switch.
     fn after_switch(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;

@@ -41,6 +41,11 @@ impl Fingerprint {
         }
     }
 
+    /// Adds to the target's what is no definition, and must stay as it is all the same.
+    pub fn add_target(&mut self, more: &Definitions) {
+        self.target.extend(digests(more));
+    }
+
     /// What is no longer as it was, by side and object, at most ten and a count of the rest.
     pub fn changes(&self, now: &Self) -> Vec<String> {
         let sides = [

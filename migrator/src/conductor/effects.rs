@@ -155,7 +155,10 @@ impl<D: Database> Run<'_, D> {
             sealed: String::new(),
             stage: Stage::Sealed,
         };
-        let sealing = conductor.database.seal_fence(fence, &mark, &carried);
+        let sealing = async {
+            let sealing = conductor.database.seal_fence(fence, &mark, &carried);
+            tokio::try_join!(sealing, conductor.database.admit_writers())
+        };
         self.limits
             .within("making the fence durable", sealing)
             .await?;

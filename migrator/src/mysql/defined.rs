@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Mysql;
+use super::guard;
 use super::inventory::reading::{Catalogue, Record, Seen};
 use super::inventory::{Class, Part};
 use super::printed;
@@ -39,7 +40,9 @@ type Groups<'a> = BTreeMap<(&'static str, String), Vec<&'a Record>>;
 pub(super) async fn compare(mysql: &Mysql) -> Result<Compared> {
     let mut stamp = Stamp::open(mysql).await?;
     let sides = stamp.sides().await?;
-    let fingerprint = sides.fingerprint();
+    let mut fingerprint = sides.fingerprint();
+    let guard = guard::definitions(mysql, &mut stamp.target.session).await?;
+    fingerprint.add_target(&guard);
     let mut found = sides.differences(|_| true);
     found = without_parts(found);
     let missing = |one: &&Difference| one.what.starts_with("not on the") && is_main(&one.object);

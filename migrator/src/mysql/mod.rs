@@ -22,6 +22,7 @@ mod drift;
 pub mod fence;
 pub mod follow;
 pub mod grants;
+mod guard;
 pub mod heartbeat;
 pub mod inventory;
 mod json;
@@ -208,7 +209,9 @@ impl Mysql {
 
     /// A session on the target, named after the migration and what it is for.
     pub async fn connect_target(&self, purpose: &str) -> Result<Conn> {
-        client::connect(&self.inner.target, &self.purpose(purpose)).await
+        let mut session = client::connect(&self.inner.target, &self.purpose(purpose)).await?;
+        guard::pass(&mut session).await?;
+        Ok(session)
     }
 
     async fn counter_sessions(&self) -> Result<(Conn, Conn)> {
@@ -237,7 +240,9 @@ impl Database for Mysql {
     }
 
     async fn writers(&self, carried: Carried<'_>) -> Result<Vec<Check>> {
-        writers::findings(self, carried).await
+        let (source, target) =
+            tokio::try_join!(writers::findings(self, carried), guard::findings(self))?;
+        Ok([source, target].concat())
     }
 
     async fn hiding(&self) -> Result<Vec<String>> {

@@ -42,6 +42,10 @@ impl Right {
             )],
             To::Databases => databases.iter().map(|name| whole(name)).collect(),
             To::System(name) => vec![(format!("{}.*", quote_ident(name)), Some(name.to_owned()))],
+            To::Table(database, table) => {
+                let object = format!("{}.{}", quote_ident(database), quote_ident(table));
+                vec![(object, Some(database.to_owned()))]
+            }
         }
     }
 
@@ -177,7 +181,10 @@ impl Held {
             for (object, database) in right.objects(databases) {
                 let held = match database {
                     None => self.has(right.names),
-                    Some(database) => self.has_in(&database, right.names),
+                    Some(database) => {
+                        self.has_in(&database, right.names)
+                            || self.holds(right.names, |held| *held == object)
+                    }
                 };
                 if !held {
                     lacking.push(right.grant(&object, &self.account));

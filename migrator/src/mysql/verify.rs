@@ -14,7 +14,7 @@ use super::described::{self, Described, Side};
 use super::digest::{self, Pair};
 use super::pinned::{self, Pinned};
 use super::ranges::{self, Range};
-use super::{BinlogPosition, Mysql, client, defined};
+use super::{BinlogPosition, Mysql, client, defined, guard};
 use crate::definitions::Compared;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
@@ -33,6 +33,7 @@ pub async fn run(
     let comparing = async {
         // Before the snapshots: what changes between the two is seen by the next look.
         let compared = defined::compare(mysql).await?;
+        guard::refuse_open(mysql).await?;
         let pinned = pinned::open(mysql, plan, follow, &stop).await?;
         let pinned = pinned.ok_or_else(stopped)?;
         let proofs = compare(mysql, plan, pinned, &compared, &progress).await?;

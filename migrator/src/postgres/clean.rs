@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::client::failed;
 use super::sql::{quote_ident, quote_literal};
-use super::{Postgres, fence, mark};
+use super::{Postgres, fence, guard, mark};
 use crate::error::{Error, Result};
 
 const SLOT_PATIENCE: Duration = Duration::from_secs(30);
@@ -140,6 +140,7 @@ async fn clean_target(postgres: &Postgres) -> Result<()> {
                 .map_err(failure)?;
         }
     }
+    guard::forget(&target, postgres).await?;
     drop_empty_schema(&target).await.map_err(failure)?;
     target
         .execute(

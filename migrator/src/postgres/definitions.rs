@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 use super::Postgres;
 use super::client::failed;
 use super::expressions::{legible, readable, same_text};
+use super::guard;
 use super::inventory::{Among, Class, INVENTORY, Name, SKIPPED_TYPES, Treatment, VIEWS};
 use super::plan::OURS_TO_MOVE;
 use super::sql::quote_literal;
@@ -73,8 +74,11 @@ pub(super) async fn compare(postgres: &Postgres) -> Result<Compared> {
         reading.side(&target, "target")
     )?;
     let differences = differences(&target, &ours, &theirs).await?;
+    let mut proved = whole(&theirs);
+    let guard = guard::definitions(&target, postgres).await?.into_iter();
+    proved.extend(guard.map(|(name, text)| (readable(&name), text)));
     Ok(Compared {
-        fingerprint: Fingerprint::of(&whole(&ours), &whole(&theirs)),
+        fingerprint: Fingerprint::of(&whole(&ours), &proved),
         differences,
     })
 }

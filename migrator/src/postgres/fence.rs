@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 pub use look::Look;
 use refusal::TRIGGER;
-pub use refusal::{forget, lift};
+pub use refusal::{defining, forget, function, lift, standing};
 
 /// Autovacuum gives way to a waiting lock only after the waiter's `deadlock_timeout`.
 const DEADLOCK_TIMEOUT: &str = "5ms";
@@ -178,7 +178,7 @@ async fn lock(ready: &Ready, postgres: &Postgres, plan: &Plan, patience: Duratio
 
 fn statements(postgres: &Postgres, plan: &Plan) -> String {
     let names = fenced(plan);
-    let function = refusal::function(postgres);
+    let function = function(postgres);
     let mut statements = String::new();
     if !names.is_empty() {
         let only: Vec<String> = names.iter().map(|name| format!("ONLY {name}")).collect();
@@ -254,7 +254,7 @@ async fn not_raised(
 
 /// Who holds a lock on the plan's tables that the fence waits for, in a transaction older than `age`; prepared
 /// transactions and maintenance are named whatever their age.
-async fn blockers(session: &Client, plan: &Plan, age: &str) -> Result<Option<String>> {
+pub async fn blockers(session: &Client, plan: &Plan, age: &str) -> Result<Option<String>> {
     let names = fenced(plan);
     let row = session
         .query_one(
@@ -277,9 +277,9 @@ async fn blockers(session: &Client, plan: &Plan, age: &str) -> Result<Option<Str
             &[&names, &age],
         )
         .await
-        .map_err(|error| failed("cannot see who writes to the source's tables", error))?;
+        .map_err(|error| failed("cannot see who writes to the tables", error))?;
     row.try_get(0)
-        .map_err(|error| failed("cannot see who writes to the source's tables", error))
+        .map_err(|error| failed("cannot see who writes to the tables", error))
 }
 
 /// Begins to look, under the barrier, for what changed since `look` was opened. What changed before the locks were had is
@@ -324,7 +324,7 @@ async fn end(fence: Fence, how: &str) -> Result<()> {
 }
 
 /// Everything that writers may name, parents first, as writers lock them.
-fn fenced(plan: &Plan) -> Vec<String> {
+pub fn fenced(plan: &Plan) -> Vec<String> {
     let parents = plan
         .parents
         .iter()

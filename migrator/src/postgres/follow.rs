@@ -13,6 +13,7 @@ use super::Postgres;
 use super::apply::Applier;
 use super::batch::{Batch, Summary};
 use super::client::failed;
+use super::guard;
 use super::heartbeat::Heartbeat;
 use super::position::Lsn;
 use super::stream::{Event, Obstacle, Replication, Stream, obstacle};
@@ -38,6 +39,9 @@ pub async fn run(
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Result<()> {
+    if let Err(error) = guard::raise(postgres, plan).await {
+        tracing::warn!(migration = postgres.name(), %error, "others may write to the target; a check will ask again");
+    }
     let follower = tokio::select! {
         opened = Follower::open(postgres, plan, follow.clone(), progress) => opened?,
         () = stop.cancelled() => return Ok(()),

@@ -15,6 +15,7 @@ mod drift;
 mod expressions;
 pub mod fence;
 pub mod follow;
+mod guard;
 mod heartbeat;
 pub mod inventory;
 mod jobs;
@@ -112,6 +113,7 @@ struct Warm {
     fence: Option<fence::Ready>,
     look: Option<fence::Look>,
     counters: Option<(Client, Client)>,
+    guard: Option<Client>,
 }
 
 impl fmt::Debug for Postgres {
@@ -231,7 +233,9 @@ impl Database for Postgres {
     }
 
     async fn writers(&self, carried: Carried<'_>) -> Result<Vec<Check>> {
-        writers::findings(self, carried).await
+        let (source, target) =
+            tokio::try_join!(writers::findings(self, carried), guard::findings(self))?;
+        Ok([source, target].concat())
     }
 
     async fn definitions(&self, _plan: &Plan) -> Result<Compared> {
@@ -298,12 +302,14 @@ impl Database for Postgres {
 
     async fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
         let ready = fence::warm_up(self, plan).await?;
+        let guard = guard::raise(self, plan).await?;
         let look = fence::Look::open(self, proved).await?;
         let counters = self.counter_sessions().await?;
         *self.inner.warm.lock() = Warm {
             fence: Some(ready),
             look: Some(look),
             counters: Some(counters),
+            guard: Some(guard),
         };
         Ok(())
     }
@@ -351,8 +357,14 @@ impl Database for Postgres {
         fence::lift(self).await
     }
 
+    async fn admit_writers(&self) -> Result<()> {
+        let warm = self.inner.warm.lock().guard.take();
+        guard::lift(self, warm).await
+    }
+
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
-        Ok(())
+        let target = self.connect_target("guard").await?;
+        guard::forget(&target, self).await
     }
 
     async fn marks(&self) -> Result<Vec<Mark>> {

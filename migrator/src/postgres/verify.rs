@@ -14,6 +14,7 @@ use super::Postgres;
 use super::catalogue::{self, Described};
 use super::definitions;
 use super::digest::{self, Hash};
+use super::guard;
 use super::pinned::{self, Pinned};
 use super::position::Lsn;
 use super::ranges::{self, Range};
@@ -49,6 +50,8 @@ async fn compare(
     follow: Follow<Lsn>,
     progress: Arc<Progress>,
 ) -> Result<Checked> {
+    // What is proved stays true only where nobody else writes from here on.
+    drop(guard::raise(postgres, plan).await?);
     let stamp = Stamp::open(postgres).await?;
     let before = stamp.read().await?;
     let Pinned {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use mysql_async::Conn;
 use tokio::time::timeout;
 
+use super::super::guard::Counts;
 use super::super::stamp::Stamp;
 use super::super::{Mysql, drift, writers};
-use crate::definitions::{Compared, Fingerprint};
+use crate::definitions::{Compared, Definitions, Fingerprint};
 use crate::drift::unproved;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -21,6 +22,8 @@ pub struct Look {
     stamp: Stamp,
     watching: Conn,
     before: Fingerprint,
+    /// What is counted of others on the target.
+    counts: Counts,
 }
 
 impl Look {
@@ -29,28 +32,36 @@ impl Look {
         let mut stamp = Stamp::open(mysql).await?;
         let watching = mysql.connect_source("look").await?;
         let before = stamp.read().await?;
+        let counts = Counts::open(mysql).await?;
         if let Some(proved) = proved {
-            refuse(proved, before.clone())?;
+            let mut now = before.clone();
+            now.add_target(&counts.before());
+            refuse(proved, now)?;
         }
         Ok(Self {
             stamp,
             watching,
             before,
+            counts,
         })
     }
 
     /// Looks again under the barrier.
     pub async fn again(mut self, mysql: &Mysql, plan: &Plan, tells_of_locks: bool) -> Result<()> {
         let looking = async {
-            let ((), stands) = tokio::try_join!(
+            let before = self.counts.before();
+            let ((), stands, counted) = tokio::try_join!(
                 writers::refuse(mysql, &mut self.watching, tells_of_locks),
-                self.stamp.stands()
+                self.stamp.stands(),
+                self.counts.again()
             )?;
             tracing::info!(
                 migration = mysql.name(),
                 by_counters = stands,
                 "definitions are looked at under the barrier"
             );
+            let of = |counted| Fingerprint::of(&Definitions::new(), counted);
+            refuse(&of(&before), of(&counted))?;
             if stands {
                 return Ok(());
             }

@@ -116,6 +116,14 @@ async fn on_target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) ->
         "clients are held longer at the cutover otherwise: all definitions of the target are read again",
         "Headgate's account can see that no session is changing a definition of the target",
     );
+    let writers = of(&lacking, "target_writers", &held.account, Which::Target);
+    findings.each(
+        "target_writers",
+        Level::Error,
+        &writers,
+        REMEDY,
+        "Headgate's account may see what others write to the target",
+    );
     let lacking = of(&lacking, "target_rights", &held.account, Which::Target);
     findings.each(
         "target_rights",

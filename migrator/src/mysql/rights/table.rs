@@ -17,9 +17,11 @@ pub(super) enum To {
     Databases,
     /// A database of the server's own.
     System(&'static str),
+    /// A table of such a database.
+    Table(&'static str, &'static str),
 }
 
-use To::{Databases, Records, Scratch, Server, System};
+use To::{Databases, Records, Scratch, Server, System, Table};
 
 /// One right of one side.
 pub(super) struct Right {
@@ -488,6 +490,28 @@ pub(super) const RIGHTS: &[Right] = &[
         "compare the routines of others",
         routines_shown,
     ),
+    Right {
+        check: "target_writers",
+        without: UNKNOWN,
+        ..must(
+            Target,
+            System("performance_schema"),
+            &["SELECT"],
+            "see what others write to the tables before the switch",
+            mysql8,
+        )
+    },
+    Right {
+        check: "target_writers",
+        without: UNKNOWN,
+        ..must(
+            Target,
+            Table("performance_schema", "threads"),
+            &["UPDATE"],
+            "have its own sessions left out of what the server counts",
+            mysql8,
+        )
+    },
 ];
 
 fn before_fence_rights(version: Version) -> bool {

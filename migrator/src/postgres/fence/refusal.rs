@@ -21,7 +21,7 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The function that this migration's triggers call; other migrations of the same database have theirs.
-pub(super) fn function(postgres: &Postgres) -> String {
+pub fn function(postgres: &Postgres) -> String {
     qualified("headgate", &postgres.slot())
 }
 
@@ -51,13 +51,18 @@ pub(super) async fn arm(session: &Client, postgres: &Postgres) -> Result<()> {
 
 async fn define(session: &Client, postgres: &Postgres, body: &str) -> Result<()> {
     session
-        .batch_execute(&format!(
-            "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql
-             SET search_path = pg_catalog AS $$ BEGIN {body} RETURN NULL; END $$",
-            function(postgres)
-        ))
+        .batch_execute(&defining(postgres, body))
         .await
         .map_err(uncreatable)
+}
+
+/// The statement that gives the function this body; it takes no lock on any table.
+pub fn defining(postgres: &Postgres, body: &str) -> String {
+    format!(
+        "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql
+         SET search_path = pg_catalog AS $guard$ BEGIN {body} RETURN NULL; END $guard$",
+        function(postgres)
+    )
 }
 
 fn uncreatable(error: tokio_postgres::Error) -> Error {
@@ -76,7 +81,7 @@ pub async fn lift(postgres: &Postgres) -> Result<()> {
     for purpose in ["fence", "marker"] {
         orphans::end(postgres, &session, purpose, END_PATIENCE).await?;
     }
-    if standing(&session, postgres).await?.is_empty() {
+    if standing(&session, postgres, TRIGGER).await?.is_empty() {
         return mark::remove(&session, postgres).await;
     }
     let failure = |error| failed("cannot lift the source's fence", error);
@@ -109,7 +114,7 @@ pub async fn forget(session: &Client, postgres: &Postgres) -> Result<()> {
         .map_err(failure)?;
     let Some(row) = row else { return Ok(()) };
     if row.try_get(0).map_err(failure)? {
-        if !standing(session, postgres).await?.is_empty() {
+        if !standing(session, postgres, TRIGGER).await?.is_empty() {
             return Ok(());
         }
     } else if let Some(table) = remove(session, postgres, DROP_PATIENCE).await?.first() {
@@ -130,7 +135,7 @@ async fn remove(session: &Client, postgres: &Postgres, patience: Duration) -> Re
     let give_up = Instant::now() + patience;
     let mut at_once = usize::MAX;
     loop {
-        let standing = standing(session, postgres).await?;
+        let standing = standing(session, postgres, TRIGGER).await?;
         if standing.is_empty() || Instant::now() >= give_up {
             return Ok(standing);
         }
@@ -166,7 +171,7 @@ async fn remove(session: &Client, postgres: &Postgres, patience: Duration) -> Re
 }
 
 /// The quoted names of the tables that carry this migration's triggers.
-async fn standing(session: &Client, postgres: &Postgres) -> Result<Vec<String>> {
+pub async fn standing(session: &Client, postgres: &Postgres, trigger: &str) -> Result<Vec<String>> {
     session
         .query(
             "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_trigger t
@@ -175,9 +180,9 @@ async fn standing(session: &Client, postgres: &Postgres) -> Result<Vec<String>> 
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE p.pronamespace = to_regnamespace('headgate') AND p.proname = $1
                AND t.tgname = $2 ORDER BY 1",
-            &[&postgres.slot(), &TRIGGER],
+            &[&postgres.slot(), &trigger],
         )
         .await
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
-        .map_err(|error| failed("cannot see whether the source is fenced", error))
+        .map_err(|error| failed("cannot see which tables refuse writes", error))
 }

@@ -414,7 +414,7 @@ pub const INVENTORY: &[(&str, Treatment)] = &[
     ("pg_trigger", compared(Class {
         name: Name::Sql("'trigger ' || quote_ident(t.tgname) || ' of ' || t.tgrelid::regclass::text"),
         among: Among::Ours("tgrelid"),
-        only: "NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgname <> 'headgate_fence'",
+        only: "NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgname NOT IN ('headgate_fence', 'headgate_guard')",
         text: "pg_catalog.pg_get_triggerdef(t.oid)",
         without: &[
             ("tgconstraint", "the constraint of the same name"),

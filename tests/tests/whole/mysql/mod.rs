@@ -62,6 +62,7 @@ mod cutover;
 mod drivers;
 mod drop;
 mod faults;
+mod foreign;
 mod hostile;
 mod login;
 mod marks;

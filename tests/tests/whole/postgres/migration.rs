@@ -91,7 +91,7 @@ async fn a_difference_on_the_target_is_found_by_the_check() {
         .target
         .sql(
             DATABASE,
-            "set session_replication_role = replica; update t set v = 'other' where id = 2500",
+            "set application_name = 'headgate m by hand'; set session_replication_role = replica; update t set v = 'other' where id = 2500",
         )
         .await;
     world.headgate.admin("CHECK MIGRATION m").await;
@@ -266,10 +266,7 @@ async fn what_was_mended_on_the_source_before_anything_was_copied_is_seen_by_the
     let readiness = world.headgate.admin("SHOW READINESS m").await;
     let proof = readiness.iter().find(|row| row["check"] == "proof");
     let evidence = proof.map(|row| row["evidence"].clone()).unwrap_or_default();
-    assert!(
-        evidence.contains(" s ago; what others write to green since is not in it"),
-        "{evidence}"
-    );
+    assert!(evidence.ends_with(" s ago"), "{evidence}");
     assert_eq!(
         world.target.value(DATABASE, "select id from mended").await,
         "7"

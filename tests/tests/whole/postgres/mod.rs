@@ -5,6 +5,7 @@ mod console;
 mod cutover;
 mod drop;
 mod faults;
+mod foreign;
 mod hostile;
 mod login;
 mod marks;

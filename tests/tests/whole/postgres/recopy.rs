@@ -49,7 +49,7 @@ async fn what_differs_is_taken_anew_under_load_by_the_statement_that_the_check_p
         .target
         .sql(
             DATABASE,
-            "set session_replication_role = replica; update t set v = 'odd' where id = 5; delete from t where id = 6;
+            "set application_name = 'headgate m by hand'; set session_replication_role = replica; update t set v = 'odd' where id = 5; delete from t where id = 6;
              update \"Odd name\" set v = 'odd' where id = 2",
         )
         .await;
@@ -97,7 +97,10 @@ async fn a_kill_while_a_table_is_taken_anew_is_resumed_and_the_check_passes() {
     world.until_state("following", MIGRATION).await;
     world
         .target
-        .sql(DATABASE, "update big set v = 'odd' where id = 17")
+        .sql(
+            DATABASE,
+            "set application_name = 'headgate m by hand'; update big set v = 'odd' where id = 17",
+        )
         .await;
     world
         .headgate
@@ -137,7 +140,7 @@ async fn a_follower_that_stopped_at_a_foreign_write_goes_on_by_its_remedy() {
         .target
         .sql(
             DATABASE,
-            "set session_replication_role = replica; delete from t where id = 5",
+            "set application_name = 'headgate m by hand'; set session_replication_role = replica; delete from t where id = 5",
         )
         .await;
     world
