@@ -20,9 +20,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Failure, Setback};
 use crate::database::Database;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind as Failing, Result};
 use crate::follow::Follow;
 use crate::journal::{Journal, Unwritten};
+use crate::mark::Stage;
 use crate::plan::Plan;
 use crate::supervisor::{Kind, Outcome, Steps};
 use crate::traffic::Traffic;
@@ -124,6 +125,8 @@ const END_RECORD_PATIENCE: Duration = Duration::from_secs(2);
 /// A write that nobody may give up is told of after this, or at the end of the hold, and then every so often.
 const WRITE_PATIENCE: Duration = Duration::from_millis(500);
 const WRITE_TOLD_EVERY: Duration = Duration::from_secs(5);
+/// A server that is silent for longer is away.
+const MARKS_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
@@ -197,6 +200,41 @@ impl<D: Database> Conductor<D> {
             tracing::error!(migration = self.name, state = state.name(), %error, "the journal's disk does not answer");
             tell_at = Instant::now() + WRITE_TOLD_EVERY;
         }
+    }
+
+    /// Refuses to undo what the source says was decided: this journal is older than that, as a copy that was restored is.
+    pub(crate) async fn refuse_overtaken(&self) -> Result<()> {
+        let asked = timeout(MARKS_PATIENCE, self.database.marks()).await;
+        let asked = asked.unwrap_or_else(|_| {
+            Err(Error::transient(
+                "the source did not show its marks in time",
+            ))
+        });
+        let marks = match asked {
+            Ok(marks) => marks,
+            Err(error) if error.kind() == Failing::Transient => return Err(error),
+            Err(error) => {
+                tracing::warn!(
+                    migration = self.name, %error,
+                    "it cannot be known whether the source was switched away from meanwhile"
+                );
+                return Ok(());
+            }
+        };
+        for mark in marks.iter().filter(|mark| mark.migration == self.name) {
+            if mark.stage == Stage::Switched || !mark.is_known(&self.journal)? {
+                let (name, route, target) = (&self.name, &self.route, &self.target);
+                return Err(Error::refused(format!(
+                    "this journal is older than the switch, and must not undo it: {}",
+                    mark.evidence(&self.source)
+                ))
+                .remedy(format!(
+                    "restore the newest journal of this Headgate and restart; or DROP MIGRATION {name}, then write \
+                     cluster = \"{target}\" into [routes.{route}] and reload (SIGHUP)"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// After a restart, or after a run that broke off: undoes or finishes what the journal says was under way. What

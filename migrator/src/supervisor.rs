@@ -16,7 +16,7 @@ mod views;
 mod watching;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,10 @@ pub struct Supervisor<D: Database> {
     migrations: RwLock<BTreeMap<String, Arc<Migration<D>>>>,
     /// Definitions come and go one at a time.
     defining: tokio::sync::Mutex<()>,
+    /// Names that strangers come up with are looked at a few at a time.
+    looking: tokio::sync::Semaphore,
+    /// Routes and clusters where nothing was in the way: sessions of the default route come and go.
+    unmarked_names: parking_lot::Mutex<BTreeSet<(String, String)>>,
 }
 
 const PRECHECK_PATIENCE: Duration = Duration::from_mins(2);
@@ -88,6 +92,8 @@ impl<D: Database> Supervisor<D> {
             factory,
             migrations: RwLock::new(migrations),
             defining: tokio::sync::Mutex::default(),
+            looking: tokio::sync::Semaphore::new(marks::TOGETHER),
+            unmarked_names: parking_lot::Mutex::default(),
         };
         supervisor.shut_doors()?;
         Ok(Arc::new(supervisor))

@@ -92,6 +92,13 @@ pub enum Admission {
     Open,
     /// The route's cluster was not looked at yet; what the last look met, where one failed.
     Looking(Option<String>),
+    /// They are, though it cannot be known whether they should be.
+    Unseen {
+        /// What keeps it from being known.
+        why: String,
+        /// What the operator can do.
+        remedy: String,
+    },
     /// They are not.
     Refused {
         /// What was found.
@@ -105,7 +112,7 @@ pub enum Admission {
 ///
 /// Every method names the route. A route that does not exist is an [`crate::Error`] of kind refused.
 pub trait Traffic: Send + Sync + 'static {
-    /// Every route that has a name, and the cluster that serves it now.
+    /// Every route that is there, and the cluster that serves it now; of the default route those names that have sessions.
     fn served(&self) -> Vec<(String, String)>;
 
     /// Says whether sessions of the route are let in from now on. Those that are in stay.

@@ -12,6 +12,13 @@ pub enum Admission {
     Open,
     /// It is not known yet; what the last look met, where one failed.
     Looking(Option<Arc<str>>),
+    /// They are, though it cannot be known whether they should be.
+    Unseen {
+        /// What keeps it from being known.
+        why: Arc<str>,
+        /// What to do.
+        remedy: Arc<str>,
+    },
     /// They are not, for this reason; and what the operator can do.
     Refused {
         /// What was found.
@@ -79,7 +86,7 @@ impl Door {
         match tokio::time::timeout(patience.min(NEXT_LOOK), known).await {
             Ok(Ok(admission)) => match &*admission {
                 Admission::Refused { .. } => Err(Turned::Away),
-                Admission::Open => Ok(()),
+                Admission::Open | Admission::Unseen { .. } => Ok(()),
                 Admission::Looking(_) => Err(Turned::NotYet),
             },
             Ok(Err(_)) | Err(_) => Err(Turned::NotYet),

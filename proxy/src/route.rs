@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -70,6 +70,8 @@ pub struct Route {
 
 /// Handovers that run at the same time on one route: enough to be quick, few enough for the target's listen queue.
 const HANDOVERS_MAX: usize = 64;
+/// Anybody can make up names.
+const KEPT_MAX: usize = 100;
 
 impl Route {
     /// A route of the first generation.
@@ -221,6 +223,18 @@ pub enum NotNow {
 pub struct Routes {
     table: ArcSwap<Table>,
     others: Mutex<HashMap<String, Weak<Route>>>,
+    looker: OnceLock<Looker>,
+    /// Names of the default route that let nobody in, or are doubtful: they are shown also when nobody asks for them.
+    kept: Mutex<BTreeMap<String, Arc<Route>>>,
+}
+
+/// Who looks at the cluster of a name that the default route serves, before anybody is let in there.
+pub struct Looker(pub Box<dyn Fn(&str) + Send + Sync>);
+
+impl std::fmt::Debug for Looker {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Looker")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -346,9 +360,32 @@ impl Routes {
         }
         others.retain(|_, route| route.strong_count() > 0);
         let route = Route::new(name.to_owned(), name.to_owned(), Arc::clone(cluster));
+        let looker = self.looker.get();
+        if looker.is_some() {
+            route.door.set(Admission::Looking(None));
+        }
         let route = Arc::new(route);
         others.insert(name.to_owned(), Arc::downgrade(&route));
+        drop(others);
+        if let Some(Looker(look)) = looker {
+            look(name);
+        }
         Some(route)
+    }
+
+    /// Keeps a route without a name of its own as long as it is worth to be shown, up to a limit; or no longer.
+    pub fn keep(&self, route: &Arc<Route>, worth: bool) {
+        let mut kept = self.kept.lock();
+        if !worth || self.route(&route.name).is_some() {
+            kept.remove(&route.name);
+        } else if kept.len() < KEPT_MAX {
+            kept.insert(route.name.clone(), Arc::clone(route));
+        }
+    }
+
+    /// Has names of the default route looked at by `looker` from now on; nobody is let in before. The first one stays.
+    pub fn looked_at_by(&self, looker: Looker) {
+        let _ = self.looker.set(looker);
     }
 
     /// The route that serves the database which the clusters call so; where several do, the one that is named alike.

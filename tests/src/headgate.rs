@@ -199,6 +199,20 @@ impl Headgate {
         fs::rename(self.folder.join("journal.lost"), journal).expect("it was lost");
     }
 
+    /// Keeps a copy of the journal beside its place, as a backup does; for one that does not run.
+    pub fn back_up_journal(&self) {
+        let (journal, lost) = (
+            self.folder.join("journal"),
+            self.folder.join("journal.lost"),
+        );
+        fs::create_dir(&lost).expect("there was no copy");
+        for entry in fs::read_dir(journal).expect("it has run") {
+            let file = entry.expect("the folder is ours").path();
+            let name = file.file_name().expect("a file").to_owned();
+            fs::copy(&file, lost.join(name)).expect("the folder is ours");
+        }
+    }
+
     /// Replaces a text of the configuration; for one that does not run.
     pub fn configure(&self, old: &str, new: &str) {
         let path = self.folder.join("headgate.toml");

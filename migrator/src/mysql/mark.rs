@@ -5,6 +5,7 @@ use mysql_async::{Conn, Error as Failure, Row};
 
 use super::client::failed;
 use super::described::text;
+use super::writers::own_account;
 use super::{Mysql, fence};
 use crate::error::{Error, Result};
 use crate::mark::{Mark, Stage};
@@ -192,11 +193,11 @@ async fn rows(session: &mut Conn, query: &str) -> Result<Vec<Row>> {
                 "it cannot be known whether a switch away from this cluster took place",
                 error,
             );
-            Err(if denied {
-                told.remedy("GRANT SELECT ON headgate.* to Headgate's account on that cluster")
-            } else {
-                told
-            })
+            if denied {
+                let account = own_account(session).await?;
+                return Err(told.remedy(format!("GRANT SELECT ON headgate.* TO {account}")));
+            }
+            Err(told)
         }
     }
 }

@@ -40,6 +40,25 @@ const NAME_KEPT: usize = 40;
 pub(super) async fn raise(postgres: &Postgres, plan: &Plan) -> Result<Client> {
     let session = postgres.connect_target("guard").await?;
     as_replica(&session).await?;
+    // The follower and a check may both find that it does not stand.
+    take_turns(&session, postgres, "pg_advisory_lock").await?;
+    put_up(&session, postgres, plan).await?;
+    take_turns(&session, postgres, "pg_advisory_unlock").await?;
+    Ok(session)
+}
+
+async fn take_turns(session: &Client, postgres: &Postgres, function: &str) -> Result<()> {
+    let key = quote_literal(&format!("headgate guard {}", postgres.slot()));
+    let turn = format!("SELECT pg_catalog.{function}(pg_catalog.hashtextextended({key}, 0))");
+    session.batch_execute(&turn).await.map_err(|error| {
+        failed(
+            "cannot take turns to keep others from writing to the target",
+            error,
+        )
+    })
+}
+
+async fn put_up(session: &Client, postgres: &Postgres, plan: &Plan) -> Result<()> {
     let cannot = |error| {
         failed("cannot keep others from writing to the target", error).remedy(
             "Headgate's role must own the target's tables, or be a member of the roles that do",
@@ -62,17 +81,17 @@ pub(super) async fn raise(postgres: &Postgres, plan: &Plan) -> Result<Client> {
         .map(|row| row.try_get(0))
         .collect::<std::result::Result<_, _>>()
         .map_err(cannot)?;
-    if !refuses(&session, postgres).await? {
+    if !refuses(session, postgres).await? {
         let moved = format!(
             "IF NOT pg_catalog.starts_with(pg_catalog.current_setting('application_name'), {}) THEN
                  RAISE EXCEPTION USING ERRCODE = '25006',
                      MESSAGE = 'cannot execute ' || TG_OP || ': migration ' || {} || ' is filling this table',
                      HINT = 'It takes writes once the migration is cut over; until then write to where the database is served.';
              END IF;",
-            quote_literal(&own(&session).await?),
+            quote_literal(&own(session).await?),
             quote_literal(postgres.name()),
         );
-        define(&session, postgres, &moved).await?;
+        define(session, postgres, &moved).await?;
     }
     let give_up = Instant::now() + PATIENCE;
     for name in &lacking {
@@ -89,7 +108,7 @@ pub(super) async fn raise(postgres: &Postgres, plan: &Plan) -> Result<Client> {
                 return Err(cannot(error));
             }
             if Instant::now() >= give_up {
-                let who = blockers(&session, plan, "0 seconds").await?;
+                let who = blockers(session, plan, "0 seconds").await?;
                 return Err(Error::transient(format!(
                     "others write to the target's tables: {}",
                     who.unwrap_or_else(|| "none that is still there".to_owned())
@@ -99,7 +118,7 @@ pub(super) async fn raise(postgres: &Postgres, plan: &Plan) -> Result<Client> {
             sleep(PAUSE).await;
         }
     }
-    Ok(session)
+    Ok(())
 }
 
 /// What all sessions of this migration are named, as the server has it.

@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 
 use super::clean::drop_empty_schema;
 use super::client::failed;
-use super::sql::quote_literal;
+use super::sql::{quote_ident, quote_literal};
 use super::{Postgres, fence};
 use crate::error::{Error, Result};
 use crate::mark::{Mark, Stage};
@@ -72,7 +72,7 @@ pub(super) async fn read(postgres: &Postgres) -> Result<Vec<Mark>> {
             &[],
         )
         .await
-        .map_err(unreadable)?;
+        .map_err(|error| unreadable(error, &postgres.source().user))?;
     rows.iter()
         .map(|row| {
             Ok(Mark {
@@ -91,7 +91,7 @@ pub(super) async fn read(postgres: &Postgres) -> Result<Vec<Mark>> {
             })
         })
         .collect::<std::result::Result<_, tokio_postgres::Error>>()
-        .map_err(unreadable)
+        .map_err(|error| unreadable(error, &postgres.source().user))
 }
 
 /// Writes onto the mark that the switch took place.
@@ -170,19 +170,19 @@ async fn is_there(session: &Client) -> Result<bool> {
         )
         .await
         .and_then(|row| row.try_get(0))
-        .map_err(unreadable)
+        .map_err(|error| failed(UNREADABLE, error))
 }
 
-fn unreadable(error: tokio_postgres::Error) -> Error {
+const UNREADABLE: &str = "it cannot be known whether a switch away from this cluster took place";
+
+fn unreadable(error: tokio_postgres::Error, user: &str) -> Error {
     let denied = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
-    let told = failed(
-        "it cannot be known whether a switch away from this cluster took place",
-        error,
-    );
+    let told = failed(UNREADABLE, error);
     if denied {
-        told.remedy(
-            "GRANT USAGE ON SCHEMA headgate and SELECT ON headgate.switches to Headgate's role",
-        )
+        let user = quote_ident(user);
+        told.remedy(format!(
+            "GRANT USAGE ON SCHEMA headgate TO {user}; GRANT SELECT ON headgate.switches TO {user}"
+        ))
     } else {
         told
     }

@@ -14,7 +14,7 @@ use crate::backoff::Backoff;
 use crate::conductor::{Conductor, Course};
 use crate::cutover::Cutover;
 use crate::database::Database;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::traffic::Holds;
 
 /// Preparations touch no client; this is only against a server that is silent.
@@ -348,6 +348,15 @@ impl<D: Database> Migration<D> {
         let settled = matches!(self.unsettled(), Ok(None));
         if !settled && let Ok(conductor) = self.conductor() {
             let before = self.begin_visibly();
+            if matches!(self.unsettled(), Ok(Some(Cutover::Undoing { .. })))
+                && let Err(overtaken) = not_overtaken(&conductor).await
+            {
+                self.fail(&overtaken).await;
+                // The door is what keeps the clients out.
+                let _ = self.traffic.release(&self.definition.route);
+                drop(busy);
+                return;
+            }
             let course = settle(&conductor).await;
             self.after(course.as_ref(), before).await;
             if let Some(course) = course.filter(|course| course.outcome == Outcome::Switched) {
@@ -375,6 +384,24 @@ impl<D: Database> Migration<D> {
             self.spawn_worker();
         }
         drop(busy);
+    }
+}
+
+/// Fails where the source says that a switch took place which this journal would undo. A source that does not answer is
+/// asked until it does: there is nothing to undo on it before.
+async fn not_overtaken<D: Database>(conductor: &Conductor<D>) -> Result<()> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        match conductor.refuse_overtaken().await {
+            Err(error) if error.kind() == error::Kind::Transient => {
+                tracing::warn!(
+                    migration = conductor.name, %error,
+                    "the source cannot be asked whether it was switched away from; nothing is undone before"
+                );
+            }
+            outcome => return outcome,
+        }
+        sleep(backoff.step()).await;
     }
 }
 

@@ -23,8 +23,10 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
 /// What the servers see as the name of a session that only looks.
 const LOOKING: &str = "looking";
+/// Names of which it is remembered that nothing is in their way.
+const NAMES_MAX: usize = 1000;
 /// Routes that are looked at together.
-const TOGETHER: usize = 8;
+pub(super) const TOGETHER: usize = 8;
 
 impl<D: Database> Supervisor<D> {
     /// Lets nobody in before the routes' clusters were looked at.
@@ -37,6 +39,7 @@ impl<D: Database> Supervisor<D> {
 
     /// Looks at the cluster of every route that is not open, and opens it where nothing is in the way.
     pub fn look_for_marks(self: &Arc<Self>) {
+        self.unmarked_names.lock().clear();
         let supervisor = Arc::clone(self);
         tokio::spawn(async move {
             let shut = supervisor.traffic.served().into_iter();
@@ -49,6 +52,26 @@ impl<D: Database> Supervisor<D> {
                 .buffer_unordered(TOGETHER)
                 .collect::<()>()
                 .await;
+        });
+    }
+
+    /// Looks at the cluster of a route that has come to be, in a task of its own.
+    pub fn look_at(self: &Arc<Self>, route: String) {
+        let served = self.traffic.served().into_iter();
+        let known = self.unmarked_names.lock();
+        let mut here = served.filter(|(name, _)| *name == route);
+        if here.any(|place| known.contains(&place))
+            && self.traffic.admit(&route, Admission::Open).is_ok()
+        {
+            return;
+        }
+        drop(known);
+        let supervisor = Arc::clone(self);
+        tokio::spawn(async move {
+            let Ok(_turn) = supervisor.looking.acquire().await else {
+                return;
+            };
+            supervisor.look(route).await;
         });
     }
 
@@ -65,16 +88,12 @@ impl<D: Database> Supervisor<D> {
                     self.admit_or_refuse(&route, &cluster, found.as_ref());
                     return;
                 }
+                Err(error) if error.kind() != Kind::Transient => {
+                    self.admit_unseen(&route, &cluster, &error);
+                    return;
+                }
                 Err(error) => error,
             };
-            if error.kind() != Kind::Transient {
-                tracing::warn!(
-                    route, cluster, %error,
-                    "it cannot be known whether this cluster was switched away from; the route is served"
-                );
-                self.admit_or_refuse(&route, &cluster, None);
-                return;
-            }
             tracing::debug!(route, cluster, %error, "the cluster could not be looked at");
             let looking = Admission::Looking(Some(error.full_text()));
             if self.traffic.admit(&route, looking).is_err() {
@@ -84,9 +103,32 @@ impl<D: Database> Supervisor<D> {
         }
     }
 
+    /// Clients are not kept waiting for a right of Headgate's own; the operator is told.
+    fn admit_unseen(&self, route: &str, cluster: &str, error: &Error) {
+        tracing::warn!(
+            route, cluster, %error,
+            "it cannot be known whether this cluster was switched away from; the route is served"
+        );
+        let remedy = error.remedy_text().unwrap_or("mend what the text names");
+        let unseen = Admission::Unseen {
+            why: error.full_text(),
+            remedy: format!("{remedy}; then reload (SIGHUP), which looks again"),
+        };
+        if let Err(error) = self.traffic.admit(route, unseen) {
+            tracing::warn!(route, %error, "nobody can be let in");
+        }
+    }
+
     fn admit_or_refuse(&self, route: &str, cluster: &str, found: Option<&Mark>) {
         let admission = match found {
-            None => Admission::Open,
+            None => {
+                let mut known = self.unmarked_names.lock();
+                if known.len() >= NAMES_MAX {
+                    known.clear();
+                }
+                known.insert((route.to_owned(), cluster.to_owned()));
+                Admission::Open
+            }
             Some(mark) => {
                 let (why, remedy) = (mark.evidence(cluster), mark.remedy(cluster, route));
                 tracing::error!(route, cluster, why, remedy, "the route is not served");
@@ -101,7 +143,7 @@ impl<D: Database> Supervisor<D> {
     /// A mark on `cluster` that concerns `route`, and of which the journal knows nothing.
     async fn foreign_mark(&self, cluster: &str, route: &str) -> Result<Option<Mark>> {
         let database = self.looking_at(LOOKING, cluster, route, Settings::default())?;
-        foreign(&self.marks_of(&database).await?, &self.journal)
+        foreign(&self.marks_of(&database).await?, &self.journal, route)
     }
 
     async fn marks_of(&self, database: &D) -> Result<Vec<Mark>> {
@@ -127,7 +169,7 @@ impl<D: Database> Supervisor<D> {
             Admission::Refused { why, remedy } => {
                 Err(Error::refused(format!("route {route} is not served: {why}")).remedy(remedy))
             }
-            Admission::Open | Admission::Looking(_) => Ok(()),
+            Admission::Open | Admission::Looking(_) | Admission::Unseen { .. } => Ok(()),
         }
     }
 
@@ -149,7 +191,7 @@ impl<D: Database> Supervisor<D> {
         };
         let on_source = self.marks_of(migration.database()?).await;
         let on_source = on_source.and_then(|marks| {
-            let found = foreign(&marks, &self.journal)?;
+            let found = foreign(&marks, &self.journal, route)?;
             Ok(found.into_iter().collect())
         });
         add(on_source, &|mark| mark.on_source(source, route));
@@ -238,7 +280,7 @@ impl<D: Database> Migration<D> {
             .await
             .unwrap_or_else(|_| Err(Error::transient("the source did not answer in time")))?;
         let Definition { source, route, .. } = &self.definition;
-        match foreign(&marks, &self.journal)? {
+        match foreign(&marks, &self.journal, route)? {
             None => Ok(()),
             Some(mark) => {
                 Err(Error::refused(mark.evidence(source)).remedy(mark.remedy(source, route)))
@@ -247,9 +289,12 @@ impl<D: Database> Migration<D> {
     }
 }
 
-fn foreign(marks: &[Mark], journal: &crate::journal::Journal) -> Result<Option<Mark>> {
+/// The mark that keeps a cluster from serving `route`: one that the journal does not know, and one which says that this
+/// very route was switched away, whatever a journal says that was restored from an older copy.
+fn foreign(marks: &[Mark], journal: &crate::journal::Journal, route: &str) -> Result<Option<Mark>> {
     for mark in marks {
-        if !mark.is_known(journal)? {
+        let left = mark.stage == Stage::Switched && mark.route == route;
+        if left || !mark.is_known(journal)? {
             return Ok(Some(mark.clone()));
         }
     }

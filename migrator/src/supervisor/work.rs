@@ -170,7 +170,7 @@ impl<D: Database> Migration<D> {
         live.retrying = false;
     }
 
-    async fn fail(&self, error: &Error) {
+    pub(super) async fn fail(&self, error: &Error) {
         // Nobody is left with a failure and nothing to do.
         let helped = error.remedy_text().is_none().then(|| {
             Error::fatal(error.full_text()).remedy(format!(

@@ -1,5 +1,6 @@
 //! The HTTP port: metrics, and whether the process is alive and ready.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,12 +114,16 @@ async fn ready(State(pages): State<Pages>) -> Response {
         }
     }
     let clusters = pages.health.clusters().await;
+    let mut text = "ready\n".to_owned();
     for route in pages.plane.routes.routes() {
         let cluster = &route.destination().cluster.name;
         // As a client does, a monitor waits for the first look.
         let _ = route.door.pass(pages.plane.limits.connect_timeout).await;
         match route.door.admission() {
             Admission::Open => {}
+            Admission::Unseen { why, remedy } => {
+                let _ = writeln!(text, "route {} is served, but {why}; {remedy}", route.name);
+            }
             Admission::Looking(met) => {
                 let met = met.as_deref().unwrap_or("it is being asked");
                 let route = &route.name;
@@ -138,7 +143,7 @@ async fn ready(State(pages): State<Pages>) -> Response {
             ));
         }
     }
-    "ready\n".into_response()
+    text.into_response()
 }
 
 fn numbers(status: Status) -> MigrationNumbers {

@@ -25,6 +25,19 @@ impl PlaneTraffic {
         })
     }
 
+    /// A route of the configuration, or one of the default route's that has sessions.
+    fn open_route(&self, name: &str) -> Result<Arc<Route>> {
+        let others = || {
+            let mut others = self.0.routes.others().into_iter();
+            others.find(|route| route.name == name)
+        };
+        self.0
+            .routes
+            .route(name)
+            .or_else(others)
+            .map_or_else(|| self.route(name), Ok)
+    }
+
     fn cluster(&self, name: &str) -> Result<Arc<Cluster>> {
         self.0.routes.cluster(name).ok_or_else(|| {
             Error::refused(format!("there is no cluster {name:?}"))
@@ -76,8 +89,8 @@ async fn move_the_idle(plane: Arc<Plane>, route: Arc<Route>) {
 
 impl Traffic for PlaneTraffic {
     fn served(&self) -> Vec<(String, String)> {
-        let routes = self.0.routes.routes();
-        let served = routes.iter().map(|route| {
+        let (routes, others) = (self.0.routes.routes(), self.0.routes.others());
+        let served = routes.iter().chain(&others).map(|route| {
             let cluster = route.destination().cluster.name.clone();
             (route.name.clone(), cluster)
         });
@@ -85,9 +98,19 @@ impl Traffic for PlaneTraffic {
     }
 
     fn admit(&self, route: &str, admission: Admission) -> Result<()> {
-        self.route(route)?.door.set(match admission {
+        let route = self.open_route(route)?;
+        let told = matches!(
+            admission,
+            Admission::Unseen { .. } | Admission::Refused { .. }
+        );
+        self.0.routes.keep(&route, told);
+        route.door.set(match admission {
             Admission::Open => admission::Admission::Open,
             Admission::Looking(met) => admission::Admission::Looking(met.map(Into::into)),
+            Admission::Unseen { why, remedy } => admission::Admission::Unseen {
+                why: why.into(),
+                remedy: remedy.into(),
+            },
             Admission::Refused { why, remedy } => admission::Admission::Refused {
                 why: why.into(),
                 remedy: remedy.into(),
@@ -97,11 +120,15 @@ impl Traffic for PlaneTraffic {
     }
 
     fn admission(&self, route: &str) -> Result<Admission> {
-        Ok(match self.route(route)?.door.admission() {
+        Ok(match self.open_route(route)?.door.admission() {
             admission::Admission::Open => Admission::Open,
             admission::Admission::Looking(met) => {
                 Admission::Looking(met.as_deref().map(ToOwned::to_owned))
             }
+            admission::Admission::Unseen { why, remedy } => Admission::Unseen {
+                why: String::from(&*why),
+                remedy: String::from(&*remedy),
+            },
             admission::Admission::Refused { why, remedy } => Admission::Refused {
                 why: String::from(&*why),
                 remedy: String::from(&*remedy),

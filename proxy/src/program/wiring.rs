@@ -11,6 +11,7 @@ use proxy::config::Config;
 use proxy::listener::{self, Sessions};
 use proxy::metrics::Metrics;
 use proxy::plane::Plane;
+use proxy::route::Looker;
 use proxy::workers::Workers;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +56,14 @@ pub(crate) fn join<E: Engine>(running: Arc<Running>) -> Result<Wired<E>, Error> 
         Ok(E::database(&served, &known, definition, &ends))
     });
     let supervisor = Supervisor::open(journal, traffic, factory)?;
+    let looking = Arc::downgrade(&supervisor);
+    let runtime = tokio::runtime::Handle::current();
+    plane.routes.looked_at_by(Looker(Box::new(move |name| {
+        if let Some(supervisor) = looking.upgrade() {
+            let _entered = runtime.enter();
+            supervisor.look_at(name.to_owned());
+        }
+    })));
     let health = Health::new::<E>(Arc::clone(&running));
     let admin = Admin {
         running: Arc::clone(&running),
@@ -110,7 +119,7 @@ pub(crate) async fn serve<S: Sessions>(
     drop(tokio::task::spawn_blocking(move || drop(workers)).await);
 }
 
-fn ends<'a>(config: &'a Config, definition: &Definition) -> Result<Ends<'a>, Error> {
+fn ends<'a>(config: &'a Config, definition: &'a Definition) -> Result<Ends<'a>, Error> {
     let missing = |what: &str, name: &str| {
         Error::refused(format!("the configuration lacks the {what} {name}"))
             .remedy("write it back into the configuration, or drop the migration")
@@ -121,13 +130,17 @@ fn ends<'a>(config: &'a Config, definition: &Definition) -> Result<Ends<'a>, Err
             .get(name)
             .ok_or_else(|| missing("cluster", name))
     };
-    let route = config
-        .routes
-        .get(&definition.route)
-        .ok_or_else(|| missing("route", &definition.route))?;
+    let route = config.routes.get(&definition.route);
+    // A look has one end, and may be at what the default route serves.
+    let looks = definition.source == definition.target && config.default_route.is_some();
+    let database = match route {
+        Some(route) => &route.database,
+        None if looks => &definition.route,
+        None => return Err(missing("route", &definition.route)),
+    };
     Ok(Ends {
         source: cluster(&definition.source)?,
         target: cluster(&definition.target)?,
-        database: &route.database,
+        database,
     })
 }

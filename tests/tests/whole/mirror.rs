@@ -287,6 +287,10 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "PostgreSQL's target refuses the writes of others; MySQL's can only count them",
+        &["foreign::where_the_target_counts_nothing_or_forgot_it_that_is_said"],
+    ),
+    (
         "PostgreSQL's first packet may ask for encryption, another protocol or a second login; MySQL's packets have numbers and a client that speaks second",
         &[
             "hostile::a_client_that_sends_and_never_reads_costs_no_memory",

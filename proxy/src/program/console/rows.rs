@@ -214,7 +214,8 @@ pub(super) fn report(report: &CutoverReport) -> Row {
     ]
 }
 
-/// The routes of the configuration; that of every other name stands last, with the sessions of all of them.
+/// The routes of the configuration; then that of every other name, with the sessions of all of them, and those of them
+/// that are not simply let in.
 pub(super) fn routes(plane: &Plane) -> Vec<Row> {
     let mut rows: Vec<Row> = plane.routes.routes().iter().map(|one| route(one)).collect();
     if let Some(cluster) = plane.routes.default_cluster() {
@@ -232,11 +233,13 @@ pub(super) fn routes(plane: &Plane) -> Vec<Row> {
             "open",
             here().map(|route| route.sessions()).sum::<u64>(),
             here().map(|route| route.gate.in_line()).sum::<u64>(),
-            // Nobody looks at the clusters of names that no route has.
+            // Names at which something was found stand below.
             "open",
             None::<String>,
             None::<String>,
         ]);
+        let told = |one: &&Arc<Route>| !matches!(one.door.admission(), Admission::Open);
+        rows.extend(here().filter(told).map(|one| route(one)));
     }
     rows
 }
@@ -252,6 +255,7 @@ fn route(route: &Route) -> Row {
     let (admission, reason, remedy) = match route.door.admission() {
         Admission::Open => ("open", None, None),
         Admission::Looking(met) => ("not looked at yet", met, None),
+        Admission::Unseen { why, remedy } => ("unknown", Some(why), Some(remedy)),
         Admission::Refused { why, remedy } => ("refused", Some(why), Some(remedy)),
     };
     let text = |text: Option<Arc<str>>| text.map(|text| String::from(&*text));

@@ -1,11 +1,12 @@
 //! A switch leaves its mark on the source: a Headgate without the journal serves nobody from there, and says what to do.
 
 use mysql_async::Conn;
+use tests::headgate::signal;
 use tests::mysql::{
     Mysql, Pair, Record, connect, rows, single, try_connect, try_records, try_rows,
 };
 use tests::wait::{SOON, until};
-use tests::world::{DATABASE, PASSWORD, USER, World};
+use tests::world::{DATABASE, MIGRATION, PASSWORD, USER, World};
 
 const SCHEMA: &str =
     "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(40)) ENGINE = InnoDB;
@@ -34,6 +35,12 @@ async fn lose(world: &mut World<Mysql>) {
     let confirmed = format!("{MARKS} AND switched = 1");
     let mut privileged = privileged(world).await;
     assert_eq!(single(&rows(&mut privileged, &confirmed).await, MARKS), "1");
+    // What a migration that is not over has fenced stays fenced.
+    let (_, text) = world
+        .headgate
+        .refused("CLEAR SWITCH MARK ON blue FOR ROUTE shop WITH (give_up_switch = true)")
+        .await;
+    assert!(text.contains("which is not over"), "{text}");
     world.headgate.kill().await;
     world.headgate.lose_journal();
 }
@@ -246,4 +253,137 @@ async fn nobody_is_let_in_before_the_cluster_was_looked_at() {
     let is_refused = |row: &Record| row.get("admission").is_some_and(|is| is == "refused");
     until("the mark is seen", SOON, ask, is_refused).await;
     refused(&world).await;
+}
+
+#[tokio::test]
+async fn a_name_that_only_the_default_route_serves_is_looked_at_too() {
+    let mut world = World::of(Pair::Mysql97to97, SCHEMA).await;
+    world.source.make_database("other").await;
+    lose(&mut world).await;
+    world.source.make_account("theirs", "theirs", "other").await;
+    world.headgate.configure("[routes.shop]", "[routes.\"*\"]");
+    world.headgate.launch().await;
+    let port = world.headgate.port();
+    let error = try_connect(port, USER, Some(PASSWORD), DATABASE)
+        .await
+        .expect_err("stale rows are served");
+    assert!(
+        matches!(&error, mysql_async::Error::Server(told) if told.code == 1053),
+        "{error:?}"
+    );
+    let other = try_connect(port, "theirs", Some("theirs"), "other").await;
+    rows(&mut other.expect("nothing is in the way there"), "SELECT 1").await;
+    let routes = world.headgate.admin("SHOW ROUTES").await;
+    let is_shop = |row: &&Record| row.get("route").is_some_and(|route| route == DATABASE);
+    let shop = routes.iter().find(is_shop).expect("why it is refused");
+    assert_eq!(shop.get("admission").map(String::as_str), Some("refused"));
+    let remedy = shop.get("remedy").cloned().unwrap_or_default();
+    world.headgate.admin(printed(&remedy)).await;
+    let again = try_connect(port, USER, Some(PASSWORD), DATABASE).await;
+    rows(&mut again.expect("it was cleared"), WRITE).await;
+}
+
+#[tokio::test]
+async fn marks_that_may_not_be_read_are_said_to_be_unknown_until_the_printed_right_is_granted() {
+    let mut world = World::of(Pair::Mysql97to97, SCHEMA).await;
+    lose(&mut world).await;
+    // The application's is locked there.
+    world.source.make_account("late", "late", DATABASE).await;
+    let looker =
+        "CREATE USER looker@'%' IDENTIFIED BY 'looker'; GRANT PROCESS ON *.* TO looker@'%';
+        GRANT SELECT ON shop.* TO looker@'%'; GRANT SELECT ON mysql.* TO looker@'%'";
+    world.source.sql("", looker).await;
+    world.headgate.configure(
+        "user = \"root\"",
+        "user = \"looker\"\npassword = \"looker\"",
+    );
+    world.headgate.launch().await;
+    let unknown = route(&world).await;
+    let told = |column: &str| unknown.get(column).cloned().unwrap_or_default();
+    assert_eq!(told("admission"), "unknown", "{unknown:?}");
+    assert!(told("reason").contains("cannot be known"), "{unknown:?}");
+    let page = world.headgate.page("/readyz").await;
+    assert!(
+        page.contains(" 200 ") && page.contains(&told("reason")),
+        "{page}"
+    );
+    let late = try_connect(world.headgate.port(), "late", Some("late"), DATABASE).await;
+    rows(&mut late.expect("it is served"), "SELECT 1").await;
+    let remedy = told("remedy");
+    let (grants, _) = remedy.split_once("; then reload").expect("statements");
+    world.source.sql("", grants).await;
+    signal(world.headgate.pid(), "HUP").await;
+    let ask = || world.row("SHOW ROUTES");
+    let is_refused = |row: &Record| row.get("admission").is_some_and(|is| is == "refused");
+    until("the mark is seen", SOON, ask, is_refused).await;
+}
+
+#[tokio::test]
+async fn a_journal_from_before_the_switch_does_not_undo_it() {
+    let mut world = World::of(Pair::Mariadb1011to1011, SCHEMA).await;
+    world.follow().await;
+    world.check().await;
+    let mut slow = world.client().await;
+    rows(
+        &mut slow,
+        "START TRANSACTION; INSERT INTO t (v) VALUES ('slow')",
+    )
+    .await;
+    let mut console = world.headgate.mysql_console().await;
+    let cutting = tokio::spawn(async move {
+        let cutover = "CUTOVER MIGRATION m WITH (max_hold = '20s')";
+        try_rows(&mut console, cutover).await.is_err()
+    });
+    let ask = || world.status("stage");
+    until("it holds", SOON, ask, |stage| stage == "Holding").await;
+    world.headgate.kill().await;
+    assert!(cutting.await.expect("no panic"));
+    world.headgate.back_up_journal();
+    world.headgate.launch().await;
+    world.until_state("following", MIGRATION).await;
+    world.cutover().await;
+    let mut client = world.client().await;
+    rows(&mut client, "INSERT INTO t (v) VALUES ('new')").await;
+    world.headgate.kill().await;
+    world.headgate.restore_journal();
+
+    world.headgate.launch().await;
+    let port = world.headgate.port();
+    try_connect(port, USER, Some(PASSWORD), DATABASE)
+        .await
+        .expect_err("stale rows are served");
+    assert_eq!(
+        route(&world).await.get("admission").map(String::as_str),
+        Some("refused")
+    );
+    let ask = || world.row("SHOW MIGRATION STATUS m");
+    let failed = |row: &Record| row.get("state").is_some_and(|state| state == "failed");
+    let status = until("the journal is seen to be old", SOON, ask, failed).await;
+    let told = format!("{status:?}");
+    assert!(told.contains("older than the switch"), "{told}");
+    world.write_around(WRITE).await.expect_err("it is fenced");
+    world.headgate.refused("START MIGRATION m").await;
+
+    // What is told helps.
+    assert!(told.contains("DROP MIGRATION m, then write"), "{told}");
+    world.headgate.admin("DROP MIGRATION m").await;
+    world
+        .headgate
+        .configure("cluster = \"blue\"", "cluster = \"green\"");
+    signal(world.headgate.pid(), "HUP").await;
+    let ask = || world.row("SHOW ROUTES");
+    let open = |row: &Record| {
+        let is = |key: &str, value: &str| row.get(key).is_some_and(|told| told == value);
+        is("cluster", "green") && is("admission", "open")
+    };
+    until("the target is served", SOON, ask, open).await;
+    let new = "SELECT COUNT(*) FROM t WHERE v = 'new'";
+    assert_eq!(
+        rows(&mut world.client().await, new).await,
+        [[Some("1".to_owned())]]
+    );
+    world
+        .write_around(WRITE)
+        .await
+        .expect_err("it is fenced still");
 }
