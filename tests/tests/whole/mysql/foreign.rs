@@ -1,7 +1,7 @@
 //! Somebody else writes to the target: what was written voids the proof, and who is connected there is named.
 
 use tests::mysql::{Mysql, Pair, Record, rows};
-use tests::wait::{SOON, until};
+use tests::wait::until;
 use tests::world::{DATABASE, MIGRATION, PASSWORD, USER, World};
 
 use proxy::mysql::disposable::Kind;
