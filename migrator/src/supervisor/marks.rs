@@ -143,7 +143,11 @@ impl<D: Database> Supervisor<D> {
     /// A mark on `cluster` that concerns `route`, and of which the journal knows nothing.
     async fn foreign_mark(&self, cluster: &str, route: &str) -> Result<Option<Mark>> {
         let database = self.looking_at(LOOKING, cluster, route, Settings::default())?;
-        foreign(&self.marks_of(&database).await?, &self.journal, route)
+        foreign(
+            &self.marks_of(&database).await?,
+            &self.journal,
+            (cluster, route),
+        )
     }
 
     async fn marks_of(&self, database: &D) -> Result<Vec<Mark>> {
@@ -191,7 +195,7 @@ impl<D: Database> Supervisor<D> {
         };
         let on_source = self.marks_of(migration.database()?).await;
         let on_source = on_source.and_then(|marks| {
-            let found = foreign(&marks, &self.journal, route)?;
+            let found = foreign(&marks, &self.journal, (source, route))?;
             Ok(found.into_iter().collect())
         });
         add(on_source, &|mark| mark.on_source(source, route));
@@ -280,7 +284,7 @@ impl<D: Database> Migration<D> {
             .await
             .unwrap_or_else(|_| Err(Error::transient("the source did not answer in time")))?;
         let Definition { source, route, .. } = &self.definition;
-        match foreign(&marks, &self.journal, route)? {
+        match foreign(&marks, &self.journal, (source, route))? {
             None => Ok(()),
             Some(mark) => {
                 Err(Error::refused(mark.evidence(source)).remedy(mark.remedy(source, route)))
@@ -289,11 +293,15 @@ impl<D: Database> Migration<D> {
     }
 }
 
-/// The mark that keeps a cluster from serving `route`: one that the journal does not know, and one which says that this
+/// The mark that keeps `cluster` from serving `route`: one that the journal does not know, and one which says that this
 /// very route was switched away, whatever a journal says that was restored from an older copy.
-fn foreign(marks: &[Mark], journal: &crate::journal::Journal, route: &str) -> Result<Option<Mark>> {
+fn foreign(
+    marks: &[Mark],
+    journal: &crate::journal::Journal,
+    (cluster, route): (&str, &str),
+) -> Result<Option<Mark>> {
     for mark in marks {
-        let left = mark.stage == Stage::Switched && mark.route == route;
+        let left = mark.stage == Stage::Switched && mark.route == route && mark.target != cluster;
         if left || !mark.is_known(journal)? {
             return Ok(Some(mark.clone()));
         }
