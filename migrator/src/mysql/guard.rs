@@ -136,7 +136,7 @@ impl Counts {
     /// Looks before the hold.
     pub(super) async fn open(mysql: &Mysql) -> Result<Self> {
         let mut session = mysql.connect_target("look").await?;
-        let before = counted(mysql, &mut session).await?;
+        let before = Box::pin(counted(mysql, &mut session)).await?;
         let query = counting(mysql, &mut session).await?;
         Ok(Self {
             session,
@@ -229,7 +229,7 @@ async fn counts(session: &mut Conn, query: &str) -> Result<Definitions> {
 
 /// What tells, among the target's definitions, whether others have written there.
 pub(super) async fn definitions(mysql: &Mysql, session: &mut Conn) -> Result<Definitions> {
-    Ok(counted(mysql, session).await?.told())
+    Ok(Box::pin(counted(mysql, session)).await?.told())
 }
 
 /// Sessions of others with a write open in the databases that move: what they wrote is counted already and seen by

@@ -209,8 +209,10 @@ impl Mysql {
 
     /// A session on the target, named after the migration and what it is for.
     pub async fn connect_target(&self, purpose: &str) -> Result<Conn> {
-        let mut session = client::connect(&self.inner.target, &self.purpose(purpose)).await?;
-        guard::pass(&mut session).await?;
+        let purpose = self.purpose(purpose);
+        let connecting = client::connect(&self.inner.target, &purpose);
+        let mut session = Box::pin(connecting).await?;
+        Box::pin(guard::pass(&mut session)).await?;
         Ok(session)
     }
 
