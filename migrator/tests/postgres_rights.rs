@@ -93,8 +93,8 @@ impl World {
     /// Up to version 14 the schema public is a superuser's, and only a superuser can give it to one.
     async fn public_as_before(&self, from: u32, to: u32) {
         if from < 15 && to >= 15 {
-            let given =
-                "ALTER SCHEMA public OWNER TO postgres; GRANT ALL ON SCHEMA public TO PUBLIC";
+            let given = "GRANT ALL ON SCHEMA public TO PUBLIC; DO $$ BEGIN
+                EXECUTE format('ALTER SCHEMA public OWNER TO %I', pg_get_userbyid(10)); END $$";
             let session = self.target.connect("shop").await;
             session.batch_execute(given).await.expect("it is its owner");
         }
@@ -247,15 +247,12 @@ async fn what_only_a_superuser_may_create_is_named_with_what_to_do() {
              CREATE EVENT TRIGGER told ON ddl_command_end EXECUTE FUNCTION told()",
             "EVENT TRIGGER",
         ),
-        ("CREATE CAST (text AS sales.mood) WITHOUT FUNCTION", "CAST"),
         (
             "CREATE FUNCTION outside(internal) RETURNS internal LANGUAGE internal AS 'prsd_lextype'",
             "outside",
         ),
         ("CREATE EXTENSION pageinspect", "pageinspect"),
     ];
-    let made = "ALTER TYPE mood SET SCHEMA sales";
-    admin.batch_execute(made).await.expect("it can be moved");
     for (statement, _) in beyond {
         admin.batch_execute(statement).await.expect(statement);
     }
@@ -284,11 +281,12 @@ async fn what_only_a_superuser_may_create_is_named_with_what_to_do() {
     assert_eq!(told(&found(&postgres).await), Vec::<String>::new());
     let lowered = format!("ALTER ROLE {LEAST} NOSUPERUSER");
     session.batch_execute(&lowered).await.expect("lowered");
-    let dropped = "DROP OPERATOR FAMILY family USING btree; DROP FOREIGN DATA WRAPPER far; DROP EVENT TRIGGER told;
-        DROP CAST (text AS sales.mood); DROP FUNCTION outside; DROP EXTENSION pageinspect";
+    let dropped = "DROP OPERATOR FAMILY family USING btree; DROP FOREIGN DATA WRAPPER far; DROP EVENT TRIGGER told; DROP FUNCTION told;
+        DROP FUNCTION outside; DROP EXTENSION pageinspect";
     admin.batch_execute(dropped).await.expect("dropped");
     let checks = found(&postgres).await;
-    assert!(errors(&checks).is_empty(), "{checks:#?}");
+    let left = errors(&checks);
+    assert!(left.is_empty(), "{left:#?}");
 }
 
 /// Leaves one statement after the other out: each is missed, by a finding whose statement brings it back.
@@ -398,11 +396,6 @@ async fn no_printed_right_is_too_much_on_a_source_of_15() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_printed_right_is_too_much_on_a_source_of_18() {
-    walks(18, 18, Side::Source).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn no_printed_right_is_too_much_on_a_target_of_14() {
     walks(14, 14, Side::Target).await;
 }
@@ -415,8 +408,8 @@ async fn every_printed_right_is_needed_on_a_source_of_14() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it takes minutes"]
-async fn every_printed_right_is_needed_on_a_source_of_18() {
-    is_needed(18, 18, Side::Source).await;
+async fn every_printed_right_is_needed_on_a_source_of_15() {
+    is_needed(15, 15, Side::Source).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
