@@ -30,8 +30,8 @@ pub(crate) fn refuse(
         named(&changes)
     ))
     .remedy(
-        "undo the change on the source, or drop the migration and create it anew; \
-         change no schema while a migration is under way",
+        "undo the change on the source, or take it along: DROP MIGRATION … WITH (target_objects = 'drop'), then create and \
+         start it again",
     ))
 }
 

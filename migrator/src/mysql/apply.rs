@@ -14,7 +14,7 @@ use super::records;
 use super::sql::quote_literal;
 use super::statements::{Job, Writer};
 use super::tables::{START_ANEW, Tables};
-use super::{BinlogPosition, Mysql};
+use super::{BinlogPosition, Mysql, position};
 use crate::error::{Error, Result};
 
 /// How long one piece may take. Its size is bounded, so only a lock or a lost server takes longer.
@@ -135,7 +135,7 @@ impl Applier {
             );
         };
         applier.stored = records::read_position(&text)?;
-        applier.since = records::read_since(&text)?;
+        applier.since = position::read_since(&text)?;
         applier.stored_text = text;
         Ok(applier)
     }
@@ -212,7 +212,7 @@ impl Applier {
     async fn write(&mut self, piece: &Piece) -> Result<()> {
         let mut next_text = None;
         if let Some(end) = &piece.end {
-            next_text = Some(records::written_since(end, piece.since.as_ref())?);
+            next_text = Some(position::written_since(end, piece.since.as_ref())?);
         }
         if !self.open {
             self.control("BEGIN").await?;
@@ -295,7 +295,7 @@ impl Applier {
                 }
                 let writer = self.writer(piece, index)?;
                 if writer.table.key.is_empty() {
-                    keyless(&writer, &changes, &mut jobs)?;
+                    writer.keyless(&changes, &mut jobs)?;
                     continue;
                 }
                 let Ok(effects) = coalesce(changes.into_iter(), &writer.table.key, !self.strict)
@@ -347,7 +347,7 @@ impl Applier {
                 Item::Change(change) => {
                     let writer = self.writer(piece, change.table)?;
                     if writer.table.key.is_empty() {
-                        keyless(&writer, &[change], &mut jobs)?;
+                        writer.keyless(&[change], &mut jobs)?;
                     } else {
                         let old: Vec<&[Cell]> = change.old.as_deref().into_iter().collect();
                         let new: Vec<&[Cell]> = change.new.as_deref().into_iter().collect();
@@ -404,9 +404,8 @@ impl Applier {
             String::from_utf8_lossy(&key)
         ))
         .remedy(format!(
-            "something else wrote to the target: RECOPY TABLE {} OF MIGRATION {} takes the table anew",
-            table.title,
-            self.migration.trim_matches('\'')
+            "something else wrote to the target: {} takes the table anew",
+            table.recopy
         ))
     }
 
@@ -452,19 +451,6 @@ impl Applier {
             }
         }
     }
-}
-
-/// Without a key rows cannot be told apart: each is written in its turn, and only new ones come together.
-fn keyless(writer: &Writer<'_>, changes: &[&Change], jobs: &mut Vec<Job>) -> Result<()> {
-    let mut new: Vec<&[Cell]> = Vec::new();
-    for change in changes {
-        if let Some(old) = &change.old {
-            writer.inserts(&std::mem::take(&mut new), jobs)?;
-            jobs.push(writer.delete_whole(old)?);
-        }
-        new.extend(change.new.as_deref());
-    }
-    writer.inserts(&new, jobs)
 }
 
 /// Ends the session of a run of ours that is gone but whose server side has not noticed: it holds a named lock.

@@ -150,7 +150,7 @@ impl Archive {
         serde_json::from_str(&kept).map(Some).map_err(|error| {
             Error::fatal("the definitions that the target keeps cannot be read")
                 .because(error)
-                .remedy("drop the migration, create it again and start it")
+                .remedy("DROP MIGRATION … WITH (target_objects = 'drop'), then create and start it again")
         })
     }
 

@@ -34,6 +34,7 @@ const LAYOUTS_MAX: usize = 10_000;
 const NO_TABLE: u64 = 0xFF_FFFF;
 
 const FORMAT: u8 = 15;
+const COMPRESSED_STATEMENT: u8 = 165;
 
 /// What became durable with the end of a piece.
 #[derive(Debug, Default)]
@@ -373,7 +374,11 @@ impl Batch {
                     return Err(out_of_place(raw));
                 }
                 let (offset, file) = change::rotate(raw.body.clone()).map_err(unreadable)?;
-                let file = if self.knows_format { &file[..] } else { name_alone(&file, &self.file, &self.last_file) };
+                let file = if self.knows_format {
+                    &file[..]
+                } else {
+                    name_alone(&file, &self.file, &self.last_file)
+                };
                 self.file = String::from_utf8_lossy(file).into_owned();
                 self.offset = offset;
                 self.layouts.clear();
@@ -393,16 +398,31 @@ impl Batch {
             }
             Kind::TableMap => self.describe(raw),
             Kind::Rows(verb, second) => self.rows(raw, verb, second),
-            Kind::Gtid | Kind::GtidTagged | Kind::GtidAnonymous | Kind::GtidMariadb | Kind::Ignorable => Ok(()),
-            Kind::Incident => Err(Error::fatal("the source says that its binary log lacks changes (incident event)")
-                .remedy(START_ANEW)),
-            Kind::PartialRows => Err(Error::fatal("the binary log has only parts of documents (PARTIAL_UPDATE_ROWS)")
-                .remedy("set binlog_row_value_options='' on the source; drop the migration and create it anew")),
-            Kind::CompressedMariadb => Err(Error::fatal(format!(
-                "the binary log has compressed events (type {}), which are not read",
-                raw.number
-            ))
-            .remedy("set log_bin_compress=OFF on the source; drop the migration and create it anew")),
+            Kind::Gtid
+            | Kind::GtidTagged
+            | Kind::GtidAnonymous
+            | Kind::GtidMariadb
+            | Kind::Ignorable => Ok(()),
+            Kind::Incident => Err(Error::fatal(
+                "the source says that its binary log lacks changes (incident event)",
+            )
+            .remedy(START_ANEW)),
+            Kind::PartialRows => self.unread_rows(
+                raw,
+                "only parts of documents (PARTIAL_UPDATE_ROWS)",
+                "binlog_row_value_options=''",
+            ),
+            Kind::CompressedMariadb if raw.number != COMPRESSED_STATEMENT => self.unread_rows(
+                raw,
+                "compressed rows, which are not read,",
+                "log_bin_compress=OFF",
+            ),
+            Kind::CompressedMariadb => Err(Error::fatal(
+                "the binary log has a compressed statement, which is not read",
+            )
+            .remedy(format!(
+                "set log_bin_compress=OFF on the source; {START_ANEW}"
+            ))),
             Kind::StatementLoad => self.statement("LOAD DATA"),
             Kind::Unknown => Err(Error::fatal(format!(
                 "the binary log has an event of the unknown type {}",

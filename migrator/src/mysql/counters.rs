@@ -226,7 +226,7 @@ fn gone(name: &Name, side: &str) -> Error {
         title_of(&name.0, &name.1)
     ))
     .remedy(
-        "no table may be dropped or renamed during a migration; drop the migration and start again",
+        "no table may be dropped or renamed during a migration: create it again as it was, then try again",
     )
 }
 

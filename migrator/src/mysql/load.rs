@@ -434,7 +434,7 @@ impl Pipe<'_> {
                 done.affected,
                 self.first_warning().await
             ))
-            .remedy("empty the table on the target, drop the migration and start again"));
+            .remedy("see who else writes to the target's table, then start the migration again: it loads what is not there"));
         }
         if done.warnings == 0 {
             return Ok(());

@@ -9,6 +9,7 @@ use protocol::mysql::position::{GtidSet, Gtids};
 use serde::{Deserialize, Serialize};
 
 use super::client::{self, failed};
+use super::records;
 use super::sql::quote_literal;
 use crate::database::Position;
 use crate::error::{Error, Result};
@@ -48,6 +49,33 @@ impl fmt::Display for BinlogPosition {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}", self.file, self.offset)
     }
+}
+
+/// How far the follower is, as it is stored.
+#[derive(Serialize)]
+struct Reached<'a> {
+    #[serde(flatten)]
+    position: &'a BinlogPosition,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<&'a BinlogPosition>,
+}
+
+/// What of it is read only by who goes on from there.
+#[derive(Deserialize)]
+struct Since {
+    since: Option<BinlogPosition>,
+}
+
+/// A position as it is stored, with the place from which the stream must be read again, where that is another.
+pub fn written_since(position: &BinlogPosition, since: Option<&BinlogPosition>) -> Result<String> {
+    serde_json::to_string(&Reached { position, since })
+        .map_err(|error| Error::fatal("a position cannot be written").because(error))
+}
+
+/// The place from which the stream must be read again, where that is another than the position that was stored.
+pub fn read_since(text: &str) -> Result<Option<BinlogPosition>> {
+    let read: std::result::Result<Since, _> = serde_json::from_str(text);
+    read.map(|read| read.since).map_err(records::unread)
 }
 
 /// Orders two files of one server by their numbers, which grow past six digits.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, params};
-use serde::{Deserialize, Serialize};
 
 use super::client::failed;
 use super::sql::{quote_literal, title};
@@ -80,42 +79,15 @@ pub fn written(position: &BinlogPosition) -> Result<String> {
         .map_err(|error| Error::fatal("a position cannot be written").because(error))
 }
 
-/// How far the follower is, as it is stored.
-#[derive(Serialize)]
-struct Reached<'a> {
-    #[serde(flatten)]
-    position: &'a BinlogPosition,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    since: Option<&'a BinlogPosition>,
-}
-
-/// What of it is read only by who goes on from there.
-#[derive(Deserialize)]
-struct Since {
-    since: Option<BinlogPosition>,
-}
-
-/// As [`written`], with the place from which the stream must be read again, where that is another.
-pub fn written_since(position: &BinlogPosition, since: Option<&BinlogPosition>) -> Result<String> {
-    serde_json::to_string(&Reached { position, since })
-        .map_err(|error| Error::fatal("a position cannot be written").because(error))
-}
-
-/// The place from which the stream must be read again, where that is another than the position that was stored.
-pub fn read_since(text: &str) -> Result<Option<BinlogPosition>> {
-    let read: std::result::Result<Since, _> = serde_json::from_str(text);
-    read.map(|read| read.since).map_err(unread)
-}
-
 /// A position as it was stored.
 pub fn read_position(text: &str) -> Result<BinlogPosition> {
     serde_json::from_str(text).map_err(unread)
 }
 
-fn unread(error: serde_json::Error) -> Error {
+pub(super) fn unread(error: serde_json::Error) -> Error {
     Error::fatal("a position in Headgate's records on the target cannot be read")
         .because(error)
-        .remedy("drop the migration, create it again and start it")
+        .remedy("DROP MIGRATION … WITH (target_objects = 'drop'), then create and start it again")
 }
 
 fn of_table(mysql: &Mysql, table: &Table) -> Params {

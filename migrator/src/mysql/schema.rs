@@ -48,7 +48,7 @@ pub async fn prepare(mysql: &Mysql, plan: &Plan) -> Result<()> {
     beside::carry_servers(&mut source, &mut target).await?;
     if let Some(lacking) = absent(mysql, plan, &mut target).await?.first() {
         return Err(Error::fatal(format!("the schema was created on the target, but {lacking} is not there"))
-            .remedy("no table may be created or renamed on the source during a migration; drop the migration and start again"));
+            .remedy("tables were created or renamed on the source meanwhile: start the migration again, which reads them anew"));
     }
     records::set_part(mysql, &mut target, PRE_DATA, Part::Done).await
 }
@@ -163,7 +163,7 @@ pub(super) fn table_statements<'a>(
     for table in &plan.tables {
         let Some(text) = archive.table(&table.schema, &table.name) else {
             return Err(Error::fatal(format!("{} has no definition on the source", title(table)))
-                .remedy("no table may be created or renamed during a migration; drop the migration and start again"));
+                .remedy("tables were created or renamed on the source meanwhile: start the migration again, which reads them anew"));
         };
         let definition = Definition::parse(&text.create)?;
         let taken = taken.entry(&table.schema).or_default();

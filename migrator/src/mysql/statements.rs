@@ -2,6 +2,7 @@
 
 use protocol::mysql::change::{self, Cell};
 
+use super::coalesce::Change;
 use super::tables::Table;
 use super::values::{Purpose, write};
 use crate::error::{Error, Result};
@@ -34,6 +35,19 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Without a key rows cannot be told apart: each is written in its turn, and only new ones come together.
+    pub(super) fn keyless(&self, changes: &[&Change], jobs: &mut Vec<Job>) -> Result<()> {
+        let mut new: Vec<&[Cell]> = Vec::new();
+        for change in changes {
+            if let Some(old) = &change.old {
+                self.inserts(&std::mem::take(&mut new), jobs)?;
+                jobs.push(self.delete_whole(old)?);
+            }
+            new.extend(change.new.as_deref());
+        }
+        self.inserts(&new, jobs)
+    }
+
     /// Deletes rows by their key.
     pub(super) fn deletes(&self, rows: &[&[Cell]], jobs: &mut Vec<Job>) -> Result<()> {
         let head = format!("DELETE FROM {} WHERE ", self.table.relation);
@@ -180,9 +194,10 @@ impl Writer<'_> {
         Error::fatal(format!(
             "the binary log's value of {title}.{name} cannot be read"
         ))
-        .remedy(
-            "set binlog_row_image=FULL on the source; else drop the migration and create it anew",
-        )
+        .remedy(format!(
+            "set binlog_row_image=FULL on the source, for open sessions too, then {}",
+            self.table.recopy
+        ))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one statement")]

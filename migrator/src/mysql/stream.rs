@@ -23,8 +23,8 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What starts anew a migration whose changes are lost.
-const LOST: &str = "the changes since then are lost: drop the migration and create it anew, with a longer \
-    binlog_expire_logs_seconds (expire_logs_days) on the source";
+const LOST: &str = "the changes since then are lost: let the source keep its log for longer (binlog_expire_logs_seconds, \
+    expire_logs_days), then DROP MIGRATION … WITH (target_objects = 'drop'), and create and start it again";
 
 /// One event, still as the server wrote it.
 #[derive(Clone, Debug)]

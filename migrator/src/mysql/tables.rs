@@ -14,9 +14,9 @@ use super::{BinlogPosition, Mysql, RECORDS, heartbeat, records};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
-/// What restarts a migration whose tables are no longer what was planned.
-pub(super) const START_ANEW: &str =
-    "drop the migration and create it anew; do not change the schema while it runs";
+/// What is left where what the log lacks may be of any table.
+pub(super) const START_ANEW: &str = "nothing tells which rows it is about: DROP MIGRATION … WITH (target_objects = 'drop'), \
+    then create and start it again";
 
 /// A column that is written.
 #[derive(Clone, Debug)]
@@ -43,6 +43,8 @@ pub(super) struct Table {
     pub(super) title: String,
     /// `database.table` for SQL.
     pub(super) relation: String,
+    /// The statement that takes it anew.
+    pub(super) recopy: String,
     pub(super) columns: Vec<Column>,
     /// The key's columns; empty where the whole row is the key.
     pub(super) key: Vec<usize>,
@@ -107,9 +109,10 @@ impl Tables {
         for planned in &plan.tables {
             let title = title(planned);
             let name = (planned.schema.clone(), planned.name.clone());
+            let recopy = planned.recopying(mysql.name());
             let Some(loaded) = loaded.get(&name) else {
                 let what = format!("the table {title} has no record of its load");
-                return Err(Error::fatal(what).remedy(START_ANEW));
+                return Err(Error::fatal(what).remedy(recopy));
             };
             let from = on_source.get(&name).map(Vec::as_slice).unwrap_or_default();
             let to = on_target.get(&name).map(Vec::as_slice).unwrap_or_default();
@@ -118,16 +121,18 @@ impl Tables {
                 let Some(seen) = find(from, &column.name) else {
                     return Err(changed(
                         &title,
+                        &recopy,
                         &format!("the column {} is gone", column.name),
                     ));
                 };
                 if seen.text(3) != column.type_name {
                     let what = format!("the column {} is now {}", column.name, seen.text(3));
-                    return Err(changed(&title, &what));
+                    return Err(changed(&title, &recopy, &what));
                 }
                 let Some(there) = find(to, &column.name) else {
                     let what = format!("the target's table {title} has no column {}", column.name);
-                    return Err(Error::fatal(what).remedy(START_ANEW));
+                    let remedy = format!("give it back to the target's table, then {recopy}");
+                    return Err(Error::fatal(what).remedy(remedy));
                 };
                 columns.push(Column {
                     name: column.name.clone(),
@@ -143,7 +148,8 @@ impl Tables {
                     .position(|column| column.name == *key)
             };
             let key: Option<Vec<usize>> = planned.key.iter().map(position).collect();
-            let key = key.ok_or_else(|| changed(&title, "a column of its key is not copied"))?;
+            let key =
+                key.ok_or_else(|| changed(&title, &recopy, "a column of its key is not copied"))?;
             let listed = from.iter().map(|row| Listed {
                 name: row.owned(2),
                 is_virtual: is_generated(row.text(6))
@@ -153,6 +159,7 @@ impl Tables {
             tables.all.push(Table {
                 relation: qualified(&planned.schema, &planned.name),
                 title,
+                recopy,
                 columns,
                 key,
                 valid_from: loaded.valid_from.clone(),
@@ -187,7 +194,10 @@ impl Tables {
         let Some(index) = self.named(&database, &name) else {
             let what =
                 format!("the source has changes in {database}.{name}, which is not in the plan");
-            return Err(Error::fatal(what).remedy(START_ANEW));
+            return Err(Error::fatal(what).remedy(
+                "no table may be created or renamed while it runs: to take this one along, DROP MIGRATION … \
+                 WITH (target_objects = 'drop'), then create and start it again",
+            ));
         };
         let Some(table) = self.all.get(index) else {
             return Ok(Announced::Foreign);
@@ -214,7 +224,7 @@ impl Tables {
         });
         let Some(names) = names else {
             let what = format!("it has {} columns in the binary log", map.columns.len());
-            return Err(changed(&table.title, &what));
+            return Err(changed(&table.title, &table.recopy, &what));
         };
         let mut picks = Vec::with_capacity(table.columns.len());
         let mut picked = Vec::with_capacity(table.columns.len());
@@ -225,6 +235,7 @@ impl Tables {
             let Some((at, wire)) = at.and_then(|at| Some((at, *map.columns.get(at)?))) else {
                 return Err(changed(
                     &table.title,
+                    &table.recopy,
                     &format!("the log has no column {}", column.name),
                 ));
             };
@@ -233,7 +244,7 @@ impl Tables {
                     "the log has the column {} as type {}, which is no {}",
                     column.name, wire.kind, column.data_type
                 );
-                return Err(changed(&table.title, &what));
+                return Err(changed(&table.title, &table.recopy, &what));
             }
             picks.push(at);
             picked.push(wire);
@@ -252,11 +263,11 @@ impl Tables {
     }
 }
 
-pub(super) fn changed(title: &str, what: &str) -> Error {
+pub(super) fn changed(title: &str, recopy: &str, what: &str) -> Error {
     Error::fatal(format!(
         "the table {title} changed since the plan was made: {what}"
     ))
-    .remedy(START_ANEW)
+    .remedy(format!("undo the change on the source, then {recopy}"))
 }
 
 fn find<'a>(columns: &'a [Told], name: &str) -> Option<&'a Told> {

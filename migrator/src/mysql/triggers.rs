@@ -48,7 +48,7 @@ pub async fn prove(mysql: &Mysql, archive: &Archive, target: &mut Conn) -> Resul
     drop_present(mysql, archive, target).await?;
     for trigger in all {
         trigger.run(target, &translation, &trigger.create).await.map_err(|error| {
-            error.remedy("mend the trigger on the source or its definer on the target, drop the migration and start again")
+            error.remedy("create on the target what the trigger needs, such as its definer, then start the migration again")
         })?;
         drop_one(trigger, target).await?;
     }

@@ -20,7 +20,7 @@ const LONG_TRANSACTION: Duration = Duration::from_secs(1);
 const ASK_PATIENCE: Duration = Duration::from_secs(10);
 /// What ends a difference of definitions.
 pub(super) const DEFINITIONS_REMEDY: &str = "run on the target the statement that was run on the source, or undo it on the source; \
-     then check again; where a table changed, drop the migration and create it anew";
+     then check again; where a table's rows changed with it, RECOPY TABLE … takes it anew";
 /// Shown while the estimates say that all is there but the copy does not.
 const ALMOST: f64 = 99.9;
 

@@ -46,7 +46,7 @@ impl Batch {
                 "distributed transactions (XA) that are prepared changed more than {} MiB of what moves",
                 ASIDE_BYTES_MAX >> 20
             ))
-            .remedy("let them be smaller or committed sooner; drop the migration and create it anew"));
+            .remedy("let them be ended, and be smaller or committed sooner, then start the migration again"));
         }
         self.distributed.reading.push((change, bytes));
         Ok(())

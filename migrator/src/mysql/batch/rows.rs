@@ -8,9 +8,9 @@ use super::super::apply::Item;
 use super::super::coalesce::{Change, Row};
 use super::super::heartbeat::Signal;
 use super::super::stream::Raw;
-use super::super::tables::{Announced, Layout, changed};
+use super::super::tables::{Announced, Layout, START_ANEW, changed};
 use super::{Batch, ITEM_BYTES, LAYOUTS_MAX, NO_TABLE, out_of_place, unreadable};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Batch {
     pub(super) fn describe(&mut self, raw: &Raw) -> Result<()> {
@@ -26,18 +26,26 @@ impl Batch {
             return Ok(());
         }
         let map = change::table_map(raw.body.clone()).map_err(unreadable)?;
-        let announced = self.tables.announced(map)?;
+        let named = (
+            String::from_utf8_lossy(&map.database).into_owned(),
+            String::from_utf8_lossy(&map.table).into_owned(),
+        );
+        let announced = match self.tables.announced(map) {
+            // What it was like before it was taken anew does not matter any more.
+            Err(failure) => match self.tables.named(&named.0, &named.1) {
+                Some(table) if !self.is_new(table) => Announced::Foreign,
+                _ => return Err(failure),
+            },
+            Ok(announced) => announced,
+        };
         if let Announced::Ours(layout) = &announced
             && let Some(wire) = self.wires.get_mut(layout.table)
         {
             if wire.as_ref().is_some_and(|wire| *wire != layout.picked) {
-                let title = self
-                    .tables
-                    .all
-                    .get(layout.table)
-                    .map_or("", |table| &table.title);
+                let table = self.tables.all.get(layout.table);
                 return Err(changed(
-                    title,
+                    table.map_or("", |table| &table.title),
+                    table.map_or("", |table| &table.recopy),
                     "its columns are others in the binary log than before",
                 ));
             }
@@ -49,6 +57,37 @@ impl Batch {
         self.layouts
             .insert(number, (raw.body.clone(), Arc::new(announced)));
         Ok(())
+    }
+
+    /// Events of rows that are not read: nothing is missed where the table was taken anew since, or does not move.
+    pub(super) fn unread_rows(&mut self, raw: &Raw, what: &str, setting: &str) -> Result<()> {
+        if self.is_passed_over() {
+            return Ok(());
+        }
+        let layout = self.layouts.get(&change::table_number(&raw.body));
+        let announced = layout.map(|(_, announced)| Arc::clone(announced));
+        let table = match announced.as_deref() {
+            Some(Announced::Foreign) => return Ok(()),
+            // Without its markers nobody would know how far it is.
+            Some(Announced::Signals(_)) => {
+                return Err(Error::fatal(format!(
+                    "the binary log has {what} of Headgate's own signals"
+                ))
+                .remedy(format!("set {setting} on the source; {START_ANEW}")));
+            }
+            Some(Announced::Ours(layout)) => layout.table,
+            None => return Err(out_of_place(raw)),
+        };
+        if !self.is_new(table) {
+            return Ok(());
+        }
+        let table = self.tables.all.get(table);
+        let (title, recopy) = table.map_or(("", ""), |table| (&table.title, &table.recopy));
+        Err(
+            Error::fatal(format!("the binary log has {what} of {title}")).remedy(format!(
+                "set {setting} on the source, for open sessions too, then {recopy}"
+            )),
+        )
     }
 
     /// Whether the open transaction is not part of what was loaded.

@@ -64,7 +64,7 @@ impl Batch {
                     return Err(Error::fatal(
                         "a transaction that changed what moves was undone within the binary log",
                     )
-                    .remedy("use InnoDB for every table; drop the migration and create it anew"));
+                    .remedy(format!("use InnoDB for every table; {START_ANEW}")));
                 }
                 // A rollback to a savepoint does not end it.
                 ends = ends || query.text.len() <= "ROLLBACK".len();
@@ -111,9 +111,9 @@ impl Batch {
             self.here()
         ));
         Err(error.remedy(if is_rows {
-            "set binlog_format=ROW on the source for all sessions; drop the migration and create it anew"
+            format!("set binlog_format=ROW on the source for all sessions; {START_ANEW}")
         } else {
-            START_ANEW
+            START_ANEW.to_owned()
         }))
     }
 }

@@ -16,8 +16,9 @@ use super::super::archive::{Archive, Kind};
 use super::super::client::failed;
 use super::super::described::text;
 use super::super::sql::{qualified, quote_ident, quote_literal, title_of};
-use super::super::{BinlogPosition, Mysql, position};
+use super::super::{BinlogPosition, Mysql, position, records};
 use super::{Guard, tables_of};
+use crate::database::Position as _;
 use crate::definitions::{Definitions, Fingerprint, named};
 use crate::error::{Error, Result};
 
@@ -70,10 +71,15 @@ async fn judged(mysql: &Mysql, doubt: &Doubt) -> Result<BinlogPosition> {
         ));
     }
     let databases: BTreeSet<String> = mysql.databases().into_iter().collect();
+    let loaded = records::tables(mysql, &mut target).await?;
     let mut spoken: BTreeMap<(String, String), Vec<Guard>> = BTreeMap::new();
-    for (database, statement) in statements(&mut source, &doubt.at, &until).await? {
+    for (at, database, statement) in statements(&mut source, &doubt.at, &until).await? {
         for (name, guard) in tables_of(&statement, &database) {
-            if databases.contains(&name.0) {
+            // What came before it was taken anew does not matter any more.
+            let is_past = loaded.get(&name).is_some_and(|one| {
+                one.valid_from.server == at.server && one.valid_from.covers(&at)
+            });
+            if databases.contains(&name.0) && !is_past {
                 spoken.entry(name).or_default().push(guard);
             }
         }
@@ -112,8 +118,8 @@ fn changed(mysql: &Mysql, doubt: &Doubt, what: &str) -> Error {
         doubt.what, doubt.at
     ))
     .remedy(format!(
-        "undo it on the source and START MIGRATION {name}; where a table was changed, drop the migration and create it \
-         anew; do not change the schema while it runs"
+        "undo it on the source and START MIGRATION {name}; where a table was changed, undo it and RECOPY TABLE … OF \
+         MIGRATION {name} takes the table anew"
     ))
 }
 
@@ -158,12 +164,12 @@ fn without_counter(create: &str) -> String {
     format!("{head}{}", options.join(" "))
 }
 
-/// The statements of the log between two positions, each with the database that it means, as the server lists them.
+/// The statements of the log between two positions, each with its end, and the database that it means, as the server lists them.
 async fn statements(
     source: &mut Conn,
     from: &BinlogPosition,
     until: &BinlogPosition,
-) -> Result<Vec<(String, String)>> {
+) -> Result<Vec<(BinlogPosition, String, String)>> {
     let mut found = Vec::new();
     for file in files(source, from, until).await? {
         let mut at = if file == from.file { from.offset } else { 4 };
@@ -188,7 +194,14 @@ async fn statements(
             for row in &rows {
                 at = number(row, 4).max(at);
                 if matches!(text(row, 2)?.as_str(), "Query" | "Query_compressed") {
-                    found.push(stated(&information(row)));
+                    let (database, statement) = stated(&information(row));
+                    let ends = BinlogPosition {
+                        server: from.server.clone(),
+                        file: file.clone(),
+                        offset: at,
+                        gtids: String::new(),
+                    };
+                    found.push((ends, database, statement));
                 }
             }
             if rows.len() < EVENTS_AT_ONCE || at == before {

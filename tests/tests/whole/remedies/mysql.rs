@@ -3,7 +3,7 @@
 use super::{Of, Shown, Table};
 
 /// How many rows are open; it may only become less.
-pub(super) const OPEN_MAX: usize = 17;
+pub(super) const OPEN_MAX: usize = 16;
 
 pub(super) const ROWS: Table = &[
     (
@@ -443,8 +443,13 @@ pub(super) const ROWS: Table = &[
         ]),
     ),
     (
-        Of::Statement("RECOPY TABLE {} OF MIGRATION {}"),
-        Shown::Open,
+        Of::Statement("RECOPY TABLE"),
+        Shown::By(&[
+            "a_table_whose_rows_the_log_did_not_have_whole_is_taken_anew_and_followed",
+            "what_changes_no_definition_stops_nothing_and_what_does_is_named_on_mysql_97",
+            "what_changes_no_definition_stops_nothing_and_what_does_is_named_on_mysql_56",
+            "what_changes_no_definition_stops_nothing_and_what_does_is_named_on_mariadb",
+        ]),
     ),
     (
         Of::Statement("SET GLOBAL read_only = OFF"),
