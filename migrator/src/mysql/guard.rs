@@ -7,12 +7,14 @@
 use std::collections::BTreeSet;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error as Failure};
+use mysql_async::{Conn, Error as Failure, Row};
 
 use super::catalogue::ask;
 use super::client::{self, failed};
+use super::described::text;
 use super::sql::{qualified, quote_literal};
 use super::watched;
+use super::writers::monitored;
 use super::{Mysql, rights};
 use crate::definitions::{Definitions, named};
 use crate::error::{Error, Kind, Result};
@@ -245,11 +247,13 @@ async fn open(mysql: &Mysql, session: &mut Conn) -> Result<Vec<(String, String)>
             listed(mysql)
         )
     } else {
-        "SELECT CAST(t.processlist_id AS CHAR), t.processlist_user, t.processlist_host
-         FROM information_schema.innodb_trx AS x
-         JOIN performance_schema.threads AS t ON t.processlist_id = x.trx_mysql_thread_id
-         WHERE x.trx_rows_modified > 0 AND t.instrumented = 'YES'"
-            .to_owned()
+        let Some(ids) = changed(session).await? else {
+            return Ok(Vec::new());
+        };
+        format!(
+            "SELECT CAST(processlist_id AS CHAR), processlist_user, processlist_host FROM performance_schema.threads
+             WHERE processlist_id IN ({ids}) AND instrumented = 'YES'"
+        )
     };
     let rows = match watched::sessions(session, &query).await {
         Ok(rows) => rows,
@@ -259,11 +263,32 @@ async fn open(mysql: &Mysql, session: &mut Conn) -> Result<Vec<(String, String)>
     Ok(rows
         .into_iter()
         .map(|row| {
-            let text = |at| row.get::<String, _>(at).unwrap_or_default();
-            let who = format!("session {} of user {} from {}", text(0), text(1), text(2));
-            (who, format!("KILL {}", text(0)))
+            let told = |at| row.get::<String, _>(at).unwrap_or_default();
+            let who = format!("session {} of user {} from {}", told(0), told(1), told(2));
+            (who, format!("KILL {}", told(0)))
         })
         .collect())
+}
+
+/// The sessions whose transactions have changed something, by InnoDB's monitor: its table of transactions may be old.
+async fn changed(session: &mut Conn) -> Result<Option<String>> {
+    let shown = match session
+        .query_first::<Row, _>("SHOW ENGINE INNODB STATUS")
+        .await
+    {
+        Ok(shown) => shown,
+        Err(Failure::Server(_)) => return Ok(None),
+        Err(error) => return Err(failed(WHAT, error)),
+    };
+    let status = shown.map(|row| text(&row, 2)).transpose()?;
+    let Some(ids) = monitored(&status.unwrap_or_default()) else {
+        return Err(Error::transient(format!(
+            "{UNKNOWN}: there are too many transactions for InnoDB's monitor to print them all"
+        ))
+        .remedy("try again when the target has less to do"));
+    };
+    let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+    Ok((!ids.is_empty()).then(|| ids.join(", ")))
 }
 
 /// Refuses where others have a write open on the target: nobody can say whether it was compared.

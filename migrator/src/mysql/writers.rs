@@ -126,7 +126,7 @@ async fn having_changed(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Row>> {
 
 /// The sessions whose transactions have changed something; `None` where the monitor left some out. What else is printed
 /// are statements of clients, which stand behind the line that tells whose they are.
-fn monitored(status: &str) -> Option<Vec<u64>> {
+pub(super) fn monitored(status: &str) -> Option<Vec<u64>> {
     let (_, list) = status.split_once("\nLIST OF TRANSACTIONS FOR EACH SESSION:\n")?;
     if status.contains("... truncated...") {
         return None;
