@@ -1027,6 +1027,11 @@ async fn a_migrator_that_may_not_read_passwords_or_use_origins_is_told_the_least
             };
             let session = server.connect(database).await;
             session.batch_execute(&check.fix).await.expect(&check.fix);
+            let gives = check
+                .fix
+                .contains("GRANT CREATE ON DATABASE \"shop\" TO \"mover\"");
+            let owner = check.evidence.contains("owner of the database");
+            assert_eq!(gives, owner, "who owns it may create there: {check:#?}");
             seen.push(check.evidence);
         }
     }

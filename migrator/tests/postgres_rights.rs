@@ -48,6 +48,13 @@ const SCHEMA: &str = "
 const COUNTER: &str = "CREATE SCHEMA counting AUTHORIZATION counter;
     SET ROLE counter; CREATE SEQUENCE counting.calls; SELECT nextval('counting.calls'); RESET ROLE";
 
+/// What only a superuser may create is there before.
+const WRAPPER: &str =
+    "CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO PUBLIC";
+const MAPPING: &str =
+    "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw; ALTER SERVER far OWNER TO app;
+    CREATE USER MAPPING FOR app SERVER far";
+
 struct World {
     source: Server,
     target: Server,
@@ -79,11 +86,15 @@ impl World {
             .await
             .expect("it may create there");
         admin.batch_execute(COUNTER).await.expect("it is created");
+        admin.batch_execute(WRAPPER).await.expect("it is created");
+        admin.batch_execute(MAPPING).await.expect("it is created");
         let there = target.connect("postgres").await;
         there
             .batch_execute("CREATE DATABASE shop TEMPLATE template0")
             .await
             .expect("created");
+        let inside = target.connect("shop").await;
+        inside.batch_execute(WRAPPER).await.expect("it is created");
         for server in [&source, &target] {
             server.ask_for_passwords_of(LEAST);
         }
@@ -129,10 +140,16 @@ impl World {
     }
 }
 
-/// A whole migration of a role that has nothing but what is printed.
-async fn moves(from: u32, to: u32) {
+/// A whole migration of a role that has nothing but what is printed; on the source not everybody may create in the schema
+/// `public` where it is `closed`.
+async fn moves(from: u32, to: u32, closed: bool) {
     let world = World::new(from, to).await;
     let (source, target) = (&world.source, &world.target);
+    if closed {
+        let close = "REVOKE CREATE ON SCHEMA public FROM PUBLIC";
+        let session = source.connect("shop").await;
+        session.batch_execute(close).await.expect("it is closed");
+    }
     source.grant(Side::Source, LEAST, &[]).await;
     target.grant(Side::Target, LEAST, &[]).await;
     let postgres = World::migration(source.least("shop"), target.least("shop"));
@@ -143,6 +160,17 @@ async fn moves(from: u32, to: u32) {
         assert!(
             given.len() == 1 && given[0].evidence.contains("schema public"),
             "{checks:#?}"
+        );
+        let owner = "ALTER SCHEMA \"public\" OWNER TO \"postgres\"; REVOKE ALL ON SCHEMA \"public\" FROM PUBLIC; ";
+        let rest = given[0].fix.strip_prefix(owner).expect(&given[0].fix);
+        let everybody = format!(
+            "GRANT {} ON SCHEMA \"public\" TO PUBLIC; ",
+            if closed { "USAGE" } else { "CREATE, USAGE" }
+        );
+        let rest = rest.strip_prefix(&everybody).expect(rest);
+        assert_eq!(
+            rest,
+            "GRANT ALL ON SCHEMA \"public\" TO \"headgate\" WITH GRANT OPTION"
         );
         world.mend(given[0]).await;
     } else {
@@ -159,6 +187,7 @@ async fn moves(from: u32, to: u32) {
         "pg_restore",
         "deadlock_timeout",
         "collation",
+        "extensions",
     ];
     let rest: Vec<_> = names.iter().filter(|name| !known.contains(name)).collect();
     assert!(rest.is_empty(), "{checks:#?}");
@@ -367,17 +396,22 @@ async fn walks(from: u32, to: u32, side: Side) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_with_the_printed_rights_moves_from_14_to_18() {
-    moves(14, 18).await;
+    moves(14, 18, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_with_the_printed_rights_moves_from_14_to_15_where_not_everybody_may_create() {
+    moves(14, 15, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_with_the_printed_rights_moves_from_15_to_15() {
-    moves(15, 15).await;
+    moves(15, 15, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_with_the_printed_rights_moves_from_14_to_14() {
-    moves(14, 14).await;
+    moves(14, 14, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,7 +101,7 @@ impl Applier {
             .map_err(cannot)?;
         let Some(row) = row else {
             return Err(Error::fatal("the target has no record of how far it is")
-                .remedy(super::tables::START_ANEW));
+                .remedy(super::tables::start_anew(postgres.name())));
         };
         let text: String = row.try_get(0).map_err(cannot)?;
         Ok(Self {

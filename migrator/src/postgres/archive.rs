@@ -35,6 +35,14 @@ const NAMESPACES: u32 = 2615;
 
 impl Entry {
     /// Whether it is a schema, or who may do what in one.
+    /// The extension that it creates or that it is a comment on.
+    fn extension(&self) -> Option<&str> {
+        let rest = self.description.strip_prefix("COMMENT - EXTENSION ");
+        let rest = rest.or_else(|| self.description.strip_prefix("EXTENSION - "))?;
+        // Its owner comes last, and has none.
+        Some(rest.trim_end().trim_matches('"'))
+    }
+
     pub(super) fn is_of_schema(&self) -> bool {
         self.class == NAMESPACES || self.description.starts_with("ACL - SCHEMA ")
     }
@@ -123,7 +131,7 @@ impl Archive {
             database: database.to_owned(),
             ..postgres.target().clone()
         };
-        let mut entries = self.pre_data(postgres, source, target).await?;
+        let mut entries = self.to_restore(postgres, source, target).await?;
         entries.extend(self.list(postgres, "post-data").await?);
         let (schemas, rest): (Vec<_>, Vec<_>) = entries.into_iter().partition(Entry::is_of_schema);
         let mut told = String::new();
@@ -227,6 +235,24 @@ impl Archive {
         source: &Client,
         target: &Client,
     ) -> Result<Vec<Entry>> {
+        let mut entries = self.to_restore(postgres, source, target).await?;
+        // Whoever made one that is there already may be the only one who may say more of it.
+        let there = extensions(target).await?;
+        entries.retain(|entry| {
+            entry
+                .extension()
+                .is_none_or(|name| !there.iter().any(|one| one == name))
+        });
+        Ok(entries)
+    }
+
+    /// The same in a database that has nothing yet.
+    async fn to_restore(
+        &self,
+        postgres: &Postgres,
+        source: &Client,
+        target: &Client,
+    ) -> Result<Vec<Entry>> {
         let mut entries = self.list(postgres, "pre-data").await?;
         let present = present_schemas(source, target).await?;
         let told = commented_alike(source, target).await?;
@@ -291,6 +317,18 @@ async fn present_schemas(source: &Client, target: &Client) -> Result<Vec<u32>> {
         .await
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(|error| failed("cannot read the source's schemas", error))
+}
+
+/// The extensions of the database that a session is in.
+pub(super) async fn extensions(session: &Client) -> Result<Vec<String>> {
+    session
+        .query_one(
+            "SELECT coalesce(array_agg(extname::text), '{}') FROM pg_catalog.pg_extension",
+            &[],
+        )
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| failed("cannot read a server's extensions", error))
 }
 
 /// Schemas with the same comment on both sides: only their owner could set it again.

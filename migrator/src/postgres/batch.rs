@@ -240,7 +240,12 @@ impl Batch {
         let table = if schema == PREFIX {
             None
         } else {
-            Some(self.tables.announced(&schema, &name, columns)?)
+            match self.tables.announced(&schema, &name, columns) {
+                Ok(table) => Some(table),
+                // What it looked like before it was taken anew does not matter: none of these changes is applied.
+                Err(_) if self.is_before_its_load(&schema, &name) => None,
+                Err(changed) => return Err(changed),
+            }
         };
         self.relations.insert(relation.oid, table);
         Ok(())
@@ -251,6 +256,14 @@ impl Batch {
             .get(&relation)
             .copied()
             .ok_or_else(out_of_place)
+    }
+
+    /// Whether the open transaction is a part of what was loaded of this table.
+    fn is_before_its_load(&self, schema: &str, name: &str) -> bool {
+        let open = self.open.as_ref();
+        let loaded = self.tables.valid_from(schema, name);
+        open.zip(loaded)
+            .is_some_and(|(open, loaded)| open.commit < loaded)
     }
 
     /// Whether a change committed there is not part of what was loaded.

@@ -14,7 +14,7 @@ use super::expressions::{legible, readable, same_text};
 use super::guard;
 use super::inventory::{Among, Class, INVENTORY, Name, SKIPPED_TYPES, Treatment, VIEWS};
 use super::plan::OURS_TO_MOVE;
-use super::sql::quote_literal;
+use super::sql::{named, quote_ident, quote_literal};
 use crate::definitions::{Compared, Definitions, Fingerprint};
 use crate::error::Result;
 
@@ -32,6 +32,8 @@ struct Object {
     text: Option<String>,
     /// The target may have it though the source does not.
     may_be_more: bool,
+    /// What of it the server does not show, and what lets us look.
+    hidden: Option<String>,
     /// What it is a part of.
     part_of: Vec<String>,
 }
@@ -70,8 +72,8 @@ pub(super) async fn compare(postgres: &Postgres) -> Result<Compared> {
         quoting.map_err(|error| failed("cannot read the definitions", error))?;
     }
     let (ours, theirs) = tokio::try_join!(
-        reading.side(&source, "source"),
-        reading.side(&target, "target")
+        reading.side(&source, "source", &postgres.source().user),
+        reading.side(&target, "target", &postgres.target().user)
     )?;
     let differences = differences(&target, &ours, &theirs).await?;
     let mut proved = whole(&theirs);
@@ -109,7 +111,13 @@ async fn differences(target: &Client, ours: &Objects, theirs: &Objects) -> Resul
             (None, Some(object)) if object.may_be_more || stands_alone(object) => {}
             (None, Some(_)) => found.push(format!("{name} (not on the source)")),
             (Some(source), Some(there)) => {
-                if let Some(what) = differs(target, name, source, there).await? {
+                let hidden: Vec<&str> = [source, there]
+                    .into_iter()
+                    .filter_map(|object| object.hidden.as_deref())
+                    .collect();
+                if !hidden.is_empty() {
+                    found.push(format!("{name} (cannot be known: {})", hidden.join("; ")));
+                } else if let Some(what) = differs(target, name, source, there).await? {
                     found.push(format!("{name} ({what})"));
                 }
             }
@@ -170,7 +178,7 @@ impl Reading {
     }
 
     /// Reads one side's objects of every class.
-    async fn side(&self, session: &Client, side: &str) -> Result<Objects> {
+    async fn side(&self, session: &Client, side: &str, user: &str) -> Result<Objects> {
         let cannot = |error| failed(&format!("cannot read the {side}'s definitions"), error);
         let unreadable: Vec<String> = session
             .query_one(
@@ -191,12 +199,19 @@ impl Reading {
                 continue;
             }
             let hidden = unreadable.iter().any(|name| name == catalogue);
-            let view = VIEWS.iter().find(|(name, _)| name == catalogue);
-            let from = match view.filter(|_| hidden) {
-                Some((_, view)) => (*view).to_owned(),
-                None => format!("pg_catalog.{catalogue}"),
+            let view = VIEWS.iter().find(|view| view.catalogue == *catalogue);
+            let (from, hides) = match view.filter(|_| hidden) {
+                Some(view) => (view.from.to_owned(), view.hides),
+                None => (format!("pg_catalog.{catalogue}"), "false"),
             };
-            let query = self.query(catalogue, class, &from);
+            let query = self.query(catalogue, class, &from, hides);
+            let grant = || {
+                format!(
+                    "a part of it is hidden from us on the {side}, where GRANT SELECT ON pg_catalog.{catalogue} TO {} \
+                     lets us look",
+                    quote_ident(user)
+                )
+            };
             let rows = session
                 .query(&query, &[&self.schemas, &self.own])
                 .await
@@ -204,10 +219,12 @@ impl Reading {
             for row in rows {
                 let read = || -> std::result::Result<_, tokio_postgres::Error> {
                     let part_of: Vec<String> = row.try_get(3)?;
+                    let hidden: bool = row.try_get(4)?;
                     let object = Object {
                         columns: legible(row.try_get(1)?),
                         text: row.try_get(2)?,
                         may_be_more: !class.more_on_target.is_empty(),
+                        hidden: hidden.then(grant),
                         part_of: part_of.iter().map(|whole| readable(whole)).collect(),
                     };
                     Ok((row.try_get::<_, String>(0)?, object))
@@ -222,8 +239,9 @@ impl Reading {
         Ok(objects)
     }
 
-    /// The query for a class: each row's name, its columns as JSON, what the server prints, and what it is a part of.
-    fn query(&self, catalogue: &str, class: &Class, from: &str) -> String {
+    /// The query for a class: each row's name, its columns as JSON, what the server prints, what it is a part of, and
+    /// whether a part of it is hidden.
+    fn query(&self, catalogue: &str, class: &Class, from: &str, hides: &str) -> String {
         let name = match class.name {
             Name::Identified => format!(
                 "(SELECT i.type || ' ' || i.identity
@@ -290,7 +308,7 @@ impl Reading {
                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')),
              own AS (SELECT $2::text[])
-             SELECT {name}, ({columns})::text, ({text})::text, {part_of} FROM {from} t WHERE {among} AND {only}"
+             SELECT {name}, ({columns})::text, ({text})::text, {part_of}, {hides} FROM {from} t WHERE {among} AND {only}"
         )
     }
 
@@ -404,33 +422,13 @@ impl Reading {
                     columns: format!("{{\"granted\": {granted}}}"),
                     text: None,
                     may_be_more: true,
+                    hidden: None,
                     part_of: Vec::new(),
                 };
                 objects.insert(readable(row.try_get(0)?), object);
             }
         }
         Ok(())
-    }
-}
-
-/// SQL of the name of the object with the number `value` in the catalogue `to`.
-fn named(to: &str, value: &str) -> String {
-    match to {
-        "pg_class" => format!("({value})::oid::regclass::text"),
-        "pg_type" => format!("pg_catalog.format_type(({value})::oid, NULL)"),
-        "pg_proc" => format!("({value})::oid::regprocedure::text"),
-        "pg_operator" => format!("({value})::oid::regoperator::text"),
-        "pg_namespace" => format!("({value})::oid::regnamespace::text"),
-        "pg_collation" => format!("({value})::oid::regcollation::text"),
-        "pg_ts_config" => format!("({value})::oid::regconfig::text"),
-        "pg_ts_dict" => format!("({value})::oid::regdictionary::text"),
-        "pg_authid" => format!(
-            "CASE WHEN ({value})::oid = 0 THEN '-' ELSE pg_catalog.pg_get_userbyid({value})::text END"
-        ),
-        other => format!(
-            "CASE WHEN ({value})::oid <> 0 THEN (SELECT i.identity
-                 FROM pg_catalog.pg_identify_object('pg_catalog.{other}'::regclass, {value}, 0) i) END"
-        ),
     }
 }
 

@@ -73,10 +73,31 @@ pub const SKIPPED_TYPES: &[(&str, &str)] = &[
 ];
 
 /// What shows everybody the rest of a catalogue that not everybody may read.
-pub const VIEWS: &[(&str, &str)] = &[
-    ("pg_authid", "pg_catalog.pg_roles"),
-    (
-        "pg_user_mapping",
-        "(SELECT umid AS oid, umuser, srvid AS umserver, umoptions FROM pg_catalog.pg_user_mappings)",
-    ),
+pub const VIEWS: &[View] = &[
+    View {
+        catalogue: "pg_authid",
+        from: "pg_catalog.pg_roles",
+        hides: "false",
+    },
+    View {
+        catalogue: "pg_user_mapping",
+        from: "(SELECT m.umid AS oid, m.umuser, m.srvid AS umserver, m.umoptions, s.srvowner, m.usename
+            FROM pg_catalog.pg_user_mappings m JOIN pg_catalog.pg_foreign_server s ON s.oid = m.srvid)",
+        hides: HIDDEN_OPTIONS,
+    },
 ];
+
+/// A view, and what tells of a row `t` that it hides a part of it, which is otherwise not to be told from none.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// The catalogue that it shows.
+    pub catalogue: &'static str,
+    /// Itself, in SQL.
+    pub from: &'static str,
+    /// SQL that is true where a part of the row is hidden.
+    pub hides: &'static str,
+}
+
+/// Whether the server keeps from us what options a user mapping `t` has: as `pg_user_mappings` decides it.
+pub const HIDDEN_OPTIONS: &str = "(t.umoptions IS NULL AND NOT CASE t.umuser WHEN 0 THEN pg_has_role(t.srvowner, 'USAGE')
+    ELSE t.usename = current_user AND (pg_has_role(t.srvowner, 'USAGE') OR has_server_privilege(t.umserver, 'USAGE')) END)";

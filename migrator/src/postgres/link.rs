@@ -370,7 +370,7 @@ impl Link {
                 // A piece of its log is gone for good, or the slot was invalidated.
                 let error = if matches!(refusal.code.as_str(), "58P01" | "55000") {
                     Error::fatal(what).remedy(
-                        "the copy must start again: drop the migration and create it anew, and let the source keep more of its log",
+                        "the copy must start again: DROP MIGRATION … WITH (target_objects = 'drop'), then create it anew, and let the source keep more of its log",
                     )
                 } else {
                     Error::transient(what)

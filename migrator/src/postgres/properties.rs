@@ -225,7 +225,7 @@ async fn database(postgres: &Postgres, source: &Client, target: &Client) -> Resu
 /// A schema that every new database has is not created, so that nobody else gives it its owner.
 async fn schema_owners(postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Step>> {
     let query = "SELECT n.nspname::text, pg_catalog.pg_get_userbyid(n.nspowner)::text,
-            coalesce((SELECT string_agg(p.privilege_type, ', ' ORDER BY 1) FROM pg_catalog.aclexplode(
+            coalesce((SELECT string_agg(p.privilege_type, ', ' ORDER BY p.privilege_type) FROM pg_catalog.aclexplode(
                 coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) p WHERE p.grantee = 0), '')
         FROM pg_catalog.pg_namespace n
         WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headgate')";
@@ -297,7 +297,7 @@ async fn parameters(postgres: &Postgres, source: &Client, target: &Client) -> Re
 }
 
 /// `name=value`, as the catalogue stores a setting, as the `SET` clause of an `ALTER`.
-fn assign(setting: &str) -> String {
+pub(super) fn assign(setting: &str) -> String {
     let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
     let quoted_name: Vec<String> = name.split('.').map(quote_ident).collect();
     let value = if LISTS.contains(&name) {

@@ -5,6 +5,7 @@ mod table;
 use tokio_postgres::Client;
 
 use super::client::failed;
+use super::inventory::HIDDEN_OPTIONS;
 use super::plan::OURS_TO_MOVE;
 use super::sql::{quote_ident, quote_literal};
 use crate::error::Result;
@@ -47,6 +48,7 @@ impl For<'_> {
         );
         template
             .replace("{moving}", &moving)
+            .replace("{hidden_options}", HIDDEN_OPTIONS)
             .replace("{name}", &quote_literal(self.user))
             .replace("{user_text}", &quote_literal(&user))
             .replace("{user}", &user)

@@ -10,6 +10,7 @@ use super::archive::{self, Archive, Entry};
 use super::client::{self, Endpoint, failed};
 use super::records::{self, Part};
 use super::sql::{quote_ident, quote_literal, relation};
+use super::tables::start_anew;
 use super::{Postgres, made, properties, roles, snapshot};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -179,7 +180,7 @@ async fn restore_pre_data(
         return Err(Error::fatal(format!(
             "the schema was restored to the target, but {lacking} is not there"
         ))
-        .remedy("no table may be created or renamed on the source during a migration; drop the migration and start again"));
+        .remedy(start_anew(postgres.name())));
     }
     records::set_part(postgres, target, PRE_DATA, Part::Done).await
 }

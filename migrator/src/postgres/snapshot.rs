@@ -11,6 +11,7 @@ use super::Postgres;
 use super::client::failed;
 use super::position::Lsn;
 use super::stream::{Obstacle, Replication, obstacle};
+use super::tables::start_anew;
 use crate::error::{Error, Result};
 
 /// Creates the folder of records on the target; finds nothing to do where it is.
@@ -82,7 +83,10 @@ pub async fn open(
             "the slot {} is gone from the source, and with it the changes since the load",
             postgres.slot()
         ))
-        .remedy("drop the migration, create it again and start it; keep other tools from dropping its slot"));
+        .remedy(format!(
+            "{}; keep other tools from dropping its slot",
+            start_anew(postgres.name())
+        )));
     }
     // A name of its own: the server may still be ending the temporary slot of a process that was killed.
     let name = if exists {
@@ -152,7 +156,10 @@ async fn slot_exists(postgres: &Postgres, source: &Client) -> Result<bool> {
             "the source has dropped changes that slot {} needs",
             postgres.slot()
         ))
-        .remedy("raise max_slot_wal_keep_size on the source, drop the migration and start again"));
+        .remedy(format!(
+            "raise max_slot_wal_keep_size on the source; {}",
+            start_anew(postgres.name())
+        )));
     }
     if row.try_get::<_, bool>(0).map_err(unreadable)? {
         return Ok(true);

@@ -55,6 +55,27 @@ fn quote_where_needed(name: &str) -> String {
     }
 }
 
+/// SQL of the name of the object with the number `value` in the catalogue `to`.
+pub(super) fn named(to: &str, value: &str) -> String {
+    match to {
+        "pg_class" => format!("({value})::oid::regclass::text"),
+        "pg_type" => format!("pg_catalog.format_type(({value})::oid, NULL)"),
+        "pg_proc" => format!("({value})::oid::regprocedure::text"),
+        "pg_operator" => format!("({value})::oid::regoperator::text"),
+        "pg_namespace" => format!("({value})::oid::regnamespace::text"),
+        "pg_collation" => format!("({value})::oid::regcollation::text"),
+        "pg_ts_config" => format!("({value})::oid::regconfig::text"),
+        "pg_ts_dict" => format!("({value})::oid::regdictionary::text"),
+        "pg_authid" => format!(
+            "CASE WHEN ({value})::oid = 0 THEN '-' ELSE pg_catalog.pg_get_userbyid({value})::text END"
+        ),
+        other => format!(
+            "CASE WHEN ({value})::oid <> 0 THEN (SELECT i.identity
+                 FROM pg_catalog.pg_identify_object('pg_catalog.{other}'::regclass, {value}, 0) i) END"
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{quote_ident, quote_literal, title_of};

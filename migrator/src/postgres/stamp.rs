@@ -62,6 +62,19 @@ async fn prepare(session: &Client) -> Result<Statement> {
         .await
         .and_then(|row| row.try_get(0))
         .map_err(cannot)?;
+    let readable: bool = session
+        .query_one(
+            "SELECT has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')",
+            &[],
+        )
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(cannot)?;
+    let mappings = if readable {
+        "pg_user_mapping"
+    } else {
+        "pg_user_mappings"
+    };
     let mut sums = String::new();
     for (catalogue, condition) in STAMPED
         .iter()
@@ -85,7 +98,7 @@ async fn prepare(session: &Client) -> Result<Statement> {
              (SELECT hashtextextended(concat_ws(' ', d.datdba, d.datconnlimit, d.datallowconn, d.datacl), 0)
               FROM pg_catalog.pg_database d WHERE d.datname = current_database()),
              (SELECT concat_ws(',', count(*), sum(hashtextextended(r::text, 0))) FROM pg_catalog.pg_roles r),
-             (SELECT concat_ws(',', count(*), sum(hashtextextended(m::text, 0))) FROM pg_catalog.pg_user_mappings m),
+             (SELECT concat_ws(',', count(*), sum(hashtextextended(m::text, 0))) FROM pg_catalog.{mappings} m),
              (SELECT concat_ws(',', count(*), sum(d.xmin::text::bigint)) FROM pg_catalog.pg_depend d
               JOIN ours ON ours.oid = d.objid AND ours.relkind = 'S'
               WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i'))

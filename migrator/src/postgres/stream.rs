@@ -144,7 +144,7 @@ fn refused(slot: &str, refusal: Refusal) -> Error {
     let error = match code.as_str() {
         "55006" | "55P03" => Error::transient(what),
         "42704" | "55000" => Error::fatal(what)
-            .remedy("the stream's log is gone, so the copy must start again: drop the migration and create it anew"),
+            .remedy("the stream's log is gone, so the copy must start again: DROP MIGRATION … WITH (target_objects = 'drop'), then create it anew"),
         "53400" => Error::fatal(what).remedy("raise max_replication_slots on the source"),
         "42501" => Error::fatal(what).remedy("the role needs the REPLICATION attribute"),
         _ if code.starts_with("57") || code.starts_with("53") => Error::transient(what),

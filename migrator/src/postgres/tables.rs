@@ -13,8 +13,11 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 
 /// What restarts a migration whose tables are no longer what was planned.
-pub(super) const START_ANEW: &str =
-    "drop the migration and create it anew; do not change the schema while it runs";
+pub(super) fn start_anew(migration: &str) -> String {
+    format!(
+        "DROP MIGRATION {migration} WITH (target_objects = 'drop'), then create it anew; do not change the schema while it runs"
+    )
+}
 
 /// A column that is written.
 #[expect(
@@ -90,6 +93,7 @@ pub(super) struct Table {
 
 /// Every table of the plan, by its name.
 pub(super) struct Tables {
+    migration: String,
     pub(super) all: Vec<Table>,
     by_name: HashMap<(String, String), usize>,
 }
@@ -106,6 +110,7 @@ impl Tables {
         let traits = target_traits(target).await?;
         let valid = valid_from(target, postgres.name()).await?;
         let mut tables = Self {
+            migration: postgres.name().to_owned(),
             all: Vec::new(),
             by_name: HashMap::new(),
         };
@@ -115,7 +120,7 @@ impl Tables {
             let Some(&valid_from) = valid.get(&name) else {
                 return Err(
                     Error::fatal(format!("the table {title} has no record of its load"))
-                        .remedy(START_ANEW),
+                        .remedy(start_anew(postgres.name())),
                 );
             };
             let mut columns = Vec::with_capacity(table.columns.len());
@@ -126,18 +131,20 @@ impl Tables {
                     column.name.clone(),
                 );
                 let Some(source_type) = types.get(&at) else {
-                    return Err(changed(
-                        &title,
-                        &format!("the column {} is gone", column.name),
-                    ));
+                    return Err(
+                        tables.changed(&title, &format!("the column {} is gone", column.name))
+                    );
                 };
                 if source_type.told != column.type_name {
                     let seen = format!("the column {} is now {}", column.name, source_type.told);
-                    return Err(changed(&title, &seen));
+                    return Err(tables.changed(&title, &seen));
                 }
                 let Some(seen) = traits.get(&at) else {
                     let what = format!("the target's table {title} has no column {}", column.name);
-                    return Err(Error::fatal(what).remedy(START_ANEW));
+                    return Err(Error::fatal(what).remedy(format!(
+                        "give it this column there as it is on the source, then RECOPY TABLE {title} OF MIGRATION {}",
+                        postgres.name()
+                    )));
                 };
                 columns.push(Column {
                     name: column.name.clone(),
@@ -154,7 +161,8 @@ impl Tables {
             let position =
                 |key: &String| table.columns.iter().position(|column| column.name == *key);
             let key: Option<Vec<usize>> = table.key.iter().map(position).collect();
-            let key = key.ok_or_else(|| changed(&title, "a column of its key is generated"))?;
+            let key =
+                key.ok_or_else(|| tables.changed(&title, "a column of its key is generated"))?;
             tables.by_name.insert(name, tables.all.len());
             let relation = qualified(&table.schema, &table.name);
             let place = title.as_str().into();
@@ -170,6 +178,24 @@ impl Tables {
         Ok(tables)
     }
 
+    /// As of where a table was loaded.
+    pub(super) fn valid_from(&self, schema: &str, name: &str) -> Option<Lsn> {
+        let index = self.by_name.get(&(schema.to_owned(), name.to_owned()))?;
+        self.all.get(*index).map(|table| table.valid_from)
+    }
+
+    /// What was planned of a table is what its rows are written by: undone, its rows are taken anew.
+    fn changed(&self, title: &str, what: &str) -> Error {
+        let migration = &self.migration;
+        Error::fatal(format!(
+            "the table {title} was changed on the source: {what}"
+        ))
+        .remedy(format!(
+            "undo it on the source, then RECOPY TABLE {title} OF MIGRATION {migration}; where it is to stay, {}",
+            start_anew(migration)
+        ))
+    }
+
     /// The table that the stream announces, if it is ours and still as it was planned.
     ///
     /// `columns` has each column's name, and its type's number and modifier.
@@ -183,7 +209,7 @@ impl Tables {
             return Err(Error::fatal(format!(
                 "the source has changes in {schema}.{name}, which is not in the plan"
             ))
-            .remedy(START_ANEW));
+            .remedy(start_anew(&self.migration)));
         };
         let table = &self.all[index];
         let planned = table
@@ -209,17 +235,10 @@ impl Tables {
                 })
                 .next()
                 .unwrap_or_else(|| "it has more columns than planned".to_owned());
-            return Err(changed(&table.title, &differs));
+            return Err(self.changed(&table.title, &differs));
         }
         Ok(index)
     }
-}
-
-fn changed(title: &str, what: &str) -> Error {
-    Error::fatal(format!(
-        "the table {title} was changed on the source: {what}"
-    ))
-    .remedy(START_ANEW)
 }
 
 type ColumnName = (String, String, String);

@@ -175,7 +175,7 @@ impl<D: Database> Migration<D> {
         let helped = error.remedy_text().is_none().then(|| {
             Error::fatal(error.full_text()).remedy(format!(
                 "mend what the text names, then START MIGRATION {0} goes on where it stopped; \
-                 where that cannot be mended, DROP MIGRATION {0} and begin again",
+                 where that cannot be mended, DROP MIGRATION {0} WITH (target_objects = 'drop') and begin again",
                 self.name()
             ))
         });

@@ -65,22 +65,29 @@ impl Server {
         let old = fs::read_to_string(&file).expect("initdb wrote its configuration");
         fs::write(&file, format!("{old}\n{configuration}"))
             .expect("the configuration can be written");
-        let log = server.folder.join("log");
-        server.run(
-            "pg_ctl",
-            &[
-                "-D",
-                data,
-                "-l",
-                log.to_str().expect("the path is text"),
-                "-w",
-                "start",
-            ],
-        );
+        server.control(&["start"]);
         if with_least_rights() {
             wait_for(server.replace_superuser());
         }
         server
+    }
+
+    /// Stops it and starts it again; every session ends.
+    pub(crate) fn restart(&self) {
+        self.control(&["-m", "fast", "restart"]);
+    }
+
+    fn control(&self, what: &[&str]) {
+        let (data, log) = (self.data(), self.folder.join("log"));
+        let mut arguments = vec![
+            "-D",
+            data.to_str().expect("the path is text"),
+            "-l",
+            log.to_str().expect("the path is text"),
+            "-w",
+        ];
+        arguments.extend(what);
+        self.run("pg_ctl", &arguments);
     }
 
     /// The superuser's way into a database.

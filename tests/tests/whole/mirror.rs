@@ -192,6 +192,16 @@ const FILES: &[(&str, &[&str])] = &[
 /// Cases that only one engine has, under what makes it so.
 const CASES: &[(&str, &[&str])] = &[
     (
+        "the console is the same code for both engines",
+        &[
+            "operator::each_statement_that_the_console_prints_goes_through_and_ends_what_it_was_printed_for",
+        ],
+    ),
+    (
+        "MySQL's follower reads a table's shape from the log, and goes on once the change is undone",
+        &["recopy::a_follower_that_stopped_at_a_changed_table_goes_on_by_its_remedy"],
+    ),
+    (
         "the same promise in the engine's own words",
         &[
             "cancel::a_cancel_request_ends_the_statement_of_its_session_and_of_no_other",

@@ -56,7 +56,8 @@ const LISTED: [Listed; 6] = [
         name: "superuser_applications",
         level: Level::Warning,
         query: "SELECT DISTINCT format('application %L is connected as %I, which is a superuser', a.application_name, a.usename),
-                format('ALTER ROLE %I NOSUPERUSER', a.usename)
+                CASE WHEN r.oid <> 10 AND a.usename <> current_user
+                    THEN format('ALTER ROLE %I NOSUPERUSER', a.usename) ELSE '' END
             FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
             WHERE r.rolsuper AND a.datname = current_database() AND a.backend_type = 'client backend'
               AND a.application_name NOT LIKE 'headgate %' LIMIT 100",
@@ -301,8 +302,8 @@ async fn conflicts(
     };
     let in_the_way = |(kind, name): &(String, String)| {
         moving.iter().any(|(other, named)| {
-            // Relations and types share their names; a function shares its own with nothing.
-            named == name && (kind == "FUNCTION") == (other == "FUNCTION")
+            // Relations and types share their names; a routine shares its own with routines alone.
+            named == name && ROUTINES.contains(&&**kind) == ROUTINES.contains(&&**other)
         })
     };
     let conflicting: Vec<_> = present
@@ -337,6 +338,9 @@ async fn conflicts(
     Ok(())
 }
 
+/// What has a list of arguments in its name; an aggregate is dropped as the routine that it is.
+const ROUTINES: [&str; 3] = ["FUNCTION", "PROCEDURE", "ROUTINE"];
+
 /// Everything that an object to be restored could collide with: the word that drops it, and its quoted name.
 async fn objects(side: &Side, schemas: &[String]) -> Result<Vec<(String, String)>> {
     let cannot = |error| failed("the objects of a database cannot be read", error);
@@ -353,13 +357,15 @@ async fn objects(side: &Side, schemas: &[String]) -> Result<Vec<(String, String)
                      format('%I.%I', n.nspname, t.typname), n.nspname, 'pg_type'::regclass, t.oid
                  FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
                  WHERE t.typtype IN ('d', 'e', 'r')
-                 UNION ALL SELECT 'FUNCTION', p.oid::regprocedure::text, n.nspname, 'pg_proc'::regclass, p.oid
-                 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-                 WHERE p.prokind IN ('f', 'w')) o
+                 UNION ALL SELECT CASE p.prokind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'ROUTINE' ELSE 'FUNCTION' END,
+                     p.oid::regprocedure::text, n.nspname, 'pg_proc'::regclass, p.oid
+                 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace) o
              WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'headgate')
                AND (cardinality($1::text[]) = 0 OR nspname = ANY ($1::text[]))
                AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                   WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN ('e', 'i'))
+                   WHERE d.classid = o.class AND d.objid = o.oid AND (d.deptype = 'e'
+                       -- What belongs to something else goes with it; a pair of columns belongs to its own type.
+                       OR d.deptype = 'i' AND NOT (kind = 'TYPE' AND o.class = 'pg_class'::regclass)))
              ORDER BY 2, 1",
             &[&schemas],
         )

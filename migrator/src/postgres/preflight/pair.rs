@@ -2,7 +2,8 @@
 
 use super::super::Postgres;
 use super::super::client::{self, failed};
-use super::super::sql::{quote_ident, quote_literal};
+use super::super::properties::assign;
+use super::super::sql::quote_ident;
 use super::{Side, one};
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
@@ -179,10 +180,7 @@ async fn client_settings(
             let (name, value) = setting.split_once('=')?;
             let prefix = format!("{name}=");
             let other = theirs.iter().find_map(|one| one.strip_prefix(&prefix))?;
-            let set = format!(
-                "ALTER DATABASE {database} SET {name} TO {}",
-                quote_literal(value)
-            );
+            let set = format!("ALTER DATABASE {database} {}", assign(setting));
             Some((
                 format!("sessions get {name} = {value} on the source and {other} on the target"),
                 set,
@@ -215,13 +213,19 @@ async fn locks(
     )
     .await?;
     for (side, name) in [(source, "source"), (target, "target")] {
-        let room: i64 = one(
+        let sessions: i64 = one(
             &side.session,
-            "SELECT current_setting('max_locks_per_transaction')::bigint
-                 * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)",
+            "SELECT current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint",
             &[],
         )
         .await?;
+        let each: i64 = one(
+            &side.session,
+            "SELECT current_setting('max_locks_per_transaction')::bigint",
+            &[],
+        )
+        .await?;
+        let room = each * sessions;
         if relations > room / 2 {
             findings.error(
                 "max_locks_per_transaction",
@@ -231,7 +235,7 @@ async fn locks(
                 "raise max_locks_per_transaction and restart the server",
                 format!(
                     "ALTER SYSTEM SET max_locks_per_transaction = {}",
-                    (relations / 25).max(256)
+                    (relations * 3 / sessions).max(256)
                 ),
             );
         } else {

@@ -100,6 +100,11 @@ async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) 
             "the migrator's role can read the verifiers of passwords",
         ),
         (
+            "source_user_mappings",
+            Level::Warning,
+            "the migrator's role can read the options of every user mapping",
+        ),
+        (
             "source_origins",
             Level::Warning,
             "the migrator's role can see whether other replication writes to the source",
@@ -220,10 +225,20 @@ async fn on_target(
         REMEDY,
         "the migrator's role has the rights it needs on the target",
     );
-    for grant in lacking
-        .iter()
-        .filter(|grant| grant.check == "target_passwords")
-    {
+    let mapped: bool = match source {
+        Some(source) => {
+            one(
+                &source.session,
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_user_mappings)",
+                &[],
+            )
+            .await?
+        }
+        None => false,
+    };
+    for grant in lacking.iter().filter(|grant| {
+        grant.check == "target_passwords" || mapped && grant.check == "target_user_mappings"
+    }) {
         findings.warning(
             grant.check,
             format!(

@@ -22,8 +22,10 @@ pub(super) async fn run(
     }
 }
 
-/// What one side's catalogue says of a role that can log in.
+/// What one side's catalogue says of a role.
 struct Login {
+    /// Whether it may log in at all.
+    may: bool,
     /// A digest of its verifier under a salt of this run; `None` where it has none.
     verifier: Option<String>,
     /// Whether it is a database's or server's time limit that has passed.
@@ -44,7 +46,7 @@ pub(super) async fn judge(
     let there = logins(source, readable, &salt).await?;
     let here = logins(target, readable, &salt).await?;
     let mut judged = Vec::new();
-    for (name, login) in &there {
+    for (name, login) in there.iter().filter(|(_, login)| login.may) {
         let verdict = if login.expired {
             Verdict::Proved("its password is no longer valid on the source either")
         } else {
@@ -78,14 +80,20 @@ async fn verdict(
     readable: bool,
     fix: &str,
 ) -> Verdict {
-    let quoted = quote_ident(name);
     let Some(target) = target else {
         return Verdict::Unproved {
-            why: "it is no role of the target that can log in".to_owned(),
-            remedy: "START creates it where it is missing; a role that was made since must be created on the target with the same password".to_owned(),
-            fix: format!("ALTER ROLE {quoted} LOGIN"),
+            why: "the target has no such role".to_owned(),
+            remedy: "START creates it; one that was made on the source since must be created on the target with the same password".to_owned(),
+            fix: String::new(),
         };
     };
+    if !target.may {
+        return Verdict::Unproved {
+            why: "it may not log in on the target".to_owned(),
+            remedy: "let it log in there as it does on the source".to_owned(),
+            fix: format!("ALTER ROLE {} LOGIN", quote_ident(name)),
+        };
+    }
     if readable {
         return match (&source.verifier, &target.verifier) {
             (Some(ours), Some(theirs)) if ours == theirs => {
@@ -137,8 +145,8 @@ async fn logins(side: &Side, readable: bool, salt: &str) -> Result<BTreeMap<Stri
         .session
         .query(
             &format!(
-                "SELECT rolname::text, {verifier}, coalesce(rolvaliduntil <= now(), false)
-                 FROM pg_catalog.{catalogue} WHERE rolcanlogin AND rolname !~ '^pg_'"
+                "SELECT rolname::text, {verifier}, coalesce(rolvaliduntil <= now(), false), rolcanlogin
+                 FROM pg_catalog.{catalogue} WHERE rolname !~ '^pg_'"
             ),
             &[&salt],
         )
@@ -149,6 +157,7 @@ async fn logins(side: &Side, readable: bool, salt: &str) -> Result<BTreeMap<Stri
             let login = Login {
                 verifier: row.try_get(1)?,
                 expired: row.try_get(2)?,
+                may: row.try_get(3)?,
             };
             Ok((row.try_get(0)?, login))
         })

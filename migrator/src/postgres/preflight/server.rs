@@ -8,6 +8,8 @@ use crate::error::{Kind, Result};
 use crate::preflight::Findings;
 
 const SLOTS_NEEDED: i64 = 2;
+/// What the settings for them are raised to, at least.
+const SLOTS_SET: i64 = 20;
 const SOURCE_MAJOR_MIN: i32 = 14;
 
 pub(super) async fn open_source(postgres: &Postgres) -> Result<Side> {
@@ -63,14 +65,13 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
         .session
         .query_one(
             "SELECT current_setting('wal_level'),
-                current_setting('max_replication_slots')::bigint
-                    - (SELECT count(*) FROM pg_catalog.pg_replication_slots),
-                current_setting('max_wal_senders')::bigint
-                    - (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walsender'),
+                (SELECT count(*) FROM pg_catalog.pg_replication_slots),
+                (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walsender'),
                 current_setting('max_slot_wal_keep_size'),
                 coalesce(current_setting('idle_replication_slot_timeout', true), '0'),
                 pg_catalog.pg_is_in_recovery(),
-                pg_catalog.pg_size_pretty(pg_catalog.pg_database_size(current_database()))",
+                pg_catalog.pg_size_pretty(pg_catalog.pg_database_size(current_database())),
+                current_setting('max_replication_slots')::bigint, current_setting('max_wal_senders')::bigint",
             &[],
         )
         .await
@@ -93,10 +94,11 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
             "ALTER SYSTEM SET wal_level = 'logical'",
         );
     }
-    for (name, free) in [
-        ("max_replication_slots", number(1)?),
-        ("max_wal_senders", number(2)?),
+    for (name, used, all) in [
+        ("max_replication_slots", number(1)?, number(7)?),
+        ("max_wal_senders", number(2)?, number(8)?),
     ] {
+        let free = all - used;
         if free >= SLOTS_NEEDED {
             findings.ok(name, format!("{free} free on the source"));
         } else {
@@ -104,7 +106,10 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
                 name,
                 format!("{free} free on the source, {SLOTS_NEEDED} needed"),
                 "drop unused slots, or raise the setting and restart the source",
-                format!("ALTER SYSTEM SET {name} = 20"),
+                format!(
+                    "ALTER SYSTEM SET {name} = {}",
+                    (used + SLOTS_NEEDED).max(SLOTS_SET)
+                ),
             );
         }
     }
@@ -117,16 +122,18 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
         findings.warning(
             "max_slot_wal_keep_size",
             format!("the source drops changes that a slot needs beyond {}", text(3)?),
-            "a migration that lags more than this must start again; remove the limit for its duration",
-            "ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf()",
+            "a migration that lags more than this must start again; remove the limit for its duration, and let the server \
+             read it: SELECT pg_reload_conf()",
+            "ALTER SYSTEM SET max_slot_wal_keep_size = -1",
         );
     }
     if !matches!(text(4)?.as_str(), "0" | "0s" | "0min") {
         findings.warning(
             "idle_replication_slot_timeout",
             format!("the source drops a slot that is not used for {}", text(4)?),
-            "a long copy leaves the slot unused; switch the limit off for its duration",
-            "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf()",
+            "a long copy leaves the slot unused; switch the limit off for its duration, and let the server read it: SELECT \
+             pg_reload_conf()",
+            "ALTER SYSTEM SET idle_replication_slot_timeout = 0",
         );
     }
     if row
@@ -195,8 +202,9 @@ async fn target_settings(target: &Side, findings: &mut Findings) -> Result<()> {
         findings.warning(
             "max_wal_size",
             format!("max_wal_size is {size} on the target"),
-            "the load writes checkpoint after checkpoint; 8GB or more makes it faster",
-            "ALTER SYSTEM SET max_wal_size = '8GB'; SELECT pg_reload_conf()",
+            "the load writes checkpoint after checkpoint; 8GB or more makes it faster, once the server has read it: SELECT \
+             pg_reload_conf()",
+            "ALTER SYSTEM SET max_wal_size = '8GB'",
         );
     } else {
         findings.ok("max_wal_size", "large enough on the target");

@@ -86,8 +86,9 @@ const RULES: [Rule; 10] = [
         condition: "c.relkind IN ('r', 'p') AND EXISTS (SELECT FROM pg_catalog.pg_rewrite w
             WHERE w.ev_class = c.oid AND w.ev_enabled IN ('R', 'A'))",
         evidence: "format('%s has a rule that also acts on replicated changes', t)",
-        fix: "''",
-        remedy: "set the rule to act on the origin only: ALTER TABLE … ENABLE RULE …",
+        fix: "(SELECT string_agg(format('ALTER TABLE %s ENABLE RULE %I', t, w.rulename), '; ')
+            FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_enabled IN ('R', 'A'))",
+        remedy: "let the rule act on the origin only, at least until the cutover",
         otherwise: "no rule acts on replicated changes",
     },
     Rule {

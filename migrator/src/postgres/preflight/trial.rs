@@ -1,12 +1,13 @@
 //! The trial: the whole schema is built without rows in a database of its own on the target's server, so that all that the
 //! target refuses is found before anything is copied.
 
-use super::super::archive::Archive;
+use super::super::archive::{Archive, extensions};
 use super::super::client::failed;
 use super::super::sql::quote_ident;
 use super::super::{Postgres, rights, schema};
 use super::rights::whose;
 use super::{Side, one};
+use crate::definitions::named;
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
 use crate::rights::Side as Which;
@@ -66,7 +67,44 @@ async fn attempt(
             )
         });
     let coming = roles_to_come(source, target).await?;
-    let (of_superusers, others): (Vec<_>, Vec<_>) = refusals(&told?, &coming)
+    let mut refusals = refusals(&told?, &coming);
+    // What somebody else created in the target's database need not be created by us, and not everybody may do so.
+    let there = if target.has_database {
+        extensions(&target.session).await?
+    } else {
+        Vec::new()
+    };
+    let of = |refusal: &Refusal| {
+        let rest = refusal.text.strip_prefix("EXTENSION ")?;
+        let (name, _) = rest.split_once(" (no owner): ")?;
+        there.iter().find(|one| *one == name)
+    };
+    let absent: Vec<String> = refusals
+        .iter()
+        .filter_map(|refusal| of(refusal).cloned())
+        .collect();
+    if !absent.is_empty() {
+        let (unknown, known): (Vec<_>, Vec<_>) = refusals
+            .into_iter()
+            .filter(|refusal| of(refusal).is_none())
+            .partition(|refusal| refusal.text.contains("does not exist"));
+        refusals = known;
+        if !unknown.is_empty() {
+            let texts: Vec<String> = unknown.into_iter().map(|refusal| refusal.text).collect();
+            findings.warning(
+                "extensions",
+                format!(
+                    "it cannot be known whether the target takes what may need the extensions {}, which the migrator may not \
+                     create in the database of the trial: {}",
+                    absent.join(", "),
+                    named(&texts)
+                ),
+                "they are in the target's database already; what is refused there all the same is told by the start",
+                "",
+            );
+        }
+    }
+    let (of_superusers, others): (Vec<_>, Vec<_>) = refusals
         .into_iter()
         .partition(|refusal| refusal.of_superusers);
     let rows = |refusals: Vec<Refusal>| -> Vec<_> {
@@ -124,7 +162,9 @@ fn refusals(told: &str, coming: &[String]) -> Vec<Refusal> {
             let lacks_role = coming
                 .iter()
                 .any(|role| error == format!("role {} does not exist", quoted(role)));
-            if lacks_role {
+            // The start makes us a member of those that own something, and the check of roles tells where it cannot.
+            let member = ["must be member of role ", "must be able to SET ROLE "];
+            if lacks_role || member.iter().any(|words| error.starts_with(words)) {
                 continue;
             }
             // What follows for the same entry follows from its first error.

@@ -118,6 +118,19 @@ END $headgate$",
     },
     Right {
         side: Side::Source,
+        check: "source_user_mappings",
+        what: "read the options of user mappings",
+        without: "it cannot be known whether they arrive, which no check passes unless it is waived",
+        need: Need::Where("other roles have user mappings"),
+        held: "has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT') OR NOT EXISTS (
+            SELECT FROM (SELECT m.umuser, m.umoptions, m.usename, s.srvowner, s.oid AS umserver
+                FROM pg_catalog.pg_user_mappings m JOIN pg_catalog.pg_foreign_server s ON s.oid = m.srvid) t
+            WHERE {hidden_options})",
+        versions: ALL,
+        statement: "GRANT SELECT ON pg_catalog.pg_user_mapping TO {user}",
+    },
+    Right {
+        side: Side::Source,
         check: "source_origins",
         what: "see whether other replication writes to the source",
         without: "this cannot be known; such writes pass the fence",
@@ -245,6 +258,16 @@ END $headgate$",
         held: "has_table_privilege('pg_catalog.pg_authid', 'SELECT')",
         versions: NEW,
         statement: "GRANT SELECT ON pg_catalog.pg_authid TO {user}",
+    },
+    Right {
+        side: Side::Target,
+        check: "target_user_mappings",
+        what: "read the options of user mappings",
+        without: "it cannot be known whether they arrive, which no check passes unless it is waived",
+        need: Need::Where("other roles have user mappings"),
+        held: "has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')",
+        versions: NEW,
+        statement: "GRANT SELECT ON pg_catalog.pg_user_mapping TO {user}",
     },
     Right {
         side: Side::Target,

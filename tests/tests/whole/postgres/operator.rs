@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tests::headgate::signal_server;
-use tests::postgres::{rows, try_connect};
+use tests::postgres::{Record, rows, try_connect};
 use tests::wait::{SOON, until};
 use tests::world::{DATABASE, MIGRATION, World};
 
@@ -154,4 +154,143 @@ async fn a_cutover_for_which_the_target_has_too_few_connections_is_refused_and_t
     for client in &clients {
         rows(client, "insert into t (v) values ('on the target')").await;
     }
+}
+
+/// What refuses `asked`: it prints these statements, in this order.
+async fn prints(world: &World, asked: &str, printed: &[&str]) {
+    let (_, text) = world.headgate.refused(asked).await;
+    for statement in printed {
+        assert!(text.contains(statement), "{asked}: {text}");
+    }
+}
+
+/// The level and the statement of a line of readiness.
+async fn line(world: &World, name: &str) -> (String, String) {
+    let lines = world.headgate.admin("SHOW READINESS m").await;
+    let of = |line: &&Record| line.get("check").is_some_and(|check| check == name);
+    let line = lines
+        .iter()
+        .find(of)
+        .unwrap_or_else(|| panic!("{name}: {lines:#?}"));
+    (
+        line["level"].clone(),
+        line.get("fix").cloned().unwrap_or_default(),
+    )
+}
+
+/// A check that was begun by what somebody printed ends, and both sides are equal.
+async fn passes(world: &World) {
+    let ask = || world.row("SHOW MIGRATION CHECK STATUS m");
+    let passed = |row: &Record| row.get("result").is_some_and(|result| result == "passed");
+    until("the check passes", MIGRATION, ask, passed).await;
+}
+
+#[tokio::test]
+async fn each_statement_that_the_console_prints_goes_through_and_ends_what_it_was_printed_for() {
+    let world =
+        World::start("create table t (id int primary key); create view v as select 1 as one").await;
+    let run = async |statement: &str| world.headgate.admin(statement).await;
+    let create = "CREATE MIGRATION m FROM blue TO green FOR ROUTE shop";
+    prints(
+        &world,
+        "START MIGRATION m",
+        &[
+            "SHOW MIGRATION LIST names all",
+            "CREATE MIGRATION … FROM … TO … makes one",
+        ],
+    )
+    .await;
+    assert_eq!(run("SHOW MIGRATION LIST").await.len(), 0);
+    run(create).await;
+    let other = "CREATE MIGRATION n FROM blue TO green FOR ROUTE shop";
+    prints(
+        &world,
+        create,
+        &["DROP MIGRATION m if that one is not needed any more"],
+    )
+    .await;
+    prints(&world, other, &["DROP MIGRATION m first"]).await;
+    run("DROP MIGRATION m").await;
+    run(other).await;
+    run("DROP MIGRATION n").await;
+    run(create).await;
+    prints(
+        &world,
+        "RECOPY TABLE t OF MIGRATION m",
+        &["START MIGRATION m copies all tables"],
+    )
+    .await;
+    prints(&world, "CHECK MIGRATION m", &["START MIGRATION m"]).await;
+    assert_eq!(line(&world, "state").await.0, "error");
+    run("START MIGRATION m").await;
+    world.until_state("following", MIGRATION).await;
+    assert_eq!(line(&world, "state").await.0, "ok");
+    prints(
+        &world,
+        "PRECHECK MIGRATION m",
+        &["SHOW MIGRATION CHECKS m shows what the last one found"],
+    )
+    .await;
+    assert!(!run("SHOW MIGRATION CHECKS m").await.is_empty());
+    prints(&world, "START MIGRATION m", &["SHOW MIGRATION STATUS m"]).await;
+    run("SHOW MIGRATION STATUS m").await;
+    prints(&world, "DROP MIGRATION m", &["STOP MIGRATION m first"]).await;
+    prints(
+        &world,
+        "FINISH MIGRATION m",
+        &["CUTOVER MIGRATION m", "DROP MIGRATION m to give it up"],
+    )
+    .await;
+    let waived = "CUTOVER MIGRATION m WITH (waive_check=true)";
+    prints(
+        &world,
+        "CUTOVER MIGRATION m",
+        &["CHECK MIGRATION m", waived],
+    )
+    .await;
+    assert_eq!(
+        line(&world, "proof").await,
+        ("error".to_owned(), "CHECK MIGRATION m".to_owned())
+    );
+    let ready = line(&world, "ready").await;
+    assert_eq!(
+        ready.1, "CHECK MIGRATION m",
+        "the first line has the first statement"
+    );
+    run(&ready.1).await;
+    passes(&world).await;
+    assert_eq!(line(&world, "proof").await.0, "ok");
+    assert_eq!(line(&world, "ready").await.0, "ok");
+    let change = "create or replace view v as select 2 as one";
+    world.source.sql(DATABASE, change).await;
+    world.target.sql(DATABASE, change).await;
+    let (level, fix) = line(&world, "definitions").await;
+    assert_eq!(
+        (level.as_str(), fix.as_str()),
+        ("error", "CHECK MIGRATION m")
+    );
+    run(&fix).await;
+    passes(&world).await;
+    assert_eq!(line(&world, "definitions").await.0, "ok");
+    // What is taken anew is not proved.
+    run("RECOPY TABLE t OF MIGRATION m").await;
+    world.until_state("following", MIGRATION).await;
+    let lag = || async { line(&world, "lag").await.0 };
+    until("the lag is known", MIGRATION, lag, |level| level == "ok").await;
+    prints(&world, "CUTOVER MIGRATION m", &[waived]).await;
+    run(waived).await;
+    assert_eq!(world.status("state").await, "switched");
+    prints(
+        &world,
+        "CLEAR SWITCH MARK ON blue FOR ROUTE shop",
+        &["FINISH MIGRATION m first"],
+    )
+    .await;
+    let (level, fix) = line(&world, "change_stream").await;
+    assert_eq!(
+        (level.as_str(), fix.as_str()),
+        ("warning", "FINISH MIGRATION m")
+    );
+    run(&fix).await;
+    assert_eq!(line(&world, "change_stream").await.0, "ok");
 }

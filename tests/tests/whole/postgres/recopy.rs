@@ -156,3 +156,41 @@ async fn a_follower_that_stopped_at_a_foreign_write_goes_on_by_its_remedy() {
     world.until_state("following", MIGRATION).await;
     world.check().await;
 }
+
+/// What is carried is what was planned: a table that changed and was written to meanwhile is taken anew once it is undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_stopped_at_a_changed_table_goes_on_by_its_remedy() {
+    let world = World::start(SCHEMA).await;
+    world.follow().await;
+    let change = "alter table t add column more int; update t set v = 'new' where id = 5";
+    world.source.sql(DATABASE, change).await;
+    let state = || world.status("state");
+    until("it stops", SOON, state, |state| state == "failed").await;
+    let remedy = world.status("remedy").await;
+    let statement = "RECOPY TABLE public.t OF MIGRATION m";
+    let anew = "DROP MIGRATION m WITH (target_objects = 'drop')";
+    for part in ["undo it on the source", statement, anew] {
+        assert!(remedy.contains(part), "{remedy}");
+    }
+    world
+        .source
+        .sql(
+            DATABASE,
+            "alter table t drop column more; update t set v = 'newer' where id = 6",
+        )
+        .await;
+    world.headgate.admin(statement).await;
+    world.until_state("following", MIGRATION).await;
+    world.check().await;
+    // Where it is to stay, all is taken anew.
+    world.source.sql(DATABASE, change).await;
+    until("it stops", SOON, state, |state| state == "failed").await;
+    world.headgate.admin(anew).await;
+    world
+        .headgate
+        .admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop")
+        .await;
+    world.headgate.admin("START MIGRATION m").await;
+    world.until_state("following", MIGRATION).await;
+    world.check().await;
+}

@@ -690,7 +690,7 @@ fn statements(text: &str) -> Vec<String> {
                     match **verb {
                         "SELECT" => next.starts_with("pg_"),
                         "SET" | "KILL" => true,
-                        _ => word || after.starts_with(['{', '%']),
+                        _ => word || after.starts_with(['{', '%', '…']),
                     }
                 })
         });
