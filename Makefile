@@ -7,8 +7,6 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 60
 # Tests that `make test` runs once more with the least rights: one of each suite.
 LEAST := test(/^(everything_a_schema_has_arrives_as_it_was|changes_of_every_kind_come_to_the_same_rows|equal_databases_are_proven_equal_while_writers_go_on|a_sealed_fence_refuses_every_writer_until_it_is_lifted|every_type_arrives_byte_for_byte_in_(mysql|mariadb)|between_two_of_mysql_every_definition_is_the_same)$$/)
-# Tests of the whole system that run migrations of each kind to their end.
-MOVING := test(/::(migration|cutover|recopy|drop|resume|marks)::/)
 # Which bench, and how: session, cutover, copy, follow or all, --engine postgres or mysql, and --quick.
 BENCH ?= all
 
@@ -41,9 +39,7 @@ faults: servers ## the disk full from each record of a cutover on, with and with
 # The suites of remedies run as an administrator what is told to one.
 test-rights: export HEADGATE_TEST_RIGHTS := least
 test-rights: servers ## the suites of migrations with only the printed rights, and without each of these in turn
-	cargo build -p proxy --bin headgate
 	cargo nextest run -p migrator --run-ignored all --no-fail-fast -E 'kind(test) and not binary(/_remedies$$/)'
-	cargo nextest run -p tests --no-fail-fast -E '$(MOVING)'
 
 check: ## formatting, lints, documentation, direction of dependencies
 	cargo fmt --all --check

@@ -156,6 +156,8 @@ impl Mended {
 /// `account` is Headgate's own on the target, as SQL writes it; `broken` tells that the source cannot use it either.
 fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
     let grants = refusal.statement.starts_with("GRANT ");
+    // A role is to nothing, and another right lets one pass it on.
+    let passes_on = grants && (refusal.code != 1227 || refusal.statement.contains(" ON "));
     match refusal.code {
         1418 | 1419 => Mended::new(
             "the target refuses to create it while its binary log is on: let it trust whoever creates functions and triggers",
@@ -166,19 +168,11 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
             format!("GRANT SESSION_VARIABLES_ADMIN ON *.* TO {account}"),
         ),
         // Only what one holds with the grant option can be granted.
-        1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1410 if grants => {
+        1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1410 if passes_on => {
             let own = to_another(&refusal.statement, account).map(|(_, own)| own);
-            let own = own.map(|own| {
-                // A role is to nothing.
-                let option = if own.contains(" ON ") {
-                    " WITH GRANT OPTION"
-                } else {
-                    " WITH ADMIN OPTION"
-                };
-                match own.strip_suffix(option) {
-                    Some(_) => own,
-                    None => own + option,
-                }
+            let own = own.map(|own| match own.strip_suffix(" WITH GRANT OPTION") {
+                Some(_) => own,
+                None => format!("{own} WITH GRANT OPTION"),
             });
             Mended::new(
                 "Headgate's account on the target may not grant it: give it the same with the grant option, or the account has less rights there",
