@@ -131,7 +131,6 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/tests/postgres_move.rs",
             "migrator/tests/mysql_copy.rs",
             "migrator/tests/mysql_fence.rs",
-            "migrator/tests/mysql_remedies.rs",
             "migrator/tests/mysql_schema.rs",
             "migrator/tests/mysql_servers.rs",
         ],
