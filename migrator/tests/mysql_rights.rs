@@ -129,6 +129,7 @@ const CHECKED: [&str; 10] = [
     "target_prints",
     "target_definitions",
     "target_sessions",
+    "target_writers",
     "schema_trial",
 ];
 
