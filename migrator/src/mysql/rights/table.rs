@@ -124,6 +124,17 @@ const fn must(
     }
 }
 
+const WATCHES: Right = Right {
+    side: Target,
+    check: "target_writers",
+    need: Need::Always,
+    to: System("performance_schema"),
+    names: &["SELECT"],
+    what: "see what others write to the tables before the switch",
+    without: UNKNOWN,
+    of: mysql8,
+};
+
 pub(super) const RIGHTS: &[Right] = &[
     must(
         Source,
@@ -224,21 +235,9 @@ pub(super) const RIGHTS: &[Right] = &[
             every,
         )
     },
-    must(
-        Source,
-        Records,
-        &["CREATE"],
-        "create the database headgate and its tables",
-        every,
-    ),
+    must(Source, Records, &["CREATE"], "create its records", every),
     must(Source, Records, &["DROP"], "remove them again", every),
-    must(
-        Source,
-        Records,
-        &["SELECT"],
-        "read what it left there",
-        every,
-    ),
+    must(Source, Records, &["SELECT"], "read its records", every),
     must(Source, Records, &["INSERT"], "write its signals", every),
     must(Source, Records, &["UPDATE"], "keep its records", every),
     must(Source, Records, &["DELETE"], "forget them", every),
@@ -341,21 +340,9 @@ pub(super) const RIGHTS: &[Right] = &[
             every,
         )
     },
-    must(
-        Target,
-        Records,
-        &["CREATE"],
-        "create the database headgate and its tables",
-        every,
-    ),
+    must(Target, Records, &["CREATE"], "create its records", every),
     must(Target, Records, &["DROP"], "remove them again", every),
-    must(
-        Target,
-        Records,
-        &["SELECT"],
-        "read what it left there",
-        every,
-    ),
+    must(Target, Records, &["SELECT"], "read its records", every),
     must(Target, Records, &["INSERT"], "keep its records", every),
     must(Target, Records, &["UPDATE"], "keep its records", every),
     must(Target, Records, &["DELETE"], "forget them", every),
@@ -490,27 +477,12 @@ pub(super) const RIGHTS: &[Right] = &[
         "compare the routines of others",
         routines_shown,
     ),
+    WATCHES,
     Right {
-        check: "target_writers",
-        without: UNKNOWN,
-        ..must(
-            Target,
-            System("performance_schema"),
-            &["SELECT"],
-            "see what others write to the tables before the switch",
-            mysql8,
-        )
-    },
-    Right {
-        check: "target_writers",
-        without: UNKNOWN,
-        ..must(
-            Target,
-            Table("performance_schema", "threads"),
-            &["UPDATE"],
-            "have its own sessions left out of what the server counts",
-            mysql8,
-        )
+        to: Table("performance_schema", "threads"),
+        names: &["UPDATE"],
+        what: "have its own sessions left out of what the server counts",
+        ..WATCHES
     },
 ];
 
