@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::Backoff;
-use crate::cutover::{Cutover, Event, Failure, Setback};
+use crate::cutover::{Cutover, Event, Failure, UndoReason};
 use crate::database::Database;
 use crate::error::{Error, Kind as Failing, Result};
 use crate::follow::Follow;
@@ -70,7 +70,7 @@ impl Shown {
 
 /// What happened, for the report.
 #[derive(Debug)]
-pub(crate) struct Course {
+pub(crate) struct CutoverRun {
     pub(crate) epoch: u64,
     pub(crate) outcome: Outcome,
     pub(crate) started: SystemTime,
@@ -157,7 +157,7 @@ impl Limits {
 
 impl<D: Database> Conductor<D> {
     /// Runs a cutover or a rehearsal from the request to its end. Fails only where nothing was done.
-    pub(crate) async fn run(&self, kind: Kind, max_hold: Duration) -> Result<Course> {
+    pub(crate) async fn run(&self, kind: Kind, max_hold: Duration) -> Result<CutoverRun> {
         let last = self.journal.cutover::<D::Position>(&self.name)?;
         if last.is_some_and(|(_, state)| !matches!(state, Cutover::Following | Cutover::Switched)) {
             // Its end was not recorded.
@@ -239,7 +239,7 @@ impl<D: Database> Conductor<D> {
 
     /// After a restart, or after a run that broke off: undoes or finishes what the journal says was under way. What
     /// follows a switch is done again: nothing says whether it was done.
-    pub(crate) async fn settle(&self) -> Result<Option<Course>> {
+    pub(crate) async fn settle(&self) -> Result<Option<CutoverRun>> {
         let Some((epoch, last)) = self.journal.cutover::<D::Position>(&self.name)? else {
             return Ok(None);
         };
@@ -288,7 +288,7 @@ impl<'a, D: Database> Run<'a, D> {
     }
 
     /// From state to state until nothing is left to do.
-    async fn drive(mut self, mut state: Cutover<D::Position>) -> Course {
+    async fn drive(mut self, mut state: Cutover<D::Position>) -> CutoverRun {
         let mut outcome = Outcome::Switched;
         loop {
             self.announce(&state);
@@ -401,8 +401,8 @@ impl<'a, D: Database> Run<'a, D> {
         );
     }
 
-    fn course(self, outcome: Outcome) -> Course {
-        Course {
+    fn course(self, outcome: Outcome) -> CutoverRun {
+        CutoverRun {
             epoch: self.epoch,
             outcome,
             started: self.started,
@@ -422,7 +422,7 @@ impl<'a, D: Database> Run<'a, D> {
     }
 }
 
-impl Setback {
+impl UndoReason {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Rehearsed => Outcome::Rehearsed,

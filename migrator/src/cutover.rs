@@ -5,12 +5,12 @@
 //! after it everything can only be finished. No step rests on a timer: a deadline leads to the undo, never to the switch.
 
 mod names;
-mod setback;
+mod undo_reason;
 
 use serde::{Deserialize, Serialize};
 
 pub use names::Illegal;
-pub use setback::{Failure, Setback};
+pub use undo_reason::{Failure, UndoReason};
 
 /// A unique record in the source's change stream, written behind the fence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub enum Cutover<P> {
     /// The fence is lifted and the gate opens; the route was not touched.
     Undoing {
         /// What led here.
-        why: Setback,
+        why: UndoReason,
     },
 }
 
@@ -86,7 +86,7 @@ impl<P> Cutover<P> {
             (S::CatchingUp { marker }, E::Covered) => S::Checking { marker },
             (S::Checking { .. }, E::Equal) => S::Switching,
             (S::Checking { .. }, E::Rehearsed) => S::Undoing {
-                why: Setback::Rehearsed,
+                why: UndoReason::Rehearsed,
             },
             (S::Switching, E::Routed) => S::Switched,
             (S::Undoing { .. }, E::Undone) => S::Following,
@@ -94,7 +94,7 @@ impl<P> Cutover<P> {
                 S::Holding | S::Fencing | S::CatchingUp { .. } | S::Checking { .. },
                 E::Failed(failure),
             ) => S::Undoing {
-                why: Setback::Failed(failure),
+                why: UndoReason::Failed(failure),
             },
             (state, event) => {
                 return Err(Illegal {
@@ -111,7 +111,7 @@ impl<P> Cutover<P> {
         match self {
             Self::Holding | Self::Fencing | Self::CatchingUp { .. } | Self::Checking { .. } => {
                 Self::Undoing {
-                    why: Setback::Restarted,
+                    why: UndoReason::Restarted,
                 }
             }
             settled @ (Self::Following

@@ -36,7 +36,7 @@ pub struct Raised<F, P> {
 }
 
 /// Tells the server sessions that the gate of the migration's route holds, by the numbers that the source gives them.
-pub type Carried<'a> = &'a (dyn Fn() -> Result<Vec<i64>> + Send + Sync);
+pub type GatedBackends<'a> = &'a (dyn Fn() -> Result<Vec<i64>> + Send + Sync);
 
 /// One migration's two databases. Cheap to clone; every method opens the connections that it needs.
 ///
@@ -56,8 +56,11 @@ pub trait Database: Clone + Send + Sync + 'static {
 
     /// What the source itself says of those who write, also around Headgate: open write transactions, prepared ones,
     /// sessions that the fence would not stop or whose changes are in no log. What may not be seen is an error of its
-    /// own, with the least grant that lets Headgate look. `carried` are the sessions that the gate holds. Touches nothing.
-    fn writers(&self, carried: Carried<'_>) -> impl Future<Output = Result<Vec<Check>>> + Send;
+    /// own, with the least grant that lets Headgate look. `gated_backends` are the sessions that the gate holds. Touches nothing.
+    fn writers(
+        &self,
+        gated_backends: GatedBackends<'_>,
+    ) -> impl Future<Output = Result<Vec<Check>>> + Send;
 
     /// Reads the definitions of both sides and compares them.
     fn definitions(&self, plan: &Plan) -> impl Future<Output = Result<Compared>> + Send;
@@ -153,13 +156,13 @@ pub trait Database: Clone + Send + Sync + 'static {
     fn advance_counters(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes the refusal durable, and `mark` with it. Success proves that the barrier was up without a break since it was
-    /// raised. Where the refusal is to end the sessions of the source's clients, those that the gate holds are left alone: `carried` tells
+    /// raised. Where the refusal is to end the sessions of the source's clients, those that the gate holds are left alone: `gated_backends` tells
     /// which these are, as of when it is asked.
     fn seal_fence(
         &self,
         fence: Self::Fence,
         mark: &Mark,
-        carried: Carried<'_>,
+        gated_backends: GatedBackends<'_>,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Takes a barrier down that was not sealed; the writers go on.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Plan, Table};
 
 /// How an engine calls things.
-pub(crate) struct Speech {
+pub(crate) struct ObjectNames {
     /// A schema and a name, as people write them.
     pub(crate) title: fn(&str, &str) -> String,
     pub(crate) counter: &'static str,
@@ -18,7 +18,7 @@ pub(crate) struct Speech {
 pub(crate) fn refuse(
     plan: &Plan,
     now: &Plan,
-    speech: &Speech,
+    speech: &ObjectNames,
     mut changes: Vec<String>,
 ) -> Result<()> {
     changes.extend(compare(plan, now, speech));
@@ -48,7 +48,7 @@ pub(crate) fn unproved(proved: &Fingerprint, now: &Compared) -> Result<()> {
     .remedy("run CHECK MIGRATION again; where it finds a difference, run on the target the statement that was run on the source, or undo it there"))
 }
 
-fn compare(planned: &Plan, now: &Plan, speech: &Speech) -> Vec<String> {
+fn compare(planned: &Plan, now: &Plan, speech: &ObjectNames) -> Vec<String> {
     let mut changes = Vec::new();
     let title = speech.title;
     let (before, after) = (tables(planned), tables(now));
@@ -89,7 +89,7 @@ fn tables(plan: &Plan) -> BTreeMap<(&str, &str), &Table> {
         .collect()
 }
 
-fn changed(before: &Table, after: &Table, speech: &Speech) -> Option<String> {
+fn changed(before: &Table, after: &Table, speech: &ObjectNames) -> Option<String> {
     let shape = |table: &Table| -> Vec<(String, String)> {
         let columns = table.columns.iter();
         columns
@@ -115,7 +115,7 @@ fn changed(before: &Table, after: &Table, speech: &Speech) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Speech, compare};
+    use super::{ObjectNames, compare};
     use crate::plan::{Column, Plan, Table};
 
     fn plan(tables: &[(&str, &str)]) -> Plan {
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn each_change_since_the_plan_is_named() {
         let planned = plan(&[("a", "int"), ("b", "int")]);
-        let speech = Speech {
+        let speech = ObjectNames {
             title: |schema, name| format!("{schema}.{name}"),
             counter: "sequence",
             key: "key",

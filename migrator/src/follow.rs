@@ -25,7 +25,7 @@ pub struct Applied<P> {
     /// Since when the follower is interrupted, and by what.
     pub interrupted: Option<(Instant, String)>,
     /// When the lag was last told.
-    told: Option<Instant>,
+    reported: Option<Instant>,
     /// When the position was last told.
     advanced: Option<Instant>,
 }
@@ -41,7 +41,7 @@ impl<P> Applied<P> {
 
     /// For how long nothing was heard of the follower, beyond what is usual between two heartbeats.
     fn unheard(&self) -> Option<Duration> {
-        let silent = self.told?.elapsed();
+        let silent = self.reported?.elapsed();
         (silent > BEATS_WITHIN).then_some(silent)
     }
 
@@ -78,7 +78,7 @@ impl<P: Position> Default for Follow<P> {
             markers: Vec::new(),
             paused: false,
             interrupted: None,
-            told: None,
+            reported: None,
             advanced: None,
         };
         Self {
@@ -104,7 +104,7 @@ impl<P: Position> Follow<P> {
     pub fn report_lag(&self, lag: Duration, behind_bytes: u64) {
         self.applied.send_modify(|applied| {
             applied.lag = Some(lag);
-            applied.told = Some(Instant::now());
+            applied.reported = Some(Instant::now());
             applied.interrupted = None;
             applied.behind_bytes = Some(behind_bytes);
         });
@@ -267,8 +267,8 @@ mod tests {
         let begun = Instant::now();
         follow.report_interrupted("the source is gone");
         let waited = follow.wait_covers(&Place(5), Duration::from_mins(1)).await;
-        let told = waited.expect_err("nobody follows").to_string();
-        assert!(told.contains("the source is gone"), "{told}");
+        let reported = waited.expect_err("nobody follows").to_string();
+        assert!(reported.contains("the source is gone"), "{reported}");
         assert!(begun.elapsed() <= Duration::from_secs(4));
 
         let there = follow.clone();

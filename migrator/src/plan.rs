@@ -86,7 +86,8 @@ pub struct Settings {
     /// Schemas to move; empty means all that are not the system's.
     pub schemas: Vec<String>,
     /// How long the creation of the change stream may wait for open transactions before it gives up and retries.
-    pub stream_patience: Duration,
+    #[serde(alias = "stream_patience")]
+    pub slot_create_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -98,7 +99,7 @@ impl Default for Settings {
             check_range_rows: 100_000,
             counter_gap: 10_000,
             schemas: Vec::new(),
-            stream_patience: Duration::from_secs(10),
+            slot_create_timeout: Duration::from_secs(10),
         }
     }
 }

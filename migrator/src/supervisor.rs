@@ -1,7 +1,7 @@
 //! All migrations of one Headgate: the operator's statements come in here, and what runs is kept running.
 
 mod checking;
-mod cut;
+mod cutover_request;
 mod definition;
 mod marks;
 mod migration;

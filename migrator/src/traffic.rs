@@ -145,7 +145,7 @@ pub trait Traffic: Send + Sync + 'static {
 
     /// The server sessions of the route's clients on the cluster which serves it now, by the numbers that the server
     /// gives them. Those of other routes pass other gates.
-    fn carried(&self, route: &str) -> Result<Vec<i64>>;
+    fn gated_backends(&self, route: &str) -> Result<Vec<i64>>;
 
     /// The sessions of the route that may have written past the log, those included that have ended since. What they
     /// wrote is in no proof of a migration that copied before their `until`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use migrator::accounts::NoSecrets;
 use migrator::mysql::chunks::{Cutter, condition};
-use migrator::mysql::load::Ends;
+use migrator::mysql::load::ClusterPair;
 use migrator::mysql::{Endpoint, Mysql, copy, plan, position, records, snapshot};
 use migrator::plan::{Plan, Settings, Table};
 use migrator::progress::Progress;
@@ -238,7 +238,7 @@ async fn load(
         .filter(|table| {
             !recorded
                 .get(&(table.schema.clone(), table.name.clone()))
-                .is_some_and(|told| told.rows)
+                .is_some_and(|reported| reported.rows)
         })
         .cloned()
         .collect();
@@ -612,7 +612,7 @@ async fn exact_while_writing(kind: Kind) {
             let events: Vec<Row> = loop {
                 match asking.query(query.as_str()).await {
                     Ok(events) => break events,
-                    Err(mysql_async::Error::Server(told)) if told.code == 1220 => {}
+                    Err(mysql_async::Error::Server(reported)) if reported.code == 1220 => {}
                     Err(error) => panic!("{error}"),
                 }
             };
@@ -833,7 +833,7 @@ async fn the_copy_does_not_begin_while_a_transaction_is_prepared() {
         session.query_drop(statement).await.expect("it is done");
     }
     let settings = Settings {
-        stream_patience: Duration::from_millis(300),
+        slot_create_timeout: Duration::from_millis(300),
         ..settings()
     };
     let mysql = servers::mysql::migration("prepared", &server, &server, settings);
@@ -886,11 +886,11 @@ async fn log_in_with_a_password(kind: Kind) {
         Mysql::new("login", endpoint.clone(), endpoint, settings(), secrets)
     };
     for _ in 0..2 {
-        Ends::open(&migration("p\u{e4}ss w'ord"))
+        ClusterPair::open(&migration("p\u{e4}ss w'ord"))
             .await
             .expect("it logs in");
     }
-    let refused = Ends::open(&migration("wrong")).await.map(|_| ());
+    let refused = ClusterPair::open(&migration("wrong")).await.map(|_| ());
     let error = refused.expect_err("the password is wrong");
     assert!(error.to_string().contains("1045"), "{error}");
 }

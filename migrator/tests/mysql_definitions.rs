@@ -64,8 +64,8 @@ fn settings(schemas: &[&str]) -> Settings {
 }
 
 async fn version(server: &Server) -> Version {
-    let told: Vec<String> = server.rows("", "SELECT VERSION()").await;
-    Version::parse(&told[0]).expect("a version")
+    let reported: Vec<String> = server.rows("", "SELECT VERSION()").await;
+    Version::parse(&reported[0]).expect("a version")
 }
 
 /// A table that a future version brings, or that no server has any more, is found here.
@@ -920,11 +920,12 @@ async fn a_program_keeps_the_character_set_of_its_text_and_the_collation_of_its_
             Vec::<String>::new(),
             "{source:?}"
         );
-        let told = "SELECT CONCAT_WS(' ', ROUTINE_NAME, CHARACTER_SET_CLIENT, DATABASE_COLLATION)
+        let reported =
+            "SELECT CONCAT_WS(' ', ROUTINE_NAME, CHARACTER_SET_CLIENT, DATABASE_COLLATION)
             FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'shop' ORDER BY 1";
-        let there: Vec<String> = pair.source.rows("", told).await;
+        let there: Vec<String> = pair.source.rows("", reported).await;
         assert_eq!(
-            pair.target.rows::<String>("", told).await,
+            pair.target.rows::<String>("", reported).await,
             there,
             "{source:?}"
         );

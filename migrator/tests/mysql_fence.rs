@@ -126,7 +126,7 @@ impl Writers {
                     };
                     match done {
                         Ok(()) => drop(acknowledged.fetch_add(1, Ordering::SeqCst)),
-                        Err(Error::Server(told)) if told.code == READ_ONLY => {
+                        Err(Error::Server(reported)) if reported.code == READ_ONLY => {
                             let _ = session.query_drop("ROLLBACK").await;
                         }
                         Err(error) => panic!("{error}"),
@@ -171,7 +171,7 @@ async fn fences(kind: Kind) {
     assert!(world.mysql.is_fenced());
     let rows: u64 = count(&world).await;
     let late = idle.query_drop("COMMIT").await;
-    assert!(matches!(late, Err(Error::Server(told)) if told.code == READ_ONLY));
+    assert!(matches!(late, Err(Error::Server(reported)) if reported.code == READ_ONLY));
     idle.query_drop("ROLLBACK").await.expect("it goes back");
     let mut session = world.source().connect("").await;
     let now = position::current(&mut session).await.expect("it is told");
@@ -1011,7 +1011,7 @@ async fn each_way_past_read_only_is_named_and_its_remedy_closes_it() {
         world.source().run("", "SET GLOBAL read_only = ON").await;
         let called = world.app().await.query_drop("CALL p()").await;
         assert!(
-            matches!(called, Err(Error::Server(told)) if told.code == READ_ONLY),
+            matches!(called, Err(Error::Server(reported)) if reported.code == READ_ONLY),
             "{kind:?}"
         );
         world.source().run("", "SET GLOBAL read_only = OFF").await;
@@ -1258,12 +1258,12 @@ async fn outlives_a_restart(kind: Kind, without_defaults: bool, locks: bool) {
         one(&state, "refusal", Level::Error, "accepts writes");
     } else {
         direct_write(&world).await.expect_err("it is still refused");
-        let told = if kind == Kind::Mysql97 && !without_defaults {
+        let reported = if kind == Kind::Mysql97 && !without_defaults {
             "OFF"
         } else {
             "ON"
         };
-        assert_eq!(world.setting("event_scheduler").await, told, "{kind:?}");
+        assert_eq!(world.setting("event_scheduler").await, reported, "{kind:?}");
     }
     // As a new process does.
     let fresh = world.pair.migration("m", Settings::default());

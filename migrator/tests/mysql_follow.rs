@@ -19,7 +19,7 @@ use servers::mysql::{Kind, Pair, Server};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 const PERMISSIVE: &str =
     "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00'";
 
@@ -78,14 +78,21 @@ impl Moving {
     fn follow(&self) -> Running {
         let follow = Follow::default();
         let stop = CancellationToken::new();
-        let (mysql, plan, told, stopped) = (
+        let (mysql, plan, reported, stopped) = (
             self.mysql.clone(),
             self.plan.clone(),
             follow.clone(),
             stop.clone(),
         );
         let task = tokio::spawn(async move {
-            follow::run(&mysql, &plan, told, Arc::new(Progress::default()), stopped).await
+            follow::run(
+                &mysql,
+                &plan,
+                reported,
+                Arc::new(Progress::default()),
+                stopped,
+            )
+            .await
         });
         Running { follow, stop, task }
     }
@@ -105,7 +112,7 @@ impl Moving {
             .await
             .expect("written");
         tokio::select! {
-            arrived = running.follow.wait_marker(&token, PATIENCE) => arrived.expect("the marker arrives"),
+            arrived = running.follow.wait_marker(&token, TIMEOUT) => arrived.expect("the marker arrives"),
             ended = &mut running.task => panic!("the follower ended before the marker: {ended:?}"),
         }
     }
@@ -182,14 +189,14 @@ struct Running {
 impl Running {
     async fn end(self) {
         self.stop.cancel();
-        let ended = tokio::time::timeout(PATIENCE, self.task)
+        let ended = tokio::time::timeout(TIMEOUT, self.task)
             .await
             .expect("it ends");
         ended.expect("no panic").expect("no failure");
     }
 
     async fn failure(self) -> Error {
-        let ended = tokio::time::timeout(PATIENCE, self.task)
+        let ended = tokio::time::timeout(TIMEOUT, self.task)
             .await
             .expect("it ends");
         ended.expect("no panic").expect_err("it fails")
@@ -576,7 +583,7 @@ async fn a_follower_stands_still_before_the_first_transaction_after_the_pause() 
         .await
         .expect("a session");
     let here = position::current(&mut source).await.expect("a position");
-    let pausing = running.follow.pause_at(here.clone(), PATIENCE);
+    let pausing = running.follow.pause_at(here.clone(), TIMEOUT);
     moving.write(&["INSERT INTO t VALUES (2)"]).await;
     pausing.await.expect("it pauses");
     assert!(
@@ -644,7 +651,7 @@ async fn a_new_table_stops_the_follower() {
 #[tokio::test]
 async fn a_table_whose_rows_the_log_did_not_have_whole_is_taken_anew_and_followed() {
     const DOCUMENTS: &str = "CREATE TABLE d (id INT PRIMARY KEY, j JSON, n INT) ENGINE = InnoDB";
-    for (kind, spoil, mend, told) in [
+    for (kind, spoil, mend, reported) in [
         (
             Kind::Mysql97,
             "SET GLOBAL binlog_row_value_options = 'PARTIAL_JSON'",
@@ -684,7 +691,7 @@ async fn a_table_whose_rows_the_log_did_not_have_whole_is_taken_anew_and_followe
             .await;
         let error = running.failure().await;
         let text = error.full_text();
-        assert!(text.contains(told), "{kind:?} {spoil}: {text}");
+        assert!(text.contains(reported), "{kind:?} {spoil}: {text}");
         let remedy = error.remedy_text().unwrap_or_default();
         assert!(
             remedy.ends_with("RECOPY TABLE shop.d OF MIGRATION follow"),

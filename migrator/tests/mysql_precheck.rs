@@ -437,7 +437,7 @@ async fn what_mysql_97_refuses_of_56_is_told_at_once_and_the_trial_leaves_nothin
     let mysql = pair.migration("m", Settings::default());
     let checks = findings(&mysql).await;
     let refused = of(&checks, "schema_trial", Level::Error);
-    let told = [
+    let reported = [
         "the table shop.counted: Incorrect column specifier",
         "the view shop.broken: ",
         "the view shop.hashed: FUNCTION shop.md5",
@@ -448,26 +448,26 @@ async fn what_mysql_97_refuses_of_56_is_told_at_once_and_the_trial_leaves_nothin
         "the procedure shop.sorted: You have",
         "the function shop.dice: This function has none of DETERMINISTIC",
     ];
-    for part in told {
+    for part in reported {
         let one = refused.iter().find(|check| check.evidence.contains(part));
         let one = one.unwrap_or_else(|| panic!("no {part}: {refused:#?}"));
         assert!(one.evidence.contains("the statement: CREATE"), "{one:?}");
         assert!(!one.remedy.is_empty(), "{one:?}");
     }
-    assert_eq!(refused.len(), told.len(), "{refused:#?}");
+    assert_eq!(refused.len(), reported.len(), "{refused:#?}");
     let called = of(&checks, "called_functions", Level::Error);
-    let told = [
+    let reported = [
         "the procedure shop.quiet calls SHA1()",
         "the trigger shop.hashes calls MD5()",
         "the event shop.nightly calls ENCRYPT()",
     ];
-    for part in told {
+    for part in reported {
         assert!(
             called.iter().any(|check| check.evidence.contains(part)),
             "{part}: {called:#?}"
         );
     }
-    assert_eq!(called.len(), told.len(), "{called:#?}");
+    assert_eq!(called.len(), reported.len(), "{called:#?}");
     nothing_is_left(&pair.target).await;
     // Each remedy is run where it says, and the rest is mended by hand.
     for check in refused.iter().chain(&called) {
@@ -1123,8 +1123,8 @@ async fn an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_righ
         "target_reachable",
         "innodb_strict_mode",
     );
-    let told = of(&checks, "target_reachable", Level::Error);
-    let (grant, back) = told[0]
+    let reported = of(&checks, "target_reachable", Level::Error);
+    let (grant, back) = reported[0]
         .remedy
         .split_once("; or set it back on the server: ")
         .expect("two ways");

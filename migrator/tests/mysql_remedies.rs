@@ -36,12 +36,12 @@ async fn end(mysql: &Mysql, server: &Server, names: &[&str]) {
             .cloned()
             .collect()
     };
-    let told = of(&checks);
-    let seen: BTreeSet<&str> = told.iter().map(|check| check.name.as_str()).collect();
+    let reported = of(&checks);
+    let seen: BTreeSet<&str> = reported.iter().map(|check| check.name.as_str()).collect();
     let wanted: BTreeSet<&str> = names.iter().copied().collect();
     assert_eq!(seen, wanted, "{:?}", server.kind);
     let mut run = BTreeSet::new();
-    for check in &told {
+    for check in &reported {
         assert!(!check.fix.is_empty(), "{:?}: {check:?}", server.kind);
         // One statement may mend several findings.
         if run.insert(&check.fix) {
@@ -318,17 +318,17 @@ async fn sessions_that_a_cutover_would_wait_for_are_ended_by_the_statement_that_
             app.query_drop(write).await.expect("it writes");
             let nobody = || Ok(Vec::new());
             for (name, session) in [("writers", app.id()), ("fence_sessions", boss.id())] {
-                let told = async || {
+                let reported = async || {
                     let mut checks = mysql.writers(&nobody).await.expect("it can look");
                     checks.retain(|check| check.name == name && check.level != Level::Ok);
                     checks
                 };
-                let checks = told().await;
+                let checks = reported().await;
                 assert_eq!(checks.len(), 1, "{source:?}: {checks:?}");
                 assert_eq!(checks[0].fix, format!("KILL {session}"));
                 pair.source.run("", &checks[0].fix).await;
                 let until = Instant::now() + Duration::from_mins(1);
-                while !told().await.is_empty() {
+                while !reported().await.is_empty() {
                     assert!(Instant::now() < until, "{source:?}: {name}");
                 }
             }

@@ -11,8 +11,8 @@ async fn check(source: Kind, target: Kind, versions: [&str; 2]) {
         let mut session = client::connect(&server.endpoint("mysql"), "test")
             .await
             .expect("the migrator can log in");
-        let told = client::version(&mut session).await.expect("it answers");
-        assert!(told.to_string().starts_with(version), "{told}");
+        let reported = client::version(&mut session).await.expect("it answers");
+        assert!(reported.to_string().starts_with(version), "{reported}");
         let logged: Vec<(bool, String)> = server
             .rows("mysql", "SELECT @@log_bin, @@binlog_format")
             .await;

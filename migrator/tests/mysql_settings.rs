@@ -16,7 +16,7 @@ use mysql_async::prelude::Queryable;
 use servers::mysql::{Kind, Pair, Server};
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// What no session of a client can be left with by these tests: not even their own statements would run.
 const UNTRIED: &[&str] = &["enforce_storage_engine", "sql_log_bin"];
 /// Values that some variables take and that are not built in, tried in this order.
@@ -240,7 +240,7 @@ async fn move_and_check(mysql: &Mysql, pair: &Pair) {
     .expect("written");
     follow
         .clone()
-        .wait_marker("there", PATIENCE)
+        .wait_marker("there", TIMEOUT)
         .await
         .unwrap_or_else(|error| panic!("{}", error.full_text()));
     let checked = mysql

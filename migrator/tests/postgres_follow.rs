@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Two databases with the same schema, and a stream between them.
 struct World {
@@ -103,7 +103,7 @@ impl World {
         let stop = CancellationToken::new();
         let progress = Arc::new(Progress::default());
         let ended = CancellationToken::new();
-        let (postgres, plan, told, counted, stopped, ending) = (
+        let (postgres, plan, reported, counted, stopped, ending) = (
             self.postgres.clone(),
             self.plan.clone(),
             handle.clone(),
@@ -112,7 +112,7 @@ impl World {
             ended.clone().drop_guard(),
         );
         let task = tokio::spawn(async move {
-            let outcome = follow::run(&postgres, &plan, told, counted, stopped).await;
+            let outcome = follow::run(&postgres, &plan, reported, counted, stopped).await;
             if let Err(error) = &outcome {
                 eprintln!("the follower ended: {error}");
             }
@@ -152,7 +152,7 @@ impl World {
         ))
         .await;
         tokio::select! {
-            waited = running.handle.wait_marker(token, PATIENCE) => waited.expect("it is applied"),
+            waited = running.handle.wait_marker(token, TIMEOUT) => waited.expect("it is applied"),
             () = running.ended.cancelled() => panic!("the follower ended before {token}"),
         }
         begin.elapsed()
@@ -693,7 +693,7 @@ async fn a_pause_under_load_stands_exactly_at_its_position() {
     for round in 0..5 {
         running
             .handle
-            .pause_at(Lsn(0), PATIENCE)
+            .pause_at(Lsn(0), TIMEOUT)
             .await
             .expect("it stands still at once");
         let mut other = Replication::connect(world.postgres.source(), "test")
@@ -706,12 +706,12 @@ async fn a_pause_under_load_stands_exactly_at_its_position() {
             .expect("created");
         running
             .handle
-            .pause_at(made.consistent_point, PATIENCE)
+            .pause_at(made.consistent_point, TIMEOUT)
             .await
             .expect("it pauses");
         running
             .handle
-            .wait_covers(&made.consistent_point, PATIENCE)
+            .wait_covers(&made.consistent_point, TIMEOUT)
             .await
             .expect("it arrives");
         let reader = world.source_server.connect("shop").await;
@@ -765,7 +765,7 @@ async fn an_idle_source_shows_a_small_lag_and_markers_take_milliseconds() {
     let end: Lsn = end.parse().expect("a position");
     running
         .handle
-        .wait_covers(&end, PATIENCE)
+        .wait_covers(&end, TIMEOUT)
         .await
         .expect("an idle source is caught up with");
     let applied = running.handle.applied();
@@ -787,7 +787,7 @@ async fn a_follower_that_starts_under_a_pause_applies_nothing_past_it() {
     let end: Lsn = end.get::<_, String>(0).parse().expect("a position");
     world.run("INSERT INTO t VALUES (1)").await;
     let handle = Follow::default();
-    let mut paused = Box::pin(handle.pause_at(end, PATIENCE));
+    let mut paused = Box::pin(handle.pause_at(end, TIMEOUT));
     // The first poll gives the order.
     assert!(futures_util::poll!(&mut paused).is_pending());
     let running = world.follow_with(handle.clone());
@@ -834,7 +834,7 @@ async fn a_stream_that_goes_silent_ends_the_follower_for_another_try() {
         .await
         .expect("there is one");
     let frozen = Frozen::new(process.get(0));
-    let outcome = tokio::time::timeout(PATIENCE, running.task)
+    let outcome = tokio::time::timeout(TIMEOUT, running.task)
         .await
         .expect("it notices")
         .expect("no panic");

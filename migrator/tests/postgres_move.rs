@@ -9,7 +9,7 @@ use migrator::accounts::Verdict;
 use migrator::database::Database as _;
 use migrator::error::Kind;
 use migrator::plan::{Plan, Settings};
-use migrator::postgres::load::Ends;
+use migrator::postgres::load::ClusterPair;
 use migrator::postgres::sql::relation;
 use migrator::postgres::{
     Endpoint, Postgres, Tools, clean, copy, counters, fence, plan, preflight, records, schema,
@@ -302,7 +302,7 @@ async fn a_snapshot_that_is_gone_lets_the_copy_be_tried_again_with_another() {
     prepared(&postgres).await;
     let from_newer = migration("m2", &target, &target, Settings::default());
     for postgres in [&postgres, &from_newer] {
-        let Err(failure) = Ends::open(postgres, "00000003-0000001B-1").await else {
+        let Err(failure) = ClusterPair::open(postgres, "00000003-0000001B-1").await else {
             panic!("there was a snapshot of this name");
         };
         assert_eq!(failure.kind(), Kind::Transient, "{failure}");
@@ -325,7 +325,7 @@ async fn a_stopped_copy_ends_without_an_error_and_goes_on_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_blocks_the_start_of_the_stream_is_named() {
     let settings = Settings {
-        stream_patience: Duration::from_millis(50),
+        slot_create_timeout: Duration::from_millis(50),
         ..Settings::default()
     };
     let (source, _target, postgres, _session) = shop(settings).await;
@@ -1042,8 +1042,8 @@ async fn a_migrator_that_may_not_read_passwords_or_use_origins_is_told_the_least
         "schema public",
         "own the table",
     ] {
-        let told = seen.iter().any(|evidence| evidence.contains(word));
-        assert!(told, "{word}: {seen:#?}");
+        let reported = seen.iter().any(|evidence| evidence.contains(word));
+        assert!(reported, "{word}: {seen:#?}");
     }
 }
 

@@ -220,8 +220,8 @@ async fn superusers(from: u32, to: u32) {
         checks.iter().filter(of).collect()
     };
     for (name, evidence, count) in &expected {
-        let told = of(name, evidence);
-        let with_fix = told.iter().filter(|check| !check.fix.is_empty());
+        let reported = of(name, evidence);
+        let with_fix = reported.iter().filter(|check| !check.fix.is_empty());
         assert_eq!(with_fix.count(), *count, "{name} {evidence}: {checks:#?}");
     }
     // Nobody is told to take its rights from the server's first superuser.
@@ -357,7 +357,7 @@ async fn least(from: u32, to: u32) {
         Tools::default(),
         Arc::new(NoSecrets),
     );
-    let mut told: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut reported: BTreeSet<(String, String)> = BTreeSet::new();
     let mut left = Vec::new();
     for _ in 0..12 {
         left = found(&postgres).await;
@@ -365,13 +365,13 @@ async fn least(from: u32, to: u32) {
         if left.is_empty() {
             break;
         }
-        let before = told.len();
-        told.extend(
+        let before = reported.len();
+        reported.extend(
             left.iter()
                 .map(|check| (check.name.clone(), check.fix.clone())),
         );
         assert!(
-            told.len() > before,
+            reported.len() > before,
             "what was told did not end it: {left:#?}"
         );
         mend(&left, &source, &target, "shop").await;
@@ -390,7 +390,7 @@ async fn least(from: u32, to: u32) {
             run(&inside, extension).await;
         }
     }
-    assert_eq!(left, Vec::<Check>::new(), "after {told:#?}");
+    assert_eq!(left, Vec::<Check>::new(), "after {reported:#?}");
     let mut expected = vec![
         (
             "source_reachable",
@@ -488,9 +488,10 @@ async fn least(from: u32, to: u32) {
     }
     for (name, fix) in &expected {
         assert!(
-            told.iter()
+            reported
+                .iter()
                 .any(|(one, said)| one == name && said.starts_with(fix)),
-            "{name}: {fix}: {told:#?}"
+            "{name}: {fix}: {reported:#?}"
         );
     }
     let broad = [
@@ -501,7 +502,7 @@ async fn least(from: u32, to: u32) {
         "GRANT postgres",
         "GRANT \"postgres\"",
     ];
-    for (name, fix) in &told {
+    for (name, fix) in &reported {
         assert!(
             !broad.iter().any(|word| fix.contains(word)),
             "{name}: {fix}"
@@ -576,14 +577,14 @@ async fn what_a_side_hides_of_a_user_mapping_cannot_be_known_until_the_least_gra
         Tools::default(),
         Arc::new(NoSecrets),
     );
-    let told = async || {
+    let reported = async || {
         let plan = plan::read(&postgres).await.unwrap_or_else(shown);
         let compared = postgres.definitions(&plan).await.unwrap_or_else(shown);
-        let mut told = compared.differences;
-        told.retain(|text| text.contains("user mapping"));
-        told
+        let mut reported = compared.differences;
+        reported.retain(|text| text.contains("user mapping"));
+        reported
     };
-    let unknown = told().await;
+    let unknown = reported().await;
     let grant = "GRANT SELECT ON pg_catalog.pg_user_mapping TO \"mover\"";
     assert_eq!(
         unknown,
@@ -598,7 +599,7 @@ async fn what_a_side_hides_of_a_user_mapping_cannot_be_known_until_the_least_gra
         .find(|check| check.name == "target_user_mappings");
     assert_eq!(named.expect("it is named before").fix, grant);
     run(&there, grant).await;
-    assert_eq!(told().await, Vec::<String>::new());
+    assert_eq!(reported().await, Vec::<String>::new());
     let checks = found(&postgres).await;
     assert!(
         !checks
@@ -615,7 +616,7 @@ async fn what_a_side_hides_of_a_user_mapping_cannot_be_known_until_the_least_gra
     let after = postgres.definitions_stamp().await.unwrap_or_else(shown);
     assert_ne!(before, after, "nobody would look again");
     assert_eq!(
-        told().await,
+        reported().await,
         ["user mapping of app for server far (differs in umoptions)"]
     );
 }
@@ -648,7 +649,7 @@ async fn what_readiness_tells_to_run_ends_its_finding_on_14_15_and_18() {
         );
         let boss = application(&source, "boss").await;
         run(&boss, "BEGIN; INSERT INTO t VALUES (1)").await;
-        let told = async || -> Vec<Check> {
+        let reported = async || -> Vec<Check> {
             let checks = postgres
                 .writers(&|| Ok(Vec::new()))
                 .await
@@ -658,7 +659,7 @@ async fn what_readiness_tells_to_run_ends_its_finding_on_14_15_and_18() {
                 .filter(|check| !check.fix.is_empty())
                 .collect()
         };
-        let checks = told().await;
+        let checks = reported().await;
         let names: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
         assert_eq!(
             names,
@@ -676,7 +677,7 @@ async fn what_readiness_tells_to_run_ends_its_finding_on_14_15_and_18() {
         boss.batch_execute("COMMIT")
             .await
             .expect_err("its session was ended");
-        assert_eq!(told().await, Vec::<Check>::new(), "{major}");
+        assert_eq!(reported().await, Vec::<Check>::new(), "{major}");
     }
 }
 

@@ -291,14 +291,14 @@ async fn what_only_a_superuser_may_create_is_named_with_what_to_do() {
     }
     let ends = (world.source.least("shop"), world.target.least("shop"));
     let postgres = World::migration(ends.0, ends.1);
-    let told = |checks: &[Check]| -> Vec<String> {
+    let reported = |checks: &[Check]| -> Vec<String> {
         let of_superusers = checks.iter().filter(|check| {
             check.name == "schema_trial" && check.remedy.starts_with("only a superuser")
         });
         of_superusers.map(|check| check.evidence.clone()).collect()
     };
     let checks = found(&postgres).await;
-    let named = told(&checks);
+    let named = reported(&checks);
     for (statement, word) in beyond {
         let named = named.iter().any(|evidence| evidence.contains(word));
         assert!(named, "{statement}: {checks:#?}");
@@ -307,7 +307,7 @@ async fn what_only_a_superuser_may_create_is_named_with_what_to_do() {
     let session = world.target.connect("shop").await;
     let raised = format!("ALTER ROLE {LEAST} SUPERUSER");
     session.batch_execute(&raised).await.expect("raised");
-    assert_eq!(told(&found(&postgres).await), Vec::<String>::new());
+    assert_eq!(reported(&found(&postgres).await), Vec::<String>::new());
     let lowered = format!("ALTER ROLE {LEAST} NOSUPERUSER");
     session.batch_execute(&lowered).await.expect("lowered");
     let dropped = "DROP OPERATOR FAMILY family USING btree; DROP FOREIGN DATA WRAPPER far; DROP EVENT TRIGGER told; DROP FUNCTION told;

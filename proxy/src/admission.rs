@@ -55,15 +55,15 @@ const NEXT_LOOK: Duration = Duration::from_millis(1500);
 
 /// One route's door.
 #[derive(Debug)]
-pub struct Door(watch::Sender<Admission>);
+pub struct AdmissionSlot(watch::Sender<Admission>);
 
-impl Default for Door {
+impl Default for AdmissionSlot {
     fn default() -> Self {
         Self(watch::Sender::new(Admission::Open))
     }
 }
 
-impl Door {
+impl AdmissionSlot {
     /// What holds from now on.
     pub fn set(&self, admission: Admission) {
         self.0.send_replace(admission);
@@ -100,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_waits_for_the_first_look_and_for_the_next_and_no_longer() {
-        let door = Arc::new(Door::default());
+        let door = Arc::new(AdmissionSlot::default());
         assert_eq!(door.pass(Duration::ZERO).await, Ok(()));
         door.set(Admission::Looking(None));
         let short = Duration::from_millis(10);

@@ -233,7 +233,7 @@ pub struct Migrator {
     /// How far past the source's counters the target's are set.
     pub counter_gap: i64,
     /// How long the start of the change stream waits for open transactions.
-    pub stream_patience: Duration,
+    pub slot_create_timeout: Duration,
 }
 
 /// The key of a problem that is not one key's; who knows the file's name puts it there.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 pub struct Flow {
     from_client: AtomicU64,
     to_client: AtomicU64,
-    told: Mutex<(u64, u64)>,
+    reported: Mutex<(u64, u64)>,
 }
 
 impl Flow {
@@ -30,10 +30,13 @@ impl Flow {
 
     /// What went by since this was asked last, by whomever.
     pub fn take(&self) -> (u64, u64) {
-        let mut told = self.told.lock();
+        let mut reported = self.reported.lock();
         let now = self.total();
-        let since = (now.0.saturating_sub(told.0), now.1.saturating_sub(told.1));
-        *told = now;
+        let since = (
+            now.0.saturating_sub(reported.0),
+            now.1.saturating_sub(reported.1),
+        );
+        *reported = now;
         since
     }
 }

@@ -1,6 +1,6 @@
 //! What sessions pass to begin a transaction: open, closing, closed.
 //!
-//! Sessions hold a [`Ticket`]; the controller closes, waits until quiet and opens. While the gate is not open, a
+//! Sessions hold a [`GateHandle`]; the controller closes, waits until quiet and opens. While the gate is not open, a
 //! session that stands at it waits in line and is let go in the order of its arrival.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::turnstile::{Look, Pass, Seat, State, Turnstile};
+use crate::gate_state::{ActiveFlag, GatePass, GateSnapshot, GateState, State};
 
 /// How many hold times one hold keeps for its percentiles; later ones only count.
 const HOLD_TIMES_MAX: usize = 100_000;
@@ -47,15 +47,15 @@ pub struct HoldLog {
 
 /// A place at the gate, one for each session.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct GateHandle {
     gate: Arc<Gate>,
     number: u64,
-    place: Arc<Place>,
+    place: Arc<GateEntry>,
 }
 
 #[derive(Debug)]
-struct Place {
-    seat: Seat,
+struct GateEntry {
+    seat: ActiveFlag,
     /// When the transaction that is open now began, in microseconds of the gate's own clock.
     entered: AtomicU64,
 }
@@ -72,12 +72,12 @@ pub struct Inside {
 /// One route's gate.
 #[derive(Debug)]
 pub struct Gate {
-    turnstile: Turnstile,
+    turnstile: GateState,
     clock: Instant,
-    places: Mutex<HashMap<u64, Arc<Place>>>,
+    places: Mutex<HashMap<u64, Arc<GateEntry>>>,
     next_number: AtomicU64,
     /// Rung when a session left, or stood back, while the gate was not open.
-    bell: Notify,
+    notify: Notify,
     /// Those who wait for the gate to change, in the order in which they came.
     line: Notify,
     waiting: AtomicU64,
@@ -90,11 +90,11 @@ impl Gate {
     /// An open gate.
     pub fn new(generation: u64) -> Arc<Self> {
         Arc::new(Self {
-            turnstile: Turnstile::new(generation),
+            turnstile: GateState::new(generation),
             clock: Instant::now(),
             places: Mutex::default(),
             next_number: AtomicU64::new(0),
-            bell: Notify::new(),
+            notify: Notify::new(),
             line: Notify::new(),
             waiting: AtomicU64::new(0),
             line_empty: Notify::new(),
@@ -103,14 +103,14 @@ impl Gate {
     }
 
     /// A place for a new session, outside.
-    pub fn ticket(self: &Arc<Self>) -> Ticket {
+    pub fn ticket(self: &Arc<Self>) -> GateHandle {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let place = Arc::new(Place {
-            seat: Seat::default(),
+        let place = Arc::new(GateEntry {
+            seat: ActiveFlag::default(),
             entered: AtomicU64::new(0),
         });
         self.places.lock().insert(number, Arc::clone(&place));
-        Ticket {
+        GateHandle {
             gate: Arc::clone(self),
             number,
             place,
@@ -118,7 +118,7 @@ impl Gate {
     }
 
     /// The state and the generation now.
-    pub fn look(&self) -> Look {
+    pub fn look(&self) -> GateSnapshot {
         self.turnstile.look()
     }
 
@@ -128,7 +128,7 @@ impl Gate {
         if matches!(look.state(), State::Open | State::Wary) {
             *self.log.lock() = HoldLog::default();
             self.turnstile
-                .set(Look::new(State::Closing, look.generation()));
+                .set(GateSnapshot::new(State::Closing, look.generation()));
         }
     }
 
@@ -136,13 +136,13 @@ impl Gate {
     pub async fn quiet(&self) {
         loop {
             // The ear is at the bell before the count, so that no ring is missed in between.
-            let rung = self.bell.notified();
+            let rung = self.notify.notified();
             tokio::pin!(rung);
             rung.as_mut().enable();
             let look = self.look();
             if look.state() != State::Open && self.inside().is_empty() {
                 self.turnstile
-                    .set(Look::new(State::Closed, look.generation()));
+                    .set(GateSnapshot::new(State::Closed, look.generation()));
                 return;
             }
             rung.await;
@@ -172,21 +172,21 @@ impl Gate {
     /// The controller: a new generation, the state stays. Sessions learn of it at their next look.
     pub fn renew(&self, generation: u64) {
         self.turnstile
-            .set(Look::new(self.look().state(), generation));
+            .set(GateSnapshot::new(self.look().state(), generation));
         self.line.notify_waiters();
     }
 
     /// Opens the gate; those in line go on.
     pub fn open(&self) {
         self.turnstile
-            .set(Look::new(State::Open, self.look().generation()));
+            .set(GateSnapshot::new(State::Open, self.look().generation()));
         self.line.notify_waiters();
     }
 
     /// Lets statements pass, of which the server may refuse any: whether its fence is down is not known.
     pub fn open_warily(&self) {
         self.turnstile
-            .set(Look::new(State::Wary, self.look().generation()));
+            .set(GateSnapshot::new(State::Wary, self.look().generation()));
         self.line.notify_waiters();
     }
 
@@ -218,13 +218,13 @@ impl Gate {
     }
 }
 
-impl Ticket {
+impl GateHandle {
     /// The number by which [`Gate::inside`] names this session.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Tries to begin a transaction on the server of `generation`. True means: inside, until [`Ticket::leave`].
+    /// Tries to begin a transaction on the server of `generation`. True means: inside, until [`GateHandle::leave`].
     pub fn enter(&self, generation: u64) -> bool {
         let pass = self.gate.turnstile.enter(&self.place.seat, generation);
         self.entered(pass)
@@ -236,16 +236,16 @@ impl Ticket {
         self.entered(turnstile.enter_warily(&self.place.seat, generation))
     }
 
-    fn entered(&self, pass: Pass) -> bool {
+    fn entered(&self, pass: GatePass) -> bool {
         match pass {
-            Pass::Inside => {
+            GatePass::Inside => {
                 self.place
                     .entered
                     .store(self.gate.micros(), Ordering::Relaxed);
                 true
             }
-            Pass::Refused(_) => {
-                self.gate.bell.notify_waiters();
+            GatePass::Refused(_) => {
+                self.gate.notify.notify_waiters();
                 false
             }
         }
@@ -254,7 +254,7 @@ impl Ticket {
     /// The transaction is over. Leaving without being inside changes nothing.
     pub fn leave(&self) {
         if self.place.seat.is_taken() && self.gate.turnstile.leave(&self.place.seat) {
-            self.gate.bell.notify_waiters();
+            self.gate.notify.notify_waiters();
         }
     }
 
@@ -280,11 +280,11 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for GateHandle {
     fn drop(&mut self) {
         self.leave();
         self.gate.places.lock().remove(&self.number);
-        self.gate.bell.notify_waiters();
+        self.gate.notify.notify_waiters();
     }
 }
 

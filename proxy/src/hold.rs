@@ -4,16 +4,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
+use crate::data_plane::DataPlane;
 use crate::gate::Outcome;
 use crate::metrics::HoldEnd;
-use crate::plane::Plane;
 use crate::registry::Activity;
 use crate::relay::{Broken, Relay, Wire};
 use crate::route::Route;
-use crate::standing::{Standing, Turn};
+use crate::session_gate::{SessionGate, Turn};
 
 /// What a held statement met.
-pub(crate) enum Met {
+pub(crate) enum HoldResult {
     /// The gate opened. The statement counts as held until it has passed, so that whoever cancels it still means it.
     Opened,
     /// Its client cancelled it.
@@ -32,14 +32,14 @@ pub(crate) enum Met {
 /// source's fence waits until that is known to be down. `rang` is called whenever the
 /// session's bell rings.
 pub(crate) async fn hold<C, S, W>(
-    plane: &Plane,
+    plane: &DataPlane,
     route: &Route,
-    standing: &Standing,
+    standing: &SessionGate,
     relay: &mut Relay<C, S>,
     wire: &mut W,
     refused: bool,
     mut rang: impl FnMut(),
-) -> Met
+) -> HoldResult
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -49,7 +49,7 @@ where
     let line = match standing.turn() {
         Turn::Closed(ticket) => ticket.stand_in_line(),
         Turn::Wary(ticket) if refused => ticket.stand_in_line(),
-        Turn::Pass | Turn::Elsewhere | Turn::Wary(_) => return Met::Opened,
+        Turn::GatePass | Turn::Elsewhere | Turn::Wary(_) => return HoldResult::Opened,
     };
     plane.metrics.hold_began(&route.name);
     entry.take_cancel();
@@ -58,33 +58,35 @@ where
     let met = loop {
         tokio::select! {
             biased;
-            () = line.opened(!refused) => break Met::Opened,
+            () = line.opened(!refused) => break HoldResult::Opened,
             stop = relay.wait_held(wire, standing) => break match stop {
-                Ok(_) => Met::Left,
-                Err(broken) => Met::Broken(broken),
+                Ok(_) => HoldResult::Left,
+                Err(broken) => HoldResult::Broken(broken),
             },
-            () = entry.bell.notified() => {
+            () = entry.notify.notified() => {
                 rang();
                 if entry.take_cancel() {
-                    break Met::Cancelled;
+                    break HoldResult::Cancelled;
                 }
                 if entry.is_closing() {
-                    break Met::Closing;
+                    break HoldResult::Closing;
                 }
             }
-            () = sleep_until(deadline) => break Met::TooLong,
+            () = sleep_until(deadline) => break HoldResult::TooLong,
         }
     };
     let lasted = line.age();
     let (outcome, hold_end) = match met {
-        Met::Opened => (Outcome::Released, HoldEnd::Released),
-        Met::Cancelled => (Outcome::Cancelled, HoldEnd::Cancelled),
-        Met::TooLong => (Outcome::Refused, HoldEnd::Refused),
-        Met::Closing | Met::Left | Met::Broken(_) => (Outcome::Gone, HoldEnd::Gone),
+        HoldResult::Opened => (Outcome::Released, HoldEnd::Released),
+        HoldResult::Cancelled => (Outcome::Cancelled, HoldEnd::Cancelled),
+        HoldResult::TooLong => (Outcome::Refused, HoldEnd::Refused),
+        HoldResult::Closing | HoldResult::Left | HoldResult::Broken(_) => {
+            (Outcome::Gone, HoldEnd::Gone)
+        }
     };
     line.finish(outcome);
     plane.metrics.hold_ended(&route.name, hold_end, lasted);
-    if matches!(met, Met::TooLong) {
+    if matches!(met, HoldResult::TooLong) {
         warn!(client = %entry.client, held_ms = lasted.as_millis(),
             "a held statement was refused at limits.hold_timeout; it was not executed");
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::plane::Plane;
+use crate::data_plane::DataPlane;
 use crate::upstream;
 use crate::workers::Workers;
 
@@ -33,7 +33,7 @@ pub trait Sessions: Send + Sync + 'static {
     type Renewal: Send;
 
     /// What the sessions share with the rest of the data plane.
-    fn plane(&self) -> &Arc<Plane>;
+    fn plane(&self) -> &Arc<DataPlane>;
 
     /// Makes ready what another configuration means for logins, and changes nothing yet. Fails with what is wrong.
     fn prepare(&self, config: &Config) -> Result<Self::Renewal, String>;
@@ -49,7 +49,7 @@ pub trait Sessions: Send + Sync + 'static {
     ) -> impl Future<Output = ()> + Send + 'static;
 
     /// Tells a client, in its protocol, that there is no place for it.
-    fn turn_away(client: TcpStream) -> impl Future<Output = ()> + Send + 'static;
+    fn reject(client: TcpStream) -> impl Future<Output = ()> + Send + 'static;
 }
 
 /// Binds the address. Fails with the system's error, such as "address in use".
@@ -88,7 +88,7 @@ pub async fn serve<S: Sessions>(
             Ok((client, peer)) => {
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                     plane.metrics.connection_refused("too many connections");
-                    tokio::spawn(S::turn_away(client));
+                    tokio::spawn(S::reject(client));
                     continue;
                 };
                 // The thread that serves the session registers the socket anew with its own poller.
@@ -141,7 +141,7 @@ async fn one<S: Sessions>(sessions: Arc<S>, client: std::net::TcpStream, peer: S
     }
 }
 
-async fn drain(plane: &Plane) {
+async fn drain(plane: &DataPlane) {
     let open = plane.registry.len();
     info!(open, "no new connections; waiting for open transactions");
     plane.registry.close_all();

@@ -58,7 +58,7 @@ pub enum HoldEnd {
 
 /// One migration's numbers at the moment of a scrape.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct MigrationNumbers {
+pub struct MigrationStats {
     /// The migration's name.
     pub name: String,
     /// Its state's word, as the console shows it.
@@ -309,7 +309,7 @@ impl Metrics {
     }
 
     /// Replaces the numbers of all migrations.
-    pub fn set_migrations(&self, migrations: &[MigrationNumbers]) {
+    pub fn set_migrations(&self, migrations: &[MigrationStats]) {
         for gauges in [
             &self.migration_state,
             &self.migration_rows,
@@ -379,7 +379,7 @@ fn approximate(value: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{HoldEnd, Metrics, MigrationNumbers};
+    use super::{HoldEnd, Metrics, MigrationStats};
     use std::time::Duration;
 
     #[test]
@@ -388,12 +388,12 @@ mod tests {
         metrics.session_opened("shop");
         metrics.hold_began("shop");
         metrics.hold_ended("shop", HoldEnd::Released, Duration::from_millis(7));
-        let numbers = MigrationNumbers {
+        let numbers = MigrationStats {
             name: "m".to_owned(),
             state: "copying".to_owned(),
             rows_copied: 12,
             transactions_applied: 7,
-            ..MigrationNumbers::default()
+            ..MigrationStats::default()
         };
         metrics.set_migrations(&[numbers]);
         let text = metrics.render().expect("text");

@@ -83,7 +83,7 @@ pub struct Entry {
     warming: Mutex<Option<WarmOrder>>,
     probing: Mutex<Vec<oneshot::Sender<Movable>>>,
     /// Rung for the session's task: look at the orders.
-    pub bell: Notify,
+    pub notify: Notify,
 }
 
 impl Entry {
@@ -140,7 +140,7 @@ impl Entry {
     /// Orders the session to cancel the statement that it holds.
     pub fn order_cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 
     /// Takes the order to open a session on another cluster ahead of a switch, if there is one.
@@ -173,7 +173,7 @@ impl Entry {
     fn probe(&self) -> oneshot::Receiver<Movable> {
         let (sender, receiver) = oneshot::channel();
         self.probing.lock().push(sender);
-        self.bell.notify_one();
+        self.notify.notify_one();
         receiver
     }
 
@@ -303,7 +303,7 @@ impl Registry {
             closing: AtomicBool::new(self.closing.load(Ordering::SeqCst)),
             warming: Mutex::default(),
             probing: Mutex::default(),
-            bell: Notify::new(),
+            notify: Notify::new(),
         });
         self.sessions.lock().insert(id, Arc::clone(&entry));
         Registered {
@@ -356,7 +356,7 @@ impl Registry {
         self.closing.store(true, Ordering::SeqCst);
         for entry in self.sessions.lock().values() {
             entry.closing.store(true, Ordering::SeqCst);
-            entry.bell.notify_one();
+            entry.notify.notify_one();
         }
     }
 
@@ -375,7 +375,7 @@ impl Registry {
                 done: done.clone(),
             };
             *entry.warming.lock() = Some(order);
-            entry.bell.notify_one();
+            entry.notify.notify_one();
         }
         drop(done);
         let mut unopened = Vec::new();

@@ -4,8 +4,8 @@
 //! clears them to be forwarded; a read is forwarded with one write, however many frames it holds. Neither way waits
 //! for the other: a client that sends without reading cannot block the server's replies, nor the reverse.
 
+mod half_duplex;
 mod trial;
-mod way;
 
 use std::future::poll_fn;
 use std::io;
@@ -16,18 +16,20 @@ use protocol::error::Malformed;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::flow::Flow;
+use half_duplex::HalfDuplex;
 pub use trial::Verdict;
-use way::Way;
 
 /// What an engine makes of the bytes that go by.
 pub trait Wire {
     /// Looks at bytes of the client that were not looked at before, starting where the last call's `clear` ended. It
     /// may change bytes that it clears, but not how many there are.
-    fn client(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Seen, Malformed>;
+    fn client(&mut self, bytes: &mut [u8], gate: &impl GateAccess)
+    -> Result<ClientScan, Malformed>;
 
     /// Looks at bytes of the server that were not looked at before, and may change those that it clears. Where it
     /// swallows some, it is shown what follows them anew.
-    fn server(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Heard, Malformed>;
+    fn server(&mut self, bytes: &mut [u8], gate: &impl GateAccess)
+    -> Result<ServerScan, Malformed>;
 
     /// Whether the session is between transactions, with every reply there and nothing under way.
     fn at_boundary(&self) -> bool;
@@ -45,7 +47,7 @@ pub trait Wire {
 }
 
 /// The gate, as the hot loop sees it.
-pub trait Entrance {
+pub trait GateAccess {
     /// Tries to begin a transaction.
     fn enter(&self) -> bool;
     /// Whether the gate would let a transaction begin. For those who are inside already and want to go on.
@@ -64,16 +66,16 @@ pub trait Entrance {
 
 /// How much of the client's bytes may go on, and why not more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct ClientScan {
     /// Bytes cleared from the start of what was shown.
     pub clear: usize,
     /// What stands after them.
-    pub then: Then,
+    pub then: NextStep,
 }
 
 /// How much of the server's bytes may go on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct ServerScan {
     /// Bytes cleared from the start of what was shown.
     pub clear: usize,
     /// Bytes behind them that are not for the client: the answer to a question of our own.
@@ -82,7 +84,7 @@ pub struct Heard {
 
 /// What stands after the cleared bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum NextStep {
     /// Nothing, or less than a header.
     More,
     /// A statement that would begin a transaction, and the gate did not let it.
@@ -132,8 +134,8 @@ pub struct Relay<C, S> {
     pub client: C,
     /// The server's socket.
     pub server: S,
-    inbound: Way,
-    outbound: Way,
+    inbound: HalfDuplex,
+    outbound: HalfDuplex,
     /// Writing to the server failed; it may still have something to say.
     server_deaf: bool,
     flow: Arc<Flow>,
@@ -149,8 +151,8 @@ where
         Self {
             client,
             server,
-            inbound: Way::new(leftover),
-            outbound: Way::new(&[]),
+            inbound: HalfDuplex::new(leftover),
+            outbound: HalfDuplex::new(&[]),
             server_deaf: false,
             flow,
         }
@@ -175,7 +177,7 @@ where
 
     /// Gives back what [`Relay::take_held`] took and nobody used.
     pub fn give_back(&mut self, held: &[u8]) {
-        self.inbound = Way::new(held);
+        self.inbound = HalfDuplex::new(held);
     }
 
     /// Whether everything that the server said is with the client.
@@ -185,7 +187,7 @@ where
 
     /// Another server session takes over, of which `read` was read already. Only where [`Relay::is_told`].
     pub fn replace_server(&mut self, server: S, read: &[u8]) -> S {
-        self.outbound = Way::new(read);
+        self.outbound = HalfDuplex::new(read);
         self.server_deaf = false;
         std::mem::replace(&mut self.server, server)
     }
@@ -194,7 +196,7 @@ where
     pub async fn run<W: Wire>(
         &mut self,
         wire: &mut W,
-        gate: &impl Entrance,
+        gate: &impl GateAccess,
     ) -> Result<Stop, Broken> {
         poll_fn(|context| self.poll(context, wire, gate)).await
     }
@@ -204,7 +206,7 @@ where
     pub async fn wait_held<W: Wire>(
         &mut self,
         wire: &mut W,
-        gate: &impl Entrance,
+        gate: &impl GateAccess,
     ) -> Result<Stop, Broken> {
         loop {
             if let Some(stop) = self.more(wire, gate).await? {
@@ -230,7 +232,7 @@ where
     pub async fn more<W: Wire>(
         &mut self,
         wire: &mut W,
-        gate: &impl Entrance,
+        gate: &impl GateAccess,
     ) -> Result<Option<Stop>, Broken> {
         poll_fn(|context| {
             loop {
@@ -258,7 +260,7 @@ where
     pub async fn say<W: Wire>(
         &mut self,
         wire: &mut W,
-        gate: &impl Entrance,
+        gate: &impl GateAccess,
         words: &[u8],
     ) -> Result<(), Broken> {
         poll_fn(|context| {
@@ -282,7 +284,7 @@ where
         &mut self,
         context: &mut Context<'_>,
         wire: &mut W,
-        gate: &impl Entrance,
+        gate: &impl GateAccess,
     ) -> Poll<Result<Stop, Broken>> {
         loop {
             let mut moved = self.poll_server(context, wire, gate)?;
@@ -297,7 +299,7 @@ where
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Client(error))),
                 Poll::Pending => {}
             }
-            let mut then = Then::More;
+            let mut then = NextStep::More;
             if self.inbound.cleared < self.inbound.end {
                 let seen = wire
                     .client(self.inbound.unseen_mut(), gate)
@@ -321,7 +323,7 @@ where
                 }
             }
             // In the middle of a frame of the server nobody may speak to either side.
-            if then == Then::Gate
+            if then == NextStep::Gate
                 && wire.at_boundary()
                 && !self.inbound.writable()
                 && self.outbound.is_empty()
@@ -330,7 +332,7 @@ where
             }
             let may_speak =
                 wire.is_answered() && !self.inbound.writable() && self.outbound.is_empty();
-            if then == Then::Own && may_speak {
+            if then == NextStep::Own && may_speak {
                 return Poll::Ready(Ok(Stop::Own));
             }
             if may_speak && wire.in_doubt() && !gate.is_open() {
@@ -339,7 +341,7 @@ where
             if self.inbound.closed
                 && !self.inbound.writable()
                 && !self.inbound.shut
-                && then == Then::More
+                && then == NextStep::More
             {
                 self.inbound.shut = true;
                 return Poll::Ready(Ok(Stop::ClientClosed));
@@ -355,7 +357,7 @@ where
         &mut self,
         context: &mut Context<'_>,
         wire: &mut W,
-        gate: &impl Entrance,
+        gate: &impl GateAccess,
     ) -> Result<bool, Broken> {
         let mut moved = false;
         match self.outbound.poll_fill(context, &mut self.server) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::admission::{Admission, Door};
+use crate::admission::{Admission, AdmissionSlot};
 use crate::gate::Gate;
 use crate::hidden_writes::HiddenWritesLog;
 
@@ -56,7 +56,7 @@ pub struct Route {
     /// What its sessions pass to begin a transaction.
     pub gate: Arc<Gate>,
     /// Whether sessions are let in.
-    pub door: Door,
+    pub door: AdmissionSlot,
     destination: ArcSwap<Destination>,
     handovers: Mutex<HandoverLog>,
     /// Sessions that may have written past the log.
@@ -81,7 +81,7 @@ impl Route {
             name,
             database,
             gate: Gate::new(generation),
-            door: Door::default(),
+            door: AdmissionSlot::default(),
             destination: ArcSwap::from_pointee(Destination {
                 cluster,
                 generation,

@@ -45,8 +45,8 @@ impl Workers {
     }
 
     /// A place for one session: on the first thread that is not full, else on the one with the fewest sessions. The
-    /// session keeps the [`Seat`] until it ends.
-    pub fn place(&self) -> (&Handle, Seat) {
+    /// session keeps the [`ThreadSlot`] until it ends.
+    pub fn place(&self) -> (&Handle, ThreadSlot) {
         let loads: Vec<usize> = self
             .places
             .iter()
@@ -54,7 +54,7 @@ impl Workers {
             .collect();
         let (handle, load) = &self.places[choose(&loads)];
         load.fetch_add(1, Relaxed);
-        (handle, Seat(Arc::clone(load)))
+        (handle, ThreadSlot(Arc::clone(load)))
     }
 }
 
@@ -66,9 +66,9 @@ fn choose(loads: &[usize]) -> usize {
 
 /// A session's place on its thread; dropping it frees the place.
 #[derive(Debug)]
-pub struct Seat(Arc<AtomicUsize>);
+pub struct ThreadSlot(Arc<AtomicUsize>);
 
-impl Drop for Seat {
+impl Drop for ThreadSlot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -17,13 +17,13 @@ use mysql_async::{ChangeUserOpts, Conn, OptsBuilder, Value};
 use protocol::mysql::command;
 use protocol::mysql::handshake::Capabilities;
 use proxy::config::Config;
+use proxy::data_plane::DataPlane;
 use proxy::listener;
 use proxy::metrics::Metrics;
-use proxy::mysql::connect::{self, Credential, Identity, ServerSession};
-use proxy::mysql::dialogue::{self, Answer, Questions};
 use proxy::mysql::disposable::{Kind, Options, Server, find};
+use proxy::mysql::internal_query::{self, Answer, Questions};
+use proxy::mysql::server_login::{self, Credential, Identity, ServerSession};
 use proxy::mysql::session::MysqlSessions;
-use proxy::plane::Plane;
 use proxy::registry::{Activity, Movable};
 use proxy::route::{Cluster, Route};
 use proxy::workers::Workers;
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 struct Stage {
     blue: Server,
     green: Server,
-    plane: Arc<Plane>,
+    plane: Arc<DataPlane>,
     address: SocketAddr,
 }
 
@@ -76,7 +76,7 @@ impl Stage {
         );
         let config = Config::parse(&text, &|_| None).expect("a valid configuration");
         let metrics = Arc::new(Metrics::new().expect("unique names"));
-        let plane = Arc::new(Plane::new(&config, metrics, None));
+        let plane = Arc::new(DataPlane::new(&config, metrics, None));
         let sessions = MysqlSessions::new(Arc::clone(&plane), &config).expect("a certificate");
         let listening = listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
         let address = listening.local_addr().expect("an address");
@@ -118,7 +118,7 @@ impl Stage {
             port: self.address.port(),
             ..Cluster::clone(&self.plane.routes.cluster("blue").expect("a cluster"))
         };
-        connect::login(&headgate, &identity, Some("shop"))
+        server_login::login(&headgate, &identity, Some("shop"))
             .await
             .expect("a session")
     }
@@ -139,7 +139,7 @@ impl Stage {
         let route = self.route_of(name);
         route.gate.close();
         for entry in self.plane.registry.of_route(&route.name) {
-            entry.bell.notify_one();
+            entry.notify.notify_one();
         }
         within(route.gate.quiet()).await;
     }
@@ -279,7 +279,7 @@ async fn a_session_of_an_old_mysql_goes_on_and_an_idle_one_follows_when_it_is_to
     let conn = stage.client().await;
     goes_on(&stage, conn).await;
     for entry in stage.plane.registry.of_route("shop") {
-        entry.bell.notify_one();
+        entry.notify.notify_one();
     }
     within(async {
         while stage.route().handovers().moved < 2 {
@@ -398,12 +398,15 @@ async fn what_routines_and_texts_put_together_left_behind_is_not_lost_silently()
         .expect("a database");
     sessions.push(conn);
     // The cluster's own account tells of the variable.
-    let mut told = stage.app().await;
-    told.query_drop("CALL sets()").await.expect("a statement");
+    let mut reported = stage.app().await;
+    reported
+        .query_drop("CALL sets()")
+        .await
+        .expect("a statement");
     let closed = all_end(&stage, &mut sessions).await;
     let expected = [("prepared statement", 1), ("temporary table", 2)];
     assert_eq!(closed, BTreeMap::from(expected));
-    let kept: Option<i64> = within(told.query_first("SELECT @hidden"))
+    let kept: Option<i64> = within(reported.query_first("SELECT @hidden"))
         .await
         .expect("it moved");
     assert_eq!(kept, Some(1));
@@ -458,7 +461,7 @@ async fn a_gate_waits_for_what_an_error_left_open_and_a_held_statement_can_be_ki
     let gate = Arc::clone(&stage.route().gate);
     gate.close();
     for entry in stage.plane.registry.of_route("shop") {
-        entry.bell.notify_one();
+        entry.notify.notify_one();
     }
     within(async {
         while gate.inside().len() != 1 {
@@ -522,7 +525,7 @@ async fn a_gate_waits_for_what_an_error_left_open_and_a_held_statement_can_be_ki
 
 async fn ask(session: &mut ServerSession, questions: &Questions) -> Vec<Answer> {
     let ServerSession { stream, buffer, .. } = session;
-    within(dialogue::ask(stream, buffer, questions))
+    within(internal_query::ask(stream, buffer, questions))
         .await
         .expect("answers")
 }
@@ -781,10 +784,10 @@ async fn no_setting_ends_a_session_for_nothing(blue: Kind) {
     stage.switch();
     for ((statements, query, value), conn) in cases.iter().zip(&mut sessions) {
         if query.is_empty() {
-            let told = within(conn.query_drop("SELECT 1"))
+            let reported = within(conn.query_drop("SELECT 1"))
                 .await
                 .expect_err("not known");
-            assert!(matches!(told, mysql_async::Error::Server(error) if error.code == 1053));
+            assert!(matches!(reported, mysql_async::Error::Server(error) if error.code == 1053));
             continue;
         }
         let found: Result<Option<String>, _> = within(conn.query_first(*query)).await;

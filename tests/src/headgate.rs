@@ -309,7 +309,7 @@ impl Headgate {
                 let mut console = self.mysql_console().await;
                 let answer = mysql::try_records(&mut console, statement).await;
                 answer.map_err(|error| match error {
-                    mysql_async::Error::Server(told) => (told.state, told.message),
+                    mysql_async::Error::Server(reported) => (reported.state, reported.message),
                     other => panic!("{statement}: {other:?}"),
                 })
             }
@@ -356,12 +356,12 @@ impl Drop for Headgate {
 }
 
 fn refusal_of_postgres(statement: &str, error: &tokio_postgres::Error) -> (String, String) {
-    let told = error
+    let reported = error
         .as_db_error()
         .unwrap_or_else(|| panic!("{statement}: {error:?}"));
-    let parts = [Some(told.message()), told.detail(), told.hint()];
+    let parts = [Some(reported.message()), reported.detail(), reported.hint()];
     let text = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
-    (told.code().code().to_owned(), text)
+    (reported.code().code().to_owned(), text)
 }
 
 /// Sends a signal to a process.

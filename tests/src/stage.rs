@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proxy::config::Config;
+use proxy::data_plane::DataPlane;
 use proxy::listener;
 use proxy::metrics::Metrics;
-use proxy::plane::Plane;
 use proxy::postgres::session::PostgresSessions;
 use proxy::route::Route;
 use proxy::workers::Workers;
@@ -22,7 +22,7 @@ pub struct Stage {
     /// The server.
     pub server: Postgres,
     /// The data plane.
-    pub plane: Arc<Plane>,
+    pub plane: Arc<DataPlane>,
     address: SocketAddr,
 }
 
@@ -43,7 +43,7 @@ impl Stage {
         let config = Config::parse(&text, &|_| None)
             .unwrap_or_else(|problems| panic!("the configuration: {problems:?}"));
         let metrics = Metrics::new().expect("unique names");
-        let plane = Arc::new(Plane::new(&config, Arc::new(metrics), None));
+        let plane = Arc::new(DataPlane::new(&config, Arc::new(metrics), None));
         let sessions = Arc::new(PostgresSessions::new(Arc::clone(&plane), &config));
         let any = "127.0.0.1:0".parse().expect("an address");
         let listening = listener::bind(any).expect("a port");
@@ -80,7 +80,7 @@ impl Stage {
         let route = self.route();
         route.gate.close();
         for entry in self.plane.registry.of_route(&route.name) {
-            entry.bell.notify_one();
+            entry.notify.notify_one();
         }
         within("no transaction is open", SOON, route.gate.quiet()).await;
         let green = self.plane.routes.cluster("green").expect("a cluster");

@@ -45,11 +45,11 @@ pub(crate) async fn run(quick: bool) {
             ground.headgate.log()
         );
         let run = load::finish(load).await;
-        let told = vec![
+        let reported = vec![
             format!("{:.0}", run.transactions),
             format!("{:.0}, {:.0}", run.ignored_errors, run.reconnects),
         ];
-        all.add(&report, told);
+        all.add(&report, reported);
     }
     all.print(&format!(
         "{THREADS} threads of oltp_read_write, 4 tables of {rows} rows, prepared"

@@ -45,8 +45,8 @@ pub(crate) async fn run(quick: bool) {
             ground.headgate.log()
         );
         let run = load::finish(load).await;
-        let told = vec![run.processed.to_string(), run.failed.to_string()];
-        all.add(&report, told);
+        let reported = vec![run.processed.to_string(), run.failed.to_string()];
+        all.add(&report, reported);
     }
     all.print(&format!("{CLIENTS} TPC-B clients, scale {scale}, prepared"));
     ground.check("m").await;

@@ -144,7 +144,7 @@ impl<D: Database> Run<'_, D> {
         let Fence::Raised(fence) = std::mem::replace(&mut self.fence, Fence::Unknown) else {
             return Err(Error::transient("the fence is not up"));
         };
-        let carried = || conductor.traffic.carried(&conductor.route);
+        let gated_backends = || conductor.traffic.gated_backends(&conductor.route);
         let mark = Mark {
             migration: conductor.name.clone(),
             route: conductor.route.clone(),
@@ -156,7 +156,7 @@ impl<D: Database> Run<'_, D> {
             stage: Stage::Sealed,
         };
         let sealing = async {
-            let sealing = conductor.database.seal_fence(fence, &mark, &carried);
+            let sealing = conductor.database.seal_fence(fence, &mark, &gated_backends);
             tokio::try_join!(sealing, conductor.database.admit_writers())
         };
         self.limits

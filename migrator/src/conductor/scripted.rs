@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Conductor;
 use crate::accounts::Account;
 use crate::cutover::Cutover;
-use crate::database::{Carried, Database, Position, Raised};
+use crate::database::{Database, GatedBackends, Position, Raised};
 use crate::definitions::{Compared, Fingerprint};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
@@ -285,7 +285,7 @@ impl Database for World {
         Ok(self.facts.lock().accounts.clone())
     }
 
-    async fn writers(&self, _: Carried<'_>) -> Result<Vec<Check>> {
+    async fn writers(&self, _: GatedBackends<'_>) -> Result<Vec<Check>> {
         Ok(vec![Check::ok("writers", "none")])
     }
 
@@ -406,7 +406,12 @@ impl Database for World {
         self.act("advance_counters", &["Checking"], |_| ()).await
     }
 
-    async fn seal_fence(&self, _fence: Barrier, mark: &Mark, _carried: Carried<'_>) -> Result<()> {
+    async fn seal_fence(
+        &self,
+        _fence: Barrier,
+        mark: &Mark,
+        _carried: GatedBackends<'_>,
+    ) -> Result<()> {
         let change = |facts: &mut Facts| {
             (facts.sealed, facts.barrier) = (facts.barrier, false);
             facts.marks = vec![mark.clone()];
@@ -466,7 +471,7 @@ impl Database for World {
 }
 
 /// A run of the machine in a task of its own, whose panic is the end of the process.
-pub(crate) async fn run(conductor: Conductor<World>, kind: Kind) -> Option<super::Course> {
+pub(crate) async fn run(conductor: Conductor<World>, kind: Kind) -> Option<super::CutoverRun> {
     let running = async move { conductor.run(kind, Duration::from_secs(2)).await };
     tokio::spawn(running)
         .await

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Course;
+use super::CutoverRun;
 use super::effects::{COMPLETE_PATIENCE, LIFT_GRACE};
 use super::scripted::{Mishap, World, definition, run};
 use crate::cutover::Cutover;
@@ -104,7 +104,11 @@ async fn a_rehearsal_neither_seals_nor_switches_and_opens_the_fence_before_the_g
 }
 
 /// Whether the run met its mishap, and its course.
-async fn with_mishap(kind: Kind, at: usize, mishap: Mishap) -> Option<(World, Course, Duration)> {
+async fn with_mishap(
+    kind: Kind,
+    at: usize,
+    mishap: Mishap,
+) -> Option<(World, CutoverRun, Duration)> {
     let (world, journal) = fresh(&[(at, mishap)]).await;
     let begun = Instant::now();
     let course = run(world.conductor(&journal), kind).await.expect("it ends");
@@ -374,9 +378,9 @@ async fn a_disk_that_does_not_answer_the_decision_is_told_within_the_hold_and_a_
     let max_hold = Duration::from_millis(300);
     let running = tokio::spawn(async move { conductor.run(Kind::Cutover, max_hold).await });
     let begun = Instant::now();
-    let told = loop {
-        if let Some(told) = shown.trouble() {
-            break told;
+    let reported = loop {
+        if let Some(reported) = shown.trouble() {
+            break reported;
         }
         let waited = begun.elapsed();
         assert!(
@@ -385,9 +389,13 @@ async fn a_disk_that_does_not_answer_the_decision_is_told_within_the_hold_and_a_
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    assert!(told.0.contains("the decision to switch"), "{told:?}");
     assert!(
-        told.1
+        reported.0.contains("the decision to switch"),
+        "{reported:?}"
+    );
+    assert!(
+        reported
+            .1
             .is_some_and(|remedy| remedy.contains("kill Headgate"))
     );
     assert!(world.facts.lock().gate_closed, "it may be on the disk");

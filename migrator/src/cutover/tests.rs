@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Cutover, Event, Failure, Marker, Setback};
+use super::{Cutover, Event, Failure, Marker, UndoReason};
 
 fn marker() -> Marker<u64> {
     Marker {
@@ -29,7 +29,7 @@ fn states() -> Vec<Cutover<u64>> {
         Cutover::Switching,
         Cutover::Switched,
         Cutover::Undoing {
-            why: Setback::Rehearsed,
+            why: UndoReason::Rehearsed,
         },
     ]
 }

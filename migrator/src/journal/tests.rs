@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::Journal;
-use crate::cutover::{Cutover, Marker, Setback};
+use crate::cutover::{Cutover, Marker, UndoReason};
 use crate::database::Position;
 use crate::error::{Error, Kind};
 use crate::plan::{Plan, Settings};
@@ -79,7 +79,7 @@ async fn every_state_of_a_cutover_is_there_after_the_journal_is_opened_again() {
         (Cutover::Fencing, 1),
         (
             Cutover::Undoing {
-                why: Setback::Rehearsed,
+                why: UndoReason::Rehearsed,
             },
             1,
         ),

@@ -10,7 +10,7 @@ use protocol::mysql::auth::native;
 
 use super::Mysql;
 use super::beside;
-use super::catalogue::{self, Told, ask, run};
+use super::catalogue::{self, TextRow, ask, run};
 use super::client::Version;
 use super::grants;
 use super::sql::{quote_ident, quote_literal};
@@ -97,7 +97,7 @@ pub async fn all(session: &mut Conn) -> Result<Vec<Account>> {
     Ok(rows.iter().map(account).collect())
 }
 
-fn account(row: &Told) -> Account {
+fn account(row: &TextRow) -> Account {
     let plugin = if row.text(2).is_empty() {
         NATIVE
     } else {
@@ -256,9 +256,9 @@ pub(super) async fn statement(
     if account.is_role {
         return Ok((Some(format!("CREATE ROLE IF NOT EXISTS {name}")), None));
     }
-    let told = versions.0.flavor == versions.1.flavor
+    let reported = versions.0.flavor == versions.1.flavor
         && (versions.0.is_mariadb() || versions.0.is_mysql_from(5, 7, 6));
-    let (shown, role) = if told {
+    let (shown, role) = if reported {
         let query = format!("SHOW CREATE USER {name}");
         let rows = ask(source, &query, "cannot read an account's definition").await?;
         split_role(rows.first().map_or("", |row| row.text(0)), &name)
@@ -267,7 +267,7 @@ pub(super) async fn statement(
     };
     let create = format!("CREATE USER IF NOT EXISTS {name}");
     let options = demands.written(versions.1);
-    let statement = if offered.contains(&account.plugin.to_lowercase()) && told {
+    let statement = if offered.contains(&account.plugin.to_lowercase()) && reported {
         shown
             .strip_prefix("CREATE USER ")
             .map(|rest| format!("CREATE USER IF NOT EXISTS {}{options}", identified(rest)))

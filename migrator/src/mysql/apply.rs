@@ -42,7 +42,7 @@ pub(super) enum Item {
 
 /// What is written at once.
 #[derive(Debug, Default)]
-pub(super) struct Piece {
+pub(super) struct ApplyBatch {
     pub(super) items: Vec<Item>,
     /// How the log describes each table's columns.
     pub(super) wires: Vec<Option<Arc<[change::Column]>>>,
@@ -71,7 +71,7 @@ pub(super) struct Applier {
 }
 
 /// Why statements did not do what they should.
-enum Setback {
+enum ApplyError {
     /// A row is not as expected.
     InTheWay(String),
     Failed(Error),
@@ -169,7 +169,7 @@ impl Applier {
     }
 
     /// Writes a piece; commits, durably, where it has an end.
-    pub(super) async fn apply(&mut self, piece: &Piece) -> Result<()> {
+    pub(super) async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
         timeout(PIECE_PATIENCE, self.write_or_yield(piece))
             .await
             .unwrap_or_else(|_| {
@@ -183,7 +183,7 @@ impl Applier {
 
     /// Writes it again at once where it lost a deadlock: the session and the stream are as good as before. The new
     /// transaction looks again how far the target is. What began with an earlier piece cannot begin anew here.
-    async fn write_or_yield(&mut self, piece: &Piece) -> Result<()> {
+    async fn write_or_yield(&mut self, piece: &ApplyBatch) -> Result<()> {
         let begins_here = !self.open;
         let mut yields = 0;
         loop {
@@ -203,13 +203,15 @@ impl Applier {
     /// Tells what failed, and remembers whether it was for a lock.
     fn missed(&mut self, what: &str, error: Failure) -> Error {
         self.yielded = match &error {
-            Failure::Server(told) if matches!(told.code, 1205 | 1213) => Some(told.code),
+            Failure::Server(reported) if matches!(reported.code, 1205 | 1213) => {
+                Some(reported.code)
+            }
             _ => None,
         };
         failed(what, error)
     }
 
-    async fn write(&mut self, piece: &Piece) -> Result<()> {
+    async fn write(&mut self, piece: &ApplyBatch) -> Result<()> {
         let mut next_text = None;
         if let Some(end) = &piece.end {
             next_text = Some(position::written_since(end, piece.since.as_ref())?);
@@ -231,13 +233,13 @@ impl Applier {
             self.control("SAVEPOINT headgate").await?;
             let outcome = match self.sets(piece) {
                 Ok(Some(jobs)) => self.run(jobs).await,
-                Ok(None) => Err(Setback::InTheWay(String::new())),
-                Err(error) => Err(Setback::Failed(error)),
+                Ok(None) => Err(ApplyError::InTheWay(String::new())),
+                Err(error) => Err(ApplyError::Failed(error)),
             };
             match outcome {
                 Ok(()) => {}
-                Err(Setback::Failed(error)) => return Err(error),
-                Err(Setback::InTheWay(_)) => self.write_one_by_one(piece).await?,
+                Err(ApplyError::Failed(error)) => return Err(error),
+                Err(ApplyError::InTheWay(_)) => self.write_one_by_one(piece).await?,
             }
         }
         if let (Some(end), Some(text)) = (&piece.end, next_text) {
@@ -272,7 +274,7 @@ impl Applier {
     }
 
     /// The statements that come to the same as the piece, set by set; nothing where its changes contradict each other.
-    fn sets(&self, piece: &Piece) -> Result<Option<Vec<Job>>> {
+    fn sets(&self, piece: &ApplyBatch) -> Result<Option<Vec<Job>>> {
         let mut jobs = Vec::new();
         let is_change = |item: &Item| matches!(item, Item::Change(_));
         for run in piece
@@ -309,7 +311,7 @@ impl Applier {
         Ok(Some(jobs))
     }
 
-    fn writer<'a>(&'a self, piece: &'a Piece, index: usize) -> Result<Writer<'a>> {
+    fn writer<'a>(&'a self, piece: &'a ApplyBatch, index: usize) -> Result<Writer<'a>> {
         let wire = piece.wires.get(index).and_then(Option::as_deref);
         let (Some(table), Some(wire)) = (self.tables.all.get(index), wire) else {
             return Err(Error::fatal("a change came before its table was described"));
@@ -338,7 +340,7 @@ impl Applier {
     }
 
     /// Row by row in the source's own order: it finds the row that is not as it should be.
-    async fn write_one_by_one(&mut self, piece: &Piece) -> Result<()> {
+    async fn write_one_by_one(&mut self, piece: &ApplyBatch) -> Result<()> {
         self.control("ROLLBACK TO SAVEPOINT headgate").await?;
         for item in &piece.items {
             let mut jobs = Vec::new();
@@ -358,14 +360,14 @@ impl Applier {
             }
             match self.run(jobs).await {
                 Ok(()) => {}
-                Err(Setback::Failed(error)) => return Err(error),
-                Err(Setback::InTheWay(why)) => return Err(self.difference(piece, item, &why)),
+                Err(ApplyError::Failed(error)) => return Err(error),
+                Err(ApplyError::InTheWay(why)) => return Err(self.difference(piece, item, &why)),
             }
         }
         Ok(())
     }
 
-    fn difference(&self, piece: &Piece, item: &Item, why: &str) -> Error {
+    fn difference(&self, piece: &ApplyBatch, item: &Item, why: &str) -> Error {
         let Item::Change(change) = item else {
             return Error::fatal(format!("the target cannot take a change: {why}"));
         };
@@ -409,10 +411,10 @@ impl Applier {
         ))
     }
 
-    async fn run(&mut self, jobs: Vec<Job>) -> Result<(), Setback> {
+    async fn run(&mut self, jobs: Vec<Job>) -> Result<(), ApplyError> {
         for job in jobs {
             if job.lenient {
-                self.control(LENIENT).await.map_err(Setback::Failed)?;
+                self.control(LENIENT).await.map_err(ApplyError::Failed)?;
             }
             let outcome = match self.session.query_iter(job.sql).await {
                 Ok(result) => {
@@ -422,23 +424,23 @@ impl Applier {
                 Err(error) => Err(error),
             };
             if job.lenient {
-                self.control(STRICT).await.map_err(Setback::Failed)?;
+                self.control(STRICT).await.map_err(ApplyError::Failed)?;
             }
             let rows = outcome.map_err(|error| self.setback(job.table, error))?;
             if let Some(expected) = job.rows
                 && expected != rows
             {
                 let why = format!("{rows} rows were there where {expected} were expected");
-                return Err(Setback::InTheWay(why));
+                return Err(ApplyError::InTheWay(why));
             }
         }
         Ok(())
     }
 
-    fn setback(&mut self, table: usize, error: Failure) -> Setback {
+    fn setback(&mut self, table: usize, error: Failure) -> ApplyError {
         match &error {
-            Failure::Server(told) if matches!(told.code, 1062 | 1586) => {
-                Setback::InTheWay("another row has its key".to_owned())
+            Failure::Server(reported) if matches!(reported.code, 1062 | 1586) => {
+                ApplyError::InTheWay("another row has its key".to_owned())
             }
             _ => {
                 let title = self
@@ -447,7 +449,7 @@ impl Applier {
                     .get(table)
                     .map_or("the target", |table| &table.title);
                 let what = format!("cannot apply changes to {title}");
-                Setback::Failed(self.missed(&what, error))
+                ApplyError::Failed(self.missed(&what, error))
             }
         }
     }
@@ -485,7 +487,7 @@ async fn end_predecessor(mysql: &Mysql, session: &mut Conn) -> Result<()> {
             );
             match session.query_drop(format!("KILL {holder}")).await {
                 // It is gone already.
-                Err(Failure::Server(told)) if told.code == 1094 => {}
+                Err(Failure::Server(reported)) if reported.code == 1094 => {}
                 outcome => outcome.map_err(cannot)?,
             }
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use mysql_async::Conn;
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::{self, Told, ask, listed};
+use super::catalogue::{self, TextRow, ask, listed};
 use super::client::{self, Version};
 use super::definitions::Translation;
 use super::sql::qualified;
@@ -219,8 +219,8 @@ impl Archive {
                 "BASE TABLE" | "SYSTEM VERSIONED" => ("TABLE", false),
                 _ => continue,
             };
-            let told = show(source, word, &schema, &name).await?;
-            let create = told.owned(1);
+            let reported = show(source, word, &schema, &name).await?;
+            let create = reported.owned(1);
             if views {
                 let definer = definer_of(&create);
                 self.programs.push(Program {
@@ -230,8 +230,8 @@ impl Archive {
                     create,
                     definer,
                     sql_mode: String::new(),
-                    client: told.owned(2),
-                    collation: told.owned(3),
+                    client: reported.owned(2),
+                    collation: reported.owned(3),
                     table: String::new(),
                     time_zone: String::new(),
                     enabled: false,
@@ -268,8 +268,8 @@ impl Archive {
                 _ => continue,
             };
             // Name, modes, text, character set, collation.
-            let told = show(source, kind.word(), row.text(0), row.text(1)).await?;
-            self.programs.push(program(kind, &row, &told, 1, 2)?);
+            let reported = show(source, kind.word(), row.text(0), row.text(1)).await?;
+            self.programs.push(program(kind, &row, &reported, 1, 2)?);
         }
         Ok(())
     }
@@ -283,8 +283,8 @@ impl Archive {
              WHERE LIBRARY_SCHEMA IN ({databases}) ORDER BY LIBRARY_SCHEMA, LIBRARY_NAME"
         );
         for row in ask(source, &query, "cannot read the source's libraries").await? {
-            let told = show(source, "LIBRARY", row.text(0), row.text(1)).await?;
-            let mut library = program(Kind::Library, &row, &told, 1, 2)?;
+            let reported = show(source, "LIBRARY", row.text(0), row.text(1)).await?;
+            let mut library = program(Kind::Library, &row, &reported, 1, 2)?;
             // It is kept in this one, whatever it was sent in.
             "utf8mb4".clone_into(&mut library.client);
             "utf8mb4_general_ci".clone_into(&mut library.collation);
@@ -301,8 +301,8 @@ impl Archive {
              ORDER BY EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, ACTION_TIMING, EVENT_MANIPULATION, ACTION_ORDER, TRIGGER_NAME"
         );
         for row in ask(source, &query, "cannot read the source's triggers").await? {
-            let told = show(source, "TRIGGER", row.text(0), row.text(1)).await?;
-            let mut trigger = program(Kind::Trigger, &row, &told, 1, 2)?;
+            let reported = show(source, "TRIGGER", row.text(0), row.text(1)).await?;
+            let mut trigger = program(Kind::Trigger, &row, &reported, 1, 2)?;
             trigger.table = row.owned(2);
             self.programs.push(trigger);
         }
@@ -315,9 +315,9 @@ impl Archive {
              WHERE EVENT_SCHEMA IN ({databases}) ORDER BY EVENT_SCHEMA, EVENT_NAME"
         );
         for row in ask(source, &query, "cannot read the source's events").await? {
-            let told = show(source, "EVENT", row.text(0), row.text(1)).await?;
-            let mut event = program(Kind::Event, &row, &told, 1, 3)?;
-            event.time_zone = told.owned(2);
+            let reported = show(source, "EVENT", row.text(0), row.text(1)).await?;
+            let mut event = program(Kind::Event, &row, &reported, 1, 3)?;
+            event.time_zone = reported.owned(2);
             event.enabled = row.text(2) == "ENABLED";
             self.programs.push(event);
         }
@@ -351,8 +351,14 @@ impl Archive {
     }
 }
 
-fn program(kind: Kind, listed: &Told, told: &Told, mode: usize, text: usize) -> Result<Program> {
-    let Some(create) = told.get(text) else {
+fn program(
+    kind: Kind,
+    listed: &TextRow,
+    reported: &TextRow,
+    mode: usize,
+    text: usize,
+) -> Result<Program> {
+    let Some(create) = reported.get(text) else {
         let (schema, name) = (listed.text(0), listed.text(1));
         return Err(Error::fatal(format!(
             "the text of the {} {schema}.{name} may not be read on the source",
@@ -366,13 +372,13 @@ fn program(kind: Kind, listed: &Told, told: &Told, mode: usize, text: usize) -> 
         name: listed.owned(1),
         create: create.to_owned(),
         definer: listed.owned(3),
-        sql_mode: told.owned(mode),
-        client: told.owned(text + 1),
-        collation: told.owned(text + 2),
+        sql_mode: reported.owned(mode),
+        client: reported.owned(text + 1),
+        collation: reported.owned(text + 2),
         table: String::new(),
         time_zone: String::new(),
         enabled: false,
-        database_collation: told.owned(text + 3),
+        database_collation: reported.owned(text + 3),
     })
 }
 
@@ -386,12 +392,12 @@ fn definer_of(create: &str) -> String {
     host.map_or(user.clone(), |(host, _)| format!("{user}@{host}"))
 }
 
-async fn one(session: &mut Conn, query: &str) -> Result<Told> {
+async fn one(session: &mut Conn, query: &str) -> Result<TextRow> {
     let rows = ask(session, query, "cannot read the source's catalogue").await?;
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 
-async fn show(source: &mut Conn, word: &str, schema: &str, name: &str) -> Result<Told> {
+async fn show(source: &mut Conn, word: &str, schema: &str, name: &str) -> Result<TextRow> {
     let query = format!("SHOW CREATE {word} {}", qualified(schema, name));
     let what = format!(
         "cannot read the definition of the {} {schema}.{name}",

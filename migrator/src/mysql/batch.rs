@@ -13,7 +13,7 @@ use protocol::error::Malformed;
 use protocol::mysql::change::{self, Kind};
 use protocol::mysql::position::{DomainPositions, GtidSet, Gtids, Origin};
 
-use super::apply::{Item, Piece};
+use super::apply::{ApplyBatch, Item};
 use super::ddl::harmless::Doubt;
 use super::position::compare_files;
 use super::stream::{Raw, name_alone};
@@ -71,7 +71,7 @@ struct Open {
 }
 
 /// Gathers decoded changes until they are taken.
-pub(super) struct Batch {
+pub(super) struct TransactionBuffer {
     migration: Vec<u8>,
     tables: Arc<Tables>,
     server: String,
@@ -106,7 +106,7 @@ pub(super) struct Batch {
     distributed: Distributed,
 }
 
-impl Batch {
+impl TransactionBuffer {
     /// What begins before `stored` in the files of that server is skipped, but for distributed transactions that may be
     /// committed later: it is read from `from`. `end` is where the log of the server
     /// that streams ended before.
@@ -215,7 +215,7 @@ impl Batch {
     }
 
     /// All transactions that were read, none of them half; nothing where there is none.
-    pub(super) fn take_whole(&mut self) -> Option<(Piece, Summary)> {
+    pub(super) fn take_whole(&mut self) -> Option<(ApplyBatch, Summary)> {
         let waits = self.doubted.is_some() && self.items.is_empty() && !self.ended;
         if self.is_empty() || waits {
             return None;
@@ -237,9 +237,9 @@ impl Batch {
     }
 
     /// What was read; its last transaction goes on in the next piece.
-    pub(super) fn take_part(&mut self) -> Piece {
+    pub(super) fn take_part(&mut self) -> ApplyBatch {
         self.bytes = 0;
-        Piece {
+        ApplyBatch {
             items: std::mem::take(&mut self.items),
             wires: self.wires.clone(),
             end: None,

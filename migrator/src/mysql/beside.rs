@@ -6,7 +6,7 @@ use mysql_async::Conn;
 
 use super::Mysql;
 use super::accounts::Account;
-use super::catalogue::{Told, ask, listed, run};
+use super::catalogue::{TextRow, ask, listed, run};
 use super::client::Version;
 use super::sql::{qualified, quote_ident, quote_literal};
 use crate::error::Result;
@@ -32,7 +32,7 @@ pub(super) async fn second_passwords(
         "cannot read which accounts have two passwords",
     )
     .await?;
-    let both = |row: &Told| {
+    let both = |row: &TextRow| {
         let account = (row.owned(0), row.text(1).to_lowercase());
         (account, (row.owned(2), row.owned(3)))
     };
@@ -61,7 +61,7 @@ pub(super) async fn carry_second_passwords(
         let Some(both) = there.get(&account.key()) else {
             continue;
         };
-        let same = |row: &&Told| {
+        let same = |row: &&TextRow| {
             (row.owned(0), row.text(1).to_lowercase()) == account.key()
                 && row.text(2) == account.plugin
                 && row.text(3) == both.0
@@ -101,17 +101,17 @@ pub(super) async fn carry_servers(source: &mut Conn, target: &mut Conn) -> Resul
         .filter(|row| !here.iter().any(|one| one.text(0) == row.text(0)))
     {
         let options = ["HOST", "DATABASE", "USER", "PASSWORD", "SOCKET", "OWNER"];
-        let mut told: Vec<String> = options
+        let mut reported: Vec<String> = options
             .iter()
             .zip(2..)
             .map(|(option, at)| format!("{option} {}", quote_literal(row.text(at))))
             .collect();
-        told.push(format!("PORT {}", row.number(8)));
+        reported.push(format!("PORT {}", row.number(8)));
         let statement = format!(
             "CREATE SERVER {} FOREIGN DATA WRAPPER {} OPTIONS ({})",
             quote_ident(row.text(0)),
             quote_ident(row.text(1)),
-            told.join(", ")
+            reported.join(", ")
         );
         if let Err(failure) = run(target, &statement, "cannot create a server on the target").await
         {

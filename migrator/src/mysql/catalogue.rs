@@ -10,9 +10,9 @@ use crate::error::Result;
 
 /// One row of a catalogue's answer, every value as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told(Vec<Option<String>>);
+pub struct TextRow(Vec<Option<String>>);
 
-impl Told {
+impl TextRow {
     fn read(row: Row) -> Self {
         let text = |value| match value {
             Value::NULL => None,
@@ -77,12 +77,12 @@ impl Told {
 }
 
 /// The rows that a query answers; `what` says what failed where it does.
-pub async fn ask(session: &mut Conn, query: &str, what: &str) -> Result<Vec<Told>> {
+pub async fn ask(session: &mut Conn, query: &str, what: &str) -> Result<Vec<TextRow>> {
     let rows: Vec<Row> = session
         .query(query)
         .await
         .map_err(|error| failed(what, error))?;
-    Ok(rows.into_iter().map(Told::read).collect())
+    Ok(rows.into_iter().map(TextRow::read).collect())
 }
 
 /// Runs a statement for its effect.

@@ -57,18 +57,19 @@ impl Literal {
         }
     }
 
-    fn written(&self, told: &str) -> Option<String> {
+    fn written(&self, reported: &str) -> Option<String> {
         match self {
-            Self::Number => told
+            Self::Number => reported
                 .bytes()
                 .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
-                .then(|| told.to_owned()),
-            Self::Quoted => Some(quote_literal(told)),
+                .then(|| reported.to_owned()),
+            Self::Quoted => Some(quote_literal(reported)),
             Self::Bytes(charset) => {
                 let introducer = charset.as_ref().map(|name| format!("_{name} "));
-                told.bytes()
+                reported
+                    .bytes()
                     .all(|byte| byte.is_ascii_hexdigit())
-                    .then(|| format!("{}x'{told}'", introducer.unwrap_or_default()))
+                    .then(|| format!("{}x'{reported}'", introducer.unwrap_or_default()))
             }
         }
     }
@@ -261,14 +262,14 @@ impl<'a> Cutter<'a> {
                 error,
             )
         })?;
-        let told = row.and_then(|row| {
+        let reported = row.and_then(|row| {
             let at = row
                 .columns_ref()
                 .iter()
                 .position(|column| column.name_str().eq_ignore_ascii_case("rows"))?;
             text(row.as_ref(at)?)?.parse().ok()
         });
-        Ok(told.unwrap_or(0))
+        Ok(reported.unwrap_or(0))
     }
 
     /// The next upper end of any other key: the server walks so many keys on.
@@ -304,7 +305,7 @@ impl<'a> Cutter<'a> {
         let values: Option<Vec<String>> = row
             .iter()
             .zip(&self.columns)
-            .map(|(told, (_, literal))| literal.written(told.as_deref()?))
+            .map(|(reported, (_, literal))| literal.written(reported.as_deref()?))
             .collect();
         values.map(Some).ok_or_else(|| unreadable(self.table))
     }

@@ -3,23 +3,23 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
+use super::catalog_tables::text;
 use super::client::failed;
-use super::described::text;
 use super::preflight::trial;
 use super::sql::{qualified, quote_ident, quote_literal};
-use super::{Mysql, RECORDS, fence, mark, orphans, reprinted};
+use super::{Mysql, RECORDS, fence, mark, reprinted, stale_sessions};
 use crate::error::{Error, Result};
 
 /// Ends the migration's sessions and removes its records from both servers; those of other migrations stay.
 /// A sealed fence stays; one that is not sealed is lifted.
 pub async fn run(mysql: &Mysql) -> Result<()> {
     let mut source = mysql.connect_source("clean up").await?;
-    orphans::end_all(mysql, &mut source).await?;
+    stale_sessions::end_all(mysql, &mut source).await?;
     fence::forget(mysql, &mut source).await?;
     mark::forget(&mut source).await?;
     forget(mysql, &mut source, "source").await?;
     let mut target = mysql.connect_target("clean up").await?;
-    orphans::end_all(mysql, &mut target).await?;
+    stale_sessions::end_all(mysql, &mut target).await?;
     trial::scratch::recover(mysql).await?;
     reprinted::forget(mysql, &mut target).await?;
     forget(mysql, &mut target, "target").await

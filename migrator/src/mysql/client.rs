@@ -157,13 +157,13 @@ async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn>
 
 /// What the server at the other end says it is.
 pub async fn version(session: &mut Conn) -> Result<Version> {
-    let told: Option<String> = session
+    let reported: Option<String> = session
         .query_first("SELECT VERSION()")
         .await
         .map_err(|error| failed("cannot ask the server's version", error))?;
-    let told = told.unwrap_or_default();
-    Version::parse(&told)
-        .ok_or_else(|| Error::fatal(format!("the server calls its version {told:?}")))
+    let reported = reported.unwrap_or_default();
+    Version::parse(&reported)
+        .ok_or_else(|| Error::fatal(format!("the server calls its version {reported:?}")))
 }
 
 /// Tells the operator what failed, without any value that the server quoted from a row.
@@ -173,24 +173,24 @@ pub async fn version(session: &mut Conn) -> Result<Version> {
 )]
 pub fn failed(what: &str, error: Failure) -> Error {
     match &error {
-        Failure::Server(told) => {
-            let text = if quotes_values(told.code) {
+        Failure::Server(reported) => {
+            let text = if quotes_values(reported.code) {
                 format!(
                     "{what}: the server refused a value, error {} ({})",
-                    told.code, told.state
+                    reported.code, reported.state
                 )
             } else {
                 format!(
                     "{what}: {} (error {}, {})",
-                    told.message, told.code, told.state
+                    reported.message, reported.code, reported.state
                 )
             };
-            let error = if is_transient(told.code) {
+            let error = if is_transient(reported.code) {
                 Error::transient(text)
             } else {
                 Error::fatal(text)
             };
-            match remedy(told.code) {
+            match remedy(reported.code) {
                 Some(remedy) => error.remedy(remedy),
                 None => error,
             }

@@ -47,7 +47,7 @@ struct Entry<'a> {
 pub(super) fn coalesce<'a>(
     changes: impl Iterator<Item = &'a Change>,
     key: &[usize],
-    loose: bool,
+    idempotent: bool,
 ) -> Result<Effects<'a>, Contradiction> {
     let mut entries: Vec<Entry<'a>> = Vec::new();
     let mut found: HashMap<Cow<'a, [u8]>, usize> = HashMap::new();
@@ -61,7 +61,7 @@ pub(super) fn coalesce<'a>(
                     now: None,
                 }),
                 Some(entry) => {
-                    if entry.now.take().is_none() && !loose {
+                    if entry.now.take().is_none() && !idempotent {
                         return Err(Contradiction);
                     }
                 }
@@ -76,7 +76,7 @@ pub(super) fn coalesce<'a>(
                     now: Some(new),
                 }),
                 Some(entry) => {
-                    if entry.now.replace(new).is_some() && !loose {
+                    if entry.now.replace(new).is_some() && !idempotent {
                         return Err(Contradiction);
                     }
                 }
@@ -85,7 +85,7 @@ pub(super) fn coalesce<'a>(
     }
     let mut effects = Effects::default();
     for entry in entries {
-        let delete = if loose {
+        let delete = if idempotent {
             Some(entry.named)
         } else {
             entry.before

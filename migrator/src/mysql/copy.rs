@@ -15,7 +15,7 @@ use super::archive::Archive;
 use super::chunks::{self, Cutter};
 use super::client::failed;
 use super::heartbeat::{self, Signal};
-use super::load::Ends;
+use super::load::ClusterPair;
 use super::records::{self, ChunkRecord};
 use super::sql::title;
 use super::{BinlogPosition, Mysql, follow, link, position, post_data, schema, snapshot};
@@ -148,7 +148,7 @@ async fn first_position(mysql: &Mysql, source: &mut Conn) -> Result<BinlogPositi
 /// follower begins, and in no snapshot until it is committed.
 async fn wait_for_prepared(mysql: &Mysql, source: &mut Conn) -> Result<()> {
     let mut open = prepared(source).await?;
-    let deadline = Instant::now() + mysql.settings().stream_patience;
+    let deadline = Instant::now() + mysql.settings().slot_create_timeout;
     let mut pause = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
     while !open.is_empty() {
         if Instant::now() >= deadline {
@@ -367,7 +367,7 @@ async fn complete(
 
 async fn load_with_retries(
     load: &Load,
-    kept: &mut Option<Ends>,
+    kept: &mut Option<ClusterPair>,
     target: &mut Conn,
     table: &Table,
     work: &Work,
@@ -381,7 +381,7 @@ async fn load_with_retries(
         let once = async {
             let mut ends = match kept.take() {
                 Some(ends) => ends,
-                None => Ends::open(mysql).await?,
+                None => ClusterPair::open(mysql).await?,
             };
             let complete = match work {
                 Work::Chunk(_, chunk) => ends.load(mysql, table, chunk, progress, stop).await?,

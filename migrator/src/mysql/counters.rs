@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use mysql_async::Conn;
 use tokio::time::sleep;
 
-use super::catalogue::{self, Told, ask, listed, run};
+use super::catalogue::{self, TextRow, ask, listed, run};
 use super::sql::{qualified, title_of};
 use super::{Mysql, client, triggers};
 use crate::backoff::Backoff;
@@ -18,7 +18,7 @@ use crate::plan::Plan;
 const SESSIONS: usize = 4;
 const WORTH_A_SESSION: usize = 8;
 /// Nothing may hold the target's tables for long while writers wait.
-const PATIENCE: &str = "SET SESSION lock_wait_timeout = 10";
+const TIMEOUT: &str = "SET SESSION lock_wait_timeout = 10";
 /// MariaDB locks the tables that refer to an altered one while it holds the altered one, and sees no deadlock with a
 /// transaction of the follower that has the first and wants the second: not waiting at all ends it.
 const PATIENCE_OF_MARIADB: &str =
@@ -127,7 +127,7 @@ async fn be_patient(target: &mut Conn) -> Result<()> {
     let settings = if client::version(target).await?.is_mariadb() {
         PATIENCE_OF_MARIADB
     } else {
-        PATIENCE
+        TIMEOUT
     };
     run(target, settings, "cannot set up a session for the counters").await
 }
@@ -282,7 +282,7 @@ async fn read(
     }
 }
 
-fn sequence(row: &Told) -> State {
+fn sequence(row: &TextRow) -> State {
     let number = |column| row.text(column).parse::<i128>().unwrap_or(0);
     // Zero stands for auto_increment_increment, which goes up.
     let increment = if number(1) == 0 { 1 } else { number(1) };
@@ -296,7 +296,7 @@ fn sequence(row: &Told) -> State {
     }
 }
 
-fn auto_increment(row: &Told, bound: i128) -> State {
+fn auto_increment(row: &TextRow, bound: i128) -> State {
     State {
         next: row.text(3).parse().unwrap_or(1),
         increment: 1,

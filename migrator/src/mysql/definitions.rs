@@ -309,23 +309,23 @@ impl Translation {
     }
 
     fn column(&self, rest: &str) -> String {
-        let told = words(rest);
-        let mut out: Vec<String> = Vec::with_capacity(told.len());
-        let base = told
+        let reported = words(rest);
+        let mut out: Vec<String> = Vec::with_capacity(reported.len());
+        let base = reported
             .first()
             .map_or("", |word| word.split('(').next().unwrap_or(""));
         let long = base.ends_with("text") || base.ends_with("blob");
         let mut at = 0;
-        while let Some(&word) = told.get(at) {
+        while let Some(&word) = reported.get(at) {
             let before = at
                 .checked_sub(1)
-                .and_then(|before| told.get(before))
+                .and_then(|before| reported.get(before))
                 .copied();
-            let next = told.get(at + 1).copied();
+            let next = reported.get(at + 1).copied();
             if word == "SET" && before == Some("CHARACTER") {
                 let charset = next.unwrap_or_default();
                 out.push(format!("SET {}", self.charset(charset)));
-                if told.get(at + 2) != Some(&"COLLATE") {
+                if reported.get(at + 2) != Some(&"COLLATE") {
                     out.extend(
                         self.collation_of(charset)
                             .map(|name| format!("COLLATE {name}")),
@@ -350,8 +350,8 @@ impl Translation {
         if !self.crosses() {
             return text.to_owned();
         }
-        let told = words(text);
-        let kept: Vec<&str> = told
+        let reported = words(text);
+        let kept: Vec<&str> = reported
             .into_iter()
             .filter(|word| *word != "CLUSTERING=YES")
             .collect();
@@ -383,14 +383,15 @@ impl Translation {
     }
 
     fn options(&self, text: &str) -> String {
-        let told = words(text);
+        let reported = words(text);
         let value_of = |option: &str| {
-            told.iter()
+            reported
+                .iter()
                 .find_map(|word| word.strip_prefix(option)?.strip_prefix('='))
         };
         let row_format = value_of("ROW_FORMAT");
-        let mut out = Vec::with_capacity(told.len());
-        for word in &told {
+        let mut out = Vec::with_capacity(reported.len());
+        for word in &reported {
             let (option, value) = word.split_once('=').unwrap_or((word, ""));
             let known = !self.crosses() || *word == "DEFAULT" || KNOWN.contains(&option);
             let elsewhere =

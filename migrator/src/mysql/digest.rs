@@ -7,8 +7,8 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
 use tokio::time::timeout;
 
+use super::catalog_tables::{Column, Described, NAMED_MAX, Side, text};
 use super::client::failed;
-use super::described::{Column, Described, NAMED_MAX, Side, text};
 use super::ranges::Range;
 use super::sql::quote_ident;
 use crate::error::{Error, Result};
@@ -44,13 +44,14 @@ pub(super) async fn agree(pair: &mut Pair<'_>) -> Result<()> {
     let query = "SELECT CONCAT(CONV('00000000deadbeef', 16, 10), ':', CAST(CONV('ffffffffffffffff', 16, 10) AS UNSIGNED),
         ':', SHA2('abc', 256))";
     for (session, side) in [&mut pair.source, &mut pair.target] {
-        let told: Option<Option<String>> = session.query_first(query).await.map_err(|error| {
-            failed(
-                &format!("cannot try the {}'s hash function", side.name),
-                error,
-            )
-        })?;
-        if told.flatten().as_deref() != Some(EXPECTED) {
+        let reported: Option<Option<String>> =
+            session.query_first(query).await.map_err(|error| {
+                failed(
+                    &format!("cannot try the {}'s hash function", side.name),
+                    error,
+                )
+            })?;
+        if reported.flatten().as_deref() != Some(EXPECTED) {
             return Err(Error::refused(format!(
                 "the {} does not compute SHA2 as the check needs it",
                 side.name
@@ -153,8 +154,8 @@ pub(super) async fn range(
     let whole = hash(&joined(table.columns.keys(), table, side.mixed));
     let query = format!("SELECT {} {}", sums(&whole), from(table, range));
     let rows = ask(session, side, table, query).await?;
-    let told = rows.first().map_or(Ok(String::new()), |row| text(row, 0))?;
-    let (rows, digest) = told.split_once(':').ok_or_else(|| {
+    let reported = rows.first().map_or(Ok(String::new()), |row| text(row, 0))?;
+    let (rows, digest) = reported.split_once(':').ok_or_else(|| {
         Error::transient(format!(
             "the {} gave no digest of {}",
             side.name, table.title

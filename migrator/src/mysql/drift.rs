@@ -4,11 +4,11 @@ use mysql_async::Conn;
 
 use super::sql::title_of;
 use super::{Mysql, plan};
-use crate::drift::{self, Speech};
+use crate::drift::{self, ObjectNames};
 use crate::error::Result;
 use crate::plan::Plan;
 
-const SPEECH: Speech = Speech {
+const SPEECH: ObjectNames = ObjectNames {
     title: title_of,
     counter: "counter",
     key: "key",

@@ -6,7 +6,7 @@ mod durable;
 mod locked;
 mod look;
 mod obstacles;
-mod refusal;
+mod write_block;
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ use tokio::time::{sleep, timeout};
 use super::client::{self, Version, failed};
 use super::heartbeat::{self, Signal};
 use super::passing::{Means, Passing};
-use super::{BinlogPosition, Mysql, drift, orphans, position, writers};
-use crate::database::{Carried, Raised};
+use super::{BinlogPosition, Mysql, drift, position, stale_sessions, writers};
+use crate::database::{GatedBackends, Raised};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 pub(super) use durable::finding as refusal_finding;
 pub use durable::{state, uphold};
-pub use look::Look;
-pub use refusal::lift;
-pub(super) use refusal::{forget, install};
+pub use look::UnderFence;
+pub use write_block::lift;
+pub(super) use write_block::{forget, install};
 
 /// How long a reply may be late where the server has nothing to wait for.
 const REPLY_GRACE: Duration = Duration::from_secs(5);
@@ -57,14 +57,14 @@ pub struct Ready {
     /// Whether the server lists the locks of its transactions.
     tells_of_locks: bool,
     means: Means,
-    look: Option<Look>,
+    look: Option<UnderFence>,
     /// Who would pass a fence of locked accounts.
     who: Option<Passing>,
 }
 
 impl Ready {
     /// Keeps what was looked at before the hold, so that it is looked at again under the barrier.
-    pub fn look(&mut self, look: Look) {
+    pub fn look(&mut self, look: UnderFence) {
         self.look = Some(look);
     }
 }
@@ -80,7 +80,7 @@ pub async fn warm_up(mysql: &Mysql, plan: &Plan) -> Result<Ready> {
         let who = Passing::read(mysql, &mut ready.marker).await?;
         who.refuse_accounts()?;
         ready.who = Some(who);
-        refusal::refuse_others(mysql, &mut ready.marker).await?;
+        write_block::refuse_others(mysql, &mut ready.marker).await?;
         return Ok(ready);
     }
     Ok(ready)
@@ -92,13 +92,13 @@ async fn open(mysql: &Mysql) -> Result<Ready> {
         mysql.connect_source(PURPOSES[1])
     )?;
     for (session, purpose) in [(&mut fence, PURPOSES[0]), (&mut marker, PURPOSES[1])] {
-        if !orphans::mark(mysql, session, purpose).await? {
-            orphans::end(mysql, session, purpose, END_PATIENCE).await?;
-            orphans::mark(mysql, session, purpose).await?;
+        if !stale_sessions::mark(mysql, session, purpose).await? {
+            stale_sessions::end(mysql, session, purpose, END_PATIENCE).await?;
+            stale_sessions::mark(mysql, session, purpose).await?;
         }
     }
     let version = client::version(&mut marker).await?;
-    refusal::arm(mysql, &mut marker, version).await?;
+    write_block::arm(mysql, &mut marker, version).await?;
     let means = obstacles::means(&mut marker, version).await?;
     if means == Means::Accounts {
         locked::prepare(&mut fence).await?;
@@ -142,7 +142,7 @@ pub async fn raise(
     );
     match ready.means {
         Means::ReadOnly => {
-            refusal::remember(mysql, &mut ready.marker, ready.version).await?;
+            write_block::remember(mysql, &mut ready.marker, ready.version).await?;
             run(
                 &mut ready.marker,
                 "SET GLOBAL event_scheduler = OFF",
@@ -249,9 +249,13 @@ pub async fn confirm(mysql: &Mysql, plan: &Plan, fence: &mut Fence) -> Result<()
 
 /// Makes the refusal outlive a restart of the server, and proves that nobody wrote since the marker. Returns the session
 /// that did.
-pub async fn seal(mysql: &Mysql, mut fence: Fence, carried: Carried<'_>) -> Result<Conn> {
+pub async fn seal(
+    mysql: &Mysql,
+    mut fence: Fence,
+    gated_backends: GatedBackends<'_>,
+) -> Result<Conn> {
     match fence.barrier.take() {
-        Some((barrier, plan)) => seal_accounts(mysql, fence, barrier, &plan, carried).await,
+        Some((barrier, plan)) => seal_accounts(mysql, fence, barrier, &plan, gated_backends).await,
         None => seal_read_only(mysql, fence).await,
     }
 }
@@ -263,24 +267,24 @@ async fn seal_accounts(
     mut fence: Fence,
     mut barrier: Conn,
     plan: &Plan,
-    carried: Carried<'_>,
+    gated_backends: GatedBackends<'_>,
 ) -> Result<Conn> {
     let session = &mut fence.session;
     // Written down before the accounts are read, so that of two migrations neither takes the other's locks for its own.
-    refusal::remember_accounts(mysql, session, &[]).await?;
-    refusal::refuse_others(mysql, session).await?;
+    write_block::remember_accounts(mysql, session, &[]).await?;
+    write_block::refuse_others(mysql, session).await?;
     let who = match fence.who.take() {
         Some(who) => who,
         None => Passing::read(mysql, session).await?,
     };
-    writers::refuse_unlockable(mysql, session, &who, carried).await?;
+    writers::refuse_unlockable(mysql, session, &who, gated_backends).await?;
     let accounts = locked::accounts(mysql, session).await?;
-    refusal::remember_accounts(mysql, session, &accounts).await?;
+    write_block::remember_accounts(mysql, session, &accounts).await?;
     locked::lock(mysql, session, &accounts).await?;
-    locked::end_sessions(mysql, session, carried).await?;
+    locked::end_sessions(mysql, session, gated_backends).await?;
     locked::refuse_events(mysql, session).await?;
     drift::refuse(session, mysql, plan).await?;
-    refusal::seal(mysql, session).await?;
+    write_block::seal(mysql, session).await?;
     answers(&mut barrier).await?;
     Ok(fence.session)
 }
@@ -309,7 +313,7 @@ async fn seal_read_only(mysql: &Mysql, mut fence: Fence) -> Result<Conn> {
         .remedy("stop what writes with an account that passes read_only (SUPER, CONNECTION_ADMIN, READ_ONLY ADMIN), \
                  a replication thread of the source, or an event of such an account; then try again"));
     }
-    refusal::seal(mysql, session).await?;
+    write_block::seal(mysql, session).await?;
     Ok(fence.session)
 }
 
@@ -354,7 +358,7 @@ pub async fn drop_fence(mysql: &Mysql, mut fence: Fence) -> Result<()> {
         )
         .await?;
     }
-    refusal::lower(mysql, &mut fence.session, fence.version).await?;
+    write_block::lower(mysql, &mut fence.session, fence.version).await?;
     mysql.set_fenced(false);
     Ok(())
 }
@@ -366,7 +370,9 @@ async fn run(session: &mut Conn, sql: &str, what: &str, or_disabled: bool) -> Re
         .await
         .map_err(|_| late())?;
     match outcome {
-        Err(mysql_async::Error::Server(told)) if or_disabled && told.code == WITHOUT_IT => Ok(()),
+        Err(mysql_async::Error::Server(reported)) if or_disabled && reported.code == WITHOUT_IT => {
+            Ok(())
+        }
         outcome => outcome.map_err(|error| failed(&format!("cannot {what}"), error)),
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Applier;
-use super::batch::{Batch, Summary};
+use super::batch::{Summary, TransactionBuffer};
 use super::ddl::harmless;
 use super::heartbeat::{self, Heartbeat};
 use super::stream::{Raw, Stream};
@@ -73,7 +73,7 @@ type Judging = Pin<Box<dyn Future<Output = Result<BinlogPosition>> + Send>>;
 type Applying = Pin<Box<dyn Future<Output = (Applier, Result<()>)> + Send>>;
 
 /// Who has the target session.
-enum Hands {
+enum ApplierState {
     Idle(Applier),
     /// A piece is being written; where it ends and what that says is there if its end commits it.
     Busy(Applying, Option<(BinlogPosition, Summary)>),
@@ -84,7 +84,7 @@ struct Follower {
     /// Finds out what a statement of the log has changed.
     judging: Option<Judging>,
     stream: Stream,
-    batch: Batch,
+    batch: TransactionBuffer,
     heartbeat: Heartbeat,
     follow: Follow<BinlogPosition>,
     progress: Arc<Progress>,
@@ -93,7 +93,7 @@ struct Follower {
     /// Everything before this is durable on the target.
     applied: BinlogPosition,
     /// When the target was told last.
-    told: Instant,
+    reported: Instant,
     /// The marker at which the work is done.
     until: Option<String>,
     arrived_at_marker: bool,
@@ -127,7 +127,7 @@ impl Follower {
         let (stream, end) = in_time("open the change stream", stream).await?;
         let orders = follow.pause_orders();
         follow.advance(applied.clone(), Vec::new());
-        let batch = Batch::new(mysql, tables, applied.clone(), &from, end);
+        let batch = TransactionBuffer::new(mysql, tables, applied.clone(), &from, end);
         let heartbeat = Heartbeat::new(mysql, source);
         let mut follower = Self {
             mysql: mysql.clone(),
@@ -140,24 +140,24 @@ impl Follower {
             orders,
             pause_at: None,
             applied,
-            told: Instant::now(),
+            reported: Instant::now(),
             until,
             arrived_at_marker: false,
         };
         // Before anything is taken in: a pause may have been ordered already.
-        follower.obey()?;
+        follower.apply_pause()?;
         Ok((follower, applier))
     }
 
     async fn run(mut self, applier: Applier, stop: &CancellationToken) -> Result<bool> {
-        let mut hands = Hands::Idle(applier);
+        let mut hands = ApplierState::Idle(applier);
         loop {
             self.take_in()?;
             hands = self.dispatch(hands);
             if self.arrived_at_marker {
                 return Ok(true);
             }
-            self.settle(matches!(hands, Hands::Idle(_)));
+            self.update_idle_position(matches!(hands, ApplierState::Idle(_)));
             let taking_in = self.batch.takes_in();
             if self.judging.is_none()
                 && let Some(doubt) = self.batch.doubt().cloned()
@@ -175,16 +175,16 @@ impl Follower {
                 }
                 (applier, outcome) = done(&mut hands) => {
                     outcome?;
-                    let before = std::mem::replace(&mut hands, Hands::Idle(applier));
-                    if let Hands::Busy(_, Some((end, summary))) = before {
-                        self.note(end, summary);
+                    let before = std::mem::replace(&mut hands, ApplierState::Idle(applier));
+                    if let ApplierState::Busy(_, Some((end, summary))) = before {
+                        self.record_commit(end, summary);
                     }
                 }
                 changed = self.orders.changed() => {
                     if changed.is_err() {
                         return Ok(false);
                     }
-                    self.obey()?;
+                    self.apply_pause()?;
                 }
                 beaten = self.heartbeat.beat() => {
                     beaten?;
@@ -215,26 +215,26 @@ impl Follower {
     }
 
     /// Hands what was gathered to the applier, if it is idle and there is something that makes sense alone.
-    fn dispatch(&mut self, hands: Hands) -> Hands {
-        let Hands::Idle(mut applier) = hands else {
+    fn dispatch(&mut self, hands: ApplierState) -> ApplierState {
+        let ApplierState::Idle(mut applier) = hands else {
             return hands;
         };
         let (piece, summary) = if self.batch.is_between_transactions() {
             let Some((piece, summary)) = self.batch.take_whole() else {
-                return Hands::Idle(applier);
+                return ApplierState::Idle(applier);
             };
             let end = piece.end.clone().unwrap_or_else(|| self.applied.clone());
             // What holds no change of ours needs no word on the target, except at a marker.
             // Now and then it does, or a restart would begin at a place that the source's log no longer has.
-            let told = self.told.elapsed() < TELL_AFTER && summary.markers.is_empty();
-            if piece.items.is_empty() && !applier.is_open() && told {
-                self.note(end, summary);
-                return Hands::Idle(applier);
+            let reported = self.reported.elapsed() < TELL_AFTER && summary.markers.is_empty();
+            if piece.items.is_empty() && !applier.is_open() && reported {
+                self.record_commit(end, summary);
+                return ApplierState::Idle(applier);
             }
-            self.told = Instant::now();
+            self.reported = Instant::now();
             (piece, Some((end, summary)))
         } else if self.batch.takes_in() {
-            return Hands::Idle(applier);
+            return ApplierState::Idle(applier);
         } else {
             (self.batch.take_part(), None)
         };
@@ -242,11 +242,11 @@ impl Follower {
             let outcome = applier.apply(&piece).await;
             (applier, outcome)
         };
-        Hands::Busy(Box::pin(applying), summary)
+        ApplierState::Busy(Box::pin(applying), summary)
     }
 
     /// Tells what is durable now.
-    fn note(&mut self, end: BinlogPosition, summary: Summary) {
+    fn record_commit(&mut self, end: BinlogPosition, summary: Summary) {
         self.applied = end;
         self.progress.count_transactions(summary.transactions);
         for (title, changes) in &summary.changes {
@@ -282,7 +282,7 @@ impl Follower {
     }
 
     /// When nothing is left to apply, the target is as far as the stream is, or at the place to pause at.
-    fn settle(&mut self, idle: bool) {
+    fn update_idle_position(&mut self, idle: bool) {
         let still = idle && self.batch.is_empty();
         let paused = self.pause_at.as_ref().is_some_and(|pause_at| {
             still && (self.batch.is_held() || self.batch.has_reached(pause_at))
@@ -295,7 +295,7 @@ impl Follower {
         }
     }
 
-    fn obey(&mut self) -> Result<()> {
+    fn apply_pause(&mut self) -> Result<()> {
         self.pause_at.clone_from(&self.orders.borrow_and_update());
         self.batch.hold_at(self.pause_at.clone())?;
         if self.pause_at.is_some() {
@@ -334,16 +334,16 @@ async fn judged(judging: &mut Option<Judging>) -> Result<BinlogPosition> {
 }
 
 /// Resolves when the piece under way is written. Cancel safe.
-async fn done(hands: &mut Hands) -> (Applier, Result<()>) {
+async fn done(hands: &mut ApplierState) -> (Applier, Result<()>) {
     match hands {
-        Hands::Idle(_) => std::future::pending().await,
-        Hands::Busy(applying, _) => applying.await,
+        ApplierState::Idle(_) => std::future::pending().await,
+        ApplierState::Busy(applying, _) => applying.await,
     }
 }
 
 /// Lets the piece under way finish. What is not committed by then is rolled back by the target.
-async fn finish(hands: Hands) {
-    if let Hands::Busy(applying, Some(_)) = hands
+async fn finish(hands: ApplierState) {
+    if let ApplierState::Busy(applying, Some(_)) = hands
         && let Ok((_, Err(error))) = timeout(STOP_PATIENCE, applying).await
     {
         tracing::warn!(%error, "the last group before the stop was not applied");

@@ -112,17 +112,17 @@ fn parts(statement: &str) -> Option<(&str, &str)> {
 /// The object that a grant is about, and what it grants there; nothing of a role or of single columns.
 pub(super) fn held(line: &str) -> Option<(String, BTreeSet<String>)> {
     let (listed, rest) = line.starts_with("GRANT ").then(|| parts(line)).flatten()?;
-    let told = words(rest);
-    let to = told.iter().position(|word| *word == "TO")?;
-    let object = *told.get(to.checked_sub(1)?)?;
+    let reported = words(rest);
+    let to = reported.iter().position(|word| *word == "TO")?;
+    let object = *reported.get(to.checked_sub(1)?)?;
     let whole = split(listed).into_iter().filter(|one| !one.contains('('));
     Some((object.to_owned(), whole.map(str::to_uppercase).collect()))
 }
 
 fn carried(line: &str, databases: &[String], crosses: bool) -> Option<String> {
     if let Some(role) = line.strip_prefix("SET DEFAULT ROLE ") {
-        let told = words(role);
-        return match (crosses, told.as_slice()) {
+        let reported = words(role);
+        return match (crosses, reported.as_slice()) {
             (true, [role, "FOR", account]) => Some(format!("SET DEFAULT ROLE {role} TO {account}")),
             _ => Some(line.to_owned()),
         };
@@ -137,9 +137,9 @@ fn carried(line: &str, databases: &[String], crosses: bool) -> Option<String> {
     if listed == "PROXY" {
         return Some(line.to_owned());
     }
-    let told = words(rest);
-    let to = told.iter().position(|word| *word == "TO")?;
-    let object = *told.get(to.checked_sub(1)?)?;
+    let reported = words(rest);
+    let to = reported.iter().position(|word| *word == "TO")?;
+    let object = *reported.get(to.checked_sub(1)?)?;
     let kept: Vec<&str> = split(listed)
         .into_iter()
         .map(|one| {
@@ -155,10 +155,10 @@ fn carried(line: &str, databases: &[String], crosses: bool) -> Option<String> {
         return None;
     }
     // How the account proves itself and what it must encrypt is told by its definition.
-    let after = told.get(to + 2..).unwrap_or_default();
+    let after = reported.get(to + 2..).unwrap_or_default();
     let grants_on = after.windows(2).any(|pair| pair == ["GRANT", "OPTION"]);
     let option = if grants_on { " WITH GRANT OPTION" } else { "" };
-    let place = told.get(..to + 2)?.join(" ");
+    let place = reported.get(..to + 2)?.join(" ");
     Some(format!("GRANT {} {place}{option}", kept.join(", ")))
 }
 

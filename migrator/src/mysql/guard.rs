@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
+use super::catalog_tables::text;
 use super::catalogue::ask;
 use super::client::{self, failed};
-use super::described::text;
+use super::processlist;
 use super::sql::{qualified, quote_literal};
-use super::watched;
 use super::writers::monitored;
 use super::{Mysql, rights};
 use crate::definitions::{Definitions, named};
@@ -149,21 +149,21 @@ impl Counts {
 
     /// What was counted before the hold.
     pub(super) fn before(&self) -> Definitions {
-        self.before.told()
+        self.before.reported()
     }
 
     /// What is counted now.
     pub(super) async fn again(&mut self) -> Result<Definitions> {
         match &self.before {
             Counted::Known(_) => counts(&mut self.session, &self.query).await,
-            unknown @ Counted::Unknown(..) => Ok(unknown.told()),
+            unknown @ Counted::Unknown(..) => Ok(unknown.reported()),
         }
     }
 }
 
 impl Counted {
     /// As it stands among the target's definitions.
-    fn told(&self) -> Definitions {
+    fn reported(&self) -> Definitions {
         match self {
             Self::Known(counts) => counts.clone(),
             Self::Unknown(..) => {
@@ -231,7 +231,7 @@ async fn counts(session: &mut Conn, query: &str) -> Result<Definitions> {
 
 /// What tells, among the target's definitions, whether others have written there.
 pub(super) async fn definitions(mysql: &Mysql, session: &mut Conn) -> Result<Definitions> {
-    Ok(Box::pin(counted(mysql, session)).await?.told())
+    Ok(Box::pin(counted(mysql, session)).await?.reported())
 }
 
 /// Sessions of others with a write open in the databases that move: what they wrote is counted already and seen by
@@ -255,7 +255,7 @@ async fn open(mysql: &Mysql, session: &mut Conn) -> Result<Vec<(String, String)>
              WHERE processlist_id IN ({ids}) AND instrumented = 'YES'"
         )
     };
-    let rows = match watched::sessions(session, &query).await {
+    let rows = match processlist::sessions(session, &query).await {
         Ok(rows) => rows,
         Err(Failure::Server(_)) => return Ok(Vec::new()),
         Err(error) => return Err(failed(WHAT, error)),
@@ -263,9 +263,14 @@ async fn open(mysql: &Mysql, session: &mut Conn) -> Result<Vec<(String, String)>
     Ok(rows
         .into_iter()
         .map(|row| {
-            let told = |at| row.get::<String, _>(at).unwrap_or_default();
-            let who = format!("session {} of user {} from {}", told(0), told(1), told(2));
-            (who, format!("KILL {}", told(0)))
+            let reported = |at| row.get::<String, _>(at).unwrap_or_default();
+            let who = format!(
+                "session {} of user {} from {}",
+                reported(0),
+                reported(1),
+                reported(2)
+            );
+            (who, format!("KILL {}", reported(0)))
         })
         .collect())
 }

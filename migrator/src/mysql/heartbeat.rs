@@ -56,7 +56,7 @@ const INSTALL: [&str; 2] = [
 ];
 
 /// How long the source may take to write one signal.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Creates the table of signals on the source; finds nothing to do where it is.
 pub async fn install(source: &mut Conn) -> Result<()> {
@@ -87,12 +87,12 @@ pub async fn signal(source: &mut Conn, migration: &str, signal: Signal, token: &
         quote_literal(migration),
         quote_literal(token)
     );
-    timeout(PATIENCE, source.query_drop(statement))
+    timeout(TIMEOUT, source.query_drop(statement))
         .await
         .map_err(|_| {
             Error::transient(format!(
                 "the source did not write a {kind} within {} s",
-                PATIENCE.as_secs()
+                TIMEOUT.as_secs()
             ))
         })?
         .map_err(|error| failed(&format!("the source refused a {kind}"), error))
@@ -270,7 +270,7 @@ async fn is_read_only(session: &mut Conn) -> Result<bool> {
 }
 
 async fn in_time<T>(asking: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(PATIENCE, asking).await.unwrap_or_else(|_| {
+    timeout(TIMEOUT, asking).await.unwrap_or_else(|_| {
         Err(Error::transient(
             "the source does not tell where its log ends",
         ))

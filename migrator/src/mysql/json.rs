@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use protocol::mysql::change::little;
 
-use super::values::{Senseless, decimal, quoted};
+use super::values::{InvalidValue, decimal, quoted};
 
 /// The server refuses documents that are deeper.
 const DEPTH_MAX: usize = 110;
@@ -30,7 +30,7 @@ enum Node<'a> {
 }
 
 /// Writes the document as an SQL value for a column of documents.
-pub(super) fn write_value(out: &mut Vec<u8>, value: &[u8]) -> Result<(), Senseless> {
+pub(super) fn write_value(out: &mut Vec<u8>, value: &[u8]) -> Result<(), InvalidValue> {
     let node = read(value)?;
     if is_plain(&node) {
         let mut text = String::new();
@@ -43,13 +43,13 @@ pub(super) fn write_value(out: &mut Vec<u8>, value: &[u8]) -> Result<(), Sensele
 }
 
 /// The document as text.
-pub(super) fn text(value: &[u8]) -> Result<String, Senseless> {
+pub(super) fn text(value: &[u8]) -> Result<String, InvalidValue> {
     let mut text = String::new();
     put_text(&mut text, &read(value)?)?;
     Ok(text)
 }
 
-fn read(value: &[u8]) -> Result<Node<'_>, Senseless> {
+fn read(value: &[u8]) -> Result<Node<'_>, InvalidValue> {
     // A server that was told to ignore errors may have stored nothing at all, which it reads as null.
     let Some((&kind, body)) = value.split_first() else {
         return Ok(Node::Null);
@@ -63,12 +63,12 @@ fn node<'a>(
     body: &'a [u8],
     depth: usize,
     left: &mut usize,
-) -> Result<Node<'a>, Senseless> {
-    *left = left.checked_sub(1).ok_or(Senseless)?;
+) -> Result<Node<'a>, InvalidValue> {
+    *left = left.checked_sub(1).ok_or(InvalidValue)?;
     if depth > DEPTH_MAX {
-        return Err(Senseless);
+        return Err(InvalidValue);
     }
-    let fixed = |length: usize| body.get(..length).map(little).ok_or(Senseless);
+    let fixed = |length: usize| body.get(..length).map(little).ok_or(InvalidValue);
     let signed = |length: usize| {
         let shift = 64 - length * 8;
         fixed(length).map(|number| (number << shift).cast_signed() >> shift)
@@ -86,33 +86,33 @@ fn node<'a>(
         11 => Node::Double(f64::from_bits(fixed(8)?)),
         12 => Node::Text(counted(body)?),
         15 => {
-            let (&of, rest) = body.split_first().ok_or(Senseless)?;
+            let (&of, rest) = body.split_first().ok_or(InvalidValue)?;
             Node::Opaque(of, counted(rest)?)
         }
-        _ => return Err(Senseless),
+        _ => return Err(InvalidValue),
     })
 }
 
-fn literal(number: u64) -> Result<Node<'static>, Senseless> {
+fn literal(number: u64) -> Result<Node<'static>, InvalidValue> {
     match number {
         0 => Ok(Node::Null),
         1 => Ok(Node::Bool(true)),
         2 => Ok(Node::Bool(false)),
-        _ => Err(Senseless),
+        _ => Err(InvalidValue),
     }
 }
 
 /// Bytes with their number before them, seven bits at a time.
-fn counted(body: &[u8]) -> Result<&[u8], Senseless> {
+fn counted(body: &[u8]) -> Result<&[u8], InvalidValue> {
     let mut length = 0_usize;
     for (index, byte) in body.iter().take(5).enumerate() {
         length |= usize::from(byte & 0x7F) << (7 * index);
         if byte & 0x80 == 0 {
-            let rest = body.get(index + 1..).ok_or(Senseless)?;
-            return rest.get(..length).ok_or(Senseless);
+            let rest = body.get(index + 1..).ok_or(InvalidValue)?;
+            return rest.get(..length).ok_or(InvalidValue);
         }
     }
-    Err(Senseless)
+    Err(InvalidValue)
 }
 
 fn container<'a>(
@@ -121,28 +121,28 @@ fn container<'a>(
     object: bool,
     depth: usize,
     left: &mut usize,
-) -> Result<Node<'a>, Senseless> {
+) -> Result<Node<'a>, InvalidValue> {
     let size = if large { 4 } else { 2 };
-    let number = |at: usize, length: usize| -> Result<usize, Senseless> {
-        let bytes = body.get(at..at + length).ok_or(Senseless)?;
-        usize::try_from(little(bytes)).map_err(|_| Senseless)
+    let number = |at: usize, length: usize| -> Result<usize, InvalidValue> {
+        let bytes = body.get(at..at + length).ok_or(InvalidValue)?;
+        usize::try_from(little(bytes)).map_err(|_| InvalidValue)
     };
     let count = number(0, size)?;
     let key_entry = size + 2;
     let value_entry = size + 1;
     let keys = if object {
-        count.checked_mul(key_entry).ok_or(Senseless)?
+        count.checked_mul(key_entry).ok_or(InvalidValue)?
     } else {
         0
     };
     let values_at = 2 * size + keys;
-    let entries = count.checked_mul(value_entry).ok_or(Senseless)?;
-    if body.len() < values_at.checked_add(entries).ok_or(Senseless)? {
-        return Err(Senseless);
+    let entries = count.checked_mul(value_entry).ok_or(InvalidValue)?;
+    if body.len() < values_at.checked_add(entries).ok_or(InvalidValue)? {
+        return Err(InvalidValue);
     }
     let value = |index: usize, left: &mut usize| {
         let at = values_at + index * value_entry;
-        let kind = *body.get(at).ok_or(Senseless)?;
+        let kind = *body.get(at).ok_or(InvalidValue)?;
         // Small values stand in the entry itself.
         let inline = matches!(kind, 4..=6) || large && matches!(kind, 7 | 8);
         let from = if inline {
@@ -150,7 +150,7 @@ fn container<'a>(
         } else {
             number(at + 1, size)?
         };
-        node(kind, body.get(from..).ok_or(Senseless)?, depth + 1, left)
+        node(kind, body.get(from..).ok_or(InvalidValue)?, depth + 1, left)
     };
     if !object {
         let nodes = (0..count)
@@ -163,7 +163,7 @@ fn container<'a>(
         let at = 2 * size + index * key_entry;
         let from = number(at, size)?;
         let length = number(at + size, 2)?;
-        let key = body.get(from..from + length).ok_or(Senseless)?;
+        let key = body.get(from..from + length).ok_or(InvalidValue)?;
         members.push((key, value(index, left)?));
     }
     Ok(Node::Object(members))
@@ -181,8 +181,8 @@ fn is_plain(node: &Node<'_>) -> bool {
     }
 }
 
-fn put_string(out: &mut String, bytes: &[u8]) -> Result<(), Senseless> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Senseless)?;
+fn put_string(out: &mut String, bytes: &[u8]) -> Result<(), InvalidValue> {
+    let text = std::str::from_utf8(bytes).map_err(|_| InvalidValue)?;
     out.push('"');
     for letter in text.chars() {
         match letter {
@@ -194,7 +194,7 @@ fn put_string(out: &mut String, bytes: &[u8]) -> Result<(), Senseless> {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             letter if letter < ' ' => {
-                write!(out, "\\u{:04x}", u32::from(letter)).map_err(|_| Senseless)?;
+                write!(out, "\\u{:04x}", u32::from(letter)).map_err(|_| InvalidValue)?;
             }
             letter => out.push(letter),
         }
@@ -203,19 +203,19 @@ fn put_string(out: &mut String, bytes: &[u8]) -> Result<(), Senseless> {
     Ok(())
 }
 
-fn put_text(out: &mut String, node: &Node<'_>) -> Result<(), Senseless> {
+fn put_text(out: &mut String, node: &Node<'_>) -> Result<(), InvalidValue> {
     match node {
         Node::Null => out.push_str("null"),
         Node::Bool(yes) => out.push_str(if *yes { "true" } else { "false" }),
-        Node::Signed(number) => write!(out, "{number}").map_err(|_| Senseless)?,
-        Node::Unsigned(number) => write!(out, "{number}").map_err(|_| Senseless)?,
+        Node::Signed(number) => write!(out, "{number}").map_err(|_| InvalidValue)?,
+        Node::Unsigned(number) => write!(out, "{number}").map_err(|_| InvalidValue)?,
         Node::Double(number) if number.is_finite() => out.push_str(&double(*number)),
-        Node::Double(_) => return Err(Senseless),
+        Node::Double(_) => return Err(InvalidValue),
         Node::Text(text) => put_string(out, text)?,
         Node::Opaque(kind, value) => {
             let mut written = Vec::new();
             opaque_text(&mut written, *kind, value)?;
-            let text = String::from_utf8(written).map_err(|_| Senseless)?;
+            let text = String::from_utf8(written).map_err(|_| InvalidValue)?;
             if *kind == 246 {
                 out.push_str(&text);
             } else {
@@ -264,7 +264,7 @@ pub(super) fn double(number: f64) -> String {
 }
 
 /// An expression whose value has the same type as the node, down to each part.
-fn put_expression(out: &mut Vec<u8>, node: &Node<'_>) -> Result<(), Senseless> {
+fn put_expression(out: &mut Vec<u8>, node: &Node<'_>) -> Result<(), InvalidValue> {
     let cast = |out: &mut Vec<u8>, value: &str, as_type: &str| {
         out.extend_from_slice(format!("CAST(CAST({value} AS {as_type}) AS JSON)").as_bytes());
     };
@@ -276,11 +276,11 @@ fn put_expression(out: &mut Vec<u8>, node: &Node<'_>) -> Result<(), Senseless> {
             if matches!(kind, 246 | 7 | 10 | 11 | 12) {
                 opaque_text(&mut text, *kind, value)?;
             }
-            let text = String::from_utf8(text).map_err(|_| Senseless)?;
+            let text = String::from_utf8(text).map_err(|_| InvalidValue)?;
             match kind {
                 246 => {
-                    let precision = value.first().ok_or(Senseless)?;
-                    let scale = value.get(1).ok_or(Senseless)?;
+                    let precision = value.first().ok_or(InvalidValue)?;
+                    let scale = value.get(1).ok_or(InvalidValue)?;
                     cast(out, &text, &format!("DECIMAL({precision},{scale})"));
                 }
                 10 => cast(out, &format!("'{text}'"), "DATE"),
@@ -323,16 +323,16 @@ fn put_expression(out: &mut Vec<u8>, node: &Node<'_>) -> Result<(), Senseless> {
     Ok(())
 }
 
-fn opaque_text(out: &mut Vec<u8>, kind: u8, value: &[u8]) -> Result<(), Senseless> {
+fn opaque_text(out: &mut Vec<u8>, kind: u8, value: &[u8]) -> Result<(), InvalidValue> {
     if kind == 246 {
-        let (meta, digits) = value.split_at_checked(2).ok_or(Senseless)?;
+        let (meta, digits) = value.split_at_checked(2).ok_or(InvalidValue)?;
         return decimal(out, digits, u16::from(meta[0]) | u16::from(meta[1]) << 8);
     }
     if !matches!(kind, 7 | 10 | 11 | 12) {
         // The server writes other types in base 64, which needs their number too.
-        return Err(Senseless);
+        return Err(InvalidValue);
     }
-    let packed = little(value.get(..8).ok_or(Senseless)?).cast_signed();
+    let packed = little(value.get(..8).ok_or(InvalidValue)?).cast_signed();
     let sign = if packed < 0 { "-" } else { "" };
     let packed = packed.unsigned_abs();
     let (whole, micros) = (packed >> 24, packed & 0xFF_FFFF);
@@ -397,9 +397,9 @@ mod tests {
             0, 2, 0, 34, 0, 18, 0, 1, 0, 19, 0, 2, 0, 5, 1, 0, 2, 21, 0, b'a', b'b', b'c', 2, 0,
             13, 0, 4, 1, 0, 12, 10, 0, 1, b'x',
         ];
-        let told = text(&value[..]);
+        let reported = text(&value[..]);
         assert_eq!(
-            told.as_deref().ok(),
+            reported.as_deref().ok(),
             Some("{\"a\": 1, \"bc\": [true, \"x\"]}")
         );
     }

@@ -281,7 +281,7 @@ impl Link {
         if length == 0 {
             return Ok(());
         }
-        let told = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+        let reported = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
         if length > PIECE_BYTES_MAX {
             // An enormous row. A file may be cut anywhere, and a server takes no packet above a limit of its own.
             let body = piece.split_off(HEADER_BYTES);
@@ -291,9 +291,10 @@ impl Link {
             }
             return Ok(());
         }
-        for (place, byte) in piece
-            .iter_mut()
-            .zip([told[0], told[1], told[2], self.sequence])
+        for (place, byte) in
+            piece
+                .iter_mut()
+                .zip([reported[0], reported[1], reported[2], self.sequence])
         {
             *place = byte;
         }
@@ -429,7 +430,7 @@ fn refused(what: &str, body: &[u8]) -> Error {
     }
     let code = rest.get_u16_le();
     let (state, message) = match rest.strip_prefix(b"#") {
-        Some(told) if told.len() >= 5 => told.split_at(5),
+        Some(reported) if reported.len() >= 5 => reported.split_at(5),
         _ => (&b"HY000"[..], rest),
     };
     failed(

@@ -1,9 +1,9 @@
 //! Loads rows: one SELECT on the source, piped into LOAD DATA within one transaction on the target.
 
-mod apart;
+mod insert_fallback;
 mod refused;
 
-use apart::Apart;
+use insert_fallback::Apart;
 use mysql_async::Conn;
 use protocol::error::Malformed;
 use protocol::mysql::frame::HEADER_BYTES;
@@ -13,7 +13,7 @@ use super::chunks::condition;
 use super::client::Version;
 use super::link::{self, Done, Link};
 use super::records::{self, ChunkRecord};
-use super::rows::{self, Way};
+use super::rows::{self, ValueFormat};
 use super::sql::{relation, title};
 use super::{BinlogPosition, Mysql, client, position, snapshot};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ const CHUNKS_PER_PIECE: u64 = 16;
 const FILE_ROW_BYTES_MAX: usize = 4 << 20;
 
 /// The two ends of one worker.
-pub struct Ends {
+pub struct ClusterPair {
     source: Link,
     target: Link,
     /// Asks the source for its position.
@@ -49,7 +49,7 @@ struct Counts {
     without_label: u64,
 }
 
-impl Ends {
+impl ClusterPair {
     /// Opens both ends.
     pub async fn open(mysql: &Mysql) -> Result<Self> {
         let purpose = mysql.purpose("copy");
@@ -71,14 +71,14 @@ impl Ends {
                 what,
             )
             .await?;
-        let told = target
+        let reported = target
             .rows(
                 "SELECT VERSION(), @@local_infile, @@max_allowed_packet",
                 what,
             )
             .await?;
         let text = |at: usize| {
-            let cell = told.first()?.get(at)?.as_ref()?;
+            let cell = reported.first()?.get(at)?.as_ref()?;
             String::from_utf8(cell.to_vec()).ok()
         };
         let version = text(0)
@@ -99,11 +99,11 @@ impl Ends {
         })
     }
 
-    fn ways(&self, table: &Table) -> Vec<Way> {
+    fn ways(&self, table: &Table) -> Vec<ValueFormat> {
         table
             .columns
             .iter()
-            .map(|column| Way::of(&column.kind, self.target_is_mariadb))
+            .map(|column| ValueFormat::of(&column.kind, self.target_is_mariadb))
             .collect()
     }
 
@@ -273,9 +273,9 @@ impl Ends {
 
 /// Rows on their way from a SELECT that has begun.
 struct Pipe<'a> {
-    ends: &'a mut Ends,
+    ends: &'a mut ClusterPair,
     table: &'a Table,
-    ways: &'a [Way],
+    ways: &'a [ValueFormat],
     columns: usize,
     progress: &'a Progress,
     stop: &'a CancellationToken,
@@ -440,8 +440,8 @@ impl Pipe<'_> {
             return Ok(());
         }
         let count = "SHOW COUNT(*) WARNINGS";
-        let told = self.ends.target.rows(count, writing).await?;
-        let warnings = told
+        let reported = self.ends.target.rows(count, writing).await?;
+        let warnings = reported
             .first()
             .and_then(|row| {
                 std::str::from_utf8(row.first()?.as_deref()?)
@@ -465,8 +465,8 @@ impl Pipe<'_> {
     /// The first warning, without what it quotes of a row.
     async fn first_warning(&mut self) -> String {
         let what = "cannot read the target's warnings";
-        let told = self.ends.target.rows("SHOW WARNINGS LIMIT 1", what).await;
-        let Some(row) = told.ok().and_then(|rows| rows.into_iter().next()) else {
+        let reported = self.ends.target.rows("SHOW WARNINGS LIMIT 1", what).await;
+        let Some(row) = reported.ok().and_then(|rows| rows.into_iter().next()) else {
             return String::new();
         };
         let text = |at: usize| {

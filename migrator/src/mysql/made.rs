@@ -64,7 +64,7 @@ pub(super) async fn record(mysql: &Mysql, source: &mut Conn, target: &mut Conn) 
 /// Drops the tables and sequences of an attempt that broke off before anything was loaded, and forgets what it had in mind.
 pub(super) async fn take_back(mysql: &Mysql, target: &mut Conn) -> Result<()> {
     let what = "cannot drop what an attempt to create the schema left on the target";
-    super::orphans::end(mysql, target, "prepare", ORPHANS_PATIENCE).await?;
+    super::stale_sessions::end(mysql, target, "prepare", ORPHANS_PATIENCE).await?;
     let made = recorded(mysql, target).await?;
     let present = objects(mysql, target).await?;
     for (kind, place, name) in present.iter().filter(|object| made.contains(*object)) {
@@ -98,7 +98,7 @@ pub(super) async fn take_back(mysql: &Mysql, target: &mut Conn) -> Result<()> {
 /// Drops what this migration made and nothing else, and all that [`clean::run`] removes. Returns what had to stay.
 pub(super) async fn remove(mysql: &Mysql) -> Result<Vec<String>> {
     let mut target = mysql.connect_target("drop").await?;
-    super::orphans::end_all(mysql, &mut target).await?;
+    super::stale_sessions::end_all(mysql, &mut target).await?;
     let made = recorded(mysql, &mut target).await?;
     // The server refuses what tables of others refer to.
     let checked = "SET SESSION foreign_key_checks = 1";
@@ -150,8 +150,8 @@ async fn recorded(mysql: &Mysql, target: &mut Conn) -> Result<BTreeSet<Object>> 
         .await;
     match rows {
         Ok(rows) => Ok(rows.into_iter().collect()),
-        Err(mysql_async::Error::Server(told))
-            if matches!(told.code, UNKNOWN_TABLE | UNKNOWN_DATABASE) =>
+        Err(mysql_async::Error::Server(reported))
+            if matches!(reported.code, UNKNOWN_TABLE | UNKNOWN_DATABASE) =>
         {
             Ok(BTreeSet::new())
         }
@@ -172,7 +172,7 @@ async fn objects(mysql: &Mysql, session: &mut Conn) -> Result<BTreeSet<Object>> 
          UNION ALL SELECT 'event', EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA IN ({databases})"
     );
     let rows = ask(session, &query, "cannot read the objects of a server").await?;
-    let object = |row: &catalogue::Told| (row.owned(0), row.owned(1), row.owned(2));
+    let object = |row: &catalogue::TextRow| (row.owned(0), row.owned(1), row.owned(2));
     Ok(rows.iter().map(object).collect())
 }
 

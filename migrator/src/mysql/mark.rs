@@ -3,8 +3,8 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
+use super::catalog_tables::text;
 use super::client::failed;
-use super::described::text;
 use super::writers::own_account;
 use super::{Mysql, fence};
 use crate::error::{Error, Result};
@@ -188,20 +188,21 @@ async fn rows(session: &mut Conn, query: &str) -> Result<Vec<Row>> {
         Ok(rows) => Ok(rows),
         Err(error) if is_absent(&error) => Ok(Vec::new()),
         Err(error) => {
-            let denied = matches!(&error, Failure::Server(told) if DENIED.contains(&told.code));
-            let told = failed(
+            let denied =
+                matches!(&error, Failure::Server(reported) if DENIED.contains(&reported.code));
+            let reported = failed(
                 "it cannot be known whether a switch away from this cluster took place",
                 error,
             );
             if denied {
                 let account = own_account(session).await?;
-                return Err(told.remedy(format!("GRANT SELECT ON headgate.* TO {account}")));
+                return Err(reported.remedy(format!("GRANT SELECT ON headgate.* TO {account}")));
             }
-            Err(told)
+            Err(reported)
         }
     }
 }
 
 fn is_absent(error: &Failure) -> bool {
-    matches!(error, Failure::Server(told) if matches!(told.code, UNKNOWN_TABLE | UNKNOWN_DATABASE))
+    matches!(error, Failure::Server(reported) if matches!(reported.code, UNKNOWN_TABLE | UNKNOWN_DATABASE))
 }

@@ -5,6 +5,8 @@ mod apply;
 pub mod archive;
 mod batch;
 mod beside;
+mod catalog_objects;
+mod catalog_tables;
 pub mod catalogue;
 pub mod chunks;
 pub mod clean;
@@ -13,11 +15,8 @@ mod coalesce;
 pub mod copy;
 pub mod counters;
 mod ddl;
-mod defined;
 pub mod definitions;
-mod described;
 mod digest;
-mod documents;
 mod drift;
 pub mod fence;
 pub mod follow;
@@ -26,19 +25,20 @@ mod guard;
 pub mod heartbeat;
 pub mod inventory;
 mod json;
+mod json_text;
 mod link;
 pub mod load;
 mod login;
 mod made;
 mod mark;
-pub mod orphans;
 mod passing;
-mod pinned;
 pub mod plan;
 pub mod position;
+mod post_cutover;
 pub mod post_data;
 pub mod preflight;
 mod printed;
+mod processlist;
 mod ranges;
 pub mod records;
 mod reprinted;
@@ -47,17 +47,17 @@ pub mod rows;
 pub mod schema;
 pub mod session;
 pub mod snapshot;
+mod snapshot_pair;
 pub mod sql;
+pub mod stale_sessions;
 pub mod stamp;
 mod statements;
 mod stream;
-mod switched;
 mod tables;
 pub mod tokens;
 pub mod triggers;
 mod values;
 pub mod verify;
-mod watched;
 mod writers;
 
 use std::fmt;
@@ -70,7 +70,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{Account, Secrets};
-use crate::database::{Carried, Database, Raised};
+use crate::database::{Database, GatedBackends, Raised};
 use crate::definitions::{Compared, Fingerprint};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
@@ -241,9 +241,11 @@ impl Database for Mysql {
         preflight::accounts(self).await
     }
 
-    async fn writers(&self, carried: Carried<'_>) -> Result<Vec<Check>> {
-        let (source, target) =
-            tokio::try_join!(writers::findings(self, carried), guard::findings(self))?;
+    async fn writers(&self, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
+        let (source, target) = tokio::try_join!(
+            writers::findings(self, gated_backends),
+            guard::findings(self)
+        )?;
         Ok([source, target].concat())
     }
 
@@ -252,7 +254,7 @@ impl Database for Mysql {
     }
 
     async fn definitions(&self, _plan: &Plan) -> Result<Compared> {
-        defined::compare(self).await
+        catalog_objects::compare(self).await
     }
 
     async fn definitions_stamp(&self) -> Result<String> {
@@ -317,7 +319,7 @@ impl Database for Mysql {
         mark::install(&mut counters.0).await?;
         counters::advance_early(self, plan, &mut counters.0, &mut counters.1).await?;
         // The last, because the servers count Headgate's own statements too.
-        ready.look(fence::Look::open(self, proved).await?);
+        ready.look(fence::UnderFence::open(self, proved).await?);
         *self.inner.warm.lock() = Warm {
             fence: Some(ready),
             counters: Some(counters),
@@ -348,8 +350,13 @@ impl Database for Mysql {
         counters::advance(self, plan, source, target).await
     }
 
-    async fn seal_fence(&self, fence: Fence, mark: &Mark, carried: Carried<'_>) -> Result<()> {
-        let mut session = fence::seal(self, fence, carried).await?;
+    async fn seal_fence(
+        &self,
+        fence: Fence,
+        mark: &Mark,
+        gated_backends: GatedBackends<'_>,
+    ) -> Result<()> {
+        let mut session = fence::seal(self, fence, gated_backends).await?;
         mark::write(self, &mut session, mark).await
     }
 
@@ -374,7 +381,7 @@ impl Database for Mysql {
     }
 
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
-        switched::run(self).await
+        post_cutover::run(self).await
     }
 
     async fn marks(&self) -> Result<Vec<Mark>> {

@@ -15,7 +15,7 @@ use super::sql::qualified;
 use crate::error::{Error, Result};
 use crate::preflight::{Findings, Level};
 pub(super) use holders::Holders;
-use holders::{Name, Way, literal, name_of, on_everything};
+use holders::{GrantPath, Name, literal, name_of, on_everything};
 
 const NAME: &str = "fence_accounts";
 const LISTED_MAX: usize = 100;
@@ -66,7 +66,7 @@ impl Passing {
     }
 
     /// The accounts that applications could log in by, each with the ways by which it passes.
-    fn of_applications(&self) -> impl Iterator<Item = &(Account, Vec<Way>)> {
+    fn of_applications(&self) -> impl Iterator<Item = &(Account, Vec<GrantPath>)> {
         self.holders.accounts.iter().filter(|(account, _)| {
             !account.locked
                 && !account.is_role

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mysql_async::Conn;
 
-use super::catalogue::{self, Told, ask};
+use super::catalogue::{self, TextRow, ask};
 use super::sql::quote_literal;
 use super::{Mysql, RECORDS};
 use crate::error::Result;
@@ -70,11 +70,11 @@ pub async fn read_in(source: &mut Conn, databases: &[String]) -> Result<Plan> {
     Ok(assemble(&found, &columns, &keys))
 }
 
-fn name(row: &Told) -> Name {
+fn name(row: &TextRow) -> Name {
     (row.owned(0), row.owned(1))
 }
 
-fn assemble(found: &[Told], columns: &[Told], keys: &[Told]) -> Plan {
+fn assemble(found: &[TextRow], columns: &[TextRow], keys: &[TextRow]) -> Plan {
     let mut copied: BTreeMap<Name, Vec<Column>> = BTreeMap::new();
     let mut counting: BTreeSet<Name> = BTreeSet::new();
     for row in columns {
@@ -137,7 +137,10 @@ fn kind(data_type: &str, charset: Option<&str>) -> String {
 }
 
 /// The columns of each table's primary key, or else of its first unique key that can only find one row.
-fn identities(keys: &[Told], copied: &BTreeMap<Name, Vec<Column>>) -> BTreeMap<Name, Vec<String>> {
+fn identities(
+    keys: &[TextRow],
+    copied: &BTreeMap<Name, Vec<Column>>,
+) -> BTreeMap<Name, Vec<String>> {
     let mut candidates: Vec<(Name, &str, Option<Vec<String>>)> = Vec::new();
     for row in keys {
         let table = name(row);
@@ -177,18 +180,18 @@ fn identities(keys: &[Told], copied: &BTreeMap<Name, Vec<Column>>) -> BTreeMap<N
 
 #[cfg(test)]
 mod tests {
-    use super::{Told, assemble, is_generated};
+    use super::{TextRow, assemble, is_generated};
 
-    fn column(name: &str, extra: &str) -> Told {
-        Told::of(&["shop", "t", name, "int", "int", "", extra])
+    fn column(name: &str, extra: &str) -> TextRow {
+        TextRow::of(&["shop", "t", name, "int", "int", "", extra])
     }
 
-    fn table() -> [Told; 1] {
-        [Told::of(&["shop", "t", "BASE TABLE", "5", "16384"])]
+    fn table() -> [TextRow; 1] {
+        [TextRow::of(&["shop", "t", "BASE TABLE", "5", "16384"])]
     }
 
-    fn part(index: &str, column: &str, nullable: &str) -> Told {
-        Told::of(&["shop", "t", index, column, "NULL", nullable])
+    fn part(index: &str, column: &str, nullable: &str) -> TextRow {
+        TextRow::of(&["shop", "t", index, column, "NULL", nullable])
     }
 
     #[test]

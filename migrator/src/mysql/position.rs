@@ -103,11 +103,11 @@ pub async fn current(session: &mut Conn) -> Result<BinlogPosition> {
     let server = server(session).await?;
     // The GTIDs first: they may fall short of the file's end, and never say more than it.
     let mut gtids = if version.is_mariadb() {
-        let told: Option<Option<String>> = session
+        let reported: Option<Option<String>> = session
             .query_first("SELECT @@GLOBAL.gtid_binlog_pos")
             .await
             .map_err(cannot)?;
-        told.flatten()
+        reported.flatten()
     } else {
         None
     };
@@ -170,9 +170,9 @@ pub async fn exact(
         match kind.as_deref() {
             Some("Gtid" | "Gtid_tagged") => {
                 let info: Option<String> = event.take(5);
-                let told = info.as_deref().and_then(|info| info.split('\'').nth(1));
-                let one: GtidSet = told
-                    .and_then(|told| told.parse().ok())
+                let reported = info.as_deref().and_then(|info| info.split('\'').nth(1));
+                let one: GtidSet = reported
+                    .and_then(|reported| reported.parse().ok())
                     .ok_or_else(|| Error::fatal("the source shows a GTID that cannot be read"))?;
                 for (origin, runs) in one.iter() {
                     for (number, _) in runs {
@@ -203,9 +203,9 @@ pub async fn server(session: &mut Conn) -> Result<String> {
         .await
         .map_err(|error| failed("cannot ask who the server is", error))?;
     let get = |name: &str| rows.iter().find(|row| row.0 == name).map(|row| &row.1);
-    let told = get("server_uuid").or_else(|| get("server_uid"));
-    if let Some(told) = told.filter(|told| !told.is_empty()) {
-        return Ok(told.clone());
+    let reported = get("server_uuid").or_else(|| get("server_uid"));
+    if let Some(reported) = reported.filter(|reported| !reported.is_empty()) {
+        return Ok(reported.clone());
     }
     let parts = ["hostname", "port", "server_id", "datadir"];
     let parts: Vec<&str> = parts

@@ -3,8 +3,8 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
+use super::catalog_tables::{Described, optional};
 use super::client::failed;
-use super::described::{Described, optional};
 use super::sql::quote_ident;
 use crate::error::Result;
 

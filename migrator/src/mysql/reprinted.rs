@@ -187,7 +187,7 @@ impl Scratch<'_> {
             .await?;
         for record in seen.records {
             let record = self.under_its_name(record);
-            let owner = super::defined::owner(&record);
+            let owner = super::catalog_objects::owner(&record);
             if let Some(records) = owner.and_then(|owner| printed.records.get_mut(&owner)) {
                 records.push(record);
             }

@@ -4,7 +4,7 @@ use memchr::memchr3;
 use protocol::error::Malformed;
 use protocol::mysql::lenenc::Fields;
 
-use super::documents;
+use super::json_text;
 use super::sql::{quote_ident, relation};
 use crate::plan::Table;
 
@@ -14,7 +14,7 @@ const FORMAT: &str =
 
 /// How a column's value travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum ValueFormat {
     /// Its own bytes.
     Plain,
     /// As a double, since the text of a FLOAT is rounded to six digits.
@@ -28,7 +28,7 @@ pub enum Way {
     Enumeration,
 }
 
-impl Way {
+impl ValueFormat {
     /// How a column of the plan's kind travels.
     pub fn of(kind: &str, target_is_mariadb: bool) -> Self {
         let (data_type, _charset) = kind.split_once(' ').unwrap_or((kind, ""));
@@ -43,32 +43,36 @@ impl Way {
 }
 
 /// The columns that are read, for a SELECT.
-pub fn selected(table: &Table, ways: &[Way]) -> String {
+pub fn selected(table: &Table, ways: &[ValueFormat]) -> String {
     let columns = table.columns.iter().zip(ways).map(|(column, way)| {
         let name = quote_ident(&column.name);
         match way {
             // To add zero would make a zero of a negative one.
-            Way::Float => format!("{name} * 1e0"),
-            Way::Enumeration => format!("{name} + 0"),
-            Way::Plain | Way::Text | Way::Document => name,
+            ValueFormat::Float => format!("{name} * 1e0"),
+            ValueFormat::Enumeration => format!("{name} + 0"),
+            ValueFormat::Plain | ValueFormat::Text | ValueFormat::Document => name,
         }
     });
     columns.collect::<Vec<_>>().join(", ")
 }
 
 /// The statement that loads what [`put_row`] writes.
-pub fn load_statement(table: &Table, ways: &[Way]) -> String {
+pub fn load_statement(table: &Table, ways: &[ValueFormat]) -> String {
     let (mut names, mut sets) = (Vec::new(), Vec::new());
-    let plain = |way: &Way| matches!(way, Way::Plain | Way::Float);
+    let plain = |way: &ValueFormat| matches!(way, ValueFormat::Plain | ValueFormat::Float);
     let any_set = !ways.iter().all(plain);
     for (number, (column, way)) in table.columns.iter().zip(ways).enumerate() {
         let name = quote_ident(&column.name);
         let set = match way {
-            Way::Text | Way::Document => format!("{name} = CONVERT(@hg{number} USING utf8mb4)"),
-            Way::Enumeration => format!("{name} = CAST(@hg{number} AS UNSIGNED)"),
+            ValueFormat::Text | ValueFormat::Document => {
+                format!("{name} = CONVERT(@hg{number} USING utf8mb4)")
+            }
+            ValueFormat::Enumeration => format!("{name} = CAST(@hg{number} AS UNSIGNED)"),
             // Where anything is SET, MariaDB forgets that a counter was given its zero, and counts on instead.
-            Way::Plain if any_set && may_count(&column.kind) => format!("{name} = @hg{number}"),
-            Way::Plain | Way::Float => {
+            ValueFormat::Plain if any_set && may_count(&column.kind) => {
+                format!("{name} = @hg{number}")
+            }
+            ValueFormat::Plain | ValueFormat::Float => {
                 names.push(name);
                 continue;
             }
@@ -111,14 +115,14 @@ pub fn insert_statement(table: &Table) -> String {
 }
 
 /// Whether a row cannot be a line of the file: it holds a document with a decimal.
-pub fn needs_expression(row: &[u8], ways: &[Way]) -> Result<bool, Malformed> {
-    let Some(last) = ways.iter().rposition(|way| *way == Way::Document) else {
+pub fn needs_expression(row: &[u8], ways: &[ValueFormat]) -> Result<bool, Malformed> {
+    let Some(last) = ways.iter().rposition(|way| *way == ValueFormat::Document) else {
         return Ok(false);
     };
     let mut fields = Fields::new("row", row);
     for way in ways.iter().take(last + 1) {
         let cell = fields.value()?;
-        if *way == Way::Document && cell.is_some_and(documents::has_decimal) {
+        if *way == ValueFormat::Document && cell.is_some_and(json_text::has_decimal) {
             return Ok(true);
         }
     }
@@ -126,7 +130,7 @@ pub fn needs_expression(row: &[u8], ways: &[Way]) -> Result<bool, Malformed> {
 }
 
 /// Appends one row as a line of the file. Tells how many of its enumerations hold the error value.
-pub fn put_row(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Malformed> {
+pub fn put_row(row: &[u8], ways: &[ValueFormat], out: &mut Vec<u8>) -> Result<u64, Malformed> {
     let (mut fields, mut empty) = (Fields::new("row", row), 0);
     for (number, way) in ways.iter().enumerate() {
         if number > 0 {
@@ -135,7 +139,7 @@ pub fn put_row(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Malfo
         match fields.value()? {
             None => out.extend_from_slice(b"\\N"),
             Some(cell) => {
-                empty += u64::from(cell == b"0" && *way == Way::Enumeration);
+                empty += u64::from(cell == b"0" && *way == ValueFormat::Enumeration);
                 put_escaped(cell, out);
             }
         }
@@ -149,7 +153,7 @@ pub fn put_row(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Malfo
 }
 
 /// Appends one row as the values of an INSERT. Tells how many of its enumerations hold the error value.
-pub fn put_values(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Malformed> {
+pub fn put_values(row: &[u8], ways: &[ValueFormat], out: &mut Vec<u8>) -> Result<u64, Malformed> {
     let (mut fields, mut empty) = (Fields::new("row", row), 0);
     for (number, way) in ways.iter().enumerate() {
         out.push(if number == 0 { b'(' } else { b',' });
@@ -157,15 +161,15 @@ pub fn put_values(row: &[u8], ways: &[Way], out: &mut Vec<u8>) -> Result<u64, Ma
             out.extend_from_slice(b"NULL");
             continue;
         };
-        empty += u64::from(cell == b"0" && *way == Way::Enumeration);
-        if *way == Way::Document && documents::has_decimal(cell) {
-            documents::put_expression(out, cell)?;
+        empty += u64::from(cell == b"0" && *way == ValueFormat::Enumeration);
+        if *way == ValueFormat::Document && json_text::has_decimal(cell) {
+            json_text::put_expression(out, cell)?;
             continue;
         }
         let (before, after): (&[u8], &[u8]) = match way {
-            Way::Text | Way::Document => (b"CONVERT(_binary'", b"' USING utf8mb4)"),
-            Way::Enumeration => (b"CAST('", b"' AS UNSIGNED)"),
-            Way::Plain | Way::Float => (b"_binary'", b"'"),
+            ValueFormat::Text | ValueFormat::Document => (b"CONVERT(_binary'", b"' USING utf8mb4)"),
+            ValueFormat::Enumeration => (b"CAST('", b"' AS UNSIGNED)"),
+            ValueFormat::Plain | ValueFormat::Float => (b"_binary'", b"'"),
         };
         out.extend_from_slice(before);
         for byte in cell {
@@ -211,7 +215,7 @@ mod tests {
 
     #[test]
     fn null_the_word_null_and_an_empty_value_stay_apart() {
-        let plain = [Way::Plain, Way::Plain, Way::Text];
+        let plain = [ValueFormat::Plain, ValueFormat::Plain, ValueFormat::Text];
         let mut out = Vec::new();
         assert_eq!(put_row(b"\xfb\x00\x04NULL", &plain, &mut out), Ok(0));
         assert_eq!(out, b"\\N\t\tNULL\n");
@@ -225,7 +229,7 @@ mod tests {
 
     #[test]
     fn an_enumeration_travels_by_its_number_and_its_error_value_is_counted() {
-        let ways = [Way::Enumeration; 2];
+        let ways = [ValueFormat::Enumeration; 2];
         let mut out = Vec::new();
         assert_eq!(put_row(b"\x010\x0210", &ways, &mut out), Ok(1));
         assert_eq!(out, b"0\t10\n");
@@ -237,22 +241,28 @@ mod tests {
     #[test]
     fn what_ends_a_field_or_a_line_inside_a_value_does_not_end_it() {
         let mut out = Vec::new();
-        assert_eq!(put_row(b"\x06a\\N\t\nb", &[Way::Plain], &mut out), Ok(0));
+        assert_eq!(
+            put_row(b"\x06a\\N\t\nb", &[ValueFormat::Plain], &mut out),
+            Ok(0)
+        );
         assert_eq!(out, b"a\\\\N\\t\\nb\n");
         out.clear();
-        assert_eq!(put_values(b"\x03'\\\0", &[Way::Plain], &mut out), Ok(0));
+        assert_eq!(
+            put_values(b"\x03'\\\0", &[ValueFormat::Plain], &mut out),
+            Ok(0)
+        );
         assert_eq!(out, b"(_binary'\\'\\\\\\0')");
     }
 
     #[test]
     fn a_row_with_a_byte_too_few_or_too_many_is_refused() {
         let row = b"\xfc\x03\x00abc\x01x";
-        let both = [Way::Plain, Way::Plain];
+        let both = [ValueFormat::Plain, ValueFormat::Plain];
         assert_eq!(put_row(row, &both, &mut Vec::new()), Ok(0));
         for end in 0..row.len() {
             assert!(put_row(&row[..end], &both, &mut Vec::new()).is_err());
         }
         assert!(put_row(b"\x01a\x01b\x01c", &both, &mut Vec::new()).is_err());
-        assert!(put_row(&[0xFE; 9], &[Way::Plain], &mut Vec::new()).is_err());
+        assert!(put_row(&[0xFE; 9], &[ValueFormat::Plain], &mut Vec::new()).is_err());
     }
 }

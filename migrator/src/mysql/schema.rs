@@ -75,8 +75,8 @@ pub async fn connect(mysql: &Mysql, purpose: &str) -> Result<Conn> {
         let rows = ask(&mut target, &format!("SELECT @@SESSION.{name}"), what).await?;
         if rows.first().is_some_and(|row| row.is_on(0)) {
             // Changing it takes a right; where that is lacking, the statement that needs it says what is wrong.
-            let told = run(&mut target, &format!("SET SESSION {name} = OFF"), what).await;
-            if let Err(failure) = told {
+            let reported = run(&mut target, &format!("SET SESSION {name} = OFF"), what).await;
+            if let Err(failure) = reported {
                 tracing::warn!(setting = name, %failure, "the target keeps a setting on");
             }
         }

@@ -443,7 +443,7 @@ impl Odd {
             self.variable.name,
             self.variable.shown().unwrap_or_default(),
         );
-        let told = failure.full_text();
+        let reported = failure.full_text();
         Some(
             Error::refused(format!(
                 "{name} is {:?} on the server, and Headgate's account may not set it to {wanted:?} in its own sessions",
@@ -451,7 +451,7 @@ impl Odd {
             ))
             .remedy(format!(
                 "GRANT {} ON *.* TO {account}; or set it back on the server: SET GLOBAL {}",
-                right_needed(&told).unwrap_or("SUPER"),
+                right_needed(&reported).unwrap_or("SUPER"),
                 self.assignment()
             )),
         )
@@ -485,7 +485,7 @@ pub(super) async fn shed(session: &mut Conn) -> Result<()> {
     for one in &odd {
         if let Err(error) = session.query_drop(statement([one])).await {
             let code = match &error {
-                Failure::Server(told) => told.code,
+                Failure::Server(reported) => reported.code,
                 _ => 0,
             };
             let account: Option<String> = session.query_first(ACCOUNT).await.unwrap_or_default();

@@ -10,10 +10,10 @@ use mysql_async::{Conn, Row};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::catalog_tables::text;
 use super::client::{self, Version, failed};
-use super::described::text;
+use super::processlist::{MACHINE_TIME, sessions};
 use super::sql::{relation, title};
-use super::watched::{MACHINE_TIME, sessions};
 use super::{BinlogPosition, Mysql, position};
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
@@ -217,9 +217,9 @@ async fn is_quick(watcher: &mut Conn) -> Result<bool> {
             Err(mysql_async::Error::Server(_)) => return Ok(false),
             Err(error) => return Err(failed("cannot see what the source's sessions do", error)),
         };
-        let told = rows.iter().any(|(session, ..)| *session == ours);
+        let reported = rows.iter().any(|(session, ..)| *session == ours);
         let slow = rows.iter().any(|(_, _, seconds)| *seconds > 0);
-        if !told || slow {
+        if !reported || slow {
             return Ok(false);
         }
         let running = rows

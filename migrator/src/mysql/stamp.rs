@@ -8,13 +8,13 @@ use mysql_async::{Conn, Error as Failure};
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
+use super::catalog_objects::Sides;
 use super::catalogue::ask;
 use super::client::failed;
-use super::defined::Sides;
 use super::inventory::On;
 use super::inventory::catalogues::{MARIADB, OLD, OLD_MYSQL};
 use super::inventory::reading::{Catalogue, Seen};
-use super::{Mysql, watched};
+use super::{Mysql, processlist};
 use crate::definitions::Fingerprint;
 use crate::error::{Kind, Result};
 
@@ -168,10 +168,10 @@ impl Side {
     }
 
     async fn nothing_is_under_way(&mut self) -> Result<bool> {
-        match watched::sessions(&mut self.session, UNDER_WAY).await {
+        match processlist::sessions(&mut self.session, UNDER_WAY).await {
             Ok(rows) => Ok(rows.first().and_then(|row| row.get::<u64, _>(0)) == Some(0)),
             // A statement that cannot be shown may be any.
-            Err(Failure::Server(told)) if told.code == watched::UNSHOWABLE => Ok(false),
+            Err(Failure::Server(reported)) if reported.code == processlist::UNSHOWABLE => Ok(false),
             Err(error) => Err(failed(WHAT, error)),
         }
     }

@@ -205,26 +205,26 @@ fn read(event: &Event) -> Result<Raw> {
 
 /// A file's name without the four bytes of checksum that MariaDB puts behind the first one, before it says that there
 /// are any: the stream begins in the file that was asked for, or in one whose name is as long as that of the last.
-pub(super) fn name_alone<'a>(told: &'a [u8], asked: &str, last: &str) -> &'a [u8] {
+pub(super) fn name_alone<'a>(reported: &'a [u8], asked: &str, last: &str) -> &'a [u8] {
     const CHECKSUM_BYTES: usize = 4;
     for (known, exact) in [(asked, true), (last, false)] {
-        let longer = told.len().checked_sub(known.len());
+        let longer = reported.len().checked_sub(known.len());
         if !known.is_empty()
             && matches!(longer, Some(0 | CHECKSUM_BYTES))
-            && (!exact || told.starts_with(known.as_bytes()))
+            && (!exact || reported.starts_with(known.as_bytes()))
         {
-            return &told[..known.len()];
+            return &reported[..known.len()];
         }
     }
-    told
+    reported
 }
 
 fn refused(error: Failure) -> Error {
-    if let Failure::Server(told) = &error
-        && told.code == 1236
+    if let Failure::Server(reported) = &error
+        && reported.code == 1236
     {
-        let text = told.message.to_ascii_lowercase();
-        let what = format!("the source ended the change stream: {}", told.message);
+        let text = reported.message.to_ascii_lowercase();
+        let what = format!("the source ended the change stream: {}", reported.message);
         // Another run of ours took over, or is about to.
         if text.contains("same server_uuid")
             || text.contains("same server_id")

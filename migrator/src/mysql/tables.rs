@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mysql_async::Conn;
 use protocol::mysql::change::{self, TableMap};
 
-use super::catalogue::{self, Told, ask};
+use super::catalogue::{self, TextRow, ask};
 use super::plan::is_generated;
 use super::sql::{qualified, quote_ident, title};
 use super::values::Traits;
@@ -270,11 +270,11 @@ pub(super) fn changed(title: &str, recopy: &str, what: &str) -> Error {
     .remedy(format!("undo the change on the source, then {recopy}"))
 }
 
-fn find<'a>(columns: &'a [Told], name: &str) -> Option<&'a Told> {
+fn find<'a>(columns: &'a [TextRow], name: &str) -> Option<&'a TextRow> {
     columns.iter().find(|column| column.text(2) == name)
 }
 
-async fn columns(mysql: &Mysql, session: &mut Conn) -> Result<BTreeMap<Name, Vec<Told>>> {
+async fn columns(mysql: &Mysql, session: &mut Conn) -> Result<BTreeMap<Name, Vec<TextRow>>> {
     catalogue::prepare(session).await?;
     let query = format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME, EXTRA
@@ -282,7 +282,7 @@ async fn columns(mysql: &Mysql, session: &mut Conn) -> Result<BTreeMap<Name, Vec
          ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION",
         catalogue::listed(mysql)
     );
-    let mut columns: BTreeMap<Name, Vec<Told>> = BTreeMap::new();
+    let mut columns: BTreeMap<Name, Vec<TextRow>> = BTreeMap::new();
     for row in ask(session, &query, "cannot read the columns of the tables").await? {
         columns
             .entry((row.owned(0), row.owned(1)))
@@ -292,7 +292,7 @@ async fn columns(mysql: &Mysql, session: &mut Conn) -> Result<BTreeMap<Name, Vec
     Ok(columns)
 }
 
-fn traits(source: &Told, target: &Told) -> Traits {
+fn traits(source: &TextRow, target: &TextRow) -> Traits {
     let data_type = source.text(4).to_ascii_lowercase();
     let same = |charset: &str| charset.replace("utf8mb3", "utf8");
     let charset = target.get(5).map(str::to_owned);

@@ -43,7 +43,7 @@ pub(super) enum Purpose {
 
 /// The value makes no sense for its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Senseless;
+pub(super) struct InvalidValue;
 
 /// Writes one value.
 pub(super) fn write(
@@ -52,9 +52,9 @@ pub(super) fn write(
     wire: change::Column,
     traits: &Traits,
     purpose: Purpose,
-) -> Result<(), Senseless> {
+) -> Result<(), InvalidValue> {
     let value = match cell {
-        Cell::Absent => return Err(Senseless),
+        Cell::Absent => return Err(InvalidValue),
         Cell::Null => {
             out.extend_from_slice(b"NULL");
             return Ok(());
@@ -65,13 +65,13 @@ pub(super) fn write(
     match wire.kind {
         1 | 2 | 3 | 8 | 9 => integer(out, value, traits.unsigned),
         4 => {
-            let bytes = value.try_into().map_err(|_| Senseless)?;
+            let bytes = value.try_into().map_err(|_| InvalidValue)?;
             // Written as the double that it is, so that it is equal to itself.
             float(out, f64::from(f32::from_le_bytes(bytes)))
         }
         5 => float(
             out,
-            f64::from_le_bytes(value.try_into().map_err(|_| Senseless)?),
+            f64::from_le_bytes(value.try_into().map_err(|_| InvalidValue)?),
         ),
         7 => timestamp(out, little(value), 0, 0),
         10 | 14 => date(out, little(value)),
@@ -86,7 +86,7 @@ pub(super) fn write(
         }
         16 => put(out, format_args!("{}", big(value))),
         17 => {
-            let seconds = big(value.get(..4).ok_or(Senseless)?);
+            let seconds = big(value.get(..4).ok_or(InvalidValue)?);
             timestamp(out, seconds, micros(&value[4..], fraction), fraction)
         }
         18 => datetime(out, value, fraction),
@@ -103,12 +103,12 @@ pub(super) fn write(
             text(out, value, traits, purpose);
             Ok(())
         }
-        _ => Err(Senseless),
+        _ => Err(InvalidValue),
     }
 }
 
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) -> Result<(), Senseless> {
-    out.write_fmt(text).map_err(|_| Senseless)
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) -> Result<(), InvalidValue> {
+    out.write_fmt(text).map_err(|_| InvalidValue)
 }
 
 /// Bytes as a string constant.
@@ -167,7 +167,7 @@ fn canonical_uuid(kept: &[u8; 16]) -> [u8; 16] {
     if swapped { uuid } else { *kept }
 }
 
-fn integer(out: &mut Vec<u8>, value: &[u8], unsigned: bool) -> Result<(), Senseless> {
+fn integer(out: &mut Vec<u8>, value: &[u8], unsigned: bool) -> Result<(), InvalidValue> {
     let number = little(value);
     if unsigned {
         return put(out, format_args!("{number}"));
@@ -175,16 +175,16 @@ fn integer(out: &mut Vec<u8>, value: &[u8], unsigned: bool) -> Result<(), Sensel
     let shift = 64_usize
         .checked_sub(value.len() * 8)
         .filter(|&shift| shift < 64);
-    let shift = shift.ok_or(Senseless)?;
+    let shift = shift.ok_or(InvalidValue)?;
     put(
         out,
         format_args!("{}", (number << shift).cast_signed() >> shift),
     )
 }
 
-fn float(out: &mut Vec<u8>, number: f64) -> Result<(), Senseless> {
+fn float(out: &mut Vec<u8>, number: f64) -> Result<(), InvalidValue> {
     if !number.is_finite() {
-        return Err(Senseless);
+        return Err(InvalidValue);
     }
     put(out, format_args!("{number:e}"))
 }
@@ -208,7 +208,7 @@ fn micros(bytes: &[u8], digits: u32) -> u64 {
     big(bytes) * unit
 }
 
-fn put_fraction(out: &mut Vec<u8>, micros: u64, digits: u32) -> Result<(), Senseless> {
+fn put_fraction(out: &mut Vec<u8>, micros: u64, digits: u32) -> Result<(), InvalidValue> {
     if digits == 0 {
         return Ok(());
     }
@@ -216,11 +216,16 @@ fn put_fraction(out: &mut Vec<u8>, micros: u64, digits: u32) -> Result<(), Sense
     let text = format!("{micros:06}");
     put(
         out,
-        format_args!(".{}", text.get(..digits as usize).ok_or(Senseless)?),
+        format_args!(".{}", text.get(..digits as usize).ok_or(InvalidValue)?),
     )
 }
 
-fn timestamp(out: &mut Vec<u8>, seconds: u64, micros: u64, digits: u32) -> Result<(), Senseless> {
+fn timestamp(
+    out: &mut Vec<u8>,
+    seconds: u64,
+    micros: u64,
+    digits: u32,
+) -> Result<(), InvalidValue> {
     if seconds == 0 {
         return {
             out.extend_from_slice(b"'0000-00-00 00:00:00");
@@ -263,7 +268,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year + era * 400 + u64::from(month <= 2), month, day)
 }
 
-fn date(out: &mut Vec<u8>, packed: u64) -> Result<(), Senseless> {
+fn date(out: &mut Vec<u8>, packed: u64) -> Result<(), InvalidValue> {
     put(
         out,
         format_args!(
@@ -275,7 +280,7 @@ fn date(out: &mut Vec<u8>, packed: u64) -> Result<(), Senseless> {
     )
 }
 
-fn old_time(out: &mut Vec<u8>, value: &[u8]) -> Result<(), Senseless> {
+fn old_time(out: &mut Vec<u8>, value: &[u8]) -> Result<(), InvalidValue> {
     let number = (little(value) << 40).cast_signed() >> 40;
     let sign = if number < 0 { "-" } else { "" };
     let number = number.unsigned_abs();
@@ -290,7 +295,7 @@ fn old_time(out: &mut Vec<u8>, value: &[u8]) -> Result<(), Senseless> {
     )
 }
 
-fn old_datetime(out: &mut Vec<u8>, number: u64) -> Result<(), Senseless> {
+fn old_datetime(out: &mut Vec<u8>, number: u64) -> Result<(), InvalidValue> {
     let (date, time) = (number / 1_000_000, number % 1_000_000);
     put(
         out,
@@ -306,9 +311,9 @@ fn old_datetime(out: &mut Vec<u8>, number: u64) -> Result<(), Senseless> {
     )
 }
 
-fn datetime(out: &mut Vec<u8>, value: &[u8], digits: u32) -> Result<(), Senseless> {
-    let (whole, fraction) = value.split_at_checked(5).ok_or(Senseless)?;
-    let packed = big(whole).checked_sub(0x80_0000_0000).ok_or(Senseless)?;
+fn datetime(out: &mut Vec<u8>, value: &[u8], digits: u32) -> Result<(), InvalidValue> {
+    let (whole, fraction) = value.split_at_checked(5).ok_or(InvalidValue)?;
+    let packed = big(whole).checked_sub(0x80_0000_0000).ok_or(InvalidValue)?;
     let (date, time) = (packed >> 17, packed & 0x1_FFFF);
     let months = date >> 5;
     put(
@@ -328,10 +333,10 @@ fn datetime(out: &mut Vec<u8>, value: &[u8], digits: u32) -> Result<(), Senseles
     Ok(())
 }
 
-fn time(out: &mut Vec<u8>, value: &[u8], digits: u32) -> Result<(), Senseless> {
-    let bits = u32::try_from(value.len() * 8).map_err(|_| Senseless)?;
+fn time(out: &mut Vec<u8>, value: &[u8], digits: u32) -> Result<(), InvalidValue> {
+    let bits = u32::try_from(value.len() * 8).map_err(|_| InvalidValue)?;
     if !(24..=48).contains(&bits) {
-        return Err(Senseless);
+        return Err(InvalidValue);
     }
     // The sign is in the distance to the middle, fraction and all.
     let distance = big(value).cast_signed() - (1_i64 << (bits - 1));
@@ -353,11 +358,11 @@ fn time(out: &mut Vec<u8>, value: &[u8], digits: u32) -> Result<(), Senseless> {
 }
 
 /// Writes a decimal; `meta` has its precision in the low and its scale in the high byte.
-pub(super) fn decimal(out: &mut Vec<u8>, value: &[u8], meta: u16) -> Result<(), Senseless> {
+pub(super) fn decimal(out: &mut Vec<u8>, value: &[u8], meta: u16) -> Result<(), InvalidValue> {
     let (precision, scale) = (usize::from(meta & 0xFF), usize::from(meta >> 8));
-    let whole = precision.checked_sub(scale).ok_or(Senseless)?;
+    let whole = precision.checked_sub(scale).ok_or(InvalidValue)?;
     let mut bytes = value.to_vec();
-    let first = bytes.first_mut().ok_or(Senseless)?;
+    let first = bytes.first_mut().ok_or(InvalidValue)?;
     let negative = *first & 0x80 == 0;
     *first ^= 0x80;
     if negative {
@@ -367,9 +372,9 @@ pub(super) fn decimal(out: &mut Vec<u8>, value: &[u8], meta: u16) -> Result<(), 
         out.push(b'-');
     }
     let mut rest = &bytes[..];
-    let mut take = |digits: usize| -> Result<u64, Senseless> {
+    let mut take = |digits: usize| -> Result<u64, InvalidValue> {
         let length = if digits == 9 { 4 } else { DIGIT_BYTES[digits] };
-        let (part, after) = rest.split_at_checked(length).ok_or(Senseless)?;
+        let (part, after) = rest.split_at_checked(length).ok_or(InvalidValue)?;
         rest = after;
         Ok(big(part))
     };

@@ -10,11 +10,11 @@ use mysql_async::Conn;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::described::{self, Described, Side};
+use super::catalog_tables::{self, Described, Side};
 use super::digest::{self, Pair};
-use super::pinned::{self, Pinned};
 use super::ranges::{self, Range};
-use super::{BinlogPosition, Mysql, client, defined, guard};
+use super::snapshot_pair::{self, Pinned};
+use super::{BinlogPosition, Mysql, catalog_objects, client, guard};
 use crate::definitions::Compared;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
@@ -32,9 +32,9 @@ pub async fn run(
 ) -> Result<Checked> {
     let comparing = async {
         // Before the snapshots: what changes between the two is seen by the next look.
-        let compared = defined::compare(mysql).await?;
+        let compared = catalog_objects::compare(mysql).await?;
         guard::refuse_open(mysql).await?;
-        let pinned = pinned::open(mysql, plan, follow, &stop).await?;
+        let pinned = snapshot_pair::open(mysql, plan, follow, &stop).await?;
         let pinned = pinned.ok_or_else(stopped)?;
         let proofs = compare(mysql, plan, pinned, &compared, &progress).await?;
         Ok(Checked {
@@ -82,9 +82,14 @@ async fn compare(
     };
     digest::agree(&mut pair).await?;
     let databases = mysql.databases();
-    let here = described::read(source, sides.0, &databases).await?;
-    let there = described::read(target, sides.1, &databases).await?;
-    let mut proofs = vec![described::proof(plan, compared, (&here, &there), &position)];
+    let here = catalog_tables::read(source, sides.0, &databases).await?;
+    let there = catalog_tables::read(target, sides.1, &databases).await?;
+    let mut proofs = vec![catalog_tables::proof(
+        plan,
+        compared,
+        (&here, &there),
+        &position,
+    )];
     let mut queue = VecDeque::new();
     for table in here {
         let Some(other) = there.iter().find(|other| other.matches(&table)) else {

@@ -4,13 +4,13 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
 use super::Mysql;
+use super::catalog_tables::text;
 use super::catalogue::variable;
 use super::client::{self, Version, failed};
-use super::described::text;
 use super::passing::{Holders, Means, Passing};
+use super::processlist::sessions;
 use super::sql::quote_literal;
-use super::watched::sessions;
-use crate::database::Carried;
+use crate::database::GatedBackends;
 use crate::error::{Error, Result};
 use crate::preflight::{Check, Findings, Level};
 
@@ -70,10 +70,9 @@ async fn holding_locks(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Row>> {
     );
     match session.query(query).await {
         Ok(rows) => Ok(rows),
-        Err(Failure::Server(told)) if DENIED.contains(&told.code) => Err(Error::refused(format!(
-            "{WRITERS_UNKNOWN}: {}",
-            told.message
-        ))
+        Err(Failure::Server(reported)) if DENIED.contains(&reported.code) => Err(Error::refused(
+            format!("{WRITERS_UNKNOWN}: {}", reported.message),
+        )
         .remedy(sight_grant(session).await?)),
         Err(error) => Err(unseen(error)),
     }
@@ -174,7 +173,10 @@ pub(super) async fn refuse(mysql: &Mysql, session: &mut Conn, tells_of_locks: bo
 }
 
 /// What stands in the way of a cutover, or that nobody does.
-pub(super) async fn findings(mysql: &Mysql, carried: Carried<'_>) -> Result<Vec<Check>> {
+pub(super) async fn findings(
+    mysql: &Mysql,
+    gated_backends: GatedBackends<'_>,
+) -> Result<Vec<Check>> {
     let mut findings = Findings::default();
     let mut source = mysql.connect_source("readiness").await?;
     if !sees_sessions(&mut source).await? {
@@ -191,7 +193,7 @@ pub(super) async fn findings(mysql: &Mysql, carried: Carried<'_>) -> Result<Vec<
         open(mysql, &mut source, tells_of_locks).await?,
         Passing::read(mysql, &mut source).await?,
     );
-    let gated = carried()?;
+    let gated = gated_backends()?;
     let direct: Vec<&Writer> = writers
         .iter()
         .filter(|writer| !gated.contains(&writer.id))
@@ -284,10 +286,10 @@ pub(super) async fn refuse_unlockable(
     mysql: &Mysql,
     session: &mut Conn,
     who: &Passing,
-    carried: Carried<'_>,
+    gated_backends: GatedBackends<'_>,
 ) -> Result<()> {
     who.refuse_accounts()?;
-    let passers = connected(mysql, session, who, &carried()?).await?;
+    let passers = connected(mysql, session, who, &gated_backends()?).await?;
     if passers.is_empty() {
         return Ok(());
     }
@@ -380,8 +382,8 @@ pub(super) async fn hiding(session: &mut Conn) -> Result<Option<Vec<(String, i64
                AND a.attr_name = 'program_name' AND a.attr_value LIKE 'headgate %') LIMIT 100";
     let rows: Vec<Row> = match session.query(query).await {
         Ok(rows) => rows,
-        Err(Failure::Server(told)) if DENIED.contains(&told.code) => {
-            let error = Error::refused(format!("{HIDING_UNKNOWN}: {}", told.message));
+        Err(Failure::Server(reported)) if DENIED.contains(&reported.code) => {
+            let error = Error::refused(format!("{HIDING_UNKNOWN}: {}", reported.message));
             return Err(error.remedy(sight_grant(session).await?));
         }
         Err(error) => return Err(failed(HIDING_UNKNOWN, error)),
@@ -477,17 +479,17 @@ async fn sees_sessions(session: &mut Conn) -> Result<bool> {
         .await;
     match asked {
         Ok(_) => Ok(true),
-        Err(Failure::Server(told)) if told.code == 1227 => Ok(false),
+        Err(Failure::Server(reported)) if reported.code == 1227 => Ok(false),
         Err(error) => Err(unseen(error)),
     }
 }
 
 pub(super) async fn own_account(session: &mut Conn) -> Result<String> {
-    let told: Option<String> = session
+    let reported: Option<String> = session
         .query_first("SELECT CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))")
         .await
         .map_err(unseen)?;
-    Ok(told.unwrap_or_default())
+    Ok(reported.unwrap_or_default())
 }
 
 fn unseen(error: Failure) -> Error {

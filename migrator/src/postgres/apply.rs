@@ -51,7 +51,7 @@ pub(super) enum Item {
 
 /// What is written at once.
 #[derive(Debug, Default)]
-pub(super) struct Piece {
+pub(super) struct ApplyBatch {
     pub(super) items: Vec<Item>,
     /// Where the last of its transactions ends; nothing where that one goes on in the next piece.
     pub(super) end: Option<Lsn>,
@@ -69,7 +69,7 @@ pub(super) struct Applier {
 }
 
 /// Why statements did not do what they should.
-enum Setback {
+enum ApplyError {
     /// The order within the set mattered, or a row is not as expected.
     InTheWay(String),
     Failed(Error),
@@ -125,7 +125,7 @@ impl Applier {
     }
 
     /// Writes a piece; commits, durably, where it has an end.
-    pub(super) async fn apply(&mut self, piece: &Piece) -> Result<()> {
+    pub(super) async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
         timeout(PIECE_PATIENCE, self.write(piece))
             .await
             .unwrap_or_else(|_| {
@@ -137,7 +137,7 @@ impl Applier {
             })
     }
 
-    async fn write(&mut self, piece: &Piece) -> Result<()> {
+    async fn write(&mut self, piece: &ApplyBatch) -> Result<()> {
         let mut jobs = Vec::new();
         if !self.open {
             jobs.push(Job::control("BEGIN"));
@@ -153,8 +153,8 @@ impl Applier {
         }
         match self.run(jobs).await {
             Ok(()) if fits => {}
-            Err((_, Setback::Failed(error))) => return Err(error),
-            Err((at, Setback::InTheWay(_))) if at < begin => {
+            Err((_, ApplyError::Failed(error))) => return Err(error),
+            Err((at, ApplyError::InTheWay(_))) if at < begin => {
                 return Err(Error::transient("another follower writes to the target"));
             }
             _ => self.write_one_by_one(piece).await?,
@@ -165,8 +165,8 @@ impl Applier {
             jobs.push(Job::control("COMMIT"));
         }
         self.run(jobs).await.map_err(|(_, setback)| match setback {
-            Setback::Failed(error) => error,
-            Setback::InTheWay(_) => {
+            ApplyError::Failed(error) => error,
+            ApplyError::InTheWay(_) => {
                 Error::transient("the target's record of how far it is vanished")
             }
         })?;
@@ -189,7 +189,7 @@ impl Applier {
     }
 
     /// In the source's own order every state in between is legal on the target too.
-    async fn write_one_by_one(&mut self, piece: &Piece) -> Result<()> {
+    async fn write_one_by_one(&mut self, piece: &ApplyBatch) -> Result<()> {
         self.client
             .batch_execute("ROLLBACK TO SAVEPOINT headgate")
             .await
@@ -203,8 +203,8 @@ impl Applier {
         }
         match self.run(jobs).await {
             Ok(()) => Ok(()),
-            Err((_, Setback::Failed(error))) => Err(error),
-            Err((at, Setback::InTheWay(why))) => Err(self.difference(piece.items.get(at), &why)),
+            Err((_, ApplyError::Failed(error))) => Err(error),
+            Err((at, ApplyError::InTheWay(why))) => Err(self.difference(piece.items.get(at), &why)),
         }
     }
 
@@ -263,7 +263,7 @@ impl Applier {
     }
 
     /// Runs the jobs in order, many on their way at a time. On failure says which one it was.
-    async fn run(&mut self, jobs: Vec<Job>) -> Result<(), (usize, Setback)> {
+    async fn run(&mut self, jobs: Vec<Job>) -> Result<(), (usize, ApplyError)> {
         let mut on_their_way: VecDeque<Sent<'_>> = VecDeque::new();
         for (at, job) in jobs.into_iter().enumerate() {
             let statement = match self.prepared.get(&job.sql) {
@@ -326,7 +326,7 @@ struct Sent<'a> {
 async fn settle(
     mut sent: VecDeque<Sent<'_>>,
     keep: usize,
-) -> Result<VecDeque<Sent<'_>>, (usize, Setback)> {
+) -> Result<VecDeque<Sent<'_>>, (usize, ApplyError)> {
     while sent.len() > keep {
         let Some(Sent {
             at,
@@ -348,21 +348,21 @@ async fn settle(
                 "{found} rows were there where {} were expected",
                 rows.unwrap_or(0)
             );
-            return Err((at, Setback::InTheWay(why)));
+            return Err((at, ApplyError::InTheWay(why)));
         }
     }
     Ok(sent)
 }
 
-fn setback(place: &str, error: tokio_postgres::Error) -> Setback {
+fn setback(place: &str, error: tokio_postgres::Error) -> ApplyError {
     match error.code() {
         Some(&SqlState::UNIQUE_VIOLATION) => {
-            Setback::InTheWay("another row has its key".to_owned())
+            ApplyError::InTheWay("another row has its key".to_owned())
         }
         Some(&SqlState::EXCLUSION_VIOLATION) => {
-            Setback::InTheWay("another row excludes it".to_owned())
+            ApplyError::InTheWay("another row excludes it".to_owned())
         }
-        _ => Setback::Failed(failed(&format!("cannot apply changes to {place}"), error)),
+        _ => ApplyError::Failed(failed(&format!("cannot apply changes to {place}"), error)),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use super::Postgres;
 use super::client::{Endpoint, failed};
 use super::sql::quote_ident;
-use super::{orphans, records, tools};
+use super::{records, stale_sessions, tools};
 use crate::error::{Error, Result};
 
 /// Undoing what a killed run had begun can take the server a while.
@@ -134,7 +134,7 @@ impl Archive {
         let mut entries = self.to_restore(postgres, source, target).await?;
         entries.extend(self.list(postgres, "post-data").await?);
         let (schemas, rest): (Vec<_>, Vec<_>) = entries.into_iter().partition(Entry::is_of_schema);
-        let mut told = String::new();
+        let mut reported = String::new();
         for some in [schemas, rest] {
             if some.is_empty() {
                 continue;
@@ -149,9 +149,9 @@ impl Archive {
                 self.file().into(),
             ];
             let (program, purpose) = (&postgres.tools().pg_restore, postgres.purpose("precheck"));
-            told.push_str(&tools::run_through(program, &endpoint, &purpose, &arguments).await?);
+            reported.push_str(&tools::run_through(program, &endpoint, &purpose, &arguments).await?);
         }
-        Ok(told)
+        Ok(reported)
     }
 
     /// The argument that names these entries only.
@@ -212,7 +212,7 @@ impl Archive {
             self.file().into(),
         ];
         let purpose = postgres.purpose("schema");
-        let told = tools::run(
+        let reported = tools::run(
             &postgres.tools().pg_restore,
             // It touches no server; the source is there for certain.
             postgres.source(),
@@ -221,7 +221,7 @@ impl Archive {
             &arguments,
         )
         .await?;
-        Ok(String::from_utf8_lossy(&told)
+        Ok(String::from_utf8_lossy(&reported)
             .lines()
             .filter_map(parse_entry)
             .collect())
@@ -255,10 +255,10 @@ impl Archive {
     ) -> Result<Vec<Entry>> {
         let mut entries = self.list(postgres, "pre-data").await?;
         let present = present_schemas(source, target).await?;
-        let told = commented_alike(source, target).await?;
+        let reported = commented_alike(source, target).await?;
         entries.retain(|entry| {
             !(entry.class == NAMESPACES && present.contains(&entry.object)
-                || told.iter().any(|name| entry.is_comment_on(name)))
+                || reported.iter().any(|name| entry.is_comment_on(name)))
         });
         if entries.iter().any(|entry| entry.of_system().is_some()) {
             let others = privileges_of_others(postgres, source).await?;
@@ -383,7 +383,7 @@ async fn privileges_of_others(postgres: &Postgres, source: &Client) -> Result<Ve
 
 /// Ends what a process of ours that was killed may have left running on the target, and waits until it is gone.
 pub async fn end_orphans(postgres: &Postgres, target: &Client) -> Result<()> {
-    orphans::end(postgres, target, "schema", ORPHANS_PATIENCE).await
+    stale_sessions::end(postgres, target, "schema", ORPHANS_PATIENCE).await
 }
 
 /// Sorting for an index needs more memory than a server grants by default; where it was given more, that stays.

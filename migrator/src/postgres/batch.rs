@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::postgres::change::{self, Change, Decoder, Identity, Value};
 
-use super::apply::{Item, Piece};
+use super::apply::{ApplyBatch, Item};
 use super::coalesce::{self, Kind, Row, complete};
 use super::heartbeat::{BEAT, MARKER, PREFIX};
 use super::position::Lsn;
@@ -39,7 +39,7 @@ struct Open {
 }
 
 /// Gathers decoded changes until they are taken.
-pub(super) struct Batch {
+pub(super) struct TransactionBuffer {
     decoder: Decoder,
     tables: Arc<Tables>,
     /// The stream's numbers of the tables; `None` for our own.
@@ -58,7 +58,7 @@ pub(super) struct Batch {
     arrived: Lsn,
 }
 
-impl Batch {
+impl TransactionBuffer {
     /// Transactions that end at or before `stored` are skipped.
     pub(super) fn new(tables: Arc<Tables>, stored: Lsn) -> Self {
         Self {
@@ -130,7 +130,7 @@ impl Batch {
     }
 
     /// All transactions that were read, none of them half; nothing where there is none.
-    pub(super) fn take_whole(&mut self) -> Option<(Piece, Summary)> {
+    pub(super) fn take_whole(&mut self) -> Option<(ApplyBatch, Summary)> {
         if self.is_empty() {
             return None;
         }
@@ -149,9 +149,9 @@ impl Batch {
     }
 
     /// What was read; its last transaction goes on in the next piece.
-    pub(super) fn take_part(&mut self) -> Piece {
+    pub(super) fn take_part(&mut self) -> ApplyBatch {
         self.bytes = 0;
-        Piece {
+        ApplyBatch {
             items: std::mem::take(&mut self.items),
             end: None,
         }

@@ -98,7 +98,7 @@ async fn within(
     reason = "it ends here, and `map_err` hands it over"
 )]
 pub fn failed(what: &str, error: tokio_postgres::Error) -> Error {
-    let Some(told) = error.as_db_error() else {
+    let Some(reported) = error.as_db_error() else {
         let lost = error.is_closed()
             || error
                 .source()
@@ -116,7 +116,7 @@ pub fn failed(what: &str, error: tokio_postgres::Error) -> Error {
             Error::fatal(text)
         };
     };
-    let code = told.code();
+    let code = reported.code();
     // Messages of class 22 quote the value that was wrong; so may those of checks written by the owner.
     let quotes_values = code.code().starts_with("22") || code.code().starts_with("P0");
     let mut text = if quotes_values {
@@ -125,12 +125,12 @@ pub fn failed(what: &str, error: tokio_postgres::Error) -> Error {
             code.code()
         )
     } else {
-        format!("{what}: {} (SQLSTATE {})", told.message(), code.code())
+        format!("{what}: {} (SQLSTATE {})", reported.message(), code.code())
     };
     for (label, name) in [
-        ("table", told.table()),
-        ("column", told.column()),
-        ("constraint", told.constraint()),
+        ("table", reported.table()),
+        ("column", reported.column()),
+        ("constraint", reported.constraint()),
     ] {
         if let Some(name) = name {
             text = format!("{text}, {label} {name:?}");

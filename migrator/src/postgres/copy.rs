@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::client::failed;
-use super::load::{Chunk, Ends, Format, Range};
+use super::load::{Chunk, ClusterPair, Format, Range};
 use super::position::Lsn;
 use super::post_data::PostData;
 use super::sql::{relation, title};
@@ -132,7 +132,7 @@ async fn load(
         return Ok(());
     };
     begin(postgres, target, &tables, held.valid_from).await?;
-    let ends = Ends::open(postgres, &held.snapshot).await?;
+    let ends = ClusterPair::open(postgres, &held.snapshot).await?;
     let text = needs_text(&source).await?;
     let (mut queue, mut remaining, mut formats) = (VecDeque::new(), Vec::new(), Vec::new());
     for (index, table) in tables.iter().enumerate() {
@@ -234,10 +234,14 @@ async fn referenced(target: &Client) -> Result<Vec<String>> {
         .map_err(|error| failed("cannot read the target's foreign keys", error))
 }
 
-async fn work(load: Arc<Load>, ends: Option<Ends>, loaded: mpsc::Sender<Table>) -> Result<()> {
+async fn work(
+    load: Arc<Load>,
+    ends: Option<ClusterPair>,
+    loaded: mpsc::Sender<Table>,
+) -> Result<()> {
     let mut ends = match ends {
         Some(ends) => ends,
-        None => Ends::open(&load.postgres, &load.snapshot).await?,
+        None => ClusterPair::open(&load.postgres, &load.snapshot).await?,
     };
     loop {
         let next = load.queue.lock().pop_front();
@@ -272,7 +276,7 @@ async fn work(load: Arc<Load>, ends: Option<Ends>, loaded: mpsc::Sender<Table>) 
     }
 }
 
-async fn load_with_retries(load: &Load, ends: &mut Ends, chunk: &Chunk<'_>) -> Result<bool> {
+async fn load_with_retries(load: &Load, ends: &mut ClusterPair, chunk: &Chunk<'_>) -> Result<bool> {
     let mut tries = 0;
     loop {
         if load.stop.is_cancelled() {
@@ -290,7 +294,7 @@ async fn load_with_retries(load: &Load, ends: &mut Ends, chunk: &Chunk<'_>) -> R
             return Err(failure);
         }
         tracing::warn!(%failure, "a range of the copy is tried again");
-        *ends = Ends::open(&load.postgres, &load.snapshot).await?;
+        *ends = ClusterPair::open(&load.postgres, &load.snapshot).await?;
         if ends.is_recorded(&load.postgres, chunk).await? {
             return Ok(true);
         }

@@ -164,12 +164,12 @@ async fn read(session: &Client, names: &[String], side: &str) -> Result<Vec<Stat
         let _ = writeln!(batch, "SELECT last_value, is_called FROM {name};");
     }
     let replies = session.simple_query(&batch).await.map_err(unreadable)?;
-    let mut told = replies.iter().filter_map(|message| match message {
+    let mut reported = replies.iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some((row.get(0)?.parse().ok()?, row.get(1)? == "t")),
         _ => None,
     });
     for state in states.iter_mut().filter(|state| !state.called) {
-        (state.last, state.called) = told
+        (state.last, state.called) = reported
             .next()
             .ok_or_else(|| Error::fatal(format!("a sequence on the {side} cannot be read")))?;
     }

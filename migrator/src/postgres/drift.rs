@@ -5,11 +5,11 @@ use tokio_postgres::Client;
 use super::client::failed;
 use super::sql::{relation, title_of};
 use super::{Postgres, plan};
-use crate::drift::{self, Speech};
+use crate::drift::{self, ObjectNames};
 use crate::error::Result;
 use crate::plan::Plan;
 
-const SPEECH: Speech = Speech {
+const SPEECH: ObjectNames = ObjectNames {
     title: title_of,
     counter: "sequence",
     key: "replica identity",

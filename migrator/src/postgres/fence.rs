@@ -1,7 +1,7 @@
 //! The barrier and the durable refusal on the source, and the marker that says "everything before me".
 
 mod look;
-mod refusal;
+mod write_block;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use super::{Postgres, drift, mark};
 use crate::database::Raised;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-pub use look::Look;
-use refusal::TRIGGER;
-pub use refusal::{defining, forget, function, lift, standing};
+pub use look::UnderFence;
+use write_block::TRIGGER;
+pub use write_block::{defining, forget, function, lift, standing};
 
 /// Autovacuum gives way to a waiting lock only after the waiter's `deadlock_timeout`.
 const DEADLOCK_TIMEOUT: &str = "5ms";
@@ -58,7 +58,7 @@ pub struct Ready {
 /// Installs what the refusal needs, opens the sessions, and looks for what would make the fence fail.
 pub async fn warm_up(postgres: &Postgres, plan: &Plan) -> Result<Ready> {
     let ready = open(postgres).await?;
-    refusal::arm(&ready.marker, postgres).await?;
+    write_block::arm(&ready.marker, postgres).await?;
     mark::install(&ready.marker).await?;
     drift::refuse(&ready.marker, postgres, plan).await?;
     if let Some(blockers) = blockers(&ready.marker, plan, "30 seconds").await? {
@@ -121,7 +121,7 @@ pub async fn raise(
         ready
     } else {
         let ready = open(postgres).await?;
-        refusal::arm(&ready.marker, postgres).await?;
+        write_block::arm(&ready.marker, postgres).await?;
         ready
     };
     lock(&ready, postgres, plan, patience).await?;
@@ -284,7 +284,7 @@ pub async fn blockers(session: &Client, plan: &Plan, age: &str) -> Result<Option
 
 /// Begins to look, under the barrier, for what changed since `look` was opened. What changed before the locks were had is
 /// seen now; what comes later waits for them.
-pub fn look_again(fence: &mut Fence, look: Look, postgres: &Postgres, plan: &Plan) {
+pub fn look_again(fence: &mut Fence, look: UnderFence, postgres: &Postgres, plan: &Plan) {
     let (postgres, plan) = (postgres.clone(), plan.clone());
     let looking = async move { look.again(&postgres, &plan).await };
     fence.looking = Some(tokio::spawn(looking));

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Postgres;
 use super::apply::Applier;
-use super::batch::{Batch, Summary};
+use super::batch::{Summary, TransactionBuffer};
 use super::client::failed;
 use super::guard;
 use super::heartbeat::Heartbeat;
@@ -55,7 +55,7 @@ pub async fn run(
 type Applying = Pin<Box<dyn Future<Output = (Applier, Result<()>)> + Send>>;
 
 /// Who has the target session.
-enum Hands {
+enum ApplierState {
     Idle(Applier),
     /// A piece is being written; the summary is there if its end commits it.
     Busy(Applying, Option<Summary>),
@@ -63,7 +63,7 @@ enum Hands {
 
 struct Follower {
     stream: Stream,
-    batch: Batch,
+    batch: TransactionBuffer,
     heartbeat: Heartbeat,
     follow: Follow<Lsn>,
     progress: Arc<Progress>,
@@ -90,7 +90,7 @@ impl Follower {
         let stream = start(postgres, &source, applied).await?;
         let orders = follow.pause_orders();
         follow.advance(applied, Vec::new());
-        let batch = Batch::new(tables, applied);
+        let batch = TransactionBuffer::new(tables, applied);
         let heartbeat = Heartbeat::new(source);
         let pause_at = None;
         let mut follower = Self {
@@ -104,33 +104,33 @@ impl Follower {
             applied,
         };
         // Before anything is taken in: a pause may have been ordered already.
-        follower.obey();
+        follower.apply_pause();
         Ok((follower, applier))
     }
 
     async fn run(mut self, applier: Applier, stop: &CancellationToken) -> Result<()> {
-        let mut hands = Hands::Idle(applier);
+        let mut hands = ApplierState::Idle(applier);
         loop {
             self.take_in()?;
             hands = self.dispatch(hands);
-            self.settle(matches!(hands, Hands::Idle(_)));
+            self.update_idle_position(matches!(hands, ApplierState::Idle(_)));
             let taking_in = self.batch.takes_in();
-            let busy = matches!(hands, Hands::Busy(..));
+            let busy = matches!(hands, ApplierState::Busy(..));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return finish(hands).await,
                 (applier, outcome) = done(&mut hands) => {
                     outcome?;
-                    let before = std::mem::replace(&mut hands, Hands::Idle(applier));
-                    if let Hands::Busy(_, Some(summary)) = before {
-                        self.note(summary);
+                    let before = std::mem::replace(&mut hands, ApplierState::Idle(applier));
+                    if let ApplierState::Busy(_, Some(summary)) = before {
+                        self.record_commit(summary);
                     }
                 }
                 changed = self.orders.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    self.obey();
+                    self.apply_pause();
                 }
                 beaten = self.heartbeat.beat() => {
                     beaten?;
@@ -155,22 +155,22 @@ impl Follower {
     }
 
     /// Hands what was gathered to the applier, if it is idle and there is something that makes sense alone.
-    fn dispatch(&mut self, hands: Hands) -> Hands {
-        let Hands::Idle(mut applier) = hands else {
+    fn dispatch(&mut self, hands: ApplierState) -> ApplierState {
+        let ApplierState::Idle(mut applier) = hands else {
             return hands;
         };
         let (piece, summary) = if self.batch.is_between_transactions() {
             let Some((piece, summary)) = self.batch.take_whole() else {
-                return Hands::Idle(applier);
+                return ApplierState::Idle(applier);
             };
             if piece.items.is_empty() && !applier.is_open() {
                 // Nothing to write: all that came before is durable already.
-                self.note(summary);
-                return Hands::Idle(applier);
+                self.record_commit(summary);
+                return ApplierState::Idle(applier);
             }
             (piece, Some(summary))
         } else if self.batch.takes_in() {
-            return Hands::Idle(applier);
+            return ApplierState::Idle(applier);
         } else {
             (self.batch.take_part(), None)
         };
@@ -178,11 +178,11 @@ impl Follower {
             let outcome = applier.apply(&piece).await;
             (applier, outcome)
         };
-        Hands::Busy(Box::pin(applying), summary)
+        ApplierState::Busy(Box::pin(applying), summary)
     }
 
     /// Tells what is durable now.
-    fn note(&mut self, summary: Summary) {
+    fn record_commit(&mut self, summary: Summary) {
         self.applied = self.applied.max(summary.end);
         self.stream.confirm(self.applied);
         self.progress.count_transactions(summary.transactions);
@@ -204,7 +204,7 @@ impl Follower {
     }
 
     /// When nothing is left to apply, the target is as far as the stream is, or at the place to pause at.
-    fn settle(&mut self, idle: bool) {
+    fn update_idle_position(&mut self, idle: bool) {
         let still = idle && self.batch.is_empty();
         let arrived = self.batch.arrived();
         let (paused, reached) = match self.pause_at {
@@ -220,7 +220,7 @@ impl Follower {
         }
     }
 
-    fn obey(&mut self) {
+    fn apply_pause(&mut self) {
         self.pause_at = *self.orders.borrow_and_update();
         self.batch.hold_at(self.pause_at);
         if self.pause_at.is_some() {
@@ -257,16 +257,16 @@ async fn wait(stream: &mut Stream, taking_in: bool, busy: bool) -> Result<()> {
 }
 
 /// Resolves when the piece under way is written. Cancel safe.
-async fn done(hands: &mut Hands) -> (Applier, Result<()>) {
+async fn done(hands: &mut ApplierState) -> (Applier, Result<()>) {
     match hands {
-        Hands::Idle(_) => std::future::pending().await,
-        Hands::Busy(applying, _) => applying.await,
+        ApplierState::Idle(_) => std::future::pending().await,
+        ApplierState::Busy(applying, _) => applying.await,
     }
 }
 
 /// Lets the piece under way finish. What is not committed by then is rolled back by the target.
-async fn finish(hands: Hands) -> Result<()> {
-    if let Hands::Busy(applying, Some(_)) = hands
+async fn finish(hands: ApplierState) -> Result<()> {
+    if let ApplierState::Busy(applying, Some(_)) = hands
         && let Ok((_, Err(error))) = timeout(STOP_PATIENCE, applying).await
     {
         tracing::warn!(%error, "the last group before the stop was not applied");

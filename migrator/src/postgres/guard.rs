@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const DROP_LOCK_TIMEOUT: &str = "10ms";
 const DROP_PAUSE: Duration = Duration::from_millis(500);
 /// How long the guard may wait for those who write to the target's tables.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reply may be late where the server has nothing to wait for.
 const REPLY_GRACE: Duration = Duration::from_secs(5);
 /// How long triggers that do nothing any more are worth waiting for.
@@ -93,7 +93,7 @@ async fn put_up(session: &Client, postgres: &Postgres, plan: &Plan) -> Result<()
         );
         define(session, postgres, &moved).await?;
     }
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TIMEOUT;
     for name in &lacking {
         let batch = format!(
             "BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; DROP TRIGGER IF EXISTS {TRIGGER} ON {name};

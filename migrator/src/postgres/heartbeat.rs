@@ -21,7 +21,7 @@ pub(super) const BEAT: &str = "beat:";
 pub(super) const MARKER: &str = "marker:";
 
 const EVERY: Duration = Duration::from_millis(500);
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Beats that did not come back yet; past that no new ones are sent, as the oldest tells the lag.
 const OUTSTANDING_MAX: usize = 256;
 /// A beat that old makes us ask the stream for a sign of life.
@@ -91,12 +91,12 @@ impl Heartbeat {
         );
         let client = Arc::clone(&self.client);
         self.running = Some(Box::pin(async move {
-            let answer = timeout(PATIENCE, client.simple_query(&query))
+            let answer = timeout(TIMEOUT, client.simple_query(&query))
                 .await
                 .map_err(|_| {
                     Error::transient(format!(
                         "the source did not write a heartbeat within {} s",
-                        PATIENCE.as_secs()
+                        TIMEOUT.as_secs()
                     ))
                 })?;
             let messages =

@@ -68,12 +68,12 @@ pub struct Chunk<'a> {
 }
 
 /// The two ends of one worker.
-pub struct Ends {
+pub struct ClusterPair {
     source: Client,
     target: Client,
 }
 
-impl Ends {
+impl ClusterPair {
     /// Opens both: the source in the shared snapshot, the target without triggers and without waiting for the disk
     /// at each commit (the record that a table is loaded waits for all of them).
     pub async fn open(postgres: &Postgres, snapshot: &str) -> Result<Self> {
@@ -201,12 +201,12 @@ impl Ends {
 
 /// The session that kept the snapshot was lost: the next run of the copy has another. Servers tell it differently.
 fn snapshot_gone(error: &tokio_postgres::Error) -> Option<Error> {
-    let told = [
+    let reported = [
         SqlState::INVALID_PARAMETER_VALUE,
         SqlState::UNDEFINED_OBJECT,
         SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
     ];
-    told.contains(error.code()?).then(|| {
+    reported.contains(error.code()?).then(|| {
         Error::transient("the shared snapshot on the source is gone; the copy goes on with another")
     })
 }

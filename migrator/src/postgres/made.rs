@@ -275,7 +275,7 @@ async fn drop_objects(target: &Client, made: &BTreeSet<(String, String)>) -> Res
             return Ok(used);
         };
         {
-            let detail = error.as_db_error().and_then(|told| told.detail());
+            let detail = error.as_db_error().and_then(|reported| reported.detail());
             let detail = detail.map(|detail| format!(" ({})", detail.replace('\n', "; ")));
             let text = format!(
                 "cannot drop what the migration made on the target: {} {name}{}",

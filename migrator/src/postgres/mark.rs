@@ -177,13 +177,13 @@ const UNREADABLE: &str = "it cannot be known whether a switch away from this clu
 
 fn unreadable(error: tokio_postgres::Error, user: &str) -> Error {
     let denied = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
-    let told = failed(UNREADABLE, error);
+    let reported = failed(UNREADABLE, error);
     if denied {
         let user = quote_ident(user);
-        told.remedy(format!(
+        reported.remedy(format!(
             "GRANT USAGE ON SCHEMA headgate TO {user}; GRANT SELECT ON headgate.switches TO {user}"
         ))
     } else {
-        told
+        reported
     }
 }

@@ -25,8 +25,6 @@ pub mod load;
 mod login;
 mod made;
 mod mark;
-mod orphans;
-mod pinned;
 pub mod plan;
 pub mod position;
 pub mod post_data;
@@ -39,7 +37,9 @@ pub mod roles;
 pub mod schema;
 mod session;
 pub mod snapshot;
+mod snapshot_pair;
 pub mod sql;
+mod stale_sessions;
 mod stamp;
 mod statements;
 pub mod stream;
@@ -58,7 +58,7 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{Account, Secrets};
-use crate::database::{Carried, Database, Raised};
+use crate::database::{Database, GatedBackends, Raised};
 use crate::definitions::{Compared, Fingerprint};
 use crate::error::Result;
 use crate::follow::Follow;
@@ -111,7 +111,7 @@ struct Inner {
 #[derive(Default)]
 struct Warm {
     fence: Option<fence::Ready>,
-    look: Option<fence::Look>,
+    look: Option<fence::UnderFence>,
     counters: Option<(Client, Client)>,
     guard: Option<Client>,
 }
@@ -232,9 +232,11 @@ impl Database for Postgres {
         preflight::accounts(self).await
     }
 
-    async fn writers(&self, carried: Carried<'_>) -> Result<Vec<Check>> {
-        let (source, target) =
-            tokio::try_join!(writers::findings(self, carried), guard::findings(self))?;
+    async fn writers(&self, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
+        let (source, target) = tokio::try_join!(
+            writers::findings(self, gated_backends),
+            guard::findings(self)
+        )?;
         Ok([source, target].concat())
     }
 
@@ -303,7 +305,7 @@ impl Database for Postgres {
     async fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
         let ready = fence::warm_up(self, plan).await?;
         let guard = guard::raise(self, plan).await?;
-        let look = fence::Look::open(self, proved).await?;
+        let look = fence::UnderFence::open(self, proved).await?;
         let counters = self.counter_sessions().await?;
         *self.inner.warm.lock() = Warm {
             fence: Some(ready),
@@ -345,7 +347,12 @@ impl Database for Postgres {
         counters::advance(self, plan, &source, &target).await
     }
 
-    async fn seal_fence(&self, fence: Fence, mark: &Mark, _carried: Carried<'_>) -> Result<()> {
+    async fn seal_fence(
+        &self,
+        fence: Fence,
+        mark: &Mark,
+        _carried: GatedBackends<'_>,
+    ) -> Result<()> {
         fence::seal(fence, &mark::writing(mark)).await
     }
 

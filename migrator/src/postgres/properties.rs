@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::Postgres;
 use super::client::failed;
-use super::roles::{Step, carry_out};
+use super::roles::{Step, run_steps};
 use super::sql::{quote_ident, quote_literal};
 use crate::error::Result;
 
@@ -26,7 +26,7 @@ const LISTS: [&str; 5] = [
 pub async fn carry_properties(postgres: &Postgres, source: &Client, target: &Client) -> Result<()> {
     let steps = missing(postgres, source, target).await?;
     let what = "cannot carry over the settings and privileges of the source's database and roles";
-    carry_out(target, &steps, what).await
+    run_steps(target, &steps, what).await
 }
 
 /// Gives the target's database the owner of the source's: whoever owns it may create in the schema `public`.
@@ -43,7 +43,7 @@ pub(super) async fn give_database(
         return Ok(());
     }
     let step = give(postgres, &there);
-    carry_out(
+    run_steps(
         target,
         &[step],
         "cannot give the target's database its owner",

@@ -24,7 +24,7 @@ pub struct Step {
 }
 
 /// Runs the steps, all or none.
-pub(super) async fn carry_out(target: &Client, steps: &[Step], what: &str) -> Result<()> {
+pub(super) async fn run_steps(target: &Client, steps: &[Step], what: &str) -> Result<()> {
     let batch: String = steps.iter().map(|step| step.statement.as_str()).collect();
     target.batch_execute(&batch).await.map_err(|error| {
         failed(what, error).remedy(
@@ -67,7 +67,7 @@ const OPTIONS_FROM: i32 = 16;
 pub async fn create_missing(postgres: &Postgres, source: &Client, target: &Client) -> Result<()> {
     let steps = missing(postgres, source, target).await?;
     let what = "cannot create on the target the roles and memberships of the source";
-    carry_out(target, &steps, what).await
+    run_steps(target, &steps, what).await
 }
 
 /// What [`create_missing`] does.

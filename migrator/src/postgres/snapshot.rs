@@ -109,7 +109,7 @@ pub async fn open(
             keeper.query(&format!("SET {setting} = 0")).await?;
         }
         let made = {
-            let making = keeper.create_slot(&name, exists, postgres.settings().stream_patience);
+            let making = keeper.create_slot(&name, exists, postgres.settings().slot_create_timeout);
             tokio::select! {
                 made = making => made,
                 never = tell_blockers(postgres, source) => match never {},

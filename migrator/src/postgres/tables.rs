@@ -135,8 +135,9 @@ impl Tables {
                         tables.changed(&title, &format!("the column {} is gone", column.name))
                     );
                 };
-                if source_type.told != column.type_name {
-                    let seen = format!("the column {} is now {}", column.name, source_type.told);
+                if source_type.reported != column.type_name {
+                    let seen =
+                        format!("the column {} is now {}", column.name, source_type.reported);
                     return Err(tables.changed(&title, &seen));
                 }
                 let Some(seen) = traits.get(&at) else {
@@ -248,7 +249,7 @@ struct SourceType {
     /// The type's number, and its modifier.
     number: (u32, i32),
     /// As the plan tells it.
-    told: String,
+    reported: String,
     /// Without its modifier.
     bare: String,
 }
@@ -275,7 +276,7 @@ async fn source_types(source: &Client) -> Result<HashMap<ColumnName, SourceType>
             let name = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let source_type = SourceType {
                 number: (row.try_get(3)?, row.try_get(4)?),
-                told: row.try_get(5)?,
+                reported: row.try_get(5)?,
                 bare: row.try_get(6)?,
             };
             Ok((name, source_type))

@@ -12,7 +12,7 @@ use super::session;
 use crate::error::{Error, Result};
 
 /// A schema with a hundred thousand objects takes minutes; one that takes longer than this is stuck.
-const PATIENCE: Duration = Duration::from_hours(6);
+const TIMEOUT: Duration = Duration::from_hours(6);
 const TOLD_MAX: usize = 2000;
 
 /// Runs a program against a database, under the `application_name` `headgate <purpose>` and with more `-c` settings
@@ -29,22 +29,22 @@ pub async fn run(
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let told = String::from_utf8_lossy(&output.stderr);
+    let reported = String::from_utf8_lossy(&output.stderr);
     // What follows may quote a row, or a secret such as a user mapping's.
-    let told = ["DETAIL:", "Command was:"]
+    let reported = ["DETAIL:", "Command was:"]
         .iter()
-        .fold(told.as_ref(), |told, end| {
-            told.split(end).next().unwrap_or_default()
+        .fold(reported.as_ref(), |reported, end| {
+            reported.split(end).next().unwrap_or_default()
         });
-    let told: String = told.trim().chars().take(TOLD_MAX).collect();
-    let text = format!("{shown} failed against {endpoint:?}: {told}");
+    let reported: String = reported.trim().chars().take(TOLD_MAX).collect();
+    let text = format!("{shown} failed against {endpoint:?}: {reported}");
     let lost = [
         "server closed the connection",
         "could not connect",
         "connection to server",
         "terminating connection",
     ];
-    Err(if lost.iter().any(|sign| told.contains(sign)) {
+    Err(if lost.iter().any(|sign| reported.contains(sign)) {
         Error::transient(text)
     } else {
         Error::fatal(text)
@@ -60,11 +60,11 @@ pub async fn run_through(
     arguments: &[OsString],
 ) -> Result<String> {
     let output = end(program, endpoint, purpose, "", arguments).await?;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.success() || told.contains("errors ignored on restore") {
-        return Ok(told);
+    let reported = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() || reported.contains("errors ignored on restore") {
+        return Ok(reported);
     }
-    let last = told.lines().last().unwrap_or_default();
+    let last = reported.lines().last().unwrap_or_default();
     let shown = program.display();
     Err(Error::transient(format!(
         "{shown} did not come to its end against {endpoint:?}: {last}"
@@ -86,12 +86,12 @@ async fn end(
     let running = command(program, endpoint, purpose, &settings)
         .args(arguments)
         .output();
-    tokio::time::timeout(PATIENCE, running)
+    tokio::time::timeout(TIMEOUT, running)
         .await
         .map_err(|_| {
             Error::fatal(format!(
                 "{shown} did not end within {} s",
-                PATIENCE.as_secs()
+                TIMEOUT.as_secs()
             ))
         })?
         .map_err(|error| {
@@ -118,8 +118,9 @@ pub async fn major(program: &Path) -> Result<u32> {
         .await
         .map_err(|_| unknown())?
         .map_err(|error| unknown().because(error))?;
-    let told = String::from_utf8_lossy(&output.stdout);
-    told.split_whitespace()
+    let reported = String::from_utf8_lossy(&output.stdout);
+    reported
+        .split_whitespace()
         .find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
         .and_then(|version| {
             version

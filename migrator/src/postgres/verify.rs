@@ -15,9 +15,9 @@ use super::catalogue::{self, Described};
 use super::definitions;
 use super::digest::{self, Hash};
 use super::guard;
-use super::pinned::{self, Pinned};
 use super::position::Lsn;
 use super::ranges::{self, Range};
+use super::snapshot_pair::{self, Pinned};
 use super::stamp::Stamp;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
@@ -58,7 +58,7 @@ async fn compare(
         position,
         sources,
         targets,
-    } = pinned::open(postgres, follow).await?;
+    } = snapshot_pair::open(postgres, follow).await?;
     let (Some(source), Some(target)) = (sources.first(), targets.first()) else {
         return Err(Error::refused("a check needs at least one worker"));
     };

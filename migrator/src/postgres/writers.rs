@@ -6,7 +6,7 @@ use super::Postgres;
 use super::client::failed;
 use super::rights::{self, For};
 use super::sql::quote_ident;
-use crate::database::Carried;
+use crate::database::GatedBackends;
 use crate::error::Result;
 use crate::preflight::{Check, Findings, Level};
 use crate::rights::{Grant, Side};
@@ -74,9 +74,12 @@ pub(super) async fn refuse(postgres: &Postgres, source: &Client) -> Result<()> {
 }
 
 /// What stands in the way of a cutover, or that nobody does.
-pub(super) async fn findings(postgres: &Postgres, carried: Carried<'_>) -> Result<Vec<Check>> {
+pub(super) async fn findings(
+    postgres: &Postgres,
+    gated_backends: GatedBackends<'_>,
+) -> Result<Vec<Check>> {
     let source = postgres.connect_source("readiness").await?;
-    let gated = carried()?;
+    let gated = gated_backends()?;
     let mut findings = Findings::default();
     let writers = open(&source).await?;
     let direct: Vec<&Writer> = writers

@@ -447,14 +447,14 @@ async fn a_switch_that_cannot_be_recorded_is_told_and_the_statement_ends() {
          BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
     )
     .expect("the trigger is there");
-    let told = supervisor
+    let reported = supervisor
         .cutover("m", Options::default())
         .await
         .expect_err("it is not recorded")
         .to_string();
     assert!(
-        told.contains("route shop is switched") && told.contains("the disk is full"),
-        "{told}"
+        reported.contains("route shop is switched") && reported.contains("the disk is full"),
+        "{reported}"
     );
     let status = supervisor.status("m").expect("it is there");
     assert!(
@@ -474,12 +474,12 @@ async fn a_cutover_that_cannot_be_begun_for_a_full_disk_is_refused_and_leaves_th
     let world = World::new();
     let supervisor = checked(&world).await;
     let _raw = fill_the_disk(&world);
-    let told = supervisor
+    let reported = supervisor
         .cutover("m", Options::default())
         .await
         .expect_err("it cannot begin")
         .to_string();
-    assert!(told.contains("the disk is full"), "{told}");
+    assert!(reported.contains("the disk is full"), "{reported}");
     assert!(!world.facts.lock().gate_closed);
     assert_eq!(
         supervisor.status("m").expect("it is there").state,
@@ -492,10 +492,10 @@ async fn sessions_that_the_target_does_not_take_refuse_the_cutover_unless_that_i
     let world = World::new();
     let supervisor = checked(&world).await;
     world.facts.lock().unopened = vec!["too many connections".to_owned(); 5];
-    let told = refused(supervisor.cutover("m", Options::default())).await;
+    let reported = refused(supervisor.cutover("m", Options::default())).await;
     assert!(
-        told.contains("5 sessions of route shop") && told.contains("too many connections"),
-        "{told}"
+        reported.contains("5 sessions of route shop") && reported.contains("too many connections"),
+        "{reported}"
     );
     assert!(!world.facts.lock().calls.contains(&"hold"));
     let waived = Options {
@@ -524,11 +524,11 @@ async fn a_follower_that_is_interrupted_is_told_since_when_and_nothing_waits_for
     );
     assert!(status.lag.expect("known") >= Duration::from_secs(9));
     let begun = tokio::time::Instant::now();
-    for told in [
+    for reported in [
         refused(supervisor.check("m")).await,
         refused(supervisor.cutover("m", Options::default())).await,
     ] {
-        assert!(told.contains("the source is gone"), "{told}");
+        assert!(reported.contains("the source is gone"), "{reported}");
     }
     assert!(begun.elapsed() < Duration::from_secs(1));
     let ready = supervisor.readiness("m").await.expect("read");

@@ -201,8 +201,8 @@ impl<D: Database> Migration<D> {
                 Ok(accounts::findings(&database.accounts().await?, &[]))
             }),
             self.asked("writers", async |database: &D| {
-                let carried = || self.traffic.carried(&self.definition.route);
-                database.writers(&carried).await
+                let gated_backends = || self.traffic.gated_backends(&self.definition.route);
+                database.writers(&gated_backends).await
             }),
             self.asked("definitions", async |database: &D| {
                 self.definitions_findings(database).await

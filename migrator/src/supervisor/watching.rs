@@ -39,7 +39,7 @@ impl<D: Database> Migration<D> {
         let Ok(database) = self.database() else {
             return;
         };
-        let mut told = String::new();
+        let mut reported = String::new();
         loop {
             let upheld = timeout(LOOK_PATIENCE, database.uphold_fence()).await;
             let trouble = match upheld {
@@ -48,7 +48,7 @@ impl<D: Database> Migration<D> {
                 Ok(Err(error)) => error.full_text(),
                 Err(_) => "it did not answer in time".to_owned(),
             };
-            if trouble != told && !trouble.is_empty() {
+            if trouble != reported && !trouble.is_empty() {
                 tracing::warn!(
                     migration = self.name(),
                     source = self.definition.source,
@@ -56,7 +56,7 @@ impl<D: Database> Migration<D> {
                     "it cannot be seen whether the old side still refuses writes; it is looked at again"
                 );
             }
-            told = trouble;
+            reported = trouble;
             sleep(LOOK_EVERY).await;
         }
     }

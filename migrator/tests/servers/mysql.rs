@@ -23,7 +23,7 @@ use super::{
 /// The account that has the least rights, and its password.
 pub(crate) const LEAST: &str = "headgate";
 const PASSWORD: &str = "least";
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A server and version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -351,7 +351,7 @@ impl Server {
             .spawn()
             .expect("the server can be run");
         let process = self.process.insert(process);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let said = fs::read(&path).unwrap_or_default();
             let said = said.get(usize::try_from(before).unwrap_or(0)..);

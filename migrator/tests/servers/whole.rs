@@ -11,7 +11,7 @@ use migrator::mark::{Mark, Stage};
 use migrator::preflight::{Check, Level};
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// How often what is mended may let more be seen.
 const ROUNDS: usize = 4;
 
@@ -126,10 +126,10 @@ pub(crate) async fn whole<D: Database>(database: &D, change: impl AsyncFnOnce())
             .warm_up(&plan, Some(&compared.fingerprint))
             .await
             .unwrap_or_else(shown);
-        let raised = database.raise_fence(&plan, token, PATIENCE).await;
+        let raised = database.raise_fence(&plan, token, TIMEOUT).await;
         let mut raised = raised.unwrap_or_else(shown);
         follow
-            .wait_covers(&raised.marker, PATIENCE)
+            .wait_covers(&raised.marker, TIMEOUT)
             .await
             .unwrap_or_else(shown);
         database

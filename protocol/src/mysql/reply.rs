@@ -284,8 +284,8 @@ mod tests {
     #[test]
     fn the_line_for_people_has_its_length_before_it_where_nothing_is_tracked_too() {
         let okay = Okay::parse(UNTRACKED, false);
-        let told = okay.as_ref().map(|okay| (okay.affected_rows, okay.info));
-        assert_eq!(told, Ok((2, &b"Records 2"[..])));
+        let reported = okay.as_ref().map(|okay| (okay.affected_rows, okay.info));
+        assert_eq!(reported, Ok((2, &b"Records 2"[..])));
         let mut out = BytesMut::new();
         okay.unwrap_or_default().encode(&mut out, OK, false);
         assert_eq!(out, UNTRACKED);

@@ -185,7 +185,7 @@ pub struct Message {
 #[derive(Clone, Debug, Default)]
 pub struct Decoder {
     in_block: bool,
-    spare: Vec<Vec<Value>>,
+    reusable: Vec<Vec<Value>>,
 }
 
 /// How many emptied tuples are kept: an update has two.
@@ -204,8 +204,8 @@ impl Decoder {
     /// Takes a tuple back, so that a later one needs no allocation.
     pub fn recycle(&mut self, mut tuple: Tuple) {
         tuple.columns.clear();
-        if self.spare.len() < SPARE_MAX {
-            self.spare.push(tuple.columns);
+        if self.reusable.len() < SPARE_MAX {
+            self.reusable.push(tuple.columns);
         }
     }
 
@@ -311,7 +311,7 @@ impl Decoder {
         if count > reader.remaining() {
             return Err(reader.malformed());
         }
-        let mut columns = self.spare.pop().unwrap_or_default();
+        let mut columns = self.reusable.pop().unwrap_or_default();
         columns.reserve(count);
         for _ in 0..count {
             columns.push(match reader.get_u8()? {

@@ -10,9 +10,9 @@
 pub mod auth;
 pub mod change;
 pub mod command;
+pub mod error_response;
 pub mod frame;
 pub mod handshake;
 pub mod position;
-pub mod refusal;
 pub mod reply;
 pub mod session;

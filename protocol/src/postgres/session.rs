@@ -24,7 +24,7 @@ pub enum Begins {
     /// It begins nothing: the server ignores it here, or only flushes.
     Nothing,
     /// It ends the session.
-    Ends,
+    Terminates,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Session {
     #[inline]
     pub const fn begins(tag: u8) -> Begins {
         match tag {
-            command::TERMINATE => Begins::Ends,
+            command::TERMINATE => Begins::Terminates,
             command::FLUSH | command::COPY_DATA | command::COPY_DONE | command::COPY_FAIL => {
                 Begins::Nothing
             }

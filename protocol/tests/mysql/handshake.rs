@@ -18,7 +18,7 @@ fn response() -> impl Strategy<Value = Response> {
         let (bits, extended, max_packet, charset) = numbers;
         let (user, proof, database, plugin, attributes) = texts;
         let capabilities = Capabilities(bits) | Capabilities::PROTOCOL_41;
-        let told = |capability, text: Bytes| {
+        let reported = |capability, text: Bytes| {
             if capabilities.has(capability) {
                 text
             } else {
@@ -36,10 +36,10 @@ fn response() -> impl Strategy<Value = Response> {
             charset,
             user,
             proof,
-            database: Some(told(Capabilities::CONNECT_WITH_DB, database))
+            database: Some(reported(Capabilities::CONNECT_WITH_DB, database))
                 .filter(|text| !text.is_empty()),
-            plugin: told(Capabilities::PLUGIN_AUTH, plugin),
-            attributes: told(Capabilities::CONNECT_ATTRS, attributes),
+            plugin: reported(Capabilities::PLUGIN_AUTH, plugin),
+            attributes: reported(Capabilities::CONNECT_ATTRS, attributes),
             zstd_level: capabilities.has(Capabilities::ZSTD).then_some(level),
         }
     })

@@ -281,8 +281,8 @@ proptest! {
                 }
                 if failed {
                     doubt = true;
-                } else if let Some(told) = is_in_transaction(command, choices) {
-                    (open, doubt) = (told, false);
+                } else if let Some(reported) = is_in_transaction(command, choices) {
+                    (open, doubt) = (reported, false);
                 }
             }
             prop_assert_eq!(session.in_doubt(), doubt);
@@ -379,11 +379,11 @@ fn changes_of_the_session_are_taken_out_of_an_ok_packet() {
     full.encode(&mut payload, 0, true);
     assert_eq!(Okay::parse(&payload, true), Ok(full.clone()));
     let length = protocol::mysql::reply::strip_changes(&mut payload).expect("an OK");
-    let told = Okay::parse(&payload[..length], false).expect("an OK");
+    let reported = Okay::parse(&payload[..length], false).expect("an OK");
     let wanted = Okay {
         status: status::AUTOCOMMIT,
         changes: b"",
         ..full
     };
-    assert_eq!(told, wanted);
+    assert_eq!(reported, wanted);
 }

@@ -3,8 +3,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 use proptest::prelude::*;
 use protocol::postgres::auth::{AuthRequest, SaslInitialResponse, password};
+use protocol::postgres::error_response::{self, Refusal, Severity};
 use protocol::postgres::frame;
-use protocol::postgres::refusal::{self, Refusal, Severity};
 use protocol::postgres::reply::{self, BackendKeyData, ErrorFields, ParameterStatus, ReadyStatus};
 
 fn body(encode: impl FnOnce(&mut BytesMut)) -> Bytes {
@@ -63,7 +63,7 @@ fn a_refusal_reads_back_as_what_was_said() {
         ("moved".into(), "come again".into())
     );
     let mut out = BytesMut::new();
-    refusal::query_cancelled(&mut out);
+    error_response::query_cancelled(&mut out);
     assert_eq!(out[0], b'E');
     let mut out = BytesMut::new();
     Refusal::new(Severity::Notice, "00000", "well").encode(&mut out);
@@ -72,7 +72,7 @@ fn a_refusal_reads_back_as_what_was_said() {
 
 #[test]
 fn a_name_with_a_zero_byte_cannot_forge_a_field() {
-    let fields = ErrorFields::parse(body(|out| refusal::unknown_route(out, "x\0C00000")));
+    let fields = ErrorFields::parse(body(|out| error_response::unknown_route(out, "x\0C00000")));
     assert_eq!(fields.code, "3D000");
 }
 

@@ -203,7 +203,7 @@ fn what_needs_the_gate_is_told_by_the_tag() {
     for tag in *b"Hdcf" {
         assert_eq!(Session::begins(tag), Begins::Nothing);
     }
-    assert_eq!(Session::begins(b'X'), Begins::Ends);
+    assert_eq!(Session::begins(b'X'), Begins::Terminates);
 }
 
 #[test]

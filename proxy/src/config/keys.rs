@@ -239,7 +239,7 @@ pub(super) const KEYS: &[Key] = &[
         "how far past the source's sequences the target's are set at a cutover",
     ),
     key(
-        "migrator.stream_patience",
+        "migrator.slot_create_timeout",
         Default::Text("10s"),
         DURATION,
         "how long the start of the change stream waits for open transactions before it tries again",

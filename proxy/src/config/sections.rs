@@ -321,7 +321,7 @@ fn take_migrator(reader: &mut Reader<'_>) -> Option<Migrator> {
         number(text, 100, 100_000_000)
     });
     let counter_gap = reader.take(&at("counter_gap"), |text| number(text, 0, 1_000_000_000));
-    let patience = reader.take(&at("stream_patience"), duration);
+    let patience = reader.take(&at("slot_create_timeout"), duration);
     Some(Migrator {
         pg_dump: pg_dump?,
         pg_restore: pg_restore?,
@@ -330,7 +330,7 @@ fn take_migrator(reader: &mut Reader<'_>) -> Option<Migrator> {
         check_workers: check_workers?,
         check_range_rows: check_range?,
         counter_gap: counter_gap?,
-        stream_patience: patience?,
+        slot_create_timeout: patience?,
     })
 }
 

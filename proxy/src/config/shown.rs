@@ -83,8 +83,8 @@ impl Config {
         );
         add("migrator.counter_gap", migrator.counter_gap.to_string());
         add(
-            "migrator.stream_patience",
-            duration(migrator.stream_patience),
+            "migrator.slot_create_timeout",
+            duration(migrator.slot_create_timeout),
         );
         entries
     }

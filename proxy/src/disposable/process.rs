@@ -12,7 +12,7 @@ use super::guard::Guard;
 use super::{Error, tail, while_doing};
 
 /// How long a server may take to be created, to accept or to stop.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 /// How often a server's own state is read while it starts or stops.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Another process may take a port between our asking for a free one and the server's bind.
@@ -58,10 +58,10 @@ impl Process {
 
     /// Sends a signal and waits for the end; false when it does not come in time, and then it is killed.
     pub(crate) async fn end(mut self, signal: &str) -> bool {
-        let told = send(signal, self.id());
-        let deadline = Instant::now() + PATIENCE;
+        let reported = send(signal, self.id());
+        let deadline = Instant::now() + TIMEOUT;
         while self.ended().is_none() {
-            if told.is_err() || Instant::now() > deadline {
+            if reported.is_err() || Instant::now() > deadline {
                 self.kill();
                 return false;
             }
@@ -93,9 +93,9 @@ impl Process {
 pub(crate) async fn run(command: Command, name: &str) -> Result<(), Error> {
     let path = command.get_program().to_owned();
     let mut command = tokio::process::Command::from(command);
-    let Ok(output) = timeout(PATIENCE, command.kill_on_drop(true).output()).await else {
+    let Ok(output) = timeout(TIMEOUT, command.kill_on_drop(true).output()).await else {
         return Err(Error::Failed {
-            what: format!("{name} took longer than {PATIENCE:?}"),
+            what: format!("{name} took longer than {TIMEOUT:?}"),
             output: String::new(),
         });
     };
@@ -120,7 +120,7 @@ pub(crate) fn free_port() -> Result<u16, Error> {
 /// Waits for the server's port to take a connection.
 pub(crate) async fn accepts(port: u16) -> bool {
     let connecting = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port));
-    matches!(timeout(PATIENCE, connecting).await, Ok(Ok(_)))
+    matches!(timeout(TIMEOUT, connecting).await, Ok(Ok(_)))
 }
 
 /// Sends a signal through the shell's own `kill`, which every system has.

@@ -5,9 +5,9 @@
 
 use tokio::sync::oneshot;
 
+use super::introspection::SessionInfo;
 use super::state::{NotMovable, refuse_statements};
 use super::wire::MysqlWire;
-use super::witness::Told;
 use crate::registry::Movable;
 
 /// What the statements of a session told.
@@ -39,11 +39,11 @@ impl Ahead {
     }
 
     /// Whether the session could move, with what its cluster's own account sees of it.
-    pub(super) fn movable(&self, told: &Told) -> Movable {
+    pub(super) fn movable(&self, reported: &SessionInfo) -> Movable {
         if let Some(reason) = self.refused {
             return Movable::No(reason);
         }
-        let has_temporary = match told.temporary {
+        let has_temporary = match reported.temporary {
             Some(1..) => true,
             // The list is InnoDB's.
             Some(0) => self.made_temporary && self.other_engine,

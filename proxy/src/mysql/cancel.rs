@@ -5,19 +5,19 @@ use std::time::Duration;
 use bytes::BytesMut;
 use protocol::mysql::handshake::Capabilities;
 
-use super::connect::{self, Identity, Refused};
-use super::dialogue::{self, Questions};
-use super::lexer::Ends;
+use super::internal_query::{self, Questions};
+use super::lexer::KillScope;
+use super::server_login::{self, Identity, Refused};
 use crate::registry::ServerKey;
 
 /// How long another server may take to be asked.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The statement that ends `thread`, or what it runs.
-pub(super) fn statement(ends: Ends, thread: i64) -> String {
+pub(super) fn statement(ends: KillScope, thread: i64) -> String {
     match ends {
-        Ends::Connection => format!("KILL CONNECTION {thread}"),
-        Ends::Query => format!("KILL QUERY {thread}"),
+        KillScope::Connection => format!("KILL CONNECTION {thread}"),
+        KillScope::Query => format!("KILL QUERY {thread}"),
     }
 }
 
@@ -26,15 +26,15 @@ pub(super) fn statement(ends: Ends, thread: i64) -> String {
 pub(super) async fn elsewhere(
     server: &ServerKey,
     identity: &Identity,
-    ends: Ends,
+    ends: KillScope,
 ) -> Result<Option<(u16, String)>, Refused> {
     let killing = async {
-        let mut session = connect::login(&server.cluster, identity, None).await?;
+        let mut session = server_login::login(&server.cluster, identity, None).await?;
         let mut questions = Questions::new(session.capabilities);
         questions.query(&statement(ends, server.pid));
         let mut buffer = BytesMut::new();
-        let answers = dialogue::ask(&mut session.stream, &mut buffer, &questions).await?;
-        connect::quit(session).await;
+        let answers = internal_query::ask(&mut session.stream, &mut buffer, &questions).await?;
+        server_login::quit(session).await;
         Ok(answers.into_iter().next().and_then(|answer| answer.error))
     };
     tokio::time::timeout(KILL_TIMEOUT, Box::pin(killing))
@@ -43,7 +43,7 @@ pub(super) async fn elsewhere(
 }
 
 /// A KILL as a client with these capabilities sends it.
-pub(super) fn packet(capabilities: Capabilities, ends: Ends, thread: i64) -> BytesMut {
+pub(super) fn packet(capabilities: Capabilities, ends: KillScope, thread: i64) -> BytesMut {
     let mut questions = Questions::new(capabilities);
     questions.query(&statement(ends, thread));
     questions.into_words()

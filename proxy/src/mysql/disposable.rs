@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use tokio::time::{Instant, sleep};
 
 use crate::disposable::ground::{Account, ground, new_folder};
-use crate::disposable::process::{LOOK_EVERY, PATIENCE, PORT_ATTEMPTS, Process, free_port, run};
+use crate::disposable::process::{LOOK_EVERY, PORT_ATTEMPTS, Process, TIMEOUT, free_port, run};
 use crate::disposable::reachable::reachable;
 use crate::disposable::{tail, while_doing};
 
@@ -300,7 +300,7 @@ impl Server {
             .stderr(errors);
         let process = Process::start(command, "KILL", &self.base)?;
         let process = self.process.insert(process);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = process.ended() {
                 self.process = None;
@@ -310,7 +310,7 @@ impl Server {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(self.failed(&format!("was not ready after {PATIENCE:?}")));
+                return Err(self.failed(&format!("was not ready after {TIMEOUT:?}")));
             }
             sleep(LOOK_EVERY).await;
         }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
-use super::connect::{self, Credential, Identity};
+use super::server_login::{self, Credential, Identity};
 use crate::config::{self, Config, Secret};
 use crate::per_cluster::PerCluster;
 use crate::route::{Cluster, Routes};
@@ -85,12 +85,12 @@ struct Known {
 
 #[derive(Default)]
 struct State {
-    told: Option<Told>,
+    reported: Option<Reported>,
     asked: Option<Instant>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-struct Told {
+struct Reported {
     capabilities: Capabilities,
     version: Bytes,
     charset: u8,
@@ -134,7 +134,7 @@ impl Greetings {
                 .clusters
                 .all()
                 .values()
-                .all(|known| known.state.lock().told.is_none());
+                .all(|known| known.state.lock().reported.is_none());
             // Not by the client itself: it may leave before the answer that all others need too.
             let asking = tokio::spawn(Arc::clone(self).ask(missing));
             if nobody_answered && let Err(error) = asking.await {
@@ -149,36 +149,36 @@ impl Greetings {
         let Some(known) = self.clusters.get(cluster) else {
             return;
         };
-        let told = Told {
+        let reported = Reported {
             capabilities: greeting.capabilities,
             version: greeting.version.clone(),
             charset: greeting.charset,
             plugin: greeting.plugin.clone(),
         };
         let mut state = known.state.lock();
-        if state.told.as_ref() != Some(&told) {
-            debug!(cluster, version = %String::from_utf8_lossy(&told.version), "the cluster introduced itself");
-            state.told = Some(told);
+        if state.reported.as_ref() != Some(&reported) {
+            debug!(cluster, version = %String::from_utf8_lossy(&reported.version), "the cluster introduced itself");
+            state.reported = Some(reported);
         }
     }
 
-    fn serving(&self, routes: &Routes) -> Option<Told> {
+    fn serving(&self, routes: &Routes) -> Option<Reported> {
         // The cluster of the first route speaks for all of them.
         let name = match routes.routes().first() {
             Some(route) => route.destination().cluster.name.clone(),
             None => routes.default_cluster()?.name.clone(),
         };
         let known = self.clusters.get(&name)?;
-        known.state.lock().told.clone()
+        known.state.lock().reported.clone()
     }
 
     fn current(&self, routes: &Routes) -> Offer {
         let clusters = self.clusters.all();
-        let mut told = clusters
+        let mut reported = clusters
             .values()
-            .filter_map(|known| known.state.lock().told.clone());
-        let common = match told.next() {
-            Some(first) => told.fold(first.capabilities, |all, one| all & one.capabilities),
+            .filter_map(|known| known.state.lock().reported.clone());
+        let common = match reported.next() {
+            Some(first) => reported.fold(first.capabilities, |all, one| all & one.capabilities),
             None => EVERYBODYS,
         };
         let capabilities = common.without(NOT_OURS) | OURS;
@@ -210,7 +210,7 @@ impl Greetings {
             let rests = state
                 .asked
                 .is_some_and(|asked| asked.elapsed() < RETRY_AFTER);
-            if state.told.is_none()
+            if state.reported.is_none()
                 && !rests
                 && let Some(cluster) = routes.cluster(name)
             {
@@ -231,10 +231,10 @@ impl Greetings {
         let Some(known) = self.clusters.get(&cluster.name) else {
             return;
         };
-        match connect::login(cluster, &known.identity, None).await {
+        match server_login::login(cluster, &known.identity, None).await {
             Ok(session) => {
                 self.learn(&cluster.name, &session.greeting);
-                connect::quit(session).await;
+                server_login::quit(session).await;
             }
             Err(refused) => warn!(
                 cluster = cluster.name,
@@ -248,7 +248,7 @@ impl Greetings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plane;
+    use crate::data_plane;
 
     fn greeting(version: &'static str, capabilities: Capabilities) -> Greeting {
         Greeting {
@@ -269,7 +269,7 @@ mod tests {
              [clusters.green]\nengine = \"mysql\"\nhost = \"h\"\nuser = \"u\"\n[routes.shop]\ncluster = \"blue\"\n";
         let config = Config::parse(text, &|_| None).expect("valid");
         let (greetings, routes) = (Greetings::new(&config), Routes::default());
-        routes.renew(&plane::wanted(&config)).expect("valid");
+        routes.renew(&data_plane::wanted(&config)).expect("valid");
         assert_eq!(greetings.current(&routes).version, NOBODYS_VERSION);
         let (eof, track) = (Capabilities::DEPRECATE_EOF, Capabilities::SESSION_TRACK);
         greetings.learn("blue", &greeting("old", eof | Capabilities::COMPRESS));

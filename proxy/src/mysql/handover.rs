@@ -9,15 +9,15 @@ use bytes::BytesMut;
 use protocol::mysql::command;
 use protocol::mysql::handshake::Capabilities;
 
-use super::connect::{self, Identity, Refused, ServerSession};
-use super::dialogue::{self, Answer, Questions};
-use super::spare::Spare;
+use super::internal_query::{self, Answer, Questions};
+use super::introspection::{Named, SessionInfo, Witnesses};
+use super::prewarmed::PrewarmedSession;
+use super::server_login::{self, Identity, Refused, ServerSession};
 use super::state::{self, NotMovable, SessionState, rows, text, understand, variables_of};
 use super::statements::{NOBODY, Statement, Statements, Types};
 use super::user_variables::{UserVariable, quoted, values_of, values_query};
 use super::variables::{self, Setting};
 use super::wire::MysqlWire;
-use super::witness::{Named, Told, Witnesses};
 use crate::registry::ServerKey;
 use crate::route::Cluster;
 use crate::upstream::Upstream;
@@ -27,7 +27,7 @@ const ASSIGNMENTS_MAX: usize = 32;
 
 /// How long a handover, or the wait for one's turn, may take beside reaching the new cluster. Right after a switch all
 /// sessions ask at once, and servers list their variables to one after the other: late is better than ended.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The server does not prepare this kind of statement.
 const UNSUPPORTED: u16 = 1295;
@@ -69,10 +69,10 @@ pub async fn hand_over(
     cluster: &Cluster,
     identity: &Identity,
     wire: &MysqlWire,
-    spare: Option<Spare>,
+    prewarmed: Option<PrewarmedSession>,
 ) -> Result<Moved, NotMovable> {
-    let rebuilding = Box::pin(rebuild(old, cluster, identity, wire, spare));
-    tokio::time::timeout(cluster.connect_timeout + PATIENCE, rebuilding)
+    let rebuilding = Box::pin(rebuild(old, cluster, identity, wire, prewarmed));
+    tokio::time::timeout(cluster.connect_timeout + TIMEOUT, rebuilding)
         .await
         .unwrap_or(Err(NotMovable::Late))
 }
@@ -82,7 +82,7 @@ async fn rebuild(
     cluster: &Cluster,
     identity: &Identity,
     wire: &MysqlWire,
-    spare: Option<Spare>,
+    prewarmed: Option<PrewarmedSession>,
 ) -> Result<Moved, NotMovable> {
     if wire.statements.has_lost_pieces() {
         return Err(NotMovable::PreparedStatement);
@@ -91,23 +91,29 @@ async fn rebuild(
         return Err(NotMovable::Characteristics);
     }
     let opening = async {
-        if let Some(spare) = spare
-            && let Some(session) = spare.session_on(cluster).await
+        if let Some(prewarmed) = prewarmed
+            && let Some(session) = prewarmed.session_on(cluster).await
         {
             return Ok(session);
         }
-        connect::login(cluster, identity, None).await
+        server_login::login(cluster, identity, None).await
     };
-    let witness = async {
+    let introspection = async {
         match &old.server {
             Some(server) => old.witnesses.ask(&server.cluster.name, server.pid).await,
-            None => Told::default(),
+            None => SessionInfo::default(),
         }
     };
-    let (witness, opened) = (Box::pin(witness), Box::pin(opening));
-    let telling = tell(old.stream, old.capabilities, old.version, wire, witness);
-    let (told, opened) = tokio::join!(telling, opened);
-    let (mut state, values) = told?;
+    let (introspection, opened) = (Box::pin(introspection), Box::pin(opening));
+    let telling = tell(
+        old.stream,
+        old.capabilities,
+        old.version,
+        wire,
+        introspection,
+    );
+    let (reported, opened) = tokio::join!(telling, opened);
+    let (mut state, values) = reported?;
     if let Some(database) = old.database {
         state.database = Some(database);
     }
@@ -131,21 +137,21 @@ async fn tell(
     capabilities: Capabilities,
     version: &str,
     wire: &MysqlWire,
-    witness: impl Future<Output = Told>,
+    introspection: impl Future<Output = SessionInfo>,
 ) -> Result<(SessionState, Vec<UserVariable>), NotMovable> {
     let mut unread = BytesMut::new();
     let is_mariadb = version.contains("MariaDB");
     let questions = state::questions(capabilities, is_mariadb);
-    let asking = dialogue::ask(stream, &mut unread, &questions);
-    let (answers, told) = tokio::join!(asking, witness);
+    let asking = internal_query::ask(stream, &mut unread, &questions);
+    let (answers, reported) = tokio::join!(asking, introspection);
     let answers = answers.map_err(NotMovable::SourceGone)?;
-    let state = understand(&answers, &wire.learned, &wire.statements, &told)?;
+    let state = understand(&answers, &wire.learned, &wire.statements, &reported)?;
     if state.names.is_empty() {
         return Ok((state, Vec::new()));
     }
     let mut questions = Questions::new(capabilities);
     questions.query(&values_query(&state.names));
-    let answers = dialogue::ask(stream, &mut unread, &questions)
+    let answers = internal_query::ask(stream, &mut unread, &questions)
         .await
         .map_err(NotMovable::SourceGone)?;
     let answer = answers.first().ok_or(NotMovable::UserVariable)?;
@@ -165,7 +171,7 @@ impl Target {
 
     async fn ask(&mut self, questions: &Questions) -> Result<Vec<Answer>, NotMovable> {
         let ServerSession { stream, buffer, .. } = &mut self.session;
-        dialogue::ask(stream, buffer, questions)
+        internal_query::ask(stream, buffer, questions)
             .await
             .map_err(NotMovable::TargetRefused)
     }

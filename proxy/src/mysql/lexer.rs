@@ -256,8 +256,8 @@ fn literal(quoted: &[u8], backslash: bool) -> Vec<u8> {
 }
 
 /// Whom a lone KILL names, where it names a number: `KILL [HARD|SOFT] [CONNECTION|QUERY] [ID] n`.
-pub fn kill(text: &[u8]) -> Option<(Ends, u64)> {
-    let mut ends = Ends::Connection;
+pub fn kill(text: &[u8]) -> Option<(KillScope, u64)> {
+    let mut ends = KillScope::Connection;
     let mut number = None;
     let mut negative = false;
     let mut tokens = Lexer::new(text, true);
@@ -270,7 +270,7 @@ pub fn kill(text: &[u8]) -> Option<(Ends, u64)> {
             Token::Word(word) if number.is_none() => {
                 let is = |known: &[u8]| word.eq_ignore_ascii_case(known);
                 if is(b"query") {
-                    ends = Ends::Query;
+                    ends = KillScope::Query;
                 } else if !is(b"connection") && !is(b"hard") && !is(b"soft") {
                     let text = std::str::from_utf8(word).ok()?;
                     let value: u64 = text.parse().ok()?;
@@ -334,7 +334,7 @@ fn unquoted(spelling: &[u8]) -> Vec<u8> {
 
 /// What a KILL ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ends {
+pub enum KillScope {
     /// The session.
     Connection,
     /// What it runs.
@@ -410,13 +410,16 @@ mod tests {
     fn only_a_lone_kill_of_a_number_is_recognised() {
         assert_eq!(
             kill(b"KILL QUERY 2147483650"),
-            Some((Ends::Query, 2_147_483_650))
+            Some((KillScope::Query, 2_147_483_650))
         );
-        assert_eq!(kill(b"/* x */ kill 7 ;"), Some((Ends::Connection, 7)));
-        assert_eq!(kill(b"kill hard connection 7"), Some((Ends::Connection, 7)));
+        assert_eq!(kill(b"/* x */ kill 7 ;"), Some((KillScope::Connection, 7)));
+        assert_eq!(
+            kill(b"kill hard connection 7"),
+            Some((KillScope::Connection, 7))
+        );
         assert_eq!(
             kill(b"KILL QUERY -2147483598"),
-            Some((Ends::Query, 2_147_483_698))
+            Some((KillScope::Query, 2_147_483_698))
         );
         for other in [
             "kill - - 7",

@@ -11,27 +11,27 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::mysql::handshake::Capabilities;
-use protocol::mysql::{command, frame, refusal};
+use protocol::mysql::{command, error_response, frame};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use super::accept;
 use super::ahead::{Ahead, answer_all};
-use super::connect::{Identity, ServerSession};
+use super::client_login;
 use super::handover::{self, Moved, Old};
+use super::introspection::SessionInfo;
+use super::prewarmed::PrewarmedSession;
+use super::server_login::{Identity, ServerSession};
 use super::session::Logins;
-use super::spare::Spare;
 use super::state::NotMovable;
 use super::wire::MysqlWire;
-use super::witness::Told;
 use crate::client::Client;
-use crate::gate::Ticket;
-use crate::plane::Plane;
+use crate::data_plane::DataPlane;
+use crate::gate::GateHandle;
 use crate::registry::{Activity, Entry, Movable, Registered, ServerKey};
-use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
+use crate::relay::{Broken, GateAccess, Relay, Stop, Wire};
 use crate::route::{Destination, Route, SessionCount};
-use crate::standing::{Standing, Turn};
+use crate::session_gate::{SessionGate, Turn};
 use crate::upstream::Upstream;
 
 /// How long a farewell to the server may take.
@@ -50,7 +50,7 @@ pub struct Session {
     /// Its entry.
     pub registered: Registered,
     /// Its ticket at the gate.
-    pub ticket: Ticket,
+    pub ticket: GateHandle,
     /// The route's generation at the login.
     pub generation: u64,
     /// The database that it begins in.
@@ -90,7 +90,7 @@ impl Session {
         let mut serving = Serving {
             wire,
             relay: Relay::new(client, server.stream, leftover, Arc::clone(&entry.flow)),
-            standing: Standing {
+            standing: SessionGate {
                 ticket: self.ticket,
                 generation: AtomicU64::new(self.generation),
                 entry: Arc::clone(&entry),
@@ -106,19 +106,19 @@ impl Session {
             identity: Arc::new(self.identity),
             entry,
             peer: self.peer,
-            spare: None,
+            prewarmed: None,
             heading: None,
             registered: self.registered,
             count,
         };
         let end = serving.serve().await;
-        serving.farewell(end).await;
+        serving.close(end).await;
     }
 }
 
 /// A session that forwards.
 struct Serving {
-    plane: Arc<Plane>,
+    plane: Arc<DataPlane>,
     logins: Arc<Logins>,
     route: Arc<Route>,
     identity: Arc<Identity>,
@@ -126,13 +126,13 @@ struct Serving {
     peer: SocketAddr,
     wire: MysqlWire,
     relay: Relay<Client, Upstream>,
-    standing: Standing,
+    standing: SessionGate,
     /// What was agreed with the present server.
     capabilities: Capabilities,
     /// The present server's version.
     version: String,
     /// A server session on the cluster that the route is about to lead to.
-    spare: Option<Spare>,
+    prewarmed: Option<PrewarmedSession>,
     /// The default database to go on in, where it is another route's on another cluster.
     heading: Option<Vec<u8>>,
     registered: Registered,
@@ -145,21 +145,26 @@ impl Serving {
             let stop = tokio::select! {
                 biased;
                 stop = self.relay.run(&mut self.wire, &self.standing) => Some(stop),
-                () = self.entry.bell.notified() => None,
+                () = self.entry.notify.notified() => None,
             };
             let end = match stop {
                 None => {
                     let probes = self.entry.take_probes();
-                    let spare = if probes.is_empty() {
+                    let prewarmed = if probes.is_empty() {
                         None
                     } else {
                         // The ring may have been for more than the question.
                         self.answer_ahead(probes);
-                        self.spare.take()
+                        self.prewarmed.take()
                     };
                     let end = self.look_at_route().await;
-                    self.spare = self.spare.take().or(spare);
-                    look_at_orders(&self.entry, &self.identity, &self.logins, &mut self.spare);
+                    self.prewarmed = self.prewarmed.take().or(prewarmed);
+                    look_at_orders(
+                        &self.entry,
+                        &self.identity,
+                        &self.logins,
+                        &mut self.prewarmed,
+                    );
                     end
                 }
                 Some(Ok(Stop::AtGate)) => Box::pin(self.wait_at_gate()).await,
@@ -171,7 +176,7 @@ impl Serving {
                 }
                 Some(Ok(Stop::ServerClosed)) => Some(End::Left),
                 Some(Ok(Stop::Closing)) => Some(End::Terminated),
-                Some(Err(broken)) => Some(self.break_off(&broken)),
+                Some(Err(broken)) => Some(self.abort(&broken)),
             };
             if let Some(end) = end {
                 return end;
@@ -179,7 +184,7 @@ impl Serving {
         }
     }
 
-    fn break_off(&self, broken: &Broken) -> End {
+    fn abort(&self, broken: &Broken) -> End {
         match broken {
             Broken::Client(error) => {
                 debug!(client = %self.entry.client, %error, "the client's connection broke");
@@ -214,11 +219,11 @@ impl Serving {
         let (logins, server) = (Arc::clone(&self.logins), self.entry.server());
         let ahead = Ahead::of(&self.wire);
         tokio::spawn(async move {
-            let told = match &server {
+            let reported = match &server {
                 Some(server) => logins.witnesses.ask(&server.cluster.name, server.pid).await,
-                None => Told::default(),
+                None => SessionInfo::default(),
             };
-            answer_all(askers, ahead.movable(&told));
+            answer_all(askers, ahead.movable(&reported));
         });
     }
 
@@ -228,7 +233,7 @@ impl Serving {
             Turn::Closed(_) | Turn::Wary(_) => return self.settle_doubt().await,
             _ if self.entry.is_closing() => return self.settle_doubt().await,
             // The switch that it was opened for did not come.
-            Turn::Pass => self.spare = None,
+            Turn::GatePass => self.prewarmed = None,
             Turn::Elsewhere => {
                 let idle = self.wire.at_boundary()
                     && self.relay.is_told()
@@ -303,7 +308,7 @@ impl Serving {
     async fn hand_over(&mut self) -> Option<End> {
         self.entry.set_activity(Activity::Moving);
         let route = Arc::clone(&self.route);
-        let patience = handover::PATIENCE;
+        let patience = handover::TIMEOUT;
         let permit = tokio::time::timeout(patience, route.handover_permits.acquire()).await;
         let Ok(permit) = permit else {
             return Some(self.cannot_move(&NotMovable::Late));
@@ -322,7 +327,7 @@ impl Serving {
             &destination.cluster,
             &self.identity,
             &self.wire,
-            self.spare.take(),
+            self.prewarmed.take(),
         )
         .await;
         drop(permit);
@@ -354,7 +359,7 @@ impl Serving {
         End::Terminated
     }
 
-    async fn farewell(mut self, end: End) {
+    async fn close(mut self, end: End) {
         let mut words = BytesMut::new();
         // Clients expect the answer to what they said last, or will say next, under this number.
         let mut sequence = frame::peek(self.relay.held_bytes())
@@ -362,11 +367,11 @@ impl Serving {
             .wrapping_add(1);
         match end {
             End::Left => {}
-            End::Terminated => refusal::terminating(&mut words, &mut sequence),
-            End::Broken => refusal::malformed(&mut words, &mut sequence),
+            End::Terminated => error_response::terminating(&mut words, &mut sequence),
+            End::Broken => error_response::malformed(&mut words, &mut sequence),
         }
         if !words.is_empty() {
-            accept::say_goodbye(&mut self.relay.client, &words).await;
+            client_login::send_error_and_close(&mut self.relay.client, &words).await;
         }
         if self.wire.at_boundary() {
             terminate(&mut self.relay.server).await;
@@ -382,10 +387,10 @@ fn look_at_orders(
     entry: &Entry,
     identity: &Arc<Identity>,
     logins: &Arc<Logins>,
-    spare: &mut Option<Spare>,
+    prewarmed: &mut Option<PrewarmedSession>,
 ) {
     if let Some(order) = entry.take_warm_order() {
-        *spare = Some(Spare::open(
+        *prewarmed = Some(PrewarmedSession::open(
             order,
             Arc::clone(identity),
             Arc::clone(logins),
@@ -398,10 +403,10 @@ fn look_at_orders(
 async fn terminate(server: &mut Upstream) {
     let mut out = BytesMut::new();
     frame::put(&mut out, &mut 0, &[command::QUIT]);
-    let farewell = async {
+    let close = async {
         server.write_all(&out).await?;
         server.shutdown().await
     };
     // A server that does not listen learns of the end when the socket closes.
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, close).await;
 }

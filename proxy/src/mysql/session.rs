@@ -20,19 +20,19 @@ use tracing::debug;
 
 pub use denied::Denied;
 
-use super::accept::{self, Arrival, Claim, Judge, Line, Proven, Rejected};
 use super::accounts::Accounts;
 use super::cipher::KeyPair;
-use super::connect::{self, Credential, Identity, ServerSession};
+use super::client_login::{self, Arrival, Claim, Judge, Line, Proven, Rejected};
 use super::greeting::Greetings;
+use super::introspection::Witnesses;
 use super::passwords::Passwords;
+use super::server_login::{self, Credential, Identity, ServerSession};
 use super::serving::Session;
-use super::witness::Witnesses;
 use crate::client::Client;
 use crate::config::{ADMIN_DATABASE, Config};
 use crate::console::AdminClient;
+use crate::data_plane::DataPlane;
 use crate::listener::Sessions;
-use crate::plane::Plane;
 use crate::registry::{NewSession, ServerKey};
 use crate::route::{Cluster, Destination, Route};
 use crate::tls;
@@ -49,7 +49,7 @@ pub struct MysqlSessions {
 /// All that logins need, also those of a session that becomes another user's.
 pub struct Logins {
     /// What the sessions share with the rest of the data plane.
-    pub plane: Arc<Plane>,
+    pub plane: Arc<DataPlane>,
     greetings: Arc<Greetings>,
     accounts: Accounts,
     /// Who can tell more of a session than it may ask itself.
@@ -62,7 +62,7 @@ pub struct Logins {
 
 impl MysqlSessions {
     /// Sessions on `plane`. Fails where the certificate cannot be used.
-    pub fn new(plane: Arc<Plane>, config: &Config) -> io::Result<Self> {
+    pub fn new(plane: Arc<DataPlane>, config: &Config) -> io::Result<Self> {
         let tls = tls::acceptor(config.listen.tls.as_ref()).map_err(io::Error::other)?;
         Ok(Self {
             logins: Arc::new(Logins {
@@ -114,7 +114,7 @@ impl Sessions for MysqlSessions {
         }
     }
 
-    fn plane(&self) -> &Arc<Plane> {
+    fn plane(&self) -> &Arc<DataPlane> {
         &self.logins.plane
     }
 
@@ -126,14 +126,14 @@ impl Sessions for MysqlSessions {
         serve(Arc::clone(&self.logins), client, peer)
     }
 
-    async fn turn_away(client: TcpStream) {
+    async fn reject(client: TcpStream) {
         // Before its greeting a server does not tell states, because clients do not expect them yet.
         let mut body = vec![reply::ERR];
         body.extend_from_slice(&1040_u16.to_le_bytes());
         body.extend_from_slice(b"Too many connections");
         let mut out = BytesMut::new();
         frame::put(&mut out, &mut 0, &body);
-        accept::say_goodbye(&mut Client::Plain(client), &out).await;
+        client_login::send_error_and_close(&mut Client::Plain(client), &out).await;
     }
 }
 
@@ -157,7 +157,7 @@ async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr) {
     let id = logins.next_id();
     let arriving = async {
         let offer = logins.greetings.offer(&plane.routes).await;
-        let arrival = accept::greet(client, &offer, id, &logins.tls.load_full()).await;
+        let arrival = client_login::greet(client, &offer, id, &logins.tls.load_full()).await;
         arrival.map(|arrival| arrival.map(|arrival| (arrival, offer)))
     };
     let (mut arrival, offer) = match tokio::time::timeout_at(deadline, arriving).await {
@@ -200,7 +200,7 @@ async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr) {
             let name = String::from_utf8_lossy(user);
             plane.failed_logins.log(peer, &name, &denied);
             let words = logins.explain(&denied, user, peer, &mut arrival.sequence);
-            accept::say_goodbye(&mut arrival.stream, &words).await;
+            client_login::send_error_and_close(&mut arrival.stream, &words).await;
         }
         Err(_) => plane.metrics.login_failed("timeout"),
     }
@@ -231,7 +231,7 @@ async fn open(
 
     if database.as_deref() == Some(ADMIN_DATABASE.as_bytes()) && plane.console.is_some() {
         let password = logins.passwords.of_admin(&response.user);
-        let proven = accept::authenticate_admin(&mut line, claim, password).await;
+        let proven = client_login::authenticate_admin(&mut line, claim, password).await;
         arrival.sequence = line.sequence;
         proven?;
         let okay = Okay {
@@ -411,16 +411,16 @@ impl Logins {
             keys: &self.keys,
             cluster: &cluster.name,
         };
-        let proven = accept::authenticate(line, claim, &judge).await?;
-        let (credential, told) = match proven {
+        let proven = client_login::authenticate(line, claim, &judge).await?;
+        let (credential, reported) = match proven {
             Proven::Credential(credential) => (credential, None),
-            Proven::Told(password) => (Credential::Clear(password.clone()), Some(password)),
+            Proven::Reported(password) => (Credential::Clear(password.clone()), Some(password)),
         };
         identity.credential = credential;
-        match connect::login(cluster, &identity, database).await {
+        match server_login::login(cluster, &identity, database).await {
             Ok(server) => {
                 self.greetings.learn(&cluster.name, &server.greeting);
-                if let Some(password) = &told {
+                if let Some(password) = &reported {
                     self.passwords.remember(&identity.user, password);
                 }
                 Ok(Entered { identity, server })
@@ -433,7 +433,7 @@ impl Logins {
                 }
                 let cluster = cluster.name.clone();
                 // Asked for a proof and not for the password: it was judged here.
-                let proven = told.is_none() && refused.code() == Some(ACCESS_DENIED);
+                let proven = reported.is_none() && refused.code() == Some(ACCESS_DENIED);
                 Err(Denied::Refused {
                     refused,
                     cluster,

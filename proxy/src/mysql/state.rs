@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::mysql::handshake::Capabilities;
 
-use super::connect::Refused;
-use super::dialogue::{Answer, Questions, Row};
-use super::learned::Learned;
+use super::internal_query::{Answer, Questions, Row};
+use super::introspection::{Named, Programs, SessionInfo};
+use super::server_login::Refused;
+use super::session_tracking::SessionTracking;
 use super::statements::{Statement, Statements};
 use super::user_variables::quoted;
 use super::variables::{self, Variables};
-use super::witness::{Named, Programs, Told};
 
 /// Why a session cannot be moved.
 #[derive(Debug, thiserror::Error)]
@@ -202,9 +202,9 @@ pub(super) fn first_row(answer: &Answer) -> Result<&Row, NotMovable> {
 /// Reads the answers to [`questions`]; fails where the session cannot be moved.
 pub(super) fn understand(
     answers: &[Answer],
-    learned: &Learned,
+    learned: &SessionTracking,
     statements: &Statements,
-    told: &Told,
+    reported: &SessionInfo,
 ) -> Result<SessionState, NotMovable> {
     let [
         aside,
@@ -233,7 +233,7 @@ pub(super) fn understand(
     let counts = Counts::of(counters)?;
     let known = Known {
         learned,
-        told,
+        reported,
         counts: &counts,
     };
     refuse_blockers(&session, &counts, learned, statements)?;
@@ -289,8 +289,8 @@ impl Counts {
 
 /// All that is known of a session beside what it says itself.
 struct Known<'a> {
-    learned: &'a Learned,
-    told: &'a Told,
+    learned: &'a SessionTracking,
+    reported: &'a SessionInfo,
     counts: &'a Counts,
 }
 
@@ -306,7 +306,7 @@ impl Known<'_> {
 
     /// The stored programs, where with them the texts of statements tell all.
     fn programs(&self) -> Result<&Programs, NotMovable> {
-        let programs = self.told.programs.as_deref();
+        let programs = self.reported.programs.as_deref();
         let Some(programs) = programs.filter(|programs| !programs.unreadable) else {
             return Err(NotMovable::Untold(
                 "its cluster's own account cannot read the stored programs",
@@ -329,7 +329,7 @@ impl Known<'_> {
             .collect();
         // A server whose performance schema is off, or has no room for this session, lists nothing, and no error.
         let listed = Some(own).filter(|own| own.contains(OWN_VARIABLE.as_bytes()));
-        let listed: Option<BTreeSet<Vec<u8>>> = listed.or_else(|| self.told.variables.clone());
+        let listed: Option<BTreeSet<Vec<u8>>> = listed.or_else(|| self.reported.variables.clone());
         let mut names = if let Some(names) = listed {
             names
         } else {
@@ -357,7 +357,7 @@ impl Known<'_> {
         if made == 0 {
             return Ok(Vec::new());
         }
-        self.told
+        self.reported
             .prepared
             .clone()
             .filter(|all| all.iter().all(|named| named.text.is_some()))
@@ -369,8 +369,8 @@ impl Known<'_> {
         let listed = listed.rows.first().and_then(|row| text(row, 0));
         let listed = listed
             .and_then(|count| count.parse::<u64>().ok())
-            .or(self.told.temporary);
-        let programs = self.told.programs.as_deref();
+            .or(self.reported.temporary);
+        let programs = self.reported.programs.as_deref();
         let by_program = |is: fn(&Programs) -> bool| {
             programs.is_none_or(|programs| programs.unreadable || is(programs))
         };
@@ -418,7 +418,7 @@ impl Known<'_> {
 
 /// The prepared statements that cannot be taken along.
 pub(super) fn refuse_statements(
-    learned: &Learned,
+    learned: &SessionTracking,
     statements: &Statements,
 ) -> Result<(), NotMovable> {
     let strange = |statement: &Statement| statement.database != learned.database();
@@ -435,7 +435,7 @@ pub(super) fn refuse_statements(
 fn refuse_blockers(
     session: &Variables,
     counts: &Counts,
-    learned: &Learned,
+    learned: &SessionTracking,
     statements: &Statements,
 ) -> Result<(), NotMovable> {
     let is = |name: &str, value: &str| session.get(name).is_some_and(|have| have == value);
@@ -487,7 +487,7 @@ mod tests {
 
     #[test]
     fn a_server_that_lists_not_even_our_own_variables_is_not_believed() {
-        let mut learned = Learned::default();
+        let mut learned = SessionTracking::default();
         learned.learn(b"set @mine = 1", true);
         let listed = |names: &[&str]| Answer {
             rows: names
@@ -497,34 +497,37 @@ mod tests {
             ..Answer::default()
         };
         let counts = Counts(BTreeMap::new());
-        let names = |listed: &Answer, told: &Told| {
+        let names = |listed: &Answer, reported: &SessionInfo| {
             let known = Known {
                 learned: &learned,
-                told,
+                reported,
                 counts: &counts,
             };
             known.names(listed)
         };
         let set = |name: &[u8]| BTreeSet::from([name.to_vec()]);
-        let nothing = Told::default();
+        let nothing = SessionInfo::default();
         let own = names(&listed(&["headgate_client", "theirs"]), &nothing);
         assert_eq!(own.expect("listed"), set(b"theirs"));
         assert!(
             names(&listed(&[]), &nothing).is_err(),
             "a procedure may have set others"
         );
-        let told = Told {
+        let reported = SessionInfo {
             variables: Some(set(b"witnessed")),
-            ..Told::default()
+            ..SessionInfo::default()
         };
-        assert_eq!(names(&listed(&[]), &told).expect("told"), set(b"witnessed"));
+        assert_eq!(
+            names(&listed(&[]), &reported).expect("told"),
+            set(b"witnessed")
+        );
         let mut programs = Programs::default();
         programs.learned.learn(b"set @theirs = 1, @MINE = 2", true);
-        let told = Told {
+        let reported = SessionInfo {
             programs: Some(Arc::new(programs)),
-            ..Told::default()
+            ..SessionInfo::default()
         };
-        let all = names(&listed(&[]), &told).expect("learned");
+        let all = names(&listed(&[]), &reported).expect("learned");
         assert_eq!(all.len(), 2, "{all:?}");
     }
 }

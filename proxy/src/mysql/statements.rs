@@ -10,7 +10,7 @@ use protocol::mysql::command;
 use protocol::mysql::lenenc::Fields;
 use protocol::mysql::reply::Prepared;
 
-use super::learned::Effect;
+use super::session_tracking::Effect;
 
 /// The longest statement that is kept, and the bytes of all texts of a session together.
 const TEXT_BYTES_MAX: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use protocol::mysql::reply::Column;
 
-use super::dialogue::Answer;
+use super::internal_query::Answer;
 use super::state::{NotMovable, first_row, odd, text};
 use super::variables;
 

@@ -1,7 +1,7 @@
 //! What the hot loop needs to know of MySQL's packets: headers and the first bytes, but for a few exceptions.
 //!
 //! The exceptions: numbers of prepared statements are exchanged in place, the texts of statements are looked at for
-//! what no server tells ([`Learned`]), what is needed to prepare a statement elsewhere is kept, and an OK packet is
+//! what no server tells ([`SessionTracking`]), what is needed to prepare a statement elsewhere is kept, and an OK packet is
 //! shortened for a client that did not ask to be told of changes to its session.
 
 mod chosen;
@@ -16,10 +16,10 @@ use protocol::mysql::handshake::Capabilities;
 use protocol::mysql::reply::{self, Prepared, status};
 use protocol::mysql::session::{Expected, HEAD_BYTES, Says, Sent, Session as Tracker, Step};
 
-use super::learned::{Learned, Marks};
+use super::introspection::Named;
+use super::session_tracking::{Marks, SessionTracking};
 use super::statements::{self, Statements, Types};
-use super::witness::Named;
-use crate::relay::{Entrance, Heard, Seen, Then, Wire};
+use crate::relay::{ClientScan, GateAccess, NextStep, ServerScan, Wire};
 
 use chosen::Chosen;
 use own::OWN_THREADS;
@@ -75,7 +75,7 @@ pub struct MysqlWire {
     /// The client's statements.
     pub statements: Statements,
     /// What texts told.
-    pub learned: Learned,
+    pub learned: SessionTracking,
 }
 
 impl MysqlWire {
@@ -102,7 +102,7 @@ impl MysqlWire {
             option: None,
             chosen: Chosen::default(),
             statements: Statements::default(),
-            learned: Learned::default(),
+            learned: SessionTracking::default(),
         }
     }
 
@@ -178,32 +178,36 @@ impl MysqlWire {
         self.client.has(Capabilities::QUERY_ATTRIBUTES)
     }
 
-    fn admit(&self, command: u8, gate: &impl Entrance) -> Then {
+    fn admit(&self, command: u8, gate: &impl GateAccess) -> NextStep {
         if self.tracker.is_full() {
-            return Then::Replies;
+            return NextStep::Replies;
         }
         if !command::begins(command) {
-            return Then::More;
+            return NextStep::More;
         }
         if self.at_boundary() {
-            return if gate.enter() { Then::More } else { Then::Gate };
+            return if gate.enter() {
+                NextStep::More
+            } else {
+                NextStep::Gate
+            };
         }
         // What is under way may have passed without the gate, as a ping does, and an error in reply to a KILL leaves
         // doubt outside too.
         if !gate.is_inside() {
             return if gate.enter() {
-                Then::More
+                NextStep::More
             } else {
-                Then::Replies
+                NextStep::Replies
             };
         }
         // What comes before this one decides whether a transaction is open; only with the gate open may they be left
         // to run together.
         let uncertain = self.tracker.expecting() > 0 || self.tracker.in_doubt();
         if uncertain && !gate.is_open() {
-            Then::Replies
+            NextStep::Replies
         } else {
-            Then::More
+            NextStep::More
         }
     }
 
@@ -254,7 +258,7 @@ impl MysqlWire {
         self.client_left = header.length;
     }
 
-    fn tell_hidden_writes(&mut self, gate: &impl Entrance) {
+    fn tell_hidden_writes(&mut self, gate: &impl GateAccess) {
         if let Some(what) = self.learned.hides_writes.take() {
             gate.hides_writes(what);
         }
@@ -383,7 +387,7 @@ impl MysqlWire {
             command::SET_OPTION if !failed => self.option = u16::try_from(ended.tag).ok(),
             command::RESET_CONNECTION if !failed => {
                 self.statements.clear();
-                self.learned = Learned::default();
+                self.learned = SessionTracking::default();
             }
             _ => {}
         }
@@ -407,9 +411,13 @@ fn number_at(payload: &[u8], at: usize) -> Option<u32> {
 }
 
 impl Wire for MysqlWire {
-    fn client(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Seen, Malformed> {
+    fn client(
+        &mut self,
+        bytes: &mut [u8],
+        gate: &impl GateAccess,
+    ) -> Result<ClientScan, Malformed> {
         let mut clear = 0;
-        let stop = |clear, then| Ok(Seen { clear, then });
+        let stop = |clear, then| Ok(ClientScan { clear, then });
         loop {
             let rest = bytes.get_mut(clear..).unwrap_or_default();
             if self.client_left > 0 {
@@ -421,7 +429,7 @@ impl Wire for MysqlWire {
                 }
                 clear += step;
                 if self.client_left > 0 {
-                    return stop(clear, Then::More);
+                    return stop(clear, NextStep::More);
                 }
                 // The last reply may have come in the middle of a packet that is answered with nothing.
                 if gate.is_inside() && self.at_boundary() {
@@ -430,7 +438,7 @@ impl Wire for MysqlWire {
                 continue;
             }
             let Some(header) = frame::peek(rest) else {
-                return stop(clear, Then::More);
+                return stop(clear, NextStep::More);
             };
             let sent = self.tracker.sent();
             let before = if sent == Sent::Continuation {
@@ -458,7 +466,7 @@ impl Wire for MysqlWire {
             let shown = rest.len().min(header.total());
             let payload = &mut rest[HEADER_BYTES..shown];
             if payload.len() < header.length.min(LOOK_BYTES_MAX) {
-                return stop(clear, Then::More);
+                return stop(clear, NextStep::More);
             }
             let command = payload[0];
             let whole = payload.len() == header.length;
@@ -466,7 +474,7 @@ impl Wire for MysqlWire {
             // A KILL begins nothing, and what it is meant for may be held itself.
             if kill.is_none() {
                 let then = self.admit(command, gate);
-                if then != Then::More {
+                if then != NextStep::More {
                     return stop(clear, then);
                 }
             }
@@ -477,7 +485,7 @@ impl Wire for MysqlWire {
                     .or_else(|| self.uses(command, payload).then_some(Own::Use)),
             };
             if self.own.is_some() {
-                return stop(clear, Then::Own);
+                return stop(clear, NextStep::Own);
             }
             self.forward(header, payload);
             self.tell_hidden_writes(gate);
@@ -485,9 +493,13 @@ impl Wire for MysqlWire {
         }
     }
 
-    fn server(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Heard, Malformed> {
+    fn server(
+        &mut self,
+        bytes: &mut [u8],
+        gate: &impl GateAccess,
+    ) -> Result<ServerScan, Malformed> {
         let mut clear = 0;
-        let forward = |clear| Ok(Heard { clear, swallow: 0 });
+        let forward = |clear| Ok(ServerScan { clear, swallow: 0 });
         loop {
             let rest = bytes.get_mut(clear..).unwrap_or_default();
             if self.server_left > 0 {
@@ -557,7 +569,7 @@ impl Wire for MysqlWire {
                 gate.leave();
             }
             if swallow > 0 {
-                return Ok(Heard {
+                return Ok(ServerScan {
                     clear: clear + left,
                     swallow,
                 });

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use protocol::postgres::{command, frame, reply};
 use tokio::sync::oneshot;
 
-use super::dialogue::{Row, text_row};
+use super::internal_query::{Row, text_row};
 use super::state::{AHEAD, AHEAD_LIMIT, AHEAD_NAME, movable};
 use crate::registry::Movable;
 

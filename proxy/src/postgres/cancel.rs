@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use protocol::postgres::handshake;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::plane::Plane;
+use crate::data_plane::DataPlane;
 use crate::registry::{Activity, ClientKey, ServerKey};
 use crate::upstream;
 
@@ -16,7 +16,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Passes a client's cancel request on to whatever runs its statement now. A key that nobody has does nothing, and
 /// as with a real server the asker is told nothing either way.
-pub async fn cancel(plane: &Plane, key: &ClientKey) -> io::Result<()> {
+pub async fn cancel(plane: &DataPlane, key: &ClientKey) -> io::Result<()> {
     let Some(entry) = plane.registry.by_key(key) else {
         plane.metrics.cancel_request("unknown");
         return Ok(());

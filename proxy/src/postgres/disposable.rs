@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::disposable::ground::{Account, ground, new_folder};
 use crate::disposable::process::{
-    LOOK_EVERY, PATIENCE, PORT_ATTEMPTS, Process, accepts, free_port, run,
+    LOOK_EVERY, PORT_ATTEMPTS, Process, TIMEOUT, accepts, free_port, run,
 };
 use crate::disposable::reachable::reachable;
 use crate::disposable::{tail, while_doing};
@@ -231,7 +231,7 @@ impl Server {
             process.id().to_string(),
             self.base.join("data/postmaster.pid"),
         );
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = process.ended() {
                 self.process = None;
@@ -245,7 +245,7 @@ impl Server {
                 break;
             }
             if Instant::now() > deadline {
-                return Err(self.failed(format!("postgres was not ready after {PATIENCE:?}")));
+                return Err(self.failed(format!("postgres was not ready after {TIMEOUT:?}")));
             }
             sleep(LOOK_EVERY).await;
         }

@@ -9,12 +9,12 @@ use protocol::postgres::frame;
 use protocol::postgres::handshake::Startup;
 use protocol::postgres::reply::ParameterStatus;
 
-use super::connect::{self, ServerSession};
-use super::dialogue::{Answer, ask, query};
+use super::internal_query::{Answer, ask, query};
 use super::lexer;
-use super::spare::Spare;
+use super::prewarmed::PrewarmedSession;
+use super::server_login::{self, ServerSession};
 use super::state::{
-    ENCODING, NotMovable, OBJECTS, PATIENCE, SessionState, literal, settings_of, settings_query,
+    ENCODING, NotMovable, OBJECTS, SessionState, TIMEOUT, literal, settings_of, settings_query,
     text, types_query, understand,
 };
 use super::wire::{PostgresWire, Unnamed};
@@ -51,7 +51,7 @@ pub async fn hand_over(
     cluster: &Cluster,
     identity: Identity<'_>,
     wire: &PostgresWire,
-    spare: Option<Spare>,
+    prewarmed: Option<PrewarmedSession>,
 ) -> Result<Moved, NotMovable> {
     if !wire.is_gated() {
         return Err(NotMovable::Replication);
@@ -61,7 +61,7 @@ pub async fn hand_over(
     }
     tokio::time::timeout(
         cluster.connect_timeout,
-        rebuild(old, cluster, identity, wire, spare),
+        rebuild(old, cluster, identity, wire, prewarmed),
     )
     .await
     .unwrap_or(Err(NotMovable::Late))
@@ -72,7 +72,7 @@ async fn rebuild(
     cluster: &Cluster,
     identity: Identity<'_>,
     wire: &PostgresWire,
-    spare: Option<Spare>,
+    prewarmed: Option<PrewarmedSession>,
 ) -> Result<Moved, NotMovable> {
     let settings = settings_query(wire.custom().names());
     let unnamed = match wire.unnamed() {
@@ -82,15 +82,15 @@ async fn rebuild(
     };
     let types = types_query(unnamed.as_ref().map_or(&[], |parse| &parse.types));
     let question = query(&format!(
-        "{ENCODING} {settings} {PATIENCE} {OBJECTS} {types}"
+        "{ENCODING} {settings} {TIMEOUT} {OBJECTS} {types}"
     ));
     let opening = async {
-        if let Some(spare) = spare
-            && let Some(session) = spare.session_on(cluster).await
+        if let Some(prewarmed) = prewarmed
+            && let Some(session) = prewarmed.session_on(cluster).await
         {
             return Ok(session);
         }
-        connect::login(
+        server_login::login(
             cluster,
             identity.startup,
             identity.database,
@@ -99,10 +99,10 @@ async fn rebuild(
         .await
     };
     let mut unread = BytesMut::new();
-    let (told, opened) = tokio::join!(ask(old, &mut unread, &question), opening);
-    let mut told = told.map_err(NotMovable::SourceGone)?;
-    let state = understand(&told)?;
-    told.keep_notifications(&mut unread);
+    let (reported, opened) = tokio::join!(ask(old, &mut unread, &question), opening);
+    let mut reported = reported.map_err(NotMovable::SourceGone)?;
+    let state = understand(&reported)?;
+    reported.keep_notifications(&mut unread);
     let mut target = Target {
         session: opened.map_err(NotMovable::TargetRefused)?,
         asides: BytesMut::new(),
@@ -138,7 +138,7 @@ async fn rebuild(
         }
     }
     let Target { session, asides } = target;
-    let mut changed = told.asides;
+    let mut changed = reported.asides;
     changed.unsplit(asides);
     changed.unsplit(changes(wire.parameters(), &session.parameters));
     Ok(Moved { session, changed })
@@ -395,9 +395,9 @@ mod tests {
         };
         let before = [pair("server_version", "14.23"), pair("TimeZone", "UTC")];
         let after = [pair("server_version", "18.4"), pair("TimeZone", "UTC")];
-        let told = changes(&before, &after);
-        assert!(told.windows(4).any(|piece| piece == b"18.4"));
-        assert!(!told.windows(3).any(|piece| piece == b"UTC"));
+        let reported = changes(&before, &after);
+        assert!(reported.windows(4).any(|piece| piece == b"18.4"));
+        assert!(!reported.windows(3).any(|piece| piece == b"UTC"));
         assert!(changes(&after, &after).is_empty());
     }
 

@@ -8,28 +8,28 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use protocol::postgres::handshake::Startup;
-use protocol::postgres::{command, frame, refusal};
+use protocol::postgres::{command, error_response, frame};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use super::connect::ServerSession;
 use super::custom::CustomSettings;
 use super::handover::{self, Identity};
 use super::passwords::Passwords;
-use super::session::say_goodbye;
-use super::spare::Spare;
+use super::prewarmed::PrewarmedSession;
+use super::server_login::ServerSession;
+use super::session::send_error_and_close;
 use super::state::NotMovable;
 use super::wire::PostgresWire;
 use crate::config::Secret;
-use crate::gate::Ticket;
-use crate::plane::Plane;
+use crate::data_plane::DataPlane;
+use crate::gate::GateHandle;
+use crate::gate_state::State;
 use crate::registry::{Activity, Entry, Movable, Registered, ServerKey};
-use crate::relay::{Broken, Entrance, Relay, Stop, Wire};
+use crate::relay::{Broken, GateAccess, Relay, Stop, Wire};
 use crate::route::Route;
-use crate::standing::Standing;
-use crate::turnstile::State;
+use crate::session_gate::SessionGate;
 use crate::upstream::Upstream;
 
 /// How long a farewell to the server may take.
@@ -37,14 +37,14 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A session behind its login.
 pub(super) struct Session {
-    pub(super) plane: Arc<Plane>,
+    pub(super) plane: Arc<DataPlane>,
     pub(super) route: Arc<Route>,
     pub(super) startup: Startup,
     pub(super) passwords: Arc<Passwords>,
     pub(super) password: Option<Secret>,
     pub(super) server: ServerSession,
     pub(super) registered: Registered,
-    pub(super) ticket: Ticket,
+    pub(super) ticket: GateHandle,
     pub(super) generation: u64,
     pub(super) gated: bool,
 }
@@ -78,7 +78,7 @@ impl Session {
                 leftover,
                 Arc::clone(&entry.flow),
             ),
-            standing: Standing {
+            standing: SessionGate {
                 ticket: self.ticket,
                 generation: AtomicU64::new(self.generation),
                 entry: Arc::clone(&entry),
@@ -92,17 +92,17 @@ impl Session {
             passwords: self.passwords,
             password: self.password,
             entry,
-            spare: None,
+            prewarmed: None,
         };
         serving.look_at_startup();
         let end = serving.serve().await;
-        serving.farewell(end).await;
+        serving.close(end).await;
         drop(self.registered);
     }
 }
 /// A session that forwards.
 struct Serving {
-    plane: Arc<Plane>,
+    plane: Arc<DataPlane>,
     route: Arc<Route>,
     startup: Startup,
     passwords: Arc<Passwords>,
@@ -111,9 +111,9 @@ struct Serving {
     entry: Arc<Entry>,
     wire: PostgresWire,
     relay: Relay<TcpStream, Upstream>,
-    standing: Standing,
+    standing: SessionGate,
     /// A server session on the cluster that the route is about to lead to.
-    spare: Option<Spare>,
+    prewarmed: Option<PrewarmedSession>,
 }
 
 impl Serving {
@@ -135,7 +135,7 @@ impl Serving {
             let stop = tokio::select! {
                 biased;
                 stop = self.relay.run(&mut self.wire, &self.standing) => Some(stop),
-                () = self.entry.bell.notified() => None,
+                () = self.entry.notify.notified() => None,
             };
             let end = match stop {
                 None => {
@@ -144,13 +144,13 @@ impl Serving {
                         self.look_at_route().await
                     } else {
                         // The ring may have been for more than the question.
-                        let spare = self.spare.take();
+                        let prewarmed = self.prewarmed.take();
                         let asked = self.ask_ahead(probes).await;
                         let end = match asked {
                             None => self.look_at_route().await,
                             end => end,
                         };
-                        self.spare = self.spare.take().or(spare);
+                        self.prewarmed = self.prewarmed.take().or(prewarmed);
                         end
                     };
                     let password = || newest(&self.passwords, &self.entry, self.password.as_ref());
@@ -159,7 +159,7 @@ impl Serving {
                         &self.startup,
                         &self.route,
                         password,
-                        &mut self.spare,
+                        &mut self.prewarmed,
                     );
                     end
                 }
@@ -175,7 +175,7 @@ impl Serving {
                 Some(Ok(Stop::Closing)) => Some(End::Terminated),
                 // PostgreSQL's wire has no words of its own; its doubts are settled where the route is looked at.
                 Some(Ok(Stop::Own | Stop::InDoubt)) => None,
-                Some(Err(broken)) => Some(self.break_off(&broken)),
+                Some(Err(broken)) => Some(self.abort(&broken)),
             };
             if let Some(end) = end {
                 return end;
@@ -183,7 +183,7 @@ impl Serving {
         }
     }
 
-    fn break_off(&self, broken: &Broken) -> End {
+    fn abort(&self, broken: &Broken) -> End {
         match broken {
             Broken::Client(error) => {
                 debug!(client = %self.entry.client, %error, "the client's connection broke");
@@ -230,7 +230,7 @@ impl Serving {
         }
         if !stale {
             // The switch that it was opened for did not come.
-            self.spare = None;
+            self.prewarmed = None;
             return None;
         }
         let idle = self.wire.at_boundary()
@@ -283,7 +283,7 @@ impl Serving {
             &destination.cluster,
             identity,
             &self.wire,
-            self.spare.take(),
+            self.prewarmed.take(),
         )
         .await;
         drop(permit);
@@ -325,19 +325,19 @@ impl Serving {
         End::Terminated
     }
 
-    async fn farewell(mut self, end: End) {
+    async fn close(mut self, end: End) {
         let mut words = BytesMut::new();
         match end {
             End::Left => {}
-            End::Terminated => refusal::terminating(&mut words),
+            End::Terminated => error_response::terminating(&mut words),
             End::Broken => {
                 let message = "the server sent a message that is too long or malformed";
-                refusal::protocol_violation(&mut words, message);
+                error_response::protocol_violation(&mut words, message);
             }
-            End::Violation(what) => refusal::protocol_violation(&mut words, what),
+            End::Violation(what) => error_response::protocol_violation(&mut words, what),
         }
         if !words.is_empty() {
-            say_goodbye(&mut self.relay.client, &words).await;
+            send_error_and_close(&mut self.relay.client, &words).await;
         }
         if self.wire.at_boundary() {
             terminate(&mut self.relay.server).await;
@@ -359,10 +359,10 @@ fn look_at_orders(
     startup: &Startup,
     route: &Route,
     password: impl Fn() -> Option<Secret>,
-    spare: &mut Option<Spare>,
+    prewarmed: &mut Option<PrewarmedSession>,
 ) {
     if let Some(order) = entry.take_warm_order() {
-        *spare = Some(Spare::open(
+        *prewarmed = Some(PrewarmedSession::open(
             order,
             startup.clone(),
             route.database.clone(),
@@ -375,10 +375,10 @@ fn look_at_orders(
 async fn terminate(server: &mut Upstream) {
     let mut out = BytesMut::new();
     frame::put(&mut out, command::TERMINATE, |_| {});
-    let farewell = async {
+    let close = async {
         server.write_all(&out).await?;
         server.shutdown().await
     };
     // A server that does not listen learns of the end when the socket closes.
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, close).await;
 }

@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::postgres::auth::AuthRequest;
+use protocol::postgres::error_response::Severity;
 use protocol::postgres::handshake::Startup;
-use protocol::postgres::refusal::Severity;
-use protocol::postgres::{refusal, reply};
+use protocol::postgres::{error_response, reply};
 use rand::Rng;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
-use super::accept::{self, Arrival, Rejected};
 use super::cancel;
-use super::connect::{self, Refused};
+use super::client_login::{self, Arrival, Rejected};
 use super::passwords::{Known, Passwords};
+use super::server_login::{self, Refused};
 use super::serving::Session;
 use crate::client::Client;
 use crate::config::{Config, Secret};
 use crate::console::AdminClient;
+use crate::data_plane::DataPlane;
 use crate::listener::Sessions;
-use crate::plane::Plane;
 use crate::registry::{NewSession, Registered, ServerKey};
 
 /// The database name that means the admin console.
@@ -34,13 +34,13 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// PostgreSQL's sessions: the data plane, and who may log in.
 pub struct PostgresSessions {
-    plane: Arc<Plane>,
+    plane: Arc<DataPlane>,
     passwords: Arc<Passwords>,
 }
 
 impl PostgresSessions {
     /// Makes the verifiers of the configured users.
-    pub fn new(plane: Arc<Plane>, config: &Config) -> Self {
+    pub fn new(plane: Arc<DataPlane>, config: &Config) -> Self {
         Self {
             plane,
             passwords: Arc::new(Passwords::new(config)),
@@ -70,7 +70,7 @@ impl Sessions for PostgresSessions {
         self.passwords.renew(renewal);
     }
 
-    fn plane(&self) -> &Arc<Plane> {
+    fn plane(&self) -> &Arc<DataPlane> {
         &self.plane
     }
 
@@ -82,10 +82,10 @@ impl Sessions for PostgresSessions {
         serve(self, client, peer)
     }
 
-    async fn turn_away(mut client: TcpStream) {
+    async fn reject(mut client: TcpStream) {
         let mut words = BytesMut::new();
-        refusal::too_many_connections(&mut words);
-        say_goodbye(&mut client, &words).await;
+        error_response::too_many_connections(&mut words);
+        send_error_and_close(&mut client, &words).await;
     }
 }
 
@@ -95,7 +95,8 @@ async fn serve(sessions: Arc<PostgresSessions>, mut client: TcpStream, peer: Soc
     let plane = Arc::clone(&sessions.plane);
     let mut buffer = BytesMut::with_capacity(1 << 10);
     let deadline = tokio::time::Instant::now() + plane.limits.login_timeout;
-    let arrival = tokio::time::timeout_at(deadline, accept::first(&mut client, &mut buffer)).await;
+    let arrival =
+        tokio::time::timeout_at(deadline, client_login::first(&mut client, &mut buffer)).await;
     let rejected = match arrival {
         Err(_) => {
             plane.metrics.login_failed("timeout");
@@ -147,7 +148,7 @@ async fn serve(sessions: Arc<PostgresSessions>, mut client: TcpStream, peer: Soc
         Rejected::Password(user) => plane.failed_logins.log(peer, user, &"wrong password"),
         other => debug!(%peer, rejected = %other, "login rejected"),
     }
-    say_goodbye(&mut client, &accept::refuse(&rejected)).await;
+    send_error_and_close(&mut client, &client_login::refuse(&rejected)).await;
 }
 
 enum Opened {
@@ -166,28 +167,28 @@ async fn open(
 ) -> Result<Opened, Rejected> {
     let PostgresSessions { plane, passwords } = sessions;
     let mut greeting = BytesMut::new();
-    let minor = match accept::negotiate(&startup, &mut greeting) {
+    let minor = match client_login::negotiate(&startup, &mut greeting) {
         Ok(minor) => minor,
         Err(unsupported) => {
             let mut out = BytesMut::new();
             let message = unsupported.to_string();
-            refusal::feature_not_supported(&mut out, Severity::Fatal, &message);
-            say_goodbye(client, &out).await;
+            error_response::feature_not_supported(&mut out, Severity::Fatal, &message);
+            send_error_and_close(client, &out).await;
             return Ok(Opened::Nothing);
         }
     };
     client.write_all(&greeting).await?;
     greeting.clear();
     let Some(user) = startup.user() else {
-        refusal::no_user(&mut greeting);
-        say_goodbye(client, &greeting).await;
+        error_response::no_user(&mut greeting);
+        send_error_and_close(client, &greeting).await;
         return Ok(Opened::Nothing);
     };
     let user = String::from_utf8_lossy(&user).into_owned();
     let database = startup.database().unwrap_or_default();
 
     if database == CONSOLE_DATABASE && plane.console.is_some() {
-        accept::authenticate(client, buffer, &user, Some(passwords.of_admin(&user))).await?;
+        client_login::authenticate(client, buffer, &user, Some(passwords.of_admin(&user))).await?;
         AuthRequest::Ok.encode(&mut greeting);
         client.write_all(&greeting).await?;
         return Ok(Opened::Console(user));
@@ -198,26 +199,26 @@ async fn open(
         plane.metrics.login_failed("unknown route");
         let reason = format!("there is no route {route_name:?}");
         plane.failed_logins.log(peer, &user, &reason);
-        refusal::unknown_route(&mut greeting, &route_name);
-        say_goodbye(client, &greeting).await;
+        error_response::unknown_route(&mut greeting, &route_name);
+        send_error_and_close(client, &greeting).await;
         return Ok(Opened::Nothing);
     };
     if let Err(turned) = route.door.pass(plane.limits.connect_timeout).await {
         plane.metrics.login_failed("server");
         plane.failed_logins.log(peer, &user, &turned.words());
-        refusal::cannot_connect_now(&mut greeting, turned.words());
-        say_goodbye(client, &greeting).await;
+        error_response::cannot_connect_now(&mut greeting, turned.words());
+        send_error_and_close(client, &greeting).await;
         return Ok(Opened::Nothing);
     }
     let verifier = passwords.of_user(&user);
     let asked = verifier.is_some();
-    accept::authenticate(client, buffer, &user, verifier).await?;
+    client_login::authenticate(client, buffer, &user, verifier).await?;
     let password = passwords.for_server(&user);
 
     let destination = route.destination();
     let ticket = route.gate.ticket();
     let password_text = password.as_ref().map(Secret::reveal);
-    let login = connect::login(
+    let login = server_login::login(
         &destination.cluster,
         &startup,
         &route.database,
@@ -230,7 +231,7 @@ async fn open(
             plane.metrics.login_failed("server");
             let reason = format!("cluster {}: {refused}", destination.cluster.name);
             plane.failed_logins.log(peer, &user, &reason);
-            say_goodbye(
+            send_error_and_close(
                 client,
                 &explain(&refused, &destination.cluster.name, peer, asked),
             )
@@ -311,14 +312,14 @@ fn explain(refused: &Refused, cluster: &str, peer: SocketAddr, asked: bool) -> B
         }
         Refused::Unreachable(error) => {
             warn!(%peer, cluster, %error, "the cluster cannot be reached; the client was told to try again");
-            refusal::cannot_connect_now(
+            error_response::cannot_connect_now(
                 &mut out,
                 "the database system cannot be reached at the moment",
             );
         }
         Refused::Malformed(_) | Refused::Unsupported(_) => {
             warn!(%peer, cluster, %refused, "the login on the cluster failed; set users.NAME.password if it asks for one");
-            refusal::error(
+            error_response::error(
                 &mut out,
                 Severity::Fatal,
                 "28000",
@@ -330,11 +331,11 @@ fn explain(refused: &Refused, cluster: &str, peer: SocketAddr, asked: bool) -> B
 }
 
 /// Tells a client the last words and closes.
-pub(super) async fn say_goodbye(client: &mut TcpStream, words: &[u8]) {
-    let farewell = async {
+pub(super) async fn send_error_and_close(client: &mut TcpStream, words: &[u8]) {
+    let close = async {
         client.write_all(words).await?;
         client.shutdown().await
     };
     // Whoever does not take the words in time goes without them.
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, close).await;
 }

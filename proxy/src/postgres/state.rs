@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::connect::Refused;
-use super::dialogue::{Answer, Row};
+use super::internal_query::{Answer, Row};
+use super::server_login::Refused;
 use crate::registry::Movable;
 
 /// Why a session cannot be moved.
@@ -82,7 +82,7 @@ pub(super) fn settings_query(custom: &BTreeSet<String>) -> String {
 }
 
 /// Lets the questions that follow take their time.
-pub(super) const PATIENCE: &str = "SELECT pg_catalog.set_config('statement_timeout', '0', false);";
+pub(super) const TIMEOUT: &str = "SELECT pg_catalog.set_config('statement_timeout', '0', false);";
 
 /// What keeps a session where it is, as one row of truths.
 macro_rules! blockers {
@@ -203,7 +203,7 @@ fn odd() -> NotMovable {
     NotMovable::State("the server's answer was not understood".to_owned())
 }
 
-/// Reads the answer to [`ENCODING`], [`settings_query`], [`PATIENCE`], [`OBJECTS`] and [`types_query`], in this order;
+/// Reads the answer to [`ENCODING`], [`settings_query`], [`TIMEOUT`], [`OBJECTS`] and [`types_query`], in this order;
 /// fails where the session cannot be moved.
 pub(super) fn understand(answer: &Answer) -> Result<SessionState, NotMovable> {
     if let Some(error) = &answer.error {

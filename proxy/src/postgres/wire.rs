@@ -14,7 +14,7 @@ use super::custom::CustomSettings;
 use super::state::NotMovable;
 use super::trial;
 use crate::registry::Movable;
-use crate::relay::{Entrance, Heard, Seen, Then, Wire};
+use crate::relay::{ClientScan, GateAccess, NextStep, ServerScan, Wire};
 
 /// The largest unnamed Parse that is kept for a handover. Above it the session counts as not movable while that
 /// statement lives.
@@ -45,7 +45,7 @@ pub struct PostgresWire {
     capture: Option<Vec<u8>>,
     unnamed: Vec<u8>,
     unnamed_too_large: bool,
-    spare: Vec<u8>,
+    prewarmed: Vec<u8>,
     parameters: Vec<(Bytes, Bytes)>,
     gated: bool,
     probe: Probe,
@@ -93,7 +93,7 @@ impl PostgresWire {
             capture: None,
             unnamed: Vec::new(),
             unnamed_too_large: false,
-            spare: Vec::new(),
+            prewarmed: Vec::new(),
             parameters,
             gated,
             probe: Probe::None,
@@ -156,7 +156,7 @@ impl PostgresWire {
         true
     }
 
-    fn tell_hidden_writes(&mut self, gate: &impl Entrance) {
+    fn tell_hidden_writes(&mut self, gate: &impl GateAccess) {
         if let Some(what) = self.custom.take_hides_writes() {
             gate.hides_writes(what);
         }
@@ -222,29 +222,33 @@ impl PostgresWire {
         self.gated
     }
 
-    fn admit(&self, tag: u8, gate: &impl Entrance) -> Then {
+    fn admit(&self, tag: u8, gate: &impl GateAccess) -> NextStep {
         if self.tracker.is_full() {
-            return Then::Replies;
+            return NextStep::Replies;
         }
         if !self.gated || self.tracker.in_batch() || Tracker::begins(tag) != Begins::Batch {
-            return Then::More;
+            return NextStep::More;
         }
         if self.tracker.at_boundary() {
-            return if gate.enter() { Then::More } else { Then::Gate };
+            return if gate.enter() {
+                NextStep::More
+            } else {
+                NextStep::Gate
+            };
         }
         // The batches before this one decide whether a transaction is open; only with the gate open may they be
         // left to run together.
         if self.tracker.owes() && !gate.is_open() {
-            Then::Replies
+            NextStep::Replies
         } else {
-            Then::More
+            NextStep::More
         }
     }
 
     fn begin_capture(&mut self, tag: u8) {
         match tag {
             command::PARSE => {
-                let mut scratch = std::mem::take(&mut self.spare);
+                let mut scratch = std::mem::take(&mut self.prewarmed);
                 scratch.clear();
                 self.capture = Some(scratch);
             }
@@ -268,15 +272,15 @@ impl PostgresWire {
         let unnamed = name == Some(0);
         if scratch.len().saturating_add(bytes.len()) > UNNAMED_BYTES_MAX {
             self.unnamed_too_large |= unnamed;
-            self.spare = self.capture.take().unwrap_or_default();
+            self.prewarmed = self.capture.take().unwrap_or_default();
             return;
         }
         scratch.extend_from_slice(bytes);
         if name.is_some() && !unnamed {
-            self.spare = self.capture.take().unwrap_or_default();
+            self.prewarmed = self.capture.take().unwrap_or_default();
         } else if frame_left == 0 {
             let whole = self.capture.take().unwrap_or_default();
-            self.spare = std::mem::replace(&mut self.unnamed, whole);
+            self.prewarmed = std::mem::replace(&mut self.unnamed, whole);
             self.unnamed_too_large = false;
         }
     }
@@ -297,7 +301,11 @@ impl PostgresWire {
 }
 
 impl Wire for PostgresWire {
-    fn client(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Seen, Malformed> {
+    fn client(
+        &mut self,
+        bytes: &mut [u8],
+        gate: &impl GateAccess,
+    ) -> Result<ClientScan, Malformed> {
         let mut clear = 0;
         loop {
             let rest = bytes.get(clear..).unwrap_or_default();
@@ -313,17 +321,17 @@ impl Wire for PostgresWire {
                 }
                 clear += step;
                 if self.client_left > 0 {
-                    return Ok(Seen {
+                    return Ok(ClientScan {
                         clear,
-                        then: Then::More,
+                        then: NextStep::More,
                     });
                 }
                 continue;
             }
             let Some(header) = frame::peek(rest, self.frame_bytes_max)? else {
-                return Ok(Seen {
+                return Ok(ClientScan {
                     clear,
-                    then: Then::More,
+                    then: NextStep::More,
                 });
             };
             let text = matches!(header.tag, command::QUERY | command::PARSE);
@@ -333,14 +341,14 @@ impl Wire for PostgresWire {
             if text && whole.is_none() && header.total() <= TEXT_BYTES_MAX
                 || calls && called.is_none()
             {
-                return Ok(Seen {
+                return Ok(ClientScan {
                     clear,
-                    then: Then::More,
+                    then: NextStep::More,
                 });
             }
             let then = self.admit(header.tag, gate);
-            if then != Then::More {
-                return Ok(Seen { clear, then });
+            if then != NextStep::More {
+                return Ok(ClientScan { clear, then });
             }
             if let Some(whole) = whole.filter(|_| text) {
                 self.custom.learn(whole);
@@ -360,9 +368,13 @@ impl Wire for PostgresWire {
         }
     }
 
-    fn server(&mut self, bytes: &mut [u8], gate: &impl Entrance) -> Result<Heard, Malformed> {
+    fn server(
+        &mut self,
+        bytes: &mut [u8],
+        gate: &impl GateAccess,
+    ) -> Result<ServerScan, Malformed> {
         let mut clear = 0;
-        let forward = |clear| Ok(Heard { clear, swallow: 0 });
+        let forward = |clear| Ok(ServerScan { clear, swallow: 0 });
         loop {
             let rest = bytes.get(clear..).unwrap_or_default();
             if self.server_left > 0 {
@@ -383,7 +395,7 @@ impl Wire for PostgresWire {
                     return forward(clear);
                 };
                 if self.hear_ahead(header.tag, body) {
-                    return Ok(Heard {
+                    return Ok(ServerScan {
                         clear,
                         swallow: header.total(),
                     });
@@ -392,7 +404,7 @@ impl Wire for PostgresWire {
             match header.tag {
                 reply::CLOSE_COMPLETE if self.probe == Probe::Asked => {
                     self.probe = Probe::Answered;
-                    return Ok(Heard {
+                    return Ok(ServerScan {
                         clear,
                         swallow: header.total(),
                     });
@@ -413,7 +425,7 @@ impl Wire for PostgresWire {
                     if self.tracker.at_boundary() {
                         gate.leave();
                     }
-                    return Ok(Heard {
+                    return Ok(ServerScan {
                         clear,
                         swallow: header.total(),
                     });
@@ -460,7 +472,7 @@ mod tests {
         inside: Cell<bool>,
     }
 
-    impl Entrance for Fake {
+    impl GateAccess for Fake {
         fn enter(&self) -> bool {
             self.inside.set(!self.closed.get());
             self.inside.get()
@@ -491,7 +503,7 @@ mod tests {
         PostgresWire::new(1 << 20, Vec::new(), true)
     }
 
-    fn clear(wire: &mut PostgresWire, gate: &Fake, bytes: &[u8]) -> (usize, Then) {
+    fn clear(wire: &mut PostgresWire, gate: &Fake, bytes: &[u8]) -> (usize, NextStep) {
         let seen = wire
             .client(&mut bytes.to_vec(), gate)
             .expect("whole frames");
@@ -503,9 +515,12 @@ mod tests {
         let (mut wire, gate) = (wire(), Fake::default());
         gate.closed.set(true);
         let query = frames(&[(b'Q', b"select 1\0")]);
-        assert_eq!(clear(&mut wire, &gate, &query), (0, Then::Gate));
+        assert_eq!(clear(&mut wire, &gate, &query), (0, NextStep::Gate));
         gate.closed.set(false);
-        assert_eq!(clear(&mut wire, &gate, &query), (query.len(), Then::More));
+        assert_eq!(
+            clear(&mut wire, &gate, &query),
+            (query.len(), NextStep::More)
+        );
         assert!(gate.inside.get());
     }
 
@@ -518,11 +533,14 @@ mod tests {
             .expect("whole frames");
         assert!(gate.inside.get(), "left in the middle of a transaction");
         let commit = frames(&[(b'Q', b"commit\0")]);
-        assert_eq!(clear(&mut wire, &gate, &commit), (commit.len(), Then::More));
+        assert_eq!(
+            clear(&mut wire, &gate, &commit),
+            (commit.len(), NextStep::More)
+        );
         wire.server(&mut frames(&[(b'C', b"COMMIT\0"), (b'Z', b"I")]), &gate)
             .expect("whole frames");
         assert!(!gate.inside.get(), "still inside after the commit");
-        assert_eq!(clear(&mut wire, &gate, &commit), (0, Then::Gate));
+        assert_eq!(clear(&mut wire, &gate, &commit), (0, NextStep::Gate));
     }
 
     #[test]
@@ -530,15 +548,15 @@ mod tests {
         let (mut wire, gate) = (wire(), Fake::default());
         let one = frames(&[(b'Q', b"insert\0")]);
         let two = frames(&[(b'Q', b"insert\0"), (b'Q', b"insert\0")]);
-        assert_eq!(clear(&mut wire, &gate, &two), (two.len(), Then::More));
+        assert_eq!(clear(&mut wire, &gate, &two), (two.len(), NextStep::More));
         gate.closed.set(true);
-        assert_eq!(clear(&mut wire, &gate, &one), (0, Then::Replies));
+        assert_eq!(clear(&mut wire, &gate, &one), (0, NextStep::Replies));
         wire.server(&mut frames(&[(b'Z', b"I")]), &gate)
             .expect("whole frames");
-        assert_eq!(clear(&mut wire, &gate, &one), (0, Then::Replies));
+        assert_eq!(clear(&mut wire, &gate, &one), (0, NextStep::Replies));
         wire.server(&mut frames(&[(b'Z', b"I")]), &gate)
             .expect("whole frames");
-        assert_eq!(clear(&mut wire, &gate, &one), (0, Then::Gate));
+        assert_eq!(clear(&mut wire, &gate, &one), (0, NextStep::Gate));
     }
 
     #[test]
@@ -582,10 +600,10 @@ mod tests {
             wire.server(&mut status[seen.clear..].to_vec(), &gate)
                 .expect("whole frames");
         }
-        let told = [(
+        let reported = [(
             Bytes::from_static(b"TimeZone"),
             Bytes::from_static(b"Asia/Tokyo"),
         )];
-        assert_eq!(wire.parameters(), told);
+        assert_eq!(wire.parameters(), reported);
     }
 }

@@ -13,7 +13,7 @@ use migrator::plan::Settings;
 use migrator::supervisor::{CutoverReport, Definition, Outcome, Supervisor};
 use proxy::config::{ADMIN_DATABASE, Config, nearest};
 use proxy::console::AdminClient;
-use proxy::plane::Plane;
+use proxy::data_plane::DataPlane;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
@@ -22,14 +22,13 @@ use super::engine::Engine;
 use super::reload::Running;
 use super::statement::{Constant, Given, Statement, setting};
 use answer::{Answer, Column, Refusal, Value};
-pub(crate) use rows::level_word;
 
 /// The console's view of both planes.
 pub(crate) struct Admin<D: Database> {
     /// What the operator configured.
     pub running: Arc<Running>,
     /// Routes and sessions.
-    pub plane: Arc<Plane>,
+    pub plane: Arc<DataPlane>,
     /// The migrations.
     pub supervisor: Arc<Supervisor<D>>,
 }
@@ -48,11 +47,11 @@ pub(crate) trait Execute: Send + Sync {
 type Inside<E> = (Admin<<E as Engine>::Database>, Handle);
 
 /// The door to the console: the data plane needs it before the migrations that are behind it exist.
-pub(crate) struct Door<E: Engine> {
+pub(crate) struct ConsoleSlot<E: Engine> {
     admin: Arc<OnceLock<Inside<E>>>,
 }
 
-impl<E: Engine> Default for Door<E> {
+impl<E: Engine> Default for ConsoleSlot<E> {
     fn default() -> Self {
         Self {
             admin: Arc::default(),
@@ -60,7 +59,7 @@ impl<E: Engine> Default for Door<E> {
     }
 }
 
-impl<E: Engine> Door<E> {
+impl<E: Engine> ConsoleSlot<E> {
     /// Opens the console, on the runtime of the caller. Whoever comes earlier is sent away.
     pub(crate) fn open(&self, admin: Admin<E::Database>) {
         // Opened once, by the start of the program; a second opening would change nothing.
@@ -68,7 +67,7 @@ impl<E: Engine> Door<E> {
     }
 }
 
-impl<E: Engine> proxy::console::Console for Door<E> {
+impl<E: Engine> proxy::console::Console for ConsoleSlot<E> {
     fn serve(&self, client: AdminClient) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let admin = Arc::clone(&self.admin);
         Box::pin(async move {
@@ -77,20 +76,20 @@ impl<E: Engine> proxy::console::Console for Door<E> {
             };
             // A thread that serves sessions must not do what statements begin here: a whole migration.
             let mut serving = JoinSet::new();
-            serving.spawn_on(converse::<E>(Arc::clone(&admin), client), runtime);
+            serving.spawn_on(serve_admin::<E>(Arc::clone(&admin), client), runtime);
             // Dropping the set ends the admin session, as when the caller is cut.
             serving.join_next().await;
         })
     }
 }
 
-async fn converse<E: Engine>(admin: Arc<OnceLock<Inside<E>>>, client: AdminClient) {
+async fn serve_admin<E: Engine>(admin: Arc<OnceLock<Inside<E>>>, client: AdminClient) {
     let Some((admin, _)) = admin.get() else {
         return;
     };
     let user = client.user.clone();
     info!(user, "an admin session begins");
-    match E::converse(admin, client).await {
+    match E::serve_admin(admin, client).await {
         Ok(()) => info!(user, "an admin session ends"),
         Err(error) => debug!(user, %error, "an admin session was cut"),
     }
@@ -103,10 +102,10 @@ impl<D: Database> Execute for Admin<D> {
 
     async fn execute(&self, statement: Statement) -> Result<Answer, Refusal> {
         let Some(text) = statement.effect() else {
-            return self.carry_out(statement).await;
+            return self.run(statement).await;
         };
         info!(statement = text, "the operator asks");
-        let answer = self.carry_out(statement).await;
+        let answer = self.run(statement).await;
         match &answer {
             Ok(_) => info!(statement = text, "done"),
             Err(Refusal {
@@ -120,7 +119,7 @@ impl<D: Database> Execute for Admin<D> {
 }
 
 impl<D: Database> Admin<D> {
-    async fn carry_out(&self, statement: Statement) -> Result<Answer, Refusal> {
+    async fn run(&self, statement: Statement) -> Result<Answer, Refusal> {
         match statement {
             Statement::Create {
                 name,
@@ -186,11 +185,11 @@ impl<D: Database> Admin<D> {
                 Ok(Answer::done("CLEAR SWITCH MARK"))
             }
             Statement::Rehearse(name, options) => {
-                told(&self.supervisor.rehearse(&name, options).await?)
+                reported(&self.supervisor.rehearse(&name, options).await?)
             }
             Statement::Cutover(name, options) => {
                 let waived = options.waive_check;
-                let mut answer = told(&self.supervisor.cutover(&name, options).await?)?;
+                let mut answer = reported(&self.supervisor.cutover(&name, options).await?)?;
                 if waived {
                     answer.notice = Some("switched without a passed check, as asked".to_owned());
                 }
@@ -361,7 +360,7 @@ pub(crate) fn settings_of(config: &Config) -> Settings {
         check_workers: migrator.check_workers,
         check_range_rows: migrator.check_range_rows,
         counter_gap: migrator.counter_gap,
-        stream_patience: migrator.stream_patience,
+        slot_create_timeout: migrator.slot_create_timeout,
         ..Settings::default()
     }
 }
@@ -372,7 +371,7 @@ pub(crate) fn version() -> &'static str {
 }
 
 /// A report as rows; what was undone is an error, so that a script that looks only for errors stops.
-fn told(report: &CutoverReport) -> Result<Answer, Refusal> {
+fn reported(report: &CutoverReport) -> Result<Answer, Refusal> {
     let Outcome::Undone { at, why, remedy } = &report.outcome else {
         return Ok(Answer::rows(vec![rows::report(report)]));
     };

@@ -10,8 +10,8 @@ use migrator::database::Database;
 use migrator::supervisor::Definition;
 use proxy::config::{Cluster, Config, Engine as Kind};
 use proxy::console::AdminClient;
+use proxy::data_plane::DataPlane;
 use proxy::listener::Sessions;
-use proxy::plane::Plane;
 
 use super::console::Execute;
 use super::grants::Grants;
@@ -29,18 +29,18 @@ pub(crate) trait Engine: Send + Sync + 'static {
     const URL: &'static str;
 
     /// The data plane's sessions.
-    fn sessions(plane: Arc<Plane>, config: &Config) -> Result<Self::Sessions, Error>;
+    fn sessions(plane: Arc<DataPlane>, config: &Config) -> Result<Self::Sessions, Error>;
 
     /// The two databases of a migration.
     fn database(
         sessions: &Arc<Self::Sessions>,
         config: &Config,
         definition: &Definition,
-        ends: &Ends<'_>,
+        ends: &ClusterPair<'_>,
     ) -> Self::Database;
 
     /// Serves one admin session after its login.
-    fn converse(
+    fn serve_admin(
         execute: &impl Execute,
         client: AdminClient,
     ) -> impl Future<Output = io::Result<()>> + Send;
@@ -57,11 +57,11 @@ pub(crate) trait Engine: Send + Sync + 'static {
         console: &Cluster,
         database: &str,
         statements: &str,
-    ) -> impl Future<Output = Result<Vec<Said>, String>> + Send;
+    ) -> impl Future<Output = Result<Vec<Reply>, String>> + Send;
 }
 
 /// Where a migration goes from and to.
-pub(crate) struct Ends<'a> {
+pub(crate) struct ClusterPair<'a> {
     /// The cluster that has the rows now.
     pub source: &'a Cluster,
     /// The cluster that gets them.
@@ -71,7 +71,7 @@ pub(crate) struct Ends<'a> {
 }
 
 /// What the console said to one statement.
-pub(crate) enum Said {
+pub(crate) enum Reply {
     /// Rows of text.
     Rows {
         /// The names of the columns.
@@ -84,16 +84,16 @@ pub(crate) enum Said {
 }
 
 /// Something that the command line asks for.
-pub(crate) trait Errand {
+pub(crate) trait Task {
     /// Carries it out for one engine.
-    fn carry_out<E: Engine>(self) -> impl Future<Output = ExitCode>;
+    fn run<E: Engine>(self) -> impl Future<Output = ExitCode>;
 }
 
 /// Carries an errand out for the engine of that kind.
-pub(crate) async fn with(kind: Kind, errand: impl Errand) -> ExitCode {
+pub(crate) async fn with(kind: Kind, errand: impl Task) -> ExitCode {
     match kind {
-        Kind::Postgres => errand.carry_out::<Postgres>().await,
-        Kind::Mysql => errand.carry_out::<Mysql>().await,
+        Kind::Postgres => errand.run::<Postgres>().await,
+        Kind::Mysql => errand.run::<Mysql>().await,
     }
 }
 

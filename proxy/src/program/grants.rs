@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use migrator::rights::Side;
 use proxy::config::Engine as Kind;
 
-use super::engine::{self, Engine, Errand};
+use super::engine::{self, Engine, Task};
 use super::output;
 
 /// What is asked for.
@@ -62,8 +62,8 @@ impl Grants {
     }
 }
 
-impl Errand for Grants {
-    async fn carry_out<E: Engine>(self) -> ExitCode {
+impl Task for Grants {
+    async fn run<E: Engine>(self) -> ExitCode {
         match E::grants(&self) {
             Ok(script) => {
                 output::print(&script);

@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use migrator::supervisor::Status;
 use proxy::admission::Admission;
-use proxy::metrics::{Metrics, MigrationNumbers};
-use proxy::plane::Plane;
-use proxy::turnstile::State as Gate;
+use proxy::data_plane::DataPlane;
+use proxy::gate_state::State as Gate;
+use proxy::metrics::{Metrics, MigrationStats};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -31,7 +31,7 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Pages {
     metrics: Arc<Metrics>,
     migrations: Arc<dyn Fn() -> Vec<Status> + Send + Sync>,
-    plane: Arc<Plane>,
+    plane: Arc<DataPlane>,
     health: Health,
     log: Log,
 }
@@ -146,8 +146,8 @@ async fn ready(State(pages): State<Pages>) -> Response {
     text.into_response()
 }
 
-fn numbers(status: Status) -> MigrationNumbers {
-    MigrationNumbers {
+fn numbers(status: Status) -> MigrationStats {
+    MigrationStats {
         state: status.state.name().to_owned(),
         name: status.name,
         rows_copied: status.rows_copied,

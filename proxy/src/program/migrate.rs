@@ -18,8 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::command::Migrate;
-use super::console::{level_word, settings_of};
-use super::engine::{self, Engine, Errand};
+use super::console::settings_of;
+use super::engine::{self, Engine, Task};
 use super::output::{fail, print, record};
 use super::reload::Running;
 use super::wiring::{self, Wired};
@@ -32,7 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LAG_READY: Duration = Duration::from_secs(1);
 
 /// Why the command ends early: a text for the operator.
-type Told<T = ()> = Result<T, String>;
+type TextResult<T = ()> = Result<T, String>;
 
 /// Moves the database.
 pub(crate) async fn run(migrate: Migrate) -> ExitCode {
@@ -44,8 +44,8 @@ pub(crate) async fn run(migrate: Migrate) -> ExitCode {
 
 struct Move(Migrate);
 
-impl Errand for Move {
-    async fn carry_out<E: Engine>(self) -> ExitCode {
+impl Task for Move {
+    async fn run<E: Engine>(self) -> ExitCode {
         match move_it::<E>(self.0).await {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::from(STOPPED),
@@ -58,7 +58,7 @@ impl Errand for Move {
 const STOPPED: u8 = 3;
 
 /// False where a signal came before the end.
-async fn move_it<E: Engine>(migrate: Migrate) -> Told<bool> {
+async fn move_it<E: Engine>(migrate: Migrate) -> TextResult<bool> {
     let options = Options {
         max_hold: parse_duration(&migrate.max_hold)
             .ok_or("--max-hold: write a duration such as 500ms or 2s")?,
@@ -152,7 +152,7 @@ async fn work<E: Engine>(
     definition: Definition,
     options: Options,
     migrate: &Migrate,
-) -> Told<bool> {
+) -> TextResult<bool> {
     let supervisor = &wired.supervisor;
     if supervisor.status(NAME).is_err() {
         supervisor
@@ -192,7 +192,7 @@ async fn work<E: Engine>(
             .await
             .map_err(|error| error.to_string())?;
         screen.done();
-        return told(&report, migrate);
+        return reported(&report, migrate);
     }
     if migrate.listen.is_none() {
         screen.done();
@@ -205,14 +205,14 @@ async fn work<E: Engine>(
     }
     screen.done();
     let report = supervisor.report(NAME).map_err(|error| error.to_string())?;
-    report.map_or(Ok(true), |report| told(&report, migrate))
+    report.map_or(Ok(true), |report| reported(&report, migrate))
 }
 
-fn status<D: Database>(supervisor: &Arc<Supervisor<D>>) -> Told<Status> {
+fn status<D: Database>(supervisor: &Arc<Supervisor<D>>) -> TextResult<Status> {
     supervisor.status(NAME).map_err(|error| error.to_string())
 }
 
-fn failing(status: Status) -> Told<Status> {
+fn failing(status: Status) -> TextResult<Status> {
     if status.state != State::Failed {
         return Ok(status);
     }
@@ -227,7 +227,7 @@ fn failing(status: Status) -> Told<Status> {
 }
 
 /// Resolves once the target is close behind.
-async fn follow<D: Database>(supervisor: &Arc<Supervisor<D>>, screen: &Screen) -> Told {
+async fn follow<D: Database>(supervisor: &Arc<Supervisor<D>>, screen: &Screen) -> TextResult {
     loop {
         let now = failing(status(supervisor)?)?;
         screen.show(&now);
@@ -242,7 +242,7 @@ async fn follow<D: Database>(supervisor: &Arc<Supervisor<D>>, screen: &Screen) -
 }
 
 /// Resolves once every range was found equal.
-async fn check<D: Database>(supervisor: &Arc<Supervisor<D>>, screen: &Screen) -> Told {
+async fn check<D: Database>(supervisor: &Arc<Supervisor<D>>, screen: &Screen) -> TextResult {
     supervisor
         .check(NAME)
         .await
@@ -282,7 +282,7 @@ fn checks_text(findings: &[Check]) -> String {
     let mut text = format!("precheck: {} checks are in order\n", good.len());
     for check in bad {
         let head = [
-            level_word(check.level),
+            check.level.as_str(),
             ": ",
             &check.name,
             ": ",
@@ -299,7 +299,7 @@ fn checks_text(findings: &[Check]) -> String {
     text
 }
 
-fn told(report: &CutoverReport, migrate: &Migrate) -> Told<bool> {
+fn reported(report: &CutoverReport, migrate: &Migrate) -> TextResult<bool> {
     let millis = |duration: Duration| format!("{:.1} ms", duration.as_secs_f64() * 1e3);
     let steps = &report.steps;
     let lines = [
@@ -366,7 +366,7 @@ impl Ended {
     }
 }
 
-fn interrupted() -> Told<Ended> {
+fn interrupted() -> TextResult<Ended> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
     Ok(Ended {
         terminate: listen(SignalKind::terminate())?,

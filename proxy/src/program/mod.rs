@@ -39,14 +39,14 @@ pub(crate) fn main() -> ExitCode {
         .enable_all()
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(Box::pin(carry_out(line.command, log.clone()))),
+        Ok(runtime) => runtime.block_on(Box::pin(run(line.command, log.clone()))),
         Err(error) => output::fail(&format!("the runtime could not be started: {error}")),
     };
     log.finish();
     ended
 }
 
-async fn carry_out(command: Command, log: Log) -> ExitCode {
+async fn run(command: Command, log: Log) -> ExitCode {
     match command {
         Command::Run { config } => run::run(&config, log).await,
         Command::CheckConfig { config } => run::check(&config),

@@ -10,8 +10,8 @@ use arc_swap::ArcSwap;
 use migrator::database::Database;
 use migrator::supervisor::Supervisor;
 use proxy::config::Config;
+use proxy::data_plane::DataPlane;
 use proxy::listener::Sessions;
-use proxy::plane::Plane;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -66,7 +66,7 @@ pub(crate) fn hangups() -> Result<Signal, String> {
 /// Everything that another configuration changes.
 pub(crate) struct Reload<S, D: Database> {
     pub running: Arc<Running>,
-    pub plane: Arc<Plane>,
+    pub plane: Arc<DataPlane>,
     pub sessions: Arc<S>,
     pub supervisor: Arc<Supervisor<D>>,
 }

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::engine::{self, Engine, Errand};
+use super::engine::{self, Engine, Task};
 use super::http::{self, Pages};
 use super::log::Log;
 use super::output::{complain, fail, print};
@@ -91,8 +91,8 @@ pub(crate) async fn run(path: &Path, log: Log) -> ExitCode {
 
 struct Serve(PathBuf, Config, Log);
 
-impl Errand for Serve {
-    async fn carry_out<E: Engine>(self) -> ExitCode {
+impl Task for Serve {
+    async fn run<E: Engine>(self) -> ExitCode {
         match serve::<E>(&self.0, self.1, self.2).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(text) => fail(&text),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use proxy::config::{ADMIN_DATABASE, Cluster, Config, Engine as Kind};
 
 use super::command::Sql;
-use super::engine::{self, Engine, Errand, Said};
+use super::engine::{self, Engine, Reply, Task};
 use super::output::{fail, print, record, table};
 
 /// More columns than this do not fit beside one another on a terminal.
@@ -36,8 +36,8 @@ struct Ask {
     statement: String,
 }
 
-impl Errand for Ask {
-    async fn carry_out<E: Engine>(self) -> ExitCode {
+impl Task for Ask {
+    async fn run<E: Engine>(self) -> ExitCode {
         let console = match self.at {
             At::Url(url) => E::end("--url", &url),
             At::Console(console) => Ok((console, None)),
@@ -79,16 +79,16 @@ fn console_of(path: &Path) -> Result<Cluster, String> {
     })
 }
 
-fn lay_out(said: &[Said]) -> String {
+fn lay_out(said: &[Reply]) -> String {
     let mut text = String::new();
     for one in said {
         match one {
-            Said::Done => text.push_str("done\n"),
-            Said::Rows { columns, rows } if columns.len() > COLUMNS_MAX => {
+            Reply::Done => text.push_str("done\n"),
+            Reply::Rows { columns, rows } if columns.len() > COLUMNS_MAX => {
                 let records = rows.iter().map(|row| record(columns, row));
                 text.push_str(&records.collect::<Vec<_>>().join("\n"));
             }
-            Said::Rows { columns, rows } => text.push_str(&table(columns, rows)),
+            Reply::Rows { columns, rows } => text.push_str(&table(columns, rows)),
         }
     }
     text

@@ -10,12 +10,12 @@ use migrator::traffic::{
     Admission, Handovers, HiddenWrites, Holds, OpenTransaction, Traffic, Unmovable, Waiting,
 };
 use proxy::admission;
-use proxy::plane::Plane;
+use proxy::data_plane::DataPlane;
 use proxy::registry::{Entry, Movable};
 use proxy::route::{Cluster, Route};
 
 /// The data plane as the migrator sees it.
-pub(crate) struct PlaneTraffic(pub(crate) Arc<Plane>);
+pub(crate) struct PlaneTraffic(pub(crate) Arc<DataPlane>);
 
 impl PlaneTraffic {
     fn route(&self, name: &str) -> Result<Arc<Route>> {
@@ -53,7 +53,7 @@ const IDLE_MOVES: usize = 4;
 const IDLE_MOVE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Tells the sessions that have nothing to say that their route may lead elsewhere, a few at a time.
-async fn move_the_idle(plane: Arc<Plane>, route: Arc<Route>) {
+async fn move_the_idle(plane: Arc<DataPlane>, route: Arc<Route>) {
     route.gate.line_empty().await;
     let cluster = route.destination().cluster.name.clone();
     let elsewhere =
@@ -64,12 +64,12 @@ async fn move_the_idle(plane: Arc<Plane>, route: Arc<Route>) {
         if elsewhere(&entry) {
             waiting.push(entry);
         } else {
-            entry.bell.notify_one();
+            entry.notify.notify_one();
         }
     }
     for group in waiting.chunks(IDLE_MOVES) {
         for entry in group {
-            entry.bell.notify_one();
+            entry.notify.notify_one();
         }
         let moved = async {
             loop {
@@ -99,11 +99,11 @@ impl Traffic for PlaneTraffic {
 
     fn admit(&self, route: &str, admission: Admission) -> Result<()> {
         let route = self.open_route(route)?;
-        let told = matches!(
+        let reported = matches!(
             admission,
             Admission::Unseen { .. } | Admission::Refused { .. }
         );
-        self.0.routes.keep(&route, told);
+        self.0.routes.keep(&route, reported);
         route.door.set(match admission {
             Admission::Open => admission::Admission::Open,
             Admission::Looking(met) => admission::Admission::Looking(met.map(Into::into)),
@@ -153,7 +153,7 @@ impl Traffic for PlaneTraffic {
     fn cool(&self, route: &str) -> Result<()> {
         self.route(route)?;
         for entry in self.0.registry.of_route(route) {
-            entry.bell.notify_one();
+            entry.notify.notify_one();
         }
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Traffic for PlaneTraffic {
                 .ticket_at(route)
                 .is_some_and(|ticket| inside.contains(&ticket))
             {
-                entry.bell.notify_one();
+                entry.notify.notify_one();
             }
         }
         Ok(())
@@ -202,7 +202,7 @@ impl Traffic for PlaneTraffic {
         Ok(open.collect())
     }
 
-    fn carried(&self, route: &str) -> Result<Vec<i64>> {
+    fn gated_backends(&self, route: &str) -> Result<Vec<i64>> {
         let destination = self.route(route)?.destination();
         let cluster = &destination.cluster.name;
         let sessions = self.0.registry.snapshot().into_iter();

@@ -8,17 +8,17 @@ use migrator::Error;
 use migrator::journal::Journal;
 use migrator::supervisor::{Definition, Supervisor};
 use proxy::config::Config;
+use proxy::data_plane::DataPlane;
 use proxy::listener::{self, Sessions};
 use proxy::metrics::Metrics;
-use proxy::plane::Plane;
 use proxy::route::Looker;
 use proxy::workers::Workers;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::console::{Admin, Door};
-use super::engine::{Ends, Engine};
+use super::console::{Admin, ConsoleSlot};
+use super::engine::{ClusterPair, Engine};
 use super::health::Health;
 use super::reload::Running;
 use super::traffic::PlaneTraffic;
@@ -28,7 +28,7 @@ pub(crate) struct Wired<E: Engine> {
     pub(crate) sessions: Arc<E::Sessions>,
     pub(crate) supervisor: Arc<Supervisor<E::Database>>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) plane: Arc<Plane>,
+    pub(crate) plane: Arc<DataPlane>,
     pub(crate) health: Health,
     pub(crate) running: Arc<Running>,
 }
@@ -43,9 +43,9 @@ pub(crate) fn join<E: Engine>(running: Arc<Running>) -> Result<Wired<E>, Error> 
         metrics.set_started(since);
     }
     let journal = Journal::open(&config.journal.path)?;
-    let door = Arc::new(Door::<E>::default());
+    let door = Arc::new(ConsoleSlot::<E>::default());
     let console: Arc<dyn proxy::console::Console> = door.clone();
-    let plane = Arc::new(Plane::new(&config, Arc::clone(&metrics), Some(console)));
+    let plane = Arc::new(DataPlane::new(&config, Arc::clone(&metrics), Some(console)));
     follow_switches(&plane, &journal)?;
     let traffic = Arc::new(PlaneTraffic(Arc::clone(&plane)));
     let sessions = Arc::new(E::sessions(Arc::clone(&plane), &config)?);
@@ -82,7 +82,7 @@ pub(crate) fn join<E: Engine>(running: Arc<Running>) -> Result<Wired<E>, Error> 
 }
 
 /// Cutovers of the past overrule the configuration: the route stays where it was switched to.
-fn follow_switches(plane: &Plane, journal: &Journal) -> Result<(), Error> {
+fn follow_switches(plane: &DataPlane, journal: &Journal) -> Result<(), Error> {
     for (name, cluster) in journal.route_clusters()? {
         let Some(route) = plane.routes.route(&name) else {
             continue;
@@ -119,7 +119,7 @@ pub(crate) async fn serve<S: Sessions>(
     drop(tokio::task::spawn_blocking(move || drop(workers)).await);
 }
 
-fn ends<'a>(config: &'a Config, definition: &'a Definition) -> Result<Ends<'a>, Error> {
+fn ends<'a>(config: &'a Config, definition: &'a Definition) -> Result<ClusterPair<'a>, Error> {
     let missing = |what: &str, name: &str| {
         Error::refused(format!("the configuration lacks the {what} {name}"))
             .remedy("write it back into the configuration, or drop the migration")
@@ -138,7 +138,7 @@ fn ends<'a>(config: &'a Config, definition: &'a Definition) -> Result<Ends<'a>, 
         None if looks => &definition.route,
         None => return Err(missing("route", &definition.route)),
     };
-    Ok(Ends {
+    Ok(ClusterPair {
         source: cluster(&definition.source)?,
         target: cluster(&definition.target)?,
         database,

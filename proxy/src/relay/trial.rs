@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Broken, Entrance, Relay, Wire};
+use super::{Broken, GateAccess, Relay, Wire};
 
 /// What the answer to a statement on trial says so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ where
     pub async fn try_out<W: Wire>(
         &mut self,
         wire: &mut W,
-        gate: &impl Entrance,
+        gate: &impl GateAccess,
         unit: usize,
         judge: impl Fn(&[u8]) -> Verdict,
     ) -> Result<Verdict, Broken> {

@@ -11,7 +11,7 @@ use tests::headgate::Headgate;
 use tests::postgres::Postgres;
 
 /// One way to the server.
-struct Way {
+struct Contender {
     name: &'static str,
     passed: usize,
     failed: Vec<String>,
@@ -82,7 +82,7 @@ fn stage() -> PathBuf {
     stage
 }
 
-async fn run(name: &'static str, stage: &Path) -> Way {
+async fn run(name: &'static str, stage: &Path) -> Contender {
     let postgres = Postgres::start_with(15, &[("shared_buffers", "128MB")], None).await;
     let owner =
         fs::metadata(postgres.server.data_dir()).expect("a running server has a data directory");
@@ -128,8 +128,8 @@ async fn run(name: &'static str, stage: &Path) -> Way {
     count(name, &said)
 }
 
-fn count(name: &'static str, said: &str) -> Way {
-    let mut way = Way {
+fn count(name: &'static str, said: &str) -> Contender {
+    let mut way = Contender {
         name,
         passed: 0,
         failed: Vec::new(),

@@ -82,7 +82,7 @@ impl Session for Conn {
 }
 
 /// What a writer was told of one row, and when.
-struct Told {
+struct Reported {
     value: String,
     written: bool,
     at: Instant,
@@ -134,7 +134,7 @@ async fn round<C: Session, S: Side>(
     world.check().await;
     let port = world.headgate.port();
     let stop = Arc::new(AtomicBool::new(false));
-    let (telling, mut told) = channel::<Told>(100_000);
+    let (telling, mut reported) = channel::<Reported>(100_000);
     let writers: Vec<_> = (0..WRITERS)
         .map(|number| {
             let (stop, telling) = (Arc::clone(&stop), telling.clone());
@@ -156,15 +156,15 @@ async fn round<C: Session, S: Side>(
                         session = Some(open);
                     }
                     let at = Instant::now();
-                    let one = Told { value, written, at };
+                    let one = Reported { value, written, at };
                     telling.send(one).await.expect("somebody listens");
                 }
             })
         })
         .collect();
     drop(telling);
-    let mut seen: Vec<Told> = Vec::new();
-    wait_for_all(&mut told, &mut seen, Instant::now()).await;
+    let mut seen: Vec<Reported> = Vec::new();
+    wait_for_all(&mut reported, &mut seen, Instant::now()).await;
 
     let statement = if record == "Undoing" {
         "REHEARSE MIGRATION m".to_owned()
@@ -190,7 +190,7 @@ async fn round<C: Session, S: Side>(
     } else {
         signal(pid, "CONT").await;
     }
-    wait_for_all(&mut told, &mut seen, begun).await;
+    wait_for_all(&mut reported, &mut seen, begun).await;
     let served = seen_by_all(&seen, begun).expect("all were served") - begun;
     disk.free();
     let _answer = within("the statement ends", MIGRATION, asking).await;
@@ -202,7 +202,7 @@ async fn round<C: Session, S: Side>(
     let row = until("it is settled", MIGRATION, ask, settled).await;
     let state = row.get("state").cloned().unwrap_or_default();
     stop.store(true, Ordering::Relaxed);
-    while let Some(one) = within("the writers end", SOON, told.recv()).await {
+    while let Some(one) = within("the writers end", SOON, reported.recv()).await {
         seen.push(one);
     }
     for writer in writers {
@@ -238,17 +238,17 @@ async fn round<C: Session, S: Side>(
 }
 
 /// Waits until every writer was told of a row written after this moment.
-async fn wait_for_all(told: &mut Receiver<Told>, seen: &mut Vec<Told>, after: Instant) {
+async fn wait_for_all(reported: &mut Receiver<Reported>, seen: &mut Vec<Reported>, after: Instant) {
     let waiting = async {
         while seen_by_all(seen, after).is_none() {
-            seen.push(told.recv().await.expect("the writers go on"));
+            seen.push(reported.recv().await.expect("the writers go on"));
         }
     };
     within("every client is served", SOON, waiting).await;
 }
 
 /// When the last of the writers had its first row written after this moment.
-fn seen_by_all(seen: &[Told], after: Instant) -> Option<Instant> {
+fn seen_by_all(seen: &[Reported], after: Instant) -> Option<Instant> {
     (0..WRITERS)
         .map(|number| {
             let prefix = format!("{number}-");

@@ -15,3 +15,4 @@ mod postgres;
 mod remedies;
 mod servers;
 mod tidy;
+mod vocabulary;

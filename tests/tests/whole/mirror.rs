@@ -46,22 +46,22 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/mysql/archive/written.rs",
             "migrator/src/mysql/tokens.rs",
             "migrator/src/mysql/preflight/defaults.rs",
-            "migrator/src/mysql/defined.rs",
-            "migrator/src/mysql/described.rs",
+            "migrator/src/mysql/catalog_objects.rs",
+            "migrator/src/mysql/catalog_tables.rs",
         ],
     ),
     (
         "MySQL has no session that triggers and events leave alone: they come with and after the switch",
         &[
             "migrator/src/mysql/triggers.rs",
-            "migrator/src/mysql/switched.rs",
+            "migrator/src/mysql/post_cutover.rs",
         ],
     ),
     (
         "PostgreSQL's copy is a pipe of bytes under one snapshot; MySQL's cuts tables by key and turns rows into another form",
         &[
-            "migrator/src/mysql/documents.rs",
-            "migrator/src/mysql/load/apart.rs",
+            "migrator/src/mysql/json_text.rs",
+            "migrator/src/mysql/load/insert_fallback.rs",
             "migrator/src/mysql/load/refused.rs",
             "migrator/src/mysql/link/session.rs",
             "migrator/src/mysql/chunks.rs",
@@ -96,7 +96,7 @@ const FILES: &[(&str, &[&str])] = &[
     (
         "PostgreSQL's fence waits for locks by itself; MySQL's must be told who stands in the way of read_only",
         &[
-            "migrator/src/mysql/watched.rs",
+            "migrator/src/mysql/processlist.rs",
             "migrator/src/mysql/fence/obstacles.rs",
         ],
     ),
@@ -158,9 +158,9 @@ const FILES: &[(&str, &[&str])] = &[
         "PostgreSQL lists a session's state; of MySQL's some is learned from statements, and ids of statements are mapped",
         &[
             "proxy/src/mysql/user_variables.rs",
-            "proxy/src/mysql/witness.rs",
+            "proxy/src/mysql/introspection.rs",
             "proxy/src/postgres/custom.rs",
-            "proxy/src/mysql/learned.rs",
+            "proxy/src/mysql/session_tracking.rs",
             "proxy/src/mysql/serving/databases.rs",
             "proxy/src/mysql/serving/own.rs",
             "proxy/src/mysql/statements.rs",

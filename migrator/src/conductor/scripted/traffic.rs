@@ -31,7 +31,7 @@ impl Traffic for World {
         self.act_now("cool", &[], |_| ())
     }
 
-    fn carried(&self, _: &str) -> Result<Vec<i64>> {
+    fn gated_backends(&self, _: &str) -> Result<Vec<i64>> {
         Ok(Vec::new())
     }
 

@@ -9,7 +9,7 @@ use mysql_async::Conn;
 use super::{Account, is_own};
 use crate::error::Result;
 use crate::mysql::Mysql;
-use crate::mysql::catalogue::{self, Told, ask, run};
+use crate::mysql::catalogue::{self, TextRow, ask, run};
 use crate::mysql::client::Version;
 use crate::mysql::sql::quote_literal;
 
@@ -93,7 +93,7 @@ pub(in crate::mysql) async fn read(
 }
 
 impl Options {
-    fn of(columns: &[(&'static str, String)], row: &Told) -> Self {
+    fn of(columns: &[(&'static str, String)], row: &TextRow) -> Self {
         let mut options = Self::default();
         for ((name, _), at) in columns.iter().zip(2..) {
             let value = row.get(at);

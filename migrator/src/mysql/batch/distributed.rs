@@ -11,7 +11,7 @@ use super::super::coalesce::Change;
 use super::super::position::order;
 use super::super::stream::Raw;
 use super::super::tables::START_ANEW;
-use super::{Batch, unreadable};
+use super::{TransactionBuffer, unreadable};
 use crate::error::{Error, Result};
 
 /// What all of them may take in memory, as the log has it.
@@ -37,7 +37,7 @@ impl Distributed {
     }
 }
 
-impl Batch {
+impl TransactionBuffer {
     /// Puts a change of a distributed transaction aside.
     pub(super) fn put_aside(&mut self, change: Change, bytes: usize) -> Result<()> {
         self.distributed.bytes += bytes;

@@ -9,10 +9,10 @@ use super::super::coalesce::{Change, Row};
 use super::super::heartbeat::Signal;
 use super::super::stream::Raw;
 use super::super::tables::{Announced, Layout, START_ANEW, changed};
-use super::{Batch, ITEM_BYTES, LAYOUTS_MAX, NO_TABLE, out_of_place, unreadable};
+use super::{ITEM_BYTES, LAYOUTS_MAX, NO_TABLE, TransactionBuffer, out_of_place, unreadable};
 use crate::error::{Error, Result};
 
-impl Batch {
+impl TransactionBuffer {
     pub(super) fn describe(&mut self, raw: &Raw) -> Result<()> {
         if self.is_passed_over() {
             return Ok(());

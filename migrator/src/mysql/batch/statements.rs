@@ -11,11 +11,11 @@ use super::super::ddl::harmless::Doubt;
 use super::super::ddl::{Meaning, meaning, moves_rows};
 use super::super::stream::Raw;
 use super::super::tables::START_ANEW;
-use super::{Batch, out_of_place, unreadable};
+use super::{TransactionBuffer, out_of_place, unreadable};
 use crate::database::Position as _;
 use crate::error::{Error, Result};
 
-impl Batch {
+impl TransactionBuffer {
     /// The statement of which it must be known what it changed.
     pub(in super::super) fn doubt(&self) -> Option<&Doubt> {
         self.doubted.as_ref().map(|(_, doubt)| doubt)

@@ -13,8 +13,8 @@ use mysql_async::{Conn, Row};
 use tokio::time::timeout;
 
 use super::super::archive::{Archive, Kind};
+use super::super::catalog_tables::text;
 use super::super::client::failed;
-use super::super::described::text;
 use super::super::sql::{qualified, quote_ident, quote_literal, title_of};
 use super::super::{BinlogPosition, Mysql, position, records};
 use super::{Guard, tables_of};
@@ -23,7 +23,7 @@ use crate::definitions::{Definitions, Fingerprint, named};
 use crate::error::{Error, Result};
 
 /// Reading all definitions and the log from there to now may take a while.
-const PATIENCE: Duration = Duration::from_mins(10);
+const TIMEOUT: Duration = Duration::from_mins(10);
 /// Events of the log that are listed at once: its server holds commits back while it lists them.
 const EVENTS_AT_ONCE: usize = 500;
 
@@ -38,7 +38,7 @@ pub(in super::super) struct Doubt {
 
 /// Tells up to where in the log no statement has changed a definition; fails, with names, where one did.
 pub(in super::super) async fn judge(mysql: &Mysql, doubt: &Doubt) -> Result<BinlogPosition> {
-    timeout(PATIENCE, judged(mysql, doubt))
+    timeout(TIMEOUT, judged(mysql, doubt))
         .await
         .unwrap_or_else(|_| {
             Err(Error::transient(
@@ -241,16 +241,17 @@ fn number(row: &Row, column: usize) -> u64 {
 
 /// What the server tells of an event, in whatever encoding its statement was.
 fn information(row: &Row) -> String {
-    let told: Option<std::result::Result<Vec<u8>, _>> = row.get_opt(5);
-    told.and_then(std::result::Result::ok)
+    let reported: Option<std::result::Result<Vec<u8>, _>> = row.get_opt(5);
+    reported
+        .and_then(std::result::Result::ok)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default()
 }
 
 /// The server writes the session's database before the statement.
-fn stated(told: &str) -> (String, String) {
-    let Some(rest) = told.strip_prefix("use `") else {
-        return (String::new(), told.to_owned());
+fn stated(reported: &str) -> (String, String) {
+    let Some(rest) = reported.strip_prefix("use `") else {
+        return (String::new(), reported.to_owned());
     };
     let mut database = String::new();
     let mut letters = rest.char_indices().peekable();
@@ -276,9 +277,9 @@ mod tests {
 
     #[test]
     fn the_database_before_a_statement_is_taken_off() {
-        let told = stated("use `a``b`; CREATE TABLE t (a INT)");
+        let reported = stated("use `a``b`; CREATE TABLE t (a INT)");
         assert_eq!(
-            told,
+            reported,
             ("a`b".to_owned(), "CREATE TABLE t (a INT)".to_owned())
         );
         assert_eq!(stated("BEGIN"), (String::new(), "BEGIN".to_owned()));

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
+use super::super::catalog_tables::{optional, text};
 use super::super::client::{self, Version, failed};
-use super::super::described::{optional, text};
 use super::super::passing::{self, Passing, own_rights};
 use super::super::{Mysql, writers};
-use super::{locked, refusal};
+use super::{locked, write_block};
 use crate::error::{Error, Result};
 use crate::preflight::{Check, Findings};
 
@@ -54,7 +54,7 @@ async fn remembers(session: &mut Conn, version: Version) -> Result<bool> {
     if !version.is_mysql_from(8, 0, 0) {
         return Ok(false);
     }
-    let told: Option<u8> = session
+    let reported: Option<u8> = session
         .query_first(
             "SELECT @@GLOBAL.persisted_globals_load = 1 AND EXISTS (
                  SELECT 1 FROM performance_schema.variables_info
@@ -62,7 +62,7 @@ async fn remembers(session: &mut Conn, version: Version) -> Result<bool> {
         )
         .await
         .map_err(|error| failed("cannot see whether the source keeps its settings", error))?;
-    Ok(told == Some(1))
+    Ok(reported == Some(1))
 }
 
 /// What of a setting the server has persisted.
@@ -90,11 +90,11 @@ pub(super) async fn persist(mysql: &Mysql, session: &mut Conn, version: Version)
     }
     match session.query_drop("SET PERSIST read_only = ON").await {
         Ok(()) => Ok(()),
-        Err(Failure::Server(told)) => {
+        Err(Failure::Server(reported)) => {
             tracing::warn!(
                 migration = mysql.name(),
                 "the source does not remember read_only ({}); its accounts are locked after the switch",
-                told.message
+                reported.message
             );
             Ok(())
         }
@@ -107,7 +107,7 @@ pub(super) async fn persist(mysql: &Mysql, session: &mut Conn, version: Version)
 pub async fn uphold(mysql: &Mysql) -> Result<bool> {
     let mut session = mysql.connect_source("uphold").await?;
     let session = &mut session;
-    if !refusal::is_sealed_by_setting(mysql, session).await? {
+    if !write_block::is_sealed_by_setting(mysql, session).await? {
         return Ok(false);
     }
     let version = client::version(session).await?;
@@ -215,11 +215,11 @@ async fn lock(mysql: &Mysql, session: &mut Conn, mut ours: Accounts) -> Result<(
     unlogged(session).await;
     for (name, failure) in locked::alter(session, &open, "LOCK").await {
         match failure {
-            Failure::Server(told) => tracing::warn!(
+            Failure::Server(reported) => tracing::warn!(
                 migration = mysql.name(),
                 account = name,
                 "the account cannot be locked ({}): it may write again when the old source's server is restarted",
-                told.message
+                reported.message
             ),
             error => return Err(failed("cannot lock accounts of the source", error)),
         }
@@ -247,7 +247,7 @@ async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Kept>> {
         .await;
     let row = match found {
         Ok(row) => row,
-        Err(Failure::Server(told)) if NO_TABLE.contains(&told.code) => None,
+        Err(Failure::Server(reported)) if NO_TABLE.contains(&reported.code) => None,
         Err(error) => {
             return Err(failed(
                 "cannot read what the source's fence has changed",
@@ -366,7 +366,7 @@ pub async fn state(mysql: &Mysql) -> Result<Vec<Check>> {
     let locked = remembered(mysql, &mut session)
         .await?
         .map_or(0, |kept| kept.accounts.len());
-    if refusal::is_sealed_by_setting(mysql, &mut session).await? && on != Some(1) {
+    if write_block::is_sealed_by_setting(mysql, &mut session).await? && on != Some(1) {
         findings.error(
             "refusal",
             "the old source accepts writes: read_only is OFF there",

@@ -10,12 +10,12 @@ use tokio::time::{Instant, sleep};
 
 use super::super::Mysql;
 use super::super::accounts::{self, Account};
+use super::super::catalog_tables::text;
 use super::super::client::failed;
-use super::super::described::text;
+use super::super::processlist::sessions;
 use super::super::sql::{qualified, quote_ident, quote_literal};
-use super::super::watched::sessions;
 use super::super::writers::is_servers;
-use crate::database::Carried;
+use crate::database::GatedBackends;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
@@ -42,7 +42,7 @@ pub(super) async fn is_permitted(session: &mut Conn) -> Result<bool> {
     let nobody = "ALTER USER IF EXISTS `headgate nobody`@`localhost` ACCOUNT LOCK";
     match session.query_drop(nobody).await {
         Ok(()) => Ok(true),
-        Err(Failure::Server(told)) if told.code == DENIED => Ok(false),
+        Err(Failure::Server(reported)) if reported.code == DENIED => Ok(false),
         Err(error) => Err(failed("cannot try to lock an account", error)),
     }
 }
@@ -137,7 +137,7 @@ pub(super) async fn lock(
     let mut above = Vec::new();
     for (name, failure) in alter(session, accounts, "LOCK").await {
         match failure {
-            Failure::Server(told) if told.code == DENIED => above.push(name),
+            Failure::Server(reported) if reported.code == DENIED => above.push(name),
             error => return Err(failed("cannot lock accounts of the source", error)),
         }
     }
@@ -167,7 +167,7 @@ pub(super) async fn lock(
 pub(super) async fn unlock(session: &mut Conn, accounts: &[(String, String)]) -> Result<()> {
     for (_, failure) in alter(session, accounts, "UNLOCK").await {
         match failure {
-            Failure::Server(told) if told.code == DENIED => {}
+            Failure::Server(reported) if reported.code == DENIED => {}
             error => return Err(failed("cannot unlock accounts of the source", error)),
         }
     }
@@ -194,7 +194,8 @@ pub(super) async fn alter(
                 .await
             {
                 Ok(()) => {}
-                Err(Failure::Server(told)) if matches!(told.code, NO_SUCH_ACCOUNT | NO_PLUGIN) => {}
+                Err(Failure::Server(reported))
+                    if matches!(reported.code, NO_SUCH_ACCOUNT | NO_PLUGIN) => {}
                 Err(error) => failures.push((name, error)),
             }
         }
@@ -206,7 +207,7 @@ pub(super) async fn alter(
 pub(super) async fn end_sessions(
     mysql: &Mysql,
     session: &mut Conn,
-    carried: Carried<'_>,
+    gated_backends: GatedBackends<'_>,
 ) -> Result<()> {
     let query = format!(
         "SELECT CAST(id AS CHAR), user, host FROM information_schema.processlist
@@ -221,7 +222,7 @@ pub(super) async fn end_sessions(
         let rows = sessions(session, &query)
             .await
             .map_err(|error| failed("cannot see the sessions of the source", error))?;
-        let spared = carried()?;
+        let spared = gated_backends()?;
         let (mut left, mut nameless) = (Vec::new(), BTreeSet::new());
         for row in &rows {
             let id = text(row, 0)?.parse::<u64>().unwrap_or_default();
@@ -246,12 +247,12 @@ pub(super) async fn end_sessions(
         for (id, _) in &left {
             match session.query_drop(format!("KILL CONNECTION {id}")).await {
                 Ok(()) => {}
-                Err(Failure::Server(told)) if told.code == NO_SUCH_THREAD => {}
+                Err(Failure::Server(reported)) if reported.code == NO_SUCH_THREAD => {}
                 // Its account is one that could not be locked either.
-                Err(Failure::Server(told)) if told.code == NOT_OURS => {
+                Err(Failure::Server(reported)) if reported.code == NOT_OURS => {
                     return Err(Error::refused(format!(
                         "the fence can neither lock out nor end the session {id}: {}",
-                        told.message
+                        reported.message
                     ))
                     .remedy("end it (an account with SYSTEM_USER may), and try again"));
                 }

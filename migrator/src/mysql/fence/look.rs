@@ -15,10 +15,10 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 
 /// Reading all definitions of an enormous catalogue may take a while; a server that is silent for longer is lost.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Sessions that look at both sides at the same time, and what they saw before the hold.
-pub struct Look {
+pub struct UnderFence {
     stamp: Stamp,
     watching: Conn,
     before: Fingerprint,
@@ -26,7 +26,7 @@ pub struct Look {
     counts: Counts,
 }
 
-impl Look {
+impl UnderFence {
     /// Looks before the hold. Refuses where the definitions are no longer `proved`, and names what changed.
     pub async fn open(mysql: &Mysql, proved: Option<&Fingerprint>) -> Result<Self> {
         let mut stamp = Stamp::open(mysql).await?;
@@ -72,7 +72,7 @@ impl Look {
             drift::refuse(self.stamp.source(), mysql, plan).await?;
             refuse(&self.before, now)
         };
-        timeout(PATIENCE, looking).await.unwrap_or_else(|_| {
+        timeout(TIMEOUT, looking).await.unwrap_or_else(|_| {
             Err(Error::transient(
                 "the servers did not show their definitions in time",
             ))

@@ -3,10 +3,10 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
+use super::super::catalog_tables::text;
 use super::super::client::{Version, failed};
-use super::super::described::text;
 use super::super::passing::{Means, own_rights};
-use super::super::watched::sessions;
+use super::super::processlist::sessions;
 use super::super::writers::recoverable;
 use super::locked;
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ pub(super) async fn means(session: &mut Conn, version: Version) -> Result<Means>
             refuse_without_passage(session, version).await?;
             Ok(Means::ReadOnly)
         }
-        Err(Failure::Server(told)) if DENIED.contains(&told.code) => {
+        Err(Failure::Server(reported)) if DENIED.contains(&reported.code) => {
             let may_lock = version.locks_accounts() && locked::is_permitted(session).await?;
             if may_lock {
                 return Ok(Means::Accounts);

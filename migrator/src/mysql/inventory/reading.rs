@@ -11,7 +11,7 @@ use super::{Among, Class, INVENTORY, Treatment};
 use crate::error::Result;
 use crate::mysql::Mysql;
 use crate::mysql::accounts;
-use crate::mysql::catalogue::{Told, ask};
+use crate::mysql::catalogue::{TextRow, ask};
 use crate::mysql::client::{self, Version, failed};
 use crate::mysql::grants::is_like;
 use crate::mysql::sql::{quote_ident, quote_literal};
@@ -79,7 +79,7 @@ impl Record {
     }
 
     /// Everything that it says, in one order.
-    pub fn told(&self) -> String {
+    pub fn reported(&self) -> String {
         let mut text = format!("{};", self.table);
         for (column, value) in &self.values {
             let _ = write!(text, "{column}={value:?};");
@@ -129,8 +129,10 @@ impl Catalogue {
         let query = format!("SELECT * FROM {table} LIMIT 0");
         let answer = match session.query_iter(query).await {
             Ok(answer) => answer,
-            Err(Failure::Server(told)) if NO_SUCH_TABLE.contains(&told.code) => return Ok(None),
-            Err(Failure::Server(told)) if DENIED.contains(&told.code) => {
+            Err(Failure::Server(reported)) if NO_SUCH_TABLE.contains(&reported.code) => {
+                return Ok(None);
+            }
+            Err(Failure::Server(reported)) if DENIED.contains(&reported.code) => {
                 let grant = format!("GRANT SELECT ON {table} TO {}", self.account);
                 self.hidden.insert(table.to_owned(), grant);
                 return Ok(None);
@@ -240,7 +242,7 @@ impl Catalogue {
         Ok(seen)
     }
 
-    fn add_row(&self, asked: &Asked, row: &Told, seen: &mut Seen) {
+    fn add_row(&self, asked: &Asked, row: &TextRow, seen: &mut Seen) {
         let class = asked.class;
         let mut values = BTreeMap::new();
         for (index, column) in asked.columns.iter().enumerate() {

@@ -5,7 +5,7 @@ use mysql_async::Conn;
 use super::reading::{Asked, Record, WHAT};
 use super::{CLASS, Class, Part};
 use crate::error::Result;
-use crate::mysql::catalogue::{Told, ask};
+use crate::mysql::catalogue::{TextRow, ask};
 use crate::mysql::sql::{qualified, quote_literal};
 
 /// The table that they would have in the inventory.
@@ -29,7 +29,7 @@ const TOLD: [&str; 6] = [
 const AT_ONCE: usize = 100;
 
 /// Reads those among these records.
-pub(super) async fn read(session: &mut Conn, records: &[Record]) -> Result<(Asked, Vec<Told>)> {
+pub(super) async fn read(session: &mut Conn, records: &[Record]) -> Result<(Asked, Vec<TextRow>)> {
     let sequences = records
         .iter()
         .filter(|one| one.text("TABLE_TYPE") == "SEQUENCE");

@@ -26,14 +26,14 @@ pub(super) async fn shed(link: &mut Link) -> Result<()> {
         // Few servers have any, and none many.
         let answer = link.command(&settings::statement([&odd]), WHAT).await?;
         if answer.first() == Some(&0xFF) {
-            let mut told = answer.get(1..3).unwrap_or(&[0, 0]);
+            let mut reported = answer.get(1..3).unwrap_or(&[0, 0]);
             let rows = link.rows(ACCOUNT, WHAT).await?;
             let account = rows
                 .first()
                 .and_then(|row| row.first())
                 .map_or_else(String::new, text);
             let failure = refused(WHAT, &answer);
-            if let Some(refusal) = odd.refused(told.get_u16_le(), failure, &account) {
+            if let Some(refusal) = odd.refused(reported.get_u16_le(), failure, &account) {
                 return Err(refusal);
             }
         }

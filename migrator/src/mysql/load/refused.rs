@@ -16,21 +16,21 @@ pub(super) fn place(chunk: &ChunkRecord) -> String {
 /// What a server's warning says of itself: its number, the column and the place of the row among those that were sent. What
 /// it quotes of the row comes before these.
 pub(super) fn warning(code: &str, message: &str) -> String {
-    let mut told = format!(" (first warning: error {code}");
+    let mut reported = format!(" (first warning: error {code}");
     if let Some((_, after)) = message.rsplit_once("for column '")
         && let Some((column, _)) = after.rsplit_once("' at row")
     {
-        told.push_str(", column ");
-        told.push_str(column);
+        reported.push_str(", column ");
+        reported.push_str(column);
     }
     let row = message.rsplit_once("at row ").map(|(_, row)| row);
     if let Some(row) = row.filter(|row| row.bytes().all(|byte| byte.is_ascii_digit())) {
-        told.push_str(", row ");
-        told.push_str(row);
-        told.push_str(" of those sent");
+        reported.push_str(", row ");
+        reported.push_str(row);
+        reported.push_str(" of those sent");
     }
-    told.push(')');
-    told
+    reported.push(')');
+    reported
 }
 
 #[cfg(test)]

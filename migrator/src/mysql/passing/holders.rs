@@ -16,7 +16,7 @@ const UNKNOWN: &str = "what the accounts of the source may do cannot be known";
 pub(super) type Name = (String, String);
 
 /// Why an account passes: what it holds, and the statement that takes it away; empty where none does.
-pub(super) type Way = (String, String);
+pub(super) type GrantPath = (String, String);
 
 const SIGHT: &str = "GRANT SELECT ON mysql.* to Headgate's account on the source";
 
@@ -33,7 +33,7 @@ fn unknown(error: &Error) -> Error {
 pub(in super::super) struct Holders {
     /// Roles among them that everybody has.
     pub(super) for_all: Vec<Name>,
-    pub(super) accounts: Vec<(Account, Vec<Way>)>,
+    pub(super) accounts: Vec<(Account, Vec<GrantPath>)>,
 }
 
 impl Holders {
@@ -274,7 +274,7 @@ fn ways(
     edges: &[Edge],
     passers: &BTreeSet<Name>,
     is_mariadb: bool,
-) -> Vec<Way> {
+) -> Vec<GrantPath> {
     let (name, quoted) = (name_of(account), account.quoted());
     let mut ways = Vec::new();
     if let Some(rights) = direct.get(&name) {

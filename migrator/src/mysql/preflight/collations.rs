@@ -137,8 +137,8 @@ fn column_in(archive: &Archive, place: [&str; 3], set: &str) -> Option<String> {
     let text = archive.table(schema, table)?;
     let definition = Definition::parse(&text.create).ok()?;
     let (_, rest) = definition.columns.iter().find(|(name, _)| name == column)?;
-    let told = words(rest);
-    let (kind, rest) = told.split_first()?;
+    let reported = words(rest);
+    let (kind, rest) = reported.split_first()?;
     let mut kept = Vec::new();
     let mut rest = rest.iter().copied().peekable();
     while let Some(word) = rest.next() {

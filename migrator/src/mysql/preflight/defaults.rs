@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::catalogue::{Told, ask};
+use super::super::catalogue::{TextRow, ask};
 use super::super::sql::quote_literal;
 use super::Side;
 use crate::error::Result;
@@ -97,7 +97,7 @@ pub(super) async fn time_zones(
         "cannot read the target's time zones",
     )
     .await?;
-    let count = |rows: &[Told]| rows.first().map_or(0, |row| row.number(0));
+    let count = |rows: &[TextRow]| rows.first().map_or(0, |row| row.number(0));
     if count(&there) > 0 && count(&here) == 0 {
         findings.warning(
             "time_zones",

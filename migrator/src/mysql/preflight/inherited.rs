@@ -147,7 +147,9 @@ async fn takes(session: &mut Conn, name: &str, value: &str) -> Result<Takes> {
     let set = format!("SET SESSION `{name}` = {}", constant(value));
     match session.query_drop(set).await {
         Ok(()) => Ok(Takes::InASession),
-        Err(Failure::Server(told)) if matches!(told.code, IS_GLOBAL | IS_READ_ONLY | IS_DENIED) => {
+        Err(Failure::Server(reported))
+            if matches!(reported.code, IS_GLOBAL | IS_READ_ONLY | IS_DENIED) =>
+        {
             Ok(Takes::Globally)
         }
         Err(Failure::Server(_)) => Ok(Takes::No),

@@ -1,7 +1,7 @@
 //! Checks of what stays behind: what a server has beside databases and accounts, and cannot be carried for everybody.
 
 use super::super::Mysql;
-use super::super::catalogue::{Told, ask, listed};
+use super::super::catalogue::{TextRow, ask, listed};
 use super::super::sql::{qualified, quote_ident, quote_literal};
 use super::Side;
 use crate::error::Result;
@@ -155,7 +155,7 @@ async fn installed(
     let query = "SELECT PLUGIN_NAME, PLUGIN_LIBRARY FROM information_schema.PLUGINS
         WHERE PLUGIN_LIBRARY IS NOT NULL AND PLUGIN_STATUS = 'ACTIVE'";
     let rows = ask(&mut side.session, query, WHAT).await?;
-    let install = |row: &Told| {
+    let install = |row: &TextRow| {
         let library = row.text(1).trim_end_matches(".so").to_owned() + ".so";
         let install = format!(
             "INSTALL PLUGIN {} SONAME {}",
@@ -175,7 +175,7 @@ async fn installed(
             findings,
         )
         .await;
-        let install = |row: &Told| {
+        let install = |row: &TextRow| {
             let install = format!("INSTALL COMPONENT {}", quote_literal(row.text(0)));
             (format!("component {}", row.text(0)), install)
         };
@@ -220,7 +220,7 @@ async fn shown(
     columns: &str,
     only: &str,
     findings: &mut Findings,
-) -> Vec<Told> {
+) -> Vec<TextRow> {
     let query = format!("SELECT {columns} FROM {table} WHERE {only}");
     match ask(&mut side.session, &query, WHAT).await {
         Ok(rows) => rows,

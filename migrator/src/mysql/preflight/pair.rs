@@ -135,8 +135,8 @@ async fn foreign_to_mysql(
     let archive = Archive::read(mysql).await?;
     for table in &archive.tables {
         for (column, rest) in Definition::parse(&table.create)?.columns {
-            let told = cut(&rest);
-            let Some((kind, rest)) = told.split_first() else {
+            let reported = cut(&rest);
+            let Some((kind, rest)) = reported.split_first() else {
                 continue;
             };
             let Some((_, other)) = FOREIGN.iter().find(|(foreign, _)| foreign == kind) else {

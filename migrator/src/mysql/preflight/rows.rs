@@ -84,15 +84,15 @@ pub(super) async fn run(
             looks.join(", "),
             qualified(&schema, &name)
         );
-        let told = match ask(&mut source.session, &query, "cannot look through a table").await {
-            Ok(told) => told,
+        let reported = match ask(&mut source.session, &query, "cannot look through a table").await {
+            Ok(reported) => reported,
             Err(failure) if failure.full_text().contains(TOO_LONG) => {
                 unseen.push(title);
                 continue;
             }
             Err(failure) => return Err(failure),
         };
-        let Some(row) = told.first() else {
+        let Some(row) = reported.first() else {
             continue;
         };
         for (number, demand) in demands.iter().enumerate() {
@@ -188,12 +188,16 @@ async fn compressed(mysql: &Mysql, findings: &mut Findings) -> Result<()> {
     let mut found = Vec::new();
     for table in &archive.tables {
         for (column, rest) in Definition::parse(&table.create)?.columns {
-            let told = words(&rest);
+            let reported = words(&rest);
             let is_mark = |word: &&str| word.starts_with("/*") && word.contains("COMPRESSED");
-            if !told.iter().any(is_mark) {
+            if !reported.iter().any(is_mark) {
                 continue;
             }
-            let plain: Vec<&str> = told.iter().copied().filter(|word| !is_mark(word)).collect();
+            let plain: Vec<&str> = reported
+                .iter()
+                .copied()
+                .filter(|word| !is_mark(word))
+                .collect();
             found.push((
                 format!(
                     "the column {}.{column} is stored compressed, and so are its values in the log",

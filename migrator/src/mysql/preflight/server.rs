@@ -1,10 +1,10 @@
 //! Checks of each server by itself: version, the binary log, what runs, what it refuses.
 
+use super::super::catalog_tables::text;
 use super::super::catalogue::ask;
 use super::super::client::failed;
-use super::super::described::text;
+use super::super::processlist::{MACHINE_TIME, sessions};
 use super::super::sql::quote_literal;
-use super::super::watched::{MACHINE_TIME, sessions};
 use super::super::{Mysql, RECORDS};
 use super::Side;
 use crate::error::Result;

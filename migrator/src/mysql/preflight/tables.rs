@@ -152,14 +152,14 @@ async fn key_for(source: &mut Side, table: &Table, hidden: &str) -> Result<Strin
         quote_literal(&table.schema),
         quote_literal(&table.name)
     );
-    let told = source
+    let reported = source
         .pairs(&format!(
             "SELECT COALESCE((SELECT MIN(COLUMN_NAME) FROM information_schema.COLUMNS
                  WHERE {of_it} AND EXTRA LIKE '%auto_increment%'), ''),
              (SELECT COUNT(*) FROM information_schema.STATISTICS WHERE {of_it} AND INDEX_NAME = 'PRIMARY')"
         ))
         .await?;
-    let (counting, primary) = told.first().cloned().unwrap_or_default();
+    let (counting, primary) = reported.first().cloned().unwrap_or_default();
     let name = relation(table);
     Ok(if !counting.is_empty() {
         let column = quote_ident(&counting);

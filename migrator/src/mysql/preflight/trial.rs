@@ -29,7 +29,7 @@ use scratch::Made;
 
 const NAME: &str = "schema_trial";
 /// How long it may build.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// Sessions that build tables at the same time.
 const SESSIONS: usize = 4;
 
@@ -73,7 +73,7 @@ async fn attempt(
         archive: &archive,
         plan: &plan,
         translation: archive.translation(&mut session).await?,
-        until: Instant::now() + PATIENCE,
+        until: Instant::now() + TIMEOUT,
         builder: Builder::new(session),
         entered: false,
     };
@@ -90,12 +90,12 @@ async fn attempt(
     if !built? {
         findings.warning(
             NAME,
-            format!("it cannot be known what the target refuses of the whole schema: building it takes longer than {} s", PATIENCE.as_secs()),
+            format!("it cannot be known what the target refuses of the whole schema: building it takes longer than {} s", TIMEOUT.as_secs()),
             "see that the target is not busy, and run the precheck again",
             "",
         );
     }
-    remedy::told(builder.refused, source, target, findings).await?;
+    remedy::reported(builder.refused, source, target, findings).await?;
     let called: Vec<_> = called?;
     findings.each(
         "called_functions",
@@ -311,7 +311,7 @@ impl Trial<'_> {
                 continue;
             }
             let demands = demanded.get(&account.key()).cloned().unwrap_or_default();
-            let told = accounts::statement(
+            let reported = accounts::statement(
                 self.mysql,
                 (&account, &demands),
                 &mut source.session,
@@ -319,7 +319,7 @@ impl Trial<'_> {
                 &offered,
             )
             .await?;
-            let Some(statement) = told.0 else {
+            let Some(statement) = reported.0 else {
                 continue;
             };
             let quoted = account.quoted();

@@ -13,16 +13,16 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 
 /// Reading all definitions takes longer than any hold; a server that is silent for longer is lost.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Two sessions, and what they saw before the hold.
-pub struct Look {
+pub struct UnderFence {
     stamp: Stamp,
     before: String,
     fingerprint: Fingerprint,
 }
 
-impl Look {
+impl UnderFence {
     /// Looks before the hold. Refuses where the definitions are no longer `proved`, and names what changed.
     pub async fn open(postgres: &Postgres, proved: Option<&Fingerprint>) -> Result<Self> {
         let stamp = Stamp::open(postgres).await?;
@@ -52,7 +52,7 @@ impl Look {
             drift::refuse(self.stamp.source(), postgres, plan).await?;
             unproved(&self.fingerprint, &definitions::compare(postgres).await?)
         };
-        timeout(PATIENCE, looking).await.unwrap_or_else(|_| {
+        timeout(TIMEOUT, looking).await.unwrap_or_else(|_| {
             Err(Error::transient(
                 "the servers did not show their definitions in time",
             ))

@@ -45,12 +45,12 @@ async fn tried(postgres: &Postgres, session: &Client, findings: &mut Findings) -
     } else {
         ("", ON_ORIGIN)
     };
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     if let Err(refusal) = attempt(session, postgres, &format!("{CREATED}{PUBLISHED}")).await {
-        told.push((refusal, ON_ORIGIN));
+        reported.push((refusal, ON_ORIGIN));
     }
     match attempt(session, postgres, &format!("{role}{CREATED}{FENCED}")).await {
-        Err(refusal) => told.push((refusal, in_fence)),
+        Err(refusal) => reported.push((refusal, in_fence)),
         Ok(written) if written.is_empty() => {}
         Ok(written) => {
             let so = if replica {
@@ -59,14 +59,14 @@ async fn tried(postgres: &Postgres, session: &Client, findings: &mut Findings) -
                 "which the fence refuses"
             };
             let tables = written.join(", ");
-            told.push((
+            reported.push((
                 format!("creating the fence's triggers writes to {tables}, {so}"),
                 in_fence,
             ));
         }
     }
     let mut rows = Vec::new();
-    for (what, ways) in told {
+    for (what, ways) in reported {
         for name in enabled(session, ways).await? {
             rows.push((
                 format!("the event trigger {name} is enabled: {what}"),

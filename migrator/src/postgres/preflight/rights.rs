@@ -343,7 +343,7 @@ async fn attempt(
             .or_else(|| {
                 let parameter = error
                     .as_db_error()
-                    .is_some_and(|told| told.message().contains("set parameter"));
+                    .is_some_and(|reported| reported.message().contains("set parameter"));
                 step.parameter.clone().filter(|_| parameter)
             })
             .unwrap_or_else(|| step.fix.clone());

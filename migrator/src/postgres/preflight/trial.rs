@@ -51,7 +51,7 @@ async fn attempt(
     let server = schema::connect_maintenance(postgres, postgres.target()).await?;
     let database = format!("headgate_trial_{:016x}", rand::random::<u64>());
     schema::create_database(&database, None, &source.session, &server).await?;
-    let told = archive
+    let reported = archive
         .try_in(postgres, &source.session, &target.session, &database)
         .await;
     let dropped = server
@@ -67,7 +67,7 @@ async fn attempt(
             )
         });
     let coming = roles_to_come(source, target).await?;
-    let mut refusals = refusals(&told?, &coming);
+    let mut refusals = refusals(&reported?, &coming);
     // What somebody else created in the target's database need not be created by us, and not everybody may do so.
     let there = if target.has_database {
         extensions(&target.session).await?
@@ -148,11 +148,11 @@ struct Refusal {
 
 /// What `pg_restore` says of each entry that failed: the entry's line, then the server's first error. Statements are not
 /// shown: they may hold secrets.
-fn refusals(told: &str, coming: &[String]) -> Vec<Refusal> {
+fn refusals(reported: &str, coming: &[String]) -> Vec<Refusal> {
     let mut entry = None;
     let mut found: Vec<Refusal> = Vec::new();
     let mut hinted = false;
-    for line in told.lines() {
+    for line in reported.lines() {
         if let Some((_, of)) = line.split_once("from TOC entry ") {
             // Its number, its class and its object come first.
             entry = of.splitn(4, ' ').last();
@@ -200,19 +200,19 @@ mod tests {
 
     #[test]
     fn each_refusal_is_told_with_its_object_and_roles_that_will_be_created_are_none() {
-        let told = "pg_restore: while PROCESSING TOC:\n\
+        let reported = "pg_restore: while PROCESSING TOC:\n\
             pg_restore: from TOC entry 215; 1255 16400 FUNCTION public f() app\n\
             pg_restore: error: could not execute query: ERROR:  function nope() does not exist\n\
             LINE 1: ...\nCommand was: CREATE FUNCTION f() PASSWORD 'secret'\n\
             pg_restore: from TOC entry 3; 2615 2200 SCHEMA app app\n\
             pg_restore: error: could not execute query: ERROR:  role \"app\" does not exist\n\
             pg_restore: warning: errors ignored on restore: 2\n";
-        let found = refusals(told, &["app".to_owned()]);
+        let found = refusals(reported, &["app".to_owned()]);
         let texts: Vec<&str> = found.iter().map(|refusal| refusal.text.as_str()).collect();
         assert_eq!(
             texts,
             ["FUNCTION public f() app: function nope() does not exist"]
         );
-        assert_eq!(refusals(told, &[]).len(), 2);
+        assert_eq!(refusals(reported, &[]).len(), 2);
     }
 }

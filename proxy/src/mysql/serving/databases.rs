@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use protocol::mysql::refusal;
+use protocol::mysql::error_response;
 use tracing::info;
 
 use super::held::Unheld;
 use super::{End, Serving};
 use crate::mysql::ahead::Ahead;
+use crate::mysql::introspection::SessionInfo;
 use crate::mysql::state::{NotMovable, refuse_statements};
-use crate::mysql::witness::Told;
 use crate::registry::{Movable, NewSession};
-use crate::relay::{Entrance, Wire};
+use crate::relay::{GateAccess, Wire};
 use crate::route::Route;
-use crate::standing::{Also, Turn};
+use crate::session_gate::{Also, Turn};
 
 /// No route ever has this generation: whoever stands there with it moves before anything else.
 const NOWHERE: u64 = 0;
@@ -60,7 +60,7 @@ impl Serving {
         } else {
             while !self.standing.enter_joined() {
                 let unheld = match self.standing.turn() {
-                    Turn::Pass => continue,
+                    Turn::GatePass => continue,
                     Turn::Wary(_) => {
                         self.standing.dares.store(true, Relaxed);
                         continue;
@@ -69,7 +69,7 @@ impl Serving {
                         Ok(()) => continue,
                         Err(unheld) => unheld,
                     },
-                    Turn::Elsewhere => Unheld::Refused(refusal::query_interrupted),
+                    Turn::Elsewhere => Unheld::Refused(error_response::query_interrupted),
                 };
                 let mut count = 0;
                 self.standing.keep(|_| {
@@ -94,14 +94,14 @@ impl Serving {
         } else if self.wire.statements.iter().next().is_some() || self.wire.learned.has_named() {
             Some("the session has prepared statements")
         } else {
-            let told = match self.entry.server() {
+            let reported = match self.entry.server() {
                 Some(server) => {
                     let witnesses = &self.logins.witnesses;
                     witnesses.ask(&server.cluster.name, server.pid).await
                 }
-                None => Told::default(),
+                None => SessionInfo::default(),
             };
-            match Ahead::of(&self.wire).movable(&told) {
+            match Ahead::of(&self.wire).movable(&reported) {
                 Movable::No(why) => Some(why),
                 Movable::Yes | Movable::NotKnown(_) => None,
             }
@@ -112,7 +112,7 @@ impl Serving {
             info!(client = %self.entry.client, database = name, cluster, why, "a session cannot change to a database of another cluster");
             let text = format!("Unknown database '{name}': another cluster serves it, and {why}");
             return self
-                .refuse(|out, sequence| refusal::error(out, sequence, 1049, "42000", &text))
+                .refuse(|out, sequence| error_response::error(out, sequence, 1049, "42000", &text))
                 .await;
         }
         self.standing.leave();

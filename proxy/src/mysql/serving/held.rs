@@ -3,14 +3,14 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
-use protocol::mysql::{command, frame, refusal};
+use protocol::mysql::{command, error_response, frame};
 
 use super::{End, Serving, look_at_orders};
-use crate::hold::{Met, hold};
+use crate::hold::{HoldResult, hold};
 use crate::mysql::trial;
 use crate::registry::Activity;
-use crate::relay::{Entrance, Verdict};
-use crate::standing::Turn;
+use crate::relay::{GateAccess, Verdict};
+use crate::session_gate::Turn;
 
 /// Why a held command does not go on.
 pub(super) enum Unheld {
@@ -25,14 +25,14 @@ impl Serving {
     pub(super) async fn wait_at_gate(&mut self) -> Option<End> {
         match self.standing.turn() {
             // The gate opened just now; then the next try passes.
-            Turn::Pass => {
+            Turn::GatePass => {
                 self.entry.set_activity(Activity::Serving);
                 return None;
             }
             Turn::Elsewhere => {
                 let end = self.follow_routes().await;
                 if end.is_none() && self.entry.take_cancel() {
-                    return self.refuse(refusal::query_interrupted).await;
+                    return self.refuse(error_response::query_interrupted).await;
                 }
                 return end;
             }
@@ -63,7 +63,7 @@ impl Serving {
             .try_out(wire, &self.standing, unit, trial::judge)
             .await;
         match tried {
-            Err(broken) => Some(self.break_off(&broken)),
+            Err(broken) => Some(self.abort(&broken)),
             Ok(Verdict::Refused) => {
                 self.standing.leave();
                 self.wait(true).await
@@ -84,19 +84,19 @@ impl Serving {
                 wire,
                 relay,
                 standing,
-                spare,
+                prewarmed,
                 ..
             } = self;
-            let rang = || look_at_orders(entry, identity, logins, spare);
+            let rang = || look_at_orders(entry, identity, logins, prewarmed);
             hold(plane, route, standing, relay, wire, refused, rang).await
         };
         let error = match met {
-            Met::Opened => return Ok(()),
-            Met::Closing => return Err(Unheld::End(End::Terminated)),
-            Met::Left => return Err(Unheld::End(End::Left)),
-            Met::Broken(broken) => return Err(Unheld::End(self.break_off(&broken))),
-            Met::Cancelled => refusal::query_interrupted,
-            Met::TooLong => refusal::held_too_long,
+            HoldResult::Opened => return Ok(()),
+            HoldResult::Closing => return Err(Unheld::End(End::Terminated)),
+            HoldResult::Left => return Err(Unheld::End(End::Left)),
+            HoldResult::Broken(broken) => return Err(Unheld::End(self.abort(&broken))),
+            HoldResult::Cancelled => error_response::query_interrupted,
+            HoldResult::TooLong => error_response::held_too_long,
         };
         self.entry.set_activity(Activity::Serving);
         Err(Unheld::Refused(error))
@@ -139,9 +139,9 @@ impl Serving {
                 more = self.relay.more(&mut self.wire, &self.standing) => match more {
                     Ok(None) => {}
                     Ok(Some(_)) => return Some(End::Left),
-                    Err(broken) => return Some(self.break_off(&broken)),
+                    Err(broken) => return Some(self.abort(&broken)),
                 },
-                () = self.entry.bell.notified() => {
+                () = self.entry.notify.notified() => {
                     if self.entry.is_closing() {
                         return Some(End::Terminated);
                     }

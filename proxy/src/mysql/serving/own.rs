@@ -5,17 +5,17 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use protocol::mysql::handshake::Capabilities;
 use protocol::mysql::reply::{self, Okay};
-use protocol::mysql::{command, frame, refusal};
+use protocol::mysql::{command, error_response, frame};
 use tracing::{debug, warn};
 
 use super::{End, Serving};
-use crate::mysql::accept::{self, Line};
 use crate::mysql::cancel;
-use crate::mysql::lexer::Ends;
+use crate::mysql::client_login::{self, Line};
+use crate::mysql::lexer::KillScope;
 use crate::mysql::session::{self, Changed, Entered};
 use crate::mysql::wire::Own;
 use crate::registry::Activity;
-use crate::relay::Entrance;
+use crate::relay::GateAccess;
 
 impl Serving {
     /// Sends the server something in place of the first `held` bytes of the client.
@@ -41,14 +41,14 @@ impl Serving {
                 };
                 self.send_instead(&words, held).await
             }
-            Own::Replication => self.refuse(refusal::replication).await,
-            Own::Unknown => self.refuse(refusal::unknown_command).await,
-            Own::NoStatement => self.refuse(refusal::unknown_statement).await,
+            Own::Replication => self.refuse(error_response::replication).await,
+            Own::Unknown => self.refuse(error_response::unknown_command).await,
+            Own::NoStatement => self.refuse(error_response::unknown_statement).await,
         }
     }
 
     /// The client ends another session of Headgate's, which it knows by the number that Headgate gave it.
-    async fn kill(&mut self, ends: Ends, id: u64) -> Option<End> {
+    async fn kill(&mut self, ends: KillScope, id: u64) -> Option<End> {
         let header = frame::peek(self.relay.held_bytes())?;
         let mut words = BytesMut::new();
         let mut sequence = header.sequence.wrapping_add(1);
@@ -58,12 +58,12 @@ impl Serving {
             entry.and_then(|entry| Some((Arc::clone(&entry), entry.server()?)))
         else {
             self.plane.metrics.cancel_request("unknown");
-            refusal::unknown_thread(&mut words, &mut sequence, id);
+            error_response::unknown_thread(&mut words, &mut sequence, id);
             self.relay.discard_held(header.total());
             return self.answer(&words).await;
         };
         let waits = matches!(entry.activity(), Activity::Held | Activity::Moving);
-        if ends == Ends::Query && waits && entry.user.as_bytes() == self.identity.user {
+        if ends == KillScope::Query && waits && entry.user.as_bytes() == self.identity.user {
             self.plane.metrics.cancel_request("held");
             entry.order_cancel();
             self.okay(&mut words, &mut sequence);
@@ -80,11 +80,11 @@ impl Serving {
         match cancel::elsewhere(&server, &self.identity, ends).await {
             Ok(None) => self.okay(&mut words, &mut sequence),
             Ok(Some((code, message))) => {
-                refusal::error(&mut words, &mut sequence, code, "HY000", &message);
+                error_response::error(&mut words, &mut sequence, code, "HY000", &message);
             }
             Err(refused) => {
                 debug!(client = %self.entry.client, %refused, "a KILL did not reach its server");
-                refusal::unknown_thread(&mut words, &mut sequence, id);
+                error_response::unknown_thread(&mut words, &mut sequence, id);
             }
         }
         self.relay.discard_held(header.total());
@@ -109,7 +109,7 @@ impl Serving {
     async fn change_user(&mut self) -> Option<End> {
         let header = frame::peek(self.relay.held_bytes())?;
         if self.relay.held_bytes().len() < header.total() {
-            return self.refuse(refusal::malformed).await;
+            return self.refuse(error_response::malformed).await;
         }
         let held = self.relay.take_held();
         let (packet, behind) = held.split_at(header.total());
@@ -136,7 +136,7 @@ impl Serving {
                 // Who it wanted to be stands first.
                 let user = body.split(|&byte| byte == 0).next().unwrap_or_default();
                 let words = self.logins.explain(&denied, user, self.peer, &mut sequence);
-                accept::say_goodbye(&mut self.relay.client, &words).await;
+                client_login::send_error_and_close(&mut self.relay.client, &words).await;
                 return Some(End::Left);
             }
             Err(_) => return Some(End::Left),
@@ -145,7 +145,7 @@ impl Serving {
         let mut words = BytesMut::new();
         frame::put(&mut words, &mut sequence, &welcome);
         self.identity = Arc::new(identity);
-        self.spare = None;
+        self.prewarmed = None;
         let status = server.status;
         let capabilities = server.capabilities;
         self.standing.leave();

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
-use protocol::mysql::{frame, refusal, reply};
+use protocol::mysql::{error_response, frame, reply};
 use tracing::warn;
 
 use super::{ACCESS_DENIED, Logins};
 use crate::admission::Turned;
-use crate::mysql::accept::{self, Rejected};
-use crate::mysql::connect::Refused;
+use crate::mysql::client_login::{self, Rejected};
+use crate::mysql::server_login::Refused;
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -49,14 +49,16 @@ impl Logins {
     ) -> BytesMut {
         let mut out = BytesMut::new();
         match denied {
-            Denied::Rejected(rejected) => return accept::refuse(rejected, user, peer, sequence),
+            Denied::Rejected(rejected) => {
+                return client_login::refuse(rejected, user, peer, sequence);
+            }
             Denied::NoRoute(name) => {
                 let text = format!("Unknown database '{name}'");
-                refusal::error(&mut out, sequence, 1049, "42000", &text);
+                error_response::error(&mut out, sequence, 1049, "42000", &text);
             }
             // Numbers from 2000 on are the client library's own; MariaDB's refuses them as malformed.
             Denied::NotServed(turned) => {
-                refusal::error(&mut out, sequence, 1053, "08S01", turned.words());
+                error_response::error(&mut out, sequence, 1053, "08S01", turned.words());
             }
             Denied::NoDatabase => {
                 let routes = self.plane.routes.routes();
@@ -65,35 +67,35 @@ impl Logins {
                     "No database selected: name one of this Headgate's routes: {}",
                     names.join(", ")
                 );
-                refusal::error(&mut out, sequence, 1046, "3D000", &text);
+                error_response::error(&mut out, sequence, 1046, "3D000", &text);
             }
             Denied::Refused {
                 refused: Refused::ByServer(body),
                 cluster,
                 proven: true,
             } => {
-                let told = reply::Error::parse(body).map(|error| error.message.to_vec());
-                let told = told.unwrap_or_default();
-                let told = String::from_utf8_lossy(&told);
-                warn!(%peer, cluster, %told, "the client proved the password that Headgate knows, and the cluster refuses it: it was \
+                let reported = reply::Error::parse(body).map(|error| error.message.to_vec());
+                let reported = reported.unwrap_or_default();
+                let reported = String::from_utf8_lossy(&reported);
+                warn!(%peer, cluster, %reported, "the client proved the password that Headgate knows, and the cluster refuses it: it was \
                     changed there, or the account may REQUIRE SSL, and connections to clusters are not encrypted yet");
                 let text = format!(
-                    "{told}; where the password is right the account may REQUIRE SSL, and Headgate's connection to cluster \
+                    "{reported}; where the password is right the account may REQUIRE SSL, and Headgate's connection to cluster \
                      '{cluster}' is not encrypted yet"
                 );
-                refusal::error(&mut out, sequence, ACCESS_DENIED, "28000", &text);
+                error_response::error(&mut out, sequence, ACCESS_DENIED, "28000", &text);
             }
             Denied::Refused {
                 refused, cluster, ..
             } => match refused {
                 Refused::ByServer(body) => {
                     // An error from before its greeting lacks the state that clients expect by now.
-                    let mut told = BytesMut::new();
+                    let mut reported = BytesMut::new();
                     match reply::Error::parse(body) {
-                        Ok(error) => error.encode(&mut told),
-                        Err(_) => told.extend_from_slice(body),
+                        Ok(error) => error.encode(&mut reported),
+                        Err(_) => reported.extend_from_slice(body),
                     }
-                    frame::put(&mut out, sequence, &told);
+                    frame::put(&mut out, sequence, &reported);
                 }
                 Refused::Unreachable(error) => {
                     warn!(%peer, cluster, %error, "the cluster cannot be reached; the client was told to try again");
@@ -101,13 +103,13 @@ impl Logins {
                         "Can't connect to the MySQL server of cluster '{cluster}' at the moment"
                     );
                     // Numbers from 2000 on are the client library's own; MariaDB's refuses them as malformed.
-                    refusal::error(&mut out, sequence, 1053, "08S01", &text);
+                    error_response::error(&mut out, sequence, 1053, "08S01", &text);
                 }
                 Refused::Malformed(_) | Refused::Unsupported(_) => {
                     warn!(%peer, cluster, %refused, "the login on the cluster failed");
                     let text =
                         format!("Headgate could not log in on cluster '{cluster}': {refused}");
-                    refusal::error(&mut out, sequence, 1251, "08004", &text);
+                    error_response::error(&mut out, sequence, 1251, "08004", &text);
                 }
             },
         }

@@ -7,7 +7,7 @@ use protocol::mysql::lenenc::Fields;
 use protocol::mysql::session::Expected;
 
 use super::{Keep, MysqlWire, asks_for_cursor, number_at};
-use crate::mysql::lexer::{self, Ends};
+use crate::mysql::lexer::{self, KillScope};
 use crate::mysql::statements::{self, Types};
 
 /// Numbers of connections from here on are Headgate's own.
@@ -17,7 +17,7 @@ pub(super) const OWN_THREADS: u64 = 1 << 30;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
     /// A client ends another session of Headgate, or what it runs.
-    Kill(Ends, u64),
+    Kill(KillScope, u64),
     /// The client logs in anew.
     ChangeUser,
     /// The client chooses another default database.
@@ -129,9 +129,16 @@ impl MysqlWire {
     }
 
     /// What a KILL names, where the command is one.
-    pub(super) fn kill(&self, command: u8, payload: &[u8], whole: bool) -> Option<(Ends, u64)> {
+    pub(super) fn kill(
+        &self,
+        command: u8,
+        payload: &[u8],
+        whole: bool,
+    ) -> Option<(KillScope, u64)> {
         match command {
-            command::PROCESS_KILL => Some((Ends::Connection, u64::from(number_at(payload, 1)?))),
+            command::PROCESS_KILL => {
+                Some((KillScope::Connection, u64::from(number_at(payload, 1)?)))
+            }
             command::QUERY if whole => {
                 let text = self.text_of(payload);
                 // Whatever else begins with a comment is no KILL that a client library sends.

@@ -8,7 +8,7 @@ use protocol::mysql::frame;
 use protocol::mysql::reply::{Error, Okay, status};
 
 use super::*;
-use crate::mysql::lexer::Ends;
+use crate::mysql::lexer::KillScope;
 
 /// A gate that obeys the test.
 #[derive(Default)]
@@ -17,7 +17,7 @@ struct Fake {
     inside: Cell<bool>,
 }
 
-impl Entrance for Fake {
+impl GateAccess for Fake {
     fn enter(&self) -> bool {
         self.inside.set(!self.closed.get());
         self.inside.get()
@@ -78,7 +78,7 @@ fn wire() -> MysqlWire {
     )
 }
 
-fn clear(wire: &mut MysqlWire, gate: &Fake, bytes: &[u8]) -> (usize, Then) {
+fn clear(wire: &mut MysqlWire, gate: &Fake, bytes: &[u8]) -> (usize, NextStep) {
     let seen = wire
         .client(&mut bytes.to_vec(), gate)
         .expect("whole packets");
@@ -95,14 +95,17 @@ fn a_statement_at_a_closed_gate_is_not_cleared_and_a_ping_is() {
     let (mut wire, gate) = (wire(), Fake::default());
     gate.closed.set(true);
     let select = query("select 1");
-    assert_eq!(clear(&mut wire, &gate, &select), (0, Then::Gate));
+    assert_eq!(clear(&mut wire, &gate, &select), (0, NextStep::Gate));
     assert_eq!(
         clear(&mut wire, &gate, &packet(0, &[command::PING])),
-        (5, Then::More)
+        (5, NextStep::More)
     );
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
     gate.closed.set(false);
-    assert_eq!(clear(&mut wire, &gate, &select), (select.len(), Then::More));
+    assert_eq!(
+        clear(&mut wire, &gate, &select),
+        (select.len(), NextStep::More)
+    );
     assert!(gate.inside.get());
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
     assert!(!gate.inside.get(), "still inside behind the statement");
@@ -150,14 +153,17 @@ fn an_error_leaves_a_doubt_that_a_ping_of_our_own_settles() {
     gate.closed.set(true);
     assert_eq!(
         clear(&mut wire, &gate, &query("select 1")),
-        (0, Then::Replies)
+        (0, NextStep::Replies)
     );
     wire.ask(command::PING);
     let pong = okay(0, b"", b"", true);
     let heard = wire.server(&mut pong.clone(), &gate).expect("a packet");
     assert_eq!((heard.clear, heard.swallow), (0, pong.len()));
     assert!(wire.at_boundary() && !gate.inside.get());
-    assert_eq!(clear(&mut wire, &gate, &query("select 1")), (0, Then::Gate));
+    assert_eq!(
+        clear(&mut wire, &gate, &query("select 1")),
+        (0, NextStep::Gate)
+    );
 }
 
 #[test]
@@ -176,7 +182,7 @@ fn a_transaction_behind_what_needs_no_gate_stands_at_it_all_the_same() {
             gate.closed.set(closed);
             let (cleared, then) = clear(&mut wire, &gate, &begin);
             assert_eq!(
-                (cleared > 0, then == Then::More),
+                (cleared > 0, then == NextStep::More),
                 (!closed, !closed),
                 "{first:?}"
             );
@@ -245,7 +251,7 @@ fn types_that_were_sent_ahead_of_the_answer_to_a_prepare_are_known_after_a_switc
     assert!(wire.at_boundary());
     wire.move_to(Capabilities::SESSION_TRACK, &[(1, 5)], Vec::new());
     let again = execute(&[1, 0, 0, 0], &[0]);
-    assert_eq!(clear(&mut wire, &gate, &again), (0, Then::Own));
+    assert_eq!(clear(&mut wire, &gate, &again), (0, NextStep::Own));
     assert_eq!(wire.take_own(), Some(Own::Splice(1)));
 }
 
@@ -256,7 +262,7 @@ fn a_file_that_a_prepared_statement_asks_for_is_no_command() {
     clear(&mut wire, &gate, &execute);
     hear(&mut wire, &gate, &packet(1, b"\xfbfile"));
     let file = [packet(2, b"\x11 looks like a command"), packet(3, b"")].concat();
-    assert_eq!(clear(&mut wire, &gate, &file), (file.len(), Then::More));
+    assert_eq!(clear(&mut wire, &gate, &file), (file.len(), NextStep::More));
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
     assert!(wire.at_boundary() && !gate.inside.get());
 }
@@ -292,11 +298,17 @@ fn only_a_kill_of_a_number_of_our_own_is_taken_out_and_none_is_held() {
     gate.closed.set(true);
     assert_eq!(
         clear(&mut wire, &gate, &query("KILL QUERY 2147483650")),
-        (0, Then::Own)
+        (0, NextStep::Own)
     );
-    assert_eq!(wire.take_own(), Some(Own::Kill(Ends::Query, 2_147_483_650)));
+    assert_eq!(
+        wire.take_own(),
+        Some(Own::Kill(KillScope::Query, 2_147_483_650))
+    );
     let plain = query("kill 17");
-    assert_eq!(clear(&mut wire, &gate, &plain), (plain.len(), Then::More));
+    assert_eq!(
+        clear(&mut wire, &gate, &plain),
+        (plain.len(), NextStep::More)
+    );
 }
 
 #[test]
@@ -310,7 +322,7 @@ fn replication_and_what_nobody_knows_is_not_forwarded() {
     ] {
         assert_eq!(
             clear(&mut wire, &gate, &packet(0, &[command, 1, 2])),
-            (0, Then::Own)
+            (0, NextStep::Own)
         );
         assert_eq!(wire.take_own(), Some(own));
     }
@@ -322,25 +334,25 @@ fn a_client_that_executes_what_was_prepared_last_gets_no_older_statement() {
     let execute = [&[command::STMT_EXECUTE][..], &[0xFF; 4], &[0, 1, 0, 0, 0]].concat();
     assert_eq!(
         clear(&mut wire, &gate, &packet(0, &execute)),
-        (0, Then::Own)
+        (0, NextStep::Own)
     );
     assert_eq!(wire.take_own(), Some(Own::NoStatement));
 }
 
 /// A conversation: what one side says, and what must come out at the other.
-struct Said {
+struct Exchange {
     bytes: Vec<u8>,
     expected: Vec<u8>,
     by_client: bool,
 }
 
-fn conversation() -> Vec<Said> {
-    let client = |bytes: Vec<u8>, expected: Vec<u8>| Said {
+fn conversation() -> Vec<Exchange> {
+    let client = |bytes: Vec<u8>, expected: Vec<u8>| Exchange {
         bytes,
         expected,
         by_client: true,
     };
-    let server = |bytes: Vec<u8>, expected: Vec<u8>| Said {
+    let server = |bytes: Vec<u8>, expected: Vec<u8>| Exchange {
         bytes,
         expected,
         by_client: false,
@@ -440,7 +452,7 @@ proptest! {
                 loop {
                     let (clear, swallow) = if said.by_client {
                         let seen = wire.client(&mut unseen, &gate).expect("the protocol");
-                        prop_assert_eq!(seen.then, Then::More);
+                        prop_assert_eq!(seen.then, NextStep::More);
                         (seen.clear, 0)
                     } else {
                         let heard = wire.server(&mut unseen, &gate).expect("the protocol");

@@ -3,29 +3,29 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
-use protocol::postgres::refusal::Severity;
-use protocol::postgres::{command, frame, refusal, reply};
+use protocol::postgres::error_response::Severity;
+use protocol::postgres::{command, error_response, frame, reply};
 
 use super::{End, Serving, look_at_orders, newest};
-use crate::hold::{Met, hold};
+use crate::hold::{HoldResult, hold};
 use crate::postgres::trial;
 use crate::registry::Activity;
-use crate::relay::{Entrance, Verdict};
-use crate::standing::Turn;
+use crate::relay::{GateAccess, Verdict};
+use crate::session_gate::Turn;
 
 impl Serving {
     /// The next statement stands at the gate.
     pub(super) async fn wait_at_gate(&mut self) -> Option<End> {
         match self.standing.turn() {
             // The gate opened just now; then the next try passes.
-            Turn::Pass => {
+            Turn::GatePass => {
                 self.entry.set_activity(Activity::Serving);
                 return None;
             }
             Turn::Elsewhere => {
                 let end = self.hand_over().await;
                 if end.is_none() && self.entry.take_cancel() {
-                    return self.refuse_batch(refusal::query_cancelled).await;
+                    return self.refuse_batch(error_response::query_cancelled).await;
                 }
                 return end;
             }
@@ -50,7 +50,7 @@ impl Serving {
             .try_out(wire, &self.standing, unit, trial::judge)
             .await;
         match tried {
-            Err(broken) => Some(self.break_off(&broken)),
+            Err(broken) => Some(self.abort(&broken)),
             Ok(Verdict::Refused) => {
                 self.standing.leave();
                 self.wait(true).await
@@ -72,19 +72,19 @@ impl Serving {
                 wire,
                 relay,
                 standing,
-                spare,
+                prewarmed,
             } = self;
             let password = || newest(passwords, entry, password.as_ref());
-            let rang = || look_at_orders(entry, startup, route, password, spare);
+            let rang = || look_at_orders(entry, startup, route, password, prewarmed);
             hold(plane, route, standing, relay, wire, refused, rang).await
         };
         let error: fn(&mut BytesMut) = match met {
-            Met::Opened => return None,
-            Met::Closing => return Some(End::Terminated),
-            Met::Left => return Some(End::Left),
-            Met::Broken(broken) => return Some(self.break_off(&broken)),
-            Met::Cancelled => refusal::query_cancelled,
-            Met::TooLong => held_too_long,
+            HoldResult::Opened => return None,
+            HoldResult::Closing => return Some(End::Terminated),
+            HoldResult::Left => return Some(End::Left),
+            HoldResult::Broken(broken) => return Some(self.abort(&broken)),
+            HoldResult::Cancelled => error_response::query_cancelled,
+            HoldResult::TooLong => held_too_long,
         };
         self.entry.set_activity(Activity::Serving);
         self.refuse_batch(error).await
@@ -130,9 +130,9 @@ impl Serving {
                 more = self.relay.more(&mut self.wire, &self.standing) => match more {
                     Ok(None) => {}
                     Ok(Some(_)) => return Some(End::Left),
-                    Err(broken) => return Some(self.break_off(&broken)),
+                    Err(broken) => return Some(self.abort(&broken)),
                 },
-                () = self.entry.bell.notified() => {
+                () = self.entry.notify.notified() => {
                     if self.entry.is_closing() {
                         return Some(End::Terminated);
                     }
@@ -152,5 +152,5 @@ impl Serving {
 fn held_too_long(out: &mut BytesMut) {
     let message =
         "canceling statement: the database did not become available in time; it was not executed";
-    refusal::error(out, Severity::Error, "57014", message);
+    error_response::error(out, Severity::Error, "57014", message);
 }

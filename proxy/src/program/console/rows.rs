@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use migrator::preflight::{Check, Level};
+use migrator::preflight::Check;
 use migrator::progress::{Stage, TableProgress};
 use migrator::supervisor::{CheckStatus, CutoverReport, Outcome, State, Status, Summary};
 use proxy::admission::Admission;
 use proxy::config::Cluster;
-use proxy::plane::Plane;
+use proxy::data_plane::DataPlane;
+use proxy::gate_state::State as Gate;
 use proxy::registry::Activity;
 use proxy::route::Route;
-use proxy::turnstile::State as Gate;
 
 use super::answer::{Value, millis, time_text};
 use crate::program::reload::Loaded;
@@ -103,22 +103,13 @@ pub(super) fn table((name, table): (String, TableProgress)) -> Row {
     ]
 }
 
-/// The word of a finding's weight.
-pub(crate) fn level_word(level: Level) -> &'static str {
-    match level {
-        Level::Ok => "ok",
-        Level::Warning => "warning",
-        Level::Error => "error",
-    }
-}
-
 pub(super) fn checks(mut checks: Vec<Check>) -> Vec<Row> {
     // What sums up comes first.
     checks.sort_by_key(|check| (check.name != "ready", std::cmp::Reverse(check.level)));
     let row = |check: Check| {
         row![
             check.name,
-            level_word(check.level),
+            check.level.as_str(),
             check.evidence,
             check.remedy,
             check.fix
@@ -216,7 +207,7 @@ pub(super) fn report(report: &CutoverReport) -> Row {
 
 /// The routes of the configuration; then that of every other name, with the sessions of all of them, and those of them
 /// that are not simply let in.
-pub(super) fn routes(plane: &Plane) -> Vec<Row> {
+pub(super) fn routes(plane: &DataPlane) -> Vec<Row> {
     let mut rows: Vec<Row> = plane.routes.routes().iter().map(|one| route(one)).collect();
     if let Some(cluster) = plane.routes.default_cluster() {
         let others = plane.routes.others();
@@ -238,8 +229,8 @@ pub(super) fn routes(plane: &Plane) -> Vec<Row> {
             None::<String>,
             None::<String>,
         ]);
-        let told = |one: &&Arc<Route>| !matches!(one.door.admission(), Admission::Open);
-        rows.extend(here().filter(told).map(|one| route(one)));
+        let reported = |one: &&Arc<Route>| !matches!(one.door.admission(), Admission::Open);
+        rows.extend(here().filter(reported).map(|one| route(one)));
     }
     rows
 }
@@ -283,7 +274,7 @@ pub(super) fn cluster((name, cluster): (&String, &Cluster)) -> Row {
     ]
 }
 
-pub(super) fn sessions(plane: &Plane) -> Vec<Row> {
+pub(super) fn sessions(plane: &DataPlane) -> Vec<Row> {
     let mut open = BTreeMap::new();
     for route in plane.routes.routes().iter().chain(&plane.routes.others()) {
         for inside in route.gate.inside() {
@@ -316,7 +307,7 @@ pub(super) fn sessions(plane: &Plane) -> Vec<Row> {
 }
 
 /// The configuration, where a cutover has overruled it, and how it came to count.
-pub(super) fn config(loaded: &Loaded, plane: &Plane) -> Vec<Row> {
+pub(super) fn config(loaded: &Loaded, plane: &DataPlane) -> Vec<Row> {
     let config = &loaded.config;
     let overruled = |key: &str| {
         let name = key.strip_prefix("routes.")?.strip_suffix(".cluster")?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::failure::{Failure, Result};
 use super::link::{Link, Record};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The admin console.
 pub(super) struct Console<L>(pub(super) L);
@@ -13,9 +13,9 @@ pub(super) struct Console<L>(pub(super) L);
 impl<L: Link> Console<L> {
     /// Sends a statement and gathers its rows.
     pub(super) async fn ask(&mut self, statement: &str) -> Result<Vec<Record>> {
-        let answer = tokio::time::timeout(PATIENCE, self.0.ask(statement)).await;
+        let answer = tokio::time::timeout(TIMEOUT, self.0.ask(statement)).await;
         let answer =
-            answer.map_err(|_| Failure(format!("{statement}: no answer within {PATIENCE:?}")))?;
+            answer.map_err(|_| Failure(format!("{statement}: no answer within {TIMEOUT:?}")))?;
         answer.map_err(|trouble| {
             let said = Failure::from(trouble);
             Failure(format!("{statement}: {said}"))

@@ -19,7 +19,7 @@ const BEFORE: Duration = Duration::from_secs(3);
 const AFTER: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The copy, or the check, of these few rows is broken when it takes longer.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// Following counts as close when the target is less than this behind.
 const LAG_MS_MAX: f64 = 1000.0;
 const MIGRATION: &str = "to_green";
@@ -233,9 +233,9 @@ async fn follow<L: Link>(screen: Screen, console: &mut Console<L>, load: &Load) 
                 live.show(copied, all, &text);
             }
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             return Err(Failure(format!(
-                "the target was not close behind within {PATIENCE:?}: {status:?}"
+                "the target was not close behind within {TIMEOUT:?}: {status:?}"
             )));
         }
         sleep(LOOK_EVERY).await;
@@ -274,9 +274,9 @@ async fn check<L: Link>(screen: Screen, console: &mut Console<L>, load: &Load) -
                 &format!("{equal} of {ranges} ranges equal; {}", spoken(load)),
             ),
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             return Err(Failure(format!(
-                "the check was not complete within {PATIENCE:?}"
+                "the check was not complete within {TIMEOUT:?}"
             )));
         }
         sleep(LOOK_EVERY).await;

@@ -11,7 +11,7 @@ use super::postgres::Postgres;
 use super::shop::{self, DATABASE, ROLE};
 use super::verdict::prove;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// Enough for every style to have done each of its things.
 const TRANSACTIONS: u64 = 1_500;
 
@@ -32,7 +32,7 @@ async fn check<E: Engine>(engine: E, rows_at_least: u64, tamperings: &[Tampering
         .unwrap();
     load.enter(Stretch::After);
     let board = Arc::clone(&load.board);
-    tokio::time::timeout(PATIENCE, board.reached(TRANSACTIONS))
+    tokio::time::timeout(TIMEOUT, board.reached(TRANSACTIONS))
         .await
         .unwrap();
     let total = load.stop().await.unwrap();

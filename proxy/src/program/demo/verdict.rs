@@ -9,7 +9,7 @@ use super::ledger::{Added, Ledger, Outcome, Sum, Table, digest};
 use super::link::Link;
 use super::shop::{Catalogue, number, sums};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// Examples beyond these are counted only.
 const EXAMPLES_KEPT: usize = 8;
 
@@ -166,8 +166,8 @@ pub(super) async fn prove<E: Engine>(
         }
         Ok(verdict)
     };
-    let done = tokio::time::timeout(PATIENCE, work).await;
-    done.map_err(|_| Failure(format!("the proof was not complete within {PATIENCE:?}")))?
+    let done = tokio::time::timeout(TIMEOUT, work).await;
+    done.map_err(|_| Failure(format!("the proof was not complete within {TIMEOUT:?}")))?
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Row, Value};
 use proxy::config::{Cluster, Secret};
 
-use crate::program::engine::Said;
+use crate::program::engine::Reply;
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -15,7 +15,7 @@ pub(super) async fn ask(
     console: &Cluster,
     database: &str,
     statements: &str,
-) -> Result<Vec<Said>, String> {
+) -> Result<Vec<Reply>, String> {
     let options = OptsBuilder::default()
         .ip_or_hostname(&console.host)
         .tcp_port(console.port)
@@ -25,7 +25,7 @@ pub(super) async fn ask(
         .prefer_socket(false);
     let connecting = tokio::time::timeout(CONNECT_PATIENCE, Conn::new(options)).await;
     let mut connection = match connecting {
-        Ok(opened) => opened.map_err(|error| told(&error))?,
+        Ok(opened) => opened.map_err(|error| reported(&error))?,
         Err(_) => {
             return Err(format!(
                 "no connection to {}:{} within {} s",
@@ -38,17 +38,17 @@ pub(super) async fn ask(
     let said = talk(&mut connection, statements).await;
     // The answer is there; whether the farewell arrives changes nothing.
     drop(tokio::time::timeout(CONNECT_PATIENCE, connection.disconnect()).await);
-    said.map_err(|error| told(&error))
+    said.map_err(|error| reported(&error))
 }
 
-async fn talk(connection: &mut Conn, statements: &str) -> Result<Vec<Said>, Error> {
+async fn talk(connection: &mut Conn, statements: &str) -> Result<Vec<Reply>, Error> {
     // A cutover takes as long as its limits allow: the console answers every statement in the end.
     let mut results = connection.query_iter(statements).await?;
     let mut all = Vec::new();
     while let Some(columns) = results.columns() {
         if columns.is_empty() {
             results.collect::<Row>().await?;
-            all.push(Said::Done);
+            all.push(Reply::Done);
         } else {
             let columns = columns.iter().map(|column| column.name_str().into_owned());
             let columns: Vec<String> = columns.collect();
@@ -56,7 +56,7 @@ async fn talk(connection: &mut Conn, statements: &str) -> Result<Vec<Said>, Erro
             let rows = rows
                 .into_iter()
                 .map(|row| row.unwrap().into_iter().map(text).collect());
-            all.push(Said::Rows {
+            all.push(Reply::Rows {
                 columns,
                 rows: rows.collect(),
             });
@@ -74,7 +74,7 @@ fn text(value: Value) -> Option<String> {
 }
 
 /// What the console said; or why it said nothing.
-fn told(error: &Error) -> String {
+fn reported(error: &Error) -> String {
     match error {
         Error::Server(said) => format!("{} (SQLSTATE {})", said.message, said.state),
         other => other.to_string(),

@@ -83,7 +83,7 @@ struct Prepared {
 }
 
 /// What one statement answers.
-enum Told {
+enum Answered {
     Rows(Vec<Titled>, Vec<Vec<Value>>),
     Done,
 }
@@ -185,8 +185,8 @@ impl<E: Execute> Session<'_, E> {
         let last = spoken.len() - 1;
         for (at, one) in spoken.into_iter().enumerate() {
             let more = if at < last { status::MORE_RESULTS } else { 0 };
-            let told = self.carry_out(one).await?;
-            self.tell(told, false, more);
+            let reported = self.run_statement(one).await?;
+            self.tell(reported, false, more);
         }
         Ok(())
     }
@@ -199,18 +199,18 @@ impl<E: Execute> Session<'_, E> {
         }
     }
 
-    fn tell(&mut self, told: Told, binary: bool, more: u16) {
+    fn tell(&mut self, reported: Answered, binary: bool, more: u16) {
         let status = self.status() | more;
         let warnings = u16::try_from(self.warnings.len()).unwrap_or(u16::MAX);
-        match told {
-            Told::Rows(columns, rows) => {
+        match reported {
+            Answered::Rows(columns, rows) => {
                 self.wire.rows(&columns, &rows, binary, status, warnings);
             }
-            Told::Done => self.wire.ok(status, warnings),
+            Answered::Done => self.wire.ok(status, warnings),
         }
     }
 
-    async fn carry_out(&mut self, spoken: Spoken) -> Outcome<Told> {
+    async fn run_statement(&mut self, spoken: Spoken) -> Outcome<Answered> {
         let texts = |titles: &[&str]| -> Vec<Titled> {
             titles
                 .iter()
@@ -227,34 +227,34 @@ impl<E: Execute> Session<'_, E> {
             });
             let mut columns = texts(&["Level", "Code", "Message"]);
             columns[1].1 = Type::Int;
-            return Ok(Told::Rows(columns, rows.collect()));
+            return Ok(Answered::Rows(columns, rows.collect()));
         }
         self.warnings.clear();
         Ok(match spoken {
-            Spoken::Warnings | Spoken::Nothing => Told::Done,
+            Spoken::Warnings | Spoken::Nothing => Answered::Done,
             Spoken::Row(pairs) => {
                 let (titles, values): (Vec<Titled>, Vec<Value>) = pairs
                     .into_iter()
                     .map(|(title, value)| ((title, Type::Text), Value::from(value)))
                     .unzip();
-                Told::Rows(titles, vec![values])
+                Answered::Rows(titles, vec![values])
             }
             Spoken::Names(title, names) => {
                 let rows = names.into_iter().map(|name| vec![Value::from(name)]);
-                Told::Rows(texts(&[title]), rows.collect())
+                Answered::Rows(texts(&[title]), rows.collect())
             }
             Spoken::Variables(pattern) => {
                 let found = dialect::variables(pattern.as_deref(), &self.asker());
                 let rows = found
                     .into_iter()
                     .map(|(name, value)| vec![Value::from(name), Value::from(value)]);
-                Told::Rows(texts(&["Variable_name", "Value"]), rows.collect())
+                Answered::Rows(texts(&["Variable_name", "Value"]), rows.collect())
             }
             Spoken::Statement(statement) => self.execute(statement).await?,
         })
     }
 
-    async fn execute(&mut self, statement: Statement) -> Outcome<Told> {
+    async fn execute(&mut self, statement: Statement) -> Outcome<Answered> {
         let columns = self.execute.columns(&statement);
         let answer = match statement {
             Statement::Begin => {
@@ -283,10 +283,10 @@ impl<E: Execute> Session<'_, E> {
                 .map(|notice| ("Warning", number("01000"), notice)),
         );
         if columns.is_empty() {
-            return Ok(Told::Done);
+            return Ok(Answered::Done);
         }
         let titled = columns.iter().map(|(title, of)| ((*title).to_owned(), *of));
-        Ok(Told::Rows(titled.collect(), answer.rows))
+        Ok(Answered::Rows(titled.collect(), answer.rows))
     }
 
     fn prepare(&mut self, body: &Bytes) -> Outcome {
@@ -341,15 +341,15 @@ impl<E: Execute> Session<'_, E> {
         let prepared = self.prepared.get_mut(&id).ok_or_else(unknown)?;
         let mut count = prepared.parameters;
         if attributes && (count > 0 || flags & COUNT_AVAILABLE != 0) {
-            let told = super::wire::lenenc_int(&mut body).ok_or_else(malformed)?;
-            count = usize::try_from(told).map_err(|_| malformed())?;
+            let reported = super::wire::lenenc_int(&mut body).ok_or_else(malformed)?;
+            count = usize::try_from(reported).map_err(|_| malformed())?;
         }
         let mut bound = values::read(&mut body, count, &mut prepared.types, Naming { attributes })?;
         bound.truncate(prepared.parameters);
         let tokens = statement::bind(&prepared.tokens, &bound)?;
         let spoken = dialect::parse(&tokens, &self.asker())?;
-        let told = self.carry_out(spoken).await?;
-        self.tell(told, true, 0);
+        let reported = self.run_statement(spoken).await?;
+        self.tell(reported, true, 0);
         Ok(())
     }
 

@@ -20,11 +20,11 @@ use migrator::mysql::{Endpoint, rights};
 use migrator::supervisor::Definition;
 use proxy::config::{Cluster, Config, Secret};
 use proxy::console::AdminClient;
+use proxy::data_plane::DataPlane;
 use proxy::mysql::session::MysqlSessions;
-use proxy::plane::Plane;
 
 use super::console::Execute;
-use super::engine::{Ends, Engine, Said};
+use super::engine::{ClusterPair, Engine, Reply};
 use super::grants::{Family, Grants};
 
 /// MySQL and MariaDB.
@@ -36,7 +36,7 @@ impl Engine for Mysql {
 
     const URL: &'static str = "mysql://user:password@host:port/database";
 
-    fn sessions(plane: Arc<Plane>, config: &Config) -> Result<Self::Sessions, Error> {
+    fn sessions(plane: Arc<DataPlane>, config: &Config) -> Result<Self::Sessions, Error> {
         MysqlSessions::new(plane, config)
             .map_err(|error| Error::fatal("sessions cannot be served").because(error))
     }
@@ -45,7 +45,7 @@ impl Engine for Mysql {
         sessions: &Arc<Self::Sessions>,
         _: &Config,
         definition: &Definition,
-        ends: &Ends<'_>,
+        ends: &ClusterPair<'_>,
     ) -> Self::Database {
         migrator::mysql::Mysql::new(
             &definition.name,
@@ -56,7 +56,7 @@ impl Engine for Mysql {
         )
     }
 
-    fn converse(
+    fn serve_admin(
         execute: &impl Execute,
         client: AdminClient,
     ) -> impl Future<Output = io::Result<()>> + Send {
@@ -86,7 +86,7 @@ impl Engine for Mysql {
         console: &Cluster,
         database: &str,
         statements: &str,
-    ) -> impl Future<Output = Result<Vec<Said>, String>> + Send {
+    ) -> impl Future<Output = Result<Vec<Reply>, String>> + Send {
         ask::ask(console, database, statements)
     }
 }

@@ -118,10 +118,10 @@ fn commands_that_come_in_one_segment_are_answered_in_their_order() {
 fn a_slip_in_the_last_of_several_statements_stops_all_of_them() {
     let good = packet(3, b"start migration a; start migration b");
     let bad = packet(3, b"start migration a; strat migration b");
-    let told = talk(MULTI_STATEMENTS, b"", &good);
-    assert_eq!(heads(&told), [0, 0]);
+    let reported = talk(MULTI_STATEMENTS, b"", &good);
+    assert_eq!(heads(&reported), [0, 0]);
     assert_eq!(
-        (told[0][3] & 8, told[1][3] & 8),
+        (reported[0][3] & 8, reported[1][3] & 8),
         (8, 0),
         "more results follow the first"
     );
@@ -143,18 +143,18 @@ fn a_prepared_statement_runs_with_its_parameter() {
         ),
         packet(0x17, &[9, 0, 0, 0, 0, 1, 0, 0, 0]),
     ];
-    let told = talk(0, b"", &bytes.concat());
-    assert_eq!(told.len(), 5, "prepared, parameter, EOF, OK, error");
-    assert_eq!((told[3][0], told[4][0]), (0, 0xFF));
+    let reported = talk(0, b"", &bytes.concat());
+    assert_eq!(reported.len(), 5, "prepared, parameter, EOF, OK, error");
+    assert_eq!((reported[3][0], reported[4][0]), (0, 0xFF));
 }
 
 #[test]
 fn an_error_and_its_remedy_are_told_again_as_warnings() {
     let bytes = [packet(3, b"strat migration m"), packet(3, b"show warnings")];
-    let told = talk(DEPRECATE_EOF, b"", &bytes.concat());
-    assert_eq!(told[0][0], 0xFF);
+    let reported = talk(DEPRECATE_EOF, b"", &bytes.concat());
+    assert_eq!(reported[0][0], 0xFF);
     assert_eq!(
-        told.len(),
+        reported.len(),
         1 + 1 + 3 + 2 + 1,
         "error, count, columns, rows, end"
     );

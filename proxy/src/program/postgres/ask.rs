@@ -6,7 +6,7 @@ use proxy::config::{Cluster, Secret};
 use tokio_postgres::error::DbError;
 use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage};
 
-use crate::program::engine::Said;
+use crate::program::engine::Reply;
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -15,7 +15,7 @@ pub(super) async fn ask(
     console: &Cluster,
     database: &str,
     statements: &str,
-) -> Result<Vec<Said>, String> {
+) -> Result<Vec<Reply>, String> {
     let mut config = Config::new();
     config
         .host(&console.host)
@@ -27,7 +27,10 @@ pub(super) async fn ask(
     if let Some(password) = &console.password {
         config.password(Secret::reveal(password));
     }
-    let (client, connection) = config.connect(NoTls).await.map_err(|error| told(&error))?;
+    let (client, connection) = config
+        .connect(NoTls)
+        .await
+        .map_err(|error| reported(&error))?;
     let mut asking = std::pin::pin!(client.simple_query(statements));
     let mut connection = std::pin::pin!(connection);
     // A cutover takes as long as its limits allow: the console answers every statement in the end.
@@ -38,10 +41,10 @@ pub(super) async fn ask(
             Err(error) => Err(error),
         },
     };
-    Ok(said(messages.map_err(|error| told(&error))?))
+    Ok(said(messages.map_err(|error| reported(&error))?))
 }
 
-fn said(messages: Vec<SimpleQueryMessage>) -> Vec<Said> {
+fn said(messages: Vec<SimpleQueryMessage>) -> Vec<Reply> {
     let mut all = Vec::new();
     let mut columns: Vec<String> = Vec::new();
     let mut rows: Vec<Vec<Option<String>>> = Vec::new();
@@ -58,8 +61,8 @@ fn said(messages: Vec<SimpleQueryMessage>) -> Vec<Said> {
                     (0..row.len()).map(|at| row.try_get(at).ok().flatten().map(str::to_owned));
                 rows.push(values.collect());
             }
-            SimpleQueryMessage::CommandComplete(_) if columns.is_empty() => all.push(Said::Done),
-            SimpleQueryMessage::CommandComplete(_) => all.push(Said::Rows {
+            SimpleQueryMessage::CommandComplete(_) if columns.is_empty() => all.push(Reply::Done),
+            SimpleQueryMessage::CommandComplete(_) => all.push(Reply::Rows {
                 columns: std::mem::take(&mut columns),
                 rows: std::mem::take(&mut rows),
             }),
@@ -70,7 +73,7 @@ fn said(messages: Vec<SimpleQueryMessage>) -> Vec<Said> {
 }
 
 /// What the console said, with its hint; or why it said nothing.
-fn told(error: &Error) -> String {
+fn reported(error: &Error) -> String {
     let Some(said) = error.as_db_error() else {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(error);

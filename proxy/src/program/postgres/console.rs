@@ -192,7 +192,7 @@ impl<E: Execute> Session<'_, E> {
             .collect();
         for statement in parsed? {
             let columns = self.execute.columns(&statement);
-            let answer = self.carry_out(statement).await?;
+            let answer = self.run_statement(statement).await?;
             if !columns.is_empty() {
                 self.wire.columns(columns, |_| false);
             }
@@ -205,7 +205,7 @@ impl<E: Execute> Session<'_, E> {
         Ok(())
     }
 
-    async fn carry_out(&mut self, statement: Statement) -> Outcome<Answer> {
+    async fn run_statement(&mut self, statement: Statement) -> Outcome<Answer> {
         let ends = matches!(statement, Statement::End { .. });
         if self.transaction == Transaction::Failed && !ends {
             let text =
@@ -399,7 +399,9 @@ impl<E: Execute> Session<'_, E> {
         let (mut rows, tag) = if let Some(running) = portal.running.take() {
             running
         } else {
-            let answer = self.carry_out(statement::parse(&portal.tokens)?).await?;
+            let answer = self
+                .run_statement(statement::parse(&portal.tokens)?)
+                .await?;
             (answer.rows.into_iter(), answer.tag)
         };
         let mut count = 0;

@@ -17,11 +17,11 @@ use migrator::postgres::{Endpoint, Tools, rights};
 use migrator::supervisor::Definition;
 use proxy::config::{Cluster, Config, Secret};
 use proxy::console::AdminClient;
-use proxy::plane::Plane;
+use proxy::data_plane::DataPlane;
 use proxy::postgres::session::PostgresSessions;
 
 use super::console::Execute;
-use super::engine::{Ends, Engine, Said};
+use super::engine::{ClusterPair, Engine, Reply};
 use super::grants::Grants;
 
 /// PostgreSQL.
@@ -33,7 +33,7 @@ impl Engine for Postgres {
 
     const URL: &'static str = "postgresql://user:password@host:port/database";
 
-    fn sessions(plane: Arc<Plane>, config: &Config) -> Result<Self::Sessions, Error> {
+    fn sessions(plane: Arc<DataPlane>, config: &Config) -> Result<Self::Sessions, Error> {
         Ok(PostgresSessions::new(plane, config))
     }
 
@@ -41,7 +41,7 @@ impl Engine for Postgres {
         sessions: &Arc<Self::Sessions>,
         config: &Config,
         definition: &Definition,
-        ends: &Ends<'_>,
+        ends: &ClusterPair<'_>,
     ) -> Self::Database {
         let tools = Tools {
             pg_dump: config.migrator.pg_dump.clone(),
@@ -57,7 +57,7 @@ impl Engine for Postgres {
         )
     }
 
-    fn converse(
+    fn serve_admin(
         execute: &impl Execute,
         client: AdminClient,
     ) -> impl Future<Output = io::Result<()>> + Send {
@@ -98,7 +98,7 @@ impl Engine for Postgres {
         console: &Cluster,
         database: &str,
         statements: &str,
-    ) -> impl Future<Output = Result<Vec<Said>, String>> + Send {
+    ) -> impl Future<Output = Result<Vec<Reply>, String>> + Send {
         ask::ask(console, database, statements)
     }
 }

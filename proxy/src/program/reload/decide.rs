@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use migrator::supervisor::Summary;
 use proxy::config::Config;
-use proxy::plane;
+use proxy::data_plane;
 use proxy::route::Wanted;
 
 /// What is authoritative beside the file.
@@ -39,7 +39,7 @@ pub(super) fn decide(now: &Config, read: &Config, known: &Known) -> Result<Decid
     }
     let config = merged(now, read);
     let of_route = |route: &str| known.migrations.iter().find(|one| one.route == route);
-    let mut wanted = plane::wanted(&config);
+    let mut wanted = data_plane::wanted(&config);
     wanted.unseen = true;
     for route in &mut wanted.routes {
         let name = &route.name;

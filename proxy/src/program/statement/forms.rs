@@ -20,7 +20,7 @@ const fn form(text: &'static str, meaning: &'static str) -> Form {
 /// Every statement, in the order in which a migration needs them.
 pub(crate) const FORMS: &[Form] = &[
     form(
-        "CREATE MIGRATION name FROM cluster TO cluster [FOR ROUTE route] [WITH (copy_workers = 4, copy_chunk = '64MiB', check_workers = 2, check_range_rows = 100000, counter_gap = 10000, stream_patience = '10s', schemas = 'a,b')]",
+        "CREATE MIGRATION name FROM cluster TO cluster [FOR ROUTE route] [WITH (copy_workers = 4, copy_chunk = '64MiB', check_workers = 2, check_range_rows = 100000, counter_gap = 10000, slot_create_timeout = '10s', schemas = 'a,b')]",
         "defines a migration and touches no database",
     ),
     form(

@@ -106,7 +106,7 @@ pub(super) fn settings(pairs: Vec<Pair>) -> Result<Given, Mistake> {
                 let form = "a number from 0 to 1000000000";
                 given.counter_gap = Some(pair.number(0, 1_000_000_000, form)?);
             }
-            "stream_patience" => given.stream_patience = Some(pair.duration()?),
+            "slot_create_timeout" => given.slot_create_timeout = Some(pair.duration()?),
             "schemas" => {
                 given.schemas = Some(pair.names());
             }
@@ -117,7 +117,7 @@ pub(super) fn settings(pairs: Vec<Pair>) -> Result<Given, Mistake> {
                     "check_workers",
                     "check_range_rows",
                     "counter_gap",
-                    "stream_patience",
+                    "slot_create_timeout",
                     "schemas",
                 ]));
             }
@@ -191,7 +191,7 @@ pub(crate) struct Given {
     check_workers: Option<usize>,
     check_range_rows: Option<u64>,
     counter_gap: Option<i64>,
-    stream_patience: Option<Duration>,
+    slot_create_timeout: Option<Duration>,
     schemas: Option<Vec<String>>,
 }
 
@@ -204,7 +204,9 @@ impl Given {
             check_workers: self.check_workers.unwrap_or(defaults.check_workers),
             check_range_rows: self.check_range_rows.unwrap_or(defaults.check_range_rows),
             counter_gap: self.counter_gap.unwrap_or(defaults.counter_gap),
-            stream_patience: self.stream_patience.unwrap_or(defaults.stream_patience),
+            slot_create_timeout: self
+                .slot_create_timeout
+                .unwrap_or(defaults.slot_create_timeout),
             schemas: self.schemas.unwrap_or(defaults.schemas),
         }
     }

@@ -120,8 +120,8 @@ async fn a_session_of_another_account_is_out_of_reach_in_the_servers_own_words(k
     let mut app = headgate.connect_mysql("app", "right", DATABASE).await;
     for kill in ["KILL", "KILL QUERY"] {
         for number in [greeting.id, thread] {
-            let told = try_rows(&mut app, &format!("{kill} {number}")).await;
-            match told {
+            let reported = try_rows(&mut app, &format!("{kill} {number}")).await;
+            match reported {
                 Err(mysql_async::Error::Server(error)) => {
                     assert_eq!(error.code, 1095, "{error}");
                 }

@@ -13,7 +13,7 @@ use tests::world::{mysql_clusters, mysql_route_to};
 use tokio::process::Command;
 
 const DATABASE: &str = "shop";
-const PATIENCE: Duration = SOON;
+const TIMEOUT: Duration = SOON;
 
 async fn stage() -> (Mysql, Headgate) {
     let mysql = Mysql::start(Kind::Mysql97).await;
@@ -202,7 +202,7 @@ async fn odd_statements_do_not_end_the_session() {
 #[tokio::test]
 async fn odd_commands_do_not_end_the_session_or_end_it_alone() {
     let headgate = alone().await;
-    let mut witness = headgate.mysql_console().await;
+    let mut observer = headgate.mysql_console().await;
     for code in 0..=255_u8 {
         for body in [&[][..], &[1, 0, 0, 0], &[0xff; 40]] {
             let mut client = Raw::login_console(headgate.port()).await;
@@ -212,11 +212,11 @@ async fn odd_commands_do_not_end_the_session_or_end_it_alone() {
             client.rest().await;
         }
     }
-    assert_eq!(rows(&mut witness, "SHOW VERSION").await.len(), 1);
+    assert_eq!(rows(&mut observer, "SHOW VERSION").await.len(), 1);
     let mut client = Raw::login_console(headgate.port()).await;
     client.send(&tests::mysql::raw::packet(0, &[])).await;
     client.rest().await;
-    assert_eq!(rows(&mut witness, "SHOW VERSION").await.len(), 1);
+    assert_eq!(rows(&mut observer, "SHOW VERSION").await.len(), 1);
     let peak = headgate.memory_peak_kib();
     assert!(peak < 60_000, "it took {peak} KiB of memory");
 }
@@ -291,7 +291,7 @@ async fn a_migration_that_does_not_exist_is_told_as_such() {
 #[tokio::test]
 async fn clients_that_agreed_on_more_read_the_same_rows() {
     let (_mysql, headgate) = stage().await;
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for more in [
         0,
         DEPRECATE_EOF,
@@ -310,9 +310,12 @@ async fn clients_that_agreed_on_more_read_the_same_rows() {
         }
         let end = raw.packet().await.expect("the end").body;
         assert_eq!(end[0], 0xfe, "{more:x}: {end:?}");
-        told.push(all.last().cloned());
+        reported.push(all.last().cloned());
     }
-    assert!(told.iter().all(|row| *row == told[0]), "{told:?}");
+    assert!(
+        reported.iter().all(|row| *row == reported[0]),
+        "{reported:?}"
+    );
 }
 
 fn login(headgate: &Headgate) -> Login<'static> {
@@ -340,13 +343,13 @@ async fn the_clients_mysql_and_mariadb_show_routes() {
         ),
         ("mariadb", login.mariadb(&batch)),
     ] {
-        let told = finish(name, PATIENCE, command).await;
-        let lines: Vec<&str> = told.lines().collect();
-        assert!(lines[0].starts_with("route\t"), "{name}: {told}");
-        assert!(lines[1].starts_with("shop\t"), "{name}: {told}");
+        let reported = finish(name, TIMEOUT, command).await;
+        let lines: Vec<&str> = reported.lines().collect();
+        assert!(lines[0].starts_with("route\t"), "{name}: {reported}");
+        assert!(lines[1].starts_with("shop\t"), "{name}: {reported}");
         assert!(
             lines.iter().any(|line| line.starts_with("green\t")),
-            "{name}: {told}"
+            "{name}: {reported}"
         );
     }
     // An error is told with its remedy, and `--show-warnings` asks for it once more.
@@ -363,8 +366,8 @@ async fn driver(name: &str, mut command: Command, script: &str, headgate: &Headg
     let flag = if name == "node" { "--eval" } else { "-c" };
     command.args([flag, script]);
     command.args([&headgate.port().to_string(), ADMIN_PASSWORD]);
-    let told = finish(name, PATIENCE, command).await;
-    assert_eq!(told, "shop blue 0\nshop blue 0\nghost\n", "{name}");
+    let reported = finish(name, TIMEOUT, command).await;
+    assert_eq!(reported, "shop blue 0\nshop blue 0\nghost\n", "{name}");
 }
 
 #[tokio::test]

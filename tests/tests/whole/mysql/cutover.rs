@@ -193,7 +193,7 @@ async fn sysbench_survives(pair: Pair, statements: &str) {
         !load.is_finished(),
         "the load ended too early to show anything"
     );
-    let told = load.await.expect("sysbench ended well");
+    let reported = load.await.expect("sysbench ended well");
     go_on.send(false).expect("writers listen");
     let mut acknowledged = BTreeSet::new();
     for writer in writers {
@@ -203,11 +203,11 @@ async fn sysbench_survives(pair: Pair, statements: &str) {
 
     assert_eq!(of(&report, "errors"), "0", "{report:?}");
     for label in ["ignored errors:", "reconnects:"] {
-        let mut lines = told.lines().map(str::trim_start);
+        let mut lines = reported.lines().map(str::trim_start);
         let rest = lines.find_map(|line| line.strip_prefix(label));
-        let rest = rest.unwrap_or_else(|| panic!("no {label:?} in {told}"));
+        let rest = rest.unwrap_or_else(|| panic!("no {label:?} in {reported}"));
         let number = rest.split_whitespace().next();
-        assert_eq!(number, Some("0"), "{label} {told}\n{report:?}");
+        assert_eq!(number, Some("0"), "{label} {reported}\n{report:?}");
     }
     let there = world
         .target
@@ -375,8 +375,8 @@ async fn a_held_statement_can_be_killed_and_one_of_a_client_that_left_is_forgott
             until_held(&world, "1").await;
             rows(&mut killer, &format!("KILL QUERY {id}")).await;
         };
-        let (told, ()) = tokio::join!(waiting, others);
-        match told {
+        let (reported, ()) = tokio::join!(waiting, others);
+        match reported {
             Err(mysql_async::Error::Server(error)) => assert_eq!(error.code, 1317, "{error:?}"),
             other => panic!("it was not killed: {other:?}"),
         }
@@ -464,8 +464,8 @@ async fn sessions_that_cannot_move_end_with_an_error_that_says_to_come_again_and
     rows(&mut free, "PREPARE s FROM 'SELECT 7'").await;
     world.cutover().await;
     for (client, (statement, _)) in tied.iter_mut().zip(ties) {
-        let told = try_rows(client, "SELECT 1").await;
-        match told.expect_err("it cannot move") {
+        let reported = try_rows(client, "SELECT 1").await;
+        match reported.expect_err("it cannot move") {
             mysql_async::Error::Server(error) => {
                 assert_eq!(
                     (error.code, error.state.as_str()),

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 /// A script takes some seconds, most of them for a statement that is ended by another session.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 fn scripts() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("drivers")
@@ -130,7 +130,7 @@ async fn run(driver: Driver, port: u16, middle: impl Future<Output = ()>) -> Str
         .kill_on_drop(true);
     let mut process = command.spawn().expect("tests/servers/fetch brings it");
     let mut words = process.stdin.take().expect("piped");
-    let mut told = BufReader::new(process.stdout.take().expect("piped"));
+    let mut reported = BufReader::new(process.stdout.take().expect("piped"));
     let mut errors = process.stderr.take().expect("piped");
     words.write_all(first.as_bytes()).await.expect("it reads");
     let mut text = String::new();
@@ -144,25 +144,25 @@ async fn run(driver: Driver, port: u16, middle: impl Future<Output = ()>) -> Str
         let mut seen = 0;
         while seen < pauses {
             let mut line = String::new();
-            if told.read_line(&mut line).await.expect("UTF-8") == 0 {
+            if reported.read_line(&mut line).await.expect("UTF-8") == 0 {
                 break;
             }
             seen += usize::from(line == "PAUSE\n");
             text.push_str(&line);
         }
     };
-    within("the script pauses", PATIENCE, until_pause).await;
+    within("the script pauses", TIMEOUT, until_pause).await;
     if text.ends_with("PAUSE\n") {
         middle.await;
         words.write_all(second.as_bytes()).await.expect("it reads");
     }
     drop(words);
     let to_the_end = async {
-        told.read_to_string(&mut text).await.expect("UTF-8");
+        reported.read_to_string(&mut text).await.expect("UTF-8");
         errors.read_to_string(&mut text).await.expect("UTF-8");
         process.wait().await.expect("it ran")
     };
-    let ended = within("the script ends", PATIENCE, to_the_end).await;
+    let ended = within("the script ends", TIMEOUT, to_the_end).await;
     assert!(ended.success(), "{text}");
     text
 }

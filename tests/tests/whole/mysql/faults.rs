@@ -179,13 +179,17 @@ async fn still_refuses(pair: Pair) {
     world.follow().await;
     world.check().await;
     let warned = world.headgate.admin("SHOW MIGRATION CHECKS m").await;
-    let told = |row: &&Record| {
+    let reported = |row: &&Record| {
         row.get("check")
             .is_some_and(|name| name == "source_refusal")
     };
-    let told = warned.iter().find(told).expect("what a restart will do");
+    let reported = warned
+        .iter()
+        .find(reported)
+        .expect("what a restart will do");
     assert!(
-        told.get("evidence")
+        reported
+            .get("evidence")
             .is_some_and(|text| text.contains("over a restart"))
     );
     world.cutover().await;

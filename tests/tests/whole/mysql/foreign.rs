@@ -161,16 +161,17 @@ async fn where_the_target_counts_nothing_or_forgot_it_that_is_said() {
     let world = World::of_servers(source, target, SCHEMA, &known).await;
     world.follow().await;
     world.check().await;
-    let told = finding(&world, "foreign_writes").await;
+    let reported = finding(&world, "foreign_writes").await;
     assert_eq!(
-        told.get("level").map(String::as_str),
+        reported.get("level").map(String::as_str),
         Some("warning"),
-        "{told:?}"
+        "{reported:?}"
     );
     assert!(
-        told.values()
+        reported
+            .values()
             .any(|text| text.contains("cannot be known: performance_schema is off")),
-        "{told:?}"
+        "{reported:?}"
     );
     world.cutover().await;
 }

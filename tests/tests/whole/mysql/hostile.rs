@@ -18,7 +18,7 @@ const LIMITS: &str = "[limits]\nframe_bytes_max = \"64KiB\"\nlogin_timeout = \"1
 struct Stage {
     mysql: Mysql,
     headgate: Headgate,
-    witness: Raw,
+    observer: Raw,
 }
 
 impl Stage {
@@ -37,11 +37,11 @@ impl Stage {
         mysql.make_account("app", "right", DATABASE).await;
         let sections = [mysql_route_to(mysql.port(), DATABASE).as_str(), limits].concat();
         let headgate = Headgate::start_for(Engine::Mysql, &sections).await;
-        let (witness, _) = Raw::login(headgate.port(), "root", DATABASE).await;
+        let (observer, _) = Raw::login(headgate.port(), "root", DATABASE).await;
         Self {
             mysql,
             headgate,
-            witness,
+            observer,
         }
     }
 
@@ -79,7 +79,7 @@ impl Stage {
 
     async fn others_go_on(&mut self, what: &str) {
         assert_eq!(
-            self.witness.query("SELECT 1").await.len(),
+            self.observer.query("SELECT 1").await.len(),
             5,
             "after {what}, an open session is broken"
         );
@@ -233,22 +233,22 @@ async fn a_stranger_who_says_nothing_more_is_sent_away_at_the_login_timeout() {
             .await;
     }
     // An account with a password that gives none is told at once.
-    let told = stage.first("no password", &app).await;
-    assert_eq!(told[0].error().0, 1045);
+    let reported = stage.first("no password", &app).await;
+    assert_eq!(reported[0].error().0, 1045);
 }
 
 #[tokio::test]
 async fn a_password_that_is_garbage_under_every_cover_is_refused() {
     let mut stage = Stage::patient().await;
     let proof = [7; 32];
-    let told = Hello {
+    let reported = Hello {
         user: "app",
         database: DATABASE,
         plugin: "caching_sha2_password",
         proof: &proof,
         capabilities: CAPABILITIES,
     };
-    let whole = packet(1, &told.body());
+    let whole = packet(1, &reported.body());
     let cases: [(&str, Vec<u8>); 6] = [
         ("nothing", packet(3, &[])),
         ("the password in clear text", packet(3, b"right\0")),
@@ -275,8 +275,8 @@ async fn a_password_that_is_garbage_under_every_cover_is_refused() {
 #[tokio::test]
 async fn packets_that_lie_about_their_length_end_their_session_only() {
     let mut stage = Stage::new().await;
-    let told = stage.inside("an empty packet", &packet(0, &[])).await;
-    assert_eq!(told.map(|told| told.0), Some(1835));
+    let reported = stage.inside("an empty packet", &packet(0, &[])).await;
+    assert_eq!(reported.map(|reported| reported.0), Some(1835));
     // What is promised never comes: the session waits for it, and ends with its client.
     let mut waiting = Vec::new();
     for length in [1_u32, 100, 0x8000, 0xffff, 0xff_ffff] {
@@ -311,18 +311,18 @@ async fn a_packet_over_the_limit_ends_its_session_only_and_says_why() {
         "a packet within the limit passes"
     );
     let over = format!("SELECT LENGTH('{}')", "x".repeat(70_000));
-    let told = stage
+    let reported = stage
         .inside("a query of 70 kB", &command(QUERY, over.as_bytes()))
         .await;
-    assert_eq!(told.map(|told| told.0), Some(1835));
-    let told = stage
+    assert_eq!(reported.map(|reported| reported.0), Some(1835));
+    let reported = stage
         .inside(
             "a row of 70 kB",
             &command(QUERY, b"SELECT REPEAT('x', 70000)"),
         )
         .await;
     assert!(
-        told.is_some(),
+        reported.is_some(),
         "the client is not told that its session ends"
     );
     stage.is_small();
@@ -338,13 +338,13 @@ async fn what_is_longer_than_the_servers_limit_is_refused_in_its_own_words() {
         QUERY,
         format!("SELECT '{}'", "x".repeat(2_000_000)).as_bytes(),
     );
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for port in [mysql.port(), headgate.port()] {
         let (mut raw, _) = Raw::login(port, "root", DATABASE).await;
-        told.push(raw.exchange(&long, false, Packet::is_error).await);
+        reported.push(raw.exchange(&long, false, Packet::is_error).await);
     }
-    assert_eq!(told[0], told[1]);
-    assert_eq!(told[0][0].error().0, 1153);
+    assert_eq!(reported[0], reported[1]);
+    assert_eq!(reported[0][0].error().0, 1153);
 }
 
 #[tokio::test]
@@ -375,14 +375,14 @@ async fn replication_and_unknown_commands_are_refused_and_the_session_goes_on() 
     let (mut raw, _) = Raw::login(stage.headgate.port(), "root", DATABASE).await;
     for code in [BINLOG_DUMP, 0x13, 0x15, 0x1e] {
         for body in [&[][..], &[0; 10], &vec![0xff; 60_000][..]] {
-            let told = raw.command(code, body).await;
-            assert_eq!(told[0].error().0, 1235, "{code:x}: {told:?}");
+            let reported = raw.command(code, body).await;
+            assert_eq!(reported[0].error().0, 1235, "{code:x}: {reported:?}");
         }
     }
     for code in [0x00, 0x0b, 0x0f, 0x10, 0x14, 0x1d, 0x20, 0x7f, 0xf9, 0xff] {
-        let told = raw.command(code, &[0xfe; 3]).await;
+        let reported = raw.command(code, &[0xfe; 3]).await;
         assert_eq!(
-            told[0].error(),
+            reported[0].error(),
             (1047, "08S01".to_owned(), "Unknown command".to_owned()),
             "{code:x}"
         );
@@ -417,8 +417,8 @@ async fn a_change_of_the_user_that_is_none_ends_its_session_only() {
             packet(4, &[7; 256]),
         ]
         .concat();
-        let told = stage.inside(what, &bytes).await;
-        assert!(told.is_some(), "{what}: no word");
+        let reported = stage.inside(what, &bytes).await;
+        assert!(reported.is_some(), "{what}: no word");
     }
     stage.is_small();
 }

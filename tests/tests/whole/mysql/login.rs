@@ -11,7 +11,7 @@ use tests::wait::SOON;
 use tests::world::mysql_route_to;
 
 const DATABASE: &str = "shop";
-const PATIENCE: Duration = SOON;
+const TIMEOUT: Duration = SOON;
 
 /// A server that asks everybody but root for a password.
 async fn server(kind: Kind) -> Mysql {
@@ -96,7 +96,7 @@ async fn asked(login: Login<'_>, mariadb: bool, options: &[&str]) -> String {
     } else {
         login.mysql(&options)
     };
-    finish(&format!("{options:?}"), PATIENCE, command).await
+    finish(&format!("{options:?}"), TIMEOUT, command).await
 }
 
 async fn the_clients_of_both_servers_log_in_with_and_without_tls(kind: Kind) {
@@ -136,7 +136,7 @@ async fn a_password_that_is_known_needs_no_encryption_and_one_that_is_not_does()
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("ERROR 2061"), "{said}");
     asked(login, false, &["--ssl-mode=REQUIRED"]).await;
-    finish("the quick proof", PATIENCE, login.mysql(&bare)).await;
+    finish("the quick proof", TIMEOUT, login.mysql(&bare)).await;
 }
 
 async fn an_account_without_a_password_needs_none_and_takes_none(kind: Kind) {
@@ -239,8 +239,11 @@ async fn a_cluster_that_is_down_is_told_as_such_and_the_next_login_after_its_ret
         login.mysql(&["--execute=SELECT 1"]),
     ] {
         let output = client.output().await.expect("it runs");
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(told.contains("1053") && told.contains("'blue'"), "{told}");
+        let reported = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            reported.contains("1053") && reported.contains("'blue'"),
+            "{reported}"
+        );
     }
     mysql.server.restart().await.expect("it starts again");
     let mut client = headgate.connect_mysql("app", "right", DATABASE).await;
@@ -256,8 +259,8 @@ async fn a_headgate_that_starts_before_its_cluster_serves_once_that_is_there(kin
         0,
         "the console needs no cluster"
     );
-    let told = refusal(headgate.port(), "root", None, DATABASE).await;
-    assert_eq!(told.0, 1053, "{told:?}");
+    let reported = refusal(headgate.port(), "root", None, DATABASE).await;
+    assert_eq!(reported.0, 1053, "{reported:?}");
     mysql.server.restart().await.expect("it starts again");
     let client = try_connect(headgate.port(), "root", None, DATABASE).await;
     let mut client = client.expect("the cluster is there");
@@ -289,7 +292,7 @@ async fn a_server_that_is_full_says_so_itself(kind: Kind) {
     mysql.make_account("app", "right", DATABASE).await;
     let headgate = headgate(&mysql).await;
     let mut open = vec![headgate.connect_mysql("app", "right", DATABASE).await];
-    let told = loop {
+    let reported = loop {
         match try_connect(headgate.port(), "app", Some("right"), DATABASE).await {
             Ok(client) => open.push(client),
             Err(Error::Server(error)) => break error,
@@ -298,7 +301,7 @@ async fn a_server_that_is_full_says_so_itself(kind: Kind) {
         assert!(open.len() <= 13, "a server for 12 has {}", open.len());
     };
     assert_eq!(
-        (told.code, told.message.as_str()),
+        (reported.code, reported.message.as_str()),
         (1040, "Too many connections")
     );
     drop(open.pop());

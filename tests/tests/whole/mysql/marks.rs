@@ -79,7 +79,7 @@ async fn refused(world: &World<Mysql>) -> Record {
         .await
         .expect_err("stale rows are served");
     assert!(
-        matches!(&error, mysql_async::Error::Server(told) if told.code == 1053),
+        matches!(&error, mysql_async::Error::Server(reported) if reported.code == 1053),
         "{error:?}"
     );
     let page = world.headgate.page("/readyz").await;
@@ -139,8 +139,8 @@ async fn without_its_journal_a_switched_route_is_not_served_from_the_source(pair
     // Without it, the configuration can say the same.
     world.headgate.kill().await;
     world.headgate.lose_journal();
-    let told = "write cluster = \"green\" into [routes.shop]";
-    assert!(remedy.contains(told), "{remedy}");
+    let reported = "write cluster = \"green\" into [routes.shop]";
+    assert!(remedy.contains(reported), "{remedy}");
     world
         .headgate
         .configure("cluster = \"blue\"", "cluster = \"green\"");
@@ -268,7 +268,7 @@ async fn a_name_that_only_the_default_route_serves_is_looked_at_too() {
         .await
         .expect_err("stale rows are served");
     assert!(
-        matches!(&error, mysql_async::Error::Server(told) if told.code == 1053),
+        matches!(&error, mysql_async::Error::Server(reported) if reported.code == 1053),
         "{error:?}"
     );
     let other = try_connect(port, "theirs", Some("theirs"), "other").await;
@@ -299,17 +299,20 @@ async fn marks_that_may_not_be_read_are_said_to_be_unknown_until_the_printed_rig
     );
     world.headgate.launch().await;
     let unknown = route(&world).await;
-    let told = |column: &str| unknown.get(column).cloned().unwrap_or_default();
-    assert_eq!(told("admission"), "unknown", "{unknown:?}");
-    assert!(told("reason").contains("cannot be known"), "{unknown:?}");
+    let reported = |column: &str| unknown.get(column).cloned().unwrap_or_default();
+    assert_eq!(reported("admission"), "unknown", "{unknown:?}");
+    assert!(
+        reported("reason").contains("cannot be known"),
+        "{unknown:?}"
+    );
     let page = world.headgate.page("/readyz").await;
     assert!(
-        page.contains(" 200 ") && page.contains(&told("reason")),
+        page.contains(" 200 ") && page.contains(&reported("reason")),
         "{page}"
     );
     let late = try_connect(world.headgate.port(), "late", Some("late"), DATABASE).await;
     rows(&mut late.expect("it is served"), "SELECT 1").await;
-    let remedy = told("remedy");
+    let remedy = reported("remedy");
     let (grants, _) = remedy.split_once("; then reload").expect("statements");
     world.source.sql("", grants).await;
     signal(world.headgate.pid(), "HUP").await;
@@ -359,13 +362,16 @@ async fn a_journal_from_before_the_switch_does_not_undo_it() {
     let ask = || world.row("SHOW MIGRATION STATUS m");
     let failed = |row: &Record| row.get("state").is_some_and(|state| state == "failed");
     let status = until("the journal is seen to be old", SOON, ask, failed).await;
-    let told = format!("{status:?}");
-    assert!(told.contains("older than the switch"), "{told}");
+    let reported = format!("{status:?}");
+    assert!(reported.contains("older than the switch"), "{reported}");
     world.write_around(WRITE).await.expect_err("it is fenced");
     world.headgate.refused("START MIGRATION m").await;
 
     // What is told helps.
-    assert!(told.contains("DROP MIGRATION m, then write"), "{told}");
+    assert!(
+        reported.contains("DROP MIGRATION m, then write"),
+        "{reported}"
+    );
     world.headgate.admin("DROP MIGRATION m").await;
     world
         .headgate
@@ -373,7 +379,7 @@ async fn a_journal_from_before_the_switch_does_not_undo_it() {
     signal(world.headgate.pid(), "HUP").await;
     let ask = || world.row("SHOW ROUTES");
     let open = |row: &Record| {
-        let is = |key: &str, value: &str| row.get(key).is_some_and(|told| told == value);
+        let is = |key: &str, value: &str| row.get(key).is_some_and(|reported| reported == value);
         is("cluster", "green") && is("admission", "open")
     };
     until("the target is served", SOON, ask, open).await;

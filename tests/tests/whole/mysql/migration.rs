@@ -338,9 +338,9 @@ async fn a_changed_definition_of_a_table_stops_the_migration_with_a_remedy(pair:
     let ask = || world.row("SHOW MIGRATION STATUS m");
     let failed = |row: &Record| row.get("state").is_some_and(|state| state == "failed");
     let row = until("the migration stops", SOON, ask, failed).await;
-    let told = |column: &str| row.get(column).cloned().unwrap_or_default();
-    assert!(told("error_message").contains('t'), "{row:?}");
-    assert!(!told("remedy").is_empty(), "{row:?}");
+    let reported = |column: &str| row.get(column).cloned().unwrap_or_default();
+    assert!(reported("error_message").contains('t'), "{row:?}");
+    assert!(!reported("remedy").is_empty(), "{row:?}");
     let count = world.target.value(DATABASE, "SELECT COUNT(*) FROM t");
     assert_eq!(count.await, "2", "a row that it cannot know came over");
 }

@@ -108,8 +108,8 @@ async fn a_prepared_statement_keeps_its_parameters_types_and_the_pieces_that_wer
     // Without types: those of the first execution count.
     let mut untyped = vec![0, 0];
     untyped.extend((u64::MAX - 1).to_le_bytes());
-    let told = execute(&mut client, insert, &untyped).await;
-    assert!(told[0].is_ok(), "{told:?}");
+    let reported = execute(&mut client, insert, &untyped).await;
+    assert!(reported[0].is_ok(), "{reported:?}");
     let found = "SELECT GROUP_CONCAT(CONCAT(id, ':', LENGTH(v), ':', MID(v, 1 + 40000, 6), ':', RIGHT(v, 3)) ORDER BY id) FROM t WHERE id > 5000";
     let found = world.target.value(DATABASE, found).await;
     assert_eq!(
@@ -150,8 +150,8 @@ async fn a_session_with_an_open_cursor_ends_visibly_and_is_counted(pair: Pair) {
     while !client.packet().await.expect("an answer").is_end() {}
     assert!(client.command(raw::PING, b"").await[0].is_ok());
     world.cutover().await;
-    let told = client.query("SELECT 1").await;
-    let (code, state, _) = told.last().expect("it is told").error();
+    let reported = client.query("SELECT 1").await;
+    let (code, state, _) = reported.last().expect("it is told").error();
     assert_eq!((code, state.as_str()), (1053, "08S01"));
     let report = world.row("SHOW CUTOVER REPORT m").await;
     let reasons = report.get("closed_reasons").map(String::as_str);
@@ -232,8 +232,8 @@ async fn a_held_execution_is_forgotten_with_its_client_and_runs_for_all_others(p
         rows(&mut slow, "COMMIT").await;
         stays.answer().await
     };
-    let (_, told) = tokio::join!(world.cutover(), steps);
-    assert!(told[0].is_ok(), "{told:?}");
+    let (_, reported) = tokio::join!(world.cutover(), steps);
+    assert!(reported[0].is_ok(), "{reported:?}");
     let new = "SELECT GROUP_CONCAT(id ORDER BY id) FROM t WHERE id > 1000";
     assert_eq!(world.target.value(DATABASE, new).await, "2000,3000");
     assert_eq!(world.source.value(DATABASE, new).await, "2000");
@@ -271,10 +271,10 @@ async fn a_begin_that_was_prepared_on_mariadb_goes_on_at_mysql() {
     let commit = prepare(&mut client, b"COMMIT").await;
     world.cutover().await;
     for statement in [begin, insert, commit] {
-        let told = execute(&mut client, statement, &[]).await;
-        assert!(told[0].is_ok(), "{told:?}");
-        let inside = told[0].status() & 1 == 1;
-        assert_eq!(inside, statement != commit, "{told:?}");
+        let reported = execute(&mut client, statement, &[]).await;
+        assert!(reported[0].is_ok(), "{reported:?}");
+        let inside = reported[0].status() & 1 == 1;
+        assert_eq!(inside, statement != commit, "{reported:?}");
     }
     let count = "SELECT COUNT(*) FROM t WHERE id = 7000";
     assert_eq!(world.target.value(DATABASE, count).await, "1");

@@ -50,8 +50,8 @@ async fn a_side_that_is_away_is_seen_in_status_readiness_and_metrics_and_comes_b
     }
     signal_server(pid, "CONT").await;
     until("the lag is small again", SOON, lag, |lag| *lag < 1_500.0).await;
-    let told = || world.status("error_message");
-    until("nothing is wrong", SOON, told, String::is_empty).await;
+    let reported = || world.status("error_message");
+    until("nothing is wrong", SOON, reported, String::is_empty).await;
 
     // A wrong password and every statement are in the log, secrets are not.
     let port = world.headgate.port();

@@ -60,9 +60,9 @@ const S3: u32 = S1 + 2;
 
 /// A client that agreed on these capabilities.
 #[derive(Clone, Copy)]
-struct Speech(u32);
+struct Frames(u32);
 
-impl Speech {
+impl Frames {
     fn has_attributes(self) -> bool {
         self.0 & QUERY_ATTRIBUTES != 0
     }
@@ -163,7 +163,7 @@ const SCHEMA: [&str; 7] = [
     "CREATE FUNCTION doubled(a INT) RETURNS INT DETERMINISTIC RETURN a * 2",
 ];
 
-fn scripts(speech: Speech) -> Vec<Script> {
+fn scripts(speech: Frames) -> Vec<Script> {
     let one = |sql: &str| Say(speech.query(sql));
     let all = |parts: &[Vec<u8>]| Say(parts.concat());
     let long = "x".repeat(3_000_000);
@@ -584,7 +584,7 @@ async fn transcript(port: u16, capabilities: u32, script: &Script, bytewise: boo
     let (mut raw, _, mut welcome) = logging_in.await;
     // How many packets a login takes is up to the plugin that it begins with.
     welcome.sequence = 0;
-    let mut told = vec![welcome];
+    let mut reported = vec![welcome];
     let mut numbers = Numbers::default();
     let mark = [init_db(MARK), command(PING, &[])].concat();
     for step in &script.steps {
@@ -621,7 +621,7 @@ async fn transcript(port: u16, capabilities: u32, script: &Script, bytewise: boo
                 packet.body[4] &= !0x40;
             }
         }
-        told.extend(answer);
+        reported.extend(answer);
     }
     raw.send(&command(QUIT, &[])).await;
     let rest = raw.rest().await;
@@ -631,7 +631,7 @@ async fn transcript(port: u16, capabilities: u32, script: &Script, bytewise: boo
         script.name,
         rest.len()
     );
-    told
+    reported
 }
 
 async fn check(server: &Mysql, through: u16, capabilities: u32, bytewise: bool) {
@@ -645,7 +645,7 @@ async fn check(server: &Mysql, through: u16, capabilities: u32, bytewise: bool) 
         })
     };
     let mut differences = Vec::new();
-    for script in scripts(Speech(agreed)) {
+    for script in scripts(Frames(agreed)) {
         if bytewise && (!short(&script) || script.name == "every type as text") {
             continue;
         }
@@ -761,8 +761,11 @@ async fn ten_thousand_queries_in_flight_are_all_answered_in_order(kind: Kind) {
         packets += 1;
         packets == 50_000
     };
-    let told = raw.exchange(&queries, false, five_each).await;
-    let rows: Vec<&[u8]> = told.chunks(5).map(|answer| &answer[3].body[1..]).collect();
+    let reported = raw.exchange(&queries, false, five_each).await;
+    let rows: Vec<&[u8]> = reported
+        .chunks(5)
+        .map(|answer| &answer[3].body[1..])
+        .collect();
     for (number, row) in rows.into_iter().enumerate() {
         assert_eq!(row, number.to_string().as_bytes());
     }

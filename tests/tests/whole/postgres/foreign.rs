@@ -12,8 +12,8 @@ const SCHEMA: &str = "create table t (id int primary key, v text); insert into t
 async fn refused(world: &World, statement: &str) -> String {
     let foreign = world.target.connect(DATABASE).await;
     let error = foreign.simple_query(statement).await.expect_err(statement);
-    let told = error.as_db_error().expect("the server refused it");
-    format!("{} {}", told.code().code(), told.message())
+    let reported = error.as_db_error().expect("the server refused it");
+    format!("{} {}", reported.code().code(), reported.message())
 }
 
 async fn finding(world: &World, check: &str) -> Record {
@@ -37,10 +37,10 @@ async fn nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void
         "insert into p values (2, 'foreign')",
         "delete from p1",
     ] {
-        let told = refused(&world, statement).await;
+        let reported = refused(&world, statement).await;
         assert!(
-            told.starts_with("25006") && told.contains("migration m"),
-            "{statement}: {told}"
+            reported.starts_with("25006") && reported.contains("migration m"),
+            "{statement}: {reported}"
         );
     }
     // What Headgate writes passes, and a rehearsal leaves the guard and the proof as they are.

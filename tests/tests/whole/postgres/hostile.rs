@@ -15,7 +15,7 @@ const LIMITS: &str = "[limits]\nframe_bytes_max = \"64KiB\"\nlogin_timeout = \"1
 struct Stage {
     _postgres: Postgres,
     headgate: Headgate,
-    witness: Raw,
+    observer: Raw,
 }
 
 impl Stage {
@@ -24,11 +24,11 @@ impl Stage {
         let headgate =
             Headgate::start(&[route_to(postgres.port(), "postgres").as_str(), LIMITS].concat())
                 .await;
-        let witness = Raw::login(headgate.port(), "postgres", "postgres").await;
+        let observer = Raw::login(headgate.port(), "postgres", "postgres").await;
         Self {
             _postgres: postgres,
             headgate,
-            witness,
+            observer,
         }
     }
 
@@ -58,7 +58,7 @@ impl Stage {
 
     async fn others_go_on(&mut self, what: &str) {
         assert_eq!(
-            self.witness.query("select 1").await.len(),
+            self.observer.query("select 1").await.len(),
             4,
             "after {what}, an open session is broken"
         );
@@ -246,7 +246,7 @@ async fn frames_that_lie_about_their_length_end_their_session_only() {
 async fn a_frame_over_the_limit_ends_its_session_only_and_says_why() {
     let mut stage = Stage::new().await;
     let fits = query(&format!("select length('{}')", "x".repeat(60_000)));
-    assert_eq!(stage.witness.query("select 1").await.len(), 4);
+    assert_eq!(stage.observer.query("select 1").await.len(), 4);
     let mut raw = Raw::login(stage.headgate.port(), "postgres", "postgres").await;
     raw.send(&fits).await;
     assert_eq!(

@@ -110,7 +110,7 @@ async fn without_its_journal_a_switched_route_is_not_served_from_the_source() {
     signal(world.headgate.pid(), "HUP").await;
     let ask = || world.row("SHOW ROUTES");
     let open = |row: &Record| {
-        let is = |key: &str, value: &str| row.get(key).is_some_and(|told| told == value);
+        let is = |key: &str, value: &str| row.get(key).is_some_and(|reported| reported == value);
         is("cluster", "green") && is("admission", "open")
     };
     until("the target is served", SOON, ask, open).await;
@@ -247,16 +247,19 @@ async fn marks_that_may_not_be_read_are_said_to_be_unknown_until_the_printed_rig
         .configure("user = \"postgres\"", "user = \"looker\"");
     world.headgate.launch().await;
     let unknown = route(&world).await;
-    let told = |column: &str| unknown.get(column).cloned().unwrap_or_default();
-    assert_eq!(told("admission"), "unknown", "{unknown:?}");
-    assert!(told("reason").contains("cannot be known"), "{unknown:?}");
+    let reported = |column: &str| unknown.get(column).cloned().unwrap_or_default();
+    assert_eq!(reported("admission"), "unknown", "{unknown:?}");
+    assert!(
+        reported("reason").contains("cannot be known"),
+        "{unknown:?}"
+    );
     let page = world.headgate.page("/readyz").await;
     assert!(
-        page.contains(" 200 ") && page.contains(&told("reason")),
+        page.contains(" 200 ") && page.contains(&reported("reason")),
         "{page}"
     );
     rows(&world.client().await, "select 1").await;
-    let remedy = told("remedy");
+    let remedy = reported("remedy");
     let (grants, _) = remedy.split_once("; then reload").expect("statements");
     world.source.sql(DATABASE, grants).await;
     signal(world.headgate.pid(), "HUP").await;
@@ -304,15 +307,18 @@ async fn a_journal_from_before_the_switch_does_not_undo_it() {
     let ask = || world.row("SHOW MIGRATION STATUS m");
     let failed = |row: &Record| row.get("state").is_some_and(|state| state == "failed");
     let status = until("the journal is seen to be old", SOON, ask, failed).await;
-    let told = format!("{status:?}");
-    assert!(told.contains("older than the switch"), "{told}");
+    let reported = format!("{status:?}");
+    assert!(reported.contains("older than the switch"), "{reported}");
     let around = world.source.connect(DATABASE).await;
     let write = "insert into t (v) values ('back')";
     try_rows(&around, write).await.expect_err("it is fenced");
     world.headgate.refused("START MIGRATION m").await;
 
     // What is told helps.
-    assert!(told.contains("DROP MIGRATION m, then write"), "{told}");
+    assert!(
+        reported.contains("DROP MIGRATION m, then write"),
+        "{reported}"
+    );
     world.headgate.admin("DROP MIGRATION m").await;
     world
         .headgate
@@ -320,7 +326,7 @@ async fn a_journal_from_before_the_switch_does_not_undo_it() {
     signal(world.headgate.pid(), "HUP").await;
     let ask = || world.row("SHOW ROUTES");
     let open = |row: &Record| {
-        let is = |key: &str, value: &str| row.get(key).is_some_and(|told| told == value);
+        let is = |key: &str, value: &str| row.get(key).is_some_and(|reported| reported == value);
         is("cluster", "green") && is("admission", "open")
     };
     until("the target is served", SOON, ask, open).await;

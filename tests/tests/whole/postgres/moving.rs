@@ -64,11 +64,11 @@ async fn a_session_with_a_setting_whose_name_was_never_told_ends_visibly() {
     bytes.extend(sync());
     assert_eq!(tags(&answer(&mut client, &bytes).await), "12DCZ");
     world.cutover().await;
-    let told = answer(&mut client, &query("select 1")).await;
+    let reported = answer(&mut client, &query("select 1")).await;
     assert_eq!(
-        told.first().map(Frame::sqlstate).as_deref(),
+        reported.first().map(Frame::sqlstate).as_deref(),
         Some("57P01"),
-        "{told:?}"
+        "{reported:?}"
     );
 }
 
@@ -139,8 +139,11 @@ async fn every_statement_that_sets_a_custom_setting_moves_it_or_ends_its_session
     let mut clients = Vec::new();
     for (statement, moves) in ways_to_set() {
         let mut client = stage.client().await;
-        let told = answer(&mut client, &statement).await;
-        assert!(told.iter().all(|frame| frame.tag != b'E'), "{told:?}");
+        let reported = answer(&mut client, &statement).await;
+        assert!(
+            reported.iter().all(|frame| frame.tag != b'E'),
+            "{reported:?}"
+        );
         let value = answer(&mut client, &query(setting)).await;
         assert!(first_row(&value).len() > 6, "it is not set: {value:?}");
         clients.push((client, statement, moves, first_row(&value).to_vec()));
@@ -153,11 +156,11 @@ async fn every_statement_that_sets_a_custom_setting_moves_it_or_ends_its_session
     for (mut client, statement, moves, value) in clients {
         let statement = String::from_utf8_lossy(&statement);
         let statement: String = statement.chars().take(80).collect();
-        let told = answer(&mut client, &query(setting)).await;
+        let reported = answer(&mut client, &query(setting)).await;
         if moves {
-            assert_eq!(first_row(&told), value, "{statement}");
+            assert_eq!(first_row(&reported), value, "{statement}");
         } else {
-            let code = told.first().map(Frame::sqlstate);
+            let code = reported.first().map(Frame::sqlstate);
             assert_eq!(code.as_deref(), Some("57P01"), "{statement}");
         }
     }
@@ -214,9 +217,9 @@ async fn each_session_that_a_switch_will_close_is_named_before_it_and_none_notic
     let mut bytes = bind("", "", &[]);
     bytes.extend(execute("", 0));
     bytes.extend(sync());
-    let told = answer(&mut idle, &bytes).await;
-    assert_eq!(tags(&told), "2DCZ", "{told:?}");
-    assert!(first_row(&told).ends_with(b"0"), "{told:?}");
+    let reported = answer(&mut idle, &bytes).await;
+    assert_eq!(tags(&reported), "2DCZ", "{reported:?}");
+    assert!(first_row(&reported).ends_with(b"0"), "{reported:?}");
     // A client that goes on meanwhile gets its own answers only, in their order.
     let asking = async {
         for _ in 0..100 {
@@ -225,9 +228,9 @@ async fn each_session_that_a_switch_will_close_is_named_before_it_and_none_notic
     };
     let speaking = async {
         for number in 0..300 {
-            let told = busy.query(&format!("select 'number {number}'")).await;
-            assert_eq!(tags(&told), "TDCZ", "{told:?}");
-            assert!(first_row(&told).ends_with(format!(" {number}").as_bytes()));
+            let reported = busy.query(&format!("select 'number {number}'")).await;
+            assert_eq!(tags(&reported), "TDCZ", "{reported:?}");
+            assert!(first_row(&reported).ends_with(format!(" {number}").as_bytes()));
         }
     };
     tokio::join!(asking, speaking);
@@ -236,8 +239,11 @@ async fn each_session_that_a_switch_will_close_is_named_before_it_and_none_notic
     waits.until_ready().await;
     stage.switch().await;
     for client in &mut clients[..4] {
-        let told = client.query("select 1").await;
-        assert_eq!(told.first().map(Frame::sqlstate).as_deref(), Some("57P01"));
+        let reported = client.query("select 1").await;
+        assert_eq!(
+            reported.first().map(Frame::sqlstate).as_deref(),
+            Some("57P01")
+        );
     }
     for client in [&mut idle, &mut busy, &mut waits, &mut clients[4]] {
         assert_eq!(tags(&client.query("select 1").await), "TDCZ");
@@ -314,11 +320,11 @@ async fn statements_of_types_with_other_numbers_on_the_target_and_with_semicolon
     let mut bytes = bind("", "", &["glad"]);
     bytes.extend(execute("", 0));
     bytes.extend(sync());
-    let told = answer(&mut unnamed, &bytes).await;
-    assert_eq!(tags(&told), "2DCZ", "{told:?}");
-    assert!(first_row(&told).ends_with(b"t"), "{told:?}");
-    let told = answer(&mut quoted, &query("execute \"P;\"")).await;
-    assert!(first_row(&told).ends_with(b"a;b;';c"), "{told:?}");
+    let reported = answer(&mut unnamed, &bytes).await;
+    assert_eq!(tags(&reported), "2DCZ", "{reported:?}");
+    assert!(first_row(&reported).ends_with(b"t"), "{reported:?}");
+    let reported = answer(&mut quoted, &query("execute \"P;\"")).await;
+    assert!(first_row(&reported).ends_with(b"a;b;';c"), "{reported:?}");
 }
 
 #[tokio::test]
@@ -398,11 +404,11 @@ async fn an_idle_session_whose_copy_failed_does_not_block_a_rehearsal() {
     let mut bytes = copy_data(b"1\tduplicate\n");
     bytes.extend(copy_done());
     bytes.extend(sync());
-    let told = answer(&mut client, &bytes).await;
+    let reported = answer(&mut client, &bytes).await;
     assert_eq!(
-        told.first().map(Frame::sqlstate).as_deref(),
+        reported.first().map(Frame::sqlstate).as_deref(),
         Some("23505"),
-        "{told:?}"
+        "{reported:?}"
     );
     let report = world.headgate.admin("REHEARSE MIGRATION m").await;
     let outcome = report.first().and_then(|row| row.get("outcome").cloned());
@@ -437,8 +443,8 @@ async fn a_held_batch_without_its_sync_is_cancelled_at_once() {
         .await;
         let mut canceller = Raw::connect(headgate.port()).await;
         canceller.saying.send(&cancel_request(pid, &secret)).await;
-        let told = client.hearing.frame().await.expect("an error");
-        assert_eq!(told.sqlstate(), "57014");
+        let reported = client.hearing.frame().await.expect("an error");
+        assert_eq!(reported.sqlstate(), "57014");
         let ready = answer(&mut client, &sync()).await;
         assert_eq!(tags(&ready), "Z");
     };

@@ -34,8 +34,8 @@ async fn a_side_that_is_away_is_seen_in_status_readiness_and_metrics_and_comes_b
     };
     until("the lag grows", SOON, lag, |lag| *lag > 8_000.0).await;
     assert_ne!(world.status("interrupted_since").await, "");
-    let told = world.status("error_message").await;
-    assert!(!told.is_empty(), "nobody says why");
+    let reported = world.status("error_message").await;
+    assert!(!reported.is_empty(), "nobody says why");
     let first = ready(&world).await;
     assert!(first.starts_with("NOT READY: "), "{first}");
     let page = world.headgate.page("/readyz").await;
@@ -51,8 +51,8 @@ async fn a_side_that_is_away_is_seen_in_status_readiness_and_metrics_and_comes_b
     }
     signal_server(pid, "CONT").await;
     until("the lag is small again", SOON, lag, |lag| *lag < 500.0).await;
-    let told = || world.status("error_message");
-    until("nothing is wrong", SOON, told, String::is_empty).await;
+    let reported = || world.status("error_message");
+    until("nothing is wrong", SOON, reported, String::is_empty).await;
     let answers = || world.headgate.page("/readyz");
     until("it is ready", SOON, answers, |page| page.contains(" 200 ")).await;
 

@@ -68,8 +68,8 @@ async fn what_the_fence_refuses_is_held_and_runs_once_it_is_down() {
                 .concat()
             };
             client.send(&words).await;
-            let told = client.until_ready().await;
-            match sqlstates(&told).first() {
+            let reported = client.until_ready().await;
+            match sqlstates(&reported).first() {
                 Some(code) => Err(code.clone()),
                 None => Ok(()),
             }
@@ -79,8 +79,8 @@ async fn what_the_fence_refuses_is_held_and_runs_once_it_is_down() {
     until("all are held", SOON, line, |count| *count == 16).await;
     route.gate.open_warily();
     // All were sent, refused, and stand in line again; reads go on.
-    let told = limits.query("select count(*) from t").await;
-    assert!(sqlstates(&told).is_empty(), "{told:?}");
+    let reported = limits.query("select count(*) from t").await;
+    assert!(sqlstates(&reported).is_empty(), "{reported:?}");
     until("all are held again", SOON, line, |count| *count == 16).await;
     assert_eq!(route.gate.log().held, 32);
     assert!(route.gate.inside().is_empty(), "held, and inside");
@@ -90,8 +90,8 @@ async fn what_the_fence_refuses_is_held_and_runs_once_it_is_down() {
         ("call half()", "1"),
         ("begin; insert into t (v) values ('x')", "1"),
     ] {
-        let told = limits.query(words).await;
-        assert_eq!(sqlstates(&told), ["25006"], "{words}");
+        let reported = limits.query(words).await;
+        assert_eq!(sqlstates(&reported), ["25006"], "{words}");
         let rows = stage
             .server
             .sql(DATABASE, "select count(*) from other")

@@ -101,19 +101,19 @@ fn every_remedy_is_run_by_a_test_that_sees_what_it_was_for_gone() {
         .iter()
         .map(|place| format!("{place} has a name that cannot be read"))
         .collect();
-    for ((side, name), told) in &printed.findings {
+    for ((side, name), reported) in &printed.findings {
         let of: Vec<_> = rows(*side)
             .filter(|(of, _)| *of == Of::Finding(leaked(name)))
             .collect();
         match of.as_slice() {
             [] => wrong.push(format!(
                 "{side:?}: no row for the finding {name} ({:?})",
-                told.places
+                reported.places
             )),
-            [(_, Shown::Advice(_))] if !told.statements.is_empty() => {
+            [(_, Shown::Advice(_))] if !reported.statements.is_empty() => {
                 wrong.push(format!(
                     "{side:?}: {name} tells a statement: {:?}",
-                    told.statements
+                    reported.statements
                 ));
             }
             [_] => {}
@@ -160,8 +160,8 @@ fn every_remedy_is_run_by_a_test_that_sees_what_it_was_for_gone() {
                 }
                 Shown::By(names) => wrong.extend(names.iter().filter_map(|name| {
                     // Who goes through the table of rights takes the findings' names from there.
-                    let of_rights = told(&printed, side, *of).is_some_and(|told| {
-                        let mut places = told.places.iter();
+                    let of_rights = reported(&printed, side, *of).is_some_and(|reported| {
+                        let mut places = reported.places.iter();
                         places.any(|place| place.contains("rights"))
                     });
                     let word = match of {
@@ -191,7 +191,7 @@ fn leaked(text: &str) -> &'static str {
     Box::leak(text.to_owned().into_boxed_str())
 }
 
-fn told(printed: &Read, side: Side, of: Of) -> Option<&reading::Told> {
+fn reported(printed: &Read, side: Side, of: Of) -> Option<&reading::Reported> {
     match of {
         Of::Finding(name) => printed.findings.get(&(side, name.to_owned())),
         Of::Statement(_) => None,
@@ -203,10 +203,10 @@ fn print(printed: &Read) {
     println!("| engine | finding | statements | shown by |\n|---|---|---|---|");
     for (side, table, _) in TABLES {
         for (of, shown) in table {
-            let told = told(printed, side, *of);
-            let statements: Vec<String> = told
+            let reported = reported(printed, side, *of);
+            let statements: Vec<String> = reported
                 .iter()
-                .flat_map(|told| told.statements.iter().chain(&told.perhaps))
+                .flat_map(|reported| reported.statements.iter().chain(&reported.perhaps))
                 .map(|one| format!("`{}`", one.chars().take(70).collect::<String>()))
                 .collect();
             let (name, said) = match of {

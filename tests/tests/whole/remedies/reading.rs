@@ -34,7 +34,7 @@ impl Side {
 #[derive(Debug, Default)]
 pub(super) struct Read {
     /// Findings by side and name, with the statements that they are told with.
-    pub(super) findings: BTreeMap<(Side, String), Told>,
+    pub(super) findings: BTreeMap<(Side, String), Reported>,
     /// Statements that are printed without a finding's name beside them, with the place.
     pub(super) statements: BTreeMap<(Side, String), String>,
     /// Findings whose name cannot be read.
@@ -43,7 +43,7 @@ pub(super) struct Read {
 
 /// What a finding is told with.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Reported {
     pub(super) places: BTreeSet<String>,
     /// Statements that stand where the finding is made.
     pub(super) statements: BTreeSet<String>,
@@ -205,7 +205,7 @@ impl Code {
         }
         // What a finding is told with needs no row of its own.
         let within: BTreeSet<String> = (read.findings.values())
-            .flat_map(|told| told.statements.iter().chain(&told.perhaps).cloned())
+            .flat_map(|reported| reported.statements.iter().chain(&reported.perhaps).cloned())
             .collect();
         read.statements
             .retain(|(_, statement), _| !within.contains(statement));
@@ -255,7 +255,7 @@ impl Code {
                     }
                 }
                 for one in &function.structs {
-                    let says = told(one).into_iter().filter_map(parameter).collect();
+                    let says = reported(one).into_iter().filter_map(parameter).collect();
                     more.extend(function.carrier(Name::Absent, says));
                 }
             }
@@ -275,19 +275,19 @@ impl Code {
     }
 
     fn called(&self, function: &Function, call: &Call, carrier: &Carrier, read: &mut Read) {
-        let mut told = Said::default();
+        let mut reported = Printed::default();
         for at in &carrier.says {
-            told.add(self.said(Some(function), &function.file, &call.arguments[*at]));
+            reported.add(self.said(Some(function), &function.file, &call.arguments[*at]));
         }
         let place = format!("{}: {}", function.file, function.name);
         let at = match &carrier.name {
             Name::At(at) => *at,
             Name::Fixed(names) => {
                 return names.iter().for_each(|name| {
-                    read.found(&function.file, name.clone(), &place, told.clone());
+                    read.found(&function.file, name.clone(), &place, reported.clone());
                 });
             }
-            Name::Absent => return read.said(&function.file, &function.name, told.direct),
+            Name::Absent => return read.said(&function.file, &function.name, reported.direct),
         };
         let name = &call.arguments[at];
         if ident(name).is_some_and(|name| function.parameters.contains(&name)) {
@@ -299,7 +299,7 @@ impl Code {
                 .insert(format!("{}: a finding in {}", function.file, function.name));
         }
         for name in names {
-            read.found(&function.file, name, &place, told.clone());
+            read.found(&function.file, name, &place, reported.clone());
         }
     }
 
@@ -311,8 +311,8 @@ impl Code {
         one: &syn::ExprStruct,
         read: &mut Read,
     ) {
-        let mut said = Said::default();
-        for field in told(one) {
+        let mut said = Printed::default();
+        for field in reported(one) {
             said.add(self.said(function, file, field));
         }
         let names: Vec<String> = fields(one, &NAMES)
@@ -321,7 +321,7 @@ impl Code {
             .filter(|name| is_name(name))
             .collect();
         let place = function.map_or("a table", |function| &function.name);
-        if told(one).is_empty() {
+        if reported(one).is_empty() {
             return;
         }
         if let [name] = names.as_slice() {
@@ -359,7 +359,7 @@ impl Code {
                 );
             let of = |within: &dyn Fn(&str) -> bool| -> BTreeSet<String> {
                 all.clone()
-                    .filter(|(file, one)| within(file) && !told(one).is_empty())
+                    .filter(|(file, one)| within(file) && !reported(one).is_empty())
                     .flat_map(|(file, one)| {
                         fields(one, &[&member.to_string()])
                             .into_iter()
@@ -463,8 +463,8 @@ impl Code {
     }
 
     /// The statements that an expression may hold: in itself, or in what it comes from.
-    fn said(&self, function: Option<&Function>, file: &str, expression: &Expr) -> Said {
-        let mut said = Said::default();
+    fn said(&self, function: Option<&Function>, file: &str, expression: &Expr) -> Printed {
+        let mut said = Printed::default();
         let mut seen = BTreeSet::new();
         self.follow(function, file, expression, 0, &mut seen, &mut said);
         said
@@ -477,7 +477,7 @@ impl Code {
         expression: &Expr,
         depth: usize,
         seen: &mut BTreeSet<String>,
-        said: &mut Said,
+        said: &mut Printed,
     ) {
         let mut parts = Parts::default();
         parts.visit_expr(expression);
@@ -544,11 +544,11 @@ impl Code {
 }
 
 impl Read {
-    fn found(&mut self, file: &str, name: String, place: &str, said: Said) {
-        let told = self.findings.entry((Side::of(file), name)).or_default();
-        told.places.insert(place.to_owned());
-        told.statements.extend(said.direct);
-        told.perhaps.extend(said.perhaps);
+    fn found(&mut self, file: &str, name: String, place: &str, said: Printed) {
+        let reported = self.findings.entry((Side::of(file), name)).or_default();
+        reported.places.insert(place.to_owned());
+        reported.statements.extend(said.direct);
+        reported.perhaps.extend(said.perhaps);
     }
 
     fn said(&mut self, file: &str, place: &str, statements: impl IntoIterator<Item = String>) {
@@ -561,12 +561,12 @@ impl Read {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Said {
+struct Printed {
     direct: BTreeSet<String>,
     perhaps: BTreeSet<String>,
 }
 
-impl Said {
+impl Printed {
     fn add(&mut self, other: Self) {
         self.direct.extend(other.direct);
         self.perhaps.extend(other.perhaps);
@@ -752,7 +752,7 @@ fn fields<'a>(one: &'a syn::ExprStruct, named: &[&str]) -> Vec<&'a Expr> {
 }
 
 /// The fields that are told: of a right also the statement that grants it.
-fn told(one: &syn::ExprStruct) -> Vec<&Expr> {
+fn reported(one: &syn::ExprStruct) -> Vec<&Expr> {
     let mut all = fields(one, &SAYS);
     if !fields(one, &["check"]).is_empty() {
         all.extend(fields(one, &["statement"]));
@@ -1117,10 +1117,10 @@ mod tests {
     fn each_way_by_which_a_statement_reaches_a_finding_is_followed() {
         let code = Code::parse([("migrator/src/postgres/one.rs", SEEN)].into_iter());
         let read = code.read();
-        let told = |name: &str| -> Vec<&str> {
-            let told = read.findings.get(&(Side::Postgres, name.to_owned()));
-            let told = told.unwrap_or_else(|| panic!("{name}: {:?}", read.findings));
-            told.statements.iter().map(String::as_str).collect()
+        let reported = |name: &str| -> Vec<&str> {
+            let reported = read.findings.get(&(Side::Postgres, name.to_owned()));
+            let reported = reported.unwrap_or_else(|| panic!("{name}: {:?}", read.findings));
+            reported.statements.iter().map(String::as_str).collect()
         };
         for (name, statement) in [
             ("a_constant", "DROP EXTENSION {}"),
@@ -1131,9 +1131,9 @@ mod tests {
             ("by_a_closure", "KILL {pid}"),
         ] {
             assert!(
-                told(name).iter().any(|one| one.starts_with(statement)),
+                reported(name).iter().any(|one| one.starts_with(statement)),
                 "{name}: {:?}",
-                told(name)
+                reported(name)
             );
         }
         assert_eq!(read.findings.len(), 6, "{:?}", read.findings);

@@ -47,7 +47,7 @@ impl Builder {
     ) -> Result<bool> {
         let code = match self.session.query_drop(statement).await {
             Ok(()) => return Ok(true),
-            Err(Failure::Server(told)) if !is_transient(told.code) => told,
+            Err(Failure::Server(reported)) if !is_transient(reported.code) => reported,
             Err(failure) => return Err(failed(&format!("cannot try {object}"), failure)),
         };
         self.refused.push(Refusal {

@@ -89,7 +89,7 @@ async fn has(session: &mut Conn, name: &str) -> Result<bool> {
         Ok(()) => run(session, "DEALLOCATE PREPARE headgate_call", WHAT)
             .await
             .map(|()| true),
-        Err(Failure::Server(told)) => Ok(!NO_SUCH_FUNCTION.contains(&told.code)),
+        Err(Failure::Server(reported)) => Ok(!NO_SUCH_FUNCTION.contains(&reported.code)),
         Err(failure) => Err(failed(WHAT, failure)),
     }
 }

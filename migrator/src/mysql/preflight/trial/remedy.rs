@@ -21,7 +21,7 @@ const REMEDY: &str =
     "change or drop it on the source, or give the target what it needs, before the start";
 
 /// The refusals as findings.
-pub(super) async fn told(
+pub(super) async fn reported(
     refused: Vec<Refusal>,
     source: &mut Side,
     target: &mut Side,

@@ -7,10 +7,10 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::super::super::archive::{Archive, Kind};
-use super::super::super::catalogue::{Told, ask, run};
+use super::super::super::catalogue::{TextRow, ask, run};
 use super::super::super::client::failed;
 use super::super::super::sql::{qualified, quote_ident, quote_literal};
-use super::super::super::{Mysql, RECORDS, orphans, schema};
+use super::super::super::{Mysql, RECORDS, schema, stale_sessions};
 use crate::error::Result;
 
 const PURPOSE: &str = "trial";
@@ -98,7 +98,7 @@ pub(crate) async fn recover(mysql: &Mysql) -> Result<()> {
     if !is_there(&mut session).await? {
         return Ok(());
     }
-    orphans::end(mysql, &mut session, PURPOSE, ORPHANS_PATIENCE).await?;
+    stale_sessions::end(mysql, &mut session, PURPOSE, ORPHANS_PATIENCE).await?;
     let archive = Archive::read(mysql).await?;
     remove(mysql, &archive).await
 }
@@ -147,7 +147,7 @@ async fn remove_in(mysql: &Mysql, archive: &Archive, session: &mut Conn) -> Resu
 }
 
 /// What a database holds: each thing's kind and name.
-async fn holds(session: &mut Conn, database: &str) -> Result<Vec<Told>> {
+async fn holds(session: &mut Conn, database: &str) -> Result<Vec<TextRow>> {
     let name = quote_literal(database);
     let query = format!(
         "SELECT TABLE_TYPE, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {name}

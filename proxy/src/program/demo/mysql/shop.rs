@@ -14,7 +14,7 @@ const SCHEMA: &str = include_str!("schema.sql");
 const ROWS: &str = include_str!("rows.sql");
 /// What only MariaDB has.
 const SEQUENCE: &str = include_str!("sequence.sql");
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// Tables that have rows before the load.
 const FURNISHED: [&str; 12] = [
     "warehouse",
@@ -61,8 +61,8 @@ pub(super) async fn furnish(superuser: &mut Conn, mariadb: bool) -> Result<u64> 
             .query_first(format!("SELECT {}", counts.join(" + ")))
             .await
     };
-    let done = tokio::time::timeout(PATIENCE, work).await;
+    let done = tokio::time::timeout(TIMEOUT, work).await;
     let rows: Option<u64> =
-        done.map_err(|_| Failure(format!("the shop was not ready within {PATIENCE:?}")))??;
+        done.map_err(|_| Failure(format!("the shop was not ready within {TIMEOUT:?}")))??;
     Ok(rows.unwrap_or(0))
 }

@@ -16,13 +16,13 @@ pub(super) const SUPERUSER: &str = "root";
 
 /// Starts both servers, with the shop's account and empty database on the source: the migration brings both along.
 pub(super) async fn servers(kind: Kind) -> Result<(Server, Server)> {
-    let binaries = find(kind).map_err(told)?;
+    let binaries = find(kind).map_err(reported)?;
     let server = || {
         let options = Options::new(binaries.clone());
         Server::start(options.set("event-scheduler", "ON"))
     };
     let (source, target) = tokio::join!(server(), server());
-    let (source, target) = (source.map_err(told)?, target.map_err(told)?);
+    let (source, target) = (source.map_err(reported)?, target.map_err(reported)?);
     let address = Address::new(source.port(), SUPERUSER, "mysql");
     let mut link = Session::open(&address, "headgate-demo").await?;
     shop::found(&mut link.sql, Mysql::PASSWORD.unwrap_or_default()).await?;
@@ -60,6 +60,6 @@ impl engine::Server for Server {
     }
 }
 
-fn told(error: impl std::fmt::Display) -> Failure {
+fn reported(error: impl std::fmt::Display) -> Failure {
     Failure(error.to_string())
 }

@@ -81,8 +81,11 @@ impl Link for Session {
         let mut records = Vec::new();
         for message in self.sql.simple_query(statement).await? {
             match message {
-                SimpleQueryMessage::RowDescription(told) => {
-                    columns = told.iter().map(|column| column.name().to_owned()).collect();
+                SimpleQueryMessage::RowDescription(reported) => {
+                    columns = reported
+                        .iter()
+                        .map(|column| column.name().to_owned())
+                        .collect();
                 }
                 SimpleQueryMessage::Row(row) => {
                     let value = |index| row.get(index).unwrap_or("").to_owned();

@@ -11,7 +11,7 @@ use crate::program::demo::shop::{DATABASE, ROLE};
 const SCHEMA: &str = include_str!("schema.sql");
 /// Loaded by a superuser, with triggers and foreign keys asleep.
 const ROWS: &str = include_str!("rows.sql");
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Creates the application's role and its empty database.
 pub(super) async fn found(server: &Client) -> Result<()> {
@@ -33,8 +33,8 @@ pub(super) async fn furnish(superuser: &Client) -> Result<u64> {
         superuser.batch_execute(ROWS).await?;
         superuser.batch_execute("VACUUM ANALYZE").await
     };
-    let done = tokio::time::timeout(PATIENCE, work).await;
-    done.map_err(|_| Failure(format!("the shop was not ready within {PATIENCE:?}")))??;
+    let done = tokio::time::timeout(TIMEOUT, work).await;
+    done.map_err(|_| Failure(format!("the shop was not ready within {TIMEOUT:?}")))??;
     let rows = "SELECT sum(c.reltuples)::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                 WHERE n.nspname IN ('public', 'accounting') AND c.relkind = 'r' AND c.reltuples > 0";
     let count: i64 = superuser.query_one(rows, &[]).await?.try_get(0)?;

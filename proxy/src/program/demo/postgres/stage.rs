@@ -23,7 +23,7 @@ pub(super) async fn servers() -> Result<(Server, Server)> {
     let (from, to) = versions()?;
     let server = |binaries| Server::start(Options::new(binaries).set("max_wal_size", "2GB"));
     let (source, target) = tokio::join!(server(from), server(to));
-    let (source, target) = (source.map_err(told)?, target.map_err(told)?);
+    let (source, target) = (source.map_err(reported)?, target.map_err(reported)?);
     for server in [&source, &target] {
         let address = Address::new(server.port(), SUPERUSER, "postgres");
         let link = Session::open(&address, "headgate-demo").await?;
@@ -68,7 +68,7 @@ impl engine::Server for Server {
     }
 }
 
-fn told(error: impl std::fmt::Display) -> Failure {
+fn reported(error: impl std::fmt::Display) -> Failure {
     Failure(error.to_string())
 }
 

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use protocol::error::Malformed;
 use protocol::mysql::auth::{self, caching_sha2, native};
 use protocol::mysql::handshake::{Capabilities, FirstPacket, Greeting, NONCE_BYTES, Response};
-use protocol::mysql::{frame, refusal};
+use protocol::mysql::{error_response, frame};
 use rand::RngExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -17,9 +17,9 @@ use zeroize::Zeroizing;
 
 use super::accounts::{Account, Accounts};
 use super::cipher::KeyPair;
-use super::connect::Credential;
 use super::greeting::Offer;
 use super::passwords::{Password, Passwords};
+use super::server_login::Credential;
 use crate::client::Client;
 
 /// The largest packet of a client that is not logged in yet: its attributes alone may have 64 KiB.
@@ -102,8 +102,8 @@ pub async fn greet(
         Err(malformed) => {
             let mut sequence = first.sequence.wrapping_add(1);
             let mut words = BytesMut::new();
-            refusal::error(&mut words, &mut sequence, 1043, "08S01", "Bad handshake");
-            say_goodbye(&mut Client::Plain(stream), &words).await;
+            error_response::error(&mut words, &mut sequence, 1043, "08S01", "Bad handshake");
+            send_error_and_close(&mut Client::Plain(stream), &words).await;
             return Err(malformed.into());
         }
     };
@@ -153,14 +153,14 @@ async fn read_exactly_one(stream: &mut TcpStream) -> Result<Option<frame::Payloa
 }
 
 /// Tells a client the last words and closes.
-pub async fn say_goodbye(client: &mut Client, words: &[u8]) {
-    let farewell = async {
+pub async fn send_error_and_close(client: &mut Client, words: &[u8]) {
+    let close = async {
         client.write_all(words).await?;
         client.flush().await?;
         client.shutdown().await
     };
     // Whoever does not take the words in time goes without them.
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, close).await;
 }
 
 /// A client's connection during a login, its own or that of a COM_CHANGE_USER.
@@ -262,7 +262,7 @@ pub enum Proven {
     /// This proves the client to any server that has the same account.
     Credential(Credential),
     /// The client said this is the password; whether that is so, the server has to say.
-    Told(Password),
+    Reported(Password),
 }
 
 /// What proofs are judged by.
@@ -372,17 +372,17 @@ async fn full(
         return Err(Rejected::Password { given: true });
     }
     more(line, &[auth::FULL_NEEDED]).await?;
-    let mut told = line.read().await?;
+    let mut reported = line.read().await?;
     let clear = if line.is_secure() {
-        Zeroizing::new(told.to_vec())
+        Zeroizing::new(reported.to_vec())
     } else {
-        if told[..] == [auth::KEY_WANTED] {
+        if reported[..] == [auth::KEY_WANTED] {
             let key = judge.keys.public().await;
             let key = key.ok_or(Rejected::Unsupported("RSA, for which no key could be made"))?;
             more(line, key.as_bytes()).await?;
-            told = line.read().await?;
+            reported = line.read().await?;
         }
-        let opened = judge.keys.open(told.to_vec()).await;
+        let opened = judge.keys.open(reported.to_vec()).await;
         let masked = opened.ok_or(Rejected::Password { given: true })?;
         auth::mask(&masked, &claim.nonce)
     };
@@ -390,7 +390,7 @@ async fn full(
     let Some((0, password)) = clear.split_last() else {
         return Err(Rejected::Password { given: true });
     };
-    Ok(Proven::Told(Zeroizing::new(password.to_vec())))
+    Ok(Proven::Reported(Zeroizing::new(password.to_vec())))
 }
 
 /// Asks for a proof by `plugin` against a new nonce.
@@ -448,10 +448,10 @@ pub fn refuse(rejected: &Rejected, user: &[u8], peer: SocketAddr, sequence: &mut
     let mut out = BytesMut::new();
     match rejected {
         Rejected::Io(_) => {}
-        Rejected::Malformed(_) => refusal::malformed(&mut out, sequence),
+        Rejected::Malformed(_) => error_response::malformed(&mut out, sequence),
         Rejected::Unsupported(what) => {
             let text = format!("Headgate cannot log this client in: it asks for {what}");
-            refusal::error(&mut out, sequence, 1251, "08004", &text);
+            error_response::error(&mut out, sequence, 1251, "08004", &text);
         }
         Rejected::Password { given } => {
             let text = format!(
@@ -460,7 +460,7 @@ pub fn refuse(rejected: &Rejected, user: &[u8], peer: SocketAddr, sequence: &mut
                 peer.ip(),
                 if *given { "YES" } else { "NO" }
             );
-            refusal::error(&mut out, sequence, 1045, "28000", &text);
+            error_response::error(&mut out, sequence, 1045, "28000", &text);
         }
     }
     out

@@ -6,7 +6,7 @@ use protocol::postgres::{frame, reply};
 use protocol::reader::Reader;
 use tokio::io::AsyncWriteExt;
 
-use super::connect::{Refused, next_frame};
+use super::server_login::{Refused, next_frame};
 use crate::upstream::Upstream;
 
 /// A row of values in UTF-8; the session's `client_encoding` must be that.

@@ -63,7 +63,7 @@ pub async fn login(
 ) -> Result<ServerSession, Refused> {
     let mut stream = upstream::connect(cluster).await?;
     let mut buffer = BytesMut::new();
-    let logging_in = converse(&mut stream, &mut buffer, startup, database, password);
+    let logging_in = authenticate(&mut stream, &mut buffer, startup, database, password);
     let (parameters, key, notices) = tokio::time::timeout(cluster.connect_timeout, logging_in)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -78,7 +78,7 @@ pub async fn login(
 
 type Greeting = (Vec<(Bytes, Bytes)>, reply::BackendKeyData, BytesMut);
 
-async fn converse(
+async fn authenticate(
     stream: &mut Upstream,
     buffer: &mut BytesMut,
     startup: &Startup,

@@ -2,7 +2,7 @@
 
 use protocol::error::Malformed;
 
-use super::super::rows::{self, Way};
+use super::super::rows::{self, ValueFormat};
 use super::Counts;
 use crate::plan::Table;
 
@@ -20,7 +20,7 @@ impl Apart {
         }
     }
 
-    pub(super) fn put(&mut self, row: &[u8], ways: &[Way]) -> Result<(), Malformed> {
+    pub(super) fn put(&mut self, row: &[u8], ways: &[ValueFormat]) -> Result<(), Malformed> {
         if self.counts.rows > 0 {
             self.statement.push(b',');
         }

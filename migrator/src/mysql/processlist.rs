@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) async fn sessions(session: &mut Conn, query: &str) -> Result<Vec<Row>, Failure> {
     for _ in 1..TRIES {
         match session.query(query).await {
-            Err(Failure::Server(told)) if told.code == UNSHOWABLE => sleep(PAUSE).await,
+            Err(Failure::Server(reported)) if reported.code == UNSHOWABLE => sleep(PAUSE).await,
             outcome => return outcome,
         }
     }

@@ -1,6 +1,6 @@
 //! The begin-versus-close race, decided by one pair of sequentially consistent operations.
 //!
-//! A session that wants to begin a transaction first writes *I am inside* into its own [`Seat`], then reads the
+//! A session that wants to begin a transaction first writes *I am inside* into its own [`ActiveFlag`], then reads the
 //! turnstile's word. The controller first writes *closing* into the word, then reads every seat. Both sides write
 //! before they read, and all four operations are sequentially consistent, so in the one total order of these
 //! operations at least one of the two sees the other's write: either the session sees *closing* and stands back, or
@@ -88,9 +88,9 @@ pub enum State {
 
 /// What one look at the turnstile tells: the state, and the generation of the route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look(u64);
+pub struct GateSnapshot(u64);
 
-impl Look {
+impl GateSnapshot {
     /// The look of a turnstile in `state` under `generation`.
     pub fn new(state: State, generation: u64) -> Self {
         let state = match state {
@@ -120,11 +120,11 @@ impl Look {
 
 /// One session's own place: whether it is inside.
 #[derive(Debug)]
-pub struct Seat<M: Memory = Real> {
+pub struct ActiveFlag<M: Memory = Real> {
     inside: M::Flag,
 }
 
-impl<M: Memory> Default for Seat<M> {
+impl<M: Memory> Default for ActiveFlag<M> {
     fn default() -> Self {
         Self {
             inside: M::Flag::new(),
@@ -132,7 +132,7 @@ impl<M: Memory> Default for Seat<M> {
     }
 }
 
-impl<M: Memory> Seat<M> {
+impl<M: Memory> ActiveFlag<M> {
     /// Whether the session is inside.
     pub fn is_taken(&self) -> bool {
         self.inside.get()
@@ -141,62 +141,68 @@ impl<M: Memory> Seat<M> {
 
 /// What came of trying to pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
+pub enum GatePass {
     /// The session is inside.
     Inside,
     /// The session stands outside; the bell must be rung, because the controller may have seen it inside.
-    Refused(Look),
+    Refused(GateSnapshot),
 }
 
 /// The word that decides who passes.
 #[derive(Debug)]
-pub struct Turnstile<M: Memory = Real> {
+pub struct GateState<M: Memory = Real> {
     word: M::Word,
 }
 
-impl<M: Memory> Turnstile<M> {
+impl<M: Memory> GateState<M> {
     /// An open turnstile of the given generation.
     pub fn new(generation: u64) -> Self {
         Self {
-            word: M::Word::new(Look::new(State::Open, generation).0),
+            word: M::Word::new(GateSnapshot::new(State::Open, generation).0),
         }
     }
 
     /// One look.
-    pub fn look(&self) -> Look {
-        Look(self.word.get())
+    pub fn look(&self) -> GateSnapshot {
+        GateSnapshot(self.word.get())
     }
 
     /// A session tries to begin a transaction on the server of `generation`.
-    pub fn enter(&self, seat: &Seat<M>, generation: u64) -> Pass {
-        self.enter_where(seat, |look| look == Look::new(State::Open, generation))
+    pub fn enter(&self, seat: &ActiveFlag<M>, generation: u64) -> GatePass {
+        self.enter_where(seat, |look| {
+            look == GateSnapshot::new(State::Open, generation)
+        })
     }
 
     /// The same for who knows what to do where the server refuses it.
-    pub fn enter_warily(&self, seat: &Seat<M>, generation: u64) -> Pass {
-        let passes = [State::Open, State::Wary].map(|state| Look::new(state, generation));
+    pub fn enter_warily(&self, seat: &ActiveFlag<M>, generation: u64) -> GatePass {
+        let passes = [State::Open, State::Wary].map(|state| GateSnapshot::new(state, generation));
         self.enter_where(seat, |look| passes.contains(&look))
     }
 
-    fn enter_where(&self, seat: &Seat<M>, passes: impl FnOnce(Look) -> bool) -> Pass {
+    fn enter_where(
+        &self,
+        seat: &ActiveFlag<M>,
+        passes: impl FnOnce(GateSnapshot) -> bool,
+    ) -> GatePass {
         seat.inside.set(true);
         let look = self.look();
         if passes(look) {
-            return Pass::Inside;
+            return GatePass::Inside;
         }
         seat.inside.set(false);
-        Pass::Refused(look)
+        GatePass::Refused(look)
     }
 
     /// A session's transaction is over. Tells whether the bell must be rung.
     #[must_use]
-    pub fn leave(&self, seat: &Seat<M>) -> bool {
+    pub fn leave(&self, seat: &ActiveFlag<M>) -> bool {
         seat.inside.set(false);
         self.look().state() != State::Open
     }
 
     /// The controller alone: writes the state and the generation.
-    pub fn set(&self, look: Look) {
+    pub fn set(&self, look: GateSnapshot) {
         self.word.set(look.0);
     }
 }
@@ -242,26 +248,26 @@ mod tests {
     }
 
     struct World {
-        turnstile: Turnstile<Modelled>,
-        seats: Vec<Seat<Modelled>>,
-        bell: (Mutex<u64>, Condvar),
+        turnstile: GateState<Modelled>,
+        seats: Vec<ActiveFlag<Modelled>>,
+        notify: (Mutex<u64>, Condvar),
         quiet: AtomicBool,
         generation_served: AtomicU64,
     }
 
     impl World {
         fn ring(&self) {
-            *self.bell.0.lock().unwrap() += 1;
-            self.bell.1.notify_all();
+            *self.notify.0.lock().unwrap() += 1;
+            self.notify.1.notify_all();
         }
     }
 
     /// Two sessions run transactions while the controller closes, waits until quiet, switches and opens again.
     fn a_cutover_between_transactions() {
         let world = Arc::new(World {
-            turnstile: Turnstile::new(1),
-            seats: vec![Seat::default(), Seat::default()],
-            bell: (Mutex::new(0), Condvar::new()),
+            turnstile: GateState::new(1),
+            seats: vec![ActiveFlag::default(), ActiveFlag::default()],
+            notify: (Mutex::new(0), Condvar::new()),
             quiet: AtomicBool::new(false),
             generation_served: AtomicU64::new(1),
         });
@@ -272,7 +278,7 @@ mod tests {
                     let seat = &world.seats[number];
                     for _ in 0..2 {
                         match world.turnstile.enter_warily(seat, 1) {
-                            Pass::Inside => {
+                            GatePass::Inside => {
                                 assert!(
                                     !world.quiet.load(SeqCst),
                                     "a transaction began while quiet"
@@ -291,29 +297,29 @@ mod tests {
                                     world.ring();
                                 }
                             }
-                            Pass::Refused(_) => world.ring(),
+                            GatePass::Refused(_) => world.ring(),
                         }
                     }
                 })
             })
             .collect();
 
-        world.turnstile.set(Look::new(State::Wary, 1));
-        world.turnstile.set(Look::new(State::Closing, 1));
-        let mut heard = world.bell.0.lock().unwrap();
-        while world.seats.iter().any(Seat::is_taken) {
-            heard = world.bell.1.wait(heard).unwrap();
+        world.turnstile.set(GateSnapshot::new(State::Wary, 1));
+        world.turnstile.set(GateSnapshot::new(State::Closing, 1));
+        let mut heard = world.notify.0.lock().unwrap();
+        while world.seats.iter().any(ActiveFlag::is_taken) {
+            heard = world.notify.1.wait(heard).unwrap();
         }
         drop(heard);
         world.quiet.store(true, SeqCst);
-        world.turnstile.set(Look::new(State::Closed, 1));
+        world.turnstile.set(GateSnapshot::new(State::Closed, 1));
         world.generation_served.store(2, SeqCst);
         world.quiet.store(false, SeqCst);
-        world.turnstile.set(Look::new(State::Open, 2));
+        world.turnstile.set(GateSnapshot::new(State::Open, 2));
         for session in sessions {
             session.join().unwrap();
         }
-        assert_eq!(world.turnstile.enter(&world.seats[0], 2), Pass::Inside);
+        assert_eq!(world.turnstile.enter(&world.seats[0], 2), GatePass::Inside);
     }
 
     #[test]
@@ -330,7 +336,7 @@ mod tests {
     fn a_look_keeps_its_state_and_generation() {
         for state in [State::Open, State::Wary, State::Closing, State::Closed] {
             for generation in [0, 1, 77, u64::MAX >> 2] {
-                let look = Look::new(state, generation);
+                let look = GateSnapshot::new(state, generation);
                 assert_eq!((look.state(), look.generation()), (state, generation));
             }
         }

@@ -88,8 +88,8 @@ impl Sides {
     /// What both sides are: each side's own words. Of the target's accounts it is only whether they are as the source's,
     /// because more of them come as their passwords become known.
     pub(super) fn fingerprint(&self) -> Fingerprint {
-        let mut ours = told(&self.source, |_| true);
-        let mut theirs = told(&self.target, |class| {
+        let mut ours = reported(&self.source, |_| true);
+        let mut theirs = reported(&self.target, |class| {
             !class.of_accounts && class.later.is_empty()
         });
         let differing: BTreeMap<String, String> = self
@@ -327,9 +327,9 @@ impl Sides {
 
     /// Both are of one server, so that every letter counts.
     fn printed_differences(&self, ours: &[Record], theirs: &[&Record]) -> Vec<Difference> {
-        type Told = BTreeMap<String, Vec<BTreeMap<String, Option<String>>>>;
-        let told = |records: &mut dyn Iterator<Item = &Record>| {
-            let mut told = Told::new();
+        type TextRow = BTreeMap<String, Vec<BTreeMap<String, Option<String>>>>;
+        let reported = |records: &mut dyn Iterator<Item = &Record>| {
+            let mut reported = TextRow::new();
             for record in records {
                 let mut object = record.object.clone();
                 if self.crosses() && printed::is_check(record) {
@@ -345,14 +345,17 @@ impl Sides {
                     let value = value.as_deref().map(|value| printed::plain(column, value));
                     (column.clone(), value)
                 });
-                told.entry(object).or_default().push(values.collect());
+                reported.entry(object).or_default().push(values.collect());
             }
-            for rows in told.values_mut() {
+            for rows in reported.values_mut() {
                 rows.sort();
             }
-            told
+            reported
         };
-        let (ours, theirs) = (told(&mut ours.iter()), told(&mut theirs.iter().copied()));
+        let (ours, theirs) = (
+            reported(&mut ours.iter()),
+            reported(&mut theirs.iter().copied()),
+        );
         let objects: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
         objects
             .into_iter()
@@ -440,10 +443,13 @@ pub(super) fn owner(record: &Record) -> Option<Owner> {
 }
 
 /// Objects with everything that their server says of them.
-fn told(seen: &Seen, wanted: impl Fn(&Class) -> bool) -> Definitions {
+fn reported(seen: &Seen, wanted: impl Fn(&Class) -> bool) -> Definitions {
     let mut texts: BTreeMap<&String, Vec<String>> = BTreeMap::new();
     for record in seen.records.iter().filter(|record| wanted(record.class)) {
-        texts.entry(&record.object).or_default().push(record.told());
+        texts
+            .entry(&record.object)
+            .or_default()
+            .push(record.reported());
     }
     texts
         .into_iter()

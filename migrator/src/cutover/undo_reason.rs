@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why a cutover goes back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Setback {
+pub enum UndoReason {
     /// It was a rehearsal, and all went well.
     Rehearsed,
     /// The process ended in between.
@@ -15,7 +15,7 @@ pub enum Setback {
     Failed(Failure),
 }
 
-impl fmt::Display for Setback {
+impl fmt::Display for UndoReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rehearsed => formatter.write_str("it was a rehearsal"),

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
-use crate::gate::Ticket;
+use crate::gate::GateHandle;
+use crate::gate_state::{GateSnapshot, State};
 use crate::hidden_writes::HiddenWrites;
 use crate::registry::{Activity, Entry};
-use crate::relay::Entrance;
+use crate::relay::GateAccess;
 use crate::route::Route;
-use crate::turnstile::{Look, State};
 
 /// How the hot loop sees the gate.
-pub(crate) struct Standing {
-    pub(crate) ticket: Ticket,
+pub(crate) struct SessionGate {
+    pub(crate) ticket: GateHandle,
     pub(crate) generation: AtomicU64,
     pub(crate) entry: Arc<Entry>,
     pub(crate) route: Arc<Route>,
@@ -27,24 +27,24 @@ pub(crate) struct Standing {
 /// A place at another route's gate.
 pub(crate) struct Also {
     pub(crate) route: Arc<Route>,
-    pub(crate) ticket: Ticket,
+    pub(crate) ticket: GateHandle,
     pub(crate) generation: u64,
 }
 
 /// What the gates let a session do now.
 pub(crate) enum Turn<'a> {
     /// Go on.
-    Pass,
+    GatePass,
     /// This one is not open.
-    Closed(&'a Ticket),
+    Closed(&'a GateHandle),
     /// All are open, and one of the routes leads elsewhere by now.
     Elsewhere,
     /// All are open, and behind this one the server may refuse what passes.
-    Wary(&'a Ticket),
+    Wary(&'a GateHandle),
 }
 
-impl Standing {
-    fn looks(&self) -> impl Iterator<Item = (&Ticket, u64)> {
+impl SessionGate {
+    fn looks(&self) -> impl Iterator<Item = (&GateHandle, u64)> {
         let also = self.also.iter().map(|also| (&also.ticket, also.generation));
         std::iter::once((&self.ticket, self.generation.load(Relaxed))).chain(also)
     }
@@ -70,7 +70,7 @@ impl Standing {
         match wary {
             _ if elsewhere => Turn::Elsewhere,
             Some(ticket) => Turn::Wary(ticket),
-            None => Turn::Pass,
+            None => Turn::GatePass,
         }
     }
 
@@ -97,7 +97,7 @@ impl Standing {
         outside.all(|also| self.passes(&also.ticket, also.generation))
     }
 
-    fn passes(&self, ticket: &Ticket, generation: u64) -> bool {
+    fn passes(&self, ticket: &GateHandle, generation: u64) -> bool {
         ticket.enter(generation) || self.dares.load(Relaxed) && ticket.enter_warily(generation)
     }
 
@@ -111,7 +111,7 @@ impl Standing {
     }
 }
 
-impl Entrance for Standing {
+impl GateAccess for SessionGate {
     fn enter(&self) -> bool {
         let generation = self.generation.load(Relaxed);
         let entered = self.passes(&self.ticket, generation) && {
@@ -130,8 +130,9 @@ impl Entrance for Standing {
     }
 
     fn is_open(&self) -> bool {
-        self.looks()
-            .all(|(ticket, generation)| ticket.gate().look() == Look::new(State::Open, generation))
+        self.looks().all(|(ticket, generation)| {
+            ticket.gate().look() == GateSnapshot::new(State::Open, generation)
+        })
     }
 
     fn is_inside(&self) -> bool {
@@ -168,7 +169,7 @@ impl Entrance for Standing {
     }
 }
 
-impl Drop for Standing {
+impl Drop for SessionGate {
     fn drop(&mut self) {
         for route in self.routes() {
             route.hidden_writes.end(self.entry.id);

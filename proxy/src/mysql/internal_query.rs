@@ -10,7 +10,7 @@ use protocol::mysql::session::{Expected, Says, Session as Tracker};
 use protocol::mysql::{command, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::connect::Refused;
+use super::server_login::Refused;
 use crate::upstream::Upstream;
 
 /// A row of values as the server wrote them.

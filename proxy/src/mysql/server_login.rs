@@ -154,7 +154,7 @@ pub async fn login(
 ) -> Result<ServerSession, Refused> {
     let deadline = tokio::time::Instant::now() + cluster.connect_timeout;
     let stream = upstream::connect(cluster).await?;
-    let logging_in = Box::pin(converse(stream, identity, database));
+    let logging_in = Box::pin(authenticate(stream, identity, database));
     tokio::time::timeout_at(deadline, logging_in)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
@@ -224,7 +224,7 @@ fn agree(
     Ok(agreed)
 }
 
-async fn converse(
+async fn authenticate(
     stream: Upstream,
     identity: &Identity,
     database: Option<&str>,

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::hidden_writes::Hiding;
+use super::introspection::Named;
 use super::lexer::{self, Lexer, Naming, Token};
-use super::witness::Named;
 
 /// Names beyond this are not learned; the session's variables then count as unknown.
 const NAMES_MAX: usize = 256;
@@ -110,7 +110,7 @@ pub struct Blind {
 
 /// What is known of one session.
 #[derive(Debug, Default)]
-pub struct Learned {
+pub struct SessionTracking {
     /// What its statements did.
     pub marks: Marks,
     /// A user-level lock may be held.
@@ -133,7 +133,7 @@ pub struct Learned {
     too_many: bool,
 }
 
-impl Learned {
+impl SessionTracking {
     /// Looks at the text of a statement that is executed. Answers whether it may hold several. Allocates only where a
     /// name is new.
     pub fn learn(&mut self, text: &[u8], backslash: bool) -> bool {
@@ -473,8 +473,8 @@ fn is_characteristic(name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn learned(texts: &[&str]) -> Learned {
-        let mut learned = Learned::default();
+    fn learned(texts: &[&str]) -> SessionTracking {
+        let mut learned = SessionTracking::default();
         for text in texts {
             learned.learn(text.as_bytes(), true);
         }
@@ -642,7 +642,7 @@ mod tests {
 
     #[test]
     fn another_default_database_is_seen_and_the_same_one_is_no_other() {
-        let mut learned = Learned::default();
+        let mut learned = SessionTracking::default();
         learned.choose(Some(b"a"));
         let first = learned.database();
         learned.choose(Some(b"a"));
@@ -692,7 +692,7 @@ mod tests {
 
     #[test]
     fn more_names_than_are_kept_are_known_to_be_missing() {
-        let mut learned = Learned::default();
+        let mut learned = SessionTracking::default();
         for number in 0..=NAMES_MAX {
             learned.learn(format!("set @n{number}=1").as_bytes(), true);
         }

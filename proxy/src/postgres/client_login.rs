@@ -5,8 +5,8 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use protocol::error::Malformed;
 use protocol::postgres::auth::{self, AuthRequest, ScramServer, Verifier};
+use protocol::postgres::error_response;
 use protocol::postgres::handshake::{self, FirstPacket, Startup, UnsupportedProtocol};
-use protocol::postgres::refusal;
 use protocol::postgres::{command, frame};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
@@ -159,9 +159,11 @@ pub fn refuse(rejected: &Rejected) -> BytesMut {
     let mut out = BytesMut::new();
     match rejected {
         Rejected::Io(_) => {}
-        Rejected::Malformed(_) => refusal::protocol_violation(&mut out, "invalid startup packet"),
-        Rejected::Unsupported(what) => refusal::protocol_violation(&mut out, what),
-        Rejected::Password(user) => refusal::invalid_password(&mut out, user),
+        Rejected::Malformed(_) => {
+            error_response::protocol_violation(&mut out, "invalid startup packet")
+        }
+        Rejected::Unsupported(what) => error_response::protocol_violation(&mut out, what),
+        Rejected::Password(user) => error_response::invalid_password(&mut out, user),
     }
     out
 }

@@ -11,7 +11,7 @@ use super::migration::{Busy, Migration};
 use super::{CutoverReport, Definition, Kind, Options, Outcome, Proved, State, Verdict};
 use crate::accounts;
 use crate::backoff::Backoff;
-use crate::conductor::{Conductor, Course};
+use crate::conductor::{Conductor, CutoverRun};
 use crate::cutover::Cutover;
 use crate::database::Database;
 use crate::error::{self, Error, Result};
@@ -208,8 +208,8 @@ impl<D: Database> Migration<D> {
     async fn wait_for_handovers(&self) {
         let deadline = Instant::now() + HANDOVERS_PATIENCE;
         let pending = || {
-            let told = self.traffic.handovers(&self.definition.route);
-            told.is_ok_and(|told| told.pending > 0)
+            let reported = self.traffic.handovers(&self.definition.route);
+            reported.is_ok_and(|reported| reported.pending > 0)
         };
         while pending() && Instant::now() < deadline {
             sleep(LAG_INTERVAL).await;
@@ -275,7 +275,7 @@ impl<D: Database> Migration<D> {
     }
 
     /// The visible state after a course, which the journal has already.
-    async fn after(self: &Arc<Self>, course: Option<&Course>, before: (State, SystemTime)) {
+    async fn after(self: &Arc<Self>, course: Option<&CutoverRun>, before: (State, SystemTime)) {
         let switched = course.filter(|course| course.outcome == Outcome::Switched);
         {
             let mut live = self.live();
@@ -296,7 +296,7 @@ impl<D: Database> Migration<D> {
     fn report(
         &self,
         kind: Kind,
-        course: Course,
+        course: CutoverRun,
         options: &Options,
         check_waived: bool,
         holds: Holds,
@@ -406,7 +406,7 @@ async fn not_overtaken<D: Database>(conductor: &Conductor<D>) -> Result<()> {
 }
 
 /// Settles what the journal says is under way, however often it takes.
-async fn settle<D: Database>(conductor: &Conductor<D>) -> Option<Course> {
+async fn settle<D: Database>(conductor: &Conductor<D>) -> Option<CutoverRun> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         match AssertUnwindSafe(conductor.settle()).catch_unwind().await {

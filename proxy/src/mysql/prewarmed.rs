@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::connect::{self, Identity, ServerSession};
+use super::server_login::{self, Identity, ServerSession};
 use super::session::Logins;
 use crate::registry::{ServerKey, WarmOrder};
 use crate::route::Cluster;
 
 /// A server session that was opened on another cluster ahead of a switch.
 #[derive(Debug)]
-pub struct Spare {
+pub struct PrewarmedSession {
     cluster: String,
     since: Instant,
     opening: JoinHandle<Option<ServerSession>>,
@@ -22,7 +22,7 @@ pub struct Spare {
 /// A spare that was not used for this long is not used at all: its server may have closed it.
 const SPARE_AGE_MAX: Duration = Duration::from_secs(30);
 
-impl Spare {
+impl PrewarmedSession {
     /// Begins to open one, beside whatever the session does. Whoever ordered it learns of a failure.
     /// Whoever tells more of the session on `server`, its present one, is called too.
     pub fn open(
@@ -33,13 +33,13 @@ impl Spare {
     ) -> Self {
         let cluster = order.cluster.name.clone();
         let opening = tokio::spawn(async move {
-            let witness = async {
+            let introspection = async {
                 if let Some(server) = &server {
                     logins.witnesses.prepare(&server.cluster.name).await;
                 }
             };
-            let opening = connect::login(&order.cluster, &identity, None);
-            let (session, ()) = tokio::join!(opening, Box::pin(witness));
+            let opening = server_login::login(&order.cluster, &identity, None);
+            let (session, ()) = tokio::join!(opening, Box::pin(introspection));
             session
                 .inspect_err(|refused| drop(order.done.send(refused.to_string())))
                 .ok()

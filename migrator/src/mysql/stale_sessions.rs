@@ -46,7 +46,7 @@ pub async fn end(
     let give_up = Instant::now() + patience;
     let ours = u64::from(session.id());
     loop {
-        let mut left = told(mysql, session, Some(purpose)).await?;
+        let mut left = reported(mysql, session, Some(purpose)).await?;
         let holder: Option<Option<u64>> = session
             .exec_first("SELECT IS_USED_LOCK(?)", (lock(mysql, purpose),))
             .await
@@ -74,7 +74,7 @@ pub async fn end(
 /// Ends what is left of the migration's sessions, whatever they were for, without waiting for them.
 pub(super) async fn end_all(mysql: &Mysql, session: &mut Conn) -> Result<()> {
     let ours = u64::from(session.id());
-    for id in told(mysql, session, None).await? {
+    for id in reported(mysql, session, None).await? {
         if id != ours {
             kill(session, id).await?;
         }
@@ -83,7 +83,7 @@ pub(super) async fn end_all(mysql: &Mysql, session: &mut Conn) -> Result<()> {
 }
 
 /// The sessions by what they told at their login; none where the server does not say.
-async fn told(mysql: &Mysql, session: &mut Conn, purpose: Option<&str>) -> Result<Vec<u64>> {
+async fn reported(mysql: &Mysql, session: &mut Conn, purpose: Option<&str>) -> Result<Vec<u64>> {
     let name = format!("headgate {}", mysql.purpose(purpose.unwrap_or_default()));
     let condition = if purpose.is_some() { "=" } else { "LIKE" };
     let name = match purpose {
@@ -102,7 +102,9 @@ async fn told(mysql: &Mysql, session: &mut Conn, purpose: Option<&str>) -> Resul
     match session.exec(query, (name,)).await {
         Ok(found) => Ok(found),
         // No such table, or not for this account: the locks must do.
-        Err(Failure::Server(told)) if matches!(told.code, 1142 | 1146 | 1682 | 1044 | 1049) => {
+        Err(Failure::Server(reported))
+            if matches!(reported.code, 1142 | 1146 | 1682 | 1044 | 1049) =>
+        {
             Ok(Vec::new())
         }
         Err(error) => Err(unseen(error)),
@@ -112,7 +114,7 @@ async fn told(mysql: &Mysql, session: &mut Conn, purpose: Option<&str>) -> Resul
 async fn kill(session: &mut Conn, id: u64) -> Result<()> {
     match session.query_drop(format!("KILL CONNECTION {id}")).await {
         Ok(()) => Ok(()),
-        Err(Failure::Server(told)) if told.code == NO_SUCH_THREAD => Ok(()),
+        Err(Failure::Server(reported)) if reported.code == NO_SUCH_THREAD => Ok(()),
         Err(error) => Err(unseen(error)),
     }
 }

@@ -6,14 +6,14 @@ use protocol::postgres::handshake::Startup;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::connect::{self, ServerSession};
+use super::server_login::{self, ServerSession};
 use crate::config::Secret;
 use crate::registry::WarmOrder;
 use crate::route::Cluster;
 
 /// A server session that was opened on another cluster ahead of a switch.
 #[derive(Debug)]
-pub struct Spare {
+pub struct PrewarmedSession {
     cluster: String,
     since: Instant,
     opening: JoinHandle<Option<ServerSession>>,
@@ -22,7 +22,7 @@ pub struct Spare {
 /// A spare that was not used for this long is not used at all: its server may have closed it.
 const SPARE_AGE_MAX: Duration = Duration::from_secs(30);
 
-impl Spare {
+impl PrewarmedSession {
     /// Begins to open one, beside whatever the session does. Whoever ordered it learns of a failure, and the handover
     /// meets it again.
     pub fn open(
@@ -34,7 +34,7 @@ impl Spare {
         let cluster = order.cluster.name.clone();
         let opening = tokio::spawn(async move {
             let password = password.as_ref().map(Secret::reveal);
-            let session = connect::login(&order.cluster, &startup, &database, password).await;
+            let session = server_login::login(&order.cluster, &startup, &database, password).await;
             session
                 .inspect_err(|refused| drop(order.done.send(refused.to_string())))
                 .ok()

@@ -3,9 +3,9 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
+use super::super::catalog_tables::{optional, text};
 use super::super::client::{self, Version, failed};
-use super::super::described::{optional, text};
-use super::super::{Mysql, orphans};
+use super::super::{Mysql, stale_sessions};
 use super::{END_PATIENCE, PURPOSES, durable, locked};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -194,8 +194,8 @@ async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>>
         .await;
     let row = match found {
         Ok(row) => row,
-        Err(mysql_async::Error::Server(told))
-            if matches!(told.code, UNKNOWN_TABLE | UNKNOWN_DATABASE) =>
+        Err(mysql_async::Error::Server(reported))
+            if matches!(reported.code, UNKNOWN_TABLE | UNKNOWN_DATABASE) =>
         {
             None
         }
@@ -220,7 +220,7 @@ async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>>
 pub async fn lift(mysql: &Mysql, _plan: &Plan) -> Result<()> {
     let mut session = mysql.connect_source("lift").await?;
     for purpose in PURPOSES {
-        orphans::end(mysql, &mut session, purpose, END_PATIENCE).await?;
+        stale_sessions::end(mysql, &mut session, purpose, END_PATIENCE).await?;
     }
     let version = client::version(&mut session).await?;
     lower(mysql, &mut session, version).await?;

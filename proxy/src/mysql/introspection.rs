@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, oneshot};
 use tokio::time::Instant;
 
-use super::learned::Learned;
+use super::session_tracking::SessionTracking;
 use crate::config::{Config, Secret};
 use crate::per_cluster::PerCluster;
 
@@ -49,7 +49,7 @@ pub struct Named {
 #[derive(Debug, Default)]
 pub struct Programs {
     /// The user variables that they name.
-    pub learned: Learned,
+    pub learned: SessionTracking,
     /// Not all of them can be read.
     pub unreadable: bool,
     /// Some create temporary tables that may be of another engine than InnoDB.
@@ -58,7 +58,7 @@ pub struct Programs {
 
 /// What is known of one session. What the server does not tell is `None`.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
+pub struct SessionInfo {
     /// The names of its user variables.
     pub variables: Option<BTreeSet<Vec<u8>>>,
     /// The statements that it prepared by SQL.
@@ -73,7 +73,7 @@ pub struct Told {
 type PreparedRow = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// All clusters' witnesses.
-pub struct Witnesses(PerCluster<Witness>);
+pub struct Witnesses(PerCluster<Introspection>);
 
 impl fmt::Debug for Witnesses {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,42 +84,43 @@ impl fmt::Debug for Witnesses {
 impl Witnesses {
     /// Asks nothing yet.
     pub fn new(config: &Config) -> Self {
-        Self(PerCluster::new(config, witness(config)))
+        Self(PerCluster::new(config, introspection(config)))
     }
 
     /// Knows the clusters of another configuration.
     pub fn renew(&self, config: &Config) {
-        self.0.renew(config, witness(config));
+        self.0.renew(config, introspection(config));
     }
 
     /// Opens the connection to `cluster` ahead, and reads what takes longer.
     pub async fn prepare(&self, cluster: &str) {
-        if let Some(witness) = self.0.get(cluster) {
+        if let Some(introspection) = self.0.get(cluster) {
             let preparing = async {
-                let mut line = witness.line.lock().await;
+                let mut line = introspection.line.lock().await;
                 if line.fresh_programs().is_none() {
-                    line.ask(&witness.opts, &BTreeSet::from([NOBODY])).await;
+                    line.ask(&introspection.opts, &BTreeSet::from([NOBODY]))
+                        .await;
                 }
             };
             // Whoever needs it meets the failure again.
-            drop(tokio::time::timeout(witness.timeout, preparing).await);
+            drop(tokio::time::timeout(introspection.timeout, preparing).await);
         }
     }
 
     /// What is known of the session that `cluster` calls `thread`. Nothing is where the cluster cannot be asked.
-    pub async fn ask(&self, cluster: &str, thread: i64) -> Told {
-        let Some(witness) = self.0.get(cluster) else {
-            return Told::default();
+    pub async fn ask(&self, cluster: &str, thread: i64) -> SessionInfo {
+        let Some(introspection) = self.0.get(cluster) else {
+            return SessionInfo::default();
         };
-        tokio::time::timeout(witness.timeout, witness.ask(thread))
+        tokio::time::timeout(introspection.timeout, introspection.ask(thread))
             .await
             .unwrap_or_default()
     }
 }
 
-fn witness(config: &Config) -> impl Fn(&str, &crate::config::Cluster) -> Witness {
+fn introspection(config: &Config) -> impl Fn(&str, &crate::config::Cluster) -> Introspection {
     let timeout = config.limits.connect_timeout;
-    move |_, cluster| Witness {
+    move |_, cluster| Introspection {
         opts: options(cluster),
         timeout,
         waiting: Mutex::default(),
@@ -140,10 +141,10 @@ fn options(cluster: &crate::config::Cluster) -> Opts {
 }
 
 /// One cluster's.
-struct Witness {
+struct Introspection {
     opts: Opts,
     timeout: Duration,
-    waiting: Mutex<Vec<(i64, oneshot::Sender<Told>)>>,
+    waiting: Mutex<Vec<(i64, oneshot::Sender<SessionInfo>)>>,
     line: Turn<Line>,
 }
 
@@ -153,31 +154,31 @@ struct Line {
     programs: Option<(Instant, Arc<Programs>)>,
 }
 
-impl Witness {
-    async fn ask(&self, thread: i64) -> Told {
+impl Introspection {
+    async fn ask(&self, thread: i64) -> SessionInfo {
         loop {
             let (sender, mut receiver) = oneshot::channel();
             self.waiting.lock().push((thread, sender));
             let mut line = tokio::select! {
                 biased;
-                told = &mut receiver => match told {
-                    Ok(told) => return told,
+                reported = &mut receiver => match reported {
+                    Ok(reported) => return reported,
                     // Whoever asked for us gave up.
                     Err(_) => continue,
                 },
                 line = self.line.lock() => line,
             };
-            if let Ok(told) = receiver.try_recv() {
-                return told;
+            if let Ok(reported) = receiver.try_recv() {
+                return reported;
             }
             let asked = std::mem::take(&mut *self.waiting.lock());
             let threads: BTreeSet<i64> = asked.iter().map(|(thread, _)| *thread).collect();
-            let mut told = line.ask(&self.opts, &threads).await;
+            let mut reported = line.ask(&self.opts, &threads).await;
             drop(line);
-            let own = told.get(&thread).cloned().unwrap_or_default();
+            let own = reported.get(&thread).cloned().unwrap_or_default();
             for (thread, sender) in asked {
                 // Who does not listen any more has given up.
-                drop(sender.send(told.remove(&thread).unwrap_or_default()));
+                drop(sender.send(reported.remove(&thread).unwrap_or_default()));
             }
             return own;
         }
@@ -205,7 +206,7 @@ impl Line {
         (read.elapsed() < PROGRAMS_AGE_MAX).then(|| Arc::clone(programs))
     }
 
-    async fn ask(&mut self, opts: &Opts, threads: &BTreeSet<i64>) -> BTreeMap<i64, Told> {
+    async fn ask(&mut self, opts: &Opts, threads: &BTreeSet<i64>) -> BTreeMap<i64, SessionInfo> {
         if self.ready(opts).await.is_err() {
             return BTreeMap::new();
         }
@@ -213,11 +214,11 @@ impl Line {
         let Some(mut conn) = self.conn.take() else {
             return BTreeMap::new();
         };
-        let told = self.question(&mut conn, threads).await;
-        match told {
-            Ok(told) => {
+        let reported = self.question(&mut conn, threads).await;
+        match reported {
+            Ok(reported) => {
                 self.conn = Some(conn);
-                told
+                reported
             }
             Err(_) => BTreeMap::new(),
         }
@@ -227,7 +228,7 @@ impl Line {
         &mut self,
         conn: &mut Conn,
         threads: &BTreeSet<i64>,
-    ) -> mysql_async::Result<BTreeMap<i64, Told>> {
+    ) -> mysql_async::Result<BTreeMap<i64, SessionInfo>> {
         let all: Vec<String> = threads.iter().map(i64::to_string).collect();
         let all = all.join(", ");
         let programs = if let Some(programs) = self.fresh_programs() {
@@ -238,14 +239,14 @@ impl Line {
             self.programs = read.as_ref().map(|read| (now, Arc::clone(read)));
             read
         };
-        let mut told: BTreeMap<i64, Told> = BTreeMap::new();
+        let mut reported: BTreeMap<i64, SessionInfo> = BTreeMap::new();
         for &thread in threads {
             let programs = programs.clone();
-            told.insert(
+            reported.insert(
                 thread,
-                Told {
+                SessionInfo {
                     programs,
-                    ..Told::default()
+                    ..SessionInfo::default()
                 },
             );
         }
@@ -260,7 +261,7 @@ impl Line {
         )
         .await?;
         for (thread, name) in variables.into_iter().flatten() {
-            if let Some(one) = told.get_mut(&thread) {
+            if let Some(one) = reported.get_mut(&thread) {
                 one.variables.get_or_insert_default().extend(name);
             }
         }
@@ -281,7 +282,7 @@ impl Line {
             None
         };
         for (thread, name, text) in prepared.into_iter().flatten() {
-            if let Some(one) = told.get_mut(&thread) {
+            if let Some(one) = reported.get_mut(&thread) {
                 let list = one.prepared.get_or_insert_default();
                 let text = text.filter(|text| text.len() < KEPT_TEXT_BYTES);
                 list.extend(name.map(|name| Named { name, text }));
@@ -298,12 +299,12 @@ impl Line {
         .await?;
         if let Some(rows) = temporary {
             let counts: BTreeMap<i64, i64> = rows.into_iter().collect();
-            for (thread, one) in &mut told {
+            for (thread, one) in &mut reported {
                 let count = counts.get(thread).copied().unwrap_or_default();
                 one.temporary = u64::try_from(count).ok();
             }
         }
-        Ok(told)
+        Ok(reported)
     }
 }
 

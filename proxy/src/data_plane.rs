@@ -10,7 +10,7 @@ use crate::registry::Registry;
 use crate::route::{Cluster, Routes, Wanted, WantedRoute};
 
 /// The data plane's shared values.
-pub struct Plane {
+pub struct DataPlane {
     /// Routes and clusters.
     pub routes: Routes,
     /// The open sessions.
@@ -27,7 +27,7 @@ pub struct Plane {
     pub failed_logins: FailedLogins,
 }
 
-impl Plane {
+impl DataPlane {
     /// The plane that `config` describes.
     pub fn new(config: &Config, metrics: Arc<Metrics>, console: Option<Arc<dyn Console>>) -> Self {
         Self {

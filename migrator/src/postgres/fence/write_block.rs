@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 
 use super::super::client::{self, failed};
 use super::super::sql::qualified;
-use super::super::{Postgres, mark, orphans};
+use super::super::{Postgres, mark, stale_sessions};
 use crate::error::{Error, Result};
 
 pub(super) const TRIGGER: &str = "headgate_fence";
@@ -27,7 +27,7 @@ pub fn function(postgres: &Postgres) -> String {
 
 /// Creates the function that refuses. What an earlier fence could not remove goes first, else it would refuse again.
 pub(super) async fn arm(session: &Client, postgres: &Postgres) -> Result<()> {
-    orphans::end(postgres, session, "lift", END_PATIENCE).await?;
+    stale_sessions::end(postgres, session, "lift", END_PATIENCE).await?;
     let left = remove(session, postgres, DROP_PATIENCE).await?;
     if let Some(table) = left.first() {
         return Err(Error::refused(format!(
@@ -79,7 +79,7 @@ pub async fn lift(postgres: &Postgres) -> Result<()> {
     let session = postgres.connect_source("lift").await?;
     super::as_replica(&session).await?;
     for purpose in ["fence", "marker"] {
-        orphans::end(postgres, &session, purpose, END_PATIENCE).await?;
+        stale_sessions::end(postgres, &session, purpose, END_PATIENCE).await?;
     }
     if standing(&session, postgres, TRIGGER).await?.is_empty() {
         return mark::remove(&session, postgres).await;

@@ -12,7 +12,7 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 
 /// The bytes of one way: `[start, cleared)` may be written, `[cleared, end)` waits to be looked at or is held.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct HalfDuplex {
     pub(super) bytes: Vec<u8>,
     pub(super) start: usize,
     pub(super) cleared: usize,
@@ -24,7 +24,7 @@ pub(super) struct Way {
     unflushed: bool,
 }
 
-impl Way {
+impl HalfDuplex {
     pub(super) fn new(leftover: &[u8]) -> Self {
         let mut bytes = vec![0; BUFFER_BYTES_MIN.max(leftover.len())];
         for (to, from) in bytes.iter_mut().zip(leftover) {
