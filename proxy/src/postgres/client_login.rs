@@ -160,7 +160,7 @@ pub fn refuse(rejected: &Rejected) -> BytesMut {
     match rejected {
         Rejected::Io(_) => {}
         Rejected::Malformed(_) => {
-            error_response::protocol_violation(&mut out, "invalid startup packet")
+            error_response::protocol_violation(&mut out, "invalid startup packet");
         }
         Rejected::Unsupported(what) => error_response::protocol_violation(&mut out, what),
         Rejected::Password(user) => error_response::invalid_password(&mut out, user),
