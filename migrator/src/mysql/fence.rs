@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -45,7 +46,7 @@ pub struct Fence {
     /// Whether the server lists the locks of its transactions.
     tells_of_locks: bool,
     marker: BinlogPosition,
-    /// The look under the barrier, under way since the marker.
+    /// The look under the barrier, under way since that is up.
     looking: Option<JoinHandle<Result<()>>>,
 }
 
@@ -155,20 +156,23 @@ pub async fn raise(
         }
         Means::Accounts => close(&mut ready, &locked::barrier(plan), patience).await?,
     }
+    let (marked, is_marked) = oneshot::channel();
+    let looking = ready.look.take().map(|look| {
+        let (mysql, plan) = (mysql.clone(), plan.clone());
+        let tells_of_locks = ready.tells_of_locks;
+        tokio::spawn(async move { look.again(&mysql, &plan, tells_of_locks, is_marked).await })
+    });
     // A prepared transaction may have come since the last look, and its commit is no write of a session.
     obstacles::refuse_prepared(&mut ready.marker).await?;
     let marking = async {
         heartbeat::signal(&mut ready.marker, mysql.name(), Signal::Marker, token).await?;
+        // Where the look has ended already, with a failure, that is told by the look.
+        let _ = marked.send(());
         position::current(&mut ready.marker).await
     };
     let marker = timeout(patience.max(REPLY_GRACE), marking)
         .await
         .map_err(|_| Error::transient("the source did not commit the marker in time"))??;
-    let looking = ready.look.take().map(|look| {
-        let (mysql, plan) = (mysql.clone(), plan.clone());
-        let tells_of_locks = ready.tells_of_locks;
-        tokio::spawn(async move { look.again(&mysql, &plan, tells_of_locks).await })
-    });
     Ok(Raised {
         fence: Fence {
             session: ready.marker,
@@ -358,7 +362,7 @@ pub async fn drop_fence(mysql: &Mysql, mut fence: Fence) -> Result<()> {
         )
         .await?;
     }
-    write_block::lower(mysql, &mut fence.session, fence.version).await?;
+    write_block::lower_unsealed(mysql, &mut fence.session).await?;
     mysql.set_fenced(false);
     Ok(())
 }

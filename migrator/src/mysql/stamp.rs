@@ -130,7 +130,7 @@ impl Side {
     }
 
     /// Whether no statement that could change a definition began since the last reading.
-    async fn stands(&mut self) -> Result<bool> {
+    pub(super) async fn stands(&mut self) -> Result<bool> {
         let Some(Last {
             counted: Some(counted),
             ..

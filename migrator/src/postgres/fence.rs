@@ -53,6 +53,14 @@ pub struct Ready {
     fence: Client,
     marker: Client,
     one_try: Duration,
+    look: Option<UnderFence>,
+}
+
+impl Ready {
+    /// Keeps what was looked at before the hold, so that it is looked at again under the barrier.
+    pub fn look(&mut self, look: UnderFence) {
+        self.look = Some(look);
+    }
 }
 
 /// Installs what the refusal needs, opens the sessions, and looks for what would make the fence fail.
@@ -94,6 +102,7 @@ async fn open(postgres: &Postgres) -> Result<Ready> {
         fence,
         marker,
         one_try,
+        look: None,
     })
 }
 
@@ -117,7 +126,7 @@ pub async fn raise(
     patience: Duration,
 ) -> Result<Raised<Fence, Lsn>> {
     let usable = ready.filter(|ready| !ready.fence.is_closed() && !ready.marker.is_closed());
-    let ready = if let Some(ready) = usable {
+    let mut ready = if let Some(ready) = usable {
         ready
     } else {
         let ready = open(postgres).await?;
@@ -125,14 +134,17 @@ pub async fn raise(
         ready
     };
     lock(&ready, postgres, plan, patience).await?;
+    // What changed before the locks were had is seen now; what comes later waits for them.
+    let looking = ready.look.take().map(|look| {
+        let (postgres, plan) = (postgres.clone(), plan.clone());
+        tokio::spawn(async move { look.again(&postgres, &plan).await })
+    });
+    let fence = Fence {
+        session: ready.fence,
+        looking,
+    };
     let marker = write_marker(&ready.marker, token, patience.max(REPLY_GRACE)).await?;
-    Ok(Raised {
-        fence: Fence {
-            session: ready.fence,
-            looking: None,
-        },
-        marker,
-    })
+    Ok(Raised { fence, marker })
 }
 
 /// Takes the locks and readies the refusal in one transaction that stays open. Writers that hold one table and wait
@@ -280,14 +292,6 @@ pub async fn blockers(session: &Client, plan: &Plan, age: &str) -> Result<Option
         .map_err(|error| failed("cannot see who writes to the tables", error))?;
     row.try_get(0)
         .map_err(|error| failed("cannot see who writes to the tables", error))
-}
-
-/// Begins to look, under the barrier, for what changed since `look` was opened. What changed before the locks were had is
-/// seen now; what comes later waits for them.
-pub fn look_again(fence: &mut Fence, look: UnderFence, postgres: &Postgres, plan: &Plan) {
-    let (postgres, plan) = (postgres.clone(), plan.clone());
-    let looking = async move { look.again(&postgres, &plan).await };
-    fence.looking = Some(tokio::spawn(looking));
 }
 
 /// Waits for what the look found; looks from the beginning where none was begun.

@@ -111,7 +111,6 @@ struct Inner {
 #[derive(Default)]
 struct Warm {
     fence: Option<fence::Ready>,
-    look: Option<fence::UnderFence>,
     counters: Option<(Client, Client)>,
     guard: Option<Client>,
 }
@@ -303,13 +302,12 @@ impl Database for Postgres {
     }
 
     async fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
-        let ready = fence::warm_up(self, plan).await?;
+        let mut ready = fence::warm_up(self, plan).await?;
         let guard = guard::raise(self, plan).await?;
-        let look = fence::UnderFence::open(self, proved).await?;
+        ready.look(fence::UnderFence::open(self, proved).await?);
         let counters = self.counter_sessions().await?;
         *self.inner.warm.lock() = Warm {
             fence: Some(ready),
-            look: Some(look),
             counters: Some(counters),
             guard: Some(guard),
         };
@@ -322,15 +320,8 @@ impl Database for Postgres {
         token: &str,
         patience: Duration,
     ) -> Result<Raised<Fence, Lsn>> {
-        let (ready, look) = {
-            let mut warm = self.inner.warm.lock();
-            (warm.fence.take(), warm.look.take())
-        };
-        let mut raised = fence::raise(ready, self, plan, token, patience).await?;
-        if let Some(look) = look {
-            fence::look_again(&mut raised.fence, look, self, plan);
-        }
-        Ok(raised)
+        let ready = self.inner.warm.lock().fence.take();
+        fence::raise(ready, self, plan, token, patience).await
     }
 
     async fn confirm_fence(&self, plan: &Plan, fence: &mut Fence) -> Result<()> {

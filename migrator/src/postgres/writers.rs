@@ -1,6 +1,6 @@
 //! Who writes to the source, as the source itself says: also around Headgate, and past the fence.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 use super::Postgres;
 use super::client::failed;
@@ -23,13 +23,16 @@ struct Writer {
     passes_fence: bool,
 }
 
-/// Sessions of this database with a write transaction that are not Headgate's own; prepared transactions have no pid. Of
-/// a session whose details are hidden the source still says who it is and whether it writes.
-async fn open(session: &Client) -> Result<Vec<Writer>> {
-    let cannot = |error| failed("cannot see who writes to the source", error);
-    let rows = session
-        .query(
-            "SELECT a.pid::bigint, format('pid %s of user %s (application %s), writing for %s s', a.pid, a.usename,
+/// A session on the source that asks who writes there, planned ahead: planning takes longer than looking.
+pub(super) struct Watch {
+    session: Client,
+    statement: Statement,
+}
+
+impl Watch {
+    /// Prepares the session.
+    pub(super) async fn open(session: Client) -> Result<Self> {
+        let query = "SELECT a.pid::bigint, format('pid %s of user %s (application %s), writing for %s s', a.pid, a.usename,
                  quote_literal(a.application_name),
                  coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::int::text, 'an unknown number of')),
                  r.rolsuper
@@ -39,9 +42,25 @@ async fn open(session: &Client) -> Result<Vec<Writer>> {
              UNION ALL
              SELECT 0, format('the prepared transaction %L of user %s, since %s', gid, owner, prepared), true
              FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()
-             ORDER BY 1",
-            &[],
-        )
+             ORDER BY 1";
+        let statement = session
+            .prepare(query)
+            .await
+            .map_err(|error| failed("cannot see who writes to the source", error))?;
+        let watch = Self { session, statement };
+        // The server plans a statement when it runs it for the first time.
+        open(&watch).await?;
+        Ok(watch)
+    }
+}
+
+/// Sessions of this database with a write transaction that are not Headgate's own; prepared transactions have no pid. Of
+/// a session whose details are hidden the source still says who it is and whether it writes.
+async fn open(watch: &Watch) -> Result<Vec<Writer>> {
+    let cannot = |error| failed("cannot see who writes to the source", error);
+    let rows = watch
+        .session
+        .query(&watch.statement, &[])
         .await
         .map_err(cannot)?;
     rows.iter()
@@ -58,8 +77,8 @@ async fn open(session: &Client) -> Result<Vec<Writer>> {
 
 /// Refuses where somebody has a write open that the fence does not stop: a superuser's session, which may switch the
 /// fence's triggers off, or a prepared transaction, whose commit is no session's write.
-pub(super) async fn refuse(postgres: &Postgres, source: &Client) -> Result<()> {
-    let passing: Vec<String> = open(source)
+pub(super) async fn refuse(postgres: &Postgres, watch: &Watch) -> Result<()> {
+    let passing: Vec<String> = open(watch)
         .await?
         .into_iter()
         .filter(|writer| writer.passes_fence)
@@ -78,10 +97,11 @@ pub(super) async fn findings(
     postgres: &Postgres,
     gated_backends: GatedBackends<'_>,
 ) -> Result<Vec<Check>> {
-    let source = postgres.connect_source("readiness").await?;
+    let watch = Watch::open(postgres.connect_source("readiness").await?).await?;
+    let source = &watch.session;
     let gated = gated_backends()?;
     let mut findings = Findings::default();
-    let writers = open(&source).await?;
+    let writers = open(&watch).await?;
     let direct: Vec<&Writer> = writers
         .iter()
         .filter(|writer| !gated.contains(&writer.pid))
@@ -117,7 +137,7 @@ pub(super) async fn findings(
             "no write transaction goes around Headgate, and none is prepared",
         );
     }
-    let lacking = unseen(postgres, &source).await?;
+    let lacking = unseen(postgres, source).await?;
     if let Some(grant) = lacking
         .iter()
         .find(|grant| grant.check == "source_sessions")
@@ -134,7 +154,7 @@ pub(super) async fn findings(
             grant.statement.clone(),
         );
     } else {
-        let outcome = direct_sessions(&source, &gated, &mut findings).await;
+        let outcome = direct_sessions(source, &gated, &mut findings).await;
         findings.ran("direct_sessions", outcome);
     }
     let hidden: Vec<_> = lacking
@@ -155,7 +175,7 @@ pub(super) async fn findings(
         );
     }
     if hidden.is_empty() {
-        let outcome = replication_origins(postgres, &source, &mut findings).await;
+        let outcome = replication_origins(postgres, source, &mut findings).await;
         findings.ran("replication_origins", outcome);
     }
     Ok(findings.checks)

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use mysql_async::Conn;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::super::guard::Counts;
@@ -46,15 +47,33 @@ impl UnderFence {
         })
     }
 
-    /// Looks again under the barrier.
-    pub async fn again(mut self, mysql: &Mysql, plan: &Plan, tells_of_locks: bool) -> Result<()> {
+    /// Looks again under the barrier. What the source counts is read behind the marker: whoever passes the fence may
+    /// change a definition before that, and what comes later is seen in the log.
+    pub async fn again(
+        mut self,
+        mysql: &Mysql,
+        plan: &Plan,
+        tells_of_locks: bool,
+        is_marked: oneshot::Receiver<()>,
+    ) -> Result<()> {
         let looking = async {
             let before = self.counts.before();
-            let ((), stands, counted) = tokio::try_join!(
+            let source = &mut self.stamp.source;
+            let source_stands = async {
+                is_marked.await.map_err(|_| {
+                    Error::transient(
+                        "the marker was not written, behind which the source is looked at",
+                    )
+                })?;
+                source.stands().await
+            };
+            let ((), source_stands, target_stands, counted) = tokio::try_join!(
                 writers::refuse(mysql, &mut self.watching, tells_of_locks),
-                self.stamp.stands(),
+                source_stands,
+                self.stamp.target.stands(),
                 self.counts.again()
             )?;
+            let stands = source_stands && target_stands;
             tracing::info!(
                 migration = mysql.name(),
                 by_counters = stands,

@@ -151,18 +151,32 @@ pub(super) async fn lower(mysql: &Mysql, session: &mut Conn, version: Version) -
     let Some(before) = remembered(mysql, session).await? else {
         return Ok(());
     };
+    let persisted = if version.is_mysql_from(8, 0, 0) {
+        let now = durable::persisted(session, version, "read_only").await?;
+        now.or_else(|| before.persisted.clone().filter(|was| was == "OFF"))
+    } else {
+        None
+    };
+    put_back(mysql, session, &before, persisted).await
+}
+
+/// Puts the settings back; `persisted` is what the server would set itself to at its next start.
+async fn put_back(
+    mysql: &Mysql,
+    session: &mut Conn,
+    before: &Before,
+    persisted: Option<String>,
+) -> Result<()> {
     if let Some(accounts) = &before.accounts {
         locked::unlock(session, accounts).await?;
     // The setting is the server's: another migration may have fenced it for good meanwhile.
     } else if others(mysql, session).await?.is_empty() {
         let mut statements = Vec::new();
-        if version.is_mysql_from(8, 0, 0) {
-            let now = durable::persisted(session, version, "read_only").await?;
-            statements.extend(match (before.persisted.as_deref(), now) {
-                (Some("OFF"), _) => Some("SET PERSIST read_only = OFF"),
-                (_, Some(_)) => Some("RESET PERSIST IF EXISTS read_only"),
-                // The server may let nobody persist anything.
-                (_, None) => None,
+        // The server may let nobody persist anything.
+        if persisted.is_some() {
+            statements.push(match before.persisted.as_deref() {
+                Some("OFF") => "SET PERSIST read_only = OFF",
+                _ => "RESET PERSIST IF EXISTS read_only",
             });
         }
         statements.push("SET GLOBAL read_only = OFF");
@@ -183,6 +197,14 @@ pub(super) async fn lower(mysql: &Mysql, session: &mut Conn, version: Version) -
         )
         .await
         .map_err(|error| failed("cannot forget the source's fence", error))
+}
+
+/// Puts back what a fence changed that was never sealed, and so never made durable; one statement less to wait for each.
+pub(super) async fn lower_unsealed(mysql: &Mysql, session: &mut Conn) -> Result<()> {
+    let Some(before) = remembered(mysql, session).await? else {
+        return Ok(());
+    };
+    put_back(mysql, session, &before, None).await
 }
 
 async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>> {

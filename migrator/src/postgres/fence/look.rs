@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::super::stamp::Stamp;
+use super::super::writers::Watch;
 use super::super::{Postgres, definitions, drift, writers};
 use crate::definitions::Fingerprint;
 use crate::drift::unproved;
@@ -15,9 +16,10 @@ use crate::plan::Plan;
 /// Reading all definitions takes longer than any hold; a server that is silent for longer is lost.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Two sessions, and what they saw before the hold.
+/// Sessions that look at both sides at the same time, and what they saw before the hold.
 pub struct UnderFence {
     stamp: Stamp,
+    watch: Watch,
     before: String,
     fingerprint: Fingerprint,
 }
@@ -26,6 +28,7 @@ impl UnderFence {
     /// Looks before the hold. Refuses where the definitions are no longer `proved`, and names what changed.
     pub async fn open(postgres: &Postgres, proved: Option<&Fingerprint>) -> Result<Self> {
         let stamp = Stamp::open(postgres).await?;
+        let watch = Watch::open(postgres.connect_source("look").await?).await?;
         // The stamp first: what changes while the definitions are read is seen by the next look.
         let before = stamp.read().await?;
         let now = definitions::compare(postgres).await?;
@@ -34,6 +37,7 @@ impl UnderFence {
         }
         Ok(Self {
             stamp,
+            watch,
             before,
             fingerprint: now.fingerprint,
         })
@@ -42,10 +46,8 @@ impl UnderFence {
     /// Looks again under the barrier. What is the same as before is known by its stamp alone.
     pub async fn again(&self, postgres: &Postgres, plan: &Plan) -> Result<()> {
         let looking = async {
-            let (now, ()) = tokio::try_join!(
-                self.stamp.read(),
-                writers::refuse(postgres, self.stamp.source())
-            )?;
+            let (now, ()) =
+                tokio::try_join!(self.stamp.read(), writers::refuse(postgres, &self.watch))?;
             if now == self.before {
                 return Ok(());
             }
