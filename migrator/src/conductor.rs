@@ -24,6 +24,7 @@ use crate::error::{Error, Kind as Failing, Result};
 use crate::follow::Follow;
 use crate::journal::{Journal, Unwritten};
 use crate::mark::Stage;
+use crate::other_routes;
 use crate::plan::Plan;
 use crate::supervisor::{Kind, Outcome, Steps};
 use crate::traffic::Traffic;
@@ -200,6 +201,12 @@ impl<D: Database> Conductor<D> {
             tracing::error!(migration = self.name, state = state.name(), %error, "the journal's disk does not answer");
             tell_at = Instant::now() + WRITE_TOLD_EVERY;
         }
+    }
+
+    /// Refuses where another gate lets clients into what moves.
+    pub(crate) fn refuse_other_routes(&self) -> Result<()> {
+        let databases = self.database.databases();
+        other_routes::refuse(&*self.traffic, &self.route, &self.source, &databases)
     }
 
     /// Refuses to undo what the source says was decided: this journal is older than that, as a copy that was restored is.

@@ -51,6 +51,9 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Fails only where not even the checks could run; an unreachable cluster is a finding.
     fn preflight(&self) -> impl Future<Output = Result<Vec<Check>>> + Send;
 
+    /// The databases of the source that move.
+    fn databases(&self) -> Vec<String>;
+
     /// Every account that can log in on the source, and whether it can on the target. Touches nothing.
     fn accounts(&self) -> impl Future<Output = Result<Vec<Account>>> + Send;
 

@@ -24,6 +24,7 @@ pub mod follow;
 pub mod journal;
 pub mod mark;
 pub mod mysql;
+mod other_routes;
 pub mod plan;
 pub mod postgres;
 pub mod preflight;

@@ -206,6 +206,7 @@ impl<D: Database> Supervisor<D> {
         };
         let mut findings = findings?;
         findings.extend(self.mark_findings(migration).await?);
+        findings.push(migration.other_routes_finding()?);
         self.journal
             .set_findings(migration.name(), &findings)
             .await?;

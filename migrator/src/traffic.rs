@@ -121,6 +121,10 @@ pub trait Traffic: Send + Sync + 'static {
     /// Whether sessions of the route are let in.
     fn admission(&self, route: &str) -> Result<Admission>;
 
+    /// Every other way to these databases on the server that serves the route now: routes whose clients pass gates of
+    /// their own, and `*` for what the default route serves; each with the database.
+    fn other_routes(&self, route: &str, databases: &[String]) -> Result<Vec<(String, String)>>;
+
     /// Opens sessions on `cluster` ahead of a switch, for as many of the route's clients as `patience` allows. Those
     /// that are not used within about half a minute are closed again. Tells of each session that could not be opened
     /// why not.

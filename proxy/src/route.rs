@@ -28,6 +28,14 @@ pub struct Cluster {
     pub connect_timeout: Duration,
 }
 
+impl Cluster {
+    /// Whether both lead to one server, whatever they are called.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        let of = |cluster: &Self| (cluster.host.clone(), cluster.port, cluster.socket.clone());
+        self.name == other.name || of(self) == of(other)
+    }
+}
+
 /// Where a route leads, and since which switch.
 #[derive(Clone, Debug)]
 pub struct Destination {

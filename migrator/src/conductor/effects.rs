@@ -141,6 +141,8 @@ impl<D: Database> Run<'_, D> {
         if self.kind == Kind::Rehearsal {
             return Ok(Event::Rehearsed);
         }
+        // The configuration may have been read again meanwhile.
+        conductor.refuse_other_routes()?;
         let Fence::Raised(fence) = std::mem::replace(&mut self.fence, Fence::Unknown) else {
             return Err(Error::transient("the fence is not up"));
         };

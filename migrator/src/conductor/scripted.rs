@@ -441,6 +441,10 @@ impl Database for World {
         self.act("after_switch", &["Switched"], change).await
     }
 
+    fn databases(&self) -> Vec<String> {
+        vec!["shop".to_owned()]
+    }
+
     async fn marks(&self) -> Result<Vec<Mark>> {
         Ok(self.facts.lock().marks.clone())
     }

@@ -384,6 +384,10 @@ impl Database for Mysql {
         post_cutover::run(self).await
     }
 
+    fn databases(&self) -> Vec<String> {
+        Self::databases(self)
+    }
+
     async fn marks(&self) -> Result<Vec<Mark>> {
         mark::read(self).await
     }

@@ -365,6 +365,10 @@ impl Database for Postgres {
         guard::forget(&target, self).await
     }
 
+    fn databases(&self) -> Vec<String> {
+        vec![self.source().database.clone()]
+    }
+
     async fn marks(&self) -> Result<Vec<Mark>> {
         mark::read(self).await
     }

@@ -76,6 +76,7 @@ impl<D: Database> Migration<D> {
             self.refuse_hidden_writes()?;
         }
         let conductor = Arc::new(self.conductor()?);
+        conductor.refuse_other_routes()?;
         if kind == Kind::Cutover {
             self.admit_accounts(&options).await?;
         }

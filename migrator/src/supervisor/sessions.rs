@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::Verdict;
 use super::migration::Migration;
+use super::{Definition, Verdict};
 use crate::database::Database;
 use crate::definitions::named;
 use crate::error::{Error, Result};
+use crate::other_routes;
 use crate::preflight::{Check, Level};
 
 /// How long idle sessions may take to say what of them cannot move.
@@ -73,6 +74,14 @@ impl<D: Database> Migration<D> {
             );
             Check::new(HIDDEN, Level::Error, evidence, HIDDEN_REMEDY, "")
         })
+    }
+
+    /// Whether the gate of the migration's route holds everybody who comes to its databases through Headgate.
+    pub(super) fn other_routes_finding(&self) -> Result<Check> {
+        let Definition { route, source, .. } = &self.definition;
+        let databases = self.database()?.databases();
+        let traffic = &*self.traffic;
+        Ok(other_routes::finding(traffic, route, source, &databases))
     }
 
     /// Each session that the switch would close, with its reason.

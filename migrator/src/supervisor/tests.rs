@@ -699,7 +699,7 @@ async fn errors_of_the_precheck_block_the_start_all_at_once() {
         message.contains("2 errors: wal_level: replica; target: has table a"),
         "{message}"
     );
-    assert_eq!(supervisor.checks("m").expect("read").len(), 4);
+    assert_eq!(supervisor.checks("m").expect("read").len(), 5);
     assert!(world.facts.lock().calls.is_empty(), "something was touched");
     world.facts.lock().findings.clear();
     supervisor.precheck("m").await.expect("prechecked");

@@ -209,7 +209,7 @@ impl<D: Database> Migration<D> {
             }),
         );
         checks.extend(accounts.into_iter().chain(writers).chain(definitions));
-        checks.push(self.hidden_writes_finding()?);
+        checks.extend([self.hidden_writes_finding()?, self.other_routes_finding()?]);
         checks.extend(self.sessions_findings().await?);
         Ok(checks)
     }

@@ -136,6 +136,31 @@ impl Traffic for PlaneTraffic {
         })
     }
 
+    fn other_routes(&self, route: &str, databases: &[String]) -> Result<Vec<(String, String)>> {
+        let routes = &self.0.routes;
+        let here = self.route(route)?.destination();
+        let is_here = |cluster: &Cluster| cluster.is_same_server(&here.cluster);
+        let default = routes.default_cluster().is_some_and(|at| is_here(&at));
+        let by_default = |database: &&String| default && routes.route(database.as_str()).is_none();
+        let (named, others) = (routes.routes(), routes.others());
+        // What the default route serves is told once, whether or not it has sessions now.
+        let others = (others.iter()).filter(|one| !by_default(&&one.name));
+        let mut found = Vec::new();
+        for other in named.iter().chain(others) {
+            let mut moving = databases.iter();
+            let moving = moving.find(|database| database.eq_ignore_ascii_case(&other.database));
+            if let Some(database) = moving
+                && other.name != route
+                && is_here(&other.destination().cluster)
+            {
+                found.push((other.name.clone(), database.clone()));
+            }
+        }
+        let unnamed = databases.iter().filter(by_default);
+        found.extend(unnamed.map(|database| ("*".to_owned(), database.clone())));
+        Ok(found)
+    }
+
     fn warm<'a>(
         &'a self,
         route: &'a str,

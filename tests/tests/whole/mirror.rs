@@ -298,7 +298,10 @@ const CASES: &[(&str, &[&str])] = &[
     ),
     (
         "PostgreSQL's target refuses the writes of others; MySQL's can only count them",
-        &["foreign::where_the_target_counts_nothing_or_forgot_it_that_is_said"],
+        &[
+            "faults::a_source_that_stands_still_once_it_is_sealed_and_not_decided_shows_nobody_its_fence",
+            "foreign::where_the_target_counts_nothing_or_forgot_it_that_is_said",
+        ],
     ),
     (
         "PostgreSQL's first packet may ask for encryption, another protocol or a second login; MySQL's packets have numbers and a client that speaks second",
@@ -345,6 +348,7 @@ const CASES: &[(&str, &[&str])] = &[
             "moving::a_session_with_an_open_cursor_ends_visibly_and_is_counted",
             "resume::a_kill_while_the_fence_is_raised_leaves_the_source_writable_after_the_restart",
             "transparency::bodies_of_sixteen_megabytes_and_more_are_the_same_in_both_directions",
+            "cancel::the_list_of_sessions_has_the_servers_number_and_a_kill_takes_both",
             "transparency::the_greeting_is_the_servers_but_for_what_headgate_does_itself",
         ],
     ),

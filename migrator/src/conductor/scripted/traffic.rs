@@ -23,6 +23,10 @@ impl Traffic for World {
         Ok(admission.unwrap_or(Admission::Open))
     }
 
+    fn other_routes(&self, _: &str, _: &[String]) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+
     fn warm<'a>(&'a self, _: &'a str, _: &'a str, _: Duration) -> Waiting<'a, Result<Vec<String>>> {
         Box::pin(async move { self.act("warm", &[], |facts| facts.unopened.clone()).await })
     }

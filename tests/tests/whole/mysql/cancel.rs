@@ -37,6 +37,30 @@ fn was_ended(answer: &[Packet]) -> bool {
         || answer.get(3).is_some_and(|row| row.body == [1, b'1'])
 }
 
+/// What a driver calls the id of its session is Headgate's number, in no list of the server's.
+async fn the_list_of_sessions_has_the_servers_number_and_a_kill_takes_both(kind: Kind) {
+    let (_mysql, headgate) = stage(kind).await;
+    let mut one = try_connect(headgate.port(), "root", None, DATABASE)
+        .await
+        .expect("a session");
+    let thread = single(&rows(&mut one, "SELECT CONNECTION_ID()").await, "the id");
+    let greeted = one.id();
+    let listed = rows(&mut one, "SHOW PROCESSLIST").await;
+    let has = |id: &str| {
+        let mut listed = listed.iter();
+        listed.any(|row| row.first().and_then(Option::as_deref) == Some(id))
+    };
+    assert!(has(&thread), "{listed:?}");
+    assert!(!has(&greeted.to_string()), "{greeted}: {listed:?}");
+    let mut killer = try_connect(headgate.port(), "root", None, DATABASE)
+        .await
+        .expect("a session");
+    for number in [&greeted.to_string(), &thread] {
+        let killed = try_rows(&mut killer, &format!("KILL QUERY {number}")).await;
+        assert!(killed.is_ok(), "{number}: {killed:?}");
+    }
+}
+
 async fn a_kill_of_a_query_ends_the_statement_of_its_session_and_of_no_other(kind: Kind) {
     let (mysql, headgate) = stage(kind).await;
     let (mut other, _) = Raw::login(headgate.port(), "root", DATABASE).await;
@@ -144,6 +168,7 @@ async fn a_session_of_another_account_is_out_of_reach_in_the_servers_own_words(k
 }
 
 on_every_server!(
+    the_list_of_sessions_has_the_servers_number_and_a_kill_takes_both,
     a_kill_of_a_query_ends_the_statement_of_its_session_and_of_no_other,
     a_kill_ends_the_session_that_is_meant_and_no_other,
     a_session_of_another_account_is_out_of_reach_in_the_servers_own_words,

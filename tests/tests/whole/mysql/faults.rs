@@ -161,6 +161,59 @@ async fn a_source_that_stands_still_during_the_hold_shows_nobody_its_fence() {
     assert_eq!(counted, written.to_string());
 }
 
+/// Sealed and decided: who is new is served by the target at once, whatever the source does.
+#[tokio::test]
+async fn a_source_that_stands_still_at_the_decision_keeps_nobody_from_the_target() {
+    let world = World::of(Pair::Mysql97to97, SCHEMA).await;
+    world.follow().await;
+    world.check().await;
+    let source = world.source.server.pid().expect("it runs");
+    let (mut idle, mut slow, mut held) =
+        tokio::join!(world.client(), world.client(), world.client());
+    rows(&mut slow, "BEGIN; INSERT INTO t (v) VALUES ('slow')").await;
+    let cutting = world.cutover();
+    let standing = async {
+        stage_is(&world, "Holding").await;
+        let writing = rows(&mut held, "INSERT INTO t (v) VALUES ('held')");
+        let deciding = async {
+            let ask = || world.row("SHOW ROUTES");
+            until("it is held", SOON, ask, |row| {
+                row.get("statements_held").is_some_and(|count| count == "1")
+            })
+            .await;
+            rows(&mut slow, "COMMIT").await;
+            // Nothing waits between two looks: the sessions are on their way by then, or not yet.
+            let decided = async {
+                while !world.headgate.log().contains("state=\"Switching\"") {
+                    tokio::task::yield_now().await;
+                }
+            };
+            within("the decision", SOON, decided).await;
+            signal_server(source, "STOP").await;
+            let begun = Instant::now();
+            let mut new = world.client().await;
+            rows(&mut new, "INSERT INTO t (v) VALUES ('new')").await;
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(3), "{took:?}");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            signal_server(source, "CONT").await;
+            let begun = Instant::now();
+            rows(&mut idle, "INSERT INTO t (v) VALUES ('idle')").await;
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(3), "{took:?}");
+        };
+        tokio::join!(writing, deciding)
+    };
+    let round = async { tokio::join!(cutting, standing) };
+    within("the round", MIGRATION, Box::pin(round)).await;
+    let counted = "SELECT GROUP_CONCAT(v ORDER BY v) FROM t WHERE v <> 'old'";
+    assert_eq!(
+        world.target.value(DATABASE, counted).await,
+        "held,idle,new,slow"
+    );
+    assert_eq!(world.source.value(DATABASE, counted).await, "slow");
+}
+
 #[tokio::test]
 async fn an_old_source_that_is_killed_and_restarted_still_refuses_writes_and_runs_no_events() {
     still_refuses(Pair::Mysql97to97).await;

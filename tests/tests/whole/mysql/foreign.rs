@@ -1,7 +1,7 @@
 //! Somebody else writes to the target: what was written voids the proof, and who is connected there is named.
 
 use tests::mysql::{Mysql, Pair, Record, rows};
-use tests::wait::until;
+use tests::wait::{SOON, until};
 use tests::world::{DATABASE, MIGRATION, PASSWORD, USER, World};
 
 use proxy::mysql::disposable::Kind;
@@ -126,6 +126,24 @@ async fn nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void
         "{named:?}"
     );
     drop(foreign);
+
+    // Inside the hold nothing was looked at since it began but this.
+    let mut slow = world.client().await;
+    rows(&mut slow, "BEGIN; INSERT INTO t VALUES (900, 'slow')").await;
+    let cutting = world
+        .headgate
+        .refused("CUTOVER MIGRATION m WITH (max_hold = '10s')");
+    let writing = async {
+        let ask = || world.status("stage");
+        until("it holds", SOON, ask, |stage| stage == "Holding").await;
+        let write = "INSERT INTO e VALUES (8)";
+        world.target.sql(DATABASE, write).await;
+        rows(&mut slow, "COMMIT").await;
+    };
+    let ((_, text), ()) = tokio::join!(cutting, writing);
+    assert!(text.contains("writes of others to `shop`.`e`"), "{text}");
+    world.target.sql(DATABASE, "TRUNCATE TABLE e").await;
+    world.check().await;
 
     let report = world.cutover().await;
     eprintln!("{report:?}");

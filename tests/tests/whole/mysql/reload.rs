@@ -3,8 +3,8 @@
 use proxy::mysql::disposable::Kind;
 use tests::headgate::{ADMIN_PASSWORD, Engine, Headgate};
 use tests::mysql::{Login, Mysql, Pair, rows, single, try_connect};
-use tests::wait::{SOON, within};
-use tests::world::{World, mysql_route_to};
+use tests::wait::{SOON, until, within};
+use tests::world::{MIGRATION, PASSWORD, USER, World, mysql_route_to};
 
 const DATABASE: &str = "shop";
 
@@ -141,4 +141,83 @@ async fn the_file_does_not_move_a_route_that_a_migration_moves_or_has_moved() {
     let said = world.headgate.reload(to("blue")).await;
     assert!(said.contains("the journal is authoritative"), "{said}");
     assert_eq!(world.headgate.stop().await, Some(0));
+}
+
+/// What the precheck or readiness says of routes that lead past the migration's gate: the level, and all texts.
+async fn of_other_routes(world: &World<Mysql>, statement: &str) -> (String, String) {
+    let findings = world.headgate.admin(statement).await;
+    let mut found = findings.into_iter();
+    let found = found.find(|row| row.get("check").is_some_and(|name| name == "other_routes"));
+    let found = found.expect("it is always told");
+    let level = found.get("level").cloned().unwrap_or_default();
+    let texts: Vec<String> = found.into_values().collect();
+    (level, texts.join("; "))
+}
+
+#[tokio::test]
+async fn what_another_route_serves_is_not_cut_over_before_that_route_is_gone() {
+    const EXTRA: &str = "[routes.extra]\ncluster = \"blue\"\n";
+    const DEFAULT: &str = "[routes.\"*\"]\ncluster = \"blue\"\n";
+    let schema = "CREATE TABLE t (id INT PRIMARY KEY) ENGINE = InnoDB; CREATE DATABASE extra;
+        CREATE TABLE extra.e (id INT PRIMARY KEY) ENGINE = InnoDB; GRANT ALL ON extra.* TO app@'%'";
+    let world = World::of_with(Pair::Mysql97to97, schema, EXTRA).await;
+    world
+        .headgate
+        .admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop WITH (schemas = 'shop,extra')")
+        .await;
+    let (level, texts) = of_other_routes(&world, "PRECHECK MIGRATION m").await;
+    assert_eq!(level, "error", "{texts}");
+    assert!(
+        texts.contains("route extra serves database extra"),
+        "{texts}"
+    );
+    assert!(texts.contains("take [routes.extra] out"), "{texts}");
+    let (_, text) = world.headgate.refused("START MIGRATION m").await;
+    assert!(text.contains("other_routes"), "{text}");
+
+    // What is told, done: whoever is in by the route goes on passing its gate until he leaves.
+    let inside = world.headgate.connect_mysql(USER, PASSWORD, "extra").await;
+    world.headgate.reload(|text| text.replace(EXTRA, "")).await;
+    let (level, texts) = of_other_routes(&world, "PRECHECK MIGRATION m").await;
+    assert_eq!(level, "error", "{texts}");
+    drop(inside);
+    let ask = || of_other_routes(&world, "PRECHECK MIGRATION m");
+    until("nobody is in any more", SOON, ask, |(level, _)| {
+        level == "ok"
+    })
+    .await;
+    world.headgate.admin("START MIGRATION m").await;
+    world.until_state("following", MIGRATION).await;
+    world.check().await;
+
+    // It comes again, or as one of all names.
+    for (section, named) in [
+        (EXTRA, "route extra serves database extra"),
+        (DEFAULT, "the default route serves database extra"),
+    ] {
+        world
+            .headgate
+            .reload(|text| format!("{text}{section}"))
+            .await;
+        let (level, texts) = of_other_routes(&world, "SHOW READINESS m").await;
+        assert_eq!(level, "error", "{texts}");
+        assert!(texts.contains(named), "{texts}");
+        for statement in ["CUTOVER MIGRATION m", "REHEARSE MIGRATION m"] {
+            let (_, text) = world.headgate.refused(statement).await;
+            assert!(text.contains(named) && text.contains("SIGHUP"), "{text}");
+        }
+        world
+            .headgate
+            .reload(|text| text.replace(section, ""))
+            .await;
+        let (level, texts) = of_other_routes(&world, "SHOW READINESS m").await;
+        assert_eq!(level, "ok", "{texts}");
+    }
+    let mut client = world.client().await;
+    rows(&mut client, "USE extra; INSERT INTO e VALUES (1)").await;
+    world.cutover().await;
+    rows(&mut client, "INSERT INTO e VALUES (2)").await;
+    let count = "SELECT COUNT(*) FROM extra.e";
+    assert_eq!(world.target.value("", count).await, "2");
+    assert_eq!(world.source.value("", count).await, "1");
 }

@@ -130,11 +130,13 @@ async fn a_source_that_stands_still_for_longer_than_an_undo_waits_shows_nobody_i
     stands_still_for(Duration::from_secs(35)).await;
 }
 
-async fn stands_still_for(pause: Duration) {
-    let patient = "[limits]\nhold_timeout = \"90s\"\n";
-    let world = World::start_with(SCHEMA, patient).await;
-    world.follow().await;
-    world.check().await;
+/// Clients that write until they are told to stop, and count; any error ends them.
+fn writing(
+    world: &World,
+) -> (
+    tokio::sync::watch::Sender<bool>,
+    Vec<tokio::task::JoinHandle<u64>>,
+) {
     let port = world.headgate.port();
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let writers: Vec<_> = (0..16)
@@ -157,6 +159,15 @@ async fn stands_still_for(pause: Duration) {
             })
         })
         .collect();
+    (stop, writers)
+}
+
+async fn stands_still_for(pause: Duration) {
+    let patient = "[limits]\nhold_timeout = \"90s\"\n";
+    let world = World::start_with(SCHEMA, patient).await;
+    world.follow().await;
+    world.check().await;
+    let (stop, writers) = writing(&world);
     let pid = |server: &tests::postgres::Postgres| server.server.pid().expect("it runs");
     let (source, target) = (pid(&world.source), pid(&world.target));
     let slow = world.client().await;
@@ -196,4 +207,111 @@ async fn stands_still_for(pause: Duration) {
     }
     let counted = world.source.value(DATABASE, "select count(*) from t").await;
     assert_eq!(counted, written.to_string());
+}
+
+/// Sealed, and not decided: the target's side of the same step is kept waiting.
+#[tokio::test]
+async fn a_source_that_stands_still_once_it_is_sealed_and_not_decided_shows_nobody_its_fence() {
+    let patient = "[limits]\nhold_timeout = \"90s\"\n";
+    let world = World::start_with(SCHEMA, patient).await;
+    world.follow().await;
+    world.check().await;
+    let (stop, writers) = writing(&world);
+    let locking = world.target.connect(DATABASE).await;
+    rows(
+        &locking,
+        "begin; select 1 from pg_proc where pronamespace = 'headgate'::regnamespace and proname = 'headgate_m' for update",
+    )
+    .await;
+    let source = world.source.server.pid().expect("it runs");
+    let cutting = world
+        .headgate
+        .refused("CUTOVER MIGRATION m WITH (max_hold = '3s')");
+    let standing = async {
+        stage_is(&world, "Checking").await;
+        let sealed = "select count(*) from headgate.switches where migration = 'm'";
+        world.source.until_value(DATABASE, sealed, "1").await;
+        signal_server(source, "STOP").await;
+        stage_is(&world, "Undoing").await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        rows(&locking, "rollback").await;
+        signal_server(source, "CONT").await;
+        let begun = Instant::now();
+        let ask = || world.row("SHOW ROUTES");
+        let open = |row: &Record| row.get("gate").is_some_and(|gate| gate == "open");
+        until("the gate is open", SOON, ask, open).await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(4), "{took:?}");
+        eprintln!("sealed, stalled for 4 s: open {took:?} after the source went on");
+    };
+    let round = async { tokio::join!(cutting, standing) };
+    within("the round", MIGRATION, Box::pin(round)).await;
+    world.until_state("following", MIGRATION).await;
+    let before = world.source.value(DATABASE, "select count(*) from t").await;
+    let more = format!("select count(*) > {before} from t");
+    world.source.until_value(DATABASE, &more, "t").await;
+    stop.send_replace(true);
+    let mut written = 100;
+    for writer in writers {
+        written += writer.await.expect("no writer was shown an error");
+    }
+    let counted = world.source.value(DATABASE, "select count(*) from t").await;
+    assert_eq!(counted, written.to_string());
+    // The proof and the guard are as they were: the next one goes through.
+    world.check().await;
+    world.cutover().await;
+}
+
+/// Sealed and decided: who is new is served by the target at once, whatever the source does.
+#[tokio::test]
+async fn a_source_that_stands_still_at_the_decision_keeps_nobody_from_the_target() {
+    let world = World::start(SCHEMA).await;
+    world.follow().await;
+    world.check().await;
+    let source = world.source.server.pid().expect("it runs");
+    let idle = world.client().await;
+    let slow = world.client().await;
+    rows(&slow, "begin; insert into t (v) values ('slow')").await;
+    let held = world.client().await;
+    let cutting = world.cutover();
+    let standing = async {
+        stage_is(&world, "Holding").await;
+        let writing = rows(&held, "insert into t (v) values ('held')");
+        let deciding = async {
+            let held = || async { world.row("SHOW ROUTES").await };
+            until("it is held", SOON, held, |row| {
+                row.get("statements_held").is_some_and(|count| count == "1")
+            })
+            .await;
+            rows(&slow, "commit").await;
+            // Nothing waits between two looks: the sessions are on their way by then, or not yet.
+            let decided = async {
+                while !world.headgate.log().contains("state=\"Switching\"") {
+                    tokio::task::yield_now().await;
+                }
+            };
+            within("the decision", SOON, decided).await;
+            signal_server(source, "STOP").await;
+            let begun = Instant::now();
+            let new = world.client().await;
+            rows(&new, "insert into t (v) values ('new')").await;
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(3), "{took:?}");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            signal_server(source, "CONT").await;
+            let begun = Instant::now();
+            rows(&idle, "insert into t (v) values ('idle')").await;
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(3), "{took:?}");
+        };
+        tokio::join!(writing, deciding)
+    };
+    let round = async { tokio::join!(cutting, standing) };
+    within("the round", MIGRATION, Box::pin(round)).await;
+    let counted = "select string_agg(v, ',' order by v) from t where v <> 'old'";
+    assert_eq!(
+        world.target.value(DATABASE, counted).await,
+        "held,idle,new,slow"
+    );
+    assert_eq!(world.source.value(DATABASE, counted).await, "slow");
 }

@@ -77,6 +77,25 @@ async fn nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void
     world.headgate.admin("RECOPY TABLE t OF MIGRATION m").await;
     world.until_state("following", MIGRATION).await;
     world.check().await;
+
+    // Inside the hold nothing was looked at since it began but this.
+    let slow = world.client().await;
+    rows(&slow, "begin; insert into t values (900, 'slow')").await;
+    let cutting = world
+        .headgate
+        .refused("CUTOVER MIGRATION m WITH (max_hold = '10s')");
+    let writing = async {
+        let ask = || world.status("stage");
+        until("it holds", SOON, ask, |stage| stage == "Holding").await;
+        refused(&world, "update t set v = 'foreign'").await;
+        world.target.sql(DATABASE, around).await;
+        rows(&slow, "commit").await;
+    };
+    let ((_, text), ()) = tokio::join!(cutting, writing);
+    assert!(text.contains("writes of others to public.t"), "{text}");
+    world.headgate.admin("RECOPY TABLE t OF MIGRATION m").await;
+    world.until_state("following", MIGRATION).await;
+    world.check().await;
     world.cutover().await;
 
     // Everybody writes now, and nothing is left of the guard.

@@ -3,7 +3,7 @@
 use tests::headgate::{ADMIN_PASSWORD, Headgate};
 use tests::postgres::{Postgres, rows, single, try_connect};
 use tests::wait::{SOON, until};
-use tests::world::{DATABASE, World, route_to};
+use tests::world::{DATABASE, MIGRATION, World, route_to};
 
 const USERS: &str = "[login]\nmethod = \"scram-sha-256\"\n[users.app]\npassword = \"right\"\n";
 const CLERK: &str = "[users.clerk]\npassword = \"file:clerk\"\n";
@@ -215,4 +215,45 @@ async fn roles_that_could_not_come_through_are_named_until_the_file_has_them() {
         .await;
     assert_eq!(findings().await, None);
     assert_eq!(code(&world.headgate, "clerk", "x", DATABASE).await, "in");
+}
+
+#[tokio::test]
+async fn what_another_route_serves_is_not_cut_over_before_that_route_is_gone() {
+    const ALIAS: &str = "[routes.alias]\ndatabase = \"shop\"\ncluster = \"blue\"\n";
+    let world = World::start_with("create table t (id int primary key)", ALIAS).await;
+    let asked = |statement: &'static str| {
+        let asking = world.headgate.admin(statement);
+        async {
+            let mut found = asking.await.into_iter();
+            let found =
+                found.find(|row| row.get("check").is_some_and(|name| name == "other_routes"));
+            let texts: Vec<String> = found.expect("it is always told").into_values().collect();
+            texts.join("; ")
+        }
+    };
+    let served = "route alias serves database shop";
+    world
+        .headgate
+        .admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop")
+        .await;
+    let texts = asked("PRECHECK MIGRATION m").await;
+    assert!(
+        texts.contains(served) && texts.contains("take [routes.alias] out"),
+        "{texts}"
+    );
+    let (_, text) = world.headgate.refused("START MIGRATION m").await;
+    assert!(text.contains("other_routes"), "{text}");
+    world.headgate.reload(|text| text.replace(ALIAS, "")).await;
+    let texts = asked("PRECHECK MIGRATION m").await;
+    assert!(texts.contains("no other route"), "{texts}");
+    world.headgate.admin("START MIGRATION m").await;
+    world.until_state("following", MIGRATION).await;
+    world.check().await;
+    world.headgate.reload(|text| format!("{text}{ALIAS}")).await;
+    let texts = asked("SHOW READINESS m").await;
+    assert!(texts.contains(served), "{texts}");
+    let (_, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
+    assert!(text.contains(served), "{text}");
+    world.headgate.reload(|text| text.replace(ALIAS, "")).await;
+    world.cutover().await;
 }

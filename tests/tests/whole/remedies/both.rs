@@ -38,6 +38,10 @@ pub(super) const ROWS: Table = &[
     ),
     (Of::Finding("hidden_writes"), Shown::Open),
     (Of::Finding("lag"), Shown::Advice("it passes with the load")),
+    (
+        Of::Finding("other_routes"),
+        Shown::By(&["what_another_route_serves_is_not_cut_over_before_that_route_is_gone"]),
+    ),
     (Of::Finding("proof"), Shown::By(CONSOLE)),
     (Of::Finding("ready"), Shown::By(CONSOLE)),
     (
