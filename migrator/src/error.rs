@@ -20,6 +20,7 @@ pub struct Error {
     kind: Kind,
     what: String,
     remedy: Option<String>,
+    fix: Option<String>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -47,6 +48,7 @@ impl Error {
             kind,
             what: what.into(),
             remedy: None,
+            fix: None,
             cause: None,
         }
     }
@@ -55,6 +57,13 @@ impl Error {
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// Adds the statement that mends it as it stands.
+    #[must_use]
+    pub fn fix(mut self, statement: impl Into<String>) -> Self {
+        self.fix = Some(statement.into());
         self
     }
 
@@ -73,6 +82,11 @@ impl Error {
     /// What the operator can do, where there is something.
     pub fn remedy_text(&self) -> Option<&str> {
         self.remedy.as_deref()
+    }
+
+    /// A statement that mends it as it stands, where there is one.
+    pub fn fix_text(&self) -> Option<&str> {
+        self.fix.as_deref()
     }
 
     /// The failure and its causes on one line, without the remedy.

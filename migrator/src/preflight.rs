@@ -115,7 +115,8 @@ impl Findings {
                 .remedy_text()
                 .unwrap_or("this check could not run; mend that first")
                 .to_owned();
-            self.error(name, failure.full_text(), &remedy, "");
+            let fix = failure.fix_text().unwrap_or_default();
+            self.error(name, failure.full_text(), &remedy, fix);
         }
     }
 
@@ -141,7 +142,8 @@ impl Findings {
     pub(crate) fn reached<S>(&mut self, name: &str, side: Result<S>, remedy: &str) -> Option<S> {
         side.inspect_err(|failure| {
             let remedy = failure.remedy_text().unwrap_or(remedy);
-            self.error(name, failure.full_text(), remedy, "");
+            let fix = failure.fix_text().unwrap_or_default();
+            self.error(name, failure.full_text(), remedy, fix);
         })
         .ok()
     }

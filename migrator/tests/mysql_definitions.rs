@@ -813,6 +813,7 @@ async fn what_stays_behind_is_named_and_its_remedy_ends_the_finding() {
         )
         .await;
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     let found = async |name: &str| {
         let checks = mysql.preflight().await.expect("it runs").into_iter();
         checks
@@ -1017,6 +1018,7 @@ async fn what_accounts_demand(source: Kind, target: Kind, options: &[&str]) -> (
         }
     }
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     let found = async |name: &str| {
         let checks = mysql.preflight().await.expect("it runs").into_iter();
         checks

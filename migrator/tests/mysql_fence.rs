@@ -15,9 +15,10 @@ use migrator::mysql::{
 use migrator::plan::{Plan, Settings};
 use migrator::preflight::{Check, Level};
 use migrator::progress::Progress;
+use migrator::rights::Side;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
-use servers::mysql::{Kind, Pair, Server};
+use servers::mysql::{Kind, LEAST, Pair, Server};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -798,6 +799,7 @@ async fn an_open_write_that_passes_the_fence_is_named_under_the_barrier_and_no_o
 async fn what_changed_since_the_proof_or_the_warm_up_is_named_before_anything_is_lost() {
     for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
         let world = World::new(kind).await;
+        world.pair.mend(&world.mysql).await;
         let same = "CREATE DATABASE shop; CREATE TABLE shop.t (id BIGINT AUTO_INCREMENT PRIMARY KEY, writer INT NOT NULL, n BIGINT NOT NULL)";
         world.pair.target.run("", same).await;
         let source = world.source();
@@ -871,6 +873,58 @@ async fn what_changed_since_the_proof_or_the_warm_up_is_named_before_anything_is
             assert!(text.contains(name), "{kind:?}: {change}: {text}");
             assert_ne!(stamp, world.mysql.definitions_stamp().await.expect("read"));
         }
+    }
+}
+
+/// Neither a proof nor a cutover goes on with an account that may do less than on the source, and none is left on the target.
+#[tokio::test]
+async fn an_account_that_comes_late_comes_with_all_that_it_may_do_or_what_lacks_is_told() {
+    for kind in [Kind::Mysql97, Kind::Mariadb1011] {
+        let pair = Pair::start(kind, kind);
+        pair.source.run("", SCHEMA).await;
+        let same = "CREATE DATABASE shop; CREATE TABLE shop.t (id BIGINT AUTO_INCREMENT PRIMARY KEY, writer INT NOT NULL, n BIGINT NOT NULL)";
+        pair.target.run("", same).await;
+        pair.target.grant(Side::Target, LEAST, &[]).await;
+        let secrets = Arc::new(migrator::accounts::NoSecrets);
+        let ends = (pair.source.endpoint("shop"), pair.target.least("shop"));
+        let mysql = Mysql::new("m", ends.0, ends.1, Settings::default(), secrets);
+        let plan = plan::read(&mysql).await.expect("the plan can be read");
+        let mut session = mysql.connect_target("test").await.expect("a session");
+        snapshot::install_records(&mut session)
+            .await
+            .expect("there is room for records");
+        let proved = mysql.definitions(&plan).await.expect("read").fingerprint;
+        let here = "SELECT COUNT(*) FROM mysql.user WHERE User = 'app'";
+        let (follow, stop) = (Follow::default(), CancellationToken::new());
+        let checked = mysql.check(&plan, follow, Arc::default(), stop).await;
+        let warm = mysql.warm_up(&plan, Some(&proved)).await;
+        for refused in [checked.map(drop), warm] {
+            let error = refused.expect_err("an account would have less");
+            let text = error.full_text();
+            let all = "GRANT ALL PRIVILEGES ON `shop`.* TO `app`@`127.0.0.1`";
+            assert!(text.contains(all), "{kind:?}: {text}");
+            assert_eq!(
+                error.fix_text(),
+                Some("GRANT ALL PRIVILEGES ON `shop`.* TO 'headgate'@'%' WITH GRANT OPTION"),
+                "{kind:?}"
+            );
+            assert_eq!(pair.target.rows::<u64>("", here).await, [0], "{kind:?}");
+        }
+        let error = mysql.warm_up(&plan, Some(&proved)).await;
+        let error = error.expect_err("nobody mended it");
+        pair.target
+            .run("", error.fix_text().expect("a statement"))
+            .await;
+        mysql
+            .warm_up(&plan, Some(&proved))
+            .await
+            .unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        let grants = "SHOW GRANTS FOR app@'127.0.0.1'";
+        let mut both = Vec::new();
+        for server in [&pair.source, &pair.target] {
+            both.push(server.rows::<String>("", grants).await);
+        }
+        assert_eq!(both[0], both[1], "{kind:?}");
     }
 }
 

@@ -47,6 +47,7 @@ async fn plain(source: Kind, target: Kind, expected: &[&str]) {
     let pair = Pair::start(source, target);
     pair.source.run("", PLAIN).await;
     let mysql = pair.migration("m", Settings::default());
+    pair.mend(&mysql).await;
     let checks = findings(&mysql).await;
     let bad = names(&checks);
     assert_eq!(bad, expected, "{:#?}", worse(&checks));
@@ -1055,6 +1056,7 @@ async fn no_setting_of_a_server_breaks_the_precheck() {
             server.run("", &odd).await;
         }
         let mysql = pair.migration("m", Settings::default());
+        pair.mend(&mysql).await;
         let checks = findings(&mysql).await;
         let allowed = [
             "binlog_row_metadata",
@@ -1132,6 +1134,7 @@ async fn an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_righ
         grant,
         "GRANT SESSION_VARIABLES_ADMIN ON *.* TO 'mover'@'127.0.0.1'"
     );
+    assert_eq!(reported[0].fix, grant);
     pair.target.run("", grant).await;
     has(
         &findings(&mysql).await,

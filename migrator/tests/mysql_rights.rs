@@ -12,7 +12,7 @@ use migrator::preflight::{Check, Level};
 use migrator::rights::{Need, Side};
 use mysql_async::prelude::Queryable as _;
 use servers::mysql::{Kind, LEAST, Pair, Server};
-use servers::whole::{errors, found, whole};
+use servers::whole::{errors, found, mended, whole};
 
 /// How often what is mended may let more be seen.
 const ROUNDS: usize = 3;
@@ -119,11 +119,12 @@ async fn moves(from: Kind, to: Kind, known: &[&str]) {
 }
 
 /// The findings that miss a printed right.
-const CHECKED: [&str; 11] = [
+const CHECKED: [&str; 12] = [
     "source_rights",
     "source_snapshots",
     "source_sessions",
     "source_databases",
+    "source_left_behind",
     "source_refusal",
     "target_rights",
     "target_prints",
@@ -190,6 +191,89 @@ async fn walks(from: Kind, to: Kind, side: Side) {
         assert_eq!(left, Vec::<Check>::new(), "after {done:#?}");
         server.run("", &format!("DROP USER '{user}'@'%'")).await;
     }
+}
+
+/// What an account with the printed rights may not see or carry is told before anything begins, and arrives once the account
+/// has what is told.
+async fn arrives_by_what_is_told(kind: Kind, make: &str, expected: &[(&str, &str, &str)]) {
+    let world = World::new(kind, kind).await;
+    let (source, target) = (&world.0.source, &world.0.target);
+    source.run("shop", make).await;
+    source.grant(Side::Source, LEAST, &[]).await;
+    target.grant(Side::Target, LEAST, &[]).await;
+    let mysql = World::migration(source.least("shop"), target.least("shop"));
+    let checks = found(&mysql).await;
+    for (name, part, fix) in expected {
+        let named = |check: &Check| {
+            check.name == *name && check.evidence.contains(part) && check.fix == *fix
+        };
+        assert!(
+            checks.iter().any(named),
+            "{name}, {part}, {fix}: {checks:#?}"
+        );
+    }
+    let secret = |check: &Check| check.evidence.contains("s3cret") || check.fix.contains("s3cret");
+    assert!(!checks.iter().any(secret), "{checks:#?}");
+    let wanted = |check: &Check| {
+        ["schema_trial", "target_left_behind", "resource_groups"].contains(&check.name.as_str())
+    };
+    mended(&mysql, wanted, async |check| world.mend(check).await).await;
+    whole(&mysql, async || source.run("shop", CHANGE).await).await;
+    world.arrived().await;
+}
+
+/// A server, a proxy, and what belongs to them.
+const BESIDE: &str =
+    "CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS (HOST 'h', USER 'u', PASSWORD 's3cret', DATABASE 'd');
+    CREATE USER low@'%' ACCOUNT LOCK; CREATE USER high@'%' ACCOUNT LOCK; GRANT PROXY ON low@'%' TO high@'%'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_printed_rights_do_not_carry_of_97_is_told_with_the_grant_that_does() {
+    let make =
+        format!("{BESIDE}; CREATE RESOURCE GROUP rg TYPE = USER VCPU = 0 THREAD_PRIORITY = 0");
+    let expected = [
+        (
+            "schema_trial",
+            "a grant to `high`@`%`",
+            "GRANT PROXY ON `low`@`%` TO `headgate`@`%` WITH GRANT OPTION",
+        ),
+        (
+            "schema_trial",
+            "the server far",
+            "GRANT SUPER ON *.* TO `headgate`@`%`",
+        ),
+        (
+            "target_left_behind",
+            "resource groups",
+            "GRANT RESOURCE_GROUP_USER ON *.* TO 'headgate'@'%'",
+        ),
+    ];
+    arrives_by_what_is_told(Kind::Mysql97, &make, &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_printed_rights_do_not_carry_of_mariadb_is_told_with_the_grant_that_does() {
+    let make = format!(
+        "{BESIDE}; CREATE ROLE clerk; GRANT SELECT ON shop.* TO clerk; GRANT clerk TO high@'%'; SET DEFAULT ROLE clerk FOR high@'%'"
+    );
+    let expected = [
+        (
+            "schema_trial",
+            "a grant to 'high'@'%'",
+            "GRANT PROXY ON 'low'@'%' TO `headgate`@`%` WITH GRANT OPTION",
+        ),
+        (
+            "schema_trial",
+            "the server far",
+            "GRANT FEDERATED ADMIN ON *.* TO `headgate`@`%`",
+        ),
+        (
+            "schema_trial",
+            "the default role of `high`@`%`",
+            "GRANT UPDATE ON `mysql`.* TO `headgate`@`%`",
+        ),
+    ];
+    arrives_by_what_is_told(Kind::Mariadb1011, &make, &expected).await;
 }
 
 /// Rights of a side that not every migration comes to use, and when it does.

@@ -11,11 +11,12 @@ use protocol::mysql::auth::native;
 use super::Mysql;
 use super::beside;
 use super::catalogue::{self, TextRow, ask, run};
-use super::client::Version;
-use super::grants;
+use super::client::{ACCOUNT, Version};
+use super::grants::{self, NotAllowed};
 use super::sql::{quote_ident, quote_literal};
 use super::tokens::placed_words;
-use crate::error::Result;
+use crate::definitions::named;
+use crate::error::{Error, Result};
 
 const NATIVE: &str = "mysql_native_password";
 /// Accounts that every server has for itself.
@@ -137,7 +138,21 @@ pub async fn plugins(session: &mut Conn) -> Result<BTreeSet<String>> {
 /// that move. An account that cannot be created now is left out; [`missing`] names it.
 pub async fn create(mysql: &Mysql, source: &mut Conn, target: &mut Conn) -> Result<()> {
     let there = read(mysql, source).await?;
-    create_these(mysql, &there, source, target).await
+    let made = create_these(mysql, &there, source, target).await?;
+    for one in made.refused {
+        tracing::warn!(
+            statement = one.statement,
+            refused = one.message,
+            "the target refuses a grant"
+        );
+    }
+    Ok(())
+}
+
+/// The accounts that were created, and what they may do and Headgate's account may not grant them.
+struct MadeAccounts {
+    created: Vec<Account>,
+    refused: Vec<NotAllowed>,
 }
 
 async fn create_these(
@@ -145,7 +160,7 @@ async fn create_these(
     there: &[Account],
     source: &mut Conn,
     target: &mut Conn,
-) -> Result<()> {
+) -> Result<MadeAccounts> {
     let here: BTreeSet<_> = read(mysql, target)
         .await?
         .iter()
@@ -182,11 +197,12 @@ async fn create_these(
     beside::carry_second_passwords(there, source, target, versions).await?;
     let mut granted = grants::read(mysql, source, there, versions).await?;
     granted.extend(defaults);
-    grants::carry_over(target, &granted).await;
-    Ok(())
+    let refused = grants::carry_over(target, &granted).await;
+    Ok(MadeAccounts { created, refused })
 }
 
-/// Creates the accounts that became possible since, because a client has shown its password, with what they may do.
+/// Creates the accounts that became possible since, because a client has shown its password, with what they may do: all of
+/// them, or none. An account with less than it has on the source would be found different for good.
 pub async fn complete(mysql: &Mysql) -> Result<()> {
     let mut source = mysql.connect_source("accounts").await?;
     let mut target = mysql.connect_target("accounts").await?;
@@ -202,7 +218,35 @@ pub async fn complete(mysql: &Mysql) -> Result<()> {
     if lacking.is_empty() {
         return Ok(());
     }
-    create_these(mysql, &lacking, &mut source, &mut target).await
+    let made = create_these(mysql, &lacking, &mut source, &mut target).await?;
+    let Some(first) = made.refused.first() else {
+        return Ok(());
+    };
+    let account = ask(&mut target, ACCOUNT, "who we are").await?;
+    let account = account.first().map_or("", |row| row.text(0));
+    let fix = grants::lets_pass_on(&first.statement, &first.message, account);
+    let fix = fix.unwrap_or_default();
+    for account in &made.created {
+        let word = if account.is_role { "ROLE" } else { "USER" };
+        let drop = format!("DROP {word} IF EXISTS {}", account.quoted());
+        if let Err(failure) = run(&mut target, &drop, "cannot drop an account again").await {
+            tracing::warn!(account = account.quoted(), %failure, "an account stays without all that it may do");
+        }
+    }
+    let refused: Vec<String> = made
+        .refused
+        .iter()
+        .map(|one| format!("{}: {}", one.statement, one.message))
+        .collect();
+    Err(Error::refused(format!(
+        "accounts of the source that the target lacks would have less rights there, because Headgate's account may not grant \
+         them: {}",
+        named(&refused)
+    ))
+    .remedy(format!(
+        "{fix}; or create these accounts on the target yourself, with all that they may do"
+    ))
+    .fix(fix))
 }
 
 /// Grants again what names things that were not there when the accounts were created.

@@ -82,24 +82,15 @@ pub(super) async fn carry_second_passwords(
     Ok(())
 }
 
-/// Creates the servers that the target lacks. What it refuses is found by the check.
-pub(super) async fn carry_servers(source: &mut Conn, target: &mut Conn) -> Result<()> {
-    let query = "SELECT Server_name, Wrapper, Host, Db, Username, Password, Socket, Owner, Port FROM mysql.servers";
-    let Ok(there) = ask(source, query, "cannot read the source's servers").await else {
-        // What may not be read is told by name.
-        return Ok(());
-    };
-    let here = ask(
-        target,
-        "SELECT Server_name FROM mysql.servers",
-        "cannot read the target's servers",
-    )
-    .await;
-    let here = here.unwrap_or_default();
-    for row in there
-        .iter()
-        .filter(|row| !here.iter().any(|one| one.text(0) == row.text(0)))
-    {
+/// A server of others to which tables may refer.
+pub(super) struct Server {
+    pub(super) name: String,
+    wrapper: String,
+    options: String,
+}
+
+impl Server {
+    fn read(row: &TextRow) -> Self {
         let options = ["HOST", "DATABASE", "USER", "PASSWORD", "SOCKET", "OWNER"];
         let mut reported: Vec<String> = options
             .iter()
@@ -107,18 +98,51 @@ pub(super) async fn carry_servers(source: &mut Conn, target: &mut Conn) -> Resul
             .map(|(option, at)| format!("{option} {}", quote_literal(row.text(at))))
             .collect();
         reported.push(format!("PORT {}", row.number(8)));
-        let statement = format!(
-            "CREATE SERVER {} FOREIGN DATA WRAPPER {} OPTIONS ({})",
-            quote_ident(row.text(0)),
-            quote_ident(row.text(1)),
-            reported.join(", ")
-        );
-        if let Err(failure) = run(target, &statement, "cannot create a server on the target").await
-        {
-            tracing::warn!(server = row.text(0), %failure, "the target refuses a server");
+        Self {
+            name: row.owned(0),
+            wrapper: row.owned(1),
+            options: reported.join(", "),
         }
     }
-    Ok(())
+
+    /// The statement that creates it under this name.
+    pub(super) fn create(&self, name: &str) -> String {
+        format!(
+            "CREATE SERVER {} FOREIGN DATA WRAPPER {} OPTIONS ({})",
+            quote_ident(name),
+            quote_ident(&self.wrapper),
+            self.options
+        )
+    }
+}
+
+/// The servers that the target lacks. What may not be read is told by name elsewhere.
+pub(super) async fn missing_servers(source: &mut Conn, target: &mut Conn) -> Vec<Server> {
+    let query = "SELECT Server_name, Wrapper, Host, Db, Username, Password, Socket, Owner, Port FROM mysql.servers";
+    let there = ask(source, query, "cannot read the source's servers").await;
+    let here = ask(
+        target,
+        "SELECT Server_name FROM mysql.servers",
+        "cannot read the target's servers",
+    )
+    .await;
+    let (there, here) = (there.unwrap_or_default(), here.unwrap_or_default());
+    there
+        .iter()
+        .filter(|row| !here.iter().any(|one| one.text(0) == row.text(0)))
+        .map(Server::read)
+        .collect()
+}
+
+/// Creates the servers that the target lacks. What it refuses is found by the check.
+pub(super) async fn carry_servers(source: &mut Conn, target: &mut Conn) {
+    for server in missing_servers(source, target).await {
+        let statement = server.create(&server.name);
+        if let Err(failure) = run(target, &statement, "cannot create a server on the target").await
+        {
+            tracing::warn!(server = server.name, %failure, "the target refuses a server");
+        }
+    }
 }
 
 /// Makes the target's histograms as the source's were asked for, from the loaded rows.

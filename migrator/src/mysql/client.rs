@@ -209,12 +209,13 @@ pub(super) const ACCOUNT: &str = "SELECT CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_US
 pub(super) fn right_needed(message: &str) -> Option<&str> {
     let (_, after) = message.split_once("(at least one of) the ")?;
     let (listed, _) = after.split_once(" privilege")?;
-    listed
+    let rights = listed
         .split(" or ")
         .flat_map(|part| part.split(','))
         .map(str::trim)
-        .filter(|right| *right != "SUPER" && !right.starts_with("WITH "))
-        .last()
+        .filter(|right| !right.starts_with("WITH "));
+    let narrow = rights.clone().filter(|right| *right != "SUPER");
+    narrow.last().or_else(|| rights.last())
 }
 
 /// Duplicate entries, bad and truncated values, and what a SIGNAL of the owner says.
@@ -321,6 +322,10 @@ mod tests {
             (
                 "Access denied; you need (at least one of) the WITH ADMIN, ROLE_ADMIN, SUPER privilege(s) for this operation",
                 "ROLE_ADMIN",
+            ),
+            (
+                "Access denied; you need (at least one of) the SUPER privilege(s) for this operation",
+                "SUPER",
             ),
         ] {
             assert_eq!(right_needed(message), Some(right));

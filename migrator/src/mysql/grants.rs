@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error as Failure};
 
 use super::Mysql;
 use super::accounts::Account;
-use super::catalogue::{ask, run};
-use super::client::Version;
+use super::catalogue::ask;
+use super::client::{Version, right_needed};
 use super::tokens::{name, placed_words, split, words};
 use crate::error::Result;
 
@@ -46,6 +47,10 @@ const KNOWN: [&str; 31] = [
     "GRANT OPTION",
 ];
 
+const DEFAULT_ROLE: &str = "SET DEFAULT ROLE ";
+/// Errors by which a server says that its asker may not: of databases, tables, columns, routines, accounts, PROXY.
+const DENIED: [u16; 8] = [1044, 1045, 1142, 1143, 1227, 1370, 1410, 1698];
+
 /// The statements that grant on the target what the source grants.
 pub async fn read(
     mysql: &Mysql,
@@ -67,24 +72,89 @@ pub async fn read(
     Ok(statements)
 }
 
-/// Grants it. What names something that is not there yet is granted by a later call; a privilege that the target does
-/// not know is nobody's there.
-pub async fn carry_over(target: &mut Conn, statements: &[String]) {
-    const WHAT: &str = "cannot grant on the target";
+/// Grants it, and tells what the target refuses because Headgate's account may not. What names something that is not there
+/// yet is granted by a later call; a privilege that the target does not know is nobody's there.
+pub(super) async fn carry_over(target: &mut Conn, statements: &[String]) -> Vec<NotAllowed> {
+    let mut refused = Vec::new();
     for statement in statements {
-        let Err(failure) = run(target, statement, WHAT).await else {
+        let Err(failure) = target.query_drop(statement).await else {
             continue;
         };
         let single = one_by_one(statement);
-        if single.len() < 2 {
-            tracing::debug!(%failure, "a grant is left out");
-        }
-        for one in single {
-            if let Err(failure) = run(target, &one, WHAT).await {
-                tracing::debug!(%failure, "a grant is left out");
+        let tried = if single.len() < 2 {
+            vec![(statement.clone(), Err(failure))]
+        } else {
+            let mut tried = Vec::new();
+            for one in single {
+                let outcome = target.query_drop(&one).await;
+                tried.push((one, outcome));
+            }
+            tried
+        };
+        for (statement, outcome) in tried {
+            match outcome {
+                Ok(()) => {}
+                Err(Failure::Server(reported)) if is_about_rights(&statement, reported.code) => {
+                    refused.push(NotAllowed {
+                        statement,
+                        message: reported.message,
+                    });
+                }
+                Err(failure) => tracing::debug!(%failure, "a grant is left out"),
             }
         }
     }
+    refused
+}
+
+/// A grant that Headgate's account may not pass on.
+pub(super) struct NotAllowed {
+    /// What was refused.
+    pub(super) statement: String,
+    /// The server's words.
+    pub(super) message: String,
+}
+
+/// Whether a server refuses a grant, or a default role, with this error because its asker may not.
+pub(super) fn is_about_rights(statement: &str, code: u16) -> bool {
+    (statement.starts_with("GRANT ") || statement.starts_with(DEFAULT_ROLE))
+        && DENIED.contains(&code)
+}
+
+/// The statement after which this account may do what a server refused with these words: it holds the same and may pass it
+/// on, or has the right by which one grants what one does not hold.
+pub(super) fn lets_pass_on(statement: &str, message: &str, account: &str) -> Option<String> {
+    if statement.starts_with(DEFAULT_ROLE) {
+        // MariaDB lets nobody else set the default role of another.
+        return Some(format!("GRANT UPDATE ON `mysql`.* TO {account}"));
+    }
+    let of_a_role = !placed_words(statement)
+        .iter()
+        .any(|(_, word)| *word == "ON");
+    let option = match (of_a_role, right_needed(message)) {
+        (true, Some(right)) => return Some(format!("GRANT {right} ON *.* TO {account}")),
+        (true, None) => " WITH ADMIN OPTION",
+        (false, _) => " WITH GRANT OPTION",
+    };
+    let (_, own) = to_another(statement, account)?;
+    let plain = own.strip_suffix(option).unwrap_or(&own);
+    Some(format!("{plain}{option}"))
+}
+
+/// To whom a statement grants, or whose default role it sets, and the same statement with another in that place.
+pub(super) fn to_another(statement: &str, grantee: &str) -> Option<(String, String)> {
+    let before = if statement.starts_with("GRANT ") {
+        &["TO"][..]
+    } else if statement.starts_with(DEFAULT_ROLE) {
+        &["TO", "FOR"]
+    } else {
+        return None;
+    };
+    let words = placed_words(statement);
+    let to = words.iter().rposition(|(_, word)| before.contains(word))?;
+    let (at, theirs) = *words.get(to + 1)?;
+    let (before, after) = (statement.get(..at)?, statement.get(at + theirs.len()..)?);
+    Some((theirs.to_owned(), format!("{before}{grantee}{after}")))
 }
 
 /// The same grant, each privilege in a statement of its own.
@@ -120,7 +190,7 @@ pub(super) fn held(line: &str) -> Option<(String, BTreeSet<String>)> {
 }
 
 fn carried(line: &str, databases: &[String], crosses: bool) -> Option<String> {
-    if let Some(role) = line.strip_prefix("SET DEFAULT ROLE ") {
+    if let Some(role) = line.strip_prefix(DEFAULT_ROLE) {
         let reported = words(role);
         return match (crosses, reported.as_slice()) {
             (true, [role, "FOR", account]) => Some(format!("SET DEFAULT ROLE {role} TO {account}")),
@@ -158,6 +228,10 @@ fn carried(line: &str, databases: &[String], crosses: bool) -> Option<String> {
     let after = reported.get(to + 2..).unwrap_or_default();
     let grants_on = after.windows(2).any(|pair| pair == ["GRANT", "OPTION"]);
     let option = if grants_on { " WITH GRANT OPTION" } else { "" };
+    // Every account may do nothing.
+    if kept == ["USAGE"] && !grants_on {
+        return None;
+    }
     let place = reported.get(..to + 2)?.join(" ");
     Some(format!("GRANT {} {place}{option}", kept.join(", ")))
 }
@@ -201,7 +275,7 @@ pub(super) fn is_like(text: &str, pattern: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{carried, is_like, one_by_one};
+    use super::{carried, is_like, lets_pass_on, one_by_one, to_another};
 
     fn moving() -> Vec<String> {
         vec!["shop".to_owned(), "a_b".to_owned()]
@@ -219,6 +293,14 @@ mod tests {
     #[test]
     fn only_what_concerns_moving_databases_is_granted() {
         assert!(carried("GRANT SELECT ON `other`.* TO `u`@`%`", &moving(), false).is_none());
+        assert!(
+            carried(
+                "GRANT USAGE ON *.* TO `u`@`%` REQUIRE SSL",
+                &moving(),
+                false
+            )
+            .is_none()
+        );
         assert!(carried("GRANT SELECT ON `sh%`.* TO `u`@`%`", &moving(), false).is_some());
         assert!(carried("GRANT SELECT ON `a\\_b`.* TO `u`@`%`", &moving(), false).is_some());
         assert!(
@@ -255,5 +337,60 @@ mod tests {
                 "GRANT INSERT ON `s`.`t` TO `u`@`%`"
             ]
         );
+    }
+
+    #[test]
+    fn a_grant_is_tried_on_another_account() {
+        for (statement, whose, tried) in [
+            (
+                "GRANT SELECT ON `TO`.* TO `u`@`%` WITH GRANT OPTION",
+                "`u`@`%`",
+                "GRANT SELECT ON `TO`.* TO `x`@`y` WITH GRANT OPTION",
+            ),
+            (
+                "SET DEFAULT ROLE `r` FOR `u`@`%`",
+                "`u`@`%`",
+                "SET DEFAULT ROLE `r` FOR `x`@`y`",
+            ),
+        ] {
+            let expected = (whose.to_owned(), tried.to_owned());
+            assert_eq!(to_another(statement, "`x`@`y`"), Some(expected));
+        }
+        assert_eq!(to_another("CREATE USER `u`@`%`", "`x`@`y`"), None);
+    }
+
+    #[test]
+    fn what_may_not_be_passed_on_can_be_once_it_is_held_so() {
+        const ROLES: &str = "Access denied; you need (at least one of) the WITH ADMIN, ROLE_ADMIN, SUPER privilege(s) for this operation";
+        for (statement, message, fix) in [
+            (
+                "GRANT SELECT ON `shop`.* TO `u`@`%`",
+                "Access denied",
+                "GRANT SELECT ON `shop`.* TO `h`@`%` WITH GRANT OPTION",
+            ),
+            (
+                "GRANT PROXY ON `ON`@`%` TO `u`@`%` WITH GRANT OPTION",
+                "Access denied",
+                "GRANT PROXY ON `ON`@`%` TO `h`@`%` WITH GRANT OPTION",
+            ),
+            (
+                "GRANT `ON`@`%` TO `u`@`%`",
+                ROLES,
+                "GRANT ROLE_ADMIN ON *.* TO `h`@`%`",
+            ),
+            (
+                "GRANT `r` TO `u`@`%`",
+                "Access denied",
+                "GRANT `r` TO `h`@`%` WITH ADMIN OPTION",
+            ),
+            (
+                "SET DEFAULT ROLE `r` FOR `u`@`%`",
+                "Access denied",
+                "GRANT UPDATE ON `mysql`.* TO `h`@`%`",
+            ),
+        ] {
+            let statement = lets_pass_on(statement, message, "`h`@`%`");
+            assert_eq!(statement.as_deref(), Some(fix));
+        }
     }
 }

@@ -9,11 +9,11 @@ use mysql_async::Conn;
 use super::catalogue::ask;
 use super::client::{Flavor, Version};
 use super::reprinted::SCRATCH;
-use super::sql::{quote_ident, quote_literal};
+use super::sql::{qualified, quote_ident, quote_literal};
 use super::{RECORDS, grants};
 use crate::error::Result;
 use crate::rights::{self, Grant, Need, Side};
-use table::{RIGHTS, Right, To};
+use table::{RIGHTS, Right};
 
 /// Whose rights, and to what.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,23 @@ pub fn account(user: &str, host: &str) -> String {
     format!("{}@{}", quote_literal(user), quote_literal(host))
 }
 
+/// What a right is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    /// Everything on the server.
+    Server,
+    /// Headgate's own database.
+    Records,
+    /// Databases in which a server prints definitions anew.
+    Scratch,
+    /// Each database that moves.
+    Databases,
+    /// A database of the server's own.
+    System(&'static str),
+    /// Tables of such a database.
+    Tables(&'static str, &'static [&'static str]),
+}
+
 impl Right {
     /// The objects that it is to, as GRANT writes them, each with the database that it is of.
     fn objects(&self, databases: &[String]) -> Vec<(String, Option<String>)> {
@@ -42,10 +59,9 @@ impl Right {
             )],
             To::Databases => databases.iter().map(|name| whole(name)).collect(),
             To::System(name) => vec![(format!("{}.*", quote_ident(name)), Some(name.to_owned()))],
-            To::Table(database, table) => {
-                let object = format!("{}.{}", quote_ident(database), quote_ident(table));
-                vec![(object, Some(database.to_owned()))]
-            }
+            To::Tables(database, tables) => (tables.iter())
+                .map(|table| (qualified(database, table), Some(database.to_owned())))
+                .collect(),
         }
     }
 

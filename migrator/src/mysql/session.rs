@@ -444,16 +444,15 @@ impl Odd {
             self.variable.shown().unwrap_or_default(),
         );
         let reported = failure.full_text();
+        let right = right_needed(&reported).unwrap_or("SUPER");
+        let grant = format!("GRANT {right} ON *.* TO {account}");
         Some(
             Error::refused(format!(
                 "{name} is {:?} on the server, and Headgate's account may not set it to {wanted:?} in its own sessions",
                 self.shown
             ))
-            .remedy(format!(
-                "GRANT {} ON *.* TO {account}; or set it back on the server: SET GLOBAL {}",
-                right_needed(&reported).unwrap_or("SUPER"),
-                self.assignment()
-            )),
+            .remedy(format!("{grant}; or set it back on the server: SET GLOBAL {}", self.assignment()))
+            .fix(grant),
         )
     }
 }

@@ -72,40 +72,16 @@ pub(crate) const SUPERUSERS: &[(&str, &str)] = &[
         "it makes an account of its own, which lacks what is looked for",
     ),
     (
-        "no_setting_of_a_server_breaks_the_precheck",
-        "only accounts with SESSION_VARIABLES_ADMIN may set back what its servers are set to; the precheck asks for it by name",
-    ),
-    (
-        "towards_mysql_97_the_older_and_the_other_family_are_warned_of_what_differs",
-        "only accounts with SESSION_VARIABLES_ADMIN may set back what its servers are set to; the precheck asks for it by name",
-    ),
-    (
         "what_cannot_be_reached_or_is_not_allowed_is_a_finding_and_ends_no_other_check",
         "it makes an account of its own, which lacks what is looked for, and kills the server",
     ),
     (
+        "every_class_of_mariadb_arrives_and_every_change_of_one_is_seen_and_named",
+        "root changes and undoes everything, and MariaDB lets only who created a role grant it",
+    ),
+    (
         "what_mysql_97_refuses_of_56_is_told_at_once_and_the_trial_leaves_nothing",
         "its definers are superusers, which is told first and hides what it looks for",
-    ),
-    (
-        "statistics_that_mariadb_keeps_in_tables_are_made_anew_and_a_server_arrives",
-        "only FEDERATED ADMIN may create servers, and only who holds PROXY may pass it on; the check names what is left out",
-    ),
-    (
-        "what_mysql_has_beside_tables_and_programs_arrives",
-        "only SUPER may create servers, and only who holds PROXY may pass it on; the check names what is left out",
-    ),
-    (
-        "every_class_of_mariadb_arrives_and_every_change_of_one_is_seen_and_named",
-        "only who may write to the accounts' own tables may set another's default role; the check names it",
-    ),
-    (
-        "between_two_of_mariadb_accounts_log_in_with_the_same_password_and_the_same_rights",
-        "only who may write to the accounts' own tables may set another's default role; the check names it",
-    ),
-    (
-        "what_stays_behind_is_named_and_its_remedy_ends_the_finding",
-        "some of what stays behind is shown only to who may administer it",
     ),
 ];
 

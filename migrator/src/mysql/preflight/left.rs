@@ -2,6 +2,7 @@
 
 use super::super::Mysql;
 use super::super::catalogue::{TextRow, ask, listed};
+use super::super::client::ACCOUNT;
 use super::super::sql::{qualified, quote_ident, quote_literal};
 use super::Side;
 use crate::error::Result;
@@ -105,18 +106,12 @@ async fn resource_groups(
     findings: &mut Findings,
 ) -> Result<()> {
     const NAME: &str = "resource_groups";
-    const QUERY: &str =
-        "SELECT RESOURCE_GROUP_NAME, RESOURCE_GROUP_TYPE, CAST(VCPU_IDS AS CHAR), THREAD_PRIORITY,
-        RESOURCE_GROUP_ENABLED FROM information_schema.RESOURCE_GROUPS
-        WHERE RESOURCE_GROUP_NAME NOT IN ('USR_default', 'SYS_default')";
     let mut found = Vec::new();
-    if source.version.is_mysql_from(8, 0, 3) {
-        let there = ask(&mut source.session, QUERY, WHAT).await?;
+    let there = groups(SOURCE, source, findings).await?.unwrap_or_default();
+    if !there.is_empty() {
         let knows = target.version.is_mysql_from(8, 0, 3);
-        let here = if knows {
-            ask(&mut target.session, QUERY, WHAT).await?
-        } else {
-            Vec::new()
+        let Some(here) = groups(TARGET, target, findings).await? else {
+            return Ok(());
         };
         for row in there
             .iter()
@@ -144,6 +139,32 @@ async fn resource_groups(
         "no resource group is missing on the target",
     );
     Ok(())
+}
+
+/// The resource groups that somebody made; `None` where they may not be seen. That is told by the server's own: every
+/// server has these, and shows none at all to whoever may not use one.
+async fn groups(on: On, side: &mut Side, findings: &mut Findings) -> Result<Option<Vec<TextRow>>> {
+    const OWN: [&str; 2] = ["USR_default", "SYS_default"];
+    const QUERY: &str =
+        "SELECT RESOURCE_GROUP_NAME, RESOURCE_GROUP_TYPE, CAST(VCPU_IDS AS CHAR), THREAD_PRIORITY,
+        RESOURCE_GROUP_ENABLED FROM information_schema.RESOURCE_GROUPS";
+    if !side.version.is_mysql_from(8, 0, 3) {
+        return Ok(Some(Vec::new()));
+    }
+    let mut rows = ask(&mut side.session, QUERY, WHAT).await?;
+    if rows.is_empty() {
+        hidden(
+            on,
+            side,
+            "resource groups there are",
+            "RESOURCE_GROUP_USER ON *.*",
+            findings,
+        )
+        .await;
+        return Ok(None);
+    }
+    rows.retain(|row| !OWN.contains(&row.text(0)));
+    Ok(Some(rows))
 }
 
 /// Plugins, components and loadable functions by name, each with the statement that installs it.
@@ -214,7 +235,7 @@ async fn installed(
 
 /// The rows of one of the server's own tables. Where they may not be read, that is a finding.
 async fn shown(
-    (check, on): On,
+    on: On,
     side: &mut Side,
     table: &str,
     columns: &str,
@@ -225,32 +246,35 @@ async fn shown(
     match ask(&mut side.session, &query, WHAT).await {
         Ok(rows) => rows,
         Err(failure) => {
-            let account = ask(&mut side.session, "SELECT CURRENT_USER()", WHAT).await;
-            let account = account
-                .ok()
-                .and_then(|rows| rows.first().map(|row| row.owned(0)));
-            let account = account.unwrap_or_default();
-            let (user, host) = account.rsplit_once('@').unwrap_or((&account, "%"));
             let right = match table.strip_prefix("information_schema.") {
                 Some(_) => "PROCESS ON *.*".to_owned(),
                 None => format!("SELECT ON {table}"),
             };
-            findings.warning(
-                check,
-                format!(
-                    "what {table} says on the {on} cannot be known: {}",
-                    failure.full_text()
-                ),
-                "grant the right, or look there yourself",
-                format!(
-                    "GRANT {right} TO {}@{}",
-                    quote_ident(user),
-                    quote_ident(host)
-                ),
-            );
+            let what = format!("{table} says ({})", failure.full_text());
+            hidden(on, side, &what, &right, findings).await;
             Vec::new()
         }
     }
+}
+
+/// What this account may not see, with the grant that shows it.
+async fn hidden(
+    (check, on): On,
+    side: &mut Side,
+    what: &str,
+    right: &str,
+    findings: &mut Findings,
+) {
+    let account = ask(&mut side.session, ACCOUNT, WHAT)
+        .await
+        .unwrap_or_default();
+    let account = account.first().map_or("", |row| row.text(0));
+    findings.warning(
+        check,
+        format!("what {what} on the {on} cannot be known"),
+        "grant the right, or look there yourself",
+        format!("GRANT {right} TO {account}"),
+    );
 }
 
 async fn plugins(source: &mut Side, target: &mut Side, findings: &mut Findings) -> Result<()> {

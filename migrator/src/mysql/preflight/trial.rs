@@ -17,8 +17,7 @@ use super::super::archive::{Archive, Kind, Program};
 use super::super::catalogue::{ask, listed};
 use super::super::definitions::{Definition, Translation};
 use super::super::sql::{quote_ident, relation, title, title_of};
-use super::super::tokens::placed_words;
-use super::super::{Mysql, accounts, catalogue, grants, plan, post_data, schema};
+use super::super::{Mysql, accounts, beside, catalogue, grants, plan, post_data, schema};
 use super::Side;
 use super::objects::Place;
 use crate::error::{Error, Result};
@@ -136,6 +135,7 @@ impl Trial<'_> {
             self.builder.takes(&object, &name, &statement).await?;
         }
         self.accounts(source, target).await?;
+        self.servers(source, target).await?;
         self.tables().await?;
         self.foreign_keys().await?;
         self.programs().await?;
@@ -349,6 +349,30 @@ impl Trial<'_> {
         Ok(())
     }
 
+    /// The servers that the target lacks, under names of the trial's own: nobody shall use them meanwhile.
+    async fn servers(&mut self, source: &mut Side, target: &mut Side) -> Result<()> {
+        for server in beside::missing_servers(&mut source.session, &mut target.session).await {
+            let name = format!("headgate_trial_{:08x}", rand::random::<u32>());
+            scratch::note(self.mysql, &mut self.builder.session, Made::Server, &name).await?;
+            let object = format!("the server {}", server.name);
+            let create = server.create(&name);
+            let taken = self.builder.takes(&object, "", &create);
+            if taken.await? {
+                let drop = format!("DROP SERVER IF EXISTS {}", quote_ident(&name));
+                catalogue::run(
+                    &mut self.builder.session,
+                    &drop,
+                    "cannot drop a server of the trial",
+                )
+                .await?;
+            } else if let Some(last) = self.builder.refused.last_mut() {
+                // Its statement holds a password.
+                last.statement = format!("CREATE SERVER {} …", quote_ident(&server.name));
+            }
+        }
+        Ok(())
+    }
+
     /// Whoever is granted something, here it is an account of the trial's own.
     async fn grants(&mut self, source: &mut Side, target: &mut Side) -> Result<()> {
         let grantee = format!("`headgate_trial_{:08x}`@`localhost`", rand::random::<u32>());
@@ -372,12 +396,9 @@ impl Trial<'_> {
         let statements = grants::read(self.mysql, &mut source.session, &all, versions).await?;
         let mut tried = BTreeSet::new();
         for statement in &statements {
-            let Some((theirs, ours)) = to_another(statement, &grantee) else {
+            let Some((theirs, ours)) = grants::to_another(statement, &grantee) else {
                 continue;
             };
-            if statement.starts_with("GRANT USAGE ") {
-                continue;
-            }
             if !tried.insert(ours.clone()) || self.builder.session.query_drop(&ours).await.is_ok() {
                 continue;
             }
@@ -385,51 +406,26 @@ impl Trial<'_> {
             if single.is_empty() {
                 single.push(ours);
             }
+            let granted = statement.starts_with("GRANT ");
+            let what = if granted {
+                format!("a grant to {theirs}")
+            } else {
+                format!("the default role of {theirs}")
+            };
             for one in single {
-                let before = self.builder.refused.len();
-                self.builder
-                    .takes(&format!("a grant to {theirs}"), "", &one)
-                    .await?;
-                for refusal in self.builder.refused.iter_mut().skip(before) {
+                if self.builder.takes(&what, "", &one).await? {
+                    continue;
+                }
+                let Some(mut refusal) = self.builder.refused.pop() else {
+                    continue;
+                };
+                // A role that could not be granted is told by its grant.
+                if granted || grants::is_about_rights(&refusal.statement, refusal.code) {
                     refusal.statement = refusal.statement.replace(&grantee, &theirs);
+                    self.builder.refused.push(refusal);
                 }
             }
         }
         Ok(())
-    }
-}
-
-/// To whom a statement grants, and the same statement with another in that place.
-fn to_another(statement: &str, grantee: &str) -> Option<(String, String)> {
-    if !statement.starts_with("GRANT ") {
-        return None;
-    }
-    let words = placed_words(statement);
-    let to = words.iter().rposition(|(_, word)| *word == "TO")?;
-    let (at, theirs) = *words.get(to + 1)?;
-    let (before, after) = (statement.get(..at)?, statement.get(at + theirs.len()..)?);
-    Some((theirs.to_owned(), format!("{before}{grantee}{after}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::to_another;
-
-    #[test]
-    fn a_grant_is_tried_on_another_account() {
-        assert_eq!(
-            to_another(
-                "GRANT SELECT ON `TO`.* TO `u`@`%` WITH GRANT OPTION",
-                "`x`@`y`"
-            ),
-            Some((
-                "`u`@`%`".to_owned(),
-                "GRANT SELECT ON `TO`.* TO `x`@`y` WITH GRANT OPTION".to_owned()
-            ))
-        );
-        assert_eq!(
-            to_another("SET DEFAULT ROLE `r` TO `u`@`%`", "`x`@`y`"),
-            None
-        );
     }
 }

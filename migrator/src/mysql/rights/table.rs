@@ -1,27 +1,11 @@
 //! Every right that Headgate's accounts need on MySQL and MariaDB, with the servers that have it so.
 
 use super::super::client::Version;
+use super::To;
 use crate::rights::Side::{Source, Target};
 use crate::rights::{Need, Side};
 
-/// What a right is to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum To {
-    /// Everything on the server.
-    Server,
-    /// Headgate's own database.
-    Records,
-    /// Databases in which a server prints definitions anew.
-    Scratch,
-    /// Each database that moves.
-    Databases,
-    /// A database of the server's own.
-    System(&'static str),
-    /// A table of such a database.
-    Table(&'static str, &'static str),
-}
-
-use To::{Databases, Records, Scratch, Server, System, Table};
+use To::{Databases, Records, Scratch, Server, System, Tables};
 
 /// One right of one side.
 pub(super) struct Right {
@@ -92,13 +76,12 @@ fn routines_shown(version: Version) -> bool {
     version.is_mysql_from(8, 0, 20)
 }
 
-/// Servers that lock accounts and do not remember `read_only`.
-fn forgets(version: Version) -> bool {
-    version.locks_accounts() && !mysql8(version)
-}
-
 fn sessions_shown(version: Version) -> bool {
     version.is_mysql_from(5, 7, 0)
+}
+
+fn before_mysql57(version: Version) -> bool {
+    !version.is_mariadb() && !sessions_shown(version)
 }
 
 /// A right that no migration can do without.
@@ -133,6 +116,19 @@ const WATCHES: Right = Right {
     what: "see what others write to the tables before the switch",
     without: UNKNOWN,
     of: mysql8,
+};
+
+const SNAPSHOTS: Right = Right {
+    check: "source_snapshots",
+    need: Need::Helpful,
+    without: "exact snapshots lock the tables one by one, and the server may end a client's transaction as a deadlock",
+    ..must(
+        Source,
+        Server,
+        &["RELOAD"],
+        "hold all commits back for the moment of an exact snapshot",
+        every,
+    )
 };
 
 pub(super) const RIGHTS: &[Right] = &[
@@ -223,17 +219,16 @@ pub(super) const RIGHTS: &[Right] = &[
         "set read_only, the fence, and write its marker behind it",
         before_fence_rights,
     ),
+    SNAPSHOTS,
     Right {
-        check: "source_snapshots",
-        need: Need::Helpful,
-        without: "exact snapshots lock the tables one by one, and the server may end a client's transaction as a deadlock",
-        ..must(
-            Source,
-            Server,
-            &["RELOAD"],
-            "hold all commits back for the moment of an exact snapshot",
-            every,
-        )
+        to: Tables(
+            "performance_schema",
+            &["threads", "events_statements_current"],
+        ),
+        names: &["SELECT"],
+        what: "see that no statement runs for long, before it holds all commits back",
+        of: before_mysql57,
+        ..SNAPSHOTS
     },
     must(Source, Records, &["CREATE"], "create its records", every),
     must(Source, Records, &["DROP"], "remove them again", every),
@@ -286,6 +281,18 @@ pub(super) const RIGHTS: &[Right] = &[
         )
     },
     Right {
+        check: "source_left_behind",
+        need: Need::Helpful,
+        without: "it cannot be known which resource groups stay behind",
+        ..must(
+            Source,
+            Server,
+            &["RESOURCE_GROUP_USER", "RESOURCE_GROUP_ADMIN"],
+            "see the resource groups",
+            mysql8,
+        )
+    },
+    Right {
         check: "source_databases",
         need: Need::Helpful,
         without: "it cannot be known which other databases become read-only at the cutover",
@@ -306,7 +313,8 @@ pub(super) const RIGHTS: &[Right] = &[
             Server,
             &["CREATE USER"],
             "keep accounts locked after the switch",
-            forgets,
+            // Servers that lock accounts and do not remember `read_only`.
+            |version| version.locks_accounts() && !mysql8(version),
         )
     },
     Right {
@@ -479,7 +487,7 @@ pub(super) const RIGHTS: &[Right] = &[
     ),
     WATCHES,
     Right {
-        to: Table("performance_schema", "threads"),
+        to: Tables("performance_schema", &["threads"]),
         names: &["UPDATE"],
         what: "have its own sessions left out of what the server counts",
         ..WATCHES

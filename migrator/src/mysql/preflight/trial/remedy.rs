@@ -4,9 +4,10 @@ use mysql_async::Conn;
 
 use super::super::super::catalogue::ask;
 use super::super::super::client::right_needed;
+use super::super::super::grants;
 use super::super::super::sql::{qualified, quote_ident, quote_literal};
 use super::super::Side;
-use super::{NAME, Refusal, to_another};
+use super::{NAME, Refusal};
 use crate::error::Result;
 use crate::preflight::{Check, Findings, Level};
 
@@ -155,9 +156,10 @@ impl Mended {
 
 /// `account` is Headgate's own on the target, as SQL writes it; `broken` tells that the source cannot use it either.
 fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
-    let grants = refusal.statement.starts_with("GRANT ");
-    // A role is to nothing, and another right lets one pass it on.
-    let passes_on = grants && (refusal.code != 1227 || refusal.statement.contains(" ON "));
+    let (statement, message) = (&refusal.statement, &refusal.message);
+    if grants::is_about_rights(statement, refusal.code) {
+        return not_passed_on(statement, message, account);
+    }
     match refusal.code {
         1418 | 1419 => Mended::new(
             "the target refuses to create it while its binary log is on: let it trust whoever creates functions and triggers",
@@ -167,27 +169,15 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
             "the target demands a primary key of every table: give it one, or let Headgate's account do without in its own sessions",
             format!("GRANT SESSION_VARIABLES_ADMIN ON *.* TO {account}"),
         ),
-        // Only what one holds with the grant option can be granted.
-        1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1410 if passes_on => {
-            let own = to_another(&refusal.statement, account).map(|(_, own)| own);
-            let own = own.map(|own| match own.strip_suffix(" WITH GRANT OPTION") {
-                Some(_) => own,
-                None => format!("{own} WITH GRANT OPTION"),
-            });
-            Mended::new(
-                "Headgate's account on the target may not grant it: give it the same with the grant option, or the account has less rights there",
-                own.unwrap_or_default(),
-            )
-        }
         1227 => {
-            let right = right_needed(&refusal.message);
+            let right = right_needed(message);
             let fix = right.map(|right| format!("GRANT {right} ON *.* TO {account}"));
             Mended::new(
-                "give Headgate's account on the target the right that it lacks",
+                "give Headgate's account on the target the right that it lacks, or create it there yourself",
                 fix.unwrap_or_default(),
             )
         }
-        _ if grants => Mended {
+        _ if statement.starts_with("GRANT ") => Mended {
             level: Level::Warning,
             remedy: "it is left out: nobody has this right there, or on what is not there"
                 .to_owned(),
@@ -208,6 +198,25 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
                 .unwrap_or_default(),
         ),
         _ => Mended::new(REMEDY, ""),
+    }
+}
+
+/// What Headgate's account may not do for another: it holds the same and may pass it on, or somebody else does it.
+fn not_passed_on(statement: &str, message: &str, account: &str) -> Mended {
+    let fix = grants::lets_pass_on(statement, message, account).unwrap_or_default();
+    if statement.starts_with("GRANT ") {
+        return Mended::new(
+            "Headgate's account on the target may not grant it: give it the same with the grant option, or the account has less rights there",
+            fix,
+        );
+    }
+    // It is a right to change every account, and somebody who has it can do this later.
+    Mended {
+        level: Level::Warning,
+        remedy: "Headgate's account on the target may not set another's default role: run the statement there yourself once the \
+                 migration follows, before the check; or give Headgate's account the right, by which it may change every account"
+            .to_owned(),
+        fix,
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) enum Made {
     Account,
     /// The account that is granted what others are to be granted.
     Grantee,
+    /// A server to which tables may refer, under a name of the trial's own.
+    Server,
 }
 
 impl Made {
@@ -46,6 +48,7 @@ impl Made {
             Self::Objects => "objects",
             Self::Account => "account",
             Self::Grantee => "grantee",
+            Self::Server => "server",
         }
     }
 }
@@ -128,6 +131,15 @@ async fn remove_in(mysql: &Mysql, archive: &Archive, session: &mut Conn) -> Resu
     // What they define must be gone before: a server refuses to drop a definer.
     for account in of(Made::Grantee) {
         run(session, &format!("DROP USER IF EXISTS {account}"), WHAT).await?;
+    }
+    for server in of(Made::Server) {
+        // Whoever may not create one may not drop one either.
+        let name = quote_literal(server);
+        let query = format!("SELECT 1 FROM mysql.servers WHERE Server_name = {name}");
+        if !ask(session, &query, WHAT).await?.is_empty() {
+            let drop = format!("DROP SERVER IF EXISTS {}", quote_ident(server));
+            run(session, &drop, WHAT).await?;
+        }
     }
     for account in of(Made::Account) {
         drop_account(session, account).await?;
