@@ -35,11 +35,12 @@ faults: servers ## the disk full from each record of a cutover on, with and with
 	cargo build -p proxy --bin headgate
 	cargo test -p tests --test whole full_disk:: -- --ignored --nocapture --test-threads=1
 
-# Migrations of the tests run with all rights, or, where this is `least`, with what `headgate grants` prints.
-# The suites of remedies run as an administrator what is told to one.
-test-rights: export HEADGATE_TEST_RIGHTS := least
+# Migrations of the tests run with all rights, or, where this is `least`, with what `headgate grants` prints. The suites of
+# remedies run as an administrator what is told to one; those of rights make the accounts that they need themselves.
 test-rights: servers ## the suites of migrations with only the printed rights, and without each of these in turn
-	cargo nextest run -p migrator --run-ignored all --no-fail-fast -E 'kind(test) and not binary(/_remedies$$/)'
+	HEADGATE_TEST_RIGHTS=least cargo nextest run -p migrator --run-ignored all --no-fail-fast \
+	    -E 'kind(test) and not binary(/_(remedies|rights)$$/)'; first=$$?; \
+	cargo nextest run -p migrator --run-ignored all --no-fail-fast -E 'binary(/_rights$$/)' && exit $$first
 
 check: ## formatting, lints, documentation, direction of dependencies
 	cargo fmt --all --check

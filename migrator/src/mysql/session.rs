@@ -439,20 +439,21 @@ impl Odd {
             (DENIED, _) => {}
             _ => return Some(failure),
         }
-        let (name, wanted) = (
-            self.variable.name,
-            self.variable.shown().unwrap_or_default(),
-        );
+        let name = self.variable.name;
+        let wanted = self.variable.shown().unwrap_or_default();
         let reported = failure.full_text();
         let right = right_needed(&reported).unwrap_or("SUPER");
-        let grant = format!("GRANT {right} ON *.* TO {account}");
         Some(
             Error::refused(format!(
                 "{name} is {:?} on the server, and Headgate's account may not set it to {wanted:?} in its own sessions",
                 self.shown
             ))
-            .remedy(format!("{grant}; or set it back on the server: SET GLOBAL {}", self.assignment()))
-            .fix(grant),
+            .remedy(format!(
+                "GRANT {} ON *.* TO {account}; or set it back on the server: SET GLOBAL {}",
+                right_needed(&reported).unwrap_or("SUPER"),
+                self.assignment()
+            ))
+            .fix(format!("GRANT {right} ON *.* TO {account}")),
         )
     }
 }
