@@ -24,6 +24,8 @@ use super::{
 pub(crate) const LEAST: &str = "headgate";
 const PASSWORD: &str = "least";
 const TIMEOUT: Duration = Duration::from_mins(1);
+/// Lets a session change something whatever the server's settings are.
+const WHATEVER_IS_SET: &str = "SET SESSION TRANSACTION READ WRITE; SET SESSION sql_mode = ''";
 
 /// A server and version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -185,8 +187,8 @@ impl Server {
         for (number, grant) in printed.into_iter().enumerate() {
             if !without.contains(&number) {
                 let password = format!("'{PASSWORD}'");
-                self.run("", &grant.statement.replace("<password>", &password))
-                    .await;
+                let grant = grant.statement.replace("<password>", &password);
+                self.run("", &format!("{WHATEVER_IS_SET}; {grant}")).await;
             }
         }
     }
