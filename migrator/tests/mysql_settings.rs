@@ -204,6 +204,7 @@ async fn moves_under_odd_settings(source: Kind, target: Kind) {
             ..Settings::default()
         },
     );
+    pair.mend(&mysql).await;
     move_and_check(&mysql, &pair).await;
 }
 

@@ -482,7 +482,8 @@ impl Pair {
                 } else {
                     &self.target
                 };
-                server.run("", &check.fix).await;
+                let fix = format!("{WHATEVER_IS_SET}; {}", check.fix);
+                server.run("", &fix).await;
             })
             .await;
         }
