@@ -255,6 +255,7 @@ async fn fences_by_accounts(kind: Kind) {
         )
     };
     world.mysql = as_mover(&world.pair);
+    // While changes are followed, an event that is disabled is a changed definition: the scheduler is stopped instead.
     let refused = fence::warm_up(&world.mysql, &world.plan).await;
     let refused = refused.err().expect("nobody stops the event");
     assert!(
@@ -262,7 +263,24 @@ async fn fences_by_accounts(kind: Kind) {
         "{}",
         refused.full_text()
     );
-    world.source().run("shop", "ALTER EVENT tick DISABLE").await;
+    let remedy = refused.remedy_text().expect("a remedy");
+    let (_, stop) = remedy.split_once(": ").expect("a statement");
+    assert_eq!(stop, "SET GLOBAL event_scheduler = OFF");
+    world.source().run("", stop).await;
+    let ready = fence::warm_up(&world.mysql, &world.plan).await;
+    drop(ready.unwrap_or_else(|error| panic!("{}", error.full_text())));
+    // Before the migration each event can be disabled by its owner.
+    world
+        .source()
+        .run("", "SET GLOBAL event_scheduler = ON")
+        .await;
+    let checks = world.mysql.preflight().await.expect("the checks run");
+    let event = one(&checks, "source_events", Level::Error, "`shop`.`tick`");
+    world.source().run("", &event.fix).await;
+    let checks = world.mysql.preflight().await.expect("the checks run");
+    one(&checks, "source_events", Level::Ok, "no event");
+    let ready = fence::warm_up(&world.mysql, &world.plan).await;
+    drop(ready.unwrap_or_else(|error| panic!("{}", error.full_text())));
     // An account that its owner has locked stays so, whatever becomes of the fence.
     for host in ["127.0.0.1", "localhost"] {
         let shut = format!("CREATE USER shut@'{host}' IDENTIFIED BY 'shut' ACCOUNT LOCK");
@@ -546,37 +564,183 @@ async fn what_would_make_the_fence_fail_is_refused_before_anything_is_held() {
     }
 }
 
+/// What an account is given ahead, and whether the way without `read_only` is gone where both are printed.
+const POOR: [(&str, bool); 4] = [
+    ("", false),
+    ("", true),
+    ("SYSTEM_VARIABLES_ADMIN", false),
+    ("CREATE USER", true),
+];
+const OR: &str = "; or, where a service gives nobody these, ";
+
+/// An account with next to no right is led to a fence by the statements that are printed, one refusal after the other.
 #[tokio::test]
-async fn an_account_without_the_rights_is_told_which_ones_it_needs() {
+async fn an_account_without_the_rights_is_told_statements_that_let_it_put_up_the_fence() {
     for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
-        let world = World::new(kind).await;
-        world.source().run("", "CREATE USER mover@'127.0.0.1'; GRANT ALL ON headgate.* TO mover@'127.0.0.1'; \
-             GRANT PROCESS ON *.* TO mover@'127.0.0.1'; GRANT SELECT ON shop.* TO mover@'127.0.0.1'; \
-             CREATE USER mover@localhost; GRANT ALL ON headgate.* TO mover@localhost; \
-             GRANT PROCESS ON *.* TO mover@localhost; GRANT ALL ON shop.* TO mover@localhost").await;
-        let mut endpoint = world.source().endpoint("shop");
-        endpoint.user = "mover".into();
-        let mysql = Mysql::new(
-            "m",
-            endpoint,
+        let mut world = World::new(kind).await;
+        world.source().run("shop", "ALTER EVENT tick DISABLE").await;
+        for (number, (given, by_accounts)) in POOR.into_iter().enumerate() {
+            let exists = match kind {
+                Kind::Mysql97 => true,
+                Kind::Mysql56 => given.is_empty() && !by_accounts,
+                Kind::Mariadb1011 => !given.contains('_'),
+            };
+            if !exists {
+                continue;
+            }
+            let user = format!("poor{number}");
+            for host in ["127.0.0.1", "localhost"] {
+                let account = format!("{user}@'{host}'");
+                let grants =
+                    ["headgate.*", "shop.*"].map(|to| format!("GRANT ALL ON {to} TO {account}"));
+                let create = format!(
+                    "CREATE USER {account} IDENTIFIED BY '{user}'; {}",
+                    grants.join("; ")
+                );
+                world.source().run("", &create).await;
+                if !given.is_empty() {
+                    let grant = format!("GRANT {given} ON *.* TO {account}");
+                    world.source().run("", &grant).await;
+                }
+            }
+            world.mysql = as_account(&world, &user);
+            let mut done: Vec<String> = Vec::new();
+            while let Err(error) = fence::warm_up(&world.mysql, &world.plan).await {
+                let text = error.full_text();
+                let remedy = error.remedy_text().unwrap_or_default().to_owned();
+                let grants = match remedy.split_once(OR) {
+                    Some((_, others)) if by_accounts => others,
+                    Some((first, _)) => first,
+                    None => &remedy,
+                };
+                assert!(
+                    !done.iter().any(|one| one == grants),
+                    "{kind:?}: {text} after {done:#?}"
+                );
+                for grant in grants.split("; ") {
+                    assert!(grant.starts_with("GRANT "), "{kind:?}: {text}: {remedy}");
+                    world.source().run("", grant).await;
+                }
+                done.push(grants.to_owned());
+            }
+            let all = done.join("; ");
+            let fence = if by_accounts { "CONNECTION" } else { "PROCESS" };
+            assert!(all.contains(fence), "{kind:?}: {all}");
+            assert_eq!(all.contains("GRANT EVENT "), by_accounts, "{kind:?}: {all}");
+            assert_eq!(
+                all.contains("GRANT SELECT ON `mysql`.* "),
+                by_accounts,
+                "{kind:?}: {all}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_does_not_tell_of_accounts_and_sessions_is_told_by_the_grant_that_is_printed()
+ {
+    for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
+        let mut world = World::new(kind).await;
+        for host in ["127.0.0.1", "localhost"] {
+            let blind = format!("blind@'{host}'");
+            let create = format!(
+                "CREATE USER {blind} IDENTIFIED BY 'blind'; GRANT ALL ON shop.* TO {blind}"
+            );
+            world.source().run("", &create).await;
+        }
+        world.mysql = as_account(&world, "blind");
+        let mut done: Vec<String> = Vec::new();
+        loop {
+            let grants = match world.mysql.writers(&nobody).await {
+                Err(error) => error.remedy_text().expect("a remedy").to_owned(),
+                Ok(checks) => {
+                    let mut unknown = checks
+                        .into_iter()
+                        .filter(|check| check.evidence.contains("cannot be known"));
+                    // Only newer servers tell of the settings of others.
+                    let unknown = unknown.find(|check| check.level == Level::Error);
+                    let Some(check) = unknown else { break };
+                    if check.fix.is_empty() {
+                        check.remedy
+                    } else {
+                        check.fix
+                    }
+                }
+            };
+            assert!(
+                !done.contains(&grants),
+                "{kind:?}: {grants} after {done:#?}"
+            );
+            world.source().run("", &grants).await;
+            done.push(grants);
+        }
+        let all = done.join("; ");
+        assert!(
+            all.contains("GRANT SELECT ON `mysql`.* TO"),
+            "{kind:?}: {all}"
+        );
+        assert!(all.contains("GRANT PROCESS ON *.* TO"), "{kind:?}: {all}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_may_not_set_read_only_is_told_the_grants_and_the_warning_goes() {
+    for kind in [Kind::Mysql97, Kind::Mariadb1011] {
+        let mut world = World::new(kind).await;
+        world.source().run("", &mover(kind)).await;
+        world.mysql = as_account(&world, "mover");
+        let checks = world.mysql.preflight().await.expect("the checks run");
+        let fence = one(
+            &checks,
+            "source_fence",
+            Level::Warning,
+            "may not set read_only",
+        );
+        world.source().run("", &fence.fix).await;
+        let checks = world.mysql.preflight().await.expect("the checks run");
+        assert_eq!(of(&checks, "source_fence"), Vec::<&Check>::new());
+    }
+}
+
+/// Accounts that one migration has locked must not be let in by another one: that one waits for FINISH MIGRATION.
+#[tokio::test]
+async fn a_source_that_another_migration_has_fenced_by_accounts_is_fenced_again_once_that_is_finished()
+ {
+    for kind in [Kind::Mysql97, Kind::Mariadb1011] {
+        let mut world = World::new(kind).await;
+        world.source().run("", &mover(kind)).await;
+        world.source().run("shop", "ALTER EVENT tick DISABLE").await;
+        world.mysql = as_account(&world, "mover");
+        let raised = world.raise().await;
+        fence::seal(&world.mysql, raised.fence, &nobody)
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.full_text()));
+        let mut source = world.source().endpoint("shop");
+        "mover".clone_into(&mut source.user);
+        source.password = Some("mover".into());
+        let secrets = Arc::new(migrator::accounts::NoSecrets);
+        let other = Mysql::new(
+            "n",
+            source,
             world.pair.target.endpoint("shop"),
             Settings::default(),
-            Arc::new(migrator::accounts::NoSecrets),
+            secrets,
         );
-        let error = fence::warm_up(&mysql, &world.plan)
+        let refused = fence::warm_up(&other, &world.plan)
             .await
             .err()
-            .expect("it may not");
+            .expect("it is fenced");
         assert!(
-            error.full_text().contains("may not set read_only"),
-            "{kind:?}: {}",
-            error.full_text()
+            refused.full_text().contains("migration m has fenced"),
+            "{}",
+            refused.full_text()
         );
-        assert!(
-            error
-                .remedy_text()
-                .is_some_and(|text| text.contains("GRANT"))
-        );
+        let remedy = refused.remedy_text().expect("a remedy");
+        assert!(remedy.ends_with("FINISH MIGRATION m"), "{remedy}");
+        // What the statement does on the servers.
+        clean::run(&world.mysql).await.expect("it is cleaned");
+        let ready = fence::warm_up(&other, &world.plan).await;
+        drop(ready.unwrap_or_else(|error| panic!("{}", error.full_text())));
     }
 }
 

@@ -4,14 +4,18 @@
 mod servers;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use migrator::accounts::NoSecrets;
 use migrator::database::Database as _;
 use migrator::mysql::Mysql;
 use migrator::plan::Settings;
 use migrator::preflight::{Check, Level};
+use migrator::rights::Side;
 use mysql_async::prelude::Queryable as _;
-use servers::mysql::{Kind, Pair, Server};
+use servers::mysql::{Kind, LEAST, Pair, Server};
+use tokio_util::sync::CancellationToken;
 
 const PLAIN: &str = "CREATE DATABASE shop CHARACTER SET utf8mb4; CREATE TABLE shop.t (id INT PRIMARY KEY) ENGINE = InnoDB";
 const PAIRS: [(Kind, Kind); 3] = [
@@ -350,5 +354,151 @@ async fn sessions_that_a_cutover_would_wait_for_are_ended_by_the_statement_that_
     });
     for one in each {
         one.await.expect("its remedies work");
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_follows_another_server_follows_nobody_after_the_statement_that_is_told() {
+    for (kind, follow) in [
+        (
+            Kind::Mysql97,
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = 1, SOURCE_USER = 'nobody'",
+        ),
+        (
+            Kind::Mariadb1011,
+            "CHANGE MASTER 'one' TO MASTER_HOST = '127.0.0.1', MASTER_PORT = 1, MASTER_USER = 'nobody'",
+        ),
+    ] {
+        let pair = Pair::start(kind, kind);
+        pair.source.run("", PLAIN).await;
+        pair.target.run("", follow).await;
+        end(
+            &pair.migration("m", Settings::default()),
+            &pair.target,
+            &["target_replica"],
+        )
+        .await;
+    }
+}
+
+/// A migration by accounts that have the printed rights on both sides, but for those in which one of these occurs.
+async fn without(pair: &Pair, rights: &[&str]) -> Mysql {
+    for (server, side) in [(&pair.source, Side::Source), (&pair.target, Side::Target)] {
+        let printed = server.grants(side, LEAST).into_iter().enumerate();
+        let left_out =
+            printed.filter(|(_, grant)| rights.iter().any(|right| grant.statement.contains(right)));
+        let left_out: Vec<usize> = left_out.map(|(number, _)| number).collect();
+        server.grant(side, LEAST, &left_out).await;
+    }
+    let (source, target) = (pair.source.least("shop"), pair.target.least("shop"));
+    Mysql::new(
+        "m",
+        source,
+        target,
+        Settings::default(),
+        Arc::new(NoSecrets),
+    )
+}
+
+#[tokio::test]
+async fn what_may_not_be_seen_of_what_stays_behind_is_seen_by_the_grant_that_is_told() {
+    const NAMES: [&str; 2] = ["source_left_behind", "target_left_behind"];
+    for (source, target) in PAIRS {
+        let pair = Pair::start(source, target);
+        pair.source.run("", PLAIN).await;
+        let mysql = without(&pair, &["GRANT SELECT ON `mysql`", "GRANT PROCESS "]).await;
+        let left = async || -> Vec<Check> {
+            let mut left = found(&mysql, NAMES[0]).await;
+            left.extend(found(&mysql, NAMES[1]).await);
+            left
+        };
+        let first = left().await;
+        let names: BTreeSet<&str> = first.iter().map(|check| check.name.as_str()).collect();
+        assert_eq!(names, BTreeSet::from(NAMES), "{source:?}: {first:#?}");
+        for check in &first {
+            let server = if check.name == NAMES[0] {
+                &pair.source
+            } else {
+                &pair.target
+            };
+            server.run("", &check.fix).await;
+        }
+        assert_eq!(left().await, [], "{source:?}: after {first:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_may_not_see_prepared_transactions_begins_after_the_grant_that_is_told() {
+    let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
+    pair.source
+        .run("", &format!("{PLAIN}; INSERT INTO shop.t VALUES (1)"))
+        .await;
+    let mysql = without(&pair, &["XA_RECOVER_ADMIN"]).await;
+    let plan = mysql.plan().await.expect("the source can be read");
+    mysql
+        .prepare(&plan)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    let copy = async || {
+        mysql
+            .copy(&plan, Arc::default(), CancellationToken::new())
+            .await
+    };
+    let refused = copy().await.expect_err("it may not look");
+    let grant = refused.remedy_text().expect("a remedy");
+    assert_eq!(
+        grant,
+        format!("GRANT XA_RECOVER_ADMIN ON *.* TO '{LEAST}'@'%'")
+    );
+    pair.source.run("", grant).await;
+    copy()
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    let rows: Vec<i32> = pair.target.rows("shop", "SELECT id FROM t").await;
+    assert_eq!(rows, [1]);
+}
+
+/// What another version or family has under this name nobody knows: then it is only named.
+#[tokio::test]
+async fn plugins_and_functions_that_the_target_lacks_are_installed_by_the_statement_that_is_told() {
+    for (source, target, install, count) in [
+        (
+            Kind::Mysql97,
+            Kind::Mysql97,
+            "INSTALL PLUGIN mysql_no_login SONAME 'mysql_no_login.so';
+             CREATE FUNCTION service_get_read_locks RETURNS INTEGER SONAME 'locking_service.so'",
+            2,
+        ),
+        (
+            Kind::Mariadb1011,
+            Kind::Mariadb1011,
+            "INSTALL PLUGIN locales SONAME 'locales.so'",
+            1,
+        ),
+        (
+            Kind::Mariadb1011,
+            Kind::Mysql97,
+            "INSTALL PLUGIN locales SONAME 'locales.so'",
+            0,
+        ),
+    ] {
+        let pair = Pair::start(source, target);
+        pair.source.run("", &format!("{PLAIN}; {install}")).await;
+        let mysql = pair.migration("m", Settings::default());
+        let checks = found(&mysql, "plugins").await;
+        let fixes: Vec<&str> = checks
+            .iter()
+            .map(|check| check.fix.as_str())
+            .filter(|fix| !fix.is_empty())
+            .collect();
+        assert_eq!(fixes.len(), count, "{source:?}: {checks:#?}");
+        for fix in &fixes {
+            pair.target.run("", fix).await;
+        }
+        assert_eq!(
+            found(&mysql, "plugins").await.is_empty(),
+            count > 0,
+            "{source:?}"
+        );
     }
 }

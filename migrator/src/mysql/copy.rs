@@ -17,6 +17,7 @@ use super::client::failed;
 use super::heartbeat::{self, Signal};
 use super::load::ClusterPair;
 use super::records::{self, ChunkRecord};
+use super::rights::with_grants;
 use super::sql::title;
 use super::{BinlogPosition, Mysql, follow, link, position, post_data, schema, snapshot};
 use crate::backoff::Backoff;
@@ -167,10 +168,13 @@ async fn wait_for_prepared(mysql: &Mysql, source: &mut Conn) -> Result<()> {
 
 /// The transactions that are prepared now.
 async fn prepared(source: &mut Conn) -> Result<BTreeSet<Vec<u8>>> {
-    let rows: Vec<Row> = source.query("XA RECOVER").await.map_err(|error| {
-        failed("cannot see the source's prepared transactions", error)
-            .remedy("GRANT XA_RECOVER_ADMIN ON *.* to Headgate's account on the source")
-    })?;
+    let rows: Vec<Row> = match source.query("XA RECOVER").await {
+        Ok(rows) => rows,
+        Err(error) => {
+            let error = failed("cannot see the source's prepared transactions", error);
+            return Err(with_grants(error, source, &["XA_RECOVER_ADMIN ON *.*"]).await);
+        }
+    };
     let mut open = BTreeSet::new();
     for row in rows {
         // Its lengths belong to its name: format, lengths of both parts, both parts.

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 pub(super) use durable::finding as refusal_finding;
 pub use durable::{state, uphold};
+pub(super) use locked::events_finding;
 pub use look::UnderFence;
 pub use write_block::lift;
 pub(super) use write_block::{forget, install};
@@ -77,7 +78,7 @@ pub async fn warm_up(mysql: &Mysql, plan: &Plan) -> Result<Ready> {
     obstacles::refuse(&mut ready.marker).await?;
     writers::refuse_hiding(&mut ready.marker).await?;
     if ready.means == Means::Accounts {
-        locked::refuse_events(mysql, &mut ready.marker).await?;
+        locked::refuse_events(&mut ready.marker).await?;
         let who = Passing::read(mysql, &mut ready.marker).await?;
         who.refuse_accounts()?;
         ready.who = Some(who);
@@ -286,7 +287,7 @@ async fn seal_accounts(
     write_block::remember_accounts(mysql, session, &accounts).await?;
     locked::lock(mysql, session, &accounts).await?;
     locked::end_sessions(mysql, session, gated_backends).await?;
-    locked::refuse_events(mysql, session).await?;
+    locked::refuse_events(session).await?;
     drift::refuse(session, mysql, plan).await?;
     write_block::seal(mysql, session).await?;
     answers(&mut barrier).await?;

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use mysql_async::Conn;
 
 use super::catalogue::ask;
-use super::client::{Flavor, Version};
+use super::client::{self, Flavor, Version};
 use super::reprinted::SCRATCH;
 use super::sql::{qualified, quote_ident, quote_literal};
 use super::{RECORDS, grants};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::rights::{self, Grant, Need, Side};
 use table::{RIGHTS, Right};
 
@@ -109,6 +109,43 @@ pub fn grants(side: Side, version: Version, whose: For<'_>) -> Vec<Grant> {
     std::iter::once(login).chain(rights).collect()
 }
 
+/// What the fence by `read_only` needs, under the names that servers have for it, and locked accounts do not.
+pub(super) const READ_ONLY_FENCE: [&str; 4] = [
+    "SYSTEM_VARIABLES_ADMIN ON *.*",
+    "CONNECTION_ADMIN ON *.*",
+    "READ_ONLY ADMIN ON *.*",
+    "SUPER ON *.*",
+];
+
+/// The rights to everything with which accounts can be locked out in place of `read_only`: to lock them, to end their
+/// sessions, and to see every event. Nothing where who has them may set `read_only` too.
+fn account_fence(version: Version) -> Option<[&'static str; 3]> {
+    let ends = if version.is_mysql_from(8, 0, 0) {
+        "CONNECTION_ADMIN"
+    } else if version.is_mariadb() && version.number >= (10, 5, 2) {
+        "CONNECTION ADMIN"
+    } else {
+        return None;
+    };
+    version
+        .locks_accounts()
+        .then_some(["CREATE USER", ends, "EVENT"])
+}
+
+/// Names beside a failure what the session's account lacks of these rights ("PROCESS ON *.*") of the source, as the
+/// table has them for its server.
+pub(super) async fn with_grants(error: Error, session: &mut Conn, rights: &[&str]) -> Error {
+    let lacking = async {
+        let version = client::version(session).await?;
+        Ok::<_, Error>(Held::read(session).await?.grants(version, rights))
+    };
+    match lacking.await {
+        Ok(statements) if !statements.is_empty() => error.remedy(statements.join("; ")),
+        // What failed is another thing than a right.
+        _ => error,
+    }
+}
+
 /// The version that is meant by what an operator wrote; the newest known where nothing was written.
 pub fn version(flavor: Flavor, written: Option<&str>) -> Option<Version> {
     let newest = match flavor {
@@ -171,6 +208,34 @@ impl Held {
     /// Whether one of these rights to everything is held.
     pub(super) fn has(&self, names: &[&str]) -> bool {
         self.holds(names, |object| object == "*.*")
+    }
+
+    /// The statements for what it lacks of these rights of the source.
+    pub(super) fn grants(&self, version: Version, rights: &[&str]) -> Vec<String> {
+        let lacking = self.lacking(Side::Source, version, &[]).into_iter();
+        let statements = lacking.map(|grant| grant.statement);
+        statements
+            .filter(|statement| {
+                rights
+                    .iter()
+                    .any(|right| statement.starts_with(&format!("GRANT {right} TO ")))
+            })
+            .collect()
+    }
+
+    /// The statements for what it lacks to lock accounts out in place of `read_only`; `None` where the server has no
+    /// such fence.
+    pub(super) fn account_fence_grants(&self, version: Version) -> Option<Vec<String>> {
+        let rights = account_fence(version)?;
+        let lacking = rights.into_iter().filter(|name| {
+            let ends = name.starts_with("CONNECTION");
+            !(self.has(&[name]) || ends && self.has(&["SUPER"]))
+        });
+        Some(
+            lacking
+                .map(|name| format!("GRANT {name} ON *.* TO {}", self.account))
+                .collect(),
+        )
     }
 
     fn holds(&self, names: &[&str], wanted: impl Fn(&str) -> bool) -> bool {

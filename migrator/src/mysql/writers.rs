@@ -9,6 +9,7 @@ use super::catalogue::variable;
 use super::client::{self, Version, failed};
 use super::passing::{Holders, Means, Passing};
 use super::processlist::sessions;
+use super::rights::with_grants;
 use super::sql::quote_literal;
 use crate::database::GatedBackends;
 use crate::error::{Error, Result};
@@ -74,7 +75,7 @@ async fn holding_locks(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Row>> {
             format!("{WRITERS_UNKNOWN}: {}", reported.message),
         )
         .remedy(sight_grant(session).await?)),
-        Err(error) => Err(unseen(error)),
+        Err(error) => Err(unseen(session, error).await),
     }
 }
 
@@ -96,10 +97,10 @@ async fn sight_grant(session: &mut Conn) -> Result<String> {
 /// of a second old, and for as long as somebody asks for it more often. Headgate's own sessions leave no transaction idle
 /// that changed something.
 async fn having_changed(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Row>> {
-    let shown: Option<Row> = session
-        .query_first("SHOW ENGINE INNODB STATUS")
-        .await
-        .map_err(unseen)?;
+    let shown: Option<Row> = match session.query_first("SHOW ENGINE INNODB STATUS").await {
+        Ok(shown) => shown,
+        Err(error) => return Err(unseen(session, error).await),
+    };
     let status = shown
         .map(|row| text(&row, 2))
         .transpose()?
@@ -120,7 +121,7 @@ async fn having_changed(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Row>> {
          WHERE id IN ({}) AND user <> 'system user' AND (user <> {ours} OR command = 'Sleep')",
         ids.join(", ")
     );
-    sessions(session, &query).await.map_err(unseen)
+    seen(session, &query).await
 }
 
 /// The sessions whose transactions have changed something; `None` where the monitor left some out. What else is printed
@@ -243,7 +244,7 @@ async fn connected(
          WHERE user NOT IN ('system user', 'event_scheduler', 'unauthenticated user', {}) AND command <> 'Daemon' ORDER BY id",
         quote_literal(&mysql.source().user)
     );
-    let rows = sessions(session, &query).await.map_err(unseen)?;
+    let rows = seen(session, &query).await?;
     let mut found = Vec::new();
     for row in &rows {
         let (id, user) = (text(row, 0)?, text(row, 1)?);
@@ -312,19 +313,12 @@ pub(super) fn is_servers(user: &str) -> bool {
 
 /// Prepared transactions, which may be committed whatever the server refuses, by their names.
 pub(super) async fn recoverable(session: &mut Conn) -> Result<Vec<String>> {
-    let rows: std::result::Result<Vec<Row>, Failure> = session.query("XA RECOVER").await;
-    let rows = match rows {
+    const UNKNOWN: &str = "whether prepared transactions (XA) are on the source cannot be known";
+    let rows: Vec<Row> = match session.query("XA RECOVER").await {
         Ok(rows) => rows,
         Err(error) => {
-            let error = failed(
-                "whether prepared transactions (XA) are on the source cannot be known",
-                error,
-            );
-            let grant = format!(
-                "GRANT XA_RECOVER_ADMIN ON *.* TO {}",
-                own_account(session).await?
-            );
-            return Err(error.remedy(grant));
+            let error = failed(UNKNOWN, error);
+            return Err(with_grants(error, session, &["XA_RECOVER_ADMIN ON *.*"]).await);
         }
     };
     Ok(rows
@@ -343,10 +337,8 @@ async fn prepared(session: &mut Conn, findings: &mut Findings) -> Result<()> {
         .take(NAMED_MAX)
         .map(|name| {
             let of = names.len();
-            (
-                format!("one of {of} prepared transactions (XA): '{name}'"),
-                String::new(),
-            )
+            let evidence = format!("one of {of} prepared transactions (XA): '{name}'");
+            (evidence, String::new())
         })
         .collect();
     findings.each(
@@ -480,19 +472,28 @@ async fn sees_sessions(session: &mut Conn) -> Result<bool> {
     match asked {
         Ok(_) => Ok(true),
         Err(Failure::Server(reported)) if reported.code == 1227 => Ok(false),
-        Err(error) => Err(unseen(error)),
+        Err(error) => Err(unseen(session, error).await),
     }
 }
 
 pub(super) async fn own_account(session: &mut Conn) -> Result<String> {
     let reported: Option<String> = session
-        .query_first("SELECT CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))")
+        .query_first(client::ACCOUNT)
         .await
-        .map_err(unseen)?;
+        .map_err(|error| failed("cannot ask for Headgate's own account", error))?;
     Ok(reported.unwrap_or_default())
 }
 
-fn unseen(error: Failure) -> Error {
-    failed("cannot see who writes to the source", error)
-        .remedy("GRANT PROCESS ON *.*, and SELECT ON mysql.*, to Headgate's account on the source")
+/// Asks what sessions do, as [`sessions`] does.
+pub(super) async fn seen(session: &mut Conn, query: &str) -> Result<Vec<Row>> {
+    match sessions(session, query).await {
+        Ok(rows) => Ok(rows),
+        Err(error) => Err(unseen(session, error).await),
+    }
+}
+
+/// Who writes cannot be seen: with the grant that lets the account look, where it lacks one.
+async fn unseen(session: &mut Conn, error: Failure) -> Error {
+    let error = failed("cannot see who writes to the source", error);
+    with_grants(error, session, &["PROCESS ON *.*"]).await
 }

@@ -673,6 +673,28 @@ async fn a_lost_connection_is_retried_and_a_real_failure_stops_with_its_remedy()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fault_of_the_worker_stops_the_migration_and_the_start_that_is_printed_tries_again() {
+    let world = World::new();
+    let supervisor = open(&world);
+    supervisor.create(definition()).await.expect("created");
+    let at = world.facts.lock().calls.len();
+    world.facts.lock().mishaps = vec![(at, Mishap::DieBefore)];
+    supervisor.start("m").await.expect("started");
+    until_state(&supervisor, State::Failed).await;
+    let remedy = supervisor.status("m").expect("it is there").remedy;
+    assert_eq!(remedy.as_deref(), Some("START MIGRATION m tries again"));
+    supervisor.start("m").await.expect("started");
+    until("a known lag", || {
+        supervisor.status("m").expect("it is there").lag.is_some()
+    })
+    .await;
+    assert_eq!(
+        supervisor.status("m").expect("it is there").state,
+        State::Following
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_of_the_precheck_block_the_start_all_at_once() {
     let world = World::new();
     world.facts.lock().findings = vec![

@@ -302,7 +302,7 @@ impl<D: Database> Admin<D> {
             return Err(Refusal::new(
                 "55000",
                 text,
-                format!("write FROM {cluster}; SHOW ROUTES lists all"),
+                format!("CREATE MIGRATION {name} FROM {cluster} TO …; SHOW ROUTES lists all"),
             ));
         }
         let settings = settings.over(self.defaults());

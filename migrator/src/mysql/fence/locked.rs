@@ -18,6 +18,7 @@ use super::super::writers::is_servers;
 use crate::database::GatedBackends;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::preflight::{Findings, Level};
 
 /// How long the sessions of locked accounts have to end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -71,16 +72,8 @@ pub(super) async fn prepare(session: &mut Conn) -> Result<()> {
         .map_err(|error| failed("cannot prepare the fence", error))
 }
 
-/// Refuses where events would go on writing: nobody without the right to set `read_only` can stop them all.
-pub(super) async fn refuse_events(mysql: &Mysql, session: &mut Conn) -> Result<()> {
-    for database in mysql.databases() {
-        // The list of all events leaves out those that the account may not see; this refuses instead.
-        let seeing = session.query_drop(format!("SHOW EVENTS FROM {}", quote_ident(&database)));
-        seeing.await.map_err(|error| {
-            failed("cannot list the source's events", error)
-                .remedy("GRANT EVENT ON *.* to Headgate's account on the source")
-        })?;
-    }
+/// The events that run on the source, in whichever database.
+async fn running_events(session: &mut Conn) -> Result<Vec<String>> {
     let events: Vec<(String, String)> = session
         .query(
             "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS
@@ -88,21 +81,52 @@ pub(super) async fn refuse_events(mysql: &Mysql, session: &mut Conn) -> Result<(
         )
         .await
         .map_err(|error| failed("cannot list the source's events", error))?;
-    let Some(first) = events.first() else {
-        return Ok(());
-    };
     let name = |(schema, event): &(String, String)| qualified(schema, event);
-    let named: Vec<String> = events.iter().take(NAMED_MAX).map(name).collect();
+    Ok(events.iter().map(name).collect())
+}
+
+/// Refuses where events would go on writing: nobody without the right to set `read_only` can stop them all. What is
+/// disabled now would be a change of the definitions that move.
+pub(super) async fn refuse_events(session: &mut Conn) -> Result<()> {
+    let events = running_events(session).await?;
+    if events.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<String> = events.iter().take(NAMED_MAX).cloned().collect();
     Err(Error::refused(format!(
         "{} events are enabled on the source, and Headgate's account may not stop the event scheduler: {}",
         events.len(),
         named.join(", ")
     ))
-    .remedy(format!(
-        "disable them before the migration starts (ALTER EVENT {} DISABLE) and enable them on the target \
-         after the switch, or grant SYSTEM_VARIABLES_ADMIN (MySQL 8) or SUPER",
-        name(first)
-    )))
+    .remedy(
+        "an administrator, or the service's settings, can stop it until the switch: SET GLOBAL event_scheduler = OFF",
+    ))
+}
+
+/// The same before anything moves.
+pub(in super::super) async fn events_finding(
+    session: &mut Conn,
+    findings: &mut Findings,
+) -> Result<()> {
+    let events = running_events(session).await?;
+    let rows: Vec<(String, String)> = events
+        .into_iter()
+        .map(|event| {
+            (
+                format!("the event {event} is enabled on the source, and Headgate's account may not stop the event scheduler"),
+                format!("ALTER EVENT {event} DISABLE"),
+            )
+        })
+        .collect();
+    findings.each(
+        "source_events",
+        Level::Error,
+        &rows,
+        "what it writes during and after the cutover would be lost: disable it before the migration starts and enable it \
+         on the target after the switch, or have an administrator stop the scheduler until then",
+        "no event runs on the source",
+    );
+    Ok(())
 }
 
 /// The accounts that may log in now: all but Headgate's and the server's own. Not the list of those that are copied:
@@ -256,11 +280,7 @@ pub(super) async fn end_sessions(
                     ))
                     .remedy("end it (an account with SYSTEM_USER may), and try again"));
                 }
-                Err(error) => {
-                    return Err(failed("cannot end a session", error).remedy(
-                        "GRANT CONNECTION_ADMIN (MySQL), or CONNECTION ADMIN (MariaDB), ON *.* to Headgate's account",
-                    ));
-                }
+                Err(error) => return Err(failed("cannot end a session", error)),
             }
         }
         sleep(LOOK_EVERY).await;

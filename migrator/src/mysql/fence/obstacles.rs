@@ -6,8 +6,8 @@ use mysql_async::{Conn, Error as Failure, Row};
 use super::super::catalog_tables::text;
 use super::super::client::{Version, failed};
 use super::super::passing::{Means, own_rights};
-use super::super::processlist::sessions;
-use super::super::writers::recoverable;
+use super::super::rights::{Held, READ_ONLY_FENCE, with_grants};
+use super::super::writers::{recoverable, seen};
 use super::locked;
 use crate::error::{Error, Result};
 
@@ -41,18 +41,31 @@ pub(super) async fn means(session: &mut Conn, version: Version) -> Result<Means>
             Ok(Means::ReadOnly)
         }
         Err(Failure::Server(reported)) if DENIED.contains(&reported.code) => {
-            let may_lock = version.locks_accounts() && locked::is_permitted(session).await?;
-            if may_lock {
-                return Ok(Means::Accounts);
+            let held = Held::read(session).await?;
+            let locking = held.account_fence_grants(version);
+            if let Some(lacking) = &locking
+                && locked::is_permitted(session).await?
+            {
+                if lacking.is_empty() {
+                    return Ok(Means::Accounts);
+                }
+                return Err(Error::refused(
+                    "Headgate's account on the source may lock accounts in place of read_only, and may not end their \
+                     sessions or see every event",
+                )
+                .remedy(lacking.join("; ")));
+            }
+            let mut remedy = held.grants(version, &READ_ONLY_FENCE).join("; ");
+            if let Some(lacking) = locking {
+                remedy = format!(
+                    "{remedy}; or, where a service gives nobody these, {}",
+                    lacking.join("; ")
+                );
             }
             Err(Error::refused(
                 "Headgate's account on the source may not set read_only, nor lock accounts in its place",
             )
-            .remedy(
-                "GRANT SUPER (before MySQL 8), SYSTEM_VARIABLES_ADMIN and CONNECTION_ADMIN (MySQL), \
-                 or READ_ONLY ADMIN (MariaDB) ON *.* to it; where a service gives nobody these, CREATE USER and the \
-                 right to end sessions (CONNECTION_ADMIN; CONNECTION ADMIN on MariaDB) do",
-            ))
+            .remedy(remedy))
         }
         Err(error) => Err(failed("cannot try the fence", error)),
     }
@@ -68,11 +81,10 @@ async fn refuse_without_passage(session: &mut Conn, version: Version) -> Result<
     if passing.iter().any(|right| own.contains(*right)) {
         return Ok(());
     }
-    Err(
-        Error::refused("Headgate's account could not write its marker to a source that is read only").remedy(
-            "GRANT CONNECTION_ADMIN (MySQL 8), SUPER (before), or READ_ONLY ADMIN (MariaDB) ON *.* to it",
-        ),
-    )
+    let error = Error::refused(
+        "Headgate's account could not write its marker to a source that is read only",
+    );
+    Err(with_grants(error, session, &READ_ONLY_FENCE).await)
 }
 
 /// A prepared transaction may be committed whatever the server refuses.
@@ -98,7 +110,7 @@ pub(super) async fn refuse_prepared(session: &mut Conn) -> Result<()> {
 async fn refuse_replica(session: &mut Conn) -> Result<()> {
     let query = "SELECT id FROM information_schema.processlist
          WHERE user = 'system user' AND command NOT IN ('Daemon', 'Sleep')";
-    let threads = sessions(session, query).await.map_err(unseen)?;
+    let threads = seen(session, query).await?;
     if threads.is_empty() {
         return Ok(());
     }
@@ -117,7 +129,7 @@ async fn writers(session: &mut Conn, seconds: u32) -> Result<Vec<String>> {
          WHERE p.command <> 'Sleep' AND p.time >= {seconds} AND t.trx_rows_modified > 0
          ORDER BY p.time DESC LIMIT {NAMED_MAX}"
     );
-    let rows = sessions(session, &query).await.map_err(unseen)?;
+    let rows = seen(session, &query).await?;
     rows.iter()
         .map(|row| {
             Ok(format!(
@@ -143,7 +155,10 @@ pub(super) async fn running(session: &mut Conn, fence: u32) -> Result<String> {
          ORDER BY time DESC LIMIT {NAMED_MAX}"
     );
     // The fence is holding writers back: one look must do.
-    let rows: Vec<Row> = session.query(query).await.map_err(unseen)?;
+    let rows: Vec<Row> = session
+        .query(query)
+        .await
+        .map_err(|error| failed("cannot see who writes to the source", error))?;
     let mut named = Vec::with_capacity(rows.len());
     for row in &rows {
         named.push(format!(
@@ -160,9 +175,4 @@ pub(super) async fn running(session: &mut Conn, fence: u32) -> Result<String> {
         return Ok("none that is still there; a session may hold LOCK TABLES".to_owned());
     }
     Ok(named.join("; "))
-}
-
-fn unseen(error: Failure) -> Error {
-    failed("cannot see who writes to the source", error)
-        .remedy("GRANT PROCESS ON *.* to Headgate's account on the source")
 }

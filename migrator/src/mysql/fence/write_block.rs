@@ -74,8 +74,9 @@ pub(super) async fn refuse_others(mysql: &Mysql, session: &mut Conn) -> Result<(
         return Ok(());
     };
     Err(
-        Error::refused(format!("migration {name} has fenced the source"))
-            .remedy(format!("finish that one first, and DROP MIGRATION {name}")),
+        Error::refused(format!("migration {name} has fenced the source")).remedy(format!(
+            "wait until it has switched, then FINISH MIGRATION {name}"
+        )),
     )
 }
 

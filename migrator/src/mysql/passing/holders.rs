@@ -8,6 +8,7 @@ use mysql_async::Conn;
 use super::super::accounts::{self, Account};
 use super::super::catalogue::{ask, variable};
 use super::super::client::Version;
+use super::super::rights::with_grants;
 use super::super::sql::quote_ident;
 use crate::error::{Error, Kind, Result};
 
@@ -18,14 +19,15 @@ pub(super) type Name = (String, String);
 /// Why an account passes: what it holds, and the statement that takes it away; empty where none does.
 pub(super) type GrantPath = (String, String);
 
-const SIGHT: &str = "GRANT SELECT ON mysql.* to Headgate's account on the source";
+/// What shows an account what others may do.
+const SIGHT: &str = "SELECT ON `mysql`.*";
 
 fn unknown(error: &Error) -> Error {
     let text = format!("{UNKNOWN}: {}", error.full_text());
     if error.kind() == Kind::Transient {
         Error::transient(text)
     } else {
-        Error::refused(text).remedy(SIGHT)
+        Error::refused(text)
     }
 }
 
@@ -43,6 +45,15 @@ impl Holders {
         version: Version,
         rights: &[&str],
     ) -> Result<Self> {
+        match Self::shown(session, version, rights).await {
+            Err(error) if error.kind() != Kind::Transient => {
+                Err(with_grants(error, session, &[SIGHT]).await)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn shown(session: &mut Conn, version: Version, rights: &[&str]) -> Result<Self> {
         let accounts = accounts::all(session)
             .await
             .map_err(|error| unknown(&error))?;
@@ -165,8 +176,7 @@ async fn granted(
             return Err(Error::refused(format!(
                 "{UNKNOWN}: the server does not show what {} may do",
                 account.quoted()
-            ))
-            .remedy(SIGHT));
+            )));
         };
         held.insert(name_of(account), rights);
     }

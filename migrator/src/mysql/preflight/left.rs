@@ -281,11 +281,14 @@ async fn plugins(source: &mut Side, target: &mut Side, findings: &mut Findings) 
     let there = installed(SOURCE, source, findings).await?;
     let here = installed(TARGET, target, findings).await?;
     let same = source.version.flavor == target.version.flavor;
+    // Plugins and functions of another version may have another name, or none: what a component's is stays.
+    let alike = same && source.version.number.0 == target.version.number.0;
     let found: Vec<_> = there
         .into_iter()
         .filter(|(name, _)| !here.iter().any(|(other, _)| other == name))
         .map(|(name, install)| {
-            let install = if same { install } else { String::new() };
+            let is_known = alike || same && name.starts_with("component ");
+            let install = if is_known { install } else { String::new() };
             (
                 format!("the {name} is installed on the source and not on the target"),
                 install,

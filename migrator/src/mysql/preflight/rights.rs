@@ -1,20 +1,13 @@
 //! Checks of what Headgate's own accounts may do on both servers.
 
-use super::super::Mysql;
-use super::super::rights::Held;
+use super::super::rights::{Held, READ_ONLY_FENCE};
+use super::super::{Mysql, fence};
 use super::Side;
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
 use crate::rights::{Grant, Side as Which};
 
 const REMEDY: &str = "grant the right, to the account or to a role that is active in its sessions; headgate grants prints all of them";
-/// What `read_only` needs, and locked accounts do not.
-const FENCE: [&str; 4] = [
-    "SYSTEM_VARIABLES_ADMIN",
-    "CONNECTION_ADMIN",
-    "READ_ONLY ADMIN",
-    "SUPER",
-];
 
 /// What lacks for this check, as (evidence, fix).
 pub(super) fn of(
@@ -48,11 +41,9 @@ async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
     let held = Held::read(&mut source.session).await?;
     let lacking = held.lacking(Which::Source, source.version, &mysql.databases());
     let mut lacks = of(&lacking, "source_rights", &held.account, Which::Source);
-    let fences = |fix: &str| FENCE.contains(&right(fix).trim_end_matches(" ON *.*"));
-    let locks = source.version.locks_accounts()
-        && held.has(&["CREATE USER"])
-        && held.has(&["CONNECTION_ADMIN", "CONNECTION ADMIN", "SUPER"])
-        && held.has(&["EVENT"])
+    let fences = |fix: &str| READ_ONLY_FENCE.contains(&right(fix));
+    let locking = held.account_fence_grants(source.version);
+    let locks = locking.is_some_and(|lacking| lacking.is_empty())
         // With this one `read_only` would be tried, and the other right be missed.
         && !held.has(&["READ_ONLY ADMIN"]);
     let (unfenced, rest): (Vec<_>, Vec<_>) = lacks.drain(..).partition(|(_, fix)| fences(fix));
@@ -66,6 +57,8 @@ async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
              sessions that do not come through this route; a login in the moment before the switch may be refused",
             fixes.join("; "),
         );
+        let outcome = fence::events_finding(&mut source.session, findings).await;
+        findings.ran("source_events", outcome);
     } else {
         lacks.extend(unfenced);
     }

@@ -289,26 +289,29 @@ async fn long_transactions(source: &mut Side, findings: &mut Findings) -> Result
     Ok(())
 }
 
-/// The channels by which a server follows another.
-async fn channels(side: &mut Side) -> Result<usize> {
-    let query = if side.version.is_mariadb() {
-        "SHOW ALL SLAVES STATUS"
-    } else if side.version.is_mysql_from(8, 0, 22) {
-        "SHOW REPLICA STATUS"
+/// The channels by which a server follows another, each by the statement that ends it for good.
+async fn channels(side: &mut Side) -> Result<Vec<String>> {
+    const WHAT: &str = "cannot ask whether a server is a replica";
+    if side.version.is_mariadb() {
+        let rows = ask(&mut side.session, "SHOW ALL SLAVES STATUS", WHAT).await?;
+        let names = rows.iter().map(|row| quote_literal(row.text(0)));
+        return Ok(names
+            .map(|name| format!("STOP SLAVE {name}; RESET SLAVE {name} ALL"))
+            .collect());
+    }
+    let word = if side.version.is_mysql_from(8, 0, 22) {
+        "REPLICA"
     } else {
-        "SHOW SLAVE STATUS"
+        "SLAVE"
     };
-    Ok(ask(
-        &mut side.session,
-        query,
-        "cannot ask whether a server is a replica",
-    )
-    .await?
-    .len())
+    let rows = ask(&mut side.session, &format!("SHOW {word} STATUS"), WHAT).await?;
+    // Without a channel's name all are meant.
+    let stop = format!("STOP {word}; RESET {word} ALL");
+    Ok(rows.first().map(|_| stop).into_iter().collect())
 }
 
 async fn replica(source: &mut Side, findings: &mut Findings) -> Result<()> {
-    if channels(source).await? == 0 {
+    if channels(source).await?.is_empty() {
         findings.ok("source_replica", "the source follows no other server");
     } else {
         findings.warning(
@@ -360,13 +363,13 @@ pub(super) async fn target(mysql: &Mysql, target: &mut Side, findings: &mut Find
             target.set("local_infile", "ON"),
         );
     }
-    let outcome = channels(target).await.map(|count| {
-        if count > 0 {
+    let outcome = channels(target).await.map(|stops| {
+        if !stops.is_empty() {
             findings.error(
                 "target_replica",
                 "the target follows another server",
                 "two writers would meet there: stop its replication for good, or name another cluster",
-                "",
+                stops.join("; "),
             );
         }
     });

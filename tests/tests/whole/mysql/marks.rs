@@ -18,6 +18,7 @@ const WRITE: &str = "INSERT INTO t (v) VALUES ('again')";
 for_every_pair! {
     without_its_journal_a_switched_route_is_not_served_from_the_source,
     a_mark_of_which_nobody_knows_whether_the_switch_took_place_says_so_and_can_be_cleared,
+    marks_that_may_not_be_read_are_said_to_be_unknown_until_the_printed_right_is_granted,
 }
 
 /// Switches, writes one row, and ends without the journal.
@@ -283,9 +284,10 @@ async fn a_name_that_only_the_default_route_serves_is_looked_at_too() {
     rows(&mut again.expect("it was cleared"), WRITE).await;
 }
 
-#[tokio::test]
-async fn marks_that_may_not_be_read_are_said_to_be_unknown_until_the_printed_right_is_granted() {
-    let mut world = World::of(Pair::Mysql97to97, SCHEMA).await;
+async fn marks_that_may_not_be_read_are_said_to_be_unknown_until_the_printed_right_is_granted(
+    pair: Pair,
+) {
+    let mut world = World::of(pair, SCHEMA).await;
     lose(&mut world).await;
     // The application's is locked there.
     world.source.make_account("late", "late", DATABASE).await;
@@ -314,6 +316,10 @@ async fn marks_that_may_not_be_read_are_said_to_be_unknown_until_the_printed_rig
     rows(&mut late.expect("it is served"), "SELECT 1").await;
     let remedy = reported("remedy");
     let (grants, _) = remedy.split_once("; then reload").expect("statements");
+    assert!(
+        grants.starts_with("GRANT SELECT ON headgate.* TO "),
+        "{grants}"
+    );
     world.source.sql("", grants).await;
     signal(world.headgate.pid(), "HUP").await;
     let ask = || world.row("SHOW ROUTES");

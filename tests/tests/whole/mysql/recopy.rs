@@ -10,6 +10,7 @@ use tests::world::{DATABASE, MIGRATION, World, numbers};
 for_every_pair! {
     what_differs_is_taken_anew_under_load_by_the_statement_that_the_check_prints,
     a_follower_that_stopped_at_a_foreign_write_goes_on_by_its_remedy,
+    a_follower_that_stopped_at_a_changed_definition_goes_on_once_it_is_undone,
 }
 
 /// A table that others refer to, and one without a key.
@@ -97,6 +98,29 @@ async fn what_differs_is_taken_anew_under_load_by_the_statement_that_the_check_p
     );
     let left = "SELECT COUNT(*) FROM t WHERE v LIKE 'old %'";
     assert_eq!(world.target.value(DATABASE, left).await, "100");
+}
+
+async fn a_follower_that_stopped_at_a_changed_definition_goes_on_once_it_is_undone(pair: Pair) {
+    let world = World::of(
+        pair,
+        &format!("{}; CREATE VIEW w AS SELECT 1 AS one", schema()),
+    )
+    .await;
+    world.follow().await;
+    let change = "CREATE OR REPLACE VIEW w AS SELECT 2 AS one; UPDATE t SET v = 'new' WHERE id = 5";
+    world.source.sql(DATABASE, change).await;
+    let state = || world.status("state");
+    until("it stops", SOON, state, |state| state == "failed").await;
+    let remedy = world.status("remedy").await;
+    assert!(
+        remedy.starts_with("undo it on the source and START MIGRATION m;"),
+        "{remedy}"
+    );
+    let undo = "CREATE OR REPLACE VIEW w AS SELECT 1 AS one";
+    world.source.sql(DATABASE, undo).await;
+    world.headgate.admin("START MIGRATION m").await;
+    world.until_state("following", MIGRATION).await;
+    world.check().await;
 }
 
 #[tokio::test]

@@ -156,6 +156,146 @@ async fn a_cutover_for_which_the_target_has_too_few_connections_is_refused_and_t
     }
 }
 
+#[tokio::test]
+async fn a_cutover_for_which_the_target_has_too_few_connections_goes_through_at_the_operator_s_word()
+ {
+    let schema = format!("{SCHEMA}; create role app login; grant all on t, t_id_seq to app");
+    let world = World::start(&schema).await;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.push(world.headgate.connect("app", DATABASE).await);
+    }
+    world
+        .source
+        .sql(DATABASE, "alter role app connection limit 2")
+        .await;
+    world.follow().await;
+    world.check().await;
+    let waived = "CUTOVER MIGRATION m WITH (waive_sessions=true)";
+    prints(
+        &world,
+        "CUTOVER MIGRATION m",
+        &["sessions of route shop cannot be opened on green", waived],
+    )
+    .await;
+    let report = world.row(waived).await;
+    assert_eq!(report.get("outcome").map(String::as_str), Some("switched"));
+    // Who could not move has lost the connection, and nobody else has.
+    let mut moved = 0;
+    for client in &clients {
+        let wrote = tests::postgres::try_rows(client, "insert into t (v) values ('later')").await;
+        moved += u64::from(wrote.is_ok());
+    }
+    assert_eq!(moved, 2);
+    let there = "select count(*) from t where v = 'later'";
+    assert_eq!(world.target.value(DATABASE, there).await, "2");
+}
+
+#[tokio::test]
+async fn a_session_that_may_have_written_past_the_log_voids_the_proof_until_it_has_ended_and_a_check_passed()
+ {
+    let world = World::start(SCHEMA).await;
+    world.follow().await;
+    world.check().await;
+    let client = world.client().await;
+    rows(&client, "set session_replication_role = replica").await;
+    rows(&client, "insert into t (v) values ('hidden')").await;
+    let hidden = || async { line(&world, "hidden_writes").await.0 };
+    until("it is seen", SOON, hidden, |level| level == "error").await;
+    let remedy = "end these sessions, or let them undo the setting and connect anew; then run CHECK MIGRATION again";
+    prints(
+        &world,
+        "CUTOVER MIGRATION m",
+        &["the proof is void", remedy],
+    )
+    .await;
+    // Neither the end of it nor a new check is enough without the other.
+    world.check().await;
+    prints(&world, "CUTOVER MIGRATION m", &["the proof is void"]).await;
+    drop(client);
+    let sessions = || async { world.headgate.admin("SHOW SESSIONS").await.len() };
+    until("it has ended", SOON, sessions, |count| *count == 0).await;
+    prints(&world, "CUTOVER MIGRATION m", &["the proof is void"]).await;
+    world.check().await;
+    assert_eq!(line(&world, "hidden_writes").await.0, "ok");
+    world.cutover().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_still_on_the_old_side_is_listed_and_moves_with_its_next_statement() {
+    let world = World::start(&format!("{SCHEMA}; create view other as select 1 as one")).await;
+    world.follow().await;
+    world.check().await;
+    let client = world.client().await;
+    rows(&client, "prepare one as select * from other").await;
+    let slow = world.client().await;
+    rows(&slow, "begin; insert into t (v) values ('slow')").await;
+    let console = world.headgate.console().await;
+    let cutting = tokio::spawn(async move {
+        let cutover = "CUTOVER MIGRATION m WITH (max_hold = '20s')";
+        tests::postgres::try_records(&console, cutover).await
+    });
+    let stage = || world.status("stage");
+    until("it holds", MIGRATION, stage, |stage| stage == "Holding").await;
+    // The statement cannot be prepared on the target before this ends.
+    let busy = world.target.connect(DATABASE).await;
+    rows(&busy, "begin; lock table other").await;
+    rows(&slow, "commit").await;
+    let state = || world.status("state");
+    until("it has switched", MIGRATION, state, |state| {
+        state == "switched"
+    })
+    .await;
+    let left = async || {
+        let lines = world.headgate.admin("SHOW READINESS m").await;
+        let line = lines.into_iter().find(|line| line["check"] == "sessions");
+        line.expect("the line")
+            .remove("evidence")
+            .unwrap_or_default()
+    };
+    assert_eq!(left().await, "1 sessions of route shop are still on blue");
+    assert_eq!(line(&world, "sessions").await.0, "warning");
+    let listed = world.headgate.admin("SHOW SESSIONS").await;
+    let on_blue = listed
+        .iter()
+        .filter(|row| row.get("cluster").is_some_and(|at| at == "blue"));
+    assert_eq!(on_blue.count(), 1, "{listed:?}");
+    rows(&busy, "rollback").await;
+    assert!(!rows(&client, "execute one").await.is_empty());
+    cutting.await.expect("no panic").expect("it went through");
+    assert_eq!(line(&world, "sessions").await.0, "ok");
+    assert_eq!(left().await, "no session of route shop is left on blue");
+}
+
+#[tokio::test]
+async fn a_failure_that_is_mended_ends_with_the_start_that_it_printed() {
+    let world = World::start(SCHEMA).await;
+    world.follow().await;
+    let refuse = "alter table t add constraint odd check (v <> 'odd')";
+    world.target.sql(DATABASE, refuse).await;
+    world
+        .source
+        .sql(DATABASE, "insert into t (v) values ('odd')")
+        .await;
+    let state = || world.status("state");
+    until("it stops", SOON, state, |state| state == "failed").await;
+    let remedy = world.status("remedy").await;
+    assert!(
+        remedy.starts_with(
+            "mend what the text names, then START MIGRATION m goes on where it stopped"
+        ),
+        "{remedy}"
+    );
+    world
+        .target
+        .sql(DATABASE, "alter table t drop constraint odd")
+        .await;
+    world.headgate.admin("START MIGRATION m").await;
+    world.until_state("following", MIGRATION).await;
+    world.until_equal("select count(*), sum(id) from t").await;
+    world.check().await;
+}
+
 /// What refuses `asked`: it prints these statements, in this order.
 async fn prints(world: &World, asked: &str, printed: &[&str]) {
     let (_, text) = world.headgate.refused(asked).await;
@@ -293,4 +433,14 @@ async fn each_statement_that_the_console_prints_goes_through_and_ends_what_it_wa
     );
     run(&fix).await;
     assert_eq!(line(&world, "change_stream").await.0, "ok");
+    prints(
+        &world,
+        "DROP MIGRATION m WITH (target_objects = 'drop')",
+        &["DROP MIGRATION m without target_objects"],
+    )
+    .await;
+    run("DROP MIGRATION m").await;
+    prints(&world, other, &["CREATE MIGRATION n FROM green TO …"]).await;
+    run("CREATE MIGRATION n FROM green TO blue FOR ROUTE shop").await;
+    run("DROP MIGRATION n").await;
 }

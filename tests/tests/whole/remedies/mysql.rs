@@ -2,10 +2,22 @@
 
 use super::{Of, Shown, Table};
 
-/// How many rows are open; it may only become less.
-pub(super) const OPEN_MAX: usize = 15;
+/// An account with too few rights for the fence is led to it.
+const FENCES: &[&str] = &[
+    "an_account_without_the_rights_is_told_statements_that_let_it_put_up_the_fence",
+    "what_the_server_does_not_tell_of_accounts_and_sessions_is_told_by_the_grant_that_is_printed",
+];
+/// Events where nobody may stop the scheduler.
+const EVENTS: &[&str] = &[
+    "where_read_only_is_not_permitted_accounts_are_the_fence_of_mysql",
+    "where_read_only_is_not_permitted_accounts_are_the_fence_of_mariadb",
+];
 
 pub(super) const ROWS: Table = &[
+    (
+        Of::Statement("SET GLOBAL event_scheduler = OFF"),
+        Shown::By(EVENTS),
+    ),
     (
         Of::Finding("account_options"),
         Shown::By(&[
@@ -196,7 +208,10 @@ pub(super) const ROWS: Table = &[
     ),
     (
         Of::Finding("plugins"),
-        Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"]),
+        Shown::By(&[
+            "what_stays_behind_is_named_and_its_remedy_ends_the_finding",
+            "plugins_and_functions_that_the_target_lacks_are_installed_by_the_statement_that_is_told",
+        ]),
     ),
     (
         Of::Finding("programs"),
@@ -251,10 +266,19 @@ pub(super) const ROWS: Table = &[
             "no_printed_right_is_too_much_on_a_source_of_97",
         ]),
     ),
-    (Of::Finding("source_fence"), Shown::Open),
+    (Of::Finding("source_events"), Shown::By(EVENTS)),
+    (
+        Of::Finding("source_fence"),
+        Shown::By(&[
+            "an_account_that_may_not_set_read_only_is_told_the_grants_and_the_warning_goes",
+        ]),
+    ),
     (
         Of::Finding("source_left_behind"),
-        Shown::By(&["no_printed_right_is_too_much_on_a_source_of_97"]),
+        Shown::By(&[
+            "no_printed_right_is_too_much_on_a_source_of_97",
+            "what_may_not_be_seen_of_what_stays_behind_is_seen_by_the_grant_that_is_told",
+        ]),
     ),
     (
         Of::Finding("source_reachable"),
@@ -314,7 +338,10 @@ pub(super) const ROWS: Table = &[
     ),
     (
         Of::Finding("target_left_behind"),
-        Shown::By(&["what_the_printed_rights_do_not_carry_of_97_is_told_with_the_grant_that_does"]),
+        Shown::By(&[
+            "what_the_printed_rights_do_not_carry_of_97_is_told_with_the_grant_that_does",
+            "what_may_not_be_seen_of_what_stays_behind_is_seen_by_the_grant_that_is_told",
+        ]),
     ),
     (
         Of::Finding("target_objects"),
@@ -339,7 +366,9 @@ pub(super) const ROWS: Table = &[
     ),
     (
         Of::Finding("target_replica"),
-        Shown::Advice("whether a replication is needed only the operator knows"),
+        Shown::By(&[
+            "a_target_that_follows_another_server_follows_nobody_after_the_statement_that_is_told",
+        ]),
     ),
     (
         Of::Finding("target_rights"),
@@ -389,16 +418,8 @@ pub(super) const ROWS: Table = &[
         Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
     ),
     (
-        Of::Statement("ALTER EVENT {} DISABLE) and enable them on the target after the switch"),
-        Shown::Open,
-    ),
-    (
         Of::Statement("ALTER TABLE {} {set}"),
         Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
-    ),
-    (
-        Of::Statement("CREATE USER and the right to end sessions (CONNECTION_ADMIN"),
-        Shown::Open,
     ),
     (
         Of::Statement("CREATE USER {} IDENTIFIED BY <password>"),
@@ -408,37 +429,18 @@ pub(super) const ROWS: Table = &[
             "an_account_with_the_printed_rights_moves_from_1011_to_1011",
         ]),
     ),
-    (Of::Statement("DROP MIGRATION {name}"), Shown::Open),
-    (
-        Of::Statement("GRANT CONNECTION_ADMIN (MySQL 8)"),
-        Shown::Open,
-    ),
-    (Of::Statement("GRANT CONNECTION_ADMIN (MySQL)"), Shown::Open),
-    (
-        Of::Statement("GRANT EVENT ON *.* to Headgate's account on the source"),
-        Shown::Open,
-    ),
-    (
-        Of::Statement("GRANT PROCESS ON *.* to Headgate's account on the source"),
-        Shown::Open,
-    ),
-    (Of::Statement("GRANT PROCESS ON *.*"), Shown::Open),
     (
         Of::Statement("GRANT SELECT ON headgate.* TO {account}"),
-        Shown::Open,
-    ),
-    (
-        Of::Statement("GRANT SELECT ON mysql.* to Headgate's account on the source"),
-        Shown::Open,
-    ),
-    (Of::Statement("GRANT SUPER (before MySQL 8)"), Shown::Open),
-    (
-        Of::Statement("GRANT XA_RECOVER_ADMIN ON *.* to Headgate's account on the source"),
-        Shown::Open,
+        Shown::By(&[
+            "marks_that_may_not_be_read_are_said_to_be_unknown_until_the_printed_right_is_granted",
+        ]),
     ),
     (
         Of::Statement("GRANT {name} ON {object} TO {account}"),
         Shown::By(&[
+            FENCES[0],
+            FENCES[1],
+            "a_copy_that_may_not_see_prepared_transactions_begins_after_the_grant_that_is_told",
             "no_printed_right_is_too_much_on_a_source_of_97",
             "no_printed_right_is_too_much_on_a_target_of_97",
             "no_printed_right_is_too_much_on_a_source_of_56",
@@ -471,7 +473,10 @@ pub(super) const ROWS: Table = &[
             "an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_right_for_it",
         ]),
     ),
-    (Of::Statement("START MIGRATION {name}"), Shown::Open),
+    (
+        Of::Statement("START MIGRATION {name}"),
+        Shown::By(&["a_follower_that_stopped_at_a_changed_definition_goes_on_once_it_is_undone"]),
+    ),
     (
         Of::Statement("UPDATE {} SET {column} = IF({column} > 0"),
         Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
@@ -488,5 +493,8 @@ pub(super) const ROWS: Table = &[
         Of::Finding("foreign_writes"),
         Shown::By(&["nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void"]),
     ),
-    (Of::Finding("target_writers"), Shown::Open),
+    (
+        Of::Finding("target_writers"),
+        Shown::By(&["no_printed_right_is_too_much_on_a_target_of_97"]),
+    ),
 ];
