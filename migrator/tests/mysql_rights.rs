@@ -277,7 +277,7 @@ async fn what_the_printed_rights_do_not_carry_of_mariadb_is_told_with_the_grant_
 }
 
 /// Rights of a side that not every migration comes to use, and when it does.
-const SOMETIMES: [(Side, &str, &str); 6] = [
+const SOMETIMES: [(Side, &str, &str); 9] = [
     (
         Side::Source,
         "GRANT LOCK TABLES ",
@@ -287,6 +287,21 @@ const SOMETIMES: [(Side, &str, &str); 6] = [
         Side::Source,
         "GRANT BINLOG MONITOR ",
         "where a statement of the log may change a definition, and what comes after it tells",
+    ),
+    (
+        Side::Source,
+        "GRANT READ_ONLY ADMIN ",
+        "where accounts may not be locked, which is the fence otherwise",
+    ),
+    (
+        Side::Target,
+        "GRANT DROP ON `shop`",
+        "the trial of the schema, and a copy that begins anew",
+    ),
+    (
+        Side::Target,
+        "`performance_schema`",
+        "the precheck, which says that it cannot know otherwise",
     ),
     (
         Side::Source,
