@@ -51,6 +51,8 @@ pub(super) async fn template(
         if binaries.kind == Kind::Mysql97 {
             server.arg(format!("--init-file={}", script.display()));
         } else {
+            // A server that starts removes what looks like its own from there, also what another one uses.
+            server.arg(format!("--tmpdir={}", data.display()));
             let input = File::open(&script);
             server.stdin(while_doing(input, || {
                 format!("opening {}", script.display())
