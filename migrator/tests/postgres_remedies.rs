@@ -628,6 +628,7 @@ async fn what_readiness_tells_to_run_ends_its_finding_on_14_15_and_18() {
         let admin = source.connect("postgres").await;
         for statement in [
             "CREATE DATABASE shop",
+            "CREATE DATABASE other",
             "CREATE ROLE mover LOGIN",
             "CREATE ROLE boss LOGIN SUPERUSER",
         ] {
@@ -656,7 +657,8 @@ async fn what_readiness_tells_to_run_ends_its_finding_on_14_15_and_18() {
                 .unwrap_or_else(shown);
             checks
                 .into_iter()
-                .filter(|check| !check.fix.is_empty())
+                // What the target takes from others ends with a check of the migration, for which this is none.
+                .filter(|check| !check.fix.is_empty() && check.name != "foreign_writes")
                 .collect()
         };
         let checks = reported().await;
