@@ -156,7 +156,7 @@ impl World<Mysql> {
         let (source, target) = pair.start().await;
         let rights = match pair {
             Pair::Mariadb1011to1011 | Pair::Mariadb1011toMysql97 => {
-                "BINLOG MONITOR, SLAVE MONITOR, CONNECTION ADMIN"
+                "BINLOG MONITOR, SLAVE MONITOR, CONNECTION ADMIN, EXECUTE"
             }
             Pair::Mysql56to97 | Pair::Mysql97to97 => {
                 "REPLICATION CLIENT, CONNECTION_ADMIN, XA_RECOVER_ADMIN, SHOW_ROUTINE"
