@@ -47,8 +47,8 @@ impl UnderFence {
         })
     }
 
-    /// Looks again under the barrier. What the source counts is read behind the marker: whoever passes the fence may
-    /// change a definition before that, and what comes later is seen in the log.
+    /// Looks again under the barrier, on the source behind the marker: whoever passes the fence may change a definition
+    /// before that, and what comes later is seen in the log.
     pub async fn again(
         mut self,
         mysql: &Mysql,
@@ -58,21 +58,21 @@ impl UnderFence {
     ) -> Result<()> {
         let looking = async {
             let before = self.counts.before();
-            let source = &mut self.stamp.source;
-            let source_stands = async {
+            let (source, watching) = (&mut self.stamp.source, &mut self.watching);
+            // Before that, Headgate's own marker is an open write.
+            let on_source = async {
                 is_marked.await.map_err(|_| {
                     Error::transient(
                         "the marker was not written, behind which the source is looked at",
                     )
                 })?;
-                source.stands().await
+                tokio::try_join!(
+                    writers::refuse(mysql, watching, tells_of_locks),
+                    source.stands()
+                )
             };
-            let ((), source_stands, target_stands, counted) = tokio::try_join!(
-                writers::refuse(mysql, &mut self.watching, tells_of_locks),
-                source_stands,
-                self.stamp.target.stands(),
-                self.counts.again()
-            )?;
+            let (((), source_stands), target_stands, counted) =
+                tokio::try_join!(on_source, self.stamp.target.stands(), self.counts.again())?;
             let stands = source_stands && target_stands;
             tracing::info!(
                 migration = mysql.name(),
