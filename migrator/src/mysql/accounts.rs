@@ -225,7 +225,10 @@ pub async fn complete(mysql: &Mysql) -> Result<()> {
     let account = ask(&mut target, ACCOUNT, "who we are").await?;
     let account = account.first().map_or("", |row| row.text(0));
     let fix = grants::lets_pass_on(&first.statement, &first.message, account);
-    let fix = fix.unwrap_or_default();
+    let by_hand = "create these accounts on the target yourself, with all that they may do";
+    let remedy = fix
+        .as_ref()
+        .map_or_else(|| by_hand.to_owned(), |fix| format!("{fix}; or {by_hand}"));
     for account in &made.created {
         let word = if account.is_role { "ROLE" } else { "USER" };
         let drop = format!("DROP {word} IF EXISTS {}", account.quoted());
@@ -243,10 +246,8 @@ pub async fn complete(mysql: &Mysql) -> Result<()> {
          them: {}",
         named(&refused)
     ))
-    .remedy(format!(
-        "{fix}; or create these accounts on the target yourself, with all that they may do"
-    ))
-    .fix(fix))
+    .remedy(remedy)
+    .fix(fix.unwrap_or_default()))
 }
 
 /// Grants again what names things that were not there when the accounts were created.

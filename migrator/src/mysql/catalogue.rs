@@ -13,7 +13,8 @@ use crate::error::Result;
 pub struct TextRow(Vec<Option<String>>);
 
 impl TextRow {
-    fn read(row: Row) -> Self {
+    /// Reads a row of any answer.
+    pub(super) fn read(row: Row) -> Self {
         let text = |value| match value {
             Value::NULL => None,
             Value::Bytes(bytes) => Some(match String::from_utf8(bytes) {

@@ -10,7 +10,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
 use super::catalog_tables::text;
-use super::catalogue::ask;
+use super::catalogue::{TextRow, ask, listed};
 use super::client::{self, failed};
 use super::processlist;
 use super::sql::{qualified, quote_literal};
@@ -201,13 +201,6 @@ async fn counting(mysql: &Mysql, session: &mut Conn) -> Result<String> {
     ))
 }
 
-/// The databases that move, as a list of texts.
-fn listed(mysql: &Mysql) -> String {
-    let databases = mysql.databases();
-    let databases: Vec<String> = databases.iter().map(|name| quote_literal(name)).collect();
-    databases.join(", ")
-}
-
 async fn counts(session: &mut Conn, query: &str) -> Result<Definitions> {
     let mut found = Definitions::new();
     for row in ask(session, query, WHAT).await? {
@@ -262,15 +255,13 @@ async fn open(mysql: &Mysql, session: &mut Conn) -> Result<Vec<(String, String)>
     };
     Ok(rows
         .into_iter()
+        .map(TextRow::read)
         .map(|row| {
-            let reported = |at| row.get::<String, _>(at).unwrap_or_default();
-            let who = format!(
-                "session {} of user {} from {}",
-                reported(0),
-                reported(1),
-                reported(2)
-            );
-            (who, format!("KILL {}", reported(0)))
+            let (id, user, host) = (row.text(0), row.text(1), row.text(2));
+            (
+                format!("session {id} of user {user} from {host}"),
+                format!("KILL {id}"),
+            )
         })
         .collect())
 }
