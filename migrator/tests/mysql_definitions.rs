@@ -69,6 +69,15 @@ async fn version(server: &Server) -> Version {
 }
 
 /// A table that a future version brings, or that no server has any more, is found here.
+/// The findings of this name that are not in order, with their statements.
+async fn found(mysql: &Mysql, name: &str) -> Vec<(String, String)> {
+    let checks = mysql.preflight().await.expect("it runs").into_iter();
+    checks
+        .filter(|check| check.name == name && check.level != Level::Ok)
+        .map(|check| (check.evidence, check.fix))
+        .collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_inventory_knows_every_table_of_every_server_and_leaves_out_no_column_that_is_not_there()
  {
@@ -814,13 +823,7 @@ async fn what_stays_behind_is_named_and_its_remedy_ends_the_finding() {
         .await;
     let mysql = pair.migration("m", Settings::default());
     pair.mend(&mysql).await;
-    let found = async |name: &str| {
-        let checks = mysql.preflight().await.expect("it runs").into_iter();
-        checks
-            .filter(|check| check.name == name && check.level != Level::Ok)
-            .map(|check| (check.evidence, check.fix))
-            .collect::<Vec<_>>()
-    };
+    let found = async |name| found(&mysql, name).await;
     for (name, count, evidence, server) in [
         (
             "read_only_databases",
@@ -1019,13 +1022,7 @@ async fn what_accounts_demand(source: Kind, target: Kind, options: &[&str]) -> (
     }
     let mysql = pair.migration("m", Settings::default());
     pair.mend(&mysql).await;
-    let found = async |name: &str| {
-        let checks = mysql.preflight().await.expect("it runs").into_iter();
-        checks
-            .filter(|check| check.name == name && check.level != Level::Ok)
-            .map(|check| (check.evidence, check.fix))
-            .collect::<Vec<_>>()
-    };
+    let found = async |name| found(&mysql, name).await;
     let timed = found("account_statement_time").await;
     let crosses = source == Kind::Mariadb1011 && target == Kind::Mysql97;
     assert_eq!(timed.len(), if crosses { 2 } else { 0 }, "{timed:?}");

@@ -798,12 +798,7 @@ const PARTITIONED: &str = "CREATE TABLE part (id INT PRIMARY KEY, n INT) ENGINE 
 const PLAIN: &str = "CREATE TABLE t (id INT PRIMARY KEY, n INT, m INT) ENGINE = InnoDB";
 
 async fn harmless(kind: Kind) {
-    let target = if kind == Kind::Mariadb1011 {
-        kind
-    } else {
-        Kind::Mysql97
-    };
-    let mut moving = Moving::new(Pair::start(kind, target), &[PLAIN, PARTITIONED]).await;
+    let mut moving = Moving::new(Pair::of(kind), &[PLAIN, PARTITIONED]).await;
     moving
         .write(&[
             "CREATE VIEW v AS SELECT id FROM t",
@@ -988,12 +983,7 @@ async fn what_takes_rows_away_and_leaves_the_definition_stops_all_the_same() {
 async fn a_distributed_transaction_that_is_undone_changes_nothing_and_one_that_is_committed_counts_from_then()
  {
     for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
-        let target = if kind == Kind::Mariadb1011 {
-            kind
-        } else {
-            Kind::Mysql97
-        };
-        let moving = Moving::new(Pair::start(kind, target), &[PLAIN]).await;
+        let moving = Moving::new(Pair::of(kind), &[PLAIN]).await;
         let mut running = moving.follow();
         moving.arrive(&mut running).await;
         // The servers let a session do nothing else while it has one prepared.
@@ -1032,12 +1022,7 @@ async fn a_distributed_transaction_that_is_undone_changes_nothing_and_one_that_i
 #[tokio::test]
 async fn a_distributed_transaction_that_a_restart_comes_between_is_known_to_the_next_follower() {
     for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
-        let target = if kind == Kind::Mariadb1011 {
-            kind
-        } else {
-            Kind::Mysql97
-        };
-        let moving = Moving::new(Pair::start(kind, target), &[PLAIN]).await;
+        let moving = Moving::new(Pair::of(kind), &[PLAIN]).await;
         let mut running = moving.follow();
         moving.arrive(&mut running).await;
         let mut sessions = Vec::new();

@@ -12,11 +12,11 @@ use migrator::plan::{Plan, Settings};
 use migrator::postgres::load::ClusterPair;
 use migrator::postgres::sql::relation;
 use migrator::postgres::{
-    Endpoint, Postgres, Tools, clean, copy, counters, fence, plan, preflight, records, schema,
+    Endpoint, Postgres, clean, copy, counters, fence, plan, preflight, records, schema,
 };
 use migrator::preflight::{Check, Level};
 use migrator::progress::{Progress, Stage};
-use servers::postgres::{Server, migration};
+use servers::postgres::{Server, between, migration};
 use servers::with_least_rights;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -843,14 +843,7 @@ async fn an_unreachable_cluster_or_a_wrong_password_is_a_finding_and_the_other_s
         ..source.endpoint("shop")
     };
     let run = |from: Endpoint, to: Endpoint| async move {
-        let postgres = Postgres::new(
-            "m1",
-            from,
-            to,
-            Settings::default(),
-            Tools::default(),
-            Arc::new(migrator::accounts::NoSecrets),
-        );
+        let postgres = between("m1", from, to);
         preflight::run(&postgres).await.expect("the checks run")
     };
     let checks = run(source.endpoint("shop"), nowhere.clone()).await;
@@ -974,17 +967,10 @@ async fn a_migrator_that_may_not_read_passwords_or_use_origins_is_told_the_least
         .batch_execute("CREATE ROLE shop_owner LOGIN PASSWORD 'another'")
         .await
         .expect("created");
-    let as_mover = |server: &Server| Endpoint {
-        user: "mover".into(),
-        ..server.endpoint("shop")
-    };
-    let postgres = Postgres::new(
+    let postgres = between(
         "m1",
-        as_mover(&source),
-        as_mover(&target),
-        Settings::default(),
-        Tools::default(),
-        Arc::new(migrator::accounts::NoSecrets),
+        source.endpoint_as("mover", "shop"),
+        target.endpoint_as("mover", "shop"),
     );
     let accounts = postgres.accounts().await.expect("it can be asked");
     let owner = accounts.iter().find(|account| account.name == "shop_owner");

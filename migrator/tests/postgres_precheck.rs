@@ -5,12 +5,12 @@ mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use migrator::accounts::{NoSecrets, Secrets, Verdict};
+use migrator::accounts::{Secrets, Verdict};
 use migrator::database::Database as _;
 use migrator::plan::Settings;
 use migrator::postgres::{Endpoint, Postgres, Tools, copy, fence, plan, preflight, schema};
 use migrator::preflight::{Check, Level};
-use servers::postgres::{Server, migration};
+use servers::postgres::{Server, between, migration};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -225,16 +225,10 @@ async fn an_event_trigger_that_writes_on_ddl_does_not_meet_the_fence_or_is_named
         )
         .await
         .expect("it can be made");
-    let as_mover = Postgres::new(
+    let as_mover = between(
         "m2",
-        Endpoint {
-            user: "mover".into(),
-            ..source.endpoint("shop")
-        },
+        source.endpoint_as("mover", "shop"),
         target.endpoint("shop"),
-        Settings::default(),
-        Tools::default(),
-        Arc::new(NoSecrets),
     );
     let checks = checked(&as_mover).await;
     let named = found(&checks, "event_triggers", Level::Error);
@@ -312,14 +306,10 @@ async fn where_no_password_can_be_read_the_one_that_headgate_knows_is_set_and_tr
         .await
         .expect("it can be created");
     drop(session);
-    let as_mover = |server: &Server| Endpoint {
-        user: "mover".into(),
-        ..server.endpoint("shop")
-    };
     let postgres = Postgres::new(
         "m1",
-        as_mover(&source),
-        as_mover(&target),
+        source.endpoint_as("mover", "shop"),
+        target.endpoint_as("mover", "shop"),
         Settings::default(),
         Tools::default(),
         Arc::new(One),

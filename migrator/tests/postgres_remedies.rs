@@ -8,12 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use migrator::accounts::NoSecrets;
 use migrator::database::Database as _;
 use migrator::plan::Settings;
-use migrator::postgres::{Endpoint, Postgres, Tools, client, copy, plan, schema};
+use migrator::postgres::{Endpoint, client, copy, plan, schema};
 use migrator::preflight::Check;
-use servers::postgres::{Server, migration};
+use servers::postgres::{Server, between, migration};
 use servers::whole::{errors, found, shown};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -345,17 +344,10 @@ async fn least(from: u32, to: u32) {
         "CREATE ROLE mover LOGIN; CREATE ROLE holder; CREATE ROLE reader",
     )
     .await;
-    let as_mover = |server: &Server| Endpoint {
-        user: "mover".into(),
-        ..server.endpoint("shop")
-    };
-    let postgres = Postgres::new(
+    let postgres = between(
         "m1",
-        as_mover(&source),
-        as_mover(&target),
-        Settings::default(),
-        Tools::default(),
-        Arc::new(NoSecrets),
+        source.endpoint_as("mover", "shop"),
+        target.endpoint_as("mover", "shop"),
     );
     let mut reported: BTreeSet<(String, String)> = BTreeSet::new();
     let mut left = Vec::new();
@@ -565,17 +557,10 @@ async fn what_a_side_hides_of_a_user_mapping_cannot_be_known_until_the_least_gra
     }
     let there = target.connect("shop").await;
     run(&there, "CREATE ROLE mover LOGIN").await;
-    let as_mover = Endpoint {
-        user: "mover".into(),
-        ..target.endpoint("shop")
-    };
-    let postgres = Postgres::new(
+    let postgres = between(
         "m1",
         source.endpoint("shop"),
-        as_mover,
-        Settings::default(),
-        Tools::default(),
-        Arc::new(NoSecrets),
+        target.endpoint_as("mover", "shop"),
     );
     let reported = async || {
         let plan = plan::read(&postgres).await.unwrap_or_else(shown);
@@ -636,17 +621,10 @@ async fn what_readiness_tells_to_run_ends_its_finding_on_14_15_and_18() {
         }
         let session = source.connect("shop").await;
         run(&session, "CREATE TABLE t (a int PRIMARY KEY)").await;
-        let as_mover = Endpoint {
-            user: "mover".into(),
-            ..source.endpoint("shop")
-        };
-        let postgres = Postgres::new(
+        let postgres = between(
             "m1",
-            as_mover,
+            source.endpoint_as("mover", "shop"),
             source.endpoint("other"),
-            Settings::default(),
-            Tools::default(),
-            Arc::new(NoSecrets),
         );
         let boss = application(&source, "boss").await;
         run(&boss, "BEGIN; INSERT INTO t VALUES (1)").await;
@@ -725,13 +703,11 @@ async fn a_mark_that_may_not_be_read_is_told_with_the_grants_that_let_us_look() 
         route text, source text, target text, epoch bigint, journal text, switched boolean, sealed timestamptz);
         INSERT INTO headgate.switches VALUES ('other', 'shop', 'blue', 'green', 1, 'j', true, now())";
     run(&session, left).await;
-    let as_mover = Endpoint {
-        user: "mover".into(),
-        ..source.endpoint("shop")
-    };
-    let target = source.endpoint("other");
-    let (settings, tools) = (Settings::default(), Tools::default());
-    let postgres = Postgres::new("m1", as_mover, target, settings, tools, Arc::new(NoSecrets));
+    let postgres = between(
+        "m1",
+        source.endpoint_as("mover", "shop"),
+        source.endpoint("other"),
+    );
     let failure = postgres.marks().await.expect_err("it may not look");
     let remedy = failure.remedy_text().expect("it is told");
     assert!(

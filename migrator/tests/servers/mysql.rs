@@ -455,6 +455,15 @@ impl Pair {
         Self::start_with((source, &[]), (target, &[]))
     }
 
+    /// Starts a server of this kind and the one that its databases move to as a rule.
+    pub(crate) fn of(source: Kind) -> Self {
+        let target = match source {
+            Kind::Mariadb1011 => Kind::Mariadb1011,
+            Kind::Mysql56 | Kind::Mysql97 => Kind::Mysql97,
+        };
+        Self::start(source, target)
+    }
+
     /// Starts both servers, each with settings of its own.
     pub(crate) fn start_with(
         source: (Kind, &[(&str, &str)]),

@@ -101,6 +101,14 @@ impl Server {
         }
     }
 
+    /// The same for another role.
+    pub(crate) fn endpoint_as(&self, user: &str, database: &str) -> Endpoint {
+        Endpoint {
+            user: user.into(),
+            ..self.endpoint(database)
+        }
+    }
+
     /// A session with the server's own defaults for names.
     pub(crate) async fn connect(&self, database: &str) -> Client {
         let session = client::connect(&self.endpoint(database), "test")
@@ -346,4 +354,11 @@ pub(crate) fn migration(
         Tools::default(),
         std::sync::Arc::new(migrator::accounts::NoSecrets),
     )
+}
+
+/// A migration between these two, whoever logs in there.
+pub(crate) fn between(name: &str, source: Endpoint, target: Endpoint) -> Postgres {
+    let (settings, tools) = (Settings::default(), Tools::default());
+    let secrets = std::sync::Arc::new(migrator::accounts::NoSecrets);
+    Postgres::new(name, source, target, settings, tools, secrets)
 }
