@@ -142,14 +142,22 @@ impl Side {
         Ok(self.counted().await? == counted)
     }
 
-    async fn read(&mut self, databases: &[String]) -> Result<Seen> {
-        let settled = self.settled().await?;
+    /// Reads the definitions, unless they stand; tells whether they did.
+    async fn refresh(&mut self, databases: &[String]) -> Result<bool> {
+        if self.stands().await? {
+            return Ok(true);
+        }
+        let counted = self.settled().await?;
         let seen = self.catalogue.read(&mut self.session, databases).await?;
-        self.last = Some(Last {
-            counted: settled,
-            seen: seen.clone(),
-        });
-        Ok(seen)
+        self.last = Some(Last { counted, seen });
+        Ok(false)
+    }
+
+    fn seen(&self) -> Seen {
+        self.last
+            .as_ref()
+            .map(|last| last.seen.clone())
+            .unwrap_or_default()
     }
 
     /// What had been counted when nothing that was counted was still under way.
@@ -256,43 +264,42 @@ impl Stamp {
 
     /// Every definition of both sides, as digests.
     pub async fn read(&mut self) -> Result<Fingerprint> {
-        self.quick = self.stands().await?;
-        if let Some(last) = self.last.clone().filter(|_| self.quick) {
-            return Ok(last);
-        }
-        let _ = self.sides().await?;
+        self.refresh().await?;
         Ok(self.last.clone().unwrap_or_default())
     }
 
-    /// Every definition of both sides. What stands is not read again.
+    /// Every definition of both sides.
     pub(super) async fn sides(&mut self) -> Result<Sides> {
+        self.refresh().await?;
+        Ok(self.seen())
+    }
+
+    /// Reads what does not stand.
+    async fn refresh(&mut self) -> Result<()> {
         let databases = &self.databases;
-        let (source, target) = tokio::try_join!(
-            once_more(&mut self.source, databases),
-            once_more(&mut self.target, databases)
+        let stood = tokio::try_join!(
+            self.source.refresh(databases),
+            self.target.refresh(databases)
         )?;
-        let sides = Sides {
-            source,
-            target,
+        self.quick = stood == (true, true);
+        if !self.quick {
+            self.last = Some(self.seen().fingerprint());
+        }
+        Ok(())
+    }
+
+    fn seen(&self) -> Sides {
+        Sides {
+            source: self.source.seen(),
+            target: self.target.seen(),
             catalogues: (self.source.catalogue.clone(), self.target.catalogue.clone()),
-        };
-        self.last = Some(sides.fingerprint());
-        Ok(sides)
+        }
     }
 
     /// The session on the source.
     pub(super) fn source(&mut self) -> &mut Conn {
         &mut self.source.session
     }
-}
-
-async fn once_more(side: &mut Side, databases: &[String]) -> Result<Seen> {
-    if side.stands().await?
-        && let Some(last) = &side.last
-    {
-        return Ok(last.seen.clone());
-    }
-    side.read(databases).await
 }
 
 /// As [`Stamp::read`], in sessions of its own.
