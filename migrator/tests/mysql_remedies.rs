@@ -439,6 +439,28 @@ async fn what_may_not_be_seen_of_what_stays_behind_is_seen_by_the_grant_that_is_
     }
 }
 
+/// The rights can be lost after the precheck saw them.
+#[tokio::test]
+async fn who_else_writes_to_either_side_is_seen_by_the_grant_that_is_told() {
+    let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
+    pair.source.run("", PLAIN).await;
+    let mysql = without(&pair, &["`performance_schema`"]).await;
+    let nobody = || Ok(Vec::new());
+    let refused = mysql.writers(&nobody).await.expect_err("it may not look");
+    let grants = refused.remedy_text().expect("a remedy");
+    pair.source.run("", grants).await;
+    let reported = async || {
+        let mut checks = mysql.writers(&nobody).await.expect("it can look");
+        checks.retain(|check| check.name == "foreign_writes");
+        checks
+    };
+    let unseen = reported().await;
+    assert_eq!(unseen[0].level, Level::Error, "{unseen:?}");
+    pair.target.run("", &unseen[0].fix).await;
+    let seen = reported().await;
+    assert_eq!(seen[0].level, Level::Ok, "{seen:?}");
+}
+
 #[tokio::test]
 async fn a_copy_that_may_not_see_prepared_transactions_begins_after_the_grant_that_is_told() {
     let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);

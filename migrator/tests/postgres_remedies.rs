@@ -308,7 +308,7 @@ const OBJECTS: &str = "
     ALTER SCHEMA public OWNER TO app; ALTER DATABASE shop SET log_min_duration_statement = 5";
 
 /// The checks of what Headgate's own roles may do.
-const RIGHTS: [&str; 15] = [
+const RIGHTS: [&str; 16] = [
     "source_reachable",
     "source_rights",
     "source_sessions",
@@ -319,6 +319,7 @@ const RIGHTS: [&str; 15] = [
     "row_security",
     "target_database",
     "target_rights",
+    "target_origins",
     "target_passwords",
     "target_user_mappings",
     "target_row_security",
@@ -435,8 +436,10 @@ async fn least(from: u32, to: u32) {
                 "GRANT SET ON PARAMETER session_replication_role TO \"mover\"",
             ),
             (
-                "target_rights",
-                "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_drop(text) TO \"mover\"",
+                "target_origins",
+                "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_create(text),
+    pg_catalog.pg_replication_origin_oid(text), pg_catalog.pg_replication_origin_session_setup(text),
+    pg_catalog.pg_replication_origin_drop(text) TO \"mover\"",
             ),
             (
                 "target_passwords",

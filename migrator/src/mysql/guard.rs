@@ -42,8 +42,12 @@ const WRITING: [&str; 9] = [
 enum Counted {
     /// By table, and what else counts.
     Known(Definitions),
-    /// Why it counts nothing that could be relied upon, and what ends that.
-    Unknown(String, String),
+    /// Why it counts nothing that could be relied upon, and what ends that: a setting, or else grants.
+    Unknown {
+        why: String,
+        remedy: &'static str,
+        grants: String,
+    },
 }
 
 /// Has the server leave a session of Headgate's own out of what it counts, where it counts and lets us ask for that.
@@ -75,7 +79,11 @@ async fn counted(mysql: &Mysql, session: &mut Conn) -> Result<Counted> {
             } else {
                 grants.join("; ")
             };
-            Ok(Counted::Unknown(failure.full_text(), grants))
+            Ok(Counted::Unknown {
+                why: failure.full_text(),
+                remedy: "let Headgate's account on the target look",
+                grants,
+            })
         }
         outcome => outcome,
     }
@@ -91,7 +99,13 @@ fn sight(account: &str) -> [String; 2] {
 
 async fn read(mysql: &Mysql, session: &mut Conn) -> Result<Counted> {
     const ON: &str = "set performance_schema = ON in the target's configuration, with what it counts by default, and restart it";
-    let unknown = |why: &str| Ok(Counted::Unknown(why.to_owned(), ON.to_owned()));
+    let unknown = |why: &str| {
+        Ok(Counted::Unknown {
+            why: why.to_owned(),
+            remedy: ON,
+            grants: String::new(),
+        })
+    };
     let shown = ask(session, "SELECT @@GLOBAL.performance_schema", WHAT).await?;
     if shown.first().is_none_or(|row| row.text(0) != "1") {
         return unknown("performance_schema is off on the target");
@@ -156,7 +170,7 @@ impl Counts {
     pub(super) async fn again(&mut self) -> Result<Definitions> {
         match &self.before {
             Counted::Known(_) => counts(&mut self.session, &self.query).await,
-            unknown @ Counted::Unknown(..) => Ok(unknown.reported()),
+            unknown @ Counted::Unknown { .. } => Ok(unknown.reported()),
         }
     }
 }
@@ -166,7 +180,7 @@ impl Counted {
     fn reported(&self) -> Definitions {
         match self {
             Self::Known(counts) => counts.clone(),
-            Self::Unknown(..) => {
+            Self::Unknown { .. } => {
                 let what = "writes of others".to_owned();
                 Definitions::from([(what, "cannot be known".to_owned())])
             }
@@ -335,15 +349,20 @@ async fn writers(session: &mut Conn) -> Result<Vec<String>> {
 /// Whether others write to the target, for the operator.
 pub(super) async fn findings(mysql: &Mysql) -> Result<Vec<Check>> {
     let mut session = mysql.connect_target("readiness").await?;
-    if let Counted::Unknown(why, remedy) = counted(mysql, &mut session).await? {
+    if let Counted::Unknown {
+        why,
+        remedy,
+        grants,
+    } = counted(mysql, &mut session).await?
+    {
         let evidence = format!("{UNKNOWN}: {why}");
-        return Ok(vec![Check::new(
-            CHECK,
-            Level::Warning,
-            evidence,
-            remedy,
-            "",
-        )]);
+        // Grants are given while all runs on; settings need a restart, which not everybody may have.
+        let level = if grants.is_empty() {
+            Level::Warning
+        } else {
+            Level::Error
+        };
+        return Ok(vec![Check::new(CHECK, level, evidence, remedy, grants)]);
     }
     let open = open(mysql, &mut session).await?;
     if !open.is_empty() {

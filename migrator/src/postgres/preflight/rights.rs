@@ -237,7 +237,8 @@ async fn on_target(
         None => false,
     };
     for grant in lacking.iter().filter(|grant| {
-        grant.check == "target_passwords" || mapped && grant.check == "target_user_mappings"
+        ["target_passwords", "target_origins"].contains(&grant.check)
+            || mapped && grant.check == "target_user_mappings"
     }) {
         findings.warning(
             grant.check,

@@ -491,7 +491,10 @@ pub(super) const ROWS: Table = &[
     ),
     (
         Of::Finding("foreign_writes"),
-        Shown::By(&["nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void"]),
+        Shown::By(&[
+            "nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void",
+            "who_else_writes_to_either_side_is_seen_by_the_grant_that_is_told",
+        ]),
     ),
     (
         Of::Finding("target_writers"),

@@ -162,6 +162,7 @@ pub(super) const ROWS: Table = &[
         Of::Finding("target_reachable"),
         Shown::Advice("address, password and pg_hba.conf are not reached by SQL"),
     ),
+    (Of::Finding("target_origins"), Shown::By(RIGHTS)),
     (Of::Finding("target_rights"), Shown::By(RIGHTS)),
     (Of::Finding("target_roles"), Shown::By(RIGHTS)),
     (Of::Finding("target_row_security"), Shown::By(RIGHTS)),
