@@ -13,17 +13,17 @@ BENCH ?= all
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: servers ## watch a live PostgreSQL 14 database move to PostgreSQL 18 under load, and the proof that nothing was lost
-	cargo build --release -p proxy --bin headgate
-	$(TARGET)/release/headgate demo
+demo: servers ## watch a live PostgreSQL 14 database move to PostgreSQL 18 under load, and the proof that nothing was lost; KEEP=1 leaves all running
+	cargo build --release -p proxy -p tests --bin headgate --bin demo
+	$(TARGET)/release/demo $(if $(KEEP),--keep)
 
 demo-mysql: servers ## the same with MySQL 9.7
-	cargo build --release -p proxy --bin headgate
-	$(TARGET)/release/headgate demo --engine mysql
+	cargo build --release -p proxy -p tests --bin headgate --bin demo
+	$(TARGET)/release/demo --engine mysql $(if $(KEEP),--keep)
 
 demo-mariadb: servers ## the same with MariaDB 10.11
-	cargo build --release -p proxy --bin headgate
-	$(TARGET)/release/headgate demo --engine mariadb
+	cargo build --release -p proxy -p tests --bin headgate --bin demo
+	$(TARGET)/release/demo --engine mariadb $(if $(KEEP),--keep)
 
 test: servers ## all tests, against real servers
 	cargo build -p proxy --bin headgate

@@ -437,9 +437,7 @@ async fn least(from: u32, to: u32) {
             ),
             (
                 "target_origins",
-                "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_create(text),
-    pg_catalog.pg_replication_origin_oid(text), pg_catalog.pg_replication_origin_session_setup(text),
-    pg_catalog.pg_replication_origin_drop(text) TO \"mover\"",
+                "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_create(text) TO \"mover\"",
             ),
             (
                 "target_passwords",

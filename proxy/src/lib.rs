@@ -11,7 +11,6 @@ pub mod client;
 pub mod config;
 pub mod console;
 pub mod data_plane;
-pub mod disposable;
 pub mod failed_logins;
 pub mod flow;
 pub mod gate;

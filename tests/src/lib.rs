@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod disk;
+pub mod disposable;
 pub mod fault;
 pub mod headgate;
 pub mod least;

@@ -1,11 +1,12 @@
 //! A real MySQL or MariaDB server for one test.
 
+pub mod disposable;
 mod programs;
 pub mod raw;
 
+use disposable::{Kind, Options, Server, find};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
-use proxy::mysql::disposable::{Kind, Options, Server, find};
 
 use crate::least;
 use crate::wait::{SOON, until, within};

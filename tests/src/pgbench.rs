@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use proxy::postgres::disposable::find;
+use crate::postgres::disposable::find;
 use tokio::process::{Child, Command};
 
 use crate::wait::within;

@@ -1,6 +1,8 @@
 //! A real PostgreSQL server for one test.
 
-use proxy::postgres::disposable::{Options, Server, find};
+pub mod disposable;
+
+use disposable::{Options, Server, find};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::least;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use proxy::mysql::disposable::{Kind, Options, Server, find};
 use tests::mysql::Mysql;
+use tests::mysql::disposable::{Kind, Options, Server, find};
 
 /// Starts MySQL 9.7 as a careful person would run it for this size of machine; the same for all contenders.
 pub(crate) async fn server() -> Mysql {

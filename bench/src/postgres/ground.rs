@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use proxy::postgres::disposable::find;
 use tests::postgres::Postgres;
+use tests::postgres::disposable::find;
 
 /// Starts a server as a careful person would run it for this size of machine; the same for all contenders.
 pub(crate) async fn server(version: u32) -> Postgres {

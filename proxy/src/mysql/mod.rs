@@ -5,7 +5,6 @@ mod ahead;
 pub mod cancel;
 pub mod cipher;
 pub mod client_login;
-pub mod disposable;
 pub mod greeting;
 pub mod handover;
 mod hidden_writes;

@@ -4,7 +4,6 @@ mod ahead;
 pub mod cancel;
 pub mod client_login;
 pub mod custom;
-pub mod disposable;
 pub mod handover;
 mod hidden_writes;
 pub mod internal_query;

@@ -6,9 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use proxy::postgres::disposable::find;
 use tests::headgate::Headgate;
 use tests::postgres::Postgres;
+use tests::postgres::disposable::find;
 
 /// One way to the server.
 struct Contender {

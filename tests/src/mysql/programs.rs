@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use proxy::mysql::disposable::{Kind, find};
+use crate::mysql::disposable::{Kind, find};
 use tokio::process::Command;
 
 use crate::wait::within;

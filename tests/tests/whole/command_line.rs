@@ -3,10 +3,10 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use proxy::mysql::disposable::Kind;
 use tests::client::Raw;
 use tests::headgate::{Engine, Headgate, binary, signal};
 use tests::message::query;
+use tests::mysql::disposable::Kind;
 use tests::mysql::{Mysql, raw};
 use tests::postgres::Postgres;
 use tests::wait::{SOON, until, within};

@@ -147,12 +147,12 @@ const FILES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "MySQL's data plane without a program around it is shown in proxy/tests/mysql_session.rs",
+        "MySQL's data plane without a program around it is shown in tests/tests/mysql_session.rs",
         &["tests/tests/whole/postgres/wary.rs"],
     ),
     (
         "a throwaway server of MySQL takes seconds to create, so that one is made and copied",
-        &["proxy/src/mysql/disposable/template.rs"],
+        &["tests/src/mysql/disposable/template.rs"],
     ),
     (
         "PostgreSQL lists a session's state; of MySQL's some is learned from statements, and ids of statements are mapped",
@@ -173,8 +173,8 @@ const FILES: &[(&str, &[&str])] = &[
     (
         "clients of MySQL ask the console for variables, and bind values of many types",
         &[
-            "proxy/src/program/mysql/dialect.rs",
-            "proxy/src/program/mysql/values.rs",
+            "proxy/src/bin/headgate/mysql/dialect.rs",
+            "proxy/src/bin/headgate/mysql/values.rs",
         ],
     ),
     (
@@ -361,7 +361,7 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "MySQL's data plane without a program around it is shown in proxy/tests/mysql_session.rs",
+        "MySQL's data plane without a program around it is shown in tests/tests/mysql_session.rs",
         &[
             "faults::a_source_that_stands_still_for_longer_than_an_undo_waits_shows_nobody_its_fence",
             "wary::what_the_fence_refuses_is_held_and_runs_once_it_is_down",

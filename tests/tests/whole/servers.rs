@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use proxy::mysql::disposable::{Kind, Options, Server, find};
 use tests::client::Raw;
 use tests::fault::{Fault, Relay};
+use tests::mysql::disposable::{Kind, Options, Server, find};
 use tests::mysql::{Login, Mysql, Pair, finish};
 use tests::postgres::{Postgres, try_connect};
 use tests::wait::{SOON, until, within};
@@ -81,9 +81,9 @@ async fn a_throwaway_postgres_18_answers_survives_a_kill_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_setting_that_the_server_refuses_is_told_with_the_servers_own_words() {
-    let binaries = proxy::postgres::disposable::find(15).expect("fetched before");
-    let options = proxy::postgres::disposable::Options::new(binaries).set("wal_level", "nonsense");
-    let error = proxy::postgres::disposable::Server::start(options)
+    let binaries = tests::postgres::disposable::find(15).expect("fetched before");
+    let options = tests::postgres::disposable::Options::new(binaries).set("wal_level", "nonsense");
+    let error = tests::postgres::disposable::Server::start(options)
         .await
         .expect_err("such a level does not exist");
     assert!(

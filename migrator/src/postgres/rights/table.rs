@@ -220,9 +220,10 @@ END $headgate$",
               AND has_function_privilege('pg_catalog.pg_replication_origin_session_setup(text)', 'EXECUTE')
               AND has_function_privilege('pg_catalog.pg_replication_origin_drop(text)', 'EXECUTE'))",
         versions: NEW,
-        statement: "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_create(text),
-    pg_catalog.pg_replication_origin_oid(text), pg_catalog.pg_replication_origin_session_setup(text),
-    pg_catalog.pg_replication_origin_drop(text) TO {user}",
+        statement: "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_create(text) TO {user};
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_oid(text) TO {user};
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_session_setup(text) TO {user};
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_drop(text) TO {user}",
     },
     Right {
         side: Side::Target,

@@ -1,8 +1,8 @@
 //! The cluster's own accounts decide who comes in, whatever plugin they have, and nobody writes a password down.
 
 use mysql_async::{ChangeUserOpts, Conn, OptsBuilder, SslOpts};
-use proxy::mysql::disposable::Kind;
 use tests::headgate::{ADMIN_PASSWORD, Engine, Headgate};
+use tests::mysql::disposable::Kind;
 use tests::mysql::{Mysql, rows, try_connect};
 use tests::wait::{SOON, within};
 use tests::world::mysql_route_to;

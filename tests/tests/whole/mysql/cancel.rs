@@ -1,7 +1,7 @@
 //! A KILL reaches the statement of the session that is meant, and no other, by either number that a client may know.
 
-use proxy::mysql::disposable::Kind;
 use tests::headgate::{Engine, Headgate};
+use tests::mysql::disposable::Kind;
 use tests::mysql::raw::{PROCESS_KILL, Packet, QUERY, Raw, command};
 use tests::mysql::{Mysql, rows, single, try_connect, try_rows};
 use tests::world::mysql_route_to;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
-use proxy::mysql::disposable::Kind;
 use tests::headgate::{ADMIN_PASSWORD, Engine, Headgate};
+use tests::mysql::disposable::Kind;
 use tests::mysql::raw::{CAPABILITIES, DEPRECATE_EOF, QUERY, Raw, SESSION_TRACK, command};
 use tests::mysql::{Login, Mysql, finish, node, python, rows, single, try_rows};
 use tests::wait::SOON;

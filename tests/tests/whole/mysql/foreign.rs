@@ -4,7 +4,7 @@ use tests::mysql::{Mysql, Pair, Record, rows};
 use tests::wait::{SOON, until};
 use tests::world::{DATABASE, MIGRATION, PASSWORD, USER, World};
 
-use proxy::mysql::disposable::Kind;
+use tests::mysql::disposable::Kind;
 
 for_every_pair! {
     nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void,

@@ -1,8 +1,8 @@
 //! Whatever a stranger sends: no crash, no hang, no memory, a legal answer, and nobody else notices.
 
-use proxy::mysql::disposable::Kind;
 use tests::headgate::{Engine, Headgate};
 use tests::mysql::Mysql;
+use tests::mysql::disposable::Kind;
 use tests::mysql::raw::{
     BINLOG_DUMP, CAPABILITIES, CHANGE_USER, CLOSE, Hello, LONG_DATA, PING, PREPARE, Packet, QUERY,
     Raw, SSL, command, login, packet,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use mysql_async::{ChangeUserOpts, Conn, Error};
-use proxy::mysql::disposable::Kind;
 use tests::headgate::{ADMIN_PASSWORD, Engine, Headgate};
+use tests::mysql::disposable::Kind;
 use tests::mysql::raw::{CAPABILITIES, Hello, Raw, packet};
 use tests::mysql::{Login, Mysql, finish, rows, single, try_connect};
 use tests::wait::SOON;

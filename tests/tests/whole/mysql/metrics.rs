@@ -1,9 +1,9 @@
 //! What monitors see over HTTP is what happened.
 
-use proxy::mysql::disposable::Kind;
 use tests::client;
 use tests::headgate::{Engine, Headgate};
 use tests::mysql::Mysql;
+use tests::mysql::disposable::Kind;
 use tests::mysql::raw::Raw;
 use tests::wait::{SOON, until};
 use tests::world::mysql_route_to;

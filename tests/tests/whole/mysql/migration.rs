@@ -128,7 +128,7 @@ const CHANGES: [&str; 16] = [
 
 async fn rows_of_every_type_are_copied_and_every_kind_of_change_follows(pair: Pair) {
     let mut schema = schema();
-    if pair.kinds().0 == proxy::mysql::disposable::Kind::Mysql97 {
+    if pair.kinds().0 == tests::mysql::disposable::Kind::Mysql97 {
         schema = schema.replace("GeomFromText", "ST_GeomFromText");
     }
     let world = World::of(pair, &[&schema, ";", &further(pair)].concat()).await;

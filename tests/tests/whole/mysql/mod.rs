@@ -34,7 +34,7 @@ macro_rules! for_every_pair {
 macro_rules! on_every_server {
     ($($case:ident),+ $(,)?) => {
         $(mod $case {
-            use proxy::mysql::disposable::Kind;
+            use tests::mysql::disposable::Kind;
 
             #[tokio::test]
             async fn on_mysql_97() {

@@ -1,7 +1,7 @@
 //! SIGHUP: users, routes and certificates of the file count at once, or nothing of it does; sessions that are open stay.
 
-use proxy::mysql::disposable::Kind;
 use tests::headgate::{ADMIN_PASSWORD, Engine, Headgate};
+use tests::mysql::disposable::Kind;
 use tests::mysql::{Login, Mysql, Pair, rows, single, try_connect};
 use tests::wait::{SOON, until, within};
 use tests::world::{MIGRATION, PASSWORD, USER, World, mysql_route_to};

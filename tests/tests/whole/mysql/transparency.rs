@@ -1,9 +1,9 @@
 //! A client cannot tell Headgate from the server: the same packets in give the same packets out.
 
-use proxy::mysql::disposable::Kind;
 use tests::fault::{Fault, Relay};
 use tests::headgate::Headgate;
 use tests::mysql::Mysql;
+use tests::mysql::disposable::Kind;
 use tests::mysql::raw::{
     CAPABILITIES, CLOSE, DEPRECATE_EOF, EXECUTE, FETCH, FIELD_LIST, INIT_DB, LOCAL_FILES,
     LONG_DATA, MULTI_RESULTS, MULTI_STATEMENTS, PACKET_BYTES_MAX, PING, PREPARE, PROCESS_KILL,

@@ -40,7 +40,9 @@ const TABLES: [(Side, Table); 3] = [
 fn printed() -> Read {
     let texts: BTreeMap<String, String> = sources()
         .into_iter()
-        .filter(|file| file.starts_with("migrator/src/") || file.starts_with("proxy/src/program/"))
+        .filter(|file| {
+            file.starts_with("migrator/src/") || file.starts_with("proxy/src/bin/headgate/")
+        })
         .filter(|file| !file.ends_with("/tests.rs"))
         .map(|file| (file.clone(), read(&file)))
         .collect();

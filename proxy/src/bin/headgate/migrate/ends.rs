@@ -1,0 +1,124 @@
+//! Makes a configuration from the two URLs of `headgate migrate`.
+
+use std::fmt::Write as _;
+
+use proxy::config::{Cluster, Config, Method, Route, Secret, User};
+use rand::Rng as _;
+
+use crate::command::Migrate;
+use crate::engine::Engine;
+
+/// The source's name in reports.
+pub(super) const SOURCE: &str = "source";
+/// The target's name in reports.
+pub(super) const TARGET: &str = "target";
+
+/// The configuration, and the route that moves.
+pub(super) fn config<E: Engine>(migrate: &Migrate) -> Result<(Config, String), String> {
+    let (mut source, database) = whole_end::<E>("--from", &migrate.from)?;
+    let (mut target, other) = whole_end::<E>("--to", &migrate.to)?;
+    for (cluster, name) in [
+        (&mut source, "HEADGATE_SOURCE_PASSWORD"),
+        (&mut target, "HEADGATE_TARGET_PASSWORD"),
+    ] {
+        if cluster.password.is_none() {
+            cluster.password = std::env::var(name).ok().map(Secret::new);
+        }
+    }
+    if database != other {
+        return Err(format!(
+            "--to: names the database {other:?}, --from names {database:?}; both must have the same name"
+        ));
+    }
+    let text = format!(
+        "[admin]\npassword = \"{}\"\n[clusters.source]\nengine = \"{}\"\nhost = \"-\"\nuser = \"-\"\n",
+        password(),
+        source.engine.word()
+    );
+    let config = Config::parse(&text, &|_| None);
+    let mut config = config.map_err(|problems| format!("{problems:?}"))?;
+    if config.login.method == Method::ScramSha256 {
+        match &source.password {
+            // Nobody gets in without the password that the servers would ask for.
+            Some(password) => {
+                let user = User {
+                    password: Some(password.clone()),
+                };
+                config.users.insert(source.user.clone(), user);
+            }
+            None => config.login.method = Method::Trust,
+        }
+    }
+    config.clusters = [(SOURCE.to_owned(), source), (TARGET.to_owned(), target)].into();
+    let route = Route {
+        cluster: SOURCE.to_owned(),
+        database: database.clone(),
+    };
+    config.routes = [(database.clone(), route)].into();
+    config.journal.path.clone_from(&migrate.journal);
+    config.migrator.pg_dump.clone_from(&migrate.pg_dump);
+    config.migrator.pg_restore.clone_from(&migrate.pg_restore);
+    config.migrator.copy_workers = usize::from(migrate.copy_workers);
+    Ok((config, database))
+}
+
+fn whole_end<E: Engine>(option: &str, url: &str) -> Result<(Cluster, String), String> {
+    refuse_encryption(option, url)?;
+    let (cluster, database) = E::end(option, url)?;
+    let database =
+        database.ok_or_else(|| format!("{option}: names no database; write {}", E::URL))?;
+    Ok((cluster, database))
+}
+
+/// A password of 128 random bits for the console of this run.
+fn password() -> String {
+    let mut bytes = [0_u8; 16];
+    rand::rng().fill_bytes(&mut bytes);
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Headgate does not encrypt its connections to servers yet, and must not pretend to.
+fn refuse_encryption(option: &str, url: &str) -> Result<(), String> {
+    let asked = url.split_once('?').map_or("", |(_, asked)| asked);
+    for pair in asked.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let key = key.to_lowercase();
+        let encrypts = matches!(key.as_str(), "sslmode" | "ssl-mode" | "ssl_mode")
+            && !matches!(value.to_lowercase().as_str(), "disable" | "disabled")
+            || key == "require_ssl" && value != "false";
+        if encrypts {
+            return Err(format!(
+                "{option}: {key}={value} is not there yet: connections to servers are not encrypted; write sslmode=disable \
+                 where the network is trusted, or use a tunnel"
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refuse_encryption;
+
+    #[test]
+    fn a_wish_for_encryption_is_refused_and_not_forgotten() {
+        for url in [
+            "postgresql://me@db/shop?sslmode=require",
+            "postgresql://me@db/shop?application_name=x&sslmode=verify-full",
+            "mysql://me@db/shop?require_ssl=true",
+            "mysql://me@db/shop?ssl-mode=REQUIRED",
+        ] {
+            let text = refuse_encryption("--from", url).expect_err(url);
+            assert!(text.contains("not there yet"), "{text}");
+        }
+        for url in [
+            "postgresql://me@db/shop?sslmode=disable",
+            "mysql://me@db/shop",
+        ] {
+            refuse_encryption("--from", url).expect(url);
+        }
+    }
+}
