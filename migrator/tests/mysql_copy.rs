@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migrator::accounts::NoSecrets;
-use migrator::mysql::chunks::{Cutter, condition};
-use migrator::mysql::load::ClusterPair;
-use migrator::mysql::{Endpoint, Mysql, copy, plan, position, records, snapshot};
+use migrator::mysql::load::chunks::{Cutter, condition};
+use migrator::mysql::load::range::ClusterPair;
+use migrator::mysql::load::{records, snapshot};
+use migrator::mysql::{Endpoint, Mysql, load, plan, position};
 use migrator::plan::{Plan, Settings, Table};
 use migrator::progress::Progress;
 use mysql_async::Row;
@@ -244,7 +245,7 @@ async fn load(
         .collect();
     let progress = Arc::new(Progress::default());
     let (loaded, mut to_build) = mpsc::channel(plan.tables.len().max(1));
-    copy::load(mysql, to_load, loaded, &progress, stop).await?;
+    load::load(mysql, to_load, loaded, &progress, stop).await?;
     while to_build.recv().await.is_some() {}
     Ok(progress)
 }
@@ -843,7 +844,7 @@ async fn the_copy_does_not_begin_while_a_transaction_is_prepared() {
     snapshot::install_records(&mut target)
         .await
         .expect("records");
-    let error = copy::begin(&mysql, &plan, &mut source, &mut target)
+    let error = load::begin(&mysql, &plan, &mut source, &mut target)
         .await
         .expect_err("a change is in the log and in no snapshot");
     assert!(error.to_string().contains("XA RECOVER"), "{error}");
@@ -853,14 +854,14 @@ async fn the_copy_does_not_begin_while_a_transaction_is_prepared() {
         .query_drop("XA COMMIT 'gtrid', 'bqual', 7")
         .await
         .expect("it is committed");
-    copy::begin(&mysql, &plan, &mut source, &mut target)
+    load::begin(&mysql, &plan, &mut source, &mut target)
         .await
         .expect("nothing is prepared any more");
     let begun = records::progress(&mysql, &mut target)
         .await
         .expect("it is read")
         .expect("it is recorded");
-    copy::begin(&mysql, &plan, &mut source, &mut target)
+    load::begin(&mysql, &plan, &mut source, &mut target)
         .await
         .expect("it may be called again");
     let kept = records::progress(&mysql, &mut target).await;
@@ -977,7 +978,7 @@ async fn the_first_position_counts_exactly_the_transactions_before_it() {
         snapshot::install_records(&mut target)
             .await
             .expect("installed");
-        copy::begin(&mysql, &plan, &mut source, &mut target)
+        load::begin(&mysql, &plan, &mut source, &mut target)
             .await
             .expect("it begins");
         let begin = records::progress(&mysql, &mut target)

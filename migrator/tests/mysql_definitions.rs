@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use migrator::accounts::Verdict;
 use migrator::database::Database as _;
-use migrator::mysql::archive::Archive;
+use migrator::mysql::check::inventory::{INVENTORY, Treatment};
+use migrator::mysql::check::stamp::Stamp;
 use migrator::mysql::client::Version;
-use migrator::mysql::inventory::{INVENTORY, Treatment};
-use migrator::mysql::stamp::Stamp;
-use migrator::mysql::{Mysql, post_data, schema};
+use migrator::mysql::schema::archive::Archive;
+use migrator::mysql::schema::post_data;
+use migrator::mysql::{Mysql, schema};
 use migrator::plan::{Plan, Settings};
 use migrator::preflight::Level;
 use migrator::progress::Progress;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use migrator::database::Database;
 use migrator::follow::Follow;
 use migrator::mysql::fence::{self, Fence};
-use migrator::mysql::{
-    BinlogPosition, Mysql, clean, follow, heartbeat, plan, position, records, snapshot,
-};
+use migrator::mysql::follow::heartbeat;
+use migrator::mysql::load::{records, snapshot};
+use migrator::mysql::schema::clean;
+use migrator::mysql::{BinlogPosition, Mysql, follow, plan, position};
 use migrator::plan::{Plan, Settings};
 use migrator::preflight::{Check, Level};
 use migrator::progress::Progress;

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use migrator::database::Database;
-use migrator::mysql::archive::Archive;
-use migrator::mysql::{Mysql, accounts, post_data, schema, triggers};
+use migrator::mysql::schema::archive::Archive;
+use migrator::mysql::schema::{accounts, post_data, triggers};
+use migrator::mysql::{Mysql, schema};
 use migrator::plan::{Plan, Settings};
 use migrator::progress::Progress;
 use servers::mysql::{Kind, Pair, Server};

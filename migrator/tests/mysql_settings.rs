@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use migrator::database::Database as _;
 use migrator::follow::Follow;
+use migrator::mysql::follow::heartbeat;
 use migrator::mysql::session::{Ours, VARIABLES, Variable};
-use migrator::mysql::{Mysql, client, heartbeat};
+use migrator::mysql::{Mysql, client};
 use migrator::plan::Settings;
 use migrator::progress::Progress;
 use mysql_async::prelude::Queryable;

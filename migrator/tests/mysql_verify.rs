@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migrator::follow::Follow;
-use migrator::mysql::{BinlogPosition, Mysql, plan, position, verify};
+use migrator::mysql::{BinlogPosition, Mysql, check, plan, position};
 use migrator::plan::Settings;
 use migrator::progress::Progress;
 use migrator::verify::Proof;
@@ -272,7 +272,7 @@ impl World {
         let follow = Follow::default();
         follow.advance(end, Vec::new());
         let follower = obedient(follow.clone());
-        let checked = verify::run(
+        let checked = check::run(
             &self.mysql,
             &plan,
             follow,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use migrator::database::Database as _;
 use migrator::plan::Settings;
-use migrator::postgres::inventory::{INVENTORY, SKIPPED_TYPES, Treatment};
-use migrator::postgres::{Postgres, copy, plan, schema};
+use migrator::postgres::check::inventory::{INVENTORY, SKIPPED_TYPES, Treatment};
+use migrator::postgres::{Postgres, load, plan, schema};
 use migrator::progress::Progress;
 use servers::postgres::{Server, migration};
 use tokio_postgres::Client;
@@ -131,7 +131,7 @@ async fn rich(source: &Server, target: &Server) -> (Client, Client, Postgres) {
     let plan = plan::read(&postgres).await.expect("read");
     schema::prepare(&postgres, &plan).await.expect("prepared");
     let stop = CancellationToken::new();
-    copy::run(&postgres, &plan, Arc::new(Progress::default()), stop)
+    load::run(&postgres, &plan, Arc::new(Progress::default()), stop)
         .await
         .expect("copied");
     let there = target.connect("shop").await;
@@ -486,7 +486,7 @@ async fn between_other_versions_and_for_some_schemas_alone_no_difference_is_seen
             .await
             .unwrap_or_else(|error| panic!("{name}: {}", error.full_text()));
         let stop = CancellationToken::new();
-        copy::run(&postgres, &plan, Arc::new(Progress::default()), stop)
+        load::run(&postgres, &plan, Arc::new(Progress::default()), stop)
             .await
             .unwrap_or_else(|error| panic!("{name}: {}", error.full_text()));
         assert_eq!(differences(&postgres).await, Vec::<String>::new(), "{name}");

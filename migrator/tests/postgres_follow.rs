@@ -8,7 +8,7 @@ use std::time::Duration;
 use migrator::error::Result;
 use migrator::follow::Follow;
 use migrator::plan::{Plan, Settings};
-use migrator::postgres::snapshot::install_records;
+use migrator::postgres::load::snapshot::install_records;
 use migrator::postgres::stream::Replication;
 use migrator::postgres::{Lsn, Postgres, follow, plan, schema};
 use migrator::progress::Progress;

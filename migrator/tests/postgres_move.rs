@@ -9,11 +9,12 @@ use migrator::accounts::Verdict;
 use migrator::database::Database as _;
 use migrator::error::Kind;
 use migrator::plan::{Plan, Settings};
-use migrator::postgres::load::ClusterPair;
+use migrator::postgres::fence::counters;
+use migrator::postgres::load::range::ClusterPair;
+use migrator::postgres::load::records;
+use migrator::postgres::schema::clean;
 use migrator::postgres::sql::relation;
-use migrator::postgres::{
-    Endpoint, Postgres, clean, copy, counters, fence, plan, preflight, records, schema,
-};
+use migrator::postgres::{Endpoint, Postgres, fence, load, plan, preflight, schema};
 use migrator::preflight::{Check, Level};
 use migrator::progress::{Progress, Stage};
 use servers::postgres::{Server, between, migration};
@@ -123,7 +124,7 @@ async fn prepared(postgres: &Postgres) -> Plan {
 
 async fn copied(postgres: &Postgres, plan: &Plan) -> Arc<Progress> {
     let progress = Arc::new(Progress::default());
-    copy::run(
+    load::run(
         postgres,
         plan,
         Arc::clone(&progress),
@@ -217,7 +218,7 @@ async fn a_copy_that_is_cut_short_at_any_place_goes_on_and_loads_nothing_twice()
     let plan = prepared(&postgres).await;
     let mut cut = Duration::from_millis(10);
     loop {
-        let copying = copy::run(&postgres, &plan, Arc::default(), CancellationToken::new());
+        let copying = load::run(&postgres, &plan, Arc::default(), CancellationToken::new());
         if let Ok(outcome) = tokio::time::timeout(cut, copying).await {
             break outcome.expect("the copy comes to its end");
         }
@@ -325,7 +326,7 @@ async fn a_stopped_copy_ends_without_an_error_and_goes_on_later() {
     let plan = prepared(&postgres).await;
     let stop = CancellationToken::new();
     stop.cancel();
-    copy::run(&postgres, &plan, Arc::new(Progress::default()), stop)
+    load::run(&postgres, &plan, Arc::new(Progress::default()), stop)
         .await
         .expect("a stop is no failure");
     copied(&postgres, &plan).await;
@@ -350,7 +351,7 @@ async fn a_transaction_that_blocks_the_start_of_the_stream_is_named() {
         .await
         .expect("it answers")
         .get(0);
-    let failure = copy::run(&postgres, &plan, Arc::default(), CancellationToken::new())
+    let failure = load::run(&postgres, &plan, Arc::default(), CancellationToken::new())
         .await
         .expect_err("the stream cannot start");
     assert!(

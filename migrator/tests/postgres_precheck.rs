@@ -8,7 +8,7 @@ use std::time::Duration;
 use migrator::accounts::{Secrets, Verdict};
 use migrator::database::Database as _;
 use migrator::plan::Settings;
-use migrator::postgres::{Endpoint, Postgres, Tools, copy, fence, plan, preflight, schema};
+use migrator::postgres::{Endpoint, Postgres, Tools, fence, load, plan, preflight, schema};
 use migrator::preflight::{Check, Level};
 use servers::postgres::{Server, between, migration};
 use tokio_postgres::Client;
@@ -155,7 +155,7 @@ async fn rows_and_expressions_that_the_load_would_refuse_are_told_and_each_state
     }
     let plan = plan::read(&postgres).await.expect("it can be read");
     schema::prepare(&postgres, &plan).await.expect("prepared");
-    copy::run(&postgres, &plan, Arc::default(), CancellationToken::new())
+    load::run(&postgres, &plan, Arc::default(), CancellationToken::new())
         .await
         .expect("the target takes every row and every constraint");
     assert_eq!(found(&checks, "target_others", Level::Warning).len(), 1);

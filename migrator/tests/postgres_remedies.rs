@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use migrator::database::Database as _;
 use migrator::plan::Settings;
-use migrator::postgres::{Endpoint, client, copy, plan, schema};
+use migrator::postgres::{Endpoint, client, load, plan, schema};
 use migrator::preflight::Check;
 use servers::postgres::{Server, between, migration};
 use servers::whole::{errors, found, shown};
@@ -680,7 +680,7 @@ async fn a_materialized_view_is_as_new_as_its_table_once_the_printed_statement_w
             .await
             .unwrap_or_else(shown);
         let stop = CancellationToken::new();
-        copy::run(&postgres, &plan, Arc::default(), stop)
+        load::run(&postgres, &plan, Arc::default(), stop)
             .await
             .unwrap_or_else(shown);
         let there = target.connect("shop").await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use migrator::database::Database as _;
 use migrator::follow::Follow;
 use migrator::plan::Settings;
-use migrator::postgres::{Lsn, Postgres, client, copy, follow, plan, schema, verify};
+use migrator::postgres::{Lsn, Postgres, check, client, follow, load, plan, schema};
 use migrator::progress::Progress;
 use migrator::verify::Proof;
 use servers::postgres::{Server, migration};
@@ -107,7 +107,7 @@ async fn moves(postgres: &Postgres, source: &Client, key: i32) {
         .unwrap_or_else(|error| panic!("{}", error.full_text()));
     let stop = CancellationToken::new();
     let progress = Arc::new(Progress::default());
-    copy::run(postgres, &plan, Arc::clone(&progress), stop.clone())
+    load::run(postgres, &plan, Arc::clone(&progress), stop.clone())
         .await
         .unwrap_or_else(|error| panic!("{}", error.full_text()));
     let handle: Follow<Lsn> = Follow::default();
@@ -128,7 +128,7 @@ async fn moves(postgres: &Postgres, source: &Client, key: i32) {
     ] {
         source.batch_execute(&statement).await.expect("it is legal");
     }
-    let checking = verify::run(postgres, &plan, handle.clone(), progress, stop.clone());
+    let checking = check::run(postgres, &plan, handle.clone(), progress, stop.clone());
     let checked = tokio::time::timeout(Duration::from_mins(1), checking)
         .await
         .expect("in time")

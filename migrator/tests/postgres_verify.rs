@@ -8,9 +8,9 @@ use std::time::Duration;
 use migrator::error::Result;
 use migrator::follow::Follow;
 use migrator::plan::{Plan, Settings};
-use migrator::postgres::snapshot::install_records;
+use migrator::postgres::load::snapshot::install_records;
 use migrator::postgres::stream::Replication;
-use migrator::postgres::{Lsn, Postgres, client, follow, plan, schema, verify};
+use migrator::postgres::{Lsn, Postgres, check, client, follow, plan, schema};
 use migrator::progress::Progress;
 use migrator::verify::Proof;
 use servers::postgres::{Server, migration};
@@ -146,7 +146,7 @@ impl World {
     async fn check(&self) -> Vec<Proof> {
         let stop = CancellationToken::new();
         let (follow, progress) = (self.handle.clone(), Arc::clone(&self.progress));
-        verify::run(&self.postgres, &self.plan, follow, progress, stop)
+        check::run(&self.postgres, &self.plan, follow, progress, stop)
             .await
             .unwrap_or_else(|error| {
                 panic!("{error}; follower ended: {}", self.follower.is_finished())

@@ -2,11 +2,16 @@
 //! before me". Headgate's own account passes it, so that the marker can be written once nobody else writes. Where nobody
 //! may set `read_only`, table locks and locked accounts take its place.
 
+pub mod counters;
 mod durable;
+pub(crate) mod guard;
 mod locked;
 mod look;
+pub(crate) mod mark;
 mod obstacles;
+pub(crate) mod passing;
 mod write_block;
+pub(crate) mod writers;
 
 use std::time::Duration;
 
@@ -17,11 +22,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::client::{self, Version, failed};
-use super::heartbeat::{self, Signal};
-use super::passing::{Means, Passing};
-use super::{BinlogPosition, Mysql, drift, position, stale_sessions, writers};
+use super::{BinlogPosition, Mysql, position, stale_sessions};
 use crate::database::{GatedBackends, Raised};
 use crate::error::{Error, Result};
+use crate::mysql::check::drift;
+use crate::mysql::fence::passing::{Means, Passing};
+use crate::mysql::follow::heartbeat;
+use crate::mysql::follow::heartbeat::Signal;
 use crate::plan::Plan;
 pub(super) use durable::finding as refusal_finding;
 pub use durable::{state, uphold};
@@ -144,7 +151,10 @@ pub async fn raise(
     );
     match ready.means {
         Means::ReadOnly => {
-            write_block::remember(mysql, &mut ready.marker, ready.version).await?;
+            tokio::try_join!(
+                write_block::remember(mysql, &mut ready.marker, ready.version),
+                end_by_itself(&mut ready.fence, patience)
+            )?;
             run(
                 &mut ready.marker,
                 "SET GLOBAL event_scheduler = OFF",
@@ -153,9 +163,17 @@ pub async fn raise(
             )
             .await?;
             close(&mut ready, "SET GLOBAL read_only = ON", patience).await?;
-            holds(&mut ready.marker).await?;
+            // A prepared transaction may have come since the last look, and its commit is no write of a session.
+            tokio::try_join!(
+                holds(&mut ready.marker),
+                obstacles::refuse_prepared(&mut ready.fence)
+            )?;
         }
-        Means::Accounts => close(&mut ready, &locked::barrier(plan), patience).await?,
+        Means::Accounts => {
+            end_by_itself(&mut ready.fence, patience).await?;
+            close(&mut ready, &locked::barrier(plan), patience).await?;
+            obstacles::refuse_prepared(&mut ready.marker).await?;
+        }
     }
     let (marked, is_marked) = oneshot::channel();
     let looking = ready.look.take().map(|look| {
@@ -163,8 +181,6 @@ pub async fn raise(
         let tells_of_locks = ready.tells_of_locks;
         tokio::spawn(async move { look.again(&mysql, &plan, tells_of_locks, is_marked).await })
     });
-    // A prepared transaction may have come since the last look, and its commit is no write of a session.
-    obstacles::refuse_prepared(&mut ready.marker).await?;
     let marking = async {
         heartbeat::signal(&mut ready.marker, mysql.name(), Signal::Marker, token).await?;
         // Where the look has ended already, with a failure, that is told by the look.
@@ -192,17 +208,20 @@ async fn answers(session: &mut Conn) -> Result<()> {
     run(session, "DO 0", "reach the source", false).await
 }
 
-/// Puts the barrier up. While that waits for running statements, others wait behind it: it is ended when its time is over.
-async fn close(ready: &mut Ready, statement: &str, patience: Duration) -> Result<()> {
-    // Only a backstop, should nobody be left to end it.
+/// Lets the server end the barrier's session, should nobody be left to do it.
+async fn end_by_itself(session: &mut Conn, patience: Duration) -> Result<()> {
     let (waiting, idle) = (
         patience.as_secs().saturating_add(1),
         patience.as_secs().saturating_add(10),
     );
-    let backstop = format!(
+    let limits = format!(
         "SET SESSION lock_wait_timeout = {waiting}, innodb_lock_wait_timeout = {waiting}, wait_timeout = {idle}"
     );
-    run(&mut ready.fence, &backstop, "prepare the fence", false).await?;
+    run(session, &limits, "prepare the fence", false).await
+}
+
+/// Puts the barrier up. While that waits for running statements, others wait behind it: it is ended when its time is over.
+async fn close(ready: &mut Ready, statement: &str, patience: Duration) -> Result<()> {
     let id = ready.fence.id();
     let setting = ready.fence.query_drop(statement);
     tokio::pin!(setting);

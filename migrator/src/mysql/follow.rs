@@ -1,5 +1,15 @@
 //! The follower: reads the binary log and keeps the target a prefix of the source.
 
+pub(crate) mod apply;
+pub(crate) mod batch;
+pub(crate) mod coalesce;
+pub(crate) mod ddl;
+pub mod heartbeat;
+pub(crate) mod json;
+pub(crate) mod json_text;
+pub(crate) mod statements;
+pub(crate) mod tables;
+pub(crate) mod values;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +18,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::apply::Applier;
-use super::batch::{Summary, TransactionBuffer};
-use super::ddl::harmless;
-use super::heartbeat::{self, Heartbeat};
 use super::stream::{Raw, Stream};
-use super::tables::Tables;
-use super::{BinlogPosition, Mysql, position, triggers};
+use super::{BinlogPosition, Mysql, position};
 use crate::database::Position as _;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
+use crate::mysql::follow::apply::Applier;
+use crate::mysql::follow::batch::{Summary, TransactionBuffer};
+use crate::mysql::follow::ddl::harmless;
+use crate::mysql::follow::heartbeat::Heartbeat;
+use crate::mysql::follow::tables::Tables;
+use crate::mysql::schema::triggers;
 use crate::plan::Plan;
 use crate::progress::Progress;
 

@@ -1,495 +1,472 @@
-//! Loads rows: one SELECT on the source, piped into LOAD DATA within one transaction on the target.
+//! The bulk load: a queue of chunks shared by workers, and each table's plain indexes as soon as its rows are there.
 
-mod insert_fallback;
-mod refused;
+pub mod chunks;
+pub mod range;
+pub mod records;
+pub mod rows;
+pub mod snapshot;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use insert_fallback::Apart;
-use mysql_async::Conn;
-use protocol::error::Malformed;
-use protocol::mysql::frame::HEADER_BYTES;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as Turn, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::chunks::condition;
-use super::client::Version;
-use super::link::{self, Done, Link};
-use super::records::{self, ChunkRecord};
-use super::rows::{self, ValueFormat};
-use super::sql::{relation, title};
-use super::{BinlogPosition, Mysql, client, position, snapshot};
-use crate::error::{Error, Result};
-use crate::plan::Table;
-use crate::progress::Progress;
+use crate::backoff::Backoff;
+use crate::error::{Error, Kind, Result};
+use crate::mysql::client::failed;
+use crate::mysql::follow::heartbeat;
+use crate::mysql::follow::heartbeat::Signal;
+use crate::mysql::load::chunks::Cutter;
+use crate::mysql::load::range::ClusterPair;
+use crate::mysql::load::records::ChunkRecord;
+use crate::mysql::rights::with_grants;
+use crate::mysql::schema::archive::Archive;
+use crate::mysql::schema::post_data;
+use crate::mysql::sql::title;
+use crate::mysql::{BinlogPosition, Mysql, follow, link, position, schema};
+use crate::plan::{Plan, Table};
+use crate::progress::{Progress, Stage};
 
-/// Bytes per packet to the target: large enough that its cost is in the rows.
-const BATCH_BYTES: usize = 128 << 10;
-/// A table without a key is committed in pieces of so many chunks, so that a target's binary log need not hold all of
-/// it at once.
-const CHUNKS_PER_PIECE: u64 = 16;
-/// MariaDB makes room for a file's value in steps of some kilobytes and copies it each time: longer rows go apart.
-const FILE_ROW_BYTES_MAX: usize = 4 << 20;
+/// A chunk whose connection was lost is tried this often before the whole copy is.
+const TRIES: u32 = 3;
+/// Chunks that are cut ahead of the workers.
+const CUT_AHEAD: usize = 64;
+/// Chunks are recorded together, so many at a time, before any of them is loaded.
+const RECORDED_TOGETHER: usize = 32;
+/// How often the first position is read before the copy is tried again later.
+const POSITION_TRIES: u32 = 5;
+/// Tables below this size have their indexes built together, so many at a time.
+const SMALL_BYTES: u64 = 16 << 20;
+const BUILT_TOGETHER: usize = 50;
 
-/// The two ends of one worker.
-pub struct ClusterPair {
-    source: Link,
-    target: Link,
-    /// Asks the source for its position.
-    asking: Conn,
-    target_is_mariadb: bool,
-    /// Whether the target takes files; where it does not, rows go in INSERTs.
-    files: bool,
-    /// The longest INSERT that the target takes.
-    statement_bytes: usize,
+/// Loads every table of the plan that is not loaded yet, brings all of them to one position, and builds the rest of
+/// the schema.
+pub async fn run(
+    mysql: &Mysql,
+    plan: &Plan,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) -> Result<()> {
+    progress.expect(plan, title);
+    let mut target = mysql.connect_target("copy").await?;
+    snapshot::install_records(&mut target).await?;
+    if records::part(mysql, &mut target, "settled").await? == records::Part::Done {
+        return records::report(mysql, &mut target, plan, &progress).await;
+    }
+    let mut source = mysql.connect_source("copy").await?;
+    begin(mysql, plan, &mut source, &mut target).await?;
+    records::report(mysql, &mut target, plan, &progress).await?;
+    let recorded = records::tables(mysql, &mut target).await?;
+    let archive = Arc::new(Archive::open(mysql, &mut target).await?);
+    let (loaded, to_build) = mpsc::channel(plan.tables.len().max(1));
+    let mut to_load = Vec::new();
+    for table in &plan.tables {
+        match recorded.get(&(table.schema.clone(), table.name.clone())) {
+            Some(record) if record.indexes => {}
+            Some(record) if record.rows => {
+                let _ = loaded.try_send(table.clone());
+            }
+            _ => to_load.push(table.clone()),
+        }
+    }
+    let building = build(mysql, &archive, to_build, &progress, &stop);
+    let loading = load(mysql, to_load, loaded, &progress, &stop);
+    tokio::try_join!(Box::pin(loading), Box::pin(building))?;
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    // Chunks were read at different moments. What the stream brought until the last of them puts them together.
+    let marker = format!("loaded-{:016x}", rand::random::<u64>());
+    heartbeat::signal(&mut source, mysql.name(), Signal::Marker, &marker).await?;
+    drop(source);
+    if !Box::pin(follow::catch_up(mysql, plan, &marker, &progress, &stop)).await? {
+        return Ok(());
+    }
+    Box::pin(post_data::rest(mysql, plan, &progress, &stop)).await
 }
 
-/// What was loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    rows: u64,
-    bytes: u64,
-    without_label: u64,
+/// Loads tables anew that were loaded before, each as of one exact position; their indexes and constraints stay.
+pub async fn again(
+    mysql: &Mysql,
+    tables: &[Table],
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let mut target = mysql.connect_target("copy").await?;
+    let load = Load {
+        mysql: mysql.clone(),
+        tables: Vec::new(),
+        left: Mutex::default(),
+        progress: Arc::clone(&progress),
+        stop,
+    };
+    let mut ends = None;
+    for (index, table) in tables.iter().enumerate() {
+        progress.update(&title(table), |numbers| numbers.stage = Stage::Copying);
+        records::forget_chunks(mysql, &mut target, table).await?;
+        let whole = Work::Whole(index);
+        if !load_with_retries(&load, &mut ends, &mut target, table, &whole).await? {
+            return Ok(());
+        }
+        records::set_indexed(mysql, &mut target, table).await?;
+        progress.update(&title(table), |numbers| numbers.stage = Stage::Copied);
+    }
+    Ok(())
 }
 
-impl ClusterPair {
-    /// Opens both ends.
-    pub async fn open(mysql: &Mysql) -> Result<Self> {
-        let purpose = mysql.purpose("copy");
-        let (mut source, mut target, mut asking) = tokio::try_join!(
-            Link::connect(mysql.source(), &purpose),
-            Link::connect(mysql.target(), &purpose),
-            mysql.connect_source("copy position"),
-        )?;
-        source
-            .execute(
-                snapshot::ISOLATION,
-                "cannot prepare the source for the copy",
-            )
-            .await?;
-        let what = "cannot prepare the target for the load";
-        target
-            .execute(
-                "SET SESSION unique_checks = 0, foreign_key_checks = 0",
-                what,
-            )
-            .await?;
-        let reported = target
-            .rows(
-                "SELECT VERSION(), @@local_infile, @@max_allowed_packet",
-                what,
-            )
-            .await?;
-        let text = |at: usize| {
-            let cell = reported.first()?.get(at)?.as_ref()?;
-            String::from_utf8(cell.to_vec()).ok()
-        };
-        let version = text(0)
-            .and_then(|text| Version::parse(&text))
-            .ok_or_else(|| Error::fatal("the target does not tell its version"))?;
-        let unlimited = client::version(&mut asking).await?;
-        unlimit(&mut source, unlimited).await?;
-        unlimit(&mut target, version).await?;
-        Ok(Self {
-            source,
-            target,
-            asking,
-            target_is_mariadb: version.is_mariadb(),
-            files: text(1).as_deref() == Some("1"),
-            statement_bytes: text(2)
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(1 << 20),
+/// Records, before the first row is read, where the follower begins, and which tables are loaded by their key.
+pub async fn begin(mysql: &Mysql, plan: &Plan, source: &mut Conn, target: &mut Conn) -> Result<()> {
+    heartbeat::install(source).await?;
+    let stored = records::progress(mysql, target).await?;
+    let begin = if let Some(stored) = stored {
+        stored
+    } else {
+        let begin = first_position(mysql, source).await?;
+        records::begin_progress(mysql, target, &begin).await?;
+        begin
+    };
+    let (keyed, _) = chunks::by_key(plan);
+    records::begin_keyed(mysql, target, &keyed, &begin).await
+}
+
+/// A position before which everything is in every snapshot that is opened later.
+async fn first_position(mysql: &Mysql, source: &mut Conn) -> Result<BinlogPosition> {
+    for _ in 0..POSITION_TRIES {
+        let begin = position::current(source).await?;
+        wait_for_prepared(mysql, source).await?;
+        // Commits become visible in the order of the log: when this one has returned, so are all before it.
+        let barrier = format!("begin-{:016x}", rand::random::<u64>());
+        heartbeat::signal(source, mysql.name(), Signal::Marker, &barrier).await?;
+        let now = position::current(source).await?;
+        if let Some(begin) = position::exact(source, begin, &now).await? {
+            return Ok(begin);
+        }
+    }
+    Err(Error::transient(format!(
+        "the source's binary log went on to another file {POSITION_TRIES} times while its position was read"
+    )))
+}
+
+/// Waits until no transaction is prepared that was when this began: its changes are in the log already, before the
+/// follower begins, and in no snapshot until it is committed.
+async fn wait_for_prepared(mysql: &Mysql, source: &mut Conn) -> Result<()> {
+    let mut open = prepared(source).await?;
+    let deadline = Instant::now() + mysql.settings().slot_create_timeout;
+    let mut pause = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+    while !open.is_empty() {
+        if Instant::now() >= deadline {
+            return Err(Error::transient(format!(
+                "{} prepared transactions (XA) are open on the source, and the copy cannot begin before they end",
+                open.len()
+            ))
+            .remedy("commit or roll back what XA RECOVER lists; the start is tried again"));
+        }
+        tokio::time::sleep(pause.step()).await;
+        let now = prepared(source).await?;
+        open.retain(|one| now.contains(one));
+    }
+    Ok(())
+}
+
+/// The transactions that are prepared now.
+async fn prepared(source: &mut Conn) -> Result<BTreeSet<Vec<u8>>> {
+    let rows: Vec<Row> = match source.query("XA RECOVER").await {
+        Ok(rows) => rows,
+        Err(error) => {
+            let error = failed("cannot see the source's prepared transactions", error);
+            return Err(with_grants(error, source, &["XA_RECOVER_ADMIN ON *.*"]).await);
+        }
+    };
+    let mut open = BTreeSet::new();
+    for row in rows {
+        // Its lengths belong to its name: format, lengths of both parts, both parts.
+        let parts = row.unwrap().into_iter().flat_map(|value| {
+            let mut part = value.as_sql(false).into_bytes();
+            part.push(0);
+            part
+        });
+        open.insert(parts.collect());
+    }
+    Ok(open)
+}
+
+/// What a worker does next.
+enum Work {
+    /// A chunk of the table of this number.
+    Chunk(usize, ChunkRecord),
+    /// All of the table of this number, which has no key.
+    Whole(usize),
+}
+
+/// What is left of one table.
+#[derive(Clone, Copy, Default)]
+struct Left {
+    chunks: usize,
+    cut: bool,
+}
+
+/// What the workers share.
+struct Load {
+    mysql: Mysql,
+    tables: Vec<Table>,
+    left: Mutex<Vec<Left>>,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+}
+
+impl Load {
+    /// Changes what is left of a table; tells whether that was its end.
+    fn change(&self, index: usize, change: impl FnOnce(&mut Left)) -> bool {
+        self.left.lock().get_mut(index).is_some_and(|left| {
+            change(left);
+            left.cut && left.chunks == 0
         })
     }
-
-    fn ways(&self, table: &Table) -> Vec<ValueFormat> {
-        table
-            .columns
-            .iter()
-            .map(|column| ValueFormat::of(&column.kind, self.target_is_mariadb))
-            .collect()
-    }
-
-    /// Loads a chunk and records it, in one transaction; finds nothing to do where that was done. `false` when
-    /// `stop` came first: then nothing is loaded.
-    pub async fn load(
-        &mut self,
-        mysql: &Mysql,
-        table: &Table,
-        chunk: &ChunkRecord,
-        progress: &Progress,
-        stop: &CancellationToken,
-    ) -> Result<bool> {
-        let place = refused::place(chunk);
-        let writing = format!("cannot load {}{place} on the target", title(table));
-        let reading = format!("cannot read {} on the source", title(table));
-        // The record's lock also waits for a transaction of a run that was killed and whose end is not known.
-        self.target.execute("BEGIN", &writing).await?;
-        let lock = records::lock_chunk(mysql, table, chunk.number);
-        let state = self.target.rows(&lock, &writing).await?;
-        match state.first().and_then(|row| row.first()?.as_deref()) {
-            Some(b"0") => {}
-            Some(_) => {
-                self.target.execute("ROLLBACK", &writing).await?;
-                return Ok(true);
-            }
-            None => {
-                return Err(Error::fatal(format!(
-                    "{writing}: the chunk's record is gone"
-                )));
-            }
-        }
-        // Everything before this position was committed before the snapshot opens.
-        let asked = position::current(&mut self.asking);
-        let position = link::in_time(&reading, asked).await?;
-        self.source.execute(snapshot::BEGIN, &reading).await?;
-        let ways = self.ways(table);
-        let read = format!(
-            "SELECT {} FROM {}{}",
-            rows::selected(table, &ways),
-            relation(table),
-            condition(table, chunk)
-        );
-        let columns = self.source.begin_rows(&read, &reading).await?;
-        let mut pipe = Pipe {
-            ends: self,
-            table,
-            ways: &ways,
-            columns,
-            progress,
-            stop,
-        };
-        let Some((counts, _)) = pipe.run(&writing, u64::MAX).await? else {
-            return Ok(false);
-        };
-        self.source.execute("COMMIT", &reading).await?;
-        let record = records::chunk_loaded(
-            mysql,
-            table,
-            chunk.number,
-            &position,
-            counts.rows,
-            counts.bytes,
-        )?;
-        self.record(&record, &writing).await?;
-        self.target.execute("COMMIT", &writing).await?;
-        progress.update(&title(table), |numbers| numbers.rows_copied += counts.rows);
-        Ok(true)
-    }
-
-    /// Loads a whole table, exactly as of one position: one without a key, or one that is loaded anew. `false` when `stop` came first: then it is to be
-    /// loaded again.
-    pub async fn load_keyless(
-        &mut self,
-        mysql: &Mysql,
-        table: &Table,
-        target: &mut Conn,
-        progress: &Progress,
-        stop: &CancellationToken,
-    ) -> Result<bool> {
-        let writing = format!("cannot load {} on the target", title(table));
-        let reading = format!("cannot read {} on the source", title(table));
-        let what = reading.clone();
-        let begun = async {
-            self.source.execute(snapshot::BEGIN, &what).await?;
-            Ok(())
-        };
-        let one = std::slice::from_ref(table);
-        let Some((valid_from, ())) = snapshot::while_locked(mysql, one, stop, begun).await? else {
-            return Ok(false);
-        };
-        self.begin_keyless(mysql, table, target, &valid_from)
-            .await?;
-        let lock = records::lock_table(mysql, table);
-        let ways = self.ways(table);
-        let read = format!(
-            "SELECT {} FROM {}",
-            rows::selected(table, &ways),
-            relation(table)
-        );
-        let columns = self.source.begin_rows(&read, &reading).await?;
-        let piece_bytes = mysql.settings().copy_chunk_bytes * CHUNKS_PER_PIECE;
-        let mut total = Counts::default();
-        loop {
-            self.target.execute("BEGIN", &writing).await?;
-            self.target.rows(&lock, &writing).await?;
-            let mut pipe = Pipe {
-                ends: self,
-                table,
-                ways: &ways,
-                columns,
-                progress,
-                stop,
-            };
-            let Some((counts, more)) = pipe.run(&writing, piece_bytes).await? else {
-                return Ok(false);
-            };
-            total.rows += counts.rows;
-            total.bytes += counts.bytes;
-            if !more {
-                let sum =
-                    records::whole_loaded(mysql, table, &valid_from, total.rows, total.bytes)?;
-                self.target.execute(&sum, &writing).await?;
-                self.record(&records::loaded(mysql, table), &writing)
-                    .await?;
-            }
-            self.target.execute("COMMIT", &writing).await?;
-            progress.update(&title(table), |numbers| numbers.rows_copied += counts.rows);
-            if !more {
-                break;
-            }
-        }
-        self.source.execute("COMMIT", &reading).await?;
-        Ok(true)
-    }
-
-    /// Empties the table of what an earlier run left, and records as of when it is loaded.
-    async fn begin_keyless(
-        &mut self,
-        mysql: &Mysql,
-        table: &Table,
-        target: &mut Conn,
-        valid_from: &BinlogPosition,
-    ) -> Result<()> {
-        let recorded = records::tables(mysql, target).await?;
-        if recorded.contains_key(&(table.schema.clone(), table.name.clone())) {
-            let what = format!("cannot empty {} on the target", title(table));
-            self.target
-                .execute(&format!("TRUNCATE TABLE {}", relation(table)), &what)
-                .await?;
-        }
-        records::begin_keyless(mysql, target, table, valid_from).await
-    }
-
-    /// Writes a record that must hit exactly one row.
-    async fn record(&mut self, statement: &str, what: &str) -> Result<()> {
-        let done = self.target.execute(statement, what).await?;
-        if done.affected == 1 {
-            Ok(())
-        } else {
-            Err(Error::transient(format!(
-                "{what}: another run of this migration changed its records"
-            )))
-        }
-    }
 }
 
-/// Rows on their way from a SELECT that has begun.
-struct Pipe<'a> {
-    ends: &'a mut ClusterPair,
-    table: &'a Table,
-    ways: &'a [ValueFormat],
-    columns: usize,
-    progress: &'a Progress,
-    stop: &'a CancellationToken,
+/// Loads the rows of tables whose start is recorded, and hands each table on when its last row is there.
+pub async fn load(
+    mysql: &Mysql,
+    tables: Vec<Table>,
+    loaded: mpsc::Sender<Table>,
+    progress: &Arc<Progress>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let left = vec![Left::default(); tables.len()];
+    let load = Arc::new(Load {
+        mysql: mysql.clone(),
+        tables,
+        left: Mutex::new(left),
+        progress: Arc::clone(progress),
+        stop: stop.clone(),
+    });
+    let (queue, work) = mpsc::channel(CUT_AHEAD);
+    let work = Arc::new(Turn::new(work));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(cut(Arc::clone(&load), queue, loaded.clone()));
+    for _ in 0..mysql.settings().copy_workers.clamp(1, 64) {
+        tasks.spawn(do_work(
+            Arc::clone(&load),
+            Arc::clone(&work),
+            loaded.clone(),
+        ));
+    }
+    drop((loaded, work));
+    while let Some(ended) = tasks.join_next().await {
+        finished(Some(ended))?;
+    }
+    Ok(())
 }
 
-impl Pipe<'_> {
-    /// Loads rows until they end, or about `bytes_max` were loaded; then says that there are more. `None` when `stop`
-    /// came first: the connections are of no further use then.
-    async fn run(&mut self, writing: &str, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
-        if self.columns != self.ways.len() {
-            return Err(Error::fatal(format!(
-                "{} has other columns than the plan says",
-                title(self.table)
-            )));
-        }
-        if self.ends.files {
-            self.by_file(writing, bytes_max).await
-        } else {
-            self.by_inserts(writing, bytes_max).await
-        }
-    }
-
-    async fn by_file(&mut self, writing: &str, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
-        let mut total = Counts::default();
-        loop {
-            let Some((counts, more)) = self.one_file(writing, bytes_max - total.bytes).await?
-            else {
-                return Ok(None);
-            };
-            total.rows += counts.rows;
-            total.bytes += counts.bytes;
-            if !more || total.bytes >= bytes_max {
-                return Ok(Some((total, more)));
-            }
-        }
-    }
-
-    /// One file, which ends before its time where many rows do not fit into files.
-    async fn one_file(&mut self, writing: &str, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
-        let reading = format!("cannot read {} on the source", title(self.table));
-        let statement = rows::load_statement(self.table, self.ways);
-        self.ends.target.begin_file(&statement, writing).await?;
-        let mut batch = Vec::with_capacity(BATCH_BYTES * 2);
-        batch.resize(HEADER_BYTES, 0);
-        let mut counts = Counts::default();
-        let mut apart = Apart::of(self.table);
-        let apart_max = (self.ends.statement_bytes / 4).min(BATCH_BYTES * 4);
-        // A row may double on its way, and the target has its limit.
-        let large_from = if self.ends.target_is_mariadb {
-            FILE_ROW_BYTES_MAX
-        } else {
-            usize::MAX
-        };
-        let large_to = (self.ends.statement_bytes / 2).saturating_sub(1 << 16);
-        let mut more = true;
-        while more && counts.bytes < bytes_max && apart.statement.len() < apart_max {
-            let ways = self.ways;
-            more = self
-                .ends
-                .source
-                .some_rows(&reading, BATCH_BYTES, |row| {
-                    let large = row.len() > large_from && row.len() < large_to;
-                    if large || rows::needs_expression(row, ways).map_err(torn)? {
-                        apart.put(row, ways).map_err(torn)?;
-                        return Ok(batch.len() + apart.statement.len());
-                    }
-                    counts.without_label += rows::put_row(row, ways, &mut batch).map_err(torn)?;
-                    counts.rows += 1;
-                    Ok(batch.len())
-                })
-                .await?;
-            if batch.len() >= BATCH_BYTES || !more {
-                let bytes = (batch.len() - HEADER_BYTES) as u64;
-                self.ends.target.file(&mut batch).await?;
-                self.count(&mut counts, bytes);
-                if self.stop.is_cancelled() {
-                    return Ok(None);
+/// Cuts the tables, the largest first, and records each chunk before a worker sees it.
+async fn cut(
+    load: Arc<Load>,
+    queue: mpsc::Sender<Work>,
+    loaded: mpsc::Sender<Table>,
+) -> Result<()> {
+    let mysql = &load.mysql;
+    let mut source = mysql.connect_source("copy cut").await?;
+    let mut target = mysql.connect_target("copy cut").await?;
+    for (index, table) in load.tables.iter().enumerate() {
+        if !chunks::is_keyed(table) {
+            load.change(index, |left| {
+                *left = Left {
+                    chunks: 1,
+                    cut: true,
                 }
+            });
+            if queue.send(Work::Whole(index)).await.is_err() {
+                return Ok(());
             }
+            continue;
         }
-        let bytes = (batch.len() - HEADER_BYTES) as u64;
-        self.ends.target.file(&mut batch).await?;
-        self.count(&mut counts, bytes);
-        let done = self.ends.target.end_file(writing).await?;
-        self.judge(&done, counts, writing).await?;
-        if apart.counts.rows > 0 {
-            let target = &mut self.ends.target;
-            let done = target.execute_bytes(&apart.statement, writing).await?;
-            self.judge(&done, apart.counts, writing).await?;
-            counts.rows += apart.counts.rows;
-            self.count(&mut counts, apart.statement.len() as u64);
-        }
-        Ok(Some((counts, more)))
-    }
-
-    async fn by_inserts(
-        &mut self,
-        writing: &str,
-        bytes_max: u64,
-    ) -> Result<Option<(Counts, bool)>> {
-        let reading = format!("cannot read {} on the source", title(self.table));
-        let begin = rows::insert_statement(self.table).into_bytes();
-        let mut total = Counts::default();
-        // A row may double on its way; beyond that the server says itself that its limit is too low.
-        let limit = (self.ends.statement_bytes / 4).min(BATCH_BYTES * 4);
-        let mut statement = begin.clone();
-        let mut counts = Counts::default();
+        let recorded = records::chunks(mysql, &mut target, table).await?;
+        let mut cutter = Cutter::new(table, &recorded, mysql.settings());
+        let mut ready: Vec<ChunkRecord> =
+            recorded.into_iter().filter(|chunk| !chunk.loaded).collect();
         let mut more = true;
         while more {
-            let (ways, start) = (self.ways, begin.len());
-            more = self
-                .ends
-                .source
-                .some_rows(&reading, limit, |row| {
-                    if statement.len() > start {
-                        statement.push(b',');
-                    }
-                    counts.without_label +=
-                        rows::put_values(row, ways, &mut statement).map_err(torn)?;
-                    counts.rows += 1;
-                    Ok(statement.len())
-                })
-                .await?;
-            if counts.rows > 0 && (statement.len() >= limit || !more) {
-                let done = self.ends.target.execute_bytes(&statement, writing).await?;
-                self.judge(&done, counts, writing).await?;
-                let bytes = (statement.len() - start) as u64;
-                self.count(&mut total, bytes);
-                total.rows += counts.rows;
-                counts = Counts::default();
-                statement.truncate(start);
-                if self.stop.is_cancelled() {
-                    return Ok(None);
+            let mut new = Vec::new();
+            while more && new.len() < RECORDED_TOGETHER {
+                let next = cutter.next(&mut source);
+                match link::in_time("cannot cut a table for the copy", next).await? {
+                    Some(chunk) => new.push(chunk),
+                    None => more = false,
                 }
-                if total.bytes >= bytes_max {
+                // The first chunks of a table are not kept waiting for those that take a walk to find.
+                if load.stop.is_cancelled() || queue.capacity() > CUT_AHEAD / 2 {
                     break;
                 }
             }
+            let recording = records::add_chunks(mysql, &mut target, table, &new);
+            link::in_time("cannot record a chunk", recording).await?;
+            ready.append(&mut new);
+            for chunk in ready.drain(..) {
+                load.change(index, |left| left.chunks += 1);
+                if queue.send(Work::Chunk(index, chunk)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            if load.stop.is_cancelled() {
+                return Ok(());
+            }
         }
-        Ok(Some((total, more)))
-    }
-
-    fn count(&self, counts: &mut Counts, bytes: u64) {
-        counts.bytes += bytes;
-        self.progress.update(&title(self.table), |numbers| {
-            numbers.bytes_copied += bytes;
-        });
-    }
-
-    /// LOAD DATA LOCAL turns every failure of a row into a warning: each must be explained, and every row be there.
-    async fn judge(&mut self, done: &Done, counts: Counts, writing: &str) -> Result<()> {
-        if done.affected != counts.rows {
-            return Err(Error::fatal(format!(
-                "{writing}: {} rows were sent and {} are there{}",
-                counts.rows,
-                done.affected,
-                self.first_warning().await
-            ))
-            .remedy("see who else writes to the target's table, then start the migration again: it loads what is not there"));
+        if load.change(index, |left| left.cut = true) {
+            complete(&load, index, &mut target, &loaded).await?;
         }
-        if done.warnings == 0 {
+    }
+    Ok(())
+}
+
+async fn do_work(
+    load: Arc<Load>,
+    work: Arc<Turn<mpsc::Receiver<Work>>>,
+    loaded: mpsc::Sender<Table>,
+) -> Result<()> {
+    let mut ends = None;
+    let mut target = load.mysql.connect_target("copy records").await?;
+    loop {
+        let next = {
+            let mut work = work.lock().await;
+            tokio::select! {
+                () = load.stop.cancelled() => None,
+                next = work.recv() => next,
+            }
+        };
+        let Some(next) = next else { return Ok(()) };
+        let (Work::Chunk(index, _) | Work::Whole(index)) = next;
+        let Some(table) = load.tables.get(index) else {
+            return Ok(());
+        };
+        load.progress
+            .update(&title(table), |numbers| numbers.stage = Stage::Copying);
+        if !load_with_retries(&load, &mut ends, &mut target, table, &next).await? {
             return Ok(());
         }
-        let count = "SHOW COUNT(*) WARNINGS";
-        let reported = self.ends.target.rows(count, writing).await?;
-        let warnings = reported
-            .first()
-            .and_then(|row| {
-                std::str::from_utf8(row.first()?.as_deref()?)
-                    .ok()?
-                    .parse()
-                    .ok()
-            })
-            .unwrap_or(u64::MAX);
-        if warnings <= counts.without_label {
-            return Ok(());
+        if load.change(index, |left| left.chunks -= 1) {
+            complete(&load, index, &mut target, &loaded).await?;
         }
-        Err(Error::fatal(format!(
-            "{writing}: the target does not take {} of {} rows as they are{}",
-            warnings - counts.without_label,
-            counts.rows,
-            self.first_warning().await
-        ))
-        .remedy("compare the table's definitions and the servers' settings on both sides"))
-    }
-
-    /// The first warning, without what it quotes of a row.
-    async fn first_warning(&mut self) -> String {
-        let what = "cannot read the target's warnings";
-        let reported = self.ends.target.rows("SHOW WARNINGS LIMIT 1", what).await;
-        let Some(row) = reported.ok().and_then(|rows| rows.into_iter().next()) else {
-            return String::new();
-        };
-        let text = |at: usize| {
-            let cell = row.get(at).and_then(|cell| cell.as_deref());
-            String::from_utf8_lossy(cell.unwrap_or_default()).into_owned()
-        };
-        refused::warning(&text(1), &text(2))
     }
 }
 
-/// Lifts what a server may be set to end long statements by.
-async fn unlimit(link: &mut Link, version: Version) -> Result<()> {
-    let statement = if version.is_mariadb() {
-        "SET SESSION max_statement_time = 0"
-    } else if version.is_mysql_from(5, 7, 8) {
-        "SET SESSION max_execution_time = 0"
-    } else {
+/// Records that a table's rows are there, and has its indexes built.
+async fn complete(
+    load: &Load,
+    index: usize,
+    target: &mut Conn,
+    loaded: &mpsc::Sender<Table>,
+) -> Result<()> {
+    let Some(table) = load.tables.get(index) else {
         return Ok(());
     };
-    let what = "cannot lift a limit on long statements";
-    link.execute(statement, what).await.map(|_| ())
+    if chunks::is_keyed(table) {
+        let recording = records::set_loaded(&load.mysql, target, table);
+        link::in_time("cannot record a loaded table", recording).await?;
+    }
+    // Nobody builds any more only where another failure ends this load as well.
+    let _ = loaded.send(table.clone()).await;
+    Ok(())
 }
 
-fn torn(_: Malformed) -> Error {
-    Error::fatal("the source sent a row whose lengths do not add up")
+async fn load_with_retries(
+    load: &Load,
+    kept: &mut Option<ClusterPair>,
+    target: &mut Conn,
+    table: &Table,
+    work: &Work,
+) -> Result<bool> {
+    let (mysql, progress, stop) = (&load.mysql, &load.progress, &load.stop);
+    let mut tries = 0;
+    loop {
+        if stop.is_cancelled() {
+            return Ok(false);
+        }
+        let once = async {
+            let mut ends = match kept.take() {
+                Some(ends) => ends,
+                None => ClusterPair::open(mysql).await?,
+            };
+            let complete = match work {
+                Work::Chunk(_, chunk) => ends.load(mysql, table, chunk, progress, stop).await?,
+                Work::Whole(_) => {
+                    ends.load_keyless(mysql, table, target, progress, stop)
+                        .await?
+                }
+            };
+            // Ends that stopped halfway are still in the middle of a file.
+            *kept = complete.then_some(ends);
+            Ok(complete)
+        };
+        let failure: Error = match Box::pin(once).await {
+            Ok(complete) => return Ok(complete),
+            Err(failure) => failure,
+        };
+        tries += 1;
+        if failure.kind() != Kind::Transient || tries == TRIES {
+            return Err(failure);
+        }
+        tracing::warn!(%failure, "a chunk of the copy is tried again");
+    }
+}
+
+async fn build(
+    mysql: &Mysql,
+    archive: &Arc<Archive>,
+    mut to_build: mpsc::Receiver<Table>,
+    progress: &Arc<Progress>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+    let at_once = mysql.settings().copy_workers.clamp(1, 16);
+    while let Some(table) = to_build.recv().await {
+        while tasks.len() >= at_once {
+            finished(tasks.join_next().await)?;
+        }
+        if stop.is_cancelled() {
+            break;
+        }
+        // Small tables share a session; a large one has its own.
+        let mut tables = vec![table];
+        while tables.len() < BUILT_TOGETHER && tables.iter().all(|table| table.bytes < SMALL_BYTES)
+        {
+            let Ok(table) = to_build.try_recv() else {
+                break;
+            };
+            tables.push(table);
+        }
+        let (mysql, progress) = (mysql.clone(), Arc::clone(progress));
+        let archive = Arc::clone(archive);
+        tasks.spawn(async move {
+            for table in &tables {
+                progress.update(&title(table), |numbers| numbers.stage = Stage::Indexing);
+            }
+            let mut target = schema::connect(&mysql, "index").await?;
+            for table in &tables {
+                post_data::plain_indexes(&mysql, &mut target, &archive, table).await?;
+                records::set_indexed(&mysql, &mut target, table).await?;
+                progress.update(&title(table), |numbers| numbers.stage = Stage::Copied);
+            }
+            Ok(())
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        finished(Some(ended))?;
+    }
+    Ok(())
+}
+
+fn finished(ended: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+    match ended {
+        Some(Err(error)) => Err(Error::fatal("a worker of the copy ended").because(error)),
+        Some(Ok(outcome)) => outcome,
+        None => Ok(()),
+    }
 }

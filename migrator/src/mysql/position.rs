@@ -9,10 +9,10 @@ use protocol::mysql::position::{GtidSet, Gtids};
 use serde::{Deserialize, Serialize};
 
 use super::client::{self, failed};
-use super::records;
 use super::sql::quote_literal;
 use crate::database::Position;
 use crate::error::{Error, Result};
+use crate::mysql::load::records;
 
 /// A place in one server's binary log: the file and offset, which order everything that this server logged, and the
 /// GTIDs up to there, which mean the same on every server of its cluster.

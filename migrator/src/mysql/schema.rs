@@ -1,18 +1,31 @@
 //! Creates the target: its databases, the accounts, the tables without secondary indexes.
 
+pub mod accounts;
+pub mod archive;
+pub(crate) mod beside;
+pub mod clean;
+pub mod create_table;
+pub mod grants;
+pub(crate) mod made;
+pub(crate) mod post_cutover;
+pub mod post_data;
+pub mod triggers;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
 use mysql_async::Conn;
 
-use super::archive::{Archive, Database, Text};
+use super::Mysql;
 use super::catalogue::{self, ask, listed, run};
 use super::client;
-use super::definitions::{Definition, Translation};
-use super::records::{self, Part};
 use super::sql::{quote_ident, quote_literal, title};
-use super::{Mysql, accounts, beside, heartbeat, made, snapshot};
 use crate::error::{Error, Result};
+use crate::mysql::follow::heartbeat;
+use crate::mysql::load::records;
+use crate::mysql::load::records::Part;
+use crate::mysql::load::snapshot;
+use crate::mysql::schema::archive::{Archive, Database, Text};
+use crate::mysql::schema::create_table::{Definition, Translation};
 use crate::plan::{Plan, Table};
 
 const PRE_DATA: &str = "pre_data";

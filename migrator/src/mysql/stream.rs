@@ -28,7 +28,7 @@ const LOST: &str = "the changes since then are lost: let the source keep its log
 
 /// One event, still as the server wrote it.
 #[derive(Clone, Debug)]
-pub(super) struct Raw {
+pub(crate) struct Raw {
     pub(super) kind: Kind,
     /// The event's number, for messages.
     pub(super) number: u8,

@@ -1,7 +1,11 @@
 //! The barrier and the durable refusal on the source, and the marker that says "everything before me".
 
+pub mod counters;
+pub(crate) mod guard;
 mod look;
+pub(crate) mod mark;
 mod write_block;
+pub(crate) mod writers;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,13 +15,14 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::Postgres;
 use super::client::failed;
 use super::position::Lsn;
 use super::sql::{qualified, quote_literal, relation};
-use super::{Postgres, drift, mark};
 use crate::database::Raised;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::postgres::check::drift;
 pub use look::UnderFence;
 use write_block::TRIGGER;
 pub use write_block::{defining, forget, function, lift, standing};

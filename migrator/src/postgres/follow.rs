@@ -1,5 +1,13 @@
 //! The follower: reads the source's change stream and keeps the target a prefix of the source.
 
+pub(crate) mod apply;
+pub(crate) mod batch;
+pub(crate) mod coalesce;
+pub(crate) mod heartbeat;
+pub(crate) mod jobs;
+pub(crate) mod literals;
+pub(crate) mod statements;
+pub(crate) mod tables;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +18,17 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::Postgres;
-use super::apply::Applier;
-use super::batch::{Summary, TransactionBuffer};
 use super::client::failed;
-use super::guard;
-use super::heartbeat::Heartbeat;
 use super::position::Lsn;
 use super::stream::{Event, Obstacle, Replication, Stream, obstacle};
-use super::tables::Tables;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::plan::Plan;
+use crate::postgres::fence::guard;
+use crate::postgres::follow::apply::Applier;
+use crate::postgres::follow::batch::{Summary, TransactionBuffer};
+use crate::postgres::follow::heartbeat::Heartbeat;
+use crate::postgres::follow::tables::Tables;
 use crate::progress::Progress;
 
 /// How long the stream of a predecessor that just ended may keep the slot.

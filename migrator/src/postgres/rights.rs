@@ -5,10 +5,10 @@ mod table;
 use tokio_postgres::Client;
 
 use super::client::failed;
-use super::inventory::HIDDEN_OPTIONS;
 use super::plan::OURS_TO_MOVE;
 use super::sql::{quote_ident, quote_literal};
 use crate::error::Result;
+use crate::postgres::check::inventory::HIDDEN_OPTIONS;
 use crate::rights::{self, Grant, Need, Side};
 use table::{RIGHTS, Right};
 

@@ -1,19 +1,28 @@
 //! Creates the target: its database, the roles, the schema without indexes, and the publication on the source.
 
+pub mod archive;
+pub mod clean;
+pub(crate) mod made;
+pub mod post_data;
+pub mod properties;
+pub mod roles;
+pub mod tools;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::archive::{self, Archive, Entry};
+use super::Postgres;
 use super::client::{self, Endpoint, failed};
-use super::records::{self, Part};
 use super::sql::{quote_ident, quote_literal, relation};
-use super::tables::start_anew;
-use super::{Postgres, made, properties, roles, snapshot};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::postgres::follow::tables::start_anew;
+use crate::postgres::load::records;
+use crate::postgres::load::records::Part;
+use crate::postgres::load::snapshot;
+use crate::postgres::schema::archive::{Archive, Entry};
 
 /// Databases that exist on every server, to connect to where ours does not exist yet.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];

@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
-use super::super::catalog_tables::{optional, text};
+use super::super::Mysql;
 use super::super::client::{self, Version, failed};
-use super::super::passing::{self, Passing, own_rights};
-use super::super::{Mysql, writers};
+use super::passing;
+use super::passing::{Passing, own_rights};
+use super::writers;
 use super::{locked, write_block};
 use crate::error::{Error, Result};
+use crate::mysql::check::catalog_tables::{optional, text};
 use crate::preflight::{Check, Findings};
 
 /// A row says what was done besides, and how it was before. It is kept for as long as the refusal lasts.

@@ -9,14 +9,15 @@ use mysql_async::{Conn, Error as Failure, Row};
 use tokio::time::{Instant, sleep};
 
 use super::super::Mysql;
-use super::super::accounts::{self, Account};
-use super::super::catalog_tables::text;
 use super::super::client::failed;
 use super::super::processlist::sessions;
 use super::super::sql::{qualified, quote_ident, quote_literal};
-use super::super::writers::is_servers;
+use super::writers::is_servers;
 use crate::database::GatedBackends;
 use crate::error::{Error, Result};
+use crate::mysql::check::catalog_tables::text;
+use crate::mysql::schema::accounts;
+use crate::mysql::schema::accounts::Account;
 use crate::plan::Plan;
 use crate::preflight::{Findings, Level};
 

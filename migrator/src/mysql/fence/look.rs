@@ -7,12 +7,14 @@ use mysql_async::Conn;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::super::guard::Counts;
-use super::super::stamp::Stamp;
-use super::super::{Mysql, drift, writers};
+use super::super::Mysql;
+use super::guard::Counts;
+use super::writers;
 use crate::definitions::{Compared, Definitions, Fingerprint};
 use crate::drift::unproved;
 use crate::error::{Error, Result};
+use crate::mysql::check::drift;
+use crate::mysql::check::stamp::Stamp;
 use crate::plan::Plan;
 
 /// Reading all definitions of an enormous catalogue may take a while; a server that is silent for longer is lost.

@@ -3,13 +3,13 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
-use super::super::catalog_tables::text;
 use super::super::client::{Version, failed};
-use super::super::passing::{Means, own_rights};
 use super::super::rights::{Held, READ_ONLY_FENCE, with_grants};
-use super::super::writers::{recoverable, seen};
 use super::locked;
+use super::passing::{Means, own_rights};
+use super::writers::{recoverable, seen};
 use crate::error::{Error, Result};
+use crate::mysql::check::catalog_tables::text;
 
 /// The account lacks a right.
 const DENIED: [u16; 3] = [1044, 1142, 1227];

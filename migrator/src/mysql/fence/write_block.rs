@@ -3,11 +3,12 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::super::catalog_tables::{optional, text};
 use super::super::client::{self, Version, failed};
+use super::super::sql::quote_literal;
 use super::super::{Mysql, stale_sessions};
 use super::{END_PATIENCE, PURPOSES, durable, locked};
 use crate::error::{Error, Result};
+use crate::mysql::check::catalog_tables::{optional, text};
 use crate::plan::Plan;
 
 /// A row says that a fence of this migration may be up, and what the server's settings were before.
@@ -82,11 +83,11 @@ pub(super) async fn refuse_others(mysql: &Mysql, session: &mut Conn) -> Result<(
 
 /// Other migrations whose fence may be up on this server.
 async fn others(mysql: &Mysql, session: &mut Conn) -> Result<Vec<String>> {
+    let name = quote_literal(mysql.name());
     session
-        .exec(
-            "SELECT migration FROM headgate.fence WHERE migration <> ? ORDER BY migration",
-            (mysql.name(),),
-        )
+        .query(format!(
+            "SELECT migration FROM headgate.fence WHERE migration <> {name} ORDER BY migration"
+        ))
         .await
         .map_err(unreadable)
 }
@@ -98,15 +99,13 @@ pub(super) async fn remember(mysql: &Mysql, session: &mut Conn, version: Version
     } else {
         "NULL"
     };
+    let name = quote_literal(mysql.name());
     session
-        .exec_drop(
-            format!(
-                "INSERT INTO headgate.fence (migration, sealed, event_scheduler, persisted)
-                 VALUES (?, 0, @@GLOBAL.event_scheduler, {persisted})
-                 ON DUPLICATE KEY UPDATE sealed = 0"
-            ),
-            (mysql.name(),),
-        )
+        .query_drop(format!(
+            "INSERT INTO headgate.fence (migration, sealed, event_scheduler, persisted)
+             VALUES ({name}, 0, @@GLOBAL.event_scheduler, {persisted})
+             ON DUPLICATE KEY UPDATE sealed = 0"
+        ))
         .await
         .map_err(|error| failed("cannot write down the source's settings", error))
 }
@@ -131,11 +130,11 @@ pub(super) async fn remember_accounts(
 
 /// Records that the refusal is meant to stay.
 pub(super) async fn seal(mysql: &Mysql, session: &mut Conn) -> Result<()> {
+    let name = quote_literal(mysql.name());
     session
-        .exec_drop(
-            "UPDATE headgate.fence SET sealed = 1 WHERE migration = ?",
-            (mysql.name(),),
-        )
+        .query_drop(format!(
+            "UPDATE headgate.fence SET sealed = 1 WHERE migration = {name}"
+        ))
         .await
         .map_err(|error| failed("cannot record that the fence is sealed", error))
 }
@@ -191,11 +190,11 @@ async fn put_back(
                 .map_err(|error| failed("cannot lift the source's fence", error))?;
         }
     }
+    let name = quote_literal(mysql.name());
     session
-        .exec_drop(
-            "DELETE FROM headgate.fence WHERE migration = ?",
-            (mysql.name(),),
-        )
+        .query_drop(format!(
+            "DELETE FROM headgate.fence WHERE migration = {name}"
+        ))
         .await
         .map_err(|error| failed("cannot forget the source's fence", error))
 }
@@ -210,10 +209,10 @@ pub(super) async fn lower_unsealed(mysql: &Mysql, session: &mut Conn) -> Result<
 
 async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>> {
     let found: std::result::Result<Option<Row>, _> = session
-        .exec_first(
-            "SELECT CAST(sealed AS CHAR), event_scheduler, persisted, accounts FROM headgate.fence WHERE migration = ?",
-            (mysql.name(),),
-        )
+        .query_first(format!(
+            "SELECT CAST(sealed AS CHAR), event_scheduler, persisted, accounts FROM headgate.fence WHERE migration = {}",
+            quote_literal(mysql.name())
+        ))
         .await;
     let row = match found {
         Ok(row) => row,

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::super::accounts::{self, Account, options};
-use super::super::passing::Passing;
-use super::super::{Mysql, beside, login};
+use super::super::{Mysql, login};
 use super::Side;
 use crate::accounts::{self as neutral, Verdict};
 use crate::error::Result;
+use crate::mysql::fence::passing::Passing;
+use crate::mysql::schema::accounts;
+use crate::mysql::schema::accounts::{Account, options};
+use crate::mysql::schema::beside;
 use crate::preflight::{Findings, Level};
 
 const OPTIONS: &str = "account_options";

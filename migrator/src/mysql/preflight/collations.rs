@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::super::Mysql;
-use super::super::archive::Archive;
 use super::super::catalogue::{ask, listed};
-use super::super::definitions::{Definition, Translation};
 use super::super::sql::{qualified, quote_ident};
 use super::super::tokens::words;
 use super::Side;
 use crate::error::Result;
+use crate::mysql::schema::archive::Archive;
+use crate::mysql::schema::create_table::{Definition, Translation};
 use crate::preflight::{Findings, Level};
 
 pub(super) async fn run(

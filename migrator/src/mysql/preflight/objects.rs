@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::accounts::{self, Account};
 use super::super::catalogue::{ask, listed};
-use super::super::records::{self, Part};
 use super::super::rights::Held;
 use super::super::sql::quote_ident;
 use super::super::{Mysql, RECORDS};
 use super::{Side, rights};
 use crate::error::Result;
+use crate::mysql::load::records;
+use crate::mysql::load::records::Part;
+use crate::mysql::schema::accounts;
+use crate::mysql::schema::accounts::Account;
 use crate::preflight::{Check, Findings, Level};
 use crate::rights::Side as Which;
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::super::Mysql;
-use super::super::archive::{Archive, Kind};
 use super::super::catalogue::{ask, listed};
-use super::super::definitions::Definition;
 use super::super::sql::{qualified, quote_ident, title_of};
 use super::super::tokens::words as cut;
 use super::{Side, collations, defaults, inherited, rows};
 use crate::error::Result;
+use crate::mysql::schema::archive::{Archive, Kind};
+use crate::mysql::schema::create_table::Definition;
 use crate::preflight::{Findings, Level};
 
 pub(super) async fn run(

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::archive::Archive;
 use super::super::catalogue::{ask, listed};
-use super::super::definitions::Definition;
 use super::super::sql::{qualified, quote_ident, title_of};
 use super::super::tokens::words;
 use super::super::{Mysql, plan};
 use super::Side;
 use crate::error::Result;
+use crate::mysql::schema::archive::Archive;
+use crate::mysql::schema::create_table::Definition;
 use crate::preflight::{Findings, Level};
 
 const NAME: &str = "refused_rows";

@@ -1,6 +1,5 @@
 //! Checks of each server by itself: version, the binary log, what runs, what it refuses.
 
-use super::super::catalog_tables::text;
 use super::super::catalogue::ask;
 use super::super::client::failed;
 use super::super::processlist::{MACHINE_TIME, sessions};
@@ -8,6 +7,7 @@ use super::super::sql::quote_literal;
 use super::super::{Mysql, RECORDS};
 use super::Side;
 use crate::error::Result;
+use crate::mysql::check::catalog_tables::text;
 use crate::preflight::{Findings, Level};
 
 const DAY: u64 = 24 * 60 * 60;

@@ -13,14 +13,15 @@ use futures_util::future::try_join_all;
 use mysql_async::prelude::Queryable;
 use tokio::time::Instant;
 
-use super::super::archive::{Archive, Kind, Program};
 use super::super::catalogue::{ask, listed};
-use super::super::definitions::{Definition, Translation};
 use super::super::sql::{quote_ident, relation, title, title_of};
-use super::super::{Mysql, accounts, beside, catalogue, grants, plan, post_data, schema};
+use super::super::{Mysql, catalogue, plan, schema};
 use super::Side;
 use super::objects::Place;
 use crate::error::{Error, Result};
+use crate::mysql::schema::archive::{Archive, Kind, Program};
+use crate::mysql::schema::create_table::{Definition, Translation};
+use crate::mysql::schema::{accounts, beside, grants, post_data};
 use crate::plan::Plan;
 use crate::preflight::{Findings, Level};
 use builder::{Builder, Refusal, dotted};

@@ -1,8 +1,8 @@
 //! Checks of what each account may see of a server's definitions: what it may not, nobody can call equal.
 
 use super::super::Mysql;
-use super::super::inventory::reading::Catalogue;
 use super::Side;
+use crate::mysql::check::inventory::reading::Catalogue;
 use crate::preflight::{Findings, Level};
 
 const REMEDY: &str = "grant the right: what cannot be seen can be neither carried nor compared";

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::super::stamp::Stamp;
-use super::super::writers::Watch;
-use super::super::{Postgres, definitions, drift, writers};
+use super::super::Postgres;
+use super::writers;
+use super::writers::Watch;
 use crate::definitions::Fingerprint;
 use crate::drift::unproved;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::postgres::check::stamp::Stamp;
+use crate::postgres::check::{definitions, drift};
 
 /// Reading all definitions takes longer than any hold; a server that is silent for longer is lost.
 const TIMEOUT: Duration = Duration::from_mins(1);

@@ -8,7 +8,8 @@ use tokio_postgres::error::SqlState;
 
 use super::super::client::{self, failed};
 use super::super::sql::qualified;
-use super::super::{Postgres, mark, stale_sessions};
+use super::super::{Postgres, stale_sessions};
+use super::mark;
 use crate::error::{Error, Result};
 
 pub(super) const TRIGGER: &str = "headgate_fence";

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::super::client::failed;
-use super::super::{Postgres, plan, records, schema};
+use super::super::{Postgres, plan, schema};
 use super::{Side, one, pairs};
 use crate::error::Result;
+use crate::postgres::load::records;
 use crate::preflight::{Findings, Level};
 
 const LONG: &str = "30 seconds";

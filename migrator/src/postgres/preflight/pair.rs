@@ -2,10 +2,10 @@
 
 use super::super::Postgres;
 use super::super::client::{self, failed};
-use super::super::properties::assign;
 use super::super::sql::quote_ident;
 use super::{Side, one};
 use crate::error::Result;
+use crate::postgres::schema::properties::assign;
 use crate::preflight::{Findings, Level};
 
 pub(super) async fn run(

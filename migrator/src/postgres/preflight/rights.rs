@@ -6,9 +6,10 @@ use tokio_postgres::error::SqlState;
 use super::super::client::failed;
 use super::super::rights::{self, For};
 use super::super::sql::{quote_ident, quote_literal};
-use super::super::{Postgres, properties, roles, schema};
+use super::super::{Postgres, schema};
 use super::{Side, one, pairs};
 use crate::error::Result;
+use crate::postgres::schema::{properties, roles};
 use crate::preflight::{Findings, Level};
 use crate::rights::{Grant, Side as Which};
 

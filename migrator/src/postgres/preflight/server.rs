@@ -1,10 +1,10 @@
 //! Checks of each server by itself: version, settings, rights, room, and the client programs.
 
 use super::super::client::failed;
-use super::super::tools;
 use super::super::{Postgres, schema};
 use super::{Side, one, rights};
 use crate::error::{Kind, Result};
+use crate::postgres::schema::tools;
 use crate::preflight::Findings;
 
 const SLOTS_NEEDED: i64 = 2;

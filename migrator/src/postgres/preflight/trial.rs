@@ -1,7 +1,6 @@
 //! The trial: the whole schema is built without rows in a database of its own on the target's server, so that all that the
 //! target refuses is found before anything is copied.
 
-use super::super::archive::{Archive, extensions};
 use super::super::client::failed;
 use super::super::sql::quote_ident;
 use super::super::{Postgres, rights, schema};
@@ -9,6 +8,7 @@ use super::rights::whose;
 use super::{Side, one};
 use crate::definitions::named;
 use crate::error::Result;
+use crate::postgres::schema::archive::{Archive, extensions};
 use crate::preflight::{Findings, Level};
 use crate::rights::Side as Which;
 

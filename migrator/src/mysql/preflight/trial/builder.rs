@@ -3,12 +3,12 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
 
-use super::super::super::archive::{Archive, Program};
 use super::super::super::catalogue;
 use super::super::super::client::{failed, is_transient};
-use super::super::super::definitions::{Definition, Translation};
 use super::super::super::sql::{quote_ident, relation, title, title_of};
 use crate::error::Result;
+use crate::mysql::schema::archive::{Archive, Program};
+use crate::mysql::schema::create_table::{Definition, Translation};
 use crate::plan::Table;
 
 /// What the target refused.

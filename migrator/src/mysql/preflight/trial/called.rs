@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
 
-use super::super::super::archive::{Archive, Kind};
 use super::super::super::catalogue::run;
 use super::super::super::client::failed;
 use super::super::super::sql::{quote_ident, quote_literal, title_of};
 use super::super::Side;
 use super::remedy;
 use crate::error::Result;
+use crate::mysql::schema::archive::{Archive, Kind};
 
 /// It is none of the server's own; whether somebody stored one, who may not call it is not told.
 const NO_SUCH_FUNCTION: [u16; 2] = [1305, 1370];

@@ -4,11 +4,11 @@ use mysql_async::Conn;
 
 use super::super::super::catalogue::ask;
 use super::super::super::client::right_needed;
-use super::super::super::grants;
 use super::super::super::sql::{qualified, quote_ident, quote_literal};
 use super::super::Side;
 use super::{NAME, Refusal};
 use crate::error::Result;
+use crate::mysql::schema::grants;
 use crate::preflight::{Check, Findings, Level};
 
 /// How many refusals are listed.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::super::super::archive::{Archive, Kind};
 use super::super::super::catalogue::{TextRow, ask, run};
 use super::super::super::client::failed;
 use super::super::super::sql::{qualified, quote_ident, quote_literal};
 use super::super::super::{Mysql, RECORDS, schema, stale_sessions};
 use crate::error::Result;
+use crate::mysql::schema::archive::{Archive, Kind};
 
 const PURPOSE: &str = "trial";
 /// The trial waits for nobody for longer than this.

@@ -1,0 +1,120 @@
+//! Sessions on both sides that see exactly the same position, however long they look.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::database::Position;
+use crate::error::{Error, Result};
+use crate::follow::Follow;
+use crate::mysql::client;
+use crate::mysql::client::failed;
+use crate::mysql::load::snapshot;
+use crate::mysql::{BinlogPosition, Mysql};
+use crate::plan::Plan;
+
+/// How long the follower may take to stand still, and to reach the position.
+const PAUSE_PATIENCE: Duration = Duration::from_mins(1);
+const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The sessions.
+pub(crate) struct Pinned {
+    /// What both sides show: everything committed on the source before this, and nothing else.
+    pub(crate) position: BinlogPosition,
+    pub(crate) sources: Vec<Conn>,
+    pub(crate) targets: Vec<Conn>,
+}
+
+/// Lets the follower go on, however this ends.
+struct Pause(Follow<BinlogPosition>);
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.0.resume();
+    }
+}
+
+/// Opens the sessions; the follower stands still for a moment meanwhile. None when `stop` was cancelled first.
+pub(crate) async fn open(
+    mysql: &Mysql,
+    plan: &Plan,
+    follow: Follow<BinlogPosition>,
+    stop: &CancellationToken,
+) -> Result<Option<Pinned>> {
+    let workers = mysql.settings().check_workers.max(1);
+    let mut targets = try_join_all((0..workers).map(|_| mysql.connect_target("check"))).await?;
+    for session in &mut targets {
+        prepare(session).await?;
+        run(
+            session,
+            "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        )
+        .await?;
+    }
+    let pause = Pause(follow.clone());
+    // At once: else the follower would be past the position before it is known.
+    if let Some(at) = follow.wait_begun(PAUSE_PATIENCE).await? {
+        let begin = BinlogPosition { offset: 4, ..at };
+        follow.pause_at(begin, PAUSE_PATIENCE).await?;
+    }
+    let exact = snapshot::exact(mysql, &plan.tables, workers, stop).await?;
+    let Some(snapshot::Exact {
+        position,
+        sessions: mut sources,
+    }) = exact
+    else {
+        return Ok(None);
+    };
+    follow.pause_at(position.clone(), PAUSE_PATIENCE).await?;
+    follow.wait_covers(&position, PAUSE_PATIENCE).await?;
+    still(&follow, &position)?;
+    for session in &mut targets {
+        run(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
+    }
+    // Nothing may have moved between the pause and the snapshots, as after a restart of the follower.
+    still(&follow, &position)?;
+    drop(pause);
+    for session in &mut sources {
+        prepare(session).await?;
+    }
+    Ok(Some(Pinned {
+        position,
+        sources,
+        targets,
+    }))
+}
+
+fn still(follow: &Follow<BinlogPosition>, position: &BinlogPosition) -> Result<()> {
+    let applied = follow.applied();
+    let there = applied
+        .position
+        .is_some_and(|at| at.covers(position) && position.covers(&at));
+    if there && applied.paused {
+        return Ok(());
+    }
+    Err(Error::transient(format!(
+        "the follower does not stand still at {position}"
+    )))
+}
+
+/// A long digest must not be cut short by the server, and its text must not depend on the server's defaults.
+async fn prepare(session: &mut Conn) -> Result<()> {
+    let version = client::version(session).await?;
+    if version.is_mariadb() {
+        run(session, "SET SESSION max_statement_time = 0").await?;
+    } else if version.is_mysql_from(5, 7, 8) {
+        run(session, "SET SESSION max_execution_time = 0").await?;
+    }
+    run(session, "SET NAMES utf8mb4").await
+}
+
+async fn run(session: &mut Conn, sql: &str) -> Result<()> {
+    timeout(COMMAND_PATIENCE, session.query_drop(sql))
+        .await
+        .map_err(|_| Error::transient("a server did not answer the check in time"))?
+        .map_err(|error| failed("cannot open a snapshot for the check", error))
+}

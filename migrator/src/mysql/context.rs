@@ -1,0 +1,154 @@
+//! What every part of a migration of MySQL or MariaDB needs: both servers, the settings, names, and sessions.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mysql_async::Conn;
+use parking_lot::Mutex;
+
+use super::client::{self, Endpoint};
+use super::fence::{self, guard};
+use crate::accounts::Secrets;
+use crate::error::Result;
+use crate::plan::Settings;
+
+/// One migration between two servers of MySQL or MariaDB.
+#[derive(Clone)]
+pub struct Mysql {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) name: String,
+    pub(super) source: Endpoint,
+    pub(super) target: Endpoint,
+    pub(super) settings: Settings,
+    pub(super) secrets: Arc<dyn Secrets>,
+    /// Opened ahead of a cutover, so that the pause does not wait for connections.
+    pub(super) warm: Mutex<Warm>,
+    /// While the fence is up nothing but its marker may be written to the source, not even a heartbeat.
+    pub(super) fenced: AtomicBool,
+    /// Held while a heartbeat is on its way to the source.
+    pub(super) beating: tokio::sync::Mutex<()>,
+    /// Held by whoever builds the source's definitions in a scratch database on the target.
+    pub(super) printing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+pub(super) struct Warm {
+    pub(super) fence: Option<fence::Ready>,
+    pub(super) counters: Option<(Conn, Conn)>,
+}
+
+impl fmt::Debug for Mysql {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Mysql")
+            .field("name", &self.inner.name)
+            .field("source", &self.inner.source)
+            .field("target", &self.inner.target)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Mysql {
+    /// The migration `name` from `source` to `target`. Opens nothing yet.
+    pub fn new(
+        name: &str,
+        source: Endpoint,
+        target: Endpoint,
+        settings: Settings,
+        secrets: Arc<dyn Secrets>,
+    ) -> Self {
+        let inner = Inner {
+            name: name.to_owned(),
+            source,
+            target,
+            settings,
+            secrets,
+            warm: Mutex::default(),
+            fenced: AtomicBool::new(false),
+            beating: tokio::sync::Mutex::new(()),
+            printing: tokio::sync::Mutex::new(()),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The migration's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Where the rows are now.
+    pub fn source(&self) -> &Endpoint {
+        &self.inner.source
+    }
+
+    /// Where they go.
+    pub fn target(&self) -> &Endpoint {
+        &self.inner.target
+    }
+
+    /// How to go about it.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The databases that move.
+    pub fn databases(&self) -> Vec<String> {
+        if self.inner.settings.schemas.is_empty() {
+            vec![self.inner.source.database.clone()]
+        } else {
+            self.inner.settings.schemas.clone()
+        }
+    }
+
+    /// The passwords that clients proved to know, where the operator lets Headgate keep them.
+    pub fn secrets(&self) -> &dyn Secrets {
+        &*self.inner.secrets
+    }
+
+    /// Whether the fence is up, so that not even a heartbeat may be written to the source.
+    pub fn is_fenced(&self) -> bool {
+        self.inner.fenced.load(Ordering::SeqCst)
+    }
+
+    /// Says that the fence goes up, or that it is down again.
+    pub fn set_fenced(&self, fenced: bool) {
+        self.inner.fenced.store(fenced, Ordering::SeqCst);
+    }
+
+    /// Held while a heartbeat is on its way: whoever has it after [`Mysql::set_fenced`] knows that none comes any more.
+    pub(crate) async fn beating(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.beating.lock().await
+    }
+
+    /// A session on the source, named after the migration and what it is for.
+    pub async fn connect_source(&self, purpose: &str) -> Result<Conn> {
+        client::connect(&self.inner.source, &self.purpose(purpose)).await
+    }
+
+    /// A session on the target, named after the migration and what it is for.
+    pub async fn connect_target(&self, purpose: &str) -> Result<Conn> {
+        let purpose = self.purpose(purpose);
+        let connecting = client::connect(&self.inner.target, &purpose);
+        let mut session = Box::pin(connecting).await?;
+        Box::pin(guard::pass(&mut session)).await?;
+        Ok(session)
+    }
+
+    pub(super) async fn counter_sessions(&self) -> Result<(Conn, Conn)> {
+        tokio::try_join!(
+            self.connect_source("counters"),
+            self.connect_target("counters")
+        )
+    }
+
+    /// What follows `headgate ` in the `program_name` of a session with this purpose.
+    pub fn purpose(&self, purpose: &str) -> String {
+        format!("{} {purpose}", self.inner.name)
+    }
+}

@@ -1,0 +1,224 @@
+//! What a migration makes on its target, recorded there before it is made, and how all of that goes away again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use super::{accounts, clean};
+use crate::error::{Error, Result};
+use crate::mysql::Mysql;
+use crate::mysql::catalogue;
+use crate::mysql::catalogue::{ask, listed};
+use crate::mysql::client::failed;
+use crate::mysql::sql::{qualified, quote_ident};
+
+const INSTALL: &str = "CREATE TABLE IF NOT EXISTS headgate.made (
+     migration VARCHAR(128) NOT NULL, kind VARCHAR(16) NOT NULL, place VARCHAR(255) NOT NULL, name VARCHAR(255) NOT NULL,
+     PRIMARY KEY (migration, kind, place, name)) ENGINE=InnoDB";
+const DATABASE: &str = "database";
+const ACCOUNT: &str = "account";
+/// What a killed attempt was creating can take the server a while.
+const ORPHANS_PATIENCE: Duration = Duration::from_secs(30);
+/// The row that says that the record is complete.
+const COMPLETE: &str = "complete";
+const UNKNOWN_TABLE: u16 = 1146;
+const UNKNOWN_DATABASE: u16 = 1049;
+
+/// One thing: its kind, its database or host, its name.
+type Object = (String, String, String);
+
+/// Records what will be made: all of the source's that the target does not have. Finds nothing to do where that is done.
+pub(crate) async fn record(mysql: &Mysql, source: &mut Conn, target: &mut Conn) -> Result<()> {
+    let cannot = |error| failed("cannot record what is made on the target", error);
+    target.query_drop(INSTALL).await.map_err(cannot)?;
+    let complete = (COMPLETE.to_owned(), String::new(), String::new());
+    if recorded(mysql, target).await?.contains(&complete) {
+        return Ok(());
+    }
+    let there = objects(mysql, target).await?;
+    let mut made = objects(mysql, source).await?;
+    made.retain(|object| !there.contains(object));
+    let present: BTreeSet<_> = accounts::all(target)
+        .await?
+        .iter()
+        .map(accounts::Account::key)
+        .collect();
+    for account in accounts::read(mysql, source).await? {
+        if !present.contains(&account.key()) {
+            made.insert((ACCOUNT.to_owned(), account.host, account.user));
+        }
+    }
+    made.insert(complete);
+    let rows: Vec<_> = made
+        .into_iter()
+        .map(|(kind, place, name)| (mysql.name().to_owned(), kind, place, name))
+        .collect();
+    target.query_drop("BEGIN").await.map_err(cannot)?;
+    target
+        .exec_batch("INSERT IGNORE INTO headgate.made VALUES (?, ?, ?, ?)", rows)
+        .await
+        .map_err(cannot)?;
+    target.query_drop("COMMIT").await.map_err(cannot)
+}
+
+/// Drops the tables and sequences of an attempt that broke off before anything was loaded, and forgets what it had in mind.
+pub(crate) async fn take_back(mysql: &Mysql, target: &mut Conn) -> Result<()> {
+    let what = "cannot drop what an attempt to create the schema left on the target";
+    crate::mysql::stale_sessions::end(mysql, target, "prepare", ORPHANS_PATIENCE).await?;
+    let made = recorded(mysql, target).await?;
+    let present = objects(mysql, target).await?;
+    for (kind, place, name) in present.iter().filter(|object| made.contains(*object)) {
+        let relation = qualified(place, name);
+        let is_empty = match kind.as_str() {
+            "table" => {
+                let query = format!("SELECT 1 FROM {relation} LIMIT 1");
+                ask(target, &query, what).await?.is_empty()
+            }
+            "sequence" => true,
+            _ => continue,
+        };
+        if !is_empty {
+            return Err(Error::refused(format!(
+                "{place}.{name} on the target has rows, and none were loaded yet"
+            ))
+            .remedy("see who writes to the target, and drop what he put there"));
+        }
+        let statement = format!("DROP {} {relation}", kind.to_uppercase());
+        catalogue::run(target, &statement, what).await?;
+    }
+    target
+        .exec_drop(
+            "DELETE FROM headgate.made WHERE migration = ? AND kind NOT IN (?, ?)",
+            (mysql.name(), DATABASE, ACCOUNT),
+        )
+        .await
+        .map_err(|error| failed(what, error))
+}
+
+/// Drops what this migration made and nothing else, and all that [`clean::run`] removes. Returns what had to stay.
+pub(crate) async fn remove(mysql: &Mysql) -> Result<Vec<String>> {
+    let mut target = mysql.connect_target("drop").await?;
+    crate::mysql::stale_sessions::end_all(mysql, &mut target).await?;
+    let made = recorded(mysql, &mut target).await?;
+    // The server refuses what tables of others refer to.
+    let checked = "SET SESSION foreign_key_checks = 1";
+    let cannot = |error| failed("cannot drop what the migration made on the target", error);
+    target.query_drop(checked).await.map_err(cannot)?;
+    drop_keys(mysql, &mut target, &made).await?;
+    drop_objects(mysql, &mut target, &made).await?;
+    let mut stays = Vec::new();
+    for (kind, place, name) in &made {
+        match kind.as_str() {
+            DATABASE => {
+                let left = objects(mysql, &mut target).await?;
+                let holds = |(kind, place, _): &Object| kind != DATABASE && place == name;
+                if left.iter().any(holds) {
+                    stays.push(format!("database {name}, which holds what others made"));
+                    continue;
+                }
+                let statement = format!("DROP DATABASE IF EXISTS {}", quote_ident(name));
+                target.query_drop(statement).await.map_err(cannot)?;
+            }
+            ACCOUNT => {
+                let account = accounts::all(&mut target).await?.into_iter();
+                let key = (name.clone(), place.to_lowercase());
+                let is_it = |account: &accounts::Account| account.key() == key;
+                let Some(account) = account.into_iter().find(is_it) else {
+                    continue;
+                };
+                let kind = if account.is_role { "ROLE" } else { "USER" };
+                let statement = format!("DROP {kind} {}", account.quoted());
+                if let Err(error) = target.query_drop(statement).await {
+                    let why = failed("it cannot be dropped", error);
+                    stays.push(format!("account {} ({why})", account.quoted()));
+                }
+            }
+            _ => {}
+        }
+    }
+    drop(target);
+    clean::run(mysql).await?;
+    Ok(stays)
+}
+
+async fn recorded(mysql: &Mysql, target: &mut Conn) -> Result<BTreeSet<Object>> {
+    let rows = target
+        .exec(
+            "SELECT kind, place, name FROM headgate.made WHERE migration = ?",
+            (mysql.name(),),
+        )
+        .await;
+    match rows {
+        Ok(rows) => Ok(rows.into_iter().collect()),
+        Err(mysql_async::Error::Server(reported))
+            if matches!(reported.code, UNKNOWN_TABLE | UNKNOWN_DATABASE) =>
+        {
+            Ok(BTreeSet::new())
+        }
+        Err(error) => Err(failed("cannot read what was made on the target", error)),
+    }
+}
+
+/// What is there in the databases that move.
+async fn objects(mysql: &Mysql, session: &mut Conn) -> Result<BTreeSet<Object>> {
+    catalogue::prepare(session).await?;
+    let databases = listed(mysql);
+    let query = format!(
+        "SELECT 'database', '', SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({databases})
+         UNION ALL SELECT CASE TABLE_TYPE WHEN 'VIEW' THEN 'view' WHEN 'SEQUENCE' THEN 'sequence' ELSE 'table' END,
+             TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({databases})
+         UNION ALL SELECT LOWER(ROUTINE_TYPE), ROUTINE_SCHEMA, ROUTINE_NAME FROM information_schema.ROUTINES
+             WHERE ROUTINE_SCHEMA IN ({databases})
+         UNION ALL SELECT 'event', EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA IN ({databases})"
+    );
+    let rows = ask(session, &query, "cannot read the objects of a server").await?;
+    let object = |row: &catalogue::TextRow| (row.owned(0), row.owned(1), row.owned(2));
+    Ok(rows.iter().map(object).collect())
+}
+
+/// Tables that refer to one another could not go one by one.
+async fn drop_keys(mysql: &Mysql, target: &mut Conn, made: &BTreeSet<Object>) -> Result<()> {
+    let what = "cannot drop the foreign keys of what was made on the target";
+    let query = format!(
+        "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS
+         WHERE CONSTRAINT_SCHEMA IN ({})",
+        listed(mysql)
+    );
+    for key in ask(target, &query, what).await? {
+        let table = ("table".to_owned(), key.owned(0), key.owned(1));
+        if made.contains(&table) {
+            let statement = format!(
+                "ALTER TABLE {} DROP FOREIGN KEY {}",
+                qualified(key.text(0), key.text(1)),
+                quote_ident(key.text(2))
+            );
+            catalogue::run(target, &statement, what).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn drop_objects(mysql: &Mysql, target: &mut Conn, made: &BTreeSet<Object>) -> Result<()> {
+    let present = objects(mysql, target).await?;
+    let ours = present.iter().filter(|object| made.contains(*object));
+    let ours = ours.filter(|(kind, ..)| kind != DATABASE);
+    for (kind, place, name) in ours {
+        let kind = kind.to_uppercase();
+        let statement = format!("DROP {kind} IF EXISTS {}", qualified(place, name));
+        target.query_drop(statement).await.map_err(|error| {
+            Error::refused(
+                failed(
+                    &format!("cannot drop what the migration made on the target: {place}.{name}"),
+                    error,
+                )
+                .full_text(),
+            )
+            .remedy(
+                "drop what others made upon it, or drop the migration without target_objects and clean up by hand",
+            )
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! What every part of a PostgreSQL migration needs: both servers, the settings, names, and sessions.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio_postgres::Client;
+
+use super::client::{self, Endpoint};
+use super::fence;
+use crate::accounts::Secrets;
+use crate::error::Result;
+use crate::plan::Settings;
+
+/// The client programs that move the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tools {
+    /// `pg_dump`, at least as new as the source.
+    pub pg_dump: PathBuf,
+    /// `pg_restore`, of the same version.
+    pub pg_restore: PathBuf,
+}
+
+impl Default for Tools {
+    fn default() -> Self {
+        Self {
+            pg_dump: "pg_dump".into(),
+            pg_restore: "pg_restore".into(),
+        }
+    }
+}
+
+/// One migration between two PostgreSQL databases.
+#[derive(Clone)]
+pub struct Postgres {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) name: String,
+    pub(super) source: Endpoint,
+    pub(super) target: Endpoint,
+    pub(super) settings: Settings,
+    pub(super) tools: Tools,
+    pub(super) secrets: Arc<dyn Secrets>,
+    /// Opened ahead of a cutover, so that the pause does not wait for connections.
+    pub(super) warm: Mutex<Warm>,
+    /// What the start of the change stream waits for.
+    pub(super) waits_for: Mutex<Option<String>>,
+}
+
+#[derive(Default)]
+pub(super) struct Warm {
+    pub(super) fence: Option<fence::Ready>,
+    pub(super) counters: Option<(Client, Client)>,
+    pub(super) guard: Option<Client>,
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Postgres")
+            .field("name", &self.inner.name)
+            .field("source", &self.inner.source)
+            .field("target", &self.inner.target)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    /// The migration `name` from `source` to `target`. Opens nothing yet.
+    pub fn new(
+        name: &str,
+        source: Endpoint,
+        target: Endpoint,
+        settings: Settings,
+        tools: Tools,
+        secrets: Arc<dyn Secrets>,
+    ) -> Self {
+        let warm = Mutex::default();
+        let inner = Inner {
+            name: name.to_owned(),
+            source,
+            target,
+            settings,
+            tools,
+            secrets,
+            warm,
+            waits_for: Mutex::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    pub(super) fn set_waits_for(&self, whom: Option<String>) {
+        *self.inner.waits_for.lock() = whom;
+    }
+
+    /// The migration's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Where the rows are now.
+    pub fn source(&self) -> &Endpoint {
+        &self.inner.source
+    }
+
+    /// Where they go.
+    pub fn target(&self) -> &Endpoint {
+        &self.inner.target
+    }
+
+    /// How to go about it.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// The client programs.
+    pub fn tools(&self) -> &Tools {
+        &self.inner.tools
+    }
+
+    /// The passwords of the application's roles that Headgate knows.
+    pub fn secrets(&self) -> &dyn Secrets {
+        &*self.inner.secrets
+    }
+
+    /// The name of the slot, the publication and the replication origin.
+    pub fn slot(&self) -> String {
+        slot_name(&self.inner.name)
+    }
+
+    /// The publication on the source.
+    pub fn publication(&self) -> String {
+        self.slot()
+    }
+
+    /// A session on the source, named after the migration and what it is for.
+    pub async fn connect_source(&self, purpose: &str) -> Result<Client> {
+        client::connect(&self.inner.source, &self.purpose(purpose)).await
+    }
+
+    /// A session on the target, named after the migration and what it is for.
+    pub async fn connect_target(&self, purpose: &str) -> Result<Client> {
+        client::connect(&self.inner.target, &self.purpose(purpose)).await
+    }
+
+    pub(super) async fn counter_sessions(&self) -> Result<(Client, Client)> {
+        tokio::try_join!(
+            self.connect_source("counters"),
+            self.connect_target("counters")
+        )
+    }
+
+    /// What follows `headgate ` in the `application_name` of a session with this purpose.
+    pub fn purpose(&self, purpose: &str) -> String {
+        format!("{} {purpose}", self.inner.name)
+    }
+}
+
+/// Slots allow lower-case letters, digits and underscores only, at most 63; what does not fit is told apart by a hash.
+fn slot_name(migration: &str) -> String {
+    let fits = |character: char| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
+    };
+    if migration.len() <= 40 && migration.chars().all(fits) {
+        return format!("headgate_{migration}");
+    }
+    let kept: String = migration
+        .chars()
+        .take(30)
+        .map(|character| if fits(character) { character } else { '_' })
+        .collect();
+    let hash = migration
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("headgate_{kept}_{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slot_name;
+
+    #[test]
+    fn names_that_differ_get_slots_that_differ() {
+        assert_eq!(slot_name("shop"), "headgate_shop");
+        assert_ne!(slot_name("Shop"), slot_name("shop"));
+        assert_ne!(slot_name("a-b"), slot_name("a_b"));
+        assert_ne!(slot_name(&"x".repeat(99)), slot_name(&"x".repeat(98)));
+        assert!(slot_name(&"ü".repeat(200)).len() <= 63);
+    }
+}

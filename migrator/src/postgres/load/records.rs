@@ -1,0 +1,239 @@
+//! Reads and writes the target's records: what of the schema was restored, what of the rows was loaded.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::Client;
+
+use crate::error::Result;
+use crate::plan::{Plan, Table};
+use crate::postgres::Postgres;
+use crate::postgres::client::failed;
+use crate::postgres::position::Lsn;
+use crate::postgres::sql::{quote_literal, title};
+use crate::progress::{Progress, Stage};
+
+/// Where a part of the schema stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Not begun.
+    Waiting,
+    /// Begun: whether it was finished must be seen on the target.
+    Begun,
+    /// Finished.
+    Done,
+}
+
+/// What is recorded of one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The position as of which its rows were, or are being, loaded.
+    pub valid_from: Lsn,
+    /// Whether all its rows are there.
+    pub rows: bool,
+    /// Whether its indexes are there.
+    pub indexes: bool,
+}
+
+fn unreadable(error: tokio_postgres::Error) -> crate::Error {
+    failed("cannot read Headgate's records on the target", error)
+}
+
+fn unwritable(error: tokio_postgres::Error) -> crate::Error {
+    failed("cannot write Headgate's records on the target", error)
+}
+
+/// The kept dump of the schema.
+pub async fn archive(postgres: &Postgres, target: &Client) -> Result<Option<Vec<u8>>> {
+    let row = target
+        .query_opt(
+            "SELECT archive FROM headgate.migrations WHERE migration = $1",
+            &[&postgres.name()],
+        )
+        .await
+        .map_err(unreadable)?;
+    row.map_or(Ok(None), |row| row.try_get(0).map_err(unreadable))
+}
+
+/// Keeps the dump of the schema.
+pub async fn keep_archive(postgres: &Postgres, target: &Client, archive: &[u8]) -> Result<()> {
+    target
+        .execute(
+            "INSERT INTO headgate.migrations (migration, archive) VALUES ($1, $2)
+             ON CONFLICT (migration) DO UPDATE SET archive = excluded.archive",
+            &[&postgres.name(), &archive],
+        )
+        .await
+        .map_err(unwritable)?;
+    Ok(())
+}
+
+/// Where `pre_data` or `post_data` stands.
+pub async fn part(postgres: &Postgres, target: &Client, column: &str) -> Result<Part> {
+    let query = format!("SELECT {column} FROM headgate.migrations WHERE migration = $1");
+    let row = target
+        .query_opt(&query, &[&postgres.name()])
+        .await
+        .map_err(unreadable)?;
+    let text: Option<String> = row
+        .map(|row| row.try_get(0))
+        .transpose()
+        .map_err(unreadable)?;
+    Ok(match text.as_deref() {
+        Some("done") => Part::Done,
+        Some("begun") => Part::Begun,
+        _ => Part::Waiting,
+    })
+}
+
+/// Records where `pre_data` or `post_data` stands.
+pub async fn set_part(
+    postgres: &Postgres,
+    target: &Client,
+    column: &str,
+    part: Part,
+) -> Result<()> {
+    let text = match part {
+        Part::Waiting => "waiting",
+        Part::Begun => "begun",
+        Part::Done => "done",
+    };
+    let query = format!("UPDATE headgate.migrations SET {column} = $2 WHERE migration = $1");
+    target
+        .execute(&query, &[&postgres.name(), &text])
+        .await
+        .map_err(unwritable)?;
+    Ok(())
+}
+
+/// What is recorded of every table, by schema and name.
+pub async fn tables(
+    postgres: &Postgres,
+    target: &Client,
+) -> Result<BTreeMap<(String, String), Loaded>> {
+    let rows = target
+        .query(
+            "SELECT table_schema, table_name, valid_from::text, state FROM headgate.tables WHERE migration = $1",
+            &[&postgres.name()],
+        )
+        .await
+        .map_err(unreadable)?;
+    let mut tables = BTreeMap::new();
+    for row in rows {
+        let name = (
+            row.try_get(0).map_err(unreadable)?,
+            row.try_get(1).map_err(unreadable)?,
+        );
+        let valid_from: String = row.try_get(2).map_err(unreadable)?;
+        let state: String = row.try_get(3).map_err(unreadable)?;
+        let loaded = Loaded {
+            valid_from: valid_from.parse()?,
+            rows: state != "copying",
+            indexes: state == "indexed",
+        };
+        tables.insert(name, loaded);
+    }
+    Ok(tables)
+}
+
+/// Records where the follower begins, unless it has begun. What was committed before is in the load.
+pub async fn begin_progress(postgres: &Postgres, target: &Client, at: Lsn) -> Result<()> {
+    target
+        .execute(
+            "INSERT INTO headgate.progress (migration, lsn) VALUES ($1, $2::text::pg_lsn)
+             ON CONFLICT (migration) DO NOTHING",
+            &[&postgres.name(), &at.to_string()],
+        )
+        .await
+        .map_err(unwritable)?;
+    Ok(())
+}
+
+/// The statement that records that a table's rows are there, unless the table is loaded anew from another position:
+/// a late statement of a run that was killed must not speak for the next.
+pub fn loaded(postgres: &Postgres, table: &Table, valid_from: Lsn) -> String {
+    format!(
+        "{} AND valid_from = '{valid_from}' AND state = 'copying'",
+        set_table(postgres, table, "loaded")
+    )
+}
+
+/// The statement that records that a table whose rows are there has its indexes.
+pub fn indexed(postgres: &Postgres, table: &Table) -> String {
+    format!(
+        "{} AND state <> 'copying'",
+        set_table(postgres, table, "indexed")
+    )
+}
+
+fn set_table(postgres: &Postgres, table: &Table, state: &str) -> String {
+    format!(
+        "UPDATE headgate.tables SET state = {} WHERE migration = {} AND table_schema = {} AND table_name = {}",
+        quote_literal(state),
+        quote_literal(postgres.name()),
+        quote_literal(&table.schema),
+        quote_literal(&table.name)
+    )
+}
+
+/// The statement that records that a table is loaded from here on, and forgets its earlier chunks.
+pub fn begin_table(postgres: &Postgres, table: &Table, valid_from: Lsn) -> String {
+    let migration = quote_literal(postgres.name());
+    let schema = quote_literal(&table.schema);
+    let name = quote_literal(&table.name);
+    format!(
+        "DELETE FROM headgate.chunks WHERE migration = {migration} AND table_schema = {schema}
+             AND table_name = {name};
+         INSERT INTO headgate.tables (migration, table_schema, table_name, valid_from, state)
+         VALUES ({migration}, {schema}, {name}, '{valid_from}', 'copying')
+         ON CONFLICT (migration, table_schema, table_name)
+         DO UPDATE SET valid_from = excluded.valid_from, state = 'copying'"
+    )
+}
+
+/// Tells the operator's progress what earlier runs loaded.
+pub async fn report(
+    postgres: &Postgres,
+    target: &Client,
+    plan: &Plan,
+    progress: &Progress,
+) -> Result<()> {
+    let states = tables(postgres, target).await?;
+    let rows = target
+        .query(
+            "SELECT table_schema, table_name, sum(rows)::bigint, sum(bytes)::bigint
+             FROM headgate.chunks WHERE migration = $1 GROUP BY 1, 2",
+            &[&postgres.name()],
+        )
+        .await
+        .map_err(unreadable)?;
+    let mut sums = BTreeMap::new();
+    for row in rows {
+        let name: (String, String) = (
+            row.try_get(0).map_err(unreadable)?,
+            row.try_get(1).map_err(unreadable)?,
+        );
+        let rows: i64 = row.try_get(2).map_err(unreadable)?;
+        let bytes: i64 = row.try_get(3).map_err(unreadable)?;
+        sums.insert(
+            name,
+            (rows.try_into().unwrap_or(0), bytes.try_into().unwrap_or(0)),
+        );
+    }
+    for table in &plan.tables {
+        let name = (table.schema.clone(), table.name.clone());
+        let Some(state) = states.get(&name).filter(|state| state.rows) else {
+            continue;
+        };
+        let (rows, bytes) = sums.get(&name).copied().unwrap_or((0, 0));
+        progress.update(&title(table), |numbers| {
+            numbers.stage = if state.indexes {
+                Stage::Copied
+            } else {
+                Stage::Indexing
+            };
+            numbers.rows_copied = rows;
+            numbers.bytes_copied = bytes;
+        });
+    }
+    Ok(())
+}

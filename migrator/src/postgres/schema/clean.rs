@@ -1,0 +1,155 @@
+//! Removes what a migration left on both sides, and finds nothing to do where there is nothing.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+
+use crate::error::{Error, Result};
+use crate::postgres::client::failed;
+use crate::postgres::fence::{guard, mark};
+use crate::postgres::sql::{quote_ident, quote_literal};
+use crate::postgres::{Postgres, fence};
+
+const SLOT_PATIENCE: Duration = Duration::from_secs(30);
+const SLOT_LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Drops the slot and the publication on the source, the records and the origin on the target.
+/// A sealed fence stays, with the function that it needs.
+pub async fn run(postgres: &Postgres) -> Result<()> {
+    let source = postgres.connect_source("clean up").await?;
+    drop_slot(postgres, &source).await?;
+    source
+        .batch_execute(&format!(
+            "DROP PUBLICATION IF EXISTS {}",
+            quote_ident(&postgres.publication())
+        ))
+        .await
+        .map_err(|error| failed("cannot drop the publication on the source", error))?;
+    fence::forget(&source, postgres).await?;
+    mark::forget(&source).await?;
+    drop_empty_schema(&source)
+        .await
+        .map_err(|error| failed("cannot remove Headgate's schema from the source", error))?;
+    clean_target(postgres).await
+}
+
+async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
+    let failure = |error| failed("cannot drop the slot on the source", error);
+    let give_up = Instant::now() + SLOT_PATIENCE;
+    loop {
+        let row = source
+            .query_opt(
+                "SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+                &[&postgres.slot()],
+            )
+            .await
+            .map_err(failure)?;
+        let Some(row) = row else { return Ok(()) };
+        match row.try_get::<_, Option<i32>>(0).map_err(failure)? {
+            None => {
+                let drop = format!(
+                    "SELECT pg_catalog.pg_drop_replication_slot({})",
+                    quote_literal(&postgres.slot())
+                );
+                match source.batch_execute(&drop).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if Instant::now() >= give_up => return Err(failure(error)),
+                    Err(_) => {}
+                }
+            }
+            Some(pid) => {
+                source
+                    .execute("SELECT pg_catalog.pg_terminate_backend($1)", &[&pid])
+                    .await
+                    .map_err(failure)?;
+            }
+        }
+        if Instant::now() >= give_up {
+            return Err(Error::transient(format!(
+                "the slot {} is still in use",
+                postgres.slot()
+            )));
+        }
+        sleep(SLOT_LOOK_EVERY).await;
+    }
+}
+
+/// Drops Headgate's schema where nothing is in it.
+pub(crate) async fn drop_empty_schema(
+    session: &Client,
+) -> std::result::Result<(), tokio_postgres::Error> {
+    let empty: bool = session
+        .query_one(
+            "SELECT pg_catalog.to_regnamespace('headgate') IS NOT NULL
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class
+                     WHERE relnamespace = pg_catalog.to_regnamespace('headgate'))
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc
+                     WHERE pronamespace = pg_catalog.to_regnamespace('headgate'))",
+            &[],
+        )
+        .await?
+        .try_get(0)?;
+    if empty {
+        session.batch_execute("DROP SCHEMA headgate").await
+    } else {
+        Ok(())
+    }
+}
+
+async fn clean_target(postgres: &Postgres) -> Result<()> {
+    let failure = |error| failed("cannot remove Headgate's records from the target", error);
+    let maintenance = super::connect_maintenance(postgres, postgres.target()).await;
+    if let Ok(server) = maintenance {
+        let there = server
+            .query_opt(
+                "SELECT FROM pg_catalog.pg_database WHERE datname = $1",
+                &[&postgres.target().database],
+            )
+            .await
+            .map_err(failure)?;
+        if there.is_none() {
+            return Ok(());
+        }
+    }
+    let target = postgres.connect_target("clean up").await?;
+    let name = quote_literal(postgres.name());
+    for table in ["made", "chunks", "tables", "progress", "migrations"] {
+        let there = super::absent(&target, &[format!("headgate.{table}")])
+            .await?
+            .is_empty();
+        if !there {
+            continue;
+        }
+        target
+            .batch_execute(&format!(
+                "DELETE FROM headgate.{table} WHERE migration = {name}"
+            ))
+            .await
+            .map_err(failure)?;
+        let row = target
+            .query_one(
+                &format!("SELECT NOT EXISTS (SELECT FROM headgate.{table})"),
+                &[],
+            )
+            .await
+            .map_err(failure)?;
+        if row.try_get(0).map_err(failure)? {
+            target
+                .batch_execute(&format!("DROP TABLE headgate.{table}"))
+                .await
+                .map_err(failure)?;
+        }
+    }
+    guard::forget(&target, postgres).await?;
+    drop_empty_schema(&target).await.map_err(failure)?;
+    target
+        .execute(
+            "SELECT pg_catalog.pg_replication_origin_drop(roname) FROM pg_catalog.pg_replication_origin
+             WHERE roname = $1",
+            &[&postgres.slot()],
+        )
+        .await
+        .map_err(|error| failed("cannot drop the replication origin on the target", error))?;
+    Ok(())
+}
