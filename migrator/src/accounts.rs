@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::definitions::named;
 use crate::error::{Error, Result};
+use crate::model::definitions::named;
 use crate::preflight::{Check, Level};
 
 /// An account that can log in on the source.

@@ -24,9 +24,9 @@ use crate::error::{Error, Kind as Failing, Result};
 use crate::follow::Follow;
 use crate::journal::{Journal, Unwritten};
 use crate::mark::Stage;
+use crate::model::plan::Plan;
+use crate::model::report::{Kind, Outcome, Steps};
 use crate::other_routes;
-use crate::plan::Plan;
-use crate::supervisor::{Kind, Outcome, Steps};
 use crate::traffic::Traffic;
 
 /// What one migration's cutovers work with.

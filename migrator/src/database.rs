@@ -10,14 +10,14 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
-use crate::definitions::{Compared, Fingerprint};
 use crate::error::Result;
 use crate::follow::Follow;
 use crate::mark::Mark;
-use crate::plan::{Plan, Table};
+use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::plan::{Plan, Table};
+use crate::model::progress::Progress;
+use crate::model::proof::Checked;
 use crate::preflight::Check;
-use crate::progress::Progress;
-use crate::verify::Checked;
 
 /// A place in a source's change stream. It offers no total order, only [`Position::covers`].
 pub trait Position:

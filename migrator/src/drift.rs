@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::definitions::{Compared, Fingerprint, named};
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Table};
+use crate::model::definitions::{Compared, Fingerprint, named};
+use crate::model::plan::{Plan, Table};
 
 /// How an engine calls things.
 pub(crate) struct ObjectNames {
@@ -116,7 +116,7 @@ fn changed(before: &Table, after: &Table, speech: &ObjectNames) -> Option<String
 #[cfg(test)]
 mod tests {
     use super::{ObjectNames, compare};
-    use crate::plan::{Column, Plan, Table};
+    use crate::model::plan::{Column, Plan, Table};
 
     fn plan(tables: &[(&str, &str)]) -> Plan {
         let table = |(name, type_name): &(&str, &str)| Table {

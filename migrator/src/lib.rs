@@ -2,12 +2,12 @@
 //!
 //! The life of a migration:
 //! 1. [`preflight`]: everything that can say no, before anything is touched.
-//! 2. [`plan`]: what will move; immutable once made.
+//! 2. [`model::plan`]: what will move; immutable once made.
 //! 3. [`database::Database::prepare`]: the schema without indexes, and the start of the change stream.
 //! 4. [`database::Database::copy`]: the bulk load, exact at the stream's start.
 //! 5. Its second half: indexes, constraints, everything that is better built on loaded tables.
 //! 6. [`follow`]: changes applied exactly once, the target always a prefix of the source.
-//! 7. [`verify`]: both sides proven equal at one position.
+//! 7. [`model::proof`]: both sides proven equal at one position.
 //! 8. [`cutover`]: the one state machine; [`conductor`] runs its effects, [`journal`] remembers them first.
 //!
 //! This crate never names the proxy: it declares what it needs of it in [`traffic`].
@@ -17,22 +17,19 @@ mod backoff;
 pub mod conductor;
 pub mod cutover;
 pub mod database;
-pub mod definitions;
 mod drift;
 pub mod error;
 pub mod follow;
 pub mod journal;
 pub mod mark;
+pub mod model;
 pub mod mysql;
 mod other_routes;
-pub mod plan;
 pub mod postgres;
 pub mod preflight;
-pub mod progress;
 pub mod rights;
 pub mod supervisor;
 pub mod traffic;
-pub mod verify;
 mod writers;
 
 pub use error::Error;

@@ -1,8 +1,8 @@
 //! Other routes to the databases that a migration moves: their clients pass other gates, so that nothing is cut over
 //! before there is none.
 
-use crate::definitions::named;
 use crate::error::{Error, Result};
+use crate::model::definitions::named;
 use crate::preflight::{Check, Level};
 use crate::traffic::Traffic;
 

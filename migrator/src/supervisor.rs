@@ -2,14 +2,11 @@
 
 mod checking;
 mod cutover_request;
-mod definition;
 mod marks;
 mod migration;
 mod next_steps;
 mod recopying;
-mod report;
 mod sessions;
-mod status;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -23,18 +20,17 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tokio::time::timeout;
 
-pub use definition::{Definition, Options};
-pub use report::{CutoverReport, Kind, Outcome, Proved, Steps};
-pub use status::{CheckStatus, State, Status, Summary, Verdict};
-
 use crate::cutover::Cutover;
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::journal::{Entry, Journal};
+use crate::model::definition::{Definition, Options};
+use crate::model::progress::TableProgress;
+use crate::model::proof::Proof;
+use crate::model::report::{CutoverReport, Kind};
+use crate::model::status::{CheckStatus, State, Status, Summary};
 use crate::preflight::{Check, Level};
-use crate::progress::TableProgress;
 use crate::traffic::Traffic;
-use crate::verify::Proof;
 use migration::Migration;
 
 /// Builds the two databases of a migration; fails where the definition names what the configuration lacks.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migrator::accounts::NoSecrets;
+use migrator::model::plan::{Plan, Settings, Table};
+use migrator::model::progress::Progress;
 use migrator::mysql::load::chunks::{Cutter, condition};
 use migrator::mysql::load::range::ClusterPair;
 use migrator::mysql::load::{records, snapshot};
 use migrator::mysql::{Endpoint, Mysql, load, plan, position};
-use migrator::plan::{Plan, Settings, Table};
-use migrator::progress::Progress;
 use mysql_async::Row;
 use mysql_async::prelude::Queryable;
 use servers::mysql::{Kind, Pair, Server};

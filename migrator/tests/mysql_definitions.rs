@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use migrator::accounts::Verdict;
 use migrator::database::Database as _;
+use migrator::model::plan::{Plan, Settings};
+use migrator::model::progress::Progress;
 use migrator::mysql::check::inventory::{INVENTORY, Treatment};
 use migrator::mysql::check::stamp::Stamp;
 use migrator::mysql::client::Version;
 use migrator::mysql::schema::archive::Archive;
 use migrator::mysql::schema::post_data;
 use migrator::mysql::{Mysql, schema};
-use migrator::plan::{Plan, Settings};
 use migrator::preflight::Level;
-use migrator::progress::Progress;
 use mysql_async::prelude::Queryable as _;
 use servers::mysql::{Kind, Pair, Server};
 use tokio_util::sync::CancellationToken;

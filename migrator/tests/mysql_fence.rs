@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use migrator::database::Database;
 use migrator::follow::Follow;
+use migrator::model::plan::{Plan, Settings};
+use migrator::model::progress::Progress;
 use migrator::mysql::fence::{self, Fence};
 use migrator::mysql::follow::heartbeat;
 use migrator::mysql::load::{records, snapshot};
 use migrator::mysql::schema::clean;
 use migrator::mysql::{BinlogPosition, Mysql, follow, plan, position};
-use migrator::plan::{Plan, Settings};
 use migrator::preflight::{Check, Level};
-use migrator::progress::Progress;
 use migrator::rights::Side;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};

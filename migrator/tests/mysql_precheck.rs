@@ -4,10 +4,10 @@ mod servers;
 
 use migrator::accounts::Verdict;
 use migrator::database::Database;
+use migrator::model::plan::Settings;
 use migrator::mysql::Mysql;
 use migrator::mysql::preflight::NOT_PERSISTENT;
 use migrator::mysql::session::VARIABLES;
-use migrator::plan::Settings;
 use migrator::preflight::{Check, Level};
 use mysql_async::prelude::Queryable;
 use servers::mysql::{Kind, Pair, Server, migration};

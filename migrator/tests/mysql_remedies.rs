@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use migrator::accounts::NoSecrets;
 use migrator::database::Database as _;
+use migrator::model::plan::Settings;
 use migrator::mysql::Mysql;
-use migrator::plan::Settings;
 use migrator::preflight::{Check, Level};
 use migrator::rights::Side;
 use mysql_async::Conn;

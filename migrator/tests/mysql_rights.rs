@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use migrator::accounts::Secrets;
+use migrator::model::plan::Settings;
 use migrator::mysql::{Endpoint, Mysql};
-use migrator::plan::Settings;
 use migrator::preflight::{Check, Level};
 use migrator::rights::{Need, Side};
 use mysql_async::prelude::Queryable as _;

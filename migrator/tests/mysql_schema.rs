@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use migrator::database::Database;
+use migrator::model::plan::{Plan, Settings};
+use migrator::model::progress::Progress;
 use migrator::mysql::schema::archive::Archive;
 use migrator::mysql::schema::{accounts, post_data, triggers};
 use migrator::mysql::{Mysql, schema};
-use migrator::plan::{Plan, Settings};
-use migrator::progress::Progress;
 use servers::mysql::{Kind, Pair, Server};
 use tokio_util::sync::CancellationToken;
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use migrator::database::Database as _;
 use migrator::follow::Follow;
+use migrator::model::plan::Settings;
+use migrator::model::progress::Progress;
 use migrator::mysql::follow::heartbeat;
 use migrator::mysql::session::{Ours, VARIABLES, Variable};
 use migrator::mysql::{Mysql, client};
-use migrator::plan::Settings;
-use migrator::progress::Progress;
 use mysql_async::prelude::Queryable;
 use servers::mysql::{Kind, Pair, Server};
 use tokio_util::sync::CancellationToken;

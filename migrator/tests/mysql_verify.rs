@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migrator::follow::Follow;
+use migrator::model::plan::Settings;
+use migrator::model::progress::Progress;
+use migrator::model::proof::Proof;
 use migrator::mysql::{BinlogPosition, Mysql, check, plan, position};
-use migrator::plan::Settings;
-use migrator::progress::Progress;
-use migrator::verify::Proof;
 use servers::mysql::{Kind, Pair, Server};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

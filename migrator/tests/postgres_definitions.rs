@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use migrator::database::Database as _;
-use migrator::plan::Settings;
+use migrator::model::plan::Settings;
+use migrator::model::progress::Progress;
 use migrator::postgres::check::inventory::{INVENTORY, SKIPPED_TYPES, Treatment};
 use migrator::postgres::{Postgres, load, plan, schema};
-use migrator::progress::Progress;
 use servers::postgres::{Server, migration};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -139,7 +139,7 @@ async fn rich(source: &Server, target: &Server) -> (Client, Client, Postgres) {
 }
 
 async fn differences(postgres: &Postgres) -> Vec<String> {
-    let plan = migrator::plan::Plan::default();
+    let plan = migrator::model::plan::Plan::default();
     let compared = postgres.definitions(&plan).await.expect("compared");
     compared.differences
 }

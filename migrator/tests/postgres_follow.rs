@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use migrator::error::Result;
 use migrator::follow::Follow;
-use migrator::plan::{Plan, Settings};
+use migrator::model::plan::{Plan, Settings};
+use migrator::model::progress::Progress;
 use migrator::postgres::load::snapshot::install_records;
 use migrator::postgres::stream::Replication;
 use migrator::postgres::{Lsn, Postgres, follow, plan, schema};
-use migrator::progress::Progress;
 use servers::postgres::{Server, migration};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use migrator::accounts::{Secrets, Verdict};
 use migrator::database::Database as _;
-use migrator::plan::Settings;
+use migrator::model::plan::Settings;
 use migrator::postgres::{Endpoint, Postgres, Tools, fence, load, plan, preflight, schema};
 use migrator::preflight::{Check, Level};
 use servers::postgres::{Server, between, migration};

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use migrator::database::Database as _;
-use migrator::plan::Settings;
+use migrator::model::plan::Settings;
 use migrator::postgres::{Endpoint, client, load, plan, schema};
 use migrator::preflight::Check;
 use servers::postgres::{Server, between, migration};

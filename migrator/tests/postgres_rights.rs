@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use migrator::accounts::NoSecrets;
-use migrator::plan::Settings;
+use migrator::model::plan::Settings;
 use migrator::postgres::{Endpoint, Postgres, Tools};
 use migrator::preflight::Check;
 use migrator::rights::{Need, Side};

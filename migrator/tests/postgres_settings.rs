@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use migrator::database::Database as _;
 use migrator::follow::Follow;
-use migrator::plan::Settings;
+use migrator::model::plan::Settings;
+use migrator::model::progress::Progress;
+use migrator::model::proof::Proof;
 use migrator::postgres::{Lsn, Postgres, check, client, follow, load, plan, schema};
-use migrator::progress::Progress;
-use migrator::verify::Proof;
 use servers::postgres::{Server, migration};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;

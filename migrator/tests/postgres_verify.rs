@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use migrator::error::Result;
 use migrator::follow::Follow;
-use migrator::plan::{Plan, Settings};
+use migrator::model::plan::{Plan, Settings};
+use migrator::model::progress::Progress;
+use migrator::model::proof::Proof;
 use migrator::postgres::load::snapshot::install_records;
 use migrator::postgres::stream::Replication;
 use migrator::postgres::{Lsn, Postgres, check, client, follow, plan, schema};
-use migrator::progress::Progress;
-use migrator::verify::Proof;
 use servers::postgres::{Server, migration};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;

@@ -10,7 +10,7 @@ use crate::cutover::{Cutover, Event, Marker};
 use crate::database::{Database, Position, Raised};
 use crate::error::{self, Error, Result};
 use crate::mark::{Mark, Stage};
-use crate::supervisor::Kind;
+use crate::model::report::Kind;
 use crate::traffic::OpenTransaction;
 
 /// How long the undo keeps the gate closed for a fence of which it is not known that it is down: a source that answers

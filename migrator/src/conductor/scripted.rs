@@ -15,17 +15,18 @@ use super::Conductor;
 use crate::accounts::Account;
 use crate::cutover::Cutover;
 use crate::database::{Database, GatedBackends, Position, Raised};
-use crate::definitions::{Compared, Fingerprint};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::journal::Journal;
 use crate::mark::{Mark, Stage};
-use crate::plan::{Counter, Plan, Settings, Table};
+use crate::model::definition::Definition;
+use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::plan::{Counter, Plan, Settings, Table};
+use crate::model::progress::Progress;
+use crate::model::proof::{Checked, Proof};
+use crate::model::report::Kind;
 use crate::preflight::Check;
-use crate::progress::Progress;
-use crate::supervisor::{Definition, Kind};
 use crate::traffic::{Admission, OpenTransaction};
-use crate::verify::{Checked, Proof};
 
 /// The one number that stands for a place in the stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use super::CutoverRun;
 use super::effects::{COMPLETE_PATIENCE, LIFT_GRACE};
 use super::scripted::{Mishap, World, definition, run};
 use crate::cutover::Cutover;
-use crate::supervisor::{Kind, Outcome};
+use crate::model::report::{Kind, Outcome};
 use crate::traffic::OpenTransaction;
 
 const KINDS: [Kind; 2] = [Kind::Cutover, Kind::Rehearsal];

@@ -6,13 +6,15 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{OptionalExtension, params};
 
 use super::{Journal, decode, encode, now};
-use crate::definitions::Fingerprint;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::definition::Definition;
+use crate::model::definitions::Fingerprint;
+use crate::model::plan::Plan;
+use crate::model::progress::TableProgress;
+use crate::model::proof::{Checked, Proof};
+use crate::model::report::CutoverReport;
+use crate::model::status::{CheckStatus, State};
 use crate::preflight::Check;
-use crate::progress::TableProgress;
-use crate::supervisor::{CheckStatus, CutoverReport, Definition, State};
-use crate::verify::{Checked, Proof};
 
 /// A migration as the journal has it.
 #[derive(Clone, Debug)]

@@ -9,10 +9,11 @@ use super::Journal;
 use crate::cutover::{Cutover, Marker, UndoReason};
 use crate::database::Position;
 use crate::error::{Error, Kind};
-use crate::plan::{Plan, Settings};
+use crate::model::definition::Definition;
+use crate::model::plan::{Plan, Settings};
+use crate::model::progress::TableProgress;
+use crate::model::status::State;
 use crate::preflight::Check;
-use crate::progress::TableProgress;
-use crate::supervisor::{Definition, State};
 
 /// A folder of its own that goes with the test.
 struct Folder(PathBuf);

@@ -20,18 +20,18 @@ use mysql_async::Conn;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::definitions::Compared;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
+use crate::model::definitions::Compared;
+use crate::model::plan::Plan;
+use crate::model::progress::Progress;
+use crate::model::proof::{Checked, Proof};
 use crate::mysql::check::catalog_tables::{Described, Side};
 use crate::mysql::check::digest::Pair;
 use crate::mysql::check::ranges::Range;
 use crate::mysql::check::snapshot_pair::Pinned;
 use crate::mysql::fence::guard;
 use crate::mysql::{BinlogPosition, Mysql, client};
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::verify::{Checked, Proof};
 
 /// Compares every table on both sides as of one position. One proof per range, the catalogue's first.
 pub async fn run(

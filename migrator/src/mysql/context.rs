@@ -11,7 +11,7 @@ use super::client::{self, Endpoint};
 use super::fence::{self, guard};
 use crate::accounts::Secrets;
 use crate::error::Result;
-use crate::plan::Settings;
+use crate::model::plan::Settings;
 
 /// One migration between two servers of MySQL or MariaDB.
 #[derive(Clone)]

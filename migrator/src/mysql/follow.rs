@@ -23,14 +23,14 @@ use super::{BinlogPosition, Mysql, position};
 use crate::database::Position as _;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
+use crate::model::plan::Plan;
+use crate::model::progress::Progress;
 use crate::mysql::follow::apply::Applier;
 use crate::mysql::follow::batch::{Summary, TransactionBuffer};
 use crate::mysql::follow::ddl::harmless;
 use crate::mysql::follow::heartbeat::Heartbeat;
 use crate::mysql::follow::tables::Tables;
 use crate::mysql::schema::triggers;
-use crate::plan::Plan;
-use crate::progress::Progress;
 
 /// How long a group under way may take to finish when the follower is asked to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);

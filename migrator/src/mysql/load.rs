@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
+use crate::model::plan::{Plan, Table};
+use crate::model::progress::{Progress, Stage};
 use crate::mysql::client::failed;
 use crate::mysql::follow::heartbeat;
 use crate::mysql::follow::heartbeat::Signal;
@@ -29,8 +31,6 @@ use crate::mysql::schema::archive::Archive;
 use crate::mysql::schema::post_data;
 use crate::mysql::sql::title;
 use crate::mysql::{BinlogPosition, Mysql, follow, link, position, schema};
-use crate::plan::{Plan, Table};
-use crate::progress::{Progress, Stage};
 
 /// A chunk whose connection was lost is tried this often before the whole copy is.
 const TRIES: u32 = 3;

@@ -28,14 +28,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
 use crate::database::{Database, GatedBackends, Raised};
-use crate::definitions::{Compared, Fingerprint};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::mark::Mark;
-use crate::plan::{Plan, Table};
+use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::plan::{Plan, Table};
+use crate::model::progress::Progress;
+use crate::model::proof::Checked;
 use crate::preflight::Check;
-use crate::progress::Progress;
-use crate::verify::Checked;
 pub use client::Endpoint;
 pub use context::Mysql;
 use context::Warm;

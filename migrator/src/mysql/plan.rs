@@ -8,7 +8,7 @@ use super::catalogue::{self, TextRow, ask};
 use super::sql::quote_literal;
 use super::{Mysql, RECORDS};
 use crate::error::Result;
-use crate::plan::{Column, Counter, Plan, Table};
+use crate::model::plan::{Column, Counter, Plan, Table};
 
 type Name = (String, String);
 

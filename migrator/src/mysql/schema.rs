@@ -20,13 +20,13 @@ use super::catalogue::{self, ask, listed, run};
 use super::client;
 use super::sql::{quote_ident, quote_literal, title};
 use crate::error::{Error, Result};
+use crate::model::plan::{Plan, Table};
 use crate::mysql::follow::heartbeat;
 use crate::mysql::load::records;
 use crate::mysql::load::records::Part;
 use crate::mysql::load::snapshot;
 use crate::mysql::schema::archive::{Archive, Database, Text};
 use crate::mysql::schema::create_table::{Definition, Translation};
-use crate::plan::{Plan, Table};
 
 const PRE_DATA: &str = "pre_data";
 /// The mode of sessions that change the target's schema: nothing is cut off in silence, and every default may come.

@@ -1,6 +1,6 @@
 //! Names and values written into SQL text, always quoted.
 
-use crate::plan::Table;
+use crate::model::plan::Table;
 
 /// A name as an identifier, quoted whatever it holds.
 pub fn quote_ident(name: &str) -> String {

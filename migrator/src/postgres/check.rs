@@ -24,15 +24,15 @@ use crate::postgres::check::catalogue::Described;
 
 use crate::error::{Error, Result};
 use crate::follow::Follow;
-use crate::plan::Plan;
+use crate::model::plan::Plan;
+use crate::model::progress::Progress;
+use crate::model::proof::{Checked, Proof};
 use crate::postgres::check::digest::Hash;
 use crate::postgres::check::ranges::Range;
 use crate::postgres::check::snapshot_pair::Pinned;
 use crate::postgres::check::stamp::Stamp;
 use crate::postgres::fence::guard;
 use crate::postgres::position::Lsn;
-use crate::progress::Progress;
-use crate::verify::{Checked, Proof};
 
 /// Compares every table on both sides as of one position. One proof per range, the catalogue's first.
 pub async fn run(

@@ -11,7 +11,7 @@ use super::client::{self, Endpoint};
 use super::fence;
 use crate::accounts::Secrets;
 use crate::error::Result;
-use crate::plan::Settings;
+use crate::model::plan::Settings;
 
 /// The client programs that move the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::position::Lsn;
 use super::sql::{qualified, quote_literal, relation};
 use crate::database::Raised;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::plan::Plan;
 use crate::postgres::check::drift;
 pub use look::UnderFence;
 use write_block::TRIGGER;

@@ -23,13 +23,13 @@ use super::position::Lsn;
 use super::stream::{Event, Obstacle, Replication, Stream, obstacle};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
-use crate::plan::Plan;
+use crate::model::plan::Plan;
+use crate::model::progress::Progress;
 use crate::postgres::fence::guard;
 use crate::postgres::follow::apply::Applier;
 use crate::postgres::follow::batch::{Summary, TransactionBuffer};
 use crate::postgres::follow::heartbeat::Heartbeat;
 use crate::postgres::follow::tables::Tables;
-use crate::progress::Progress;
 
 /// How long the stream of a predecessor that just ended may keep the slot.
 const START_TRIES: u32 = 40;

@@ -13,14 +13,14 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Plan, Table};
+use crate::model::plan::{Plan, Table};
+use crate::model::progress::{Progress, Stage};
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::load::range::{Chunk, ClusterPair, Format, Range};
 use crate::postgres::position::Lsn;
 use crate::postgres::schema::post_data::PostData;
 use crate::postgres::sql::{relation, title};
-use crate::progress::{Progress, Stage};
 
 /// A big table is cut into this many ranges per worker, so that none waits long for the last one.
 const RANGES_PER_WORKER: u64 = 4;

@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use super::Postgres;
 use super::client::failed;
 use crate::error::{Error, Result};
-use crate::plan::{Column, Counter, Plan, Table};
+use crate::model::plan::{Column, Counter, Plan, Table};
 
 /// Which relations' rows move; `c` is a `pg_class`, `n` its schema, and `$1` the schemas asked for. What belongs to an
 /// extension comes with the extension, but for the rows of the tables that it declares as the user's own

@@ -17,7 +17,7 @@ use super::Postgres;
 use super::client::{self, Endpoint, failed};
 use super::sql::{quote_ident, quote_literal, relation};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::plan::Plan;
 use crate::postgres::follow::tables::start_anew;
 use crate::postgres::load::records;
 use crate::postgres::load::records::Part;

@@ -8,10 +8,10 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::migration::{Busy, Migration, RunningCheck};
-use super::{CheckStatus, State, Verdict};
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::verify::{Checked, Proof};
+use crate::model::proof::{Checked, Proof};
+use crate::model::status::{CheckStatus, State, Verdict};
 
 /// Keys that are shown of all that differ.
 const DIFFERING_MAX: usize = 100;

@@ -8,13 +8,15 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::migration::{Busy, Migration};
-use super::{CutoverReport, Definition, Kind, Options, Outcome, Proved, State, Verdict};
 use crate::accounts;
 use crate::backoff::Backoff;
 use crate::conductor::{Conductor, CutoverRun};
 use crate::cutover::Cutover;
 use crate::database::Database;
 use crate::error::{self, Error, Result};
+use crate::model::definition::{Definition, Options};
+use crate::model::report::{CutoverReport, Kind, Outcome, Proved};
+use crate::model::status::{State, Verdict};
 use crate::traffic::Holds;
 
 /// Preparations touch no client; this is only against a server that is silent.

@@ -6,13 +6,15 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::time::{sleep, timeout};
 
+use super::Supervisor;
 use super::migration::Migration;
-use super::{Definition, State, Supervisor};
 use crate::backoff::Backoff;
 use crate::database::Database;
 use crate::error::{Error, Kind, Result};
 use crate::mark::{self, Mark, Stage};
-use crate::plan::Settings;
+use crate::model::definition::Definition;
+use crate::model::plan::Settings;
+use crate::model::status::State;
 use crate::preflight::Check;
 use crate::traffic::Admission;
 

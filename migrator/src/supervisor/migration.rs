@@ -10,14 +10,15 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Definition, State};
 use crate::conductor::Shown;
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::journal::{Entry, Journal};
-use crate::plan::Plan;
-use crate::progress::Progress;
+use crate::model::definition::Definition;
+use crate::model::plan::Plan;
+use crate::model::progress::Progress;
+use crate::model::status::State;
 use crate::traffic::Traffic;
 
 /// One migration; everything that works on it shares this value.

@@ -1,9 +1,9 @@
 //! What is left to do after a switch, and the one line that says whether a migration is ready to be cut over.
 
-use super::State;
 use super::migration::Migration;
 use crate::database::Database;
 use crate::error::Result;
+use crate::model::status::State;
 use crate::preflight::{Check, Level};
 
 /// The name of the line that sums up.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::State;
 use super::migration::{Busy, Migration};
 use crate::backoff::Backoff;
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Table};
-use crate::progress::Stage;
+use crate::model::plan::{Plan, Table};
+use crate::model::progress::Stage;
+use crate::model::status::State;
 
 /// Tables that are named in a remedy.
 const NAMED_MAX: usize = 5;

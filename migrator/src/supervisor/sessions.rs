@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::migration::Migration;
-use super::{Definition, Verdict};
 use crate::database::Database;
-use crate::definitions::named;
 use crate::error::{Error, Result};
+use crate::model::definition::Definition;
+use crate::model::definitions::named;
+use crate::model::status::Verdict;
 use crate::other_routes;
 use crate::preflight::{Check, Level};
 

@@ -4,14 +4,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Definition, Kind, Options, Outcome, State, Supervisor, Verdict};
+use super::Supervisor;
 use crate::accounts;
 use crate::conductor::scripted::{Mishap, World, definition};
 use crate::error::{self, Error};
 use crate::mark::{Mark, Stage};
+use crate::model::definition::{Definition, Options};
+use crate::model::proof::Proof;
+use crate::model::report::{Kind, Outcome};
+use crate::model::status::{State, Verdict};
 use crate::preflight::{Check, Level};
 use crate::traffic::Admission;
-use crate::verify::Proof;
 
 type Supervised = Arc<Supervisor<World>>;
 

@@ -6,13 +6,15 @@ use tokio::time::timeout;
 
 use super::migration::{Live, Migration};
 use super::next_steps::summed_up;
-use super::{CheckStatus, CutoverReport, Options, Outcome, State, Status, Summary, Verdict};
 use crate::accounts;
 use crate::database::Database;
-use crate::definitions::named;
 use crate::error::{Error, Result};
+use crate::model::definition::Options;
+use crate::model::definitions::named;
+use crate::model::progress::{Stage, TableProgress};
+use crate::model::report::{CutoverReport, Outcome};
+use crate::model::status::{CheckStatus, State, Status, Summary, Verdict};
 use crate::preflight::{Check, Level};
-use crate::progress::{Stage, TableProgress};
 
 /// An open transaction older than this is likely to outlast a hold.
 const LONG_TRANSACTION: Duration = Duration::from_secs(1);

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::migration::{Migration, Worker};
 use super::views::DEFINITIONS_REMEDY;
 use crate::database::Database;
-use crate::definitions::named;
-use crate::plan::Plan;
+use crate::model::definitions::named;
+use crate::model::plan::Plan;
 
 /// A change of definitions is told within this and the time that reading them takes.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

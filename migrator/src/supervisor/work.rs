@@ -9,12 +9,12 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::State;
 use super::migration::{Migration, Worker};
 use crate::backoff::Backoff;
 use crate::database::Database;
 use crate::error::{Error, Kind, Result};
-use crate::plan::Plan;
+use crate::model::plan::Plan;
+use crate::model::status::State;
 
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use migrator::accounts::NoSecrets;
+use migrator::model::plan::Settings;
 use migrator::mysql::client::Flavor;
 use migrator::mysql::{Endpoint, Mysql, rights};
-use migrator::plan::Settings;
 use migrator::preflight::Check;
 use migrator::rights::{Grant, Side};
 use mysql_async::prelude::Queryable;

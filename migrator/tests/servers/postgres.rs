@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use migrator::plan::Settings;
+use migrator::model::plan::Settings;
 use migrator::postgres::{Endpoint, Postgres, Tools};
 use migrator::postgres::{client, rights};
 use migrator::preflight::Check;

@@ -144,6 +144,28 @@ fn the_data_plane_and_the_control_plane_do_not_know_each_other() {
 }
 
 #[test]
+fn supervisor_conductor_journal_and_model_know_only_what_comes_after_them() {
+    let order = ["supervisor", "conductor", "journal", "model"];
+    for (at, layer) in order.iter().enumerate() {
+        let own = sources().into_iter().filter(|file| {
+            let path = file.strip_prefix("migrator/src/").unwrap_or_default();
+            path.strip_prefix(layer)
+                .is_some_and(|rest| rest.starts_with(['.', '/']))
+        });
+        let earlier: Vec<String> = order
+            .iter()
+            .take(at)
+            .map(|one| format!("crate::{one}::"))
+            .collect();
+        let earlier: Vec<&str> = earlier.iter().map(String::as_str).collect();
+        check(
+            &format!("{layer} names what is above it"),
+            mentions(own, &earlier),
+        );
+    }
+}
+
+#[test]
 fn files_for_both_engines_import_neither() {
     let neutral = sources().into_iter().filter(|file| {
         let plane = ["protocol/src/", "proxy/src/", "migrator/src/"]

@@ -9,8 +9,8 @@ use super::printed;
 use super::reprinted;
 use super::reprinted::Owner;
 use super::stamp::Stamp;
-use crate::definitions::{Compared, Definitions, Fingerprint};
 use crate::error::Result;
+use crate::model::definitions::{Compared, Definitions, Fingerprint};
 use crate::mysql::Mysql;
 use crate::mysql::fence::guard;
 

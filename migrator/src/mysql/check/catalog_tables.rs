@@ -6,13 +6,13 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
 
 use super::printed::{alias, type_name};
-use crate::definitions::Compared;
 use crate::error::{Error, Result};
+use crate::model::definitions::Compared;
+use crate::model::plan::Plan;
+use crate::model::proof::Proof;
 use crate::mysql::BinlogPosition;
 use crate::mysql::client::failed;
 use crate::mysql::sql::{qualified, quote_literal, title_of};
-use crate::plan::Plan;
-use crate::verify::Proof;
 
 /// At most this many differences are named.
 pub(crate) const NAMED_MAX: usize = 10;

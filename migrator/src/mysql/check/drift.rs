@@ -4,9 +4,9 @@ use mysql_async::Conn;
 
 use crate::drift::{self, ObjectNames};
 use crate::error::Result;
+use crate::model::plan::Plan;
 use crate::mysql::sql::title_of;
 use crate::mysql::{Mysql, plan};
-use crate::plan::Plan;
 
 const SPEECH: ObjectNames = ObjectNames {
     title: title_of,

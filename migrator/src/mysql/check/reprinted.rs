@@ -11,6 +11,7 @@ use super::inventory::Part;
 use super::inventory::reading::Record;
 use super::stamp::Side;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::model::plan::Table;
 use crate::mysql::catalogue::run;
 use crate::mysql::schema::archive::{Archive, Kind, Program};
 use crate::mysql::schema::create_table::{Definition, Translation};
@@ -18,7 +19,6 @@ use crate::mysql::schema::post_data;
 use crate::mysql::sql::{qualified, quote_ident};
 use crate::mysql::tokens::{name, placed_words};
 use crate::mysql::{Mysql, schema};
-use crate::plan::Table;
 
 /// What the names of these databases begin with.
 pub(crate) const SCRATCH: &str = "headgate_scratch_";

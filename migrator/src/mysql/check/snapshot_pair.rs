@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use crate::database::Position;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
+use crate::model::plan::Plan;
 use crate::mysql::client;
 use crate::mysql::client::failed;
 use crate::mysql::load::snapshot;
 use crate::mysql::{BinlogPosition, Mysql};
-use crate::plan::Plan;
 
 /// How long the follower may take to stand still, and to reach the position.
 const PAUSE_PATIENCE: Duration = Duration::from_mins(1);

@@ -9,12 +9,12 @@ use tokio::time::sleep;
 
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
+use crate::model::plan::Plan;
 use crate::mysql::catalogue;
 use crate::mysql::catalogue::{TextRow, ask, listed, run};
 use crate::mysql::schema::triggers;
 use crate::mysql::sql::{qualified, title_of};
 use crate::mysql::{Mysql, client};
-use crate::plan::Plan;
 
 /// Sessions that set counters at the same time; below so many for each, another session is not worth opening.
 const SESSIONS: usize = 4;

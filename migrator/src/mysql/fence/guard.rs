@@ -10,8 +10,8 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
 use super::writers::monitored;
-use crate::definitions::{Definitions, named};
 use crate::error::{Error, Kind, Result};
+use crate::model::definitions::{Definitions, named};
 use crate::mysql::catalogue::{TextRow, ask, listed};
 use crate::mysql::check::catalog_tables::text;
 use crate::mysql::client;

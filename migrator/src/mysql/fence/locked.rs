@@ -15,10 +15,10 @@ use super::super::sql::{qualified, quote_ident, quote_literal};
 use super::writers::is_servers;
 use crate::database::GatedBackends;
 use crate::error::{Error, Result};
+use crate::model::plan::Plan;
 use crate::mysql::check::catalog_tables::text;
 use crate::mysql::schema::accounts;
 use crate::mysql::schema::accounts::Account;
-use crate::plan::Plan;
 use crate::preflight::{Findings, Level};
 
 /// How long the sessions of locked accounts have to end.

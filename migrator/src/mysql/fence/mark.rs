@@ -6,10 +6,10 @@ use mysql_async::{Conn, Error as Failure, Row};
 use super::writers::own_account;
 use crate::error::{Error, Result};
 use crate::mark::{Mark, Stage};
+use crate::model::plan::Plan;
 use crate::mysql::check::catalog_tables::text;
 use crate::mysql::client::failed;
 use crate::mysql::{Mysql, fence};
-use crate::plan::Plan;
 
 /// What the fence has remembered is kept with the mark: it must be known for as long as the refusal lasts.
 const INSTALL: [&str; 2] = [

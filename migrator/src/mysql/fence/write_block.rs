@@ -8,8 +8,8 @@ use super::super::sql::quote_literal;
 use super::super::{Mysql, stale_sessions};
 use super::{END_PATIENCE, PURPOSES, durable, locked};
 use crate::error::{Error, Result};
+use crate::model::plan::Plan;
 use crate::mysql::check::catalog_tables::{optional, text};
-use crate::plan::Plan;
 
 /// A row says that a fence of this migration may be up, and what the server's settings were before.
 const INSTALL: [&str; 2] = [

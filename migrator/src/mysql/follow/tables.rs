@@ -9,13 +9,13 @@ use protocol::mysql::change::{self, TableMap};
 use super::heartbeat;
 use super::values::Traits;
 use crate::error::{Error, Result};
+use crate::model::plan::Plan;
 use crate::mysql::catalogue;
 use crate::mysql::catalogue::{TextRow, ask};
 use crate::mysql::load::records;
 use crate::mysql::plan::is_generated;
 use crate::mysql::sql::{qualified, quote_ident, title};
 use crate::mysql::{BinlogPosition, Mysql, RECORDS};
-use crate::plan::Plan;
 
 /// What is left where what the log lacks may be of any table.
 pub(crate) const START_ANEW: &str = "nothing tells which rows it is about: DROP MIGRATION … WITH (target_objects = 'drop'), \

@@ -7,9 +7,9 @@ use mysql_async::{Conn, Row, Value};
 
 use super::records::ChunkRecord;
 use crate::error::{Error, Result};
+use crate::model::plan::{Plan, Settings, Table};
 use crate::mysql::client::failed;
 use crate::mysql::sql::{quote_ident, quote_literal, relation, title};
-use crate::plan::{Plan, Settings, Table};
 
 /// A big table is cut into at least this many chunks per worker, so that none waits long for the last one.
 const CHUNKS_PER_WORKER: u64 = 4;

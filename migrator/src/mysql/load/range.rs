@@ -16,13 +16,13 @@ use super::rows;
 use super::rows::ValueFormat;
 use super::snapshot;
 use crate::error::{Error, Result};
+use crate::model::plan::Table;
+use crate::model::progress::Progress;
 use crate::mysql::client::Version;
 use crate::mysql::link;
 use crate::mysql::link::{Done, Link};
 use crate::mysql::sql::{relation, title};
 use crate::mysql::{BinlogPosition, Mysql, client, position};
-use crate::plan::Table;
-use crate::progress::Progress;
 
 /// Bytes per packet to the target: large enough that its cost is in the rows.
 const BATCH_BYTES: usize = 128 << 10;

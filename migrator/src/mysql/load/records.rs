@@ -6,11 +6,11 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, params};
 
 use crate::error::{Error, Result};
+use crate::model::plan::{Plan, Table};
+use crate::model::progress::{Progress, Stage};
 use crate::mysql::client::failed;
 use crate::mysql::sql::{quote_literal, title};
 use crate::mysql::{BinlogPosition, Mysql, RECORDS};
-use crate::plan::{Plan, Table};
-use crate::progress::{Progress, Stage};
 
 /// Where a part of the schema stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

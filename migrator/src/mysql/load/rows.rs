@@ -4,9 +4,9 @@ use memchr::memchr3;
 use protocol::error::Malformed;
 use protocol::mysql::lenenc::Fields;
 
+use crate::model::plan::Table;
 use crate::mysql::follow::json_text;
 use crate::mysql::sql::{quote_ident, relation};
-use crate::plan::Table;
 
 /// How a file is told to the server. Everything but these three bytes stands for itself.
 const FORMAT: &str =

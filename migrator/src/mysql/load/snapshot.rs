@@ -12,13 +12,13 @@ use tracing::info;
 
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
+use crate::model::plan::Table;
 use crate::mysql::check::catalog_tables::text;
 use crate::mysql::client;
 use crate::mysql::client::{Version, failed};
 use crate::mysql::processlist::{MACHINE_TIME, sessions};
 use crate::mysql::sql::{relation, title};
 use crate::mysql::{BinlogPosition, Mysql, position};
-use crate::plan::Table;
 
 /// Makes a session's next transaction see one moment only, and write nothing.
 pub(crate) const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";

@@ -5,7 +5,7 @@ use super::super::sql::{quote_ident, quote_literal, relation, title};
 use super::super::{Mysql, plan};
 use super::Side;
 use crate::error::Result;
-use crate::plan::Table;
+use crate::model::plan::Table;
 use crate::preflight::{Findings, Level};
 
 /// How many findings of one kind are listed.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
+use crate::model::plan::Table;
 use crate::mysql::client::Version;
 use crate::mysql::sql::quote_ident;
 use crate::mysql::tokens::{name, parentheses, position, split, words};
-use crate::plan::Table;
 
 /// What kind of index it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -439,8 +439,8 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::{Definition, Kind, Translation};
+    use crate::model::plan::Table;
     use crate::mysql::client::Version;
-    use crate::plan::Table;
 
     fn table(key: &[&str]) -> Table {
         Table {

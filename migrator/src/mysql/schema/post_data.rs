@@ -11,14 +11,14 @@ use super::archive::{Archive, Kind as ProgramKind, Program};
 use super::create_table::{Definition, Index, Kind, Translation};
 use super::{accounts, beside, triggers};
 use crate::error::{Error, Result};
+use crate::model::plan::{Plan, Table};
+use crate::model::progress::{Progress, Stage};
 use crate::mysql::catalogue::{ask, listed, run};
 use crate::mysql::load::records;
 use crate::mysql::load::records::Part;
 use crate::mysql::sql::{quote_ident, quote_literal, relation, title};
 use crate::mysql::tokens::{placed_words, words};
 use crate::mysql::{Mysql, client, schema};
-use crate::plan::{Plan, Table};
-use crate::progress::{Progress, Stage};
 
 /// Builds what is still missing of a loaded table's indexes that refuse no row. Nothing is lost when it fails: the
 /// next call builds what is missing then.

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Client;
 
-use crate::definitions::Compared;
 use crate::error::Result;
-use crate::plan::Plan;
+use crate::model::definitions::Compared;
+use crate::model::plan::Plan;
+use crate::model::proof::Proof;
 use crate::postgres::client::failed;
 use crate::postgres::position::Lsn;
 use crate::postgres::sql::{qualified, quote_ident, title_of};
-use crate::verify::Proof;
 
 /// At most this many differences are named.
 pub(crate) const NAMED_MAX: usize = 10;

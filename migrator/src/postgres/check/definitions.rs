@@ -10,8 +10,8 @@ use tokio_postgres::Client;
 
 use super::expressions::{legible, readable, same_text};
 use super::inventory::{Among, Class, INVENTORY, Name, SKIPPED_TYPES, Treatment, VIEWS};
-use crate::definitions::{Compared, Definitions, Fingerprint};
 use crate::error::Result;
+use crate::model::definitions::{Compared, Definitions, Fingerprint};
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::fence::guard;

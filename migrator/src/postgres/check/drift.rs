@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use crate::drift::{self, ObjectNames};
 use crate::error::Result;
-use crate::plan::Plan;
+use crate::model::plan::Plan;
 use crate::postgres::client::failed;
 use crate::postgres::sql::{relation, title_of};
 use crate::postgres::{Postgres, plan};

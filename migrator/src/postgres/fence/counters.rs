@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::plan::Plan;
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::sql::{qualified, quote_literal};

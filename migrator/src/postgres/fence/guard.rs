@@ -11,9 +11,9 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{as_replica, blockers, fenced, function, standing};
-use crate::definitions::Definitions;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::definitions::Definitions;
+use crate::model::plan::Plan;
 use crate::postgres::Postgres;
 use crate::postgres::client;
 use crate::postgres::client::failed;

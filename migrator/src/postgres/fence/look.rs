@@ -8,10 +8,10 @@ use tokio::time::timeout;
 use super::super::Postgres;
 use super::writers;
 use super::writers::Watch;
-use crate::definitions::Fingerprint;
 use crate::drift::unproved;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::definitions::Fingerprint;
+use crate::model::plan::Plan;
 use crate::postgres::check::stamp::Stamp;
 use crate::postgres::check::{definitions, drift};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::model::plan::Plan;
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::position::Lsn;

@@ -12,12 +12,12 @@ use tokio_postgres::{Client, CopyInSink};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
-use crate::plan::Table;
+use crate::model::plan::Table;
+use crate::model::progress::Progress;
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::position::Lsn;
 use crate::postgres::sql::{quote_ident, quote_literal, relation, title};
-use crate::progress::Progress;
 
 /// Bytes per message to the target: large enough that its cost is in the rows.
 const BATCH_BYTES: usize = 256 << 10;

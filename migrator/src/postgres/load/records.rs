@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use tokio_postgres::Client;
 
 use crate::error::Result;
-use crate::plan::{Plan, Table};
+use crate::model::plan::{Plan, Table};
+use crate::model::progress::{Progress, Stage};
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::position::Lsn;
 use crate::postgres::sql::{quote_literal, title};
-use crate::progress::{Progress, Stage};
 
 /// Where a part of the schema stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

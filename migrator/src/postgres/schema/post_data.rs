@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use super::archive::{Archive, Entry};
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Table};
+use crate::model::plan::{Plan, Table};
 use crate::postgres::client::failed;
 use crate::postgres::load::records;
 use crate::postgres::load::records::Part;

@@ -9,8 +9,10 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use migrator::database::Database;
-use migrator::plan::Settings;
-use migrator::supervisor::{CutoverReport, Definition, Outcome, Supervisor};
+use migrator::model::definition::Definition;
+use migrator::model::plan::Settings;
+use migrator::model::report::{CutoverReport, Outcome};
+use migrator::supervisor::Supervisor;
 use proxy::config::{ADMIN_DATABASE, Config, nearest};
 use proxy::console::AdminClient;
 use proxy::data_plane::DataPlane;

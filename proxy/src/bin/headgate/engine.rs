@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use migrator::Error;
 use migrator::database::Database;
-use migrator::supervisor::Definition;
+use migrator::model::definition::Definition;
 use proxy::config::{Cluster, Config};
 use proxy::console::AdminClient;
 use proxy::data_plane::DataPlane;

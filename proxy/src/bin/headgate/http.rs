@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use migrator::supervisor::Status;
+use migrator::model::status::Status;
 use proxy::admission::Admission;
 use proxy::data_plane::DataPlane;
 use proxy::gate_state::State as Gate;

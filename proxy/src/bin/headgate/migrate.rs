@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migrator::database::Database;
+use migrator::model::definition::{Definition, Options};
+use migrator::model::report::{CutoverReport, Outcome};
+use migrator::model::status::{State, Status, Verdict};
 use migrator::preflight::{Check, Level, worst};
-use migrator::supervisor::{
-    CutoverReport, Definition, Options, Outcome, State, Status, Supervisor, Verdict,
-};
+use migrator::supervisor::Supervisor;
 use proxy::config::{Config, parse_duration};
 use proxy::listener;
 use tokio::signal::unix::{SignalKind, signal};

@@ -11,7 +11,7 @@ use proxy::config::nearest;
 
 pub(crate) use forms::{FORMS, setting};
 pub(crate) use lexer::{Token, Word, split};
-use migrator::supervisor::Options;
+use migrator::model::definition::Options;
 pub(crate) use settings::Given;
 
 /// What an operator can ask for.

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use migrator::Error;
 use migrator::journal::Journal;
-use migrator::supervisor::{Definition, Supervisor};
+use migrator::model::definition::Definition;
+use migrator::supervisor::Supervisor;
 use proxy::config::Config;
 use proxy::data_plane::DataPlane;
 use proxy::listener::{self, Sessions};

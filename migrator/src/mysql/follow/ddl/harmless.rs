@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::{Guard, tables_of};
 use crate::database::Position as _;
-use crate::definitions::{Definitions, Fingerprint, named};
 use crate::error::{Error, Result};
+use crate::model::definitions::{Definitions, Fingerprint, named};
 use crate::mysql::check::catalog_tables::text;
 use crate::mysql::client::failed;
 use crate::mysql::load::records;

@@ -3,9 +3,9 @@
 use protocol::error::Malformed;
 
 use super::Counts;
+use crate::model::plan::Table;
 use crate::mysql::load::rows;
 use crate::mysql::load::rows::ValueFormat;
-use crate::plan::Table;
 
 /// Rows that no file can hold, as an INSERT.
 pub(super) struct Apart {

@@ -7,9 +7,9 @@ use super::super::super::catalogue;
 use super::super::super::client::{failed, is_transient};
 use super::super::super::sql::{quote_ident, relation, title, title_of};
 use crate::error::Result;
+use crate::model::plan::Table;
 use crate::mysql::schema::archive::{Archive, Program};
 use crate::mysql::schema::create_table::{Definition, Translation};
-use crate::plan::Table;
 
 /// What the target refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use migrator::model::progress::{Stage, TableProgress};
+use migrator::model::report::{CutoverReport, Outcome};
+use migrator::model::status::{CheckStatus, State, Status, Summary};
 use migrator::preflight::Check;
-use migrator::progress::{Stage, TableProgress};
-use migrator::supervisor::{CheckStatus, CutoverReport, Outcome, State, Status, Summary};
 use proxy::admission::Admission;
 use proxy::config::Cluster;
 use proxy::data_plane::DataPlane;

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use migrator::supervisor::{CheckStatus, Status};
+use migrator::model::status::{CheckStatus, Status};
 
 use crate::output::complain;
 

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use migrator::Error;
 use migrator::accounts::Secrets;
+use migrator::model::definition::Definition;
 use migrator::mysql::client::Flavor;
 use migrator::mysql::{Endpoint, rights};
-use migrator::supervisor::Definition;
 use proxy::config::{Cluster, Config, Secret};
 use proxy::console::AdminClient;
 use proxy::data_plane::DataPlane;

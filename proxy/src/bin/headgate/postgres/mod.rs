@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use migrator::Error;
 use migrator::accounts::Secrets;
+use migrator::model::definition::Definition;
 use migrator::postgres::{Endpoint, Tools, rights};
-use migrator::supervisor::Definition;
 use proxy::config::{Cluster, Config, Secret};
 use proxy::console::AdminClient;
 use proxy::data_plane::DataPlane;

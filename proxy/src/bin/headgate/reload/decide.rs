@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use migrator::supervisor::Summary;
+use migrator::model::status::Summary;
 use proxy::config::Config;
 use proxy::data_plane;
 use proxy::route::Wanted;
@@ -146,7 +146,7 @@ fn waiting(config: &Config, read: &Config) -> Vec<String> {
 mod tests {
     use std::time::SystemTime;
 
-    use migrator::supervisor::State;
+    use migrator::model::status::State;
 
     use super::*;
 

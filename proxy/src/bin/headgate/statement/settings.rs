@@ -3,8 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use migrator::plan::Settings;
-use migrator::supervisor::Options;
+use migrator::model::definition::Options;
+use migrator::model::plan::Settings;
 use proxy::config::{parse_bytes, parse_duration};
 
 use super::{Mistake, nearest_word};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::plan::Settings;
+use crate::model::plan::Settings;
 
 /// A named plan to move a route from the cluster that serves it to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ const NAME_BYTES_MAX: usize = 40;
 
 impl Definition {
     /// Whether names are usable and the ends differ.
-    pub(super) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let legal = |letter: char| matches!(letter, 'a'..='z' | '0'..='9' | '_');
         if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX || !self.name.chars().all(legal)
         {
@@ -67,7 +67,7 @@ const MAX_HOLD_MAX: Duration = Duration::from_mins(1);
 
 impl Options {
     /// Whether the limits are within reason.
-    pub(super) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         if (MAX_HOLD_MIN..=MAX_HOLD_MAX).contains(&self.max_hold) {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::definitions::Fingerprint;
+use crate::model::definitions::Fingerprint;
 
 /// What a check of both sides found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

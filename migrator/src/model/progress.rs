@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Plan;
+use crate::model::plan::Plan;
 
 /// Where a table stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub struct TableProgress {
     pub ranges: u64,
 }
 
-/// What the workers report to and the console reads from. Keys are `schema.table`, as in [`crate::verify::Proof`].
+/// What the workers report to and the console reads from. Keys are `schema.table`, as in [`crate::model::proof::Proof`].
 #[derive(Debug, Default)]
 pub struct Progress {
     tables: Mutex<BTreeMap<String, TableProgress>>,
@@ -54,7 +54,7 @@ pub struct Progress {
 
 impl Progress {
     /// Starts with the plan's tables, all waiting.
-    pub fn expect(&self, plan: &Plan, title: impl Fn(&crate::plan::Table) -> String) {
+    pub fn expect(&self, plan: &Plan, title: impl Fn(&crate::model::plan::Table) -> String) {
         let mut tables = self.tables.lock();
         for table in &plan.tables {
             let entry = tables.entry(title(table)).or_default();
