@@ -55,11 +55,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() {
-    let Arguments {
-        part,
-        engine,
-        quick,
-    } = Arguments::parse();
+    let Arguments { part, engine, quick } = Arguments::parse();
     let wanted = |one: Part| part == one || part == Part::All;
     let of = |one: Engine| engine == one || engine == Engine::All;
     println!("{}", ground::machine());

@@ -11,9 +11,7 @@ pub(crate) const NOBODY: u32 = 65534;
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let named = std::env::var_os("HEADGATE_PEERS").map(PathBuf::from);
     // `make` runs in the clone's own folder.
-    let fetched = std::env::current_dir()
-        .ok()
-        .map(|clone| clone.join("target/servers/peers/bin"));
+    let fetched = std::env::current_dir().ok().map(|clone| clone.join("target/servers/peers/bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     let mut folders = named.into_iter().chain(fetched).chain(installed);
@@ -27,8 +25,7 @@ pub(crate) struct Folder(PathBuf);
 impl Folder {
     /// Makes one.
     pub(crate) fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("headgate-bench-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("headgate-bench-{}-{name}", std::process::id()));
         fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self(path)
     }

@@ -4,15 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::table::{Table, median, quantile};
 
-const STEPS: [&str; 7] = [
-    "gate_ms",
-    "fence_ms",
-    "catch_up_ms",
-    "check_ms",
-    "seal_ms",
-    "switch_ms",
-    "undo_ms",
-];
+const STEPS: [&str; 7] = ["gate_ms", "fence_ms", "catch_up_ms", "check_ms", "seal_ms", "switch_ms", "undo_ms"];
 
 /// The reports of rehearsals so far.
 #[derive(Debug)]
@@ -59,23 +51,12 @@ impl Rehearsals {
 
     /// Prints all of it.
     pub(crate) fn print(&self, load: &str) {
-        self.table
-            .print(&format!("{} rehearsals under {load}", self.count));
+        self.table.print(&format!("{} rehearsals under {load}", self.count));
         let mut table = Table::new(&["over all rehearsals, ms", "p50", "p99", "max"]);
-        let named = [
-            ("hold", &self.holds),
-            ("longest held statement", &self.longest),
-        ];
-        let split = STEPS
-            .iter()
-            .map(|step| step.trim_end_matches("_ms"))
-            .zip(&self.steps);
+        let named = [("hold", &self.holds), ("longest held statement", &self.longest)];
+        let split = STEPS.iter().map(|step| step.trim_end_matches("_ms")).zip(&self.steps);
         for (name, values) in named.into_iter().chain(split) {
-            let cells = [
-                median(values),
-                quantile(values, 0.99),
-                quantile(values, 1.0),
-            ];
+            let cells = [median(values), quantile(values, 0.99), quantile(values, 1.0)];
             let mut line = vec![name.to_owned()];
             line.extend(cells.map(|value| format!("{value:.1}")));
             table.line(line);

@@ -9,9 +9,7 @@ pub(crate) struct Table {
 impl Table {
     /// A table with these columns.
     pub(crate) fn new(columns: &[&str]) -> Self {
-        Self {
-            lines: vec![columns.iter().map(|&name| name.to_owned()).collect()],
-        }
+        Self { lines: vec![columns.iter().map(|&name| name.to_owned()).collect()] }
     }
 
     /// Adds a line.
@@ -25,10 +23,7 @@ impl Table {
         let columns = self.lines.iter().map(Vec::len).max().unwrap_or_default();
         let wide = |column: usize| {
             let cells = self.lines.iter().filter_map(|line| line.get(column));
-            cells
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or_default()
+            cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
         };
         let widths: Vec<usize> = (0..columns).map(wide).collect();
         for (number, line) in self.lines.iter().enumerate() {
@@ -36,11 +31,7 @@ impl Table {
             if number == 0 {
                 let rule = |(column, width): (usize, &usize)| {
                     let rule = "-".repeat(width.saturating_sub(1));
-                    if column == 0 {
-                        format!("{rule}-")
-                    } else {
-                        format!("{rule}:")
-                    }
+                    if column == 0 { format!("{rule}-") } else { format!("{rule}:") }
                 };
                 let rules: Vec<String> = widths.iter().enumerate().map(rule).collect();
                 print_line(&rules, &widths);
@@ -52,11 +43,7 @@ impl Table {
 fn print_line(cells: &[String], widths: &[usize]) {
     let mut text = String::from("|");
     for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
-        let cell = if column == 0 {
-            format!(" {cell:<width$} |")
-        } else {
-            format!(" {cell:>width$} |")
-        };
+        let cell = if column == 0 { format!(" {cell:<width$} |") } else { format!(" {cell:>width$} |") };
         text.push_str(&cell);
     }
     println!("{text}");
@@ -68,9 +55,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let upper = values.len() / 2;
     match (values.get(upper.wrapping_sub(1)), values.get(upper)) {
-        (Some(below), Some(above)) if values.len().is_multiple_of(2) => {
-            f64::midpoint(*below, *above)
-        }
+        (Some(below), Some(above)) if values.len().is_multiple_of(2) => f64::midpoint(*below, *above),
         (_, Some(middle)) => *middle,
         _ => f64::NAN,
     }
@@ -78,11 +63,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 
 /// The median of the rounds' own quotients: what slows a whole round down is in neither.
 pub(crate) fn ratio(ours: &[f64], theirs: &[f64]) -> f64 {
-    let quotients: Vec<f64> = ours
-        .iter()
-        .zip(theirs)
-        .map(|(our, their)| our / their)
-        .collect();
+    let quotients: Vec<f64> = ours.iter().zip(theirs).map(|(our, their)| our / their).collect();
     median(&quotients)
 }
 
@@ -97,8 +78,5 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
         reason = "a rank among a few values"
     )]
     let rank = (share * values.len() as f64).ceil() as usize;
-    values
-        .get(rank.saturating_sub(1))
-        .copied()
-        .unwrap_or(f64::NAN)
+    values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }

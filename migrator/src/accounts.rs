@@ -59,10 +59,8 @@ const NAME: &str = "accounts";
 
 /// Accounts that log in on the source, and that Headgate does not let in: their clients cannot be pointed at it.
 fn configured(accounts: &[Account]) -> Option<Check> {
-    let missing: Vec<&str> = (accounts.iter())
-        .filter(|account| account.turned_away)
-        .map(|account| account.name.as_str())
-        .collect();
+    let missing: Vec<&str> =
+        (accounts.iter()).filter(|account| account.turned_away).map(|account| account.name.as_str()).collect();
     let first = missing.first()?;
     let evidence = format!(
         "log in on the source, and cannot come through Headgate, because [users] lacks them: {}",
@@ -72,13 +70,7 @@ fn configured(accounts: &[Account]) -> Option<Check> {
         "for each that an application uses, write a section such as [users.{first}] with its password into the \
          configuration, and send SIGHUP"
     );
-    Some(Check::new(
-        "configured_users",
-        Level::Warning,
-        evidence,
-        remedy,
-        "",
-    ))
+    Some(Check::new("configured_users", Level::Warning, evidence, remedy, ""))
 }
 
 /// One finding per account that is not proved, or one for all of them.
@@ -90,11 +82,7 @@ pub fn findings(accounts: &[Account], waived: &[String]) -> Vec<Check> {
             Verdict::Proved(how) => drop(ways.insert(how)),
             Verdict::Unproved { why, remedy, fix } => {
                 let is_waived = waived.contains(&account.name);
-                let level = if is_waived {
-                    Level::Warning
-                } else {
-                    Level::Error
-                };
+                let level = if is_waived { Level::Warning } else { Level::Error };
                 let evidence = format!("{}: {why}", account.name);
                 checks.push(Check::new(NAME, level, evidence, remedy, fix));
             }
@@ -104,11 +92,7 @@ pub fn findings(accounts: &[Account], waived: &[String]) -> Vec<Check> {
         let ways: Vec<&str> = ways.into_iter().collect();
         checks.push(Check::ok(
             NAME,
-            format!(
-                "all {} accounts can log in on the target: {}",
-                accounts.len(),
-                ways.join("; ")
-            ),
+            format!("all {} accounts can log in on the target: {}", accounts.len(), ways.join("; ")),
         ));
     }
     checks.extend(configured(accounts));
@@ -134,14 +118,11 @@ pub fn admit(accounts: &[Account], waived: &[String]) -> Result<()> {
     if unproved.is_empty() {
         return Ok(());
     }
-    Err(Error::refused(format!(
-        "nobody has seen that these accounts can log in on the target: {}",
-        named(&unproved)
-    ))
-    .remedy(
-        "SHOW READINESS has the remedy for each; or waive accounts by name, at your own risk: \
+    Err(Error::refused(format!("nobody has seen that these accounts can log in on the target: {}", named(&unproved)))
+        .remedy(
+            "SHOW READINESS has the remedy for each; or waive accounts by name, at your own risk: \
          WITH (waive_accounts = 'NAME, NAME')",
-    ))
+        ))
 }
 
 #[cfg(test)]
@@ -150,26 +131,16 @@ mod tests {
 
     #[test]
     fn one_account_that_nobody_proved_blocks_unless_its_own_name_is_waived() {
-        let account = |name: &str, verdict| Account {
-            name: name.to_owned(),
-            verdict,
-            turned_away: false,
-        };
+        let account = |name: &str, verdict| Account { name: name.to_owned(), verdict, turned_away: false };
         let unproved = Verdict::Unproved {
             why: "its password cannot be read".to_owned(),
             remedy: String::new(),
             fix: String::new(),
         };
-        let accounts = [
-            account("shop", Verdict::Proved("same verifier")),
-            account("till", unproved),
-        ];
+        let accounts = [account("shop", Verdict::Proved("same verifier")), account("till", unproved)];
         assert!(admit(&accounts[..1], &[]).is_ok());
         let refused = admit(&accounts, &["shop".to_owned()]).expect_err("till is not proved");
-        assert!(
-            refused.full_text().contains("till: its password"),
-            "{refused}"
-        );
+        assert!(refused.full_text().contains("till: its password"), "{refused}");
         assert!(admit(&accounts, &["till".to_owned()]).is_ok());
     }
 }

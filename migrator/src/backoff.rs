@@ -13,11 +13,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// Waits that begin with `first` and double up to `longest`.
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
-        Self {
-            next: first,
-            first,
-            longest,
-        }
+        Self { next: first, first, longest }
     }
 
     /// How long to wait now.

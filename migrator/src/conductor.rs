@@ -133,26 +133,17 @@ const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
 impl Limits {
     fn new(max_hold: Duration) -> Self {
-        Self {
-            closed: Instant::now(),
-            max_hold,
-        }
+        Self { closed: Instant::now(), max_hold }
     }
 
     /// The gate must be quiet by then, so that the rest still fits.
     fn quiet_by(&self) -> Instant {
-        self.closed
-            + self
-                .max_hold
-                .saturating_sub(AFTER_QUIET_MAX.min(self.max_hold / 4))
+        self.closed + self.max_hold.saturating_sub(AFTER_QUIET_MAX.min(self.max_hold / 4))
     }
 
     /// Everything up to the decision must have ended by then, so that the undo still fits.
     fn decide_by(&self) -> Instant {
-        self.closed
-            + self
-                .max_hold
-                .saturating_sub(UNDO_MAX.min(self.max_hold / 10))
+        self.closed + self.max_hold.saturating_sub(UNDO_MAX.min(self.max_hold / 10))
     }
 }
 
@@ -212,11 +203,7 @@ impl<D: Database> Conductor<D> {
     /// Refuses to undo what the source says was decided: this journal is older than that, as a copy that was restored is.
     pub(crate) async fn refuse_overtaken(&self) -> Result<()> {
         let asked = timeout(MARKS_PATIENCE, self.database.marks()).await;
-        let asked = asked.unwrap_or_else(|_| {
-            Err(Error::transient(
-                "the source did not show its marks in time",
-            ))
-        });
+        let asked = asked.unwrap_or_else(|_| Err(Error::transient("the source did not show its marks in time")));
         let marks = match asked {
             Ok(marks) => marks,
             Err(error) if error.kind() == Failing::Transient => return Err(error),
@@ -271,13 +258,7 @@ impl<D: Database> Conductor<D> {
 }
 
 impl<'a, D: Database> Run<'a, D> {
-    fn new(
-        conductor: &'a Conductor<D>,
-        kind: Kind,
-        epoch: u64,
-        max_hold: Duration,
-        fence: Fence<D::Fence>,
-    ) -> Self {
+    fn new(conductor: &'a Conductor<D>, kind: Kind, epoch: u64, max_hold: Duration, fence: Fence<D::Fence>) -> Self {
         Self {
             conductor,
             kind,
@@ -312,11 +293,7 @@ impl<'a, D: Database> Run<'a, D> {
     }
 
     /// The next state, durable; where that cannot be had before the decision, the undo.
-    async fn advance(
-        &mut self,
-        state: Cutover<D::Position>,
-        event: Event<D::Position>,
-    ) -> Cutover<D::Position> {
+    async fn advance(&mut self, state: Cutover<D::Position>, event: Event<D::Position>) -> Cutover<D::Position> {
         const KNOWN: &str = "effects raise what their state knows";
         let mut next = state.clone().next(event).expect(KNOWN);
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
@@ -369,16 +346,12 @@ impl<'a, D: Database> Run<'a, D> {
             Cutover::Switching => {
                 self.decided = true;
                 let written = conductor.waited_for(state, hold_ends, write).await;
-                self.decided = written
-                    .as_ref()
-                    .map_or_else(|failed| failed.in_doubt, |_| true);
+                self.decided = written.as_ref().map_or_else(|failed| failed.in_doubt, |_| true);
                 Ok(written)
             }
             Cutover::Undoing { .. } if !self.decided => timeout(UNDO_RECORD_PATIENCE, write).await,
             Cutover::Following => timeout(END_RECORD_PATIENCE, write).await,
-            Cutover::Undoing { .. } | Cutover::Switched => {
-                Ok(conductor.waited_for(state, hold_ends, write).await)
-            }
+            Cutover::Undoing { .. } | Cutover::Switched => Ok(conductor.waited_for(state, hold_ends, write).await),
             _ => timeout_at(self.limits.decide_by(), write).await,
         };
         match written {
@@ -389,9 +362,7 @@ impl<'a, D: Database> Run<'a, D> {
     }
 
     fn announce(&self, state: &Cutover<D::Position>) {
-        state
-            .name()
-            .clone_into(&mut self.conductor.shown.stage.lock());
+        state.name().clone_into(&mut self.conductor.shown.stage.lock());
         let conductor = self.conductor;
         let why = match state {
             Cutover::Undoing { why } => why.to_string(),
@@ -438,11 +409,9 @@ impl UndoReason {
                 why: "the process ended before the decision was made".to_owned(),
                 remedy: Some("run the statement again".to_owned()),
             },
-            Self::Failed(Failure { at, what, remedy }) => Outcome::Undone {
-                at: at.clone(),
-                why: what.clone(),
-                remedy: remedy.clone(),
-            },
+            Self::Failed(Failure { at, what, remedy }) => {
+                Outcome::Undone { at: at.clone(), why: what.clone(), remedy: remedy.clone() }
+            }
         }
     }
 }

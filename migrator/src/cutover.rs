@@ -85,22 +85,14 @@ impl<P> Cutover<P> {
             (S::Fencing, E::Fenced(marker)) => S::CatchingUp { marker },
             (S::CatchingUp { marker }, E::Covered) => S::Checking { marker },
             (S::Checking { .. }, E::Equal) => S::Switching,
-            (S::Checking { .. }, E::Rehearsed) => S::Undoing {
-                why: UndoReason::Rehearsed,
-            },
+            (S::Checking { .. }, E::Rehearsed) => S::Undoing { why: UndoReason::Rehearsed },
             (S::Switching, E::Routed) => S::Switched,
             (S::Undoing { .. }, E::Undone) => S::Following,
-            (
-                S::Holding | S::Fencing | S::CatchingUp { .. } | S::Checking { .. },
-                E::Failed(failure),
-            ) => S::Undoing {
-                why: UndoReason::Failed(failure),
-            },
+            (S::Holding | S::Fencing | S::CatchingUp { .. } | S::Checking { .. }, E::Failed(failure)) => {
+                S::Undoing { why: UndoReason::Failed(failure) }
+            }
             (state, event) => {
-                return Err(Illegal {
-                    state: state.name(),
-                    event: event.name(),
-                });
+                return Err(Illegal { state: state.name(), event: event.name() });
             }
         })
     }
@@ -110,14 +102,9 @@ impl<P> Cutover<P> {
     pub fn resumed(self) -> Self {
         match self {
             Self::Holding | Self::Fencing | Self::CatchingUp { .. } | Self::Checking { .. } => {
-                Self::Undoing {
-                    why: UndoReason::Restarted,
-                }
+                Self::Undoing { why: UndoReason::Restarted }
             }
-            settled @ (Self::Following
-            | Self::Switching
-            | Self::Switched
-            | Self::Undoing { .. }) => settled,
+            settled @ (Self::Following | Self::Switching | Self::Switched | Self::Undoing { .. }) => settled,
         }
     }
 }

@@ -60,10 +60,7 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// What the source itself says of those who write, also around Headgate: open write transactions, prepared ones,
     /// sessions that the fence would not stop or whose changes are in no log. What may not be seen is an error of its
     /// own, with the least grant that lets Headgate look. `gated_backends` are the sessions that the gate holds. Touches nothing.
-    fn writers(
-        &self,
-        gated_backends: GatedBackends<'_>,
-    ) -> impl Future<Output = Result<Vec<Check>>> + Send;
+    fn writers(&self, gated_backends: GatedBackends<'_>) -> impl Future<Output = Result<Vec<Check>>> + Send;
 
     /// Reads the definitions of both sides and compares them.
     fn definitions(&self, plan: &Plan) -> impl Future<Output = Result<Compared>> + Send;
@@ -132,11 +129,7 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Everything that can be done ahead of a cutover so that the pause is short: connections, counters with a
     /// gap, a look for what would block the fence. Fails, with the blocker's name, where the fence would not hold, and
     /// with the object's name where the definitions are no longer `proved`.
-    fn warm_up(
-        &self,
-        plan: &Plan,
-        proved: Option<&Fingerprint>,
-    ) -> impl Future<Output = Result<()>> + Send;
+    fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> impl Future<Output = Result<()>> + Send;
 
     /// Puts up the barrier on the source within `patience` and commits the marker from another session.
     /// `token` makes the marker unique.
@@ -149,11 +142,7 @@ pub trait Database: Clone + Send + Sync + 'static {
 
     /// Fails, with names, where under the barrier the definitions of a side are not those of [`Database::warm_up`] any
     /// more, or somebody has a write open that the fence does not stop. [`Database::raise_fence`] may have begun to look.
-    fn confirm_fence(
-        &self,
-        plan: &Plan,
-        fence: &mut Self::Fence,
-    ) -> impl Future<Output = Result<()>> + Send;
+    fn confirm_fence(&self, plan: &Plan, fence: &mut Self::Fence) -> impl Future<Output = Result<()>> + Send;
 
     /// Sets the target's counters (sequences, identities) past the source's, with a gap, and proves it.
     fn advance_counters(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;

@@ -15,12 +15,7 @@ pub(crate) struct ObjectNames {
 }
 
 /// Refuses where the source, as it is `now`, differs from the plan, or where `changes` tell so, and names what differs.
-pub(crate) fn refuse(
-    plan: &Plan,
-    now: &Plan,
-    speech: &ObjectNames,
-    mut changes: Vec<String>,
-) -> Result<()> {
+pub(crate) fn refuse(plan: &Plan, now: &Plan, speech: &ObjectNames, mut changes: Vec<String>) -> Result<()> {
     changes.extend(compare(plan, now, speech));
     if changes.is_empty() {
         return Ok(());
@@ -64,14 +59,11 @@ fn compare(planned: &Plan, now: &Plan, speech: &ObjectNames) -> Vec<String> {
     let parents = |plan: &Plan| plan.parents.clone();
     let counters = |plan: &Plan| {
         let names = plan.counters.iter();
-        names
-            .map(|counter| (counter.schema.clone(), counter.name.clone()))
-            .collect::<Vec<_>>()
+        names.map(|counter| (counter.schema.clone(), counter.name.clone())).collect::<Vec<_>>()
     };
-    for (what, before, after) in [
-        ("partitioned table", parents(planned), parents(now)),
-        (speech.counter, counters(planned), counters(now)),
-    ] {
+    for (what, before, after) in
+        [("partitioned table", parents(planned), parents(now)), (speech.counter, counters(planned), counters(now))]
+    {
         for name in before.iter().filter(|name| !after.contains(name)) {
             changes.push(format!("{what} {} is gone", title(&name.0, &name.1)));
         }
@@ -84,17 +76,13 @@ fn compare(planned: &Plan, now: &Plan, speech: &ObjectNames) -> Vec<String> {
 
 fn tables(plan: &Plan) -> BTreeMap<(&str, &str), &Table> {
     let tables = plan.tables.iter();
-    tables
-        .map(|table| ((table.schema.as_str(), table.name.as_str()), table))
-        .collect()
+    tables.map(|table| ((table.schema.as_str(), table.name.as_str()), table)).collect()
 }
 
 fn changed(before: &Table, after: &Table, speech: &ObjectNames) -> Option<String> {
     let shape = |table: &Table| -> Vec<(String, String)> {
         let columns = table.columns.iter();
-        columns
-            .map(|column| (column.name.clone(), column.type_name.clone()))
-            .collect()
+        columns.map(|column| (column.name.clone(), column.type_name.clone())).collect()
     };
     let title = (speech.title)(&before.schema, &before.name);
     let (there, here) = (shape(before), shape(after));
@@ -103,9 +91,7 @@ fn changed(before: &Table, after: &Table, speech: &ObjectNames) -> Option<String
         .find(|column| !there.contains(column))
         .or_else(|| there.iter().find(|column| !here.contains(column)));
     if let Some((column, type_name)) = odd {
-        return Some(format!(
-            "table {title} differs in column {column:?} {type_name}"
-        ));
+        return Some(format!("table {title} differs in column {column:?} {type_name}"));
     }
     if there != here {
         return Some(format!("table {title} has its columns in another order"));
@@ -122,38 +108,23 @@ mod tests {
         let table = |(name, type_name): &(&str, &str)| Table {
             schema: "shop".into(),
             name: (*name).into(),
-            columns: vec![Column {
-                name: "id".into(),
-                type_name: (*type_name).into(),
-                kind: "int".into(),
-            }],
+            columns: vec![Column { name: "id".into(), type_name: (*type_name).into(), kind: "int".into() }],
             key: vec!["id".into()],
             rows_estimated: 0,
             bytes: 0,
         };
-        Plan {
-            tables: tables.iter().map(table).collect(),
-            ..Plan::default()
-        }
+        Plan { tables: tables.iter().map(table).collect(), ..Plan::default() }
     }
 
     #[test]
     fn each_change_since_the_plan_is_named() {
         let planned = plan(&[("a", "int"), ("b", "int")]);
-        let speech = ObjectNames {
-            title: |schema, name| format!("{schema}.{name}"),
-            counter: "sequence",
-            key: "key",
-        };
+        let speech = ObjectNames { title: |schema, name| format!("{schema}.{name}"), counter: "sequence", key: "key" };
         assert!(compare(&planned, &planned, &speech).is_empty());
         let now = plan(&[("a", "bigint"), ("c", "int")]);
         assert_eq!(
             compare(&planned, &now, &speech),
-            [
-                "table shop.a differs in column \"id\" bigint",
-                "table shop.b is gone",
-                "table shop.c is new"
-            ]
+            ["table shop.a differs in column \"id\" bigint", "table shop.b is gone", "table shop.c is new"]
         );
     }
 }

@@ -44,13 +44,7 @@ impl Error {
     }
 
     fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self {
-            kind,
-            what: what.into(),
-            remedy: None,
-            fix: None,
-            cause: None,
-        }
+        Self { kind, what: what.into(), remedy: None, fix: None, cause: None }
     }
 
     /// Adds what the operator can do about it.
@@ -92,10 +86,8 @@ impl Error {
     /// The failure and its causes on one line, without the remedy.
     pub fn full_text(&self) -> String {
         let mut text = self.what.clone();
-        let mut cause: Option<&(dyn StdError + 'static)> = self
-            .cause
-            .as_deref()
-            .map(|cause| cause as &(dyn StdError + 'static));
+        let mut cause: Option<&(dyn StdError + 'static)> =
+            self.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static));
         while let Some(inner) = cause {
             text.push_str(": ");
             text.push_str(&inner.to_string());
@@ -117,8 +109,6 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.cause
-            .as_deref()
-            .map(|cause| cause as &(dyn StdError + 'static))
+        self.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
     }
 }

@@ -21,9 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::{
-    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::cutover::Cutover;
 use crate::database::Position;
@@ -79,18 +77,11 @@ impl Journal {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("journal.sqlite");
         let failed = |cause: std::io::Error| {
-            Error::fatal(format!(
-                "the journal folder {} cannot be used",
-                folder.display()
-            ))
-            .remedy("make it a folder that Headgate may write to")
-            .because(cause)
+            Error::fatal(format!("the journal folder {} cannot be used", folder.display()))
+                .remedy("make it a folder that Headgate may write to")
+                .because(cause)
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(failed)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let lock = lock(folder, failed)?;
         let room = folder.join("journal.room");
         let (connection, shared) = match schema::open(&path, true) {
@@ -123,9 +114,7 @@ impl Journal {
         if let Err(error) = open.make_room() {
             tracing::warn!(%error, "the journal's disk has no room in reserve");
         }
-        Ok(Self {
-            open: Arc::new(open),
-        })
+        Ok(Self { open: Arc::new(open) })
     }
 
     /// The routes that cutovers decided about, and the cluster each is on: they overrule the configuration.
@@ -142,20 +131,9 @@ impl Journal {
     ///
     /// Where the decision to switch could not be written, the log is read as a restart would read it: only where that
     /// does not tell, the write is in doubt.
-    pub(crate) async fn enter<P: Position>(
-        &self,
-        name: &str,
-        state: &Cutover<P>,
-    ) -> Result<u64, Unwritten> {
-        let certain = |error| Unwritten {
-            error,
-            in_doubt: false,
-        };
-        let (name, text, state_name) = (
-            name.to_owned(),
-            encode(state).map_err(certain)?,
-            state.name(),
-        );
+    pub(crate) async fn enter<P: Position>(&self, name: &str, state: &Cutover<P>) -> Result<u64, Unwritten> {
+        let certain = |error| Unwritten { error, in_doubt: false };
+        let (name, text, state_name) = (name.to_owned(), encode(state).map_err(certain)?, state.name());
         let (begins, switches, ends) = (
             matches!(state, Cutover::Holding),
             matches!(state, Cutover::Switching),
@@ -214,26 +192,18 @@ impl Journal {
                 .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()
         })?;
-        row.map(|(epoch, text)| Ok((epoch.unsigned_abs(), decode(&text)?)))
-            .transpose()
+        row.map(|(epoch, text)| Ok((epoch.unsigned_abs(), decode(&text)?))).transpose()
     }
 
     /// What tells this journal from every other.
     pub(crate) fn identity(&self) -> Result<String> {
-        self.read(|connection| {
-            connection
-                .prepare_cached("SELECT id FROM identity")?
-                .query_row([], |row| row.get(0))
-        })
+        self.read(|connection| connection.prepare_cached("SELECT id FROM identity")?.query_row([], |row| row.get(0)))
     }
 
     /// The epoch of the last cutover that this journal began.
     pub(crate) fn last_epoch(&self) -> Result<u64> {
-        let last: i64 = self.read(|connection| {
-            connection
-                .prepare_cached("SELECT last FROM epochs")?
-                .query_row([], |row| row.get(0))
-        })?;
+        let last: i64 = self
+            .read(|connection| connection.prepare_cached("SELECT last FROM epochs")?.query_row([], |row| row.get(0)))?;
         Ok(last.unsigned_abs())
     }
 
@@ -254,10 +224,7 @@ impl Journal {
             // The next write begins at the start of the log. Where it cannot, the log only becomes longer.
             let begun = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
             let longer = wal::extend(&wal::path_of(&open.path), LOG_BYTES);
-            begun
-                .map_err(std::io::Error::other)
-                .and(longer)
-                .and_then(|()| open.make_room())
+            begun.map_err(std::io::Error::other).and(longer).and_then(|()| open.make_room())
         });
         let cause: Box<dyn std::error::Error + Send + Sync> = match reserving.await {
             Ok(Ok(())) => return Ok(()),
@@ -297,14 +264,12 @@ impl Journal {
             open.commit(decision, &work)
         };
         match tokio::task::spawn_blocking(committing).await {
-            Ok(outcome) => outcome.map_err(|(cause, in_doubt)| Unwritten {
-                error: unusable(&self.open.path, cause),
-                in_doubt,
-            }),
-            Err(gone) => Err(Unwritten {
-                error: Error::transient("a journal write did not end").because(gone),
-                in_doubt: true,
-            }),
+            Ok(outcome) => {
+                outcome.map_err(|(cause, in_doubt)| Unwritten { error: unusable(&self.open.path, cause), in_doubt })
+            }
+            Err(gone) => {
+                Err(Unwritten { error: Error::transient("a journal write did not end").because(gone), in_doubt: true })
+            }
         }
     }
 
@@ -324,9 +289,7 @@ impl Journal {
     /// From now on a failed decision is in doubt.
     #[cfg(test)]
     pub(crate) fn blind(&self) {
-        self.open
-            .blind
-            .store(true, std::sync::atomic::Ordering::SeqCst);
+        self.open.blind.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 }
 
@@ -373,11 +336,7 @@ impl Open {
     }
 
     fn make_room(&self) -> std::io::Result<()> {
-        if self
-            .room
-            .metadata()
-            .is_ok_and(|room| room.len() >= ROOM_BYTES)
-        {
+        if self.room.metadata().is_ok_and(|room| room.len() >= ROOM_BYTES) {
             return Ok(());
         }
         let mut file = File::create(&self.room)?;
@@ -401,10 +360,7 @@ fn attempt<T>(
 }
 
 fn is_about_room(cause: &rusqlite::Error) -> bool {
-    matches!(
-        cause.sqlite_error_code(),
-        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
-    )
+    matches!(cause.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen))
 }
 
 fn lock(folder: &Path, failed: impl Fn(std::io::Error) -> Error) -> Result<File> {
@@ -415,19 +371,13 @@ fn lock(folder: &Path, failed: impl Fn(std::io::Error) -> Error) -> Result<File>
     match file.try_lock() {
         Ok(()) => {
             // Only a hint for the next one's message, for which a disk may be too full; the lock itself is the kernel's.
-            let _hint = file
-                .set_len(0)
-                .and_then(|()| write!(file, "{}", std::process::id()));
+            let _hint = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {
             let mut owner = String::new();
             let read = Read::by_ref(&mut file).take(20).read_to_string(&mut owner);
-            let owner = if read.is_ok() && !owner.is_empty() {
-                owner
-            } else {
-                "unknown".to_owned()
-            };
+            let owner = if read.is_ok() && !owner.is_empty() { owner } else { "unknown".to_owned() };
             Err(Error::refused(format!(
                 "the journal in {} belongs to another running Headgate (pid {owner})",
                 folder.display()
@@ -439,17 +389,13 @@ fn lock(folder: &Path, failed: impl Fn(std::io::Error) -> Error) -> Result<File>
 }
 
 fn unusable(path: &Path, cause: rusqlite::Error) -> Error {
-    Error::transient(format!(
-        "the journal {} cannot be read or written",
-        path.display()
-    ))
-    .remedy("look at the disk's free space and the folder's rights")
-    .because(cause)
+    Error::transient(format!("the journal {} cannot be read or written", path.display()))
+        .remedy("look at the disk's free space and the folder's rights")
+        .because(cause)
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value)
-        .map_err(|cause| Error::fatal("a record cannot be written down").because(cause))
+    serde_json::to_string(value).map_err(|cause| Error::fatal("a record cannot be written down").because(cause))
 }
 
 fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
@@ -462,8 +408,6 @@ fn decode<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
 
 /// Milliseconds since 1970, the journal's only form of time.
 fn now() -> i64 {
-    let since = std::time::SystemTime::UNIX_EPOCH
-        .elapsed()
-        .unwrap_or_default();
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

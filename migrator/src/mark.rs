@@ -49,14 +49,7 @@ impl Mark {
 
     /// What it says, on `cluster`.
     pub fn evidence(&self, cluster: &str) -> String {
-        let Self {
-            migration,
-            route,
-            target,
-            epoch,
-            sealed,
-            ..
-        } = self;
+        let Self { migration, route, target, epoch, sealed, .. } = self;
         match self.stage {
             Stage::Fenced => format!(
                 "cluster {cluster} carries a fence of migration {migration}: it may refuse writes, and no switch took place"

@@ -9,12 +9,7 @@ use crate::traffic::Traffic;
 const NAME: &str = "other_routes";
 
 /// Refuses where another gate than that of the route lets clients into these databases on its cluster.
-pub(crate) fn refuse(
-    traffic: &dyn Traffic,
-    route: &str,
-    source: &str,
-    databases: &[String],
-) -> Result<()> {
+pub(crate) fn refuse(traffic: &dyn Traffic, route: &str, source: &str, databases: &[String]) -> Result<()> {
     let found = traffic.other_routes(route, databases)?;
     if found.is_empty() {
         return Ok(());
@@ -45,12 +40,7 @@ pub(crate) fn refuse(
 }
 
 /// Whether the gate of the route holds everybody who comes to these databases through Headgate.
-pub(crate) fn finding(
-    traffic: &dyn Traffic,
-    route: &str,
-    source: &str,
-    databases: &[String],
-) -> Check {
+pub(crate) fn finding(traffic: &dyn Traffic, route: &str, source: &str, databases: &[String]) -> Check {
     match refuse(traffic, route, source, databases) {
         Ok(()) => Check::ok(NAME, "no other route serves what moves"),
         Err(error) => {

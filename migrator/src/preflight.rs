@@ -56,23 +56,13 @@ impl Check {
         remedy: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self {
-            name: name.to_owned(),
-            level,
-            evidence: evidence.into(),
-            remedy: remedy.into(),
-            fix: fix.into(),
-        }
+        Self { name: name.to_owned(), level, evidence: evidence.into(), remedy: remedy.into(), fix: fix.into() }
     }
 }
 
 /// The finding that matters most; [`Level::Ok`] where there is none.
 pub fn worst(checks: &[Check]) -> Level {
-    checks
-        .iter()
-        .map(|check| check.level)
-        .max()
-        .unwrap_or(Level::Ok)
+    checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok)
 }
 
 /// What checks have found so far.
@@ -86,55 +76,30 @@ impl Findings {
         self.checks.push(Check::ok(name, evidence));
     }
 
-    pub(crate) fn warning(
-        &mut self,
-        name: &str,
-        evidence: impl Into<String>,
-        remedy: &str,
-        fix: impl Into<String>,
-    ) {
-        self.checks
-            .push(Check::new(name, Level::Warning, evidence, remedy, fix));
+    pub(crate) fn warning(&mut self, name: &str, evidence: impl Into<String>, remedy: &str, fix: impl Into<String>) {
+        self.checks.push(Check::new(name, Level::Warning, evidence, remedy, fix));
     }
 
-    pub(crate) fn error(
-        &mut self,
-        name: &str,
-        evidence: impl Into<String>,
-        remedy: &str,
-        fix: impl Into<String>,
-    ) {
-        self.checks
-            .push(Check::new(name, Level::Error, evidence, remedy, fix));
+    pub(crate) fn error(&mut self, name: &str, evidence: impl Into<String>, remedy: &str, fix: impl Into<String>) {
+        self.checks.push(Check::new(name, Level::Error, evidence, remedy, fix));
     }
 
     /// One check's outcome; a check that could not run is an error of its own and ends no other.
     pub(crate) fn ran(&mut self, name: &str, outcome: Result<()>) {
         if let Err(failure) = outcome {
-            let remedy = failure
-                .remedy_text()
-                .unwrap_or("this check could not run; mend that first")
-                .to_owned();
+            let remedy = failure.remedy_text().unwrap_or("this check could not run; mend that first").to_owned();
             let fix = failure.fix_text().unwrap_or_default();
             self.error(name, failure.full_text(), &remedy, fix);
         }
     }
 
     /// One finding per row of (evidence, fix), or one that all is in order.
-    pub(crate) fn each(
-        &mut self,
-        name: &str,
-        level: Level,
-        rows: &[(String, String)],
-        remedy: &str,
-        otherwise: &str,
-    ) {
+    pub(crate) fn each(&mut self, name: &str, level: Level, rows: &[(String, String)], remedy: &str, otherwise: &str) {
         if rows.is_empty() {
             self.ok(name, otherwise);
         }
         for (evidence, fix) in rows {
-            self.checks
-                .push(Check::new(name, level, evidence, remedy, fix));
+            self.checks.push(Check::new(name, level, evidence, remedy, fix));
         }
     }
 

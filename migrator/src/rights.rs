@@ -58,29 +58,15 @@ pub fn script(head: &[String], frame: (&str, &str), grants: &[Grant]) -> String 
     text.push_str(frame.0);
     for grant in grants {
         let _ = match grant.need {
-            Need::Always => writeln!(
-                text,
-                "\n-- To {}. Without it {}.",
-                grant.what, grant.without
-            ),
+            Need::Always => writeln!(text, "\n-- To {}. Without it {}.", grant.what, grant.without),
             Need::Helpful => {
-                writeln!(
-                    text,
-                    "\n-- Not necessary: to {}. Without it {}.",
-                    grant.what, grant.without
-                )
+                writeln!(text, "\n-- Not necessary: to {}. Without it {}.", grant.what, grant.without)
             }
-            Need::Where(condition) => writeln!(
-                text,
-                "\n-- Only where {condition}: to {}. Without it {}.",
-                grant.what, grant.without
-            ),
+            Need::Where(condition) => {
+                writeln!(text, "\n-- Only where {condition}: to {}. Without it {}.", grant.what, grant.without)
+            }
         };
-        let dashes = if matches!(grant.need, Need::Where(_)) {
-            "-- "
-        } else {
-            ""
-        };
+        let dashes = if matches!(grant.need, Need::Where(_)) { "-- " } else { "" };
         for line in grant.statement.lines() {
             let _ = writeln!(text, "{dashes}{line}");
         }

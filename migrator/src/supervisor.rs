@@ -64,11 +64,7 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(75);
 impl<D: Database> Supervisor<D> {
     /// Reads the journal. Call it before the listener opens: it closes the gate of every route whose cutover was
     /// interrupted and must be undone first, and [`Supervisor::resume`] opens it again.
-    pub fn open(
-        journal: Journal,
-        traffic: Arc<dyn Traffic>,
-        factory: Factory<D>,
-    ) -> Result<Arc<Self>> {
+    pub fn open(journal: Journal, traffic: Arc<dyn Traffic>, factory: Factory<D>) -> Result<Arc<Self>> {
         let mut migrations = BTreeMap::new();
         for entry in journal.entries()? {
             let database = factory(&entry.definition);
@@ -136,45 +132,32 @@ impl<D: Database> Supervisor<D> {
         self.journal.insert(&definition).await?;
         let name = definition.name.clone();
         let entry = Entry::created(definition);
-        let migration = Migration::new(
-            entry,
-            Ok(database),
-            self.journal.clone(),
-            Arc::clone(&self.traffic),
-        );
+        let migration = Migration::new(entry, Ok(database), self.journal.clone(), Arc::clone(&self.traffic));
         self.migrations.write().insert(name, Arc::new(migration));
         Ok(())
     }
 
     fn admit(&self, definition: &Definition) -> Result<()> {
-        let Definition {
-            name,
-            source,
-            route,
-            ..
-        } = definition;
+        let Definition { name, source, route, .. } = definition;
         // Asking names a route that does not exist before anything is written down.
         self.unmarked(route)?;
         for other in self.all() {
             if other.name() == name {
-                return Err(Error::refused(format!("migration {name} exists already")).remedy(format!(
-                    "use another name, or DROP MIGRATION {name} if that one is not needed any more"
-                )));
+                return Err(Error::refused(format!("migration {name} exists already"))
+                    .remedy(format!("use another name, or DROP MIGRATION {name} if that one is not needed any more")));
             }
             let over = other.live().state == State::Finished;
             if other.definition.route == *route && !over {
                 let other = other.name();
-                return Err(Error::refused(format!(
-                    "migration {other} moves route {route} already"
-                ))
-                .remedy(format!("DROP MIGRATION {other} first")));
+                return Err(Error::refused(format!("migration {other} moves route {route} already"))
+                    .remedy(format!("DROP MIGRATION {other} first")));
             }
         }
         match self.journal.route_clusters()?.get(route) {
-            Some(cluster) if cluster != source => Err(Error::refused(format!(
-                "route {route} is on cluster {cluster}, not on {source}"
-            ))
-            .remedy(format!("CREATE MIGRATION {name} FROM {cluster} TO …"))),
+            Some(cluster) if cluster != source => {
+                Err(Error::refused(format!("route {route} is on cluster {cluster}, not on {source}"))
+                    .remedy(format!("CREATE MIGRATION {name} FROM {cluster} TO …")))
+            }
             _ => Ok(()),
         }
     }
@@ -184,34 +167,24 @@ impl<D: Database> Supervisor<D> {
         let migration = self.find(name)?;
         let _busy = migration.occupy("a precheck")?;
         if migration.live().plan.is_some() {
-            return Err(Error::refused(format!(
-                "migration {name} has begun; a precheck comes before"
-            ))
-            .remedy(format!(
-                "SHOW MIGRATION CHECKS {name} shows what the last one found"
-            )));
+            return Err(Error::refused(format!("migration {name} has begun; a precheck comes before"))
+                .remedy(format!("SHOW MIGRATION CHECKS {name} shows what the last one found")));
         }
         self.run_precheck(&migration).await
     }
 
     async fn run_precheck(&self, migration: &Migration<D>) -> Result<Vec<Check>> {
-        let Ok(findings) = timeout(PRECHECK_PATIENCE, migration.database()?.preflight()).await
-        else {
-            return Err(Error::transient("the precheck did not end")
-                .remedy("look whether both clusters answer, and try again"));
+        let Ok(findings) = timeout(PRECHECK_PATIENCE, migration.database()?.preflight()).await else {
+            return Err(
+                Error::transient("the precheck did not end").remedy("look whether both clusters answer, and try again")
+            );
         };
         let mut findings = findings?;
         findings.extend(self.mark_findings(migration).await?);
         findings.push(migration.other_routes_finding()?);
-        self.journal
-            .set_findings(migration.name(), &findings)
-            .await?;
+        self.journal.set_findings(migration.name(), &findings).await?;
         let good = findings.iter().all(|finding| finding.level != Level::Error);
-        let state = if good {
-            State::Prechecked
-        } else {
-            State::Created
-        };
+        let state = if good { State::Prechecked } else { State::Created };
         let current = migration.live().state;
         if matches!(current, State::Created | State::Prechecked) && current != state {
             migration.enter(state, None).await?;
@@ -228,30 +201,16 @@ impl<D: Database> Supervisor<D> {
             let complete = live.copied && live.recopy.is_empty();
             (live.state, live.plan.is_some(), complete)
         };
-        if matches!(
-            state,
-            State::Copying | State::Following | State::Cutover | State::Switched | State::Finished
-        ) {
-            return Err(
-                Error::refused(format!("migration {name} is {state} already"))
-                    .remedy(format!("SHOW MIGRATION STATUS {name}")),
-            );
+        if matches!(state, State::Copying | State::Following | State::Cutover | State::Switched | State::Finished) {
+            return Err(Error::refused(format!("migration {name} is {state} already"))
+                .remedy(format!("SHOW MIGRATION STATUS {name}")));
         }
         migration.database()?;
         self.unmarked(&migration.definition.route)?;
         if !begun {
             blocked(name, &self.run_precheck(&migration).await?)?;
         }
-        migration
-            .enter(
-                if copied {
-                    State::Following
-                } else {
-                    State::Copying
-                },
-                None,
-            )
-            .await?;
+        migration.enter(if copied { State::Following } else { State::Copying }, None).await?;
         migration.spawn_worker();
         Ok(())
     }
@@ -262,10 +221,8 @@ impl<D: Database> Supervisor<D> {
         let _busy = migration.interrupt("a stop").await?;
         let state = migration.live().state;
         if !matches!(state, State::Copying | State::Following) {
-            return Err(Error::refused(format!(
-                "migration {name} is {state}: nothing runs that could stop"
-            ))
-            .remedy(format!("SHOW MIGRATION STATUS {name}")));
+            return Err(Error::refused(format!("migration {name} is {state}: nothing runs that could stop"))
+                .remedy(format!("SHOW MIGRATION STATUS {name}")));
         }
         migration.halt().await;
         migration.enter(State::Stopped, None).await
@@ -280,10 +237,7 @@ impl<D: Database> Supervisor<D> {
     }
 
     /// Begins to compare both sides; [`Supervisor::check_status`] tells how it goes.
-    #[expect(
-        clippy::unused_async,
-        reason = "every statement of the console is awaited alike"
-    )]
+    #[expect(clippy::unused_async, reason = "every statement of the console is awaited alike")]
     pub async fn check(self: &Arc<Self>, name: &str) -> Result<()> {
         self.find(name)?.begin_check()
     }
@@ -312,9 +266,7 @@ impl<D: Database> Supervisor<D> {
                 return Err(Error::refused(format!(
                     "migration {name} is {state}; only one whose route was switched can be finished"
                 ))
-                .remedy(format!(
-                    "CUTOVER MIGRATION {name}, or DROP MIGRATION {name} to give it up"
-                )));
+                .remedy(format!("CUTOVER MIGRATION {name}, or DROP MIGRATION {name} to give it up")));
             }
         }
         migration.halt().await;
@@ -339,8 +291,9 @@ impl<D: Database> Supervisor<D> {
             (live.state, live.plan.is_some())
         };
         if matches!(state, State::Copying | State::Following | State::Cutover) {
-            return Err(Error::refused(format!("migration {name} is {state}"))
-                .remedy(format!("STOP MIGRATION {name} first")));
+            return Err(
+                Error::refused(format!("migration {name} is {state}")).remedy(format!("STOP MIGRATION {name} first"))
+            );
         }
         if made && matches!(state, State::Switched | State::Finished) {
             let Definition { route, target, .. } = &migration.definition;
@@ -369,10 +322,7 @@ impl<D: Database> Supervisor<D> {
 
     /// One line per migration, by name.
     pub fn list(&self) -> Vec<Summary> {
-        self.all()
-            .iter()
-            .map(|migration| migration.summary())
-            .collect()
+        self.all().iter().map(|migration| migration.summary()).collect()
     }
 
     /// Everything that is known about one migration.
@@ -446,7 +396,5 @@ fn blocked(name: &str, findings: &[Check]) -> Result<()> {
         errors.len(),
         errors.join("; ")
     ))
-    .remedy(format!(
-        "SHOW MIGRATION CHECKS {name} has the remedies and the statements that mend them"
-    )))
+    .remedy(format!("SHOW MIGRATION CHECKS {name} has the remedies and the statements that mend them")))
 }

@@ -128,12 +128,7 @@ pub trait Traffic: Send + Sync + 'static {
     /// Opens sessions on `cluster` ahead of a switch, for as many of the route's clients as `patience` allows. Those
     /// that are not used within about half a minute are closed again. Tells of each session that could not be opened
     /// why not.
-    fn warm<'a>(
-        &'a self,
-        route: &'a str,
-        cluster: &'a str,
-        patience: Duration,
-    ) -> Waiting<'a, Result<Vec<String>>>;
+    fn warm<'a>(&'a self, route: &'a str, cluster: &'a str, patience: Duration) -> Waiting<'a, Result<Vec<String>>>;
 
     /// Gives up what [`Traffic::warm`] opened: the switch does not come.
     fn cool(&self, route: &str) -> Result<()>;
@@ -157,11 +152,7 @@ pub trait Traffic: Send + Sync + 'static {
 
     /// The sessions that a switch at this moment would close, each with its reason. Idle sessions are asked, those in
     /// the middle of something are not; what could not be asked within `patience` is listed as not known.
-    fn unmovable<'a>(
-        &'a self,
-        route: &'a str,
-        patience: Duration,
-    ) -> Waiting<'a, Result<Vec<Unmovable>>>;
+    fn unmovable<'a>(&'a self, route: &'a str, patience: Duration) -> Waiting<'a, Result<Vec<Unmovable>>>;
 
     /// Points the route at `cluster` under a new generation. The gate stays as it is.
     /// Pointing it where it already points changes nothing.

@@ -8,15 +8,7 @@ pub(crate) fn refuse(migration: &str, passing: &[String], who_must_not: &str) ->
         return Ok(());
     }
     let writers = passing.join("; ");
-    tracing::warn!(
-        migration,
-        writers,
-        "write transactions that the fence does not stop are open on the source"
-    );
-    Err(Error::refused(format!(
-        "writes are open on the source that the fence does not stop: {writers}"
-    ))
-    .remedy(format!(
-        "let these transactions end, or end them, and try again; {who_must_not}"
-    )))
+    tracing::warn!(migration, writers, "write transactions that the fence does not stop are open on the source");
+    Err(Error::refused(format!("writes are open on the source that the fence does not stop: {writers}"))
+        .remedy(format!("let these transactions end, or end them, and try again; {who_must_not}")))
 }

@@ -24,33 +24,13 @@ type Sample = (&'static str, &'static [&'static str]);
 const EVERYWHERE: &[Sample] = &[
     (
         "VARCHAR(40) CHARACTER SET utf8mb4",
-        &[
-            "'a\\tb\\nc\\\\d\\0e\\'f\\r'",
-            "_utf8mb4 x'F09F9880C3A9'",
-            "''",
-            "NULL",
-            "'NULL'",
-            "'\\\\N'",
-            "' x '",
-        ],
+        &["'a\\tb\\nc\\\\d\\0e\\'f\\r'", "_utf8mb4 x'F09F9880C3A9'", "''", "NULL", "'NULL'", "'\\\\N'", "' x '"],
     ),
-    (
-        "VARCHAR(40) CHARACTER SET latin1",
-        &["_latin1 x'E9FF5C090A00'"],
-    ),
-    (
-        "VARCHAR(40) CHARACTER SET ucs2",
-        &["_ucs2 x'00410042005C0009000A0000'", "_ucs2 x'5C5C0A0A'"],
-    ),
-    (
-        "VARCHAR(40) CHARACTER SET utf16",
-        &["_utf16 x'D83DDE000041'"],
-    ),
+    ("VARCHAR(40) CHARACTER SET latin1", &["_latin1 x'E9FF5C090A00'"]),
+    ("VARCHAR(40) CHARACTER SET ucs2", &["_ucs2 x'00410042005C0009000A0000'", "_ucs2 x'5C5C0A0A'"]),
+    ("VARCHAR(40) CHARACTER SET utf16", &["_utf16 x'D83DDE000041'"]),
     ("LONGTEXT CHARACTER SET utf32", &["_utf32 x'0001F600'"]),
-    (
-        "VARCHAR(40) CHARACTER SET utf16le",
-        &["_utf16le x'41003DD800DE'"],
-    ),
+    ("VARCHAR(40) CHARACTER SET utf16le", &["_utf16le x'41003DD800DE'"]),
     ("VARCHAR(40) CHARACTER SET sjis", &["_sjis x'835C8140'"]),
     ("VARCHAR(40) CHARACTER SET gbk", &["_gbk x'815C'"]),
     ("CHAR(10) CHARACTER SET utf8mb4", &["'a  '", "''"]),
@@ -59,23 +39,9 @@ const EVERYWHERE: &[Sample] = &[
     ("BIT(64)", &["x'FFFFFFFFFFFFFF09'", "x'0A5C00000000005C'"]),
     ("BINARY(8)", &["x'0001095C0A0D2700'", "x'00'"]),
     ("VARBINARY(300)", &["x'5C4E'", "''", ALL_BYTES]),
-    (
-        "BLOB",
-        &["x'5C4E'", ALL_BYTES, "REPEAT(x'5C090A00', 15000)"],
-    ),
+    ("BLOB", &["x'5C4E'", ALL_BYTES, "REPEAT(x'5C090A00', 15000)"]),
     ("LONGBLOB", &["REPEAT(x'5C090A0041', 500000)"]),
-    (
-        "FLOAT",
-        &[
-            "1.1",
-            "16777217",
-            "3.4028234663852886e38",
-            "1.4e-45",
-            "-0.0e0",
-            "0.1",
-            "123456.789",
-        ],
-    ),
+    ("FLOAT", &["1.1", "16777217", "3.4028234663852886e38", "1.4e-45", "-0.0e0", "0.1", "123456.789"]),
     ("FLOAT(7,2)", &["1234.56", "99999.99", "0.1"]),
     (
         "DOUBLE",
@@ -90,67 +56,24 @@ const EVERYWHERE: &[Sample] = &[
             "1.7976931348623157e308",
         ],
     ),
-    (
-        "DOUBLE(30,5)",
-        &["1.12345", "123456789012345678901234.5", "99999999.99999"],
-    ),
-    (
-        "DECIMAL(65,30)",
-        &[
-            "-1.000000000000000000000000000001",
-            "12345678901234567890123456789012345.5",
-        ],
-    ),
+    ("DOUBLE(30,5)", &["1.12345", "123456789012345678901234.5", "99999999.99999"]),
+    ("DECIMAL(65,30)", &["-1.000000000000000000000000000001", "12345678901234567890123456789012345.5"]),
     ("BIGINT UNSIGNED", &["18446744073709551615", "0"]),
     ("BIGINT", &["-9223372036854775808", "9223372036854775807"]),
     ("INT(8) ZEROFILL", &["5"]),
     ("YEAR", &["0", "2020", "1901", "2155"]),
-    (
-        "DATE",
-        &[
-            "'0000-00-00'",
-            "'2020-00-00'",
-            "'2021-02-31'",
-            "'9999-12-31'",
-        ],
-    ),
-    (
-        "DATETIME(6)",
-        &["'0000-00-00 00:00:00'", "'2020-01-01 01:02:03.000001'"],
-    ),
+    ("DATE", &["'0000-00-00'", "'2020-00-00'", "'2021-02-31'", "'9999-12-31'"]),
+    ("DATETIME(6)", &["'0000-00-00 00:00:00'", "'2020-01-01 01:02:03.000001'"]),
     (
         "TIMESTAMP(6) NULL",
-        &[
-            "'0000-00-00 00:00:00'",
-            "'2020-10-25 00:30:00.5'",
-            "'2038-01-19 03:14:07.999999'",
-            "NULL",
-        ],
+        &["'0000-00-00 00:00:00'", "'2020-10-25 00:30:00.5'", "'2038-01-19 03:14:07.999999'", "NULL"],
     ),
-    (
-        "TIME(6)",
-        &["'-838:59:59'", "'-00:00:00.000001'", "'12:00:00.5'"],
-    ),
-    (
-        "ENUM('a','','1','3','2') CHARACTER SET utf8mb4",
-        &["'a'", "''", "'1'", "'3'", "5", "NULL", "0"],
-    ),
-    (
-        "ENUM('a','2','1') CHARACTER SET latin1",
-        &["'a'", "0", "'2'", "0"],
-    ),
+    ("TIME(6)", &["'-838:59:59'", "'-00:00:00.000001'", "'12:00:00.5'"]),
+    ("ENUM('a','','1','3','2') CHARACTER SET utf8mb4", &["'a'", "''", "'1'", "'3'", "5", "NULL", "0"]),
+    ("ENUM('a','2','1') CHARACTER SET latin1", &["'a'", "0", "'2'", "0"]),
     ("ENUM('a','b') CHARACTER SET ucs2", &["'a'", "'b'"]),
-    (
-        "SET('a','b','1','2')",
-        &["'a,b'", "''", "'1'", "'2'", "'a,2'"],
-    ),
-    (
-        "GEOMETRY",
-        &[
-            "ST_GeomFromText('LINESTRING(0 0,1 1)')",
-            "ST_GeomFromText('POINT(10 20)', 4326)",
-        ],
-    ),
+    ("SET('a','b','1','2')", &["'a,b'", "''", "'1'", "'2'", "'a,2'"]),
+    ("GEOMETRY", &["ST_GeomFromText('LINESTRING(0 0,1 1)')", "ST_GeomFromText('POINT(10 20)', 4326)"]),
 ];
 
 const ALL_BYTES: &str = "x'000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F202122232425262728292A2B2C2D2E2F303132333435363738393A3B3C3D3E3F404142434445464748494A4B4C4D4E4F505152535455565758595A5B5C5D5E5F606162636465666768696A6B6C6D6E6F707172737475767778797A7B7C7D7E7F808182838485868788898A8B8C8D8E8F909192939495969798999A9B9C9D9E9FA0A1A2A3A4A5A6A7A8A9AAABACADAEAFB0B1B2B3B4B5B6B7B8B9BABBBCBDBEBFC0C1C2C3C4C5C6C7C8C9CACBCCCDCECFD0D1D2D3D4D5D6D7D8D9DADBDCDDDEDFE0E1E2E3E4E5E6E7E8E9EAEBECEDEEEFF0F1F2F3F4F5F6F7F8F9FAFBFCFDFEFF'";
@@ -167,10 +90,7 @@ const IN_MYSQL: &[Sample] = &[
         ],
     ),
     ("VECTOR(3)", &["TO_VECTOR('[1,2,9]')"]),
-    (
-        "POINT SRID 4326",
-        &["ST_GeomFromText('POINT(10 20)', 4326)"],
-    ),
+    ("POINT SRID 4326", &["ST_GeomFromText('POINT(10 20)', 4326)"]),
     ("INT INVISIBLE", &["7"]),
 ];
 
@@ -182,15 +102,10 @@ const IN_MARIADB: &[Sample] = &[
     ("INT INVISIBLE", &["7"]),
 ];
 
-const PERMISSIVE: &str =
-    "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00'";
+const PERMISSIVE: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00'";
 
 fn settings() -> Settings {
-    Settings {
-        copy_workers: 4,
-        copy_chunk_bytes: 4 << 20,
-        ..Settings::default()
-    }
+    Settings { copy_workers: 4, copy_chunk_bytes: 4 << 20, ..Settings::default() }
 }
 
 /// Runs statements on one or both servers.
@@ -210,11 +125,7 @@ async fn define(pair: &Pair, both: bool, statements: &[String]) {
 }
 
 /// Loads what is not loaded, without what comes behind the load.
-async fn load(
-    mysql: &Mysql,
-    plan: &Plan,
-    stop: &CancellationToken,
-) -> migrator::error::Result<Arc<Progress>> {
+async fn load(mysql: &Mysql, plan: &Plan, stop: &CancellationToken) -> migrator::error::Result<Arc<Progress>> {
     let mut source = mysql.connect_source("test").await?;
     let mut target = mysql.connect_target("test").await?;
     snapshot::install_records(&mut target).await?;
@@ -222,24 +133,15 @@ async fn load(
         let begin = position::current(&mut source).await?;
         records::begin_progress(mysql, &mut target, &begin).await?;
     }
-    let begin = records::progress(mysql, &mut target)
-        .await?
-        .expect("just recorded");
-    let keyed: Vec<Table> = plan
-        .tables
-        .iter()
-        .filter(|table| !table.key.is_empty())
-        .cloned()
-        .collect();
+    let begin = records::progress(mysql, &mut target).await?.expect("just recorded");
+    let keyed: Vec<Table> = plan.tables.iter().filter(|table| !table.key.is_empty()).cloned().collect();
     records::begin_keyed(mysql, &mut target, &keyed, &begin).await?;
     let recorded = records::tables(mysql, &mut target).await?;
     let to_load: Vec<Table> = plan
         .tables
         .iter()
         .filter(|table| {
-            !recorded
-                .get(&(table.schema.clone(), table.name.clone()))
-                .is_some_and(|reported| reported.rows)
+            !recorded.get(&(table.schema.clone(), table.name.clone())).is_some_and(|reported| reported.rows)
         })
         .cloned()
         .collect();
@@ -253,12 +155,7 @@ async fn load(
 async fn contents(server: &Server, table: &str, expression: &str) -> Vec<(u64, Option<String>)> {
     let mut session = server.connect("").await;
     session.query_drop(PERMISSIVE).await.expect("it is set");
-    session
-        .query(format!(
-            "SELECT id, {expression} FROM shop.{table} ORDER BY id"
-        ))
-        .await
-        .expect("it is there")
+    session.query(format!("SELECT id, {expression} FROM shop.{table} ORDER BY id")).await.expect("it is there")
 }
 
 /// What tells two values of a type apart, in text of ASCII.
@@ -287,17 +184,11 @@ async fn every_type(source: Kind, target: Kind, files: bool) {
     }
     let (mut tables, mut rows) = (vec!["CREATE DATABASE shop".to_owned()], Vec::new());
     for (number, (data_type, values)) in samples.iter().enumerate() {
-        tables.push(format!(
-            "CREATE TABLE shop.t{number} (id INT PRIMARY KEY, c {data_type}) ENGINE=InnoDB"
-        ));
-        tables.push(format!(
-            "CREATE TABLE shop.k{number} (id INT, c {data_type}) ENGINE=InnoDB"
-        ));
+        tables.push(format!("CREATE TABLE shop.t{number} (id INT PRIMARY KEY, c {data_type}) ENGINE=InnoDB"));
+        tables.push(format!("CREATE TABLE shop.k{number} (id INT, c {data_type}) ENGINE=InnoDB"));
         for (id, value) in values.iter().enumerate() {
             for kind in ["t", "k"] {
-                rows.push(format!(
-                    "INSERT INTO shop.{kind}{number} (id, c) VALUES ({id}, {value})"
-                ));
+                rows.push(format!("INSERT INTO shop.{kind}{number} (id, c) VALUES ({id}, {value})"));
             }
         }
     }
@@ -305,9 +196,7 @@ async fn every_type(source: Kind, target: Kind, files: bool) {
     define(&pair, false, &rows).await;
     let mysql = pair.migration("types", settings());
     let plan = plan::read(&mysql).await.expect("a plan");
-    load(&mysql, &plan, &CancellationToken::new())
-        .await
-        .expect("it loads");
+    load(&mysql, &plan, &CancellationToken::new()).await.expect("it loads");
     for (number, (data_type, values)) in samples.iter().enumerate() {
         for kind in ["t", "k"] {
             let (table, expression) = (format!("{kind}{number}"), exactly(data_type, target));
@@ -354,9 +243,7 @@ const DIGITS: &str = "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION AL
 
 /// A table of `10_000 * times` rows made from the number `n` of each.
 fn filled(name: &str, columns: &str, values: &str, times: u32) -> Vec<String> {
-    let mut statements = vec![format!(
-        "CREATE TABLE shop.{name} ({columns}) ENGINE=InnoDB"
-    )];
+    let mut statements = vec![format!("CREATE TABLE shop.{name} ({columns}) ENGINE=InnoDB")];
     for turn in 0..times {
         statements.push(format!(
             "INSERT INTO shop.{name} SELECT {values} FROM (SELECT {turn} * 10000 + a.d * 1000 + b.d * 100 + c.d * 10 + e.d AS n
@@ -371,40 +258,25 @@ async fn cut_everything(kind: Kind) {
     let server = Server::start(kind, &[]);
     let shapes = [
         ("signed", "k BIGINT PRIMARY KEY", "(n - 5000) * 1000003"),
-        (
-            "far",
-            "k BIGINT UNSIGNED PRIMARY KEY",
-            "IF(n < 5000, n, 18446744073709541615 + n)",
-        ),
+        ("far", "k BIGINT UNSIGNED PRIMARY KEY", "IF(n < 5000, n, 18446744073709541615 + n)"),
         ("dense", "k INT PRIMARY KEY", "n"),
         (
             "words",
             "a VARCHAR(40) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci, b INT, PRIMARY KEY (a, b)",
             "CONCAT(IF(n % 2, 'W\u{f6}rt', 'wort'), n % 7), n",
         ),
-        (
-            "wide",
-            "a CHAR(20) CHARACTER SET ucs2 COLLATE ucs2_general_ci PRIMARY KEY",
-            "CONCAT('\u{e9}', n)",
-        ),
+        ("wide", "a CHAR(20) CHARACTER SET ucs2 COLLATE ucs2_general_ci PRIMARY KEY", "CONCAT('\u{e9}', n)"),
         (
             "bytes",
             "a VARBINARY(16), b DATETIME(6), c DECIMAL(20,5), PRIMARY KEY (a, b, c)",
             "UNHEX(MD5(n % 100)), '2020-01-01 00:00:00.5' + INTERVAL n % 10 HOUR, n / 3",
         ),
         ("floating", "k DOUBLE PRIMARY KEY", "n / 3"),
-        (
-            "half",
-            "a INT, b ENUM('x','y'), c INT, PRIMARY KEY (a, b, c)",
-            "n % 50, 1 + n % 2, n",
-        ),
+        ("half", "a INT, b ENUM('x','y'), c INT, PRIMARY KEY (a, b, c)", "n % 50, 1 + n % 2, n"),
         ("alike", "a INT, b DOUBLE, PRIMARY KEY (a, b)", "n % 2, n"),
     ];
     let mut session = server.connect("").await;
-    session
-        .query_drop("CREATE DATABASE shop")
-        .await
-        .expect("it is made");
+    session.query_drop("CREATE DATABASE shop").await.expect("it is made");
     for (name, columns, values) in shapes {
         let values = if kind == Kind::Mysql97 {
             values
@@ -437,11 +309,7 @@ async fn cut_everything(kind: Kind) {
         for chunk in &chunks {
             let condition = condition(&table, chunk);
             let query = format!("SELECT COUNT(*) FROM shop.{}{condition}", table.name);
-            let rows: u64 = source
-                .query_first(&query)
-                .await
-                .expect("it counts")
-                .unwrap_or_default();
+            let rows: u64 = source.query_first(&query).await.expect("it counts").unwrap_or_default();
             assert!(
                 chunks.len() == 1 || rows < 5_500,
                 "{rows} rows in one of {} chunks of {}",
@@ -455,12 +323,7 @@ async fn cut_everything(kind: Kind) {
         let single = table.name == "floating";
         let enough = if table.name == "alike" { 2 } else { 5 };
         assert_eq!(chunks.len() == 1, single, "{}", table.name);
-        assert!(
-            single || chunks.len() >= enough,
-            "{} chunks of {}",
-            chunks.len(),
-            table.name
-        );
+        assert!(single || chunks.len() >= enough, "{} chunks of {}", chunks.len(), table.name);
         if single {
             continue;
         }
@@ -471,10 +334,7 @@ async fn cut_everything(kind: Kind) {
         if table.key.len() > 1 {
             let last = conditions.get(conditions.len() - 2).expect("several");
             let explained: Option<Row> = source
-                .query_first(format!(
-                    "EXPLAIN FORMAT=TRADITIONAL SELECT * FROM shop.{} WHERE {last}",
-                    table.name
-                ))
+                .query_first(format!("EXPLAIN FORMAT=TRADITIONAL SELECT * FROM shop.{} WHERE {last}", table.name))
                 .await
                 .expect("a plan");
             let access: Option<String> = explained.expect("a row").get("type");
@@ -505,12 +365,7 @@ async fn abort_and_resume(source: Kind, target: Kind) {
     let columns = "id INT PRIMARY KEY, c VARCHAR(200)";
     let rows = filled("big", columns, "n, REPEAT(CHAR(97 + n % 26), 200)", 12);
     define(&pair, false, &rows).await;
-    let plain = filled(
-        "plain",
-        "id INT, c VARCHAR(200)",
-        "n, REPEAT('x', n % 200)",
-        4,
-    );
+    let plain = filled("plain", "id INT, c VARCHAR(200)", "n, REPEAT('x', n % 200)", 4);
     define(&pair, false, &plain).await;
     let empty = ["big (id INT PRIMARY KEY", "plain (id INT"]
         .map(|begin| format!("CREATE TABLE shop.{begin}, c VARCHAR(200)) ENGINE=InnoDB"));
@@ -530,9 +385,7 @@ async fn abort_and_resume(source: Kind, target: Kind) {
     let plan = plan::read(&mysql).await.expect("a plan");
     let done = "SELECT COUNT(*) FROM headgate.chunks WHERE loaded = 1";
     let mut target = pair.target.connect("").await;
-    snapshot::install_records(&mut target)
-        .await
-        .expect("records");
+    snapshot::install_records(&mut target).await.expect("records");
     for wanted in [1_u64, 2, 4] {
         let stop = CancellationToken::new();
         let running = tokio::spawn({
@@ -547,34 +400,27 @@ async fn abort_and_resume(source: Kind, target: Kind) {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_mins(1), reached)
-            .await
-            .expect("it loads");
+        tokio::time::timeout(Duration::from_mins(1), reached).await.expect("it loads");
         if wanted == 2 {
             stop.cancel();
-            running
-                .await
-                .expect("no panic")
-                .expect("it stops without an error");
+            running.await.expect("no panic").expect("it stops without an error");
         } else {
             running.abort();
             let _ = running.await;
         }
     }
-    load(&mysql, &plan, &CancellationToken::new())
-        .await
-        .expect("it loads");
+    load(&mysql, &plan, &CancellationToken::new()).await.expect("it loads");
     let chunks: Option<(u64, u64, u64)> = target
-        .query_first("SELECT COUNT(*), CAST(SUM(loaded) AS UNSIGNED), CAST(SUM(`row_count`) AS UNSIGNED) FROM headgate.chunks")
+        .query_first(
+            "SELECT COUNT(*), CAST(SUM(loaded) AS UNSIGNED), CAST(SUM(`row_count`) AS UNSIGNED) FROM headgate.chunks",
+        )
         .await
         .expect("records");
     let (count, loaded, rows) = chunks.expect("a row");
     assert!(count > 4 && count == loaded, "{loaded} of {count} chunks");
     assert_eq!(rows, 160_000);
     for table in ["big", "plain"] {
-        let query = format!(
-            "SELECT COUNT(*), CAST(SUM(CRC32(CONCAT(id, c))) AS UNSIGNED) FROM shop.{table}"
-        );
+        let query = format!("SELECT COUNT(*), CAST(SUM(CRC32(CONCAT(id, c))) AS UNSIGNED) FROM shop.{table}");
         let there: Vec<(u64, u64)> = pair.source.rows("shop", &query).await;
         let here: Vec<(u64, u64)> = pair.target.rows("shop", &query).await;
         assert_eq!(there, here, "{table}");
@@ -618,8 +464,7 @@ async fn exact_while_writing(kind: Kind) {
                 }
             };
             let is_commit = |row: &&Row| {
-                let (event, end): (String, u64) =
-                    (row.get(2).expect("a type"), row.get(4).expect("an end"));
+                let (event, end): (String, u64) = (row.get(2).expect("a type"), row.get(4).expect("an end"));
                 event == "Xid" && end <= offset
             };
             events.iter().filter(is_commit).count() as u64
@@ -636,11 +481,7 @@ async fn exact_while_writing(kind: Kind) {
             while !stop.is_cancelled() {
                 let update = format!("UPDATE shop.counted SET n = n + 1 WHERE id = {id}");
                 // Half of them hold their transaction open between two statements.
-                let around = if id % 2 == 0 {
-                    ["DO 0"; 2]
-                } else {
-                    ["BEGIN", "COMMIT"]
-                };
+                let around = if id % 2 == 0 { ["DO 0"; 2] } else { ["BEGIN", "COMMIT"] };
                 for statement in [around[0], &update, around[1]] {
                     writer.query_drop(statement).await.expect("it writes");
                 }
@@ -651,16 +492,11 @@ async fn exact_while_writing(kind: Kind) {
     }
     let mut last = 0;
     for _ in 0..40 {
-        let exact = snapshot::exact(&mysql, &plan.tables, 3, &stop)
-            .await
-            .expect("a snapshot")
-            .expect("not stopped");
+        let exact = snapshot::exact(&mysql, &plan.tables, 3, &stop).await.expect("a snapshot").expect("not stopped");
         let mut seen = Vec::new();
         for mut session in exact.sessions {
-            let sum: Option<u64> = session
-                .query_first("SELECT CAST(SUM(n) AS UNSIGNED) FROM shop.counted")
-                .await
-                .expect("a sum");
+            let sum: Option<u64> =
+                session.query_first("SELECT CAST(SUM(n) AS UNSIGNED) FROM shop.counted").await.expect("a sum");
             seen.push(sum.unwrap_or(0));
         }
         assert_eq!(exact.position.file, begin.file);
@@ -708,8 +544,7 @@ async fn a_snapshot_that_a_writer_blocks_names_it_and_holds_no_other_writer_back
         let _ = blocker.query_drop(long).await;
     });
     let mut watcher = server.connect("").await;
-    let runs =
-        "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_query LIKE '%SLEEP(600)%'
+    let runs = "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_query LIKE '%SLEEP(600)%'
                 AND trx_mysql_thread_id <> CONNECTION_ID()";
     while watcher.query_first::<u64, _>(runs).await.expect("a count") != Some(1) {}
     let mysql = servers::mysql::migration("exact", &server, &server, settings());
@@ -720,10 +555,7 @@ async fn a_snapshot_that_a_writer_blocks_names_it_and_holds_no_other_writer_back
         let mut longest = Duration::ZERO;
         for id in 10.. {
             let begun = std::time::Instant::now();
-            writer
-                .query_drop(format!("INSERT INTO shop.t VALUES ({id})"))
-                .await
-                .expect("it writes");
+            writer.query_drop(format!("INSERT INTO shop.t VALUES ({id})")).await.expect("it writes");
             longest = longest.max(begun.elapsed());
             if stop.is_cancelled() {
                 break;
@@ -732,17 +564,12 @@ async fn a_snapshot_that_a_writer_blocks_names_it_and_holds_no_other_writer_back
         longest
     };
     let asking = async {
-        let refused = snapshot::exact(&mysql, &plan.tables, 1, &stop)
-            .await
-            .map(|_| ());
+        let refused = snapshot::exact(&mysql, &plan.tables, 1, &stop).await.map(|_| ());
         stop.cancel();
         refused.expect_err("the blocker is in the way")
     };
     let (longest, error) = tokio::join!(writing, asking);
-    assert!(
-        error.to_string().contains(&format!("connection {id}")),
-        "{error}"
-    );
+    assert!(error.to_string().contains(&format!("connection {id}")), "{error}");
     assert!(longest < Duration::from_millis(900), "{longest:?}");
     blocking.abort();
 }
@@ -785,10 +612,7 @@ async fn no_client_notices_snapshots(kind: Kind) {
         }));
     }
     for _ in 0..100 {
-        let exact = snapshot::exact(&mysql, &plan.tables, 2, &stop)
-            .await
-            .expect("a snapshot")
-            .expect("not stopped");
+        let exact = snapshot::exact(&mysql, &plan.tables, 2, &stop).await.expect("a snapshot").expect("not stopped");
         for mut session in exact.sessions {
             let halves: Option<u64> = session
                 .query_first("SELECT COUNT(*) FROM shop.a JOIN shop.b USING (id) WHERE a.n <> b.n")
@@ -833,37 +657,22 @@ async fn the_copy_does_not_begin_while_a_transaction_is_prepared() {
     ] {
         session.query_drop(statement).await.expect("it is done");
     }
-    let settings = Settings {
-        slot_create_timeout: Duration::from_millis(300),
-        ..settings()
-    };
+    let settings = Settings { slot_create_timeout: Duration::from_millis(300), ..settings() };
     let mysql = servers::mysql::migration("prepared", &server, &server, settings);
     let plan = plan::read(&mysql).await.expect("a plan");
     let mut source = mysql.connect_source("test").await.expect("a session");
     let mut target = mysql.connect_target("test").await.expect("a session");
-    snapshot::install_records(&mut target)
-        .await
-        .expect("records");
+    snapshot::install_records(&mut target).await.expect("records");
     let error = load::begin(&mysql, &plan, &mut source, &mut target)
         .await
         .expect_err("a change is in the log and in no snapshot");
     assert!(error.to_string().contains("XA RECOVER"), "{error}");
     let recorded = records::progress(&mysql, &mut target).await;
     assert_eq!(recorded.expect("it is read"), None);
-    session
-        .query_drop("XA COMMIT 'gtrid', 'bqual', 7")
-        .await
-        .expect("it is committed");
-    load::begin(&mysql, &plan, &mut source, &mut target)
-        .await
-        .expect("nothing is prepared any more");
-    let begun = records::progress(&mysql, &mut target)
-        .await
-        .expect("it is read")
-        .expect("it is recorded");
-    load::begin(&mysql, &plan, &mut source, &mut target)
-        .await
-        .expect("it may be called again");
+    session.query_drop("XA COMMIT 'gtrid', 'bqual', 7").await.expect("it is committed");
+    load::begin(&mysql, &plan, &mut source, &mut target).await.expect("nothing is prepared any more");
+    let begun = records::progress(&mysql, &mut target).await.expect("it is read").expect("it is recorded");
+    load::begin(&mysql, &plan, &mut source, &mut target).await.expect("it may be called again");
     let kept = records::progress(&mysql, &mut target).await;
     assert_eq!(kept.expect("it is read"), Some(begun));
 }
@@ -871,25 +680,18 @@ async fn the_copy_does_not_begin_while_a_transaction_is_prepared() {
 /// The load's own connections log in as ordinary ones do, also where the server has never seen the password before.
 async fn log_in_with_a_password(kind: Kind) {
     let server = Server::start(kind, &[]);
-    for statement in [
-        "CREATE USER mover@'127.0.0.1' IDENTIFIED BY 'p\u{e4}ss w\\'ord'",
-        "GRANT ALL ON *.* TO mover@'127.0.0.1'",
-    ] {
+    for statement in
+        ["CREATE USER mover@'127.0.0.1' IDENTIFIED BY 'p\u{e4}ss w\\'ord'", "GRANT ALL ON *.* TO mover@'127.0.0.1'"]
+    {
         server.run("", statement).await;
     }
     let migration = |password: &str| {
-        let endpoint = Endpoint {
-            user: "mover".into(),
-            password: Some(password.into()),
-            ..server.endpoint("shop")
-        };
+        let endpoint = Endpoint { user: "mover".into(), password: Some(password.into()), ..server.endpoint("shop") };
         let secrets = Arc::new(NoSecrets);
         Mysql::new("login", endpoint.clone(), endpoint, settings(), secrets)
     };
     for _ in 0..2 {
-        ClusterPair::open(&migration("p\u{e4}ss w'ord"))
-            .await
-            .expect("it logs in");
+        ClusterPair::open(&migration("p\u{e4}ss w'ord")).await.expect("it logs in");
     }
     let refused = ClusterPair::open(&migration("wrong")).await.map(|_| ());
     let error = refused.expect_err("the password is wrong");
@@ -931,9 +733,7 @@ async fn enormous_rows(kind: Kind, packet: &str) {
     define(&pair, false, &rows.map(str::to_owned)).await;
     let mysql = pair.migration("enormous", settings());
     let plan = plan::read(&mysql).await.expect("a plan");
-    load(&mysql, &plan, &CancellationToken::new())
-        .await
-        .expect("it loads");
+    load(&mysql, &plan, &CancellationToken::new()).await.expect("it loads");
     let sums = "CONCAT_WS('/', LENGTH(a), CRC32(a), LENGTH(b), CRC32(b), IFNULL(c, 'NULL'))";
     let there = contents(&pair.source, "t", sums).await;
     assert_eq!(there.len(), 4);
@@ -954,10 +754,7 @@ async fn a_row_of_several_packets_arrives_in_mariadb() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_position_counts_exactly_the_transactions_before_it() {
     let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
-    let tables = [
-        "CREATE DATABASE shop",
-        "CREATE TABLE shop.t (id BIGINT AUTO_INCREMENT PRIMARY KEY)",
-    ];
+    let tables = ["CREATE DATABASE shop", "CREATE TABLE shop.t (id BIGINT AUTO_INCREMENT PRIMARY KEY)"];
     define(&pair, false, &tables.map(str::to_owned)).await;
     let stop = CancellationToken::new();
     let mut writers = Vec::new();
@@ -975,31 +772,13 @@ async fn the_first_position_counts_exactly_the_transactions_before_it() {
         let plan = plan::read(&mysql).await.expect("a plan");
         let mut source = mysql.connect_source("test").await.expect("a session");
         let mut target = mysql.connect_target("test").await.expect("a session");
-        snapshot::install_records(&mut target)
-            .await
-            .expect("installed");
-        load::begin(&mysql, &plan, &mut source, &mut target)
-            .await
-            .expect("it begins");
-        let begin = records::progress(&mysql, &mut target)
-            .await
-            .expect("readable")
-            .expect("recorded");
-        let query = format!(
-            "SHOW BINLOG EVENTS IN '{}' FROM {} LIMIT 1",
-            begin.file, begin.offset
-        );
-        let next: Row = source
-            .query_first(query)
-            .await
-            .expect("readable")
-            .expect("one");
+        snapshot::install_records(&mut target).await.expect("installed");
+        load::begin(&mysql, &plan, &mut source, &mut target).await.expect("it begins");
+        let begin = records::progress(&mysql, &mut target).await.expect("readable").expect("recorded");
+        let query = format!("SHOW BINLOG EVENTS IN '{}' FROM {} LIMIT 1", begin.file, begin.offset);
+        let next: Row = source.query_first(query).await.expect("readable").expect("one");
         let info: String = next.get(5).expect("a text");
-        let (server, number) = info
-            .split('\'')
-            .nth(1)
-            .and_then(|gtid| gtid.rsplit_once(':'))
-            .expect("a GTID");
+        let (server, number) = info.split('\'').nth(1).and_then(|gtid| gtid.rsplit_once(':')).expect("a GTID");
         let number: u64 = number.parse().expect("a number");
         assert_eq!(begin.gtids, format!("{server}:1-{}", number - 1));
     }

@@ -58,10 +58,7 @@ async fn differences(mysql: &Mysql) -> Vec<String> {
 }
 
 fn settings(schemas: &[&str]) -> Settings {
-    Settings {
-        schemas: schemas.iter().map(|name| (*name).to_owned()).collect(),
-        ..Settings::default()
-    }
+    Settings { schemas: schemas.iter().map(|name| (*name).to_owned()).collect(), ..Settings::default() }
 }
 
 async fn version(server: &Server) -> Version {
@@ -80,8 +77,7 @@ async fn found(mysql: &Mysql, name: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_inventory_knows_every_table_of_every_server_and_leaves_out_no_column_that_is_not_there()
- {
+async fn the_inventory_knows_every_table_of_every_server_and_leaves_out_no_column_that_is_not_there() {
     let known: BTreeSet<&str> = INVENTORY.iter().map(|(name, ..)| *name).collect();
     assert_eq!(known.len(), INVENTORY.len(), "a table stands there twice");
     let mut unseen: BTreeSet<(&str, String)> = BTreeSet::new();
@@ -112,18 +108,11 @@ async fn the_inventory_knows_every_table_of_every_server_and_leaves_out_no_colum
             columns.insert(column);
         }
         for table in there.keys() {
-            assert!(
-                known.contains(table.as_str()),
-                "{version} has {table}, which the inventory lacks"
-            );
+            assert!(known.contains(table.as_str()), "{version} has {table}, which the inventory lacks");
         }
         for (table, on, treatment) in INVENTORY {
             let columns = there.get(*table);
-            assert_eq!(
-                columns.is_some(),
-                on.has(version),
-                "whether {version} has {table}"
-            );
+            assert_eq!(columns.is_some(), on.has(version), "whether {version} has {table}");
             let Some(columns) = columns else {
                 continue;
             };
@@ -132,10 +121,7 @@ async fn the_inventory_knows_every_table_of_every_server_and_leaves_out_no_colum
             if let Treatment::Compared(class) = treatment {
                 for (column, derived, _) in class.derived {
                     let has = columns.contains(&column.to_lowercase());
-                    assert!(
-                        !(has && derived.has(version)),
-                        "{version} has {table}.{column}"
-                    );
+                    assert!(!(has && derived.has(version)), "{version} has {table}.{column}");
                 }
             }
         }
@@ -154,22 +140,13 @@ async fn no_difference_is_seen(source: Kind, target: Kind, script: &str, schemas
     pair.mend(&mysql).await;
     bring_over(&mysql).await;
     assert_eq!(differences(&mysql).await, Vec::<String>::new());
-    let left: Vec<String> = pair
-        .target
-        .rows("", "SHOW DATABASES LIKE 'headgate%'")
-        .await;
+    let left: Vec<String> = pair.target.rows("", "SHOW DATABASES LIKE 'headgate%'").await;
     assert_eq!(left, ["headgate"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn between_two_of_mysql_no_difference_is_seen_where_there_is_none() {
-    no_difference_is_seen(
-        Kind::Mysql97,
-        Kind::Mysql97,
-        MYSQL_97,
-        &["shop", "ne.xt`door"],
-    )
-    .await;
+    no_difference_is_seen(Kind::Mysql97, Kind::Mysql97, MYSQL_97, &["shop", "ne.xt`door"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,13 +164,7 @@ async fn from_mariadb_to_mysql_no_difference_is_seen_where_there_is_none() {
     const MORE: &str = "CREATE TABLE defaults (id INT PRIMARY KEY, a TEXT DEFAULT '', j JSON DEFAULT '[]',
         d DATETIME DEFAULT (now() + interval 1 day), k INT CHECK (k + 1 > 0), CHECK (id <> k * (2 + 3)),
         g INT AS (id * (2 + 3)) STORED)";
-    no_difference_is_seen(
-        Kind::Mariadb1011,
-        Kind::Mysql97,
-        &format!("{MARIADB}{MORE}"),
-        &[],
-    )
-    .await;
+    no_difference_is_seen(Kind::Mariadb1011, Kind::Mysql97, &format!("{MARIADB}{MORE}"), &[]).await;
 }
 
 /// The same migration, by accounts that may see the databases that move, and nothing else.
@@ -267,14 +238,8 @@ async fn what_may_not_be_read_is_told(source: Kind, target: Kind) {
     assert_ne!(before.fingerprint, after.fingerprint);
     // What is not even a right on all of a database shows no other table of the server's own.
     let mut session = pair.source.connect_as("poor", Some("p"), "").await;
-    let denied = mysql_async::prelude::Queryable::query_drop(
-        &mut session,
-        "SELECT 1 FROM mysql.help_topic LIMIT 1",
-    );
-    assert!(
-        denied.await.is_err(),
-        "the grants opened more than they name"
-    );
+    let denied = mysql_async::prelude::Queryable::query_drop(&mut session, "SELECT 1 FROM mysql.help_topic LIMIT 1");
+    assert!(denied.await.is_err(), "the grants opened more than they name");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -340,11 +305,7 @@ CREATE SEQUENCE round START 5 MINVALUE 2 MAXVALUE 99 INCREMENT 3 CACHE 7 CYCLE";
 
 /// Statements that change a definition, what names it then, and how it is undone.
 const CHANGES: &[(&str, &str, &str)] = &[
-    (
-        "CREATE VIEW v AS SELECT 1 AS one",
-        "view `shop`.`v`",
-        "DROP VIEW v",
-    ),
+    ("CREATE VIEW v AS SELECT 1 AS one", "view `shop`.`v`", "DROP VIEW v"),
     (
         "ALTER VIEW named AS SELECT id, name, half(n) h FROM parents WHERE n > 2 WITH CHECK OPTION",
         "view `shop`.`named`",
@@ -355,11 +316,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "view `shop`.`named`",
         "ALTER SQL SECURITY DEFINER VIEW named AS SELECT id, name, half(n) h FROM parents WHERE n > 1 WITH CHECK OPTION",
     ),
-    (
-        "CREATE TABLE extra (a INT PRIMARY KEY)",
-        "table `shop`.`extra`",
-        "DROP TABLE extra",
-    ),
+    ("CREATE TABLE extra (a INT PRIMARY KEY)", "table `shop`.`extra`", "DROP TABLE extra"),
     (
         "ALTER TABLE parents ALTER name SET DEFAULT 'its'",
         "column `shop`.`parents`.`name`",
@@ -375,16 +332,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "column `shop`.`children`",
         "ALTER TABLE children DROP more",
     ),
-    (
-        "ALTER TABLE parents COMMENT 'others'",
-        "table `shop`.`parents`",
-        "ALTER TABLE parents COMMENT 'the parents'",
-    ),
-    (
-        "CREATE INDEX late ON children (id, parent)",
-        "index `shop`.`children`.`late`",
-        "DROP INDEX late ON children",
-    ),
+    ("ALTER TABLE parents COMMENT 'others'", "table `shop`.`parents`", "ALTER TABLE parents COMMENT 'the parents'"),
+    ("CREATE INDEX late ON children (id, parent)", "index `shop`.`children`.`late`", "DROP INDEX late ON children"),
     (
         "ALTER TABLE parents DROP CONSTRAINT many, ADD CONSTRAINT many CHECK (n > 0.25)",
         "check `shop`.`parents`.`many`",
@@ -400,11 +349,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "partition `shop`.`days`",
         "ALTER TABLE days REORGANIZE PARTITION now, more INTO (PARTITION now VALUES LESS THAN (MAXVALUE))",
     ),
-    (
-        "ALTER PROCEDURE work SQL SECURITY DEFINER",
-        "routine `shop`.`work`",
-        "ALTER PROCEDURE work SQL SECURITY INVOKER",
-    ),
+    ("ALTER PROCEDURE work SQL SECURITY DEFINER", "routine `shop`.`work`", "ALTER PROCEDURE work SQL SECURITY INVOKER"),
     (
         "DROP FUNCTION half",
         "routine `shop`.`half`",
@@ -415,36 +360,16 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "event `shop`.`tick`",
         "ALTER EVENT tick ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01'",
     ),
-    (
-        "ALTER DATABASE shop COLLATE utf8mb4_bin",
-        "database `shop`",
-        "ALTER DATABASE shop COLLATE DEFAULT",
-    ),
-    (
-        "CREATE USER other@'%' ACCOUNT LOCK",
-        "account `other`@`%`",
-        "DROP USER other@'%'",
-    ),
+    ("ALTER DATABASE shop COLLATE utf8mb4_bin", "database `shop`", "ALTER DATABASE shop COLLATE DEFAULT"),
+    ("CREATE USER other@'%' ACCOUNT LOCK", "account `other`@`%`", "DROP USER other@'%'"),
     (
         "ALTER USER app@'127.0.0.1' WITH MAX_USER_CONNECTIONS 8",
         "account `app`@`127.0.0.1`",
         "ALTER USER app@'127.0.0.1' WITH MAX_USER_CONNECTIONS 7",
     ),
-    (
-        "ALTER USER app@'127.0.0.1' REQUIRE NONE",
-        "account `app`@`127.0.0.1`",
-        "ALTER USER app@'127.0.0.1' REQUIRE SSL",
-    ),
-    (
-        "ALTER USER shut@'%' ACCOUNT UNLOCK",
-        "account `shut`@`%`",
-        "ALTER USER shut@'%' ACCOUNT LOCK",
-    ),
-    (
-        "GRANT DELETE ON shop.* TO reader",
-        "grants of `reader`@`%`",
-        "REVOKE DELETE ON shop.* FROM reader",
-    ),
+    ("ALTER USER app@'127.0.0.1' REQUIRE NONE", "account `app`@`127.0.0.1`", "ALTER USER app@'127.0.0.1' REQUIRE SSL"),
+    ("ALTER USER shut@'%' ACCOUNT UNLOCK", "account `shut`@`%`", "ALTER USER shut@'%' ACCOUNT LOCK"),
+    ("GRANT DELETE ON shop.* TO reader", "grants of `reader`@`%`", "REVOKE DELETE ON shop.* FROM reader"),
     (
         "REVOKE UPDATE ON shop.children FROM app@'127.0.0.1'",
         "grants of `app`@`127.0.0.1`",
@@ -465,11 +390,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "account `app`@`127.0.0.1`",
         "REVOKE RELOAD ON *.* FROM app@'127.0.0.1'",
     ),
-    (
-        "GRANT writer TO app@'127.0.0.1'",
-        "roles of `app`@`127.0.0.1`",
-        "REVOKE writer FROM app@'127.0.0.1'",
-    ),
+    ("GRANT writer TO app@'127.0.0.1'", "roles of `app`@`127.0.0.1`", "REVOKE writer FROM app@'127.0.0.1'"),
     (
         "GRANT PROXY ON shut@'%' TO app@'127.0.0.1'",
         "proxies of `app`@`127.0.0.1`",
@@ -549,46 +470,14 @@ const CHANGES_MARIADB: &[(&str, &str, &str)] = &[
         "account `app`@`127.0.0.1`",
         "SET DEFAULT ROLE reader FOR app@'127.0.0.1'",
     ),
-    (
-        "ALTER DATABASE shop COMMENT 'a shop'",
-        "database `shop`",
-        "ALTER DATABASE shop COMMENT 'the shop'",
-    ),
-    (
-        "CREATE SEQUENCE seq INCREMENT 5",
-        "table `shop`.`seq`",
-        "DROP SEQUENCE seq",
-    ),
-    (
-        "ALTER SEQUENCE round START 6",
-        "sequence `shop`.`round`",
-        "ALTER SEQUENCE round START 5",
-    ),
-    (
-        "ALTER SEQUENCE round MINVALUE 1",
-        "sequence `shop`.`round`",
-        "ALTER SEQUENCE round MINVALUE 2",
-    ),
-    (
-        "ALTER SEQUENCE round MAXVALUE 98",
-        "sequence `shop`.`round`",
-        "ALTER SEQUENCE round MAXVALUE 99",
-    ),
-    (
-        "ALTER SEQUENCE round INCREMENT 4",
-        "sequence `shop`.`round`",
-        "ALTER SEQUENCE round INCREMENT 3",
-    ),
-    (
-        "ALTER SEQUENCE round CACHE 8",
-        "sequence `shop`.`round`",
-        "ALTER SEQUENCE round CACHE 7",
-    ),
-    (
-        "ALTER SEQUENCE round NOCYCLE",
-        "sequence `shop`.`round`",
-        "ALTER SEQUENCE round CYCLE",
-    ),
+    ("ALTER DATABASE shop COMMENT 'a shop'", "database `shop`", "ALTER DATABASE shop COMMENT 'the shop'"),
+    ("CREATE SEQUENCE seq INCREMENT 5", "table `shop`.`seq`", "DROP SEQUENCE seq"),
+    ("ALTER SEQUENCE round START 6", "sequence `shop`.`round`", "ALTER SEQUENCE round START 5"),
+    ("ALTER SEQUENCE round MINVALUE 1", "sequence `shop`.`round`", "ALTER SEQUENCE round MINVALUE 2"),
+    ("ALTER SEQUENCE round MAXVALUE 98", "sequence `shop`.`round`", "ALTER SEQUENCE round MAXVALUE 99"),
+    ("ALTER SEQUENCE round INCREMENT 4", "sequence `shop`.`round`", "ALTER SEQUENCE round INCREMENT 3"),
+    ("ALTER SEQUENCE round CACHE 8", "sequence `shop`.`round`", "ALTER SEQUENCE round CACHE 7"),
+    ("ALTER SEQUENCE round NOCYCLE", "sequence `shop`.`round`", "ALTER SEQUENCE round CYCLE"),
 ];
 
 async fn every_change_is_seen_and_named(kind: Kind, script: &str, more: &[(&str, &str, &str)]) {
@@ -612,16 +501,10 @@ async fn every_change_is_seen_and_named(kind: Kind, script: &str, more: &[(&str,
         assert_eq!(stamp.read().await.expect("read"), quiet, "{harmless}");
         assert!(stamp.was_quick(), "{harmless}");
     }
-    pair.source
-        .run("shop", "CREATE TEMPORARY TABLE passing (a INT PRIMARY KEY)")
-        .await;
+    pair.source.run("shop", "CREATE TEMPORARY TABLE passing (a INT PRIMARY KEY)").await;
     assert_eq!(stamp.read().await.expect("read"), quiet);
     for (change, object, undo) in CHANGES.iter().chain(more) {
-        let collation = if kind == Kind::Mysql97 {
-            "utf8mb4_0900_ai_ci"
-        } else {
-            "utf8mb4_general_ci"
-        };
+        let collation = if kind == Kind::Mysql97 { "utf8mb4_0900_ai_ci" } else { "utf8mb4_general_ci" };
         let undo = undo.replace("COLLATE DEFAULT", &format!("COLLATE {collation}"));
         for (side, server) in [("source", &pair.source), ("target", &pair.target)] {
             let before = stamp.read().await.expect("read");
@@ -635,22 +518,14 @@ async fn every_change_is_seen_and_named(kind: Kind, script: &str, more: &[(&str,
             if !harmless {
                 let named = before.changes(&after);
                 assert!(
-                    named
-                        .iter()
-                        .any(|text| text.starts_with(object) && text.ends_with(side)),
+                    named.iter().any(|text| text.starts_with(object) && text.ends_with(side)),
                     "{change} on the {side}: {named:?}"
                 );
-                assert!(
-                    found.iter().any(|text| text.starts_with(object)),
-                    "{change} on the {side}: {found:?}"
-                );
+                assert!(found.iter().any(|text| text.starts_with(object)), "{change} on the {side}: {found:?}");
             }
             server.run("shop", &undo).await;
             let left = differences(&mysql).await;
-            assert!(
-                left.is_empty(),
-                "after {change} and {undo} on the {side}: {left:?}"
-            );
+            assert!(left.is_empty(), "after {change} and {undo} on the {side}: {left:?}");
         }
     }
 }
@@ -685,9 +560,7 @@ async fn times_of(kind: Kind, tables: usize) -> (Duration, Duration) {
     let (mut full, mut quick) = (Vec::new(), Vec::new());
     for _ in 0..9 {
         // Every definition is read where something was counted.
-        pair.source
-            .run("", "FLUSH STATUS; ANALYZE TABLE shop.t0")
-            .await;
+        pair.source.run("", "FLUSH STATUS; ANALYZE TABLE shop.t0").await;
         let began = Instant::now();
         let now = stamp.read().await.expect("read");
         full.push(began.elapsed());
@@ -741,24 +614,13 @@ async fn what_mysql_has_beside_tables_and_programs_arrives() {
     bring_over(&mysql).await;
     assert_eq!(differences(&mysql).await, Vec::<String>::new());
     for password in ["old", "new"] {
-        let session = pair
-            .target
-            .try_connect_as("twice", Some(password), "")
-            .await;
+        let session = pair.target.try_connect_as("twice", Some(password), "").await;
         assert!(session.is_ok(), "{password}: {session:?}");
     }
-    assert!(
-        pair.target
-            .try_connect_as("twice", Some("other"), "")
-            .await
-            .is_err()
-    );
+    assert!(pair.target.try_connect_as("twice", Some("other"), "").await.is_err());
     let verdicts = mysql.accounts().await.expect("judged");
     let proved = |verdict: &Verdict| matches!(verdict, Verdict::Proved(_));
-    assert!(
-        verdicts.iter().all(|one| proved(&one.verdict)),
-        "{verdicts:?}"
-    );
+    assert!(verdicts.iter().all(|one| proved(&one.verdict)), "{verdicts:?}");
     for (query, expected) in [
         (
             "SELECT CONCAT(COLUMN_NAME, HISTOGRAM -> '$.\"number-of-buckets-specified\"', HISTOGRAM -> '$.\"auto-update\"')
@@ -774,9 +636,7 @@ async fn what_mysql_has_beside_tables_and_programs_arrives() {
     }
     // A second password that is gone from the source is a change.
     let before = mysql.definitions_stamp().await.expect("read");
-    pair.source
-        .run("", "ALTER USER twice@'%' DISCARD OLD PASSWORD")
-        .await;
+    pair.source.run("", "ALTER USER twice@'%' DISCARD OLD PASSWORD").await;
     assert_ne!(mysql.definitions_stamp().await.expect("read"), before);
 }
 
@@ -791,10 +651,7 @@ async fn statistics_that_mariadb_keeps_in_tables_are_made_anew_and_a_server_arri
              CREATE USER low@'%' ACCOUNT LOCK; CREATE USER high@'%' ACCOUNT LOCK; GRANT PROXY ON low@'%' TO high@'%'",
         )
         .await;
-    let _: Vec<mysql_async::Row> = pair
-        .source
-        .rows("shop", "ANALYZE TABLE t PERSISTENT FOR ALL")
-        .await;
+    let _: Vec<mysql_async::Row> = pair.source.rows("shop", "ANALYZE TABLE t PERSISTENT FOR ALL").await;
     let mysql = pair.migration("m", Settings::default());
     pair.mend(&mysql).await;
     bring_over(&mysql).await;
@@ -826,24 +683,14 @@ async fn what_stays_behind_is_named_and_its_remedy_ends_the_finding() {
     pair.mend(&mysql).await;
     let found = async |name| found(&mysql, name).await;
     for (name, count, evidence, server) in [
-        (
-            "read_only_databases",
-            1,
-            "the database shop is READ ONLY, and will take writes on the target",
-            &pair.source,
-        ),
+        ("read_only_databases", 1, "the database shop is READ ONLY, and will take writes on the target", &pair.source),
         (
             "tablespaces",
             1,
             "`shop`.`t` is in a tablespace with others, and gets a file of its own on the target",
             &pair.source,
         ),
-        (
-            "resource_groups",
-            1,
-            "the resource group rg is not on the target",
-            &pair.target,
-        ),
+        ("resource_groups", 1, "the resource group rg is not on the target", &pair.target),
         (
             "plugins",
             1,
@@ -876,11 +723,9 @@ async fn what_stays_behind_is_named_and_its_remedy_ends_the_finding() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_check_that_the_inventory_names_is_run() {
     let mut run = BTreeSet::new();
-    for (source, target) in [
-        (Kind::Mysql97, Kind::Mysql97),
-        (Kind::Mariadb1011, Kind::Mysql97),
-        (Kind::Mariadb1011, Kind::Mariadb1011),
-    ] {
+    for (source, target) in
+        [(Kind::Mysql97, Kind::Mysql97), (Kind::Mariadb1011, Kind::Mysql97), (Kind::Mariadb1011, Kind::Mariadb1011)]
+    {
         let pair = Pair::start(source, target);
         pair.source.run("", "CREATE DATABASE shop").await;
         let checks = pair.migration("m", Settings::default()).preflight().await;
@@ -888,10 +733,7 @@ async fn every_check_that_the_inventory_names_is_run() {
     }
     for (table, _, treatment) in INVENTORY {
         if let Treatment::Reported(check) = treatment {
-            assert!(
-                run.contains(*check),
-                "{table} is reported by {check}, which is not among {run:?}"
-            );
+            assert!(run.contains(*check), "{table} is reported by {check}, which is not among {run:?}");
         }
     }
 }
@@ -920,36 +762,17 @@ async fn a_program_keeps_the_character_set_of_its_text_and_the_collation_of_its_
         let mysql = pair.migration("m", Settings::default());
         pair.mend(&mysql).await;
         bring_over(&mysql).await;
-        assert_eq!(
-            differences(&mysql).await,
-            Vec::<String>::new(),
-            "{source:?}"
-        );
-        let reported =
-            "SELECT CONCAT_WS(' ', ROUTINE_NAME, CHARACTER_SET_CLIENT, DATABASE_COLLATION)
+        assert_eq!(differences(&mysql).await, Vec::<String>::new(), "{source:?}");
+        let reported = "SELECT CONCAT_WS(' ', ROUTINE_NAME, CHARACTER_SET_CLIENT, DATABASE_COLLATION)
             FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'shop' ORDER BY 1";
         let there: Vec<String> = pair.source.rows("", reported).await;
-        assert_eq!(
-            pair.target.rows::<String>("", reported).await,
-            there,
-            "{source:?}"
-        );
-        assert!(
-            there[1].starts_with("odd latin1 utf8mb4_general_ci"),
-            "{there:?}"
-        );
+        assert_eq!(pair.target.rows::<String>("", reported).await, there, "{source:?}");
+        assert!(there[1].starts_with("odd latin1 utf8mb4_general_ci"), "{there:?}");
         let value = "SELECT HEX(odd())";
         let there: Vec<String> = pair.source.rows("shop", value).await;
-        assert_eq!(
-            pair.target.rows::<String>("shop", value).await,
-            there,
-            "{source:?}"
-        );
+        assert_eq!(pair.target.rows::<String>("shop", value).await, there, "{source:?}");
         let now = "SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'shop'";
-        assert_eq!(
-            pair.target.rows::<String>("", now).await,
-            ["utf8mb4_general_ci"]
-        );
+        assert_eq!(pair.target.rows::<String>("", now).await, ["utf8mb4_general_ci"]);
     }
 }
 
@@ -957,42 +780,20 @@ async fn a_program_keeps_the_character_set_of_its_text_and_the_collation_of_its_
 async fn a_statement_under_way_with_any_character_keeps_nobody_from_comparing() {
     for kind in KINDS {
         let pair = Pair::start(kind, kind);
-        pair.source
-            .run(
-                "",
-                "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY)",
-            )
-            .await;
-        pair.target
-            .run(
-                "",
-                "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY)",
-            )
-            .await;
+        pair.source.run("", "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY)").await;
+        pair.target.run("", "CREATE DATABASE shop; CREATE TABLE shop.t (id INT PRIMARY KEY)").await;
         let mut session = pair.source.connect_as("root", None, "").await;
-        let number: u32 = session
-            .query_first("SELECT CONNECTION_ID()")
-            .await
-            .expect("it answers")
-            .expect("a number");
+        let number: u32 = session.query_first("SELECT CONNECTION_ID()").await.expect("it answers").expect("a number");
         session.query_drop("SET NAMES utf8mb4").await.expect("set");
         let running = tokio::spawn(async move {
             // It is ended below.
-            let _ = session
-                .query_drop(format!(
-                    "SELECT SLEEP(60), '\u{1F9C0}ÿ{}'",
-                    "xy ".repeat(1_000_000)
-                ))
-                .await;
+            let _ = session.query_drop(format!("SELECT SLEEP(60), '\u{1F9C0}ÿ{}'", "xy ".repeat(1_000_000))).await;
         });
-        let seen = format!(
-            "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {number} AND COMMAND = 'Query'"
-        );
+        let seen =
+            format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {number} AND COMMAND = 'Query'");
         let mut watching = pair.source.connect("").await;
         // MySQL shows nothing of any session while such a statement runs.
-        let there = |count: Result<Option<u64>, _>| {
-            count.is_err() || count.is_ok_and(|count| count == Some(1))
-        };
+        let there = |count: Result<Option<u64>, _>| count.is_err() || count.is_ok_and(|count| count == Some(1));
         while !there(watching.query_first(&seen).await) {}
         let mysql = pair.migration("m", settings(&["shop"]));
         differences(&mysql).await;
@@ -1004,12 +805,7 @@ async fn a_statement_under_way_with_any_character_keeps_nobody_from_comparing() 
 /// Of every option an account that the target lacks and one that it has already, without the option.
 async fn what_accounts_demand(source: Kind, target: Kind, options: &[&str]) -> (Pair, Mysql) {
     let pair = Pair::start(source, target);
-    pair.source
-        .run(
-            "",
-            "CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY) ENGINE = InnoDB",
-        )
-        .await;
+    pair.source.run("", "CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY) ENGINE = InnoDB").await;
     for (number, option) in options.iter().enumerate() {
         for name in ["new", "had"] {
             let account = format!("{name}{number}@'%'");
@@ -1034,9 +830,7 @@ async fn what_accounts_demand(source: Kind, target: Kind, options: &[&str]) -> (
     let differing = found("account_options").await;
     assert!(
         differing.len() >= options.len() - usize::from(crosses)
-            && differing
-                .iter()
-                .all(|(evidence, _)| evidence.starts_with("`had")),
+            && differing.iter().all(|(evidence, _)| evidence.starts_with("`had")),
         "{differing:#?}"
     );
     for (_, fix) in differing {
@@ -1045,7 +839,8 @@ async fn what_accounts_demand(source: Kind, target: Kind, options: &[&str]) -> (
     assert_eq!(found("account_options").await, []);
     bring_over(&mysql).await;
     assert_eq!(differences(&mysql).await, Vec::<String>::new());
-    let query = "SELECT CONCAT_WS('|', User, ssl_type, ssl_cipher, x509_issuer, x509_subject, max_questions, max_updates,
+    let query =
+        "SELECT CONCAT_WS('|', User, ssl_type, ssl_cipher, x509_issuer, x509_subject, max_questions, max_updates,
             max_connections, max_user_connections, password_expired)
         FROM mysql.user WHERE User LIKE 'new%' OR User LIKE 'had%' ORDER BY User";
     let there: Vec<String> = pair.source.rows("", query).await;
@@ -1081,16 +876,12 @@ async fn what_accounts_of_mariadb_demand_comes_to_mysql_97_and_to_mariadb() {
     for target in [Kind::Mysql97, Kind::Mariadb1011] {
         let (pair, mysql) = what_accounts_demand(Kind::Mariadb1011, target, &all).await;
         // Neither family's table has these where the other's has them.
-        let undo =
-            "ALTER USER new5@'%' ACCOUNT UNLOCK; ALTER USER new6@'%' PASSWORD EXPIRE DEFAULT;
+        let undo = "ALTER USER new5@'%' ACCOUNT UNLOCK; ALTER USER new6@'%' PASSWORD EXPIRE DEFAULT;
             ALTER USER new7@'%' PASSWORD EXPIRE INTERVAL 8 DAY";
         pair.target.run("", undo).await;
         let found = differences(&mysql).await;
         for account in ["account `new5`", "account `new6`", "account `new7`"] {
-            assert!(
-                found.iter().any(|one| one.starts_with(account)),
-                "{found:?}"
-            );
+            assert!(found.iter().any(|one| one.starts_with(account)), "{found:?}");
         }
     }
 }

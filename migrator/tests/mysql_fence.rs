@@ -51,9 +51,7 @@ impl World {
         let mysql = pair.migration("m", Settings::default());
         let plan = plan::read(&mysql).await.expect("the plan can be read");
         let mut target = pair.target.connect("").await;
-        snapshot::install_records(&mut target)
-            .await
-            .expect("there is room for records");
+        snapshot::install_records(&mut target).await.expect("there is room for records");
         Self { pair, mysql, plan }
     }
 
@@ -62,9 +60,7 @@ impl World {
     }
 
     async fn raise(&self) -> migrator::database::Raised<Fence, BinlogPosition> {
-        let ready = fence::warm_up(&self.mysql, &self.plan)
-            .await
-            .expect("nothing is in the way");
+        let ready = fence::warm_up(&self.mysql, &self.plan).await.expect("nothing is in the way");
         fence::raise(Some(ready), &self.mysql, &self.plan, "token", 2 * SECOND)
             .await
             .unwrap_or_else(|error| panic!("{}", error.full_text()))
@@ -83,11 +79,7 @@ impl World {
     async fn assert_open(&self) {
         assert_eq!(self.setting("read_only").await, "OFF");
         assert_eq!(self.setting("event_scheduler").await, "ON");
-        let wrote = self
-            .app()
-            .await
-            .query_drop("INSERT INTO t (writer, n) VALUES (50, 1)")
-            .await;
+        let wrote = self.app().await.query_drop("INSERT INTO t (writer, n) VALUES (50, 1)").await;
         wrote.expect("writers go on");
         assert!(!self.mysql.is_fenced());
     }
@@ -108,10 +100,7 @@ struct Writers {
 
 impl Writers {
     async fn start(world: &World, count: i32) -> Self {
-        let (stop, acknowledged) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicU64::new(0)),
-        );
+        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut tasks = Vec::new();
         for writer in 0..count {
             let mut session = world.app().await;
@@ -136,11 +125,7 @@ impl Writers {
                 }
             }));
         }
-        Self {
-            stop,
-            acknowledged,
-            tasks,
-        }
+        Self { stop, acknowledged, tasks }
     }
 
     async fn until(&self, more: u64) {
@@ -161,9 +146,7 @@ impl Writers {
 async fn fences(kind: Kind) {
     let world = World::new(kind).await;
     let mut idle = world.app().await;
-    idle.query_drop("BEGIN; INSERT INTO t (writer, n) VALUES (77, 1)")
-        .await
-        .expect("it writes");
+    idle.query_drop("BEGIN; INSERT INTO t (writer, n) VALUES (77, 1)").await.expect("it writes");
     let writers = Writers::start(&world, 8).await;
     writers.until(100).await;
 
@@ -177,37 +160,22 @@ async fn fences(kind: Kind) {
     idle.query_drop("ROLLBACK").await.expect("it goes back");
     let mut session = world.source().connect("").await;
     let now = position::current(&mut session).await.expect("it is told");
-    assert_eq!(
-        now, raised.marker,
-        "something was written behind the marker"
-    );
-    fence::seal(&world.mysql, raised.fence, &nobody)
-        .await
-        .expect("nothing was written since");
+    assert_eq!(now, raised.marker, "something was written behind the marker");
+    fence::seal(&world.mysql, raised.fence, &nobody).await.expect("nothing was written since");
     assert_eq!(count(&world).await, rows);
     let acknowledged = writers.acknowledged.load(Ordering::SeqCst);
 
-    fence::lift(&world.mysql, &world.plan)
-        .await
-        .expect("it is lifted");
-    fence::lift(&world.mysql, &world.plan)
-        .await
-        .expect("and once more");
+    fence::lift(&world.mysql, &world.plan).await.expect("it is lifted");
+    fence::lift(&world.mysql, &world.plan).await.expect("and once more");
     writers.until(100).await;
-    assert!(
-        rows >= acknowledged,
-        "{acknowledged} were acknowledged and {rows} are there"
-    );
+    assert!(rows >= acknowledged, "{acknowledged} were acknowledged and {rows} are there");
     writers.end().await;
     world.assert_open().await;
     clean::run(&world.mysql).await.expect("it is cleaned");
     clean::run(&world.mysql).await.expect("and once more");
     let left: Vec<(String,)> = world
         .source()
-        .rows(
-            "",
-            "SELECT schema_name FROM information_schema.schemata WHERE schema_name = 'headgate'",
-        )
+        .rows("", "SELECT schema_name FROM information_schema.schemata WHERE schema_name = 'headgate'")
         .await;
     assert!(left.is_empty());
 }
@@ -259,11 +227,7 @@ async fn fences_by_accounts(kind: Kind) {
     // While changes are followed, an event that is disabled is a changed definition: the scheduler is stopped instead.
     let refused = fence::warm_up(&world.mysql, &world.plan).await;
     let refused = refused.err().expect("nobody stops the event");
-    assert!(
-        refused.full_text().contains("`shop`.`tick`"),
-        "{}",
-        refused.full_text()
-    );
+    assert!(refused.full_text().contains("`shop`.`tick`"), "{}", refused.full_text());
     let remedy = refused.remedy_text().expect("a remedy");
     let (_, stop) = remedy.split_once(": ").expect("a statement");
     assert_eq!(stop, "SET GLOBAL event_scheduler = OFF");
@@ -271,10 +235,7 @@ async fn fences_by_accounts(kind: Kind) {
     let ready = fence::warm_up(&world.mysql, &world.plan).await;
     drop(ready.unwrap_or_else(|error| panic!("{}", error.full_text())));
     // Before the migration each event can be disabled by its owner.
-    world
-        .source()
-        .run("", "SET GLOBAL event_scheduler = ON")
-        .await;
+    world.source().run("", "SET GLOBAL event_scheduler = ON").await;
     let checks = world.mysql.preflight().await.expect("the checks run");
     let event = one(&checks, "source_events", Level::Error, "`shop`.`tick`");
     world.source().run("", &event.fix).await;
@@ -299,18 +260,12 @@ async fn fences_by_accounts(kind: Kind) {
             tokio::task::yield_now().await;
         }
         let mut carried = world.app().await;
-        let carried_id: Vec<i64> = carried
-            .query("SELECT CONNECTION_ID()")
-            .await
-            .expect("it is told");
+        let carried_id: Vec<i64> = carried.query("SELECT CONNECTION_ID()").await.expect("it is told");
 
         let raised = world.raise().await;
         assert_eq!(world.setting("read_only").await, "OFF");
         let (rows, then) = (count(&world).await, acknowledged.load(Ordering::SeqCst));
-        carried
-            .query_drop("SELECT COUNT(*) FROM t")
-            .await
-            .expect("who reads goes on");
+        carried.query_drop("SELECT COUNT(*) FROM t").await.expect("who reads goes on");
         if sealed {
             fence::seal(&world.mysql, raised.fence, &|| Ok(carried_id.clone()))
                 .await
@@ -318,15 +273,9 @@ async fn fences_by_accounts(kind: Kind) {
             for task in tasks.drain(..) {
                 task.await.expect("it ended");
             }
-            let app = world
-                .source()
-                .try_connect_as("app", Some("app"), "shop")
-                .await;
+            let app = world.source().try_connect_as("app", Some("app"), "shop").await;
             assert!(app.is_err(), "a locked account came in");
-            let there: Option<u64> = carried
-                .query_first("SELECT COUNT(*) FROM t")
-                .await
-                .expect("it is carried");
+            let there: Option<u64> = carried.query_first("SELECT COUNT(*) FROM t").await.expect("it is carried");
             assert_eq!(there, Some(rows));
         } else {
             // As after the death of a process.
@@ -334,24 +283,14 @@ async fn fences_by_accounts(kind: Kind) {
         }
         if sealed {
             let all = acknowledged.load(Ordering::SeqCst);
-            assert!(
-                rows >= all && then <= all,
-                "{all} were acknowledged and {rows} are there"
-            );
+            assert!(rows >= all && then <= all, "{all} were acknowledged and {rows} are there");
         }
         let fresh = as_mover(&world.pair);
-        fence::lift(&fresh, &world.plan)
-            .await
-            .expect("it is lifted");
+        fence::lift(&fresh, &world.plan).await.expect("it is lifted");
         world.mysql.set_fenced(false);
         let mut app = world.app().await;
-        app.query_drop("INSERT INTO t (writer, n) VALUES (50, 1)")
-            .await
-            .expect("writers go on");
-        carried
-            .query_drop("INSERT INTO t (writer, n) VALUES (51, 1)")
-            .await
-            .expect("and who was carried");
+        app.query_drop("INSERT INTO t (writer, n) VALUES (50, 1)").await.expect("writers go on");
+        carried.query_drop("INSERT INTO t (writer, n) VALUES (51, 1)").await.expect("and who was carried");
         let shut = world.source().try_connect_as("shut", Some("shut"), "");
         assert!(shut.await.is_err(), "the owner had locked it");
         for task in tasks {
@@ -397,24 +336,18 @@ async fn a_fence_of_a_process_that_is_gone_is_lifted_by_the_next_one() {
         for sealed in [false, true] {
             let raised = world.raise().await;
             if sealed {
-                fence::seal(&world.mysql, raised.fence, &nobody)
-                    .await
-                    .expect("it is sealed");
+                fence::seal(&world.mysql, raised.fence, &nobody).await.expect("it is sealed");
             } else {
                 drop(raised);
             }
             assert_eq!(world.setting("read_only").await, "ON");
             let fresh = world.pair.migration("m", Settings::default());
-            fence::lift(&fresh, &world.plan)
-                .await
-                .expect("it is lifted");
+            fence::lift(&fresh, &world.plan).await.expect("it is lifted");
             world.mysql.set_fenced(false);
             world.assert_open().await;
         }
         let raised = world.raise().await;
-        fence::drop_fence(&world.mysql, raised.fence)
-            .await
-            .expect("it is dropped");
+        fence::drop_fence(&world.mysql, raised.fence).await.expect("it is dropped");
         world.assert_open().await;
     }
 }
@@ -423,14 +356,10 @@ async fn a_fence_of_a_process_that_is_gone_is_lifted_by_the_next_one() {
 async fn a_sealed_fence_of_mysql_outlives_a_restart_and_a_lifted_one_does_not_come_back() {
     let mut world = World::new(Kind::Mysql97).await;
     let raised = world.raise().await;
-    fence::seal(&world.mysql, raised.fence, &nobody)
-        .await
-        .expect("it is sealed");
+    fence::seal(&world.mysql, raised.fence, &nobody).await.expect("it is sealed");
     world.pair.source.restart();
     assert_eq!(world.setting("read_only").await, "ON");
-    fence::lift(&world.mysql, &world.plan)
-        .await
-        .expect("it is lifted");
+    fence::lift(&world.mysql, &world.plan).await.expect("it is lifted");
     world.pair.source.restart();
     assert_eq!(world.setting("read_only").await, "OFF");
 }
@@ -440,21 +369,10 @@ async fn a_write_of_an_account_that_passes_the_fence_keeps_it_from_being_sealed(
     for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
         let world = World::new(kind).await;
         let raised = world.raise().await;
-        world
-            .source()
-            .run("shop", "INSERT INTO t (writer, n) VALUES (1, 1)")
-            .await;
-        let refused = fence::seal(&world.mysql, raised.fence, &nobody)
-            .await
-            .expect_err("root wrote");
-        assert!(
-            refused.full_text().contains("behind the fence"),
-            "{}",
-            refused.full_text()
-        );
-        fence::lift(&world.mysql, &world.plan)
-            .await
-            .expect("it is lifted");
+        world.source().run("shop", "INSERT INTO t (writer, n) VALUES (1, 1)").await;
+        let refused = fence::seal(&world.mysql, raised.fence, &nobody).await.expect_err("root wrote");
+        assert!(refused.full_text().contains("behind the fence"), "{}", refused.full_text());
+        fence::lift(&world.mysql, &world.plan).await.expect("it is lifted");
         world.assert_open().await;
     }
 }
@@ -464,61 +382,38 @@ async fn somebody_who_opens_the_source_again_keeps_the_fence_from_being_sealed()
     let world = World::new(Kind::Mariadb1011).await;
     let raised = world.raise().await;
     world.source().run("", "SET GLOBAL read_only = OFF").await;
-    let refused = fence::seal(&world.mysql, raised.fence, &nobody)
-        .await
-        .expect_err("it is open");
-    assert!(
-        refused.full_text().contains("writable again"),
-        "{}",
-        refused.full_text()
-    );
+    let refused = fence::seal(&world.mysql, raised.fence, &nobody).await.expect_err("it is open");
+    assert!(refused.full_text().contains("writable again"), "{}", refused.full_text());
 }
 
 #[tokio::test]
 async fn a_fence_that_would_wait_too_long_gives_up_names_who_and_leaves_all_as_it_was() {
     for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
         let world = World::new(kind).await;
-        let ready = fence::warm_up(&world.mysql, &world.plan)
-            .await
-            .expect("nothing is in the way");
+        let ready = fence::warm_up(&world.mysql, &world.plan).await.expect("nothing is in the way");
         let mut slow = world.app().await;
         let id = slow.id();
         let running = tokio::spawn(async move {
-            let done = slow
-                .query_drop("INSERT INTO t (writer, n) SELECT 1, SLEEP(30)")
-                .await;
+            let done = slow.query_drop("INSERT INTO t (writer, n) SELECT 1, SLEEP(30)").await;
             (slow, done)
         });
-        let begun = format!(
-            "SELECT id FROM information_schema.processlist WHERE id = {id} AND info LIKE 'INSERT%SLEEP%'"
-        );
+        let begun =
+            format!("SELECT id FROM information_schema.processlist WHERE id = {id} AND info LIKE 'INSERT%SLEEP%'");
         while world.source().rows::<(u64,)>("", &begun).await.is_empty() {}
         let at = Instant::now();
         let patience = Duration::from_millis(300);
         let raised = fence::raise(Some(ready), &world.mysql, &world.plan, "token", patience).await;
         let refused = raised.err().expect("a statement writes");
+        assert!(at.elapsed() < 2 * SECOND, "{kind:?} took {:?}", at.elapsed());
         assert!(
-            at.elapsed() < 2 * SECOND,
-            "{kind:?} took {:?}",
-            at.elapsed()
-        );
-        assert!(
-            refused
-                .full_text()
-                .contains(&format!("session {id} of user app")),
+            refused.full_text().contains(&format!("session {id} of user app")),
             "{kind:?}: {}",
             refused.full_text()
         );
-        fence::lift(&world.mysql, &world.plan)
-            .await
-            .expect("it is lifted");
+        fence::lift(&world.mysql, &world.plan).await.expect("it is lifted");
         world.assert_open().await;
         world.source().run("", &format!("KILL {id}")).await;
-        running
-            .await
-            .expect("no panic")
-            .1
-            .expect_err("it was ended");
+        running.await.expect("no panic").1.expect_err("it was ended");
     }
 }
 
@@ -527,37 +422,26 @@ async fn what_would_make_the_fence_fail_is_refused_before_anything_is_held() {
     for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
         let world = World::new(kind).await;
         let refused = async |what: &str| {
-            let error = fence::warm_up(&world.mysql, &world.plan)
-                .await
-                .err()
-                .expect(what);
+            let error = fence::warm_up(&world.mysql, &world.plan).await.err().expect(what);
             let text = error.full_text();
             assert!(text.contains(what), "{kind:?}: {text}");
             error.remedy_text().expect("a remedy").to_owned()
         };
         let mut holder = world.source().connect("shop").await;
         holder
-            .query_drop(
-                "XA START 'x'; INSERT INTO t (writer, n) VALUES (1, 1); XA END 'x'; XA PREPARE 'x'",
-            )
+            .query_drop("XA START 'x'; INSERT INTO t (writer, n) VALUES (1, 1); XA END 'x'; XA PREPARE 'x'")
             .await
             .expect("it is prepared");
         let remedy = refused("prepared transactions").await;
         assert!(remedy.starts_with("XA RECOVER lists them"), "{remedy}");
         let listed: Vec<mysql_async::Row> = world.source().rows("", "XA RECOVER").await;
         assert_eq!(listed.len(), 1);
-        holder
-            .query_drop("XA ROLLBACK 'x'")
-            .await
-            .expect("it goes back");
+        holder.query_drop("XA ROLLBACK 'x'").await.expect("it goes back");
         world.source().run("", "SET GLOBAL read_only = ON").await;
         let remedy = refused("read only already").await;
         assert!(remedy.contains("SET GLOBAL read_only = OFF"), "{remedy}");
         world.source().run("", "SET GLOBAL read_only = OFF").await;
-        world
-            .source()
-            .run("shop", "CREATE TABLE fresh (id INT PRIMARY KEY)")
-            .await;
+        world.source().run("shop", "CREATE TABLE fresh (id INT PRIMARY KEY)").await;
         let _ = refused("table shop.fresh is new").await;
         world.source().run("shop", "DROP TABLE fresh").await;
         let ready = fence::warm_up(&world.mysql, &world.plan).await;
@@ -566,12 +450,7 @@ async fn what_would_make_the_fence_fail_is_refused_before_anything_is_held() {
 }
 
 /// What an account is given ahead, and whether the way without `read_only` is gone where both are printed.
-const POOR: [(&str, bool); 4] = [
-    ("", false),
-    ("", true),
-    ("SYSTEM_VARIABLES_ADMIN", false),
-    ("CREATE USER", true),
-];
+const POOR: [(&str, bool); 4] = [("", false), ("", true), ("SYSTEM_VARIABLES_ADMIN", false), ("CREATE USER", true)];
 const OR: &str = "; or, where a service gives nobody these, ";
 
 /// An account with next to no right is led to a fence by the statements that are printed, one refusal after the other.
@@ -592,12 +471,8 @@ async fn an_account_without_the_rights_is_told_statements_that_let_it_put_up_the
             let user = format!("poor{number}");
             for host in ["127.0.0.1", "localhost"] {
                 let account = format!("{user}@'{host}'");
-                let grants =
-                    ["headgate.*", "shop.*"].map(|to| format!("GRANT ALL ON {to} TO {account}"));
-                let create = format!(
-                    "CREATE USER {account} IDENTIFIED BY '{user}'; {}",
-                    grants.join("; ")
-                );
+                let grants = ["headgate.*", "shop.*"].map(|to| format!("GRANT ALL ON {to} TO {account}"));
+                let create = format!("CREATE USER {account} IDENTIFIED BY '{user}'; {}", grants.join("; "));
                 world.source().run("", &create).await;
                 if !given.is_empty() {
                     let grant = format!("GRANT {given} ON *.* TO {account}");
@@ -614,10 +489,7 @@ async fn an_account_without_the_rights_is_told_statements_that_let_it_put_up_the
                     Some((first, _)) => first,
                     None => &remedy,
                 };
-                assert!(
-                    !done.iter().any(|one| one == grants),
-                    "{kind:?}: {text} after {done:#?}"
-                );
+                assert!(!done.iter().any(|one| one == grants), "{kind:?}: {text} after {done:#?}");
                 for grant in grants.split("; ") {
                     assert!(grant.starts_with("GRANT "), "{kind:?}: {text}: {remedy}");
                     world.source().run("", grant).await;
@@ -628,25 +500,18 @@ async fn an_account_without_the_rights_is_told_statements_that_let_it_put_up_the
             let fence = if by_accounts { "CONNECTION" } else { "PROCESS" };
             assert!(all.contains(fence), "{kind:?}: {all}");
             assert_eq!(all.contains("GRANT EVENT "), by_accounts, "{kind:?}: {all}");
-            assert_eq!(
-                all.contains("GRANT SELECT ON `mysql`.* "),
-                by_accounts,
-                "{kind:?}: {all}"
-            );
+            assert_eq!(all.contains("GRANT SELECT ON `mysql`.* "), by_accounts, "{kind:?}: {all}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_the_server_does_not_tell_of_accounts_and_sessions_is_told_by_the_grant_that_is_printed()
- {
+async fn what_the_server_does_not_tell_of_accounts_and_sessions_is_told_by_the_grant_that_is_printed() {
     for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
         let mut world = World::new(kind).await;
         for host in ["127.0.0.1", "localhost"] {
             let blind = format!("blind@'{host}'");
-            let create = format!(
-                "CREATE USER {blind} IDENTIFIED BY 'blind'; GRANT ALL ON shop.* TO {blind}"
-            );
+            let create = format!("CREATE USER {blind} IDENTIFIED BY 'blind'; GRANT ALL ON shop.* TO {blind}");
             world.source().run("", &create).await;
         }
         world.mysql = as_account(&world, "blind");
@@ -655,31 +520,19 @@ async fn what_the_server_does_not_tell_of_accounts_and_sessions_is_told_by_the_g
             let grants = match world.mysql.writers(&nobody).await {
                 Err(error) => error.remedy_text().expect("a remedy").to_owned(),
                 Ok(checks) => {
-                    let mut unknown = checks
-                        .into_iter()
-                        .filter(|check| check.evidence.contains("cannot be known"));
+                    let mut unknown = checks.into_iter().filter(|check| check.evidence.contains("cannot be known"));
                     // Only newer servers tell of the settings of others.
                     let unknown = unknown.find(|check| check.level == Level::Error);
                     let Some(check) = unknown else { break };
-                    if check.fix.is_empty() {
-                        check.remedy
-                    } else {
-                        check.fix
-                    }
+                    if check.fix.is_empty() { check.remedy } else { check.fix }
                 }
             };
-            assert!(
-                !done.contains(&grants),
-                "{kind:?}: {grants} after {done:#?}"
-            );
+            assert!(!done.contains(&grants), "{kind:?}: {grants} after {done:#?}");
             world.source().run("", &grants).await;
             done.push(grants);
         }
         let all = done.join("; ");
-        assert!(
-            all.contains("GRANT SELECT ON `mysql`.* TO"),
-            "{kind:?}: {all}"
-        );
+        assert!(all.contains("GRANT SELECT ON `mysql`.* TO"), "{kind:?}: {all}");
         assert!(all.contains("GRANT PROCESS ON *.* TO"), "{kind:?}: {all}");
     }
 }
@@ -691,12 +544,7 @@ async fn an_account_that_may_not_set_read_only_is_told_the_grants_and_the_warnin
         world.source().run("", &mover(kind)).await;
         world.mysql = as_account(&world, "mover");
         let checks = world.mysql.preflight().await.expect("the checks run");
-        let fence = one(
-            &checks,
-            "source_fence",
-            Level::Warning,
-            "may not set read_only",
-        );
+        let fence = one(&checks, "source_fence", Level::Warning, "may not set read_only");
         world.source().run("", &fence.fix).await;
         let checks = world.mysql.preflight().await.expect("the checks run");
         assert_eq!(of(&checks, "source_fence"), Vec::<&Check>::new());
@@ -705,37 +553,21 @@ async fn an_account_that_may_not_set_read_only_is_told_the_grants_and_the_warnin
 
 /// Accounts that one migration has locked must not be let in by another one: that one waits for FINISH MIGRATION.
 #[tokio::test]
-async fn a_source_that_another_migration_has_fenced_by_accounts_is_fenced_again_once_that_is_finished()
- {
+async fn a_source_that_another_migration_has_fenced_by_accounts_is_fenced_again_once_that_is_finished() {
     for kind in [Kind::Mysql97, Kind::Mariadb1011] {
         let mut world = World::new(kind).await;
         world.source().run("", &mover(kind)).await;
         world.source().run("shop", "ALTER EVENT tick DISABLE").await;
         world.mysql = as_account(&world, "mover");
         let raised = world.raise().await;
-        fence::seal(&world.mysql, raised.fence, &nobody)
-            .await
-            .unwrap_or_else(|error| panic!("{}", error.full_text()));
+        fence::seal(&world.mysql, raised.fence, &nobody).await.unwrap_or_else(|error| panic!("{}", error.full_text()));
         let mut source = world.source().endpoint("shop");
         "mover".clone_into(&mut source.user);
         source.password = Some("mover".into());
         let secrets = Arc::new(migrator::accounts::NoSecrets);
-        let other = Mysql::new(
-            "n",
-            source,
-            world.pair.target.endpoint("shop"),
-            Settings::default(),
-            secrets,
-        );
-        let refused = fence::warm_up(&other, &world.plan)
-            .await
-            .err()
-            .expect("it is fenced");
-        assert!(
-            refused.full_text().contains("migration m has fenced"),
-            "{}",
-            refused.full_text()
-        );
+        let other = Mysql::new("n", source, world.pair.target.endpoint("shop"), Settings::default(), secrets);
+        let refused = fence::warm_up(&other, &world.plan).await.err().expect("it is fenced");
+        assert!(refused.full_text().contains("migration m has fenced"), "{}", refused.full_text());
         let remedy = refused.remedy_text().expect("a remedy");
         assert!(remedy.ends_with("FINISH MIGRATION m"), "{remedy}");
         // What the statement does on the servers.
@@ -751,20 +583,13 @@ async fn cleaning_up_keeps_other_migrations_and_a_sealed_fence() {
     let mut session = world.source().connect("").await;
     heartbeat::install(&mut session).await.expect("it is there");
     for name in ["m", "other"] {
-        heartbeat::signal(&mut session, name, heartbeat::Signal::Beat, "1")
-            .await
-            .expect("it is written");
+        heartbeat::signal(&mut session, name, heartbeat::Signal::Beat, "1").await.expect("it is written");
     }
     let raised = world.raise().await;
-    fence::seal(&world.mysql, raised.fence, &nobody)
-        .await
-        .expect("it is sealed");
+    fence::seal(&world.mysql, raised.fence, &nobody).await.expect("it is sealed");
     clean::run(&world.mysql).await.expect("it is cleaned");
     assert_eq!(world.setting("read_only").await, "ON");
-    let left: Vec<(String,)> = world
-        .source()
-        .rows("headgate", "SELECT DISTINCT migration FROM signals")
-        .await;
+    let left: Vec<(String,)> = world.source().rows("headgate", "SELECT DISTINCT migration FROM signals").await;
     assert_eq!(left, [("other".to_owned(),)]);
 }
 
@@ -773,28 +598,15 @@ async fn events_are_enabled_once_after_the_switch_and_then_left_to_their_owner()
     let world = World::new(Kind::Mysql97).await;
     world.pair.mend(&world.mysql).await;
     let target = &world.pair.target;
-    target
-        .run(
-            "",
-            "CREATE DATABASE shop; CREATE EVENT shop.tick ON SCHEDULE EVERY 1 HOUR DISABLE DO DO 0",
-        )
-        .await;
+    target.run("", "CREATE DATABASE shop; CREATE EVENT shop.tick ON SCHEDULE EVERY 1 HOUR DISABLE DO DO 0").await;
     let status = async || {
         let query = "SELECT status FROM information_schema.events WHERE event_name = 'tick'";
         target.rows::<(String,)>("", query).await.remove(0).0
     };
-    world
-        .mysql
-        .after_switch(&world.plan)
-        .await
-        .expect("it is done");
+    world.mysql.after_switch(&world.plan).await.expect("it is done");
     assert_eq!(status().await, "ENABLED");
     target.run("shop", "ALTER EVENT tick DISABLE").await;
-    world
-        .mysql
-        .after_switch(&world.plan)
-        .await
-        .expect("it was done");
+    world.mysql.after_switch(&world.plan).await.expect("it was done");
     assert_eq!(status().await, "DISABLED");
 }
 
@@ -808,22 +620,16 @@ async fn how_long_raising_and_sealing_takes_under_eight_writers() {
         let (mut raises, mut seals) = (Vec::new(), Vec::new());
         for _ in 0..60 {
             writers.until(40).await;
-            let ready = fence::warm_up(&world.mysql, &world.plan)
-                .await
-                .expect("nothing is in the way");
+            let ready = fence::warm_up(&world.mysql, &world.plan).await.expect("nothing is in the way");
             let begun = Instant::now();
             let raised = fence::raise(Some(ready), &world.mysql, &world.plan, "token", 2 * SECOND)
                 .await
                 .unwrap_or_else(|error| panic!("{}", error.full_text()));
             raises.push(begun.elapsed());
             let begun = Instant::now();
-            fence::seal(&world.mysql, raised.fence, &nobody)
-                .await
-                .expect("it is sealed");
+            fence::seal(&world.mysql, raised.fence, &nobody).await.expect("it is sealed");
             seals.push(begun.elapsed());
-            fence::lift(&world.mysql, &world.plan)
-                .await
-                .expect("it is lifted");
+            fence::lift(&world.mysql, &world.plan).await.expect("it is lifted");
         }
         writers.end().await;
         raises.sort();
@@ -843,9 +649,7 @@ async fn the_beats_of_another_migration_from_the_same_server_do_not_undo_a_cutov
     let mut target = other.connect_target("test").await.expect("a session");
     heartbeat::install(&mut source).await.expect("installed");
     let begin = position::current(&mut source).await.expect("a position");
-    records::begin_progress(&other, &mut target, &begin)
-        .await
-        .expect("recorded");
+    records::begin_progress(&other, &mut target, &begin).await.expect("recorded");
     let (follow, stop) = (Follow::default(), CancellationToken::new());
     let task = tokio::spawn({
         let (other, follow, stop) = (other.clone(), follow.clone(), stop.clone());
@@ -856,32 +660,15 @@ async fn the_beats_of_another_migration_from_the_same_server_do_not_undo_a_cutov
     });
     let beaten = heartbeat::signal(&mut source, "other", heartbeat::Signal::Marker, "begun").await;
     beaten.expect("written");
-    follow
-        .wait_marker("begun", 30 * SECOND)
-        .await
-        .expect("the other migration follows");
+    follow.wait_marker("begun", 30 * SECOND).await.expect("the other migration follows");
     let raised = world.raise().await;
     // Several beats are due until then.
-    assert!(
-        follow
-            .wait_marker("never written", 4 * SECOND)
-            .await
-            .is_err()
-    );
-    fence::seal(&world.mysql, raised.fence, &nobody)
-        .await
-        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    assert!(follow.wait_marker("never written", 4 * SECOND).await.is_err());
+    fence::seal(&world.mysql, raised.fence, &nobody).await.unwrap_or_else(|error| panic!("{}", error.full_text()));
     assert!(!task.is_finished(), "the other migration goes on");
-    fence::lift(&world.mysql, &world.plan)
-        .await
-        .expect("lifted");
-    heartbeat::signal(&mut source, "other", heartbeat::Signal::Marker, "ended")
-        .await
-        .expect("written");
-    follow
-        .wait_marker("ended", 30 * SECOND)
-        .await
-        .expect("the other migration still follows");
+    fence::lift(&world.mysql, &world.plan).await.expect("lifted");
+    heartbeat::signal(&mut source, "other", heartbeat::Signal::Marker, "ended").await.expect("written");
+    follow.wait_marker("ended", 30 * SECOND).await.expect("the other migration still follows");
     stop.cancel();
     task.await.expect("no panic").expect("it ended well");
 }
@@ -944,10 +731,7 @@ async fn an_open_write_that_passes_the_fence_is_named_under_the_barrier_and_no_o
         let checks = world.mysql.writers(&nobody).await.expect("it can look");
         for (user, level) in [("boss", Level::Error), ("app", Level::Warning)] {
             let named = |check: &&Check| check.level == level && check.evidence.contains(user);
-            assert!(
-                checks.iter().any(|check| named(&check)),
-                "{kind:?}: {checks:?}"
-            );
+            assert!(checks.iter().any(|check| named(&check)), "{kind:?}: {checks:?}");
         }
         warm().await;
         named_under_the_fence(&world, "user boss from").await;
@@ -971,68 +755,28 @@ async fn what_changed_since_the_proof_or_the_warm_up_is_named_before_anything_is
         world.pair.target.run("", same).await;
         let source = world.source();
         source
-            .run(
-                "shop",
-                "CREATE VIEW v AS SELECT id FROM t; CREATE PROCEDURE p() SELECT 1; CREATE USER other@'%'",
-            )
+            .run("shop", "CREATE VIEW v AS SELECT id FROM t; CREATE PROCEDURE p() SELECT 1; CREATE USER other@'%'")
             .await;
         for (change, name) in [
-            (
-                "ALTER VIEW v AS SELECT id + 1 AS id FROM t",
-                "view `shop`.`v` was changed on the source",
-            ),
+            ("ALTER VIEW v AS SELECT id + 1 AS id FROM t", "view `shop`.`v` was changed on the source"),
             (
                 "DROP PROCEDURE p; CREATE PROCEDURE p() COMMENT 'a long comment' SELECT 2",
                 "routine `shop`.`p` was changed",
             ),
-            (
-                "ALTER TABLE t ALTER n SET DEFAULT 5",
-                "column `shop`.`t`.`n` was changed",
-            ),
-            (
-                "CREATE INDEX late ON t (n)",
-                "index `shop`.`t`.`late` is new",
-            ),
-            (
-                "CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @a = 1",
-                "trigger `shop`.`g` is new",
-            ),
-            (
-                "GRANT SELECT ON shop.* TO other@'%'",
-                "grants of `other`@`%` is new",
-            ),
-            (
-                "REVOKE SELECT ON shop.* FROM other@'%'",
-                "grants of `other`@`%` is gone",
-            ),
-            (
-                "SET PASSWORD FOR other@'%' = PASSWORD('x')",
-                "account `other`@`%` was changed",
-            ),
-            (
-                "ALTER DATABASE shop CHARACTER SET utf8",
-                "database `shop` was changed",
-            ),
+            ("ALTER TABLE t ALTER n SET DEFAULT 5", "column `shop`.`t`.`n` was changed"),
+            ("CREATE INDEX late ON t (n)", "index `shop`.`t`.`late` is new"),
+            ("CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @a = 1", "trigger `shop`.`g` is new"),
+            ("GRANT SELECT ON shop.* TO other@'%'", "grants of `other`@`%` is new"),
+            ("REVOKE SELECT ON shop.* FROM other@'%'", "grants of `other`@`%` is gone"),
+            ("SET PASSWORD FOR other@'%' = PASSWORD('x')", "account `other`@`%` was changed"),
+            ("ALTER DATABASE shop CHARACTER SET utf8", "database `shop` was changed"),
             ("DROP VIEW v", "view `shop`.`v` is gone"),
         ] {
-            let change = if kind == Kind::Mysql97 {
-                change.replace("PASSWORD('x')", "'x'")
-            } else {
-                change.to_owned()
-            };
-            let proved = world
-                .mysql
-                .definitions(&world.plan)
-                .await
-                .expect("read")
-                .fingerprint;
+            let change = if kind == Kind::Mysql97 { change.replace("PASSWORD('x')", "'x'") } else { change.to_owned() };
+            let proved = world.mysql.definitions(&world.plan).await.expect("read").fingerprint;
             let stamp = world.mysql.definitions_stamp().await.expect("read");
             assert_eq!(stamp, world.mysql.definitions_stamp().await.expect("read"));
-            world
-                .mysql
-                .warm_up(&world.plan, Some(&proved))
-                .await
-                .expect("all is as it was");
+            world.mysql.warm_up(&world.plan, Some(&proved)).await.expect("all is as it was");
             source.run("shop", &change).await;
             named_under_the_fence(&world, name).await;
             let refused = world.mysql.warm_up(&world.plan, Some(&proved)).await;
@@ -1057,9 +801,7 @@ async fn an_account_that_comes_late_comes_with_all_that_it_may_do_or_what_lacks_
         let mysql = Mysql::new("m", ends.0, ends.1, Settings::default(), secrets);
         let plan = plan::read(&mysql).await.expect("the plan can be read");
         let mut session = mysql.connect_target("test").await.expect("a session");
-        snapshot::install_records(&mut session)
-            .await
-            .expect("there is room for records");
+        snapshot::install_records(&mut session).await.expect("there is room for records");
         let proved = mysql.definitions(&plan).await.expect("read").fingerprint;
         let here = "SELECT COUNT(*) FROM mysql.user WHERE User = 'app'";
         let (follow, stop) = (Follow::default(), CancellationToken::new());
@@ -1079,13 +821,8 @@ async fn an_account_that_comes_late_comes_with_all_that_it_may_do_or_what_lacks_
         }
         let error = mysql.warm_up(&plan, Some(&proved)).await;
         let error = error.expect_err("nobody mended it");
-        pair.target
-            .run("", error.fix_text().expect("a statement"))
-            .await;
-        mysql
-            .warm_up(&plan, Some(&proved))
-            .await
-            .unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        pair.target.run("", error.fix_text().expect("a statement")).await;
+        mysql.warm_up(&plan, Some(&proved)).await.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
         let grants = "SHOW GRANTS FOR app@'127.0.0.1'";
         let mut both = Vec::new();
         for server in [&pair.source, &pair.target] {
@@ -1114,13 +851,7 @@ fn as_account(world: &World, user: &str) -> Mysql {
     user.clone_into(&mut source.user);
     source.password = Some(user.into());
     let secrets = Arc::new(migrator::accounts::NoSecrets);
-    Mysql::new(
-        "m",
-        source,
-        world.pair.target.endpoint("shop"),
-        Settings::default(),
-        secrets,
-    )
+    Mysql::new("m", source, world.pair.target.endpoint("shop"), Settings::default(), secrets)
 }
 
 #[tokio::test]
@@ -1131,20 +862,13 @@ async fn a_write_that_begins_right_before_the_seal_is_seen_however_often_somebod
         let mut root = world.source().connect("shop").await;
         let raised = world.raise().await;
         // What the table shows is kept for a tenth of a second after each look.
-        watcher
-            .query_drop("SELECT * FROM information_schema.innodb_trx")
-            .await
-            .expect("it looks");
-        root.query_drop("BEGIN; INSERT INTO t (writer, n) VALUES (7, 7)")
-            .await
-            .expect("it passes");
+        watcher.query_drop("SELECT * FROM information_schema.innodb_trx").await.expect("it looks");
+        root.query_drop("BEGIN; INSERT INTO t (writer, n) VALUES (7, 7)").await.expect("it passes");
         let sealed = fence::seal(&world.mysql, raised.fence, &nobody).await;
         let text = sealed.expect_err("a write is open").full_text();
         assert!(text.contains("user root from"), "{kind:?}: {text}");
         root.query_drop("ROLLBACK").await.expect("it goes back");
-        fence::lift(&world.mysql, &world.plan)
-            .await
-            .expect("lifted");
+        fence::lift(&world.mysql, &world.plan).await.expect("lifted");
     }
 }
 
@@ -1154,12 +878,7 @@ async fn each_way_past_read_only_is_named_and_its_remedy_closes_it() {
         let world = World::new(kind).await;
         let checks = async || world.mysql.preflight().await.expect("the checks run");
         one(&checks().await, "fence_accounts", Level::Ok, "no account");
-        one(
-            &checks().await,
-            "fence_procedures",
-            Level::Ok,
-            "no procedure",
-        );
+        one(&checks().await, "fence_procedures", Level::Ok, "no procedure");
         let (make, ways) = match kind {
             Kind::Mysql97 => (
                 "CREATE ROLE bosses; GRANT CONNECTION_ADMIN ON *.* TO bosses; CREATE USER a@localhost, b@localhost, c@localhost;
@@ -1181,60 +900,31 @@ async fn each_way_past_read_only_is_named_and_its_remedy_closes_it() {
         };
         world.source().run("", make).await;
         for way in ways {
-            let fix = one(&checks().await, "fence_accounts", Level::Warning, way)
-                .fix
-                .clone();
+            let fix = one(&checks().await, "fence_accounts", Level::Warning, way).fix.clone();
             world.source().run("", &fix).await;
             let after = checks().await;
             let named = |check: &&Check| check.evidence.contains(way);
-            assert!(
-                !of(&after, "fence_accounts").iter().any(named),
-                "{kind:?}: {fix}"
-            );
+            assert!(!of(&after, "fence_accounts").iter().any(named), "{kind:?}: {fix}");
             // The proxy passes as long as the other does, and the other was mended first.
             if kind == Kind::Mysql56 || way.contains("'b'") {
                 break;
             }
         }
-        world
-            .source()
-            .run("", "REVOKE ALL PRIVILEGES, GRANT OPTION FROM b@localhost")
-            .await;
+        world.source().run("", "REVOKE ALL PRIVILEGES, GRANT OPTION FROM b@localhost").await;
         one(&checks().await, "fence_accounts", Level::Ok, "no account");
 
         // Whoever may call it writes to a server that is read only.
-        world
-            .source()
-            .run(
-                "shop",
-                "CREATE PROCEDURE p() INSERT INTO t (writer, n) VALUES (8, 8)",
-            )
-            .await;
+        world.source().run("shop", "CREATE PROCEDURE p() INSERT INTO t (writer, n) VALUES (8, 8)").await;
         world.source().run("", "SET GLOBAL read_only = ON").await;
         let called = world.app().await.query_drop("CALL p()").await;
         called.expect("it passes");
         world.source().run("", "SET GLOBAL read_only = OFF").await;
-        let fix = one(
-            &checks().await,
-            "fence_procedures",
-            Level::Warning,
-            "`shop`.`p`",
-        )
-        .fix
-        .clone();
+        let fix = one(&checks().await, "fence_procedures", Level::Warning, "`shop`.`p`").fix.clone();
         world.source().run("", &fix).await;
-        one(
-            &checks().await,
-            "fence_procedures",
-            Level::Ok,
-            "no procedure",
-        );
+        one(&checks().await, "fence_procedures", Level::Ok, "no procedure");
         world.source().run("", "SET GLOBAL read_only = ON").await;
         let called = world.app().await.query_drop("CALL p()").await;
-        assert!(
-            matches!(called, Err(Error::Server(reported)) if reported.code == READ_ONLY),
-            "{kind:?}"
-        );
+        assert!(matches!(called, Err(Error::Server(reported)) if reported.code == READ_ONLY), "{kind:?}");
         world.source().run("", "SET GLOBAL read_only = OFF").await;
     }
 }
@@ -1251,13 +941,9 @@ async fn a_right_that_everybody_has_is_named_once_and_its_remedy_takes_it_back()
         };
         world.source().run("", make).await;
         let checks = world.mysql.preflight().await.expect("the checks run");
-        let fix = one(&checks, "fence_accounts", Level::Warning, "every account")
-            .fix
-            .clone();
+        let fix = one(&checks, "fence_accounts", Level::Warning, "every account").fix.clone();
         let mut app = world.app().await;
-        app.query_drop("BEGIN; INSERT INTO t (writer, n) VALUES (7, 7)")
-            .await
-            .expect("it writes");
+        app.query_drop("BEGIN; INSERT INTO t (writer, n) VALUES (7, 7)").await.expect("it writes");
         let checks = world.mysql.writers(&nobody).await.expect("it can look");
         one(&checks, "writers", Level::Error, "user app from");
         world.source().run("", &fix).await;
@@ -1275,12 +961,7 @@ async fn an_account_that_cannot_be_locked_is_an_error_is_refused_and_its_remedy_
     world.source().run("shop", "ALTER EVENT tick DISABLE").await;
     world.mysql = as_account(&world, "mover");
     let preflight = async || world.mysql.preflight().await.expect("the checks run");
-    one(
-        &preflight().await,
-        "fence_accounts",
-        Level::Ok,
-        "no account",
-    );
+    one(&preflight().await, "fence_accounts", Level::Ok, "no account");
     world
         .source()
         .run(
@@ -1299,12 +980,7 @@ async fn an_account_that_cannot_be_locked_is_an_error_is_refused_and_its_remedy_
         let named = |check: &&Check| check.evidence.contains(account);
         assert!(!of(&preflight().await, "fence_accounts").iter().any(named));
     }
-    one(
-        &preflight().await,
-        "fence_accounts",
-        Level::Ok,
-        "no account",
-    );
+    one(&preflight().await, "fence_accounts", Level::Ok, "no account");
 
     // The administrator is no application, and yet nobody may be connected whom the fence does not stop.
     let root = world.source().connect("shop").await;
@@ -1315,21 +991,13 @@ async fn an_account_that_cannot_be_locked_is_an_error_is_refused_and_its_remedy_
     let sealed = fence::seal(&world.mysql, raised.fence, &nobody).await;
     let text = sealed.expect_err("somebody passes").full_text();
     assert!(text.contains(&session), "{text}");
-    fence::lift(&world.mysql, &world.plan)
-        .await
-        .expect("lifted");
+    fence::lift(&world.mysql, &world.plan).await.expect("lifted");
     let mut app = world.app().await;
-    app.query_drop("INSERT INTO t (writer, n) VALUES (1, 1)")
-        .await
-        .expect("nobody was locked");
+    app.query_drop("INSERT INTO t (writer, n) VALUES (1, 1)").await.expect("nobody was locked");
     root.disconnect().await.expect("it leaves");
     let raised = world.raise().await;
-    fence::seal(&world.mysql, raised.fence, &nobody)
-        .await
-        .expect("nobody is left who passes");
-    fence::lift(&world.mysql, &world.plan)
-        .await
-        .expect("lifted");
+    fence::seal(&world.mysql, raised.fence, &nobody).await.expect("nobody is left who passes");
+    fence::lift(&world.mysql, &world.plan).await.expect("lifted");
 }
 
 #[tokio::test]
@@ -1345,19 +1013,9 @@ async fn what_may_not_be_seen_of_writers_cannot_be_known_and_the_grant_that_is_n
     }
     world.mysql = as_account(&world, "blind");
     let mut boss = world.source().connect("shop").await;
-    boss.query_drop("BEGIN; INSERT INTO t (writer, n) VALUES (7, 7)")
-        .await
-        .expect("it writes");
-    let refused = world
-        .mysql
-        .writers(&nobody)
-        .await
-        .expect_err("it may not look");
-    assert!(
-        refused.full_text().contains("cannot be known"),
-        "{}",
-        refused.full_text()
-    );
+    boss.query_drop("BEGIN; INSERT INTO t (writer, n) VALUES (7, 7)").await.expect("it writes");
+    let refused = world.mysql.writers(&nobody).await.expect_err("it may not look");
+    assert!(refused.full_text().contains("cannot be known"), "{}", refused.full_text());
     let grant = refused.remedy_text().expect("a remedy").to_owned();
     world.source().run("", &grant).await;
     let checks = world.mysql.writers(&nobody).await.expect("it may look");
@@ -1386,12 +1044,7 @@ async fn prepared_transactions_are_counted_and_named_before_a_cutover() {
             holders.push(app);
         }
         let checks = world.mysql.writers(&nobody).await.expect("it can look");
-        one(
-            &checks,
-            "xa_transactions",
-            Level::Error,
-            "one of 2 prepared transactions (XA): 'one'",
-        );
+        one(&checks, "xa_transactions", Level::Error, "one of 2 prepared transactions (XA): 'one'");
         one(&checks, "xa_transactions", Level::Error, "'an\\'other'");
     }
 }
@@ -1407,23 +1060,13 @@ async fn a_session_that_hides_its_changes_from_the_log_is_seen_or_said_to_be_unk
         let checks = world.mysql.writers(&nobody).await.expect("it can look");
         let warmed = fence::warm_up(&world.mysql, &world.plan).await;
         if kind != Kind::Mysql97 {
-            let finding = one(
-                &checks,
-                "unlogged_writes",
-                Level::Warning,
-                "cannot be known",
-            );
-            assert!(
-                finding.evidence.contains("`root`@`127.0.0.1`"),
-                "{finding:?}"
-            );
+            let finding = one(&checks, "unlogged_writes", Level::Warning, "cannot be known");
+            assert!(finding.evidence.contains("`root`@`127.0.0.1`"), "{finding:?}");
             assert!(!finding.evidence.contains("`app`"), "{finding:?}");
             continue;
         }
         let session = format!("session {} of user root has sql_log_bin = OFF", root.id());
-        let fix = one(&checks, "unlogged_writes", Level::Error, &session)
-            .fix
-            .clone();
+        let fix = one(&checks, "unlogged_writes", Level::Error, &session).fix.clone();
         let text = warmed.err().expect("it is refused").full_text();
         assert!(text.contains(&session), "{text}");
         world.source().run("", &fix).await;
@@ -1437,8 +1080,7 @@ async fn a_session_that_hides_its_changes_from_the_log_is_seen_or_said_to_be_unk
 async fn direct_write(world: &World) -> Result<(), Error> {
     let server = world.source();
     let mut app = server.try_connect_as("app", Some("app"), "shop").await?;
-    app.query_drop("INSERT INTO t (writer, n) VALUES (60, 1)")
-        .await
+    app.query_drop("INSERT INTO t (writer, n) VALUES (60, 1)").await
 }
 
 async fn outlives_a_restart(kind: Kind, without_defaults: bool, locks: bool) {
@@ -1455,17 +1097,11 @@ async fn outlives_a_restart(kind: Kind, without_defaults: bool, locks: bool) {
     }
     world.pair.mend(&world.mysql).await;
     let checks = world.mysql.preflight().await.expect("the checks run");
-    let level = if kind == Kind::Mysql56 {
-        Level::Warning
-    } else {
-        Level::Ok
-    };
+    let level = if kind == Kind::Mysql56 { Level::Warning } else { Level::Ok };
     one(&checks, "source_refusal", level, "over a restart");
 
     let raised = world.raise().await;
-    fence::seal(&world.mysql, raised.fence, &nobody)
-        .await
-        .expect("it is sealed");
+    fence::seal(&world.mysql, raised.fence, &nobody).await.expect("it is sealed");
     let again = fence::uphold(&world.mysql).await.expect("it is completed");
     assert_eq!(again, kind != Kind::Mysql97 || without_defaults, "{kind:?}");
     let state = fence::state(&world.mysql).await.expect("it is told");
@@ -1479,11 +1115,7 @@ async fn outlives_a_restart(kind: Kind, without_defaults: bool, locks: bool) {
         one(&state, "refusal", Level::Error, "accepts writes");
     } else {
         direct_write(&world).await.expect_err("it is still refused");
-        let reported = if kind == Kind::Mysql97 && !without_defaults {
-            "OFF"
-        } else {
-            "ON"
-        };
+        let reported = if kind == Kind::Mysql97 && !without_defaults { "OFF" } else { "ON" };
         assert_eq!(world.setting("event_scheduler").await, reported, "{kind:?}");
     }
     // As a new process does.
@@ -1495,16 +1127,11 @@ async fn outlives_a_restart(kind: Kind, without_defaults: bool, locks: bool) {
     direct_write(&world).await.expect_err("it is refused");
 
     for _ in 0..2 {
-        fence::lift(&fresh, &world.plan)
-            .await
-            .expect("it is lifted");
+        fence::lift(&fresh, &world.plan).await.expect("it is lifted");
         world.mysql.set_fenced(false);
         world.assert_open().await;
         direct_write(&world).await.expect("nobody is left out");
-        let shut = world
-            .source()
-            .try_connect_as("shut", Some("shut"), "")
-            .await;
+        let shut = world.source().try_connect_as("shut", Some("shut"), "").await;
         assert!(shut.is_err(), "the owner had locked it");
         world.pair.source.restart();
     }
@@ -1518,8 +1145,7 @@ async fn the_refusal_of_mysql_97_outlives_a_restart_and_goes_with_the_fence() {
 }
 
 #[tokio::test]
-async fn the_refusal_of_mysql_97_that_reads_no_settings_outlives_a_restart_and_goes_with_the_fence()
-{
+async fn the_refusal_of_mysql_97_that_reads_no_settings_outlives_a_restart_and_goes_with_the_fence() {
     outlives_a_restart(Kind::Mysql97, true, true).await;
 }
 
@@ -1537,19 +1163,12 @@ async fn the_refusal_of_mysql_56_is_raised_again_after_a_restart_and_goes_with_t
 async fn a_fence_whose_completion_broke_off_is_taken_back_by_the_next_process() {
     let world = World::new(Kind::Mariadb1011).await;
     let raised = world.raise().await;
-    fence::seal(&world.mysql, raised.fence, &nobody)
-        .await
-        .expect("it is sealed");
+    fence::seal(&world.mysql, raised.fence, &nobody).await.expect("it is sealed");
     fence::uphold(&world.mysql).await.expect("it is completed");
     // Written down and not locked yet, and the other way round.
-    world
-        .source()
-        .run("", "ALTER USER app@localhost ACCOUNT UNLOCK")
-        .await;
+    world.source().run("", "ALTER USER app@localhost ACCOUNT UNLOCK").await;
     let fresh = world.pair.migration("m", Settings::default());
-    fence::lift(&fresh, &world.plan)
-        .await
-        .expect("it is lifted");
+    fence::lift(&fresh, &world.plan).await.expect("it is lifted");
     world.mysql.set_fenced(false);
     direct_write(&world).await.expect("nobody is left out");
     world.assert_open().await;
@@ -1566,9 +1185,7 @@ async fn an_account_that_may_not_lock_others_is_told_what_a_restart_will_do() {
     }
     world.mysql = as_account(&world, "mover");
     let checks = world.mysql.preflight().await.expect("the checks run");
-    let fix = one(&checks, "source_refusal", Level::Warning, "may not lock")
-        .fix
-        .clone();
+    let fix = one(&checks, "source_refusal", Level::Warning, "may not lock").fix.clone();
     world.source().run("", &fix).await;
     let checks = world.mysql.preflight().await.expect("the checks run");
     one(&checks, "source_refusal", Level::Ok, "over a restart");

@@ -22,8 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const TIMEOUT: Duration = Duration::from_mins(1);
-const PERMISSIVE: &str =
-    "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00'";
+const PERMISSIVE: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone = '+00:00'";
 
 async fn all(server: &Server, statements: &[String]) {
     let mut session = server.connect("").await;
@@ -50,52 +49,25 @@ impl Moving {
         let mysql = pair.migration("follow", Settings::default());
         let plan = plan::read(&mysql).await.expect("a plan");
         let moving = Self { pair, mysql, plan };
-        let mut source = moving
-            .mysql
-            .connect_source("test")
-            .await
-            .expect("a session");
-        let mut target = moving
-            .mysql
-            .connect_target("test")
-            .await
-            .expect("a session");
+        let mut source = moving.mysql.connect_source("test").await.expect("a session");
+        let mut target = moving.mysql.connect_target("test").await.expect("a session");
         heartbeat::install(&mut source).await.expect("installed");
-        snapshot::install_records(&mut target)
-            .await
-            .expect("installed");
-        Archive::open(&moving.mysql, &mut target)
-            .await
-            .expect("the definitions are kept");
+        snapshot::install_records(&mut target).await.expect("installed");
+        Archive::open(&moving.mysql, &mut target).await.expect("the definitions are kept");
         let begin = position::current(&mut source).await.expect("a position");
-        records::begin_progress(&moving.mysql, &mut target, &begin)
-            .await
-            .expect("recorded");
-        records::begin_keyed(&moving.mysql, &mut target, &moving.plan.tables, &begin)
-            .await
-            .expect("recorded");
+        records::begin_progress(&moving.mysql, &mut target, &begin).await.expect("recorded");
+        records::begin_keyed(&moving.mysql, &mut target, &moving.plan.tables, &begin).await.expect("recorded");
         moving
     }
 
     fn follow(&self) -> Running {
         let follow = Follow::default();
         let stop = CancellationToken::new();
-        let (mysql, plan, reported, stopped) = (
-            self.mysql.clone(),
-            self.plan.clone(),
-            follow.clone(),
-            stop.clone(),
-        );
-        let task = tokio::spawn(async move {
-            follow::run(
-                &mysql,
-                &plan,
-                reported,
-                Arc::new(Progress::default()),
-                stopped,
-            )
-            .await
-        });
+        let (mysql, plan, reported, stopped) = (self.mysql.clone(), self.plan.clone(), follow.clone(), stop.clone());
+        let task =
+            tokio::spawn(
+                async move { follow::run(&mysql, &plan, reported, Arc::new(Progress::default()), stopped).await },
+            );
         Running { follow, stop, task }
     }
 
@@ -110,9 +82,7 @@ impl Moving {
     async fn arrive(&self, running: &mut Running) {
         let token = format!("{:x}", rand::random::<u64>());
         let mut source = self.mysql.connect_source("test").await.expect("a session");
-        heartbeat::signal(&mut source, self.mysql.name(), Signal::Marker, &token)
-            .await
-            .expect("written");
+        heartbeat::signal(&mut source, self.mysql.name(), Signal::Marker, &token).await.expect("written");
         tokio::select! {
             arrived = running.follow.wait_marker(&token, TIMEOUT) => arrived.expect("the marker arrives"),
             ended = &mut running.task => panic!("the follower ended before the marker: {ended:?}"),
@@ -121,10 +91,7 @@ impl Moving {
 
     /// Does what RECOPY TABLE does.
     async fn recopy(&self, table: &str) {
-        let tables: Vec<_> = (self.plan.tables.iter())
-            .filter(|one| one.name == table)
-            .cloned()
-            .collect();
+        let tables: Vec<_> = (self.plan.tables.iter()).filter(|one| one.name == table).cloned().collect();
         let (progress, stop) = Default::default();
         let copied = self.mysql.recopy(&tables, progress, stop).await;
         copied.unwrap_or_else(|error| panic!("{}", error.full_text()));
@@ -132,11 +99,8 @@ impl Moving {
 
     async fn assert_equal(&self) {
         for table in &self.plan.tables {
-            let columns: Vec<String> = table
-                .columns
-                .iter()
-                .map(|column| exactly(&column.name, &column.kind, self.pair.target.kind))
-                .collect();
+            let columns: Vec<String> =
+                table.columns.iter().map(|column| exactly(&column.name, &column.kind, self.pair.target.kind)).collect();
             let query = format!("SELECT {} FROM shop.{}", columns.join(", "), table.name);
             let source = rows(&self.pair.source, &query).await;
             let target = rows(&self.pair.target, &query).await;
@@ -165,19 +129,14 @@ fn exactly(name: &str, kind: &str, target: Kind) -> String {
 async fn rows(server: &Server, query: &str) -> Vec<Vec<Option<String>>> {
     let mut session = server.connect("").await;
     session.query_drop(PERMISSIVE).await.expect("it is set");
-    let rows: Vec<Row> = session
-        .query(query)
-        .await
-        .unwrap_or_else(|error| panic!("{error}; in {query}"));
+    let rows: Vec<Row> = session.query(query).await.unwrap_or_else(|error| panic!("{error}; in {query}"));
     let text = |value| match value {
         Value::NULL => None,
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         other => Some(format!("{other:?}")),
     };
-    let mut rows: Vec<Vec<Option<String>>> = rows
-        .into_iter()
-        .map(|row| row.unwrap().into_iter().map(text).collect())
-        .collect();
+    let mut rows: Vec<Vec<Option<String>>> =
+        rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect();
     rows.sort();
     rows
 }
@@ -191,16 +150,12 @@ struct Running {
 impl Running {
     async fn end(self) {
         self.stop.cancel();
-        let ended = tokio::time::timeout(TIMEOUT, self.task)
-            .await
-            .expect("it ends");
+        let ended = tokio::time::timeout(TIMEOUT, self.task).await.expect("it ends");
         ended.expect("no panic").expect("no failure");
     }
 
     async fn failure(self) -> Error {
-        let ended = tokio::time::timeout(TIMEOUT, self.task)
-            .await
-            .expect("it ends");
+        let ended = tokio::time::timeout(TIMEOUT, self.task).await.expect("it ends");
         ended.expect("no panic").expect_err("it fails")
     }
 }
@@ -216,112 +171,43 @@ const EVERYWHERE: &[Sample] = &[
     ("INT UNSIGNED", &["4294967295"]),
     ("BIGINT", &["-9223372036854775808"]),
     ("BIGINT UNSIGNED", &["18446744073709551615"]),
-    (
-        "FLOAT",
-        &[
-            "1.1",
-            "16777217",
-            "3.4028234663852886e38",
-            "1.4e-45",
-            "-0.0e0",
-            "0.1",
-        ],
-    ),
-    (
-        "DOUBLE",
-        &[
-            "1.1",
-            "1e308",
-            "5e-324",
-            "0.1e0 + 0.2e0",
-            "1.7976931348623157e308",
-        ],
-    ),
-    (
-        "DECIMAL(65,30)",
-        &[
-            "-1.000000000000000000000000000001",
-            "12345678901234567890123456789012345.5",
-        ],
-    ),
+    ("FLOAT", &["1.1", "16777217", "3.4028234663852886e38", "1.4e-45", "-0.0e0", "0.1"]),
+    ("DOUBLE", &["1.1", "1e308", "5e-324", "0.1e0 + 0.2e0", "1.7976931348623157e308"]),
+    ("DECIMAL(65,30)", &["-1.000000000000000000000000000001", "12345678901234567890123456789012345.5"]),
     ("DECIMAL(5,0)", &["-99999", "0"]),
     ("DECIMAL(4,4)", &["-0.0001"]),
     ("BIT(17)", &["b'10101010101010101'", "0", "92"]),
     ("BIT(64)", &["x'FFFFFFFFFFFFFF09'"]),
     ("BIT(1)", &["1"]),
     ("YEAR", &["0", "2020", "1901", "2155"]),
-    (
-        "DATE",
-        &[
-            "'0000-00-00'",
-            "'2020-00-00'",
-            "'2021-02-31'",
-            "'9999-12-31'",
-        ],
-    ),
-    (
-        "DATETIME",
-        &["'0000-00-00 00:00:00'", "'2020-02-30 01:02:03'"],
-    ),
+    ("DATE", &["'0000-00-00'", "'2020-00-00'", "'2021-02-31'", "'9999-12-31'"]),
+    ("DATETIME", &["'0000-00-00 00:00:00'", "'2020-02-30 01:02:03'"]),
     ("DATETIME(6)", &["'2020-01-01 01:02:03.000001'"]),
     ("DATETIME(1)", &["'2020-01-01 01:02:03.9'"]),
-    (
-        "TIMESTAMP(6) NULL",
-        &["'0000-00-00 00:00:00'", "'2038-01-19 03:14:07.999999'"],
-    ),
+    ("TIMESTAMP(6) NULL", &["'0000-00-00 00:00:00'", "'2038-01-19 03:14:07.999999'"]),
     ("TIMESTAMP NULL", &["'2020-10-25 00:30:00'"]),
     ("TIMESTAMP(3) NULL", &["'2020-10-25 00:30:00.123'"]),
     ("TIME", &["'-838:59:59'", "'12:00:00'"]),
     ("TIME(6)", &["'-838:59:58.123456'", "'-00:00:00.000001'"]),
     ("TIME(3)", &["'-00:00:01.100'", "'23:59:59.999'"]),
     ("TIME(2)", &["'-00:00:01.10'"]),
-    (
-        "CHAR(10) CHARACTER SET utf8mb4",
-        &["'a  '", "''", "'it\\'s \\\\ \\0'"],
-    ),
-    (
-        "CHAR(255) CHARACTER SET utf8mb4",
-        &["REPEAT('\u{e9}', 255)"],
-    ),
-    (
-        "VARCHAR(40) CHARACTER SET latin1",
-        &["_latin1 x'E9FF5C090A00'"],
-    ),
-    (
-        "VARCHAR(40) CHARACTER SET ucs2",
-        &["_ucs2 x'00410042005C0009000A0000'", "_ucs2 x'5C5C0A0A'"],
-    ),
-    (
-        "VARCHAR(40) CHARACTER SET utf16",
-        &["_utf16 x'D83DDE000041'"],
-    ),
+    ("CHAR(10) CHARACTER SET utf8mb4", &["'a  '", "''", "'it\\'s \\\\ \\0'"]),
+    ("CHAR(255) CHARACTER SET utf8mb4", &["REPEAT('\u{e9}', 255)"]),
+    ("VARCHAR(40) CHARACTER SET latin1", &["_latin1 x'E9FF5C090A00'"]),
+    ("VARCHAR(40) CHARACTER SET ucs2", &["_ucs2 x'00410042005C0009000A0000'", "_ucs2 x'5C5C0A0A'"]),
+    ("VARCHAR(40) CHARACTER SET utf16", &["_utf16 x'D83DDE000041'"]),
     ("LONGTEXT CHARACTER SET utf32", &["_utf32 x'0001F600'"]),
     ("VARCHAR(40) CHARACTER SET sjis", &["_sjis x'835C8140'"]),
     ("VARCHAR(40) CHARACTER SET gbk", &["_gbk x'815C'"]),
-    (
-        "VARCHAR(4000) CHARACTER SET utf8mb4",
-        &["REPEAT('\u{1f600}', 1000)"],
-    ),
+    ("VARCHAR(4000) CHARACTER SET utf8mb4", &["REPEAT('\u{1f600}', 1000)"]),
     ("BINARY(8)", &["x'0001095C0A0D2700'", "x'00'"]),
     ("VARBINARY(300)", &["x'5C4E0027'", "''"]),
     ("TINYBLOB", &["x'5C4E'"]),
     ("BLOB", &["x'5C4E27'"]),
     ("MEDIUMTEXT CHARACTER SET latin1", &["REPEAT('x', 70000)"]),
-    (
-        "ENUM('a','','1','3','2') CHARACTER SET utf8mb4",
-        &["'a'", "'1'", "0"],
-    ),
-    (
-        "SET('a','b','1','2','c','d','e','f','g')",
-        &["'a,b'", "''", "'g,2'"],
-    ),
-    (
-        "GEOMETRY",
-        &[
-            "ST_GeomFromText('LINESTRING(0 0,1 1)')",
-            "ST_GeomFromText('POINT(10 20)', 4326)",
-        ],
-    ),
+    ("ENUM('a','','1','3','2') CHARACTER SET utf8mb4", &["'a'", "'1'", "0"]),
+    ("SET('a','b','1','2','c','d','e','f','g')", &["'a,b'", "''", "'g,2'"]),
+    ("GEOMETRY", &["ST_GeomFromText('LINESTRING(0 0,1 1)')", "ST_GeomFromText('POINT(10 20)', 4326)"]),
 ];
 
 const IN_MYSQL: &[Sample] = &[
@@ -343,13 +229,7 @@ const IN_MYSQL: &[Sample] = &[
 
 const IN_MARIADB: &[Sample] = &[
     ("JSON", &["'{\"a\": 1}'"]),
-    (
-        "UUID",
-        &[
-            "'123e4567-e89b-12d3-a456-426655440000'",
-            "'123e4567-e89b-72d3-a456-426655440000'",
-        ],
-    ),
+    ("UUID", &["'123e4567-e89b-12d3-a456-426655440000'", "'123e4567-e89b-72d3-a456-426655440000'"]),
     ("INET6", &["'2001:db8::'"]),
     ("INET4", &["'1.2.3.0'"]),
     ("INT INVISIBLE", &["7"]),
@@ -365,19 +245,12 @@ async fn every_type(source: Kind, target: Kind, settings: &[(&str, &str)]) {
     }
     let (mut tables, mut inserts, mut changes) = (Vec::new(), Vec::new(), Vec::new());
     for (number, (data_type, values)) in samples.iter().enumerate() {
-        tables.push(format!(
-            "CREATE TABLE t{number} (id INT PRIMARY KEY, c {data_type}) ENGINE=InnoDB"
-        ));
-        tables.push(format!(
-            "CREATE TABLE k{number} (id INT, c {data_type}) ENGINE=InnoDB"
-        ));
+        tables.push(format!("CREATE TABLE t{number} (id INT PRIMARY KEY, c {data_type}) ENGINE=InnoDB"));
+        tables.push(format!("CREATE TABLE k{number} (id INT, c {data_type}) ENGINE=InnoDB"));
         for (id, value) in values.iter().chain(["NULL"].iter()).enumerate() {
             for kind in ["t", "k"] {
                 let table = format!("shop.{kind}{number}");
-                inserts.push(format!(
-                    "INSERT INTO {table} (id, c) VALUES ({id}, {value}), ({}, {value})",
-                    id + 100
-                ));
+                inserts.push(format!("INSERT INTO {table} (id, c) VALUES ({id}, {value}), ({}, {value})", id + 100));
                 // Each row is found again by all of its values where there is no key.
                 changes.push(format!("UPDATE {table} SET id = id + 1000 WHERE id = {id}"));
                 changes.push(format!("DELETE FROM {table} WHERE id = {}", id + 100));
@@ -503,10 +376,7 @@ async fn swaps_duplicates_and_large_transactions_follow_without_names_of_columns
     hard_cases(
         Kind::Mysql97,
         Kind::Mysql97,
-        &[
-            ("binlog-row-metadata", "MINIMAL"),
-            ("binlog-transaction-compression", "ON"),
-        ],
+        &[("binlog-row-metadata", "MINIMAL"), ("binlog-transaction-compression", "ON")],
     )
     .await;
 }
@@ -525,10 +395,7 @@ async fn crashes(kind: Kind) {
     let pair = Pair::start(kind, kind);
     let mut moving = Moving::new(
         pair,
-        &[
-            "CREATE TABLE t (id INT PRIMARY KEY, n INT) ENGINE=InnoDB",
-            "CREATE TABLE k (n INT) ENGINE=InnoDB",
-        ],
+        &["CREATE TABLE t (id INT PRIMARY KEY, n INT) ENGINE=InnoDB", "CREATE TABLE k (n INT) ENGINE=InnoDB"],
     )
     .await;
     for turn in 0..8 {
@@ -579,33 +446,17 @@ async fn a_follower_stands_still_before_the_first_transaction_after_the_pause() 
     let moving = Moving::new(Pair::start(Kind::Mysql97, Kind::Mysql97), &table).await;
     let mut running = moving.follow();
     moving.write(&["INSERT INTO t VALUES (1)"]).await;
-    let mut source = moving
-        .mysql
-        .connect_source("test")
-        .await
-        .expect("a session");
+    let mut source = moving.mysql.connect_source("test").await.expect("a session");
     let here = position::current(&mut source).await.expect("a position");
     let pausing = running.follow.pause_at(here.clone(), TIMEOUT);
     moving.write(&["INSERT INTO t VALUES (2)"]).await;
     pausing.await.expect("it pauses");
-    assert!(
-        running
-            .follow
-            .applied()
-            .position
-            .is_some_and(|at| at.covers(&here))
-    );
+    assert!(running.follow.applied().position.is_some_and(|at| at.covers(&here)));
     let ids = rows(&moving.pair.target, "SELECT id FROM shop.t").await;
     assert!(ids.iter().any(|row| row[0].as_deref() == Some("1")));
     let more = position::current(&mut source).await.expect("a position");
     if ids.len() == 1 {
-        assert!(
-            running
-                .follow
-                .applied()
-                .position
-                .is_some_and(|at| !at.covers(&more))
-        );
+        assert!(running.follow.applied().position.is_some_and(|at| !at.covers(&more)));
     }
     running.follow.resume();
     moving.arrive(&mut running).await;
@@ -618,9 +469,7 @@ async fn stops(kind: Kind, settings: &[(&str, &str)], statement: &str, expected:
     let pair = Pair::start_with((kind, settings), (kind, &[]));
     let moving = Moving::new(pair, &table).await;
     let running = moving.follow();
-    moving
-        .write(&["INSERT INTO t VALUES (1, 1)", statement])
-        .await;
+    moving.write(&["INSERT INTO t VALUES (1, 1)", statement]).await;
     let failure = running.failure().await;
     assert_eq!(failure.kind(), Failure::Fatal, "{failure}");
     assert!(failure.to_string().contains(expected), "{failure}");
@@ -629,24 +478,12 @@ async fn stops(kind: Kind, settings: &[(&str, &str)], statement: &str, expected:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_a_tables_columns_stops_the_follower() {
-    stops(
-        Kind::Mysql97,
-        &[],
-        "ALTER TABLE t ADD d INT",
-        "ALTER TABLE shop.t",
-    )
-    .await;
+    stops(Kind::Mysql97, &[], "ALTER TABLE t ADD d INT", "ALTER TABLE shop.t").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_table_stops_the_follower() {
-    stops(
-        Kind::Mariadb1011,
-        &[],
-        "CREATE TABLE u (id INT)",
-        "CREATE TABLE shop.u",
-    )
-    .await;
+    stops(Kind::Mariadb1011, &[], "CREATE TABLE u (id INT)", "CREATE TABLE shop.u").await;
 }
 
 /// Rows that the log has in a form that is not read: what is told is done, and the migration goes on.
@@ -666,12 +503,7 @@ async fn a_table_whose_rows_the_log_did_not_have_whole_is_taken_anew_and_followe
             "SET GLOBAL binlog_row_image = 'FULL'",
             "cannot be read",
         ),
-        (
-            Kind::Mariadb1011,
-            "SET GLOBAL log_bin_compress = ON",
-            "SET GLOBAL log_bin_compress = OFF",
-            "compressed rows",
-        ),
+        (Kind::Mariadb1011, "SET GLOBAL log_bin_compress = ON", "SET GLOBAL log_bin_compress = OFF", "compressed rows"),
         (
             Kind::Mariadb1011,
             "SET GLOBAL binlog_row_image = 'MINIMAL'",
@@ -681,24 +513,17 @@ async fn a_table_whose_rows_the_log_did_not_have_whole_is_taken_anew_and_followe
     ] {
         let moving = Moving::new(Pair::start(kind, kind), &[DOCUMENTS]).await;
         let mut running = moving.follow();
-        let first = format!(
-            "INSERT INTO d VALUES (1, '{{\"a\": 1, \"b\": \"{}\"}}', 1), (2, '{{}}', 2)",
-            "x".repeat(500)
-        );
+        let first =
+            format!("INSERT INTO d VALUES (1, '{{\"a\": 1, \"b\": \"{}\"}}', 1), (2, '{{}}', 2)", "x".repeat(500));
         moving.write(&[&first]).await;
         moving.arrive(&mut running).await;
         moving.write(&[spoil]).await;
-        moving
-            .write(&["UPDATE d SET j = JSON_SET(j, '$.a', 2), n = 2 WHERE id = 1"])
-            .await;
+        moving.write(&["UPDATE d SET j = JSON_SET(j, '$.a', 2), n = 2 WHERE id = 1"]).await;
         let error = running.failure().await;
         let text = error.full_text();
         assert!(text.contains(reported), "{kind:?} {spoil}: {text}");
         let remedy = error.remedy_text().unwrap_or_default();
-        assert!(
-            remedy.ends_with("RECOPY TABLE shop.d OF MIGRATION follow"),
-            "{remedy}"
-        );
+        assert!(remedy.ends_with("RECOPY TABLE shop.d OF MIGRATION follow"), "{remedy}");
         moving.write(&[mend]).await;
         moving.write(&["UPDATE d SET n = n + 1"]).await;
         moving.recopy("d").await;
@@ -712,17 +537,8 @@ async fn a_table_whose_rows_the_log_did_not_have_whole_is_taken_anew_and_followe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_events_of_mariadb_stop_the_follower() {
-    let settings = [
-        ("log-bin-compress", "ON"),
-        ("log-bin-compress-min-len", "10"),
-    ];
-    stops(
-        Kind::Mariadb1011,
-        &settings,
-        "INSERT INTO t VALUES (2, 2), (3, 3), (4, 4)",
-        "compressed rows",
-    )
-    .await;
+    let settings = [("log-bin-compress", "ON"), ("log-bin-compress-min-len", "10")];
+    stops(Kind::Mariadb1011, &settings, "INSERT INTO t VALUES (2, 2), (3, 3), (4, 4)", "compressed rows").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -730,15 +546,9 @@ async fn a_row_that_is_not_as_it_should_be_stops_the_follower_and_names_its_key(
     let table = ["CREATE TABLE t (id INT PRIMARY KEY, c INT) ENGINE=InnoDB"];
     let moving = Moving::new(Pair::start(Kind::Mysql97, Kind::Mysql97), &table).await;
     let mut running = moving.follow();
-    moving
-        .write(&["INSERT INTO t VALUES (1, 1), (42, 1)"])
-        .await;
+    moving.write(&["INSERT INTO t VALUES (1, 1), (42, 1)"]).await;
     moving.arrive(&mut running).await;
-    moving
-        .pair
-        .target
-        .run("shop", "DELETE FROM t WHERE id = 42")
-        .await;
+    moving.pair.target.run("shop", "DELETE FROM t WHERE id = 42").await;
     moving.write(&["UPDATE t SET c = 2"]).await;
     let failure = running.failure().await;
     assert!(failure.to_string().contains("id=42"), "{failure}");
@@ -759,33 +569,17 @@ async fn rows_loaded_from_a_later_moment_are_brought_to_the_markers() {
         ])
         .await;
     // One row is from the end, one from the middle, one is gone already.
-    moving
-        .pair
-        .target
-        .run("shop", "INSERT INTO t VALUES (2, 22), (1, 1)")
-        .await;
-    let mut source = moving
-        .mysql
-        .connect_source("test")
-        .await
-        .expect("a session");
-    heartbeat::signal(&mut source, moving.mysql.name(), Signal::Marker, "loaded")
-        .await
-        .expect("written");
+    moving.pair.target.run("shop", "INSERT INTO t VALUES (2, 22), (1, 1)").await;
+    let mut source = moving.mysql.connect_source("test").await.expect("a session");
+    heartbeat::signal(&mut source, moving.mysql.name(), Signal::Marker, "loaded").await.expect("written");
     let progress = Arc::new(Progress::default());
     let stop = CancellationToken::new();
     let caught = follow::catch_up(&moving.mysql, &moving.plan, "loaded", &progress, &stop).await;
     assert!(caught.expect("it catches up"));
     moving.assert_equal().await;
     // The same marker is behind now, and what was applied is not applied again.
-    let mut target = moving
-        .mysql
-        .connect_target("test")
-        .await
-        .expect("a session");
-    let stored = records::progress(&moving.mysql, &mut target)
-        .await
-        .expect("read");
+    let mut target = moving.mysql.connect_target("test").await.expect("a session");
+    let stored = records::progress(&moving.mysql, &mut target).await.expect("read");
     let mut running = moving.follow();
     moving.write(&["UPDATE t SET c = c + 1"]).await;
     moving.arrive(&mut running).await;
@@ -808,27 +602,15 @@ async fn harmless(kind: Kind) {
         ])
         .await;
     // What the migration began with.
-    let mut session = moving
-        .mysql
-        .connect_target("test")
-        .await
-        .expect("a session");
+    let mut session = moving.mysql.connect_target("test").await.expect("a session");
     let again = "UPDATE headgate.migrations SET archive = NULL";
     session.query_drop(again).await.expect("it is forgotten");
-    Archive::open(&moving.mysql, &mut session)
-        .await
-        .expect("the definitions are kept");
-    let mut source = moving
-        .mysql
-        .connect_source("test")
-        .await
-        .expect("a session");
+    Archive::open(&moving.mysql, &mut session).await.expect("the definitions are kept");
+    let mut source = moving.mysql.connect_source("test").await.expect("a session");
     let now = position::current(&mut source).await.expect("a position");
     let forget = "DELETE FROM headgate.progress";
     session.query_drop(forget).await.expect("it is forgotten");
-    records::begin_progress(&moving.mysql, &mut session, &now)
-        .await
-        .expect("recorded");
+    records::begin_progress(&moving.mysql, &mut session, &now).await.expect("recorded");
 
     let mut running = moving.follow();
     let mut statements = vec![
@@ -855,30 +637,15 @@ async fn harmless(kind: Kind) {
     }
     moving.write(&statements).await;
     moving.arrive(&mut running).await;
-    moving
-        .write(&[
-            "ALTER TABLE part COMMENT 'same'",
-            "INSERT INTO part VALUES (2, 2)",
-        ])
-        .await;
+    moving.write(&["ALTER TABLE part COMMENT 'same'", "INSERT INTO part VALUES (2, 2)"]).await;
     moving.arrive(&mut running).await;
     running.end().await;
     moving.assert_equal().await;
 
     // What changes something stops it by name, and undone it goes on, unless rows may have been others meanwhile.
     for (change, undo, named, goes_on) in [
-        (
-            "CREATE VIEW w AS SELECT 1",
-            "DROP VIEW w",
-            "view `shop`.`w` is new",
-            true,
-        ),
-        (
-            "ALTER VIEW v AS SELECT n FROM t",
-            "ALTER VIEW v AS SELECT id FROM t",
-            "view `shop`.`v` was changed",
-            true,
-        ),
+        ("CREATE VIEW w AS SELECT 1", "DROP VIEW w", "view `shop`.`w` is new", true),
+        ("ALTER VIEW v AS SELECT n FROM t", "ALTER VIEW v AS SELECT id FROM t", "view `shop`.`v` was changed", true),
         (
             "DROP TRIGGER one",
             "CREATE TRIGGER one BEFORE INSERT ON t FOR EACH ROW SET @one = 1",
@@ -891,28 +658,14 @@ async fn harmless(kind: Kind) {
             "table `shop`.`t` was changed",
             false,
         ),
-        (
-            "ALTER TABLE t ADD extra INT FIRST",
-            "ALTER TABLE t DROP extra",
-            "table `shop`.`t` was changed",
-            false,
-        ),
+        ("ALTER TABLE t ADD extra INT FIRST", "ALTER TABLE t DROP extra", "table `shop`.`t` was changed", false),
     ] {
         let running = moving.follow();
         moving.write(&[change]).await;
         let error = running.failure().await;
-        assert!(
-            error.full_text().contains(named),
-            "{kind:?} {change}: {}",
-            error.full_text()
-        );
+        assert!(error.full_text().contains(named), "{kind:?} {change}: {}", error.full_text());
         assert_ne!(error.kind(), Failure::Transient);
-        moving
-            .write(&[
-                "INSERT INTO t (id, n, m) SELECT MAX(id) + 1, 7, 8 FROM t AS o",
-                undo,
-            ])
-            .await;
+        moving.write(&["INSERT INTO t (id, n, m) SELECT MAX(id) + 1, 7, 8 FROM t AS o", undo]).await;
         let mut running = moving.follow();
         if goes_on {
             moving.arrive(&mut running).await;
@@ -921,10 +674,7 @@ async fn harmless(kind: Kind) {
         } else {
             let error = running.failure().await;
             let text = error.full_text();
-            assert!(
-                text.contains("2 statements changed table shop.t"),
-                "{kind:?}: {text}"
-            );
+            assert!(text.contains("2 statements changed table shop.t"), "{kind:?}: {text}");
             let remedy = error.remedy_text().unwrap_or_default();
             assert!(remedy.contains("RECOPY TABLE"), "{remedy}");
             moving.recopy("t").await;
@@ -957,43 +707,30 @@ async fn what_takes_rows_away_and_leaves_the_definition_stops_all_the_same() {
     for (kind, statement) in [
         (Kind::Mysql97, "ALTER TABLE part TRUNCATE PARTITION a"),
         (Kind::Mysql56, "ALTER TABLE part TRUNCATE PARTITION a"),
-        (
-            Kind::Mariadb1011,
-            "CREATE OR REPLACE TABLE t (id INT PRIMARY KEY, n INT, m INT) ENGINE = InnoDB",
-        ),
+        (Kind::Mariadb1011, "CREATE OR REPLACE TABLE t (id INT PRIMARY KEY, n INT, m INT) ENGINE = InnoDB"),
     ] {
         let moving = Moving::new(Pair::start(kind, Kind::Mysql97), &[PLAIN, PARTITIONED]).await;
         let mut running = moving.follow();
         moving.arrive(&mut running).await;
-        moving
-            .write(&[
-                "INSERT INTO part VALUES (1, 1)",
-                "INSERT INTO t VALUES (1, 1, 1)",
-                statement,
-            ])
-            .await;
+        moving.write(&["INSERT INTO part VALUES (1, 1)", "INSERT INTO t VALUES (1, 1, 1)", statement]).await;
         let error = running.failure().await;
-        assert!(
-            error.full_text().contains("ran on the source"),
-            "{}",
-            error.full_text()
-        );
+        assert!(error.full_text().contains("ran on the source"), "{}", error.full_text());
     }
 }
 
 #[tokio::test]
-async fn a_distributed_transaction_that_is_undone_changes_nothing_and_one_that_is_committed_counts_from_then()
- {
+async fn a_distributed_transaction_that_is_undone_changes_nothing_and_one_that_is_committed_counts_from_then() {
     for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
         let moving = Moving::new(Pair::of(kind), &[PLAIN]).await;
         let mut running = moving.follow();
         moving.arrive(&mut running).await;
         // The servers let a session do nothing else while it has one prepared.
-        let (mut one, mut other) = (
-            moving.pair.source.connect("shop").await,
-            moving.pair.source.connect("shop").await,
-        );
-        one.query_drop("XA START 'a', 'b', 7; INSERT INTO t VALUES (1, 1, 1); XA END 'a', 'b', 7; XA PREPARE 'a', 'b', 7").await.expect("prepared");
+        let (mut one, mut other) = (moving.pair.source.connect("shop").await, moving.pair.source.connect("shop").await);
+        one.query_drop(
+            "XA START 'a', 'b', 7; INSERT INTO t VALUES (1, 1, 1); XA END 'a', 'b', 7; XA PREPARE 'a', 'b', 7",
+        )
+        .await
+        .expect("prepared");
         other
             .query_drop("XA START 'c'; INSERT INTO t VALUES (2, 2, 2); XA END 'c'; XA PREPARE 'c'")
             .await
@@ -1002,14 +739,10 @@ async fn a_distributed_transaction_that_is_undone_changes_nothing_and_one_that_i
         moving.arrive(&mut running).await;
         let there = rows(&moving.pair.target, "SELECT CONCAT(id) FROM shop.t").await;
         assert_eq!(there, [[Some("3".to_owned())]], "{kind:?}");
-        one.query_drop("XA ROLLBACK 'a', 'b', 7")
-            .await
-            .expect("undone");
+        one.query_drop("XA ROLLBACK 'a', 'b', 7").await.expect("undone");
         other.query_drop("XA COMMIT 'c'").await.expect("committed");
         other
-            .query_drop(
-                "XA START 'd'; INSERT INTO t VALUES (4, 4, 4); XA END 'd'; XA COMMIT 'd' ONE PHASE",
-            )
+            .query_drop("XA START 'd'; INSERT INTO t VALUES (4, 4, 4); XA END 'd'; XA COMMIT 'd' ONE PHASE")
             .await
             .expect("committed");
         moving.arrive(&mut running).await;
@@ -1028,14 +761,10 @@ async fn a_distributed_transaction_that_a_restart_comes_between_is_known_to_the_
         let mut running = moving.follow();
         moving.arrive(&mut running).await;
         let mut sessions = Vec::new();
-        for (number, name) in ["'early'", "'kept', 'b', 9", "'undone'", "'late'"]
-            .iter()
-            .enumerate()
-        {
+        for (number, name) in ["'early'", "'kept', 'b', 9", "'undone'", "'late'"].iter().enumerate() {
             let mut session = moving.pair.source.connect("shop").await;
-            let prepare = format!(
-                "XA START {name}; INSERT INTO t VALUES ({number}, 1, 1); XA END {name}; XA PREPARE {name}"
-            );
+            let prepare =
+                format!("XA START {name}; INSERT INTO t VALUES ({number}, 1, 1); XA END {name}; XA PREPARE {name}");
             session.query_drop(prepare).await.expect("prepared");
             sessions.push((session, *name));
             let row = format!("INSERT INTO t VALUES (1{number}, 1, 1)");
@@ -1044,10 +773,7 @@ async fn a_distributed_transaction_that_a_restart_comes_between_is_known_to_the_
             // What is committed before the next restart is not applied once more by it.
             if *name == "'kept', 'b', 9" {
                 let early = &mut sessions[0].0;
-                early
-                    .query_drop("XA COMMIT 'early'")
-                    .await
-                    .expect("committed");
+                early.query_drop("XA COMMIT 'early'").await.expect("committed");
                 moving.arrive(&mut running).await;
             }
             if number % 2 == 0 {
@@ -1060,15 +786,8 @@ async fn a_distributed_transaction_that_a_restart_comes_between_is_known_to_the_
             moving.arrive(&mut running).await;
         }
         for (session, name) in &mut sessions[1..] {
-            let ending = if *name == "'undone'" {
-                "ROLLBACK"
-            } else {
-                "COMMIT"
-            };
-            session
-                .query_drop(format!("XA {ending} {name}"))
-                .await
-                .expect("ended");
+            let ending = if *name == "'undone'" { "ROLLBACK" } else { "COMMIT" };
+            session.query_drop(format!("XA {ending} {name}")).await.expect("ended");
         }
         moving.write(&["UPDATE t SET n = 5 WHERE id = 1"]).await;
         moving.arrive(&mut running).await;
@@ -1076,30 +795,21 @@ async fn a_distributed_transaction_that_a_restart_comes_between_is_known_to_the_
         let there = rows(&moving.pair.target, "SELECT CONCAT(id) FROM shop.t").await;
         assert_eq!(there.len(), 7, "{kind:?}");
         // Once nothing is prepared, nothing is read again.
-        let stored: Vec<String> = moving
-            .pair
-            .target
-            .rows("", "SELECT position FROM headgate.progress")
-            .await;
+        let stored: Vec<String> = moving.pair.target.rows("", "SELECT position FROM headgate.progress").await;
         assert!(!stored[0].contains("since"), "{stored:?}");
         running.end().await;
     }
 }
 
 #[tokio::test]
-async fn a_distributed_transaction_of_which_the_follower_knows_nothing_stops_it_when_it_is_committed()
- {
+async fn a_distributed_transaction_of_which_the_follower_knows_nothing_stops_it_when_it_is_committed() {
     for kind in [Kind::Mysql97, Kind::Mariadb1011] {
         let moving = Moving::new(Pair::start(kind, Kind::Mysql97), &[PLAIN]).await;
         let mut one = moving.pair.source.connect("shop").await;
         one.query_drop("XA START 'a'; INSERT INTO t VALUES (1, 1, 1); XA END 'a'; XA PREPARE 'a'")
             .await
             .expect("prepared");
-        let mut source = moving
-            .mysql
-            .connect_source("test")
-            .await
-            .expect("a session");
+        let mut source = moving.mysql.connect_source("test").await.expect("a session");
         let begin = position::current(&mut source).await.expect("a position");
         let begins = records::progressed(&moving.mysql, &begin).expect("written");
         moving.pair.target.run("", &begins).await;

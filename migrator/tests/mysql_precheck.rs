@@ -18,29 +18,21 @@ async fn findings(mysql: &Mysql) -> Vec<Check> {
 
 fn worse(checks: &[Check]) -> Vec<String> {
     let bad = checks.iter().filter(|check| check.level != Level::Ok);
-    bad.map(|check| format!("{:?} {}: {}", check.level, check.name, check.evidence))
-        .collect()
+    bad.map(|check| format!("{:?} {}: {}", check.level, check.name, check.evidence)).collect()
 }
 
 fn has(checks: &[Check], level: Level, name: &str, part: &str) {
-    let found = checks
-        .iter()
-        .any(|check| check.level == level && check.name == name && check.evidence.contains(part));
-    assert!(
-        found,
-        "no {level:?} {name} with {part:?} in {:#?}",
-        worse(checks)
-    );
+    let found = checks.iter().any(|check| check.level == level && check.name == name && check.evidence.contains(part));
+    assert!(found, "no {level:?} {name} with {part:?} in {:#?}", worse(checks));
 }
 
 fn has_fix(checks: &[Check], name: &str, part: &str) {
-    let found = checks
-        .iter()
-        .any(|check| check.name == name && check.fix.contains(part));
+    let found = checks.iter().any(|check| check.name == name && check.fix.contains(part));
     assert!(found, "no fix {part:?} of {name} in {checks:#?}");
 }
 
-const PLAIN: &str = "CREATE DATABASE shop CHARACTER SET utf8mb4; CREATE TABLE shop.t (id INT PRIMARY KEY) ENGINE = InnoDB";
+const PLAIN: &str =
+    "CREATE DATABASE shop CHARACTER SET utf8mb4; CREATE TABLE shop.t (id INT PRIMARY KEY) ENGINE = InnoDB";
 
 /// A plain database gives no error, and only these warnings.
 async fn plain(source: Kind, target: Kind, expected: &[&str]) {
@@ -54,17 +46,8 @@ async fn plain(source: Kind, target: Kind, expected: &[&str]) {
     assert!(checks.len() > 25);
     // What can be mended by a statement is mended by it.
     let (left, _) = follow_the_remedies(&mysql, &pair).await;
-    let allowed = [
-        "binlog_row_metadata",
-        "version_pair",
-        "client_settings",
-        "source_refusal",
-    ];
-    assert!(
-        left.iter()
-            .all(|check| check.fix.is_empty() && allowed.contains(&check.name.as_str())),
-        "{left:#?}"
-    );
+    let allowed = ["binlog_row_metadata", "version_pair", "client_settings", "source_refusal"];
+    assert!(left.iter().all(|check| check.fix.is_empty() && allowed.contains(&check.name.as_str())), "{left:#?}");
 }
 
 /// The names of the findings that are not in order, each once.
@@ -87,23 +70,9 @@ async fn a_plain_database_of_mariadb_gives_no_finding_towards_mariadb() {
 
 #[tokio::test]
 async fn towards_mysql_97_the_older_and_the_other_family_are_warned_of_what_differs() {
-    plain(
-        Kind::Mysql56,
-        Kind::Mysql97,
-        &[
-            "binlog_row_metadata",
-            "source_refusal",
-            "sql_mode",
-            "client_settings",
-        ],
-    )
-    .await;
-    plain(
-        Kind::Mariadb1011,
-        Kind::Mysql97,
-        &["version_pair", "sql_mode", "client_settings"],
-    )
-    .await;
+    plain(Kind::Mysql56, Kind::Mysql97, &["binlog_row_metadata", "source_refusal", "sql_mode", "client_settings"])
+        .await;
+    plain(Kind::Mariadb1011, Kind::Mysql97, &["version_pair", "sql_mode", "client_settings"]).await;
 }
 
 #[tokio::test]
@@ -154,7 +123,9 @@ async fn mysql_97_is_checked_for_all_that_would_spoil_it() {
              XA START 'x1'; INSERT INTO parent VALUES (1, 1); XA END 'x1'; XA PREPARE 'x1'",
         )
         .await;
-    pair.target.run("", "CREATE DATABASE shop; CREATE TABLE shop.here (a INT); CREATE USER app@'%' IDENTIFIED BY 'b'").await;
+    pair.target
+        .run("", "CREATE DATABASE shop; CREATE TABLE shop.here (a INT); CREATE USER app@'%' IDENTIFIED BY 'b'")
+        .await;
     let checks = findings(&pair.migration("m", Settings::default())).await;
     let error = |name, part| has(&checks, Level::Error, name, part);
     let warning = |name, part| has(&checks, Level::Warning, name, part);
@@ -187,16 +158,8 @@ async fn mysql_97_is_checked_for_all_that_would_spoil_it() {
     warning("time_zone", "+02:00");
     warning("event_scheduler", "not on the target");
     error("target_objects", "shop");
-    has_fix(
-        &checks,
-        "binlog_row_image",
-        "SET PERSIST binlog_row_image = 'FULL'",
-    );
-    has_fix(
-        &checks,
-        "engines",
-        "ALTER TABLE `shop`.`old` ENGINE = InnoDB",
-    );
+    has_fix(&checks, "binlog_row_image", "SET PERSIST binlog_row_image = 'FULL'");
+    has_fix(&checks, "engines", "ALTER TABLE `shop`.`old` ENGINE = InnoDB");
     has_fix(&checks, "keys", "ADD COLUMN headgate_id");
     has_fix(&checks, "other_databases", "schemas = 'shop, other'");
     // The statements that mend it do, once nothing is prepared any more that holds its tables.
@@ -213,24 +176,15 @@ async fn mysql_97_is_checked_for_all_that_would_spoil_it() {
             "fence_procedures",
             "max_allowed_packet",
         ];
-        assert!(
-            by_hand.contains(&check.name.as_str()),
-            "{check:#?} {ran:#?}"
-        );
-        assert!(
-            check.fix.is_empty() || check.fix.starts_with("CREATE MIGRATION"),
-            "{check:#?}"
-        );
+        assert!(by_hand.contains(&check.name.as_str()), "{check:#?} {ran:#?}");
+        assert!(check.fix.is_empty() || check.fix.starts_with("CREATE MIGRATION"), "{check:#?}");
     }
 }
 
 #[tokio::test]
 async fn mariadb_is_checked_for_what_it_does_its_own_way() {
-    let source: &[(&str, &str)] = &[
-        ("log-bin-compress", "ON"),
-        ("expire-logs-days", "1"),
-        ("lower-case-table-names", "1"),
-    ];
+    let source: &[(&str, &str)] =
+        &[("log-bin-compress", "ON"), ("expire-logs-days", "1"), ("lower-case-table-names", "1")];
     let pair = Pair::start_with((Kind::Mariadb1011, source), (Kind::Mysql97, &[]));
     pair.source
         .run(
@@ -284,24 +238,14 @@ async fn what_cannot_be_reached_or_is_not_allowed_is_a_finding_and_ends_no_other
     has(&checks, Level::Error, "source_rights", "SUPER");
     has(&checks, Level::Error, "source_definitions", "mysql.user");
     has(&checks, Level::Warning, "source_snapshots", "RELOAD");
-    has_fix(
-        &checks,
-        "source_rights",
-        "GRANT LOCK TABLES ON `shop`.* TO 'poor'@",
-    );
+    has_fix(&checks, "source_rights", "GRANT LOCK TABLES ON `shop`.* TO 'poor'@");
     let mut pair = pair;
     pair.target.kill();
     let checks = findings(&pair.migration("m", Settings::default())).await;
     has(&checks, Level::Error, "target_reachable", "cannot connect");
     has(&checks, Level::Ok, "binlog_format", "ROW");
     // Onto itself.
-    let checks = findings(&migration(
-        "m",
-        &pair.source,
-        &pair.source,
-        Settings::default(),
-    ))
-    .await;
+    let checks = findings(&migration("m", &pair.source, &pair.source, Settings::default())).await;
     has(&checks, Level::Error, "same_server", "same server");
 }
 
@@ -327,11 +271,7 @@ async fn an_account_that_sees_too_little_of_sessions_for_their_handover_is_a_fin
     let warning = |part| has(&checks, Level::Warning, "source_sessions", part);
     warning("performance_schema");
     has(&checks, Level::Error, "source_rights", "routines of others");
-    has_fix(
-        &checks,
-        "source_rights",
-        "GRANT SHOW_ROUTINE ON *.* TO 'poor'@'%'",
-    );
+    has_fix(&checks, "source_rights", "GRANT SHOW_ROUTINE ON *.* TO 'poor'@'%'");
 }
 
 #[tokio::test]
@@ -345,12 +285,7 @@ async fn an_account_is_proved_only_by_the_same_hash_or_a_login_and_a_second_pass
              CREATE USER twice IDENTIFIED BY 'old'; ALTER USER twice IDENTIFIED BY 'new' RETAIN CURRENT PASSWORD",
         )
         .await;
-    pair.target
-        .run(
-            "",
-            "CREATE USER other IDENTIFIED BY 'b'; CREATE USER twice IDENTIFIED BY 'new'",
-        )
-        .await;
+    pair.target.run("", "CREATE USER other IDENTIFIED BY 'b'; CREATE USER twice IDENTIFIED BY 'new'").await;
     let mysql = pair.migration("m", Settings::default());
     let verdict = async |name: &str| {
         let accounts = mysql.accounts().await.expect("they can be read");
@@ -358,44 +293,27 @@ async fn an_account_is_proved_only_by_the_same_hash_or_a_login_and_a_second_pass
         account.map(|account| account.verdict)
     };
     let proved = |verdict: Option<Verdict>| matches!(verdict, Some(Verdict::Proved(_)));
-    assert!(
-        proved(verdict("`same`@`%`").await),
-        "it comes with its hash"
-    );
-    assert!(
-        !proved(verdict("`other`@`%`").await),
-        "its hash is another one"
-    );
+    assert!(proved(verdict("`same`@`%`").await), "it comes with its hash");
+    assert!(!proved(verdict("`other`@`%`").await), "its hash is another one");
     assert_eq!(verdict("`shut`@`%`").await, None, "nobody can log in as it");
     let Some(Verdict::Unproved { fix, .. }) = verdict("`twice`@`%`").await else {
         panic!("its old password does not come along");
     };
     pair.source.run("", &fix).await;
-    assert!(
-        !proved(verdict("`twice`@`%`").await),
-        "its hash is salted anew"
-    );
+    assert!(!proved(verdict("`twice`@`%`").await), "its hash is salted anew");
     pair.target.run("", "DROP USER twice").await;
-    assert!(
-        proved(verdict("`twice`@`%`").await),
-        "it comes with its hash"
-    );
+    assert!(proved(verdict("`twice`@`%`").await), "it comes with its hash");
 }
 
 fn of<'a>(checks: &'a [Check], name: &str, level: Level) -> Vec<&'a Check> {
-    let of_it = checks
-        .iter()
-        .filter(|check| check.name == name && check.level == level);
+    let of_it = checks.iter().filter(|check| check.name == name && check.level == level);
     of_it.collect()
 }
 
 /// What a precheck may leave on the target: nothing.
 async fn nothing_is_left(server: &Server) {
     let databases: Vec<String> = server
-        .rows(
-            "",
-            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ('shop', 'headgate')",
-        )
+        .rows("", "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ('shop', 'headgate')")
         .await;
     assert_eq!(databases, Vec::<String>::new());
     let accounts: Vec<String> = server
@@ -463,10 +381,7 @@ async fn what_mysql_97_refuses_of_56_is_told_at_once_and_the_trial_leaves_nothin
         "the event shop.nightly calls ENCRYPT()",
     ];
     for part in reported {
-        assert!(
-            called.iter().any(|check| check.evidence.contains(part)),
-            "{part}: {called:#?}"
-        );
+        assert!(called.iter().any(|check| check.evidence.contains(part)), "{part}: {called:#?}");
     }
     assert_eq!(called.len(), reported.len(), "{called:#?}");
     nothing_is_left(&pair.target).await;
@@ -500,12 +415,7 @@ async fn what_mysql_97_refuses_of_56_is_told_at_once_and_the_trial_leaves_nothin
         .await;
     let checks = findings(&mysql).await;
     for name in ["schema_trial", "called_functions"] {
-        assert_eq!(
-            of(&checks, name, Level::Ok).len(),
-            1,
-            "{:#?}",
-            worse(&checks)
-        );
+        assert_eq!(of(&checks, name, Level::Ok).len(), 1, "{:#?}", worse(&checks));
     }
     nothing_is_left(&pair.target).await;
 }
@@ -535,13 +445,8 @@ async fn follow_the_remedies(mysql: &Mysql, pair: &Pair) -> (Vec<Check>, Vec<Str
         left.retain(|check| check.level != Level::Ok);
         let known = ran.len();
         for check in &left {
-            let of_target =
-                OF_TARGET.contains(&check.name.as_str()) || check.name.starts_with("target");
-            let server = if of_target && !check.fix.starts_with("DROP VIEW") {
-                &pair.target
-            } else {
-                &pair.source
-            };
+            let of_target = OF_TARGET.contains(&check.name.as_str()) || check.name.starts_with("target");
+            let server = if of_target && !check.fix.starts_with("DROP VIEW") { &pair.target } else { &pair.source };
             let fix = check.fix.clone();
             let side = std::ptr::eq(server, &raw const pair.source);
             // This one is a statement for Headgate.
@@ -578,20 +483,14 @@ async fn the_least_rights_are_found_by_trying(source: Kind, kind: Kind, expected
         .await;
     if source == Kind::Mysql56 {
         // The target's account may not set it back in its own sessions; see the test of that.
-        pair.source
-            .run("", "SET GLOBAL innodb_strict_mode = ON")
-            .await;
+        pair.source.run("", "SET GLOBAL innodb_strict_mode = ON").await;
     } else {
         let role = "CREATE ROLE reader; GRANT SELECT ON shop.* TO reader; GRANT reader TO app@'%'";
         pair.source.run("", role).await;
     }
     if source == Kind::Mysql97 {
-        pair.source
-            .run("shop", "CREATE TABLE keyless (v INT)")
-            .await;
-        pair.target
-            .run("", "SET GLOBAL sql_require_primary_key = ON")
-            .await;
+        pair.source.run("shop", "CREATE TABLE keyless (v INT)").await;
+        pair.target.run("", "SET GLOBAL sql_require_primary_key = ON").await;
     }
     let mut ends = Vec::new();
     for server in [&pair.source, &pair.target] {
@@ -607,11 +506,7 @@ async fn the_least_rights_are_found_by_trying(source: Kind, kind: Kind, expected
     let mysql = Mysql::new("m", there, here, Settings::default(), secrets);
     let (left, ran) = follow_the_remedies(&mysql, &pair).await;
     assert_eq!(names(&left), expected, "{:#?}", worse(&left));
-    let definer = if kind == Kind::Mysql97 {
-        "GRANT SET_ANY_DEFINER ON *.* TO"
-    } else {
-        "GRANT SET USER ON *.* TO"
-    };
+    let definer = if kind == Kind::Mysql97 { "GRANT SET_ANY_DEFINER ON *.* TO" } else { "GRANT SET USER ON *.* TO" };
     for part in [
         definer,
         "CREATE USER `debian-sys-maint`@`localhost` ACCOUNT LOCK",
@@ -623,17 +518,9 @@ async fn the_least_rights_are_found_by_trying(source: Kind, kind: Kind, expected
     }
     assert!(!ran.iter().any(|fix| fix.contains("ALL ")), "{ran:#?}");
     let plan = mysql.plan().await.expect("it may read what moves");
-    mysql
-        .prepare(&plan)
-        .await
-        .expect("it may create what moves");
+    mysql.prepare(&plan).await.expect("it may create what moves");
     // A view can be used that runs as the account that was created so.
-    pair.target
-        .run(
-            "shop",
-            "CREATE DEFINER = `debian-sys-maint`@localhost VIEW v AS SELECT id FROM shop.t",
-        )
-        .await;
+    pair.target.run("shop", "CREATE DEFINER = `debian-sys-maint`@localhost VIEW v AS SELECT id FROM shop.t").await;
     let rows: Vec<i32> = pair.target.rows("", "SELECT id FROM shop.v").await;
     assert!(rows.is_empty());
 }
@@ -650,12 +537,8 @@ async fn mariadb_tells_an_account_with_few_rights_each_right_that_it_lacks() {
 
 #[tokio::test]
 async fn mysql_56_tells_an_account_with_few_rights_each_right_that_it_lacks() {
-    the_least_rights_are_found_by_trying(
-        Kind::Mysql56,
-        Kind::Mysql97,
-        &["binlog_row_metadata", "source_refusal"],
-    )
-    .await;
+    the_least_rights_are_found_by_trying(Kind::Mysql56, Kind::Mysql97, &["binlog_row_metadata", "source_refusal"])
+        .await;
 }
 
 /// Rights that come with an active role are rights.
@@ -685,12 +568,7 @@ async fn by_a_role(kind: Kind) {
     let mysql = Mysql::new("m", there, here, Settings::default(), secrets);
     let checks = findings(&mysql).await;
     for name in ["source_rights", "target_rights", "schema_trial"] {
-        assert_eq!(
-            of(&checks, name, Level::Ok).len(),
-            1,
-            "{:#?}",
-            worse(&checks)
-        );
+        assert_eq!(of(&checks, name, Level::Ok).len(), 1, "{:#?}", worse(&checks));
     }
 }
 
@@ -701,30 +579,17 @@ async fn rights_that_come_with_a_role_are_rights() {
 }
 
 #[tokio::test]
-async fn a_definer_that_the_target_lacks_and_that_would_shadow_another_is_not_created_by_the_remedy()
- {
+async fn a_definer_that_the_target_lacks_and_that_would_shadow_another_is_not_created_by_the_remedy() {
     let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
     pair.source
-        .run(
-            "",
-            &format!(
-                "{PLAIN}; CREATE DEFINER = root@localhost VIEW shop.v AS SELECT id FROM shop.t"
-            ),
-        )
+        .run("", &format!("{PLAIN}; CREATE DEFINER = root@localhost VIEW shop.v AS SELECT id FROM shop.t"))
         .await;
     pair.target.run("", "DROP USER root@localhost").await;
     let mysql = pair.migration("m", Settings::default());
     let checks = findings(&mysql).await;
-    has(
-        &checks,
-        Level::Error,
-        "definers",
-        "the view shop.v runs as root@localhost",
-    );
+    has(&checks, Level::Error, "definers", "the view shop.v runs as root@localhost");
     assert_eq!(of(&checks, "definers", Level::Error)[0].fix, "");
-    pair.target
-        .run("", "CREATE USER root@localhost IDENTIFIED BY 'p'")
-        .await;
+    pair.target.run("", "CREATE USER root@localhost IDENTIFIED BY 'p'").await;
     let checks = findings(&mysql).await;
     has(&checks, Level::Ok, "definers", "exists");
 }
@@ -749,22 +614,17 @@ async fn what_a_trial_left_behind_is_taken_away_and_what_others_have_made_since_
     pair.target
         .run("", &format!("{left}; INSERT INTO shop.u VALUES (1); CREATE TABLE shop.theirs (id INT); ALTER USER used ACCOUNT UNLOCK"))
         .await;
-    mysql
-        .clean_up()
-        .await
-        .expect("a dropped migration cleans up");
+    mysql.clean_up().await.expect("a dropped migration cleans up");
     let tables: Vec<String> = pair
-        .target
-        .rows("", "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ('shop', 'headgate') ORDER BY 1")
-        .await;
-    assert_eq!(tables, ["theirs", "u"]);
-    let accounts: Vec<String> = pair
         .target
         .rows(
             "",
-            "SELECT CAST(User AS CHAR) FROM mysql.user WHERE User IN ('app', 'used')",
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ('shop', 'headgate') ORDER BY 1",
         )
         .await;
+    assert_eq!(tables, ["theirs", "u"]);
+    let accounts: Vec<String> =
+        pair.target.rows("", "SELECT CAST(User AS CHAR) FROM mysql.user WHERE User IN ('app', 'used')").await;
     assert_eq!(accounts, ["used"]);
     // In what others have nothing is tried.
     let checks = findings(&mysql).await;
@@ -810,51 +670,28 @@ async fn what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves
         "refused_rows",
         "1 rows of shop.checked break the constraint sum: CHECK (`a` + `b` < 10); the first has the key (8, 9)",
     );
-    error(
-        "refused_rows",
-        "break the constraint n: CHECK (`n` > 0); the first has the key (1, 1)",
-    );
+    error("refused_rows", "break the constraint n: CHECK (`n` > 0); the first has the key (1, 1)");
     error("refused_rows", "break the constraint j");
     error(
         "collations",
         "shop.texts.a has the collation utf8mb4_nopad_bin, which the target does not know; nearest is utf8mb4_bin",
     );
     error("collations", "shop.texts.c");
-    error(
-        "collations",
-        "shop has the collation utf8mb4_unicode_nopad_ci",
-    );
+    error("collations", "shop has the collation utf8mb4_unicode_nopad_ci");
     error("mariadb_only", "shop.ids.id is of the type uuid");
     error("mariadb_only", "shop.ids.i is of the type inet6");
     error("engines", "Aria");
     error("called_functions", "OLD_PASSWORD()");
     for table in ["counting", "plain"] {
-        has(
-            &checks,
-            Level::Warning,
-            "keys",
-            &format!("shop.{table} has no key"),
-        );
+        has(&checks, Level::Warning, "keys", &format!("shop.{table} has no key"));
     }
     nothing_is_left(&pair.target).await;
     let (left, ran) = follow_the_remedies(&mysql, &pair).await;
     let names = names(&left);
-    let expected = [
-        "version_pair",
-        "refused_rows",
-        "schema_trial",
-        "called_functions",
-    ];
+    let expected = ["version_pair", "refused_rows", "schema_trial", "called_functions"];
     assert_eq!(names, expected, "{:#?} {ran:#?}", worse(&left));
-    for lead in [
-        "ALTER DATABASE `shop` ",
-        "ALTER TABLE `shop`.`texts` CHARACTER SET ",
-        "UPDATE `shop`.`times` ",
-    ] {
-        assert!(
-            ran.iter().any(|fix| fix.starts_with(lead)),
-            "{lead}: {ran:#?}"
-        );
+    for lead in ["ALTER DATABASE `shop` ", "ALTER TABLE `shop`.`texts` CHARACTER SET ", "UPDATE `shop`.`times` "] {
+        assert!(ran.iter().any(|fix| fix.starts_with(lead)), "{lead}: {ran:#?}");
     }
     // Statements changed what they had to, and nothing beside it.
     let column: Vec<(String, String, String, Option<String>)> = pair
@@ -868,19 +705,10 @@ async fn what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves
     let short: Vec<String> = column
         .iter()
         .map(|(kind, null, comment, collation)| {
-            format!(
-                "{kind} {null} {comment} {}",
-                collation.clone().unwrap_or_default()
-            )
+            format!("{kind} {null} {comment} {}", collation.clone().unwrap_or_default())
         })
         .collect();
-    assert_eq!(
-        short[1..],
-        [
-            "varchar(9) NO k utf8mb4_bin",
-            "varchar(9) YES  latin1_german1_ci"
-        ]
-    );
+    assert_eq!(short[1..], ["varchar(9) NO k utf8mb4_bin", "varchar(9) YES  latin1_german1_ci"]);
     assert!(short[0].starts_with("varchar(99) NO c, d "), "{short:?}");
     pair.source
         .run(
@@ -889,11 +717,7 @@ async fn what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves
         )
         .await;
     let checks = findings(&mysql).await;
-    assert!(
-        !checks.iter().any(|check| check.level == Level::Error),
-        "{:#?}",
-        worse(&checks)
-    );
+    assert!(!checks.iter().any(|check| check.level == Level::Error), "{:#?}", worse(&checks));
     // Now the whole copy goes through; a row without its parent comes as it is.
     let plan = mysql.plan().await.expect("a plan");
     mysql.prepare(&plan).await.expect("prepared");
@@ -902,10 +726,8 @@ async fn what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves
     copied.unwrap_or_else(|error| panic!("{}", error.full_text()));
     for table in &plan.tables {
         let count = format!("SELECT COUNT(*) FROM shop.{}", table.name);
-        let (there, here): (Vec<u32>, Vec<u32>) = (
-            pair.source.rows("", &count).await,
-            pair.target.rows("", &count).await,
-        );
+        let (there, here): (Vec<u32>, Vec<u32>) =
+            (pair.source.rows("", &count).await, pair.target.rows("", &count).await);
         assert_eq!(here, there, "{}", table.name);
     }
 }
@@ -945,38 +767,24 @@ async fn settings_of_clients_are_made_equal(source: Kind, target: Kind, set: &[(
     let pair = Pair::start(source, target);
     pair.source.run("", PLAIN).await;
     for (name, value) in set {
-        pair.source
-            .run("", &format!("SET GLOBAL {name} = {value}"))
-            .await;
+        pair.source.run("", &format!("SET GLOBAL {name} = {value}")).await;
     }
     let mysql = pair.migration("m", Settings::default());
     let checks = findings(&mysql).await;
     for (name, _) in set {
         let found = of(&checks, "client_settings", Level::Warning);
-        let one = found
-            .iter()
-            .find(|check| check.evidence.contains(&format!("get {name} = ")));
+        let one = found.iter().find(|check| check.evidence.contains(&format!("get {name} = ")));
         let one = one.unwrap_or_else(|| panic!("{name}: {found:#?}"));
         assert!(one.fix.starts_with("SET "), "{one:?}");
     }
     let (left, ran) = follow_the_remedies(&mysql, &pair).await;
-    let settings: Vec<&Check> = left
-        .iter()
-        .filter(|check| check.name == "client_settings")
-        .collect();
-    assert!(
-        settings.iter().all(|check| check.fix.is_empty()),
-        "{settings:#?}"
-    );
+    let settings: Vec<&Check> = left.iter().filter(|check| check.name == "client_settings").collect();
+    assert!(settings.iter().all(|check| check.fix.is_empty()), "{settings:#?}");
     if source == target {
         assert!(settings.is_empty(), "{settings:#?} {ran:#?}");
     }
     for (name, _) in set {
-        assert!(
-            !settings
-                .iter()
-                .any(|check| check.evidence.contains(&format!("get {name} = ")))
-        );
+        assert!(!settings.iter().any(|check| check.evidence.contains(&format!("get {name} = "))));
     }
 }
 
@@ -1000,27 +808,14 @@ const SET_BY_OWNERS: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn settings_that_clients_inherit_from_mysql_97_are_told_and_made_equal() {
-    let set = [
-        SET_BY_OWNERS,
-        &[
-            ("transaction_isolation", "'READ-COMMITTED'"),
-            ("max_execution_time", "9000"),
-        ],
-    ]
-    .concat();
+    let set =
+        [SET_BY_OWNERS, &[("transaction_isolation", "'READ-COMMITTED'"), ("max_execution_time", "9000")]].concat();
     settings_of_clients_are_made_equal(Kind::Mysql97, Kind::Mysql97, &set).await;
 }
 
 #[tokio::test]
 async fn settings_that_clients_inherit_from_mariadb_are_told_and_made_equal() {
-    let set = [
-        SET_BY_OWNERS,
-        &[
-            ("tx_isolation", "'READ-COMMITTED'"),
-            ("max_statement_time", "90"),
-        ],
-    ]
-    .concat();
+    let set = [SET_BY_OWNERS, &[("tx_isolation", "'READ-COMMITTED'"), ("max_statement_time", "90")]].concat();
     settings_of_clients_are_made_equal(Kind::Mariadb1011, Kind::Mariadb1011, &set).await;
 }
 
@@ -1032,14 +827,15 @@ async fn settings_that_clients_inherit_from_mysql_56_are_told_and_made_equal_on_
 
 #[tokio::test]
 async fn no_setting_of_a_server_breaks_the_precheck() {
-    for (source, target) in [
-        (Kind::Mysql97, Kind::Mysql97),
-        (Kind::Mysql56, Kind::Mysql97),
-        (Kind::Mariadb1011, Kind::Mariadb1011),
-    ] {
+    for (source, target) in
+        [(Kind::Mysql97, Kind::Mysql97), (Kind::Mysql56, Kind::Mysql97), (Kind::Mariadb1011, Kind::Mariadb1011)]
+    {
         let pair = Pair::start(source, target);
         pair.source
-            .run("", &format!("{PLAIN}; CREATE VIEW shop.v AS SELECT id FROM shop.t; CREATE PROCEDURE shop.p() SELECT 1"))
+            .run(
+                "",
+                &format!("{PLAIN}; CREATE VIEW shop.v AS SELECT id FROM shop.t; CREATE PROCEDURE shop.p() SELECT 1"),
+            )
             .await;
         for server in [&pair.source, &pair.target] {
             let limit = match server.kind {
@@ -1058,17 +854,9 @@ async fn no_setting_of_a_server_breaks_the_precheck() {
         let mysql = pair.migration("m", Settings::default());
         pair.mend(&mysql).await;
         let checks = findings(&mysql).await;
-        let allowed = [
-            "binlog_row_metadata",
-            "source_refusal",
-            "client_settings",
-            "fence_procedures",
-        ];
-        let bad: Vec<String> = names(&checks)
-            .into_iter()
-            .filter(|name| !allowed.contains(name))
-            .map(str::to_owned)
-            .collect();
+        let allowed = ["binlog_row_metadata", "source_refusal", "client_settings", "fence_procedures"];
+        let bad: Vec<String> =
+            names(&checks).into_iter().filter(|name| !allowed.contains(name)).map(str::to_owned).collect();
         assert!(bad.is_empty(), "{source:?}: {:#?}", worse(&checks));
         has(&checks, Level::Ok, "schema_trial", "the whole schema");
         has(&checks, Level::Ok, "programs", "1 views and 1 routines");
@@ -1078,22 +866,14 @@ async fn no_setting_of_a_server_breaks_the_precheck() {
 #[tokio::test]
 async fn a_transaction_is_as_old_as_it_is_whatever_the_server_s_time_zone() {
     for kind in [Kind::Mysql97, Kind::Mysql56, Kind::Mariadb1011] {
-        let target = if kind == Kind::Mysql56 {
-            Kind::Mysql97
-        } else {
-            kind
-        };
+        let target = if kind == Kind::Mysql56 { Kind::Mysql97 } else { kind };
         let pair = Pair::start_with((kind, &[("TZ", "XYZ3")]), (target, &[]));
         pair.source.run("", PLAIN).await;
         let mysql = pair.migration("m", Settings::default());
         for zone in ["'+05:00'", "'-08:00'", "SYSTEM"] {
-            pair.source
-                .run("", &format!("SET GLOBAL time_zone = {zone}"))
-                .await;
+            pair.source.run("", &format!("SET GLOBAL time_zone = {zone}")).await;
             let mut open = pair.source.connect("shop").await;
-            open.query_drop("BEGIN; INSERT INTO t VALUES (1)")
-                .await
-                .expect("written");
+            open.query_drop("BEGIN; INSERT INTO t VALUES (1)").await.expect("written");
             let checks = findings(&mysql).await;
             has(&checks, Level::Ok, "long_transactions", "older");
         }
@@ -1111,49 +891,17 @@ async fn an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_righ
     "mover".clone_into(&mut target.user);
     target.password = Some("m".into());
     let secrets = std::sync::Arc::new(migrator::accounts::NoSecrets);
-    let mysql = Mysql::new(
-        "m",
-        pair.source.endpoint("shop"),
-        target,
-        Settings::default(),
-        secrets,
-    );
+    let mysql = Mysql::new("m", pair.source.endpoint("shop"), target, Settings::default(), secrets);
     let checks = findings(&mysql).await;
-    has(
-        &checks,
-        Level::Error,
-        "target_reachable",
-        "innodb_strict_mode",
-    );
+    has(&checks, Level::Error, "target_reachable", "innodb_strict_mode");
     let reported = of(&checks, "target_reachable", Level::Error);
-    let (grant, back) = reported[0]
-        .remedy
-        .split_once("; or set it back on the server: ")
-        .expect("two ways");
-    assert_eq!(
-        grant,
-        "GRANT SESSION_VARIABLES_ADMIN ON *.* TO 'mover'@'127.0.0.1'"
-    );
+    let (grant, back) = reported[0].remedy.split_once("; or set it back on the server: ").expect("two ways");
+    assert_eq!(grant, "GRANT SESSION_VARIABLES_ADMIN ON *.* TO 'mover'@'127.0.0.1'");
     assert_eq!(reported[0].fix, grant);
     pair.target.run("", grant).await;
-    has(
-        &findings(&mysql).await,
-        Level::Ok,
-        "target_reachable",
-        "9.7",
-    );
-    pair.target
-        .run(
-            "",
-            &format!("REVOKE SESSION_VARIABLES_ADMIN ON *.* FROM mover@'127.0.0.1'; {back}"),
-        )
-        .await;
-    has(
-        &findings(&mysql).await,
-        Level::Ok,
-        "target_reachable",
-        "9.7",
-    );
+    has(&findings(&mysql).await, Level::Ok, "target_reachable", "9.7");
+    pair.target.run("", &format!("REVOKE SESSION_VARIABLES_ADMIN ON *.* FROM mover@'127.0.0.1'; {back}")).await;
+    has(&findings(&mysql).await, Level::Ok, "target_reachable", "9.7");
 }
 
 #[tokio::test]
@@ -1166,23 +914,14 @@ async fn a_value_that_the_target_does_not_take_is_named_by_its_column_and_place_
              INSERT INTO times (id, t) SELECT seq, '1:00:00' FROM seq_1_to_5000; UPDATE times SET t = '838:59:59.99' WHERE id = 4333; ANALYZE TABLE times",
         )
         .await;
-    let settings = Settings {
-        copy_chunk_bytes: 20_000,
-        ..Settings::default()
-    };
+    let settings = Settings { copy_chunk_bytes: 20_000, ..Settings::default() };
     let mysql = pair.migration("m", settings);
     let plan = mysql.plan().await.expect("a plan");
     mysql.prepare(&plan).await.expect("prepared");
     let (progress, stop) = Default::default();
-    let refusal = mysql
-        .copy(&plan, progress, stop)
-        .await
-        .expect_err("MySQL has no such time");
+    let refusal = mysql.copy(&plan, progress, stop).await.expect_err("MySQL has no such time");
     let text = refusal.full_text();
-    assert!(
-        text.contains("shop.times") && text.contains("column t, row 4333 of those sent"),
-        "{text}"
-    );
+    assert!(text.contains("shop.times") && text.contains("column t, row 4333 of those sent"), "{text}");
     assert!(!text.contains("838"), "{text}");
 }
 
@@ -1193,12 +932,8 @@ async fn every_setting_whose_statement_persists_can_be_persisted() {
     let mut refused = Vec::new();
     for variable in VARIABLES.iter().filter(|variable| variable.clients) {
         let name = variable.name;
-        let there = session
-            .query_drop(format!("SELECT @@GLOBAL.`{name}`"))
-            .await;
-        let kept = session
-            .query_drop(format!("SET PERSIST `{name}` = @@GLOBAL.`{name}`"))
-            .await;
+        let there = session.query_drop(format!("SELECT @@GLOBAL.`{name}`")).await;
+        let kept = session.query_drop(format!("SET PERSIST `{name}` = @@GLOBAL.`{name}`")).await;
         if there.is_ok() && kept.is_err() {
             refused.push(name);
         }

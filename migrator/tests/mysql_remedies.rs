@@ -18,12 +18,10 @@ use mysql_async::prelude::Queryable as _;
 use servers::mysql::{Kind, LEAST, Pair, Server};
 use tokio_util::sync::CancellationToken;
 
-const PLAIN: &str = "CREATE DATABASE shop CHARACTER SET utf8mb4; CREATE TABLE shop.t (id INT PRIMARY KEY) ENGINE = InnoDB";
-const PAIRS: [(Kind, Kind); 3] = [
-    (Kind::Mysql97, Kind::Mysql97),
-    (Kind::Mysql56, Kind::Mysql97),
-    (Kind::Mariadb1011, Kind::Mariadb1011),
-];
+const PLAIN: &str =
+    "CREATE DATABASE shop CHARACTER SET utf8mb4; CREATE TABLE shop.t (id INT PRIMARY KEY) ENGINE = InnoDB";
+const PAIRS: [(Kind, Kind); 3] =
+    [(Kind::Mysql97, Kind::Mysql97), (Kind::Mysql56, Kind::Mysql97), (Kind::Mariadb1011, Kind::Mariadb1011)];
 
 /// The findings of this name that are not in order.
 async fn found(mysql: &Mysql, name: &str) -> Vec<Check> {
@@ -37,9 +35,7 @@ async fn end(mysql: &Mysql, server: &Server, names: &[&str]) {
     let checks = mysql.preflight().await.expect("the checks run");
     let of = |checks: &[Check]| -> Vec<Check> {
         let bad = checks.iter().filter(|check| check.level != Level::Ok);
-        bad.filter(|check| names.contains(&check.name.as_str()))
-            .cloned()
-            .collect()
+        bad.filter(|check| names.contains(&check.name.as_str())).cloned().collect()
     };
     let reported = of(&checks);
     let seen: BTreeSet<&str> = reported.iter().map(|check| check.name.as_str()).collect();
@@ -64,44 +60,23 @@ async fn settings_of_each_source_are_mended_by_the_statement_that_is_told() {
         pair.source.run("", PLAIN).await;
         let mut provoked = vec![
             ("binlog_format", "SET GLOBAL binlog_format = 'STATEMENT'"),
-            (
-                "binlog_row_image",
-                "SET GLOBAL binlog_row_image = 'MINIMAL'",
-            ),
+            ("binlog_row_image", "SET GLOBAL binlog_row_image = 'MINIMAL'"),
         ];
         provoked.extend(match source {
             Kind::Mysql97 => vec![
-                (
-                    "binlog_row_metadata",
-                    "SET GLOBAL binlog_row_metadata = 'MINIMAL'",
-                ),
-                (
-                    "binlog_row_value_options",
-                    "SET GLOBAL binlog_row_value_options = 'PARTIAL_JSON'",
-                ),
-                (
-                    "binlog_order_commits",
-                    "SET GLOBAL binlog_order_commits = OFF",
-                ),
-                (
-                    "binlog_retention",
-                    "SET GLOBAL binlog_expire_logs_seconds = 3600",
-                ),
+                ("binlog_row_metadata", "SET GLOBAL binlog_row_metadata = 'MINIMAL'"),
+                ("binlog_row_value_options", "SET GLOBAL binlog_row_value_options = 'PARTIAL_JSON'"),
+                ("binlog_order_commits", "SET GLOBAL binlog_order_commits = OFF"),
+                ("binlog_retention", "SET GLOBAL binlog_expire_logs_seconds = 3600"),
                 ("server_id", "SET GLOBAL server_id = 0"),
             ],
             Kind::Mysql56 => vec![
-                (
-                    "binlog_order_commits",
-                    "SET GLOBAL binlog_order_commits = OFF",
-                ),
+                ("binlog_order_commits", "SET GLOBAL binlog_order_commits = OFF"),
                 ("binlog_retention", "SET GLOBAL expire_logs_days = 1"),
                 ("server_id", "SET GLOBAL server_id = 0"),
             ],
             Kind::Mariadb1011 => vec![
-                (
-                    "binlog_row_metadata",
-                    "SET GLOBAL binlog_row_metadata = 'MINIMAL'",
-                ),
+                ("binlog_row_metadata", "SET GLOBAL binlog_row_metadata = 'MINIMAL'"),
                 ("binlog_retention", "SET GLOBAL expire_logs_days = 1"),
                 ("log_bin_compress", "SET GLOBAL log_bin_compress = ON"),
             ],
@@ -110,12 +85,7 @@ async fn settings_of_each_source_are_mended_by_the_statement_that_is_told() {
             pair.source.run("", statement).await;
         }
         let names: Vec<&str> = provoked.iter().map(|(name, _)| *name).collect();
-        end(
-            &pair.migration("m", Settings::default()),
-            &pair.source,
-            &names,
-        )
-        .await;
+        end(&pair.migration("m", Settings::default()), &pair.source, &names).await;
     }
 }
 
@@ -166,12 +136,7 @@ async fn two_servers_of_one_number_are_told_apart_by_the_statement_that_is_told(
         let settings: &[(&str, &str)] = &[("server-id", "7")];
         let pair = Pair::start_with((kind, settings), (kind, settings));
         pair.source.run("", PLAIN).await;
-        end(
-            &pair.migration("m", Settings::default()),
-            &pair.target,
-            &["server_ids"],
-        )
-        .await;
+        end(&pair.migration("m", Settings::default()), &pair.target, &["server_ids"]).await;
     }
 }
 
@@ -193,14 +158,10 @@ async fn tables_of_each_source_are_mended_by_the_statement_that_is_told() {
                  CREATE TABLE old (a INT) ENGINE = MyISAM; INSERT INTO old VALUES (1), (1)",
             )
             .await;
-        let mut names = vec![
-            "engines",
-            "foreign_key_cascades",
-            "foreign_key_databases",
-            "keys",
-        ];
+        let mut names = vec!["engines", "foreign_key_cascades", "foreign_key_databases", "keys"];
         if source == Kind::Mariadb1011 {
-            let versioned = "CREATE TABLE v (a INT PRIMARY KEY) WITH SYSTEM VERSIONING; INSERT INTO v VALUES (1); DELETE FROM v";
+            let versioned =
+                "CREATE TABLE v (a INT PRIMARY KEY) WITH SYSTEM VERSIONING; INSERT INTO v VALUES (1); DELETE FROM v";
             pair.source.run("shop", versioned).await;
             names.push("system_versioned");
         }
@@ -224,17 +185,11 @@ async fn what_is_advised_ends_the_finding() {
             .await;
         let alone = pair.migration("m", Settings::default());
         let checks = found(&alone, "source_databases").await;
-        assert!(
-            checks[0].evidence.contains("there is no database shop"),
-            "{checks:?}"
-        );
+        assert!(checks[0].evidence.contains("there is no database shop"), "{checks:?}");
         pair.source.run("", "CREATE DATABASE shop").await;
         assert_eq!(found(&alone, "source_databases").await, []);
         let checks = found(&alone, "plan").await;
-        assert!(
-            checks[0].evidence.contains("there is no table"),
-            "{checks:?}"
-        );
+        assert!(checks[0].evidence.contains("there is no table"), "{checks:?}");
         pair.source
             .run(
                 "shop",
@@ -246,34 +201,16 @@ async fn what_is_advised_ends_the_finding() {
         assert_eq!(found(&alone, "plan").await, []);
         // The statement is for Headgate, and names the databases; the definition is the operator's.
         let checks = found(&alone, "other_databases").await;
-        assert_eq!(
-            checks[0].fix,
-            "CREATE MIGRATION … WITH (schemas = 'shop, other')"
-        );
+        assert_eq!(checks[0].fix, "CREATE MIGRATION … WITH (schemas = 'shop, other')");
         let schemas = ["shop", "other"].map(str::to_owned).to_vec();
-        let both = pair.migration(
-            "m",
-            Settings {
-                schemas,
-                ..Settings::default()
-            },
-        );
-        for name in [
-            "other_databases",
-            "foreign_key_databases",
-            "foreign_keys_from_outside",
-        ] {
+        let both = pair.migration("m", Settings { schemas, ..Settings::default() });
+        for name in ["other_databases", "foreign_key_databases", "foreign_keys_from_outside"] {
             assert_ne!(found(&alone, name).await, [], "{name}");
             assert_eq!(found(&both, name).await, [], "{name}");
         }
         let checks = found(&alone, "float_keys").await;
-        assert!(
-            checks[0].evidence.contains("a FLOAT") || checks[0].evidence.contains("a float"),
-            "{checks:?}"
-        );
-        pair.source
-            .run("shop", "ALTER TABLE t MODIFY a DOUBLE")
-            .await;
+        assert!(checks[0].evidence.contains("a FLOAT") || checks[0].evidence.contains("a float"), "{checks:?}");
+        pair.source.run("shop", "ALTER TABLE t MODIFY a DOUBLE").await;
         assert_eq!(found(&alone, "float_keys").await, []);
     }
 }
@@ -282,18 +219,9 @@ async fn what_is_advised_ends_the_finding() {
 async fn an_account_that_is_locked_on_the_target_is_unlocked_by_the_statement_that_is_told() {
     for kind in [Kind::Mysql97, Kind::Mariadb1011] {
         let pair = Pair::start(kind, kind);
-        pair.source
-            .run("", &format!("{PLAIN}; CREATE USER app@'%'"))
-            .await;
-        pair.target
-            .run("", "CREATE USER app@'%' ACCOUNT LOCK")
-            .await;
-        end(
-            &pair.migration("m", Settings::default()),
-            &pair.target,
-            &["accounts"],
-        )
-        .await;
+        pair.source.run("", &format!("{PLAIN}; CREATE USER app@'%'")).await;
+        pair.target.run("", "CREATE USER app@'%' ACCOUNT LOCK").await;
+        end(&pair.migration("m", Settings::default()), &pair.target, &["accounts"]).await;
     }
 }
 
@@ -384,12 +312,7 @@ async fn a_target_that_follows_another_server_follows_nobody_after_the_statement
         let pair = Pair::start(kind, kind);
         pair.source.run("", PLAIN).await;
         pair.target.run("", follow).await;
-        end(
-            &pair.migration("m", Settings::default()),
-            &pair.target,
-            &["target_replica"],
-        )
-        .await;
+        end(&pair.migration("m", Settings::default()), &pair.target, &["target_replica"]).await;
     }
 }
 
@@ -397,19 +320,12 @@ async fn a_target_that_follows_another_server_follows_nobody_after_the_statement
 async fn without(pair: &Pair, rights: &[&str]) -> Mysql {
     for (server, side) in [(&pair.source, Side::Source), (&pair.target, Side::Target)] {
         let printed = server.grants(side, LEAST).into_iter().enumerate();
-        let left_out =
-            printed.filter(|(_, grant)| rights.iter().any(|right| grant.statement.contains(right)));
+        let left_out = printed.filter(|(_, grant)| rights.iter().any(|right| grant.statement.contains(right)));
         let left_out: Vec<usize> = left_out.map(|(number, _)| number).collect();
         server.grant(side, LEAST, &left_out).await;
     }
     let (source, target) = (pair.source.least("shop"), pair.target.least("shop"));
-    Mysql::new(
-        "m",
-        source,
-        target,
-        Settings::default(),
-        Arc::new(NoSecrets),
-    )
+    Mysql::new("m", source, target, Settings::default(), Arc::new(NoSecrets))
 }
 
 #[tokio::test]
@@ -428,11 +344,7 @@ async fn what_may_not_be_seen_of_what_stays_behind_is_seen_by_the_grant_that_is_
         let names: BTreeSet<&str> = first.iter().map(|check| check.name.as_str()).collect();
         assert_eq!(names, BTreeSet::from(NAMES), "{source:?}: {first:#?}");
         for check in &first {
-            let server = if check.name == NAMES[0] {
-                &pair.source
-            } else {
-                &pair.target
-            };
+            let server = if check.name == NAMES[0] { &pair.source } else { &pair.target };
             server.run("", &check.fix).await;
         }
         assert_eq!(left().await, [], "{source:?}: after {first:#?}");
@@ -464,30 +376,16 @@ async fn who_else_writes_to_either_side_is_seen_by_the_grant_that_is_told() {
 #[tokio::test]
 async fn a_copy_that_may_not_see_prepared_transactions_begins_after_the_grant_that_is_told() {
     let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
-    pair.source
-        .run("", &format!("{PLAIN}; INSERT INTO shop.t VALUES (1)"))
-        .await;
+    pair.source.run("", &format!("{PLAIN}; INSERT INTO shop.t VALUES (1)")).await;
     let mysql = without(&pair, &["XA_RECOVER_ADMIN"]).await;
     let plan = mysql.plan().await.expect("the source can be read");
-    mysql
-        .prepare(&plan)
-        .await
-        .unwrap_or_else(|error| panic!("{}", error.full_text()));
-    let copy = async || {
-        mysql
-            .copy(&plan, Arc::default(), CancellationToken::new())
-            .await
-    };
+    mysql.prepare(&plan).await.unwrap_or_else(|error| panic!("{}", error.full_text()));
+    let copy = async || mysql.copy(&plan, Arc::default(), CancellationToken::new()).await;
     let refused = copy().await.expect_err("it may not look");
     let grant = refused.remedy_text().expect("a remedy");
-    assert_eq!(
-        grant,
-        format!("GRANT XA_RECOVER_ADMIN ON *.* TO '{LEAST}'@'%'")
-    );
+    assert_eq!(grant, format!("GRANT XA_RECOVER_ADMIN ON *.* TO '{LEAST}'@'%'"));
     pair.source.run("", grant).await;
-    copy()
-        .await
-        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    copy().await.unwrap_or_else(|error| panic!("{}", error.full_text()));
     let rows: Vec<i32> = pair.target.rows("shop", "SELECT id FROM t").await;
     assert_eq!(rows, [1]);
 }
@@ -503,36 +401,18 @@ async fn plugins_and_functions_that_the_target_lacks_are_installed_by_the_statem
              CREATE FUNCTION service_get_read_locks RETURNS INTEGER SONAME 'locking_service.so'",
             2,
         ),
-        (
-            Kind::Mariadb1011,
-            Kind::Mariadb1011,
-            "INSTALL PLUGIN locales SONAME 'locales.so'",
-            1,
-        ),
-        (
-            Kind::Mariadb1011,
-            Kind::Mysql97,
-            "INSTALL PLUGIN locales SONAME 'locales.so'",
-            0,
-        ),
+        (Kind::Mariadb1011, Kind::Mariadb1011, "INSTALL PLUGIN locales SONAME 'locales.so'", 1),
+        (Kind::Mariadb1011, Kind::Mysql97, "INSTALL PLUGIN locales SONAME 'locales.so'", 0),
     ] {
         let pair = Pair::start(source, target);
         pair.source.run("", &format!("{PLAIN}; {install}")).await;
         let mysql = pair.migration("m", Settings::default());
         let checks = found(&mysql, "plugins").await;
-        let fixes: Vec<&str> = checks
-            .iter()
-            .map(|check| check.fix.as_str())
-            .filter(|fix| !fix.is_empty())
-            .collect();
+        let fixes: Vec<&str> = checks.iter().map(|check| check.fix.as_str()).filter(|fix| !fix.is_empty()).collect();
         assert_eq!(fixes.len(), count, "{source:?}: {checks:#?}");
         for fix in &fixes {
             pair.target.run("", fix).await;
         }
-        assert_eq!(
-            found(&mysql, "plugins").await.is_empty(),
-            count > 0,
-            "{source:?}"
-        );
+        assert_eq!(found(&mysql, "plugins").await.is_empty(), count > 0, "{source:?}");
     }
 }

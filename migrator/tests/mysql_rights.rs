@@ -32,7 +32,8 @@ const SCHEMA: &str = "CREATE DATABASE shop CHARACTER SET utf8mb4; USE shop; SET 
     CREATE DEFINER = app@'%' TRIGGER touch BEFORE INSERT ON orders FOR EACH ROW SET NEW.note = CONCAT(NEW.note, '!');
     CREATE DEFINER = app@'%' EVENT nightly ON SCHEDULE EVERY 1 DAY DO DELETE FROM keyless WHERE a = 98";
 
-const CHANGE: &str = "INSERT INTO orders (customer, note) VALUES (1, 'z'); UPDATE customers SET name = 'c' WHERE id = 2;
+const CHANGE: &str =
+    "INSERT INTO orders (customer, note) VALUES (1, 'z'); UPDATE customers SET name = 'c' WHERE id = 2;
     TRUNCATE TABLE keyless; INSERT INTO keyless VALUES (2, 'y'), (2, 'y'); DELETE FROM keyless LIMIT 1;
     INSERT INTO customers VALUES (3, 'd')";
 
@@ -58,29 +59,21 @@ impl World {
     }
 
     fn migration(source: Endpoint, target: Endpoint) -> Mysql {
-        Mysql::new(
-            "m",
-            source,
-            target,
-            Settings::default(),
-            Arc::new(Configured),
-        )
+        Mysql::new("m", source, target, Settings::default(), Arc::new(Configured))
     }
 
     /// The application's account may do on the target what it might, with all that was there, and not on the source.
     async fn arrived(&self) {
         let (source, target) = (&self.0.source, &self.0.target);
-        let write = "INSERT INTO orders (customer, note) VALUES (1, 'late'); UPDATE customers SET name = 'e' WHERE id = 3";
+        let write =
+            "INSERT INTO orders (customer, note) VALUES (1, 'late'); UPDATE customers SET name = 'e' WHERE id = 3";
         // Where a restart would forget the fence, the account is locked as well.
         if let Ok(mut old) = source.try_connect_as("app", Some("app"), "shop").await {
             assert!(old.query_drop(write).await.is_err(), "the fence stands");
         }
         let mut new = target.connect_as("app", Some("app"), "shop").await;
         new.query_drop(write).await.expect("it may write");
-        let twice: Option<i32> = new
-            .query_first("SELECT twice(4)")
-            .await
-            .expect("it may call");
+        let twice: Option<i32> = new.query_first("SELECT twice(4)").await.expect("it may call");
         assert_eq!(twice, Some(8));
         let last = "SELECT note FROM noted ORDER BY id DESC LIMIT 1";
         assert_eq!(target.rows::<String>("shop", last).await, ["late!"]);
@@ -91,11 +84,7 @@ impl World {
     /// Runs a finding's statement where it is to be run, as root.
     async fn mend(&self, check: &Check) {
         let on_source = check.name.starts_with("source");
-        let server = if on_source {
-            &self.0.source
-        } else {
-            &self.0.target
-        };
+        let server = if on_source { &self.0.source } else { &self.0.target };
         server.run("", &check.fix).await;
     }
 }
@@ -109,10 +98,8 @@ async fn moves(from: Kind, to: Kind, known: &[&str]) {
     let mysql = World::migration(source.least("shop"), target.least("shop"));
     let checks = found(&mysql).await;
     assert!(errors(&checks).is_empty(), "{checks:#?}");
-    let unknown: Vec<&Check> = checks
-        .iter()
-        .filter(|check| check.name != "keys" && !known.contains(&check.name.as_str()))
-        .collect();
+    let unknown: Vec<&Check> =
+        checks.iter().filter(|check| check.name != "keys" && !known.contains(&check.name.as_str())).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
     whole(&mysql, async || source.run("shop", CHANGE).await).await;
     world.arrived().await;
@@ -157,11 +144,7 @@ async fn walks(from: Kind, to: Kind, side: Side) {
         let grant = &server.grants(side, &user)[without];
         assert!(CHECKED.contains(&grant.check), "{}", grant.check);
         let mut ends = least.clone();
-        let end = if side == Side::Source {
-            &mut ends.0
-        } else {
-            &mut ends.1
-        };
+        let end = if side == Side::Source { &mut ends.0 } else { &mut ends.1 };
         end.user.clone_from(&user);
         let mysql = World::migration(ends.0, ends.1);
         let missed = |checks: &[Check]| -> Vec<Check> {
@@ -170,9 +153,7 @@ async fn walks(from: Kind, to: Kind, side: Side) {
         };
         let mut left = missed(&found(&mysql).await);
         assert!(
-            left.iter().any(|check| check.name == grant.check
-                && check.level != Level::Ok
-                && !check.fix.is_empty()),
+            left.iter().any(|check| check.name == grant.check && check.level != Level::Ok && !check.fix.is_empty()),
             "nobody misses {}: {left:#?}",
             grant.statement
         );
@@ -204,19 +185,13 @@ async fn arrives_by_what_is_told(kind: Kind, make: &str, expected: &[(&str, &str
     let mysql = World::migration(source.least("shop"), target.least("shop"));
     let checks = found(&mysql).await;
     for (name, part, fix) in expected {
-        let named = |check: &Check| {
-            check.name == *name && check.evidence.contains(part) && check.fix == *fix
-        };
-        assert!(
-            checks.iter().any(named),
-            "{name}, {part}, {fix}: {checks:#?}"
-        );
+        let named = |check: &Check| check.name == *name && check.evidence.contains(part) && check.fix == *fix;
+        assert!(checks.iter().any(named), "{name}, {part}, {fix}: {checks:#?}");
     }
     let secret = |check: &Check| check.evidence.contains("s3cret") || check.fix.contains("s3cret");
     assert!(!checks.iter().any(secret), "{checks:#?}");
-    let wanted = |check: &Check| {
-        ["schema_trial", "target_left_behind", "resource_groups"].contains(&check.name.as_str())
-    };
+    let wanted =
+        |check: &Check| ["schema_trial", "target_left_behind", "resource_groups"].contains(&check.name.as_str());
     mended(&mysql, wanted, async |check| world.mend(check).await).await;
     whole(&mysql, async || source.run("shop", CHANGE).await).await;
     world.arrived().await;
@@ -229,24 +204,11 @@ const BESIDE: &str =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_printed_rights_do_not_carry_of_97_is_told_with_the_grant_that_does() {
-    let make =
-        format!("{BESIDE}; CREATE RESOURCE GROUP rg TYPE = USER VCPU = 0 THREAD_PRIORITY = 0");
+    let make = format!("{BESIDE}; CREATE RESOURCE GROUP rg TYPE = USER VCPU = 0 THREAD_PRIORITY = 0");
     let expected = [
-        (
-            "schema_trial",
-            "a grant to `high`@`%`",
-            "GRANT PROXY ON `low`@`%` TO `headgate`@`%` WITH GRANT OPTION",
-        ),
-        (
-            "schema_trial",
-            "the server far",
-            "GRANT SUPER ON *.* TO `headgate`@`%`",
-        ),
-        (
-            "target_left_behind",
-            "resource groups",
-            "GRANT RESOURCE_GROUP_USER ON *.* TO 'headgate'@'%'",
-        ),
+        ("schema_trial", "a grant to `high`@`%`", "GRANT PROXY ON `low`@`%` TO `headgate`@`%` WITH GRANT OPTION"),
+        ("schema_trial", "the server far", "GRANT SUPER ON *.* TO `headgate`@`%`"),
+        ("target_left_behind", "resource groups", "GRANT RESOURCE_GROUP_USER ON *.* TO 'headgate'@'%'"),
     ];
     arrives_by_what_is_told(Kind::Mysql97, &make, &expected).await;
 }
@@ -257,72 +219,28 @@ async fn what_the_printed_rights_do_not_carry_of_mariadb_is_told_with_the_grant_
         "{BESIDE}; CREATE ROLE clerk; GRANT SELECT ON shop.* TO clerk; GRANT clerk TO high@'%'; SET DEFAULT ROLE clerk FOR high@'%'"
     );
     let expected = [
-        (
-            "schema_trial",
-            "a grant to 'high'@'%'",
-            "GRANT PROXY ON 'low'@'%' TO `headgate`@`%` WITH GRANT OPTION",
-        ),
-        (
-            "schema_trial",
-            "the server far",
-            "GRANT FEDERATED ADMIN ON *.* TO `headgate`@`%`",
-        ),
-        (
-            "schema_trial",
-            "the default role of `high`@`%`",
-            "GRANT UPDATE ON `mysql`.* TO `headgate`@`%`",
-        ),
+        ("schema_trial", "a grant to 'high'@'%'", "GRANT PROXY ON 'low'@'%' TO `headgate`@`%` WITH GRANT OPTION"),
+        ("schema_trial", "the server far", "GRANT FEDERATED ADMIN ON *.* TO `headgate`@`%`"),
+        ("schema_trial", "the default role of `high`@`%`", "GRANT UPDATE ON `mysql`.* TO `headgate`@`%`"),
     ];
     arrives_by_what_is_told(Kind::Mariadb1011, &make, &expected).await;
 }
 
 /// Rights of a side that not every migration comes to use, and when it does.
 const SOMETIMES: [(Side, &str, &str); 9] = [
-    (
-        Side::Source,
-        "GRANT LOCK TABLES ",
-        "where a long statement keeps FLUSH TABLES from being used",
-    ),
+    (Side::Source, "GRANT LOCK TABLES ", "where a long statement keeps FLUSH TABLES from being used"),
     (
         Side::Source,
         "GRANT BINLOG MONITOR ",
         "where a statement of the log may change a definition, and what comes after it tells",
     ),
-    (
-        Side::Source,
-        "GRANT READ_ONLY ADMIN ",
-        "where accounts may not be locked, which is the fence otherwise",
-    ),
-    (
-        Side::Target,
-        "GRANT DROP ON `shop`",
-        "the trial of the schema, and a copy that begins anew",
-    ),
-    (
-        Side::Target,
-        "`performance_schema`",
-        "the precheck, which says that it cannot know otherwise",
-    ),
-    (
-        Side::Source,
-        "GRANT EXECUTE ",
-        "where a view calls a function",
-    ),
-    (
-        Side::Source,
-        "GRANT SLAVE MONITOR ",
-        "the precheck, which says that it cannot know otherwise",
-    ),
-    (
-        Side::Target,
-        "GRANT SLAVE MONITOR ",
-        "the precheck, which says that it cannot know otherwise",
-    ),
-    (
-        Side::Target,
-        "GRANT REPLICATION CLIENT ",
-        "the precheck, which says that it cannot know otherwise",
-    ),
+    (Side::Source, "GRANT READ_ONLY ADMIN ", "where accounts may not be locked, which is the fence otherwise"),
+    (Side::Target, "GRANT DROP ON `shop`", "the trial of the schema, and a copy that begins anew"),
+    (Side::Target, "`performance_schema`", "the precheck, which says that it cannot know otherwise"),
+    (Side::Source, "GRANT EXECUTE ", "where a view calls a function"),
+    (Side::Source, "GRANT SLAVE MONITOR ", "the precheck, which says that it cannot know otherwise"),
+    (Side::Target, "GRANT SLAVE MONITOR ", "the precheck, which says that it cannot know otherwise"),
+    (Side::Target, "GRANT REPLICATION CLIENT ", "the precheck, which says that it cannot know otherwise"),
 ];
 
 /// Without any one of these rights a migration does not come to its end, whatever the precheck said.
@@ -333,23 +251,13 @@ async fn is_needed(from: Kind, to: Kind, side: Side) {
         let world = World::new(from, to).await;
         let (source, target) = (&world.0.source, &world.0.target);
         let left_out = |of: Side| {
-            if side == of {
-                vec![without]
-            } else {
-                Vec::new()
-            }
+            if side == of { vec![without] } else { Vec::new() }
         };
-        source
-            .grant(Side::Source, LEAST, &left_out(Side::Source))
-            .await;
-        target
-            .grant(Side::Target, LEAST, &left_out(Side::Target))
-            .await;
+        source.grant(Side::Source, LEAST, &left_out(Side::Source)).await;
+        target.grant(Side::Target, LEAST, &left_out(Side::Target)).await;
         let server = if side == Side::Source { source } else { target };
         let grant = server.grants(side, LEAST).swap_remove(without);
-        let excused = SOMETIMES
-            .iter()
-            .any(|(of, right, _)| *of == side && grant.statement.contains(right));
+        let excused = SOMETIMES.iter().any(|(of, right, _)| *of == side && grant.statement.contains(right));
         if grant.need != Need::Always || excused {
             continue;
         }
@@ -402,17 +310,8 @@ async fn an_account_with_the_printed_rights_moves_from_97_to_97() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_with_the_printed_rights_moves_from_56_to_97() {
-    moves(
-        Kind::Mysql56,
-        Kind::Mysql97,
-        &[
-            "binlog_row_metadata",
-            "sql_mode",
-            "client_settings",
-            "source_refusal",
-        ],
-    )
-    .await;
+    moves(Kind::Mysql56, Kind::Mysql97, &["binlog_row_metadata", "sql_mode", "client_settings", "source_refusal"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,22 +24,13 @@ async fn bring_over(mysql: &Mysql) -> Plan {
     let progress = Arc::new(Progress::default());
     let stop = CancellationToken::new();
     for _ in 0..2 {
-        schema::prepare(mysql, &plan)
-            .await
-            .expect("the target can be prepared");
-        let mut target = mysql
-            .connect_target("test")
-            .await
-            .expect("the target answers");
+        schema::prepare(mysql, &plan).await.expect("the target can be prepared");
+        let mut target = mysql.connect_target("test").await.expect("the target answers");
         let archive = Archive::open(mysql, &mut target).await.expect("it is kept");
         for table in &plan.tables {
-            post_data::plain_indexes(mysql, &mut target, &archive, table)
-                .await
-                .expect("plain indexes can be built");
+            post_data::plain_indexes(mysql, &mut target, &archive, table).await.expect("plain indexes can be built");
         }
-        post_data::rest(mysql, &plan, &progress, &stop)
-            .await
-            .expect("the rest can be built");
+        post_data::rest(mysql, &plan, &progress, &stop).await.expect("the rest can be built");
     }
     plan
 }
@@ -57,16 +48,10 @@ async fn shown(server: &Server, mysql: &Mysql) -> BTreeMap<String, String> {
     .expect("definitions can be read");
     let mut shown = BTreeMap::new();
     for table in archive.tables.iter().chain(&archive.sequences) {
-        shown.insert(
-            format!("{}.{}", table.schema, table.name),
-            table.create.clone(),
-        );
+        shown.insert(format!("{}.{}", table.schema, table.name), table.create.clone());
     }
     for one in &archive.programs {
-        let under = format!(
-            "{} {} {} {}",
-            one.sql_mode, one.client, one.collation, one.time_zone
-        );
+        let under = format!("{} {} {} {}", one.sql_mode, one.client, one.collation, one.time_zone);
         let key = format!("{:?} {}.{}", one.kind, one.schema, one.name);
         shown.insert(key, format!("{under} {}", one.create));
     }
@@ -74,18 +59,12 @@ async fn shown(server: &Server, mysql: &Mysql) -> BTreeMap<String, String> {
 }
 
 fn settings(schemas: &[&str]) -> Settings {
-    Settings {
-        schemas: schemas.iter().map(|name| (*name).to_owned()).collect(),
-        ..Settings::default()
-    }
+    Settings { schemas: schemas.iter().map(|name| (*name).to_owned()).collect(), ..Settings::default() }
 }
 
 /// A definition without what counters have counted, and without the end of the statement that a script wrote.
 fn plain(definition: &str) -> String {
-    let digits = |part: &str| {
-        part.trim_start_matches(|letter: char| letter.is_ascii_digit())
-            .to_owned()
-    };
+    let digits = |part: &str| part.trim_start_matches(|letter: char| letter.is_ascii_digit()).to_owned();
     let parts: Vec<String> = definition.split(" AUTO_INCREMENT=").map(digits).collect();
     let text = parts.concat();
     // MariaDB forgets what means nothing to InnoDB as soon as the table is altered.
@@ -93,19 +72,14 @@ fn plain(definition: &str) -> String {
     // MySQL turns a constant into the character set of the column that a check compares it with.
     let text = text.replace("_latin1'", "_utf8mb4'");
     // MySQL names the character set too where a collation was given and not inherited.
-    text.replace(
-        " CHARACTER SET latin1 COLLATE latin1_german1_ci",
-        " COLLATE latin1_german1_ci",
-    )
-    .trim_end_matches(';')
-    .to_owned()
+    text.replace(" CHARACTER SET latin1 COLLATE latin1_german1_ci", " COLLATE latin1_german1_ci")
+        .trim_end_matches(';')
+        .to_owned()
 }
 
 fn compare(there: &BTreeMap<String, String>, here: &BTreeMap<String, String>) {
     for (name, definition) in there {
-        let found = here
-            .get(name)
-            .unwrap_or_else(|| panic!("{name} is not on the target"));
+        let found = here.get(name).unwrap_or_else(|| panic!("{name} is not on the target"));
         assert_eq!(plain(found), plain(definition), "{name}");
     }
     assert_eq!(there.len(), here.len());
@@ -125,20 +99,14 @@ async fn no_triggers_until_the_switch(pair: &Pair, mysql: &Mysql) {
     assert!(firing(&pair.target).await.is_empty());
     let mut target = mysql.connect_target("test").await.expect("it answers");
     for _ in 0..2 {
-        triggers::create(mysql, &mut target)
-            .await
-            .expect("triggers can be created");
+        triggers::create(mysql, &mut target).await.expect("triggers can be created");
         assert_eq!(firing(&pair.target).await, firing(&pair.source).await);
     }
     // One of a table that lacks another fires where it did.
     pair.target.run("shop", "DROP TRIGGER t_first").await;
-    triggers::create(mysql, &mut target)
-        .await
-        .expect("triggers can be created");
+    triggers::create(mysql, &mut target).await.expect("triggers can be created");
     assert_eq!(firing(&pair.target).await, firing(&pair.source).await);
-    post_data::enable_events(mysql)
-        .await
-        .expect("events can be enabled");
+    post_data::enable_events(mysql).await.expect("events can be enabled");
 }
 
 /// What the table hands out next, as its definition says: the catalogue's numbers may be old.
@@ -149,10 +117,7 @@ async fn next_value(server: &Server) -> Option<u64> {
 }
 
 async fn counters_are_past(pair: &Pair, mysql: &Mysql, plan: &Plan) {
-    mysql
-        .advance_counters(plan)
-        .await
-        .expect("counters can be set");
+    mysql.advance_counters(plan).await.expect("counters can be set");
     let there = next_value(&pair.source).await;
     let here = next_value(&pair.target).await;
     assert_eq!(there, Some(1000));
@@ -169,10 +134,7 @@ async fn between_two_of_mysql_every_definition_is_the_same() {
     assert_eq!(plan.tables.len(), 8);
     no_triggers_until_the_switch(&pair, &mysql).await;
     counters_are_past(&pair, &mysql, &plan).await;
-    let (there, here) = (
-        shown(&pair.source, &mysql).await,
-        shown(&pair.target, &mysql).await,
-    );
+    let (there, here) = (shown(&pair.source, &mysql).await, shown(&pair.target, &mysql).await);
     compare(&there, &here);
 }
 
@@ -192,25 +154,16 @@ async fn between_two_of_mariadb_every_definition_is_the_same() {
     let plan = bring_over(&mysql).await;
     no_triggers_until_the_switch(&pair, &mysql).await;
     counters_are_past(&pair, &mysql, &plan).await;
-    let next: Vec<i64> = pair
-        .target
-        .rows("shop", "SELECT next_not_cached_value FROM seq")
-        .await;
+    let next: Vec<i64> = pair.target.rows("shop", "SELECT next_not_cached_value FROM seq").await;
     assert_eq!(next, [35 + 3 * 10_000]);
-    let (there, here) = (
-        shown(&pair.source, &mysql).await,
-        shown(&pair.target, &mysql).await,
-    );
+    let (there, here) = (shown(&pair.source, &mysql).await, shown(&pair.target, &mysql).await);
     compare(&there, &here);
 }
 
 /// Nothing was loaded yet: what was mended on the source is in the next attempt, whatever the last one has left.
 #[tokio::test]
 async fn what_was_mended_on_the_source_before_anything_was_loaded_is_in_the_next_attempt() {
-    for (source, refused) in [
-        (Kind::Mysql56, "DOUBLE AUTO_INCREMENT"),
-        (Kind::Mariadb1011, "DECIMAL(65,38)"),
-    ] {
+    for (source, refused) in [(Kind::Mysql56, "DOUBLE AUTO_INCREMENT"), (Kind::Mariadb1011, "DECIMAL(65,38)")] {
         let pair = Pair::start(source, Kind::Mysql97);
         // One session in four creates the first, the fifth and the last of them, in this order.
         let tables = ["a", "b", "c", "d", "gone", "h", "i", "j"];
@@ -230,11 +183,7 @@ async fn what_was_mended_on_the_source_before_anything_was_loaded_is_in_the_next
         assert!(!mysql.has_schema().await.expect("it can be seen"));
         let plan = mysql.plan().await.expect("a plan");
         let failure = mysql.prepare(&plan).await.expect_err("it is refused");
-        assert!(
-            failure.full_text().contains("shop.z"),
-            "{}",
-            failure.full_text()
-        );
+        assert!(failure.full_text().contains("shop.z"), "{}", failure.full_text());
         let tables = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'shop' ORDER BY 1";
         let left: Vec<String> = pair.target.rows("", tables).await;
         assert!(left.contains(&"gone".to_owned()), "{left:?}");
@@ -247,16 +196,11 @@ async fn what_was_mended_on_the_source_before_anything_was_loaded_is_in_the_next
             )
             .await;
         // What others put there meanwhile is theirs.
-        pair.target
-            .run("shop", "CREATE TABLE theirs (id INT)")
-            .await;
+        pair.target.run("shop", "CREATE TABLE theirs (id INT)").await;
         bring_over(&mysql).await;
         assert!(mysql.has_schema().await.expect("it can be seen"));
         let now: Vec<String> = pair.target.rows("", tables).await;
-        assert_eq!(
-            now,
-            ["a", "b", "c", "d", "fresh", "h", "i", "j", "theirs", "z"]
-        );
+        assert_eq!(now, ["a", "b", "c", "d", "fresh", "h", "i", "j", "theirs", "z"]);
         let late: Vec<String> = pair
             .target
             .rows("", "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'shop' AND TABLE_NAME = 'a' ORDER BY 1")
@@ -266,10 +210,7 @@ async fn what_was_mended_on_the_source_before_anything_was_loaded_is_in_the_next
         assert_eq!(stays, ["database shop, which holds what others made"]);
         assert_eq!(pair.target.rows::<String>("", tables).await, ["theirs"]);
         let accounts = "SELECT CAST(User AS CHAR) FROM mysql.user WHERE User = 'app'";
-        assert_eq!(
-            pair.target.rows::<String>("", accounts).await,
-            Vec::<String>::new()
-        );
+        assert_eq!(pair.target.rows::<String>("", accounts).await, Vec::<String>::new());
     }
 }
 
@@ -290,24 +231,15 @@ async fn a_sequence_that_cycles_goes_on_where_it_stood() {
     pair.mend(&mysql).await;
     let plan = bring_over(&mysql).await;
     let next = async |server: &Server| -> Vec<Option<i64>> {
-        let query =
-            "SELECT NEXTVAL(up) UNION ALL SELECT NEXTVAL(down) UNION ALL SELECT NEXTVAL(set_to)";
+        let query = "SELECT NEXTVAL(up) UNION ALL SELECT NEXTVAL(down) UNION ALL SELECT NEXTVAL(set_to)";
         server.rows("shop", query).await
     };
     // The target goes forward, begins anew with the source, was used by itself, and meets one that is at its end.
-    for (target_first, expected) in [
-        (0, [10, -5, 77]),
-        (0, [4, -1, 79]),
-        (4, [10, -9, 81]),
-        (0, [4, -5, 83]),
-    ] {
+    for (target_first, expected) in [(0, [10, -5, 77]), (0, [4, -1, 79]), (4, [10, -9, 81]), (0, [4, -5, 83])] {
         for _ in 0..target_first {
             let _ = next(&pair.target).await;
         }
-        mysql
-            .advance_counters(&plan)
-            .await
-            .expect("counters can be set");
+        mysql.advance_counters(&plan).await.expect("counters can be set");
         assert_eq!(next(&pair.target).await, expected.map(Some));
         assert_eq!(next(&pair.source).await, expected.map(Some));
         let _ = next(&pair.source).await;
@@ -324,10 +256,10 @@ async fn columns(server: &Server) -> Vec<(String, String, Option<String>, Option
         .await;
     for (_, _, charset, collation) in &mut rows {
         for name in [charset, collation] {
-            if let Some(short) = name.as_ref().and_then(|name| {
-                name.strip_prefix("utf8")
-                    .filter(|rest| rest.is_empty() || rest.starts_with('_'))
-            }) {
+            if let Some(short) = name
+                .as_ref()
+                .and_then(|name| name.strip_prefix("utf8").filter(|rest| rest.is_empty() || rest.starts_with('_')))
+            {
                 *name = Some(format!("utf8mb3{short}"));
             }
         }
@@ -354,19 +286,11 @@ async fn crossing(pair: &Pair, script: &str) {
     counters_are_past(pair, &mysql, &plan).await;
     assert_eq!(columns(&pair.target).await, columns(&pair.source).await);
     assert_eq!(indexes(&pair.target).await, indexes(&pair.source).await);
-    let (there, here) = (
-        shown(&pair.source, &mysql).await,
-        shown(&pair.target, &mysql).await,
-    );
+    let (there, here) = (shown(&pair.source, &mysql).await, shown(&pair.target, &mysql).await);
     let (there, here): (Vec<_>, Vec<_>) = (there.keys().collect(), here.keys().collect());
     assert_eq!(here, there);
-    let ran: Vec<String> = pair
-        .target
-        .rows(
-            "shop",
-            "SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME = 'ev'",
-        )
-        .await;
+    let ran: Vec<String> =
+        pair.target.rows("shop", "SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME = 'ev'").await;
     assert_eq!(ran, ["ENABLED"]);
 }
 
@@ -384,9 +308,7 @@ async fn log_in(server: &Server, user: &str, password: &str) -> bool {
     let mut endpoint = server.endpoint("shop");
     user.clone_into(&mut endpoint.user);
     endpoint.password = Some(password.to_owned());
-    migrator::mysql::client::connect(&endpoint, "test")
-        .await
-        .is_ok()
+    migrator::mysql::client::connect(&endpoint, "test").await.is_ok()
 }
 
 /// Knows the password of one account, as if its client had shown it.
@@ -399,13 +321,7 @@ impl migrator::accounts::Secrets for Shown {
 }
 
 fn with_secrets(pair: &Pair) -> Mysql {
-    Mysql::new(
-        "m",
-        pair.source.endpoint("shop"),
-        pair.target.endpoint("shop"),
-        Settings::default(),
-        Arc::new(Shown),
-    )
+    Mysql::new("m", pair.source.endpoint("shop"), pair.target.endpoint("shop"), Settings::default(), Arc::new(Shown))
 }
 
 #[tokio::test]
@@ -439,20 +355,12 @@ async fn between_two_of_mysql_accounts_log_in_with_the_same_password_and_the_sam
             "SELECT User, account_locked, max_user_connections FROM mysql.user WHERE CONCAT(User, Host) = CONCAT(SUBSTRING_INDEX(\"{user}\", '@', 1), IF(\"{user}\" LIKE '%127%', '127.0.0.1', '%'))"
         );
         let there: Vec<(String, String, u32)> = pair.source.rows("", &shown).await;
-        assert_eq!(
-            pair.target.rows::<(String, String, u32)>("", &shown).await,
-            there
-        );
+        assert_eq!(pair.target.rows::<(String, String, u32)>("", &shown).await, there);
         assert_eq!(there.len(), 1);
     }
     let roles = "SELECT CAST(CONCAT(DEFAULT_ROLE_USER, USER) AS CHAR) FROM mysql.default_roles";
     assert_eq!(pair.target.rows::<String>("", roles).await, ["readerapp"]);
-    assert!(
-        accounts::missing(&mysql)
-            .await
-            .expect("accounts can be read")
-            .is_empty()
-    );
+    assert!(accounts::missing(&mysql).await.expect("accounts can be read").is_empty());
 }
 
 /// Accounts whose way to log in is gone on the target come when their password is known, and are named until then.
@@ -480,36 +388,17 @@ async fn accounts_of_another_kind(source: Kind, role: bool) {
         let locked = "SELECT CAST(account_locked AS CHAR) FROM mysql.user WHERE User = 'shut'";
         assert_eq!(pair.target.rows::<String>("", locked).await, ["Y"]);
     }
-    let missing = accounts::missing(&mysql)
-        .await
-        .expect("accounts can be read");
+    let missing = accounts::missing(&mysql).await.expect("accounts can be read");
     assert_eq!(missing.len(), 2, "{missing:?}");
-    assert!(
-        missing[0].starts_with("`old`@`127.0.0.1` logs in by mysql_native_password"),
-        "{missing:?}"
-    );
+    assert!(missing[0].starts_with("`old`@`127.0.0.1` logs in by mysql_native_password"), "{missing:?}");
     let mysql = with_secrets(&pair);
-    accounts::complete(&mysql)
-        .await
-        .expect("accounts can be created");
+    accounts::complete(&mysql).await.expect("accounts can be created");
     assert!(log_in(&pair.target, "old", "old's").await);
-    let missing = accounts::missing(&mysql)
-        .await
-        .expect("accounts can be read");
+    let missing = accounts::missing(&mysql).await.expect("accounts can be read");
     assert_eq!(missing.len(), 1, "{missing:?}");
-    let here: Vec<String> = pair
-        .target
-        .rows("", "SHOW GRANTS FOR old@'127.0.0.1'")
-        .await;
-    assert!(
-        here.contains(&"GRANT SELECT, INSERT ON `shop`.* TO `old`@`127.0.0.1`".to_owned()),
-        "{here:?}"
-    );
-    assert_eq!(
-        here.contains(&"GRANT `writer`@`%` TO `old`@`127.0.0.1`".to_owned()),
-        role,
-        "{here:?}"
-    );
+    let here: Vec<String> = pair.target.rows("", "SHOW GRANTS FOR old@'127.0.0.1'").await;
+    assert!(here.contains(&"GRANT SELECT, INSERT ON `shop`.* TO `old`@`127.0.0.1`".to_owned()), "{here:?}");
+    assert_eq!(here.contains(&"GRANT `writer`@`%` TO `old`@`127.0.0.1`".to_owned()), role, "{here:?}");
 }
 
 #[tokio::test]

@@ -70,21 +70,15 @@ async fn make_odd(server: &Server) -> Vec<&'static Variable> {
         };
         let mut found = false;
         for value in ODD {
-            let set = session
-                .query_drop(format!("SET GLOBAL {name} = {value}"))
-                .await;
+            let set = session.query_drop(format!("SET GLOBAL {name} = {value}")).await;
             // It is the same session that looks, and later ones would not show their rows any more.
-            let now: Vec<(String, String)> = session
-                .query(format!("SHOW GLOBAL VARIABLES LIKE '{name}'"))
-                .await
-                .expect("shown");
+            let now: Vec<(String, String)> =
+                session.query(format!("SHOW GLOBAL VARIABLES LIKE '{name}'")).await.expect("shown");
             let now = now.into_iter().next().map(|(_, value)| value);
             let wanted = variable.shown().unwrap_or_default();
             if set.is_ok()
                 && now.as_ref().is_some_and(|now| {
-                    now != wanted
-                        && (now != before
-                            || variable.shown().is_some_and(|wanted| before != wanted))
+                    now != wanted && (now != before || variable.shown().is_some_and(|wanted| before != wanted))
                 })
             {
                 found = true;
@@ -104,25 +98,16 @@ async fn make_odd(server: &Server) -> Vec<&'static Variable> {
 async fn every_variable_is_known(kind: Kind) {
     let server = Server::start(kind, &[]);
     let mut session = server.connect("").await;
-    let names: Vec<(String, String)> = session
-        .query("SHOW SESSION VARIABLES")
-        .await
-        .expect("shown");
+    let names: Vec<(String, String)> = session.query("SHOW SESSION VARIABLES").await.expect("shown");
     let mut unknown = Vec::new();
     for (name, _) in &names {
-        let settable = session
-            .query_drop(format!("SET SESSION `{name}` = @@SESSION.`{name}`"))
-            .await
-            .is_ok();
+        let settable = session.query_drop(format!("SET SESSION `{name}` = @@SESSION.`{name}`")).await.is_ok();
         if settable && !VARIABLES.iter().any(|variable| variable.name == name) {
             unknown.push(name);
         }
     }
     assert!(names.len() > 400, "{kind:?} has {} variables", names.len());
-    assert!(
-        unknown.is_empty(),
-        "{kind:?} has session variables that the table lacks: {unknown:?}"
-    );
+    assert!(unknown.is_empty(), "{kind:?} has session variables that the table lacks: {unknown:?}");
 }
 
 #[tokio::test]
@@ -155,9 +140,7 @@ const ROW: &str = r"SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_
 
 async fn row(server: &Server, number: u32) {
     // Its own session must not be one of those with odd settings.
-    let mut session = client::connect(&server.endpoint(""), "test")
-        .await
-        .expect("a session");
+    let mut session = client::connect(&server.endpoint(""), "test").await.expect("a session");
     let statements = ROW.replace("{}", &number.to_string());
     session.query_drop(statements).await.expect("written");
 }
@@ -169,42 +152,24 @@ async fn moves_under_odd_settings(source: Kind, target: Kind) {
     let mut tried = 0;
     for server in [&pair.source, &pair.target] {
         let odd = make_odd(server).await;
-        let mut session = client::connect(&server.endpoint(""), "test")
-            .await
-            .expect("a session");
-        let rows: Vec<(String, String)> = session
-            .query("SHOW SESSION VARIABLES")
-            .await
-            .expect("shown");
+        let mut session = client::connect(&server.endpoint(""), "test").await.expect("a session");
+        let rows: Vec<(String, String)> = session.query("SHOW SESSION VARIABLES").await.expect("shown");
         let ours: BTreeMap<String, String> = rows.into_iter().collect();
         for variable in &odd {
             let has = ours.get(variable.name).expect("a variable of the session");
             if let Some(wanted) = variable.shown() {
                 assert_eq!(has, wanted, "{:?}: {}", server.kind, variable.name);
             } else {
-                let global: Vec<(String, String)> = session
-                    .query(format!("SHOW GLOBAL VARIABLES LIKE '{}'", variable.name))
-                    .await
-                    .expect("shown");
+                let global: Vec<(String, String)> =
+                    session.query(format!("SHOW GLOBAL VARIABLES LIKE '{}'", variable.name)).await.expect("shown");
                 let global = global.into_iter().next().expect("it is global").1;
-                assert_ne!(
-                    *has, global,
-                    "{:?}: {} is inherited",
-                    server.kind, variable.name
-                );
+                assert_ne!(*has, global, "{:?}: {} is inherited", server.kind, variable.name);
             }
         }
         tried += odd.len();
     }
     assert!(tried > 70, "only {tried} variables were odd");
-    let mysql = pair.migration(
-        "m",
-        Settings {
-            copy_chunk_bytes: 4096,
-            check_range_rows: 50,
-            ..Settings::default()
-        },
-    );
+    let mysql = pair.migration("m", Settings { copy_chunk_bytes: 4096, check_range_rows: 50, ..Settings::default() });
     pair.mend(&mysql).await;
     move_and_check(&mysql, &pair).await;
 }
@@ -212,39 +177,20 @@ async fn moves_under_odd_settings(source: Kind, target: Kind) {
 async fn move_and_check(mysql: &Mysql, pair: &Pair) {
     let progress = Arc::new(Progress::default());
     let plan = mysql.plan().await.expect("a plan");
-    mysql
-        .prepare(&plan)
-        .await
-        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    mysql.prepare(&plan).await.unwrap_or_else(|error| panic!("{}", error.full_text()));
     mysql
         .copy(&plan, Arc::clone(&progress), CancellationToken::new())
         .await
         .unwrap_or_else(|error| panic!("{}", error.full_text()));
     let (follow, stop) = (Follow::default(), CancellationToken::new());
     let following = {
-        let (mysql, plan, follow, stop) =
-            (mysql.clone(), plan.clone(), follow.clone(), stop.clone());
-        tokio::spawn(async move {
-            mysql
-                .follow(&plan, follow, Arc::new(Progress::default()), stop)
-                .await
-        })
+        let (mysql, plan, follow, stop) = (mysql.clone(), plan.clone(), follow.clone(), stop.clone());
+        tokio::spawn(async move { mysql.follow(&plan, follow, Arc::new(Progress::default()), stop).await })
     };
     row(&pair.source, 2).await;
     let mut session = mysql.connect_source("test").await.expect("a session");
-    heartbeat::signal(
-        &mut session,
-        mysql.name(),
-        heartbeat::Signal::Marker,
-        "there",
-    )
-    .await
-    .expect("written");
-    follow
-        .clone()
-        .wait_marker("there", TIMEOUT)
-        .await
-        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    heartbeat::signal(&mut session, mysql.name(), heartbeat::Signal::Marker, "there").await.expect("written");
+    follow.clone().wait_marker("there", TIMEOUT).await.unwrap_or_else(|error| panic!("{}", error.full_text()));
     let checked = mysql
         .check(&plan, follow, progress, CancellationToken::new())
         .await
@@ -252,18 +198,11 @@ async fn move_and_check(mysql: &Mysql, pair: &Pair) {
     for proof in &checked.proofs {
         assert!(proof.equal(), "{proof:?}");
     }
-    let rows: u64 = checked
-        .proofs
-        .iter()
-        .filter(|proof| proof.table == "shop.many")
-        .map(|proof| proof.source_rows)
-        .sum();
+    let rows: u64 =
+        checked.proofs.iter().filter(|proof| proof.table == "shop.many").map(|proof| proof.source_rows).sum();
     assert_eq!(rows, 240);
     stop.cancel();
-    following
-        .await
-        .expect("no panic")
-        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    following.await.expect("no panic").unwrap_or_else(|error| panic!("{}", error.full_text()));
 }
 
 #[tokio::test]

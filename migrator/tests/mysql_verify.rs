@@ -47,91 +47,41 @@ const SCHEMA: &str = r#"SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATE
     CREATE DEFINER = root@localhost EVENT tick ON SCHEDULE EVERY 1 HOUR STARTS '2037-01-01' DISABLE DO DO 0;
     ANALYZE TABLE accounts;"#;
 
-const NEWER: &str = "USE shop; CREATE TABLE newer (id INT PRIMARY KEY, twice INT AS (id * 2) STORED, gone INT INVISIBLE DEFAULT 7,
+const NEWER: &str =
+    "USE shop; CREATE TABLE newer (id INT PRIMARY KEY, twice INT AS (id * 2) STORED, gone INT INVISIBLE DEFAULT 7,
     CONSTRAINT positive CHECK (id > 0)); INSERT INTO newer (id, gone) VALUES (1, 7), (2, 8);";
 const JSON: &str = r#"USE shop; CREATE TABLE docs (id INT PRIMARY KEY, doc JSON); INSERT INTO docs VALUES (1, '{"b": 1, "a": [1.5, null, "x"]}');"#;
 
 /// What is done to the target, and the table or object that the check must name.
 const DAMAGE: &[(&str, &str)] = &[
-    (
-        "UPDATE accounts SET balance = balance + 0.00001 WHERE id = 700",
-        "shop.accounts",
-    ),
+    ("UPDATE accounts SET balance = balance + 0.00001 WHERE id = 700", "shop.accounts"),
     ("DELETE FROM accounts WHERE id = 2", "shop.accounts"),
-    (
-        "INSERT INTO accounts (id, balance) VALUES (4000000000, 1)",
-        "shop.accounts",
-    ),
-    (
-        "UPDATE accounts SET note = '' WHERE id = 2",
-        "shop.accounts",
-    ),
-    (
-        "UPDATE accounts SET note = NULL WHERE id = 3",
-        "shop.accounts",
-    ),
-    (
-        "UPDATE accounts SET note = 'One' WHERE id = 1",
-        "shop.accounts",
-    ),
-    (
-        "UPDATE accounts SET note = 'one ' WHERE id = 1",
-        "shop.accounts",
-    ),
-    (
-        "UPDATE accounts SET balance = CASE id WHEN 1 THEN 2.5 ELSE 1.5 END WHERE id IN (1, 2)",
-        "shop.accounts",
-    ),
+    ("INSERT INTO accounts (id, balance) VALUES (4000000000, 1)", "shop.accounts"),
+    ("UPDATE accounts SET note = '' WHERE id = 2", "shop.accounts"),
+    ("UPDATE accounts SET note = NULL WHERE id = 3", "shop.accounts"),
+    ("UPDATE accounts SET note = 'One' WHERE id = 1", "shop.accounts"),
+    ("UPDATE accounts SET note = 'one ' WHERE id = 1", "shop.accounts"),
+    ("UPDATE accounts SET balance = CASE id WHEN 1 THEN 2.5 ELSE 1.5 END WHERE id IN (1, 2)", "shop.accounts"),
     ("UPDATE kinds SET i8 = -127 WHERE id = 1", "shop.kinds"),
     ("UPDATE kinds SET i24 = 16777214 WHERE id = 1", "shop.kinds"),
     ("UPDATE kinds SET z = 43 WHERE id = 1", "shop.kinds"),
     ("UPDATE kinds SET f = 1.10000014 WHERE id = 1", "shop.kinds"),
     ("UPDATE kinds SET fd = 1.124 WHERE id = 1", "shop.kinds"),
-    (
-        "UPDATE kinds SET d = 0.10000000000000002 WHERE id = 1",
-        "shop.kinds",
-    ),
-    (
-        "UPDATE kinds SET d = -1.4074705188261365e113 WHERE id > 5",
-        "shop.kinds",
-    ),
-    (
-        "UPDATE kinds SET d = -2.225073858507202e-308 WHERE id = 3",
-        "shop.kinds",
-    ),
+    ("UPDATE kinds SET d = 0.10000000000000002 WHERE id = 1", "shop.kinds"),
+    ("UPDATE kinds SET d = -1.4074705188261365e113 WHERE id > 5", "shop.kinds"),
+    ("UPDATE kinds SET d = -2.225073858507202e-308 WHERE id = 3", "shop.kinds"),
     ("UPDATE kinds SET d = 0.1 * -1 WHERE id = 1", "shop.kinds"),
-    (
-        "UPDATE kinds SET de = de + 0.0000000001 WHERE id = 1",
-        "shop.kinds",
-    ),
+    ("UPDATE kinds SET de = de + 0.0000000001 WHERE id = 1", "shop.kinds"),
     ("UPDATE kinds SET b1 = b'0' WHERE id = 1", "shop.kinds"),
-    (
-        "UPDATE kinds SET b64 = 18446744073709551614 WHERE id = 1",
-        "shop.kinds",
-    ),
+    ("UPDATE kinds SET b64 = 18446744073709551614 WHERE id = 1", "shop.kinds"),
     ("UPDATE kinds SET e = 'a' WHERE id = 1", "shop.kinds"),
-    (
-        "UPDATE IGNORE kinds SET e = 'none' WHERE id = 3",
-        "shop.kinds",
-    ),
+    ("UPDATE IGNORE kinds SET e = 'none' WHERE id = 3", "shop.kinds"),
     ("UPDATE kinds SET s = 'x' WHERE id = 1", "shop.kinds"),
     ("UPDATE kinds SET y = 2154 WHERE id = 1", "shop.kinds"),
-    (
-        "UPDATE kinds SET dt = '2024-01-01 12:34:56.123457' WHERE id = 1",
-        "shop.kinds",
-    ),
-    (
-        "UPDATE kinds SET ts = '2024-01-01 12:34:56.123457' WHERE id = 1",
-        "shop.kinds",
-    ),
-    (
-        "UPDATE kinds SET ti = '838:59:59' WHERE id = 1",
-        "shop.kinds",
-    ),
-    (
-        "UPDATE kinds SET da = '2024-02-29' WHERE id = 1",
-        "shop.kinds",
-    ),
+    ("UPDATE kinds SET dt = '2024-01-01 12:34:56.123457' WHERE id = 1", "shop.kinds"),
+    ("UPDATE kinds SET ts = '2024-01-01 12:34:56.123457' WHERE id = 1", "shop.kinds"),
+    ("UPDATE kinds SET ti = '838:59:59' WHERE id = 1", "shop.kinds"),
+    ("UPDATE kinds SET da = '2024-02-29' WHERE id = 1", "shop.kinds"),
     ("UPDATE kinds SET da = NULL WHERE id > 5", "shop.kinds"),
     ("UPDATE kinds SET c = 'E' WHERE id = 1", "shop.kinds"),
     ("UPDATE kinds SET v = 'Abc' WHERE id = 1", "shop.kinds"),
@@ -139,32 +89,17 @@ const DAMAGE: &[(&str, &str)] = &[
     ("UPDATE kinds SET bi = 'ab1' WHERE id = 1", "shop.kinds"),
     ("UPDATE kinds SET lt = 'lonG' WHERE id = 1", "shop.kinds"),
     ("UPDATE kinds SET lb = 'loB' WHERE id = 1", "shop.kinds"),
-    (
-        "UPDATE kinds SET g = ST_GeomFromText('POINT(1 3)', 0) WHERE id = 1",
-        "shop.kinds",
-    ),
-    (
-        "UPDATE kinds SET g = ST_GeomFromText('POINT(1 2)', 3857) WHERE id = 1",
-        "shop.kinds",
-    ),
+    ("UPDATE kinds SET g = ST_GeomFromText('POINT(1 3)', 0) WHERE id = 1", "shop.kinds"),
+    ("UPDATE kinds SET g = ST_GeomFromText('POINT(1 2)', 3857) WHERE id = 1", "shop.kinds"),
     ("UPDATE words SET n = 4 WHERE n = 3", "shop.words"),
-    (
-        "UPDATE bag SET b = 'c', a = 'a,b' WHERE b = 'b,c' LIMIT 1",
-        "shop.bag",
-    ),
+    ("UPDATE bag SET b = 'c', a = 'a,b' WHERE b = 'b,c' LIMIT 1", "shop.bag"),
     ("INSERT INTO bag VALUES ('a', 'b,c')", "shop.bag"),
     ("INSERT INTO bag VALUES ('z', 'z'), ('z', 'z')", "shop.bag"),
     ("DELETE FROM bag WHERE a = 'a' LIMIT 2", "shop.bag"),
     ("UPDATE bag SET a = NULL, b = '' WHERE a = ''", "shop.bag"),
-    (
-        "UPDATE `we``ird` SET `ü` = 'z' WHERE `a b` = -5",
-        "shop.`we``ird`",
-    ),
+    ("UPDATE `we``ird` SET `ü` = 'z' WHERE `a b` = -5", "shop.`we``ird`"),
     ("UPDATE parts SET n = 2 WHERE id = 11", "shop.parts"),
-    (
-        "DROP INDEX by_note ON accounts",
-        "index `shop`.`accounts`.`by_note` (not on the target)",
-    ),
+    ("DROP INDEX by_note ON accounts", "index `shop`.`accounts`.`by_note` (not on the target)"),
     (
         "DROP INDEX pair ON accounts; CREATE INDEX pair ON accounts (balance, id)",
         "index `shop`.`accounts`.`pair` (differs",
@@ -173,36 +108,18 @@ const DAMAGE: &[(&str, &str)] = &[
         "DROP INDEX by_note ON accounts; CREATE INDEX by_note ON accounts (note(9))",
         "index `shop`.`accounts`.`by_note` (differs",
     ),
-    (
-        "ALTER TABLE child DROP FOREIGN KEY of_account",
-        "foreign key `shop`.`child`.`of_account` (not on the target)",
-    ),
-    (
-        "ALTER TABLE accounts ALTER COLUMN note SET DEFAULT 'its'",
-        "column `shop`.`accounts`.`note` (differs",
-    ),
-    (
-        "ALTER TABLE words MODIFY f DOUBLE NOT NULL",
-        "column `shop`.`words`.`f` (differs",
-    ),
+    ("ALTER TABLE child DROP FOREIGN KEY of_account", "foreign key `shop`.`child`.`of_account` (not on the target)"),
+    ("ALTER TABLE accounts ALTER COLUMN note SET DEFAULT 'its'", "column `shop`.`accounts`.`note` (differs"),
+    ("ALTER TABLE words MODIFY f DOUBLE NOT NULL", "column `shop`.`words`.`f` (differs"),
     (
         "CREATE TRIGGER early BEFORE INSERT ON words FOR EACH ROW SET @a = 1",
         "trigger `shop`.`early` (on the target before the switch)",
     ),
     ("DROP VIEW seen", "view `shop`.`seen` (not on the target)"),
-    (
-        "DROP PROCEDURE work; CREATE PROCEDURE work() SELECT 2",
-        "routine `shop`.`work` (differs",
-    ),
+    ("DROP PROCEDURE work; CREATE PROCEDURE work() SELECT 2", "routine `shop`.`work` (differs"),
     ("DROP EVENT tick", "event `shop`.`tick` (not on the target)"),
-    (
-        "CREATE TABLE surplus (id INT PRIMARY KEY)",
-        "table `shop`.`surplus` (not on the source)",
-    ),
-    (
-        "DROP TABLE words",
-        "table `shop`.`words` (not on the target)",
-    ),
+    ("CREATE TABLE surplus (id INT PRIMARY KEY)", "table `shop`.`surplus` (not on the source)"),
+    ("DROP TABLE words", "table `shop`.`words` (not on the target)"),
     (
         "ALTER TABLE parts REORGANIZE PARTITION low INTO (PARTITION lower VALUES LESS THAN (5), PARTITION low VALUES LESS THAN (10))",
         "partition `shop`.`parts`.`lower` (not on the source)",
@@ -221,10 +138,7 @@ impl World {
         let mut schema = SCHEMA.to_owned();
         let old = source == Kind::Mysql56;
         if old {
-            schema = schema.replace(
-                "ALLOW_INVALID_DATES",
-                "ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION",
-            );
+            schema = schema.replace("ALLOW_INVALID_DATES", "ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION");
         } else if source == target {
             schema.push_str(&NEWER.replace(
                 "gone INT INVISIBLE DEFAULT 7",
@@ -235,16 +149,9 @@ impl World {
             ));
             schema.push_str(JSON);
         }
-        let settings = Settings {
-            check_range_rows: 200,
-            ..Settings::default()
-        };
+        let settings = Settings { check_range_rows: 200, ..Settings::default() };
         let mysql = pair.migration("m", settings);
-        let world = Self {
-            pair,
-            mysql,
-            schema,
-        };
+        let world = Self { pair, mysql, schema };
         world.pair.source.run("", &world.schema).await;
         world.refill().await;
         world
@@ -272,19 +179,10 @@ impl World {
         let follow = Follow::default();
         follow.advance(end, Vec::new());
         let follower = obedient(follow.clone());
-        let checked = check::run(
-            &self.mysql,
-            &plan,
-            follow,
-            Arc::new(Progress::default()),
-            CancellationToken::new(),
-        );
+        let checked = check::run(&self.mysql, &plan, follow, Arc::new(Progress::default()), CancellationToken::new());
         let checked = tokio::time::timeout(Duration::from_mins(1), checked).await;
         follower.abort();
-        checked
-            .expect("in time")
-            .unwrap_or_else(|error| panic!("{}", error.full_text()))
-            .proofs
+        checked.expect("in time").unwrap_or_else(|error| panic!("{}", error.full_text())).proofs
     }
 
     async fn assert_equal(&self) {
@@ -292,10 +190,7 @@ impl World {
         for proof in &proofs {
             assert!(proof.equal(), "{proof:?}");
         }
-        let ranges = proofs
-            .iter()
-            .filter(|proof| proof.table == "shop.accounts")
-            .count();
+        let ranges = proofs.iter().filter(|proof| proof.table == "shop.accounts").count();
         assert!(ranges > 2, "accounts was cut into {ranges} ranges");
     }
 }
@@ -327,8 +222,7 @@ async fn finds_all(source: Kind, target: Kind, more: &[(&str, &str)]) {
         if world.mixed() && named.starts_with("procedure ") {
             continue;
         }
-        let statement =
-            format!("SET sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00'; {damage}");
+        let statement = format!("SET sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00'; {damage}");
         world.target().run("shop", &statement).await;
         let proofs = world.check().await;
         let different: Vec<&Proof> = proofs.iter().filter(|proof| !proof.equal()).collect();
@@ -338,14 +232,9 @@ async fn finds_all(source: Kind, target: Kind, more: &[(&str, &str)]) {
             .filter(|proof| proof.table == "catalogue")
             .flat_map(|proof| &proof.differing_keys)
             .any(|difference| difference.starts_with(named));
+        assert!((tables.len() == 1 && tables.contains(named)) || in_catalogue, "{damage}: {different:?}");
         assert!(
-            (tables.len() == 1 && tables.contains(named)) || in_catalogue,
-            "{damage}: {different:?}"
-        );
-        assert!(
-            different
-                .iter()
-                .all(|proof| (1..=10).contains(&proof.differing_keys.len())),
+            different.iter().all(|proof| (1..=10).contains(&proof.differing_keys.len())),
             "{damage}: {different:?}"
         );
         world.refill().await;
@@ -362,7 +251,10 @@ async fn every_damage_is_found_between_two_mysql_97() {
             ("UPDATE kinds SET d = -0e0 WHERE id = 1; UPDATE kinds SET d = 0.1 WHERE id = 3", "shop.kinds"),
             ("UPDATE newer SET gone = 9 WHERE id = 2", "shop.newer"),
             ("ALTER TABLE newer DROP CHECK positive", "check `shop`.`newer`.`positive` (not on the target)"),
-            ("ALTER TABLE newer DROP CHECK positive; ALTER TABLE newer ADD CONSTRAINT positive CHECK (id > 1 - 1)", "check `shop`.`newer`.`positive` (differs"),
+            (
+                "ALTER TABLE newer DROP CHECK positive; ALTER TABLE newer ADD CONSTRAINT positive CHECK (id > 1 - 1)",
+                "check `shop`.`newer`.`positive` (differs",
+            ),
             (r#"UPDATE docs SET doc = '{"b": 1, "a": [1.5, null, "y"]}'"#, "shop.docs"),
             ("ALTER TABLE newer MODIFY twice INT AS (id * 3) STORED", "column `shop`.`newer`.`twice` (differs"),
         ],
@@ -382,14 +274,8 @@ async fn every_damage_is_found_between_two_mariadb() {
         Kind::Mariadb1011,
         &[
             ("UPDATE newer SET gone = 9 WHERE id = 2", "shop.newer"),
-            (
-                "ALTER TABLE newer DROP CONSTRAINT positive",
-                "check `shop`.`newer`.`positive` (not on the target)",
-            ),
-            (
-                r#"UPDATE docs SET doc = '{"b": 1, "a": [1.5, null, "y"]}'"#,
-                "shop.docs",
-            ),
+            ("ALTER TABLE newer DROP CONSTRAINT positive", "check `shop`.`newer`.`positive` (not on the target)"),
+            (r#"UPDATE docs SET doc = '{"b": 1, "a": [1.5, null, "y"]}'"#, "shop.docs"),
         ],
     )
     .await;
@@ -405,15 +291,9 @@ async fn a_differing_row_is_named_by_its_key_and_nothing_else_of_it() {
     let world = World::new(Kind::Mysql97, Kind::Mysql97).await;
     world
         .target()
-        .run(
-            "shop",
-            "UPDATE accounts SET note = 'secret' WHERE id = 3; UPDATE words SET f = 9 WHERE n = 3",
-        )
+        .run("shop", "UPDATE accounts SET note = 'secret' WHERE id = 3; UPDATE words SET f = 9 WHERE n = 3")
         .await;
     let proofs = world.check().await;
-    let named: Vec<&String> = proofs
-        .iter()
-        .flat_map(|proof| &proof.differing_keys)
-        .collect();
+    let named: Vec<&String> = proofs.iter().flat_map(|proof| &proof.differing_keys).collect();
     assert_eq!(named, ["(3)", r#"('ü\'"',3)"#]);
 }

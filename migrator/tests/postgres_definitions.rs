@@ -117,23 +117,15 @@ INSERT INTO parents (name, n) SELECT 'n' || i, i FROM generate_series(1, 50) i;
 
 async fn rich(source: &Server, target: &Server) -> (Client, Client, Postgres) {
     let admin = source.connect("postgres").await;
-    admin
-        .batch_execute("CREATE DATABASE shop")
-        .await
-        .expect("created");
+    admin.batch_execute("CREATE DATABASE shop").await.expect("created");
     let session = source.connect("shop").await;
-    session
-        .batch_execute(RICH)
-        .await
-        .expect("the schema is legal");
+    session.batch_execute(RICH).await.expect("the schema is legal");
     let postgres = migration("m1", source, target, Settings::default());
     source.mend(target, &postgres).await;
     let plan = plan::read(&postgres).await.expect("read");
     schema::prepare(&postgres, &plan).await.expect("prepared");
     let stop = CancellationToken::new();
-    load::run(&postgres, &plan, Arc::new(Progress::default()), stop)
-        .await
-        .expect("copied");
+    load::run(&postgres, &plan, Arc::new(Progress::default()), stop).await.expect("copied");
     let there = target.connect("shop").await;
     (session, there, postgres)
 }
@@ -146,21 +138,13 @@ async fn differences(postgres: &Postgres) -> Vec<String> {
 
 /// Statements that change a definition on the source, what names it then, and how it is undone.
 const CHANGES: &[(&str, &str, &str)] = &[
-    (
-        "CREATE VIEW app.v AS SELECT 1 AS one",
-        "view app.v",
-        "DROP VIEW app.v",
-    ),
+    ("CREATE VIEW app.v AS SELECT 1 AS one", "view app.v", "DROP VIEW app.v"),
     (
         "CREATE OR REPLACE VIEW app.counted AS SELECT name, count(*) FROM app.parents GROUP BY name",
         "query of view app.counted",
         "CREATE OR REPLACE VIEW app.counted AS WITH x AS (SELECT name, count(*) FROM app.parents GROUP BY name) SELECT * FROM x ORDER BY 2 DESC",
     ),
-    (
-        "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        "function app.f()",
-        "DROP FUNCTION app.f",
-    ),
+    ("CREATE FUNCTION app.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "function app.f()", "DROP FUNCTION app.f"),
     (
         "CREATE OR REPLACE FUNCTION app.seen() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
         "function app.seen()",
@@ -176,26 +160,14 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "column app.parents.name",
         "ALTER TABLE app.parents ALTER name SET NOT NULL",
     ),
-    (
-        "ALTER TYPE app.mood ADD VALUE 'glad' BEFORE 'ok'",
-        "label 'glad' of app.mood",
-        "",
-    ),
-    (
-        "GRANT DELETE ON app.parents TO crew",
-        "table app.parents",
-        "REVOKE DELETE ON app.parents FROM crew",
-    ),
+    ("ALTER TYPE app.mood ADD VALUE 'glad' BEFORE 'ok'", "label 'glad' of app.mood", ""),
+    ("GRANT DELETE ON app.parents TO crew", "table app.parents", "REVOKE DELETE ON app.parents FROM crew"),
     (
         "GRANT UPDATE (at) ON app.parents TO crew",
         "column app.parents.at",
         "REVOKE UPDATE (at) ON app.parents FROM crew",
     ),
-    (
-        "ALTER TABLE app.days_rest OWNER TO crew",
-        "table app.days_rest",
-        "ALTER TABLE app.days_rest OWNER TO postgres",
-    ),
+    ("ALTER TABLE app.days_rest OWNER TO crew", "table app.days_rest", "ALTER TABLE app.days_rest OWNER TO postgres"),
     (
         "ALTER TABLE app.parents ENABLE ROW LEVEL SECURITY",
         "table app.parents",
@@ -227,16 +199,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "settings of all roles in this database",
         "ALTER DATABASE shop RESET statement_timeout",
     ),
-    (
-        "ALTER ROLE app SET statement_timeout = '9s'",
-        "settings of role app",
-        "ALTER ROLE app RESET statement_timeout",
-    ),
-    (
-        "GRANT CREATE ON DATABASE shop TO crew",
-        "this database",
-        "REVOKE CREATE ON DATABASE shop FROM crew",
-    ),
+    ("ALTER ROLE app SET statement_timeout = '9s'", "settings of role app", "ALTER ROLE app RESET statement_timeout"),
+    ("GRANT CREATE ON DATABASE shop TO crew", "this database", "REVOKE CREATE ON DATABASE shop FROM crew"),
     (
         "ALTER TABLE app.days DETACH PARTITION app.days_24",
         "inheritance of app.days_24 from app.days",
@@ -247,11 +211,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "inheritance of app.heir from app.children",
         "ALTER TABLE app.heir INHERIT app.children",
     ),
-    (
-        "CREATE INDEX later ON app.parents (at)",
-        "index app.later of app.parents",
-        "DROP INDEX app.later",
-    ),
+    ("CREATE INDEX later ON app.parents (at)", "index app.later of app.parents", "DROP INDEX app.later"),
     (
         "ALTER TABLE app.parents ADD CONSTRAINT few CHECK (n < 1000)",
         "constraint few of app.parents",
@@ -262,31 +222,11 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "constraint positive_check1 of app.positive",
         "ALTER DOMAIN app.positive DROP CONSTRAINT positive_check1",
     ),
-    (
-        "ALTER ROLE quiet CREATEDB",
-        "role quiet",
-        "ALTER ROLE quiet NOCREATEDB",
-    ),
-    (
-        "GRANT crew TO quiet",
-        "membership of quiet in crew",
-        "REVOKE crew FROM quiet",
-    ),
-    (
-        "CREATE ROLE newcomer",
-        "role newcomer",
-        "DROP ROLE newcomer",
-    ),
-    (
-        "COMMENT ON TABLE app.days IS 'per day'",
-        "comment on table app.days",
-        "COMMENT ON TABLE app.days IS NULL",
-    ),
-    (
-        "SELECT lo_create(7777)",
-        "large object 7777",
-        "SELECT lo_unlink(7777)",
-    ),
+    ("ALTER ROLE quiet CREATEDB", "role quiet", "ALTER ROLE quiet NOCREATEDB"),
+    ("GRANT crew TO quiet", "membership of quiet in crew", "REVOKE crew FROM quiet"),
+    ("CREATE ROLE newcomer", "role newcomer", "DROP ROLE newcomer"),
+    ("COMMENT ON TABLE app.days IS 'per day'", "comment on table app.days", "COMMENT ON TABLE app.days IS NULL"),
+    ("SELECT lo_create(7777)", "large object 7777", "SELECT lo_unlink(7777)"),
     (
         "ALTER TABLE app.parents ENABLE TRIGGER late",
         "trigger late of app.parents",
@@ -297,21 +237,13 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "statistics object app.st",
         "ALTER STATISTICS app.st SET STATISTICS 200",
     ),
-    (
-        "ALTER SERVER there OPTIONS (SET host 'g')",
-        "server there",
-        "ALTER SERVER there OPTIONS (SET host 'h')",
-    ),
+    ("ALTER SERVER there OPTIONS (SET host 'g')", "server there", "ALTER SERVER there OPTIONS (SET host 'h')"),
     (
         "ALTER USER MAPPING FOR app SERVER there OPTIONS (SET password 'other')",
         "user mapping of app for server there",
         "ALTER USER MAPPING FOR app SERVER there OPTIONS (SET password 'secret')",
     ),
-    (
-        "ALTER EVENT TRIGGER told ENABLE",
-        "event trigger told",
-        "ALTER EVENT TRIGGER told DISABLE",
-    ),
+    ("ALTER EVENT TRIGGER told ENABLE", "event trigger told", "ALTER EVENT TRIGGER told DISABLE"),
     (
         "ALTER DEFAULT PRIVILEGES FOR ROLE app IN SCHEMA app GRANT INSERT ON TABLES TO crew",
         "default privileges of app for r in app",
@@ -366,10 +298,7 @@ async fn every_class_of_object_arrives_and_every_change_of_one_is_seen_and_named
         let after = postgres.definitions_stamp().await.expect("read");
         assert_ne!(before, after, "{change} left the stamp as it was");
         let found = differences(&postgres).await;
-        assert!(
-            found.iter().any(|text| text.starts_with(object)),
-            "{change}: {found:?}"
-        );
+        assert!(found.iter().any(|text| text.starts_with(object)), "{change}: {found:?}");
         if undo.is_empty() {
             there.batch_execute(change).await.expect(change);
         } else {
@@ -382,23 +311,13 @@ async fn every_class_of_object_arrives_and_every_change_of_one_is_seen_and_named
 
 /// A class that a future version brings, or a column that holds a parsed form without its text, is found here.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_inventory_knows_every_catalogue_of_every_version_and_no_column_is_skipped_in_silence()
-{
+async fn the_inventory_knows_every_catalogue_of_every_version_and_no_column_is_skipped_in_silence() {
     let known: BTreeSet<&str> = INVENTORY.iter().map(|(name, _)| *name).collect();
-    assert_eq!(
-        known.len(),
-        INVENTORY.len(),
-        "a catalogue stands there twice"
-    );
+    assert_eq!(known.len(), INVENTORY.len(), "a catalogue stands there twice");
     let mut unseen: BTreeSet<(&str, &str)> = BTreeSet::new();
     for (catalogue, treatment) in INVENTORY {
         if let Treatment::Compared(class) = treatment {
-            unseen.extend(
-                class
-                    .without
-                    .iter()
-                    .map(|(column, _)| (*catalogue, *column)),
-            );
+            unseen.extend(class.without.iter().map(|(column, _)| (*catalogue, *column)));
         }
     }
     for major in [14, 15, 18] {
@@ -414,44 +333,30 @@ async fn the_inventory_knows_every_catalogue_of_every_version_and_no_column_is_s
             .await
             .expect("read");
         for row in rows {
-            let (catalogue, column, kind): (&str, &str, &str) =
-                (row.get(0), row.get(1), row.get(2));
+            let (catalogue, column, kind): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
             let (_, treatment) = INVENTORY
                 .iter()
                 .find(|(name, _)| *name == catalogue)
-                .unwrap_or_else(|| {
-                    panic!("version {major} has {catalogue}, which the inventory lacks")
-                });
+                .unwrap_or_else(|| panic!("version {major} has {catalogue}, which the inventory lacks"));
             let Treatment::Compared(class) = treatment else {
                 continue;
             };
             unseen.retain(|(of, name)| *of != catalogue || *name != column);
             let skipped = SKIPPED_TYPES.iter().any(|(name, _)| *name == kind);
             if skipped && kind == "pg_node_tree" {
-                assert!(
-                    !class.text.is_empty(),
-                    "{catalogue}.{column} has a text that nobody reads"
-                );
+                assert!(!class.text.is_empty(), "{catalogue}.{column} has a text that nobody reads");
             }
         }
     }
     // Position caches and the like that only old versions had would stay here for no reason.
     let allowed = BTreeSet::from([("pg_database", "daticulocale")]);
-    assert!(
-        unseen.is_subset(&allowed),
-        "left out, and on no server: {unseen:?}"
-    );
+    assert!(unseen.is_subset(&allowed), "left out, and on no server: {unseen:?}");
 }
 
 /// What is equal must be called equal, else nobody can cut over.
 #[tokio::test(flavor = "multi_thread")]
-async fn between_other_versions_and_for_some_schemas_alone_no_difference_is_seen_where_there_is_none()
- {
-    let (old, middle, new) = (
-        Server::start(14, ""),
-        Server::start(15, ""),
-        Server::start(18, ""),
-    );
+async fn between_other_versions_and_for_some_schemas_alone_no_difference_is_seen_where_there_is_none() {
+    let (old, middle, new) = (Server::start(14, ""), Server::start(15, ""), Server::start(18, ""));
     let (_session, _there, postgres) = rich(&old, &middle).await;
     assert_eq!(differences(&postgres).await, Vec::<String>::new());
     // From 15 on, once more, with what 14 lacks.
@@ -468,23 +373,15 @@ async fn between_other_versions_and_for_some_schemas_alone_no_difference_is_seen
         )
         .await
         .expect("version 15 has them");
-    for (name, database, schemas) in [
-        ("whole", "shop", Vec::new()),
-        ("some", "shop", vec!["part".to_owned()]),
-    ] {
-        let settings = Settings {
-            schemas,
-            ..Settings::default()
-        };
+    for (name, database, schemas) in [("whole", "shop", Vec::new()), ("some", "shop", vec!["part".to_owned()])] {
+        let settings = Settings { schemas, ..Settings::default() };
         let admin = new.connect("postgres").await;
         let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
         admin.batch_execute(&drop).await.expect("dropped");
         let postgres = migration(name, &middle, &new, settings);
         middle.mend(&new, &postgres).await;
         let plan = plan::read(&postgres).await.expect("read");
-        schema::prepare(&postgres, &plan)
-            .await
-            .unwrap_or_else(|error| panic!("{name}: {}", error.full_text()));
+        schema::prepare(&postgres, &plan).await.unwrap_or_else(|error| panic!("{name}: {}", error.full_text()));
         let stop = CancellationToken::new();
         load::run(&postgres, &plan, Arc::new(Progress::default()), stop)
             .await
@@ -493,10 +390,7 @@ async fn between_other_versions_and_for_some_schemas_alone_no_difference_is_seen
     }
     let parameters = new.connect("postgres").await;
     let row = parameters
-        .query_one(
-            "SELECT paracl::text FROM pg_parameter_acl WHERE parname = 'work_mem'",
-            &[],
-        )
+        .query_one("SELECT paracl::text FROM pg_parameter_acl WHERE parname = 'work_mem'", &[])
         .await
         .expect("it was carried");
     assert!(row.get::<_, String>(0).contains("crew=s"));

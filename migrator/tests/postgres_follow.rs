@@ -36,38 +36,21 @@ impl World {
         let (source_server, target_server) = (Server::start(14, ""), Server::start(18, ""));
         for server in [&source_server, &target_server] {
             let admin = server.connect("postgres").await;
-            admin
-                .batch_execute("CREATE DATABASE shop")
-                .await
-                .expect("the database is created");
+            admin.batch_execute("CREATE DATABASE shop").await.expect("the database is created");
         }
         let source = source_server.connect("shop").await;
         let target = target_server.connect("shop").await;
-        source
-            .batch_execute(schema)
-            .await
-            .expect("the schema fits the source");
-        target
-            .batch_execute(schema)
-            .await
-            .expect("the schema fits the target");
+        source.batch_execute(schema).await.expect("the schema fits the source");
+        target.batch_execute(schema).await.expect("the schema fits the target");
         let postgres = migration("m", &source_server, &target_server, Settings::default());
         let plan = plan::read(&postgres).await.expect("the plan is read");
         let mover = postgres.connect_source("test").await.expect("connected");
-        schema::publish(&postgres, &plan, &mover)
-            .await
-            .expect("the publication is created");
-        let mut creator = Replication::connect(postgres.source(), "test")
-            .await
-            .expect("connected");
-        let made = creator
-            .create_slot(&postgres.slot(), false, Duration::from_secs(10))
-            .await
-            .expect("the slot is created");
+        schema::publish(&postgres, &plan, &mover).await.expect("the publication is created");
+        let mut creator = Replication::connect(postgres.source(), "test").await.expect("connected");
+        let made =
+            creator.create_slot(&postgres.slot(), false, Duration::from_secs(10)).await.expect("the slot is created");
         let mover = postgres.connect_target("test").await.expect("connected");
-        install_records(&mover)
-            .await
-            .expect("the records are there");
+        install_records(&mover).await.expect("the records are there");
         let start = made.consistent_point.to_string();
         for table in &plan.tables {
             target
@@ -79,20 +62,10 @@ impl World {
                 .expect("recorded");
         }
         target
-            .execute(
-                "INSERT INTO headgate.progress VALUES ('m', $1::text::pg_lsn)",
-                &[&start],
-            )
+            .execute("INSERT INTO headgate.progress VALUES ('m', $1::text::pg_lsn)", &[&start])
             .await
             .expect("recorded");
-        Self {
-            source,
-            target,
-            postgres,
-            plan,
-            source_server,
-            _target_server: target_server,
-        }
+        Self { source, target, postgres, plan, source_server, _target_server: target_server }
     }
 
     fn follow(&self) -> Running {
@@ -119,21 +92,12 @@ impl World {
             drop(ending);
             outcome
         });
-        Running {
-            handle,
-            progress,
-            stop,
-            ended,
-            task,
-        }
+        Running { handle, progress, stop, ended, task }
     }
 
     /// Runs SQL on the source.
     async fn run(&self, sql: &str) {
-        self.source
-            .batch_execute(sql)
-            .await
-            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        self.source.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
     /// Follows until everything that is on the source is on the target.
@@ -147,10 +111,7 @@ impl World {
 
     async fn until_marker(&self, running: &Running, token: &str) -> Duration {
         let begin = Instant::now();
-        self.run(&format!(
-            "SELECT pg_logical_emit_message(true, 'headgate', 'marker:{token}')"
-        ))
-        .await;
+        self.run(&format!("SELECT pg_logical_emit_message(true, 'headgate', 'marker:{token}')")).await;
         tokio::select! {
             waited = running.handle.wait_marker(token, TIMEOUT) => waited.expect("it is applied"),
             () = running.ended.cancelled() => panic!("the follower ended before {token}"),
@@ -173,10 +134,7 @@ impl World {
 
 async fn contents(client: &Client, table: &str) -> Vec<String> {
     let query = format!("SELECT whole_row::text FROM {table} AS whole_row ORDER BY 1");
-    let rows = client
-        .query(&query, &[])
-        .await
-        .expect("the table can be read");
+    let rows = client.query(&query, &[]).await.expect("the table can be read");
     rows.iter().map(|row| row.get(0)).collect()
 }
 
@@ -225,47 +183,29 @@ const TYPE_ROW: &str = r#"(
     '{sad,"it''s, \"ok\""}', '{"(1,\"a\"\"b\")",NULL}', '{(1,1),(0,0);(2,2),(1,1)}', '{1,2}',
     '{"{1,2}",NULL}', '1 2 3', '123')"#;
 
-const TYPE_COLUMNS: &str =
-    "i2,i4,i8,n,n2,f4,f8,m,t,v,c,ch,nm,b,bo,d,ti,tz,ts,tstz,iv,u,j,jb,x,bi,vb,ip,ci,ma,ma8,
+const TYPE_COLUMNS: &str = "i2,i4,i8,n,n2,f4,f8,m,t,v,c,ch,nm,b,bo,d,ti,tz,ts,tstz,iv,u,j,jb,x,bi,vb,ip,ci,ma,ma8,
     po,li,ls,bx,pa,pg,ci2,tsv,tsq,r,rs,mr,o,rc,l,e,dm,p,ai,at,ae,ap,ab,dn,adn,iv2,xi";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_arrives_as_it_was() {
     let schema = TYPES;
-    let keyless = TYPES
-        .split_once("CREATE TABLE types")
-        .expect("there is one")
-        .1;
+    let keyless = TYPES.split_once("CREATE TABLE types").expect("there is one").1;
     let keyless = keyless.replace("GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "DEFAULT 0");
-    let schema = format!(
-        "{schema}CREATE TABLE keyless {keyless}; ALTER TABLE keyless REPLICA IDENTITY FULL;"
-    );
+    let schema = format!("{schema}CREATE TABLE keyless {keyless}; ALTER TABLE keyless REPLICA IDENTITY FULL;");
     let world = World::new(&schema).await;
     for table in ["types", "keyless"] {
         let insert = format!("INSERT INTO {table} ({TYPE_COLUMNS}) VALUES {TYPE_ROW}");
-        world
-            .run(&format!(
-                "{insert}; {insert}; INSERT INTO {table} DEFAULT VALUES; {insert}"
-            ))
-            .await;
+        world.run(&format!("{insert}; {insert}; INSERT INTO {table} DEFAULT VALUES; {insert}")).await;
     }
     world.catch_up().await;
     world.assert_equal().await;
     for table in ["types", "keyless"] {
-        world
-            .run(&format!(
-                "UPDATE {table} SET ({TYPE_COLUMNS}) = {TYPE_ROW} WHERE i2 IS NULL"
-            ))
-            .await;
-        world
-            .run(&format!("UPDATE {table} SET t = 'other', bx = NULL"))
-            .await;
+        world.run(&format!("UPDATE {table} SET ({TYPE_COLUMNS}) = {TYPE_ROW} WHERE i2 IS NULL")).await;
+        world.run(&format!("UPDATE {table} SET t = 'other', bx = NULL")).await;
     }
     world.catch_up().await;
     world.assert_equal().await;
-    world
-        .run("DELETE FROM keyless WHERE ctid IN (SELECT ctid FROM keyless LIMIT 2)")
-        .await;
+    world.run("DELETE FROM keyless WHERE ctid IN (SELECT ctid FROM keyless LIMIT 2)").await;
     world.run("DELETE FROM types WHERE id < 3").await;
     world.catch_up().await;
     world.assert_equal().await;
@@ -358,9 +298,7 @@ async fn changes_of_every_kind_come_to_the_same_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_missing_on_the_target_stops_the_follower_with_its_key() {
     let world = World::new("CREATE TABLE t (a int, b text, v text, PRIMARY KEY (a, b))").await;
-    world
-        .run("INSERT INTO t SELECT i, 'k' || i, 'secret' FROM generate_series(1, 9) i")
-        .await;
+    world.run("INSERT INTO t SELECT i, 'k' || i, 'secret' FROM generate_series(1, 9) i").await;
     world.catch_up().await;
     world
         .target
@@ -368,62 +306,30 @@ async fn a_row_that_is_missing_on_the_target_stops_the_follower_with_its_key() {
         .await
         .expect("whoever is named as the migration's sessions are may write");
     world.run("UPDATE t SET v = 'secret too'").await;
-    let failure = world
-        .follow()
-        .task
-        .await
-        .expect("no panic")
-        .expect_err("it must not go on");
+    let failure = world.follow().task.await.expect("no panic").expect_err("it must not go on");
     let text = failure.to_string();
     assert_eq!(failure.kind(), migrator::error::Kind::Fatal, "{text}");
-    assert!(
-        text.contains("public.t") && text.contains("a=5, b=k5"),
-        "{text}"
-    );
+    assert!(text.contains("public.t") && text.contains("a=5, b=k5"), "{text}");
     assert!(!text.contains("secret"), "{text}");
     let applied = contents(&world.target, "t").await;
-    assert!(
-        applied.iter().all(|row| !row.contains("too")),
-        "half a transaction was applied"
-    );
+    assert!(applied.iter().all(|row| !row.contains("too")), "half a transaction was applied");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_in_the_way_on_the_target_stops_the_follower_with_its_key() {
     let world = World::new("CREATE TABLE t (a int PRIMARY KEY)").await;
-    world
-        .target
-        .batch_execute("INSERT INTO t VALUES (5)")
-        .await
-        .expect("inserted");
-    world
-        .run("INSERT INTO t SELECT generate_series(1, 9)")
-        .await;
-    let failure = world
-        .follow()
-        .task
-        .await
-        .expect("no panic")
-        .expect_err("it must not go on");
+    world.target.batch_execute("INSERT INTO t VALUES (5)").await.expect("inserted");
+    world.run("INSERT INTO t SELECT generate_series(1, 9)").await;
+    let failure = world.follow().task.await.expect("no panic").expect_err("it must not go on");
     assert!(failure.to_string().contains("a=5"), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_table_stops_the_follower_with_a_remedy() {
     let world = World::new("CREATE TABLE t (a int PRIMARY KEY, b int)").await;
-    world
-        .run("ALTER TABLE t ADD COLUMN c int; INSERT INTO t VALUES (1, 2, 3)")
-        .await;
-    let failure = world
-        .follow()
-        .task
-        .await
-        .expect("no panic")
-        .expect_err("it must not go on");
-    assert!(
-        failure.to_string().contains("public.t") && failure.remedy_text().is_some(),
-        "{failure}"
-    );
+    world.run("ALTER TABLE t ADD COLUMN c int; INSERT INTO t VALUES (1, 2, 3)").await;
+    let failure = world.follow().task.await.expect("no panic").expect_err("it must not go on");
+    assert!(failure.to_string().contains("public.t") && failure.remedy_text().is_some(), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -438,21 +344,10 @@ async fn a_type_that_was_widened_stops_the_follower_before_a_value_is_cut() {
         let running = world.follow();
         world.run("INSERT INTO t VALUES (1, 'x', 0.25)").await;
         world.until_marker(&running, "before").await;
-        world
-            .run(&format!(
-                "ALTER TABLE t ALTER {alter}; INSERT INTO t VALUES (2, {value})"
-            ))
-            .await;
-        let failure = running
-            .task
-            .await
-            .expect("no panic")
-            .expect_err("it must not go on");
+        world.run(&format!("ALTER TABLE t ALTER {alter}; INSERT INTO t VALUES (2, {value})")).await;
+        let failure = running.task.await.expect("no panic").expect_err("it must not go on");
         assert_eq!(failure.kind(), migrator::error::Kind::Fatal, "{failure}");
-        assert!(
-            failure.to_string().contains("public.t") && failure.remedy_text().is_some(),
-            "{failure}"
-        );
+        assert!(failure.to_string().contains("public.t") && failure.remedy_text().is_some(), "{failure}");
         assert_eq!(contents(&world.target, "t").await, ["(1,x,0.25)"]);
     }
 }
@@ -476,18 +371,11 @@ async fn a_truncate_empties_no_table_that_was_loaded_after_it() {
         .batch_execute("SET session_replication_role = replica; INSERT INTO late VALUES (7, 2)")
         .await
         .expect("loaded");
-    let end: String = world
-        .source
-        .query_one("SELECT pg_current_wal_insert_lsn()::text", &[])
-        .await
-        .expect("asked")
-        .get(0);
+    let end: String =
+        world.source.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.expect("asked").get(0);
     world
         .target
-        .execute(
-            "UPDATE headgate.tables SET valid_from = $1::text::pg_lsn WHERE table_name = 'late'",
-            &[&end],
-        )
+        .execute("UPDATE headgate.tables SET valid_from = $1::text::pg_lsn WHERE table_name = 'late'", &[&end])
         .await
         .expect("recorded");
     world.catch_up().await;
@@ -532,11 +420,7 @@ async fn rows_of_inheriting_tables_are_told_apart() {
         world.catch_up().await;
         for table in ["ONLY up", "down", "ONLY bag", "inner_bag"] {
             let source = contents(&world.source, table).await;
-            assert_eq!(
-                source,
-                contents(&world.target, table).await,
-                "{table} after {write}"
-            );
+            assert_eq!(source, contents(&world.target, table).await, "{table} after {write}");
         }
     }
 }
@@ -582,12 +466,8 @@ async fn an_identity_that_no_update_may_set_follows_the_source() {
 async fn a_transaction_larger_than_any_buffer_arrives_whole() {
     let world = World::new("CREATE TABLE t (a int PRIMARY KEY, b text)").await;
     let running = world.follow();
-    world
-        .run("INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 300000) i")
-        .await;
-    world
-        .run("BEGIN; UPDATE t SET b = 'x' WHERE a % 3 = 0; DELETE FROM t WHERE a % 5 = 0; COMMIT")
-        .await;
+    world.run("INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 300000) i").await;
+    world.run("BEGIN; UPDATE t SET b = 'x' WHERE a % 3 = 0; DELETE FROM t WHERE a % 5 = 0; COMMIT").await;
     let mut seen = std::collections::BTreeSet::new();
     let mut applied = Box::pin(world.until_marker(&running, "big"));
     let took = loop {
@@ -599,11 +479,7 @@ async fn a_transaction_larger_than_any_buffer_arrives_whole() {
         }
     };
     drop(applied);
-    assert!(
-        seen.iter()
-            .all(|count| [0, 300_000, 240_000].contains(count)),
-        "torn: {seen:?}"
-    );
+    assert!(seen.iter().all(|count| [0, 300_000, 240_000].contains(count)), "torn: {seen:?}");
     world.assert_equal().await;
     eprintln!("big transaction: {took:?}");
     running.stop().await.expect("the follower stops");
@@ -618,19 +494,12 @@ const LEDGER: &str = "CREATE TABLE accounts (id int PRIMARY KEY, balance bigint,
 fn write(server: &Server, seed: u64, stop: CancellationToken) -> JoinHandle<u64> {
     let endpoint = server.endpoint("shop");
     tokio::spawn(async move {
-        let client = migrator::postgres::client::connect(&endpoint, "writer")
-            .await
-            .expect("connected");
-        client
-            .batch_execute("SET search_path = public")
-            .await
-            .expect("set");
+        let client = migrator::postgres::client::connect(&endpoint, "writer").await.expect("connected");
+        client.batch_execute("SET search_path = public").await.expect("set");
         let mut done = 0;
         let mut random = seed;
         while !stop.is_cancelled() {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let from = (random >> 33) % 1000 + 1;
             let to = (random >> 43) % 1000 + 1;
             let (low, high) = (from.min(to), from.max(to));
@@ -650,9 +519,7 @@ fn write(server: &Server, seed: u64, stop: CancellationToken) -> JoinHandle<u64>
 async fn a_follower_killed_at_any_moment_applies_everything_once() {
     let world = World::new(LEDGER).await;
     let stop = CancellationToken::new();
-    let writers: Vec<_> = (0..2)
-        .map(|seed| write(&world.source_server, seed, stop.clone()))
-        .collect();
+    let writers: Vec<_> = (0..2).map(|seed| write(&world.source_server, seed, stop.clone())).collect();
     for round in 0_u64..12 {
         let running = world.follow();
         let mut applied = 0;
@@ -670,15 +537,8 @@ async fn a_follower_killed_at_any_moment_applies_everything_once() {
     }
     world.catch_up().await;
     world.assert_equal().await;
-    let row = world
-        .target
-        .query_one("SELECT count(*) FROM history", &[])
-        .await
-        .expect("counted");
-    assert_eq!(
-        row.get::<_, i64>(0),
-        i64::try_from(2 * written).expect("few")
-    );
+    let row = world.target.query_one("SELECT count(*) FROM history", &[]).await.expect("counted");
+    assert_eq!(row.get::<_, i64>(0), i64::try_from(2 * written).expect("few"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -686,34 +546,15 @@ async fn a_pause_under_load_stands_exactly_at_its_position() {
     let world = World::new(LEDGER).await;
     let running = world.follow();
     let stop = CancellationToken::new();
-    let writers: Vec<_> = (0..2)
-        .map(|seed| write(&world.source_server, seed, stop.clone()))
-        .collect();
+    let writers: Vec<_> = (0..2).map(|seed| write(&world.source_server, seed, stop.clone())).collect();
     world.until_marker(&running, "go").await;
     for round in 0..5 {
-        running
-            .handle
-            .pause_at(Lsn(0), TIMEOUT)
-            .await
-            .expect("it stands still at once");
-        let mut other = Replication::connect(world.postgres.source(), "test")
-            .await
-            .expect("connected");
+        running.handle.pause_at(Lsn(0), TIMEOUT).await.expect("it stands still at once");
+        let mut other = Replication::connect(world.postgres.source(), "test").await.expect("connected");
         let slot = format!("pause_{round}");
-        let made = other
-            .create_slot(&slot, true, Duration::from_secs(10))
-            .await
-            .expect("created");
-        running
-            .handle
-            .pause_at(made.consistent_point, TIMEOUT)
-            .await
-            .expect("it pauses");
-        running
-            .handle
-            .wait_covers(&made.consistent_point, TIMEOUT)
-            .await
-            .expect("it arrives");
+        let made = other.create_slot(&slot, true, Duration::from_secs(10)).await.expect("created");
+        running.handle.pause_at(made.consistent_point, TIMEOUT).await.expect("it pauses");
+        running.handle.wait_covers(&made.consistent_point, TIMEOUT).await.expect("it arrives");
         let reader = world.source_server.connect("shop").await;
         reader
             .batch_execute(&format!(
@@ -728,13 +569,8 @@ async fn a_pause_under_load_stands_exactly_at_its_position() {
             assert!(source == target, "{table} differs in round {round}");
         }
         running.handle.resume();
-        let took = world
-            .until_marker(&running, &format!("after {round}"))
-            .await;
-        eprintln!(
-            "marker under load: {took:?}, lag {:?}",
-            running.handle.applied().lag
-        );
+        let took = world.until_marker(&running, &format!("after {round}")).await;
+        eprintln!("marker under load: {took:?}, lag {:?}", running.handle.applied().lag);
     }
     stop.cancel();
     for writer in writers {
@@ -756,34 +592,19 @@ async fn an_idle_source_shows_a_small_lag_and_markers_take_milliseconds() {
         worst = worst.max(world.until_marker(&running, &format!("m{round}")).await);
     }
     eprintln!("slowest marker: {worst:?}");
-    let end: String = world
-        .source
-        .query_one("SELECT pg_current_wal_insert_lsn()::text", &[])
-        .await
-        .expect("asked")
-        .get(0);
+    let end: String =
+        world.source.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.expect("asked").get(0);
     let end: Lsn = end.parse().expect("a position");
-    running
-        .handle
-        .wait_covers(&end, TIMEOUT)
-        .await
-        .expect("an idle source is caught up with");
+    running.handle.wait_covers(&end, TIMEOUT).await.expect("an idle source is caught up with");
     let applied = running.handle.applied();
-    assert!(
-        applied.lag.is_some_and(|lag| lag < Duration::from_secs(1)),
-        "{applied:?}"
-    );
+    assert!(applied.lag.is_some_and(|lag| lag < Duration::from_secs(1)), "{applied:?}");
     running.stop().await.expect("the follower stops");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_starts_under_a_pause_applies_nothing_past_it() {
     let world = World::new("CREATE TABLE t (a int PRIMARY KEY)").await;
-    let end = world
-        .source
-        .query_one("SELECT pg_current_wal_insert_lsn()::text", &[])
-        .await
-        .expect("asked");
+    let end = world.source.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.expect("asked");
     let end: Lsn = end.get::<_, String>(0).parse().expect("a position");
     world.run("INSERT INTO t VALUES (1)").await;
     let handle = Follow::default();
@@ -810,9 +631,7 @@ impl Frozen {
     }
 
     fn signal(&self, signal: &str) {
-        let sent = std::process::Command::new("kill")
-            .args([signal, &self.0])
-            .status();
+        let sent = std::process::Command::new("kill").args([signal, &self.0]).status();
         assert!(sent.expect("kill runs").success(), "{signal}");
     }
 }
@@ -828,23 +647,12 @@ async fn a_stream_that_goes_silent_ends_the_follower_for_another_try() {
     let world = World::new("CREATE TABLE t (a int PRIMARY KEY)").await;
     let running = world.follow();
     world.until_marker(&running, "first").await;
-    let process = world
-        .source
-        .query_one("SELECT pid FROM pg_stat_replication", &[])
-        .await
-        .expect("there is one");
+    let process = world.source.query_one("SELECT pid FROM pg_stat_replication", &[]).await.expect("there is one");
     let frozen = Frozen::new(process.get(0));
-    let outcome = tokio::time::timeout(TIMEOUT, running.task)
-        .await
-        .expect("it notices")
-        .expect("no panic");
+    let outcome = tokio::time::timeout(TIMEOUT, running.task).await.expect("it notices").expect("no panic");
     drop(frozen);
     let failure = outcome.expect_err("it must not wait for ever");
-    assert_eq!(
-        failure.kind(),
-        migrator::error::Kind::Transient,
-        "{failure}"
-    );
+    assert_eq!(failure.kind(), migrator::error::Kind::Transient, "{failure}");
     world.run("INSERT INTO t VALUES (1)").await;
     world.catch_up().await;
     world.assert_equal().await;

@@ -90,17 +90,9 @@ COMMENT ON TABLE orders IS 'what was bought';
 
 async fn shop(settings: Settings) -> (Server, Server, Postgres, Client) {
     let (source, target) = (Server::start(14, ""), Server::start(18, ""));
-    source
-        .connect("postgres")
-        .await
-        .batch_execute("CREATE DATABASE shop")
-        .await
-        .expect("it can be created");
+    source.connect("postgres").await.batch_execute("CREATE DATABASE shop").await.expect("it can be created");
     let session = source.connect("shop").await;
-    session
-        .batch_execute(SHOP)
-        .await
-        .expect("the schema can be created");
+    session.batch_execute(SHOP).await.expect("the schema can be created");
     // The target numbers its types otherwise than the source.
     let elsewhere = target.connect("postgres").await;
     elsewhere
@@ -113,25 +105,16 @@ async fn shop(settings: Settings) -> (Server, Server, Postgres, Client) {
 }
 
 async fn prepared(postgres: &Postgres) -> Plan {
-    let plan = plan::read(postgres)
-        .await
-        .expect("the catalogue can be read");
-    schema::prepare(postgres, &plan)
-        .await
-        .expect("the target can be prepared");
+    let plan = plan::read(postgres).await.expect("the catalogue can be read");
+    schema::prepare(postgres, &plan).await.expect("the target can be prepared");
     plan
 }
 
 async fn copied(postgres: &Postgres, plan: &Plan) -> Arc<Progress> {
     let progress = Arc::new(Progress::default());
-    load::run(
-        postgres,
-        plan,
-        Arc::clone(&progress),
-        CancellationToken::new(),
-    )
-    .await
-    .expect("the copy comes to its end");
+    load::run(postgres, plan, Arc::clone(&progress), CancellationToken::new())
+        .await
+        .expect("the copy comes to its end");
     progress
 }
 
@@ -142,14 +125,8 @@ async fn lines(session: &Client, query: &str) -> Vec<String> {
 
 /// Every row and every object of both sides, compared by what the servers say of them.
 async fn assert_equal(postgres: &Postgres, plan: &Plan) {
-    let source = postgres
-        .connect_source("test")
-        .await
-        .expect("the source answers");
-    let target = postgres
-        .connect_target("test")
-        .await
-        .expect("the target answers");
+    let source = postgres.connect_source("test").await.expect("the source answers");
+    let target = postgres.connect_target("test").await.expect("the target answers");
     for table in &plan.tables {
         let name = relation(table);
         let query = format!("SELECT t::text FROM ONLY {name} t ORDER BY t::text COLLATE \"C\"");
@@ -184,36 +161,22 @@ async fn assert_equal(postgres: &Postgres, plan: &Plan) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_a_schema_has_arrives_as_it_was() {
-    let settings = Settings {
-        copy_chunk_bytes: 1 << 20,
-        ..Settings::default()
-    };
+    let settings = Settings { copy_chunk_bytes: 1 << 20, ..Settings::default() };
     let (_source, _target, postgres, _session) = shop(settings).await;
     let plan = prepared(&postgres).await;
     assert_eq!(plan.tables.len(), 7);
     let progress = copied(&postgres, &plan).await;
     assert_equal(&postgres, &plan).await;
-    assert!(
-        progress
-            .tables()
-            .values()
-            .all(|table| table.stage == Stage::Copied)
-    );
+    assert!(progress.tables().values().all(|table| table.stage == Stage::Copied));
     // Once more: there is nothing left to do.
-    schema::prepare(&postgres, &plan)
-        .await
-        .expect("it is prepared already");
+    schema::prepare(&postgres, &plan).await.expect("it is prepared already");
     copied(&postgres, &plan).await;
     assert_equal(&postgres, &plan).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_is_cut_short_at_any_place_goes_on_and_loads_nothing_twice() {
-    let settings = Settings {
-        copy_chunk_bytes: 1 << 20,
-        copy_workers: 2,
-        ..Settings::default()
-    };
+    let settings = Settings { copy_chunk_bytes: 1 << 20, copy_workers: 2, ..Settings::default() };
     let (_source, _target, postgres, session) = shop(settings).await;
     let plan = prepared(&postgres).await;
     let mut cut = Duration::from_millis(10);
@@ -225,22 +188,13 @@ async fn a_copy_that_is_cut_short_at_any_place_goes_on_and_loads_nothing_twice()
         cut = cut.mul_f32(1.3);
         // What a reload sees is later than what the first load saw.
         session
-            .batch_execute(
-                "INSERT INTO events VALUES ('2024-05-05', (SELECT max(n) + 1 FROM events))",
-            )
+            .batch_execute("INSERT INTO events VALUES ('2024-05-05', (SELECT max(n) + 1 FROM events))")
             .await
             .expect("the source takes writes");
     }
     assert!(cut > Duration::from_millis(100), "nothing was cut short");
-    let target = postgres
-        .connect_target("test")
-        .await
-        .expect("the target answers");
-    let doubled = lines(
-        &target,
-        "SELECT table_name FROM headgate.tables WHERE state <> 'indexed'",
-    )
-    .await;
+    let target = postgres.connect_target("test").await.expect("the target answers");
+    let doubled = lines(&target, "SELECT table_name FROM headgate.tables WHERE state <> 'indexed'").await;
     assert_eq!(doubled, Vec::<String>::new());
     let orders = "SELECT count(*) || ' ' || count(DISTINCT id) FROM public.orders";
     assert_eq!(lines(&target, orders).await, ["3000 3000"]);
@@ -253,13 +207,10 @@ async fn a_copy_that_is_cut_short_at_any_place_goes_on_and_loads_nothing_twice()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_a_killed_run_is_still_creating_is_taken_over() {
     let (_source, target, postgres, _session) = shop(Settings::default()).await;
-    let plan = plan::read(&postgres)
-        .await
-        .expect("the catalogue can be read");
+    let plan = plan::read(&postgres).await.expect("the catalogue can be read");
     let watcher = target.connect("postgres").await;
     let create = "CREATE DATABASE shop TEMPLATE template0 STRATEGY file_copy";
-    let begun =
-        "SELECT FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE%' AND state = 'active'
+    let begun = "SELECT FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE%' AND state = 'active'
                  AND backend_xid IS NOT NULL";
     // Where nobody looked while it was created, it is created again.
     let orphan = 'seen: loop {
@@ -273,23 +224,15 @@ async fn a_database_that_a_killed_run_is_still_creating_is_taken_over() {
         let again = watcher.batch_execute("DROP DATABASE IF EXISTS shop").await;
         again.expect("nobody is connected to it");
     };
-    schema::prepare(&postgres, &plan)
-        .await
-        .expect("the target can be prepared");
-    orphan
-        .await
-        .expect("it ends")
-        .expect("the orphan created it");
+    schema::prepare(&postgres, &plan).await.expect("the target can be prepared");
+    orphan.await.expect("it ends").expect("the orphan created it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_word_of_a_killed_run_does_not_mark_a_table_of_the_next_as_loaded() {
     let (_source, _target, postgres, _session) = shop(Settings::default()).await;
     let plan = prepared(&postgres).await;
-    let target = postgres
-        .connect_target("test")
-        .await
-        .expect("the target answers");
+    let target = postgres.connect_target("test").await.expect("the target answers");
     let table = plan.tables.first().expect("there is a table");
     let (killed, next) = ("0/10".parse(), "0/20".parse());
     let (killed, next) = (killed.expect("a position"), next.expect("a position"));
@@ -326,42 +269,24 @@ async fn a_stopped_copy_ends_without_an_error_and_goes_on_later() {
     let plan = prepared(&postgres).await;
     let stop = CancellationToken::new();
     stop.cancel();
-    load::run(&postgres, &plan, Arc::new(Progress::default()), stop)
-        .await
-        .expect("a stop is no failure");
+    load::run(&postgres, &plan, Arc::new(Progress::default()), stop).await.expect("a stop is no failure");
     copied(&postgres, &plan).await;
     assert_equal(&postgres, &plan).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_blocks_the_start_of_the_stream_is_named() {
-    let settings = Settings {
-        slot_create_timeout: Duration::from_millis(50),
-        ..Settings::default()
-    };
+    let settings = Settings { slot_create_timeout: Duration::from_millis(50), ..Settings::default() };
     let (source, _target, postgres, _session) = shop(settings).await;
     let plan = prepared(&postgres).await;
     let writer = source.connect("shop").await;
-    writer
-        .batch_execute("BEGIN; DELETE FROM keyless WHERE a = 1")
-        .await
-        .expect("the writer writes");
-    let pid: i32 = writer
-        .query_one("SELECT pg_backend_pid()", &[])
-        .await
-        .expect("it answers")
-        .get(0);
+    writer.batch_execute("BEGIN; DELETE FROM keyless WHERE a = 1").await.expect("the writer writes");
+    let pid: i32 = writer.query_one("SELECT pg_backend_pid()", &[]).await.expect("it answers").get(0);
     let failure = load::run(&postgres, &plan, Arc::default(), CancellationToken::new())
         .await
         .expect_err("the stream cannot start");
-    assert!(
-        failure.full_text().contains(&format!("pid {pid}")),
-        "{failure}"
-    );
-    writer
-        .batch_execute("ROLLBACK")
-        .await
-        .expect("the writer ends");
+    assert!(failure.full_text().contains(&format!("pid {pid}")), "{failure}");
+    writer.batch_execute("ROLLBACK").await.expect("the writer ends");
     copied(&postgres, &plan).await;
     assert_equal(&postgres, &plan).await;
 }
@@ -369,33 +294,19 @@ async fn a_transaction_that_blocks_the_start_of_the_stream_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sealed_fence_refuses_every_writer_until_it_is_lifted() {
     let (source, _target, postgres, _session) = shop(Settings::default()).await;
-    let plan = plan::read(&postgres)
-        .await
-        .expect("the catalogue can be read");
+    let plan = plan::read(&postgres).await.expect("the catalogue can be read");
     let patience = Duration::from_secs(5);
-    let ready = fence::warm_up(&postgres, &plan)
-        .await
-        .expect("nothing blocks the fence");
-    let raised = fence::raise(Some(ready), &postgres, &plan, "t1", patience)
-        .await
-        .expect("the fence goes up");
+    let ready = fence::warm_up(&postgres, &plan).await.expect("nothing blocks the fence");
+    let raised = fence::raise(Some(ready), &postgres, &plan, "t1", patience).await.expect("the fence goes up");
 
     let client = source.connect("shop").await;
     let read = lines(&client, "SELECT count(*)::text FROM orders").await;
     assert_eq!(read, ["3000"], "reads go on under the barrier");
-    client
-        .batch_execute("SET lock_timeout = '50ms'")
-        .await
-        .expect("the session works");
-    let held = client
-        .batch_execute("DELETE FROM keyless")
-        .await
-        .expect_err("writers wait under the barrier");
+    client.batch_execute("SET lock_timeout = '50ms'").await.expect("the session works");
+    let held = client.batch_execute("DELETE FROM keyless").await.expect_err("writers wait under the barrier");
     assert_eq!(held.code().map(SqlState::code), Some("55P03"));
 
-    fence::seal(raised.fence, "SELECT 1")
-        .await
-        .expect("the refusal is durable");
+    fence::seal(raised.fence, "SELECT 1").await.expect("the refusal is durable");
     let writes = [
         "INSERT INTO orders (customer) VALUES (1)",
         "UPDATE customers SET name = 'x' WHERE id = 1",
@@ -415,85 +326,43 @@ async fn a_sealed_fence_refuses_every_writer_until_it_is_lifted() {
         .await
         .expect("a replica passes");
     fence::lift(&postgres).await.expect("the fence comes down");
-    fence::lift(&postgres)
-        .await
-        .expect("there is nothing left to lift");
-    client
-        .batch_execute("DELETE FROM keyless WHERE a = 1")
-        .await
-        .expect("writers go on");
+    fence::lift(&postgres).await.expect("there is nothing left to lift");
+    client.batch_execute("DELETE FROM keyless WHERE a = 1").await.expect("writers go on");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fence_that_is_dropped_leaves_no_trace_and_one_that_is_blocked_names_the_writer() {
     let (source, _target, postgres, client) = shop(Settings::default()).await;
-    let plan = plan::read(&postgres)
-        .await
-        .expect("the catalogue can be read");
-    let raised = fence::raise(None, &postgres, &plan, "t1", Duration::from_secs(5))
-        .await
-        .expect("it goes up");
-    fence::drop_fence(raised.fence)
-        .await
-        .expect("it comes down");
-    client
-        .batch_execute("DELETE FROM keyless WHERE a = 1")
-        .await
-        .expect("writers go on");
+    let plan = plan::read(&postgres).await.expect("the catalogue can be read");
+    let raised = fence::raise(None, &postgres, &plan, "t1", Duration::from_secs(5)).await.expect("it goes up");
+    fence::drop_fence(raised.fence).await.expect("it comes down");
+    client.batch_execute("DELETE FROM keyless WHERE a = 1").await.expect("writers go on");
 
-    client
-        .batch_execute("BEGIN; DELETE FROM keyless WHERE a = 2")
-        .await
-        .expect("the writer writes");
-    let pid: i32 = client
-        .query_one("SELECT pg_backend_pid()", &[])
-        .await
-        .expect("it answers")
-        .get(0);
-    let Err(failure) = fence::raise(None, &postgres, &plan, "t2", Duration::from_millis(100)).await
-    else {
+    client.batch_execute("BEGIN; DELETE FROM keyless WHERE a = 2").await.expect("the writer writes");
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("it answers").get(0);
+    let Err(failure) = fence::raise(None, &postgres, &plan, "t2", Duration::from_millis(100)).await else {
         panic!("the fence went up over an open write");
     };
-    assert!(
-        failure.full_text().contains(&format!("pid {pid}")),
-        "{failure}"
-    );
+    assert!(failure.full_text().contains(&format!("pid {pid}")), "{failure}");
     let other = source.connect("shop").await;
-    other
-        .batch_execute("DELETE FROM orders WHERE id = 1")
-        .await
-        .expect("a failed fence holds nobody");
-    client
-        .batch_execute("COMMIT")
-        .await
-        .expect("the writer commits");
+    other.batch_execute("DELETE FROM orders WHERE id = 1").await.expect("a failed fence holds nobody");
+    client.batch_execute("COMMIT").await.expect("the writer commits");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seal_that_was_in_doubt_cannot_land_after_the_fence_was_lifted() {
     let (_source, _target, postgres, client) = shop(Settings::default()).await;
-    let plan = plan::read(&postgres)
-        .await
-        .expect("the catalogue can be read");
-    let raised = fence::raise(None, &postgres, &plan, "t1", Duration::from_secs(5))
-        .await
-        .expect("it goes up");
+    let plan = plan::read(&postgres).await.expect("the catalogue can be read");
+    let raised = fence::raise(None, &postgres, &plan, "t1", Duration::from_secs(5)).await.expect("it goes up");
     fence::lift(&postgres).await.expect("the fence comes down");
-    fence::seal(raised.fence, "SELECT 1")
-        .await
-        .expect_err("the session that could seal is gone");
-    client
-        .batch_execute("SET lock_timeout = '50ms'; DELETE FROM keyless WHERE a = 1")
-        .await
-        .expect("writers go on");
+    fence::seal(raised.fence, "SELECT 1").await.expect_err("the session that could seal is gone");
+    client.batch_execute("SET lock_timeout = '50ms'; DELETE FROM keyless WHERE a = 1").await.expect("writers go on");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_reader_does_not_keep_a_lifted_fence_refusing_writes() {
     let (source, _target, postgres, client) = shop(Settings::default()).await;
-    let plan = plan::read(&postgres)
-        .await
-        .expect("the catalogue can be read");
+    let plan = plan::read(&postgres).await.expect("the catalogue can be read");
     let patience = Duration::from_secs(5);
     let sealed = async |token| {
         let raised = fence::raise(None, &postgres, &plan, token, patience).await?;
@@ -501,10 +370,7 @@ async fn a_long_reader_does_not_keep_a_lifted_fence_refusing_writes() {
     };
     sealed("t1").await.expect("the refusal is durable");
     let reader = source.connect("shop").await;
-    reader
-        .batch_execute("BEGIN; SELECT FROM orders LIMIT 1")
-        .await
-        .expect("reads go on");
+    reader.batch_execute("BEGIN; SELECT FROM orders LIMIT 1").await.expect("reads go on");
     fence::lift(&postgres).await.expect("the fence comes down");
     client
         .batch_execute("DELETE FROM orders WHERE id = 1; DELETE FROM keyless WHERE a = 1")
@@ -514,33 +380,22 @@ async fn a_long_reader_does_not_keep_a_lifted_fence_refusing_writes() {
         panic!("the refusal was readied over a trigger that still stands");
     };
     assert!(refused.full_text().contains("orders"), "{refused}");
-    client
-        .batch_execute("DELETE FROM orders WHERE id = 2")
-        .await
-        .expect("writers still go on");
+    client.batch_execute("DELETE FROM orders WHERE id = 2").await.expect("writers still go on");
     reader.batch_execute("COMMIT").await.expect("it ends");
     sealed("t2").await.expect("the next fence is durable");
     let write = "DELETE FROM orders WHERE id = 3";
     let refused = client.batch_execute(write).await.expect_err(write);
     assert_eq!(refused.code().map(SqlState::code), Some("25006"));
     clean::run(&postgres).await.expect("it is cleaned up");
-    client
-        .batch_execute(write)
-        .await
-        .expect_err("a sealed fence outlives the migration");
+    client.batch_execute(write).await.expect_err("a sealed fence outlives the migration");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_locks_in_another_order_is_let_through_and_the_fence_goes_up_after_it() {
     let (source, _target, postgres, client) = shop(Settings::default()).await;
-    let plan = plan::read(&postgres)
-        .await
-        .expect("the catalogue can be read");
+    let plan = plan::read(&postgres).await.expect("the catalogue can be read");
     let writer = source.connect("shop").await;
-    writer
-        .batch_execute("BEGIN; DELETE FROM keyless WHERE a = 1")
-        .await
-        .expect("the writer writes");
+    writer.batch_execute("BEGIN; DELETE FROM keyless WHERE a = 1").await.expect("the writer writes");
     let raising = fence::raise(None, &postgres, &plan, "t1", Duration::from_secs(5));
     let writing = async {
         // By then the fence has looked for a deadlock, and the writer would be the one to find it. A fence that may not
@@ -551,16 +406,12 @@ async fn a_writer_that_locks_in_another_order_is_let_through_and_the_fence_goes_
              AND waitstart < clock_timestamp() - interval '{ms} ms'"
         );
         while client.query(&waits, &[]).await.expect("it runs").is_empty() {}
-        writer
-            .batch_execute("DELETE FROM orders WHERE id = 1; COMMIT")
-            .await
+        writer.batch_execute("DELETE FROM orders WHERE id = 1; COMMIT").await
     };
     let (raised, written) = tokio::join!(raising, writing);
     written.expect("the writer is no victim");
     let raised = raised.expect("the fence goes up after it");
-    fence::drop_fence(raised.fence)
-        .await
-        .expect("it comes down");
+    fence::drop_fence(raised.fence).await.expect("it comes down");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -579,21 +430,13 @@ async fn what_was_changed_on_the_source_since_the_plan_stops_the_fence_and_is_na
             "ALTER TABLE keyless DROP COLUMN late",
             "table public.keyless differs in column \"late\" integer",
         ),
-        (
-            "ALTER TABLE keyless ALTER d TYPE interval(3)",
-            "ALTER TABLE keyless ALTER d TYPE interval",
-            "interval(3)",
-        ),
+        ("ALTER TABLE keyless ALTER d TYPE interval(3)", "ALTER TABLE keyless ALTER d TYPE interval", "interval(3)"),
         (
             "ALTER TABLE orders REPLICA IDENTITY FULL",
             "ALTER TABLE orders REPLICA IDENTITY DEFAULT",
             "table public.orders has another replica identity",
         ),
-        (
-            "CREATE SEQUENCE fresh",
-            "DROP SEQUENCE fresh",
-            "sequence public.fresh is new",
-        ),
+        ("CREATE SEQUENCE fresh", "DROP SEQUENCE fresh", "sequence public.fresh is new"),
         (
             "DROP TABLE empty_of_columns; CREATE TABLE empty_of_columns ();
              ALTER TABLE empty_of_columns REPLICA IDENTITY FULL",
@@ -601,10 +444,7 @@ async fn what_was_changed_on_the_source_since_the_plan_stops_the_fence_and_is_na
             "is not published",
         ),
     ] {
-        postgres
-            .warm_up(&plan, None)
-            .await
-            .expect("nothing is in the way");
+        postgres.warm_up(&plan, None).await.expect("nothing is in the way");
         client.batch_execute(change).await.expect(change);
         source.give_away().await;
         let raised = postgres.raise_fence(&plan, "t1", patience).await;
@@ -627,23 +467,13 @@ async fn every_counter_of_the_target_is_past_the_sources() {
     let (_source, _target, postgres, client) = shop(Settings::default()).await;
     let plan = prepared(&postgres).await;
     client
-        .batch_execute(
-            "SELECT setval('orders_id_seq', 2147483640); SELECT nextval('customers_id_seq')",
-        )
+        .batch_execute("SELECT setval('orders_id_seq', 2147483640); SELECT nextval('customers_id_seq')")
         .await
         .expect("the counters move");
-    let source = postgres
-        .connect_source("test")
-        .await
-        .expect("the source answers");
-    let target = postgres
-        .connect_target("test")
-        .await
-        .expect("the target answers");
+    let source = postgres.connect_source("test").await.expect("the source answers");
+    let target = postgres.connect_target("test").await.expect("the target answers");
     for _ in 0..2 {
-        counters::advance(&postgres, &plan, &source, &target)
-            .await
-            .expect("the counters advance");
+        counters::advance(&postgres, &plan, &source, &target).await.expect("the counters advance");
     }
     let next = lines(
         &target,
@@ -656,10 +486,7 @@ async fn every_counter_of_the_target_is_past_the_sources() {
 }
 
 fn found<'a>(checks: &'a [Check], name: &str, level: Level) -> Vec<&'a Check> {
-    checks
-        .iter()
-        .filter(|check| check.name == name && check.level == level)
-        .collect()
+    checks.iter().filter(|check| check.name == name && check.level == level).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -667,12 +494,7 @@ async fn everything_that_can_say_no_is_told_at_once_with_a_statement_that_mends_
     let source = Server::start(14, "wal_level=replica\nmax_prepared_transactions=2");
     let target = Server::start(18, "");
     for server in [&source, &target] {
-        server
-            .connect("postgres")
-            .await
-            .batch_execute("CREATE DATABASE shop")
-            .await
-            .expect("it can be created");
+        server.connect("postgres").await.batch_execute("CREATE DATABASE shop").await.expect("it can be created");
     }
     let session = source.connect("shop").await;
     session
@@ -697,10 +519,7 @@ async fn everything_that_can_say_no_is_told_at_once_with_a_statement_that_mends_
         "CREATE SUBSCRIPTION writes CONNECTION 'port=1' PUBLICATION p WITH (connect = false)",
         "ALTER SUBSCRIPTION writes ENABLE",
     ] {
-        session
-            .batch_execute(statement)
-            .await
-            .expect("it subscribes");
+        session.batch_execute(statement).await.expect("it subscribes");
     }
     target
         .connect("shop")
@@ -718,79 +537,19 @@ async fn everything_that_can_say_no_is_told_at_once_with_a_statement_that_mends_
         .expect("it can be prepared");
     let checks = preflight::run(&postgres).await.expect("the checks run");
     for (name, level, evidence, fix) in [
-        (
-            "wal_level",
-            Level::Error,
-            "replica",
-            "ALTER SYSTEM SET wal_level = 'logical'",
-        ),
-        (
-            "replica_identity",
-            Level::Error,
-            "public.\"no key\"",
-            "ALTER TABLE public.\"no key\" REPLICA IDENTITY FULL",
-        ),
-        (
-            "unlogged_tables",
-            Level::Error,
-            "public.fleeting",
-            "ALTER TABLE public.fleeting SET LOGGED",
-        ),
-        (
-            "deferrable_key",
-            Level::Error,
-            "public.late",
-            "ALTER TABLE public.late REPLICA IDENTITY FULL",
-        ),
-        (
-            "always_triggers",
-            Level::Error,
-            "public.tr",
-            "ALTER TABLE public.tr ENABLE TRIGGER t",
-        ),
-        (
-            "prepared_transactions",
-            Level::Error,
-            "it''s open",
-            "ROLLBACK PREPARED 'it''s open'",
-        ),
-        (
-            "target_objects",
-            Level::Error,
-            "public.taken",
-            "DROP TABLE IF EXISTS public.taken CASCADE",
-        ),
+        ("wal_level", Level::Error, "replica", "ALTER SYSTEM SET wal_level = 'logical'"),
+        ("replica_identity", Level::Error, "public.\"no key\"", "ALTER TABLE public.\"no key\" REPLICA IDENTITY FULL"),
+        ("unlogged_tables", Level::Error, "public.fleeting", "ALTER TABLE public.fleeting SET LOGGED"),
+        ("deferrable_key", Level::Error, "public.late", "ALTER TABLE public.late REPLICA IDENTITY FULL"),
+        ("always_triggers", Level::Error, "public.tr", "ALTER TABLE public.tr ENABLE TRIGGER t"),
+        ("prepared_transactions", Level::Error, "it''s open", "ROLLBACK PREPARED 'it''s open'"),
+        ("target_objects", Level::Error, "public.taken", "DROP TABLE IF EXISTS public.taken CASCADE"),
         ("large_objects", Level::Error, "1 large objects", ""),
-        (
-            "counters",
-            Level::Warning,
-            "public.short has 99 values left",
-            "",
-        ),
-        (
-            "counters",
-            Level::Warning,
-            "public.down has 48 values left",
-            "",
-        ),
-        (
-            "accounts",
-            Level::Warning,
-            "other: it has another password",
-            "",
-        ),
-        (
-            "materialized_views",
-            Level::Warning,
-            "public.sums",
-            "REFRESH MATERIALIZED VIEW public.sums",
-        ),
-        (
-            "subscriptions",
-            Level::Error,
-            "writes",
-            "ALTER SUBSCRIPTION writes DISABLE",
-        ),
+        ("counters", Level::Warning, "public.short has 99 values left", ""),
+        ("counters", Level::Warning, "public.down has 48 values left", ""),
+        ("accounts", Level::Warning, "other: it has another password", ""),
+        ("materialized_views", Level::Warning, "public.sums", "REFRESH MATERIALIZED VIEW public.sums"),
+        ("subscriptions", Level::Error, "writes", "ALTER SUBSCRIPTION writes DISABLE"),
         ("superuser_applications", Level::Ok, "no application", ""),
         ("source_reachable", Level::Ok, "version 14", ""),
         ("target_reachable", Level::Ok, "version 18", ""),
@@ -798,19 +557,14 @@ async fn everything_that_can_say_no_is_told_at_once_with_a_statement_that_mends_
     ] {
         let findings = found(&checks, name, level);
         assert!(
-            findings
-                .iter()
-                .any(|check| check.evidence.contains(evidence) && check.fix == fix),
+            findings.iter().any(|check| check.evidence.contains(evidence) && check.fix == fix),
             "{name}: {findings:#?}"
         );
     }
     assert_eq!(found(&checks, "counters", Level::Warning).len(), 2);
     assert_eq!(found(&checks, "accounts", Level::Warning).len(), 1);
     // What a fix says mends it, as it stands.
-    for check in checks
-        .iter()
-        .filter(|check| !check.fix.is_empty() && check.level == Level::Error)
-    {
+    for check in checks.iter().filter(|check| !check.fix.is_empty() && check.level == Level::Error) {
         let on_target = check.name == "target_objects";
         let server = if on_target { &target } else { &source };
         let outcome = server.connect("shop").await.batch_execute(&check.fix).await;
@@ -823,36 +577,19 @@ async fn everything_that_can_say_no_is_told_at_once_with_a_statement_that_mends_
         .filter(|check| check.level == Level::Error)
         .map(|check| check.name)
         .collect();
-    assert_eq!(
-        left,
-        ["wal_level", "large_objects"],
-        "a restart and a decision remain"
-    );
+    assert_eq!(left, ["wal_level", "large_objects"], "a restart and a decision remain");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreachable_cluster_or_a_wrong_password_is_a_finding_and_the_other_side_is_still_checked()
- {
+async fn an_unreachable_cluster_or_a_wrong_password_is_a_finding_and_the_other_side_is_still_checked() {
     let source = Server::start(14, "");
     let session = source.connect("postgres").await;
-    session
-        .batch_execute("CREATE DATABASE shop")
-        .await
-        .expect("it can be created");
-    session
-        .batch_execute("CREATE ROLE mover LOGIN PASSWORD 'right'")
-        .await
-        .expect("it can be created");
+    session.batch_execute("CREATE DATABASE shop").await.expect("it can be created");
+    session.batch_execute("CREATE ROLE mover LOGIN PASSWORD 'right'").await.expect("it can be created");
     source.ask_for_passwords_of("mover");
-    let nowhere = Endpoint {
-        port: 1,
-        ..source.endpoint("shop")
-    };
-    let mover = |password: &str| Endpoint {
-        user: "mover".into(),
-        password: Some(password.into()),
-        ..source.endpoint("shop")
-    };
+    let nowhere = Endpoint { port: 1, ..source.endpoint("shop") };
+    let mover =
+        |password: &str| Endpoint { user: "mover".into(), password: Some(password.into()), ..source.endpoint("shop") };
     let run = |from: Endpoint, to: Endpoint| async move {
         let postgres = between("m1", from, to);
         preflight::run(&postgres).await.expect("the checks run")
@@ -863,24 +600,13 @@ async fn an_unreachable_cluster_or_a_wrong_password_is_a_finding_and_the_other_s
 
     let checks = run(mover("wrong"), source.endpoint("other")).await;
     let refused = found(&checks, "source_reachable", Level::Error);
-    assert!(
-        refused.iter().any(|check| check.evidence.contains("28P01")),
-        "{refused:?}"
-    );
+    assert!(refused.iter().any(|check| check.evidence.contains("28P01")), "{refused:?}");
     assert_eq!(found(&checks, "target_reachable", Level::Ok).len(), 1);
-    assert!(
-        !format!("{checks:?}").contains("wrong"),
-        "a password is never shown"
-    );
+    assert!(!format!("{checks:?}").contains("wrong"), "a password is never shown");
 
     let checks = run(mover("right"), nowhere).await;
     let rights = found(&checks, "source_rights", Level::Error);
-    assert!(
-        rights
-            .iter()
-            .any(|check| check.fix == "ALTER ROLE \"mover\" REPLICATION"),
-        "{rights:?}"
-    );
+    assert!(rights.iter().any(|check| check.fix == "ALTER ROLE \"mover\" REPLICATION"), "{rights:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -889,22 +615,16 @@ async fn cleaning_up_leaves_nothing_of_a_migration_on_either_side() {
     let plan = prepared(&postgres).await;
     copied(&postgres, &plan).await;
     clean::run(&postgres).await.expect("it is cleaned up");
-    clean::run(&postgres)
-        .await
-        .expect("there is nothing left to clean");
+    clean::run(&postgres).await.expect("there is nothing left to clean");
     let left = "SELECT slot_name::text FROM pg_replication_slots UNION ALL SELECT pubname::text FROM pg_publication
                 UNION ALL SELECT nspname::text FROM pg_namespace WHERE nspname = 'headgate'";
     assert_eq!(lines(&session, left).await, Vec::<String>::new());
-    let target = postgres
-        .connect_target("test")
-        .await
-        .expect("the target answers");
+    let target = postgres.connect_target("test").await.expect("the target answers");
     assert_eq!(lines(&target, left).await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_target_would_refuse_is_told_before_anything_is_copied_and_the_trial_leaves_nothing()
- {
+async fn what_the_target_would_refuse_is_told_before_anything_is_copied_and_the_trial_leaves_nothing() {
     let (source, target, _, client) = shop(Settings::default()).await;
     // Both were removed in version 15.
     client
@@ -921,10 +641,7 @@ async fn what_the_target_would_refuse_is_told_before_anything_is_copied_and_the_
     let checks = preflight::run(&postgres).await.expect("it runs");
     let refused = found(&checks, "schema_trial", Level::Error);
     for name in ["in_backup", "since"] {
-        assert!(
-            refused.iter().any(|check| check.evidence.contains(name)),
-            "{name}: {refused:#?}"
-        );
+        assert!(refused.iter().any(|check| check.evidence.contains(name)), "{name}: {refused:#?}");
     }
     assert_eq!(refused.len(), 2, "{refused:#?}");
     // Each remedy is run, and ends its finding.
@@ -933,101 +650,51 @@ async fn what_the_target_would_refuse_is_told_before_anything_is_copied_and_the_
     for check in identities {
         client.batch_execute(&check.fix).await.expect(&check.fix);
     }
-    client
-        .batch_execute("DROP VIEW in_backup; DROP VIEW since")
-        .await
-        .expect("dropped");
+    client.batch_execute("DROP VIEW in_backup; DROP VIEW since").await.expect("dropped");
     let checks = preflight::run(&postgres).await.expect("it runs");
     for name in ["schema_trial", "replica_identity"] {
         assert_eq!(found(&checks, name, Level::Error).len(), 0, "{name}");
         assert_eq!(found(&checks, name, Level::Ok).len(), 1, "{name}");
     }
     let there = target.connect("postgres").await;
-    let left = lines(
-        &there,
-        "SELECT datname::text FROM pg_database WHERE datname LIKE 'headgate%'",
-    );
+    let left = lines(&there, "SELECT datname::text FROM pg_database WHERE datname LIKE 'headgate%'");
     assert_eq!(left.await, Vec::<String>::new());
 }
 
 /// The checks of what the migrator's roles may do.
-const RIGHTS: [&str; 6] = [
-    "source_rights",
-    "source_sessions",
-    "target_database",
-    "target_rights",
-    "target_origins",
-    "target_roles",
-];
+const RIGHTS: [&str; 6] =
+    ["source_rights", "source_sessions", "target_database", "target_rights", "target_origins", "target_roles"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_migrator_that_may_not_read_passwords_or_use_origins_is_told_the_least_grant_that_ends_it()
- {
+async fn a_migrator_that_may_not_read_passwords_or_use_origins_is_told_the_least_grant_that_ends_it() {
     let (source, target, _, client) = shop(Settings::default()).await;
     let there = target.connect("postgres").await;
     for (session, more) in [(&client, "REPLICATION"), (&there, "CREATEDB CREATEROLE")] {
-        session
-            .batch_execute(&format!("CREATE ROLE mover LOGIN {more}"))
-            .await
-            .expect("created");
+        session.batch_execute(&format!("CREATE ROLE mover LOGIN {more}")).await.expect("created");
     }
-    client
-        .batch_execute("GRANT shop_owner TO mover")
-        .await
-        .expect("granted");
-    there
-        .batch_execute("CREATE ROLE shop_owner LOGIN PASSWORD 'another'")
-        .await
-        .expect("created");
-    let postgres = between(
-        "m1",
-        source.endpoint_as("mover", "shop"),
-        target.endpoint_as("mover", "shop"),
-    );
+    client.batch_execute("GRANT shop_owner TO mover").await.expect("granted");
+    there.batch_execute("CREATE ROLE shop_owner LOGIN PASSWORD 'another'").await.expect("created");
+    let postgres = between("m1", source.endpoint_as("mover", "shop"), target.endpoint_as("mover", "shop"));
     let accounts = postgres.accounts().await.expect("it can be asked");
     let owner = accounts.iter().find(|account| account.name == "shop_owner");
     let owner = owner.expect("it can log in");
-    assert!(
-        matches!(&owner.verdict, Verdict::Unproved { .. }),
-        "nobody has read its password: {owner:?}"
-    );
+    assert!(matches!(&owner.verdict, Verdict::Unproved { .. }), "nobody has read its password: {owner:?}");
     let lacking = async || -> Vec<Check> {
         let checks = preflight::run(&postgres).await.expect("it runs");
         let checks = checks.into_iter();
-        checks
-            .filter(|check| check.level != Level::Ok && RIGHTS.contains(&check.name.as_str()))
-            .collect()
+        checks.filter(|check| check.level != Level::Ok && RIGHTS.contains(&check.name.as_str())).collect()
     };
     // The database comes first, then what is granted inside of it, then what can be tried with that.
     let mut seen = Vec::new();
     for _ in 0..4 {
         for check in lacking().await {
-            let broad = [
-                "ALL FUNCTIONS",
-                "SUPERUSER",
-                "GRANT postgres ",
-                "GRANT \"postgres\" ",
-            ];
-            assert!(
-                !broad.iter().any(|word| check.fix.contains(word)),
-                "{}",
-                check.fix
-            );
-            let server = if check.name.starts_with("target") {
-                &target
-            } else {
-                &source
-            };
-            let database = if check.name == "target_database" {
-                "postgres"
-            } else {
-                "shop"
-            };
+            let broad = ["ALL FUNCTIONS", "SUPERUSER", "GRANT postgres ", "GRANT \"postgres\" "];
+            assert!(!broad.iter().any(|word| check.fix.contains(word)), "{}", check.fix);
+            let server = if check.name.starts_with("target") { &target } else { &source };
+            let database = if check.name == "target_database" { "postgres" } else { "shop" };
             let session = server.connect(database).await;
             session.batch_execute(&check.fix).await.expect(&check.fix);
-            let gives = check
-                .fix
-                .contains("GRANT CREATE ON DATABASE \"shop\" TO \"mover\"");
+            let gives = check.fix.contains("GRANT CREATE ON DATABASE \"shop\" TO \"mover\"");
             let owner = check.evidence.contains("owner of the database");
             // On the source nobody is to own the database.
             let needed = owner || check.name.starts_with("source");
@@ -1037,12 +704,7 @@ async fn a_migrator_that_may_not_read_passwords_or_use_origins_is_told_the_least
         }
     }
     assert_eq!(lacking().await, Vec::<Check>::new(), "after {seen:#?}");
-    for word in [
-        "mark",
-        "owner of the database",
-        "schema public",
-        "own the table",
-    ] {
+    for word in ["mark", "owner of the database", "schema public", "own the table"] {
         let reported = seen.iter().any(|evidence| evidence.contains(word));
         assert!(reported, "{word}: {seen:#?}");
     }
@@ -1061,90 +723,54 @@ async fn rows_of_a_table_that_an_extension_declares_as_the_users_own_arrive_and_
     target.make_database("shop").await;
     let there = target.connect("shop").await;
     for session in [&client, &there] {
-        session
-            .batch_execute(extension)
-            .await
-            .expect("it can be made");
+        session.batch_execute(extension).await.expect("it can be made");
         let own = "INSERT INTO srs (id, name) VALUES (0, 'brought along')";
         session.batch_execute(own).await.expect("inserted");
     }
-    client
-        .batch_execute("INSERT INTO srs (name) VALUES ('mine'), ('yours')")
-        .await
-        .expect("inserted");
+    client.batch_execute("INSERT INTO srs (name) VALUES ('mine'), ('yours')").await.expect("inserted");
     let postgres = migration("m1", &source, &target, Settings::default());
     source.mend(&target, &postgres).await;
     let plan = prepared(&postgres).await;
-    assert!(
-        plan.tables.iter().any(|table| table.name == "srs"),
-        "it is not fenced"
-    );
-    assert!(
-        plan.counters
-            .iter()
-            .any(|counter| counter.name == "srs_id_seq")
-    );
+    assert!(plan.tables.iter().any(|table| table.name == "srs"), "it is not fenced");
+    assert!(plan.counters.iter().any(|counter| counter.name == "srs_id_seq"));
     copied(&postgres, &plan).await;
     let rows = lines(&there, "SELECT id || name FROM srs ORDER BY 1").await;
     assert_eq!(rows, ["0brought along", "1mine", "2yours"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_the_fence_does_not_stop_is_named_under_the_barrier_and_a_setting_that_differs_before_it()
- {
+async fn a_write_that_the_fence_does_not_stop_is_named_under_the_barrier_and_a_setting_that_differs_before_it() {
     let (source, _target, postgres, client) = shop(Settings::default()).await;
     let there = source.connect("postgres").await;
-    there
-        .batch_execute("ALTER SYSTEM SET TimeZone = 'America/New_York'")
-        .await
-        .expect("set");
-    there
-        .batch_execute("SELECT pg_reload_conf()")
-        .await
-        .expect("read");
+    there.batch_execute("ALTER SYSTEM SET TimeZone = 'America/New_York'").await.expect("set");
+    there.batch_execute("SELECT pg_reload_conf()").await.expect("read");
     let checks = preflight::run(&postgres).await.expect("it runs");
     let differing = found(&checks, "client_settings", Level::Warning);
-    let zone = differing
-        .iter()
-        .find(|check| check.evidence.contains("TimeZone"));
+    let zone = differing.iter().find(|check| check.evidence.contains("TimeZone"));
     let zone = zone.unwrap_or_else(|| panic!("{differing:#?}"));
     client.batch_execute(&zone.fix).await.expect(&zone.fix);
     let plan = prepared(&postgres).await;
     let carried = postgres.connect_target("test").await.expect("connected");
     let settings = lines(&carried, "SELECT unnest(setconfig) FROM pg_db_role_setting").await;
-    assert!(
-        settings.contains(&"TimeZone=America/New_York".to_owned()),
-        "{settings:?}"
-    );
+    assert!(settings.contains(&"TimeZone=America/New_York".to_owned()), "{settings:?}");
     let superuser = source.connect("shop").await;
     superuser
         .batch_execute("SET application_name = 'psql'; BEGIN; SELECT txid_current()")
         .await
         .expect("it has a number");
-    postgres
-        .warm_up(&plan, None)
-        .await
-        .expect("nothing blocks the fence");
+    postgres.warm_up(&plan, None).await.expect("nothing blocks the fence");
     let patience = Duration::from_secs(5);
     let raised = postgres.raise_fence(&plan, "t1", patience).await;
     let mut fence = raised.expect("it holds no lock").fence;
     let refused = postgres.confirm_fence(&plan, &mut fence).await;
-    let text = refused
-        .expect_err("it may write behind the fence")
-        .full_text();
+    let text = refused.expect_err("it may write behind the fence").full_text();
     let pid = lines(&superuser, "SELECT pg_backend_pid()::text").await;
     assert!(text.contains(&format!("pid {}", pid[0])), "{text}");
     postgres.drop_fence(fence).await.expect("dropped");
     superuser.batch_execute("COMMIT").await.expect("ended");
-    postgres
-        .warm_up(&plan, None)
-        .await
-        .expect("nothing blocks the fence");
+    postgres.warm_up(&plan, None).await.expect("nothing blocks the fence");
     let raised = postgres.raise_fence(&plan, "t2", patience).await;
     let mut fence = raised.expect("nobody writes").fence;
-    postgres
-        .confirm_fence(&plan, &mut fence)
-        .await
-        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    postgres.confirm_fence(&plan, &mut fence).await.unwrap_or_else(|error| panic!("{}", error.full_text()));
     postgres.drop_fence(fence).await.expect("dropped");
 }

@@ -17,10 +17,7 @@ use tokio_util::sync::CancellationToken;
 async fn shop(made: &str) -> (Server, Server, Postgres, Client) {
     let (source, target) = (Server::start(14, ""), Server::start(18, ""));
     let created = source.connect("postgres").await;
-    created
-        .batch_execute("CREATE DATABASE shop")
-        .await
-        .expect("it can be created");
+    created.batch_execute("CREATE DATABASE shop").await.expect("it can be created");
     let session = source.connect("shop").await;
     session.batch_execute(made).await.expect("it can be made");
     let postgres = migration("m1", &source, &target, Settings::default());
@@ -32,10 +29,7 @@ async fn checked(postgres: &Postgres) -> Vec<Check> {
 }
 
 fn found<'a>(checks: &'a [Check], name: &str, level: Level) -> Vec<&'a Check> {
-    checks
-        .iter()
-        .filter(|check| check.name == name && check.level == level)
-        .collect()
+    checks.iter().filter(|check| check.name == name && check.level == level).collect()
 }
 
 async fn mended(session: &Client, checks: &[&Check]) {
@@ -86,16 +80,13 @@ CREATE MATERIALIZED VIEW words AS SELECT word FROM ts_stat('SELECT doc FROM docu
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_and_expressions_that_the_load_would_refuse_are_told_and_each_statement_ends_its_finding()
- {
+async fn rows_and_expressions_that_the_load_would_refuse_are_told_and_each_statement_ends_its_finding() {
     let (_source, target, postgres, session) = shop(BROKEN).await;
     // What stands by itself on the target is told, and is in nobody's way.
     target.make_database("shop").await;
     let there = target.connect("shop").await;
     there
-        .batch_execute(
-            "CREATE TABLE beside (id int PRIMARY KEY); CREATE VIEW aside AS SELECT 1 AS one",
-        )
+        .batch_execute("CREATE TABLE beside (id int PRIMARY KEY); CREATE VIEW aside AS SELECT 1 AS one")
         .await
         .expect("it can be created");
     let checks = checked(&postgres).await;
@@ -118,36 +109,22 @@ async fn rows_and_expressions_that_the_load_would_refuse_are_told_and_each_state
         "the materialized view public.words cannot be refreshed",
     ] {
         assert!(
-            expressions
-                .iter()
-                .any(|check| check.evidence.contains(what)
-                    && check.evidence.contains("does not exist")),
+            expressions.iter().any(|check| check.evidence.contains(what) && check.evidence.contains("does not exist")),
             "{what}: {expressions:#?}"
         );
     }
     assert_eq!(expressions.len(), 4, "{expressions:#?}");
     // Nothing of this comes after the copy any more, once each statement was run.
-    let with_statement: Vec<&Check> = expressions
-        .iter()
-        .copied()
-        .filter(|check| !check.evidence.contains("materialized"))
-        .collect();
-    session
-        .batch_execute("DROP MATERIALIZED VIEW words")
-        .await
-        .expect("dropped");
+    let with_statement: Vec<&Check> =
+        expressions.iter().copied().filter(|check| !check.evidence.contains("materialized")).collect();
+    session.batch_execute("DROP MATERIALIZED VIEW words").await.expect("dropped");
     mended(&session, &with_statement).await;
     // A foreign key to a partitioned table cannot be one that was not checked.
-    let (parted, others): (Vec<&Check>, Vec<&Check>) = rows
-        .iter()
-        .copied()
-        .partition(|check| check.evidence.contains("of_parts"));
+    let (parted, others): (Vec<&Check>, Vec<&Check>) =
+        rows.iter().copied().partition(|check| check.evidence.contains("of_parts"));
     assert_eq!(parted.len(), 1);
     mended(&session, &others).await;
-    session
-        .batch_execute("DELETE FROM of_parts WHERE id = 4")
-        .await
-        .expect("mended");
+    session.batch_execute("DELETE FROM of_parts WHERE id = 4").await.expect("mended");
     let checks = checked(&postgres).await;
     for name in ["constraint_rows", "expressions"] {
         assert_eq!(found(&checks, name, Level::Error).len(), 0, "{checks:#?}");
@@ -194,13 +171,8 @@ async fn an_event_trigger_that_writes_on_ddl_does_not_meet_the_fence_or_is_named
     let checks = checked(&postgres).await;
     assert_eq!(found(&checks, "event_triggers", Level::Ok).len(), 1);
     let raised = fence::raise(None, &postgres, &plan, "one", patience).await;
-    fence::seal(raised.expect("it rises").fence, "SELECT 1")
-        .await
-        .expect("it stands");
-    session
-        .batch_execute("INSERT INTO orders VALUES (1)")
-        .await
-        .expect_err("it is refused");
+    fence::seal(raised.expect("it rises").fence, "SELECT 1").await.expect("it stands");
+    session.batch_execute("INSERT INTO orders VALUES (1)").await.expect_err("it is refused");
     fence::lift(&postgres).await.expect("it falls");
     session
         .batch_execute("INSERT INTO orders VALUES (1); ALTER EVENT TRIGGER audit ENABLE ALWAYS")
@@ -210,12 +182,7 @@ async fn an_event_trigger_that_writes_on_ddl_does_not_meet_the_fence_or_is_named
     let checks = checked(&postgres).await;
     let named = found(&checks, "event_triggers", Level::Error);
     assert_eq!(named.len(), 1, "{named:#?}");
-    assert!(
-        named[0]
-            .evidence
-            .contains("writes to public.audit, behind the marker"),
-        "{named:#?}"
-    );
+    assert!(named[0].evidence.contains("writes to public.audit, behind the marker"), "{named:#?}");
     // Where the migrator may not be a replica, it is named by the precheck and by the fence that it meets.
     session
         .batch_execute(
@@ -225,38 +192,19 @@ async fn an_event_trigger_that_writes_on_ddl_does_not_meet_the_fence_or_is_named
         )
         .await
         .expect("it can be made");
-    let as_mover = between(
-        "m2",
-        source.endpoint_as("mover", "shop"),
-        target.endpoint("shop"),
-    );
+    let as_mover = between("m2", source.endpoint_as("mover", "shop"), target.endpoint("shop"));
     let checks = checked(&as_mover).await;
     let named = found(&checks, "event_triggers", Level::Error);
     assert_eq!(named.len(), 1, "{named:#?}");
-    assert!(
-        named[0]
-            .evidence
-            .contains("writes to public.audit, which the fence refuses"),
-        "{named:#?}"
-    );
-    let failure = fence::raise(None, &as_mover, &plan, "two", patience)
-        .await
-        .err()
-        .expect("it meets the fence's own trigger");
-    assert!(
-        failure
-            .full_text()
-            .contains("an event trigger of the source"),
-        "{}",
-        failure.full_text()
-    );
+    assert!(named[0].evidence.contains("writes to public.audit, which the fence refuses"), "{named:#?}");
+    let failure =
+        fence::raise(None, &as_mover, &plan, "two", patience).await.err().expect("it meets the fence's own trigger");
+    assert!(failure.full_text().contains("an event trigger of the source"), "{}", failure.full_text());
     mended(&session, &named).await;
     let checks = checked(&as_mover).await;
     assert_eq!(found(&checks, "event_triggers", Level::Ok).len(), 1);
     let raised = fence::raise(None, &as_mover, &plan, "three", patience).await;
-    fence::drop_fence(raised.expect("it rises").fence)
-        .await
-        .expect("it falls");
+    fence::drop_fence(raised.expect("it rises").fence).await.expect("it falls");
     // One that refuses is named too, and no trial stays behind.
     session
         .batch_execute(
@@ -269,15 +217,9 @@ async fn an_event_trigger_that_writes_on_ddl_does_not_meet_the_fence_or_is_named
         .expect("it can be made");
     let checks = checked(&postgres).await;
     let named = found(&checks, "event_triggers", Level::Error);
-    assert!(
-        named.iter().any(|check| check.fix.contains("never")),
-        "{named:#?}"
-    );
+    assert!(named.iter().any(|check| check.fix.contains("never")), "{named:#?}");
     let left = session
-        .query(
-            "SELECT FROM pg_namespace WHERE nspname LIKE 'headgate\\_trial%'",
-            &[],
-        )
+        .query("SELECT FROM pg_namespace WHERE nspname LIKE 'headgate\\_trial%'", &[])
         .await
         .expect("it answers");
     assert_eq!(left.len(), 0);
@@ -301,10 +243,7 @@ async fn where_no_password_can_be_read_the_one_that_headgate_knows_is_set_and_tr
     )
     .await;
     let there = target.connect("postgres").await;
-    there
-        .batch_execute("CREATE ROLE mover LOGIN CREATEDB CREATEROLE")
-        .await
-        .expect("it can be created");
+    there.batch_execute("CREATE ROLE mover LOGIN CREATEDB CREATEROLE").await.expect("it can be created");
     drop(session);
     let postgres = Postgres::new(
         "m1",
@@ -325,16 +264,9 @@ async fn where_no_password_can_be_read_the_one_that_headgate_knows_is_set_and_tr
         &account.expect(name).verdict
     };
     assert!(matches!(of("app"), Verdict::Proved(_)), "{accounts:#?}");
-    assert!(
-        matches!(of("other"), Verdict::Unproved { .. }),
-        "nobody has read or tried its password: {accounts:#?}"
-    );
+    assert!(matches!(of("other"), Verdict::Unproved { .. }), "nobody has read or tried its password: {accounts:#?}");
     for (password, admitted) in [("known", true), ("wrong", false)] {
-        let endpoint = Endpoint {
-            user: "app".into(),
-            password: Some(password.to_owned()),
-            ..target.endpoint("shop")
-        };
+        let endpoint = Endpoint { user: "app".into(), password: Some(password.to_owned()), ..target.endpoint("shop") };
         let login = migrator::postgres::client::connect(&endpoint, "test").await;
         assert_eq!(login.is_ok(), admitted, "{password}");
     }

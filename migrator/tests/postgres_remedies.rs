@@ -83,21 +83,15 @@ fn extension(major: u32) -> (&'static str, String, Option<PathBuf>) {
     if major < 17 {
         return ("adminpack", String::new(), None);
     }
-    let folder =
-        std::env::temp_dir().join(format!("headgate-test-{:032x}", rand::random::<u128>()));
+    let folder = std::env::temp_dir().join(format!("headgate-test-{:032x}", rand::random::<u128>()));
     let inside = folder.join("extension");
     fs::create_dir_all(&inside).expect("it can be created");
     for path in [&folder, &inside] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-            .expect("it can be opened to all");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it can be opened to all");
     }
-    let write =
-        |name: &str, text: &str| fs::write(inside.join(name), text).expect("it can be written");
+    let write = |name: &str, text: &str| fs::write(inside.join(name), text).expect("it can be written");
     write("only_here.control", "default_version = '1'\n");
-    write(
-        "only_here--1.sql",
-        "CREATE FUNCTION only_here() RETURNS int LANGUAGE sql AS 'SELECT 1';\n",
-    );
+    write("only_here--1.sql", "CREATE FUNCTION only_here() RETURNS int LANGUAGE sql AS 'SELECT 1';\n");
     let setting = format!("extension_control_path = '{}:$system'\n", folder.display());
     ("only_here", setting, Some(folder))
 }
@@ -109,13 +103,8 @@ async fn run(session: &Client, statement: &str) {
 
 /// A client of an application, with a name of its own.
 async fn application(server: &Server, user: &str) -> Client {
-    let endpoint = Endpoint {
-        user: user.into(),
-        ..server.endpoint("shop")
-    };
-    let session = client::connect_plainly(&endpoint, "test")
-        .await
-        .unwrap_or_else(shown);
+    let endpoint = Endpoint { user: user.into(), ..server.endpoint("shop") };
+    let session = client::connect_plainly(&endpoint, "test").await.unwrap_or_else(shown);
     run(&session, "SET application_name = 'till'").await;
     session
 }
@@ -133,9 +122,7 @@ async fn mend(checks: &[Check], source: &Server, target: &Server, database: &str
     for check in checks.iter().filter(|check| !check.fix.is_empty()) {
         let server = if is_on_target(check) { target } else { source };
         let creates = check.name == "target_database";
-        let session = server
-            .connect(if creates { "postgres" } else { database })
-            .await;
+        let session = server.connect(if creates { "postgres" } else { database }).await;
         if done.insert((is_on_target(check), check.fix.clone())) {
             run(&session, &check.fix).await;
         }
@@ -145,11 +132,7 @@ async fn mend(checks: &[Check], source: &Server, target: &Server, database: &str
 /// The findings of a migration of everything between superusers: each is there, its statement is run, and it is gone.
 async fn superusers(from: u32, to: u32) {
     let (name, setting, folder) = extension(from);
-    let idle = if from >= 18 {
-        "idle_replication_slot_timeout=1h\n"
-    } else {
-        ""
-    };
+    let idle = if from >= 18 { "idle_replication_slot_timeout=1h\n" } else { "" };
     let source = Server::start(from, &format!("{SOURCE_SETTINGS}{setting}{idle}"));
     let target = Server::start(to, TARGET_SETTINGS);
     for server in [&source, &target] {
@@ -225,51 +208,25 @@ async fn superusers(from: u32, to: u32) {
     }
     // Nobody is told to take its rights from the server's first superuser.
     let of_first = of("superuser_applications", "as postgres");
-    assert!(
-        of_first.len() == 1 && of_first[0].fix.is_empty(),
-        "{checks:#?}"
-    );
+    assert!(of_first.len() == 1 && of_first[0].fix.is_empty(), "{checks:#?}");
     drop(first);
     let names: BTreeSet<&str> = expected.iter().map(|(name, ..)| *name).collect();
-    let ours: Vec<Check> = checks
-        .iter()
-        .filter(|check| names.contains(&*check.name))
-        .cloned()
-        .collect();
+    let ours: Vec<Check> = checks.iter().filter(|check| names.contains(&*check.name)).cloned().collect();
     mend(&ours, &source, &target, "shop").await;
-    boss.batch_execute("SELECT 1")
-        .await
-        .expect_err("its session was ended");
+    boss.batch_execute("SELECT 1").await.expect_err("its session was ended");
     drop((session, there));
     // What a new setting needs is said beside it: a restart reads them all.
     source.restart();
     target.restart();
-    let left: Vec<Check> = found(&postgres)
-        .await
-        .into_iter()
-        .filter(|check| names.contains(&*check.name))
-        .collect();
-    let left: Vec<&Check> = left
-        .iter()
-        .filter(|check| check.name != "accounts")
-        .collect();
+    let left: Vec<Check> = found(&postgres).await.into_iter().filter(|check| names.contains(&*check.name)).collect();
+    let left: Vec<&Check> = left.iter().filter(|check| check.name != "accounts").collect();
     assert_eq!(left, Vec::<&Check>::new());
     let accounts = postgres.accounts().await.unwrap_or_else(shown);
-    let clerk = accounts
-        .iter()
-        .find(|account| account.name == "clerk")
-        .expect("it may log in");
-    assert!(
-        matches!(clerk.verdict, migrator::accounts::Verdict::Proved(_)),
-        "{clerk:?}"
-    );
+    let clerk = accounts.iter().find(|account| account.name == "clerk").expect("it may log in");
+    assert!(matches!(clerk.verdict, migrator::accounts::Verdict::Proved(_)), "{clerk:?}");
     // A list stays a list.
     let plain = application(&source, "boss").await;
-    let path: String = plain
-        .query_one("SHOW search_path", &[])
-        .await
-        .expect("it answers")
-        .get(0);
+    let path: String = plain.query_one("SHOW search_path", &[]).await.expect("it answers").get(0);
     assert_eq!(path, "\"$user\", public, app");
     folder.map(fs::remove_dir_all);
 }
@@ -340,16 +297,8 @@ async fn least(from: u32, to: u32) {
         run(&session, "GRANT SET ON PARAMETER log_min_messages TO app").await;
     }
     let there = target.connect("postgres").await;
-    run(
-        &there,
-        "CREATE ROLE mover LOGIN; CREATE ROLE holder; CREATE ROLE reader",
-    )
-    .await;
-    let postgres = between(
-        "m1",
-        source.endpoint_as("mover", "shop"),
-        target.endpoint_as("mover", "shop"),
-    );
+    run(&there, "CREATE ROLE mover LOGIN; CREATE ROLE holder; CREATE ROLE reader").await;
+    let postgres = between("m1", source.endpoint_as("mover", "shop"), target.endpoint_as("mover", "shop"));
     let mut reported: BTreeSet<(String, String)> = BTreeSet::new();
     let mut left = Vec::new();
     for _ in 0..12 {
@@ -359,20 +308,11 @@ async fn least(from: u32, to: u32) {
             break;
         }
         let before = reported.len();
-        reported.extend(
-            left.iter()
-                .map(|check| (check.name.clone(), check.fix.clone())),
-        );
-        assert!(
-            reported.len() > before,
-            "what was told did not end it: {left:#?}"
-        );
+        reported.extend(left.iter().map(|check| (check.name.clone(), check.fix.clone())));
+        assert!(reported.len() > before, "what was told did not end it: {left:#?}");
         mend(&left, &source, &target, "shop").await;
         let made: bool = there
-            .query_one(
-                "SELECT EXISTS (SELECT FROM pg_database WHERE datname = 'shop')",
-                &[],
-            )
+            .query_one("SELECT EXISTS (SELECT FROM pg_database WHERE datname = 'shop')", &[])
             .await
             .expect("it answers")
             .get(0);
@@ -385,74 +325,32 @@ async fn least(from: u32, to: u32) {
     }
     assert_eq!(left, Vec::<Check>::new(), "after {reported:#?}");
     let mut expected = vec![
-        (
-            "source_reachable",
-            "GRANT CONNECT ON DATABASE \"shop\" TO \"mover\"",
-        ),
+        ("source_reachable", "GRANT CONNECT ON DATABASE \"shop\" TO \"mover\""),
         ("source_rights", "ALTER ROLE \"mover\" REPLICATION"),
-        (
-            "source_rights",
-            "GRANT CREATE ON DATABASE \"shop\" TO \"mover\"",
-        ),
+        ("source_rights", "GRANT CREATE ON DATABASE \"shop\" TO \"mover\""),
         ("source_rights", "GRANT app TO \"mover\""),
-        (
-            "source_rights",
-            "ALTER TABLE public.supers OWNER TO \"mover\"",
-        ),
-        (
-            "source_rights",
-            "GRANT USAGE ON SCHEMA counting TO \"mover\"",
-        ),
-        (
-            "source_rights",
-            "GRANT SELECT ON SEQUENCE counting.calls TO \"mover\"",
-        ),
+        ("source_rights", "ALTER TABLE public.supers OWNER TO \"mover\""),
+        ("source_rights", "GRANT USAGE ON SCHEMA counting TO \"mover\""),
+        ("source_rights", "GRANT SELECT ON SEQUENCE counting.calls TO \"mover\""),
         ("source_sessions", "GRANT pg_read_all_stats TO \"mover\""),
-        (
-            "source_passwords",
-            "GRANT SELECT ON pg_catalog.pg_authid TO \"mover\"",
-        ),
-        (
-            "source_user_mappings",
-            "GRANT SELECT ON pg_catalog.pg_user_mapping TO \"mover\"",
-        ),
-        (
-            "source_origins",
-            "GRANT SELECT ON pg_catalog.pg_replication_origin_status TO \"mover\"",
-        ),
+        ("source_passwords", "GRANT SELECT ON pg_catalog.pg_authid TO \"mover\""),
+        ("source_user_mappings", "GRANT SELECT ON pg_catalog.pg_user_mapping TO \"mover\""),
+        ("source_origins", "GRANT SELECT ON pg_catalog.pg_replication_origin_status TO \"mover\""),
         ("row_security", "ALTER ROLE mover BYPASSRLS"),
         ("target_database", "CREATE DATABASE \"shop\""),
     ];
     if from >= 15 {
-        expected.push((
-            "deadlock_timeout",
-            "GRANT SET ON PARAMETER deadlock_timeout TO \"mover\"",
-        ));
+        expected.push(("deadlock_timeout", "GRANT SET ON PARAMETER deadlock_timeout TO \"mover\""));
     }
     if to >= 15 {
         expected.extend([
-            (
-                "target_rights",
-                "GRANT SET ON PARAMETER session_replication_role TO \"mover\"",
-            ),
-            (
-                "target_origins",
-                "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_create(text) TO \"mover\"",
-            ),
-            (
-                "target_passwords",
-                "GRANT SELECT ON pg_catalog.pg_authid TO \"mover\"",
-            ),
-            (
-                "target_user_mappings",
-                "GRANT SELECT ON pg_catalog.pg_user_mapping TO \"mover\"",
-            ),
+            ("target_rights", "GRANT SET ON PARAMETER session_replication_role TO \"mover\""),
+            ("target_origins", "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_create(text) TO \"mover\""),
+            ("target_passwords", "GRANT SELECT ON pg_catalog.pg_authid TO \"mover\""),
+            ("target_user_mappings", "GRANT SELECT ON pg_catalog.pg_user_mapping TO \"mover\""),
             ("target_row_security", "ALTER ROLE \"mover\" BYPASSRLS"),
             ("target_roles", "ALTER ROLE \"mover\" CREATEROLE"),
-            (
-                "target_roles",
-                "GRANT SET ON PARAMETER \"log_min_duration_statement\" TO \"mover\"",
-            ),
+            ("target_roles", "GRANT SET ON PARAMETER \"log_min_duration_statement\" TO \"mover\""),
             ("target_roles", "CREATE ROLE \"big\" SUPERUSER"),
             ("schema_trial", "ALTER ROLE \"mover\" CREATEDB"),
         ]);
@@ -460,48 +358,27 @@ async fn least(from: u32, to: u32) {
         expected.push(("target_rights", "ALTER ROLE \"mover\" SUPERUSER"));
     }
     if from >= 15 && to >= 15 {
-        expected.push((
-            "target_roles",
-            "GRANT SET ON PARAMETER log_min_messages TO \"mover\" WITH GRANT OPTION",
-        ));
+        expected.push(("target_roles", "GRANT SET ON PARAMETER log_min_messages TO \"mover\" WITH GRANT OPTION"));
     }
     if to >= 16 {
         expected.extend([
             ("target_roles", "ALTER ROLE \"mover\" REPLICATION"),
             ("target_roles", "GRANT \"holder\" TO \"mover\""),
-            (
-                "target_roles",
-                "GRANT \"reader\" TO \"mover\" WITH ADMIN OPTION",
-            ),
-            (
-                "target_roles",
-                "GRANT \"pg_read_all_settings\" TO \"mover\" WITH ADMIN OPTION",
-            ),
+            ("target_roles", "GRANT \"reader\" TO \"mover\" WITH ADMIN OPTION"),
+            ("target_roles", "GRANT \"pg_read_all_settings\" TO \"mover\" WITH ADMIN OPTION"),
         ]);
     }
     for (name, fix) in &expected {
         assert!(
-            reported
-                .iter()
-                .any(|(one, said)| one == name && said.starts_with(fix)),
+            reported.iter().any(|(one, said)| one == name && said.starts_with(fix)),
             "{name}: {fix}: {reported:#?}"
         );
     }
-    let broad = [
-        "ALL FUNCTIONS",
-        "pg_read_server",
-        "pg_write_server",
-        "pg_execute",
-        "GRANT postgres",
-        "GRANT \"postgres\"",
-    ];
+    let broad =
+        ["ALL FUNCTIONS", "pg_read_server", "pg_write_server", "pg_execute", "GRANT postgres", "GRANT \"postgres\""];
     for (name, fix) in &reported {
-        assert!(
-            !broad.iter().any(|word| fix.contains(word)),
-            "{name}: {fix}"
-        );
-        let superuser =
-            fix.contains(" SUPERUSER") && to >= 15 && !fix.starts_with("CREATE ROLE \"big\"");
+        assert!(!broad.iter().any(|word| fix.contains(word)), "{name}: {fix}");
+        let superuser = fix.contains(" SUPERUSER") && to >= 15 && !fix.starts_with("CREATE ROLE \"big\"");
         assert!(!superuser, "{name}: {fix}");
     }
     // Nobody may own something where it may not create: that is told, and the source's owner ends it.
@@ -509,10 +386,7 @@ async fn least(from: u32, to: u32) {
         let checks = found(&postgres).await;
         let refused: Vec<&Check> = errors(&checks);
         let names = |word: &str| refused.iter().any(|check| check.evidence.contains(word));
-        assert!(
-            from > 15 || names("permission denied for schema public"),
-            "{checks:#?}"
-        );
+        assert!(from > 15 || names("permission denied for schema public"), "{checks:#?}");
         run(&session, "GRANT CREATE ON SCHEMA public TO holder").await;
     }
     // What was granted is enough to begin with. Only programs of the source's version or newer can dump it.
@@ -520,9 +394,7 @@ async fn least(from: u32, to: u32) {
         let checks = found(&postgres).await;
         assert_eq!(errors(&checks), Vec::<&Check>::new());
         let plan = plan::read(&postgres).await.unwrap_or_else(shown);
-        schema::prepare(&postgres, &plan)
-            .await
-            .unwrap_or_else(shown);
+        schema::prepare(&postgres, &plan).await.unwrap_or_else(shown);
     }
 }
 
@@ -558,11 +430,7 @@ async fn what_a_side_hides_of_a_user_mapping_cannot_be_known_until_the_least_gra
     }
     let there = target.connect("shop").await;
     run(&there, "CREATE ROLE mover LOGIN").await;
-    let postgres = between(
-        "m1",
-        source.endpoint("shop"),
-        target.endpoint_as("mover", "shop"),
-    );
+    let postgres = between("m1", source.endpoint("shop"), target.endpoint_as("mover", "shop"));
     let reported = async || {
         let plan = plan::read(&postgres).await.unwrap_or_else(shown);
         let compared = postgres.definitions(&plan).await.unwrap_or_else(shown);
@@ -580,31 +448,18 @@ async fn what_a_side_hides_of_a_user_mapping_cannot_be_known_until_the_least_gra
         )]
     );
     let checks = found(&postgres).await;
-    let named = checks
-        .iter()
-        .find(|check| check.name == "target_user_mappings");
+    let named = checks.iter().find(|check| check.name == "target_user_mappings");
     assert_eq!(named.expect("it is named before").fix, grant);
     run(&there, grant).await;
     assert_eq!(reported().await, Vec::<String>::new());
     let checks = found(&postgres).await;
-    assert!(
-        !checks
-            .iter()
-            .any(|check| check.name == "target_user_mappings")
-    );
+    assert!(!checks.iter().any(|check| check.name == "target_user_mappings"));
     // Now a difference is seen, and that it came, without its value.
     let before = postgres.definitions_stamp().await.unwrap_or_else(shown);
-    run(
-        &there,
-        "ALTER USER MAPPING FOR app SERVER far OPTIONS (SET password 'another')",
-    )
-    .await;
+    run(&there, "ALTER USER MAPPING FOR app SERVER far OPTIONS (SET password 'another')").await;
     let after = postgres.definitions_stamp().await.unwrap_or_else(shown);
     assert_ne!(before, after, "nobody would look again");
-    assert_eq!(
-        reported().await,
-        ["user mapping of app for server far (differs in umoptions)"]
-    );
+    assert_eq!(reported().await, ["user mapping of app for server far (differs in umoptions)"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -622,18 +477,11 @@ async fn what_readiness_tells_to_run_ends_its_finding_on_14_15_and_18() {
         }
         let session = source.connect("shop").await;
         run(&session, "CREATE TABLE t (a int PRIMARY KEY)").await;
-        let postgres = between(
-            "m1",
-            source.endpoint_as("mover", "shop"),
-            source.endpoint("other"),
-        );
+        let postgres = between("m1", source.endpoint_as("mover", "shop"), source.endpoint("other"));
         let boss = application(&source, "boss").await;
         run(&boss, "BEGIN; INSERT INTO t VALUES (1)").await;
         let reported = async || -> Vec<Check> {
-            let checks = postgres
-                .writers(&|| Ok(Vec::new()))
-                .await
-                .unwrap_or_else(shown);
+            let checks = postgres.writers(&|| Ok(Vec::new())).await.unwrap_or_else(shown);
             checks
                 .into_iter()
                 // What the target takes from others ends with a check of the migration, for which this is none.
@@ -644,20 +492,13 @@ async fn what_readiness_tells_to_run_ends_its_finding_on_14_15_and_18() {
         let names: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
         assert_eq!(
             names,
-            [
-                "writers",
-                "direct_sessions",
-                "replication_origins",
-                "replication_origins"
-            ],
+            ["writers", "direct_sessions", "replication_origins", "replication_origins"],
             "{major}: {checks:#?}"
         );
         for check in &checks {
             run(&session, &check.fix).await;
         }
-        boss.batch_execute("COMMIT")
-            .await
-            .expect_err("its session was ended");
+        boss.batch_execute("COMMIT").await.expect_err("its session was ended");
         assert_eq!(reported().await, Vec::<Check>::new(), "{major}");
     }
 }
@@ -667,22 +508,17 @@ async fn a_materialized_view_is_as_new_as_its_table_once_the_printed_statement_w
     for from in [14, 15] {
         let (source, target) = (Server::start(from, ""), Server::start(18, ""));
         run(&source.connect("postgres").await, "CREATE DATABASE shop").await;
-        let made = "CREATE TABLE t (a int PRIMARY KEY); CREATE MATERIALIZED VIEW \"a sum\" AS SELECT count(*) AS n FROM t";
+        let made =
+            "CREATE TABLE t (a int PRIMARY KEY); CREATE MATERIALIZED VIEW \"a sum\" AS SELECT count(*) AS n FROM t";
         run(&source.connect("shop").await, made).await;
         let postgres = migration("m1", &source, &target, Settings::default());
         let checks = found(&postgres).await;
-        let named = checks
-            .iter()
-            .find(|check| check.name == "materialized_views");
+        let named = checks.iter().find(|check| check.name == "materialized_views");
         let fix = &named.expect("it is named").fix;
         let plan = plan::read(&postgres).await.unwrap_or_else(shown);
-        schema::prepare(&postgres, &plan)
-            .await
-            .unwrap_or_else(shown);
+        schema::prepare(&postgres, &plan).await.unwrap_or_else(shown);
         let stop = CancellationToken::new();
-        load::run(&postgres, &plan, Arc::default(), stop)
-            .await
-            .unwrap_or_else(shown);
+        load::run(&postgres, &plan, Arc::default(), stop).await.unwrap_or_else(shown);
         let there = target.connect("shop").await;
         run(&there, "INSERT INTO t VALUES (1)").await;
         let count = async || -> i64 {
@@ -700,21 +536,15 @@ async fn a_mark_that_may_not_be_read_is_told_with_the_grants_that_let_us_look() 
     let source = Server::start(14, "");
     run(&source.connect("postgres").await, "CREATE DATABASE shop").await;
     let session = source.connect("shop").await;
-    let left = "CREATE ROLE mover LOGIN; CREATE SCHEMA headgate; CREATE TABLE headgate.switches (migration text PRIMARY KEY,
+    let left =
+        "CREATE ROLE mover LOGIN; CREATE SCHEMA headgate; CREATE TABLE headgate.switches (migration text PRIMARY KEY,
         route text, source text, target text, epoch bigint, journal text, switched boolean, sealed timestamptz);
         INSERT INTO headgate.switches VALUES ('other', 'shop', 'blue', 'green', 1, 'j', true, now())";
     run(&session, left).await;
-    let postgres = between(
-        "m1",
-        source.endpoint_as("mover", "shop"),
-        source.endpoint("other"),
-    );
+    let postgres = between("m1", source.endpoint_as("mover", "shop"), source.endpoint("other"));
     let failure = postgres.marks().await.expect_err("it may not look");
     let remedy = failure.remedy_text().expect("it is told");
-    assert!(
-        remedy.starts_with("GRANT USAGE ON SCHEMA headgate TO"),
-        "{remedy}"
-    );
+    assert!(remedy.starts_with("GRANT USAGE ON SCHEMA headgate TO"), "{remedy}");
     run(&session, remedy).await;
     let marks = postgres.marks().await.unwrap_or_else(shown);
     assert_eq!(marks.len(), 1, "{marks:?}");

@@ -49,10 +49,8 @@ const COUNTER: &str = "CREATE SCHEMA counting AUTHORIZATION counter;
     SET ROLE counter; CREATE SEQUENCE counting.calls; SELECT nextval('counting.calls'); RESET ROLE";
 
 /// What only a superuser may create is there before.
-const WRAPPER: &str =
-    "CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO PUBLIC";
-const MAPPING: &str =
-    "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw; ALTER SERVER far OWNER TO app;
+const WRAPPER: &str = "CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO PUBLIC";
+const MAPPING: &str = "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw; ALTER SERVER far OWNER TO app;
     CREATE USER MAPPING FOR app SERVER far";
 
 struct World {
@@ -71,28 +69,16 @@ impl World {
         let admin = source.connect("shop").await;
         // From version 15 on not everybody may create in the schema public.
         let schemas = "CREATE SCHEMA sales AUTHORIZATION app; GRANT CREATE ON SCHEMA public TO app";
-        admin
-            .batch_execute(schemas)
-            .await
-            .expect("they are created");
-        let owner = Endpoint {
-            user: "app".into(),
-            ..source.endpoint("shop")
-        };
+        admin.batch_execute(schemas).await.expect("they are created");
+        let owner = Endpoint { user: "app".into(), ..source.endpoint("shop") };
         let owner = migrator::postgres::client::connect_plainly(&owner, "app");
         let owner = owner.await.expect("it may connect");
-        owner
-            .batch_execute(SCHEMA)
-            .await
-            .expect("it may create there");
+        owner.batch_execute(SCHEMA).await.expect("it may create there");
         admin.batch_execute(COUNTER).await.expect("it is created");
         admin.batch_execute(WRAPPER).await.expect("it is created");
         admin.batch_execute(MAPPING).await.expect("it is created");
         let there = target.connect("postgres").await;
-        there
-            .batch_execute("CREATE DATABASE shop TEMPLATE template0")
-            .await
-            .expect("created");
+        there.batch_execute("CREATE DATABASE shop TEMPLATE template0").await.expect("created");
         let inside = target.connect("shop").await;
         inside.batch_execute(WRAPPER).await.expect("it is created");
         for server in [&source, &target] {
@@ -112,28 +98,14 @@ impl World {
     }
 
     fn migration(source: Endpoint, target: Endpoint) -> Postgres {
-        let settings = Settings {
-            check_range_rows: 500,
-            ..Settings::default()
-        };
-        Postgres::new(
-            "m",
-            source,
-            target,
-            settings,
-            Tools::default(),
-            Arc::new(NoSecrets),
-        )
+        let settings = Settings { check_range_rows: 500, ..Settings::default() };
+        Postgres::new("m", source, target, settings, Tools::default(), Arc::new(NoSecrets))
     }
 
     /// Runs a finding's statement where it is to be run, as a superuser.
     async fn mend(&self, check: &Check) {
         let on_target = check.name.starts_with("target") || check.name == "schema_trial";
-        let server = if on_target {
-            &self.target
-        } else {
-            &self.source
-        };
+        let server = if on_target { &self.target } else { &self.source };
         assert!(!check.fix.is_empty(), "{check:#?}");
         let done = server.connect("shop").await.batch_execute(&check.fix).await;
         done.unwrap_or_else(|error| panic!("{check:#?}: {error:?}"));
@@ -157,21 +129,13 @@ async fn moves(from: u32, to: u32, closed: bool) {
     // Up to version 14 the schema public is a superuser's, and only a superuser can give it to one.
     let given = errors(&checks);
     if from < 15 && to >= 15 {
-        assert!(
-            given.len() == 1 && given[0].evidence.contains("schema public"),
-            "{checks:#?}"
-        );
+        assert!(given.len() == 1 && given[0].evidence.contains("schema public"), "{checks:#?}");
         let owner = "ALTER SCHEMA \"public\" OWNER TO \"postgres\"; REVOKE ALL ON SCHEMA \"public\" FROM PUBLIC; ";
         let rest = given[0].fix.strip_prefix(owner).expect(&given[0].fix);
-        let everybody = format!(
-            "GRANT {} ON SCHEMA \"public\" TO PUBLIC; ",
-            if closed { "USAGE" } else { "CREATE, USAGE" }
-        );
+        let everybody =
+            format!("GRANT {} ON SCHEMA \"public\" TO PUBLIC; ", if closed { "USAGE" } else { "CREATE, USAGE" });
         let rest = rest.strip_prefix(&everybody).expect(rest);
-        assert_eq!(
-            rest,
-            "GRANT ALL ON SCHEMA \"public\" TO \"headgate\" WITH GRANT OPTION"
-        );
+        assert_eq!(rest, "GRANT ALL ON SCHEMA \"public\" TO \"headgate\" WITH GRANT OPTION");
         world.mend(given[0]).await;
     } else {
         assert!(given.is_empty(), "{checks:#?}");
@@ -201,11 +165,7 @@ async fn is_needed(from: u32, to: u32, side: Side) {
     for without in 0.. {
         let world = World::new(from, to).await;
         world.public_as_before(from, to).await;
-        let server = if side == Side::Source {
-            &world.source
-        } else {
-            &world.target
-        };
+        let server = if side == Side::Source { &world.source } else { &world.target };
         let Some(grant) = server.grants(side, LEAST).into_iter().nth(without) else {
             break;
         };
@@ -215,11 +175,7 @@ async fn is_needed(from: u32, to: u32, side: Side) {
             continue;
         }
         let left_out = |of: Side| {
-            if of == side && without > 0 {
-                vec![without]
-            } else {
-                Vec::new()
-            }
+            if of == side && without > 0 { vec![without] } else { Vec::new() }
         };
         for (server, of) in [(&world.source, Side::Source), (&world.target, Side::Target)] {
             server.grant(of, LEAST, &left_out(of)).await;
@@ -252,10 +208,7 @@ async fn follows(postgres: &Postgres, world: &World) {
     };
     whole(postgres, change).await;
     let app = async |server: &Server| {
-        let app = Endpoint {
-            user: "app".into(),
-            ..server.endpoint("shop")
-        };
+        let app = Endpoint { user: "app".into(), ..server.endpoint("shop") };
         let session = migrator::postgres::client::connect_plainly(&app, "app").await;
         session.expect("it may connect")
     };
@@ -264,9 +217,7 @@ async fn follows(postgres: &Postgres, world: &World) {
     assert!(refused.is_err(), "the fence stands");
     let new = app(&world.target).await;
     let written = format!("{write}; ALTER TABLE sales.orders ADD more int");
-    new.batch_execute(&written)
-        .await
-        .expect("it owns what it owned");
+    new.batch_execute(&written).await.expect("it owns what it owned");
 }
 
 /// What no right but a superuser's lets one create on the target is named before the start, with what can be done.
@@ -282,10 +233,7 @@ async fn what_only_a_superuser_may_create_is_named_with_what_to_do() {
              CREATE EVENT TRIGGER told ON ddl_command_end EXECUTE FUNCTION told()",
             "EVENT TRIGGER",
         ),
-        (
-            "CREATE FUNCTION outside(internal) RETURNS internal LANGUAGE internal AS 'prsd_lextype'",
-            "outside",
-        ),
+        ("CREATE FUNCTION outside(internal) RETURNS internal LANGUAGE internal AS 'prsd_lextype'", "outside"),
         ("CREATE EXTENSION pageinspect", "pageinspect"),
     ];
     for (statement, _) in beyond {
@@ -298,9 +246,8 @@ async fn what_only_a_superuser_may_create_is_named_with_what_to_do() {
     let ends = (world.source.least("shop"), world.target.least("shop"));
     let postgres = World::migration(ends.0, ends.1);
     let reported = |checks: &[Check]| -> Vec<String> {
-        let of_superusers = checks.iter().filter(|check| {
-            check.name == "schema_trial" && check.remedy.starts_with("only a superuser")
-        });
+        let of_superusers =
+            checks.iter().filter(|check| check.name == "schema_trial" && check.remedy.starts_with("only a superuser"));
         of_superusers.map(|check| check.evidence.clone()).collect()
     };
     let checks = found(&postgres).await;
@@ -352,11 +299,7 @@ async fn walks(from: u32, to: u32, side: Side) {
             .collect();
         server.grant(side, &user, &without_too).await;
         let mut ends = least.clone();
-        let end = if side == Side::Source {
-            &mut ends.0
-        } else {
-            &mut ends.1
-        };
+        let end = if side == Side::Source { &mut ends.0 } else { &mut ends.1 };
         end.user.clone_from(&user);
         let postgres = World::migration(ends.0, ends.1);
         let grant = &printed[without];
@@ -366,9 +309,7 @@ async fn walks(from: u32, to: u32, side: Side) {
         };
         let checks = missed(&found(&postgres).await);
         assert!(
-            checks
-                .iter()
-                .any(|check| check.name == grant.check && !check.fix.is_empty()),
+            checks.iter().any(|check| check.name == grant.check && !check.fix.is_empty()),
             "nobody misses {}: {checks:#?}",
             grant.statement
         );
@@ -387,16 +328,10 @@ async fn walks(from: u32, to: u32, side: Side) {
         }
         assert_eq!(left, Vec::<Check>::new(), "after {done:#?}");
         if side == Side::Target {
-            admin
-                .batch_execute(&format!("ALTER DATABASE shop OWNER TO {LEAST}"))
-                .await
-                .expect("given back");
+            admin.batch_execute(&format!("ALTER DATABASE shop OWNER TO {LEAST}")).await.expect("given back");
         }
         let there = server.connect("shop").await;
-        there
-            .batch_execute(&format!("DROP OWNED BY {user}; DROP ROLE {user}"))
-            .await
-            .expect("dropped");
+        there.batch_execute(&format!("DROP OWNED BY {user}; DROP ROLE {user}")).await.expect("dropped");
     }
 }
 

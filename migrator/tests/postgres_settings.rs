@@ -67,15 +67,11 @@ async fn odd_values(session: &Client) -> Vec<(String, String)> {
         )
         .await
         .expect("read");
-    rows.iter()
-        .filter_map(|row| Some((row.get(0), row.get::<_, Option<String>>(1)?)))
-        .collect()
+    rows.iter().filter_map(|row| Some((row.get(0), row.get::<_, Option<String>>(1)?))).collect()
 }
 
 async fn inherited(server: &Server) -> BTreeMap<String, String> {
-    let session = client::connect(&server.endpoint("shop"), "test")
-        .await
-        .unwrap_or_else(|error| panic!("{error}"));
+    let session = client::connect(&server.endpoint("shop"), "test").await.unwrap_or_else(|error| panic!("{error}"));
     let rows = session
         .query(
             "SELECT name, CASE name WHEN 'default_text_search_config' THEN replace(setting, '\"', '') ELSE setting END
@@ -92,19 +88,14 @@ async fn set_all(server: &Server, values: &[(String, String)]) {
     let admin = server.connect("postgres").await;
     for (name, value) in values {
         let set = format!("ALTER DATABASE shop SET {name} = '{value}'");
-        admin
-            .batch_execute(&set)
-            .await
-            .unwrap_or_else(|error| panic!("{set}: {error}"));
+        admin.batch_execute(&set).await.unwrap_or_else(|error| panic!("{set}: {error}"));
     }
 }
 
 /// Copies, follows and checks with whatever both servers' databases are set to.
 async fn moves(postgres: &Postgres, source: &Client, key: i32) {
     let plan = plan::read(postgres).await.expect("read");
-    schema::prepare(postgres, &plan)
-        .await
-        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    schema::prepare(postgres, &plan).await.unwrap_or_else(|error| panic!("{}", error.full_text()));
     let stop = CancellationToken::new();
     let progress = Arc::new(Progress::default());
     load::run(postgres, &plan, Arc::clone(&progress), stop.clone())
@@ -112,18 +103,12 @@ async fn moves(postgres: &Postgres, source: &Client, key: i32) {
         .unwrap_or_else(|error| panic!("{}", error.full_text()));
     let handle: Follow<Lsn> = Follow::default();
     let following = {
-        let (postgres, plan, handle, stop) =
-            (postgres.clone(), plan.clone(), handle.clone(), stop.clone());
-        tokio::spawn(
-            async move { follow::run(&postgres, &plan, handle, Arc::default(), stop).await },
-        )
+        let (postgres, plan, handle, stop) = (postgres.clone(), plan.clone(), handle.clone(), stop.clone());
+        tokio::spawn(async move { follow::run(&postgres, &plan, handle, Arc::default(), stop).await })
     };
     for statement in [
         row(key),
-        format!(
-            "UPDATE every SET ts = ts || NULL::text, t = t || 'x' WHERE id = {}",
-            key - 1
-        ),
+        format!("UPDATE every SET ts = ts || NULL::text, t = t || 'x' WHERE id = {}", key - 1),
         format!("DELETE FROM every WHERE id = {}", key - 2),
     ] {
         source.batch_execute(&statement).await.expect("it is legal");
@@ -139,27 +124,16 @@ async fn moves(postgres: &Postgres, source: &Client, key: i32) {
     let unequal: Vec<_> = checked.proofs.iter().filter(differs).collect();
     assert!(unequal.is_empty(), "{unequal:#?}");
     stop.cancel();
-    following
-        .await
-        .expect("joined")
-        .unwrap_or_else(|error| panic!("{}", error.full_text()));
+    following.await.expect("joined").unwrap_or_else(|error| panic!("{}", error.full_text()));
     // The target's own word: a check whose sessions inherit the same on both sides would be blind.
     let source_rows = texts(source).await;
-    let target = client::connect(postgres.target(), "test")
-        .await
-        .expect("connected");
+    let target = client::connect(postgres.target(), "test").await.expect("connected");
     assert_eq!(source_rows, texts(&target).await);
 }
 
 async fn texts(session: &Client) -> Vec<String> {
-    session
-        .batch_execute("SET search_path = public")
-        .await
-        .expect("set");
-    let rows = session
-        .query("SELECT t::text FROM every t ORDER BY id", &[])
-        .await
-        .expect("read");
+    session.batch_execute("SET search_path = public").await.expect("set");
+    let rows = session.query("SELECT t::text FROM every t ORDER BY id", &[]).await.expect("read");
     rows.iter().map(|row| row.get(0)).collect()
 }
 
@@ -168,17 +142,11 @@ async fn no_setting_of_a_server_or_database_reaches_our_sessions_or_changes_a_va
     let (source, target) = (Server::start(14, ""), Server::start(18, ""));
     for server in [&source, &target] {
         let admin = server.connect("postgres").await;
-        admin
-            .batch_execute("CREATE DATABASE shop")
-            .await
-            .expect("created");
+        admin.batch_execute("CREATE DATABASE shop").await.expect("created");
     }
     let session = source.connect("shop").await;
     session.batch_execute(EVERY_TYPE).await.expect("legal");
-    session
-        .batch_execute("SET search_path = public")
-        .await
-        .expect("set");
+    session.batch_execute("SET search_path = public").await.expect("set");
     for key in 1..=9 {
         session.batch_execute(&row(key)).await.expect("legal");
     }
@@ -190,20 +158,11 @@ async fn no_setting_of_a_server_or_database_reaches_our_sessions_or_changes_a_va
         let admin = server.connect("postgres").await;
         for (name, value) in &values {
             let set = format!("ALTER DATABASE shop SET {name} = '{value}'");
-            admin
-                .batch_execute(&set)
-                .await
-                .unwrap_or_else(|error| panic!("{set}: {error}"));
+            admin.batch_execute(&set).await.unwrap_or_else(|error| panic!("{set}: {error}"));
             let seen = inherited(server).await;
-            let changed: Vec<_> = seen
-                .iter()
-                .filter(|(name, value)| clean.get(*name) != Some(value))
-                .collect();
+            let changed: Vec<_> = seen.iter().filter(|(name, value)| clean.get(*name) != Some(value)).collect();
             assert!(changed.is_empty(), "{set}: {changed:?}");
-            admin
-                .batch_execute(&format!("ALTER DATABASE shop RESET {name}"))
-                .await
-                .expect("reset");
+            admin.batch_execute(&format!("ALTER DATABASE shop RESET {name}")).await.expect("reset");
             walked += 1;
         }
         odd.push(values);
@@ -211,10 +170,7 @@ async fn no_setting_of_a_server_or_database_reaches_our_sessions_or_changes_a_va
     assert!(walked > 80, "only {walked} settings were walked");
     // Then all of them at once: on the source alone, on the target alone, on both.
     let reset = "ALTER DATABASE shop RESET ALL";
-    for (at, (odd_source, odd_target)) in [(true, false), (false, true), (true, true)]
-        .into_iter()
-        .enumerate()
-    {
+    for (at, (odd_source, odd_target)) in [(true, false), (false, true), (true, true)].into_iter().enumerate() {
         for server in [&source, &target] {
             let admin = server.connect("postgres").await;
             admin.batch_execute(reset).await.expect("reset");
@@ -224,14 +180,8 @@ async fn no_setting_of_a_server_or_database_reaches_our_sessions_or_changes_a_va
         }
         let name = format!("m{at}");
         let admin = target.connect("postgres").await;
-        admin
-            .batch_execute("DROP DATABASE shop WITH (FORCE)")
-            .await
-            .expect("dropped");
-        admin
-            .batch_execute("CREATE DATABASE shop")
-            .await
-            .expect("created");
+        admin.batch_execute("DROP DATABASE shop WITH (FORCE)").await.expect("dropped");
+        admin.batch_execute("CREATE DATABASE shop").await.expect("created");
         if odd_target {
             set_all(&target, &odd[1]).await;
         }
@@ -239,9 +189,6 @@ async fn no_setting_of_a_server_or_database_reaches_our_sessions_or_changes_a_va
         source.mend(&target, &postgres).await;
         let key = 10 + i32::try_from(at).expect("small");
         moves(&postgres, &session, key).await;
-        postgres
-            .clean_up()
-            .await
-            .unwrap_or_else(|error| panic!("{}", error.full_text()));
+        postgres.clean_up().await.unwrap_or_else(|error| panic!("{}", error.full_text()));
     }
 }

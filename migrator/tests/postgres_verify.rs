@@ -60,62 +60,33 @@ impl World {
         let (source_server, target_server) = (Server::start(14, ""), Server::start(18, ""));
         for server in [&source_server, &target_server] {
             let admin = server.connect("postgres").await;
-            admin
-                .batch_execute("CREATE DATABASE shop")
-                .await
-                .expect("the database is created");
+            admin.batch_execute("CREATE DATABASE shop").await.expect("the database is created");
         }
         let source = source_server.connect("shop").await;
         let target = target_server.connect("shop").await;
         // Else the guard refuses what is done to the target here.
-        target
-            .batch_execute("SET application_name = 'headgate m by hand'")
-            .await
-            .expect("anybody may say so");
-        source
-            .batch_execute(SCHEMA)
-            .await
-            .expect("the schema fits the source");
-        target
-            .batch_execute(SCHEMA)
-            .await
-            .expect("the schema fits the target");
+        target.batch_execute("SET application_name = 'headgate m by hand'").await.expect("anybody may say so");
+        source.batch_execute(SCHEMA).await.expect("the schema fits the source");
+        target.batch_execute(SCHEMA).await.expect("the schema fits the target");
         // As in version 14.
         target
-            .batch_execute(
-                "ALTER SCHEMA public OWNER TO postgres; GRANT ALL ON SCHEMA public TO PUBLIC",
-            )
+            .batch_execute("ALTER SCHEMA public OWNER TO postgres; GRANT ALL ON SCHEMA public TO PUBLIC")
             .await
             .expect("the schema has an owner");
-        let settings = Settings {
-            check_range_rows: 4000,
-            ..Settings::default()
-        };
+        let settings = Settings { check_range_rows: 4000, ..Settings::default() };
         let postgres = migration("m", &source_server, &target_server, settings);
         let plan = plan::read(&postgres).await.expect("the plan is read");
         let mover = postgres.connect_source("test").await.expect("connected");
-        schema::publish(&postgres, &plan, &mover)
-            .await
-            .expect("the publication is created");
-        let mut creator = Replication::connect(postgres.source(), "test")
-            .await
-            .expect("connected");
-        let made = creator
-            .create_slot(&postgres.slot(), false, Duration::from_secs(10))
-            .await
-            .expect("the slot is created");
+        schema::publish(&postgres, &plan, &mover).await.expect("the publication is created");
+        let mut creator = Replication::connect(postgres.source(), "test").await.expect("connected");
+        let made =
+            creator.create_slot(&postgres.slot(), false, Duration::from_secs(10)).await.expect("the slot is created");
         let mover = postgres.connect_target("test").await.expect("connected");
-        install_records(&mover)
-            .await
-            .expect("the records are there");
+        install_records(&mover).await.expect("the records are there");
         let start = made.consistent_point.to_string();
         for table in &plan.tables {
-            let record =
-                "INSERT INTO headgate.tables VALUES ('m', $1, $2, $3::text::pg_lsn, 'indexed')";
-            target
-                .execute(record, &[&table.schema, &table.name, &start])
-                .await
-                .expect("recorded");
+            let record = "INSERT INTO headgate.tables VALUES ('m', $1, $2, $3::text::pg_lsn, 'indexed')";
+            target.execute(record, &[&table.schema, &table.name, &start]).await.expect("recorded");
         }
         let record = "INSERT INTO headgate.progress VALUES ('m', $1::text::pg_lsn)";
         target.execute(record, &[&start]).await.expect("recorded");
@@ -123,11 +94,8 @@ impl World {
         let progress = Arc::new(Progress::default());
         let stop = CancellationToken::new();
         let follower = {
-            let (postgres, plan, handle, stop) =
-                (postgres.clone(), plan.clone(), handle.clone(), stop.clone());
-            tokio::spawn(async move {
-                follow::run(&postgres, &plan, handle, Arc::default(), stop).await
-            })
+            let (postgres, plan, handle, stop) = (postgres.clone(), plan.clone(), handle.clone(), stop.clone());
+            tokio::spawn(async move { follow::run(&postgres, &plan, handle, Arc::default(), stop).await })
         };
         Self {
             source,
@@ -148,44 +116,25 @@ impl World {
         let (follow, progress) = (self.handle.clone(), Arc::clone(&self.progress));
         check::run(&self.postgres, &self.plan, follow, progress, stop)
             .await
-            .unwrap_or_else(|error| {
-                panic!("{error}; follower ended: {}", self.follower.is_finished())
-            })
+            .unwrap_or_else(|error| panic!("{error}; follower ended: {}", self.follower.is_finished()))
             .proofs
     }
 
     /// Damages the target, checks, mends it; the check must find the damage and name these keys.
     async fn damage(&self, harm: &str, mend: &str, table: &str, keys: &[&str]) {
-        self.target
-            .batch_execute(harm)
-            .await
-            .unwrap_or_else(|error| panic!("{harm}: {error:?}"));
-        let different: Vec<Proof> = self
-            .check()
-            .await
-            .into_iter()
-            .filter(|proof| !proof.equal())
-            .collect();
+        self.target.batch_execute(harm).await.unwrap_or_else(|error| panic!("{harm}: {error:?}"));
+        let different: Vec<Proof> = self.check().await.into_iter().filter(|proof| !proof.equal()).collect();
         assert!(!different.is_empty(), "not found: {harm}");
-        assert!(
-            different.iter().all(|proof| proof.table == table),
-            "{harm}: {different:?}"
-        );
-        let mut named: Vec<&str> = different
-            .iter()
-            .flat_map(|proof| &proof.differing_keys)
-            .map(String::as_str)
-            .collect();
+        assert!(different.iter().all(|proof| proof.table == table), "{harm}: {different:?}");
+        let mut named: Vec<&str> =
+            different.iter().flat_map(|proof| &proof.differing_keys).map(String::as_str).collect();
         named.sort_unstable();
         if keys.is_empty() {
             assert!(!named.is_empty(), "{harm}: nothing named");
         } else {
             assert_eq!(named, keys, "{harm}");
         }
-        self.target
-            .batch_execute(mend)
-            .await
-            .unwrap_or_else(|error| panic!("{mend}: {error:?}"));
+        self.target.batch_execute(mend).await.unwrap_or_else(|error| panic!("{mend}: {error:?}"));
         assert_all_equal(&self.check().await);
     }
 }
@@ -227,13 +176,7 @@ async fn equal_databases_are_proven_equal_while_writers_go_on() {
         let proofs = world.check().await;
         eprintln!("check under load: {:?}", before.elapsed());
         assert_all_equal(&proofs);
-        assert!(
-            proofs
-                .iter()
-                .filter(|proof| proof.table == "public.accounts")
-                .count()
-                > 3
-        );
+        assert!(proofs.iter().filter(|proof| proof.table == "public.accounts").count() > 3);
         assert!(!world.handle.applied().paused);
     }
     writing.cancel();
@@ -242,27 +185,17 @@ async fn equal_databases_are_proven_equal_while_writers_go_on() {
     }
     let tables = world.progress.tables();
     let accounts = &tables["public.accounts"];
-    assert!(
-        accounts.ranges > 3 && accounts.ranges == accounts.ranges_equal,
-        "{accounts:?}"
-    );
+    assert!(accounts.ranges > 3 && accounts.ranges == accounts.ranges_equal, "{accounts:?}");
     world.stop.cancel();
-    world
-        .follower
-        .await
-        .expect("no panic")
-        .expect("the follower stops");
+    world.follower.await.expect("no panic").expect("the follower stops");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_damage_to_the_target_is_found_and_its_key_named() {
     let world = World::new().await;
     assert_all_equal(&world.check().await);
-    let flip =
-        |sign: &str| format!("UPDATE accounts SET balance = balance {sign} 0.01 WHERE id = 17");
-    world
-        .damage(&flip("+"), &flip("-"), "public.accounts", &["(17)"])
-        .await;
+    let flip = |sign: &str| format!("UPDATE accounts SET balance = balance {sign} 0.01 WHERE id = 17");
+    world.damage(&flip("+"), &flip("-"), "public.accounts", &["(17)"]).await;
     world
         .damage(
             "UPDATE accounts SET balance = balance * 1.0 WHERE id = 19",
@@ -297,12 +230,9 @@ async fn every_kind_of_damage_to_the_target_is_found_and_its_key_named() {
             )
             .await;
     }
-    let swap =
-        "UPDATE words SET f = CASE n WHEN 10 THEN 11 / 3.0 ELSE 10 / 3.0 END WHERE n IN (10, 11)";
+    let swap = "UPDATE words SET f = CASE n WHEN 10 THEN 11 / 3.0 ELSE 10 / 3.0 END WHERE n IN (10, 11)";
     let back = "UPDATE words SET f = n / 3.0 WHERE n IN (10, 11)";
-    world
-        .damage(swap, back, "public.words", &["(w10,10)", "(w11,11)"])
-        .await;
+    world.damage(swap, back, "public.words", &["(w10,10)", "(w11,11)"]).await;
     world
         .damage(
             "INSERT INTO bag VALUES ('a', 'b,c')",
@@ -329,11 +259,7 @@ async fn an_index_constraint_or_trigger_that_is_missing_or_other_fails_the_check
     let row = world.source.query_one(written, &[]).await.expect("asked");
     let written: String = row.get(0);
     let again = format!("ALTER TABLE kinds DROP CONSTRAINT known, ADD CONSTRAINT known {written}");
-    world
-        .target
-        .batch_execute(&again)
-        .await
-        .expect("a server reads what another wrote");
+    world.target.batch_execute(&again).await.expect("a server reads what another wrote");
     assert_all_equal(&world.check().await);
     for (harm, mend, named) in [
         (
@@ -347,8 +273,7 @@ async fn an_index_constraint_or_trigger_that_is_missing_or_other_fails_the_check
             "index public.words_f of public.words",
         ),
         (
-            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'words_f'::regclass"
-                .to_owned(),
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'words_f'::regclass".to_owned(),
             "UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'words_f'::regclass",
             "index public.words_f of public.words",
         ),
@@ -358,9 +283,7 @@ async fn an_index_constraint_or_trigger_that_is_missing_or_other_fails_the_check
             "constraint known of public.kinds",
         ),
         (
-            format!(
-                "ALTER TABLE kinds DROP CONSTRAINT known, ADD CONSTRAINT known {written} NOT VALID"
-            ),
+            format!("ALTER TABLE kinds DROP CONSTRAINT known, ADD CONSTRAINT known {written} NOT VALID"),
             "ALTER TABLE kinds VALIDATE CONSTRAINT known",
             "constraint known of public.kinds",
         ),
@@ -386,36 +309,12 @@ async fn an_index_constraint_or_trigger_that_is_missing_or_other_fails_the_check
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_or_column_that_was_added_fails_the_check() {
     let world = World::new().await;
-    world
-        .source
-        .batch_execute("CREATE TABLE later (id int PRIMARY KEY)")
-        .await
-        .expect("created");
+    world.source.batch_execute("CREATE TABLE later (id int PRIMARY KEY)").await.expect("created");
     let proofs = world.check().await;
-    assert!(
-        !proofs[0].equal() && proofs[0].range == "catalogue",
-        "{:?}",
-        proofs[0]
-    );
-    assert!(
-        proofs[0]
-            .differing_keys
-            .iter()
-            .any(|key| key.contains("public.later"))
-    );
-    world
-        .source
-        .batch_execute("DROP TABLE later; ALTER TABLE words ADD COLUMN more int")
-        .await
-        .expect("changed");
+    assert!(!proofs[0].equal() && proofs[0].range == "catalogue", "{:?}", proofs[0]);
+    assert!(proofs[0].differing_keys.iter().any(|key| key.contains("public.later")));
+    world.source.batch_execute("DROP TABLE later; ALTER TABLE words ADD COLUMN more int").await.expect("changed");
     let proofs = world.check().await;
     assert!(!proofs[0].equal());
-    assert!(
-        proofs[0]
-            .differing_keys
-            .iter()
-            .any(|key| key.contains("more")),
-        "{:?}",
-        proofs[0]
-    );
+    assert!(proofs[0].differing_keys.iter().any(|key| key.contains("more")), "{:?}", proofs[0]);
 }

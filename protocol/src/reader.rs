@@ -31,11 +31,7 @@ impl Reader {
     /// Begins to read `body`; `what` names it in errors.
     #[inline]
     pub fn new(what: &'static str, body: Bytes) -> Self {
-        Self {
-            what,
-            whole: body.len(),
-            rest: body,
-        }
+        Self { what, whole: body.len(), rest: body }
     }
 
     numbers! {
@@ -89,20 +85,12 @@ impl Reader {
     /// Refuses bytes after the end.
     #[inline]
     pub fn end(self) -> Result<(), Malformed> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(self.malformed())
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(self.malformed()) }
     }
 
     /// The error for what is wrong here.
     #[cold]
     pub fn malformed(&self) -> Malformed {
-        Malformed {
-            what: self.what,
-            at: self.whole.saturating_sub(self.rest.len()),
-            limit: self.whole,
-        }
+        Malformed { what: self.what, at: self.whole.saturating_sub(self.rest.len()), limit: self.whole }
     }
 }

@@ -108,10 +108,7 @@ mod tests {
         let waiting = Arc::clone(&door);
         let waiting = tokio::spawn(async move { waiting.pass(Duration::from_secs(30)).await });
         tokio::task::yield_now().await;
-        door.set(Admission::Refused {
-            why: "moved".into(),
-            remedy: "follow".into(),
-        });
+        door.set(Admission::Refused { why: "moved".into(), remedy: "follow".into() });
         assert_eq!(waiting.await.expect("it ends"), Err(Turned::Away));
         door.set(Admission::Looking(Some("down".into())));
         let long = Duration::from_hours(1);

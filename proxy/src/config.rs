@@ -243,11 +243,7 @@ impl Config {
     /// Reads the file, with `${NAME}` from the process's environment.
     pub fn read(path: &Path) -> Result<Self, Vec<Problem>> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            vec![Problem {
-                key: path.display().to_string(),
-                line: None,
-                text: format!("cannot be read: {error}"),
-            }]
+            vec![Problem { key: path.display().to_string(), line: None, text: format!("cannot be read: {error}") }]
         })?;
         Self::parse(&text, &|name| std::env::var(name).ok()).map_err(|mut problems| {
             for problem in &mut problems {

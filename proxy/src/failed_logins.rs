@@ -47,11 +47,7 @@ impl FailedLogins {
             }
             before => {
                 let unlogged = before.map_or(0, |before| before.more);
-                *recent = Some(Recent {
-                    since: now,
-                    lines: 1,
-                    more: 0,
-                });
+                *recent = Some(Recent { since: now, lines: 1, more: 0 });
                 Some(unlogged)
             }
         }
@@ -68,9 +64,6 @@ mod tests {
         let now = Instant::now();
         let logged = (0..1000).filter(|_| failed.admit(now).is_some()).count();
         assert_eq!(logged, LINES_MAX as usize);
-        assert_eq!(
-            failed.admit(now + WITHIN),
-            Some(1000 - u64::from(LINES_MAX))
-        );
+        assert_eq!(failed.admit(now + WITHIN), Some(1000 - u64::from(LINES_MAX)));
     }
 }

@@ -32,10 +32,7 @@ impl Flow {
     pub fn take(&self) -> (u64, u64) {
         let mut reported = self.reported.lock();
         let now = self.total();
-        let since = (
-            now.0.saturating_sub(reported.0),
-            now.1.saturating_sub(reported.1),
-        );
+        let since = (now.0.saturating_sub(reported.0), now.1.saturating_sub(reported.1));
         *reported = now;
         since
     }

@@ -105,16 +105,9 @@ impl Gate {
     /// A place for a new session, outside.
     pub fn ticket(self: &Arc<Self>) -> GateHandle {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let place = Arc::new(GateEntry {
-            seat: ActiveFlag::default(),
-            entered: AtomicU64::new(0),
-        });
+        let place = Arc::new(GateEntry { seat: ActiveFlag::default(), entered: AtomicU64::new(0) });
         self.places.lock().insert(number, Arc::clone(&place));
-        GateHandle {
-            gate: Arc::clone(self),
-            number,
-            place,
-        }
+        GateHandle { gate: Arc::clone(self), number, place }
     }
 
     /// The state and the generation now.
@@ -127,8 +120,7 @@ impl Gate {
         let look = self.look();
         if matches!(look.state(), State::Open | State::Wary) {
             *self.log.lock() = HoldLog::default();
-            self.turnstile
-                .set(GateSnapshot::new(State::Closing, look.generation()));
+            self.turnstile.set(GateSnapshot::new(State::Closing, look.generation()));
         }
     }
 
@@ -141,8 +133,7 @@ impl Gate {
             rung.as_mut().enable();
             let look = self.look();
             if look.state() != State::Open && self.inside().is_empty() {
-                self.turnstile
-                    .set(GateSnapshot::new(State::Closed, look.generation()));
+                self.turnstile.set(GateSnapshot::new(State::Closed, look.generation()));
                 return;
             }
             rung.await;
@@ -159,10 +150,7 @@ impl Gate {
             .filter(|(_, place)| place.seat.is_taken())
             .map(|(&ticket, place)| {
                 let since = place.entered.load(Ordering::Relaxed);
-                Inside {
-                    ticket,
-                    age: Duration::from_micros(now.saturating_sub(since)),
-                }
+                Inside { ticket, age: Duration::from_micros(now.saturating_sub(since)) }
             })
             .collect();
         inside.sort_by_key(|session| std::cmp::Reverse(session.age));
@@ -171,22 +159,19 @@ impl Gate {
 
     /// The controller: a new generation, the state stays. Sessions learn of it at their next look.
     pub fn renew(&self, generation: u64) {
-        self.turnstile
-            .set(GateSnapshot::new(self.look().state(), generation));
+        self.turnstile.set(GateSnapshot::new(self.look().state(), generation));
         self.line.notify_waiters();
     }
 
     /// Opens the gate; those in line go on.
     pub fn open(&self) {
-        self.turnstile
-            .set(GateSnapshot::new(State::Open, self.look().generation()));
+        self.turnstile.set(GateSnapshot::new(State::Open, self.look().generation()));
         self.line.notify_waiters();
     }
 
     /// Lets statements pass, of which the server may refuse any: whether its fence is down is not known.
     pub fn open_warily(&self) {
-        self.turnstile
-            .set(GateSnapshot::new(State::Wary, self.look().generation()));
+        self.turnstile.set(GateSnapshot::new(State::Wary, self.look().generation()));
         self.line.notify_waiters();
     }
 
@@ -239,9 +224,7 @@ impl GateHandle {
     fn entered(&self, pass: GatePass) -> bool {
         match pass {
             GatePass::Inside => {
-                self.place
-                    .entered
-                    .store(self.gate.micros(), Ordering::Relaxed);
+                self.place.entered.store(self.gate.micros(), Ordering::Relaxed);
                 true
             }
             GatePass::Refused(_) => {
@@ -272,11 +255,7 @@ impl GateHandle {
     pub fn stand_in_line(&self) -> InLine {
         self.gate.waiting.fetch_add(1, Ordering::SeqCst);
         self.gate.log.lock().held += 1;
-        InLine {
-            gate: Arc::clone(&self.gate),
-            since: Instant::now(),
-            outcome: Outcome::Gone,
-        }
+        InLine { gate: Arc::clone(&self.gate), since: Instant::now(), outcome: Outcome::Gone }
     }
 }
 

@@ -126,9 +126,7 @@ pub struct ActiveFlag<M: Memory = Real> {
 
 impl<M: Memory> Default for ActiveFlag<M> {
     fn default() -> Self {
-        Self {
-            inside: M::Flag::new(),
-        }
+        Self { inside: M::Flag::new() }
     }
 }
 
@@ -157,9 +155,7 @@ pub struct GateState<M: Memory = Real> {
 impl<M: Memory> GateState<M> {
     /// An open turnstile of the given generation.
     pub fn new(generation: u64) -> Self {
-        Self {
-            word: M::Word::new(GateSnapshot::new(State::Open, generation).0),
-        }
+        Self { word: M::Word::new(GateSnapshot::new(State::Open, generation).0) }
     }
 
     /// One look.
@@ -169,9 +165,7 @@ impl<M: Memory> GateState<M> {
 
     /// A session tries to begin a transaction on the server of `generation`.
     pub fn enter(&self, seat: &ActiveFlag<M>, generation: u64) -> GatePass {
-        self.enter_where(seat, |look| {
-            look == GateSnapshot::new(State::Open, generation)
-        })
+        self.enter_where(seat, |look| look == GateSnapshot::new(State::Open, generation))
     }
 
     /// The same for who knows what to do where the server refuses it.
@@ -180,11 +174,7 @@ impl<M: Memory> GateState<M> {
         self.enter_where(seat, |look| passes.contains(&look))
     }
 
-    fn enter_where(
-        &self,
-        seat: &ActiveFlag<M>,
-        passes: impl FnOnce(GateSnapshot) -> bool,
-    ) -> GatePass {
+    fn enter_where(&self, seat: &ActiveFlag<M>, passes: impl FnOnce(GateSnapshot) -> bool) -> GatePass {
         seat.inside.set(true);
         let look = self.look();
         if passes(look) {
@@ -279,20 +269,10 @@ mod tests {
                     for _ in 0..2 {
                         match world.turnstile.enter_warily(seat, 1) {
                             GatePass::Inside => {
-                                assert!(
-                                    !world.quiet.load(SeqCst),
-                                    "a transaction began while quiet"
-                                );
+                                assert!(!world.quiet.load(SeqCst), "a transaction began while quiet");
                                 thread::yield_now();
-                                assert!(
-                                    !world.quiet.load(SeqCst),
-                                    "quiet was declared over a transaction"
-                                );
-                                assert_eq!(
-                                    world.generation_served.load(SeqCst),
-                                    1,
-                                    "served by the wrong side"
-                                );
+                                assert!(!world.quiet.load(SeqCst), "quiet was declared over a transaction");
+                                assert_eq!(world.generation_served.load(SeqCst), 1, "served by the wrong side");
                                 if world.turnstile.leave(seat) {
                                     world.ring();
                                 }

@@ -35,18 +35,13 @@ impl HiddenWritesLog {
     /// Keeps that a session does so from now on. Once for each session and kind.
     pub fn begin(&self, new: HiddenWrites) {
         let mut all = self.0.lock();
-        let known = |one: &HiddenWrites| {
-            one.session == new.session && one.what == new.what && one.until.is_none()
-        };
+        let known = |one: &HiddenWrites| one.session == new.session && one.what == new.what && one.until.is_none();
         if all.iter().any(known) {
             return;
         }
         if all.len() >= ENTRIES_MAX {
             // Whoever asks since when nothing was hidden is answered the same without the oldest end.
-            let ended = all
-                .iter()
-                .enumerate()
-                .filter(|(_, one)| one.until.is_some());
+            let ended = all.iter().enumerate().filter(|(_, one)| one.until.is_some());
             if let Some((oldest, _)) = ended.min_by_key(|(_, one)| one.until) {
                 all.remove(oldest);
             }
@@ -57,9 +52,7 @@ impl HiddenWritesLog {
     /// The session ended.
     pub fn end(&self, session: u64) {
         let mut all = self.0.lock();
-        let mine = all
-            .iter_mut()
-            .filter(|one| one.session == session && one.until.is_none());
+        let mine = all.iter_mut().filter(|one| one.session == session && one.until.is_none());
         for one in mine {
             one.until = Some(SystemTime::now());
         }
@@ -68,8 +61,7 @@ impl HiddenWritesLog {
     /// Whether an open session may do so.
     pub fn names(&self, session: u64) -> bool {
         let all = self.0.lock();
-        all.iter()
-            .any(|one| one.session == session && one.until.is_none())
+        all.iter().any(|one| one.session == session && one.until.is_none())
     }
 
     /// Everything that is kept, the oldest first.

@@ -80,9 +80,7 @@ where
         HoldResult::Opened => (Outcome::Released, HoldEnd::Released),
         HoldResult::Cancelled => (Outcome::Cancelled, HoldEnd::Cancelled),
         HoldResult::TooLong => (Outcome::Refused, HoldEnd::Refused),
-        HoldResult::Closing | HoldResult::Left | HoldResult::Broken(_) => {
-            (Outcome::Gone, HoldEnd::Gone)
-        }
+        HoldResult::Closing | HoldResult::Left | HoldResult::Broken(_) => (Outcome::Gone, HoldEnd::Gone),
     };
     line.finish(outcome);
     plane.metrics.hold_ended(&route.name, hold_end, lasted);

@@ -42,11 +42,7 @@ pub trait Sessions: Send + Sync + 'static {
     fn renew(&self, renewal: Self::Renewal);
 
     /// Serves one connection to its end. Every failure ends here.
-    fn serve(
-        self: Arc<Self>,
-        client: TcpStream,
-        peer: SocketAddr,
-    ) -> impl Future<Output = ()> + Send + 'static;
+    fn serve(self: Arc<Self>, client: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static;
 
     /// Tells a client, in its protocol, that there is no place for it.
     fn reject(client: TcpStream) -> impl Future<Output = ()> + Send + 'static;
@@ -54,11 +50,7 @@ pub trait Sessions: Send + Sync + 'static {
 
 /// Binds the address. Fails with the system's error, such as "address in use".
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -68,16 +60,9 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts until `stop` is cancelled, then waits for the open sessions: each ends at its next transaction boundary,
 /// and all that are still open after `limits.drain_timeout` are cut.
-pub async fn serve<S: Sessions>(
-    sessions: Arc<S>,
-    listener: TcpListener,
-    workers: &Workers,
-    stop: CancellationToken,
-) {
+pub async fn serve<S: Sessions>(sessions: Arc<S>, listener: TcpListener, workers: &Workers, stop: CancellationToken) {
     let plane = Arc::clone(sessions.plane());
-    let places = Arc::new(Semaphore::new(
-        plane.sessions_max.saturating_add(RESERVED_PLACES),
-    ));
+    let places = Arc::new(Semaphore::new(plane.sessions_max.saturating_add(RESERVED_PLACES)));
     let cut = CancellationToken::new();
     loop {
         let accepted = tokio::select! {
@@ -145,10 +130,7 @@ async fn drain(plane: &DataPlane) {
     let open = plane.registry.len();
     info!(open, "no new connections; waiting for open transactions");
     plane.registry.close_all();
-    if tokio::time::timeout(plane.limits.drain_timeout, plane.registry.emptied())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(plane.limits.drain_timeout, plane.registry.emptied()).await.is_err() {
         warn!(
             open = plane.registry.len(),
             waited_ms = plane.limits.drain_timeout.as_millis(),

@@ -5,14 +5,12 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Pauses are told from 1 ms up to the half minute at which a hold ends by itself.
-const HOLD_SECONDS: &[f64] = &[
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
-];
+const HOLD_SECONDS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
 
 /// The counters of one process.
 pub struct Metrics {
@@ -100,40 +98,20 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             prometheus::Result::Ok(metric)
         };
-        let buckets = HistogramOpts::new(
-            "headgate_hold_seconds",
-            "How long statements were held at a closed gate, in seconds.",
-        )
-        .buckets(HOLD_SECONDS.to_vec());
+        let buckets =
+            HistogramOpts::new("headgate_hold_seconds", "How long statements were held at a closed gate, in seconds.")
+                .buckets(HOLD_SECONDS.to_vec());
         let metrics = Self {
-            sessions: int_gauges(
-                "headgate_sessions",
-                "Client sessions that are logged in now.",
-            )?,
-            sessions_total: counters(
-                "headgate_sessions_total",
-                "Client sessions that logged in.",
-                &["route"],
-            )?,
-            logins_failed: counters(
-                "headgate_logins_failed_total",
-                "Logins that failed, by reason.",
-                &["reason"],
-            )?,
+            sessions: int_gauges("headgate_sessions", "Client sessions that are logged in now.")?,
+            sessions_total: counters("headgate_sessions_total", "Client sessions that logged in.", &["route"])?,
+            logins_failed: counters("headgate_logins_failed_total", "Logins that failed, by reason.", &["reason"])?,
             refused: counters(
                 "headgate_connections_refused_total",
                 "Connections that were refused before a login, by reason.",
                 &["reason"],
             )?,
-            bytes: counters(
-                "headgate_bytes_total",
-                "Bytes carried, by direction.",
-                &["route", "direction"],
-            )?,
-            held_now: int_gauges(
-                "headgate_held_statements",
-                "Statements held at the gate now.",
-            )?,
+            bytes: counters("headgate_bytes_total", "Bytes carried, by direction.", &["route", "direction"])?,
+            held_now: int_gauges("headgate_held_statements", "Statements held at the gate now.")?,
             held: counters(
                 "headgate_held_statements_total",
                 "Statements that were held, by what became of them.",
@@ -145,11 +123,7 @@ impl Metrics {
                 "Sessions that met a new generation of their route, by outcome.",
                 &["route", "outcome"],
             )?,
-            cancels: counters(
-                "headgate_cancel_requests_total",
-                "Query cancel requests, by what they met.",
-                &["met"],
-            )?,
+            cancels: counters("headgate_cancel_requests_total", "Query cancel requests, by what they met.", &["met"])?,
             panics: IntCounter::new(
                 "headgate_panics_total",
                 "Sessions that ended because of a mistake in Headgate. Any is worth a report.",
@@ -163,11 +137,7 @@ impl Metrics {
                 "1 for the state that the migration is in.",
                 &["migration", "state"],
             )?,
-            migration_rows: gauges(
-                "headgate_migration_rows_copied",
-                "Rows loaded by the copy.",
-                &["migration"],
-            )?,
+            migration_rows: gauges("headgate_migration_rows_copied", "Rows loaded by the copy.", &["migration"])?,
             migration_bytes: gauges(
                 "headgate_migration_bytes_copied",
                 "Bytes that went through the copy.",
@@ -203,16 +173,9 @@ impl Metrics {
                 "1 where the last finished check found both sides equal, 0 where it did not.",
                 &["migration"],
             )?,
-            cluster_up: gauges(
-                "headgate_cluster_up",
-                "1 where the cluster answered within 3 seconds.",
-                &["cluster"],
-            )?,
+            cluster_up: gauges("headgate_cluster_up", "1 where the cluster answered within 3 seconds.", &["cluster"])?,
             ready: IntGauge::new("headgate_ready", "1 while new sessions are accepted.")?,
-            started: Gauge::new(
-                "headgate_start_time_seconds",
-                "When this process started, in seconds since 1970.",
-            )?,
+            started: Gauge::new("headgate_start_time_seconds", "When this process started, in seconds since 1970.")?,
             registry,
         };
         let registry = &metrics.registry;
@@ -253,9 +216,7 @@ impl Metrics {
     /// So many bytes were carried: from the client, to the client.
     pub fn bytes_carried(&self, route: &str, (from_client, to_client): (u64, u64)) {
         for (direction, bytes) in [("from_client", from_client), ("to_client", to_client)] {
-            self.bytes
-                .with_label_values(&[route, direction])
-                .inc_by(bytes);
+            self.bytes.with_label_values(&[route, direction]).inc_by(bytes);
         }
     }
 
@@ -333,17 +294,13 @@ impl Metrics {
             set(&self.migration_rows, numbers.rows_copied);
             set(&self.migration_bytes, numbers.bytes_copied);
             set(&self.migration_rows_estimated, numbers.rows_estimated);
-            self.migration_transactions
-                .with_label_values(&name)
-                .inc_by(numbers.transactions_applied);
+            self.migration_transactions.with_label_values(&name).inc_by(numbers.transactions_applied);
             set(&self.migration_interrupted, u64::from(numbers.interrupted));
             if let Some(passed) = numbers.check_passed {
                 set(&self.migration_check, u64::from(passed));
             }
             if let Some(lag) = numbers.lag {
-                self.migration_lag
-                    .with_label_values(&name)
-                    .set(lag.as_secs_f64());
+                self.migration_lag.with_label_values(&name).set(lag.as_secs_f64());
             }
             if let Some(behind) = numbers.behind_bytes {
                 set(&self.migration_behind, behind);
@@ -354,9 +311,7 @@ impl Metrics {
     /// Which clusters answer.
     pub fn set_clusters_up(&self, clusters: &[(&str, bool)]) {
         for (cluster, up) in clusters {
-            self.cluster_up
-                .with_label_values(&[*cluster])
-                .set(if *up { 1.0 } else { 0.0 });
+            self.cluster_up.with_label_values(&[*cluster]).set(if *up { 1.0 } else { 0.0 });
         }
     }
 
@@ -369,10 +324,7 @@ impl Metrics {
 }
 
 /// Prometheus knows floating point numbers only.
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "a gauge for people; 53 bits are enough"
-)]
+#[allow(clippy::cast_precision_loss, reason = "a gauge for people; 53 bits are enough")]
 fn approximate(value: u64) -> f64 {
     value as f64
 }
@@ -408,10 +360,7 @@ mod tests {
             "# TYPE headgate_migration_transactions_applied_total counter",
             "headgate_migration_transactions_applied_total{migration=\"m\"} 7",
         ] {
-            assert!(
-                text.lines().any(|have| have == line),
-                "no {line} in\n{text}"
-            );
+            assert!(text.lines().any(|have| have == line), "no {line} in\n{text}");
         }
         metrics.set_migrations(&[]);
         assert!(!metrics.render().expect("text").contains("migration=\"m\""));

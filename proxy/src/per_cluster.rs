@@ -24,10 +24,7 @@ impl<T> PerCluster<T> {
         let now = self.0.load();
         let all = config.clusters.iter().map(|(name, cluster)| {
             let known = now.get(name).cloned();
-            (
-                name.clone(),
-                known.unwrap_or_else(|| Arc::new(make(name, cluster))),
-            )
+            (name.clone(), known.unwrap_or_else(|| Arc::new(make(name, cluster))))
         });
         self.0.store(Arc::new(all.collect()));
     }

@@ -306,10 +306,7 @@ impl Registry {
             notify: Notify::new(),
         });
         self.sessions.lock().insert(id, Arc::clone(&entry));
-        Registered {
-            registry: Arc::clone(self),
-            entry,
-        }
+        Registered { registry: Arc::clone(self), entry }
     }
 
     /// Whom that key names. Keys are told to their own clients only, and carry at least 32 random bits.
@@ -335,9 +332,7 @@ impl Registry {
     pub fn take_flows(&self) -> Vec<(String, (u64, u64))> {
         let sessions = self.sessions.lock();
         let flows = sessions.values();
-        flows
-            .map(|entry| (entry.route.clone(), entry.flow.take()))
-            .collect()
+        flows.map(|entry| (entry.route.clone(), entry.flow.take())).collect()
     }
 
     /// How many sessions are open.
@@ -362,18 +357,10 @@ impl Registry {
 
     /// Orders every session of `route` to open a session on `cluster` ahead of a switch, and resolves when all have
     /// tried, or at `deadline`. Tells of each that could not be opened why not.
-    pub async fn warm(
-        &self,
-        route: &str,
-        cluster: &Arc<Cluster>,
-        deadline: Instant,
-    ) -> Vec<String> {
+    pub async fn warm(&self, route: &str, cluster: &Arc<Cluster>, deadline: Instant) -> Vec<String> {
         let (done, mut failures) = mpsc::unbounded_channel();
         for entry in self.of_route(route) {
-            let order = WarmOrder {
-                cluster: Arc::clone(cluster),
-                done: done.clone(),
-            };
+            let order = WarmOrder { cluster: Arc::clone(cluster), done: done.clone() };
             *entry.warming.lock() = Some(order);
             entry.notify.notify_one();
         }
@@ -410,11 +397,7 @@ impl Registry {
     /// The sessions that pass the gate of a route.
     pub fn of_route(&self, route: &str) -> Vec<Arc<Entry>> {
         let sessions = self.sessions.lock();
-        sessions
-            .values()
-            .filter(|entry| entry.ticket_at(route).is_some())
-            .cloned()
-            .collect()
+        sessions.values().filter(|entry| entry.ticket_at(route).is_some()).cloned().collect()
     }
 
     /// Resolves once no session is open. Cancel safe.

@@ -23,13 +23,11 @@ pub use trial::Verdict;
 pub trait Wire {
     /// Looks at bytes of the client that were not looked at before, starting where the last call's `clear` ended. It
     /// may change bytes that it clears, but not how many there are.
-    fn client(&mut self, bytes: &mut [u8], gate: &impl GateAccess)
-    -> Result<ClientScan, Malformed>;
+    fn client(&mut self, bytes: &mut [u8], gate: &impl GateAccess) -> Result<ClientScan, Malformed>;
 
     /// Looks at bytes of the server that were not looked at before, and may change those that it clears. Where it
     /// swallows some, it is shown what follows them anew.
-    fn server(&mut self, bytes: &mut [u8], gate: &impl GateAccess)
-    -> Result<ServerScan, Malformed>;
+    fn server(&mut self, bytes: &mut [u8], gate: &impl GateAccess) -> Result<ServerScan, Malformed>;
 
     /// Whether the session is between transactions, with every reply there and nothing under way.
     fn at_boundary(&self) -> bool;
@@ -193,21 +191,13 @@ where
     }
 
     /// Forwards until something other than forwarding is to be done. Cancel safe: what was read is kept.
-    pub async fn run<W: Wire>(
-        &mut self,
-        wire: &mut W,
-        gate: &impl GateAccess,
-    ) -> Result<Stop, Broken> {
+    pub async fn run<W: Wire>(&mut self, wire: &mut W, gate: &impl GateAccess) -> Result<Stop, Broken> {
         poll_fn(|context| self.poll(context, wire, gate)).await
     }
 
     /// Takes in what the client sends, as far as there is room, and forwards what the server sends by itself, while
     /// a statement is held. Comes back when either side closes. Cancel safe.
-    pub async fn wait_held<W: Wire>(
-        &mut self,
-        wire: &mut W,
-        gate: &impl GateAccess,
-    ) -> Result<Stop, Broken> {
+    pub async fn wait_held<W: Wire>(&mut self, wire: &mut W, gate: &impl GateAccess) -> Result<Stop, Broken> {
         loop {
             if let Some(stop) = self.more(wire, gate).await? {
                 return Ok(stop);
@@ -229,11 +219,7 @@ where
 
     /// Takes in more of what the client sends, and forwards what the server says. Comes back with more, or when
     /// either side closes. Cancel safe.
-    pub async fn more<W: Wire>(
-        &mut self,
-        wire: &mut W,
-        gate: &impl GateAccess,
-    ) -> Result<Option<Stop>, Broken> {
+    pub async fn more<W: Wire>(&mut self, wire: &mut W, gate: &impl GateAccess) -> Result<Option<Stop>, Broken> {
         poll_fn(|context| {
             loop {
                 if self.poll_server(context, wire, gate)? {
@@ -243,9 +229,7 @@ where
                     return Poll::Ready(Ok(Some(Stop::ServerClosed)));
                 }
                 return match self.inbound.poll_fill(context, &mut self.client) {
-                    Poll::Ready(Ok(_)) if self.inbound.closed => {
-                        Poll::Ready(Ok(Some(Stop::ClientClosed)))
-                    }
+                    Poll::Ready(Ok(_)) if self.inbound.closed => Poll::Ready(Ok(Some(Stop::ClientClosed))),
                     Poll::Ready(Ok(true)) => Poll::Ready(Ok(None)),
                     Poll::Ready(Ok(false)) | Poll::Pending => Poll::Pending,
                     Poll::Ready(Err(error)) => Poll::Ready(Err(Broken::Client(error))),
@@ -257,20 +241,11 @@ where
 
     /// Tells the client something of our own, behind everything that the server said. Resolves when the words are in
     /// line, not when the client has read them. Cancel safe.
-    pub async fn say<W: Wire>(
-        &mut self,
-        wire: &mut W,
-        gate: &impl GateAccess,
-        words: &[u8],
-    ) -> Result<(), Broken> {
+    pub async fn say<W: Wire>(&mut self, wire: &mut W, gate: &impl GateAccess, words: &[u8]) -> Result<(), Broken> {
         poll_fn(|context| {
             while self.outbound.cleared < self.outbound.end || !wire.is_answered() {
                 if self.outbound.closed || !self.poll_server(context, wire, gate)? {
-                    return if self.outbound.closed {
-                        Poll::Ready(Ok(()))
-                    } else {
-                        Poll::Pending
-                    };
+                    return if self.outbound.closed { Poll::Ready(Ok(())) } else { Poll::Pending };
                 }
             }
             Poll::Ready(Ok(()))
@@ -301,9 +276,7 @@ where
             }
             let mut then = NextStep::More;
             if self.inbound.cleared < self.inbound.end {
-                let seen = wire
-                    .client(self.inbound.unseen_mut(), gate)
-                    .map_err(Broken::ClientFrame)?;
+                let seen = wire.client(self.inbound.unseen_mut(), gate).map_err(Broken::ClientFrame)?;
                 self.inbound.cleared += seen.clear;
                 self.flow.from_client(seen.clear);
                 then = seen.then;
@@ -323,26 +296,17 @@ where
                 }
             }
             // In the middle of a frame of the server nobody may speak to either side.
-            if then == NextStep::Gate
-                && wire.at_boundary()
-                && !self.inbound.writable()
-                && self.outbound.is_empty()
-            {
+            if then == NextStep::Gate && wire.at_boundary() && !self.inbound.writable() && self.outbound.is_empty() {
                 return Poll::Ready(Ok(Stop::AtGate));
             }
-            let may_speak =
-                wire.is_answered() && !self.inbound.writable() && self.outbound.is_empty();
+            let may_speak = wire.is_answered() && !self.inbound.writable() && self.outbound.is_empty();
             if then == NextStep::Own && may_speak {
                 return Poll::Ready(Ok(Stop::Own));
             }
             if may_speak && wire.in_doubt() && !gate.is_open() {
                 return Poll::Ready(Ok(Stop::InDoubt));
             }
-            if self.inbound.closed
-                && !self.inbound.writable()
-                && !self.inbound.shut
-                && then == NextStep::More
-            {
+            if self.inbound.closed && !self.inbound.writable() && !self.inbound.shut && then == NextStep::More {
                 self.inbound.shut = true;
                 return Poll::Ready(Ok(Stop::ClientClosed));
             }
@@ -371,9 +335,7 @@ where
         }
         if self.outbound.cleared < self.outbound.end {
             loop {
-                let heard = wire
-                    .server(self.outbound.unseen_mut(), gate)
-                    .map_err(Broken::ServerFrame)?;
+                let heard = wire.server(self.outbound.unseen_mut(), gate).map_err(Broken::ServerFrame)?;
                 self.outbound.cleared += heard.clear;
                 self.flow.to_client(heard.clear);
                 if heard.swallow == 0 {

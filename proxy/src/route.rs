@@ -90,10 +90,7 @@ impl Route {
             database,
             gate: Gate::new(generation),
             door: AdmissionSlot::default(),
-            destination: ArcSwap::from_pointee(Destination {
-                cluster,
-                generation,
-            }),
+            destination: ArcSwap::from_pointee(Destination { cluster, generation }),
             handovers: Mutex::default(),
             hidden_writes: HiddenWritesLog::default(),
             handover_permits: tokio::sync::Semaphore::new(HANDOVERS_MAX),
@@ -116,10 +113,7 @@ impl Route {
         }
         let generation = now.generation.saturating_add(1);
         *self.handovers.lock() = HandoverLog::default();
-        self.destination.store(Arc::new(Destination {
-            cluster: Arc::clone(cluster),
-            generation,
-        }));
+        self.destination.store(Arc::new(Destination { cluster: Arc::clone(cluster), generation }));
         self.gate.renew(generation);
     }
 
@@ -155,11 +149,9 @@ impl Route {
     fn stays_empty(&self) -> Result<(), NotNow> {
         match self.sessions() {
             0 => Ok(()),
-            sessions => Err(NotNow::Open {
-                route: self.name.clone(),
-                sessions,
-                from: self.destination().cluster.name.clone(),
-            }),
+            sessions => {
+                Err(NotNow::Open { route: self.name.clone(), sessions, from: self.destination().cluster.name.clone() })
+            }
         }
     }
 }
@@ -204,9 +196,7 @@ pub struct WantedRoute {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotNow {
     /// Its sessions would go on where the route led, and new ones would be elsewhere.
-    #[error(
-        "route {route} has sessions on cluster {from}, which would go on writing there ({sessions} open)"
-    )]
+    #[error("route {route} has sessions on cluster {from}, which would go on writing there ({sessions} open)")]
     Open {
         /// The route.
         route: String,
@@ -267,28 +257,17 @@ impl Routes {
             })
             .collect();
         let find = |route: &str, name: &str| {
-            let missing = || NotNow::NoCluster {
-                route: route.to_owned(),
-                cluster: name.to_owned(),
-            };
+            let missing = || NotNow::NoCluster { route: route.to_owned(), cluster: name.to_owned() };
             clusters.get(name).cloned().ok_or_else(missing)
         };
-        let default = (wanted.default.as_ref())
-            .map(|name| find("*", name))
-            .transpose()?;
+        let default = (wanted.default.as_ref()).map(|name| find("*", name)).transpose()?;
         let mut alive: BTreeMap<String, Arc<Route>> = (others.iter())
             .filter_map(|(name, route)| Some((name.clone(), route.upgrade()?)))
             .chain(now.named.clone())
             .collect();
         let mut named = BTreeMap::new();
         let mut switches = Vec::new();
-        for WantedRoute {
-            name,
-            database,
-            cluster,
-            stays,
-        } in &wanted.routes
-        {
+        for WantedRoute { name, database, cluster, stays } in &wanted.routes {
             let old = alive.remove(name);
             let leads = old.as_ref().filter(|_| *stays).map(|old| old.destination());
             let cluster = match &leads {
@@ -316,20 +295,13 @@ impl Routes {
         }
         for (name, route) in &alive {
             let at = route.destination();
-            let moves =
-                |default: &Arc<Cluster>| default.name != at.cluster.name || route.database != *name;
+            let moves = |default: &Arc<Cluster>| default.name != at.cluster.name || route.database != *name;
             if default.as_ref().is_some_and(moves) {
                 route.stays_empty()?;
             }
         }
-        *others = (alive.iter())
-            .map(|(name, route)| (name.clone(), Arc::downgrade(route)))
-            .collect();
-        self.table.store(Arc::new(Table {
-            clusters,
-            named,
-            default,
-        }));
+        *others = (alive.iter()).map(|(name, route)| (name.clone(), Arc::downgrade(route))).collect();
+        self.table.store(Arc::new(Table { clusters, named, default }));
         for (route, cluster) in switches {
             // Who logged in just now meets the new generation before the first statement.
             if wanted.unseen {
@@ -404,9 +376,7 @@ impl Routes {
         let alike = |route: &&Arc<Route>| route.database.eq_ignore_ascii_case(name);
         let all = || table.named.values();
         let found = table.named.get(name).filter(is);
-        let found = found
-            .or_else(|| all().find(is))
-            .or_else(|| all().find(alike));
+        let found = found.or_else(|| all().find(is)).or_else(|| all().find(alike));
         found.cloned()
     }
 
@@ -462,21 +432,12 @@ mod tests {
     #[test]
     fn a_name_keeps_its_gate_while_it_has_sessions_and_never_leads_two_ways() {
         let routes = Routes::default();
-        routes
-            .renew(&wanted(&[("shop", "blue")], None))
-            .expect("new");
+        routes.renew(&wanted(&[("shop", "blue")], None)).expect("new");
         let shop = routes.for_session("shop").expect("there");
         let session = shop.count_session();
         let open = |result: Result<(), NotNow>| {
-            assert!(
-                matches!(result, Err(NotNow::Open { sessions: 1, .. })),
-                "{result:?}"
-            );
-            assert!(
-                routes
-                    .for_session("shop")
-                    .is_some_and(|at| Arc::ptr_eq(&at, &shop))
-            );
+            assert!(matches!(result, Err(NotNow::Open { sessions: 1, .. })), "{result:?}");
+            assert!(routes.for_session("shop").is_some_and(|at| Arc::ptr_eq(&at, &shop)));
         };
         open(routes.renew(&wanted(&[("shop", "green")], None)));
         // Removed, it would be the default route's, on another cluster.
@@ -493,9 +454,7 @@ mod tests {
         drop(session);
         // A login that is under way meets a new generation.
         let before = shop.destination().generation;
-        routes
-            .renew(&wanted(&[("shop", "green")], None))
-            .expect("empty");
+        routes.renew(&wanted(&[("shop", "green")], None)).expect("empty");
         assert_eq!(shop.destination().generation, before + 1);
         assert_eq!(shop.destination().cluster.name, "green");
     }
@@ -511,10 +470,7 @@ mod tests {
         let shop = routes.for_session("shop").expect("its own");
         assert!(Arc::ptr_eq(&shop, &routes.route("shop").expect("there")));
         let other = routes.for_session("x").expect("the default");
-        assert!(Arc::ptr_eq(
-            &other,
-            &routes.for_session("x").expect("the same")
-        ));
+        assert!(Arc::ptr_eq(&other, &routes.for_session("x").expect("the same")));
         drop(other);
         for number in 0..1000 {
             drop(routes.for_session(&number.to_string()));

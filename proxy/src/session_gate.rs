@@ -84,11 +84,7 @@ impl SessionGate {
                 route.hidden_writes.begin(hidden);
             }
         }
-        self.also.push(Also {
-            route: Arc::clone(route),
-            ticket,
-            generation,
-        });
+        self.also.push(Also { route: Arc::clone(route), ticket, generation });
     }
 
     /// Enters those gates that were joined inside a transaction. False where one does not let it.
@@ -130,9 +126,7 @@ impl GateAccess for SessionGate {
     }
 
     fn is_open(&self) -> bool {
-        self.looks().all(|(ticket, generation)| {
-            ticket.gate().look() == GateSnapshot::new(State::Open, generation)
-        })
+        self.looks().all(|(ticket, generation)| ticket.gate().look() == GateSnapshot::new(State::Open, generation))
     }
 
     fn is_inside(&self) -> bool {

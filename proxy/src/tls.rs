@@ -44,9 +44,8 @@ pub fn check(files: &TlsFiles) -> Result<(), Wrong> {
 }
 
 fn from_files(files: &TlsFiles) -> Result<ServerConfig, Wrong> {
-    let unreadable = |path: &Path, error: &dyn fmt::Display| {
-        format!("{} cannot be read as PEM: {error}", path.display())
-    };
+    let unreadable =
+        |path: &Path, error: &dyn fmt::Display| format!("{} cannot be read as PEM: {error}", path.display());
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| (File::Certificate, unreadable(&files.certificate, &error)))?;
@@ -54,14 +53,9 @@ fn from_files(files: &TlsFiles) -> Result<ServerConfig, Wrong> {
         let text = format!("{} holds no certificate", files.certificate.display());
         return Err((File::Certificate, text));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| (File::Key, unreadable(&files.key, &error)))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| (File::Key, unreadable(&files.key, &error)))?;
     offer(chain, key).map_err(|error| {
-        let text = format!(
-            "{} does not fit {}: {error}",
-            files.key.display(),
-            files.certificate.display()
-        );
+        let text = format!("{} does not fit {}: {error}", files.key.display(), files.certificate.display());
         (File::Key, text)
     })
 }
@@ -70,15 +64,11 @@ fn self_signed() -> Result<ServerConfig, Failed> {
     let failed = |error: &dyn fmt::Display| Failed(error.to_string());
     let names = vec!["headgate".to_owned(), "localhost".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| failed(&error))?;
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())
-        .map_err(|error| failed(&error))?;
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(|error| failed(&error))?;
     offer(vec![made.cert.der().clone()], key).map_err(|error| failed(&error))
 }
 
-fn offer(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig, rustls::Error> {
+fn offer(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<ServerConfig, rustls::Error> {
     ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -110,10 +100,7 @@ mod tests {
         }
 
         fn pair(&self, certificate: &str, key: &str) -> TlsFiles {
-            TlsFiles {
-                certificate: self.0.join(certificate),
-                key: self.0.join(key),
-            }
+            TlsFiles { certificate: self.0.join(certificate), key: self.0.join(key) }
         }
     }
 

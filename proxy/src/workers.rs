@@ -37,21 +37,13 @@ impl Workers {
             let thread = std::thread::Builder::new().name(format!("sessions-{number}"));
             threads.push(thread.spawn(move || runtime.block_on(stop.cancelled()))?);
         }
-        Ok(Self {
-            places,
-            threads,
-            stop,
-        })
+        Ok(Self { places, threads, stop })
     }
 
     /// A place for one session: on the first thread that is not full, else on the one with the fewest sessions. The
     /// session keeps the [`ThreadSlot`] until it ends.
     pub fn place(&self) -> (&Handle, ThreadSlot) {
-        let loads: Vec<usize> = self
-            .places
-            .iter()
-            .map(|(_, load)| load.load(Relaxed))
-            .collect();
+        let loads: Vec<usize> = self.places.iter().map(|(_, load)| load.load(Relaxed)).collect();
         let (handle, load) = &self.places[choose(&loads)];
         load.fetch_add(1, Relaxed);
         (handle, ThreadSlot(Arc::clone(load)))

@@ -30,8 +30,7 @@ impl Frame {
     /// The SQLSTATE of an error; panics for any other frame.
     pub fn sqlstate(&self) -> String {
         assert_eq!(char::from(self.tag), 'E', "not an error: {self:?}");
-        self.field('C')
-            .unwrap_or_else(|| panic!("an error without SQLSTATE: {self:?}"))
+        self.field('C').unwrap_or_else(|| panic!("an error without SQLSTATE: {self:?}"))
     }
 }
 
@@ -125,12 +124,7 @@ impl Raw {
         let stream = stream.unwrap_or_else(|error| panic!("connecting to port {port}: {error}"));
         let _ = stream.set_nodelay(true);
         let (read, write) = stream.into_split();
-        Self {
-            hearing: Hearing {
-                stream: BufReader::new(read),
-            },
-            saying: Saying { stream: write },
-        }
+        Self { hearing: Hearing { stream: BufReader::new(read) }, saying: Saying { stream: write } }
     }
 
     /// Connects and logs in where nobody asks for a password.
@@ -148,10 +142,7 @@ impl Raw {
         assert!(error.is_none(), "refused: {error:?}");
         let key = frames.iter().find(|frame| frame.tag == b'K');
         let key = key.expect("a login has a BackendKeyData");
-        let (pid, secret) = key
-            .body
-            .split_first_chunk::<4>()
-            .expect("a key begins with a process id");
+        let (pid, secret) = key.body.split_first_chunk::<4>().expect("a key begins with a process id");
         (raw, u32::from_be_bytes(*pid), secret.to_vec())
     }
 

@@ -14,10 +14,7 @@ impl SmallDisk {
     pub fn mount(folder: &Path, kib: u32) -> Option<Self> {
         fs::create_dir_all(folder).expect("the folder can be made");
         let size = format!("size={kib}k,mode=0700");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(folder)
-            .output();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output();
         if mounted.is_ok_and(|mounted| mounted.status.success()) {
             return Some(Self(folder.to_path_buf()));
         }
@@ -27,11 +24,8 @@ impl SmallDisk {
 
     /// Takes all the room that is left.
     pub fn fill(&self) {
-        let mut file = File::options()
-            .create(true)
-            .append(true)
-            .open(self.filler())
-            .expect("an empty file needs no room");
+        let mut file =
+            File::options().create(true).append(true).open(self.filler()).expect("an empty file needs no room");
         for block in [4096, 64, 1] {
             let bytes = vec![b'x'; block];
             loop {

@@ -42,31 +42,18 @@ pub enum Error {
 }
 
 fn list(paths: &[PathBuf]) -> String {
-    paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-pub(crate) fn while_doing<T>(
-    result: io::Result<T>,
-    doing: impl FnOnce() -> String,
-) -> Result<T, Error> {
-    result.map_err(|source| Error::Io {
-        doing: doing(),
-        source,
-    })
+pub(crate) fn while_doing<T>(result: io::Result<T>, doing: impl FnOnce() -> String) -> Result<T, Error> {
+    result.map_err(|source| Error::Io { doing: doing(), source })
 }
 
 /// The last lines of what a program wrote.
 pub(crate) fn tail(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines: Vec<&str> = text.lines().collect();
-    lines
-        .get(lines.len().saturating_sub(20)..)
-        .unwrap_or_default()
-        .join("\n")
+    lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
 }
 
 /// A server that is looked for.
@@ -88,9 +75,7 @@ impl Wanted {
     pub(crate) fn find(self, complete: impl Fn(&Path) -> bool) -> Result<PathBuf, Error> {
         let looked = self.candidates();
         match looked.iter().find(|root| complete(root)) {
-            Some(root) => while_doing(root.canonicalize(), || {
-                format!("resolving {}", root.display())
-            }),
+            Some(root) => while_doing(root.canonicalize(), || format!("resolving {}", root.display())),
             None => Err(Error::NotFound {
                 server: self.server,
                 variable: self.variable,
@@ -107,19 +92,14 @@ impl Wanted {
         }
         let folder = Path::new("servers").join(&self.folder);
         let mut found = vec![Path::new("target").join(&folder)];
-        if let Some(workspace) = std::env::var_os("CARGO_MANIFEST_DIR")
-            .map(PathBuf::from)
-            .as_deref()
-            .and_then(Path::parent)
+        if let Some(workspace) =
+            std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).as_deref().and_then(Path::parent)
         {
             found.push(workspace.join("target").join(&folder));
         }
         if let Ok(program) = std::env::current_exe() {
             found.extend(
-                program
-                    .ancestors()
-                    .filter(|folder| folder.ends_with("target"))
-                    .map(|target| target.join(&folder)),
+                program.ancestors().filter(|folder| folder.ends_with("target")).map(|target| target.join(&folder)),
             );
         }
         found.push(self.installed.clone());

@@ -36,13 +36,8 @@ pub struct Relay {
 impl Relay {
     /// Listens on a free loopback port and relays to another one.
     pub async fn to(port: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a free loopback port");
-        let own = listener
-            .local_addr()
-            .expect("a bound listener has an address")
-            .port();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free loopback port");
+        let own = listener.local_addr().expect("a bound listener has an address").port();
         let (fault, faults) = watch::channel(Fault::None);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -51,11 +46,7 @@ impl Relay {
                 }
             }
         });
-        Self {
-            port: own,
-            fault,
-            task,
-        }
+        Self { port: own, fault, task }
     }
 
     /// Where to connect instead.
@@ -95,11 +86,7 @@ async fn relay(client: TcpStream, port: u16, mut faults: watch::Receiver<Fault>)
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut faults: watch::Receiver<Fault>) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if faults
-            .wait_for(|fault| *fault != Fault::Silence)
-            .await
-            .is_err()
-        {
+        if faults.wait_for(|fault| *fault != Fault::Silence).await.is_err() {
             break;
         }
         let (bytes, fault) = (&buffer[..count], *faults.borrow());

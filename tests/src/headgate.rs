@@ -67,31 +67,20 @@ impl Headgate {
             journal.display()
         );
         fs::write(folder.join("headgate.toml"), text).expect("the folder is ours");
-        Self {
-            folder,
-            port,
-            http_port,
-            process: None,
-            engine,
-        }
+        Self { folder, port, http_port, process: None, engine }
     }
 
     /// Moves its journal and its log to a disk of so many KiB; for one that does not run yet. `None` where this user may
     /// not mount one.
     pub fn on_small_disk(&self, kib: u32) -> Option<SmallDisk> {
         let disk = SmallDisk::mount(&self.folder.join("journal"), kib)?;
-        std::os::unix::fs::symlink("journal/log", self.folder.join("log"))
-            .expect("the folder is ours");
+        std::os::unix::fs::symlink("journal/log", self.folder.join("log")).expect("the folder is ours");
         Some(disk)
     }
 
     /// Starts the program, again after a kill or a stop, with the same configuration and journal.
     pub async fn launch(&mut self) {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.join("log"))
-            .expect("the folder is ours");
+        let log = File::options().create(true).append(true).open(self.folder.join("log")).expect("the folder is ours");
         let out = log.try_clone().expect("a file");
         self.launch_into(Stdio::from(out), Stdio::from(log)).await;
     }
@@ -105,54 +94,27 @@ impl Headgate {
 
     async fn launch_into(&mut self, out: Stdio, log: Stdio) {
         let mut command = Command::new(binary());
-        command
-            .args(["run", "--config"])
-            .arg(self.folder.join("headgate.toml"))
-            .current_dir(&self.folder);
-        command
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(log)
-            .kill_on_drop(true);
-        self.process = Some(
-            command
-                .spawn()
-                .unwrap_or_else(|error| panic!("{}: {error}", binary().display())),
-        );
+        command.args(["run", "--config"]).arg(self.folder.join("headgate.toml")).current_dir(&self.folder);
+        command.stdin(Stdio::null()).stdout(out).stderr(log).kill_on_drop(true);
+        self.process = Some(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display())));
         let port = self.port;
         let process = self.process.as_mut().expect("just started");
         let accepts = until(
             "headgate accepts",
             SOON,
-            || async move {
-                TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-                    .await
-                    .is_ok()
-            },
+            || async move { TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() },
             |accepts| *accepts || process_ended(process),
         );
-        assert!(
-            accepts.await,
-            "headgate ended while starting:\n{}",
-            self.log()
-        );
+        assert!(accepts.await, "headgate ended while starting:\n{}", self.log());
     }
 
     /// Runs `headgate run` with this configuration to its end, which must come by itself; for a configuration that is wrong.
     pub async fn run_to_end(&self) -> (Option<i32>, String) {
         let mut command = Command::new(binary());
-        command
-            .args(["run", "--config"])
-            .arg(self.folder.join("headgate.toml"))
-            .current_dir(&self.folder);
-        let output = within("headgate ends", SOON, command.kill_on_drop(true).output())
-            .await
-            .expect("it can be run");
+        command.args(["run", "--config"]).arg(self.folder.join("headgate.toml")).current_dir(&self.folder);
+        let output = within("headgate ends", SOON, command.kill_on_drop(true).output()).await.expect("it can be run");
         let said = [output.stdout, output.stderr].concat();
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&said).into_owned(),
-        )
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// Where applications and the admin console connect.
@@ -182,10 +144,7 @@ impl Headgate {
 
     /// Takes the journal away; for one that does not run. It is kept beside its place.
     pub fn lose_journal(&self) {
-        let (journal, lost) = (
-            self.folder.join("journal"),
-            self.folder.join("journal.lost"),
-        );
+        let (journal, lost) = (self.folder.join("journal"), self.folder.join("journal.lost"));
         if lost.exists() {
             fs::remove_dir_all(&lost).expect("the folder is ours");
         }
@@ -201,10 +160,7 @@ impl Headgate {
 
     /// Keeps a copy of the journal beside its place, as a backup does; for one that does not run.
     pub fn back_up_journal(&self) {
-        let (journal, lost) = (
-            self.folder.join("journal"),
-            self.folder.join("journal.lost"),
-        );
+        let (journal, lost) = (self.folder.join("journal"), self.folder.join("journal.lost"));
         fs::create_dir(&lost).expect("there was no copy");
         for entry in fs::read_dir(journal).expect("it has run") {
             let file = entry.expect("the folder is ours").path();
@@ -224,9 +180,7 @@ impl Headgate {
     /// Ends the process at once, as `kill -9` does.
     pub async fn kill(&mut self) {
         let mut process = self.process.take().expect("it runs");
-        within("headgate dies", SOON, process.kill())
-            .await
-            .expect("it runs");
+        within("headgate dies", SOON, process.kill()).await.expect("it runs");
     }
 
     /// Writes the configuration anew, as `change` makes it of the present one, and has it read (SIGHUP). Returns what the
@@ -247,9 +201,7 @@ impl Headgate {
     /// A value of SHOW CONFIG.
     pub async fn shown(&self, key: &str) -> String {
         let rows = self.admin("SHOW CONFIG").await;
-        let row = rows
-            .iter()
-            .find(|row| row.get("key").is_some_and(|one| one == key));
+        let row = rows.iter().find(|row| row.get("key").is_some_and(|one| one == key));
         let value = row.and_then(|row| row.get("value").cloned());
         value.unwrap_or_default()
     }
@@ -258,10 +210,7 @@ impl Headgate {
     pub async fn stop(&mut self) -> Option<i32> {
         signal(self.pid(), "TERM").await;
         let mut process = self.process.take().expect("it runs");
-        within("headgate stops", SOON, process.wait())
-            .await
-            .expect("it ran")
-            .code()
+        within("headgate stops", SOON, process.wait()).await.expect("it ran").code()
     }
 
     /// A session of an application of PostgreSQL.
@@ -286,9 +235,7 @@ impl Headgate {
 
     /// Runs an admin statement that must succeed; its rows by the names of their columns.
     pub async fn admin(&self, statement: &str) -> Vec<Record> {
-        self.ask(statement)
-            .await
-            .unwrap_or_else(|(state, text)| panic!("{statement}: {text} ({state})"))
+        self.ask(statement).await.unwrap_or_else(|(state, text)| panic!("{statement}: {text} ({state})"))
     }
 
     /// Runs an admin statement that must fail; returns its SQLSTATE, and its text with detail and hint.
@@ -318,8 +265,7 @@ impl Headgate {
 
     /// What its HTTP port answers, head and body.
     pub async fn page(&self, path: &str) -> String {
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let asking = async {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http_port)).await?;
             stream.write_all(request.as_bytes()).await?;
@@ -334,14 +280,8 @@ impl Headgate {
     pub fn memory_peak_kib(&self) -> u64 {
         let pid = self.pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("this is Linux");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .expect("Linux tells it");
-        line.split_whitespace()
-            .next()
-            .and_then(|number| number.parse().ok())
-            .expect("a number")
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
+        line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
     }
 }
 
@@ -356,9 +296,7 @@ impl Drop for Headgate {
 }
 
 fn refusal_of_postgres(statement: &str, error: &tokio_postgres::Error) -> (String, String) {
-    let reported = error
-        .as_db_error()
-        .unwrap_or_else(|| panic!("{statement}: {error:?}"));
+    let reported = error.as_db_error().unwrap_or_else(|| panic!("{statement}: {error:?}"));
     let parts = [Some(reported.message()), reported.detail(), reported.hint()];
     let text = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
     (reported.code().code().to_owned(), text)
@@ -366,14 +304,8 @@ fn refusal_of_postgres(statement: &str, error: &tokio_postgres::Error) -> (Strin
 
 /// Sends a signal to a process.
 pub async fn signal(pid: u32, name: &str) {
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -{name} {pid}")])
-        .status()
-        .await;
-    assert!(
-        sent.is_ok_and(|status| status.success()),
-        "SIG{name} could not be sent to {pid}"
-    );
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().await;
+    assert!(sent.is_ok_and(|status| status.success()), "SIG{name} could not be sent to {pid}");
 }
 
 /// Sends a signal to a server: its process and all those that it started. Of these some may be gone by then.
@@ -381,10 +313,7 @@ pub async fn signal_server(pid: u32, name: &str) {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     signal(pid, name).await;
     let children = children.unwrap_or_default();
-    let _gone = Command::new("sh")
-        .args(["-c", &format!("kill -{name} {children} 2>/dev/null")])
-        .status()
-        .await;
+    let _gone = Command::new("sh").args(["-c", &format!("kill -{name} {children} 2>/dev/null")]).status().await;
 }
 
 fn process_ended(process: &mut Child) -> bool {
@@ -401,10 +330,7 @@ pub fn binary() -> PathBuf {
     let beside = own.ancestors().skip(1).take(2);
     let mut built = beside.map(|folder| folder.join("headgate"));
     built.find(|built| built.is_file()).unwrap_or_else(|| {
-        panic!(
-            "there is no headgate beside {}: run cargo build -p proxy, or set HEADGATE_BIN",
-            own.display()
-        )
+        panic!("there is no headgate beside {}: run cargo build -p proxy, or set HEADGATE_BIN", own.display())
     })
 }
 
@@ -420,11 +346,7 @@ fn free_ports() -> (u16, u16) {
 }
 
 fn new_folder() -> PathBuf {
-    let unique = format!(
-        "headgate-test-{}-{:08x}",
-        std::process::id(),
-        rand::random::<u32>()
-    );
+    let unique = format!("headgate-test-{}-{:08x}", std::process::id(), rand::random::<u32>());
     let folder = std::env::temp_dir().join(unique);
     fs::create_dir(&folder).expect("the temporary folder takes a new one");
     folder

@@ -38,9 +38,7 @@ pub(crate) async fn printed(engine: &str, side: &str, version: &str, database: &
     let said = String::from_utf8_lossy(&asked.stderr);
     assert!(asked.status.success(), "{said}");
     let quoted = format!("'{PASSWORD}'");
-    String::from_utf8_lossy(&asked.stdout)
-        .replace(":'password'", &quoted)
-        .replace("<password>", &quoted)
+    String::from_utf8_lossy(&asked.stdout).replace(":'password'", &quoted).replace("<password>", &quoted)
 }
 
 /// The configuration of clusters, with the account that the migrations of this test are to have.
@@ -49,7 +47,5 @@ pub(crate) fn account(clusters: &str) -> String {
         return clusters.to_owned();
     }
     let least = format!("user = \"{LEAST}\"\npassword = \"{PASSWORD}\"");
-    clusters
-        .replace("user = \"postgres\"", &least)
-        .replace("user = \"root\"", &least)
+    clusters.replace("user = \"postgres\"", &least).replace("user = \"root\"", &least)
 }

@@ -42,14 +42,7 @@ pub fn gss_request() -> Vec<u8> {
 
 /// The request to cancel what a session runs.
 pub fn cancel_request(pid: u32, secret: &[u8]) -> Vec<u8> {
-    first_packet(
-        &[
-            80_877_102_u32.to_be_bytes().as_slice(),
-            &pid.to_be_bytes(),
-            secret,
-        ]
-        .concat(),
-    )
+    first_packet(&[80_877_102_u32.to_be_bytes().as_slice(), &pid.to_be_bytes(), secret].concat())
 }
 
 /// A simple query.
@@ -64,13 +57,7 @@ pub fn parse(name: &str, sql: &str) -> Vec<u8> {
 
 /// Binds a statement to parameters, all in text.
 pub fn bind(portal: &str, statement: &str, parameters: &[&str]) -> Vec<u8> {
-    let mut body = [
-        text(portal),
-        text(statement),
-        vec![0, 0],
-        count(parameters.len()),
-    ]
-    .concat();
+    let mut body = [text(portal), text(statement), vec![0, 0], count(parameters.len())].concat();
     for parameter in parameters {
         let length = u32::try_from(parameter.len()).expect("test values are small");
         body.extend([length.to_be_bytes().as_slice(), parameter.as_bytes()].concat());
@@ -86,10 +73,7 @@ pub fn describe(what: u8, name: &str) -> Vec<u8> {
 
 /// Runs a portal for at most so many rows; 0 is all.
 pub fn execute(portal: &str, rows_max: u32) -> Vec<u8> {
-    frame(
-        b'E',
-        &[text(portal), rows_max.to_be_bytes().to_vec()].concat(),
-    )
+    frame(b'E', &[text(portal), rows_max.to_be_bytes().to_vec()].concat())
 }
 
 /// Closes a statement (`S`) or a portal (`P`).
@@ -132,14 +116,9 @@ fn text(text: &str) -> Vec<u8> {
 }
 
 fn count(number: usize) -> Vec<u8> {
-    u16::try_from(number)
-        .expect("tests bind few values")
-        .to_be_bytes()
-        .to_vec()
+    u16::try_from(number).expect("tests bind few values").to_be_bytes().to_vec()
 }
 
 fn length_of(body: &[u8]) -> [u8; 4] {
-    u32::try_from(body.len() + 4)
-        .expect("test packets are small")
-        .to_be_bytes()
+    u32::try_from(body.len() + 4).expect("test packets are small").to_be_bytes()
 }

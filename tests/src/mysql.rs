@@ -78,9 +78,7 @@ impl Mysql {
         let binaries = find(kind).unwrap_or_else(|error| panic!("{error}"));
         // Durability against a crash of the machine is not what these tests show; a killed server loses nothing.
         let options = options(Options::new(binaries).relaxed());
-        let server = Server::start(options)
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
+        let server = Server::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         Self { server }
     }
 
@@ -122,15 +120,8 @@ impl Mysql {
             return;
         }
         let version = self.value("", "SELECT VERSION()").await;
-        let engine = if version.contains("MariaDB") {
-            "mariadb"
-        } else {
-            "mysql"
-        };
-        let numbers: String = version
-            .chars()
-            .take_while(|one| *one == '.' || one.is_ascii_digit())
-            .collect();
+        let engine = if version.contains("MariaDB") { "mariadb" } else { "mysql" };
+        let numbers: String = version.chars().take_while(|one| *one == '.' || one.is_ascii_digit()).collect();
         let printed = least::printed(engine, side, &numbers, database).await;
         self.sql("", &printed).await;
     }
@@ -151,9 +142,7 @@ impl Mysql {
 /// Connects; panics when it cannot.
 pub async fn connect(port: u16, user: &str, password: Option<&str>, database: &str) -> Conn {
     let connected = try_connect(port, user, password, database).await;
-    connected.unwrap_or_else(|error| {
-        panic!("connecting to {database:?} on port {port} as {user}: {error:?}")
-    })
+    connected.unwrap_or_else(|error| panic!("connecting to {database:?} on port {port} as {user}: {error:?}"))
 }
 
 /// Connects, or tells why not.
@@ -182,10 +171,7 @@ pub async fn try_rows(client: &mut Conn, statements: &str) -> Result<Rows, mysql
         let last = result.is_empty();
         let found: Vec<Row> = result.collect().await?;
         if !found.is_empty() {
-            rows = found
-                .into_iter()
-                .map(|row| row.unwrap().into_iter().map(shown).collect())
-                .collect();
+            rows = found.into_iter().map(|row| row.unwrap().into_iter().map(shown).collect()).collect();
         }
         if last {
             break;
@@ -196,24 +182,16 @@ pub async fn try_rows(client: &mut Conn, statements: &str) -> Result<Rows, mysql
 
 /// As [`try_rows`], for statements that must succeed.
 pub async fn rows(client: &mut Conn, statements: &str) -> Rows {
-    try_rows(client, statements)
-        .await
-        .unwrap_or_else(|error| panic!("{statements}: {error:?}"))
+    try_rows(client, statements).await.unwrap_or_else(|error| panic!("{statements}: {error:?}"))
 }
 
 /// Runs one statement by the text protocol and returns its rows by name.
-pub async fn try_records(
-    client: &mut Conn,
-    statement: &str,
-) -> Result<Vec<Record>, mysql_async::Error> {
+pub async fn try_records(client: &mut Conn, statement: &str) -> Result<Vec<Record>, mysql_async::Error> {
     let found: Vec<Row> = client.query(statement).await?;
     let named = |row: Row| {
         let columns = row.columns();
         let names = columns.iter().map(|column| column.name_str().into_owned());
-        names
-            .zip(row.unwrap())
-            .filter_map(|(name, value)| Some((name, shown(value)?)))
-            .collect()
+        names.zip(row.unwrap()).filter_map(|(name, value)| Some((name, shown(value)?))).collect()
     };
     Ok(found.into_iter().map(named).collect())
 }

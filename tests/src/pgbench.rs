@@ -21,13 +21,8 @@ pub struct Run {
 /// Fills a database with the usual tables.
 pub async fn fill(port: u16, database: &str, scale: u32) {
     let mut command = command(port);
-    command
-        .args(["-i", "-q", "-s"])
-        .arg(scale.to_string())
-        .arg(database);
-    let output = within("pgbench -i", LIMIT, command.output())
-        .await
-        .expect("pgbench can be run");
+    command.args(["-i", "-q", "-s"]).arg(scale.to_string()).arg(database);
+    let output = within("pgbench -i", LIMIT, command.output()).await.expect("pgbench can be run");
     assert!(output.status.success(), "{}", said(&output));
 }
 
@@ -41,20 +36,13 @@ pub fn start(port: u16, database: &str, arguments: &[&str]) -> Child {
 
 /// Waits for the end of a load; panics unless it ended well.
 pub async fn finish(child: Child) -> Run {
-    let output = within("pgbench ends", LIMIT, child.wait_with_output())
-        .await
-        .expect("pgbench ran");
+    let output = within("pgbench ends", LIMIT, child.wait_with_output()).await.expect("pgbench ran");
     assert!(output.status.success(), "{}", said(&output));
     let said = said(&output);
     let number = |label: &str| -> u64 {
         let line = said.lines().find_map(|line| line.strip_prefix(label));
-        let digits = line
-            .unwrap_or_else(|| panic!("no {label:?} in {said}"))
-            .split(['/', '('])
-            .next();
-        digits
-            .and_then(|digits| digits.trim().parse().ok())
-            .unwrap_or_else(|| panic!("no number in {said}"))
+        let digits = line.unwrap_or_else(|| panic!("no {label:?} in {said}")).split(['/', '(']).next();
+        digits.and_then(|digits| digits.trim().parse().ok()).unwrap_or_else(|| panic!("no number in {said}"))
     };
     Run {
         processed: number("number of transactions actually processed:"),
@@ -66,17 +54,9 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 fn command(port: u16) -> Command {
     let tools = std::env::var_os("HEADGATE_PG_TOOLS").map(PathBuf::from);
-    let tools = tools.unwrap_or_else(|| {
-        find(15)
-            .expect("tests/servers/fetch brought it")
-            .root
-            .join("bin")
-    });
+    let tools = tools.unwrap_or_else(|| find(15).expect("tests/servers/fetch brought it").root.join("bin"));
     let mut command = Command::new(tools.join("pgbench"));
-    command
-        .args(["-h", "127.0.0.1", "-U", "postgres", "-p"])
-        .arg(port.to_string())
-        .kill_on_drop(true);
+    command.args(["-h", "127.0.0.1", "-U", "postgres", "-p"]).arg(port.to_string()).kill_on_drop(true);
     command
 }
 

@@ -28,16 +28,12 @@ impl Postgres {
     pub async fn start_with(version: u32, settings: &[(&str, &str)], hba: Option<&str>) -> Self {
         let binaries = find(version).unwrap_or_else(|error| panic!("{error}"));
         // Durability against a crash of the machine is not what these tests show; a killed server loses nothing.
-        let mut options = Options::new(binaries)
-            .set("fsync", "off")
-            .set("shared_buffers", "32MB");
+        let mut options = Options::new(binaries).set("fsync", "off").set("shared_buffers", "32MB");
         options.hba = hba.map(str::to_owned);
         for (name, value) in settings {
             options = options.set(name, value);
         }
-        let server = Server::start(options)
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
+        let server = Server::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         let started = Self { server };
         if least::with_least_rights() {
             started.replace_superuser().await;
@@ -47,8 +43,7 @@ impl Postgres {
 
     /// Makes another role than the server's first one the superuser `postgres`: what that one owns nobody can give away.
     async fn replace_superuser(&self) {
-        self.sql("postgres", "create role keeper superuser login")
-            .await;
+        self.sql("postgres", "create role keeper superuser login").await;
         let keeper = connect(self.port(), "keeper", None, "postgres").await;
         let renamed = "alter role postgres rename to first; create role postgres superuser login createrole createdb";
         rows(&keeper, renamed).await;
@@ -104,9 +99,7 @@ impl Postgres {
 /// Connects and drives the connection in a task of its own; panics when it cannot.
 pub async fn connect(port: u16, user: &str, password: Option<&str>, database: &str) -> Client {
     let connected = try_connect(port, user, password, database).await;
-    connected.unwrap_or_else(|error| {
-        panic!("connecting to {database} on port {port} as {user}: {error:?}")
-    })
+    connected.unwrap_or_else(|error| panic!("connecting to {database} on port {port} as {user}: {error:?}"))
 }
 
 /// Connects, or tells why not.
@@ -117,11 +110,7 @@ pub async fn try_connect(
     database: &str,
 ) -> Result<Client, tokio_postgres::Error> {
     let mut config = Config::new();
-    config
-        .host("127.0.0.1")
-        .port(port)
-        .user(user)
-        .dbname(database);
+    config.host("127.0.0.1").port(port).user(user).dbname(database);
     if let Some(password) = password {
         config.password(password);
     }
@@ -137,11 +126,7 @@ pub async fn try_rows(client: &Client, statements: &str) -> Result<Rows, tokio_p
         match message {
             SimpleQueryMessage::RowDescription(_) => rows.clear(),
             SimpleQueryMessage::Row(row) => {
-                rows.push(
-                    (0..row.len())
-                        .map(|column| row.get(column).map(str::to_owned))
-                        .collect(),
-                );
+                rows.push((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect());
             }
             _ => {}
         }
@@ -151,26 +136,20 @@ pub async fn try_rows(client: &Client, statements: &str) -> Result<Rows, tokio_p
 
 /// As [`try_rows`], for statements that must succeed.
 pub async fn rows(client: &Client, statements: &str) -> Rows {
-    try_rows(client, statements)
-        .await
-        .unwrap_or_else(|error| panic!("{statements}: {error:?}"))
+    try_rows(client, statements).await.unwrap_or_else(|error| panic!("{statements}: {error:?}"))
 }
 
 /// One row by the names of its columns; a null is absent.
 pub type Record = std::collections::BTreeMap<String, String>;
 
 /// Runs one statement by the simple protocol and returns its rows by name.
-pub async fn try_records(
-    client: &Client,
-    statement: &str,
-) -> Result<Vec<Record>, tokio_postgres::Error> {
+pub async fn try_records(client: &Client, statement: &str) -> Result<Vec<Record>, tokio_postgres::Error> {
     let mut records = Vec::new();
     for message in client.simple_query(statement).await? {
         if let SimpleQueryMessage::Row(row) = message {
             let named = row.columns().iter().enumerate();
-            let record = named.filter_map(|(index, column)| {
-                Some((column.name().to_owned(), row.get(index)?.to_owned()))
-            });
+            let record =
+                named.filter_map(|(index, column)| Some((column.name().to_owned(), row.get(index)?.to_owned())));
             records.push(record.collect());
         }
     }

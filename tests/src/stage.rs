@@ -40,8 +40,8 @@ impl Stage {
         let port = server.port();
         let admin = "[admin]\npassword = \"x\"\n";
         let text = [&clusters(port, port), admin, sections].concat();
-        let config = Config::parse(&text, &|_| None)
-            .unwrap_or_else(|problems| panic!("the configuration: {problems:?}"));
+        let config =
+            Config::parse(&text, &|_| None).unwrap_or_else(|problems| panic!("the configuration: {problems:?}"));
         let metrics = Metrics::new().expect("unique names");
         let plane = Arc::new(DataPlane::new(&config, Arc::new(metrics), None));
         let sessions = Arc::new(PostgresSessions::new(Arc::clone(&plane), &config));
@@ -53,11 +53,7 @@ impl Stage {
             let stop = CancellationToken::new();
             listener::serve(sessions, listening, &workers, stop).await;
         });
-        Self {
-            server,
-            plane,
-            address,
-        }
+        Self { server, plane, address }
     }
 
     /// The port that it serves.

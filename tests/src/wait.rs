@@ -21,18 +21,13 @@ pub async fn until<T: Debug, F: Future<Output = T>>(
         if satisfies(&answer) {
             return answer;
         }
-        assert!(
-            Instant::now() < deadline,
-            "{what}: not within {limit:?}; last answer: {answer:?}"
-        );
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}; last answer: {answer:?}");
         sleep(Duration::from_millis(20)).await;
     }
 }
 
 /// Awaits something that must end within the limit.
 pub async fn within<T>(what: &str, limit: Duration, future: impl Future<Output = T>) -> T {
-    let Ok(value) = timeout(limit, future).await else {
-        panic!("{what}: not within {limit:?}")
-    };
+    let Ok(value) = timeout(limit, future).await else { panic!("{what}: not within {limit:?}") };
     value
 }

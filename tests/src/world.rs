@@ -68,9 +68,7 @@ impl World<Postgres> {
     /// As [`World::start_with`], between servers that are there.
     pub async fn between(source: Postgres, target: Postgres, schema: &str, sections: &str) -> Self {
         for server in [&source, &target] {
-            server
-                .sql("postgres", &format!("create database {DATABASE}"))
-                .await;
+            server.sql("postgres", &format!("create database {DATABASE}")).await;
         }
         if !schema.is_empty() {
             source.sql(DATABASE, schema).await;
@@ -79,20 +77,14 @@ impl World<Postgres> {
         target.let_migrate("target", DATABASE).await;
         let clusters = least::account(&clusters(source.port(), target.port()));
         let sections = [clusters.as_str(), sections].concat();
-        Self {
-            headgate: Headgate::start(&sections).await,
-            source,
-            target,
-        }
+        Self { headgate: Headgate::start(&sections).await, source, target }
     }
 
     /// As [`World::start`], with the journal and the log on a disk of so many KiB. `None` where this user may not mount.
     pub async fn start_on_small_disk(schema: &str, kib: u32) -> Option<(Self, SmallDisk)> {
         let (source, target) = tokio::join!(Postgres::start(14), Postgres::start(18));
         for server in [&source, &target] {
-            server
-                .sql("postgres", &format!("create database {DATABASE}"))
-                .await;
+            server.sql("postgres", &format!("create database {DATABASE}")).await;
         }
         source.sql(DATABASE, schema).await;
         source.let_migrate("source", DATABASE).await;
@@ -101,11 +93,7 @@ impl World<Postgres> {
         let mut headgate = Headgate::prepare(&clusters);
         let disk = headgate.on_small_disk(kib)?;
         headgate.launch().await;
-        let world = Self {
-            source,
-            target,
-            headgate,
-        };
+        let world = Self { source, target, headgate };
         Some((world, disk))
     }
 
@@ -168,9 +156,8 @@ impl World<Mysql> {
         );
         // An account without a name at this host would be taken for it otherwise.
         for host in ["localhost", "127.0.0.1"] {
-            let create = format!(
-                "CREATE USER mover@'{host}' IDENTIFIED BY 'mover'; GRANT {rights} ON *.* TO mover@'{host}'"
-            );
+            let create =
+                format!("CREATE USER mover@'{host}' IDENTIFIED BY 'mover'; GRANT {rights} ON *.* TO mover@'{host}'");
             source.sql("", &create).await;
         }
         let clusters = mysql_clusters(source.port(), target.port());
@@ -191,11 +178,7 @@ impl World<Mysql> {
             source.let_migrate("source", DATABASE).await;
             target.let_migrate("target", DATABASE).await;
         }
-        Self {
-            headgate: Headgate::start_for(Engine::Mysql, sections).await,
-            source,
-            target,
-        }
+        Self { headgate: Headgate::start_for(Engine::Mysql, sections).await, source, target }
     }
 
     /// As [`World::of`], with the journal and the log on a disk of so many KiB. `None` where this user may not mount.
@@ -238,9 +221,7 @@ impl World<Mysql> {
 impl<S: Side> World<S> {
     /// Creates the migration `m` from `blue` to `green` and starts it.
     pub async fn start_migration(&self) {
-        self.headgate
-            .admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop")
-            .await;
+        self.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
         if least::with_least_rights() {
             self.mend().await;
         }
@@ -250,8 +231,7 @@ impl<S: Side> World<S> {
     /// Grants what the precheck asks for besides what is printed, because of what the source's database has.
     async fn mend(&self) {
         for check in self.headgate.admin("PRECHECK MIGRATION m").await {
-            let [name, fix] =
-                ["check", "fix"].map(|column| check.get(column).map_or("", String::as_str));
+            let [name, fix] = ["check", "fix"].map(|column| check.get(column).map_or("", String::as_str));
             if fix.starts_with("GRANT ") || fix.contains("log_bin_trust_function_creators") {
                 if name.starts_with("source") {
                     self.source.sql(DATABASE, fix).await;
@@ -266,15 +246,9 @@ impl<S: Side> World<S> {
     async fn until_copying(&self) {
         let copying = |row: &Record| {
             let state = row.get("state").map(String::as_str);
-            assert_ne!(
-                state,
-                Some("following"),
-                "the copy was too fast to be met: {row:?}"
-            );
+            assert_ne!(state, Some("following"), "the copy was too fast to be met: {row:?}");
             let copied = row.get("processed_records_count");
-            copied
-                .and_then(|count| count.parse::<u64>().ok())
-                .is_some_and(|count| count > 0)
+            copied.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count > 0)
         };
         let ask = || self.row("SHOW MIGRATION STATUS m");
         until("some rows are copied", MIGRATION, ask, copying).await;
@@ -297,16 +271,9 @@ impl<S: Side> World<S> {
     pub async fn until_state(&self, wanted: &str, limit: Duration) {
         let what = format!("migration m is {wanted}");
         let ask = || self.row("SHOW MIGRATION STATUS m");
-        let ended = |row: &Record| {
-            row.get("state")
-                .is_some_and(|state| state == wanted || state == "failed")
-        };
+        let ended = |row: &Record| row.get("state").is_some_and(|state| state == wanted || state == "failed");
         let row = until(&what, limit, ask, ended).await;
-        assert_eq!(
-            row.get("state").map(String::as_str),
-            Some(wanted),
-            "{row:?}"
-        );
+        assert_eq!(row.get("state").map(String::as_str), Some(wanted), "{row:?}");
     }
 
     /// Creates and starts the migration `m`, and waits until it follows.
@@ -321,23 +288,13 @@ impl<S: Side> World<S> {
         let ask = || self.row("SHOW MIGRATION CHECK STATUS m");
         let ended = |row: &Record| row.get("result").is_some_and(|result| result != "running");
         let row = until("the check ends", MIGRATION, ask, ended).await;
-        assert_eq!(
-            row.get("result").map(String::as_str),
-            Some("passed"),
-            "{row:?}"
-        );
+        assert_eq!(row.get("result").map(String::as_str), Some("passed"), "{row:?}");
     }
 
     /// Cuts over; panics unless the route is on the target then.
     pub async fn cutover(&self) -> Record {
-        let report = self
-            .row("CUTOVER MIGRATION m WITH (max_hold = '10s')")
-            .await;
-        assert_eq!(
-            report.get("outcome").map(String::as_str),
-            Some("switched"),
-            "{report:?}"
-        );
+        let report = self.row("CUTOVER MIGRATION m WITH (max_hold = '10s')").await;
+        assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
         report
     }
 
@@ -346,12 +303,7 @@ impl<S: Side> World<S> {
         let (source, _) = until(
             &format!("both sides answer alike to {query}"),
             SOON,
-            || async {
-                (
-                    self.source.sql(DATABASE, query).await,
-                    self.target.sql(DATABASE, query).await,
-                )
-            },
+            || async { (self.source.sql(DATABASE, query).await, self.target.sql(DATABASE, query).await) },
             |(source, target)| source == target,
         )
         .await;
@@ -369,21 +321,11 @@ pub fn million_numbers() -> String {
 
 /// As [`million_numbers`], up to the power of ten with so many zeros.
 pub fn numbers(zeros: u32) -> String {
-    let digits: Vec<String> = (0..10)
-        .map(|digit| format!("SELECT {digit} AS d"))
-        .collect();
+    let digits: Vec<String> = (0..10).map(|digit| format!("SELECT {digit} AS d")).collect();
     let digits = digits.join(" UNION ALL ");
-    let places: Vec<String> = (0..zeros)
-        .map(|place| format!("({digits}) AS d{place}"))
-        .collect();
-    let sum: Vec<String> = (0..zeros)
-        .map(|place| format!("d{place}.d * {}", 10_u32.pow(place)))
-        .collect();
-    format!(
-        "(SELECT 1 + {} AS n FROM {}) AS numbers",
-        sum.join(" + "),
-        places.join(" CROSS JOIN ")
-    )
+    let places: Vec<String> = (0..zeros).map(|place| format!("({digits}) AS d{place}")).collect();
+    let sum: Vec<String> = (0..zeros).map(|place| format!("d{place}.d * {}", 10_u32.pow(place))).collect();
+    format!("(SELECT 1 + {} AS n FROM {}) AS numbers", sum.join(" + "), places.join(" CROSS JOIN "))
 }
 
 /// The configuration of two clusters of PostgreSQL and the route between them, for everybody who is trusted by the servers.

@@ -56,8 +56,7 @@ const APP: [&str; 8] = [
 impl Stage {
     async fn new(blue: Kind, green: Kind) -> Self {
         let options = |kind| Options::new(find(kind).expect("its programs")).relaxed();
-        let (blue, green) =
-            tokio::join!(Server::start(options(blue)), Server::start(options(green)));
+        let (blue, green) = tokio::join!(Server::start(options(blue)), Server::start(options(green)));
         let (blue, green) = (blue.expect("a server"), green.expect("a server"));
         for server in [&blue, &green] {
             let mut admin = client(server.port(), None).await;
@@ -85,12 +84,7 @@ impl Stage {
             let stop = CancellationToken::new();
             listener::serve(Arc::new(sessions), listening, &workers, stop).await;
         });
-        Self {
-            blue,
-            green,
-            plane,
-            address,
-        }
+        Self { blue, green, plane, address }
     }
 
     async fn client(&self) -> Conn {
@@ -118,9 +112,7 @@ impl Stage {
             port: self.address.port(),
             ..Cluster::clone(&self.plane.routes.cluster("blue").expect("a cluster"))
         };
-        server_login::login(&headgate, &identity, Some("shop"))
-            .await
-            .expect("a session")
+        server_login::login(&headgate, &identity, Some("shop")).await.expect("a session")
     }
 
     fn route(&self) -> Arc<Route> {
@@ -169,9 +161,7 @@ impl Stage {
 const SOON: Duration = Duration::from_secs(20);
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), work)
-        .await
-        .expect("within twenty seconds")
+    tokio::time::timeout(Duration::from_secs(20), work).await.expect("within twenty seconds")
 }
 
 fn options(port: u16, database: Option<&str>) -> OptsBuilder {
@@ -184,9 +174,7 @@ fn options(port: u16, database: Option<&str>) -> OptsBuilder {
 }
 
 async fn client(port: u16, database: Option<&str>) -> Conn {
-    within(Conn::new(options(port, database)))
-        .await
-        .expect("a connection")
+    within(Conn::new(options(port, database))).await.expect("a connection")
 }
 
 async fn one<T: FromRow + Send + 'static>(conn: &mut Conn, sql: &str) -> T {
@@ -212,10 +200,7 @@ async fn live(conn: &mut Conn) -> mysql_async::Statement {
     ] {
         within(conn.query_drop(statement)).await.expect(statement);
     }
-    let statement = conn
-        .prep("SELECT ? + @number, ?")
-        .await
-        .expect("a statement");
+    let statement = conn.prep("SELECT ? + @number, ?").await.expect("a statement");
     let found: Option<(i64, String)> = conn.exec_first(&statement, (7, "x")).await.expect("a row");
     assert_eq!(found, Some((2, "x".to_owned())));
     conn.query_drop("COMMIT").await.expect("a commit");
@@ -330,9 +315,7 @@ async fn a_session_that_cannot_move_ends_with_a_retryable_error_and_is_counted()
     stage.close().await;
     stage.switch();
     for conn in &mut sessions {
-        let error = within(conn.query_drop("SELECT 1"))
-            .await
-            .expect_err("it cannot move");
+        let error = within(conn.query_drop("SELECT 1")).await.expect_err("it cannot move");
         let mysql_async::Error::Server(error) = error else {
             panic!("{error}");
         };
@@ -353,13 +336,8 @@ async fn all_end(stage: &Stage, sessions: &mut [Conn]) -> BTreeMap<&'static str,
     stage.close().await;
     stage.switch();
     for conn in sessions {
-        let error = within(conn.query_drop("SELECT 1"))
-            .await
-            .expect_err("it cannot move");
-        assert!(
-            matches!(&error, mysql_async::Error::Server(error) if error.code == 1053),
-            "{error}"
-        );
+        let error = within(conn.query_drop("SELECT 1")).await.expect_err("it cannot move");
+        assert!(matches!(&error, mysql_async::Error::Server(error) if error.code == 1053), "{error}");
     }
     stage.route().handovers().closed
 }
@@ -379,11 +357,7 @@ async fn what_routines_and_texts_put_together_left_behind_is_not_lost_silently()
     let mut sessions = Vec::new();
     for statements in [
         &["SELECT makes()"][..],
-        &[
-            "PREPARE p FROM 'CREATE TEMPORARY TABLE hidden (a INT)'",
-            "EXECUTE p",
-            "DEALLOCATE PREPARE p",
-        ],
+        &["PREPARE p FROM 'CREATE TEMPORARY TABLE hidden (a INT)'", "EXECUTE p", "DEALLOCATE PREPARE p"],
     ] {
         let mut conn = stage.app().await;
         for statement in statements {
@@ -393,22 +367,15 @@ async fn what_routines_and_texts_put_together_left_behind_is_not_lost_silently()
     }
     let mut conn = stage.app().await;
     conn.prep("SELECT name FROM items").await.expect("prepared");
-    conn.query_drop("USE information_schema")
-        .await
-        .expect("a database");
+    conn.query_drop("USE information_schema").await.expect("a database");
     sessions.push(conn);
     // The cluster's own account tells of the variable.
     let mut reported = stage.app().await;
-    reported
-        .query_drop("CALL sets()")
-        .await
-        .expect("a statement");
+    reported.query_drop("CALL sets()").await.expect("a statement");
     let closed = all_end(&stage, &mut sessions).await;
     let expected = [("prepared statement", 1), ("temporary table", 2)];
     assert_eq!(closed, BTreeMap::from(expected));
-    let kept: Option<i64> = within(reported.query_first("SELECT @hidden"))
-        .await
-        .expect("it moved");
+    let kept: Option<i64> = within(reported.query_first("SELECT @hidden")).await.expect("it moved");
     assert_eq!(kept, Some(1));
 }
 
@@ -416,10 +383,7 @@ async fn what_routines_and_texts_put_together_left_behind_is_not_lost_silently()
 async fn a_temporary_table_of_mariadb_behind_a_drop_that_found_none_is_not_lost_silently() {
     let stage = Stage::new(Kind::Mariadb1011, Kind::Mariadb1011).await;
     let mut conn = stage.app().await;
-    for statement in [
-        "DROP TEMPORARY TABLE IF EXISTS mine",
-        "CREATE TEMPORARY TABLE mine (a INT)",
-    ] {
+    for statement in ["DROP TEMPORARY TABLE IF EXISTS mine", "CREATE TEMPORARY TABLE mine (a INT)"] {
         conn.query_drop(statement).await.expect(statement);
     }
     let closed = all_end(&stage, &mut [conn]).await;
@@ -430,13 +394,9 @@ async fn a_temporary_table_of_mariadb_behind_a_drop_that_found_none_is_not_lost_
 async fn a_transaction_behind_a_kill_that_failed_is_waited_for() {
     let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
     let mut conn = stage.client().await;
-    conn.query_drop("KILL 999999")
-        .await
-        .expect_err("nobody has that number");
+    conn.query_drop("KILL 999999").await.expect_err("nobody has that number");
     conn.query_drop("BEGIN").await.expect("a transaction");
-    conn.query_drop("INSERT INTO items (name) VALUES ('late')")
-        .await
-        .expect("a row");
+    conn.query_drop("INSERT INTO items (name) VALUES ('late')").await.expect("a row");
     stage.route().gate.close();
     assert_eq!(stage.route().gate.inside().len(), 1);
     conn.query_drop("COMMIT").await.expect("a commit");
@@ -449,15 +409,9 @@ async fn a_gate_waits_for_what_an_error_left_open_and_a_held_statement_can_be_ki
     let mut fails = stage.client().await;
     let mut other = stage.client().await;
     let mut killer = stage.client().await;
-    fails
-        .query_drop("CALL fails()")
-        .await
-        .expect_err("it signals");
+    fails.query_drop("CALL fails()").await.expect_err("it signals");
     // A refused statement that left nothing open is no reason to wait: the server is asked.
-    other
-        .query_drop("SELECT * FROM nowhere")
-        .await
-        .expect_err("no such table");
+    other.query_drop("SELECT * FROM nowhere").await.expect_err("no such table");
     let gate = Arc::clone(&stage.route().gate);
     gate.close();
     for entry in stage.plane.registry.of_route("shop") {
@@ -472,9 +426,7 @@ async fn a_gate_waits_for_what_an_error_left_open_and_a_held_statement_can_be_ki
     // It is inside still, so its statements go on although the gate is closed.
     let rows: u64 = one(&mut fails, "SELECT COUNT(*) FROM items").await;
     assert_eq!(rows, 1);
-    within(fails.query_drop("ROLLBACK"))
-        .await
-        .expect("a rollback");
+    within(fails.query_drop("ROLLBACK")).await.expect("a rollback");
     within(gate.quiet()).await;
 
     let id = other.id();
@@ -495,9 +447,7 @@ async fn a_gate_waits_for_what_an_error_left_open_and_a_held_statement_can_be_ki
     })
     .await;
     // A KILL begins nothing, so that it is not held, nor is a ping.
-    within(killer.query_drop(format!("KILL QUERY {id}")))
-        .await
-        .expect("a KILL");
+    within(killer.query_drop(format!("KILL QUERY {id}"))).await.expect("a KILL");
     within(killer.ping()).await.expect("a ping");
     let (mut other, killed) = within(held).await.expect("no panic");
     let mysql_async::Error::Server(error) = killed.expect_err("killed") else {
@@ -514,20 +464,13 @@ async fn a_gate_waits_for_what_an_error_left_open_and_a_held_statement_can_be_ki
         }
     })
     .await;
-    within(killer.query_drop(format!("/* app */ kill {id};")))
-        .await
-        .expect("a KILL");
-    within(sleeping)
-        .await
-        .expect("no panic")
-        .expect_err("killed");
+    within(killer.query_drop(format!("/* app */ kill {id};"))).await.expect("a KILL");
+    within(sleeping).await.expect("no panic").expect_err("killed");
 }
 
 async fn ask(session: &mut ServerSession, questions: &Questions) -> Vec<Answer> {
     let ServerSession { stream, buffer, .. } = session;
-    within(internal_query::ask(stream, buffer, questions))
-        .await
-        .expect("answers")
+    within(internal_query::ask(stream, buffer, questions)).await.expect("answers")
 }
 
 #[tokio::test]
@@ -535,50 +478,25 @@ async fn types_of_parameters_and_pieces_that_were_sent_before_a_switch_count_aft
     let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
     let mut raw = stage.raw().await;
     let mut questions = Questions::new(raw.capabilities);
-    questions.command(
-        command::STMT_PREPARE,
-        b"INSERT INTO items (name) VALUES (CONCAT(?, ?))",
-    );
+    questions.command(command::STMT_PREPARE, b"INSERT INTO items (name) VALUES (CONCAT(?, ?))");
     let answers = ask(&mut raw, &questions).await;
-    let id = answers[0]
-        .prepared
-        .expect("a statement")
-        .statement
-        .to_le_bytes();
+    let id = answers[0].prepared.expect("a statement").statement.to_le_bytes();
     let execution = |types: &[u8], values: &[u8]| {
         let bound = u8::from(!types.is_empty());
         [&id[..], &[0, 1, 0, 0, 0, 0, bound], types, values].concat()
     };
     let mut questions = Questions::new(raw.capabilities);
-    questions.command(
-        command::STMT_EXECUTE,
-        &execution(&[8, 0, 253, 0], b"\x07\0\0\0\0\0\0\0\x01a"),
-    );
-    questions.command(
-        command::STMT_SEND_LONG_DATA,
-        &[&id[..], &[1, 0], b"pie"].concat(),
-    );
-    questions.command(
-        command::STMT_SEND_LONG_DATA,
-        &[&id[..], &[1, 0], b"ces"].concat(),
-    );
+    questions.command(command::STMT_EXECUTE, &execution(&[8, 0, 253, 0], b"\x07\0\0\0\0\0\0\0\x01a"));
+    questions.command(command::STMT_SEND_LONG_DATA, &[&id[..], &[1, 0], b"pie"].concat());
+    questions.command(command::STMT_SEND_LONG_DATA, &[&id[..], &[1, 0], b"ces"].concat());
     questions.query("SELECT 1");
     let answers = ask(&mut raw, &questions).await;
-    assert!(
-        answers.iter().all(|answer| answer.error.is_none()),
-        "{answers:?}"
-    );
+    assert!(answers.iter().all(|answer| answer.error.is_none()), "{answers:?}");
     stage.close().await;
     stage.switch();
     let mut questions = Questions::new(raw.capabilities);
-    questions.command(
-        command::STMT_EXECUTE,
-        &execution(&[], b"\x08\0\0\0\0\0\0\0"),
-    );
-    questions.command(
-        command::STMT_EXECUTE,
-        &execution(&[], b"\x09\0\0\0\0\0\0\0\x01b"),
-    );
+    questions.command(command::STMT_EXECUTE, &execution(&[], b"\x08\0\0\0\0\0\0\0"));
+    questions.command(command::STMT_EXECUTE, &execution(&[], b"\x09\0\0\0\0\0\0\0\x01b"));
     questions.query("SELECT GROUP_CONCAT(name ORDER BY id) FROM items");
     let answers = ask(&mut raw, &questions).await;
     let names = answers[2].rows[0][0].clone().expect("names");
@@ -624,13 +542,9 @@ async fn after(mut conn: Conn, statements: &[&str]) -> Conn {
 }
 
 #[tokio::test]
-async fn what_only_a_procedure_set_or_sql_prepared_goes_along_though_the_account_may_not_ask_for_it()
- {
+async fn what_only_a_procedure_set_or_sql_prepared_goes_along_though_the_account_may_not_ask_for_it() {
     let stage = Stage::with_programs(Kind::Mysql97, Kind::Mysql97).await;
-    let long = format!(
-        "PREPARE long_one FROM 'SELECT 1 /* {} */'",
-        "x".repeat(2000)
-    );
+    let long = format!("PREPARE long_one FROM 'SELECT 1 /* {} */'", "x".repeat(2000));
     let mut sessions = [
         after(
             stage.app().await,
@@ -659,10 +573,7 @@ async fn what_only_a_procedure_set_or_sql_prepared_goes_along_though_the_account
     let found: (i64, String) = one(first, "EXECUTE `my ``one` USING @value").await;
     assert_eq!(found, (5, "\u{e4}\\".to_owned()));
     assert_eq!(one::<i64>(first, "EXECUTE other").await, 7);
-    first
-        .query_drop("EXECUTE gone")
-        .await
-        .expect_err("it is gone");
+    first.query_drop("EXECUTE gone").await.expect_err("it is gone");
     assert_eq!(one::<i64>(second, "EXECUTE long_one").await, 1);
     assert_eq!(one::<i64>(third, "EXECUTE inner_one").await, 1);
 }
@@ -672,17 +583,9 @@ async fn a_server_that_tells_less_is_left_only_by_sessions_whose_every_text_is_k
     let stage = Stage::with_programs(Kind::Mysql56, Kind::Mysql97).await;
     let long = format!("SELECT '{}', @late := 1", "x".repeat(40_000));
     let mut sessions = [
-        after(
-            stage.client().await,
-            &["CALL hides()", "PREPARE mine FROM 'SELECT @hidden'"],
-        )
-        .await,
+        after(stage.client().await, &["CALL hides()", "PREPARE mine FROM 'SELECT @hidden'"]).await,
         after(stage.client().await, &[&long]).await,
-        after(
-            stage.client().await,
-            &["SET @s = 'SELECT 1'", "PREPARE mine FROM @s"],
-        )
-        .await,
+        after(stage.client().await, &["SET @s = 'SELECT 1'", "PREPARE mine FROM @s"]).await,
         after(stage.client().await, &["CALL keeps()"]).await,
     ];
     let closed = stage.move_all(&mut sessions).await;
@@ -699,28 +602,14 @@ async fn mariadb_tells_variables_to_anybody_and_texts_tell_what_sql_prepared() {
     let mut sessions = [
         after(
             stage.client().await,
-            &[
-                "CALL hides()",
-                "EXECUTE IMMEDIATE 'SET @now = 3'",
-                "PREPARE mine FROM \"SELECT 'it''s'\"",
-            ],
+            &["CALL hides()", "EXECUTE IMMEDIATE 'SET @now = 3'", "PREPARE mine FROM \"SELECT 'it''s'\""],
         )
         .await,
         after(stage.client().await, &["CALL names()"]).await,
-        after(
-            stage.client().await,
-            &[
-                "DROP TEMPORARY TABLE IF EXISTS t",
-                "CREATE TEMPORARY TABLE t (a INT)",
-            ],
-        )
-        .await,
+        after(stage.client().await, &["DROP TEMPORARY TABLE IF EXISTS t", "CREATE TEMPORARY TABLE t (a INT)"]).await,
     ];
     let closed = stage.move_all(&mut sessions).await;
-    assert_eq!(
-        closed,
-        BTreeMap::from([("prepared statement", 1), ("temporary table", 1)])
-    );
+    assert_eq!(closed, BTreeMap::from([("prepared statement", 1), ("temporary table", 1)]));
     let [first, ..] = &mut sessions;
     let found: (u16, i64, i64) = one(first, "SELECT @@port, @hidden, @now").await;
     assert_eq!(found, (stage.green.port(), 42, 3));
@@ -732,11 +621,9 @@ async fn no_setting_ends_a_session_for_nothing(blue: Kind) {
     let stage = Stage::new(blue, Kind::Mysql97).await;
     for server in [&stage.blue, &stage.green] {
         let mut admin = client(server.port(), None).await;
-        for statement in [
-            "CREATE DATABASE other",
-            "GRANT ALL ON other.* TO app@localhost",
-            "CREATE TABLE other.t (a INT)",
-        ] {
+        for statement in
+            ["CREATE DATABASE other", "GRANT ALL ON other.* TO app@localhost", "CREATE TABLE other.t (a INT)"]
+        {
             admin.query_drop(statement).await.expect(statement);
         }
     }
@@ -752,26 +639,10 @@ async fn no_setting_ends_a_session_for_nothing(blue: Kind) {
             "SELECT CONCAT(@@max_join_size, @@sql_big_selects)",
             "51",
         ),
-        (
-            &["SET max_join_size = 5"],
-            "SELECT CONCAT(@@max_join_size, @@sql_big_selects)",
-            "50",
-        ),
-        (
-            &["USE other"],
-            "SELECT CONCAT(DATABASE(), COUNT(*)) FROM t",
-            "other0",
-        ),
-        (
-            &["SET TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE"],
-            "SELECT 'pending'",
-            "pending",
-        ),
-        (
-            &["SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "SELECT 1"],
-            "",
-            "",
-        ),
+        (&["SET max_join_size = 5"], "SELECT CONCAT(@@max_join_size, @@sql_big_selects)", "50"),
+        (&["USE other"], "SELECT CONCAT(DATABASE(), COUNT(*)) FROM t", "other0"),
+        (&["SET TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE"], "SELECT 'pending'", "pending"),
+        (&["SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "SELECT 1"], "", ""),
     ];
     for (statements, _, _) in cases {
         let mut conn = stage.client().await;
@@ -784,9 +655,7 @@ async fn no_setting_ends_a_session_for_nothing(blue: Kind) {
     stage.switch();
     for ((statements, query, value), conn) in cases.iter().zip(&mut sessions) {
         if query.is_empty() {
-            let reported = within(conn.query_drop("SELECT 1"))
-                .await
-                .expect_err("not known");
+            let reported = within(conn.query_drop("SELECT 1")).await.expect_err("not known");
             assert!(matches!(reported, mysql_async::Error::Server(error) if error.code == 1053));
             continue;
         }
@@ -800,9 +669,7 @@ async fn no_setting_ends_a_session_for_nothing(blue: Kind) {
     let refused = within(sessions[4].query_drop(write)).await;
     assert!(matches!(refused, Err(mysql_async::Error::Server(error)) if error.code == 1792));
     for statement in ["COMMIT", write] {
-        within(sessions[4].query_drop(statement))
-            .await
-            .expect("the one after it writes");
+        within(sessions[4].query_drop(statement)).await.expect("the one after it writes");
     }
     let closed = stage.route().handovers().closed;
     assert_eq!(closed, BTreeMap::from([("transaction characteristics", 1)]));
@@ -832,11 +699,7 @@ async fn a_session_passes_the_gate_of_every_route_whose_database_it_chose() {
     let stage = Stage::new(Kind::Mysql97, Kind::Mysql97).await;
     let insert = "INSERT INTO items (name) VALUES ('x')";
     // One of another route, one of the default route, and one that is back in its own database.
-    let chosen = [
-        ("shop", "USE depot"),
-        ("attic", "SELECT 1; USE `depot`"),
-        ("shop", "USE depot"),
-    ];
+    let chosen = [("shop", "USE depot"), ("attic", "SELECT 1; USE `depot`"), ("shop", "USE depot")];
     let mut sessions = Vec::new();
     for (number, (own, choice)) in chosen.into_iter().enumerate() {
         let mut conn = client(stage.address.port(), Some(own)).await;
@@ -850,17 +713,11 @@ async fn a_session_passes_the_gate_of_every_route_whose_database_it_chose() {
     }
     // A choice that the server refuses binds nobody.
     let mut stranger = stage.app().await;
-    stranger
-        .query_drop("USE depot")
-        .await
-        .expect_err("no right to it");
+    stranger.query_drop("USE depot").await.expect_err("no right to it");
     assert_eq!(stage.plane.registry.of_route("depot").len(), 4);
 
     // Inside a transaction it holds the gate up like any other.
-    sessions[0]
-        .query_drop("BEGIN")
-        .await
-        .expect("a transaction");
+    sessions[0].query_drop("BEGIN").await.expect("a transaction");
     sessions[0].query_drop(insert).await.expect("a row");
     let depot = stage.route_of("depot");
     depot.gate.close();
@@ -878,11 +735,7 @@ async fn a_session_passes_the_gate_of_every_route_whose_database_it_chose() {
     }
     stage.until_held("depot", 3).await;
     stage.switch_route("depot");
-    let expected = [
-        at("depot", &stage.green),
-        at("depot", &stage.green),
-        at("shop", &stage.blue),
-    ];
+    let expected = [at("depot", &stage.green), at("depot", &stage.green), at("shop", &stage.blue)];
     for (held, expected) in held.into_iter().zip(expected) {
         let mut conn = within(held).await.expect("no panic");
         assert_eq!(place(&mut conn).await, expected);
@@ -890,11 +743,7 @@ async fn a_session_passes_the_gate_of_every_route_whose_database_it_chose() {
     }
     let count = "SELECT COUNT(*) FROM depot.items";
     let mut blue = client(stage.blue.port(), None).await;
-    assert_eq!(
-        one::<u64>(&mut blue, count).await,
-        3,
-        "written behind the switch"
-    );
+    assert_eq!(one::<u64>(&mut blue, count).await, 3, "written behind the switch");
     let mut green = client(stage.green.port(), None).await;
     assert_eq!(one::<u64>(&mut green, count).await, 4);
     drop(stranger);
@@ -911,9 +760,7 @@ async fn a_database_of_another_cluster_is_gone_to_between_transactions_and_refus
     conn.query_drop("USE shop").await.expect("it is served");
     assert_eq!(place(&mut conn).await, at("shop", &stage.blue));
 
-    conn.query_drop("BEGIN; INSERT INTO items (name) VALUES ('kept')")
-        .await
-        .expect("a transaction");
+    conn.query_drop("BEGIN; INSERT INTO items (name) VALUES ('kept')").await.expect("a transaction");
     let error = conn.query_drop("USE depot").await.expect_err("inside");
     let mysql_async::Error::Server(error) = error else {
         panic!("{error}");
@@ -924,12 +771,8 @@ async fn a_database_of_another_cluster_is_gone_to_between_transactions_and_refus
     assert_eq!(one::<u64>(&mut conn, "SELECT COUNT(*) FROM items").await, 1);
 
     // What cannot move stays, and hears why.
-    conn.query_drop("CREATE TEMPORARY TABLE mine (a INT)")
-        .await
-        .expect("a table");
-    conn.query_drop("USE depot")
-        .await
-        .expect_err("a temporary table");
+    conn.query_drop("CREATE TEMPORARY TABLE mine (a INT)").await.expect("a table");
+    conn.query_drop("USE depot").await.expect_err("a temporary table");
     assert_eq!(place(&mut conn).await, at("shop", &stage.blue));
 }
 
@@ -940,9 +783,7 @@ async fn a_choice_inside_a_transaction_waits_for_the_gate_of_its_database() {
     conn.query_drop("BEGIN").await.expect("a transaction");
     stage.close_gate("depot").await;
     let choosing = tokio::spawn(async move {
-        conn.query_drop("USE depot")
-            .await
-            .expect("held, then executed");
+        conn.query_drop("USE depot").await.expect("held, then executed");
         conn
     });
     stage.until_held("depot", 1).await;
@@ -952,9 +793,7 @@ async fn a_choice_inside_a_transaction_waits_for_the_gate_of_its_database() {
     for route in ["shop", "depot"] {
         assert_eq!(stage.route_of(route).gate.inside().len(), 1, "{route}");
     }
-    conn.query_drop("INSERT INTO items (name) VALUES ('x'); COMMIT")
-        .await
-        .expect("written");
+    conn.query_drop("INSERT INTO items (name) VALUES ('x'); COMMIT").await.expect("written");
     let count: u64 = one(&mut conn, "SELECT COUNT(*) FROM depot.items").await;
     assert_eq!(count, 1);
     for route in ["shop", "depot"] {
@@ -985,32 +824,20 @@ async fn a_change_of_the_user_leads_to_any_route_and_passes_its_gate() {
         (None, &stage.blue, "shop"),
     ];
     for (database, server, route) in expected {
-        within(conn.change_user(become_root(database)))
-            .await
-            .expect("a login");
+        within(conn.change_user(become_root(database))).await.expect("a login");
         let (now, port, kept) = place(&mut conn).await;
-        assert_eq!(
-            (now.as_deref(), port, kept),
-            (database, server.port(), None)
-        );
+        assert_eq!((now.as_deref(), port, kept), (database, server.port(), None));
         let sessions = stage.plane.registry.snapshot();
-        assert_eq!(
-            (sessions[0].user.as_str(), sessions[0].route.as_str()),
-            ("root", route)
-        );
+        assert_eq!((sessions[0].user.as_str(), sessions[0].route.as_str()), ("root", route));
         assert_eq!(sessions.len(), 1);
         assert_eq!(stage.plane.registry.of_route(route).len(), 1);
     }
     // Whoever is in no database passes the gate of the route that it came by, and of what it chooses.
     conn.query_drop("USE attic").await.expect("a database");
-    within(conn.change_user(become_root(Some("depot"))))
-        .await
-        .expect("a login");
+    within(conn.change_user(become_root(Some("depot")))).await.expect("a login");
     stage.close_gate("depot").await;
     let held = tokio::spawn(async move {
-        conn.query_drop("INSERT INTO items (name) VALUES ('x')")
-            .await
-            .expect("a row");
+        conn.query_drop("INSERT INTO items (name) VALUES ('x')").await.expect("a row");
         conn
     });
     stage.until_held("depot", 1).await;
@@ -1045,10 +872,7 @@ async fn what_the_fence_refuses_at_a_wary_gate_is_held_and_runs_once_it_is_down(
             writing.push(tokio::spawn(async move {
                 match statement {
                     Some(statement) => conn.exec_drop(&statement, ("x",)).await,
-                    None => {
-                        conn.query_drop("INSERT INTO items (name) VALUES ('x')")
-                            .await
-                    }
+                    None => conn.query_drop("INSERT INTO items (name) VALUES ('x')").await,
                 }
             }));
         }
@@ -1063,18 +887,12 @@ async fn what_the_fence_refuses_at_a_wary_gate_is_held_and_runs_once_it_is_down(
         .await;
         assert!(gate.inside().is_empty(), "held, and inside");
         // Reads go on, and whoever may have done something before the refusal hears it.
-        assert_eq!(
-            one::<u64>(&mut limits, "SELECT COUNT(*) FROM items").await,
-            0
-        );
+        assert_eq!(one::<u64>(&mut limits, "SELECT COUNT(*) FROM items").await, 0);
         limits.query_drop("BEGIN").await.expect("nothing yet");
         let insert = "INSERT INTO items (name) VALUES ('x')";
         let error = limits.query_drop(insert).await.expect_err("the fence");
         assert!(error.to_string().contains("1290"), "{error}");
-        admin
-            .query_drop("SET GLOBAL read_only = OFF")
-            .await
-            .expect("down");
+        admin.query_drop("SET GLOBAL read_only = OFF").await.expect("down");
         gate.open();
         for writer in writing {
             within(writer).await.expect("no panic").expect("written");

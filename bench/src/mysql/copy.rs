@@ -46,9 +46,7 @@ pub(crate) async fn run(quick: bool) {
     for round in 0..rounds {
         for turn in 0..contenders.len() {
             let index = (round + turn) % contenders.len();
-            if let (Some(contender), Some(seconds)) =
-                (contenders.get(index), seconds.get_mut(index))
-            {
+            if let (Some(contender), Some(seconds)) = (contenders.get(index), seconds.get_mut(index)) {
                 let took = copy(&ground, *contender, &format!("copy_{round}")).await;
                 seconds.push(took.as_secs_f64());
             }
@@ -57,10 +55,7 @@ pub(crate) async fn run(quick: bool) {
     let ours = seconds.first().cloned().unwrap_or_default();
     let mut table = Table::new(&["copy", "seconds", "each round", "Headgate's time / this"]);
     for (contender, seconds) in contenders.iter().zip(&seconds) {
-        let each: Vec<String> = seconds
-            .iter()
-            .map(|seconds| format!("{seconds:.1}"))
-            .collect();
+        let each: Vec<String> = seconds.iter().map(|seconds| format!("{seconds:.1}")).collect();
         table.line(vec![
             contender.name().to_owned(),
             format!("{:.1}", median(seconds)),
@@ -68,9 +63,7 @@ pub(crate) async fn run(quick: bool) {
             format!("{:.2}", ratio(&ours, seconds)),
         ]);
     }
-    table.print(&format!(
-        "4 tables of sysbench with {rows} rows each, MySQL 9.7 to 9.7, {THREADS} threads"
-    ));
+    table.print(&format!("4 tables of sysbench with {rows} rows each, MySQL 9.7 to 9.7, {THREADS} threads"));
 }
 
 async fn copy(ground: &Ground, contender: Contender, name: &str) -> Duration {
@@ -125,10 +118,10 @@ fn pipe(source: u16, target: u16) -> Command {
         \"$1\" --no-defaults -h127.0.0.1 -uroot -P\"$3\" --single-transaction --set-gtid-purged=OFF \"$5\" \
         | \"$2\" --no-defaults -h127.0.0.1 -uroot -P\"$4\" \"$5\"";
     let mut command = Command::new("bash");
-    command
-        .args(["-c", script, "pipe"])
-        .arg(tool("mysqldump"))
-        .arg(tool("mysql"))
-        .args([&source.to_string(), &target.to_string(), DATABASE]);
+    command.args(["-c", script, "pipe"]).arg(tool("mysqldump")).arg(tool("mysql")).args([
+        &source.to_string(),
+        &target.to_string(),
+        DATABASE,
+    ]);
     command
 }

@@ -12,11 +12,7 @@ const THREADS: u32 = 16;
 
 /// Rehearses again and again, each time in the middle of a load of its own, and prints what the clients felt.
 pub(crate) async fn run(quick: bool) {
-    let (rows, rehearsals, seconds) = if quick {
-        (10_000, 3, 3)
-    } else {
-        (100_000, 20, 5)
-    };
+    let (rows, rehearsals, seconds) = if quick { (10_000, 3, 3) } else { (100_000, 20, 5) };
     let data = Data { tables: 4, rows };
     let ground = Ground::start(data).await;
     ground.create_migration("m").await;
@@ -26,34 +22,19 @@ pub(crate) async fn run(quick: bool) {
 
     let mut all = Rehearsals::new(&["transactions", "ignored errors, reconnects"]);
     for _ in 0..rehearsals {
-        let work = Work {
-            script: "oltp_read_write",
-            threads: THREADS,
-            prepared: true,
-        };
+        let work = Work { script: "oltp_read_write", threads: THREADS, prepared: true };
         let until = Until::Seconds(seconds);
         let load = load::start(ground.headgate.port(), DATABASE, data, work, until);
         // Into the middle of the load, not at an event.
         sleep(Duration::from_secs(seconds) / 2).await;
-        let report = ground
-            .row("REHEARSE MIGRATION m WITH (max_hold = '5s')")
-            .await;
-        assert_eq!(
-            text(&report, "outcome"),
-            "rehearsed",
-            "{report:?}\n{}",
-            ground.headgate.log()
-        );
+        let report = ground.row("REHEARSE MIGRATION m WITH (max_hold = '5s')").await;
+        assert_eq!(text(&report, "outcome"), "rehearsed", "{report:?}\n{}", ground.headgate.log());
         let run = load::finish(load).await;
-        let reported = vec![
-            format!("{:.0}", run.transactions),
-            format!("{:.0}, {:.0}", run.ignored_errors, run.reconnects),
-        ];
+        let reported =
+            vec![format!("{:.0}", run.transactions), format!("{:.0}, {:.0}", run.ignored_errors, run.reconnects)];
         all.add(&report, reported);
     }
-    all.print(&format!(
-        "{THREADS} threads of oltp_read_write, 4 tables of {rows} rows, prepared"
-    ));
+    all.print(&format!("{THREADS} threads of oltp_read_write, 4 tables of {rows} rows, prepared"));
     ground.check("m").await;
     println!("\nboth sides are equal after all rehearsals");
 }

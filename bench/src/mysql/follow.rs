@@ -24,11 +24,7 @@ struct Runs {
 
 /// Lets both catch up with the same load, each on its own pair of servers, and prints the table.
 pub(crate) async fn run(quick: bool) {
-    let (rows, rounds, transactions) = if quick {
-        (10_000, 1, 1_000)
-    } else {
-        (100_000, 3, 40_000)
-    };
+    let (rows, rounds, transactions) = if quick { (10_000, 1, 1_000) } else { (100_000, 3, 40_000) };
     let data = Data { tables: 4, rows };
     let ground = Ground::start(data).await;
     ground.create_migration("m").await;
@@ -58,16 +54,8 @@ pub(crate) async fn run(quick: bool) {
         "follower's CPU us/transaction",
     ]);
     for (name, runs) in [("Headgate", &ours), ("native replica, 4 workers", &theirs)] {
-        let each: Vec<String> = runs
-            .seconds
-            .iter()
-            .map(|seconds| format!("{seconds:.1}"))
-            .collect();
-        let cpu = if runs.follower_us.is_empty() {
-            String::new()
-        } else {
-            format!("{:.1}", median(&runs.follower_us))
-        };
+        let each: Vec<String> = runs.seconds.iter().map(|seconds| format!("{seconds:.1}")).collect();
+        let cpu = if runs.follower_us.is_empty() { String::new() } else { format!("{:.1}", median(&runs.follower_us)) };
         table.line(vec![
             name.to_owned(),
             format!("{:.2}", median(&runs.seconds)),
@@ -93,8 +81,7 @@ async fn by_headgate(ground: &Ground, data: Data, transactions: u32, runs: &mut 
     until_there(&ground.target, &last).await;
     runs.seconds.push(began.elapsed().as_secs_f64());
     let used = cpu::used(ground.headgate.pid()).saturating_sub(before);
-    runs.follower_us
-        .push(cpu::micros_per(used, f64::from(transactions)));
+    runs.follower_us.push(cpu::micros_per(used, f64::from(transactions)));
 }
 
 /// A server and its replica.
@@ -107,12 +94,7 @@ impl Native {
     async fn start(data: Data) -> Self {
         let (source, replica) = tokio::join!(ground::server(), ground::server());
         create(&source).await;
-        source
-            .sql(
-                "",
-                "CREATE USER copy@'%' IDENTIFIED BY 'copy'; GRANT REPLICATION SLAVE ON *.* TO copy@'%'",
-            )
-            .await;
+        source.sql("", "CREATE USER copy@'%' IDENTIFIED BY 'copy'; GRANT REPLICATION SLAVE ON *.* TO copy@'%'").await;
         load::fill(source.port(), DATABASE, data).await;
         let change = format!(
             "SET GLOBAL replica_parallel_workers = 4; \
@@ -152,11 +134,7 @@ impl Native {
 
 /// Writes, and returns a query that has a row where all of it has arrived.
 async fn write(source: &Mysql, data: Data, transactions: u32) -> String {
-    let work = Work {
-        script: "oltp_write_only",
-        threads: THREADS,
-        prepared: true,
-    };
+    let work = Work { script: "oltp_write_only", threads: THREADS, prepared: true };
     let until = Until::Transactions(transactions);
     let load = load::start(source.port(), DATABASE, data, work, until);
     let run = load::finish(load).await;

@@ -9,17 +9,13 @@ use tests::mysql::disposable::{Kind, Options, Server, find};
 pub(crate) async fn server() -> Mysql {
     let binaries = find(Kind::Mysql97).unwrap_or_else(|error| panic!("{error}"));
     let mut options = Options::new(binaries);
-    for (name, value) in [
-        ("innodb-buffer-pool-size", "1G"),
-        ("innodb-redo-log-capacity", "2G"),
-        ("max-allowed-packet", "64M"),
-    ] {
+    for (name, value) in
+        [("innodb-buffer-pool-size", "1G"), ("innodb-redo-log-capacity", "2G"), ("max-allowed-packet", "64M")]
+    {
         options = options.set(name, value);
     }
     let server = Server::start(options).await;
-    Mysql {
-        server: server.unwrap_or_else(|error| panic!("{error}")),
-    }
+    Mysql { server: server.unwrap_or_else(|error| panic!("{error}")) }
 }
 
 /// A client program of MySQL 9.7.

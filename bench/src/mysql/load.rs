@@ -63,12 +63,7 @@ pub(crate) struct Run {
 
 /// An account's way into the database behind a loopback port.
 pub(crate) fn login(port: u16, database: &str) -> Login<'_> {
-    Login {
-        port,
-        user: USER,
-        password: PASSWORD,
-        database,
-    }
+    Login { port, user: USER, password: PASSWORD, database }
 }
 
 /// Fills a database with the usual tables.
@@ -76,11 +71,7 @@ pub(crate) async fn fill(port: u16, database: &str, data: Data) {
     let arguments = arguments(data, "oltp_write_only", 4);
     let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     arguments.push("prepare");
-    output(
-        "sysbench prepare",
-        login(port, database).sysbench(&arguments),
-    )
-    .await;
+    output("sysbench prepare", login(port, database).sysbench(&arguments)).await;
 }
 
 fn arguments(data: Data, script: &str, threads: u32) -> Vec<String> {
@@ -96,10 +87,7 @@ fn arguments(data: Data, script: &str, threads: u32) -> Vec<String> {
 pub(crate) fn start(port: u16, database: &str, data: Data, work: Work, until: Until) -> Child {
     let mut all = arguments(data, work.script, work.threads);
     all.push("--percentile=50".to_owned());
-    all.push(format!(
-        "--db-ps-mode={}",
-        if work.prepared { "auto" } else { "disable" }
-    ));
+    all.push(format!("--db-ps-mode={}", if work.prepared { "auto" } else { "disable" }));
     match until {
         Until::Seconds(seconds) => all.push(format!("--time={seconds}")),
         Until::Transactions(count) => {
@@ -115,28 +103,15 @@ pub(crate) fn start(port: u16, database: &str, data: Data, work: Work, until: Un
 
 /// Waits for the end of a load; panics unless the program ended well.
 pub(crate) async fn finish(child: Child) -> Run {
-    let output = within("sysbench ends", LIMIT, child.wait_with_output())
-        .await
-        .expect("it ran");
+    let output = within("sysbench ends", LIMIT, child.wait_with_output()).await.expect("it ran");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "sysbench: {said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "sysbench: {said}{}", String::from_utf8_lossy(&output.stderr));
     let line = |label: &str| {
-        let line = said
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(label));
-        line.unwrap_or_else(|| panic!("no {label:?} in {said}"))
-            .to_owned()
+        let line = said.lines().find_map(|line| line.trim().strip_prefix(label));
+        line.unwrap_or_else(|| panic!("no {label:?} in {said}")).to_owned()
     };
-    let numbers = |label: &str| -> Vec<f64> {
-        line(label)
-            .split([' ', '('])
-            .filter_map(|word| word.parse().ok())
-            .collect()
-    };
+    let numbers =
+        |label: &str| -> Vec<f64> { line(label).split([' ', '(']).filter_map(|word| word.parse().ok()).collect() };
     let first = |label: &str| numbers(label).first().copied().unwrap_or(f64::NAN);
     Run {
         tps: numbers("transactions:").get(1).copied().unwrap_or(f64::NAN),

@@ -41,19 +41,8 @@ impl Ground {
         create(&source).await;
         load::fill(source.port(), DATABASE, data).await;
         let headgate = Headgate::start(&clusters(source.port(), target.port())).await;
-        let console = connect(
-            headgate.port(),
-            "headgate",
-            Some(ADMIN_PASSWORD),
-            "headgate",
-        )
-        .await;
-        Self {
-            source,
-            target,
-            headgate,
-            console: Mutex::new(console),
-        }
+        let console = connect(headgate.port(), "headgate", Some(ADMIN_PASSWORD), "headgate").await;
+        Self { source, target, headgate, console: Mutex::new(console) }
     }
 
     /// Runs a statement of the console that must succeed.
@@ -66,17 +55,12 @@ impl Ground {
     /// The one row of a statement of the console.
     pub(crate) async fn row(&self, statement: &str) -> Record {
         let rows = self.admin(statement).await;
-        rows.into_iter()
-            .next()
-            .unwrap_or_else(|| panic!("{statement}: no row"))
+        rows.into_iter().next().unwrap_or_else(|| panic!("{statement}: no row"))
     }
 
     /// Creates a migration of the whole database.
     pub(crate) async fn create_migration(&self, name: &str) {
-        self.admin(&format!(
-            "CREATE MIGRATION {name} FROM blue TO green FOR ROUTE {DATABASE}"
-        ))
-        .await;
+        self.admin(&format!("CREATE MIGRATION {name} FROM blue TO green FOR ROUTE {DATABASE}")).await;
     }
 
     /// Waits until a migration is in a state; panics when it has failed instead.
@@ -125,13 +109,7 @@ pub(crate) async fn create(server: &Mysql) {
 
 fn clusters(source: u16, target: u16) -> String {
     let cluster = |name: &str, port: u16| {
-        format!(
-            "[clusters.{name}]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"root\"\n"
-        )
+        format!("[clusters.{name}]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"root\"\n")
     };
-    format!(
-        "{}{}[routes.{DATABASE}]\ncluster = \"blue\"\n",
-        cluster("blue", source),
-        cluster("green", target)
-    )
+    format!("{}{}[routes.{DATABASE}]\ncluster = \"blue\"\n", cluster("blue", source), cluster("green", target))
 }

@@ -45,32 +45,15 @@ impl Router {
         let mut command = Command::new(program);
         // As root it would look for a user of its own; an ordinary user may give files to nobody else.
         let all = [folder.path(), configuration.as_path()];
-        if all
-            .iter()
-            .all(|path| chown(path, Some(NOBODY), None).is_ok())
-        {
+        if all.iter().all(|path| chown(path, Some(NOBODY), None).is_ok()) {
             command.uid(NOBODY).gid(NOBODY);
         }
         command.arg("--config").arg(&configuration);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit());
-        let process = command
-            .kill_on_drop(true)
-            .spawn()
-            .expect("mysqlrouter can be run");
-        let ask = || async {
-            try_connect(port, USER, Some(PASSWORD), database)
-                .await
-                .is_ok()
-        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        let process = command.kill_on_drop(true).spawn().expect("mysqlrouter can be run");
+        let ask = || async { try_connect(port, USER, Some(PASSWORD), database).await.is_ok() };
         until("mysqlrouter serves", SOON, ask, |serves| *serves).await;
-        Self {
-            process,
-            port,
-            _folder: folder,
-        }
+        Self { process, port, _folder: folder }
     }
 
     /// Its port.

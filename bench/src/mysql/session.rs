@@ -35,25 +35,9 @@ struct Runs {
 /// Measures and prints the table.
 pub(crate) async fn run(quick: bool) {
     let size = if quick {
-        Size {
-            data: Data {
-                tables: 2,
-                rows: 10_000,
-            },
-            seconds: 3,
-            rounds: 1,
-            threads: &[1, 16],
-        }
+        Size { data: Data { tables: 2, rows: 10_000 }, seconds: 3, rounds: 1, threads: &[1, 16] }
     } else {
-        Size {
-            data: Data {
-                tables: 4,
-                rows: 250_000,
-            },
-            seconds: 5,
-            rounds: 3,
-            threads: &[1, 16, 64],
-        }
+        Size { data: Data { tables: 4, rows: 250_000 }, seconds: 5, rounds: 3, threads: &[1, 16, 64] }
     };
     let server = ground::server().await;
     create(&server).await;
@@ -66,18 +50,9 @@ pub(crate) async fn run(quick: bool) {
     .await;
     let router = Router::start(server.port(), DATABASE).await;
     let contenders = [
-        Contender {
-            port: server.port(),
-            pid: None,
-        },
-        Contender {
-            port: headgate.port(),
-            pid: Some(headgate.pid()),
-        },
-        Contender {
-            port: router.port(),
-            pid: Some(router.pid()),
-        },
+        Contender { port: server.port(), pid: None },
+        Contender { port: headgate.port(), pid: Some(headgate.pid()) },
+        Contender { port: router.port(), pid: Some(router.pid()) },
     ];
     let mut table = Table::new(&[
         "script, threads, statements",
@@ -94,11 +69,7 @@ pub(crate) async fn run(quick: bool) {
     for script in ["oltp_point_select", "oltp_read_write"] {
         for &threads in size.threads {
             for prepared in [true, false] {
-                let work = Work {
-                    script,
-                    threads,
-                    prepared,
-                };
+                let work = Work { script, threads, prepared };
                 let [direct, ours, theirs] = rounds(&contenders, work, &size).await;
                 table.line(line(work, &direct, &ours, &theirs));
             }

@@ -16,18 +16,8 @@ use crate::table::{Table, median, ratio};
 /// Headgate's default, and so many for the others too.
 const JOBS: &str = "4";
 /// What pgcopydb offers for speed; its users get by default what comes without.
-const FASTEST: [&str; 4] = [
-    "--use-copy-binary",
-    "--split-tables-larger-than",
-    "64MB",
-    "--skip-vacuum",
-];
-const TABLES: [&str; 4] = [
-    "pgbench_accounts",
-    "pgbench_branches",
-    "pgbench_tellers",
-    "pgbench_history",
-];
+const FASTEST: [&str; 4] = ["--use-copy-binary", "--split-tables-larger-than", "64MB", "--skip-vacuum"];
+const TABLES: [&str; 4] = ["pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history"];
 
 /// Who copies.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,9 +52,7 @@ pub(crate) async fn run(quick: bool) {
     for round in 0..rounds {
         for turn in 0..contenders.len() {
             let index = (round + turn) % contenders.len();
-            if let (Some(contender), Some(seconds)) =
-                (contenders.get(index), seconds.get_mut(index))
-            {
+            if let (Some(contender), Some(seconds)) = (contenders.get(index), seconds.get_mut(index)) {
                 create(&ground.target, DATABASE).await;
                 ground.target.sql("postgres", "checkpoint").await;
                 let took = copy(&ground, *contender, &format!("copy_{round}")).await;
@@ -75,10 +63,7 @@ pub(crate) async fn run(quick: bool) {
     let ours = seconds.first().cloned().unwrap_or_default();
     let mut table = Table::new(&["copy", "seconds", "each round", "Headgate's time / this"]);
     for (contender, seconds) in contenders.iter().zip(&seconds) {
-        let each: Vec<String> = seconds
-            .iter()
-            .map(|seconds| format!("{seconds:.1}"))
-            .collect();
+        let each: Vec<String> = seconds.iter().map(|seconds| format!("{seconds:.1}")).collect();
         table.line(vec![
             contender.name().to_owned(),
             format!("{:.1}", median(seconds)),
@@ -86,9 +71,7 @@ pub(crate) async fn run(quick: bool) {
             format!("{:.2}", ratio(&ours, seconds)),
         ]);
     }
-    table.print(&format!(
-        "pgbench -i -s {scale} from PostgreSQL 14 to 18, {JOBS} jobs"
-    ));
+    table.print(&format!("pgbench -i -s {scale} from PostgreSQL 14 to 18, {JOBS} jobs"));
 }
 
 async fn copy(ground: &Ground, contender: Contender, name: &str) -> Duration {
@@ -124,19 +107,8 @@ async fn pgcopydb(urls: &[String; 2], options: &[&str]) -> Duration {
     let program = find("pgcopydb").expect("it was there");
     let folder = Folder::new("pgcopydb");
     let mut command = Command::new(&program);
-    command.args([
-        "clone",
-        "--source",
-        &urls[0],
-        "--target",
-        &urls[1],
-        "--table-jobs",
-        JOBS,
-    ]);
-    command
-        .args(["--index-jobs", JOBS, "--dir"])
-        .arg(folder.path().join("work"))
-        .args(options);
+    command.args(["clone", "--source", &urls[0], "--target", &urls[1], "--table-jobs", JOBS]);
+    command.args(["--index-jobs", JOBS, "--dir"]).arg(folder.path().join("work")).args(options);
     // It looks for pg_dump, pg_restore and psql there; those beside it are of its own version.
     let beside = program.parent().map(Path::to_path_buf).into_iter();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -152,9 +124,6 @@ fn pipe(psql: &Path, urls: &[String; 2], table: &str) -> Command {
         \"$1\" -XqAt -v ON_ERROR_STOP=1 -d \"$2\" -c \"copy $4 to stdout (format binary)\" \
         | \"$1\" -Xq -v ON_ERROR_STOP=1 -d \"$3\" -c \"copy $4 from stdin (format binary)\"";
     let mut command = Command::new("bash");
-    command
-        .args(["-c", script, "pipe"])
-        .arg(psql)
-        .args([&urls[0], &urls[1], table]);
+    command.args(["-c", script, "pipe"]).arg(psql).args([&urls[0], &urls[1], table]);
     command
 }

@@ -22,28 +22,12 @@ pub(crate) async fn run(quick: bool) {
 
     let mut all = Rehearsals::new(&["transactions", "failed"]);
     for _ in 0..rehearsals {
-        let arguments = [
-            "-M",
-            "prepared",
-            "-c",
-            CLIENTS,
-            "-j",
-            "2",
-            "-T",
-            &seconds.to_string(),
-        ];
+        let arguments = ["-M", "prepared", "-c", CLIENTS, "-j", "2", "-T", &seconds.to_string()];
         let load = load::start(&At::loopback(ground.headgate.port(), DATABASE), &arguments);
         // Into the middle of the load, not at an event.
         sleep(Duration::from_secs(seconds) / 2).await;
-        let report = ground
-            .row("REHEARSE MIGRATION m WITH (max_hold = '5s')")
-            .await;
-        assert_eq!(
-            text(&report, "outcome"),
-            "rehearsed",
-            "{report:?}\n{}",
-            ground.headgate.log()
-        );
+        let report = ground.row("REHEARSE MIGRATION m WITH (max_hold = '5s')").await;
+        assert_eq!(text(&report, "outcome"), "rehearsed", "{report:?}\n{}", ground.headgate.log());
         let run = load::finish(load).await;
         let reported = vec![run.processed.to_string(), run.failed.to_string()];
         all.add(&report, reported);

@@ -29,11 +29,7 @@ struct Runs {
 
 /// Lets both catch up with the same load, each on its own pair of servers, and prints the table.
 pub(crate) async fn run(quick: bool) {
-    let (scale, rounds, transactions) = if quick {
-        (2, 1, 2_000)
-    } else {
-        (20, 3, 100_000)
-    };
+    let (scale, rounds, transactions) = if quick { (2, 1, 2_000) } else { (20, 3, 100_000) };
     let ground = Ground::start(scale).await;
     ground.create_migration("m").await;
     ground.admin("START MIGRATION m").await;
@@ -63,11 +59,7 @@ pub(crate) async fn run(quick: bool) {
         "target session's",
     ]);
     for (name, runs) in [("Headgate", &ours), ("native subscription", &theirs)] {
-        let each: Vec<String> = runs
-            .seconds
-            .iter()
-            .map(|seconds| format!("{seconds:.1}"))
-            .collect();
+        let each: Vec<String> = runs.seconds.iter().map(|seconds| format!("{seconds:.1}")).collect();
         table.line(vec![
             name.to_owned(),
             format!("{:.2}", median(&runs.seconds)),
@@ -78,9 +70,7 @@ pub(crate) async fn run(quick: bool) {
             format!("{:.1}", median(&runs.session_us)),
         ]);
     }
-    table.print(&format!(
-        "{transactions} transactions of pgbench -N, scale {scale}, from PostgreSQL 14 to 18"
-    ));
+    table.print(&format!("{transactions} transactions of pgbench -N, scale {scale}, from PostgreSQL 14 to 18"));
     println!(
         "\nthe native subscription's worker is follower and session in one;\n\
          both sides are equal after all rounds"
@@ -101,11 +91,9 @@ async fn by_headgate(ground: &Ground, transactions: u32, runs: &mut Runs) {
     let per = |used| cpu::micros_per(used, f64::from(transactions));
     runs.follower_us.push(per(used));
     // The session is new after each start.
-    let session =
-        "select pid::text from pg_stat_activity where application_name = 'headgate m apply'";
+    let session = "select pid::text from pg_stat_activity where application_name = 'headgate m apply'";
     let pid = ground.target.value(DATABASE, session).await;
-    runs.session_us
-        .push(per(cpu::used(pid.parse().expect("a process id"))));
+    runs.session_us.push(per(cpu::used(pid.parse().expect("a process id"))));
     ground.until_state("m", "following").await;
 }
 
@@ -124,9 +112,7 @@ impl Native {
         }
         let empty = "truncate pgbench_accounts, pgbench_branches, pgbench_tellers, pgbench_history";
         target.sql(NATIVE, empty).await;
-        source
-            .sql(NATIVE, "create publication bench for all tables")
-            .await;
+        source.sql(NATIVE, "create publication bench for all tables").await;
         let subscribe = format!(
             "create subscription bench connection 'host=127.0.0.1 port={} user=postgres dbname={NATIVE}' publication bench",
             source.port()
@@ -145,30 +131,17 @@ impl Native {
     }
 
     async fn catch_up(&self, transactions: u32, runs: &mut Runs) {
-        self.target
-            .sql(NATIVE, "alter subscription bench disable")
-            .await;
+        self.target.sql(NATIVE, "alter subscription bench disable").await;
         let watch = self.target.connect(NATIVE).await;
         let worker = "select pid::text from pg_stat_subscription where pid is not null";
-        until(
-            "the worker is gone",
-            LIMIT,
-            || rows(&watch, worker),
-            Vec::is_empty,
-        )
-        .await;
+        until("the worker is gone", LIMIT, || rows(&watch, worker), Vec::is_empty).await;
         let last = write(&self.source, NATIVE, transactions).await;
         let began = Instant::now();
         rows(&watch, "alter subscription bench enable").await;
         until_there(&watch, &last).await;
         runs.seconds.push(began.elapsed().as_secs_f64());
         // A worker is new after each enabling, so that all it has used is this.
-        let pid = self
-            .target
-            .value(NATIVE, worker)
-            .await
-            .parse()
-            .expect("a process id");
+        let pid = self.target.value(NATIVE, worker).await.parse().expect("a process id");
         let used = cpu::micros_per(cpu::used(pid), f64::from(transactions));
         runs.follower_us.push(used);
         runs.session_us.push(0.0);
@@ -179,9 +152,7 @@ impl Native {
 async fn write(source: &Postgres, database: &str, transactions: u32) -> String {
     let each = (transactions / CLIENTS).to_string();
     let clients = CLIENTS.to_string();
-    let arguments = [
-        "-N", "-M", "prepared", "-c", &clients, "-j", "2", "-t", &each,
-    ];
+    let arguments = ["-N", "-M", "prepared", "-c", &clients, "-j", "2", "-t", &each];
     // The load is not what is measured.
     let load = load::start_hasty(&At::loopback(source.port(), database), &arguments);
     let run = load::finish(load).await;
@@ -194,10 +165,7 @@ async fn write(source: &Postgres, database: &str, transactions: u32) -> String {
 async fn until_there(target: &Client, query: &str) {
     let deadline = Instant::now() + LIMIT;
     while rows(target, query).await.is_empty() {
-        assert!(
-            Instant::now() < deadline,
-            "it did not catch up within {LIMIT:?}"
-        );
+        assert!(Instant::now() < deadline, "it did not catch up within {LIMIT:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -23,10 +23,7 @@ pub(crate) async fn server(version: u32) -> Postgres {
 pub(crate) fn tool(name: &str) -> PathBuf {
     let folder = std::env::var_os("HEADGATE_PG_TOOLS").map(PathBuf::from);
     let folder = folder.unwrap_or_else(|| {
-        find(15)
-            .unwrap_or_else(|error| panic!("{error}; run tests/servers/fetch bench"))
-            .root
-            .join("bin")
+        find(15).unwrap_or_else(|error| panic!("{error}; run tests/servers/fetch bench")).root.join("bin")
     });
     folder.join(name)
 }

@@ -29,11 +29,7 @@ pub(crate) struct At {
 impl At {
     /// A database behind a loopback port.
     pub(crate) fn loopback(port: u16, database: &str) -> Self {
-        Self {
-            host: "127.0.0.1".to_owned(),
-            port,
-            database: database.to_owned(),
-        }
+        Self { host: "127.0.0.1".to_owned(), port, database: database.to_owned() }
     }
 }
 
@@ -51,10 +47,7 @@ pub(crate) struct Run {
 /// Fills a database with the usual tables, durably, and has it analysed.
 pub(crate) async fn fill(at: &At, scale: u32) {
     let mut command = command(at);
-    command
-        .args(["-i", "-q", "-s"])
-        .arg(scale.to_string())
-        .arg(&at.database);
+    command.args(["-i", "-q", "-s"]).arg(scale.to_string()).arg(&at.database);
     output("pgbench -i", command).await;
 }
 
@@ -75,28 +68,16 @@ pub(crate) fn start_hasty(at: &At, arguments: &[&str]) -> Child {
 
 /// Waits for the end of a load; panics unless the program ended well.
 pub(crate) async fn finish(child: Child) -> Run {
-    let output = within("pgbench ends", LIMIT, child.wait_with_output())
-        .await
-        .expect("it ran");
+    let output = within("pgbench ends", LIMIT, child.wait_with_output()).await.expect("it ran");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "pgbench: {said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "pgbench: {said}{}", String::from_utf8_lossy(&output.stderr));
     let number = |label: &str| -> f64 {
-        let line = said
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(label));
+        let line = said.lines().find_map(|line| line.trim().strip_prefix(label));
         let number = line.and_then(|line| line.split(['/', '(']).next()?.trim().parse().ok());
         number.unwrap_or_else(|| panic!("no number after {label:?} in {said}"))
     };
     let count = |label: &str| -> u64 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a count that pgbench printed"
-        )]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count that pgbench printed")]
         let count = number(label) as u64;
         count
     };
@@ -166,10 +147,7 @@ pub(crate) async fn output(what: &str, mut command: Command) {
 }
 
 fn spawn(mut command: Command) -> Child {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("pgbench can be run")
 }
 

@@ -35,12 +35,7 @@ impl Ground {
         fill(&source, DATABASE, scale).await;
         let headgate = Headgate::start(&clusters(source.port(), target.port())).await;
         let console = headgate.console().await;
-        Self {
-            source,
-            target,
-            headgate,
-            console,
-        }
+        Self { source, target, headgate, console }
     }
 
     /// Runs a statement of the console that must succeed.
@@ -52,36 +47,20 @@ impl Ground {
     /// The one row of a statement of the console.
     pub(crate) async fn row(&self, statement: &str) -> Record {
         let rows = self.admin(statement).await;
-        rows.into_iter()
-            .next()
-            .unwrap_or_else(|| panic!("{statement}: no row"))
+        rows.into_iter().next().unwrap_or_else(|| panic!("{statement}: no row"))
     }
 
     /// Creates a migration of the whole database.
     pub(crate) async fn create_migration(&self, name: &str) {
-        self.admin(&format!(
-            "CREATE MIGRATION {name} FROM blue TO green FOR ROUTE {DATABASE}"
-        ))
-        .await;
+        self.admin(&format!("CREATE MIGRATION {name} FROM blue TO green FOR ROUTE {DATABASE}")).await;
     }
 
     /// Waits until a migration is in a state; panics when it has failed instead.
     pub(crate) async fn until_state(&self, name: &str, state: &str) {
         let statement = format!("SHOW MIGRATION STATUS {name}");
         let ended = |row: &Record| ["failed", state].contains(&text(row, "state").as_str());
-        let row = until(
-            &format!("{name} is {state}"),
-            LIMIT,
-            || self.row(&statement),
-            ended,
-        )
-        .await;
-        assert_eq!(
-            text(&row, "state"),
-            state,
-            "{row:?}\n{}",
-            self.headgate.log()
-        );
+        let row = until(&format!("{name} is {state}"), LIMIT, || self.row(&statement), ended).await;
+        assert_eq!(text(&row, "state"), state, "{row:?}\n{}", self.headgate.log());
     }
 
     /// Compares both sides; panics unless they are equal.
@@ -96,25 +75,13 @@ impl Ground {
 
 /// Creates an empty database, again if it is there.
 pub(crate) async fn create(server: &Postgres, database: &str) {
-    server
-        .sql(
-            "postgres",
-            &format!("drop database if exists {database} with (force)"),
-        )
-        .await;
-    server
-        .sql("postgres", &format!("create database {database}"))
-        .await;
+    server.sql("postgres", &format!("drop database if exists {database} with (force)")).await;
+    server.sql("postgres", &format!("create database {database}")).await;
 }
 
 /// Fills a database with the usual tables, so that every change of them can be followed.
 pub(crate) async fn fill(server: &Postgres, database: &str, scale: u32) {
     load::fill(&At::loopback(server.port(), database), scale).await;
-    server
-        .sql(
-            database,
-            "alter table pgbench_history replica identity full",
-        )
-        .await;
+    server.sql(database, "alter table pgbench_history replica identity full").await;
     server.sql(database, "checkpoint").await;
 }

@@ -34,36 +34,20 @@ impl PgBouncer {
             users.display()
         );
         let mut command = Command::new(program);
-        for (path, text) in [
-            (&users, "\"postgres\" \"\"\n"),
-            (&configuration, text.as_str()),
-        ] {
+        for (path, text) in [(&users, "\"postgres\" \"\"\n"), (&configuration, text.as_str())] {
             fs::write(path, text).expect("the folder is ours");
         }
         // As root it refuses to run; an ordinary user may give files to nobody else.
         let all = [folder.path(), users.as_path(), configuration.as_path()];
-        if all
-            .iter()
-            .all(|path| chown(path, Some(NOBODY), None).is_ok())
-        {
+        if all.iter().all(|path| chown(path, Some(NOBODY), None).is_ok()) {
             command.uid(NOBODY).gid(NOBODY);
         }
         command.arg("-q").arg(&configuration);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit());
-        let process = command
-            .kill_on_drop(true)
-            .spawn()
-            .expect("pgbouncer can be run");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        let process = command.kill_on_drop(true).spawn().expect("pgbouncer can be run");
         let ask = || async { try_connect(port, "postgres", None, database).await.is_ok() };
         until("pgbouncer serves", SOON, ask, |serves| *serves).await;
-        Self {
-            process,
-            port,
-            _folder: folder,
-        }
+        Self { process, port, _folder: folder }
     }
 
     /// Its port.

@@ -45,13 +45,7 @@ struct Runs {
 /// Measures both transports and prints the tables.
 pub(crate) async fn run(quick: bool) {
     let size = if quick {
-        Size {
-            scale: 1,
-            seconds: "3",
-            rounds: 1,
-            clients: &[1, 16],
-            protocols: &["prepared"],
-        }
+        Size { scale: 1, seconds: "3", rounds: 1, clients: &[1, 16], protocols: &["prepared"] }
     } else {
         Size {
             scale: 50,
@@ -62,38 +56,16 @@ pub(crate) async fn run(quick: bool) {
         }
     };
     let server = ground::server(14).await;
-    server
-        .sql("postgres", &format!("create database {DATABASE}"))
-        .await;
+    server.sql("postgres", &format!("create database {DATABASE}")).await;
     load::fill(&At::loopback(server.port(), DATABASE), size.scale).await;
     server.sql(DATABASE, "checkpoint").await;
 
     let socket = server.server.socket_dir().display().to_string();
-    transport(
-        &server,
-        &size,
-        "127.0.0.1",
-        &["select-only", "tpcb-like"],
-        "TCP to the server",
-    )
-    .await;
-    transport(
-        &server,
-        &size,
-        &socket,
-        &["select-only"],
-        "a Unix socket to the server",
-    )
-    .await;
+    transport(&server, &size, "127.0.0.1", &["select-only", "tpcb-like"], "TCP to the server").await;
+    transport(&server, &size, &socket, &["select-only"], "a Unix socket to the server").await;
 }
 
-async fn transport(
-    server: &Postgres,
-    size: &Size,
-    host: &str,
-    scripts: &[&'static str],
-    title: &str,
-) {
+async fn transport(server: &Postgres, size: &Size, host: &str, scripts: &[&'static str], title: &str) {
     let headgate = Headgate::start(&format!(
         "[clusters.blue]\nhost = \"{host}\"\nport = {}\nuser = \"postgres\"\n\
          [routes.{DATABASE}]\ncluster = \"blue\"\n[login]\nmethod = \"trust\"\n",
@@ -101,24 +73,11 @@ async fn transport(
     ))
     .await;
     let pgbouncer = PgBouncer::start("pgbouncer", host, server.port(), DATABASE).await;
-    let direct = At {
-        host: host.to_owned(),
-        port: server.port(),
-        database: DATABASE.to_owned(),
-    };
+    let direct = At { host: host.to_owned(), port: server.port(), database: DATABASE.to_owned() };
     let contenders = [
-        Contender {
-            at: direct,
-            pid: None,
-        },
-        Contender {
-            at: At::loopback(headgate.port(), DATABASE),
-            pid: Some(headgate.pid()),
-        },
-        Contender {
-            at: At::loopback(pgbouncer.port(), DATABASE),
-            pid: Some(pgbouncer.pid()),
-        },
+        Contender { at: direct, pid: None },
+        Contender { at: At::loopback(headgate.port(), DATABASE), pid: Some(headgate.pid()) },
+        Contender { at: At::loopback(pgbouncer.port(), DATABASE), pid: Some(pgbouncer.pid()) },
     ];
     let mut table = Table::new(&[
         "script, clients, protocol",
@@ -136,20 +95,13 @@ async fn transport(
     for &script in scripts {
         for &clients in size.clients {
             for &protocol in size.protocols {
-                let kind = Kind {
-                    script,
-                    clients,
-                    protocol,
-                };
+                let kind = Kind { script, clients, protocol };
                 let [direct, ours, theirs] = rounds(server, &contenders, &kind, size).await;
                 table.line(line(&kind, &direct, &ours, &theirs));
             }
         }
     }
-    table.print(&format!(
-        "sessions over {title}: {} rounds of {} s, scale {}",
-        size.rounds, size.seconds, size.scale
-    ));
+    table.print(&format!("sessions over {title}: {} rounds of {} s, scale {}", size.rounds, size.seconds, size.scale));
 }
 
 fn line(kind: &Kind, direct: &Runs, ours: &Runs, theirs: &Runs) -> Vec<String> {
@@ -177,12 +129,7 @@ fn line(kind: &Kind, direct: &Runs, ours: &Runs, theirs: &Runs) -> Vec<String> {
 }
 
 /// Every contender once per round, each round beginning with another one.
-async fn rounds(
-    server: &Postgres,
-    contenders: &[Contender; 3],
-    kind: &Kind,
-    size: &Size,
-) -> [Runs; 3] {
+async fn rounds(server: &Postgres, contenders: &[Contender; 3], kind: &Kind, size: &Size) -> [Runs; 3] {
     let mut all = [Runs::default(), Runs::default(), Runs::default()];
     for round in 0..size.rounds {
         for turn in 0..contenders.len() {
@@ -190,8 +137,7 @@ async fn rounds(
             if let (Some(contender), Some(runs)) = (contenders.get(index), all.get_mut(index)) {
                 if kind.script == "tpcb-like" {
                     // Each run would inherit the dead rows of the one before.
-                    let tidy =
-                        "vacuum pgbench_branches; vacuum pgbench_tellers; truncate pgbench_history";
+                    let tidy = "vacuum pgbench_branches; vacuum pgbench_tellers; truncate pgbench_history";
                     for statement in tidy.split("; ") {
                         server.sql(DATABASE, statement).await;
                     }
@@ -207,18 +153,7 @@ async fn slice(contender: &Contender, kind: &Kind, seconds: &str, runs: &mut Run
     let folder = Folder::new("latencies");
     let clients = kind.clients.to_string();
     let prefix = format!("--log-prefix={}/run", folder.path().display());
-    let mut arguments = vec![
-        "-b",
-        kind.script,
-        "-M",
-        kind.protocol,
-        "-c",
-        &clients,
-        "-P",
-        "1",
-        "-T",
-        seconds,
-    ];
+    let mut arguments = vec!["-b", kind.script, "-M", kind.protocol, "-c", &clients, "-P", "1", "-T", seconds];
     if kind.clients == 1 {
         arguments.extend(["-l", &prefix]);
     } else {
@@ -226,14 +161,12 @@ async fn slice(contender: &Contender, kind: &Kind, seconds: &str, runs: &mut Run
     }
     let mut load = load::start(&contender.at, &arguments);
     if let Some(pid) = contender.pid {
-        runs.cpu_us
-            .push(load::cpu_per_transaction(&mut load, pid).await);
+        runs.cpu_us.push(load::cpu_per_transaction(&mut load, pid).await);
     }
     let run = load::finish(load).await;
     assert_eq!(run.failed, 0, "{run:?}");
     runs.tps.push(run.tps);
     if kind.clients == 1 {
-        runs.latency_us
-            .push(median(&load::take_latencies(folder.path())));
+        runs.latency_us.push(median(&load::take_latencies(folder.path())));
     }
 }

@@ -32,10 +32,7 @@ const NAMED_MAX: usize = 5;
 
 impl<D: Database> Run<'_, D> {
     /// Runs the effect of `state`; `None` where it has none.
-    pub(super) async fn effect(
-        &mut self,
-        state: &Cutover<D::Position>,
-    ) -> Option<Event<D::Position>> {
+    pub(super) async fn effect(&mut self, state: &Cutover<D::Position>) -> Option<Event<D::Position>> {
         let outcome = match state {
             Cutover::Following => return None,
             Cutover::Switched => {
@@ -65,48 +62,27 @@ impl<D: Database> Run<'_, D> {
         traffic.hold(route)?;
         let outcome = timeout_at(self.limits.quiet_by(), traffic.quiet(route)).await;
         self.steps.gate = self.lap();
-        outcome.unwrap_or_else(|_| {
-            Err(still_open(
-                &traffic.open_transactions(route).unwrap_or_default(),
-                self.steps.gate,
-            ))
-        })
+        outcome
+            .unwrap_or_else(|_| Err(still_open(&traffic.open_transactions(route).unwrap_or_default(), self.steps.gate)))
     }
 
     async fn fence(&mut self) -> Result<Marker<D::Position>> {
         let conductor = self.conductor;
-        let token = format!(
-            "{}-{}-{:016x}",
-            conductor.name,
-            self.epoch,
-            rand::random::<u64>()
-        );
-        let left = self
-            .limits
-            .decide_by()
-            .saturating_duration_since(Instant::now());
+        let token = format!("{}-{}-{:016x}", conductor.name, self.epoch, rand::random::<u64>());
+        let left = self.limits.decide_by().saturating_duration_since(Instant::now());
         // Less than all that is left: the database's own message names who is in the way.
-        let raising = conductor
-            .database
-            .raise_fence(&conductor.plan, &token, left / 10 * 9);
+        let raising = conductor.database.raise_fence(&conductor.plan, &token, left / 10 * 9);
         self.fence = Fence::Unknown;
         let Raised { fence, marker } = self.limits.within("raising the fence", raising).await?;
         self.fence = Fence::Raised(fence);
         self.marker = Some(marker.to_string());
         self.steps.fence = self.lap();
-        Ok(Marker {
-            position: marker,
-            token,
-        })
+        Ok(Marker { position: marker, token })
     }
 
     async fn catch_up(&mut self, marker: &Marker<D::Position>) -> Result<()> {
         let follow = &self.conductor.follow;
-        let left = || {
-            self.limits
-                .decide_by()
-                .saturating_duration_since(Instant::now())
-        };
+        let left = || self.limits.decide_by().saturating_duration_since(Instant::now());
         follow.wait_marker(&marker.token, left()).await?;
         follow.wait_covers(&marker.position, left()).await?;
         self.steps.catch_up = self.lap();
@@ -116,26 +92,15 @@ impl<D: Database> Run<'_, D> {
     async fn check(&mut self, marker: &Marker<D::Position>) -> Result<Event<D::Position>> {
         let conductor = self.conductor;
         let advancing = conductor.database.advance_counters(&conductor.plan);
-        self.limits
-            .within("setting the counters", advancing)
-            .await?;
+        self.limits.within("setting the counters", advancing).await?;
         if let Fence::Raised(fence) = &mut self.fence {
             let confirming = conductor.database.confirm_fence(&conductor.plan, fence);
-            self.limits
-                .within("looking at both sides under the fence", confirming)
-                .await?;
+            self.limits.within("looking at both sides under the fence", confirming).await?;
         }
         self.counters = conductor.plan.counters.len() as u64;
         let applied = conductor.follow.applied();
-        if !applied
-            .position
-            .as_ref()
-            .is_some_and(|at| at.covers(&marker.position))
-        {
-            return Err(Error::transient(format!(
-                "the target is not at {}",
-                marker.position
-            )));
+        if !applied.position.as_ref().is_some_and(|at| at.covers(&marker.position)) {
+            return Err(Error::transient(format!("the target is not at {}", marker.position)));
         }
         self.steps.check = self.lap();
         if self.kind == Kind::Rehearsal {
@@ -161,9 +126,7 @@ impl<D: Database> Run<'_, D> {
             let sealing = conductor.database.seal_fence(fence, &mark, &gated_backends);
             tokio::try_join!(sealing, conductor.database.admit_writers())
         };
-        self.limits
-            .within("making the fence durable", sealing)
-            .await?;
+        self.limits.within("making the fence durable", sealing).await?;
         self.steps.seal = self.lap();
         Ok(Event::Equal)
     }
@@ -172,9 +135,7 @@ impl<D: Database> Run<'_, D> {
         let conductor = self.conductor;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         loop {
-            let switched = conductor
-                .traffic
-                .switch(&conductor.route, &conductor.target);
+            let switched = conductor.traffic.switch(&conductor.route, &conductor.target);
             match switched.and_then(|()| conductor.traffic.release(&conductor.route)) {
                 Ok(()) => break,
                 Err(error) => tracing::error!(
@@ -217,11 +178,7 @@ impl<D: Database> Run<'_, D> {
             }
             let open = self.hold.is_some();
             let patience = patience.step();
-            let one_try = if open {
-                patience
-            } else {
-                patience.min(closed_for)
-            };
+            let one_try = if open { patience } else { patience.min(closed_for) };
             let lifting = timeout(one_try, conductor.database.lift_fence(&conductor.plan)).await;
             let error = match lifting {
                 Ok(Ok(())) => return,
@@ -235,12 +192,7 @@ impl<D: Database> Run<'_, D> {
                  to be opened; lifting it is tried again"
             );
             let pause = backoff.step();
-            sleep(if open {
-                pause
-            } else {
-                pause.min(closed_for).min(CLOSED_PAUSE_MAX)
-            })
-            .await;
+            sleep(if open { pause } else { pause.min(closed_for).min(CLOSED_PAUSE_MAX) }).await;
         }
     }
 
@@ -317,15 +269,11 @@ impl<D: Database> Conductor<D> {
 impl Limits {
     /// Bounds an effect by what the hold leaves for everything before the decision.
     async fn within<T>(&self, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-        timeout_at(self.decide_by(), work)
-            .await
-            .unwrap_or_else(|_| {
-                let held = self.closed.elapsed().as_millis();
-                Err(Error::transient(format!(
-                    "{what} did not end; the hold was {held} ms old by then"
-                ))
+        timeout_at(self.decide_by(), work).await.unwrap_or_else(|_| {
+            let held = self.closed.elapsed().as_millis();
+            Err(Error::transient(format!("{what} did not end; the hold was {held} ms old by then"))
                 .remedy("try again when the servers have less to do, or raise max_hold"))
-            })
+        })
     }
 }
 
@@ -335,10 +283,7 @@ fn still_open(open: &[OpenTransaction], waited: Duration) -> Error {
         .take(NAMED_MAX)
         .map(|one| {
             let age = one.age.as_secs_f64();
-            format!(
-                "pid {} of user {} from {}, open for {age:.1} s",
-                one.pid, one.user, one.client
-            )
+            format!("pid {} of user {} from {}, open for {age:.1} s", one.pid, one.user, one.client)
         })
         .collect();
     let more = match open.len().saturating_sub(NAMED_MAX) {

@@ -131,32 +131,16 @@ pub(crate) fn definition() -> Definition {
 }
 
 pub(crate) fn plan() -> Plan {
-    let counter = Counter {
-        schema: "public".to_owned(),
-        name: "ids".to_owned(),
-    };
-    Plan {
-        counters: vec![counter],
-        ..Plan::default()
-    }
+    let counter = Counter { schema: "public".to_owned(), name: "ids".to_owned() };
+    Plan { counters: vec![counter], ..Plan::default() }
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        let name = format!(
-            "headgate-world-{}-{:x}",
-            std::process::id(),
-            rand::random::<u64>()
-        );
-        let facts = Facts {
-            route: "blue".to_owned(),
-            ..Facts::default()
-        };
+        let name = format!("headgate-world-{}-{:x}", std::process::id(), rand::random::<u64>());
+        let facts = Facts { route: "blue".to_owned(), ..Facts::default() };
         let folder = Folder(std::env::temp_dir().join(name));
-        Self {
-            facts: Arc::new(Mutex::new(facts)),
-            folder: Arc::new(folder),
-        }
+        Self { facts: Arc::new(Mutex::new(facts)), folder: Arc::new(folder) }
     }
 
     /// What a fresh process finds: connections are gone, the gate is open, the route is where the journal says.
@@ -166,8 +150,7 @@ impl World {
             (facts.journal, facts.follow) = (None, None);
             (facts.barrier, facts.gate_closed) = (false, false);
         }
-        let journal =
-            Journal::open(&self.folder.0).expect("the last process let go of the journal");
+        let journal = Journal::open(&self.folder.0).expect("the last process let go of the journal");
         let route = journal.route_clusters().expect("read").remove("shop");
         let mut facts = self.facts.lock();
         facts.route = route.unwrap_or_else(|| "blue".to_owned());
@@ -205,13 +188,8 @@ impl World {
         let state = self.journalled().map_or("none", |state| state.name());
         // An undo that cannot be written is what any process makes of a state before the decision.
         let undone_from = ["Holding", "Fencing", "CatchingUp", "Checking"];
-        let unwritten = self.facts.lock().disk_full
-            && states.contains(&"Undoing")
-            && undone_from.contains(&state);
-        assert!(
-            states.is_empty() || states.contains(&state) || unwritten,
-            "{call} while the journal says {state}"
-        );
+        let unwritten = self.facts.lock().disk_full && states.contains(&"Undoing") && undone_from.contains(&state);
+        assert!(states.is_empty() || states.contains(&state) || unwritten, "{call} while the journal says {state}");
         let mut facts = self.facts.lock();
         let index = facts.calls.len();
         facts.calls.push(call);
@@ -219,19 +197,10 @@ impl World {
             facts.failing.remove(at);
             return Some(Mishap::Fail);
         }
-        facts
-            .mishaps
-            .iter()
-            .find(|(at, _)| *at == index)
-            .map(|(_, mishap)| *mishap)
+        facts.mishaps.iter().find(|(at, _)| *at == index).map(|(_, mishap)| *mishap)
     }
 
-    async fn act<T>(
-        &self,
-        call: &'static str,
-        states: &[&str],
-        change: impl FnOnce(&mut Facts) -> T,
-    ) -> Result<T> {
+    async fn act<T>(&self, call: &'static str, states: &[&str], change: impl FnOnce(&mut Facts) -> T) -> Result<T> {
         let mishap = self.called(call, states);
         match mishap {
             Some(Mishap::DieBefore) => panic!("the process dies before {call}"),
@@ -249,12 +218,7 @@ impl World {
     }
 
     /// The same for calls that cannot wait: what would hang fails.
-    fn act_now(
-        &self,
-        call: &'static str,
-        states: &[&str],
-        change: impl FnOnce(&mut Facts),
-    ) -> Result<()> {
+    fn act_now(&self, call: &'static str, states: &[&str], change: impl FnOnce(&mut Facts)) -> Result<()> {
         let mishap = self.called(call, states);
         match mishap {
             Some(Mishap::DieBefore) => panic!("the process dies before {call}"),
@@ -266,9 +230,7 @@ impl World {
         change(&mut self.facts.lock());
         match mishap {
             Some(Mishap::DieAfter) => panic!("the process dies after {call}"),
-            Some(Mishap::FailAfter | Mishap::HangAfter) => {
-                Err(Error::transient(format!("{call} failed")))
-            }
+            Some(Mishap::FailAfter | Mishap::HangAfter) => Err(Error::transient(format!("{call} failed"))),
             _ => Ok(()),
         }
     }
@@ -323,12 +285,7 @@ impl Database for World {
         Ok(())
     }
 
-    async fn recopy(
-        &self,
-        tables: &[Table],
-        progress: Arc<Progress>,
-        _: CancellationToken,
-    ) -> Result<()> {
+    async fn recopy(&self, tables: &[Table], progress: Arc<Progress>, _: CancellationToken) -> Result<()> {
         for table in tables {
             let title = format!("{}.{}", table.schema, table.name);
             progress.update(&title, |numbers| numbers.rows_copied = 7);
@@ -336,13 +293,7 @@ impl Database for World {
         self.act("recopy", &[], |_| ()).await
     }
 
-    async fn follow(
-        &self,
-        _: &Plan,
-        follow: Follow<Place>,
-        _: Arc<Progress>,
-        stop: CancellationToken,
-    ) -> Result<()> {
+    async fn follow(&self, _: &Plan, follow: Follow<Place>, _: Arc<Progress>, stop: CancellationToken) -> Result<()> {
         self.facts.lock().calls.push("follow");
         let error = self.facts.lock().follower_errors.pop();
         if let Some(error) = error {
@@ -354,13 +305,7 @@ impl Database for World {
         Ok(())
     }
 
-    async fn check(
-        &self,
-        _: &Plan,
-        _: Follow<Place>,
-        _: Arc<Progress>,
-        stop: CancellationToken,
-    ) -> Result<Checked> {
+    async fn check(&self, _: &Plan, _: Follow<Place>, _: Arc<Progress>, stop: CancellationToken) -> Result<Checked> {
         let look = |facts: &mut Facts| Checked {
             proofs: facts.proofs.clone(),
             fingerprint: facts.definitions.fingerprint.clone(),
@@ -380,23 +325,14 @@ impl Database for World {
         self.act("warm_up", &[], |_| ()).await
     }
 
-    async fn raise_fence(
-        &self,
-        _: &Plan,
-        token: &str,
-        _: Duration,
-    ) -> Result<Raised<Barrier, Place>> {
+    async fn raise_fence(&self, _: &Plan, token: &str, _: Duration) -> Result<Raised<Barrier, Place>> {
         let fence = Barrier(self.clone());
         let change = |facts: &mut Facts| facts.barrier = true;
         self.act("raise_fence", &["Fencing"], change).await?;
         if !self.facts.lock().follower_idle {
-            self.known_follow()
-                .advance(Place(9), vec![token.to_owned()]);
+            self.known_follow().advance(Place(9), vec![token.to_owned()]);
         }
-        Ok(Raised {
-            fence,
-            marker: Place(7),
-        })
+        Ok(Raised { fence, marker: Place(7) })
     }
 
     async fn confirm_fence(&self, _: &Plan, _: &mut Barrier) -> Result<()> {
@@ -407,12 +343,7 @@ impl Database for World {
         self.act("advance_counters", &["Checking"], |_| ()).await
     }
 
-    async fn seal_fence(
-        &self,
-        _fence: Barrier,
-        mark: &Mark,
-        _carried: GatedBackends<'_>,
-    ) -> Result<()> {
+    async fn seal_fence(&self, _fence: Barrier, mark: &Mark, _carried: GatedBackends<'_>) -> Result<()> {
         let change = |facts: &mut Facts| {
             (facts.sealed, facts.barrier) = (facts.barrier, false);
             facts.marks = vec![mark.clone()];
@@ -421,8 +352,7 @@ impl Database for World {
     }
 
     async fn drop_fence(&self, _fence: Barrier) -> Result<()> {
-        self.act("drop_fence", &["Undoing"], |facts| facts.barrier = false)
-            .await
+        self.act("drop_fence", &["Undoing"], |facts| facts.barrier = false).await
     }
 
     async fn lift_fence(&self, _: &Plan) -> Result<()> {
@@ -478,8 +408,5 @@ impl Database for World {
 /// A run of the machine in a task of its own, whose panic is the end of the process.
 pub(crate) async fn run(conductor: Conductor<World>, kind: Kind) -> Option<super::CutoverRun> {
     let running = async move { conductor.run(kind, Duration::from_secs(2)).await };
-    tokio::spawn(running)
-        .await
-        .ok()
-        .map(|course| course.expect("the journal works"))
+    tokio::spawn(running).await.ok().map(|course| course.expect("the journal works"))
 }

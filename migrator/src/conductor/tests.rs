@@ -27,32 +27,16 @@ async fn fresh(mishaps: &[(usize, Mishap)]) -> (World, crate::journal::Journal) 
 fn assert_settled(world: &World, note: &str) {
     let last = world.journalled();
     let facts = world.facts.lock();
-    assert!(
-        !facts.gate_closed,
-        "the gate stayed closed {note}: {:?}",
-        facts.calls
-    );
-    assert!(
-        !facts.barrier,
-        "the barrier stayed up {note}: {:?}",
-        facts.calls
-    );
+    assert!(!facts.gate_closed, "the gate stayed closed {note}: {:?}", facts.calls);
+    assert!(!facts.barrier, "the barrier stayed up {note}: {:?}", facts.calls);
     match last {
         Some(Cutover::Switched) => {
-            assert!(
-                facts.sealed,
-                "both sides take writes {note}: {:?}",
-                facts.calls
-            );
+            assert!(facts.sealed, "both sides take writes {note}: {:?}", facts.calls);
             assert_eq!(facts.route, "green", "{note}");
             assert_eq!(facts.marks.len(), 1, "no mark of the switch {note}");
         }
         Some(Cutover::Following) | None => {
-            assert!(
-                !facts.sealed,
-                "no side takes writes {note}: {:?}",
-                facts.calls
-            );
+            assert!(!facts.sealed, "no side takes writes {note}: {:?}", facts.calls);
             assert_eq!(facts.route, "blue", "{note}");
             assert_eq!(facts.marks, [], "the mark tells a lie {note}");
         }
@@ -63,9 +47,7 @@ fn assert_settled(world: &World, note: &str) {
 #[tokio::test(start_paused = true)]
 async fn a_cutover_without_mishaps_makes_each_call_once_and_in_order() {
     let (world, journal) = fresh(&[]).await;
-    let course = run(world.conductor(&journal), Kind::Cutover)
-        .await
-        .expect("it ends");
+    let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
     assert_eq!(course.outcome, Outcome::Switched);
     let expected = [
         "hold",
@@ -86,29 +68,15 @@ async fn a_cutover_without_mishaps_makes_each_call_once_and_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_rehearsal_neither_seals_nor_switches_and_opens_the_fence_before_the_gate() {
     let (world, journal) = fresh(&[]).await;
-    let course = run(world.conductor(&journal), Kind::Rehearsal)
-        .await
-        .expect("it ends");
+    let course = run(world.conductor(&journal), Kind::Rehearsal).await.expect("it ends");
     assert_eq!(course.outcome, Outcome::Rehearsed);
-    let expected = [
-        "hold",
-        "quiet",
-        "raise_fence",
-        "advance_counters",
-        "confirm_fence",
-        "drop_fence",
-        "release",
-    ];
+    let expected = ["hold", "quiet", "raise_fence", "advance_counters", "confirm_fence", "drop_fence", "release"];
     assert_eq!(world.facts.lock().calls, expected);
     assert_settled(&world, "at the end");
 }
 
 /// Whether the run met its mishap, and its course.
-async fn with_mishap(
-    kind: Kind,
-    at: usize,
-    mishap: Mishap,
-) -> Option<(World, CutoverRun, Duration)> {
+async fn with_mishap(kind: Kind, at: usize, mishap: Mishap) -> Option<(World, CutoverRun, Duration)> {
     let (world, journal) = fresh(&[(at, mishap)]).await;
     let begun = Instant::now();
     let course = run(world.conductor(&journal), kind).await.expect("it ends");
@@ -120,12 +88,7 @@ async fn with_mishap(
 async fn any_call_may_fail_or_hang_and_the_cutover_still_ends_as_before_or_switched() {
     let mut met = 0;
     for kind in KINDS {
-        for mishap in [
-            Mishap::Fail,
-            Mishap::FailAfter,
-            Mishap::Hang,
-            Mishap::HangAfter,
-        ] {
+        for mishap in [Mishap::Fail, Mishap::FailAfter, Mishap::Hang, Mishap::HangAfter] {
             for at in 0..CALLS_MAX {
                 let Some((world, course, took)) = with_mishap(kind, at, mishap).await else {
                     break;
@@ -135,24 +98,13 @@ async fn any_call_may_fail_or_hang_and_the_cutover_still_ends_as_before_or_switc
                 assert_settled(&world, &note);
                 let calls = world.facts.lock().calls.clone();
                 let decided = calls.contains(&"switch");
-                assert_eq!(
-                    course.outcome == Outcome::Switched,
-                    decided,
-                    "{note}: {calls:?}"
-                );
+                assert_eq!(course.outcome == Outcome::Switched, decided, "{note}: {calls:?}");
                 // An unfence that hangs costs its patience on top, and no more.
                 let limit = Duration::from_secs(2) + LIFT_GRACE;
                 assert!(course.hold <= limit, "{note}: held {:?}", course.hold);
                 // By then everybody goes on.
-                let after = if calls.last() == Some(&"after_switch") {
-                    COMPLETE_PATIENCE
-                } else {
-                    Duration::ZERO
-                };
-                assert!(
-                    took <= limit + after + Duration::from_secs(1),
-                    "{note}: took {took:?}"
-                );
+                let after = if calls.last() == Some(&"after_switch") { COMPLETE_PATIENCE } else { Duration::ZERO };
+                assert!(took <= limit + after + Duration::from_secs(1), "{note}: took {took:?}");
             }
         }
     }
@@ -161,29 +113,13 @@ async fn any_call_may_fail_or_hang_and_the_cutover_still_ends_as_before_or_switc
 
 #[tokio::test(start_paused = true)]
 async fn what_fails_before_the_decision_keeps_the_hold_within_its_limit() {
-    for (at, call) in [
-        "hold",
-        "quiet",
-        "raise_fence",
-        "advance_counters",
-        "confirm_fence",
-        "seal_fence",
-    ]
-    .iter()
-    .enumerate()
+    for (at, call) in
+        ["hold", "quiet", "raise_fence", "advance_counters", "confirm_fence", "seal_fence"].iter().enumerate()
     {
         for mishap in [Mishap::Fail, Mishap::Hang, Mishap::HangAfter] {
-            let (_, course, _) = with_mishap(Kind::Cutover, at, mishap)
-                .await
-                .expect("it is met");
-            assert!(
-                course.hold <= Duration::from_secs(2),
-                "{call}: held {:?}",
-                course.hold
-            );
-            let Outcome::Undone { at, why, .. } = &course.outcome else {
-                panic!("{call}: {:?}", course.outcome)
-            };
+            let (_, course, _) = with_mishap(Kind::Cutover, at, mishap).await.expect("it is met");
+            assert!(course.hold <= Duration::from_secs(2), "{call}: held {:?}", course.hold);
+            let Outcome::Undone { at, why, .. } = &course.outcome else { panic!("{call}: {:?}", course.outcome) };
             assert!(!at.is_empty() && !why.is_empty());
         }
     }
@@ -197,10 +133,7 @@ async fn restart(world: &World) -> Option<()> {
     }
     let conductor = world.conductor(&journal);
     drop(journal);
-    tokio::spawn(async move { conductor.settle().await.expect("the journal works") })
-        .await
-        .ok()
-        .map(drop)
+    tokio::spawn(async move { conductor.settle().await.expect("the journal works") }).await.ok().map(drop)
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,17 +153,12 @@ async fn the_process_may_die_around_any_two_calls_and_a_restart_ends_as_before_o
                             break;
                         }
                         deaths += 1;
-                        let decided = matches!(
-                            world.journalled(),
-                            Some(Cutover::Switching | Cutover::Switched)
-                        );
+                        let decided = matches!(world.journalled(), Some(Cutover::Switching | Cutover::Switched));
                         let died_again = restart(&world).await.is_none();
                         if died_again {
                             assert_eq!(restart(&world).await, Some(()));
                         }
-                        let note = format!(
-                            "after {first:?} at {at} and {second:?} {later} later of a {kind}"
-                        );
+                        let note = format!("after {first:?} at {at} and {second:?} {later} later of a {kind}");
                         assert_settled(&world, &note);
                         let switched = world.journalled() == Some(Cutover::Switched);
                         assert_eq!(switched, decided, "{note}");
@@ -254,12 +182,8 @@ async fn a_transaction_that_outlasts_the_gate_is_named_and_the_cutover_undone() 
         client: "10.1.2.3:5000".to_owned(),
         age: Duration::from_millis(12_300),
     }];
-    let course = run(world.conductor(&journal), Kind::Cutover)
-        .await
-        .expect("it ends");
-    let Outcome::Undone { at, why, remedy } = course.outcome else {
-        panic!("{:?}", course.outcome)
-    };
+    let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
+    let Outcome::Undone { at, why, remedy } = course.outcome else { panic!("{:?}", course.outcome) };
     assert_eq!(at, "Holding");
     assert_eq!(
         why,
@@ -275,12 +199,8 @@ async fn a_transaction_that_outlasts_the_gate_is_named_and_the_cutover_undone() 
 async fn a_target_that_does_not_apply_the_marker_undoes_the_cutover() {
     let (world, journal) = fresh(&[]).await;
     world.facts.lock().follower_idle = true;
-    let course = run(world.conductor(&journal), Kind::Cutover)
-        .await
-        .expect("it ends");
-    let Outcome::Undone { at, why, .. } = course.outcome else {
-        panic!("{:?}", course.outcome)
-    };
+    let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
+    let Outcome::Undone { at, why, .. } = course.outcome else { panic!("{:?}", course.outcome) };
     assert_eq!(at, "CatchingUp");
     assert!(why.contains("did not apply the marker"), "{why}");
     assert_eq!(course.hold, Duration::from_millis(1900));
@@ -288,19 +208,12 @@ async fn a_target_that_does_not_apply_the_marker_undoes_the_cutover() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fence_that_cannot_be_lifted_opens_the_gate_after_the_grace_and_is_tried_until_it_is_gone()
- {
+async fn a_fence_that_cannot_be_lifted_opens_the_gate_after_the_grace_and_is_tried_until_it_is_gone() {
     let (world, journal) = fresh(&[(5, Mishap::FailAfter)]).await;
     world.facts.lock().failing = vec!["lift_fence"; 20];
-    let course = run(world.conductor(&journal), Kind::Cutover)
-        .await
-        .expect("it ends");
+    let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
     assert_settled(&world, "at the end");
-    assert!(
-        course.hold <= LIFT_GRACE + Duration::from_secs(1),
-        "held {:?}",
-        course.hold
-    );
+    assert!(course.hold <= LIFT_GRACE + Duration::from_secs(1), "held {:?}", course.hold);
     let calls = world.facts.lock().calls.clone();
     let lifts = calls.iter().filter(|call| **call == "lift_fence").count();
     assert!(lifts > 8, "{calls:?}");
@@ -328,14 +241,8 @@ async fn a_state_that_cannot_be_journalled_undoes_the_cutover_without_its_effect
     ] {
         let (world, journal) = fresh(&[]).await;
         let _raw = break_writes_of(&world, &format!("'{state}'"));
-        let course = run(world.conductor(&journal), Kind::Cutover)
-            .await
-            .expect("it ends");
-        assert!(
-            matches!(course.outcome, Outcome::Undone { .. }),
-            "{state}: {:?}",
-            course.outcome
-        );
+        let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
+        assert!(matches!(course.outcome, Outcome::Undone { .. }), "{state}: {:?}", course.outcome);
         let calls = world.facts.lock().calls.clone();
         assert!(!calls.contains(&never), "{state}: {calls:?}");
         assert_settled(&world, &format!("without {state} in the journal"));
@@ -383,21 +290,11 @@ async fn a_disk_that_does_not_answer_the_decision_is_told_within_the_hold_and_a_
             break reported;
         }
         let waited = begun.elapsed();
-        assert!(
-            waited < max_hold + Duration::from_secs(1),
-            "nothing is told"
-        );
+        assert!(waited < max_hold + Duration::from_secs(1), "nothing is told");
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    assert!(
-        reported.0.contains("the decision to switch"),
-        "{reported:?}"
-    );
-    assert!(
-        reported
-            .1
-            .is_some_and(|remedy| remedy.contains("kill Headgate"))
-    );
+    assert!(reported.0.contains("the decision to switch"), "{reported:?}");
+    assert!(reported.1.is_some_and(|remedy| remedy.contains("kill Headgate")));
     assert!(world.facts.lock().gate_closed, "it may be on the disk");
     drop(stalled);
     let course = running.await.expect("no panic").expect("it ends");
@@ -406,20 +303,9 @@ async fn a_disk_that_does_not_answer_the_decision_is_told_within_the_hold_and_a_
 }
 
 #[tokio::test(start_paused = true)]
-async fn from_any_state_on_the_journals_disk_may_stay_full_and_clients_are_served_within_the_hold_and_a_second()
- {
-    let states = [
-        "Fencing",
-        "CatchingUp",
-        "Checking",
-        "Switching",
-        "Undoing",
-        "Following",
-    ];
-    for (kind, from) in KINDS
-        .iter()
-        .flat_map(|kind| (0..states.len()).map(move |from| (*kind, from)))
-    {
+async fn from_any_state_on_the_journals_disk_may_stay_full_and_clients_are_served_within_the_hold_and_a_second() {
+    let states = ["Fencing", "CatchingUp", "Checking", "Switching", "Undoing", "Following"];
+    for (kind, from) in KINDS.iter().flat_map(|kind| (0..states.len()).map(move |from| (*kind, from))) {
         let (world, journal) = fresh(&[]).await;
         let broken = states[from..].join("', '");
         let raw = break_writes_of(&world, &format!("'{broken}'"));
@@ -438,11 +324,7 @@ async fn from_any_state_on_the_journals_disk_may_stay_full_and_clients_are_serve
             assert!(!facts.gate_closed && !facts.barrier, "{note}");
             assert_eq!(
                 (facts.sealed, facts.route.as_str()),
-                if switched {
-                    (true, "green")
-                } else {
-                    (false, "blue")
-                },
+                if switched { (true, "green") } else { (false, "blue") },
                 "{note}: {:?}",
                 facts.calls
             );
@@ -455,11 +337,7 @@ async fn from_any_state_on_the_journals_disk_may_stay_full_and_clients_are_serve
         drop(raw);
         assert_eq!(restart(&world).await, Some(()), "{note}");
         assert_settled(&world, &note);
-        assert_eq!(
-            world.journalled() == Some(Cutover::Switched),
-            switched,
-            "{note}"
-        );
+        assert_eq!(world.journalled() == Some(Cutover::Switched), switched, "{note}");
     }
 }
 
@@ -484,18 +362,11 @@ async fn a_restart_that_cannot_write_undoes_what_was_under_way_and_opens_the_gat
 async fn an_undo_whose_end_was_not_recorded_is_recorded_before_the_next_cutover() {
     let (world, journal) = fresh(&[]).await;
     let raw = break_writes_of(&world, "'Checking', 'Undoing', 'Following'");
-    let course = run(world.conductor(&journal), Kind::Cutover)
-        .await
-        .expect("it ends");
+    let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
     assert!(matches!(course.outcome, Outcome::Undone { .. }));
-    assert!(matches!(
-        world.journalled(),
-        Some(Cutover::CatchingUp { .. })
-    ));
+    assert!(matches!(world.journalled(), Some(Cutover::CatchingUp { .. })));
     raw.execute_batch("DROP TRIGGER broken").expect("mended");
-    let course = run(world.conductor(&journal), Kind::Cutover)
-        .await
-        .expect("it ends");
+    let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
     assert_eq!(course.outcome, Outcome::Switched);
     let steps: String = raw
         .query_row(
@@ -510,18 +381,13 @@ async fn an_undo_whose_end_was_not_recorded_is_recorded_before_the_next_cutover(
 #[tokio::test(start_paused = true)]
 async fn a_source_that_does_not_answer_keeps_the_gate_closed_until_its_fence_is_known_to_be_down() {
     // The sealing hangs when it has done its work, as do the first tries to lift what it left.
-    let (world, journal) =
-        fresh(&[(4, Mishap::HangAfter), (5, Mishap::Hang), (6, Mishap::Hang)]).await;
+    let (world, journal) = fresh(&[(4, Mishap::HangAfter), (5, Mishap::Hang), (6, Mishap::Hang)]).await;
     let running = tokio::spawn(run(world.conductor(&journal), Kind::Cutover));
     let begun = Instant::now();
     while world.facts.lock().sealed || begun.elapsed() < Duration::from_secs(2) {
         {
             let facts = world.facts.lock();
-            assert!(
-                !facts.sealed || facts.gate_closed,
-                "statements ran into the fence after {:?}",
-                begun.elapsed()
-            );
+            assert!(!facts.sealed || facts.gate_closed, "statements ran into the fence after {:?}", begun.elapsed());
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -542,13 +408,8 @@ async fn the_steps_of_the_report_add_up_to_the_hold() {
         let (world, journal) = fresh(&mishaps).await;
         let course = run(world.conductor(&journal), kind).await.expect("it ends");
         let steps = &course.steps;
-        let sum =
-            steps.gate + steps.fence + steps.catch_up + steps.check + steps.seal + steps.switch;
-        assert_eq!(
-            sum + steps.undo,
-            course.hold,
-            "{kind} with {mishaps:?}: {steps:?}"
-        );
+        let sum = steps.gate + steps.fence + steps.catch_up + steps.check + steps.seal + steps.switch;
+        assert_eq!(sum + steps.undo, course.hold, "{kind} with {mishaps:?}: {steps:?}");
     }
 }
 
@@ -556,9 +417,7 @@ async fn the_steps_of_the_report_add_up_to_the_hold() {
 async fn what_follows_the_switch_may_fail_or_hang_and_the_switch_stands() {
     for mishap in [Mishap::Fail, Mishap::Hang] {
         let (world, journal) = fresh(&[(8, mishap)]).await;
-        let course = run(world.conductor(&journal), Kind::Cutover)
-            .await
-            .expect("it ends");
+        let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
         assert_eq!(course.outcome, Outcome::Switched, "{mishap:?}");
         assert!(!world.facts.lock().completed);
         assert!(course.hold < Duration::from_secs(1), "{mishap:?}");

@@ -45,11 +45,7 @@ impl<P> Event<P> {
 
 impl fmt::Display for Illegal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "the cutover does not know {} in {}",
-            self.event, self.state
-        )
+        write!(formatter, "the cutover does not know {} in {}", self.event, self.state)
     }
 }
 

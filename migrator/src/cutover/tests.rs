@@ -5,18 +5,11 @@ use std::collections::BTreeSet;
 use super::{Cutover, Event, Failure, Marker, UndoReason};
 
 fn marker() -> Marker<u64> {
-    Marker {
-        position: 7,
-        token: "t".to_owned(),
-    }
+    Marker { position: 7, token: "t".to_owned() }
 }
 
 fn failure() -> Failure {
-    Failure {
-        at: "somewhere".to_owned(),
-        what: "it broke".to_owned(),
-        remedy: None,
-    }
+    Failure { at: "somewhere".to_owned(), what: "it broke".to_owned(), remedy: None }
 }
 
 fn states() -> Vec<Cutover<u64>> {
@@ -28,9 +21,7 @@ fn states() -> Vec<Cutover<u64>> {
         Cutover::Checking { marker: marker() },
         Cutover::Switching,
         Cutover::Switched,
-        Cutover::Undoing {
-            why: UndoReason::Rehearsed,
-        },
+        Cutover::Undoing { why: UndoReason::Rehearsed },
     ]
 }
 
@@ -104,11 +95,7 @@ fn a_restart_after_any_step_of_any_path_ends_as_before_or_switched() {
         paths += 1;
         let text = serde_json::to_string(path.last().expect("not empty")).expect("a state is JSON");
         let journalled: Cutover<u64> = serde_json::from_str(&text).expect("and comes back");
-        assert_eq!(
-            Some(&journalled),
-            path.last(),
-            "the journal changed a state"
-        );
+        assert_eq!(Some(&journalled), path.last(), "the journal changed a state");
         let decided = path.iter().any(|state| matches!(state, Cutover::Switching));
         // What the conductor does in a fresh process: only the undo and the switch have an effect then.
         let settled = match journalled.resumed() {
@@ -116,11 +103,7 @@ fn a_restart_after_any_step_of_any_path_ends_as_before_or_switched() {
             state @ Cutover::Switching => state.next(Event::Routed),
             state => Ok(state),
         };
-        let expected = if decided {
-            Cutover::Switched
-        } else {
-            Cutover::Following
-        };
+        let expected = if decided { Cutover::Switched } else { Cutover::Following };
         assert_eq!(settled, Ok(expected), "after {path:?}");
     });
     assert!(paths > 50, "only {paths} paths were walked");
@@ -135,21 +118,10 @@ fn no_path_reaches_the_switch_without_each_guard_before_it() {
         }
         switched += 1;
         let names: Vec<&str> = path.iter().rev().take(7).rev().map(Cutover::name).collect();
-        let order = [
-            "Following",
-            "Holding",
-            "Fencing",
-            "CatchingUp",
-            "Checking",
-            "Switching",
-            "Switched",
-        ];
+        let order = ["Following", "Holding", "Fencing", "CatchingUp", "Checking", "Switching", "Switched"];
         assert_eq!(names, order);
     });
-    assert!(
-        switched > 1,
-        "no path was walked through an undo and on to the switch"
-    );
+    assert!(switched > 1, "no path was walked through an undo and on to the switch");
 }
 
 #[test]
@@ -167,19 +139,7 @@ fn nothing_leaves_the_switch_backwards() {
 
 #[test]
 fn a_restart_undoes_exactly_the_states_between_the_request_and_the_decision() {
-    let resumed: Vec<&str> = states()
-        .into_iter()
-        .map(|state| state.resumed().name())
-        .collect();
-    let expected = [
-        "Following",
-        "Undoing",
-        "Undoing",
-        "Undoing",
-        "Undoing",
-        "Switching",
-        "Switched",
-        "Undoing",
-    ];
+    let resumed: Vec<&str> = states().into_iter().map(|state| state.resumed().name()).collect();
+    let expected = ["Following", "Undoing", "Undoing", "Undoing", "Undoing", "Switching", "Switched", "Undoing"];
     assert_eq!(resumed, expected);
 }

@@ -65,17 +65,8 @@ impl Journal {
 
     /// Every migration, by name.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
-        type Row = (
-            String,
-            String,
-            i64,
-            Option<String>,
-            Option<String>,
-            Option<String>,
-            bool,
-            Option<String>,
-            Option<String>,
-        );
+        type Row =
+            (String, String, i64, Option<String>, Option<String>, Option<String>, bool, Option<String>, Option<String>);
         let rows: Vec<Row> = self.read(|connection| {
             let mut rows = connection.prepare_cached(
                 "SELECT definition, json_quote(state), since, error, remedy, plan, copied, tables, recopy
@@ -96,36 +87,24 @@ impl Journal {
             })?;
             fields.collect()
         })?;
-        let entry =
-            |(definition, state, since, error, remedy, plan, copied, tables, recopy): Row| {
-                Ok(Entry {
-                    definition: decode(&definition)?,
-                    state: decode(&state)?,
-                    since: SystemTime::UNIX_EPOCH + Duration::from_millis(since.unsigned_abs()),
-                    error,
-                    remedy,
-                    plan: plan.map(|plan| decode(&plan)).transpose()?,
-                    copied,
-                    tables: tables
-                        .map(|tables| decode(&tables))
-                        .transpose()?
-                        .unwrap_or_default(),
-                    recopy: recopy
-                        .map(|recopy| decode(&recopy))
-                        .transpose()?
-                        .unwrap_or_default(),
-                })
-            };
+        let entry = |(definition, state, since, error, remedy, plan, copied, tables, recopy): Row| {
+            Ok(Entry {
+                definition: decode(&definition)?,
+                state: decode(&state)?,
+                since: SystemTime::UNIX_EPOCH + Duration::from_millis(since.unsigned_abs()),
+                error,
+                remedy,
+                plan: plan.map(|plan| decode(&plan)).transpose()?,
+                copied,
+                tables: tables.map(|tables| decode(&tables)).transpose()?.unwrap_or_default(),
+                recopy: recopy.map(|recopy| decode(&recopy)).transpose()?.unwrap_or_default(),
+            })
+        };
         rows.into_iter().map(entry).collect()
     }
 
     /// Where a migration stands from now on, and what went wrong, if anything. A switched one stays switched.
-    pub(crate) async fn set_state(
-        &self,
-        name: &str,
-        state: State,
-        error: Option<&Error>,
-    ) -> Result<()> {
+    pub(crate) async fn set_state(&self, name: &str, state: State, error: Option<&Error>) -> Result<()> {
         let name = name.to_owned();
         let text = error.map(Error::full_text);
         let remedy = error.and_then(Error::remedy_text).map(ToOwned::to_owned);
@@ -157,10 +136,7 @@ impl Journal {
     pub(crate) async fn set_plan(&self, name: &str, plan: &Plan) -> Result<()> {
         let (name, plan) = (name.to_owned(), encode(plan)?);
         self.write(move |transaction| {
-            transaction.execute(
-                "UPDATE migrations SET plan = ?2 WHERE name = ?1",
-                params![name, plan],
-            )
+            transaction.execute("UPDATE migrations SET plan = ?2 WHERE name = ?1", params![name, plan])
         })
         .await?;
         Ok(())
@@ -168,11 +144,7 @@ impl Journal {
 
     /// All tables are loaded and complete, with these numbers, those that were taken anew too; changes are followed from
     /// here on.
-    pub(crate) async fn set_copied(
-        &self,
-        name: &str,
-        tables: &BTreeMap<String, TableProgress>,
-    ) -> Result<()> {
+    pub(crate) async fn set_copied(&self, name: &str, tables: &BTreeMap<String, TableProgress>) -> Result<()> {
         let (name, tables, at) = (name.to_owned(), encode(tables)?, now());
         self.write(move |transaction| {
             transaction.execute(
@@ -207,37 +179,22 @@ impl Journal {
         let texts = findings.iter().map(encode).collect::<Result<Vec<_>>>()?;
         self.write(move |transaction| {
             transaction.execute("DELETE FROM findings WHERE migration = ?1", [&name])?;
-            let mut row = transaction
-                .prepare_cached("INSERT INTO findings (migration, finding) VALUES (?1, ?2)")?;
-            texts
-                .iter()
-                .try_for_each(|text| row.execute(params![name, text]).map(drop))
+            let mut row = transaction.prepare_cached("INSERT INTO findings (migration, finding) VALUES (?1, ?2)")?;
+            texts.iter().try_for_each(|text| row.execute(params![name, text]).map(drop))
         })
         .await
     }
 
     /// The findings of the last precheck, in its order.
     pub(crate) fn findings(&self, name: &str) -> Result<Vec<Check>> {
-        self.texts(
-            "SELECT finding FROM findings WHERE migration = ?1 ORDER BY id",
-            name,
-        )
+        self.texts("SELECT finding FROM findings WHERE migration = ?1 ORDER BY id", name)
     }
 
     /// Replaces the last finished check, one row per range.
-    pub(crate) async fn set_check(
-        &self,
-        name: &str,
-        summary: &CheckStatus,
-        checked: &Checked,
-    ) -> Result<()> {
+    pub(crate) async fn set_check(&self, name: &str, summary: &CheckStatus, checked: &Checked) -> Result<()> {
         let (name, summary) = (name.to_owned(), encode(summary)?);
         let fingerprint = encode(&checked.fingerprint)?;
-        let texts = checked
-            .proofs
-            .iter()
-            .map(encode)
-            .collect::<Result<Vec<_>>>()?;
+        let texts = checked.proofs.iter().map(encode).collect::<Result<Vec<_>>>()?;
         self.write(move |transaction| {
             transaction.execute(
                 "INSERT INTO checks (migration, summary, fingerprint) VALUES (?1, ?2, ?3)
@@ -246,11 +203,8 @@ impl Journal {
                 params![name, summary, fingerprint],
             )?;
             transaction.execute("DELETE FROM proofs WHERE migration = ?1", [&name])?;
-            let mut row = transaction
-                .prepare_cached("INSERT INTO proofs (migration, proof) VALUES (?1, ?2)")?;
-            texts
-                .iter()
-                .try_for_each(|text| row.execute(params![name, text]).map(drop))
+            let mut row = transaction.prepare_cached("INSERT INTO proofs (migration, proof) VALUES (?1, ?2)")?;
+            texts.iter().try_for_each(|text| row.execute(params![name, text]).map(drop))
         })
         .await
     }
@@ -262,28 +216,19 @@ impl Journal {
 
     /// What the definitions of both sides were in the last finished check.
     pub(crate) fn fingerprint(&self, name: &str) -> Result<Option<Fingerprint>> {
-        self.text(
-            "SELECT fingerprint FROM checks WHERE migration = ?1 AND fingerprint IS NOT NULL",
-            name,
-        )
+        self.text("SELECT fingerprint FROM checks WHERE migration = ?1 AND fingerprint IS NOT NULL", name)
     }
 
     /// What the last finished check found, range by range.
     pub(crate) fn proofs(&self, name: &str) -> Result<Vec<Proof>> {
-        self.texts(
-            "SELECT proof FROM proofs WHERE migration = ?1 ORDER BY id",
-            name,
-        )
+        self.texts("SELECT proof FROM proofs WHERE migration = ?1 ORDER BY id", name)
     }
 
     /// Adds a report.
     pub(crate) async fn add_report(&self, report: &CutoverReport) -> Result<()> {
         let (name, text) = (report.migration.clone(), encode(report)?);
         self.write(move |transaction| {
-            transaction.execute(
-                "INSERT INTO reports (migration, report) VALUES (?1, ?2)",
-                params![name, text],
-            )
+            transaction.execute("INSERT INTO reports (migration, report) VALUES (?1, ?2)", params![name, text])
         })
         .await?;
         Ok(())
@@ -291,29 +236,19 @@ impl Journal {
 
     /// The newest report.
     pub(crate) fn report(&self, name: &str) -> Result<Option<CutoverReport>> {
-        self.text(
-            "SELECT report FROM reports WHERE migration = ?1 ORDER BY id DESC LIMIT 1",
-            name,
-        )
+        self.text("SELECT report FROM reports WHERE migration = ?1 ORDER BY id DESC LIMIT 1", name)
     }
 
     /// Forgets a migration and all about it, except where its route is and the reports of its cutovers.
     pub(crate) async fn remove(&self, name: &str) -> Result<()> {
         let name = name.to_owned();
-        self.write(move |transaction| {
-            transaction.execute("DELETE FROM migrations WHERE name = ?1", [&name])
-        })
-        .await?;
+        self.write(move |transaction| transaction.execute("DELETE FROM migrations WHERE name = ?1", [&name])).await?;
         Ok(())
     }
 
     fn text<T: serde::de::DeserializeOwned>(&self, query: &str, name: &str) -> Result<Option<T>> {
-        let text: Option<String> = self.read(|connection| {
-            connection
-                .prepare_cached(query)?
-                .query_row([name], |row| row.get(0))
-                .optional()
-        })?;
+        let text: Option<String> =
+            self.read(|connection| connection.prepare_cached(query)?.query_row([name], |row| row.get(0)).optional())?;
         text.map(|text| decode(&text)).transpose()
     }
 

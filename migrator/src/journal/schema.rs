@@ -9,7 +9,8 @@ use super::unusable;
 use crate::error::{Error, Result};
 
 /// Each entry takes a file from the version of its index to the next.
-const VERSIONS: &[&str] = &["
+const VERSIONS: &[&str] = &[
+    "
     CREATE TABLE migrations (
         name TEXT PRIMARY KEY, definition TEXT NOT NULL, state TEXT NOT NULL, created INTEGER NOT NULL,
         since INTEGER NOT NULL, error TEXT, remedy TEXT, plan TEXT, copied INTEGER NOT NULL DEFAULT 0, tables TEXT
@@ -46,20 +47,25 @@ const VERSIONS: &[&str] = &["
     CREATE INDEX findings_by_migration ON findings (migration);
     CREATE INDEX proofs_by_migration ON proofs (migration);
     CREATE INDEX reports_by_migration ON reports (migration);
-", "
+",
+    "
     ALTER TABLE checks ADD COLUMN fingerprint TEXT;
-", "
+",
+    "
     CREATE TABLE kept (id INTEGER PRIMARY KEY, migration TEXT NOT NULL, report TEXT NOT NULL) STRICT;
     INSERT INTO kept SELECT id, migration, report FROM reports;
     DROP TABLE reports;
     ALTER TABLE kept RENAME TO reports;
     CREATE INDEX reports_by_migration ON reports (migration);
-", "
+",
+    "
     CREATE TABLE identity (id TEXT NOT NULL) STRICT;
     INSERT INTO identity VALUES (lower(hex(randomblob(16))));
-", "
+",
+    "
     ALTER TABLE migrations ADD COLUMN recopy TEXT;
-"];
+",
+];
 
 /// Pages in the write-ahead log at which it is moved into the file: more than a cutover writes, and not much more.
 const LOG_PAGES: u32 = 64;
@@ -69,9 +75,7 @@ const LOG_PAGES: u32 = 64;
 pub(super) fn open(path: &Path, shared: bool) -> Result<Connection> {
     let mut connection = Connection::open(path).map_err(|cause| unusable(path, cause))?;
     if !shared {
-        connection
-            .pragma_update(None, "locking_mode", "exclusive")
-            .map_err(|cause| unusable(path, cause))?;
+        connection.pragma_update(None, "locking_mode", "exclusive").map_err(|cause| unusable(path, cause))?;
     }
     prepare(&mut connection, path)?;
     Ok(connection)
@@ -79,24 +83,12 @@ pub(super) fn open(path: &Path, shared: bool) -> Result<Connection> {
 
 fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
     let failed = |cause| unusable(path, cause);
-    connection
-        .busy_timeout(Duration::from_secs(5))
-        .map_err(failed)?;
-    for (setting, value) in [
-        ("journal_mode", "wal"),
-        ("synchronous", "full"),
-        ("foreign_keys", "on"),
-    ] {
-        connection
-            .pragma_update(None, setting, value)
-            .map_err(failed)?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    for (setting, value) in [("journal_mode", "wal"), ("synchronous", "full"), ("foreign_keys", "on")] {
+        connection.pragma_update(None, setting, value).map_err(failed)?;
     }
-    connection
-        .pragma_update(None, "wal_autocheckpoint", LOG_PAGES)
-        .map_err(failed)?;
-    let version: u32 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(failed)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(failed)?;
+    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     let newest = u32::try_from(VERSIONS.len()).unwrap_or(u32::MAX);
     if version > newest {
         return Err(Error::fatal(format!(
@@ -105,16 +97,10 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
         ))
         .remedy("run the version that wrote it, or a newer one"));
     }
-    for (statements, reached) in VERSIONS
-        .iter()
-        .zip(1..)
-        .filter(|(_, reached)| *reached > version)
-    {
+    for (statements, reached) in VERSIONS.iter().zip(1..).filter(|(_, reached)| *reached > version) {
         let transaction = connection.transaction().map_err(failed)?;
         transaction.execute_batch(statements).map_err(failed)?;
-        transaction
-            .pragma_update(None, "user_version", reached)
-            .map_err(failed)?;
+        transaction.pragma_update(None, "user_version", reached).map_err(failed)?;
         transaction.commit().map_err(failed)?;
     }
     Ok(())

@@ -20,11 +20,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        let name = format!(
-            "headgate-journal-{}-{:x}",
-            std::process::id(),
-            rand::random::<u64>()
-        );
+        let name = format!("headgate-journal-{}-{:x}", std::process::id(), rand::random::<u64>());
         Self(std::env::temp_dir().join(name))
     }
 }
@@ -67,54 +63,27 @@ fn open(folder: &Path) -> Journal {
 #[tokio::test]
 async fn every_state_of_a_cutover_is_there_after_the_journal_is_opened_again() {
     let folder = Folder::new();
-    open(&folder.0)
-        .insert(&definition())
-        .await
-        .expect("inserted");
-    let marker = Marker {
-        position: Number(9),
-        token: "t".to_owned(),
-    };
+    open(&folder.0).insert(&definition()).await.expect("inserted");
+    let marker = Marker { position: Number(9), token: "t".to_owned() };
     let states = [
         (Cutover::Holding, 1),
         (Cutover::Fencing, 1),
-        (
-            Cutover::Undoing {
-                why: UndoReason::Rehearsed,
-            },
-            1,
-        ),
+        (Cutover::Undoing { why: UndoReason::Rehearsed }, 1),
         (Cutover::Following, 1),
         (Cutover::Holding, 2),
         (Cutover::Fencing, 2),
-        (
-            Cutover::CatchingUp {
-                marker: marker.clone(),
-            },
-            2,
-        ),
+        (Cutover::CatchingUp { marker: marker.clone() }, 2),
         (Cutover::Checking { marker }, 2),
         (Cutover::Switching, 2),
         (Cutover::Switched, 2),
     ];
     for (state, epoch) in states {
-        assert_eq!(
-            open(&folder.0).enter("m", &state).await.expect("entered"),
-            epoch
-        );
+        assert_eq!(open(&folder.0).enter("m", &state).await.expect("entered"), epoch);
         let journal = open(&folder.0);
-        assert_eq!(
-            journal.cutover("m").expect("read"),
-            Some((epoch, state.clone()))
-        );
+        assert_eq!(journal.cutover("m").expect("read"), Some((epoch, state.clone())));
         let decided = matches!(state, Cutover::Switching | Cutover::Switched);
         let route = journal.route_clusters().expect("read").get("shop").cloned();
-        assert_eq!(
-            route,
-            decided.then(|| "green".to_owned()),
-            "in {}",
-            state.name()
-        );
+        assert_eq!(route, decided.then(|| "green".to_owned()), "in {}", state.name());
         let entry = journal.entries().expect("read").remove(0);
         let ended = matches!(state, Cutover::Switched);
         assert_eq!(entry.state == State::Switched, ended, "in {}", state.name());
@@ -124,32 +93,14 @@ async fn every_state_of_a_cutover_is_there_after_the_journal_is_opened_again() {
 #[tokio::test]
 async fn a_migration_comes_back_as_it_was_written() {
     let folder = Folder::new();
-    open(&folder.0)
-        .insert(&definition())
-        .await
-        .expect("inserted");
+    open(&folder.0).insert(&definition()).await.expect("inserted");
     let before = SystemTime::now() - Duration::from_secs(1);
     let error = Error::fatal("the target is full").remedy("make room");
-    open(&folder.0)
-        .set_plan("m", &Plan::default())
-        .await
-        .expect("written");
-    open(&folder.0)
-        .set_copied("m", &[("a.b".to_owned(), TableProgress::default())].into())
-        .await
-        .expect("written");
-    open(&folder.0)
-        .set_state("m", State::Failed, Some(&error))
-        .await
-        .expect("written");
-    let findings = [
-        Check::ok("wal_level", "logical"),
-        Check::ok("slots", "9 free"),
-    ];
-    open(&folder.0)
-        .set_findings("m", &findings)
-        .await
-        .expect("written");
+    open(&folder.0).set_plan("m", &Plan::default()).await.expect("written");
+    open(&folder.0).set_copied("m", &[("a.b".to_owned(), TableProgress::default())].into()).await.expect("written");
+    open(&folder.0).set_state("m", State::Failed, Some(&error)).await.expect("written");
+    let findings = [Check::ok("wal_level", "logical"), Check::ok("slots", "9 free")];
+    open(&folder.0).set_findings("m", &findings).await.expect("written");
     let journal = open(&folder.0);
     let entry = journal.entries().expect("read").remove(0);
     assert_eq!(entry.definition, definition());
@@ -167,56 +118,26 @@ async fn forgetting_a_migration_keeps_its_route_and_the_count_of_epochs() {
     let folder = Folder::new();
     let journal = open(&folder.0);
     journal.insert(&definition()).await.expect("inserted");
-    journal
-        .set_findings("m", &[Check::ok("a", "b")])
-        .await
-        .expect("written");
-    for state in [
-        Cutover::<Number>::Holding,
-        Cutover::Switching,
-        Cutover::Switched,
-    ] {
+    journal.set_findings("m", &[Check::ok("a", "b")]).await.expect("written");
+    for state in [Cutover::<Number>::Holding, Cutover::Switching, Cutover::Switched] {
         journal.enter("m", &state).await.expect("entered");
     }
     journal.remove("m").await.expect("removed");
     assert!(journal.entries().expect("read").is_empty());
     assert_eq!(journal.cutover::<Number>("m").expect("read"), None);
-    assert_eq!(
-        journal
-            .route_clusters()
-            .expect("read")
-            .get("shop")
-            .map(String::as_str),
-        Some("green")
-    );
-    journal
-        .insert(&definition())
-        .await
-        .expect("the name is free again");
+    assert_eq!(journal.route_clusters().expect("read").get("shop").map(String::as_str), Some("green"));
+    journal.insert(&definition()).await.expect("the name is free again");
     assert!(journal.findings("m").expect("read").is_empty());
-    assert_eq!(
-        journal
-            .enter("m", &Cutover::<Number>::Holding)
-            .await
-            .expect("entered"),
-        2
-    );
+    assert_eq!(journal.enter("m", &Cutover::<Number>::Holding).await.expect("entered"), 2);
 }
 
 #[test]
 fn a_second_headgate_on_the_same_journal_is_refused_by_name() {
     let folder = Folder::new();
     let first = open(&folder.0);
-    let refused = Journal::open(&folder.0)
-        .err()
-        .expect("the second is refused");
+    let refused = Journal::open(&folder.0).err().expect("the second is refused");
     assert_eq!(refused.kind(), Kind::Refused);
-    assert!(
-        refused
-            .to_string()
-            .contains(&format!("pid {}", std::process::id())),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains(&format!("pid {}", std::process::id())), "{refused}");
     drop(first);
     open(&folder.0);
 }
@@ -226,12 +147,9 @@ fn a_journal_of_a_newer_version_is_left_alone() {
     let folder = Folder::new();
     drop(open(&folder.0));
     let raw = rusqlite::Connection::open(folder.0.join("journal.sqlite")).expect("opens");
-    raw.pragma_update(None, "user_version", 99)
-        .expect("written");
+    raw.pragma_update(None, "user_version", 99).expect("written");
     drop(raw);
-    let refused = Journal::open(&folder.0)
-        .err()
-        .expect("a newer file is refused");
+    let refused = Journal::open(&folder.0).err().expect("a newer file is refused");
     assert!(refused.to_string().contains("version 99"), "{refused}");
 }
 

@@ -25,11 +25,7 @@ pub(super) struct Committed {
 impl Committed {
     /// Whether a commit is in `self` that was not in `before`.
     pub(super) fn has_more_than(&self, before: &Self) -> bool {
-        if self.salts == before.salts {
-            self.commits > before.commits
-        } else {
-            self.commits > 0
-        }
+        if self.salts == before.salts { self.commits > before.commits } else { self.commits > 0 }
     }
 }
 
@@ -44,19 +40,12 @@ pub(super) fn path_of(database: &Path) -> PathBuf {
 pub(super) fn committed(log: &Path) -> io::Result<Committed> {
     let mut file = BufReader::new(File::open(log)?);
     let mut header = [0; HEADER_BYTES];
-    let none = Committed {
-        salts: [0, 0],
-        bytes: 0,
-        commits: 0,
-    };
+    let none = Committed { salts: [0, 0], bytes: 0, commits: 0 };
     if !filled(&mut file, &mut header)? {
         return Ok(none);
     }
     let word = |bytes: &[u8], at: usize| {
-        bytes
-            .get(at..at + 4)
-            .and_then(|word| word.try_into().ok())
-            .map_or(0, u32::from_be_bytes)
+        bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_be_bytes)
     };
     let big_endian = match word(&header, 0) {
         0x377f_0682 => false,
@@ -74,11 +63,7 @@ pub(super) fn committed(log: &Path) -> io::Result<Committed> {
     let mut at = HEADER_BYTES as u64;
     while filled(&mut file, &mut frame)? {
         sums = checksum(sums, frame.get(..8).unwrap_or_default(), big_endian);
-        sums = checksum(
-            sums,
-            frame.get(FRAME_HEADER_BYTES..).unwrap_or_default(),
-            big_endian,
-        );
+        sums = checksum(sums, frame.get(FRAME_HEADER_BYTES..).unwrap_or_default(), big_endian);
         let fits = word(&frame, 0) != 0
             && [word(&frame, 8), word(&frame, 12)] == salts
             && [word(&frame, 16), word(&frame, 20)] == sums;
@@ -133,11 +118,7 @@ fn checksum([mut one, mut two]: [u32; 2], bytes: &[u8], big_endian: bool) -> [u3
     let (words, _) = bytes.as_chunks::<4>();
     let (pairs, _) = words.as_chunks::<2>();
     let read = |word: [u8; 4]| {
-        if big_endian {
-            u32::from_be_bytes(word)
-        } else {
-            u32::from_le_bytes(word)
-        }
+        if big_endian { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) }
     };
     for [first, second] in pairs {
         one = one.wrapping_add(read(*first)).wrapping_add(two);
@@ -158,14 +139,10 @@ mod tests {
         let database = folder.join("d.sqlite");
         let log = path_of(&database);
         let connection = Connection::open(&database).expect("opens");
-        connection
-            .execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (v TEXT)")
-            .expect("a table");
+        connection.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (v TEXT)").expect("a table");
         let seen = |log: &Path| committed(log).expect("read");
         let before = seen(&log);
-        connection
-            .execute("INSERT INTO t VALUES ('x')", [])
-            .expect("a row");
+        connection.execute("INSERT INTO t VALUES ('x')", []).expect("a row");
         let after = seen(&log);
         assert!(after.has_more_than(&before), "{before:?} {after:?}");
         assert!(!after.has_more_than(&after));
@@ -173,9 +150,7 @@ mod tests {
         // Room behind the end is not a commit, and the next commit goes into it.
         extend(&log, 1 << 20).expect("longer");
         assert_eq!(seen(&log), after);
-        connection
-            .execute("INSERT INTO t VALUES ('y')", [])
-            .expect("a row");
+        connection.execute("INSERT INTO t VALUES ('y')", []).expect("a row");
         assert!(seen(&log).has_more_than(&after));
         assert_eq!(log.metadata().expect("there").len(), 1 << 20);
 
@@ -190,13 +165,9 @@ mod tests {
         assert_eq!(seen(&torn), after);
 
         // A log that begins again has other salts, and nothing in it at first.
-        connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .expect("a checkpoint");
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
         assert!(!seen(&log).has_more_than(&after));
-        connection
-            .execute("INSERT INTO t VALUES ('z')", [])
-            .expect("a row");
+        connection.execute("INSERT INTO t VALUES ('z')", []).expect("a row");
         assert!(seen(&log).has_more_than(&after));
         drop(connection);
         std::fs::remove_dir_all(&folder).expect("removed");

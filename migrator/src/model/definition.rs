@@ -29,19 +29,13 @@ impl Definition {
     /// Whether names are usable and the ends differ.
     pub(crate) fn validate(&self) -> Result<()> {
         let legal = |letter: char| matches!(letter, 'a'..='z' | '0'..='9' | '_');
-        if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX || !self.name.chars().all(legal)
-        {
-            return Err(
-                Error::refused(format!("{:?} cannot name a migration", self.name)).remedy(format!(
-                    "use 1 to {NAME_BYTES_MAX} lower-case letters, digits and underscores"
-                )),
-            );
+        if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX || !self.name.chars().all(legal) {
+            return Err(Error::refused(format!("{:?} cannot name a migration", self.name))
+                .remedy(format!("use 1 to {NAME_BYTES_MAX} lower-case letters, digits and underscores")));
         }
         if self.source == self.target {
-            return Err(
-                Error::refused(format!("source and target are both {}", self.source))
-                    .remedy("name two different clusters; SHOW CLUSTERS lists them"),
-            );
+            return Err(Error::refused(format!("source and target are both {}", self.source))
+                .remedy("name two different clusters; SHOW CLUSTERS lists them"));
         }
         Ok(())
     }
@@ -71,21 +65,13 @@ impl Options {
         if (MAX_HOLD_MIN..=MAX_HOLD_MAX).contains(&self.max_hold) {
             return Ok(());
         }
-        Err(Error::refused(format!(
-            "a max_hold of {} ms is out of range",
-            self.max_hold.as_millis()
-        ))
-        .remedy("use a duration from 50ms to 60s, such as WITH (max_hold='2s')"))
+        Err(Error::refused(format!("a max_hold of {} ms is out of range", self.max_hold.as_millis()))
+            .remedy("use a duration from 50ms to 60s, such as WITH (max_hold='2s')"))
     }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            max_hold: Duration::from_secs(2),
-            waive_check: false,
-            waive_accounts: Vec::new(),
-            waive_sessions: false,
-        }
+        Self { max_hold: Duration::from_secs(2), waive_check: false, waive_accounts: Vec::new(), waive_sessions: false }
     }
 }

@@ -35,10 +35,7 @@ pub struct Compared {
 impl Fingerprint {
     /// Of both sides' definitions.
     pub fn of(source: &Definitions, target: &Definitions) -> Self {
-        Self {
-            source: digests(source),
-            target: digests(target),
-        }
+        Self { source: digests(source), target: digests(target) }
     }
 
     /// Adds to the target's what is no definition, and must stay as it is all the same.
@@ -48,10 +45,7 @@ impl Fingerprint {
 
     /// What is no longer as it was, by side and object, at most ten and a count of the rest.
     pub fn changes(&self, now: &Self) -> Vec<String> {
-        let sides = [
-            ("source", &self.source, &now.source),
-            ("target", &self.target, &now.target),
-        ];
+        let sides = [("source", &self.source, &now.source), ("target", &self.target, &now.target)];
         let mut changes = Vec::new();
         for (side, before, after) in sides {
             let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -100,9 +94,7 @@ mod tests {
     fn every_kind_of_change_on_either_side_is_named() {
         let definitions = |pairs: &[(&str, &str)]| -> Definitions {
             let pairs = pairs.iter();
-            pairs
-                .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
-                .collect()
+            pairs.map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
         };
         let before = definitions(&[("view a", "1"), ("view b", "1")]);
         let after = definitions(&[("view b", "2"), ("view c", "1")]);
@@ -110,11 +102,7 @@ mod tests {
         assert!(proved.changes(&proved).is_empty());
         assert_eq!(
             proved.changes(&Fingerprint::of(&after, &before)),
-            [
-                "view a is gone on the source",
-                "view b was changed on the source",
-                "view c is new on the source"
-            ]
+            ["view a is gone on the source", "view b was changed on the source", "view c is new on the source"]
         );
         assert_eq!(proved.changes(&Fingerprint::of(&before, &after)).len(), 3);
     }

@@ -137,9 +137,6 @@ pub struct CutoverReport {
 impl CutoverReport {
     /// What clients saw go wrong: held statements that were refused, and sessions that were closed.
     pub fn errors(&self) -> u64 {
-        self.handovers
-            .closed
-            .values()
-            .fold(self.holds.refused, |sum, count| sum.saturating_add(*count))
+        self.handovers.closed.values().fold(self.holds.refused, |sum, count| sum.saturating_add(*count))
     }
 }

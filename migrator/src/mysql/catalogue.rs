@@ -25,27 +25,15 @@ impl TextRow {
             Value::UInt(number) => Some(number.to_string()),
             Value::Float(number) => Some(number.to_string()),
             Value::Double(number) => Some(number.to_string()),
-            dated @ (Value::Date(..) | Value::Time(..)) => {
-                Some(dated.as_sql(true).trim_matches('\'').to_owned())
-            }
+            dated @ (Value::Date(..) | Value::Time(..)) => Some(dated.as_sql(true).trim_matches('\'').to_owned()),
         };
-        Self(
-            row.unwrap_raw()
-                .into_iter()
-                .map(|value| value.and_then(text))
-                .collect(),
-        )
+        Self(row.unwrap_raw().into_iter().map(|value| value.and_then(text)).collect())
     }
 
     /// A row made up for a test; the text NULL stands for none.
     #[cfg(test)]
     pub fn of(values: &[&str]) -> Self {
-        Self(
-            values
-                .iter()
-                .map(|value| (*value != "NULL").then(|| (*value).to_owned()))
-                .collect(),
-        )
+        Self(values.iter().map(|value| (*value != "NULL").then(|| (*value).to_owned())).collect())
     }
 
     /// The value, or nothing where it is NULL or the row has no such column.
@@ -70,47 +58,31 @@ impl TextRow {
 
     /// Whether the server says yes.
     pub fn is_on(&self, column: usize) -> bool {
-        matches!(
-            self.text(column).to_ascii_uppercase().as_str(),
-            "1" | "ON" | "YES" | "Y" | "TRUE"
-        )
+        matches!(self.text(column).to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "Y" | "TRUE")
     }
 }
 
 /// The rows that a query answers; `what` says what failed where it does.
 pub async fn ask(session: &mut Conn, query: &str, what: &str) -> Result<Vec<TextRow>> {
-    let rows: Vec<Row> = session
-        .query(query)
-        .await
-        .map_err(|error| failed(what, error))?;
+    let rows: Vec<Row> = session.query(query).await.map_err(|error| failed(what, error))?;
     Ok(rows.into_iter().map(TextRow::read).collect())
 }
 
 /// Runs a statement for its effect.
 pub async fn run(session: &mut Conn, statement: &str, what: &str) -> Result<()> {
-    session
-        .query_drop(statement)
-        .await
-        .map_err(|error| failed(what, error))
+    session.query_drop(statement).await.map_err(|error| failed(what, error))
 }
 
 /// A setting of the server, or nothing where it knows none of this name.
 pub async fn variable(session: &mut Conn, name: &str) -> Result<Option<String>> {
-    let query = format!(
-        "SHOW GLOBAL VARIABLES WHERE Variable_name = {}",
-        quote_literal(name)
-    );
+    let query = format!("SHOW GLOBAL VARIABLES WHERE Variable_name = {}", quote_literal(name));
     let rows = ask(session, &query, "cannot read the server's settings").await?;
     Ok(rows.first().map(|row| row.owned(1)))
 }
 
 /// The databases that move as a list for `IN (…)`.
 pub fn listed(mysql: &Mysql) -> String {
-    let names: Vec<String> = mysql
-        .databases()
-        .iter()
-        .map(|name| quote_literal(name))
-        .collect();
+    let names: Vec<String> = mysql.databases().iter().map(|name| quote_literal(name)).collect();
     names.join(", ")
 }
 
@@ -118,12 +90,7 @@ pub fn listed(mysql: &Mysql) -> String {
 pub async fn prepare(session: &mut Conn) -> Result<Version> {
     let version = client::version(session).await?;
     if version.is_mysql_from(8, 0, 3) {
-        run(
-            session,
-            "SET SESSION information_schema_stats_expiry = 0",
-            "cannot ask for fresh statistics",
-        )
-        .await?;
+        run(session, "SET SESSION information_schema_stats_expiry = 0", "cannot ask for fresh statistics").await?;
     }
     if version.is_mysql_from(8, 0, 30) {
         run(

@@ -48,10 +48,7 @@ pub async fn run(
         let pinned = snapshot_pair::open(mysql, plan, follow, &stop).await?;
         let pinned = pinned.ok_or_else(stopped)?;
         let proofs = compare(mysql, plan, pinned, &compared, &progress).await?;
-        Ok(Checked {
-            proofs,
-            fingerprint: compared.fingerprint,
-        })
+        Ok(Checked { proofs, fingerprint: compared.fingerprint })
     };
     tokio::select! {
         proofs = Box::pin(comparing) => proofs,
@@ -75,11 +72,7 @@ async fn compare(
     compared: &Compared,
     progress: &Progress,
 ) -> Result<Vec<Proof>> {
-    let Pinned {
-        position,
-        mut sources,
-        mut targets,
-    } = pinned;
+    let Pinned { position, mut sources, mut targets } = pinned;
     let (Some(source), Some(target)) = (sources.first_mut(), targets.first_mut()) else {
         return Err(Error::refused("a check needs at least one worker"));
     };
@@ -87,20 +80,12 @@ async fn compare(
     let mixed = from.flavor != to.flavor;
     let side = |name| Side { name, mixed };
     let sides = (side("source"), side("target"));
-    let mut pair = Pair {
-        source: (&mut *source, sides.0),
-        target: (&mut *target, sides.1),
-    };
+    let mut pair = Pair { source: (&mut *source, sides.0), target: (&mut *target, sides.1) };
     digest::agree(&mut pair).await?;
     let databases = mysql.databases();
     let here = catalog_tables::read(source, sides.0, &databases).await?;
     let there = catalog_tables::read(target, sides.1, &databases).await?;
-    let mut proofs = vec![catalog_tables::proof(
-        plan,
-        compared,
-        (&here, &there),
-        &position,
-    )];
+    let mut proofs = vec![catalog_tables::proof(plan, compared, (&here, &there), &position)];
     let mut queue = VecDeque::new();
     for table in here {
         let Some(other) = there.iter().find(|other| other.matches(&table)) else {
@@ -114,10 +99,7 @@ async fn compare(
             numbers.ranges_different = 0;
         });
         let both = Arc::new((table, other.clone()));
-        queue.extend(ranges.into_iter().map(|range| Work {
-            table: Arc::clone(&both),
-            range,
-        }));
+        queue.extend(ranges.into_iter().map(|range| Work { table: Arc::clone(&both), range }));
     }
     let queue = Mutex::new(queue);
     let pairs = sources.iter_mut().zip(&mut targets);
@@ -130,10 +112,7 @@ async fn compare(
                 let Some(work) = work else {
                     return Ok::<_, Error>(found);
                 };
-                let mut pair = Pair {
-                    source: (&mut *source, sides.0),
-                    target: (&mut *target, sides.1),
-                };
+                let mut pair = Pair { source: (&mut *source, sides.0), target: (&mut *target, sides.1) };
                 found.push(prove(&mut pair, &work, position, progress).await?);
             }
         }
@@ -150,12 +129,7 @@ async fn end(session: Conn) {
     let _ = tokio::time::timeout(std::time::Duration::from_secs(5), session.disconnect()).await;
 }
 
-async fn prove(
-    pair: &mut Pair<'_>,
-    work: &Work,
-    position: &BinlogPosition,
-    progress: &Progress,
-) -> Result<Proof> {
+async fn prove(pair: &mut Pair<'_>, work: &Work, position: &BinlogPosition, progress: &Progress) -> Result<Proof> {
     let Work { table, range } = work;
     let (here, there) = tokio::try_join!(
         digest::range(pair.source.0, pair.source.1, &table.0, range),

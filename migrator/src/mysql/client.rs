@@ -26,11 +26,7 @@ pub struct Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}@{}:{}/{}",
-            self.user, self.host, self.port, self.database
-        )
+        write!(formatter, "{}@{}:{}/{}", self.user, self.host, self.port, self.database)
     }
 }
 
@@ -55,16 +51,10 @@ pub struct Version {
 impl Version {
     /// Reads what `SELECT VERSION()` answers.
     pub fn parse(text: &str) -> Option<Self> {
-        let flavor = if text.to_ascii_lowercase().contains("mariadb") {
-            Flavor::Mariadb
-        } else {
-            Flavor::Mysql
-        };
+        let flavor = if text.to_ascii_lowercase().contains("mariadb") { Flavor::Mariadb } else { Flavor::Mysql };
         // MariaDB used to hide behind this prefix from replicas that did not know it.
         let plain = text.strip_prefix("5.5.5-").unwrap_or(text);
-        let mut parts = plain
-            .split(|letter: char| !letter.is_ascii_digit())
-            .map(|part| part.parse::<u16>().ok());
+        let mut parts = plain.split(|letter: char| !letter.is_ascii_digit()).map(|part| part.parse::<u16>().ok());
         let number = (parts.next()??, parts.next()??, parts.next()??);
         Some(Self { flavor, number })
     }
@@ -120,9 +110,7 @@ fn options(endpoint: &Endpoint, purpose: &str) -> OptsBuilder {
     if endpoint.host.starts_with('/') {
         options.socket(Some(&endpoint.host))
     } else {
-        options
-            .ip_or_hostname(&endpoint.host)
-            .tcp_port(endpoint.port)
+        options.ip_or_hostname(&endpoint.host).tcp_port(endpoint.port)
     }
 }
 
@@ -140,18 +128,16 @@ pub async fn try_login(endpoint: &Endpoint, purpose: &str) -> Result<()> {
 
 async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn> {
     let connecting = async {
-        let mut session = Conn::new(options)
-            .await
-            .map_err(|error| failed(&format!("cannot connect to {endpoint:?}"), error))?;
+        let mut session =
+            Conn::new(options).await.map_err(|error| failed(&format!("cannot connect to {endpoint:?}"), error))?;
         session::shed(&mut session).await?;
         Ok(session)
     };
     match tokio::time::timeout(CONNECT_PATIENCE, connecting).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(Error::transient(format!(
-            "cannot connect to {endpoint:?} within {} s",
-            CONNECT_PATIENCE.as_secs()
-        ))),
+        Err(_) => {
+            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_PATIENCE.as_secs())))
+        }
     }
 }
 
@@ -162,42 +148,26 @@ pub async fn version(session: &mut Conn) -> Result<Version> {
         .await
         .map_err(|error| failed("cannot ask the server's version", error))?;
     let reported = reported.unwrap_or_default();
-    Version::parse(&reported)
-        .ok_or_else(|| Error::fatal(format!("the server calls its version {reported:?}")))
+    Version::parse(&reported).ok_or_else(|| Error::fatal(format!("the server calls its version {reported:?}")))
 }
 
 /// Tells the operator what failed, without any value that the server quoted from a row.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it ends here, and `map_err` hands it over"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "it ends here, and `map_err` hands it over")]
 pub fn failed(what: &str, error: Failure) -> Error {
     match &error {
         Failure::Server(reported) => {
             let text = if quotes_values(reported.code) {
-                format!(
-                    "{what}: the server refused a value, error {} ({})",
-                    reported.code, reported.state
-                )
+                format!("{what}: the server refused a value, error {} ({})", reported.code, reported.state)
             } else {
-                format!(
-                    "{what}: {} (error {}, {})",
-                    reported.message, reported.code, reported.state
-                )
+                format!("{what}: {} (error {}, {})", reported.message, reported.code, reported.state)
             };
-            let error = if is_transient(reported.code) {
-                Error::transient(text)
-            } else {
-                Error::fatal(text)
-            };
+            let error = if is_transient(reported.code) { Error::transient(text) } else { Error::fatal(text) };
             match remedy(reported.code) {
                 Some(remedy) => error.remedy(remedy),
                 None => error,
             }
         }
-        Failure::Io(_) | Failure::Driver(DriverError::ConnectionClosed) => {
-            Error::transient(format!("{what}: {error}"))
-        }
+        Failure::Io(_) | Failure::Driver(DriverError::ConnectionClosed) => Error::transient(format!("{what}: {error}")),
         _ => Error::fatal(format!("{what}: {error}")),
     }
 }
@@ -222,8 +192,7 @@ pub(super) fn right_needed(message: &str) -> Option<&str> {
 fn quotes_values(code: u16) -> bool {
     matches!(
         code,
-        1062 | 1169 | 1264 | 1265 | 1292 | 1366 | 1367 | 1406 | 1411 | 1525 | 1586 | 1644 | 3140
-            ..=3158 | 3819
+        1062 | 1169 | 1264 | 1265 | 1292 | 1366 | 1367 | 1406 | 1411 | 1525 | 1586 | 1644 | 3140..=3158 | 3819
     )
 }
 
@@ -237,19 +206,7 @@ pub fn is_transient(code: u16) -> bool {
         | 1220
         // Too many connections, shutdown, lock waits and deadlocks, killed, lost, starting up.
         | 1040 | 1053 | 1077 | 1079 | 1129 | 1152 | 1158
-            ..=1161
-                | 1203
-                | 1205
-                | 1213
-                | 1226
-                | 1317
-                | 1927
-                | 2006
-                | 2013
-                | 3024
-                | 3168
-                | 3169
-                | 4031
+            ..=1161 | 1203 | 1205 | 1213 | 1226 | 1317 | 1927 | 2006 | 2013 | 3024 | 3168 | 3169 | 4031
     )
 }
 
@@ -257,9 +214,7 @@ pub fn is_transient(code: u16) -> bool {
 fn remedy(code: u16) -> Option<&'static str> {
     Some(match code {
         1021 | 1114 => "make room on that server's disk; Headgate tries again by itself",
-        1037 | 1038 | 1041 | 1135 => {
-            "give that server more memory or less to do; Headgate tries again by itself"
-        }
+        1037 | 1038 | 1041 | 1135 => "give that server more memory or less to do; Headgate tries again by itself",
         1040 | 1203 | 1226 => {
             "end sessions on that server or raise its limits (max_connections, max_user_connections); \
              Headgate tries again by itself"
@@ -299,10 +254,7 @@ mod tests {
         let read = |text| Version::parse(text).expect(text);
         assert_eq!(read("9.7.4-2").number, (9, 7, 4));
         let mariadb = read("5.5.5-10.11.19-MariaDB-0+deb12u1-log");
-        assert_eq!(
-            (mariadb.flavor, mariadb.number),
-            (Flavor::Mariadb, (10, 11, 19))
-        );
+        assert_eq!((mariadb.flavor, mariadb.number), (Flavor::Mariadb, (10, 11, 19)));
         assert!(!mariadb.is_mysql_from(5, 6, 0));
         assert!(read("26.7.0").is_mysql_from(9, 7, 0));
         assert!(Version::parse("a server").is_none());
@@ -323,10 +275,7 @@ mod tests {
                 "Access denied; you need (at least one of) the WITH ADMIN, ROLE_ADMIN, SUPER privilege(s) for this operation",
                 "ROLE_ADMIN",
             ),
-            (
-                "Access denied; you need (at least one of) the SUPER privilege(s) for this operation",
-                "SUPER",
-            ),
+            ("Access denied; you need (at least one of) the SUPER privilege(s) for this operation", "SUPER"),
         ] {
             assert_eq!(right_needed(message), Some(right));
         }

@@ -54,13 +54,7 @@ impl fmt::Debug for Mysql {
 
 impl Mysql {
     /// The migration `name` from `source` to `target`. Opens nothing yet.
-    pub fn new(
-        name: &str,
-        source: Endpoint,
-        target: Endpoint,
-        settings: Settings,
-        secrets: Arc<dyn Secrets>,
-    ) -> Self {
+    pub fn new(name: &str, source: Endpoint, target: Endpoint, settings: Settings, secrets: Arc<dyn Secrets>) -> Self {
         let inner = Inner {
             name: name.to_owned(),
             source,
@@ -72,9 +66,7 @@ impl Mysql {
             beating: tokio::sync::Mutex::new(()),
             printing: tokio::sync::Mutex::new(()),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// The migration's name.
@@ -141,10 +133,7 @@ impl Mysql {
     }
 
     pub(super) async fn counter_sessions(&self) -> Result<(Conn, Conn)> {
-        tokio::try_join!(
-            self.connect_source("counters"),
-            self.connect_target("counters")
-        )
+        tokio::try_join!(self.connect_source("counters"), self.connect_target("counters"))
     }
 
     /// What follows `headgate ` in the `program_name` of a session with this purpose.

@@ -96,10 +96,8 @@ pub async fn warm_up(mysql: &Mysql, plan: &Plan) -> Result<Ready> {
 }
 
 async fn open(mysql: &Mysql) -> Result<Ready> {
-    let (mut fence, mut marker) = tokio::try_join!(
-        mysql.connect_source(PURPOSES[0]),
-        mysql.connect_source(PURPOSES[1])
-    )?;
+    let (mut fence, mut marker) =
+        tokio::try_join!(mysql.connect_source(PURPOSES[0]), mysql.connect_source(PURPOSES[1]))?;
     for (session, purpose) in [(&mut fence, PURPOSES[0]), (&mut marker, PURPOSES[1])] {
         if !stale_sessions::mark(mysql, session, purpose).await? {
             stale_sessions::end(mysql, session, purpose, END_PATIENCE).await?;
@@ -144,30 +142,17 @@ pub async fn raise(
     };
     mysql.set_fenced(true);
     // A heartbeat behind the marker would look like a writer that the fence let through.
-    drop(
-        timeout(REPLY_GRACE, mysql.beating())
-            .await
-            .map_err(|_| late())?,
-    );
+    drop(timeout(REPLY_GRACE, mysql.beating()).await.map_err(|_| late())?);
     match ready.means {
         Means::ReadOnly => {
             tokio::try_join!(
                 write_block::remember(mysql, &mut ready.marker, ready.version),
                 end_by_itself(&mut ready.fence, patience)
             )?;
-            run(
-                &mut ready.marker,
-                "SET GLOBAL event_scheduler = OFF",
-                "stop the source's events",
-                true,
-            )
-            .await?;
+            run(&mut ready.marker, "SET GLOBAL event_scheduler = OFF", "stop the source's events", true).await?;
             close(&mut ready, "SET GLOBAL read_only = ON", patience).await?;
             // A prepared transaction may have come since the last look, and its commit is no write of a session.
-            tokio::try_join!(
-                holds(&mut ready.marker),
-                obstacles::refuse_prepared(&mut ready.fence)
-            )?;
+            tokio::try_join!(holds(&mut ready.marker), obstacles::refuse_prepared(&mut ready.fence))?;
         }
         Means::Accounts => {
             end_by_itself(&mut ready.fence, patience).await?;
@@ -210,10 +195,7 @@ async fn answers(session: &mut Conn) -> Result<()> {
 
 /// Lets the server end the barrier's session, should nobody be left to do it.
 async fn end_by_itself(session: &mut Conn, patience: Duration) -> Result<()> {
-    let (waiting, idle) = (
-        patience.as_secs().saturating_add(1),
-        patience.as_secs().saturating_add(10),
-    );
+    let (waiting, idle) = (patience.as_secs().saturating_add(1), patience.as_secs().saturating_add(10));
     let limits = format!(
         "SET SESSION lock_wait_timeout = {waiting}, innodb_lock_wait_timeout = {waiting}, wait_timeout = {idle}"
     );
@@ -252,10 +234,8 @@ async fn holds(session: &mut Conn) -> Result<()> {
     if on == Some(1) {
         return Ok(());
     }
-    Err(
-        Error::transient("somebody made the source writable again while the fence was up")
-            .remedy("find out who sets read_only on the source, and try again"),
-    )
+    Err(Error::transient("somebody made the source writable again while the fence was up")
+        .remedy("find out who sets read_only on the source, and try again"))
 }
 
 /// Looks under the barrier for changed definitions and for open writes that the fence does not stop.
@@ -264,20 +244,16 @@ pub async fn confirm(mysql: &Mysql, plan: &Plan, fence: &mut Fence) -> Result<()
         writers::refuse(mysql, &mut fence.session, fence.tells_of_locks).await?;
         return drift::refuse(&mut fence.session, mysql, plan).await;
     };
-    let found = looking.await.unwrap_or_else(|fault| {
-        Err(Error::transient("the look under the barrier broke off").because(fault))
-    });
+    let found = looking
+        .await
+        .unwrap_or_else(|fault| Err(Error::transient("the look under the barrier broke off").because(fault)));
     fence.looking = None;
     found
 }
 
 /// Makes the refusal outlive a restart of the server, and proves that nobody wrote since the marker. Returns the session
 /// that did.
-pub async fn seal(
-    mysql: &Mysql,
-    mut fence: Fence,
-    gated_backends: GatedBackends<'_>,
-) -> Result<Conn> {
+pub async fn seal(mysql: &Mysql, mut fence: Fence, gated_backends: GatedBackends<'_>) -> Result<Conn> {
     match fence.barrier.take() {
         Some((barrier, plan)) => seal_accounts(mysql, fence, barrier, &plan, gated_backends).await,
         None => seal_read_only(mysql, fence).await,
@@ -316,26 +292,20 @@ async fn seal_accounts(
 /// An account that passes `read_only` may have written.
 async fn seal_read_only(mysql: &Mysql, mut fence: Fence) -> Result<Conn> {
     let session = &mut fence.session;
-    timeout(REPLY_GRACE, durable::persist(mysql, session, fence.version))
-        .await
-        .map_err(|_| late())??;
+    timeout(REPLY_GRACE, durable::persist(mysql, session, fence.version)).await.map_err(|_| late())??;
     // Whoever began to write since the look.
     writers::refuse(mysql, session, fence.tells_of_locks).await?;
     holds(session).await?;
-    let now = timeout(REPLY_GRACE, position::current(session))
-        .await
-        .map_err(|_| late())??;
-    if !unmoved(
-        &fence.marker,
-        &now,
-        counts_all(session, fence.version).await?,
-    ) {
+    let now = timeout(REPLY_GRACE, position::current(session)).await.map_err(|_| late())??;
+    if !unmoved(&fence.marker, &now, counts_all(session, fence.version).await?) {
         return Err(Error::transient(format!(
             "something was written to the source behind the fence: the marker is at {}, and the log ends at {now}",
             fence.marker
         ))
-        .remedy("stop what writes with an account that passes read_only (SUPER, CONNECTION_ADMIN, READ_ONLY ADMIN), \
-                 a replication thread of the source, or an event of such an account; then try again"));
+        .remedy(
+            "stop what writes with an account that passes read_only (SUPER, CONNECTION_ADMIN, READ_ONLY ADMIN), \
+                 a replication thread of the source, or an event of such an account; then try again",
+        ));
     }
     write_block::seal(mysql, session).await?;
     Ok(fence.session)
@@ -362,25 +332,14 @@ async fn counts_all(session: &mut Conn, version: Version) -> Result<bool> {
     let mode: Option<(String, String)> = timeout(REPLY_GRACE, asking)
         .await
         .map_err(|_| late())?
-        .map_err(|error| {
-            failed(
-                "cannot see whether the source counts its transactions",
-                error,
-            )
-        })?;
+        .map_err(|error| failed("cannot see whether the source counts its transactions", error))?;
     Ok(mode.is_some_and(|(_, mode)| mode == "ON"))
 }
 
 /// Lets the writers go on.
 pub async fn drop_fence(mysql: &Mysql, mut fence: Fence) -> Result<()> {
     if let Some((barrier, _)) = &mut fence.barrier {
-        run(
-            barrier,
-            "UNLOCK TABLES",
-            "unlock the source's tables",
-            false,
-        )
-        .await?;
+        run(barrier, "UNLOCK TABLES", "unlock the source's tables", false).await?;
     }
     write_block::lower_unsealed(mysql, &mut fence.session).await?;
     mysql.set_fenced(false);
@@ -390,13 +349,9 @@ pub async fn drop_fence(mysql: &Mysql, mut fence: Fence) -> Result<()> {
 /// One statement that waits for nobody. With `or_disabled`, what the server was started without may stay so.
 async fn run(session: &mut Conn, sql: &str, what: &str, or_disabled: bool) -> Result<()> {
     const WITHOUT_IT: u16 = 1290;
-    let outcome = timeout(REPLY_GRACE, session.query_drop(sql))
-        .await
-        .map_err(|_| late())?;
+    let outcome = timeout(REPLY_GRACE, session.query_drop(sql)).await.map_err(|_| late())?;
     match outcome {
-        Err(mysql_async::Error::Server(reported)) if or_disabled && reported.code == WITHOUT_IT => {
-            Ok(())
-        }
+        Err(mysql_async::Error::Server(reported)) if or_disabled && reported.code == WITHOUT_IT => Ok(()),
         outcome => outcome.map_err(|error| failed(&format!("cannot {what}"), error)),
     }
 }

@@ -130,9 +130,8 @@ impl Follower {
         let applied = applier.stored().clone();
         let server = in_time("tell who it is", position::server(&mut source)).await?;
         // In the files of another server nothing tells what was applied of what is between the two.
-        let from = applier.since().filter(|since| {
-            since.server == server && applied.server == server && applied.covers(since)
-        });
+        let from =
+            applier.since().filter(|since| since.server == server && applied.server == server && applied.covers(since));
         let from = from.unwrap_or(&applied).clone();
         let stream = Stream::open(mysql, &mut source, &from);
         let (stream, end) = in_time("open the change stream", stream).await?;
@@ -174,9 +173,7 @@ impl Follower {
                 && let Some(doubt) = self.batch.doubt().cloned()
             {
                 let mysql = self.mysql.clone();
-                self.judging = Some(Box::pin(
-                    async move { harmless::judge(&mysql, &doubt).await },
-                ));
+                self.judging = Some(Box::pin(async move { harmless::judge(&mysql, &doubt).await }));
             }
             tokio::select! {
                 biased;
@@ -261,8 +258,7 @@ impl Follower {
         self.applied = end;
         self.progress.count_transactions(summary.transactions);
         for (title, changes) in &summary.changes {
-            self.progress
-                .update(title, |table| table.changes_applied += changes);
+            self.progress.update(title, |table| table.changes_applied += changes);
         }
         self.heartbeat.applied(&summary.beats);
         if let Some(until) = &self.until
@@ -295,9 +291,10 @@ impl Follower {
     /// When nothing is left to apply, the target is as far as the stream is, or at the place to pause at.
     fn update_idle_position(&mut self, idle: bool) {
         let still = idle && self.batch.is_empty();
-        let paused = self.pause_at.as_ref().is_some_and(|pause_at| {
-            still && (self.batch.is_held() || self.batch.has_reached(pause_at))
-        });
+        let paused = self
+            .pause_at
+            .as_ref()
+            .is_some_and(|pause_at| still && (self.batch.is_held() || self.batch.has_reached(pause_at)));
         // The pause first: who waits for the position may rely on it.
         self.follow.report_paused(paused);
         if still && !self.batch.is_at_or_before(&self.applied) {
@@ -321,9 +318,7 @@ impl Follower {
 async fn in_time<T>(what: &str, opening: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(OPEN_PATIENCE, opening).await.unwrap_or_else(|_| {
         let seconds = OPEN_PATIENCE.as_secs();
-        Err(Error::transient(format!(
-            "the servers did not {what} within {seconds} s"
-        )))
+        Err(Error::transient(format!("the servers did not {what} within {seconds} s")))
     })
 }
 

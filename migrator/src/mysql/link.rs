@@ -88,33 +88,22 @@ impl Link {
         drop(client::connect(endpoint, purpose).await?);
         Self::within_patience(endpoint, purpose)
             .await?
-            .ok_or_else(|| {
-                Error::transient(format!("{endpoint:?} forgot a login that was just made"))
-            })
+            .ok_or_else(|| Error::transient(format!("{endpoint:?} forgot a login that was just made")))
     }
 
     async fn within_patience(endpoint: &Endpoint, purpose: &str) -> Result<Option<Self>> {
-        timeout(CONNECT_PATIENCE, Self::open(endpoint, purpose))
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::transient(format!(
-                    "cannot connect to {endpoint:?} within {} s",
-                    CONNECT_PATIENCE.as_secs()
-                )))
-            })
+        timeout(CONNECT_PATIENCE, Self::open(endpoint, purpose)).await.unwrap_or_else(|_| {
+            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_PATIENCE.as_secs())))
+        })
     }
 
     /// `None` where the login needs an ordinary connection first.
     async fn open(endpoint: &Endpoint, purpose: &str) -> Result<Option<Self>> {
-        let stream = open_stream(endpoint).await.map_err(|error| {
-            Error::transient(format!("cannot connect to {endpoint:?}")).because(error)
-        })?;
-        let mut link = Self {
-            stream,
-            incoming: BytesMut::with_capacity(READ_BYTES),
-            outgoing: BytesMut::new(),
-            sequence: 0,
-        };
+        let stream = open_stream(endpoint)
+            .await
+            .map_err(|error| Error::transient(format!("cannot connect to {endpoint:?}")).because(error))?;
+        let mut link =
+            Self { stream, incoming: BytesMut::with_capacity(READ_BYTES), outgoing: BytesMut::new(), sequence: 0 };
         let what = format!("cannot log in to {endpoint:?}");
         if !link.log_in(endpoint, purpose, &what).await? {
             return Ok(None);
@@ -164,12 +153,8 @@ impl Link {
                 Step::MoreData(data) if data.first() == Some(&FULL_NEEDED) => return Ok(false),
                 Step::MoreData(_) | Step::OldSwitch | Step::NextFactor => {
                     let method = String::from_utf8_lossy(&method).into_owned();
-                    return Err(Error::fatal(format!(
-                        "{what}: the login method {method} is not known"
-                    ))
-                    .remedy(
-                        "give Headgate's account caching_sha2_password or mysql_native_password",
-                    ));
+                    return Err(Error::fatal(format!("{what}: the login method {method} is not known"))
+                        .remedy("give Headgate's account caching_sha2_password or mysql_native_password"));
                 }
             }
         }
@@ -291,11 +276,7 @@ impl Link {
             }
             return Ok(());
         }
-        for (place, byte) in
-            piece
-                .iter_mut()
-                .zip([reported[0], reported[1], reported[2], self.sequence])
-        {
+        for (place, byte) in piece.iter_mut().zip([reported[0], reported[1], reported[2], self.sequence]) {
             *place = byte;
         }
         self.sequence = self.sequence.wrapping_add(1);
@@ -362,8 +343,7 @@ impl Link {
     /// The next payload of a reply that is not a row of the load.
     async fn reply(&mut self, what: &str) -> Result<Bytes> {
         loop {
-            let taken =
-                frame::take(&mut self.incoming, REPLY_BYTES_MAX).map_err(|_| malformed(what))?;
+            let taken = frame::take(&mut self.incoming, REPLY_BYTES_MAX).map_err(|_| malformed(what))?;
             if let Some(payload) = taken {
                 self.sequence = payload.sequence.wrapping_add(1);
                 return Ok(payload.body);
@@ -376,9 +356,7 @@ impl Link {
         self.incoming.reserve(READ_BYTES);
         let count = moving(self.stream.read_buf(&mut self.incoming)).await?;
         if count == 0 {
-            return Err(Error::transient(format!(
-                "{what}: the server closed the connection"
-            )));
+            return Err(Error::transient(format!("{what}: the server closed the connection")));
         }
         Ok(())
     }
@@ -386,22 +364,16 @@ impl Link {
 
 /// One wait of the load on one server, of an ordinary connection too.
 pub(super) async fn in_time<T>(what: &str, step: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(STALL, step).await.unwrap_or_else(|_| {
-        Err(Error::transient(format!(
-            "{what}: nothing moved for {} s",
-            STALL.as_secs()
-        )))
-    })
+    timeout(STALL, step)
+        .await
+        .unwrap_or_else(|_| Err(Error::transient(format!("{what}: nothing moved for {} s", STALL.as_secs()))))
 }
 
 async fn moving<T>(step: impl Future<Output = std::io::Result<T>>) -> Result<T> {
     match timeout(STALL, step).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Error::transient("a connection of the load was lost").because(error)),
-        Err(_) => Err(Error::transient(format!(
-            "nothing moved for {} s on a connection of the load",
-            STALL.as_secs()
-        ))),
+        Err(_) => Err(Error::transient(format!("nothing moved for {} s on a connection of the load", STALL.as_secs()))),
     }
 }
 
@@ -411,9 +383,7 @@ async fn open_stream(endpoint: &Endpoint) -> std::io::Result<Box<dyn Stream>> {
     }
     let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
     stream.set_nodelay(true)?;
-    let alive = TcpKeepalive::new()
-        .with_time(ALIVE_AFTER)
-        .with_interval(ALIVE_AFTER);
+    let alive = TcpKeepalive::new().with_time(ALIVE_AFTER).with_interval(ALIVE_AFTER);
     SockRef::from(&stream).set_tcp_keepalive(&alive)?;
     Ok(Box::new(stream))
 }
@@ -469,9 +439,7 @@ fn prove(plugin: &[u8], password: &str, nonce: &[u8; NONCE_BYTES]) -> Bytes {
     match plugin {
         _ if password.is_empty() => Bytes::new(),
         auth::NATIVE => Bytes::copy_from_slice(&native::Key::of(password.as_bytes()).prove(nonce)),
-        auth::CACHING_SHA2 => {
-            Bytes::copy_from_slice(&caching_sha2::prove(password.as_bytes(), nonce))
-        }
+        auth::CACHING_SHA2 => Bytes::copy_from_slice(&caching_sha2::prove(password.as_bytes(), nonce)),
         _ => Bytes::new(),
     }
 }
@@ -483,9 +451,7 @@ mod tests {
     #[test]
     fn an_answer_cut_short_is_none() {
         let whole = [0x00, 0xFC, 1, 1, 0, 2, 0, 7, 0];
-        assert!(
-            matches!(read_answer(&whole), Some(Answer::Done(done)) if (done.affected, done.warnings) == (257, 7))
-        );
+        assert!(matches!(read_answer(&whole), Some(Answer::Done(done)) if (done.affected, done.warnings) == (257, 7)));
         for end in 0..whole.len() {
             assert!(read_answer(&whole[..end]).is_none());
         }

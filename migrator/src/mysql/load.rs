@@ -46,12 +46,7 @@ const BUILT_TOGETHER: usize = 50;
 
 /// Loads every table of the plan that is not loaded yet, brings all of them to one position, and builds the rest of
 /// the schema.
-pub async fn run(
-    mysql: &Mysql,
-    plan: &Plan,
-    progress: Arc<Progress>,
-    stop: CancellationToken,
-) -> Result<()> {
+pub async fn run(mysql: &Mysql, plan: &Plan, progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
     progress.expect(plan, title);
     let mut target = mysql.connect_target("copy").await?;
     snapshot::install_records(&mut target).await?;
@@ -91,12 +86,7 @@ pub async fn run(
 }
 
 /// Loads tables anew that were loaded before, each as of one exact position; their indexes and constraints stay.
-pub async fn again(
-    mysql: &Mysql,
-    tables: &[Table],
-    progress: Arc<Progress>,
-    stop: CancellationToken,
-) -> Result<()> {
+pub async fn again(mysql: &Mysql, tables: &[Table], progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
     let mut target = mysql.connect_target("copy").await?;
     let load = Load {
         mysql: mysql.clone(),
@@ -253,11 +243,7 @@ pub async fn load(
     let mut tasks = JoinSet::new();
     tasks.spawn(cut(Arc::clone(&load), queue, loaded.clone()));
     for _ in 0..mysql.settings().copy_workers.clamp(1, 64) {
-        tasks.spawn(do_work(
-            Arc::clone(&load),
-            Arc::clone(&work),
-            loaded.clone(),
-        ));
+        tasks.spawn(do_work(Arc::clone(&load), Arc::clone(&work), loaded.clone()));
     }
     drop((loaded, work));
     while let Some(ended) = tasks.join_next().await {
@@ -267,22 +253,13 @@ pub async fn load(
 }
 
 /// Cuts the tables, the largest first, and records each chunk before a worker sees it.
-async fn cut(
-    load: Arc<Load>,
-    queue: mpsc::Sender<Work>,
-    loaded: mpsc::Sender<Table>,
-) -> Result<()> {
+async fn cut(load: Arc<Load>, queue: mpsc::Sender<Work>, loaded: mpsc::Sender<Table>) -> Result<()> {
     let mysql = &load.mysql;
     let mut source = mysql.connect_source("copy cut").await?;
     let mut target = mysql.connect_target("copy cut").await?;
     for (index, table) in load.tables.iter().enumerate() {
         if !chunks::is_keyed(table) {
-            load.change(index, |left| {
-                *left = Left {
-                    chunks: 1,
-                    cut: true,
-                }
-            });
+            load.change(index, |left| *left = Left { chunks: 1, cut: true });
             if queue.send(Work::Whole(index)).await.is_err() {
                 return Ok(());
             }
@@ -290,8 +267,7 @@ async fn cut(
         }
         let recorded = records::chunks(mysql, &mut target, table).await?;
         let mut cutter = Cutter::new(table, &recorded, mysql.settings());
-        let mut ready: Vec<ChunkRecord> =
-            recorded.into_iter().filter(|chunk| !chunk.loaded).collect();
+        let mut ready: Vec<ChunkRecord> = recorded.into_iter().filter(|chunk| !chunk.loaded).collect();
         let mut more = true;
         while more {
             let mut new = Vec::new();
@@ -326,11 +302,7 @@ async fn cut(
     Ok(())
 }
 
-async fn do_work(
-    load: Arc<Load>,
-    work: Arc<Turn<mpsc::Receiver<Work>>>,
-    loaded: mpsc::Sender<Table>,
-) -> Result<()> {
+async fn do_work(load: Arc<Load>, work: Arc<Turn<mpsc::Receiver<Work>>>, loaded: mpsc::Sender<Table>) -> Result<()> {
     let mut ends = None;
     let mut target = load.mysql.connect_target("copy records").await?;
     loop {
@@ -346,8 +318,7 @@ async fn do_work(
         let Some(table) = load.tables.get(index) else {
             return Ok(());
         };
-        load.progress
-            .update(&title(table), |numbers| numbers.stage = Stage::Copying);
+        load.progress.update(&title(table), |numbers| numbers.stage = Stage::Copying);
         if !load_with_retries(&load, &mut ends, &mut target, table, &next).await? {
             return Ok(());
         }
@@ -358,12 +329,7 @@ async fn do_work(
 }
 
 /// Records that a table's rows are there, and has its indexes built.
-async fn complete(
-    load: &Load,
-    index: usize,
-    target: &mut Conn,
-    loaded: &mpsc::Sender<Table>,
-) -> Result<()> {
+async fn complete(load: &Load, index: usize, target: &mut Conn, loaded: &mpsc::Sender<Table>) -> Result<()> {
     let Some(table) = load.tables.get(index) else {
         return Ok(());
     };
@@ -396,10 +362,7 @@ async fn load_with_retries(
             };
             let complete = match work {
                 Work::Chunk(_, chunk) => ends.load(mysql, table, chunk, progress, stop).await?,
-                Work::Whole(_) => {
-                    ends.load_keyless(mysql, table, target, progress, stop)
-                        .await?
-                }
+                Work::Whole(_) => ends.load_keyless(mysql, table, target, progress, stop).await?,
             };
             // Ends that stopped halfway are still in the middle of a file.
             *kept = complete.then_some(ends);
@@ -435,8 +398,7 @@ async fn build(
         }
         // Small tables share a session; a large one has its own.
         let mut tables = vec![table];
-        while tables.len() < BUILT_TOGETHER && tables.iter().all(|table| table.bytes < SMALL_BYTES)
-        {
+        while tables.len() < BUILT_TOGETHER && tables.iter().all(|table| table.bytes < SMALL_BYTES) {
             let Ok(table) = to_build.try_recv() else {
                 break;
             };

@@ -61,10 +61,8 @@ impl Database for Mysql {
     }
 
     async fn writers(&self, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
-        let (source, target) = tokio::try_join!(
-            fence::writers::findings(self, gated_backends),
-            fence::guard::findings(self)
-        )?;
+        let (source, target) =
+            tokio::try_join!(fence::writers::findings(self, gated_backends), fence::guard::findings(self))?;
         Ok([source, target].concat())
     }
 
@@ -92,21 +90,11 @@ impl Database for Mysql {
         schema::prepare(self, plan).await
     }
 
-    async fn copy(
-        &self,
-        plan: &Plan,
-        progress: Arc<Progress>,
-        stop: CancellationToken,
-    ) -> Result<()> {
+    async fn copy(&self, plan: &Plan, progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
         load::run(self, plan, progress, stop).await
     }
 
-    async fn recopy(
-        &self,
-        tables: &[Table],
-        progress: Arc<Progress>,
-        stop: CancellationToken,
-    ) -> Result<()> {
+    async fn recopy(&self, tables: &[Table], progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
         load::again(self, tables, progress, stop).await
     }
 
@@ -141,19 +129,11 @@ impl Database for Mysql {
         fence::counters::advance_early(self, plan, &mut counters.0, &mut counters.1).await?;
         // The last, because the servers count Headgate's own statements too.
         ready.look(fence::UnderFence::open(self, proved).await?);
-        *self.inner.warm.lock() = Warm {
-            fence: Some(ready),
-            counters: Some(counters),
-        };
+        *self.inner.warm.lock() = Warm { fence: Some(ready), counters: Some(counters) };
         Ok(())
     }
 
-    async fn raise_fence(
-        &self,
-        plan: &Plan,
-        token: &str,
-        patience: Duration,
-    ) -> Result<Raised<Fence, BinlogPosition>> {
+    async fn raise_fence(&self, plan: &Plan, token: &str, patience: Duration) -> Result<Raised<Fence, BinlogPosition>> {
         let ready = self.inner.warm.lock().fence.take();
         fence::raise(ready, self, plan, token, patience).await
     }
@@ -171,12 +151,7 @@ impl Database for Mysql {
         fence::counters::advance(self, plan, source, target).await
     }
 
-    async fn seal_fence(
-        &self,
-        fence: Fence,
-        mark: &Mark,
-        gated_backends: GatedBackends<'_>,
-    ) -> Result<()> {
+    async fn seal_fence(&self, fence: Fence, mark: &Mark, gated_backends: GatedBackends<'_>) -> Result<()> {
         let mut session = fence::seal(self, fence, gated_backends).await?;
         fence::mark::write(self, &mut session, mark).await
     }
@@ -189,13 +164,9 @@ impl Database for Mysql {
 
     async fn lift_fence(&self, plan: &Plan) -> Result<()> {
         // The source must accept writes again, whatever became of the target. The follower removes them too when it starts.
-        let removing =
-            tokio::time::timeout(TRIGGERS_PATIENCE, schema::triggers::remove(self)).await;
-        let removed = removing.unwrap_or_else(|_| {
-            Err(Error::transient(
-                "the target did not remove its triggers in time",
-            ))
-        });
+        let removing = tokio::time::timeout(TRIGGERS_PATIENCE, schema::triggers::remove(self)).await;
+        let removed =
+            removing.unwrap_or_else(|_| Err(Error::transient("the target did not remove its triggers in time")));
         fence::lift(self, plan).await?;
         // Whoever might still have written it is gone by now.
         fence::mark::remove(self).await?;

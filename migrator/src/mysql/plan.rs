@@ -25,11 +25,8 @@ pub async fn read(mysql: &Mysql) -> Result<Plan> {
 /// Reads the plan of these databases in a session of the caller's.
 pub async fn read_in(source: &mut Conn, databases: &[String]) -> Result<Plan> {
     catalogue::prepare(source).await?;
-    let databases: Vec<String> = databases
-        .iter()
-        .filter(|name| *name != RECORDS)
-        .map(|name| quote_literal(name))
-        .collect();
+    let databases: Vec<String> =
+        databases.iter().filter(|name| *name != RECORDS).map(|name| quote_literal(name)).collect();
     if databases.is_empty() {
         return Ok(Plan::default());
     }
@@ -97,10 +94,7 @@ fn assemble(found: &[TextRow], columns: &[TextRow], keys: &[TextRow]) -> Plan {
         let key = (schema.clone(), table.clone());
         let is_sequence = row.text(2) == "SEQUENCE";
         if is_sequence || counting.contains(&key) {
-            plan.counters.push(Counter {
-                schema: schema.clone(),
-                name: table.clone(),
-            });
+            plan.counters.push(Counter { schema: schema.clone(), name: table.clone() });
         }
         if is_sequence {
             continue;
@@ -115,17 +109,14 @@ fn assemble(found: &[TextRow], columns: &[TextRow], keys: &[TextRow]) -> Plan {
         });
     }
     // The sort is stable: of the same size, by name.
-    plan.tables
-        .sort_by_key(|table| std::cmp::Reverse(table.bytes));
+    plan.tables.sort_by_key(|table| std::cmp::Reverse(table.bytes));
     plan
 }
 
 /// What `EXTRA` says of a column whose value the server computes; a default that is an expression is no such thing.
 pub fn is_generated(extra: &str) -> bool {
     let extra = extra.to_ascii_lowercase();
-    extra
-        .split_whitespace()
-        .any(|word| matches!(word, "virtual" | "stored" | "persistent"))
+    extra.split_whitespace().any(|word| matches!(word, "virtual" | "stored" | "persistent"))
 }
 
 fn kind(data_type: &str, charset: Option<&str>) -> String {
@@ -137,20 +128,14 @@ fn kind(data_type: &str, charset: Option<&str>) -> String {
 }
 
 /// The columns of each table's primary key, or else of its first unique key that can only find one row.
-fn identities(
-    keys: &[TextRow],
-    copied: &BTreeMap<Name, Vec<Column>>,
-) -> BTreeMap<Name, Vec<String>> {
+fn identities(keys: &[TextRow], copied: &BTreeMap<Name, Vec<Column>>) -> BTreeMap<Name, Vec<String>> {
     let mut candidates: Vec<(Name, &str, Option<Vec<String>>)> = Vec::new();
     for row in keys {
         let table = name(row);
         let index = row.text(2);
         let primary = index == "PRIMARY";
-        let is_copied = |column: &str| {
-            copied
-                .get(&table)
-                .is_some_and(|columns| columns.iter().any(|one| one.name == column))
-        };
+        let is_copied =
+            |column: &str| copied.get(&table).is_some_and(|columns| columns.iter().any(|one| one.name == column));
         // A NULL is not equal to another; half a column and an expression are not what an image of a row holds.
         let part = row
             .get(3)
@@ -196,9 +181,7 @@ mod tests {
 
     #[test]
     fn a_default_that_is_an_expression_makes_no_generated_column() {
-        assert!(!is_generated(
-            "DEFAULT_GENERATED on update CURRENT_TIMESTAMP"
-        ));
+        assert!(!is_generated("DEFAULT_GENERATED on update CURRENT_TIMESTAMP"));
         assert!(is_generated("VIRTUAL GENERATED INVISIBLE"));
         assert!(is_generated("STORED GENERATED"));
     }
@@ -206,12 +189,8 @@ mod tests {
     #[test]
     fn a_unique_key_that_may_hold_null_finds_no_row() {
         let columns = [column("a", ""), column("b", "")];
-        let keys = [
-            part("by_a", "a", "YES"),
-            part("by_both", "b", ""),
-            part("by_both", "a", "YES"),
-            part("by_z", "b", ""),
-        ];
+        let keys =
+            [part("by_a", "a", "YES"), part("by_both", "b", ""), part("by_both", "a", "YES"), part("by_z", "b", "")];
         let plan = assemble(&table(), &columns, &keys);
         assert_eq!(plan.tables[0].key, ["b"]);
         let plan = assemble(&table(), &columns, &keys[..3]);
@@ -220,10 +199,7 @@ mod tests {
 
     #[test]
     fn a_key_on_a_computed_column_is_not_in_the_images_of_rows() {
-        let columns = [
-            column("a", "VIRTUAL GENERATED"),
-            column("b", "auto_increment"),
-        ];
+        let columns = [column("a", "VIRTUAL GENERATED"), column("b", "auto_increment")];
         let keys = [part("by_a", "a", ""), part("by_b", "b", "")];
         let plan = assemble(&table(), &columns, &keys);
         assert_eq!(plan.tables[0].key, ["b"]);

@@ -103,23 +103,18 @@ pub async fn current(session: &mut Conn) -> Result<BinlogPosition> {
     let server = server(session).await?;
     // The GTIDs first: they may fall short of the file's end, and never say more than it.
     let mut gtids = if version.is_mariadb() {
-        let reported: Option<Option<String>> = session
-            .query_first("SELECT @@GLOBAL.gtid_binlog_pos")
-            .await
-            .map_err(cannot)?;
+        let reported: Option<Option<String>> =
+            session.query_first("SELECT @@GLOBAL.gtid_binlog_pos").await.map_err(cannot)?;
         reported.flatten()
     } else {
         None
     };
-    let query = if version.is_mysql_from(8, 2, 0) {
-        "SHOW BINARY LOG STATUS"
-    } else {
-        "SHOW MASTER STATUS"
-    };
+    let query = if version.is_mysql_from(8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
     let row: Option<mysql_async::Row> = session.query_first(query).await.map_err(cannot)?;
     let Some(mut row) = row else {
-        return Err(Error::fatal("the server writes no binary log")
-            .remedy("start it with log_bin and binlog_format=ROW"));
+        return Err(
+            Error::fatal("the server writes no binary log").remedy("start it with log_bin and binlog_format=ROW")
+        );
     };
     let file: Option<String> = row.take(0);
     let offset: Option<u64> = row.take(1);
@@ -130,15 +125,9 @@ pub async fn current(session: &mut Conn) -> Result<BinlogPosition> {
         return Err(Error::fatal("the server tells no end of its binary log"));
     };
     let gtids = gtids.unwrap_or_default();
-    let parsed: Gtids = gtids.parse().map_err(|error| {
-        Error::fatal("the server sent GTIDs that cannot be read").because(error)
-    })?;
-    Ok(BinlogPosition {
-        server,
-        file,
-        offset,
-        gtids: parsed.to_string(),
-    })
+    let parsed: Gtids =
+        gtids.parse().map_err(|error| Error::fatal("the server sent GTIDs that cannot be read").because(error))?;
+    Ok(BinlogPosition { server, file, offset, gtids: parsed.to_string() })
 }
 
 /// As [`current`], but read before `now`, with exactly the GTIDs that are in the log before its place: a server writes a
@@ -157,11 +146,7 @@ pub async fn exact(
         return Ok(None);
     }
     // What is told by now is in the log from here to its end, or was before.
-    let query = format!(
-        "SHOW BINLOG EVENTS IN {} FROM {}",
-        quote_literal(&position.file),
-        position.offset
-    );
+    let query = format!("SHOW BINLOG EVENTS IN {} FROM {}", quote_literal(&position.file), position.offset);
     let unreadable = |error| failed("cannot read the source's binary log", error);
     let mut events = session.query_iter(query).await.map_err(unreadable)?;
     let mut left_file = false;
@@ -186,10 +171,7 @@ pub async fn exact(
     }
     events.drop_result().await.map_err(unreadable)?;
     // The next file may hold more of them.
-    Ok((!left_file).then(|| BinlogPosition {
-        gtids: before.to_string(),
-        ..position
-    }))
+    Ok((!left_file).then(|| BinlogPosition { gtids: before.to_string(), ..position }))
 }
 
 /// What tells this server's files from those of another: they mean nothing elsewhere.
@@ -208,10 +190,7 @@ pub async fn server(session: &mut Conn) -> Result<String> {
         return Ok(reported.clone());
     }
     let parts = ["hostname", "port", "server_id", "datadir"];
-    let parts: Vec<&str> = parts
-        .iter()
-        .map(|name| get(name).map_or("", String::as_str))
-        .collect();
+    let parts: Vec<&str> = parts.iter().map(|name| get(name).map_or("", String::as_str)).collect();
     Ok(parts.join(" "))
 }
 
@@ -221,12 +200,7 @@ mod tests {
     use crate::database::Position as _;
 
     fn at(server: &str, file: &str, offset: u64, gtids: &str) -> BinlogPosition {
-        BinlogPosition {
-            server: server.to_owned(),
-            file: file.to_owned(),
-            offset,
-            gtids: gtids.to_owned(),
-        }
+        BinlogPosition { server: server.to_owned(), file: file.to_owned(), offset, gtids: gtids.to_owned() }
     }
 
     #[test]

@@ -25,7 +25,8 @@ use crate::accounts::Account;
 use crate::error::Result;
 use crate::preflight::{Check, Findings};
 
-const UNREACHABLE: &str = "check the cluster's address, that it runs, the user, the password and from which hosts it may come";
+const UNREACHABLE: &str =
+    "check the cluster's address, that it runs, the user, the password and from which hosts it may come";
 
 /// Settings that MySQL does not keep over a restart by itself.
 pub const NOT_PERSISTENT: [&str; 1] = ["restrict_fk_on_non_standard_key"];
@@ -33,10 +34,8 @@ pub const NOT_PERSISTENT: [&str; 1] = ["restrict_fk_on_non_standard_key"];
 /// Runs every check that the reachable servers allow.
 pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
     let mut findings = Findings::default();
-    let (source, target) = tokio::join!(
-        Side::open(mysql.connect_source("precheck")),
-        Side::open(mysql.connect_target("precheck"))
-    );
+    let (source, target) =
+        tokio::join!(Side::open(mysql.connect_source("precheck")), Side::open(mysql.connect_target("precheck")));
     let mut source = findings.reached("source_reachable", source, UNREACHABLE);
     let mut target = findings.reached("target_reachable", target, UNREACHABLE);
     let mut place = objects::Place::Taken;
@@ -72,10 +71,8 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
 
 /// Every account that can log in on the source, and whether it can on the target, as things are now.
 pub async fn accounts(mysql: &Mysql) -> Result<Vec<Account>> {
-    let (mut source, mut target) = tokio::try_join!(
-        Side::open(mysql.connect_source("readiness")),
-        Side::open(mysql.connect_target("readiness"))
-    )?;
+    let (mut source, mut target) =
+        tokio::try_join!(Side::open(mysql.connect_source("readiness")), Side::open(mysql.connect_target("readiness")))?;
     accounts::judge(mysql, &mut source, &mut target).await
 }
 
@@ -90,21 +87,9 @@ impl Side {
     async fn open(session: impl Future<Output = Result<Conn>>) -> Result<Self> {
         let mut session = session.await?;
         let version = catalogue::prepare(&mut session).await?;
-        let rows = ask(
-            &mut session,
-            "SHOW GLOBAL VARIABLES",
-            "cannot read a server's settings",
-        )
-        .await?;
-        let settings = rows
-            .iter()
-            .map(|row| (row.owned(0), row.owned(1)))
-            .collect();
-        Ok(Self {
-            session,
-            version,
-            settings,
-        })
+        let rows = ask(&mut session, "SHOW GLOBAL VARIABLES", "cannot read a server's settings").await?;
+        let settings = rows.iter().map(|row| (row.owned(0), row.owned(1))).collect();
+        Ok(Self { session, version, settings })
     }
 
     /// A setting's value, or nothing where the server has none of this name.
@@ -124,20 +109,13 @@ impl Side {
     /// The statement that changes a setting, also over a restart where the server can.
     fn set(&self, name: &str, value: &str) -> String {
         let persists = !NOT_PERSISTENT.contains(&name);
-        let scope = if persists && self.version.is_mysql_from(8, 0, 0) {
-            "PERSIST"
-        } else {
-            "GLOBAL"
-        };
+        let scope = if persists && self.version.is_mysql_from(8, 0, 0) { "PERSIST" } else { "GLOBAL" };
         format!("SET {scope} {name} = {value}")
     }
 
     /// The rows of a query whose columns are the evidence and the statement that mends it.
     async fn pairs(&mut self, query: &str) -> Result<Vec<(String, String)>> {
         let rows = ask(&mut self.session, query, "a check could not run").await?;
-        Ok(rows
-            .iter()
-            .map(|row| (row.owned(0), row.owned(1)))
-            .collect())
+        Ok(rows.iter().map(|row| (row.owned(0), row.owned(1))).collect())
     }
 }

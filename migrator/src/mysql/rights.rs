@@ -54,15 +54,12 @@ impl Right {
         match self.to {
             To::Server => vec![("*.*".to_owned(), None)],
             To::Records => vec![whole(RECORDS)],
-            To::Scratch => vec![(
-                format!("`{}%`.*", SCRATCH.replace('_', "\\_")),
-                Some(SCRATCH.to_owned()),
-            )],
+            To::Scratch => vec![(format!("`{}%`.*", SCRATCH.replace('_', "\\_")), Some(SCRATCH.to_owned()))],
             To::Databases => databases.iter().map(|name| whole(name)).collect(),
             To::System(name) => vec![(format!("{}.*", quote_ident(name)), Some(name.to_owned()))],
-            To::Tables(database, tables) => (tables.iter())
-                .map(|table| (qualified(database, table), Some(database.to_owned())))
-                .collect(),
+            To::Tables(database, tables) => {
+                (tables.iter()).map(|table| (qualified(database, table), Some(database.to_owned()))).collect()
+            }
         }
     }
 
@@ -81,16 +78,11 @@ impl Right {
 /// A database's name where a grant takes a pattern.
 fn pattern(database: &str) -> String {
     let plain = database.replace('\\', "\\\\");
-    format!(
-        "{}.*",
-        quote_ident(&plain.replace('_', "\\_").replace('%', "\\%"))
-    )
+    format!("{}.*", quote_ident(&plain.replace('_', "\\_").replace('%', "\\%")))
 }
 
 fn of(side: Side, version: Version) -> impl Iterator<Item = &'static Right> {
-    RIGHTS
-        .iter()
-        .filter(move |right| right.side == side && (right.of)(version))
+    RIGHTS.iter().filter(move |right| right.side == side && (right.of)(version))
 }
 
 /// What a new account needs on a server of this version, the account itself first. What stands for its password is refused
@@ -111,12 +103,8 @@ pub fn grants(side: Side, version: Version, whose: For<'_>) -> Vec<Grant> {
 }
 
 /// What the fence by `read_only` needs, under the names that servers have for it, and locked accounts do not.
-pub(super) const READ_ONLY_FENCE: [&str; 4] = [
-    "SYSTEM_VARIABLES_ADMIN ON *.*",
-    "CONNECTION_ADMIN ON *.*",
-    "READ_ONLY ADMIN ON *.*",
-    "SUPER ON *.*",
-];
+pub(super) const READ_ONLY_FENCE: [&str; 4] =
+    ["SYSTEM_VARIABLES_ADMIN ON *.*", "CONNECTION_ADMIN ON *.*", "READ_ONLY ADMIN ON *.*", "SUPER ON *.*"];
 
 /// The rights to everything with which accounts can be locked out in place of `read_only`: to lock them, to end their
 /// sessions, and to see every event. Nothing where who has them may set `read_only` too.
@@ -128,9 +116,7 @@ fn account_fence(version: Version) -> Option<[&'static str; 3]> {
     } else {
         return None;
     };
-    version
-        .locks_accounts()
-        .then_some(["CREATE USER", ends, "EVENT"])
+    version.locks_accounts().then_some(["CREATE USER", ends, "EVENT"])
 }
 
 /// Names beside a failure what the session's account lacks of these rights ("PROCESS ON *.*") of the source, as the
@@ -153,18 +139,12 @@ pub fn version(flavor: Flavor, written: Option<&str>) -> Option<Version> {
         Flavor::Mysql => "9.7",
         Flavor::Mariadb => "10.11",
     };
-    let mut numbers = written
-        .unwrap_or(newest)
-        .split('.')
-        .map(|part| part.parse::<u16>().ok());
+    let mut numbers = written.unwrap_or(newest).split('.').map(|part| part.parse::<u16>().ok());
     let major = numbers.next()??;
     let minor = numbers.next().unwrap_or(Some(0))?;
     // Without a patch number the newest of these is meant.
     let patch = numbers.next().unwrap_or(Some(u16::MAX))?;
-    Some(Version {
-        flavor,
-        number: (major, minor, patch),
-    })
+    Some(Version { flavor, number: (major, minor, patch) })
 }
 
 /// The same as a script for the server's client program.
@@ -200,10 +180,7 @@ impl Held {
         let account = account(user, host);
         let rows = ask(session, "SHOW GRANTS", WHAT).await?;
         let rights = rows.iter().filter_map(|row| grants::held(row.text(0)));
-        Ok(Self {
-            account,
-            rights: rights.collect(),
-        })
+        Ok(Self { account, rights: rights.collect() })
     }
 
     /// Whether one of these rights to everything is held.
@@ -216,11 +193,7 @@ impl Held {
         let lacking = self.lacking(Side::Source, version, &[]).into_iter();
         let statements = lacking.map(|grant| grant.statement);
         statements
-            .filter(|statement| {
-                rights
-                    .iter()
-                    .any(|right| statement.starts_with(&format!("GRANT {right} TO ")))
-            })
+            .filter(|statement| rights.iter().any(|right| statement.starts_with(&format!("GRANT {right} TO "))))
             .collect()
     }
 
@@ -232,21 +205,14 @@ impl Held {
             let ends = name.starts_with("CONNECTION");
             !(self.has(&[name]) || ends && self.has(&["SUPER"]))
         });
-        Some(
-            lacking
-                .map(|name| format!("GRANT {name} ON *.* TO {}", self.account))
-                .collect(),
-        )
+        Some(lacking.map(|name| format!("GRANT {name} ON *.* TO {}", self.account)).collect())
     }
 
     fn holds(&self, names: &[&str], wanted: impl Fn(&str) -> bool) -> bool {
-        self.rights
-            .iter()
-            .filter(|(object, _)| wanted(object))
-            .any(|(_, held)| {
-                let all = |list: &&str| list.split(", ").all(|name| held.contains(name));
-                held.contains("ALL PRIVILEGES") || names.iter().any(all)
-            })
+        self.rights.iter().filter(|(object, _)| wanted(object)).any(|(_, held)| {
+            let all = |list: &&str| list.split(", ").all(|name| held.contains(name));
+            held.contains("ALL PRIVILEGES") || names.iter().any(all)
+        })
     }
 
     fn has_in(&self, database: &str, names: &[&str]) -> bool {
@@ -264,8 +230,7 @@ impl Held {
                 let held = match database {
                     None => self.has(right.names),
                     Some(database) => {
-                        self.has_in(&database, right.names)
-                            || self.holds(right.names, |held| *held == object)
+                        self.has_in(&database, right.names) || self.holds(right.names, |held| *held == object)
                     }
                 };
                 if !held {
@@ -286,33 +251,21 @@ mod tests {
 
     #[test]
     fn what_lacks_is_asked_for_by_the_name_that_the_version_has() {
-        let right =
-            |object: &str, name: &str| (object.to_owned(), BTreeSet::from([name.to_owned()]));
+        let right = |object: &str, name: &str| (object.to_owned(), BTreeSet::from([name.to_owned()]));
         let held = Held {
             account: "'h'@'%'".to_owned(),
-            rights: vec![
-                right("*.*", "PROCESS"),
-                right("`sh%`.*", "SELECT"),
-                right("`shop`.`t`", "TRIGGER"),
-            ],
+            rights: vec![right("*.*", "PROCESS"), right("`sh%`.*", "SELECT"), right("`shop`.`t`", "TRIGGER")],
         };
         let lacks = |flavor, written| -> Vec<String> {
             let version = version(flavor, Some(written)).expect("a version");
-            let lacking = held
-                .lacking(Side::Source, version, &["shop".to_owned()])
-                .into_iter();
-            lacking
-                .map(|grant| grant.statement.replace(" TO 'h'@'%'", ""))
-                .collect()
+            let lacking = held.lacking(Side::Source, version, &["shop".to_owned()]).into_iter();
+            lacking.map(|grant| grant.statement.replace(" TO 'h'@'%'", "")).collect()
         };
         let has = |list: &[String], grant: &str| list.iter().any(|one| one == grant);
         let (old, new) = (lacks(Flavor::Mysql, "5.6"), lacks(Flavor::Mysql, "9.7"));
         assert!(has(&old, "GRANT SUPER ON *.*") && !has(&new, "GRANT SUPER ON *.*"));
         assert!(has(&new, "GRANT CONNECTION_ADMIN ON *.*"));
-        assert!(has(
-            &lacks(Flavor::Mariadb, "10.11"),
-            "GRANT READ_ONLY ADMIN ON *.*"
-        ));
+        assert!(has(&lacks(Flavor::Mariadb, "10.11"), "GRANT READ_ONLY ADMIN ON *.*"));
         assert!(!has(&old, "GRANT PROCESS ON *.*") && !has(&old, "GRANT SELECT ON `shop`.*"));
         // A right to one table is none to all of them.
         assert!(has(&old, "GRANT TRIGGER ON `shop`.*"));

@@ -30,8 +30,7 @@ use crate::mysql::schema::create_table::{Definition, Translation};
 
 const PRE_DATA: &str = "pre_data";
 /// The mode of sessions that change the target's schema: nothing is cut off in silence, and every default may come.
-pub const MODE: &str =
-    "STRICT_TRANS_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES";
+pub const MODE: &str = "STRICT_TRANS_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES";
 /// What holds a table of the target longer than this is told; the work is tried again later.
 const LOCK_SECONDS: u32 = 300;
 /// Sessions that create tables at the same time.
@@ -60,8 +59,9 @@ pub async fn prepare(mysql: &Mysql, plan: &Plan) -> Result<()> {
     accounts::create(mysql, &mut source, &mut target).await?;
     beside::carry_servers(&mut source, &mut target).await;
     if let Some(lacking) = absent(mysql, plan, &mut target).await?.first() {
-        return Err(Error::fatal(format!("the schema was created on the target, but {lacking} is not there"))
-            .remedy("tables were created or renamed on the source meanwhile: start the migration again, which reads them anew"));
+        return Err(Error::fatal(format!("the schema was created on the target, but {lacking} is not there")).remedy(
+            "tables were created or renamed on the source meanwhile: start the migration again, which reads them anew",
+        ));
     }
     records::set_part(mysql, &mut target, PRE_DATA, Part::Done).await
 }
@@ -69,8 +69,7 @@ pub async fn prepare(mysql: &Mysql, plan: &Plan) -> Result<()> {
 /// Whether the target has the schema as far as the load needs it.
 pub(super) async fn is_there(mysql: &Mysql) -> Result<bool> {
     let mut target = mysql.connect_target("prepare").await?;
-    Ok(records::are_there(&mut target).await?
-        && records::part(mysql, &mut target, PRE_DATA).await? == Part::Done)
+    Ok(records::are_there(&mut target).await? && records::part(mysql, &mut target, PRE_DATA).await? == Part::Done)
 }
 
 /// A session on the target that may create what the source has: foreign keys unchecked, nothing added by the server.
@@ -95,12 +94,7 @@ pub async fn connect(mysql: &Mysql, purpose: &str) -> Result<Conn> {
         }
     }
     if version.is_mysql_from(8, 0, 27) {
-        run(
-            &mut target,
-            "SET SESSION innodb_ddl_buffer_size = 67108864",
-            what,
-        )
-        .await?;
+        run(&mut target, "SET SESSION innodb_ddl_buffer_size = 67108864", what).await?;
     }
     Ok(target)
 }
@@ -111,12 +105,7 @@ async fn create_databases(archive: &Archive, target: &mut Conn) -> Result<()> {
         let name = quote_ident(&database.name);
         let what = format!("cannot create the database {} on the target", database.name);
         let defaults = defaults(database, &translation);
-        run(
-            target,
-            &format!("CREATE DATABASE IF NOT EXISTS {name} {defaults}"),
-            &what,
-        )
-        .await?;
+        run(target, &format!("CREATE DATABASE IF NOT EXISTS {name} {defaults}"), &what).await?;
         run(target, &format!("ALTER DATABASE {name} {defaults}"), &what).await?;
     }
     Ok(())
@@ -138,16 +127,8 @@ pub(super) fn defaults(database: &Database, translation: &Translation) -> String
 
 async fn create_sequences(archive: &Archive, target: &mut Conn) -> Result<()> {
     for sequence in &archive.sequences {
-        let what = format!(
-            "cannot create the sequence {}.{}",
-            sequence.schema, sequence.name
-        );
-        run(
-            target,
-            &format!("USE {}", quote_ident(&sequence.schema)),
-            &what,
-        )
-        .await?;
+        let what = format!("cannot create the sequence {}.{}", sequence.schema, sequence.name);
+        run(target, &format!("USE {}", quote_ident(&sequence.schema)), &what).await?;
         run(target, &sequence_statement(sequence)?, &what).await?;
     }
     Ok(())
@@ -157,10 +138,7 @@ async fn create_sequences(archive: &Archive, target: &mut Conn) -> Result<()> {
 pub(super) fn sequence_statement(sequence: &Text) -> Result<String> {
     let rest = sequence.create.strip_prefix("CREATE SEQUENCE ");
     let rest = rest.ok_or_else(|| {
-        Error::fatal(format!(
-            "the definition of the sequence {}.{} cannot be read",
-            sequence.schema, sequence.name
-        ))
+        Error::fatal(format!("the definition of the sequence {}.{} cannot be read", sequence.schema, sequence.name))
     })?;
     Ok(format!("CREATE SEQUENCE IF NOT EXISTS {rest}"))
 }
@@ -185,12 +163,7 @@ pub(super) fn table_statements<'a>(
     Ok(statements)
 }
 
-async fn create_tables(
-    mysql: &Mysql,
-    plan: &Plan,
-    archive: &Archive,
-    target: &mut Conn,
-) -> Result<()> {
+async fn create_tables(mysql: &Mysql, plan: &Plan, archive: &Archive, target: &mut Conn) -> Result<()> {
     let translation = archive.translation(target).await?;
     let statements = table_statements(plan, archive, &translation)?;
     let mut lists = vec![Vec::new(); SESSIONS];
@@ -199,19 +172,16 @@ async fn create_tables(
             list.push(one);
         }
     }
-    let work = lists
-        .into_iter()
-        .filter(|list| !list.is_empty())
-        .map(|list| async move {
-            let mut session = connect(mysql, "prepare").await?;
-            for (table, statement) in list {
-                let what = format!("cannot create {} on the target", title(table));
-                let enter = format!("USE {}", quote_ident(&table.schema));
-                run(&mut session, &enter, &what).await?;
-                run(&mut session, &statement, &what).await?;
-            }
-            Ok::<(), Error>(())
-        });
+    let work = lists.into_iter().filter(|list| !list.is_empty()).map(|list| async move {
+        let mut session = connect(mysql, "prepare").await?;
+        for (table, statement) in list {
+            let what = format!("cannot create {} on the target", title(table));
+            let enter = format!("USE {}", quote_ident(&table.schema));
+            run(&mut session, &enter, &what).await?;
+            run(&mut session, &statement, &what).await?;
+        }
+        Ok::<(), Error>(())
+    });
     try_join_all(work).await.map(drop)
 }
 

@@ -33,59 +33,34 @@ pub struct Variable {
 }
 
 const fn set(name: &'static str, constant: &'static str) -> Variable {
-    Variable {
-        name,
-        ours: Ours::Set(constant),
-        clients: true,
-    }
+    Variable { name, ours: Ours::Set(constant), clients: true }
 }
 
 const fn built_in(name: &'static str, shown: &'static str) -> Variable {
-    Variable {
-        name,
-        ours: Ours::BuiltIn(shown),
-        clients: true,
-    }
+    Variable { name, ours: Ours::BuiltIn(shown), clients: true }
 }
 
 /// A variable that each client says itself at its login, or that follows from what it says.
 const fn said(name: &'static str, constant: &'static str) -> Variable {
-    Variable {
-        clients: false,
-        ..set(name, constant)
-    }
+    Variable { clients: false, ..set(name, constant) }
 }
 
 /// A variable that matters to the log or to definitions, and to no client's results.
 const fn inner(name: &'static str, shown: &'static str) -> Variable {
-    Variable {
-        clients: false,
-        ..built_in(name, shown)
-    }
+    Variable { clients: false, ..built_in(name, shown) }
 }
 
 const fn if_permitted(name: &'static str, shown: &'static str) -> Variable {
-    Variable {
-        name,
-        ours: Ours::IfPermitted(shown),
-        clients: false,
-    }
+    Variable { name, ours: Ours::IfPermitted(shown), clients: false }
 }
 
 /// A variable that statements of an application may depend on, and none of ours.
 const fn clients(name: &'static str) -> Variable {
-    Variable {
-        name,
-        ours: Ours::Left,
-        clients: true,
-    }
+    Variable { name, ours: Ours::Left, clients: true }
 }
 
 const fn left(name: &'static str) -> Variable {
-    Variable {
-        clients: false,
-        ..clients(name)
-    }
+    Variable { clients: false, ..clients(name) }
 }
 
 /// In the order in which they are set: a lower `max_join_size` switches `sql_big_selects` off.
@@ -146,10 +121,7 @@ pub const VARIABLES: &[Variable] = &[
     built_in("idle_write_transaction_timeout", "0"),
     built_in("sql_generate_invisible_primary_key", "OFF"),
     built_in("sql_if_exists", "OFF"),
-    Variable {
-        clients: true,
-        ..if_permitted("sql_require_primary_key", "OFF")
-    },
+    Variable { clients: true, ..if_permitted("sql_require_primary_key", "OFF") },
     built_in("system_versioning_asof", "DEFAULT"),
     built_in("system_versioning_insert_history", "OFF"),
     built_in("system_versioning_alter_history", "ERROR"),
@@ -382,10 +354,7 @@ pub(super) fn rest() -> String {
         .filter(|variable| variable.shown().is_some())
         .map(|variable| quote_literal(variable.name))
         .collect();
-    format!(
-        "SHOW SESSION VARIABLES WHERE Variable_name IN ({})",
-        names.join(", ")
-    )
+    format!("SHOW SESSION VARIABLES WHERE Variable_name IN ({})", names.join(", "))
 }
 
 impl Variable {
@@ -409,10 +378,7 @@ impl Odd {
     pub(super) fn of(name: &str, shown: &str) -> Option<Self> {
         let variable = VARIABLES.iter().find(|variable| variable.name == name)?;
         let wanted = variable.shown()?;
-        (wanted != shown).then(|| Self {
-            variable,
-            shown: shown.to_owned(),
-        })
+        (wanted != shown).then(|| Self { variable, shown: shown.to_owned() })
     }
 
     /// The assignment that makes it so.
@@ -467,18 +433,9 @@ pub(super) fn statement<'a>(odd: impl IntoIterator<Item = &'a Odd>) -> String {
 /// Gives a session that has just begun what it needs.
 pub(super) async fn shed(session: &mut Conn) -> Result<()> {
     const WHAT: &str = "cannot set a session up";
-    session
-        .query_drop(first())
-        .await
-        .map_err(|error| failed(WHAT, error))?;
-    let shown: Vec<(String, String)> = session
-        .query(rest())
-        .await
-        .map_err(|error| failed(WHAT, error))?;
-    let odd: Vec<Odd> = shown
-        .iter()
-        .filter_map(|(name, shown)| Odd::of(name, shown))
-        .collect();
+    session.query_drop(first()).await.map_err(|error| failed(WHAT, error))?;
+    let shown: Vec<(String, String)> = session.query(rest()).await.map_err(|error| failed(WHAT, error))?;
+    let odd: Vec<Odd> = shown.iter().filter_map(|(name, shown)| Odd::of(name, shown)).collect();
     if odd.is_empty() || session.query_drop(statement(&odd)).await.is_ok() {
         return Ok(());
     }

@@ -29,19 +29,12 @@ pub fn title(table: &Table) -> String {
 
 /// As [`title`], for any database and name.
 pub fn title_of(schema: &str, name: &str) -> String {
-    format!(
-        "{}.{}",
-        quote_where_needed(schema),
-        quote_where_needed(name)
-    )
+    format!("{}.{}", quote_where_needed(schema), quote_where_needed(name))
 }
 
 fn quote_where_needed(name: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    if !name.is_empty()
-        && name.chars().all(plain)
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-    {
+    if !name.is_empty() && name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) {
         name.to_owned()
     } else {
         quote_ident(name)
@@ -54,10 +47,7 @@ mod tests {
 
     #[test]
     fn a_quote_inside_a_name_does_not_end_it() {
-        assert_eq!(
-            quote_ident("a`; DROP TABLE b; -- "),
-            "`a``; DROP TABLE b; -- `"
-        );
+        assert_eq!(quote_ident("a`; DROP TABLE b; -- "), "`a``; DROP TABLE b; -- `");
     }
 
     #[test]

@@ -37,20 +37,13 @@ fn lock(mysql: &Mysql, purpose: &str) -> String {
 
 /// Ends every session of this migration with this purpose but `session` itself. When it returns, none of their
 /// statements can take effect any more.
-pub async fn end(
-    mysql: &Mysql,
-    session: &mut Conn,
-    purpose: &str,
-    patience: Duration,
-) -> Result<()> {
+pub async fn end(mysql: &Mysql, session: &mut Conn, purpose: &str, patience: Duration) -> Result<()> {
     let give_up = Instant::now() + patience;
     let ours = u64::from(session.id());
     loop {
         let mut left = reported(mysql, session, Some(purpose)).await?;
-        let holder: Option<Option<u64>> = session
-            .exec_first("SELECT IS_USED_LOCK(?)", (lock(mysql, purpose),))
-            .await
-            .map_err(unseen)?;
+        let holder: Option<Option<u64>> =
+            session.exec_first("SELECT IS_USED_LOCK(?)", (lock(mysql, purpose),)).await.map_err(unseen)?;
         left.extend(holder.flatten());
         left.retain(|id| *id != ours);
         let Some(first) = left.first().copied() else {
@@ -88,12 +81,7 @@ async fn reported(mysql: &Mysql, session: &mut Conn, purpose: Option<&str>) -> R
     let condition = if purpose.is_some() { "=" } else { "LIKE" };
     let name = match purpose {
         Some(_) => name,
-        None => format!(
-            "{}%",
-            name.replace('\\', "\\\\")
-                .replace('_', "\\_")
-                .replace('%', "\\%")
-        ),
+        None => format!("{}%", name.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%")),
     };
     let query = format!(
         "SELECT processlist_id FROM performance_schema.session_account_connect_attrs
@@ -102,11 +90,7 @@ async fn reported(mysql: &Mysql, session: &mut Conn, purpose: Option<&str>) -> R
     match session.exec(query, (name,)).await {
         Ok(found) => Ok(found),
         // No such table, or not for this account: the locks must do.
-        Err(Failure::Server(reported))
-            if matches!(reported.code, 1142 | 1146 | 1682 | 1044 | 1049) =>
-        {
-            Ok(Vec::new())
-        }
+        Err(Failure::Server(reported)) if matches!(reported.code, 1142 | 1146 | 1682 | 1044 | 1049) => Ok(Vec::new()),
         Err(error) => Err(unseen(error)),
     }
 }

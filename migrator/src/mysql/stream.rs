@@ -62,9 +62,7 @@ impl Stream {
             now.gtids().covers(&from.gtids())
         };
         if !has_all {
-            let what = format!(
-                "the source's binary log ends at {now} and lacks what was applied up to {from}"
-            );
+            let what = format!("the source's binary log ends at {now} and lacks what was applied up to {from}");
             return Err(Error::fatal(what).remedy(LOST));
         }
         let mut session = mysql.connect_source("stream").await?;
@@ -72,27 +70,18 @@ impl Stream {
         let cannot = |error| failed("cannot prepare the change stream", error);
         let nanos = ALIVE_EVERY.as_nanos();
         session
-            .query_drop(format!(
-                "SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}"
-            ))
+            .query_drop(format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}"))
             .await
             .map_err(cannot)?;
         let mut request = BinlogStreamRequest::new(replica_number(mysql));
         let file = from.file.clone();
         if version.is_mariadb() {
-            session
-                .query_drop("SET @mariadb_slave_capability = 4")
-                .await
-                .map_err(cannot)?;
+            session.query_drop("SET @mariadb_slave_capability = 4").await.map_err(cannot)?;
         }
         if same {
             // The protocol has 32 bits for the place; beyond them the file is read from its start, and what is
             // applied is passed over.
-            let offset = if u32::try_from(from.offset).is_ok() {
-                from.offset
-            } else {
-                4
-            };
+            let offset = if u32::try_from(from.offset).is_ok() { from.offset } else { 4 };
             request = request.with_filename(file.as_bytes()).with_pos(offset);
         } else {
             match from.gtids() {
@@ -106,26 +95,21 @@ impl Stream {
                         for (first, last) in runs {
                             text = format!("{text}:{first}-{last}");
                         }
-                        let sid: Sid<'static> = text.parse().map_err(|_| {
-                            Error::fatal("the recorded GTIDs cannot be sent to the source")
-                        })?;
+                        let sid: Sid<'static> = text
+                            .parse()
+                            .map_err(|_| Error::fatal("the recorded GTIDs cannot be sent to the source"))?;
                         sids.push(sid);
                     }
                     request = request.with_gtid().with_gtid_set(sids);
                 }
                 Gtids::Mariadb(positions) => {
                     session
-                        .query_drop(format!(
-                            "SET @slave_connect_state = '{positions}', @slave_gtid_strict_mode = 1"
-                        ))
+                        .query_drop(format!("SET @slave_connect_state = '{positions}', @slave_gtid_strict_mode = 1"))
                         .await
                         .map_err(cannot)?;
                 }
                 Gtids::None => {
-                    return Err(Error::fatal(
-                        "the source is another server and there are no GTIDs",
-                    )
-                    .remedy(LOST));
+                    return Err(Error::fatal("the source is another server and there are no GTIDs").remedy(LOST));
                 }
             }
         }
@@ -141,9 +125,7 @@ impl Stream {
     pub(super) async fn next(&mut self) -> Result<Raw> {
         let Ok(next) = timeout(SILENCE_MAX, self.inner.next()).await else {
             let seconds = SILENCE_MAX.as_secs();
-            return Err(Error::transient(format!(
-                "the source sent nothing for {seconds} s"
-            )));
+            return Err(Error::transient(format!("the source sent nothing for {seconds} s")));
         };
         self.heard = Instant::now();
         match next {
@@ -184,9 +166,7 @@ fn read(event: &Event) -> Result<Raw> {
     let mut tagged = None;
     if kind == Kind::GtidTagged {
         let unreadable = || Error::fatal("the source sent a tagged GTID that cannot be read");
-        let data = event
-            .read_data()
-            .map_err(|error| unreadable().because(error))?;
+        let data = event.read_data().map_err(|error| unreadable().because(error))?;
         let Some(mysql_async::binlog::events::EventData::GtidEvent(gtid)) = data else {
             return Err(unreadable());
         };
@@ -226,10 +206,7 @@ fn refused(error: Failure) -> Error {
         let text = reported.message.to_ascii_lowercase();
         let what = format!("the source ended the change stream: {}", reported.message);
         // Another run of ours took over, or is about to.
-        if text.contains("same server_uuid")
-            || text.contains("same server_id")
-            || text.contains("same server-id")
-        {
+        if text.contains("same server_uuid") || text.contains("same server_id") || text.contains("same server-id") {
             return Error::transient(what);
         }
         return Error::fatal(what).remedy(LOST);
@@ -243,9 +220,7 @@ fn refused(error: Failure) -> Error {
 /// A number for a name that is the same in every run.
 pub(super) fn number_of(name: &str) -> u64 {
     // FNV-1a: the same in every build.
-    name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-    })
+    name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
 /// The number under which the source knows this stream. The source ends an older stream with the same number: that of
@@ -262,18 +237,9 @@ mod tests {
 
     #[test]
     fn a_checksum_behind_a_name_is_no_part_of_it_even_where_it_looks_like_digits() {
-        assert_eq!(
-            name_alone(b"bin.000001378\xFF", "bin.000001", "bin.000009"),
-            b"bin.000001"
-        );
-        assert_eq!(
-            name_alone(b"bin.000001", "bin.000001", "bin.000009"),
-            b"bin.000001"
-        );
-        assert_eq!(
-            name_alone(b"bin.0000021234", "", "bin.000009"),
-            b"bin.000002"
-        );
+        assert_eq!(name_alone(b"bin.000001378\xFF", "bin.000001", "bin.000009"), b"bin.000001");
+        assert_eq!(name_alone(b"bin.000001", "bin.000001", "bin.000009"), b"bin.000001");
+        assert_eq!(name_alone(b"bin.0000021234", "", "bin.000009"), b"bin.000002");
         assert_eq!(name_alone(b"bin.000002", "", "bin.000009"), b"bin.000002");
     }
 }

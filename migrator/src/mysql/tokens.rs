@@ -32,11 +32,7 @@ fn comment_end(text: &str, at: usize) -> usize {
         if rest.get(index..).is_some_and(|left| left.starts_with("*/")) {
             return at + index + 2;
         }
-        index = if matches!(byte, b'\'' | b'"' | b'`') {
-            quoted_end(bytes, index)
-        } else {
-            index + 1
-        };
+        index = if matches!(byte, b'\'' | b'"' | b'`') { quoted_end(bytes, index) } else { index + 1 };
     }
     text.len()
 }
@@ -79,11 +75,7 @@ pub fn parentheses(text: &str) -> Option<(&str, &str, &str)> {
     let inside = text.get(open + 1..)?;
     // Seen from inside, the closing one is the first that stands outside of any pair.
     let close = position(inside, b')')?;
-    Some((
-        text.get(..open)?,
-        inside.get(..close)?,
-        inside.get(close + 1..)?,
-    ))
+    Some((text.get(..open)?, inside.get(..close)?, inside.get(close + 1..)?))
 }
 
 /// The pieces between commas.
@@ -97,20 +89,13 @@ pub fn split(text: &str) -> Vec<&str> {
         }
         false
     });
-    pieces.extend(
-        text.get(start..)
-            .map(str::trim)
-            .filter(|last| !last.is_empty()),
-    );
+    pieces.extend(text.get(start..).map(str::trim).filter(|last| !last.is_empty()));
     pieces
 }
 
 /// The words between spaces; a quoted text, a comment, and what a pair of parentheses holds belong to one word.
 pub fn words(text: &str) -> Vec<&str> {
-    placed_words(text)
-        .into_iter()
-        .map(|(_, word)| word)
-        .collect()
+    placed_words(text).into_iter().map(|(_, word)| word).collect()
 }
 
 /// As [`words`], each with the place where it begins.
@@ -128,8 +113,7 @@ pub fn placed_words(text: &str) -> Vec<(usize, &str)> {
             comment
         } else {
             let rest = text.get(index..).unwrap_or_default();
-            find(rest, |_, byte| byte.is_ascii_whitespace())
-                .map_or(text.len(), |length| index + length)
+            find(rest, |_, byte| byte.is_ascii_whitespace()).map_or(text.len(), |length| index + length)
         };
         words.extend(text.get(index..end).map(|word| (index, word)));
         index = end.max(index + 1);
@@ -162,20 +146,14 @@ mod tests {
     fn a_comma_in_a_comment_or_value_ends_nothing() {
         assert_eq!(
             split("`a` enum('x,y','it''s'), KEY `k` (`a`,`b`) COMMENT 'x, \\'y', /*! z, */ c"),
-            [
-                "`a` enum('x,y','it''s')",
-                "KEY `k` (`a`,`b`) COMMENT 'x, \\'y'",
-                "/*! z, */ c"
-            ]
+            ["`a` enum('x,y','it''s')", "KEY `k` (`a`,`b`) COMMENT 'x, \\'y'", "/*! z, */ c"]
         );
     }
 
     #[test]
     fn words_keep_what_belongs_together() {
         assert_eq!(
-            words(
-                "int DEFAULT '4 )' /*!80023 INVISIBLE */ AS (a + 1) COMMENT='x y' text /*M!1 C*/ z"
-            ),
+            words("int DEFAULT '4 )' /*!80023 INVISIBLE */ AS (a + 1) COMMENT='x y' text /*M!1 C*/ z"),
             [
                 "int",
                 "DEFAULT",

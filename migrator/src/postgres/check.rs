@@ -53,37 +53,24 @@ struct Work {
     range: Range,
 }
 
-async fn compare(
-    postgres: &Postgres,
-    plan: &Plan,
-    follow: Follow<Lsn>,
-    progress: Arc<Progress>,
-) -> Result<Checked> {
+async fn compare(postgres: &Postgres, plan: &Plan, follow: Follow<Lsn>, progress: Arc<Progress>) -> Result<Checked> {
     // What is proved stays true only where nobody else writes from here on.
     drop(guard::raise(postgres, plan).await?);
     let stamp = Stamp::open(postgres).await?;
     let before = stamp.read().await?;
-    let Pinned {
-        position,
-        sources,
-        targets,
-    } = snapshot_pair::open(postgres, follow).await?;
+    let Pinned { position, sources, targets } = snapshot_pair::open(postgres, follow).await?;
     let (Some(source), Some(target)) = (sources.first(), targets.first()) else {
         return Err(Error::refused("a check needs at least one worker"));
     };
     let hash = digest::agree(source, target).await?;
     let schemas = &postgres.settings().schemas;
-    let (here, there) = tokio::try_join!(
-        catalogue::read(source, "source", schemas),
-        catalogue::read(target, "target", schemas)
-    )?;
+    let (here, there) =
+        tokio::try_join!(catalogue::read(source, "source", schemas), catalogue::read(target, "target", schemas))?;
     let compared = definitions::compare(postgres).await?;
     // What catalogue functions tell is of this moment, not of the snapshot: nothing may have changed meanwhile.
     if stamp.read().await? != before {
-        return Err(
-            Error::transient("definitions changed while the check began")
-                .remedy("run CHECK MIGRATION again; change no schema meanwhile"),
-        );
+        return Err(Error::transient("definitions changed while the check began")
+            .remedy("run CHECK MIGRATION again; change no schema meanwhile"));
     }
     let mut proofs = vec![catalogue::proof(plan, &here, &compared, position)];
     let mut queue = VecDeque::new();
@@ -99,10 +86,7 @@ async fn compare(
             numbers.ranges_equal = 0;
             numbers.ranges_different = 0;
         });
-        queue.extend(ranges.into_iter().map(|range| Work {
-            table: Arc::clone(&table),
-            range,
-        }));
+        queue.extend(ranges.into_iter().map(|range| Work { table: Arc::clone(&table), range }));
     }
     let queue = Mutex::new(queue);
     let pairs = sources.iter().zip(&targets);
@@ -117,10 +101,7 @@ async fn compare(
         }
     });
     proofs.extend(try_join_all(workers).await?.into_iter().flatten());
-    Ok(Checked {
-        proofs,
-        fingerprint: compared.fingerprint,
-    })
+    Ok(Checked { proofs, fingerprint: compared.fingerprint })
 }
 
 async fn prove(
@@ -149,8 +130,7 @@ async fn prove(
     let equal = proof.equal();
     if !equal {
         let rows = proof.source_rows.max(proof.target_rows);
-        proof.differing_keys =
-            digest::differing_keys(source, target, table, range, hash, rows).await?;
+        proof.differing_keys = digest::differing_keys(source, target, table, range, hash, rows).await?;
     }
     progress.update(&table.title, |numbers| {
         numbers.ranges_equal += u64::from(equal);

@@ -28,11 +28,7 @@ pub struct Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}@{}:{}/{}",
-            self.user, self.host, self.port, self.database
-        )
+        write!(formatter, "{}@{}:{}/{}", self.user, self.host, self.port, self.database)
     }
 }
 
@@ -85,24 +81,18 @@ async fn within(
     match tokio::time::timeout(CONNECT_PATIENCE, opening).await {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(error)) => Err(failed(&format!("cannot connect to {endpoint:?}"), error)),
-        Err(_) => Err(Error::transient(format!(
-            "cannot connect to {endpoint:?} within {} s",
-            CONNECT_PATIENCE.as_secs()
-        ))),
+        Err(_) => {
+            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_PATIENCE.as_secs())))
+        }
     }
 }
 
 /// Tells the operator what failed, without any value that the server quoted from a row.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it ends here, and `map_err` hands it over"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "it ends here, and `map_err` hands it over")]
 pub fn failed(what: &str, error: tokio_postgres::Error) -> Error {
     let Some(reported) = error.as_db_error() else {
         let lost = error.is_closed()
-            || error
-                .source()
-                .is_some_and(<dyn std::error::Error>::is::<io::Error>)
+            || error.source().is_some_and(<dyn std::error::Error>::is::<io::Error>)
             || error.to_string().contains("timed out");
         let mut text = format!("{what}: {error}");
         let mut cause = error.source();
@@ -110,37 +100,24 @@ pub fn failed(what: &str, error: tokio_postgres::Error) -> Error {
             text = format!("{text}: {inner}");
             cause = inner.source();
         }
-        return if lost {
-            Error::transient(text)
-        } else {
-            Error::fatal(text)
-        };
+        return if lost { Error::transient(text) } else { Error::fatal(text) };
     };
     let code = reported.code();
     // Messages of class 22 quote the value that was wrong; so may those of checks written by the owner.
     let quotes_values = code.code().starts_with("22") || code.code().starts_with("P0");
     let mut text = if quotes_values {
-        format!(
-            "{what}: the server refused a value, SQLSTATE {}",
-            code.code()
-        )
+        format!("{what}: the server refused a value, SQLSTATE {}", code.code())
     } else {
         format!("{what}: {} (SQLSTATE {})", reported.message(), code.code())
     };
-    for (label, name) in [
-        ("table", reported.table()),
-        ("column", reported.column()),
-        ("constraint", reported.constraint()),
-    ] {
+    for (label, name) in
+        [("table", reported.table()), ("column", reported.column()), ("constraint", reported.constraint())]
+    {
         if let Some(name) = name {
             text = format!("{text}, {label} {name:?}");
         }
     }
-    let error = if is_transient(code) {
-        Error::transient(text)
-    } else {
-        Error::fatal(text)
-    };
+    let error = if is_transient(code) { Error::transient(text) } else { Error::fatal(text) };
     match remedy(code) {
         Some(remedy) => error.remedy(remedy),
         None => error,
@@ -154,15 +131,8 @@ pub fn is_transient(code: &SqlState) -> bool {
     const LASTS: [&str; 1] = ["57P04"];
     let text = code.code();
     *code == SqlState::LOCK_NOT_AVAILABLE
-        || ["08", "53", "57"]
-            .iter()
-            .any(|class| text.starts_with(class))
-            && !LASTS.contains(&text)
-        || [
-            SqlState::T_R_SERIALIZATION_FAILURE,
-            SqlState::T_R_DEADLOCK_DETECTED,
-        ]
-        .contains(code)
+        || ["08", "53", "57"].iter().any(|class| text.starts_with(class)) && !LASTS.contains(&text)
+        || [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code)
 }
 
 /// What the operator can do where waiting is not enough.
@@ -170,9 +140,7 @@ fn remedy(code: &SqlState) -> Option<&'static str> {
     Some(match code.code() {
         "53100" => "make room on that server's disk; Headgate tries again by itself",
         "53200" => "give that server more memory or less to do; Headgate tries again by itself",
-        "53300" => {
-            "end sessions on that server or raise max_connections; Headgate tries again by itself"
-        }
+        "53300" => "end sessions on that server or raise max_connections; Headgate tries again by itself",
         _ => return None,
     })
 }
@@ -184,14 +152,12 @@ mod tests {
     #[test]
     fn trouble_that_passes_is_told_from_trouble_that_stays() {
         for passes in [
-            "08006", "40001", "40P01", "53000", "53100", "53200", "53300", "53400", "55P03",
-            "57014", "57P01", "57P02", "57P03", "57P05",
+            "08006", "40001", "40P01", "53000", "53100", "53200", "53300", "53400", "55P03", "57014", "57P01", "57P02",
+            "57P03", "57P05",
         ] {
             assert!(is_transient(&SqlState::from_code(passes)), "{passes}");
         }
-        for stays in [
-            "23505", "25006", "42501", "42P01", "57P04", "22P02", "55000",
-        ] {
+        for stays in ["23505", "25006", "42501", "42P01", "57P04", "22P02", "55000"] {
             assert!(!is_transient(&SqlState::from_code(stays)), "{stays}");
         }
     }

@@ -24,10 +24,7 @@ pub struct Tools {
 
 impl Default for Tools {
     fn default() -> Self {
-        Self {
-            pg_dump: "pg_dump".into(),
-            pg_restore: "pg_restore".into(),
-        }
+        Self { pg_dump: "pg_dump".into(), pg_restore: "pg_restore".into() }
     }
 }
 
@@ -89,9 +86,7 @@ impl Postgres {
             warm,
             waits_for: Mutex::default(),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     pub(super) fn set_waits_for(&self, whom: Option<String>) {
@@ -149,10 +144,7 @@ impl Postgres {
     }
 
     pub(super) async fn counter_sessions(&self) -> Result<(Client, Client)> {
-        tokio::try_join!(
-            self.connect_source("counters"),
-            self.connect_target("counters")
-        )
+        tokio::try_join!(self.connect_source("counters"), self.connect_target("counters"))
     }
 
     /// What follows `headgate ` in the `application_name` of a session with this purpose.
@@ -163,22 +155,15 @@ impl Postgres {
 
 /// Slots allow lower-case letters, digits and underscores only, at most 63; what does not fit is told apart by a hash.
 fn slot_name(migration: &str) -> String {
-    let fits = |character: char| {
-        character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
-    };
+    let fits = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_';
     if migration.len() <= 40 && migration.chars().all(fits) {
         return format!("headgate_{migration}");
     }
-    let kept: String = migration
-        .chars()
-        .take(30)
-        .map(|character| if fits(character) { character } else { '_' })
-        .collect();
+    let kept: String =
+        migration.chars().take(30).map(|character| if fits(character) { character } else { '_' }).collect();
     let hash = migration
         .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("headgate_{kept}_{hash:016x}")
 }
 

@@ -75,19 +75,14 @@ pub async fn warm_up(postgres: &Postgres, plan: &Plan) -> Result<Ready> {
     mark::install(&ready.marker).await?;
     drift::refuse(&ready.marker, postgres, plan).await?;
     if let Some(blockers) = blockers(&ready.marker, plan, "30 seconds").await? {
-        return Err(
-            Error::refused(format!("the fence would have to wait: {blockers}"))
-                .remedy("let these end, or end them, and try again"),
-        );
+        return Err(Error::refused(format!("the fence would have to wait: {blockers}"))
+            .remedy("let these end, or end them, and try again"));
     }
     Ok(ready)
 }
 
 async fn open(postgres: &Postgres) -> Result<Ready> {
-    let (fence, marker) = tokio::try_join!(
-        postgres.connect_source("fence"),
-        postgres.connect_source("marker")
-    )?;
+    let (fence, marker) = tokio::try_join!(postgres.connect_source("fence"), postgres.connect_source("marker"))?;
     // A durable refusal and a marker that the change stream can see: both must reach this server's own disk.
     for session in [&fence, &marker] {
         session
@@ -103,12 +98,7 @@ async fn open(postgres: &Postgres) -> Result<Ready> {
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => ONE_LONG_TRY,
         Err(error) => return Err(failed("cannot prepare the fence", error)),
     };
-    Ok(Ready {
-        fence,
-        marker,
-        one_try,
-        look: None,
-    })
+    Ok(Ready { fence, marker, one_try, look: None })
 }
 
 /// Where the role may, keeps event triggers of the source from firing for what this session creates: one that writes to
@@ -144,10 +134,7 @@ pub async fn raise(
         let (postgres, plan) = (postgres.clone(), plan.clone());
         tokio::spawn(async move { look.again(&postgres, &plan).await })
     });
-    let fence = Fence {
-        session: ready.fence,
-        looking,
-    };
+    let fence = Fence { session: ready.fence, looking };
     let marker = write_marker(&ready.marker, token, patience.max(REPLY_GRACE)).await?;
     Ok(Raised { fence, marker })
 }
@@ -171,16 +158,11 @@ async fn lock(ready: &Ready, postgres: &Postgres, plan: &Plan, patience: Duratio
                 // The server would go on waiting in the queue, with writers behind it.
                 let cancel = ready.fence.cancel_token();
                 let _ = timeout(REPLY_GRACE, cancel.cancel_query(tokio_postgres::NoTls)).await;
-                return Err(Error::transient(
-                    "the source did not answer while the fence was raised",
-                ));
+                return Err(Error::transient("the source did not answer while the fence was raised"));
             }
         };
         let pause = Duration::from_millis(10 + u64::from(rand::random::<u8>()) / 8);
-        let yields = [
-            SqlState::LOCK_NOT_AVAILABLE,
-            SqlState::T_R_DEADLOCK_DETECTED,
-        ];
+        let yields = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
         let again = error.code().is_some_and(|code| yields.contains(code));
         if !again || Instant::now() + pause >= give_up {
             return Err(not_raised(ready, plan, patience, error).await);
@@ -199,11 +181,7 @@ fn statements(postgres: &Postgres, plan: &Plan) -> String {
     let mut statements = String::new();
     if !names.is_empty() {
         let only: Vec<String> = names.iter().map(|name| format!("ONLY {name}")).collect();
-        let _ = write!(
-            statements,
-            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE;",
-            only.join(", ")
-        );
+        let _ = write!(statements, "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE;", only.join(", "));
     }
     for name in &names {
         let _ = write!(
@@ -239,20 +217,14 @@ async fn write_marker(session: &Client, token: &str, patience: Duration) -> Resu
         .parse()
 }
 
-async fn not_raised(
-    ready: &Ready,
-    plan: &Plan,
-    patience: Duration,
-    error: tokio_postgres::Error,
-) -> Error {
-    let waited = [
-        SqlState::QUERY_CANCELED,
-        SqlState::LOCK_NOT_AVAILABLE,
-        SqlState::T_R_DEADLOCK_DETECTED,
-    ];
+async fn not_raised(ready: &Ready, plan: &Plan, patience: Duration, error: tokio_postgres::Error) -> Error {
+    let waited = [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
     if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
-        return failed("an event trigger of the source writes to a fenced table when the fence's triggers are created", error)
-            .remedy("disable it for the migration: the precheck names it");
+        return failed(
+            "an event trigger of the source writes to a fenced table when the fence's triggers are created",
+            error,
+        )
+        .remedy("disable it for the migration: the precheck names it");
     }
     if !error.code().is_some_and(|code| waited.contains(code)) {
         return failed("the fence could not be raised on the source", error);
@@ -262,11 +234,8 @@ async fn not_raised(
         Ok(None) => "none that is still there".to_owned(),
         Err(failure) => failure.full_text(),
     };
-    Error::transient(format!(
-        "writers on the source did not end within {} ms: {who}",
-        patience.as_millis()
-    ))
-    .remedy("let these transactions end, or end them, and try again")
+    Error::transient(format!("writers on the source did not end within {} ms: {who}", patience.as_millis()))
+        .remedy("let these transactions end, or end them, and try again")
 }
 
 /// Who holds a lock on the plan's tables that the fence waits for, in a transaction older than `age`; prepared
@@ -295,8 +264,7 @@ pub async fn blockers(session: &Client, plan: &Plan, age: &str) -> Result<Option
         )
         .await
         .map_err(|error| failed("cannot see who writes to the tables", error))?;
-    row.try_get(0)
-        .map_err(|error| failed("cannot see who writes to the tables", error))
+    row.try_get(0).map_err(|error| failed("cannot see who writes to the tables", error))
 }
 
 /// Waits for what the look found; looks from the beginning where none was begun.
@@ -305,9 +273,9 @@ pub async fn confirm(postgres: &Postgres, plan: &Plan, fence: &mut Fence) -> Res
         let source = postgres.connect_source("look").await?;
         return drift::refuse(&source, postgres, plan).await;
     };
-    let found = looking.await.unwrap_or_else(|fault| {
-        Err(Error::transient("the look under the barrier broke off").because(fault))
-    });
+    let found = looking
+        .await
+        .unwrap_or_else(|fault| Err(Error::transient("the look under the barrier broke off").because(fault)));
     fence.looking = None;
     found
 }
@@ -326,17 +294,12 @@ pub async fn drop_fence(fence: Fence) -> Result<()> {
 async fn end(fence: Fence, how: &str) -> Result<()> {
     timeout(REPLY_GRACE, fence.session.batch_execute(how))
         .await
-        .map_err(|_| {
-            Error::transient("the source did not answer the end of the fence's transaction")
-        })?
+        .map_err(|_| Error::transient("the source did not answer the end of the fence's transaction"))?
         .map_err(|error| failed("the fence was lost with its session on the source", error))
 }
 
 /// Everything that writers may name, parents first, as writers lock them.
 pub fn fenced(plan: &Plan) -> Vec<String> {
-    let parents = plan
-        .parents
-        .iter()
-        .map(|(schema, name)| qualified(schema, name));
+    let parents = plan.parents.iter().map(|(schema, name)| qualified(schema, name));
     parents.chain(plan.tables.iter().map(relation)).collect()
 }

@@ -101,16 +101,7 @@ impl Follower {
         let batch = TransactionBuffer::new(tables, applied);
         let heartbeat = Heartbeat::new(source);
         let pause_at = None;
-        let mut follower = Self {
-            stream,
-            batch,
-            heartbeat,
-            follow,
-            progress,
-            orders,
-            pause_at,
-            applied,
-        };
+        let mut follower = Self { stream, batch, heartbeat, follow, progress, orders, pause_at, applied };
         // Before anything is taken in: a pause may have been ordered already.
         follower.apply_pause();
         Ok((follower, applier))
@@ -195,8 +186,7 @@ impl Follower {
         self.stream.confirm(self.applied);
         self.progress.count_transactions(summary.transactions);
         for (title, changes) in &summary.changes {
-            self.progress
-                .update(title, |table| table.changes_applied += changes);
+            self.progress.update(title, |table| table.changes_applied += changes);
         }
         self.heartbeat.applied(&summary.beats);
         self.follow.advance(self.applied, summary.markers);
@@ -243,9 +233,7 @@ impl Follower {
 async fn in_time<T>(what: &str, opening: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(OPEN_PATIENCE, opening).await.unwrap_or_else(|_| {
         let seconds = OPEN_PATIENCE.as_secs();
-        Err(Error::transient(format!(
-            "the servers did not {what} within {seconds} s"
-        )))
+        Err(Error::transient(format!("the servers did not {what} within {seconds} s")))
     })
 }
 
@@ -287,10 +275,7 @@ async fn start(postgres: &Postgres, source: &Client, from: Lsn) -> Result<Stream
     let mut tries = 0;
     loop {
         let replication = Replication::connect(postgres.source(), &purpose).await?;
-        match replication
-            .start(&postgres.slot(), from, &postgres.publication())
-            .await
-        {
+        match replication.start(&postgres.slot(), from, &postgres.publication()).await {
             Err(error) if obstacle(&error) == Some(Obstacle::Busy) && tries < START_TRIES => {
                 tries += 1;
                 let slot = postgres.slot();

@@ -63,10 +63,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     fn read(body: &ErrorResponseBody) -> Self {
-        let mut refusal = Self {
-            code: String::new(),
-            message: String::new(),
-        };
+        let mut refusal = Self { code: String::new(), message: String::new() };
         let mut fields = body.fields();
         while let Ok(Some(field)) = fields.next() {
             let text = String::from_utf8_lossy(field.value_bytes());
@@ -113,15 +110,10 @@ impl Link {
     async fn open(endpoint: &Endpoint, application: &str) -> Result<Self> {
         let opened = open_socket(&endpoint.host, endpoint.port).await;
         let (reader, writer) = opened.map_err(|error| {
-            Error::transient(format!("cannot connect to {endpoint:?} for replication"))
-                .because(error)
+            Error::transient(format!("cannot connect to {endpoint:?} for replication")).because(error)
         })?;
-        let mut link = Self {
-            reader,
-            writer,
-            incoming: BytesMut::with_capacity(READ_BYTES),
-            outgoing: BytesMut::new(),
-        };
+        let mut link =
+            Self { reader, writer, incoming: BytesMut::with_capacity(READ_BYTES), outgoing: BytesMut::new() };
         let parameters = [
             ("user", endpoint.user.as_str()),
             ("database", endpoint.database.as_str()),
@@ -143,10 +135,7 @@ impl Link {
         self.query(&batch, CONNECT_PATIENCE)
             .await?
             .map(drop)
-            .map_err(|refusal| {
-                Error::fatal(format!("{endpoint:?} refuses a setting of the stream"))
-                    .because(refusal)
-            })
+            .map_err(|refusal| Error::fatal(format!("{endpoint:?} refuses a setting of the stream")).because(refusal))
     }
 
     async fn login(&mut self, endpoint: &Endpoint) -> Result<()> {
@@ -164,17 +153,11 @@ impl Link {
             };
             match message {
                 Message::AuthenticationCleartextPassword => {
-                    frontend::password_message(password()?.as_bytes(), &mut self.outgoing)
-                        .map_err(unsendable)?;
+                    frontend::password_message(password()?.as_bytes(), &mut self.outgoing).map_err(unsendable)?;
                 }
                 Message::AuthenticationMd5Password(body) => {
-                    let hash = md5_hash(
-                        endpoint.user.as_bytes(),
-                        password()?.as_bytes(),
-                        body.salt(),
-                    );
-                    frontend::password_message(hash.as_bytes(), &mut self.outgoing)
-                        .map_err(unsendable)?;
+                    let hash = md5_hash(endpoint.user.as_bytes(), password()?.as_bytes(), body.salt());
+                    frontend::password_message(hash.as_bytes(), &mut self.outgoing).map_err(unsendable)?;
                 }
                 Message::AuthenticationSasl(body) => {
                     let mut offered = body.mechanisms();
@@ -185,21 +168,15 @@ impl Link {
                     if !usable {
                         return Err(Error::fatal("the server offers no SCRAM-SHA-256 login"));
                     }
-                    let exchange =
-                        ScramSha256::new(password()?.as_bytes(), ChannelBinding::unsupported());
-                    frontend::sasl_initial_response(
-                        "SCRAM-SHA-256",
-                        exchange.message(),
-                        &mut self.outgoing,
-                    )
-                    .map_err(unsendable)?;
+                    let exchange = ScramSha256::new(password()?.as_bytes(), ChannelBinding::unsupported());
+                    frontend::sasl_initial_response("SCRAM-SHA-256", exchange.message(), &mut self.outgoing)
+                        .map_err(unsendable)?;
                     scram = Some(exchange);
                 }
                 Message::AuthenticationSaslContinue(body) => {
                     let exchange = scram.as_mut().ok_or_else(|| unexpected("SASL data"))?;
                     exchange.update(body.data()).map_err(broken)?;
-                    frontend::sasl_response(exchange.message(), &mut self.outgoing)
-                        .map_err(unsendable)?;
+                    frontend::sasl_response(exchange.message(), &mut self.outgoing).map_err(unsendable)?;
                 }
                 Message::AuthenticationSaslFinal(body) => {
                     let exchange = scram.as_mut().ok_or_else(|| unexpected("SASL data"))?;
@@ -236,10 +213,7 @@ impl Link {
     /// Sends everything that waits. Cancel safe: what was not sent yet stays in the queue.
     pub(super) async fn flush(&mut self) -> Result<()> {
         while self.outgoing.has_remaining() {
-            self.writer
-                .write_buf(&mut self.outgoing)
-                .await
-                .map_err(lost)?;
+            self.writer.write_buf(&mut self.outgoing).await.map_err(lost)?;
         }
         Ok(())
     }
@@ -274,9 +248,7 @@ impl Link {
                 // The parser trusts lengths inside of the body; a body that lies must not take the process down.
                 let mut frame = self.incoming.split_to(length + 1);
                 let message = Message::parse(&mut frame).map_err(broken)?;
-                message
-                    .map(|message| Some(Frame::Other(message)))
-                    .ok_or_else(|| unexpected("half a frame"))
+                message.map(|message| Some(Frame::Other(message))).ok_or_else(|| unexpected("half a frame"))
             }
         }
     }
@@ -286,12 +258,7 @@ impl Link {
         if self.incoming.capacity() - self.incoming.len() < READ_BYTES / 4 {
             self.incoming.reserve(READ_BYTES);
         }
-        let Self {
-            reader,
-            writer,
-            incoming,
-            outgoing,
-        } = self;
+        let Self { reader, writer, incoming, outgoing } = self;
         loop {
             if outgoing.is_empty() {
                 return arrived(reader.read_buf(incoming).await);
@@ -339,10 +306,7 @@ impl Link {
                         row.push(match range {
                             None => None,
                             Some(range) => {
-                                let bytes = body
-                                    .buffer()
-                                    .get(range)
-                                    .ok_or_else(|| unexpected("a row"))?;
+                                let bytes = body.buffer().get(range).ok_or_else(|| unexpected("a row"))?;
                                 Some(String::from_utf8_lossy(bytes).into_owned())
                             }
                         });
@@ -384,9 +348,7 @@ impl Link {
 
 fn arrived(read: io::Result<usize>) -> Result<()> {
     match read {
-        Ok(0) => Err(Error::transient(
-            "the server closed the replication connection",
-        )),
+        Ok(0) => Err(Error::transient("the server closed the replication connection")),
         Ok(_) => Ok(()),
         Err(error) => Err(lost(error)),
     }
@@ -405,9 +367,7 @@ fn unsendable(error: io::Error) -> Error {
 }
 
 pub(super) fn unexpected(what: &str) -> Error {
-    Error::transient(format!(
-        "the server sent {what}, which does not belong here"
-    ))
+    Error::transient(format!("the server sent {what}, which does not belong here"))
 }
 
 type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;

@@ -33,12 +33,7 @@ const BUILT_TOGETHER: usize = 50;
 const TRIES: u32 = 3;
 
 /// Loads every table of the plan that is not loaded yet, then builds the rest of the schema.
-pub async fn run(
-    postgres: &Postgres,
-    plan: &Plan,
-    progress: Arc<Progress>,
-    stop: CancellationToken,
-) -> Result<()> {
+pub async fn run(postgres: &Postgres, plan: &Plan, progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
     progress.expect(plan, title);
     let target = postgres.connect_target("copy").await?;
     snapshot::install_records(&target).await?;
@@ -59,15 +54,7 @@ pub async fn run(
     }
     let nothing_loaded = to_load.len() == plan.tables.len();
     let building = build(postgres, &post_data, to_build, &progress, &stop);
-    let loading = load(
-        postgres,
-        to_load,
-        nothing_loaded,
-        &target,
-        loaded,
-        &progress,
-        &stop,
-    );
+    let loading = load(postgres, to_load, nothing_loaded, &target, loaded, &progress, &stop);
     tokio::try_join!(Box::pin(loading), Box::pin(building))?;
     if stop.is_cancelled() {
         return Ok(());
@@ -147,11 +134,7 @@ async fn load(
         let binary = !text.contains(&(table.schema.clone(), table.name.clone()));
         formats.push(if binary { Format::Binary } else { Format::Text });
     }
-    let workers = postgres
-        .settings()
-        .copy_workers
-        .clamp(1, 64)
-        .min(queue.len().max(1));
+    let workers = postgres.settings().copy_workers.clamp(1, 64).min(queue.len().max(1));
     let load = Arc::new(Load {
         postgres: postgres.clone(),
         tables,
@@ -176,12 +159,7 @@ async fn load(
 }
 
 /// Records that these tables are loaded as of this position, and empties those that an earlier run left half full.
-async fn begin(
-    postgres: &Postgres,
-    target: &Client,
-    tables: &[Table],
-    valid_from: Lsn,
-) -> Result<()> {
+async fn begin(postgres: &Postgres, target: &Client, tables: &[Table], valid_from: Lsn) -> Result<()> {
     let recorded = records::tables(postgres, target).await?;
     records::begin_progress(postgres, target, valid_from).await?;
     let mut deleted = brought_along(target).await?;
@@ -237,11 +215,7 @@ async fn referenced(target: &Client) -> Result<Vec<String>> {
         .map_err(|error| failed("cannot read the target's foreign keys", error))
 }
 
-async fn work(
-    load: Arc<Load>,
-    ends: Option<ClusterPair>,
-    loaded: mpsc::Sender<Table>,
-) -> Result<()> {
+async fn work(load: Arc<Load>, ends: Option<ClusterPair>, loaded: mpsc::Sender<Table>) -> Result<()> {
     let mut ends = match ends {
         Some(ends) => ends,
         None => ClusterPair::open(&load.postgres, &load.snapshot).await?,
@@ -254,15 +228,8 @@ async fn work(
         let (Some(table), Some(format)) = (load.tables.get(index), load.formats.get(index)) else {
             return Ok(());
         };
-        let chunk = Chunk {
-            table,
-            number,
-            range,
-            format: *format,
-            valid_from: load.valid_from,
-        };
-        load.progress
-            .update(&title(table), |numbers| numbers.stage = Stage::Copying);
+        let chunk = Chunk { table, number, range, format: *format, valid_from: load.valid_from };
+        load.progress.update(&title(table), |numbers| numbers.stage = Stage::Copying);
         if !load_with_retries(&load, &mut ends, &chunk).await? {
             return Ok(());
         }
@@ -271,8 +238,7 @@ async fn work(
             *left
         });
         if left == 0 {
-            ends.record_durably(&records::loaded(&load.postgres, table, load.valid_from))
-                .await?;
+            ends.record_durably(&records::loaded(&load.postgres, table, load.valid_from)).await?;
             // Nobody builds any more only where another failure ends this load as well.
             let _ = loaded.send(table.clone()).await;
         }
@@ -285,10 +251,7 @@ async fn load_with_retries(load: &Load, ends: &mut ClusterPair, chunk: &Chunk<'_
         if load.stop.is_cancelled() {
             return Ok(false);
         }
-        let failure = match ends
-            .load(&load.postgres, chunk, &load.progress, &load.stop)
-            .await
-        {
+        let failure = match ends.load(&load.postgres, chunk, &load.progress, &load.stop).await {
             Ok(complete) => return Ok(complete),
             Err(failure) => failure,
         };
@@ -322,18 +285,13 @@ async fn build(
         }
         // Small tables share a run of the program; a large one has its own.
         let mut tables = vec![table];
-        while tables.len() < BUILT_TOGETHER && tables.iter().all(|table| table.bytes < SMALL_BYTES)
-        {
+        while tables.len() < BUILT_TOGETHER && tables.iter().all(|table| table.bytes < SMALL_BYTES) {
             let Ok(table) = to_build.try_recv() else {
                 break;
             };
             tables.push(table);
         }
-        let (postgres, post_data, progress) = (
-            postgres.clone(),
-            Arc::clone(post_data),
-            Arc::clone(progress),
-        );
+        let (postgres, post_data, progress) = (postgres.clone(), Arc::clone(post_data), Arc::clone(progress));
         tasks.spawn(async move {
             for table in &tables {
                 progress.update(&title(table), |numbers| numbers.stage = Stage::Indexing);
@@ -392,19 +350,13 @@ fn cut(pages: u64, postgres: &Postgres) -> Vec<Range> {
     let settings = postgres.settings();
     let workers = settings.copy_workers.clamp(1, 64) as u64;
     let even = pages * PAGE_BYTES / (workers * RANGES_PER_WORKER);
-    let bytes = even.clamp(
-        RANGE_BYTES_MIN,
-        settings.copy_chunk_bytes.max(RANGE_BYTES_MIN),
-    );
+    let bytes = even.clamp(RANGE_BYTES_MIN, settings.copy_chunk_bytes.max(RANGE_BYTES_MIN));
     let step = (bytes / PAGE_BYTES).max(1);
     let count = pages.div_ceil(step).max(1);
     (0..count)
         .map(|number| {
             let lo = number * step;
-            Range {
-                lo,
-                hi: (number + 1 < count).then_some(lo + step),
-            }
+            Range { lo, hi: (number + 1 < count).then_some(lo + step) }
         })
         .collect()
 }

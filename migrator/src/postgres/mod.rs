@@ -52,10 +52,8 @@ impl Database for Postgres {
     }
 
     async fn writers(&self, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
-        let (source, target) = tokio::try_join!(
-            fence::writers::findings(self, gated_backends),
-            fence::guard::findings(self)
-        )?;
+        let (source, target) =
+            tokio::try_join!(fence::writers::findings(self, gated_backends), fence::guard::findings(self))?;
         Ok([source, target].concat())
     }
 
@@ -83,21 +81,11 @@ impl Database for Postgres {
         self.inner.waits_for.lock().clone()
     }
 
-    async fn copy(
-        &self,
-        plan: &Plan,
-        progress: Arc<Progress>,
-        stop: CancellationToken,
-    ) -> Result<()> {
+    async fn copy(&self, plan: &Plan, progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
         load::run(self, plan, progress, stop).await
     }
 
-    async fn recopy(
-        &self,
-        tables: &[Table],
-        progress: Arc<Progress>,
-        stop: CancellationToken,
-    ) -> Result<()> {
+    async fn recopy(&self, tables: &[Table], progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
         load::again(self, tables, progress, stop).await
     }
 
@@ -126,20 +114,11 @@ impl Database for Postgres {
         let guard = fence::guard::raise(self, plan).await?;
         ready.look(fence::UnderFence::open(self, proved).await?);
         let counters = self.counter_sessions().await?;
-        *self.inner.warm.lock() = Warm {
-            fence: Some(ready),
-            counters: Some(counters),
-            guard: Some(guard),
-        };
+        *self.inner.warm.lock() = Warm { fence: Some(ready), counters: Some(counters), guard: Some(guard) };
         Ok(())
     }
 
-    async fn raise_fence(
-        &self,
-        plan: &Plan,
-        token: &str,
-        patience: Duration,
-    ) -> Result<Raised<Fence, Lsn>> {
+    async fn raise_fence(&self, plan: &Plan, token: &str, patience: Duration) -> Result<Raised<Fence, Lsn>> {
         let ready = self.inner.warm.lock().fence.take();
         fence::raise(ready, self, plan, token, patience).await
     }
@@ -158,12 +137,7 @@ impl Database for Postgres {
         fence::counters::advance(self, plan, &source, &target).await
     }
 
-    async fn seal_fence(
-        &self,
-        fence: Fence,
-        mark: &Mark,
-        _carried: GatedBackends<'_>,
-    ) -> Result<()> {
+    async fn seal_fence(&self, fence: Fence, mark: &Mark, _carried: GatedBackends<'_>) -> Result<()> {
         fence::seal(fence, &fence::mark::writing(mark)).await
     }
 

@@ -32,16 +32,9 @@ pub async fn read(postgres: &Postgres) -> Result<Plan> {
 
 /// Reads the plan in a session whose transaction is the caller's.
 pub(super) async fn read_in(source: &Client, schemas: &[String]) -> Result<Plan> {
-    let (tables, parents, counters) = tokio::try_join!(
-        tables(source, schemas),
-        parents(source, schemas),
-        counters(source, schemas)
-    )?;
-    Ok(Plan {
-        tables,
-        parents,
-        counters,
-    })
+    let (tables, parents, counters) =
+        tokio::try_join!(tables(source, schemas), parents(source, schemas), counters(source, schemas))?;
+    Ok(Plan { tables, parents, counters })
 }
 
 async fn tables(source: &Client, schemas: &[String]) -> Result<Vec<Table>> {
@@ -72,10 +65,8 @@ async fn tables(source: &Client, schemas: &[String]) -> Result<Vec<Table>> {
          WHERE c.relkind = 'r' AND {OURS_TO_MOVE}
          ORDER BY pg_catalog.pg_relation_size(c.oid) DESC, n.nspname, c.relname"
     );
-    let rows = source
-        .query(&query, &[&schemas])
-        .await
-        .map_err(|error| failed("cannot read the source's tables", error))?;
+    let rows =
+        source.query(&query, &[&schemas]).await.map_err(|error| failed("cannot read the source's tables", error))?;
     rows.iter()
         .map(|row| {
             let names: Vec<String> = row.try_get(5)?;
@@ -85,11 +76,7 @@ async fn tables(source: &Client, schemas: &[String]) -> Result<Vec<Table>> {
                 .into_iter()
                 .zip(types)
                 .zip(kinds)
-                .map(|((name, type_name), kind)| Column {
-                    name,
-                    type_name,
-                    kind,
-                })
+                .map(|((name, type_name), kind)| Column { name, type_name, kind })
                 .collect();
             Ok(Table {
                 schema: row.try_get(0)?,
@@ -110,10 +97,7 @@ async fn parents(source: &Client, schemas: &[String]) -> Result<Vec<(String, Str
 
 async fn counters(source: &Client, schemas: &[String]) -> Result<Vec<Counter>> {
     let names = named(source, schemas, "S").await?;
-    Ok(names
-        .into_iter()
-        .map(|(schema, name)| Counter { schema, name })
-        .collect())
+    Ok(names.into_iter().map(|(schema, name)| Counter { schema, name }).collect())
 }
 
 async fn named(source: &Client, schemas: &[String], kind: &str) -> Result<Vec<(String, String)>> {

@@ -9,9 +9,7 @@ use crate::database::Position;
 use crate::error::Error;
 
 /// A write-ahead log position, written as the server writes it: `16/B374D848`.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Lsn(pub u64);
 
@@ -33,10 +31,7 @@ impl FromStr for Lsn {
     fn from_str(text: &str) -> Result<Self, Error> {
         let half = |digits: &str| {
             let plain = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-            plain
-                .then(|| u32::from_str_radix(digits, 16).ok())
-                .flatten()
-                .map(u64::from)
+            plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten().map(u64::from)
         };
         text.split_once('/')
             .and_then(|(high, low)| Some(Self((half(high)? << 32) | half(low)?)))
@@ -72,23 +67,8 @@ mod tests {
 
     #[test]
     fn what_is_not_a_position_is_refused() {
-        for text in [
-            "",
-            "/",
-            "0",
-            "0/",
-            "/0",
-            "+1/0",
-            "0/-1",
-            "1FFFFFFFF/0",
-            "0/G",
-            "0/0/0",
-            " 0/0",
-        ] {
-            assert!(
-                text.parse::<Lsn>().is_err(),
-                "{text:?} was taken for a position"
-            );
+        for text in ["", "/", "0", "0/", "/0", "+1/0", "0/-1", "1FFFFFFFF/0", "0/G", "0/0/0", " 0/0"] {
+            assert!(text.parse::<Lsn>().is_err(), "{text:?} was taken for a position");
         }
     }
 }

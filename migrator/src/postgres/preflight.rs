@@ -19,18 +19,13 @@ use crate::accounts::Account;
 use crate::error::Result;
 use crate::preflight::{Check, Findings};
 
-const UNREACHABLE: &str =
-    "check the cluster's address, that it runs, the user, the password and pg_hba.conf";
+const UNREACHABLE: &str = "check the cluster's address, that it runs, the user, the password and pg_hba.conf";
 
 /// Runs every check that the reachable servers allow.
 pub async fn run(postgres: &Postgres) -> Result<Vec<Check>> {
     let mut findings = Findings::default();
-    let (source, target) =
-        tokio::join!(server::open_source(postgres), server::open_target(postgres));
-    let fix = source
-        .as_ref()
-        .err()
-        .map(|failure| rights::to_connect(postgres, failure));
+    let (source, target) = tokio::join!(server::open_source(postgres), server::open_target(postgres));
+    let fix = source.as_ref().err().map(|failure| rights::to_connect(postgres, failure));
     let source = findings.reached("source_reachable", source, UNREACHABLE);
     if let (Some(fix), Some(check)) = (fix, findings.checks.last_mut()) {
         check.fix = fix;
@@ -58,8 +53,7 @@ pub async fn run(postgres: &Postgres) -> Result<Vec<Check>> {
 
 /// Every role that can log in on the source, and whether it can on the target, as things are now.
 pub async fn accounts(postgres: &Postgres) -> Result<Vec<Account>> {
-    let (source, target) =
-        tokio::try_join!(server::open_source(postgres), server::open_target(postgres))?;
+    let (source, target) = tokio::try_join!(server::open_source(postgres), server::open_target(postgres))?;
     roles::judge(postgres, &source, &target).await
 }
 
@@ -73,17 +67,8 @@ struct Side {
 
 impl Side {
     async fn open(session: Client, has_database: bool) -> Result<Self> {
-        let version = one(
-            &session,
-            "SELECT current_setting('server_version_num')::int",
-            &[],
-        )
-        .await?;
-        Ok(Self {
-            session,
-            version,
-            has_database,
-        })
+        let version = one(&session, "SELECT current_setting('server_version_num')::int", &[]).await?;
+        Ok(Self { session, version, has_database })
     }
 
     fn major(&self) -> i32 {
@@ -92,11 +77,7 @@ impl Side {
 }
 
 /// The one value of a query.
-async fn one<T: FromSqlOwned>(
-    session: &Client,
-    query: &str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<T> {
+async fn one<T: FromSqlOwned>(session: &Client, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<T> {
     session
         .query_one(query, values)
         .await
@@ -105,15 +86,8 @@ async fn one<T: FromSqlOwned>(
 }
 
 /// The rows of a query whose columns are the evidence and the statement that mends it.
-async fn pairs(
-    session: &Client,
-    query: &str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<(String, String)>> {
-    let rows = session
-        .query(query, values)
-        .await
-        .map_err(|error| failed("a check could not run", error))?;
+async fn pairs(session: &Client, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<(String, String)>> {
+    let rows = session.query(query, values).await.map_err(|error| failed("a check could not run", error))?;
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect::<std::result::Result<_, _>>()

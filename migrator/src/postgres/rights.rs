@@ -18,8 +18,7 @@ pub const OLDEST: i32 = 14;
 pub const NEWEST: i32 = 18;
 
 /// Relations that move, `c`, with their schema `n` and owner `o`.
-const MOVING: &str =
-    "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+const MOVING: &str = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_roles o ON o.oid = c.relowner WHERE ";
 
 /// Whose rights, and to what.
@@ -37,15 +36,9 @@ impl For<'_> {
     /// The template with names in their places.
     pub(super) fn fill(&self, template: &str) -> String {
         let user = quote_ident(self.user);
-        let schemas: Vec<String> = self
-            .schemas
-            .iter()
-            .map(|name| quote_literal(name))
-            .collect();
-        let moving = format!("{MOVING}{OURS_TO_MOVE}").replace(
-            "$1::text[]",
-            &format!("ARRAY[{}]::text[]", schemas.join(", ")),
-        );
+        let schemas: Vec<String> = self.schemas.iter().map(|name| quote_literal(name)).collect();
+        let moving =
+            format!("{MOVING}{OURS_TO_MOVE}").replace("$1::text[]", &format!("ARRAY[{}]::text[]", schemas.join(", ")));
         template
             .replace("{moving}", &moving)
             .replace("{hidden_options}", HIDDEN_OPTIONS)
@@ -67,9 +60,7 @@ impl For<'_> {
 }
 
 fn of(side: Side, major: i32) -> impl Iterator<Item = &'static Right> {
-    RIGHTS
-        .iter()
-        .filter(move |right| right.side == side && right.versions.contains(&major))
+    RIGHTS.iter().filter(move |right| right.side == side && right.versions.contains(&major))
 }
 
 /// What a new role needs on a server of this major version, the role itself first. Its password is psql's variable
@@ -82,16 +73,12 @@ pub fn grants(side: Side, major: i32, whose: For<'_>) -> Vec<Grant> {
         need: Need::Always,
         statement: whose.fill("CREATE ROLE {user} LOGIN PASSWORD :'password'"),
     };
-    std::iter::once(login)
-        .chain(of(side, major).map(|right| whose.grant(right)))
-        .collect()
+    std::iter::once(login).chain(of(side, major).map(|right| whose.grant(right))).collect()
 }
 
 /// The statement that grants what this check asks for; empty where no server of this version has such a right.
 pub(super) fn statement(side: Side, major: i32, check: &str, whose: For<'_>) -> String {
-    of(side, major)
-        .find(|right| right.check == check)
-        .map_or_else(String::new, |right| whose.fill(right.statement))
+    of(side, major).find(|right| right.check == check).map_or_else(String::new, |right| whose.fill(right.statement))
 }
 
 /// The same as a script for `psql`.
@@ -112,20 +99,11 @@ pub fn script(side: Side, major: i32, whose: For<'_>) -> String {
             "Where it is not there yet: CREATE DATABASE {database} TEMPLATE template0, with the source's encoding and collation."
         ));
     }
-    rights::script(
-        &head,
-        ("BEGIN;\n", "\nCOMMIT;\n"),
-        &grants(side, major, whose),
-    )
+    rights::script(&head, ("BEGIN;\n", "\nCOMMIT;\n"), &grants(side, major, whose))
 }
 
 /// What the session's role lacks of all rights that this side may need.
-pub(super) async fn lacking(
-    session: &Client,
-    side: Side,
-    major: i32,
-    whose: For<'_>,
-) -> Result<Vec<Grant>> {
+pub(super) async fn lacking(session: &Client, side: Side, major: i32, whose: For<'_>) -> Result<Vec<Grant>> {
     let cannot = |error| failed("cannot read what Headgate's role may do", error);
     let all = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user";
     let row = session.query_one(all, &[]).await.map_err(cannot)?;
@@ -133,14 +111,8 @@ pub(super) async fn lacking(
         return Ok(Vec::new());
     }
     let rights: Vec<&Right> = of(side, major).collect();
-    let held: Vec<String> = rights
-        .iter()
-        .map(|right| format!("({})", whose.fill(right.held)))
-        .collect();
-    let row = session
-        .query_one(&format!("SELECT {}", held.join(", ")), &[])
-        .await
-        .map_err(cannot)?;
+    let held: Vec<String> = rights.iter().map(|right| format!("({})", whose.fill(right.held))).collect();
+    let row = session.query_one(&format!("SELECT {}", held.join(", ")), &[]).await.map_err(cannot)?;
     let mut lacking = Vec::new();
     for (column, right) in rights.into_iter().enumerate() {
         if !row.try_get::<_, bool>(column).map_err(cannot)? {

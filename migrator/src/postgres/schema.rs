@@ -53,18 +53,14 @@ pub(super) async fn is_there(postgres: &Postgres) -> Result<bool> {
         Err(error) => return Err(error),
     };
     let records = ["headgate.migrations".to_owned()];
-    Ok(absent(&target, &records).await?.is_empty()
-        && records::part(postgres, &target, PRE_DATA).await? == Part::Done)
+    Ok(absent(&target, &records).await?.is_empty() && records::part(postgres, &target, PRE_DATA).await? == Part::Done)
 }
 
 /// A session on any database of the server, for what concerns all of them.
 pub async fn connect_maintenance(postgres: &Postgres, endpoint: &Endpoint) -> Result<Client> {
     let mut failure = Error::transient("no database of the server can be connected to");
     for database in MAINTENANCE {
-        let elsewhere = Endpoint {
-            database: database.to_owned(),
-            ..endpoint.clone()
-        };
+        let elsewhere = Endpoint { database: database.to_owned(), ..endpoint.clone() };
         match client::connect(&elsewhere, &postgres.purpose("prepare")).await {
             Ok(session) => return Ok(session),
             Err(error) => failure = error,
@@ -80,10 +76,7 @@ async fn connect_or_create(postgres: &Postgres, source: &Client) -> Result<Clien
         return postgres.connect_target("prepare").await;
     };
     let there = server
-        .query_opt(
-            "SELECT FROM pg_catalog.pg_database WHERE datname = $1",
-            &[&postgres.target().database],
-        )
+        .query_opt("SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&postgres.target().database])
         .await
         .map_err(|error| failed("cannot read the target's databases", error))?;
     if there.is_none() {
@@ -111,9 +104,7 @@ pub async fn creation(name: &str, owner: Option<&str>, source: &Client) -> Resul
         .await
         .map_err(unreadable)?;
     let text = |column: usize| row.try_get::<_, String>(column).map_err(unreadable);
-    let owner = owner.map_or_else(String::new, |owner| {
-        format!("OWNER {} ", quote_ident(owner))
-    });
+    let owner = owner.map_or_else(String::new, |owner| format!("OWNER {} ", quote_ident(owner)));
     let mut statement = format!(
         "CREATE DATABASE {} TEMPLATE template0 {owner}ENCODING {} LC_COLLATE {} LC_CTYPE {}",
         quote_ident(name),
@@ -137,12 +128,7 @@ pub async fn creation(name: &str, owner: Option<&str>, source: &Client) -> Resul
 }
 
 /// Creates a database as [`creation`] says.
-pub async fn create_database(
-    name: &str,
-    owner: Option<&str>,
-    source: &Client,
-    server: &Client,
-) -> Result<()> {
+pub async fn create_database(name: &str, owner: Option<&str>, source: &Client, server: &Client) -> Result<()> {
     let statement = creation(name, owner, source).await?;
     let give_up = Instant::now() + CREATION_PATIENCE;
     loop {
@@ -163,12 +149,7 @@ pub async fn create_database(
     }
 }
 
-async fn restore_pre_data(
-    postgres: &Postgres,
-    plan: &Plan,
-    source: &Client,
-    target: &Client,
-) -> Result<()> {
+async fn restore_pre_data(postgres: &Postgres, plan: &Plan, source: &Client, target: &Client) -> Result<()> {
     archive::end_orphans(postgres, target).await?;
     match records::part(postgres, target, PRE_DATA).await? {
         Part::Done => return Ok(()),
@@ -186,10 +167,8 @@ async fn restore_pre_data(
     archive.restore(postgres, &schemas).await?;
     archive.restore(postgres, &rest).await?;
     if let Some(lacking) = missing(plan, target).await?.first() {
-        return Err(Error::fatal(format!(
-            "the schema was restored to the target, but {lacking} is not there"
-        ))
-        .remedy(start_anew(postgres.name())));
+        return Err(Error::fatal(format!("the schema was restored to the target, but {lacking} is not there"))
+            .remedy(start_anew(postgres.name())));
     }
     records::set_part(postgres, target, PRE_DATA, Part::Done).await
 }
@@ -203,10 +182,7 @@ async fn missing(plan: &Plan, target: &Client) -> Result<Vec<String>> {
 /// Which of these quoted names name no relation on the target.
 pub async fn absent(target: &Client, names: &[String]) -> Result<Vec<String>> {
     target
-        .query(
-            "SELECT name FROM unnest($1::text[]) AS name WHERE pg_catalog.to_regclass(name) IS NULL",
-            &[&names],
-        )
+        .query("SELECT name FROM unnest($1::text[]) AS name WHERE pg_catalog.to_regclass(name) IS NULL", &[&names])
         .await
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(|error| failed("cannot read the target's catalogue", error))
@@ -217,29 +193,16 @@ pub async fn publish(postgres: &Postgres, plan: &Plan, source: &Client) -> Resul
     let unreadable = |error| failed("cannot read the source's publications", error);
     let name = postgres.publication();
     let there = source
-        .query_opt(
-            "SELECT FROM pg_catalog.pg_publication WHERE pubname = $1",
-            &[&name],
-        )
+        .query_opt("SELECT FROM pg_catalog.pg_publication WHERE pubname = $1", &[&name])
         .await
         .map_err(unreadable)?;
     if there.is_some() {
         return Ok(());
     }
-    let tables: Vec<String> = plan
-        .tables
-        .iter()
-        .map(|table| format!("ONLY {}", relation(table)))
-        .collect();
-    let list = if tables.is_empty() {
-        String::new()
-    } else {
-        format!("FOR TABLE {}", tables.join(", "))
-    };
-    let statement = format!(
-        "CREATE PUBLICATION {} {list} WITH (publish = 'insert, update, delete, truncate')",
-        quote_ident(&name)
-    );
+    let tables: Vec<String> = plan.tables.iter().map(|table| format!("ONLY {}", relation(table))).collect();
+    let list = if tables.is_empty() { String::new() } else { format!("FOR TABLE {}", tables.join(", ")) };
+    let statement =
+        format!("CREATE PUBLICATION {} {list} WITH (publish = 'insert, update, delete, truncate')", quote_ident(&name));
     source.batch_execute(&statement).await.map_err(|error| {
         failed("cannot publish the source's tables", error)
             .remedy("the migrator's role on the source must own the tables or be a superuser")

@@ -24,10 +24,8 @@ macro_rules! inherited {
 }
 
 /// Gives these settings their built-in values. One statement, also for a session that replicates.
-pub(super) const PIN: &str = concat!(
-    "SELECT pg_catalog.count(pg_catalog.set_config(name, boot_val, false)) ",
-    inherited!()
-);
+pub(super) const PIN: &str =
+    concat!("SELECT pg_catalog.count(pg_catalog.set_config(name, boot_val, false)) ", inherited!());
 
 /// What every session of ours needs beyond that: no timeout that ends it halfway, names and operators only from where we
 /// say, and values rendered the same on both sides. `row_security` off makes a filtered read an error.
@@ -47,10 +45,7 @@ pub(super) async fn prepare(session: &Client) -> std::result::Result<(), tokio_p
 /// not prepared.
 pub(super) async fn options(session: &Client) -> Result<String> {
     let cannot = |error| failed("cannot read the settings that a session inherits", error);
-    let rows = session
-        .query(concat!("SELECT name, boot_val ", inherited!()), &[])
-        .await
-        .map_err(cannot)?;
+    let rows = session.query(concat!("SELECT name, boot_val ", inherited!()), &[]).await.map_err(cannot)?;
     let mut options = String::new();
     for row in &rows {
         let read = || Ok::<(&str, &str), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));

@@ -10,11 +10,7 @@ pub fn quote_ident(name: &str) -> String {
 /// A text as a string constant that reads the same under every setting of `standard_conforming_strings`.
 pub fn quote_literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') {
-        format!("E'{}'", quoted.replace('\\', "\\\\"))
-    } else {
-        format!("'{quoted}'")
-    }
+    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
 
 /// `schema.name`, both quoted, for use in SQL.
@@ -34,21 +30,13 @@ pub fn title(table: &Table) -> String {
 
 /// As [`title`], for any schema and name.
 pub fn title_of(schema: &str, name: &str) -> String {
-    format!(
-        "{}.{}",
-        quote_where_needed(schema),
-        quote_where_needed(name)
-    )
+    format!("{}.{}", quote_where_needed(schema), quote_where_needed(name))
 }
 
 fn quote_where_needed(name: &str) -> String {
     let plain = |character: char| character.is_ascii_lowercase() || character == '_';
     let starts = name.starts_with(plain);
-    if starts
-        && name
-            .chars()
-            .all(|character| plain(character) || character.is_ascii_digit())
-    {
+    if starts && name.chars().all(|character| plain(character) || character.is_ascii_digit()) {
         name.to_owned()
     } else {
         quote_ident(name)
@@ -66,9 +54,9 @@ pub(super) fn named(to: &str, value: &str) -> String {
         "pg_collation" => format!("({value})::oid::regcollation::text"),
         "pg_ts_config" => format!("({value})::oid::regconfig::text"),
         "pg_ts_dict" => format!("({value})::oid::regdictionary::text"),
-        "pg_authid" => format!(
-            "CASE WHEN ({value})::oid = 0 THEN '-' ELSE pg_catalog.pg_get_userbyid({value})::text END"
-        ),
+        "pg_authid" => {
+            format!("CASE WHEN ({value})::oid = 0 THEN '-' ELSE pg_catalog.pg_get_userbyid({value})::text END")
+        }
         other => format!(
             "CASE WHEN ({value})::oid <> 0 THEN (SELECT i.identity
                  FROM pg_catalog.pg_identify_object('pg_catalog.{other}'::regclass, {value}, 0) i) END"
@@ -82,10 +70,7 @@ mod tests {
 
     #[test]
     fn a_quote_inside_a_name_does_not_end_it() {
-        assert_eq!(
-            quote_ident("a\"; DROP TABLE b; --"),
-            "\"a\"\"; DROP TABLE b; --\""
-        );
+        assert_eq!(quote_ident("a\"; DROP TABLE b; --"), "\"a\"\"; DROP TABLE b; --\"");
     }
 
     #[test]

@@ -13,12 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Ends every session of this migration with this purpose but `session` itself, in the same database. When it
 /// returns, none of their statements can take effect any more.
-pub(super) async fn end(
-    postgres: &Postgres,
-    session: &Client,
-    purpose: &str,
-    patience: Duration,
-) -> Result<()> {
+pub(super) async fn end(postgres: &Postgres, session: &Client, purpose: &str, patience: Duration) -> Result<()> {
     let give_up = Instant::now() + patience;
     let name = format!("headgate {}", postgres.purpose(purpose));
     loop {

@@ -47,9 +47,7 @@ pub struct Replication {
 impl Replication {
     /// Connects to `endpoint`; the server's views show it as `headgate <purpose>`.
     pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Self> {
-        Ok(Self {
-            link: Link::connect(endpoint, &format!("headgate {purpose}")).await?,
-        })
+        Ok(Self { link: Link::connect(endpoint, &format!("headgate {purpose}")).await? })
     }
 
     /// Runs one statement by the simple protocol.
@@ -57,53 +55,31 @@ impl Replication {
         self.link
             .query(statement, COMMAND_PATIENCE)
             .await?
-            .map_err(|refusal| {
-                Error::fatal("the server refused a replication command").because(refusal)
-            })
+            .map_err(|refusal| Error::fatal("the server refused a replication command").because(refusal))
     }
 
     /// Creates a logical slot and exports its snapshot, which lives until this connection is used again or closed.
     ///
     /// The server waits for every open transaction to end; after `lock_timeout` it gives up
     /// ([`Obstacle::OpenTransactions`], found by [`obstacle`]).
-    pub async fn create_slot(
-        &mut self,
-        slot: &str,
-        temporary: bool,
-        lock_timeout: Duration,
-    ) -> Result<SlotSnapshot> {
-        self.query(&format!("SET lock_timeout = {}", lock_timeout.as_millis()))
-            .await?;
+    pub async fn create_slot(&mut self, slot: &str, temporary: bool, lock_timeout: Duration) -> Result<SlotSnapshot> {
+        self.query(&format!("SET lock_timeout = {}", lock_timeout.as_millis())).await?;
         let kind = if temporary { " TEMPORARY" } else { "" };
         let slot_name = quote_ident(slot);
-        let create = format!(
-            "CREATE_REPLICATION_SLOT {slot_name}{kind} LOGICAL pgoutput (SNAPSHOT 'export')"
-        );
-        let older =
-            format!("CREATE_REPLICATION_SLOT {slot_name}{kind} LOGICAL pgoutput EXPORT_SNAPSHOT");
+        let create = format!("CREATE_REPLICATION_SLOT {slot_name}{kind} LOGICAL pgoutput (SNAPSHOT 'export')");
+        let older = format!("CREATE_REPLICATION_SLOT {slot_name}{kind} LOGICAL pgoutput EXPORT_SNAPSHOT");
         // Each open transaction is waited for with the lock timeout of its own.
         let patience = lock_timeout.saturating_mul(4) + COMMAND_PATIENCE;
         let mut outcome = self.link.query(&create, patience).await?;
-        if outcome
-            .as_ref()
-            .is_err_and(|refusal| refusal.code == "42601")
-        {
+        if outcome.as_ref().is_err_and(|refusal| refusal.code == "42601") {
             outcome = self.link.query(&older, patience).await?;
         }
         let rows = outcome.map_err(|refusal| refused(slot, refusal))?;
-        let field = |index: usize| {
-            rows.first()
-                .and_then(|row| row.get(index))
-                .cloned()
-                .flatten()
-        };
+        let field = |index: usize| rows.first().and_then(|row| row.get(index)).cloned().flatten();
         let (Some(consistent_point), Some(snapshot)) = (field(1), field(2)) else {
             return Err(unexpected("a slot without a snapshot"));
         };
-        Ok(SlotSnapshot {
-            consistent_point: consistent_point.parse()?,
-            snapshot,
-        })
+        Ok(SlotSnapshot { consistent_point: consistent_point.parse()?, snapshot })
     }
 
     /// Starts the stream of `slot` with the first transaction that ends after `from`.
@@ -116,13 +92,7 @@ impl Replication {
         let outcome = self.link.query(&command, COMMAND_PATIENCE).await?;
         outcome.map_err(|refusal| refused(slot, refusal))?;
         let flushed = from;
-        Ok(Stream {
-            link: self.link,
-            flushed,
-            reply_now: false,
-            last_feedback: Instant::now(),
-            heard: Instant::now(),
-        })
+        Ok(Stream { link: self.link, flushed, reply_now: false, last_feedback: Instant::now(), heard: Instant::now() })
     }
 }
 
@@ -278,8 +248,6 @@ impl Stream {
 /// Microseconds since the year 2000, as the protocol counts time. Nothing of ours depends on it.
 fn server_time() -> i64 {
     const YEAR_2000: Duration = Duration::from_hours(24 * 10_957);
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.saturating_sub(YEAR_2000).as_micros()).unwrap_or(i64::MAX)
 }

@@ -25,17 +25,10 @@ impl<D: Database> Migration<D> {
         self.database()?;
         let stop = CancellationToken::new();
         let started = SystemTime::now();
-        self.live().check = Some(RunningCheck {
-            stop: stop.clone(),
-            started,
-        });
+        self.live().check = Some(RunningCheck { stop: stop.clone(), started });
         self.progress.tables().keys().for_each(|table| {
             self.progress.update(table, |numbers| {
-                (
-                    numbers.ranges,
-                    numbers.ranges_equal,
-                    numbers.ranges_different,
-                ) = (0, 0, 0);
+                (numbers.ranges, numbers.ranges_equal, numbers.ranges_different) = (0, 0, 0);
             });
         });
         tokio::spawn(Arc::clone(self).run_check(stop, started, busy));
@@ -55,23 +48,14 @@ impl<D: Database> Migration<D> {
             State::Cutover => format!("wait for the end; SHOW CUTOVER REPORT {name}"),
             State::Switched | State::Finished => format!("look at SHOW CUTOVER REPORT {name}"),
         };
-        Err(Error::refused(format!(
-            "migration {name} is {state} and cannot {wanted} now"
-        ))
-        .remedy(remedy))
+        Err(Error::refused(format!("migration {name} is {state} and cannot {wanted} now")).remedy(remedy))
     }
 
     async fn run_check(self: Arc<Self>, stop: CancellationToken, started: SystemTime, busy: Busy) {
-        let checked = AssertUnwindSafe(self.compare(stop.clone()))
-            .catch_unwind()
-            .await;
+        let checked = AssertUnwindSafe(self.compare(stop.clone())).catch_unwind().await;
         // A check that fell asleep in its pause would stop the follower for good.
         self.follow.resume();
-        let outcome = checked.unwrap_or_else(|_| {
-            Err(Error::fatal(
-                "the check met a fault of its own; the log has it",
-            ))
-        });
+        let outcome = checked.unwrap_or_else(|_| Err(Error::fatal("the check met a fault of its own; the log has it")));
         if !stop.is_cancelled() {
             self.keep_check(started, outcome).await;
         }
@@ -90,11 +74,8 @@ impl<D: Database> Migration<D> {
         let (status, checked) = match outcome {
             Ok(checked) => (summed_up(started, &checked.proofs), checked),
             Err(error) => {
-                let broken = CheckStatus {
-                    verdict: Verdict::Broken,
-                    error: Some(error.to_string()),
-                    ..summed_up(started, &[])
-                };
+                let broken =
+                    CheckStatus { verdict: Verdict::Broken, error: Some(error.to_string()), ..summed_up(started, &[]) };
                 (broken, Checked::default())
             }
         };
@@ -116,27 +97,13 @@ impl<D: Database> Migration<D> {
 
 fn summed_up(started: SystemTime, proofs: &[Proof]) -> CheckStatus {
     let equal = proofs.iter().filter(|proof| proof.equal()).count();
-    let differing = proofs
-        .iter()
-        .filter(|proof| !proof.equal())
-        .flat_map(|proof| {
-            let place = format!("{} ({})", proof.table, proof.range);
-            let keys = proof
-                .differing_keys
-                .iter()
-                .map(|key| format!("{place}: {key}"));
-            if proof.differing_keys.is_empty() {
-                vec![place.clone()]
-            } else {
-                keys.collect()
-            }
-        });
+    let differing = proofs.iter().filter(|proof| !proof.equal()).flat_map(|proof| {
+        let place = format!("{} ({})", proof.table, proof.range);
+        let keys = proof.differing_keys.iter().map(|key| format!("{place}: {key}"));
+        if proof.differing_keys.is_empty() { vec![place.clone()] } else { keys.collect() }
+    });
     CheckStatus {
-        verdict: if equal == proofs.len() {
-            Verdict::Passed
-        } else {
-            Verdict::Different
-        },
+        verdict: if equal == proofs.len() { Verdict::Passed } else { Verdict::Different },
         started,
         finished: Some(SystemTime::now()),
         ranges: proofs.len() as u64,

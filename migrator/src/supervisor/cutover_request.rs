@@ -30,11 +30,7 @@ const HANDOVERS_PATIENCE: Duration = Duration::from_secs(2);
 
 impl<D: Database> Migration<D> {
     /// Runs a cutover or rehearsal in a task of its own, so that it ends also when the caller goes away.
-    pub(super) async fn begin_cut(
-        self: &Arc<Self>,
-        kind: Kind,
-        options: Options,
-    ) -> Result<CutoverReport> {
+    pub(super) async fn begin_cut(self: &Arc<Self>, kind: Kind, options: Options) -> Result<CutoverReport> {
         options.validate()?;
         let busy = self.occupy(match kind {
             Kind::Cutover => "a cutover",
@@ -63,16 +59,10 @@ impl<D: Database> Migration<D> {
             format!("the {kind} cannot be undone before that is recorded: {trouble}")
         };
         let more = format!("it is tried again all the time; SHOW MIGRATION STATUS {name}");
-        Error::transient(text)
-            .remedy(remedy.map_or(more.clone(), |remedy| format!("{remedy}; {more}")))
+        Error::transient(text).remedy(remedy.map_or(more.clone(), |remedy| format!("{remedy}; {more}")))
     }
 
-    async fn cut(
-        self: Arc<Self>,
-        kind: Kind,
-        options: Options,
-        busy: Busy,
-    ) -> Result<CutoverReport> {
+    async fn cut(self: Arc<Self>, kind: Kind, options: Options, busy: Busy) -> Result<CutoverReport> {
         let waived = self.admit(kind, &options)?;
         if !waived {
             self.refuse_hidden_writes()?;
@@ -82,11 +72,7 @@ impl<D: Database> Migration<D> {
         if kind == Kind::Cutover {
             self.admit_accounts(&options).await?;
         }
-        let proved = if waived {
-            None
-        } else {
-            self.journal.fingerprint(self.name())?
-        };
+        let proved = if waived { None } else { self.journal.fingerprint(self.name())? };
         let warming = conductor.database.warm_up(&conductor.plan, proved.as_ref());
         timeout(WARM_UP_PATIENCE, warming)
             .await
@@ -119,17 +105,12 @@ impl<D: Database> Migration<D> {
             Ok(course) => course,
             Err(fault) => {
                 tracing::error!(migration = self.name(), %fault, "the cutover broke off and is settled");
-                settle(&conductor)
-                    .await
-                    .ok_or_else(|| Error::fatal("the cutover broke off").because(fault))
+                settle(&conductor).await.ok_or_else(|| Error::fatal("the cutover broke off").because(fault))
             }
         };
         self.after(course.as_ref().ok(), before).await;
         let course = course?;
-        let holds = self
-            .traffic
-            .holds(&self.definition.route, HOLDS_PATIENCE)
-            .await;
+        let holds = self.traffic.holds(&self.definition.route, HOLDS_PATIENCE).await;
         if course.outcome == Outcome::Switched {
             self.wait_for_handovers().await;
         }
@@ -191,11 +172,8 @@ impl<D: Database> Migration<D> {
     async fn admit_accounts(&self, options: &Options) -> Result<()> {
         let asking = self.database()?.accounts();
         let asked = timeout(WARM_UP_PATIENCE, asking).await;
-        let accounts = asked.unwrap_or_else(|_| {
-            Err(Error::transient(
-                "the servers did not name their accounts in time",
-            ))
-        })?;
+        let accounts =
+            asked.unwrap_or_else(|_| Err(Error::transient("the servers did not name their accounts in time")))?;
         accounts::admit(&accounts, &options.waive_accounts)?;
         for account in &options.waive_accounts {
             tracing::warn!(
@@ -307,9 +285,7 @@ impl<D: Database> Migration<D> {
         let check = self.journal.check(self.name()).ok().flatten();
         let passed = check.filter(|check| check.verdict == Verdict::Passed);
         let switched = course.outcome == Outcome::Switched;
-        let handovers = switched
-            .then(|| self.traffic.handovers(&self.definition.route).ok())
-            .flatten();
+        let handovers = switched.then(|| self.traffic.handovers(&self.definition.route).ok()).flatten();
         CutoverReport {
             migration: self.definition.name.clone(),
             route: self.definition.route.clone(),
@@ -338,10 +314,7 @@ impl<D: Database> Migration<D> {
 
     /// Whether the last cutover must be undone or finished before anything else.
     pub(super) fn unsettled(&self) -> Result<Option<Cutover<D::Position>>> {
-        let last = self
-            .journal
-            .cutover::<D::Position>(self.name())?
-            .map(|(_, state)| state.resumed());
+        let last = self.journal.cutover::<D::Position>(self.name())?.map(|(_, state)| state.resumed());
         Ok(last.filter(|state| matches!(state, Cutover::Undoing { .. } | Cutover::Switching)))
     }
 

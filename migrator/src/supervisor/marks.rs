@@ -50,10 +50,7 @@ impl<D: Database> Supervisor<D> {
                 admission.is_ok_and(|admission| admission != Admission::Open)
             });
             let looking = shut.map(|(route, _)| supervisor.look(route));
-            futures_util::stream::iter(looking)
-                .buffer_unordered(TOGETHER)
-                .collect::<()>()
-                .await;
+            futures_util::stream::iter(looking).buffer_unordered(TOGETHER).collect::<()>().await;
         });
     }
 
@@ -62,9 +59,7 @@ impl<D: Database> Supervisor<D> {
         let served = self.traffic.served().into_iter();
         let known = self.unmarked_names.lock();
         let mut here = served.filter(|(name, _)| *name == route);
-        if here.any(|place| known.contains(&place))
-            && self.traffic.admit(&route, Admission::Open).is_ok()
-        {
+        if here.any(|place| known.contains(&place)) && self.traffic.admit(&route, Admission::Open).is_ok() {
             return;
         }
         drop(known);
@@ -145,11 +140,7 @@ impl<D: Database> Supervisor<D> {
     /// A mark on `cluster` that concerns `route`, and of which the journal knows nothing.
     async fn foreign_mark(&self, cluster: &str, route: &str) -> Result<Option<Mark>> {
         let database = self.looking_at(LOOKING, cluster, route, Settings::default())?;
-        foreign(
-            &self.marks_of(&database).await?,
-            &self.journal,
-            (cluster, route),
-        )
+        foreign(&self.marks_of(&database).await?, &self.journal, (cluster, route))
     }
 
     async fn marks_of(&self, database: &D) -> Result<Vec<Mark>> {
@@ -181,13 +172,7 @@ impl<D: Database> Supervisor<D> {
 
     /// What a precheck says of marks: on the source those that the journal does not know, on the target all.
     pub(super) async fn mark_findings(&self, migration: &Migration<D>) -> Result<Vec<Check>> {
-        let Definition {
-            source,
-            target,
-            route,
-            settings,
-            ..
-        } = &migration.definition;
+        let Definition { source, target, route, settings, .. } = &migration.definition;
         let mut findings = Vec::new();
         let mut add = |marks: Result<Vec<Mark>>, finding: &dyn Fn(&Mark) -> Check| match marks {
             Ok(marks) => findings.extend(marks.iter().map(finding)),
@@ -212,12 +197,7 @@ impl<D: Database> Supervisor<D> {
 
     /// Lifts the fences that the marks on a cluster tell of, as far as they concern the route, and removes the marks. One
     /// of a switch that took place goes only where the operator gives the switch up.
-    pub async fn clear_mark(
-        self: &Arc<Self>,
-        cluster: &str,
-        route: &str,
-        give_up: bool,
-    ) -> Result<()> {
+    pub async fn clear_mark(self: &Arc<Self>, cluster: &str, route: &str, give_up: bool) -> Result<()> {
         let _alone = self.defining.lock().await;
         self.traffic.admission(route)?;
         let database = self.looking_at(LOOKING, cluster, route, Settings::default())?;
@@ -233,36 +213,25 @@ impl<D: Database> Supervisor<D> {
             let state = self.find(&mark.migration).ok();
             let state = state.map(|migration| migration.live().state);
             // What is switched keeps its fence up.
-            let under_way = [
-                State::Copying,
-                State::Following,
-                State::Cutover,
-                State::Switched,
-            ];
+            let under_way = [State::Copying, State::Following, State::Cutover, State::Switched];
             if known && state.is_some_and(|state| under_way.contains(&state)) {
                 let name = &mark.migration;
                 return Err(Error::refused(format!(
                     "the mark is of migration {name}, which this journal knows and which is not over"
                 ))
-                .remedy(format!(
-                    "FINISH MIGRATION {name} first, or STOP it where it was not switched"
-                )));
+                .remedy(format!("FINISH MIGRATION {name} first, or STOP it where it was not switched")));
             }
             let switched = mark.stage == Stage::Switched || known && mark.stage != Stage::Fenced;
             if switched && !give_up {
-                return Err(
-                    Error::refused(mark.evidence(cluster)).remedy(mark.remedy(cluster, route))
-                );
+                return Err(Error::refused(mark.evidence(cluster)).remedy(mark.remedy(cluster, route)));
             }
         }
         for mark in &marks {
             let its = self.looking_at(&mark.migration, cluster, route, Settings::default())?;
-            timeout(CLEAR_PATIENCE, its.clear_mark())
-                .await
-                .unwrap_or_else(|_| {
-                    Err(Error::transient("the cluster did not answer in time")
-                        .remedy("look whether it answers, and try again"))
-                })?;
+            timeout(CLEAR_PATIENCE, its.clear_mark()).await.unwrap_or_else(|_| {
+                Err(Error::transient("the cluster did not answer in time")
+                    .remedy("look whether it answers, and try again"))
+            })?;
             tracing::warn!(
                 cluster,
                 route,
@@ -288,20 +257,14 @@ impl<D: Database> Migration<D> {
         let Definition { source, route, .. } = &self.definition;
         match foreign(&marks, &self.journal, (source, route))? {
             None => Ok(()),
-            Some(mark) => {
-                Err(Error::refused(mark.evidence(source)).remedy(mark.remedy(source, route)))
-            }
+            Some(mark) => Err(Error::refused(mark.evidence(source)).remedy(mark.remedy(source, route))),
         }
     }
 }
 
 /// The mark that keeps `cluster` from serving `route`: one that the journal does not know, and one which says that this
 /// very route was switched away, whatever a journal says that was restored from an older copy.
-fn foreign(
-    marks: &[Mark],
-    journal: &crate::journal::Journal,
-    (cluster, route): (&str, &str),
-) -> Result<Option<Mark>> {
+fn foreign(marks: &[Mark], journal: &crate::journal::Journal, (cluster, route): (&str, &str)) -> Result<Option<Mark>> {
     for mark in marks {
         let left = mark.stage == Stage::Switched && mark.route == route && mark.target != cluster;
         if left || !mark.is_known(journal)? {

@@ -86,12 +86,7 @@ pub(super) struct Busy {
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 impl<D: Database> Migration<D> {
-    pub(super) fn new(
-        entry: Entry,
-        database: Result<D>,
-        journal: Journal,
-        traffic: Arc<dyn Traffic>,
-    ) -> Self {
+    pub(super) fn new(entry: Entry, database: Result<D>, journal: Journal, traffic: Arc<dyn Traffic>) -> Self {
         let progress = Progress::default();
         for (table, numbers) in entry.tables {
             progress.update(&table, |known| *known = numbers);
@@ -159,13 +154,11 @@ impl<D: Database> Migration<D> {
             let name = self.name();
             return Err(match self.shown.trouble() {
                 None => Error::refused(format!("{under_way} of migration {name} is under way"))
-                    .remedy(format!(
-                        "wait for its end; SHOW MIGRATION STATUS {name} tells how it goes"
-                    )),
-                Some((trouble, remedy)) => Error::refused(format!(
-                    "{under_way} of migration {name} cannot end: {trouble}"
-                ))
-                .remedy(remedy.unwrap_or_else(|| format!("SHOW MIGRATION STATUS {name}"))),
+                    .remedy(format!("wait for its end; SHOW MIGRATION STATUS {name} tells how it goes")),
+                Some((trouble, remedy)) => {
+                    Error::refused(format!("{under_way} of migration {name} cannot end: {trouble}"))
+                        .remedy(remedy.unwrap_or_else(|| format!("SHOW MIGRATION STATUS {name}")))
+                }
             });
         };
         self.live().doing = doing;
@@ -211,10 +204,7 @@ impl<D: Database> Migration<D> {
         worker.stop.cancel();
         let mut task = worker.task;
         if timeout(STOP_PATIENCE, &mut task).await.is_err() {
-            tracing::warn!(
-                migration = self.name(),
-                "the worker did not stop in time and was cut off"
-            );
+            tracing::warn!(migration = self.name(), "the worker did not stop in time and was cut off");
             task.abort();
             let _cut_off = task.await;
         }

@@ -21,17 +21,11 @@ impl<D: Database> Migration<D> {
         let finished = self.live().state == State::Finished;
         let moving = self.traffic.handovers(route)?;
         let sessions = if moving.pending == 0 {
-            Check::ok(
-                "sessions",
-                format!("no session of route {route} is left on {source}"),
-            )
+            Check::ok("sessions", format!("no session of route {route} is left on {source}"))
         } else {
             step(
                 "sessions",
-                format!(
-                    "{} sessions of route {route} are still on {source}",
-                    moving.pending
-                ),
+                format!("{} sessions of route {route} are still on {source}", moving.pending),
                 "they move with their next statement; SHOW SESSIONS lists them".to_owned(),
                 String::new(),
             )
@@ -40,16 +34,15 @@ impl<D: Database> Migration<D> {
             sessions,
             step(
                 "configuration",
-                format!(
-                    "the journal overrules the configuration for route {route}: it leads to {target}"
-                ),
+                format!("the journal overrules the configuration for route {route}: it leads to {target}"),
                 format!("write cluster = \"{target}\" into [routes.{route}], so that it holds without this journal"),
                 String::new(),
             ),
             step(
                 "statistics",
                 format!("{target} was filled by a copy; its materialized views and statistics are as old as that"),
-                "refresh materialized views that must be new, and look at the slow queries of the first hour".to_owned(),
+                "refresh materialized views that must be new, and look at the slow queries of the first hour"
+                    .to_owned(),
                 String::new(),
             ),
             if finished {
@@ -78,10 +71,7 @@ pub(super) fn summed_up(name: &str, state: State, checks: &[Check]) -> Check {
     if matches!(state, State::Switched | State::Finished) {
         return Check::ok(READY, "SWITCHED: the lines below are what is left to do");
     }
-    let errors: Vec<&Check> = checks
-        .iter()
-        .filter(|check| check.level == Level::Error)
-        .collect();
+    let errors: Vec<&Check> = checks.iter().filter(|check| check.level == Level::Error).collect();
     let Some(first) = errors.first() else {
         return Check::ok(READY, format!("READY: CUTOVER MIGRATION {name}"));
     };

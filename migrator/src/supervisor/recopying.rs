@@ -17,32 +17,22 @@ const NAMED_MAX: usize = 5;
 
 impl<D: Database> Migration<D> {
     /// Records that a table is taken anew, and has the worker begin with that.
-    pub(super) async fn begin_recopy(
-        self: &Arc<Self>,
-        busy: Busy,
-        schema: Option<&str>,
-        table: &str,
-    ) -> Result<()> {
+    pub(super) async fn begin_recopy(self: &Arc<Self>, busy: Busy, schema: Option<&str>, table: &str) -> Result<()> {
         let name = self.name();
         let (state, copied, plan) = {
             let live = self.live();
             (live.state, live.copied, live.plan.clone())
         };
-        let possible = matches!(
-            state,
-            State::Following | State::Copying | State::Stopped | State::Failed
-        );
+        let possible = matches!(state, State::Following | State::Copying | State::Stopped | State::Failed);
         let Some(plan) = plan.filter(|_| copied && possible) else {
-            return Err(Error::refused(format!(
-                "migration {name} is {state}: no table of it can be taken anew"
-            ))
-            .remedy(match state {
-                State::Switched | State::Finished => {
-                    "the target serves the route: what is there is live".to_owned()
-                }
-                State::Copying => format!("wait until SHOW MIGRATION STATUS {name} says following"),
-                _ => format!("START MIGRATION {name} copies all tables"),
-            }));
+            return Err(Error::refused(format!("migration {name} is {state}: no table of it can be taken anew"))
+                .remedy(match state {
+                    State::Switched | State::Finished => {
+                        "the target serves the route: what is there is live".to_owned()
+                    }
+                    State::Copying => format!("wait until SHOW MIGRATION STATUS {name} says following"),
+                    _ => format!("START MIGRATION {name} copies all tables"),
+                }));
         };
         self.database()?;
         let found = find(name, &plan, schema, table)?;
@@ -101,11 +91,7 @@ impl<D: Database> Migration<D> {
         let mut live = self.live();
         live.recopy.clear();
         live.enter(State::Following);
-        tracing::info!(
-            migration = self.name(),
-            tables = titles.join(", "),
-            "taken anew"
-        );
+        tracing::info!(migration = self.name(), tables = titles.join(", "), "taken anew");
         Ok(())
     }
 
@@ -118,11 +104,8 @@ impl<D: Database> Migration<D> {
             differing.any(|proof| is_titled(table, &proof.table))
         };
         let tables = plan.iter().flat_map(|plan| plan.tables.iter());
-        let statements: Vec<String> = tables
-            .filter(differs)
-            .take(NAMED_MAX)
-            .map(|table| table.recopying(self.name()))
-            .collect();
+        let statements: Vec<String> =
+            tables.filter(differs).take(NAMED_MAX).map(|table| table.recopying(self.name())).collect();
         Ok((!statements.is_empty()).then(|| statements.join("; ")))
     }
 }
@@ -133,16 +116,10 @@ fn is_titled(table: &Table, title: &str) -> bool {
     bare(title) == bare(&format!("{}.{}", table.schema, table.name))
 }
 
-fn find<'a>(
-    migration: &str,
-    plan: &'a Plan,
-    schema: Option<&str>,
-    name: &str,
-) -> Result<&'a Table> {
+fn find<'a>(migration: &str, plan: &'a Plan, schema: Option<&str>, name: &str) -> Result<&'a Table> {
     let named = |same: fn(&str, &str) -> bool| -> Vec<&Table> {
-        let is_named = |table: &&Table| {
-            same(&table.name, name) && schema.is_none_or(|schema| same(&table.schema, schema))
-        };
+        let is_named =
+            |table: &&Table| same(&table.name, name) && schema.is_none_or(|schema| same(&table.schema, schema));
         plan.tables.iter().filter(is_named).collect()
     };
     let mut found = named(|one, other| one == other);
@@ -152,18 +129,15 @@ fn find<'a>(
     }
     match found.as_slice() {
         [only] => Ok(only),
-        [] if plan.parents.iter().any(|(_, parent)| parent == name) => Err(Error::refused(
-            format!("table {name} has no rows of its own"),
-        )
-        .remedy("name its partitions, one after the other")),
-        [] => Err(
-            Error::refused(format!("migration {migration} moves no table {name}"))
-                .remedy(format!("SHOW MIGRATION TABLES {migration} lists all")),
-        ),
-        [first, ..] => Err(Error::refused(format!(
-            "migration {migration} moves {} tables of the name {name}",
-            found.len()
-        ))
-        .remedy(format!("name its schema: {}", first.recopying(migration)))),
+        [] if plan.parents.iter().any(|(_, parent)| parent == name) => {
+            Err(Error::refused(format!("table {name} has no rows of its own"))
+                .remedy("name its partitions, one after the other"))
+        }
+        [] => Err(Error::refused(format!("migration {migration} moves no table {name}"))
+            .remedy(format!("SHOW MIGRATION TABLES {migration} lists all"))),
+        [first, ..] => {
+            Err(Error::refused(format!("migration {migration} moves {} tables of the name {name}", found.len()))
+                .remedy(format!("name its schema: {}", first.recopying(migration))))
+        }
     }
 }

@@ -17,21 +17,18 @@ const ASK_PATIENCE: Duration = Duration::from_secs(5);
 const LISTED_MAX: usize = 100;
 const HIDDEN: &str = "hidden_writes";
 const CLOSED: &str = "sessions_to_close";
-const HIDDEN_REMEDY: &str = "end these sessions, or let them undo the setting and connect anew; then run CHECK MIGRATION again";
+const HIDDEN_REMEDY: &str =
+    "end these sessions, or let them undo the setting and connect anew; then run CHECK MIGRATION again";
 
 impl<D: Database> Migration<D> {
     /// Sessions whose writes the last check cannot have seen: no stream carries what they wrote since.
     fn hidden_since_check(&self) -> Result<Vec<String>> {
         let check = self.journal.check(self.name())?;
-        let begun = check
-            .filter(|check| check.verdict == Verdict::Passed)
-            .map(|check| check.started);
+        let begun = check.filter(|check| check.verdict == Verdict::Passed).map(|check| check.started);
         let hidden = self.traffic.hidden_writes(&self.definition.route)?;
         let live = self.live();
         let seen = live.hidden.iter();
-        let direct = seen
-            .filter(|(_, until)| begun.is_none_or(|begun| **until >= begun))
-            .map(|(what, _)| what.clone());
+        let direct = seen.filter(|(_, until)| begun.is_none_or(|begun| **until >= begun)).map(|(what, _)| what.clone());
         Ok(hidden
             .into_iter()
             .filter(|session| match (session.until, begun) {
@@ -39,10 +36,7 @@ impl<D: Database> Migration<D> {
                 _ => true,
             })
             .map(|session| {
-                format!(
-                    "pid {} of user {} from {} set {}",
-                    session.pid, session.user, session.client, session.what
-                )
+                format!("pid {} of user {} from {} set {}", session.pid, session.user, session.client, session.what)
             })
             .chain(direct)
             .collect())
@@ -64,15 +58,9 @@ impl<D: Database> Migration<D> {
     pub(super) fn hidden_writes_finding(&self) -> Result<Check> {
         let hidden = self.hidden_since_check()?;
         Ok(if hidden.is_empty() {
-            Check::ok(
-                HIDDEN,
-                "no session was seen that wrote past the log since the last check",
-            )
+            Check::ok(HIDDEN, "no session was seen that wrote past the log since the last check")
         } else {
-            let evidence = format!(
-                "may have written past the log or the fence: {}",
-                named(&hidden)
-            );
+            let evidence = format!("may have written past the log or the fence: {}", named(&hidden));
             Check::new(HIDDEN, Level::Error, evidence, HIDDEN_REMEDY, "")
         })
     }

@@ -45,41 +45,27 @@ impl<D: Database> Migration<D> {
     pub(super) fn status(&self) -> Status {
         let tables = self.progress.tables();
         let sum = |number: fn(&TableProgress) -> u64| tables.values().map(number).sum::<u64>();
-        let (rows_copied, rows_estimated) = (
-            sum(|table| table.rows_copied),
-            sum(|table| table.rows_estimated),
-        );
+        let (rows_copied, rows_estimated) = (sum(|table| table.rows_copied), sum(|table| table.rows_estimated));
         let applied = self.follow.applied();
         let waits_for = self.database().ok().and_then(Database::waits_for);
         let stage = self.shown.stage.lock().clone();
         let trouble = self.shown.trouble();
         let checked = self.journal.check(self.name()).ok().flatten();
-        let last = self
-            .journal
-            .cutover::<D::Position>(self.name())
-            .ok()
-            .flatten();
+        let last = self.journal.cutover::<D::Position>(self.name()).ok().flatten();
         let live = self.live();
         let follows = matches!(live.state, State::Following | State::Cutover);
         let silence = applied.silence().filter(|_| follows);
-        let interrupted = live
-            .interrupted
-            .or_else(|| silence.and_then(|silence| SystemTime::now().checked_sub(silence)));
+        let interrupted =
+            live.interrupted.or_else(|| silence.and_then(|silence| SystemTime::now().checked_sub(silence)));
         let (error, remedy) = match (trouble, &live.error, silence) {
             (Some((text, remedy)), _, _) => (Some(text), remedy),
             (None, Some(error), _) => (Some(error.clone()), live.remedy.clone()),
             (None, None, Some(silence)) => (
-                Some(format!(
-                    "nothing was heard of the source or applied on the target for {} s",
-                    silence.as_secs()
-                )),
+                Some(format!("nothing was heard of the source or applied on the target for {} s", silence.as_secs())),
                 Some("look whether both clusters answer; it goes on by itself".to_owned()),
             ),
             (None, None, None) if follows && !live.differences.is_empty() => (
-                Some(format!(
-                    "the definitions of both sides differ: {}",
-                    named(&live.differences)
-                )),
+                Some(format!("the definitions of both sides differ: {}", named(&live.differences))),
                 Some(DEFINITIONS_REMEDY.to_owned()),
             ),
             (None, None, None) => (None, None),
@@ -87,8 +73,7 @@ impl<D: Database> Migration<D> {
         let percent = percent(&live, rows_copied, rows_estimated);
         let rows_per_second = rate(&live, rows_copied);
         let eta = rows_per_second.filter(|rate| *rate > 0.0).and_then(|rate| {
-            Duration::try_from_secs_f64(as_f64(rows_estimated.saturating_sub(rows_copied)) / rate)
-                .ok()
+            Duration::try_from_secs_f64(as_f64(rows_estimated.saturating_sub(rows_copied)) / rate).ok()
         });
         Status {
             name: self.definition.name.clone(),
@@ -130,8 +115,7 @@ impl<D: Database> Migration<D> {
             let mut last = self.journal.check(self.name())?;
             if let Some(last) = &mut last {
                 let recopy = self.recopy_remedy()?;
-                last.remedy =
-                    recopy.map(|recopy| format!("{recopy}; then CHECK MIGRATION {}", self.name()));
+                last.remedy = recopy.map(|recopy| format!("{recopy}; then CHECK MIGRATION {}", self.name()));
             }
             return Ok(last);
         };
@@ -182,33 +166,21 @@ impl<D: Database> Migration<D> {
 
     async fn obstacles(&self) -> Result<Vec<Check>> {
         let options = Options::default();
-        let mut checks = vec![finding(
-            "state",
-            self.following("be cut over")
-                .map(|()| "it follows".to_owned()),
-        )];
+        let mut checks = vec![finding("state", self.following("be cut over").map(|()| "it follows".to_owned()))];
         if self.live().state == State::Following {
             checks.extend([
                 finding("follower", self.steady()),
-                finding(
-                    "lag",
-                    self.predicted(options.max_hold)
-                        .map(|lag| format!("{} ms", lag.as_millis())),
-                ),
+                finding("lag", self.predicted(options.max_hold).map(|lag| format!("{} ms", lag.as_millis()))),
             ]);
         }
         checks.extend([self.proof_finding()?, self.transactions_finding()?]);
         let (accounts, writers, definitions) = tokio::join!(
-            self.asked("accounts", async |database: &D| {
-                Ok(accounts::findings(&database.accounts().await?, &[]))
-            }),
+            self.asked("accounts", async |database: &D| { Ok(accounts::findings(&database.accounts().await?, &[])) }),
             self.asked("writers", async |database: &D| {
                 let gated_backends = || self.traffic.gated_backends(&self.definition.route);
                 database.writers(&gated_backends).await
             }),
-            self.asked("definitions", async |database: &D| {
-                self.definitions_findings(database).await
-            }),
+            self.asked("definitions", async |database: &D| { self.definitions_findings(database).await }),
         );
         checks.extend(accounts.into_iter().chain(writers).chain(definitions));
         checks.extend([self.hidden_writes_finding()?, self.other_routes_finding()?]);
@@ -217,18 +189,11 @@ impl<D: Database> Migration<D> {
     }
 
     /// What the servers answer in time; that they do not is a finding of its own.
-    async fn asked(
-        &self,
-        name: &str,
-        ask: impl AsyncFnOnce(&D) -> Result<Vec<Check>>,
-    ) -> Vec<Check> {
+    async fn asked(&self, name: &str, ask: impl AsyncFnOnce(&D) -> Result<Vec<Check>>) -> Vec<Check> {
         let asking = async { ask(self.database()?).await };
         let asked = timeout(ASK_PATIENCE, asking).await;
-        let asked = asked.unwrap_or_else(|_| {
-            Err(Error::transient(
-                "it cannot be known: the servers did not answer in time",
-            ))
-        });
+        let asked =
+            asked.unwrap_or_else(|_| Err(Error::transient("it cannot be known: the servers did not answer in time")));
         asked.unwrap_or_else(|error| vec![finding(name, Err(error))])
     }
 
@@ -239,9 +204,8 @@ impl<D: Database> Migration<D> {
             return Ok(Vec::new());
         };
         let now = database.definitions(&plan).await?;
-        let error = |evidence: String, remedy: &str, fix: String| {
-            vec![Check::new(NAME, Level::Error, evidence, remedy, fix)]
-        };
+        let error =
+            |evidence: String, remedy: &str, fix: String| vec![Check::new(NAME, Level::Error, evidence, remedy, fix)];
         if !now.differences.is_empty() {
             return Ok(error(
                 format!("both sides differ: {}", named(&now.differences)),
@@ -261,10 +225,7 @@ impl<D: Database> Migration<D> {
             ));
         }
         let objects = now.fingerprint.source.len();
-        Ok(vec![Check::ok(
-            NAME,
-            format!("{objects} definitions are the same on both sides"),
-        )])
+        Ok(vec![Check::ok(NAME, format!("{objects} definitions are the same on both sides"))])
     }
 
     fn steady(&self) -> Result<String> {
@@ -308,36 +269,20 @@ impl<D: Database> Migration<D> {
                     check.rows,
                     check.ranges,
                     check.position.unwrap_or_default(),
-                    check
-                        .finished
-                        .and_then(|finished| finished.elapsed().ok())
-                        .unwrap_or_default()
-                        .as_secs()
+                    check.finished.and_then(|finished| finished.elapsed().ok()).unwrap_or_default().as_secs()
                 ),
             ),
             Some(check) => Check::new(
                 "proof",
                 Level::Error,
-                format!(
-                    "the last check ended as {} ({} ranges differ)",
-                    check.verdict, check.ranges_different
-                ),
+                format!("the last check ended as {} ({} ranges differ)", check.verdict, check.ranges_different),
                 match self.recopy_remedy()? {
                     Some(recopy) => format!("{recopy}; then check again"),
-                    None => format!(
-                        "look at SHOW MIGRATION CHECK STATUS {}; check again",
-                        self.name()
-                    ),
+                    None => format!("look at SHOW MIGRATION CHECK STATUS {}; check again", self.name()),
                 },
                 statement,
             ),
-            None => Check::new(
-                "proof",
-                Level::Error,
-                "no check was made yet",
-                "make one",
-                statement,
-            ),
+            None => Check::new("proof", Level::Error, "no check was made yet", "make one", statement),
         })
     }
 
@@ -346,20 +291,10 @@ impl<D: Database> Migration<D> {
         let long: Vec<String> = open
             .iter()
             .filter(|one| one.age >= LONG_TRANSACTION)
-            .map(|one| {
-                format!(
-                    "pid {} of user {} for {:.1} s",
-                    one.pid,
-                    one.user,
-                    one.age.as_secs_f64()
-                )
-            })
+            .map(|one| format!("pid {} of user {} for {:.1} s", one.pid, one.user, one.age.as_secs_f64()))
             .collect();
         Ok(match long.as_slice() {
-            [] => Check::ok(
-                "transactions",
-                format!("{} open, none for long", open.len()),
-            ),
+            [] => Check::ok("transactions", format!("{} open, none for long", open.len())),
             long => Check::new(
                 "transactions",
                 Level::Warning,
@@ -394,8 +329,7 @@ fn percent(live: &Live, rows: u64, estimated: u64) -> f64 {
 fn rate(live: &Live, rows: u64) -> Option<f64> {
     let (begun, before) = live.copy_begun?;
     let seconds = begun.elapsed().as_secs_f64();
-    (live.state == State::Copying && seconds > 0.0)
-        .then(|| as_f64(rows.saturating_sub(before)) / seconds)
+    (live.state == State::Copying && seconds > 0.0).then(|| as_f64(rows.saturating_sub(before)) / seconds)
 }
 
 /// For ratios that people read; beyond 2^53 the last digits do not matter.

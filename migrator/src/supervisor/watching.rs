@@ -73,11 +73,7 @@ impl<D: Database> Migration<D> {
             match live.hidden.get_mut(&what) {
                 Some(seen) => *seen = now,
                 None if room => {
-                    tracing::warn!(
-                        migration = self.name(),
-                        session = what,
-                        "a session hides from the log"
-                    );
+                    tracing::warn!(migration = self.name(), session = what, "a session hides from the log");
                     live.hidden.insert(what, now);
                 }
                 None => {}
@@ -111,10 +107,7 @@ impl<D: Database> Migration<D> {
             return;
         }
         if differences.is_empty() {
-            tracing::info!(
-                migration = self.name(),
-                "both sides are defined alike again"
-            );
+            tracing::info!(migration = self.name(), "both sides are defined alike again");
         } else {
             tracing::warn!(
                 migration = self.name(),

@@ -34,9 +34,7 @@ impl<D: Database> Migration<D> {
     async fn work(self: Arc<Self>, stop: CancellationToken) {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         loop {
-            let attempt = AssertUnwindSafe(self.attempt(&stop, &mut backoff))
-                .catch_unwind()
-                .await;
+            let attempt = AssertUnwindSafe(self.attempt(&stop, &mut backoff)).catch_unwind().await;
             if stop.is_cancelled() {
                 return;
             }
@@ -71,9 +69,7 @@ impl<D: Database> Migration<D> {
     /// Everything from where it stands up to following; ends only by `stop` or an error.
     async fn attempt(&self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<()> {
         let database = self.database()?;
-        let unmarked = stop
-            .run_until_cancelled(self.source_unmarked(database))
-            .await;
+        let unmarked = stop.run_until_cancelled(self.source_unmarked(database)).await;
         if unmarked.transpose()?.is_none() {
             return Ok(());
         }
@@ -88,21 +84,14 @@ impl<D: Database> Migration<D> {
                 return Ok(());
             }
             self.at_work("copying");
-            let rows = self
-                .progress
-                .tables()
-                .values()
-                .map(|table| table.rows_copied)
-                .sum();
+            let rows = self.progress.tables().values().map(|table| table.rows_copied).sum();
             self.live().copy_begun = Some((Instant::now(), rows));
             let copying = database.copy(&plan, Arc::clone(&self.progress), stop.clone());
             self.observed(copying, backoff).await?;
             if stop.is_cancelled() {
                 return Ok(());
             }
-            self.journal
-                .set_copied(self.name(), &self.progress.tables())
-                .await?;
+            self.journal.set_copied(self.name(), &self.progress.tables()).await?;
             let mut live = self.live();
             (live.copied, live.copy_begun) = (true, None);
             live.enter(State::Following);
@@ -124,11 +113,7 @@ impl<D: Database> Migration<D> {
     }
 
     /// Work that has lived for a while shows that what interrupted the attempt before is mended.
-    pub(super) async fn observed(
-        &self,
-        work: impl Future<Output = Result<()>>,
-        backoff: &mut Backoff,
-    ) -> Result<()> {
+    pub(super) async fn observed(&self, work: impl Future<Output = Result<()>>, backoff: &mut Backoff) -> Result<()> {
         let mut work = pin!(work);
         if let Ok(ended) = timeout(SETTLED_AFTER, &mut work).await {
             return ended;
@@ -154,9 +139,7 @@ impl<D: Database> Migration<D> {
         }
         self.at_work("planning");
         let Ok(plan) = timeout(PLAN_PATIENCE, database.plan()).await else {
-            return Err(Error::transient(
-                "reading the source's catalogue did not end",
-            ));
+            return Err(Error::transient("reading the source's catalogue did not end"));
         };
         let plan = Arc::new(plan?);
         self.journal.set_plan(self.name(), &plan).await?;

@@ -100,9 +100,7 @@ pub(crate) fn with_least_rights() -> bool {
 fn wait_for<T: Send>(work: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime can be made").block_on(work)
         });
         waiting.join().expect("it comes to its end")
@@ -111,8 +109,7 @@ fn wait_for<T: Send>(work: impl Future<Output = T> + Send) -> T {
 
 /// A new folder that belongs to whom servers run as.
 fn new_folder() -> PathBuf {
-    let folder =
-        std::env::temp_dir().join(format!("headgate-test-{:032x}", rand::random::<u128>()));
+    let folder = std::env::temp_dir().join(format!("headgate-test-{:032x}", rand::random::<u128>()));
     fs::create_dir(&folder).expect("the temporary folder can be created");
     give_away(&folder);
     folder
@@ -125,10 +122,7 @@ fn give_away(folder: &Path) {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port is free")
-        .port()
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free").port()
 }
 
 /// The folder of a server's programs: named in the environment, fetched, or installed.
@@ -149,31 +143,18 @@ fn root_of(title: &str, variable: &str, folder: &str, installed: &str, program: 
 /// The path of a server's program; packages put some into `sbin`.
 fn daemon(root: &Path, program: &str) -> PathBuf {
     let apart = root.join("sbin").join(program);
-    if apart.exists() {
-        apart
-    } else {
-        root.join("bin").join(program)
-    }
+    if apart.exists() { apart } else { root.join("bin").join(program) }
 }
 
 /// The same programs where the user nobody can run them: a clone may lie in somebody's private folder.
 fn reachable(root: &Path) -> PathBuf {
-    let open = |folder: &Path| {
-        fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
-    };
+    let open = |folder: &Path| fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
     if root.ancestors().all(open) {
         return root.to_owned();
     }
     kept("server", root, |work| {
-        let copied = Command::new("cp")
-            .arg("-R")
-            .arg(root.join("."))
-            .arg(work)
-            .status();
-        assert!(
-            copied.is_ok_and(|status| status.success()),
-            "the server can be copied"
-        );
+        let copied = Command::new("cp").arg("-R").arg(root.join(".")).arg(work).status();
+        assert!(copied.is_ok_and(|status| status.success()), "the server can be copied");
     })
 }
 

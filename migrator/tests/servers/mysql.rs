@@ -16,9 +16,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, FromRowError, OptsBuilder, Row, prelude::FromRow};
 
 use super::whole::mended;
-use super::{
-    command, daemon, free_port, give_away, kept, new_folder, root_of, wait_for, with_least_rights,
-};
+use super::{command, daemon, free_port, give_away, kept, new_folder, root_of, wait_for, with_least_rights};
 
 /// The account that has the least rights, and its password.
 pub(crate) const LEAST: &str = "headgate";
@@ -48,24 +46,9 @@ impl Kind {
 
     fn root(self) -> PathBuf {
         let (title, variable, folder, installed) = match self {
-            Self::Mysql97 => (
-                "MySQL 9.7",
-                "HEADGATE_MYSQL_97",
-                "mysql-9.7",
-                "/opt/mysql-9.7",
-            ),
-            Self::Mysql56 => (
-                "MySQL 5.6",
-                "HEADGATE_MYSQL_56",
-                "mysql-5.6",
-                "/opt/mysql-5.6",
-            ),
-            Self::Mariadb1011 => (
-                "MariaDB 10.11",
-                "HEADGATE_MARIADB_1011",
-                "mariadb-10.11",
-                "/usr",
-            ),
+            Self::Mysql97 => ("MySQL 9.7", "HEADGATE_MYSQL_97", "mysql-9.7", "/opt/mysql-9.7"),
+            Self::Mysql56 => ("MySQL 5.6", "HEADGATE_MYSQL_56", "mysql-5.6", "/opt/mysql-5.6"),
+            Self::Mariadb1011 => ("MariaDB 10.11", "HEADGATE_MARIADB_1011", "mariadb-10.11", "/usr"),
         };
         root_of(title, variable, folder, installed, self.program())
     }
@@ -81,17 +64,10 @@ impl Kind {
     /// How it runs.
     fn life(self) -> &'static [&'static str] {
         match self {
-            Self::Mysql97 => &[
-                "--mysqlx=OFF",
-                "--gtid-mode=ON",
-                "--enforce-gtid-consistency=ON",
-                "--binlog-row-metadata=FULL",
-            ],
-            Self::Mysql56 => &[
-                "--innodb-log-file-size=16M",
-                "--table-open-cache=256",
-                "--table-definition-cache=400",
-            ],
+            Self::Mysql97 => {
+                &["--mysqlx=OFF", "--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--binlog-row-metadata=FULL"]
+            }
+            Self::Mysql56 => &["--innodb-log-file-size=16M", "--table-open-cache=256", "--table-definition-cache=400"],
             Self::Mariadb1011 => &["--innodb-log-file-size=16M", "--binlog-row-metadata=FULL"],
         }
     }
@@ -117,15 +93,8 @@ impl Server {
     pub(crate) fn start(kind: Kind, settings: &[(&str, &str)]) -> Self {
         let template = template(kind);
         let folder = new_folder();
-        let copied = command(Path::new("cp"))
-            .arg("-R")
-            .arg(template.join("data"))
-            .arg(&folder)
-            .status();
-        assert!(
-            copied.is_ok_and(|status| status.success()),
-            "a data directory can be copied"
-        );
+        let copied = command(Path::new("cp")).arg("-R").arg(template.join("data")).arg(&folder).status();
+        assert!(copied.is_ok_and(|status| status.success()), "a data directory can be copied");
         let digits = format!("{:032x}", rand::random::<u128>());
         let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
         // Left to themselves, two servers of 5.6 that start at the same time take the same one.
@@ -134,11 +103,7 @@ impl Server {
         let mut server = Self {
             kind,
             folder,
-            zone: settings
-                .iter()
-                .find(|(name, _)| *name == "TZ")
-                .map_or("UTC", |(_, zone)| zone)
-                .to_owned(),
+            zone: settings.iter().find(|(name, _)| *name == "TZ").map_or("UTC", |(_, zone)| zone).to_owned(),
             arguments: settings
                 .iter()
                 .filter(|(name, _)| *name != "TZ")
@@ -169,17 +134,12 @@ impl Server {
 
     /// The way into a database of the account that has the least rights.
     pub(crate) fn least(&self, database: &str) -> Endpoint {
-        Endpoint {
-            user: LEAST.into(),
-            password: Some(PASSWORD.into()),
-            ..self.endpoint(database)
-        }
+        Endpoint { user: LEAST.into(), password: Some(PASSWORD.into()), ..self.endpoint(database) }
     }
 
     /// Creates an account with the printed rights, but for the statements with these numbers.
     pub(crate) async fn grant(&self, side: Side, user: &str, without: &[usize]) {
-        self.grant_to(side, user, &["shop".to_owned()], without)
-            .await;
+        self.grant_to(side, user, &["shop".to_owned()], without).await;
     }
 
     async fn grant_to(&self, side: Side, user: &str, databases: &[String], without: &[usize]) {
@@ -196,9 +156,7 @@ impl Server {
     /// Lets the account with the least rights migrate.
     async fn prepare_least(&self, side: Side, databases: &[String]) {
         // Whatever the server's settings are.
-        let asked = format!(
-            "SET SESSION sql_big_selects = 1; SELECT User FROM mysql.user WHERE User = '{LEAST}'"
-        );
+        let asked = format!("SET SESSION sql_big_selects = 1; SELECT User FROM mysql.user WHERE User = '{LEAST}'");
         let mut session = self.connect("").await;
         let mut known = session.query_iter(asked).await.expect("it can be asked");
         let _set: Vec<Row> = known.collect().await.expect("it is set");
@@ -224,10 +182,7 @@ impl Server {
             Kind::Mariadb1011 => (Flavor::Mariadb, "10.11"),
         };
         let version = rights::version(flavor, Some(written)).expect("it is a version");
-        let whose = rights::For {
-            account: &rights::account(user, "%"),
-            databases,
-        };
+        let whose = rights::For { account: &rights::account(user, "%"), databases };
         rights::grants(side, version, whose)
     }
 
@@ -237,12 +192,7 @@ impl Server {
     }
 
     /// A session of somebody else.
-    pub(crate) async fn connect_as(
-        &self,
-        user: &str,
-        password: Option<&str>,
-        database: &str,
-    ) -> Conn {
+    pub(crate) async fn connect_as(&self, user: &str, password: Option<&str>, database: &str) -> Conn {
         let connected = self.try_connect_as(user, password, database).await;
         connected.expect("the server answers")
     }
@@ -272,16 +222,9 @@ impl Server {
     }
 
     /// The rows of a query of root in a session of its own.
-    pub(crate) async fn rows<T: FromRow + Send + 'static>(
-        &self,
-        database: &str,
-        query: &str,
-    ) -> Vec<T> {
+    pub(crate) async fn rows<T: FromRow + Send + 'static>(&self, database: &str, query: &str) -> Vec<T> {
         let mut session = self.connect(database).await;
-        let rows: Vec<Row> = session
-            .query(query)
-            .await
-            .unwrap_or_else(|error| panic!("{error}; in {query}"));
+        let rows: Vec<Row> = session.query(query).await.unwrap_or_else(|error| panic!("{error}; in {query}"));
         let read: Result<Vec<T>, FromRowError> = rows.into_iter().map(T::from_row_opt).collect();
         read.unwrap_or_else(|error| panic!("{error}; in {query}"))
     }
@@ -307,11 +250,7 @@ impl Server {
     /// Fails with what the server said instead of becoming ready.
     fn try_launch(&mut self) -> Result<(), String> {
         let path = self.folder.join("log");
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .expect("the folder is ours");
+        let log = File::options().create(true).append(true).open(&path).expect("the folder is ours");
         let before = log.metadata().map_or(0, |found| found.len());
         let root = self.kind.root();
         let at = |name: &str| self.folder.join(name).display().to_string();
@@ -401,11 +340,7 @@ fn template(kind: Kind) -> PathBuf {
             birth.arg(format!("--tmpdir={}", data.display()));
         }
         let output = birth.output().expect("the server can be run");
-        assert!(
-            output.status.success(),
-            "{kind:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{kind:?}: {}", String::from_utf8_lossy(&output.stderr));
         // The server's identity, which no two may share.
         let _ = fs::remove_file(data.join("auto.cnf"));
     })
@@ -465,17 +400,11 @@ impl Pair {
     }
 
     /// Starts both servers, each with settings of its own.
-    pub(crate) fn start_with(
-        source: (Kind, &[(&str, &str)]),
-        target: (Kind, &[(&str, &str)]),
-    ) -> Self {
+    pub(crate) fn start_with(source: (Kind, &[(&str, &str)]), target: (Kind, &[(&str, &str)])) -> Self {
         std::thread::scope(|both| {
             let source = both.spawn(|| Server::start(source.0, source.1));
             let target = Server::start(target.0, target.1);
-            Self {
-                source: source.join().expect("the source starts"),
-                target,
-            }
+            Self { source: source.join().expect("the source starts"), target }
         })
     }
 
@@ -489,11 +418,7 @@ impl Pair {
             };
             mended(mysql, wanted, async |check| {
                 let on_source = check.name.starts_with("source");
-                let server = if on_source {
-                    &self.source
-                } else {
-                    &self.target
-                };
+                let server = if on_source { &self.source } else { &self.target };
                 let fix = format!("{WHATEVER_IS_SET}; {}", check.fix);
                 server.run("", &fix).await;
             })

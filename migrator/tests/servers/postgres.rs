@@ -33,29 +33,10 @@ impl Server {
     pub(crate) fn start(major: u32, settings: &str) -> Self {
         let bin = binaries(major);
         let (folder, port) = (new_folder(), free_port());
-        let server = Self {
-            major,
-            bin,
-            folder,
-            port,
-        };
+        let server = Self { major, bin, folder, port };
         let data = server.data();
         let data = data.to_str().expect("the path is text");
-        server.run(
-            "initdb",
-            &[
-                "-A",
-                "trust",
-                "-U",
-                "postgres",
-                "-E",
-                "UTF8",
-                "--locale=C",
-                "--no-sync",
-                "-D",
-                data,
-            ],
-        );
+        server.run("initdb", &["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-D", data]);
         let configuration = format!(
             "port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories='{}'\nfsync=off\n\
              wal_level=logical\nmax_connections=50\n{settings}\n",
@@ -63,8 +44,7 @@ impl Server {
         );
         let file = server.data().join("postgresql.conf");
         let old = fs::read_to_string(&file).expect("initdb wrote its configuration");
-        fs::write(&file, format!("{old}\n{configuration}"))
-            .expect("the configuration can be written");
+        fs::write(&file, format!("{old}\n{configuration}")).expect("the configuration can be written");
         server.control(&["start"]);
         if with_least_rights() {
             wait_for(server.replace_superuser());
@@ -79,13 +59,8 @@ impl Server {
 
     fn control(&self, what: &[&str]) {
         let (data, log) = (self.data(), self.folder.join("log"));
-        let mut arguments = vec![
-            "-D",
-            data.to_str().expect("the path is text"),
-            "-l",
-            log.to_str().expect("the path is text"),
-            "-w",
-        ];
+        let mut arguments =
+            vec!["-D", data.to_str().expect("the path is text"), "-l", log.to_str().expect("the path is text"), "-w"];
         arguments.extend(what);
         self.run("pg_ctl", &arguments);
     }
@@ -103,31 +78,19 @@ impl Server {
 
     /// The same for another role.
     pub(crate) fn endpoint_as(&self, user: &str, database: &str) -> Endpoint {
-        Endpoint {
-            user: user.into(),
-            ..self.endpoint(database)
-        }
+        Endpoint { user: user.into(), ..self.endpoint(database) }
     }
 
     /// A session with the server's own defaults for names.
     pub(crate) async fn connect(&self, database: &str) -> Client {
-        let session = client::connect(&self.endpoint(database), "test")
-            .await
-            .expect("the server answers");
-        session
-            .batch_execute("RESET search_path")
-            .await
-            .expect("the session works");
+        let session = client::connect(&self.endpoint(database), "test").await.expect("the server answers");
+        session.batch_execute("RESET search_path").await.expect("the session works");
         session
     }
 
     /// The way into a database of the role that has the least rights.
     pub(crate) fn least(&self, database: &str) -> Endpoint {
-        Endpoint {
-            user: LEAST.into(),
-            password: Some(PASSWORD.into()),
-            ..self.endpoint(database)
-        }
+        Endpoint { user: LEAST.into(), password: Some(PASSWORD.into()), ..self.endpoint(database) }
     }
 
     /// Creates a role with the printed rights, but for the statements with these numbers.
@@ -135,9 +98,7 @@ impl Server {
         let session = self.connect("shop").await;
         for (number, grant) in self.grants(side, user).into_iter().enumerate() {
             if !without.contains(&number) {
-                let statement = grant
-                    .statement
-                    .replace(":'password'", &format!("'{PASSWORD}'"));
+                let statement = grant.statement.replace(":'password'", &format!("'{PASSWORD}'"));
                 let done = session.batch_execute(&statement).await;
                 done.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
             }
@@ -146,10 +107,7 @@ impl Server {
 
     /// Makes another role than the server's first one the superuser `postgres`: what that one owns nobody can give away.
     async fn replace_superuser(&self) {
-        let keeper = Endpoint {
-            user: "keeper".into(),
-            ..self.endpoint("postgres")
-        };
+        let keeper = Endpoint { user: "keeper".into(), ..self.endpoint("postgres") };
         let first = self.connect("postgres").await;
         let made = first.batch_execute("CREATE ROLE keeper SUPERUSER LOGIN");
         made.await.expect("created");
@@ -193,28 +151,21 @@ impl Server {
         };
         let left_out: Vec<usize> = printed.iter().enumerate().filter_map(left_out).collect();
         self.grant(side, LEAST, &left_out).await;
-        let made =
-            "SELECT FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid AND d.datname = 'shop'
+        let made = "SELECT FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid AND d.datname = 'shop'
             WHERE s.refobjid = 'postgres'::regrole AND s.deptype = 'o'";
         let made = admin.query(made, &[]).await.expect("it can be asked");
         if side == Side::Target && !made.is_empty() {
             // As if the migration itself had brought it.
             let owner = client::connect(&self.least("shop"), "test").await;
             let owner = owner.expect("the server answers");
-            let with = if self.major < 16 {
-                ""
-            } else {
-                " WITH INHERIT TRUE, SET TRUE"
-            };
+            let with = if self.major < 16 { "" } else { " WITH INHERIT TRUE, SET TRUE" };
             let create = format!(
                 "DO $$ BEGIN IF to_regrole('suite_owner') IS NULL THEN
                     CREATE ROLE suite_owner; GRANT suite_owner TO {LEAST}{with}; END IF; END $$"
             );
             owner.batch_execute(&create).await.expect("created");
             self.give_away().await;
-            let given = format!(
-                "ALTER DATABASE shop OWNER TO suite_owner; GRANT CREATE ON DATABASE shop TO {LEAST}"
-            );
+            let given = format!("ALTER DATABASE shop OWNER TO suite_owner; GRANT CREATE ON DATABASE shop TO {LEAST}");
             admin.batch_execute(&given).await.expect("given away");
         }
     }
@@ -233,11 +184,7 @@ impl Server {
         if with_least_rights() {
             let wanted = |check: &Check| check.name == "target_roles" && !check.fix.is_empty();
             mended(postgres, wanted, async |check| {
-                let server = if check.name.starts_with("target") {
-                    target
-                } else {
-                    self
-                };
+                let server = if check.name.starts_with("target") { target } else { self };
                 let done = server.connect("shop").await.batch_execute(&check.fix).await;
                 done.unwrap_or_else(|error| panic!("{check:#?}: {error:?}"));
             })
@@ -247,11 +194,7 @@ impl Server {
 
     /// The printed rights for this server.
     pub(crate) fn grants(&self, side: Side, user: &str) -> Vec<Grant> {
-        let whose = rights::For {
-            user,
-            database: "shop",
-            schemas: &[],
-        };
+        let whose = rights::For { user, database: "shop", schemas: &[] };
         let major = i32::try_from(self.major).expect("it is small");
         rights::grants(side, major, whose)
     }
@@ -263,10 +206,7 @@ impl Server {
         let rule = format!("host all {role} 127.0.0.1/32 scram-sha-256\n");
         fs::write(&file, format!("{rule}{old}")).expect("it can be written");
         let data = self.data();
-        self.run(
-            "pg_ctl",
-            &["-D", data.to_str().expect("the path is text"), "reload"],
-        );
+        self.run("pg_ctl", &["-D", data.to_str().expect("the path is text"), "reload"]);
     }
 
     fn data(&self) -> PathBuf {
@@ -283,28 +223,14 @@ impl Server {
             .stderr(Stdio::null())
             .status()
             .expect("the program can be run");
-        assert!(
-            status.success(),
-            "{program} failed; see {}",
-            self.folder.display()
-        );
+        assert!(status.success(), "{program} failed; see {}", self.folder.display());
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         let data = self.data();
-        self.run(
-            "pg_ctl",
-            &[
-                "-D",
-                data.to_str().unwrap_or("."),
-                "-m",
-                "immediate",
-                "-w",
-                "stop",
-            ],
-        );
+        self.run("pg_ctl", &["-D", data.to_str().unwrap_or("."), "-m", "immediate", "-w", "stop"]);
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -339,21 +265,9 @@ fn ends(source: &Server, target: &Server) -> (Endpoint, Endpoint) {
 }
 
 /// A migration of the database `shop` between two servers.
-pub(crate) fn migration(
-    name: &str,
-    source: &Server,
-    target: &Server,
-    settings: Settings,
-) -> Postgres {
+pub(crate) fn migration(name: &str, source: &Server, target: &Server, settings: Settings) -> Postgres {
     let (source, target) = ends(source, target);
-    Postgres::new(
-        name,
-        source,
-        target,
-        settings,
-        Tools::default(),
-        std::sync::Arc::new(migrator::accounts::NoSecrets),
-    )
+    Postgres::new(name, source, target, settings, Tools::default(), std::sync::Arc::new(migrator::accounts::NoSecrets))
 }
 
 /// A migration between these two, whoever logs in there.

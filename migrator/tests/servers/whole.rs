@@ -16,10 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const ROUNDS: usize = 4;
 
 /// Fails with all that an error tells.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "`unwrap_or_else` hands it over"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "`unwrap_or_else` hands it over")]
 pub(crate) fn shown<T>(error: Error) -> T {
     panic!("{}", error.full_text())
 }
@@ -38,11 +35,7 @@ pub(crate) fn errors(checks: &[Check]) -> Vec<&Check> {
 }
 
 /// Runs the statements of the findings that are `wanted` until none of these is left.
-pub(crate) async fn mended<D: Database>(
-    database: &D,
-    wanted: impl Fn(&Check) -> bool,
-    run: impl AsyncFn(&Check),
-) {
+pub(crate) async fn mended<D: Database>(database: &D, wanted: impl Fn(&Check) -> bool, run: impl AsyncFn(&Check)) {
     for _ in 0..ROUNDS {
         let mut found = found(database).await;
         found.retain(|check| wanted(check));
@@ -78,10 +71,7 @@ pub(crate) async fn whole<D: Database>(database: &D, change: impl AsyncFnOnce())
     let plan = database.plan().await.unwrap_or_else(shown);
     database.prepare(&plan).await.unwrap_or_else(shown);
     let stop = CancellationToken::new();
-    database
-        .copy(&plan, Arc::default(), stop.clone())
-        .await
-        .unwrap_or_else(shown);
+    database.copy(&plan, Arc::default(), stop.clone()).await.unwrap_or_else(shown);
     let follow: Follow<D::Position> = Follow::default();
     let follower = {
         let (database, plan) = (database.clone(), plan.clone());
@@ -89,58 +79,30 @@ pub(crate) async fn whole<D: Database>(database: &D, change: impl AsyncFnOnce())
         tokio::spawn(async move { database.follow(&plan, follow, Arc::default(), stop).await })
     };
     change().await;
-    let checked = database
-        .check(&plan, follow.clone(), Arc::default(), stop.clone())
-        .await
-        .unwrap_or_else(shown);
-    let unequal: Vec<_> = checked
-        .proofs
-        .iter()
-        .filter(|proof| !proof.equal())
-        .collect();
+    let checked = database.check(&plan, follow.clone(), Arc::default(), stop.clone()).await.unwrap_or_else(shown);
+    let unequal: Vec<_> = checked.proofs.iter().filter(|proof| !proof.equal()).collect();
     assert!(unequal.is_empty(), "{unequal:#?}");
     let accounts = database.accounts().await.unwrap_or_else(shown);
-    let unproved: Vec<&Account> = accounts
-        .iter()
-        .filter(|account| !matches!(account.verdict, Verdict::Proved(_)))
-        .collect();
+    let unproved: Vec<&Account> =
+        accounts.iter().filter(|account| !matches!(account.verdict, Verdict::Proved(_))).collect();
     assert!(unproved.is_empty(), "{unproved:#?}");
     let compared = database.definitions(&plan).await.unwrap_or_else(shown);
     assert_eq!(compared.differences, Vec::<String>::new());
-    let writers = database
-        .writers(&|| Ok(Vec::new()))
-        .await
-        .unwrap_or_else(shown);
+    let writers = database.writers(&|| Ok(Vec::new())).await.unwrap_or_else(shown);
     let unknown: Vec<&Check> = writers
         .iter()
-        .filter(|check| {
-            !check.fix.is_empty()
-                && ["may not", "cannot"]
-                    .iter()
-                    .any(|word| check.evidence.contains(word))
-        })
+        .filter(|check| !check.fix.is_empty() && ["may not", "cannot"].iter().any(|word| check.evidence.contains(word)))
         .collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
     for (token, sealed) in [("t1", false), ("t2", true)] {
-        database
-            .warm_up(&plan, Some(&compared.fingerprint))
-            .await
-            .unwrap_or_else(shown);
+        database.warm_up(&plan, Some(&compared.fingerprint)).await.unwrap_or_else(shown);
         let raised = database.raise_fence(&plan, token, TIMEOUT).await;
         let mut raised = raised.unwrap_or_else(shown);
-        follow
-            .wait_covers(&raised.marker, TIMEOUT)
-            .await
-            .unwrap_or_else(shown);
-        database
-            .confirm_fence(&plan, &mut raised.fence)
-            .await
-            .unwrap_or_else(shown);
+        follow.wait_covers(&raised.marker, TIMEOUT).await.unwrap_or_else(shown);
+        database.confirm_fence(&plan, &mut raised.fence).await.unwrap_or_else(shown);
         database.advance_counters(&plan).await.unwrap_or_else(shown);
         let ended = if sealed {
-            database
-                .seal_fence(raised.fence, &mark(), &|| Ok(Vec::new()))
-                .await
+            database.seal_fence(raised.fence, &mark(), &|| Ok(Vec::new())).await
         } else {
             database.drop_fence(raised.fence).await
         };

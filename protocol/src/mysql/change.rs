@@ -104,11 +104,7 @@ impl Body {
 
     #[cold]
     fn malformed(&self) -> Malformed {
-        Malformed {
-            what: self.what,
-            at: self.whole.saturating_sub(self.rest.len()),
-            limit: self.whole,
-        }
+        Malformed { what: self.what, at: self.whole.saturating_sub(self.rest.len()), limit: self.whole }
     }
 
     fn number(&mut self, bytes: usize) -> Result<u64, Malformed> {
@@ -186,10 +182,7 @@ pub fn query(body: Bytes) -> Result<Query, Malformed> {
     body.skip(variables)?;
     let database = body.slice(database)?;
     body.skip(1)?;
-    Ok(Query {
-        database,
-        text: body.rest,
-    })
+    Ok(Query { database, text: body.rest })
 }
 
 /// Reads where the log goes on: the offset and the file.
@@ -312,13 +305,7 @@ pub fn table_map(body: Bytes) -> Result<TableMap, Malformed> {
             names = Some(found);
         }
     }
-    Ok(TableMap {
-        number,
-        database,
-        table,
-        columns,
-        names,
-    })
+    Ok(TableMap { number, database, table, columns, names })
 }
 
 fn column(kind: u8, metas: &mut Body) -> Result<Column, Malformed> {
@@ -330,11 +317,8 @@ fn column(kind: u8, metas: &mut Body) -> Result<Column, Malformed> {
             let real = metas.number(1)?;
             let length = metas.number(1)?;
             // Two bits of the type's number belong to the length, where that has more than eight bits.
-            let (real, length) = if real & 0x30 == 0x30 {
-                (real, length)
-            } else {
-                (real | 0x30, length | ((real & 0x30) ^ 0x30) << 4)
-            };
+            let (real, length) =
+                if real & 0x30 == 0x30 { (real, length) } else { (real | 0x30, length | ((real & 0x30) ^ 0x30) << 4) };
             let kind = u8::try_from(real).map_err(|_| metas.malformed())?;
             let meta = u16::try_from(length).map_err(|_| metas.malformed())?;
             return Ok(Column { kind, meta });
@@ -387,18 +371,8 @@ pub fn rows(body: Bytes, verb: Verb, second: bool) -> Result<Rows, Malformed> {
         return Err(body.malformed());
     }
     let before = body.slice(bits(columns))?;
-    let after = if verb == Verb::Update {
-        body.slice(bits(columns))?
-    } else {
-        before.clone()
-    };
-    Ok(Rows {
-        body,
-        verb,
-        before,
-        after,
-        columns,
-    })
+    let after = if verb == Verb::Update { body.slice(bits(columns))? } else { before.clone() };
+    Ok(Rows { body, verb, before, after, columns })
 }
 
 impl Rows {
@@ -444,11 +418,7 @@ impl Rows {
             }
             let is_null = bit(&nulls, seen);
             seen = seen.saturating_add(1);
-            image.push(if is_null {
-                Cell::Null
-            } else {
-                Cell::Value(self.value(*column)?)
-            });
+            image.push(if is_null { Cell::Null } else { Cell::Value(self.value(*column)?) });
         }
         Ok(image)
     }
@@ -510,25 +480,13 @@ mod tests {
             1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0b111, // header, three columns, all there
             0b010, 7, 0, 0, 0, 2, b'h', b'i',
         ];
-        let columns = [
-            Column { kind: 3, meta: 0 },
-            Column { kind: 8, meta: 0 },
-            Column { kind: 15, meta: 20 },
-        ];
+        let columns = [Column { kind: 3, meta: 0 }, Column { kind: 8, meta: 0 }, Column { kind: 15, meta: 20 }];
         let mut read = rows(Bytes::copy_from_slice(&body), Verb::Insert, true).ok();
-        let row = read
-            .as_mut()
-            .and_then(|rows| rows.next(&columns).ok().flatten());
-        let expected = vec![
-            Cell::Value(Bytes::from_static(&[7, 0, 0, 0])),
-            Cell::Null,
-            Cell::Value(Bytes::from_static(b"hi")),
-        ];
+        let row = read.as_mut().and_then(|rows| rows.next(&columns).ok().flatten());
+        let expected =
+            vec![Cell::Value(Bytes::from_static(&[7, 0, 0, 0])), Cell::Null, Cell::Value(Bytes::from_static(b"hi"))];
         assert_eq!(row, Some((None, Some(expected))));
-        assert_eq!(
-            read.map(|mut rows| rows.next(&columns).ok()),
-            Some(Some(None))
-        );
+        assert_eq!(read.map(|mut rows| rows.next(&columns).ok()), Some(Some(None)));
     }
 
     #[test]

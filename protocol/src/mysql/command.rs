@@ -78,8 +78,8 @@ pub enum Shape {
 pub const fn shape(command: u8) -> Option<Shape> {
     match command {
         QUIT | STMT_SEND_LONG_DATA | STMT_CLOSE => Some(Shape::Nothing),
-        INIT_DB | CREATE_DB | DROP_DB | REFRESH | STATISTICS | PROCESS_KILL | DEBUG | PING
-        | STMT_RESET | SET_OPTION | RESET_CONNECTION => Some(Shape::One),
+        INIT_DB | CREATE_DB | DROP_DB | REFRESH | STATISTICS | PROCESS_KILL | DEBUG | PING | STMT_RESET
+        | SET_OPTION | RESET_CONNECTION => Some(Shape::One),
         QUERY | PROCESS_INFO | STMT_EXECUTE | STMT_BULK_EXECUTE => Some(Shape::Results),
         STMT_PREPARE => Some(Shape::Prepared),
         STMT_FETCH => Some(Shape::Rows),
@@ -108,8 +108,5 @@ pub const fn begins(command: u8) -> bool {
 /// Whether the command makes a replication session of it.
 #[inline]
 pub const fn replicates(command: u8) -> bool {
-    matches!(
-        command,
-        BINLOG_DUMP | BINLOG_DUMP_GTID | TABLE_DUMP | REGISTER_REPLICA
-    )
+    matches!(command, BINLOG_DUMP | BINLOG_DUMP_GTID | TABLE_DUMP | REGISTER_REPLICA)
 }

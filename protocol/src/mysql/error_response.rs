@@ -8,12 +8,7 @@ use crate::mysql::reply::Error;
 /// Appends an ERR packet and counts `sequence` on.
 pub fn error(out: &mut BytesMut, sequence: &mut u8, code: u16, state: &str, message: &str) {
     let mut payload = BytesMut::new();
-    Error {
-        code,
-        state: state.as_bytes(),
-        message: message.as_bytes(),
-    }
-    .encode(&mut payload);
+    Error { code, state: state.as_bytes(), message: message.as_bytes() }.encode(&mut payload);
     frame::put(out, sequence, &payload);
 }
 
@@ -37,13 +32,7 @@ pub fn terminating(out: &mut BytesMut, sequence: &mut u8) {
 
 /// The client broke the protocol, or the server did.
 pub fn malformed(out: &mut BytesMut, sequence: &mut u8) {
-    error(
-        out,
-        sequence,
-        1835,
-        "HY000",
-        "Malformed communication packet.",
-    );
+    error(out, sequence, 1835, "HY000", "Malformed communication packet.");
 }
 
 /// The command is not carried.

@@ -39,10 +39,7 @@ pub fn peek(bytes: &[u8]) -> Option<Header> {
     let header: [u8; HEADER_BYTES] = bytes.get(..HEADER_BYTES)?.try_into().ok()?;
     let [low, middle, high, sequence] = header;
     let length = u32::from_le_bytes([low, middle, high, 0]);
-    Some(Header {
-        length: usize::try_from(length).unwrap_or(SPLIT_BYTES),
-        sequence,
-    })
+    Some(Header { length: usize::try_from(length).unwrap_or(SPLIT_BYTES), sequence })
 }
 
 /// A payload, put together from its packets.
@@ -65,11 +62,7 @@ pub fn take(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Payload>, 
         };
         length = length.saturating_add(header.length);
         if length > bytes_max {
-            return Err(Malformed {
-                what: "packet",
-                at,
-                limit: bytes_max,
-            });
+            return Err(Malformed { what: "packet", at, limit: bytes_max });
         }
         at = at.saturating_add(header.total());
         if at > buffer.len() {
@@ -82,20 +75,14 @@ pub fn take(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Payload>, 
     let mut whole = buffer.split_to(at);
     if length == last.length {
         let body = whole.split_off(HEADER_BYTES).freeze();
-        return Ok(Some(Payload {
-            sequence: last.sequence,
-            body,
-        }));
+        return Ok(Some(Payload { sequence: last.sequence, body }));
     }
     let mut body = BytesMut::with_capacity(length);
     while let Some(header) = peek(&whole) {
         let packet = whole.split_to(header.total().min(whole.len()));
         body.extend_from_slice(packet.get(HEADER_BYTES..).unwrap_or_default());
     }
-    Ok(Some(Payload {
-        sequence: last.sequence,
-        body: body.freeze(),
-    }))
+    Ok(Some(Payload { sequence: last.sequence, body: body.freeze() }))
 }
 
 /// Appends one payload, split where it must be, and counts `sequence` on.

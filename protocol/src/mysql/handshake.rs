@@ -167,11 +167,7 @@ impl Greeting {
         for (to, from) in nonce.iter_mut().zip(bytes) {
             *to = *from;
         }
-        let plugin = if capabilities.has(Capabilities::PLUGIN_AUTH) {
-            cstr_or_rest(&mut reader)
-        } else {
-            Bytes::new()
-        };
+        let plugin = if capabilities.has(Capabilities::PLUGIN_AUTH) { cstr_or_rest(&mut reader) } else { Bytes::new() };
         let is_mariadb = !capabilities.has(Capabilities::LONG_PASSWORD);
         Ok(Self {
             version,
@@ -274,11 +270,8 @@ impl FirstPacket {
         let names_plugin = capabilities.has(Capabilities::PLUGIN_AUTH);
         let plugin = optional(&mut reader, names_plugin).unwrap_or_default();
         let attributes = read_attributes(&mut reader, capabilities)?;
-        let zstd_level = if capabilities.has(Capabilities::ZSTD) && reader.remaining() > 0 {
-            Some(reader.u8()?)
-        } else {
-            None
-        };
+        let zstd_level =
+            if capabilities.has(Capabilities::ZSTD) && reader.remaining() > 0 { Some(reader.u8()?) } else { None };
         let is_mariadb = !capabilities.has(Capabilities::LONG_PASSWORD);
         Ok(Self::Response(Box::new(Response {
             capabilities,
@@ -385,22 +378,11 @@ impl ChangeUser {
             copied(reader.cstr()?)
         };
         let database = optional(&mut reader, true).filter(|name| !name.is_empty());
-        let charset = if reader.remaining() >= 2 {
-            Some(reader.u16()?)
-        } else {
-            None
-        };
+        let charset = if reader.remaining() >= 2 { Some(reader.u16()?) } else { None };
         let names_plugin = capabilities.has(Capabilities::PLUGIN_AUTH);
         let plugin = optional(&mut reader, names_plugin).unwrap_or_default();
         let attributes = read_attributes(&mut reader, capabilities)?;
-        Ok(Self {
-            user,
-            proof,
-            database,
-            charset,
-            plugin,
-            attributes,
-        })
+        Ok(Self { user, proof, database, charset, plugin, attributes })
     }
 }
 
@@ -417,10 +399,7 @@ fn optional(reader: &mut Fields<'_>, announced: bool) -> Option<Bytes> {
     (announced && reader.remaining() > 0).then(|| cstr_or_rest(reader))
 }
 
-fn read_attributes(
-    reader: &mut Fields<'_>,
-    capabilities: Capabilities,
-) -> Result<Bytes, Malformed> {
+fn read_attributes(reader: &mut Fields<'_>, capabilities: Capabilities) -> Result<Bytes, Malformed> {
     if !capabilities.has(Capabilities::CONNECT_ATTRS) || reader.remaining() == 0 {
         return Ok(Bytes::new());
     }

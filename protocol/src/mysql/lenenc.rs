@@ -21,11 +21,7 @@ impl<'a> Fields<'a> {
     /// Begins to read `payload`; `what` names it in errors.
     #[inline]
     pub fn new(what: &'static str, payload: &'a [u8]) -> Self {
-        Self {
-            what,
-            rest: payload,
-            whole: payload.len(),
-        }
+        Self { what, rest: payload, whole: payload.len() }
     }
 
     /// The next `count` bytes.
@@ -51,8 +47,7 @@ impl<'a> Fields<'a> {
     /// One byte.
     #[inline]
     pub fn u8(&mut self) -> Result<u8, Malformed> {
-        self.take(1)
-            .map(|bytes| bytes.first().copied().unwrap_or(0))
+        self.take(1).map(|bytes| bytes.first().copied().unwrap_or(0))
     }
 
     /// Two bytes.
@@ -135,11 +130,7 @@ impl<'a> Fields<'a> {
     /// The error for what is wrong here.
     #[cold]
     pub fn malformed(&self) -> Malformed {
-        Malformed {
-            what: self.what,
-            at: self.at(),
-            limit: self.whole,
-        }
+        Malformed { what: self.what, at: self.at(), limit: self.whole }
     }
 }
 

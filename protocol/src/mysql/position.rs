@@ -10,11 +10,7 @@ use crate::error::Malformed;
 const ORIGINS_MAX: usize = 100_000;
 
 fn malformed(text: &str) -> Malformed {
-    Malformed {
-        what: "set of GTIDs",
-        at: 0,
-        limit: text.len(),
-    }
+    Malformed { what: "set of GTIDs", at: 0, limit: text.len() }
 }
 
 /// Who numbers transactions in MySQL: a server, or a tag of one.
@@ -70,17 +66,13 @@ impl GtidSet {
     fn holds(&self, origin: &Origin, (first, last): Run) -> bool {
         self.runs.get(origin).is_some_and(|runs| {
             let at = runs.partition_point(|&(_, end)| end < first);
-            runs.get(at)
-                .is_some_and(|&(begin, end)| begin <= first && last <= end)
+            runs.get(at).is_some_and(|&(begin, end)| begin <= first && last <= end)
         })
     }
 
     /// Whether every transaction of `other` is in it.
     pub fn covers(&self, other: &Self) -> bool {
-        other
-            .runs
-            .iter()
-            .all(|(origin, runs)| runs.iter().all(|&run| self.holds(origin, run)))
+        other.runs.iter().all(|(origin, runs)| runs.iter().all(|&run| self.holds(origin, run)))
     }
 
     /// Adds every transaction of `other`.
@@ -118,9 +110,7 @@ impl GtidSet {
 
     /// Every origin with its runs, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Origin, &[Run])> {
-        self.runs
-            .iter()
-            .map(|(origin, runs)| (origin, runs.as_slice()))
+        self.runs.iter().map(|(origin, runs)| (origin, runs.as_slice()))
     }
 }
 
@@ -153,10 +143,7 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
 }
 
 fn parse_number(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 impl fmt::Display for GtidSet {
@@ -189,11 +176,7 @@ impl FromStr for GtidSet {
     /// Reads what `@@gtid_executed` tells, with line breaks and several tags for one server.
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let mut set = Self::default();
-        for part in text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-        {
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let mut pieces = part.split(':').map(str::trim);
             let uuid = pieces.next().and_then(parse_uuid);
             let uuid = uuid.ok_or_else(|| malformed(text))?;
@@ -204,9 +187,7 @@ impl FromStr for GtidSet {
                     continue;
                 }
                 let run = match piece.split_once('-') {
-                    Some((first, last)) => {
-                        parse_number(first.trim()).zip(parse_number(last.trim()))
-                    }
+                    Some((first, last)) => parse_number(first.trim()).zip(parse_number(last.trim())),
                     None => parse_number(piece).map(|number| (number, number)),
                 };
                 let run = run.filter(|&(first, last)| first > 0 && first <= last);
@@ -239,11 +220,10 @@ impl DomainPositions {
 
     /// Whether it is at least as far as `other` in each of its domains.
     pub fn covers(&self, other: &Self) -> bool {
-        other.last.iter().all(|(domain, (_, number))| {
-            self.last
-                .get(domain)
-                .is_some_and(|(_, reached)| reached >= number)
-        })
+        other
+            .last
+            .iter()
+            .all(|(domain, (_, number))| self.last.get(domain).is_some_and(|(_, reached)| reached >= number))
     }
 
     /// Whether nothing has happened in any domain.
@@ -267,18 +247,11 @@ impl FromStr for DomainPositions {
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let mut positions = Self::default();
-        for part in text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-        {
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let mut numbers = part.split('-').map(parse_number);
-            let (Some(Some(domain)), Some(Some(server)), Some(Some(number)), None) = (
-                numbers.next(),
-                numbers.next(),
-                numbers.next(),
-                numbers.next(),
-            ) else {
+            let (Some(Some(domain)), Some(Some(server)), Some(Some(number)), None) =
+                (numbers.next(), numbers.next(), numbers.next(), numbers.next())
+            else {
                 return Err(malformed(text));
             };
             let small = u32::try_from(domain).ok().zip(u32::try_from(server).ok());

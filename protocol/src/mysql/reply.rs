@@ -100,11 +100,7 @@ impl<'a> Okay<'a> {
         lenenc::put_count(out, self.affected_rows);
         lenenc::put_count(out, self.last_insert_id);
         let changed = tracked && !self.changes.is_empty();
-        let status = if changed {
-            self.status | status::STATE_CHANGED
-        } else {
-            self.status & !status::STATE_CHANGED
-        };
+        let status = if changed { self.status | status::STATE_CHANGED } else { self.status & !status::STATE_CHANGED };
         out.put_u16_le(status);
         out.put_u16_le(self.warnings);
         // The manual lets the line end the packet where nothing is tracked; servers tell its length there too.
@@ -164,11 +160,7 @@ impl<'a> Error<'a> {
             Some((b'#', rest)) => rest.split_at_checked(5).unwrap_or((b"HY000", rest)),
             _ => (&b"HY000"[..], rest),
         };
-        Ok(Self {
-            code,
-            state,
-            message,
-        })
+        Ok(Self { code, state, message })
     }
 
     /// Appends the payload.
@@ -182,12 +174,7 @@ impl<'a> Error<'a> {
 
     /// Code, state and message in one line, for logs.
     pub fn summary(&self) -> String {
-        format!(
-            "{} ({}): {}",
-            self.code,
-            String::from_utf8_lossy(self.state),
-            String::from_utf8_lossy(self.message)
-        )
+        format!("{} ({}): {}", self.code, String::from_utf8_lossy(self.state), String::from_utf8_lossy(self.message))
     }
 }
 
@@ -210,11 +197,7 @@ impl Prepared {
     pub fn parse(head: &[u8]) -> Result<Self, Malformed> {
         let mut fields = Fields::new("reply to a PREPARE", head);
         fields.u8()?;
-        Ok(Self {
-            statement: fields.u32()?,
-            columns: fields.u16()?,
-            parameters: fields.u16()?,
-        })
+        Ok(Self { statement: fields.u32()?, columns: fields.u16()?, parameters: fields.u16()? })
     }
 }
 
@@ -248,12 +231,7 @@ impl Column {
         fields.u32()?;
         let kind = fields.u8()?;
         let flags = fields.u16()?;
-        Ok(Self {
-            name,
-            collation,
-            kind,
-            flags,
-        })
+        Ok(Self { name, collation, kind, flags })
     }
 }
 
@@ -294,10 +272,7 @@ mod tests {
     #[test]
     fn without_its_changes_a_packet_is_what_a_server_sends_that_tracks_nothing() {
         check_stripped(UNTRACKED, UNTRACKED);
-        check_stripped(
-            b"\x00\x02\x01\x02\x40\x00\x00\x09Records 2\x03\x02\x01\x31",
-            UNTRACKED,
-        );
+        check_stripped(b"\x00\x02\x01\x02\x40\x00\x00\x09Records 2\x03\x02\x01\x31", UNTRACKED);
         let bare = b"\x00\x00\x00\x02\x00\x00\x00";
         check_stripped(b"\x00\x00\x00\x02\x40\x00\x00\x00\x03\x02\x01\x31", bare);
         check_stripped(bare, bare);

@@ -91,10 +91,7 @@ enum Place {
 }
 
 /// The tracker of one session. It allocates nothing per statement.
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "independent facts, not one state"
-)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 #[derive(Clone, Debug)]
 pub struct Session {
     capabilities: u64,
@@ -166,10 +163,7 @@ impl Session {
 
     /// A packet of the server goes by, of which `head` are the first bytes: all, or [`HEAD_BYTES`].
     pub fn server(&mut self, header: Header, head: &[u8]) -> Result<Step, Malformed> {
-        let part = Ok(Step {
-            says: Says::Part,
-            ended: None,
-        });
+        let part = Ok(Step { says: Says::Part, ended: None });
         let continuation = self.server_continues;
         self.server_continues = header.is_continued();
         if continuation {
@@ -226,18 +220,12 @@ impl Session {
                         left => Place::Definitions(left),
                     };
                 }
-                Ok(Step {
-                    says: Says::Definition,
-                    ended: None,
-                })
+                Ok(Step { says: Says::Definition, ended: None })
             }
             Kind::Prepared => {
                 let prepared = Prepared::parse(head)?;
-                self.place = Place::Preparing {
-                    parameters: prepared.parameters,
-                    columns: prepared.columns,
-                    eof: false,
-                };
+                self.place =
+                    Place::Preparing { parameters: prepared.parameters, columns: prepared.columns, eof: false };
                 let more = prepared.parameters > 0 || prepared.columns > 0;
                 Ok(self.end_unless(more, Says::Prepared(prepared)))
             }
@@ -245,10 +233,7 @@ impl Session {
                 let more = self.prepare_on();
                 Ok(self.end_unless(more, Says::Part))
             }
-            Kind::Row => Ok(Step {
-                says: Says::Row,
-                ended: None,
-            }),
+            Kind::Row => Ok(Step { says: Says::Row, ended: None }),
         }
     }
 
@@ -290,9 +275,7 @@ impl Session {
     pub fn is_okay(&self, header: Header, head: &[u8]) -> bool {
         let maybe = matches!(head.first(), Some(&(reply::OK | reply::EOF)));
         let front = self.owed.front().copied();
-        maybe
-            && !self.server_continues
-            && front.is_some_and(|front| self.what(front, header, head) == Kind::Okay)
+        maybe && !self.server_continues && front.is_some_and(|front| self.what(front, header, head) == Kind::Okay)
     }
 
     fn ends_in_eof(&self) -> bool {
@@ -310,28 +293,18 @@ impl Session {
 
     fn end_kind(&self, header: Header) -> Kind {
         // An old-fashioned EOF has five bytes, an OK at least seven.
-        if self.ends_in_eof() || header.length == 5 {
-            Kind::Eof
-        } else {
-            Kind::Okay
-        }
+        if self.ends_in_eof() || header.length == 5 { Kind::Eof } else { Kind::Okay }
     }
 
     fn has_more(&mut self, front: Expected) -> bool {
         self.place = Place::Start;
-        command::shape(front.command) == Some(Shape::Results)
-            && self.status & status::MORE_RESULTS != 0
+        command::shape(front.command) == Some(Shape::Results) && self.status & status::MORE_RESULTS != 0
     }
 
     /// One definition or EOF of a prepared statement came. True where more is to come.
     fn prepare_on(&mut self) -> bool {
         let with_eof = self.ends_in_eof();
-        let Place::Preparing {
-            parameters,
-            columns,
-            eof,
-        } = &mut self.place
-        else {
+        let Place::Preparing { parameters, columns, eof } = &mut self.place else {
             return false;
         };
         if *eof {
@@ -352,20 +325,13 @@ impl Session {
     }
 
     fn end_unless(&mut self, more: bool, says: Says) -> Step {
-        if more {
-            Step { says, ended: None }
-        } else {
-            self.end(says)
-        }
+        if more { Step { says, ended: None } } else { self.end(says) }
     }
 
     fn end(&mut self, says: Says) -> Step {
         self.place = Place::Start;
         self.doubtful |= says == Says::Error;
-        Step {
-            says,
-            ended: self.owed.pop_front(),
-        }
+        Step { says, ended: self.owed.pop_front() }
     }
 
     /// Nothing is under way: only here may a session be held or moved.
@@ -377,11 +343,7 @@ impl Session {
     /// Every reply is there and the client is in the middle of nothing, but a transaction may be open.
     #[inline]
     pub fn is_answered(&self) -> bool {
-        self.owed.is_empty()
-            && !self.lost
-            && !self.file
-            && !self.client_continues
-            && !self.server_continues
+        self.owed.is_empty() && !self.lost && !self.file && !self.client_continues && !self.server_continues
     }
 
     /// Whether an error has left it open whether a transaction is.

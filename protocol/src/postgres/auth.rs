@@ -52,9 +52,7 @@ impl AuthRequest {
         let request = match reader.get_u32()? {
             OK => Self::Ok,
             CLEARTEXT => Self::Cleartext,
-            MD5 => Self::Md5 {
-                salt: reader.get_u32()?.to_be_bytes(),
-            },
+            MD5 => Self::Md5 { salt: reader.get_u32()?.to_be_bytes() },
             SASL => {
                 let mut mechanisms = Vec::new();
                 loop {
@@ -104,9 +102,7 @@ impl AuthRequest {
 
     /// The demand for SCRAM-SHA-256.
     pub fn scram() -> Self {
-        Self::Sasl {
-            mechanisms: vec![Bytes::from_static(SCRAM_SHA_256)],
-        }
+        Self::Sasl { mechanisms: vec![Bytes::from_static(SCRAM_SHA_256)] }
     }
 }
 

@@ -212,9 +212,7 @@ impl Decoder {
     fn read(&mut self, reader: &mut Reader) -> Result<Change, Malformed> {
         let kind = reader.get_u8()?;
         let xid = match kind {
-            b'R' | b'Y' | b'I' | b'U' | b'D' | b'T' | b'M' if self.in_block => {
-                Some(reader.get_u32()?)
-            }
+            b'R' | b'Y' | b'I' | b'U' | b'D' | b'T' | b'M' if self.in_block => Some(reader.get_u32()?),
             _ => None,
         };
         Ok(match kind {
@@ -223,62 +221,34 @@ impl Decoder {
                 let b'N' = reader.get_u8()? else {
                     return Err(reader.malformed());
                 };
-                Change::Insert {
-                    xid,
-                    relation,
-                    new: self.tuple(reader)?,
-                }
+                Change::Insert { xid, relation, new: self.tuple(reader)? }
             }
             b'U' => {
                 let relation = reader.get_u32()?;
                 let mut mark = reader.get_u8()?;
-                let old = if mark == b'N' {
-                    None
-                } else {
-                    Some(self.identity(mark, reader)?)
-                };
+                let old = if mark == b'N' { None } else { Some(self.identity(mark, reader)?) };
                 if old.is_some() {
                     mark = reader.get_u8()?;
                 }
                 if mark != b'N' {
                     return Err(reader.malformed());
                 }
-                Change::Update {
-                    xid,
-                    relation,
-                    old,
-                    new: self.tuple(reader)?,
-                }
+                Change::Update { xid, relation, old, new: self.tuple(reader)? }
             }
             b'D' => {
                 let relation = reader.get_u32()?;
                 let mark = reader.get_u8()?;
-                Change::Delete {
-                    xid,
-                    relation,
-                    old: self.identity(mark, reader)?,
-                }
+                Change::Delete { xid, relation, old: self.identity(mark, reader)? }
             }
             b'B' => Change::Begin(Begin::read(reader)?),
             b'C' => Change::Commit(Commit::read(reader)?),
             b'O' => Change::Origin(Origin::read(reader)?),
-            b'R' => Change::Relation {
-                xid,
-                relation: relation(reader)?,
-            },
-            b'Y' => Change::Type {
-                xid,
-                oid: reader.get_u32()?,
-                schema: reader.cstr()?,
-                name: reader.cstr()?,
-            },
+            b'R' => Change::Relation { xid, relation: relation(reader)? },
+            b'Y' => Change::Type { xid, oid: reader.get_u32()?, schema: reader.cstr()?, name: reader.cstr()? },
             b'T' => truncate(xid, reader)?,
             b'M' => Change::Message(emitted(xid, reader)?),
             b'S' => {
-                let started = Change::StreamStart {
-                    xid: reader.get_u32()?,
-                    first: reader.get_u8()? == 1,
-                };
+                let started = Change::StreamStart { xid: reader.get_u32()?, first: reader.get_u8()? == 1 };
                 self.in_block = true;
                 started
             }
@@ -352,13 +322,7 @@ fn relation(reader: &mut Reader) -> Result<Relation, Malformed> {
             type_modifier: reader.get_i32()?,
         });
     }
-    Ok(Relation {
-        oid,
-        schema,
-        name,
-        replica_identity,
-        columns,
-    })
+    Ok(Relation { oid, schema, name, replica_identity, columns })
 }
 
 fn truncate(xid: Option<u32>, reader: &mut Reader) -> Result<Change, Malformed> {
@@ -368,15 +332,8 @@ fn truncate(xid: Option<u32>, reader: &mut Reader) -> Result<Change, Malformed> 
     if count.checked_mul(size_of::<u32>()) != Some(reader.remaining()) {
         return Err(reader.malformed());
     }
-    let relations = (0..count)
-        .map(|_| reader.get_u32())
-        .collect::<Result<_, _>>()?;
-    Ok(Change::Truncate {
-        xid,
-        cascade: options & 1 != 0,
-        restart_identity: options & 2 != 0,
-        relations,
-    })
+    let relations = (0..count).map(|_| reader.get_u32()).collect::<Result<_, _>>()?;
+    Ok(Change::Truncate { xid, cascade: options & 1 != 0, restart_identity: options & 2 != 0, relations })
 }
 
 fn emitted(xid: Option<u32>, reader: &mut Reader) -> Result<Message, Malformed> {

@@ -53,13 +53,7 @@ pub struct Refusal<'a> {
 impl<'a> Refusal<'a> {
     /// A refusal without detail and hint.
     pub const fn new(severity: Severity, code: &'a str, message: &'a str) -> Self {
-        Self {
-            severity,
-            code,
-            message,
-            detail: None,
-            hint: None,
-        }
+        Self { severity, code, message, detail: None, hint: None }
     }
 
     /// The same with a hint.
@@ -105,12 +99,7 @@ pub fn error(out: &mut BytesMut, severity: Severity, code: &str, message: &str) 
 
 /// There is no room for another session.
 pub fn too_many_connections(out: &mut BytesMut) {
-    error(
-        out,
-        Severity::Fatal,
-        "53300",
-        "sorry, too many clients already",
-    );
+    error(out, Severity::Fatal, "53300", "sorry, too many clients already");
 }
 
 /// The client broke the protocol.
@@ -126,12 +115,7 @@ pub fn invalid_password(out: &mut BytesMut, user: &str) {
 
 /// The startup packet names no user.
 pub fn no_user(out: &mut BytesMut) {
-    error(
-        out,
-        Severity::Fatal,
-        "28000",
-        "no PostgreSQL user name specified in startup packet",
-    );
+    error(out, Severity::Fatal, "28000", "no PostgreSQL user name specified in startup packet");
 }
 
 /// There is no such database here.
@@ -142,12 +126,7 @@ pub fn unknown_route(out: &mut BytesMut, database: &str) {
 
 /// The statement was cancelled before it was sent anywhere.
 pub fn query_cancelled(out: &mut BytesMut) {
-    error(
-        out,
-        Severity::Error,
-        "57014",
-        "canceling statement due to user request",
-    );
+    error(out, Severity::Error, "57014", "canceling statement due to user request");
 }
 
 /// The session ends because an operator wants it; clients may connect again.

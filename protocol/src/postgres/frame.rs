@@ -44,11 +44,7 @@ pub fn peek(bytes: &[u8], frame_bytes_max: usize) -> Result<Option<Header>, Malf
         return Ok(None);
     };
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-    let malformed = Malformed {
-        what: "frame length",
-        at: 1,
-        limit: frame_bytes_max,
-    };
+    let malformed = Malformed { what: "frame length", at: 1, limit: frame_bytes_max };
     let body = length.checked_sub(LENGTH_BYTES).ok_or(malformed)?;
     let header = Header { tag, body };
     if header.total() > frame_bytes_max {
@@ -66,10 +62,7 @@ pub fn take(buffer: &mut BytesMut, frame_bytes_max: usize) -> Result<Option<Fram
         return Ok(None);
     }
     let mut body = buffer.split_to(header.total()).freeze();
-    Ok(Some(Frame {
-        tag: header.tag,
-        body: body.split_off(HEADER_BYTES),
-    }))
+    Ok(Some(Frame { tag: header.tag, body: body.split_off(HEADER_BYTES) }))
 }
 
 /// Appends a frame whose body is what `body` appends.

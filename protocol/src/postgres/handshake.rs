@@ -80,11 +80,7 @@ pub fn take_first(buffer: &mut BytesMut) -> Result<Option<FirstPacket>, Malforme
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     let body = length.saturating_sub(LENGTH_BYTES);
     if !(CODE_BYTES..=STARTUP_BYTES_MAX).contains(&body) {
-        return Err(Malformed {
-            what: "length of startup packet",
-            at: 0,
-            limit: STARTUP_BYTES_MAX,
-        });
+        return Err(Malformed { what: "length of startup packet", at: 0, limit: STARTUP_BYTES_MAX });
     }
     if buffer.len() < length {
         return Ok(None);
@@ -106,10 +102,7 @@ pub fn take_first(buffer: &mut BytesMut) -> Result<Option<FirstPacket>, Malforme
             if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&reader.remaining()) {
                 return Err(reader.malformed());
             }
-            FirstPacket::Cancel {
-                pid,
-                secret: reader.take_rest(),
-            }
+            FirstPacket::Cancel { pid, secret: reader.take_rest() }
         }
         version => {
             let [a, b, c, d] = version.to_be_bytes();
@@ -120,12 +113,7 @@ pub fn take_first(buffer: &mut BytesMut) -> Result<Option<FirstPacket>, Malforme
 }
 
 fn startup(major: u16, minor: u16, mut reader: Reader) -> Result<Startup, Malformed> {
-    let mut startup = Startup {
-        major,
-        minor,
-        parameters: Vec::new(),
-        protocol_options: Vec::new(),
-    };
+    let mut startup = Startup { major, minor, parameters: Vec::new(), protocol_options: Vec::new() };
     if major != 3 {
         return Ok(startup);
     }
@@ -148,11 +136,7 @@ fn startup(major: u16, minor: u16, mut reader: Reader) -> Result<Startup, Malfor
 impl Startup {
     /// The value of a setting; the last one counts, as it does in the server.
     pub fn get(&self, name: &[u8]) -> Option<Bytes> {
-        let found = self
-            .parameters
-            .iter()
-            .rev()
-            .find(|(key, _)| key.as_ref() == name);
+        let found = self.parameters.iter().rev().find(|(key, _)| key.as_ref() == name);
         found.map(|(_, value)| value.clone())
     }
 
@@ -163,9 +147,7 @@ impl Startup {
 
     /// The database; the user's name where none is named.
     pub fn database(&self) -> Option<Bytes> {
-        self.get(b"database")
-            .filter(|database| !database.is_empty())
-            .or_else(|| self.user())
+        self.get(b"database").filter(|database| !database.is_empty()).or_else(|| self.user())
     }
 
     /// Whether this is a replication connection. A value that the server will refuse counts as yes.
@@ -174,8 +156,7 @@ impl Startup {
             return false;
         };
         let value = value.to_ascii_lowercase();
-        let names =
-            |word: &str, least: usize| value.len() >= least && word.as_bytes().starts_with(&value);
+        let names = |word: &str, least: usize| value.len() >= least && word.as_bytes().starts_with(&value);
         !(names("false", 1) || names("no", 1) || names("off", 2) || value == b"0")
     }
 
@@ -213,23 +194,12 @@ impl Startup {
 pub fn negotiate(startup: &Startup) -> Result<Negotiation, UnsupportedProtocol> {
     let (major, asked) = (startup.major, startup.minor);
     if major != 3 {
-        return Err(UnsupportedProtocol {
-            major,
-            minor: asked,
-        });
+        return Err(UnsupportedProtocol { major, minor: asked });
     }
     let minor = if asked >= MINOR_MAX { MINOR_MAX } else { 0 };
-    let unknown_options: Vec<Bytes> = startup
-        .protocol_options
-        .iter()
-        .map(|(name, _)| name.clone())
-        .collect();
+    let unknown_options: Vec<Bytes> = startup.protocol_options.iter().map(|(name, _)| name.clone()).collect();
     let differs = minor != asked || !unknown_options.is_empty();
-    Ok(Negotiation {
-        minor,
-        unknown_options,
-        differs,
-    })
+    Ok(Negotiation { minor, unknown_options, differs })
 }
 
 impl Negotiation {

@@ -36,18 +36,10 @@ impl FromStr for Lsn {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        let malformed = Malformed {
-            what: "LSN",
-            at: 0,
-            limit: text.len(),
-        };
+        let malformed = Malformed { what: "LSN", at: 0, limit: text.len() };
         let half = |digits: &str| {
-            let plain = (1..=8).contains(&digits.len())
-                && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-            plain
-                .then(|| u32::from_str_radix(digits, 16).ok())
-                .flatten()
-                .ok_or(malformed)
+            let plain = (1..=8).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+            plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten().ok_or(malformed)
         };
         let (high, low) = text.split_once('/').ok_or(malformed)?;
         Ok(Self(u64::from(half(high)?) << 32 | u64::from(half(low)?)))

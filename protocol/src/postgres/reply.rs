@@ -68,11 +68,7 @@ impl ReadyStatus {
             [b'I'] => Ok(Self::Idle),
             [b'T'] => Ok(Self::InTransaction),
             [b'E'] => Ok(Self::Failed),
-            _ => Err(Malformed {
-                what: "ReadyForQuery",
-                at: 0,
-                limit: body.len(),
-            }),
+            _ => Err(Malformed { what: "ReadyForQuery", at: 0, limit: body.len() }),
         }
     }
 
@@ -104,10 +100,7 @@ impl ParameterStatus {
     /// Reads the body.
     pub fn parse(body: Bytes) -> Result<Self, Malformed> {
         let mut reader = Reader::new("ParameterStatus", body);
-        let status = Self {
-            name: reader.cstr()?,
-            value: reader.cstr()?,
-        };
+        let status = Self { name: reader.cstr()?, value: reader.cstr()? };
         reader.end()?;
         Ok(status)
     }
@@ -138,10 +131,7 @@ impl BackendKeyData {
         if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&reader.remaining()) {
             return Err(reader.malformed());
         }
-        Ok(Self {
-            pid,
-            secret: reader.take_rest(),
-        })
+        Ok(Self { pid, secret: reader.take_rest() })
     }
 
     /// Appends the frame.
@@ -191,12 +181,7 @@ impl ErrorFields {
     /// One line for people: severity, code and message.
     pub fn summary(&self) -> String {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-        format!(
-            "{} {}: {}",
-            text(&self.severity),
-            text(&self.code),
-            text(&self.message)
-        )
+        format!("{} {}: {}", text(&self.severity), text(&self.code), text(&self.message))
     }
 }
 

@@ -58,10 +58,7 @@ enum Copy {
 }
 
 /// The tracker of one session. It allocates nothing per statement.
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "independent facts, not one state"
-)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 #[derive(Clone, Debug)]
 pub struct Session {
     owed: VecDeque<Owed>,
@@ -116,9 +113,7 @@ impl Session {
     pub const fn begins(tag: u8) -> Begins {
         match tag {
             command::TERMINATE => Begins::Terminates,
-            command::FLUSH | command::COPY_DATA | command::COPY_DONE | command::COPY_FAIL => {
-                Begins::Nothing
-            }
+            command::FLUSH | command::COPY_DATA | command::COPY_DONE | command::COPY_FAIL => Begins::Nothing,
             // What is unknown begins something until the server says otherwise.
             _ => Begins::Batch,
         }
@@ -131,11 +126,7 @@ impl Session {
             command::QUERY | command::FUNCTION_CALL => {
                 self.watch_for_proof();
                 let batch = self.unsynced || self.reopened;
-                self.owed.push_back(if batch {
-                    Owed::RequestInBatch
-                } else {
-                    Owed::Request
-                });
+                self.owed.push_back(if batch { Owed::RequestInBatch } else { Owed::Request });
                 self.unsynced = false;
                 self.reopened = false;
             }
@@ -238,10 +229,7 @@ impl Session {
 
     /// At most how many ReadyForQuery are still to come.
     pub fn expecting(&self) -> usize {
-        let certain = self
-            .owed
-            .iter()
-            .filter(|&&o| !matches!(o, Owed::CopyEnd | Owed::CopyEndInBatch));
+        let certain = self.owed.iter().filter(|&&o| !matches!(o, Owed::CopyEnd | Owed::CopyEndInBatch));
         certain.count().saturating_add(self.doubtful)
     }
 
@@ -373,8 +361,5 @@ const fn is_request(owed: Option<Owed>) -> bool {
 
 #[inline]
 const fn is_asynchronous(tag: u8) -> bool {
-    matches!(
-        tag,
-        reply::NOTICE_RESPONSE | reply::NOTIFICATION_RESPONSE | reply::PARAMETER_STATUS
-    )
+    matches!(tag, reply::NOTICE_RESPONSE | reply::NOTIFICATION_RESPONSE | reply::PARAMETER_STATUS)
 }

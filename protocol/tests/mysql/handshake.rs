@@ -2,9 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use protocol::mysql::handshake::{
-    Capabilities, ChangeUser, FirstPacket, Greeting, Response, attribute,
-};
+use protocol::mysql::handshake::{Capabilities, ChangeUser, FirstPacket, Greeting, Response, attribute};
 use protocol::mysql::lenenc::put_string;
 
 fn text() -> impl Strategy<Value = Bytes> {
@@ -19,25 +17,16 @@ fn response() -> impl Strategy<Value = Response> {
         let (user, proof, database, plugin, attributes) = texts;
         let capabilities = Capabilities(bits) | Capabilities::PROTOCOL_41;
         let reported = |capability, text: Bytes| {
-            if capabilities.has(capability) {
-                text
-            } else {
-                Bytes::new()
-            }
+            if capabilities.has(capability) { text } else { Bytes::new() }
         };
         Response {
             capabilities,
-            extended: if capabilities.has(Capabilities::LONG_PASSWORD) {
-                0
-            } else {
-                extended
-            },
+            extended: if capabilities.has(Capabilities::LONG_PASSWORD) { 0 } else { extended },
             max_packet,
             charset,
             user,
             proof,
-            database: Some(reported(Capabilities::CONNECT_WITH_DB, database))
-                .filter(|text| !text.is_empty()),
+            database: Some(reported(Capabilities::CONNECT_WITH_DB, database)).filter(|text| !text.is_empty()),
             plugin: reported(Capabilities::PLUGIN_AUTH, plugin),
             attributes: reported(Capabilities::CONNECT_ATTRS, attributes),
             zstd_level: capabilities.has(Capabilities::ZSTD).then_some(level),
@@ -98,10 +87,7 @@ fn a_request_for_tls_is_told_from_a_response() {
     };
     let mut out = BytesMut::new();
     response.encode_ssl_request(&mut out);
-    assert_eq!(
-        FirstPacket::parse(&out),
-        Ok(FirstPacket::Ssl(response.capabilities))
-    );
+    assert_eq!(FirstPacket::parse(&out), Ok(FirstPacket::Ssl(response.capabilities)));
 }
 
 #[test]
@@ -111,10 +97,7 @@ fn an_attribute_is_found_by_its_name() {
         put_string(&mut out, text.as_bytes());
     }
     let attributes = out.freeze();
-    assert_eq!(
-        attribute(&attributes, b"program_name"),
-        Some(Bytes::from_static(b"mysql"))
-    );
+    assert_eq!(attribute(&attributes, b"program_name"), Some(Bytes::from_static(b"mysql")));
     assert_eq!(attribute(&attributes, b"12"), None);
 }
 
@@ -122,10 +105,7 @@ fn an_attribute_is_found_by_its_name() {
 fn the_user_of_a_change_is_read_with_and_without_what_may_be_left_out() {
     let capabilities = Capabilities::SECURE_CONNECTION | Capabilities::PLUGIN_AUTH;
     let short = ChangeUser::parse(b"app\0\0", capabilities).expect("short");
-    assert_eq!(
-        (&short.user[..], short.database, short.charset),
-        (&b"app"[..], None, None)
-    );
+    assert_eq!((&short.user[..], short.database, short.charset), (&b"app"[..], None, None));
     let whole = Bytes::from_static(b"app\0\x01pshop\0\x2d\x00mysql_native_password\0");
     let whole = ChangeUser::parse(&whole, capabilities).expect("whole");
     assert_eq!(whole.database.as_deref(), Some(&b"shop"[..]));

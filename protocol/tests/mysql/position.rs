@@ -17,10 +17,8 @@ fn the_form_with_several_tags_of_one_server_is_read_and_written() {
     let text = format!("{A}:1-16:20:mytag:1:3-4,{}", A.replace("f9", "fa")) + ":5";
     assert_eq!(set(&text).to_string(), text);
     assert_eq!(set(&text.replace(',', ",\n ")).to_string(), text);
-    let origin = |tag: &str| Origin {
-        uuid: set(&format!("{A}:1")).iter().next().expect("one").0.uuid,
-        tag: tag.to_owned(),
-    };
+    let origin =
+        |tag: &str| Origin { uuid: set(&format!("{A}:1")).iter().next().expect("one").0.uuid, tag: tag.to_owned() };
     assert!(set(&text).contains(&origin("mytag"), 3));
     assert!(!set(&text).contains(&origin(""), 17));
 }

@@ -15,24 +15,14 @@ type Packet = (usize, Vec<u8>);
 
 fn okay(first: u8, status: u16) -> Packet {
     let mut out = BytesMut::new();
-    let okay = Okay {
-        affected_rows: 300,
-        last_insert_id: 70_000,
-        status,
-        ..Okay::default()
-    };
+    let okay = Okay { affected_rows: 300, last_insert_id: 70_000, status, ..Okay::default() };
     okay.encode(&mut out, first, false);
     (out.len(), out.to_vec())
 }
 
 fn error() -> Packet {
     let mut out = BytesMut::new();
-    Error {
-        code: 1062,
-        state: b"23000",
-        message: b"Duplicate entry",
-    }
-    .encode(&mut out);
+    Error { code: 1062, state: b"23000", message: b"Duplicate entry" }.encode(&mut out);
     (out.len(), out.to_vec())
 }
 
@@ -43,10 +33,7 @@ fn count(number: u64) -> Packet {
 }
 
 fn definition() -> Packet {
-    (
-        40,
-        b"\x03def\x01a\x01b\x01c\x01d\x01e\x0c\x3f\0\x0b\0\0\0\x08\0\0\0\0\0".to_vec(),
-    )
+    (40, b"\x03def\x01a\x01b\x01c\x01d\x01e\x0c\x3f\0\x0b\0\0\0\x08\0\0\0\0\0".to_vec())
 }
 
 /// What a server says, as a list of choices.
@@ -139,9 +126,7 @@ fn reply(script: &mut Script, command: u8, choices: &[Choice]) -> bool {
         }
         command::STMT_PREPARE => {
             let (columns, parameters) = (first.number % 3, first.number / 3 % 3);
-            script
-                .packets
-                .push((12, vec![0, 9, 0, 0, 0, columns, 0, parameters, 0, 0, 0, 0]));
+            script.packets.push((12, vec![0, 9, 0, 0, 0, columns, 0, parameters, 0, 0, 0, 0]));
             for count in [parameters, columns] {
                 script.definitions(count);
                 if count > 0 && !script.deprecate {
@@ -208,30 +193,20 @@ fn is_in_transaction(command: u8, choices: &[Choice]) -> Option<bool> {
 }
 
 fn expected(command: u8, tag: u32) -> Expected {
-    Expected {
-        command,
-        tag,
-        cursor: false,
-        own: false,
-    }
+    Expected { command, tag, cursor: false, own: false }
 }
 
 fn header(length: usize) -> Header {
-    Header {
-        length,
-        sequence: 0,
-    }
+    Header { length, sequence: 0 }
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
-    (any::<u8>(), any::<u8>(), any::<bool>(), any::<bool>()).prop_map(
-        |(kind, number, in_transaction, more)| Choice {
-            kind,
-            number,
-            in_transaction,
-            more,
-        },
-    )
+    (any::<u8>(), any::<u8>(), any::<bool>(), any::<bool>()).prop_map(|(kind, number, in_transaction, more)| Choice {
+        kind,
+        number,
+        in_transaction,
+        more,
+    })
 }
 
 const COMMANDS: &[u8] = &[
@@ -319,9 +294,7 @@ proptest! {
 fn a_local_file_is_the_clients_until_its_empty_packet() {
     let mut session = Session::new(0, status::AUTOCOMMIT);
     session.command(header(30), expected(command::QUERY, 0));
-    session
-        .server(header(9), b"\xFBfile.csv")
-        .expect("a request");
+    session.server(header(9), b"\xFBfile.csv").expect("a request");
     for length in [SPLIT, 10, 5] {
         assert_ne!(session.sent(), Sent::Command);
         session.more(header(length));
@@ -338,26 +311,14 @@ fn a_local_file_is_the_clients_until_its_empty_packet() {
 #[test]
 fn a_cursor_has_definitions_and_no_rows() {
     for deprecate in [false, true] {
-        let capabilities = if deprecate {
-            capability::DEPRECATE_EOF
-        } else {
-            0
-        };
+        let capabilities = if deprecate { capability::DEPRECATE_EOF } else { 0 };
         let mut session = Session::new(capabilities, 0);
-        let cursor = Expected {
-            cursor: true,
-            ..expected(command::STMT_EXECUTE, 1)
-        };
+        let cursor = Expected { cursor: true, ..expected(command::STMT_EXECUTE, 1) };
         session.command(header(10), cursor);
         session.server(header(1), &[1]).expect("a count");
         let (length, bytes) = definition();
-        session
-            .server(header(length), &bytes)
-            .expect("a definition");
-        let mut script = Script {
-            deprecate,
-            packets: Vec::new(),
-        };
+        session.server(header(length), &bytes).expect("a definition");
+        let mut script = Script { deprecate, packets: Vec::new() };
         script.end(status::CURSOR_EXISTS);
         let (length, bytes) = &script.packets[0];
         let step = session.server(header(*length), bytes).expect("an end");
@@ -380,10 +341,6 @@ fn changes_of_the_session_are_taken_out_of_an_ok_packet() {
     assert_eq!(Okay::parse(&payload, true), Ok(full.clone()));
     let length = protocol::mysql::reply::strip_changes(&mut payload).expect("an OK");
     let reported = Okay::parse(&payload[..length], false).expect("an OK");
-    let wanted = Okay {
-        status: status::AUTOCOMMIT,
-        changes: b"",
-        ..full
-    };
+    let wanted = Okay { status: status::AUTOCOMMIT, changes: b"", ..full };
     assert_eq!(reported, wanted);
 }

@@ -13,10 +13,7 @@ fn header(tag: u8, length: u32) -> Vec<u8> {
 #[test]
 fn impossible_lengths_are_refused_before_the_body_arrives() {
     for length in [0, 1, 3, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF] {
-        assert!(
-            frame::peek(&header(b'Q', length), MAX).is_err(),
-            "{length:#x}"
-        );
+        assert!(frame::peek(&header(b'Q', length), MAX).is_err(), "{length:#x}");
     }
     assert!(frame::peek(&header(b'Q', 4), MAX).unwrap().is_some());
 }
@@ -24,13 +21,7 @@ fn impossible_lengths_are_refused_before_the_body_arrives() {
 #[test]
 fn the_limit_counts_the_whole_frame() {
     let largest = MAX - 1;
-    assert_eq!(
-        frame::peek(&header(b'd', largest as u32), MAX)
-            .unwrap()
-            .unwrap()
-            .total(),
-        MAX
-    );
+    assert_eq!(frame::peek(&header(b'd', largest as u32), MAX).unwrap().unwrap().total(), MAX);
     assert!(frame::peek(&header(b'd', largest as u32 + 1), MAX).is_err());
 }
 
@@ -43,10 +34,7 @@ fn an_incomplete_frame_takes_nothing() {
 }
 
 fn frames() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
-    prop::collection::vec(
-        (any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)),
-        0..8,
-    )
+    prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)), 0..8)
 }
 
 proptest! {

@@ -24,19 +24,10 @@ const V3: u32 = 3 << 16;
 #[test]
 fn impossible_lengths_are_refused_before_the_packet_arrives() {
     for length in [0_u32, 3, 7, 10_005, 0x7FFF_FFFF, 0xFFFF_FFFF, 0x1603_0102] {
-        assert!(
-            take_first(&mut BytesMut::from(&length.to_be_bytes()[..])).is_err(),
-            "{length}"
-        );
+        assert!(take_first(&mut BytesMut::from(&length.to_be_bytes()[..])).is_err(), "{length}");
     }
-    assert_eq!(
-        take_first(&mut BytesMut::from(&10_004_u32.to_be_bytes()[..])),
-        Ok(None)
-    );
-    assert!(
-        take_first(&mut packet(V3, &[b'a'; 9_997])).is_err(),
-        "10001 bytes"
-    );
+    assert_eq!(take_first(&mut BytesMut::from(&10_004_u32.to_be_bytes()[..])), Ok(None));
+    assert!(take_first(&mut packet(V3, &[b'a'; 9_997])).is_err(), "10001 bytes");
 }
 
 #[test]
@@ -66,14 +57,7 @@ fn cancel_secrets_of_4_to_256_bytes_are_read_and_written() {
 
 #[test]
 fn broken_layouts_are_refused() {
-    for rest in [
-        &b""[..],
-        b"user\0a\0",
-        b"user\0\0",
-        b"user\0a\0\0x",
-        b"user",
-        b"user\0a\0odd\0",
-    ] {
+    for rest in [&b""[..], b"user\0a\0", b"user\0\0", b"user\0a\0\0x", b"user", b"user\0a\0odd\0"] {
         assert!(take_first(&mut packet(V3, rest)).is_err(), "{rest:?}");
     }
 }
@@ -103,11 +87,7 @@ fn replication_is_read_as_the_server_reads_booleans() {
         ("0", false),
     ] {
         let rest = format!("user\0a\0replication\0{value}\0\0");
-        assert_eq!(
-            startup(V3, rest.as_bytes()).replication(),
-            expected,
-            "{value}"
-        );
+        assert_eq!(startup(V3, rest.as_bytes()).replication(), expected, "{value}");
     }
     assert!(!startup(V3, b"user\0a\0\0").replication());
 }
@@ -117,11 +97,7 @@ fn versions_and_options_are_negotiated_as_the_server_does() {
     let check = |minor: u32, options: &[u8], granted: u16, differs: bool| {
         let asked = startup(V3 | minor, &[options, b"user\0a\0\0"].concat());
         let negotiation = negotiate(&asked).unwrap();
-        assert_eq!(
-            (negotiation.minor, negotiation.differs),
-            (granted, differs),
-            "3.{minor}"
-        );
+        assert_eq!((negotiation.minor, negotiation.differs), (granted, differs), "3.{minor}");
         negotiation
     };
     check(0, b"", 0, false);
@@ -140,23 +116,15 @@ fn versions_and_options_are_negotiated_as_the_server_does() {
 #[test]
 fn another_major_version_is_refused_in_the_servers_words() {
     let error = negotiate(&startup(2 << 16, b"anything")).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "unsupported frontend protocol 2.0: server supports 3.0 to 3.2"
-    );
+    assert_eq!(error.to_string(), "unsupported frontend protocol 2.0: server supports 3.0 to 3.2");
 }
 
 #[test]
 fn a_server_is_asked_for_the_same_settings_but_another_database() {
-    let client = startup(
-        V3 + 9999,
-        b"database\0shop\0_pq_.x\x001\0user\0a\0app.x\0\xff\0\0",
-    );
+    let client = startup(V3 + 9999, b"database\0shop\0_pq_.x\x001\0user\0a\0app.x\0\xff\0\0");
     let mut out = BytesMut::new();
     client.encode_for_server(b"blue", &mut out);
-    let Ok(Some(FirstPacket::Startup(server))) = take_first(&mut out) else {
-        panic!()
-    };
+    let Ok(Some(FirstPacket::Startup(server))) = take_first(&mut out) else { panic!() };
     assert_eq!((server.major, server.minor), (3, 2));
     assert_eq!(server.database().unwrap(), "blue");
     assert_eq!(server.get(b"app.x").unwrap(), Bytes::from_static(b"\xff"));

@@ -17,15 +17,8 @@ fn body(encode: impl FnOnce(&mut BytesMut)) -> Bytes {
 
 #[test]
 fn ready_for_query_has_three_statuses_and_nothing_else() {
-    for status in [
-        ReadyStatus::Idle,
-        ReadyStatus::InTransaction,
-        ReadyStatus::Failed,
-    ] {
-        assert_eq!(
-            ReadyStatus::parse(&body(|out| status.encode(out))),
-            Ok(status)
-        );
+    for status in [ReadyStatus::Idle, ReadyStatus::InTransaction, ReadyStatus::Failed] {
+        assert_eq!(ReadyStatus::parse(&body(|out| status.encode(out))), Ok(status));
     }
     for broken in [&b""[..], b"X", b"II", b"\0"] {
         assert!(ReadyStatus::parse(broken).is_err());
@@ -34,34 +27,20 @@ fn ready_for_query_has_three_statuses_and_nothing_else() {
 
 #[test]
 fn keys_and_settings_survive_encoding() {
-    let key = BackendKeyData {
-        pid: -1,
-        secret: Bytes::from(vec![9; 32]),
-    };
+    let key = BackendKeyData { pid: -1, secret: Bytes::from(vec![9; 32]) };
     assert_eq!(BackendKeyData::parse(body(|out| key.encode(out))), Ok(key));
-    let status = ParameterStatus {
-        name: "TimeZone".into(),
-        value: Bytes::from_static(b"\xff"),
-    };
-    assert_eq!(
-        ParameterStatus::parse(body(|out| status.encode(out))),
-        Ok(status)
-    );
+    let status = ParameterStatus { name: "TimeZone".into(), value: Bytes::from_static(b"\xff") };
+    assert_eq!(ParameterStatus::parse(body(|out| status.encode(out))), Ok(status));
     assert!(BackendKeyData::parse(Bytes::from_static(b"\0\0\0\x01abc")).is_err());
     assert!(ParameterStatus::parse(Bytes::from_static(b"a\0b")).is_err());
 }
 
 #[test]
 fn a_refusal_reads_back_as_what_was_said() {
-    let said = Refusal::new(Severity::Fatal, "57P01", "good-bye")
-        .detail("moved")
-        .hint("come again");
+    let said = Refusal::new(Severity::Fatal, "57P01", "good-bye").detail("moved").hint("come again");
     let fields = ErrorFields::parse(body(|out| said.encode(out)));
     assert_eq!(fields.summary(), "FATAL 57P01: good-bye");
-    assert_eq!(
-        (fields.detail, fields.hint),
-        ("moved".into(), "come again".into())
-    );
+    assert_eq!((fields.detail, fields.hint), ("moved".into(), "come again".into()));
     let mut out = BytesMut::new();
     error_response::query_cancelled(&mut out);
     assert_eq!(out[0], b'E');
@@ -81,10 +60,7 @@ fn an_error_without_fields_is_still_an_error() {
     for broken in [&b""[..], b"\0", b"S", b"SERROR", b"Mhalf\0C"] {
         let _ = ErrorFields::parse(Bytes::from_static(broken)).summary();
     }
-    assert_eq!(
-        ErrorFields::parse(Bytes::from_static(b"Mhalf\0C")).message,
-        "half"
-    );
+    assert_eq!(ErrorFields::parse(Bytes::from_static(b"Mhalf\0C")).message, "half");
 }
 
 #[test]
@@ -98,10 +74,7 @@ fn demands_for_proof_survive_encoding() {
         AuthRequest::SaslFinal("v=x".into()),
         AuthRequest::Other(7),
     ] {
-        assert_eq!(
-            AuthRequest::parse(body(|out| request.encode(out))),
-            Ok(request)
-        );
+        assert_eq!(AuthRequest::parse(body(|out| request.encode(out))), Ok(request));
     }
 }
 
@@ -113,13 +86,7 @@ fn sasl_lengths_that_lie_are_refused() {
     };
     assert_eq!(message(-1, b"").unwrap().data, None);
     assert_eq!(message(2, b"ab").unwrap().data.unwrap(), "ab");
-    for (length, data) in [
-        (-2, &b""[..]),
-        (i32::MIN, b""),
-        (i32::MAX, b"ab"),
-        (3, b"ab"),
-        (1, b"ab"),
-    ] {
+    for (length, data) in [(-2, &b""[..]), (i32::MIN, b""), (i32::MAX, b"ab"), (3, b"ab"), (1, b"ab")] {
         assert!(message(length, data).is_err(), "{length}");
     }
     assert!(password(Bytes::from_static(b"no end")).is_err());
@@ -141,10 +108,7 @@ fn row_descriptions_tell_names_and_types() {
     let oids = Bytes::from_static(b"\0\x02\0\0\0\x17\0\0\0\x19");
     assert_eq!(reply::parameter_description(oids), Ok(vec![23, 25]));
     assert!(reply::parameter_description(Bytes::from_static(b"\xff\xff\0\0\0\x17")).is_err());
-    assert_eq!(
-        reply::command_complete(Bytes::from_static(b"SELECT 1\0")).unwrap(),
-        "SELECT 1"
-    );
+    assert_eq!(reply::command_complete(Bytes::from_static(b"SELECT 1\0")).unwrap(), "SELECT 1");
 }
 
 proptest! {

@@ -7,18 +7,12 @@ use protocol::postgres::auth::{ClientKey, Refused, ScramServer, Verifier};
 
 const NONCE: &str = "3rfcNHYJY1ZVvWVs7j";
 
-fn login(
-    verifier: Verifier,
-    password: &[u8],
-    binding: ChannelBinding,
-) -> Result<ClientKey, Refused> {
+fn login(verifier: Verifier, password: &[u8], binding: ChannelBinding) -> Result<ClientKey, Refused> {
     let mut client = ScramSha256::new(password, binding);
     let mut server = ScramServer::new(verifier, NONCE);
     client.update(&server.first(client.message())?).unwrap();
     let (last, key) = server.finish(client.message())?;
-    client
-        .finish(&last)
-        .expect("the client believes the server");
+    client.finish(&last).expect("the client believes the server");
     Ok(key)
 }
 
@@ -50,11 +44,7 @@ fn an_unknown_user_always_sees_the_same_salt() {
     assert_ne!(first(b"a"), first(b"b"));
     let real = Verifier::parse(&scram_sha_256(b"x")).unwrap();
     let real = ScramServer::new(real, NONCE).first(b"n,,n=,r=abc").unwrap();
-    assert_eq!(
-        first(b"a").len(),
-        real.len(),
-        "and it looks like everybody's"
-    );
+    assert_eq!(first(b"a").len(), real.len(), "and it looks like everybody's");
 }
 
 #[test]
@@ -64,14 +54,9 @@ fn the_example_of_rfc_7677_holds() {
     let mut server = ScramServer::new(verifier, "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0");
     let first = server.first(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO").unwrap();
     let nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
-    assert_eq!(
-        first,
-        format!("r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096").into_bytes()
-    );
+    assert_eq!(first, format!("r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096").into_bytes());
     let proof = "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
-    let (last, _) = server
-        .finish(format!("c=biws,r={nonce},p={proof}").as_bytes())
-        .unwrap();
+    let (last, _) = server.finish(format!("c=biws,r={nonce},p={proof}").as_bytes()).unwrap();
     assert_eq!(last, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
 }
 
@@ -97,10 +82,7 @@ fn a_password_gives_the_verifier_that_clients_make() {
     let text = scram_sha_256(b"hunter2");
     let salt = text.split(['$', ':']).nth(2).unwrap();
     let salt = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, salt).unwrap();
-    assert_eq!(
-        Verifier::from_password(b"hunter2", &salt, 4096).to_string(),
-        text
-    );
+    assert_eq!(Verifier::from_password(b"hunter2", &salt, 4096).to_string(), text);
 }
 
 #[test]
@@ -132,10 +114,7 @@ fn messages_that_are_not_ours_to_accept_are_refused() {
     let proof = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, [0; 32]);
     for (message, expected) in [
         (format!("c=biws,r=abc{NONCE},p={proof}"), Refused::Proof),
-        (
-            format!("c=eSws,r=abc{NONCE},p={proof}"),
-            Refused::ChannelBinding,
-        ),
+        (format!("c=eSws,r=abc{NONCE},p={proof}"), Refused::ChannelBinding),
         (format!("c=biws,r=abc,p={proof}"), Refused::Nonce),
         (format!("c=biws,r=xyz{NONCE},p={proof}"), Refused::Nonce),
         (format!("c=biws,r=abc{NONCE}"), Refused::Malformed),
@@ -149,10 +128,7 @@ fn messages_that_are_not_ours_to_accept_are_refused() {
 #[test]
 fn messages_out_of_order_are_refused() {
     let mut server = ScramServer::new(Verifier::from_password(b"x", b"salt", 1), NONCE);
-    assert_eq!(
-        server.finish(b"c=biws,r=a,p=b").unwrap_err(),
-        Refused::Order
-    );
+    assert_eq!(server.finish(b"c=biws,r=a,p=b").unwrap_err(), Refused::Order);
     assert_eq!(server.first(b"n,,n=,r=abc"), Err(Refused::Order));
 }
 

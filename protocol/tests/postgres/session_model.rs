@@ -51,11 +51,7 @@ impl Server {
     }
 
     fn ready(&mut self) {
-        let status = if self.transaction {
-            ReadyStatus::InTransaction
-        } else {
-            ReadyStatus::Idle
-        };
+        let status = if self.transaction { ReadyStatus::InTransaction } else { ReadyStatus::Idle };
         self.mode = Mode::Main;
         self.leaving.push_back(Says::Ready(status));
     }
@@ -150,10 +146,7 @@ impl Server {
             || self.batch
             || self.transaction
             || self.arriving.iter().any(|tag| !b"Hdcf".contains(tag))
-            || self
-                .leaving
-                .iter()
-                .any(|says| matches!(says, Says::Ready(_)))
+            || self.leaving.iter().any(|says| matches!(says, Says::Ready(_)))
     }
 }
 
@@ -166,11 +159,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self {
-            server: Server::new(),
-            session: Session::default(),
-            log: String::new(),
-        }
+        Self { server: Server::new(), session: Session::default(), log: String::new() }
     }
 
     fn client(&mut self, tag: u8) {

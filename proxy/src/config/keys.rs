@@ -26,9 +26,11 @@ pub enum Default {
     SectionName,
 }
 
-const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:6432\" or \"[::1]:6432\"; port 0 takes any free one";
+const ADDRESS: &str =
+    "an IP address and a port, such as \"127.0.0.1:6432\" or \"[::1]:6432\"; port 0 takes any free one";
 const SECRET: &str = "a text without NUL that is not empty; ${NAME} is replaced by that environment variable, and \"file:/path\" reads the first line of a file";
-const DURATION: &str = "a whole number with its unit ms, s, min or h, such as \"500ms\" or \"10s\"; more than zero, at most 720h";
+const DURATION: &str =
+    "a whole number with its unit ms, s, min or h, such as \"500ms\" or \"10s\"; more than zero, at most 720h";
 const FRAME: &str = "a size in B, KiB, MiB or GiB from 64KiB to 1GiB, such as \"64MiB\"";
 const CHUNK: &str = "a size in B, KiB, MiB or GiB from 1MiB to 1024GiB, such as \"64MiB\"";
 /// The form of keys that take a boolean.
@@ -36,28 +38,13 @@ pub(super) const TRUE_OR_FALSE: &str = "true or false";
 const PEM: &str = "the path of a PEM file";
 const PROGRAM: &str = "a program's name, looked up on PATH, or its path";
 
-const fn key(
-    path: &'static str,
-    default: Default,
-    form: &'static str,
-    meaning: &'static str,
-) -> Key {
-    Key {
-        path,
-        default,
-        form,
-        meaning,
-    }
+const fn key(path: &'static str, default: Default, form: &'static str, meaning: &'static str) -> Key {
+    Key { path, default, form, meaning }
 }
 
 /// Every key, in the order in which a file would have them.
 pub(super) const KEYS: &[Key] = &[
-    key(
-        "listen.address",
-        Default::Text("127.0.0.1:6432"),
-        ADDRESS,
-        "where applications and the admin console connect",
-    ),
+    key("listen.address", Default::Text("127.0.0.1:6432"), ADDRESS, "where applications and the admin console connect"),
     key(
         "listen.sessions_max",
         Default::Text("10000"),
@@ -82,12 +69,7 @@ pub(super) const KEYS: &[Key] = &[
         PEM,
         "the private key of listen.tls_certificate",
     ),
-    key(
-        "http.address",
-        Default::Nothing("no HTTP"),
-        ADDRESS,
-        "where /metrics, /healthz and /readyz are served",
-    ),
+    key("http.address", Default::Nothing("no HTTP"), ADDRESS, "where /metrics, /healthz and /readyz are served"),
     key(
         "admin.user",
         Default::Text("headgate"),
@@ -124,24 +106,14 @@ pub(super) const KEYS: &[Key] = &[
         "a user name of 1 to 63 bytes",
         "the migrator's own account on the cluster",
     ),
-    key(
-        "clusters.*.password",
-        Default::Nothing("no password"),
-        SECRET,
-        "that account's password",
-    ),
+    key("clusters.*.password", Default::Nothing("no password"), SECRET, "that account's password"),
     key(
         "routes.*.cluster",
         Default::Required,
         "the name of a section under [clusters]",
         "the cluster that serves the route until a cutover moves it; the route \"*\" is for every database that has no route of its own, stays where it is, and its cluster says which databases exist",
     ),
-    key(
-        "routes.*.database",
-        Default::SectionName,
-        "a database name of 1 to 63 bytes",
-        "the database on the cluster",
-    ),
+    key("routes.*.database", Default::SectionName, "a database name of 1 to 63 bytes", "the database on the cluster"),
     key(
         "login.method",
         Default::Text("auto"),
@@ -172,54 +144,29 @@ pub(super) const KEYS: &[Key] = &[
         DURATION,
         "from the first byte of a client to the end of its login",
     ),
-    key(
-        "limits.connect_timeout",
-        Default::Text("5s"),
-        DURATION,
-        "to reach a cluster and log in there",
-    ),
+    key("limits.connect_timeout", Default::Text("5s"), DURATION, "to reach a cluster and log in there"),
     key(
         "limits.hold_timeout",
         Default::Text("30s"),
         DURATION,
         "the longest that one statement is ever held; then it fails with a retryable error",
     ),
-    key(
-        "limits.drain_timeout",
-        Default::Text("30s"),
-        DURATION,
-        "how long a shutdown waits for open transactions",
-    ),
+    key("limits.drain_timeout", Default::Text("30s"), DURATION, "how long a shutdown waits for open transactions"),
     key(
         "journal.path",
         Default::Text("headgate.journal"),
         "a folder's path, made if it is missing; a relative one starts at the working directory",
         "where migrations and cutovers are remembered; keep it on a durable disk, one for each Headgate",
     ),
-    key(
-        "migrator.pg_dump",
-        Default::Text("pg_dump"),
-        PROGRAM,
-        "moves the schema; at least as new as the source",
-    ),
-    key(
-        "migrator.pg_restore",
-        Default::Text("pg_restore"),
-        PROGRAM,
-        "moves the schema; at least as new as pg_dump",
-    ),
+    key("migrator.pg_dump", Default::Text("pg_dump"), PROGRAM, "moves the schema; at least as new as the source"),
+    key("migrator.pg_restore", Default::Text("pg_restore"), PROGRAM, "moves the schema; at least as new as pg_dump"),
     key(
         "migrator.copy_workers",
         Default::Text("4"),
         "a whole number from 1 to 64",
         "connections per side that copy at the same time",
     ),
-    key(
-        "migrator.copy_chunk",
-        Default::Text("64MiB"),
-        CHUNK,
-        "big tables are copied in ranges of about this size",
-    ),
+    key("migrator.copy_chunk", Default::Text("64MiB"), CHUNK, "big tables are copied in ranges of about this size"),
     key(
         "migrator.check_workers",
         Default::Text("2"),
@@ -250,11 +197,7 @@ impl Key {
     /// Whether `path` is a path of this key.
     pub fn covers(&self, path: &[String]) -> bool {
         let parts: Vec<&str> = self.path.split('.').collect();
-        parts.len() == path.len()
-            && parts
-                .iter()
-                .zip(path)
-                .all(|(part, given)| *part == "*" || part == given)
+        parts.len() == path.len() && parts.iter().zip(path).all(|(part, given)| *part == "*" || part == given)
     }
 
     /// The section it stands in, such as `listen` or `clusters`.
@@ -276,11 +219,7 @@ pub fn reference() -> String {
     );
     let mut section = String::new();
     for key in KEYS {
-        let head = key
-            .path
-            .rsplit_once('.')
-            .map_or("", |(head, _)| head)
-            .replace('*', "NAME");
+        let head = key.path.rsplit_once('.').map_or("", |(head, _)| head).replace('*', "NAME");
         if head != section {
             text.push_str(&["\n[", &head, "]\n"].concat());
             section = head;
@@ -292,15 +231,7 @@ pub fn reference() -> String {
             Default::Text(default) => format!("default: {default}"),
             Default::SectionName => "default: the section's name".to_owned(),
         };
-        let lines = [
-            "# ",
-            name,
-            ": ",
-            key.meaning,
-            ".\n#   accepts ",
-            key.form,
-            "\n#   ",
-        ];
+        let lines = ["# ", name, ": ", key.meaning, ".\n#   accepts ", key.form, "\n#   "];
         text.push_str(&lines.concat());
         text.push_str(&default);
         text.push('\n');

@@ -52,12 +52,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &str, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        let mut reader = Self {
-            env,
-            leaves: BTreeMap::new(),
-            tables: BTreeMap::new(),
-            problems: Vec::new(),
-        };
+        let mut reader = Self { env, leaves: BTreeMap::new(), tables: BTreeMap::new(), problems: Vec::new() };
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             // The error's own rendering quotes the line, which may hold a password.
@@ -65,10 +60,7 @@ impl<'a> Reader<'a> {
             reader.problems.push(Problem {
                 key: super::WHOLE_FILE.to_owned(),
                 line,
-                text: format!(
-                    "is not TOML: {}",
-                    error.message().lines().next().unwrap_or("unreadable")
-                ),
+                text: format!("is not TOML: {}", error.message().lines().next().unwrap_or("unreadable")),
             });
         }
         reader.flatten(text, &mut Vec::new(), table.get_ref());
@@ -106,28 +98,17 @@ impl<'a> Reader<'a> {
 
     /// Tells a problem of a key.
     pub(super) fn complain(&mut self, path: &[&str], line: Option<usize>, text: impl Into<String>) {
-        self.problems.push(Problem {
-            key: show_path(path),
-            line,
-            text: text.into(),
-        });
+        self.problems.push(Problem { key: show_path(path), line, text: text.into() });
     }
 
     /// The line of a section or key, for a complaint about it.
     pub(super) fn line(&self, path: &[&str]) -> Option<usize> {
         let path: Vec<String> = path.iter().map(ToString::to_string).collect();
-        self.tables
-            .get(&path)
-            .copied()
-            .or_else(|| self.leaves.get(&path).map(|leaf| leaf.line))
+        self.tables.get(&path).copied().or_else(|| self.leaves.get(&path).map(|leaf| leaf.line))
     }
 
     /// Takes one value, or its default, through `convert`; a complaint names the accepted form.
-    pub(super) fn take<T>(
-        &mut self,
-        path: &[&str],
-        convert: impl Fn(&str) -> Option<T>,
-    ) -> Option<T> {
+    pub(super) fn take<T>(&mut self, path: &[&str], convert: impl Fn(&str) -> Option<T>) -> Option<T> {
         let key = key_of(path);
         let given = self.raw(path, key);
         let (text, line) = match given {
@@ -137,11 +118,7 @@ impl<'a> Reader<'a> {
         };
         let value = convert(&text);
         if value.is_none() {
-            self.complain(
-                path,
-                line,
-                format!("{text:?} is not accepted; write {}", key.form),
-            );
+            self.complain(path, line, format!("{text:?} is not accepted; write {}", key.form));
         }
         value
     }
@@ -170,23 +147,13 @@ impl<'a> Reader<'a> {
         };
         match leaf.value {
             Value::Text(text) | Value::Integer(text) => Given::Value(text, leaf.line),
-            Value::Boolean(value) if key.form == TRUE_OR_FALSE => {
-                Given::Value(value.to_string(), leaf.line)
-            }
+            Value::Boolean(value) if key.form == TRUE_OR_FALSE => Given::Value(value.to_string(), leaf.line),
             Value::Boolean(_) => {
-                self.complain(
-                    path,
-                    Some(leaf.line),
-                    format!("is {TRUE_OR_FALSE}; write {}", key.form),
-                );
+                self.complain(path, Some(leaf.line), format!("is {TRUE_OR_FALSE}; write {}", key.form));
                 Given::Bad
             }
             Value::Other(kind) => {
-                self.complain(
-                    path,
-                    Some(leaf.line),
-                    format!("is {kind}; write {}", key.form),
-                );
+                self.complain(path, Some(leaf.line), format!("is {kind}; write {}", key.form));
                 Given::Bad
             }
         }
@@ -214,25 +181,15 @@ impl<'a> Reader<'a> {
             } else {
                 match nearest(&pattern_of(&path), known()) {
                     Some(near) => format!("is not a key; did you mean {near}?"),
-                    None => {
-                        "is not a key; `headgate config --reference` lists every key".to_owned()
-                    }
+                    None => "is not a key; `headgate config --reference` lists every key".to_owned(),
                 }
             };
-            self.problems.push(Problem {
-                key: shown,
-                line: Some(leaf.line),
-                text,
-            });
+            self.problems.push(Problem { key: shown, line: Some(leaf.line), text });
         }
         for (path, line) in std::mem::take(&mut self.tables) {
             let section = path.first().map_or("", String::as_str);
             let of_section = || KEYS.iter().filter(|key| key.section() == section);
-            let depth = if of_section().any(Key::is_named) {
-                2
-            } else {
-                1
-            };
+            let depth = if of_section().any(Key::is_named) { 2 } else { 1 };
             if of_section().next().is_some() && path.len() <= depth {
                 continue;
             }
@@ -243,11 +200,7 @@ impl<'a> Reader<'a> {
                 }
                 _ => "is not a section; `headgate config --reference` lists every key".to_owned(),
             };
-            self.problems.push(Problem {
-                key: show_path(&path),
-                line: Some(line),
-                text,
-            });
+            self.problems.push(Problem { key: show_path(&path), line: Some(line), text });
         }
         self.problems
     }
@@ -294,9 +247,7 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
 
 fn key_of(path: &[&str]) -> &'static Key {
     let owned: Vec<String> = path.iter().map(ToString::to_string).collect();
-    KEYS.iter()
-        .find(|key| key.covers(&owned))
-        .expect("every key that is read is in the table of keys")
+    KEYS.iter().find(|key| key.covers(&owned)).expect("every key that is read is in the table of keys")
 }
 
 fn read_value(value: &DeValue<'_>) -> Value {
@@ -304,9 +255,7 @@ fn read_value(value: &DeValue<'_>) -> Value {
         DeValue::String(text) => Value::Text(text.to_string()),
         DeValue::Integer(number) => {
             let parsed = i64::from_str_radix(number.as_str(), number.radix());
-            parsed.map_or(Value::Other("a number that is too large"), |n| {
-                Value::Integer(n.to_string())
-            })
+            parsed.map_or(Value::Other("a number that is too large"), |n| Value::Integer(n.to_string()))
         }
         DeValue::Float(_) => Value::Other("a number with a fraction"),
         DeValue::Boolean(value) => Value::Boolean(*value),
@@ -321,30 +270,16 @@ fn line_of(text: &str, at: usize) -> usize {
 }
 
 fn pattern_of(path: &[String]) -> String {
-    let named = KEYS
-        .iter()
-        .any(|key| key.is_named() && path.first().is_some_and(|s| s == key.section()));
-    let parts = path
-        .iter()
-        .enumerate()
-        .map(|(at, part)| if named && at == 1 { "*" } else { part });
+    let named = KEYS.iter().any(|key| key.is_named() && path.first().is_some_and(|s| s == key.section()));
+    let parts = path.iter().enumerate().map(|(at, part)| if named && at == 1 { "*" } else { part });
     parts.collect::<Vec<_>>().join(".")
 }
 
 fn show_path<S: AsRef<str>>(path: &[S]) -> String {
-    let bare = |part: &str| {
-        !part.is_empty()
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-    };
+    let bare = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let parts = path.iter().map(|part| {
         let part = part.as_ref();
-        if bare(part) {
-            part.to_owned()
-        } else {
-            format!("{part:?}")
-        }
+        if bare(part) { part.to_owned() } else { format!("{part:?}") }
     });
     parts.collect::<Vec<_>>().join(".")
 }

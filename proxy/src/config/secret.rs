@@ -21,10 +21,7 @@ impl Secret {
 
     /// Reads a value of the configuration: replaces every `${NAME}` by that variable, or reads `file:/path`.
     /// The error tells what is wrong without showing any part of the value that could be secret.
-    pub(super) fn resolve(
-        value: &str,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, String> {
+    pub(super) fn resolve(value: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let text = match value.strip_prefix("file:") {
             Some(path) => read_first_line(path)?,
             None => substitute(value, env)?,
@@ -53,10 +50,7 @@ fn read_first_line(path: &str) -> Result<Zeroizing<String>, String> {
     Ok(Zeroizing::new(line.to_owned()))
 }
 
-fn substitute(
-    value: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Zeroizing<String>, String> {
+fn substitute(value: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Zeroizing<String>, String> {
     let mut out = Zeroizing::new(String::with_capacity(value.len()));
     let mut rest = value;
     while let Some((before, after)) = rest.split_once("${") {

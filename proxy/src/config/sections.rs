@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::reader::{Reader, bytes, duration};
 use super::{
-    ADMIN_DATABASE, Admin, Cluster, Config, Engine, Http, Journal, Limits, Listen, Login, Method,
-    Migrator, Route, TlsFiles, User,
+    ADMIN_DATABASE, Admin, Cluster, Config, Engine, Http, Journal, Limits, Listen, Login, Method, Migrator, Route,
+    TlsFiles, User,
 };
 use crate::tls;
 
@@ -29,18 +29,13 @@ pub(super) fn take_config(reader: &mut Reader<'_>) -> Option<Config> {
     let login = take_login(reader, engine);
     let users = take_users(reader, login.as_ref().map(|login| login.method));
     let limits = take_limits(reader);
-    let journal = reader
-        .take(&["journal", "path"], path)
-        .map(|path| Journal { path });
+    let journal = reader.take(&["journal", "path"], path).map(|path| Journal { path });
     let migrator = take_migrator(reader);
     if let (Some(listen), Some(http)) = (&listen, &http)
         && listen.address == http.address
         && listen.address.port() != 0
     {
-        let text = format!(
-            "{} is taken by listen.address; write another port",
-            http.address
-        );
+        let text = format!("{} is taken by listen.address; write another port", http.address);
         let line = reader.line(&["http"]);
         reader.complain(&["http", "address"], line, text);
     }
@@ -62,17 +57,10 @@ pub(super) fn take_config(reader: &mut Reader<'_>) -> Option<Config> {
 
 fn take_listen(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<Listen> {
     let address = reader.take(&["listen", "address"], |text| text.parse().ok());
-    let sessions_max = reader.take(&["listen", "sessions_max"], |text| {
-        number(text, 1, 1_000_000)
-    });
+    let sessions_max = reader.take(&["listen", "sessions_max"], |text| number(text, 1, 1_000_000));
     let threads = reader.take(&["listen", "threads"], threads);
     let tls = take_tls(reader, engine);
-    Some(Listen {
-        address: address?,
-        sessions_max: sessions_max?,
-        threads: threads?,
-        tls,
-    })
+    Some(Listen { address: address?, sessions_max: sessions_max?, threads: threads?, tls })
 }
 
 fn take_tls(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<TlsFiles> {
@@ -87,17 +75,11 @@ fn take_tls(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<TlsFiles>
         return None;
     }
     if lines[1 - first].is_none() {
-        let text = format!(
-            "is missing, and {} is set; write both",
-            paths[first].join(".")
-        );
+        let text = format!("is missing, and {} is set; write both", paths[first].join("."));
         reader.complain(&paths[1 - first], None, text);
     }
     let [certificate, key] = files;
-    let files = TlsFiles {
-        certificate: certificate?,
-        key: key?,
-    };
+    let files = TlsFiles { certificate: certificate?, key: key? };
     if let Err((what, text)) = tls::check(&files) {
         let at = match what {
             tls::File::Certificate => 0,
@@ -124,10 +106,7 @@ fn take_http(reader: &mut Reader<'_>) -> Option<Http> {
 fn take_admin(reader: &mut Reader<'_>) -> Option<Admin> {
     let user = reader.take(&["admin", "user"], name);
     let password = reader.take_secret(&["admin", "password"]);
-    Some(Admin {
-        user: user?,
-        password: password?,
-    })
+    Some(Admin { user: user?, password: password? })
 }
 
 fn take_clusters(reader: &mut Reader<'_>) -> BTreeMap<String, Cluster> {
@@ -147,25 +126,13 @@ fn take_clusters(reader: &mut Reader<'_>) -> BTreeMap<String, Cluster> {
         let user = reader.take(&at("user"), name);
         let password = reader.take_secret(&at("password"));
         check_name(reader, "clusters", &section);
-        let cluster = (|| {
-            Some(Cluster {
-                engine: engine?,
-                host: host?,
-                port: port?,
-                user: user?,
-                password,
-            })
-        })();
+        let cluster = (|| Some(Cluster { engine: engine?, host: host?, port: port?, user: user?, password }))();
         if let Some(cluster) = cluster {
             clusters.insert(section, cluster);
         }
     }
     if reader.names("clusters").is_empty() {
-        reader.complain(
-            &["clusters"],
-            None,
-            "names no cluster; write a section [clusters.NAME]",
-        );
+        reader.complain(&["clusters"], None, "names no cluster; write a section [clusters.NAME]");
     }
     clusters
 }
@@ -207,10 +174,7 @@ fn take_routes(reader: &mut Reader<'_>) -> BTreeMap<String, Route> {
             let text = if known.is_empty() {
                 format!("{cluster:?} is not a cluster; write a section [clusters.{cluster}]")
             } else {
-                format!(
-                    "{cluster:?} is not a cluster; write one of {}",
-                    known.join(", ")
-                )
+                format!("{cluster:?} is not a cluster; write one of {}", known.join(", "))
             };
             reader.complain(&at("cluster"), line, text);
         }
@@ -222,10 +186,7 @@ fn take_routes(reader: &mut Reader<'_>) -> BTreeMap<String, Route> {
 }
 
 /// The route of every other name is none by itself: it has no gate of its own.
-fn take_default_route(
-    reader: &mut Reader<'_>,
-    routes: &mut BTreeMap<String, Route>,
-) -> Option<String> {
+fn take_default_route(reader: &mut Reader<'_>, routes: &mut BTreeMap<String, Route>) -> Option<String> {
     let route = routes.remove(ANY_ROUTE)?;
     if route.database != ANY_ROUTE {
         let at = ["routes", ANY_ROUTE, "database"];
@@ -253,11 +214,7 @@ fn take_login(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<Login> 
     if let (Some(method), Some(engine)) = (method, engine)
         && (method == Method::Accounts) != is_mysql
     {
-        let text = format!(
-            "is {}, which {} clusters do not have; leave it out",
-            method.word(),
-            engine.word()
-        );
+        let text = format!("is {}, which {} clusters do not have; leave it out", method.word(), engine.word());
         reader.complain(&at, line, text);
     }
     let capture = reader.take(&["login", "capture_passwords"], |text| match text {
@@ -265,10 +222,7 @@ fn take_login(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<Login> 
         "false" => Some(false),
         _ => None,
     });
-    Some(Login {
-        method: method?,
-        capture_passwords: capture?,
-    })
+    Some(Login { method: method?, capture_passwords: capture? })
 }
 
 fn take_users(reader: &mut Reader<'_>, method: Option<Method>) -> BTreeMap<String, User> {
@@ -284,8 +238,7 @@ fn take_users(reader: &mut Reader<'_>, method: Option<Method>) -> BTreeMap<Strin
         }
         users.insert(section, User { password });
     }
-    if method == Some(Method::ScramSha256) && users.is_empty() && !reader.names("routes").is_empty()
-    {
+    if method == Some(Method::ScramSha256) && users.is_empty() && !reader.names("routes").is_empty() {
         let text = "names no user, and login.method is scram-sha-256; write a section [users.NAME] with a password";
         reader.complain(&["users"], None, text);
     }
@@ -294,9 +247,7 @@ fn take_users(reader: &mut Reader<'_>, method: Option<Method>) -> BTreeMap<Strin
 
 fn take_limits(reader: &mut Reader<'_>) -> Option<Limits> {
     let at = |key| ["limits", key];
-    let frame = reader.take(&at("frame_bytes_max"), |text| {
-        size(text, 64 << 10, FRAME_BYTES_LIMIT)
-    });
+    let frame = reader.take(&at("frame_bytes_max"), |text| size(text, 64 << 10, FRAME_BYTES_LIMIT));
     let login = reader.take(&at("login_timeout"), duration);
     let connect = reader.take(&at("connect_timeout"), duration);
     let hold = reader.take(&at("hold_timeout"), duration);
@@ -317,9 +268,7 @@ fn take_migrator(reader: &mut Reader<'_>) -> Option<Migrator> {
     let copy_workers = reader.take(&at("copy_workers"), |text| number(text, 1, 64));
     let copy_chunk = reader.take(&at("copy_chunk"), |text| size(text, 1 << 20, 1 << 40));
     let check_workers = reader.take(&at("check_workers"), |text| number(text, 1, 64));
-    let check_range = reader.take(&at("check_range_rows"), |text| {
-        number(text, 100, 100_000_000)
-    });
+    let check_range = reader.take(&at("check_range_rows"), |text| number(text, 100, 100_000_000));
     let counter_gap = reader.take(&at("counter_gap"), |text| number(text, 0, 1_000_000_000));
     let patience = reader.take(&at("slot_create_timeout"), duration);
     Some(Migrator {
@@ -337,11 +286,7 @@ fn take_migrator(reader: &mut Reader<'_>) -> Option<Migrator> {
 fn check_name(reader: &mut Reader<'_>, section: &str, given: &str) {
     if name(given).is_none() {
         let line = reader.line(&[section, given]);
-        reader.complain(
-            &[section, given],
-            line,
-            "is not a name; write 1 to 63 bytes without NUL",
-        );
+        reader.complain(&[section, given], line, "is not a name; write 1 to 63 bytes without NUL");
     }
 }
 
@@ -363,10 +308,7 @@ fn path(text: &str) -> Option<PathBuf> {
 }
 
 fn number<T: TryFrom<i64>>(text: &str, least: i64, most: i64) -> Option<T> {
-    let value = text
-        .parse::<i64>()
-        .ok()
-        .filter(|value| (least..=most).contains(value))?;
+    let value = text.parse::<i64>().ok().filter(|value| (least..=most).contains(value))?;
     T::try_from(value).ok()
 }
 

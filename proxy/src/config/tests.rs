@@ -15,9 +15,7 @@ password = "b"
 "#;
 
 fn parse(text: &str) -> Result<Config, Vec<Problem>> {
-    Config::parse(text, &|name| {
-        (name == "KNOWN").then(|| "from-env".to_owned())
-    })
+    Config::parse(text, &|name| (name == "KNOWN").then(|| "from-env".to_owned()))
 }
 
 /// The problems of the smallest file with one more text, one line each.
@@ -26,19 +24,12 @@ fn problems_with(more: &str) -> Vec<String> {
 }
 
 fn problems(text: &str) -> Vec<String> {
-    parse(text)
-        .err()
-        .into_iter()
-        .flatten()
-        .map(|problem| problem.to_string())
-        .collect()
+    parse(text).err().into_iter().flatten().map(|problem| problem.to_string()).collect()
 }
 
 fn assert_complaint(text: &str, key: &str, about: &str) {
     let all = problems(text);
-    let found = all
-        .iter()
-        .any(|line| line.starts_with(key) && line.contains(about));
+    let found = all.iter().any(|line| line.starts_with(key) && line.contains(about));
     assert!(found, "no complaint about {key} with {about:?} in {all:#?}");
 }
 
@@ -84,29 +75,18 @@ frame_bytes_max = "2GiB"
         ("listen.address (line 3)", "an IP address and a port"),
         ("listen.sessions_max (line 4)", "from 1 to 1000000"),
         ("http.adress (line 6)", "did you mean http.address?"),
-        (
-            "admin.password (line 8)",
-            "environment variable MISSING, which is not set",
-        ),
+        ("admin.password (line 8)", "environment variable MISSING, which is not set"),
         ("clusters.blue.engine (line 10)", "\"postgres\""),
-        (
-            "clusters.blue.host (line 11)",
-            "absolute path of a socket folder",
-        ),
+        ("clusters.blue.host (line 11)", "absolute path of a socket folder"),
         ("clusters.blue.port (line 12)", "from 1 to 65535"),
         ("clusters.blue.user", "is missing"),
-        (
-            "routes.shop.cluster (line 14)",
-            "\"green\" is not a cluster; write one of blue",
-        ),
+        ("routes.shop.cluster (line 14)", "\"green\" is not a cluster; write one of blue"),
         ("routes.headgate (line 15)", "the admin console's name"),
         ("login.method (line 18)", "\"trust\""),
         ("limits.hold_timeout (line 20)", "with its unit"),
         ("limits.frame_bytes_max (line 21)", "64KiB to 1GiB"),
     ] {
-        let found = all
-            .iter()
-            .any(|line| line.starts_with(key) && line.contains(about));
+        let found = all.iter().any(|line| line.starts_with(key) && line.contains(about));
         assert!(found, "no complaint about {key} with {about:?} in {all:#?}");
     }
     assert_eq!(all.len(), 13, "{all:#?}");
@@ -114,11 +94,7 @@ frame_bytes_max = "2GiB"
 
 #[test]
 fn a_port_of_zero_is_refused_for_a_cluster_and_taken_for_a_listener() {
-    assert_complaint(
-        &SMALLEST.replace("host =", "port = 0\nhost ="),
-        "clusters.blue.port",
-        "1 to 65535",
-    );
+    assert_complaint(&SMALLEST.replace("host =", "port = 0\nhost ="), "clusters.blue.port", "1 to 65535");
     assert!(problems_with("[listen]\naddress = \"127.0.0.1:0\"").is_empty());
 }
 
@@ -126,20 +102,13 @@ fn a_port_of_zero_is_refused_for_a_cluster_and_taken_for_a_listener() {
 fn the_same_address_twice_is_refused() {
     let more = "[listen]\naddress = \"127.0.0.1:7000\"\n[http]\naddress = \"127.0.0.1:7000\"";
     let all = problems_with(more);
-    assert!(
-        all.len() == 1 && all[0].contains("taken by listen.address"),
-        "{all:?}"
-    );
+    assert!(all.len() == 1 && all[0].contains("taken by listen.address"), "{all:?}");
 }
 
 #[test]
 fn a_wrong_type_is_named_with_what_it_is() {
-    for (value, kind) in [
-        ("true", "true or false"),
-        ("[1]", "a list"),
-        ("1.5", "a fraction"),
-        ("1979-05-27", "a date"),
-    ] {
+    for (value, kind) in [("true", "true or false"), ("[1]", "a list"), ("1.5", "a fraction"), ("1979-05-27", "a date")]
+    {
         let all = problems_with(&format!("[journal]\npath = {value}"));
         assert!(all.len() == 1 && all[0].contains(kind), "{value}: {all:?}");
     }
@@ -147,21 +116,9 @@ fn a_wrong_type_is_named_with_what_it_is() {
 
 #[test]
 fn a_value_where_a_section_belongs_and_an_unknown_section_are_told() {
-    assert_complaint(
-        &format!("limits = 5\n{SMALLEST}"),
-        "limits (line 1)",
-        "write a section [limits]",
-    );
-    assert_complaint(
-        &format!("{SMALLEST}\n[limit]\n"),
-        "limit (line 12)",
-        "did you mean [limits]?",
-    );
-    assert_complaint(
-        &format!("{SMALLEST}\n[routes.shop.more]\n"),
-        "routes.shop.more",
-        "is not a section",
-    );
+    assert_complaint(&format!("limits = 5\n{SMALLEST}"), "limits (line 1)", "write a section [limits]");
+    assert_complaint(&format!("{SMALLEST}\n[limit]\n"), "limit (line 12)", "did you mean [limits]?");
+    assert_complaint(&format!("{SMALLEST}\n[routes.shop.more]\n"), "routes.shop.more", "is not a section");
     assert_complaint("", "clusters", "names no cluster");
 }
 
@@ -169,53 +126,32 @@ fn a_value_where_a_section_belongs_and_an_unknown_section_are_told() {
 fn secrets_come_from_the_environment_and_files_and_are_never_shown() {
     let file = std::env::temp_dir().join(format!("headgate-secret-{}", std::process::id()));
     std::fs::write(&file, "of-a-file\nsecond line\n").expect("a writable temporary folder");
-    let text = SMALLEST
-        .replace("\"a\"", "\"x-${KNOWN}-y\"")
-        .replace("\"b\"", &format!("\"file:{}\"", file.display()));
+    let text = SMALLEST.replace("\"a\"", "\"x-${KNOWN}-y\"").replace("\"b\"", &format!("\"file:{}\"", file.display()));
     let config = parse(&text).expect("valid");
     std::fs::remove_file(&file).expect("the file is ours");
     assert_eq!(config.admin.password.reveal(), "x-from-env-y");
     let app = config.users["app"].password.clone().expect("given");
     assert_eq!(app.reveal(), "of-a-file");
     let shown = format!("{config:?}");
-    assert!(
-        !shown.contains("from-env") && !shown.contains("of-a-file"),
-        "{shown}"
-    );
+    assert!(!shown.contains("from-env") && !shown.contains("of-a-file"), "{shown}");
 }
 
 #[test]
 fn a_bad_secret_is_told_without_its_text() {
-    for bad in [
-        "",
-        "hunter2${",
-        "hunter2${A B}",
-        "hunter2${MISSING}",
-        "file:/does/not/exist",
-    ] {
+    for bad in ["", "hunter2${", "hunter2${A B}", "hunter2${MISSING}", "file:/does/not/exist"] {
         let all = problems(&SMALLEST.replace("\"a\"", &format!("\"{bad}\"")));
-        assert!(
-            all.len() == 1 && all[0].starts_with("admin.password"),
-            "{bad}: {all:?}"
-        );
+        assert!(all.len() == 1 && all[0].starts_with("admin.password"), "{bad}: {all:?}");
         assert!(!all[0].contains("hunter2"), "{all:?}");
     }
     let all = problems("[admin]\npassword = \"hunter2");
-    assert!(
-        !all.is_empty() && all.iter().all(|line| !line.contains("hunter2")),
-        "{all:?}"
-    );
+    assert!(!all.is_empty() && all.iter().all(|line| !line.contains("hunter2")), "{all:?}");
 }
 
 #[test]
 fn scram_wants_a_password_for_every_user_and_trust_wants_none() {
     let text = SMALLEST.replace("[users.app]\npassword = \"b\"", "[users.app]");
     assert_complaint(&text, "users.app.password", "login.method is scram-sha-256");
-    assert_complaint(
-        &SMALLEST.replace("[users.app]\npassword = \"b\"", ""),
-        "users",
-        "names no user",
-    );
+    assert_complaint(&SMALLEST.replace("[users.app]\npassword = \"b\"", ""), "users", "names no user");
     assert!(problems(&format!("{text}\n[login]\nmethod = \"trust\"")).is_empty());
 }
 
@@ -226,11 +162,7 @@ fn every_default_is_accepted_by_its_own_key_and_every_key_is_in_the_reference() 
     let text = reference();
     for key in KEYS {
         let name = key.path.rsplit('.').next().expect("a path has a last part");
-        assert!(
-            text.contains(&format!("\n# {name}: {}", key.meaning)),
-            "{}",
-            key.path
-        );
+        assert!(text.contains(&format!("\n# {name}: {}", key.meaning)), "{}", key.path);
     }
 }
 
@@ -253,30 +185,20 @@ fn every_key_of_the_table_is_read() {
     // A key that nobody takes would be complained about as unknown; TLS is not for PostgreSQL's clients.
     let all = problems(&text);
     let about_tls = |line: &&String| line.starts_with("listen.tls_certificate");
-    assert_eq!(
-        all.iter().filter(|line| !about_tls(line)).count(),
-        0,
-        "{all:#?}"
-    );
+    assert_eq!(all.iter().filter(|line| !about_tls(line)).count(), 0, "{all:#?}");
 }
 
 /// The smallest file for MySQL, with one more text.
 fn of_mysql(more: &str) -> String {
     let engine = "[clusters.blue]\nengine = \"mysql\"";
     let text = SMALLEST.replace("[clusters.blue]", engine);
-    format!(
-        "{}\n{more}",
-        text.replace("[users.app]\npassword = \"b\"", "")
-    )
+    format!("{}\n{more}", text.replace("[users.app]\npassword = \"b\"", ""))
 }
 
 #[test]
 fn mysql_lets_the_clusters_accounts_decide_and_postgres_cannot() {
     let login = parse(&of_mysql("")).expect("valid").login;
-    assert_eq!(
-        (login.method, login.capture_passwords),
-        (Method::Accounts, false)
-    );
+    assert_eq!((login.method, login.capture_passwords), (Method::Accounts, false));
     let text = of_mysql("[login]\nmethod = \"accounts\"\ncapture_passwords = true");
     assert!(parse(&text).expect("valid").login.capture_passwords);
     for method in ["trust", "scram-sha-256"] {
@@ -322,12 +244,7 @@ fn every_key_is_shown_and_no_secret_is() {
         });
         assert!(shown, "{} is not shown", key.path);
     }
-    let of = |key: &str| {
-        entries
-            .iter()
-            .find(|(path, _)| path == key)
-            .map(|(_, value)| value.as_str())
-    };
+    let of = |key: &str| entries.iter().find(|(path, _)| path == key).map(|(_, value)| value.as_str());
     assert_eq!(of("admin.password"), Some("***"));
     assert_eq!(of("users.app.password"), Some("***"));
     assert_eq!(of("clusters.blue.password"), Some(""));

@@ -82,26 +82,17 @@ impl List {
 
     fn find(&self, user: &[u8]) -> Option<Account> {
         let mut all = self.all.iter();
-        all.find(|(name, _)| name.is_empty() || name == user)
-            .map(|(_, account)| *account)
-            .or(self.nobody)
+        all.find(|(name, _)| name.is_empty() || name == user).map(|(_, account)| *account).or(self.nobody)
     }
 }
 
 /// A row of `mysql.user`.
-type Row = (
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-);
+type Row = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl Accounts {
     /// Reads nothing yet.
     pub fn new(config: &Config) -> Self {
-        Self {
-            clusters: PerCluster::new(config, source(config)),
-        }
+        Self { clusters: PerCluster::new(config, source(config)) }
     }
 
     /// Knows the clusters of another configuration.
@@ -173,10 +164,9 @@ impl Source {
                 self.list.store(Some(Arc::new(list)));
                 None
             }
-            Ok(Err(mysql_async::Error::Server(error))) => Some(format!(
-                "{error}; GRANT SELECT ON mysql.user TO {}",
-                self.user
-            )),
+            Ok(Err(mysql_async::Error::Server(error))) => {
+                Some(format!("{error}; GRANT SELECT ON mysql.user TO {}", self.user))
+            }
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("it took too long".to_owned()),
         };
@@ -185,8 +175,7 @@ impl Source {
         {
             warn!(
                 cluster = self.name,
-                error,
-                "the accounts cannot be read, so that every client is asked for its password itself"
+                error, "the accounts cannot be read, so that every client is asked for its password itself"
             );
         }
         reading.failing = failure.is_some();
@@ -201,19 +190,9 @@ impl Source {
         } else {
             "authentication_string"
         };
-        let people = if has("is_role") {
-            " WHERE is_role <> 'Y'"
-        } else {
-            ""
-        };
-        let rows: Vec<Row> = conn
-            .query(format!(
-                "SELECT User, Host, plugin, {stored} FROM mysql.user{people}"
-            ))
-            .await?;
-        let us: Option<String> = conn
-            .query_first("SELECT SUBSTRING_INDEX(USER(), '@', -1)")
-            .await?;
+        let people = if has("is_role") { " WHERE is_role <> 'Y'" } else { "" };
+        let rows: Vec<Row> = conn.query(format!("SELECT User, Host, plugin, {stored} FROM mysql.user{people}")).await?;
+        let us: Option<String> = conn.query_first("SELECT SUBSTRING_INDEX(USER(), '@', -1)").await?;
         conn.disconnect().await?;
         let us = us.unwrap_or_default();
         let address = match us.parse() {
@@ -228,11 +207,7 @@ impl Source {
         let (host, port) = self.address.as_ref()?;
         let mut all = tokio::net::lookup_host((host.as_str(), *port)).await.ok()?;
         let server = all.next()?;
-        let any: IpAddr = if server.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
+        let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).await.ok()?;
         socket.connect(server).await.ok()?;
         Some(socket.local_addr().ok()?.ip())
@@ -247,8 +222,7 @@ fn list(rows: Vec<Row>, name: &str, address: Option<IpAddr>) -> List {
             let pattern = String::from_utf8(pattern.unwrap_or_default()).ok()?;
             let user = user.unwrap_or_default();
             let account = account(&plugin.unwrap_or_default(), &stored.unwrap_or_default());
-            host::matches(&pattern, name, address)
-                .then(|| (host::rank(&pattern), user.is_empty(), user, account))
+            host::matches(&pattern, name, address).then(|| (host::rank(&pattern), user.is_empty(), user, account))
         })
         .collect();
     all.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
@@ -264,9 +238,7 @@ fn account(plugin: &[u8], stored: &[u8]) -> Account {
     if stored.is_empty() {
         return Account::Native(None);
     }
-    let verifier = std::str::from_utf8(stored)
-        .ok()
-        .and_then(native::Verifier::parse);
+    let verifier = std::str::from_utf8(stored).ok().and_then(native::Verifier::parse);
     match verifier {
         Some(verifier) => Account::Native(Some(verifier)),
         None => Account::Other,
@@ -278,8 +250,7 @@ mod tests {
     use super::*;
 
     fn row(user: &str, host: &str, plugin: &str, stored: &str) -> Row {
-        let [user, host, plugin, stored] =
-            [user, host, plugin, stored].map(|text| Some(text.as_bytes().to_vec()));
+        let [user, host, plugin, stored] = [user, host, plugin, stored].map(|text| Some(text.as_bytes().to_vec()));
         (user, host, plugin, stored)
     }
 
@@ -297,11 +268,7 @@ mod tests {
         ];
         let address = "10.1.2.3".parse().ok();
         let all = list(rows.clone(), "10.1.2.3", address);
-        assert_eq!(
-            all.find(b"app"),
-            Some(Account::Native(None)),
-            "the nameless one is more exact"
-        );
+        assert_eq!(all.find(b"app"), Some(Account::Native(None)), "the nameless one is more exact");
         assert_eq!(all.find(b"exact"), Some(Account::Other));
         let all = list(rows, "10.1.9.9", "10.1.9.9".parse().ok());
         assert_eq!(all.find(b"app"), Some(native));
@@ -312,10 +279,8 @@ mod tests {
     #[test]
     fn where_all_are_native_nobody_is_told_from_somebody_by_the_exchange() {
         let stored = "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19";
-        let rows = vec![
-            row("app", "%", "mysql_native_password", stored),
-            row("open", "%", "mysql_native_password", ""),
-        ];
+        let rows =
+            vec![row("app", "%", "mysql_native_password", stored), row("open", "%", "mysql_native_password", "")];
         let all = list(rows, "10.1.2.3", "10.1.2.3".parse().ok());
         let nobody = all.find(b"nobody");
         assert!(matches!(nobody, Some(Account::Native(Some(_)))));

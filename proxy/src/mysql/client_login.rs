@@ -125,13 +125,7 @@ pub async fn greet(
             let FirstPacket::Response(response) = FirstPacket::parse(&body)? else {
                 return Err(Rejected::Unsupported("a second request for TLS"));
             };
-            Arrival {
-                stream,
-                buffer,
-                sequence,
-                response: *response,
-                nonce,
-            }
+            Arrival { stream, buffer, sequence, response: *response, nonce }
         }
     };
     Ok(Some(arrival))
@@ -174,11 +168,7 @@ pub struct Line<'a> {
 impl<'a> Line<'a> {
     /// Goes on with a connection whose next packet to the client has the number `sequence`.
     pub fn new(stream: &'a mut Client, buffer: &'a mut BytesMut, sequence: u8) -> Self {
-        Self {
-            stream,
-            buffer,
-            sequence,
-        }
+        Self { stream, buffer, sequence }
     }
 
     /// The next packet's body.
@@ -246,14 +236,7 @@ impl Claim {
 
     /// A client that is to be asked from the start.
     pub fn anew(user: Bytes, preferred: Bytes, capabilities: Capabilities) -> Self {
-        Self {
-            user,
-            preferred,
-            plugin: Bytes::new(),
-            proof: Bytes::new(),
-            nonce: [0; NONCE_BYTES],
-            capabilities,
-        }
+        Self { user, preferred, plugin: Bytes::new(), proof: Bytes::new(), nonce: [0; NONCE_BYTES], capabilities }
     }
 }
 
@@ -299,11 +282,7 @@ pub async fn authenticate_admin(
 
 /// Has a client prove who it is. Where only the server can tell, the client gives its password, and the server has
 /// to be asked.
-pub async fn authenticate(
-    line: &mut Line<'_>,
-    mut claim: Claim,
-    judge: &Judge<'_>,
-) -> Result<Proven, Rejected> {
+pub async fn authenticate(line: &mut Line<'_>, mut claim: Claim, judge: &Judge<'_>) -> Result<Proven, Rejected> {
     if let Some(proven) = known(line, &claim, judge).await? {
         return Ok(proven);
     }
@@ -336,11 +315,7 @@ pub async fn authenticate(
 }
 
 /// What needs no account: a client without a password, which the server judges, and a password that is known.
-async fn known(
-    line: &mut Line<'_>,
-    claim: &Claim,
-    judge: &Judge<'_>,
-) -> Result<Option<Proven>, Rejected> {
+async fn known(line: &mut Line<'_>, claim: &Claim, judge: &Judge<'_>) -> Result<Option<Proven>, Rejected> {
     if !matches!(&claim.plugin[..], auth::NATIVE | auth::CACHING_SHA2) {
         return Ok(None);
     }
@@ -357,11 +332,7 @@ async fn known(
 }
 
 /// Has the client send its password itself, encrypted by TLS or by our key.
-async fn full(
-    line: &mut Line<'_>,
-    mut claim: Claim,
-    judge: &Judge<'_>,
-) -> Result<Proven, Rejected> {
+async fn full(line: &mut Line<'_>, mut claim: Claim, judge: &Judge<'_>) -> Result<Proven, Rejected> {
     if claim.plugin != auth::CACHING_SHA2 {
         ask(line, &mut claim, auth::CACHING_SHA2).await?;
         if let Some(proven) = known(line, &claim, judge).await? {
@@ -394,15 +365,9 @@ async fn full(
 }
 
 /// Asks for a proof by `plugin` against a new nonce.
-async fn ask(
-    line: &mut Line<'_>,
-    claim: &mut Claim,
-    plugin: &'static [u8],
-) -> Result<(), Rejected> {
+async fn ask(line: &mut Line<'_>, claim: &mut Claim, plugin: &'static [u8]) -> Result<(), Rejected> {
     if !claim.capabilities.has(Capabilities::PLUGIN_AUTH) {
-        return Err(Rejected::Unsupported(
-            "a login plugin, which the client does not know of",
-        ));
+        return Err(Rejected::Unsupported("a login plugin, which the client does not know of"));
     }
     claim.nonce = nonce();
     claim.plugin = Bytes::from_static(plugin);

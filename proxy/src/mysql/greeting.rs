@@ -115,10 +115,7 @@ fn known(_: &str, cluster: &config::Cluster) -> Known {
 impl Greetings {
     /// Asks nobody yet.
     pub fn new(config: &Config) -> Self {
-        Self {
-            clusters: PerCluster::new(config, known),
-            asking: tokio::sync::Mutex::default(),
-        }
+        Self { clusters: PerCluster::new(config, known), asking: tokio::sync::Mutex::default() }
     }
 
     /// Knows the clusters of another configuration.
@@ -130,11 +127,7 @@ impl Greetings {
     pub async fn offer(self: &Arc<Self>, routes: &Routes) -> Offer {
         let missing = self.take_missing(routes);
         if !missing.is_empty() || self.serving(routes).is_none() {
-            let nobody_answered = self
-                .clusters
-                .all()
-                .values()
-                .all(|known| known.state.lock().reported.is_none());
+            let nobody_answered = self.clusters.all().values().all(|known| known.state.lock().reported.is_none());
             // Not by the client itself: it may leave before the answer that all others need too.
             let asking = tokio::spawn(Arc::clone(self).ask(missing));
             if nobody_answered && let Err(error) = asking.await {
@@ -174,9 +167,7 @@ impl Greetings {
 
     fn current(&self, routes: &Routes) -> Offer {
         let clusters = self.clusters.all();
-        let mut reported = clusters
-            .values()
-            .filter_map(|known| known.state.lock().reported.clone());
+        let mut reported = clusters.values().filter_map(|known| known.state.lock().reported.clone());
         let common = match reported.next() {
             Some(first) => reported.fold(first.capabilities, |all, one| all & one.capabilities),
             None => EVERYBODYS,
@@ -187,11 +178,7 @@ impl Greetings {
                 capabilities,
                 version: serving.version,
                 charset: serving.charset,
-                plugin: if serving.plugin == auth::CACHING_SHA2 {
-                    auth::CACHING_SHA2
-                } else {
-                    auth::NATIVE
-                },
+                plugin: if serving.plugin == auth::CACHING_SHA2 { auth::CACHING_SHA2 } else { auth::NATIVE },
             },
             None => Offer {
                 capabilities,
@@ -207,9 +194,7 @@ impl Greetings {
         let mut missing = Vec::new();
         for (name, known) in self.clusters.all().iter() {
             let mut state = known.state.lock();
-            let rests = state
-                .asked
-                .is_some_and(|asked| asked.elapsed() < RETRY_AFTER);
+            let rests = state.asked.is_some_and(|asked| asked.elapsed() < RETRY_AFTER);
             if state.reported.is_none()
                 && !rests
                 && let Some(cluster) = routes.cluster(name)

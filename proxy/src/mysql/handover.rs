@@ -72,9 +72,7 @@ pub async fn hand_over(
     prewarmed: Option<PrewarmedSession>,
 ) -> Result<Moved, NotMovable> {
     let rebuilding = Box::pin(rebuild(old, cluster, identity, wire, prewarmed));
-    tokio::time::timeout(cluster.connect_timeout + TIMEOUT, rebuilding)
-        .await
-        .unwrap_or(Err(NotMovable::Late))
+    tokio::time::timeout(cluster.connect_timeout + TIMEOUT, rebuilding).await.unwrap_or(Err(NotMovable::Late))
 }
 
 async fn rebuild(
@@ -105,30 +103,17 @@ async fn rebuild(
         }
     };
     let (introspection, opened) = (Box::pin(introspection), Box::pin(opening));
-    let telling = tell(
-        old.stream,
-        old.capabilities,
-        old.version,
-        wire,
-        introspection,
-    );
+    let telling = tell(old.stream, old.capabilities, old.version, wire, introspection);
     let (reported, opened) = tokio::join!(telling, opened);
     let (mut state, values) = reported?;
     if let Some(database) = old.database {
         state.database = Some(database);
     }
-    let mut target = Target {
-        session: opened.map_err(NotMovable::TargetRefused)?,
-    };
+    let mut target = Target { session: opened.map_err(NotMovable::TargetRefused)? };
     let settings = target.make_alike(&state, &values).await?;
     target.compare(&state, &values, &settings).await?;
     let statements = target.finish(&state, &settings, wire).await?;
-    Ok(Moved {
-        session: target.session,
-        statements,
-        names: state.names,
-        named: state.named,
-    })
+    Ok(Moved { session: target.session, statements, names: state.names, named: state.named })
 }
 
 /// Asks the old server session for its state.
@@ -151,9 +136,7 @@ async fn tell(
     }
     let mut questions = Questions::new(capabilities);
     questions.query(&values_query(&state.names));
-    let answers = internal_query::ask(stream, &mut unread, &questions)
-        .await
-        .map_err(NotMovable::SourceGone)?;
+    let answers = internal_query::ask(stream, &mut unread, &questions).await.map_err(NotMovable::SourceGone)?;
     let answer = answers.first().ok_or(NotMovable::UserVariable)?;
     let values = values_of(&state.names, answer)?;
     Ok((state, values))
@@ -171,17 +154,11 @@ impl Target {
 
     async fn ask(&mut self, questions: &Questions) -> Result<Vec<Answer>, NotMovable> {
         let ServerSession { stream, buffer, .. } = &mut self.session;
-        internal_query::ask(stream, buffer, questions)
-            .await
-            .map_err(NotMovable::TargetRefused)
+        internal_query::ask(stream, buffer, questions).await.map_err(NotMovable::TargetRefused)
     }
 
     /// Everything that does not change what the answers to further questions look like.
-    async fn make_alike(
-        &mut self,
-        state: &SessionState,
-        values: &[UserVariable],
-    ) -> Result<Vec<Setting>, NotMovable> {
+    async fn make_alike(&mut self, state: &SessionState, values: &[UserVariable]) -> Result<Vec<Setting>, NotMovable> {
         let mut questions = self.questions();
         questions.query("SHOW SESSION VARIABLES");
         let fresh = self.ask(&questions).await?;
@@ -212,10 +189,7 @@ impl Target {
             questions.query(&format!("SET {}", some.join(", ")));
             may_fail.push(false);
         }
-        questions.query(&format!(
-            "SET SESSION last_insert_id = {}",
-            state.last_insert_id
-        ));
+        questions.query(&format!("SET SESSION last_insert_id = {}", state.last_insert_id));
         may_fail.push(false);
         let answers = self.ask(&questions).await?;
         for (answer, may_fail) in answers.iter().zip(may_fail) {
@@ -290,17 +264,14 @@ impl Target {
             questions.query(&format!("SET SESSION timestamp = {timestamp}"));
         }
         let mode = variables::sql_mode(of("sql_mode"), &self.session.version);
-        questions.query(&format!(
-            "SET SESSION sql_mode = {}",
-            variables::text(&mode)
-        ));
+        questions.query(&format!("SET SESSION sql_mode = {}", variables::text(&mode)));
         let mode_at = questions.count();
         questions.query("SELECT @@session.sql_mode");
         let charset = &state.charset;
-        let results = charset.results.as_ref().map_or_else(
-            || "NULL".to_owned(),
-            |results| variables::text(&variables::charset(results)),
-        );
+        let results = charset
+            .results
+            .as_ref()
+            .map_or_else(|| "NULL".to_owned(), |results| variables::text(&variables::charset(results)));
         let client = variables::text(&variables::charset(&charset.client));
         let connection = variables::text(&variables::charset(&charset.connection));
         let collation = variables::text(&variables::charset(&charset.collation));
@@ -316,22 +287,13 @@ impl Target {
         for named in &state.named {
             state::prepare(named, charset, &mut questions)?;
         }
-        let limit = settings
-            .iter()
-            .find(|setting| setting.name == variables::JOIN_SIZE);
+        let limit = settings.iter().find(|setting| setting.name == variables::JOIN_SIZE);
         if let Some(limit) = limit {
-            questions.query(&format!(
-                "SET SESSION {} = {}",
-                limit.name,
-                variables::literal(&limit.value)
-            ));
+            questions.query(&format!("SET SESSION {} = {}", limit.name, variables::literal(&limit.value)));
         }
         let big = u8::from(of(variables::BIG_SELECTS) != "OFF");
         questions.query(&format!("SET SESSION {} = {big}", variables::BIG_SELECTS));
-        questions.query(&format!(
-            "SET SESSION sql_select_limit = {}",
-            state.select_limit
-        ));
+        questions.query(&format!("SET SESSION sql_select_limit = {}", state.select_limit));
         let plain = questions.count();
         for (_, statement) in wire.statements.iter() {
             let text = statement.text.as_ref();
@@ -347,9 +309,7 @@ impl Target {
             rows(answer)?;
         }
         let first = |at: usize| plain.get(at).and_then(|answer| answer.rows.first());
-        let shown = first(mode_at)
-            .and_then(|row| text(row, 0))
-            .unwrap_or_default();
+        let shown = first(mode_at).and_then(|row| text(row, 0)).unwrap_or_default();
         if !variables::same_modes(&shown, &mode) {
             return Err(differs("sql_mode"));
         }
@@ -385,17 +345,11 @@ impl Target {
     }
 
     /// Sends what the client had sent of parameters already.
-    async fn send_pieces(
-        &mut self,
-        statements: &Statements,
-        numbers: &[(u32, u32)],
-    ) -> Result<(), NotMovable> {
+    async fn send_pieces(&mut self, statements: &Statements, numbers: &[(u32, u32)]) -> Result<(), NotMovable> {
         let mut questions = self.questions();
         let mut any = false;
         for &(client, server) in numbers {
-            let pieces = statements
-                .get(client)
-                .map(|Statement { pieces, .. }| pieces);
+            let pieces = statements.get(client).map(|Statement { pieces, .. }| pieces);
             for (parameter, piece) in pieces.into_iter().flatten() {
                 let head = [&server.to_le_bytes()[..], &parameter.to_le_bytes()[..]].concat();
                 questions.command(command::STMT_SEND_LONG_DATA, &[&head[..], piece].concat());
@@ -413,19 +367,12 @@ impl Target {
 
 /// Settings that would change what the answers look like, or begin a transaction, before everything is read back.
 fn is_late(setting: &Setting) -> bool {
-    matches!(
-        setting.name.as_str(),
-        "autocommit" | variables::JOIN_SIZE | variables::BIG_SELECTS
-    )
+    matches!(setting.name.as_str(), "autocommit" | variables::JOIN_SIZE | variables::BIG_SELECTS)
 }
 
 /// The role as SET ROLE takes it: MySQL tells a list of names in quotes, MariaDB one bare name.
 fn quoted_role(role: &str) -> String {
-    if role == "NONE" || role.starts_with('`') {
-        role.to_owned()
-    } else {
-        quoted(role.as_bytes())
-    }
+    if role == "NONE" || role.starts_with('`') { role.to_owned() } else { quoted(role.as_bytes()) }
 }
 
 fn silent() -> NotMovable {

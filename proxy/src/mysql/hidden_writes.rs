@@ -30,9 +30,7 @@ impl Hiding {
                 None if matches!(token, Token::Sign(b'=' | b':')) => None,
                 Some(value) => {
                     self.named = None;
-                    let harmless = harmless
-                        .iter()
-                        .any(|known| value.eq_ignore_ascii_case(known));
+                    let harmless = harmless.iter().any(|known| value.eq_ignore_ascii_case(known));
                     (!harmless).then_some(what)
                 }
                 None => self.end(),
@@ -40,9 +38,7 @@ impl Hiding {
         }
         let name = word?;
         let name = name.rsplit(|&byte| byte == b'.').next().unwrap_or(name);
-        let known = HIDING
-            .iter()
-            .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+        let known = HIDING.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
         self.named = known.copied();
         None
     }

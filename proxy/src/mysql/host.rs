@@ -16,8 +16,7 @@ pub fn matches(pattern: &str, name: &str, address: Option<IpAddr>) -> bool {
         return address.is_some_and(|address| is_inside(network, mask, address));
     }
     let text = address.map(|address| address.to_string());
-    like(pattern.as_bytes(), name.as_bytes())
-        || text.is_some_and(|text| like(pattern.as_bytes(), text.as_bytes()))
+    like(pattern.as_bytes(), name.as_bytes()) || text.is_some_and(|text| like(pattern.as_bytes(), text.as_bytes()))
 }
 
 /// How exact `pattern` is.
@@ -135,22 +134,8 @@ mod tests {
 
     #[test]
     fn the_more_exact_pattern_comes_first() {
-        let mut patterns = [
-            "",
-            "%",
-            "10.%",
-            "10.1.%",
-            "10.1.0.0/255.255.0.0",
-            "10.1.2.3",
-        ];
-        let wanted = [
-            "10.1.2.3",
-            "10.1.0.0/255.255.0.0",
-            "10.1.%",
-            "10.%",
-            "%",
-            "",
-        ];
+        let mut patterns = ["", "%", "10.%", "10.1.%", "10.1.0.0/255.255.0.0", "10.1.2.3"];
+        let wanted = ["10.1.2.3", "10.1.0.0/255.255.0.0", "10.1.%", "10.%", "%", ""];
         patterns.sort_by_key(|pattern| rank(pattern));
         assert_eq!(patterns, wanted);
     }

@@ -43,11 +43,7 @@ pub struct Questions {
 impl Questions {
     /// None yet, for a server session with these capabilities.
     pub fn new(capabilities: Capabilities) -> Self {
-        Self {
-            words: BytesMut::new(),
-            commands: Vec::new(),
-            capabilities,
-        }
+        Self { words: BytesMut::new(), commands: Vec::new(), capabilities }
     }
 
     /// How many there are.
@@ -72,22 +68,14 @@ impl Questions {
     /// One statement as text.
     pub fn query(&mut self, sql: &str) {
         // Where statements may carry attributes, their number comes first, and the number of their sets.
-        let attributes: &[u8] = if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
-            &[0, 1]
-        } else {
-            &[]
-        };
+        let attributes: &[u8] = if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) { &[0, 1] } else { &[] };
         self.command(command::QUERY, &[attributes, sql.as_bytes()].concat());
     }
 }
 
 /// Asks all of `questions` and reads their answers, of those commands that have one. What was read behind them stays
 /// in `buffer`. The caller sets the deadline.
-pub async fn ask(
-    stream: &mut Upstream,
-    buffer: &mut BytesMut,
-    questions: &Questions,
-) -> Result<Vec<Answer>, Refused> {
+pub async fn ask(stream: &mut Upstream, buffer: &mut BytesMut, questions: &Questions) -> Result<Vec<Answer>, Refused> {
     let (mut reading, mut writing) = tokio::io::split(stream);
     let sending = async {
         writing.write_all(&questions.words).await?;
@@ -109,16 +97,8 @@ async fn answers<R: tokio::io::AsyncRead + Unpin>(
     let mut all = Vec::with_capacity(questions.commands.len());
     let mut bytes = 0_usize;
     for &command in &questions.commands {
-        let one = frame::Header {
-            length: 1,
-            sequence: 0,
-        };
-        let expected = Expected {
-            command,
-            tag: 0,
-            cursor: false,
-            own: true,
-        };
+        let one = frame::Header { length: 1, sequence: 0 };
+        let expected = Expected { command, tag: 0, cursor: false, own: true };
         tracker.command(one, expected);
         if tracker.expecting() == 0 {
             continue;
@@ -128,20 +108,13 @@ async fn answers<R: tokio::io::AsyncRead + Unpin>(
             let body = next(reading, buffer).await?;
             bytes = bytes.saturating_add(body.len());
             if bytes > ANSWER_BYTES_MAX {
-                return Err(Refused::Unsupported(
-                    "answers more than a handover may take",
-                ));
+                return Err(Refused::Unsupported("answers more than a handover may take"));
             }
-            let header = frame::Header {
-                length: body.len().min(frame::SPLIT_BYTES - 1),
-                sequence: 0,
-            };
+            let header = frame::Header { length: body.len().min(frame::SPLIT_BYTES - 1), sequence: 0 };
             let step = tracker.server(header, &body)?;
             match step.says {
                 Says::Definition => answer.columns.push(Column::parse(&body)?),
-                Says::Row => answer
-                    .rows
-                    .push(reply::text_row(&body, answer.columns.len())?),
+                Says::Row => answer.rows.push(reply::text_row(&body, answer.columns.len())?),
                 Says::Error => {
                     let error = reply::Error::parse(&body)?;
                     answer.error = Some((error.code, error.summary()));
@@ -158,18 +131,13 @@ async fn answers<R: tokio::io::AsyncRead + Unpin>(
     Ok(all)
 }
 
-async fn next<R: tokio::io::AsyncRead + Unpin>(
-    reading: &mut R,
-    buffer: &mut BytesMut,
-) -> Result<Bytes, Refused> {
+async fn next<R: tokio::io::AsyncRead + Unpin>(reading: &mut R, buffer: &mut BytesMut) -> Result<Bytes, Refused> {
     loop {
         if let Some(payload) = frame::take(buffer, ANSWER_BYTES_MAX)? {
             return Ok(payload.body);
         }
         if reading.read_buf(buffer).await? == 0 {
-            return Err(Refused::Unreachable(
-                std::io::ErrorKind::UnexpectedEof.into(),
-            ));
+            return Err(Refused::Unreachable(std::io::ErrorKind::UnexpectedEof.into()));
         }
     }
 }

@@ -98,8 +98,7 @@ impl Witnesses {
             let preparing = async {
                 let mut line = introspection.line.lock().await;
                 if line.fresh_programs().is_none() {
-                    line.ask(&introspection.opts, &BTreeSet::from([NOBODY]))
-                        .await;
+                    line.ask(&introspection.opts, &BTreeSet::from([NOBODY])).await;
                 }
             };
             // Whoever needs it meets the failure again.
@@ -112,9 +111,7 @@ impl Witnesses {
         let Some(introspection) = self.0.get(cluster) else {
             return SessionInfo::default();
         };
-        tokio::time::timeout(introspection.timeout, introspection.ask(thread))
-            .await
-            .unwrap_or_default()
+        tokio::time::timeout(introspection.timeout, introspection.ask(thread)).await.unwrap_or_default()
     }
 }
 
@@ -242,13 +239,7 @@ impl Line {
         let mut reported: BTreeMap<i64, SessionInfo> = BTreeMap::new();
         for &thread in threads {
             let programs = programs.clone();
-            reported.insert(
-                thread,
-                SessionInfo {
-                    programs,
-                    ..SessionInfo::default()
-                },
-            );
+            reported.insert(thread, SessionInfo { programs, ..SessionInfo::default() });
         }
         // A session that the server does not instrument has no row at all.
         let variables: Option<Vec<(i64, Option<Vec<u8>>)>> = maybe(
@@ -309,10 +300,7 @@ impl Line {
 }
 
 /// The rows; `None` where the server has no such table, or not for us.
-async fn maybe<T: FromRow + Send + 'static>(
-    conn: &mut Conn,
-    sql: &str,
-) -> mysql_async::Result<Option<Vec<T>>> {
+async fn maybe<T: FromRow + Send + 'static>(conn: &mut Conn, sql: &str) -> mysql_async::Result<Option<Vec<T>>> {
     match conn.query(sql).await {
         Ok(rows) => Ok(Some(rows)),
         Err(mysql_async::Error::Server(_)) => Ok(None),

@@ -32,11 +32,7 @@ pub struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     /// Begins to read; `backslash` where the session's backslashes are escapes.
     pub fn new(text: &'a [u8], backslash: bool) -> Self {
-        Self {
-            rest: text,
-            backslash,
-            touching: false,
-        }
+        Self { rest: text, backslash, touching: false }
     }
 
     fn skip(&mut self, count: usize) -> &'a [u8] {
@@ -50,12 +46,8 @@ impl<'a> Lexer<'a> {
         loop {
             let length = match self.rest {
                 [byte, ..] if byte.is_ascii_whitespace() || *byte == 0 => 1,
-                [b'/', b'*', b'!', rest @ ..] => {
-                    3 + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
-                }
-                [b'/', b'*', b'M', b'!', rest @ ..] => {
-                    4 + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
-                }
+                [b'/', b'*', b'!', rest @ ..] => 3 + rest.iter().take_while(|byte| byte.is_ascii_digit()).count(),
+                [b'/', b'*', b'M', b'!', rest @ ..] => 4 + rest.iter().take_while(|byte| byte.is_ascii_digit()).count(),
                 [b'/', b'*', rest @ ..] => {
                     let end = memchr::memmem::find(rest, b"*/");
                     end.map_or(self.rest.len(), |end| end + 4)
@@ -105,18 +97,13 @@ fn line(text: &[u8]) -> usize {
 fn word(text: &[u8], dots: bool) -> usize {
     text.iter()
         .take_while(|&&byte| {
-            byte.is_ascii_alphanumeric()
-                || matches!(byte, b'_' | b'$')
-                || byte >= 0x80
-                || (dots && byte == b'.')
+            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80 || (dots && byte == b'.')
         })
         .count()
 }
 
 fn inner(quoted: &[u8]) -> &[u8] {
-    quoted
-        .get(1..quoted.len().saturating_sub(1))
-        .unwrap_or_default()
+    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default()
 }
 
 impl<'a> Iterator for Lexer<'a> {
@@ -173,11 +160,7 @@ impl<'a> Iterator for Lexer<'a> {
 
 /// `@name`, or the host of an account.
 fn variable(touching: bool, name: &[u8], quote: Option<u8>) -> Token<'_> {
-    if touching {
-        Token::Quoted
-    } else {
-        Token::Variable(name, quote)
-    }
+    if touching { Token::Quoted } else { Token::Variable(name, quote) }
 }
 
 /// A statement that names a statement.
@@ -194,9 +177,7 @@ pub enum Naming {
 pub fn naming(text: &[u8], backslash: bool) -> Option<Naming> {
     let mut tokens = Lexer::new(text, backslash);
     let keyword = |tokens: &mut Lexer<'_>, all: &[&[u8]]| match tokens.next()? {
-        Token::Word(word) => all
-            .iter()
-            .position(|known| word.eq_ignore_ascii_case(known)),
+        Token::Word(word) => all.iter().position(|known| word.eq_ignore_ascii_case(known)),
         _ => None,
     };
     let prepares = keyword(&mut tokens, &[b"prepare", b"deallocate", b"drop"])? == 0;
@@ -214,17 +195,13 @@ pub fn naming(text: &[u8], backslash: bool) -> Option<Naming> {
     let naming = if prepares {
         keyword(&mut tokens, &[b"from"])?;
         match tokens.spelled()? {
-            (Token::Quoted, text) if text.first() != Some(&b'`') => {
-                Naming::Prepare(name, literal(text, backslash))
-            }
+            (Token::Quoted, text) if text.first() != Some(&b'`') => Naming::Prepare(name, literal(text, backslash)),
             _ => return None,
         }
     } else {
         Naming::Deallocate(name)
     };
-    tokens
-        .all(|token| token == Token::Semicolon)
-        .then_some(naming)
+    tokens.all(|token| token == Token::Semicolon).then_some(naming)
 }
 
 /// What a quoted piece means.
@@ -302,8 +279,7 @@ pub fn uses(text: &[u8], backslash: bool) -> (Vec<Vec<u8>>, bool) {
             continue;
         }
         statements += usize::from(begins);
-        let uses =
-            begins && matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(b"use"));
+        let uses = begins && matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(b"use"));
         begins = false;
         if !uses {
             continue;
@@ -349,9 +325,7 @@ mod tests {
     fn the_databases_of_use_are_read_wherever_a_statement_may_begin() {
         let read = |text: &str| {
             let (names, lone) = uses(text.as_bytes(), true);
-            let names: Vec<String> = (names.iter())
-                .map(|name| String::from_utf8_lossy(name).into_owned())
-                .collect();
+            let names: Vec<String> = (names.iter()).map(|name| String::from_utf8_lossy(name).into_owned()).collect();
             (names.join(" "), lone)
         };
         for (text, names, lone) in [
@@ -359,11 +333,7 @@ mod tests {
             (" use\t`sh``op` ; ", "sh`op", true),
             ("/* a */ USE shop -- b", "shop", true),
             ("/*!40000 USE */ shop", "shop", true),
-            (
-                "SELECT 1; USE a; UPDATE t SET v = 'x; USE c'; USE \"b\"",
-                "a b",
-                false,
-            ),
+            ("SELECT 1; USE a; UPDATE t SET v = 'x; USE c'; USE \"b\"", "a b", false),
             ("SELECT 'USE a' FROM t USE INDEX (i)", "", false),
             ("USE", "", false),
             ("USE a b", "a", true),
@@ -383,44 +353,20 @@ mod tests {
 
     #[test]
     fn variables_are_found_and_addresses_are_not() {
-        assert_eq!(
-            variables("set @a=1, @`b c` := 2, @'d'=3"),
-            ["a", "b c", "d"]
-        );
-        assert_eq!(
-            variables(r"insert into t values ('x@y.z', 'it\'s @no', 'a''@no')"),
-            [""; 0]
-        );
-        assert_eq!(
-            variables("/*!40101 SET @old=@@sql_mode */; -- @no\nselect 1 into @x"),
-            ["old", "x"]
-        );
-        assert_eq!(
-            variables("grant select on t to 'u'@'h', u@localhost, `u`@`h`"),
-            [""; 0]
-        );
-        assert_eq!(
-            variables("select /* @no */ @@session.sql_mode # @no"),
-            [""; 0]
-        );
+        assert_eq!(variables("set @a=1, @`b c` := 2, @'d'=3"), ["a", "b c", "d"]);
+        assert_eq!(variables(r"insert into t values ('x@y.z', 'it\'s @no', 'a''@no')"), [""; 0]);
+        assert_eq!(variables("/*!40101 SET @old=@@sql_mode */; -- @no\nselect 1 into @x"), ["old", "x"]);
+        assert_eq!(variables("grant select on t to 'u'@'h', u@localhost, `u`@`h`"), [""; 0]);
+        assert_eq!(variables("select /* @no */ @@session.sql_mode # @no"), [""; 0]);
         assert_eq!(variables("select 'unfinished @no"), [""; 0]);
     }
 
     #[test]
     fn only_a_lone_kill_of_a_number_is_recognised() {
-        assert_eq!(
-            kill(b"KILL QUERY 2147483650"),
-            Some((KillScope::Query, 2_147_483_650))
-        );
+        assert_eq!(kill(b"KILL QUERY 2147483650"), Some((KillScope::Query, 2_147_483_650)));
         assert_eq!(kill(b"/* x */ kill 7 ;"), Some((KillScope::Connection, 7)));
-        assert_eq!(
-            kill(b"kill hard connection 7"),
-            Some((KillScope::Connection, 7))
-        );
-        assert_eq!(
-            kill(b"KILL QUERY -2147483598"),
-            Some((KillScope::Query, 2_147_483_698))
-        );
+        assert_eq!(kill(b"kill hard connection 7"), Some((KillScope::Connection, 7)));
+        assert_eq!(kill(b"KILL QUERY -2147483598"), Some((KillScope::Query, 2_147_483_698)));
         for other in [
             "kill - - 7",
             "kill -99999999999",

@@ -33,9 +33,7 @@ impl Configured {
         let users = config.users.iter();
         Self {
             admin: (config.admin.user.clone(), config.admin.password.clone()),
-            users: users
-                .filter_map(|(name, user)| Some((name.clone(), user.password.clone()?)))
-                .collect(),
+            users: users.filter_map(|(name, user)| Some((name.clone(), user.password.clone()?))).collect(),
             capture: config.login.capture_passwords,
         }
     }
@@ -44,10 +42,7 @@ impl Configured {
 impl Passwords {
     /// Those of the configuration.
     pub fn new(config: &Config) -> Self {
-        Self {
-            configured: ArcSwap::from_pointee(Configured::new(config)),
-            proven: Mutex::default(),
-        }
+        Self { configured: ArcSwap::from_pointee(Configured::new(config)), proven: Mutex::default() }
     }
 
     /// Those of another configuration, beside what clients have proved.
@@ -70,9 +65,7 @@ impl Passwords {
     pub fn known(&self, user: &[u8]) -> Vec<Password> {
         let proven = self.proven.lock().get(user).cloned();
         let configured = self.configured.load();
-        let configured = std::str::from_utf8(user)
-            .ok()
-            .and_then(|name| configured.users.get(name));
+        let configured = std::str::from_utf8(user).ok().and_then(|name| configured.users.get(name));
         proven.into_iter().chain(configured.map(bytes)).collect()
     }
 
@@ -138,10 +131,7 @@ mod tests {
     #[test]
     fn a_refused_password_is_forgotten_and_a_newer_one_is_not() {
         let passwords = passwords(false);
-        let (old, new) = (
-            Zeroizing::new(b"old".to_vec()),
-            Zeroizing::new(b"new".to_vec()),
-        );
+        let (old, new) = (Zeroizing::new(b"old".to_vec()), Zeroizing::new(b"new".to_vec()));
         passwords.remember(b"web", &old);
         passwords.remember(b"web", &new);
         passwords.forget(b"web", &old);

@@ -25,12 +25,7 @@ const SPARE_AGE_MAX: Duration = Duration::from_secs(30);
 impl PrewarmedSession {
     /// Begins to open one, beside whatever the session does. Whoever ordered it learns of a failure.
     /// Whoever tells more of the session on `server`, its present one, is called too.
-    pub fn open(
-        order: WarmOrder,
-        identity: Arc<Identity>,
-        logins: Arc<Logins>,
-        server: Option<ServerKey>,
-    ) -> Self {
+    pub fn open(order: WarmOrder, identity: Arc<Identity>, logins: Arc<Logins>, server: Option<ServerKey>) -> Self {
         let cluster = order.cluster.name.clone();
         let opening = tokio::spawn(async move {
             let introspection = async {
@@ -40,15 +35,9 @@ impl PrewarmedSession {
             };
             let opening = server_login::login(&order.cluster, &identity, None);
             let (session, ()) = tokio::join!(opening, Box::pin(introspection));
-            session
-                .inspect_err(|refused| drop(order.done.send(refused.to_string())))
-                .ok()
+            session.inspect_err(|refused| drop(order.done.send(refused.to_string()))).ok()
         });
-        Self {
-            cluster,
-            since: Instant::now(),
-            opening,
-        }
+        Self { cluster, since: Instant::now(), opening }
     }
 
     /// The session on `cluster`; `None` where there is none that is fresh and alive.

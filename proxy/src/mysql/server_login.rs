@@ -51,9 +51,8 @@ const ALWAYS: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::TRANSACTIONS);
 
 /// What Headgate asks a server for that has it.
-const WANTED: Capabilities = Capabilities::PLUGIN_AUTH
-    .with(Capabilities::PLUGIN_AUTH_LENENC)
-    .with(Capabilities::SESSION_TRACK);
+const WANTED: Capabilities =
+    Capabilities::PLUGIN_AUTH.with(Capabilities::PLUGIN_AUTH_LENENC).with(Capabilities::SESSION_TRACK);
 
 /// What proves who a client is, to any server that has the same account.
 #[derive(Clone)]
@@ -142,22 +141,15 @@ impl Refused {
 }
 
 fn summary(body: &[u8]) -> String {
-    reply::Error::parse(body)
-        .map_or_else(|malformed| malformed.to_string(), |error| error.summary())
+    reply::Error::parse(body).map_or_else(|malformed| malformed.to_string(), |error| error.summary())
 }
 
 /// Logs in on `cluster` as the client, within the cluster's `connect_timeout`.
-pub async fn login(
-    cluster: &Cluster,
-    identity: &Identity,
-    database: Option<&str>,
-) -> Result<ServerSession, Refused> {
+pub async fn login(cluster: &Cluster, identity: &Identity, database: Option<&str>) -> Result<ServerSession, Refused> {
     let deadline = tokio::time::Instant::now() + cluster.connect_timeout;
     let stream = upstream::connect(cluster).await?;
     let logging_in = Box::pin(authenticate(stream, identity, database));
-    tokio::time::timeout_at(deadline, logging_in)
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    tokio::time::timeout_at(deadline, logging_in).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// Ends a server session that nobody uses, as the protocol asks: a connection that is just cut counts as failed.
@@ -210,9 +202,7 @@ fn agree(
 ) -> Result<Capabilities, Refused> {
     let missing = (wanted & BINDING).without(offered);
     if missing != Capabilities::default() {
-        return Err(Refused::Unsupported(
-            "lacks a capability that the client uses",
-        ));
+        return Err(Refused::Unsupported("lacks a capability that the client uses"));
     }
     let mut agreed = (wanted & offered).without(NEVER) | ALWAYS | (WANTED & offered);
     if database {
@@ -224,27 +214,15 @@ fn agree(
     Ok(agreed)
 }
 
-async fn authenticate(
-    stream: Upstream,
-    identity: &Identity,
-    database: Option<&str>,
-) -> Result<ServerSession, Refused> {
-    let mut line = Line {
-        stream,
-        buffer: BytesMut::with_capacity(1 << 10),
-        sequence: 0,
-    };
+async fn authenticate(stream: Upstream, identity: &Identity, database: Option<&str>) -> Result<ServerSession, Refused> {
+    let mut line = Line { stream, buffer: BytesMut::with_capacity(1 << 10), sequence: 0 };
     let first = line.read().await?;
     if first.first() == Some(&ERR) {
         return Err(Refused::ByServer(first));
     }
     let greeting = Greeting::parse(&first)?;
-    let capabilities = agree(
-        identity.capabilities,
-        greeting.capabilities,
-        database.is_some(),
-        !identity.attributes.is_empty(),
-    )?;
+    let capabilities =
+        agree(identity.capabilities, greeting.capabilities, database.is_some(), !identity.attributes.is_empty())?;
     let mut exchange = Exchange::begin(identity, &greeting);
     let response = Response {
         capabilities,
@@ -286,16 +264,12 @@ async fn authenticate(
                 }
             }
             Step::OldSwitch => {
-                return Err(Refused::Unsupported(
-                    "asks for a proof from before version 4.1",
-                ));
+                return Err(Refused::Unsupported("asks for a proof from before version 4.1"));
             }
             Step::NextFactor => return Err(Refused::Unsupported("asks for a second factor")),
         }
     }
-    Err(Refused::Unsupported(
-        "does not come to an end with the login",
-    ))
+    Err(Refused::Unsupported("does not come to an end with the login"))
 }
 
 /// The client's side of whatever plugin the server asks for.
@@ -307,9 +281,8 @@ struct Exchange<'a> {
     key_wanted: bool,
 }
 
-const NO_PASSWORD: Refused = Refused::Unsupported(
-    "asks for the password itself, and only the key of mysql_native_password is known",
-);
+const NO_PASSWORD: Refused =
+    Refused::Unsupported("asks for the password itself, and only the key of mysql_native_password is known");
 
 impl<'a> Exchange<'a> {
     /// Begins with the server's own plugin where we can speak it, else with that of our credential.
@@ -327,36 +300,22 @@ impl<'a> Exchange<'a> {
     }
 
     fn first_proof(&self) -> Bytes {
-        self.prove()
-            .map_or_else(|_| Bytes::new(), |proof| Bytes::copy_from_slice(&proof))
+        self.prove().map_or_else(|_| Bytes::new(), |proof| Bytes::copy_from_slice(&proof))
     }
 
     fn prove(&self) -> Result<Zeroizing<Vec<u8>>, Refused> {
         let proof = match (&self.plugin[..], self.credential) {
             (auth::NATIVE, Credential::NativeKey(key)) => key.prove(&self.nonce).to_vec(),
-            (auth::NATIVE | auth::CACHING_SHA2, Credential::Clear(password))
-                if password.is_empty() =>
-            {
-                Vec::new()
-            }
-            (auth::NATIVE, Credential::Clear(password)) => {
-                native::Key::of(password).prove(&self.nonce).to_vec()
-            }
-            (auth::CACHING_SHA2, Credential::Clear(password)) => {
-                caching_sha2::prove(password, &self.nonce).to_vec()
-            }
+            (auth::NATIVE | auth::CACHING_SHA2, Credential::Clear(password)) if password.is_empty() => Vec::new(),
+            (auth::NATIVE, Credential::Clear(password)) => native::Key::of(password).prove(&self.nonce).to_vec(),
+            (auth::CACHING_SHA2, Credential::Clear(password)) => caching_sha2::prove(password, &self.nonce).to_vec(),
             _ => return Err(NO_PASSWORD),
         };
         Ok(Zeroizing::new(proof))
     }
 
     /// The answer to a server that asks for another plugin, or for the same one against another nonce.
-    fn switch(
-        &mut self,
-        plugin: Bytes,
-        data: &[u8],
-        stream: &Upstream,
-    ) -> Result<Zeroizing<Vec<u8>>, Refused> {
+    fn switch(&mut self, plugin: Bytes, data: &[u8], stream: &Upstream) -> Result<Zeroizing<Vec<u8>>, Refused> {
         self.plugin = plugin;
         if let Some(nonce) = auth::nonce_of(data) {
             self.nonce = nonce;
@@ -369,37 +328,26 @@ impl<'a> Exchange<'a> {
             auth::NATIVE | auth::CACHING_SHA2 => self.prove(),
             auth::SHA256 => {
                 self.key_wanted = !password()?.is_empty();
-                let word = if self.key_wanted {
-                    auth::KEY_WANTED_SHA256
-                } else {
-                    0
-                };
+                let word = if self.key_wanted { auth::KEY_WANTED_SHA256 } else { 0 };
                 Ok(Zeroizing::new(vec![word]))
             }
             auth::CLEAR if matches!(stream, Upstream::Unix(_)) => Ok(closed(password()?)),
-            auth::CLEAR => Err(Refused::Unsupported(
-                "asks for the password in clear text, which goes over its Unix socket only",
-            )),
-            _ => Err(Refused::Unsupported(
-                "asks for a login plugin that is not supported",
-            )),
+            auth::CLEAR => {
+                Err(Refused::Unsupported("asks for the password in clear text, which goes over its Unix socket only"))
+            }
+            _ => Err(Refused::Unsupported("asks for a login plugin that is not supported")),
         }
     }
 
     /// The answer to the plugin's next words, where it wants one.
-    fn go_on(
-        &mut self,
-        data: &[u8],
-        stream: &Upstream,
-    ) -> Result<Option<Zeroizing<Vec<u8>>>, Refused> {
+    fn go_on(&mut self, data: &[u8], stream: &Upstream) -> Result<Option<Zeroizing<Vec<u8>>>, Refused> {
         let Credential::Clear(password) = self.credential else {
             return Err(NO_PASSWORD);
         };
         if std::mem::take(&mut self.key_wanted) {
             let masked = auth::mask(&closed(password), &self.nonce);
-            let sealed = cipher::seal(data, &masked).ok_or(Refused::Unsupported(
-                "sent a public key that cannot be used",
-            ))?;
+            let sealed =
+                cipher::seal(data, &masked).ok_or(Refused::Unsupported("sent a public key that cannot be used"))?;
             return Ok(Some(Zeroizing::new(sealed)));
         }
         match (&self.plugin[..], data) {
@@ -411,9 +359,7 @@ impl<'a> Exchange<'a> {
                     Ok(Some(Zeroizing::new(vec![auth::KEY_WANTED])))
                 }
             },
-            _ => Err(Refused::Unsupported(
-                "asks for more than its login plugin knows",
-            )),
+            _ => Err(Refused::Unsupported("asks for more than its login plugin knows")),
         }
     }
 }
@@ -441,16 +387,10 @@ mod tests {
         let wanted = Capabilities::LOCAL_FILES | Capabilities::COMPRESS | Capabilities::SSL;
         let agreed = agree(wanted, MODERN, true, false).expect("agreed");
         assert!(agreed.has(Capabilities::LOCAL_FILES | Capabilities::CONNECT_WITH_DB));
-        assert!(
-            agreed.has(Capabilities::SESSION_TRACK),
-            "Headgate's own wish"
-        );
-        for never in [
-            Capabilities::COMPRESS,
-            Capabilities::SSL,
-            Capabilities::DEPRECATE_EOF,
-            Capabilities::CONNECT_ATTRS,
-        ] {
+        assert!(agreed.has(Capabilities::SESSION_TRACK), "Headgate's own wish");
+        for never in
+            [Capabilities::COMPRESS, Capabilities::SSL, Capabilities::DEPRECATE_EOF, Capabilities::CONNECT_ATTRS]
+        {
             assert!(!agreed.has(never), "{never:?}");
         }
     }
@@ -461,14 +401,6 @@ mod tests {
         assert!(agree(Capabilities::DEPRECATE_EOF, old, false, false).is_err());
         assert!(agree(Capabilities::DEPRECATE_EOF, MODERN, false, false).is_ok());
         // What a server lacks besides is only missed by whoever uses it.
-        assert!(
-            agree(
-                Capabilities::LOCAL_FILES,
-                Capabilities::default(),
-                false,
-                false
-            )
-            .is_ok()
-        );
+        assert!(agree(Capabilities::LOCAL_FILES, Capabilities::default(), false, false).is_ok());
     }
 }

@@ -159,12 +159,7 @@ impl Serving {
                     };
                     let end = self.look_at_route().await;
                     self.prewarmed = self.prewarmed.take().or(prewarmed);
-                    look_at_orders(
-                        &self.entry,
-                        &self.identity,
-                        &self.logins,
-                        &mut self.prewarmed,
-                    );
+                    look_at_orders(&self.entry, &self.identity, &self.logins, &mut self.prewarmed);
                     end
                 }
                 Some(Ok(Stop::AtGate)) => Box::pin(self.wait_at_gate()).await,
@@ -282,20 +277,11 @@ impl Serving {
 
     /// Another server session takes the place of the present one, which ends.
     async fn take_server(&mut self, server: ServerSession, destination: &Destination) {
-        let ServerSession {
-            stream,
-            buffer,
-            thread,
-            capabilities,
-            version,
-            ..
-        } = server;
+        let ServerSession { stream, buffer, thread, capabilities, version, .. } = server;
         let mut old = self.relay.replace_server(stream, &buffer);
         self.capabilities = capabilities;
         self.version = version;
-        self.standing
-            .generation
-            .store(destination.generation, Relaxed);
+        self.standing.generation.store(destination.generation, Relaxed);
         self.entry.set_server(ServerKey {
             cluster: Arc::clone(&destination.cluster),
             pid: i64::from(thread),
@@ -322,21 +308,10 @@ impl Serving {
             witnesses: &self.logins.witnesses,
             database: self.heading.take(),
         };
-        let moved = handover::hand_over(
-            old,
-            &destination.cluster,
-            &self.identity,
-            &self.wire,
-            self.prewarmed.take(),
-        )
-        .await;
+        let moved =
+            handover::hand_over(old, &destination.cluster, &self.identity, &self.wire, self.prewarmed.take()).await;
         drop(permit);
-        let Moved {
-            session,
-            statements,
-            names,
-            named,
-        } = match moved {
+        let Moved { session, statements, names, named } = match moved {
             Ok(moved) => moved,
             Err(why) => return Some(self.cannot_move(&why)),
         };
@@ -362,9 +337,7 @@ impl Serving {
     async fn close(mut self, end: End) {
         let mut words = BytesMut::new();
         // Clients expect the answer to what they said last, or will say next, under this number.
-        let mut sequence = frame::peek(self.relay.held_bytes())
-            .map_or(0, |header| header.sequence)
-            .wrapping_add(1);
+        let mut sequence = frame::peek(self.relay.held_bytes()).map_or(0, |header| header.sequence).wrapping_add(1);
         match end {
             End::Left => {}
             End::Terminated => error_response::terminating(&mut words, &mut sequence),
@@ -390,12 +363,7 @@ fn look_at_orders(
     prewarmed: &mut Option<PrewarmedSession>,
 ) {
     if let Some(order) = entry.take_warm_order() {
-        *prewarmed = Some(PrewarmedSession::open(
-            order,
-            Arc::clone(identity),
-            Arc::clone(logins),
-            entry.server(),
-        ));
+        *prewarmed = Some(PrewarmedSession::open(order, Arc::clone(identity), Arc::clone(logins), entry.server()));
     }
 }
 

@@ -97,10 +97,7 @@ impl Sessions for MysqlSessions {
         // A certificate of our own making stays, so that clients that noted it know us again.
         let files = config.listen.tls.as_ref();
         let tls = files.map(|files| tls::acceptor(Some(files))).transpose();
-        Ok(Renewal {
-            config: config.clone(),
-            tls: tls.map_err(|error| error.to_string())?,
-        })
+        Ok(Renewal { config: config.clone(), tls: tls.map_err(|error| error.to_string())? })
     }
 
     fn renew(&self, Renewal { config, tls }: Renewal) {
@@ -118,11 +115,7 @@ impl Sessions for MysqlSessions {
         &self.logins.plane
     }
 
-    fn serve(
-        self: Arc<Self>,
-        client: TcpStream,
-        peer: SocketAddr,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    fn serve(self: Arc<Self>, client: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static {
         serve(Arc::clone(&self.logins), client, peer)
     }
 
@@ -234,10 +227,7 @@ async fn open(
         let proven = client_login::authenticate_admin(&mut line, claim, password).await;
         arrival.sequence = line.sequence;
         proven?;
-        let okay = Okay {
-            status: reply::status::AUTOCOMMIT,
-            ..Okay::default()
-        };
+        let okay = Okay { status: reply::status::AUTOCOMMIT, ..Okay::default() };
         let tracked = capabilities.has(Capabilities::SESSION_TRACK);
         let mut body = BytesMut::new();
         okay.encode(&mut body, reply::OK, tracked);
@@ -310,10 +300,7 @@ async fn send(stream: &mut Client, sequence: &mut u8, body: &[u8]) -> Result<(),
 pub fn welcome(server: &ServerSession, capabilities: Capabilities) -> BytesMut {
     let asked = server.capabilities.has(Capabilities::SESSION_TRACK);
     let wanted = capabilities.has(Capabilities::SESSION_TRACK);
-    let okay = Okay::parse(&server.welcome, asked).unwrap_or(Okay {
-        status: server.status,
-        ..Okay::default()
-    });
+    let okay = Okay::parse(&server.welcome, asked).unwrap_or(Okay { status: server.status, ..Okay::default() });
     let mut body = BytesMut::new();
     okay.encode(&mut body, reply::OK, wanted);
     body
@@ -337,19 +324,13 @@ pub async fn change_user(
         None => Arc::clone(route),
     };
     let destination = route.destination();
-    let charset = change
-        .charset
-        .and_then(|charset| u8::try_from(charset).ok());
+    let charset = change.charset.and_then(|charset| u8::try_from(charset).ok());
     let identity = Identity {
         user: change.user.to_vec(),
         credential: Credential::Clear(zeroize::Zeroizing::default()),
         capabilities,
         charset: charset.unwrap_or(current.charset),
-        attributes: if change.attributes.is_empty() {
-            current.attributes.clone()
-        } else {
-            change.attributes
-        },
+        attributes: if change.attributes.is_empty() { current.attributes.clone() } else { change.attributes },
         max_packet: current.max_packet,
     };
     let database = change.database.map(|_| route.database.clone());
@@ -357,12 +338,7 @@ pub async fn change_user(
     let cluster = &destination.cluster;
     let entering = logins.enter(line, claim, identity, cluster, database.as_deref());
     let entered = entering.await?;
-    Ok(Changed {
-        entered,
-        route,
-        destination,
-        database,
-    })
+    Ok(Changed { entered, route, destination, database })
 }
 
 /// A session as it is behind a change of the user.
@@ -405,12 +381,8 @@ impl Logins {
         cluster: &Cluster,
         database: Option<&str>,
     ) -> Result<Entered, Denied> {
-        let judge = Judge {
-            accounts: &self.accounts,
-            passwords: &self.passwords,
-            keys: &self.keys,
-            cluster: &cluster.name,
-        };
+        let judge =
+            Judge { accounts: &self.accounts, passwords: &self.passwords, keys: &self.keys, cluster: &cluster.name };
         let proven = client_login::authenticate(line, claim, &judge).await?;
         let (credential, reported) = match proven {
             Proven::Credential(credential) => (credential, None),
@@ -434,11 +406,7 @@ impl Logins {
                 let cluster = cluster.name.clone();
                 // Asked for a proof and not for the password: it was judged here.
                 let proven = reported.is_none() && refused.code() == Some(ACCESS_DENIED);
-                Err(Denied::Refused {
-                    refused,
-                    cluster,
-                    proven,
-                })
+                Err(Denied::Refused { refused, cluster, proven })
             }
         }
     }

@@ -77,11 +77,7 @@ impl Effect {
         let either = |now, free, kept| if now { kept } else { free };
         Marks {
             inside: Inside {
-                locked: either(
-                    marks.inside.locked,
-                    self.free.inside.locked,
-                    self.kept.locked,
-                ),
+                locked: either(marks.inside.locked, self.free.inside.locked, self.kept.locked),
                 characteristics: either(
                     marks.inside.characteristics,
                     self.free.inside.characteristics,
@@ -89,12 +85,8 @@ impl Effect {
                 ),
             },
             temporary: marks.temporary.saturating_add(self.free.temporary),
-            tables_created: marks
-                .tables_created
-                .saturating_add(self.free.tables_created),
-            temporary_created: marks
-                .temporary_created
-                .saturating_add(self.free.temporary_created),
+            tables_created: marks.tables_created.saturating_add(self.free.tables_created),
+            temporary_created: marks.temporary_created.saturating_add(self.free.temporary_created),
         }
     }
 }
@@ -142,10 +134,7 @@ impl SessionTracking {
         let several = memchr::memchr(b';', text).is_some_and(|at| more(at + 1));
         let first = text.trim_ascii_start().first().map(u8::to_ascii_lowercase);
         // The first letters of what is looked for, and of a comment before it.
-        let telling = matches!(
-            first,
-            Some(b'a' | b'b' | b'c' | b'd' | b'f' | b'l' | b's' | b'u' | b'/' | b'-' | b'#')
-        );
+        let telling = matches!(first, Some(b'a' | b'b' | b'c' | b'd' | b'f' | b'l' | b's' | b'u' | b'/' | b'-' | b'#'));
         self.user_lock |= LOCK_LOWER.find(text).is_some() || LOCK_UPPER.find(text).is_some();
         if matches!(first, Some(b'p' | b'd' | b'/' | b'-' | b'#')) {
             self.learn_naming(text, backslash);
@@ -165,9 +154,7 @@ impl SessionTracking {
 
     /// The statement that sets for the next transaction what this session has set for it.
     pub fn pending_statement(&self) -> Option<&str> {
-        self.pending
-            .as_deref()
-            .filter(|_| self.marks.inside.characteristics)
+        self.pending.as_deref().filter(|_| self.marks.inside.characteristics)
     }
 
     /// Whether something may be set for the next transaction, and it is not known for certain what.
@@ -242,20 +229,14 @@ impl SessionTracking {
     pub fn move_to(&mut self, named: Vec<Named>) {
         self.prepares = named.len() as u64;
         self.deallocations = 0;
-        self.named = named
-            .into_iter()
-            .map(|named| (named.name.to_ascii_lowercase(), named))
-            .collect();
+        self.named = named.into_iter().map(|named| (named.name.to_ascii_lowercase(), named)).collect();
     }
 
     /// Looks at the text of a statement that is prepared. Answers what it will do when it is executed.
     pub fn foresee(&mut self, text: &[u8], backslash: bool) -> Effect {
         let present = self.marks;
         let prepares = (self.prepares, self.deallocations);
-        let all = Inside {
-            locked: true,
-            characteristics: true,
-        };
+        let all = Inside { locked: true, characteristics: true };
         self.marks = Marks::default();
         self.learn(text, backslash);
         let free = self.marks;
@@ -297,8 +278,7 @@ impl SessionTracking {
                     }
                     count += 1;
                     reads |= word.eq_ignore_ascii_case(b"from");
-                    engine |=
-                        word.eq_ignore_ascii_case(b"engine") || word.eq_ignore_ascii_case(b"like");
+                    engine |= word.eq_ignore_ascii_case(b"engine") || word.eq_ignore_ascii_case(b"like");
                 }
                 Token::Variable(name, quote) => self.add(name, quote),
                 Token::SystemVariable(name) => sets_next |= is_characteristic(name),
@@ -329,15 +309,7 @@ impl SessionTracking {
             return;
         }
         // What touches no table is no transaction yet, and leaves what was set for the next one.
-        let idle: [&[u8]; 7] = [
-            b"show",
-            b"use",
-            b"do",
-            b"kill",
-            b"prepare",
-            b"deallocate",
-            b"help",
-        ];
+        let idle: [&[u8]; 7] = [b"show", b"use", b"do", b"kill", b"prepare", b"deallocate", b"help"];
         let touches = !idle.iter().any(|known| is(0, known)) && (reads || !is(0, b"select"));
         marks.inside.characteristics &= !touches;
         if is(0, b"use") {
@@ -347,10 +319,7 @@ impl SessionTracking {
         } else if is(0, b"flush") {
             marks.inside.locked |= any(b"lock") || any(b"with") || any(b"for");
             self.uncounted |= any(b"status");
-        } else if is(0, b"unlock")
-            || is(0, b"backup")
-            || is(0, b"begin")
-            || (is(0, b"start") && is(1, b"transaction"))
+        } else if is(0, b"unlock") || is(0, b"backup") || is(0, b"begin") || (is(0, b"start") && is(1, b"transaction"))
         {
             marks.inside.locked = false;
         } else if is(0, b"create") && any(b"table") {
@@ -367,10 +336,7 @@ impl SessionTracking {
 
     /// The session goes on elsewhere with variables of these names, and its server's counts begin anew.
     pub fn move_on(&mut self, names: &BTreeSet<Vec<u8>>) {
-        self.marks = Marks {
-            inside: self.marks.inside,
-            ..Marks::default()
-        };
+        self.marks = Marks { inside: self.marks.inside, ..Marks::default() };
         self.uncounted = false;
         for name in names {
             self.add(name, None);
@@ -425,9 +391,7 @@ fn begins_tellingly(text: &[u8], backslash: bool) -> bool {
         return true;
     };
     // SELECT, SET and DELETE are the most frequent of those that begin with a telling letter.
-    ![&b"select"[..], b"delete"]
-        .iter()
-        .any(|known| word.eq_ignore_ascii_case(known))
+    ![&b"select"[..], b"delete"].iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
 /// The statement `SET TRANSACTION` with these words behind it, where they are understood.
@@ -445,10 +409,7 @@ fn set_transaction(mut words: &[&[u8]]) -> Option<String> {
         let found = KNOWN.iter().find_map(|known| {
             let count = known.split(' ').count();
             let (head, rest) = words.split_at_checked(count)?;
-            let same = known
-                .split(' ')
-                .zip(head)
-                .all(|(known, word)| word.eq_ignore_ascii_case(known.as_bytes()));
+            let same = known.split(' ').zip(head).all(|(known, word)| word.eq_ignore_ascii_case(known.as_bytes()));
             same.then_some((*known, rest))
         });
         let (known, rest) = found?;
@@ -460,12 +421,7 @@ fn set_transaction(mut words: &[&[u8]]) -> Option<String> {
 
 /// Whether setting it without a scope means the next transaction only.
 fn is_characteristic(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 4] = [
-        b"transaction_isolation",
-        b"tx_isolation",
-        b"transaction_read_only",
-        b"tx_read_only",
-    ];
+    const NAMES: [&[u8]; 4] = [b"transaction_isolation", b"tx_isolation", b"transaction_read_only", b"tx_read_only"];
     NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
@@ -494,10 +450,7 @@ mod tests {
         ] {
             assert_eq!(hides(text), Some("sql_log_bin"), "{text}");
         }
-        assert_eq!(
-            hides("set binlog_format = 'STATEMENT'"),
-            Some("binlog_format")
-        );
+        assert_eq!(hides("set binlog_format = 'STATEMENT'"), Some("binlog_format"));
         for text in [
             "SET sql_log_bin = 1, a = 0",
             "set binlog_format = 'ROW'",
@@ -512,112 +465,38 @@ mod tests {
     #[test]
     fn locks_keep_a_session_inside_until_they_end() {
         assert!(learned(&["LOCK TABLES t WRITE"]).marks.inside.locked);
-        assert!(
-            learned(&["select 1; lock table t read"])
-                .marks
-                .inside
-                .locked
-        );
-        assert!(
-            !learned(&["lock tables t read", "UNLOCK TABLES"])
-                .marks
-                .inside
-                .locked
-        );
-        assert!(
-            !learned(&["lock tables t read", "start transaction"])
-                .marks
-                .inside
-                .locked
-        );
-        assert!(
-            learned(&["flush tables with read lock"])
-                .marks
-                .inside
-                .locked
-        );
+        assert!(learned(&["select 1; lock table t read"]).marks.inside.locked);
+        assert!(!learned(&["lock tables t read", "UNLOCK TABLES"]).marks.inside.locked);
+        assert!(!learned(&["lock tables t read", "start transaction"]).marks.inside.locked);
+        assert!(learned(&["flush tables with read lock"]).marks.inside.locked);
         assert!(!learned(&["flush privileges"]).marks.inside.locked);
-        assert!(
-            !learned(&["select 'lock tables'", "update t set a=1"])
-                .marks
-                .inside
-                .locked
-        );
+        assert!(!learned(&["select 'lock tables'", "update t set a=1"]).marks.inside.locked);
     }
 
     #[test]
     fn what_is_set_for_the_next_transaction_is_pending_until_that_one_comes() {
         let set = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
         assert!(learned(&[set]).marks.inside.characteristics);
-        assert!(
-            learned(&[set, "set names utf8mb4"])
-                .marks
-                .inside
-                .characteristics
-        );
-        assert!(
-            learned(&["set @@tx_isolation='READ-COMMITTED'"])
-                .marks
-                .inside
-                .characteristics
-        );
+        assert!(learned(&[set, "set names utf8mb4"]).marks.inside.characteristics);
+        assert!(learned(&["set @@tx_isolation='READ-COMMITTED'"]).marks.inside.characteristics);
         // No table is touched, and no transaction begins.
         for idle in ["select 1", "show warnings", "use shop", "do 1", "kill 7"] {
             assert!(learned(&[set, idle]).marks.inside.characteristics, "{idle}");
         }
-        assert!(
-            !learned(&[set, "select a from t"])
-                .marks
-                .inside
-                .characteristics
-        );
+        assert!(!learned(&[set, "select a from t"]).marks.inside.characteristics);
         assert!(!learned(&[set, "begin"]).marks.inside.characteristics);
-        assert!(
-            !learned(&[set, "update t set a=1"])
-                .marks
-                .inside
-                .characteristics
-        );
-        assert!(
-            !learned(&["set session transaction isolation level serializable"])
-                .marks
-                .inside
-                .characteristics
-        );
-        assert!(
-            !learned(&["select @@transaction_isolation"])
-                .marks
-                .inside
-                .characteristics
-        );
+        assert!(!learned(&[set, "update t set a=1"]).marks.inside.characteristics);
+        assert!(!learned(&["set session transaction isolation level serializable"]).marks.inside.characteristics);
+        assert!(!learned(&["select @@transaction_isolation"]).marks.inside.characteristics);
     }
 
     #[test]
     fn what_a_server_does_not_tell_is_learned() {
-        assert!(
-            learned(&["create or replace temporary table t (a int)"])
-                .marks
-                .temporary
-                > 0
-        );
-        assert!(
-            learned(&["CREATE /*!32312 TEMPORARY */ TABLE t (a int)"])
-                .marks
-                .temporary
-                > 0
-        );
-        assert!(
-            !learned(&["create table temporary_things (a int)"])
-                .marks
-                .temporary
-                > 0
-        );
+        assert!(learned(&["create or replace temporary table t (a int)"]).marks.temporary > 0);
+        assert!(learned(&["CREATE /*!32312 TEMPORARY */ TABLE t (a int)"]).marks.temporary > 0);
+        assert!(!learned(&["create table temporary_things (a int)"]).marks.temporary > 0);
         assert!(learned(&["select get_lock('a', 1)"]).user_lock);
-        let names = learned(&[
-            "set @a=1",
-            "select @a, @`b``c`",
-            "insert into t values ('x@example.com')",
-        ]);
+        let names = learned(&["set @a=1", "select @a, @`b``c`", "insert into t values ('x@example.com')"]);
         assert!(names.names().iter().eq([&b"a"[..], b"b`c"]));
     }
 
@@ -660,32 +539,18 @@ mod tests {
             "deallocate prepare GONE",
         ]);
         let named = learned.named(3, 1).expect("all are known");
-        let named: Vec<(&[u8], &[u8])> = named
-            .iter()
-            .map(|named| (&named.name[..], named.text.as_deref().unwrap_or_default()))
-            .collect();
-        assert_eq!(
-            named,
-            [
-                (&b"A"[..], &b"select 'x', 'y', @v"[..]),
-                (b"o`dd", b"select 2")
-            ]
-        );
+        let named: Vec<(&[u8], &[u8])> =
+            named.iter().map(|named| (&named.name[..], named.text.as_deref().unwrap_or_default())).collect();
+        assert_eq!(named, [(&b"A"[..], &b"select 'x', 'y', @v"[..]), (b"o`dd", b"select 2")]);
         assert!(learned.names().contains(&b"v"[..]));
         assert!(learned.named(4, 1).is_none(), "one came from elsewhere");
         assert!(learned.named(3, 2).is_none());
-        for unknown in [
-            "prepare a from @v",
-            "prepare a from 'x' 'y'",
-            "prepare a from _latin1'x'",
-            "select 1; prepare a from 'x'",
-        ] {
+        for unknown in
+            ["prepare a from @v", "prepare a from 'x' 'y'", "prepare a from _latin1'x'", "select 1; prepare a from 'x'"]
+        {
             learned.learn(unknown.as_bytes(), true);
         }
-        assert!(
-            learned.named(3, 1).is_some(),
-            "a text that is not known was counted"
-        );
+        assert!(learned.named(3, 1).is_some(), "a text that is not known was counted");
         learned.move_to(Vec::new());
         assert_eq!(learned.named(0, 0), Some(Vec::new()));
     }

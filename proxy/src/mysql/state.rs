@@ -28,9 +28,7 @@ pub enum NotMovable {
     #[error("it has an open cursor")]
     Cursor,
     /// What it set for its next transaction is not known for certain.
-    #[error(
-        "it may have set characteristics of its next transaction, and other statements came behind"
-    )]
+    #[error("it may have set characteristics of its next transaction, and other statements came behind")]
     Characteristics,
     /// It writes past the binary log, or under a chosen GTID.
     #[error("its writes are not in the binary log as others are: {0}")]
@@ -45,9 +43,7 @@ pub enum NotMovable {
     #[error("its server does not tell its whole state, and {0}")]
     Untold(&'static str),
     /// A prepared statement cannot be taken along: its text or its parameters are too large.
-    #[error(
-        "a prepared statement cannot be taken along: it is too large, or was prepared in another default database"
-    )]
+    #[error("a prepared statement cannot be taken along: it is too large, or was prepared in another default database")]
     PreparedStatement,
     /// It chose databases of several routes, and they are no longer on one cluster.
     #[error("it uses databases of several routes, and they are no longer on one cluster")]
@@ -131,11 +127,7 @@ pub(super) fn questions(capabilities: Capabilities, is_mariadb: bool) -> Questio
     all.query("SELECT @@session.timestamp");
     all.query(COUNTERS);
     all.query("SELECT CURRENT_ROLE()");
-    all.query(if is_mariadb {
-        NAMES_MARIADB
-    } else {
-        NAMES_MYSQL
-    });
+    all.query(if is_mariadb { NAMES_MARIADB } else { NAMES_MYSQL });
     // Only a session that holds locks loses any by this, and such a session does not go on.
     all.query("SELECT RELEASE_ALL_LOCKS()");
     all.query(TEMPORARY_TABLES);
@@ -189,9 +181,7 @@ pub(super) fn text(row: &Row, at: usize) -> Option<String> {
 
 /// Reads the answer to SHOW VARIABLES.
 pub(super) fn variables_of(answer: &Answer) -> Result<Variables, NotMovable> {
-    let pairs = rows(answer)?
-        .iter()
-        .filter_map(|row| Some((text(row, 0)?, text(row, 1).unwrap_or_default())));
+    let pairs = rows(answer)?.iter().filter_map(|row| Some((text(row, 0)?, text(row, 1).unwrap_or_default())));
     Ok(variables::by_present_names(pairs.collect()))
 }
 
@@ -206,22 +196,7 @@ pub(super) fn understand(
     statements: &Statements,
     reported: &SessionInfo,
 ) -> Result<SessionState, NotMovable> {
-    let [
-        aside,
-        names,
-        limit,
-        session,
-        global,
-        _,
-        _,
-        basics,
-        clock,
-        counters,
-        role,
-        used,
-        locks,
-        temporary,
-    ] = answers
+    let [aside, names, limit, session, global, _, _, basics, clock, counters, role, used, locks, temporary] = answers
     else {
         return Err(odd());
     };
@@ -231,11 +206,7 @@ pub(super) fn understand(
     let mut session = variables_of(session)?;
     let global = variables_of(global)?;
     let counts = Counts::of(counters)?;
-    let known = Known {
-        learned,
-        reported,
-        counts: &counts,
-    };
+    let known = Known { learned, reported, counts: &counts };
     refuse_blockers(&session, &counts, learned, statements)?;
     known.refuse_temporary(&session, temporary)?;
     known.refuse_locks(locks)?;
@@ -247,11 +218,8 @@ pub(super) fn understand(
     let big = if needed(8)? == "0" { "OFF" } else { "ON" };
     session.insert(variables::BIG_SELECTS.to_owned(), big.to_owned());
     let frozen = text(first_row(clock)?, 0).is_some_and(|later| later == timestamp);
-    let role = role
-        .rows
-        .first()
-        .filter(|_| role.error.is_none())
-        .map(|row| text(row, 0).unwrap_or_else(|| "NONE".to_owned()));
+    let role =
+        role.rows.first().filter(|_| role.error.is_none()).map(|row| text(row, 0).unwrap_or_else(|| "NONE".to_owned()));
     Ok(SessionState {
         charset: Charset {
             client: needed(0)?,
@@ -276,9 +244,7 @@ struct Counts(BTreeMap<String, u64>);
 
 impl Counts {
     fn of(answer: &Answer) -> Result<Self, NotMovable> {
-        let counts = rows(answer)?
-            .iter()
-            .filter_map(|row| Some((text(row, 0)?, text(row, 1)?.parse().ok()?)));
+        let counts = rows(answer)?.iter().filter_map(|row| Some((text(row, 0)?, text(row, 1)?.parse().ok()?)));
         Ok(Self(counts.collect()))
     }
 
@@ -299,34 +265,24 @@ impl Known<'_> {
     fn unknown_text(&self) -> bool {
         self.learned.blind.partial
             || self.counts.get("Com_execute_immediate") > 0
-            || !self
-                .learned
-                .knows_prepared(self.counts.get("Com_prepare_sql"))
+            || !self.learned.knows_prepared(self.counts.get("Com_prepare_sql"))
     }
 
     /// The stored programs, where with them the texts of statements tell all.
     fn programs(&self) -> Result<&Programs, NotMovable> {
         let programs = self.reported.programs.as_deref();
         let Some(programs) = programs.filter(|programs| !programs.unreadable) else {
-            return Err(NotMovable::Untold(
-                "its cluster's own account cannot read the stored programs",
-            ));
+            return Err(NotMovable::Untold("its cluster's own account cannot read the stored programs"));
         };
         if self.unknown_text() {
-            return Err(NotMovable::Untold(
-                "it ran a statement whose text is not wholly known",
-            ));
+            return Err(NotMovable::Untold("it ran a statement whose text is not wholly known"));
         }
         Ok(programs)
     }
 
     /// The names of the user variables: as a server lists them, or else as statements and stored programs have them.
     fn names(&self, listed: &Answer) -> Result<BTreeSet<Vec<u8>>, NotMovable> {
-        let own: BTreeSet<Vec<u8>> = listed
-            .rows
-            .iter()
-            .filter_map(|row| row.first().cloned().flatten())
-            .collect();
+        let own: BTreeSet<Vec<u8>> = listed.rows.iter().filter_map(|row| row.first().cloned().flatten()).collect();
         // A server whose performance schema is off, or has no room for this session, lists nothing, and no error.
         let listed = Some(own).filter(|own| own.contains(OWN_VARIABLE.as_bytes()));
         let listed: Option<BTreeSet<Vec<u8>>> = listed.or_else(|| self.reported.variables.clone());
@@ -340,9 +296,7 @@ impl Known<'_> {
             let all = self.learned.names() | programs.learned.names();
             // Names mean the same in either case.
             let mut seen = BTreeSet::new();
-            all.into_iter()
-                .filter(|name| seen.insert(name.to_ascii_lowercase()))
-                .collect()
+            all.into_iter().filter(|name| seen.insert(name.to_ascii_lowercase())).collect()
         };
         names.retain(|name| !name.starts_with(OWN_VARIABLES.as_bytes()));
         Ok(names)
@@ -350,10 +304,7 @@ impl Known<'_> {
 
     /// The statements that were prepared by SQL.
     fn named(&self) -> Result<Vec<Named>, NotMovable> {
-        let (made, gone) = (
-            self.counts.get("Com_prepare_sql"),
-            self.counts.get("Com_dealloc_sql"),
-        );
+        let (made, gone) = (self.counts.get("Com_prepare_sql"), self.counts.get("Com_dealloc_sql"));
         if made == 0 {
             return Ok(Vec::new());
         }
@@ -367,13 +318,10 @@ impl Known<'_> {
 
     fn refuse_temporary(&self, session: &Variables, listed: &Answer) -> Result<(), NotMovable> {
         let listed = listed.rows.first().and_then(|row| text(row, 0));
-        let listed = listed
-            .and_then(|count| count.parse::<u64>().ok())
-            .or(self.reported.temporary);
+        let listed = listed.and_then(|count| count.parse::<u64>().ok()).or(self.reported.temporary);
         let programs = self.reported.programs.as_deref();
-        let by_program = |is: fn(&Programs) -> bool| {
-            programs.is_none_or(|programs| programs.unreadable || is(programs))
-        };
+        let by_program =
+            |is: fn(&Programs) -> bool| programs.is_none_or(|programs| programs.unreadable || is(programs));
         let made = self.counts.get("Com_create_table") > 0;
         let has = match listed {
             Some(1..) => true,
@@ -388,8 +336,7 @@ impl Known<'_> {
             // What the session's own texts do not explain was created by a routine, or by text that was put together.
             None if self.counts.0.contains_key("Com_create_temporary_table") => {
                 let created = self.counts.get("Com_create_temporary_table");
-                created > u64::from(self.learned.marks.temporary_created)
-                    || self.learned.marks.temporary > 0
+                created > u64::from(self.learned.marks.temporary_created) || self.learned.marks.temporary > 0
             }
             None => {
                 self.counts.get("Com_create_table") > u64::from(self.learned.marks.tables_created)
@@ -408,19 +355,16 @@ impl Known<'_> {
             Some("0") => Ok(()),
             Some(_) => Err(NotMovable::UserLock),
             None if self.learned.user_lock => Err(NotMovable::UserLock),
-            None if self.programs()?.learned.user_lock => Err(NotMovable::Untold(
-                "a stored program of its cluster takes locks of GET_LOCK",
-            )),
+            None if self.programs()?.learned.user_lock => {
+                Err(NotMovable::Untold("a stored program of its cluster takes locks of GET_LOCK"))
+            }
             None => Ok(()),
         }
     }
 }
 
 /// The prepared statements that cannot be taken along.
-pub(super) fn refuse_statements(
-    learned: &SessionTracking,
-    statements: &Statements,
-) -> Result<(), NotMovable> {
+pub(super) fn refuse_statements(learned: &SessionTracking, statements: &Statements) -> Result<(), NotMovable> {
     let strange = |statement: &Statement| statement.database != learned.database();
     if statements.iter().any(|(_, statement)| strange(statement)) {
         // It goes on to mean the tables of the database that it was prepared in.
@@ -446,9 +390,7 @@ fn refuse_blockers(
         return Err(NotMovable::BinaryLog("gtid_next is set"));
     }
     if learned.uncounted {
-        return Err(NotMovable::State(
-            "FLUSH STATUS hid what it has created".to_owned(),
-        ));
+        return Err(NotMovable::State("FLUSH STATUS hid what it has created".to_owned()));
     }
     refuse_statements(learned, statements)?;
     if counts.get("Com_ha_open") > counts.get("Com_ha_close") {
@@ -458,11 +400,7 @@ fn refuse_blockers(
 }
 
 /// Prepares by SQL what was prepared by SQL.
-pub(super) fn prepare(
-    named: &Named,
-    charset: &Charset,
-    questions: &mut Questions,
-) -> Result<(), NotMovable> {
+pub(super) fn prepare(named: &Named, charset: &Charset, questions: &mut Questions) -> Result<(), NotMovable> {
     let text = named.text.as_deref().ok_or(NotMovable::SqlPrepared)?;
     // Texts in other character sets are known as the bytes that the client or the server wrote.
     if !text.is_ascii() && !charset.client.starts_with("utf8") {
@@ -471,10 +409,7 @@ pub(super) fn prepare(
     let text = String::from_utf8(text.to_vec()).map_err(|_| NotMovable::SqlPrepared)?;
     let text = variables::bytes(&text);
     questions.query(&format!("SET @headgate_text = {text}"));
-    questions.query(&format!(
-        "PREPARE {} FROM @headgate_text",
-        quoted(&named.name)
-    ));
+    questions.query(&format!("PREPARE {} FROM @headgate_text", quoted(&named.name)));
     questions.query("SET @headgate_text = NULL");
     Ok(())
 }
@@ -490,43 +425,24 @@ mod tests {
         let mut learned = SessionTracking::default();
         learned.learn(b"set @mine = 1", true);
         let listed = |names: &[&str]| Answer {
-            rows: names
-                .iter()
-                .map(|name| vec![Some(name.as_bytes().to_vec())])
-                .collect(),
+            rows: names.iter().map(|name| vec![Some(name.as_bytes().to_vec())]).collect(),
             ..Answer::default()
         };
         let counts = Counts(BTreeMap::new());
         let names = |listed: &Answer, reported: &SessionInfo| {
-            let known = Known {
-                learned: &learned,
-                reported,
-                counts: &counts,
-            };
+            let known = Known { learned: &learned, reported, counts: &counts };
             known.names(listed)
         };
         let set = |name: &[u8]| BTreeSet::from([name.to_vec()]);
         let nothing = SessionInfo::default();
         let own = names(&listed(&["headgate_client", "theirs"]), &nothing);
         assert_eq!(own.expect("listed"), set(b"theirs"));
-        assert!(
-            names(&listed(&[]), &nothing).is_err(),
-            "a procedure may have set others"
-        );
-        let reported = SessionInfo {
-            variables: Some(set(b"witnessed")),
-            ..SessionInfo::default()
-        };
-        assert_eq!(
-            names(&listed(&[]), &reported).expect("told"),
-            set(b"witnessed")
-        );
+        assert!(names(&listed(&[]), &nothing).is_err(), "a procedure may have set others");
+        let reported = SessionInfo { variables: Some(set(b"witnessed")), ..SessionInfo::default() };
+        assert_eq!(names(&listed(&[]), &reported).expect("told"), set(b"witnessed"));
         let mut programs = Programs::default();
         programs.learned.learn(b"set @theirs = 1, @MINE = 2", true);
-        let reported = SessionInfo {
-            programs: Some(Arc::new(programs)),
-            ..SessionInfo::default()
-        };
+        let reported = SessionInfo { programs: Some(Arc::new(programs)), ..SessionInfo::default() };
         let all = names(&listed(&[]), &reported).expect("learned");
         assert_eq!(all.len(), 2, "{all:?}");
     }

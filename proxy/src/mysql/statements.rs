@@ -26,16 +26,8 @@ const PIECE_BYTES: usize = 32;
 pub const NOBODY: u32 = 0;
 
 /// What MariaDB prepares and MySQL only takes as text. All are answered alike in both ways: with one OK packet.
-const WORDS_OF_CONTROL: [&[u8]; 8] = [
-    b"begin",
-    b"start",
-    b"commit",
-    b"rollback",
-    b"savepoint",
-    b"release",
-    b"lock",
-    b"unlock",
-];
+const WORDS_OF_CONTROL: [&[u8]; 8] =
+    [b"begin", b"start", b"commit", b"rollback", b"savepoint", b"release", b"lock", b"unlock"];
 
 /// The parameters' types of the last execution, which count until a client sends others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,16 +84,11 @@ impl Statement {
     /// Its text, if a server that does not prepare it answers the text as it would answer the execution.
     pub fn as_control(&self) -> Option<&[u8]> {
         let text = self.text.as_deref().filter(|_| self.parameters == 0)?;
-        let mut words = text
-            .split(|byte| !byte.is_ascii_alphabetic())
-            .skip_while(|word| word.is_empty());
+        let mut words = text.split(|byte| !byte.is_ascii_alphabetic()).skip_while(|word| word.is_empty());
         let first = words.next()?;
         let blank = text.len() - text.trim_ascii_start().len();
-        (text.get(blank..)?.starts_with(first)
-            && WORDS_OF_CONTROL
-                .iter()
-                .any(|word| first.eq_ignore_ascii_case(word)))
-        .then_some(text)
+        (text.get(blank..)?.starts_with(first) && WORDS_OF_CONTROL.iter().any(|word| first.eq_ignore_ascii_case(word)))
+            .then_some(text)
     }
 }
 
@@ -118,28 +105,17 @@ pub struct Statements {
 impl Statements {
     /// A statement's text begins to go by.
     pub fn begin(&mut self, effect: Effect, database: u32) {
-        self.preparing.push_back(Preparing {
-            text: Some(Vec::new()),
-            effect,
-            database,
-            ..Preparing::default()
-        });
+        self.preparing.push_back(Preparing { text: Some(Vec::new()), effect, database, ..Preparing::default() });
     }
 
     /// What an execution of the statement that is being prepared last does.
     pub fn effect_of_last(&self) -> Effect {
-        self.preparing
-            .back()
-            .map(|last| last.effect)
-            .unwrap_or_default()
+        self.preparing.back().map(|last| last.effect).unwrap_or_default()
     }
 
     /// What an execution of the client's statement does.
     pub fn effect(&self, client: u32) -> Effect {
-        self.known
-            .get(&client)
-            .map(|known| known.effect)
-            .unwrap_or_default()
+        self.known.get(&client).map(|known| known.effect).unwrap_or_default()
     }
 
     /// The statement that is being prepared last is executed already.
@@ -160,14 +136,9 @@ impl Statements {
 
     /// More of it.
     pub fn go_on(&mut self, bytes: &[u8]) {
-        let room = TEXTS_BYTES_MAX
-            .saturating_sub(self.text_bytes)
-            .min(TEXT_BYTES_MAX);
+        let room = TEXTS_BYTES_MAX.saturating_sub(self.text_bytes).min(TEXT_BYTES_MAX);
         if let Some(Preparing { text, .. }) = self.preparing.back_mut() {
-            if text
-                .as_ref()
-                .is_some_and(|text| text.len() + bytes.len() > room)
-            {
+            if text.as_ref().is_some_and(|text| text.len() + bytes.len() > room) {
                 *text = None;
             }
             if let Some(text) = text {
@@ -179,13 +150,8 @@ impl Statements {
     /// The server prepared the oldest one that it was sent. Answers what the client is to call it, and the start of
     /// its last execution, where there was one already.
     pub fn prepared(&mut self, prepared: Prepared) -> (u32, Option<Vec<u8>>) {
-        let Preparing {
-            text,
-            effect,
-            database,
-            execution,
-            pieces_lost,
-        } = self.preparing.pop_front().unwrap_or_default();
+        let Preparing { text, effect, database, execution, pieces_lost } =
+            self.preparing.pop_front().unwrap_or_default();
         self.text_bytes += text.as_ref().map_or(0, Vec::len);
         // The server's own, so that nothing differs as long as the session has not moved. Two numbers mean something
         // else, and one that is in use is not given again.
@@ -238,9 +204,7 @@ impl Statements {
 
     /// All of them, by the client's number.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Statement)> {
-        self.known
-            .iter()
-            .map(|(&number, statement)| (number, statement))
+        self.known.iter().map(|(&number, statement)| (number, statement))
     }
 
     /// What the present server calls it. A number that the client was not given goes on as it is, so that the server
@@ -259,11 +223,7 @@ impl Statements {
     pub fn close(&mut self, client: u32) {
         if let Some(statement) = self.known.remove(&client) {
             self.text_bytes -= statement.text.as_ref().map_or(0, Vec::len);
-            self.pieces_bytes -= statement
-                .pieces
-                .iter()
-                .map(|(_, piece)| piece.len() + PIECE_BYTES)
-                .sum::<usize>();
+            self.pieces_bytes -= statement.pieces.iter().map(|(_, piece)| piece.len() + PIECE_BYTES).sum::<usize>();
         }
     }
 
@@ -273,11 +233,7 @@ impl Statements {
             return;
         };
         // The server puts the pieces of one parameter together in the same way.
-        if statement
-            .pieces
-            .last()
-            .is_some_and(|&(last, _)| last == parameter)
-        {
+        if statement.pieces.last().is_some_and(|&(last, _)| last == parameter) {
             return;
         }
         if self.pieces_bytes + PIECE_BYTES > PIECES_BYTES_MAX {
@@ -365,11 +321,7 @@ pub fn binding(payload: &[u8], parameters: u16, named: bool) -> Option<Binding> 
     fields.take(usize::try_from(count.div_ceil(8)).ok()?).ok()?;
     let flag_at = fields.at();
     if fields.u8().ok()? == 0 {
-        return Some(Binding {
-            flag_at,
-            count,
-            types_end: None,
-        });
+        return Some(Binding { flag_at, count, types_end: None });
     }
     for _ in 0..count {
         fields.u16().ok()?;
@@ -377,11 +329,7 @@ pub fn binding(payload: &[u8], parameters: u16, named: bool) -> Option<Binding> 
             fields.string().ok()?;
         }
     }
-    Some(Binding {
-        flag_at,
-        count,
-        types_end: Some(fields.at()),
-    })
+    Some(Binding { flag_at, count, types_end: Some(fields.at()) })
 }
 
 #[cfg(test)]
@@ -392,46 +340,24 @@ mod tests {
     fn types_are_found_with_and_without_attributes() {
         let mut plain = vec![0x17, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0b10, 1];
         plain.extend_from_slice(&[8, 0, 253, 0, 7, 7]);
-        let found = Binding {
-            flag_at: 11,
-            count: 2,
-            types_end: Some(16),
-        };
+        let found = Binding { flag_at: 11, count: 2, types_end: Some(16) };
         assert_eq!(binding(&plain, 2, false), Some(found));
         assert_eq!(binding(&plain[..15], 2, false), None);
         assert_eq!(binding(&plain, 0, false), None);
         let mut named = vec![0x17, 1, 0, 0, 0, COUNT_AVAILABLE, 1, 0, 0, 0, 2, 0, 1];
         named.extend_from_slice(&[8, 0, 0, 253, 0, 1, b'a', 9]);
-        let found = Binding {
-            flag_at: 12,
-            count: 2,
-            types_end: Some(20),
-        };
+        let found = Binding { flag_at: 12, count: 2, types_end: Some(20) };
         assert_eq!(binding(&named, 1, true), Some(found));
         plain[11] = 0;
-        assert_eq!(
-            binding(&plain, 2, false).map(|found| found.types_end),
-            Some(None)
-        );
+        assert_eq!(binding(&plain, 2, false).map(|found| found.types_end), Some(None));
     }
 
     #[test]
     fn only_what_is_answered_alike_as_text_may_stay_unprepared() {
-        let of = |text: &[u8], parameters| Statement {
-            text: Some(text.to_vec()),
-            parameters,
-            ..Statement::default()
-        };
+        let of = |text: &[u8], parameters| Statement { text: Some(text.to_vec()), parameters, ..Statement::default() };
         assert!(of(b"BEGIN", 0).as_control().is_some());
         assert!(of(b" start transaction", 0).as_control().is_some());
-        for text in [
-            &b"select 1"[..],
-            b"beginning",
-            b"/* x */ begin",
-            b"check table t",
-            b"'begin'",
-            b"",
-        ] {
+        for text in [&b"select 1"[..], b"beginning", b"/* x */ begin", b"check table t", b"'begin'", b""] {
             assert!(of(text, 0).as_control().is_none());
         }
         assert!(of(b"begin", 1).as_control().is_none());
@@ -443,11 +369,7 @@ mod tests {
         let prepare = |statements: &mut Statements| {
             statements.begin(Effect::default(), 0);
             statements.go_on(b"select ?");
-            let prepared = Prepared {
-                statement: 1,
-                columns: 1,
-                parameters: 1,
-            };
+            let prepared = Prepared { statement: 1, columns: 1, parameters: 1 };
             statements.prepared(prepared).0
         };
         let (first, second) = (prepare(&mut statements), prepare(&mut statements));

@@ -41,9 +41,7 @@ impl MysqlWire {
 
 /// Whether the text may do something durable before the statement is over, as a procedure may.
 fn may_commit_midway(text: &[u8]) -> bool {
-    const WORDS: [&[u8]; 7] = [
-        b"insert", b"update", b"delete", b"replace", b"select", b"with", b"load",
-    ];
+    const WORDS: [&[u8]; 7] = [b"insert", b"update", b"delete", b"replace", b"select", b"with", b"load"];
     let text = text.trim_ascii_start();
     let word = text.split(|byte| !byte.is_ascii_alphabetic()).next();
     let word = word.unwrap_or_default();
@@ -88,7 +86,8 @@ mod tests {
 
     #[test]
     fn only_a_refusal_of_the_fence_as_the_first_word_is_one_however_its_bytes_come() {
-        let text = b"\xff\x0a\x05#HY000The MySQL server is running with the --read-only option so it cannot execute this";
+        let text =
+            b"\xff\x0a\x05#HY000The MySQL server is running with the --read-only option so it cannot execute this";
         let refusal = packet(text);
         for end in 0..refusal.len() {
             assert_eq!(judge(&refusal[..end]), Verdict::Undecided, "{end}");

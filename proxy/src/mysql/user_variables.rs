@@ -35,10 +35,7 @@ pub(super) fn values_query(names: &BTreeSet<Vec<u8>>) -> String {
         let name = quoted(name);
         let comma = if at > 0 { ", " } else { "" };
         // Writing to a String cannot fail.
-        let _ = write!(
-            sql,
-            "{comma}@{name}, HEX(@{name}), CHARSET(@{name}), COLLATION(@{name})"
-        );
+        let _ = write!(sql, "{comma}@{name}, HEX(@{name}), CHARSET(@{name}), COLLATION(@{name})");
     }
     sql
 }
@@ -54,10 +51,7 @@ const DOUBLES: [u8; 2] = [4, 5];
 const INTEGERS: [u8; 5] = [1, 2, 3, 8, 9];
 
 /// Reads the answer to [`values_query`].
-pub(super) fn values_of(
-    names: &BTreeSet<Vec<u8>>,
-    answer: &Answer,
-) -> Result<Vec<UserVariable>, NotMovable> {
+pub(super) fn values_of(names: &BTreeSet<Vec<u8>>, answer: &Answer) -> Result<Vec<UserVariable>, NotMovable> {
     let row = first_row(answer)?;
     let mut out = Vec::with_capacity(names.len());
     for (at, name) in names.iter().enumerate() {
@@ -80,24 +74,15 @@ pub(super) fn values_of(
                 UserValue::Text(part(at + 1)?, charset, variables::charset(&part(at + 3)?))
             }
         };
-        out.push(UserVariable {
-            name: name.clone(),
-            value,
-        });
+        out.push(UserVariable { name: name.clone(), value });
     }
     Ok(out)
 }
 
 /// An exact number as an expression of that type: bare digits without a fraction would be an integer.
 fn decimal(value: &str) -> String {
-    let digits = value
-        .bytes()
-        .filter(u8::is_ascii_digit)
-        .count()
-        .clamp(1, 65);
-    let fraction = value
-        .split_once('.')
-        .map_or(0, |(_, fraction)| fraction.len());
+    let digits = value.bytes().filter(u8::is_ascii_digit).count().clamp(1, 65);
+    let fraction = value.split_once('.').map_or(0, |(_, fraction)| fraction.len());
     format!("CAST({value} AS DECIMAL({digits},{fraction}))")
 }
 

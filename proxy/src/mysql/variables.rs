@@ -119,12 +119,7 @@ const RENAMED: &[(&str, &str)] = &[
 ];
 
 /// Modes that change nothing that a session of a newer server can do.
-const MODES_GONE: &[&str] = &[
-    "NO_AUTO_CREATE_USER",
-    "NO_FIELD_OPTIONS",
-    "NO_KEY_OPTIONS",
-    "NO_TABLE_OPTIONS",
-];
+const MODES_GONE: &[&str] = &["NO_AUTO_CREATE_USER", "NO_FIELD_OPTIONS", "NO_KEY_OPTIONS", "NO_TABLE_OPTIONS"];
 
 /// A variable to be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,11 +165,7 @@ pub fn charset(name: &str) -> String {
 
 /// What must be set on a new session that shows `fresh`, so that it is like one that shows `session` on a server
 /// with `global` values. All three by present names.
-pub fn settings(
-    session: &Variables,
-    global: &Variables,
-    fresh: &Variables,
-) -> Result<Vec<Setting>, NotMovable> {
+pub fn settings(session: &Variables, global: &Variables, fresh: &Variables) -> Result<Vec<Setting>, NotMovable> {
     let mut out = Vec::new();
     for (name, value) in session {
         if PASSED_OVER.contains(&name.as_str()) {
@@ -200,18 +191,10 @@ pub fn settings(
             "optimizer_switch" => switches(value, have),
             _ => value.clone(),
         };
-        out.push(Setting {
-            name: name.clone(),
-            value,
-            may_fail: tried && !changed,
-        });
+        out.push(Setting { name: name.clone(), value, may_fail: tried && !changed });
     }
     if let Some(zone) = time_zone(session, fresh) {
-        out.push(Setting {
-            name: "time_zone".to_owned(),
-            value: zone,
-            may_fail: false,
-        });
+        out.push(Setting { name: "time_zone".to_owned(), value: zone, may_fail: false });
     }
     Ok(out)
 }
@@ -239,23 +222,15 @@ fn time_zone(session: &Variables, fresh: &Variables) -> Option<String> {
 
 /// The switches that both servers know, as the session has them.
 fn switches(wanted: &str, have: &str) -> String {
-    let known: Vec<&str> = have
-        .split(',')
-        .filter_map(|switch| switch.split_once('=').map(|(name, _)| name))
-        .collect();
-    let kept = wanted.split(',').filter(|switch| {
-        switch
-            .split_once('=')
-            .is_some_and(|(name, _)| known.contains(&name))
-    });
+    let known: Vec<&str> = have.split(',').filter_map(|switch| switch.split_once('=').map(|(name, _)| name)).collect();
+    let kept = wanted.split(',').filter(|switch| switch.split_once('=').is_some_and(|(name, _)| known.contains(&name)));
     kept.collect::<Vec<_>>().join(",")
 }
 
 /// The SQL mode without what is gone and means nothing any more on a server of `version`.
 pub fn sql_mode(mode: &str, version: &str) -> String {
     // As a name for several others, ANSI includes this one on newer servers of MySQL.
-    let short =
-        !version.contains("MariaDB") && !mode.split(',').any(|mode| mode == "ONLY_FULL_GROUP_BY");
+    let short = !version.contains("MariaDB") && !mode.split(',').any(|mode| mode == "ONLY_FULL_GROUP_BY");
     mode.split(',')
         .filter(|mode| !(MODES_GONE.contains(mode) || short && *mode == "ANSI"))
         .collect::<Vec<_>>()
@@ -278,10 +253,7 @@ pub fn is_shown(setting: &Setting, shown: &Variables) -> bool {
         return false;
     };
     if setting.name == "optimizer_switch" {
-        return setting
-            .value
-            .split(',')
-            .all(|switch| value.split(',').any(|have| have == switch));
+        return setting.value.split(',').all(|switch| value.split(',').any(|have| have == switch));
     }
     same(value, &setting.value)
 }
@@ -291,14 +263,8 @@ pub fn literal(value: &str) -> String {
     let digits = value.strip_prefix('-').unwrap_or(value);
     let number = digits.starts_with(|first: char| first.is_ascii_digit())
         && digits.bytes().filter(|&byte| byte == b'.').count() <= 1
-        && digits
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if number {
-        value.to_owned()
-    } else {
-        text(value)
-    }
+        && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if number { value.to_owned() } else { text(value) }
 }
 
 /// A string literal that means the same whatever the SQL mode says of backslashes, for text without any.
@@ -329,10 +295,7 @@ mod tests {
     }
 
     fn set(settings: &[Setting]) -> Vec<(&str, &str)> {
-        settings
-            .iter()
-            .map(|setting| (setting.name.as_str(), setting.value.as_str()))
-            .collect()
+        settings.iter().map(|setting| (setting.name.as_str(), setting.value.as_str())).collect()
     }
 
     #[test]
@@ -356,13 +319,7 @@ mod tests {
             ("wait_timeout", "60"),
         ]);
         let found = settings(&session, &global, &fresh).expect("all are known");
-        assert_eq!(
-            set(&found),
-            [
-                ("sort_buffer_size", "1024"),
-                ("transaction_isolation", "REPEATABLE-READ")
-            ]
-        );
+        assert_eq!(set(&found), [("sort_buffer_size", "1024"), ("transaction_isolation", "REPEATABLE-READ")]);
     }
 
     #[test]

@@ -81,12 +81,7 @@ pub struct MysqlWire {
 impl MysqlWire {
     /// A session that is idle behind its login: what was agreed with the client, what with the server, and the status
     /// that the server reported.
-    pub fn new(
-        frame_bytes_max: usize,
-        client: Capabilities,
-        server: Capabilities,
-        status: u16,
-    ) -> Self {
+    pub fn new(frame_bytes_max: usize, client: Capabilities, server: Capabilities, status: u16) -> Self {
         Self {
             tracker: Tracker::new(u64::from(server.0), status),
             client,
@@ -148,16 +143,8 @@ impl MysqlWire {
 
     /// A command of Headgate's own is sent now; its answer is swallowed.
     pub fn ask(&mut self, command: u8) {
-        let header = Header {
-            length: 1,
-            sequence: 0,
-        };
-        let expected = Expected {
-            command,
-            tag: 0,
-            cursor: false,
-            own: true,
-        };
+        let header = Header { length: 1, sequence: 0 };
+        let expected = Expected { command, tag: 0, cursor: false, own: true };
         self.tracker.command(header, expected);
     }
 
@@ -165,11 +152,7 @@ impl MysqlWire {
     fn measure(&self, before: usize, header: Header) -> Result<usize, Malformed> {
         let length = before.saturating_add(header.length);
         if length > self.frame_bytes_max {
-            return Err(Malformed {
-                what: "packet",
-                at: 0,
-                limit: self.frame_bytes_max,
-            });
+            return Err(Malformed { what: "packet", at: 0, limit: self.frame_bytes_max });
         }
         Ok(length)
     }
@@ -186,40 +169,23 @@ impl MysqlWire {
             return NextStep::More;
         }
         if self.at_boundary() {
-            return if gate.enter() {
-                NextStep::More
-            } else {
-                NextStep::Gate
-            };
+            return if gate.enter() { NextStep::More } else { NextStep::Gate };
         }
         // What is under way may have passed without the gate, as a ping does, and an error in reply to a KILL leaves
         // doubt outside too.
         if !gate.is_inside() {
-            return if gate.enter() {
-                NextStep::More
-            } else {
-                NextStep::Replies
-            };
+            return if gate.enter() { NextStep::More } else { NextStep::Replies };
         }
         // What comes before this one decides whether a transaction is open; only with the gate open may they be left
         // to run together.
         let uncertain = self.tracker.expecting() > 0 || self.tracker.in_doubt();
-        if uncertain && !gate.is_open() {
-            NextStep::Replies
-        } else {
-            NextStep::More
-        }
+        if uncertain && !gate.is_open() { NextStep::Replies } else { NextStep::More }
     }
 
     /// A command goes by: numbers are exchanged, and what a handover needs is kept.
     fn forward(&mut self, header: Header, payload: &mut [u8]) {
         let command = payload.first().copied().unwrap_or_default();
-        let mut expected = Expected {
-            command,
-            tag: 0,
-            cursor: false,
-            own: false,
-        };
+        let mut expected = Expected { command, tag: 0, cursor: false, own: false };
         self.keep = Keep::Nothing;
         match command {
             command::QUERY => {
@@ -273,11 +239,7 @@ impl MysqlWire {
             return 0;
         }
         // Behind others that are under way it is not known what was true before.
-        if several || self.tracker.expecting() > 0 {
-            TAUGHT_IN_PART
-        } else {
-            TAUGHT
-        }
+        if several || self.tracker.expecting() > 0 { TAUGHT_IN_PART } else { TAUGHT }
     }
 
     /// A command that names a prepared statement. Answers the client's number for it.
@@ -411,11 +373,7 @@ fn number_at(payload: &[u8], at: usize) -> Option<u32> {
 }
 
 impl Wire for MysqlWire {
-    fn client(
-        &mut self,
-        bytes: &mut [u8],
-        gate: &impl GateAccess,
-    ) -> Result<ClientScan, Malformed> {
+    fn client(&mut self, bytes: &mut [u8], gate: &impl GateAccess) -> Result<ClientScan, Malformed> {
         let mut clear = 0;
         let stop = |clear, then| Ok(ClientScan { clear, then });
         loop {
@@ -441,11 +399,7 @@ impl Wire for MysqlWire {
                 return stop(clear, NextStep::More);
             };
             let sent = self.tracker.sent();
-            let before = if sent == Sent::Continuation {
-                self.client_frame
-            } else {
-                0
-            };
+            let before = if sent == Sent::Continuation { self.client_frame } else { 0 };
             self.client_frame = self.measure(before, header)?;
             if sent != Sent::Command {
                 if sent == Sent::File {
@@ -457,11 +411,7 @@ impl Wire for MysqlWire {
                 continue;
             }
             if header.length == 0 {
-                return Err(Malformed {
-                    what: "command",
-                    at: HEADER_BYTES,
-                    limit: 0,
-                });
+                return Err(Malformed { what: "command", at: HEADER_BYTES, limit: 0 });
             }
             let shown = rest.len().min(header.total());
             let payload = &mut rest[HEADER_BYTES..shown];
@@ -480,9 +430,7 @@ impl Wire for MysqlWire {
             }
             self.own = match kill {
                 Some((ends, number)) => (number >= OWN_THREADS).then_some(Own::Kill(ends, number)),
-                None => self
-                    .own(command, payload)
-                    .or_else(|| self.uses(command, payload).then_some(Own::Use)),
+                None => self.own(command, payload).or_else(|| self.uses(command, payload).then_some(Own::Use)),
             };
             if self.own.is_some() {
                 return stop(clear, NextStep::Own);
@@ -493,11 +441,7 @@ impl Wire for MysqlWire {
         }
     }
 
-    fn server(
-        &mut self,
-        bytes: &mut [u8],
-        gate: &impl GateAccess,
-    ) -> Result<ServerScan, Malformed> {
+    fn server(&mut self, bytes: &mut [u8], gate: &impl GateAccess) -> Result<ServerScan, Malformed> {
         let mut clear = 0;
         let forward = |clear| Ok(ServerScan { clear, swallow: 0 });
         loop {
@@ -519,21 +463,13 @@ impl Wire for MysqlWire {
             if payload.len() < header.length.min(HEAD_BYTES) {
                 return forward(clear);
             }
-            let before = if self.tracker.server_continues() {
-                self.server_frame
-            } else {
-                0
-            };
+            let before = if self.tracker.server_continues() { self.server_frame } else { 0 };
             let frame = self.measure(before, header)?;
             let own = self.tracker.front().is_some_and(|front| front.own);
             let shortened = self.strip && self.tracker.is_okay(header, payload);
             if (own || shortened) && payload.len() < header.length {
                 if header.length > OKAY_BYTES_MAX {
-                    return Err(Malformed {
-                        what: "OK packet",
-                        at: 0,
-                        limit: OKAY_BYTES_MAX,
-                    });
+                    return Err(Malformed { what: "OK packet", at: 0, limit: OKAY_BYTES_MAX });
                 }
                 return forward(clear);
             }
@@ -561,18 +497,14 @@ impl Wire for MysqlWire {
                 let length = reply::strip_changes(payload)?;
                 left = length + HEADER_BYTES;
                 swallow = header.length - length;
-                let [low, middle, high, _] =
-                    u32::try_from(length).unwrap_or_default().to_le_bytes();
+                let [low, middle, high, _] = u32::try_from(length).unwrap_or_default().to_le_bytes();
                 rest[..3].copy_from_slice(&[low, middle, high]);
             }
             if ended.is_some() && self.at_boundary() {
                 gate.leave();
             }
             if swallow > 0 {
-                return Ok(ServerScan {
-                    clear: clear + left,
-                    swallow,
-                });
+                return Ok(ServerScan { clear: clear + left, swallow });
             }
             self.server_left = left;
         }

@@ -23,11 +23,7 @@ pub(super) struct Ahead {
 impl Ahead {
     /// For those who want to know.
     pub(super) fn new(askers: Vec<oneshot::Sender<Movable>>) -> Self {
-        Self {
-            askers,
-            row: None,
-            failed: false,
-        }
+        Self { askers, row: None, failed: false }
     }
 
     /// The question, as whole frames.
@@ -60,9 +56,7 @@ impl Ahead {
     /// Whether a frame is part of the answer. What the server says by itself is the client's, its last words too.
     pub(super) fn is_answer(tag: u8, body: &[u8]) -> bool {
         match tag {
-            reply::PARAMETER_STATUS | reply::NOTIFICATION_RESPONSE | reply::NOTICE_RESPONSE => {
-                false
-            }
+            reply::PARAMETER_STATUS | reply::NOTIFICATION_RESPONSE | reply::NOTICE_RESPONSE => false,
             reply::ERROR_RESPONSE => {
                 let ends = |word: &[u8]| memchr::memmem::find(body, word).is_some();
                 !ends(b"VFATAL\0") && !ends(b"VPANIC\0")

@@ -44,7 +44,5 @@ async fn send(server: &ServerKey) -> io::Result<()> {
         while stream.read(&mut nothing).await? > 0 {}
         Ok(())
     };
-    tokio::time::timeout(CANCEL_TIMEOUT, conversation)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    tokio::time::timeout(CANCEL_TIMEOUT, conversation).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -100,17 +100,8 @@ pub async fn authenticate(
     }
 }
 
-async fn scram(
-    stream: &mut TcpStream,
-    buffer: &mut BytesMut,
-    user: &str,
-    verifier: Verifier,
-) -> Result<(), Rejected> {
-    let nonce: String = rand::rng()
-        .sample_iter(Alphanumeric)
-        .take(NONCE_CHARS)
-        .map(char::from)
-        .collect();
+async fn scram(stream: &mut TcpStream, buffer: &mut BytesMut, user: &str, verifier: Verifier) -> Result<(), Rejected> {
+    let nonce: String = rand::rng().sample_iter(Alphanumeric).take(NONCE_CHARS).map(char::from).collect();
     let mut exchange = ScramServer::new(verifier, &nonce);
 
     let mut out = BytesMut::new();
@@ -122,9 +113,7 @@ async fn scram(
     if initial.mechanism != auth::SCRAM_SHA_256 {
         return Err(wrong());
     }
-    let first = exchange
-        .first(&initial.data.unwrap_or_default())
-        .map_err(|_| wrong())?;
+    let first = exchange.first(&initial.data.unwrap_or_default()).map_err(|_| wrong())?;
     out.clear();
     AuthRequest::SaslContinue(first.into()).encode(&mut out);
     stream.write_all(&out).await?;
@@ -137,10 +126,7 @@ async fn scram(
     Ok(())
 }
 
-async fn password_message(
-    stream: &mut TcpStream,
-    buffer: &mut BytesMut,
-) -> Result<Bytes, Rejected> {
+async fn password_message(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Bytes, Rejected> {
     loop {
         if let Some(frame) = frame::take(buffer, LOGIN_FRAME_BYTES_MAX)? {
             if frame.tag != command::PASSWORD {

@@ -116,9 +116,7 @@ impl CustomSettings {
                 Hides::Short if is_whole => {}
                 Hides::Short => return at.saturating_sub(1),
             }
-            let inside_word = before
-                .last()
-                .is_some_and(|&byte| byte != b'.' && is_name_byte(byte));
+            let inside_word = before.last().is_some_and(|&byte| byte != b'.' && is_name_byte(byte));
             if inside_word {
                 continue;
             }
@@ -157,10 +155,7 @@ impl CustomSettings {
 /// What `text` sets, which begins with the letter S behind `before`.
 fn setting<'a>(text: &'a [u8], before: &[u8]) -> Found<'a> {
     const WORDS: [&[u8]; 2] = [b"set", b"set_config"];
-    if WORDS
-        .iter()
-        .any(|word| word.len() > text.len() && is_start_of(text, word))
-    {
+    if WORDS.iter().any(|word| word.len() > text.len() && is_start_of(text, word)) {
         return Found::Short(false);
     }
     if let Some(rest) = strip_word(text, b"set_config") {
@@ -260,10 +255,7 @@ enum Identifier<'a> {
 /// One part of a name, without its quotes.
 fn identifier(text: &[u8]) -> Identifier<'_> {
     let Some(quoted) = text.strip_prefix(b"\"") else {
-        let end = text
-            .iter()
-            .position(|&byte| !is_name_byte(byte))
-            .unwrap_or(text.len());
+        let end = text.iter().position(|&byte| !is_name_byte(byte)).unwrap_or(text.len());
         let (part, after) = text.split_at(end);
         return match (part, after) {
             (_, []) => Identifier::Partial,
@@ -286,11 +278,7 @@ fn identifier(text: &[u8]) -> Identifier<'_> {
 /// Whether the text goes on with what another value is put into: `' || name`, `%I` of format().
 fn put_together(rest: &[u8]) -> Found<'_> {
     let is = |unknown| {
-        if unknown {
-            Found::Unknown
-        } else {
-            Found::Nothing
-        }
+        if unknown { Found::Unknown } else { Found::Nothing }
     };
     if let [b'%', rest @ ..] = rest {
         return match rest.first() {
@@ -313,12 +301,10 @@ fn begins_statement(before: &[u8]) -> bool {
     let before = before.trim_ascii_end();
     match before.last() {
         None | Some(b';' | b'\'' | b'$' | b'/' | 0) => true,
-        Some(_) => [&b"begin"[..], b"then", b"else", b"loop"]
-            .iter()
-            .any(|word| {
-                let at = before.len().checked_sub(word.len());
-                at.is_some_and(|at| before[at..].eq_ignore_ascii_case(word))
-            }),
+        Some(_) => [&b"begin"[..], b"then", b"else", b"loop"].iter().any(|word| {
+            let at = before.len().checked_sub(word.len());
+            at.is_some_and(|at| before[at..].eq_ignore_ascii_case(word))
+        }),
     }
 }
 
@@ -382,9 +368,7 @@ fn last_argument(arguments: &[u8]) -> Option<&[u8]> {
 
 fn is_true(argument: &[u8]) -> bool {
     let argument = after_blanks(argument).trim_ascii_end();
-    [&b"true"[..], b"'true'", b"'t'", b"''t''", b"''true''"]
-        .iter()
-        .any(|word| argument.eq_ignore_ascii_case(word))
+    [&b"true"[..], b"'true'", b"'t'", b"''t''", b"''true''"].iter().any(|word| argument.eq_ignore_ascii_case(word))
 }
 
 fn starts_inside_word(rest: &[u8]) -> bool {
@@ -408,21 +392,9 @@ mod tests {
     fn names_are_learned_from_every_form_that_lasts() {
         check("SET app.user_id = '42'", &["app.user_id"], false);
         check("set session app.user_id to 42", &["app.user_id"], false);
-        check(
-            "begin; SET \"app\".\"tenant\" TO 'x'; set a.b=c",
-            &["a.b", "app.tenant"],
-            false,
-        );
-        check(
-            "select set_config('app.user_id', $1, false)",
-            &["app.user_id"],
-            false,
-        );
-        check(
-            "SELECT pg_catalog.set_config ( 'app.x' , 'y', true)",
-            &["app.x"],
-            false,
-        );
+        check("begin; SET \"app\".\"tenant\" TO 'x'; set a.b=c", &["a.b", "app.tenant"], false);
+        check("select set_config('app.user_id', $1, false)", &["app.user_id"], false);
+        check("SELECT pg_catalog.set_config ( 'app.x' , 'y', true)", &["app.x"], false);
     }
 
     #[test]
@@ -430,21 +402,9 @@ mod tests {
         let names: &[&str] = &["app.x"];
         check("Set/* a /* b */ */app -- c\n . \"x\" /**/=1", names, false);
         check("set session/**/\"app\".x to'1'", names, false);
-        check(
-            "select \"set_config\"('app.x'::text , '1', false)",
-            names,
-            false,
-        );
-        check(
-            "do 'begin perform set_config(''app.x'', ''1'', false); end'",
-            names,
-            false,
-        );
-        check(
-            "SET session.x = 1; set local.y = 2",
-            &["local.y", "session.x"],
-            false,
-        );
+        check("select \"set_config\"('app.x'::text , '1', false)", names, false);
+        check("do 'begin perform set_config(''app.x'', ''1'', false); end'", names, false);
+        check("SET session.x = 1; set local.y = 2", &["local.y", "session.x"], false);
     }
 
     #[test]
@@ -502,10 +462,7 @@ mod tests {
             }
         }
         let mut custom = CustomSettings::default();
-        custom.learn_piece(
-            format!("select set_config('a.' || '{value}").as_bytes(),
-            false,
-        );
+        custom.learn_piece(format!("select set_config('a.' || '{value}").as_bytes(), false);
         assert!(custom.are_unknown(), "kept without end");
         assert!(custom.kept.capacity() < 4 * KEPT_BYTES_MAX);
     }
@@ -519,11 +476,7 @@ mod tests {
         check("", &[], false);
         check("set", &[], false);
         check("update t set /* a */ b = '' || c", &[], false);
-        check(
-            "insert into t values ('we have it all set up.', 'Set.')",
-            &[],
-            false,
-        );
+        check("insert into t values ('we have it all set up.', 'Set.')", &[], false);
         check("SET/**/LOCAL app.x = 1; set session = 1", &[], false);
     }
 
@@ -531,20 +484,12 @@ mod tests {
     fn a_name_that_is_not_told_is_known_to_be_missing() {
         check("select set_config($1, $2, false)", &[], true);
         check("select set_config($1, $2, true)", &[], false);
-        check(
-            "select set_config(name, value, $1) from settings",
-            &[],
-            true,
-        );
+        check("select set_config(name, value, $1) from settings", &[], true);
         check("select set_config('app.' || 'a', '1', false)", &[], true);
         check("select set_config('app.' || $1, ')', true)", &[], false);
         check("set U&\"app\".a = 1", &[], true);
         check("set \"größe.x\" = 1", &[], true);
-        check(
-            "do $$ begin execute 'set app.' || n || ' = 1'; end $$",
-            &[],
-            true,
-        );
+        check("do $$ begin execute 'set app.' || n || ' = 1'; end $$", &[], true);
         check("begin execute format('set %I = 1', 'a.b'); end", &[], true);
     }
 

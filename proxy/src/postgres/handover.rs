@@ -14,8 +14,8 @@ use super::lexer;
 use super::prewarmed::PrewarmedSession;
 use super::server_login::{self, ServerSession};
 use super::state::{
-    ENCODING, NotMovable, OBJECTS, SessionState, TIMEOUT, literal, settings_of, settings_query,
-    text, types_query, understand,
+    ENCODING, NotMovable, OBJECTS, SessionState, TIMEOUT, literal, settings_of, settings_query, text, types_query,
+    understand,
 };
 use super::wire::{PostgresWire, Unnamed};
 use crate::route::Cluster;
@@ -59,12 +59,9 @@ pub async fn hand_over(
     if wire.custom().are_unknown() {
         return Err(NotMovable::CustomSetting);
     }
-    tokio::time::timeout(
-        cluster.connect_timeout,
-        rebuild(old, cluster, identity, wire, prewarmed),
-    )
-    .await
-    .unwrap_or(Err(NotMovable::Late))
+    tokio::time::timeout(cluster.connect_timeout, rebuild(old, cluster, identity, wire, prewarmed))
+        .await
+        .unwrap_or(Err(NotMovable::Late))
 }
 
 async fn rebuild(
@@ -81,53 +78,33 @@ async fn rebuild(
         Unnamed::None => None,
     };
     let types = types_query(unnamed.as_ref().map_or(&[], |parse| &parse.types));
-    let question = query(&format!(
-        "{ENCODING} {settings} {TIMEOUT} {OBJECTS} {types}"
-    ));
+    let question = query(&format!("{ENCODING} {settings} {TIMEOUT} {OBJECTS} {types}"));
     let opening = async {
         if let Some(prewarmed) = prewarmed
             && let Some(session) = prewarmed.session_on(cluster).await
         {
             return Ok(session);
         }
-        server_login::login(
-            cluster,
-            identity.startup,
-            identity.database,
-            identity.password,
-        )
-        .await
+        server_login::login(cluster, identity.startup, identity.database, identity.password).await
     };
     let mut unread = BytesMut::new();
     let (reported, opened) = tokio::join!(ask(old, &mut unread, &question), opening);
     let mut reported = reported.map_err(NotMovable::SourceGone)?;
     let state = understand(&reported)?;
     reported.keep_notifications(&mut unread);
-    let mut target = Target {
-        session: opened.map_err(NotMovable::TargetRefused)?,
-        asides: BytesMut::new(),
-    };
+    let mut target = Target { session: opened.map_err(NotMovable::TargetRefused)?, asides: BytesMut::new() };
 
     let oids = target_oids(&mut target, &state).await?;
     let login_user = identity.startup.user().unwrap_or_default();
     let login_user = String::from_utf8_lossy(&login_user);
-    target
-        .ask(&restore(&state, &login_user, escapes(wire), &oids)?)
-        .await?;
+    target.ask(&restore(&state, &login_user, escapes(wire), &oids)?).await?;
     let shown = target.ask(&query(&settings)).await?;
     if settings_of(&shown, &shown.results)? != state.settings {
-        return Err(NotMovable::State(
-            "the new server shows other settings".to_owned(),
-        ));
+        return Err(NotMovable::State("the new server shows other settings".to_owned()));
     }
-    target
-        .ask(&query(&set("client_encoding", &state.encoding)))
-        .await?;
+    target.ask(&query(&set("client_encoding", &state.encoding))).await?;
     if let Some(parse) = &unnamed {
-        let refused = target
-            .try_ask(&parse.for_target(&state.unnamed_types, &oids)?)
-            .await?
-            .error;
+        let refused = target.try_ask(&parse.for_target(&state.unnamed_types, &oids)?).await?.error;
         if let Some(error) = refused {
             // Where the old server had refused it too, the client saw that and will not bind it.
             let question = parse.parse_again(&state.encoding)?;
@@ -154,15 +131,8 @@ struct Target {
 impl Target {
     /// Asks, and remembers what the client must know of the answer.
     async fn try_ask(&mut self, question: &[u8]) -> Result<Answer, NotMovable> {
-        let ServerSession {
-            stream,
-            buffer,
-            parameters,
-            ..
-        } = &mut self.session;
-        let mut answer = ask(stream, buffer, question)
-            .await
-            .map_err(NotMovable::TargetRefused)?;
+        let ServerSession { stream, buffer, parameters, .. } = &mut self.session;
+        let mut answer = ask(stream, buffer, question).await.map_err(NotMovable::TargetRefused)?;
         self.asides.unsplit(std::mem::take(&mut answer.asides));
         for (name, value) in answer.parameters.drain(..) {
             match parameters.iter_mut().find(|(known, _)| *known == name) {
@@ -187,11 +157,7 @@ impl Target {
 fn changes(before: &[(Bytes, Bytes)], after: &[(Bytes, Bytes)]) -> BytesMut {
     let mut out = BytesMut::new();
     for (name, value) in after.iter().filter(|pair| !before.contains(pair)) {
-        ParameterStatus {
-            name: name.clone(),
-            value: value.clone(),
-        }
-        .encode(&mut out);
+        ParameterStatus { name: name.clone(), value: value.clone() }.encode(&mut out);
     }
     out
 }
@@ -218,11 +184,7 @@ impl<'a> UnnamedParse<'a> {
     }
 
     /// The batch that prepares it on the new server, with the types as they are numbered there.
-    fn for_target(
-        &self,
-        names: &[(u32, String)],
-        oids: &[(String, u32)],
-    ) -> Result<BytesMut, NotMovable> {
+    fn for_target(&self, names: &[(u32, String)], oids: &[(String, u32)]) -> Result<BytesMut, NotMovable> {
         let types = self.types.iter().map(|oid| {
             let name = names.iter().find(|(known, _)| known == oid);
             let name = name.map(|(_, name)| name.as_str());
@@ -258,10 +220,7 @@ fn escapes(wire: &PostgresWire) -> bool {
 }
 
 /// What the target calls the user-defined parameter types, by name.
-async fn target_oids(
-    target: &mut Target,
-    state: &SessionState,
-) -> Result<Vec<(String, u32)>, NotMovable> {
+async fn target_oids(target: &mut Target, state: &SessionState) -> Result<Vec<(String, u32)>, NotMovable> {
     let by_protocol = state.prepared.iter().filter(|statement| !statement.by_sql);
     let names: BTreeSet<&str> = by_protocol
         .flat_map(|statement| &statement.types)
@@ -272,18 +231,12 @@ async fn target_oids(
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let columns: Vec<String> = names
-        .iter()
-        .map(|name| format!("{}::pg_catalog.regtype::pg_catalog.oid", literal(name)))
-        .collect();
-    let answer = target
-        .ask(&query(&format!("SELECT {}", columns.join(", "))))
-        .await?;
+    let columns: Vec<String> =
+        names.iter().map(|name| format!("{}::pg_catalog.regtype::pg_catalog.oid", literal(name))).collect();
+    let answer = target.ask(&query(&format!("SELECT {}", columns.join(", ")))).await?;
     let row = answer.results.first().and_then(|rows| rows.first());
     let found = names.iter().enumerate().map(|(at, name)| {
-        let oid = row
-            .and_then(|row| text(row, at))
-            .and_then(|oid| oid.parse().ok());
+        let oid = row.and_then(|row| text(row, at)).and_then(|oid| oid.parse().ok());
         oid.map(|oid| ((*name).to_owned(), oid))
     });
     found
@@ -301,28 +254,16 @@ fn restore(
     let mut out = BytesMut::new();
     execute(&set("client_encoding", "UTF8"), &mut out)?;
     // A time limit of the client's must not end the rebuilding.
-    let (limits, others): (Vec<_>, Vec<_>) = state
-        .settings
-        .values
-        .iter()
-        .partition(|(name, _)| name.ends_with("_timeout"));
+    let (limits, others): (Vec<_>, Vec<_>) =
+        state.settings.values.iter().partition(|(name, _)| name.ends_with("_timeout"));
     for (name, value) in others.into_iter().chain(limits) {
         execute(&set(name, value), &mut out)?;
     }
     if state.settings.session_user != login_user {
-        execute(
-            &format!(
-                "SET SESSION AUTHORIZATION {}",
-                identifier(&state.settings.session_user)
-            ),
-            &mut out,
-        )?;
+        execute(&format!("SET SESSION AUTHORIZATION {}", identifier(&state.settings.session_user)), &mut out)?;
     }
     if state.settings.role != "none" {
-        execute(
-            &format!("SET ROLE {}", identifier(&state.settings.role)),
-            &mut out,
-        )?;
+        execute(&format!("SET ROLE {}", identifier(&state.settings.role)), &mut out)?;
     }
     for channel in &state.channels {
         execute(&format!("LISTEN {}", identifier(channel)), &mut out)?;
@@ -335,9 +276,7 @@ fn restore(
             continue;
         }
         let types = prepared.types.iter();
-        let types: Vec<u32> = types
-            .map(|(oid, name)| target_oid(*oid, Some(name), oids))
-            .collect();
+        let types: Vec<u32> = types.map(|(oid, name)| target_oid(*oid, Some(name), oids)).collect();
         let (name, text) = (prepared.name.as_bytes(), prepared.statement.as_bytes());
         parse(name, text, &types, &mut out)?;
     }
@@ -370,11 +309,7 @@ fn parse(name: &[u8], sql: &[u8], types: &[u32], out: &mut BytesMut) -> Result<(
 
 /// The statement that sets one setting for the session.
 fn set(name: &str, value: &str) -> String {
-    format!(
-        "SELECT pg_catalog.set_config({}, {}, false)",
-        literal(name),
-        literal(value)
-    )
+    format!("SELECT pg_catalog.set_config({}, {}, false)", literal(name), literal(value))
 }
 
 fn identifier(name: &str) -> String {
@@ -388,10 +323,7 @@ mod tests {
     #[test]
     fn only_changed_parameters_are_told() {
         let pair = |name: &'static str, value: &'static str| {
-            (
-                Bytes::from_static(name.as_bytes()),
-                Bytes::from_static(value.as_bytes()),
-            )
+            (Bytes::from_static(name.as_bytes()), Bytes::from_static(value.as_bytes()))
         };
         let before = [pair("server_version", "14.23"), pair("TimeZone", "UTC")];
         let after = [pair("server_version", "18.4"), pair("TimeZone", "UTC")];

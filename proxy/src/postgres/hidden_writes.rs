@@ -3,10 +3,7 @@
 use super::lexer::{after_blanks, is_start_of, strip_word};
 
 /// What lets a session write past what follows the log, as its name stands in a text, and by what it is told.
-const HIDING: [(&[u8], &str); 2] = [
-    (ROLE.as_bytes(), ROLE),
-    (b"session_setup", "pg_replication_origin_session_setup"),
-];
+const HIDING: [(&[u8], &str); 2] = [(ROLE.as_bytes(), ROLE), (b"session_setup", "pg_replication_origin_session_setup")];
 
 /// The setting by which triggers, and so the fence, leave a session alone.
 pub(super) const ROLE: &str = "session_replication_role";
@@ -36,9 +33,7 @@ pub(super) fn hides_writes(text: &[u8]) -> Hides {
         }
         let unquoted = |text| {
             let text: &[u8] = after_blanks(text);
-            let quotes = text
-                .iter()
-                .take_while(|&&byte| matches!(byte, b'\'' | b'"'));
+            let quotes = text.iter().take_while(|&&byte| matches!(byte, b'\'' | b'"'));
             let quotes = quotes.count();
             after_blanks(&text[quotes..])
         };

@@ -43,19 +43,13 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Sends `question` (whole frames that end in exactly one ReadyForQuery) and reads the answer. What was read behind it
 /// stays in `buffer`. The caller sets the deadline.
-pub async fn ask(
-    stream: &mut Upstream,
-    buffer: &mut BytesMut,
-    question: &[u8],
-) -> Result<Answer, Refused> {
+pub async fn ask(stream: &mut Upstream, buffer: &mut BytesMut, question: &[u8]) -> Result<Answer, Refused> {
     stream.write_all(question).await?;
     let mut answer = Answer::default();
     let mut bytes = 0_usize;
     loop {
         let Some(frame) = next_frame(stream, buffer).await? else {
-            return Err(Refused::Unreachable(
-                std::io::ErrorKind::UnexpectedEof.into(),
-            ));
+            return Err(Refused::Unreachable(std::io::ErrorKind::UnexpectedEof.into()));
         };
         bytes = bytes.saturating_add(frame.body.len());
         if bytes > ANSWER_BYTES_MAX {

@@ -7,8 +7,7 @@ pub fn is_name_byte(byte: u8) -> bool {
 
 /// Whether `text` may go on to be `word`, whatever its case.
 pub fn is_start_of(text: &[u8], word: &[u8]) -> bool {
-    word.get(..text.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(text))
+    word.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text))
 }
 
 /// What follows `word`, whatever its case.
@@ -139,9 +138,8 @@ pub fn statements(text: &str, backslash: bool) -> Vec<&str> {
 
 /// The one statement of a text that is `PREPARE name …`; none where there are several.
 pub fn preparation<'a>(text: &'a str, name: &str, backslash: bool) -> Option<&'a str> {
-    let mut found = statements(text, backslash)
-        .into_iter()
-        .filter(|statement| prepared_name(statement).as_deref() == Some(name));
+    let mut found =
+        statements(text, backslash).into_iter().filter(|statement| prepared_name(statement).as_deref() == Some(name));
     let one = found.next();
     one.filter(|_| found.next().is_none())
 }
@@ -195,15 +193,9 @@ mod tests {
         let text = "set a = 1; Prepare P as select ';'; /* x */prepare/**/\"P\"\"\" as select 2; prepare q";
         let found = |name| preparation(text, name, false).map(str::trim);
         assert_eq!(found("p"), Some("Prepare P as select ';'"));
-        assert_eq!(
-            found("P\""),
-            Some("/* x */prepare/**/\"P\"\"\" as select 2")
-        );
+        assert_eq!(found("P\""), Some("/* x */prepare/**/\"P\"\"\" as select 2"));
         assert_eq!(found("P"), None);
-        assert_eq!(
-            preparation("prepare p as select 1; prepare p as select 2", "p", false),
-            None
-        );
+        assert_eq!(preparation("prepare p as select 1; prepare p as select 2", "p", false), None);
     }
 
     proptest! {

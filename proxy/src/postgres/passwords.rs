@@ -40,11 +40,7 @@ impl User {
         rand::rng().fill_bytes(&mut salt);
         Self {
             password: password.clone(),
-            verifier: Verifier::from_password(
-                password.reveal().as_bytes(),
-                &salt,
-                SCRAM_ITERATIONS,
-            ),
+            verifier: Verifier::from_password(password.reveal().as_bytes(), &salt, SCRAM_ITERATIONS),
         }
     }
 }
@@ -62,10 +58,7 @@ impl Known {
         });
         let admin = before.map(|before| &before.admin.1);
         Self {
-            admin: (
-                config.admin.user.clone(),
-                make(admin, &config.admin.password),
-            ),
+            admin: (config.admin.user.clone(), make(admin, &config.admin.password)),
             method: config.login.method,
             users: users.collect(),
         }
@@ -77,10 +70,7 @@ impl Passwords {
     pub fn new(config: &Config) -> Self {
         let mut mock = [0; 32];
         rand::rng().fill_bytes(&mut mock);
-        Self {
-            mock,
-            known: ArcSwap::from_pointee(Known::new(config, None)),
-        }
+        Self { mock, known: ArcSwap::from_pointee(Known::new(config, None)) }
     }
 
     /// What another configuration knows; nobody is asked for it before [`Passwords::renew`].
@@ -96,11 +86,7 @@ impl Passwords {
     /// What a user of the console must prove.
     pub fn of_admin(&self, user: &str) -> Verifier {
         let (name, admin) = &self.known.load().admin;
-        if user == name {
-            admin.verifier.clone()
-        } else {
-            self.unknown(user)
-        }
+        if user == name { admin.verifier.clone() } else { self.unknown(user) }
     }
 
     /// What a user of an application must prove; `None` where nothing is asked. A password that Headgate would answer
@@ -110,9 +96,7 @@ impl Passwords {
         let known = all.users.get(user).map(|known| known.verifier.clone());
         match all.method {
             Method::Trust => known,
-            Method::ScramSha256 | Method::Accounts => {
-                Some(known.unwrap_or_else(|| self.unknown(user)))
-            }
+            Method::ScramSha256 | Method::Accounts => Some(known.unwrap_or_else(|| self.unknown(user))),
         }
     }
 
@@ -155,11 +139,7 @@ mod tests {
         assert!(passwords.turns_away("web") && !passwords.turns_away("app"));
         passwords.renew(known);
         assert!(passwords.of_user("web") != nobody && passwords.for_server("web").is_some());
-        assert_eq!(
-            passwords.of_user("app"),
-            app,
-            "another salt tells of a reload"
-        );
+        assert_eq!(passwords.of_user("app"), app, "another salt tells of a reload");
         passwords.renew(passwords.prepare(&config("[users.web]\npassword = \"v\"\n")));
         assert!(passwords.for_server("app").is_none());
     }

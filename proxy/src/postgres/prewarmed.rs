@@ -25,25 +25,14 @@ const SPARE_AGE_MAX: Duration = Duration::from_secs(30);
 impl PrewarmedSession {
     /// Begins to open one, beside whatever the session does. Whoever ordered it learns of a failure, and the handover
     /// meets it again.
-    pub fn open(
-        order: WarmOrder,
-        startup: Startup,
-        database: String,
-        password: Option<Secret>,
-    ) -> Self {
+    pub fn open(order: WarmOrder, startup: Startup, database: String, password: Option<Secret>) -> Self {
         let cluster = order.cluster.name.clone();
         let opening = tokio::spawn(async move {
             let password = password.as_ref().map(Secret::reveal);
             let session = server_login::login(&order.cluster, &startup, &database, password).await;
-            session
-                .inspect_err(|refused| drop(order.done.send(refused.to_string())))
-                .ok()
+            session.inspect_err(|refused| drop(order.done.send(refused.to_string()))).ok()
         });
-        Self {
-            cluster,
-            since: Instant::now(),
-            opening,
-        }
+        Self { cluster, since: Instant::now(), opening }
     }
 
     /// The session on `cluster`; `None` where there is none that is fresh and alive.

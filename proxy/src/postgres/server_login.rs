@@ -67,13 +67,7 @@ pub async fn login(
     let (parameters, key, notices) = tokio::time::timeout(cluster.connect_timeout, logging_in)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    Ok(ServerSession {
-        stream,
-        buffer,
-        parameters,
-        key,
-        notices,
-    })
+    Ok(ServerSession { stream, buffer, parameters, key, notices })
 }
 
 type Greeting = (Vec<(Bytes, Bytes)>, reply::BackendKeyData, BytesMut);
@@ -91,10 +85,7 @@ async fn authenticate(
 
     let user = startup.user().unwrap_or_default();
     let mut parameters = Vec::new();
-    let mut key = reply::BackendKeyData {
-        pid: 0,
-        secret: Bytes::new(),
-    };
+    let mut key = reply::BackendKeyData { pid: 0, secret: Bytes::new() };
     let mut notices = BytesMut::new();
     let mut scram = None;
     let mut welcomed = false;
@@ -117,10 +108,7 @@ async fn authenticate(
             reply::BACKEND_KEY_DATA => key = reply::BackendKeyData::parse(frame.body)?,
             reply::READY_FOR_QUERY => return Ok((parameters, key, notices)),
             reply::ERROR_RESPONSE => {
-                return Err(Refused::ByServer {
-                    frame: whole(&frame),
-                    welcomed,
-                });
+                return Err(Refused::ByServer { frame: whole(&frame), welcomed });
             }
             reply::NOTICE_RESPONSE => notices.extend_from_slice(&whole(&frame)),
             // NegotiateProtocolVersion and whatever a newer server adds do not concern the client of the proxy.
@@ -130,10 +118,7 @@ async fn authenticate(
 }
 
 /// Reads one frame; `None` where the server closed.
-pub async fn next_frame(
-    stream: &mut Upstream,
-    buffer: &mut BytesMut,
-) -> Result<Option<frame::Frame>, Refused> {
+pub async fn next_frame(stream: &mut Upstream, buffer: &mut BytesMut) -> Result<Option<frame::Frame>, Refused> {
     loop {
         if let Some(frame) = frame::take(buffer, LOGIN_FRAME_BYTES_MAX)? {
             return Ok(Some(frame));
@@ -158,8 +143,7 @@ fn answer(
     password: Option<&str>,
     scram: &mut Option<ScramSha256>,
 ) -> Result<Option<Bytes>, Refused> {
-    const NO_PASSWORD: Refused =
-        Refused::Unsupported("a password, and the configuration has none for this user");
+    const NO_PASSWORD: Refused = Refused::Unsupported("a password, and the configuration has none for this user");
     let mut out = BytesMut::new();
     let message = |out: &mut BytesMut, bytes: &[u8], end: &[u8]| {
         frame::put(out, b'p', |out| {
@@ -174,20 +158,11 @@ fn answer(
         }
         AuthRequest::Md5 { salt } => {
             let password = password.ok_or(NO_PASSWORD)?;
-            message(
-                &mut out,
-                md5_hash(user, password.as_bytes(), *salt).as_bytes(),
-                b"\0",
-            );
+            message(&mut out, md5_hash(user, password.as_bytes(), *salt).as_bytes(), b"\0");
         }
         AuthRequest::Sasl { mechanisms } => {
-            if !mechanisms
-                .iter()
-                .any(|mechanism| mechanism == SCRAM_SHA_256.as_bytes())
-            {
-                return Err(Refused::Unsupported(
-                    "a SASL mechanism other than SCRAM-SHA-256",
-                ));
+            if !mechanisms.iter().any(|mechanism| mechanism == SCRAM_SHA_256.as_bytes()) {
+                return Err(Refused::Unsupported("a SASL mechanism other than SCRAM-SHA-256"));
             }
             let password = password.ok_or(NO_PASSWORD)?;
             let exchange = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
@@ -201,23 +176,17 @@ fn answer(
             *scram = Some(exchange);
         }
         AuthRequest::SaslContinue(data) => {
-            let exchange = scram
-                .as_mut()
-                .ok_or(Refused::Unsupported("SASL out of order"))?;
+            let exchange = scram.as_mut().ok_or(Refused::Unsupported("SASL out of order"))?;
             exchange.update(data)?;
             message(&mut out, exchange.message(), b"");
         }
         AuthRequest::SaslFinal(data) => {
-            let exchange = scram
-                .as_mut()
-                .ok_or(Refused::Unsupported("SASL out of order"))?;
+            let exchange = scram.as_mut().ok_or(Refused::Unsupported("SASL out of order"))?;
             exchange.finish(data)?;
             return Ok(None);
         }
         AuthRequest::Other(_) => {
-            return Err(Refused::Unsupported(
-                "a kind of authentication that is not supported",
-            ));
+            return Err(Refused::Unsupported("a kind of authentication that is not supported"));
         }
     }
     Ok(Some(out.freeze()))

@@ -67,17 +67,8 @@ impl Session {
         let entry = Arc::clone(self.registered.entry());
         entry.set_activity(Activity::Serving);
         let mut serving = Serving {
-            wire: PostgresWire::new(
-                self.plane.limits.frame_bytes_max,
-                self.server.parameters,
-                self.gated,
-            ),
-            relay: Relay::new(
-                client,
-                self.server.stream,
-                leftover,
-                Arc::clone(&entry.flow),
-            ),
+            wire: PostgresWire::new(self.plane.limits.frame_bytes_max, self.server.parameters, self.gated),
+            relay: Relay::new(client, self.server.stream, leftover, Arc::clone(&entry.flow)),
             standing: SessionGate {
                 ticket: self.ticket,
                 generation: AtomicU64::new(self.generation),
@@ -154,13 +145,7 @@ impl Serving {
                         end
                     };
                     let password = || newest(&self.passwords, &self.entry, self.password.as_ref());
-                    look_at_orders(
-                        &self.entry,
-                        &self.startup,
-                        &self.route,
-                        password,
-                        &mut self.prewarmed,
-                    );
+                    look_at_orders(&self.entry, &self.startup, &self.route, password, &mut self.prewarmed);
                     end
                 }
                 Some(Ok(Stop::AtGate)) => self.wait_at_gate().await,
@@ -291,17 +276,9 @@ impl Serving {
             Ok(moved) => moved,
             Err(why) => return Some(self.cannot_move(&why)),
         };
-        let ServerSession {
-            stream,
-            buffer,
-            parameters,
-            key,
-            notices: _,
-        } = moved.session;
+        let ServerSession { stream, buffer, parameters, key, notices: _ } = moved.session;
         let mut old = self.relay.replace_server(stream, &buffer);
-        self.standing
-            .generation
-            .store(destination.generation, Relaxed);
+        self.standing.generation.store(destination.generation, Relaxed);
         self.entry.set_server(ServerKey {
             cluster: Arc::clone(&destination.cluster),
             pid: i64::from(key.pid),
@@ -362,12 +339,7 @@ fn look_at_orders(
     prewarmed: &mut Option<PrewarmedSession>,
 ) {
     if let Some(order) = entry.take_warm_order() {
-        *prewarmed = Some(PrewarmedSession::open(
-            order,
-            startup.clone(),
-            route.database.clone(),
-            password(),
-        ));
+        *prewarmed = Some(PrewarmedSession::open(order, startup.clone(), route.database.clone(), password()));
     }
 }
 

@@ -41,10 +41,7 @@ pub struct PostgresSessions {
 impl PostgresSessions {
     /// Makes the verifiers of the configured users.
     pub fn new(plane: Arc<DataPlane>, config: &Config) -> Self {
-        Self {
-            plane,
-            passwords: Arc::new(Passwords::new(config)),
-        }
+        Self { plane, passwords: Arc::new(Passwords::new(config)) }
     }
 
     /// Whether this user's clients are turned away, because the configuration does not have it.
@@ -74,11 +71,7 @@ impl Sessions for PostgresSessions {
         &self.plane
     }
 
-    fn serve(
-        self: Arc<Self>,
-        client: TcpStream,
-        peer: SocketAddr,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    fn serve(self: Arc<Self>, client: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static {
         serve(self, client, peer)
     }
 
@@ -95,8 +88,7 @@ async fn serve(sessions: Arc<PostgresSessions>, mut client: TcpStream, peer: Soc
     let plane = Arc::clone(&sessions.plane);
     let mut buffer = BytesMut::with_capacity(1 << 10);
     let deadline = tokio::time::Instant::now() + plane.limits.login_timeout;
-    let arrival =
-        tokio::time::timeout_at(deadline, client_login::first(&mut client, &mut buffer)).await;
+    let arrival = tokio::time::timeout_at(deadline, client_login::first(&mut client, &mut buffer)).await;
     let rejected = match arrival {
         Err(_) => {
             plane.metrics.login_failed("timeout");
@@ -114,12 +106,8 @@ async fn serve(sessions: Arc<PostgresSessions>, mut client: TcpStream, peer: Soc
             match tokio::time::timeout_at(deadline, opening).await {
                 Ok(Ok(Opened::Console(user))) => {
                     if let Some(console) = &plane.console {
-                        let client = AdminClient {
-                            stream: Client::Plain(client),
-                            leftover: buffer,
-                            user,
-                            capabilities: 0,
-                        };
+                        let client =
+                            AdminClient { stream: Client::Plain(client), leftover: buffer, user, capabilities: 0 };
                         console.serve(client).await;
                     }
                     return;
@@ -218,24 +206,14 @@ async fn open(
     let destination = route.destination();
     let ticket = route.gate.ticket();
     let password_text = password.as_ref().map(Secret::reveal);
-    let login = server_login::login(
-        &destination.cluster,
-        &startup,
-        &route.database,
-        password_text,
-    )
-    .await;
+    let login = server_login::login(&destination.cluster, &startup, &route.database, password_text).await;
     let server = match login {
         Ok(server) => server,
         Err(refused) => {
             plane.metrics.login_failed("server");
             let reason = format!("cluster {}: {refused}", destination.cluster.name);
             plane.failed_logins.log(peer, &user, &reason);
-            send_error_and_close(
-                client,
-                &explain(&refused, &destination.cluster.name, peer, asked),
-            )
-            .await;
+            send_error_and_close(client, &explain(&refused, &destination.cluster.name, peer, asked)).await;
             return Ok(Opened::Nothing);
         }
     };
@@ -257,18 +235,11 @@ async fn open(
 
     AuthRequest::Ok.encode(&mut greeting);
     for (name, value) in &server.parameters {
-        let status = reply::ParameterStatus {
-            name: name.clone(),
-            value: value.clone(),
-        };
+        let status = reply::ParameterStatus { name: name.clone(), value: value.clone() };
         status.encode(&mut greeting);
     }
     greeting.extend_from_slice(&server.notices);
-    reply::BackendKeyData {
-        pid: server.key.pid,
-        secret,
-    }
-    .encode(&mut greeting);
+    reply::BackendKeyData { pid: server.key.pid, secret }.encode(&mut greeting);
     reply::ReadyStatus::Idle.encode(&mut greeting);
     client.write_all(&greeting).await?;
 
@@ -312,10 +283,7 @@ fn explain(refused: &Refused, cluster: &str, peer: SocketAddr, asked: bool) -> B
         }
         Refused::Unreachable(error) => {
             warn!(%peer, cluster, %error, "the cluster cannot be reached; the client was told to try again");
-            error_response::cannot_connect_now(
-                &mut out,
-                "the database system cannot be reached at the moment",
-            );
+            error_response::cannot_connect_now(&mut out, "the database system cannot be reached at the moment");
         }
         Refused::Malformed(_) | Refused::Unsupported(_) => {
             warn!(%peer, cluster, %refused, "the login on the cluster failed; set users.NAME.password if it asks for one");

@@ -99,8 +99,7 @@ macro_rules! blockers {
 pub(super) const AHEAD_NAME: &[u8] = b"headgate: what keeps this session";
 
 /// Limits the time of [`AHEAD`], for the one transaction that both are in.
-pub(super) const AHEAD_LIMIT: &str =
-    "SELECT pg_catalog.set_config('statement_timeout', '1s', true)";
+pub(super) const AHEAD_LIMIT: &str = "SELECT pg_catalog.set_config('statement_timeout', '1s', true)";
 
 /// Asks ahead of a switch what keeps a session where it is.
 pub(super) const AHEAD: &str = blockers!();
@@ -139,11 +138,7 @@ pub(super) fn types_query(oids: &[u32]) -> String {
 }
 
 /// Settings that the server lists as set by the session, although they are the transaction's.
-const OF_A_TRANSACTION: [&str; 3] = [
-    "transaction_isolation",
-    "transaction_read_only",
-    "transaction_deferrable",
-];
+const OF_A_TRANSACTION: [&str; 3] = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
 
 /// A prepared statement of the session.
 #[derive(Debug)]
@@ -192,11 +187,7 @@ pub(super) fn settings_of(answer: &Answer, results: &[Vec<Row>]) -> Result<Setti
     let user = users.first().ok_or_else(odd)?;
     let session_user = text(user, 0).ok_or_else(odd)?.to_owned();
     let role = text(user, 1).ok_or_else(odd)?.to_owned();
-    Ok(Settings {
-        values,
-        session_user,
-        role,
-    })
+    Ok(Settings { values, session_user, role })
 }
 
 fn odd() -> NotMovable {
@@ -209,46 +200,20 @@ pub(super) fn understand(answer: &Answer) -> Result<SessionState, NotMovable> {
     if let Some(error) = &answer.error {
         return Err(NotMovable::State(error.clone()));
     }
-    let [
-        encoding,
-        _,
-        settings @ ..,
-        _,
-        prepared,
-        channels,
-        blockers,
-        types,
-    ] = answer.results.as_slice()
-    else {
+    let [encoding, _, settings @ .., _, prepared, channels, blockers, types] = answer.results.as_slice() else {
         return Err(odd());
     };
     let settings = settings_of(answer, settings)?;
-    let encoding = encoding
-        .first()
-        .and_then(|row| text(row, 0))
-        .ok_or_else(odd)?
-        .to_owned();
+    let encoding = encoding.first().and_then(|row| text(row, 0)).ok_or_else(odd)?.to_owned();
     refuse_blockers(blockers.first().ok_or_else(odd)?)?;
-    let prepared = prepared
-        .iter()
-        .map(|row| prepared_of(row).ok_or_else(odd))
-        .collect::<Result<_, _>>()?;
-    let channels = channels
-        .iter()
-        .filter_map(|row| text(row, 0).map(str::to_owned))
-        .collect();
+    let prepared = prepared.iter().map(|row| prepared_of(row).ok_or_else(odd)).collect::<Result<_, _>>()?;
+    let channels = channels.iter().filter_map(|row| text(row, 0).map(str::to_owned)).collect();
     let unnamed_types = types
         .iter()
         .map(|row| Some((text(row, 0)?.parse().ok()?, text(row, 1)?.to_owned())))
         .collect::<Option<_>>()
         .ok_or_else(odd)?;
-    Ok(SessionState {
-        encoding,
-        settings,
-        prepared,
-        channels,
-        unnamed_types,
-    })
+    Ok(SessionState { encoding, settings, prepared, channels, unnamed_types })
 }
 
 fn refuse_blockers(blockers: &Row) -> Result<(), NotMovable> {

@@ -83,18 +83,11 @@ mod tests {
         out
     }
 
-    const REFUSAL: &[u8] =
-        b"SERROR\0VERROR\0C25006\0Mcannot execute INSERT: this database has moved\0HConnect\0\0";
+    const REFUSAL: &[u8] = b"SERROR\0VERROR\0C25006\0Mcannot execute INSERT: this database has moved\0HConnect\0\0";
 
     #[test]
     fn only_a_refusal_of_the_fence_before_any_result_is_one_however_its_bytes_come() {
-        let whole = frames(&[
-            (b'1', b""),
-            (b'2', b""),
-            (b'n', b""),
-            (b'E', REFUSAL),
-            (b'Z', b"I"),
-        ]);
+        let whole = frames(&[(b'1', b""), (b'2', b""), (b'n', b""), (b'E', REFUSAL), (b'Z', b"I")]);
         for end in 0..whole.len() {
             assert_eq!(judge(&whole[..end]), Verdict::Undecided, "{end}");
         }
@@ -117,17 +110,9 @@ mod tests {
         let query = frames(&[(b'Q', b"insert into t values (1)\0")]);
         assert_eq!(unit(&query, limit), Some(query.len()));
         assert_eq!(unit(&query[..query.len() - 1], limit), None, "half of it");
-        let batch = [
-            (b'P', &b"\0insert\0\0\0"[..]),
-            (b'B', b"\0\0"),
-            (b'E', b"\0"),
-            (b'S', b""),
-        ];
+        let batch = [(b'P', &b"\0insert\0\0\0"[..]), (b'B', b"\0\0"), (b'E', b"\0"), (b'S', b"")];
         let whole = frames(&batch);
-        assert_eq!(
-            unit(&[&whole[..], &query].concat(), limit),
-            Some(whole.len())
-        );
+        assert_eq!(unit(&[&whole[..], &query].concat(), limit), Some(whole.len()));
         assert_eq!(unit(&frames(&batch[..3]), limit), None, "no Sync");
         for not in [
             frames(&[(b'P', b"named\0insert\0\0\0"), (b'S', b"")]),

@@ -107,12 +107,7 @@ impl PostgresWire {
 
     /// Answers `askers` whether the session could move, as far as that is known here. Else it is the server that is to
     /// be asked: whoever takes the frames sends them at once. `sent` is how much the client has sent so far.
-    pub fn ask_ahead(
-        &mut self,
-        askers: Vec<oneshot::Sender<Movable>>,
-        is_inside: bool,
-        sent: u64,
-    ) -> Option<BytesMut> {
+    pub fn ask_ahead(&mut self, askers: Vec<oneshot::Sender<Movable>>, is_inside: bool, sent: u64) -> Option<BytesMut> {
         let known = if !self.gated {
             Some(Movable::No(NotMovable::Replication.reason()))
         } else if self.custom.are_unknown() {
@@ -124,9 +119,7 @@ impl PostgresWire {
         } else if is_inside || !self.at_boundary() {
             Some(Movable::NotKnown("it is in a transaction"))
         } else {
-            self.answered
-                .filter(|(asked_at, _)| *asked_at == sent)
-                .map(|(_, answer)| answer)
+            self.answered.filter(|(asked_at, _)| *asked_at == sent).map(|(_, answer)| answer)
         };
         if let Some(known) = known {
             for asker in askers {
@@ -230,19 +223,11 @@ impl PostgresWire {
             return NextStep::More;
         }
         if self.tracker.at_boundary() {
-            return if gate.enter() {
-                NextStep::More
-            } else {
-                NextStep::Gate
-            };
+            return if gate.enter() { NextStep::More } else { NextStep::Gate };
         }
         // The batches before this one decide whether a transaction is open; only with the gate open may they be
         // left to run together.
-        if self.tracker.owes() && !gate.is_open() {
-            NextStep::Replies
-        } else {
-            NextStep::More
-        }
+        if self.tracker.owes() && !gate.is_open() { NextStep::Replies } else { NextStep::More }
     }
 
     fn begin_capture(&mut self, tag: u8) {
@@ -289,11 +274,7 @@ impl PostgresWire {
         let Ok(status) = reply::ParameterStatus::parse(Bytes::copy_from_slice(body)) else {
             return;
         };
-        match self
-            .parameters
-            .iter_mut()
-            .find(|(name, _)| *name == status.name)
-        {
+        match self.parameters.iter_mut().find(|(name, _)| *name == status.name) {
             Some((_, value)) => *value = status.value,
             None => self.parameters.push((status.name, status.value)),
         }
@@ -301,11 +282,7 @@ impl PostgresWire {
 }
 
 impl Wire for PostgresWire {
-    fn client(
-        &mut self,
-        bytes: &mut [u8],
-        gate: &impl GateAccess,
-    ) -> Result<ClientScan, Malformed> {
+    fn client(&mut self, bytes: &mut [u8], gate: &impl GateAccess) -> Result<ClientScan, Malformed> {
         let mut clear = 0;
         loop {
             let rest = bytes.get(clear..).unwrap_or_default();
@@ -321,30 +298,19 @@ impl Wire for PostgresWire {
                 }
                 clear += step;
                 if self.client_left > 0 {
-                    return Ok(ClientScan {
-                        clear,
-                        then: NextStep::More,
-                    });
+                    return Ok(ClientScan { clear, then: NextStep::More });
                 }
                 continue;
             }
             let Some(header) = frame::peek(rest, self.frame_bytes_max)? else {
-                return Ok(ClientScan {
-                    clear,
-                    then: NextStep::More,
-                });
+                return Ok(ClientScan { clear, then: NextStep::More });
             };
             let text = matches!(header.tag, command::QUERY | command::PARSE);
             let whole = rest.get(frame::HEADER_BYTES..header.total());
             let called = rest.get(frame::HEADER_BYTES..frame::HEADER_BYTES + SET_CONFIG_OID.len());
             let calls = header.tag == command::FUNCTION_CALL && header.body >= SET_CONFIG_OID.len();
-            if text && whole.is_none() && header.total() <= TEXT_BYTES_MAX
-                || calls && called.is_none()
-            {
-                return Ok(ClientScan {
-                    clear,
-                    then: NextStep::More,
-                });
+            if text && whole.is_none() && header.total() <= TEXT_BYTES_MAX || calls && called.is_none() {
+                return Ok(ClientScan { clear, then: NextStep::More });
             }
             let then = self.admit(header.tag, gate);
             if then != NextStep::More {
@@ -368,11 +334,7 @@ impl Wire for PostgresWire {
         }
     }
 
-    fn server(
-        &mut self,
-        bytes: &mut [u8],
-        gate: &impl GateAccess,
-    ) -> Result<ServerScan, Malformed> {
+    fn server(&mut self, bytes: &mut [u8], gate: &impl GateAccess) -> Result<ServerScan, Malformed> {
         let mut clear = 0;
         let forward = |clear| Ok(ServerScan { clear, swallow: 0 });
         loop {
@@ -395,26 +357,16 @@ impl Wire for PostgresWire {
                     return forward(clear);
                 };
                 if self.hear_ahead(header.tag, body) {
-                    return Ok(ServerScan {
-                        clear,
-                        swallow: header.total(),
-                    });
+                    return Ok(ServerScan { clear, swallow: header.total() });
                 }
             }
             match header.tag {
                 reply::CLOSE_COMPLETE if self.probe == Probe::Asked => {
                     self.probe = Probe::Answered;
-                    return Ok(ServerScan {
-                        clear,
-                        swallow: header.total(),
-                    });
+                    return Ok(ServerScan { clear, swallow: header.total() });
                 }
                 reply::READY_FOR_QUERY if header.body != READY_BYTES => {
-                    return Err(Malformed {
-                        what: "ReadyForQuery",
-                        at: 1,
-                        limit: READY_BYTES,
-                    });
+                    return Err(Malformed { what: "ReadyForQuery", at: 1, limit: READY_BYTES });
                 }
                 reply::READY_FOR_QUERY if self.probe == Probe::Answered => {
                     if body.is_none() {
@@ -425,10 +377,7 @@ impl Wire for PostgresWire {
                     if self.tracker.at_boundary() {
                         gate.leave();
                     }
-                    return Ok(ServerScan {
-                        clear,
-                        swallow: header.total(),
-                    });
+                    return Ok(ServerScan { clear, swallow: header.total() });
                 }
                 reply::READY_FOR_QUERY => {
                     let Some(body) = body else {
@@ -452,10 +401,7 @@ impl Wire for PostgresWire {
     }
 
     fn at_boundary(&self) -> bool {
-        self.tracker.at_boundary()
-            && self.client_left == 0
-            && self.server_left == 0
-            && self.ahead.is_none()
+        self.tracker.at_boundary() && self.client_left == 0 && self.server_left == 0 && self.ahead.is_none()
     }
 }
 
@@ -504,9 +450,7 @@ mod tests {
     }
 
     fn clear(wire: &mut PostgresWire, gate: &Fake, bytes: &[u8]) -> (usize, NextStep) {
-        let seen = wire
-            .client(&mut bytes.to_vec(), gate)
-            .expect("whole frames");
+        let seen = wire.client(&mut bytes.to_vec(), gate).expect("whole frames");
         (seen.clear, seen.then)
     }
 
@@ -517,10 +461,7 @@ mod tests {
         let query = frames(&[(b'Q', b"select 1\0")]);
         assert_eq!(clear(&mut wire, &gate, &query), (0, NextStep::Gate));
         gate.closed.set(false);
-        assert_eq!(
-            clear(&mut wire, &gate, &query),
-            (query.len(), NextStep::More)
-        );
+        assert_eq!(clear(&mut wire, &gate, &query), (query.len(), NextStep::More));
         assert!(gate.inside.get());
     }
 
@@ -529,16 +470,11 @@ mod tests {
         let (mut wire, gate) = (wire(), Fake::default());
         clear(&mut wire, &gate, &frames(&[(b'Q', b"begin\0")]));
         gate.closed.set(true);
-        wire.server(&mut frames(&[(b'C', b"BEGIN\0"), (b'Z', b"T")]), &gate)
-            .expect("whole frames");
+        wire.server(&mut frames(&[(b'C', b"BEGIN\0"), (b'Z', b"T")]), &gate).expect("whole frames");
         assert!(gate.inside.get(), "left in the middle of a transaction");
         let commit = frames(&[(b'Q', b"commit\0")]);
-        assert_eq!(
-            clear(&mut wire, &gate, &commit),
-            (commit.len(), NextStep::More)
-        );
-        wire.server(&mut frames(&[(b'C', b"COMMIT\0"), (b'Z', b"I")]), &gate)
-            .expect("whole frames");
+        assert_eq!(clear(&mut wire, &gate, &commit), (commit.len(), NextStep::More));
+        wire.server(&mut frames(&[(b'C', b"COMMIT\0"), (b'Z', b"I")]), &gate).expect("whole frames");
         assert!(!gate.inside.get(), "still inside after the commit");
         assert_eq!(clear(&mut wire, &gate, &commit), (0, NextStep::Gate));
     }
@@ -551,11 +487,9 @@ mod tests {
         assert_eq!(clear(&mut wire, &gate, &two), (two.len(), NextStep::More));
         gate.closed.set(true);
         assert_eq!(clear(&mut wire, &gate, &one), (0, NextStep::Replies));
-        wire.server(&mut frames(&[(b'Z', b"I")]), &gate)
-            .expect("whole frames");
+        wire.server(&mut frames(&[(b'Z', b"I")]), &gate).expect("whole frames");
         assert_eq!(clear(&mut wire, &gate, &one), (0, NextStep::Replies));
-        wire.server(&mut frames(&[(b'Z', b"I")]), &gate)
-            .expect("whole frames");
+        wire.server(&mut frames(&[(b'Z', b"I")]), &gate).expect("whole frames");
         assert_eq!(clear(&mut wire, &gate, &one), (0, NextStep::Gate));
     }
 
@@ -576,10 +510,7 @@ mod tests {
 
     #[test]
     fn an_unnamed_statement_that_is_too_large_to_keep_is_known_to_be_there() {
-        let (mut wire, gate) = (
-            PostgresWire::new(8 << 20, Vec::new(), true),
-            Fake::default(),
-        );
+        let (mut wire, gate) = (PostgresWire::new(8 << 20, Vec::new(), true), Fake::default());
         let mut body = vec![0];
         body.resize(2 << 20, b'x');
         clear(&mut wire, &gate, &frames(&[(b'P', &body)]));
@@ -589,21 +520,12 @@ mod tests {
     #[test]
     fn what_the_client_was_told_of_parameters_is_remembered() {
         let (mut wire, gate) = (wire(), Fake::default());
-        let status = frames(&[
-            (b'S', b"TimeZone\0UTC\0"),
-            (b'S', b"TimeZone\0Asia/Tokyo\0"),
-        ]);
+        let status = frames(&[(b'S', b"TimeZone\0UTC\0"), (b'S', b"TimeZone\0Asia/Tokyo\0")]);
         for split in 0..status.len() {
-            let seen = wire
-                .server(&mut status[..split].to_vec(), &gate)
-                .expect("whole frames");
-            wire.server(&mut status[seen.clear..].to_vec(), &gate)
-                .expect("whole frames");
+            let seen = wire.server(&mut status[..split].to_vec(), &gate).expect("whole frames");
+            wire.server(&mut status[seen.clear..].to_vec(), &gate).expect("whole frames");
         }
-        let reported = [(
-            Bytes::from_static(b"TimeZone"),
-            Bytes::from_static(b"Asia/Tokyo"),
-        )];
+        let reported = [(Bytes::from_static(b"TimeZone"), Bytes::from_static(b"Asia/Tokyo"))];
         assert_eq!(wire.parameters(), reported);
     }
 }

@@ -30,15 +30,7 @@ impl HalfDuplex {
         for (to, from) in bytes.iter_mut().zip(leftover) {
             *to = *from;
         }
-        Self {
-            bytes,
-            start: 0,
-            cleared: 0,
-            end: leftover.len(),
-            closed: false,
-            shut: false,
-            unflushed: false,
-        }
+        Self { bytes, start: 0, cleared: 0, end: leftover.len(), closed: false, shut: false, unflushed: false }
     }
 
     pub(super) fn unseen(&self) -> &[u8] {
@@ -108,8 +100,7 @@ impl HalfDuplex {
             }
             return Poll::Ready(Ok(false));
         }
-        let count =
-            ready!(Pin::new(writer).poll_write(context, &self.bytes[self.start..self.cleared]))?;
+        let count = ready!(Pin::new(writer).poll_write(context, &self.bytes[self.start..self.cleared]))?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

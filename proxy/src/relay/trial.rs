@@ -61,9 +61,7 @@ where
                     return Poll::Ready(Ok(Verdict::Through));
                 }
                 while self.outbound.cleared < self.outbound.end {
-                    let heard = wire
-                        .server(self.outbound.unseen_mut(), gate)
-                        .map_err(Broken::ServerFrame)?;
+                    let heard = wire.server(self.outbound.unseen_mut(), gate).map_err(Broken::ServerFrame)?;
                     self.outbound.cleared += heard.clear;
                     self.flow.to_client(heard.clear);
                     if heard.swallow == 0 {

@@ -21,11 +21,7 @@ struct Login {
 fn tell(what: &str, rows: &[Row]) {
     let shown: Vec<Vec<String>> = rows
         .iter()
-        .map(|row| {
-            (0..row.len())
-                .map(|at| row.as_ref(at).unwrap_or(&Value::NULL).as_sql(true))
-                .collect()
-        })
+        .map(|row| (0..row.len()).map(|at| row.as_ref(at).unwrap_or(&Value::NULL).as_sql(true)).collect())
         .collect();
     say(&format!("{what} {shown:?}"));
 }
@@ -71,8 +67,7 @@ async fn bound(session: &mut Conn, what: &str, sql: &str, values: Vec<Value>) {
 async fn kill_a_query(login: &Login, session: &mut Conn) {
     let kill = format!("KILL QUERY {}", session.id());
     let mut other = connect(login).await;
-    let mut running =
-        Box::pin(session.query::<Row, _>("SELECT SLEEP(20) FROM drv_many WHERE id < 20"));
+    let mut running = Box::pin(session.query::<Row, _>("SELECT SLEEP(20) FROM drv_many WHERE id < 20"));
     // The statement must be under way before it can be ended; killing a session that is idle does nothing.
     let mut again = tokio::time::interval(Duration::from_millis(50));
     let ended = loop {
@@ -100,13 +95,8 @@ async fn kill_a_query(login: &Login, session: &mut Conn) {
 
 async fn load(login: &Login, session: &mut Conn) {
     let bytes = std::fs::read(&login.file).expect("the rows are there");
-    session.set_infile_handler(async move {
-        Ok(futures_util::stream::iter([Ok(bytes.into())]).boxed())
-    });
-    let sql = format!(
-        "LOAD DATA LOCAL INFILE '{}' INTO TABLE drv_loaded (half, text)",
-        login.file
-    );
+    session.set_infile_handler(async move { Ok(futures_util::stream::iter([Ok(bytes.into())]).boxed()) });
+    let sql = format!("LOAD DATA LOCAL INFILE '{}' INTO TABLE drv_loaded (half, text)", login.file);
     ask(session, "loaded", &sql).await;
 }
 
@@ -120,18 +110,9 @@ async fn half(login: &Login, auto: &mut Conn, manual: &mut Conn, number: i64) {
     for value in [1_i64, 2] {
         let sql = "SELECT half, note FROM drv_rows WHERE half <= ? ORDER BY id";
         bound(auto, "prepared", sql, vec![number.into()]).await;
-        bound(
-            auto,
-            "bound",
-            "SELECT ? + 0, ?",
-            vec![value.into(), "zwölf".into()],
-        )
-        .await;
+        bound(auto, "bound", "SELECT ? + 0, ?", vec![value.into(), "zwölf".into()]).await;
     }
-    let mut results = auto
-        .query_iter("CALL drv_two_results(); SELECT 3, 'c'")
-        .await
-        .expect("several results");
+    let mut results = auto.query_iter("CALL drv_two_results(); SELECT 3, 'c'").await.expect("several results");
     while !results.is_empty() {
         let rows: Vec<Row> = results.collect().await.expect("rows");
         tell("results", &rows);
@@ -146,12 +127,7 @@ async fn half(login: &Login, auto: &mut Conn, manual: &mut Conn, number: i64) {
     ask(manual, "undone", &lost).await;
     manual.query_drop("ROLLBACK").await.expect("a rollback");
     load(login, auto).await;
-    ask(
-        auto,
-        "counted",
-        "SELECT COUNT(*), SUM(half), MAX(text) FROM drv_loaded",
-    )
-    .await;
+    ask(auto, "counted", "SELECT COUNT(*), SUM(half), MAX(text) FROM drv_loaded").await;
     kill_a_query(login, auto).await;
 }
 
@@ -168,46 +144,18 @@ async fn main() {
         file: next(),
     };
     let (mut auto, mut manual) = (connect(&login).await, connect(&login).await);
-    manual
-        .query_drop("SET autocommit = 0")
-        .await
-        .expect("a setting");
-    ask(
-        &mut auto,
-        "state",
-        "SET @mine = 'remembered', SESSION group_concat_max_len = 4711",
-    )
-    .await;
+    manual.query_drop("SET autocommit = 0").await.expect("a setting");
+    ask(&mut auto, "state", "SET @mine = 'remembered', SESSION group_concat_max_len = 4711").await;
     Box::pin(half(&login, &mut auto, &mut manual, 1)).await;
     ask(&mut manual, "ended", "COMMIT").await;
     say("PAUSE");
     let mut line = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .expect("a line");
-    ask(
-        &mut auto,
-        "kept",
-        "SELECT @mine, @@group_concat_max_len, DATABASE()",
-    )
-    .await;
+    std::io::stdin().lock().read_line(&mut line).expect("a line");
+    ask(&mut auto, "kept", "SELECT @mine, @@group_concat_max_len, DATABASE()").await;
     Box::pin(half(&login, &mut auto, &mut manual, 2)).await;
-    auto.change_user(ChangeUserOpts::default())
-        .await
-        .expect("the same account");
-    ask(
-        &mut auto,
-        "changed",
-        "SELECT @mine, DATABASE(), SUBSTRING_INDEX(CURRENT_USER(), '@', 1)",
-    )
-    .await;
-    ask(
-        &mut auto,
-        "all",
-        "SELECT half, note FROM drv_rows ORDER BY half, note",
-    )
-    .await;
+    auto.change_user(ChangeUserOpts::default()).await.expect("the same account");
+    ask(&mut auto, "changed", "SELECT @mine, DATABASE(), SUBSTRING_INDEX(CURRENT_USER(), '@', 1)").await;
+    ask(&mut auto, "all", "SELECT half, note FROM drv_rows ORDER BY half, note").await;
     auto.disconnect().await.expect("a farewell");
     manual.disconnect().await.expect("a farewell");
     say("END");

@@ -16,26 +16,17 @@ pub(crate) struct Account {
 impl Account {
     /// None when we are an ordinary user: `ours` is a folder that we have just made.
     pub(crate) fn for_servers(ours: &Path) -> Result<Option<Self>, Error> {
-        let owner = while_doing(fs::metadata(ours), || {
-            format!("looking at {}", ours.display())
-        })?
-        .uid();
+        let owner = while_doing(fs::metadata(ours), || format!("looking at {}", ours.display()))?.uid();
         if owner != 0 {
             return Ok(None);
         }
-        let accounts = while_doing(fs::read_to_string("/etc/passwd"), || {
-            "reading /etc/passwd".to_owned()
-        })?;
+        let accounts = while_doing(fs::read_to_string("/etc/passwd"), || "reading /etc/passwd".to_owned())?;
         let nobody = accounts.lines().find_map(|line| {
             let mut fields = line.strip_prefix("nobody:")?.split(':').skip(1);
-            Some(Self {
-                uid: fields.next()?.parse().ok()?,
-                gid: fields.next()?.parse().ok()?,
-            })
+            Some(Self { uid: fields.next()?.parse().ok()?, gid: fields.next()?.parse().ok()? })
         });
         nobody.map(Some).ok_or_else(|| Error::Failed {
-            what: "a database server refuses to run as root, and /etc/passwd has no user nobody"
-                .to_owned(),
+            what: "a database server refuses to run as root, and /etc/passwd has no user nobody".to_owned(),
             output: String::new(),
         })
     }
@@ -43,19 +34,13 @@ impl Account {
 
 /// True when every user may pass through the folder and all above it.
 pub(crate) fn open_to_all(folder: &Path) -> bool {
-    folder
-        .ancestors()
-        .all(|part| fs::metadata(part).is_ok_and(|found| found.mode() & 0o001 != 0))
+    folder.ancestors().all(|part| fs::metadata(part).is_ok_and(|found| found.mode() & 0o001 != 0))
 }
 
 /// The folder for the servers' folders: the temporary one, unless other users cannot reach it.
 pub(crate) fn ground() -> PathBuf {
     let wanted = std::env::temp_dir();
-    if open_to_all(&wanted) {
-        wanted
-    } else {
-        PathBuf::from("/tmp")
-    }
+    if open_to_all(&wanted) { wanted } else { PathBuf::from("/tmp") }
 }
 
 pub(crate) fn new_folder(ground: &Path, name: &str) -> Result<PathBuf, Error> {
@@ -66,10 +51,7 @@ pub(crate) fn new_folder(ground: &Path, name: &str) -> Result<PathBuf, Error> {
             Ok(()) => return Ok(folder),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
             Err(source) => {
-                return Err(Error::Io {
-                    doing: format!("creating {}", folder.display()),
-                    source,
-                });
+                return Err(Error::Io { doing: format!("creating {}", folder.display()), source });
             }
         }
     }

@@ -30,9 +30,8 @@ impl Process {
     /// Should we be killed, it gets the signal `last` and its folder `base` goes too.
     pub(crate) fn start(mut command: Command, last: &str, base: &Path) -> Result<Self, Error> {
         use std::os::unix::process::CommandExt;
-        let child = while_doing(command.process_group(0).spawn(), || {
-            format!("running {}", command.get_program().display())
-        })?;
+        let child =
+            while_doing(command.process_group(0).spawn(), || format!("running {}", command.get_program().display()))?;
         let guard = Guard::over(child.id(), last, base);
         let mut process = Self { child, guard: None };
         match guard {
@@ -94,26 +93,19 @@ pub(crate) async fn run(command: Command, name: &str) -> Result<(), Error> {
     let path = command.get_program().to_owned();
     let mut command = tokio::process::Command::from(command);
     let Ok(output) = timeout(TIMEOUT, command.kill_on_drop(true).output()).await else {
-        return Err(Error::Failed {
-            what: format!("{name} took longer than {TIMEOUT:?}"),
-            output: String::new(),
-        });
+        return Err(Error::Failed { what: format!("{name} took longer than {TIMEOUT:?}"), output: String::new() });
     };
     let output = while_doing(output, || format!("running {}", path.display()))?;
     if output.status.success() {
         return Ok(());
     }
     let said = [output.stdout, output.stderr].concat();
-    Err(Error::Failed {
-        what: format!("{name} ended with {}", output.status),
-        output: tail(&said),
-    })
+    Err(Error::Failed { what: format!("{name} ended with {}", output.status), output: tail(&said) })
 }
 
 /// A loopback port that nobody listens on just now.
 pub(crate) fn free_port() -> Result<u16, Error> {
-    let port =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     Ok(while_doing(port, || "asking for a free port".to_owned())?.port())
 }
 
@@ -125,13 +117,6 @@ pub(crate) async fn accepts(port: u16) -> bool {
 
 /// Sends a signal through the shell's own `kill`, which every system has.
 fn send(signal: &str, pid: u32) -> io::Result<()> {
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -{signal} {pid}")])
-        .stderr(Stdio::null())
-        .status()?;
-    if sent.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("kill -{signal} {pid} failed")))
-    }
+    let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).stderr(Stdio::null()).status()?;
+    if sent.success() { Ok(()) } else { Err(io::Error::other(format!("kill -{signal} {pid} failed"))) }
 }

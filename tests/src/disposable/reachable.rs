@@ -25,29 +25,16 @@ pub(crate) async fn reachable(root: &Path, program: &Path, label: &str) -> Resul
 }
 
 /// A name that changes with the program, and with what else decides on what is made by it.
-pub(crate) fn identity(
-    root: &Path,
-    program: &Path,
-    recipe: impl Hash,
-    label: &str,
-) -> Result<String, Error> {
-    let seen = while_doing(fs::metadata(program), || {
-        format!("looking at {}", program.display())
-    })?;
+pub(crate) fn identity(root: &Path, program: &Path, recipe: impl Hash, label: &str) -> Result<String, Error> {
+    let seen = while_doing(fs::metadata(program), || format!("looking at {}", program.display()))?;
     let mut which = DefaultHasher::new();
     (root, seen.mtime(), seen.len(), recipe).hash(&mut which);
     Ok(format!("{label}-{:016x}", which.finish()))
 }
 
 /// A folder of ours among the servers' folders, which stays; `make` fills it the first time.
-pub(crate) async fn kept(
-    name: &str,
-    make: impl AsyncFnOnce(&Path) -> Result<(), Error>,
-) -> Result<PathBuf, Error> {
-    let owner = while_doing(fs::metadata("/proc/self"), || {
-        "looking at /proc/self".into()
-    })?
-    .uid();
+pub(crate) async fn kept(name: &str, make: impl AsyncFnOnce(&Path) -> Result<(), Error>) -> Result<PathBuf, Error> {
+    let owner = while_doing(fs::metadata("/proc/self"), || "looking at /proc/self".into())?.uid();
     let name = format!("{name}-of-{owner}");
     let folder = ground().join(&name);
     if !folder.exists() {
@@ -61,15 +48,11 @@ pub(crate) async fn kept(
             let _ = fs::remove_dir_all(&work);
         }
     }
-    let ours =
-        fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir() && found.uid() == owner);
+    let ours = fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir() && found.uid() == owner);
     if ours {
         Ok(folder)
     } else {
-        Err(Error::Failed {
-            what: format!("{} belongs to somebody else", folder.display()),
-            output: String::new(),
-        })
+        Err(Error::Failed { what: format!("{} belongs to somebody else", folder.display()), output: String::new() })
     }
 }
 

@@ -46,13 +46,7 @@ pub struct Options {
 impl Options {
     /// A server that knows root without a password and is ready to be a migration's source or target.
     pub fn new(binaries: Binaries) -> Self {
-        Self {
-            binaries,
-            settings: Vec::new(),
-            gtid: true,
-            durable: true,
-            base_dir: None,
-        }
+        Self { binaries, settings: Vec::new(), gtid: true, durable: true, base_dir: None }
     }
 
     /// Adds a setting.
@@ -101,29 +95,19 @@ impl Options {
 
     fn of_the_kind(&self) -> &'static [&'static str] {
         match (self.binaries.kind, self.gtid) {
-            (Kind::Mysql97, true) => &[
-                "--mysqlx=OFF",
-                "--binlog-row-metadata=FULL",
-                "--gtid-mode=ON",
-                "--enforce-gtid-consistency=ON",
-            ],
-            (Kind::Mysql97, false) => &[
-                "--mysqlx=OFF",
-                "--binlog-row-metadata=FULL",
-                "--gtid-mode=OFF",
-                "--enforce-gtid-consistency=OFF",
-            ],
+            (Kind::Mysql97, true) => {
+                &["--mysqlx=OFF", "--binlog-row-metadata=FULL", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"]
+            }
+            (Kind::Mysql97, false) => {
+                &["--mysqlx=OFF", "--binlog-row-metadata=FULL", "--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]
+            }
             // Its performance schema takes memory for as many tables as may be open.
-            (Kind::Mysql56, _) => &[
-                "--innodb-log-file-size=16M",
-                "--table-open-cache=256",
-                "--table-definition-cache=400",
-            ],
-            (Kind::Mariadb1011, _) => &[
-                "--innodb-log-file-size=16M",
-                "--binlog-row-metadata=FULL",
-                "--log-basename=server",
-            ],
+            (Kind::Mysql56, _) => {
+                &["--innodb-log-file-size=16M", "--table-open-cache=256", "--table-definition-cache=400"]
+            }
+            (Kind::Mariadb1011, _) => {
+                &["--innodb-log-file-size=16M", "--binlog-row-metadata=FULL", "--log-basename=server"]
+            }
         }
     }
 }
@@ -159,18 +143,16 @@ impl Server {
             let binaries = &server.binaries;
             let program = binaries.program(kind.server());
             server.binaries.root = reachable(&binaries.root, &program, kind.folder()).await?;
-            while_doing(
-                chown(&server.base, Some(account.uid), Some(account.gid)),
-                || format!("giving {} to the user nobody", server.base.display()),
-            )?;
+            while_doing(chown(&server.base, Some(account.uid), Some(account.gid)), || {
+                format!("giving {} to the user nobody", server.base.display())
+            })?;
         }
         server.create().await?;
         for attempt in 1.. {
             server.port = free_port()?;
             match server.launch().await {
                 Ok(()) => break,
-                Err(Error::Failed { output, .. })
-                    if attempt < PORT_ATTEMPTS && output.contains(TAKEN) => {}
+                Err(Error::Failed { output, .. }) if attempt < PORT_ATTEMPTS && output.contains(TAKEN) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -217,15 +199,9 @@ impl Server {
         let log = fs::read(self.base.join("log")).unwrap_or_default();
         let end = tail(&log);
         let text = String::from_utf8_lossy(&log);
-        let errors: Vec<&str> = text
-            .lines()
-            .filter(|line| line.contains("[ERROR]"))
-            .collect();
+        let errors: Vec<&str> = text.lines().filter(|line| line.contains("[ERROR]")).collect();
         let last = errors.get(errors.len().saturating_sub(ERRORS_MAX)..);
-        let earlier = last
-            .unwrap_or_default()
-            .iter()
-            .filter(|line| !end.contains(**line));
+        let earlier = last.unwrap_or_default().iter().filter(|line| !end.contains(**line));
         earlier.fold(String::new(), |all, line| all + line + "\n") + &end
     }
 
@@ -271,9 +247,7 @@ impl Server {
         // Left to themselves, two servers of 5.6 that start at the same time take the same one.
         let identity = self.data_dir().join("auto.cnf");
         let text = format!("[auto]\nserver-uuid={}\n", new_uuid());
-        while_doing(fs::write(&identity, text), || {
-            format!("writing {}", identity.display())
-        })
+        while_doing(fs::write(&identity, text), || format!("writing {}", identity.display()))
     }
 
     /// Starts the server process and waits until it says that it takes connections.
@@ -317,10 +291,7 @@ impl Server {
     }
 
     fn failed(&self, what: &str) -> Error {
-        Error::Failed {
-            what: format!("{} {what}", self.kind().title()),
-            output: self.log(),
-        }
+        Error::Failed { what: format!("{} {what}", self.kind().title()), output: self.log() }
     }
 }
 
@@ -363,9 +334,7 @@ fn said_since(path: &Path, before: u64) -> String {
 fn command(binaries: &Binaries, account: Option<&Account>, folder: &Path) -> Command {
     let mut command = Command::new(binaries.program(binaries.kind.server()));
     // Settings of the caller's own database client must not reach the server.
-    for (name, _) in
-        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MYSQL"))
-    {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MYSQL")) {
         command.env_remove(name);
     }
     command.current_dir(folder).env("LC_ALL", "C");

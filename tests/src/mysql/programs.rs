@@ -78,19 +78,14 @@ impl Login<'_> {
 }
 
 fn ready(mut command: Command) -> Command {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
 /// Runs a program to its end within the limit; panics unless it ended well. Returns what it wrote.
 pub async fn finish(what: &str, limit: Duration, mut command: Command) -> String {
-    let output = within(what, limit, command.output())
-        .await
-        .unwrap_or_else(|error| panic!("{what} cannot be run: {error}"));
+    let output =
+        within(what, limit, command.output()).await.unwrap_or_else(|error| panic!("{what} cannot be run: {error}"));
     assert!(output.status.success(), "{what}: {}", said(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -111,11 +106,12 @@ pub fn node() -> Command {
 }
 
 fn driver(name: &str) -> Command {
-    let own = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let own =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     let drivers = own.join("../target/servers/drivers/bin");
-    let program = drivers.join(name).canonicalize().unwrap_or_else(|error| {
-        panic!("{name} with its drivers; run tests/servers/fetch: {error}")
-    });
+    let program = drivers
+        .join(name)
+        .canonicalize()
+        .unwrap_or_else(|error| panic!("{name} with its drivers; run tests/servers/fetch: {error}"));
     ready(Command::new(program))
 }

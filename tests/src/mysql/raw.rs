@@ -46,8 +46,7 @@ pub const RESET_CONNECTION: u8 = 0x1f;
 
 /// A plain client's capabilities: long password and flags, a database, protocol 4.1, transactions, secure login,
 /// several statements and results, named plugins. Rows end with an EOF packet.
-pub const CAPABILITIES: u32 =
-    0x0001 | 0x0004 | 0x0008 | 0x0200 | 0x2000 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x8_0000;
+pub const CAPABILITIES: u32 = 0x0001 | 0x0004 | 0x0008 | 0x0200 | 0x2000 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x8_0000;
 
 /// A login by TLS.
 pub const SSL: u32 = 0x0800;
@@ -200,13 +199,7 @@ impl Hello<'_> {
 
 /// The login of an account without a password.
 pub fn login(user: &str, database: &str, plugin: &str) -> Vec<u8> {
-    let hello = Hello {
-        user,
-        database,
-        plugin,
-        proof: &[],
-        capabilities: CAPABILITIES,
-    };
+    let hello = Hello { user, database, plugin, proof: &[], capabilities: CAPABILITIES };
     packet(1, &hello.body())
 }
 
@@ -278,12 +271,7 @@ impl Raw {
     }
 
     /// As [`Raw::login`], by a client that can do this, as far as the server offers it; also tells the last packet.
-    pub async fn login_with(
-        port: u16,
-        user: &str,
-        database: &str,
-        capabilities: u32,
-    ) -> (Self, Greeting, Packet) {
+    pub async fn login_with(port: u16, user: &str, database: &str, capabilities: u32) -> (Self, Greeting, Packet) {
         let (mut raw, greeting) = Self::greeted(port).await;
         let hello = Hello {
             user,
@@ -393,8 +381,7 @@ impl Raw {
             } else {
                 ends == 0
                     && starts_result(&packets)
-                    && (packet.is_ok() && packet.status() & MORE_RESULTS == 0
-                        || packet.body.first() == Some(&0xfb))
+                    && (packet.is_ok() && packet.status() & MORE_RESULTS == 0 || packet.body.first() == Some(&0xfb))
             };
             ends %= 2;
             packets.push(packet);
@@ -438,7 +425,5 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Packet> {
 /// Whether the next packet is the first of a result: nothing came yet, or what came last ended one.
 fn starts_result(packets: &[Packet]) -> bool {
     let columns = packets.iter().filter(|packet| packet.is_end()).count() % 2 == 1;
-    packets
-        .last()
-        .is_none_or(|last| !columns && (last.is_end() || last.is_ok()))
+    packets.last().is_none_or(|last| !columns && (last.is_end() || last.is_ok()))
 }

@@ -12,9 +12,7 @@ use std::process::{Command, Stdio};
 use tokio::time::{Instant, sleep};
 
 use crate::disposable::ground::{Account, ground, new_folder};
-use crate::disposable::process::{
-    LOOK_EVERY, PORT_ATTEMPTS, Process, TIMEOUT, accepts, free_port, run,
-};
+use crate::disposable::process::{LOOK_EVERY, PORT_ATTEMPTS, Process, TIMEOUT, accepts, free_port, run};
 use crate::disposable::reachable::reachable;
 use crate::disposable::{tail, while_doing};
 
@@ -37,12 +35,7 @@ pub struct Options {
 impl Options {
     /// A server that trusts everybody on this machine and is ready to be a migration's source or target.
     pub fn new(binaries: Binaries) -> Self {
-        Self {
-            binaries,
-            settings: Vec::new(),
-            hba: None,
-            base_dir: None,
-        }
+        Self { binaries, settings: Vec::new(), hba: None, base_dir: None }
     }
 
     /// Adds a setting.
@@ -68,10 +61,7 @@ impl Server {
     /// Creates a server in a folder of its own, starts it on a free loopback port, and waits until it accepts.
     pub async fn start(options: Options) -> Result<Self, Error> {
         let ground = options.base_dir.clone().unwrap_or_else(ground);
-        let base = new_folder(
-            &ground,
-            &format!("headgate-postgres-{}", options.binaries.version),
-        )?;
+        let base = new_folder(&ground, &format!("headgate-postgres-{}", options.binaries.version))?;
         let mut server = Self {
             user: Account::for_servers(&base)?,
             binaries: options.binaries.clone(),
@@ -83,27 +73,22 @@ impl Server {
         if let Some(account) = &server.user {
             let binaries = &server.binaries;
             let label = binaries.version.to_string();
-            server.binaries.root =
-                reachable(&binaries.root, &binaries.program("postgres"), &label).await?;
-            while_doing(
-                chown(&server.base, Some(account.uid), Some(account.gid)),
-                || format!("giving {} to the user nobody", server.base.display()),
-            )?;
+            server.binaries.root = reachable(&binaries.root, &binaries.program("postgres"), &label).await?;
+            while_doing(chown(&server.base, Some(account.uid), Some(account.gid)), || {
+                format!("giving {} to the user nobody", server.base.display())
+            })?;
         }
         server.create().await?;
         if let Some(hba) = &options.hba {
             let path = server.data_dir().join("pg_hba.conf");
-            while_doing(fs::write(&path, hba), || {
-                format!("writing {}", path.display())
-            })?;
+            while_doing(fs::write(&path, hba), || format!("writing {}", path.display()))?;
         }
         for attempt in 1.. {
             server.port = free_port()?;
             server.configure(&options.settings)?;
             match server.launch().await {
                 Ok(()) => break,
-                Err(Error::Failed { output, .. })
-                    if attempt < PORT_ATTEMPTS && output.contains("could not bind") => {}
+                Err(Error::Failed { output, .. }) if attempt < PORT_ATTEMPTS && output.contains("could not bind") => {}
                 Err(error) => return Err(error),
             }
         }
@@ -179,17 +164,7 @@ impl Server {
     async fn create(&self) -> Result<(), Error> {
         let mut initdb = self.command("initdb");
         initdb
-            .args([
-                "-A",
-                "trust",
-                "-U",
-                "postgres",
-                "-E",
-                "UTF8",
-                "--locale=C",
-                "--no-sync",
-                "-D",
-            ])
+            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
             .arg(self.data_dir());
         run(initdb, "initdb").await
     }
@@ -205,10 +180,7 @@ impl Server {
         for (name, value) in settings {
             text.push_str(&[name, " = '", &value.replace('\'', "''"), "'\n"].concat());
         }
-        let appended = File::options()
-            .append(true)
-            .open(&path)
-            .and_then(|mut file| file.write_all(text.as_bytes()));
+        let appended = File::options().append(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
         while_doing(appended, || format!("writing {}", path.display()))
     }
 
@@ -219,18 +191,10 @@ impl Server {
         let log = while_doing(log, || format!("opening {}", path.display()))?;
         let errors = while_doing(log.try_clone(), || format!("opening {}", path.display()))?;
         let mut command = self.command("postgres");
-        command
-            .arg("-D")
-            .arg(self.data_dir())
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors);
+        command.arg("-D").arg(self.data_dir()).stdin(Stdio::null()).stdout(log).stderr(errors);
         let process = Process::start(command, "QUIT", &self.base)?;
         let process = self.process.insert(process);
-        let (pid, state) = (
-            process.id().to_string(),
-            self.base.join("data/postmaster.pid"),
-        );
+        let (pid, state) = (process.id().to_string(), self.base.join("data/postmaster.pid"));
         let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = process.ended() {
@@ -240,8 +204,7 @@ impl Server {
             // The server writes its state into the eighth line; the first is the process that wrote it.
             let said = fs::read_to_string(&state).unwrap_or_default();
             let mut lines = said.lines();
-            if lines.next() == Some(&pid) && lines.nth(6).is_some_and(|line| line.trim() == "ready")
-            {
+            if lines.next() == Some(&pid) && lines.nth(6).is_some_and(|line| line.trim() == "ready") {
                 break;
             }
             if Instant::now() > deadline {
@@ -252,18 +215,13 @@ impl Server {
         if accepts(self.port).await {
             return Ok(());
         }
-        Err(self.failed(format!(
-            "postgres does not accept on 127.0.0.1:{}",
-            self.port
-        )))
+        Err(self.failed(format!("postgres does not accept on 127.0.0.1:{}", self.port)))
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.binaries.program(program));
         // Settings of the caller's own database client must not reach the server.
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG"))
-        {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
             command.env_remove(name);
         }
         command.current_dir(&self.base).env("LC_ALL", "C");
@@ -274,10 +232,7 @@ impl Server {
     }
 
     fn failed(&self, what: String) -> Error {
-        Error::Failed {
-            what,
-            output: self.log(),
-        }
+        Error::Failed { what, output: self.log() }
     }
 }
 

@@ -13,7 +13,8 @@ use tests::wait::{SOON, until, within};
 use tests::world::{DATABASE, MIGRATION, World, mysql_route_to, route_to};
 use tokio::process::Command;
 
-const SCHEMA: &str = "create table t (id int primary key, v text); insert into t select n, 'x' from generate_series(1, 1000) n";
+const SCHEMA: &str =
+    "create table t (id int primary key, v text); insert into t select n, 'x' from generate_series(1, 1000) n";
 
 /// Runs `headgate migrate` to its end: its exit code and all that it said.
 async fn migrate(folder: &std::path::Path, ends: [u16; 2], more: &[&str]) -> (Option<i32>, String) {
@@ -26,14 +27,9 @@ async fn migrate(folder: &std::path::Path, ends: [u16; 2], more: &[&str]) -> (Op
         .args(more)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = within("it ends", Duration::from_mins(1), command.output())
-        .await
-        .expect("it can be run");
+    let output = within("it ends", Duration::from_mins(1), command.output()).await.expect("it can be run");
     let said = [output.stdout, output.stderr].concat();
-    (
-        output.status.code(),
-        String::from_utf8_lossy(&said).into_owned(),
-    )
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
 #[tokio::test]
@@ -54,17 +50,13 @@ async fn migrate_ends_when_it_says_so_and_tells_by_its_exit_code_how() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("ready; the same command"), "{said}");
     assert!(said.contains("of about"), "no plain lines: {said}");
-    source
-        .sql(DATABASE, "insert into t values (0, 'later')")
-        .await;
+    source.sql(DATABASE, "insert into t values (0, 'later')").await;
 
     // Another database in the same folder is refused, and the first is not harmed.
     let other = format!("postgresql://postgres@127.0.0.1:{}/postgres", ends[0]);
     let there = format!("postgresql://postgres@127.0.0.1:{}/postgres", ends[1]);
     let mut command = Command::new(binary());
-    command
-        .args(["migrate", "--from", &other, "--to", &there, "--journal"])
-        .arg(&journal);
+    command.args(["migrate", "--from", &other, "--to", &there, "--journal"]).arg(&journal);
     let output = within("it ends", SOON, command.output()).await;
     let output = output.expect("it can be run");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -73,10 +65,7 @@ async fn migrate_ends_when_it_says_so_and_tells_by_its_exit_code_how() {
 
     let (code, said) = migrate(&journal, ends, &["--cutover"]).await;
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(
-        target.value(DATABASE, "select count(*) from t").await,
-        "1001"
-    );
+    assert_eq!(target.value(DATABASE, "select count(*) from t").await, "1001");
     let (code, said) = migrate(&journal, ends, &["--cutover"]).await;
     assert!(code == Some(0) && said.contains("serves already"), "{said}");
 }
@@ -138,10 +127,7 @@ async fn a_wish_for_encryption_is_refused_and_a_file_is_named_as_it_is_called() 
     command.args(["check-config", "--config"]).arg(&file);
     let output = within("it ends", SOON, command.output()).await;
     let said = String::from_utf8_lossy(&output.expect("run").stderr).into_owned();
-    assert!(
-        said.contains("other.toml") && !said.contains("headgate.toml"),
-        "{said}"
-    );
+    assert!(said.contains("other.toml") && !said.contains("headgate.toml"), "{said}");
 }
 
 #[tokio::test]
@@ -157,24 +143,16 @@ async fn a_hangup_never_ends_the_program_and_the_file_tells_where_a_cutover_move
     let client = world.client().await;
     tests::postgres::rows(&client, "select 1").await;
     let shown = world.headgate.admin("SHOW CONFIG").await;
-    let moved = shown.iter().any(|row| {
-        row.values()
-            .any(|value| value.contains("moved the route to green"))
-    });
+    let moved = shown.iter().any(|row| row.values().any(|value| value.contains("moved the route to green")));
     assert!(moved, "{shown:?}");
     drop(client);
     assert_eq!(world.headgate.stop().await, Some(0));
     let mut command = Command::new(binary());
     command.args(["check-config", "--config"]).arg(&file);
-    let output = within("it ends", SOON, command.output())
-        .await
-        .expect("run");
+    let output = within("it ends", SOON, command.output()).await.expect("run");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(
-        said.contains("a cutover moved the route to \"green\""),
-        "{said}"
-    );
+    assert!(said.contains("a cutover moved the route to \"green\""), "{said}");
 }
 
 #[tokio::test]
@@ -193,9 +171,7 @@ async fn the_configuration_of_the_readme_is_in_order_and_lets_its_application_in
         ("GREEN_PASSWORD", "c"),
         ("APP_PASSWORD", "d"),
     ]);
-    let output = within("it ends", SOON, command.output())
-        .await
-        .expect("run");
+    let output = within("it ends", SOON, command.output()).await.expect("run");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.is_empty(), "{said}");
@@ -211,10 +187,7 @@ async fn a_log_that_nobody_reads_stops_no_session_and_no_cutover() {
     world.until_state("following", MIGRATION).await;
     let client = world.client().await;
     let rehearsed = world.row("REHEARSE MIGRATION m").await;
-    assert_eq!(
-        rehearsed.get("outcome").map(String::as_str),
-        Some("rehearsed")
-    );
+    assert_eq!(rehearsed.get("outcome").map(String::as_str), Some("rehearsed"));
     world.cutover().await;
     let version = tests::postgres::rows(&client, "show server_version_num").await;
     assert!(tests::postgres::single(&version, "it").starts_with("18"));
@@ -236,10 +209,7 @@ async fn a_stop_ends_within_its_limit_whatever_clients_do() {
     let open = headgate.connect("postgres", "postgres").await;
     tests::postgres::rows(&open, "begin; select 1").await;
     let mut deaf = Raw::login(port, "postgres", "postgres").await;
-    deaf.send(&query(
-        "select repeat('x', 1000) from generate_series(1, 200000)",
-    ))
-    .await;
+    deaf.send(&query("select repeat('x', 1000) from generate_series(1, 200000)")).await;
     until_clogged(&headgate).await;
     let _half = Raw::connect(port).await;
     let _console = headgate.console().await;
@@ -274,17 +244,12 @@ async fn a_stop_of_one_for_mysql_ends_within_its_limit_whatever_clients_do() {
 async fn until_clogged(headgate: &Headgate) {
     let carried = || async {
         let page = headgate.page("/metrics").await;
-        let lines = page
-            .lines()
-            .filter(|line| line.starts_with("headgate_bytes_total"));
+        let lines = page.lines().filter(|line| line.starts_with("headgate_bytes_total"));
         let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
         counts.sum::<u64>()
     };
     let mut before = carried().await;
-    until("nothing flows", SOON, carried, |now| {
-        *now > 100_000 && std::mem::replace(&mut before, *now) == *now
-    })
-    .await;
+    until("nothing flows", SOON, carried, |now| *now > 100_000 && std::mem::replace(&mut before, *now) == *now).await;
 }
 
 async fn ends_in_time(headgate: &mut Headgate) {
@@ -307,48 +272,24 @@ async fn grants(arguments: &[&str]) -> String {
 #[tokio::test]
 async fn the_printed_rights_run_as_they_stand_once_a_password_is_given() {
     let server = Postgres::start(14).await;
-    server
-        .sql("postgres", &format!("create database {DATABASE}"))
-        .await;
+    server.sql("postgres", &format!("create database {DATABASE}")).await;
     server.sql(DATABASE, SCHEMA).await;
     for side in ["source", "target"] {
         let user = format!("mover {side}");
-        let asked = [
-            "--engine",
-            "postgres",
-            "--for",
-            side,
-            "--database",
-            DATABASE,
-        ];
+        let asked = ["--engine", "postgres", "--for", side, "--database", DATABASE];
         let more = ["--user", &user, "--server-version", "14"];
         let script = grants(&[&asked[..], &more[..]].concat()).await;
         assert!(!script.to_lowercase().contains("rdsadmin"), "{script}");
         let given = script.replace(":'password'", "'secret'");
         assert_ne!(script, given, "a password has its place");
         server.sql(DATABASE, &given).await;
-        let made =
-            format!("select 1 / count(*) from pg_roles where rolname = '{user}' and rolcanlogin");
+        let made = format!("select 1 / count(*) from pg_roles where rolname = '{user}' and rolcanlogin");
         server.sql(DATABASE, &made).await;
     }
     for engine in ["mysql", "mariadb"] {
-        let asked = [
-            "--engine",
-            engine,
-            "--for",
-            "source",
-            "--database",
-            "a_b",
-            "--database",
-            "c",
-        ];
+        let asked = ["--engine", engine, "--for", "source", "--database", "a_b", "--database", "c"];
         let script = grants(&asked).await;
-        for part in [
-            "`a\\_b`.*",
-            "`c`.*",
-            "IDENTIFIED BY <password>",
-            "'headgate'@'%'",
-        ] {
+        for part in ["`a\\_b`.*", "`c`.*", "IDENTIFIED BY <password>", "'headgate'@'%'"] {
             assert!(script.contains(part), "{part}: {script}");
         }
     }

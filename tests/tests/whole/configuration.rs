@@ -6,15 +6,9 @@ use tests::world::route_to;
 async fn check(sections: &str, expected: &[&str]) {
     let headgate = Headgate::prepare(sections);
     let (code, said) = headgate.run_to_end().await;
-    assert!(
-        code.is_some_and(|code| code != 0),
-        "it ended with {code:?} for\n{sections}"
-    );
+    assert!(code.is_some_and(|code| code != 0), "it ended with {code:?} for\n{sections}");
     for part in expected {
-        assert!(
-            said.contains(part),
-            "{part:?} is not in:\n{said}\nfor\n{sections}"
-        );
+        assert!(said.contains(part), "{part:?} is not in:\n{said}\nfor\n{sections}");
     }
 }
 
@@ -38,14 +32,8 @@ async fn a_route_to_an_unknown_cluster_is_told_with_the_known_ones() {
 
 #[tokio::test]
 async fn every_problem_is_told_at_once() {
-    let sections = route_to(1, "postgres")
-        .replace("port = 1", "port = 0")
-        .replace("\"trust\"", "\"hope\"");
-    check(
-        &sections,
-        &["clusters.blue.port", "login.method", "scram-sha-256"],
-    )
-    .await;
+    let sections = route_to(1, "postgres").replace("port = 1", "port = 0").replace("\"trust\"", "\"hope\"");
+    check(&sections, &["clusters.blue.port", "login.method", "scram-sha-256"]).await;
 }
 
 #[tokio::test]
@@ -55,9 +43,7 @@ async fn a_file_that_is_no_toml_is_told_with_its_line() {
 
 #[tokio::test]
 async fn a_secret_that_the_environment_does_not_hold_is_named() {
-    let sections = route_to(1, "postgres").replace(
-        "user = \"postgres\"",
-        "user = \"postgres\"\npassword = \"${HEADGATE_NO_SUCH}\"",
-    );
+    let sections = route_to(1, "postgres")
+        .replace("user = \"postgres\"", "user = \"postgres\"\npassword = \"${HEADGATE_NO_SUCH}\"");
     check(&sections, &["clusters.blue.password", "HEADGATE_NO_SUCH"]).await;
 }

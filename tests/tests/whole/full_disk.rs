@@ -29,15 +29,7 @@ const WRITERS: u32 = 4;
 const PACE: Duration = Duration::from_millis(10);
 const MAX_HOLD: Duration = Duration::from_secs(2);
 /// The records of a cutover that succeeds, and the one of an undo.
-const RECORDS: [&str; 7] = [
-    "Holding",
-    "Fencing",
-    "CatchingUp",
-    "Checking",
-    "Switching",
-    "Switched",
-    "Undoing",
-];
+const RECORDS: [&str; 7] = ["Holding", "Fencing", "CatchingUp", "Checking", "Switching", "Switched", "Undoing"];
 
 /// A session of the application.
 trait Session: Sized + Send + 'static {
@@ -105,12 +97,8 @@ async fn a_disk_that_is_full_from_any_record_of_a_cutover_on_loses_nothing_on_po
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes: `make faults` runs it"]
 async fn a_disk_that_is_full_from_any_record_of_a_cutover_on_loses_nothing_on_mysql() {
-    let schema =
-        "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(40)) ENGINE = InnoDB";
-    for (name, pair) in [
-        ("MySQL 9.7", Pair::Mysql97to97),
-        ("MariaDB 10.11", Pair::Mariadb1011to1011),
-    ] {
+    let schema = "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(40)) ENGINE = InnoDB";
+    for (name, pair) in [("MySQL 9.7", Pair::Mysql97to97), ("MariaDB 10.11", Pair::Mariadb1011to1011)] {
         for kill in [false, true] {
             for record in RECORDS {
                 let Some((world, disk)) = World::of_small_disk(pair, schema, DISK_KIB).await else {
@@ -169,19 +157,14 @@ async fn round<C: Session, S: Side>(
     let statement = if record == "Undoing" {
         "REHEARSE MIGRATION m".to_owned()
     } else {
-        format!(
-            "CUTOVER MIGRATION m WITH (max_hold = '{} s')",
-            MAX_HOLD.as_secs()
-        )
+        format!("CUTOVER MIGRATION m WITH (max_hold = '{} s')", MAX_HOLD.as_secs())
     };
     let journal = world.headgate.folder().join("journal/journal.sqlite");
     let pid = world.headgate.pid();
     let catcher = tokio::task::spawn_blocking(move || caught_at(journal, record, pid));
     // What it answers is told by what follows; where the program is killed it is an error.
     let asking = tokio::spawn(C::command(port, statement));
-    let caught = within("the record", MIGRATION, catcher)
-        .await
-        .expect("the catcher does not panic");
+    let caught = within("the record", MIGRATION, catcher).await.expect("the catcher does not panic");
     disk.fill();
     let begun = Instant::now();
     if kill {
@@ -194,10 +177,7 @@ async fn round<C: Session, S: Side>(
     let served = seen_by_all(&seen, begun).expect("all were served") - begun;
     disk.free();
     let _answer = within("the statement ends", MIGRATION, asking).await;
-    let settled = |row: &Record| {
-        row.get("state")
-            .is_some_and(|state| state == "following" || state == "switched")
-    };
+    let settled = |row: &Record| row.get("state").is_some_and(|state| state == "following" || state == "switched");
     let ask = || world.row("SHOW MIGRATION STATUS m");
     let row = until("it is settled", MIGRATION, ask, settled).await;
     let state = row.get("state").cloned().unwrap_or_default();
@@ -218,18 +198,12 @@ async fn round<C: Session, S: Side>(
     let there: Vec<String> = rows.into_iter().flatten().flatten().collect();
     let once: BTreeSet<&String> = there.iter().collect();
     assert_eq!(once.len(), there.len(), "a row is there twice");
-    let lost: Vec<&str> = seen
-        .iter()
-        .filter(|one| one.written && !once.contains(&one.value))
-        .map(|one| one.value.as_str())
-        .collect();
+    let lost: Vec<&str> =
+        seen.iter().filter(|one| one.written && !once.contains(&one.value)).map(|one| one.value.as_str()).collect();
     assert_eq!(lost, Vec::<&str>::new(), "acknowledged and not there");
     let errors = seen.iter().filter(|one| !one.written).count();
     let fault = if kill { "killed" } else { "" };
-    eprintln!(
-        "| {name} | {record} | {caught} | {fault} | {} ms | {errors} | {state} |",
-        served.as_millis()
-    );
+    eprintln!("| {name} | {record} | {caught} | {fault} | {} ms | {errors} | {state} |", served.as_millis());
     if !kill {
         assert_eq!(errors, 0, "a client was shown an error");
     }
@@ -252,9 +226,7 @@ fn seen_by_all(seen: &[Reported], after: Instant) -> Option<Instant> {
     (0..WRITERS)
         .map(|number| {
             let prefix = format!("{number}-");
-            let mut of_it = seen
-                .iter()
-                .filter(|one| one.written && one.at > after && one.value.starts_with(&prefix));
+            let mut of_it = seen.iter().filter(|one| one.written && one.at > after && one.value.starts_with(&prefix));
             of_it.next().map(|one| one.at)
         })
         .collect::<Option<Vec<_>>>()
@@ -266,9 +238,7 @@ fn caught_at(journal: PathBuf, record: &str, pid: u32) -> String {
     let mut stopper = Stopper::of(pid);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(journal, flags).expect("the journal is there");
-    connection
-        .busy_timeout(Duration::from_secs(1))
-        .expect("it can be set");
+    connection.busy_timeout(Duration::from_secs(1)).expect("it can be set");
     let last = |only: &str| -> Option<String> {
         let query = format!("SELECT state FROM steps WHERE {only} ORDER BY id DESC LIMIT 1");
         let mut statement = connection.prepare_cached(&query).ok()?;

@@ -8,13 +8,7 @@ use super::tidy::{check, read, sources};
 
 /// Files that only one engine has, under what makes it so.
 const FILES: &[(&str, &[&str])] = &[
-    (
-        "each engine has its own peers in the benches",
-        &[
-            "bench/src/mysql/router.rs",
-            "bench/src/postgres/pgbouncer.rs",
-        ],
-    ),
+    ("each engine has its own peers in the benches", &["bench/src/mysql/router.rs", "bench/src/postgres/pgbouncer.rs"]),
     (
         "PostgreSQL has roles; MySQL has accounts, with hosts, plugins and grants that must be written out",
         &[
@@ -61,10 +55,7 @@ const FILES: &[(&str, &[&str])] = &[
     ),
     (
         "MySQL has no session that triggers and events leave alone: they come with and after the switch",
-        &[
-            "migrator/src/mysql/schema/triggers.rs",
-            "migrator/src/mysql/schema/post_cutover.rs",
-        ],
+        &["migrator/src/mysql/schema/triggers.rs", "migrator/src/mysql/schema/post_cutover.rs"],
     ),
     (
         "PostgreSQL's copy is a pipe of bytes under one snapshot; MySQL's cuts tables by key and turns rows into another form",
@@ -97,17 +88,11 @@ const FILES: &[(&str, &[&str])] = &[
     ),
     (
         "PostgreSQL's owner of a table may always fence it; MySQL's read_only is the server's, and not everybody's to set",
-        &[
-            "migrator/src/mysql/fence/locked.rs",
-            "migrator/src/mysql/fence/durable.rs",
-        ],
+        &["migrator/src/mysql/fence/locked.rs", "migrator/src/mysql/fence/durable.rs"],
     ),
     (
         "PostgreSQL's fence waits for locks by itself; MySQL's must be told who stands in the way of read_only",
-        &[
-            "migrator/src/mysql/processlist.rs",
-            "migrator/src/mysql/fence/obstacles.rs",
-        ],
+        &["migrator/src/mysql/processlist.rs", "migrator/src/mysql/fence/obstacles.rs"],
     ),
     (
         "PostgreSQL's catalogues say of themselves what they refer to, and hold parsed forms; MySQL's versions and families \
@@ -181,10 +166,7 @@ const FILES: &[(&str, &[&str])] = &[
     ),
     (
         "clients of MySQL ask the console for variables, and bind values of many types",
-        &[
-            "proxy/src/bin/headgate/mysql/dialect.rs",
-            "proxy/src/bin/headgate/mysql/values.rs",
-        ],
+        &["proxy/src/bin/headgate/mysql/dialect.rs", "proxy/src/bin/headgate/mysql/values.rs"],
     ),
     (
         "the harness needs sysbench, drivers and bare bytes of MySQL; PostgreSQL's are in pgbench.rs, client.rs and message.rs",
@@ -398,10 +380,7 @@ const CASES: &[(&str, &[&str])] = &[
 ];
 
 fn listed<'a>(lists: &[(&str, &[&'a str])]) -> BTreeSet<&'a str> {
-    lists
-        .iter()
-        .flat_map(|(_, all)| all.iter().copied())
-        .collect()
+    lists.iter().flat_map(|(_, all)| all.iter().copied()).collect()
 }
 
 /// The same place on the other engine's side, where the file is on one's.
@@ -431,24 +410,16 @@ fn counterpart(file: &str) -> Option<String> {
 #[test]
 fn every_file_of_one_engine_has_its_twin_or_a_reason() {
     let all: BTreeSet<String> = sources().into_iter().collect();
-    let alone: BTreeSet<&String> = all
-        .iter()
-        .filter(|file| counterpart(file).is_some_and(|twin| !all.contains(&twin)))
-        .collect();
+    let alone: BTreeSet<&String> =
+        all.iter().filter(|file| counterpart(file).is_some_and(|twin| !all.contains(&twin))).collect();
     let excused = listed(FILES);
     check(
         "one engine has it, and nothing says why the other has not",
-        alone
-            .iter()
-            .filter(|file| !excused.contains(file.as_str()))
-            .map(|file| (*file).clone()),
+        alone.iter().filter(|file| !excused.contains(file.as_str())).map(|file| (*file).clone()),
     );
     check(
         "listed as alone, and is not",
-        excused
-            .iter()
-            .filter(|file| !alone.iter().any(|one| one.as_str() == **file))
-            .map(|file| (*file).to_owned()),
+        excused.iter().filter(|file| !alone.iter().any(|one| one.as_str() == **file)).map(|file| (*file).to_owned()),
     );
 }
 
@@ -456,9 +427,7 @@ fn every_file_of_one_engine_has_its_twin_or_a_reason() {
 /// server.
 fn cases(engine: &str) -> BTreeSet<String> {
     let folder = format!("tests/tests/whole/{engine}/");
-    let files = sources()
-        .into_iter()
-        .filter(|file| file.starts_with(&folder) && !file.ends_with("/mod.rs"));
+    let files = sources().into_iter().filter(|file| file.starts_with(&folder) && !file.ends_with("/mod.rs"));
     let mut names = BTreeSet::new();
     for file in files {
         let text = read(&file);
@@ -467,11 +436,7 @@ fn cases(engine: &str) -> BTreeSet<String> {
             let after = part.split("async fn ").nth(1).unwrap_or_default();
             found.extend(after.split('(').next());
         }
-        for maker in [
-            "for_every_pair! {",
-            "on_every_server! {",
-            "on_every_server!(",
-        ] {
+        for maker in ["for_every_pair! {", "on_every_server! {", "on_every_server!("] {
             for part in text.split(maker).skip(1) {
                 let list = part.split(['}', ')']).next().unwrap_or_default();
                 let words = list.split(|letter: char| letter == ',' || letter.is_whitespace());
@@ -495,16 +460,10 @@ fn every_case_of_one_engine_is_shown_for_the_other_or_has_a_reason() {
     let excused = listed(CASES);
     check(
         "one engine shows it, and nothing says why the other does not",
-        alone
-            .iter()
-            .filter(|case| !excused.contains(case.as_str()))
-            .map(|case| (*case).clone()),
+        alone.iter().filter(|case| !excused.contains(case.as_str())).map(|case| (*case).clone()),
     );
     check(
         "listed as shown for one engine alone, and is not",
-        excused
-            .iter()
-            .filter(|case| !alone.iter().any(|one| one.as_str() == **case))
-            .map(|case| (*case).to_owned()),
+        excused.iter().filter(|case| !alone.iter().any(|one| one.as_str() == **case)).map(|case| (*case).to_owned()),
     );
 }

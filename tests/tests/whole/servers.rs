@@ -14,54 +14,20 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 async fn check(version: u32) {
     let mut postgres = Postgres::start(version).await;
     let said = postgres.value("postgres", "select version()").await;
-    assert!(
-        said.starts_with(&format!("PostgreSQL {version}.")),
-        "{said}"
-    );
-    assert_eq!(
-        postgres.value("postgres", "show wal_level").await,
-        "logical"
-    );
+    assert!(said.starts_with(&format!("PostgreSQL {version}.")), "{said}");
+    assert_eq!(postgres.value("postgres", "show wal_level").await, "logical");
 
-    postgres
-        .sql(
-            "postgres",
-            "create table kept (id int); insert into kept values (1)",
-        )
-        .await;
-    postgres
-        .server
-        .kill()
-        .await
-        .expect("a running server can be killed");
-    assert!(
-        try_connect(postgres.port(), "postgres", None, "postgres")
-            .await
-            .is_err(),
-        "it still accepts"
-    );
-    postgres
-        .server
-        .restart()
-        .await
-        .expect("a killed server starts again");
-    assert_eq!(
-        postgres
-            .value("postgres", "select count(*) from kept")
-            .await,
-        "1"
-    );
+    postgres.sql("postgres", "create table kept (id int); insert into kept values (1)").await;
+    postgres.server.kill().await.expect("a running server can be killed");
+    assert!(try_connect(postgres.port(), "postgres", None, "postgres").await.is_err(), "it still accepts");
+    postgres.server.restart().await.expect("a killed server starts again");
+    assert_eq!(postgres.value("postgres", "select count(*) from kept").await, "1");
 
     let folder = postgres.server.data_dir();
     let port = postgres.port();
     drop(postgres);
     assert!(!folder.exists(), "{} is still there", folder.display());
-    assert!(
-        try_connect(port, "postgres", None, "postgres")
-            .await
-            .is_err(),
-        "it still accepts"
-    );
+    assert!(try_connect(port, "postgres", None, "postgres").await.is_err(), "it still accepts");
 }
 
 #[tokio::test]
@@ -83,38 +49,20 @@ async fn a_throwaway_postgres_18_answers_survives_a_kill_and_leaves_nothing() {
 async fn a_setting_that_the_server_refuses_is_told_with_the_servers_own_words() {
     let binaries = tests::postgres::disposable::find(15).expect("fetched before");
     let options = tests::postgres::disposable::Options::new(binaries).set("wal_level", "nonsense");
-    let error = tests::postgres::disposable::Server::start(options)
-        .await
-        .expect_err("such a level does not exist");
-    assert!(
-        error
-            .to_string()
-            .contains("invalid value for parameter \"wal_level\""),
-        "{error}"
-    );
+    let error = tests::postgres::disposable::Server::start(options).await.expect_err("such a level does not exist");
+    assert!(error.to_string().contains("invalid value for parameter \"wal_level\""), "{error}");
 }
 
 async fn check_mysql(kind: Kind) {
     let mut mysql = Mysql::start(kind).await;
     let said = mysql.value("", "SELECT VERSION()").await;
     assert!(said.starts_with(&format!("{}.", kind.version())), "{said}");
+    assert_eq!(said.contains("MariaDB"), kind == Kind::Mariadb1011, "{said}");
     assert_eq!(
-        said.contains("MariaDB"),
-        kind == Kind::Mariadb1011,
-        "{said}"
-    );
-    assert_eq!(
-        mysql
-            .sql("", "SELECT @@log_bin, @@binlog_format, @@local_infile")
-            .await,
+        mysql.sql("", "SELECT @@log_bin, @@binlog_format, @@local_infile").await,
         [["1", "ROW", "1"].map(|value| Some(value.to_owned()))]
     );
-    assert_eq!(
-        mysql
-            .value("mysql", "SELECT COUNT(*) FROM user WHERE user = ''")
-            .await,
-        "0"
-    );
+    assert_eq!(mysql.value("mysql", "SELECT COUNT(*) FROM user WHERE user = ''").await, "0");
     for host in ["localhost", "127.0.0.1"] {
         let query = format!("SELECT COUNT(*) FROM user WHERE user = 'root' AND host = '{host}'");
         assert_eq!(mysql.value("mysql", &query).await, "1", "root at {host}");
@@ -126,25 +74,13 @@ async fn check_mysql(kind: Kind) {
     let kept = "CREATE TABLE kept (id INT) ENGINE = InnoDB; INSERT INTO kept VALUES (1)";
     tests::mysql::rows(&mut client, kept).await;
     let port = mysql.port();
-    mysql
-        .server
-        .kill()
-        .await
-        .expect("a running server can be killed");
+    mysql.server.kill().await.expect("a running server can be killed");
     let refused = tests::mysql::try_connect(port, "root", None, "").await;
     assert!(refused.is_err(), "it still accepts");
-    mysql
-        .server
-        .restart()
-        .await
-        .expect("a killed server starts again");
+    mysql.server.restart().await.expect("a killed server starts again");
     assert_eq!(mysql.port(), port);
     assert_eq!(mysql.value("shop", "SELECT COUNT(*) FROM kept").await, "1");
-    mysql
-        .server
-        .restart()
-        .await
-        .expect("a running server stops and starts again");
+    mysql.server.restart().await.expect("a running server stops and starts again");
     assert_eq!(mysql.value("shop", "SELECT COUNT(*) FROM kept").await, "1");
 
     let folder = mysql.server.data_dir();
@@ -175,12 +111,7 @@ async fn two_throwaway_mysql_servers_are_different_servers() {
         let (one, other) = tokio::join!(Mysql::start(kind), Mysql::start(kind));
         for variable in ["@@server_uuid", "@@server_id"] {
             let query = format!("SELECT {variable}");
-            assert_ne!(
-                one.value("", &query).await,
-                other.value("", &query).await,
-                "{variable} of {}",
-                kind.title()
-            );
+            assert_ne!(one.value("", &query).await, other.value("", &query).await, "{variable} of {}", kind.title());
         }
     }
 }
@@ -191,12 +122,7 @@ async fn check_programs(pair: Pair) {
     for mysql in [&source, &target] {
         mysql.make_database("shop").await;
         mysql.make_account("app", SECRET, "shop").await;
-        let login = Login {
-            port: mysql.port(),
-            user: "app",
-            password: SECRET,
-            database: "shop",
-        };
+        let login = Login { port: mysql.port(), user: "app", password: SECRET, database: "shop" };
         let table = "--execute=CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (7)";
         finish("mysql", SOON, login.mysql(&[table])).await;
         let asked = login.mariadb(&["--skip-column-names", "--execute=SELECT * FROM t"]);
@@ -204,17 +130,9 @@ async fn check_programs(pair: Pair) {
         let options = ["--skip-opt", "--no-tablespaces", "--compact"];
         let dumped = finish("dump", SOON, login.dump(mysql.server.kind(), &options)).await;
         assert!(dumped.contains("INSERT INTO `t` VALUES (7)"), "{dumped}");
-        let fill = [
-            "--tables=1",
-            "--table-size=100",
-            "oltp_read_write",
-            "prepare",
-        ];
+        let fill = ["--tables=1", "--table-size=100", "oltp_read_write", "prepare"];
         finish("sysbench", SOON, login.sysbench(&fill)).await;
-        assert_eq!(
-            mysql.value("shop", "SELECT COUNT(*) FROM sbtest1").await,
-            "100"
-        );
+        assert_eq!(mysql.value("shop", "SELECT COUNT(*) FROM sbtest1").await, "100");
         let script = format!(
             "import importlib, sys
 for name in ('pymysql', 'MySQLdb', 'mysql.connector'):
@@ -245,28 +163,18 @@ async fn programs_and_drivers_of_both_families_log_in_to_mariadb_1011_and_mysql_
 async fn bare_bytes_log_in_and_hear_every_result_of_every_server() {
     for kind in Kind::ALL {
         let mysql = Mysql::start(kind).await;
-        let (mut raw, greeting) =
-            tests::mysql::raw::Raw::login(mysql.port(), "root", "mysql").await;
+        let (mut raw, greeting) = tests::mysql::raw::Raw::login(mysql.port(), "root", "mysql").await;
         assert!(greeting.version.contains(kind.version()), "{greeting:?}");
-        let packets = raw
-            .query("SELECT CONNECTION_ID(); DO 1; SELECT '', 2")
-            .await;
+        let packets = raw.query("SELECT CONNECTION_ID(); DO 1; SELECT '', 2").await;
         let row = &packets[3].body;
         assert_eq!(String::from_utf8_lossy(&row[1..]), greeting.id.to_string());
         // Two columns more, one of them with nothing in it, which looks like an OK.
         assert_eq!(packets.len(), 5 + 1 + 6, "{packets:?}");
-        let error = raw
-            .query("SELECT nonsense")
-            .await
-            .pop()
-            .expect("an answer")
-            .error();
+        let error = raw.query("SELECT nonsense").await.pop().expect("an answer").error();
         assert_eq!((error.0, error.1.as_str()), (1054, "42S22"));
-        raw.send_bytewise(&tests::mysql::raw::command(tests::mysql::raw::PING, &[]))
-            .await;
+        raw.send_bytewise(&tests::mysql::raw::command(tests::mysql::raw::PING, &[])).await;
         assert!(raw.answer().await[0].is_ok());
-        raw.send(&tests::mysql::raw::command(tests::mysql::raw::QUIT, &[]))
-            .await;
+        raw.send(&tests::mysql::raw::command(tests::mysql::raw::QUIT, &[])).await;
         assert_eq!(raw.packet().await, None);
     }
 }
@@ -274,17 +182,9 @@ async fn bare_bytes_log_in_and_hear_every_result_of_every_server() {
 #[tokio::test]
 async fn a_million_numbers_are_a_million_numbers_for_every_server() {
     for kind in Kind::ALL {
-        let query = format!(
-            "SELECT CONCAT(COUNT(*), ' ', MIN(n), ' ', MAX(n)) FROM {}",
-            million_numbers()
-        );
+        let query = format!("SELECT CONCAT(COUNT(*), ' ', MIN(n), ' ', MAX(n)) FROM {}", million_numbers());
         let mysql = Mysql::start(kind).await;
-        assert_eq!(
-            mysql.value("", &query).await,
-            "1000000 1 1000000",
-            "{}",
-            kind.title()
-        );
+        assert_eq!(mysql.value("", &query).await, "1000000 1 1000000", "{}", kind.title());
     }
 }
 
@@ -301,15 +201,8 @@ async fn an_argument_that_mysql_refuses_is_told_with_the_servers_own_words() {
     for kind in Kind::ALL {
         let binaries = find(kind).expect("fetched before");
         let options = Options::new(binaries).set("no-such-thing", "1");
-        let error = Server::start(options)
-            .await
-            .expect_err("such a setting does not exist");
-        assert!(
-            error
-                .to_string()
-                .contains("unknown variable 'no-such-thing=1'"),
-            "{error}"
-        );
+        let error = Server::start(options).await.expect_err("such a setting does not exist");
+        assert!(error.to_string().contains("unknown variable 'no-such-thing=1'"), "{error}");
     }
 }
 

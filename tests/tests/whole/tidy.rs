@@ -6,42 +6,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn root() -> PathBuf {
-    let own = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    own.parent()
-        .expect("this crate lies in the workspace")
-        .to_path_buf()
+    let own =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    own.parent().expect("this crate lies in the workspace").to_path_buf()
 }
 
 /// All files of the repository as git sees them: tracked, or new and not ignored. Relative, with `/`.
 fn files() -> Vec<String> {
-    let list = [
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "-z",
-    ];
-    let output = Command::new("git")
-        .args(list)
-        .current_dir(root())
-        .output()
-        .expect("git is there");
-    assert!(
-        output.status.success(),
-        "git ls-files failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let list = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
+    let output = Command::new("git").args(list).current_dir(root()).output().expect("git is there");
+    assert!(output.status.success(), "git ls-files failed: {}", String::from_utf8_lossy(&output.stderr));
     let names = String::from_utf8(output.stdout).expect("file names here are plain");
     let there = |name: &&str| !name.is_empty() && root().join(name).is_file();
     names.split('\0').filter(there).map(str::to_owned).collect()
 }
 
 pub(super) fn sources() -> Vec<String> {
-    files()
-        .into_iter()
-        .filter(|file| Path::new(file).extension().is_some_and(|end| end == "rs"))
-        .collect()
+    files().into_iter().filter(|file| Path::new(file).extension().is_some_and(|end| end == "rs")).collect()
 }
 
 pub(super) fn read(file: &str) -> String {
@@ -49,10 +30,7 @@ pub(super) fn read(file: &str) -> String {
 }
 
 fn stem(file: &str) -> &str {
-    Path::new(file)
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .unwrap_or_default()
+    Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
 }
 
 /// Fails with every finding at once.
@@ -64,13 +42,8 @@ pub(super) fn check(rule: &str, findings: impl IntoIterator<Item = String>) {
 /// The code of a file: its lines without comments, with their numbers.
 fn code(file: &str) -> Vec<(usize, String)> {
     let text = read(file);
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim_start().starts_with("//"));
-    lines
-        .map(|(number, line)| (number + 1, line.to_owned()))
-        .collect()
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+    lines.map(|(number, line)| (number + 1, line.to_owned())).collect()
 }
 
 fn mentions(files: impl Iterator<Item = String>, words: &[&str]) -> Vec<String> {
@@ -87,17 +60,13 @@ fn mentions(files: impl Iterator<Item = String>, words: &[&str]) -> Vec<String> 
 
 #[test]
 fn every_source_file_begins_with_what_it_is_for() {
-    let silent = sources()
-        .into_iter()
-        .filter(|file| !read(file).starts_with("//! "));
+    let silent = sources().into_iter().filter(|file| !read(file).starts_with("//! "));
     check("the first line must be a //! comment", silent);
 }
 
 #[test]
 fn no_file_has_a_name_that_says_nothing() {
-    let banned = [
-        "util", "utils", "common", "helper", "helpers", "type", "types", "core", "misc",
-    ];
+    let banned = ["util", "utils", "common", "helper", "helpers", "type", "types", "core", "misc"];
     // The field's own names: a login plugin, and a driver.
     let names = ["caching_sha2", "mysql2"];
     let bad = files().into_iter().filter(|file| {
@@ -111,13 +80,10 @@ fn no_file_has_a_name_that_says_nothing() {
 #[test]
 fn no_source_file_is_longer_than_500_lines() {
     let long = sources().into_iter().filter_map(|file| {
-        let tests =
-            file.starts_with("tests/") || file.contains("/tests/") || stem(&file) == "tests";
+        let tests = file.starts_with("tests/") || file.contains("/tests/") || stem(&file) == "tests";
         let text = read(&file);
         // A test module at the end of a file does not count.
-        let lines = text
-            .lines()
-            .position(|line| line == "#[cfg(test)]" || line == "mod tests {");
+        let lines = text.lines().position(|line| line == "#[cfg(test)]" || line == "mod tests {");
         let lines = lines.unwrap_or_else(|| text.lines().count());
         (!tests && lines > 500).then(|| format!("{file}: {lines} lines"))
     });
@@ -126,21 +92,11 @@ fn no_source_file_is_longer_than_500_lines() {
 
 #[test]
 fn the_data_plane_and_the_control_plane_do_not_know_each_other() {
-    let migrator = sources()
-        .into_iter()
-        .filter(|file| file.starts_with("migrator/src/"));
-    check(
-        "migrator names proxy",
-        mentions(migrator, &["proxy::", "use proxy"]),
-    );
-    let proxy = sources()
-        .into_iter()
-        .filter(|file| file.starts_with("proxy/src/"));
+    let migrator = sources().into_iter().filter(|file| file.starts_with("migrator/src/"));
+    check("migrator names proxy", mentions(migrator, &["proxy::", "use proxy"]));
+    let proxy = sources().into_iter().filter(|file| file.starts_with("proxy/src/"));
     let library = proxy.filter(|file| !file.starts_with("proxy/src/bin/headgate/"));
-    check(
-        "the proxy library names migrator",
-        mentions(library, &["migrator::", "use migrator"]),
-    );
+    check("the proxy library names migrator", mentions(library, &["migrator::", "use migrator"]));
 }
 
 #[test]
@@ -149,84 +105,49 @@ fn supervisor_conductor_journal_and_model_know_only_what_comes_after_them() {
     for (at, layer) in order.iter().enumerate() {
         let own = sources().into_iter().filter(|file| {
             let path = file.strip_prefix("migrator/src/").unwrap_or_default();
-            path.strip_prefix(layer)
-                .is_some_and(|rest| rest.starts_with(['.', '/']))
+            path.strip_prefix(layer).is_some_and(|rest| rest.starts_with(['.', '/']))
         });
-        let earlier: Vec<String> = order
-            .iter()
-            .take(at)
-            .map(|one| format!("crate::{one}::"))
-            .collect();
+        let earlier: Vec<String> = order.iter().take(at).map(|one| format!("crate::{one}::")).collect();
         let earlier: Vec<&str> = earlier.iter().map(String::as_str).collect();
-        check(
-            &format!("{layer} names what is above it"),
-            mentions(own, &earlier),
-        );
+        check(&format!("{layer} names what is above it"), mentions(own, &earlier));
     }
 }
 
 #[test]
 fn files_for_both_engines_import_neither() {
     let neutral = sources().into_iter().filter(|file| {
-        let plane = ["protocol/src/", "proxy/src/", "migrator/src/"]
-            .iter()
-            .any(|plane| file.starts_with(plane));
-        let engine = ["/postgres/", "/mysql/"]
-            .iter()
-            .any(|engine| file.contains(engine));
+        let plane = ["protocol/src/", "proxy/src/", "migrator/src/"].iter().any(|plane| file.starts_with(plane));
+        let engine = ["/postgres/", "/mysql/"].iter().any(|engine| file.contains(engine));
         // The program wires the engines to the rest, and tests may look at everything.
         let program = file.starts_with("proxy/src/bin/headgate/");
         plane && !engine && !program && stem(file) != "tests"
     });
     let found = mentions(neutral, &["postgres::", "mysql::"]);
     // The drivers' crates have the engine's name in theirs.
-    check(
-        "a neutral file imports an engine",
-        found.into_iter().filter(|line| !only_drivers(line)),
-    );
+    check("a neutral file imports an engine", found.into_iter().filter(|line| !only_drivers(line)));
 }
 
 fn only_drivers(line: &str) -> bool {
-    let rest = line
-        .replace("tokio_postgres::", "")
-        .replace("tests::postgres::disposable", "");
+    let rest = line.replace("tokio_postgres::", "").replace("tests::postgres::disposable", "");
     !rest.contains("postgres::") && !rest.contains("mysql::")
 }
 
 #[test]
 fn the_engines_do_not_import_each_other() {
-    let of = |engine: &'static str| {
-        sources()
-            .into_iter()
-            .filter(move |file| file.contains(&format!("src/{engine}/")))
-    };
-    check(
-        "postgres imports mysql",
-        mentions(of("postgres"), &["mysql::"]),
-    );
-    check(
-        "mysql imports postgres",
-        mentions(of("mysql"), &["crate::postgres"]),
-    );
+    let of = |engine: &'static str| sources().into_iter().filter(move |file| file.contains(&format!("src/{engine}/")));
+    check("postgres imports mysql", mentions(of("postgres"), &["mysql::"]));
+    check("mysql imports postgres", mentions(of("mysql"), &["crate::postgres"]));
 }
 
 #[test]
 fn the_protocol_depends_on_no_runtime() {
     let manifest = read("protocol/Cargo.toml");
-    let normal = manifest
-        .split("[dev-dependencies]")
-        .next()
-        .unwrap_or_default();
+    let normal = manifest.split("[dev-dependencies]").next().unwrap_or_default();
     let depends = normal.split("[dependencies]").nth(1).unwrap_or_default();
     for banned in ["tokio", "mio", "tracing", "socket2", "rand"] {
-        assert!(
-            !depends.lines().any(|line| line.starts_with(banned)),
-            "protocol depends on {banned}"
-        );
+        assert!(!depends.lines().any(|line| line.starts_with(banned)), "protocol depends on {banned}");
     }
-    let own = sources()
-        .into_iter()
-        .filter(|file| file.starts_with("protocol/src/"));
+    let own = sources().into_iter().filter(|file| file.starts_with("protocol/src/"));
     let clocks = ["std::net", "Instant::now", "SystemTime::now", "tokio::"];
     check("protocol does I/O or reads a clock", mentions(own, &clocks));
 }
@@ -250,14 +171,10 @@ fn the_top_level_holds_only_what_the_layout_names() {
         "docs",
     ]
     .into();
-    let top: BTreeSet<String> = files()
-        .iter()
-        .filter_map(|file| file.split('/').next().map(str::to_owned))
-        .collect();
+    let top: BTreeSet<String> = files().iter().filter_map(|file| file.split('/').next().map(str::to_owned)).collect();
     check(
         "not in the layout",
-        top.into_iter()
-            .filter(|name| !name.starts_with('.') && !allowed.contains(name.as_str())),
+        top.into_iter().filter(|name| !name.starts_with('.') && !allowed.contains(name.as_str())),
     );
 }
 
@@ -283,15 +200,8 @@ fn no_file_names_a_package_host() {
     .map(|parts| parts.concat());
     let found = files().into_iter().filter_map(|file| {
         // Cargo writes the name of its index into the lock file itself; it is the same everywhere.
-        let text = if file == "Cargo.lock" {
-            String::new()
-        } else {
-            read(&file)
-        };
-        hosts
-            .iter()
-            .find(|host| text.contains(host.as_str()))
-            .map(|host| format!("{file}: {host}"))
+        let text = if file == "Cargo.lock" { String::new() } else { read(&file) };
+        hosts.iter().find(|host| text.contains(host.as_str())).map(|host| format!("{file}: {host}"))
     });
     check("a package host is named", found);
 }
@@ -299,8 +209,7 @@ fn no_file_names_a_package_host() {
 /// All words of the architecture's text that may name a file or a folder.
 fn words() -> BTreeSet<String> {
     let text = read("ARCHITECTURE.md");
-    let parts =
-        text.split(|letter: char| !letter.is_ascii_alphanumeric() && !"_./".contains(letter));
+    let parts = text.split(|letter: char| !letter.is_ascii_alphanumeric() && !"_./".contains(letter));
     parts.map(str::to_owned).collect()
 }
 
@@ -311,29 +220,17 @@ fn means(word: &str, path: &str) -> bool {
 
 fn folders() -> BTreeSet<String> {
     let files = sources().into_iter();
-    files
-        .filter_map(|file| file.rsplit_once('/').map(|(folder, _)| folder.to_owned()))
-        .collect()
+    files.filter_map(|file| file.rsplit_once('/').map(|(folder, _)| folder.to_owned())).collect()
 }
 
 #[test]
 fn the_code_map_names_every_folder_of_sources() {
     let words = words();
-    let named = |folder: &String| {
-        words
-            .iter()
-            .any(|word| word.ends_with('/') && means(word, folder))
-    };
-    let of_a_plane = |folder: &String| {
-        ["protocol/src", "proxy/src", "migrator/src"]
-            .iter()
-            .any(|plane| folder.starts_with(plane))
-    };
+    let named = |folder: &String| words.iter().any(|word| word.ends_with('/') && means(word, folder));
+    let of_a_plane =
+        |folder: &String| ["protocol/src", "proxy/src", "migrator/src"].iter().any(|plane| folder.starts_with(plane));
     let folders = folders().into_iter().filter(of_a_plane);
-    check(
-        "not in ARCHITECTURE.md",
-        folders.filter(|folder| !named(folder)),
-    );
+    check("not in ARCHITECTURE.md", folders.filter(|folder| !named(folder)));
 }
 
 #[test]
@@ -346,10 +243,7 @@ fn the_code_map_names_nothing_that_is_not_there() {
                 && word.starts_with(char::is_alphanumeric)
                 && !folders.iter().any(|folder| means(word, folder))
     };
-    check(
-        "in ARCHITECTURE.md, and nowhere else",
-        words().into_iter().filter(gone),
-    );
+    check("in ARCHITECTURE.md, and nowhere else", words().into_iter().filter(gone));
 }
 
 #[test]

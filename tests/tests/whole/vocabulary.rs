@@ -61,9 +61,7 @@ fn words(tokens: TokenStream, found: &mut Vec<String>) {
 fn no_source_names_anything_by_a_word_of_its_own_making() {
     let mut findings = Vec::new();
     for file in sources() {
-        let tokens: TokenStream = read(&file)
-            .parse()
-            .unwrap_or_else(|error| panic!("{file}: {error}"));
+        let tokens: TokenStream = read(&file).parse().unwrap_or_else(|error| panic!("{file}: {error}"));
         let mut found = Vec::new();
         words(tokens, &mut found);
         found.sort();

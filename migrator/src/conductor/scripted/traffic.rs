@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::World;
 use crate::error::{Error, Result};
-use crate::traffic::{
-    Admission, Handovers, HiddenWrites, Holds, OpenTransaction, Traffic, Unmovable, Waiting,
-};
+use crate::traffic::{Admission, Handovers, HiddenWrites, Holds, OpenTransaction, Traffic, Unmovable, Waiting};
 
 impl Traffic for World {
     fn served(&self) -> Vec<(String, String)> {
@@ -72,30 +70,17 @@ impl Traffic for World {
     fn release(&self, _: &str) -> Result<()> {
         self.act_now("release", &["Undoing", "Switching"], |facts| {
             let served_by_source = facts.route == "blue";
-            assert!(
-                !(served_by_source && facts.barrier),
-                "held writers run into the barrier"
-            );
+            assert!(!(served_by_source && facts.barrier), "held writers run into the barrier");
             facts.gate_closed = false;
         })
     }
 
     fn holds<'a>(&'a self, _: &'a str, _: Duration) -> Waiting<'a, Result<Holds>> {
-        Box::pin(async {
-            Ok(Holds {
-                held: 5,
-                refused: 1,
-                ..Holds::default()
-            })
-        })
+        Box::pin(async { Ok(Holds { held: 5, refused: 1, ..Holds::default() }) })
     }
 
     fn handovers(&self, _: &str) -> Result<Handovers> {
         let closed = [("a temporary table".to_owned(), 2)].into();
-        Ok(Handovers {
-            moved: 3,
-            pending: 0,
-            closed,
-        })
+        Ok(Handovers { moved: 3, pending: 0, closed })
     }
 }

@@ -57,27 +57,16 @@ pub(crate) async fn compare(mysql: &Mysql) -> Result<Compared> {
         found = sides.settled(found, &printed);
         let hidden = printed.hidden.into_iter();
         let what = "definitions that both servers print differently";
-        sides
-            .target
-            .hidden
-            .extend(hidden.map(|grant| (what.to_owned(), grant)));
+        sides.target.hidden.extend(hidden.map(|grant| (what.to_owned(), grant)));
     }
-    let mut differences: Vec<String> = found
-        .into_iter()
-        .map(|one| format!("{} ({})", one.object, one.what))
-        .collect();
+    let mut differences: Vec<String> = found.into_iter().map(|one| format!("{} ({})", one.object, one.what)).collect();
     for (side, seen) in [("source", &sides.source), ("target", &sides.target)] {
         let hidden = seen.hidden.iter();
-        differences.extend(
-            hidden.map(|(what, grant)| format!("{what} (cannot be known on the {side}: {grant})")),
-        );
+        differences.extend(hidden.map(|(what, grant)| format!("{what} (cannot be known on the {side}: {grant})")));
     }
     differences.sort();
     differences.dedup();
-    Ok(Compared {
-        fingerprint,
-        differences,
-    })
+    Ok(Compared { fingerprint, differences })
 }
 
 impl Sides {
@@ -90,14 +79,9 @@ impl Sides {
     /// because more of them come as their passwords become known.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         let mut ours = reported(&self.source, |_| true);
-        let mut theirs = reported(&self.target, |class| {
-            !class.of_accounts && class.later.is_empty()
-        });
-        let differing: BTreeMap<String, String> = self
-            .differences(|class| class.of_accounts)
-            .into_iter()
-            .map(|one| (one.object, one.what))
-            .collect();
+        let mut theirs = reported(&self.target, |class| !class.of_accounts && class.later.is_empty());
+        let differing: BTreeMap<String, String> =
+            self.differences(|class| class.of_accounts).into_iter().map(|one| (one.object, one.what)).collect();
         let (source, target) = (self.source.records.iter(), self.target.records.iter());
         for record in source.filter(|one| one.class.of_accounts) {
             theirs.insert(record.object.clone(), AS_THE_SOURCE.to_owned());
@@ -106,12 +90,7 @@ impl Sides {
             theirs.extend(differing.get_key_value(&record.object).map(cloned));
         }
         // What the target lacks of them.
-        for record in self
-            .source
-            .records
-            .iter()
-            .filter(|one| one.class.of_accounts)
-        {
+        for record in self.source.records.iter().filter(|one| one.class.of_accounts) {
             theirs.extend(differing.get_key_value(&record.object).map(cloned));
         }
         for (side, seen) in [(&mut ours, &self.source), (&mut theirs, &self.target)] {
@@ -136,10 +115,7 @@ impl Sides {
             }
             if !there.is_empty() && definers(records) != definers(there) {
                 let what = "differs in definer".to_owned();
-                found.push(Difference {
-                    owner: None,
-                    ..Self::named(&key.1, what, records)
-                });
+                found.push(Difference { owner: None, ..Self::named(&key.1, what, records) });
             }
         }
         for (key, records) in theirs.iter().filter(|(key, _)| !ours.contains_key(*key)) {
@@ -160,11 +136,7 @@ impl Sides {
 
     fn named(object: &str, what: String, records: &[&Record]) -> Difference {
         let owner = records.first().and_then(|record| owner(record));
-        Difference {
-            object: object.to_owned(),
-            what,
-            owner,
-        }
+        Difference { object: object.to_owned(), what, owner }
     }
 
     /// By table and object. The families do not have the same names for checks that nobody named.
@@ -174,11 +146,7 @@ impl Sides {
             let table = record.class.place(record.table);
             let object = if self.crosses() && printed::is_check(record) {
                 let (schema, name) = (record.text("CONSTRAINT_SCHEMA"), record.text("TABLE_NAME"));
-                let schema = if schema.is_empty() {
-                    record.text("TABLE_SCHEMA")
-                } else {
-                    schema
-                };
+                let schema = if schema.is_empty() { record.text("TABLE_SCHEMA") } else { schema };
                 format!("checks of {}", crate::mysql::sql::qualified(schema, name))
             } else {
                 record.object.clone()
@@ -216,15 +184,10 @@ impl Sides {
         // Of a document, each part may be missing.
         let common: BTreeSet<&String> = ours_has
             .union(&theirs_has)
-            .filter(|column| {
-                column.contains('.') || ours_has.contains(*column) && theirs_has.contains(*column)
-            })
+            .filter(|column| column.contains('.') || ours_has.contains(*column) && theirs_has.contains(*column))
             .collect();
         let values = |record: &Record, version| -> Vec<Option<String>> {
-            common
-                .iter()
-                .map(|column| printed::value(record, column, version, versions))
-                .collect()
+            common.iter().map(|column| printed::value(record, column, version, versions)).collect()
         };
         let mut here: Vec<_> = ours.iter().map(|one| values(one, versions.0)).collect();
         let mut there: Vec<_> = theirs.iter().map(|one| values(one, versions.1)).collect();
@@ -235,10 +198,7 @@ impl Sides {
         }
         let first = here.iter().zip(&there).find(|(one, other)| one != other);
         let column = first.and_then(|(one, other)| {
-            let at = one
-                .iter()
-                .zip(other)
-                .position(|(one, other)| one != other)?;
+            let at = one.iter().zip(other).position(|(one, other)| one != other)?;
             common.iter().nth(at)
         });
         Some(differs_in(column.copied()))
@@ -306,10 +266,7 @@ impl Sides {
                     left.push(one);
                 }
                 Some(owner) => match printed.refused.get(owner) {
-                    Some(why) => left.push(Difference {
-                        what: format!("{}; {why}", one.what),
-                        ..one
-                    }),
+                    Some(why) => left.push(Difference { what: format!("{}; {why}", one.what), ..one }),
                     None if printed.records.contains_key(owner) => {
                         asked.insert(owner.clone());
                     }
@@ -353,10 +310,7 @@ impl Sides {
             }
             reported
         };
-        let (ours, theirs) = (
-            reported(&mut ours.iter()),
-            reported(&mut theirs.iter().copied()),
-        );
+        let (ours, theirs) = (reported(&mut ours.iter()), reported(&mut theirs.iter().copied()));
         let objects: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
         objects
             .into_iter()
@@ -366,29 +320,20 @@ impl Sides {
                     (None, Some(_)) => "not on the source".to_owned(),
                     (Some(ours), Some(theirs)) if ours != theirs => {
                         let rows = ours.iter().zip(theirs).find(|(one, other)| one != other);
-                        let column = rows.and_then(|(one, other)| {
-                            one.keys()
-                                .find(|column| one.get(*column) != other.get(*column))
-                        });
+                        let column = rows
+                            .and_then(|(one, other)| one.keys().find(|column| one.get(*column) != other.get(*column)));
                         differs_in(column)
                     }
                     _ => return None,
                 };
-                Some(Difference {
-                    object: object.clone(),
-                    what,
-                    owner: None,
-                })
+                Some(Difference { object: object.clone(), what, owner: None })
             })
             .collect()
     }
 }
 
 fn differs_in(column: Option<&String>) -> String {
-    column.map_or_else(
-        || "differs".to_owned(),
-        |column| format!("differs in {column}"),
-    )
+    column.map_or_else(|| "differs".to_owned(), |column| format!("differs in {column}"))
 }
 
 fn cloned((object, what): (&String, &String)) -> (String, String) {
@@ -401,24 +346,14 @@ fn definers<'a>(records: &[&'a Record]) -> BTreeSet<&'a str> {
 
 /// Whether a thing with all its parts is called so.
 fn is_main(object: &str) -> bool {
-    ["table ", "routine ", "event "]
-        .iter()
-        .any(|lead| object.starts_with(lead))
+    ["table ", "routine ", "event "].iter().any(|lead| object.starts_with(lead))
 }
 
 /// Where a whole table is missing, its columns need not be named.
 fn without_parts(found: Vec<Difference>) -> Vec<Difference> {
     let whole = |one: &Difference| one.what.starts_with("not on the") && is_main(&one.object);
-    let missing: BTreeSet<Owner> = found
-        .iter()
-        .filter(|one| whole(one))
-        .filter_map(|one| one.owner.clone())
-        .collect();
-    let is_part = |one: &Difference| {
-        one.owner
-            .as_ref()
-            .is_some_and(|owner| missing.contains(owner))
-    };
+    let missing: BTreeSet<Owner> = found.iter().filter(|one| whole(one)).filter_map(|one| one.owner.clone()).collect();
+    let is_part = |one: &Difference| one.owner.as_ref().is_some_and(|owner| missing.contains(owner));
     let mut kept: Vec<Difference> = Vec::new();
     for one in found {
         let view = one.object.starts_with("view ");
@@ -436,21 +371,14 @@ pub(crate) fn owner(record: &Record) -> Option<Owner> {
         Part::Routine(schema, name) => (reprinted::What::Routine, schema, name),
         Part::Event(schema, name) => (reprinted::What::Event, schema, name),
     };
-    Some(Owner {
-        kind,
-        schema: record.text(schema).to_owned(),
-        name: record.text(name).to_owned(),
-    })
+    Some(Owner { kind, schema: record.text(schema).to_owned(), name: record.text(name).to_owned() })
 }
 
 /// Objects with everything that their server says of them.
 fn reported(seen: &Seen, wanted: impl Fn(&Class) -> bool) -> Definitions {
     let mut texts: BTreeMap<&String, Vec<String>> = BTreeMap::new();
     for record in seen.records.iter().filter(|record| wanted(record.class)) {
-        texts
-            .entry(&record.object)
-            .or_default()
-            .push(record.reported());
+        texts.entry(&record.object).or_default().push(record.reported());
     }
     texts
         .into_iter()

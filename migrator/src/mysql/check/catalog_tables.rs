@@ -60,8 +60,7 @@ impl Column {
     }
 
     fn compares(&self, other: &Self) -> bool {
-        (self.type_name == other.type_name && self.charset == other.charset)
-            || self.is_json_beside_text(other)
+        (self.type_name == other.type_name && self.charset == other.charset) || self.is_json_beside_text(other)
     }
 }
 
@@ -71,9 +70,7 @@ impl Described {
         let columns = self.columns.iter().zip(&other.columns);
         self.title == other.title
             && self.columns.len() == other.columns.len()
-            && columns
-                .into_iter()
-                .all(|((here, one), (there, two))| here == there && one.compares(two))
+            && columns.into_iter().all(|((here, one), (there, two))| here == there && one.compares(two))
     }
 }
 
@@ -96,17 +93,11 @@ pub(crate) fn optional(row: &Row, index: usize) -> Result<Option<String>> {
         Some(other) => return Ok(Some(other.as_sql(true))),
         None => return Err(Error::fatal("a server's answer has too few columns")),
     };
-    String::from_utf8(bytes)
-        .map(Some)
-        .map_err(|error| Error::fatal("a server's answer is not text").because(error))
+    String::from_utf8(bytes).map(Some).map_err(|error| Error::fatal("a server's answer is not text").because(error))
 }
 
 /// Every table with rows of its own, the largest first.
-pub(crate) async fn read(
-    session: &mut Conn,
-    side: Side,
-    databases: &[String],
-) -> Result<Vec<Described>> {
+pub(crate) async fn read(session: &mut Conn, side: Side, databases: &[String]) -> Result<Vec<Described>> {
     let cannot = |error| failed(&format!("cannot read the {}'s catalogue", side.name), error);
     let among = among(databases);
     let rows: Vec<Row> = session
@@ -130,11 +121,8 @@ pub(crate) async fn read(
         };
         tables.push(((schema, name), described));
     }
-    let places: BTreeMap<(String, String), usize> = tables
-        .iter()
-        .enumerate()
-        .map(|(index, (names, _))| (names.clone(), index))
-        .collect();
+    let places: BTreeMap<(String, String), usize> =
+        tables.iter().enumerate().map(|(index, (names, _))| (names.clone(), index)).collect();
     let rows: Vec<Row> = session
         .query(format!(
             "SELECT c.table_schema, c.table_name, c.column_name, c.data_type, c.column_type, c.character_set_name
@@ -177,11 +165,7 @@ fn compared_type(written: &str) -> String {
 }
 
 /// Every key that tells rows apart, of each table the best first.
-async fn keys(
-    session: &mut Conn,
-    side: Side,
-    among: &str,
-) -> Result<Vec<((String, String), Vec<String>)>> {
+async fn keys(session: &mut Conn, side: Side, among: &str) -> Result<Vec<((String, String), Vec<String>)>> {
     let query = format!(
         "SELECT table_schema, table_name, index_name, column_name, CAST(sub_part AS CHAR), nullable
          FROM information_schema.statistics WHERE table_schema {among} AND non_unique = 0
@@ -208,10 +192,7 @@ async fn keys(
         .filter_map(|((schema, table, index), columns)| Some((index, (schema, table), columns?)))
         .collect();
     keys.sort_by_key(|(index, _, columns)| (index != "PRIMARY", columns.len()));
-    Ok(keys
-        .into_iter()
-        .map(|(_, table, columns)| (table, columns))
-        .collect())
+    Ok(keys.into_iter().map(|(_, table, columns)| (table, columns)).collect())
 }
 
 /// Whether both sides are defined alike, and every table that moves can be compared row by row.
@@ -222,10 +203,7 @@ pub(crate) fn proof(
     position: &BinlogPosition,
 ) -> Proof {
     let mut differing_keys = compared.differences.clone();
-    let planned = plan
-        .tables
-        .iter()
-        .map(|table| title_of(&table.schema, &table.name));
+    let planned = plan.tables.iter().map(|table| title_of(&table.schema, &table.name));
     let planned: BTreeSet<String> = planned.collect();
     for table in source {
         // A table that nobody planned to move is a difference even where the target has one of the same name.
@@ -235,9 +213,7 @@ pub(crate) fn proof(
             differing_keys.push(format!("{} (its rows cannot be compared)", table.title));
         }
     }
-    let gone = planned
-        .iter()
-        .filter(|title| !source.iter().any(|table| table.title == **title));
+    let gone = planned.iter().filter(|title| !source.iter().any(|table| table.title == **title));
     differing_keys.extend(gone.map(|title| format!("{title} (gone from the source)")));
     let mut proof = Proof {
         table: "catalogue".to_owned(),

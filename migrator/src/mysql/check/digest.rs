@@ -41,21 +41,16 @@ pub(crate) struct Pair<'a> {
 pub(crate) async fn agree(pair: &mut Pair<'_>) -> Result<()> {
     const EXPECTED: &str = "3735928559:18446744073709551615:\
         ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    let query = "SELECT CONCAT(CONV('00000000deadbeef', 16, 10), ':', CAST(CONV('ffffffffffffffff', 16, 10) AS UNSIGNED),
+    let query =
+        "SELECT CONCAT(CONV('00000000deadbeef', 16, 10), ':', CAST(CONV('ffffffffffffffff', 16, 10) AS UNSIGNED),
         ':', SHA2('abc', 256))";
     for (session, side) in [&mut pair.source, &mut pair.target] {
-        let reported: Option<Option<String>> =
-            session.query_first(query).await.map_err(|error| {
-                failed(
-                    &format!("cannot try the {}'s hash function", side.name),
-                    error,
-                )
-            })?;
+        let reported: Option<Option<String>> = session
+            .query_first(query)
+            .await
+            .map_err(|error| failed(&format!("cannot try the {}'s hash function", side.name), error))?;
         if reported.flatten().as_deref() != Some(EXPECTED) {
-            return Err(Error::refused(format!(
-                "the {} does not compute SHA2 as the check needs it",
-                side.name
-            )));
+            return Err(Error::refused(format!("the {} does not compute SHA2 as the check needs it", side.name)));
         }
     }
     Ok(())
@@ -73,10 +68,9 @@ fn canonical(name: &str, column: &Column, mixed: bool) -> String {
         "char" | "varchar" | "binary" | "varbinary" => format!("CAST({name} AS BINARY)"),
         "json" => format!("SHA2(CAST({name} AS CHAR CHARACTER SET utf8mb4), 256)"),
         // Of shapes too, what is stored is the same everywhere: the reference system and the points.
-        "tinytext" | "text" | "mediumtext" | "longtext" | "tinyblob" | "blob" | "mediumblob"
-        | "longblob" | "vector" | "geometry" | "point" | "linestring" | "polygon"
-        | "multipoint" | "multilinestring" | "multipolygon" | "geometrycollection"
-        | "geomcollection" => unbounded(&name),
+        "tinytext" | "text" | "mediumtext" | "longtext" | "tinyblob" | "blob" | "mediumblob" | "longblob"
+        | "vector" | "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
+        | "multipolygon" | "geometrycollection" | "geomcollection" => unbounded(&name),
         _ => format!("CAST({name} AS CHAR)"),
     }
 }
@@ -90,11 +84,7 @@ fn unbounded(name: &str) -> String {
 /// a long exponent, and choose by the length whether to write an exponent; scaling keeps clear of both.
 fn number(name: &str, mixed: bool) -> String {
     // MariaDB shows no sign of a zero.
-    let negative = if mixed {
-        format!("{name} < 0")
-    } else {
-        format!("LEFT({name} * 1e0, 1) = '-'")
-    };
+    let negative = if mixed { format!("{name} < 0") } else { format!("LEFT({name} * 1e0, 1) = '-'") };
     let size = format!("ABS({name} * 1e0)");
     format!(
         "CONCAT({negative}, {size} < 1, {size} < {SCALED_TO_ONE}, ':',
@@ -110,10 +100,7 @@ fn joined<'t>(names: impl Iterator<Item = &'t String>, table: &Described, mixed:
         .map(|(name, column)| {
             let value = canonical(name, column, mixed);
             // Not IFNULL: a value that the server cannot make must not pass for a null.
-            format!(
-                "IF({} IS NULL, '-', CONCAT(LENGTH({value}), ':', {value}))",
-                quote_ident(name)
-            )
+            format!("IF({} IS NULL, '-', CONCAT(LENGTH({value}), ':', {value}))", quote_ident(name))
         })
         .collect();
     if fields.is_empty() {
@@ -134,10 +121,7 @@ fn slice(hash: &str) -> String {
 /// Sums do not care for the order of rows, and a row that is there twice counts twice. Rows that could not be hashed
 /// show in the fraction; to count them apart would be to hash everything twice.
 fn sums(hash: &str) -> String {
-    format!(
-        "CONCAT(COUNT(*), ':', IFNULL(SUM(IFNULL({}, 0.0000000001)), 0))",
-        slice(hash)
-    )
+    format!("CONCAT(COUNT(*), ':', IFNULL(SUM(IFNULL({}, 0.0000000001)), 0))", slice(hash))
 }
 
 fn from(table: &Described, range: &Range) -> String {
@@ -145,22 +129,14 @@ fn from(table: &Described, range: &Range) -> String {
 }
 
 /// Count and digest of a range on one side.
-pub(crate) async fn range(
-    session: &mut Conn,
-    side: Side,
-    table: &Described,
-    range: &Range,
-) -> Result<Digest> {
+pub(crate) async fn range(session: &mut Conn, side: Side, table: &Described, range: &Range) -> Result<Digest> {
     let whole = hash(&joined(table.columns.keys(), table, side.mixed));
     let query = format!("SELECT {} {}", sums(&whole), from(table, range));
     let rows = ask(session, side, table, query).await?;
     let reported = rows.first().map_or(Ok(String::new()), |row| text(row, 0))?;
-    let (rows, digest) = reported.split_once(':').ok_or_else(|| {
-        Error::transient(format!(
-            "the {} gave no digest of {}",
-            side.name, table.title
-        ))
-    })?;
+    let (rows, digest) = reported
+        .split_once(':')
+        .ok_or_else(|| Error::transient(format!("the {} gave no digest of {}", side.name, table.title)))?;
     let (digest, unhashed) = digest.split_once('.').unwrap_or((digest, ""));
     if unhashed.bytes().any(|digit| digit != b'0') {
         return Err(Error::refused(format!(
@@ -169,10 +145,7 @@ pub(crate) async fn range(
         ))
         .remedy("set max_allowed_packet to 64 MB or more on both servers, and check again"));
     }
-    Ok(Digest {
-        rows: rows.parse().unwrap_or(0),
-        digest: digest.to_owned(),
-    })
+    Ok(Digest { rows: rows.parse().unwrap_or(0), digest: digest.to_owned() })
 }
 
 /// The keys of at most ten rows of the range that differ. Where there is no key, a fingerprint of the row.
@@ -196,9 +169,8 @@ pub(crate) async fn differing_keys(
     let mut named = Vec::new();
     for number in differing(pair, table, &by_bucket).await? {
         let number: u64 = number.parse().unwrap_or(0);
-        let by_key = format!(
-            "SELECT MAX({shown}), {sums} {from} AND {bucket} = {number} GROUP BY {name} ORDER BY NULL"
-        );
+        let by_key =
+            format!("SELECT MAX({shown}), {sums} {from} AND {bucket} = {number} GROUP BY {name} ORDER BY NULL");
         named.extend(differing(pair, table, &by_key).await?);
         if named.len() >= NAMED_MAX {
             break;
@@ -215,8 +187,7 @@ fn shown(table: &Described) -> String {
         .iter()
         .filter_map(|name| Some((quote_ident(name), table.columns.get(name)?)))
         .map(|(name, column)| match column.kind.as_str() {
-            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum"
-            | "set" => {
+            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum" | "set" => {
                 format!("QUOTE(CONVERT({name} USING utf8mb4))")
             }
             "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
@@ -226,10 +197,7 @@ fn shown(table: &Described) -> String {
             _ => format!("CAST({name} AS CHAR)"),
         })
         .collect();
-    format!(
-        "CAST(CONCAT('(', CONCAT_WS(',', {}), ')') AS BINARY)",
-        parts.join(", ")
-    )
+    format!("CAST(CONCAT('(', CONCAT_WS(',', {}), ')') AS BINARY)", parts.join(", "))
 }
 
 /// The names, of a query of names and digests, for which both sides do not answer the same.
@@ -238,26 +206,13 @@ async fn differing(pair: &mut Pair<'_>, table: &Described, query: &str) -> Resul
         named(pair.source.0, pair.source.1, table, query),
         named(pair.target.0, pair.target.1, table, query)
     )?;
-    let mut names: Vec<String> = here
-        .iter()
-        .filter(|(name, digest)| there.get(*name) != Some(digest))
-        .map(|(name, _)| name.clone())
-        .collect();
-    names.extend(
-        there
-            .keys()
-            .filter(|name| !here.contains_key(*name))
-            .cloned(),
-    );
+    let mut names: Vec<String> =
+        here.iter().filter(|(name, digest)| there.get(*name) != Some(digest)).map(|(name, _)| name.clone()).collect();
+    names.extend(there.keys().filter(|name| !here.contains_key(*name)).cloned());
     Ok(names)
 }
 
-async fn named(
-    session: &mut Conn,
-    side: Side,
-    table: &Described,
-    query: &str,
-) -> Result<BTreeMap<String, String>> {
+async fn named(session: &mut Conn, side: Side, table: &Described, query: &str) -> Result<BTreeMap<String, String>> {
     let rows = ask(session, side, table, query.to_owned()).await?;
     rows.iter()
         .map(|row| {
@@ -271,23 +226,13 @@ async fn named(
 }
 
 async fn ask(session: &mut Conn, side: Side, table: &Described, query: String) -> Result<Vec<Row>> {
-    let answer = timeout(RANGE_PATIENCE, session.query(query))
-        .await
-        .map_err(|_| {
-            Error::transient(format!(
-                "the {} did not compute a digest of {} within {} s",
-                side.name,
-                table.title,
-                RANGE_PATIENCE.as_secs()
-            ))
-        })?;
-    answer.map_err(|error| {
-        failed(
-            &format!(
-                "the {} cannot compute a digest of {}",
-                side.name, table.title
-            ),
-            error,
-        )
-    })
+    let answer = timeout(RANGE_PATIENCE, session.query(query)).await.map_err(|_| {
+        Error::transient(format!(
+            "the {} did not compute a digest of {} within {} s",
+            side.name,
+            table.title,
+            RANGE_PATIENCE.as_secs()
+        ))
+    })?;
+    answer.map_err(|error| failed(&format!("the {} cannot compute a digest of {}", side.name, table.title), error))
 }

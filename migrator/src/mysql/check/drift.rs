@@ -8,11 +8,7 @@ use crate::model::plan::Plan;
 use crate::mysql::sql::title_of;
 use crate::mysql::{Mysql, plan};
 
-const SPEECH: ObjectNames = ObjectNames {
-    title: title_of,
-    counter: "counter",
-    key: "key",
-};
+const SPEECH: ObjectNames = ObjectNames { title: title_of, counter: "counter", key: "key" };
 
 /// Refuses where the source's catalogue differs from the plan, and names what does.
 pub(crate) async fn refuse(session: &mut Conn, mysql: &Mysql, plan: &Plan) -> Result<()> {

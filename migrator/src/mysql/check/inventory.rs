@@ -11,10 +11,7 @@ pub use catalogues::INVENTORY;
 
 /// What is done about a table of `information_schema` or `mysql`.
 #[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it stands in one table, and is never moved"
-)]
+#[expect(clippy::large_enum_variant, reason = "it stands in one table, and is never moved")]
 pub enum Treatment {
     /// What it shows is carried, and both sides are compared, column by column.
     Compared(Class),
@@ -39,11 +36,7 @@ pub type Number = (u16, u16, u16);
 impl On {
     /// Whether a server of this version has it.
     pub fn has(self, version: Version) -> bool {
-        let (from, before) = if version.is_mariadb() {
-            self.mariadb
-        } else {
-            self.mysql
-        };
+        let (from, before) = if version.is_mariadb() { self.mariadb } else { self.mysql };
         from <= version.number && version.number < before
     }
 }
@@ -129,10 +122,6 @@ const CLASS: Class = Class {
 impl Class {
     /// The table under which both families' rows are compared.
     pub fn place(&self, table: &'static str) -> &'static str {
-        if self.counterpart.is_empty() {
-            table
-        } else {
-            self.counterpart
-        }
+        if self.counterpart.is_empty() { table } else { self.counterpart }
     }
 }

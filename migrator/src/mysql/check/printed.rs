@@ -8,8 +8,7 @@ use crate::mysql::schema::archive;
 
 /// Whether the record is a check of a table.
 pub(crate) fn is_check(record: &Record) -> bool {
-    record.table == "information_schema.CHECK_CONSTRAINTS"
-        || record.text("CONSTRAINT_TYPE") == "CHECK"
+    record.table == "information_schema.CHECK_CONSTRAINTS" || record.text("CONSTRAINT_TYPE") == "CHECK"
 }
 
 /// Whether the column holds a name that both families give by themselves, and differently.
@@ -18,12 +17,7 @@ pub(crate) fn is_name_of_check(class: &Class, column: &str) -> bool {
 }
 
 /// A column's value of a server of `version`, as it is compared between servers of `versions`.
-pub(crate) fn value(
-    record: &Record,
-    column: &str,
-    version: Version,
-    versions: (Version, Version),
-) -> Option<String> {
+pub(crate) fn value(record: &Record, column: &str, version: Version, versions: (Version, Version)) -> Option<String> {
     let text = record.values.get(column)?.as_deref();
     if versions.0 == versions.1 {
         return text.map(|text| plain(column, text));
@@ -34,19 +28,11 @@ pub(crate) fn value(
         "column_type" | "data_type" | "dtd_identifier" => return text.map(type_name),
         "extra" => {
             let lower = text?.to_lowercase().replace("default_generated", "");
-            return Some(
-                lower
-                    .replace("()", "")
-                    .split_whitespace()
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            );
+            return Some(lower.replace("()", "").split_whitespace().collect::<Vec<_>>().join(" "));
         }
         "sql_mode" => return text.map(|modes| archive::known_modes(modes, versions.1)),
         "table_priv" if crosses => {
-            let kept = text?
-                .split(',')
-                .filter(|one| !one.starts_with("Delete versioning"));
+            let kept = text?.split(',').filter(|one| !one.starts_with("Delete versioning"));
             return Some(kept.collect::<Vec<_>>().join(","));
         }
         _ => {}
@@ -56,8 +42,7 @@ pub(crate) fn value(
         return text.map(alias);
     }
     // Where there is none of it, some versions say NULL and others nothing.
-    text.filter(|text| !text.is_empty())
-        .map(|text| plain(column, text))
+    text.filter(|text| !text.is_empty()).map(|text| plain(column, text))
 }
 
 /// What says the same in two ways even on one server: InnoDB does the same for RESTRICT and NO ACTION, and a server keeps
@@ -113,9 +98,7 @@ fn default(record: &Record, written: &str, version: Version) -> Option<String> {
         if written == "NULL" {
             return None;
         }
-        let inner = written
-            .strip_prefix('\'')
-            .and_then(|rest| rest.strip_suffix('\''));
+        let inner = written.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
         if let Some(inner) = inner {
             return constant(&inner.replace("''", "'").replace("\\\\", "\\"));
         }
@@ -127,10 +110,7 @@ fn default(record: &Record, written: &str, version: Version) -> Option<String> {
         };
     }
     let timed = ["timestamp", "datetime"].contains(&record.text("DATA_TYPE"));
-    let computed = record
-        .text("EXTRA")
-        .to_uppercase()
-        .contains("DEFAULT_GENERATED");
+    let computed = record.text("EXTRA").to_uppercase().contains("DEFAULT_GENERATED");
     match written {
         _ if (computed || timed) && is_now(written) => now(written),
         _ if computed => Some(written.to_owned()),
@@ -146,16 +126,10 @@ mod tests {
     fn what_versions_write_differently_is_the_same_type() {
         assert_eq!(type_name("int(10) unsigned"), type_name("int unsigned"));
         assert_eq!(type_name("year(4)"), "year");
-        assert_ne!(
-            type_name("int(5) unsigned zerofill"),
-            type_name("int unsigned")
-        );
+        assert_ne!(type_name("int(5) unsigned zerofill"), type_name("int unsigned"));
         assert_eq!(type_name("enum('A','b(1)')"), "enum('A','b(1)')");
         assert_ne!(type_name("varchar(10)"), type_name("varchar(11)"));
-        assert_eq!(
-            (alias("utf8"), alias("utf8_bin")),
-            ("utf8mb3".into(), "utf8mb3_bin".into())
-        );
+        assert_eq!((alias("utf8"), alias("utf8_bin")), ("utf8mb3".into(), "utf8mb3_bin".into()));
         assert_eq!(alias("utf8mb4_bin"), "utf8mb4_bin");
     }
 }

@@ -23,17 +23,8 @@ pub(crate) struct Range {
 
 /// The ranges of a table, with about `rows_max` rows each where its key begins with a whole number; else all in one:
 /// how other values are ordered is each server's own affair.
-pub(crate) async fn cut(
-    session: &mut Conn,
-    table: &Described,
-    rows_max: u64,
-) -> Result<Vec<Range>> {
-    let whole = || {
-        vec![Range {
-            title: "all".to_owned(),
-            condition: "TRUE".to_owned(),
-        }]
-    };
+pub(crate) async fn cut(session: &mut Conn, table: &Described, rows_max: u64) -> Result<Vec<Range>> {
+    let whole = || vec![Range { title: "all".to_owned(), condition: "TRUE".to_owned() }];
     let number = table
         .key
         .first()
@@ -45,17 +36,9 @@ pub(crate) async fn cut(
     };
     let name = quote_ident(key);
     let row: Option<Row> = session
-        .query_first(format!(
-            "SELECT MIN({name}) + 0, MAX({name}) + 0 FROM {}",
-            table.relation
-        ))
+        .query_first(format!("SELECT MIN({name}) + 0, MAX({name}) + 0 FROM {}", table.relation))
         .await
-        .map_err(|error| {
-            failed(
-                &format!("cannot read the key's bounds of {}", table.title),
-                error,
-            )
-        })?;
+        .map_err(|error| failed(&format!("cannot read the key's bounds of {}", table.title), error))?;
     let bound = |index| -> Result<Option<i128>> {
         let text = row.as_ref().map_or(Ok(None), |row| optional(row, index))?;
         Ok(text.and_then(|text| text.parse().ok()))
@@ -70,9 +53,7 @@ pub(crate) async fn cut(
 fn bounds(low: i128, high: i128, ranges: u64) -> Vec<i128> {
     let width = high - low;
     let ranges = i128::from(ranges);
-    let mut bounds: Vec<i128> = (1..ranges)
-        .map(|index| low + width * index / ranges)
-        .collect();
+    let mut bounds: Vec<i128> = (1..ranges).map(|index| low + width * index / ranges).collect();
     bounds.dedup();
     bounds
 }
@@ -91,10 +72,7 @@ fn between(key: &str, name: &str, bounds: &[i128]) -> Vec<Range> {
             (true, false) => to,
             (false, false) => format!("{from} AND {to}"),
         };
-        ranges.push(Range {
-            title: format!("{before}{key}{after}"),
-            condition,
-        });
+        ranges.push(Range { title: format!("{before}{key}{after}"), condition });
         low = high;
     }
     ranges
@@ -107,12 +85,7 @@ mod tests {
     #[test]
     fn ranges_meet_without_gap_or_overlap_whatever_the_bounds() {
         let widest = (i128::from(i64::MIN), i128::from(u64::MAX));
-        for (low, high, ranges) in [
-            (1, 100, 7),
-            (widest.0, widest.1, 4097),
-            (5, 5, 3),
-            (-3, 2, 4096),
-        ] {
+        for (low, high, ranges) in [(1, 100, 7), (widest.0, widest.1, 4097), (5, 5, 3), (-3, 2, 4096)] {
             let bounds = bounds(low, high, ranges);
             let mut sorted = bounds.clone();
             sorted.sort_unstable();

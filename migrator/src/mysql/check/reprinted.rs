@@ -57,11 +57,7 @@ pub(crate) struct Printed {
 }
 
 /// Creates what the source has of these now, and reads it back.
-pub(crate) async fn read(
-    mysql: &Mysql,
-    target: &mut Side,
-    owners: &BTreeSet<Owner>,
-) -> Result<Printed> {
+pub(crate) async fn read(mysql: &Mysql, target: &mut Side, owners: &BTreeSet<Owner>) -> Result<Printed> {
     // A check and whoever watches the definitions build in databases of the same names.
     let Ok(_alone) = timeout(TURN_PATIENCE, mysql.inner.printing.lock()).await else {
         let what = "another comparison of the definitions does not end on the target";
@@ -75,22 +71,11 @@ pub(crate) async fn read(
     for (number, schema) in schemas.into_iter().enumerate() {
         let scratch = scratch_of(mysql, number);
         let some: Vec<&Owner> = owners.iter().filter(|one| one.schema == schema).collect();
-        let made = Scratch {
-            mysql,
-            archive: &archive,
-            translation: &translation,
-            schema,
-            name: &scratch,
-        };
+        let made = Scratch { mysql, archive: &archive, translation: &translation, schema, name: &scratch };
         let outcome = made.print(&mut session, target, &some, &mut printed).await;
         let drop = format!("DROP DATABASE IF EXISTS {}", quote_ident(&scratch));
         // Where it could not be created, there is nothing to drop.
-        let dropped = run(
-            &mut session,
-            &drop,
-            "cannot drop what was built for a comparison",
-        )
-        .await;
+        let dropped = run(&mut session, &drop, "cannot drop what was built for a comparison").await;
         if let Err(failure) = outcome {
             if failure.kind() == ErrorKind::Transient {
                 return Err(failure);
@@ -113,16 +98,8 @@ pub(crate) async fn read(
 /// Drops what a killed run left.
 pub(crate) async fn forget(mysql: &Mysql, session: &mut Conn) -> Result<()> {
     for number in 0..mysql.databases().len() {
-        let drop = format!(
-            "DROP DATABASE IF EXISTS {}",
-            quote_ident(&scratch_of(mysql, number))
-        );
-        run(
-            session,
-            &drop,
-            "cannot drop what was built for a comparison",
-        )
-        .await?;
+        let drop = format!("DROP DATABASE IF EXISTS {}", quote_ident(&scratch_of(mysql, number)));
+        run(session, &drop, "cannot drop what was built for a comparison").await?;
     }
     Ok(())
 }
@@ -155,19 +132,9 @@ impl Scratch<'_> {
         let what = "cannot create a database for a comparison";
         let scratch = quote_ident(self.name);
         run(session, &format!("DROP DATABASE IF EXISTS {scratch}"), what).await?;
-        let database = self
-            .archive
-            .databases
-            .iter()
-            .find(|one| one.name == self.schema);
-        let defaults =
-            database.map_or_else(String::new, |one| schema::defaults(one, self.translation));
-        run(
-            session,
-            &format!("CREATE DATABASE {scratch} {defaults}"),
-            what,
-        )
-        .await?;
+        let database = self.archive.databases.iter().find(|one| one.name == self.schema);
+        let defaults = database.map_or_else(String::new, |one| schema::defaults(one, self.translation));
+        run(session, &format!("CREATE DATABASE {scratch} {defaults}"), what).await?;
         let mut taken = BTreeSet::new();
         for owner in owners {
             match self.create(session, owner, &mut taken).await {
@@ -182,10 +149,7 @@ impl Scratch<'_> {
         }
         let only = [self.name.to_owned()];
         let parts = |class: &super::inventory::Class| class.part != Part::Alone;
-        let seen = target
-            .catalogue
-            .read_some(&mut target.session, &only, parts)
-            .await?;
+        let seen = target.catalogue.read_some(&mut target.session, &only, parts).await?;
         for record in seen.records {
             let record = self.under_its_name(record);
             let owner = super::catalog_objects::owner(&record);
@@ -199,10 +163,7 @@ impl Scratch<'_> {
     /// The record as it would be in the database of the source's name.
     fn under_its_name(&self, mut record: Record) -> Record {
         let quoted = (quote_ident(self.name), quote_ident(self.schema));
-        let rename = |text: &str| {
-            text.replace(&quoted.0, &quoted.1)
-                .replace(self.name, self.schema)
-        };
+        let rename = |text: &str| text.replace(&quoted.0, &quoted.1).replace(self.name, self.schema);
         record.object = rename(&record.object);
         for value in record.values.values_mut().flatten() {
             if value.contains(self.name) {
@@ -213,16 +174,12 @@ impl Scratch<'_> {
     }
 
     /// Whether there was something to create.
-    async fn create(
-        &self,
-        session: &mut Conn,
-        owner: &Owner,
-        taken: &mut BTreeSet<String>,
-    ) -> Result<bool> {
+    async fn create(&self, session: &mut Conn, owner: &Owner, taken: &mut BTreeSet<String>) -> Result<bool> {
         let program = |kinds: &[Kind]| {
-            self.archive.programs.iter().find(|one| {
-                kinds.contains(&one.kind) && one.schema == owner.schema && one.name == owner.name
-            })
+            self.archive
+                .programs
+                .iter()
+                .find(|one| kinds.contains(&one.kind) && one.schema == owner.schema && one.name == owner.name)
         };
         let found = match owner.kind {
             What::Relation => {
@@ -245,29 +202,20 @@ impl Scratch<'_> {
                 }
                 program(&[Kind::View]).map(|view| (view, self.view(view)))
             }
-            What::Routine => program(&[Kind::Function, Kind::Procedure])
-                .map(|routine| (routine, Some(of_nobody(&routine.create)))),
-            What::Event => program(&[Kind::Event])
-                .map(|event| (event, Some(of_nobody(&post_data::disabled(&event.create))))),
+            What::Routine => {
+                program(&[Kind::Function, Kind::Procedure]).map(|routine| (routine, Some(of_nobody(&routine.create))))
+            }
+            What::Event => {
+                program(&[Kind::Event]).map(|event| (event, Some(of_nobody(&post_data::disabled(&event.create)))))
+            }
         };
         let Some((program, Some(statement))) = found else {
             return Ok(false);
         };
         // A view's names without a database are of its own; what else has a text is not looked into.
-        let schema = if program.kind == Kind::View {
-            self.schema
-        } else {
-            self.name
-        };
-        let placed = Program {
-            schema: schema.to_owned(),
-            ..program.clone()
-        };
-        tracing::trace!(
-            migration = self.mysql.name(),
-            name = program.name,
-            "printed by the target"
-        );
+        let schema = if program.kind == Kind::View { self.schema } else { self.name };
+        let placed = Program { schema: schema.to_owned(), ..program.clone() };
+        tracing::trace!(migration = self.mysql.name(), name = program.name, "printed by the target");
         placed.run(session, self.translation, &statement).await?;
         Ok(true)
     }
@@ -296,10 +244,7 @@ fn of_nobody(create: &str) -> String {
         || create.to_owned(),
         |(at, word)| {
             let (head, tail) = create.split_at(*at);
-            format!(
-                "{head}{}",
-                tail.strip_prefix(word).unwrap_or(tail).trim_start()
-            )
+            format!("{head}{}", tail.strip_prefix(word).unwrap_or(tail).trim_start())
         },
     )
 }

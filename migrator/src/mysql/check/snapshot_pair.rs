@@ -49,11 +49,7 @@ pub(crate) async fn open(
     let mut targets = try_join_all((0..workers).map(|_| mysql.connect_target("check"))).await?;
     for session in &mut targets {
         prepare(session).await?;
-        run(
-            session,
-            "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-        )
-        .await?;
+        run(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
     }
     let pause = Pause(follow.clone());
     // At once: else the follower would be past the position before it is known.
@@ -62,11 +58,7 @@ pub(crate) async fn open(
         follow.pause_at(begin, PAUSE_PATIENCE).await?;
     }
     let exact = snapshot::exact(mysql, &plan.tables, workers, stop).await?;
-    let Some(snapshot::Exact {
-        position,
-        sessions: mut sources,
-    }) = exact
-    else {
+    let Some(snapshot::Exact { position, sessions: mut sources }) = exact else {
         return Ok(None);
     };
     follow.pause_at(position.clone(), PAUSE_PATIENCE).await?;
@@ -81,24 +73,16 @@ pub(crate) async fn open(
     for session in &mut sources {
         prepare(session).await?;
     }
-    Ok(Some(Pinned {
-        position,
-        sources,
-        targets,
-    }))
+    Ok(Some(Pinned { position, sources, targets }))
 }
 
 fn still(follow: &Follow<BinlogPosition>, position: &BinlogPosition) -> Result<()> {
     let applied = follow.applied();
-    let there = applied
-        .position
-        .is_some_and(|at| at.covers(position) && position.covers(&at));
+    let there = applied.position.is_some_and(|at| at.covers(position) && position.covers(&at));
     if there && applied.paused {
         return Ok(());
     }
-    Err(Error::transient(format!(
-        "the follower does not stand still at {position}"
-    )))
+    Err(Error::transient(format!("the follower does not stand still at {position}")))
 }
 
 /// A long digest must not be cut short by the server, and its text must not depend on the server's defaults.

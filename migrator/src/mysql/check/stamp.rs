@@ -81,21 +81,9 @@ const SETTLING_PAUSE: Duration = Duration::from_millis(10);
 /// own: a sum over all of it.
 const IN_TABLES: &[(&str, On, &str)] = &[
     ("mysql.global_priv", MARIADB, "User, Host, Priv"),
-    (
-        "mysql.user",
-        OLD_MYSQL,
-        "User, Host, plugin, Password, authentication_string",
-    ),
-    (
-        "mysql.proc",
-        OLD,
-        "db, name, type, definer, sql_mode, security_type, comment, param_list, returns, body",
-    ),
-    (
-        "mysql.event",
-        OLD,
-        "db, name, definer, sql_mode, status, comment, body",
-    ),
+    ("mysql.user", OLD_MYSQL, "User, Host, plugin, Password, authentication_string"),
+    ("mysql.proc", OLD, "db, name, type, definer, sql_mode, security_type, comment, param_list, returns, body"),
+    ("mysql.event", OLD, "db, name, definer, sql_mode, status, comment, body"),
 ];
 const WHAT: &str = "cannot read what a server has counted";
 
@@ -114,28 +102,15 @@ struct Last {
 }
 
 impl Side {
-    async fn open(
-        mysql: &Mysql,
-        session: impl Future<Output = Result<Conn>>,
-        is_target: bool,
-    ) -> Result<Self> {
+    async fn open(mysql: &Mysql, session: impl Future<Output = Result<Conn>>, is_target: bool) -> Result<Self> {
         let mut session = session.await?;
         let catalogue = Catalogue::open(mysql, &mut session).await?;
-        Ok(Self {
-            session,
-            catalogue,
-            is_target,
-            last: None,
-        })
+        Ok(Self { session, catalogue, is_target, last: None })
     }
 
     /// Whether no statement that could change a definition began since the last reading.
     pub(crate) async fn stands(&mut self) -> Result<bool> {
-        let Some(Last {
-            counted: Some(counted),
-            ..
-        }) = &self.last
-        else {
+        let Some(Last { counted: Some(counted), .. }) = &self.last else {
             return Ok(false);
         };
         let counted = counted.clone();
@@ -154,10 +129,7 @@ impl Side {
     }
 
     fn seen(&self) -> Seen {
-        self.last
-            .as_ref()
-            .map(|last| last.seen.clone())
-            .unwrap_or_default()
+        self.last.as_ref().map(|last| last.seen.clone()).unwrap_or_default()
     }
 
     /// What had been counted when nothing that was counted was still under way.
@@ -241,13 +213,7 @@ impl Stamp {
             Side::open(mysql, mysql.connect_source("look"), false),
             Side::open(mysql, mysql.connect_target("look"), true)
         )?;
-        Ok(Self {
-            source,
-            target,
-            databases: mysql.databases(),
-            last: None,
-            quick: false,
-        })
+        Ok(Self { source, target, databases: mysql.databases(), last: None, quick: false })
     }
 
     /// Whether the last reading was answered by counters alone.
@@ -277,10 +243,7 @@ impl Stamp {
     /// Reads what does not stand.
     async fn refresh(&mut self) -> Result<()> {
         let databases = &self.databases;
-        let stood = tokio::try_join!(
-            self.source.refresh(databases),
-            self.target.refresh(databases)
-        )?;
+        let stood = tokio::try_join!(self.source.refresh(databases), self.target.refresh(databases))?;
         self.quick = stood == (true, true);
         if !self.quick {
             self.last = Some(self.seen().fingerprint());

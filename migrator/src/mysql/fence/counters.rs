@@ -23,8 +23,7 @@ const WORTH_A_SESSION: usize = 8;
 const TIMEOUT: &str = "SET SESSION lock_wait_timeout = 10";
 /// MariaDB locks the tables that refer to an altered one while it holds the altered one, and sees no deadlock with a
 /// transaction of the follower that has the first and wants the second: not waiting at all ends it.
-const PATIENCE_OF_MARIADB: &str =
-    "SET SESSION lock_wait_timeout = 10, innodb_lock_wait_timeout = 0";
+const PATIENCE_OF_MARIADB: &str = "SET SESSION lock_wait_timeout = 10, innodb_lock_wait_timeout = 0";
 /// For how long a counter is tried again.
 const TRYING: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -69,20 +68,12 @@ impl State {
 
     /// Whether `value` is as far as `self` or further.
     fn reaches(&self, value: i128) -> bool {
-        if self.increment > 0 {
-            self.next >= value.min(self.bound)
-        } else {
-            self.next <= value.max(self.bound)
-        }
+        if self.increment > 0 { self.next >= value.min(self.bound) } else { self.next <= value.max(self.bound) }
     }
 
     /// Whether the target's counter must be set so that it is at `value`.
     fn needs(&self, source: &Self, value: i128) -> bool {
-        if source.cycles {
-            self.next != source.next
-        } else {
-            !self.reaches(value)
-        }
+        if source.cycles { self.next != source.next } else { !self.reaches(value) }
     }
 }
 
@@ -91,25 +82,13 @@ impl State {
 pub async fn advance(mysql: &Mysql, plan: &Plan, mut source: Conn, mut target: Conn) -> Result<()> {
     be_patient(&mut target).await?;
     if !plan.counters.is_empty() {
-        set(
-            mysql,
-            plan,
-            &mut source,
-            &mut target,
-            mysql.settings().counter_gap,
-        )
-        .await?;
+        set(mysql, plan, &mut source, &mut target, mysql.settings().counter_gap).await?;
     }
     triggers::create(mysql, &mut target).await
 }
 
 /// Sets them so far ahead of a cutover that the cutover itself will find little to do.
-pub async fn advance_early(
-    mysql: &Mysql,
-    plan: &Plan,
-    source: &mut Conn,
-    target: &mut Conn,
-) -> Result<()> {
+pub async fn advance_early(mysql: &Mysql, plan: &Plan, source: &mut Conn, target: &mut Conn) -> Result<()> {
     if plan.counters.is_empty() {
         return Ok(());
     }
@@ -126,11 +105,7 @@ pub async fn advance_early(
 }
 
 async fn be_patient(target: &mut Conn) -> Result<()> {
-    let settings = if client::version(target).await?.is_mariadb() {
-        PATIENCE_OF_MARIADB
-    } else {
-        TIMEOUT
-    };
+    let settings = if client::version(target).await?.is_mariadb() { PATIENCE_OF_MARIADB } else { TIMEOUT };
     run(target, settings, "cannot set up a session for the counters").await
 }
 
@@ -148,32 +123,17 @@ async fn set_one(target: &mut Conn, statement: &str) -> Result<()> {
     }
 }
 
-async fn set(
-    mysql: &Mysql,
-    plan: &Plan,
-    source: &mut Conn,
-    target: &mut Conn,
-    gap: i64,
-) -> Result<()> {
-    let wanted: BTreeSet<Name> = plan
-        .counters
-        .iter()
-        .map(|counter| (counter.schema.clone(), counter.name.clone()))
-        .collect();
-    let (there, here) = tokio::try_join!(
-        read(mysql, source, &wanted, "source"),
-        read(mysql, target, &wanted, "target")
-    )?;
+async fn set(mysql: &Mysql, plan: &Plan, source: &mut Conn, target: &mut Conn, gap: i64) -> Result<()> {
+    let wanted: BTreeSet<Name> =
+        plan.counters.iter().map(|counter| (counter.schema.clone(), counter.name.clone())).collect();
+    let (there, here) =
+        tokio::try_join!(read(mysql, source, &wanted, "source"), read(mysql, target, &wanted, "target"))?;
     let mut statements = Vec::new();
     for (name, source) in &there {
         let Some(target) = here.get(name) else {
             return Err(gone(name, "target"));
         };
-        let value = if source.cycles {
-            source.next
-        } else {
-            source.wanted(gap)
-        };
+        let value = if source.cycles { source.next } else { source.wanted(gap) };
         if !target.needs(source, value) {
             continue;
         }
@@ -223,22 +183,12 @@ async fn run_all(mysql: &Mysql, statements: &[String], target: &mut Conn) -> Res
 }
 
 fn gone(name: &Name, side: &str) -> Error {
-    Error::fatal(format!(
-        "the counter of {} is gone from the {side}",
-        title_of(&name.0, &name.1)
-    ))
-    .remedy(
-        "no table may be dropped or renamed during a migration: create it again as it was, then try again",
-    )
+    Error::fatal(format!("the counter of {} is gone from the {side}", title_of(&name.0, &name.1)))
+        .remedy("no table may be dropped or renamed during a migration: create it again as it was, then try again")
 }
 
 /// One statement for all tables, and one for each sequence.
-async fn read(
-    mysql: &Mysql,
-    session: &mut Conn,
-    wanted: &BTreeSet<Name>,
-    side: &str,
-) -> Result<BTreeMap<Name, State>> {
+async fn read(mysql: &Mysql, session: &mut Conn, wanted: &BTreeSet<Name>, side: &str) -> Result<BTreeMap<Name, State>> {
     catalogue::prepare(session).await?;
     let what = format!("cannot read the counters of the {side}");
     let databases = listed(mysql);
@@ -252,10 +202,8 @@ async fn read(
         &what,
     )
     .await?;
-    let types: BTreeMap<Name, i128> = types
-        .iter()
-        .map(|row| ((row.owned(0), row.owned(1)), last_value(row.text(2))))
-        .collect();
+    let types: BTreeMap<Name, i128> =
+        types.iter().map(|row| ((row.owned(0), row.owned(1)), last_value(row.text(2)))).collect();
     let query = format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, AUTO_INCREMENT FROM information_schema.TABLES
          WHERE TABLE_SCHEMA IN ({databases}) AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE')"
@@ -299,14 +247,7 @@ fn sequence(row: &TextRow) -> State {
 }
 
 fn auto_increment(row: &TextRow, bound: i128) -> State {
-    State {
-        next: row.text(3).parse().unwrap_or(1),
-        increment: 1,
-        bound,
-        cycles: false,
-        round: 0,
-        is_sequence: false,
-    }
+    State { next: row.text(3).parse().unwrap_or(1), increment: 1, bound, cycles: false, round: 0, is_sequence: false }
 }
 
 /// The greatest value of a column of this type.
@@ -329,14 +270,7 @@ fn last_value(column_type: &str) -> i128 {
 mod tests {
     use super::{State, last_value};
 
-    const UP: State = State {
-        next: 6,
-        increment: 1,
-        bound: 127,
-        cycles: false,
-        round: 0,
-        is_sequence: false,
-    };
+    const UP: State = State { next: 6, increment: 1, bound: 127, cycles: false, round: 0, is_sequence: false };
 
     #[test]
     fn a_gap_never_ends_a_counter() {
@@ -351,12 +285,7 @@ mod tests {
 
     #[test]
     fn a_gap_goes_the_way_the_counter_counts() {
-        let down = State {
-            next: -5,
-            increment: -2,
-            bound: -1000,
-            ..UP
-        };
+        let down = State { next: -5, increment: -2, bound: -1000, ..UP };
         assert_eq!(down.wanted(10), -25);
         assert!(!down.reaches(-6));
         assert!(State { next: -7, ..down }.reaches(-6));

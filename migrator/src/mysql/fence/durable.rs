@@ -42,11 +42,7 @@ impl Keeper {
         if remembers(session, version).await? {
             return Ok(Self::Server);
         }
-        Ok(if version.locks_accounts() {
-            Self::Accounts
-        } else {
-            Self::Headgate
-        })
+        Ok(if version.locks_accounts() { Self::Accounts } else { Self::Headgate })
     }
 }
 
@@ -68,11 +64,7 @@ async fn remembers(session: &mut Conn, version: Version) -> Result<bool> {
 }
 
 /// What of a setting the server has persisted.
-pub(super) async fn persisted(
-    session: &mut Conn,
-    version: Version,
-    name: &str,
-) -> Result<Option<String>> {
+pub(super) async fn persisted(session: &mut Conn, version: Version, name: &str) -> Result<Option<String>> {
     if !version.is_mysql_from(8, 0, 0) {
         return Ok(None);
     }
@@ -130,18 +122,10 @@ pub async fn uphold(mysql: &Mysql) -> Result<bool> {
             .map_err(unwritable)?;
     }
     if version.is_mysql_from(8, 0, 0)
-        && persisted(session, version, "event_scheduler")
-            .await?
-            .as_deref()
-            != Some("OFF")
-        && let Err(error) = session
-            .query_drop("SET PERSIST event_scheduler = OFF")
-            .await
+        && persisted(session, version, "event_scheduler").await?.as_deref() != Some("OFF")
+        && let Err(error) = session.query_drop("SET PERSIST event_scheduler = OFF").await
     {
-        let error = failed(
-            "the source does not remember that its events are stopped",
-            error,
-        );
+        let error = failed("the source does not remember that its events are stopped", error);
         tracing::warn!(migration = mysql.name(), %error, "a restart of it starts them again, until Headgate stops them");
     }
     let by = Keeper::of(session, version).await?;
@@ -150,12 +134,7 @@ pub async fn uphold(mysql: &Mysql) -> Result<bool> {
         return Ok(false);
     }
     if version.locks_accounts() {
-        lock(
-            mysql,
-            session,
-            kept.map(|kept| kept.accounts).unwrap_or_default(),
-        )
-        .await?;
+        lock(mysql, session, kept.map(|kept| kept.accounts).unwrap_or_default()).await?;
     }
     Ok(true)
 }
@@ -179,10 +158,7 @@ async fn raise_again(mysql: &Mysql, session: &mut Conn) -> Result<()> {
             statement,
             "the source's server was restarted, or somebody lifted its fence: it is raised again"
         );
-        session
-            .query_drop(statement)
-            .await
-            .map_err(|error| failed("cannot raise the source's fence again", error))?;
+        session.query_drop(statement).await.map_err(|error| failed("cannot raise the source's fence again", error))?;
     }
     Ok(())
 }
@@ -199,19 +175,12 @@ async fn lock(mysql: &Mysql, session: &mut Conn, mut ours: Accounts) -> Result<(
         return Ok(());
     }
     let known: BTreeSet<&(String, String)> = ours.iter().collect();
-    let fresh: Accounts = open
-        .iter()
-        .filter(|account| !known.contains(account))
-        .cloned()
-        .collect();
+    let fresh: Accounts = open.iter().filter(|account| !known.contains(account)).cloned().collect();
     ours.extend(fresh);
     let written = serde_json::to_string(&ours)
         .map_err(|error| Error::fatal("the accounts cannot be written down").because(error))?;
     session
-        .exec_drop(
-            "UPDATE headgate.fence_durable SET accounts = ? WHERE switch_of = ?",
-            (written, mysql.name()),
-        )
+        .exec_drop("UPDATE headgate.fence_durable SET accounts = ? WHERE switch_of = ?", (written, mysql.name()))
         .await
         .map_err(unwritable)?;
     unlogged(session).await;
@@ -242,30 +211,20 @@ struct Kept {
 
 async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Kept>> {
     let found: std::result::Result<Option<Row>, _> = session
-        .exec_first(
-            "SELECT scheduler, accounts FROM headgate.fence_durable WHERE switch_of = ?",
-            (mysql.name(),),
-        )
+        .exec_first("SELECT scheduler, accounts FROM headgate.fence_durable WHERE switch_of = ?", (mysql.name(),))
         .await;
     let row = match found {
         Ok(row) => row,
         Err(Failure::Server(reported)) if NO_TABLE.contains(&reported.code) => None,
         Err(error) => {
-            return Err(failed(
-                "cannot read what the source's fence has changed",
-                error,
-            ));
+            return Err(failed("cannot read what the source's fence has changed", error));
         }
     };
     row.map(|row| {
-        let accounts = serde_json::from_str(&text(&row, 1)?).map_err(|error| {
-            Error::fatal("headgate.fence_durable on the source names no accounts").because(error)
-        })?;
+        let accounts = serde_json::from_str(&text(&row, 1)?)
+            .map_err(|error| Error::fatal("headgate.fence_durable on the source names no accounts").because(error))?;
         let scheduler = optional(&row, 0)?;
-        Ok(Kept {
-            scheduler,
-            accounts,
-        })
+        Ok(Kept { scheduler, accounts })
     })
     .transpose()
 }
@@ -275,20 +234,13 @@ pub(super) async fn take_back(mysql: &Mysql, session: &mut Conn, version: Versio
     let Some(kept) = remembered(mysql, session).await? else {
         return Ok(());
     };
-    if version.is_mysql_from(8, 0, 0)
-        && persisted(session, version, "event_scheduler")
-            .await?
-            .is_some()
-    {
+    if version.is_mysql_from(8, 0, 0) && persisted(session, version, "event_scheduler").await?.is_some() {
         let statement = match kept.scheduler.as_deref() {
             Some("ON") => "SET PERSIST event_scheduler = ON",
             Some(_) => "SET PERSIST event_scheduler = OFF",
             None => "RESET PERSIST IF EXISTS event_scheduler",
         };
-        session
-            .query_drop(statement)
-            .await
-            .map_err(|error| failed("cannot lift the source's fence", error))?;
+        session.query_drop(statement).await.map_err(|error| failed("cannot lift the source's fence", error))?;
     }
     unlogged(session).await;
     let unlocked = locked::unlock(session, &kept.accounts).await;
@@ -296,21 +248,12 @@ pub(super) async fn take_back(mysql: &Mysql, session: &mut Conn, version: Versio
     unlocked?;
     let cannot = |error| failed("cannot forget the source's fence", error);
     session
-        .exec_drop(
-            "DELETE FROM headgate.fence_durable WHERE switch_of = ?",
-            (mysql.name(),),
-        )
+        .exec_drop("DELETE FROM headgate.fence_durable WHERE switch_of = ?", (mysql.name(),))
         .await
         .map_err(cannot)?;
-    let left: Option<u8> = session
-        .query_first("SELECT 1 FROM headgate.fence_durable LIMIT 1")
-        .await
-        .map_err(cannot)?;
+    let left: Option<u8> = session.query_first("SELECT 1 FROM headgate.fence_durable LIMIT 1").await.map_err(cannot)?;
     if left.is_none() {
-        session
-            .query_drop("DROP TABLE headgate.fence_durable")
-            .await
-            .map_err(cannot)?;
+        session.query_drop("DROP TABLE headgate.fence_durable").await.map_err(cannot)?;
     }
     Ok(())
 }
@@ -320,10 +263,7 @@ pub(in super::super) async fn finding(session: &mut Conn, findings: &mut Finding
     let version = client::version(session).await?;
     let own = own_rights(session).await?;
     if passing::means(&own, version) == passing::Means::Accounts {
-        findings.ok(
-            NAME,
-            "the fence locks accounts, and the source keeps them locked over a restart",
-        );
+        findings.ok(NAME, "the fence locks accounts, and the source keeps them locked over a restart");
         return Ok(());
     }
     match Keeper::of(session, version).await? {
@@ -365,9 +305,7 @@ pub async fn state(mysql: &Mysql) -> Result<Vec<Check>> {
         .query_first("SELECT @@GLOBAL.read_only = 1")
         .await
         .map_err(|error| failed("cannot see whether the source refuses writes", error))?;
-    let locked = remembered(mysql, &mut session)
-        .await?
-        .map_or(0, |kept| kept.accounts.len());
+    let locked = remembered(mysql, &mut session).await?.map_or(0, |kept| kept.accounts.len());
     if write_block::is_sealed_by_setting(mysql, &mut session).await? && on != Some(1) {
         findings.error(
             "refusal",
@@ -376,10 +314,7 @@ pub async fn state(mysql: &Mysql) -> Result<Vec<Check>> {
             "",
         );
     } else if locked > 0 {
-        findings.ok(
-            "refusal",
-            format!("the old source refuses writes, and {locked} of its accounts are locked"),
-        );
+        findings.ok("refusal", format!("the old source refuses writes, and {locked} of its accounts are locked"));
     } else {
         finding(&mut session, &mut findings).await?;
     }

@@ -44,19 +44,13 @@ enum Counted {
     /// By table, and what else counts.
     Known(Definitions),
     /// Why it counts nothing that could be relied upon, and what ends that: a setting, or else grants.
-    Unknown {
-        why: String,
-        remedy: &'static str,
-        grants: String,
-    },
+    Unknown { why: String, remedy: &'static str, grants: String },
 }
 
 /// Has the server leave a session of Headgate's own out of what it counts, where it counts and lets us ask for that.
 pub(crate) async fn pass(session: &mut Conn) -> Result<()> {
     let asked = session
-        .query_drop(
-            "UPDATE performance_schema.threads SET INSTRUMENTED = 'NO' WHERE PROCESSLIST_ID = CONNECTION_ID()",
-        )
+        .query_drop("UPDATE performance_schema.threads SET INSTRUMENTED = 'NO' WHERE PROCESSLIST_ID = CONNECTION_ID()")
         .await;
     match asked {
         // It is counted then, and `counted` tells that nothing is known.
@@ -71,15 +65,9 @@ async fn counted(mysql: &Mysql, session: &mut Conn) -> Result<Counted> {
             let version = client::version(session).await?;
             let whose = rights::Held::read(session).await?;
             let lacking = whose.lacking(crate::rights::Side::Target, version, &mysql.databases());
-            let grants = lacking
-                .into_iter()
-                .filter(|grant| grant.statement.contains("performance_schema"));
+            let grants = lacking.into_iter().filter(|grant| grant.statement.contains("performance_schema"));
             let grants: Vec<String> = grants.map(|grant| grant.statement).collect();
-            let grants = if grants.is_empty() {
-                sight(&whose.account).join("; ")
-            } else {
-                grants.join("; ")
-            };
+            let grants = if grants.is_empty() { sight(&whose.account).join("; ") } else { grants.join("; ") };
             Ok(Counted::Unknown {
                 why: failure.full_text(),
                 remedy: "let Headgate's account on the target look",
@@ -99,14 +87,9 @@ fn sight(account: &str) -> [String; 2] {
 }
 
 async fn read(mysql: &Mysql, session: &mut Conn) -> Result<Counted> {
-    const ON: &str = "set performance_schema = ON in the target's configuration, with what it counts by default, and restart it";
-    let unknown = |why: &str| {
-        Ok(Counted::Unknown {
-            why: why.to_owned(),
-            remedy: ON,
-            grants: String::new(),
-        })
-    };
+    const ON: &str =
+        "set performance_schema = ON in the target's configuration, with what it counts by default, and restart it";
+    let unknown = |why: &str| Ok(Counted::Unknown { why: why.to_owned(), remedy: ON, grants: String::new() });
     let shown = ask(session, "SELECT @@GLOBAL.performance_schema", WHAT).await?;
     if shown.first().is_none_or(|row| row.text(0) != "1") {
         return unknown("performance_schema is off on the target");
@@ -132,9 +115,7 @@ async fn read(mysql: &Mysql, session: &mut Conn) -> Result<Counted> {
         return if gap.starts_with("Headgate") {
             Err(Error::fatal(gap.to_owned()))
         } else {
-            unknown(&format!(
-                "the target does not count all that others write ({gap})"
-            ))
+            unknown(&format!("the target does not count all that others write ({gap})"))
         };
     }
     let query = counting(mysql, session).await?;
@@ -155,11 +136,7 @@ impl Counts {
         let mut session = mysql.connect_target("look").await?;
         let before = Box::pin(counted(mysql, &mut session)).await?;
         let query = counting(mysql, &mut session).await?;
-        Ok(Self {
-            session,
-            query,
-            before,
-        })
+        Ok(Self { session, query, before })
     }
 
     /// What was counted before the hold.
@@ -190,9 +167,7 @@ impl Counted {
 }
 
 fn wholesale() -> String {
-    WHOLESALE
-        .map(|name| quote_literal(&format!("statement/sql/{name}")))
-        .join(", ")
+    WHOLESALE.map(|name| quote_literal(&format!("statement/sql/{name}"))).join(", ")
 }
 
 /// The query for the counts.
@@ -221,15 +196,10 @@ async fn counts(session: &mut Conn, query: &str) -> Result<Definitions> {
     for row in ask(session, query, WHAT).await? {
         let what = match (row.text(0), row.text(1)) {
             ("", "") => "time since which writes of others are counted".to_owned(),
-            ("", "statements") => {
-                "count of statements of others that empty, alter, rename or drop tables".to_owned()
-            }
+            ("", "statements") => "count of statements of others that empty, alter, rename or drop tables".to_owned(),
             ("", lost) => format!("count of what is not counted of others ({lost})"),
             (database, table) => {
-                format!(
-                    "count of writes of others to {}",
-                    qualified(database, table)
-                )
+                format!("count of writes of others to {}", qualified(database, table))
             }
         };
         found.insert(what, row.text(2).to_owned());
@@ -273,20 +243,14 @@ async fn open(mysql: &Mysql, session: &mut Conn) -> Result<Vec<(String, String)>
         .map(TextRow::read)
         .map(|row| {
             let (id, user, host) = (row.text(0), row.text(1), row.text(2));
-            (
-                format!("session {id} of user {user} from {host}"),
-                format!("KILL {id}"),
-            )
+            (format!("session {id} of user {user} from {host}"), format!("KILL {id}"))
         })
         .collect())
 }
 
 /// The sessions whose transactions have changed something, by InnoDB's monitor: its table of transactions may be old.
 async fn changed(session: &mut Conn) -> Result<Option<String>> {
-    let shown = match session
-        .query_first::<Row, _>("SHOW ENGINE INNODB STATUS")
-        .await
-    {
+    let shown = match session.query_first::<Row, _>("SHOW ENGINE INNODB STATUS").await {
         Ok(shown) => shown,
         Err(Failure::Server(_)) => return Ok(None),
         Err(error) => return Err(failed(WHAT, error)),
@@ -305,19 +269,12 @@ async fn changed(session: &mut Conn) -> Result<Option<String>> {
 /// Refuses where others have a write open on the target: nobody can say whether it was compared.
 pub(crate) async fn refuse_open(mysql: &Mysql) -> Result<()> {
     let mut session = mysql.connect_target("guard").await?;
-    let open: Vec<String> = open(mysql, &mut session)
-        .await?
-        .into_iter()
-        .map(|(who, _)| who)
-        .collect();
+    let open: Vec<String> = open(mysql, &mut session).await?.into_iter().map(|(who, _)| who).collect();
     if open.is_empty() {
         return Ok(());
     }
-    Err(Error::refused(format!(
-        "others have writes open on the target: {}",
-        named(&open)
-    ))
-    .remedy("let these transactions end, or end them, and check again"))
+    Err(Error::refused(format!("others have writes open on the target: {}", named(&open)))
+        .remedy("let these transactions end, or end them, and check again"))
 }
 
 /// Who has run statements that write, of those that are connected: nobody tells any more who was.
@@ -350,19 +307,10 @@ async fn writers(session: &mut Conn) -> Result<Vec<String>> {
 /// Whether others write to the target, for the operator.
 pub(crate) async fn findings(mysql: &Mysql) -> Result<Vec<Check>> {
     let mut session = mysql.connect_target("readiness").await?;
-    if let Counted::Unknown {
-        why,
-        remedy,
-        grants,
-    } = counted(mysql, &mut session).await?
-    {
+    if let Counted::Unknown { why, remedy, grants } = counted(mysql, &mut session).await? {
         let evidence = format!("{UNKNOWN}: {why}");
         // Grants are given while all runs on; settings need a restart, which not everybody may have.
-        let level = if grants.is_empty() {
-            Level::Warning
-        } else {
-            Level::Error
-        };
+        let level = if grants.is_empty() { Level::Warning } else { Level::Error };
         return Ok(vec![Check::new(CHECK, level, evidence, remedy, grants)]);
     }
     let open = open(mysql, &mut session).await?;

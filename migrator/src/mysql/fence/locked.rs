@@ -54,15 +54,9 @@ pub(super) fn barrier(plan: &Plan) -> String {
     let tables = plan.tables.iter().map(|one| (&one.schema, &one.name));
     let counters = plan.counters.iter().map(|one| (&one.schema, &one.name));
     let all: BTreeSet<_> = tables.chain(counters).collect();
-    let locks: Vec<String> = all
-        .into_iter()
-        .map(|(schema, name)| format!("{} READ", qualified(schema, name)))
-        .collect();
-    if locks.is_empty() {
-        "DO 0".to_owned()
-    } else {
-        format!("LOCK TABLES {}", locks.join(", "))
-    }
+    let locks: Vec<String> =
+        all.into_iter().map(|(schema, name)| format!("{} READ", qualified(schema, name))).collect();
+    if locks.is_empty() { "DO 0".to_owned() } else { format!("LOCK TABLES {}", locks.join(", ")) }
 }
 
 /// With autocommit some servers lock the tables for statements only, and InnoDB's writers pass.
@@ -105,10 +99,7 @@ pub(super) async fn refuse_events(session: &mut Conn) -> Result<()> {
 }
 
 /// The same before anything moves.
-pub(in super::super) async fn events_finding(
-    session: &mut Conn,
-    findings: &mut Findings,
-) -> Result<()> {
+pub(in super::super) async fn events_finding(session: &mut Conn, findings: &mut Findings) -> Result<()> {
     let events = running_events(session).await?;
     let rows: Vec<(String, String)> = events
         .into_iter()
@@ -135,30 +126,18 @@ pub(in super::super) async fn events_finding(
 pub(super) async fn accounts(mysql: &Mysql, session: &mut Conn) -> Result<Vec<(String, String)>> {
     let all = accounts::all(session).await?;
     let open = |account: &Account| {
-        !account.is_role
-            && !account.locked
-            && !is_servers(&account.user)
-            && account.user != mysql.source().user
+        !account.is_role && !account.locked && !is_servers(&account.user) && account.user != mysql.source().user
     };
-    Ok(all
-        .into_iter()
-        .filter(open)
-        .map(|account| (account.user, account.host))
-        .collect())
+    Ok(all.into_iter().filter(open).map(|account| (account.user, account.host)).collect())
 }
 
 fn names(accounts: &[(String, String)]) -> Vec<String> {
-    let name =
-        |(user, host): &(String, String)| format!("{}@{}", quote_ident(user), quote_ident(host));
+    let name = |(user, host): &(String, String)| format!("{}@{}", quote_ident(user), quote_ident(host));
     accounts.iter().map(name).collect()
 }
 
 /// Locks accounts. One that is above Headgate's own is named in the log, as those are that pass `read_only`.
-pub(super) async fn lock(
-    mysql: &Mysql,
-    session: &mut Conn,
-    accounts: &[(String, String)],
-) -> Result<()> {
+pub(super) async fn lock(mysql: &Mysql, session: &mut Conn, accounts: &[(String, String)]) -> Result<()> {
     let mut above = Vec::new();
     for (name, failure) in alter(session, accounts, "LOCK").await {
         match failure {
@@ -167,10 +146,7 @@ pub(super) async fn lock(
         }
     }
     let left = self::accounts(mysql, session).await?;
-    let left: Vec<String> = names(&left)
-        .into_iter()
-        .filter(|name| !above.contains(name))
-        .collect();
+    let left: Vec<String> = names(&left).into_iter().filter(|name| !above.contains(name)).collect();
     if !above.is_empty() {
         tracing::warn!(
             migration = mysql.name(),
@@ -181,11 +157,8 @@ pub(super) async fn lock(
     let Some(first) = left.first() else {
         return Ok(());
     };
-    Err(Error::transient(format!(
-        "{} accounts of the source could not be locked, such as {first}",
-        left.len()
-    ))
-    .remedy("drop them or log in by none of them, and try again"))
+    Err(Error::transient(format!("{} accounts of the source could not be locked, such as {first}", left.len()))
+        .remedy("drop them or log in by none of them, and try again"))
 }
 
 /// Lets accounts in again. One that is gone meanwhile, or was never locked, needs nothing.
@@ -201,11 +174,7 @@ pub(super) async fn unlock(session: &mut Conn, accounts: &[(String, String)]) ->
 
 /// Locks or unlocks accounts, many at a time where they let themselves, and tells which failed. Those that are gone, or
 /// by which nobody can log in, need neither.
-pub(super) async fn alter(
-    session: &mut Conn,
-    accounts: &[(String, String)],
-    word: &str,
-) -> Vec<(String, Failure)> {
+pub(super) async fn alter(session: &mut Conn, accounts: &[(String, String)], word: &str) -> Vec<(String, Failure)> {
     let mut failures = Vec::new();
     for some in accounts.chunks(TOGETHER) {
         let all = names(some);
@@ -214,13 +183,9 @@ pub(super) async fn alter(
             continue;
         }
         for name in all {
-            match session
-                .query_drop(format!("ALTER USER {name} ACCOUNT {word}"))
-                .await
-            {
+            match session.query_drop(format!("ALTER USER {name} ACCOUNT {word}")).await {
                 Ok(()) => {}
-                Err(Failure::Server(reported))
-                    if matches!(reported.code, NO_SUCH_ACCOUNT | NO_PLUGIN) => {}
+                Err(Failure::Server(reported)) if matches!(reported.code, NO_SUCH_ACCOUNT | NO_PLUGIN) => {}
                 Err(error) => failures.push((name, error)),
             }
         }
@@ -229,11 +194,7 @@ pub(super) async fn alter(
 }
 
 /// Ends every session but those that the gate holds and Headgate's and the server's own, and sees that they are gone.
-pub(super) async fn end_sessions(
-    mysql: &Mysql,
-    session: &mut Conn,
-    gated_backends: GatedBackends<'_>,
-) -> Result<()> {
+pub(super) async fn end_sessions(mysql: &Mysql, session: &mut Conn, gated_backends: GatedBackends<'_>) -> Result<()> {
     let query = format!(
         "SELECT CAST(id AS CHAR), user, host FROM information_schema.processlist
          WHERE user NOT IN ('system user', 'event_scheduler', {})
@@ -244,9 +205,8 @@ pub(super) async fn end_sessions(
     // A login reads its account when it begins: one that was under way when the accounts were locked may still succeed.
     let mut logging_in: Option<BTreeSet<u64>> = None;
     loop {
-        let rows = sessions(session, &query)
-            .await
-            .map_err(|error| failed("cannot see the sessions of the source", error))?;
+        let rows =
+            sessions(session, &query).await.map_err(|error| failed("cannot see the sessions of the source", error))?;
         let spared = gated_backends()?;
         let (mut left, mut nameless) = (Vec::new(), BTreeSet::new());
         for row in &rows {
@@ -257,8 +217,7 @@ pub(super) async fn end_sessions(
                 if logging_in.as_ref().is_none_or(|first| first.contains(&id)) {
                     left.push((id, row));
                 }
-            } else if !is_servers(&user) && !spared.iter().any(|&one| u64::try_from(one) == Ok(id))
-            {
+            } else if !is_servers(&user) && !spared.iter().any(|&one| u64::try_from(one) == Ok(id)) {
                 left.push((id, row));
             }
         }
@@ -290,10 +249,6 @@ pub(super) async fn end_sessions(
 
 fn late(id: u64, row: &Row) -> Error {
     let cell = |at| text(row, at).unwrap_or_default();
-    Error::transient(format!(
-        "the session {id} of user {} from {} did not end",
-        cell(1),
-        cell(2)
-    ))
-    .remedy("look at what it waits for, end it, and try again")
+    Error::transient(format!("the session {id} of user {} from {} did not end", cell(1), cell(2)))
+        .remedy("look at what it waits for, end it, and try again")
 }

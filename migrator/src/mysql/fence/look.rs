@@ -41,12 +41,7 @@ impl UnderFence {
             now.add_target(&counts.before());
             refuse(proved, now)?;
         }
-        Ok(Self {
-            stamp,
-            watching,
-            before,
-            counts,
-        })
+        Ok(Self { stamp, watching, before, counts })
     }
 
     /// Looks again under the barrier, on the source behind the marker: whoever passes the fence may change a definition
@@ -64,14 +59,9 @@ impl UnderFence {
             // Before that, Headgate's own marker is an open write.
             let on_source = async {
                 is_marked.await.map_err(|_| {
-                    Error::transient(
-                        "the marker was not written, behind which the source is looked at",
-                    )
+                    Error::transient("the marker was not written, behind which the source is looked at")
                 })?;
-                tokio::try_join!(
-                    writers::refuse(mysql, watching, tells_of_locks),
-                    source.stands()
-                )
+                tokio::try_join!(writers::refuse(mysql, watching, tells_of_locks), source.stands())
             };
             let (((), source_stands), target_stands, counted) =
                 tokio::try_join!(on_source, self.stamp.target.stands(), self.counts.again())?;
@@ -93,18 +83,13 @@ impl UnderFence {
             drift::refuse(self.stamp.source(), mysql, plan).await?;
             refuse(&self.before, now)
         };
-        timeout(TIMEOUT, looking).await.unwrap_or_else(|_| {
-            Err(Error::transient(
-                "the servers did not show their definitions in time",
-            ))
-        })
+        timeout(TIMEOUT, looking)
+            .await
+            .unwrap_or_else(|_| Err(Error::transient("the servers did not show their definitions in time")))
     }
 }
 
 fn refuse(proved: &Fingerprint, now: Fingerprint) -> Result<()> {
-    let now = Compared {
-        fingerprint: now,
-        differences: Vec::new(),
-    };
+    let now = Compared { fingerprint: now, differences: Vec::new() };
     unproved(proved, &now)
 }

@@ -27,12 +27,10 @@ const DENIED: [u16; 3] = [1044, 1142, 1143];
 /// Creates what marks are kept in, on the source, before anything is held.
 pub(crate) async fn install(session: &mut Conn) -> Result<()> {
     for statement in INSTALL {
-        session.query_drop(statement).await.map_err(|error| {
-            failed(
-                "cannot create on the source what the mark of the switch is kept in",
-                error,
-            )
-        })?;
+        session
+            .query_drop(statement)
+            .await
+            .map_err(|error| failed("cannot create on the source what the mark of the switch is kept in", error))?;
     }
     Ok(())
 }
@@ -60,9 +58,7 @@ pub(crate) async fn write(mysql: &Mysql, session: &mut Conn, mark: &Mark) -> Res
         .await
         .map_err(|error| failed("cannot write the mark of the switch on the source", error))?;
     if session.affected_rows() == 0 {
-        return Err(Error::transient(
-            "the source has forgotten what its fence has changed",
-        ));
+        return Err(Error::transient("the source has forgotten what its fence has changed"));
     }
     Ok(())
 }
@@ -89,11 +85,7 @@ pub(crate) async fn read(mysql: &Mysql) -> Result<Vec<Mark>> {
             epoch: text(row, 4)?.parse().unwrap_or(u64::MAX),
             journal: text(row, 5)?,
             sealed: text(row, 6)?,
-            stage: if text(row, 7)? == "1" {
-                Stage::Switched
-            } else {
-                Stage::Sealed
-            },
+            stage: if text(row, 7)? == "1" { Stage::Switched } else { Stage::Sealed },
         };
         if moved.iter().any(|database| ours.contains(database)) {
             marks.push(mark);
@@ -122,10 +114,7 @@ pub(crate) async fn read(mysql: &Mysql) -> Result<Vec<Mark>> {
 pub(crate) async fn confirm(mysql: &Mysql) -> Result<()> {
     let mut session = mysql.connect_source("marks").await?;
     session
-        .exec_drop(
-            "UPDATE headgate.switches SET switched = 1 WHERE switch_of = ? AND switched = 0",
-            (mysql.name(),),
-        )
+        .exec_drop("UPDATE headgate.switches SET switched = 1 WHERE switch_of = ? AND switched = 0", (mysql.name(),))
         .await
         .map_err(|error| failed("cannot write the mark of the switch on the source", error))
 }
@@ -133,17 +122,11 @@ pub(crate) async fn confirm(mysql: &Mysql) -> Result<()> {
 /// Removes this migration's mark, if there is one.
 pub(crate) async fn remove(mysql: &Mysql) -> Result<()> {
     let mut session = mysql.connect_source("marks").await?;
-    let removing = session.exec_drop(
-        "DELETE FROM headgate.switches WHERE switch_of = ?",
-        (mysql.name(),),
-    );
+    let removing = session.exec_drop("DELETE FROM headgate.switches WHERE switch_of = ?", (mysql.name(),));
     match removing.await {
         Ok(()) => Ok(()),
         Err(error) if is_absent(&error) => Ok(()),
-        Err(error) => Err(failed(
-            "cannot remove the mark of the switch from the source",
-            error,
-        )),
+        Err(error) => Err(failed("cannot remove the mark of the switch from the source", error)),
     }
 }
 
@@ -158,9 +141,7 @@ pub(crate) async fn clear(mysql: &Mysql) -> Result<()> {
          SELECT switch_of, 1, event_scheduler, persisted, accounts FROM headgate.switches WHERE switch_of = ?",
         (mysql.name(),),
     );
-    remembering
-        .await
-        .map_err(|error| failed("cannot read what the source's fence has changed", error))?;
+    remembering.await.map_err(|error| failed("cannot read what the source's fence has changed", error))?;
     fence::lift(mysql, &Plan::default()).await?;
     remove(mysql).await?;
     forget(&mut session).await
@@ -176,10 +157,7 @@ pub(crate) async fn forget(session: &mut Conn) -> Result<()> {
             .await
             .map_err(|error| failed("cannot remove Headgate's records from the source", error)),
         Err(error) if is_absent(&error) => Ok(()),
-        Err(error) => Err(failed(
-            "cannot remove Headgate's records from the source",
-            error,
-        )),
+        Err(error) => Err(failed("cannot remove Headgate's records from the source", error)),
     }
 }
 
@@ -188,12 +166,8 @@ async fn rows(session: &mut Conn, query: &str) -> Result<Vec<Row>> {
         Ok(rows) => Ok(rows),
         Err(error) if is_absent(&error) => Ok(Vec::new()),
         Err(error) => {
-            let denied =
-                matches!(&error, Failure::Server(reported) if DENIED.contains(&reported.code));
-            let reported = failed(
-                "it cannot be known whether a switch away from this cluster took place",
-                error,
-            );
+            let denied = matches!(&error, Failure::Server(reported) if DENIED.contains(&reported.code));
+            let reported = failed("it cannot be known whether a switch away from this cluster took place", error);
             if denied {
                 let account = own_account(session).await?;
                 return Err(reported.remedy(format!("GRANT SELECT ON headgate.* TO {account}")));

@@ -25,11 +25,8 @@ pub(super) async fn refuse(session: &mut Conn) -> Result<()> {
     if writers.is_empty() {
         return Ok(());
     }
-    Err(Error::refused(format!(
-        "the fence would have to wait: {}",
-        writers.join("; ")
-    ))
-    .remedy("let these end, or end them, and try again"))
+    Err(Error::refused(format!("the fence would have to wait: {}", writers.join("; ")))
+        .remedy("let these end, or end them, and try again"))
 }
 
 /// By what the account may fence the source. Refuses where by nothing.
@@ -57,10 +54,7 @@ pub(super) async fn means(session: &mut Conn, version: Version) -> Result<Means>
             }
             let mut remedy = held.grants(version, &READ_ONLY_FENCE).join("; ");
             if let Some(lacking) = locking {
-                remedy = format!(
-                    "{remedy}; or, where a service gives nobody these, {}",
-                    lacking.join("; ")
-                );
+                remedy = format!("{remedy}; or, where a service gives nobody these, {}", lacking.join("; "));
             }
             Err(Error::refused(
                 "Headgate's account on the source may not set read_only, nor lock accounts in its place",
@@ -81,9 +75,7 @@ async fn refuse_without_passage(session: &mut Conn, version: Version) -> Result<
     if passing.iter().any(|right| own.contains(*right)) {
         return Ok(());
     }
-    let error = Error::refused(
-        "Headgate's account could not write its marker to a source that is read only",
-    );
+    let error = Error::refused("Headgate's account could not write its marker to a source that is read only");
     Err(with_grants(error, session, &READ_ONLY_FENCE).await)
 }
 
@@ -93,11 +85,7 @@ pub(super) async fn refuse_prepared(session: &mut Conn) -> Result<()> {
     if prepared.is_empty() {
         return Ok(());
     }
-    let named: Vec<String> = prepared
-        .iter()
-        .take(NAMED_MAX)
-        .map(|name| format!("'{name}'"))
-        .collect();
+    let named: Vec<String> = prepared.iter().take(NAMED_MAX).map(|name| format!("'{name}'")).collect();
     Err(Error::refused(format!(
         "{} prepared transactions (XA) are on the source, and they could be committed behind the fence: {}",
         prepared.len(),
@@ -114,10 +102,8 @@ async fn refuse_replica(session: &mut Conn) -> Result<()> {
     if threads.is_empty() {
         return Ok(());
     }
-    Err(
-        Error::refused("the source replicates from another server, which passes the fence")
-            .remedy("migrate from that server, or stop the replication"),
-    )
+    Err(Error::refused("the source replicates from another server, which passes the fence")
+        .remedy("migrate from that server, or stop the replication"))
 }
 
 /// Statements that have been writing for at least so many seconds.
@@ -155,10 +141,8 @@ pub(super) async fn running(session: &mut Conn, fence: u32) -> Result<String> {
          ORDER BY time DESC LIMIT {NAMED_MAX}"
     );
     // The fence is holding writers back: one look must do.
-    let rows: Vec<Row> = session
-        .query(query)
-        .await
-        .map_err(|error| failed("cannot see who writes to the source", error))?;
+    let rows: Vec<Row> =
+        session.query(query).await.map_err(|error| failed("cannot see who writes to the source", error))?;
     let mut named = Vec::with_capacity(rows.len());
     for row in &rows {
         named.push(format!(

@@ -69,10 +69,7 @@ impl Passing {
     /// The accounts that applications could log in by, each with the ways by which it passes.
     fn of_applications(&self) -> impl Iterator<Item = &(Account, Vec<GrantPath>)> {
         self.holders.accounts.iter().filter(|(account, _)| {
-            !account.locked
-                && !account.is_role
-                && !is_administrators(&account.user)
-                && account.user != self.own
+            !account.locked && !account.is_role && !is_administrators(&account.user) && account.user != self.own
         })
     }
 
@@ -81,11 +78,7 @@ impl Passing {
         if self.means == Means::ReadOnly {
             return Ok(());
         }
-        let named: Vec<String> = self
-            .of_applications()
-            .map(|(account, _)| account.quoted())
-            .take(LISTED_MAX)
-            .collect();
+        let named: Vec<String> = self.of_applications().map(|(account, _)| account.quoted()).take(LISTED_MAX).collect();
         if named.is_empty() && self.holders.for_all.is_empty() {
             return Ok(());
         }
@@ -121,28 +114,15 @@ impl Passing {
         for (role, ways) in &self.holders.accounts {
             for (how, fix) in ways.iter().filter(|_| for_all(role)) {
                 let role = role.quoted();
-                found.push((
-                    format!("every account {what}: all have the role {role} ({how})"),
-                    fix.clone(),
-                ));
+                found.push((format!("every account {what}: all have the role {role} ({how})"), fix.clone()));
             }
         }
         found.truncate(LISTED_MAX);
-        findings.each(
-            NAME,
-            level,
-            &found,
-            remedy,
-            "no account of an application passes the fence",
-        );
+        findings.each(NAME, level, &found, remedy, "no account of an application passes the fence");
     }
 
     /// Procedures that let whoever may call them write in spite of `read_only`.
-    pub(crate) async fn tell_of_procedures(
-        &self,
-        session: &mut Conn,
-        findings: &mut Findings,
-    ) -> Result<()> {
+    pub(crate) async fn tell_of_procedures(&self, session: &mut Conn, findings: &mut Findings) -> Result<()> {
         const NAME: &str = "fence_procedures";
         if self.means == Means::Accounts {
             return Ok(());
@@ -156,12 +136,8 @@ impl Passing {
             "cannot read the source's procedures",
         )
         .await?;
-        let definers: BTreeSet<String> = self
-            .holders
-            .accounts
-            .iter()
-            .map(|(account, _)| format!("{}@{}", account.user, account.host))
-            .collect();
+        let definers: BTreeSet<String> =
+            self.holders.accounts.iter().map(|(account, _)| format!("{}@{}", account.user, account.host)).collect();
         let found: Vec<(String, String)> = rows
             .iter()
             .filter(|row| !self.holders.for_all.is_empty() || definers.contains(row.text(2)))
@@ -169,10 +145,7 @@ impl Passing {
             .map(|row| {
                 let name = qualified(row.text(0), row.text(1));
                 (
-                    format!(
-                        "the procedure {name} runs as {}, whom read_only does not stop",
-                        row.text(2)
-                    ),
+                    format!("the procedure {name} runs as {}, whom read_only does not stop", row.text(2)),
                     format!("ALTER PROCEDURE {name} SQL SECURITY INVOKER"),
                 )
             })
@@ -191,20 +164,12 @@ impl Passing {
 
 /// Administrators of a server, whom nobody takes for an application.
 pub(crate) fn is_administrators(user: &str) -> bool {
-    matches!(
-        user,
-        "root" | "mariadb.sys" | "debian-sys-maint" | "rdsadmin"
-    ) || user.starts_with("mysql.")
+    matches!(user, "root" | "mariadb.sys" | "debian-sys-maint" | "rdsadmin") || user.starts_with("mysql.")
 }
 
 /// What Headgate's session may do everywhere, through its active roles too.
 pub(crate) async fn own_rights(session: &mut Conn) -> Result<BTreeSet<String>> {
-    let rows = ask(
-        session,
-        "SHOW GRANTS",
-        "cannot read the grants of Headgate's account",
-    )
-    .await?;
+    let rows = ask(session, "SHOW GRANTS", "cannot read the grants of Headgate's account").await?;
     Ok(on_everything(rows.iter().map(|row| row.text(0))))
 }
 
@@ -222,19 +187,11 @@ pub(crate) fn means(own: &BTreeSet<String>, version: Version) -> Means {
     } else {
         has(own, &["SUPER", "READ_ONLY ADMIN"])
     };
-    if may || !version.locks_accounts() {
-        Means::ReadOnly
-    } else {
-        Means::Accounts
-    }
+    if may || !version.locks_accounts() { Means::ReadOnly } else { Means::Accounts }
 }
 
 /// The rights by which an account passes.
-fn passing_rights(
-    own: &BTreeSet<String>,
-    version: Version,
-    means: Means,
-) -> &'static [&'static str] {
+fn passing_rights(own: &BTreeSet<String>, version: Version, means: Means) -> &'static [&'static str] {
     match means {
         Means::ReadOnly if version.is_mysql_from(8, 0, 0) => &["SUPER", "CONNECTION_ADMIN"],
         // MariaDB took this right away from SUPER.
@@ -243,9 +200,7 @@ fn passing_rights(
         }
         Means::ReadOnly => &["SUPER", "READ_ONLY ADMIN", "ALL PRIVILEGES"],
         // Such an account can be locked, and its sessions ended, only by one of its kind.
-        Means::Accounts if version.is_mysql_from(8, 0, 16) && !has(own, &["SYSTEM_USER"]) => {
-            &["SYSTEM_USER"]
-        }
+        Means::Accounts if version.is_mysql_from(8, 0, 16) && !has(own, &["SYSTEM_USER"]) => &["SYSTEM_USER"],
         Means::Accounts => &[],
     }
 }

@@ -59,12 +59,8 @@ pub(super) async fn arm(mysql: &Mysql, session: &mut Conn, version: Version) -> 
     let others = others(mysql, session).await?;
     let refusal = Error::refused("the source is read only already");
     Err(match others.first() {
-        Some(name) => refusal.remedy(format!(
-            "migration {name} has fenced it: finish that one first"
-        )),
-        None => refusal.remedy(
-            "migrate from the server that takes the writes, or SET GLOBAL read_only = OFF on it",
-        ),
+        Some(name) => refusal.remedy(format!("migration {name} has fenced it: finish that one first")),
+        None => refusal.remedy("migrate from the server that takes the writes, or SET GLOBAL read_only = OFF on it"),
     })
 }
 
@@ -74,20 +70,15 @@ pub(super) async fn refuse_others(mysql: &Mysql, session: &mut Conn) -> Result<(
     let Some(name) = others.first() else {
         return Ok(());
     };
-    Err(
-        Error::refused(format!("migration {name} has fenced the source")).remedy(format!(
-            "wait until it has switched, then FINISH MIGRATION {name}"
-        )),
-    )
+    Err(Error::refused(format!("migration {name} has fenced the source"))
+        .remedy(format!("wait until it has switched, then FINISH MIGRATION {name}")))
 }
 
 /// Other migrations whose fence may be up on this server.
 async fn others(mysql: &Mysql, session: &mut Conn) -> Result<Vec<String>> {
     let name = quote_literal(mysql.name());
     session
-        .query(format!(
-            "SELECT migration FROM headgate.fence WHERE migration <> {name} ORDER BY migration"
-        ))
+        .query(format!("SELECT migration FROM headgate.fence WHERE migration <> {name} ORDER BY migration"))
         .await
         .map_err(unreadable)
 }
@@ -111,11 +102,7 @@ pub(super) async fn remember(mysql: &Mysql, session: &mut Conn, version: Version
 }
 
 /// Writes down which accounts are about to be locked.
-pub(super) async fn remember_accounts(
-    mysql: &Mysql,
-    session: &mut Conn,
-    accounts: &[(String, String)],
-) -> Result<()> {
+pub(super) async fn remember_accounts(mysql: &Mysql, session: &mut Conn, accounts: &[(String, String)]) -> Result<()> {
     let text = serde_json::to_string(accounts)
         .map_err(|error| Error::fatal("the accounts cannot be written down").because(error))?;
     session
@@ -132,9 +119,7 @@ pub(super) async fn remember_accounts(
 pub(super) async fn seal(mysql: &Mysql, session: &mut Conn) -> Result<()> {
     let name = quote_literal(mysql.name());
     session
-        .query_drop(format!(
-            "UPDATE headgate.fence SET sealed = 1 WHERE migration = {name}"
-        ))
+        .query_drop(format!("UPDATE headgate.fence SET sealed = 1 WHERE migration = {name}"))
         .await
         .map_err(|error| failed("cannot record that the fence is sealed", error))
 }
@@ -161,12 +146,7 @@ pub(super) async fn lower(mysql: &Mysql, session: &mut Conn, version: Version) -
 }
 
 /// Puts the settings back; `persisted` is what the server would set itself to at its next start.
-async fn put_back(
-    mysql: &Mysql,
-    session: &mut Conn,
-    before: &Before,
-    persisted: Option<String>,
-) -> Result<()> {
+async fn put_back(mysql: &Mysql, session: &mut Conn, before: &Before, persisted: Option<String>) -> Result<()> {
     if let Some(accounts) = &before.accounts {
         locked::unlock(session, accounts).await?;
     // The setting is the server's: another migration may have fenced it for good meanwhile.
@@ -184,17 +164,12 @@ async fn put_back(
             statements.push("SET GLOBAL event_scheduler = ON");
         }
         for statement in statements {
-            session
-                .query_drop(statement)
-                .await
-                .map_err(|error| failed("cannot lift the source's fence", error))?;
+            session.query_drop(statement).await.map_err(|error| failed("cannot lift the source's fence", error))?;
         }
     }
     let name = quote_literal(mysql.name());
     session
-        .query_drop(format!(
-            "DELETE FROM headgate.fence WHERE migration = {name}"
-        ))
+        .query_drop(format!("DELETE FROM headgate.fence WHERE migration = {name}"))
         .await
         .map_err(|error| failed("cannot forget the source's fence", error))
 }
@@ -216,11 +191,7 @@ async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>>
         .await;
     let row = match found {
         Ok(row) => row,
-        Err(mysql_async::Error::Server(reported))
-            if matches!(reported.code, UNKNOWN_TABLE | UNKNOWN_DATABASE) =>
-        {
-            None
-        }
+        Err(mysql_async::Error::Server(reported)) if matches!(reported.code, UNKNOWN_TABLE | UNKNOWN_DATABASE) => None,
         Err(error) => return Err(unreadable(error)),
     };
     row.map(|row| {
@@ -230,9 +201,8 @@ async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>>
             sealed: text(&row, 0)? == "1",
             event_scheduler: text(&row, 1)?,
             persisted: optional(&row, 2)?,
-            accounts: accounts.map_err(|error| {
-                Error::fatal("headgate.fence on the source names no accounts").because(error)
-            })?,
+            accounts: accounts
+                .map_err(|error| Error::fatal("headgate.fence on the source names no accounts").because(error))?,
         })
     })
     .transpose()

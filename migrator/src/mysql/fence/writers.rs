@@ -34,11 +34,8 @@ struct Writer {
 /// Sessions that changed rows in an open transaction, or locked them for that, and are not Headgate's own. Its account may
 /// be somebody else's too.
 async fn open(mysql: &Mysql, session: &mut Conn, tells_of_locks: bool) -> Result<Vec<Writer>> {
-    let rows = if tells_of_locks {
-        holding_locks(mysql, session).await?
-    } else {
-        having_changed(mysql, session).await?
-    };
+    let rows =
+        if tells_of_locks { holding_locks(mysql, session).await? } else { having_changed(mysql, session).await? };
     rows.iter()
         .map(|row| {
             let (id, user) = (text(row, 0)?, text(row, 1)?);
@@ -72,10 +69,9 @@ async fn holding_locks(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Row>> {
     );
     match session.query(query).await {
         Ok(rows) => Ok(rows),
-        Err(Failure::Server(reported)) if DENIED.contains(&reported.code) => Err(Error::refused(
-            format!("{WRITERS_UNKNOWN}: {}", reported.message),
-        )
-        .remedy(sight_grant(session).await?)),
+        Err(Failure::Server(reported)) if DENIED.contains(&reported.code) => {
+            Err(Error::refused(format!("{WRITERS_UNKNOWN}: {}", reported.message)).remedy(sight_grant(session).await?))
+        }
         Err(error) => Err(unseen(session, error).await),
     }
 }
@@ -83,14 +79,8 @@ async fn holding_locks(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Row>> {
 /// What lets Headgate's account see transactions and settings of other sessions, and nothing more.
 async fn sight_grant(session: &mut Conn) -> Result<String> {
     let account = own_account(session).await?;
-    let tables = [
-        "data_locks",
-        "threads",
-        "session_connect_attrs",
-        "variables_by_thread",
-    ];
-    let grants =
-        tables.map(|table| format!("GRANT SELECT ON performance_schema.{table} TO {account}"));
+    let tables = ["data_locks", "threads", "session_connect_attrs", "variables_by_thread"];
+    let grants = tables.map(|table| format!("GRANT SELECT ON performance_schema.{table} TO {account}"));
     Ok(grants.join("; "))
 }
 
@@ -102,10 +92,7 @@ async fn having_changed(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Row>> {
         Ok(shown) => shown,
         Err(error) => return Err(unseen(session, error).await),
     };
-    let status = shown
-        .map(|row| text(&row, 2))
-        .transpose()?
-        .unwrap_or_default();
+    let status = shown.map(|row| text(&row, 2)).transpose()?.unwrap_or_default();
     let Some(writing) = monitored(&status) else {
         return Err(Error::transient(format!(
             "{WRITERS_UNKNOWN}: there are too many transactions for InnoDB's monitor to print them all"
@@ -175,10 +162,7 @@ pub(crate) async fn refuse(mysql: &Mysql, session: &mut Conn, tells_of_locks: bo
 }
 
 /// What stands in the way of a cutover, or that nobody does.
-pub(crate) async fn findings(
-    mysql: &Mysql,
-    gated_backends: GatedBackends<'_>,
-) -> Result<Vec<Check>> {
+pub(crate) async fn findings(mysql: &Mysql, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
     let mut findings = Findings::default();
     let mut source = mysql.connect_source("readiness").await?;
     if !sees_sessions(&mut source).await? {
@@ -191,35 +175,17 @@ pub(crate) async fn findings(
         return Ok(findings.checks);
     }
     let tells_of_locks = tells_of_locks(&mut source).await?;
-    let (writers, who) = (
-        open(mysql, &mut source, tells_of_locks).await?,
-        Passing::read(mysql, &mut source).await?,
-    );
+    let (writers, who) = (open(mysql, &mut source, tells_of_locks).await?, Passing::read(mysql, &mut source).await?);
     let gated = gated_backends()?;
-    let direct: Vec<&Writer> = writers
-        .iter()
-        .filter(|writer| !gated.contains(&writer.id))
-        .collect();
+    let direct: Vec<&Writer> = writers.iter().filter(|writer| !gated.contains(&writer.id)).collect();
     for writer in direct.iter().take(NAMED_MAX) {
         let (level, remedy) = if who.passes(&writer.user) {
-            (
-                Level::Error,
-                "the fence does not stop it: let it end, or end it",
-            )
+            (Level::Error, "the fence does not stop it: let it end, or end it")
         } else {
-            (
-                Level::Warning,
-                "it goes around Headgate; the fence refuses its commit",
-            )
+            (Level::Warning, "it goes around Headgate; the fence refuses its commit")
         };
         let fix = format!("KILL {}", writer.id);
-        findings.checks.push(Check::new(
-            "writers",
-            level,
-            writer.who.clone(),
-            remedy,
-            fix,
-        ));
+        findings.checks.push(Check::new("writers", level, writer.who.clone(), remedy, fix));
     }
     if direct.is_empty() {
         findings.ok("writers", "no write transaction goes around Headgate");
@@ -234,12 +200,7 @@ pub(crate) async fn findings(
 }
 
 /// Sessions that pass the fence, are no server's own and do not come through the gate.
-async fn connected(
-    mysql: &Mysql,
-    session: &mut Conn,
-    who: &Passing,
-    gated: &[i64],
-) -> Result<Vec<Writer>> {
+async fn connected(mysql: &Mysql, session: &mut Conn, who: &Passing, gated: &[i64]) -> Result<Vec<Writer>> {
     let query = format!(
         "SELECT CAST(id AS CHAR), user, host FROM information_schema.processlist
          WHERE user NOT IN ('system user', 'event_scheduler', 'unauthenticated user', {}) AND command <> 'Daemon' ORDER BY id",
@@ -269,11 +230,8 @@ fn tell_of_passers(who: &Passing, passers: &[Writer], findings: &mut Findings) {
             "its account is above Headgate's, so that the fence can neither lock it out nor end it: let it end, or end it",
         ),
     };
-    let rows: Vec<(String, String)> = passers
-        .iter()
-        .take(NAMED_MAX)
-        .map(|one| (one.who.clone(), format!("KILL {}", one.id)))
-        .collect();
+    let rows: Vec<(String, String)> =
+        passers.iter().take(NAMED_MAX).map(|one| (one.who.clone(), format!("KILL {}", one.id))).collect();
     findings.each(
         "fence_sessions",
         level,
@@ -295,11 +253,7 @@ pub(crate) async fn refuse_unlockable(
     if passers.is_empty() {
         return Ok(());
     }
-    let named: Vec<String> = passers
-        .into_iter()
-        .map(|one| one.who)
-        .take(NAMED_MAX)
-        .collect();
+    let named: Vec<String> = passers.into_iter().map(|one| one.who).take(NAMED_MAX).collect();
     Err(Error::refused(format!(
         "sessions are connected that the fence can neither lock out nor end: {}",
         named.join("; ")
@@ -359,8 +313,8 @@ const HIDING_UNKNOWN: &str = "whether a session hides changes from the log canno
 /// tells nobody of the settings of other sessions.
 pub(crate) async fn hiding(session: &mut Conn) -> Result<Option<Vec<(String, i64)>>> {
     let version = client::version(session).await?;
-    let tells = version.is_mysql_from(5, 7, 2)
-        && variable(session, "performance_schema").await?.as_deref() == Some("ON");
+    let tells =
+        version.is_mysql_from(5, 7, 2) && variable(session, "performance_schema").await?.as_deref() == Some("ON");
     if !tells {
         return Ok(None);
     }
@@ -384,12 +338,7 @@ pub(crate) async fn hiding(session: &mut Conn) -> Result<Option<Vec<(String, i64
     let mut found = Vec::new();
     for row in &rows {
         let id = text(row, 0)?;
-        let what = format!(
-            "session {id} of user {} has {} = {}",
-            text(row, 1)?,
-            text(row, 2)?,
-            text(row, 3)?
-        );
+        let what = format!("session {id} of user {} has {} = {}", text(row, 1)?, text(row, 2)?, text(row, 3)?);
         found.push((what, id.parse().unwrap_or_default()));
     }
     Ok(Some(found))
@@ -408,11 +357,7 @@ pub(crate) async fn refuse_hiding(session: &mut Conn) -> Result<()> {
     if found.is_empty() {
         return Ok(());
     }
-    let named: Vec<String> = found
-        .into_iter()
-        .map(|(what, _)| what)
-        .take(NAMED_MAX)
-        .collect();
+    let named: Vec<String> = found.into_iter().map(|(what, _)| what).take(NAMED_MAX).collect();
     Err(Error::refused(format!(
         "sessions hide their changes from the log, and these do not reach the target: {}",
         named.join("; ")
@@ -439,12 +384,7 @@ async fn tell_of_hiding(session: &mut Conn, findings: &mut Findings) -> Result<(
     let rows: Vec<(String, String)> = found
         .into_iter()
         .take(NAMED_MAX)
-        .map(|(what, id)| {
-            (
-                format!("{what}: its changes do not reach the target"),
-                format!("KILL {id}"),
-            )
-        })
+        .map(|(what, id)| (format!("{what}: its changes do not reach the target"), format!("KILL {id}")))
         .collect();
     findings.each(
         HIDING,
@@ -467,9 +407,8 @@ fn hiding_rights(version: Version) -> &'static [&'static str] {
 
 /// The server refuses this table to whoever may not see the sessions of others.
 async fn sees_sessions(session: &mut Conn) -> Result<bool> {
-    let asked: std::result::Result<Vec<Row>, Failure> = session
-        .query("SELECT 1 FROM information_schema.innodb_trx LIMIT 1")
-        .await;
+    let asked: std::result::Result<Vec<Row>, Failure> =
+        session.query("SELECT 1 FROM information_schema.innodb_trx LIMIT 1").await;
     match asked {
         Ok(_) => Ok(true),
         Err(Failure::Server(reported)) if reported.code == 1227 => Ok(false),

@@ -26,10 +26,10 @@ const YIELDS_MAX: usize = 20;
 
 /// What every statement runs under: bytes as they are, no foreign keys, which the source has seen to already, values
 /// that do not fit refused, and dates as the source has them.
-const SESSION: &str = "SET SESSION foreign_key_checks = 0, time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 60";
+const SESSION: &str =
+    "SET SESSION foreign_key_checks = 0, time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 60";
 
-const STRICT: &str =
-    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'";
+const STRICT: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'";
 const LENIENT: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'";
 
 /// Something to write, in the source's order.
@@ -80,18 +80,10 @@ enum ApplyError {
 
 impl Applier {
     /// Opens the session and reads how far the target is. A strict one wants every row to be as the source has it.
-    pub(crate) async fn open(
-        mysql: &Mysql,
-        mut session: Conn,
-        tables: Arc<Tables>,
-        strict: bool,
-    ) -> Result<Self> {
+    pub(crate) async fn open(mysql: &Mysql, mut session: Conn, tables: Arc<Tables>, strict: bool) -> Result<Self> {
         let cannot = |error| failed("cannot prepare the target session that applies", error);
         end_predecessor(mysql, &mut session).await?;
-        session
-            .query_drop("SET NAMES binary")
-            .await
-            .map_err(cannot)?;
+        session.query_drop("SET NAMES binary").await.map_err(cannot)?;
         session.query_drop(SESSION).await.map_err(cannot)?;
         session.query_drop(STRICT).await.map_err(cannot)?;
         let version = client::version(&mut session).await?;
@@ -106,10 +98,7 @@ impl Applier {
         for setting in settings {
             session.query_drop(setting).await.map_err(cannot)?;
         }
-        let packet: Option<u64> = session
-            .query_first("SELECT @@SESSION.max_allowed_packet")
-            .await
-            .map_err(cannot)?;
+        let packet: Option<u64> = session.query_first("SELECT @@SESSION.max_allowed_packet").await.map_err(cannot)?;
         let bytes_max = (packet.unwrap_or(1 << 20) / 4).min(STATEMENT_BYTES_MAX);
         let mut applier = Self {
             session,
@@ -117,12 +106,7 @@ impl Applier {
             migration: quote_literal(mysql.name()),
             strict,
             bytes_max: usize::try_from(bytes_max).unwrap_or(1 << 18),
-            stored: BinlogPosition {
-                server: String::new(),
-                file: String::new(),
-                offset: 0,
-                gtids: String::new(),
-            },
+            stored: BinlogPosition { server: String::new(), file: String::new(), offset: 0, gtids: String::new() },
             since: None,
             stored_text: String::new(),
             open: false,
@@ -131,9 +115,7 @@ impl Applier {
         };
         let text = applier.progress("").await?;
         let Some(text) = text else {
-            return Err(
-                Error::fatal("the target has no record of how far it is").remedy(START_ANEW)
-            );
+            return Err(Error::fatal("the target has no record of how far it is").remedy(START_ANEW));
         };
         applier.stored = records::read_position(&text)?;
         applier.since = position::read_since(&text)?;
@@ -157,10 +139,8 @@ impl Applier {
     }
 
     async fn progress(&mut self, lock: &str) -> Result<Option<String>> {
-        let query = format!(
-            "SELECT position FROM headgate.progress WHERE migration = _utf8mb4{}{lock}",
-            self.migration
-        );
+        let query =
+            format!("SELECT position FROM headgate.progress WHERE migration = _utf8mb4{}{lock}", self.migration);
         let text: Option<Vec<u8>> = self
             .session
             .query_first(query)
@@ -171,15 +151,13 @@ impl Applier {
 
     /// Writes a piece; commits, durably, where it has an end.
     pub(crate) async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
-        timeout(PIECE_PATIENCE, self.write_or_yield(piece))
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::transient(format!(
-                    "the target did not take a group of {} changes within {} s",
-                    piece.items.len(),
-                    PIECE_PATIENCE.as_secs()
-                )))
-            })
+        timeout(PIECE_PATIENCE, self.write_or_yield(piece)).await.unwrap_or_else(|_| {
+            Err(Error::transient(format!(
+                "the target did not take a group of {} changes within {} s",
+                piece.items.len(),
+                PIECE_PATIENCE.as_secs()
+            )))
+        })
     }
 
     /// Writes it again at once where it lost a deadlock: the session and the stream are as good as before. The new
@@ -204,9 +182,7 @@ impl Applier {
     /// Tells what failed, and remembers whether it was for a lock.
     fn missed(&mut self, what: &str, error: Failure) -> Error {
         self.yielded = match &error {
-            Failure::Server(reported) if matches!(reported.code, 1205 | 1213) => {
-                Some(reported.code)
-            }
+            Failure::Server(reported) if matches!(reported.code, 1205 | 1213) => Some(reported.code),
             _ => None,
         };
         failed(what, error)
@@ -256,10 +232,7 @@ impl Applier {
     }
 
     async fn control(&mut self, statement: &str) -> Result<()> {
-        self.session
-            .query_drop(statement)
-            .await
-            .map_err(|error| self.missed("the target refused to go on", error))
+        self.session.query_drop(statement).await.map_err(|error| self.missed("the target refused to go on", error))
     }
 
     async fn advance(&mut self, text: &str) -> Result<()> {
@@ -278,10 +251,7 @@ impl Applier {
     fn sets(&self, piece: &ApplyBatch) -> Result<Option<Vec<Job>>> {
         let mut jobs = Vec::new();
         let is_change = |item: &Item| matches!(item, Item::Change(_));
-        for run in piece
-            .items
-            .chunk_by(|one, other| is_change(one) && is_change(other))
-        {
+        for run in piece.items.chunk_by(|one, other| is_change(one) && is_change(other)) {
             if let [Item::Truncate(table)] = run {
                 jobs.push(self.empty(*table));
                 continue;
@@ -301,8 +271,7 @@ impl Applier {
                     writer.keyless(&changes, &mut jobs)?;
                     continue;
                 }
-                let Ok(effects) = coalesce(changes.into_iter(), &writer.table.key, !self.strict)
-                else {
+                let Ok(effects) = coalesce(changes.into_iter(), &writer.table.key, !self.strict) else {
                     return Ok(None);
                 };
                 writer.deletes(&effects.deletes, &mut jobs)?;
@@ -317,27 +286,12 @@ impl Applier {
         let (Some(table), Some(wire)) = (self.tables.all.get(index), wire) else {
             return Err(Error::fatal("a change came before its table was described"));
         };
-        Ok(Writer {
-            table,
-            index,
-            wire,
-            bytes_max: self.bytes_max,
-            strict: self.strict,
-        })
+        Ok(Writer { table, index, wire, bytes_max: self.bytes_max, strict: self.strict })
     }
 
     fn empty(&self, table: usize) -> Job {
-        let relation = self
-            .tables
-            .all
-            .get(table)
-            .map_or("", |table| &table.relation);
-        Job {
-            sql: format!("DELETE FROM {relation}").into_bytes(),
-            rows: None,
-            table,
-            lenient: false,
-        }
+        let relation = self.tables.all.get(table).map_or("", |table| &table.relation);
+        Job { sql: format!("DELETE FROM {relation}").into_bytes(), rows: None, table, lenient: false }
     }
 
     /// Row by row in the source's own order: it finds the row that is not as it should be.
@@ -384,9 +338,7 @@ impl Applier {
         let wire = piece.wires.get(change.table).and_then(Option::as_deref);
         let mut key = Vec::new();
         for &column in &table.key {
-            let (Some(cell), Some(wire)) =
-                (row.get(column), wire.and_then(|wire| wire.get(column)))
-            else {
+            let (Some(cell), Some(wire)) = (row.get(column), wire.and_then(|wire| wire.get(column))) else {
                 continue;
             };
             let described = &table.columns[column];
@@ -406,10 +358,7 @@ impl Applier {
             table.title,
             String::from_utf8_lossy(&key)
         ))
-        .remedy(format!(
-            "something else wrote to the target: {} takes the table anew",
-            table.recopy
-        ))
+        .remedy(format!("something else wrote to the target: {} takes the table anew", table.recopy))
     }
 
     async fn run(&mut self, jobs: Vec<Job>) -> Result<(), ApplyError> {
@@ -444,11 +393,7 @@ impl Applier {
                 ApplyError::InTheWay("another row has its key".to_owned())
             }
             _ => {
-                let title = self
-                    .tables
-                    .all
-                    .get(table)
-                    .map_or("the target", |table| &table.title);
+                let title = self.tables.all.get(table).map_or("the target", |table| &table.title);
                 let what = format!("cannot apply changes to {title}");
                 ApplyError::Failed(self.missed(&what, error))
             }
@@ -458,34 +403,19 @@ impl Applier {
 
 /// Ends the session of a run of ours that is gone but whose server side has not noticed: it holds a named lock.
 async fn end_predecessor(mysql: &Mysql, session: &mut Conn) -> Result<()> {
-    let cannot = |error| {
-        failed(
-            "cannot end the session of an earlier run on the target",
-            error,
-        )
-    };
-    let name = format!(
-        "headgate apply {:016x}",
-        crate::mysql::stream::number_of(mysql.name())
-    );
+    let cannot = |error| failed("cannot end the session of an earlier run on the target", error);
+    let name = format!("headgate apply {:016x}", crate::mysql::stream::number_of(mysql.name()));
     let name = quote_literal(&name);
     for _ in 0..3 {
-        let got: Option<Option<u8>> = session
-            .query_first(format!("SELECT GET_LOCK({name}, 5)"))
-            .await
-            .map_err(cannot)?;
+        let got: Option<Option<u8>> =
+            session.query_first(format!("SELECT GET_LOCK({name}, 5)")).await.map_err(cannot)?;
         if got.flatten() == Some(1) {
             return Ok(());
         }
-        let holder: Option<Option<u64>> = session
-            .query_first(format!("SELECT IS_USED_LOCK({name})"))
-            .await
-            .map_err(cannot)?;
+        let holder: Option<Option<u64>> =
+            session.query_first(format!("SELECT IS_USED_LOCK({name})")).await.map_err(cannot)?;
         if let Some(holder) = holder.flatten() {
-            tracing::warn!(
-                session = holder,
-                "ends the session of an earlier follower on the target"
-            );
+            tracing::warn!(session = holder, "ends the session of an earlier follower on the target");
             match session.query_drop(format!("KILL {holder}")).await {
                 // It is gone already.
                 Err(Failure::Server(reported)) if reported.code == 1094 => {}
@@ -493,7 +423,5 @@ async fn end_predecessor(mysql: &Mysql, session: &mut Conn) -> Result<()> {
             }
         }
     }
-    Err(Error::transient(
-        "another follower's session on the target does not end",
-    ))
+    Err(Error::transient("another follower's session on the target does not end"))
 }

@@ -127,11 +127,7 @@ impl TransactionBuffer {
             server: end.server,
             last_file: end.file,
             gtids: from.gtids(),
-            file: if same {
-                from.file.clone()
-            } else {
-                String::new()
-            },
+            file: if same { from.file.clone() } else { String::new() },
             offset: if same { from.offset } else { 0 },
             stored,
             knows_format: false,
@@ -192,17 +188,14 @@ impl TransactionBuffer {
     pub(crate) fn is_at_or_before(&self, position: &BinlogPosition) -> bool {
         self.file.is_empty()
             || position.server == self.server
-                && compare_files(&position.file, &self.file)
-                    .then(position.offset.cmp(&self.offset))
-                    .is_ge()
+                && compare_files(&position.file, &self.file).then(position.offset.cmp(&self.offset)).is_ge()
     }
 
     fn is_at(&self, offset: u64, position: &BinlogPosition) -> bool {
         if position.server != self.server {
             return self.here().covers(position);
         }
-        compare_files(&self.file, &position.file).then(offset.cmp(&position.offset))
-            != Ordering::Less
+        compare_files(&self.file, &position.file).then(offset.cmp(&position.offset)) != Ordering::Less
     }
 
     /// From now on no transaction that begins at or after `pause_at` is let in.
@@ -226,9 +219,7 @@ impl TransactionBuffer {
         piece.since = self.distributed.since();
         for (count, table) in self.counts.iter_mut().zip(&self.tables.all) {
             if *count > 0 {
-                summary
-                    .changes
-                    .insert(table.title.clone(), std::mem::take(count));
+                summary.changes.insert(table.title.clone(), std::mem::take(count));
             }
         }
         self.urgent = false;
@@ -239,12 +230,7 @@ impl TransactionBuffer {
     /// What was read; its last transaction goes on in the next piece.
     pub(crate) fn take_part(&mut self) -> ApplyBatch {
         self.bytes = 0;
-        ApplyBatch {
-            items: std::mem::take(&mut self.items),
-            wires: self.wires.clone(),
-            end: None,
-            since: None,
-        }
+        ApplyBatch { items: std::mem::take(&mut self.items), wires: self.wires.clone(), end: None, since: None }
     }
 
     /// Reads one event of the stream.
@@ -296,32 +282,19 @@ impl TransactionBuffer {
             _ => Number::None,
         };
         let skip = self.stored.server == self.server && !self.is_at(self.offset, &self.stored);
-        self.open = Some(Open {
-            start: self.offset,
-            number,
-            skip,
-            begun,
-            payload_end: None,
-            changes: 0,
-            aside,
-        });
+        self.open = Some(Open { start: self.offset, number, skip, begun, payload_end: None, changes: 0, aside });
         Ok(())
     }
 
     /// Follows the place in the file. The log tells 32 bits of it.
     fn go_on_to(&mut self, raw: &Raw) -> Result<()> {
-        let in_payload = self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.payload_end.is_some());
+        let in_payload = self.open.as_ref().is_some_and(|open| open.payload_end.is_some());
         // What the server makes up for this stream has no place, and a format is told again with its old one.
         if raw.end == 0 || in_payload || matches!(raw.number, 4 | FORMAT) {
             return Ok(());
         }
         let is_heartbeat = matches!(raw.number, 27 | 41);
-        if is_heartbeat
-            && (self.open.is_some() || raw.number == 27 && raw.body[..] != *self.file.as_bytes())
-        {
+        if is_heartbeat && (self.open.is_some() || raw.number == 27 && raw.body[..] != *self.file.as_bytes()) {
             return Ok(());
         }
         if raw.number == 41 {
@@ -374,11 +347,7 @@ impl TransactionBuffer {
                     return Err(out_of_place(raw));
                 }
                 let (offset, file) = change::rotate(raw.body.clone()).map_err(unreadable)?;
-                let file = if self.knows_format {
-                    &file[..]
-                } else {
-                    name_alone(&file, &self.file, &self.last_file)
-                };
+                let file = if self.knows_format { &file[..] } else { name_alone(&file, &self.file, &self.last_file) };
                 self.file = String::from_utf8_lossy(file).into_owned();
                 self.offset = offset;
                 self.layouts.clear();
@@ -398,37 +367,26 @@ impl TransactionBuffer {
             }
             Kind::TableMap => self.describe(raw),
             Kind::Rows(verb, second) => self.rows(raw, verb, second),
-            Kind::Gtid
-            | Kind::GtidTagged
-            | Kind::GtidAnonymous
-            | Kind::GtidMariadb
-            | Kind::Ignorable => Ok(()),
-            Kind::Incident => Err(Error::fatal(
-                "the source says that its binary log lacks changes (incident event)",
-            )
-            .remedy(START_ANEW)),
-            Kind::PartialRows => self.unread_rows(
-                raw,
-                "only parts of documents (PARTIAL_UPDATE_ROWS)",
-                "binlog_row_value_options=''",
-            ),
-            Kind::CompressedMariadb if raw.number != COMPRESSED_STATEMENT => self.unread_rows(
-                raw,
-                "compressed rows, which are not read,",
-                "log_bin_compress=OFF",
-            ),
-            Kind::CompressedMariadb => Err(Error::fatal(
-                "the binary log has a compressed statement, which is not read",
-            )
-            .remedy(format!(
-                "set log_bin_compress=OFF on the source; {START_ANEW}"
-            ))),
+            Kind::Gtid | Kind::GtidTagged | Kind::GtidAnonymous | Kind::GtidMariadb | Kind::Ignorable => Ok(()),
+            Kind::Incident => {
+                Err(Error::fatal("the source says that its binary log lacks changes (incident event)")
+                    .remedy(START_ANEW))
+            }
+            Kind::PartialRows => {
+                self.unread_rows(raw, "only parts of documents (PARTIAL_UPDATE_ROWS)", "binlog_row_value_options=''")
+            }
+            Kind::CompressedMariadb if raw.number != COMPRESSED_STATEMENT => {
+                self.unread_rows(raw, "compressed rows, which are not read,", "log_bin_compress=OFF")
+            }
+            Kind::CompressedMariadb => {
+                Err(Error::fatal("the binary log has a compressed statement, which is not read")
+                    .remedy(format!("set log_bin_compress=OFF on the source; {START_ANEW}")))
+            }
             Kind::StatementLoad => self.statement("LOAD DATA"),
-            Kind::Unknown => Err(Error::fatal(format!(
-                "the binary log has an event of the unknown type {}",
-                raw.number
-            ))
-            .remedy("a newer Headgate may know it; it must not be passed over")),
+            Kind::Unknown => {
+                Err(Error::fatal(format!("the binary log has an event of the unknown type {}", raw.number))
+                    .remedy("a newer Headgate may know it; it must not be passed over"))
+            }
         }
     }
 
@@ -438,9 +396,7 @@ impl TransactionBuffer {
 
     /// Whether nothing of the open transaction is needed any more.
     fn is_passed_over(&self) -> bool {
-        self.open
-            .as_ref()
-            .is_some_and(|open| open.skip && !open.aside)
+        self.open.as_ref().is_some_and(|open| open.skip && !open.aside)
     }
 }
 
@@ -449,8 +405,5 @@ fn unreadable(error: Malformed) -> Error {
 }
 
 fn out_of_place(raw: &Raw) -> Error {
-    Error::fatal(format!(
-        "the source sent an event of type {} where it does not belong",
-        raw.number
-    ))
+    Error::fatal(format!("the source sent an event of type {} where it does not belong", raw.number))
 }

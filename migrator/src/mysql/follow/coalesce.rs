@@ -55,11 +55,7 @@ pub(crate) fn coalesce<'a>(
         if let Some(old) = change.old.as_deref() {
             let at = *found.entry(key_of(key, old)).or_insert(entries.len());
             match entries.get_mut(at) {
-                None => entries.push(Entry {
-                    before: Some(old),
-                    named: old,
-                    now: None,
-                }),
+                None => entries.push(Entry { before: Some(old), named: old, now: None }),
                 Some(entry) => {
                     if entry.now.take().is_none() && !idempotent {
                         return Err(Contradiction);
@@ -70,11 +66,7 @@ pub(crate) fn coalesce<'a>(
         if let Some(new) = change.new.as_deref() {
             let at = *found.entry(key_of(key, new)).or_insert(entries.len());
             match entries.get_mut(at) {
-                None => entries.push(Entry {
-                    before: None,
-                    named: new,
-                    now: Some(new),
-                }),
+                None => entries.push(Entry { before: None, named: new, now: Some(new) }),
                 Some(entry) => {
                     if entry.now.replace(new).is_some() && !idempotent {
                         return Err(Contradiction);
@@ -85,11 +77,7 @@ pub(crate) fn coalesce<'a>(
     }
     let mut effects = Effects::default();
     for entry in entries {
-        let delete = if idempotent {
-            Some(entry.named)
-        } else {
-            entry.before
-        };
+        let delete = if idempotent { Some(entry.named) } else { entry.before };
         effects.deletes.extend(delete);
         effects.inserts.extend(entry.now);
     }
@@ -128,10 +116,7 @@ mod tests {
     type Model = BTreeMap<Vec<u8>, Row>;
 
     fn row(key: u8, value: u8) -> Row {
-        vec![
-            Cell::Value(Bytes::copy_from_slice(&[key])),
-            Cell::Value(Bytes::copy_from_slice(&[value])),
-        ]
+        vec![Cell::Value(Bytes::copy_from_slice(&[key])), Cell::Value(Bytes::copy_from_slice(&[value]))]
     }
 
     fn change(old: Option<Row>, new: Option<Row>) -> Change {
@@ -139,14 +124,8 @@ mod tests {
     }
 
     fn write(model: &mut Model, change: &Change) -> bool {
-        let gone = change
-            .old
-            .as_ref()
-            .is_none_or(|old| model.remove(bytes(old, 0)).is_some());
-        let came = change
-            .new
-            .as_ref()
-            .is_none_or(|new| model.insert(bytes(new, 0).to_vec(), new.clone()).is_none());
+        let gone = change.old.as_ref().is_none_or(|old| model.remove(bytes(old, 0)).is_some());
+        let came = change.new.as_ref().is_none_or(|new| model.insert(bytes(new, 0).to_vec(), new.clone()).is_none());
         gone && came
     }
 
@@ -159,9 +138,7 @@ mod tests {
                 (0, None) => change(None, Some(row(key, value))),
                 (1, Some(old)) => change(Some(old), None),
                 (2, Some(old)) => change(Some(old), Some(row(key, value))),
-                (3, Some(old)) if !model.contains_key(&vec![other]) => {
-                    change(Some(old), Some(row(other, value)))
-                }
+                (3, Some(old)) if !model.contains_key(&vec![other]) => change(Some(old), Some(row(other, value))),
                 _ => continue,
             };
             assert!(write(&mut model, &made));
@@ -214,21 +191,15 @@ mod tests {
 
     #[test]
     fn an_update_of_a_deleted_row_is_a_contradiction() {
-        let changes = [
-            change(Some(row(1, 1)), None),
-            change(Some(row(1, 1)), Some(row(1, 2))),
-        ];
+        let changes = [change(Some(row(1, 1)), None), change(Some(row(1, 1)), Some(row(1, 2)))];
         let strict = coalesce(changes.iter(), &[0], false).err();
         assert_eq!(strict, Some(Contradiction));
     }
 
     #[test]
     fn keys_of_several_columns_are_not_confused_by_where_they_end() {
-        let row = |one: &'static str, two: &'static str| {
-            vec![Cell::Value(one.into()), Cell::Value(two.into())]
-        };
-        let changes =
-            [("a", "bc"), ("ab", "c")].map(|(one, two)| change(None, Some(row(one, two))));
+        let row = |one: &'static str, two: &'static str| vec![Cell::Value(one.into()), Cell::Value(two.into())];
+        let changes = [("a", "bc"), ("ab", "c")].map(|(one, two)| change(None, Some(row(one, two))));
         assert!(coalesce(changes.iter(), &[0, 1], false).is_ok());
     }
 }

@@ -55,11 +55,7 @@ const TOKENS_MAX: usize = 20_000;
 pub(crate) fn meaning(text: &[u8], database: &str, moving: impl Fn(&str) -> bool) -> Meaning {
     let text = String::from_utf8_lossy(text.get(..LENGTH_MAX).unwrap_or(text));
     let tokens = tokens(&text);
-    let statement = Statement {
-        tokens: &tokens,
-        database,
-        moving: &moving,
-    };
+    let statement = Statement { tokens: &tokens, database, moving: &moving };
     statement.meaning()
 }
 
@@ -79,33 +75,20 @@ pub(crate) enum Guard {
 pub(crate) fn moves_rows(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text.get(..LENGTH_MAX).unwrap_or(text));
     let tokens = tokens(&text);
-    let has = |words: &[&str]| {
-        tokens
-            .iter()
-            .any(|token| words.iter().any(|word| token.is(word)))
-    };
+    let has = |words: &[&str]| tokens.iter().any(|token| words.iter().any(|word| token.is(word)));
     let first = |word: &str| tokens.first().is_some_and(|token| token.is(word));
-    let replaces = tokens
-        .windows(2)
-        .take(2)
-        .any(|pair| matches!(pair, [or, replace] if or.is("OR") && replace.is("REPLACE")));
+    let replaces =
+        tokens.windows(2).take(2).any(|pair| matches!(pair, [or, replace] if or.is("OR") && replace.is("REPLACE")));
     let is_table = tokens.iter().take(4).any(|token| token.is("TABLE"));
     first("ALTER") && has(&["TRUNCATE", "EXCHANGE", "DISCARD", "IMPORT"])
         || first("CREATE") && replaces && is_table
-        || first("DROP")
-            && tokens
-                .get(1)
-                .is_some_and(|token| token.is("DATABASE") || token.is("SCHEMA"))
+        || first("DROP") && tokens.get(1).is_some_and(|token| token.is("DATABASE") || token.is("SCHEMA"))
 }
 
 /// The tables, each by database and name, about whose shape a statement speaks.
 fn tables_of(text: &str, database: &str) -> Vec<((String, String), Guard)> {
     let tokens = tokens(text.get(..LENGTH_MAX).unwrap_or(text));
-    let statement = Statement {
-        tokens: &tokens,
-        database,
-        moving: &|_| true,
-    };
+    let statement = Statement { tokens: &tokens, database, moving: &|_| true };
     statement.tables()
 }
 
@@ -118,10 +101,7 @@ struct Statement<'a> {
 impl Statement<'_> {
     fn word(&self, at: usize) -> String {
         match self.tokens.get(at) {
-            Some(Token::Name {
-                text,
-                quoted: false,
-            }) => text.to_ascii_uppercase(),
+            Some(Token::Name { text, quoted: false }) => text.to_ascii_uppercase(),
             _ => String::new(),
         }
     }
@@ -138,9 +118,7 @@ impl Statement<'_> {
             ("TRUNCATE", _) => {
                 let at = if second == "TABLE" { 2 } else { 1 };
                 match self.qualified(at) {
-                    Some((database, table, _)) if (self.moving)(&database) => {
-                        Meaning::Truncate(database, table)
-                    }
+                    Some((database, table, _)) if (self.moving)(&database) => Meaning::Truncate(database, table),
                     Some(_) => Meaning::Nothing,
                     None => self.unless_elsewhere("TRUNCATE"),
                 }
@@ -153,9 +131,9 @@ impl Statement<'_> {
             }
             ("CREATE" | "ALTER" | "DROP" | "RENAME", _) => self.definition(&first),
             (
-                "" | "SAVEPOINT" | "RELEASE" | "XA" | "FLUSH" | "ANALYZE" | "OPTIMIZE" | "REPAIR"
-                | "CHECK" | "GRANT" | "REVOKE" | "SET" | "RESET" | "PURGE" | "INSTALL"
-                | "UNINSTALL" | "KILL" | "CACHE" | "USE" | "LOCK" | "UNLOCK",
+                "" | "SAVEPOINT" | "RELEASE" | "XA" | "FLUSH" | "ANALYZE" | "OPTIMIZE" | "REPAIR" | "CHECK" | "GRANT"
+                | "REVOKE" | "SET" | "RESET" | "PURGE" | "INSTALL" | "UNINSTALL" | "KILL" | "CACHE" | "USE" | "LOCK"
+                | "UNLOCK",
                 _,
             ) => Meaning::Nothing,
             _ => self.unless_elsewhere(&first),
@@ -169,40 +147,16 @@ impl Statement<'_> {
         }
         // The kind of the object comes before its name, and no name is quoted before it.
         let kinds = ["TABLE", "TABLES", "INDEX"];
-        let other = [
-            "VIEW",
-            "PROCEDURE",
-            "FUNCTION",
-            "TRIGGER",
-            "EVENT",
-            "DATABASE",
-            "SCHEMA",
-            "USER",
-            "ROLE",
-            "PACKAGE",
-        ];
-        let kind = self
-            .tokens
-            .iter()
-            .enumerate()
-            .skip(1)
-            .find_map(|(at, token)| {
-                let word = |words: &[&str]| words.iter().any(|word| token.is(word));
-                if word(&kinds) {
-                    Some(Some(at))
-                } else {
-                    word(&other).then_some(None)
-                }
-            });
+        let other =
+            ["VIEW", "PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "DATABASE", "SCHEMA", "USER", "ROLE", "PACKAGE"];
+        let kind = self.tokens.iter().enumerate().skip(1).find_map(|(at, token)| {
+            let word = |words: &[&str]| words.iter().any(|word| token.is(word));
+            if word(&kinds) { Some(Some(at)) } else { word(&other).then_some(None) }
+        });
         let Some(Some(at)) = kind else {
             return Vec::new();
         };
-        if self
-            .tokens
-            .iter()
-            .take(at)
-            .any(|token| token.is("TEMPORARY"))
-        {
+        if self.tokens.iter().take(at).any(|token| token.is("TEMPORARY")) {
             return Vec::new();
         }
         let mut from = at + 1;
@@ -212,33 +166,23 @@ impl Statement<'_> {
             from = on.map_or(from, |on| on + 1);
         } else if self.word(from) == "IF" {
             let absent = self.word(from + 1) == "NOT";
-            guard = if absent {
-                Guard::IfAbsent
-            } else {
-                Guard::IfThere
-            };
+            guard = if absent { Guard::IfAbsent } else { Guard::IfThere };
             from += if absent { 3 } else { 2 };
         }
         let mut found = Vec::new();
         let mut next = from;
         while let Some((database, name, end)) = self.qualified(next) {
             found.push(((database, name), guard));
-            let goes_on = self
-                .tokens
-                .get(end)
-                .is_some_and(|token| *token == Token::Sign(',') || token.is("TO"));
-            if !goes_on
-                || self.tokens[at].is("INDEX")
-                || ["CREATE", "ALTER"].contains(&verb.as_str())
-            {
+            let goes_on = self.tokens.get(end).is_some_and(|token| *token == Token::Sign(',') || token.is("TO"));
+            if !goes_on || self.tokens[at].is("INDEX") || ["CREATE", "ALTER"].contains(&verb.as_str()) {
                 next = end;
                 break;
             }
             next = end + 1;
         }
         if verb == "ALTER" {
-            let renames = (next..self.tokens.len())
-                .filter(|at| self.tokens.get(*at).is_some_and(|token| token.is("RENAME")));
+            let renames =
+                (next..self.tokens.len()).filter(|at| self.tokens.get(*at).is_some_and(|token| token.is("RENAME")));
             for at in renames {
                 let to = match self.word(at + 1).as_str() {
                     "TO" | "AS" => at + 2,
@@ -306,29 +250,20 @@ impl Statement<'_> {
             "MASKING",
         ];
         // What stands before the kind of object: options, and the account that defines it.
-        let found = self
-            .tokens
-            .iter()
-            .enumerate()
-            .skip(1)
-            .find(|(_, token)| OBJECTS.iter().any(|word| token.is(word)));
+        let found = self.tokens.iter().enumerate().skip(1).find(|(_, token)| OBJECTS.iter().any(|word| token.is(word)));
         let Some((at, object)) = found else {
             return self.unless_elsewhere(verb);
         };
         let object = object.name().unwrap_or_default().to_ascii_uppercase();
         let what = format!("{verb} {object}");
-        let temporary = self
-            .tokens
-            .iter()
-            .take(at)
-            .any(|token| token.is("TEMPORARY"));
+        let temporary = self.tokens.iter().take(at).any(|token| token.is("TEMPORARY"));
         let mut from = at + 1;
         while ["IF", "NOT", "EXISTS", "BODY"].contains(&self.word(from).as_str()) {
             from += 1;
         }
         match object.as_str() {
-            "USER" | "ROLE" | "SERVER" | "TABLESPACE" | "LOGFILE" | "INSTANCE" | "RESOURCE"
-            | "REFERENCE" | "CATALOG" | "MASKING" => Meaning::Nothing,
+            "USER" | "ROLE" | "SERVER" | "TABLESPACE" | "LOGFILE" | "INSTANCE" | "RESOURCE" | "REFERENCE"
+            | "CATALOG" | "MASKING" => Meaning::Nothing,
             "TABLE" | "TABLES" if temporary => Meaning::Nothing,
             // Counters are set past the source's when the migration switches, however they were changed.
             "SEQUENCE" if verb == "ALTER" => Meaning::Nothing,
@@ -353,10 +288,7 @@ impl Statement<'_> {
             if (self.moving)(&database) {
                 return Meaning::Stop(format!("{what} {database}.{name}"));
             }
-            let goes_on = self
-                .tokens
-                .get(end)
-                .is_some_and(|token| *token == Token::Sign(',') || token.is("TO"));
+            let goes_on = self.tokens.get(end).is_some_and(|token| *token == Token::Sign(',') || token.is("TO"));
             if !goes_on {
                 break;
             }
@@ -415,24 +347,14 @@ fn tokens(text: &str) -> Vec<Token> {
                     name.push(inside);
                 }
                 // Double quotes may stand around a name too.
-                found.push(if letter == '\'' {
-                    Token::Text
-                } else {
-                    Token::Name {
-                        text: name,
-                        quoted: true,
-                    }
-                });
+                found.push(if letter == '\'' { Token::Text } else { Token::Name { text: name, quoted: true } });
             }
             letter if is_word(letter) => {
                 let mut word = String::from(letter);
                 while let Some(letter) = rest.next_if(|letter| is_word(*letter)) {
                     word.push(letter);
                 }
-                found.push(Token::Name {
-                    text: word,
-                    quoted: false,
-                });
+                found.push(Token::Name { text: word, quoted: false });
             }
             letter if letter.is_whitespace() => {}
             other => found.push(Token::Sign(other)),
@@ -474,14 +396,8 @@ mod tests {
         ] {
             assert!(matches!(read("shop", text), Meaning::Stop(_)), "{text}");
         }
-        assert!(matches!(
-            read("", "UPDATE shop.orders SET a=1"),
-            Meaning::Stop(_)
-        ));
-        assert!(matches!(
-            read("other", "ALTER TABLE x RENAME TO shop.y"),
-            Meaning::Stop(_)
-        ));
+        assert!(matches!(read("", "UPDATE shop.orders SET a=1"), Meaning::Stop(_)));
+        assert!(matches!(read("other", "ALTER TABLE x RENAME TO shop.y"), Meaning::Stop(_)));
     }
 
     #[test]

@@ -89,12 +89,7 @@ pub async fn signal(source: &mut Conn, migration: &str, signal: Signal, token: &
     );
     timeout(TIMEOUT, source.query_drop(statement))
         .await
-        .map_err(|_| {
-            Error::transient(format!(
-                "the source did not write a {kind} within {} s",
-                TIMEOUT.as_secs()
-            ))
-        })?
+        .map_err(|_| Error::transient(format!("the source did not write a {kind} within {} s", TIMEOUT.as_secs())))?
         .map_err(|error| failed(&format!("the source refused a {kind}"), error))
 }
 
@@ -197,10 +192,7 @@ impl Heartbeat {
                 drop(beating);
                 let source_end = in_time(position::current(&mut session)).await?;
                 let withheld = (!beats && !silent).then_some(number);
-                Ok(Beaten {
-                    withheld,
-                    source_end,
-                })
+                Ok(Beaten { withheld, source_end })
             }
             .await;
             (session, outcome)
@@ -211,9 +203,7 @@ impl Heartbeat {
     pub(crate) fn applied(&mut self, beats: &[String]) {
         let ours = beats.iter().filter_map(|beat| {
             let (run, number) = beat.split_once('-')?;
-            (run.parse() == Ok(self.run))
-                .then(|| number.parse::<u64>().ok())
-                .flatten()
+            (run.parse() == Ok(self.run)).then(|| number.parse::<u64>().ok()).flatten()
         });
         let Some(newest) = ours.max() else { return };
         while let Some(&(number, at)) = self.outstanding.front()
@@ -270,9 +260,7 @@ async fn is_read_only(session: &mut Conn) -> Result<bool> {
 }
 
 async fn in_time<T>(asking: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(TIMEOUT, asking).await.unwrap_or_else(|_| {
-        Err(Error::transient(
-            "the source does not tell where its log ends",
-        ))
-    })
+    timeout(TIMEOUT, asking)
+        .await
+        .unwrap_or_else(|_| Err(Error::transient("the source does not tell where its log ends")))
 }

@@ -58,12 +58,7 @@ fn read(value: &[u8]) -> Result<Node<'_>, InvalidValue> {
     node(kind, body, 0, &mut left)
 }
 
-fn node<'a>(
-    kind: u8,
-    body: &'a [u8],
-    depth: usize,
-    left: &mut usize,
-) -> Result<Node<'a>, InvalidValue> {
+fn node<'a>(kind: u8, body: &'a [u8], depth: usize, left: &mut usize) -> Result<Node<'a>, InvalidValue> {
     *left = left.checked_sub(1).ok_or(InvalidValue)?;
     if depth > DEPTH_MAX {
         return Err(InvalidValue);
@@ -130,11 +125,7 @@ fn container<'a>(
     let count = number(0, size)?;
     let key_entry = size + 2;
     let value_entry = size + 1;
-    let keys = if object {
-        count.checked_mul(key_entry).ok_or(InvalidValue)?
-    } else {
-        0
-    };
+    let keys = if object { count.checked_mul(key_entry).ok_or(InvalidValue)? } else { 0 };
     let values_at = 2 * size + keys;
     let entries = count.checked_mul(value_entry).ok_or(InvalidValue)?;
     if body.len() < values_at.checked_add(entries).ok_or(InvalidValue)? {
@@ -145,17 +136,11 @@ fn container<'a>(
         let kind = *body.get(at).ok_or(InvalidValue)?;
         // Small values stand in the entry itself.
         let inline = matches!(kind, 4..=6) || large && matches!(kind, 7 | 8);
-        let from = if inline {
-            at + 1
-        } else {
-            number(at + 1, size)?
-        };
+        let from = if inline { at + 1 } else { number(at + 1, size)? };
         node(kind, body.get(from..).ok_or(InvalidValue)?, depth + 1, left)
     };
     if !object {
-        let nodes = (0..count)
-            .map(|index| value(index, left))
-            .collect::<Result<_, _>>()?;
+        let nodes = (0..count).map(|index| value(index, left)).collect::<Result<_, _>>()?;
         return Ok(Node::Array(nodes));
     }
     let mut members = Vec::with_capacity(count);
@@ -340,12 +325,7 @@ fn opaque_text(out: &mut Vec<u8>, kind: u8, value: &[u8]) -> Result<(), InvalidV
     let months = date >> 5;
     let text = match kind {
         10 => format!("{:04}-{:02}-{:02}", months / 13, months % 13, date & 31),
-        11 => format!(
-            "{sign}{:02}:{:02}:{:02}.{micros:06}",
-            whole >> 12 & 0x3FF,
-            whole >> 6 & 63,
-            whole & 63
-        ),
+        11 => format!("{sign}{:02}:{:02}:{:02}.{micros:06}", whole >> 12 & 0x3FF, whole >> 6 & 63, whole & 63),
         _ => format!(
             "{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{micros:06}",
             months / 13,
@@ -394,14 +374,11 @@ mod tests {
     fn an_object_is_read_with_its_keys_and_inline_values() {
         // {"a": 1, "bc": [true, "x"]}
         let value = [
-            0, 2, 0, 34, 0, 18, 0, 1, 0, 19, 0, 2, 0, 5, 1, 0, 2, 21, 0, b'a', b'b', b'c', 2, 0,
-            13, 0, 4, 1, 0, 12, 10, 0, 1, b'x',
+            0, 2, 0, 34, 0, 18, 0, 1, 0, 19, 0, 2, 0, 5, 1, 0, 2, 21, 0, b'a', b'b', b'c', 2, 0, 13, 0, 4, 1, 0, 12,
+            10, 0, 1, b'x',
         ];
         let reported = text(&value[..]);
-        assert_eq!(
-            reported.as_deref().ok(),
-            Some("{\"a\": 1, \"bc\": [true, \"x\"]}")
-        );
+        assert_eq!(reported.as_deref().ok(), Some("{\"a\": 1, \"bc\": [true, \"x\"]}"));
     }
 
     #[test]

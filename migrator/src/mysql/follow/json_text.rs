@@ -32,11 +32,7 @@ pub(crate) fn has_decimal(document: &[u8]) -> bool {
 
 /// Writes an expression whose value is the document, decimals and all.
 pub(crate) fn put_expression(out: &mut Vec<u8>, document: &[u8]) -> Result<(), Malformed> {
-    let torn = || Malformed {
-        what: "document",
-        at: 0,
-        limit: document.len(),
-    };
+    let torn = || Malformed { what: "document", at: 0, limit: document.len() };
     let rest = value(out, document, 0).ok_or_else(torn)?;
     if rest.is_empty() { Ok(()) } else { Err(torn()) }
 }
@@ -85,10 +81,7 @@ fn value<'d>(out: &mut Vec<u8>, document: &'d [u8], depth: usize) -> Option<&'d 
 
 fn put_decimal(out: &mut Vec<u8>, number: &[u8]) {
     let digits = |part: &[u8]| part.iter().filter(|byte| byte.is_ascii_digit()).count();
-    let scale = number
-        .iter()
-        .position(|&byte| byte == b'.')
-        .map_or(0, |point| digits(&number[point..]));
+    let scale = number.iter().position(|&byte| byte == b'.').map_or(0, |point| digits(&number[point..]));
     out.extend_from_slice(b"CAST(CAST(");
     out.extend_from_slice(number);
     let precision = digits(number);
@@ -112,10 +105,8 @@ fn value_length(document: &[u8]) -> Option<usize> {
             }
             b',' | b':' | b' ' if depth > 0 => &rest[1..],
             _ => {
-                let length = rest
-                    .iter()
-                    .position(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b':'))
-                    .unwrap_or(rest.len());
+                let length =
+                    rest.iter().position(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b':')).unwrap_or(rest.len());
                 if length == 0 {
                     return None;
                 }
@@ -207,14 +198,10 @@ mod tests {
 
     #[test]
     fn only_the_way_to_a_decimal_is_written_out() {
-        assert_eq!(
-            expression("-1.10"),
-            "CAST(CAST(-1.10 AS DECIMAL(3,2)) AS JSON)"
-        );
+        assert_eq!(expression("-1.10"), "CAST(CAST(-1.10 AS DECIMAL(3,2)) AS JSON)");
         assert_eq!(
             expression(r#"{"a": [1, {"b": 2.5}], "it's": [0.50, "]"]}"#),
-            r#"JSON_OBJECT(JSON_UNQUOTE(_utf8mb4'"a"'),CAST(_utf8mb4'[1, {"b": 2.5}]' AS JSON),"#
-                .to_owned()
+            r#"JSON_OBJECT(JSON_UNQUOTE(_utf8mb4'"a"'),CAST(_utf8mb4'[1, {"b": 2.5}]' AS JSON),"#.to_owned()
                 + r#"JSON_UNQUOTE(_utf8mb4'"it\'s"'),"#
                 + r#"JSON_ARRAY(CAST(CAST(0.50 AS DECIMAL(3,2)) AS JSON),CAST(_utf8mb4'"]"' AS JSON)))"#
         );

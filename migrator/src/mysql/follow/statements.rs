@@ -76,8 +76,7 @@ impl Writer<'_> {
         if !self.wire.iter().any(|wire| wire.kind == ENUM) {
             return self.insert(rows, jobs);
         }
-        let (odd, plain): (Vec<&[Cell]>, Vec<&[Cell]>) =
-            rows.iter().partition(|row| self.has_no_label(row));
+        let (odd, plain): (Vec<&[Cell]>, Vec<&[Cell]>) = rows.iter().partition(|row| self.has_no_label(row));
         self.insert(&plain, jobs)?;
         let begin = jobs.len();
         self.insert(&odd, jobs)?;
@@ -91,27 +90,17 @@ impl Writer<'_> {
     fn has_no_label(&self, row: &[Cell]) -> bool {
         let mut cells = self.wire.iter().zip(row);
         cells.any(|(wire, cell)| {
-            wire.kind == ENUM
-                && matches!(cell, Cell::Value(value) if value.iter().all(|byte| *byte == 0))
+            wire.kind == ENUM && matches!(cell, Cell::Value(value) if value.iter().all(|byte| *byte == 0))
         })
     }
 
     fn insert(&self, rows: &[&[Cell]], jobs: &mut Vec<Job>) -> Result<()> {
-        let names: Vec<&str> = self
-            .table
-            .columns
-            .iter()
-            .map(|column| column.quoted.as_str())
-            .collect();
+        let names: Vec<&str> = self.table.columns.iter().map(|column| column.quoted.as_str()).collect();
         // What was loaded at a later moment may have the same key although it is not the same text, as where a key is
         // only the beginning of a column.
         let replaces = !self.strict && !self.table.key.is_empty();
         let verb = if replaces { "REPLACE" } else { "INSERT" };
-        let head = format!(
-            "{verb} INTO {} ({}) VALUES ",
-            self.table.relation,
-            names.join(",")
-        );
+        let head = format!("{verb} INTO {} ({}) VALUES ", self.table.relation, names.join(","));
         let rows_expected = |count| (!replaces).then_some(count);
         self.gather(&head, ",", "", rows, rows_expected, jobs, |out, row| {
             for column in 0..self.table.columns.len() {
@@ -137,21 +126,16 @@ impl Writer<'_> {
                 continue;
             }
             // Documents and vectors are compared as they look, and what has labels by its number.
-            let (before, between, after): (&[u8], &[u8], &[u8]) =
-                match self.wire.get(index).map(|wire| wire.kind) {
-                    _ if column.traits.is_json => (b"CAST(", b" AS CHAR)<=>CAST(", b" AS CHAR)"),
-                    _ if column.traits.is_vector => (b"HEX(", b")<=>HEX(", b")"),
-                    Some(16 | 247 | 248) => (b"", b"+0<=>", b""),
-                    _ => (b"", b"<=>", b""),
-                };
+            let (before, between, after): (&[u8], &[u8], &[u8]) = match self.wire.get(index).map(|wire| wire.kind) {
+                _ if column.traits.is_json => (b"CAST(", b" AS CHAR)<=>CAST(", b" AS CHAR)"),
+                _ if column.traits.is_vector => (b"HEX(", b")<=>HEX(", b")"),
+                Some(16 | 247 | 248) => (b"", b"+0<=>", b""),
+                _ => (b"", b"<=>", b""),
+            };
             sql.extend_from_slice(before);
             sql.extend_from_slice(name);
             sql.extend_from_slice(between);
-            let purpose = if column.traits.is_json {
-                Purpose::Find
-            } else {
-                Purpose::Store
-            };
+            let purpose = if column.traits.is_json { Purpose::Find } else { Purpose::Store };
             if column.traits.is_json {
                 sql.extend_from_slice(b"CAST(");
             }
@@ -162,21 +146,10 @@ impl Writer<'_> {
             sql.extend_from_slice(after);
         }
         sql.extend_from_slice(b" LIMIT 1");
-        Ok(Job {
-            sql,
-            rows: Some(1),
-            table: self.index,
-            lenient: false,
-        })
+        Ok(Job { sql, rows: Some(1), table: self.index, lenient: false })
     }
 
-    fn value(
-        &self,
-        out: &mut Vec<u8>,
-        row: &[Cell],
-        column: usize,
-        purpose: Purpose,
-    ) -> Result<()> {
+    fn value(&self, out: &mut Vec<u8>, row: &[Cell], column: usize, purpose: Purpose) -> Result<()> {
         let described = &self.table.columns[column];
         let (Some(cell), Some(wire)) = (row.get(column), self.wire.get(column)) else {
             return Err(self.senseless(column));
@@ -185,16 +158,9 @@ impl Writer<'_> {
     }
 
     fn senseless(&self, column: usize) -> Error {
-        let name = self
-            .table
-            .columns
-            .get(column)
-            .map_or("", |column| &column.name);
+        let name = self.table.columns.get(column).map_or("", |column| &column.name);
         let title = &self.table.title;
-        Error::fatal(format!(
-            "the binary log's value of {title}.{name} cannot be read"
-        ))
-        .remedy(format!(
+        Error::fatal(format!("the binary log's value of {title}.{name} cannot be read")).remedy(format!(
             "set binlog_row_image=FULL on the source, for open sessions too, then {}",
             self.table.recopy
         ))

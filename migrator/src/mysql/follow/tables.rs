@@ -91,12 +91,7 @@ type Name = (String, String);
 
 impl Tables {
     /// Reads what both servers say of the plan's tables, and compares it with the plan.
-    pub(crate) async fn load(
-        mysql: &Mysql,
-        plan: &Plan,
-        source: &mut Conn,
-        target: &mut Conn,
-    ) -> Result<Self> {
+    pub(crate) async fn load(mysql: &Mysql, plan: &Plan, source: &mut Conn, target: &mut Conn) -> Result<Self> {
         let on_source = columns(mysql, source).await?;
         let on_target = columns(mysql, target).await?;
         let loaded = records::tables(mysql, target).await?;
@@ -105,9 +100,7 @@ impl Tables {
             all: Vec::new(),
             by_name: HashMap::new(),
             databases: mysql.databases().into_iter().collect(),
-            counters: counters
-                .map(|counter| (counter.schema.clone(), counter.name.clone()))
-                .collect(),
+            counters: counters.map(|counter| (counter.schema.clone(), counter.name.clone())).collect(),
         };
         for planned in &plan.tables {
             let title = title(planned);
@@ -122,11 +115,7 @@ impl Tables {
             let mut columns = Vec::with_capacity(planned.columns.len());
             for column in &planned.columns {
                 let Some(seen) = find(from, &column.name) else {
-                    return Err(changed(
-                        &title,
-                        &recopy,
-                        &format!("the column {} is gone", column.name),
-                    ));
+                    return Err(changed(&title, &recopy, &format!("the column {} is gone", column.name)));
                 };
                 if seen.text(3) != column.type_name {
                     let what = format!("the column {} is now {}", column.name, seen.text(3));
@@ -144,19 +133,12 @@ impl Tables {
                     traits: traits(seen, there),
                 });
             }
-            let position = |key: &String| {
-                planned
-                    .columns
-                    .iter()
-                    .position(|column| column.name == *key)
-            };
+            let position = |key: &String| planned.columns.iter().position(|column| column.name == *key);
             let key: Option<Vec<usize>> = planned.key.iter().map(position).collect();
-            let key =
-                key.ok_or_else(|| changed(&title, &recopy, "a column of its key is not copied"))?;
+            let key = key.ok_or_else(|| changed(&title, &recopy, "a column of its key is not copied"))?;
             let listed = from.iter().map(|row| Listed {
                 name: row.owned(2),
-                is_virtual: is_generated(row.text(6))
-                    && row.text(6).to_ascii_uppercase().contains("VIRTUAL"),
+                is_virtual: is_generated(row.text(6)) && row.text(6).to_ascii_uppercase().contains("VIRTUAL"),
             });
             tables.by_name.insert(name, tables.all.len());
             tables.all.push(Table {
@@ -179,9 +161,7 @@ impl Tables {
 
     /// The planned table of that name.
     pub(crate) fn named(&self, database: &str, name: &str) -> Option<usize> {
-        self.by_name
-            .get(&(database.to_owned(), name.to_owned()))
-            .copied()
+        self.by_name.get(&(database.to_owned(), name.to_owned())).copied()
     }
 
     /// The table that the log describes; fails where it is not what was planned.
@@ -195,8 +175,7 @@ impl Tables {
             return Ok(Announced::Foreign);
         }
         let Some(index) = self.named(&database, &name) else {
-            let what =
-                format!("the source has changes in {database}.{name}, which is not in the plan");
+            let what = format!("the source has changes in {database}.{name}, which is not in the plan");
             return Err(Error::fatal(what).remedy(
                 "no table may be created or renamed while it runs: to take this one along, DROP MIGRATION … \
                  WITH (target_objects = 'drop'), then create and start it again",
@@ -205,19 +184,13 @@ impl Tables {
         let Some(table) = self.all.get(index) else {
             return Ok(Announced::Foreign);
         };
-        let names: Option<Vec<String>> = map.names.as_ref().map(|names| {
-            names
-                .iter()
-                .map(|name| String::from_utf8_lossy(name).into_owned())
-                .collect()
-        });
+        let names: Option<Vec<String>> = map
+            .names
+            .as_ref()
+            .map(|names| names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect());
         // Without names in the log the order of the columns tells, with or without those that are only computed.
         let names = names.or_else(|| {
-            let all: Vec<String> = table
-                .listed
-                .iter()
-                .map(|column| column.name.clone())
-                .collect();
+            let all: Vec<String> = table.listed.iter().map(|column| column.name.clone()).collect();
             if all.len() == map.columns.len() {
                 return Some(all);
             }
@@ -232,15 +205,9 @@ impl Tables {
         let mut picks = Vec::with_capacity(table.columns.len());
         let mut picked = Vec::with_capacity(table.columns.len());
         for column in &table.columns {
-            let at = names
-                .iter()
-                .position(|name| name.eq_ignore_ascii_case(&column.name));
+            let at = names.iter().position(|name| name.eq_ignore_ascii_case(&column.name));
             let Some((at, wire)) = at.and_then(|at| Some((at, *map.columns.get(at)?))) else {
-                return Err(changed(
-                    &table.title,
-                    &table.recopy,
-                    &format!("the log has no column {}", column.name),
-                ));
+                return Err(changed(&table.title, &table.recopy, &format!("the log has no column {}", column.name)));
             };
             if !fits(&column.data_type, wire.kind) {
                 let what = format!(
@@ -252,12 +219,7 @@ impl Tables {
             picks.push(at);
             picked.push(wire);
         }
-        Ok(Announced::Ours(Layout {
-            table: index,
-            wire: map.columns,
-            picks,
-            picked: picked.into(),
-        }))
+        Ok(Announced::Ours(Layout { table: index, wire: map.columns, picks, picked: picked.into() }))
     }
 
     fn counters_only(&self, database: &str, name: &str) -> bool {
@@ -267,10 +229,8 @@ impl Tables {
 }
 
 pub(crate) fn changed(title: &str, recopy: &str, what: &str) -> Error {
-    Error::fatal(format!(
-        "the table {title} changed since the plan was made: {what}"
-    ))
-    .remedy(format!("undo the change on the source, then {recopy}"))
+    Error::fatal(format!("the table {title} changed since the plan was made: {what}"))
+        .remedy(format!("undo the change on the source, then {recopy}"))
 }
 
 fn find<'a>(columns: &'a [TextRow], name: &str) -> Option<&'a TextRow> {
@@ -287,10 +247,7 @@ async fn columns(mysql: &Mysql, session: &mut Conn) -> Result<BTreeMap<Name, Vec
     );
     let mut columns: BTreeMap<Name, Vec<TextRow>> = BTreeMap::new();
     for row in ask(session, &query, "cannot read the columns of the tables").await? {
-        columns
-            .entry((row.owned(0), row.owned(1)))
-            .or_default()
-            .push(row);
+        columns.entry((row.owned(0), row.owned(1))).or_default().push(row);
     }
     Ok(columns)
 }
@@ -299,22 +256,12 @@ fn traits(source: &TextRow, target: &TextRow) -> Traits {
     let data_type = source.text(4).to_ascii_lowercase();
     let same = |charset: &str| charset.replace("utf8mb3", "utf8");
     let charset = target.get(5).map(str::to_owned);
-    let converted_from = source
-        .get(5)
-        .filter(|from| charset.as_deref().is_some_and(|to| same(to) != same(from)))
-        .map(|from| {
-            if from == "utf8mb3" {
-                "utf8".to_owned()
-            } else {
-                from.to_owned()
-            }
-        });
-    let length = source
-        .text(3)
-        .split(['(', ')'])
-        .nth(1)
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or(0);
+    let converted_from =
+        source
+            .get(5)
+            .filter(|from| charset.as_deref().is_some_and(|to| same(to) != same(from)))
+            .map(|from| if from == "utf8mb3" { "utf8".to_owned() } else { from.to_owned() });
+    let length = source.text(3).split(['(', ')']).nth(1).and_then(|digits| digits.parse().ok()).unwrap_or(0);
     let padded_to = match data_type.as_str() {
         "binary" => length,
         "uuid" | "inet6" => 16,
@@ -351,16 +298,15 @@ fn fits(data_type: &str, kind: u8) -> bool {
         "timestamp" => matches!(kind, 7 | 17),
         "char" | "binary" | "uuid" | "inet4" | "inet6" => kind == 254,
         "varchar" | "varbinary" => matches!(kind, 15 | 253),
-        "tinytext" | "text" | "mediumtext" | "longtext" | "tinyblob" | "blob" | "mediumblob"
-        | "longblob" => {
+        "tinytext" | "text" | "mediumtext" | "longtext" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
             matches!(kind, 249..=252)
         }
         "json" => matches!(kind, 245 | 249..=252),
         "enum" => kind == 247,
         "set" => kind == 248,
         "vector" => matches!(kind, 15 | 242),
-        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
-        | "multipolygon" | "geometrycollection" | "geomcollection" => kind == 255,
+        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon"
+        | "geometrycollection" | "geomcollection" => kind == 255,
         _ => false,
     }
 }

@@ -9,10 +9,7 @@ use protocol::mysql::change::{self, Cell, DIGIT_BYTES, little};
 
 use super::json;
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts of the catalogue"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of the catalogue")]
 /// What the target says of a column, as far as values depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Traits {
@@ -69,10 +66,7 @@ pub(crate) fn write(
             // Written as the double that it is, so that it is equal to itself.
             float(out, f64::from(f32::from_le_bytes(bytes)))
         }
-        5 => float(
-            out,
-            f64::from_le_bytes(value.try_into().map_err(|_| InvalidValue)?),
-        ),
+        5 => float(out, f64::from_le_bytes(value.try_into().map_err(|_| InvalidValue)?)),
         7 => timestamp(out, little(value), 0, 0),
         10 | 14 => date(out, little(value)),
         11 => old_time(out, value),
@@ -172,14 +166,9 @@ fn integer(out: &mut Vec<u8>, value: &[u8], unsigned: bool) -> Result<(), Invali
     if unsigned {
         return put(out, format_args!("{number}"));
     }
-    let shift = 64_usize
-        .checked_sub(value.len() * 8)
-        .filter(|&shift| shift < 64);
+    let shift = 64_usize.checked_sub(value.len() * 8).filter(|&shift| shift < 64);
     let shift = shift.ok_or(InvalidValue)?;
-    put(
-        out,
-        format_args!("{}", (number << shift).cast_signed() >> shift),
-    )
+    put(out, format_args!("{}", (number << shift).cast_signed() >> shift))
 }
 
 fn float(out: &mut Vec<u8>, number: f64) -> Result<(), InvalidValue> {
@@ -191,10 +180,7 @@ fn float(out: &mut Vec<u8>, number: f64) -> Result<(), InvalidValue> {
 
 /// A number of up to eight bytes, the highest first.
 fn big(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .take(8)
-        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// The fraction of a second in microseconds.
@@ -214,18 +200,10 @@ fn put_fraction(out: &mut Vec<u8>, micros: u64, digits: u32) -> Result<(), Inval
     }
     let digits = digits.min(6);
     let text = format!("{micros:06}");
-    put(
-        out,
-        format_args!(".{}", text.get(..digits as usize).ok_or(InvalidValue)?),
-    )
+    put(out, format_args!(".{}", text.get(..digits as usize).ok_or(InvalidValue)?))
 }
 
-fn timestamp(
-    out: &mut Vec<u8>,
-    seconds: u64,
-    micros: u64,
-    digits: u32,
-) -> Result<(), InvalidValue> {
+fn timestamp(out: &mut Vec<u8>, seconds: u64, micros: u64, digits: u32) -> Result<(), InvalidValue> {
     if seconds == 0 {
         return {
             out.extend_from_slice(b"'0000-00-00 00:00:00");
@@ -238,12 +216,7 @@ fn timestamp(
     let second = seconds % 86_400;
     put(
         out,
-        format_args!(
-            "'{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
-            second / 3600,
-            second / 60 % 60,
-            second % 60
-        ),
+        format_args!("'{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60),
     )?;
     put_fraction(out, micros, digits)?;
     out.push(b'\'');
@@ -260,39 +233,19 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let of_year = of_era - (365 * year + year / 4 - year / 100);
     let shifted = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     (year + era * 400 + u64::from(month <= 2), month, day)
 }
 
 fn date(out: &mut Vec<u8>, packed: u64) -> Result<(), InvalidValue> {
-    put(
-        out,
-        format_args!(
-            "'{:04}-{:02}-{:02}'",
-            packed >> 9,
-            packed >> 5 & 15,
-            packed & 31
-        ),
-    )
+    put(out, format_args!("'{:04}-{:02}-{:02}'", packed >> 9, packed >> 5 & 15, packed & 31))
 }
 
 fn old_time(out: &mut Vec<u8>, value: &[u8]) -> Result<(), InvalidValue> {
     let number = (little(value) << 40).cast_signed() >> 40;
     let sign = if number < 0 { "-" } else { "" };
     let number = number.unsigned_abs();
-    put(
-        out,
-        format_args!(
-            "'{sign}{:02}:{:02}:{:02}'",
-            number / 10_000,
-            number / 100 % 100,
-            number % 100
-        ),
-    )
+    put(out, format_args!("'{sign}{:02}:{:02}:{:02}'", number / 10_000, number / 100 % 100, number % 100))
 }
 
 fn old_datetime(out: &mut Vec<u8>, number: u64) -> Result<(), InvalidValue> {
@@ -343,15 +296,7 @@ fn time(out: &mut Vec<u8>, value: &[u8], digits: u32) -> Result<(), InvalidValue
     let sign = if distance < 0 { "-" } else { "" };
     let distance = distance.unsigned_abs();
     let (time, fraction) = (distance >> (bits - 24), distance & ((1 << (bits - 24)) - 1));
-    put(
-        out,
-        format_args!(
-            "'{sign}{:02}:{:02}:{:02}",
-            time >> 12 & 0x3FF,
-            time >> 6 & 63,
-            time & 63
-        ),
-    )?;
+    put(out, format_args!("'{sign}{:02}:{:02}:{:02}", time >> 12 & 0x3FF, time >> 6 & 63, time & 63))?;
     put_fraction(out, micros(&fraction.to_be_bytes(), digits), digits)?;
     out.push(b'\'');
     Ok(())
@@ -386,10 +331,7 @@ pub(crate) fn decimal(out: &mut Vec<u8>, value: &[u8], meta: u16) -> Result<(), 
         let group = take(9)?;
         put(out, format_args!("{group:09}"))?;
     }
-    let zeros = out[begin..]
-        .iter()
-        .take_while(|&&digit| digit == b'0')
-        .count();
+    let zeros = out[begin..].iter().take_while(|&&digit| digit == b'0').count();
     out.drain(begin..begin + zeros);
     if out.len() == begin {
         out.push(b'0');
@@ -429,16 +371,10 @@ mod tests {
 
     #[test]
     fn a_number_without_sign_is_not_read_as_a_negative_one() {
-        let unsigned = Traits {
-            unsigned: true,
-            ..Traits::default()
-        };
+        let unsigned = Traits { unsigned: true, ..Traits::default() };
         assert_eq!(plain(9, 0, &[0xFF, 0xFF, 0xFF]), "-1");
         assert_eq!(sql(9, 0, &[0xFF; 3], &unsigned, Purpose::Store), "16777215");
-        assert_eq!(
-            sql(8, 0, &[0xFF; 8], &unsigned, Purpose::Store),
-            u64::MAX.to_string()
-        );
+        assert_eq!(sql(8, 0, &[0xFF; 8], &unsigned, Purpose::Store), u64::MAX.to_string());
     }
 
     #[test]
@@ -456,32 +392,17 @@ mod tests {
 
     #[test]
     fn decimals_of_both_signs_are_read() {
-        assert_eq!(
-            plain(246, 0x040E, &[0x81, 0x0D, 0xFB, 0x38, 0xD2, 0x04, 0xD2]),
-            "1234567890.1234"
-        );
-        assert_eq!(
-            plain(246, 0x040E, &[0x7E, 0xF2, 0x04, 0xC7, 0x2D, 0xFB, 0x2D]),
-            "-1234567890.1234"
-        );
+        assert_eq!(plain(246, 0x040E, &[0x81, 0x0D, 0xFB, 0x38, 0xD2, 0x04, 0xD2]), "1234567890.1234");
+        assert_eq!(plain(246, 0x040E, &[0x7E, 0xF2, 0x04, 0xC7, 0x2D, 0xFB, 0x2D]), "-1234567890.1234");
         assert_eq!(plain(246, 0x0202, &[0x80 | 5]), "0.05");
     }
 
     #[test]
     fn a_key_of_text_names_its_character_set_and_one_of_bytes_is_filled_up() {
-        let latin = Traits {
-            charset: Some("latin1".to_owned()),
-            ..Traits::default()
-        };
-        assert_eq!(
-            sql(15, 20, b"it's", &latin, Purpose::Find),
-            r"_latin1'it\'s'"
-        );
+        let latin = Traits { charset: Some("latin1".to_owned()), ..Traits::default() };
+        assert_eq!(sql(15, 20, b"it's", &latin, Purpose::Find), r"_latin1'it\'s'");
         assert_eq!(sql(15, 20, b"a\\", &latin, Purpose::Store), r"'a\\'");
-        let binary = Traits {
-            padded_to: 3,
-            ..Traits::default()
-        };
+        let binary = Traits { padded_to: 3, ..Traits::default() };
         assert_eq!(sql(254, 3, b"a", &binary, Purpose::Find), "'a\0\0'");
     }
 
@@ -491,10 +412,7 @@ mod tests {
         assert_eq!(civil(11_016), (2000, 2, 29));
         assert_eq!(civil(11_017), (2000, 3, 1));
         assert_eq!(civil(49_710), (2106, 2, 7));
-        assert_eq!(
-            plain(17, 6, &[0, 0, 0, 1, 0, 0, 7]),
-            "'1970-01-01 00:00:01.000007'"
-        );
+        assert_eq!(plain(17, 6, &[0, 0, 0, 1, 0, 0, 7]), "'1970-01-01 00:00:01.000007'");
         assert_eq!(plain(7, 0, &[0; 4]), "'0000-00-00 00:00:00'");
     }
 }

@@ -8,14 +8,14 @@ use super::{Cell, Link, malformed, refused};
 use crate::error::Result;
 
 /// What the load needs besides: rows unconverted, and whatever date the source has.
-const SESSION: &str = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', character_set_results = NULL";
+const SESSION: &str =
+    "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', character_set_results = NULL";
 
 /// Gives the session what it needs in place of what it inherits from the server.
 pub(super) async fn shed(link: &mut Link) -> Result<()> {
     const WHAT: &str = "cannot set a session up";
     link.execute(&settings::first(), WHAT).await?;
-    let text =
-        |cell: &Cell| String::from_utf8_lossy(cell.as_deref().unwrap_or_default()).into_owned();
+    let text = |cell: &Cell| String::from_utf8_lossy(cell.as_deref().unwrap_or_default()).into_owned();
     for row in link.rows(&settings::rest(), WHAT).await? {
         let [name, shown] = row.as_slice() else {
             return Err(malformed(WHAT));
@@ -28,10 +28,7 @@ pub(super) async fn shed(link: &mut Link) -> Result<()> {
         if answer.first() == Some(&0xFF) {
             let mut reported = answer.get(1..3).unwrap_or(&[0, 0]);
             let rows = link.rows(ACCOUNT, WHAT).await?;
-            let account = rows
-                .first()
-                .and_then(|row| row.first())
-                .map_or_else(String::new, text);
+            let account = rows.first().and_then(|row| row.first()).map_or_else(String::new, text);
             let failure = refused(WHAT, &answer);
             if let Some(refusal) = odd.refused(reported.get_u16_le(), failure, &account) {
                 return Err(refusal);

@@ -34,18 +34,12 @@ impl Literal {
     fn of(kind: &str) -> Option<Self> {
         let (data_type, charset) = kind.split_once(' ').unwrap_or((kind, ""));
         match data_type {
-            "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "year" | "decimal" => {
-                Some(Self::Number)
-            }
+            "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "year" | "decimal" => Some(Self::Number),
             "date" | "datetime" | "timestamp" | "time" => Some(Self::Quoted),
-            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext"
-                if !charset.is_empty() =>
-            {
+            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" if !charset.is_empty() => {
                 Some(Self::Bytes(Some(charset.to_owned())))
             }
-            "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
-                Some(Self::Bytes(None))
-            }
+            "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Some(Self::Bytes(None)),
             _ => None,
         }
     }
@@ -92,23 +86,12 @@ pub fn condition(table: &Table, chunk: &ChunkRecord) -> String {
     let columns = cutting(table);
     let bound = |values: &Option<Vec<String>>, sign| {
         values.as_ref().map(|values| {
-            let pairs: Vec<(String, &String)> = columns
-                .iter()
-                .map(|(name, _)| quote_ident(name))
-                .zip(values)
-                .collect();
+            let pairs: Vec<(String, &String)> = columns.iter().map(|(name, _)| quote_ident(name)).zip(values).collect();
             compared(&pairs, sign)
         })
     };
-    let bounds: Vec<String> = [bound(&chunk.lo, ">"), bound(&chunk.hi, "<=")]
-        .into_iter()
-        .flatten()
-        .collect();
-    if bounds.is_empty() {
-        String::new()
-    } else {
-        format!(" WHERE {}", bounds.join(" AND "))
-    }
+    let bounds: Vec<String> = [bound(&chunk.lo, ">"), bound(&chunk.hi, "<=")].into_iter().flatten().collect();
+    if bounds.is_empty() { String::new() } else { format!(" WHERE {}", bounds.join(" AND ")) }
 }
 
 /// `(a, b) > (1, 2)` written out, since old servers find no index for a comparison of rows.
@@ -160,19 +143,13 @@ impl<'a> Cutter<'a> {
         let hi = if self.columns.is_empty() || self.rows == u64::MAX || self.next >= CHUNKS_MAX {
             None
         } else if let Some(name) = self.integer() {
-            self.split(source, &name)
-                .await?
-                .map(|value| vec![value.to_string()])
+            self.split(source, &name).await?.map(|value| vec![value.to_string()])
         } else {
             self.walk(source).await?
         };
         self.finished = hi.is_none();
-        let chunk = ChunkRecord {
-            number: self.next,
-            lo: std::mem::replace(&mut self.lo, hi.clone()),
-            hi,
-            loaded: false,
-        };
+        let chunk =
+            ChunkRecord { number: self.next, lo: std::mem::replace(&mut self.lo, hi.clone()), hi, loaded: false };
         self.next += 1;
         Ok(Some(chunk))
     }
@@ -184,9 +161,7 @@ impl<'a> Cutter<'a> {
         };
         let column = self.table.columns.iter().find(|one| one.name == *name)?;
         let whole = ["tinyint", "smallint", "mediumint", "int", "bigint"];
-        whole
-            .contains(&column.kind.as_str())
-            .then(|| quote_ident(name))
+        whole.contains(&column.kind.as_str()).then(|| quote_ident(name))
     }
 
     /// The next upper end of an integer key: the range of all values is halved until the server expects no more rows
@@ -220,15 +195,8 @@ impl<'a> Cutter<'a> {
         Ok(hi.filter(|_| !last))
     }
 
-    async fn whole_range(
-        &self,
-        source: &mut Conn,
-        name: &str,
-    ) -> Result<VecDeque<(i128, i128, u64)>> {
-        let query = format!(
-            "SELECT MIN({name}), MAX({name}) FROM {}",
-            relation(self.table)
-        );
+    async fn whole_range(&self, source: &mut Conn, name: &str) -> Result<VecDeque<(i128, i128, u64)>> {
+        let query = format!("SELECT MIN({name}), MAX({name}) FROM {}", relation(self.table));
         let ends = first(source, &query, self.table).await?;
         let [Some(min), Some(max)] = ends.as_slice() else {
             return Ok(VecDeque::new());
@@ -245,28 +213,17 @@ impl<'a> Cutter<'a> {
         Ok([(above, upto, u64::MAX)].into())
     }
 
-    async fn estimate(
-        &self,
-        source: &mut Conn,
-        name: &str,
-        above: i128,
-        upto: i128,
-    ) -> Result<u64> {
+    async fn estimate(&self, source: &mut Conn, name: &str, above: i128, upto: i128) -> Result<u64> {
         let query = format!(
             "EXPLAIN FORMAT=TRADITIONAL SELECT {name} FROM {} WHERE {name} > {above} AND {name} <= {upto}",
             relation(self.table)
         );
-        let row: Option<Row> = source.query_first(query).await.map_err(|error| {
-            failed(
-                &format!("cannot cut {} for the copy", title(self.table)),
-                error,
-            )
-        })?;
+        let row: Option<Row> = source
+            .query_first(query)
+            .await
+            .map_err(|error| failed(&format!("cannot cut {} for the copy", title(self.table)), error))?;
         let reported = row.and_then(|row| {
-            let at = row
-                .columns_ref()
-                .iter()
-                .position(|column| column.name_str().eq_ignore_ascii_case("rows"))?;
+            let at = row.columns_ref().iter().position(|column| column.name_str().eq_ignore_ascii_case("rows"))?;
             text(row.as_ref(at)?)?.parse().ok()
         });
         Ok(reported.unwrap_or(0))
@@ -274,22 +231,9 @@ impl<'a> Cutter<'a> {
 
     /// The next upper end of any other key: the server walks so many keys on.
     async fn walk(&self, source: &mut Conn) -> Result<Option<Vec<String>>> {
-        let selected: Vec<String> = self
-            .columns
-            .iter()
-            .map(|(name, literal)| literal.selected(name))
-            .collect();
-        let order: Vec<String> = self
-            .columns
-            .iter()
-            .map(|(name, _)| quote_ident(name))
-            .collect();
-        let from_here = ChunkRecord {
-            number: self.next,
-            lo: self.lo.clone(),
-            hi: None,
-            loaded: false,
-        };
+        let selected: Vec<String> = self.columns.iter().map(|(name, literal)| literal.selected(name)).collect();
+        let order: Vec<String> = self.columns.iter().map(|(name, _)| quote_ident(name)).collect();
+        let from_here = ChunkRecord { number: self.next, lo: self.lo.clone(), hi: None, loaded: false };
         let query = format!(
             "SELECT {} FROM {}{} ORDER BY {} LIMIT {}, 1",
             selected.join(", "),
@@ -338,10 +282,7 @@ fn unreadable(table: &Table) -> Error {
 fn rows_per_chunk(table: &Table, settings: &Settings) -> u64 {
     let workers = settings.copy_workers.clamp(1, 64) as u64;
     let even = table.bytes / (workers * CHUNKS_PER_WORKER);
-    let bytes = even.clamp(
-        CHUNK_BYTES_MIN,
-        settings.copy_chunk_bytes.max(CHUNK_BYTES_MIN),
-    );
+    let bytes = even.clamp(CHUNK_BYTES_MIN, settings.copy_chunk_bytes.max(CHUNK_BYTES_MIN));
     if table.bytes <= bytes {
         return u64::MAX;
     }

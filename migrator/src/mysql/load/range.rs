@@ -62,25 +62,10 @@ impl ClusterPair {
             Link::connect(mysql.target(), &purpose),
             mysql.connect_source("copy position"),
         )?;
-        source
-            .execute(
-                snapshot::ISOLATION,
-                "cannot prepare the source for the copy",
-            )
-            .await?;
+        source.execute(snapshot::ISOLATION, "cannot prepare the source for the copy").await?;
         let what = "cannot prepare the target for the load";
-        target
-            .execute(
-                "SET SESSION unique_checks = 0, foreign_key_checks = 0",
-                what,
-            )
-            .await?;
-        let reported = target
-            .rows(
-                "SELECT VERSION(), @@local_infile, @@max_allowed_packet",
-                what,
-            )
-            .await?;
+        target.execute("SET SESSION unique_checks = 0, foreign_key_checks = 0", what).await?;
+        let reported = target.rows("SELECT VERSION(), @@local_infile, @@max_allowed_packet", what).await?;
         let text = |at: usize| {
             let cell = reported.first()?.get(at)?.as_ref()?;
             String::from_utf8(cell.to_vec()).ok()
@@ -97,18 +82,12 @@ impl ClusterPair {
             asking,
             target_is_mariadb: version.is_mariadb(),
             files: text(1).as_deref() == Some("1"),
-            statement_bytes: text(2)
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(1 << 20),
+            statement_bytes: text(2).and_then(|text| text.parse().ok()).unwrap_or(1 << 20),
         })
     }
 
     fn ways(&self, table: &Table) -> Vec<ValueFormat> {
-        table
-            .columns
-            .iter()
-            .map(|column| ValueFormat::of(&column.kind, self.target_is_mariadb))
-            .collect()
+        table.columns.iter().map(|column| ValueFormat::of(&column.kind, self.target_is_mariadb)).collect()
     }
 
     /// Loads a chunk and records it, in one transaction; finds nothing to do where that was done. `false` when
@@ -135,9 +114,7 @@ impl ClusterPair {
                 return Ok(true);
             }
             None => {
-                return Err(Error::fatal(format!(
-                    "{writing}: the chunk's record is gone"
-                )));
+                return Err(Error::fatal(format!("{writing}: the chunk's record is gone")));
             }
         }
         // Everything before this position was committed before the snapshot opens.
@@ -145,33 +122,15 @@ impl ClusterPair {
         let position = link::in_time(&reading, asked).await?;
         self.source.execute(snapshot::BEGIN, &reading).await?;
         let ways = self.ways(table);
-        let read = format!(
-            "SELECT {} FROM {}{}",
-            rows::selected(table, &ways),
-            relation(table),
-            condition(table, chunk)
-        );
+        let read =
+            format!("SELECT {} FROM {}{}", rows::selected(table, &ways), relation(table), condition(table, chunk));
         let columns = self.source.begin_rows(&read, &reading).await?;
-        let mut pipe = Pipe {
-            ends: self,
-            table,
-            ways: &ways,
-            columns,
-            progress,
-            stop,
-        };
+        let mut pipe = Pipe { ends: self, table, ways: &ways, columns, progress, stop };
         let Some((counts, _)) = pipe.run(&writing, u64::MAX).await? else {
             return Ok(false);
         };
         self.source.execute("COMMIT", &reading).await?;
-        let record = records::chunk_loaded(
-            mysql,
-            table,
-            chunk.number,
-            &position,
-            counts.rows,
-            counts.bytes,
-        )?;
+        let record = records::chunk_loaded(mysql, table, chunk.number, &position, counts.rows, counts.bytes)?;
         self.record(&record, &writing).await?;
         self.target.execute("COMMIT", &writing).await?;
         progress.update(&title(table), |numbers| numbers.rows_copied += counts.rows);
@@ -199,40 +158,26 @@ impl ClusterPair {
         let Some((valid_from, ())) = snapshot::while_locked(mysql, one, stop, begun).await? else {
             return Ok(false);
         };
-        self.begin_keyless(mysql, table, target, &valid_from)
-            .await?;
+        self.begin_keyless(mysql, table, target, &valid_from).await?;
         let lock = records::lock_table(mysql, table);
         let ways = self.ways(table);
-        let read = format!(
-            "SELECT {} FROM {}",
-            rows::selected(table, &ways),
-            relation(table)
-        );
+        let read = format!("SELECT {} FROM {}", rows::selected(table, &ways), relation(table));
         let columns = self.source.begin_rows(&read, &reading).await?;
         let piece_bytes = mysql.settings().copy_chunk_bytes * CHUNKS_PER_PIECE;
         let mut total = Counts::default();
         loop {
             self.target.execute("BEGIN", &writing).await?;
             self.target.rows(&lock, &writing).await?;
-            let mut pipe = Pipe {
-                ends: self,
-                table,
-                ways: &ways,
-                columns,
-                progress,
-                stop,
-            };
+            let mut pipe = Pipe { ends: self, table, ways: &ways, columns, progress, stop };
             let Some((counts, more)) = pipe.run(&writing, piece_bytes).await? else {
                 return Ok(false);
             };
             total.rows += counts.rows;
             total.bytes += counts.bytes;
             if !more {
-                let sum =
-                    records::whole_loaded(mysql, table, &valid_from, total.rows, total.bytes)?;
+                let sum = records::whole_loaded(mysql, table, &valid_from, total.rows, total.bytes)?;
                 self.target.execute(&sum, &writing).await?;
-                self.record(&records::loaded(mysql, table), &writing)
-                    .await?;
+                self.record(&records::loaded(mysql, table), &writing).await?;
             }
             self.target.execute("COMMIT", &writing).await?;
             progress.update(&title(table), |numbers| numbers.rows_copied += counts.rows);
@@ -255,9 +200,7 @@ impl ClusterPair {
         let recorded = records::tables(mysql, target).await?;
         if recorded.contains_key(&(table.schema.clone(), table.name.clone())) {
             let what = format!("cannot empty {} on the target", title(table));
-            self.target
-                .execute(&format!("TRUNCATE TABLE {}", relation(table)), &what)
-                .await?;
+            self.target.execute(&format!("TRUNCATE TABLE {}", relation(table)), &what).await?;
         }
         records::begin_keyless(mysql, target, table, valid_from).await
     }
@@ -268,9 +211,7 @@ impl ClusterPair {
         if done.affected == 1 {
             Ok(())
         } else {
-            Err(Error::transient(format!(
-                "{what}: another run of this migration changed its records"
-            )))
+            Err(Error::transient(format!("{what}: another run of this migration changed its records")))
         }
     }
 }
@@ -290,23 +231,15 @@ impl Pipe<'_> {
     /// came first: the connections are of no further use then.
     async fn run(&mut self, writing: &str, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
         if self.columns != self.ways.len() {
-            return Err(Error::fatal(format!(
-                "{} has other columns than the plan says",
-                title(self.table)
-            )));
+            return Err(Error::fatal(format!("{} has other columns than the plan says", title(self.table))));
         }
-        if self.ends.files {
-            self.by_file(writing, bytes_max).await
-        } else {
-            self.by_inserts(writing, bytes_max).await
-        }
+        if self.ends.files { self.by_file(writing, bytes_max).await } else { self.by_inserts(writing, bytes_max).await }
     }
 
     async fn by_file(&mut self, writing: &str, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
         let mut total = Counts::default();
         loop {
-            let Some((counts, more)) = self.one_file(writing, bytes_max - total.bytes).await?
-            else {
+            let Some((counts, more)) = self.one_file(writing, bytes_max - total.bytes).await? else {
                 return Ok(None);
             };
             total.rows += counts.rows;
@@ -328,11 +261,7 @@ impl Pipe<'_> {
         let mut apart = Apart::of(self.table);
         let apart_max = (self.ends.statement_bytes / 4).min(BATCH_BYTES * 4);
         // A row may double on its way, and the target has its limit.
-        let large_from = if self.ends.target_is_mariadb {
-            FILE_ROW_BYTES_MAX
-        } else {
-            usize::MAX
-        };
+        let large_from = if self.ends.target_is_mariadb { FILE_ROW_BYTES_MAX } else { usize::MAX };
         let large_to = (self.ends.statement_bytes / 2).saturating_sub(1 << 16);
         let mut more = true;
         while more && counts.bytes < bytes_max && apart.statement.len() < apart_max {
@@ -375,11 +304,7 @@ impl Pipe<'_> {
         Ok(Some((counts, more)))
     }
 
-    async fn by_inserts(
-        &mut self,
-        writing: &str,
-        bytes_max: u64,
-    ) -> Result<Option<(Counts, bool)>> {
+    async fn by_inserts(&mut self, writing: &str, bytes_max: u64) -> Result<Option<(Counts, bool)>> {
         let reading = format!("cannot read {} on the source", title(self.table));
         let begin = rows::insert_statement(self.table).into_bytes();
         let mut total = Counts::default();
@@ -397,8 +322,7 @@ impl Pipe<'_> {
                     if statement.len() > start {
                         statement.push(b',');
                     }
-                    counts.without_label +=
-                        rows::put_values(row, ways, &mut statement).map_err(torn)?;
+                    counts.without_label += rows::put_values(row, ways, &mut statement).map_err(torn)?;
                     counts.rows += 1;
                     Ok(statement.len())
                 })
@@ -438,7 +362,9 @@ impl Pipe<'_> {
                 done.affected,
                 self.first_warning().await
             ))
-            .remedy("see who else writes to the target's table, then start the migration again: it loads what is not there"));
+            .remedy(
+                "see who else writes to the target's table, then start the migration again: it loads what is not there",
+            ));
         }
         if done.warnings == 0 {
             return Ok(());
@@ -447,12 +373,7 @@ impl Pipe<'_> {
         let reported = self.ends.target.rows(count, writing).await?;
         let warnings = reported
             .first()
-            .and_then(|row| {
-                std::str::from_utf8(row.first()?.as_deref()?)
-                    .ok()?
-                    .parse()
-                    .ok()
-            })
+            .and_then(|row| std::str::from_utf8(row.first()?.as_deref()?).ok()?.parse().ok())
             .unwrap_or(u64::MAX);
         if warnings <= counts.without_label {
             return Ok(());

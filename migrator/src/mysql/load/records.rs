@@ -75,8 +75,7 @@ fn unwritable(error: mysql_async::Error) -> Error {
 
 /// A position as it is stored.
 pub fn written(position: &BinlogPosition) -> Result<String> {
-    serde_json::to_string(position)
-        .map_err(|error| Error::fatal("a position cannot be written").because(error))
+    serde_json::to_string(position).map_err(|error| Error::fatal("a position cannot be written").because(error))
 }
 
 /// A position as it was stored.
@@ -101,10 +100,7 @@ fn of_table(mysql: &Mysql, table: &Table) -> Params {
 /// The kept definitions of the schema.
 pub async fn archive(mysql: &Mysql, target: &mut Conn) -> Result<Option<String>> {
     let found: Option<Option<String>> = target
-        .exec_first(
-            "SELECT archive FROM headgate.migrations WHERE migration = ?",
-            (mysql.name(),),
-        )
+        .exec_first("SELECT archive FROM headgate.migrations WHERE migration = ?", (mysql.name(),))
         .await
         .map_err(unreadable)?;
     Ok(found.flatten())
@@ -134,10 +130,7 @@ pub async fn are_there(target: &mut Conn) -> Result<bool> {
 /// Where `pre_data`, `post_data` or `settled` stands.
 pub async fn part(mysql: &Mysql, target: &mut Conn, column: &str) -> Result<Part> {
     let query = format!("SELECT {column} FROM headgate.migrations WHERE migration = ?");
-    let found: Option<String> = target
-        .exec_first(query, (mysql.name(),))
-        .await
-        .map_err(unreadable)?;
+    let found: Option<String> = target.exec_first(query, (mysql.name(),)).await.map_err(unreadable)?;
     Ok(Part::read(found.as_deref()))
 }
 
@@ -147,17 +140,11 @@ pub async fn set_part(mysql: &Mysql, target: &mut Conn, column: &str, part: Part
         "INSERT INTO headgate.migrations (migration, {column}) VALUES (?, ?)
          ON DUPLICATE KEY UPDATE {column} = VALUES({column})"
     );
-    target
-        .exec_drop(query, (mysql.name(), part.text()))
-        .await
-        .map_err(unwritable)
+    target.exec_drop(query, (mysql.name(), part.text())).await.map_err(unwritable)
 }
 
 /// What is recorded of every table, by database and name.
-pub async fn tables(
-    mysql: &Mysql,
-    target: &mut Conn,
-) -> Result<BTreeMap<(String, String), Loaded>> {
+pub async fn tables(mysql: &Mysql, target: &mut Conn) -> Result<BTreeMap<(String, String), Loaded>> {
     let rows: Vec<(String, String, String, String)> = target
         .exec(
             "SELECT table_schema, table_name, valid_from, state FROM headgate.tables WHERE migration = ?",
@@ -167,11 +154,8 @@ pub async fn tables(
         .map_err(unreadable)?;
     let mut tables = BTreeMap::new();
     for (schema, name, valid_from, state) in rows {
-        let loaded = Loaded {
-            valid_from: read_position(&valid_from)?,
-            rows: state != "copying",
-            indexes: state == "indexed",
-        };
+        let loaded =
+            Loaded { valid_from: read_position(&valid_from)?, rows: state != "copying", indexes: state == "indexed" };
         tables.insert((schema, name), loaded);
     }
     Ok(tables)
@@ -180,10 +164,7 @@ pub async fn tables(
 /// How far the follower is; `None` before the load begins.
 pub async fn progress(mysql: &Mysql, target: &mut Conn) -> Result<Option<BinlogPosition>> {
     let found: Option<String> = target
-        .exec_first(
-            "SELECT position FROM headgate.progress WHERE migration = ?",
-            (mysql.name(),),
-        )
+        .exec_first("SELECT position FROM headgate.progress WHERE migration = ?", (mysql.name(),))
         .await
         .map_err(unreadable)?;
     found.as_deref().map(read_position).transpose()
@@ -235,23 +216,13 @@ pub async fn begin_keyed(
 }
 
 /// Records that a table without a key is loaded as of this position, from its beginning.
-pub async fn begin_keyless(
-    mysql: &Mysql,
-    target: &mut Conn,
-    table: &Table,
-    valid_from: &BinlogPosition,
-) -> Result<()> {
+pub async fn begin_keyless(mysql: &Mysql, target: &mut Conn, table: &Table, valid_from: &BinlogPosition) -> Result<()> {
     target
         .exec_drop(
             "INSERT INTO headgate.tables (migration, table_schema, table_name, valid_from, state)
              VALUES (?, ?, ?, ?, 'copying')
              ON DUPLICATE KEY UPDATE valid_from = VALUES(valid_from), state = 'copying'",
-            (
-                mysql.name(),
-                &table.schema,
-                &table.name,
-                written(valid_from)?,
-            ),
+            (mysql.name(), &table.schema, &table.name, written(valid_from)?),
         )
         .await
         .map_err(unwritable)
@@ -259,42 +230,26 @@ pub async fn begin_keyless(
 
 /// The statement that records that a table's rows are there.
 pub fn loaded(mysql: &Mysql, table: &Table) -> String {
-    format!(
-        "{} AND state = 'copying'",
-        set_table(mysql, table, "loaded")
-    )
+    format!("{} AND state = 'copying'", set_table(mysql, table, "loaded"))
 }
 
 /// Records that a table's rows are there.
 pub async fn set_loaded(mysql: &Mysql, target: &mut Conn, table: &Table) -> Result<()> {
-    target
-        .query_drop(loaded(mysql, table))
-        .await
-        .map_err(unwritable)
+    target.query_drop(loaded(mysql, table)).await.map_err(unwritable)
 }
 
 /// The statement that records that a table whose rows are there has its plain indexes.
 pub fn indexed(mysql: &Mysql, table: &Table) -> String {
-    format!(
-        "{} AND state <> 'copying'",
-        set_table(mysql, table, "indexed")
-    )
+    format!("{} AND state <> 'copying'", set_table(mysql, table, "indexed"))
 }
 
 /// Records that a table whose rows are there has its plain indexes.
 pub async fn set_indexed(mysql: &Mysql, target: &mut Conn, table: &Table) -> Result<()> {
-    target
-        .query_drop(indexed(mysql, table))
-        .await
-        .map_err(unwritable)
+    target.query_drop(indexed(mysql, table)).await.map_err(unwritable)
 }
 
 fn set_table(mysql: &Mysql, table: &Table, state: &str) -> String {
-    format!(
-        "UPDATE headgate.tables SET state = {} WHERE {}",
-        quote_literal(state),
-        is_table(mysql, table)
-    )
+    format!("UPDATE headgate.tables SET state = {} WHERE {}", quote_literal(state), is_table(mysql, table))
 }
 
 fn is_table(mysql: &Mysql, table: &Table) -> String {
@@ -308,18 +263,12 @@ fn is_table(mysql: &Mysql, table: &Table) -> String {
 
 /// The query that locks a table's record and tells its state.
 pub fn lock_table(mysql: &Mysql, table: &Table) -> String {
-    format!(
-        "SELECT state FROM headgate.tables WHERE {} FOR UPDATE",
-        is_table(mysql, table)
-    )
+    format!("SELECT state FROM headgate.tables WHERE {} FOR UPDATE", is_table(mysql, table))
 }
 
 /// The query that locks a chunk's record and tells whether it is loaded: 1 or 0.
 pub fn lock_chunk(mysql: &Mysql, table: &Table, number: u64) -> String {
-    format!(
-        "SELECT loaded FROM headgate.chunks WHERE {} AND chunk = {number} FOR UPDATE",
-        is_table(mysql, table)
-    )
+    format!("SELECT loaded FROM headgate.chunks WHERE {} AND chunk = {number} FOR UPDATE", is_table(mysql, table))
 }
 
 /// The statement that records that a chunk's rows are there, in the transaction that loaded them.
@@ -340,13 +289,7 @@ pub fn chunk_loaded(
 }
 
 /// The statement that keeps the sums of a table without a key, in the transaction that ends its load.
-pub fn whole_loaded(
-    mysql: &Mysql,
-    table: &Table,
-    position: &BinlogPosition,
-    rows: u64,
-    bytes: u64,
-) -> Result<String> {
+pub fn whole_loaded(mysql: &Mysql, table: &Table, position: &BinlogPosition, rows: u64, bytes: u64) -> Result<String> {
     Ok(format!(
         "REPLACE INTO headgate.chunks
              (migration, table_schema, table_name, chunk, loaded, position, `row_count`, bytes)
@@ -361,20 +304,12 @@ pub fn whole_loaded(
 /// Runs one statement many times in one transaction.
 async fn write_all(target: &mut Conn, statement: &str, rows: Vec<Params>) -> Result<()> {
     target.query_drop("BEGIN").await.map_err(unwritable)?;
-    target
-        .exec_batch(statement, rows)
-        .await
-        .map_err(unwritable)?;
+    target.exec_batch(statement, rows).await.map_err(unwritable)?;
     target.query_drop("COMMIT").await.map_err(unwritable)
 }
 
 /// Records chunks that are to be loaded.
-pub async fn add_chunks(
-    mysql: &Mysql,
-    target: &mut Conn,
-    table: &Table,
-    chunks: &[ChunkRecord],
-) -> Result<()> {
+pub async fn add_chunks(mysql: &Mysql, target: &mut Conn, table: &Table, chunks: &[ChunkRecord]) -> Result<()> {
     let bound = |keys: &Option<Vec<String>>| -> Result<Option<String>> {
         keys.as_ref()
             .map(serde_json::to_string)
@@ -403,10 +338,7 @@ pub async fn add_chunks(
 
 /// Forgets a table's chunks: it is loaded anew, as a whole.
 pub async fn forget_chunks(mysql: &Mysql, target: &mut Conn, table: &Table) -> Result<()> {
-    let all = format!(
-        "DELETE FROM headgate.chunks WHERE {}",
-        is_table(mysql, table)
-    );
+    let all = format!("DELETE FROM headgate.chunks WHERE {}", is_table(mysql, table));
     target.query_drop(all).await.map_err(unwritable)
 }
 
@@ -427,24 +359,12 @@ pub async fn chunks(mysql: &Mysql, target: &mut Conn, table: &Table) -> Result<V
             .map_err(|error| Error::fatal("a recorded chunk cannot be read").because(error))
     };
     rows.into_iter()
-        .map(|(number, lo, hi, loaded)| {
-            Ok(ChunkRecord {
-                number,
-                lo: bound(lo)?,
-                hi: bound(hi)?,
-                loaded,
-            })
-        })
+        .map(|(number, lo, hi, loaded)| Ok(ChunkRecord { number, lo: bound(lo)?, hi: bound(hi)?, loaded }))
         .collect()
 }
 
 /// Tells the operator's progress what earlier runs loaded.
-pub async fn report(
-    mysql: &Mysql,
-    target: &mut Conn,
-    plan: &Plan,
-    progress: &Progress,
-) -> Result<()> {
+pub async fn report(mysql: &Mysql, target: &mut Conn, plan: &Plan, progress: &Progress) -> Result<()> {
     let states = tables(mysql, target).await?;
     let rows: Vec<(String, String, u64, u64)> = target
         .exec(
@@ -454,10 +374,8 @@ pub async fn report(
         )
         .await
         .map_err(unreadable)?;
-    let sums: BTreeMap<_, _> = rows
-        .into_iter()
-        .map(|(schema, name, rows, bytes)| ((schema, name), (rows, bytes)))
-        .collect();
+    let sums: BTreeMap<_, _> =
+        rows.into_iter().map(|(schema, name, rows, bytes)| ((schema, name), (rows, bytes))).collect();
     for table in &plan.tables {
         let name = (table.schema.clone(), table.name.clone());
         let Some(state) = states.get(&name) else {

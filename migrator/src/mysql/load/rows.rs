@@ -9,8 +9,7 @@ use crate::mysql::follow::json_text;
 use crate::mysql::sql::{quote_ident, relation};
 
 /// How a file is told to the server. Everything but these three bytes stands for itself.
-const FORMAT: &str =
-    "CHARACTER SET binary FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n'";
+const FORMAT: &str = "CHARACTER SET binary FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n'";
 
 /// How a column's value travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,38 +79,19 @@ pub fn load_statement(table: &Table, ways: &[ValueFormat]) -> String {
         names.push(format!("@hg{number}"));
         sets.push(set);
     }
-    let sets = if sets.is_empty() {
-        String::new()
-    } else {
-        format!(" SET {}", sets.join(", "))
-    };
-    format!(
-        "LOAD DATA LOCAL INFILE 'headgate' INTO TABLE {} {FORMAT} ({}){sets}",
-        relation(table),
-        names.join(", ")
-    )
+    let sets = if sets.is_empty() { String::new() } else { format!(" SET {}", sets.join(", ")) };
+    format!("LOAD DATA LOCAL INFILE 'headgate' INTO TABLE {} {FORMAT} ({}){sets}", relation(table), names.join(", "))
 }
 
 /// Whether a column of the plan's kind may be an AUTO_INCREMENT.
 fn may_count(kind: &str) -> bool {
-    matches!(
-        kind,
-        "tinyint" | "smallint" | "mediumint" | "int" | "bigint"
-    )
+    matches!(kind, "tinyint" | "smallint" | "mediumint" | "int" | "bigint")
 }
 
 /// The beginning of an INSERT whose rows [`put_values`] writes.
 pub fn insert_statement(table: &Table) -> String {
-    let names: Vec<_> = table
-        .columns
-        .iter()
-        .map(|column| quote_ident(&column.name))
-        .collect();
-    format!(
-        "INSERT INTO {} ({}) VALUES ",
-        relation(table),
-        names.join(", ")
-    )
+    let names: Vec<_> = table.columns.iter().map(|column| quote_ident(&column.name)).collect();
+    format!("INSERT INTO {} ({}) VALUES ", relation(table), names.join(", "))
 }
 
 /// Whether a row cannot be a line of the file: it holds a document with a decimal.
@@ -145,11 +125,7 @@ pub fn put_row(row: &[u8], ways: &[ValueFormat], out: &mut Vec<u8>) -> Result<u6
         }
     }
     out.push(b'\n');
-    if fields.remaining() == 0 {
-        Ok(empty)
-    } else {
-        Err(fields.malformed())
-    }
+    if fields.remaining() == 0 { Ok(empty) } else { Err(fields.malformed()) }
 }
 
 /// Appends one row as the values of an INSERT. Tells how many of its enumerations hold the error value.
@@ -183,11 +159,7 @@ pub fn put_values(row: &[u8], ways: &[ValueFormat], out: &mut Vec<u8>) -> Result
         out.extend_from_slice(after);
     }
     out.push(b')');
-    if fields.remaining() == 0 {
-        Ok(empty)
-    } else {
-        Err(fields.malformed())
-    }
+    if fields.remaining() == 0 { Ok(empty) } else { Err(fields.malformed()) }
 }
 
 fn put_escaped(cell: &[u8], out: &mut Vec<u8>) {
@@ -221,10 +193,7 @@ mod tests {
         assert_eq!(out, b"\\N\t\tNULL\n");
         out.clear();
         assert_eq!(put_values(b"\xfb\x00\x04NULL", &plain, &mut out), Ok(0));
-        assert_eq!(
-            out,
-            b"(NULL,_binary'',CONVERT(_binary'NULL' USING utf8mb4))"
-        );
+        assert_eq!(out, b"(NULL,_binary'',CONVERT(_binary'NULL' USING utf8mb4))");
     }
 
     #[test]
@@ -241,16 +210,10 @@ mod tests {
     #[test]
     fn what_ends_a_field_or_a_line_inside_a_value_does_not_end_it() {
         let mut out = Vec::new();
-        assert_eq!(
-            put_row(b"\x06a\\N\t\nb", &[ValueFormat::Plain], &mut out),
-            Ok(0)
-        );
+        assert_eq!(put_row(b"\x06a\\N\t\nb", &[ValueFormat::Plain], &mut out), Ok(0));
         assert_eq!(out, b"a\\\\N\\t\\nb\n");
         out.clear();
-        assert_eq!(
-            put_values(b"\x03'\\\0", &[ValueFormat::Plain], &mut out),
-            Ok(0)
-        );
+        assert_eq!(put_values(b"\x03'\\\0", &[ValueFormat::Plain], &mut out), Ok(0));
         assert_eq!(out, b"(_binary'\\'\\\\\\0')");
     }
 

@@ -46,12 +46,7 @@ pub struct Exact {
 
 /// Opens `count` sessions at one exact position, while nothing is committed for some milliseconds. `None` when `stop`
 /// was cancelled first.
-pub async fn exact(
-    mysql: &Mysql,
-    tables: &[Table],
-    count: usize,
-    stop: &CancellationToken,
-) -> Result<Option<Exact>> {
+pub async fn exact(mysql: &Mysql, tables: &[Table], count: usize, stop: &CancellationToken) -> Result<Option<Exact>> {
     let sessions = try_join_all((0..count).map(|_| async {
         let mut session = mysql.connect_source("snapshot").await?;
         session
@@ -63,10 +58,7 @@ pub async fn exact(
     .await?;
     let begun = async move {
         try_join_all(sessions.into_iter().map(|mut session| async move {
-            session
-                .query_drop(BEGIN)
-                .await
-                .map_err(|error| failed("cannot open a snapshot of the source", error))?;
+            session.query_drop(BEGIN).await.map_err(|error| failed("cannot open a snapshot of the source", error))?;
             Ok::<_, Error>(session)
         }))
         .await
@@ -89,36 +81,20 @@ impl Freeze {
         if version.is_mariadb() {
             // MariaDB's manual, "BACKUP STAGE": closes no tables and waits for no reader.
             Self {
-                take: vec![
-                    "BACKUP STAGE START".to_owned(),
-                    "BACKUP STAGE BLOCK_COMMIT".to_owned(),
-                ],
+                take: vec!["BACKUP STAGE START".to_owned(), "BACKUP STAGE BLOCK_COMMIT".to_owned()],
                 release: "BACKUP STAGE END",
             }
         } else {
-            Self {
-                take: vec!["FLUSH TABLES WITH READ LOCK".to_owned()],
-                release: "UNLOCK TABLES",
-            }
+            Self { take: vec!["FLUSH TABLES WITH READ LOCK".to_owned()], release: "UNLOCK TABLES" }
         }
     }
 
     /// Nothing is written to these tables. It waits for open transactions that wrote to one of them while it holds
     /// others, so that the server may end a client's transaction that closes the circle.
     fn of(tables: &[Table]) -> Self {
-        let locks: Vec<String> = tables
-            .iter()
-            .map(|table| format!("{} READ", relation(table)))
-            .collect();
-        let take = if locks.is_empty() {
-            Vec::new()
-        } else {
-            vec![format!("LOCK TABLES {}", locks.join(", "))]
-        };
-        Self {
-            take,
-            release: "UNLOCK TABLES",
-        }
+        let locks: Vec<String> = tables.iter().map(|table| format!("{} READ", relation(table))).collect();
+        let take = if locks.is_empty() { Vec::new() } else { vec![format!("LOCK TABLES {}", locks.join(", "))] };
+        Self { take, release: "UNLOCK TABLES" }
     }
 }
 
@@ -155,11 +131,7 @@ pub(crate) async fn while_locked<T>(
 }
 
 /// A session that holds commits back. `None` when `stop` was cancelled first.
-async fn lock(
-    mysql: &Mysql,
-    tables: &[Table],
-    stop: &CancellationToken,
-) -> Result<Option<(Conn, Freeze)>> {
+async fn lock(mysql: &Mysql, tables: &[Table], stop: &CancellationToken) -> Result<Option<(Conn, Freeze)>> {
     let mut watcher = mysql.connect_source("snapshot watch").await?;
     let version = client::version(&mut watcher).await?;
     let mut may_whole = true;
@@ -223,9 +195,7 @@ async fn is_quick(watcher: &mut Conn) -> Result<bool> {
         if !reported || slow {
             return Ok(false);
         }
-        let running = rows
-            .into_iter()
-            .map(|(session, statement, _)| (session, statement));
+        let running = rows.into_iter().map(|(session, statement, _)| (session, statement));
         let running: BTreeSet<_> = running.filter(|(session, _)| *session != ours).collect();
         if let Some(before) = before {
             return Ok(before.is_disjoint(&running));
@@ -236,18 +206,12 @@ async fn is_quick(watcher: &mut Conn) -> Result<bool> {
 }
 
 /// One attempt, given up before it holds writers back for long. Gives the session back where it has the lock.
-async fn try_lock(
-    mut locker: Conn,
-    watcher: &mut Conn,
-    statements: &[String],
-) -> Result<Option<Conn>> {
+async fn try_lock(mut locker: Conn, watcher: &mut Conn, statements: &[String]) -> Result<Option<Conn>> {
     let refused = |error| failed("cannot lock the source for a snapshot", error);
     let id = locker.id();
     // With autocommit, servers before 5.7 lock the table for statements only, and InnoDB's writers pass.
     locker
-        .query_drop(
-            "SET SESSION lock_wait_timeout = 1, innodb_table_locks = 1, autocommit = 0, wait_timeout = 10",
-        )
+        .query_drop("SET SESSION lock_wait_timeout = 1, innodb_table_locks = 1, autocommit = 0, wait_timeout = 10")
         .await
         .map_err(refused)?;
     let outcome = {
@@ -274,33 +238,25 @@ async fn try_lock(
         Some(Ok(())) => Ok(Some(locker)),
         Some(Err(error)) => {
             let error = refused(error);
-            if error.kind() == Kind::Transient {
-                Ok(None)
-            } else {
-                Err(error)
-            }
+            if error.kind() == Kind::Transient { Ok(None) } else { Err(error) }
         }
     }
 }
 
 /// The longest open transactions of the source, told for people.
 async fn blockers(watcher: &mut Conn) -> String {
-    let query = format!("SELECT CAST(p.ID AS CHAR), p.USER, p.HOST, CAST(TIMESTAMPDIFF(SECOND, t.trx_started, {MACHINE_TIME}) AS CHAR)
+    let query = format!(
+        "SELECT CAST(p.ID AS CHAR), p.USER, p.HOST, CAST(TIMESTAMPDIFF(SECOND, t.trx_started, {MACHINE_TIME}) AS CHAR)
          FROM information_schema.INNODB_TRX t
          JOIN information_schema.PROCESSLIST p ON p.ID = t.trx_mysql_thread_id
-         WHERE p.ID <> CONNECTION_ID() ORDER BY t.trx_started LIMIT 5");
+         WHERE p.ID <> CONNECTION_ID() ORDER BY t.trx_started LIMIT 5"
+    );
     match sessions(watcher, &query).await {
         Ok(rows) if rows.is_empty() => "none by now".to_owned(),
         Ok(rows) => {
             let cell = |row: &Row, at: usize| text(row, at).unwrap_or_default();
             let named = rows.iter().map(|row| {
-                format!(
-                    "connection {} of {}@{} for {} s",
-                    cell(row, 0),
-                    cell(row, 1),
-                    cell(row, 2),
-                    cell(row, 3)
-                )
+                format!("connection {} of {}@{} for {} s", cell(row, 0), cell(row, 1), cell(row, 2), cell(row, 3))
             });
             named.collect::<Vec<_>>().join("; ")
         }

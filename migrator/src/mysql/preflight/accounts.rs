@@ -14,12 +14,7 @@ use crate::preflight::{Findings, Level};
 
 const OPTIONS: &str = "account_options";
 
-pub(super) async fn run(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) {
+pub(super) async fn run(mysql: &Mysql, source: &mut Side, target: &mut Side, findings: &mut Findings) {
     match judge(mysql, source, target).await {
         Ok(accounts) => findings.checks.extend(neutral::early(&accounts)),
         Err(failure) => findings.ran("accounts", Err(failure)),
@@ -31,17 +26,10 @@ pub(super) async fn run(
 }
 
 /// Whether each account of the source can log in on the target once the cutover has created what is still to come.
-pub(super) async fn judge(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-) -> Result<Vec<neutral::Account>> {
+pub(super) async fn judge(mysql: &Mysql, source: &mut Side, target: &mut Side) -> Result<Vec<neutral::Account>> {
     let there = accounts::read(mysql, &mut source.session).await?;
-    let here: BTreeMap<_, Account> = accounts::read(mysql, &mut target.session)
-        .await?
-        .into_iter()
-        .map(|account| (account.key(), account))
-        .collect();
+    let here: BTreeMap<_, Account> =
+        accounts::read(mysql, &mut target.session).await?.into_iter().map(|account| (account.key(), account)).collect();
     let offered = accounts::plugins(&mut target.session).await?;
     let demanded = options::read(mysql, &mut source.session).await?;
     let doubled = beside::second_passwords(&mut source.session, source.version).await?;
@@ -95,23 +83,14 @@ pub(super) async fn judge(
             },
         };
         let turned_away = mysql.secrets().turns_away(&account.user);
-        judged.push(neutral::Account {
-            name,
-            verdict,
-            turned_away,
-        });
+        judged.push(neutral::Account { name, verdict, turned_away });
     }
     Ok(judged)
 }
 
 /// Accounts that the target has already, and that demand or may use up something else there: the check would find them
 /// different. Those that it lacks are created with all of it.
-async fn demands(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn demands(mysql: &Mysql, source: &mut Side, target: &mut Side, findings: &mut Findings) -> Result<()> {
     let there = accounts::read(mysql, &mut source.session).await?;
     let wanted = options::read(mysql, &mut source.session).await?;
     let here = options::read(mysql, &mut target.session).await?;
@@ -122,9 +101,8 @@ async fn demands(
         let Some(wanted) = wanted.get(&account.key()) else {
             continue;
         };
-        if let Some(seconds) = wanted
-            .statement_time()
-            .filter(|_| source.version.is_mariadb() && !target.version.is_mariadb())
+        if let Some(seconds) =
+            wanted.statement_time().filter(|_| source.version.is_mariadb() && !target.version.is_mariadb())
         {
             timed.push((
                 format!("{name} has its statements ended after {seconds} s (MAX_STATEMENT_TIME), and on the target they may run for ever"),
@@ -141,10 +119,8 @@ async fn demands(
             ));
         }
         if has.is_expired() && !wanted.is_expired() {
-            differing.push((
-                format!("the password of {name} has expired on the target: set it anew there"),
-                String::new(),
-            ));
+            differing
+                .push((format!("the password of {name} has expired on the target: set it anew there"), String::new()));
         }
     }
     findings.each(
@@ -167,11 +143,7 @@ async fn demands(
 
 /// Whether everybody may log in as it: it asks for a password, and has none.
 fn has_no_password(account: &Account) -> bool {
-    const BY_PASSWORD: [&str; 3] = [
-        "mysql_native_password",
-        "caching_sha2_password",
-        "sha256_password",
-    ];
+    const BY_PASSWORD: [&str; 3] = ["mysql_native_password", "caching_sha2_password", "sha256_password"];
     account.proof.is_empty() && BY_PASSWORD.contains(&account.plugin.as_str())
 }
 
@@ -182,10 +154,7 @@ async fn tried(mysql: &Mysql, account: &Account, target: &Account) -> Verdict {
             return Verdict::Proved("logged in on the target with the password that Headgate has");
         }
         Some(Err(failure)) => (
-            format!(
-                "the password that Headgate has does not log in on the target: {}",
-                failure.full_text()
-            ),
+            format!("the password that Headgate has does not log in on the target: {}", failure.full_text()),
             "set this password on the target",
         ),
         None if target.plugin == account.plugin => (
@@ -200,11 +169,7 @@ async fn tried(mysql: &Mysql, account: &Account, target: &Account) -> Verdict {
             "let Headgate keep the password that the client shows at its next login (login.capture_passwords), or give it as users.NAME.password",
         ),
     };
-    Verdict::Unproved {
-        why,
-        remedy: remedy.to_owned(),
-        fix: String::new(),
-    }
+    Verdict::Unproved { why, remedy: remedy.to_owned(), fix: String::new() }
 }
 
 /// Whom the fence does not stop, and what runs as somebody whom it does not stop.

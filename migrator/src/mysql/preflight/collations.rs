@@ -12,12 +12,7 @@ use crate::mysql::schema::archive::Archive;
 use crate::mysql::schema::create_table::{Definition, Translation};
 use crate::preflight::{Findings, Level};
 
-pub(super) async fn run(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) -> Result<()> {
+pub(super) async fn run(mysql: &Mysql, source: &mut Side, target: &mut Side, findings: &mut Findings) -> Result<()> {
     let databases = listed(mysql);
     let used = ask(
         &mut source.session,
@@ -33,27 +28,17 @@ pub(super) async fn run(
     )
     .await?;
     let known = known(target).await?;
-    let translation = Translation {
-        source: source.version,
-        target: target.version,
-        collations: std::collections::BTreeMap::new(),
-    };
+    let translation =
+        Translation { source: source.version, target: target.version, collations: std::collections::BTreeMap::new() };
     let takes = |collation: &str| known.contains(&translation.charset(collation));
-    let lacking: Vec<_> = used
-        .iter()
-        .filter(|row| !takes(row.text(3)))
-        .take(100)
-        .collect();
+    let lacking: Vec<_> = used.iter().filter(|row| !takes(row.text(3))).take(100).collect();
     let mut found = Vec::new();
     if !lacking.is_empty() {
         let common: BTreeSet<String> = known_there(source, &takes).await?;
         let archive = Archive::read(mysql).await?;
         for row in lacking {
             let [schema, table, column, collation] = [0, 1, 2, 3].map(|at| row.text(at));
-            let place: Vec<&str> = [schema, table, column]
-                .into_iter()
-                .filter(|part| !part.is_empty())
-                .collect();
+            let place: Vec<&str> = [schema, table, column].into_iter().filter(|part| !part.is_empty()).collect();
             let near = nearest(collation, &common);
             let fix = near.map_or_else(String::new, |near| {
                 let charset = near.split('_').next().unwrap_or(near);
@@ -91,12 +76,7 @@ async fn known(side: &mut Side) -> Result<BTreeSet<String>> {
     } else {
         "SELECT COLLATION_NAME FROM information_schema.COLLATIONS"
     };
-    let rows = ask(
-        &mut side.session,
-        query,
-        "cannot read a server's collations",
-    )
-    .await?;
+    let rows = ask(&mut side.session, query, "cannot read a server's collations").await?;
     Ok(rows.iter().map(|row| row.owned(0)).collect())
 }
 
@@ -113,22 +93,10 @@ fn nearest<'a>(collation: &str, common: &'a BTreeSet<String>) -> Option<&'a str>
     let charset = collation.split('_').next().unwrap_or(collation);
     let padded = collation.replace("_nopad", "");
     let is_sensitive = collation.ends_with("_bin") || collation.ends_with("_cs");
-    let kinds: &[&str] = if is_sensitive {
-        &["bin"]
-    } else {
-        &["unicode_520_ci", "unicode_ci", "general_ci", "bin"]
-    };
-    let of = |charset: &str| -> Vec<String> {
-        kinds
-            .iter()
-            .map(|kind| format!("{charset}_{kind}"))
-            .collect()
-    };
+    let kinds: &[&str] = if is_sensitive { &["bin"] } else { &["unicode_520_ci", "unicode_ci", "general_ci", "bin"] };
+    let of = |charset: &str| -> Vec<String> { kinds.iter().map(|kind| format!("{charset}_{kind}")).collect() };
     let candidates = [vec![padded], of(charset), of("utf8mb4")].concat();
-    candidates
-        .iter()
-        .find_map(|candidate| common.get(candidate))
-        .map(String::as_str)
+    candidates.iter().find_map(|candidate| common.get(candidate)).map(String::as_str)
 }
 
 /// The statement that gives one column another collation and leaves everything else of it as it is.
@@ -171,15 +139,10 @@ mod tests {
 
     #[test]
     fn the_nearest_collation_ignores_no_more_of_case() {
-        let common: BTreeSet<String> = [
-            "utf8mb4_bin",
-            "utf8mb4_general_ci",
-            "utf8mb4_unicode_520_ci",
-            "latin1_bin",
-            "latin1_swedish_ci",
-        ]
-        .map(str::to_owned)
-        .into();
+        let common: BTreeSet<String> =
+            ["utf8mb4_bin", "utf8mb4_general_ci", "utf8mb4_unicode_520_ci", "latin1_bin", "latin1_swedish_ci"]
+                .map(str::to_owned)
+                .into();
         for (collation, near) in [
             ("utf8mb4_nopad_bin", "utf8mb4_bin"),
             ("latin1_swedish_nopad_ci", "latin1_swedish_ci"),

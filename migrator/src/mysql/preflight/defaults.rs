@@ -9,10 +9,7 @@ use crate::error::Result;
 use crate::preflight::Findings;
 
 pub(super) fn settings(source: &Side, target: &Side, findings: &mut Findings) {
-    let (there, here) = (
-        source.setting("lower_case_table_names"),
-        target.setting("lower_case_table_names"),
-    );
+    let (there, here) = (source.setting("lower_case_table_names"), target.setting("lower_case_table_names"));
     if there == here {
         findings.ok("lower_case_table_names", there.unwrap_or("0"));
     } else {
@@ -23,10 +20,8 @@ pub(super) fn settings(source: &Side, target: &Side, findings: &mut Findings) {
             "",
         );
     }
-    let (there, here) = (
-        source.number("max_allowed_packet").unwrap_or(0),
-        target.number("max_allowed_packet").unwrap_or(0),
-    );
+    let (there, here) =
+        (source.number("max_allowed_packet").unwrap_or(0), target.number("max_allowed_packet").unwrap_or(0));
     if here >= there {
         findings.ok("max_allowed_packet", format!("{here} bytes on the target"));
     } else {
@@ -39,10 +34,7 @@ pub(super) fn settings(source: &Side, target: &Side, findings: &mut Findings) {
     }
     let modes = |side: &Side| -> BTreeSet<String> {
         let modes = side.setting("sql_mode").unwrap_or_default().split(',');
-        modes
-            .filter(|mode| !mode.is_empty() && *mode != "NO_AUTO_CREATE_USER")
-            .map(str::to_owned)
-            .collect()
+        modes.filter(|mode| !mode.is_empty() && *mode != "NO_AUTO_CREATE_USER").map(str::to_owned).collect()
     };
     let (there, here) = (modes(source), modes(target));
     if there == here {
@@ -50,11 +42,7 @@ pub(super) fn settings(source: &Side, target: &Side, findings: &mut Findings) {
     } else {
         let only = |some: &BTreeSet<String>, other: &BTreeSet<String>| {
             let names: Vec<&str> = some.difference(other).map(String::as_str).collect();
-            if names.is_empty() {
-                "nothing".to_owned()
-            } else {
-                names.join(", ")
-            }
+            if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
         };
         let list: Vec<&str> = there.iter().map(String::as_str).collect();
         findings.warning(
@@ -72,31 +60,14 @@ pub(super) fn settings(source: &Side, target: &Side, findings: &mut Findings) {
             target.set("event_scheduler", "ON"),
         );
     } else {
-        findings.ok(
-            "event_scheduler",
-            "events run on the target as they do on the source",
-        );
+        findings.ok("event_scheduler", "events run on the target as they do on the source");
     }
 }
 
-pub(super) async fn time_zones(
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) -> Result<()> {
+pub(super) async fn time_zones(source: &mut Side, target: &mut Side, findings: &mut Findings) -> Result<()> {
     const QUERY: &str = "SELECT COUNT(*) FROM mysql.time_zone_name";
-    let there = ask(
-        &mut source.session,
-        QUERY,
-        "cannot read the source's time zones",
-    )
-    .await?;
-    let here = ask(
-        &mut target.session,
-        QUERY,
-        "cannot read the target's time zones",
-    )
-    .await?;
+    let there = ask(&mut source.session, QUERY, "cannot read the source's time zones").await?;
+    let here = ask(&mut target.session, QUERY, "cannot read the target's time zones").await?;
     let count = |rows: &[TextRow]| rows.first().map_or(0, |row| row.number(0));
     if count(&there) > 0 && count(&here) == 0 {
         findings.warning(
@@ -106,10 +77,7 @@ pub(super) async fn time_zones(
             "",
         );
     } else {
-        findings.ok(
-            "time_zones",
-            "the target knows named time zones where the source does",
-        );
+        findings.ok("time_zones", "the target knows named time zones where the source does");
     }
     let zone = |side: &Side| {
         let zone = match side.setting("time_zone") {
@@ -127,10 +95,7 @@ pub(super) async fn time_zones(
         findings.ok("time_zone", there);
         return Ok(());
     }
-    let known = format!(
-        "SELECT CONVERT_TZ('2000-01-01', '+00:00', {}) IS NOT NULL",
-        quote_literal(&there)
-    );
+    let known = format!("SELECT CONVERT_TZ('2000-01-01', '+00:00', {}) IS NOT NULL", quote_literal(&there));
     let known = ask(&mut target.session, &known, "cannot try a time zone").await?;
     let fix = if known.first().is_some_and(|row| row.is_on(0)) {
         target.set("time_zone", &quote_literal(&there))

@@ -16,24 +16,12 @@ use crate::preflight::{Check, Findings, Level};
 
 const NAME: &str = "client_settings";
 /// Two names of one variable, the older one first.
-const RENAMED: [(&str, &str); 2] = [
-    ("tx_isolation", "transaction_isolation"),
-    ("tx_read_only", "transaction_read_only"),
-];
+const RENAMED: [(&str, &str); 2] =
+    [("tx_isolation", "transaction_isolation"), ("tx_read_only", "transaction_read_only")];
 /// Variables of which another check tells more.
-const OF_ANOTHER_CHECK: [&str; 4] = [
-    "sql_mode",
-    "time_zone",
-    "max_allowed_packet",
-    "restrict_fk_on_non_standard_key",
-];
+const OF_ANOTHER_CHECK: [&str; 4] = ["sql_mode", "time_zone", "max_allowed_packet", "restrict_fk_on_non_standard_key"];
 
-pub(super) async fn run(
-    mysql: &Mysql,
-    source: &Side,
-    target: &Side,
-    findings: &mut Findings,
-) -> Result<()> {
+pub(super) async fn run(mysql: &Mysql, source: &Side, target: &Side, findings: &mut Findings) -> Result<()> {
     // Values are tried in a session that is used for nothing else.
     let mut tried = mysql.connect_target("precheck settings").await?;
     let mut found = 0;
@@ -52,17 +40,11 @@ pub(super) async fn run(
             continue;
         }
         found += 1;
-        let fix = if takes == Takes::No {
-            String::new()
-        } else {
-            target.set(called, &constant(there))
-        };
+        let fix = if takes == Takes::No { String::new() } else { target.set(called, &constant(there)) };
         let remedy = if fix.is_empty() {
-            "the target does not take this value: see that the application sets what it needs"
-                .to_owned()
+            "the target does not take this value: see that the application sets what it needs".to_owned()
         } else if fix.starts_with("SET PERSIST") {
-            "let new sessions get the same on the target, or see that the application does not depend on it"
-                .to_owned()
+            "let new sessions get the same on the target, or see that the application does not depend on it".to_owned()
         } else {
             format!(
                 "let new sessions get the same on the target, also in its configuration, for a restart \
@@ -78,28 +60,20 @@ pub(super) async fn run(
         ));
     }
     if found == 0 {
-        findings.ok(
-            NAME,
-            "new sessions get the same settings on both sides, as far as they mean something to a client",
-        );
+        findings
+            .ok(NAME, "new sessions get the same settings on both sides, as far as they mean something to a client");
     }
     Ok(())
 }
 
 /// The variable as the target calls it, with its value there.
 fn counterpart<'a>(name: &'a str, target: &'a Side) -> Option<(&'a str, &'a str)> {
-    let other = RENAMED.iter().find_map(|(old, new)| {
-        (name == *old)
-            .then_some(*new)
-            .or_else(|| (name == *new).then_some(*old))
-    });
-    [Some(name), other]
-        .into_iter()
-        .flatten()
-        .find_map(|called| {
-            let value = target.setting(called)?;
-            Some((called, value))
-        })
+    let other =
+        RENAMED.iter().find_map(|(old, new)| (name == *old).then_some(*new).or_else(|| (name == *new).then_some(*old)));
+    [Some(name), other].into_iter().flatten().find_map(|called| {
+        let value = target.setting(called)?;
+        Some((called, value))
+    })
 }
 
 fn is_same(one: &str, other: &str) -> bool {
@@ -113,8 +87,7 @@ fn is_same(one: &str, other: &str) -> bool {
     match (number(&one), number(&other)) {
         (Some(one), Some(other)) => one.to_bits() == other.to_bits(),
         _ if one.contains(',') || other.contains(',') => {
-            let parts =
-                |value: &str| -> BTreeSet<String> { value.split(',').map(str::to_owned).collect() };
+            let parts = |value: &str| -> BTreeSet<String> { value.split(',').map(str::to_owned).collect() };
             parts(&one) == parts(&other)
         }
         _ => one == other,
@@ -123,11 +96,7 @@ fn is_same(one: &str, other: &str) -> bool {
 
 /// The value as SQL writes it.
 fn constant(value: &str) -> String {
-    if value.parse::<f64>().is_ok() {
-        value.to_owned()
-    } else {
-        quote_literal(value)
-    }
+    if value.parse::<f64>().is_ok() { value.to_owned() } else { quote_literal(value) }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,9 +116,7 @@ async fn takes(session: &mut Conn, name: &str, value: &str) -> Result<Takes> {
     let set = format!("SET SESSION `{name}` = {}", constant(value));
     match session.query_drop(set).await {
         Ok(()) => Ok(Takes::InASession),
-        Err(Failure::Server(reported))
-            if matches!(reported.code, IS_GLOBAL | IS_READ_ONLY | IS_DENIED) =>
-        {
+        Err(Failure::Server(reported)) if matches!(reported.code, IS_GLOBAL | IS_READ_ONLY | IS_DENIED) => {
             Ok(Takes::Globally)
         }
         Err(Failure::Server(_)) => Ok(Takes::No),

@@ -14,12 +14,7 @@ type On = (&'static str, &'static str);
 const SOURCE: On = ("source_left_behind", "source");
 const TARGET: On = ("target_left_behind", "target");
 
-pub(super) async fn run(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) {
+pub(super) async fn run(mysql: &Mysql, source: &mut Side, target: &mut Side, findings: &mut Findings) {
     let outcome = read_only(mysql, source, findings).await;
     findings.ran("read_only_databases", outcome);
     let outcome = tablespaces(mysql, source, findings).await;
@@ -43,10 +38,7 @@ async fn read_only(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
         );
         for row in ask(&mut source.session, &query, WHAT).await? {
             found.push((
-                format!(
-                    "the database {} is READ ONLY, and will take writes on the target",
-                    row.text(0)
-                ),
+                format!("the database {} is READ ONLY, and will take writes on the target", row.text(0)),
                 format!("ALTER DATABASE {} READ ONLY = 0", quote_ident(row.text(0))),
             ));
         }
@@ -67,15 +59,7 @@ async fn tablespaces(mysql: &Mysql, source: &mut Side, findings: &mut Findings) 
     if source.version.is_mysql_from(8, 0, 0) {
         let columns = "NAME";
         let table = "information_schema.INNODB_TABLES";
-        let rows = shown(
-            SOURCE,
-            source,
-            table,
-            columns,
-            "SPACE_TYPE = 'General'",
-            findings,
-        )
-        .await;
+        let rows = shown(SOURCE, source, table, columns, "SPACE_TYPE = 'General'", findings).await;
         let moving = mysql.databases();
         for row in &rows {
             let (schema, name) = row.text(0).split_once('/').unwrap_or_default();
@@ -100,11 +84,7 @@ async fn tablespaces(mysql: &Mysql, source: &mut Side, findings: &mut Findings) 
     Ok(())
 }
 
-async fn resource_groups(
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn resource_groups(source: &mut Side, target: &mut Side, findings: &mut Findings) -> Result<()> {
     const NAME: &str = "resource_groups";
     let mut found = Vec::new();
     let there = groups(SOURCE, source, findings).await?.unwrap_or_default();
@@ -113,10 +93,7 @@ async fn resource_groups(
         let Some(here) = groups(TARGET, target, findings).await? else {
             return Ok(());
         };
-        for row in there
-            .iter()
-            .filter(|row| !here.iter().any(|one| one.text(0) == row.text(0)))
-        {
+        for row in there.iter().filter(|row| !here.iter().any(|one| one.text(0) == row.text(0))) {
             let state = if row.is_on(4) { "ENABLE" } else { "DISABLE" };
             let create = format!(
                 "CREATE RESOURCE GROUP {} TYPE = {} VCPU = {} THREAD_PRIORITY = {} {state}",
@@ -145,22 +122,14 @@ async fn resource_groups(
 /// server has these, and shows none at all to whoever may not use one.
 async fn groups(on: On, side: &mut Side, findings: &mut Findings) -> Result<Option<Vec<TextRow>>> {
     const OWN: [&str; 2] = ["USR_default", "SYS_default"];
-    const QUERY: &str =
-        "SELECT RESOURCE_GROUP_NAME, RESOURCE_GROUP_TYPE, CAST(VCPU_IDS AS CHAR), THREAD_PRIORITY,
+    const QUERY: &str = "SELECT RESOURCE_GROUP_NAME, RESOURCE_GROUP_TYPE, CAST(VCPU_IDS AS CHAR), THREAD_PRIORITY,
         RESOURCE_GROUP_ENABLED FROM information_schema.RESOURCE_GROUPS";
     if !side.version.is_mysql_from(8, 0, 3) {
         return Ok(Some(Vec::new()));
     }
     let mut rows = ask(&mut side.session, QUERY, WHAT).await?;
     if rows.is_empty() {
-        hidden(
-            on,
-            side,
-            "resource groups there are",
-            "RESOURCE_GROUP_USER ON *.*",
-            findings,
-        )
-        .await;
+        hidden(on, side, "resource groups there are", "RESOURCE_GROUP_USER ON *.*", findings).await;
         return Ok(None);
     }
     rows.retain(|row| !OWN.contains(&row.text(0)));
@@ -168,61 +137,32 @@ async fn groups(on: On, side: &mut Side, findings: &mut Findings) -> Result<Opti
 }
 
 /// Plugins, components and loadable functions by name, each with the statement that installs it.
-async fn installed(
-    on: On,
-    side: &mut Side,
-    findings: &mut Findings,
-) -> Result<Vec<(String, String)>> {
+async fn installed(on: On, side: &mut Side, findings: &mut Findings) -> Result<Vec<(String, String)>> {
     let query = "SELECT PLUGIN_NAME, PLUGIN_LIBRARY FROM information_schema.PLUGINS
         WHERE PLUGIN_LIBRARY IS NOT NULL AND PLUGIN_STATUS = 'ACTIVE'";
     let rows = ask(&mut side.session, query, WHAT).await?;
     let install = |row: &TextRow| {
         let library = row.text(1).trim_end_matches(".so").to_owned() + ".so";
-        let install = format!(
-            "INSTALL PLUGIN {} SONAME {}",
-            row.text(0),
-            quote_literal(&library)
-        );
+        let install = format!("INSTALL PLUGIN {} SONAME {}", row.text(0), quote_literal(&library));
         (format!("plugin {}", row.text(0).to_lowercase()), install)
     };
     let mut found: Vec<(String, String)> = rows.iter().map(install).collect();
     if side.version.is_mysql_from(8, 0, 0) {
-        let rows = shown(
-            on,
-            side,
-            "mysql.component",
-            "component_urn",
-            "TRUE",
-            findings,
-        )
-        .await;
+        let rows = shown(on, side, "mysql.component", "component_urn", "TRUE", findings).await;
         let install = |row: &TextRow| {
             let install = format!("INSTALL COMPONENT {}", quote_literal(row.text(0)));
             (format!("component {}", row.text(0)), install)
         };
         found.extend(rows.iter().map(install));
     }
-    for row in shown(
-        on,
-        side,
-        "mysql.func",
-        "name, dl, ret, type",
-        "TRUE",
-        findings,
-    )
-    .await
-    {
+    for row in shown(on, side, "mysql.func", "name, dl, ret, type", "TRUE", findings).await {
         let returns = match row.text(2) {
             "1" => "REAL",
             "2" => "INTEGER",
             "4" => "DECIMAL",
             _ => "STRING",
         };
-        let aggregate = if row.text(3) == "aggregate" {
-            "AGGREGATE "
-        } else {
-            ""
-        };
+        let aggregate = if row.text(3) == "aggregate" { "AGGREGATE " } else { "" };
         let install = format!(
             "CREATE {aggregate}FUNCTION {} RETURNS {returns} SONAME {}",
             quote_ident(row.text(0)),
@@ -258,16 +198,8 @@ async fn shown(
 }
 
 /// What this account may not see, with the grant that shows it.
-async fn hidden(
-    (check, on): On,
-    side: &mut Side,
-    what: &str,
-    right: &str,
-    findings: &mut Findings,
-) {
-    let account = ask(&mut side.session, ACCOUNT, WHAT)
-        .await
-        .unwrap_or_default();
+async fn hidden((check, on): On, side: &mut Side, what: &str, right: &str, findings: &mut Findings) {
+    let account = ask(&mut side.session, ACCOUNT, WHAT).await.unwrap_or_default();
     let account = account.first().map_or("", |row| row.text(0));
     findings.warning(
         check,
@@ -289,10 +221,7 @@ async fn plugins(source: &mut Side, target: &mut Side, findings: &mut Findings) 
         .map(|(name, install)| {
             let is_known = alike || same && name.starts_with("component ");
             let install = if is_known { install } else { String::new() };
-            (
-                format!("the {name} is installed on the source and not on the target"),
-                install,
-            )
+            (format!("the {name} is installed on the source and not on the target"), install)
         })
         .collect();
     findings.each(
@@ -308,16 +237,7 @@ async fn plugins(source: &mut Side, target: &mut Side, findings: &mut Findings) 
 async fn history(source: &mut Side, findings: &mut Findings) {
     const NAME: &str = "password_history";
     let kept = if source.version.is_mysql_from(8, 0, 3) {
-        shown(
-            SOURCE,
-            source,
-            "mysql.password_history",
-            "User",
-            "TRUE",
-            findings,
-        )
-        .await
-        .len()
+        shown(SOURCE, source, "mysql.password_history", "User", "TRUE", findings).await.len()
     } else {
         0
     };
@@ -337,20 +257,16 @@ async fn costs(source: &mut Side, target: &mut Side, findings: &mut Findings) {
     const NAME: &str = "optimizer_costs";
     let mut found = Vec::new();
     let both = source.version.is_mysql_from(8, 0, 0) && target.version.is_mysql_from(8, 0, 0);
-    for (table, key) in [
-        ("mysql.server_cost", "cost_name"),
-        ("mysql.engine_cost", "engine_name, device_type, cost_name"),
-    ] {
+    for (table, key) in
+        [("mysql.server_cost", "cost_name"), ("mysql.engine_cost", "engine_name, device_type, cost_name")]
+    {
         if !both {
             continue;
         }
         let columns = format!("CONCAT_WS(''', ''', {key}), CAST(cost_value AS CHAR)");
         let there = shown(SOURCE, source, table, &columns, "TRUE", findings).await;
         let here = shown(TARGET, target, table, &columns, "TRUE", findings).await;
-        for row in there
-            .iter()
-            .filter(|row| row.get(1).is_some() && !here.contains(row))
-        {
+        for row in there.iter().filter(|row| row.get(1).is_some() && !here.contains(row)) {
             let values = format!("'{}', {}", row.text(0), row.text(1));
             found.push((
                 format!("{table} has another cost than the target: {values}"),
@@ -373,19 +289,8 @@ async fn statistics(mysql: &Mysql, source: &mut Side, findings: &mut Findings) {
         return findings.ok(NAME, "statistics are made anew after the load");
     }
     let moving = mysql.databases();
-    let rows = shown(
-        SOURCE,
-        source,
-        "mysql.table_stats",
-        "db_name",
-        "TRUE",
-        findings,
-    )
-    .await;
-    let count = rows
-        .iter()
-        .filter(|row| moving.iter().any(|name| name == row.text(0)))
-        .count();
+    let rows = shown(SOURCE, source, "mysql.table_stats", "db_name", "TRUE", findings).await;
+    let count = rows.iter().filter(|row| moving.iter().any(|name| name == row.text(0))).count();
     findings.ok(
         NAME,
         format!("statistics are made anew after the load, those of the server's own tables for {count} tables"),

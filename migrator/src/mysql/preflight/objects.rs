@@ -81,11 +81,7 @@ pub(super) async fn definers(
         by_definer.entry(definer).or_default().push(what);
     }
     let there = accounts::all(&mut source.session).await?;
-    let mut to_be: BTreeSet<_> = accounts::all(&mut target.session)
-        .await?
-        .iter()
-        .map(Account::key)
-        .collect();
+    let mut to_be: BTreeSet<_> = accounts::all(&mut target.session).await?.iter().map(Account::key).collect();
     let offered = accounts::plugins(&mut target.session).await?;
     to_be.extend(
         accounts::read(mysql, &mut source.session)
@@ -111,30 +107,21 @@ pub(super) async fn definers(
             let account = format!("{}@{}", quote_ident(user), quote_ident(host));
             let mut fix = vec![format!("CREATE USER {account} ACCOUNT LOCK")];
             fix.extend(mysql.databases().iter().map(|database| {
-                format!(
-                    "GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON {}.* TO {account}",
-                    quote_ident(database)
-                )
+                format!("GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON {}.* TO {account}", quote_ident(database))
             }));
             // It would be the one by which others of its name log in from its host.
             if to_be.iter().any(|(other, _)| other == user) {
                 fix.clear();
             }
-            only_there.push((
-                format!("{what}, which is no account of the target and does not come along"),
-                fix.join("; "),
-            ));
+            only_there
+                .push((format!("{what}, which is no account of the target and does not come along"), fix.join("; ")));
         }
     }
     if nowhere.is_empty() && only_there.is_empty() {
         findings.ok(NAME, "every program runs as an account that exists");
     }
     for (level, found, remedy) in [
-        (
-            Level::Warning,
-            nowhere,
-            "create the account, or let it run as another",
-        ),
+        (Level::Warning, nowhere, "create the account, or let it run as another"),
         (
             Level::Error,
             only_there,
@@ -142,9 +129,7 @@ pub(super) async fn definers(
         ),
     ] {
         for (evidence, fix) in found {
-            findings
-                .checks
-                .push(Check::new(NAME, level, evidence, remedy, fix));
+            findings.checks.push(Check::new(NAME, level, evidence, remedy, fix));
         }
     }
     Ok(())
@@ -164,27 +149,12 @@ async fn databases(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
     let absent: Vec<_> = moving
         .iter()
         .filter(|name| !there.contains(name))
-        .map(|name| {
-            (
-                format!("there is no database {name} on the source"),
-                String::new(),
-            )
-        })
+        .map(|name| (format!("there is no database {name} on the source"), String::new()))
         .collect();
-    let remedy =
-        "see that the route's database, or the schemas of the migration, are the ones meant";
-    findings.each(
-        "source_databases",
-        Level::Error,
-        &absent,
-        remedy,
-        &moving.join(", "),
-    );
-    let others: Vec<&str> = there
-        .iter()
-        .filter(|name| *name != RECORDS && !moving.contains(name))
-        .map(String::as_str)
-        .collect();
+    let remedy = "see that the route's database, or the schemas of the migration, are the ones meant";
+    findings.each("source_databases", Level::Error, &absent, remedy, &moving.join(", "));
+    let others: Vec<&str> =
+        there.iter().filter(|name| *name != RECORDS && !moving.contains(name)).map(String::as_str).collect();
     let held = Held::read(&mut source.session).await?;
     let lacking = held.lacking(Which::Source, source.version, &moving);
     let unseen = rights::of(&lacking, "source_databases", &held.account, Which::Source);
@@ -196,17 +166,10 @@ async fn databases(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
         findings.ok("other_databases", "the source has no other database");
     }
     if !others.is_empty() {
-        let all: Vec<&str> = moving
-            .iter()
-            .map(String::as_str)
-            .chain(others.iter().copied())
-            .collect();
+        let all: Vec<&str> = moving.iter().map(String::as_str).chain(others.iter().copied()).collect();
         findings.warning(
             "other_databases",
-            format!(
-                "these databases do not move and become read-only at the cutover: {}",
-                others.join(", ")
-            ),
+            format!("these databases do not move and become read-only at the cutover: {}", others.join(", ")),
             "move them in the same migration, or see that nobody writes to them by then",
             format!("CREATE MIGRATION … WITH (schemas = '{}')", all.join(", ")),
         );
@@ -275,11 +238,7 @@ async fn conflicts(mysql: &Mysql, target: &mut Side, findings: &mut Findings) ->
          goes with it by DROP MIGRATION … WITH (target_objects = 'drop')",
         "nothing on the target is in the way",
     );
-    Ok(if found.is_empty() {
-        Place::Free
-    } else {
-        Place::Taken
-    })
+    Ok(if found.is_empty() { Place::Free } else { Place::Taken })
 }
 
 /// Whether the target has records of this migration, so that what else it has is the migration's.

@@ -12,12 +12,7 @@ use crate::mysql::schema::archive::{Archive, Kind};
 use crate::mysql::schema::create_table::Definition;
 use crate::preflight::{Findings, Level};
 
-pub(super) async fn run(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) {
+pub(super) async fn run(mysql: &Mysql, source: &mut Side, target: &mut Side, findings: &mut Findings) {
     versions(source, target, findings);
     same_server(source, target, findings);
     defaults::settings(source, target, findings);
@@ -44,32 +39,18 @@ fn versions(source: &Side, target: &Side, findings: &mut Findings) {
     let (from, to) = (source.version, target.version);
     let evidence = format!("from {from} to {to}");
     if to.is_mariadb() && !from.is_mariadb() {
-        findings.error(
-            NAME,
-            evidence,
-            "MySQL does not move to MariaDB: name a cluster of MySQL as the target",
-            "",
-        );
-    } else if !to.is_mariadb() && !to.is_mysql_from(8, 0, 0)
-        || to.is_mariadb() && to.number < (10, 6, 0)
-    {
-        findings.error(
-            NAME,
-            evidence,
-            "the target must be MySQL 8.0 or MariaDB 10.6 or newer",
-            "",
-        );
-    } else if from.flavor == to.flavor
-        && (from.number.0, from.number.1) > (to.number.0, to.number.1)
-    {
-        findings.error(
-            NAME,
-            evidence,
-            "the target must be of the same or a newer version",
-            "",
-        );
+        findings.error(NAME, evidence, "MySQL does not move to MariaDB: name a cluster of MySQL as the target", "");
+    } else if !to.is_mariadb() && !to.is_mysql_from(8, 0, 0) || to.is_mariadb() && to.number < (10, 6, 0) {
+        findings.error(NAME, evidence, "the target must be MySQL 8.0 or MariaDB 10.6 or newer", "");
+    } else if from.flavor == to.flavor && (from.number.0, from.number.1) > (to.number.0, to.number.1) {
+        findings.error(NAME, evidence, "the target must be of the same or a newer version", "");
     } else if from.flavor != to.flavor {
-        findings.warning(NAME, evidence, "views, routines and the application's own statements may mean something else there: rehearse with them", "");
+        findings.warning(
+            NAME,
+            evidence,
+            "views, routines and the application's own statements may mean something else there: rehearse with them",
+            "",
+        );
     } else {
         findings.ok(NAME, evidence);
     }
@@ -113,12 +94,7 @@ const FOREIGN: [(&str, &str); 4] = [
 ];
 
 /// What MariaDB has and MySQL has not.
-async fn foreign_to_mysql(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn foreign_to_mysql(mysql: &Mysql, source: &mut Side, target: &mut Side, findings: &mut Findings) -> Result<()> {
     if !source.version.is_mariadb() || target.version.is_mariadb() {
         return Ok(());
     }
@@ -163,26 +139,17 @@ async fn foreign_to_mysql(
         ] {
             if table.create.contains(text) {
                 found.push((
-                    format!(
-                        "{}.{} has {what}, which MySQL does not have",
-                        table.schema, table.name
-                    ),
+                    format!("{}.{} has {what}, which MySQL does not have", table.schema, table.name),
                     String::new(),
                 ));
             }
         }
     }
     for one in archive.programs.iter().filter(|one| {
-        one.sql_mode.split(',').any(|mode| mode == "ORACLE")
-            || matches!(one.kind, Kind::Package | Kind::PackageBody)
+        one.sql_mode.split(',').any(|mode| mode == "ORACLE") || matches!(one.kind, Kind::Package | Kind::PackageBody)
     }) {
         found.push((
-            format!(
-                "the {} {}.{} is written in the mode ORACLE",
-                one.kind.word().to_lowercase(),
-                one.schema,
-                one.name
-            ),
+            format!("the {} {}.{} is written in the mode ORACLE", one.kind.word().to_lowercase(), one.schema, one.name),
             String::new(),
         ));
     }
@@ -197,12 +164,7 @@ async fn foreign_to_mysql(
 }
 
 /// Names that the application may have written without quotes so far.
-async fn words(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn words(mysql: &Mysql, source: &mut Side, target: &mut Side, findings: &mut Findings) -> Result<()> {
     let reserved = ask(
         &mut target.session,
         if target.version.is_mariadb() {
@@ -214,10 +176,7 @@ async fn words(
     )
     .await
     .unwrap_or_default();
-    let reserved: BTreeSet<String> = reserved
-        .iter()
-        .map(|row| row.text(0).to_lowercase())
-        .collect();
+    let reserved: BTreeSet<String> = reserved.iter().map(|row| row.text(0).to_lowercase()).collect();
     let databases = listed(mysql);
     let names = ask(
         &mut source.session,
@@ -229,24 +188,10 @@ async fn words(
     )
     .await?;
     let mut found = Vec::new();
-    for name in names
-        .iter()
-        .map(|row| row.text(0))
-        .filter(|name| reserved.contains(*name))
-    {
+    for name in names.iter().map(|row| row.text(0)).filter(|name| reserved.contains(*name)) {
         // A word of plain letters: where the source takes it for a name, applications may have left the quotes away.
-        if ask(
-            &mut source.session,
-            &format!("SELECT 1 AS {name}"),
-            "a word",
-        )
-        .await
-        .is_ok()
-        {
-            found.push((
-                format!("{name} is a reserved word on the target and not on the source"),
-                String::new(),
-            ));
+        if ask(&mut source.session, &format!("SELECT 1 AS {name}"), "a word").await.is_ok() {
+            found.push((format!("{name} is a reserved word on the target and not on the source"), String::new()));
         }
     }
     findings.each(
@@ -259,12 +204,7 @@ async fn words(
     Ok(())
 }
 
-async fn keys(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn keys(mysql: &Mysql, source: &mut Side, target: &mut Side, findings: &mut Findings) -> Result<()> {
     if !target.is_on("restrict_fk_on_non_standard_key") {
         return Ok(());
     }
@@ -281,15 +221,8 @@ async fn keys(
              LIMIT 100"
         ))
         .await?;
-    let fix = if found.is_empty() {
-        String::new()
-    } else {
-        target.set("restrict_fk_on_non_standard_key", "OFF")
-    };
-    let found: Vec<_> = found
-        .into_iter()
-        .map(|(evidence, _)| (evidence, fix.clone()))
-        .collect();
+    let fix = if found.is_empty() { String::new() } else { target.set("restrict_fk_on_non_standard_key", "OFF") };
+    let found: Vec<_> = found.into_iter().map(|(evidence, _)| (evidence, fix.clone())).collect();
     findings.each(
         "foreign_key_targets",
         Level::Warning,
@@ -300,12 +233,7 @@ async fn keys(
     Ok(())
 }
 
-async fn functions(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn functions(mysql: &Mysql, source: &mut Side, target: &mut Side, findings: &mut Findings) -> Result<()> {
     if target.is_on("log_bin_trust_function_creators") || !target.is_on("log_bin") {
         findings.ok("functions", "the target lets functions be created");
         return Ok(());
@@ -320,10 +248,7 @@ async fn functions(
             listed(mysql)
         ))
         .await?;
-    let found: Vec<_> = found
-        .into_iter()
-        .map(|(evidence, _)| (evidence, fix.clone()))
-        .collect();
+    let found: Vec<_> = found.into_iter().map(|(evidence, _)| (evidence, fix.clone())).collect();
     findings.each(
         "functions",
         Level::Error,

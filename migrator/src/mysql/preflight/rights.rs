@@ -7,15 +7,11 @@ use crate::error::Result;
 use crate::preflight::{Findings, Level};
 use crate::rights::{Grant, Side as Which};
 
-const REMEDY: &str = "grant the right, to the account or to a role that is active in its sessions; headgate grants prints all of them";
+const REMEDY: &str =
+    "grant the right, to the account or to a role that is active in its sessions; headgate grants prints all of them";
 
 /// What lacks for this check, as (evidence, fix).
-pub(super) fn of(
-    lacking: &[Grant],
-    check: &str,
-    account: &str,
-    which: Which,
-) -> Vec<(String, String)> {
+pub(super) fn of(lacking: &[Grant], check: &str, account: &str, which: Which) -> Vec<(String, String)> {
     let rows = lacking.iter().filter(|grant| grant.check == check);
     rows.map(|grant| {
         let (side, what) = (which.name(), grant.what);

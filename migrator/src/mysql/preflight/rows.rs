@@ -32,12 +32,7 @@ struct Demand {
     fix: String,
 }
 
-pub(super) async fn run(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &Side,
-    findings: &mut Findings,
-) -> Result<()> {
+pub(super) async fn run(mysql: &Mysql, source: &mut Side, target: &Side, findings: &mut Findings) -> Result<()> {
     // Only MariaDB lets rows in that break a CHECK, and times beyond those of MySQL; only it has columns of its own kind.
     if !source.version.is_mariadb() {
         findings.ok(NAME, "the source holds no row that the target would refuse");
@@ -45,13 +40,12 @@ pub(super) async fn run(
     }
     compressed(mysql, findings).await?;
     let demands = demands(mysql, source, target).await?;
-    let keys: BTreeMap<(String, String), Vec<String>> =
-        plan::read_in(&mut source.session, &mysql.databases())
-            .await?
-            .tables
-            .into_iter()
-            .map(|table| ((table.schema, table.name), table.key))
-            .collect();
+    let keys: BTreeMap<(String, String), Vec<String>> = plan::read_in(&mut source.session, &mysql.databases())
+        .await?
+        .tables
+        .into_iter()
+        .map(|table| ((table.schema, table.name), table.key))
+        .collect();
     let until = Instant::now() + ALL_LOOKS;
     let (mut found, mut unseen) = (Vec::new(), Vec::new());
     for ((schema, name), demands) in demands {
@@ -60,9 +54,7 @@ pub(super) async fn run(
             unseen.push(title);
             continue;
         }
-        let key = keys
-            .get(&(schema.clone(), name.clone()))
-            .filter(|key| !key.is_empty());
+        let key = keys.get(&(schema.clone(), name.clone())).filter(|key| !key.is_empty());
         let key = key.map_or_else(
             || "''".to_owned(),
             |columns| {
@@ -72,12 +64,7 @@ pub(super) async fn run(
         );
         let looks: Vec<String> = demands
             .iter()
-            .map(|one| {
-                format!(
-                    "COALESCE(SUM({0}), 0), MIN(IF({0}, {key}, NULL))",
-                    one.refused
-                )
-            })
+            .map(|one| format!("COALESCE(SUM({0}), 0), MIN(IF({0}, {key}, NULL))", one.refused))
             .collect();
         let query = format!(
             "SET STATEMENT max_statement_time = {ONE_LOOK} FOR SELECT {} FROM {}",
@@ -100,10 +87,7 @@ pub(super) async fn run(
             if count != "0" {
                 let first = row.text(2 * number + 1);
                 found.push((
-                    format!(
-                        "{count} rows of {title} {}; the first has the key ({first})",
-                        demand.what
-                    ),
+                    format!("{count} rows of {title} {}; the first has the key ({first})", demand.what),
                     demand.fix.clone(),
                 ));
             }
@@ -133,11 +117,7 @@ pub(super) async fn run(
 }
 
 /// What is demanded of the rows of each table.
-async fn demands(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &Side,
-) -> Result<BTreeMap<(String, String), Vec<Demand>>> {
+async fn demands(mysql: &Mysql, source: &mut Side, target: &Side) -> Result<BTreeMap<(String, String), Vec<Demand>>> {
     const WHAT: &str = "cannot read what the source demands of rows";
     let databases = listed(mysql);
     let mut demands: BTreeMap<(String, String), Vec<Demand>> = BTreeMap::new();
@@ -146,18 +126,11 @@ async fn demands(
          WHERE CONSTRAINT_SCHEMA IN ({databases})"
     );
     for row in ask(&mut source.session, &query, WHAT).await? {
-        demands
-            .entry((row.owned(0), row.owned(1)))
-            .or_default()
-            .push(Demand {
-                what: format!(
-                    "break the constraint {}: CHECK ({})",
-                    row.text(2),
-                    row.text(3)
-                ),
-                refused: format!("NOT ({})", row.text(3)),
-                fix: String::new(),
-            });
+        demands.entry((row.owned(0), row.owned(1))).or_default().push(Demand {
+            what: format!("break the constraint {}: CHECK ({})", row.text(2), row.text(3)),
+            refused: format!("NOT ({})", row.text(3)),
+            fix: String::new(),
+        });
     }
     if !target.version.is_mariadb() {
         let query = format!(
@@ -193,11 +166,7 @@ async fn compressed(mysql: &Mysql, findings: &mut Findings) -> Result<()> {
             if !reported.iter().any(is_mark) {
                 continue;
             }
-            let plain: Vec<&str> = reported
-                .iter()
-                .copied()
-                .filter(|word| !is_mark(word))
-                .collect();
+            let plain: Vec<&str> = reported.iter().copied().filter(|word| !is_mark(word)).collect();
             found.push((
                 format!(
                     "the column {}.{column} is stored compressed, and so are its values in the log",

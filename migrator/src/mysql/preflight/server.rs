@@ -16,8 +16,8 @@ const KEPT_MIN: u64 = 2 * DAY;
 const LONG_SECONDS: u32 = 30;
 
 pub(super) async fn source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) {
-    let supported = source.version.is_mysql_from(5, 6, 0)
-        || source.version.is_mariadb() && source.version.number >= (10, 3, 0);
+    let supported =
+        source.version.is_mysql_from(5, 6, 0) || source.version.is_mariadb() && source.version.number >= (10, 3, 0);
     if supported {
         findings.ok("source_version", source.version.to_string());
     } else {
@@ -102,24 +102,13 @@ fn binary_log(source: &Side, findings: &mut Findings) {
         match source.setting(name) {
             Some(value) if value.eq_ignore_ascii_case(wanted.value) => findings.ok(name, value),
             Some(value) => {
-                let fix = if name == "log_bin" {
-                    String::new()
-                } else {
-                    source.set(name, &quote_literal(wanted.value))
-                };
-                let evidence = format!(
-                    "{name} is {value} on the source, {} is needed",
-                    wanted.value
-                );
+                let fix =
+                    if name == "log_bin" { String::new() } else { source.set(name, &quote_literal(wanted.value)) };
+                let evidence = format!("{name} is {value} on the source, {} is needed", wanted.value);
                 findings.each(name, wanted.level, &[(evidence, fix)], wanted.remedy, "");
             }
             None if wanted.absent.is_empty() => {}
-            None => findings.warning(
-                name,
-                wanted.absent,
-                "change no table while the migration runs",
-                "",
-            ),
+            None => findings.warning(name, wanted.absent, "change no table while the migration runs", ""),
         }
     }
     match source.setting("binlog_row_value_options") {
@@ -143,23 +132,12 @@ fn binary_log(source: &Side, findings: &mut Findings) {
 }
 
 fn retention(source: &Side, findings: &mut Findings) {
-    let seconds = source
-        .number("binlog_expire_logs_seconds")
-        .filter(|seconds| *seconds > 0);
-    let days = source
-        .number("expire_logs_days")
-        .filter(|days| *days > 0)
-        .map(|days| days.saturating_mul(DAY));
+    let seconds = source.number("binlog_expire_logs_seconds").filter(|seconds| *seconds > 0);
+    let days = source.number("expire_logs_days").filter(|days| *days > 0).map(|days| days.saturating_mul(DAY));
     match seconds.or(days) {
-        None => findings.ok(
-            "binlog_retention",
-            "the source keeps its log until it is purged by hand",
-        ),
+        None => findings.ok("binlog_retention", "the source keeps its log until it is purged by hand"),
         Some(kept) if kept >= KEPT_MIN => {
-            findings.ok(
-                "binlog_retention",
-                format!("the source keeps its log for {} hours", kept / 3600),
-            );
+            findings.ok("binlog_retention", format!("the source keeps its log for {} hours", kept / 3600));
         }
         Some(kept) => {
             let fix = if seconds.is_some() {
@@ -189,66 +167,33 @@ fn positions(source: &Side, findings: &mut Findings) {
 }
 
 async fn filters(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Result<()> {
-    let query = if source.version.is_mysql_from(8, 2, 0) {
-        "SHOW BINARY LOG STATUS"
-    } else {
-        "SHOW MASTER STATUS"
-    };
-    let rows = ask(
-        &mut source.session,
-        query,
-        "cannot read the source's log position",
-    )
-    .await?;
-    let (only, without) = rows
-        .first()
-        .map_or_else(Default::default, |row| (row.owned(2), row.owned(3)));
+    let query = if source.version.is_mysql_from(8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+    let rows = ask(&mut source.session, query, "cannot read the source's log position").await?;
+    let (only, without) = rows.first().map_or_else(Default::default, |row| (row.owned(2), row.owned(3)));
     let names = |list: &str| -> Vec<String> {
-        list.split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect()
+        list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
     };
     let (only, without) = (names(&only), names(&without));
     let mut hidden = Vec::new();
     for database in mysql.databases().into_iter().chain([RECORDS.to_owned()]) {
         if without.contains(&database) || !only.is_empty() && !only.contains(&database) {
-            let evidence = format!(
-                "the source does not log the database {database} (binlog-do-db, binlog-ignore-db)"
-            );
+            let evidence = format!("the source does not log the database {database} (binlog-do-db, binlog-ignore-db)");
             hidden.push((evidence, String::new()));
         }
     }
     let remedy = "take the filter out of the source's configuration and restart it";
-    findings.each(
-        "binlog_filters",
-        Level::Error,
-        &hidden,
-        remedy,
-        "no filter hides what moves",
-    );
+    findings.each("binlog_filters", Level::Error, &hidden, remedy, "no filter hides what moves");
     Ok(())
 }
 
 async fn prepared(source: &mut Side, findings: &mut Findings) -> Result<()> {
-    let rows = ask(
-        &mut source.session,
-        "XA RECOVER",
-        "cannot look for prepared XA transactions",
-    )
-    .await?;
+    let rows = ask(&mut source.session, "XA RECOVER", "cannot look for prepared XA transactions").await?;
     let found: Vec<_> = rows
         .iter()
         .take(100)
         .map(|row| {
             let id = row.text(3);
-            (
-                format!(
-                    "the XA transaction {id:?} is prepared and neither committed nor rolled back"
-                ),
-                String::new(),
-            )
+            (format!("the XA transaction {id:?} is prepared and neither committed nor rolled back"), String::new())
         })
         .collect();
     findings.each(
@@ -272,13 +217,9 @@ async fn long_transactions(source: &mut Side, findings: &mut Findings) -> Result
                AND trx_started < {MACHINE_TIME} - INTERVAL {LONG_SECONDS} SECOND
              LIMIT 100"
     );
-    let rows = sessions(&mut source.session, &query)
-        .await
-        .map_err(|error| failed("a check could not run", error))?;
-    let found: Vec<(String, String)> = rows
-        .iter()
-        .map(|row| Ok((text(row, 0)?, text(row, 1)?)))
-        .collect::<Result<_>>()?;
+    let rows = sessions(&mut source.session, &query).await.map_err(|error| failed("a check could not run", error))?;
+    let found: Vec<(String, String)> =
+        rows.iter().map(|row| Ok((text(row, 0)?, text(row, 1)?))).collect::<Result<_>>()?;
     findings.each(
         "long_transactions",
         Level::Warning,
@@ -295,15 +236,9 @@ async fn channels(side: &mut Side) -> Result<Vec<String>> {
     if side.version.is_mariadb() {
         let rows = ask(&mut side.session, "SHOW ALL SLAVES STATUS", WHAT).await?;
         let names = rows.iter().map(|row| quote_literal(row.text(0)));
-        return Ok(names
-            .map(|name| format!("STOP SLAVE {name}; RESET SLAVE {name} ALL"))
-            .collect());
+        return Ok(names.map(|name| format!("STOP SLAVE {name}; RESET SLAVE {name} ALL")).collect());
     }
-    let word = if side.version.is_mysql_from(8, 0, 22) {
-        "REPLICA"
-    } else {
-        "SLAVE"
-    };
+    let word = if side.version.is_mysql_from(8, 0, 22) { "REPLICA" } else { "SLAVE" };
     let rows = ask(&mut side.session, &format!("SHOW {word} STATUS"), WHAT).await?;
     // Without a channel's name all are meant.
     let stop = format!("STOP {word}; RESET {word} ALL");
@@ -322,21 +257,13 @@ async fn replica(source: &mut Side, findings: &mut Findings) -> Result<()> {
         );
     }
     if source.is_on("read_only") {
-        findings.warning(
-            "source_read_only",
-            "read_only is ON on the source",
-            "point the cluster at the primary",
-            "",
-        );
+        findings.warning("source_read_only", "read_only is ON on the source", "point the cluster at the primary", "");
     }
     Ok(())
 }
 
 pub(super) async fn target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) {
-    findings.ok(
-        "target_version",
-        format!("{} at {:?}", target.version, mysql.target()),
-    );
+    findings.ok("target_version", format!("{} at {:?}", target.version, mysql.target()));
     if target.is_on("read_only") || target.is_on("super_read_only") {
         findings.error(
             "target_read_only",

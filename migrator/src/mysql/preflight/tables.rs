@@ -77,10 +77,7 @@ const RULES: [Rule; 5] = [
 pub(super) async fn run(mysql: &Mysql, source: &mut Side, findings: &mut Findings) {
     let databases = listed(mysql);
     for rule in &RULES {
-        let query = format!(
-            "{} LIMIT {LISTED_MAX}",
-            rule.query.replace("{databases}", &databases)
-        );
+        let query = format!("{} LIMIT {LISTED_MAX}", rule.query.replace("{databases}", &databases));
         match source.pairs(&query).await {
             Ok(rows) => findings.each(rule.name, rule.level, &rows, rule.remedy, rule.otherwise),
             Err(failure) => findings.ran(rule.name, Err(failure)),
@@ -106,16 +103,9 @@ async fn keys(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Resu
         );
     } else {
         let (tables, counters) = (plan.tables.len(), plan.counters.len());
-        findings.ok(
-            "plan",
-            format!("{tables} tables, {} MB, {counters} counters", bytes >> 20),
-        );
+        findings.ok("plan", format!("{tables} tables, {} MB, {counters} counters", bytes >> 20));
     }
-    let hidden = if source.version.is_mysql_from(8, 0, 23) || source.version.is_mariadb() {
-        " INVISIBLE"
-    } else {
-        ""
-    };
+    let hidden = if source.version.is_mysql_from(8, 0, 23) || source.version.is_mariadb() { " INVISIBLE" } else { "" };
     let mut keyless = Vec::new();
     let without = plan.tables.iter().filter(|table| table.key.is_empty());
     for table in without.take(LISTED_MAX) {
@@ -147,11 +137,8 @@ async fn keys(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Resu
 /// The statement that gives a table a key that finds one row. It may have a primary key, of columns that no log carries,
 /// and a column that counts already, of which there is one at most.
 async fn key_for(source: &mut Side, table: &Table, hidden: &str) -> Result<String> {
-    let of_it = format!(
-        "TABLE_SCHEMA = {} AND TABLE_NAME = {}",
-        quote_literal(&table.schema),
-        quote_literal(&table.name)
-    );
+    let of_it =
+        format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", quote_literal(&table.schema), quote_literal(&table.name));
     let reported = source
         .pairs(&format!(
             "SELECT COALESCE((SELECT MIN(COLUMN_NAME) FROM information_schema.COLUMNS
@@ -165,9 +152,7 @@ async fn key_for(source: &mut Side, table: &Table, hidden: &str) -> Result<Strin
         let column = quote_ident(&counting);
         format!("ALTER TABLE {name} ADD UNIQUE KEY headgate_id ({column})")
     } else if primary == "0" {
-        format!(
-            "ALTER TABLE {name} ADD COLUMN headgate_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT{hidden} PRIMARY KEY"
-        )
+        format!("ALTER TABLE {name} ADD COLUMN headgate_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT{hidden} PRIMARY KEY")
     } else {
         format!(
             "ALTER TABLE {name} ADD COLUMN headgate_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT{hidden}, ADD UNIQUE KEY headgate_id (headgate_id)"
@@ -208,13 +193,7 @@ async fn cascades(source: &mut Side, databases: &str, findings: &mut Findings) -
     } else {
         "let the application change the rows by itself, or leave the key away until the switch"
     };
-    findings.each(
-        NAME,
-        Level::Error,
-        &found,
-        remedy,
-        "no foreign key changes rows by itself",
-    );
+    findings.each(NAME, Level::Error, &found, remedy, "no foreign key changes rows by itself");
     Ok(())
 }
 
@@ -229,7 +208,9 @@ async fn columns(source: &mut Side, databases: &str, findings: &mut Findings) ->
     if let Some((computed, invisible)) = rows.first() {
         findings.ok(
             "computed_columns",
-            format!("{computed} generated columns are computed anew on the target, {invisible} invisible ones are copied"),
+            format!(
+                "{computed} generated columns are computed anew on the target, {invisible} invisible ones are copied"
+            ),
         );
     }
     let defaults = source
@@ -239,6 +220,9 @@ async fn columns(source: &mut Side, databases: &str, findings: &mut Findings) ->
         ))
         .await?;
     let count = defaults.first().map_or("0", |(count, _)| count);
-    findings.ok("zero_dates", format!("{count} columns default to a zero date; Headgate's sessions write zero dates as they are"));
+    findings.ok(
+        "zero_dates",
+        format!("{count} columns default to a zero date; Headgate's sessions write zero dates as they are"),
+    );
     Ok(())
 }

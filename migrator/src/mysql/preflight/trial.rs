@@ -33,13 +33,7 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 /// Sessions that build tables at the same time.
 const SESSIONS: usize = 4;
 
-pub(super) async fn run(
-    mysql: &Mysql,
-    source: &mut Side,
-    target: &mut Side,
-    place: Place,
-    findings: &mut Findings,
-) {
+pub(super) async fn run(mysql: &Mysql, source: &mut Side, target: &mut Side, place: Place, findings: &mut Findings) {
     let outcome = attempt(mysql, source, target, place, findings).await;
     findings.ran(NAME, outcome);
 }
@@ -78,9 +72,7 @@ async fn attempt(
         entered: false,
     };
     let built = trial.build(source, target).await;
-    let Trial {
-        builder, entered, ..
-    } = trial;
+    let Trial { builder, entered, .. } = trial;
     let called = match &built {
         Ok(true) if entered => called::lacking(&archive, source, target).await,
         _ => Ok(Vec::new()),
@@ -90,7 +82,10 @@ async fn attempt(
     if !built? {
         findings.warning(
             NAME,
-            format!("it cannot be known what the target refuses of the whole schema: building it takes longer than {} s", TIMEOUT.as_secs()),
+            format!(
+                "it cannot be known what the target refuses of the whole schema: building it takes longer than {} s",
+                TIMEOUT.as_secs()
+            ),
             "see that the target is not busy, and run the precheck again",
             "",
         );
@@ -127,10 +122,7 @@ impl Trial<'_> {
         }
         for sequence in &self.archive.sequences {
             self.builder.enter(&sequence.schema).await?;
-            let object = format!(
-                "the sequence {}",
-                title_of(&sequence.schema, &sequence.name)
-            );
+            let object = format!("the sequence {}", title_of(&sequence.schema, &sequence.name));
             let name = format!("{}.{}", sequence.schema, sequence.name);
             let statement = schema::sequence_statement(sequence)?;
             self.builder.takes(&object, &name, &statement).await?;
@@ -157,12 +149,7 @@ impl Trial<'_> {
             "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({})",
             listed(self.mysql)
         );
-        let rows = ask(
-            &mut self.builder.session,
-            &query,
-            "cannot read the target's databases",
-        )
-        .await?;
+        let rows = ask(&mut self.builder.session, &query, "cannot read the target's databases").await?;
         let there: BTreeSet<&str> = rows.iter().map(|row| row.text(0)).collect();
         for database in &self.archive.databases {
             let name = &database.name;
@@ -172,11 +159,8 @@ impl Trial<'_> {
                 continue;
             }
             scratch::note(self.mysql, session, Made::Database, name).await?;
-            let statement = format!(
-                "CREATE DATABASE {} {}",
-                quote_ident(name),
-                schema::defaults(database, &self.translation)
-            );
+            let statement =
+                format!("CREATE DATABASE {} {}", quote_ident(name), schema::defaults(database, &self.translation));
             let object = format!("the database {name}");
             let taken = self.builder.takes_but_collations(&object, name, &statement);
             if !taken.await? {
@@ -196,32 +180,22 @@ impl Trial<'_> {
         }
         let (mysql, archive, until) = (self.mysql, self.archive, self.until);
         let translation = &self.translation;
-        let work = lists
-            .into_iter()
-            .filter(|list| !list.is_empty())
-            .map(|list| async move {
-                let mut builder = Builder::new(scratch::connect(mysql).await?);
-                for (table, statement) in list {
-                    if Instant::now() < until {
-                        builder
-                            .table(table, &statement, archive, translation)
-                            .await?;
-                    }
+        let work = lists.into_iter().filter(|list| !list.is_empty()).map(|list| async move {
+            let mut builder = Builder::new(scratch::connect(mysql).await?);
+            for (table, statement) in list {
+                if Instant::now() < until {
+                    builder.table(table, &statement, archive, translation).await?;
                 }
-                Ok::<_, Error>(builder.refused)
-            });
+            }
+            Ok::<_, Error>(builder.refused)
+        });
         let refused: Vec<Vec<Refusal>> = try_join_all(work).await?;
         self.builder.refused.extend(refused.into_iter().flatten());
         Ok(())
     }
 
     async fn foreign_keys(&mut self) -> Result<()> {
-        let refused: BTreeSet<String> = self
-            .builder
-            .refused
-            .iter()
-            .map(|one| one.name.clone())
-            .collect();
+        let refused: BTreeSet<String> = self.builder.refused.iter().map(|one| one.name.clone()).collect();
         for table in &self.plan.tables {
             if self.is_over() || refused.contains(&dotted(table)) {
                 continue;
@@ -244,13 +218,7 @@ impl Trial<'_> {
 
     async fn programs(&mut self) -> Result<()> {
         let translation = &self.translation;
-        for kind in [
-            Kind::Library,
-            Kind::Package,
-            Kind::PackageBody,
-            Kind::Function,
-            Kind::Procedure,
-        ] {
+        for kind in [Kind::Library, Kind::Package, Kind::PackageBody, Kind::Function, Kind::Procedure] {
             for one in self.archive.of(kind) {
                 self.builder.program(one, &one.create, translation).await?;
             }
@@ -261,11 +229,7 @@ impl Trial<'_> {
             let before = self.builder.refused.len();
             let mut left = Vec::new();
             for view in &waiting {
-                if !self
-                    .builder
-                    .program(view, &view.create, translation)
-                    .await?
-                {
+                if !self.builder.program(view, &view.create, translation).await? {
                     left.push(*view);
                 }
             }
@@ -286,20 +250,14 @@ impl Trial<'_> {
             if Instant::now() >= self.until {
                 break;
             }
-            self.builder
-                .program(trigger, &trigger.create, translation)
-                .await?;
+            self.builder.program(trigger, &trigger.create, translation).await?;
         }
         Ok(())
     }
 
     /// The accounts that the target lacks, each locked as soon as it is there.
     async fn accounts(&mut self, source: &mut Side, target: &mut Side) -> Result<()> {
-        let here: BTreeSet<_> = accounts::all(&mut target.session)
-            .await?
-            .iter()
-            .map(accounts::Account::key)
-            .collect();
+        let here: BTreeSet<_> = accounts::all(&mut target.session).await?.iter().map(accounts::Account::key).collect();
         let offered = accounts::plugins(&mut target.session).await?;
         let versions = (source.version, target.version);
         if versions.0.is_mysql_from(8, 0, 17) {
@@ -312,25 +270,13 @@ impl Trial<'_> {
                 continue;
             }
             let demands = demanded.get(&account.key()).cloned().unwrap_or_default();
-            let reported = accounts::statement(
-                self.mysql,
-                (&account, &demands),
-                &mut source.session,
-                versions,
-                &offered,
-            )
-            .await?;
+            let reported =
+                accounts::statement(self.mysql, (&account, &demands), &mut source.session, versions, &offered).await?;
             let Some(statement) = reported.0 else {
                 continue;
             };
             let quoted = account.quoted();
-            scratch::note(
-                self.mysql,
-                &mut self.builder.session,
-                Made::Account,
-                &quoted,
-            )
-            .await?;
+            scratch::note(self.mysql, &mut self.builder.session, Made::Account, &quoted).await?;
             let object = format!("the account {quoted}");
             let taken = self.builder.takes(&object, &quoted, &statement).await?;
             // Its statement holds what proves it.
@@ -339,12 +285,7 @@ impl Trial<'_> {
             }
             if taken && !account.is_role {
                 let lock = format!("ALTER USER {quoted} ACCOUNT LOCK");
-                catalogue::run(
-                    &mut self.builder.session,
-                    &lock,
-                    "cannot lock an account of the trial",
-                )
-                .await?;
+                catalogue::run(&mut self.builder.session, &lock, "cannot lock an account of the trial").await?;
             }
         }
         Ok(())
@@ -360,12 +301,7 @@ impl Trial<'_> {
             let taken = self.builder.takes(&object, "", &create);
             if taken.await? {
                 let drop = format!("DROP SERVER IF EXISTS {}", quote_ident(&name));
-                catalogue::run(
-                    &mut self.builder.session,
-                    &drop,
-                    "cannot drop a server of the trial",
-                )
-                .await?;
+                catalogue::run(&mut self.builder.session, &drop, "cannot drop a server of the trial").await?;
             } else if let Some(last) = self.builder.refused.last_mut() {
                 // Its statement holds a password.
                 last.statement = format!("CREATE SERVER {} …", quote_ident(&server.name));
@@ -377,19 +313,9 @@ impl Trial<'_> {
     /// Whoever is granted something, here it is an account of the trial's own.
     async fn grants(&mut self, source: &mut Side, target: &mut Side) -> Result<()> {
         let grantee = format!("`headgate_trial_{:08x}`@`localhost`", rand::random::<u32>());
-        scratch::note(
-            self.mysql,
-            &mut self.builder.session,
-            Made::Grantee,
-            &grantee,
-        )
-        .await?;
+        scratch::note(self.mysql, &mut self.builder.session, Made::Grantee, &grantee).await?;
         let create = format!("CREATE USER {grantee} ACCOUNT LOCK");
-        if !self
-            .builder
-            .takes("an account for the trial of grants", "", &create)
-            .await?
-        {
+        if !self.builder.takes("an account for the trial of grants", "", &create).await? {
             return Ok(());
         }
         let all = accounts::read(self.mysql, &mut source.session).await?;
@@ -408,11 +334,7 @@ impl Trial<'_> {
                 single.push(ours);
             }
             let granted = statement.starts_with("GRANT ");
-            let what = if granted {
-                format!("a grant to {theirs}")
-            } else {
-                format!("the default role of {theirs}")
-            };
+            let what = if granted { format!("a grant to {theirs}") } else { format!("the default role of {theirs}") };
             for one in single {
                 if self.builder.takes(&what, "", &one).await? {
                     continue;

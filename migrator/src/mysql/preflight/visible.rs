@@ -7,13 +7,7 @@ use crate::preflight::{Findings, Level};
 
 const REMEDY: &str = "grant the right: what cannot be seen can be neither carried nor compared";
 
-pub(super) async fn run(
-    mysql: &Mysql,
-    name: &str,
-    side: &str,
-    server: &mut Side,
-    findings: &mut Findings,
-) {
+pub(super) async fn run(mysql: &Mysql, name: &str, side: &str, server: &mut Side, findings: &mut Findings) {
     let catalogue = match Catalogue::open(mysql, &mut server.session).await {
         Ok(catalogue) => catalogue,
         Err(failure) => return findings.ran(name, Err(failure)),
@@ -23,8 +17,7 @@ pub(super) async fn run(
         .hidden()
         .iter()
         .map(|(what, grant)| {
-            let evidence =
-                format!("{what} cannot be known: {account} may not look at it on the {side}");
+            let evidence = format!("{what} cannot be known: {account} may not look at it on the {side}");
             (evidence, grant.clone())
         })
         .collect();

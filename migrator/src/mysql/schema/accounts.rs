@@ -22,14 +22,7 @@ use crate::mysql::tokens::placed_words;
 
 const NATIVE: &str = "mysql_native_password";
 /// Accounts that every server has for itself.
-const OWN: [&str; 6] = [
-    "root",
-    "mariadb.sys",
-    "PUBLIC",
-    "debian-sys-maint",
-    "rdsadmin",
-    "",
-];
+const OWN: [&str; 6] = ["root", "mariadb.sys", "PUBLIC", "debian-sys-maint", "rdsadmin", ""];
 
 /// An account as its server has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,25 +80,15 @@ pub async fn all(session: &mut Conn) -> Result<Vec<Account>> {
     } else if version.is_mysql_from(5, 7, 6) {
         ("HEX(authentication_string)", "account_locked", "'N'")
     } else {
-        (
-            "HEX(IF(COALESCE(authentication_string, '') = '', Password, authentication_string))",
-            "'N'",
-            "'N'",
-        )
+        ("HEX(IF(COALESCE(authentication_string, '') = '', Password, authentication_string))", "'N'", "'N'")
     };
-    let query = format!(
-        "SELECT User, Host, plugin, {proof}, {locked}, {role} FROM mysql.user ORDER BY User, Host"
-    );
+    let query = format!("SELECT User, Host, plugin, {proof}, {locked}, {role} FROM mysql.user ORDER BY User, Host");
     let rows = ask(session, &query, "cannot read a server's accounts").await?;
     Ok(rows.iter().map(account).collect())
 }
 
 fn account(row: &TextRow) -> Account {
-    let plugin = if row.text(2).is_empty() {
-        NATIVE
-    } else {
-        row.text(2)
-    };
+    let plugin = if row.text(2).is_empty() { NATIVE } else { row.text(2) };
     Account {
         user: row.owned(0),
         host: row.owned(1),
@@ -122,10 +105,7 @@ pub fn is_servers(user: &str) -> bool {
 }
 
 fn is_own(mysql: &Mysql, account: &Account) -> bool {
-    is_servers(&account.user)
-        || [mysql.source(), mysql.target()]
-            .iter()
-            .any(|end| end.user == account.user)
+    is_servers(&account.user) || [mysql.source(), mysql.target()].iter().any(|end| end.user == account.user)
 }
 
 /// The ways to log in that a server offers.
@@ -142,11 +122,7 @@ pub async fn create(mysql: &Mysql, source: &mut Conn, target: &mut Conn) -> Resu
     let there = read(mysql, source).await?;
     let made = create_these(mysql, &there, source, target).await?;
     for one in made.refused {
-        tracing::warn!(
-            statement = one.statement,
-            refused = one.message,
-            "the target refuses a grant"
-        );
+        tracing::warn!(statement = one.statement, refused = one.message, "the target refuses a grant");
     }
     Ok(())
 }
@@ -157,22 +133,10 @@ struct MadeAccounts {
     refused: Vec<NotAllowed>,
 }
 
-async fn create_these(
-    mysql: &Mysql,
-    there: &[Account],
-    source: &mut Conn,
-    target: &mut Conn,
-) -> Result<MadeAccounts> {
-    let here: BTreeSet<_> = read(mysql, target)
-        .await?
-        .iter()
-        .map(Account::key)
-        .collect();
+async fn create_these(mysql: &Mysql, there: &[Account], source: &mut Conn, target: &mut Conn) -> Result<MadeAccounts> {
+    let here: BTreeSet<_> = read(mysql, target).await?.iter().map(Account::key).collect();
     let offered = plugins(target).await?;
-    let versions = (
-        catalogue::prepare(source).await?,
-        catalogue::prepare(target).await?,
-    );
+    let versions = (catalogue::prepare(source).await?, catalogue::prepare(target).await?);
     if versions.0.is_mysql_from(8, 0, 17) {
         let hex = "SET SESSION print_identified_with_as_hex = ON";
         run(source, hex, "cannot ask for hashes as digits").await?;
@@ -182,8 +146,7 @@ async fn create_these(
     let mut created = Vec::new();
     for account in there {
         let demands = demanded.get(&account.key()).cloned().unwrap_or_default();
-        let (statement, role) =
-            statement(mysql, (account, &demands), source, versions, &offered).await?;
+        let (statement, role) = statement(mysql, (account, &demands), source, versions, &offered).await?;
         defaults.extend(role);
         let Some(statement) = statement.filter(|_| !here.contains(&account.key())) else {
             continue;
@@ -208,15 +171,10 @@ async fn create_these(
 pub async fn complete(mysql: &Mysql) -> Result<()> {
     let mut source = mysql.connect_source("accounts").await?;
     let mut target = mysql.connect_target("accounts").await?;
-    let here: BTreeSet<_> = read(mysql, &mut target)
-        .await?
-        .iter()
-        .map(Account::key)
-        .collect();
+    let here: BTreeSet<_> = read(mysql, &mut target).await?.iter().map(Account::key).collect();
     let offered = plugins(&mut target).await?;
     let mut lacking = read(mysql, &mut source).await?;
-    lacking
-        .retain(|account| !here.contains(&account.key()) && is_possible(mysql, account, &offered));
+    lacking.retain(|account| !here.contains(&account.key()) && is_possible(mysql, account, &offered));
     if lacking.is_empty() {
         return Ok(());
     }
@@ -228,9 +186,7 @@ pub async fn complete(mysql: &Mysql) -> Result<()> {
     let account = account.first().map_or("", |row| row.text(0));
     let fix = grants::lets_pass_on(&first.statement, &first.message, account);
     let by_hand = "create these accounts on the target yourself, with all that they may do";
-    let remedy = fix
-        .as_ref()
-        .map_or_else(|| by_hand.to_owned(), |fix| format!("{fix}; or {by_hand}"));
+    let remedy = fix.as_ref().map_or_else(|| by_hand.to_owned(), |fix| format!("{fix}; or {by_hand}"));
     for account in &made.created {
         let word = if account.is_role { "ROLE" } else { "USER" };
         let drop = format!("DROP {word} IF EXISTS {}", account.quoted());
@@ -238,11 +194,7 @@ pub async fn complete(mysql: &Mysql) -> Result<()> {
             tracing::warn!(account = account.quoted(), %failure, "an account stays without all that it may do");
         }
     }
-    let refused: Vec<String> = made
-        .refused
-        .iter()
-        .map(|one| format!("{}: {}", one.statement, one.message))
-        .collect();
+    let refused: Vec<String> = made.refused.iter().map(|one| format!("{}: {}", one.statement, one.message)).collect();
     Err(Error::refused(format!(
         "accounts of the source that the target lacks would have less rights there, because Headgate's account may not grant \
          them: {}",
@@ -262,11 +214,7 @@ pub async fn grant(mysql: &Mysql, target: &mut Conn) -> Result<()> {
 pub async fn missing(mysql: &Mysql) -> Result<Vec<String>> {
     let mut source = mysql.connect_source("accounts").await?;
     let mut target = mysql.connect_target("accounts").await?;
-    let here: BTreeSet<_> = read(mysql, &mut target)
-        .await?
-        .iter()
-        .map(Account::key)
-        .collect();
+    let here: BTreeSet<_> = read(mysql, &mut target).await?.iter().map(Account::key).collect();
     let offered = plugins(&mut target).await?;
     let mut lacking = Vec::new();
     for account in read(mysql, &mut source).await? {
@@ -277,7 +225,10 @@ pub async fn missing(mysql: &Mysql) -> Result<Vec<String>> {
         lacking.push(if is_possible(mysql, &account, &offered) {
             format!("{name} was not created on the target yet")
         } else {
-            format!("{name} logs in by {}, which the target does not have, and its password is not known", account.plugin)
+            format!(
+                "{name} logs in by {}, which the target does not have, and its password is not known",
+                account.plugin
+            )
         });
     }
     Ok(lacking)
@@ -303,8 +254,8 @@ pub(crate) async fn statement(
     if account.is_role {
         return Ok((Some(format!("CREATE ROLE IF NOT EXISTS {name}")), None));
     }
-    let reported = versions.0.flavor == versions.1.flavor
-        && (versions.0.is_mariadb() || versions.0.is_mysql_from(5, 7, 6));
+    let reported =
+        versions.0.flavor == versions.1.flavor && (versions.0.is_mariadb() || versions.0.is_mysql_from(5, 7, 6));
     let (shown, role) = if reported {
         let query = format!("SHOW CREATE USER {name}");
         let rows = ask(source, &query, "cannot read an account's definition").await?;
@@ -322,10 +273,7 @@ pub(crate) async fn statement(
         Some(format!("{create}{options}"))
     } else if offered.contains(&account.plugin.to_lowercase()) {
         let plugin = quote_literal(&account.plugin);
-        Some(format!(
-            "{create} IDENTIFIED WITH {plugin} AS 0x{}{options}",
-            account.proof
-        ))
+        Some(format!("{create} IDENTIFIED WITH {plugin} AS 0x{}{options}", account.proof))
     } else {
         mysql.secrets().password(&account.user).map(|password| {
             // MariaDB writes a statement to its binary log as it came, so it gets what it would keep of the password.
@@ -344,20 +292,13 @@ pub(crate) async fn statement(
 /// What stands before the options: servers do not always write these so that they could be read again.
 fn identified(definition: &str) -> &str {
     let words = placed_words(definition);
-    let before = |at: usize| {
-        at.checked_sub(1)
-            .and_then(|at| words.get(at))
-            .map(|one| one.1)
-    };
-    let first = words
-        .iter()
-        .enumerate()
-        .find(|(at, (_, word))| match *word {
-            "REQUIRE" | "ACCOUNT" => true,
-            "WITH" => before(*at) != Some("IDENTIFIED"),
-            "PASSWORD" => before(*at) != Some("BY"),
-            _ => false,
-        });
+    let before = |at: usize| at.checked_sub(1).and_then(|at| words.get(at)).map(|one| one.1);
+    let first = words.iter().enumerate().find(|(at, (_, word))| match *word {
+        "REQUIRE" | "ACCOUNT" => true,
+        "WITH" => before(*at) != Some("IDENTIFIED"),
+        "PASSWORD" => before(*at) != Some("BY"),
+        _ => false,
+    });
     let end = first.map_or(definition.len(), |(_, (at, _))| *at);
     definition.get(..end).unwrap_or(definition).trim_end()
 }
@@ -365,22 +306,14 @@ fn identified(definition: &str) -> &str {
 /// Takes the default roles out of a definition: they must be there and be granted first.
 fn split_role(shown: &str, account: &str) -> (String, Option<String>) {
     let words = placed_words(shown);
-    let begins = words
-        .windows(2)
-        .find(|pair| matches!(pair, [(_, "DEFAULT"), (_, "ROLE")]));
+    let begins = words.windows(2).find(|pair| matches!(pair, [(_, "DEFAULT"), (_, "ROLE")]));
     let Some(&[(start, _), (list, _)]) = begins else {
         return (shown.to_owned(), None);
     };
-    let end = words
-        .iter()
-        .find(|(at, word)| *at > list && *word == "REQUIRE")
-        .map_or(shown.len(), |(at, _)| *at);
+    let end = words.iter().find(|(at, word)| *at > list && *word == "REQUIRE").map_or(shown.len(), |(at, _)| *at);
     let text = |from: usize, to: usize| shown.get(from..to).unwrap_or_default();
     let roles = text(list + "ROLE".len(), end).trim();
-    (
-        format!("{}{}", text(0, start), text(end, shown.len())),
-        Some(format!("SET DEFAULT ROLE {roles} TO {account}")),
-    )
+    (format!("{}{}", text(0, start), text(end, shown.len())), Some(format!("SET DEFAULT ROLE {roles} TO {account}")))
 }
 
 #[cfg(test)]
@@ -390,18 +323,9 @@ mod tests {
     #[test]
     fn what_an_account_demands_does_not_belong_to_what_proves_it() {
         for (proof, options) in [
-            (
-                "`a`@`%` IDENTIFIED WITH 'x' AS '$A WITH'",
-                " REQUIRE SUBJECT 'it's'",
-            ),
-            (
-                "`WITH`@`%` IDENTIFIED BY PASSWORD '*1'",
-                " WITH MAX_USER_CONNECTIONS 7",
-            ),
-            (
-                "`a`@`%` IDENTIFIED VIA ed25519 USING 'x' OR y",
-                " ACCOUNT LOCK PASSWORD EXPIRE",
-            ),
+            ("`a`@`%` IDENTIFIED WITH 'x' AS '$A WITH'", " REQUIRE SUBJECT 'it's'"),
+            ("`WITH`@`%` IDENTIFIED BY PASSWORD '*1'", " WITH MAX_USER_CONNECTIONS 7"),
+            ("`a`@`%` IDENTIFIED VIA ed25519 USING 'x' OR y", " ACCOUNT LOCK PASSWORD EXPIRE"),
             ("`a`@`%`", " PASSWORD EXPIRE NEVER"),
             ("`a`@`%`", ""),
         ] {
@@ -415,14 +339,8 @@ mod tests {
             "CREATE USER `a`@`%` IDENTIFIED WITH 'x' AS 0x41 DEFAULT ROLE `r 1`@`%`,`s`@`%` REQUIRE NONE PASSWORD EXPIRE DEFAULT",
             "`a`@`%`",
         );
-        assert_eq!(
-            create,
-            "CREATE USER `a`@`%` IDENTIFIED WITH 'x' AS 0x41 REQUIRE NONE PASSWORD EXPIRE DEFAULT"
-        );
-        assert_eq!(
-            role.as_deref(),
-            Some("SET DEFAULT ROLE `r 1`@`%`,`s`@`%` TO `a`@`%`")
-        );
+        assert_eq!(create, "CREATE USER `a`@`%` IDENTIFIED WITH 'x' AS 0x41 REQUIRE NONE PASSWORD EXPIRE DEFAULT");
+        assert_eq!(role.as_deref(), Some("SET DEFAULT ROLE `r 1`@`%`,`s`@`%` TO `a`@`%`"));
         assert_eq!(split_role("CREATE USER `DEFAULT ROLE`@`%`", "").1, None);
     }
 }

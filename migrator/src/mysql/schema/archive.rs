@@ -162,10 +162,7 @@ impl Archive {
         let mut source = mysql.connect_source("schema").await?;
         let source = &mut source;
         let databases = listed(mysql);
-        let mut archive = Self {
-            version: one(source, "SELECT VERSION()").await?.owned(0),
-            ..Self::default()
-        };
+        let mut archive = Self { version: one(source, "SELECT VERSION()").await?.owned(0), ..Self::default() };
         for row in ask(
             source,
             "SELECT CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLLATIONS WHERE IS_DEFAULT = 'Yes'",
@@ -175,11 +172,7 @@ impl Archive {
         {
             archive.collations.insert(row.owned(0), row.owned(1));
         }
-        let comment = if catalogue::prepare(source).await?.is_mariadb() {
-            "SCHEMA_COMMENT"
-        } else {
-            "''"
-        };
+        let comment = if catalogue::prepare(source).await?.is_mariadb() { "SCHEMA_COMMENT" } else { "''" };
         let query = format!(
             "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME, {comment}
              FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({databases}) ORDER BY 1"
@@ -198,10 +191,7 @@ impl Archive {
         archive.read_triggers(source, &databases).await?;
         archive.read_events(source, &databases).await?;
         for one in &mut archive.programs {
-            let now = archive
-                .databases
-                .iter()
-                .find(|database| database.name == one.schema);
+            let now = archive.databases.iter().find(|database| database.name == one.schema);
             if now.is_some_and(|database| database.collation == one.database_collation) {
                 one.database_collation.clear();
             }
@@ -241,17 +231,9 @@ impl Archive {
                     database_collation: String::new(),
                 });
             } else if word == "SEQUENCE" {
-                self.sequences.push(Text {
-                    schema,
-                    name,
-                    create,
-                });
+                self.sequences.push(Text { schema, name, create });
             } else {
-                self.tables.push(Text {
-                    schema,
-                    name,
-                    create,
-                });
+                self.tables.push(Text { schema, name, create });
             }
         }
         Ok(())
@@ -329,38 +311,23 @@ impl Archive {
 
     /// The table's definition.
     pub fn table(&self, schema: &str, name: &str) -> Option<&Text> {
-        self.tables
-            .iter()
-            .find(|table| table.schema == schema && table.name == name)
+        self.tables.iter().find(|table| table.schema == schema && table.name == name)
     }
 
     /// The programs of one kind, in the order in which they were read.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Program> {
-        self.programs
-            .iter()
-            .filter(move |program| program.kind == kind)
+        self.programs.iter().filter(move |program| program.kind == kind)
     }
 
     /// How the target wants it written.
     pub async fn translation(&self, target: &mut Conn) -> Result<Translation> {
-        let source = Version::parse(&self.version).ok_or_else(|| {
-            Error::fatal(format!("the source calls its version {:?}", self.version))
-        })?;
-        Ok(Translation {
-            source,
-            target: client::version(target).await?,
-            collations: self.collations.clone(),
-        })
+        let source = Version::parse(&self.version)
+            .ok_or_else(|| Error::fatal(format!("the source calls its version {:?}", self.version)))?;
+        Ok(Translation { source, target: client::version(target).await?, collations: self.collations.clone() })
     }
 }
 
-fn program(
-    kind: Kind,
-    listed: &TextRow,
-    reported: &TextRow,
-    mode: usize,
-    text: usize,
-) -> Result<Program> {
+fn program(kind: Kind, listed: &TextRow, reported: &TextRow, mode: usize, text: usize) -> Result<Program> {
     let Some(create) = reported.get(text) else {
         let (schema, name) = (listed.text(0), listed.text(1));
         return Err(Error::fatal(format!(
@@ -402,10 +369,7 @@ async fn one(session: &mut Conn, query: &str) -> Result<TextRow> {
 
 async fn show(source: &mut Conn, word: &str, schema: &str, name: &str) -> Result<TextRow> {
     let query = format!("SHOW CREATE {word} {}", qualified(schema, name));
-    let what = format!(
-        "cannot read the definition of the {} {schema}.{name}",
-        word.to_lowercase()
-    );
+    let what = format!("cannot read the definition of the {} {schema}.{name}", word.to_lowercase());
     let rows = ask(source, &query, &what).await?;
     Ok(rows.into_iter().next().unwrap_or_default())
 }

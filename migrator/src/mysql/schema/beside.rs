@@ -26,12 +26,7 @@ pub(crate) async fn second_passwords(
     }
     let query = "SELECT User, Host, HEX(authentication_string), HEX(User_attributes ->> '$.additional_password')
         FROM mysql.user WHERE User_attributes ->> '$.additional_password' IS NOT NULL";
-    let rows = ask(
-        session,
-        query,
-        "cannot read which accounts have two passwords",
-    )
-    .await?;
+    let rows = ask(session, query, "cannot read which accounts have two passwords").await?;
     let both = |row: &TextRow| {
         let account = (row.owned(0), row.text(1).to_lowercase());
         (account, (row.owned(2), row.owned(3)))
@@ -71,8 +66,7 @@ pub(crate) async fn carry_second_passwords(
         }
         let (name, plugin) = (account.quoted(), quote_literal(&account.plugin));
         for (hash, retain) in [(&both.1, ""), (&both.0, " RETAIN CURRENT PASSWORD")] {
-            let statement =
-                format!("ALTER USER {name} IDENTIFIED WITH {plugin} AS 0x{hash}{retain}");
+            let statement = format!("ALTER USER {name} IDENTIFIED WITH {plugin} AS 0x{hash}{retain}");
             if let Err(failure) = run(target, &statement, "cannot set a second password").await {
                 tracing::warn!(account = name, %failure, "the target refuses a second password");
                 break;
@@ -92,17 +86,10 @@ pub(crate) struct Server {
 impl Server {
     fn read(row: &TextRow) -> Self {
         let options = ["HOST", "DATABASE", "USER", "PASSWORD", "SOCKET", "OWNER"];
-        let mut reported: Vec<String> = options
-            .iter()
-            .zip(2..)
-            .map(|(option, at)| format!("{option} {}", quote_literal(row.text(at))))
-            .collect();
+        let mut reported: Vec<String> =
+            options.iter().zip(2..).map(|(option, at)| format!("{option} {}", quote_literal(row.text(at)))).collect();
         reported.push(format!("PORT {}", row.number(8)));
-        Self {
-            name: row.owned(0),
-            wrapper: row.owned(1),
-            options: reported.join(", "),
-        }
+        Self { name: row.owned(0), wrapper: row.owned(1), options: reported.join(", ") }
     }
 
     /// The statement that creates it under this name.
@@ -120,26 +107,16 @@ impl Server {
 pub(crate) async fn missing_servers(source: &mut Conn, target: &mut Conn) -> Vec<Server> {
     let query = "SELECT Server_name, Wrapper, Host, Db, Username, Password, Socket, Owner, Port FROM mysql.servers";
     let there = ask(source, query, "cannot read the source's servers").await;
-    let here = ask(
-        target,
-        "SELECT Server_name FROM mysql.servers",
-        "cannot read the target's servers",
-    )
-    .await;
+    let here = ask(target, "SELECT Server_name FROM mysql.servers", "cannot read the target's servers").await;
     let (there, here) = (there.unwrap_or_default(), here.unwrap_or_default());
-    there
-        .iter()
-        .filter(|row| !here.iter().any(|one| one.text(0) == row.text(0)))
-        .map(Server::read)
-        .collect()
+    there.iter().filter(|row| !here.iter().any(|one| one.text(0) == row.text(0))).map(Server::read).collect()
 }
 
 /// Creates the servers that the target lacks. What it refuses is found by the check.
 pub(crate) async fn carry_servers(source: &mut Conn, target: &mut Conn) {
     for server in missing_servers(source, target).await {
         let statement = server.create(&server.name);
-        if let Err(failure) = run(target, &statement, "cannot create a server on the target").await
-        {
+        if let Err(failure) = run(target, &statement, "cannot create a server on the target").await {
             tracing::warn!(server = server.name, %failure, "the target refuses a server");
         }
     }
@@ -182,10 +159,7 @@ pub(crate) async fn carry_histograms(
 
 /// MariaDB keeps statistics in tables of its own for those tables for which somebody asked.
 async fn carry_statistics(mysql: &Mysql, source: &mut Conn, target: &mut Conn) -> Result<()> {
-    let query = format!(
-        "SELECT db_name, table_name FROM mysql.table_stats WHERE db_name IN ({})",
-        listed(mysql)
-    );
+    let query = format!("SELECT db_name, table_name FROM mysql.table_stats WHERE db_name IN ({})", listed(mysql));
     let Ok(rows) = ask(source, &query, "cannot read the source's statistics").await else {
         // What may not be read is told by name.
         return Ok(());

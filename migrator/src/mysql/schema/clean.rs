@@ -29,12 +29,7 @@ pub async fn run(mysql: &Mysql) -> Result<()> {
 
 /// Deletes the migration's rows from Headgate's tables, drops those that are empty then, and the database with the last.
 async fn forget(mysql: &Mysql, session: &mut Conn, side: &str) -> Result<()> {
-    let cannot = |error| {
-        failed(
-            &format!("cannot remove Headgate's records from the {side}"),
-            error,
-        )
-    };
+    let cannot = |error| failed(&format!("cannot remove Headgate's records from the {side}"), error);
     let rows: Vec<Row> = session
         .query(format!(
             "SELECT t.table_name, MAX(c.column_name = 'migration') FROM information_schema.tables AS t
@@ -53,25 +48,13 @@ async fn forget(mysql: &Mysql, session: &mut Conn, side: &str) -> Result<()> {
             kept += 1;
             continue;
         }
-        session
-            .exec_drop(
-                format!("DELETE FROM {table} WHERE migration = ?"),
-                (mysql.name(),),
-            )
-            .await
-            .map_err(cannot)?;
-        let left: Option<u8> = session
-            .query_first(format!("SELECT 1 FROM {table} LIMIT 1"))
-            .await
-            .map_err(cannot)?;
+        session.exec_drop(format!("DELETE FROM {table} WHERE migration = ?"), (mysql.name(),)).await.map_err(cannot)?;
+        let left: Option<u8> = session.query_first(format!("SELECT 1 FROM {table} LIMIT 1")).await.map_err(cannot)?;
         if left.is_some() {
             kept += 1;
             continue;
         }
-        session
-            .query_drop(format!("DROP TABLE IF EXISTS {table}"))
-            .await
-            .map_err(cannot)?;
+        session.query_drop(format!("DROP TABLE IF EXISTS {table}")).await.map_err(cannot)?;
     }
     if kept > 0 {
         return Ok(());
@@ -85,13 +68,10 @@ async fn forget(mysql: &Mysql, session: &mut Conn, side: &str) -> Result<()> {
         .await
         .map_err(cannot)?;
     match others {
-        Some(0) => session
-            .query_drop(format!("DROP DATABASE IF EXISTS {}", quote_ident(RECORDS)))
-            .await
-            .map_err(cannot),
+        Some(0) => {
+            session.query_drop(format!("DROP DATABASE IF EXISTS {}", quote_ident(RECORDS))).await.map_err(cannot)
+        }
         Some(_) => Ok(()),
-        None => Err(Error::transient(format!(
-            "the {side} did not say what is left of Headgate's records"
-        ))),
+        None => Err(Error::transient(format!("the {side} did not say what is left of Headgate's records"))),
     }
 }

@@ -91,15 +91,10 @@ impl Definition {
         }
         // Options are on one line, partitions begin on the next.
         let end = position(tail, b'\n')
-            .or_else(|| {
-                tail.find("\n/*!50100 PARTITION")
-                    .or_else(|| tail.find("\n/*!50500 PARTITION"))
-            })
+            .or_else(|| tail.find("\n/*!50100 PARTITION").or_else(|| tail.find("\n/*!50500 PARTITION")))
             .unwrap_or(tail.len());
         tail.get(..end)?.trim().clone_into(&mut definition.options);
-        tail.get(end..)?
-            .trim()
-            .clone_into(&mut definition.partitions);
+        tail.get(end..)?.trim().clone_into(&mut definition.partitions);
         Some(definition)
     }
 
@@ -117,10 +112,7 @@ impl Definition {
             "FULLTEXT" => Kind::Fulltext,
             "CONSTRAINT" => {
                 let (called, rest) = name(element.strip_prefix("CONSTRAINT")?)?;
-                let constraint = Constraint {
-                    name: called,
-                    text: element.to_owned(),
-                };
+                let constraint = Constraint { name: called, text: element.to_owned() };
                 match words(rest).first().copied()? {
                     "FOREIGN" => self.foreign_keys.push(constraint),
                     "CHECK" => self.checks.push(constraint),
@@ -141,10 +133,7 @@ impl Definition {
         self.indexes.push(Index {
             name: called,
             kind,
-            columns: split(inside)
-                .into_iter()
-                .map(|part| name(part).map(|(column, _)| column))
-                .collect(),
+            columns: split(inside).into_iter().map(|part| name(part).map(|(column, _)| column)).collect(),
             text: element.to_owned(),
         });
         Some(())
@@ -153,28 +142,14 @@ impl Definition {
     /// The indexes that the table has from the start: those that find rows, and the one that counts.
     pub fn early(&self, table: &Table) -> Vec<&Index> {
         let key: Vec<Option<String>> = table.key.iter().cloned().map(Some).collect();
-        let finds = |index: &&Index| {
-            index.kind == Kind::Primary || index.kind == Kind::Unique && index.columns == key
-        };
-        let mut early: Vec<&Index> = self
-            .indexes
-            .iter()
-            .filter(|one| one.kind == Kind::Primary)
-            .collect();
+        let finds = |index: &&Index| index.kind == Kind::Primary || index.kind == Kind::Unique && index.columns == key;
+        let mut early: Vec<&Index> = self.indexes.iter().filter(|one| one.kind == Kind::Primary).collect();
         if !early.iter().any(|one| one.columns == key) {
-            early.extend(
-                self.indexes
-                    .iter()
-                    .find(|one| finds(one) && one.kind == Kind::Unique),
-            );
+            early.extend(self.indexes.iter().find(|one| finds(one) && one.kind == Kind::Unique));
         }
-        let counts = |index: &Index, column: &str| {
-            index.columns.first().and_then(Option::as_deref) == Some(column)
-        };
+        let counts = |index: &Index, column: &str| index.columns.first().and_then(Option::as_deref) == Some(column);
         for (column, rest) in &self.columns {
-            let counting = words(rest)
-                .iter()
-                .any(|word| word.eq_ignore_ascii_case("AUTO_INCREMENT"));
+            let counting = words(rest).iter().any(|word| word.eq_ignore_ascii_case("AUTO_INCREMENT"));
             if counting && !early.iter().any(|one| counts(one, column)) {
                 let plain = self.indexes.iter().filter(|one| one.kind == Kind::Plain);
                 let unique = self.indexes.iter().filter(|one| one.kind == Kind::Unique);
@@ -182,10 +157,7 @@ impl Definition {
             }
         }
         // A full-text index needs this one from the start where the table names its own documents.
-        let documents = self
-            .indexes
-            .iter()
-            .find(|one| one.name.eq_ignore_ascii_case("FTS_DOC_ID_INDEX"));
+        let documents = self.indexes.iter().find(|one| one.name.eq_ignore_ascii_case("FTS_DOC_ID_INDEX"));
         if let Some(documents) = documents.filter(|one| !early.contains(one)) {
             early.push(documents);
         }
@@ -195,10 +167,7 @@ impl Definition {
     /// The indexes that are built later.
     pub fn later(&self, table: &Table) -> Vec<&Index> {
         let early = self.early(table);
-        self.indexes
-            .iter()
-            .filter(|index| !early.contains(index))
-            .collect()
+        self.indexes.iter().filter(|index| !early.contains(index)).collect()
     }
 
     /// The statements that create the table with all that belongs to it, step by step as a migration does.
@@ -213,42 +182,21 @@ impl Definition {
         let add = |index: &&Index| translation.add_index(index);
         let mut steps: Vec<String> = later.iter().filter(is_full).map(add).collect();
         let plain: Vec<String> = later.iter().filter(|one| !is_full(one)).map(add).collect();
-        let keys: Vec<String> = self
-            .foreign_keys
-            .iter()
-            .map(|key| format!("ADD {}", key.text))
-            .collect();
-        steps.extend(
-            [plain, keys]
-                .iter()
-                .filter(|one| !one.is_empty())
-                .map(|one| one.join(", ")),
-        );
+        let keys: Vec<String> = self.foreign_keys.iter().map(|key| format!("ADD {}", key.text)).collect();
+        steps.extend([plain, keys].iter().filter(|one| !one.is_empty()).map(|one| one.join(", ")));
         let alter = |step| format!("ALTER TABLE {} {step}", crate::mysql::sql::relation(table));
         let create = self.create(table, translation, taken);
-        [create]
-            .into_iter()
-            .chain(steps.into_iter().map(alter))
-            .collect()
+        [create].into_iter().chain(steps.into_iter().map(alter)).collect()
     }
 
     /// The statement that creates the table as it is loaded. A check whose name `taken` holds gets another.
-    pub fn create(
-        &self,
-        table: &Table,
-        translation: &Translation,
-        taken: &mut BTreeSet<String>,
-    ) -> String {
+    pub fn create(&self, table: &Table, translation: &Translation, taken: &mut BTreeSet<String>) -> String {
         let mut parts: Vec<String> = self
             .columns
             .iter()
             .map(|(column, rest)| format!("{} {}", quote_ident(column), translation.column(rest)))
             .collect();
-        parts.extend(
-            self.early(table)
-                .iter()
-                .map(|index| translation.index(&index.text)),
-        );
+        parts.extend(self.early(table).iter().map(|index| translation.index(&index.text)));
         for check in &self.checks {
             parts.push(translation.check(check, &table.name, taken));
         }
@@ -292,8 +240,8 @@ impl Translation {
 
     /// A character set's or collation's name as the target writes it: `utf8` has a longer name now.
     pub fn charset(&self, called: &str) -> String {
-        let longer = self.target.is_mysql_from(8, 0, 30)
-            || self.target.is_mariadb() && self.target.number >= (10, 6, 0);
+        let longer =
+            self.target.is_mysql_from(8, 0, 30) || self.target.is_mariadb() && self.target.number >= (10, 6, 0);
         match called.strip_prefix("utf8") {
             Some(rest) if longer && (rest.is_empty() || rest.starts_with('_')) => {
                 format!("utf8mb3{rest}")
@@ -303,33 +251,23 @@ impl Translation {
     }
 
     fn collation_of(&self, charset: &str) -> Option<String> {
-        self.collations
-            .get(charset)
-            .map(|collation| self.charset(collation))
+        self.collations.get(charset).map(|collation| self.charset(collation))
     }
 
     fn column(&self, rest: &str) -> String {
         let reported = words(rest);
         let mut out: Vec<String> = Vec::with_capacity(reported.len());
-        let base = reported
-            .first()
-            .map_or("", |word| word.split('(').next().unwrap_or(""));
+        let base = reported.first().map_or("", |word| word.split('(').next().unwrap_or(""));
         let long = base.ends_with("text") || base.ends_with("blob");
         let mut at = 0;
         while let Some(&word) = reported.get(at) {
-            let before = at
-                .checked_sub(1)
-                .and_then(|before| reported.get(before))
-                .copied();
+            let before = at.checked_sub(1).and_then(|before| reported.get(before)).copied();
             let next = reported.get(at + 1).copied();
             if word == "SET" && before == Some("CHARACTER") {
                 let charset = next.unwrap_or_default();
                 out.push(format!("SET {}", self.charset(charset)));
                 if reported.get(at + 2) != Some(&"COLLATE") {
-                    out.extend(
-                        self.collation_of(charset)
-                            .map(|name| format!("COLLATE {name}")),
-                    );
+                    out.extend(self.collation_of(charset).map(|name| format!("COLLATE {name}")));
                 }
                 at += 2;
                 continue;
@@ -351,10 +289,7 @@ impl Translation {
             return text.to_owned();
         }
         let reported = words(text);
-        let kept: Vec<&str> = reported
-            .into_iter()
-            .filter(|word| *word != "CLUSTERING=YES")
-            .collect();
+        let kept: Vec<&str> = reported.into_iter().filter(|word| *word != "CLUSTERING=YES").collect();
         let mut out = kept.join(" ");
         if let Some(plain) = out.strip_suffix(" IGNORED") {
             out = format!("{plain} INVISIBLE");
@@ -372,11 +307,7 @@ impl Translation {
         if !self.crosses() || taken.insert(check.name.to_lowercase()) {
             return check.text.clone();
         }
-        let rest = check
-            .text
-            .strip_prefix("CONSTRAINT")
-            .and_then(name)
-            .map_or("", |(_, rest)| rest);
+        let rest = check.text.strip_prefix("CONSTRAINT").and_then(name).map_or("", |(_, rest)| rest);
         let other: String = format!("{table}_{}", check.name).chars().take(64).collect();
         taken.insert(other.to_lowercase());
         format!("CONSTRAINT {}{rest}", quote_ident(&other))
@@ -384,20 +315,14 @@ impl Translation {
 
     fn options(&self, text: &str) -> String {
         let reported = words(text);
-        let value_of = |option: &str| {
-            reported
-                .iter()
-                .find_map(|word| word.strip_prefix(option)?.strip_prefix('='))
-        };
+        let value_of = |option: &str| reported.iter().find_map(|word| word.strip_prefix(option)?.strip_prefix('='));
         let row_format = value_of("ROW_FORMAT");
         let mut out = Vec::with_capacity(reported.len());
         for word in &reported {
             let (option, value) = word.split_once('=').unwrap_or((word, ""));
             let known = !self.crosses() || *word == "DEFAULT" || KNOWN.contains(&option);
-            let elsewhere =
-                matches!(option, "DATA" | "INDEX" | "DIRECTORY") || word.contains(" TABLESPACE ");
-            let odd_size = option == "KEY_BLOCK_SIZE"
-                && row_format.is_some_and(|format| format != "COMPRESSED");
+            let elsewhere = matches!(option, "DATA" | "INDEX" | "DIRECTORY") || word.contains(" TABLESPACE ");
+            let odd_size = option == "KEY_BLOCK_SIZE" && row_format.is_some_and(|format| format != "COMPRESSED");
             let odd_format = option == "ROW_FORMAT" && matches!(value, "FIXED" | "PAGE");
             if !known || elsewhere || odd_size || odd_format {
                 continue;
@@ -406,10 +331,7 @@ impl Translation {
                 "CHARSET" => {
                     out.push(format!("CHARSET={}", self.charset(value)));
                     if value_of("COLLATE").is_none() {
-                        out.extend(
-                            self.collation_of(value)
-                                .map(|name| format!("COLLATE={name}")),
-                        );
+                        out.extend(self.collation_of(value).map(|name| format!("COLLATE={name}")));
                     }
                 }
                 "COLLATE" => out.push(format!("COLLATE={}", self.charset(value))),
@@ -428,9 +350,7 @@ fn must_be_an_expression(value: &str, long: bool) -> bool {
     }
     let literal = value.starts_with(['\'', '-', '+', '.'])
         || value.starts_with(|first: char| first.is_ascii_digit())
-        || ["b'", "x'", "_", "true", "false"]
-            .iter()
-            .any(|lead| lower.starts_with(lead));
+        || ["b'", "x'", "_", "true", "false"].iter().any(|lead| lower.starts_with(lead));
     long || !literal
 }
 
@@ -491,11 +411,7 @@ mod tests {
             `b` text CHARACTER SET utf8 COLLATE utf8_bin\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COMMENT='CHARSET=utf8'\n\
             /*!50100 PARTITION BY HASH (a)\nPARTITIONS 4 */";
         let definition = Definition::parse(text).expect("it is a definition");
-        let created = definition.create(
-            &table(&[]),
-            &translation("5.6.24", "9.7.4"),
-            &mut BTreeSet::new(),
-        );
+        let created = definition.create(&table(&[]), &translation("5.6.24", "9.7.4"), &mut BTreeSet::new());
         for part in [
             "`a` varchar(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci DEFAULT 'CHARACTER SET utf8'",
             "`b` text CHARACTER SET utf8mb3 COLLATE utf8mb3_bin",
@@ -525,9 +441,6 @@ mod tests {
         ] {
             assert!(created.contains(part), "no {part:?} in {created}");
         }
-        assert_eq!(
-            crossing.add_index(&definition.indexes[0]),
-            "ADD KEY `k` (`d`) INVISIBLE"
-        );
+        assert_eq!(crossing.add_index(&definition.indexes[0]), "ADD KEY `k` (`d`) INVISIBLE");
     }
 }

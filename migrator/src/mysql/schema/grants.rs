@@ -64,10 +64,7 @@ pub async fn read(
     for account in accounts {
         let query = format!("SHOW GRANTS FOR {}", account.quoted());
         let rows = ask(source, &query, "cannot read what an account may do").await?;
-        statements.extend(
-            rows.iter()
-                .filter_map(|row| carried(row.text(0), &databases, crosses)),
-        );
+        statements.extend(rows.iter().filter_map(|row| carried(row.text(0), &databases, crosses)));
     }
     Ok(statements)
 }
@@ -95,10 +92,7 @@ pub(crate) async fn carry_over(target: &mut Conn, statements: &[String]) -> Vec<
             match outcome {
                 Ok(()) => {}
                 Err(Failure::Server(reported)) if is_about_rights(&statement, reported.code) => {
-                    refused.push(NotAllowed {
-                        statement,
-                        message: reported.message,
-                    });
+                    refused.push(NotAllowed { statement, message: reported.message });
                 }
                 Err(failure) => tracing::debug!(%failure, "a grant is left out"),
             }
@@ -117,8 +111,7 @@ pub(crate) struct NotAllowed {
 
 /// Whether a server refuses a grant, or a default role, with this error because its asker may not.
 pub(crate) fn is_about_rights(statement: &str, code: u16) -> bool {
-    (statement.starts_with("GRANT ") || statement.starts_with(DEFAULT_ROLE))
-        && DENIED.contains(&code)
+    (statement.starts_with("GRANT ") || statement.starts_with(DEFAULT_ROLE)) && DENIED.contains(&code)
 }
 
 /// The statement after which this account may do what a server refused with these words: it holds the same and may pass it
@@ -128,9 +121,7 @@ pub(crate) fn lets_pass_on(statement: &str, message: &str, account: &str) -> Opt
         // MariaDB lets nobody else set the default role of another.
         return Some(format!("GRANT UPDATE ON `mysql`.* TO {account}"));
     }
-    let of_a_role = !placed_words(statement)
-        .iter()
-        .any(|(_, word)| *word == "ON");
+    let of_a_role = !placed_words(statement).iter().any(|(_, word)| *word == "ON");
     let option = match (of_a_role, right_needed(message)) {
         (true, Some(right)) => return Some(format!("GRANT {right} ON *.* TO {account}")),
         (true, None) => " WITH ADMIN OPTION",
@@ -162,21 +153,13 @@ pub(crate) fn one_by_one(statement: &str) -> Vec<String> {
     let Some((listed, rest)) = parts(statement) else {
         return Vec::new();
     };
-    split(listed)
-        .into_iter()
-        .map(|one| format!("GRANT {one} {rest}"))
-        .collect()
+    split(listed).into_iter().map(|one| format!("GRANT {one} {rest}")).collect()
 }
 
 /// What stands between `GRANT` and `ON`, and everything from `ON`.
 fn parts(statement: &str) -> Option<(&str, &str)> {
-    let (on, _) = *placed_words(statement)
-        .iter()
-        .find(|(_, word)| *word == "ON")?;
-    Some((
-        statement.get(..on)?.strip_prefix("GRANT ")?.trim(),
-        statement.get(on..)?,
-    ))
+    let (on, _) = *placed_words(statement).iter().find(|(_, word)| *word == "ON")?;
+    Some((statement.get(..on)?.strip_prefix("GRANT ")?.trim(), statement.get(on..)?))
 }
 
 /// The object that a grant is about, and what it grants there; nothing of a role or of single columns.
@@ -212,13 +195,7 @@ fn carried(line: &str, databases: &[String], crosses: bool) -> Option<String> {
     let object = *reported.get(to.checked_sub(1)?)?;
     let kept: Vec<&str> = split(listed)
         .into_iter()
-        .map(|one| {
-            if crosses && one == "BINLOG MONITOR" {
-                "REPLICATION CLIENT"
-            } else {
-                one
-            }
-        })
+        .map(|one| if crosses && one == "BINLOG MONITOR" { "REPLICATION CLIENT" } else { one })
         .filter(|one| !crosses || KNOWN.contains(&one.split(" (").next().unwrap_or(one)))
         .collect();
     if kept.is_empty() || !concerns(object, databases) {
@@ -241,11 +218,7 @@ pub(crate) fn concerns(object: &str, databases: &[String]) -> bool {
     let Some((database, rest)) = name(object) else {
         return object == "*.*";
     };
-    if rest == ".*" {
-        databases.iter().any(|moving| is_like(moving, &database))
-    } else {
-        databases.contains(&database)
-    }
+    if rest == ".*" { databases.iter().any(|moving| is_like(moving, &database)) } else { databases.contains(&database) }
 }
 
 /// Whether the text matches a pattern with `%` and `_`, each of which a backslash makes an ordinary letter.
@@ -293,24 +266,10 @@ mod tests {
     #[test]
     fn only_what_concerns_moving_databases_is_granted() {
         assert!(carried("GRANT SELECT ON `other`.* TO `u`@`%`", &moving(), false).is_none());
-        assert!(
-            carried(
-                "GRANT USAGE ON *.* TO `u`@`%` REQUIRE SSL",
-                &moving(),
-                false
-            )
-            .is_none()
-        );
+        assert!(carried("GRANT USAGE ON *.* TO `u`@`%` REQUIRE SSL", &moving(), false).is_none());
         assert!(carried("GRANT SELECT ON `sh%`.* TO `u`@`%`", &moving(), false).is_some());
         assert!(carried("GRANT SELECT ON `a\\_b`.* TO `u`@`%`", &moving(), false).is_some());
-        assert!(
-            carried(
-                "GRANT EXECUTE ON PROCEDURE `shop`.`p` TO `u`@`%`",
-                &moving(),
-                false
-            )
-            .is_some()
-        );
+        assert!(carried("GRANT EXECUTE ON PROCEDURE `shop`.`p` TO `u`@`%`", &moving(), false).is_some());
         assert!(carried("GRANT PROXY ON `a`@`%` TO `u`@`%`", &moving(), false).is_some());
         assert!(is_like("shop", "sh_p") && !is_like("shop", "sh\\_p") && !is_like("shops", "shop"));
     }
@@ -318,12 +277,7 @@ mod tests {
     #[test]
     fn what_the_other_server_does_not_know_is_left_out() {
         assert_eq!(
-            carried(
-                "GRANT SELECT, DELETE HISTORY, BINLOG MONITOR ON *.* TO `u`@`%`",
-                &moving(),
-                true
-            )
-            .as_deref(),
+            carried("GRANT SELECT, DELETE HISTORY, BINLOG MONITOR ON *.* TO `u`@`%`", &moving(), true).as_deref(),
             Some("GRANT SELECT, REPLICATION CLIENT ON *.* TO `u`@`%`")
         );
         assert_eq!(
@@ -332,10 +286,7 @@ mod tests {
         );
         assert_eq!(
             one_by_one("GRANT SELECT (`a`,`b`), INSERT ON `s`.`t` TO `u`@`%`"),
-            [
-                "GRANT SELECT (`a`,`b`) ON `s`.`t` TO `u`@`%`",
-                "GRANT INSERT ON `s`.`t` TO `u`@`%`"
-            ]
+            ["GRANT SELECT (`a`,`b`) ON `s`.`t` TO `u`@`%`", "GRANT INSERT ON `s`.`t` TO `u`@`%`"]
         );
     }
 
@@ -347,11 +298,7 @@ mod tests {
                 "`u`@`%`",
                 "GRANT SELECT ON `TO`.* TO `x`@`y` WITH GRANT OPTION",
             ),
-            (
-                "SET DEFAULT ROLE `r` FOR `u`@`%`",
-                "`u`@`%`",
-                "SET DEFAULT ROLE `r` FOR `x`@`y`",
-            ),
+            ("SET DEFAULT ROLE `r` FOR `u`@`%`", "`u`@`%`", "SET DEFAULT ROLE `r` FOR `x`@`y`"),
         ] {
             let expected = (whose.to_owned(), tried.to_owned());
             assert_eq!(to_another(statement, "`x`@`y`"), Some(expected));
@@ -373,21 +320,9 @@ mod tests {
                 "Access denied",
                 "GRANT PROXY ON `ON`@`%` TO `h`@`%` WITH GRANT OPTION",
             ),
-            (
-                "GRANT `ON`@`%` TO `u`@`%`",
-                ROLES,
-                "GRANT ROLE_ADMIN ON *.* TO `h`@`%`",
-            ),
-            (
-                "GRANT `r` TO `u`@`%`",
-                "Access denied",
-                "GRANT `r` TO `h`@`%` WITH ADMIN OPTION",
-            ),
-            (
-                "SET DEFAULT ROLE `r` FOR `u`@`%`",
-                "Access denied",
-                "GRANT UPDATE ON `mysql`.* TO `h`@`%`",
-            ),
+            ("GRANT `ON`@`%` TO `u`@`%`", ROLES, "GRANT ROLE_ADMIN ON *.* TO `h`@`%`"),
+            ("GRANT `r` TO `u`@`%`", "Access denied", "GRANT `r` TO `h`@`%` WITH ADMIN OPTION"),
+            ("SET DEFAULT ROLE `r` FOR `u`@`%`", "Access denied", "GRANT UPDATE ON `mysql`.* TO `h`@`%`"),
         ] {
             let statement = lets_pass_on(statement, message, "`h`@`%`");
             assert_eq!(statement.as_deref(), Some(fix));

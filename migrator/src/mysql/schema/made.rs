@@ -40,26 +40,17 @@ pub(crate) async fn record(mysql: &Mysql, source: &mut Conn, target: &mut Conn) 
     let there = objects(mysql, target).await?;
     let mut made = objects(mysql, source).await?;
     made.retain(|object| !there.contains(object));
-    let present: BTreeSet<_> = accounts::all(target)
-        .await?
-        .iter()
-        .map(accounts::Account::key)
-        .collect();
+    let present: BTreeSet<_> = accounts::all(target).await?.iter().map(accounts::Account::key).collect();
     for account in accounts::read(mysql, source).await? {
         if !present.contains(&account.key()) {
             made.insert((ACCOUNT.to_owned(), account.host, account.user));
         }
     }
     made.insert(complete);
-    let rows: Vec<_> = made
-        .into_iter()
-        .map(|(kind, place, name)| (mysql.name().to_owned(), kind, place, name))
-        .collect();
+    let rows: Vec<_> =
+        made.into_iter().map(|(kind, place, name)| (mysql.name().to_owned(), kind, place, name)).collect();
     target.query_drop("BEGIN").await.map_err(cannot)?;
-    target
-        .exec_batch("INSERT IGNORE INTO headgate.made VALUES (?, ?, ?, ?)", rows)
-        .await
-        .map_err(cannot)?;
+    target.exec_batch("INSERT IGNORE INTO headgate.made VALUES (?, ?, ?, ?)", rows).await.map_err(cannot)?;
     target.query_drop("COMMIT").await.map_err(cannot)
 }
 
@@ -80,10 +71,8 @@ pub(crate) async fn take_back(mysql: &Mysql, target: &mut Conn) -> Result<()> {
             _ => continue,
         };
         if !is_empty {
-            return Err(Error::refused(format!(
-                "{place}.{name} on the target has rows, and none were loaded yet"
-            ))
-            .remedy("see who writes to the target, and drop what he put there"));
+            return Err(Error::refused(format!("{place}.{name} on the target has rows, and none were loaded yet"))
+                .remedy("see who writes to the target, and drop what he put there"));
         }
         let statement = format!("DROP {} {relation}", kind.to_uppercase());
         catalogue::run(target, &statement, what).await?;
@@ -144,17 +133,10 @@ pub(crate) async fn remove(mysql: &Mysql) -> Result<Vec<String>> {
 }
 
 async fn recorded(mysql: &Mysql, target: &mut Conn) -> Result<BTreeSet<Object>> {
-    let rows = target
-        .exec(
-            "SELECT kind, place, name FROM headgate.made WHERE migration = ?",
-            (mysql.name(),),
-        )
-        .await;
+    let rows = target.exec("SELECT kind, place, name FROM headgate.made WHERE migration = ?", (mysql.name(),)).await;
     match rows {
         Ok(rows) => Ok(rows.into_iter().collect()),
-        Err(mysql_async::Error::Server(reported))
-            if matches!(reported.code, UNKNOWN_TABLE | UNKNOWN_DATABASE) =>
-        {
+        Err(mysql_async::Error::Server(reported)) if matches!(reported.code, UNKNOWN_TABLE | UNKNOWN_DATABASE) => {
             Ok(BTreeSet::new())
         }
         Err(error) => Err(failed("cannot read what was made on the target", error)),
@@ -209,15 +191,10 @@ async fn drop_objects(mysql: &Mysql, target: &mut Conn, made: &BTreeSet<Object>)
         let statement = format!("DROP {kind} IF EXISTS {}", qualified(place, name));
         target.query_drop(statement).await.map_err(|error| {
             Error::refused(
-                failed(
-                    &format!("cannot drop what the migration made on the target: {place}.{name}"),
-                    error,
-                )
-                .full_text(),
+                failed(&format!("cannot drop what the migration made on the target: {place}.{name}"), error)
+                    .full_text(),
             )
-            .remedy(
-                "drop what others made upon it, or drop the migration without target_objects and clean up by hand",
-            )
+            .remedy("drop what others made upon it, or drop the migration without target_objects and clean up by hand")
         })?;
     }
     Ok(())

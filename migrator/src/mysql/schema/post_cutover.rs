@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::mysql::client::failed;
 use crate::mysql::{Mysql, fence};
 
-const INSTALL: &str = "CREATE TABLE IF NOT EXISTS headgate.switched (migration VARCHAR(128) NOT NULL PRIMARY KEY) ENGINE=InnoDB";
+const INSTALL: &str =
+    "CREATE TABLE IF NOT EXISTS headgate.switched (migration VARCHAR(128) NOT NULL PRIMARY KEY) ENGINE=InnoDB";
 
 /// Enables the events, once, and completes the fence of the old source.
 pub(crate) async fn run(mysql: &Mysql) -> Result<()> {
@@ -26,20 +27,13 @@ async fn enable(mysql: &Mysql) -> Result<()> {
     }
     post_data::enable_events(mysql).await?;
     target
-        .exec_drop(
-            "INSERT IGNORE INTO headgate.switched (migration) VALUES (?)",
-            (mysql.name(),),
-        )
+        .exec_drop("INSERT IGNORE INTO headgate.switched (migration) VALUES (?)", (mysql.name(),))
         .await
         .map_err(cannot)
 }
 
 async fn done(mysql: &Mysql, target: &mut Conn) -> std::result::Result<bool, Failure> {
-    let found: Option<u8> = target
-        .exec_first(
-            "SELECT 1 FROM headgate.switched WHERE migration = ?",
-            (mysql.name(),),
-        )
-        .await?;
+    let found: Option<u8> =
+        target.exec_first("SELECT 1 FROM headgate.switched WHERE migration = ?", (mysql.name(),)).await?;
     Ok(found.is_some())
 }

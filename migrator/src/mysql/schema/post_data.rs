@@ -22,29 +22,15 @@ use crate::mysql::{Mysql, client, schema};
 
 /// Builds what is still missing of a loaded table's indexes that refuse no row. Nothing is lost when it fails: the
 /// next call builds what is missing then.
-pub async fn plain_indexes(
-    mysql: &Mysql,
-    target: &mut Conn,
-    archive: &Archive,
-    table: &Table,
-) -> Result<()> {
+pub async fn plain_indexes(mysql: &Mysql, target: &mut Conn, archive: &Archive, table: &Table) -> Result<()> {
     let translation = archive.translation(target).await?;
     let refuses_none = |index: &Index| matches!(index.kind, Kind::Plain | Kind::Fulltext);
     let what = "cannot set the session's mode";
     let mode = quote_literal(schema::MODE);
-    run(
-        target,
-        &format!("SET @headgate_mode = @@SESSION.sql_mode, SESSION sql_mode = {mode}"),
-        what,
-    )
-    .await?;
+    run(target, &format!("SET @headgate_mode = @@SESSION.sql_mode, SESSION sql_mode = {mode}"), what).await?;
     let outcome = indexes(target, archive, &translation, table, refuses_none).await;
     let left = run(target, "SET SESSION sql_mode = @headgate_mode", what).await;
-    tracing::debug!(
-        migration = mysql.name(),
-        table = title(table),
-        "indexes are built"
-    );
+    tracing::debug!(migration = mysql.name(), table = title(table), "indexes are built");
     outcome.and(left)
 }
 
@@ -59,19 +45,12 @@ async fn indexes(
         return Ok(());
     };
     let definition = Definition::parse(&text.create)?;
-    let later: Vec<&Index> = definition
-        .later(table)
-        .into_iter()
-        .filter(|one| wanted(one))
-        .collect();
+    let later: Vec<&Index> = definition.later(table).into_iter().filter(|one| wanted(one)).collect();
     let mut refused: Option<(usize, Error)> = None;
     loop {
         let there = present_indexes(target, table).await?;
-        let missing: Vec<&Index> = later
-            .iter()
-            .filter(|index| !there.contains(&index.name.to_lowercase()))
-            .copied()
-            .collect();
+        let missing: Vec<&Index> =
+            later.iter().filter(|index| !there.contains(&index.name.to_lowercase())).copied().collect();
         match refused {
             _ if missing.is_empty() => return Ok(()),
             // A statement of a run that was killed may have built meanwhile what we found missing.
@@ -86,17 +65,10 @@ async fn indexes(
 }
 
 /// One statement for all, but one more for each full-text index.
-async fn add_indexes(
-    target: &mut Conn,
-    translation: &Translation,
-    table: &Table,
-    missing: &[&Index],
-) -> Result<()> {
+async fn add_indexes(target: &mut Conn, translation: &Translation, table: &Table, missing: &[&Index]) -> Result<()> {
     let what = format!("cannot build the indexes of {} on the target", title(table));
     let clause = |index: &&Index| translation.add_index(index);
-    let (full, plain): (Vec<&Index>, Vec<&Index>) = missing
-        .iter()
-        .partition(|index| index.kind == Kind::Fulltext);
+    let (full, plain): (Vec<&Index>, Vec<&Index>) = missing.iter().partition(|index| index.kind == Kind::Fulltext);
     let together: Vec<String> = plain.iter().map(clause).collect();
     let alone: Vec<String> = full.iter().map(clause).collect();
     let together = (!together.is_empty()).then(|| together.join(", "));
@@ -120,12 +92,7 @@ async fn present_indexes(target: &mut Conn, table: &Table) -> Result<BTreeSet<St
 /// Builds everything else once the target has caught up with its load: unique indexes, foreign keys, routines, views,
 /// events that do not run yet, statistics, and the proof that the triggers can be created. Returns early, without
 /// error, when `stop` was cancelled; what is built stays.
-pub async fn rest(
-    mysql: &Mysql,
-    plan: &Plan,
-    progress: &Arc<Progress>,
-    stop: &CancellationToken,
-) -> Result<()> {
+pub async fn rest(mysql: &Mysql, plan: &Plan, progress: &Arc<Progress>, stop: &CancellationToken) -> Result<()> {
     let mut target = schema::connect(mysql, "schema").await?;
     if records::part(mysql, &mut target, "post_data").await? != Part::Done {
         records::set_part(mysql, &mut target, "post_data", Part::Begun).await?;
@@ -156,13 +123,7 @@ pub async fn rest(
 fn shares<'a>(mysql: &Mysql, plan: &'a Plan) -> Vec<Vec<&'a Table>> {
     let count = mysql.settings().copy_workers.max(1);
     (0..count)
-        .map(|first| {
-            plan.tables
-                .iter()
-                .skip(first)
-                .step_by(count)
-                .collect::<Vec<_>>()
-        })
+        .map(|first| plan.tables.iter().skip(first).step_by(count).collect::<Vec<_>>())
         .filter(|share| !share.is_empty())
         .collect()
 }
@@ -189,22 +150,15 @@ async fn unique_indexes(
 }
 
 /// One statement per table; a new key is not checked, because its rows are the source's.
-async fn foreign_keys(
-    mysql: &Mysql,
-    plan: &Plan,
-    archive: &Archive,
-    target: &mut Conn,
-) -> Result<()> {
+async fn foreign_keys(mysql: &Mysql, plan: &Plan, archive: &Archive, target: &mut Conn) -> Result<()> {
     let query = format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.TABLE_CONSTRAINTS
          WHERE CONSTRAINT_TYPE = 'FOREIGN KEY' AND TABLE_SCHEMA IN ({})",
         listed(mysql)
     );
     let rows = ask(target, &query, "cannot read the target's foreign keys").await?;
-    let there: BTreeSet<(&str, &str, String)> = rows
-        .iter()
-        .map(|row| (row.text(0), row.text(1), row.text(2).to_lowercase()))
-        .collect();
+    let there: BTreeSet<(&str, &str, String)> =
+        rows.iter().map(|row| (row.text(0), row.text(1), row.text(2).to_lowercase())).collect();
     for table in &plan.tables {
         let Some(text) = archive.table(&table.schema, &table.name) else {
             continue;
@@ -213,51 +167,23 @@ async fn foreign_keys(
         let missing: Vec<String> = definition
             .foreign_keys
             .iter()
-            .filter(|key| {
-                !there.contains(&(
-                    table.schema.as_str(),
-                    table.name.as_str(),
-                    key.name.to_lowercase(),
-                ))
-            })
+            .filter(|key| !there.contains(&(table.schema.as_str(), table.name.as_str(), key.name.to_lowercase())))
             .map(|key| format!("ADD {}", key.text))
             .collect();
         if missing.is_empty() {
             continue;
         }
-        let what = format!(
-            "cannot create the foreign keys of {} on the target",
-            title(table)
-        );
-        run(
-            target,
-            &format!("USE {}", quote_ident(&table.schema)),
-            &what,
-        )
-        .await?;
-        run(
-            target,
-            &format!("ALTER TABLE {} {}", relation(table), missing.join(", ")),
-            &what,
-        )
-        .await?;
+        let what = format!("cannot create the foreign keys of {} on the target", title(table));
+        run(target, &format!("USE {}", quote_ident(&table.schema)), &what).await?;
+        run(target, &format!("ALTER TABLE {} {}", relation(table), missing.join(", ")), &what).await?;
     }
     Ok(())
 }
 
-async fn programs(
-    mysql: &Mysql,
-    archive: &Archive,
-    translation: &Translation,
-    target: &mut Conn,
-) -> Result<()> {
+async fn programs(mysql: &Mysql, archive: &Archive, translation: &Translation, target: &mut Conn) -> Result<()> {
     let there = present_programs(mysql, target).await?;
     let is_missing = |program: &&Program| {
-        !there.contains(&(
-            program.kind.word().to_owned(),
-            program.schema.clone(),
-            program.name.clone(),
-        ))
+        !there.contains(&(program.kind.word().to_owned(), program.schema.clone(), program.name.clone()))
     };
     for kind in [
         ProgramKind::Library,
@@ -287,17 +213,12 @@ async fn programs(
         }
     }
     for event in archive.of(ProgramKind::Event).filter(is_missing) {
-        event
-            .run(target, translation, &disabled(&event.create))
-            .await?;
+        event.run(target, translation, &disabled(&event.create)).await?;
     }
     Ok(())
 }
 
-async fn present_programs(
-    mysql: &Mysql,
-    target: &mut Conn,
-) -> Result<BTreeSet<(String, String, String)>> {
+async fn present_programs(mysql: &Mysql, target: &mut Conn) -> Result<BTreeSet<(String, String, String)>> {
     let databases = listed(mysql);
     let libraries = if client::version(target).await?.is_mysql_from(9, 2, 0) {
         format!(
@@ -316,10 +237,7 @@ async fn present_programs(
              WHERE EVENT_SCHEMA IN ({databases}){libraries}"
     );
     let rows = ask(target, &query, "cannot read the target's routines").await?;
-    Ok(rows
-        .iter()
-        .map(|row| (row.owned(0), row.owned(1), row.owned(2)))
-        .collect())
+    Ok(rows.iter().map(|row| (row.owned(0), row.owned(1), row.owned(2))).collect())
 }
 
 /// The same event, but one that does not run: everything up to the word that says whether it does is the server's own.
@@ -328,10 +246,7 @@ pub(crate) fn disabled(create: &str) -> String {
     for (at, word) in placed_words(create) {
         if before == "PRESERVE" && word == "ENABLE" {
             let (head, tail) = create.split_at(at);
-            return format!(
-                "{head}DISABLE{}",
-                tail.strip_prefix("ENABLE").unwrap_or(tail)
-            );
+            return format!("{head}DISABLE{}", tail.strip_prefix("ENABLE").unwrap_or(tail));
         }
         before = word;
     }
@@ -345,12 +260,7 @@ async fn analyze(mysql: &Mysql, plan: &Plan) -> Result<()> {
         for some in share.chunks(20) {
             let names: Vec<String> = some.iter().map(|table| relation(table)).collect();
             let statement = format!("ANALYZE NO_WRITE_TO_BINLOG TABLE {}", names.join(", "));
-            ask(
-                &mut session,
-                &statement,
-                "cannot refresh the statistics of loaded tables",
-            )
-            .await?;
+            ask(&mut session, &statement, "cannot refresh the statistics of loaded tables").await?;
         }
         Ok::<(), Error>(())
     });
@@ -370,14 +280,8 @@ pub async fn enable_events(mysql: &Mysql) -> Result<()> {
     let translation = archive.translation(&mut target).await?;
     for event in archive.of(ProgramKind::Event).filter(|event| event.enabled) {
         // Whoever alters an event becomes its definer, unless another is named.
-        let definer = words(&event.create)
-            .into_iter()
-            .find(|word| word.starts_with("DEFINER="));
-        let statement = format!(
-            "ALTER {} EVENT {} ENABLE",
-            definer.unwrap_or_default(),
-            quote_ident(&event.name)
-        );
+        let definer = words(&event.create).into_iter().find(|word| word.starts_with("DEFINER="));
+        let statement = format!("ALTER {} EVENT {} ENABLE", definer.unwrap_or_default(), quote_ident(&event.name));
         event.run(&mut target, &translation, &statement).await?;
     }
     Ok(())
@@ -392,9 +296,7 @@ mod tests {
         let create = "CREATE DEFINER=`PRESERVE ENABLE`@`%` EVENT `e` ON SCHEDULE EVERY 1 DAY STARTS '2027-01-01' \
             ON COMPLETION NOT PRESERVE ENABLE COMMENT 'PRESERVE ENABLE' DO SET @a = 'ENABLE'";
         let off = disabled(create);
-        assert!(
-            off.contains("NOT PRESERVE DISABLE COMMENT 'PRESERVE ENABLE' DO SET @a = 'ENABLE'")
-        );
+        assert!(off.contains("NOT PRESERVE DISABLE COMMENT 'PRESERVE ENABLE' DO SET @a = 'ENABLE'"));
         assert!(off.starts_with("CREATE DEFINER=`PRESERVE ENABLE`@`%` EVENT"));
         assert_eq!(disabled(&off), off);
     }

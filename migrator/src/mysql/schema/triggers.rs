@@ -30,10 +30,8 @@ pub async fn create(mysql: &Mysql, target: &mut Conn) -> Result<()> {
         .map(|one| (one.schema.as_str(), one.table.as_str()))
         .collect();
     // A new one fires after those that are there: a table that lacks some gets all of its triggers anew.
-    let missing: Vec<&Program> = archive
-        .of(Kind::Trigger)
-        .filter(|one| lacking.contains(&(one.schema.as_str(), one.table.as_str())))
-        .collect();
+    let missing: Vec<&Program> =
+        archive.of(Kind::Trigger).filter(|one| lacking.contains(&(one.schema.as_str(), one.table.as_str()))).collect();
     for trigger in missing.iter().filter(|one| there.contains(&key(one))) {
         drop_one(trigger, target).await?;
     }
@@ -48,7 +46,9 @@ pub async fn prove(mysql: &Mysql, archive: &Archive, target: &mut Conn) -> Resul
     drop_present(mysql, archive, target).await?;
     for trigger in all {
         trigger.run(target, &translation, &trigger.create).await.map_err(|error| {
-            error.remedy("create on the target what the trigger needs, such as its definer, then start the migration again")
+            error.remedy(
+                "create on the target what the trigger needs, such as its definer, then start the migration again",
+            )
         })?;
         drop_one(trigger, target).await?;
     }
@@ -74,10 +74,7 @@ async fn present(mysql: &Mysql, target: &mut Conn) -> Result<BTreeSet<(String, S
         listed(mysql)
     );
     let rows = ask(target, &query, "cannot read the target's triggers").await?;
-    Ok(rows
-        .iter()
-        .map(|row| (row.owned(0), row.owned(1)))
-        .collect())
+    Ok(rows.iter().map(|row| (row.owned(0), row.owned(1))).collect())
 }
 
 async fn drop_present(mysql: &Mysql, archive: &Archive, target: &mut Conn) -> Result<()> {
@@ -85,10 +82,7 @@ async fn drop_present(mysql: &Mysql, archive: &Archive, target: &mut Conn) -> Re
         return Ok(());
     }
     let there = present(mysql, target).await?;
-    for trigger in archive
-        .of(Kind::Trigger)
-        .filter(|one| there.contains(&key(one)))
-    {
+    for trigger in archive.of(Kind::Trigger).filter(|one| there.contains(&key(one))) {
         drop_one(trigger, target).await?;
     }
     Ok(())
@@ -99,21 +93,13 @@ async fn drop_one(trigger: &Program, target: &mut Conn) -> Result<()> {
     run(
         target,
         &format!("DROP TRIGGER IF EXISTS {name}"),
-        &format!(
-            "cannot drop the trigger {}.{} on the target",
-            trigger.schema, trigger.name
-        ),
+        &format!("cannot drop the trigger {}.{} on the target", trigger.schema, trigger.name),
     )
     .await
 }
 
 /// Those of one table follow one another in one session: each new one fires after those that are there.
-async fn create_all(
-    mysql: &Mysql,
-    missing: &[&Program],
-    translation: &Translation,
-    target: &mut Conn,
-) -> Result<()> {
+async fn create_all(mysql: &Mysql, missing: &[&Program], translation: &Translation, target: &mut Conn) -> Result<()> {
     let count = (missing.len() / WORTH_A_SESSION).clamp(1, SESSIONS);
     let mut shares: Vec<Vec<&Program>> = vec![Vec::new(); count];
     let mut number = 0;
@@ -138,11 +124,7 @@ async fn create_all(
     tokio::try_join!(others, own).map(drop)
 }
 
-async fn create_in(
-    share: &[&Program],
-    translation: &Translation,
-    session: &mut Conn,
-) -> Result<()> {
+async fn create_in(share: &[&Program], translation: &Translation, session: &mut Conn) -> Result<()> {
     for trigger in share {
         trigger.run(session, translation, &trigger.create).await?;
     }

@@ -38,29 +38,17 @@ impl Described {
 
     /// Every column, quoted, in an order that does not depend on the side.
     pub(crate) fn column_list(&self) -> String {
-        self.columns
-            .keys()
-            .map(|name| quote_ident(name))
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.columns.keys().map(|name| quote_ident(name)).collect::<Vec<_>>().join(", ")
     }
 
     /// The key's columns, quoted.
     pub(crate) fn key_list(&self) -> String {
-        self.key
-            .iter()
-            .map(|name| quote_ident(name))
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.key.iter().map(|name| quote_ident(name)).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// Every table with rows of its own.
-pub(crate) async fn read(
-    client: &Client,
-    side: &str,
-    schemas: &[String],
-) -> Result<Vec<Described>> {
+pub(crate) async fn read(client: &Client, side: &str, schemas: &[String]) -> Result<Vec<Described>> {
     let cannot = |error| failed(&format!("cannot read the {side}'s catalogue"), error);
     let rows = client
         .query(
@@ -101,10 +89,7 @@ pub(crate) async fn read(
             Ok(Described {
                 title: title_of(&schema, &name),
                 relation: qualified(&schema, &name),
-                columns: names
-                    .into_iter()
-                    .zip(types.into_iter().zip(generated))
-                    .collect(),
+                columns: names.into_iter().zip(types.into_iter().zip(generated)).collect(),
                 key: row.try_get(3)?,
                 rows_estimated: row.try_get::<_, i64>(2)?.try_into().unwrap_or(0),
             })
@@ -114,16 +99,8 @@ pub(crate) async fn read(
 }
 
 /// Whether both sides are defined alike, and the plan knows of all tables.
-pub(crate) fn proof(
-    plan: &Plan,
-    source: &[Described],
-    compared: &Compared,
-    position: Lsn,
-) -> Proof {
-    let planned = plan
-        .tables
-        .iter()
-        .map(|table| title_of(&table.schema, &table.name));
+pub(crate) fn proof(plan: &Plan, source: &[Described], compared: &Compared, position: Lsn) -> Proof {
+    let planned = plan.tables.iter().map(|table| title_of(&table.schema, &table.name));
     let planned: BTreeSet<String> = planned.collect();
     // A table that nobody planned to move is a difference even where the target has one of the same name.
     let unplanned = source
@@ -137,11 +114,7 @@ pub(crate) fn proof(
     let mut differing_keys: Vec<String> = unplanned.chain(gone).collect();
     differing_keys.extend(compared.differences.iter().cloned());
     let count = |side: &BTreeMap<String, String>| u64::try_from(side.len()).unwrap_or(u64::MAX);
-    let equal = if differing_keys.is_empty() {
-        "equal"
-    } else {
-        "different"
-    };
+    let equal = if differing_keys.is_empty() { "equal" } else { "different" };
     // Rows of the target that may be more are none of this comparison.
     let source_rows = count(&compared.fingerprint.source);
     let proof = Proof {
@@ -155,8 +128,5 @@ pub(crate) fn proof(
         differing_keys: Vec::new(),
     };
     differing_keys.truncate(NAMED_MAX);
-    Proof {
-        differing_keys,
-        ..proof
-    }
+    Proof { differing_keys, ..proof }
 }

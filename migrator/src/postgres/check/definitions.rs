@@ -59,16 +59,12 @@ struct Reading {
 
 /// Reads both sides' and compares them, in sessions of its own.
 pub(crate) async fn compare(postgres: &Postgres) -> Result<Compared> {
-    let (source, target) = tokio::try_join!(
-        postgres.connect_source("definitions"),
-        postgres.connect_target("definitions")
-    )?;
+    let (source, target) =
+        tokio::try_join!(postgres.connect_source("definitions"), postgres.connect_target("definitions"))?;
     let reading = Reading::open(postgres, &source, &target).await?;
     for session in [&source, &target] {
         // Each version quotes what is a word of its own.
-        let quoting = session
-            .batch_execute("SET quote_all_identifiers = on")
-            .await;
+        let quoting = session.batch_execute("SET quote_all_identifiers = on").await;
         quoting.map_err(|error| failed("cannot read the definitions", error))?;
     }
     let (ours, theirs) = tokio::try_join!(
@@ -79,10 +75,7 @@ pub(crate) async fn compare(postgres: &Postgres) -> Result<Compared> {
     let mut proved = whole(&theirs);
     let guard = guard::definitions(&target, postgres).await?.into_iter();
     proved.extend(guard.map(|(name, text)| (readable(&name), text)));
-    Ok(Compared {
-        fingerprint: Fingerprint::of(&whole(&ours), &proved),
-        differences,
-    })
+    Ok(Compared { fingerprint: Fingerprint::of(&whole(&ours), &proved), differences })
 }
 
 fn whole(objects: &Objects) -> Definitions {
@@ -111,10 +104,8 @@ async fn differences(target: &Client, ours: &Objects, theirs: &Objects) -> Resul
             (None, Some(object)) if object.may_be_more || stands_alone(object) => {}
             (None, Some(_)) => found.push(format!("{name} (not on the source)")),
             (Some(source), Some(there)) => {
-                let hidden: Vec<&str> = [source, there]
-                    .into_iter()
-                    .filter_map(|object| object.hidden.as_deref())
-                    .collect();
+                let hidden: Vec<&str> =
+                    [source, there].into_iter().filter_map(|object| object.hidden.as_deref()).collect();
                 if !hidden.is_empty() {
                     found.push(format!("{name} (cannot be known: {})", hidden.join("; ")));
                 } else if let Some(what) = differs(target, name, source, there).await? {
@@ -128,12 +119,7 @@ async fn differences(target: &Client, ours: &Objects, theirs: &Objects) -> Resul
 }
 
 /// What two objects of one name differ in.
-async fn differs(
-    target: &Client,
-    name: &str,
-    source: &Object,
-    there: &Object,
-) -> Result<Option<String>> {
+async fn differs(target: &Client, name: &str, source: &Object, there: &Object) -> Result<Option<String>> {
     if source.columns != there.columns {
         let read = |columns: &str| -> BTreeMap<String, serde_json::Value> {
             serde_json::from_str(columns).unwrap_or_default()
@@ -169,10 +155,7 @@ impl Reading {
             references,
             attributes,
             schemas: postgres.settings().schemas.clone(),
-            own: vec![
-                postgres.source().user.clone(),
-                postgres.target().user.clone(),
-            ],
+            own: vec![postgres.source().user.clone(), postgres.target().user.clone()],
             maintain: from >= MAINTAIN_FROM && to >= MAINTAIN_FROM,
         })
     }
@@ -212,10 +195,7 @@ impl Reading {
                     quote_ident(user)
                 )
             };
-            let rows = session
-                .query(&query, &[&self.schemas, &self.own])
-                .await
-                .map_err(cannot)?;
+            let rows = session.query(&query, &[&self.schemas, &self.own]).await.map_err(cannot)?;
             for row in rows {
                 let read = || -> std::result::Result<_, tokio_postgres::Error> {
                     let part_of: Vec<String> = row.try_get(3)?;
@@ -233,9 +213,7 @@ impl Reading {
                 objects.insert(readable(&name), object);
             }
         }
-        self.privileges(session, &mut objects)
-            .await
-            .map_err(cannot)?;
+        self.privileges(session, &mut objects).await.map_err(cannot)?;
         Ok(objects)
     }
 
@@ -264,16 +242,8 @@ impl Reading {
             Among::Ours(column) => format!("t.{column} IN (SELECT oid FROM ours)"),
             Among::Sql(sql) => format!("({sql})"),
         };
-        let only = if class.only.is_empty() {
-            "true"
-        } else {
-            class.only
-        };
-        let text = if class.text.is_empty() {
-            "NULL"
-        } else {
-            class.text
-        };
+        let only = if class.only.is_empty() { "true" } else { class.only };
+        let text = if class.text.is_empty() { "NULL" } else { class.text };
         let part_of = match (class.part_of, class.among) {
             ("", Among::Ours(column)) => format!("ARRAY[t.{column}::regclass::text]"),
             ("", _) => "'{}'::text[]".to_owned(),
@@ -290,18 +260,12 @@ impl Reading {
             }
         }
         // A function takes a hundred arguments at most.
-        let mut columns: Vec<String> = values
-            .chunks(40)
-            .map(|some| format!("jsonb_build_object({})", some.join(", ")))
-            .collect();
+        let mut columns: Vec<String> =
+            values.chunks(40).map(|some| format!("jsonb_build_object({})", some.join(", "))).collect();
         if !class.more.is_empty() {
             columns.push(format!("jsonb_build_object({})", class.more));
         }
-        let columns = if columns.is_empty() {
-            "'{}'::jsonb".to_owned()
-        } else {
-            columns.join(" || ")
-        };
+        let columns = if columns.is_empty() { "'{}'::jsonb".to_owned() } else { columns.join(" || ") };
         format!(
             "WITH ours AS MATERIALIZED (SELECT c.oid, c.relkind FROM pg_catalog.pg_class c
                  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {OURS_TO_MOVE}
@@ -335,11 +299,7 @@ impl Reading {
                 named(to, "u.number")
             ),
             Some((to, false)) => named(to, &format!("t.{column}")),
-            None if matches!(
-                kind,
-                "\"char\"" | "name" | "int2vector" | "oidvector" | "bytea"
-            ) =>
-            {
+            None if matches!(kind, "\"char\"" | "name" | "int2vector" | "oidvector" | "bytea") => {
                 format!("t.{column}::text")
             }
             None => format!("t.{column}"),
@@ -354,17 +314,9 @@ impl Reading {
         } else {
             format!("coalesce(t.{column}, pg_catalog.acldefault({kind}, t.{owner}))")
         };
-        let maintain = if self.maintain {
-            ""
-        } else {
-            "AND p.privilege_type <> 'MAINTAIN'"
-        };
+        let maintain = if self.maintain { "" } else { "AND p.privilege_type <> 'MAINTAIN'" };
         // What Headgate's own roles may do is for the migration, unless they own it; one privilege may have two grantors.
-        let owned = if owner.is_empty() {
-            "false".to_owned()
-        } else {
-            format!("p.grantee = t.{owner}")
-        };
+        let owned = if owner.is_empty() { "false".to_owned() } else { format!("p.grantee = t.{owner}") };
         format!(
             "(SELECT jsonb_agg(g ORDER BY g) FROM (
                 SELECT DISTINCT concat_ws(' ', p.privilege_type, CASE WHEN p.is_grantable THEN 'grantable' END, 'to',
@@ -385,12 +337,7 @@ impl Reading {
         }
         let sources = [
             ("pg_proc", "proacl", "proowner", "'f'"),
-            (
-                "pg_class",
-                "relacl",
-                "relowner",
-                "CASE t.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\"",
-            ),
+            ("pg_class", "relacl", "relowner", "CASE t.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\""),
             ("pg_language", "lanacl", "lanowner", "'l'"),
             ("pg_type", "typacl", "typowner", "'T'"),
         ];

@@ -31,11 +31,8 @@ impl Hash {
         match self {
             Self::Seeded => [7_046_029_254_386_353_131_i64, -2_643_881_736_870_682_267]
                 .map(|seed| format!("pg_catalog.hashtextextended({text}, {seed})")),
-            Self::Md5 => [1, 17].map(|from| {
-                format!(
-                    "('x' || pg_catalog.substr(pg_catalog.md5({text}), {from}, 16))::bit(64)::int8"
-                )
-            }),
+            Self::Md5 => [1, 17]
+                .map(|from| format!("('x' || pg_catalog.substr(pg_catalog.md5({text}), {from}, 16))::bit(64)::int8")),
         }
     }
 }
@@ -61,21 +58,13 @@ pub(crate) async fn agree(source: &Client, target: &Client) -> Result<Hash> {
         row.try_get::<_, String>(0).map_err(cannot)
     };
     let (here, there) = tokio::try_join!(ask(source), ask(target))?;
-    Ok(if here == there {
-        Hash::Seeded
-    } else {
-        Hash::Md5
-    })
+    Ok(if here == there { Hash::Seeded } else { Hash::Md5 })
 }
 
 /// Every row of the range as a text from which no other row could come: fields are quoted where they must be, and a
 /// null differs from an empty text.
 fn rows_of(table: &Described, range: &Range) -> String {
-    let key = if table.key.is_empty() {
-        "''::text".to_owned()
-    } else {
-        format!("ROW({})::text", table.key_list())
-    };
+    let key = if table.key.is_empty() { "''::text".to_owned() } else { format!("ROW({})::text", table.key_list()) };
     format!(
         "(SELECT ROW({})::text COLLATE \"C\" AS whole, {key} COLLATE \"C\" AS key FROM ONLY {} WHERE {}) AS r",
         table.column_list(),
@@ -86,13 +75,7 @@ fn rows_of(table: &Described, range: &Range) -> String {
 
 /// Count and digest of a range on one side. The digest is a sum, so that rows may come in any order and a row that is
 /// there twice counts twice.
-pub(crate) async fn range(
-    client: &Client,
-    side: &str,
-    table: &Described,
-    range: &Range,
-    hash: Hash,
-) -> Result<Digest> {
+pub(crate) async fn range(client: &Client, side: &str, table: &Described, range: &Range, hash: Hash) -> Result<Digest> {
     let [high, low] = hash.halves("r.whole");
     let query = format!(
         "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum({high}), 0)::text || ':' || coalesce(pg_catalog.sum({low}), 0)::text
@@ -102,10 +85,7 @@ pub(crate) async fn range(
     let rows = ask(client, side, table, &query).await?;
     let row = rows.first().ok_or_else(|| nothing(side, table))?;
     let (count, digest): (i64, String) = (field(row, 0, side, table)?, field(row, 1, side, table)?);
-    Ok(Digest {
-        rows: u64::try_from(count).unwrap_or(0),
-        digest,
-    })
+    Ok(Digest { rows: u64::try_from(count).unwrap_or(0), digest })
 }
 
 /// The keys of at most ten rows of the range that differ. Where there is no key, a fingerprint of the row.
@@ -117,16 +97,8 @@ pub(crate) async fn differing_keys(
     hash: Hash,
     rows: u64,
 ) -> Result<Vec<String>> {
-    let name = if table.key.is_empty() {
-        "r.whole"
-    } else {
-        "r.key"
-    };
-    let shown = if table.key.is_empty() {
-        "'row ' || pg_catalog.md5(r.whole)"
-    } else {
-        "r.key"
-    };
+    let name = if table.key.is_empty() { "r.whole" } else { "r.key" };
+    let shown = if table.key.is_empty() { "'row ' || pg_catalog.md5(r.whole)" } else { "r.key" };
     let [high, low] = hash.halves("r.whole");
     let [bucket, _] = hash.halves(name);
     let buckets = (rows / ROWS_PER_BUCKET).clamp(1, BUCKETS_MAX);
@@ -134,14 +106,12 @@ pub(crate) async fn differing_keys(
     let sums = format!(
         "pg_catalog.sum({high})::text || ':' || pg_catalog.sum({low})::text || ':' || pg_catalog.count(*)::text"
     );
-    let by_bucket =
-        format!("SELECT ({bucket} % {buckets})::text AS bucket, {sums} FROM {from} GROUP BY 1");
+    let by_bucket = format!("SELECT ({bucket} % {buckets})::text AS bucket, {sums} FROM {from} GROUP BY 1");
     let mut named = Vec::new();
     for bucket_number in differing(source, target, table, &by_bucket).await? {
         let number: i64 = bucket_number.parse().unwrap_or(0);
-        let by_key = format!(
-            "SELECT {shown} AS key, {sums} FROM {from} WHERE {bucket} % {buckets} = {number} GROUP BY 1"
-        );
+        let by_key =
+            format!("SELECT {shown} AS key, {sums} FROM {from} WHERE {bucket} % {buckets} = {number} GROUP BY 1");
         named.extend(differing(source, target, table, &by_key).await?);
         if named.len() >= NAMED_MAX {
             break;
@@ -152,58 +122,28 @@ pub(crate) async fn differing_keys(
 }
 
 /// The names, of a query of names and digests, for which both sides do not answer the same.
-async fn differing(
-    source: &Client,
-    target: &Client,
-    table: &Described,
-    query: &str,
-) -> Result<Vec<String>> {
-    let (here, there) = tokio::try_join!(
-        named(source, "source", table, query),
-        named(target, "target", table, query)
-    )?;
-    let mut names: Vec<String> = here
-        .iter()
-        .filter(|(name, digest)| there.get(*name) != Some(digest))
-        .map(|(name, _)| name.clone())
-        .collect();
-    names.extend(
-        there
-            .keys()
-            .filter(|name| !here.contains_key(*name))
-            .cloned(),
-    );
+async fn differing(source: &Client, target: &Client, table: &Described, query: &str) -> Result<Vec<String>> {
+    let (here, there) = tokio::try_join!(named(source, "source", table, query), named(target, "target", table, query))?;
+    let mut names: Vec<String> =
+        here.iter().filter(|(name, digest)| there.get(*name) != Some(digest)).map(|(name, _)| name.clone()).collect();
+    names.extend(there.keys().filter(|name| !here.contains_key(*name)).cloned());
     Ok(names)
 }
 
-async fn named(
-    client: &Client,
-    side: &str,
-    table: &Described,
-    query: &str,
-) -> Result<BTreeMap<String, String>> {
+async fn named(client: &Client, side: &str, table: &Described, query: &str) -> Result<BTreeMap<String, String>> {
     let rows = ask(client, side, table, query).await?;
-    rows.iter()
-        .map(|row| Ok((field(row, 0, side, table)?, field(row, 1, side, table)?)))
-        .collect()
+    rows.iter().map(|row| Ok((field(row, 0, side, table)?, field(row, 1, side, table)?))).collect()
 }
 
 async fn ask(client: &Client, side: &str, table: &Described, query: &str) -> Result<Vec<Row>> {
-    let answer = timeout(RANGE_PATIENCE, client.query(query, &[]))
-        .await
-        .map_err(|_| {
-            Error::transient(format!(
-                "the {side} did not compute a digest of {} within {} s",
-                table.title,
-                RANGE_PATIENCE.as_secs()
-            ))
-        })?;
-    answer.map_err(|error| {
-        failed(
-            &format!("the {side} cannot compute a digest of {}", table.title),
-            error,
-        )
-    })
+    let answer = timeout(RANGE_PATIENCE, client.query(query, &[])).await.map_err(|_| {
+        Error::transient(format!(
+            "the {side} did not compute a digest of {} within {} s",
+            table.title,
+            RANGE_PATIENCE.as_secs()
+        ))
+    })?;
+    answer.map_err(|error| failed(&format!("the {side} cannot compute a digest of {}", table.title), error))
 }
 
 fn field<'r, T: tokio_postgres::types::FromSql<'r>>(
@@ -212,12 +152,7 @@ fn field<'r, T: tokio_postgres::types::FromSql<'r>>(
     side: &str,
     table: &Described,
 ) -> Result<T> {
-    row.try_get(index).map_err(|error| {
-        failed(
-            &format!("the {side}'s digest of {} cannot be read", table.title),
-            error,
-        )
-    })
+    row.try_get(index).map_err(|error| failed(&format!("the {side}'s digest of {} cannot be read", table.title), error))
 }
 
 fn nothing(side: &str, table: &Described) -> Error {

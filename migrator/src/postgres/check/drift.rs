@@ -9,18 +9,12 @@ use crate::postgres::client::failed;
 use crate::postgres::sql::{relation, title_of};
 use crate::postgres::{Postgres, plan};
 
-const SPEECH: ObjectNames = ObjectNames {
-    title: title_of,
-    counter: "sequence",
-    key: "replica identity",
-};
+const SPEECH: ObjectNames = ObjectNames { title: title_of, counter: "sequence", key: "replica identity" };
 
 /// Refuses where the source's catalogue differs from the plan, and names what does.
 pub(crate) async fn refuse(session: &Client, postgres: &Postgres, plan: &Plan) -> Result<()> {
-    let (now, changes) = tokio::try_join!(
-        plan::read_in(session, &postgres.settings().schemas),
-        unpublished(session, postgres, plan)
-    )?;
+    let (now, changes) =
+        tokio::try_join!(plan::read_in(session, &postgres.settings().schemas), unpublished(session, postgres, plan))?;
     drift::refuse(plan, &now, &SPEECH, changes)
 }
 

@@ -11,30 +11,17 @@ async fn canonical_view(session: &Client, query: &str) -> Result<Option<String>>
     let cannot = |error| failed("cannot compare a view's query", error);
     session.batch_execute("BEGIN").await.map_err(cannot)?;
     let printing = async {
-        let create = format!(
-            "CREATE TEMPORARY VIEW headgate_canonical AS {}",
-            query.trim_end().trim_end_matches(';')
-        );
+        let create = format!("CREATE TEMPORARY VIEW headgate_canonical AS {}", query.trim_end().trim_end_matches(';'));
         session.batch_execute(&create).await?;
-        let row = session
-            .query_one(
-                "SELECT pg_catalog.pg_get_viewdef('pg_temp.headgate_canonical'::regclass)",
-                &[],
-            )
-            .await?;
+        let row =
+            session.query_one("SELECT pg_catalog.pg_get_viewdef('pg_temp.headgate_canonical'::regclass)", &[]).await?;
         row.try_get(0)
     };
     let printed = printing.await;
     session.batch_execute("ROLLBACK").await.map_err(cannot)?;
     match printed {
         Ok(printed) => Ok(Some(printed)),
-        Err(error)
-            if error
-                .code()
-                .is_some_and(|code| *code != SqlState::ADMIN_SHUTDOWN) =>
-        {
-            Ok(None)
-        }
+        Err(error) if error.code().is_some_and(|code| *code != SqlState::ADMIN_SHUTDOWN) => Ok(None),
         Err(error) => Err(cannot(error)),
     }
 }
@@ -94,10 +81,7 @@ pub(crate) fn legible(columns: &str) -> String {
 /// The literal or identifier in quotes that `text` starts with, an identifier without them where they change nothing, and
 /// what follows.
 fn quoted(text: &str) -> Option<(&str, &str)> {
-    let quote = text
-        .chars()
-        .next()
-        .filter(|first| matches!(first, '\'' | '"'))?;
+    let quote = text.chars().next().filter(|first| matches!(first, '\'' | '"'))?;
     let mut end = 1;
     // A quote inside is written twice.
     loop {
@@ -116,9 +100,9 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
 /// Whether a name is the same with quotes and without. What a server means as a word of its own it prints in capitals.
 fn is_plain(name: &str) -> bool {
     !name.starts_with(|character: char| character.is_ascii_digit())
-        && name.chars().all(|character| {
-            character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
-        })
+        && name
+            .chars()
+            .all(|character| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_')
 }
 
 /// What follows the type that `text` starts with.
@@ -126,9 +110,8 @@ fn after_type(text: &str) -> &str {
     let mut rest = text;
     loop {
         let before = rest;
-        rest = rest.trim_start_matches(|character: char| {
-            character.is_alphanumeric() || matches!(character, '_' | '$' | '.')
-        });
+        rest = rest
+            .trim_start_matches(|character: char| character.is_alphanumeric() || matches!(character, '_' | '$' | '.'));
         if let Some(quoted) = rest.strip_prefix('"') {
             rest = quoted.split_once('"').map_or("", |(_, after)| after);
         }
@@ -138,19 +121,11 @@ fn after_type(text: &str) -> &str {
     }
     loop {
         let before = rest;
-        for more in [
-            " varying",
-            " precision",
-            " without time zone",
-            " with time zone",
-            "[]",
-        ] {
+        for more in [" varying", " precision", " without time zone", " with time zone", "[]"] {
             rest = rest.strip_prefix(more).unwrap_or(rest);
         }
         if let Some((modifier, after)) = rest.strip_prefix('(').and_then(|in_| in_.split_once(')'))
-            && modifier
-                .chars()
-                .all(|character| character.is_ascii_digit() || character == ',')
+            && modifier.chars().all(|character| character.is_ascii_digit() || character == ',')
         {
             rest = after;
         }
@@ -162,18 +137,12 @@ fn after_type(text: &str) -> &str {
 
 /// Whether what the servers print of the object of this name means the same: versions print the same in other words, and
 /// for a view the target's own print of the source's text decides.
-pub(crate) async fn same_text(
-    target: &Client,
-    name: &str,
-    ours: Option<&str>,
-    theirs: Option<&str>,
-) -> Result<bool> {
+pub(crate) async fn same_text(target: &Client, name: &str, ours: Option<&str>, theirs: Option<&str>) -> Result<bool> {
     let (Some(ours), Some(theirs)) = (ours, theirs) else {
         return Ok(ours == theirs);
     };
     Ok(normal(ours) == normal(theirs)
-        || name.starts_with("query of view ")
-            && canonical_view(target, ours).await?.as_deref() == Some(theirs))
+        || name.starts_with("query of view ") && canonical_view(target, ours).await?.as_deref() == Some(theirs))
 }
 
 #[cfg(test)]
@@ -183,28 +152,17 @@ mod tests {
     #[test]
     fn only_casts_blanks_and_parentheses_outside_of_quotes_are_left_out() {
         assert_eq!(
-            normal(
-                "CHECK (((k)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying(9)])::text[])))"
-            ),
+            normal("CHECK (((k)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying(9)])::text[])))"),
             normal(
                 "CHECK (((k)::text = ANY (ARRAY[('a'::character varying)::text, ('b'::character varying(9))::text])))"
             ),
         );
-        assert_eq!(
-            normal("(x)::timestamp(3) without time zone > '::text (''y'::\"My Type\".\"t\""),
-            "x>'::text (''y'"
-        );
+        assert_eq!(normal("(x)::timestamp(3) without time zone > '::text (''y'::\"My Type\".\"t\""), "x>'::text (''y'");
         assert_ne!(normal("(a > 1)"), normal("(a > 2)"));
         assert_ne!(normal("(a = 'x y')"), normal("(a = 'xy')"));
         // A word of the newer version's in capitals is no column.
-        assert_eq!(
-            normal("(\"system_user\" <> 'a')"),
-            normal("(system_user <> 'a')")
-        );
-        assert_ne!(
-            normal("(\"system_user\" <> 'a')"),
-            normal("(SYSTEM_USER <> 'a')")
-        );
+        assert_eq!(normal("(\"system_user\" <> 'a')"), normal("(system_user <> 'a')"));
+        assert_ne!(normal("(\"system_user\" <> 'a')"), normal("(SYSTEM_USER <> 'a')"));
     }
 
     #[test]
@@ -212,10 +170,7 @@ mod tests {
         for (text, shown) in [
             ("\"public\".\"orders\".\"id\"", "public.orders.id"),
             ("\"we\"\"ird ü\".\"T\"", "\"we\"\"ird ü\".\"T\""),
-            (
-                "label 'it''s \"a\"' of \"mood\"",
-                "label 'it''s \"a\"' of mood",
-            ),
+            ("label 'it''s \"a\"' of \"mood\"", "label 'it''s \"a\"' of mood"),
             ("\"1a\" \"open", "\"1a\" \"open"),
             ("", ""),
         ] {

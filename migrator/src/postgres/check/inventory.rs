@@ -74,11 +74,7 @@ pub const SKIPPED_TYPES: &[(&str, &str)] = &[
 
 /// What shows everybody the rest of a catalogue that not everybody may read.
 pub const VIEWS: &[View] = &[
-    View {
-        catalogue: "pg_authid",
-        from: "pg_catalog.pg_roles",
-        hides: "false",
-    },
+    View { catalogue: "pg_authid", from: "pg_catalog.pg_roles", hides: "false" },
     View {
         catalogue: "pg_user_mapping",
         from: "(SELECT m.umid AS oid, m.umuser, m.srvid AS umserver, m.umoptions, s.srvowner, m.usename

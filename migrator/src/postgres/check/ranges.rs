@@ -21,12 +21,7 @@ pub(crate) struct Range {
 
 /// The ranges of a table, with about `rows_max` rows each where its key is a whole number; else all in one.
 pub(crate) async fn cut(client: &Client, table: &Described, rows_max: u64) -> Result<Vec<Range>> {
-    let whole = || {
-        vec![Range {
-            title: "all".to_owned(),
-            condition: "true".to_owned(),
-        }]
-    };
+    let whole = || vec![Range { title: "all".to_owned(), condition: "true".to_owned() }];
     let number = match table.key.first().and_then(|name| table.columns.get(name)) {
         Some((kind, _)) => matches!(kind.as_str(), "smallint" | "integer" | "bigint"),
         None => false,
@@ -36,16 +31,8 @@ pub(crate) async fn cut(client: &Client, table: &Described, rows_max: u64) -> Re
         return Ok(whole());
     };
     let name = quote_ident(key);
-    let query = format!(
-        "SELECT min({name})::int8, max({name})::int8 FROM ONLY {}",
-        table.relation
-    );
-    let cannot = |error| {
-        failed(
-            &format!("cannot read the key's bounds of {}", table.title),
-            error,
-        )
-    };
+    let query = format!("SELECT min({name})::int8, max({name})::int8 FROM ONLY {}", table.relation);
+    let cannot = |error| failed(&format!("cannot read the key's bounds of {}", table.title), error);
     let row = client.query_one(&query, &[]).await.map_err(cannot)?;
     let bound = |index| row.try_get::<_, Option<i64>>(index).map_err(cannot);
     let (Some(low), Some(high)) = (bound(0)?, bound(1)?) else {
@@ -58,9 +45,8 @@ pub(crate) async fn cut(client: &Client, table: &Described, rows_max: u64) -> Re
 fn bounds(low: i64, high: i64, ranges: u64) -> Vec<i64> {
     let width = i128::from(high) - i128::from(low);
     let ranges = i128::from(ranges);
-    let mut bounds: Vec<i64> = (1..ranges)
-        .filter_map(|index| i64::try_from(i128::from(low) + width * index / ranges).ok())
-        .collect();
+    let mut bounds: Vec<i64> =
+        (1..ranges).filter_map(|index| i64::try_from(i128::from(low) + width * index / ranges).ok()).collect();
     bounds.dedup();
     bounds
 }
@@ -79,10 +65,7 @@ fn between(key: &str, name: &str, bounds: &[i64]) -> Vec<Range> {
             (true, false) => to,
             (false, false) => format!("{from} AND {to}"),
         };
-        ranges.push(Range {
-            title: format!("{before}{key}{after}"),
-            condition,
-        });
+        ranges.push(Range { title: format!("{before}{key}{after}"), condition });
         low = high;
     }
     ranges
@@ -98,12 +81,7 @@ mod tests {
 
     #[test]
     fn ranges_meet_without_gap_or_overlap_whatever_the_bounds() {
-        for (low, high, ranges) in [
-            (1, 100, 7),
-            (i64::MIN, i64::MAX, 9),
-            (5, 5, 3),
-            (-3, 2, 4096),
-        ] {
+        for (low, high, ranges) in [(1, 100, 7), (i64::MIN, i64::MAX, 9), (5, 5, 3), (-3, 2, 4096)] {
             let bounds = bounds(low, high, ranges);
             let mut sorted = bounds.clone();
             sorted.sort_unstable();

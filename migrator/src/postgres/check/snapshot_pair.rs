@@ -21,8 +21,7 @@ const SLOT_PATIENCE: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 10;
 const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
 
-const SESSION: &str =
-    "SET lc_monetary = 'C'; SET xmlbinary = base64; SET quote_all_identifiers = off;
+const SESSION: &str = "SET lc_monetary = 'C'; SET xmlbinary = base64; SET quote_all_identifiers = off;
     SET jit = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// The sessions.
@@ -52,28 +51,16 @@ pub(crate) async fn open(postgres: &Postgres, follow: Follow<Lsn>) -> Result<Pin
         run(session, SESSION).await?;
     }
     for _ in 0..ATTEMPTS {
-        let mut creator =
-            Replication::connect(postgres.source(), &postgres.purpose("check")).await?;
+        let mut creator = Replication::connect(postgres.source(), &postgres.purpose("check")).await?;
         let Some((made, theirs)) = pin(postgres, &follow, &mut creator, &keeper).await? else {
             continue;
         };
-        try_join_all(
-            sources
-                .iter()
-                .map(|session| import(session, &made.snapshot)),
-        )
-        .await?;
+        try_join_all(sources.iter().map(|session| import(session, &made.snapshot))).await?;
         try_join_all(targets.iter().map(|session| import(session, &theirs))).await?;
-        return Ok(Pinned {
-            position: made.consistent_point,
-            sources,
-            targets,
-        });
+        return Ok(Pinned { position: made.consistent_point, sources, targets });
     }
-    Err(
-        Error::transient("open transactions on the source kept the check from starting")
-            .remedy("try again when no transaction of the source lasts longer than a second"),
-    )
+    Err(Error::transient("open transactions on the source kept the check from starting")
+        .remedy("try again when no transaction of the source lasts longer than a second"))
 }
 
 /// The source's snapshot with its position, and the target's snapshot at that position.
@@ -90,10 +77,7 @@ async fn pin(
     let made = match creator.create_slot(&slot, true, SLOT_PATIENCE).await {
         Err(error) if obstacle(&error) == Some(Obstacle::OpenTransactions) => {
             drop(pause);
-            tracing::info!(
-                migration = postgres.name(),
-                "open transactions delay the check"
-            );
+            tracing::info!(migration = postgres.name(), "open transactions delay the check");
             return Ok(None);
         }
         made => made?,
@@ -103,9 +87,7 @@ async fn pin(
     follow.wait_covers(&position, PAUSE_PATIENCE).await?;
     let applied = follow.applied();
     if applied.position != Some(position) || !applied.paused {
-        return Err(Error::transient(format!(
-            "the follower does not stand still at {position}"
-        )));
+        return Err(Error::transient(format!("the follower does not stand still at {position}")));
     }
     let query = keeper.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]);
     let row = timeout(COMMAND_PATIENCE, query).await.map_err(|_| late())?;
@@ -114,20 +96,14 @@ async fn pin(
     // Nothing may have moved between the pause and the snapshot, as after a restart of the follower.
     let after = follow.applied();
     if after.position != Some(position) || !after.paused {
-        return Err(Error::transient(
-            "the follower moved while the check took its snapshot",
-        ));
+        return Err(Error::transient("the follower moved while the check took its snapshot"));
     }
     drop(pause);
     Ok(Some((made, theirs)))
 }
 
 async fn import(session: &Client, snapshot: &str) -> Result<()> {
-    run(
-        session,
-        &format!("SET TRANSACTION SNAPSHOT {}", quote_literal(snapshot)),
-    )
-    .await
+    run(session, &format!("SET TRANSACTION SNAPSHOT {}", quote_literal(snapshot))).await
 }
 
 async fn run(session: &Client, sql: &str) -> Result<()> {

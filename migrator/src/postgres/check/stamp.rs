@@ -17,25 +17,15 @@ pub(crate) struct Stamp {
 impl Stamp {
     /// Opens the sessions.
     pub(crate) async fn open(postgres: &Postgres) -> Result<Self> {
-        let (source, target) = tokio::try_join!(
-            postgres.connect_source("look"),
-            postgres.connect_target("look")
-        )?;
+        let (source, target) = tokio::try_join!(postgres.connect_source("look"), postgres.connect_target("look"))?;
         let (of_source, of_target) = tokio::try_join!(prepare(&source), prepare(&target))?;
-        Ok(Self {
-            source: (source, of_source),
-            target: (target, of_target),
-        })
+        Ok(Self { source: (source, of_source), target: (target, of_target) })
     }
 
     /// A text that changes with every definition on either side.
     pub(crate) async fn read(&self) -> Result<String> {
         let one = async |(session, statement): &(Client, Statement)| -> Result<String> {
-            session
-                .query_one(statement, &[])
-                .await
-                .and_then(|row| row.try_get(0))
-                .map_err(cannot)
+            session.query_one(statement, &[]).await.and_then(|row| row.try_get(0)).map_err(cannot)
         };
         let (ours, theirs) = tokio::try_join!(one(&self.source), one(&self.target))?;
         Ok(format!("{ours} | {theirs}"))
@@ -55,31 +45,18 @@ fn cannot(error: tokio_postgres::Error) -> Error {
 /// count and the sum of these change together with its rows; `pg_class` changes by itself too, and is told by its columns.
 async fn prepare(session: &Client) -> Result<Statement> {
     let newer: bool = session
-        .query_one(
-            "SELECT pg_catalog.to_regclass('pg_catalog.pg_parameter_acl') IS NOT NULL",
-            &[],
-        )
+        .query_one("SELECT pg_catalog.to_regclass('pg_catalog.pg_parameter_acl') IS NOT NULL", &[])
         .await
         .and_then(|row| row.try_get(0))
         .map_err(cannot)?;
     let readable: bool = session
-        .query_one(
-            "SELECT has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')",
-            &[],
-        )
+        .query_one("SELECT has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')", &[])
         .await
         .and_then(|row| row.try_get(0))
         .map_err(cannot)?;
-    let mappings = if readable {
-        "pg_user_mapping"
-    } else {
-        "pg_user_mappings"
-    };
+    let mappings = if readable { "pg_user_mapping" } else { "pg_user_mappings" };
     let mut sums = String::new();
-    for (catalogue, condition) in STAMPED
-        .iter()
-        .filter(|(name, _)| newer || *name != "pg_parameter_acl")
-    {
+    for (catalogue, condition) in STAMPED.iter().filter(|(name, _)| newer || *name != "pg_parameter_acl") {
         let _ = write!(
             sums,
             ", (SELECT concat_ws(',', count(*), sum(t.xmin::text::bigint)) FROM pg_catalog.{catalogue} t WHERE {condition})"
@@ -109,41 +86,20 @@ async fn prepare(session: &Client) -> Result<Statement> {
 
 /// Catalogues, and which of their rows count: those of temporary tables come and go all the time.
 const STAMPED: &[(&str, &str)] = &[
-    (
-        "pg_attribute",
-        "t.attnum > 0 AND t.attrelid >= 16384 AND t.attrelid IN (SELECT oid FROM ours)",
-    ),
+    ("pg_attribute", "t.attnum > 0 AND t.attrelid >= 16384 AND t.attrelid IN (SELECT oid FROM ours)"),
     ("pg_attrdef", "t.adrelid IN (SELECT oid FROM ours)"),
-    (
-        "pg_constraint",
-        "t.oid >= 16384 AND t.connamespace NOT IN (SELECT oid FROM passing)",
-    ),
-    (
-        "pg_index",
-        "t.indrelid >= 16384 AND t.indrelid IN (SELECT oid FROM ours)",
-    ),
-    (
-        "pg_trigger",
-        "NOT t.tgisinternal AND t.tgrelid IN (SELECT oid FROM ours)",
-    ),
+    ("pg_constraint", "t.oid >= 16384 AND t.connamespace NOT IN (SELECT oid FROM passing)"),
+    ("pg_index", "t.indrelid >= 16384 AND t.indrelid IN (SELECT oid FROM ours)"),
+    ("pg_trigger", "NOT t.tgisinternal AND t.tgrelid IN (SELECT oid FROM ours)"),
     ("pg_policy", "true"),
-    (
-        "pg_rewrite",
-        "t.oid >= 16384 AND t.ev_class IN (SELECT oid FROM ours)",
-    ),
+    ("pg_rewrite", "t.oid >= 16384 AND t.ev_class IN (SELECT oid FROM ours)"),
     ("pg_inherits", "t.inhrelid IN (SELECT oid FROM ours)"),
     ("pg_partitioned_table", "true"),
     ("pg_sequence", "t.seqrelid IN (SELECT oid FROM ours)"),
-    (
-        "pg_type",
-        "t.oid >= 16384 AND t.typnamespace NOT IN (SELECT oid FROM passing)",
-    ),
+    ("pg_type", "t.oid >= 16384 AND t.typnamespace NOT IN (SELECT oid FROM passing)"),
     ("pg_enum", "true"),
     ("pg_range", "t.rngtypid >= 16384"),
-    (
-        "pg_proc",
-        "(t.oid >= 16384 OR t.proacl IS NOT NULL) AND t.pronamespace NOT IN (SELECT oid FROM passing)",
-    ),
+    ("pg_proc", "(t.oid >= 16384 OR t.proacl IS NOT NULL) AND t.pronamespace NOT IN (SELECT oid FROM passing)"),
     ("pg_aggregate", "t.aggfnoid >= 16384"),
     ("pg_operator", "t.oid >= 16384"),
     ("pg_opclass", "t.oid >= 16384"),

@@ -26,24 +26,12 @@ struct State {
 }
 
 /// Reads every sequence of the source and sets the target's. One statement on each side, and one to prove it.
-pub async fn advance(
-    postgres: &Postgres,
-    plan: &Plan,
-    source: &Client,
-    target: &Client,
-) -> Result<()> {
+pub async fn advance(postgres: &Postgres, plan: &Plan, source: &Client, target: &Client) -> Result<()> {
     if plan.counters.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = plan
-        .counters
-        .iter()
-        .map(|counter| qualified(&counter.schema, &counter.name))
-        .collect();
-    let (there, here) = tokio::try_join!(
-        read(source, &names, "source"),
-        read(target, &names, "target")
-    )?;
+    let names: Vec<String> = plan.counters.iter().map(|counter| qualified(&counter.schema, &counter.name)).collect();
+    let (there, here) = tokio::try_join!(read(source, &names, "source"), read(target, &names, "target"))?;
     let gap = postgres.settings().counter_gap.max(0);
     let mut statements = Vec::new();
     for ((name, source), target) in names.iter().zip(&there).zip(&here) {
@@ -89,12 +77,7 @@ impl State {
 
     /// The value that it would hand out next.
     fn next(&self) -> i128 {
-        i128::from(self.last)
-            + if self.called {
-                i128::from(self.increment)
-            } else {
-                0
-            }
+        i128::from(self.last) + if self.called { i128::from(self.increment) } else { 0 }
     }
 
     /// The value to set the target's to, where it is not past that already, and whether it counts as handed out.
@@ -112,21 +95,13 @@ impl State {
             return None;
         }
         let value = i64::try_from(last + increment * steps).ok()?;
-        let beyond = if self.increment > 0 {
-            value > target.last
-        } else {
-            value < target.last
-        };
+        let beyond = if self.increment > 0 { value > target.last } else { value < target.last };
         (beyond || value == target.last && !target.called).then_some((value, true))
     }
 
     /// Whether the next value of `self` cannot be one that `source` has handed out.
     fn is_past(&self, source: &Self) -> bool {
-        let further = if source.increment > 0 {
-            self.next() >= source.next()
-        } else {
-            self.next() <= source.next()
-        };
+        let further = if source.increment > 0 { self.next() >= source.next() } else { self.next() <= source.next() };
         if source.cycles {
             return (self.last, self.called) == (source.last, source.called);
         }
@@ -149,15 +124,10 @@ async fn read(session: &Client, names: &[String], side: &str) -> Result<Vec<Stat
         )
         .await
         .map_err(unreadable)?;
-    let mut states: Vec<State> = rows
-        .iter()
-        .map(State::read)
-        .collect::<std::result::Result<_, _>>()
-        .map_err(unreadable)?;
+    let mut states: Vec<State> =
+        rows.iter().map(State::read).collect::<std::result::Result<_, _>>().map_err(unreadable)?;
     if states.len() != names.len() {
-        return Err(Error::fatal(format!(
-            "a sequence of the plan is gone from the {side}"
-        )));
+        return Err(Error::fatal(format!("a sequence of the plan is gone from the {side}")));
     }
     let mut batch = String::new();
     for (name, _) in names.iter().zip(&states).filter(|(_, state)| !state.called) {
@@ -169,9 +139,8 @@ async fn read(session: &Client, names: &[String], side: &str) -> Result<Vec<Stat
         _ => None,
     });
     for state in states.iter_mut().filter(|state| !state.called) {
-        (state.last, state.called) = reported
-            .next()
-            .ok_or_else(|| Error::fatal(format!("a sequence on the {side} cannot be read")))?;
+        (state.last, state.called) =
+            reported.next().ok_or_else(|| Error::fatal(format!("a sequence on the {side} cannot be read")))?;
     }
     Ok(states)
 }
@@ -180,82 +149,37 @@ async fn read(session: &Client, names: &[String], side: &str) -> Result<Vec<Stat
 mod tests {
     use super::State;
 
-    const UP: State = State {
-        last: 5,
-        called: true,
-        increment: 1,
-        min: 1,
-        max: i64::MAX,
-        cache: 1,
-        cycles: false,
-    };
-    const NEW: State = State {
-        last: 1,
-        called: false,
-        ..UP
-    };
+    const UP: State = State { last: 5, called: true, increment: 1, min: 1, max: i64::MAX, cache: 1, cycles: false };
+    const NEW: State = State { last: 1, called: false, ..UP };
 
     #[test]
     fn the_gap_goes_the_way_the_counter_counts() {
-        let down = State {
-            last: -5,
-            increment: -2,
-            min: i64::MIN,
-            max: -1,
-            ..UP
-        };
-        let new = State {
-            last: -1,
-            called: false,
-            ..down
-        };
+        let down = State { last: -5, increment: -2, min: i64::MIN, max: -1, ..UP };
+        let new = State { last: -1, called: false, ..down };
         assert_eq!(UP.advanced(100, &NEW), Some((105, true)));
         assert_eq!(down.advanced(100, &new), Some((-205, true)));
     }
 
     #[test]
     fn a_large_cache_widens_the_gap() {
-        assert_eq!(
-            State { cache: 50, ..UP }.advanced(100, &NEW),
-            Some((505, true))
-        );
+        assert_eq!(State { cache: 50, ..UP }.advanced(100, &NEW), Some((505, true)));
     }
 
     #[test]
     fn a_counter_never_goes_back_nor_past_its_end() {
         assert_eq!(UP.advanced(100, &State { last: 106, ..UP }), None);
-        assert_eq!(
-            State { max: 50, ..UP }.advanced(100, &NEW),
-            Some((27, true))
-        );
-        let down = State {
-            last: 9,
-            increment: -2,
-            ..UP
-        };
+        assert_eq!(State { max: 50, ..UP }.advanced(100, &NEW), Some((27, true)));
+        let down = State { last: 9, increment: -2, ..UP };
         let new = State { last: 99, ..NEW };
         assert_eq!(down.advanced(100, &new), Some((5, true)));
         let only = State { max: 1, ..NEW };
         assert_eq!(only.advanced(100, &only), None);
-        assert_eq!(
-            State {
-                last: i64::MAX,
-                ..UP
-            }
-            .advanced(i64::MAX, &NEW),
-            Some((i64::MAX, true))
-        );
+        assert_eq!(State { last: i64::MAX, ..UP }.advanced(i64::MAX, &NEW), Some((i64::MAX, true)));
     }
 
     #[test]
     fn a_sequence_that_cycles_has_the_very_state_of_the_source() {
-        let cycling = State {
-            last: 77,
-            called: false,
-            max: 100,
-            cycles: true,
-            ..UP
-        };
+        let cycling = State { last: 77, called: false, max: 100, cycles: true, ..UP };
         let fresh = State { last: 1, ..cycling };
         assert_eq!(cycling.advanced(100, &fresh), Some((77, false)));
         assert_eq!(cycling.advanced(100, &cycling), None);
@@ -266,14 +190,7 @@ mod tests {
     fn a_counter_that_stayed_behind_is_not_past() {
         assert!(!NEW.is_past(&UP));
         assert!(!State { last: 4, ..UP }.is_past(&UP));
-        assert!(
-            !State {
-                last: 5,
-                called: false,
-                ..UP
-            }
-            .is_past(&UP)
-        );
+        assert!(!State { last: 5, called: false, ..UP }.is_past(&UP));
         assert!(UP.is_past(&UP));
     }
 }

@@ -52,19 +52,16 @@ pub(crate) async fn raise(postgres: &Postgres, plan: &Plan) -> Result<Client> {
 async fn take_turns(session: &Client, postgres: &Postgres, function: &str) -> Result<()> {
     let key = quote_literal(&format!("headgate guard {}", postgres.slot()));
     let turn = format!("SELECT pg_catalog.{function}(pg_catalog.hashtextextended({key}, 0))");
-    session.batch_execute(&turn).await.map_err(|error| {
-        failed(
-            "cannot take turns to keep others from writing to the target",
-            error,
-        )
-    })
+    session
+        .batch_execute(&turn)
+        .await
+        .map_err(|error| failed("cannot take turns to keep others from writing to the target", error))
 }
 
 async fn put_up(session: &Client, postgres: &Postgres, plan: &Plan) -> Result<()> {
     let cannot = |error| {
-        failed("cannot keep others from writing to the target", error).remedy(
-            "Headgate's role must own the target's tables, or be a member of the roles that do",
-        )
+        failed("cannot keep others from writing to the target", error)
+            .remedy("Headgate's role must own the target's tables, or be a member of the roles that do")
     };
     let names = fenced(plan);
     let rows = session
@@ -78,11 +75,8 @@ async fn put_up(session: &Client, postgres: &Postgres, plan: &Plan) -> Result<()
         )
         .await
         .map_err(cannot)?;
-    let lacking: Vec<String> = rows
-        .iter()
-        .map(|row| row.try_get(0))
-        .collect::<std::result::Result<_, _>>()
-        .map_err(cannot)?;
+    let lacking: Vec<String> =
+        rows.iter().map(|row| row.try_get(0)).collect::<std::result::Result<_, _>>().map_err(cannot)?;
     if !refuses(session, postgres).await? {
         let moved = format!(
             "IF NOT pg_catalog.starts_with(pg_catalog.current_setting('application_name'), {}) THEN
@@ -149,12 +143,7 @@ async fn define(session: &Client, postgres: &Postgres, body: &str) -> Result<()>
     session
         .batch_execute(&fence::defining(postgres, body))
         .await
-        .map_err(|error| {
-            failed(
-                "cannot create the function that keeps others from writing to the target",
-                error,
-            )
-        })
+        .map_err(|error| failed("cannot create the function that keeps others from writing to the target", error))
 }
 
 /// Lets others write. Waits for nobody. `session` is the one that raised it, or a new one.
@@ -165,22 +154,13 @@ pub(crate) async fn lift(postgres: &Postgres, session: Option<Client>) -> Result
     };
     timeout(REPLY_GRACE, define(&session, postgres, ""))
         .await
-        .unwrap_or_else(|_| {
-            Err(Error::transient(
-                "the target did not answer in time when it was to take writes",
-            ))
-        })
+        .unwrap_or_else(|_| Err(Error::transient("the target did not answer in time when it was to take writes")))
 }
 
 /// What tells, among the target's definitions, whether the guard stood without a break: what was taken away and came
 /// again, or was disabled meanwhile, is another one.
 pub(crate) async fn definitions(target: &Client, postgres: &Postgres) -> Result<Definitions> {
-    let cannot = |error| {
-        failed(
-            "cannot see whether the target refuses writes of others",
-            error,
-        )
-    };
+    let cannot = |error| failed("cannot see whether the target refuses writes of others", error);
     let rows = target
         .query(
             "SELECT 'refusal of writes of others to ' || t.tgrelid::regclass::text,
@@ -238,12 +218,7 @@ pub(crate) async fn forget(session: &Client, postgres: &Postgres) -> Result<()> 
     session
         .batch_execute(&format!("DROP FUNCTION IF EXISTS {}()", function(postgres)))
         .await
-        .map_err(|error| {
-            failed(
-                "cannot drop the function that kept others from writing to the target",
-                error,
-            )
-        })
+        .map_err(|error| failed("cannot drop the function that kept others from writing to the target", error))
 }
 
 /// Drops the triggers one by one where nobody is in the way. Returns where they stay.

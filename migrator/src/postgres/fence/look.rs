@@ -37,29 +37,21 @@ impl UnderFence {
         if let Some(proved) = proved {
             unproved(proved, &now)?;
         }
-        Ok(Self {
-            stamp,
-            watch,
-            before,
-            fingerprint: now.fingerprint,
-        })
+        Ok(Self { stamp, watch, before, fingerprint: now.fingerprint })
     }
 
     /// Looks again under the barrier. What is the same as before is known by its stamp alone.
     pub async fn again(&self, postgres: &Postgres, plan: &Plan) -> Result<()> {
         let looking = async {
-            let (now, ()) =
-                tokio::try_join!(self.stamp.read(), writers::refuse(postgres, &self.watch))?;
+            let (now, ()) = tokio::try_join!(self.stamp.read(), writers::refuse(postgres, &self.watch))?;
             if now == self.before {
                 return Ok(());
             }
             drift::refuse(self.stamp.source(), postgres, plan).await?;
             unproved(&self.fingerprint, &definitions::compare(postgres).await?)
         };
-        timeout(TIMEOUT, looking).await.unwrap_or_else(|_| {
-            Err(Error::transient(
-                "the servers did not show their definitions in time",
-            ))
-        })
+        timeout(TIMEOUT, looking)
+            .await
+            .unwrap_or_else(|_| Err(Error::transient("the servers did not show their definitions in time")))
     }
 }

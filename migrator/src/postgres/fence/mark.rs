@@ -25,24 +25,14 @@ pub(crate) async fn install(session: &Client) -> Result<()> {
         return Ok(());
     }
     session.batch_execute(INSTALL).await.map_err(|error| {
-        failed(
-            "cannot create on the source what the mark of the switch is kept in",
-            error,
-        )
-        .remedy("the migrator's role must be allowed to create a schema in the source's database")
+        failed("cannot create on the source what the mark of the switch is kept in", error)
+            .remedy("the migrator's role must be allowed to create a schema in the source's database")
     })
 }
 
 /// The statement that writes the mark; it belongs into the transaction of the refusal.
 pub(crate) fn writing(mark: &Mark) -> String {
-    let values = [
-        &mark.migration,
-        &mark.route,
-        &mark.source,
-        &mark.target,
-        &mark.epoch.to_string(),
-        &mark.journal,
-    ];
+    let values = [&mark.migration, &mark.route, &mark.source, &mark.target, &mark.epoch.to_string(), &mark.journal];
     let values: Vec<String> = values.iter().map(|value| quote_literal(value)).collect();
     format!(
         "INSERT INTO headgate.switches (migration, route, source, target, epoch, journal) VALUES ({})
@@ -82,11 +72,7 @@ pub(crate) async fn read(postgres: &Postgres) -> Result<Vec<Mark>> {
                 target: row.try_get(3)?,
                 epoch: row.try_get::<_, i64>(4)?.unsigned_abs(),
                 journal: row.try_get(5)?,
-                stage: if row.try_get(6)? {
-                    Stage::Switched
-                } else {
-                    Stage::Sealed
-                },
+                stage: if row.try_get(6)? { Stage::Switched } else { Stage::Sealed },
                 sealed: row.try_get(7)?,
             })
         })
@@ -113,18 +99,10 @@ pub(crate) async fn remove(session: &Client, postgres: &Postgres) -> Result<()> 
         return Ok(());
     }
     session
-        .execute(
-            "DELETE FROM headgate.switches WHERE migration = $1",
-            &[&postgres.name()],
-        )
+        .execute("DELETE FROM headgate.switches WHERE migration = $1", &[&postgres.name()])
         .await
         .map(drop)
-        .map_err(|error| {
-            failed(
-                "cannot remove the mark of the switch from the source",
-                error,
-            )
-        })
+        .map_err(|error| failed("cannot remove the mark of the switch from the source", error))
 }
 
 /// Lifts the fence that the mark tells of, with the mark; what held both goes with the last one.
@@ -133,9 +111,7 @@ pub(crate) async fn clear(postgres: &Postgres) -> Result<()> {
     let session = postgres.connect_source("marks").await?;
     fence::forget(&session, postgres).await?;
     forget(&session).await?;
-    drop_empty_schema(&session)
-        .await
-        .map_err(|error| failed("cannot remove Headgate's schema from the source", error))
+    drop_empty_schema(&session).await.map_err(|error| failed("cannot remove Headgate's schema from the source", error))
 }
 
 /// Drops what marks are kept in where there is none.
@@ -155,10 +131,7 @@ pub(crate) async fn forget(session: &Client) -> Result<()> {
     if row.try_get(0).map_err(cannot)? {
         return Ok(());
     }
-    session
-        .batch_execute("DROP TABLE headgate.switches")
-        .await
-        .map_err(cannot)
+    session.batch_execute("DROP TABLE headgate.switches").await.map_err(cannot)
 }
 
 async fn is_there(session: &Client) -> Result<bool> {
@@ -180,9 +153,8 @@ fn unreadable(error: tokio_postgres::Error, user: &str) -> Error {
     let reported = failed(UNREADABLE, error);
     if denied {
         let user = quote_ident(user);
-        reported.remedy(format!(
-            "GRANT USAGE ON SCHEMA headgate TO {user}; GRANT SELECT ON headgate.switches TO {user}"
-        ))
+        reported
+            .remedy(format!("GRANT USAGE ON SCHEMA headgate TO {user}; GRANT SELECT ON headgate.switches TO {user}"))
     } else {
         reported
     }

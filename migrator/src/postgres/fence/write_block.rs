@@ -31,15 +31,10 @@ pub(super) async fn arm(session: &Client, postgres: &Postgres) -> Result<()> {
     stale_sessions::end(postgres, session, "lift", END_PATIENCE).await?;
     let left = remove(session, postgres, DROP_PATIENCE).await?;
     if let Some(table) = left.first() {
-        return Err(Error::refused(format!(
-            "the trigger {TRIGGER} of an earlier fence is still on {table}"
-        ))
-        .remedy("end the long transactions that read this table, and try again"));
+        return Err(Error::refused(format!("the trigger {TRIGGER} of an earlier fence is still on {table}"))
+            .remedy("end the long transactions that read this table, and try again"));
     }
-    session
-        .batch_execute("CREATE SCHEMA IF NOT EXISTS headgate")
-        .await
-        .map_err(uncreatable)?;
+    session.batch_execute("CREATE SCHEMA IF NOT EXISTS headgate").await.map_err(uncreatable)?;
     define(
         session,
         postgres,
@@ -51,10 +46,7 @@ pub(super) async fn arm(session: &Client, postgres: &Postgres) -> Result<()> {
 }
 
 async fn define(session: &Client, postgres: &Postgres, body: &str) -> Result<()> {
-    session
-        .batch_execute(&defining(postgres, body))
-        .await
-        .map_err(uncreatable)
+    session.batch_execute(&defining(postgres, body)).await.map_err(uncreatable)
 }
 
 /// The statement that gives the function this body; it takes no lock on any table.
@@ -67,11 +59,8 @@ pub fn defining(postgres: &Postgres, body: &str) -> String {
 }
 
 fn uncreatable(error: tokio_postgres::Error) -> Error {
-    failed(
-        "cannot create the function that refuses writes on the source",
-        error,
-    )
-    .remedy("the migrator's role must be allowed to create a schema in the source's database")
+    failed("cannot create the function that refuses writes on the source", error)
+        .remedy("the migrator's role must be allowed to create a schema in the source's database")
 }
 
 /// Lets writers go on: ends whoever may still commit a refusal, makes what was committed harmless without a lock on
@@ -119,15 +108,10 @@ pub async fn forget(session: &Client, postgres: &Postgres) -> Result<()> {
             return Ok(());
         }
     } else if let Some(table) = remove(session, postgres, DROP_PATIENCE).await?.first() {
-        return Err(Error::transient(format!(
-            "the trigger {TRIGGER} cannot be dropped from {table}"
-        ))
-        .remedy("end the long transactions that read this table, and try again"));
+        return Err(Error::transient(format!("the trigger {TRIGGER} cannot be dropped from {table}"))
+            .remedy("end the long transactions that read this table, and try again"));
     }
-    session
-        .batch_execute(&format!("DROP FUNCTION {}()", function(postgres)))
-        .await
-        .map_err(failure)
+    session.batch_execute(&format!("DROP FUNCTION {}()", function(postgres))).await.map_err(failure)
 }
 
 /// Drops the triggers: all at once where nobody is in the way, else one by one. Returns where they stay.
@@ -141,21 +125,15 @@ async fn remove(session: &Client, postgres: &Postgres, patience: Duration) -> Re
             return Ok(standing);
         }
         for some in standing.chunks(at_once.min(standing.len())) {
-            let drops: Vec<String> = some
-                .iter()
-                .map(|name| format!("DROP TRIGGER IF EXISTS {TRIGGER} ON {name}"))
-                .collect();
-            let batch = format!(
-                "BEGIN; SET LOCAL lock_timeout = '{DROP_LOCK_TIMEOUT}'; {}; COMMIT",
-                drops.join(";")
-            );
+            let drops: Vec<String> =
+                some.iter().map(|name| format!("DROP TRIGGER IF EXISTS {TRIGGER} ON {name}")).collect();
+            let batch = format!("BEGIN; SET LOCAL lock_timeout = '{DROP_LOCK_TIMEOUT}'; {}; COMMIT", drops.join(";"));
             let Err(error) = session.batch_execute(&batch).await else {
                 continue;
             };
             // A table that is gone took its trigger along; a reader may be gone at the next look.
-            let passes = error.code().is_some_and(|code| {
-                client::is_transient(code) || *code == SqlState::UNDEFINED_TABLE
-            });
+            let passes =
+                error.code().is_some_and(|code| client::is_transient(code) || *code == SqlState::UNDEFINED_TABLE);
             if !passes {
                 return Err(failure(error));
             }

@@ -33,7 +33,8 @@ pub(crate) struct Watch {
 impl Watch {
     /// Prepares the session.
     pub(crate) async fn open(session: Client) -> Result<Self> {
-        let query = "SELECT a.pid::bigint, format('pid %s of user %s (application %s), writing for %s s', a.pid, a.usename,
+        let query =
+            "SELECT a.pid::bigint, format('pid %s of user %s (application %s), writing for %s s', a.pid, a.usename,
                  quote_literal(a.application_name),
                  coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::int::text, 'an unknown number of')),
                  r.rolsuper
@@ -44,10 +45,8 @@ impl Watch {
              SELECT 0, format('the prepared transaction %L of user %s, since %s', gid, owner, prepared), true
              FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()
              ORDER BY 1";
-        let statement = session
-            .prepare(query)
-            .await
-            .map_err(|error| failed("cannot see who writes to the source", error))?;
+        let statement =
+            session.prepare(query).await.map_err(|error| failed("cannot see who writes to the source", error))?;
         let watch = Self { session, statement };
         // The server plans a statement when it runs it for the first time.
         open(&watch).await?;
@@ -59,19 +58,9 @@ impl Watch {
 /// a session whose details are hidden the source still says who it is and whether it writes.
 async fn open(watch: &Watch) -> Result<Vec<Writer>> {
     let cannot = |error| failed("cannot see who writes to the source", error);
-    let rows = watch
-        .session
-        .query(&watch.statement, &[])
-        .await
-        .map_err(cannot)?;
+    let rows = watch.session.query(&watch.statement, &[]).await.map_err(cannot)?;
     rows.iter()
-        .map(|row| {
-            Ok(Writer {
-                pid: row.try_get(0)?,
-                who: row.try_get(1)?,
-                passes_fence: row.try_get(2)?,
-            })
-        })
+        .map(|row| Ok(Writer { pid: row.try_get(0)?, who: row.try_get(1)?, passes_fence: row.try_get(2)? }))
         .collect::<std::result::Result<_, tokio_postgres::Error>>()
         .map_err(cannot)
 }
@@ -86,71 +75,34 @@ pub(crate) async fn refuse(postgres: &Postgres, watch: &Watch) -> Result<()> {
         .map(|writer| writer.who)
         .take(NAMED_MAX)
         .collect();
-    crate::writers::refuse(
-        postgres.name(),
-        &passing,
-        "applications must not connect as superuser",
-    )
+    crate::writers::refuse(postgres.name(), &passing, "applications must not connect as superuser")
 }
 
 /// What stands in the way of a cutover, or that nobody does.
-pub(crate) async fn findings(
-    postgres: &Postgres,
-    gated_backends: GatedBackends<'_>,
-) -> Result<Vec<Check>> {
+pub(crate) async fn findings(postgres: &Postgres, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
     let watch = Watch::open(postgres.connect_source("readiness").await?).await?;
     let source = &watch.session;
     let gated = gated_backends()?;
     let mut findings = Findings::default();
     let writers = open(&watch).await?;
-    let direct: Vec<&Writer> = writers
-        .iter()
-        .filter(|writer| !gated.contains(&writer.pid))
-        .collect();
+    let direct: Vec<&Writer> = writers.iter().filter(|writer| !gated.contains(&writer.pid)).collect();
     for writer in direct.iter().take(NAMED_MAX) {
         let (level, remedy) = if writer.passes_fence {
-            (
-                Level::Error,
-                "the fence does not stop it: let it end, or end it",
-            )
+            (Level::Error, "the fence does not stop it: let it end, or end it")
         } else {
-            (
-                Level::Warning,
-                "it goes around Headgate; the fence waits for it, and refuses its next write",
-            )
+            (Level::Warning, "it goes around Headgate; the fence waits for it, and refuses its next write")
         };
-        let fix = if writer.pid == 0 {
-            String::new()
-        } else {
-            format!("SELECT pg_terminate_backend({})", writer.pid)
-        };
-        findings.checks.push(Check::new(
-            "writers",
-            level,
-            writer.who.clone(),
-            remedy,
-            fix,
-        ));
+        let fix = if writer.pid == 0 { String::new() } else { format!("SELECT pg_terminate_backend({})", writer.pid) };
+        findings.checks.push(Check::new("writers", level, writer.who.clone(), remedy, fix));
     }
     if direct.is_empty() {
-        findings.ok(
-            "writers",
-            "no write transaction goes around Headgate, and none is prepared",
-        );
+        findings.ok("writers", "no write transaction goes around Headgate, and none is prepared");
     }
     let lacking = unseen(postgres, source).await?;
-    if let Some(grant) = lacking
-        .iter()
-        .find(|grant| grant.check == "source_sessions")
-    {
+    if let Some(grant) = lacking.iter().find(|grant| grant.check == "source_sessions") {
         findings.error(
             "direct_sessions",
-            format!(
-                "{} may not {} on the source: {}",
-                postgres.source().user,
-                grant.what,
-                grant.without
-            ),
+            format!("{} may not {} on the source: {}", postgres.source().user, grant.what, grant.without),
             "grant the right",
             grant.statement.clone(),
         );
@@ -158,19 +110,11 @@ pub(crate) async fn findings(
         let outcome = direct_sessions(source, &gated, &mut findings).await;
         findings.ran("direct_sessions", outcome);
     }
-    let hidden: Vec<_> = lacking
-        .iter()
-        .filter(|grant| grant.check == "source_origins")
-        .collect();
+    let hidden: Vec<_> = lacking.iter().filter(|grant| grant.check == "source_origins").collect();
     for grant in &hidden {
         findings.warning(
             "replication_origins",
-            format!(
-                "{} may not {} on the source: {}",
-                postgres.source().user,
-                grant.what,
-                grant.without
-            ),
+            format!("{} may not {} on the source: {}", postgres.source().user, grant.what, grant.without),
             "grant the right",
             grant.statement.clone(),
         );
@@ -198,10 +142,8 @@ async fn direct_sessions(source: &Client, gated: &[i64], findings: &mut Findings
         .map_err(|error| failed("cannot see who is connected to the source", error))?;
     let mut direct = Vec::new();
     for row in &rows {
-        let read =
-            || Ok::<(i64, String), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));
-        let (pid, who) =
-            read().map_err(|error| failed("cannot see who is connected to the source", error))?;
+        let read = || Ok::<(i64, String), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));
+        let (pid, who) = read().map_err(|error| failed("cannot see who is connected to the source", error))?;
         if !gated.contains(&pid) {
             direct.push(who);
         }
@@ -225,10 +167,7 @@ async fn direct_sessions(source: &Client, gated: &[i64], findings: &mut Findings
 /// What of the source the migrator's role may not see.
 async fn unseen(postgres: &Postgres, source: &Client) -> Result<Vec<Grant>> {
     let major: i32 = source
-        .query_one(
-            "SELECT current_setting('server_version_num')::int / 10000",
-            &[],
-        )
+        .query_one("SELECT current_setting('server_version_num')::int / 10000", &[])
         .await
         .and_then(|row| row.try_get(0))
         .map_err(|error| failed("cannot read the source's version", error))?;
@@ -241,11 +180,7 @@ async fn unseen(postgres: &Postgres, source: &Client) -> Result<Vec<Grant>> {
 }
 
 /// Other replication that writes to the source.
-async fn replication_origins(
-    postgres: &Postgres,
-    source: &Client,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn replication_origins(postgres: &Postgres, source: &Client, findings: &mut Findings) -> Result<()> {
     let hiding: bool = source
         .query_one(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_replication_origin_status s
@@ -254,12 +189,7 @@ async fn replication_origins(
         )
         .await
         .and_then(|row| row.try_get(0))
-        .map_err(|error| {
-            failed(
-                "cannot see whether other replication writes to the source",
-                error,
-            )
-        })?;
+        .map_err(|error| failed("cannot see whether other replication writes to the source", error))?;
     if hiding {
         findings.warning(
             "replication_origins",

@@ -36,8 +36,7 @@ const SESSION: &str = "SET session_replication_role = replica; SET synchronous_c
     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;
     SET enable_mergejoin = off; SET max_parallel_workers_per_gather = 0";
 
-const LOCK: &str =
-    "SELECT FROM headgate.progress WHERE migration = $1 AND lsn = $2::pg_lsn FOR UPDATE";
+const LOCK: &str = "SELECT FROM headgate.progress WHERE migration = $1 AND lsn = $2::pg_lsn FOR UPDATE";
 const ADVANCE: &str = "UPDATE headgate.progress SET lsn = $2::pg_lsn WHERE migration = $1";
 
 /// Something to write, in the source's order.
@@ -77,17 +76,10 @@ enum ApplyError {
 
 impl Applier {
     /// Opens the session and reads how far the target is.
-    pub(crate) async fn open(
-        postgres: &Postgres,
-        client: Client,
-        tables: Arc<Tables>,
-    ) -> Result<Self> {
+    pub(crate) async fn open(postgres: &Postgres, client: Client, tables: Arc<Tables>) -> Result<Self> {
         let cannot = |error| failed("cannot prepare the target session that applies", error);
         client.batch_execute(SESSION).await.map_err(cannot)?;
-        let operators = client
-            .query_one(OPERATOR_SCHEMAS, &[])
-            .await
-            .map_err(cannot)?;
+        let operators = client.query_one(OPERATOR_SCHEMAS, &[]).await.map_err(cannot)?;
         let schemas: String = operators.try_get(0).map_err(cannot)?;
         if !schemas.is_empty() {
             let set = format!("SET search_path = {schemas}");
@@ -95,10 +87,7 @@ impl Applier {
         }
         tag_origin(&client, &postgres.slot()).await?;
         let query = "SELECT lsn::text FROM headgate.progress WHERE migration = $1";
-        let row = client
-            .query_opt(query, &[&postgres.name()])
-            .await
-            .map_err(cannot)?;
+        let row = client.query_opt(query, &[&postgres.name()]).await.map_err(cannot)?;
         let Some(row) = row else {
             return Err(Error::fatal("the target has no record of how far it is")
                 .remedy(super::tables::start_anew(postgres.name())));
@@ -126,15 +115,13 @@ impl Applier {
 
     /// Writes a piece; commits, durably, where it has an end.
     pub(crate) async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
-        timeout(PIECE_PATIENCE, self.write(piece))
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::transient(format!(
-                    "the target did not take a group of {} changes within {} s",
-                    piece.items.len(),
-                    PIECE_PATIENCE.as_secs()
-                )))
-            })
+        timeout(PIECE_PATIENCE, self.write(piece)).await.unwrap_or_else(|_| {
+            Err(Error::transient(format!(
+                "the target did not take a group of {} changes within {} s",
+                piece.items.len(),
+                PIECE_PATIENCE.as_secs()
+            )))
+        })
     }
 
     async fn write(&mut self, piece: &ApplyBatch) -> Result<()> {
@@ -166,9 +153,7 @@ impl Applier {
         }
         self.run(jobs).await.map_err(|(_, setback)| match setback {
             ApplyError::Failed(error) => error,
-            ApplyError::InTheWay(_) => {
-                Error::transient("the target's record of how far it is vanished")
-            }
+            ApplyError::InTheWay(_) => Error::transient("the target's record of how far it is vanished"),
         })?;
         if let Some(end) = piece.end {
             self.open = false;
@@ -180,12 +165,7 @@ impl Applier {
     fn progress_job(&self, sql: &str, position: Lsn) -> Job {
         let text = |text: String| Literal::Text(text.into());
         let parameters = vec![text(self.migration.clone()), text(position.to_string())];
-        Job {
-            sql: sql.to_owned(),
-            parameters,
-            rows: Some(1),
-            place: "headgate.progress".into(),
-        }
+        Job { sql: sql.to_owned(), parameters, rows: Some(1), place: "headgate.progress".into() }
     }
 
     /// In the source's own order every state in between is legal on the target too.
@@ -230,20 +210,15 @@ impl Applier {
         if key.is_empty() {
             key.push_str("that has no key");
         }
-        Error::fatal(format!(
-            "the target differs from the source: {verb} in {} of the row {key}: {why}",
-            table.title
-        ))
-        .remedy(format!(
-            "something else wrote to the target: RECOPY TABLE {} OF MIGRATION {} takes the table anew",
-            table.title, self.migration
-        ))
+        Error::fatal(format!("the target differs from the source: {verb} in {} of the row {key}: {why}", table.title))
+            .remedy(format!(
+                "something else wrote to the target: RECOPY TABLE {} OF MIGRATION {} takes the table anew",
+                table.title, self.migration
+            ))
     }
 
     fn gather_sets(&self, items: &[Item], jobs: &mut Vec<Job>) -> Result<(), ()> {
-        for run in
-            items.chunk_by(|one, other| matches!((one, other), (Item::Change(_), Item::Change(_))))
-        {
+        for run in items.chunk_by(|one, other| matches!((one, other), (Item::Change(_), Item::Change(_)))) {
             if let [Item::Truncate(tables)] = run {
                 jobs.push(truncate(&self.tables, tables));
                 continue;
@@ -284,26 +259,14 @@ impl Applier {
                 },
             };
             let client = &self.client;
-            let Job {
-                parameters,
-                rows,
-                place,
-                ..
-            } = job;
-            let mut running: Running<'_> =
-                Box::pin(async move { client.execute_raw(&statement, parameters).await });
+            let Job { parameters, rows, place, .. } = job;
+            let mut running: Running<'_> = Box::pin(async move { client.execute_raw(&statement, parameters).await });
             // The first poll sends; the order of sending is the order of execution.
             let done = match poll!(&mut running) {
                 std::task::Poll::Ready(done) => Some(done),
                 std::task::Poll::Pending => None,
             };
-            on_their_way.push_back(Sent {
-                at,
-                rows,
-                place,
-                running,
-                done,
-            });
+            on_their_way.push_back(Sent { at, rows, place, running, done });
             if on_their_way.len() >= IN_FLIGHT_MAX {
                 on_their_way = settle(on_their_way, IN_FLIGHT_MAX / 2).await?;
             }
@@ -323,19 +286,9 @@ struct Sent<'a> {
 }
 
 /// Waits for the oldest statements until only `keep` are on their way.
-async fn settle(
-    mut sent: VecDeque<Sent<'_>>,
-    keep: usize,
-) -> Result<VecDeque<Sent<'_>>, (usize, ApplyError)> {
+async fn settle(mut sent: VecDeque<Sent<'_>>, keep: usize) -> Result<VecDeque<Sent<'_>>, (usize, ApplyError)> {
     while sent.len() > keep {
-        let Some(Sent {
-            at,
-            rows,
-            place,
-            running,
-            done,
-        }) = sent.pop_front()
-        else {
+        let Some(Sent { at, rows, place, running, done }) = sent.pop_front() else {
             break;
         };
         let outcome = match done {
@@ -344,10 +297,7 @@ async fn settle(
         };
         let found = outcome.map_err(|error| (at, setback(&place, error)))?;
         if rows.is_some_and(|expected| expected != found) {
-            let why = format!(
-                "{found} rows were there where {} were expected",
-                rows.unwrap_or(0)
-            );
+            let why = format!("{found} rows were there where {} were expected", rows.unwrap_or(0));
             return Err((at, ApplyError::InTheWay(why)));
         }
     }
@@ -356,19 +306,14 @@ async fn settle(
 
 fn setback(place: &str, error: tokio_postgres::Error) -> ApplyError {
     match error.code() {
-        Some(&SqlState::UNIQUE_VIOLATION) => {
-            ApplyError::InTheWay("another row has its key".to_owned())
-        }
-        Some(&SqlState::EXCLUSION_VIOLATION) => {
-            ApplyError::InTheWay("another row excludes it".to_owned())
-        }
+        Some(&SqlState::UNIQUE_VIOLATION) => ApplyError::InTheWay("another row has its key".to_owned()),
+        Some(&SqlState::EXCLUSION_VIOLATION) => ApplyError::InTheWay("another row excludes it".to_owned()),
         _ => ApplyError::Failed(failed(&format!("cannot apply changes to {place}"), error)),
     }
 }
 
 /// The schemas, quoted, of equality operators that do not come with the server: keys of such types need them.
-const OPERATOR_SCHEMAS: &str =
-    "SELECT coalesce(string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', '), '')
+const OPERATOR_SCHEMAS: &str = "SELECT coalesce(string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', '), '')
     FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
     WHERE o.oprname = '=' AND o.oprleft = o.oprright AND n.nspname <> 'pg_catalog'";
 
@@ -394,7 +339,5 @@ async fn tag_origin(client: &Client, origin: &str) -> Result<()> {
             Err(error) => return Err(failed("cannot tag the session that applies", error)),
         }
     }
-    Err(Error::transient(format!(
-        "the replication origin {origin} is in use by another session"
-    )))
+    Err(Error::transient(format!("the replication origin {origin} is in use by another session")))
 }

@@ -123,10 +123,7 @@ impl TransactionBuffer {
         if self.pause_at.is_some_and(|pause_at| commit >= pause_at) {
             self.held = Some(commit);
         } else {
-            self.open = Some(Open {
-                commit,
-                skip: commit < self.stored,
-            });
+            self.open = Some(Open { commit, skip: commit < self.stored });
         }
     }
 
@@ -140,9 +137,7 @@ impl TransactionBuffer {
         piece.end = Some(summary.end);
         for (count, table) in self.counts.iter_mut().zip(&self.tables.all) {
             if *count > 0 {
-                summary
-                    .changes
-                    .insert(table.title.clone(), std::mem::take(count));
+                summary.changes.insert(table.title.clone(), std::mem::take(count));
             }
         }
         self.urgent = false;
@@ -152,18 +147,16 @@ impl TransactionBuffer {
     /// What was read; its last transaction goes on in the next piece.
     pub(crate) fn take_part(&mut self) -> ApplyBatch {
         self.bytes = 0;
-        ApplyBatch {
-            items: std::mem::take(&mut self.items),
-            end: None,
-        }
+        ApplyBatch { items: std::mem::take(&mut self.items), end: None }
     }
 
     /// Reads one message of the stream.
     pub(crate) fn add(&mut self, message: Bytes) -> Result<()> {
         let bytes = message.len();
-        let change = self.decoder.decode(message).map_err(|error| {
-            Error::fatal("the source sent a change that cannot be read").because(error)
-        })?;
+        let change = self
+            .decoder
+            .decode(message)
+            .map_err(|error| Error::fatal("the source sent a change that cannot be read").because(error))?;
         let Some(open) = &self.open else {
             match change {
                 Change::Begin(begin) => self.begin(Lsn(begin.commit.0)),
@@ -190,12 +183,8 @@ impl TransactionBuffer {
             Change::Insert { relation, new, .. } => {
                 self.push(relation, commit, skip, bytes, |_| Kind::Insert(new.columns))?;
             }
-            Change::Update {
-                relation, old, new, ..
-            } => {
-                self.push(relation, commit, skip, bytes, |key| {
-                    update(old, new.columns, key)
-                })?;
+            Change::Update { relation, old, new, .. } => {
+                self.push(relation, commit, skip, bytes, |key| update(old, new.columns, key))?;
             }
             Change::Delete { relation, old, .. } => {
                 let (Identity::Key(old) | Identity::Full(old)) = old;
@@ -216,10 +205,7 @@ impl TransactionBuffer {
                     self.note_message(&message.content);
                 }
             }
-            Change::Message(_)
-            | Change::Truncate { .. }
-            | Change::Type { .. }
-            | Change::Origin(_) => {}
+            Change::Message(_) | Change::Truncate { .. } | Change::Type { .. } | Change::Origin(_) => {}
             _ => return Err(out_of_place()),
         }
         Ok(())
@@ -228,15 +214,8 @@ impl TransactionBuffer {
     fn announce(&mut self, relation: &change::Relation) -> Result<()> {
         let schema = String::from_utf8_lossy(&relation.schema);
         let name = String::from_utf8_lossy(&relation.name);
-        let names: Vec<_> = relation
-            .columns
-            .iter()
-            .map(|column| String::from_utf8_lossy(&column.name))
-            .collect();
-        let types = relation
-            .columns
-            .iter()
-            .map(|column| (column.type_oid, column.type_modifier));
+        let names: Vec<_> = relation.columns.iter().map(|column| String::from_utf8_lossy(&column.name)).collect();
+        let types = relation.columns.iter().map(|column| (column.type_oid, column.type_modifier));
         let columns = names.iter().map(AsRef::as_ref).zip(types);
         let table = if schema == PREFIX {
             None
@@ -253,26 +232,19 @@ impl TransactionBuffer {
     }
 
     fn table(&self, relation: u32) -> Result<Option<usize>> {
-        self.relations
-            .get(&relation)
-            .copied()
-            .ok_or_else(out_of_place)
+        self.relations.get(&relation).copied().ok_or_else(out_of_place)
     }
 
     /// Whether the open transaction is a part of what was loaded of this table.
     fn is_before_its_load(&self, schema: &str, name: &str) -> bool {
         let open = self.open.as_ref();
         let loaded = self.tables.valid_from(schema, name);
-        open.zip(loaded)
-            .is_some_and(|(open, loaded)| open.commit < loaded)
+        open.zip(loaded).is_some_and(|(open, loaded)| open.commit < loaded)
     }
 
     /// Whether a change committed there is not part of what was loaded.
     fn is_new(&self, table: usize, commit: Lsn) -> bool {
-        self.tables
-            .all
-            .get(table)
-            .is_some_and(|table| commit >= table.valid_from)
+        self.tables.all.get(table).is_some_and(|table| commit >= table.valid_from)
     }
 
     fn push(
@@ -299,9 +271,7 @@ impl TransactionBuffer {
         let columns = description.columns.len();
         let fits = match &kind {
             Kind::Insert(row) | Kind::Delete(row) => row.len() == columns,
-            Kind::Update { old, new } => {
-                new.len() == columns && old.as_ref().is_none_or(|old| old.len() == columns)
-            }
+            Kind::Update { old, new } => new.len() == columns && old.as_ref().is_none_or(|old| old.len() == columns),
         };
         if !fits {
             return Err(out_of_place());
@@ -310,8 +280,7 @@ impl TransactionBuffer {
         if let Some(count) = self.counts.get_mut(table) {
             *count += 1;
         }
-        self.items
-            .push(Item::Change(coalesce::Change { table, kind }));
+        self.items.push(Item::Change(coalesce::Change { table, kind }));
         Ok(())
     }
 
@@ -348,10 +317,7 @@ fn update(old: Option<Identity>, mut new: Row, key: &[usize]) -> Kind {
         }
     };
     let needed = key.is_empty() || !coalesce::same_key(key, &old, &new);
-    Kind::Update {
-        old: needed.then_some(old),
-        new,
-    }
+    Kind::Update { old: needed.then_some(old), new }
 }
 
 fn out_of_place() -> Error {

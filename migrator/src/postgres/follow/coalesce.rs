@@ -58,12 +58,7 @@ pub(crate) fn coalesce<'a>(
     changes: impl Iterator<Item = &'a Change>,
     key: &[usize],
 ) -> Result<Vec<Step<'a>>, Contradiction> {
-    let mut run = Run {
-        key,
-        steps: Vec::new(),
-        entries: Vec::new(),
-        found: HashMap::new(),
-    };
+    let mut run = Run { key, steps: Vec::new(), entries: Vec::new(), found: HashMap::new() };
     for change in changes {
         run.add(change)?;
     }
@@ -73,8 +68,7 @@ pub(crate) fn coalesce<'a>(
 
 /// Whether some column of the row kept a value that the stream does not carry.
 pub(crate) fn is_partial(row: &[Value]) -> bool {
-    row.iter()
-        .any(|value| matches!(value, Value::UnchangedToast))
+    row.iter().any(|value| matches!(value, Value::UnchangedToast))
 }
 
 /// Takes from `before` what `row` does not carry.
@@ -91,8 +85,7 @@ pub(crate) fn complete<'a>(mut row: Cow<'a, [Value]>, before: &[Value]) -> Cow<'
 
 /// Whether both rows have the same key.
 pub(crate) fn same_key(key: &[usize], one: &[Value], other: &[Value]) -> bool {
-    key.iter()
-        .all(|&column| bytes(one, column) == bytes(other, column))
+    key.iter().all(|&column| bytes(one, column) == bytes(other, column))
 }
 
 fn bytes(row: &[Value], column: usize) -> &[u8] {
@@ -123,11 +116,7 @@ impl<'a> Run<'a, '_> {
             match &change.kind {
                 Kind::Insert(row) => {
                     let now = Some(Cow::Borrowed(row.as_slice()));
-                    self.entries.push(Entry {
-                        before: None,
-                        replaced: false,
-                        now,
-                    });
+                    self.entries.push(Entry { before: None, replaced: false, now });
                 }
                 Kind::Update { .. } | Kind::Delete(_) => self.alone(change),
             }
@@ -136,14 +125,8 @@ impl<'a> Run<'a, '_> {
         match &change.kind {
             Kind::Insert(row) => self.insert(row, Cow::Borrowed(row)),
             Kind::Delete(row) => self.delete(row),
-            Kind::Update {
-                old: Some(old),
-                new,
-            } if !same_key(self.key, old, new) => {
-                let known = self
-                    .found
-                    .get(&self.key_of(old))
-                    .and_then(|&at| self.entries.get(at));
+            Kind::Update { old: Some(old), new } if !same_key(self.key, old, new) => {
+                let known = self.found.get(&self.key_of(old)).and_then(|&at| self.entries.get(at));
                 let mut row = Cow::Borrowed(new.as_slice());
                 if let Some(now) = known.and_then(|entry| entry.now.as_ref()) {
                     row = complete(row, now);
@@ -163,11 +146,7 @@ impl<'a> Run<'a, '_> {
         let next = self.entries.len();
         let at = *self.found.entry(self.key_of(key_row)).or_insert(next);
         match self.entries.get_mut(at) {
-            None => self.entries.push(Entry {
-                before: None,
-                replaced: false,
-                now: Some(row),
-            }),
+            None => self.entries.push(Entry { before: None, replaced: false, now: Some(row) }),
             Some(Entry { now: Some(_), .. }) => return Err(Contradiction),
             Some(entry) => {
                 entry.replaced = entry.before.is_some();
@@ -182,11 +161,7 @@ impl<'a> Run<'a, '_> {
         let at = *self.found.entry(self.key_of(new)).or_insert(next);
         let row = Cow::Borrowed(new);
         match self.entries.get_mut(at) {
-            None => self.entries.push(Entry {
-                before: Some(new),
-                replaced: false,
-                now: Some(row),
-            }),
+            None => self.entries.push(Entry { before: Some(new), replaced: false, now: Some(row) }),
             Some(entry) => {
                 let before = entry.now.as_ref().ok_or(Contradiction)?;
                 entry.now = Some(complete(row, before));
@@ -199,11 +174,7 @@ impl<'a> Run<'a, '_> {
         let next = self.entries.len();
         let at = *self.found.entry(self.key_of(old)).or_insert(next);
         match self.entries.get_mut(at) {
-            None => self.entries.push(Entry {
-                before: Some(old),
-                replaced: false,
-                now: None,
-            }),
+            None => self.entries.push(Entry { before: Some(old), replaced: false, now: None }),
             Some(entry) => {
                 entry.now.take().ok_or(Contradiction)?;
             }
@@ -228,11 +199,7 @@ impl<'a> Run<'a, '_> {
                 }
             }
         }
-        let Effects {
-            deletes,
-            updates,
-            inserts,
-        } = &effects;
+        let Effects { deletes, updates, inserts } = &effects;
         if !(deletes.is_empty() && updates.is_empty() && inserts.is_empty()) {
             self.steps.push(Step::Set(effects));
         }
@@ -278,20 +245,13 @@ mod tests {
                 assert!(before.is_none(), "inserted over a row");
             }
             Kind::Delete(old) => {
-                model
-                    .remove(&key_of(old))
-                    .expect("deleted a row that is not there");
+                model.remove(&key_of(old)).expect("deleted a row that is not there");
             }
             Kind::Update { old, new } => {
                 let found = key_of(old.as_ref().unwrap_or(new));
-                let before = model
-                    .remove(&found)
-                    .expect("updated a row that is not there");
+                let before = model.remove(&found).expect("updated a row that is not there");
                 let row = super::complete(new.into(), &before).into_owned();
-                assert!(
-                    model.insert(key_of(&row), row).is_none(),
-                    "updated onto a row"
-                );
+                assert!(model.insert(key_of(&row), row).is_none(), "updated onto a row");
             }
         }
     }
@@ -305,13 +265,7 @@ mod tests {
                         write(model, &Kind::Delete(row.to_vec()));
                     }
                     for row in &effects.updates {
-                        write(
-                            model,
-                            &Kind::Update {
-                                old: None,
-                                new: row.to_vec(),
-                            },
-                        );
+                        write(model, &Kind::Update { old: None, new: row.to_vec() });
                     }
                     for row in &effects.inserts {
                         write(model, &Kind::Insert(row.to_vec()));
@@ -324,26 +278,14 @@ mod tests {
     /// What the source would send for an attempt at a change, if it can happen.
     fn attempt(model: &Model, (what, key, other, value): (u8, u32, u32, u32)) -> Option<Kind> {
         let here = model.get(key.to_string().as_bytes());
-        let large = if what % 2 == 0 {
-            Value::UnchangedToast
-        } else {
-            text(value + 1000)
-        };
+        let large = if what % 2 == 0 { Value::UnchangedToast } else { text(value + 1000) };
         match what / 2 {
-            0 => here
-                .is_none()
-                .then(|| Kind::Insert(vec![text(key), text(value), text(value)])),
+            0 => here.is_none().then(|| Kind::Insert(vec![text(key), text(value), text(value)])),
             1 => here.map(|_| Kind::Delete(vec![text(key), Value::Null, Value::Null])),
-            2 => here.map(|_| Kind::Update {
-                old: None,
-                new: vec![text(key), text(value), large],
-            }),
+            2 => here.map(|_| Kind::Update { old: None, new: vec![text(key), text(value), large] }),
             _ => (here.is_some() && !model.contains_key(other.to_string().as_bytes())).then(|| {
                 let old = Some(vec![text(key), Value::Null, Value::Null]);
-                Kind::Update {
-                    old,
-                    new: vec![text(other), text(value), large],
-                }
+                Kind::Update { old, new: vec![text(other), text(value), large] }
             }),
         }
     }
@@ -375,31 +317,18 @@ mod tests {
     fn an_update_of_a_deleted_row_is_a_contradiction() {
         let row = vec![text(1), text(2), text(3)];
         let changes = [
-            Change {
-                table: 0,
-                kind: Kind::Delete(row.clone()),
-            },
-            Change {
-                table: 0,
-                kind: Kind::Update {
-                    old: None,
-                    new: row,
-                },
-            },
+            Change { table: 0, kind: Kind::Delete(row.clone()) },
+            Change { table: 0, kind: Kind::Update { old: None, new: row } },
         ];
         assert_eq!(coalesce(changes.iter(), &[0]).err(), Some(Contradiction));
     }
 
     #[test]
     fn keys_of_several_columns_are_not_confused_by_where_they_end() {
-        let row = |one: &'static str, two: &'static str| {
-            vec![Value::Text(one.into()), Value::Text(two.into())]
-        };
+        let row = |one: &'static str, two: &'static str| vec![Value::Text(one.into()), Value::Text(two.into())];
         assert!(!same_key(&[0, 1], &row("a", "bc"), &row("ab", "c")));
-        let changes = [("a", "bc"), ("ab", "c")].map(|(one, two)| Change {
-            table: 0,
-            kind: Kind::Insert(row(one, two)),
-        });
+        let changes =
+            [("a", "bc"), ("ab", "c")].map(|(one, two)| Change { table: 0, kind: Kind::Insert(row(one, two)) });
         assert!(coalesce(changes.iter(), &[0, 1]).is_ok());
     }
 }

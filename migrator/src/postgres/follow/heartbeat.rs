@@ -91,16 +91,10 @@ impl Heartbeat {
         );
         let client = Arc::clone(&self.client);
         self.running = Some(Box::pin(async move {
-            let answer = timeout(TIMEOUT, client.simple_query(&query))
-                .await
-                .map_err(|_| {
-                    Error::transient(format!(
-                        "the source did not write a heartbeat within {} s",
-                        TIMEOUT.as_secs()
-                    ))
-                })?;
-            let messages =
-                answer.map_err(|error| failed("the source refused a heartbeat", error))?;
+            let answer = timeout(TIMEOUT, client.simple_query(&query)).await.map_err(|_| {
+                Error::transient(format!("the source did not write a heartbeat within {} s", TIMEOUT.as_secs()))
+            })?;
+            let messages = answer.map_err(|error| failed("the source refused a heartbeat", error))?;
             let last = messages.iter().rev().find_map(|message| match message {
                 SimpleQueryMessage::Row(row) => row.get(0),
                 _ => None,
@@ -113,9 +107,7 @@ impl Heartbeat {
     pub(crate) fn applied(&mut self, beats: &[String]) {
         let ours = beats.iter().filter_map(|beat| {
             let (run, number) = beat.split_once('-')?;
-            (run.parse() == Ok(self.run))
-                .then(|| number.parse::<u64>().ok())
-                .flatten()
+            (run.parse() == Ok(self.run)).then(|| number.parse::<u64>().ok()).flatten()
         });
         let Some(newest) = ours.max() else { return };
         while let Some(&(number, at)) = self.outstanding.front()

@@ -9,8 +9,7 @@ use protocol::postgres::change::Value;
 use super::coalesce::{Change, Effects, Kind, Step};
 use super::literals::{Literal, array};
 use super::statements::{
-    Find, delete_one, delete_set, insert_one, insert_set, replace_one, replace_set, update_one,
-    update_set,
+    Find, delete_one, delete_set, insert_one, insert_set, replace_one, replace_set, update_one, update_set,
 };
 use super::tables::{Table, Tables};
 use crate::postgres::sql::quote_literal;
@@ -28,12 +27,7 @@ pub(crate) struct Job {
 impl Job {
     /// A statement that steers the transaction.
     pub(crate) fn control(sql: &str) -> Self {
-        Self {
-            sql: sql.to_owned(),
-            parameters: Vec::new(),
-            rows: None,
-            place: "the target".into(),
-        }
+        Self { sql: sql.to_owned(), parameters: Vec::new(), rows: None, place: "the target".into() }
     }
 }
 
@@ -51,12 +45,7 @@ fn write_set(table: &Table, effects: &Effects<'_>, jobs: &mut Vec<Job>) {
     let all: Vec<usize> = (0..table.columns.len()).collect();
     if !effects.deletes.is_empty() {
         let parameters = arrays(table, &table.key, &effects.deletes);
-        jobs.push(job(
-            table,
-            delete_set(table),
-            parameters,
-            effects.deletes.len(),
-        ));
+        jobs.push(job(table, delete_set(table), parameters, effects.deletes.len()));
     }
     let mut shapes: BTreeMap<Vec<usize>, Vec<&[Value]>> = BTreeMap::new();
     for row in &effects.updates {
@@ -66,49 +55,29 @@ fn write_set(table: &Table, effects: &Effects<'_>, jobs: &mut Vec<Job>) {
         let parameters = arrays(table, columns, rows);
         // A key's columns are never set here.
         let refused = |column: &usize| is_refused(table, *column) && !table.key.contains(column);
-        let sql = if columns.iter().any(refused) {
-            replace_set(table, columns)
-        } else {
-            update_set(table, columns)
-        };
+        let sql = if columns.iter().any(refused) { replace_set(table, columns) } else { update_set(table, columns) };
         jobs.push(job(table, sql, parameters, rows.len()));
     }
     if effects.inserts.is_empty() {
         return;
     }
     if all.is_empty() {
-        let more = effects
-            .inserts
-            .iter()
-            .map(|_| job(table, insert_one(table), Vec::new(), 1));
+        let more = effects.inserts.iter().map(|_| job(table, insert_one(table), Vec::new(), 1));
         jobs.extend(more);
         return;
     }
     let rows: Vec<&[Value]> = effects.inserts.iter().map(Cow::as_ref).collect();
-    jobs.push(job(
-        table,
-        insert_set(table),
-        arrays(table, &all, &rows),
-        rows.len(),
-    ));
+    jobs.push(job(table, insert_set(table), arrays(table, &all, &rows), rows.len()));
 }
 
 fn job(table: &Table, sql: String, parameters: Vec<Literal>, rows: usize) -> Job {
     let rows = Some(u64::try_from(rows).unwrap_or(u64::MAX));
-    Job {
-        sql,
-        parameters,
-        rows,
-        place: Arc::clone(&table.place),
-    }
+    Job { sql, parameters, rows, place: Arc::clone(&table.place) }
 }
 
 fn present(row: &[Value]) -> Vec<usize> {
     let carried = row.iter().enumerate();
-    carried
-        .filter(|(_, value)| !matches!(value, Value::UnchangedToast))
-        .map(|(index, _)| index)
-        .collect()
+    carried.filter(|(_, value)| !matches!(value, Value::UnchangedToast)).map(|(index, _)| index).collect()
 }
 
 fn arrays(table: &Table, columns: &[usize], rows: &[&[Value]]) -> Vec<Literal> {
@@ -122,12 +91,7 @@ fn arrays(table: &Table, columns: &[usize], rows: &[&[Value]]) -> Vec<Literal> {
 /// What writes one change on its own.
 pub(crate) fn one_by_one(table: &Table, change: &Change) -> Job {
     match &change.kind {
-        Kind::Insert(row) => job(
-            table,
-            insert_one(table),
-            row.iter().map(Literal::from).collect(),
-            1,
-        ),
+        Kind::Insert(row) => job(table, insert_one(table), row.iter().map(Literal::from).collect(), 1),
         Kind::Delete(old) => {
             let (find, parameters) = find(table, old);
             job(table, delete_one(table, &find), parameters, 1)
@@ -142,10 +106,7 @@ pub(crate) fn one_by_one(table: &Table, change: &Change) -> Job {
             if assigned.is_empty() {
                 return job(table, update_nothing(table, &find), conditions, 1);
             }
-            let values = assigned
-                .iter()
-                .filter_map(|&column| new.get(column))
-                .map(Literal::from);
+            let values = assigned.iter().filter_map(|&column| new.get(column)).map(Literal::from);
             let parameters = values.chain(conditions).collect();
             let sql = if assigned.iter().any(|&column| is_refused(table, column)) {
                 replace_one(table, &assigned, &find)
@@ -159,19 +120,13 @@ pub(crate) fn one_by_one(table: &Table, change: &Change) -> Job {
 
 /// Whether no update may set the column: then the row is replaced.
 fn is_refused(table: &Table, column: usize) -> bool {
-    table
-        .columns
-        .get(column)
-        .is_some_and(|column| column.always_identity)
+    table.columns.get(column).is_some_and(|column| column.always_identity)
 }
 
 /// Whether an update may change this column.
 fn differs(table: &Table, change: &Change, column: usize) -> bool {
     match &change.kind {
-        Kind::Update {
-            old: Some(old),
-            new,
-        } if table.key.is_empty() || table.key.contains(&column) => {
+        Kind::Update { old: Some(old), new } if table.key.is_empty() || table.key.contains(&column) => {
             old.get(column) != new.get(column)
         }
         _ => true,
@@ -191,10 +146,7 @@ fn find(table: &Table, old: &[Value]) -> (Find, Vec<Literal>) {
     } else {
         &table.key
     };
-    let mut find = Find {
-        with_value: Vec::new(),
-        null: Vec::new(),
-    };
+    let mut find = Find { with_value: Vec::new(), null: Vec::new() };
     let mut parameters = Vec::new();
     for &column in columns {
         match old.get(column) {
@@ -211,10 +163,7 @@ fn find(table: &Table, old: &[Value]) -> (Find, Vec<Literal>) {
 /// What empties these tables and no others, whatever refers to them: the source names every table that it emptied, and
 /// one that was loaded later must keep its rows.
 pub(crate) fn truncate(tables: &Tables, which: &[usize]) -> Job {
-    let names: Vec<&str> = which
-        .iter()
-        .map(|&index| tables.all[index].relation.as_str())
-        .collect();
+    let names: Vec<&str> = which.iter().map(|&index| tables.all[index].relation.as_str()).collect();
     // Refused where a table that is not among them refers to one of them.
     let body = format!(
         "BEGIN TRUNCATE ONLY {}; EXCEPTION WHEN feature_not_supported THEN DELETE FROM ONLY {}; END",

@@ -24,11 +24,7 @@ impl From<&Value> for Literal {
 }
 
 impl ToSql for Literal {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         match self {
             Self::Null => Ok(IsNull::Yes),
             Self::Text(text) => {
@@ -71,9 +67,7 @@ pub(crate) fn array<'a>(values: impl Iterator<Item = &'a Value>, delimiter: u8) 
 fn element(text: &[u8], out: &mut Vec<u8>) {
     let number = !text.is_empty()
         && text.len() < 24
-        && text
-            .iter()
-            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+        && text.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
     if number {
         out.extend_from_slice(text);
         return;

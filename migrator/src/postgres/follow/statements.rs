@@ -29,10 +29,7 @@ pub(crate) fn update_set(table: &Table, present: &[usize]) -> String {
     }
     if assigned.is_empty() {
         // Nothing to change, but the row must be there.
-        let first = table
-            .key
-            .first()
-            .map_or("", |&index| table.columns[index].quoted.as_str());
+        let first = table.key.first().map_or("", |&index| table.columns[index].quoted.as_str());
         let _ = write!(assigned, "{first} = t.{first}");
     }
     format!(
@@ -52,20 +49,12 @@ pub(crate) fn replace_set(table: &Table, present: &[usize]) -> String {
         unnest(table, present),
         keys_match(table),
     );
-    replace(table, &delete, |index| {
-        present
-            .contains(&index)
-            .then(|| table.columns[index].element())
-    })
+    replace(table, &delete, |index| present.contains(&index).then(|| table.columns[index].element()))
 }
 
 /// As [`replace_set`], for the row that `find` describes and with the parameters of [`update_one`].
 pub(crate) fn replace_one(table: &Table, assigned: &[usize], find: &Find) -> String {
-    let delete = format!(
-        "DELETE FROM ONLY {} AS t WHERE {}",
-        table.relation,
-        find.condition(table, assigned.len())
-    );
+    let delete = format!("DELETE FROM ONLY {} AS t WHERE {}", table.relation, find.condition(table, assigned.len()));
     replace(table, &delete, |index| {
         let number = assigned.iter().position(|&column| column == index)? + 1;
         Some(format!("${number}::{}", table.columns[index].type_name))
@@ -91,12 +80,7 @@ fn replace(table: &Table, delete: &str, new: impl Fn(usize) -> Option<String>) -
 
 /// Deletes a set of rows by key; one array parameter per column of the key.
 pub(crate) fn delete_set(table: &Table) -> String {
-    format!(
-        "DELETE FROM ONLY {} AS t USING {} WHERE {}",
-        table.relation,
-        unnest(table, &table.key),
-        keys_match(table),
-    )
+    format!("DELETE FROM ONLY {} AS t USING {} WHERE {}", table.relation, unnest(table, &table.key), keys_match(table),)
 }
 
 /// Inserts one row; one parameter per column.
@@ -111,10 +95,7 @@ pub(crate) fn insert_one(table: &Table) -> String {
     if all.is_empty() {
         return format!("INSERT INTO {} DEFAULT VALUES", table.relation);
     }
-    format!(
-        "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE VALUES ({values})",
-        table.relation
-    )
+    format!("INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE VALUES ({values})", table.relation)
 }
 
 /// Updates the row that `find` describes; first one parameter per column in `assigned`, then those of `find`.
@@ -123,28 +104,14 @@ pub(crate) fn update_one(table: &Table, assigned: &[usize], find: &Find) -> Stri
     for (number, &index) in assigned.iter().enumerate() {
         let column = &table.columns[index];
         let comma = if number == 0 { "" } else { ", " };
-        let _ = write!(
-            set,
-            "{comma}{} = ${}::{}",
-            column.quoted,
-            number + 1,
-            column.type_name
-        );
+        let _ = write!(set, "{comma}{} = ${}::{}", column.quoted, number + 1, column.type_name);
     }
-    format!(
-        "UPDATE ONLY {} AS t SET {set} WHERE {}",
-        table.relation,
-        find.condition(table, assigned.len())
-    )
+    format!("UPDATE ONLY {} AS t SET {set} WHERE {}", table.relation, find.condition(table, assigned.len()))
 }
 
 /// Deletes the row that `find` describes.
 pub(crate) fn delete_one(table: &Table, find: &Find) -> String {
-    format!(
-        "DELETE FROM ONLY {} AS t WHERE {}",
-        table.relation,
-        find.condition(table, 0)
-    )
+    format!("DELETE FROM ONLY {} AS t WHERE {}", table.relation, find.condition(table, 0))
 }
 
 /// How a single row is found.
@@ -170,10 +137,7 @@ impl Find {
             // Equal is not identical for every type (1.0 and 1.00); without a key only the identical row will do.
             if !keyed && !column.equal_is_identical {
                 let and = if text.is_empty() { "" } else { " AND " };
-                let _ = write!(
-                    text,
-                    "{and}t.{name}::text COLLATE \"C\" = {parameter}::text COLLATE \"C\""
-                );
+                let _ = write!(text, "{and}t.{name}::text COLLATE \"C\" = {parameter}::text COLLATE \"C\"");
             }
         }
         for &index in &self.null {
@@ -182,42 +146,23 @@ impl Find {
         }
         if table.key.is_empty() {
             let inner = if text.is_empty() { "true" } else { &text };
-            return format!(
-                "t.ctid = (SELECT t.ctid FROM ONLY {} AS t WHERE {inner} LIMIT 1)",
-                table.relation
-            );
+            return format!("t.ctid = (SELECT t.ctid FROM ONLY {} AS t WHERE {inner} LIMIT 1)", table.relation);
         }
         text
     }
 }
 
-fn list(
-    table: &Table,
-    columns: &[usize],
-    write: impl Fn(&super::tables::Column) -> String,
-) -> String {
-    columns
-        .iter()
-        .map(|&index| write(&table.columns[index]))
-        .collect::<Vec<_>>()
-        .join(", ")
+fn list(table: &Table, columns: &[usize], write: impl Fn(&super::tables::Column) -> String) -> String {
+    columns.iter().map(|&index| write(&table.columns[index])).collect::<Vec<_>>().join(", ")
 }
 
 fn unnest(table: &Table, columns: &[usize]) -> String {
     let mut parameters = String::new();
     for (number, &index) in columns.iter().enumerate() {
         let comma = if number == 0 { "" } else { ", " };
-        let _ = write!(
-            parameters,
-            "{comma}${}::{}",
-            number + 1,
-            table.columns[index].set_type()
-        );
+        let _ = write!(parameters, "{comma}${}::{}", number + 1, table.columns[index].set_type());
     }
-    format!(
-        "unnest({parameters}) AS u ({})",
-        list(table, columns, |column| column.quoted.clone())
-    )
+    format!("unnest({parameters}) AS u ({})", list(table, columns, |column| column.quoted.clone()))
 }
 
 fn keys_match(table: &Table) -> String {

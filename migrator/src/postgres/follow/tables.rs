@@ -20,10 +20,7 @@ pub(crate) fn start_anew(migration: &str) -> String {
 }
 
 /// A column that is written.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four independent facts of the catalogue"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts of the catalogue")]
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     pub(crate) name: String,
@@ -49,20 +46,12 @@ pub(crate) struct Column {
 impl Column {
     /// The type of the parameter that carries a set of values.
     pub(crate) fn set_type(&self) -> String {
-        if self.carried_as_text {
-            "text[]".to_owned()
-        } else {
-            format!("{}[]", self.type_name)
-        }
+        if self.carried_as_text { "text[]".to_owned() } else { format!("{}[]", self.type_name) }
     }
 
     /// What separates the elements of that parameter.
     pub(crate) fn set_delimiter(&self) -> u8 {
-        if self.carried_as_text {
-            b','
-        } else {
-            self.delimiter
-        }
+        if self.carried_as_text { b',' } else { self.delimiter }
     }
 
     /// The value of one element of the set.
@@ -100,44 +89,26 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// Reads what both servers say of the plan's tables, and compares it with the plan.
-    pub(crate) async fn load(
-        postgres: &Postgres,
-        plan: &Plan,
-        source: &Client,
-        target: &Client,
-    ) -> Result<Self> {
+    pub(crate) async fn load(postgres: &Postgres, plan: &Plan, source: &Client, target: &Client) -> Result<Self> {
         let types = source_types(source).await?;
         let traits = target_traits(target).await?;
         let valid = valid_from(target, postgres.name()).await?;
-        let mut tables = Self {
-            migration: postgres.name().to_owned(),
-            all: Vec::new(),
-            by_name: HashMap::new(),
-        };
+        let mut tables = Self { migration: postgres.name().to_owned(), all: Vec::new(), by_name: HashMap::new() };
         for table in &plan.tables {
             let title = title(table);
             let name = (table.schema.clone(), table.name.clone());
             let Some(&valid_from) = valid.get(&name) else {
-                return Err(
-                    Error::fatal(format!("the table {title} has no record of its load"))
-                        .remedy(start_anew(postgres.name())),
-                );
+                return Err(Error::fatal(format!("the table {title} has no record of its load"))
+                    .remedy(start_anew(postgres.name())));
             };
             let mut columns = Vec::with_capacity(table.columns.len());
             for column in &table.columns {
-                let at = (
-                    table.schema.clone(),
-                    table.name.clone(),
-                    column.name.clone(),
-                );
+                let at = (table.schema.clone(), table.name.clone(), column.name.clone());
                 let Some(source_type) = types.get(&at) else {
-                    return Err(
-                        tables.changed(&title, &format!("the column {} is gone", column.name))
-                    );
+                    return Err(tables.changed(&title, &format!("the column {} is gone", column.name)));
                 };
                 if source_type.reported != column.type_name {
-                    let seen =
-                        format!("the column {} is now {}", column.name, source_type.reported);
+                    let seen = format!("the column {} is now {}", column.name, source_type.reported);
                     return Err(tables.changed(&title, &seen));
                 }
                 let Some(seen) = traits.get(&at) else {
@@ -159,22 +130,13 @@ impl Tables {
                     equal_is_identical: EQUAL_IS_IDENTICAL.contains(&seen.base_type),
                 });
             }
-            let position =
-                |key: &String| table.columns.iter().position(|column| column.name == *key);
+            let position = |key: &String| table.columns.iter().position(|column| column.name == *key);
             let key: Option<Vec<usize>> = table.key.iter().map(position).collect();
-            let key =
-                key.ok_or_else(|| tables.changed(&title, "a column of its key is generated"))?;
+            let key = key.ok_or_else(|| tables.changed(&title, "a column of its key is generated"))?;
             tables.by_name.insert(name, tables.all.len());
             let relation = qualified(&table.schema, &table.name);
             let place = title.as_str().into();
-            tables.all.push(Table {
-                title,
-                place,
-                relation,
-                columns,
-                key,
-                valid_from,
-            });
+            tables.all.push(Table { title, place, relation, columns, key, valid_from });
         }
         Ok(tables)
     }
@@ -188,10 +150,7 @@ impl Tables {
     /// What was planned of a table is what its rows are written by: undone, its rows are taken anew.
     fn changed(&self, title: &str, what: &str) -> Error {
         let migration = &self.migration;
-        Error::fatal(format!(
-            "the table {title} was changed on the source: {what}"
-        ))
-        .remedy(format!(
+        Error::fatal(format!("the table {title} was changed on the source: {what}")).remedy(format!(
             "undo it on the source, then RECOPY TABLE {title} OF MIGRATION {migration}; where it is to stay, {}",
             start_anew(migration)
         ))
@@ -207,24 +166,14 @@ impl Tables {
         columns: impl Iterator<Item = (&'a str, (u32, i32))>,
     ) -> Result<usize> {
         let Some(&index) = self.by_name.get(&(schema.to_owned(), name.to_owned())) else {
-            return Err(Error::fatal(format!(
-                "the source has changes in {schema}.{name}, which is not in the plan"
-            ))
-            .remedy(start_anew(&self.migration)));
+            return Err(Error::fatal(format!("the source has changes in {schema}.{name}, which is not in the plan"))
+                .remedy(start_anew(&self.migration)));
         };
         let table = &self.all[index];
-        let planned = table
-            .columns
-            .iter()
-            .map(|column| (column.name.as_str(), column.source_type));
+        let planned = table.columns.iter().map(|column| (column.name.as_str(), column.source_type));
         let seen: Vec<_> = columns.collect();
         if !planned.clone().eq(seen.iter().copied()) {
-            let differs = planned.zip(
-                seen.iter()
-                    .copied()
-                    .map(Some)
-                    .chain(std::iter::repeat(None)),
-            );
+            let differs = planned.zip(seen.iter().copied().map(Some).chain(std::iter::repeat(None)));
             let differs = differs
                 .filter(|(planned, seen)| Some(*planned) != *seen)
                 .map(|((planned, _), seen)| match seen {
@@ -340,8 +289,7 @@ async fn valid_from(target: &Client, migration: &str) -> Result<HashMap<(String,
         .map_err(|error| failed("cannot read the records of the load", error))?;
     let mut found = HashMap::new();
     for row in &rows {
-        let read =
-            || Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+        let read = || Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
         let (schema, table, position): (String, String, String) =
             read().map_err(|error| failed("cannot read the records of the load", error))?;
         found.insert((schema, table), position.parse()?);

@@ -77,30 +77,18 @@ impl ClusterPair {
     /// Opens both: the source in the shared snapshot, the target without triggers and without waiting for the disk
     /// at each commit (the record that a table is loaded waits for all of them).
     pub async fn open(postgres: &Postgres, snapshot: &str) -> Result<Self> {
-        let (source, target) = tokio::try_join!(
-            postgres.connect_source("copy"),
-            postgres.connect_target("copy")
-        )?;
+        let (source, target) = tokio::try_join!(postgres.connect_source("copy"), postgres.connect_target("copy"))?;
         let begin = format!(
             "SET jit = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
             quote_literal(snapshot)
         );
-        moving("a snapshot", source.batch_execute(&begin))
-            .await?
-            .map_err(|error| {
-                snapshot_gone(&error).unwrap_or_else(|| {
-                    failed("cannot read the source in the shared snapshot", error)
-                })
-            })?;
+        moving("a snapshot", source.batch_execute(&begin)).await?.map_err(|error| {
+            snapshot_gone(&error).unwrap_or_else(|| failed("cannot read the source in the shared snapshot", error))
+        })?;
         let settings = "SET session_replication_role = replica; SET synchronous_commit = off";
         moving("the settings", target.batch_execute(settings))
             .await?
-            .map_err(|error| {
-                failed(
-                    "cannot load rows without firing the target's triggers",
-                    error,
-                )
-            })?;
+            .map_err(|error| failed("cannot load rows without firing the target's triggers", error))?;
         Ok(Self { source, target })
     }
 
@@ -116,22 +104,15 @@ impl ClusterPair {
         let row = moving(&title(table), asked)
             .await?
             .map_err(|error| failed("cannot read the size of a table on the source", error))?;
-        let pages: i64 = row
-            .try_get(0)
-            .map_err(|error| failed("a size cannot be read", error))?;
+        let pages: i64 = row.try_get(0).map_err(|error| failed("a size cannot be read", error))?;
         Ok(pages.try_into().unwrap_or(0))
     }
 
     /// Whether the chunk's transaction was committed, for when its reply was lost.
     pub async fn is_recorded(&self, postgres: &Postgres, chunk: &Chunk<'_>) -> Result<bool> {
         let (migration, valid_from) = (postgres.name(), chunk.valid_from.to_string());
-        let parameters: [&(dyn ToSql + Sync); 5] = [
-            &migration,
-            &chunk.table.schema,
-            &chunk.table.name,
-            &chunk.number,
-            &valid_from,
-        ];
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&migration, &chunk.table.schema, &chunk.table.name, &chunk.number, &valid_from];
         let asked = self.target.query_opt(
             "SELECT FROM headgate.chunks WHERE migration = $1 AND table_schema = $2 AND table_name = $3
              AND chunk = $4 AND valid_from = $5::text::pg_lsn",
@@ -163,9 +144,7 @@ impl ClusterPair {
         let reading = |error| failed(&format!("cannot read {title} on the source"), error);
         let writing = |error| failed(&format!("cannot load {title} on the target"), error);
         let (read, write) = statements(chunk);
-        moving(&title, self.target.batch_execute("BEGIN"))
-            .await?
-            .map_err(writing)?;
+        moving(&title, self.target.batch_execute("BEGIN")).await?.map_err(writing)?;
         let (rows_out, sink) = tokio::join!(
             moving(&title, self.source.copy_out(read.as_str())),
             moving(&title, self.target.copy_in::<_, Bytes>(write.as_str()))
@@ -187,13 +166,9 @@ impl ClusterPair {
             }
         }
         bytes += send(&mut sink, &mut batch, &title, progress).await?;
-        let rows = moving(&title, sink.as_mut().finish())
-            .await?
-            .map_err(writing)?;
+        let rows = moving(&title, sink.as_mut().finish()).await?.map_err(writing)?;
         let end = format!("{}; COMMIT", record(postgres, chunk, rows, bytes));
-        moving(&title, self.target.batch_execute(&end))
-            .await?
-            .map_err(writing)?;
+        moving(&title, self.target.batch_execute(&end)).await?.map_err(writing)?;
         progress.update(&title, |table| table.rows_copied += rows);
         Ok(true)
     }
@@ -201,14 +176,11 @@ impl ClusterPair {
 
 /// The session that kept the snapshot was lost: the next run of the copy has another. Servers tell it differently.
 fn snapshot_gone(error: &tokio_postgres::Error) -> Option<Error> {
-    let reported = [
-        SqlState::INVALID_PARAMETER_VALUE,
-        SqlState::UNDEFINED_OBJECT,
-        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-    ];
-    reported.contains(error.code()?).then(|| {
-        Error::transient("the shared snapshot on the source is gone; the copy goes on with another")
-    })
+    let reported =
+        [SqlState::INVALID_PARAMETER_VALUE, SqlState::UNDEFINED_OBJECT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE];
+    reported
+        .contains(error.code()?)
+        .then(|| Error::transient("the shared snapshot on the source is gone; the copy goes on with another"))
 }
 
 async fn send(
@@ -230,21 +202,13 @@ async fn send(
 
 /// One wait on one server.
 async fn moving<T>(what: &str, step: impl Future<Output = T>) -> Result<T> {
-    timeout(STALL, step).await.map_err(|_| {
-        Error::transient(format!(
-            "nothing moved for {} s while loading {what}",
-            STALL.as_secs()
-        ))
-    })
+    timeout(STALL, step)
+        .await
+        .map_err(|_| Error::transient(format!("nothing moved for {} s while loading {what}", STALL.as_secs())))
 }
 
 fn statements(chunk: &Chunk<'_>) -> (String, String) {
-    let columns: Vec<String> = chunk
-        .table
-        .columns
-        .iter()
-        .map(|column| quote_ident(&column.name))
-        .collect();
+    let columns: Vec<String> = chunk.table.columns.iter().map(|column| quote_ident(&column.name)).collect();
     let columns = columns.join(", ");
     let table = relation(chunk.table);
     let format = match chunk.format {
@@ -253,19 +217,12 @@ fn statements(chunk: &Chunk<'_>) -> (String, String) {
     };
     let condition = chunk.range.condition();
     let read = format!("COPY (SELECT {columns} FROM ONLY {table}{condition}) TO STDOUT {format}");
-    let list = if columns.is_empty() {
-        columns
-    } else {
-        format!("({columns})")
-    };
+    let list = if columns.is_empty() { columns } else { format!("({columns})") };
     (read, format!("COPY {table} {list} FROM STDIN {format}"))
 }
 
 fn record(postgres: &Postgres, chunk: &Chunk<'_>, rows: u64, bytes: u64) -> String {
-    let hi = chunk
-        .range
-        .hi
-        .map_or_else(|| "end".to_owned(), |page| page.to_string());
+    let hi = chunk.range.hi.map_or_else(|| "end".to_owned(), |page| page.to_string());
     format!(
         "INSERT INTO headgate.chunks
              (migration, table_schema, table_name, chunk, valid_from, lo, hi, rows, bytes)
@@ -286,13 +243,7 @@ mod tests {
     #[test]
     fn ranges_meet_without_a_gap_or_an_overlap() {
         assert_eq!(Range { lo: 0, hi: None }.condition(), "");
-        assert_eq!(
-            Range { lo: 0, hi: Some(8) }.condition(),
-            " WHERE ctid >= '(0,0)' AND ctid < '(8,0)'"
-        );
-        assert_eq!(
-            Range { lo: 8, hi: None }.condition(),
-            " WHERE ctid >= '(8,0)'"
-        );
+        assert_eq!(Range { lo: 0, hi: Some(8) }.condition(), " WHERE ctid >= '(0,0)' AND ctid < '(8,0)'");
+        assert_eq!(Range { lo: 8, hi: None }.condition(), " WHERE ctid >= '(8,0)'");
     }
 }

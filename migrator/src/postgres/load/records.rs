@@ -45,10 +45,7 @@ fn unwritable(error: tokio_postgres::Error) -> crate::Error {
 /// The kept dump of the schema.
 pub async fn archive(postgres: &Postgres, target: &Client) -> Result<Option<Vec<u8>>> {
     let row = target
-        .query_opt(
-            "SELECT archive FROM headgate.migrations WHERE migration = $1",
-            &[&postgres.name()],
-        )
+        .query_opt("SELECT archive FROM headgate.migrations WHERE migration = $1", &[&postgres.name()])
         .await
         .map_err(unreadable)?;
     row.map_or(Ok(None), |row| row.try_get(0).map_err(unreadable))
@@ -70,14 +67,8 @@ pub async fn keep_archive(postgres: &Postgres, target: &Client, archive: &[u8]) 
 /// Where `pre_data` or `post_data` stands.
 pub async fn part(postgres: &Postgres, target: &Client, column: &str) -> Result<Part> {
     let query = format!("SELECT {column} FROM headgate.migrations WHERE migration = $1");
-    let row = target
-        .query_opt(&query, &[&postgres.name()])
-        .await
-        .map_err(unreadable)?;
-    let text: Option<String> = row
-        .map(|row| row.try_get(0))
-        .transpose()
-        .map_err(unreadable)?;
+    let row = target.query_opt(&query, &[&postgres.name()]).await.map_err(unreadable)?;
+    let text: Option<String> = row.map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
     Ok(match text.as_deref() {
         Some("done") => Part::Done,
         Some("begun") => Part::Begun,
@@ -86,30 +77,19 @@ pub async fn part(postgres: &Postgres, target: &Client, column: &str) -> Result<
 }
 
 /// Records where `pre_data` or `post_data` stands.
-pub async fn set_part(
-    postgres: &Postgres,
-    target: &Client,
-    column: &str,
-    part: Part,
-) -> Result<()> {
+pub async fn set_part(postgres: &Postgres, target: &Client, column: &str, part: Part) -> Result<()> {
     let text = match part {
         Part::Waiting => "waiting",
         Part::Begun => "begun",
         Part::Done => "done",
     };
     let query = format!("UPDATE headgate.migrations SET {column} = $2 WHERE migration = $1");
-    target
-        .execute(&query, &[&postgres.name(), &text])
-        .await
-        .map_err(unwritable)?;
+    target.execute(&query, &[&postgres.name(), &text]).await.map_err(unwritable)?;
     Ok(())
 }
 
 /// What is recorded of every table, by schema and name.
-pub async fn tables(
-    postgres: &Postgres,
-    target: &Client,
-) -> Result<BTreeMap<(String, String), Loaded>> {
+pub async fn tables(postgres: &Postgres, target: &Client) -> Result<BTreeMap<(String, String), Loaded>> {
     let rows = target
         .query(
             "SELECT table_schema, table_name, valid_from::text, state FROM headgate.tables WHERE migration = $1",
@@ -119,17 +99,10 @@ pub async fn tables(
         .map_err(unreadable)?;
     let mut tables = BTreeMap::new();
     for row in rows {
-        let name = (
-            row.try_get(0).map_err(unreadable)?,
-            row.try_get(1).map_err(unreadable)?,
-        );
+        let name = (row.try_get(0).map_err(unreadable)?, row.try_get(1).map_err(unreadable)?);
         let valid_from: String = row.try_get(2).map_err(unreadable)?;
         let state: String = row.try_get(3).map_err(unreadable)?;
-        let loaded = Loaded {
-            valid_from: valid_from.parse()?,
-            rows: state != "copying",
-            indexes: state == "indexed",
-        };
+        let loaded = Loaded { valid_from: valid_from.parse()?, rows: state != "copying", indexes: state == "indexed" };
         tables.insert(name, loaded);
     }
     Ok(tables)
@@ -151,18 +124,12 @@ pub async fn begin_progress(postgres: &Postgres, target: &Client, at: Lsn) -> Re
 /// The statement that records that a table's rows are there, unless the table is loaded anew from another position:
 /// a late statement of a run that was killed must not speak for the next.
 pub fn loaded(postgres: &Postgres, table: &Table, valid_from: Lsn) -> String {
-    format!(
-        "{} AND valid_from = '{valid_from}' AND state = 'copying'",
-        set_table(postgres, table, "loaded")
-    )
+    format!("{} AND valid_from = '{valid_from}' AND state = 'copying'", set_table(postgres, table, "loaded"))
 }
 
 /// The statement that records that a table whose rows are there has its indexes.
 pub fn indexed(postgres: &Postgres, table: &Table) -> String {
-    format!(
-        "{} AND state <> 'copying'",
-        set_table(postgres, table, "indexed")
-    )
+    format!("{} AND state <> 'copying'", set_table(postgres, table, "indexed"))
 }
 
 fn set_table(postgres: &Postgres, table: &Table, state: &str) -> String {
@@ -191,12 +158,7 @@ pub fn begin_table(postgres: &Postgres, table: &Table, valid_from: Lsn) -> Strin
 }
 
 /// Tells the operator's progress what earlier runs loaded.
-pub async fn report(
-    postgres: &Postgres,
-    target: &Client,
-    plan: &Plan,
-    progress: &Progress,
-) -> Result<()> {
+pub async fn report(postgres: &Postgres, target: &Client, plan: &Plan, progress: &Progress) -> Result<()> {
     let states = tables(postgres, target).await?;
     let rows = target
         .query(
@@ -208,16 +170,10 @@ pub async fn report(
         .map_err(unreadable)?;
     let mut sums = BTreeMap::new();
     for row in rows {
-        let name: (String, String) = (
-            row.try_get(0).map_err(unreadable)?,
-            row.try_get(1).map_err(unreadable)?,
-        );
+        let name: (String, String) = (row.try_get(0).map_err(unreadable)?, row.try_get(1).map_err(unreadable)?);
         let rows: i64 = row.try_get(2).map_err(unreadable)?;
         let bytes: i64 = row.try_get(3).map_err(unreadable)?;
-        sums.insert(
-            name,
-            (rows.try_into().unwrap_or(0), bytes.try_into().unwrap_or(0)),
-        );
+        sums.insert(name, (rows.try_into().unwrap_or(0), bytes.try_into().unwrap_or(0)));
     }
     for table in &plan.tables {
         let name = (table.schema.clone(), table.name.clone());
@@ -226,11 +182,7 @@ pub async fn report(
         };
         let (rows, bytes) = sums.get(&name).copied().unwrap_or((0, 0));
         progress.update(&title(table), |numbers| {
-            numbers.stage = if state.indexes {
-                Stage::Copied
-            } else {
-                Stage::Indexing
-            };
+            numbers.stage = if state.indexes { Stage::Copied } else { Stage::Indexing };
             numbers.rows_copied = rows;
             numbers.bytes_copied = bytes;
         });

@@ -83,10 +83,7 @@ pub async fn open(
             "the slot {} is gone from the source, and with it the changes since the load",
             postgres.slot()
         ))
-        .remedy(format!(
-            "{}; keep other tools from dropping its slot",
-            start_anew(postgres.name())
-        )));
+        .remedy(format!("{}; keep other tools from dropping its slot", start_anew(postgres.name()))));
     }
     // A name of its own: the server may still be ending the temporary slot of a process that was killed.
     let name = if exists {
@@ -99,13 +96,8 @@ pub async fn open(
         if stop.is_cancelled() {
             return Ok(None);
         }
-        let mut keeper =
-            Replication::connect(postgres.source(), &postgres.purpose("snapshot")).await?;
-        for setting in [
-            "statement_timeout",
-            "idle_in_transaction_session_timeout",
-            "idle_session_timeout",
-        ] {
+        let mut keeper = Replication::connect(postgres.source(), &postgres.purpose("snapshot")).await?;
+        for setting in ["statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"] {
             keeper.query(&format!("SET {setting} = 0")).await?;
         }
         let made = {
@@ -118,11 +110,7 @@ pub async fn open(
         postgres.set_waits_for(None);
         match made {
             Ok(made) => {
-                return Ok(Some(Held {
-                    snapshot: made.snapshot,
-                    valid_from: made.consistent_point,
-                    _keeper: keeper,
-                }));
+                return Ok(Some(Held { snapshot: made.snapshot, valid_from: made.consistent_point, _keeper: keeper }));
             }
             Err(error) if obstacle(&error) == Some(Obstacle::OpenTransactions) => {
                 let blockers = blockers(source).await?;
@@ -152,23 +140,14 @@ async fn slot_exists(postgres: &Postgres, source: &Client) -> Result<bool> {
         .map_err(unreadable)?;
     let Some(row) = row else { return Ok(false) };
     if row.try_get::<_, bool>(1).map_err(unreadable)? {
-        return Err(Error::fatal(format!(
-            "the source has dropped changes that slot {} needs",
-            postgres.slot()
-        ))
-        .remedy(format!(
-            "raise max_slot_wal_keep_size on the source; {}",
-            start_anew(postgres.name())
-        )));
+        return Err(Error::fatal(format!("the source has dropped changes that slot {} needs", postgres.slot()))
+            .remedy(format!("raise max_slot_wal_keep_size on the source; {}", start_anew(postgres.name()))));
     }
     if row.try_get::<_, bool>(0).map_err(unreadable)? {
         return Ok(true);
     }
     if let Some(pid) = row.try_get::<_, Option<i32>>(2).map_err(unreadable)? {
-        source
-            .execute("SELECT pg_catalog.pg_terminate_backend($1, 5000)", &[&pid])
-            .await
-            .map_err(unreadable)?;
+        source.execute("SELECT pg_catalog.pg_terminate_backend($1, 5000)", &[&pid]).await.map_err(unreadable)?;
     }
     Ok(false)
 }
@@ -199,10 +178,5 @@ async fn blockers(source: &Client) -> Result<String> {
         )
         .await
         .map_err(|error| failed("cannot see who blocks the start of the change stream", error))?;
-    row.try_get(0).map_err(|error| {
-        failed(
-            "cannot see who blocks the start of the change stream",
-            error,
-        )
-    })
+    row.try_get(0).map_err(|error| failed("cannot see who blocks the start of the change stream", error))
 }

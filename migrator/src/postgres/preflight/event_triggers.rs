@@ -40,11 +40,8 @@ async fn tried(postgres: &Postgres, session: &Client, findings: &mut Findings) -
             .await
             .map_err(|error| failed("a check could not run", error))?;
     }
-    let (role, in_fence) = if replica {
-        ("SET LOCAL session_replication_role = replica;", "'R', 'A'")
-    } else {
-        ("", ON_ORIGIN)
-    };
+    let (role, in_fence) =
+        if replica { ("SET LOCAL session_replication_role = replica;", "'R', 'A'") } else { ("", ON_ORIGIN) };
     let mut reported = Vec::new();
     if let Err(refusal) = attempt(session, postgres, &format!("{CREATED}{PUBLISHED}")).await {
         reported.push((refusal, ON_ORIGIN));
@@ -59,10 +56,7 @@ async fn tried(postgres: &Postgres, session: &Client, findings: &mut Findings) -
                 "which the fence refuses"
             };
             let tables = written.join(", ");
-            reported.push((
-                format!("creating the fence's triggers writes to {tables}, {so}"),
-                in_fence,
-            ));
+            reported.push((format!("creating the fence's triggers writes to {tables}, {so}"), in_fence));
         }
     }
     let mut rows = Vec::new();
@@ -87,11 +81,7 @@ async fn tried(postgres: &Postgres, session: &Client, findings: &mut Findings) -
 
 /// Creates all this in a transaction that is rolled back. Returns the tables of the migration that were written to, or
 /// what the server said.
-async fn attempt(
-    session: &Client,
-    postgres: &Postgres,
-    statements: &str,
-) -> Result<Vec<String>, String> {
+async fn attempt(session: &Client, postgres: &Postgres, statements: &str) -> Result<Vec<String>, String> {
     let limits = "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '10s';";
     let written = format!(
         "SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY 1), '{{}}')
@@ -101,13 +91,8 @@ async fn attempt(
          WHERE s.n_tup_ins + s.n_tup_upd + s.n_tup_del > 0 AND n.nspname <> 'headgate_trial' AND {OURS_TO_MOVE}"
     );
     let what = "cannot create what a migration needs on the source";
-    let outcome = match session
-        .batch_execute(&format!("{limits}{statements}"))
-        .await
-    {
-        Ok(()) => one(session, &written, &[&postgres.settings().schemas])
-            .await
-            .map_err(|failure| failure.full_text()),
+    let outcome = match session.batch_execute(&format!("{limits}{statements}")).await {
+        Ok(()) => one(session, &written, &[&postgres.settings().schemas]).await.map_err(|failure| failure.full_text()),
         Err(error) => Err(failed(what, error).full_text()),
     };
     match session.batch_execute("ROLLBACK").await {

@@ -105,13 +105,7 @@ async fn listed(postgres: &Postgres, source: &Side, findings: &mut Findings) -> 
             pairs(&source.session, check.query, &[]).await
         };
         match outcome {
-            Ok(rows) => findings.each(
-                check.name,
-                check.level,
-                &rows,
-                check.remedy,
-                check.otherwise,
-            ),
+            Ok(rows) => findings.each(check.name, check.level, &rows, check.remedy, check.otherwise),
             Err(failure) => findings.ran(check.name, Err(failure)),
         }
     }
@@ -132,22 +126,13 @@ async fn listed(postgres: &Postgres, source: &Side, findings: &mut Findings) -> 
     }
     plan::read(postgres).await.map(|plan| {
         let bytes: u64 = plan.tables.iter().map(|table| table.bytes).sum();
-        let evidence = format!(
-            "{} tables, {} MB, {} sequences",
-            plan.tables.len(),
-            bytes >> 20,
-            plan.counters.len()
-        );
+        let evidence = format!("{} tables, {} MB, {} sequences", plan.tables.len(), bytes >> 20, plan.counters.len());
         findings.ok("plan", evidence);
     })
 }
 
 /// The stream carries no refresh: a materialized view on the target is as of the end of the copy.
-async fn materialized_views(
-    postgres: &Postgres,
-    source: &Side,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn materialized_views(postgres: &Postgres, source: &Side, findings: &mut Findings) -> Result<()> {
     let query = format!(
         "SELECT format('%I.%I shows the state of the copy until it is refreshed on the target', n.nspname, c.relname),
              format('REFRESH MATERIALIZED VIEW %I.%I', n.nspname, c.relname)
@@ -181,12 +166,7 @@ async fn counters(postgres: &Postgres, source: &Side, findings: &mut Findings) -
         plan::OURS_TO_MOVE
     );
     let settings = postgres.settings();
-    let found = pairs(
-        &source.session,
-        &query,
-        &[&settings.schemas, &settings.counter_gap],
-    )
-    .await?;
+    let found = pairs(&source.session, &query, &[&settings.schemas, &settings.counter_gap]).await?;
     findings.each(
         "counters",
         Level::Warning,
@@ -198,12 +178,7 @@ async fn counters(postgres: &Postgres, source: &Side, findings: &mut Findings) -
 }
 
 async fn large_objects(source: &Side, findings: &mut Findings) -> Result<()> {
-    let count: i64 = one(
-        &source.session,
-        "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata",
-        &[],
-    )
-    .await?;
+    let count: i64 = one(&source.session, "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata", &[]).await?;
     if count == 0 {
         findings.ok("large_objects", "the source has none");
     } else {
@@ -217,17 +192,8 @@ async fn large_objects(source: &Side, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn target(
-    postgres: &Postgres,
-    target: &Side,
-    source: Option<&Side>,
-    findings: &mut Findings,
-) {
-    let ours = if target.has_database {
-        begun(postgres, target).await
-    } else {
-        Ok(false)
-    };
+pub(super) async fn target(postgres: &Postgres, target: &Side, source: Option<&Side>, findings: &mut Findings) {
+    let ours = if target.has_database { begun(postgres, target).await } else { Ok(false) };
     let ours = match ours {
         Ok(ours) => ours,
         Err(failure) => return findings.ran("target_objects", Err(failure)),
@@ -239,10 +205,7 @@ pub(super) async fn target(
     if !target.has_database {
         findings.ok("target_objects", "the database is not there yet");
     } else if ours {
-        findings.ok(
-            "target_objects",
-            "what is there was put there by this migration",
-        );
+        findings.ok("target_objects", "what is there was put there by this migration");
     } else {
         let outcome = conflicts(postgres, target, source, findings).await;
         findings.ran("target_objects", outcome);
@@ -251,22 +214,14 @@ pub(super) async fn target(
 
 /// Whether the target has records of this migration, so that what else it has is the migration's.
 async fn begun(postgres: &Postgres, target: &Side) -> Result<bool> {
-    if !schema::absent(&target.session, &["headgate.migrations".to_owned()])
-        .await?
-        .is_empty()
-    {
+    if !schema::absent(&target.session, &["headgate.migrations".to_owned()]).await?.is_empty() {
         return Ok(false);
     }
     let part = records::part(postgres, &target.session, "pre_data").await?;
     Ok(part != records::Part::Waiting)
 }
 
-async fn left_overs(
-    postgres: &Postgres,
-    source: &Side,
-    ours: bool,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn left_overs(postgres: &Postgres, source: &Side, ours: bool, findings: &mut Findings) -> Result<()> {
     let found = pairs(
         &source.session,
         "SELECT format('a slot %s from an earlier migration is on the source', slot_name),
@@ -289,12 +244,7 @@ async fn left_overs(
     Ok(())
 }
 
-async fn conflicts(
-    postgres: &Postgres,
-    target: &Side,
-    source: Option<&Side>,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn conflicts(postgres: &Postgres, target: &Side, source: Option<&Side>, findings: &mut Findings) -> Result<()> {
     let schemas = &postgres.settings().schemas;
     let present = objects(target, schemas).await?;
     let moving: BTreeSet<(String, String)> = match source {
@@ -312,10 +262,7 @@ async fn conflicts(
         .filter(|object| in_the_way(object))
         .take(100)
         .map(|(kind, name)| {
-            let evidence = format!(
-                "the {} {name} is on the target already",
-                kind.to_lowercase()
-            );
+            let evidence = format!("the {} {name} is on the target already", kind.to_lowercase());
             (evidence, format!("DROP {kind} IF EXISTS {name} CASCADE"))
         })
         .collect();

@@ -8,20 +8,11 @@ use crate::error::Result;
 use crate::postgres::schema::properties::assign;
 use crate::preflight::{Findings, Level};
 
-pub(super) async fn run(
-    postgres: &Postgres,
-    source: &Side,
-    target: &Side,
-    findings: &mut Findings,
-) {
+pub(super) async fn run(postgres: &Postgres, source: &Side, target: &Side, findings: &mut Findings) {
     if target.major() < source.major() {
         findings.error(
             "target_version",
-            format!(
-                "the target is version {}, the source {}",
-                target.major(),
-                source.major()
-            ),
+            format!("the target is version {}, the source {}", target.major(), source.major()),
             "the target must be of the same or a newer major version",
             "",
         );
@@ -55,20 +46,15 @@ async fn locale(side: &Side) -> Result<[String; 5]> {
         )
         .await
         .map_err(|error| failed("the database's encoding cannot be read", error))?;
-    let text = |column: usize| {
-        row.try_get::<_, String>(column)
-            .map_err(|error| failed("the encoding cannot be read", error))
-    };
+    let text =
+        |column: usize| row.try_get::<_, String>(column).map_err(|error| failed("the encoding cannot be read", error));
     Ok([text(0)?, text(1)?, text(2)?, text(3)?, text(4)?])
 }
 
 async fn encodings(source: &Side, target: &Side, findings: &mut Findings) -> Result<()> {
     let there = locale(source).await?;
     if !target.has_database {
-        findings.ok(
-            "encoding",
-            format!("the target's database will be created with {}", there[0]),
-        );
+        findings.ok("encoding", format!("the target's database will be created with {}", there[0]));
         return Ok(());
     }
     let here = locale(target).await?;
@@ -84,8 +70,7 @@ async fn encodings(source: &Side, target: &Side, findings: &mut Findings) -> Res
     }
     // Without a language's rules, texts are ordered by their bytes, the same everywhere.
     let plain = ["C", "POSIX"];
-    let same_order =
-        there[1..] == here[1..] || plain.contains(&&*there[1]) && plain.contains(&&*here[1]);
+    let same_order = there[1..] == here[1..] || plain.contains(&&*there[1]) && plain.contains(&&*here[1]);
     if same_order {
         findings.ok("collation", format!("{} on both sides", there[1]));
     } else {
@@ -118,10 +103,7 @@ async fn extensions(source: &Side, target: &Side, findings: &mut Findings) -> Re
         .into_iter()
         .map(|name| {
             let fix = format!("DROP EXTENSION {}", quote_ident(&name));
-            (
-                format!("the extension {name} is not available on the target"),
-                fix,
-            )
+            (format!("the extension {name} is not available on the target"), fix)
         })
         .collect();
     findings.each(
@@ -129,10 +111,7 @@ async fn extensions(source: &Side, target: &Side, findings: &mut Findings) -> Re
         Level::Error,
         &missing,
         "install it on the target's server, or drop it from the source if nothing needs it",
-        &format!(
-            "{} on the source, all available on the target",
-            used.join(", ")
-        ),
+        &format!("{} on the source, all available on the target", used.join(", ")),
     );
     Ok(())
 }
@@ -149,16 +128,9 @@ const INHERITED: &str = "SELECT coalesce(array_agg(name || '=' || reset_val ORDE
           'restrict_nonsystem_relation_kind')";
 
 /// A session that moves keeps what it had; a new one gets what the target's configuration says.
-async fn client_settings(
-    postgres: &Postgres,
-    target: &Side,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn client_settings(postgres: &Postgres, target: &Side, findings: &mut Findings) -> Result<()> {
     let plainly = async |endpoint, database: &str| {
-        let endpoint = client::Endpoint {
-            database: database.to_owned(),
-            ..Clone::clone(endpoint)
-        };
+        let endpoint = client::Endpoint { database: database.to_owned(), ..Clone::clone(endpoint) };
         client::connect_plainly(&endpoint, &postgres.purpose("precheck")).await
     };
     let here = if target.has_database {
@@ -166,10 +138,8 @@ async fn client_settings(
     } else {
         one(&target.session, "SELECT current_database()::text", &[]).await?
     };
-    let (there, here) = tokio::try_join!(
-        plainly(postgres.source(), &postgres.source().database),
-        plainly(postgres.target(), &here)
-    )?;
+    let (there, here) =
+        tokio::try_join!(plainly(postgres.source(), &postgres.source().database), plainly(postgres.target(), &here))?;
     let ours: Vec<String> = one(&there, INHERITED, &[]).await?;
     let theirs: Vec<String> = one(&here, INHERITED, &[]).await?;
     let database = quote_ident(&postgres.source().database);
@@ -181,10 +151,7 @@ async fn client_settings(
             let prefix = format!("{name}=");
             let other = theirs.iter().find_map(|one| one.strip_prefix(&prefix))?;
             let set = format!("ALTER DATABASE {database} {}", assign(setting));
-            Some((
-                format!("sessions get {name} = {value} on the source and {other} on the target"),
-                set,
-            ))
+            Some((format!("sessions get {name} = {value} on the source and {other} on the target"), set))
         })
         .collect();
     findings.each(
@@ -198,12 +165,7 @@ async fn client_settings(
 }
 
 /// The fence locks every table at once on the source; the schema is restored in one transaction on the target.
-async fn locks(
-    postgres: &Postgres,
-    source: &Side,
-    target: &Side,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn locks(postgres: &Postgres, source: &Side, target: &Side, findings: &mut Findings) -> Result<()> {
     let relations: i64 = one(
         &source.session,
         "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -219,44 +181,25 @@ async fn locks(
             &[],
         )
         .await?;
-        let each: i64 = one(
-            &side.session,
-            "SELECT current_setting('max_locks_per_transaction')::bigint",
-            &[],
-        )
-        .await?;
+        let each: i64 = one(&side.session, "SELECT current_setting('max_locks_per_transaction')::bigint", &[]).await?;
         let room = each * sessions;
         if relations > room / 2 {
             findings.error(
                 "max_locks_per_transaction",
-                format!(
-                    "{relations} relations in one transaction, room for {room} locks on the {name}"
-                ),
+                format!("{relations} relations in one transaction, room for {room} locks on the {name}"),
                 "raise max_locks_per_transaction and restart the server",
-                format!(
-                    "ALTER SYSTEM SET max_locks_per_transaction = {}",
-                    (relations * 3 / sessions).max(256)
-                ),
+                format!("ALTER SYSTEM SET max_locks_per_transaction = {}", (relations * 3 / sessions).max(256)),
             );
         } else {
-            findings.ok(
-                "max_locks_per_transaction",
-                format!("{relations} of {room} on the {name}"),
-            );
+            findings.ok("max_locks_per_transaction", format!("{relations} of {room} on the {name}"));
         }
     }
     Ok(())
 }
 
 /// Moving a database onto itself would empty it.
-async fn same_database(
-    postgres: &Postgres,
-    source: &Side,
-    target: &Side,
-    findings: &mut Findings,
-) -> Result<()> {
-    let identity =
-        "SELECT (system_identifier::text || ' ' || pg_catalog.pg_postmaster_start_time()::text)
+async fn same_database(postgres: &Postgres, source: &Side, target: &Side, findings: &mut Findings) -> Result<()> {
+    let identity = "SELECT (system_identifier::text || ' ' || pg_catalog.pg_postmaster_start_time()::text)
          FROM pg_catalog.pg_control_system()";
     let there: String = one(&source.session, identity, &[]).await?;
     let here: String = one(&target.session, identity, &[]).await?;

@@ -13,11 +13,9 @@ use crate::postgres::schema::{properties, roles};
 use crate::preflight::{Findings, Level};
 use crate::rights::{Grant, Side as Which};
 
-const REMEDY: &str =
-    "grant the right, or let a superuser migrate; headgate grants prints all that is needed";
+const REMEDY: &str = "grant the right, or let a superuser migrate; headgate grants prints all that is needed";
 /// Owners whose members may do more than the owner: superusers, and roles of the server's or of a provider.
-const NOT_TO_JOIN: &str =
-    "o.rolsuper OR o.rolname ~ '^(pg_|rds|cloudsql|azure|supabase|alloydb|neon)'";
+const NOT_TO_JOIN: &str = "o.rolsuper OR o.rolname ~ '^(pg_|rds|cloudsql|azure|supabase|alloydb|neon)'";
 const LISTED_MAX: usize = 100;
 
 /// Whose rights on this side of the migration.
@@ -26,11 +24,7 @@ pub(super) fn whose(postgres: &Postgres, which: Which) -> For<'_> {
         Which::Source => postgres.source(),
         Which::Target => postgres.target(),
     };
-    For {
-        user: &end.user,
-        database: &end.database,
-        schemas: &postgres.settings().schemas,
-    }
+    For { user: &end.user, database: &end.database, schemas: &postgres.settings().schemas }
 }
 
 /// The grant that lets one connect, where it is that which lacks.
@@ -45,10 +39,7 @@ pub(super) fn to_connect(postgres: &Postgres, failure: &crate::Error) -> String 
 
 /// The grants that let verifiers be read on both sides, as far as they lack.
 pub(super) fn to_read_passwords(postgres: &Postgres, source: bool, target: bool) -> String {
-    let sides = [
-        (source, Which::Source, "source_passwords"),
-        (target, Which::Target, "target_passwords"),
-    ];
+    let sides = [(source, Which::Source, "source_passwords"), (target, Which::Target, "target_passwords")];
     let lacking = sides.iter().find(|(readable, ..)| !readable);
     lacking.map_or_else(String::new, |(_, side, check)| {
         rights::statement(*side, rights::NEWEST, check, whose(postgres, *side))
@@ -90,21 +81,9 @@ async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) 
         "the migrator's role has the rights it needs on the source",
     );
     for (check, level, ok) in [
-        (
-            "source_sessions",
-            Level::Error,
-            "the migrator's role can see what other sessions do",
-        ),
-        (
-            "source_passwords",
-            Level::Warning,
-            "the migrator's role can read the verifiers of passwords",
-        ),
-        (
-            "source_user_mappings",
-            Level::Warning,
-            "the migrator's role can read the options of every user mapping",
-        ),
+        ("source_sessions", Level::Error, "the migrator's role can see what other sessions do"),
+        ("source_passwords", Level::Warning, "the migrator's role can read the verifiers of passwords"),
+        ("source_user_mappings", Level::Warning, "the migrator's role can read the options of every user mapping"),
         (
             "source_origins",
             Level::Warning,
@@ -115,10 +94,7 @@ async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) 
             findings.checks.push(crate::preflight::Check::new(
                 check,
                 level,
-                format!(
-                    "{who} may not {} on the source: {}",
-                    grant.what, grant.without
-                ),
+                format!("{who} may not {} on the source: {}", grant.what, grant.without),
                 REMEDY,
                 grant.statement.clone(),
             ));
@@ -127,16 +103,9 @@ async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) 
             findings.ok(check, ok);
         }
     }
-    let deadlock = source
-        .session
-        .batch_execute("SET deadlock_timeout = '5ms'; RESET deadlock_timeout")
-        .await
-        .is_ok();
+    let deadlock = source.session.batch_execute("SET deadlock_timeout = '5ms'; RESET deadlock_timeout").await.is_ok();
     if deadlock {
-        findings.ok(
-            "deadlock_timeout",
-            "the fence may make autovacuum give way at once",
-        );
+        findings.ok("deadlock_timeout", "the fence may make autovacuum give way at once");
     } else {
         let fix = rows("deadlock_timeout").into_iter().next();
         findings.warning(
@@ -173,47 +142,32 @@ async fn objects(postgres: &Postgres, source: &Side) -> Result<Vec<(String, Stri
     let rows = pairs(&source.session, &query, &[]).await?;
     let who = &postgres.source().user;
     let rows = rows.into_iter();
-    Ok(rows
-        .map(|(what, fix)| (format!("{who} may not {what} on the source"), fix))
-        .collect())
+    Ok(rows.map(|(what, fix)| (format!("{who} may not {what} on the source"), fix)).collect())
 }
 
-pub(super) async fn target(
-    postgres: &Postgres,
-    source: Option<&Side>,
-    target: &Side,
-    findings: &mut Findings,
-) {
+pub(super) async fn target(postgres: &Postgres, source: Option<&Side>, target: &Side, findings: &mut Findings) {
     let outcome = on_target(postgres, source, target, findings).await;
     findings.ran("target_rights", outcome);
 }
 
-async fn on_target(
-    postgres: &Postgres,
-    source: Option<&Side>,
-    target: &Side,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn on_target(postgres: &Postgres, source: Option<&Side>, target: &Side, findings: &mut Findings) -> Result<()> {
     let lacking = lacking(postgres, target, Which::Target).await?;
     let who = &postgres.target().user;
-    let superuser: bool = one(
-        &target.session,
-        "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user",
-        &[],
-    )
-    .await?;
+    let superuser: bool =
+        one(&target.session, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user", &[]).await?;
     if !superuser && !target.has_database {
         // Rights to functions are kept in a database, and one that is made anew has none.
         let fix = match source {
-            Some(source) => {
-                schema::creation(&postgres.target().database, Some(who), &source.session).await?
-            }
+            Some(source) => schema::creation(&postgres.target().database, Some(who), &source.session).await?,
             None => String::new(),
         };
         findings.error(
             "target_database",
-            format!("the database {} is not there, and nobody but a superuser has the rights that are needed in one that \
-                is made at the start", postgres.target().database),
+            format!(
+                "the database {} is not there, and nobody but a superuser has the rights that are needed in one that \
+                is made at the start",
+                postgres.target().database
+            ),
             "create it, and run there what headgate grants prints",
             fix,
         );
@@ -227,26 +181,15 @@ async fn on_target(
         "the migrator's role has the rights it needs on the target",
     );
     let mapped: bool = match source {
-        Some(source) => {
-            one(
-                &source.session,
-                "SELECT EXISTS (SELECT FROM pg_catalog.pg_user_mappings)",
-                &[],
-            )
-            .await?
-        }
+        Some(source) => one(&source.session, "SELECT EXISTS (SELECT FROM pg_catalog.pg_user_mappings)", &[]).await?,
         None => false,
     };
     for grant in lacking.iter().filter(|grant| {
-        ["target_passwords", "target_origins"].contains(&grant.check)
-            || mapped && grant.check == "target_user_mappings"
+        ["target_passwords", "target_origins"].contains(&grant.check) || mapped && grant.check == "target_user_mappings"
     }) {
         findings.warning(
             grant.check,
-            format!(
-                "{who} may not {} on the target: {}",
-                grant.what, grant.without
-            ),
+            format!("{who} may not {} on the target: {}", grant.what, grant.without),
             REMEDY,
             grant.statement.clone(),
         );
@@ -258,11 +201,8 @@ async fn on_target(
         &[],
     )
     .await?;
-    let rows: Vec<_> = if forced.is_empty() {
-        Vec::new()
-    } else {
-        of(&lacking, "target_row_security", who, Which::Target)
-    };
+    let rows: Vec<_> =
+        if forced.is_empty() { Vec::new() } else { of(&lacking, "target_row_security", who, Which::Target) };
     findings.each(
         "target_row_security",
         Level::Error,
@@ -333,31 +273,20 @@ async fn attempt(
             continue;
         }
         let gives = step.fix.starts_with("ALTER DATABASE") && step.fix.contains(" OWNER TO ");
-        let needed = if gives {
-            "schema_trial"
-        } else {
-            "target_roles"
-        };
+        let needed = if gives { "schema_trial" } else { "target_roles" };
         let fix = lacking
             .iter()
             .find(|grant| grant.check == needed)
             .map(|grant| grant.statement.clone())
             .or_else(|| {
-                let parameter = error
-                    .as_db_error()
-                    .is_some_and(|reported| reported.message().contains("set parameter"));
+                let parameter =
+                    error.as_db_error().is_some_and(|reported| reported.message().contains("set parameter"));
                 step.parameter.clone().filter(|_| parameter)
             })
             .unwrap_or_else(|| step.fix.clone());
-        let failure = failed(
-            &format!("the migrator cannot carry over {}", step.what),
-            error,
-        );
+        let failure = failed(&format!("the migrator cannot carry over {}", step.what), error);
         let row = (failure.full_text(), fix);
-        if !refused
-            .iter()
-            .any(|(_, fix)| !fix.is_empty() && *fix == row.1)
-        {
+        if !refused.iter().any(|(_, fix)| !fix.is_empty() && *fix == row.1) {
             refused.push(row);
         }
     }
@@ -365,8 +294,5 @@ async fn attempt(
 }
 
 async fn run(session: &Client, statement: &str) -> Result<()> {
-    session
-        .batch_execute(statement)
-        .await
-        .map_err(|error| failed("what may be carried over cannot be tried", error))
+    session.batch_execute(statement).await.map_err(|error| failed("what may be carried over cannot be tried", error))
 }

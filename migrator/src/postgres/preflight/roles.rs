@@ -10,12 +10,7 @@ use crate::accounts::{self, Account, Verdict};
 use crate::error::Result;
 use crate::preflight::Findings;
 
-pub(super) async fn run(
-    postgres: &Postgres,
-    source: &Side,
-    target: &Side,
-    findings: &mut Findings,
-) {
+pub(super) async fn run(postgres: &Postgres, source: &Side, target: &Side, findings: &mut Findings) {
     match judge(postgres, source, target).await {
         Ok(accounts) => findings.checks.extend(accounts::early(&accounts)),
         Err(failure) => findings.ran("accounts", Err(failure)),
@@ -34,11 +29,7 @@ struct Login {
 
 /// Whether each role of the source that can log in can do so on the target with what its clients know. No verifier
 /// leaves a server: they are compared by digests under a salt of this run.
-pub(super) async fn judge(
-    postgres: &Postgres,
-    source: &Side,
-    target: &Side,
-) -> Result<Vec<Account>> {
+pub(super) async fn judge(postgres: &Postgres, source: &Side, target: &Side) -> Result<Vec<Account>> {
     let salt = format!("{:032x}", rand::random::<u128>());
     let (ours, theirs) = (readable(source).await?, readable(target).await?);
     let readable = ours && theirs;
@@ -56,18 +47,12 @@ pub(super) async fn judge(
         let both = *name == source.user && *name == target.user;
         let verdict = match verdict {
             Verdict::Unproved { .. } if both && source.password == target.password => {
-                Verdict::Proved(
-                    "Headgate itself logs in as it on both sides with the same password",
-                )
+                Verdict::Proved("Headgate itself logs in as it on both sides with the same password")
             }
             verdict => verdict,
         };
         let own = *name == postgres.source().user;
-        judged.push(Account {
-            name: name.clone(),
-            verdict,
-            turned_away: !own && postgres.secrets().turns_away(name),
-        });
+        judged.push(Account { name: name.clone(), verdict, turned_away: !own && postgres.secrets().turns_away(name) });
     }
     Ok(judged)
 }
@@ -96,13 +81,12 @@ async fn verdict(
     }
     if readable {
         return match (&source.verifier, &target.verifier) {
-            (Some(ours), Some(theirs)) if ours == theirs => {
-                Verdict::Proved("the same verifier on both sides")
-            }
+            (Some(ours), Some(theirs)) if ours == theirs => Verdict::Proved("the same verifier on both sides"),
             (None, _) => Verdict::Proved("no password on the source"),
             _ => Verdict::Unproved {
                 why: "it has another password, or another form of it, on the target".to_owned(),
-                remedy: "give the role on the target the verifier that it has on the source (pg_authid.rolpassword)".to_owned(),
+                remedy: "give the role on the target the verifier that it has on the source (pg_authid.rolpassword)"
+                    .to_owned(),
                 fix: String::new(),
             },
         };
@@ -116,28 +100,22 @@ async fn verdict(
         },
         None => Verdict::Unproved {
             why: "its password cannot be read on both sides, and Headgate does not know it".to_owned(),
-            remedy: "let the migrator read pg_authid on both sides, or give Headgate the password as users.NAME.password".to_owned(),
+            remedy:
+                "let the migrator read pg_authid on both sides, or give Headgate the password as users.NAME.password"
+                    .to_owned(),
             fix: fix.to_owned(),
         },
     }
 }
 
 async fn readable(side: &Side) -> Result<bool> {
-    super::one(
-        &side.session,
-        "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')",
-        &[],
-    )
-    .await
+    super::one(&side.session, "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')", &[]).await
 }
 
 async fn logins(side: &Side, readable: bool, salt: &str) -> Result<BTreeMap<String, Login>> {
     let unreadable = |error| failed("the roles cannot be read", error);
     let (catalogue, verifier) = if readable {
-        (
-            "pg_authid",
-            "encode(sha256(convert_to($1::text || rolpassword, 'UTF8')), 'hex')",
-        )
+        ("pg_authid", "encode(sha256(convert_to($1::text || rolpassword, 'UTF8')), 'hex')")
     } else {
         ("pg_roles", "NULLIF($1::text, $1::text)")
     };
@@ -154,11 +132,7 @@ async fn logins(side: &Side, readable: bool, salt: &str) -> Result<BTreeMap<Stri
         .map_err(unreadable)?;
     rows.iter()
         .map(|row| {
-            let login = Login {
-                verifier: row.try_get(1)?,
-                expired: row.try_get(2)?,
-                may: row.try_get(3)?,
-            };
+            let login = Login { verifier: row.try_get(1)?, expired: row.try_get(2)?, may: row.try_get(3)? };
             Ok((row.try_get(0)?, login))
         })
         .collect::<std::result::Result<_, tokio_postgres::Error>>()

@@ -115,12 +115,7 @@ pub(super) async fn run(postgres: &Postgres, source: &Side, findings: &mut Findi
         not_computed: Vec::new(),
     };
     let outcome = looking.all().await;
-    let Looking {
-        unknown,
-        broken,
-        not_computed,
-        ..
-    } = looking;
+    let Looking { unknown, broken, not_computed, .. } = looking;
     findings.each(
         ROWS,
         Level::Error,
@@ -190,8 +185,7 @@ impl Looking<'_> {
                     if let Looked::Refused(error) = self.computed(table, one).await {
                         let what = format!("{table}: {} cannot be computed", expression.what);
                         let failure = failed(&what, error).full_text();
-                        self.not_computed
-                            .push((failure, expression.with_names.clone()));
+                        self.not_computed.push((failure, expression.with_names.clone()));
                     }
                 }
             }
@@ -226,16 +220,13 @@ impl Looking<'_> {
 
     async fn materialized_views(&mut self) -> Result<()> {
         for row in self.ask(MATERIALIZED_VIEWS).await? {
-            let read = || {
-                Ok::<(String, String), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?))
-            };
+            let read = || Ok::<(String, String), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));
             let (view, query) = read().map_err(unreadable)?;
             // The first row tells whether its names are found.
             let query = format!("SELECT count(*) FROM (SELECT FROM ({query}) q LIMIT 1) one");
             if let Looked::Refused(error) = self.look(&view, &query).await {
                 let what = format!("the materialized view {view} cannot be refreshed");
-                self.not_computed
-                    .push((failed(&what, error).full_text(), String::new()));
+                self.not_computed.push((failed(&what, error).full_text(), String::new()));
             }
         }
         Ok(())
@@ -256,13 +247,8 @@ impl Looking<'_> {
                 Looked::Counted(counts) => {
                     let count = counts.first().copied().unwrap_or(0);
                     if count > 0 {
-                        let or_more = if count >= i64::from(COUNTED_MAX) {
-                            " or more"
-                        } else {
-                            ""
-                        };
-                        self.broken
-                            .push((format!("{what} ({count}{or_more})"), not_valid));
+                        let or_more = if count >= i64::from(COUNTED_MAX) { " or more" } else { "" };
+                        self.broken.push((format!("{what} ({count}{or_more})"), not_valid));
                     }
                 }
                 Looked::Refused(error) => self.unknown.push(failed(&what, error).full_text()),
@@ -280,9 +266,7 @@ impl Looking<'_> {
             self.unknown.push(of.to_owned());
             return Looked::TooLong;
         }
-        let begin = format!(
-            "BEGIN READ ONLY; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = '1s'"
-        );
+        let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = '1s'");
         let outcome = match self.session.batch_execute(&begin).await {
             Ok(()) => self.session.query_one(query, &[]).await,
             Err(error) => Err(error),
@@ -304,10 +288,7 @@ impl Looking<'_> {
     }
 
     async fn ask(&self, query: &str) -> Result<Vec<tokio_postgres::Row>> {
-        self.session
-            .query(&format!("{query}{OURS_TO_MOVE}"), &[self.schemas])
-            .await
-            .map_err(unreadable)
+        self.session.query(&format!("{query}{OURS_TO_MOVE}"), &[self.schemas]).await.map_err(unreadable)
     }
 }
 

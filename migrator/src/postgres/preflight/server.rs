@@ -35,11 +35,7 @@ pub(super) async fn open_target(postgres: &Postgres) -> Result<Side> {
         &[&postgres.target().database],
     )
     .await?;
-    if there {
-        Err(failure)
-    } else {
-        Side::open(session, false).await
-    }
+    if there { Err(failure) } else { Side::open(session, false).await }
 }
 
 pub(super) async fn source(postgres: &Postgres, source: &Side, findings: &mut Findings) {
@@ -76,14 +72,10 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
         )
         .await
         .map_err(|error| failed("the source's settings cannot be read", error))?;
-    let text = |column: usize| {
-        row.try_get::<_, String>(column)
-            .map_err(|error| failed("a setting cannot be read", error))
-    };
-    let number = |column: usize| {
-        row.try_get::<_, i64>(column)
-            .map_err(|error| failed("a setting cannot be read", error))
-    };
+    let text =
+        |column: usize| row.try_get::<_, String>(column).map_err(|error| failed("a setting cannot be read", error));
+    let number =
+        |column: usize| row.try_get::<_, i64>(column).map_err(|error| failed("a setting cannot be read", error));
     if text(0)? == "logical" {
         findings.ok("wal_level", "logical");
     } else {
@@ -94,10 +86,9 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
             "ALTER SYSTEM SET wal_level = 'logical'",
         );
     }
-    for (name, used, all) in [
-        ("max_replication_slots", number(1)?, number(7)?),
-        ("max_wal_senders", number(2)?, number(8)?),
-    ] {
+    for (name, used, all) in
+        [("max_replication_slots", number(1)?, number(7)?), ("max_wal_senders", number(2)?, number(8)?)]
+    {
         let free = all - used;
         if free >= SLOTS_NEEDED {
             findings.ok(name, format!("{free} free on the source"));
@@ -106,18 +97,12 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
                 name,
                 format!("{free} free on the source, {SLOTS_NEEDED} needed"),
                 "drop unused slots, or raise the setting and restart the source",
-                format!(
-                    "ALTER SYSTEM SET {name} = {}",
-                    (used + SLOTS_NEEDED).max(SLOTS_SET)
-                ),
+                format!("ALTER SYSTEM SET {name} = {}", (used + SLOTS_NEEDED).max(SLOTS_SET)),
             );
         }
     }
     if text(3)? == "-1" {
-        findings.ok(
-            "max_slot_wal_keep_size",
-            "the source keeps all changes that a slot needs",
-        );
+        findings.ok("max_slot_wal_keep_size", "the source keeps all changes that a slot needs");
     } else {
         findings.warning(
             "max_slot_wal_keep_size",
@@ -136,10 +121,7 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
             "ALTER SYSTEM SET idle_replication_slot_timeout = 0",
         );
     }
-    if row
-        .try_get::<_, bool>(5)
-        .map_err(|error| failed("a setting cannot be read", error))?
-    {
+    if row.try_get::<_, bool>(5).map_err(|error| failed("a setting cannot be read", error))? {
         findings.error(
             "source_primary",
             "the source is a standby",
@@ -149,32 +131,19 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
     } else {
         findings.ok("source_primary", "the source is a primary");
     }
-    let evidence = format!(
-        "the source's database takes {}; the free room on the target cannot be asked for over SQL",
-        text(6)?
-    );
+    let evidence =
+        format!("the source's database takes {}; the free room on the target cannot be asked for over SQL", text(6)?);
     findings.ok("disk_room", evidence);
     Ok(())
 }
 
-pub(super) async fn target(
-    postgres: &Postgres,
-    source: Option<&Side>,
-    target: &Side,
-    findings: &mut Findings,
-) {
+pub(super) async fn target(postgres: &Postgres, source: Option<&Side>, target: &Side, findings: &mut Findings) {
     let evidence = format!("{:?}, version {}", postgres.target(), target.version);
     findings.ok("target_reachable", evidence);
     if target.has_database {
-        findings.ok(
-            "target_database",
-            format!("{} exists", postgres.target().database),
-        );
+        findings.ok("target_database", format!("{} exists", postgres.target().database));
     } else {
-        findings.ok(
-            "target_database",
-            format!("{} will be created", postgres.target().database),
-        );
+        findings.ok("target_database", format!("{} will be created", postgres.target().database));
     }
     rights::target(postgres, source, target, findings).await;
     let outcome = target_settings(target, findings).await;
@@ -191,14 +160,9 @@ async fn target_settings(target: &Side, findings: &mut Findings) -> Result<()> {
         )
         .await
         .map_err(|error| failed("the target's settings cannot be read", error))?;
-    let flag = |column| {
-        row.try_get::<_, bool>(column)
-            .map_err(|error| failed("a setting cannot be read", error))
-    };
+    let flag = |column| row.try_get::<_, bool>(column).map_err(|error| failed("a setting cannot be read", error));
     if flag(0)? {
-        let size: String = row
-            .try_get(1)
-            .map_err(|error| failed("a setting cannot be read", error))?;
+        let size: String = row.try_get(1).map_err(|error| failed("a setting cannot be read", error))?;
         findings.warning(
             "max_wal_size",
             format!("max_wal_size is {size} on the target"),
@@ -210,12 +174,7 @@ async fn target_settings(target: &Side, findings: &mut Findings) -> Result<()> {
         findings.ok("max_wal_size", "large enough on the target");
     }
     if flag(2)? {
-        findings.error(
-            "target_primary",
-            "the target is a standby",
-            "point the cluster at the primary",
-            "",
-        );
+        findings.error("target_primary", "the target is a standby", "point the cluster at the primary", "");
     } else {
         findings.ok("target_primary", "the target is a primary");
     }
@@ -223,21 +182,11 @@ async fn target_settings(target: &Side, findings: &mut Findings) -> Result<()> {
 }
 
 /// The client programs must understand the source; where they are older than the target, new features are unknown to them.
-pub(super) async fn tools(
-    postgres: &Postgres,
-    source: Option<&Side>,
-    target: Option<&Side>,
-    findings: &mut Findings,
-) {
-    let programs = [
-        ("pg_dump", &postgres.tools().pg_dump),
-        ("pg_restore", &postgres.tools().pg_restore),
-    ];
+pub(super) async fn tools(postgres: &Postgres, source: Option<&Side>, target: Option<&Side>, findings: &mut Findings) {
+    let programs = [("pg_dump", &postgres.tools().pg_dump), ("pg_restore", &postgres.tools().pg_restore)];
     for (name, program) in programs {
         let wanted = target.or(source).map_or(18, Side::major);
-        let install = format!(
-            "apt-get install postgresql-client-{wanted}, or configure where newer programs are"
-        );
+        let install = format!("apt-get install postgresql-client-{wanted}, or configure where newer programs are");
         let major = match tools::major(program).await {
             Ok(major) => i32::try_from(major).unwrap_or(i32::MAX),
             Err(failure) => {
@@ -246,19 +195,9 @@ pub(super) async fn tools(
             }
         };
         if source.is_some_and(|source| major < source.major()) {
-            findings.error(
-                name,
-                format!("{name} is version {major}, older than the source"),
-                &install,
-                "",
-            );
+            findings.error(name, format!("{name} is version {major}, older than the source"), &install, "");
         } else if target.is_some_and(|target| major < target.major()) {
-            findings.warning(
-                name,
-                format!("{name} is version {major}, older than the target"),
-                &install,
-                "",
-            );
+            findings.warning(name, format!("{name} is version {major}, older than the target"), &install, "");
         } else {
             findings.ok(name, format!("version {major}"));
         }

@@ -17,25 +17,14 @@ const OF_SUPERUSERS: &str = "only a superuser may create this: let the cluster's
     migration, or drop the object on the source";
 /// How many refusals are listed.
 const LISTED_MAX: usize = 100;
-const REMEDY: &str =
-    "change or drop the object on the source, or give the target what it needs, before the start";
+const REMEDY: &str = "change or drop the object on the source, or give the target what it needs, before the start";
 
-pub(super) async fn run(
-    postgres: &Postgres,
-    source: &Side,
-    target: &Side,
-    findings: &mut Findings,
-) {
+pub(super) async fn run(postgres: &Postgres, source: &Side, target: &Side, findings: &mut Findings) {
     let outcome = attempt(postgres, source, target, findings).await;
     findings.ran(NAME, outcome);
 }
 
-async fn attempt(
-    postgres: &Postgres,
-    source: &Side,
-    target: &Side,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn attempt(postgres: &Postgres, source: &Side, target: &Side, findings: &mut Findings) -> Result<()> {
     let whose = whose(postgres, Which::Target);
     let lacking = rights::lacking(&target.session, Which::Target, target.major(), whose).await?;
     if let Some(grant) = lacking.into_iter().find(|grant| grant.check == NAME) {
@@ -51,38 +40,21 @@ async fn attempt(
     let server = schema::connect_maintenance(postgres, postgres.target()).await?;
     let database = format!("headgate_trial_{:016x}", rand::random::<u64>());
     schema::create_database(&database, None, &source.session, &server).await?;
-    let reported = archive
-        .try_in(postgres, &source.session, &target.session, &database)
-        .await;
+    let reported = archive.try_in(postgres, &source.session, &target.session, &database).await;
     let dropped = server
-        .batch_execute(&format!(
-            "DROP DATABASE IF EXISTS {} WITH (FORCE)",
-            quote_ident(&database)
-        ))
+        .batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote_ident(&database)))
         .await
-        .map_err(|error| {
-            failed(
-                "cannot drop the database in which the schema was tried",
-                error,
-            )
-        });
+        .map_err(|error| failed("cannot drop the database in which the schema was tried", error));
     let coming = roles_to_come(source, target).await?;
     let mut refusals = refusals(&reported?, &coming);
     // What somebody else created in the target's database need not be created by us, and not everybody may do so.
-    let there = if target.has_database {
-        extensions(&target.session).await?
-    } else {
-        Vec::new()
-    };
+    let there = if target.has_database { extensions(&target.session).await? } else { Vec::new() };
     let of = |refusal: &Refusal| {
         let rest = refusal.text.strip_prefix("EXTENSION ")?;
         let (name, _) = rest.split_once(" (no owner): ")?;
         there.iter().find(|one| *one == name)
     };
-    let absent: Vec<String> = refusals
-        .iter()
-        .filter_map(|refusal| of(refusal).cloned())
-        .collect();
+    let absent: Vec<String> = refusals.iter().filter_map(|refusal| of(refusal).cloned()).collect();
     if !absent.is_empty() {
         let (unknown, known): (Vec<_>, Vec<_>) = refusals
             .into_iter()
@@ -104,9 +76,7 @@ async fn attempt(
             );
         }
     }
-    let (of_superusers, others): (Vec<_>, Vec<_>) = refusals
-        .into_iter()
-        .partition(|refusal| refusal.of_superusers);
+    let (of_superusers, others): (Vec<_>, Vec<_>) = refusals.into_iter().partition(|refusal| refusal.of_superusers);
     let rows = |refusals: Vec<Refusal>| -> Vec<_> {
         let rows = refusals.into_iter();
         rows.map(|refusal| (refusal.text, String::new())).collect()
@@ -133,10 +103,7 @@ async fn roles_to_come(source: &Side, target: &Side) -> Result<Vec<String>> {
     let names = "SELECT coalesce(array_agg(rolname::text), '{}') FROM pg_catalog.pg_roles";
     let there: Vec<String> = one(&source.session, names, &[]).await?;
     let here: Vec<String> = one(&target.session, names, &[]).await?;
-    Ok(there
-        .into_iter()
-        .filter(|name| !here.contains(name))
-        .collect())
+    Ok(there.into_iter().filter(|name| !here.contains(name)).collect())
 }
 
 /// An entry that the target does not take.
@@ -159,9 +126,7 @@ fn refusals(reported: &str, coming: &[String]) -> Vec<Refusal> {
             hinted = false;
         } else if let Some((_, error)) = line.split_once("could not execute query: ERROR:") {
             let error = error.trim();
-            let lacks_role = coming
-                .iter()
-                .any(|role| error == format!("role {} does not exist", quoted(role)));
+            let lacks_role = coming.iter().any(|role| error == format!("role {} does not exist", quoted(role)));
             // The start makes us a member of those that own something, and the check of roles tells where it cannot.
             let member = ["must be member of role ", "must be able to SET ROLE "];
             if lacks_role || member.iter().any(|words| error.starts_with(words)) {
@@ -179,10 +144,7 @@ fn refusals(reported: &str, coming: &[String]) -> Vec<Refusal> {
             } else {
                 hinted = false;
             }
-        } else if let Some(last) = found
-            .last_mut()
-            .filter(|_| hinted && line.starts_with("HINT:"))
-        {
+        } else if let Some(last) = found.last_mut().filter(|_| hinted && line.starts_with("HINT:")) {
             last.of_superusers |= line.contains("Must be superuser");
         }
     }
@@ -209,10 +171,7 @@ mod tests {
             pg_restore: warning: errors ignored on restore: 2\n";
         let found = refusals(reported, &["app".to_owned()]);
         let texts: Vec<&str> = found.iter().map(|refusal| refusal.text.as_str()).collect();
-        assert_eq!(
-            texts,
-            ["FUNCTION public f() app: function nope() does not exist"]
-        );
+        assert_eq!(texts, ["FUNCTION public f() app: function nope() does not exist"]);
         assert_eq!(refusals(reported, &[]).len(), 2);
     }
 }

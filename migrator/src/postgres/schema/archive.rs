@@ -60,9 +60,7 @@ impl Entry {
     fn of_system(&self) -> Option<&str> {
         let rest = self.description.strip_prefix("ACL pg_catalog ")?;
         let (_, name) = rest.split_once(' ')?;
-        name.split(['(', ' '])
-            .next()
-            .map(|name| name.trim_matches('"'))
+        name.split(['(', ' ']).next().map(|name| name.trim_matches('"'))
     }
 }
 
@@ -97,8 +95,8 @@ impl Archive {
     pub async fn anew(postgres: &Postgres, target: &Client) -> Result<Self> {
         let archive = Self::folder(memory(target).await?)?;
         archive.dump(postgres).await?;
-        let bytes = fs::read(archive.file())
-            .map_err(|error| Error::fatal("cannot write a temporary file").because(error))?;
+        let bytes =
+            fs::read(archive.file()).map_err(|error| Error::fatal("cannot write a temporary file").because(error))?;
         records::keep_archive(postgres, target, &bytes).await?;
         Ok(archive)
     }
@@ -129,10 +127,7 @@ impl Archive {
         target: &Client,
         database: &str,
     ) -> Result<String> {
-        let endpoint = Endpoint {
-            database: database.to_owned(),
-            ..postgres.target().clone()
-        };
+        let endpoint = Endpoint { database: database.to_owned(), ..postgres.target().clone() };
         let mut entries = self.to_restore(postgres, source, target).await?;
         entries.extend(self.list(postgres, "post-data").await?);
         let (schemas, rest): (Vec<_>, Vec<_>) = entries.into_iter().partition(Entry::is_of_schema);
@@ -158,13 +153,8 @@ impl Archive {
 
     /// The argument that names these entries only.
     fn chosen(&self, entries: &[Entry]) -> Result<OsString> {
-        let list = self
-            .folder
-            .join(format!("list-{:032x}", rand::random::<u128>()));
-        let numbers: Vec<String> = entries
-            .iter()
-            .map(|entry| format!("{};", entry.dump_id))
-            .collect();
+        let list = self.folder.join(format!("list-{:032x}", rand::random::<u128>()));
+        let numbers: Vec<String> = entries.iter().map(|entry| format!("{};", entry.dump_id)).collect();
         fs::write(&list, numbers.join("\n"))
             .map_err(|error| Error::fatal("cannot write a temporary file").because(error))?;
         let mut chosen = OsString::from("--use-list=");
@@ -195,24 +185,13 @@ impl Archive {
         file.push(self.file());
         arguments.push(file);
         let purpose = postgres.purpose("schema");
-        tools::run(
-            &postgres.tools().pg_dump,
-            postgres.source(),
-            &purpose,
-            "",
-            &arguments,
-        )
-        .await?;
+        tools::run(&postgres.tools().pg_dump, postgres.source(), &purpose, "", &arguments).await?;
         Ok(())
     }
 
     /// What a section holds, in the order in which it is to be restored.
     pub async fn list(&self, postgres: &Postgres, section: &str) -> Result<Vec<Entry>> {
-        let arguments = [
-            "--list".into(),
-            format!("--section={section}").into(),
-            self.file().into(),
-        ];
+        let arguments = ["--list".into(), format!("--section={section}").into(), self.file().into()];
         let purpose = postgres.purpose("schema");
         let reported = tools::run(
             &postgres.tools().pg_restore,
@@ -223,38 +202,21 @@ impl Archive {
             &arguments,
         )
         .await?;
-        Ok(String::from_utf8_lossy(&reported)
-            .lines()
-            .filter_map(parse_entry)
-            .collect())
+        Ok(String::from_utf8_lossy(&reported).lines().filter_map(parse_entry).collect())
     }
 
     /// What is to be restored of the pre-data: all but the schemas that `target` has, as every new database has one, and
     /// what only Headgate's own roles may do with the server's objects.
-    pub async fn pre_data(
-        &self,
-        postgres: &Postgres,
-        source: &Client,
-        target: &Client,
-    ) -> Result<Vec<Entry>> {
+    pub async fn pre_data(&self, postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Entry>> {
         let mut entries = self.to_restore(postgres, source, target).await?;
         // Whoever made one that is there already may be the only one who may say more of it.
         let there = extensions(target).await?;
-        entries.retain(|entry| {
-            entry
-                .extension()
-                .is_none_or(|name| !there.iter().any(|one| one == name))
-        });
+        entries.retain(|entry| entry.extension().is_none_or(|name| !there.iter().any(|one| one == name)));
         Ok(entries)
     }
 
     /// The same in a database that has nothing yet.
-    async fn to_restore(
-        &self,
-        postgres: &Postgres,
-        source: &Client,
-        target: &Client,
-    ) -> Result<Vec<Entry>> {
+    async fn to_restore(&self, postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Entry>> {
         let mut entries = self.list(postgres, "pre-data").await?;
         let present = present_schemas(source, target).await?;
         let reported = commented_alike(source, target).await?;
@@ -264,11 +226,7 @@ impl Archive {
         });
         if entries.iter().any(|entry| entry.of_system().is_some()) {
             let others = privileges_of_others(postgres, source).await?;
-            entries.retain(|entry| {
-                entry
-                    .of_system()
-                    .is_none_or(|name| others.iter().any(|other| other == name))
-            });
+            entries.retain(|entry| entry.of_system().is_none_or(|name| others.iter().any(|other| other == name)));
         }
         Ok(entries)
     }
@@ -288,14 +246,7 @@ impl Archive {
             self.file().into(),
         ];
         let purpose = postgres.purpose("schema");
-        tools::run(
-            &postgres.tools().pg_restore,
-            postgres.target(),
-            &purpose,
-            self.memory,
-            &arguments,
-        )
-        .await?;
+        tools::run(&postgres.tools().pg_restore, postgres.target(), &purpose, self.memory, &arguments).await?;
         Ok(())
     }
 
@@ -312,10 +263,7 @@ async fn present_schemas(source: &Client, target: &Client) -> Result<Vec<u32>> {
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(|error| failed("cannot read the target's schemas", error))?;
     source
-        .query(
-            "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ANY ($1::text[])",
-            &[&names],
-        )
+        .query("SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ANY ($1::text[])", &[&names])
         .await
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(|error| failed("cannot read the source's schemas", error))
@@ -324,10 +272,7 @@ async fn present_schemas(source: &Client, target: &Client) -> Result<Vec<u32>> {
 /// The extensions of the database that a session is in.
 pub(crate) async fn extensions(session: &Client) -> Result<Vec<String>> {
     session
-        .query_one(
-            "SELECT coalesce(array_agg(extname::text), '{}') FROM pg_catalog.pg_extension",
-            &[],
-        )
+        .query_one("SELECT coalesce(array_agg(extname::text), '{}') FROM pg_catalog.pg_extension", &[])
         .await
         .and_then(|row| row.try_get(0))
         .map_err(|error| failed("cannot read a server's extensions", error))
@@ -335,19 +280,14 @@ pub(crate) async fn extensions(session: &Client) -> Result<Vec<String>> {
 
 /// Schemas with the same comment on both sides: only their owner could set it again.
 async fn commented_alike(source: &Client, target: &Client) -> Result<Vec<String>> {
-    let query =
-        "SELECT nspname::text, coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '')
+    let query = "SELECT nspname::text, coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '')
         FROM pg_catalog.pg_namespace";
     let cannot = |error| failed("the comments on schemas cannot be read", error);
     let mut sides = Vec::new();
     for side in [source, target] {
         let rows = side.query(query, &[]).await.map_err(cannot)?;
-        let read = rows
-            .iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-        let read: Vec<(String, String)> = read
-            .collect::<std::result::Result<_, _>>()
-            .map_err(cannot)?;
+        let read = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let read: Vec<(String, String)> = read.collect::<std::result::Result<_, _>>().map_err(cannot)?;
         sides.push(read);
     }
     let theirs = sides.pop().unwrap_or_default();
@@ -391,18 +331,11 @@ pub async fn end_orphans(postgres: &Postgres, target: &Client) -> Result<()> {
 /// Sorting for an index needs more memory than a server grants by default; where it was given more, that stays.
 async fn memory(target: &Client) -> Result<&'static str> {
     let small: bool = target
-        .query_one(
-            "SELECT pg_catalog.pg_size_bytes(current_setting('maintenance_work_mem')) < 268435456",
-            &[],
-        )
+        .query_one("SELECT pg_catalog.pg_size_bytes(current_setting('maintenance_work_mem')) < 268435456", &[])
         .await
         .and_then(|row| row.try_get(0))
         .map_err(|error| failed("the target's settings cannot be read", error))?;
-    Ok(if small {
-        "-c maintenance_work_mem=256MB"
-    } else {
-        ""
-    })
+    Ok(if small { "-c maintenance_work_mem=256MB" } else { "" })
 }
 
 /// A schema's name as a pattern that matches only itself.
@@ -430,10 +363,7 @@ mod tests {
     fn a_list_line_is_read_by_its_numbers_and_not_by_its_names() {
         let entry = parse_entry("3345; 2606 16391 FK CONSTRAINT public a b; c 1; 2 3 owner");
         let entry = entry.expect("the line is an entry");
-        assert_eq!(
-            (entry.dump_id, entry.class, entry.object),
-            (3345, 2606, 16391)
-        );
+        assert_eq!((entry.dump_id, entry.class, entry.object), (3345, 2606, 16391));
         assert!(entry.description.starts_with("FK CONSTRAINT "));
         assert_eq!(parse_entry(";     dbname: shop"), None);
         assert_eq!(parse_entry(""), None);

@@ -20,10 +20,7 @@ pub async fn run(postgres: &Postgres) -> Result<()> {
     let source = postgres.connect_source("clean up").await?;
     drop_slot(postgres, &source).await?;
     source
-        .batch_execute(&format!(
-            "DROP PUBLICATION IF EXISTS {}",
-            quote_ident(&postgres.publication())
-        ))
+        .batch_execute(&format!("DROP PUBLICATION IF EXISTS {}", quote_ident(&postgres.publication())))
         .await
         .map_err(|error| failed("cannot drop the publication on the source", error))?;
     fence::forget(&source, postgres).await?;
@@ -48,10 +45,7 @@ async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
         let Some(row) = row else { return Ok(()) };
         match row.try_get::<_, Option<i32>>(0).map_err(failure)? {
             None => {
-                let drop = format!(
-                    "SELECT pg_catalog.pg_drop_replication_slot({})",
-                    quote_literal(&postgres.slot())
-                );
+                let drop = format!("SELECT pg_catalog.pg_drop_replication_slot({})", quote_literal(&postgres.slot()));
                 match source.batch_execute(&drop).await {
                     Ok(()) => return Ok(()),
                     Err(error) if Instant::now() >= give_up => return Err(failure(error)),
@@ -59,26 +53,18 @@ async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
                 }
             }
             Some(pid) => {
-                source
-                    .execute("SELECT pg_catalog.pg_terminate_backend($1)", &[&pid])
-                    .await
-                    .map_err(failure)?;
+                source.execute("SELECT pg_catalog.pg_terminate_backend($1)", &[&pid]).await.map_err(failure)?;
             }
         }
         if Instant::now() >= give_up {
-            return Err(Error::transient(format!(
-                "the slot {} is still in use",
-                postgres.slot()
-            )));
+            return Err(Error::transient(format!("the slot {} is still in use", postgres.slot())));
         }
         sleep(SLOT_LOOK_EVERY).await;
     }
 }
 
 /// Drops Headgate's schema where nothing is in it.
-pub(crate) async fn drop_empty_schema(
-    session: &Client,
-) -> std::result::Result<(), tokio_postgres::Error> {
+pub(crate) async fn drop_empty_schema(session: &Client) -> std::result::Result<(), tokio_postgres::Error> {
     let empty: bool = session
         .query_one(
             "SELECT pg_catalog.to_regnamespace('headgate') IS NOT NULL
@@ -90,11 +76,7 @@ pub(crate) async fn drop_empty_schema(
         )
         .await?
         .try_get(0)?;
-    if empty {
-        session.batch_execute("DROP SCHEMA headgate").await
-    } else {
-        Ok(())
-    }
+    if empty { session.batch_execute("DROP SCHEMA headgate").await } else { Ok(()) }
 }
 
 async fn clean_target(postgres: &Postgres) -> Result<()> {
@@ -102,10 +84,7 @@ async fn clean_target(postgres: &Postgres) -> Result<()> {
     let maintenance = super::connect_maintenance(postgres, postgres.target()).await;
     if let Ok(server) = maintenance {
         let there = server
-            .query_opt(
-                "SELECT FROM pg_catalog.pg_database WHERE datname = $1",
-                &[&postgres.target().database],
-            )
+            .query_opt("SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&postgres.target().database])
             .await
             .map_err(failure)?;
         if there.is_none() {
@@ -115,30 +94,20 @@ async fn clean_target(postgres: &Postgres) -> Result<()> {
     let target = postgres.connect_target("clean up").await?;
     let name = quote_literal(postgres.name());
     for table in ["made", "chunks", "tables", "progress", "migrations"] {
-        let there = super::absent(&target, &[format!("headgate.{table}")])
-            .await?
-            .is_empty();
+        let there = super::absent(&target, &[format!("headgate.{table}")]).await?.is_empty();
         if !there {
             continue;
         }
         target
-            .batch_execute(&format!(
-                "DELETE FROM headgate.{table} WHERE migration = {name}"
-            ))
+            .batch_execute(&format!("DELETE FROM headgate.{table} WHERE migration = {name}"))
             .await
             .map_err(failure)?;
         let row = target
-            .query_one(
-                &format!("SELECT NOT EXISTS (SELECT FROM headgate.{table})"),
-                &[],
-            )
+            .query_one(&format!("SELECT NOT EXISTS (SELECT FROM headgate.{table})"), &[])
             .await
             .map_err(failure)?;
         if row.try_get(0).map_err(failure)? {
-            target
-                .batch_execute(&format!("DROP TABLE headgate.{table}"))
-                .await
-                .map_err(failure)?;
+            target.batch_execute(&format!("DROP TABLE headgate.{table}")).await.map_err(failure)?;
         }
     }
     guard::forget(&target, postgres).await?;

@@ -71,25 +71,14 @@ pub(crate) async fn before(postgres: &Postgres) -> Result<Before> {
     };
     let cannot = |error| failed("cannot read what is on the target", error);
     let there = server
-        .query_opt(
-            "SELECT FROM pg_catalog.pg_database WHERE datname = $1",
-            &[&postgres.target().database],
-        )
+        .query_opt("SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&postgres.target().database])
         .await
         .map_err(cannot)?;
-    Ok(Before {
-        roles: roles(&server).await?,
-        database: there.is_some(),
-    })
+    Ok(Before { roles: roles(&server).await?, database: there.is_some() })
 }
 
 /// Records what will be made: all of the source's that the target does not have. Finds nothing to do where that is done.
-pub(crate) async fn record(
-    postgres: &Postgres,
-    source: &Client,
-    target: &Client,
-    before: &Before,
-) -> Result<()> {
+pub(crate) async fn record(postgres: &Postgres, source: &Client, target: &Client, before: &Before) -> Result<()> {
     let cannot = |error| failed("cannot record what is made on the target", error);
     target
         .batch_execute(
@@ -105,8 +94,7 @@ pub(crate) async fn record(
     }
     let schemas = &postgres.settings().schemas;
     let there: BTreeSet<(String, String)> = objects(target, &[]).await?.into_iter().collect();
-    let mut made: BTreeSet<(String, String)> =
-        objects(source, schemas).await?.into_iter().collect();
+    let mut made: BTreeSet<(String, String)> = objects(source, schemas).await?.into_iter().collect();
     made.retain(|object| !there.contains(object));
     let new = roles(source).await?.into_iter();
     let new = new.filter(|role| !before.roles.contains(role));
@@ -160,22 +148,11 @@ pub(crate) async fn remove(postgres: &Postgres) -> Result<Vec<String>> {
 }
 
 async fn recorded(postgres: &Postgres, target: &Client) -> Result<BTreeSet<(String, String)>> {
-    if !schema::absent(target, &["headgate.made".to_owned()])
-        .await?
-        .is_empty()
-    {
+    if !schema::absent(target, &["headgate.made".to_owned()]).await?.is_empty() {
         return Ok(BTreeSet::new());
     }
-    pairs(
-        target
-            .query(
-                "SELECT kind, name, '' FROM headgate.made WHERE migration = $1",
-                &[&postgres.name()],
-            )
-            .await,
-        &[],
-    )
-    .map(|made| made.into_iter().collect())
+    pairs(target.query("SELECT kind, name, '' FROM headgate.made WHERE migration = $1", &[&postgres.name()]).await, &[])
+        .map(|made| made.into_iter().collect())
 }
 
 /// What is there, the newest first; of some schemas alone, what is in these.
@@ -192,10 +169,7 @@ fn pairs(
     for row in rows.map_err(cannot)? {
         let space: String = row.try_get(2).map_err(cannot)?;
         if schemas.is_empty() || schemas.contains(&space) {
-            found.push((
-                row.try_get(0).map_err(cannot)?,
-                row.try_get(1).map_err(cannot)?,
-            ));
+            found.push((row.try_get(0).map_err(cannot)?, row.try_get(1).map_err(cannot)?));
         }
     }
     Ok(found)
@@ -203,10 +177,7 @@ fn pairs(
 
 async fn roles(session: &Client) -> Result<BTreeSet<String>> {
     session
-        .query(
-            "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_'",
-            &[],
-        )
+        .query("SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_'", &[])
         .await
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(|error| failed("cannot read a server's roles", error))
@@ -214,12 +185,7 @@ async fn roles(session: &Client) -> Result<BTreeSet<String>> {
 
 /// Tables that refer to one another could not go one by one.
 async fn drop_keys(target: &Client, made: &BTreeSet<(String, String)>) -> Result<()> {
-    let cannot = |error| {
-        failed(
-            "cannot drop the foreign keys of what was made on the target",
-            error,
-        )
-    };
+    let cannot = |error| failed("cannot drop the foreign keys of what was made on the target", error);
     let keys = target
         .query(
             "SELECT o.identity, format('ALTER TABLE %s DROP CONSTRAINT %I', o.identity, k.conname)
@@ -244,17 +210,11 @@ async fn drop_keys(target: &Client, made: &BTreeSet<(String, String)>) -> Result
 /// stay and are returned.
 async fn drop_objects(target: &Client, made: &BTreeSet<(String, String)>) -> Result<Vec<String>> {
     loop {
-        let present: Vec<_> = objects(target, &[])
-            .await?
-            .into_iter()
-            .filter(|object| made.contains(object))
-            .collect();
+        let present: Vec<_> = objects(target, &[]).await?.into_iter().filter(|object| made.contains(object)).collect();
         let (mut dropped, mut first, mut used) = (false, None, Vec::new());
         for (kind, name) in present {
             let kind = kind.replace('-', " ").to_uppercase();
-            let kind = kind
-                .replace(" OBJECT", "")
-                .replace("COMPOSITE TYPE", "TYPE");
+            let kind = kind.replace(" OBJECT", "").replace("COMPOSITE TYPE", "TYPE");
             match target.batch_execute(&format!("DROP {kind} {name}")).await {
                 Ok(()) => dropped = true,
                 // It went with something else.
@@ -334,12 +294,10 @@ async fn drop_database(postgres: &Postgres) -> Result<()> {
         };
         let busy = error.code() == Some(&SqlState::OBJECT_IN_USE);
         if !busy || Instant::now() >= give_up {
-            return Err(
-                failed("cannot drop the database that the migration made", error).remedy(format!(
-                    "end its sessions (SELECT * FROM pg_stat_activity WHERE datname = {}), and drop it by hand",
-                    quote_literal(name)
-                )),
-            );
+            return Err(failed("cannot drop the database that the migration made", error).remedy(format!(
+                "end its sessions (SELECT * FROM pg_stat_activity WHERE datname = {}), and drop it by hand",
+                quote_literal(name)
+            )));
         }
         sleep(LOOK_EVERY).await;
     }

@@ -34,64 +34,38 @@ impl PostData {
         let entries = archive.list(postgres, "post-data").await?;
         let source = postgres.connect_source("schema").await?;
         let mut owners = owners(&source, &entries).await?;
-        let mut of_tables: BTreeMap<_, Vec<Index>> = plan
-            .tables
-            .iter()
-            .map(|table| ((table.schema.clone(), table.name.clone()), Vec::new()))
-            .collect();
+        let mut of_tables: BTreeMap<_, Vec<Index>> =
+            plan.tables.iter().map(|table| ((table.schema.clone(), table.name.clone()), Vec::new())).collect();
         let mut last = Vec::new();
         for entry in entries {
             let owner = owners.remove(&entry.object).filter(|_| is_index(&entry));
-            match owner.and_then(|(table, name)| of_tables.get_mut(&table).map(|list| (list, name)))
-            {
+            match owner.and_then(|(table, name)| of_tables.get_mut(&table).map(|list| (list, name))) {
                 Some((list, name)) => list.push(Index { entry, name }),
                 None => last.push(entry),
             }
         }
-        Ok(Self {
-            archive,
-            of_tables,
-            last,
-        })
+        Ok(Self { archive, of_tables, last })
     }
 
     /// Builds what is still missing of these loaded tables' indexes and refreshes their statistics.
-    pub async fn build(
-        &self,
-        postgres: &Postgres,
-        tables: &[Table],
-        target: &Client,
-    ) -> Result<()> {
+    pub async fn build(&self, postgres: &Postgres, tables: &[Table], target: &Client) -> Result<()> {
         let indexes: Vec<&Index> = tables
             .iter()
-            .filter_map(|table| {
-                self.of_tables
-                    .get(&(table.schema.clone(), table.name.clone()))
-            })
+            .filter_map(|table| self.of_tables.get(&(table.schema.clone(), table.name.clone())))
             .flatten()
             .collect();
         let names: Vec<String> = indexes.iter().map(|index| index.name.clone()).collect();
-        let absent = if names.is_empty() {
-            names
-        } else {
-            schema::absent(target, &names).await?
-        };
+        let absent = if names.is_empty() { names } else { schema::absent(target, &names).await? };
         let absent: BTreeSet<String> = absent.into_iter().collect();
-        let entries: Vec<Entry> = indexes
-            .iter()
-            .filter(|index| absent.contains(&index.name))
-            .map(|index| index.entry.clone())
-            .collect();
+        let entries: Vec<Entry> =
+            indexes.iter().filter(|index| absent.contains(&index.name)).map(|index| index.entry.clone()).collect();
         self.archive.restore(postgres, &entries).await?;
         let names: Vec<String> = tables.iter().map(relation).collect();
         target
             .batch_execute(&format!("ANALYZE {}", names.join(", ")))
             .await
             .map_err(|error| failed("cannot refresh the statistics of loaded tables", error))?;
-        let records: Vec<String> = tables
-            .iter()
-            .map(|table| records::indexed(postgres, table))
-            .collect();
+        let records: Vec<String> = tables.iter().map(|table| records::indexed(postgres, table)).collect();
         target
             .batch_execute(&records.join(";"))
             .await
@@ -148,12 +122,7 @@ impl PostData {
 
 /// Statistics objects are created last, behind the ANALYZE of their tables: they get their data here.
 async fn analyze_extended(target: &Client) -> Result<()> {
-    let cannot = |error| {
-        failed(
-            "cannot refresh the extended statistics of loaded tables",
-            error,
-        )
-    };
+    let cannot = |error| failed("cannot refresh the extended statistics of loaded tables", error);
     let tables: Vec<String> = target
         .query(
             "SELECT DISTINCT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_statistic_ext s
@@ -181,11 +150,7 @@ type Owner = ((String, String), String);
 
 /// The table of each index and constraint, and the quoted name of the index, by the source's identifiers.
 async fn owners(source: &Client, entries: &[Entry]) -> Result<BTreeMap<u32, Owner>> {
-    let objects: Vec<u32> = entries
-        .iter()
-        .filter(|entry| is_index(entry))
-        .map(|entry| entry.object)
-        .collect();
+    let objects: Vec<u32> = entries.iter().filter(|entry| is_index(entry)).map(|entry| entry.object).collect();
     let rows = source
         .query(
             "SELECT x.object, n.nspname::text, t.relname::text, n.nspname::text, i.relname::text FROM (
@@ -208,8 +173,8 @@ async fn owners(source: &Client, entries: &[Entry]) -> Result<BTreeMap<u32, Owne
             let name = qualified(&schema, &index);
             Ok((row.try_get::<_, u32>(0)?, ((schema, row.try_get(2)?), name)))
         };
-        let (object, owner) = read()
-            .map_err(|error| Error::fatal("the source's indexes cannot be read").because(error))?;
+        let (object, owner) =
+            read().map_err(|error| Error::fatal("the source's indexes cannot be read").because(error))?;
         owners.insert(object, owner);
     }
     Ok(owners)

@@ -30,25 +30,13 @@ pub async fn carry_properties(postgres: &Postgres, source: &Client, target: &Cli
 }
 
 /// Gives the target's database the owner of the source's: whoever owns it may create in the schema `public`.
-pub(crate) async fn give_database(
-    postgres: &Postgres,
-    source: &Client,
-    target: &Client,
-) -> Result<()> {
-    let (there, here) = (
-        owner_of_database(source).await?,
-        owner_of_database(target).await?,
-    );
+pub(crate) async fn give_database(postgres: &Postgres, source: &Client, target: &Client) -> Result<()> {
+    let (there, here) = (owner_of_database(source).await?, owner_of_database(target).await?);
     if there == here {
         return Ok(());
     }
     let step = give(postgres, &there);
-    run_steps(
-        target,
-        &[step],
-        "cannot give the target's database its owner",
-    )
-    .await
+    run_steps(target, &[step], "cannot give the target's database its owner").await
 }
 
 /// The owner of the database that a session is in.
@@ -71,20 +59,13 @@ fn give(postgres: &Postgres, owner: &str) -> Step {
         what: format!("the owner of the database, {owner}"),
         statement: format!("{give};\n"),
         // Whoever does it keeps for Headgate what an owner may.
-        fix: format!(
-            "{give}; GRANT CREATE ON DATABASE {database} TO {}",
-            quote_ident(&postgres.target().user)
-        ),
+        fix: format!("{give}; GRANT CREATE ON DATABASE {database} TO {}", quote_ident(&postgres.target().user)),
         parameter: None,
     }
 }
 
 /// What [`carry_properties`] does.
-pub(crate) async fn missing(
-    postgres: &Postgres,
-    source: &Client,
-    target: &Client,
-) -> Result<Vec<Step>> {
+pub(crate) async fn missing(postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Step>> {
     let mut steps = settings(postgres, source, target).await?;
     steps.extend(database(postgres, source, target).await?);
     steps.extend(schema_owners(postgres, source, target).await?);
@@ -94,12 +75,7 @@ pub(crate) async fn missing(
 
 /// A step that whoever may grant it can run as it stands.
 fn step(what: String, statement: String) -> Step {
-    Step {
-        what,
-        fix: statement.trim_end_matches([';', '\n']).to_owned(),
-        statement,
-        parameter: None,
-    }
+    Step { what, fix: statement.trim_end_matches([';', '\n']).to_owned(), statement, parameter: None }
 }
 
 /// The rows of a query, each as its columns of texts.
@@ -138,10 +114,7 @@ async fn settings(postgres: &Postgres, source: &Client, target: &Client) -> Resu
             (role, false) => format!("ROLE {}", quote_ident(role)),
         };
         let name = setting.split('=').next().unwrap_or_default();
-        let mut step = step(
-            format!("the setting {name} of {place}"),
-            format!("ALTER {place} {};\n", assign(setting)),
-        );
+        let mut step = step(format!("the setting {name} of {place}"), format!("ALTER {place} {};\n", assign(setting)));
         // What an application sets for itself may be a secret, and a role that the start creates cannot be altered before.
         if !role.is_empty() {
             let role = quote_ident(role);
@@ -162,14 +135,10 @@ async fn database(postgres: &Postgres, source: &Client, target: &Client) -> Resu
             coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), '')
         FROM pg_catalog.pg_database d WHERE d.datname = current_database()";
     let what = "the database's properties";
-    let (there, here) = (
-        texts(source, query, what).await?,
-        texts(target, query, what).await?,
-    );
+    let (there, here) = (texts(source, query, what).await?, texts(target, query, what).await?);
     let name = quote_ident(&postgres.target().database);
     let mut steps = Vec::new();
-    let of_database =
-        |what: &str, statement: String| step(format!("{what} of the database {name}"), statement);
+    let of_database = |what: &str, statement: String| step(format!("{what} of the database {name}"), statement);
     if let ([there], [here]) = (there.as_slice(), here.as_slice()) {
         if let (Some(ours), Some(theirs)) = (there.first(), here.first())
             && ours != theirs
@@ -197,10 +166,7 @@ async fn database(postgres: &Postgres, source: &Client, target: &Client) -> Resu
             pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) p
         WHERE d.datname = current_database() AND p.grantee <> d.datdba ORDER BY 1, 2";
     let what = "the database's privileges";
-    let (there, here) = (
-        texts(source, query, what).await?,
-        texts(target, query, what).await?,
-    );
+    let (there, here) = (texts(source, query, what).await?, texts(target, query, what).await?);
     let own = [&postgres.source().user, &postgres.target().user].map(|user| quote_ident(user));
     let ours = |grantee: &String| own.contains(grantee) || own.contains(&quote_ident(grantee));
     for row in here.iter().filter(|row| !there.contains(row)) {
@@ -237,8 +203,7 @@ async fn schema_owners(postgres: &Postgres, source: &Client, target: &Client) ->
         let [schema, owner, everybody] = row.as_slice() else {
             continue;
         };
-        let differs =
-            |other: &&Vec<String>| other.first() == Some(schema) && other.get(1) != Some(owner);
+        let differs = |other: &&Vec<String>| other.first() == Some(schema) && other.get(1) != Some(owner);
         if here.iter().any(|other| differs(&other)) {
             let name = quote_ident(schema);
             let give = format!("ALTER SCHEMA {name} OWNER TO {}", quote_ident(owner));
@@ -264,7 +229,8 @@ async fn parameters(postgres: &Postgres, source: &Client, target: &Client) -> Re
             ELSE quote_ident(pg_catalog.pg_get_userbyid(p.grantee)) END,
             CASE WHEN p.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
         FROM pg_catalog.pg_parameter_acl t, pg_catalog.aclexplode(t.paracl) p WHERE p.grantee <> 10";
-    let known = "SELECT 'yes' FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass('pg_catalog.pg_parameter_acl')";
+    let known =
+        "SELECT 'yes' FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass('pg_catalog.pg_parameter_acl')";
     let what = "the privileges on parameters";
     for side in [source, target] {
         if texts(side, known, what).await?.is_empty() {
@@ -281,15 +247,12 @@ async fn parameters(postgres: &Postgres, source: &Client, target: &Client) -> Re
             && !own.contains(&quote_ident(grantee))
             && !here.contains(&row)
         {
-            let grant =
-                format!("GRANT {privilege} ON PARAMETER {parameter} TO {grantee}{option};\n");
+            let grant = format!("GRANT {privilege} ON PARAMETER {parameter} TO {grantee}{option};\n");
             steps.push(Step {
                 parameter: None,
                 what: format!("the privilege of {grantee} on the parameter {parameter}"),
                 statement: grant,
-                fix: format!(
-                    "GRANT {privilege} ON PARAMETER {parameter} TO {user} WITH GRANT OPTION"
-                ),
+                fix: format!("GRANT {privilege} ON PARAMETER {parameter} TO {user} WITH GRANT OPTION"),
             });
         }
     }
@@ -301,15 +264,8 @@ pub(crate) fn assign(setting: &str) -> String {
     let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
     let quoted_name: Vec<String> = name.split('.').map(quote_ident).collect();
     let value = if LISTS.contains(&name) {
-        let names: Vec<String> = split_list(value)
-            .iter()
-            .map(|name| quote_literal(name))
-            .collect();
-        if names.is_empty() {
-            "''".to_owned()
-        } else {
-            names.join(", ")
-        }
+        let names: Vec<String> = split_list(value).iter().map(|name| quote_literal(name)).collect();
+        if names.is_empty() { "''".to_owned() } else { names.join(", ") }
     } else {
         quote_literal(value)
     };
@@ -354,10 +310,7 @@ mod tests {
 
     #[test]
     fn a_value_cannot_leave_its_quotes() {
-        assert_eq!(
-            assign("app.tag='; DROP"),
-            "SET \"app\".\"tag\" TO '''; DROP'"
-        );
+        assert_eq!(assign("app.tag='; DROP"), "SET \"app\".\"tag\" TO '''; DROP'");
         assert_eq!(assign("work_mem=4MB"), "SET \"work_mem\" TO '4MB'");
     }
 }

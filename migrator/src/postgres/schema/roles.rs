@@ -27,9 +27,8 @@ pub struct Step {
 pub(crate) async fn run_steps(target: &Client, steps: &[Step], what: &str) -> Result<()> {
     let batch: String = steps.iter().map(|step| step.statement.as_str()).collect();
     target.batch_execute(&batch).await.map_err(|error| {
-        failed(what, error).remedy(
-            "the precheck names what the migrator's role on the target may not do, and what lets it",
-        )
+        failed(what, error)
+            .remedy("the precheck names what the migrator's role on the target may not do, and what lets it")
     })
 }
 
@@ -50,10 +49,7 @@ impl Worker {
             )
             .await
             .map_err(cannot)?;
-        Ok(Self {
-            superuser: row.try_get(0).map_err(cannot)?,
-            major: row.try_get(1).map_err(cannot)?,
-        })
+        Ok(Self { superuser: row.try_get(0).map_err(cannot)?, major: row.try_get(1).map_err(cannot)? })
     }
 }
 
@@ -71,26 +67,15 @@ pub async fn create_missing(postgres: &Postgres, source: &Client, target: &Clien
 }
 
 /// What [`create_missing`] does.
-pub(crate) async fn missing(
-    postgres: &Postgres,
-    source: &Client,
-    target: &Client,
-) -> Result<Vec<Step>> {
+pub(crate) async fn missing(postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Step>> {
     let worker = Worker::of(target).await?;
     let unreadable = |error| failed("cannot read the source's roles", error);
     let verifiers = source
-        .query_one(
-            "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')",
-            &[],
-        )
+        .query_one("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')", &[])
         .await
         .and_then(|row| row.try_get::<_, bool>(0))
         .map_err(unreadable)?;
-    let (catalogue, password) = if verifiers {
-        ("pg_authid", "a.rolpassword")
-    } else {
-        ("pg_roles", "NULL::text")
-    };
+    let (catalogue, password) = if verifiers { ("pg_authid", "a.rolpassword") } else { ("pg_roles", "NULL::text") };
     let roles = source
         .query(
             &format!(
@@ -153,11 +138,8 @@ async fn own_memberships(
         .await
         .and_then(|row| row.try_get(0))
         .map_err(cannot)?;
-    let (become_it, with) = if worker.major >= OPTIONS_FROM {
-        ("SET", " WITH INHERIT TRUE, SET TRUE")
-    } else {
-        ("MEMBER", "")
-    };
+    let (become_it, with) =
+        if worker.major >= OPTIONS_FROM { ("SET", " WITH INHERIT TRUE, SET TRUE") } else { ("MEMBER", "") };
     let able: Vec<String> = target
         .query_one(
             "SELECT coalesce(array_agg(rolname::text), '{}') FROM pg_catalog.pg_roles WHERE rolname = ANY ($1::text[])
@@ -168,23 +150,16 @@ async fn own_memberships(
         .and_then(|row| row.try_get(0))
         .map_err(cannot)?;
     let user = quote_ident(&postgres.target().user);
-    let steps = owners
-        .iter()
-        .filter(|owner| !able.contains(owner))
-        .map(|owner| {
-            let grant = format!("GRANT {} TO {user}", quote_ident(owner));
-            Step {
-                what: format!("membership of the migrator in {owner}, which owns objects"),
-                statement: format!("{grant}{with};\n"),
-                // A role that is not there yet can be granted by nobody.
-                parameter: None,
-                fix: if created.contains(owner) {
-                    String::new()
-                } else {
-                    grant
-                },
-            }
-        });
+    let steps = owners.iter().filter(|owner| !able.contains(owner)).map(|owner| {
+        let grant = format!("GRANT {} TO {user}", quote_ident(owner));
+        Step {
+            what: format!("membership of the migrator in {owner}, which owns objects"),
+            statement: format!("{grant}{with};\n"),
+            // A role that is not there yet can be granted by nobody.
+            parameter: None,
+            fix: if created.contains(owner) { String::new() } else { grant },
+        }
+    });
     Ok(steps.collect())
 }
 
@@ -200,15 +175,7 @@ fn create_role(
 ) -> std::result::Result<Step, tokio_postgres::Error> {
     let mut statement = format!("CREATE ROLE {}", quote_ident(name));
     let mut rare = None;
-    let words = [
-        "SUPERUSER",
-        "INHERIT",
-        "CREATEROLE",
-        "CREATEDB",
-        "LOGIN",
-        "REPLICATION",
-        "BYPASSRLS",
-    ];
+    let words = ["SUPERUSER", "INHERIT", "CREATEROLE", "CREATEDB", "LOGIN", "REPLICATION", "BYPASSRLS"];
     for (word, column) in words.iter().zip(1..) {
         let special = ["SUPERUSER", "REPLICATION", "BYPASSRLS"].contains(word);
         let has = row.try_get(column)? && !(plain && special);
@@ -239,20 +206,11 @@ fn create_role(
         let (role, comment) = (quote_ident(name), quote_literal(&comment));
         let _ = writeln!(statement, "COMMENT ON ROLE {role} IS {comment};");
     }
-    Ok(Step {
-        what: format!("the role {name}"),
-        statement,
-        fix,
-        parameter: None,
-    })
+    Ok(Step { what: format!("the role {name}"), statement, fix, parameter: None })
 }
 
 /// The statements that make members on the target whom the source has as members.
-async fn missing_memberships(
-    postgres: &Postgres,
-    source: &Client,
-    target: &Client,
-) -> Result<Vec<Step>> {
+async fn missing_memberships(postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Step>> {
     // From version 16 on, what a membership is good for is said with each one.
     let memberships = source
         .query(
@@ -273,22 +231,14 @@ async fn missing_memberships(
             &[],
         )
         .await
-        .and_then(|rows| {
-            rows.iter()
-                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-                .collect()
-        })
+        .and_then(|rows| rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect())
         .map_err(|error| failed("cannot read the target's roles", error))?;
     let own = [&postgres.source().user, &postgres.target().user];
     let user = quote_ident(&postgres.target().user);
     let mut granting = Vec::new();
     for row in memberships {
-        let (pair, statement) = membership(&row).map_err(|error| {
-            failed(
-                "the memberships of the source's roles cannot be read",
-                error,
-            )
-        })?;
+        let (pair, statement) =
+            membership(&row).map_err(|error| failed("the memberships of the source's roles cannot be read", error))?;
         if !present.contains(&pair) && !own.contains(&&pair.1) {
             let group = quote_ident(&pair.0);
             granting.push(Step {

@@ -34,32 +34,16 @@ pub async fn run(
     // What follows may quote a row, or a secret such as a user mapping's.
     let reported = ["DETAIL:", "Command was:"]
         .iter()
-        .fold(reported.as_ref(), |reported, end| {
-            reported.split(end).next().unwrap_or_default()
-        });
+        .fold(reported.as_ref(), |reported, end| reported.split(end).next().unwrap_or_default());
     let reported: String = reported.trim().chars().take(TOLD_MAX).collect();
     let text = format!("{shown} failed against {endpoint:?}: {reported}");
-    let lost = [
-        "server closed the connection",
-        "could not connect",
-        "connection to server",
-        "terminating connection",
-    ];
-    Err(if lost.iter().any(|sign| reported.contains(sign)) {
-        Error::transient(text)
-    } else {
-        Error::fatal(text)
-    })
+    let lost = ["server closed the connection", "could not connect", "connection to server", "terminating connection"];
+    Err(if lost.iter().any(|sign| reported.contains(sign)) { Error::transient(text) } else { Error::fatal(text) })
 }
 
 /// Runs `pg_restore`, which goes on after errors, and returns what it wrote about them to its standard error. Fails where
 /// it did not come to its end.
-pub async fn run_through(
-    program: &Path,
-    endpoint: &Endpoint,
-    purpose: &str,
-    arguments: &[OsString],
-) -> Result<String> {
+pub async fn run_through(program: &Path, endpoint: &Endpoint, purpose: &str, arguments: &[OsString]) -> Result<String> {
     let output = end(program, endpoint, purpose, "", arguments).await?;
     let reported = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() || reported.contains("errors ignored on restore") {
@@ -67,9 +51,7 @@ pub async fn run_through(
     }
     let last = reported.lines().last().unwrap_or_default();
     let shown = program.display();
-    Err(Error::transient(format!(
-        "{shown} did not come to its end against {endpoint:?}: {last}"
-    )))
+    Err(Error::transient(format!("{shown} did not come to its end against {endpoint:?}: {last}")))
 }
 
 /// Runs a program to its end, whatever that is.
@@ -84,17 +66,10 @@ async fn end(
     let session = client::connect_plainly(endpoint, purpose).await?;
     let settings = format!("{} {settings}", session::options(&session).await?);
     drop(session);
-    let running = command(program, endpoint, purpose, &settings)
-        .args(arguments)
-        .output();
+    let running = command(program, endpoint, purpose, &settings).args(arguments).output();
     tokio::time::timeout(TIMEOUT, running)
         .await
-        .map_err(|_| {
-            Error::fatal(format!(
-                "{shown} did not end within {} s",
-                TIMEOUT.as_secs()
-            ))
-        })?
+        .map_err(|_| Error::fatal(format!("{shown} did not end within {} s", TIMEOUT.as_secs())))?
         .map_err(|error| {
             Error::fatal(format!("cannot run {shown}"))
                 .because(error)
@@ -104,17 +79,8 @@ async fn end(
 
 /// The major version of a program, such as 18.
 pub async fn major(program: &Path) -> Result<u32> {
-    let unknown = || {
-        Error::fatal(format!(
-            "{} is not there or does not tell its version",
-            program.display()
-        ))
-    };
-    let asking = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
+    let unknown = || Error::fatal(format!("{} is not there or does not tell its version", program.display()));
+    let asking = Command::new(program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_secs(10), asking)
         .await
         .map_err(|_| unknown())?
@@ -123,11 +89,7 @@ pub async fn major(program: &Path) -> Result<u32> {
     reported
         .split_whitespace()
         .find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
-        .and_then(|version| {
-            version
-                .split(|character: char| !character.is_ascii_digit())
-                .next()
-        })
+        .and_then(|version| version.split(|character: char| !character.is_ascii_digit()).next())
         .and_then(|major| major.parse().ok())
         .ok_or_else(unknown)
 }
@@ -154,12 +116,7 @@ fn command(program: &Path, endpoint: &Endpoint, purpose: &str, settings: &str) -
         .env("PGAPPNAME", format!("headgate {purpose}"))
         .env("PGCONNECT_TIMEOUT", "10")
         .env("PGSSLMODE", "disable")
-        .env(
-            "PGOPTIONS",
-            format!(
-                "{settings} -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning"
-            ),
-        )
+        .env("PGOPTIONS", format!("{settings} -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning"))
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

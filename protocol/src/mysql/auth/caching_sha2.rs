@@ -16,10 +16,7 @@ pub const PROOF_BYTES: usize = 32;
 pub fn prove(password: &[u8], nonce: &[u8; NONCE_BYTES]) -> [u8; PROOF_BYTES] {
     let key: Zeroizing<[u8; PROOF_BYTES]> = Zeroizing::new(Sha256::digest(password).into());
     let twice = Sha256::digest(key.as_slice());
-    let mask = Sha256::new()
-        .chain_update(twice)
-        .chain_update(nonce)
-        .finalize();
+    let mask = Sha256::new().chain_update(twice).chain_update(nonce).finalize();
     xor(&key, &mask.into())
 }
 

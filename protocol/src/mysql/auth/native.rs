@@ -72,11 +72,7 @@ impl Key {
 }
 
 fn masked(nonce: &[u8; NONCE_BYTES], verifier: &[u8; HASH_BYTES]) -> [u8; HASH_BYTES] {
-    Sha1::new()
-        .chain_update(nonce)
-        .chain_update(verifier)
-        .finalize()
-        .into()
+    Sha1::new().chain_update(nonce).chain_update(verifier).finalize().into()
 }
 
 impl fmt::Debug for Verifier {

@@ -22,14 +22,8 @@ impl Xid {
         let (_, rest) = rest.split_once("X'")?;
         let (branch, rest) = rest.split_once('\'')?;
         let digits = rest.trim_start_matches(',').trim_start();
-        let end = digits
-            .find(|letter: char| !letter.is_ascii_digit())
-            .unwrap_or(digits.len());
-        Some(Self {
-            format: digits.get(..end)?.parse().ok()?,
-            global: unhex(global)?,
-            branch: unhex(branch)?,
-        })
+        let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
+        Some(Self { format: digits.get(..end)?.parse().ok()?, global: unhex(global)?, branch: unhex(branch)? })
     }
 }
 
@@ -52,11 +46,7 @@ pub fn xa_prepare(body: Bytes) -> Result<(Xid, bool), Malformed> {
     let (global, branch) = (body.length(4)?, body.length(4)?);
     let global = body.slice(global)?.to_vec();
     let branch = body.slice(branch)?.to_vec();
-    let xid = Xid {
-        format,
-        global,
-        branch,
-    };
+    let xid = Xid { format, global, branch };
     Ok((xid, at_once))
 }
 
@@ -81,13 +71,7 @@ mod tests {
             let cut = Bytes::from_static(body).slice(..end);
             assert!(xa_prepare(cut).is_err());
         }
-        for cut in [
-            "XA COMMIT X'6162',X'63',",
-            "XA COMMIT X'6162',X'63",
-            "XA COMMIT X'61",
-            "XA COMMIT",
-            "",
-        ] {
+        for cut in ["XA COMMIT X'6162',X'63',", "XA COMMIT X'6162',X'63", "XA COMMIT X'61", "XA COMMIT", ""] {
             assert_eq!(Xid::of(cut.as_bytes()), None);
         }
         assert_eq!(Xid::of(b"XA COMMIT X'6',X'',1"), None);

@@ -91,24 +91,11 @@ impl Verifier {
     /// Reads the form that `pg_authid` keeps: `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.strip_prefix("SCRAM-SHA-256$")?.split(['$', ':']);
-        let iterations = parts
-            .next()?
-            .parse()
-            .ok()
-            .filter(|i| (1..=ITERATIONS_MAX).contains(i))?;
-        let salt = STANDARD
-            .decode(parts.next()?)
-            .ok()
-            .filter(|salt| !salt.is_empty())?;
+        let iterations = parts.next()?.parse().ok().filter(|i| (1..=ITERATIONS_MAX).contains(i))?;
+        let salt = STANDARD.decode(parts.next()?).ok().filter(|salt| !salt.is_empty())?;
         let stored_key = Key::try_from(STANDARD.decode(parts.next()?).ok()?).ok()?;
         let server_key = Key::try_from(STANDARD.decode(parts.next()?).ok()?).ok()?;
-        parts.next().is_none().then_some(Self {
-            iterations,
-            salt,
-            stored_key,
-            server_key,
-            doomed: false,
-        })
+        parts.next().is_none().then_some(Self { iterations, salt, stored_key, server_key, doomed: false })
     }
 
     /// Derives it from a password. Passwords outside ASCII are taken as they are: SASLprep changes few of them
@@ -147,29 +134,14 @@ impl Verifier {
 impl std::fmt::Display for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let encode = |bytes: &[u8]| STANDARD.encode(bytes);
-        write!(
-            f,
-            "SCRAM-SHA-256${}:{}",
-            self.iterations,
-            encode(&self.salt)
-        )?;
-        write!(
-            f,
-            "${}:{}",
-            encode(&self.stored_key),
-            encode(&self.server_key)
-        )
+        write!(f, "SCRAM-SHA-256${}:{}", self.iterations, encode(&self.salt))?;
+        write!(f, "${}:{}", encode(&self.stored_key), encode(&self.server_key))
     }
 }
 
 enum State {
     First,
-    Final {
-        client_first_bare: String,
-        server_first: String,
-        nonce: String,
-        gs2: String,
-    },
+    Final { client_first_bare: String, server_first: String, nonce: String, gs2: String },
     Done,
 }
 
@@ -183,11 +155,7 @@ pub struct ScramServer {
 impl ScramServer {
     /// Begins an exchange.
     pub fn new(verifier: Verifier, server_nonce: &str) -> Self {
-        Self {
-            verifier,
-            server_nonce: server_nonce.to_owned(),
-            state: State::First,
-        }
+        Self { verifier, server_nonce: server_nonce.to_owned(), state: State::First }
     }
 
     /// Takes the client's first message and gives the server's first. The user name in it is ignored, as
@@ -214,9 +182,7 @@ impl ScramServer {
             _ => return Err(Refused::Malformed),
         }
         let client_nonce = attributes.next().and_then(|nonce| nonce.strip_prefix("r="));
-        let client_nonce = client_nonce
-            .filter(|nonce| is_printable(nonce))
-            .ok_or(Refused::Malformed)?;
+        let client_nonce = client_nonce.filter(|nonce| is_printable(nonce)).ok_or(Refused::Malformed)?;
         let nonce = format!("{client_nonce}{}", self.server_nonce);
         let salt = STANDARD.encode(&self.verifier.salt);
         let server_first = format!("r={nonce},s={salt},i={}", self.verifier.iterations);
@@ -231,43 +197,27 @@ impl ScramServer {
 
     /// Takes the client's last message and gives the server's last, and the key that the proof reveals.
     pub fn finish(&mut self, client_final: &[u8]) -> Result<(Vec<u8>, ClientKey), Refused> {
-        let State::Final {
-            client_first_bare,
-            server_first,
-            nonce,
-            gs2,
-        } = std::mem::replace(&mut self.state, State::Done)
+        let State::Final { client_first_bare, server_first, nonce, gs2 } =
+            std::mem::replace(&mut self.state, State::Done)
         else {
             return Err(Refused::Order);
         };
         let message = text(client_final)?;
         let (without_proof, proof) = message.rsplit_once(",p=").ok_or(Refused::Malformed)?;
         let mut attributes = without_proof.split(',');
-        let binding = attributes
-            .next()
-            .and_then(|binding| binding.strip_prefix("c="));
+        let binding = attributes.next().and_then(|binding| binding.strip_prefix("c="));
         if binding.ok_or(Refused::Malformed)? != STANDARD.encode(gs2) {
             return Err(Refused::ChannelBinding);
         }
-        let answered = attributes
-            .next()
-            .and_then(|answered| answered.strip_prefix("r="));
-        if !same(
-            answered.ok_or(Refused::Malformed)?.as_bytes(),
-            nonce.as_bytes(),
-        ) {
+        let answered = attributes.next().and_then(|answered| answered.strip_prefix("r="));
+        if !same(answered.ok_or(Refused::Malformed)?.as_bytes(), nonce.as_bytes()) {
             return Err(Refused::Nonce);
         }
         let proof = STANDARD.decode(proof).map_err(|_| Refused::Malformed)?;
         let proof = Key::try_from(proof).map_err(|_| Refused::Malformed)?;
 
-        let signed: [&[u8]; 5] = [
-            client_first_bare.as_bytes(),
-            b",",
-            server_first.as_bytes(),
-            b",",
-            without_proof.as_bytes(),
-        ];
+        let signed: [&[u8]; 5] =
+            [client_first_bare.as_bytes(), b",", server_first.as_bytes(), b",", without_proof.as_bytes()];
         let mut client_key = ClientKey(hmac(&self.verifier.stored_key, &signed));
         for (byte, proof) in client_key.0.iter_mut().zip(proof) {
             *byte ^= proof;
@@ -294,10 +244,7 @@ fn is_printable(nonce: &str) -> bool {
 
 /// Compares without telling by its time where the difference is.
 fn same(a: &[u8], b: &[u8]) -> bool {
-    let differing = a
-        .iter()
-        .zip(b)
-        .fold(0, |differing, (a, b)| differing | (a ^ b));
+    let differing = a.iter().zip(b).fold(0, |differing, (a, b)| differing | (a ^ b));
     a.len() == b.len() && std::hint::black_box(differing) == 0
 }
 
@@ -310,11 +257,7 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
     const BLOCK_BYTES: usize = 64;
     let mut block = Zeroizing::new([0; BLOCK_BYTES]);
     let hashed = hash(key);
-    let short = if key.len() > BLOCK_BYTES {
-        hashed.as_slice()
-    } else {
-        key
-    };
+    let short = if key.len() > BLOCK_BYTES { hashed.as_slice() } else { key };
     for (slot, byte) in block.iter_mut().zip(short) {
         *slot = *byte;
     }

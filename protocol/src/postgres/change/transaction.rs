@@ -19,11 +19,7 @@ pub struct Begin {
 
 impl Begin {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Malformed> {
-        Ok(Self {
-            commit: lsn(reader)?,
-            at: reader.get_i64()?,
-            xid: reader.get_u32()?,
-        })
+        Ok(Self { commit: lsn(reader)?, at: reader.get_i64()?, xid: reader.get_u32()? })
     }
 }
 
@@ -42,11 +38,7 @@ impl Commit {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Malformed> {
         // Flags, none of which has a meaning yet.
         reader.get_u8()?;
-        Ok(Self {
-            commit: lsn(reader)?,
-            end: lsn(reader)?,
-            at: reader.get_i64()?,
-        })
+        Ok(Self { commit: lsn(reader)?, end: lsn(reader)?, at: reader.get_i64()? })
     }
 }
 
@@ -61,10 +53,7 @@ pub struct Origin {
 
 impl Origin {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Malformed> {
-        Ok(Self {
-            commit: lsn(reader)?,
-            name: reader.cstr()?,
-        })
+        Ok(Self { commit: lsn(reader)?, name: reader.cstr()? })
     }
 }
 
@@ -79,10 +68,7 @@ pub struct StreamCommit {
 
 impl StreamCommit {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Malformed> {
-        Ok(Self {
-            xid: reader.get_u32()?,
-            commit: Commit::read(reader)?,
-        })
+        Ok(Self { xid: reader.get_u32()?, commit: Commit::read(reader)? })
     }
 }
 
@@ -101,16 +87,8 @@ impl StreamAbort {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, Malformed> {
         let (xid, subxid) = (reader.get_u32()?, reader.get_u32()?);
         let parallel = reader.remaining() > 0;
-        let aborted = if parallel {
-            Some((lsn(reader)?, reader.get_i64()?))
-        } else {
-            None
-        };
-        Ok(Self {
-            xid,
-            subxid,
-            aborted,
-        })
+        let aborted = if parallel { Some((lsn(reader)?, reader.get_i64()?)) } else { None };
+        Ok(Self { xid, subxid, aborted })
     }
 }
 

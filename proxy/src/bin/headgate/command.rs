@@ -119,12 +119,7 @@ pub(crate) struct Sql {
     #[arg(long, env = "HEADGATE_CONFIG", default_value = "headgate.toml")]
     pub(crate) config: PathBuf,
     /// Its address instead, as postgresql://user:password@host:port/headgate or mysql://user:password@host:port/headgate
-    #[arg(
-        long,
-        env = "HEADGATE_URL",
-        conflicts_with = "config",
-        value_name = "URL"
-    )]
+    #[arg(long, env = "HEADGATE_URL", conflicts_with = "config", value_name = "URL")]
     pub(crate) url: Option<String>,
 }
 

@@ -41,8 +41,7 @@ pub(crate) trait Execute: Send + Sync {
     fn columns(&self, statement: &Statement) -> &'static [Column];
 
     /// Carries it out.
-    fn execute(&self, statement: Statement)
-    -> impl Future<Output = Result<Answer, Refusal>> + Send;
+    fn execute(&self, statement: Statement) -> impl Future<Output = Result<Answer, Refusal>> + Send;
 }
 
 /// What stands behind the door.
@@ -55,9 +54,7 @@ pub(crate) struct ConsoleSlot<E: Engine> {
 
 impl<E: Engine> Default for ConsoleSlot<E> {
     fn default() -> Self {
-        Self {
-            admin: Arc::default(),
-        }
+        Self { admin: Arc::default() }
     }
 }
 
@@ -110,9 +107,7 @@ impl<D: Database> Execute for Admin<D> {
         let answer = self.run(statement).await;
         match &answer {
             Ok(_) => info!(statement = text, "done"),
-            Err(Refusal {
-                code, text: why, ..
-            }) => {
+            Err(Refusal { code, text: why, .. }) => {
                 warn!(statement = text, code, why, "the statement failed");
             }
         }
@@ -123,13 +118,9 @@ impl<D: Database> Execute for Admin<D> {
 impl<D: Database> Admin<D> {
     async fn run(&self, statement: Statement) -> Result<Answer, Refusal> {
         match statement {
-            Statement::Create {
-                name,
-                source,
-                target,
-                route,
-                settings,
-            } => self.create(name, source, target, route, settings).await,
+            Statement::Create { name, source, target, route, settings } => {
+                self.create(name, source, target, route, settings).await
+            }
             Statement::Precheck(name) => {
                 let checks = self.supervisor.precheck(&name).await?;
                 Ok(Answer::rows(rows::checks(checks)))
@@ -150,11 +141,7 @@ impl<D: Database> Admin<D> {
                 self.supervisor.check(&name).await?;
                 Ok(Answer::done("CHECK MIGRATION"))
             }
-            Statement::Recopy {
-                name,
-                schema,
-                table,
-            } => {
+            Statement::Recopy { name, schema, table } => {
                 let recopying = self.supervisor.recopy(&name, schema.as_deref(), &table);
                 recopying.await?;
                 Ok(Answer::done("RECOPY TABLE"))
@@ -163,10 +150,7 @@ impl<D: Database> Admin<D> {
                 self.supervisor.finish(&name).await?;
                 Ok(Answer::done("FINISH MIGRATION"))
             }
-            Statement::Drop {
-                name,
-                target_objects,
-            } => {
+            Statement::Drop { name, target_objects } => {
                 let dropping = self.supervisor.drop_migration(&name, target_objects);
                 let stays = dropping.await?;
                 let mut answer = Answer::done("DROP MIGRATION");
@@ -177,18 +161,12 @@ impl<D: Database> Admin<D> {
                 }
                 Ok(answer)
             }
-            Statement::ClearMark {
-                cluster,
-                route,
-                give_up_switch,
-            } => {
+            Statement::ClearMark { cluster, route, give_up_switch } => {
                 let clearing = self.supervisor.clear_mark(&cluster, &route, give_up_switch);
                 clearing.await?;
                 Ok(Answer::done("CLEAR SWITCH MARK"))
             }
-            Statement::Rehearse(name, options) => {
-                reported(&self.supervisor.rehearse(&name, options).await?)
-            }
+            Statement::Rehearse(name, options) => reported(&self.supervisor.rehearse(&name, options).await?),
             Statement::Cutover(name, options) => {
                 let waived = options.waive_check;
                 let mut answer = reported(&self.supervisor.cutover(&name, options).await?)?;
@@ -238,20 +216,12 @@ impl<D: Database> Admin<D> {
                 let all: Result<Vec<_>, _> = all.map(|one| supervisor.status(&one.name)).collect();
                 all?.into_iter().map(rows::status).collect()
             }
-            Statement::ShowTables(name) => supervisor
-                .tables(&name)?
-                .into_iter()
-                .map(rows::table)
-                .collect(),
+            Statement::ShowTables(name) => supervisor.tables(&name)?.into_iter().map(rows::table).collect(),
             Statement::ShowChecks(name) => rows::checks(supervisor.checks(&name)?),
-            Statement::ShowCheckStatus(name) => supervisor
-                .check_status(&name)?
-                .map(rows::check_status)
-                .into_iter()
-                .collect(),
-            Statement::ShowReport(name) => {
-                supervisor.report(&name)?.iter().map(rows::report).collect()
+            Statement::ShowCheckStatus(name) => {
+                supervisor.check_status(&name)?.map(rows::check_status).into_iter().collect()
             }
+            Statement::ShowReport(name) => supervisor.report(&name)?.iter().map(rows::report).collect(),
             Statement::ShowRoutes => rows::routes(&self.plane),
             Statement::ShowClusters => {
                 let config = self.running.config();
@@ -308,42 +278,23 @@ impl<D: Database> Admin<D> {
             ));
         }
         let settings = settings.over(self.defaults());
-        self.supervisor
-            .create(Definition {
-                name,
-                source,
-                target,
-                route,
-                settings,
-            })
-            .await?;
+        self.supervisor.create(Definition { name, source, target, route, settings }).await?;
         Ok(Answer::done("CREATE MIGRATION"))
     }
 
     fn only_route_of(&self, source: &str) -> Result<String, Refusal> {
         let routes = self.plane.routes.routes();
-        let mut names = routes
-            .iter()
-            .filter(|route| route.destination().cluster.name == source)
-            .map(|route| route.name.clone());
+        let mut names =
+            routes.iter().filter(|route| route.destination().cluster.name == source).map(|route| route.name.clone());
         match (names.next(), names.next()) {
             (Some(only), None) => Ok(only),
             (None, _) => {
                 let text = format!("no route is on {source}");
-                Err(Refusal::new(
-                    "55000",
-                    text,
-                    "SHOW ROUTES tells where each route leads",
-                ))
+                Err(Refusal::new("55000", text, "SHOW ROUTES tells where each route leads"))
             }
             (Some(one), Some(other)) => {
-                let text =
-                    format!("several routes are on {source}: {one}, {other} and perhaps more");
-                Err(Refusal::new(
-                    "42601",
-                    text,
-                    format!("name one: FOR ROUTE {one}"),
-                ))
+                let text = format!("several routes are on {source}: {one}, {other} and perhaps more");
+                Err(Refusal::new("42601", text, format!("name one: FOR ROUTE {one}")))
             }
         }
     }
@@ -377,23 +328,14 @@ fn reported(report: &CutoverReport) -> Result<Answer, Refusal> {
     let Outcome::Undone { at, why, remedy } = &report.outcome else {
         return Ok(Answer::rows(vec![rows::report(report)]));
     };
-    let text = format!(
-        "{} undone in {at}: {why}; clients stay on {}",
-        report.kind, report.source
-    );
+    let text = format!("{} undone in {at}: {why}; clients stay on {}", report.kind, report.source);
     let more = format!("SHOW CUTOVER REPORT {} has the numbers", report.migration);
-    let hint = remedy
-        .as_ref()
-        .map_or(more.clone(), |remedy| format!("{remedy}; {more}"));
+    let hint = remedy.as_ref().map_or(more.clone(), |remedy| format!("{remedy}; {more}"));
     Err(Refusal::new("55000", text, hint))
 }
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String> + Clone) -> Refusal {
-    let all = known
-        .clone()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let all = known.clone().map(String::as_str).collect::<Vec<_>>().join(", ");
     let hint = match nearest(name, known.map(String::as_str)) {
         Some(near) => format!("did you mean {near}? the configuration has {all}"),
         None => format!("the configuration has {all}"),

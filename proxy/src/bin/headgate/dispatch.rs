@@ -21,11 +21,7 @@ pub(crate) fn of_url(option: &str, url: &str) -> Result<Kind, String> {
     match url.split_once("://").map(|(scheme, _)| scheme) {
         Some("postgresql" | "postgres") => Ok(Kind::Postgres),
         Some("mysql" | "mariadb") => Ok(Kind::Mysql),
-        _ => Err(format!(
-            "{option}: write {} or {}",
-            Postgres::URL,
-            Mysql::URL
-        )),
+        _ => Err(format!("{option}: write {} or {}", Postgres::URL, Mysql::URL)),
     }
 }
 
@@ -36,10 +32,7 @@ mod tests {
     #[test]
     fn the_scheme_of_a_url_tells_the_engine() {
         assert_eq!(of_url("--from", "mariadb://me@db/shop"), Ok(Kind::Mysql));
-        assert_eq!(
-            of_url("--from", "postgres://me@db/shop"),
-            Ok(Kind::Postgres)
-        );
+        assert_eq!(of_url("--from", "postgres://me@db/shop"), Ok(Kind::Postgres));
         let text = of_url("--from", "oracle://me@db/shop").expect_err("not served");
         assert!(text.contains("mysql://") && text.contains("postgresql://"));
     }

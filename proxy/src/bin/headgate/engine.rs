@@ -38,10 +38,7 @@ pub(crate) trait Engine: Send + Sync + 'static {
     ) -> Self::Database;
 
     /// Serves one admin session after its login.
-    fn serve_admin(
-        execute: &impl Execute,
-        client: AdminClient,
-    ) -> impl Future<Output = io::Result<()>> + Send;
+    fn serve_admin(execute: &impl Execute, client: AdminClient) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Takes a URL apart into a server with an account, and a database where it names one. The error begins with the
     /// `option` that gave the URL and never holds the password.

@@ -77,10 +77,6 @@ impl Task for Grants {
 
 /// Prints them.
 pub(crate) async fn run(grants: Grants) -> ExitCode {
-    let kind = if grants.engine == Family::Postgres {
-        Kind::Postgres
-    } else {
-        Kind::Mysql
-    };
+    let kind = if grants.engine == Family::Postgres { Kind::Postgres } else { Kind::Mysql };
     dispatch::with(kind, grants).await
 }

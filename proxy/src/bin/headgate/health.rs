@@ -56,11 +56,7 @@ impl Health {
                 }
             })
         };
-        Self {
-            ask: Arc::new(ask),
-            running,
-            known: Arc::default(),
-        }
+        Self { ask: Arc::new(ask), running, known: Arc::default() }
     }
 
     /// Why clusters do not answer, for all of them.
@@ -76,10 +72,7 @@ impl Health {
             let answer = (self.ask)(name);
             async move { (name.clone(), answer.await) }
         });
-        let down: Down = futures_util::future::join_all(asking)
-            .await
-            .into_iter()
-            .collect();
+        let down: Down = futures_util::future::join_all(asking).await.into_iter().collect();
         *known = Some((Instant::now(), down.clone()));
         down
     }
@@ -88,9 +81,7 @@ impl Health {
 /// A server that refuses what was asked answers all the same, unless it says that it serves nobody.
 fn is_up(why: &str) -> bool {
     why.contains("(SQLSTATE ")
-        && !["(SQLSTATE 57P", "(SQLSTATE 53"]
-            .iter()
-            .any(|serves_nobody| why.contains(serves_nobody))
+        && !["(SQLSTATE 57P", "(SQLSTATE 53"].iter().any(|serves_nobody| why.contains(serves_nobody))
 }
 
 #[cfg(test)]
@@ -100,9 +91,7 @@ mod tests {
     #[test]
     fn a_server_that_says_no_is_up_and_one_that_is_starting_is_not() {
         assert!(is_up("database \"shop\" does not exist (SQLSTATE 3D000)"));
-        assert!(!is_up(
-            "the database system is starting up (SQLSTATE 57P03)"
-        ));
+        assert!(!is_up("the database system is starting up (SQLSTATE 57P03)"));
         assert!(!is_up("error connecting to server: Connection refused"));
     }
 }

@@ -41,8 +41,7 @@ impl Pages {
         let supervisor = Arc::clone(&wired.supervisor);
         let migrations = move || {
             let all = supervisor.list().into_iter();
-            all.filter_map(|one| supervisor.status(&one.name).ok())
-                .collect()
+            all.filter_map(|one| supervisor.status(&one.name).ok()).collect()
         };
         Self {
             metrics: Arc::clone(&wired.metrics),
@@ -82,10 +81,7 @@ async fn metrics(State(pages): State<Pages>) -> Response {
     let numbers: Vec<_> = (pages.migrations)().into_iter().map(numbers).collect();
     pages.metrics.set_migrations(&numbers);
     let clusters = pages.health.clusters().await;
-    let up: Vec<_> = clusters
-        .iter()
-        .map(|(name, down)| (name.as_str(), down.is_none()))
-        .collect();
+    let up: Vec<_> = clusters.iter().map(|(name, down)| (name.as_str(), down.is_none())).collect();
     pages.metrics.set_clusters_up(&up);
     for (route, carried) in pages.plane.registry.take_flows() {
         pages.metrics.bytes_carried(&route, carried);
@@ -108,9 +104,7 @@ async fn ready(State(pages): State<Pages>) -> Response {
         if let Some(why) = status.error.filter(|_| closed) {
             let (migration, route) = (&status.name, &status.route);
             let remedy = status.remedy.unwrap_or_default();
-            return unready(format!(
-                "route {route} is held by migration {migration}: {why}; {remedy}\n"
-            ));
+            return unready(format!("route {route} is held by migration {migration}: {why}; {remedy}\n"));
         }
     }
     let clusters = pages.health.clusters().await;
@@ -127,9 +121,7 @@ async fn ready(State(pages): State<Pages>) -> Response {
             Admission::Looking(met) => {
                 let met = met.as_deref().unwrap_or("it is being asked");
                 let route = &route.name;
-                return unready(format!(
-                    "cluster {cluster} of route {route} was not looked at yet: {met}\n"
-                ));
+                return unready(format!("cluster {cluster} of route {route} was not looked at yet: {met}\n"));
             }
             Admission::Refused { why, remedy } => {
                 let route = &route.name;
@@ -138,9 +130,7 @@ async fn ready(State(pages): State<Pages>) -> Response {
         }
         if let Some(Some(why)) = clusters.get(cluster) {
             let route = &route.name;
-            return unready(format!(
-                "cluster {cluster} of route {route} does not answer: {why}\n"
-            ));
+            return unready(format!("cluster {cluster} of route {route} does not answer: {why}\n"));
         }
     }
     text.into_response()

@@ -35,19 +35,14 @@ impl Log {
     /// Starts the log. `HEADGATE_LOG` chooses what is told, such as `debug` or `headgate=debug,migrator=info`.
     pub(crate) fn start(json: bool, level: &str) -> Self {
         let log = Self::to(io::stderr());
-        let filter =
-            EnvFilter::try_from_env("HEADGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+        let filter = EnvFilter::try_from_env("HEADGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(log.clone())
             .log_internal_errors(false)
             .with_ansi(io::stderr().is_terminal());
         // A log that cannot be started is no reason not to serve; it only fails where one runs already.
-        drop(if json {
-            builder.json().try_init()
-        } else {
-            builder.try_init()
-        });
+        drop(if json { builder.json().try_init() } else { builder.try_init() });
         // The usual hook writes to standard error itself, and would wait for a reader that does not read.
         std::panic::set_hook(Box::new(|fault| {
             let backtrace = std::backtrace::Backtrace::capture();
@@ -60,9 +55,7 @@ impl Log {
         let (queue, lines) = sync_channel(WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lost);
-        let writing = thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || write_all(out, &lines, &counted));
+        let writing = thread::Builder::new().name("log".to_owned()).spawn(move || write_all(out, &lines, &counted));
         // Without a thread the queue has no reader, and every line counts as lost.
         drop(writing);
         Self { queue, lost }

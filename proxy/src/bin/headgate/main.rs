@@ -31,14 +31,9 @@ use log::Log;
 fn main() -> ExitCode {
     let line = Line::parse();
     // Bars and tables are this command's output; the log only tells what is wrong.
-    let quiet = matches!(
-        line.command,
-        Command::Migrate(_) | Command::Sql(_) | Command::Grants(_)
-    );
+    let quiet = matches!(line.command, Command::Migrate(_) | Command::Sql(_) | Command::Grants(_));
     let log = Log::start(line.log_json, if quiet { "warn" } else { "info" });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(Box::pin(run(line.command, log.clone()))),
         Err(error) => output::fail(&format!("the runtime could not be started: {error}")),

@@ -62,8 +62,7 @@ const STOPPED: u8 = 3;
 /// False where a signal came before the end.
 async fn move_it<E: Engine>(migrate: Migrate) -> TextResult<bool> {
     let options = Options {
-        max_hold: parse_duration(&migrate.max_hold)
-            .ok_or("--max-hold: write a duration such as 500ms or 2s")?,
+        max_hold: parse_duration(&migrate.max_hold).ok_or("--max-hold: write a duration such as 500ms or 2s")?,
         ..Options::default()
     };
     let (config, route) = ends::config::<E>(&migrate)?;
@@ -101,8 +100,7 @@ async fn move_it<E: Engine>(migrate: Migrate) -> TextResult<bool> {
         None => None,
         Some(address) => {
             let bound = listener::bind(address);
-            let bound =
-                bound.map_err(|error| format!("--listen: {address} cannot be opened: {error}"))?;
+            let bound = bound.map_err(|error| format!("--listen: {address} cannot be opened: {error}"))?;
             wired.metrics.set_ready(true);
             print(&welcome);
             Some(tokio::spawn(wiring::serve(
@@ -121,9 +119,7 @@ async fn move_it<E: Engine>(migrate: Migrate) -> TextResult<bool> {
         () = ended.wait() => Ok(false),
     };
     if serving.is_some() && matches!(outcome, Ok(true)) && switched(&wired.supervisor) {
-        print(
-            "serving until SIGTERM or SIGINT; point the application to the target when it suits\n",
-        );
+        print("serving until SIGTERM or SIGINT; point the application to the target when it suits\n");
         ended.wait().await;
     }
     stop.cancel();
@@ -157,42 +153,27 @@ async fn work<E: Engine>(
 ) -> TextResult<bool> {
     let supervisor = &wired.supervisor;
     if supervisor.status(NAME).is_err() {
-        supervisor
-            .create(definition)
-            .await
-            .map_err(|error| error.to_string())?;
+        supervisor.create(definition).await.map_err(|error| error.to_string())?;
     }
     if switched(supervisor) {
         print("the target serves already\n");
         return Ok(true);
     }
-    if matches!(
-        status(supervisor)?.state,
-        State::Created | State::Prechecked
-    ) {
-        let findings = supervisor
-            .precheck(NAME)
-            .await
-            .map_err(|error| error.to_string())?;
+    if matches!(status(supervisor)?.state, State::Created | State::Prechecked) {
+        let findings = supervisor.precheck(NAME).await.map_err(|error| error.to_string())?;
         print(&checks_text(&findings));
         if worst(&findings) == Level::Error {
             return Err("the precheck found errors; nothing was touched".to_owned());
         }
     }
     if !matches!(status(supervisor)?.state, State::Copying | State::Following) {
-        supervisor
-            .start(NAME)
-            .await
-            .map_err(|error| error.to_string())?;
+        supervisor.start(NAME).await.map_err(|error| error.to_string())?;
     }
     let screen = Screen::default();
     follow(supervisor, &screen).await?;
     check(supervisor, &screen).await?;
     if migrate.cutover {
-        let report = supervisor
-            .cutover(NAME, options)
-            .await
-            .map_err(|error| error.to_string())?;
+        let report = supervisor.cutover(NAME, options).await.map_err(|error| error.to_string())?;
         screen.done();
         return reported(&report, migrate);
     }
@@ -218,13 +199,8 @@ fn failing(status: Status) -> TextResult<Status> {
     if status.state != State::Failed {
         return Ok(status);
     }
-    let why = status
-        .error
-        .unwrap_or_else(|| "no reason is known".to_owned());
-    let remedy = status
-        .remedy
-        .map(|remedy| format!("; {remedy}"))
-        .unwrap_or_default();
+    let why = status.error.unwrap_or_else(|| "no reason is known".to_owned());
+    let remedy = status.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
     Err(format!("the migration failed: {why}{remedy}"))
 }
 
@@ -245,15 +221,10 @@ async fn follow<D: Database>(supervisor: &Arc<Supervisor<D>>, screen: &Screen) -
 
 /// Resolves once every range was found equal.
 async fn check<D: Database>(supervisor: &Arc<Supervisor<D>>, screen: &Screen) -> TextResult {
-    supervisor
-        .check(NAME)
-        .await
-        .map_err(|error| error.to_string())?;
+    supervisor.check(NAME).await.map_err(|error| error.to_string())?;
     loop {
         failing(status(supervisor)?)?;
-        let now = supervisor
-            .check_status(NAME)
-            .map_err(|error| error.to_string())?;
+        let now = supervisor.check_status(NAME).map_err(|error| error.to_string())?;
         if let Some(now) = now {
             screen.show_check(&now);
             match now.verdict {
@@ -261,10 +232,7 @@ async fn check<D: Database>(supervisor: &Arc<Supervisor<D>>, screen: &Screen) ->
                 Verdict::Passed => return Ok(()),
                 Verdict::Different => {
                     let keys = now.differing.join("\n  ");
-                    return Err(format!(
-                        "the two sides differ in {} ranges:\n  {keys}",
-                        now.ranges_different
-                    ));
+                    return Err(format!("the two sides differ in {} ranges:\n  {keys}", now.ranges_different));
                 }
                 Verdict::Broken => {
                     let why = now.error.unwrap_or_default();
@@ -278,19 +246,11 @@ async fn check<D: Database>(supervisor: &Arc<Supervisor<D>>, screen: &Screen) ->
 
 /// What needs attention, in full; what is in order, only counted.
 fn checks_text(findings: &[Check]) -> String {
-    let (good, mut bad): (Vec<&Check>, Vec<&Check>) =
-        findings.iter().partition(|check| check.level == Level::Ok);
+    let (good, mut bad): (Vec<&Check>, Vec<&Check>) = findings.iter().partition(|check| check.level == Level::Ok);
     bad.sort_by_key(|check| std::cmp::Reverse(check.level));
     let mut text = format!("precheck: {} checks are in order\n", good.len());
     for check in bad {
-        let head = [
-            check.level.as_str(),
-            ": ",
-            &check.name,
-            ": ",
-            &check.evidence,
-            "\n",
-        ];
+        let head = [check.level.as_str(), ": ", &check.name, ": ", &check.evidence, "\n"];
         text.push_str(&head.concat());
         for (what, more) in [("remedy", &check.remedy), ("fix", &check.fix)] {
             if !more.is_empty() {
@@ -318,19 +278,12 @@ fn reported(report: &CutoverReport, migrate: &Migrate) -> TextResult<bool> {
         ("ranges proved equal", report.proved.ranges.to_string()),
         ("rows in them", report.proved.rows.to_string()),
     ];
-    let (names, values): (Vec<String>, Vec<Option<String>>) = lines
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), Some(value)))
-        .unzip();
+    let (names, values): (Vec<String>, Vec<Option<String>>) =
+        lines.into_iter().map(|(name, value)| (name.to_owned(), Some(value))).unzip();
     print(&record(&names, &values));
     if let Outcome::Undone { at, why, remedy } = &report.outcome {
-        let remedy = remedy
-            .as_ref()
-            .map(|remedy| format!("; {remedy}"))
-            .unwrap_or_default();
-        return Err(format!(
-            "undone in {at}: {why}; the source goes on serving{remedy}"
-        ));
+        let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        return Err(format!("undone in {at}: {why}; the source goes on serving{remedy}"));
     }
     if migrate.listen.is_none() {
         print(
@@ -347,9 +300,7 @@ fn welcome<E: Engine>(migrate: &Migrate, config: &Config) -> String {
     };
     let (user, password) = (&config.admin.user, config.admin.password.reveal());
     let scheme = E::URL.split("://").next().unwrap_or_default();
-    format!(
-        "applications: {address}\nadmin console: {scheme}://{user}:{password}@{address}/headgate\n"
-    )
+    format!("applications: {address}\nadmin console: {scheme}://{user}:{password}@{address}/headgate\n")
 }
 
 /// SIGTERM and SIGINT.
@@ -370,8 +321,5 @@ impl Ended {
 
 fn interrupted() -> TextResult<Ended> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
-    Ok(Ended {
-        terminate: listen(SignalKind::terminate())?,
-        interrupt: listen(SignalKind::interrupt())?,
-    })
+    Ok(Ended { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
 }

@@ -25,21 +25,14 @@ pub(crate) fn fail(text: &str) -> ExitCode {
 pub(crate) fn table(columns: &[String], rows: &[Vec<Option<String>>]) -> String {
     let cell = |value: &Option<String>| value.clone().unwrap_or_default().replace('\n', " ");
     let width = |at: usize| {
-        let values = rows
-            .iter()
-            .filter_map(|row| row.get(at))
-            .map(|value| cell(value).chars().count());
+        let values = rows.iter().filter_map(|row| row.get(at)).map(|value| cell(value).chars().count());
         let name = columns.get(at).map_or(0, |name| name.chars().count());
         values.max().unwrap_or(0).max(name)
     };
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let mut text = String::new();
     let mut line = |cells: Vec<String>| {
-        let padded: Vec<String> = cells
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         let _ = writeln!(text, "{}", padded.join("  ").trim_end());
     };
     line(columns.to_vec());
@@ -52,11 +45,7 @@ pub(crate) fn table(columns: &[String], rows: &[Vec<Option<String>>]) -> String 
 
 /// Lays out one wide row as a line for each value.
 pub(crate) fn record(columns: &[String], row: &[Option<String>]) -> String {
-    let width = columns
-        .iter()
-        .map(|name| name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let width = columns.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for (name, value) in columns.iter().zip(row) {
         let value = value.as_deref().unwrap_or_default();
@@ -72,14 +61,8 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_value() {
         let columns = ["id".to_owned(), "state".to_owned()];
-        let rows = [
-            vec![Some("größe".to_owned()), Some("copying".to_owned())],
-            vec![Some("m".to_owned()), None],
-        ];
-        assert_eq!(
-            table(&columns, &rows),
-            "id     state\n-----  -------\ngröße  copying\nm\n"
-        );
+        let rows = [vec![Some("größe".to_owned()), Some("copying".to_owned())], vec![Some("m".to_owned()), None]];
+        assert_eq!(table(&columns, &rows), "id     state\n-----  -------\ngröße  copying\nm\n");
         assert_eq!(record(&columns, &rows[0]), "id     größe\nstate  copying\n");
     }
 }

@@ -105,10 +105,7 @@ impl<S: Sessions, D: Database> Reload<S, D> {
                     error!(%path, problem, "SIGHUP: nothing was changed");
                 }
                 let refused = Some((SystemTime::now(), problems.join("; ")));
-                self.running.0.store(Arc::new(Loaded {
-                    refused,
-                    ..Loaded::clone(&now)
-                }));
+                self.running.0.store(Arc::new(Loaded { refused, ..Loaded::clone(&now) }));
             }
         }
     }
@@ -116,8 +113,8 @@ impl<S: Sessions, D: Database> Reload<S, D> {
     /// Changes everything, or tells everything that speaks against it.
     fn take(&self, now: &Loaded) -> Result<Loaded, Vec<String>> {
         let path = now.file.as_deref().unwrap_or(Path::new(""));
-        let read = Config::read(path)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let read =
+            Config::read(path).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let one = |text: String| vec![text];
         let moved = self.supervisor.route_clusters();
         let known = Known {
@@ -127,19 +124,11 @@ impl<S: Sessions, D: Database> Reload<S, D> {
                 .map(|route| (route.name.clone(), route.destination().cluster.name.clone()))
                 .collect(),
         };
-        let Decided {
-            config,
-            wanted,
-            waiting,
-        } = decide(&now.config, &read, &known)?;
+        let Decided { config, wanted, waiting } = decide(&now.config, &read, &known)?;
         let renewal = self.sessions.prepare(&config).map_err(one)?;
         // The one step that may still say no comes first.
         let renewed = self.plane.routes.renew(&wanted);
-        renewed.map_err(|error| {
-            one(format!(
-                "{error}; end them first, or move the route by a migration"
-            ))
-        })?;
+        renewed.map_err(|error| one(format!("{error}; end them first, or move the route by a migration")))?;
         self.sessions.renew(renewal);
         Ok(Loaded {
             config: Arc::new(config),

@@ -30,10 +30,7 @@ pub(crate) fn check(path: &Path) -> ExitCode {
     match Config::read(path) {
         Ok(config) => {
             let (clusters, routes) = (config.clusters.len(), config.routes.len());
-            print(&format!(
-                "{} is in order: {clusters} clusters, {routes} routes\n",
-                path.display()
-            ));
+            print(&format!("{} is in order: {clusters} clusters, {routes} routes\n", path.display()));
             tell_switches(&config);
             ExitCode::SUCCESS
         }
@@ -53,9 +50,7 @@ fn tell_switches(config: &Config) {
     };
     for (name, cluster) in moved {
         let Some(route) = config.routes.get(&name) else {
-            complain(&format!(
-                "a cutover moved route {name} to {cluster}; the file has no such route any more"
-            ));
+            complain(&format!("a cutover moved route {name} to {cluster}; the file has no such route any more"));
             continue;
         };
         if route.cluster != cluster {
@@ -75,10 +70,7 @@ fn tell(path: &Path, problems: &[Problem]) -> ExitCode {
     }
     let count = problems.len();
     let noun = if count == 1 { "problem" } else { "problems" };
-    fail(&format!(
-        "{}: {count} {noun}; nothing was started",
-        path.display()
-    ))
+    fail(&format!("{}: {count} {noun}; nothing was started", path.display()))
 }
 
 /// Serves until a signal.
@@ -106,18 +98,13 @@ async fn serve<E: Engine>(path: &Path, config: Config, log: Log) -> Result<(), S
     hear_signals(stop.clone(), cut.clone())?;
     let hangups = reload::hangups()?;
     let drain_timeout = config.limits.drain_timeout;
-    let (address, http_address) = (
-        config.listen.address,
-        config.http.as_ref().map(|http| http.address),
-    );
+    let (address, http_address) = (config.listen.address, config.http.as_ref().map(|http| http.address));
     // The journal before the sockets: whoever has it open is the one Headgate that may serve these routes.
     let threads = config.listen.threads;
     let running = Running::new(config, Some(path));
     let wired = wiring::join::<E>(running).map_err(|error| error.to_string())?;
     let listening = open("listen.address", address)?;
-    let http = http_address
-        .map(|address| open("http.address", address))
-        .transpose()?;
+    let http = http_address.map(|address| open("http.address", address)).transpose()?;
     if let Ok(address) = listening.local_addr() {
         info!(%address, "accepting sessions; the admin console is the database \"headgate\"");
     }
@@ -131,20 +118,10 @@ async fn serve<E: Engine>(path: &Path, config: Config, log: Log) -> Result<(), S
     let reloading = tokio::spawn(reload.serve(hangups));
     wired.metrics.set_ready(true);
     let end_of_http = CancellationToken::new();
-    let serving_http = http.map(|listener| {
-        tokio::spawn(http::serve(
-            listener,
-            Pages::new(&wired, log),
-            end_of_http.clone(),
-        ))
-    });
+    let serving_http =
+        http.map(|listener| tokio::spawn(http::serve(listener, Pages::new(&wired, log), end_of_http.clone())));
     let workers = wiring::start_workers(threads)?;
-    let serving = tokio::spawn(wiring::serve(
-        Arc::clone(&wired.sessions),
-        listening,
-        workers,
-        stop.clone(),
-    ));
+    let serving = tokio::spawn(wiring::serve(Arc::clone(&wired.sessions), listening, workers, stop.clone()));
     stop.cancelled().await;
     reloading.abort();
     wired.metrics.set_ready(false);

@@ -71,13 +71,7 @@ fn console_of(path: &Path) -> Result<Cluster, String> {
         ip => ip.to_string(),
     };
     let engine: Kind = config.engine;
-    Ok(Cluster {
-        engine,
-        host,
-        port: address.port(),
-        user: config.admin.user,
-        password: Some(config.admin.password),
-    })
+    Ok(Cluster { engine, host, port: address.port(), user: config.admin.user, password: Some(config.admin.password) })
 }
 
 fn lay_out(said: &[Reply]) -> String {

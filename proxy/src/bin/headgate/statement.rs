@@ -18,13 +18,7 @@ pub(crate) use settings::Given;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Statement {
     /// Define a migration; without a route, the one that its source serves.
-    Create {
-        name: String,
-        source: String,
-        target: String,
-        route: Option<String>,
-        settings: Given,
-    },
+    Create { name: String, source: String, target: String, route: Option<String>, settings: Given },
     /// Run every check that can say no.
     Precheck(String),
     /// Start or go on.
@@ -34,19 +28,11 @@ pub(crate) enum Statement {
     /// Compare both sides.
     Check(String),
     /// Take a table anew.
-    Recopy {
-        name: String,
-        schema: Option<String>,
-        table: String,
-    },
+    Recopy { name: String, schema: Option<String>, table: String },
     /// Close the way back and remove what it left on both sides.
     Finish(String),
     /// Give up the mark of a switch that is on a cluster.
-    ClearMark {
-        cluster: String,
-        route: String,
-        give_up_switch: bool,
-    },
+    ClearMark { cluster: String, route: String, give_up_switch: bool },
     /// Forget it and clean up.
     Drop { name: String, target_objects: bool },
     /// Run a cutover up to the decision.
@@ -121,12 +107,7 @@ pub(crate) struct Mistake {
 
 impl Mistake {
     fn syntax(text: impl Into<String>, hint: impl Into<String>, position: usize) -> Self {
-        Self {
-            code: "42601",
-            text: text.into(),
-            hint: hint.into(),
-            position,
-        }
+        Self { code: "42601", text: text.into(), hint: hint.into(), position }
     }
 }
 
@@ -162,23 +143,12 @@ pub(crate) fn bind(tokens: &[Token], values: &[Option<String>]) -> Result<Vec<To
         let Word::Parameter(number) = token.word else {
             return Ok(token.clone());
         };
-        let value = number
-            .checked_sub(1)
-            .and_then(|index| values.get(index))
-            .cloned()
-            .flatten();
+        let value = number.checked_sub(1).and_then(|index| values.get(index)).cloned().flatten();
         let Some(value) = value else {
             let text = format!("there is no value for ${number}");
-            return Err(Mistake::syntax(
-                text,
-                "bind a text that is not null",
-                token.position,
-            ));
+            return Err(Mistake::syntax(text, "bind a text that is not null", token.position));
         };
-        Ok(Token {
-            word: Word::Text(value),
-            position: token.position,
-        })
+        Ok(Token { word: Word::Text(value), position: token.position })
     });
     filled.collect()
 }
@@ -195,9 +165,7 @@ impl Parser<'_> {
 
     fn position(&self) -> usize {
         let last = || self.tokens.last().map_or(1, |token| token.position);
-        self.tokens
-            .get(self.at)
-            .map_or_else(last, |token| token.position)
+        self.tokens.get(self.at).map_or_else(last, |token| token.position)
     }
 
     fn unexpected(&self, wanted: &str) -> Mistake {
@@ -216,11 +184,7 @@ impl Parser<'_> {
     }
 
     fn keyword(&mut self, keyword: &str) -> Result<(), Mistake> {
-        if self.takes(keyword) {
-            Ok(())
-        } else {
-            Err(self.unexpected(&keyword.to_uppercase()))
-        }
+        if self.takes(keyword) { Ok(()) } else { Err(self.unexpected(&keyword.to_uppercase())) }
     }
 
     fn takes_sign(&mut self, sign: char) -> bool {
@@ -230,18 +194,12 @@ impl Parser<'_> {
     }
 
     fn sign(&mut self, sign: char) -> Result<(), Mistake> {
-        if self.takes_sign(sign) {
-            Ok(())
-        } else {
-            Err(self.unexpected(&format!("\"{sign}\"")))
-        }
+        if self.takes_sign(sign) { Ok(()) } else { Err(self.unexpected(&format!("\"{sign}\""))) }
     }
 
     fn name(&mut self, what: &str) -> Result<String, Mistake> {
         let name = match self.peek() {
-            Some(Word::Bare(name) | Word::Quoted(name) | Word::Text(name) | Word::Number(name)) => {
-                name.clone()
-            }
+            Some(Word::Bare(name) | Word::Quoted(name) | Word::Text(name) | Word::Number(name)) => name.clone(),
             Some(Word::Parameter(number)) => format!("${number}"),
             _ => return Err(self.unexpected(what)),
         };
@@ -265,10 +223,7 @@ impl Parser<'_> {
             "drop" => {
                 let name = self.migration()?;
                 let target_objects = settings::target_objects(self.with()?)?;
-                Ok(Statement::Drop {
-                    name,
-                    target_objects,
-                })
+                Ok(Statement::Drop { name, target_objects })
             }
             "rehearse" => {
                 let name = self.migration()?;
@@ -282,18 +237,12 @@ impl Parser<'_> {
             "recopy" => self.recopy(),
             "show" => self.show(),
             "help" => Ok(Statement::Help),
-            "rollback" if self.is_migration() => self
-                .migration()
-                .map(|_| Statement::Later("ROLLBACK MIGRATION")),
-            "commit" if self.is_migration() => self
-                .migration()
-                .map(|_| Statement::Later("COMMIT MIGRATION")),
+            "rollback" if self.is_migration() => self.migration().map(|_| Statement::Later("ROLLBACK MIGRATION")),
+            "commit" if self.is_migration() => self.migration().map(|_| Statement::Later("COMMIT MIGRATION")),
             "begin" => Ok(self.rest(Statement::Begin)),
             "commit" | "end" => Ok(self.rest(Statement::End { rolled_back: false })),
             "rollback" | "abort" => Ok(self.rest(Statement::End { rolled_back: true })),
-            "set" | "reset" | "discard" | "deallocate" if self.peek().is_some() => {
-                Ok(self.rest(Statement::Set))
-            }
+            "set" | "reset" | "discard" | "deallocate" if self.peek().is_some() => Ok(self.rest(Statement::Set)),
             "select" => self.select(),
             _ => {
                 self.at = 0;
@@ -333,30 +282,17 @@ impl Parser<'_> {
             route = Some(self.name("the name of a route")?);
         }
         let settings = settings::settings(self.with()?)?;
-        Ok(Statement::Create {
-            name,
-            source,
-            target,
-            route,
-            settings,
-        })
+        Ok(Statement::Create { name, source, target, route, settings })
     }
 
     fn recopy(&mut self) -> Result<Statement, Mistake> {
         self.keyword("table")?;
         let first = self.name("the name of a table")?;
-        let (schema, table) = if self.takes_sign('.') {
-            (Some(first), self.name("the name of a table")?)
-        } else {
-            (None, first)
-        };
+        let (schema, table) =
+            if self.takes_sign('.') { (Some(first), self.name("the name of a table")?) } else { (None, first) };
         self.keyword("of")?;
         let name = self.migration()?;
-        Ok(Statement::Recopy {
-            name,
-            schema,
-            table,
-        })
+        Ok(Statement::Recopy { name, schema, table })
     }
 
     fn clear(&mut self) -> Result<Statement, Mistake> {
@@ -368,11 +304,7 @@ impl Parser<'_> {
         self.keyword("route")?;
         let route = self.name("the name of a route")?;
         let give_up_switch = settings::give_up_switch(self.with()?)?;
-        Ok(Statement::ClearMark {
-            cluster,
-            route,
-            give_up_switch,
-        })
+        Ok(Statement::ClearMark { cluster, route, give_up_switch })
     }
 
     fn options(&mut self) -> Result<Options, Mistake> {
@@ -391,11 +323,7 @@ impl Parser<'_> {
             let key = self.name("a key")?;
             self.sign('=')?;
             let value = self.name("a value")?;
-            pairs.push(settings::Pair {
-                key,
-                value,
-                position,
-            });
+            pairs.push(settings::Pair { key, value, position });
             if self.takes_sign(')') {
                 return Ok(pairs);
             }
@@ -409,14 +337,10 @@ impl Parser<'_> {
         }
         if self.takes("cutover") {
             self.keyword("report")?;
-            return self
-                .name("the name of a migration")
-                .map(Statement::ShowReport);
+            return self.name("the name of a migration").map(Statement::ShowReport);
         }
         if self.takes("readiness") {
-            return self
-                .name("the name of a migration")
-                .map(Statement::ShowReadiness);
+            return self.name("the name of a migration").map(Statement::ShowReadiness);
         }
         let start = self.at;
         let mut words = vec![self.name("what to show")?];
@@ -454,8 +378,7 @@ impl Parser<'_> {
         if self.takes("checks") {
             return self.name(name).map(Statement::ShowChecks);
         }
-        self.keyword("check")
-            .map_err(|_| self.unexpected("LIST, STATUS, TABLES, CHECKS or CHECK STATUS"))?;
+        self.keyword("check").map_err(|_| self.unexpected("LIST, STATUS, TABLES, CHECKS or CHECK STATUS"))?;
         self.keyword("status")?;
         self.name(name).map(Statement::ShowCheckStatus)
     }

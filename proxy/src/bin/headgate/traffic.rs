@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use migrator::Error;
 use migrator::error::Result;
-use migrator::traffic::{
-    Admission, Handovers, HiddenWrites, Holds, OpenTransaction, Traffic, Unmovable, Waiting,
-};
+use migrator::traffic::{Admission, Handovers, HiddenWrites, Holds, OpenTransaction, Traffic, Unmovable, Waiting};
 use proxy::admission;
 use proxy::data_plane::DataPlane;
 use proxy::registry::{Entry, Movable};
@@ -20,8 +18,7 @@ pub(crate) struct PlaneTraffic(pub(crate) Arc<DataPlane>);
 impl PlaneTraffic {
     fn route(&self, name: &str) -> Result<Arc<Route>> {
         self.0.routes.route(name).ok_or_else(|| {
-            Error::refused(format!("there is no route {name:?}"))
-                .remedy("SHOW ROUTES lists those of the configuration")
+            Error::refused(format!("there is no route {name:?}")).remedy("SHOW ROUTES lists those of the configuration")
         })
     }
 
@@ -31,11 +28,7 @@ impl PlaneTraffic {
             let mut others = self.0.routes.others().into_iter();
             others.find(|route| route.name == name)
         };
-        self.0
-            .routes
-            .route(name)
-            .or_else(others)
-            .map_or_else(|| self.route(name), Ok)
+        self.0.routes.route(name).or_else(others).map_or_else(|| self.route(name), Ok)
     }
 
     fn cluster(&self, name: &str) -> Result<Arc<Cluster>> {
@@ -56,8 +49,7 @@ const IDLE_MOVE_PATIENCE: Duration = Duration::from_millis(100);
 async fn move_the_idle(plane: Arc<DataPlane>, route: Arc<Route>) {
     route.gate.line_empty().await;
     let cluster = route.destination().cluster.name.clone();
-    let elsewhere =
-        |entry: &Arc<Entry>| entry.server().is_some_and(|at| at.cluster.name != cluster);
+    let elsewhere = |entry: &Arc<Entry>| entry.server().is_some_and(|at| at.cluster.name != cluster);
     let mut waiting = Vec::new();
     for entry in plane.registry.of_route(&route.name) {
         // Whoever stays hears that too: what was prepared for a switch that did not come is not needed.
@@ -99,22 +91,17 @@ impl Traffic for PlaneTraffic {
 
     fn admit(&self, route: &str, admission: Admission) -> Result<()> {
         let route = self.open_route(route)?;
-        let reported = matches!(
-            admission,
-            Admission::Unseen { .. } | Admission::Refused { .. }
-        );
+        let reported = matches!(admission, Admission::Unseen { .. } | Admission::Refused { .. });
         self.0.routes.keep(&route, reported);
         route.door.set(match admission {
             Admission::Open => admission::Admission::Open,
             Admission::Looking(met) => admission::Admission::Looking(met.map(Into::into)),
-            Admission::Unseen { why, remedy } => admission::Admission::Unseen {
-                why: why.into(),
-                remedy: remedy.into(),
-            },
-            Admission::Refused { why, remedy } => admission::Admission::Refused {
-                why: why.into(),
-                remedy: remedy.into(),
-            },
+            Admission::Unseen { why, remedy } => {
+                admission::Admission::Unseen { why: why.into(), remedy: remedy.into() }
+            }
+            Admission::Refused { why, remedy } => {
+                admission::Admission::Refused { why: why.into(), remedy: remedy.into() }
+            }
         });
         Ok(())
     }
@@ -122,17 +109,13 @@ impl Traffic for PlaneTraffic {
     fn admission(&self, route: &str) -> Result<Admission> {
         Ok(match self.open_route(route)?.door.admission() {
             admission::Admission::Open => Admission::Open,
-            admission::Admission::Looking(met) => {
-                Admission::Looking(met.as_deref().map(ToOwned::to_owned))
+            admission::Admission::Looking(met) => Admission::Looking(met.as_deref().map(ToOwned::to_owned)),
+            admission::Admission::Unseen { why, remedy } => {
+                Admission::Unseen { why: String::from(&*why), remedy: String::from(&*remedy) }
             }
-            admission::Admission::Unseen { why, remedy } => Admission::Unseen {
-                why: String::from(&*why),
-                remedy: String::from(&*remedy),
-            },
-            admission::Admission::Refused { why, remedy } => Admission::Refused {
-                why: String::from(&*why),
-                remedy: String::from(&*remedy),
-            },
+            admission::Admission::Refused { why, remedy } => {
+                Admission::Refused { why: String::from(&*why), remedy: String::from(&*remedy) }
+            }
         })
     }
 
@@ -161,12 +144,7 @@ impl Traffic for PlaneTraffic {
         Ok(found)
     }
 
-    fn warm<'a>(
-        &'a self,
-        route: &'a str,
-        cluster: &'a str,
-        patience: Duration,
-    ) -> Waiting<'a, Result<Vec<String>>> {
+    fn warm<'a>(&'a self, route: &'a str, cluster: &'a str, patience: Duration) -> Waiting<'a, Result<Vec<String>>> {
         Box::pin(async move {
             self.route(route)?;
             let cluster = self.cluster(cluster)?;
@@ -189,10 +167,7 @@ impl Traffic for PlaneTraffic {
         // Of those who are inside, some may only be in doubt whether they are.
         let inside: BTreeSet<u64> = gate.inside().iter().map(|inside| inside.ticket).collect();
         for entry in self.0.registry.of_route(route) {
-            if entry
-                .ticket_at(route)
-                .is_some_and(|ticket| inside.contains(&ticket))
-            {
+            if entry.ticket_at(route).is_some_and(|ticket| inside.contains(&ticket)) {
                 entry.notify.notify_one();
             }
         }
@@ -231,9 +206,8 @@ impl Traffic for PlaneTraffic {
         let destination = self.route(route)?.destination();
         let cluster = &destination.cluster.name;
         let sessions = self.0.registry.snapshot().into_iter();
-        let here = sessions.filter(|session| {
-            session.ticket_at(route).is_some() && session.cluster.as_ref() == Some(cluster)
-        });
+        let here =
+            sessions.filter(|session| session.ticket_at(route).is_some() && session.cluster.as_ref() == Some(cluster));
         Ok(here.filter_map(|session| session.server_pid).collect())
     }
 
@@ -250,11 +224,7 @@ impl Traffic for PlaneTraffic {
         Ok(all.collect())
     }
 
-    fn unmovable<'a>(
-        &'a self,
-        route: &'a str,
-        patience: Duration,
-    ) -> Waiting<'a, Result<Vec<Unmovable>>> {
+    fn unmovable<'a>(&'a self, route: &'a str, patience: Duration) -> Waiting<'a, Result<Vec<Unmovable>>> {
         Box::pin(async move {
             self.route(route)?;
             let found = self.0.registry.unmovable(route, patience).await.into_iter();
@@ -331,11 +301,7 @@ impl Traffic for PlaneTraffic {
         Ok(Handovers {
             moved: log.moved,
             pending: pending as u64,
-            closed: log
-                .closed
-                .into_iter()
-                .map(|(why, count)| (why.to_owned(), count))
-                .collect(),
+            closed: log.closed.into_iter().map(|(why, count)| (why.to_owned(), count)).collect(),
         })
     }
 }

@@ -37,8 +37,7 @@ pub(crate) struct Wired<E: Engine> {
 /// Opens the journal and joins the parts. Migrations go on only with [`Supervisor::resume`].
 pub(crate) fn join<E: Engine>(running: Arc<Running>) -> Result<Wired<E>, Error> {
     let config = running.config();
-    let metrics = Metrics::new()
-        .map_err(|error| Error::fatal("metrics cannot be registered").because(error))?;
+    let metrics = Metrics::new().map_err(|error| Error::fatal("metrics cannot be registered").because(error))?;
     let metrics = Arc::new(metrics);
     if let Ok(since) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         metrics.set_started(since);
@@ -66,20 +65,9 @@ pub(crate) fn join<E: Engine>(running: Arc<Running>) -> Result<Wired<E>, Error> 
         }
     })));
     let health = Health::new::<E>(Arc::clone(&running));
-    let admin = Admin {
-        running: Arc::clone(&running),
-        plane: Arc::clone(&plane),
-        supervisor: Arc::clone(&supervisor),
-    };
+    let admin = Admin { running: Arc::clone(&running), plane: Arc::clone(&plane), supervisor: Arc::clone(&supervisor) };
     door.open(admin);
-    Ok(Wired {
-        sessions,
-        supervisor,
-        metrics,
-        plane,
-        health,
-        running,
-    })
+    Ok(Wired { sessions, supervisor, metrics, plane, health, running })
 }
 
 /// Cutovers of the past overrule the configuration: the route stays where it was switched to.
@@ -93,8 +81,7 @@ fn follow_switches(plane: &DataPlane, journal: &Journal) -> Result<(), Error> {
             continue;
         }
         let Some(target) = plane.routes.cluster(&cluster) else {
-            let text =
-                format!("route {name} was switched to {cluster}, which the configuration lacks");
+            let text = format!("route {name} was switched to {cluster}, which the configuration lacks");
             return Err(Error::fatal(text).remedy(format!("write a section [clusters.{cluster}]")));
         };
         info!(route = name, %cluster, configured, "the route stays where it was switched to");
@@ -125,12 +112,7 @@ fn ends<'a>(config: &'a Config, definition: &'a Definition) -> Result<ClusterPai
         Error::refused(format!("the configuration lacks the {what} {name}"))
             .remedy("write it back into the configuration, or drop the migration")
     };
-    let cluster = |name: &String| {
-        config
-            .clusters
-            .get(name)
-            .ok_or_else(|| missing("cluster", name))
-    };
+    let cluster = |name: &String| config.clusters.get(name).ok_or_else(|| missing("cluster", name));
     let route = config.routes.get(&definition.route);
     // A look has one end, and may be at what the default route serves.
     let looks = definition.source == definition.target && config.default_route.is_some();
@@ -139,9 +121,5 @@ fn ends<'a>(config: &'a Config, definition: &'a Definition) -> Result<ClusterPai
         None if looks => &definition.route,
         None => return Err(missing("route", &definition.route)),
     };
-    Ok(ClusterPair {
-        source: cluster(&definition.source)?,
-        target: cluster(&definition.target)?,
-        database,
-    })
+    Ok(ClusterPair { source: cluster(&definition.source)?, target: cluster(&definition.target)?, database })
 }

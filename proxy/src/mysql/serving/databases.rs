@@ -23,10 +23,7 @@ impl Serving {
     /// The next command chooses databases. Those that a route serves from this cluster are joined before the command
     /// goes by; where another cluster serves it, the session goes there.
     pub(super) async fn choose_databases(&mut self) -> Option<End> {
-        let here = self
-            .entry
-            .server()
-            .map(|server| server.cluster.name.clone());
+        let here = self.entry.server().map(|server| server.cluster.name.clone());
         let (names, lone) = self.wire.next_databases();
         let last = names.last().cloned().unwrap_or_default();
         let mut elsewhere = None;
@@ -111,9 +108,7 @@ impl Serving {
             let cluster = route.destination().cluster.name.clone();
             info!(client = %self.entry.client, database = name, cluster, why, "a session cannot change to a database of another cluster");
             let text = format!("Unknown database '{name}': another cluster serves it, and {why}");
-            return self
-                .refuse(|out, sequence| error_response::error(out, sequence, 1049, "42000", &text))
-                .await;
+            return self.refuse(|out, sequence| error_response::error(out, sequence, 1049, "42000", &text)).await;
         }
         self.standing.leave();
         self.settle_at(route, NOWHERE);
@@ -166,10 +161,7 @@ impl Serving {
         if refuse_statements(&self.wire.learned, &self.wire.statements).is_err() {
             return Some(self.cannot_move(&NotMovable::SeveralRoutes));
         }
-        let here = self
-            .entry
-            .server()
-            .map(|server| server.cluster.name.clone());
+        let here = self.entry.server().map(|server| server.cluster.name.clone());
         let stays = |route: &Arc<Route>| Some(&route.destination().cluster.name) == here.as_ref();
         if !stays(&at) {
             self.settle_at(&at, NOWHERE);
@@ -182,10 +174,7 @@ impl Serving {
         let generation = self.route.destination().generation;
         self.standing.generation.store(generation, Relaxed);
         self.standing.keep(|also| stays(&also.route));
-        for Also {
-            route, generation, ..
-        } in &mut self.standing.also
-        {
+        for Also { route, generation, .. } in &mut self.standing.also {
             *generation = route.destination().generation;
         }
         None

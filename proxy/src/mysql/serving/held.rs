@@ -59,9 +59,7 @@ impl Serving {
         // What is none passes like any other, and hears the refusal.
         let unit = self.wire.unit(self.relay.held_bytes())?;
         let (relay, wire) = (&mut self.relay, &mut self.wire);
-        let tried = relay
-            .try_out(wire, &self.standing, unit, trial::judge)
-            .await;
+        let tried = relay.try_out(wire, &self.standing, unit, trial::judge).await;
         match tried {
             Err(broken) => Some(self.abort(&broken)),
             Ok(Verdict::Refused) => {
@@ -75,18 +73,7 @@ impl Serving {
     /// Waits until the gates are open; one that the fence `refused` until that is known to be down.
     pub(super) async fn hold(&mut self, refused: bool) -> Result<(), Unheld> {
         let met = {
-            let Self {
-                plane,
-                logins,
-                route,
-                identity,
-                entry,
-                wire,
-                relay,
-                standing,
-                prewarmed,
-                ..
-            } = self;
+            let Self { plane, logins, route, identity, entry, wire, relay, standing, prewarmed, .. } = self;
             let rang = || look_at_orders(entry, identity, logins, prewarmed);
             hold(plane, route, standing, relay, wire, refused, rang).await
         };
@@ -103,10 +90,7 @@ impl Serving {
     }
 
     /// Answers the command that stands next with an error, once the client has sent all of it.
-    pub(super) async fn refuse(
-        &mut self,
-        error: impl FnOnce(&mut BytesMut, &mut u8),
-    ) -> Option<End> {
+    pub(super) async fn refuse(&mut self, error: impl FnOnce(&mut BytesMut, &mut u8)) -> Option<End> {
         let Some(header) = frame::peek(self.relay.held_bytes()) else {
             return Some(End::Broken);
         };

@@ -54,9 +54,7 @@ impl Serving {
         let mut sequence = header.sequence.wrapping_add(1);
         let named = u32::try_from(id).ok();
         let entry = named.and_then(|id| self.plane.registry.by_client_id(id));
-        let Some((entry, server)) =
-            entry.and_then(|entry| Some((Arc::clone(&entry), entry.server()?)))
-        else {
+        let Some((entry, server)) = entry.and_then(|entry| Some((Arc::clone(&entry), entry.server()?))) else {
             self.plane.metrics.cancel_request("unknown");
             error_response::unknown_thread(&mut words, &mut sequence, id);
             self.relay.discard_held(header.total());
@@ -92,15 +90,9 @@ impl Serving {
     }
 
     fn okay(&self, out: &mut BytesMut, sequence: &mut u8) {
-        let okay = Okay {
-            status: self.wire.status(),
-            ..Okay::default()
-        };
+        let okay = Okay { status: self.wire.status(), ..Okay::default() };
         let mut payload = BytesMut::new();
-        let tracked = self
-            .wire
-            .client_capabilities()
-            .has(Capabilities::SESSION_TRACK);
+        let tracked = self.wire.client_capabilities().has(Capabilities::SESSION_TRACK);
         okay.encode(&mut payload, reply::OK, tracked);
         frame::put(out, sequence, &payload);
     }
@@ -115,22 +107,12 @@ impl Serving {
         let (packet, behind) = held.split_at(header.total());
         let mut buffer = BytesMut::from(behind);
         let body = packet.get(frame::HEADER_BYTES + 1..).unwrap_or_default();
-        let mut line = Line::new(
-            &mut self.relay.client,
-            &mut buffer,
-            header.sequence.wrapping_add(1),
-        );
-        let changing =
-            session::change_user(&self.logins, &mut line, body, &self.identity, &self.route);
+        let mut line = Line::new(&mut self.relay.client, &mut buffer, header.sequence.wrapping_add(1));
+        let changing = session::change_user(&self.logins, &mut line, body, &self.identity, &self.route);
         let patience = self.plane.limits.login_timeout;
         let changed = tokio::time::timeout(patience, Box::pin(changing)).await;
         let mut sequence = line.sequence;
-        let Changed {
-            entered: Entered { identity, server },
-            route,
-            destination,
-            database,
-        } = match changed {
+        let Changed { entered: Entered { identity, server }, route, destination, database } = match changed {
             Ok(Ok(changed)) => changed,
             Ok(Err(denied)) => {
                 // Who it wanted to be stands first.
@@ -151,8 +133,7 @@ impl Serving {
         self.standing.leave();
         self.settle_at(&route, destination.generation);
         self.take_server(server, &destination).await;
-        self.wire
-            .begin_anew(capabilities, status, database.as_deref());
+        self.wire.begin_anew(capabilities, status, database.as_deref());
         self.relay.give_back(&buffer);
         self.answer(&words).await
     }

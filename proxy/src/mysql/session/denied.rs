@@ -40,13 +40,7 @@ pub enum Denied {
 
 impl Logins {
     /// What a client is told of why there is no session; nothing where there is nobody to tell.
-    pub fn explain(
-        &self,
-        denied: &Denied,
-        user: &[u8],
-        peer: SocketAddr,
-        sequence: &mut u8,
-    ) -> BytesMut {
+    pub fn explain(&self, denied: &Denied, user: &[u8], peer: SocketAddr, sequence: &mut u8) -> BytesMut {
         let mut out = BytesMut::new();
         match denied {
             Denied::Rejected(rejected) => {
@@ -63,17 +57,10 @@ impl Logins {
             Denied::NoDatabase => {
                 let routes = self.plane.routes.routes();
                 let names: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
-                let text = format!(
-                    "No database selected: name one of this Headgate's routes: {}",
-                    names.join(", ")
-                );
+                let text = format!("No database selected: name one of this Headgate's routes: {}", names.join(", "));
                 error_response::error(&mut out, sequence, 1046, "3D000", &text);
             }
-            Denied::Refused {
-                refused: Refused::ByServer(body),
-                cluster,
-                proven: true,
-            } => {
+            Denied::Refused { refused: Refused::ByServer(body), cluster, proven: true } => {
                 let reported = reply::Error::parse(body).map(|error| error.message.to_vec());
                 let reported = reported.unwrap_or_default();
                 let reported = String::from_utf8_lossy(&reported);
@@ -85,9 +72,7 @@ impl Logins {
                 );
                 error_response::error(&mut out, sequence, ACCESS_DENIED, "28000", &text);
             }
-            Denied::Refused {
-                refused, cluster, ..
-            } => match refused {
+            Denied::Refused { refused, cluster, .. } => match refused {
                 Refused::ByServer(body) => {
                     // An error from before its greeting lacks the state that clients expect by now.
                     let mut reported = BytesMut::new();
@@ -99,16 +84,13 @@ impl Logins {
                 }
                 Refused::Unreachable(error) => {
                     warn!(%peer, cluster, %error, "the cluster cannot be reached; the client was told to try again");
-                    let text = format!(
-                        "Can't connect to the MySQL server of cluster '{cluster}' at the moment"
-                    );
+                    let text = format!("Can't connect to the MySQL server of cluster '{cluster}' at the moment");
                     // Numbers from 2000 on are the client library's own; MariaDB's refuses them as malformed.
                     error_response::error(&mut out, sequence, 1053, "08S01", &text);
                 }
                 Refused::Malformed(_) | Refused::Unsupported(_) => {
                     warn!(%peer, cluster, %refused, "the login on the cluster failed");
-                    let text =
-                        format!("Headgate could not log in on cluster '{cluster}': {refused}");
+                    let text = format!("Headgate could not log in on cluster '{cluster}': {refused}");
                     error_response::error(&mut out, sequence, 1251, "08004", &text);
                 }
             },

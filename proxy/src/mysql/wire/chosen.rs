@@ -22,10 +22,7 @@ pub(super) struct Chosen {
 
 impl Chosen {
     pub(super) fn begin(database: Option<&str>) -> Self {
-        Self {
-            now: Some(database.unwrap_or_default().as_bytes().to_vec()),
-            ..Self::default()
-        }
+        Self { now: Some(database.unwrap_or_default().as_bytes().to_vec()), ..Self::default() }
     }
 
     pub(super) fn goes_by(&mut self) {

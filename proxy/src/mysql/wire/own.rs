@@ -73,29 +73,15 @@ impl MysqlWire {
         self.learned.doubt_pending();
         self.learned.marks = effect.on(self.learned.marks);
         self.statements.renew(client);
-        self.begin_own(
-            command::STMT_EXECUTE,
-            client,
-            cursor,
-            header.length - consumed,
-        );
+        self.begin_own(command::STMT_EXECUTE, client, cursor, header.length - consumed);
         Some((out, HEADER_BYTES + consumed))
     }
 
     /// The text of a statement that the present server does not prepare, in place of its whole execution.
-    fn as_text(
-        &mut self,
-        client: u32,
-        header: Header,
-        payload: &[u8],
-    ) -> Option<(BytesMut, usize)> {
+    fn as_text(&mut self, client: u32, header: Header, payload: &[u8]) -> Option<(BytesMut, usize)> {
         let text = self.statements.get(client)?.as_control()?;
         // With attributes agreed on, their number stands before the text.
-        let none: &[u8] = if self.names_attributes() {
-            &[0, 1]
-        } else {
-            &[]
-        };
+        let none: &[u8] = if self.names_attributes() { &[0, 1] } else { &[] };
         let length = 1 + none.len() + text.len();
         if payload.len() < header.length || length >= frame::SPLIT_BYTES {
             return None;
@@ -113,32 +99,17 @@ impl MysqlWire {
     }
 
     fn begin_own(&mut self, command: u8, tag: u32, cursor: bool, left: usize) {
-        let header = Header {
-            length: 1,
-            sequence: 0,
-        };
-        let expected = Expected {
-            command,
-            tag,
-            cursor,
-            own: false,
-        };
+        let header = Header { length: 1, sequence: 0 };
+        let expected = Expected { command, tag, cursor, own: false };
         self.tracker.command(header, expected);
         self.client_left = left;
         self.keep = Keep::Nothing;
     }
 
     /// What a KILL names, where the command is one.
-    pub(super) fn kill(
-        &self,
-        command: u8,
-        payload: &[u8],
-        whole: bool,
-    ) -> Option<(KillScope, u64)> {
+    pub(super) fn kill(&self, command: u8, payload: &[u8], whole: bool) -> Option<(KillScope, u64)> {
         match command {
-            command::PROCESS_KILL => {
-                Some((KillScope::Connection, u64::from(number_at(payload, 1)?)))
-            }
+            command::PROCESS_KILL => Some((KillScope::Connection, u64::from(number_at(payload, 1)?))),
             command::QUERY if whole => {
                 let text = self.text_of(payload);
                 // Whatever else begins with a comment is no KILL that a client library sends.
@@ -171,8 +142,7 @@ impl MysqlWire {
                 if !statement.stale {
                     return None;
                 }
-                let binding =
-                    statements::binding(payload, statement.parameters, self.names_attributes())?;
+                let binding = statements::binding(payload, statement.parameters, self.names_attributes())?;
                 binding.types_end.is_none().then_some(Own::Splice(client))
             }
             _ if command::replicates(command) => Some(Own::Replication),
@@ -208,10 +178,7 @@ fn query_behind_attributes(payload: &[u8]) -> Option<&[u8]> {
         fields.string().ok()?;
     }
     for (at, kind) in kinds.into_iter().enumerate() {
-        if nulls
-            .get(at / 8)
-            .is_some_and(|byte| byte >> (at % 8) & 1 == 1)
-        {
+        if nulls.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1) {
             continue;
         }
         match kind {

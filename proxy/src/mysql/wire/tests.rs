@@ -44,24 +44,14 @@ fn packet(sequence: u8, body: &[u8]) -> Vec<u8> {
 
 fn okay(status: u16, info: &[u8], changes: &[u8], tracked: bool) -> Vec<u8> {
     let mut out = BytesMut::new();
-    let okay = Okay {
-        status: status::AUTOCOMMIT | status,
-        info,
-        changes,
-        ..Okay::default()
-    };
+    let okay = Okay { status: status::AUTOCOMMIT | status, info, changes, ..Okay::default() };
     okay.encode(&mut out, 0, tracked);
     packet(1, &out)
 }
 
 fn error() -> Vec<u8> {
     let mut out = BytesMut::new();
-    Error {
-        code: 1062,
-        state: b"23000",
-        message: b"Duplicate entry",
-    }
-    .encode(&mut out);
+    Error { code: 1062, state: b"23000", message: b"Duplicate entry" }.encode(&mut out);
     packet(1, &out)
 }
 
@@ -70,24 +60,16 @@ fn query(text: &str) -> Vec<u8> {
 }
 
 fn wire() -> MysqlWire {
-    MysqlWire::new(
-        1 << 30,
-        Capabilities::default(),
-        Capabilities::SESSION_TRACK,
-        status::AUTOCOMMIT,
-    )
+    MysqlWire::new(1 << 30, Capabilities::default(), Capabilities::SESSION_TRACK, status::AUTOCOMMIT)
 }
 
 fn clear(wire: &mut MysqlWire, gate: &Fake, bytes: &[u8]) -> (usize, NextStep) {
-    let seen = wire
-        .client(&mut bytes.to_vec(), gate)
-        .expect("whole packets");
+    let seen = wire.client(&mut bytes.to_vec(), gate).expect("whole packets");
     (seen.clear, seen.then)
 }
 
 fn hear(wire: &mut MysqlWire, gate: &Fake, bytes: &[u8]) {
-    wire.server(&mut bytes.to_vec(), gate)
-        .expect("whole packets");
+    wire.server(&mut bytes.to_vec(), gate).expect("whole packets");
 }
 
 #[test]
@@ -96,16 +78,10 @@ fn a_statement_at_a_closed_gate_is_not_cleared_and_a_ping_is() {
     gate.closed.set(true);
     let select = query("select 1");
     assert_eq!(clear(&mut wire, &gate, &select), (0, NextStep::Gate));
-    assert_eq!(
-        clear(&mut wire, &gate, &packet(0, &[command::PING])),
-        (5, NextStep::More)
-    );
+    assert_eq!(clear(&mut wire, &gate, &packet(0, &[command::PING])), (5, NextStep::More));
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
     gate.closed.set(false);
-    assert_eq!(
-        clear(&mut wire, &gate, &select),
-        (select.len(), NextStep::More)
-    );
+    assert_eq!(clear(&mut wire, &gate, &select), (select.len(), NextStep::More));
     assert!(gate.inside.get());
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
     assert!(!gate.inside.get(), "still inside behind the statement");
@@ -130,10 +106,7 @@ fn a_transaction_and_locked_tables_keep_a_session_inside() {
     assert_eq!(wire.learned.pending_statement(), Some(set));
     clear(&mut wire, &gate, &query("select 1"));
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
-    assert!(
-        wire.learned.is_pending_unknown(),
-        "it may be used up or not"
-    );
+    assert!(wire.learned.is_pending_unknown(), "it may be used up or not");
     clear(&mut wire, &gate, &query("select a from t"));
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
     assert!(!wire.learned.is_pending_unknown());
@@ -151,19 +124,13 @@ fn an_error_leaves_a_doubt_that_a_ping_of_our_own_settles() {
     hear(&mut wire, &gate, &error());
     assert!(wire.in_doubt() && !wire.at_boundary());
     gate.closed.set(true);
-    assert_eq!(
-        clear(&mut wire, &gate, &query("select 1")),
-        (0, NextStep::Replies)
-    );
+    assert_eq!(clear(&mut wire, &gate, &query("select 1")), (0, NextStep::Replies));
     wire.ask(command::PING);
     let pong = okay(0, b"", b"", true);
     let heard = wire.server(&mut pong.clone(), &gate).expect("a packet");
     assert_eq!((heard.clear, heard.swallow), (0, pong.len()));
     assert!(wire.at_boundary() && !gate.inside.get());
-    assert_eq!(
-        clear(&mut wire, &gate, &query("select 1")),
-        (0, NextStep::Gate)
-    );
+    assert_eq!(clear(&mut wire, &gate, &query("select 1")), (0, NextStep::Gate));
 }
 
 #[test]
@@ -181,11 +148,7 @@ fn a_transaction_behind_what_needs_no_gate_stands_at_it_all_the_same() {
             }
             gate.closed.set(closed);
             let (cleared, then) = clear(&mut wire, &gate, &begin);
-            assert_eq!(
-                (cleared > 0, then == NextStep::More),
-                (!closed, !closed),
-                "{first:?}"
-            );
+            assert_eq!((cleared > 0, then == NextStep::More), (!closed, !closed), "{first:?}");
             assert_eq!(gate.inside.get(), !closed, "{first:?}");
         }
     }
@@ -208,11 +171,7 @@ fn a_reply_in_the_middle_of_a_packet_without_one_leaves_nobody_inside() {
 #[test]
 fn a_text_of_several_that_fails_may_have_locked_tables_all_the_same() {
     let (mut wire, gate) = (wire(), Fake::default());
-    clear(
-        &mut wire,
-        &gate,
-        &query("lock tables t read; select nothing"),
-    );
+    clear(&mut wire, &gate, &query("lock tables t read; select nothing"));
     hear(&mut wire, &gate, &error());
     clear(&mut wire, &gate, &query("select 1"));
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
@@ -235,13 +194,7 @@ fn types_that_were_sent_ahead_of_the_answer_to_a_prepare_are_known_after_a_switc
     let (mut wire, gate) = (wire(), Fake::default());
     let last = command::LAST_PREPARED.to_le_bytes();
     let execute = |id: &[u8], types: &[u8]| {
-        let body = [
-            &[command::STMT_EXECUTE][..],
-            id,
-            &[0, 1, 0, 0, 0, 0],
-            types,
-            &[7, 0],
-        ];
+        let body = [&[command::STMT_EXECUTE][..], id, &[0, 1, 0, 0, 0, 0], types, &[7, 0]];
         packet(0, &body.concat())
     };
     clear(&mut wire, &gate, &packet(0, b"\x16do ?"));
@@ -275,16 +228,8 @@ fn what_a_prepared_statement_does_counts_when_it_is_executed() {
     clear(&mut wire, &gate, &query("select 1"));
     hear(&mut wire, &gate, &okay(0, b"", b"", true));
     assert!(!gate.inside.get(), "inside for locks that nobody has");
-    clear(
-        &mut wire,
-        &gate,
-        &packet(0, b"\x16set transaction read only"),
-    );
-    hear(
-        &mut wire,
-        &gate,
-        &packet(1, &[0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-    );
+    clear(&mut wire, &gate, &packet(0, b"\x16set transaction read only"));
+    hear(&mut wire, &gate, &packet(1, &[0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
     assert!(!wire.learned.is_pending_unknown(), "nothing is set yet");
     let execute = packet(0, &[command::STMT_EXECUTE, 3, 0, 0, 0, 0, 1, 0, 0, 0]);
     clear(&mut wire, &gate, &execute);
@@ -296,19 +241,10 @@ fn what_a_prepared_statement_does_counts_when_it_is_executed() {
 fn only_a_kill_of_a_number_of_our_own_is_taken_out_and_none_is_held() {
     let (mut wire, gate) = (wire(), Fake::default());
     gate.closed.set(true);
-    assert_eq!(
-        clear(&mut wire, &gate, &query("KILL QUERY 2147483650")),
-        (0, NextStep::Own)
-    );
-    assert_eq!(
-        wire.take_own(),
-        Some(Own::Kill(KillScope::Query, 2_147_483_650))
-    );
+    assert_eq!(clear(&mut wire, &gate, &query("KILL QUERY 2147483650")), (0, NextStep::Own));
+    assert_eq!(wire.take_own(), Some(Own::Kill(KillScope::Query, 2_147_483_650)));
     let plain = query("kill 17");
-    assert_eq!(
-        clear(&mut wire, &gate, &plain),
-        (plain.len(), NextStep::More)
-    );
+    assert_eq!(clear(&mut wire, &gate, &plain), (plain.len(), NextStep::More));
 }
 
 #[test]
@@ -320,10 +256,7 @@ fn replication_and_what_nobody_knows_is_not_forwarded() {
         (0x7F, Own::Unknown),
         (command::CHANGE_USER, Own::ChangeUser),
     ] {
-        assert_eq!(
-            clear(&mut wire, &gate, &packet(0, &[command, 1, 2])),
-            (0, NextStep::Own)
-        );
+        assert_eq!(clear(&mut wire, &gate, &packet(0, &[command, 1, 2])), (0, NextStep::Own));
         assert_eq!(wire.take_own(), Some(own));
     }
 }
@@ -332,10 +265,7 @@ fn replication_and_what_nobody_knows_is_not_forwarded() {
 fn a_client_that_executes_what_was_prepared_last_gets_no_older_statement() {
     let (mut wire, gate) = (wire(), Fake::default());
     let execute = [&[command::STMT_EXECUTE][..], &[0xFF; 4], &[0, 1, 0, 0, 0]].concat();
-    assert_eq!(
-        clear(&mut wire, &gate, &packet(0, &execute)),
-        (0, NextStep::Own)
-    );
+    assert_eq!(clear(&mut wire, &gate, &packet(0, &execute)), (0, NextStep::Own));
     assert_eq!(wire.take_own(), Some(Own::NoStatement));
 }
 
@@ -347,27 +277,14 @@ struct Exchange {
 }
 
 fn conversation() -> Vec<Exchange> {
-    let client = |bytes: Vec<u8>, expected: Vec<u8>| Exchange {
-        bytes,
-        expected,
-        by_client: true,
-    };
-    let server = |bytes: Vec<u8>, expected: Vec<u8>| Exchange {
-        bytes,
-        expected,
-        by_client: false,
-    };
+    let client = |bytes: Vec<u8>, expected: Vec<u8>| Exchange { bytes, expected, by_client: true };
+    let server = |bytes: Vec<u8>, expected: Vec<u8>| Exchange { bytes, expected, by_client: false };
     let same = |bytes: Vec<u8>| (bytes.clone(), bytes);
     let mut all = Vec::new();
     let (bytes, expected) = same(query("update t set a = 1"));
     all.push(client(bytes, expected));
     all.push(server(
-        okay(
-            status::STATE_CHANGED,
-            b"Rows matched: 1",
-            b"\x01\x05\x04shop",
-            true,
-        ),
+        okay(status::STATE_CHANGED, b"Rows matched: 1", b"\x01\x05\x04shop", true),
         okay(0, b"Rows matched: 1", b"", false),
     ));
     let (bytes, expected) = same(packet(0, b"\x16select ?"));
@@ -376,58 +293,20 @@ fn conversation() -> Vec<Exchange> {
     let end = packet(3, &[0xFE, 0, 0, 2, 0]);
     let prepared = |id: u8| {
         let first = packet(1, &[0, id, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0]);
-        [
-            first,
-            definition.clone(),
-            end.clone(),
-            definition.clone(),
-            end.clone(),
-        ]
-        .concat()
+        [first, definition.clone(), end.clone(), definition.clone(), end.clone()].concat()
     };
     all.push(server(prepared(77), prepared(77)));
     let execute = |id: u8| {
-        let mut body = vec![
-            command::STMT_EXECUTE,
-            id,
-            0,
-            0,
-            0,
-            0,
-            1,
-            0,
-            0,
-            0,
-            0,
-            1,
-            8,
-            0,
-        ];
+        let mut body = vec![command::STMT_EXECUTE, id, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 8, 0];
         body.put_u64_le(5);
         packet(0, &body)
     };
     all.push(client(execute(77), execute(77)));
     let (bytes, expected) = same(
-        [
-            packet(1, &[1]),
-            definition.clone(),
-            end.clone(),
-            packet(4, b"\0\0\x05\0\0\0\0\0\0\0"),
-            end.clone(),
-        ]
-        .concat(),
+        [packet(1, &[1]), definition.clone(), end.clone(), packet(4, b"\0\0\x05\0\0\0\0\0\0\0"), end.clone()].concat(),
     );
     all.push(server(bytes, expected));
-    let piece = |id: u8| {
-        packet(
-            0,
-            &[
-                &[command::STMT_SEND_LONG_DATA, id, 0, 0, 0, 0, 0][..],
-                b"piece",
-            ]
-            .concat(),
-        )
-    };
+    let piece = |id: u8| packet(0, &[&[command::STMT_SEND_LONG_DATA, id, 0, 0, 0, 0, 0][..], b"piece"].concat());
     let close = |id: u8| packet(0, &[command::STMT_CLOSE, id, 0, 0, 0]);
     let ping = packet(0, &[command::PING]);
     all.push(client(

@@ -46,9 +46,7 @@ impl Serving {
         // What is none passes like any other, and hears the refusal.
         let unit = trial::unit(held, limit).filter(|_| !self.wire.may_commit_midway())?;
         let (relay, wire) = (&mut self.relay, &mut self.wire);
-        let tried = relay
-            .try_out(wire, &self.standing, unit, trial::judge)
-            .await;
+        let tried = relay.try_out(wire, &self.standing, unit, trial::judge).await;
         match tried {
             Err(broken) => Some(self.abort(&broken)),
             Ok(Verdict::Refused) => {
@@ -62,18 +60,7 @@ impl Serving {
     /// Waits in line; one that the fence `refused` until that is known to be down.
     async fn wait(&mut self, refused: bool) -> Option<End> {
         let met = {
-            let Self {
-                plane,
-                route,
-                startup,
-                passwords,
-                password,
-                entry,
-                wire,
-                relay,
-                standing,
-                prewarmed,
-            } = self;
+            let Self { plane, route, startup, passwords, password, entry, wire, relay, standing, prewarmed } = self;
             let password = || newest(passwords, entry, password.as_ref());
             let rang = || look_at_orders(entry, startup, route, password, prewarmed);
             hold(plane, route, standing, relay, wire, refused, rang).await
@@ -150,7 +137,6 @@ impl Serving {
 
 /// The text for a statement that was held for as long as the limits allow. It was sent nowhere.
 fn held_too_long(out: &mut BytesMut) {
-    let message =
-        "canceling statement: the database did not become available in time; it was not executed";
+    let message = "canceling statement: the database did not become available in time; it was not executed";
     error_response::error(out, Severity::Error, "57014", message);
 }

@@ -16,15 +16,8 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 7] = [
-        Self::Orders,
-        Self::OrderLine,
-        Self::StockMove,
-        Self::Payment,
-        Self::Review,
-        Self::PageView,
-        Self::OrderAudit,
-    ];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Orders, Self::OrderLine, Self::StockMove, Self::Payment, Self::Review, Self::PageView, Self::OrderAudit];
 
     /// Its name in the database.
     pub(super) fn name(self) -> &'static str {
@@ -67,28 +60,15 @@ impl Sum {
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
     /// One row with this stamp and evidence.
-    Row {
-        table: Table,
-        stamp: i64,
-        evidence: u64,
-    },
+    Row { table: Table, stamp: i64, evidence: u64 },
     /// A number grew by `add`, and its proof by `proof`.
-    Added {
-        sum: Sum,
-        key: i64,
-        add: i64,
-        proof: i64,
-    },
+    Added { sum: Sum, key: i64, add: i64, proof: i64 },
 }
 
 impl Effect {
     /// A row, recognised by its stamp and the text that its evidence in the database will be.
     pub(super) fn row(table: Table, stamp: i64, evidence: &str) -> Self {
-        Self::Row {
-            table,
-            stamp,
-            evidence: digest(evidence),
-        }
+        Self::Row { table, stamp, evidence: digest(evidence) }
     }
 }
 
@@ -124,10 +104,7 @@ impl Ledger {
 
     /// How many transactions ended like this.
     pub(super) fn count(&self, outcome: Outcome) -> usize {
-        self.transactions
-            .iter()
-            .filter(|(seen, _)| *seen == outcome)
-            .count()
+        self.transactions.iter().filter(|(seen, _)| *seen == outcome).count()
     }
 
     /// The rows of one table that were asked for, by stamp.
@@ -135,11 +112,7 @@ impl Ledger {
         let mut rows = HashMap::new();
         for (outcome, effects) in &self.transactions {
             for effect in effects {
-                if let Effect::Row {
-                    table,
-                    stamp,
-                    evidence,
-                } = effect
+                if let Effect::Row { table, stamp, evidence } = effect
                     && *table == wanted
                 {
                     rows.insert(*stamp, (*outcome, *evidence));
@@ -154,12 +127,7 @@ impl Ledger {
         let mut sums: HashMap<i64, Added> = HashMap::new();
         for (outcome, effects) in &self.transactions {
             for effect in effects {
-                if let Effect::Added {
-                    sum,
-                    key,
-                    add,
-                    proof,
-                } = effect
+                if let Effect::Added { sum, key, add, proof } = effect
                     && *sum == wanted
                 {
                     let added = sums.entry(*key).or_default();

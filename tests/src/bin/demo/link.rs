@@ -17,20 +17,12 @@ pub(super) struct Address {
 impl Address {
     /// A database on this machine that asks for no password.
     pub(super) fn new(port: u16, user: &str, database: &str) -> Self {
-        Self {
-            port,
-            user: user.to_owned(),
-            password: None,
-            database: database.to_owned(),
-        }
+        Self { port, user: user.to_owned(), password: None, database: database.to_owned() }
     }
 
     /// The same, with a password where one is asked for.
     pub(super) fn with_password(self, password: Option<&str>) -> Self {
-        Self {
-            password: password.map(str::to_owned),
-            ..self
-        }
+        Self { password: password.map(str::to_owned), ..self }
     }
 }
 

@@ -87,8 +87,7 @@ impl Board {
 
     /// One more transaction was acknowledged.
     pub(super) fn count(&self) {
-        self.transactions
-            .send_modify(|transactions| *transactions += 1);
+        self.transactions.send_modify(|transactions| *transactions += 1);
     }
 
     /// A client saw an error, or something that cannot be.
@@ -108,11 +107,7 @@ impl Board {
     /// Resolves once so many transactions are acknowledged.
     #[cfg(test)]
     pub(super) async fn reached(&self, wanted: u64) {
-        let _ = self
-            .transactions
-            .subscribe()
-            .wait_for(|transactions| *transactions >= wanted)
-            .await;
+        let _ = self.transactions.subscribe().wait_for(|transactions| *transactions >= wanted).await;
     }
 
     /// Errors seen so far.
@@ -132,19 +127,14 @@ pub(super) struct Latencies(pub(super) [Histogram<u64>; 4]);
 impl Latencies {
     /// Nothing measured yet.
     pub(super) fn new() -> Result<Self> {
-        let empty =
-            || Histogram::new_with_max(60_000_000, 3).map_err(|error| Failure(error.to_string()));
+        let empty = || Histogram::new_with_max(60_000_000, 3).map_err(|error| Failure(error.to_string()));
         Ok(Self([empty()?, empty()?, empty()?, empty()?]))
     }
 
     /// Adds one measurement. What spans two stretches met the cutover, or is as good as on the edge of one.
     pub(super) fn record(&mut self, begun_in: usize, ended_in: usize, took: Duration) {
         let cutover = Stretch::Cutover as usize;
-        let stretch = if begun_in == cutover || ended_in == cutover {
-            cutover
-        } else {
-            ended_in
-        };
+        let stretch = if begun_in == cutover || ended_in == cutover { cutover } else { ended_in };
         if let Some(histogram) = self.0.get_mut(stretch) {
             histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         }
@@ -152,8 +142,7 @@ impl Latencies {
 
     fn add(&mut self, other: &Self) -> Result<()> {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            mine.add(theirs)
-                .map_err(|error| Failure(error.to_string()))?;
+            mine.add(theirs).map_err(|error| Failure(error.to_string()))?;
         }
         Ok(())
     }
@@ -183,22 +172,12 @@ pub(super) struct Total {
 
 impl Load {
     /// Connects all clients, then lets them go.
-    pub(super) async fn start<E: Engine>(
-        engine: E,
-        address: &Address,
-        catalogue: Arc<Catalogue>,
-    ) -> Result<Self> {
+    pub(super) async fn start<E: Engine>(engine: E, address: &Address, catalogue: Arc<Catalogue>) -> Result<Self> {
         let board = Arc::new(Board::default());
         let mut shoppers = Vec::new();
         for (number, style) in (1_u8..).zip(CAST) {
             let link = E::Link::open(address, &format!("shop-{number}")).await?;
-            let shopper = Shopper::new(
-                engine,
-                (number, style),
-                link,
-                Arc::clone(&catalogue),
-                Arc::clone(&board),
-            );
+            let shopper = Shopper::new(engine, (number, style), link, Arc::clone(&catalogue), Arc::clone(&board));
             shoppers.push(shopper.await?);
         }
         let mut clients = JoinSet::new();
@@ -221,21 +200,15 @@ impl Load {
     /// Lets every client finish what it is at, and gathers what they know.
     pub(super) async fn stop(mut self) -> Result<Total> {
         self.board.stop.store(true, Ordering::Relaxed);
-        let mut total = Total {
-            ledger: Ledger::default(),
-            latencies: Latencies::new()?,
-            whereabouts: Vec::new(),
-        };
+        let mut total = Total { ledger: Ledger::default(), latencies: Latencies::new()?, whereabouts: Vec::new() };
         let deadline = tokio::time::Instant::now() + STOP_PATIENCE;
         loop {
             let next = tokio::time::timeout_at(deadline, self.clients.join_next()).await;
-            let Some(harvest) = next
-                .map_err(|_| Failure(format!("a client did not stop within {STOP_PATIENCE:?}")))?
+            let Some(harvest) = next.map_err(|_| Failure(format!("a client did not stop within {STOP_PATIENCE:?}")))?
             else {
                 return Ok(total);
             };
-            let harvest =
-                harvest.map_err(|error| Failure(format!("a client of the demo broke: {error}")))?;
+            let harvest = harvest.map_err(|error| Failure(format!("a client of the demo broke: {error}")))?;
             total.ledger.append(harvest.ledger);
             total.latencies.add(&harvest.latencies)?;
             total.whereabouts.extend(harvest.whereabouts);

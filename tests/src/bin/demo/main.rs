@@ -86,9 +86,7 @@ impl Demo {
             text = interrupted() => return Err(text),
         };
         let (from, to) = stage.names();
-        screen.good(&format!(
-            "{from} is blue, the source; {to} is green, the target"
-        ));
+        screen.good(&format!("{from} is blue, the source; {to} is green, the target"));
         let played = tokio::select! {
             played = story::play(&mut stage, screen, self.keep) => played,
             text = interrupted() => Err(text),
@@ -99,10 +97,7 @@ impl Demo {
             for line in stage.log_tail() {
                 screen.line(&line);
             }
-            screen.line(&format!(
-                "configuration, journal and log are in {}",
-                stage.folder().display()
-            ));
+            screen.line(&format!("configuration, journal and log are in {}", stage.folder().display()));
         }
         if self.keep && played.is_ok() {
             screen.heading("Everything is left running");
@@ -116,10 +111,7 @@ impl Demo {
 
 /// Resolves when somebody wants the demo to end.
 async fn interrupted() -> Failure {
-    let waits = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    );
+    let waits = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = waits else {
         return std::future::pending().await;
     };

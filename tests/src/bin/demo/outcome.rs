@@ -69,10 +69,7 @@ fn show_proof(screen: Screen, total: &Total, verdict: &Verdict) {
     );
     let failed = total.ledger.count(Outcome::Failed);
     if failed + total.ledger.count(Outcome::Unknown) > 0 {
-        screen.note(&format!(
-            "{failed} transactions failed, {} have no known outcome",
-            verdict.unknown
-        ));
+        screen.note(&format!("{failed} transactions failed, {} have no known outcome", verdict.unknown));
     }
     for example in &verdict.examples {
         screen.bad(example);
@@ -91,9 +88,7 @@ async fn show_fence<E: Engine>(screen: Screen, stage: &Stage<E>) -> Result<bool>
     let attempt = async {
         let mut link = E::Link::open(&stage.owner(), "around-headgate").await?;
         link.run("BEGIN").await?;
-        let write = link
-            .run("UPDATE shelf_count SET counted = counted + 1 WHERE shelf = 1")
-            .await;
+        let write = link.run("UPDATE shelf_count SET counted = counted + 1 WHERE shelf = 1").await;
         Ok::<_, Failure>(write.map_err(Failure::from))
     };
     let refusal = match attempt.await {
@@ -101,9 +96,7 @@ async fn show_fence<E: Engine>(screen: Screen, stage: &Stage<E>) -> Result<bool>
         Ok(Err(refusal)) | Err(refusal) => Some(refusal),
     };
     match &refusal {
-        Some(text) => screen.good(&format!(
-            "blue refuses a write that goes around headgate: {text}"
-        )),
+        Some(text) => screen.good(&format!("blue refuses a write that goes around headgate: {text}")),
         None => screen.bad("blue still accepts a write that goes around headgate"),
     }
     Ok(refusal.is_some())

@@ -18,39 +18,17 @@ const STEPS: [(&str, &str); 7] = [
 pub(super) fn show(screen: Screen, report: &Record) {
     let text = |column: &str| report.text(column).to_owned();
     let mut rows = vec![
-        vec![
-            "outcome".to_owned(),
-            format!(
-                "{}: {} -> {}",
-                text("outcome"),
-                text("source"),
-                text("target")
-            ),
-        ],
-        vec![
-            "gate closed for".to_owned(),
-            format!(
-                "{} ms of at most {} ms",
-                text("hold_ms"),
-                text("max_hold_ms")
-            ),
-        ],
+        vec!["outcome".to_owned(), format!("{}: {} -> {}", text("outcome"), text("source"), text("target"))],
+        vec!["gate closed for".to_owned(), format!("{} ms of at most {} ms", text("hold_ms"), text("max_hold_ms"))],
     ];
     for (column, meaning) in STEPS {
         if report.number(column) > 0.0 {
             rows.push(vec![format!("  {meaning}"), format!("{} ms", text(column))]);
         }
     }
-    let holds = format!(
-        "p50 {} ms, p99 {} ms, max {} ms",
-        text("hold_p50_ms"),
-        text("hold_p99_ms"),
-        text("hold_max_ms")
-    );
-    rows.push(vec![
-        "statements held".to_owned(),
-        format!("{}: {holds}", text("statements_held")),
-    ]);
+    let holds =
+        format!("p50 {} ms, p99 {} ms, max {} ms", text("hold_p50_ms"), text("hold_p99_ms"), text("hold_max_ms"));
+    rows.push(vec!["statements held".to_owned(), format!("{}: {holds}", text("statements_held"))]);
     if report.text("kind") == "cutover" {
         let sessions = format!(
             "{} handed over, {} yet to speak, {} closed {}",
@@ -62,12 +40,8 @@ pub(super) fn show(screen: Screen, report: &Record) {
         rows.push(vec!["sessions".to_owned(), sessions.trim_end().to_owned()]);
     }
     rows.push(vec!["errors that clients saw".to_owned(), text("errors")]);
-    let proved = format!(
-        "{} rows in {} ranges, {} counters",
-        text("proved_rows"),
-        text("proved_ranges"),
-        text("counters")
-    );
+    let proved =
+        format!("{} rows in {} ranges, {} counters", text("proved_rows"), text("proved_ranges"), text("counters"));
     rows.push(vec!["proved equal before it".to_owned(), proved]);
     screen.table(&rows);
 }

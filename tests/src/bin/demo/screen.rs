@@ -19,9 +19,7 @@ pub(super) struct Screen {
 impl Screen {
     /// Looks at what standard output is.
     pub(super) fn new() -> Self {
-        Self {
-            terminal: std::io::stdout().is_terminal(),
-        }
+        Self { terminal: std::io::stdout().is_terminal() }
     }
 
     fn print(text: &str) {
@@ -30,11 +28,7 @@ impl Screen {
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.terminal {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.terminal { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// The beginning of a part.
@@ -44,10 +38,7 @@ impl Screen {
     }
 
     /// An ordinary line.
-    #[expect(
-        clippy::unused_self,
-        reason = "whatever is shown goes through a screen"
-    )]
+    #[expect(clippy::unused_self, reason = "whatever is shown goes through a screen")]
     pub(super) fn line(self, text: &str) {
         Self::print(&format!("  {text}"));
     }
@@ -97,18 +88,9 @@ impl Screen {
         };
         let bar = ProgressBar::with_draw_target(Some(0), target);
         let plain = ProgressStyle::default_bar();
-        bar.set_style(
-            plain
-                .template("  {prefix:<10} {bar:28} {msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
+        bar.set_style(plain.template("  {prefix:<10} {bar:28} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(label.to_owned());
-        Live {
-            screen: self,
-            label: label.to_owned(),
-            bar,
-            said: None,
-        }
+        Live { screen: self, label: label.to_owned(), bar, said: None }
     }
 }
 
@@ -129,13 +111,8 @@ impl Live {
             self.bar.set_message(text.to_owned());
         } else if self.said.is_none_or(|said| said.elapsed() >= PLAIN_EVERY) {
             self.said = Some(Instant::now());
-            let percent = done
-                .saturating_mul(100)
-                .checked_div(all)
-                .unwrap_or(0)
-                .min(100);
-            self.screen
-                .line(&format!("{:<10} {percent:>3} %  {text}", self.label));
+            let percent = done.saturating_mul(100).checked_div(all).unwrap_or(0).min(100);
+            self.screen.line(&format!("{:<10} {percent:>3} %  {text}", self.label));
         }
     }
 
@@ -180,23 +157,14 @@ mod tests {
     use super::*;
 
     fn check(rows: &[&[&str]], expected: &[&str]) {
-        let rows: Vec<Vec<String>> = rows
-            .iter()
-            .map(|row| row.iter().map(ToString::to_string).collect())
-            .collect();
+        let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(ToString::to_string).collect()).collect();
         assert_eq!(lined_up(&rows), expected);
     }
 
     #[test]
     fn figures_end_and_words_begin_in_the_same_column() {
-        check(
-            &[&["", "p50", "max"], &["before", "1.0", "12.5"]],
-            &["        p50   max", "before  1.0  12.5"],
-        );
-        check(
-            &[&["gate", "1 ms"], &["all of it", "20 ms"]],
-            &["gate       1 ms", "all of it  20 ms"],
-        );
+        check(&[&["", "p50", "max"], &["before", "1.0", "12.5"]], &["        p50   max", "before  1.0  12.5"]);
+        check(&[&["gate", "1 ms"], &["all of it", "20 ms"]], &["gate       1 ms", "all of it  20 ms"]);
         check(&[], &[]);
     }
 }

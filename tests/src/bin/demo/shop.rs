@@ -37,18 +37,10 @@ pub(super) async fn catalogue<E: Engine>(engine: E, server: &mut E::Link) -> Res
 }
 
 /// The present values of one kind of sum: key, value, proof.
-pub(super) async fn sums<E: Engine>(
-    engine: E,
-    server: &mut E::Link,
-    sum: Sum,
-) -> Result<Vec<(i64, i128, i128)>> {
+pub(super) async fn sums<E: Engine>(engine: E, server: &mut E::Link, sum: Sum) -> Result<Vec<(i64, i128, i128)>> {
     let mut found = Vec::new();
     for row in server.ask(engine.sums(sum)).await? {
-        found.push((
-            number(&row, 0, sum.name())?,
-            number(&row, 1, sum.name())?,
-            number(&row, 2, sum.name())?,
-        ));
+        found.push((number(&row, 0, sum.name())?, number(&row, 1, sum.name())?, number(&row, 2, sum.name())?));
     }
     Ok(found)
 }
@@ -56,6 +48,5 @@ pub(super) async fn sums<E: Engine>(
 /// A whole number of an answer.
 pub(super) fn number<N: std::str::FromStr>(row: &Record, index: usize, what: &str) -> Result<N> {
     let text = row.at(index);
-    text.parse()
-        .map_err(|_| Failure(format!("{what} holds {text:?}")))
+    text.parse().map_err(|_| Failure(format!("{what} holds {text:?}")))
 }

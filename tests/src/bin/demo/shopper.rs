@@ -101,18 +101,13 @@ impl<E: Engine> Shopper<E> {
             let (stretch, begun) = (self.board.stretch(), Instant::now());
             lost = E::transact(&mut self).await.is_err();
             if !lost {
-                self.latencies
-                    .record(stretch, self.board.stretch(), begun.elapsed());
+                self.latencies.record(stretch, self.board.stretch(), begun.elapsed());
             }
             let jitter = Duration::from_micros(self.random(PAUSE_MICROS));
             tokio::time::sleep(Duration::from_micros(PAUSE_MICROS / 2) + jitter).await;
         }
         let whereabouts = if lost { None } else { self.whereabouts().await };
-        Harvest {
-            ledger: self.ledger,
-            latencies: self.latencies,
-            whereabouts,
-        }
+        Harvest { ledger: self.ledger, latencies: self.latencies, whereabouts }
     }
 
     async fn whereabouts(&mut self) -> Option<String> {
@@ -160,11 +155,7 @@ impl<E: Engine> Shopper<E> {
         };
         // A server that leaves in the middle of a commit may have done it: only an ordinary error says that it did not.
         let refused = matches!(trouble, Trouble::Refused(_));
-        let outcome = if refused || !commit_sent {
-            Outcome::Failed
-        } else {
-            Outcome::Unknown
-        };
+        let outcome = if refused || !commit_sent { Outcome::Failed } else { Outcome::Unknown };
         self.ledger.record(outcome, effects);
         match trouble {
             Trouble::Refused(text) | Trouble::Ended(text) => self.complain(&text),
@@ -175,18 +166,11 @@ impl<E: Engine> Shopper<E> {
 
     /// Reports something that must not happen.
     pub(super) fn complain(&self, text: &str) {
-        self.board.complain(format!(
-            "client {} ({:?}, {}): {text}",
-            self.number, self.style, self.doing
-        ));
+        self.board.complain(format!("client {} ({:?}, {}): {text}", self.number, self.style, self.doing));
     }
 
     /// Ends a transaction block: commits what went well, takes back what did not.
-    pub(super) async fn finish(
-        &mut self,
-        body: Answer<()>,
-        effects: Vec<Effect>,
-    ) -> std::result::Result<(), Lost> {
+    pub(super) async fn finish(&mut self, body: Answer<()>, effects: Vec<Effect>) -> std::result::Result<(), Lost> {
         match body {
             Ok(()) => {
                 let committed = ask(self.link.run("COMMIT")).await;
@@ -203,9 +187,7 @@ impl<E: Engine> Shopper<E> {
 }
 
 /// Waits for an answer, though not for ever.
-pub(super) async fn ask<T, F: Into<Trouble>>(
-    work: impl Future<Output = std::result::Result<T, F>>,
-) -> Answer<T> {
+pub(super) async fn ask<T, F: Into<Trouble>>(work: impl Future<Output = std::result::Result<T, F>>) -> Answer<T> {
     match timeout(ANSWER_PATIENCE, work).await {
         Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(Trouble::Late),

@@ -43,16 +43,7 @@ impl<E: Engine> Stage<E> {
         let folder = new_folder()?;
         let (port, http_port) = two_free_ports()?;
         let password = format!("{:016x}", rand::random::<u64>());
-        let stage = Self {
-            engine,
-            folder,
-            source,
-            target,
-            headgate: None,
-            port,
-            http_port,
-            password,
-        };
+        let stage = Self { engine, folder, source, target, headgate: None, port, http_port, password };
         fs::write(stage.config(), stage.config_text())?;
         Ok(stage)
     }
@@ -61,15 +52,8 @@ impl<E: Engine> Stage<E> {
     pub(super) async fn start_headgate(&mut self, keep: bool) -> Result<E::Link> {
         let log = fs::File::create(self.log())?;
         let mut command = Command::new(binary());
-        command
-            .arg("run")
-            .arg("--config")
-            .arg(self.config())
-            .current_dir(&self.folder);
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.arg("run").arg("--config").arg(self.config()).current_dir(&self.folder);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // An interrupt at the terminal is for the demo alone, which stops its Headgate itself.
         command.process_group(0).kill_on_drop(!keep);
         let address = self.console();
@@ -77,16 +61,12 @@ impl<E: Engine> Stage<E> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
             if let Some(status) = child.try_wait()? {
-                return Err(Failure(format!(
-                    "headgate ended with {status} while it started"
-                )));
+                return Err(Failure(format!("headgate ended with {status} while it started")));
             }
             match E::Link::open(&address, "headgate-demo").await {
                 Ok(link) => return Ok(link),
                 Err(error) if Instant::now() > deadline => {
-                    let text = format!(
-                        "headgate's console did not answer within {START_PATIENCE:?}: {error}"
-                    );
+                    let text = format!("headgate's console did not answer within {START_PATIENCE:?}: {error}");
                     return Err(Failure(text));
                 }
                 Err(_) => sleep(LOOK_EVERY).await,
@@ -143,21 +123,14 @@ impl<E: Engine> Stage<E> {
         let text = fs::read(self.log()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines
-            .get(lines.len().saturating_sub(LOG_LINES)..)
-            .unwrap_or_default()
-            .to_vec()
+        lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().to_vec()
     }
 
     /// Stops everything; removes the folder unless it is wanted for a look.
     pub(super) async fn clear(mut self, keep_folder: bool) {
         if let Some(mut child) = self.headgate.take() {
             let asked = match child.id() {
-                Some(pid) => Command::new("sh")
-                    .args(["-c", &format!("kill -TERM {pid}")])
-                    .status()
-                    .await
-                    .is_ok(),
+                Some(pid) => Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await.is_ok(),
                 None => false,
             };
             if !asked || timeout(STOP_PATIENCE, child.wait()).await.is_err() {
@@ -176,45 +149,20 @@ impl<E: Engine> Stage<E> {
         self.target.keep();
         let command = |address: &Address| self.engine.command(address);
         let mut stop = String::from("kill");
-        for pid in [headgate, self.source.pid(), self.target.pid()]
-            .into_iter()
-            .flatten()
-        {
+        for pid in [headgate, self.source.pid(), self.target.pid()].into_iter().flatten() {
             let _ = write!(stop, " {pid}");
         }
-        let folders = [
-            self.folder.clone(),
-            self.source.folder(),
-            self.target.folder(),
-        ];
-        let folders: Vec<String> = folders
-            .iter()
-            .map(|folder| folder.display().to_string())
-            .collect();
+        let folders = [self.folder.clone(), self.source.folder(), self.target.folder()];
+        let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
         [
             ("the shop, through Headgate", command(&self.application())),
             ("Headgate's console", command(&self.console())),
-            (
-                "the new cluster, directly",
-                command(&self.target(E::SUPERUSER)),
-            ),
-            (
-                "the old cluster, directly",
-                command(&self.source(E::SUPERUSER)),
-            ),
-            (
-                "metrics",
-                format!("curl http://127.0.0.1:{}/metrics", self.http_port),
-            ),
-            (
-                "configuration, journal, log",
-                self.folder.display().to_string(),
-            ),
+            ("the new cluster, directly", command(&self.target(E::SUPERUSER))),
+            ("the old cluster, directly", command(&self.source(E::SUPERUSER))),
+            ("metrics", format!("curl http://127.0.0.1:{}/metrics", self.http_port)),
+            ("configuration, journal, log", self.folder.display().to_string()),
             ("to stop", stop),
-            (
-                "to clean up after that",
-                format!("rm -r {}", folders.join(" ")),
-            ),
+            ("to clean up after that", format!("rm -r {}", folders.join(" "))),
         ]
         .map(|(what, how)| (what.to_owned(), how))
         .to_vec()
@@ -229,15 +177,7 @@ impl<E: Engine> Stage<E> {
     }
 
     fn config_text(&self) -> String {
-        let Self {
-            folder,
-            source,
-            target,
-            port,
-            http_port,
-            password,
-            ..
-        } = self;
+        let Self { folder, source, target, port, http_port, password, .. } = self;
         let (source, target) = (source.port(), target.port());
         let (lines, sections) = (self.engine.cluster_lines(), self.engine.sections());
         let journal = quoted(&folder.join("journal"));

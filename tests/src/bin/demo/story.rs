@@ -27,11 +27,7 @@ const MIGRATION: &str = "to_green";
 const ATTEMPTS: u32 = 3;
 
 /// Plays it all; says whether everything is proved.
-pub(super) async fn play<E: Engine>(
-    stage: &mut Stage<E>,
-    screen: Screen,
-    keep: bool,
-) -> Result<bool> {
+pub(super) async fn play<E: Engine>(stage: &mut Stage<E>, screen: Screen, keep: bool) -> Result<bool> {
     let engine = stage.engine();
     let (from, to) = stage.names();
     screen.heading("The shop");
@@ -39,24 +35,15 @@ pub(super) async fn play<E: Engine>(
     let mut superuser = stage.look(&stage.source(E::SUPERUSER)).await?;
     let rows = engine.furnish(&mut superuser).await?;
     let catalogue = Arc::new(shop::catalogue(engine, &mut superuser).await?);
-    screen.good(&format!(
-        "{rows} rows on {from} (blue) in {:.1} s",
-        begun.elapsed().as_secs_f64()
-    ));
+    screen.good(&format!("{rows} rows on {from} (blue) in {:.1} s", begun.elapsed().as_secs_f64()));
 
     // A superuser that stays connected would be a finding of the precheck.
     drop(superuser);
 
     let mut console = Console(stage.start_headgate(keep).await?);
-    screen.good(&format!(
-        "headgate serves the route \"{}\" from blue",
-        shop::DATABASE
-    ));
+    screen.good(&format!("headgate serves the route \"{}\" from blue", shop::DATABASE));
     let load = Load::start(engine, &stage.application(), Arc::clone(&catalogue)).await?;
-    screen.good(&format!(
-        "{} clients are connected through headgate, and stay so until the end",
-        Load::clients()
-    ));
+    screen.good(&format!("{} clients are connected through headgate, and stay so until the end", Load::clients()));
     let moved = migrate(stage, screen, &mut console, &load, &to).await;
     if moved.is_err() {
         for text in load.board.texts() {
@@ -80,12 +67,7 @@ async fn migrate<E: Engine>(
     watch_load(screen, load, "load", BEFORE).await;
 
     screen.heading(&format!("The migration to {to} (green)"));
-    console
-        .ask(&format!(
-            "CREATE MIGRATION {MIGRATION} FROM blue TO green FOR ROUTE {}",
-            shop::DATABASE
-        ))
-        .await?;
+    console.ask(&format!("CREATE MIGRATION {MIGRATION} FROM blue TO green FOR ROUTE {}", shop::DATABASE)).await?;
     precheck(screen, console, stage).await?;
     load.enter(Stretch::Moving);
     console.ask(&format!("START MIGRATION {MIGRATION}")).await?;
@@ -101,13 +83,9 @@ async fn migrate<E: Engine>(
     let cutover = attempt(screen, console, "CUTOVER", "switched").await;
     load.enter(Stretch::After);
     let held = cutover?.text("hold_ms").to_owned();
-    screen.good(&format!(
-        "green serves the shop; statements waited for {held} ms at most"
-    ));
+    screen.good(&format!("green serves the shop; statements waited for {held} ms at most"));
     watch_load(screen, load, "load", AFTER).await;
-    console
-        .ask_one(&format!("SHOW CUTOVER REPORT {MIGRATION}"))
-        .await
+    console.ask_one(&format!("SHOW CUTOVER REPORT {MIGRATION}")).await
 }
 
 /// Shows the load for a while.
@@ -121,40 +99,20 @@ async fn watch_load(screen: Screen, load: &Load, label: &str, span: Duration) {
     }
     let done = u128::from(load.board.transactions() - first);
     let rate = done * 1000 / begun.elapsed().as_millis().max(1);
-    live.finish(&format!(
-        "{rate} transactions/s, {} errors",
-        load.board.errors()
-    ));
+    live.finish(&format!("{rate} transactions/s, {} errors", load.board.errors()));
 }
 
 fn spoken(load: &Load) -> String {
-    format!(
-        "clients: {} transactions, {} errors",
-        load.board.transactions(),
-        load.board.errors()
-    )
+    format!("clients: {} transactions, {} errors", load.board.transactions(), load.board.errors())
 }
 
 /// Shows the findings, applies what mends the table without a key, and looks again.
-async fn precheck<E: Engine>(
-    screen: Screen,
-    console: &mut Console<E::Link>,
-    stage: &Stage<E>,
-) -> Result<()> {
+async fn precheck<E: Engine>(screen: Screen, console: &mut Console<E::Link>, stage: &Stage<E>) -> Result<()> {
     let ask = format!("PRECHECK MIGRATION {MIGRATION}");
     let findings = console.ask(&ask).await?;
-    let ok = findings
-        .iter()
-        .filter(|finding| finding.text("level") == "ok")
-        .count();
-    screen.good(&format!(
-        "precheck: {ok} of {} checks are in order",
-        findings.len()
-    ));
-    for finding in findings
-        .iter()
-        .filter(|finding| finding.text("level") != "ok")
-    {
+    let ok = findings.iter().filter(|finding| finding.text("level") == "ok").count();
+    screen.good(&format!("precheck: {ok} of {} checks are in order", findings.len()));
+    for finding in findings.iter().filter(|finding| finding.text("level") != "ok") {
         let (name, level) = (finding.text("check"), finding.text("level"));
         screen.note(&format!("{level}: {name}: {}", finding.text("evidence")));
         let fix = finding.text("fix");
@@ -171,14 +129,7 @@ async fn precheck<E: Engine>(
         .filter(|finding| finding.text("level") == "error")
         .map(|finding| format!("{}: {}", finding.text("check"), finding.text("evidence")))
         .collect();
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure(format!(
-            "the precheck still finds: {}",
-            errors.join("; ")
-        )))
-    }
+    if errors.is_empty() { Ok(()) } else { Err(Failure(format!("the precheck still finds: {}", errors.join("; ")))) }
 }
 
 /// Shows the copy, then the lag, until the target is close behind.
@@ -187,20 +138,12 @@ async fn follow<L: Link>(screen: Screen, console: &mut Console<L>, load: &Load) 
     let mut live = screen.live("copying");
     let mut copied_after = None;
     loop {
-        let status = console
-            .ask_one(&format!("SHOW MIGRATION STATUS {MIGRATION}"))
-            .await?;
-        let (copied, all) = (
-            status.count("processed_records_count"),
-            status.count("estimated_records_count"),
-        );
+        let status = console.ask_one(&format!("SHOW MIGRATION STATUS {MIGRATION}")).await?;
+        let (copied, all) = (status.count("processed_records_count"), status.count("estimated_records_count"));
         match status.text("state") {
             "failed" | "stopped" => {
                 let (error, remedy) = (status.text("error_message"), status.text("remedy"));
-                return Err(Failure(format!(
-                    "the migration {}: {error}; {remedy}",
-                    status.text("state")
-                )));
+                return Err(Failure(format!("the migration {}: {error}; {remedy}", status.text("state"))));
             }
             "following" => {
                 let took = *copied_after.get_or_insert_with(|| begun.elapsed());
@@ -216,27 +159,19 @@ async fn follow<L: Link>(screen: Screen, console: &mut Console<L>, load: &Load) 
                     ));
                     return Ok(());
                 }
-                live.show(
-                    all,
-                    all,
-                    &format!("lag {lag:.0} ms, {behind} bytes; {}", spoken(load)),
-                );
+                live.show(all, all, &format!("lag {lag:.0} ms, {behind} bytes; {}", spoken(load)));
             }
             _ => {
                 let rate = status.number("rows_per_second");
                 let megabytes = status.number("bytes_copied") / 1e6;
                 let stage = status.text("stage");
-                let text = format!(
-                    "{copied} of {all} rows, {megabytes:.0} MB, {rate:.0} rows/s {stage}; {}",
-                    spoken(load)
-                );
+                let text =
+                    format!("{copied} of {all} rows, {megabytes:.0} MB, {rate:.0} rows/s {stage}; {}", spoken(load));
                 live.show(copied, all, &text);
             }
         }
         if begun.elapsed() > TIMEOUT {
-            return Err(Failure(format!(
-                "the target was not close behind within {TIMEOUT:?}: {status:?}"
-            )));
+            return Err(Failure(format!("the target was not close behind within {TIMEOUT:?}: {status:?}")));
         }
         sleep(LOOK_EVERY).await;
     }
@@ -248,61 +183,38 @@ async fn check<L: Link>(screen: Screen, console: &mut Console<L>, load: &Load) -
     console.ask(&format!("CHECK MIGRATION {MIGRATION}")).await?;
     let mut live = screen.live("comparing");
     loop {
-        let status = console
-            .ask_one(&format!("SHOW MIGRATION CHECK STATUS {MIGRATION}"))
-            .await?;
+        let status = console.ask_one(&format!("SHOW MIGRATION CHECK STATUS {MIGRATION}")).await?;
         let (ranges, equal) = (status.count("ranges"), status.count("ranges_equal"));
         match status.text("result") {
             "passed" => {
                 let rows = status.count("rows");
                 let took = begun.elapsed().as_secs_f64();
-                live.finish(&format!(
-                    "checked: {rows} rows in {ranges} ranges are equal on both sides ({took:.1} s)"
-                ));
+                live.finish(&format!("checked: {rows} rows in {ranges} ranges are equal on both sides ({took:.1} s)"));
                 return Ok(());
             }
             "different" | "broken" => {
                 let (result, error) = (status.text("result"), status.text("error_message"));
                 let differing = status.text("differing");
-                return Err(Failure(format!(
-                    "the check ended as {result}: {error} {differing}"
-                )));
+                return Err(Failure(format!("the check ended as {result}: {error} {differing}")));
             }
-            _ => live.show(
-                equal,
-                ranges,
-                &format!("{equal} of {ranges} ranges equal; {}", spoken(load)),
-            ),
+            _ => live.show(equal, ranges, &format!("{equal} of {ranges} ranges equal; {}", spoken(load))),
         }
         if begun.elapsed() > TIMEOUT {
-            return Err(Failure(format!(
-                "the check was not complete within {TIMEOUT:?}"
-            )));
+            return Err(Failure(format!("the check was not complete within {TIMEOUT:?}")));
         }
         sleep(LOOK_EVERY).await;
     }
 }
 
 /// Asks for a cutover or a rehearsal. One that was undone changed nothing, and is asked for again.
-async fn attempt<L: Link>(
-    screen: Screen,
-    console: &mut Console<L>,
-    verb: &str,
-    wanted: &str,
-) -> Result<Record> {
+async fn attempt<L: Link>(screen: Screen, console: &mut Console<L>, verb: &str, wanted: &str) -> Result<Record> {
     let mut undone = String::new();
     for _ in 0..ATTEMPTS {
-        let report = console
-            .ask_one(&format!("{verb} MIGRATION {MIGRATION}"))
-            .await?;
+        let report = console.ask_one(&format!("{verb} MIGRATION {MIGRATION}")).await?;
         if report.text("outcome") == wanted {
             return Ok(report);
         }
-        let (at, why, remedy) = (
-            report.text("undone_at"),
-            report.text("why"),
-            report.text("remedy"),
-        );
+        let (at, why, remedy) = (report.text("undone_at"), report.text("why"), report.text("remedy"));
         undone = format!("{verb} was undone in {at}: {why}; {remedy}");
         screen.note(&undone);
     }

@@ -20,28 +20,20 @@ type Tampering = (&'static str, u64, u64, u64);
 
 async fn check<E: Engine>(engine: E, rows_at_least: u64, tamperings: &[Tampering]) {
     let (server, _other) = engine.servers().await.unwrap();
-    let mut superuser = E::Link::open(&Address::new(server.port(), E::SUPERUSER, DATABASE), "test")
-        .await
-        .unwrap();
+    let mut superuser = E::Link::open(&Address::new(server.port(), E::SUPERUSER, DATABASE), "test").await.unwrap();
     assert!(engine.furnish(&mut superuser).await.unwrap() >= rows_at_least);
     let catalogue = Arc::new(shop::catalogue(engine, &mut superuser).await.unwrap());
 
     let application = Address::new(server.port(), ROLE, DATABASE).with_password(E::PASSWORD);
-    let load = Load::start(engine, &application, Arc::clone(&catalogue))
-        .await
-        .unwrap();
+    let load = Load::start(engine, &application, Arc::clone(&catalogue)).await.unwrap();
     load.enter(Stretch::After);
     let board = Arc::clone(&load.board);
-    tokio::time::timeout(TIMEOUT, board.reached(TRANSACTIONS))
-        .await
-        .unwrap();
+    tokio::time::timeout(TIMEOUT, board.reached(TRANSACTIONS)).await.unwrap();
     let total = load.stop().await.unwrap();
     assert_eq!((board.errors(), board.texts()), (0, Vec::new()));
     assert_eq!(total.whereabouts.len(), Load::clients());
 
-    let verdict = prove(engine, &mut superuser, &total.ledger, &catalogue)
-        .await
-        .unwrap();
+    let verdict = prove(engine, &mut superuser, &total.ledger, &catalogue).await.unwrap();
     assert!(verdict.clean(), "{verdict:?}");
     assert!(verdict.compared > TRANSACTIONS);
 
@@ -49,15 +41,9 @@ async fn check<E: Engine>(engine: E, rows_at_least: u64, tamperings: &[Tampering
     for (tampering, lost, doubled, sums) in tamperings {
         superuser.run("BEGIN").await.unwrap();
         superuser.run(tampering).await.unwrap();
-        let verdict = prove(engine, &mut superuser, &total.ledger, &catalogue)
-            .await
-            .unwrap();
+        let verdict = prove(engine, &mut superuser, &total.ledger, &catalogue).await.unwrap();
         superuser.run("ROLLBACK").await.unwrap();
-        assert_eq!(
-            (verdict.lost, verdict.doubled, verdict.wrong_sums),
-            (*lost, *doubled, *sums),
-            "{tampering}"
-        );
+        assert_eq!((verdict.lost, verdict.doubled, verdict.wrong_sums), (*lost, *doubled, *sums), "{tampering}");
         assert!(!verdict.clean());
     }
 }
@@ -65,18 +51,8 @@ async fn check<E: Engine>(engine: E, rows_at_least: u64, tamperings: &[Tampering
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proof_is_clean_for_an_untouched_postgres_and_finds_every_tampering() {
     let tamperings = [
-        (
-            "DELETE FROM review WHERE stamp = (SELECT max(stamp) FROM review)",
-            1,
-            0,
-            0,
-        ),
-        (
-            "UPDATE orders SET total = total + 1 WHERE stamp = (SELECT max(stamp) FROM orders)",
-            1,
-            0,
-            0,
-        ),
+        ("DELETE FROM review WHERE stamp = (SELECT max(stamp) FROM review)", 1, 0, 0),
+        ("UPDATE orders SET total = total + 1 WHERE stamp = (SELECT max(stamp) FROM orders)", 1, 0, 0),
         (
             "INSERT INTO order_audit (order_id, change, stamp)
              SELECT order_id, change, stamp FROM order_audit WHERE stamp IS NOT NULL LIMIT 1",
@@ -84,36 +60,16 @@ async fn the_proof_is_clean_for_an_untouched_postgres_and_finds_every_tampering(
             1,
             0,
         ),
-        (
-            "INSERT INTO page_view (path, stamp) VALUES ('/product/1', 77)",
-            0,
-            1,
-            0,
-        ),
-        (
-            "UPDATE shelf_count SET counted_proof = counted_proof + 1 WHERE shelf = 5",
-            0,
-            0,
-            1,
-        ),
+        ("INSERT INTO page_view (path, stamp) VALUES ('/product/1', 77)", 0, 1, 0),
+        ("UPDATE shelf_count SET counted_proof = counted_proof + 1 WHERE shelf = 5", 0, 0, 1),
         ("UPDATE product SET stock = stock - 1 WHERE id = 5", 0, 0, 1),
     ];
     check(Postgres, 500_000, &tamperings).await;
 }
 
 const MYSQL_TAMPERINGS: [Tampering; 6] = [
-    (
-        "DELETE FROM review WHERE stamp IS NOT NULL ORDER BY stamp DESC LIMIT 1",
-        1,
-        0,
-        0,
-    ),
-    (
-        "UPDATE orders SET total = total + 1 WHERE stamp IS NOT NULL ORDER BY stamp DESC LIMIT 1",
-        1,
-        0,
-        0,
-    ),
+    ("DELETE FROM review WHERE stamp IS NOT NULL ORDER BY stamp DESC LIMIT 1", 1, 0, 0),
+    ("UPDATE orders SET total = total + 1 WHERE stamp IS NOT NULL ORDER BY stamp DESC LIMIT 1", 1, 0, 0),
     (
         "INSERT INTO order_audit (order_id, `change`, stamp)
          SELECT order_id, `change`, stamp FROM order_audit WHERE stamp IS NOT NULL LIMIT 1",
@@ -121,18 +77,8 @@ const MYSQL_TAMPERINGS: [Tampering; 6] = [
         1,
         0,
     ),
-    (
-        "INSERT INTO page_view (path, stamp) VALUES ('/product/1', 77)",
-        0,
-        1,
-        0,
-    ),
-    (
-        "UPDATE shelf_count SET counted_proof = counted_proof + 1 WHERE shelf = 5",
-        0,
-        0,
-        1,
-    ),
+    ("INSERT INTO page_view (path, stamp) VALUES ('/product/1', 77)", 0, 1, 0),
+    ("UPDATE shelf_count SET counted_proof = counted_proof + 1 WHERE shelf = 5", 0, 0, 1),
     ("UPDATE product SET stock = stock - 1 WHERE id = 5", 0, 0, 1),
 ];
 

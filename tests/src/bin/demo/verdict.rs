@@ -35,10 +35,7 @@ pub(super) struct Verdict {
 impl Verdict {
     /// Whether nothing at all is wrong.
     pub(super) fn clean(&self) -> bool {
-        self.lost == 0
-            && self.doubled == 0
-            && self.wrong_sums == 0
-            && self.rules.iter().all(|(_, rows)| *rows == 0)
+        self.lost == 0 && self.doubled == 0 && self.wrong_sums == 0 && self.rules.iter().all(|(_, rows)| *rows == 0)
     }
 
     fn example(&mut self, text: String) {
@@ -48,12 +45,7 @@ impl Verdict {
     }
 
     /// Compares one table's stamped rows, `found`, with what was asked for.
-    fn compare_rows(
-        &mut self,
-        table: Table,
-        expected: &HashMap<i64, (Outcome, u64)>,
-        found: &[(i64, u64)],
-    ) {
+    fn compare_rows(&mut self, table: Table, expected: &HashMap<i64, (Outcome, u64)>, found: &[(i64, u64)]) {
         let mut seen: HashMap<i64, u64> = HashMap::new();
         for (stamp, evidence) in found {
             *seen.entry(*stamp).or_default() += 1;
@@ -61,15 +53,11 @@ impl Verdict {
             match expected.get(stamp) {
                 Some((Outcome::Failed, _)) => {
                     self.doubled += 1;
-                    self.example(format!(
-                        "{name}: stamp {stamp} is there, and its transaction had failed"
-                    ));
+                    self.example(format!("{name}: stamp {stamp} is there, and its transaction had failed"));
                 }
                 Some((_, wanted)) if wanted != evidence => {
                     self.lost += 1;
-                    self.example(format!(
-                        "{name}: stamp {stamp} is there with other contents"
-                    ));
+                    self.example(format!("{name}: stamp {stamp} is there with other contents"));
                 }
                 Some(_) => {}
                 None => {
@@ -85,16 +73,10 @@ impl Verdict {
             }
             if *outcome == Outcome::Acknowledged && times == 0 {
                 self.lost += 1;
-                self.example(format!(
-                    "{}: stamp {stamp} was acknowledged and is not there",
-                    table.name()
-                ));
+                self.example(format!("{}: stamp {stamp} was acknowledged and is not there", table.name()));
             } else if *outcome != Outcome::Failed && times > 1 {
                 self.doubled += 1;
-                self.example(format!(
-                    "{}: stamp {stamp} is there {times} times",
-                    table.name()
-                ));
+                self.example(format!("{}: stamp {stamp} is there {times} times", table.name()));
             }
         }
     }
@@ -159,9 +141,7 @@ pub(super) async fn prove<E: Engine>(
         }
         for (rule, query) in engine.rules() {
             let rows = target.ask(query).await?;
-            let row = rows
-                .first()
-                .ok_or_else(|| Failure(format!("{rule}: no row came")))?;
+            let row = rows.first().ok_or_else(|| Failure(format!("{rule}: no row came")))?;
             verdict.rules.push((rule, number(row, 0, rule)?));
         }
         Ok(verdict)
@@ -175,18 +155,10 @@ mod tests {
     use super::*;
 
     fn check(expected: &[(i64, Outcome, u64)], found: &[(i64, u64)], lost: u64, doubled: u64) {
-        let expected = expected
-            .iter()
-            .map(|(stamp, outcome, value)| (*stamp, (*outcome, *value)))
-            .collect();
+        let expected = expected.iter().map(|(stamp, outcome, value)| (*stamp, (*outcome, *value))).collect();
         let mut verdict = Verdict::default();
         verdict.compare_rows(Table::Payment, &expected, found);
-        assert_eq!(
-            (verdict.lost, verdict.doubled),
-            (lost, doubled),
-            "{:?}",
-            verdict.examples
-        );
+        assert_eq!((verdict.lost, verdict.doubled), (lost, doubled), "{:?}", verdict.examples);
         assert_eq!(verdict.clean(), lost + doubled == 0);
     }
 

@@ -82,10 +82,7 @@ impl Binaries {
     pub(super) fn share(&self, name: &str) -> PathBuf {
         let share = self.root.join("share");
         let folders = [share.clone(), share.join("mysql"), share.join("mariadb")];
-        let found = folders
-            .iter()
-            .map(|folder| folder.join(name))
-            .find(|file| file.is_file());
+        let found = folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
         found.unwrap_or_else(|| share.join(name))
     }
 }

@@ -15,18 +15,13 @@ use super::binaries::{Binaries, Kind};
 
 /// Nobody but root, from this machine, without a password. The accounts come in the same way for all: a session by TCP
 /// is at 127.0.0.1 where names are not resolved, and at localhost where they are.
-const ACCOUNTS: &str =
-    "CREATE USER root@'127.0.0.1';\nGRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n";
+const ACCOUNTS: &str = "CREATE USER root@'127.0.0.1';\nGRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n";
 
 /// The older servers have made all accounts of root themselves; one without a name would shadow accounts at '%'.
-const NO_ANONYMOUS: &str =
-    "\nDELETE FROM mysql.user WHERE user = '';\nDELETE FROM mysql.db WHERE db LIKE 'test%';\n";
+const NO_ANONYMOUS: &str = "\nDELETE FROM mysql.user WHERE user = '';\nDELETE FROM mysql.db WHERE db LIKE 'test%';\n";
 
 /// The folder whose `data` is a fresh data directory of this server, readable for the user that servers run as.
-pub(super) async fn template(
-    binaries: &Binaries,
-    account: Option<&Account>,
-) -> Result<PathBuf, Error> {
+pub(super) async fn template(binaries: &Binaries, account: Option<&Account>) -> Result<PathBuf, Error> {
     let program = binaries.program(binaries.kind.server());
     let statements = first_statements(binaries)?;
     let arguments = arguments(binaries.kind);
@@ -40,9 +35,7 @@ pub(super) async fn template(
         });
         while_doing(made, || format!("creating {}", data.display()))?;
         let script = work.join("first.sql");
-        while_doing(fs::write(&script, &statements), || {
-            format!("writing {}", script.display())
-        })?;
+        while_doing(fs::write(&script, &statements), || format!("writing {}", script.display()))?;
         let mut server = command(binaries, account, &data);
         server.arg("--no-defaults");
         server.arg(format!("--basedir={}", binaries.root.display()));
@@ -54,9 +47,7 @@ pub(super) async fn template(
             // A server that starts removes what looks like its own from there, also what another one uses.
             server.arg(format!("--tmpdir={}", data.display()));
             let input = File::open(&script);
-            server.stdin(while_doing(input, || {
-                format!("opening {}", script.display())
-            })?);
+            server.stdin(while_doing(input, || format!("opening {}", script.display()))?);
         }
         let what = format!("making the data of {}", binaries.kind.title());
         run(server, &what).await?;
@@ -93,14 +84,10 @@ fn first_statements(binaries: &Binaries) -> Result<String, Error> {
             "mysql_sys_schema.sql",
         ],
     };
-    let mut statements =
-        "CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\nSET @auth_root_socket = NULL;\n"
-            .to_owned();
+    let mut statements = "CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\nSET @auth_root_socket = NULL;\n".to_owned();
     for name in files {
         let path = binaries.share(name);
-        let text = while_doing(fs::read_to_string(&path), || {
-            format!("reading {}", path.display())
-        })?;
+        let text = while_doing(fs::read_to_string(&path), || format!("reading {}", path.display()))?;
         statements.push_str(&text);
     }
     statements.push_str("\nUSE mysql;");

@@ -29,10 +29,6 @@ pub fn find(version: u32) -> Result<Binaries, Error> {
         installed: PathBuf::from(format!("/usr/lib/postgresql/{version}")),
         program: "postgres",
     };
-    let root = wanted.find(|root| {
-        ["postgres", "initdb"]
-            .iter()
-            .all(|name| root.join("bin").join(name).is_file())
-    })?;
+    let root = wanted.find(|root| ["postgres", "initdb"].iter().all(|name| root.join("bin").join(name).is_file()))?;
     Ok(Binaries { version, root })
 }

@@ -69,11 +69,7 @@ async fn the_account_decides(kind: Kind, sections: &str, change: &str) {
         assert_eq!(stage.comes_in("nobody", "right").await, Err(1045));
     }
     stage.server.sql("", change).await;
-    assert_eq!(
-        stage.comes_in("app", "right").await,
-        Err(1045),
-        "the old password"
-    );
+    assert_eq!(stage.comes_in("app", "right").await, Err(1045), "the old password");
     assert_eq!(stage.comes_in("app", "new").await, Ok(()));
     assert_eq!(stage.comes_in_by_tls("app", "new").await, Ok(()));
 }
@@ -114,22 +110,13 @@ async fn a_client_becomes_another_user_by_its_own_proof_only() {
                 .with_pass(Some(password.to_owned()))
                 .with_db_name(Some("shop".to_owned()))
         };
-        within("changing", SOON, conn.change_user(other("theirs")))
-            .await
-            .expect("changed");
-        let now = rows(
-            &mut conn,
-            "SELECT SUBSTRING_INDEX(USER(), '@', 1), @mine, DATABASE()",
-        )
-        .await;
+        within("changing", SOON, conn.change_user(other("theirs"))).await.expect("changed");
+        let now = rows(&mut conn, "SELECT SUBSTRING_INDEX(USER(), '@', 1), @mine, DATABASE()").await;
         let text = |value: &str| Some(value.to_owned());
         assert_eq!(now, vec![vec![text("other"), None, text("shop")]]);
         let changed = within("changing", SOON, conn.change_user(other("wrong"))).await;
         let error = changed.expect_err("refused");
-        assert!(
-            matches!(&error, mysql_async::Error::Server(error) if error.code == 1045),
-            "{error:?}"
-        );
+        assert!(matches!(&error, mysql_async::Error::Server(error) if error.code == 1045), "{error:?}");
     }
 }
 
@@ -137,13 +124,9 @@ async fn a_client_becomes_another_user_by_its_own_proof_only() {
 async fn the_console_has_an_account_of_its_own() {
     let stage = Stage::set(Kind::Mysql97, "").await;
     let port = stage.headgate.port();
-    let come =
-        async |user, password| code(try_connect(port, user, Some(password), "headgate").await);
+    let come = async |user, password| code(try_connect(port, user, Some(password), "headgate").await);
     assert_eq!(come("headgate", ADMIN_PASSWORD).await, Ok(()));
     assert_eq!(come("headgate", "wrong").await, Err(1045));
     assert_eq!(come("app", "right").await, Err(1045));
-    assert_eq!(
-        code(try_connect(port, "app", Some("right"), "none").await),
-        Err(1049)
-    );
+    assert_eq!(code(try_connect(port, "app", Some("right"), "none").await), Err(1049));
 }

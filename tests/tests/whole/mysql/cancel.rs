@@ -26,23 +26,19 @@ async fn thread_of(raw: &mut Raw) -> u32 {
 
 /// Waits until so many sessions sleep.
 async fn until_busy(mysql: &Mysql, count: &str) {
-    let busy =
-        format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO = '{SLEEP}'");
+    let busy = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO = '{SLEEP}'");
     mysql.until_value("", &busy, count).await;
 }
 
 /// What a statement that was ended tells: SLEEP gives 1, or an error.
 fn was_ended(answer: &[Packet]) -> bool {
-    answer.last().is_some_and(Packet::is_error)
-        || answer.get(3).is_some_and(|row| row.body == [1, b'1'])
+    answer.last().is_some_and(Packet::is_error) || answer.get(3).is_some_and(|row| row.body == [1, b'1'])
 }
 
 /// What a driver calls the id of its session is Headgate's number, in no list of the server's.
 async fn the_list_of_sessions_has_the_servers_number_and_a_kill_takes_both(kind: Kind) {
     let (_mysql, headgate) = stage(kind).await;
-    let mut one = try_connect(headgate.port(), "root", None, DATABASE)
-        .await
-        .expect("a session");
+    let mut one = try_connect(headgate.port(), "root", None, DATABASE).await.expect("a session");
     let thread = single(&rows(&mut one, "SELECT CONNECTION_ID()").await, "the id");
     let greeted = one.id();
     let listed = rows(&mut one, "SHOW PROCESSLIST").await;
@@ -52,9 +48,7 @@ async fn the_list_of_sessions_has_the_servers_number_and_a_kill_takes_both(kind:
     };
     assert!(has(&thread), "{listed:?}");
     assert!(!has(&greeted.to_string()), "{greeted}: {listed:?}");
-    let mut killer = try_connect(headgate.port(), "root", None, DATABASE)
-        .await
-        .expect("a session");
+    let mut killer = try_connect(headgate.port(), "root", None, DATABASE).await.expect("a session");
     for number in [&greeted.to_string(), &thread] {
         let killed = try_rows(&mut killer, &format!("KILL QUERY {number}")).await;
         assert!(killed.is_ok(), "{number}: {killed:?}");
@@ -67,10 +61,7 @@ async fn a_kill_of_a_query_ends_the_statement_of_its_session_and_of_no_other(kin
     other.send(&command(QUERY, SLEEP.as_bytes())).await;
     let (mut one, greeting) = Raw::login(headgate.port(), "root", DATABASE).await;
     let thread = thread_of(&mut one).await;
-    assert_ne!(
-        greeting.id, thread,
-        "the greeting comes before the server's"
-    );
+    assert_ne!(greeting.id, thread, "the greeting comes before the server's");
     let (mut killer, _) = Raw::login(headgate.port(), "root", DATABASE).await;
     // As the client libraries say it, and as people do.
     for kill in [
@@ -102,34 +93,23 @@ async fn a_kill_ends_the_session_that_is_meant_and_no_other(kind: Kind) {
         assert!(answer[0].is_ok(), "KILL {number}: {answer:?}");
         // Servers say something to a session that is killed while idle, or nothing.
         one.rest().await;
-        let left =
-            format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {thread}");
+        let left = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {thread}");
         mysql.until_value("", &left, "0").await;
     }
     if kind != Kind::Mysql97 {
         // The command, which MySQL has given up for the statement.
         let (mut one, greeting) = Raw::login(headgate.port(), "root", DATABASE).await;
-        let answer = killer
-            .command(PROCESS_KILL, &greeting.id.to_le_bytes())
-            .await;
+        let answer = killer.command(PROCESS_KILL, &greeting.id.to_le_bytes()).await;
         assert!(answer[0].is_ok(), "{answer:?}");
         one.rest().await;
     }
     assert_eq!(other.query("SELECT 1").await.len(), 5, "another session");
     let answer = killer.query("KILL 4000000000").await;
     assert_eq!(answer[0].error().0, 1094, "{answer:?}");
-    assert_eq!(
-        answer[0].error().2,
-        "Unknown thread id: 4000000000",
-        "as the server would say it"
-    );
+    assert_eq!(answer[0].error().2, "Unknown thread id: 4000000000", "as the server would say it");
     // The server interrupts the statement that ends its own session.
     let answer = killer.query(&format!("KILL {}", own.id)).await;
-    let interrupted = if kind == Kind::Mariadb1011 {
-        1927
-    } else {
-        1317
-    };
+    let interrupted = if kind == Kind::Mariadb1011 { 1927 } else { 1317 };
     assert_eq!(answer[0].error().0, interrupted, "{answer:?}");
     assert_eq!(killer.rest().await, b"");
 }
@@ -158,9 +138,7 @@ async fn a_session_of_another_account_is_out_of_reach_in_the_servers_own_words(k
     let mut own = own.expect("the right password");
     let id = own.id();
     let thread = single(&rows(&mut own, "SELECT CONNECTION_ID()").await, "the id");
-    try_rows(&mut app, &format!("KILL {id}"))
-        .await
-        .expect("a session of one's own account");
+    try_rows(&mut app, &format!("KILL {id}")).await.expect("a session of one's own account");
     let left = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {thread}");
     mysql.until_value("", &left, "0").await;
     let answer = try_rows(&mut own, "SELECT 1").await;

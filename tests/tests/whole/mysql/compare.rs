@@ -40,12 +40,7 @@ async fn queries(source: &Mysql) -> Vec<String> {
         .into_iter()
         .map(|(table, values)| {
             let places: Vec<String> = (1..=values.len()).map(|place| place.to_string()).collect();
-            format!(
-                "SELECT {} FROM `{}` ORDER BY {}",
-                values.join(", "),
-                table.replace('`', "``"),
-                places.join(", ")
-            )
+            format!("SELECT {} FROM `{}` ORDER BY {}", values.join(", "), table.replace('`', "``"), places.join(", "))
         })
         .collect()
 }
@@ -55,10 +50,7 @@ pub(super) async fn until_alike(world: &World<Mysql>) -> usize {
     let queries = queries(&world.source).await;
     assert!(!queries.is_empty(), "there is nothing to compare");
     let ask = || async {
-        let (source, target) = tokio::join!(
-            everything(&world.source, &queries),
-            everything(&world.target, &queries)
-        );
+        let (source, target) = tokio::join!(everything(&world.source, &queries), everything(&world.target, &queries));
         let counted = source.iter().map(Vec::len).sum::<usize>();
         let differing = queries.iter().zip(source.iter().zip(&target));
         let differing = differing.filter(|(_, (source, target))| source != target);
@@ -70,12 +62,6 @@ pub(super) async fn until_alike(world: &World<Mysql>) -> usize {
         });
         (counted, shown.collect::<Vec<_>>())
     };
-    let (counted, _) = until(
-        "both sides hold the same bytes",
-        SOON,
-        ask,
-        |(_, differing)| differing.is_empty(),
-    )
-    .await;
+    let (counted, _) = until("both sides hold the same bytes", SOON, ask, |(_, differing)| differing.is_empty()).await;
     counted
 }

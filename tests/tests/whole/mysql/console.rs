@@ -34,31 +34,15 @@ async fn what_is_there_can_be_shown() {
     let _session = Raw::login(headgate.port(), "root", DATABASE).await;
     let routes = headgate.admin("SHOW ROUTES").await;
     assert_eq!(routes.len(), 1);
-    assert_eq!(
-        routes[0].get("cluster").map(String::as_str),
-        Some("blue"),
-        "{routes:?}"
-    );
+    assert_eq!(routes[0].get("cluster").map(String::as_str), Some("blue"), "{routes:?}");
     let clusters = headgate.admin("show clusters;").await;
-    assert_eq!(
-        clusters[0].get("port"),
-        Some(&mysql.port().to_string()),
-        "{clusters:?}"
-    );
+    assert_eq!(clusters[0].get("port"), Some(&mysql.port().to_string()), "{clusters:?}");
     let sessions = headgate.admin("SHOW SESSIONS").await;
-    assert!(
-        sessions
-            .iter()
-            .any(|row| row.get("route").is_some_and(|route| route == DATABASE)),
-        "{sessions:?}"
-    );
+    assert!(sessions.iter().any(|row| row.get("route").is_some_and(|route| route == DATABASE)), "{sessions:?}");
     assert!(!headgate.admin("HELP").await.is_empty());
     assert!(!headgate.admin("SHOW VERSION").await.is_empty());
     let config = format!("{:?}", headgate.admin("SHOW CONFIG").await);
-    assert!(
-        !config.contains(ADMIN_PASSWORD),
-        "a secret is shown: {config}"
-    );
+    assert!(!config.contains(ADMIN_PASSWORD), "a secret is shown: {config}");
 }
 
 /// Every statement that shows something.
@@ -80,10 +64,7 @@ const SHOWING: [&str; 14] = [
 ];
 
 fn names(columns: &[mysql_async::Column]) -> Vec<String> {
-    columns
-        .iter()
-        .map(|column| column.name_str().into_owned())
-        .collect()
+    columns.iter().map(|column| column.name_str().into_owned()).collect()
 }
 
 #[tokio::test]
@@ -99,11 +80,7 @@ async fn every_statement_has_the_columns_that_it_has_for_postgres() {
         assert!(!seen.is_empty(), "{statement} shows nothing");
         let expected = other.prepare(statement).await;
         let expected = expected.unwrap_or_else(|error| panic!("{statement}: {error}"));
-        let expected: Vec<&str> = expected
-            .columns()
-            .iter()
-            .map(tokio_postgres::Column::name)
-            .collect();
+        let expected: Vec<&str> = expected.columns().iter().map(tokio_postgres::Column::name).collect();
         assert_eq!(seen, expected, "{statement}");
         // What is executed has the columns that were announced, in both protocols.
         let Ok(result) = console.exec_iter(&prepared, ()).await else {
@@ -149,11 +126,7 @@ async fn warnings_tell_an_error_and_its_remedy_once_more() {
         let text = row[2].as_deref().expect("a text");
         assert!(refused.message.contains(text), "{text:?}: {refused}");
     }
-    assert_eq!(
-        warnings[0][1],
-        Some(refused.code.to_string()),
-        "the error has another number"
-    );
+    assert_eq!(warnings[0][1], Some(refused.code.to_string()), "the error has another number");
     rows(&mut console, "SHOW VERSION").await;
     assert!(rows(&mut console, "SHOW WARNINGS").await.is_empty());
 }
@@ -189,12 +162,7 @@ async fn odd_statements_do_not_end_the_session() {
         let _ = try_rows(&mut console, odd).await;
         let _ = console.prep(odd).await;
         let rows = rows(&mut console, "SHOW VERSION").await;
-        assert_eq!(
-            rows.len(),
-            1,
-            "after {:?}",
-            odd.chars().take(20).collect::<String>()
-        );
+        assert_eq!(rows.len(), 1, "after {:?}", odd.chars().take(20).collect::<String>());
     }
     assert!(!headgate.log().contains("panic"), "{}", headgate.log());
 }
@@ -225,24 +193,12 @@ async fn odd_commands_do_not_end_the_session_or_end_it_alone() {
 async fn prepared_statements_work_as_texts() {
     let (_mysql, headgate) = stage().await;
     let mut console = headgate.mysql_console().await;
-    let found: Vec<Row> = console
-        .exec("SHOW ROUTES", ())
-        .await
-        .expect("no parameters");
+    let found: Vec<Row> = console.exec("SHOW ROUTES", ()).await.expect("no parameters");
     assert_eq!(found.len(), 1);
-    assert_eq!(
-        found[0].get::<String, _>("route").as_deref(),
-        Some(DATABASE)
-    );
-    assert!(
-        found[0]
-            .get::<i64, _>("sessions")
-            .is_some_and(|count| count >= 0)
-    );
+    assert_eq!(found[0].get::<String, _>("route").as_deref(), Some(DATABASE));
+    assert!(found[0].get::<i64, _>("sessions").is_some_and(|count| count >= 0));
     // A name as a parameter.
-    let refused = console
-        .exec::<Row, _, _>("SHOW MIGRATION STATUS ?", (Value::from("ghost"),))
-        .await;
+    let refused = console.exec::<Row, _, _>("SHOW MIGRATION STATUS ?", (Value::from("ghost"),)).await;
     let refused = refused.expect_err("there is no such migration").to_string();
     assert!(refused.contains("ghost"), "{refused}");
     assert_eq!(rows(&mut console, "SHOW ROUTES").await.len(), 1);
@@ -265,11 +221,7 @@ async fn several_statements_in_one_text_are_carried_out_one_by_one() {
     // The driver does not count a last result without rows.
     assert_eq!(counts, [1, 1, 0, 2]);
     // A slip at the end does nothing of what stands before it.
-    let answer = try_rows(
-        &mut console,
-        "CREATE MIGRATION m FROM blue TO green FOR ROUTE shop; SHOW NONSENSE",
-    )
-    .await;
+    let answer = try_rows(&mut console, "CREATE MIGRATION m FROM blue TO green FOR ROUTE shop; SHOW NONSENSE").await;
     assert!(answer.is_err(), "{answer:?}");
     assert!(rows(&mut console, "SHOW MIGRATION LIST").await.is_empty());
 }
@@ -277,12 +229,9 @@ async fn several_statements_in_one_text_are_carried_out_one_by_one() {
 #[tokio::test]
 async fn a_migration_that_does_not_exist_is_told_as_such() {
     let headgate = alone().await;
-    for statement in [
-        "START MIGRATION ghost",
-        "SHOW MIGRATION STATUS ghost",
-        "CUTOVER MIGRATION ghost",
-        "DROP MIGRATION ghost",
-    ] {
+    for statement in
+        ["START MIGRATION ghost", "SHOW MIGRATION STATUS ghost", "CUTOVER MIGRATION ghost", "DROP MIGRATION ghost"]
+    {
         let (_, text) = headgate.refused(statement).await;
         assert!(text.contains("ghost"), "{statement}: {text}");
     }
@@ -292,12 +241,7 @@ async fn a_migration_that_does_not_exist_is_told_as_such() {
 async fn clients_that_agreed_on_more_read_the_same_rows() {
     let (_mysql, headgate) = stage().await;
     let mut reported = Vec::new();
-    for more in [
-        0,
-        DEPRECATE_EOF,
-        SESSION_TRACK,
-        DEPRECATE_EOF | SESSION_TRACK,
-    ] {
+    for more in [0, DEPRECATE_EOF, SESSION_TRACK, DEPRECATE_EOF | SESSION_TRACK] {
         let mut raw = Raw::login_console_with(headgate.port(), CAPABILITIES | more).await;
         let between = usize::from(more & DEPRECATE_EOF == 0);
         raw.send(&command(QUERY, b"SHOW VERSION")).await;
@@ -312,54 +256,34 @@ async fn clients_that_agreed_on_more_read_the_same_rows() {
         assert_eq!(end[0], 0xfe, "{more:x}: {end:?}");
         reported.push(all.last().cloned());
     }
-    assert!(
-        reported.iter().all(|row| *row == reported[0]),
-        "{reported:?}"
-    );
+    assert!(reported.iter().all(|row| *row == reported[0]), "{reported:?}");
 }
 
 fn login(headgate: &Headgate) -> Login<'static> {
-    Login {
-        port: headgate.port(),
-        user: "headgate",
-        password: ADMIN_PASSWORD,
-        database: "headgate",
-    }
+    Login { port: headgate.port(), user: "headgate", password: ADMIN_PASSWORD, database: "headgate" }
 }
 
 #[tokio::test]
 async fn the_clients_mysql_and_mariadb_show_routes() {
     let headgate = alone().await;
     let login = login(&headgate);
-    let batch = [
-        "--batch",
-        "--execute=SHOW ROUTES; SHOW WARNINGS; SHOW CLUSTERS",
-    ];
+    let batch = ["--batch", "--execute=SHOW ROUTES; SHOW WARNINGS; SHOW CLUSTERS"];
     for (name, command) in [
         ("mysql", login.mysql(&batch)),
-        (
-            "mysql with TLS",
-            login.mysql(&[&batch[..], &["--ssl-mode=REQUIRED"]].concat()),
-        ),
+        ("mysql with TLS", login.mysql(&[&batch[..], &["--ssl-mode=REQUIRED"]].concat())),
         ("mariadb", login.mariadb(&batch)),
     ] {
         let reported = finish(name, TIMEOUT, command).await;
         let lines: Vec<&str> = reported.lines().collect();
         assert!(lines[0].starts_with("route\t"), "{name}: {reported}");
         assert!(lines[1].starts_with("shop\t"), "{name}: {reported}");
-        assert!(
-            lines.iter().any(|line| line.starts_with("green\t")),
-            "{name}: {reported}"
-        );
+        assert!(lines.iter().any(|line| line.starts_with("green\t")), "{name}: {reported}");
     }
     // An error is told with its remedy, and `--show-warnings` asks for it once more.
     let mut wrong = login.mysql(&["--show-warnings", "--execute=SHOW ROUTE"]);
     let output = wrong.output().await.expect("it can be run");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        said.contains("ERROR 1064 (42601)") && said.contains("SHOW ROUTES"),
-        "{said}"
-    );
+    assert!(said.contains("ERROR 1064 (42601)") && said.contains("SHOW ROUTES"), "{said}");
 }
 
 async fn driver(name: &str, mut command: Command, script: &str, headgate: &Headgate) {
@@ -425,10 +349,7 @@ async fn what_tools_ask_at_first_is_answered() {
         ("SELECT 1", "1"),
         ("SELECT @@session.autocommit", "1"),
     ] {
-        assert_eq!(
-            single(&rows(&mut console, question).await, question),
-            answer
-        );
+        assert_eq!(single(&rows(&mut console, question).await, question), answer);
     }
     for statement in [
         "SET NAMES utf8mb4",

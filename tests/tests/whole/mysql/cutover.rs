@@ -87,10 +87,8 @@ async fn around(server: &Mysql) -> Conn {
 /// Waits until so many statements wait at the gate.
 async fn until_held(world: &World<Mysql>, count: &str) {
     let ask = || world.row("SHOW ROUTES");
-    until("so many statements are held", SOON, ask, |row| {
-        row.get("statements_held").is_some_and(|held| held == count)
-    })
-    .await;
+    until("so many statements are held", SOON, ask, |row| row.get("statements_held").is_some_and(|held| held == count))
+        .await;
 }
 
 async fn until_closing(world: &World<Mysql>) {
@@ -117,13 +115,9 @@ async fn write_ledger(port: u16, writer: u64, mut go_on: watch::Receiver<bool>) 
     while *go_on.borrow_and_update() {
         number += 1;
         let acknowledged = if number.is_multiple_of(2) {
-            session
-                .query_drop(format!("INSERT INTO ledger (number) VALUES ({number})"))
-                .await
+            session.query_drop(format!("INSERT INTO ledger (number) VALUES ({number})")).await
         } else {
-            session
-                .exec_drop("INSERT INTO ledger (number) VALUES (?)", (number,))
-                .await
+            session.exec_drop("INSERT INTO ledger (number) VALUES (?)", (number,)).await
         };
         acknowledged.unwrap_or_else(|error| panic!("writer {writer}, {number}: {error:?}"));
         ledger.acknowledged.insert(number);
@@ -134,12 +128,7 @@ async fn write_ledger(port: u16, writer: u64, mut go_on: watch::Receiver<bool>) 
 const WRITERS: u64 = 4;
 
 fn sysbench(port: u16, statements: &str, arguments: &[&str]) -> tokio::process::Command {
-    let login = Login {
-        port,
-        user: USER,
-        password: PASSWORD,
-        database: DATABASE,
-    };
+    let login = Login { port, user: USER, password: PASSWORD, database: DATABASE };
     let statements = format!("--db-ps-mode={statements}");
     let mut all = vec![
         "oltp_read_write",
@@ -170,29 +159,20 @@ async fn sysbench_survives(pair: Pair, statements: &str) {
     let load = sysbench(port, statements, &["--threads=16", "--time=12", "run"]);
     let load = tokio::spawn(finish("sysbench", Duration::from_mins(3), load));
     let (go_on, going) = watch::channel(true);
-    let writers =
-        (1..=WRITERS).map(|writer| tokio::spawn(write_ledger(port, writer, going.clone())));
+    let writers = (1..=WRITERS).map(|writer| tokio::spawn(write_ledger(port, writer, going.clone())));
     let writers: Vec<_> = writers.collect();
     let written = "SELECT COUNT(*) > 300 FROM ledger";
     world.source.until_value(DATABASE, written, "1").await;
-    let rehearsed = world
-        .row("REHEARSE MIGRATION m WITH (max_hold = '10s')")
-        .await;
+    let rehearsed = world.row("REHEARSE MIGRATION m WITH (max_hold = '10s')").await;
     assert_eq!(of(&rehearsed, "outcome"), "rehearsed", "{rehearsed:?}");
     let report = world.cutover().await;
     let log = world.headgate.log();
     assert_eq!(
-        (
-            log.matches("by_counters=true").count(),
-            log.matches("by_counters=false").count()
-        ),
+        (log.matches("by_counters=true").count(), log.matches("by_counters=false").count()),
         (2, 0),
         "definitions were read while clients were held"
     );
-    assert!(
-        !load.is_finished(),
-        "the load ended too early to show anything"
-    );
+    assert!(!load.is_finished(), "the load ended too early to show anything");
     let reported = load.await.expect("sysbench ended well");
     go_on.send(false).expect("writers listen");
     let mut acknowledged = BTreeSet::new();
@@ -209,18 +189,11 @@ async fn sysbench_survives(pair: Pair, statements: &str) {
         let number = rest.split_whitespace().next();
         assert_eq!(number, Some("0"), "{label} {reported}\n{report:?}");
     }
-    let there = world
-        .target
-        .sql(DATABASE, "SELECT number FROM ledger ORDER BY number");
+    let there = world.target.sql(DATABASE, "SELECT number FROM ledger ORDER BY number");
     let there: Vec<u64> = there
         .await
         .iter()
-        .map(|row| {
-            row[0]
-                .as_deref()
-                .and_then(|number| number.parse().ok())
-                .expect("a number")
-        })
+        .map(|row| row[0].as_deref().and_then(|number| number.parse().ok()).expect("a number"))
         .collect();
     let wanted: Vec<u64> = acknowledged.into_iter().collect();
     assert!(
@@ -230,19 +203,11 @@ async fn sysbench_survives(pair: Pair, statements: &str) {
         there.len()
     );
     let stayed = world.source.value(DATABASE, "SELECT COUNT(*) FROM ledger");
-    assert_ne!(
-        stayed.await,
-        there.len().to_string(),
-        "nothing was written after the switch"
-    );
+    assert_ne!(stayed.await, there.len().to_string(), "nothing was written after the switch");
     // Each transaction deletes one row and inserts it again.
     for table in ["sbtest1", "sbtest2"] {
         let count = format!("SELECT COUNT(*) FROM {table}");
-        assert_eq!(
-            world.target.value(DATABASE, &count).await,
-            "20000",
-            "{table}"
-        );
+        assert_eq!(world.target.value(DATABASE, &count).await, "20000", "{table}");
     }
 }
 
@@ -250,16 +215,10 @@ async fn sysbench_with_prepared_statements_loses_and_doubles_nothing(pair: Pair)
     sysbench_survives(pair, "auto").await;
 }
 
-async fn an_open_transaction_that_outlasts_the_hold_undoes_the_cutover_and_everybody_goes_on_at_the_source(
-    pair: Pair,
-) {
+async fn an_open_transaction_that_outlasts_the_hold_undoes_the_cutover_and_everybody_goes_on_at_the_source(pair: Pair) {
     let world = ready(pair).await;
     let (mut slow, mut other) = (world.client().await, world.client().await);
-    rows(
-        &mut slow,
-        "START TRANSACTION; INSERT INTO t (v) VALUES ('slow')",
-    )
-    .await;
+    rows(&mut slow, "START TRANSACTION; INSERT INTO t (v) VALUES ('slow')").await;
 
     let statement = "CUTOVER MIGRATION m WITH (max_hold = '500ms')";
     let write = rows(&mut other, "INSERT INTO t (v) VALUES ('other')");
@@ -274,35 +233,21 @@ async fn an_open_transaction_that_outlasts_the_hold_undoes_the_cutover_and_every
 
     world.until_state("following", MIGRATION).await;
     world.cutover().await;
-    assert!(
-        at_target(&world, &mut slow).await,
-        "the next cutover goes through"
-    );
+    assert!(at_target(&world, &mut slow).await, "the next cutover goes through");
     assert_eq!(world.target.value(DATABASE, new).await, "2");
 }
 
-async fn locked_tables_that_outlast_the_hold_undo_the_cutover_and_a_prepared_xa_transaction_refuses_it(
-    pair: Pair,
-) {
+async fn locked_tables_that_outlast_the_hold_undo_the_cutover_and_a_prepared_xa_transaction_refuses_it(pair: Pair) {
     let world = ready(pair).await;
     let mut client = world.client().await;
-    rows(
-        &mut client,
-        "LOCK TABLES t WRITE; INSERT INTO t (v) VALUES ('locked')",
-    )
-    .await;
+    rows(&mut client, "LOCK TABLES t WRITE; INSERT INTO t (v) VALUES ('locked')").await;
     let statement = "CUTOVER MIGRATION m WITH (max_hold = '500ms')";
     let (code, text) = world.headgate.refused(statement).await;
     assert!(code == "55000" && text.contains("undone"), "{code} {text}");
-    rows(
-        &mut client,
-        "INSERT INTO t (v) VALUES ('still locked'); UNLOCK TABLES",
-    )
-    .await;
+    rows(&mut client, "INSERT INTO t (v) VALUES ('still locked'); UNLOCK TABLES").await;
 
     // Around Headgate, where nobody but the server knows of it, and beside what moves: it stops the whole server's fence.
-    let prepare =
-        "CREATE DATABASE beside; CREATE TABLE beside.t (id INT PRIMARY KEY) ENGINE = InnoDB;
+    let prepare = "CREATE DATABASE beside; CREATE TABLE beside.t (id INT PRIMARY KEY) ENGINE = InnoDB;
         XA START 'x'; INSERT INTO beside.t VALUES (1); XA END 'x'; XA PREPARE 'x'";
     let mut owner = world.source.connect(DATABASE).await;
     rows(&mut owner, prepare).await;
@@ -316,20 +261,13 @@ async fn locked_tables_that_outlast_the_hold_undo_the_cutover_and_a_prepared_xa_
     world.cutover().await;
     assert!(at_target(&world, &mut client).await);
     let new = "SELECT GROUP_CONCAT(v ORDER BY id) FROM t WHERE v <> 'old'";
-    assert_eq!(
-        world.target.value(DATABASE, new).await,
-        "locked,still locked"
-    );
+    assert_eq!(world.target.value(DATABASE, new).await, "locked,still locked");
 }
 
 async fn a_held_statement_runs_once_and_on_the_target(pair: Pair) {
     let world = ready(pair).await;
     let (mut slow, mut held) = (world.client().await, world.client().await);
-    rows(
-        &mut slow,
-        "START TRANSACTION; INSERT INTO t (v) VALUES ('slow')",
-    )
-    .await;
+    rows(&mut slow, "START TRANSACTION; INSERT INTO t (v) VALUES ('slow')").await;
     let steps = async {
         until_held(&world, "1").await;
         rows(&mut slow, "COMMIT").await;
@@ -347,20 +285,13 @@ async fn a_held_statement_runs_once_and_on_the_target(pair: Pair) {
 }
 
 async fn a_held_statement_can_be_killed_and_one_of_a_client_that_left_is_forgotten(pair: Pair) {
-    let schema = format!(
-        "{}; CREATE USER plain@'%'; GRANT ALL ON shop.* TO plain@'%'",
-        schema()
-    );
+    let schema = format!("{}; CREATE USER plain@'%'; GRANT ALL ON shop.* TO plain@'%'", schema());
     let world = World::of(pair, &schema).await;
     world.follow().await;
     world.check().await;
     let through = world.headgate.port();
     let mut slow = world.client().await;
-    rows(
-        &mut slow,
-        "START TRANSACTION; INSERT INTO t (v) VALUES ('slow')",
-    )
-    .await;
+    rows(&mut slow, "START TRANSACTION; INSERT INTO t (v) VALUES ('slow')").await;
     let (mut patient, mut killer) = (world.client().await, world.client().await);
     let (mut gone, _) = Raw::login(through, "plain", DATABASE).await;
     let steps = async {
@@ -383,10 +314,7 @@ async fn a_held_statement_can_be_killed_and_one_of_a_client_that_left_is_forgott
         rows(&mut slow, "COMMIT").await;
     };
     tokio::join!(world.cutover(), steps);
-    assert!(
-        at_target(&world, &mut patient).await,
-        "the session does not go on"
-    );
+    assert!(at_target(&world, &mut patient).await, "the session does not go on");
     let left = "SELECT COUNT(*) FROM t WHERE v IN ('killed', 'gone')";
     for side in [&world.source, &world.target] {
         assert_eq!(side.value(DATABASE, left).await, "0");
@@ -404,19 +332,10 @@ async fn a_session_that_moves_has_the_state_it_had(pair: Pair) {
     )
     .await;
     rows(&mut client, "INSERT INTO t (v) VALUES ('last'); COMMIT").await;
-    let count = client
-        .prep("SELECT COUNT(*) FROM t WHERE v = ? OR id = ?")
-        .await
-        .expect("a statement");
-    let counted: Option<u64> = client
-        .exec_first(&count, ("old", 7_u32))
-        .await
-        .expect("it runs");
+    let count = client.prep("SELECT COUNT(*) FROM t WHERE v = ? OR id = ?").await.expect("a statement");
+    let counted: Option<u64> = client.exec_first(&count, ("old", 7_u32)).await.expect("it runs");
     assert_eq!(counted, Some(100));
-    let insert = client
-        .prep("INSERT INTO t (v) VALUES (?)")
-        .await
-        .expect("a statement");
+    let insert = client.prep("INSERT INTO t (v) VALUES (?)").await.expect("a statement");
     // A transaction of its own is still open: autocommit is off.
     rows(&mut client, "COMMIT").await;
     let state = "SELECT CONCAT_WS('/', @@sort_buffer_size, @@sql_mode, @@time_zone, @@group_concat_max_len, @@autocommit + 0, @@lc_time_names,
@@ -429,25 +348,15 @@ async fn a_session_that_moves_has_the_state_it_had(pair: Pair) {
     assert!(at_target(&world, &mut client).await);
     let after = single(&rows(&mut client, state).await, state);
     assert_eq!(before, after);
-    let counted: Option<u64> = client
-        .exec_first(&count, ("old", 7_u32))
-        .await
-        .expect("the statement is there");
+    let counted: Option<u64> = client.exec_first(&count, ("old", 7_u32)).await.expect("the statement is there");
     assert_eq!(counted, Some(100));
-    client
-        .exec_drop(&insert, ("not committed",))
-        .await
-        .expect("the statement is there");
+    client.exec_drop(&insert, ("not committed",)).await.expect("the statement is there");
     rows(&mut client, "ROLLBACK").await;
-    let left = world
-        .target
-        .value(DATABASE, "SELECT COUNT(*) FROM t WHERE v = 'not committed'");
+    let left = world.target.value(DATABASE, "SELECT COUNT(*) FROM t WHERE v = 'not committed'");
     assert_eq!(left.await, "0");
 }
 
-async fn sessions_that_cannot_move_end_with_an_error_that_says_to_come_again_and_are_counted(
-    pair: Pair,
-) {
+async fn sessions_that_cannot_move_end_with_an_error_that_says_to_come_again_and_are_counted(pair: Pair) {
     let world = ready(pair).await;
     let ties = [
         ("CREATE TEMPORARY TABLE scratch (a INT)", "temporary table"),
@@ -467,11 +376,7 @@ async fn sessions_that_cannot_move_end_with_an_error_that_says_to_come_again_and
         let reported = try_rows(client, "SELECT 1").await;
         match reported.expect_err("it cannot move") {
             mysql_async::Error::Server(error) => {
-                assert_eq!(
-                    (error.code, error.state.as_str()),
-                    (1053, "08S01"),
-                    "{statement}"
-                );
+                assert_eq!((error.code, error.state.as_str()), (1053, "08S01"), "{statement}");
             }
             error => panic!("{statement}: it was not told why: {error:?}"),
         }
@@ -479,32 +384,20 @@ async fn sessions_that_cannot_move_end_with_an_error_that_says_to_come_again_and
     assert!(at_target(&world, &mut free).await);
     let execute = "EXECUTE s";
     assert_eq!(single(&rows(&mut free, execute).await, execute), "7");
-    assert!(
-        at_target(&world, &mut world.client().await).await,
-        "coming again works"
-    );
+    assert!(at_target(&world, &mut world.client().await).await, "coming again works");
     let report = world.row("SHOW CUTOVER REPORT m").await;
     assert_eq!(of(&report, "sessions_closed"), "3", "{report:?}");
     for (statement, reason) in ties {
         let counted = format!("{reason}: 1");
-        assert!(
-            of(&report, "closed_reasons").contains(&counted),
-            "{statement}: {report:?}"
-        );
+        assert!(of(&report, "closed_reasons").contains(&counted), "{statement}: {report:?}");
     }
 }
 
-async fn after_the_switch_the_source_refuses_writers_that_go_around_and_still_answers_readers(
-    pair: Pair,
-) {
+async fn after_the_switch_the_source_refuses_writers_that_go_around_and_still_answers_readers(pair: Pair) {
     let world = ready(pair).await;
     let (mut idle, mut open) = (around(&world.source).await, around(&world.source).await);
     rows(&mut idle, "INSERT INTO t (v) VALUES ('before')").await;
-    rows(
-        &mut open,
-        "START TRANSACTION; INSERT INTO t (v) VALUES ('open')",
-    )
-    .await;
+    rows(&mut open, "START TRANSACTION; INSERT INTO t (v) VALUES ('open')").await;
     world.cutover().await;
     for write in [
         "INSERT INTO t (v) VALUES ('after')",
@@ -517,10 +410,7 @@ async fn after_the_switch_the_source_refuses_writers_that_go_around_and_still_an
         assert!(refused.is_err(), "{write} went through on the source");
     }
     let committed = try_rows(&mut open, "COMMIT").await;
-    assert!(
-        committed.is_err(),
-        "what was open at the fence was committed on the source"
-    );
+    assert!(committed.is_err(), "what was open at the fence was committed on the source");
     let count = "SELECT COUNT(*) FROM t";
     assert_eq!(single(&rows(&mut idle, count).await, count), "101");
     let before = "SELECT GROUP_CONCAT(v) FROM t WHERE v <> 'old'";
@@ -534,16 +424,8 @@ async fn a_counter_never_gives_a_value_twice(pair: Pair) {
     let id = |found| single(&found, next).parse::<i64>().expect("a number");
     let before = id(rows(&mut client, next).await);
     // The highest value is used up and leaves no row behind.
-    rows(
-        &mut client,
-        "START TRANSACTION; INSERT INTO t (v) VALUES ('rolled back'); ROLLBACK",
-    )
-    .await;
-    rows(
-        &mut client,
-        "INSERT INTO t (v) VALUES ('deleted'); DELETE FROM t WHERE v = 'deleted'",
-    )
-    .await;
+    rows(&mut client, "START TRANSACTION; INSERT INTO t (v) VALUES ('rolled back'); ROLLBACK").await;
+    rows(&mut client, "INSERT INTO t (v) VALUES ('deleted'); DELETE FROM t WHERE v = 'deleted'").await;
     world.cutover().await;
     let after = id(rows(&mut client, next).await);
     assert!(after > before + 2, "{after} after {before}");
@@ -555,9 +437,7 @@ async fn a_rehearsal_goes_through_every_step_and_leaves_everything_on_the_source
     let world = ready(pair).await;
     let mut client = world.client().await;
     for _ in 0..3 {
-        let report = world
-            .row("REHEARSE MIGRATION m WITH (max_hold = '5s')")
-            .await;
+        let report = world.row("REHEARSE MIGRATION m WITH (max_hold = '5s')").await;
         assert_eq!(of(&report, "outcome"), "rehearsed", "{report:?}");
         rows(&mut client, "INSERT INTO t (v) VALUES ('between')").await;
     }
@@ -575,13 +455,8 @@ async fn a_cutover_without_a_passed_check_is_refused_unless_that_is_waived(pair:
     let world = World::of(pair, &schema()).await;
     world.follow().await;
     let (code, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
-    assert!(
-        code == "55000" && text.to_lowercase().contains("check"),
-        "{code} {text}"
-    );
-    let report = world
-        .row("CUTOVER MIGRATION m WITH (waive_check = true, max_hold = '10s')")
-        .await;
+    assert!(code == "55000" && text.to_lowercase().contains("check"), "{code} {text}");
+    let report = world.row("CUTOVER MIGRATION m WITH (waive_check = true, max_hold = '10s')").await;
     assert_eq!(of(&report, "outcome"), "switched", "{report:?}");
     assert_eq!(of(&report, "check_waived"), "1", "{report:?}");
 }
@@ -632,9 +507,7 @@ async fn accounts_are_the_fence(pair: Pair) {
     world.follow().await;
     world.check().await;
     let checks = world.headgate.admin("SHOW MIGRATION CHECKS m").await;
-    let warned = checks
-        .iter()
-        .any(|check| of(check, "check") == "source_fence" && of(check, "level") == "warning");
+    let warned = checks.iter().any(|check| of(check, "check") == "source_fence" && of(check, "level") == "warning");
     assert!(warned, "{checks:?}");
     let mut clients = Vec::new();
     for n in 0..3 {
@@ -648,10 +521,7 @@ async fn accounts_are_the_fence(pair: Pair) {
 
     let rehearsed = world.row("REHEARSE MIGRATION m").await;
     assert_eq!(of(&rehearsed, "outcome"), "rehearsed", "{rehearsed:?}");
-    let moved = world
-        .source
-        .value(DATABASE, "SELECT COUNT(*) FROM t WHERE v LIKE 'around%'")
-        .await;
+    let moved = world.source.value(DATABASE, "SELECT COUNT(*) FROM t WHERE v LIKE 'around%'").await;
     let more = format!("SELECT COUNT(*) > {moved} FROM t WHERE v LIKE 'around%'");
     world.source.until_value(DATABASE, &more, "1").await;
 
@@ -667,13 +537,7 @@ async fn accounts_are_the_fence(pair: Pair) {
     }
     let refused = tests::mysql::try_connect(world.source.port(), USER, Some(PASSWORD), DATABASE);
     assert!(refused.await.is_err(), "a locked account came in");
-    let there = world
-        .target
-        .value(
-            DATABASE,
-            "SELECT COUNT(DISTINCT v) FROM t WHERE v LIKE 'around%'",
-        )
-        .await;
+    let there = world.target.value(DATABASE, "SELECT COUNT(DISTINCT v) FROM t WHERE v LIKE 'around%'").await;
     assert_eq!(there, acknowledged, "{report:?}");
     assert!(at_target(&world, &mut world.client().await).await);
 }

@@ -22,11 +22,7 @@ struct Rows(PathBuf);
 
 impl Rows {
     fn new() -> Self {
-        let name = format!(
-            "headgate-drivers-{}-{}.tsv",
-            std::process::id(),
-            rand::random::<u32>()
-        );
+        let name = format!("headgate-drivers-{}-{}.tsv", std::process::id(), rand::random::<u32>());
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, "1\teins\n2\tzwei\n3\tdrei\n").expect("a temporary file");
         Self(path)
@@ -82,18 +78,9 @@ impl Driver {
                 command
             }
             Self::Client(name) => {
-                let login = Login {
-                    port,
-                    user: USER,
-                    password: PASSWORD,
-                    database: DATABASE,
-                };
+                let login = Login { port, user: USER, password: PASSWORD, database: DATABASE };
                 let options = ["--local-infile=1", "--batch", "--unbuffered"];
-                if name == "mariadb" {
-                    login.mariadb(&options)
-                } else {
-                    login.mysql(&options)
-                }
+                if name == "mariadb" { login.mariadb(&options) } else { login.mysql(&options) }
             }
         }
     }
@@ -101,20 +88,12 @@ impl Driver {
     /// What is written to it before and after the pause.
     fn words(self, file: &Path) -> Half {
         if !matches!(self, Self::Client(_)) {
-            return Half {
-                first: String::new(),
-                second: "go on\n".to_owned(),
-            };
+            return Half { first: String::new(), second: "go on\n".to_owned() };
         }
         let script = std::fs::read_to_string(scripts().join("cli.sql")).expect("it is there");
         let script = script.replace("FILE'", &format!("{}'", file.display()));
-        let (first, second) = script
-            .split_once("SELECT 'PAUSE';\n")
-            .expect("the script pauses");
-        Half {
-            first: format!("{first}SELECT 'PAUSE';\n"),
-            second: second.to_owned(),
-        }
+        let (first, second) = script.split_once("SELECT 'PAUSE';\n").expect("the script pauses");
+        Half { first: format!("{first}SELECT 'PAUSE';\n"), second: second.to_owned() }
     }
 }
 
@@ -136,11 +115,7 @@ async fn run(driver: Driver, port: u16, middle: impl Future<Output = ()>) -> Str
     let mut text = String::new();
     let until_pause = async {
         // The heading of the client's last answer is the same word as its row.
-        let pauses = if matches!(driver, Driver::Client(_)) {
-            2
-        } else {
-            1
-        };
+        let pauses = if matches!(driver, Driver::Client(_)) { 2 } else { 1 };
         let mut seen = 0;
         while seen < pauses {
             let mut line = String::new();
@@ -184,14 +159,9 @@ async fn reads_the_same(driver: Driver) {
     alone.make_account(USER, PASSWORD, DATABASE).await;
     tokio::join!(make(&alone), make(&world.source));
     let direct = run(driver, alone.port(), async {}).await;
-    world
-        .headgate
-        .admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop WITH (counter_gap = 0)")
-        .await;
+    world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop WITH (counter_gap = 0)").await;
     world.headgate.admin("START MIGRATION m").await;
-    world
-        .until_state("following", tests::world::MIGRATION)
-        .await;
+    world.until_state("following", tests::world::MIGRATION).await;
     let cutover = async {
         world.check().await;
         world.cutover().await;

@@ -8,8 +8,7 @@ use tests::mysql::{Mysql, Pair, Record, rows, single};
 use tests::wait::{SOON, until, within};
 use tests::world::{DATABASE, MIGRATION, World};
 
-const SCHEMA: &str =
-    "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(40)) ENGINE = InnoDB;
+const SCHEMA: &str = "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(40)) ENGINE = InnoDB;
     INSERT INTO t (v) VALUES ('old')";
 
 /// Room for the journal, its log, what is reserved, and the log file.
@@ -48,9 +47,7 @@ async fn fills_up(pair: Pair) {
     rows(&mut slow, "BEGIN").await;
     rows(&mut slow, "INSERT INTO t (v) VALUES ('slow')").await;
     let cutting = async {
-        let refusing = world
-            .headgate
-            .refused("CUTOVER MIGRATION m WITH (max_hold = '2s')");
+        let refusing = world.headgate.refused("CUTOVER MIGRATION m WITH (max_hold = '2s')");
         let filling = async {
             stage_is(&world, "Holding").await;
             disk.fill();
@@ -69,12 +66,7 @@ async fn fills_up(pair: Pair) {
     world.headgate.launch().await;
     let mut client = world.client().await;
     let write = "INSERT INTO t (v) VALUES ('after the kill')";
-    within(
-        "clients are served after a restart on a full disk",
-        Duration::from_secs(5),
-        rows(&mut client, write),
-    )
-    .await;
+    within("clients are served after a restart on a full disk", Duration::from_secs(5), rows(&mut client, write)).await;
     eprintln!("full disk, killed: served after {:?}", begun.elapsed());
     disk.free();
     world.until_state("following", MIGRATION).await;
@@ -126,9 +118,7 @@ async fn a_source_that_stands_still_during_the_hold_shows_nobody_its_fence() {
     let mut slow = world.client().await;
     rows(&mut slow, "BEGIN").await;
     rows(&mut slow, "INSERT INTO t (v) VALUES ('slow')").await;
-    let cutting = world
-        .headgate
-        .refused("CUTOVER MIGRATION m WITH (max_hold = '3s')");
+    let cutting = world.headgate.refused("CUTOVER MIGRATION m WITH (max_hold = '3s')");
     let standing = async {
         stage_is(&world, "Holding").await;
         // The fence is up when the source stands still, because the target stands still already.
@@ -168,8 +158,7 @@ async fn a_source_that_stands_still_at_the_decision_keeps_nobody_from_the_target
     world.follow().await;
     world.check().await;
     let source = world.source.server.pid().expect("it runs");
-    let (mut idle, mut slow, mut held) =
-        tokio::join!(world.client(), world.client(), world.client());
+    let (mut idle, mut slow, mut held) = tokio::join!(world.client(), world.client(), world.client());
     rows(&mut slow, "BEGIN; INSERT INTO t (v) VALUES ('slow')").await;
     let cutting = world.cutover();
     let standing = async {
@@ -177,10 +166,7 @@ async fn a_source_that_stands_still_at_the_decision_keeps_nobody_from_the_target
         let writing = rows(&mut held, "INSERT INTO t (v) VALUES ('held')");
         let deciding = async {
             let ask = || world.row("SHOW ROUTES");
-            until("it is held", SOON, ask, |row| {
-                row.get("statements_held").is_some_and(|count| count == "1")
-            })
-            .await;
+            until("it is held", SOON, ask, |row| row.get("statements_held").is_some_and(|count| count == "1")).await;
             rows(&mut slow, "COMMIT").await;
             // Nothing waits between two looks: the sessions are on their way by then, or not yet.
             let decided = async {
@@ -207,10 +193,7 @@ async fn a_source_that_stands_still_at_the_decision_keeps_nobody_from_the_target
     let round = async { tokio::join!(cutting, standing) };
     within("the round", MIGRATION, Box::pin(round)).await;
     let counted = "SELECT GROUP_CONCAT(v ORDER BY v) FROM t WHERE v <> 'old'";
-    assert_eq!(
-        world.target.value(DATABASE, counted).await,
-        "held,idle,new,slow"
-    );
+    assert_eq!(world.target.value(DATABASE, counted).await, "held,idle,new,slow");
     assert_eq!(world.source.value(DATABASE, counted).await, "slow");
 }
 
@@ -221,47 +204,23 @@ async fn an_old_source_that_is_killed_and_restarted_still_refuses_writes_and_run
 }
 
 async fn still_refuses(pair: Pair) {
-    let schema = format!(
-        "{SCHEMA}; CREATE EVENT tick ON SCHEDULE EVERY 1 HOUR DO INSERT INTO t (v) VALUES ('tick')"
-    );
+    let schema = format!("{SCHEMA}; CREATE EVENT tick ON SCHEDULE EVERY 1 HOUR DO INSERT INTO t (v) VALUES ('tick')");
     let mut world = World::of(pair, &schema).await;
-    world
-        .source
-        .sql("", "SET GLOBAL event_scheduler = ON")
-        .await;
+    world.source.sql("", "SET GLOBAL event_scheduler = ON").await;
     world.follow().await;
     world.check().await;
     let warned = world.headgate.admin("SHOW MIGRATION CHECKS m").await;
-    let reported = |row: &&Record| {
-        row.get("check")
-            .is_some_and(|name| name == "source_refusal")
-    };
-    let reported = warned
-        .iter()
-        .find(reported)
-        .expect("what a restart will do");
-    assert!(
-        reported
-            .get("evidence")
-            .is_some_and(|text| text.contains("over a restart"))
-    );
+    let reported = |row: &&Record| row.get("check").is_some_and(|name| name == "source_refusal");
+    let reported = warned.iter().find(reported).expect("what a restart will do");
+    assert!(reported.get("evidence").is_some_and(|text| text.contains("over a restart")));
     world.cutover().await;
     let steps = world.headgate.admin("SHOW READINESS m").await;
     let refusal = |row: &&Record| row.get("check").is_some_and(|name| name == "refusal");
     let refusal = steps.iter().find(refusal).expect("how the refusal stands");
-    assert_eq!(
-        refusal.get("level").map(String::as_str),
-        Some("ok"),
-        "{refusal:?}"
-    );
+    assert_eq!(refusal.get("level").map(String::as_str), Some("ok"), "{refusal:?}");
 
     world.source.server.kill().await.expect("it runs");
-    world
-        .source
-        .server
-        .restart()
-        .await
-        .expect("it starts again");
+    world.source.server.restart().await.expect("it starts again");
     let write = "INSERT INTO t (v) VALUES ('around')";
     let around = world.write_around(write).await;
     assert!(around.is_err(), "{pair:?}: accepted after the restart");
@@ -269,12 +228,7 @@ async fn still_refuses(pair: Pair) {
     let closed = "SELECT @@GLOBAL.read_only = 1 AND @@GLOBAL.event_scheduler <> 'ON'";
     world.source.until_value("", closed, "1").await;
     world.headgate.kill().await;
-    world
-        .source
-        .server
-        .restart()
-        .await
-        .expect("it starts again");
+    world.source.server.restart().await.expect("it starts again");
     let around = world.write_around(write).await;
     assert!(around.is_err(), "{pair:?}: accepted without Headgate");
     world.headgate.launch().await;

@@ -4,8 +4,8 @@ use tests::headgate::{Engine, Headgate};
 use tests::mysql::Mysql;
 use tests::mysql::disposable::Kind;
 use tests::mysql::raw::{
-    BINLOG_DUMP, CAPABILITIES, CHANGE_USER, CLOSE, Hello, LONG_DATA, PING, PREPARE, Packet, QUERY,
-    Raw, SSL, command, login, packet,
+    BINLOG_DUMP, CAPABILITIES, CHANGE_USER, CLOSE, Hello, LONG_DATA, PING, PREPARE, Packet, QUERY, Raw, SSL, command,
+    login, packet,
 };
 use tests::wait::{SOON, until, within};
 use tests::world::mysql_route_to;
@@ -38,11 +38,7 @@ impl Stage {
         let sections = [mysql_route_to(mysql.port(), DATABASE).as_str(), limits].concat();
         let headgate = Headgate::start_for(Engine::Mysql, &sections).await;
         let (observer, _) = Raw::login(headgate.port(), "root", DATABASE).await;
-        Self {
-            mysql,
-            headgate,
-            observer,
-        }
+        Self { mysql, headgate, observer }
     }
 
     /// Sends the bytes as the first ones of a connection and returns all packets that come back behind the greeting until
@@ -58,10 +54,7 @@ impl Stage {
         };
         within(what, SOON / 2, hear).await;
         self.others_go_on(what).await;
-        assert_eq!(
-            answer.first().and_then(|first| first.body.first()),
-            Some(&10)
-        );
+        assert_eq!(answer.first().and_then(|first| first.body.first()), Some(&10));
         answer.split_off(1)
     }
 
@@ -78,17 +71,9 @@ impl Stage {
     }
 
     async fn others_go_on(&mut self, what: &str) {
-        assert_eq!(
-            self.observer.query("SELECT 1").await.len(),
-            5,
-            "after {what}, an open session is broken"
-        );
+        assert_eq!(self.observer.query("SELECT 1").await.len(), 5, "after {what}, an open session is broken");
         let (mut fresh, _) = Raw::login(self.headgate.port(), "root", DATABASE).await;
-        assert_eq!(
-            fresh.query("SELECT 1").await.len(),
-            5,
-            "after {what}, a new session is broken"
-        );
+        assert_eq!(fresh.query("SELECT 1").await.len(), 5, "after {what}, a new session is broken");
     }
 
     fn is_small(&self) {
@@ -104,10 +89,7 @@ fn check_refusal(what: &str, answer: &[Packet]) {
         match packet.body.first() {
             Some(0xff) if last => {
                 let (code, state, text) = packet.error();
-                assert!(
-                    code >= 1000 && state.len() == 5 && !text.is_empty(),
-                    "{what}: {packet:?}"
-                );
+                assert!(code >= 1000 && state.len() == 5 && !text.is_empty(), "{what}: {packet:?}");
             }
             Some(0xfe | 1) => {}
             _ => panic!("{what}: neither silence nor an error: {answer:?}"),
@@ -146,10 +128,7 @@ async fn first_packets_that_are_none_are_refused() {
         ("one byte", vec![0]),
         ("three bytes", vec![0, 0, 0]),
         ("a header and no more", header(64, 1)),
-        (
-            "HTTP",
-            b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
-        ),
+        ("HTTP", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
         ("TLS without asking", tls),
         ("length 0", sized(0)),
         ("length 1", sized(1)),
@@ -161,50 +140,26 @@ async fn first_packets_that_are_none_are_refused() {
         ("every capability", with(u32::MAX)),
         ("the protocol before 4.1", with(CAPABILITIES & !0x200)),
         ("a query before the login", command(QUERY, b"SELECT 1")),
-        (
-            "a PostgreSQL client",
-            b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0shop\0\0".to_vec(),
-        ),
+        ("a PostgreSQL client", b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0shop\0\0".to_vec()),
         ("a name without an end", packet(1, &body[..34])),
         ("no name at all", packet(1, &body[..32])),
-        (
-            "a proof cut off",
-            packet(1, &[&body[..37], &[200, 1, 2]].concat()),
-        ),
+        ("a proof cut off", packet(1, &[&body[..37], &[200, 1, 2]].concat())),
         ("no user", hello("", DATABASE)),
         ("a user of 64 KB", hello(&"x".repeat(65_536), DATABASE)),
         (
             "attributes that promise more than they hold",
-            packet(
-                1,
-                &[
-                    &(CAPABILITIES | 1 << 20).to_le_bytes(),
-                    &body[4..],
-                    &[250, 9, b'x'],
-                ]
-                .concat(),
-            ),
+            packet(1, &[&(CAPABILITIES | 1 << 20).to_le_bytes(), &body[4..], &[250, 9, b'x']].concat()),
         ),
         (
             "attributes of 2^64 bytes",
             packet(
                 1,
-                &[
-                    &(CAPABILITIES | 1 << 20).to_le_bytes(),
-                    &body[4..],
-                    &[0xfe, 255, 255, 255, 255, 255, 255, 255, 255],
-                ]
-                .concat(),
+                &[&(CAPABILITIES | 1 << 20).to_le_bytes(), &body[4..], &[0xfe, 255, 255, 255, 255, 255, 255, 255, 255]]
+                    .concat(),
             ),
         ),
-        (
-            "a second request for TLS in place of the first",
-            [tls_request(), tls_request()].concat(),
-        ),
-        (
-            "garbage where TLS begins",
-            [tls_request(), vec![0x5a; 4096]].concat(),
-        ),
+        ("a second request for TLS in place of the first", [tls_request(), tls_request()].concat()),
+        ("garbage where TLS begins", [tls_request(), vec![0x5a; 4096]].concat()),
     ];
     for (what, bytes) in cases {
         let answer = stage.first(what, &bytes).await;
@@ -228,9 +183,7 @@ async fn a_stranger_who_says_nothing_more_is_sent_away_at_the_login_timeout() {
     ];
     for bytes in beginnings {
         // `first` returns when Headgate closes, and fails when it never does.
-        stage
-            .first(&format!("{} bytes and silence", bytes.len()), bytes)
-            .await;
+        stage.first(&format!("{} bytes and silence", bytes.len()), bytes).await;
     }
     // An account with a password that gives none is told at once.
     let reported = stage.first("no password", &app).await;
@@ -254,14 +207,8 @@ async fn a_password_that_is_garbage_under_every_cover_is_refused() {
         ("the password in clear text", packet(3, b"right\0")),
         ("a cipher that is none", packet(3, &[7; 256])),
         ("a cipher that is too long", packet(3, &vec![7; 100_000])),
-        (
-            "the key asked for again and again",
-            [packet(3, &[2]), packet(5, &[2]), packet(7, &[2])].concat(),
-        ),
-        (
-            "a cipher of another length behind the key",
-            [packet(3, &[2]), packet(5, &[0xff; 255])].concat(),
-        ),
+        ("the key asked for again and again", [packet(3, &[2]), packet(5, &[2]), packet(7, &[2])].concat()),
+        ("a cipher of another length behind the key", [packet(3, &[2]), packet(5, &[0xff; 255])].concat()),
     ];
     for (what, bytes) in cases {
         let answer = stage.first(what, &[whole.clone(), bytes].concat()).await;
@@ -282,10 +229,7 @@ async fn packets_that_lie_about_their_length_end_their_session_only() {
     for length in [1_u32, 100, 0x8000, 0xffff, 0xff_ffff] {
         for code in [QUERY, LONG_DATA, CHANGE_USER] {
             let (mut raw, _) = Raw::login(stage.headgate.port(), "root", DATABASE).await;
-            raw.send(
-                &[header(length, 0).as_slice(), &[code]].concat()[..4.max(length.min(5) as usize)],
-            )
-            .await;
+            raw.send(&[header(length, 0).as_slice(), &[code]].concat()[..4.max(length.min(5) as usize)]).await;
             waiting.push(raw);
         }
     }
@@ -305,26 +249,12 @@ async fn a_packet_over_the_limit_ends_its_session_only_and_says_why() {
     let mut stage = Stage::new().await;
     let (mut raw, _) = Raw::login(stage.headgate.port(), "root", DATABASE).await;
     let fits = format!("SELECT LENGTH('{}')", "x".repeat(60_000));
-    assert_eq!(
-        raw.query(&fits).await.len(),
-        5,
-        "a packet within the limit passes"
-    );
+    assert_eq!(raw.query(&fits).await.len(), 5, "a packet within the limit passes");
     let over = format!("SELECT LENGTH('{}')", "x".repeat(70_000));
-    let reported = stage
-        .inside("a query of 70 kB", &command(QUERY, over.as_bytes()))
-        .await;
+    let reported = stage.inside("a query of 70 kB", &command(QUERY, over.as_bytes())).await;
     assert_eq!(reported.map(|reported| reported.0), Some(1835));
-    let reported = stage
-        .inside(
-            "a row of 70 kB",
-            &command(QUERY, b"SELECT REPEAT('x', 70000)"),
-        )
-        .await;
-    assert!(
-        reported.is_some(),
-        "the client is not told that its session ends"
-    );
+    let reported = stage.inside("a row of 70 kB", &command(QUERY, b"SELECT REPEAT('x', 70000)")).await;
+    assert!(reported.is_some(), "the client is not told that its session ends");
     stage.is_small();
 }
 
@@ -334,10 +264,7 @@ async fn what_is_longer_than_the_servers_limit_is_refused_in_its_own_words() {
     mysql.make_database(DATABASE).await;
     let sections = mysql_route_to(mysql.port(), DATABASE);
     let headgate = Headgate::start_for(Engine::Mysql, &sections).await;
-    let long = command(
-        QUERY,
-        format!("SELECT '{}'", "x".repeat(2_000_000)).as_bytes(),
-    );
+    let long = command(QUERY, format!("SELECT '{}'", "x".repeat(2_000_000)).as_bytes());
     let mut reported = Vec::new();
     for port in [mysql.port(), headgate.port()] {
         let (mut raw, _) = Raw::login(port, "root", DATABASE).await;
@@ -381,11 +308,7 @@ async fn replication_and_unknown_commands_are_refused_and_the_session_goes_on() 
     }
     for code in [0x00, 0x0b, 0x0f, 0x10, 0x14, 0x1d, 0x20, 0x7f, 0xf9, 0xff] {
         let reported = raw.command(code, &[0xfe; 3]).await;
-        assert_eq!(
-            reported[0].error(),
-            (1047, "08S01".to_owned(), "Unknown command".to_owned()),
-            "{code:x}"
-        );
+        assert_eq!(reported[0].error(), (1047, "08S01".to_owned(), "Unknown command".to_owned()), "{code:x}");
     }
     assert_eq!(raw.query("SELECT 1").await.len(), 5);
     stage.others_go_on("unknown commands").await;
@@ -401,14 +324,8 @@ async fn a_change_of_the_user_that_is_none_ends_its_session_only() {
         ("a proof cut off", b"root\0\xc8\x01"),
         ("garbage", &[0xff; 1000]),
         ("a user of 60 KB", &vec![b'x'; 60_000]),
-        (
-            "another route",
-            b"root\0\0nowhere\0\x2d\0caching_sha2_password\0",
-        ),
-        (
-            "a user that is not there",
-            b"nobody\0\0shop\0\x2d\0caching_sha2_password\0",
-        ),
+        ("another route", b"root\0\0nowhere\0\x2d\0caching_sha2_password\0"),
+        ("a user that is not there", b"nobody\0\0shop\0\x2d\0caching_sha2_password\0"),
     ] {
         let bytes = [
             command(CHANGE_USER, body),
@@ -430,8 +347,7 @@ async fn a_client_that_sends_and_never_reads_costs_no_memory() {
     for _ in 0..20 {
         let (mut raw, _) = Raw::login(stage.headgate.port(), "root", DATABASE).await;
         let rows = command(QUERY, b"SELECT REPEAT('x', 60000)");
-        raw.send(&[rows.repeat(500), command(PING, &[]).repeat(10_000)].concat())
-            .await;
+        raw.send(&[rows.repeat(500), command(PING, &[]).repeat(10_000)].concat()).await;
         deaf.push(raw);
     }
     stage.others_go_on("deaf clients").await;
@@ -468,16 +384,9 @@ async fn pieces_and_statements_without_end_cost_no_memory() {
 async fn a_route_that_does_not_exist_is_refused_as_the_server_would() {
     let mut stage = Stage::new().await;
     for database in ["nowhere", "../x", "Shop", "mysql", "information_schema"] {
-        let answer = stage
-            .first(
-                &format!("database {database:?}"),
-                &hello("nobody", database),
-            )
-            .await;
+        let answer = stage.first(&format!("database {database:?}"), &hello("nobody", database)).await;
         check_refusal(database, &answer);
-        let last = answer
-            .last()
-            .unwrap_or_else(|| panic!("{database}: silence"));
+        let last = answer.last().unwrap_or_else(|| panic!("{database}: silence"));
         let text = format!("Unknown database '{database}'");
         assert_eq!(last.error(), (1049, "42000".to_owned(), text));
     }
@@ -499,13 +408,8 @@ async fn strangers_that_stay_away_free_their_place() {
         let count = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'root'";
         stage.mysql.value("", count).await
     };
-    until(
-        "the witness on the server, and this question's session",
-        SOON,
-        sessions,
-        |count| count == "2",
-    )
-    .await;
-    let refused = "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Aborted_connects'";
+    until("the witness on the server, and this question's session", SOON, sessions, |count| count == "2").await;
+    let refused =
+        "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Aborted_connects'";
     assert_eq!(stage.mysql.value("", refused).await, "0");
 }

@@ -54,11 +54,7 @@ async fn the_right_password_opens_a_session_of_the_same_user(kind: Kind) {
         let mut client = headgate.connect_mysql("app", "right", DATABASE).await;
         assert_eq!(current_user(&mut client).await, "app@%");
         assert_eq!(code(port, "app", "wrong", DATABASE).await, 1045);
-        assert_eq!(
-            code(port, "app", "different", DATABASE).await,
-            1045,
-            "the password of another user"
-        );
+        assert_eq!(code(port, "app", "different", DATABASE).await, 1045, "the password of another user");
         assert_eq!(code(port, "stranger", "right", DATABASE).await, 1045);
         assert_eq!(code(port, "app", "right", "nowhere").await, 1049);
         assert_eq!(refusal(port, "app", None, DATABASE).await.0, 1045);
@@ -76,38 +72,21 @@ async fn an_unknown_user_hears_the_same_as_one_with_a_wrong_password(kind: Kind)
     assert_eq!(texts[0], texts[1]);
     let direct = refusal(mysql.port(), "app", Some("wrong"), DATABASE).await;
     let host = |text: &str| text.replace("'localhost'", "'127.0.0.1'");
-    assert_eq!(
-        host(&texts[0].1),
-        host(&direct.1.replace("app", "USER")),
-        "the server would say it so"
-    );
+    assert_eq!(host(&texts[0].1), host(&direct.1.replace("app", "USER")), "the server would say it so");
 }
 
 /// Asks who it is with one of the servers' own clients.
 async fn asked(login: Login<'_>, mariadb: bool, options: &[&str]) -> String {
-    let question = [
-        "--batch",
-        "--skip-column-names",
-        "--execute=SELECT CURRENT_USER()",
-    ];
+    let question = ["--batch", "--skip-column-names", "--execute=SELECT CURRENT_USER()"];
     let options = [options, question.as_slice()].concat();
-    let command = if mariadb {
-        login.mariadb(&options)
-    } else {
-        login.mysql(&options)
-    };
+    let command = if mariadb { login.mariadb(&options) } else { login.mysql(&options) };
     finish(&format!("{options:?}"), TIMEOUT, command).await
 }
 
 async fn the_clients_of_both_servers_log_in_with_and_without_tls(kind: Kind) {
     let mysql = server(kind).await;
     let headgate = headgate(&mysql).await;
-    let login = Login {
-        port: headgate.port(),
-        user: "app",
-        password: "right",
-        database: DATABASE,
-    };
+    let login = Login { port: headgate.port(), user: "app", password: "right", database: DATABASE };
     for options in [["--ssl"], ["--skip-ssl"]] {
         assert_eq!(asked(login, true, &options).await, "app@%\n", "{options:?}");
     }
@@ -124,12 +103,7 @@ async fn the_clients_of_both_servers_log_in_with_and_without_tls(kind: Kind) {
 async fn a_password_that_is_known_needs_no_encryption_and_one_that_is_not_does() {
     let mysql = server(Kind::Mysql97).await;
     let headgate = headgate(&mysql).await;
-    let login = Login {
-        port: headgate.port(),
-        user: "app",
-        password: "right",
-        database: DATABASE,
-    };
+    let login = Login { port: headgate.port(), user: "app", password: "right", database: DATABASE };
     // This client sends a proof that shows the password to nobody, and without TLS and key nothing else.
     let bare = ["--ssl-mode=DISABLED", "--execute=SELECT 1"];
     let output = login.mysql(&bare).output().await.expect("it can be run");
@@ -146,10 +120,7 @@ async fn an_account_without_a_password_needs_none_and_takes_none(kind: Kind) {
     let headgate = headgate(&mysql).await;
     let port = headgate.port();
     let client = try_connect(port, "open", None, DATABASE).await;
-    assert_eq!(
-        current_user(&mut client.expect("no password")).await,
-        "open@%"
-    );
+    assert_eq!(current_user(&mut client.expect("no password")).await, "open@%");
     assert_eq!(code(port, "open", "guess", DATABASE).await, 1045);
     assert_eq!(code(mysql.port(), "open", "guess", DATABASE).await, 1045);
     let (code, text) = refusal(port, "app", None, DATABASE).await;
@@ -168,21 +139,10 @@ async fn a_session_becomes_another_users_and_ends_where_the_password_is_wrong(ki
     let mysql = server(kind).await;
     let headgate = headgate(&mysql).await;
     let mut client = headgate.connect_mysql("app", "right", DATABASE).await;
-    rows(
-        &mut client,
-        "SET @left = 'over'; CREATE TEMPORARY TABLE left_over (a INT)",
-    )
-    .await;
+    rows(&mut client, "SET @left = 'over'; CREATE TEMPORARY TABLE left_over (a INT)").await;
     // Once without and once with the password in memory, and back.
-    for (user, password) in [
-        ("other", "different"),
-        ("app", "right"),
-        ("other", "different"),
-    ] {
-        client
-            .change_user(becoming(user, password))
-            .await
-            .unwrap_or_else(|error| panic!("becoming {user}: {error}"));
+    for (user, password) in [("other", "different"), ("app", "right"), ("other", "different")] {
+        client.change_user(becoming(user, password)).await.unwrap_or_else(|error| panic!("becoming {user}: {error}"));
         assert_eq!(current_user(&mut client).await, format!("{user}@%"));
         let left = rows(&mut client, "SELECT @left").await;
         assert_eq!(left, [[None]], "what the user before had is left");
@@ -196,8 +156,7 @@ async fn a_session_becomes_another_users_and_ends_where_the_password_is_wrong(ki
     }
     let answer = tests::mysql::try_rows(&mut client, "SELECT 1").await;
     assert!(answer.is_err(), "the session goes on: {answer:?}");
-    let sessions =
-        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER IN ('app', 'other')";
+    let sessions = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER IN ('app', 'other')";
     mysql.until_value("", sessions, "0").await;
 }
 
@@ -211,16 +170,11 @@ async fn the_admin_console_asks_for_its_own_password(kind: Kind) {
     assert_eq!(code(port, "app", "right", "headgate").await, 1045);
     for user in ["headgate", "root"] {
         let none = refusal(port, user, None, "headgate").await;
-        assert_eq!(
-            none.0, 1045,
-            "the console opened without a password: {none:?}"
-        );
+        assert_eq!(none.0, 1045, "the console opened without a password: {none:?}");
     }
 }
 
-async fn a_cluster_that_is_down_is_told_as_such_and_the_next_login_after_its_return_works(
-    kind: Kind,
-) {
+async fn a_cluster_that_is_down_is_told_as_such_and_the_next_login_after_its_return_works(kind: Kind) {
     let mut mysql = server(kind).await;
     let headgate = headgate(&mysql).await;
     drop(headgate.connect_mysql("app", "right", DATABASE).await);
@@ -228,22 +182,11 @@ async fn a_cluster_that_is_down_is_told_as_such_and_the_next_login_after_its_ret
     let (code, text) = refusal(headgate.port(), "app", Some("right"), DATABASE).await;
     assert_eq!(code, 1053, "{text}");
     assert!(text.contains("'blue'"), "{text}");
-    let login = Login {
-        port: headgate.port(),
-        user: "app",
-        password: "right",
-        database: DATABASE,
-    };
-    for mut client in [
-        login.mariadb(&["--execute=SELECT 1"]),
-        login.mysql(&["--execute=SELECT 1"]),
-    ] {
+    let login = Login { port: headgate.port(), user: "app", password: "right", database: DATABASE };
+    for mut client in [login.mariadb(&["--execute=SELECT 1"]), login.mysql(&["--execute=SELECT 1"])] {
         let output = client.output().await.expect("it runs");
         let reported = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            reported.contains("1053") && reported.contains("'blue'"),
-            "{reported}"
-        );
+        assert!(reported.contains("1053") && reported.contains("'blue'"), "{reported}");
     }
     mysql.server.restart().await.expect("it starts again");
     let mut client = headgate.connect_mysql("app", "right", DATABASE).await;
@@ -254,11 +197,7 @@ async fn a_headgate_that_starts_before_its_cluster_serves_once_that_is_there(kin
     let mut mysql = server(kind).await;
     mysql.server.stop().await.expect("it runs");
     let headgate = headgate(&mysql).await;
-    assert_eq!(
-        code(headgate.port(), "headgate", ADMIN_PASSWORD, "headgate").await,
-        0,
-        "the console needs no cluster"
-    );
+    assert_eq!(code(headgate.port(), "headgate", ADMIN_PASSWORD, "headgate").await, 0, "the console needs no cluster");
     let reported = refusal(headgate.port(), "root", None, DATABASE).await;
     assert_eq!(reported.0, 1053, "{reported:?}");
     mysql.server.restart().await.expect("it starts again");
@@ -300,10 +239,7 @@ async fn a_server_that_is_full_says_so_itself(kind: Kind) {
         }
         assert!(open.len() <= 13, "a server for 12 has {}", open.len());
     };
-    assert_eq!(
-        (reported.code, reported.message.as_str()),
-        (1040, "Too many connections")
-    );
+    assert_eq!((reported.code, reported.message.as_str()), (1040, "Too many connections"));
     drop(open.pop());
     tests::wait::until(
         "there is room again",
@@ -339,10 +275,7 @@ async fn a_headgate_that_is_full_says_what_a_server_would() {
         assert!(open.len() < 100, "a Headgate for 3 has {}", open.len());
     };
     assert!(open.len() >= 3, "only {}", open.len());
-    assert_eq!(
-        first.error(),
-        (1040, String::new(), "Too many connections".to_owned())
-    );
+    assert_eq!(first.error(), (1040, String::new(), "Too many connections".to_owned()));
     assert_eq!(raw.rest().await, b"");
     drop(open.pop());
     tests::wait::until(
@@ -360,10 +293,7 @@ async fn a_login_without_a_database_means_the_only_route_and_begins_in_none(kind
     let mut client = alone.connect_mysql("app", "right", "").await;
     let database = rows(&mut client, "SELECT DATABASE()").await;
     assert_eq!(database, [[None]]);
-    let more = format!(
-        "{}[routes.second]\ncluster = \"blue\"\n",
-        mysql_route_to(mysql.port(), DATABASE)
-    );
+    let more = format!("{}[routes.second]\ncluster = \"blue\"\n", mysql_route_to(mysql.port(), DATABASE));
     let several = Headgate::start_for(Engine::Mysql, &more).await;
     let (code, text) = refusal(several.port(), "app", Some("right"), "").await;
     assert_eq!(code, 1046, "{text}");
@@ -375,22 +305,10 @@ async fn a_proof_that_is_none_is_a_wrong_password(kind: Kind) {
     let headgate = headgate(&mysql).await;
     let (native, sha2) = ("mysql_native_password", "caching_sha2_password");
     // Few, because accounts are read anew for each wrong proof, but not more than once in a second.
-    for (plugin, length) in [
-        (native, 20),
-        (native, 21),
-        (sha2, 1),
-        (sha2, 32),
-        ("nonsense", 250),
-    ] {
+    for (plugin, length) in [(native, 20), (native, 21), (sha2, 1), (sha2, 32), ("nonsense", 250)] {
         let proof = &[7_u8; 250][..length];
         let (mut raw, _) = Raw::greeted(headgate.port()).await;
-        let hello = Hello {
-            user: "app",
-            database: DATABASE,
-            plugin,
-            proof,
-            capabilities: CAPABILITIES,
-        };
+        let hello = Hello { user: "app", database: DATABASE, plugin, proof, capabilities: CAPABILITIES };
         raw.send(&packet(1, &hello.body())).await;
         let last = loop {
             let Some(said) = raw.packet().await else {
@@ -400,15 +318,9 @@ async fn a_proof_that_is_none_is_a_wrong_password(kind: Kind) {
                 break said;
             }
             // Whatever is asked for: the same nonsense once more.
-            raw.send(&packet(said.sequence.wrapping_add(1), proof))
-                .await;
+            raw.send(&packet(said.sequence.wrapping_add(1), proof)).await;
         };
-        assert_eq!(
-            last.error().0,
-            1045,
-            "{plugin:?} with {} bytes: {last:?}",
-            proof.len()
-        );
+        assert_eq!(last.error().0, 1045, "{plugin:?} with {} bytes: {last:?}", proof.len());
     }
 }
 
@@ -430,11 +342,7 @@ on_every_server!(
 #[tokio::test]
 async fn a_default_route_leads_to_every_database_that_has_no_route_of_its_own() {
     let mysql = server(Kind::Mariadb1011).await;
-    let sections = [
-        mysql_route_to(mysql.port(), DATABASE).as_str(),
-        "[routes.\"*\"]\ncluster = \"blue\"\n",
-    ]
-    .concat();
+    let sections = [mysql_route_to(mysql.port(), DATABASE).as_str(), "[routes.\"*\"]\ncluster = \"blue\"\n"].concat();
     let headgate = Headgate::start_for(Engine::Mysql, &sections).await;
     let port = headgate.port();
     let client = try_connect(port, "root", None, "mysql").await;
@@ -460,10 +368,7 @@ async fn an_account_that_requires_encryption_hears_why_it_is_refused() {
     let headgate = headgate(&mysql).await;
     let (code, text) = refusal(headgate.port(), "app", Some("right"), DATABASE).await;
     assert_eq!(code, 1045);
-    assert!(
-        text.contains("REQUIRE SSL") && text.contains("'blue'"),
-        "{text}"
-    );
+    assert!(text.contains("REQUIRE SSL") && text.contains("'blue'"), "{text}");
     let (code, text) = refusal(headgate.port(), "app", Some("wrong"), DATABASE).await;
     assert_eq!(code, 1045);
     assert!(!text.contains("REQUIRE SSL"), "{text}");

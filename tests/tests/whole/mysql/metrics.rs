@@ -33,10 +33,7 @@ async fn sessions_are_counted_while_open_and_in_all_and_nothing_has_panicked() {
     session.query("SELECT REPEAT('x', 100000)").await;
     let open = get(port, "/metrics").await;
     assert!(open.starts_with("HTTP/1.1 200"), "{open}");
-    assert!(
-        open.contains("\nheadgate_sessions{route=\"shop\"} 1\n"),
-        "{open}"
-    );
+    assert!(open.contains("\nheadgate_sessions{route=\"shop\"} 1\n"), "{open}");
     // Carried while the session lives, and told once.
     let carried = |page: &str| {
         let line = "\nheadgate_bytes_total{direction=\"to_client\",route=\"shop\"} ";
@@ -49,17 +46,8 @@ async fn sessions_are_counted_while_open_and_in_all_and_nothing_has_panicked() {
     drop(session);
 
     let closed = |page: &String| page.contains("\nheadgate_sessions{route=\"shop\"} 0\n");
-    let page = until(
-        "the session is no longer counted",
-        SOON,
-        || get(port, "/metrics"),
-        closed,
-    )
-    .await;
-    assert!(
-        page.contains("\nheadgate_sessions_total{route=\"shop\"} 1\n"),
-        "{page}"
-    );
+    let page = until("the session is no longer counted", SOON, || get(port, "/metrics"), closed).await;
+    assert!(page.contains("\nheadgate_sessions_total{route=\"shop\"} 1\n"), "{page}");
     // Beside its farewell.
     let after = carried(&page).unwrap_or_default();
     assert!((bytes..bytes + 1_000).contains(&after), "{after}");

@@ -137,10 +137,7 @@ async fn rows_of_every_type_are_copied_and_every_kind_of_change_follows(pair: Pa
 
     for change in CHANGES.iter().chain(further_changes(pair)) {
         // The row that children still point to goes too.
-        world
-            .source
-            .sql(DATABASE, &format!("SET NAMES utf8mb4; {change}"))
-            .await;
+        world.source.sql(DATABASE, &format!("SET NAMES utf8mb4; {change}")).await;
     }
     assert!(until_alike(&world).await > 650);
     world.check().await;
@@ -159,71 +156,42 @@ async fn a_difference_on_the_target_is_found_by_the_check(pair: Pair) {
     let world = World::of(pair, &schema).await;
     world.follow().await;
     world.check().await;
-    world
-        .target
-        .sql(DATABASE, "UPDATE t SET v = 'other' WHERE id = 2500")
-        .await;
+    world.target.sql(DATABASE, "UPDATE t SET v = 'other' WHERE id = 2500").await;
     world.headgate.admin("CHECK MIGRATION m").await;
     let ended = |row: &Record| row.get("result").is_some_and(|result| result != "running");
     let ask = || world.row("SHOW MIGRATION CHECK STATUS m");
     let row = until("the check ends", MIGRATION, ask, ended).await;
-    assert_eq!(
-        row.get("result").map(String::as_str),
-        Some("different"),
-        "{row:?}"
-    );
+    assert_eq!(row.get("result").map(String::as_str), Some("different"), "{row:?}");
     let (code, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
     assert_eq!(code, "55000", "{text}");
 }
 
 /// The precheck's findings that are errors.
 async fn errors(headgate: &Headgate) -> Vec<Record> {
-    headgate
-        .admin(&format!(
-            "CREATE MIGRATION m FROM blue TO green FOR ROUTE {DATABASE}"
-        ))
-        .await;
+    headgate.admin(&format!("CREATE MIGRATION m FROM blue TO green FOR ROUTE {DATABASE}")).await;
     findings(headgate, "error").await
 }
 
 async fn findings(headgate: &Headgate, level: &str) -> Vec<Record> {
     let findings = headgate.admin("PRECHECK MIGRATION m").await;
-    findings
-        .into_iter()
-        .filter(|row| row.get("level").is_some_and(|found| found == level))
-        .collect()
+    findings.into_iter().filter(|row| row.get("level").is_some_and(|found| found == level)).collect()
 }
 
 fn mentions(findings: &[Record], words: &[&str]) -> bool {
-    findings.iter().any(|finding| {
-        words
-            .iter()
-            .all(|word| finding.values().any(|value| value.contains(word)))
-    })
+    findings.iter().any(|finding| words.iter().all(|word| finding.values().any(|value| value.contains(word))))
 }
 
-async fn a_source_that_does_not_log_rows_is_refused_with_the_remedy_and_its_fix_lets_the_migration_start(
-    pair: Pair,
-) {
+async fn a_source_that_does_not_log_rows_is_refused_with_the_remedy_and_its_fix_lets_the_migration_start(pair: Pair) {
     let (source, target) = pair.kinds();
-    let settings = [
-        ("binlog-format", "STATEMENT"),
-        ("binlog-row-image", "MINIMAL"),
-    ];
+    let settings = [("binlog-format", "STATEMENT"), ("binlog-row-image", "MINIMAL")];
     let (source, target) = tokio::join!(Mysql::start_with(source, &settings), Mysql::start(target));
     let schema = "CREATE TABLE t (id INT PRIMARY KEY) ENGINE = InnoDB; INSERT INTO t VALUES (1)";
     let world = World::of_servers(source, target, schema, "").await;
     let errors = errors(&world.headgate).await;
     assert!(mentions(&errors, &["binlog_format", "ROW"]), "{errors:?}");
-    assert!(
-        mentions(&errors, &["binlog_row_image", "FULL"]),
-        "{errors:?}"
-    );
+    assert!(mentions(&errors, &["binlog_row_image", "FULL"]), "{errors:?}");
     let (code, text) = world.headgate.refused("START MIGRATION m").await;
-    assert!(
-        code == "55000" && text.contains("binlog_format"),
-        "{code} {text}"
-    );
+    assert!(code == "55000" && text.contains("binlog_format"), "{code} {text}");
     for finding in &errors {
         let fix = finding.get("fix").map(String::as_str).unwrap_or_default();
         assert!(!fix.is_empty(), "no statement mends {finding:?}");
@@ -231,13 +199,7 @@ async fn a_source_that_does_not_log_rows_is_refused_with_the_remedy_and_its_fix_
     }
     world.headgate.admin("START MIGRATION m").await;
     world.until_state("following", MIGRATION).await;
-    world
-        .source
-        .sql(
-            DATABASE,
-            "INSERT INTO t VALUES (2); UPDATE t SET id = 3 WHERE id = 1",
-        )
-        .await;
+    world.source.sql(DATABASE, "INSERT INTO t VALUES (2); UPDATE t SET id = 3 WHERE id = 1").await;
     world.until_equal("SELECT id FROM t ORDER BY id").await;
 }
 
@@ -247,14 +209,9 @@ async fn a_target_that_has_the_tables_is_refused_and_left_as_it_is(pair: Pair) {
     let theirs = "CREATE TABLE t (id INT PRIMARY KEY, mine TEXT); INSERT INTO t VALUES (7, 'mine')";
     world.target.sql(DATABASE, theirs).await;
     let errors = errors(&world.headgate).await;
-    assert!(
-        mentions(&errors, &["target_objects", DATABASE]),
-        "{errors:?}"
-    );
+    assert!(mentions(&errors, &["target_objects", DATABASE]), "{errors:?}");
     world.headgate.refused("START MIGRATION m").await;
-    let mine = world
-        .target
-        .value(DATABASE, "SELECT mine FROM t WHERE id = 7");
+    let mine = world.target.value(DATABASE, "SELECT mine FROM t WHERE id = 7");
     assert_eq!(mine.await, "mine");
     nothing_of_headgate(&world.source).await;
     nothing_of_headgate(&world.target).await;
@@ -282,9 +239,7 @@ async fn a_table_without_a_key_is_named_and_follows_row_by_row(pair: Pair) {
     let changes = "UPDATE keyless SET b = 'changed' WHERE a = 2; DELETE FROM keyless WHERE a = 1 LIMIT 1;
         UPDATE keyless SET b = 'other' WHERE a = 1 LIMIT 1; DELETE FROM keyless WHERE a = 3; INSERT INTO keyless VALUES (1, 'one')";
     world.source.sql(DATABASE, changes).await;
-    let rows = world
-        .until_equal("SELECT CONCAT(a, b) FROM keyless ORDER BY 1")
-        .await;
+    let rows = world.until_equal("SELECT CONCAT(a, b) FROM keyless ORDER BY 1").await;
     let wanted = ["1one", "1one", "1other", "2changed"].map(|text| vec![Some(text.to_owned())]);
     assert_eq!(rows, wanted);
     world.check().await;
@@ -295,10 +250,7 @@ async fn a_target_that_cannot_be_reached_is_told_and_nothing_is_touched(pair: Pa
     source.make_database(DATABASE).await;
     let headgate = Headgate::start_for(Engine::Mysql, &mysql_clusters(source.port(), 1)).await;
     let errors = errors(&headgate).await;
-    assert!(
-        mentions(&errors, &["green"]) || mentions(&errors, &["target"]),
-        "{errors:?}"
-    );
+    assert!(mentions(&errors, &["green"]) || mentions(&errors, &["target"]), "{errors:?}");
     headgate.refused("START MIGRATION m").await;
     nothing_of_headgate(&source).await;
 }
@@ -312,8 +264,7 @@ async fn a_dropped_migration_leaves_nothing_behind_on_either_side(pair: Pair) {
     nothing_of_headgate(&world.source).await;
     nothing_of_headgate(&world.target).await;
     assert!(world.headgate.admin("SHOW MIGRATION LIST").await.is_empty());
-    let sessions =
-        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'";
+    let sessions = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'";
     world.source.until_value("", sessions, "0").await;
 }
 
@@ -328,13 +279,7 @@ async fn a_changed_definition_of_a_table_stops_the_migration_with_a_remedy(pair:
     world.source.sql(DATABASE, harmless).await;
     world.until_equal("SELECT COUNT(*) FROM t").await;
     assert_eq!(world.status("state").await, "following");
-    world
-        .source
-        .sql(
-            DATABASE,
-            "ALTER TABLE t ADD COLUMN v INT; INSERT INTO t VALUES (3, 3)",
-        )
-        .await;
+    world.source.sql(DATABASE, "ALTER TABLE t ADD COLUMN v INT; INSERT INTO t VALUES (3, 3)").await;
     let ask = || world.row("SHOW MIGRATION STATUS m");
     let failed = |row: &Record| row.get("state").is_some_and(|state| state == "failed");
     let row = until("the migration stops", SOON, ask, failed).await;
@@ -359,20 +304,12 @@ async fn every_row_fires_its_triggers_once_before_and_after_the_switch(pair: Pai
     world.follow().await;
     let mut client = world.client().await;
     let changes = |id: u32| {
-        format!(
-            "INSERT INTO t VALUES ({id}, 0); UPDATE t SET v = {id} WHERE id = {id}; DELETE FROM t WHERE id = {id}"
-        )
+        format!("INSERT INTO t VALUES ({id}, 0); UPDATE t SET v = {id} WHERE id = {id}; DELETE FROM t WHERE id = {id}")
     };
     tests::mysql::rows(&mut client, &changes(2)).await;
     world.check().await;
-    let rehearsed = world
-        .row("REHEARSE MIGRATION m WITH (max_hold = '10s')")
-        .await;
-    assert_eq!(
-        rehearsed.get("outcome").map(String::as_str),
-        Some("rehearsed"),
-        "{rehearsed:?}"
-    );
+    let rehearsed = world.row("REHEARSE MIGRATION m WITH (max_hold = '10s')").await;
+    assert_eq!(rehearsed.get("outcome").map(String::as_str), Some("rehearsed"), "{rehearsed:?}");
     tests::mysql::rows(&mut client, &changes(3)).await;
     world.until_equal("SELECT COUNT(*) FROM fired").await;
     world.cutover().await;
@@ -387,15 +324,8 @@ async fn every_row_fires_its_triggers_once_before_and_after_the_switch(pair: Pai
 async fn events_run_on_one_side_only(pair: Pair) {
     let (source, target) = pair.kinds();
     let on = [("event-scheduler", "ON")];
-    let (source, target) = tokio::join!(
-        Mysql::start_with(source, &on),
-        Mysql::start_with(target, &on)
-    );
-    let users = format!(
-        "[users.{}]\npassword = \"{}\"\n",
-        tests::world::USER,
-        tests::world::PASSWORD
-    );
+    let (source, target) = tokio::join!(Mysql::start_with(source, &on), Mysql::start_with(target, &on));
+    let users = format!("[users.{}]\npassword = \"{}\"\n", tests::world::USER, tests::world::PASSWORD);
     let world = World::of_servers(
         source,
         target,

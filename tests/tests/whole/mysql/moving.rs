@@ -72,10 +72,7 @@ async fn execute(client: &mut Raw, statement: u32, parameters: &[u8]) -> Vec<Pac
 /// The rows of a result, as they came.
 fn rows_of(packets: &[Packet]) -> Vec<&[u8]> {
     let behind = packets.iter().skip_while(|packet| !packet.is_end()).skip(1);
-    behind
-        .take_while(|packet| !packet.is_end())
-        .map(|packet| packet.body.as_slice())
-        .collect()
+    behind.take_while(|packet| !packet.is_end()).map(|packet| packet.body.as_slice()).collect()
 }
 
 async fn where_it_is(client: &mut Raw) -> String {
@@ -112,14 +109,8 @@ async fn a_prepared_statement_keeps_its_parameters_types_and_the_pieces_that_wer
     assert!(reported[0].is_ok(), "{reported:?}");
     let found = "SELECT GROUP_CONCAT(CONCAT(id, ':', LENGTH(v), ':', MID(v, 1 + 40000, 6), ':', RIGHT(v, 3)) ORDER BY id) FROM t WHERE id > 5000";
     let found = world.target.value(DATABASE, found).await;
-    assert_eq!(
-        found,
-        "18446744073709551614:40009:middle:end,18446744073709551615:3::one"
-    );
-    assert_eq!(
-        where_it_is(&mut client).await,
-        world.target.port().to_string()
-    );
+    assert_eq!(found, "18446744073709551614:40009:middle:end,18446744073709551615:3::one");
+    assert_eq!(where_it_is(&mut client).await, world.target.port().to_string());
 }
 
 async fn statements_prepared_in_another_encoding_keep_their_bytes(pair: Pair) {
@@ -133,10 +124,7 @@ async fn statements_prepared_in_another_encoding_keep_their_bytes(pair: Pair) {
     let (before, after) = (rows_of(&before), rows_of(&after));
     let port = 8;
     assert_eq!(before.len(), 1);
-    assert_eq!(
-        before[0][..before[0].len() - port],
-        after[0][..after[0].len() - port]
-    );
+    assert_eq!(before[0][..before[0].len() - port], after[0][..after[0].len() - port]);
     assert_ne!(before, after, "it did not move");
     assert!(after[0].windows(4).any(|piece| piece == b"caf\xe9"));
 }
@@ -166,9 +154,7 @@ async fn a_client_that_reads_late_gets_the_whole_result_of_before_the_switch(pai
         // Around the size at which a socket's buffers are full and the rest waits in Headgate.
         let length = 10 + step * 400;
         let query = format!("SELECT REPEAT('x', {length}) FROM t WHERE id <= 1000");
-        client
-            .send(&raw::command(raw::QUERY, query.as_bytes()))
-            .await;
+        client.send(&raw::command(raw::QUERY, query.as_bytes())).await;
         late.push((client, length));
     }
     let count = |client: &Vec<Packet>, length: usize| {
@@ -180,28 +166,22 @@ async fn a_client_that_reads_late_gets_the_whole_result_of_before_the_switch(pai
     for (client, length) in late.iter_mut().filter(|(_, length)| *length > 1000) {
         count(&client.answer().await, *length);
     }
-    let busy = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%REPEAT(%' AND ID <> CONNECTION_ID()";
+    let busy =
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%REPEAT(%' AND ID <> CONNECTION_ID()";
     world.source.until_value("", busy, "0").await;
     world.cutover().await;
     for (mut client, length) in late {
         if length <= 1000 {
             count(&client.answer().await, length);
         }
-        assert_eq!(
-            where_it_is(&mut client).await,
-            world.target.port().to_string()
-        );
+        assert_eq!(where_it_is(&mut client).await, world.target.port().to_string());
     }
 }
 
 async fn a_held_execution_is_forgotten_with_its_client_and_runs_for_all_others(pair: Pair) {
     let world = ready(pair).await;
     let mut slow = world.client().await;
-    rows(
-        &mut slow,
-        "START TRANSACTION; INSERT INTO t VALUES (2000, 'slow')",
-    )
-    .await;
+    rows(&mut slow, "START TRANSACTION; INSERT INTO t VALUES (2000, 'slow')").await;
     let (mut stays, mut leaves) = (bare(&world).await, bare(&world).await);
     let mut statements = Vec::new();
     for client in [&mut stays, &mut leaves] {
@@ -210,18 +190,12 @@ async fn a_held_execution_is_forgotten_with_its_client_and_runs_for_all_others(p
     let typed = |id: u64| [&[0, 1, LONGLONG, 0][..], &id.to_le_bytes()].concat();
     let held = |wanted: &'static str| {
         let ask = || world.row("SHOW ROUTES");
-        let holds = move |row: &Record| {
-            row.get("statements_held")
-                .is_some_and(|held| held == wanted)
-        };
+        let holds = move |row: &Record| row.get("statements_held").is_some_and(|held| held == wanted);
         until("so many are held", SOON, ask, holds)
     };
     let steps = async {
         let ask = || world.row("SHOW ROUTES");
-        until("the gate closes", SOON, ask, |row| {
-            row.get("gate").is_some_and(|gate| gate != "open")
-        })
-        .await;
+        until("the gate closes", SOON, ask, |row| row.get("gate").is_some_and(|gate| gate != "open")).await;
         stays.send(&execution(statements[0], 0, &typed(3000))).await;
         // Half of it stands in the socket when its client goes.
         let whole = execution(statements[1], 0, &typed(4000));
@@ -255,10 +229,7 @@ async fn a_session_may_begin_anew_after_it_moved(pair: Pair) {
     assert_eq!(rows_of(&kept), [&[0xfb][..]]);
     let gone = execute(&mut client, one, &[]).await;
     assert_eq!(gone[0].error().0, 1243, "{gone:?}");
-    assert_eq!(
-        where_it_is(&mut client).await,
-        world.target.port().to_string()
-    );
+    assert_eq!(where_it_is(&mut client).await, world.target.port().to_string());
 }
 
 /// MariaDB prepares what MySQL takes as text only, and drivers do it.

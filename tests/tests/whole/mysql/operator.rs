@@ -6,8 +6,7 @@ use tests::mysql::{Mysql, Pair, connect, rows, try_connect, try_records};
 use tests::wait::{SOON, until};
 use tests::world::{DATABASE, MIGRATION, PASSWORD, USER, World};
 
-const SCHEMA: &str =
-    "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(40)) ENGINE = InnoDB;
+const SCHEMA: &str = "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(40)) ENGINE = InnoDB;
     INSERT INTO t (v) VALUES ('old')";
 
 /// The line of readiness that sums up.
@@ -55,9 +54,7 @@ async fn a_side_that_is_away_is_seen_in_status_readiness_and_metrics_and_comes_b
 
     // A wrong password and every statement are in the log, secrets are not.
     let port = world.headgate.port();
-    try_connect(port, USER, Some("a guess"), DATABASE)
-        .await
-        .expect_err("a wrong password");
+    try_connect(port, USER, Some("a guess"), DATABASE).await.expect_err("a wrong password");
     let log = world.headgate.log();
     for part in ["a login failed", "START MIGRATION m"] {
         assert!(log.contains(part), "no {part:?} in\n{log}");
@@ -71,9 +68,7 @@ async fn a_side_that_is_away_is_seen_in_status_readiness_and_metrics_and_comes_b
     assert!(first.starts_with("SWITCHED"), "{first}");
     world.headgate.admin("FINISH MIGRATION m").await;
     assert_eq!(world.status("state").await, "finished");
-    let write = world
-        .write_around("INSERT INTO t (v) VALUES ('late')")
-        .await;
+    let write = world.write_around("INSERT INTO t (v) VALUES ('late')").await;
     assert!(write.is_err(), "the refusal went with the migration");
     world.headgate.admin("DROP MIGRATION m").await;
     let report = world.row("SHOW CUTOVER REPORT m").await;
@@ -97,10 +92,7 @@ async fn a_cutover_for_which_the_target_has_too_few_connections_is_refused_and_t
         others.push(connect(world.target.port(), USER, Some(PASSWORD), DATABASE).await);
     }
     let (code, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
-    assert!(
-        code == "55000" && text.contains("sessions of route shop cannot be opened on green"),
-        "{code} {text}"
-    );
+    assert!(code == "55000" && text.contains("sessions of route shop cannot be opened on green"), "{code} {text}");
     for client in &mut clients {
         rows(client, "INSERT INTO t (v) VALUES ('on the source')").await;
     }
@@ -109,11 +101,7 @@ async fn a_cutover_for_which_the_target_has_too_few_connections_is_refused_and_t
     }
     let went = async || {
         let mut console = world.headgate.mysql_console().await;
-        try_records(
-            &mut console,
-            "CUTOVER MIGRATION m WITH (waive_accounts = 'app')",
-        )
-        .await
+        try_records(&mut console, "CUTOVER MIGRATION m WITH (waive_accounts = 'app')").await
     };
     let _went = until("there is room again", SOON, went, Result::is_ok).await;
     for client in &mut clients {

@@ -66,56 +66,37 @@ async fn what_differs_is_taken_anew_under_load_by_the_statement_that_the_check_p
     assert_eq!(status.get("result").map(String::as_str), Some("different"));
     let remedy = status.get("remedy").cloned().unwrap_or_default();
     let (_, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
-    assert!(
-        text.contains("RECOPY TABLE shop.t OF MIGRATION m"),
-        "{text}"
-    );
+    assert!(text.contains("RECOPY TABLE shop.t OF MIGRATION m"), "{text}");
 
     let stop = Arc::new(AtomicBool::new(false));
     let writing = load(&world, Arc::clone(&stop)).await;
-    let statements: Vec<&str> = remedy
-        .split("; ")
-        .filter(|part| part.starts_with("RECOPY"))
-        .collect();
+    let statements: Vec<&str> = remedy.split("; ").filter(|part| part.starts_with("RECOPY")).collect();
     assert_eq!(statements.len(), 2, "{remedy}");
     for statement in statements {
         world.headgate.admin(statement).await;
     }
     // What was proved is void, and nothing switches meanwhile.
-    assert_eq!(
-        world.headgate.admin("SHOW MIGRATION CHECK STATUS m").await,
-        Vec::new()
-    );
+    assert_eq!(world.headgate.admin("SHOW MIGRATION CHECK STATUS m").await, Vec::new());
     world.until_state("following", MIGRATION).await;
     world.check().await;
     world.cutover().await;
     stop.store(true, Ordering::SeqCst);
     let written = writing.await.expect("no write failed");
     let rows = "SELECT COUNT(*) FROM t WHERE v LIKE 'load %'";
-    assert_eq!(
-        world.target.value(DATABASE, rows).await,
-        written.to_string()
-    );
+    assert_eq!(world.target.value(DATABASE, rows).await, written.to_string());
     let left = "SELECT COUNT(*) FROM t WHERE v LIKE 'old %'";
     assert_eq!(world.target.value(DATABASE, left).await, "100");
 }
 
 async fn a_follower_that_stopped_at_a_changed_definition_goes_on_once_it_is_undone(pair: Pair) {
-    let world = World::of(
-        pair,
-        &format!("{}; CREATE VIEW w AS SELECT 1 AS one", schema()),
-    )
-    .await;
+    let world = World::of(pair, &format!("{}; CREATE VIEW w AS SELECT 1 AS one", schema())).await;
     world.follow().await;
     let change = "CREATE OR REPLACE VIEW w AS SELECT 2 AS one; UPDATE t SET v = 'new' WHERE id = 5";
     world.source.sql(DATABASE, change).await;
     let state = || world.status("state");
     until("it stops", SOON, state, |state| state == "failed").await;
     let remedy = world.status("remedy").await;
-    assert!(
-        remedy.starts_with("undo it on the source and START MIGRATION m;"),
-        "{remedy}"
-    );
+    assert!(remedy.starts_with("undo it on the source and START MIGRATION m;"), "{remedy}");
     let undo = "CREATE OR REPLACE VIEW w AS SELECT 1 AS one";
     world.source.sql(DATABASE, undo).await;
     world.headgate.admin("START MIGRATION m").await;
@@ -127,18 +108,10 @@ async fn a_follower_that_stopped_at_a_changed_definition_goes_on_once_it_is_undo
 async fn a_kill_while_a_table_is_taken_anew_is_resumed_and_the_check_passes() {
     let mut world = World::of_copying(Pair::Mariadb1011to1011).await;
     world.until_state("following", MIGRATION).await;
-    world
-        .target
-        .sql(DATABASE, "UPDATE big SET v = 'odd' WHERE id = 17")
-        .await;
-    world
-        .headgate
-        .admin("RECOPY TABLE big OF MIGRATION m")
-        .await;
+    world.target.sql(DATABASE, "UPDATE big SET v = 'odd' WHERE id = 17").await;
+    world.headgate.admin("RECOPY TABLE big OF MIGRATION m").await;
     let copied = |row: &Record| {
-        let copied = row
-            .get("processed_records_count")
-            .and_then(|rows| rows.parse::<u64>().ok());
+        let copied = row.get("processed_records_count").and_then(|rows| rows.parse::<u64>().ok());
         copied.is_some_and(|rows| rows > 0 && rows < 600_000)
     };
     let ask = || world.row("SHOW MIGRATION TABLES m");
@@ -146,35 +119,18 @@ async fn a_kill_while_a_table_is_taken_anew_is_resumed_and_the_check_passes() {
     let (_, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
     assert!(text.contains("copying"), "{text}");
     world.headgate.kill().await;
-    world
-        .source
-        .sql(
-            DATABASE,
-            "INSERT INTO big VALUES (-1, 'while dead'); DELETE FROM big WHERE id = 5",
-        )
-        .await;
+    world.source.sql(DATABASE, "INSERT INTO big VALUES (-1, 'while dead'); DELETE FROM big WHERE id = 5").await;
     world.headgate.launch().await;
     world.until_state("following", MIGRATION).await;
-    world
-        .until_equal("SELECT COUNT(*), SUM(id), MIN(id) FROM big")
-        .await;
+    world.until_equal("SELECT COUNT(*), SUM(id), MIN(id) FROM big").await;
     world.check().await;
 }
 
 async fn a_follower_that_stopped_at_a_foreign_write_goes_on_by_its_remedy(pair: Pair) {
     let world = World::of(pair, &schema()).await;
     world.follow().await;
-    world
-        .target
-        .sql(
-            DATABASE,
-            "SET foreign_key_checks = 0; DELETE FROM t WHERE id = 5",
-        )
-        .await;
-    world
-        .source
-        .sql(DATABASE, "UPDATE t SET v = 'new' WHERE id = 5")
-        .await;
+    world.target.sql(DATABASE, "SET foreign_key_checks = 0; DELETE FROM t WHERE id = 5").await;
+    world.source.sql(DATABASE, "UPDATE t SET v = 'new' WHERE id = 5").await;
     let state = || world.status("state");
     until("it stops", SOON, state, |state| state == "failed").await;
     let remedy = world.status("remedy").await;

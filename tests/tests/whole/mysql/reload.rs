@@ -59,9 +59,7 @@ async fn another_password_of_the_console_counts() {
     let server = server().await;
     let headgate = headgate(&server).await;
     let port = headgate.port();
-    headgate
-        .reload(|text| text.replace(ADMIN_PASSWORD, "close sesame"))
-        .await;
+    headgate.reload(|text| text.replace(ADMIN_PASSWORD, "close sesame")).await;
     let old = try_connect(port, "headgate", Some(ADMIN_PASSWORD), "headgate").await;
     assert!(old.is_err(), "the old password");
     let new = try_connect(port, "headgate", Some("close sesame"), "headgate").await;
@@ -91,12 +89,7 @@ async fn a_certificate_that_is_replaced_is_served_and_one_that_does_not_fit_is_n
     let listen = "[listen]\ntls_certificate = \"served.crt\"\ntls_key = \"served.key\"\n";
     std::fs::write(&file, text.replace("[listen]\n", listen)).expect("ours");
     headgate.launch().await;
-    let login = Login {
-        port: headgate.port(),
-        user: "app",
-        password: "right",
-        database: DATABASE,
-    };
+    let login = Login { port: headgate.port(), user: "app", password: "right", database: DATABASE };
     let shows = async |name: &str| {
         let authority = format!("--ssl-ca={}", folder.join(name).display());
         let asked = ["--ssl-mode=VERIFY_CA", &authority, "--execute=SELECT 1"];
@@ -107,10 +100,7 @@ async fn a_certificate_that_is_replaced_is_served_and_one_that_does_not_fit_is_n
     assert!(shows("one.crt").await && !shows("two.crt").await);
     serve("two.crt", "one.key");
     let said = headgate.reload(str::to_owned).await;
-    assert!(
-        said.contains("listen.tls_key") && said.contains("does not fit"),
-        "{said}"
-    );
+    assert!(said.contains("listen.tls_key") && said.contains("does not fit"), "{said}");
     assert!(shows("one.crt").await);
     serve("two.crt", "two.key");
     headgate.reload(str::to_owned).await;
@@ -161,16 +151,10 @@ async fn what_another_route_serves_is_not_cut_over_before_that_route_is_gone() {
     let schema = "CREATE TABLE t (id INT PRIMARY KEY) ENGINE = InnoDB; CREATE DATABASE extra;
         CREATE TABLE extra.e (id INT PRIMARY KEY) ENGINE = InnoDB; GRANT ALL ON extra.* TO app@'%'";
     let world = World::of_with(Pair::Mysql97to97, schema, EXTRA).await;
-    world
-        .headgate
-        .admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop WITH (schemas = 'shop,extra')")
-        .await;
+    world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop WITH (schemas = 'shop,extra')").await;
     let (level, texts) = of_other_routes(&world, "PRECHECK MIGRATION m").await;
     assert_eq!(level, "error", "{texts}");
-    assert!(
-        texts.contains("route extra serves database extra"),
-        "{texts}"
-    );
+    assert!(texts.contains("route extra serves database extra"), "{texts}");
     assert!(texts.contains("take [routes.extra] out"), "{texts}");
     let (_, text) = world.headgate.refused("START MIGRATION m").await;
     assert!(text.contains("other_routes"), "{text}");
@@ -182,23 +166,16 @@ async fn what_another_route_serves_is_not_cut_over_before_that_route_is_gone() {
     assert_eq!(level, "error", "{texts}");
     drop(inside);
     let ask = || of_other_routes(&world, "PRECHECK MIGRATION m");
-    until("nobody is in any more", SOON, ask, |(level, _)| {
-        level == "ok"
-    })
-    .await;
+    until("nobody is in any more", SOON, ask, |(level, _)| level == "ok").await;
     world.headgate.admin("START MIGRATION m").await;
     world.until_state("following", MIGRATION).await;
     world.check().await;
 
     // It comes again, or as one of all names.
-    for (section, named) in [
-        (EXTRA, "route extra serves database extra"),
-        (DEFAULT, "the default route serves database extra"),
-    ] {
-        world
-            .headgate
-            .reload(|text| format!("{text}{section}"))
-            .await;
+    for (section, named) in
+        [(EXTRA, "route extra serves database extra"), (DEFAULT, "the default route serves database extra")]
+    {
+        world.headgate.reload(|text| format!("{text}{section}")).await;
         let (level, texts) = of_other_routes(&world, "SHOW READINESS m").await;
         assert_eq!(level, "error", "{texts}");
         assert!(texts.contains(named), "{texts}");
@@ -206,10 +183,7 @@ async fn what_another_route_serves_is_not_cut_over_before_that_route_is_gone() {
             let (_, text) = world.headgate.refused(statement).await;
             assert!(text.contains(named) && text.contains("SIGHUP"), "{text}");
         }
-        world
-            .headgate
-            .reload(|text| text.replace(section, ""))
-            .await;
+        world.headgate.reload(|text| text.replace(section, "")).await;
         let (level, texts) = of_other_routes(&world, "SHOW READINESS m").await;
         assert_eq!(level, "ok", "{texts}");
     }

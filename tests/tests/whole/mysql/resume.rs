@@ -90,11 +90,7 @@ async fn a_kill_while_following_is_resumed_and_every_change_is_applied_once(pair
             .await;
         }
         world.headgate.kill().await;
-        rows(
-            &mut session,
-            &format!("INSERT INTO t (v) VALUES ('round {round}')"),
-        )
-        .await;
+        rows(&mut session, &format!("INSERT INTO t (v) VALUES ('round {round}')")).await;
         world.headgate.launch().await;
     }
     world.until_state("following", MIGRATION).await;
@@ -104,28 +100,18 @@ async fn a_kill_while_following_is_resumed_and_every_change_is_applied_once(pair
     assert_eq!(world.target.value(DATABASE, counted).await, "150/150/253");
 }
 
-async fn a_kill_while_the_cutover_holds_ends_with_the_source_serving_and_the_next_cutover_going_through(
-    pair: Pair,
-) {
+async fn a_kill_while_the_cutover_holds_ends_with_the_source_serving_and_the_next_cutover_going_through(pair: Pair) {
     let mut world = ready(pair).await;
     let mut slow = world.client().await;
-    rows(
-        &mut slow,
-        "START TRANSACTION; INSERT INTO t (v) VALUES ('slow')",
-    )
-    .await;
+    rows(&mut slow, "START TRANSACTION; INSERT INTO t (v) VALUES ('slow')").await;
     let mut console = world.headgate.mysql_console().await;
-    let cutover = tokio::spawn(async move {
-        try_rows(&mut console, "CUTOVER MIGRATION m WITH (max_hold = '20s')")
-            .await
-            .is_ok()
-    });
+    let cutover =
+        tokio::spawn(
+            async move { try_rows(&mut console, "CUTOVER MIGRATION m WITH (max_hold = '20s')").await.is_ok() },
+        );
     until_closing(&world).await;
     world.headgate.kill().await;
-    assert!(
-        !cutover.await.expect("it did not panic"),
-        "the console outlived the kill"
-    );
+    assert!(!cutover.await.expect("it did not panic"), "the console outlived the kill");
 
     world.headgate.launch().await;
     serves_and_then_moves(&world).await;
@@ -143,10 +129,7 @@ async fn serves_and_then_moves(world: &World<Mysql>) {
     world.check().await;
     world.cutover().await;
     let new = "SELECT GROUP_CONCAT(v ORDER BY id) FROM t WHERE v NOT IN ('old', 'blocker')";
-    assert_eq!(
-        single(&rows(&mut client, new).await, new),
-        "after the kill,around"
-    );
+    assert_eq!(single(&rows(&mut client, new).await, new), "after the kill,around");
     assert!(is_at(&mut client, &world.target).await);
 }
 
@@ -154,24 +137,16 @@ async fn a_kill_while_the_fence_is_raised_leaves_the_source_writable_after_the_r
     let mut world = ready(pair).await;
     // Around Headgate, so that it does not end with it: the fence waits for this lock.
     let mut blocker = world.source.connect(DATABASE).await;
-    rows(
-        &mut blocker,
-        "LOCK TABLES t WRITE; INSERT INTO t (v) VALUES ('blocker')",
-    )
-    .await;
+    rows(&mut blocker, "LOCK TABLES t WRITE; INSERT INTO t (v) VALUES ('blocker')").await;
     let mut console = world.headgate.mysql_console().await;
-    let cutover = tokio::spawn(async move {
-        try_rows(&mut console, "CUTOVER MIGRATION m WITH (max_hold = '20s')")
-            .await
-            .is_ok()
-    });
+    let cutover =
+        tokio::spawn(
+            async move { try_rows(&mut console, "CUTOVER MIGRATION m WITH (max_hold = '20s')").await.is_ok() },
+        );
     let waiting = "SELECT COUNT(*) > 0 FROM information_schema.PROCESSLIST WHERE INFO = 'SET GLOBAL read_only = ON'";
     world.source.until_value("", waiting, "1").await;
     world.headgate.kill().await;
-    assert!(
-        !cutover.await.expect("it did not panic"),
-        "the console outlived the kill"
-    );
+    assert!(!cutover.await.expect("it did not panic"), "the console outlived the kill");
     // What the fence waits for is over while nobody is there to lift it.
     rows(&mut blocker, "UNLOCK TABLES").await;
     world.headgate.launch().await;
@@ -183,11 +158,7 @@ async fn a_kill_while_the_fence_is_raised_leaves_the_source_writable_after_the_r
 async fn a_kill_after_the_switch_leaves_the_route_on_the_target(pair: Pair) {
     let mut world = ready(pair).await;
     world.cutover().await;
-    rows(
-        &mut world.client().await,
-        "INSERT INTO t (v) VALUES ('new')",
-    )
-    .await;
+    rows(&mut world.client().await, "INSERT INTO t (v) VALUES ('new')").await;
     world.headgate.kill().await;
     world.headgate.launch().await;
     let mut client = world.client().await;
@@ -202,27 +173,11 @@ async fn a_lost_connection_to_either_side_is_taken_up_again(pair: Pair) {
     let mut world = World::of(pair, &small()).await;
     world.follow().await;
     world.target.server.kill().await.expect("it runs");
-    world
-        .source
-        .sql(DATABASE, "INSERT INTO t (v) VALUES ('target down')")
-        .await;
-    world
-        .target
-        .server
-        .restart()
-        .await
-        .expect("it starts again");
+    world.source.sql(DATABASE, "INSERT INTO t (v) VALUES ('target down')").await;
+    world.target.server.restart().await.expect("it starts again");
     world.until_equal("SELECT COUNT(*) FROM t").await;
-    world
-        .source
-        .server
-        .restart()
-        .await
-        .expect("it starts again");
-    world
-        .source
-        .sql(DATABASE, "INSERT INTO t (v) VALUES ('source was down')")
-        .await;
+    world.source.server.restart().await.expect("it starts again");
+    world.source.sql(DATABASE, "INSERT INTO t (v) VALUES ('source was down')").await;
     world.until_equal("SELECT COUNT(*) FROM t").await;
     world.until_state("following", MIGRATION).await;
     world.check().await;
@@ -232,18 +187,10 @@ async fn a_lost_connection_to_either_side_is_taken_up_again(pair: Pair) {
 async fn a_polite_stop_ends_with_success_and_lets_an_open_transaction_finish() {
     let mut world = World::of(Pair::Mysql97to97, &small()).await;
     let mut client = world.client().await;
-    rows(
-        &mut client,
-        "START TRANSACTION; INSERT INTO t (v) VALUES ('mine')",
-    )
-    .await;
+    rows(&mut client, "START TRANSACTION; INSERT INTO t (v) VALUES ('mine')").await;
     let port = world.headgate.port();
     let finishing = async {
-        let knock = || async {
-            try_connect(port, USER, Some(PASSWORD), DATABASE)
-                .await
-                .is_err()
-        };
+        let knock = || async { try_connect(port, USER, Some(PASSWORD), DATABASE).await.is_err() };
         until("nobody new is let in", SOON, knock, |refused| *refused).await;
         rows(&mut client, "COMMIT").await
     };

@@ -5,10 +5,9 @@ use tests::headgate::Headgate;
 use tests::mysql::Mysql;
 use tests::mysql::disposable::Kind;
 use tests::mysql::raw::{
-    CAPABILITIES, CLOSE, DEPRECATE_EOF, EXECUTE, FETCH, FIELD_LIST, INIT_DB, LOCAL_FILES,
-    LONG_DATA, MULTI_RESULTS, MULTI_STATEMENTS, PACKET_BYTES_MAX, PING, PREPARE, PROCESS_KILL,
-    PS_MULTI_RESULTS, Packet, QUERY, QUERY_ATTRIBUTES, QUIT, RESET, RESET_CONNECTION, Raw,
-    SESSION_TRACK, SET_OPTION, STATISTICS, command, packet,
+    CAPABILITIES, CLOSE, DEPRECATE_EOF, EXECUTE, FETCH, FIELD_LIST, INIT_DB, LOCAL_FILES, LONG_DATA, MULTI_RESULTS,
+    MULTI_STATEMENTS, PACKET_BYTES_MAX, PING, PREPARE, PROCESS_KILL, PS_MULTI_RESULTS, Packet, QUERY, QUERY_ATTRIBUTES,
+    QUIT, RESET, RESET_CONNECTION, Raw, SESSION_TRACK, SET_OPTION, STATISTICS, command, packet,
 };
 use tests::wait::{SOON, within};
 use tests::world::mysql_route_to;
@@ -129,11 +128,7 @@ fn fetch(statement: u32, rows: u32) -> Vec<u8> {
 
 /// A piece of a parameter.
 fn piece(statement: u32, parameter: u16, bytes: &[u8]) -> Vec<u8> {
-    about(
-        LONG_DATA,
-        statement,
-        &[&parameter.to_le_bytes(), bytes].concat(),
-    )
+    about(LONG_DATA, statement, &[&parameter.to_le_bytes(), bytes].concat())
 }
 
 fn init_db(name: &str) -> Vec<u8> {
@@ -171,20 +166,9 @@ fn scripts(speech: Frames) -> Vec<Script> {
     vec![
         script(
             "statements in one text, with an error between",
-            vec![
-                one("SELECT 1; SELECT nonsense; SELECT 2"),
-                one("SELECT 1; DO 1; SELECT 2 WHERE 1 = 0; SELECT 3"),
-            ],
+            vec![one("SELECT 1; SELECT nonsense; SELECT 2"), one("SELECT 1; DO 1; SELECT 2 WHERE 1 = 0; SELECT 3")],
         ),
-        script(
-            "an empty text",
-            vec![
-                one(""),
-                one(" ; "),
-                one("-- nothing"),
-                Say(command(QUERY, &[])),
-            ],
-        ),
+        script("an empty text", vec![one(""), one(" ; "), one("-- nothing"), Say(command(QUERY, &[]))]),
         script(
             "a transaction that fails and ends",
             vec![
@@ -213,9 +197,7 @@ fn scripts(speech: Frames) -> Vec<Script> {
             vec![
                 one("SELECT * FROM every ORDER BY d"),
                 one("SELECT * FROM every WHERE d = 77"),
-                one(
-                    "SELECT NULL, TRUE, 1.50, 'é', X'FF', DATE'2024-02-29', COUNT(*), doubled(21) FROM every",
-                ),
+                one("SELECT NULL, TRUE, 1.50, 'é', X'FF', DATE'2024-02-29', COUNT(*), doubled(21) FROM every"),
             ],
         ),
         script(
@@ -230,9 +212,7 @@ fn scripts(speech: Frames) -> Vec<Script> {
         script(
             "what changes rows, and what the server tells of it",
             vec![
-                one(
-                    "CREATE TEMPORARY TABLE t (a INT PRIMARY KEY AUTO_INCREMENT, b INT UNIQUE) ENGINE = InnoDB",
-                ),
+                one("CREATE TEMPORARY TABLE t (a INT PRIMARY KEY AUTO_INCREMENT, b INT UNIQUE) ENGINE = InnoDB"),
                 one("INSERT INTO t (b) VALUES (1), (2), (3)"),
                 one("INSERT IGNORE INTO t (b) VALUES (1), (4)"),
                 one("INSERT INTO t (b) VALUES (4) ON DUPLICATE KEY UPDATE b = 5"),
@@ -251,22 +231,14 @@ fn scripts(speech: Frames) -> Vec<Script> {
                 Say(speech.execute(
                     S1,
                     0,
-                    &[
-                        number(41),
-                        text("é"),
-                        (STRING, None),
-                        (DOUBLE, Some(1.5_f64.to_le_bytes().to_vec())),
-                    ],
+                    &[number(41), text("é"), (STRING, None), (DOUBLE, Some(1.5_f64.to_le_bytes().to_vec()))],
                 )),
                 Say(speech.execute(
                     S1,
                     0,
                     &[
                         number(-1),
-                        (
-                            DATETIME,
-                            Some(vec![11, 0xe8, 7, 2, 29, 23, 59, 58, 1, 0, 0, 0]),
-                        ),
+                        (DATETIME, Some(vec![11, 0xe8, 7, 2, 29, 23, 59, 58, 1, 0, 0, 0])),
                         text(""),
                         number(0),
                     ],
@@ -278,29 +250,19 @@ fn scripts(speech: Frames) -> Vec<Script> {
         script(
             "parameters in pieces",
             vec![
-                Say(prepare(
-                    "SELECT LENGTH(?), MD5(?), CAST(? AS CHAR CHARACTER SET binary)",
-                )),
+                Say(prepare("SELECT LENGTH(?), MD5(?), CAST(? AS CHAR CHARACTER SET binary)")),
                 all(&[
                     piece(S1, 0, &[b'x'; 100_000]),
                     piece(S1, 0, b"more"),
                     piece(S1, 2, b"whole"),
-                    speech.execute(
-                        S1,
-                        0,
-                        &[(BLOB, Some(vec![])), text("second"), (BLOB, Some(vec![]))],
-                    ),
+                    speech.execute(S1, 0, &[(BLOB, Some(vec![])), text("second"), (BLOB, Some(vec![]))]),
                 ]),
                 all(&[
                     piece(S1, 0, b"forgotten"),
                     about(RESET, S1, &[]),
                     piece(S1, 0, b""),
                     piece(S1, 2, b"yes"),
-                    speech.execute(
-                        S1,
-                        0,
-                        &[(BLOB, Some(vec![])), text("second"), (BLOB, Some(vec![]))],
-                    ),
+                    speech.execute(S1, 0, &[(BLOB, Some(vec![])), text("second"), (BLOB, Some(vec![]))]),
                 ]),
             ],
         ),
@@ -315,11 +277,7 @@ fn scripts(speech: Frames) -> Vec<Script> {
                 Say(fetch(S1, 1)),
                 Say(speech.execute(S1, 1, &[])),
                 all(&[about(RESET, S1, &[]), fetch(S1, 1)]),
-                all(&[
-                    speech.execute(S1, 1, &[]),
-                    fetch(S1, 1),
-                    about(CLOSE, S1, &[]),
-                ]),
+                all(&[speech.execute(S1, 1, &[]), fetch(S1, 1), about(CLOSE, S1, &[])]),
                 Say(prepare("SELECT d FROM every WHERE d = 77")),
                 all(&[speech.execute(S2, 1, &[]), fetch(S2, 10)]),
                 Say(prepare("UPDATE pairs SET b = '' WHERE a = -1")),
@@ -344,10 +302,7 @@ fn scripts(speech: Frames) -> Vec<Script> {
                 one("ROLLBACK"),
                 one("CALL no_such_procedure()"),
                 Say(prepare("CALL gives(?, @b)")),
-                all(&[
-                    speech.execute(S1, 0, &[number(7)]),
-                    speech.query("SELECT @b"),
-                ]),
+                all(&[speech.execute(S1, 0, &[number(7)]), speech.query("SELECT @b")]),
                 Say(prepare("CALL gives(?, ?)")),
                 Say(speech.execute(S2, 0, &[number(7), number(0)])),
             ],
@@ -361,10 +316,7 @@ fn scripts(speech: Frames) -> Vec<Script> {
                 Say(command(FIELD_LIST, b"no zero")),
             ],
         ),
-        script(
-            "a line about the server",
-            vec![Varying(command(STATISTICS, &[]))],
-        ),
+        script("a line about the server", vec![Varying(command(STATISTICS, &[]))]),
         script(
             "several statements in one text turned off and on",
             vec![
@@ -412,14 +364,8 @@ fn scripts(speech: Frames) -> Vec<Script> {
                     speech.query("LOAD DATA LOCAL INFILE 'any' INTO TABLE pairs; SELECT 'behind'"),
                     vec![b"2\ttwice\n3\tthree\textra\n", b""],
                 ),
-                File(
-                    speech.query("LOAD DATA LOCAL INFILE 'none' INTO TABLE pairs"),
-                    vec![b""],
-                ),
-                File(
-                    speech.query("LOAD DATA LOCAL INFILE 'any' INTO TABLE no_such_table"),
-                    vec![b"1\n", b""],
-                ),
+                File(speech.query("LOAD DATA LOCAL INFILE 'none' INTO TABLE pairs"), vec![b""]),
+                File(speech.query("LOAD DATA LOCAL INFILE 'any' INTO TABLE no_such_table"), vec![b"1\n", b""]),
                 one("SELECT * FROM pairs ORDER BY a"),
                 one("DELETE FROM pairs"),
             ],
@@ -478,17 +424,11 @@ fn scripts(speech: Frames) -> Vec<Script> {
         ),
         script(
             "attributes of statements",
-            vec![
-                Say(speech.query_with_attribute("SELECT 1; SELECT 2")),
-                Say(speech.query_with_attribute("")),
-            ],
+            vec![Say(speech.query_with_attribute("SELECT 1; SELECT 2")), Say(speech.query_with_attribute(""))],
         ),
         script(
             "rows of several megabytes",
-            vec![
-                one(&format!("SELECT LENGTH('{long}'), REPEAT('y', 5000000)")),
-                one("SELECT 1"),
-            ],
+            vec![one(&format!("SELECT LENGTH('{long}'), REPEAT('y', 5000000)")), one("SELECT 1")],
         ),
         script(
             "commands that are cut short",
@@ -509,10 +449,7 @@ fn scripts(speech: Frames) -> Vec<Script> {
                 all(&[command(0x55, b"what"), speech.query("SELECT 1")]),
             ],
         ),
-        script(
-            "leaving in the middle of a pipeline",
-            vec![all(&[prepare("SELECT 1"), command(QUIT, &[])])],
-        ),
+        script("leaving in the middle of a pipeline", vec![all(&[prepare("SELECT 1"), command(QUIT, &[])])]),
     ]
 }
 
@@ -625,12 +562,7 @@ async fn transcript(port: u16, capabilities: u32, script: &Script, bytewise: boo
     }
     raw.send(&command(QUIT, &[])).await;
     let rest = raw.rest().await;
-    assert!(
-        rest.is_empty(),
-        "{}: {} bytes that nothing asked for",
-        script.name,
-        rest.len()
-    );
+    assert!(rest.is_empty(), "{}: {} bytes that nothing asked for", script.name, rest.len());
     reported
 }
 
@@ -651,10 +583,7 @@ async fn check(server: &Mysql, through: u16, capabilities: u32, bytewise: bool) 
         }
         let expected = transcript(server.port(), agreed, &script, false).await;
         let seen = transcript(through, agreed, &script, bytewise).await;
-        let first = expected
-            .iter()
-            .zip(&seen)
-            .position(|(expected, seen)| expected != seen);
+        let first = expected.iter().zip(&seen).position(|(expected, seen)| expected != seen);
         let at = first.unwrap_or(expected.len().min(seen.len()));
         if expected != seen {
             let behind = at.checked_sub(1).and_then(|at| expected.get(at));
@@ -667,22 +596,13 @@ async fn check(server: &Mysql, through: u16, capabilities: u32, bytewise: bool) 
             ));
         }
     }
-    assert!(
-        differences.is_empty(),
-        "with {agreed:x}:\n{}",
-        differences.join("\n")
-    );
+    assert!(differences.is_empty(), "with {agreed:x}:\n{}", differences.join("\n"));
 }
 
 fn shown(packet: Option<&Packet>) -> String {
     packet.map_or("nothing".to_owned(), |packet| {
         let start = &packet.body[..packet.body.len().min(300)];
-        format!(
-            "{} {:?} of {} bytes",
-            packet.sequence,
-            String::from_utf8_lossy(start),
-            packet.body.len()
-        )
+        format!("{} {:?} of {} bytes", packet.sequence, String::from_utf8_lossy(start), packet.body.len())
     })
 }
 
@@ -697,11 +617,7 @@ async fn server(kind: Kind, settings: &[(&str, &str)]) -> Mysql {
 }
 
 async fn headgate(port: u16) -> Headgate {
-    Headgate::start_for(
-        tests::headgate::Engine::Mysql,
-        &mysql_route_to(port, DATABASE),
-    )
-    .await
+    Headgate::start_for(tests::headgate::Engine::Mysql, &mysql_route_to(port, DATABASE)).await
 }
 
 /// All that the scripts use and every server knows.
@@ -741,10 +657,7 @@ async fn the_greeting_is_the_servers_but_for_what_headgate_does_itself(kind: Kin
     assert_eq!(through.plugin, direct.plugin);
     // Compression, rows without a description, a second factor, reports of progress; and TLS, which is Headgate's own.
     let carried = !(1 << 5 | 1 << 11 | 1 << 25 | 1 << 26 | 1 << 28 | 1 << 29);
-    let (direct, through) = (
-        direct.capabilities & carried,
-        through.capabilities & carried,
-    );
+    let (direct, through) = (direct.capabilities & carried, through.capabilities & carried);
     // MariaDB's servers do not say the lowest bit, behind which 32 more of theirs would be.
     assert_eq!(format!("{:x}", through & !1), format!("{:x}", direct & !1));
 }
@@ -753,19 +666,15 @@ async fn ten_thousand_queries_in_flight_are_all_answered_in_order(kind: Kind) {
     let mysql = server(kind, &[]).await;
     let headgate = headgate(mysql.port()).await;
     let (mut raw, _) = Raw::login(headgate.port(), "root", DATABASE).await;
-    let queries: Vec<u8> = (0..10_000)
-        .flat_map(|number| command(QUERY, format!("SELECT {number}").as_bytes()))
-        .collect();
+    let queries: Vec<u8> =
+        (0..10_000).flat_map(|number| command(QUERY, format!("SELECT {number}").as_bytes())).collect();
     let mut packets = 0;
     let five_each = |_: &Packet| {
         packets += 1;
         packets == 50_000
     };
     let reported = raw.exchange(&queries, false, five_each).await;
-    let rows: Vec<&[u8]> = reported
-        .chunks(5)
-        .map(|answer| &answer[3].body[1..])
-        .collect();
+    let rows: Vec<&[u8]> = reported.chunks(5).map(|answer| &answer[3].body[1..]).collect();
     for (number, row) in rows.into_iter().enumerate() {
         assert_eq!(row, number.to_string().as_bytes());
     }
@@ -834,8 +743,7 @@ async fn a_client_that_never_reads_makes_the_server_wait_and_then_gets_everythin
     let (mut raw, _) = Raw::login(headgate.port(), "root", DATABASE).await;
     let thousand = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) \
                     SELECT REPEAT('x', 20000) FROM n";
-    raw.send(&command(QUERY, thousand.as_bytes()).repeat(5))
-        .await;
+    raw.send(&command(QUERY, thousand.as_bytes()).repeat(5)).await;
     // The server waits for the client, as long as that takes.
     let waits = "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_STATE = 'executing' \
                  AND PROCESSLIST_INFO LIKE 'WITH RECURSIVE%'";
@@ -844,17 +752,11 @@ async fn a_client_that_never_reads_makes_the_server_wait_and_then_gets_everythin
     for _ in 0..5 {
         let packets = within("rows", SOON, raw.answer()).await;
         assert_eq!(packets.len(), 1004);
-        bytes += packets
-            .iter()
-            .map(|packet| packet.body.len())
-            .sum::<usize>();
+        bytes += packets.iter().map(|packet| packet.body.len()).sum::<usize>();
     }
     assert!(bytes > 100_000_000, "{bytes}");
     let peak = headgate.memory_peak_kib();
-    assert!(
-        peak < 60_000,
-        "100 MB of rows for a client that did not read took {peak} KiB of memory"
-    );
+    assert!(peak < 60_000, "100 MB of rows for a client that did not read took {peak} KiB of memory");
 }
 
 #[tokio::test]
@@ -873,10 +775,7 @@ async fn bodies_of_sixteen_megabytes_and_more_are_the_same_in_both_directions() 
         };
         // A row is its value behind four bytes of its length, of more than 2^24 bytes behind nine.
         let ahead = if size - 4 > full { 9 } else { 4 };
-        let row = command(
-            QUERY,
-            format!("SELECT REPEAT('y', {})", size - ahead).as_bytes(),
-        );
+        let row = command(QUERY, format!("SELECT REPEAT('y', {})", size - ahead).as_bytes());
         let mut seen = Vec::new();
         for raw in [&mut direct, &mut through] {
             let mark = [init_db(MARK), command(PING, &[])].concat();

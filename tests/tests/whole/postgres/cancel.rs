@@ -23,10 +23,7 @@ async fn a_cancel_request_ends_the_statement_of_its_session_and_of_no_other() {
     assert_eq!(cancel.rest().await, b"", "a cancel request gets no answer");
 
     let frames = one.until_ready().await;
-    let error = frames
-        .iter()
-        .find(|frame| frame.tag == b'E')
-        .expect("the statement was cancelled");
+    let error = frames.iter().find(|frame| frame.tag == b'E').expect("the statement was cancelled");
     assert_eq!(error.sqlstate(), "57014");
     postgres.until_value("postgres", BUSY, "1").await;
     assert_eq!(one.query("select 1").await.len(), 4, "the session goes on");
@@ -36,8 +33,7 @@ async fn a_cancel_request_ends_the_statement_of_its_session_and_of_no_other() {
 async fn a_cancel_request_with_a_wrong_secret_does_nothing() {
     let postgres = Postgres::start(15).await;
     let headgate = Headgate::start(&route_to(postgres.port(), "postgres")).await;
-    let (mut one, pid, mut secret) =
-        Raw::login_with_key(headgate.port(), "postgres", "postgres").await;
+    let (mut one, pid, mut secret) = Raw::login_with_key(headgate.port(), "postgres", "postgres").await;
     one.send(&query("select pg_sleep(60)")).await;
     postgres.until_value("postgres", BUSY, "1").await;
 
@@ -49,17 +45,10 @@ async fn a_cancel_request_with_a_wrong_secret_does_nothing() {
         cancel.saying.finish().await;
         cancel.rest().await;
     }
-    assert_eq!(
-        postgres.value("postgres", BUSY).await,
-        "1",
-        "a wrong secret cancelled it"
-    );
+    assert_eq!(postgres.value("postgres", BUSY).await, "1", "a wrong secret cancelled it");
 
     let mut cancel = Raw::connect(headgate.port()).await;
     cancel.send(&cancel_request(pid, &right)).await;
     let frames = one.until_ready().await;
-    assert!(
-        frames.iter().any(|frame| frame.tag == b'E'),
-        "the right secret did not: {frames:?}"
-    );
+    assert!(frames.iter().any(|frame| frame.tag == b'E'), "the right secret did not: {frames:?}");
 }

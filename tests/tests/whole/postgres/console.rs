@@ -17,31 +17,15 @@ async fn what_is_there_can_be_shown() {
     let _session = Raw::login(headgate.port(), "postgres", "postgres").await;
     let routes = headgate.admin("SHOW ROUTES").await;
     assert_eq!(routes.len(), 1);
-    assert_eq!(
-        routes[0].get("cluster").map(String::as_str),
-        Some("blue"),
-        "{routes:?}"
-    );
+    assert_eq!(routes[0].get("cluster").map(String::as_str), Some("blue"), "{routes:?}");
     let clusters = headgate.admin("show clusters;").await;
-    assert_eq!(
-        clusters[0].get("port"),
-        Some(&postgres.port().to_string()),
-        "{clusters:?}"
-    );
+    assert_eq!(clusters[0].get("port"), Some(&postgres.port().to_string()), "{clusters:?}");
     let sessions = headgate.admin("SHOW SESSIONS").await;
-    assert!(
-        sessions
-            .iter()
-            .any(|row| row.get("route").is_some_and(|route| route == "postgres")),
-        "{sessions:?}"
-    );
+    assert!(sessions.iter().any(|row| row.get("route").is_some_and(|route| route == "postgres")), "{sessions:?}");
     assert!(!headgate.admin("HELP").await.is_empty());
     assert!(!headgate.admin("SHOW VERSION").await.is_empty());
     let config = format!("{:?}", headgate.admin("SHOW CONFIG").await);
-    assert!(
-        !config.contains(tests::headgate::ADMIN_PASSWORD),
-        "a secret is shown: {config}"
-    );
+    assert!(!config.contains(tests::headgate::ADMIN_PASSWORD), "a secret is shown: {config}");
 }
 
 #[tokio::test]
@@ -80,12 +64,7 @@ async fn odd_statements_do_not_end_the_session() {
     ] {
         let _ = tests::postgres::try_rows(&console, odd).await;
         let rows = tests::postgres::rows(&console, "SHOW VERSION").await;
-        assert_eq!(
-            rows.len(),
-            1,
-            "after {:?}",
-            odd.chars().take(20).collect::<String>()
-        );
+        assert_eq!(rows.len(), 1, "after {:?}", odd.chars().take(20).collect::<String>());
     }
 }
 
@@ -93,10 +72,7 @@ async fn odd_statements_do_not_end_the_session() {
 async fn the_extended_protocol_works_as_the_simple_one() {
     let (_postgres, headgate) = stage().await;
     let console = headgate.console().await;
-    let rows = console
-        .query("SHOW ROUTES", &[])
-        .await
-        .expect("the extended protocol");
+    let rows = console.query("SHOW ROUTES", &[]).await.expect("the extended protocol");
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].get::<_, &str>("route"), "postgres");
     assert!(rows[0].get::<_, i64>("sessions") >= 0);
@@ -105,12 +81,9 @@ async fn the_extended_protocol_works_as_the_simple_one() {
 #[tokio::test]
 async fn a_migration_that_does_not_exist_is_told_as_such() {
     let (_postgres, headgate) = stage().await;
-    for statement in [
-        "START MIGRATION ghost",
-        "SHOW MIGRATION STATUS ghost",
-        "CUTOVER MIGRATION ghost",
-        "DROP MIGRATION ghost",
-    ] {
+    for statement in
+        ["START MIGRATION ghost", "SHOW MIGRATION STATUS ghost", "CUTOVER MIGRATION ghost", "DROP MIGRATION ghost"]
+    {
         let (_, text) = headgate.refused(statement).await;
         assert!(text.contains("ghost"), "{statement}: {text}");
     }

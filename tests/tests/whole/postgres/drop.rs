@@ -27,26 +27,21 @@ const MADE: &str = "select coalesce(string_agg(kind || ' ' || name, ', ' order b
 
 async fn drop_with_objects(world: &World) {
     world.headgate.admin("STOP MIGRATION m").await;
-    world
-        .headgate
-        .admin("DROP MIGRATION m WITH (target_objects = 'drop')")
-        .await;
+    world.headgate.admin("DROP MIGRATION m WITH (target_objects = 'drop')").await;
 }
 
 #[tokio::test]
 async fn what_a_migration_made_on_the_target_goes_with_it_and_what_others_made_stays() {
     let world = World::start(SCHEMA).await;
-    let theirs = "create role theirs; create table theirs (id int primary key, v text); insert into theirs values (1, 'kept');
+    let theirs =
+        "create role theirs; create table theirs (id int primary key, v text); insert into theirs values (1, 'kept');
         create view theirs_too as select * from theirs";
     world.target.sql(DATABASE, theirs).await;
     let before = world.target.value(DATABASE, MADE).await;
     world.follow().await;
     world.check().await;
     // Upon what is ours: the server refuses to take that away, and so does the statement.
-    world
-        .target
-        .sql(DATABASE, "create view upon as select * from sales.b")
-        .await;
+    world.target.sql(DATABASE, "create view upon as select * from sales.b").await;
     world.headgate.admin("STOP MIGRATION m").await;
     let statement = "DROP MIGRATION m WITH (target_objects = 'drop')";
     let (_, text) = world.headgate.refused(statement).await;
@@ -54,13 +49,7 @@ async fn what_a_migration_made_on_the_target_goes_with_it_and_what_others_made_s
     world.target.sql(DATABASE, "drop view upon").await;
     world.headgate.admin(statement).await;
     assert_eq!(world.target.value(DATABASE, MADE).await, before);
-    assert_eq!(
-        world
-            .target
-            .value(DATABASE, "select v from theirs_too")
-            .await,
-        "kept"
-    );
+    assert_eq!(world.target.value(DATABASE, "select v from theirs_too").await, "kept");
     world.follow().await;
     world.check().await;
 
@@ -68,42 +57,26 @@ async fn what_a_migration_made_on_the_target_goes_with_it_and_what_others_made_s
     world.cutover().await;
     let (_, text) = world.headgate.refused(statement).await;
     assert!(text.contains("what is there is live"), "{text}");
-    rows(
-        &world.client().await,
-        "insert into sales.b (v) values ('new')",
-    )
-    .await;
+    rows(&world.client().await, "insert into sales.b (v) values ('new')").await;
 }
 
 #[tokio::test]
 async fn what_others_put_into_a_schema_that_the_migration_made_stays_with_it() {
-    let world =
-        World::start("create schema sales; create table sales.a (id int primary key)").await;
+    let world = World::start("create schema sales; create table sales.a (id int primary key)").await;
     world.follow().await;
-    world
-        .target
-        .sql(DATABASE, "create table sales.theirs (id int)")
-        .await;
+    world.target.sql(DATABASE, "create table sales.theirs (id int)").await;
     drop_with_objects(&world).await;
-    let left =
-        "select string_agg(relname, ',') from pg_class where relnamespace = 'sales'::regnamespace";
+    let left = "select string_agg(relname, ',') from pg_class where relnamespace = 'sales'::regnamespace";
     assert_eq!(world.target.value(DATABASE, left).await, "theirs");
 }
 
 #[tokio::test]
 async fn a_database_that_the_migration_made_goes_with_it() {
-    let (source, target) = tokio::join!(
-        tests::postgres::Postgres::start(14),
-        tests::postgres::Postgres::start(18)
-    );
+    let (source, target) = tokio::join!(tests::postgres::Postgres::start(14), tests::postgres::Postgres::start(18));
     source.sql("postgres", "create database shop").await;
     source.sql(DATABASE, SCHEMA).await;
     let headgate = tests::headgate::Headgate::start(&clusters(source.port(), target.port())).await;
-    let world = World {
-        source,
-        target,
-        headgate,
-    };
+    let world = World { source, target, headgate };
     world.follow().await;
     drop_with_objects(&world).await;
     let there = "select (select count(*) from pg_database where datname = 'shop')

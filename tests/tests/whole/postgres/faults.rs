@@ -7,7 +7,8 @@ use tests::postgres::{Record, rows, single, try_connect};
 use tests::wait::{SOON, until, within};
 use tests::world::{DATABASE, MIGRATION, World};
 
-const SCHEMA: &str = "create table t (id bigserial primary key, v text); insert into t (v) select 'old' from generate_series(1, 100)";
+const SCHEMA: &str =
+    "create table t (id bigserial primary key, v text); insert into t (v) select 'old' from generate_series(1, 100)";
 
 /// Room for the journal, its log, what is reserved, and the log file.
 const DISK_KIB: u32 = 1200;
@@ -44,24 +45,15 @@ async fn a_disk_that_fills_up_during_a_cutover_costs_nobody_anything() {
         rows(&client, "insert into t (v) values ('held')").await;
         begun.elapsed()
     };
-    let ((_, text), held) = tokio::join!(
-        world
-            .headgate
-            .refused("CUTOVER MIGRATION m WITH (max_hold = '2s')"),
-        filling
-    );
+    let ((_, text), held) = tokio::join!(world.headgate.refused("CUTOVER MIGRATION m WITH (max_hold = '2s')"), filling);
     assert!(text.contains("still open"), "{text}");
     assert!(held < Duration::from_secs(3), "held for {held:?}");
     eprintln!("full from Holding on, undone: held for {held:?}");
 
     // The same with a kill: what starts again on the full disk serves the source.
     let console = world.headgate.console().await;
-    let cutting = tokio::spawn(async move {
-        console
-            .simple_query("CUTOVER MIGRATION m WITH (max_hold = '20s')")
-            .await
-            .is_err()
-    });
+    let cutting =
+        tokio::spawn(async move { console.simple_query("CUTOVER MIGRATION m WITH (max_hold = '20s')").await.is_err() });
     stage_is(&world, "Holding").await;
     world.headgate.kill().await;
     assert!(cutting.await.expect("no panic"));
@@ -75,10 +67,7 @@ async fn a_disk_that_fills_up_during_a_cutover_costs_nobody_anything() {
         rows(&client, "insert into t (v) values ('after the kill')"),
     )
     .await;
-    eprintln!(
-        "killed in Holding, full disk: served after {:?}",
-        begun.elapsed()
-    );
+    eprintln!("killed in Holding, full disk: served after {:?}", begun.elapsed());
     disk.free();
     world.until_state("following", MIGRATION).await;
 
@@ -102,14 +91,9 @@ async fn a_disk_that_fills_up_during_a_cutover_costs_nobody_anything() {
         world.row("SHOW ROUTES").await;
         let page = world.headgate.page("/metrics").await;
         let mut lines = page.lines();
-        lines
-            .find_map(|line| line.strip_prefix("headgate_log_lines_lost_total "))
-            .map(str::to_owned)
+        lines.find_map(|line| line.strip_prefix("headgate_log_lines_lost_total ")).map(str::to_owned)
     };
-    until("lines are counted as lost", SOON, lost, |lost| {
-        lost.as_deref().is_some_and(|lost| lost != "0")
-    })
-    .await;
+    until("lines are counted as lost", SOON, lost, |lost| lost.as_deref().is_some_and(|lost| lost != "0")).await;
     world.headgate.kill().await;
     world.headgate.launch().await;
     let again = world.client().await;
@@ -131,28 +115,18 @@ async fn a_source_that_stands_still_for_longer_than_an_undo_waits_shows_nobody_i
 }
 
 /// Clients that write until they are told to stop, and count; any error ends them.
-fn writing(
-    world: &World,
-) -> (
-    tokio::sync::watch::Sender<bool>,
-    Vec<tokio::task::JoinHandle<u64>>,
-) {
+fn writing(world: &World) -> (tokio::sync::watch::Sender<bool>, Vec<tokio::task::JoinHandle<u64>>) {
     let port = world.headgate.port();
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let writers: Vec<_> = (0..16)
         .map(|number| {
             let mut stopping = stopping.clone();
             tokio::spawn(async move {
-                let client = try_connect(port, "postgres", None, DATABASE)
-                    .await
-                    .expect("a session");
+                let client = try_connect(port, "postgres", None, DATABASE).await.expect("a session");
                 let mut written = 0_u64;
                 while !*stopping.borrow_and_update() {
                     let write = format!("insert into t (v) values ('{number}-{written}')");
-                    client
-                        .simple_query(&write)
-                        .await
-                        .unwrap_or_else(|error| panic!("{write}: {error:?}"));
+                    client.simple_query(&write).await.unwrap_or_else(|error| panic!("{write}: {error:?}"));
                     written += 1;
                 }
                 written
@@ -172,9 +146,7 @@ async fn stands_still_for(pause: Duration) {
     let (source, target) = (pid(&world.source), pid(&world.target));
     let slow = world.client().await;
     rows(&slow, "begin; insert into t (v) values ('slow')").await;
-    let cutting = world
-        .headgate
-        .refused("CUTOVER MIGRATION m WITH (max_hold = '3s')");
+    let cutting = world.headgate.refused("CUTOVER MIGRATION m WITH (max_hold = '3s')");
     let standing = async {
         stage_is(&world, "Holding").await;
         // The fence is up when the source stands still, because the target stands still already.
@@ -224,9 +196,7 @@ async fn a_source_that_stands_still_once_it_is_sealed_and_not_decided_shows_nobo
     )
     .await;
     let source = world.source.server.pid().expect("it runs");
-    let cutting = world
-        .headgate
-        .refused("CUTOVER MIGRATION m WITH (max_hold = '3s')");
+    let cutting = world.headgate.refused("CUTOVER MIGRATION m WITH (max_hold = '3s')");
     let standing = async {
         stage_is(&world, "Checking").await;
         let sealed = "select count(*) from headgate.switches where migration = 'm'";
@@ -279,10 +249,7 @@ async fn a_source_that_stands_still_at_the_decision_keeps_nobody_from_the_target
         let writing = rows(&held, "insert into t (v) values ('held')");
         let deciding = async {
             let held = || async { world.row("SHOW ROUTES").await };
-            until("it is held", SOON, held, |row| {
-                row.get("statements_held").is_some_and(|count| count == "1")
-            })
-            .await;
+            until("it is held", SOON, held, |row| row.get("statements_held").is_some_and(|count| count == "1")).await;
             rows(&slow, "commit").await;
             // Nothing waits between two looks: the sessions are on their way by then, or not yet.
             let decided = async {
@@ -309,9 +276,6 @@ async fn a_source_that_stands_still_at_the_decision_keeps_nobody_from_the_target
     let round = async { tokio::join!(cutting, standing) };
     within("the round", MIGRATION, Box::pin(round)).await;
     let counted = "select string_agg(v, ',' order by v) from t where v <> 'old'";
-    assert_eq!(
-        world.target.value(DATABASE, counted).await,
-        "held,idle,new,slow"
-    );
+    assert_eq!(world.target.value(DATABASE, counted).await, "held,idle,new,slow");
     assert_eq!(world.source.value(DATABASE, counted).await, "slow");
 }

@@ -4,7 +4,8 @@ use tests::postgres::{Record, rows};
 use tests::wait::{SOON, until};
 use tests::world::{DATABASE, MIGRATION, World};
 
-const SCHEMA: &str = "create table t (id int primary key, v text); insert into t select n, 'old' from generate_series(1, 100) n;
+const SCHEMA: &str =
+    "create table t (id int primary key, v text); insert into t select n, 'old' from generate_series(1, 100) n;
     create table p (id int primary key, v text) partition by range (id);
     create table p1 partition of p for values from (1) to (100); insert into p values (1, 'old')";
 
@@ -19,9 +20,7 @@ async fn refused(world: &World, statement: &str) -> String {
 async fn finding(world: &World, check: &str) -> Record {
     let readiness = world.headgate.admin("SHOW READINESS m").await;
     let mut found = readiness.into_iter();
-    found
-        .find(|row| row.get("check").map(String::as_str) == Some(check))
-        .unwrap_or_default()
+    found.find(|row| row.get("check").map(String::as_str) == Some(check)).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -38,10 +37,7 @@ async fn nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void
     world.target.sql(DATABASE, away).await;
     let open = finding(&world, "foreign_writes").await;
     assert_eq!(open.get("level").map(String::as_str), Some("warning"));
-    assert_eq!(
-        open.get("fix").map(String::as_str),
-        Some("CHECK MIGRATION m")
-    );
+    assert_eq!(open.get("fix").map(String::as_str), Some("CHECK MIGRATION m"));
     world.check().await;
     let refused_now = finding(&world, "foreign_writes").await;
     assert_eq!(refused_now.get("level").map(String::as_str), Some("ok"));
@@ -54,18 +50,11 @@ async fn nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void
         "delete from p1",
     ] {
         let reported = refused(&world, statement).await;
-        assert!(
-            reported.starts_with("25006") && reported.contains("migration m"),
-            "{statement}: {reported}"
-        );
+        assert!(reported.starts_with("25006") && reported.contains("migration m"), "{statement}: {reported}");
     }
     // What Headgate writes passes, and a rehearsal leaves the guard and the proof as they are.
     let client = world.client().await;
-    rows(
-        &client,
-        "insert into t values (101, 'new'); update p set v = 'new'",
-    )
-    .await;
+    rows(&client, "insert into t values (101, 'new'); update p set v = 'new'").await;
     world.row("REHEARSE MIGRATION m").await;
     refused(&world, "update t set v = 'foreign'").await;
     let proved = finding(&world, "definitions").await;
@@ -77,18 +66,14 @@ async fn nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void
     world.target.sql(DATABASE, around).await;
     let (_, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
     assert!(
-        text.contains("writes of others to public.t was changed on the target")
-            && text.contains("CHECK"),
+        text.contains("writes of others to public.t was changed on the target") && text.contains("CHECK"),
         "{text}"
     );
     let void = finding(&world, "definitions").await;
     assert_eq!(void.get("level").map(String::as_str), Some("error"));
     world.headgate.admin("CHECK MIGRATION m").await;
     let ask = || world.row("SHOW MIGRATION CHECK STATUS m");
-    let ended = |row: &Record| {
-        row.get("result")
-            .is_some_and(|result| result == "different")
-    };
+    let ended = |row: &Record| row.get("result").is_some_and(|result| result == "different");
     until("the check finds it", MIGRATION, ask, ended).await;
     world.headgate.admin("RECOPY TABLE t OF MIGRATION m").await;
     world.until_state("following", MIGRATION).await;
@@ -97,9 +82,7 @@ async fn nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void
     // Inside the hold nothing was looked at since it began but this.
     let slow = world.client().await;
     rows(&slow, "begin; insert into t values (900, 'slow')").await;
-    let cutting = world
-        .headgate
-        .refused("CUTOVER MIGRATION m WITH (max_hold = '10s')");
+    let cutting = world.headgate.refused("CUTOVER MIGRATION m WITH (max_hold = '10s')");
     let writing = async {
         let ask = || world.status("stage");
         until("it holds", SOON, ask, |stage| stage == "Holding").await;
@@ -119,11 +102,5 @@ async fn nobody_else_writes_to_the_target_before_the_switch_or_the_proof_is_void
     let direct = "set application_name = 'psql'; update t set v = 'direct' where id = 1; select count(*) from t where v = 'foreign'";
     assert_eq!(world.target.value(DATABASE, direct).await, "0");
     let left = "select count(*) from pg_trigger where tgname like 'headgate%'";
-    until(
-        "the guard goes",
-        SOON,
-        || world.target.value(DATABASE, left),
-        |left| left == "0",
-    )
-    .await;
+    until("the guard goes", SOON, || world.target.value(DATABASE, left), |left| left == "0").await;
 }

@@ -84,7 +84,10 @@ async fn rows_of_every_type_are_copied_and_every_kind_of_change_follows() {
 
 #[tokio::test]
 async fn a_difference_on_the_target_is_found_by_the_check() {
-    let world = World::start("create table t (id int primary key, v text); insert into t select n, n::text from generate_series(1, 5000) n").await;
+    let world = World::start(
+        "create table t (id int primary key, v text); insert into t select n, n::text from generate_series(1, 5000) n",
+    )
+    .await;
     world.follow().await;
     world.check().await;
     world
@@ -98,51 +101,31 @@ async fn a_difference_on_the_target_is_found_by_the_check() {
     let ended = |row: &Record| row.get("result").is_some_and(|result| result != "running");
     let ask = || world.row("SHOW MIGRATION CHECK STATUS m");
     let row = until("the check ends", MIGRATION, ask, ended).await;
-    assert_eq!(
-        row.get("result").map(String::as_str),
-        Some("different"),
-        "{row:?}"
-    );
+    assert_eq!(row.get("result").map(String::as_str), Some("different"), "{row:?}");
     let (code, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
     assert_eq!(code, "55000", "{text}");
 }
 
 /// The precheck's findings that are errors.
 async fn errors(headgate: &Headgate) -> Vec<Record> {
-    headgate
-        .admin(&format!(
-            "CREATE MIGRATION m FROM blue TO green FOR ROUTE {DATABASE}"
-        ))
-        .await;
+    headgate.admin(&format!("CREATE MIGRATION m FROM blue TO green FOR ROUTE {DATABASE}")).await;
     let findings = headgate.admin("PRECHECK MIGRATION m").await;
-    findings
-        .into_iter()
-        .filter(|row| row.get("level").is_some_and(|level| level == "error"))
-        .collect()
+    findings.into_iter().filter(|row| row.get("level").is_some_and(|level| level == "error")).collect()
 }
 
 fn mentions(findings: &[Record], words: &[&str]) -> bool {
-    findings.iter().any(|finding| {
-        words
-            .iter()
-            .all(|word| finding.values().any(|value| value.contains(word)))
-    })
+    findings.iter().any(|finding| words.iter().all(|word| finding.values().any(|value| value.contains(word))))
 }
 
 #[tokio::test]
 async fn a_source_that_does_not_log_for_replication_is_refused_with_the_remedy() {
-    let (source, target) = tokio::join!(
-        Postgres::start_with(14, &[("wal_level", "replica")], None),
-        Postgres::start(18)
-    );
+    let (source, target) =
+        tokio::join!(Postgres::start_with(14, &[("wal_level", "replica")], None), Postgres::start(18));
     let world = World::between(source, target, "create table t (id int primary key)", "").await;
     let errors = errors(&world.headgate).await;
     assert!(mentions(&errors, &["wal_level", "logical"]), "{errors:?}");
     let (code, text) = world.headgate.refused("START MIGRATION m").await;
-    assert!(
-        code == "55000" && text.contains("wal_level"),
-        "{code} {text}"
-    );
+    assert!(code == "55000" && text.contains("wal_level"), "{code} {text}");
 }
 
 #[tokio::test]
@@ -150,53 +133,27 @@ async fn a_target_that_has_the_tables_is_refused_and_left_as_it_is() {
     let world = World::start("create table t (id int primary key); insert into t values (1)").await;
     world
         .target
-        .sql(
-            DATABASE,
-            "create table t (id int primary key, mine text); insert into t values (7, 'mine')",
-        )
+        .sql(DATABASE, "create table t (id int primary key, mine text); insert into t values (7, 'mine')")
         .await;
     let errors = errors(&world.headgate).await;
     assert!(mentions(&errors, &["t"]), "{errors:?}");
     world.headgate.refused("START MIGRATION m").await;
-    assert_eq!(
-        world
-            .target
-            .value(DATABASE, "select mine from t where id = 7")
-            .await,
-        "mine"
-    );
-    assert_eq!(
-        world
-            .source
-            .value(DATABASE, "select count(*) from pg_replication_slots")
-            .await,
-        "0"
-    );
+    assert_eq!(world.target.value(DATABASE, "select mine from t where id = 7").await, "mine");
+    assert_eq!(world.source.value(DATABASE, "select count(*) from pg_replication_slots").await, "0");
 }
 
 #[tokio::test]
 async fn a_table_without_a_key_is_named_and_the_fix_that_is_given_lets_its_updates_follow() {
-    let world = World::start(
-        "create table keyless (a int, b text); insert into keyless values (1, 'one'), (2, 'two')",
-    )
-    .await;
+    let world =
+        World::start("create table keyless (a int, b text); insert into keyless values (1, 'one'), (2, 'two')").await;
     let errors = errors(&world.headgate).await;
-    let finding = errors
-        .iter()
-        .find(|row| mentions(&[(*row).clone()], &["keyless"]))
-        .expect("the table is named");
+    let finding = errors.iter().find(|row| mentions(&[(*row).clone()], &["keyless"])).expect("the table is named");
     let fix = finding.get("fix").expect("a statement that mends it");
     assert!(!fix.is_empty(), "{finding:?}");
     world.source.sql(DATABASE, fix).await;
     world.headgate.admin("START MIGRATION m").await;
     world.until_state("following", MIGRATION).await;
-    world
-        .source
-        .sql(
-            DATABASE,
-            "update keyless set b = 'changed' where a = 2; delete from keyless where a = 1",
-        )
-        .await;
+    world.source.sql(DATABASE, "update keyless set b = 'changed' where a = 2; delete from keyless where a = 1").await;
     let rows = world.until_equal("select * from keyless order by a").await;
     assert_eq!(rows, [[Some("2".to_owned()), Some("changed".to_owned())]]);
 }
@@ -204,22 +161,12 @@ async fn a_table_without_a_key_is_named_and_the_fix_that_is_given_lets_its_updat
 #[tokio::test]
 async fn a_target_that_cannot_be_reached_is_told_and_nothing_is_touched() {
     let source = Postgres::start(14).await;
-    source
-        .sql("postgres", &format!("create database {DATABASE}"))
-        .await;
+    source.sql("postgres", &format!("create database {DATABASE}")).await;
     let headgate = Headgate::start(&clusters(source.port(), 1)).await;
     let errors = errors(&headgate).await;
-    assert!(
-        mentions(&errors, &["green"]) || mentions(&errors, &["target"]),
-        "{errors:?}"
-    );
+    assert!(mentions(&errors, &["green"]) || mentions(&errors, &["target"]), "{errors:?}");
     headgate.refused("START MIGRATION m").await;
-    assert_eq!(
-        source
-            .value("postgres", "select count(*) from pg_replication_slots")
-            .await,
-        "0"
-    );
+    assert_eq!(source.value("postgres", "select count(*) from pg_replication_slots").await, "0");
 }
 
 #[tokio::test]
@@ -235,10 +182,7 @@ async fn a_dropped_migration_leaves_nothing_behind_on_the_source() {
 
 #[tokio::test]
 async fn what_was_mended_on_the_source_before_anything_was_copied_is_seen_by_the_next_start() {
-    let world = World::start(
-        "create table good (id int primary key); create table bad (id int primary key)",
-    )
-    .await;
+    let world = World::start("create table good (id int primary key); create table bad (id int primary key)").await;
     // No trial in another database meets it.
     let refuses = "create function no() returns event_trigger language plpgsql as $$ begin
             if exists (select from pg_event_trigger_ddl_commands() where object_identity = 'public.bad') then
@@ -247,35 +191,23 @@ async fn what_was_mended_on_the_source_before_anything_was_copied_is_seen_by_the
     world.target.sql(DATABASE, refuses).await;
     world.start_migration().await;
     let state = || world.status("state");
-    until("the start fails", MIGRATION, state, |state| {
-        state == "failed"
-    })
-    .await;
+    until("the start fails", MIGRATION, state, |state| state == "failed").await;
     world
         .source
         .sql(DATABASE, "drop table bad; create table mended (id int primary key); insert into mended values (7)")
         .await;
     world.headgate.admin("START MIGRATION m").await;
     world.until_state("following", MIGRATION).await;
-    world
-        .target
-        .sql(DATABASE, "drop event trigger no; drop function no")
-        .await;
+    world.target.sql(DATABASE, "drop event trigger no; drop function no").await;
     world.check().await;
     // A proof is of a moment, and says of which.
     let readiness = world.headgate.admin("SHOW READINESS m").await;
     let proof = readiness.iter().find(|row| row["check"] == "proof");
     let evidence = proof.map(|row| row["evidence"].clone()).unwrap_or_default();
     assert!(evidence.ends_with(" s ago"), "{evidence}");
-    assert_eq!(
-        world.target.value(DATABASE, "select id from mended").await,
-        "7"
-    );
+    assert_eq!(world.target.value(DATABASE, "select id from mended").await, "7");
     world.headgate.admin("STOP MIGRATION m").await;
-    world
-        .headgate
-        .admin("DROP MIGRATION m WITH (target_objects = 'drop')")
-        .await;
+    world.headgate.admin("DROP MIGRATION m WITH (target_objects = 'drop')").await;
     let left = "select count(*) from pg_class where relkind = 'r' and oid >= 16384";
     assert_eq!(world.target.value(DATABASE, left).await, "0");
 }

@@ -3,8 +3,7 @@
 use proxy::registry::Movable;
 use tests::client::{Frame, Raw};
 use tests::message::{
-    bind, cancel_request, copy_data, copy_done, describe, execute, flush, parse, query, startup,
-    sync,
+    bind, cancel_request, copy_data, copy_done, describe, execute, flush, parse, query, startup, sync,
 };
 use tests::postgres::{rows, single};
 use tests::stage::Stage;
@@ -21,11 +20,7 @@ async fn ready() -> World {
 }
 
 fn tags(frames: &[Frame]) -> String {
-    frames
-        .iter()
-        .map(|frame| char::from(frame.tag))
-        .filter(|tag| *tag != 'S')
-        .collect()
+    frames.iter().map(|frame| char::from(frame.tag)).filter(|tag| *tag != 'S').collect()
 }
 
 fn first_row(frames: &[Frame]) -> &[u8] {
@@ -65,11 +60,7 @@ async fn a_session_with_a_setting_whose_name_was_never_told_ends_visibly() {
     assert_eq!(tags(&answer(&mut client, &bytes).await), "12DCZ");
     world.cutover().await;
     let reported = answer(&mut client, &query("select 1")).await;
-    assert_eq!(
-        reported.first().map(Frame::sqlstate).as_deref(),
-        Some("57P01"),
-        "{reported:?}"
-    );
+    assert_eq!(reported.first().map(Frame::sqlstate).as_deref(), Some("57P01"), "{reported:?}");
 }
 
 /// Ways to set a setting of the application's own making, as a client writes them. Behind each: whether its name can be
@@ -93,40 +84,18 @@ fn ways_to_set() -> Vec<(Vec<u8>, bool)> {
         (text("Set app.a = '1'"), true),
         (text("set/* a */app/* /* b */ */.a -- c\n to '1'"), true),
         (text("set session -- of the tenant\n \"app\".a = '1'"), true),
-        (
-            text("select pg_catalog.\"set_config\"( /* a */ 'app.a'::text , '1', false)"),
-            true,
-        ),
-        (
-            text("do 'begin perform set_config(''app.a'', ''1'', false); end'"),
-            true,
-        ),
+        (text("select pg_catalog.\"set_config\"( /* a */ 'app.a'::text , '1', false)"), true),
+        (text("do 'begin perform set_config(''app.a'', ''1'', false); end'"), true),
         (text(&format!("select '{long}'; set app.a = '1'")), true),
-        (
-            text(&format!(
-                "/* {long} */ select set_config('app.a', '{value}', false)"
-            )),
-            true,
-        ),
+        (text(&format!("/* {long} */ select set_config('app.a', '{value}', false)")), true),
         (text(&format!("set app.a = '{value}'")), true),
         (text(&letter), true),
         (text("select set_config('app.' || 'a', '1', false)"), false),
         (text("select set_config(E'app\\x2ea', '1', false)"), false),
         (text("set U&\"app\".a = '1'"), false),
-        (
-            text("do $$ begin execute 'set app.' || 'a = 1'; end $$"),
-            false,
-        ),
-        (
-            text("do $$ begin execute format('set %I.a = 1', 'app'); end $$"),
-            false,
-        ),
-        (
-            text(&format!(
-                "select set_config('app.' || left('a{long}', 1), '1', false)"
-            )),
-            false,
-        ),
+        (text("do $$ begin execute 'set app.' || 'a = 1'; end $$"), false),
+        (text("do $$ begin execute format('set %I.a = 1', 'app'); end $$"), false),
+        (text(&format!("select set_config('app.' || left('a{long}', 1), '1', false)")), false),
         (tests::message::frame(b'F', &call), false),
     ]
 }
@@ -140,10 +109,7 @@ async fn every_statement_that_sets_a_custom_setting_moves_it_or_ends_its_session
     for (statement, moves) in ways_to_set() {
         let mut client = stage.client().await;
         let reported = answer(&mut client, &statement).await;
-        assert!(
-            reported.iter().all(|frame| frame.tag != b'E'),
-            "{reported:?}"
-        );
+        assert!(reported.iter().all(|frame| frame.tag != b'E'), "{reported:?}");
         let value = answer(&mut client, &query(setting)).await;
         assert!(first_row(&value).len() > 6, "it is not set: {value:?}");
         clients.push((client, statement, moves, first_row(&value).to_vec()));
@@ -173,15 +139,9 @@ async fn each_session_that_a_switch_will_close_is_named_before_it_and_none_notic
     let named = |why: Movable, statement: &'static str| (why, statement);
     let ties = [
         named(Movable::No("temporary table"), "create temp table x ()"),
-        named(
-            Movable::No("held cursor"),
-            "begin; declare c cursor with hold for select 1; commit",
-        ),
+        named(Movable::No("held cursor"), "begin; declare c cursor with hold for select 1; commit"),
         named(Movable::No("advisory lock"), "select pg_advisory_lock(1)"),
-        named(
-            Movable::No("custom setting"),
-            "select set_config('app.' || 'a', '1', false)",
-        ),
+        named(Movable::No("custom setting"), "select set_config('app.' || 'a', '1', false)"),
         named(Movable::NotKnown("it is in a transaction"), "begin"),
     ];
     let mut clients = Vec::new();
@@ -197,19 +157,13 @@ async fn each_session_that_a_switch_will_close_is_named_before_it_and_none_notic
     assert_eq!(waits.frame().await.map(|frame| frame.tag), Some(b'1'));
     // The question must not take this statement away, nor leave one of its own behind.
     let mut idle = stage.client().await;
-    let mut bytes = parse(
-        "",
-        "select count(*) from pg_prepared_statements where name <> ''",
-    );
+    let mut bytes = parse("", "select count(*) from pg_prepared_statements where name <> ''");
     bytes.extend(sync());
     answer(&mut idle, &bytes).await;
     let mut busy = stage.client().await;
     let registry = &stage.plane.registry;
-    let expected: Vec<Movable> = ties
-        .iter()
-        .map(|(why, _)| *why)
-        .chain([Movable::NotKnown("it is in a batch without its Sync")])
-        .collect();
+    let expected: Vec<Movable> =
+        ties.iter().map(|(why, _)| *why).chain([Movable::NotKnown("it is in a batch without its Sync")]).collect();
     for _ in 0..2 {
         let found = registry.unmovable(DATABASE, SOON).await.into_iter();
         assert_eq!(found.map(|one| one.why).collect::<Vec<_>>(), expected);
@@ -240,10 +194,7 @@ async fn each_session_that_a_switch_will_close_is_named_before_it_and_none_notic
     stage.switch().await;
     for client in &mut clients[..4] {
         let reported = client.query("select 1").await;
-        assert_eq!(
-            reported.first().map(Frame::sqlstate).as_deref(),
-            Some("57P01")
-        );
+        assert_eq!(reported.first().map(Frame::sqlstate).as_deref(), Some("57P01"));
     }
     for client in [&mut idle, &mut busy, &mut waits, &mut clients[4]] {
         assert_eq!(tags(&client.query("select 1").await), "TDCZ");
@@ -261,38 +212,27 @@ async fn what_may_hide_writes_from_the_log_is_kept_after_its_session_has_gone() 
     let pid = client.query("select pg_backend_pid()").await;
     let pid = String::from_utf8_lossy(&first_row(&pid)[6..]).into_owned();
     for _ in 0..2 {
-        client
-            .query("set session_replication_role = 'replica'")
-            .await;
+        client.query("set session_replication_role = 'replica'").await;
     }
     let found = hidden();
     assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!(
-        (found[0].what, found[0].pid.to_string(), found[0].until),
-        ("session_replication_role", pid, None)
-    );
+    assert_eq!((found[0].what, found[0].pid.to_string(), found[0].until), ("session_replication_role", pid, None));
     drop(client);
     let ended = || async { hidden().iter().all(|one| one.until.is_some()) };
     until("its end is known", SOON, ended, |ended| *ended).await;
     let mut client = Raw::connect(stage.port()).await;
-    let start = startup(&[
-        ("user", "postgres"),
-        ("database", DATABASE),
-        ("options", "-c session_replication_role=replica"),
-    ]);
+    let start =
+        startup(&[("user", "postgres"), ("database", DATABASE), ("options", "-c session_replication_role=replica")]);
     answer(&mut client, &start).await;
     client.query("select 1").await;
-    client
-        .query("select pg_replication_origin_session_setup('none')")
-        .await;
+    client.query("select pg_replication_origin_session_setup('none')").await;
     let kinds: Vec<&str> = hidden().iter().map(|one| one.what).collect();
     let role = "session_replication_role";
     assert_eq!(kinds, [role, role, "pg_replication_origin_session_setup"]);
 }
 
 #[tokio::test]
-async fn statements_of_types_with_other_numbers_on_the_target_and_with_semicolons_in_literals_move()
-{
+async fn statements_of_types_with_other_numbers_on_the_target_and_with_semicolons_in_literals_move() {
     // The filler makes the type's number differ.
     let types = "create type filler as enum ('a'); create type mood as enum ('sad', 'glad'); drop type filler";
     let world = World::start(&format!("{types}; {SCHEMA}")).await;
@@ -313,8 +253,7 @@ async fn statements_of_types_with_other_numbers_on_the_target_and_with_semicolon
     bytes.extend(sync());
     assert_eq!(tags(&answer(&mut unnamed, &bytes).await), "1Z");
     let mut quoted = Raw::login(port, "postgres", DATABASE).await;
-    let text =
-        "select 1; prepare \"P;\" as select 'a;b' || $$;$$ || E'\\';' -- ; \n || 'c'; select 2";
+    let text = "select 1; prepare \"P;\" as select 'a;b' || $$;$$ || E'\\';' -- ; \n || 'c'; select 2";
     answer(&mut quoted, &query(text)).await;
     world.cutover().await;
     let mut bytes = bind("", "", &["glad"]);
@@ -331,11 +270,7 @@ async fn statements_of_types_with_other_numbers_on_the_target_and_with_semicolon
 async fn statements_prepared_in_another_encoding_keep_their_bytes() {
     let world = ready().await;
     let mut client = Raw::connect(world.headgate.port()).await;
-    let start = startup(&[
-        ("user", "postgres"),
-        ("database", DATABASE),
-        ("client_encoding", "LATIN1"),
-    ]);
+    let start = startup(&[("user", "postgres"), ("database", DATABASE), ("client_encoding", "LATIN1")]);
     answer(&mut client, &start).await;
     let mut text = b"prepare p as select 'caf\xe9'::text".to_vec();
     text.push(0);
@@ -356,12 +291,7 @@ async fn a_client_that_reads_late_gets_the_whole_result_of_before_the_switch() {
         let mut client = Raw::login(port, "postgres", DATABASE).await;
         // Around the size at which a socket's buffers are full and the rest waits in Headgate.
         let count = 2_000 + step * 3_000;
-        client
-            .saying
-            .send(&query(&format!(
-                "select repeat('x', 100) from generate_series(1, {count})"
-            )))
-            .await;
+        client.saying.send(&query(&format!("select repeat('x', 100) from generate_series(1, {count})"))).await;
         late.push((client, count));
     }
     let idle = "select count(*) = 20 from pg_stat_activity where query like '%repeat%' and pid <> pg_backend_pid() and state in ('idle', 'active')";
@@ -370,20 +300,14 @@ async fn a_client_that_reads_late_gets_the_whole_result_of_before_the_switch() {
     for (client, count) in &mut late {
         if *count > 20_000 {
             let frames = client.hearing.until_ready().await;
-            assert_eq!(
-                frames.iter().filter(|frame| frame.tag == b'D').count(),
-                *count as usize
-            );
+            assert_eq!(frames.iter().filter(|frame| frame.tag == b'D').count(), *count as usize);
         }
     }
     world.cutover().await;
     for (mut client, count) in late {
         if count <= 20_000 {
             let frames = client.hearing.until_ready().await;
-            assert_eq!(
-                frames.iter().filter(|frame| frame.tag == b'D').count(),
-                count as usize
-            );
+            assert_eq!(frames.iter().filter(|frame| frame.tag == b'D').count(), count as usize);
         }
         let version = answer(&mut client, &query("show server_version_num")).await;
         assert!(first_row(&version).windows(2).any(|piece| piece == b"18"));
@@ -405,11 +329,7 @@ async fn an_idle_session_whose_copy_failed_does_not_block_a_rehearsal() {
     bytes.extend(copy_done());
     bytes.extend(sync());
     let reported = answer(&mut client, &bytes).await;
-    assert_eq!(
-        reported.first().map(Frame::sqlstate).as_deref(),
-        Some("23505"),
-        "{reported:?}"
-    );
+    assert_eq!(reported.first().map(Frame::sqlstate).as_deref(), Some("23505"), "{reported:?}");
     let report = world.headgate.admin("REHEARSE MIGRATION m").await;
     let outcome = report.first().and_then(|row| row.get("outcome").cloned());
     assert_eq!(outcome.as_deref(), Some("rehearsed"));
@@ -419,8 +339,7 @@ async fn an_idle_session_whose_copy_failed_does_not_block_a_rehearsal() {
 #[tokio::test]
 async fn a_held_batch_without_its_sync_is_cancelled_at_once() {
     let world = ready().await;
-    let (mut client, pid, secret) =
-        Raw::login_with_key(world.headgate.port(), "postgres", DATABASE).await;
+    let (mut client, pid, secret) = Raw::login_with_key(world.headgate.port(), "postgres", DATABASE).await;
     let blocker = world.client().await;
     rows(&blocker, "begin; select 1").await;
     let headgate = &world.headgate;
@@ -428,19 +347,13 @@ async fn a_held_batch_without_its_sync_is_cancelled_at_once() {
     let rehearsal = headgate.refused(statement);
     let meanwhile = async {
         let ask = || world.row("SHOW ROUTES");
-        until("the gate is closed", SOON, ask, |row| {
-            row.get("gate").is_some_and(|gate| gate != "open")
-        })
-        .await;
+        until("the gate is closed", SOON, ask, |row| row.get("gate").is_some_and(|gate| gate != "open")).await;
         let mut bytes = parse("", "select 1");
         bytes.extend(describe(b'S', ""));
         bytes.extend(flush());
         client.saying.send(&bytes).await;
         let ask = || world.row("SHOW ROUTES");
-        until("it is held", SOON, ask, |row| {
-            row.get("statements_held").is_some_and(|held| held == "1")
-        })
-        .await;
+        until("it is held", SOON, ask, |row| row.get("statements_held").is_some_and(|held| held == "1")).await;
         let mut canceller = Raw::connect(headgate.port()).await;
         canceller.saying.send(&cancel_request(pid, &secret)).await;
         let reported = client.hearing.frame().await.expect("an error");

@@ -57,36 +57,24 @@ async fn what_differs_is_taken_anew_under_load_by_the_statement_that_the_check_p
     assert_eq!(status.get("result").map(String::as_str), Some("different"));
     let remedy = status.get("remedy").cloned().unwrap_or_default();
     let (_, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
-    assert!(
-        text.contains("RECOPY TABLE public.t OF MIGRATION m"),
-        "{text}"
-    );
+    assert!(text.contains("RECOPY TABLE public.t OF MIGRATION m"), "{text}");
 
     let stop = Arc::new(AtomicBool::new(false));
     let writing = load(&world, Arc::clone(&stop)).await;
-    let statements: Vec<&str> = remedy
-        .split("; ")
-        .filter(|part| part.starts_with("RECOPY"))
-        .collect();
+    let statements: Vec<&str> = remedy.split("; ").filter(|part| part.starts_with("RECOPY")).collect();
     assert_eq!(statements.len(), 2, "{remedy}");
     for statement in statements {
         world.headgate.admin(statement).await;
     }
     // What was proved is void, and nothing switches meanwhile.
-    assert_eq!(
-        world.headgate.admin("SHOW MIGRATION CHECK STATUS m").await,
-        Vec::new()
-    );
+    assert_eq!(world.headgate.admin("SHOW MIGRATION CHECK STATUS m").await, Vec::new());
     world.until_state("following", MIGRATION).await;
     world.check().await;
     world.cutover().await;
     stop.store(true, Ordering::SeqCst);
     let written = writing.await.expect("no write failed");
     let rows = "select count(*) from t where v like 'load %'";
-    assert_eq!(
-        world.target.value(DATABASE, rows).await,
-        written.to_string()
-    );
+    assert_eq!(world.target.value(DATABASE, rows).await, written.to_string());
     let left = "select count(*) from t where v like 'old %'";
     assert_eq!(world.target.value(DATABASE, left).await, "100");
 }
@@ -97,19 +85,11 @@ async fn a_kill_while_a_table_is_taken_anew_is_resumed_and_the_check_passes() {
     world.until_state("following", MIGRATION).await;
     world
         .target
-        .sql(
-            DATABASE,
-            "set application_name = 'headgate m by hand'; update big set v = 'odd' where id = 17",
-        )
+        .sql(DATABASE, "set application_name = 'headgate m by hand'; update big set v = 'odd' where id = 17")
         .await;
-    world
-        .headgate
-        .admin("RECOPY TABLE big OF MIGRATION m")
-        .await;
+    world.headgate.admin("RECOPY TABLE big OF MIGRATION m").await;
     let copied = |row: &Record| {
-        let copied = row
-            .get("processed_records_count")
-            .and_then(|rows| rows.parse::<u64>().ok());
+        let copied = row.get("processed_records_count").and_then(|rows| rows.parse::<u64>().ok());
         copied.is_some_and(|rows| rows > 0 && rows < 600_000)
     };
     let ask = || world.row("SHOW MIGRATION TABLES m");
@@ -117,18 +97,10 @@ async fn a_kill_while_a_table_is_taken_anew_is_resumed_and_the_check_passes() {
     let (_, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
     assert!(text.contains("copying"), "{text}");
     world.headgate.kill().await;
-    world
-        .source
-        .sql(
-            DATABASE,
-            "insert into big values (-1, 'while dead'); delete from big where id = 5",
-        )
-        .await;
+    world.source.sql(DATABASE, "insert into big values (-1, 'while dead'); delete from big where id = 5").await;
     world.headgate.launch().await;
     world.until_state("following", MIGRATION).await;
-    world
-        .until_equal("select count(*), sum(id), min(id) from big")
-        .await;
+    world.until_equal("select count(*), sum(id), min(id) from big").await;
     world.check().await;
 }
 
@@ -143,10 +115,7 @@ async fn a_follower_that_stopped_at_a_foreign_write_goes_on_by_its_remedy() {
             "set application_name = 'headgate m by hand'; set session_replication_role = replica; delete from t where id = 5",
         )
         .await;
-    world
-        .source
-        .sql(DATABASE, "update t set v = 'new' where id = 5")
-        .await;
+    world.source.sql(DATABASE, "update t set v = 'new' where id = 5").await;
     let state = || world.status("state");
     until("it stops", SOON, state, |state| state == "failed").await;
     let remedy = world.status("remedy").await;
@@ -172,13 +141,7 @@ async fn a_follower_that_stopped_at_a_changed_table_goes_on_by_its_remedy() {
     for part in ["undo it on the source", statement, anew] {
         assert!(remedy.contains(part), "{remedy}");
     }
-    world
-        .source
-        .sql(
-            DATABASE,
-            "alter table t drop column more; update t set v = 'newer' where id = 6",
-        )
-        .await;
+    world.source.sql(DATABASE, "alter table t drop column more; update t set v = 'newer' where id = 6").await;
     world.headgate.admin(statement).await;
     world.until_state("following", MIGRATION).await;
     world.check().await;
@@ -186,10 +149,7 @@ async fn a_follower_that_stopped_at_a_changed_table_goes_on_by_its_remedy() {
     world.source.sql(DATABASE, change).await;
     until("it stops", SOON, state, |state| state == "failed").await;
     world.headgate.admin(anew).await;
-    world
-        .headgate
-        .admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop")
-        .await;
+    world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
     world.headgate.admin("START MIGRATION m").await;
     world.until_state("following", MIGRATION).await;
     world.check().await;

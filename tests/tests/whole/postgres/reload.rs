@@ -12,20 +12,15 @@ const CLERK: &str = "[users.clerk]\npassword = \"file:clerk\"\n";
 async fn code(headgate: &Headgate, user: &str, password: &str, database: &str) -> String {
     match try_connect(headgate.port(), user, Some(password), database).await {
         Ok(client) => single(&rows(&client, "select 'in'").await, "whether it is in"),
-        Err(error) => error
-            .code()
-            .map_or_else(|| format!("{error:?}"), |code| code.code().to_owned()),
+        Err(error) => error.code().map_or_else(|| format!("{error:?}"), |code| code.code().to_owned()),
     }
 }
 
 async fn server() -> Postgres {
     let server = Postgres::start(15).await;
-    for statement in [
-        "create role app login",
-        "create role clerk login",
-        "create database shop",
-        "create database depot",
-    ] {
+    for statement in
+        ["create role app login", "create role clerk login", "create database shop", "create database depot"]
+    {
         server.sql("postgres", statement).await;
     }
     server
@@ -34,28 +29,19 @@ async fn server() -> Postgres {
 #[tokio::test]
 async fn a_user_that_is_added_logs_in_and_a_broken_file_changes_nothing() {
     let server = server().await;
-    let headgate = Headgate::start(
-        &route_to(server.port(), DATABASE).replace("[login]\nmethod = \"trust\"\n", USERS),
-    )
-    .await;
+    let headgate =
+        Headgate::start(&route_to(server.port(), DATABASE).replace("[login]\nmethod = \"trust\"\n", USERS)).await;
     let loaded = headgate.shown("file.loaded").await;
-    let live = try_connect(headgate.port(), "app", Some("right"), DATABASE)
-        .await
-        .expect("its password is right");
+    let live = try_connect(headgate.port(), "app", Some("right"), DATABASE).await.expect("its password is right");
     assert_eq!(code(&headgate, "clerk", "desk", DATABASE).await, "28P01");
 
     std::fs::write(headgate.folder().join("clerk"), "desk\n").expect("the folder is ours");
     let said = headgate.reload(|text| format!("{text}{CLERK}")).await;
-    assert_eq!(
-        code(&headgate, "clerk", "desk", DATABASE).await,
-        "in",
-        "{said}"
-    );
+    assert_eq!(code(&headgate, "clerk", "desk", DATABASE).await, "in", "{said}");
     assert!(headgate.shown("file.loaded").await > loaded);
 
     // A user that is gone and a mistake: neither counts.
-    let broken =
-        |text: &str| text.replace("[users.app]", "[users.ap]\npasword = \"x\"\n[users.web]");
+    let broken = |text: &str| text.replace("[users.app]", "[users.ap]\npasword = \"x\"\n[users.web]");
     let said = headgate.reload(broken).await;
     assert!(said.contains("pasword") && said.contains("line"), "{said}");
     assert!(said.contains("did you mean users.*.password"), "{said}");
@@ -66,10 +52,7 @@ async fn a_user_that_is_added_logs_in_and_a_broken_file_changes_nothing() {
     assert!(error.contains("pasword"), "{error}");
 
     // Mended, and without the first user: who is in stays in.
-    let mended = |text: &str| {
-        text.replace("pasword", "password")
-            .replace("file:clerk", "newer")
-    };
+    let mended = |text: &str| text.replace("pasword", "password").replace("file:clerk", "newer");
     headgate.reload(mended).await;
     assert_eq!(headgate.shown("file.reload_error").await, "");
     assert_eq!(code(&headgate, "app", "right", DATABASE).await, "28P01");
@@ -89,29 +72,14 @@ async fn a_route_that_is_added_is_served_and_one_that_is_gone_takes_no_new_sessi
         server.port()
     );
     let elsewhere = |text: &str| {
-        let text = text.replace(
-            "[routes.shop]\ncluster = \"blue\"",
-            "[routes.shop]\ncluster = \"red\"",
-        );
+        let text = text.replace("[routes.shop]\ncluster = \"blue\"", "[routes.shop]\ncluster = \"red\"");
         format!("{text}{depot}")
     };
     let said = headgate.reload(elsewhere).await;
-    assert!(
-        said.contains("route shop has sessions on cluster blue") && said.contains("(1 open)"),
-        "{said}"
-    );
-    assert_eq!(
-        code(&headgate, "app", "", "depot").await,
-        "3D000",
-        "half of it"
-    );
+    assert!(said.contains("route shop has sessions on cluster blue") && said.contains("(1 open)"), "{said}");
+    assert_eq!(code(&headgate, "app", "", "depot").await, "3D000", "half of it");
 
-    let back = |text: &str| {
-        text.replace(
-            "[routes.shop]\ncluster = \"red\"",
-            "[routes.shop]\ncluster = \"blue\"",
-        )
-    };
+    let back = |text: &str| text.replace("[routes.shop]\ncluster = \"red\"", "[routes.shop]\ncluster = \"blue\"");
     headgate.reload(back).await;
     assert_eq!(code(&headgate, "app", "", "depot").await, "in");
     let clusters = headgate.admin("SHOW CLUSTERS").await;
@@ -123,13 +91,8 @@ async fn a_route_that_is_added_is_served_and_one_that_is_gone_takes_no_new_sessi
     assert_eq!(code(&headgate, "app", "", "store").await, "in");
     assert_eq!(single(&rows(&live, "select 1").await, "still in"), "1");
     // What waits for a restart is named, with the log and where the configuration is shown.
-    let said = headgate
-        .reload(|text| text.replace("[journal]\npath = \"", "[journal]\npath = \"other"))
-        .await;
-    assert!(
-        said.contains("needs a restart") && said.contains("journal.path"),
-        "{said}"
-    );
+    let said = headgate.reload(|text| text.replace("[journal]\npath = \"", "[journal]\npath = \"other")).await;
+    assert!(said.contains("needs a restart") && said.contains("journal.path"), "{said}");
     let shown = headgate.shown("journal.path").await;
     assert!(shown.contains("needs a restart"), "{shown}");
 }
@@ -139,9 +102,7 @@ async fn another_password_of_the_console_counts() {
     let server = server().await;
     let headgate = Headgate::start(&route_to(server.port(), DATABASE)).await;
     let port = headgate.port();
-    headgate
-        .reload(|text| text.replace(ADMIN_PASSWORD, "close sesame"))
-        .await;
+    headgate.reload(|text| text.replace(ADMIN_PASSWORD, "close sesame")).await;
     let old = try_connect(port, "headgate", Some(ADMIN_PASSWORD), "headgate").await;
     assert!(old.is_err(), "the old password");
     let new = try_connect(port, "headgate", Some("close sesame"), "headgate").await;
@@ -169,10 +130,7 @@ async fn the_file_does_not_move_a_route_that_a_migration_moves_or_has_moved() {
         let said = world.headgate.reload(to(cluster)).await;
         assert!(said.contains("counts from now on"), "{said}");
         let routes = || world.headgate.admin("SHOW ROUTES");
-        until("the route stays", SOON, routes, |rows| {
-            rows[0].get("cluster").is_some_and(|at| at == "green")
-        })
-        .await;
+        until("the route stays", SOON, routes, |rows| rows[0].get("cluster").is_some_and(|at| at == "green")).await;
     }
     let said = world.headgate.reload(to("blue")).await;
     assert!(said.contains("the journal is authoritative"), "{said}");
@@ -181,38 +139,23 @@ async fn the_file_does_not_move_a_route_that_a_migration_moves_or_has_moved() {
 
 #[tokio::test]
 async fn roles_that_could_not_come_through_are_named_until_the_file_has_them() {
-    let world = World::start(
-        "create role app login; create role clerk login; create table t (id int primary key)",
-    )
-    .await;
-    world
-        .headgate
-        .admin("CREATE MIGRATION m FROM blue TO green")
-        .await;
+    let world =
+        World::start("create role app login; create role clerk login; create table t (id int primary key)").await;
+    world.headgate.admin("CREATE MIGRATION m FROM blue TO green").await;
     let findings = async || {
         let rows = world.headgate.admin("PRECHECK MIGRATION m").await;
-        rows.into_iter()
-            .find(|row| row["check"] == "configured_users")
+        rows.into_iter().find(|row| row["check"] == "configured_users")
     };
     assert_eq!(findings().await, None, "trust lets everybody in");
-    world
-        .headgate
-        .reload(|text| text.replace("[login]\nmethod = \"trust\"\n", USERS))
-        .await;
+    world.headgate.reload(|text| text.replace("[login]\nmethod = \"trust\"\n", USERS)).await;
     let finding = findings().await.expect("clerk is missing");
     assert_eq!(finding["level"], "warning");
     assert!(finding["evidence"].ends_with(": clerk"), "{finding:?}");
     assert!(finding["remedy"].contains("[users.clerk]"), "{finding:?}");
     assert_eq!(code(&world.headgate, "clerk", "x", DATABASE).await, "28P01");
     let log = world.headgate.log();
-    assert!(
-        log.contains("a login failed") && log.contains("user=\"clerk\""),
-        "{log}"
-    );
-    world
-        .headgate
-        .reload(|text| format!("{text}[users.clerk]\npassword = \"x\"\n"))
-        .await;
+    assert!(log.contains("a login failed") && log.contains("user=\"clerk\""), "{log}");
+    world.headgate.reload(|text| format!("{text}[users.clerk]\npassword = \"x\"\n")).await;
     assert_eq!(findings().await, None);
     assert_eq!(code(&world.headgate, "clerk", "x", DATABASE).await, "in");
 }
@@ -225,22 +168,15 @@ async fn what_another_route_serves_is_not_cut_over_before_that_route_is_gone() {
         let asking = world.headgate.admin(statement);
         async {
             let mut found = asking.await.into_iter();
-            let found =
-                found.find(|row| row.get("check").is_some_and(|name| name == "other_routes"));
+            let found = found.find(|row| row.get("check").is_some_and(|name| name == "other_routes"));
             let texts: Vec<String> = found.expect("it is always told").into_values().collect();
             texts.join("; ")
         }
     };
     let served = "route alias serves database shop";
-    world
-        .headgate
-        .admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop")
-        .await;
+    world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
     let texts = asked("PRECHECK MIGRATION m").await;
-    assert!(
-        texts.contains(served) && texts.contains("take [routes.alias] out"),
-        "{texts}"
-    );
+    assert!(texts.contains(served) && texts.contains("take [routes.alias] out"), "{texts}");
     let (_, text) = world.headgate.refused("START MIGRATION m").await;
     assert!(text.contains("other_routes"), "{text}");
     world.headgate.reload(|text| text.replace(ALIAS, "")).await;

@@ -58,14 +58,7 @@ async fn what_the_fence_refuses_is_held_and_runs_once_it_is_down() {
             let words = if number % 2 == 0 {
                 query(insert)
             } else {
-                [
-                    parse("", insert),
-                    bind("", "", &[]),
-                    describe(b'P', ""),
-                    execute("", 0),
-                    sync(),
-                ]
-                .concat()
+                [parse("", insert), bind("", "", &[]), describe(b'P', ""), execute("", 0), sync()].concat()
             };
             client.send(&words).await;
             let reported = client.until_ready().await;
@@ -86,16 +79,10 @@ async fn what_the_fence_refuses_is_held_and_runs_once_it_is_down() {
     assert!(route.gate.inside().is_empty(), "held, and inside");
 
     // What may have done something before it was refused hears of it, and is not done twice.
-    for (words, count) in [
-        ("call half()", "1"),
-        ("begin; insert into t (v) values ('x')", "1"),
-    ] {
+    for (words, count) in [("call half()", "1"), ("begin; insert into t (v) values ('x')", "1")] {
         let reported = limits.query(words).await;
         assert_eq!(sqlstates(&reported), ["25006"], "{words}");
-        let rows = stage
-            .server
-            .sql(DATABASE, "select count(*) from other")
-            .await;
+        let rows = stage.server.sql(DATABASE, "select count(*) from other").await;
         assert_eq!(single(&rows, "rows"), count, "{words}");
     }
     limits.query("rollback").await;

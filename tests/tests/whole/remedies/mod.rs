@@ -31,27 +31,17 @@ enum Shown {
 type Table = &'static [(Of, Shown)];
 
 /// Each table.
-const TABLES: [(Side, Table); 3] = [
-    (Side::Both, both::ROWS),
-    (Side::Postgres, postgres::ROWS),
-    (Side::Mysql, mysql::ROWS),
-];
+const TABLES: [(Side, Table); 3] =
+    [(Side::Both, both::ROWS), (Side::Postgres, postgres::ROWS), (Side::Mysql, mysql::ROWS)];
 
 fn printed() -> Read {
     let texts: BTreeMap<String, String> = sources()
         .into_iter()
-        .filter(|file| {
-            file.starts_with("migrator/src/") || file.starts_with("proxy/src/bin/headgate/")
-        })
+        .filter(|file| file.starts_with("migrator/src/") || file.starts_with("proxy/src/bin/headgate/"))
         .filter(|file| !file.ends_with("/tests.rs"))
         .map(|file| (file.clone(), read(&file)))
         .collect();
-    Code::parse(
-        texts
-            .iter()
-            .map(|(file, text)| (file.as_str(), text.as_str())),
-    )
-    .read()
+    Code::parse(texts.iter().map(|(file, text)| (file.as_str(), text.as_str()))).read()
 }
 
 /// Each test's name, with the texts of the files that have one of this name.
@@ -65,9 +55,8 @@ fn tests() -> BTreeMap<String, Vec<String>> {
         for line in text_of_lines.lines().map(str::trim) {
             if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
                 marked = true;
-            } else if let Some((_, name)) = line
-                .split_once("fn ")
-                .filter(|(_, name)| marked || name.contains("(pair: Pair"))
+            } else if let Some((_, name)) =
+                line.split_once("fn ").filter(|(_, name)| marked || name.contains("(pair: Pair"))
             {
                 let name = name.split(['(', '<']).next().unwrap_or_default();
                 found.entry(name.to_owned()).or_default().push(text.clone());
@@ -79,44 +68,27 @@ fn tests() -> BTreeMap<String, Vec<String>> {
 }
 
 fn rows(side: Side) -> impl Iterator<Item = &'static (Of, Shown)> {
-    TABLES
-        .into_iter()
-        .filter(move |(one, ..)| *one == side)
-        .flat_map(|(_, rows)| rows)
+    TABLES.into_iter().filter(move |(one, ..)| *one == side).flat_map(|(_, rows)| rows)
 }
 
 /// A statement by the words that tell what it does.
 fn begins(text: &str) -> String {
     let words = text.split_whitespace().take(2);
-    words
-        .filter(|word| !word.starts_with('{'))
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.filter(|word| !word.starts_with('{')).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
 fn every_remedy_is_run_by_a_test_that_sees_what_it_was_for_gone() {
     let printed = printed();
     let tests = tests();
-    let mut wrong: Vec<String> = printed
-        .unread
-        .iter()
-        .map(|place| format!("{place} has a name that cannot be read"))
-        .collect();
+    let mut wrong: Vec<String> =
+        printed.unread.iter().map(|place| format!("{place} has a name that cannot be read")).collect();
     for ((side, name), reported) in &printed.findings {
-        let of: Vec<_> = rows(*side)
-            .filter(|(of, _)| *of == Of::Finding(leaked(name)))
-            .collect();
+        let of: Vec<_> = rows(*side).filter(|(of, _)| *of == Of::Finding(leaked(name))).collect();
         match of.as_slice() {
-            [] => wrong.push(format!(
-                "{side:?}: no row for the finding {name} ({:?})",
-                reported.places
-            )),
+            [] => wrong.push(format!("{side:?}: no row for the finding {name} ({:?})", reported.places)),
             [(_, Shown::Advice(_))] if !reported.statements.is_empty() => {
-                wrong.push(format!(
-                    "{side:?}: {name} tells a statement: {:?}",
-                    reported.statements
-                ));
+                wrong.push(format!("{side:?}: {name} tells a statement: {:?}", reported.statements));
             }
             [_] => {}
             _ => wrong.push(format!("{side:?}: {name} has two rows")),
@@ -127,27 +99,22 @@ fn every_remedy_is_run_by_a_test_that_sees_what_it_was_for_gone() {
             .chain(rows(Side::Both))
             .any(|(of, _)| matches!(of, Of::Statement(text) if statement.starts_with(text)));
         if !has_row {
-            wrong.push(format!(
-                "{side:?}: no row for the statement {statement:?} ({place})"
-            ));
+            wrong.push(format!("{side:?}: no row for the statement {statement:?} ({place})"));
         }
     }
     // Whoever reads a grant can run it as it stands.
-    let all = printed
-        .findings
-        .values()
-        .flat_map(|reported| reported.statements.iter().chain(&reported.perhaps));
+    let all = printed.findings.values().flat_map(|reported| reported.statements.iter().chain(&reported.perhaps));
     let all = all.chain(printed.statements.keys().map(|(_, statement)| statement));
-    let grants = all
-        .filter(|one| one.starts_with("GRANT ") && one.contains(" ON ") && !one.contains(" TO "));
+    let grants = all.filter(|one| one.starts_with("GRANT ") && one.contains(" ON ") && !one.contains(" TO "));
     wrong.extend(grants.map(|one| format!("to whom? {one:?}")));
     for (side, table) in TABLES {
         for (of, shown) in table {
             let there = match of {
                 Of::Finding(name) => printed.findings.contains_key(&(side, (*name).to_owned())),
-                Of::Statement(text) => printed.statements.keys().any(|(one, said)| {
-                    (*one == side || side == Side::Both) && said.starts_with(text)
-                }),
+                Of::Statement(text) => printed
+                    .statements
+                    .keys()
+                    .any(|(one, said)| (*one == side || side == Side::Both) && said.starts_with(text)),
             };
             if !there {
                 wrong.push(format!("{side:?}: a row for what is told no more: {of:?}"));
@@ -173,12 +140,10 @@ fn every_remedy_is_run_by_a_test_that_sees_what_it_was_for_gone() {
                     match tests.get(*name) {
                         None => Some(format!("{side:?}: {of:?}: there is no test {name}")),
                         Some(files) => {
-                            let mentions = files.iter().any(|text| {
-                                text.contains(&word) || of_rights && text.contains("grant.check")
-                            });
-                            (!mentions).then(|| {
-                                format!("{side:?}: the file of {name} does not mention {word}")
-                            })
+                            let mentions = files
+                                .iter()
+                                .any(|text| text.contains(&word) || of_rights && text.contains("grant.check"));
+                            (!mentions).then(|| format!("{side:?}: the file of {name} does not mention {word}"))
                         }
                     }
                 })),
@@ -219,10 +184,7 @@ fn print(printed: &Read) {
                 Shown::By(names) => names.join(", "),
                 Shown::Advice(why) => format!("no statement: {why}"),
             };
-            println!(
-                "| {side:?} | {name} | {} | {shown} |",
-                said.replace('|', "\\|")
-            );
+            println!("| {side:?} | {name} | {} | {shown} |", said.replace('|', "\\|"));
         }
     }
 }

@@ -14,10 +14,7 @@ const EVENTS: &[&str] = &[
 ];
 
 pub(super) const ROWS: Table = &[
-    (
-        Of::Statement("SET GLOBAL event_scheduler = OFF"),
-        Shown::By(EVENTS),
-    ),
+    (Of::Statement("SET GLOBAL event_scheduler = OFF"), Shown::By(EVENTS)),
     (
         Of::Finding("account_options"),
         Shown::By(&[
@@ -37,26 +34,14 @@ pub(super) const ROWS: Table = &[
             "an_account_is_proved_only_by_the_same_hash_or_a_login_and_a_second_password_is_none",
         ]),
     ),
-    (
-        Of::Finding("binlog_filters"),
-        Shown::Advice("a line of the source's configuration, and a restart"),
-    ),
-    (
-        Of::Finding("binlog_format"),
-        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
-    ),
+    (Of::Finding("binlog_filters"), Shown::Advice("a line of the source's configuration, and a restart")),
+    (Of::Finding("binlog_format"), Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"])),
     (
         Of::Finding("binlog_order_commits"),
         Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
     ),
-    (
-        Of::Finding("binlog_retention"),
-        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
-    ),
-    (
-        Of::Finding("binlog_row_image"),
-        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
-    ),
+    (Of::Finding("binlog_retention"), Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"])),
+    (Of::Finding("binlog_row_image"), Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"])),
     (
         Of::Finding("binlog_row_metadata"),
         Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
@@ -85,10 +70,7 @@ pub(super) const ROWS: Table = &[
         Of::Finding("compressed_columns"),
         Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
     ),
-    (
-        Of::Finding("computed_columns"),
-        Shown::Advice("it counts what there is"),
-    ),
+    (Of::Finding("computed_columns"), Shown::Advice("it counts what there is")),
     (
         Of::Finding("definers"),
         Shown::By(&[
@@ -96,10 +78,7 @@ pub(super) const ROWS: Table = &[
             "mariadb_tells_an_account_with_few_rights_each_right_that_it_lacks",
         ]),
     ),
-    (
-        Of::Finding("earlier_trial"),
-        Shown::Advice("it says what Headgate itself took away"),
-    ),
+    (Of::Finding("earlier_trial"), Shown::Advice("it says what Headgate itself took away")),
     (
         Of::Finding("engines"),
         Shown::By(&[
@@ -107,10 +86,7 @@ pub(super) const ROWS: Table = &[
             "what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves",
         ]),
     ),
-    (
-        Of::Finding("event_scheduler"),
-        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
-    ),
+    (Of::Finding("event_scheduler"), Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"])),
     (
         Of::Finding("fence_accounts"),
         Shown::By(&[
@@ -119,20 +95,12 @@ pub(super) const ROWS: Table = &[
             "an_account_that_cannot_be_locked_is_an_error_is_refused_and_its_remedy_ends_that",
         ]),
     ),
-    (
-        Of::Finding("fence_procedures"),
-        Shown::By(&["each_way_past_read_only_is_named_and_its_remedy_closes_it"]),
-    ),
+    (Of::Finding("fence_procedures"), Shown::By(&["each_way_past_read_only_is_named_and_its_remedy_closes_it"])),
     (
         Of::Finding("fence_sessions"),
-        Shown::By(&[
-            "sessions_that_a_cutover_would_wait_for_are_ended_by_the_statement_that_is_told",
-        ]),
+        Shown::By(&["sessions_that_a_cutover_would_wait_for_are_ended_by_the_statement_that_is_told"]),
     ),
-    (
-        Of::Finding("float_keys"),
-        Shown::By(&["what_is_advised_ends_the_finding"]),
-    ),
+    (Of::Finding("float_keys"), Shown::By(&["what_is_advised_ends_the_finding"])),
     (
         Of::Finding("foreign_key_cascades"),
         Shown::By(&["tables_of_each_source_are_mended_by_the_statement_that_is_told"]),
@@ -144,39 +112,16 @@ pub(super) const ROWS: Table = &[
             "what_is_advised_ends_the_finding",
         ]),
     ),
-    (
-        Of::Finding("foreign_key_targets"),
-        Shown::By(&["mysql_97_is_checked_for_all_that_would_spoil_it"]),
-    ),
-    (
-        Of::Finding("foreign_keys_from_outside"),
-        Shown::By(&["what_is_advised_ends_the_finding"]),
-    ),
-    (
-        Of::Finding("functions"),
-        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
-    ),
-    (
-        Of::Finding("keys"),
-        Shown::By(&["tables_of_each_source_are_mended_by_the_statement_that_is_told"]),
-    ),
-    (
-        Of::Finding("local_infile"),
-        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
-    ),
-    (
-        Of::Finding("log_bin"),
-        Shown::Advice("a line of the source's configuration, and a restart"),
-    ),
-    (
-        Of::Finding("log_bin_compress"),
-        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
-    ),
+    (Of::Finding("foreign_key_targets"), Shown::By(&["mysql_97_is_checked_for_all_that_would_spoil_it"])),
+    (Of::Finding("foreign_keys_from_outside"), Shown::By(&["what_is_advised_ends_the_finding"])),
+    (Of::Finding("functions"), Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"])),
+    (Of::Finding("keys"), Shown::By(&["tables_of_each_source_are_mended_by_the_statement_that_is_told"])),
+    (Of::Finding("local_infile"), Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"])),
+    (Of::Finding("log_bin"), Shown::Advice("a line of the source's configuration, and a restart")),
+    (Of::Finding("log_bin_compress"), Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"])),
     (
         Of::Finding("long_transactions"),
-        Shown::By(&[
-            "sessions_that_a_cutover_would_wait_for_are_ended_by_the_statement_that_is_told",
-        ]),
+        Shown::By(&["sessions_that_a_cutover_would_wait_for_are_ended_by_the_statement_that_is_told"]),
     ),
     (
         Of::Finding("lower_case_table_names"),
@@ -190,22 +135,13 @@ pub(super) const ROWS: Table = &[
         Of::Finding("max_allowed_packet"),
         Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
     ),
-    (
-        Of::Finding("optimizer_costs"),
-        Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"]),
-    ),
-    (
-        Of::Finding("other_databases"),
-        Shown::By(&["what_is_advised_ends_the_finding"]),
-    ),
+    (Of::Finding("optimizer_costs"), Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"])),
+    (Of::Finding("other_databases"), Shown::By(&["what_is_advised_ends_the_finding"])),
     (
         Of::Finding("password_history"),
         Shown::Advice("nothing is to be done: the rules come along and count from the switch on"),
     ),
-    (
-        Of::Finding("plan"),
-        Shown::By(&["what_is_advised_ends_the_finding"]),
-    ),
+    (Of::Finding("plan"), Shown::By(&["what_is_advised_ends_the_finding"])),
     (
         Of::Finding("plugins"),
         Shown::By(&[
@@ -213,36 +149,19 @@ pub(super) const ROWS: Table = &[
             "plugins_and_functions_that_the_target_lacks_are_installed_by_the_statement_that_is_told",
         ]),
     ),
-    (
-        Of::Finding("programs"),
-        Shown::Advice("it counts what there is"),
-    ),
-    (
-        Of::Finding("read_only_databases"),
-        Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"]),
-    ),
+    (Of::Finding("programs"), Shown::Advice("it counts what there is")),
+    (Of::Finding("read_only_databases"), Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"])),
     (
         Of::Finding("refusal"),
-        Shown::Advice(
-            "Headgate sets it again by itself; who lifts it only the operator can find out",
-        ),
+        Shown::Advice("Headgate sets it again by itself; who lifts it only the operator can find out"),
     ),
     (
         Of::Finding("refused_rows"),
         Shown::By(&["what_mysql_97_refuses_of_mariadb_is_told_at_once_and_what_is_left_moves"]),
     ),
-    (
-        Of::Finding("reserved_words"),
-        Shown::Advice("the application's own statements must quote the name"),
-    ),
-    (
-        Of::Finding("resource_groups"),
-        Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"]),
-    ),
-    (
-        Of::Finding("same_server"),
-        Shown::Advice("which cluster is meant only the operator knows"),
-    ),
+    (Of::Finding("reserved_words"), Shown::Advice("the application's own statements must quote the name")),
+    (Of::Finding("resource_groups"), Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"])),
+    (Of::Finding("same_server"), Shown::Advice("which cluster is meant only the operator knows")),
     (
         Of::Finding("schema_trial"),
         Shown::By(&[
@@ -251,27 +170,16 @@ pub(super) const ROWS: Table = &[
             "what_the_printed_rights_do_not_carry_of_mariadb_is_told_with_the_grant_that_does",
         ]),
     ),
-    (
-        Of::Finding("server_id"),
-        Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"]),
-    ),
-    (
-        Of::Finding("server_ids"),
-        Shown::By(&["two_servers_of_one_number_are_told_apart_by_the_statement_that_is_told"]),
-    ),
+    (Of::Finding("server_id"), Shown::By(&["settings_of_each_source_are_mended_by_the_statement_that_is_told"])),
+    (Of::Finding("server_ids"), Shown::By(&["two_servers_of_one_number_are_told_apart_by_the_statement_that_is_told"])),
     (
         Of::Finding("source_databases"),
-        Shown::By(&[
-            "what_is_advised_ends_the_finding",
-            "no_printed_right_is_too_much_on_a_source_of_97",
-        ]),
+        Shown::By(&["what_is_advised_ends_the_finding", "no_printed_right_is_too_much_on_a_source_of_97"]),
     ),
     (Of::Finding("source_events"), Shown::By(EVENTS)),
     (
         Of::Finding("source_fence"),
-        Shown::By(&[
-            "an_account_that_may_not_set_read_only_is_told_the_grants_and_the_warning_goes",
-        ]),
+        Shown::By(&["an_account_that_may_not_set_read_only_is_told_the_grants_and_the_warning_goes"]),
     ),
     (
         Of::Finding("source_left_behind"),
@@ -280,22 +188,10 @@ pub(super) const ROWS: Table = &[
             "what_may_not_be_seen_of_what_stays_behind_is_seen_by_the_grant_that_is_told",
         ]),
     ),
-    (
-        Of::Finding("source_reachable"),
-        Shown::Advice("an address, a password or a server that does not run"),
-    ),
-    (
-        Of::Finding("source_read_only"),
-        Shown::Advice("which server is the primary only the operator knows"),
-    ),
-    (
-        Of::Finding("source_refusal"),
-        Shown::By(&["an_account_that_may_not_lock_others_is_told_what_a_restart_will_do"]),
-    ),
-    (
-        Of::Finding("source_replica"),
-        Shown::Advice("whether a replication is needed only the operator knows"),
-    ),
+    (Of::Finding("source_reachable"), Shown::Advice("an address, a password or a server that does not run")),
+    (Of::Finding("source_read_only"), Shown::Advice("which server is the primary only the operator knows")),
+    (Of::Finding("source_refusal"), Shown::By(&["an_account_that_may_not_lock_others_is_told_what_a_restart_will_do"])),
+    (Of::Finding("source_replica"), Shown::Advice("whether a replication is needed only the operator knows")),
     (
         Of::Finding("source_rights"),
         Shown::By(&[
@@ -320,22 +216,10 @@ pub(super) const ROWS: Table = &[
             "no_printed_right_is_too_much_on_a_source_of_mariadb",
         ]),
     ),
-    (
-        Of::Finding("source_version"),
-        Shown::Advice("the source is upgraded in place, and no statement does that"),
-    ),
-    (
-        Of::Finding("sql_mode"),
-        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
-    ),
-    (
-        Of::Finding("system_versioned"),
-        Shown::By(&["tables_of_each_source_are_mended_by_the_statement_that_is_told"]),
-    ),
-    (
-        Of::Finding("tablespaces"),
-        Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"]),
-    ),
+    (Of::Finding("source_version"), Shown::Advice("the source is upgraded in place, and no statement does that")),
+    (Of::Finding("sql_mode"), Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"])),
+    (Of::Finding("system_versioned"), Shown::By(&["tables_of_each_source_are_mended_by_the_statement_that_is_told"])),
+    (Of::Finding("tablespaces"), Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"])),
     (
         Of::Finding("target_left_behind"),
         Shown::By(&[
@@ -343,10 +227,7 @@ pub(super) const ROWS: Table = &[
             "what_may_not_be_seen_of_what_stays_behind_is_seen_by_the_grant_that_is_told",
         ]),
     ),
-    (
-        Of::Finding("target_objects"),
-        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
-    ),
+    (Of::Finding("target_objects"), Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"])),
     (
         Of::Finding("target_prints"),
         Shown::By(&[
@@ -356,19 +237,12 @@ pub(super) const ROWS: Table = &[
     ),
     (
         Of::Finding("target_reachable"),
-        Shown::By(&[
-            "an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_right_for_it",
-        ]),
+        Shown::By(&["an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_right_for_it"]),
     ),
-    (
-        Of::Finding("target_read_only"),
-        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
-    ),
+    (Of::Finding("target_read_only"), Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"])),
     (
         Of::Finding("target_replica"),
-        Shown::By(&[
-            "a_target_that_follows_another_server_follows_nobody_after_the_statement_that_is_told",
-        ]),
+        Shown::By(&["a_target_that_follows_another_server_follows_nobody_after_the_statement_that_is_told"]),
     ),
     (
         Of::Finding("target_rights"),
@@ -377,28 +251,14 @@ pub(super) const ROWS: Table = &[
             "no_printed_right_is_too_much_on_a_target_of_mariadb",
         ]),
     ),
-    (
-        Of::Finding("target_sessions"),
-        Shown::By(&["no_printed_right_is_too_much_on_a_target_of_97"]),
-    ),
-    (
-        Of::Finding("time_zone"),
-        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
-    ),
-    (
-        Of::Finding("time_zones"),
-        Shown::Advice("a program of the server's loads its time zones, not a statement"),
-    ),
+    (Of::Finding("target_sessions"), Shown::By(&["no_printed_right_is_too_much_on_a_target_of_97"])),
+    (Of::Finding("time_zone"), Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"])),
+    (Of::Finding("time_zones"), Shown::Advice("a program of the server's loads its time zones, not a statement")),
     (
         Of::Finding("unlogged_writes"),
-        Shown::By(&[
-            "a_session_that_hides_its_changes_from_the_log_is_seen_or_said_to_be_unknowable",
-        ]),
+        Shown::By(&["a_session_that_hides_its_changes_from_the_log_is_seen_or_said_to_be_unknowable"]),
     ),
-    (
-        Of::Finding("version_pair"),
-        Shown::Advice("which cluster is meant only the operator knows"),
-    ),
+    (Of::Finding("version_pair"), Shown::Advice("which cluster is meant only the operator knows")),
     (
         Of::Finding("writers"),
         Shown::By(&[
@@ -431,9 +291,7 @@ pub(super) const ROWS: Table = &[
     ),
     (
         Of::Statement("GRANT SELECT ON headgate.* TO {account}"),
-        Shown::By(&[
-            "marks_that_may_not_be_read_are_said_to_be_unknown_until_the_printed_right_is_granted",
-        ]),
+        Shown::By(&["marks_that_may_not_be_read_are_said_to_be_unknown_until_the_printed_right_is_granted"]),
     ),
     (
         Of::Statement("GRANT {name} ON {object} TO {account}"),
@@ -450,9 +308,7 @@ pub(super) const ROWS: Table = &[
     ),
     (
         Of::Statement("GRANT {} ON *.* TO {account}"),
-        Shown::By(&[
-            "an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_right_for_it",
-        ]),
+        Shown::By(&["an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_right_for_it"]),
     ),
     (
         Of::Statement("RECOPY TABLE"),
@@ -469,9 +325,7 @@ pub(super) const ROWS: Table = &[
     ),
     (
         Of::Statement("SET GLOBAL {}"),
-        Shown::By(&[
-            "an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_right_for_it",
-        ]),
+        Shown::By(&["an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_right_for_it"]),
     ),
     (
         Of::Statement("START MIGRATION {name}"),
@@ -485,10 +339,7 @@ pub(super) const ROWS: Table = &[
         Of::Statement("XA RECOVER lists them"),
         Shown::By(&["what_would_make_the_fence_fail_is_refused_before_anything_is_held"]),
     ),
-    (
-        Of::Statement("XA RECOVER"),
-        Shown::By(&["the_copy_does_not_begin_while_a_transaction_is_prepared"]),
-    ),
+    (Of::Statement("XA RECOVER"), Shown::By(&["the_copy_does_not_begin_while_a_transaction_is_prepared"])),
     (
         Of::Finding("foreign_writes"),
         Shown::By(&[
@@ -496,8 +347,5 @@ pub(super) const ROWS: Table = &[
             "who_else_writes_to_either_side_is_seen_by_the_grant_that_is_told",
         ]),
     ),
-    (
-        Of::Finding("target_writers"),
-        Shown::By(&["no_printed_right_is_too_much_on_a_target_of_97"]),
-    ),
+    (Of::Finding("target_writers"), Shown::By(&["no_printed_right_is_too_much_on_a_target_of_97"])),
 ];

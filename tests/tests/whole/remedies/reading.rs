@@ -17,9 +17,7 @@ pub(super) enum Side {
 
 impl Side {
     pub(super) fn of(file: &str) -> Self {
-        let within = |engine: &str| {
-            file.contains(&format!("/{engine}/")) || file.ends_with(&format!("/{engine}.rs"))
-        };
+        let within = |engine: &str| file.contains(&format!("/{engine}/")) || file.ends_with(&format!("/{engine}.rs"));
         if within("postgres") {
             Self::Postgres
         } else if within("mysql") {
@@ -153,27 +151,14 @@ pub(super) struct Code {
 impl Code {
     /// `sources`: each file's name and text.
     pub(super) fn parse<'a>(sources: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut code = Self {
-            functions: Vec::new(),
-            constants: BTreeMap::new(),
-            structs: Vec::new(),
-        };
+        let mut code = Self { functions: Vec::new(), constants: BTreeMap::new(), structs: Vec::new() };
         for (file, text) in sources {
             let parsed = syn::parse_file(text).unwrap_or_else(|error| panic!("{file}: {error}"));
-            let outer = Function {
-                file: file.to_owned(),
-                ..Function::default()
-            };
-            let mut walk = Walk {
-                code: &mut code,
-                file,
-                of: String::new(),
-                open: vec![outer],
-            };
+            let outer = Function { file: file.to_owned(), ..Function::default() };
+            let mut walk = Walk { code: &mut code, file, of: String::new(), open: vec![outer] };
             walk.visit_file(&parsed);
             let outer = walk.open.pop().expect("the file's own");
-            code.structs
-                .extend(outer.structs.into_iter().map(|one| (file.to_owned(), one)));
+            code.structs.extend(outer.structs.into_iter().map(|one| (file.to_owned(), one)));
         }
         code
     }
@@ -183,10 +168,7 @@ impl Code {
         let mut read = Read::default();
         for function in &self.functions {
             for call in &function.calls {
-                for carrier in carriers
-                    .iter()
-                    .filter(|carrier| self.takes(carrier, function, call))
-                {
+                for carrier in carriers.iter().filter(|carrier| self.takes(carrier, function, call)) {
                     self.called(function, call, carrier, &mut read);
                 }
             }
@@ -207,8 +189,7 @@ impl Code {
         let within: BTreeSet<String> = (read.findings.values())
             .flat_map(|reported| reported.statements.iter().chain(&reported.perhaps).cloned())
             .collect();
-        read.statements
-            .retain(|(_, statement), _| !within.contains(statement));
+        read.statements.retain(|(_, statement), _| !within.contains(statement));
         read
     }
 
@@ -221,11 +202,8 @@ impl Code {
             name,
             says: says.iter().copied().collect(),
         };
-        let mut carriers: BTreeSet<Carrier> = [
-            seed("Check::new", 5, Name::At(0), &[3, 4]),
-            seed(".remedy", 1, Name::Absent, &[0]),
-        ]
-        .into();
+        let mut carriers: BTreeSet<Carrier> =
+            [seed("Check::new", 5, Name::At(0), &[3, 4]), seed(".remedy", 1, Name::Absent, &[0])].into();
         loop {
             let mut more = BTreeSet::new();
             for function in &self.functions {
@@ -234,10 +212,7 @@ impl Code {
                     function.parameters.iter().position(|one| *one == name)
                 };
                 for call in &function.calls {
-                    for carrier in carriers
-                        .iter()
-                        .filter(|carrier| self.takes(carrier, function, call))
-                    {
+                    for carrier in carriers.iter().filter(|carrier| self.takes(carrier, function, call)) {
                         let says = carrier.says.iter().map(|at| &call.arguments[*at]);
                         let (name, says) = match &carrier.name {
                             Name::At(at) => {
@@ -295,8 +270,7 @@ impl Code {
         }
         let names = self.names(function, name, 0);
         if names.is_empty() {
-            read.unread
-                .insert(format!("{}: a finding in {}", function.file, function.name));
+            read.unread.insert(format!("{}: a finding in {}", function.file, function.name));
         }
         for name in names {
             read.found(&function.file, name, &place, reported.clone());
@@ -304,13 +278,7 @@ impl Code {
     }
 
     /// A structure that holds what is told, with a finding's name or without one.
-    fn made(
-        &self,
-        function: Option<&Function>,
-        file: &str,
-        one: &syn::ExprStruct,
-        read: &mut Read,
-    ) {
+    fn made(&self, function: Option<&Function>, file: &str, one: &syn::ExprStruct, read: &mut Read) {
         let mut said = Printed::default();
         for field in reported(one) {
             said.add(self.said(function, file, field));
@@ -348,23 +316,14 @@ impl Code {
         if let Expr::Field(field) = expression
             && let Member::Named(member) = &field.member
         {
-            let all = self
-                .structs
-                .iter()
-                .map(|(file, one)| (file.as_str(), one))
-                .chain(
-                    self.functions
-                        .iter()
-                        .flat_map(|one| one.structs.iter().map(|made| (one.file.as_str(), made))),
+            let all =
+                self.structs.iter().map(|(file, one)| (file.as_str(), one)).chain(
+                    self.functions.iter().flat_map(|one| one.structs.iter().map(|made| (one.file.as_str(), made))),
                 );
             let of = |within: &dyn Fn(&str) -> bool| -> BTreeSet<String> {
                 all.clone()
                     .filter(|(file, one)| within(file) && !reported(one).is_empty())
-                    .flat_map(|(file, one)| {
-                        fields(one, &[&member.to_string()])
-                            .into_iter()
-                            .map(move |one| (file, one))
-                    })
+                    .flat_map(|(file, one)| fields(one, &[&member.to_string()]).into_iter().map(move |one| (file, one)))
                     .flat_map(|(file, one)| self.tails(file, one))
                     .filter(|name| is_name(name))
                     .collect()
@@ -393,10 +352,7 @@ impl Code {
                     Expr::Tuple(tuple) => tuple.elems.get(at),
                     whole => Some(whole),
                 };
-                found.extend(
-                    part.into_iter()
-                        .flat_map(|part| self.names(function, part, depth + 1)),
-                );
+                found.extend(part.into_iter().flat_map(|part| self.names(function, part, depth + 1)));
             }
         }
         found.retain(|name| is_name(name));
@@ -410,20 +366,10 @@ impl Code {
             _ => BTreeSet::new(),
         };
         match plain(expression) {
-            Expr::Match(choice) => choice
-                .arms
-                .iter()
-                .flat_map(|arm| self.tails(file, &arm.body))
-                .collect(),
+            Expr::Match(choice) => choice.arms.iter().flat_map(|arm| self.tails(file, &arm.body)).collect(),
             Expr::If(choice) => {
-                let otherwise = choice
-                    .else_branch
-                    .iter()
-                    .flat_map(|(_, one)| self.tails(file, one));
-                block(&choice.then_branch)
-                    .into_iter()
-                    .chain(otherwise)
-                    .collect()
+                let otherwise = choice.else_branch.iter().flat_map(|(_, one)| self.tails(file, one));
+                block(&choice.then_branch).into_iter().chain(otherwise).collect()
             }
             Expr::Block(one) => block(&one.block),
             one => self.text(file, one).into_iter().collect(),
@@ -438,8 +384,7 @@ impl Code {
             },
             Expr::Path(path) => {
                 let name = path.path.segments.last()?.ident.to_string();
-                self.constant(file, &name)
-                    .and_then(|(file, value)| self.text(&file, &value))
+                self.constant(file, &name).and_then(|(file, value)| self.text(&file, &value))
             }
             // A name that is handed on with more.
             Expr::Tuple(tuple) => self.text(file, tuple.elems.first()?),
@@ -496,40 +441,22 @@ impl Code {
             }
             let named = SAYS.contains(&name.as_str());
             for bound in function.bound.get(&name).into_iter().flatten() {
-                self.follow(
-                    Some(function),
-                    file,
-                    bound,
-                    depth + usize::from(!named),
-                    seen,
-                    said,
-                );
+                self.follow(Some(function), file, bound, depth + usize::from(!named), seen, said);
             }
             if let Some((_, over)) = function.looped.get(&name) {
                 self.follow(Some(function), file, over, depth + 1, seen, said);
             }
         }
         for called in parts.called {
-            let callees = self
-                .functions
-                .iter()
-                .filter(|one| one.file == file && one.name == called);
+            let callees = self.functions.iter().filter(|one| one.file == file && one.name == called);
             for callee in callees {
                 if seen.insert(format!("fn {called}")) {
                     for text in &callee.texts {
                         said.hear(text, false);
                     }
                     for call in &callee.calls {
-                        let within = call
-                            .callee
-                            .rsplit("::")
-                            .next()
-                            .unwrap_or_default()
-                            .trim_start_matches('.');
-                        if let Some(inner) = self
-                            .functions
-                            .iter()
-                            .find(|one| one.file == file && one.name == within)
+                        let within = call.callee.rsplit("::").next().unwrap_or_default().trim_start_matches('.');
+                        if let Some(inner) = self.functions.iter().find(|one| one.file == file && one.name == within)
                             && seen.insert(format!("fn {within}"))
                         {
                             for text in &inner.texts {
@@ -553,9 +480,7 @@ impl Read {
 
     fn said(&mut self, file: &str, place: &str, statements: impl IntoIterator<Item = String>) {
         for statement in statements {
-            self.statements
-                .entry((Side::of(file), statement))
-                .or_insert_with(|| format!("{file}: {place}"));
+            self.statements.entry((Side::of(file), statement)).or_insert_with(|| format!("{file}: {place}"));
         }
     }
 }
@@ -574,20 +499,10 @@ impl Printed {
 
     fn hear(&mut self, text: &str, direct: bool) {
         // A query that makes statements has them in quotes of its own.
-        let query = text.trim_start().starts_with("SELECT ")
-            && !text.trim_start().starts_with("SELECT pg_");
+        let query = text.trim_start().starts_with("SELECT ") && !text.trim_start().starts_with("SELECT pg_");
         let heard = statements(text).into_iter().filter(|_| !query);
-        let quoted = text
-            .split('\'')
-            .skip(1)
-            .step_by(2)
-            .filter(|part| part.contains('%'))
-            .flat_map(statements);
-        let into = if direct {
-            &mut self.direct
-        } else {
-            &mut self.perhaps
-        };
+        let quoted = text.split('\'').skip(1).step_by(2).filter(|part| part.contains('%')).flat_map(statements);
+        let into = if direct { &mut self.direct } else { &mut self.perhaps };
         into.extend(heard);
         into.extend(quoted.filter(|_| query || text.contains("format(")));
     }
@@ -609,16 +524,11 @@ impl Carrier {
         }
         let named = match self.callee.strip_prefix('.') {
             Some(_) => call.callee == self.callee,
-            None => {
-                call.callee == self.callee || call.callee.ends_with(&format!("::{}", self.callee))
-            }
+            None => call.callee == self.callee || call.callee.ends_with(&format!("::{}", self.callee)),
         };
         named
             && call.arguments.len() == self.arity
-            && self
-                .file
-                .as_ref()
-                .is_none_or(|file| *file == function.file || Side::of(file) == Side::Both)
+            && self.file.as_ref().is_none_or(|file| *file == function.file || Side::of(file) == Side::Both)
     }
 }
 
@@ -654,13 +564,7 @@ impl Function {
             "." => format!(".{}", self.name),
             of => format!("{of}::{}", self.name),
         };
-        Some(Carrier {
-            callee,
-            file: Some(self.file.clone()),
-            arity: self.parameters.len(),
-            name,
-            says,
-        })
+        Some(Carrier { callee, file: Some(self.file.clone()), arity: self.parameters.len(), name, says })
     }
 }
 
@@ -671,28 +575,19 @@ fn statements(text: &str) -> Vec<String> {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         // After a word in capitals it is a part of that statement.
-        let last = text[..text.len() - rest.len()]
-            .split_whitespace()
-            .last()
-            .unwrap_or_default();
+        let last = text[..text.len() - rest.len()].split_whitespace().last().unwrap_or_default();
         let within = last.len() > 1 && last.chars().all(char::is_uppercase);
         let starts = !before.is_alphanumeric() && before != '_' && before != '.' && !within;
         let verb = VERBS.iter().find(|verb| {
-            rest.strip_prefix(**verb)
-                .and_then(|after| after.strip_prefix(' '))
-                .is_some_and(|after| {
-                    let next = after
-                        .split(|one: char| !one.is_alphanumeric() && one != '_')
-                        .next()
-                        .unwrap_or_default();
-                    let word =
-                        next.len() > 1 && next.chars().all(|one| one.is_uppercase() || one == '_');
-                    match **verb {
-                        "SELECT" => next.starts_with("pg_"),
-                        "SET" | "KILL" => true,
-                        _ => word || after.starts_with(['{', '%', '…']),
-                    }
-                })
+            rest.strip_prefix(**verb).and_then(|after| after.strip_prefix(' ')).is_some_and(|after| {
+                let next = after.split(|one: char| !one.is_alphanumeric() && one != '_').next().unwrap_or_default();
+                let word = next.len() > 1 && next.chars().all(|one| one.is_uppercase() || one == '_');
+                match **verb {
+                    "SELECT" => next.starts_with("pg_"),
+                    "SET" | "KILL" => true,
+                    _ => word || after.starts_with(['{', '%', '…']),
+                }
+            })
         });
         if starts && let Some(verb) = verb {
             let end = rest.find([';', ',', ':']).unwrap_or(rest.len());
@@ -709,10 +604,7 @@ fn statements(text: &str) -> Vec<String> {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .chars()
-            .all(|one| one.is_ascii_lowercase() || one.is_ascii_digit() || one == '_')
+    !text.is_empty() && text.chars().all(|one| one.is_ascii_lowercase() || one.is_ascii_digit() || one == '_')
 }
 
 /// The expression behind references, conversions and waits.
@@ -723,8 +615,7 @@ fn plain(expression: &Expr) -> &Expr {
         Expr::Group(one) => plain(&one.expr),
         Expr::Unary(one) => plain(&one.expr),
         Expr::MethodCall(one)
-            if ["to_owned", "into", "clone", "as_str", "to_string"]
-                .contains(&&*one.method.to_string()) =>
+            if ["to_owned", "into", "clone", "as_str", "to_string"].contains(&&*one.method.to_string()) =>
         {
             plain(&one.receiver)
         }
@@ -744,11 +635,7 @@ fn fields<'a>(one: &'a syn::ExprStruct, named: &[&str]) -> Vec<&'a Expr> {
         Member::Named(name) => named.iter().any(|one| name == one),
         Member::Unnamed(_) => false,
     };
-    one.fields
-        .iter()
-        .filter(wanted)
-        .map(|field| &field.expr)
-        .collect()
+    one.fields.iter().filter(wanted).map(|field| &field.expr).collect()
 }
 
 /// The fields that are told: of a right also the statement that grants it.
@@ -763,9 +650,7 @@ fn reported(one: &syn::ExprStruct) -> Vec<&Expr> {
 /// What a macro was given, where it reads like arguments.
 fn arguments(tokens: &proc_macro2::TokenStream) -> Vec<Expr> {
     let list = Punctuated::<Expr, Token![,]>::parse_terminated;
-    list.parse2(tokens.clone())
-        .map(|list| list.into_iter().collect())
-        .unwrap_or_default()
+    list.parse2(tokens.clone()).map(|list| list.into_iter().collect()).unwrap_or_default()
 }
 
 /// The texts, names and calls of an expression.
@@ -790,14 +675,12 @@ impl<'ast> Visit<'ast> for Parts {
     }
 
     fn visit_expr_path(&mut self, path: &'ast syn::ExprPath) {
-        self.names
-            .extend(path.path.segments.last().map(|last| last.ident.to_string()));
+        self.names.extend(path.path.segments.last().map(|last| last.ident.to_string()));
     }
 
     fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
         if let Expr::Path(path) = &*call.func {
-            self.called
-                .extend(path.path.segments.last().map(|last| last.ident.to_string()));
+            self.called.extend(path.path.segments.last().map(|last| last.ident.to_string()));
         }
         visit::visit_expr_call(self, call);
     }
@@ -846,9 +729,7 @@ impl Walk<'_> {
         };
         for input in &signature.inputs {
             if let syn::FnArg::Typed(input) = input {
-                function
-                    .parameters
-                    .push(bound(&input.pat).into_iter().next().unwrap_or_default());
+                function.parameters.push(bound(&input.pat).into_iter().next().unwrap_or_default());
             }
         }
         self.open.push(function);
@@ -859,11 +740,7 @@ impl Walk<'_> {
 
     fn looked_at(&mut self, pattern: &Pat, expression: &Expr) {
         for name in bound(pattern) {
-            self.here()
-                .bound
-                .entry(name)
-                .or_default()
-                .push(expression.clone());
+            self.here().bound.entry(name).or_default().push(expression.clone());
         }
     }
 }
@@ -885,10 +762,7 @@ fn bound(pattern: &Pat) -> Vec<String> {
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|one| {
         one.path().is_ident("test")
-            || one.path().is_ident("cfg")
-                && one
-                    .parse_args::<syn::Ident>()
-                    .is_ok_and(|name| name == "test")
+            || one.path().is_ident("cfg") && one.parse_args::<syn::Ident>().is_ok_and(|name| name == "test")
     })
 }
 
@@ -928,11 +802,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         if self.open.len() > 1 {
             self.here().bound.entry(name).or_default().push(value);
         } else {
-            self.code
-                .constants
-                .entry(name)
-                .or_default()
-                .push((self.file.to_owned(), value));
+            self.code.constants.entry(name).or_default().push((self.file.to_owned(), value));
         }
         visit::visit_item_const(self, one);
     }
@@ -942,10 +812,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
             self.looked_at(&local.pat, &init.expr);
             // A closure with a name is a function of this file.
             if let (Expr::Closure(closure), [name]) = (&*init.expr, bound(&local.pat).as_slice()) {
-                let parameters = closure
-                    .inputs
-                    .iter()
-                    .map(|one| bound(one).into_iter().next().unwrap_or_default());
+                let parameters = closure.inputs.iter().map(|one| bound(one).into_iter().next().unwrap_or_default());
                 let function = Function {
                     file: self.file.to_owned(),
                     name: name.clone(),
@@ -990,12 +857,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
 
     fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
         if let Expr::Path(path) = &*call.func {
-            let segments: Vec<String> = path
-                .path
-                .segments
-                .iter()
-                .map(|one| one.ident.to_string())
-                .collect();
+            let segments: Vec<String> = path.path.segments.iter().map(|one| one.ident.to_string()).collect();
             let mut callee = segments.join("::");
             if let Some(own) = callee.strip_prefix("Self::") {
                 callee = format!("{}::{own}", self.of);
@@ -1042,29 +904,16 @@ struct Inner(Vec<Call>, Vec<syn::ExprStruct>, String);
 impl<'ast> Visit<'ast> for Inner {
     fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
         if let Expr::Path(path) = &*call.func {
-            let segments: Vec<String> = path
-                .path
-                .segments
-                .iter()
-                .map(|one| one.ident.to_string())
-                .collect();
-            let callee = segments
-                .join("::")
-                .replace("Self::", &format!("{}::", self.2));
-            self.0.push(Call {
-                callee,
-                arguments: call.args.iter().cloned().collect(),
-            });
+            let segments: Vec<String> = path.path.segments.iter().map(|one| one.ident.to_string()).collect();
+            let callee = segments.join("::").replace("Self::", &format!("{}::", self.2));
+            self.0.push(Call { callee, arguments: call.args.iter().cloned().collect() });
         }
         visit::visit_expr_call(self, call);
     }
 
     fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
         let callee = format!(".{}", call.method);
-        self.0.push(Call {
-            callee,
-            arguments: call.args.iter().cloned().collect(),
-        });
+        self.0.push(Call { callee, arguments: call.args.iter().cloned().collect() });
         visit::visit_expr_method_call(self, call);
     }
 
@@ -1130,32 +979,23 @@ mod tests {
             ("second_of_two", "SET GLOBAL x = 1"),
             ("by_a_closure", "KILL {pid}"),
         ] {
-            assert!(
-                reported(name).iter().any(|one| one.starts_with(statement)),
-                "{name}: {:?}",
-                reported(name)
-            );
+            assert!(reported(name).iter().any(|one| one.starts_with(statement)), "{name}: {:?}", reported(name));
         }
         assert_eq!(read.findings.len(), 6, "{:?}", read.findings);
-        let without: Vec<&str> = read
-            .statements
-            .keys()
-            .map(|(_, one)| one.as_str())
-            .collect();
+        let without: Vec<&str> = read.statements.keys().map(|(_, one)| one.as_str()).collect();
         assert_eq!(without, ["DROP MIGRATION {name} first"]);
         assert_eq!(read.unread, BTreeSet::new());
-        let hidden = "fn looks(findings: &mut Findings) { findings.checks.push(Check::new(&made(), Level::Error, e, r, f)); }";
+        let hidden =
+            "fn looks(findings: &mut Findings) { findings.checks.push(Check::new(&made(), Level::Error, e, r, f)); }";
         let read = Code::parse([("migrator/src/postgres/one.rs", hidden)].into_iter()).read();
         assert_eq!(read.unread.len(), 1, "a name that cannot be read is told");
     }
 
     #[test]
     fn a_sentence_with_words_in_capitals_is_no_statement() {
-        for text in [
-            "each UPDATE and DELETE looks for its row",
-            "ORDER BY may answer differently",
-            "the CHECK is false",
-        ] {
+        for text in
+            ["each UPDATE and DELETE looks for its row", "ORDER BY may answer differently", "the CHECK is false"]
+        {
             assert_eq!(statements(text), Vec::<String>::new(), "{text}");
         }
         assert_eq!(

@@ -73,10 +73,7 @@ pub struct Seen {
 impl Record {
     /// The column's value; empty where it is NULL, or where the server has no such column.
     pub fn text(&self, column: &str) -> &str {
-        self.values
-            .get(&column.to_ascii_lowercase())
-            .and_then(Option::as_deref)
-            .unwrap_or_default()
+        self.values.get(&column.to_ascii_lowercase()).and_then(Option::as_deref).unwrap_or_default()
     }
 
     /// Everything that it says, in one order.
@@ -141,31 +138,22 @@ impl Catalogue {
             Err(error) => return Err(failed(WHAT, error)),
         };
         let columns = answer.columns_ref().iter();
-        let columns = columns
-            .map(|column| column.name_str().into_owned())
-            .collect();
-        answer
-            .drop_result()
-            .await
-            .map_err(|error| failed(WHAT, error))?;
+        let columns = columns.map(|column| column.name_str().into_owned()).collect();
+        answer.drop_result().await.map_err(|error| failed(WHAT, error))?;
         Ok(Some(columns))
     }
 
     fn add(&mut self, table: &'static str, class: &'static Class, columns: Vec<String>) {
         let is = |name: &str, column: &String| column.eq_ignore_ascii_case(name);
-        let derived = class.derived.iter().filter(|(name, on, _)| {
-            on.has(self.version) && !columns.iter().any(|column| is(name, column))
-        });
-        let derived: Vec<(String, String)> = derived
-            .map(|(name, _, sql)| ((*name).to_owned(), (*sql).to_owned()))
-            .collect();
-        let kept = columns
-            .into_iter()
-            .filter(|column| !class.without.iter().any(|(name, _)| is(name, column)));
-        let asked: Vec<(String, String)> = kept
-            .map(|column| (column.clone(), format!("c.{}", quote_ident(&column))))
-            .chain(derived)
-            .collect();
+        let derived = class
+            .derived
+            .iter()
+            .filter(|(name, on, _)| on.has(self.version) && !columns.iter().any(|column| is(name, column)));
+        let derived: Vec<(String, String)> =
+            derived.map(|(name, _, sql)| ((*name).to_owned(), (*sql).to_owned())).collect();
+        let kept = columns.into_iter().filter(|column| !class.without.iter().any(|(name, _)| is(name, column)));
+        let asked: Vec<(String, String)> =
+            kept.map(|column| (column.clone(), format!("c.{}", quote_ident(&column)))).chain(derived).collect();
         let expressions: Vec<&str> = asked.iter().map(|(_, sql)| sql.as_str()).collect();
         let mut select = format!("SELECT {} FROM {table} c", expressions.join(", "));
         if !class.only.is_empty() {
@@ -178,9 +166,7 @@ impl Catalogue {
                 .into_iter()
                 .map(|(column, _)| {
                     let renamed = class.renamed.iter().find(|(name, _)| is(name, &column));
-                    renamed
-                        .map_or(column.as_str(), |(_, other)| other)
-                        .to_ascii_lowercase()
+                    renamed.map_or(column.as_str(), |(_, other)| other).to_ascii_lowercase()
                 })
                 .collect(),
             select,
@@ -205,11 +191,7 @@ impl Catalogue {
     /// Whether the server has such a table, and this session may read it.
     pub fn knows(&self, table: &str) -> bool {
         let sequences = table == EVERY_SEQUENCE && self.version.is_mariadb();
-        sequences
-            || self
-                .asked
-                .iter()
-                .any(|asked| asked.class.place(asked.table) == table)
+        sequences || self.asked.iter().any(|asked| asked.class.place(asked.table) == table)
     }
 
     /// Reads what is in these databases, and what the server has beside databases.
@@ -224,10 +206,7 @@ impl Catalogue {
         databases: &[String],
         wanted: impl Fn(&Class) -> bool,
     ) -> Result<Seen> {
-        let mut seen = Seen {
-            records: Vec::new(),
-            hidden: self.hidden.clone(),
-        };
+        let mut seen = Seen { records: Vec::new(), hidden: self.hidden.clone() };
         for asked in self.asked.iter().filter(|asked| wanted(asked.class)) {
             let rows = ask(session, &asked.query(databases), WHAT).await?;
             for row in &rows {
@@ -254,10 +233,7 @@ impl Catalogue {
                     for (name, part) in parts {
                         let column = format!("{column}.{name}");
                         let left_out = class.without.iter();
-                        if !left_out
-                            .into_iter()
-                            .any(|(name, _)| name.eq_ignore_ascii_case(&column))
-                        {
+                        if !left_out.into_iter().any(|(name, _)| name.eq_ignore_ascii_case(&column)) {
                             values.insert(column, Some(part));
                         }
                     }
@@ -266,30 +242,16 @@ impl Catalogue {
                 None => drop(values.insert(column.clone(), value)),
             }
         }
-        let mut record = Record {
-            class,
-            table: asked.table,
-            object: String::new(),
-            account: None,
-            values,
-        };
+        let mut record = Record { class, table: asked.table, object: String::new(), account: None, values };
         let named: Vec<&str> = class.named_by.iter().map(|by| record.text(by)).collect();
         if class.of_accounts {
             let (user, host) = (named.first().copied(), named.get(1).copied());
             let user = user.unwrap_or_default().to_owned();
-            let host = host
-                .filter(|host| !host.is_empty())
-                .unwrap_or("%")
-                .to_lowercase();
+            let host = host.filter(|host| !host.is_empty()).unwrap_or("%").to_lowercase();
             if accounts::is_servers(&user) || self.own.contains(&user) {
                 return;
             }
-            record.object = format!(
-                "{} {}@{}",
-                class.called,
-                quote_ident(&user),
-                quote_ident(&host)
-            );
+            record.object = format!("{} {}@{}", class.called, quote_ident(&user), quote_ident(&host));
             record.account = Some((user, host));
         } else {
             let named: Vec<String> = named.iter().map(|name| quote_ident(name)).collect();
@@ -343,8 +305,7 @@ struct Held(Vec<(String, String)>);
 
 impl Held {
     async fn read(session: &mut Conn) -> Result<Self> {
-        let grantee =
-            "CONCAT('''', REPLACE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''', ''''''), '''@''',
+        let grantee = "CONCAT('''', REPLACE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''', ''''''), '''@''',
             SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
         let query = format!(
             "SELECT PRIVILEGE_TYPE, '' FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = {grantee}
@@ -352,23 +313,17 @@ impl Held {
              WHERE GRANTEE = {grantee}"
         );
         let rows = ask(session, &query, WHAT).await?;
-        let held = rows
-            .iter()
-            .map(|row| (row.text(0).to_uppercase(), row.owned(1)));
+        let held = rows.iter().map(|row| (row.text(0).to_uppercase(), row.owned(1)));
         Ok(Self(held.collect()))
     }
 
     fn everywhere(&self, privilege: &str) -> bool {
-        self.0
-            .iter()
-            .any(|(held, on)| held == privilege && on.is_empty())
+        self.0.iter().any(|(held, on)| held == privilege && on.is_empty())
     }
 
     fn has(&self, privilege: &str, database: &str) -> bool {
         let on = |pattern: &str| pattern.is_empty() || is_like(database, pattern);
-        self.0
-            .iter()
-            .any(|(held, pattern)| held == privilege && on(pattern))
+        self.0.iter().any(|(held, pattern)| held == privilege && on(pattern))
     }
 }
 
@@ -379,18 +334,11 @@ impl Asked {
             Among::Server => return self.select.clone(),
             Among::Databases(column) => format!("c.{column} IN ({})", names.join(", ")),
             Among::Patterns(column) => {
-                let likes: Vec<String> = names
-                    .iter()
-                    .map(|name| format!("{name} LIKE c.{column}"))
-                    .collect();
+                let likes: Vec<String> = names.iter().map(|name| format!("{name} LIKE c.{column}")).collect();
                 format!("({})", likes.join(" OR "))
             }
         };
-        let word = if self.class.only.is_empty() {
-            "WHERE"
-        } else {
-            "AND"
-        };
+        let word = if self.class.only.is_empty() { "WHERE" } else { "AND" };
         format!("{} {word} {condition}", self.select)
     }
 }
@@ -411,9 +359,5 @@ async fn views(session: &mut Conn) -> Result<BTreeMap<String, Vec<String>>> {
 fn parts(document: &str) -> Option<BTreeMap<String, String>> {
     let document: serde_json::Value = serde_json::from_str(document).ok()?;
     let parts = document.as_object()?.iter();
-    Some(
-        parts
-            .map(|(name, part)| (name.to_lowercase(), part.to_string()))
-            .collect(),
-    )
+    Some(parts.map(|(name, part)| (name.to_lowercase(), part.to_string())).collect())
 }

@@ -17,22 +17,13 @@ pub(super) const SEQUENCES: Class = Class {
     part: Part::Relation("table_schema", "table_name"),
     ..CLASS
 };
-const TOLD: [&str; 6] = [
-    "start_value",
-    "minimum_value",
-    "maximum_value",
-    "increment",
-    "cache_size",
-    "cycle_option",
-];
+const TOLD: [&str; 6] = ["start_value", "minimum_value", "maximum_value", "increment", "cache_size", "cycle_option"];
 /// Each of them is opened for it.
 const AT_ONCE: usize = 100;
 
 /// Reads those among these records.
 pub(super) async fn read(session: &mut Conn, records: &[Record]) -> Result<(Asked, Vec<TextRow>)> {
-    let sequences = records
-        .iter()
-        .filter(|one| one.text("TABLE_TYPE") == "SEQUENCE");
+    let sequences = records.iter().filter(|one| one.text("TABLE_TYPE") == "SEQUENCE");
     let columns = TOLD.join(", ");
     let selects: Vec<String> = sequences
         .map(|one| {

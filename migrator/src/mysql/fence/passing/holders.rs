@@ -25,11 +25,7 @@ const SIGHT: &str = "SELECT ON `mysql`.*";
 
 fn unknown(error: &Error) -> Error {
     let text = format!("{UNKNOWN}: {}", error.full_text());
-    if error.kind() == Kind::Transient {
-        Error::transient(text)
-    } else {
-        Error::refused(text)
-    }
+    if error.kind() == Kind::Transient { Error::transient(text) } else { Error::refused(text) }
 }
 
 /// Accounts that hold one of some rights.
@@ -41,33 +37,22 @@ pub(crate) struct Holders {
 
 impl Holders {
     /// The accounts of the server that come to one of `rights`, by whichever way.
-    pub(crate) async fn read(
-        session: &mut Conn,
-        version: Version,
-        rights: &[&str],
-    ) -> Result<Self> {
+    pub(crate) async fn read(session: &mut Conn, version: Version, rights: &[&str]) -> Result<Self> {
         match Self::shown(session, version, rights).await {
-            Err(error) if error.kind() != Kind::Transient => {
-                Err(with_grants(error, session, &[SIGHT]).await)
-            }
+            Err(error) if error.kind() != Kind::Transient => Err(with_grants(error, session, &[SIGHT]).await),
             outcome => outcome,
         }
     }
 
     async fn shown(session: &mut Conn, version: Version, rights: &[&str]) -> Result<Self> {
-        let accounts = accounts::all(session)
-            .await
-            .map_err(|error| unknown(&error))?;
+        let accounts = accounts::all(session).await.map_err(|error| unknown(&error))?;
         let mut held = granted(session, &accounts).await?;
         if version.is_mariadb() {
             granted_to_roles(session, &accounts, &mut held).await?;
         }
         let mut direct: BTreeMap<Name, BTreeSet<String>> = BTreeMap::new();
         for (name, all) in held {
-            let passing: BTreeSet<String> = all
-                .into_iter()
-                .filter(|one| rights.contains(&one.as_str()))
-                .collect();
+            let passing: BTreeSet<String> = all.into_iter().filter(|one| rights.contains(&one.as_str())).collect();
             if !passing.is_empty() {
                 direct.insert(name, passing);
             }
@@ -84,22 +69,12 @@ impl Holders {
                 (account, ways)
             })
             .collect();
-        Ok(Self {
-            for_all: for_all
-                .into_iter()
-                .filter(|role| holders.contains(role))
-                .collect(),
-            accounts,
-        })
+        Ok(Self { for_all: for_all.into_iter().filter(|role| holders.contains(role)).collect(), accounts })
     }
 
     /// Whether a session of this user may be of such an account.
     pub(super) fn holds(&self, user: &str) -> bool {
-        !self.for_all.is_empty()
-            || self
-                .accounts
-                .iter()
-                .any(|(account, _)| account.user == user)
+        !self.for_all.is_empty() || self.accounts.iter().any(|(account, _)| account.user == user)
     }
 
     /// Those that can log in, for people.
@@ -107,19 +82,12 @@ impl Holders {
         if !self.for_all.is_empty() {
             return "everybody".to_owned();
         }
-        let open = self
-            .accounts
-            .iter()
-            .filter(|(account, _)| !account.is_role && !account.locked);
+        let open = self.accounts.iter().filter(|(account, _)| !account.is_role && !account.locked);
         let mut names: Vec<String> = open.map(|(account, _)| account.quoted()).collect();
         let more = names.len().saturating_sub(max);
         names.truncate(max);
         let names = names.join(", ");
-        if more == 0 {
-            names
-        } else {
-            format!("{names} and {more} more")
-        }
+        if more == 0 { names } else { format!("{names} and {more} more") }
     }
 }
 
@@ -133,43 +101,23 @@ pub(super) fn literal(account: &Account) -> String {
 
 /// A right's name as this module compares it; servers write some in two ways.
 fn normal(right: &str) -> String {
-    right
-        .trim()
-        .to_ascii_uppercase()
-        .replace("READ ONLY ADMIN", "READ_ONLY ADMIN")
+    right.trim().to_ascii_uppercase().replace("READ ONLY ADMIN", "READ_ONLY ADMIN")
 }
 
 /// What a list of `SHOW GRANTS` grants on everything.
 pub(super) fn on_everything<'a>(grants: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     grants
         .filter_map(|grant| grant.split_once(" ON *.* "))
-        .flat_map(|(rights, _)| {
-            rights
-                .trim_start_matches("GRANT ")
-                .split(',')
-                .map(normal)
-                .collect::<Vec<_>>()
-        })
+        .flat_map(|(rights, _)| rights.trim_start_matches("GRANT ").split(',').map(normal).collect::<Vec<_>>())
         .collect()
 }
 
 /// What each account holds by itself. The server tells only what its caller may see, without a word of the rest.
-async fn granted(
-    session: &mut Conn,
-    accounts: &[Account],
-) -> Result<BTreeMap<Name, BTreeSet<String>>> {
-    let rows = ask(
-        session,
-        "SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES",
-        UNKNOWN,
-    )
-    .await?;
+async fn granted(session: &mut Conn, accounts: &[Account]) -> Result<BTreeMap<Name, BTreeSet<String>>> {
+    let rows = ask(session, "SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES", UNKNOWN).await?;
     let mut by_grantee: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for row in &rows {
-        by_grantee
-            .entry(row.text(0))
-            .or_default()
-            .insert(normal(row.text(1)));
+        by_grantee.entry(row.text(0)).or_default().insert(normal(row.text(1)));
     }
     let mut held = BTreeMap::new();
     for account in accounts.iter().filter(|account| !account.is_role) {
@@ -191,16 +139,9 @@ async fn granted_to_roles(
     held: &mut BTreeMap<Name, BTreeSet<String>>,
 ) -> Result<()> {
     for role in accounts.iter().filter(|account| account.is_role) {
-        let name = if role.user == "PUBLIC" {
-            "PUBLIC".to_owned()
-        } else {
-            quote_ident(&role.user)
-        };
+        let name = if role.user == "PUBLIC" { "PUBLIC".to_owned() } else { quote_ident(&role.user) };
         let rows = ask(session, &format!("SHOW GRANTS FOR {name}"), UNKNOWN).await?;
-        held.insert(
-            name_of(role),
-            on_everything(rows.iter().map(|row| row.text(0))),
-        );
+        held.insert(name_of(role), on_everything(rows.iter().map(|row| row.text(0))));
     }
     Ok(())
 }
@@ -229,15 +170,9 @@ async fn edges(session: &mut Conn, version: Version) -> Result<Vec<Edge>> {
         if query.is_empty() {
             continue;
         }
-        let rows = ask(session, query, UNKNOWN)
-            .await
-            .map_err(|error| unknown(&error))?;
+        let rows = ask(session, query, UNKNOWN).await.map_err(|error| unknown(&error))?;
         for row in rows.iter().filter(|row| !row.text(0).is_empty()) {
-            edges.push((
-                (row.owned(0), row.owned(1)),
-                (row.owned(2), row.owned(3)),
-                by,
-            ));
+            edges.push(((row.owned(0), row.owned(1)), (row.owned(2), row.owned(3)), by));
         }
     }
     Ok(edges)
@@ -256,11 +191,7 @@ async fn for_all(session: &mut Conn, version: Version) -> Result<Vec<Name>> {
         Some((user, host)) => (bare(user), bare(host)),
         None => (bare(text), "%".to_owned()),
     };
-    Ok(roles
-        .split(',')
-        .filter(|role| !role.trim().is_empty())
-        .map(role)
-        .collect())
+    Ok(roles.split(',').filter(|role| !role.trim().is_empty()).map(role).collect())
 }
 
 /// Everybody who has such a right, or comes to one over however many steps.
@@ -291,10 +222,7 @@ fn ways(
     if let Some(rights) = direct.get(&name) {
         let rights: Vec<&str> = rights.iter().map(String::as_str).collect();
         let rights = rights.join(", ");
-        ways.push((
-            rights.clone(),
-            format!("REVOKE {rights} ON *.* FROM {quoted}"),
-        ));
+        ways.push((rights.clone(), format!("REVOKE {rights} ON *.* FROM {quoted}")));
     }
     for (from, to, by) in edges {
         if *to != name || !passers.contains(from) {
@@ -303,20 +231,10 @@ fn ways(
         let other = format!("{}@{}", quote_ident(&from.0), quote_ident(&from.1));
         ways.push(match by {
             By::Role => {
-                let role = if is_mariadb {
-                    quote_ident(&from.0)
-                } else {
-                    other
-                };
-                (
-                    format!("through the role {role}"),
-                    format!("REVOKE {role} FROM {quoted}"),
-                )
+                let role = if is_mariadb { quote_ident(&from.0) } else { other };
+                (format!("through the role {role}"), format!("REVOKE {role} FROM {quoted}"))
             }
-            By::Proxy => (
-                format!("as a proxy of {other}"),
-                format!("REVOKE PROXY ON {other} FROM {quoted}"),
-            ),
+            By::Proxy => (format!("as a proxy of {other}"), format!("REVOKE PROXY ON {other} FROM {quoted}")),
         });
     }
     ways
@@ -344,16 +262,9 @@ mod tests {
         let name = |user: &str| (user.to_owned(), "%".to_owned());
         let direct = BTreeMap::from([(name("r"), BTreeSet::from(["SUPER".to_owned()]))]);
         let edge = |from, to, by| (name(from), name(to), by);
-        let edges = [
-            edge("q", "p", By::Proxy),
-            edge("r", "q", By::Role),
-            edge("p", "r", By::Role),
-            edge("x", "y", By::Role),
-        ];
-        let passers: Vec<String> = closure(&direct, &edges)
-            .into_iter()
-            .map(|(user, _)| user)
-            .collect();
+        let edges =
+            [edge("q", "p", By::Proxy), edge("r", "q", By::Role), edge("p", "r", By::Role), edge("x", "y", By::Role)];
+        let passers: Vec<String> = closure(&direct, &edges).into_iter().map(|(user, _)| user).collect();
         assert_eq!(passers, ["p", "q", "r"]);
     }
 }

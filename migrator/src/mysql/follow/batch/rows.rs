@@ -18,18 +18,12 @@ impl TransactionBuffer {
             return Ok(());
         }
         let number = change::table_number(&raw.body);
-        if self
-            .layouts
-            .get(&number)
-            .is_some_and(|(body, _)| *body == raw.body)
-        {
+        if self.layouts.get(&number).is_some_and(|(body, _)| *body == raw.body) {
             return Ok(());
         }
         let map = change::table_map(raw.body.clone()).map_err(unreadable)?;
-        let named = (
-            String::from_utf8_lossy(&map.database).into_owned(),
-            String::from_utf8_lossy(&map.table).into_owned(),
-        );
+        let named =
+            (String::from_utf8_lossy(&map.database).into_owned(), String::from_utf8_lossy(&map.table).into_owned());
         let announced = match self.tables.announced(map) {
             // What it was like before it was taken anew does not matter any more.
             Err(failure) => match self.tables.named(&named.0, &named.1) {
@@ -54,8 +48,7 @@ impl TransactionBuffer {
         if self.layouts.len() >= LAYOUTS_MAX {
             self.layouts.clear();
         }
-        self.layouts
-            .insert(number, (raw.body.clone(), Arc::new(announced)));
+        self.layouts.insert(number, (raw.body.clone(), Arc::new(announced)));
         Ok(())
     }
 
@@ -70,10 +63,8 @@ impl TransactionBuffer {
             Some(Announced::Foreign) => return Ok(()),
             // Without its markers nobody would know how far it is.
             Some(Announced::Signals(_)) => {
-                return Err(Error::fatal(format!(
-                    "the binary log has {what} of Headgate's own signals"
-                ))
-                .remedy(format!("set {setting} on the source; {START_ANEW}")));
+                return Err(Error::fatal(format!("the binary log has {what} of Headgate's own signals"))
+                    .remedy(format!("set {setting} on the source; {START_ANEW}")));
             }
             Some(Announced::Ours(layout)) => layout.table,
             None => return Err(out_of_place(raw)),
@@ -83,11 +74,8 @@ impl TransactionBuffer {
         }
         let table = self.tables.all.get(table);
         let (title, recopy) = table.map_or(("", ""), |table| (&table.title, &table.recopy));
-        Err(
-            Error::fatal(format!("the binary log has {what} of {title}")).remedy(format!(
-                "set {setting} on the source, for open sessions too, then {recopy}"
-            )),
-        )
+        Err(Error::fatal(format!("the binary log has {what} of {title}"))
+            .remedy(format!("set {setting} on the source, for open sessions too, then {recopy}")))
     }
 
     /// Whether the open transaction is not part of what was loaded.
@@ -160,13 +148,7 @@ impl TransactionBuffer {
     }
 
     fn signal(&mut self, row: &[Cell]) {
-        let [
-            Cell::Value(migration),
-            Cell::Value(kind),
-            Cell::Value(token),
-            ..,
-        ] = row
-        else {
+        let [Cell::Value(migration), Cell::Value(kind), Cell::Value(token), ..] = row else {
             return;
         };
         if *migration != self.migration {
@@ -186,13 +168,7 @@ impl TransactionBuffer {
 
 /// The table's columns of what the log has.
 fn pick(mut image: Image, layout: &Layout) -> Row {
-    if layout.picks.len() == image.len()
-        && layout
-            .picks
-            .iter()
-            .enumerate()
-            .all(|(to, from)| to == *from)
-    {
+    if layout.picks.len() == image.len() && layout.picks.iter().enumerate().all(|(to, from)| to == *from) {
         return image;
     }
     let take = |&at: &usize| image.get_mut(at).map(std::mem::take).unwrap_or_default();

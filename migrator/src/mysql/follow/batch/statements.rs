@@ -41,10 +41,7 @@ impl TransactionBuffer {
         if meaning == Meaning::Begin {
             open.begun = true;
             // Whether it is committed comes later.
-            open.aside = query
-                .text
-                .get(..2)
-                .is_some_and(|word| word.eq_ignore_ascii_case(b"XA"));
+            open.aside = query.text.get(..2).is_some_and(|word| word.eq_ignore_ascii_case(b"XA"));
             return Ok(());
         }
         let (skip, begun, changes) = (open.skip, open.begun, open.changes);
@@ -61,10 +58,8 @@ impl TransactionBuffer {
             }
             Meaning::Rollback => {
                 if changes > 0 {
-                    return Err(Error::fatal(
-                        "a transaction that changed what moves was undone within the binary log",
-                    )
-                    .remedy(format!("use InnoDB for every table; {START_ANEW}")));
+                    return Err(Error::fatal("a transaction that changed what moves was undone within the binary log")
+                        .remedy(format!("use InnoDB for every table; {START_ANEW}")));
                 }
                 // A rollback to a savepoint does not end it.
                 ends = ends || query.text.len() <= "ROLLBACK".len();
@@ -78,14 +73,10 @@ impl TransactionBuffer {
                     self.count(table, 0);
                 }
             }
-            Meaning::Stop(what)
-                if !skip && changes == 0 && defines(&what) && !moves_rows(&query.text) =>
-            {
+            Meaning::Stop(what) if !skip && changes == 0 && defines(&what) && !moves_rows(&query.text) => {
                 let at = self.here();
                 let settled = self.harmless.as_ref();
-                if !settled.is_some_and(|until| {
-                    until.server == at.server && until.covers(&at) && *until != at
-                }) {
+                if !settled.is_some_and(|until| until.server == at.server && until.covers(&at) && *until != at) {
                     self.doubted = Some((raw.clone(), Doubt { what, at }));
                     return Ok(());
                 }
@@ -104,12 +95,8 @@ impl TransactionBuffer {
         if self.is_skipped() {
             return Ok(());
         }
-        let is_rows =
-            ["INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "LOAD DATA"].contains(&what);
-        let error = Error::fatal(format!(
-            "{what} ran on the source at {} during the migration",
-            self.here()
-        ));
+        let is_rows = ["INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "LOAD DATA"].contains(&what);
+        let error = Error::fatal(format!("{what} ran on the source at {} during the migration", self.here()));
         Err(error.remedy(if is_rows {
             format!("set binlog_format=ROW on the source for all sessions; {START_ANEW}")
         } else {

@@ -39,13 +39,9 @@ pub(crate) struct Doubt {
 
 /// Tells up to where in the log no statement has changed a definition; fails, with names, where one did.
 pub(crate) async fn judge(mysql: &Mysql, doubt: &Doubt) -> Result<BinlogPosition> {
-    timeout(TIMEOUT, judged(mysql, doubt))
-        .await
-        .unwrap_or_else(|_| {
-            Err(Error::transient(
-                "it could not be found out in time what a statement of the log has changed",
-            ))
-        })
+    timeout(TIMEOUT, judged(mysql, doubt)).await.unwrap_or_else(|_| {
+        Err(Error::transient("it could not be found out in time what a statement of the log has changed"))
+    })
 }
 
 async fn judged(mysql: &Mysql, doubt: &Doubt) -> Result<BinlogPosition> {
@@ -65,11 +61,7 @@ async fn judged(mysql: &Mysql, doubt: &Doubt) -> Result<BinlogPosition> {
     }
     let until = position::current(&mut source).await?;
     if until.server != doubt.at.server {
-        return Err(changed(
-            mysql,
-            doubt,
-            "the source is another server now, whose log tells nothing of it",
-        ));
+        return Err(changed(mysql, doubt, "the source is another server now, whose log tells nothing of it"));
     }
     let databases: BTreeSet<String> = mysql.databases().into_iter().collect();
     let loaded = records::tables(mysql, &mut target).await?;
@@ -77,26 +69,18 @@ async fn judged(mysql: &Mysql, doubt: &Doubt) -> Result<BinlogPosition> {
     for (at, database, statement) in statements(&mut source, &doubt.at, &until).await? {
         for (name, guard) in tables_of(&statement, &database) {
             // What came before it was taken anew does not matter any more.
-            let is_past = loaded.get(&name).is_some_and(|one| {
-                one.valid_from.server == at.server && one.valid_from.covers(&at)
-            });
+            let is_past =
+                loaded.get(&name).is_some_and(|one| one.valid_from.server == at.server && one.valid_from.covers(&at));
             if databases.contains(&name.0) && !is_past {
                 spoken.entry(name).or_default().push(guard);
             }
         }
     }
-    let there: BTreeSet<(&str, &str)> = kept
-        .tables
-        .iter()
-        .map(|table| (table.schema.as_str(), table.name.as_str()))
-        .collect();
+    let there: BTreeSet<(&str, &str)> =
+        kept.tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
     for (name, guards) in &spoken {
         let is_there = there.contains(&(name.0.as_str(), name.1.as_str()));
-        let does_nothing = if is_there {
-            Guard::IfAbsent
-        } else {
-            Guard::IfThere
-        };
+        let does_nothing = if is_there { Guard::IfAbsent } else { Guard::IfThere };
         if guards.len() > 1 && guards.iter().any(|guard| *guard != does_nothing) {
             let title = title_of(&name.0, &name.1);
             let count = guards.len();
@@ -142,11 +126,7 @@ fn definitions(archive: &Archive) -> Definitions {
     let mut order = 0_usize;
     for program in &archive.programs {
         // Triggers fire in the order in which they are listed.
-        order = if program.kind == Kind::Trigger {
-            order + 1
-        } else {
-            0
-        };
+        order = if program.kind == Kind::Trigger { order + 1 } else { 0 };
         let kind = program.kind.word().to_lowercase();
         let name = format!("{kind} {}", qualified(&program.schema, &program.name));
         all.insert(name, format!("{order} {program:?}"));
@@ -158,10 +138,7 @@ fn definitions(archive: &Archive) -> Definitions {
 fn without_counter(create: &str) -> String {
     let at = create.rfind("\n)").unwrap_or(0);
     let (head, options) = create.split_at(at);
-    let options: Vec<&str> = options
-        .split(' ')
-        .filter(|word| !word.starts_with("AUTO_INCREMENT="))
-        .collect();
+    let options: Vec<&str> = options.split(' ').filter(|word| !word.starts_with("AUTO_INCREMENT=")).collect();
     format!("{head}{}", options.join(" "))
 }
 
@@ -175,22 +152,13 @@ async fn statements(
     for file in files(source, from, until).await? {
         let mut at = if file == from.file { from.offset } else { 4 };
         loop {
-            let end = if file == until.file {
-                until.offset
-            } else {
-                u64::MAX
-            };
+            let end = if file == until.file { until.offset } else { u64::MAX };
             if at >= end {
                 break;
             }
-            let query = format!(
-                "SHOW BINLOG EVENTS IN {} FROM {at} LIMIT {EVENTS_AT_ONCE}",
-                quote_literal(&file)
-            );
-            let rows: Vec<Row> = source
-                .query(query)
-                .await
-                .map_err(|error| failed("cannot read the source's log ahead", error))?;
+            let query = format!("SHOW BINLOG EVENTS IN {} FROM {at} LIMIT {EVENTS_AT_ONCE}", quote_literal(&file));
+            let rows: Vec<Row> =
+                source.query(query).await.map_err(|error| failed("cannot read the source's log ahead", error))?;
             let before = at;
             for row in &rows {
                 at = number(row, 4).max(at);
@@ -216,11 +184,7 @@ async fn statements(
     Ok(found)
 }
 
-async fn files(
-    source: &mut Conn,
-    from: &BinlogPosition,
-    until: &BinlogPosition,
-) -> Result<Vec<String>> {
+async fn files(source: &mut Conn, from: &BinlogPosition, until: &BinlogPosition) -> Result<Vec<String>> {
     if from.file == until.file {
         return Ok(vec![from.file.clone()]);
     }
@@ -263,10 +227,7 @@ fn stated(reported: &str) -> (String, String) {
             database.push('`');
         } else {
             let statement = rest.get(at + 1..).unwrap_or_default();
-            return (
-                database,
-                statement.trim_start_matches(';').trim_start().to_owned(),
-            );
+            return (database, statement.trim_start_matches(';').trim_start().to_owned());
         }
     }
     (database, String::new())
@@ -279,16 +240,14 @@ mod tests {
     #[test]
     fn the_database_before_a_statement_is_taken_off() {
         let reported = stated("use `a``b`; CREATE TABLE t (a INT)");
-        assert_eq!(
-            reported,
-            ("a`b".to_owned(), "CREATE TABLE t (a INT)".to_owned())
-        );
+        assert_eq!(reported, ("a`b".to_owned(), "CREATE TABLE t (a INT)".to_owned()));
         assert_eq!(stated("BEGIN"), (String::new(), "BEGIN".to_owned()));
     }
 
     #[test]
     fn the_counter_of_a_table_is_no_part_of_its_definition_and_its_comments_are() {
-        let create = "CREATE TABLE `t` (\n  `a` int COMMENT 'AUTO_INCREMENT=1'\n) ENGINE=InnoDB AUTO_INCREMENT=7 COMMENT='x'";
+        let create =
+            "CREATE TABLE `t` (\n  `a` int COMMENT 'AUTO_INCREMENT=1'\n) ENGINE=InnoDB AUTO_INCREMENT=7 COMMENT='x'";
         assert_eq!(
             without_counter(create),
             "CREATE TABLE `t` (\n  `a` int COMMENT 'AUTO_INCREMENT=1'\n) ENGINE=InnoDB COMMENT='x'"

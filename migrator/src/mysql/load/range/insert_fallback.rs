@@ -15,10 +15,7 @@ pub(super) struct Apart {
 
 impl Apart {
     pub(super) fn of(table: &Table) -> Self {
-        Self {
-            statement: rows::insert_statement(table).into_bytes(),
-            counts: Counts::default(),
-        }
+        Self { statement: rows::insert_statement(table).into_bytes(), counts: Counts::default() }
     }
 
     pub(super) fn put(&mut self, row: &[u8], ways: &[ValueFormat]) -> Result<(), Malformed> {

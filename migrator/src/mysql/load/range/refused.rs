@@ -43,32 +43,17 @@ mod tests {
         let chunk = |lo: Option<&str>, hi: Option<&str>| {
             let key = |key: Option<&str>| key.map(|key| vec![key.to_owned(), "'b'".to_owned()]);
             let (lo, hi) = (key(lo), key(hi));
-            place(&ChunkRecord {
-                number: 1,
-                lo,
-                hi,
-                loaded: false,
-            })
+            place(&ChunkRecord { number: 1, lo, hi, loaded: false })
         };
         assert_eq!(chunk(None, None), "");
-        assert_eq!(
-            chunk(Some("1"), Some("9")),
-            " (rows with a key above 1, 'b', up to 9, 'b')"
-        );
+        assert_eq!(chunk(Some("1"), Some("9")), " (rows with a key above 1, 'b', up to 9, 'b')");
         assert_eq!(chunk(None, Some("9")), " (rows with a key up to 9, 'b')");
     }
 
     #[test]
     fn a_warning_is_told_without_the_value_that_it_quotes() {
-        let message =
-            "Incorrect time value: 'for column 'x' at row 9' for column 'o'clock' at row 12";
-        assert_eq!(
-            warning("1292", message),
-            " (first warning: error 1292, column o'clock, row 12 of those sent)"
-        );
-        assert_eq!(
-            warning("3819", "Check constraint 'c' is violated."),
-            " (first warning: error 3819)"
-        );
+        let message = "Incorrect time value: 'for column 'x' at row 9' for column 'o'clock' at row 12";
+        assert_eq!(warning("1292", message), " (first warning: error 1292, column o'clock, row 12 of those sent)");
+        assert_eq!(warning("3819", "Check constraint 'c' is violated."), " (first warning: error 3819)");
     }
 }

@@ -32,19 +32,11 @@ pub(super) struct Builder {
 
 impl Builder {
     pub(super) fn new(session: Conn) -> Self {
-        Self {
-            session,
-            refused: Vec::new(),
-        }
+        Self { session, refused: Vec::new() }
     }
 
     /// Whether the target takes it. A lost connection, or what may pass, is no answer.
-    pub(super) async fn takes(
-        &mut self,
-        object: &str,
-        name: &str,
-        statement: &str,
-    ) -> Result<bool> {
+    pub(super) async fn takes(&mut self, object: &str, name: &str, statement: &str) -> Result<bool> {
         let code = match self.session.query_drop(statement).await {
             Ok(()) => return Ok(true),
             Err(Failure::Server(reported)) if !is_transient(reported.code) => reported,
@@ -62,12 +54,7 @@ impl Builder {
 
     /// As [`Builder::takes`], for what a check of its own tells of collations that the target lacks: what else is refused
     /// is found with others in their place.
-    pub(super) async fn takes_but_collations(
-        &mut self,
-        object: &str,
-        name: &str,
-        statement: &str,
-    ) -> Result<bool> {
+    pub(super) async fn takes_but_collations(&mut self, object: &str, name: &str, statement: &str) -> Result<bool> {
         let mut statement = statement.to_owned();
         loop {
             if self.takes(object, name, &statement).await? {
@@ -89,12 +76,7 @@ impl Builder {
 
     pub(super) async fn enter(&mut self, schema: &str) -> Result<()> {
         let statement = format!("USE {}", quote_ident(schema));
-        catalogue::run(
-            &mut self.session,
-            &statement,
-            "cannot enter a database of the trial",
-        )
-        .await
+        catalogue::run(&mut self.session, &statement, "cannot enter a database of the trial").await
     }
 
     /// A table with its indexes; the ones that it has from the start are of its statement.

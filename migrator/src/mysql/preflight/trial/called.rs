@@ -19,11 +19,7 @@ const NO_SUCH_FUNCTION: [u16; 2] = [1305, 1370];
 
 /// The programs that call what the source has and the target has not, as (evidence, fix). Whether there is such a
 /// function, each server's own parser says; nothing is called.
-pub(super) async fn lacking(
-    archive: &Archive,
-    source: &mut Side,
-    target: &mut Side,
-) -> Result<Vec<(String, String)>> {
+pub(super) async fn lacking(archive: &Archive, source: &mut Side, target: &mut Side) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     let mut schema = "";
     let mut known: BTreeSet<(&str, String)> = BTreeSet::new();
@@ -46,8 +42,7 @@ pub(super) async fn lacking(
                 continue;
             }
             if !absent.contains(&key) {
-                let lacks = !has(&mut target.session, &name).await?
-                    && has(&mut source.session, &name).await?;
+                let lacks = !has(&mut target.session, &name).await? && has(&mut source.session, &name).await?;
                 if !lacks {
                     known.insert(key);
                     continue;
@@ -73,22 +68,16 @@ pub(super) async fn lacking(
 
 /// Whether a function of the databases that move has this name.
 fn moves(archive: &Archive, schema: &str, name: &str) -> bool {
-    archive
-        .of(Kind::Function)
-        .any(|one| one.schema == schema && one.name.to_lowercase() == name)
+    archive.of(Kind::Function).any(|one| one.schema == schema && one.name.to_lowercase() == name)
 }
 
 /// Whether the server knows a function of this name, or takes the name for something else.
 async fn has(session: &mut Conn, name: &str) -> Result<bool> {
     const WHAT: &str = "cannot look for a function";
     let text = quote_literal(&format!("SELECT {name}()"));
-    let prepared = session
-        .query_drop(format!("PREPARE headgate_call FROM {text}"))
-        .await;
+    let prepared = session.query_drop(format!("PREPARE headgate_call FROM {text}")).await;
     match prepared {
-        Ok(()) => run(session, "DEALLOCATE PREPARE headgate_call", WHAT)
-            .await
-            .map(|()| true),
+        Ok(()) => run(session, "DEALLOCATE PREPARE headgate_call", WHAT).await.map(|()| true),
         Err(Failure::Server(reported)) => Ok(!NO_SUCH_FUNCTION.contains(&reported.code)),
         Err(failure) => Err(failed(WHAT, failure)),
     }
@@ -98,16 +87,13 @@ async fn has(session: &mut Conn, name: &str) -> Result<bool> {
 fn calls(text: &str) -> BTreeSet<String> {
     let bytes = text.as_bytes();
     let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
-    let is_name =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80;
     let mut found = BTreeSet::new();
     let (mut index, mut before) = (0, 0);
     while index < bytes.len() {
         let start = index;
         let byte = at(index);
-        if byte == b'#'
-            || byte == b'-' && at(index + 1) == b'-' && at(index + 2).is_ascii_whitespace()
-        {
+        if byte == b'#' || byte == b'-' && at(index + 1) == b'-' && at(index + 2).is_ascii_whitespace() {
             while index < bytes.len() && at(index) != b'\n' {
                 index += 1;
             }
@@ -121,11 +107,7 @@ fn calls(text: &str) -> BTreeSet<String> {
         if matches!(byte, b'\'' | b'"' | b'`') {
             index += 1;
             while index < bytes.len() && at(index) != byte {
-                index += if at(index) == b'\\' && byte != b'`' {
-                    2
-                } else {
-                    1
-                };
+                index += if at(index) == b'\\' && byte != b'`' { 2 } else { 1 };
             }
             index += 1;
         } else if is_name(byte) {
@@ -143,8 +125,7 @@ fn calls(text: &str) -> BTreeSet<String> {
         while at(next).is_ascii_whitespace() {
             next += 1;
         }
-        let called =
-            at(next) == b'(' && !matches!(before, b'.' | b'@') && !matches!(byte, b'\'' | b'"');
+        let called = at(next) == b'(' && !matches!(before, b'.' | b'@') && !matches!(byte, b'\'' | b'"');
         if called && !byte.is_ascii_digit() {
             found.extend(text.get(start..index).map(str::to_owned));
         }

@@ -18,8 +18,7 @@ const NO_SUCH_SRS: u16 = 3548;
 /// Functions that MySQL 9 has in a component of its own.
 const CLASSIC_HASHES: [&str; 3] = ["md5", "sha", "sha1"];
 
-const REMEDY: &str =
-    "change or drop it on the source, or give the target what it needs, before the start";
+const REMEDY: &str = "change or drop it on the source, or give the target what it needs, before the start";
 
 /// The refusals as findings.
 pub(super) async fn reported(
@@ -37,21 +36,11 @@ pub(super) async fn reported(
     // What lacks nothing but its definer is told by the check of definers, with what ends it.
     let defined = |one: &Refusal| {
         one.message.contains("ALLOW_NONEXISTENT_DEFINER")
-            && findings
-                .checks
-                .iter()
-                .any(|check| check.name == "definers" && check.level == Level::Error)
+            && findings.checks.iter().any(|check| check.name == "definers" && check.level == Level::Error)
     };
-    let own: Vec<Refusal> = refused
-        .iter()
-        .filter(|one| !follows(one, &refused) && !defined(one))
-        .cloned()
-        .collect();
+    let own: Vec<Refusal> = refused.iter().filter(|one| !follows(one, &refused) && !defined(one)).cloned().collect();
     if own.is_empty() {
-        findings.ok(
-            NAME,
-            "the target takes the whole schema: it was built there without rows, and dropped again",
-        );
+        findings.ok(NAME, "the target takes the whole schema: it was built there without rows, and dropped again");
     }
     for one in own.iter().take(LISTED_MAX) {
         let broken = is_broken(one, &mut source.session).await;
@@ -59,11 +48,7 @@ pub(super) async fn reported(
         if one.code == NO_SUCH_SRS {
             mended.fix = reference_system(&one.message, &mut source.session).await?;
         }
-        let statement = one
-            .statement
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let statement = one.statement.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut shown: String = statement.chars().take(240).collect();
         if shown.len() < statement.len() {
             shown.push('…');
@@ -71,10 +56,7 @@ pub(super) async fn reported(
         findings.checks.push(Check::new(
             NAME,
             mended.level,
-            format!(
-                "{}: {} (error {}); the statement: {shown}",
-                one.object, one.message, one.code
-            ),
+            format!("{}: {} (error {}); the statement: {shown}", one.object, one.message, one.code),
             mended.remedy,
             mended.fix,
         ));
@@ -84,13 +66,7 @@ pub(super) async fn reported(
 
 /// The statement that creates on the target the spatial reference system that it lacks.
 async fn reference_system(message: &str, source: &mut Conn) -> Result<String> {
-    let number: String = message
-        .rsplit(' ')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .filter(char::is_ascii_digit)
-        .collect();
+    let number: String = message.rsplit(' ').next().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
     let query = format!(
         "SELECT SRS_NAME, DEFINITION, ORGANIZATION, ORGANIZATION_COORDSYS_ID, DESCRIPTION
          FROM information_schema.ST_SPATIAL_REFERENCE_SYSTEMS WHERE SRS_ID = '{number}'"
@@ -105,11 +81,7 @@ async fn reference_system(message: &str, source: &mut Conn) -> Result<String> {
         quote_literal(row.text(1))
     );
     if let Some(organization) = row.get(2) {
-        let identified = format!(
-            " ORGANIZATION {} IDENTIFIED BY {}",
-            quote_literal(organization),
-            row.text(3)
-        );
+        let identified = format!(" ORGANIZATION {} IDENTIFIED BY {}", quote_literal(organization), row.text(3));
         create.push_str(&identified);
     }
     if let Some(description) = row.get(4) {
@@ -146,11 +118,7 @@ struct Mended {
 
 impl Mended {
     fn new(remedy: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            level: Level::Error,
-            remedy: remedy.into(),
-            fix: fix.into(),
-        }
+        Self { level: Level::Error, remedy: remedy.into(), fix: fix.into() }
     }
 }
 
@@ -179,8 +147,7 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
         }
         _ if statement.starts_with("GRANT ") => Mended {
             level: Level::Warning,
-            remedy: "it is left out: nobody has this right there, or on what is not there"
-                .to_owned(),
+            remedy: "it is left out: nobody has this right there, or on what is not there".to_owned(),
             fix: String::new(),
         },
         1305 => match missing(&refusal.message).and_then(|name| component(name, target)) {
@@ -192,9 +159,7 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
             refusal
                 .name
                 .split_once('.')
-                .map(|(schema, name)| {
-                    format!("DROP VIEW {}.{}", quote_ident(schema), quote_ident(name))
-                })
+                .map(|(schema, name)| format!("DROP VIEW {}.{}", quote_ident(schema), quote_ident(name)))
                 .unwrap_or_default(),
         ),
         _ => Mended::new(REMEDY, ""),
@@ -257,11 +222,7 @@ mod tests {
             refusal("shop.g", "near 'rank'"),
             refusal("shop.x", "Table 'shop.tt' doesn't exist"),
         ];
-        let own: Vec<&str> = all
-            .iter()
-            .filter(|one| !follows(one, &all))
-            .map(|one| one.name.as_str())
-            .collect();
+        let own: Vec<&str> = all.iter().filter(|one| !follows(one, &all)).map(|one| one.name.as_str()).collect();
         assert_eq!(own, ["shop.t", "shop.w", "shop.g", "shop.x"]);
     }
 

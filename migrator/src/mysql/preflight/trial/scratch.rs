@@ -66,16 +66,8 @@ pub(super) async fn connect(mysql: &Mysql) -> Result<Conn> {
 }
 
 pub(super) async fn begin(session: &mut Conn) -> Result<()> {
-    for statement in [
-        "CREATE DATABASE IF NOT EXISTS headgate CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-        TABLE,
-    ] {
-        run(
-            session,
-            statement,
-            "cannot write down what a trial makes on the target",
-        )
-        .await?;
+    for statement in ["CREATE DATABASE IF NOT EXISTS headgate CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", TABLE] {
+        run(session, statement, "cannot write down what a trial makes on the target").await?;
     }
     Ok(())
 }
@@ -150,8 +142,7 @@ async fn remove_in(mysql: &Mysql, archive: &Archive, session: &mut Conn) -> Resu
     if ask(session, left, WHAT).await?.is_empty() {
         run(session, "DROP TABLE IF EXISTS headgate.trials", WHAT).await?;
     }
-    let others =
-        format!("SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{RECORDS}' LIMIT 1");
+    let others = format!("SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{RECORDS}' LIMIT 1");
     if ask(session, &others, WHAT).await?.is_empty() {
         run(session, "DROP DATABASE IF EXISTS headgate", WHAT).await?;
     }
@@ -175,12 +166,7 @@ async fn empty(archive: &Archive, session: &mut Conn, database: &str) -> Result<
         .tables
         .iter()
         .map(|one| ("TABLE", &one.schema, &one.name))
-        .chain(
-            archive
-                .sequences
-                .iter()
-                .map(|one| ("SEQUENCE", &one.schema, &one.name)),
-        )
+        .chain(archive.sequences.iter().map(|one| ("SEQUENCE", &one.schema, &one.name)))
         .chain(
             archive
                 .programs
@@ -209,17 +195,10 @@ async fn empty(archive: &Archive, session: &mut Conn, database: &str) -> Result<
         }
     }
     for some in tables.chunks(TOGETHER) {
-        let looks: Vec<String> = some
-            .iter()
-            .map(|name| format!("SELECT EXISTS(SELECT 1 FROM {name})"))
-            .collect();
+        let looks: Vec<String> = some.iter().map(|name| format!("SELECT EXISTS(SELECT 1 FROM {name})")).collect();
         let rows = ask(session, &looks.join(" UNION ALL "), WHAT).await?;
-        let without: Vec<&str> = some
-            .iter()
-            .zip(&rows)
-            .filter(|(_, row)| row.text(0) == "0")
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let without: Vec<&str> =
+            some.iter().zip(&rows).filter(|(_, row)| row.text(0) == "0").map(|(name, _)| name.as_str()).collect();
         if !without.is_empty() {
             let drop = format!("DROP TABLE IF EXISTS {}", without.join(", "));
             run(session, &drop, WHAT).await?;
@@ -233,10 +212,7 @@ async fn drop_account(session: &mut Conn, account: &str) -> Result<()> {
     let Ok(grants) = ask(session, &format!("SHOW GRANTS FOR {account}"), WHAT).await else {
         return Ok(());
     };
-    if grants
-        .iter()
-        .any(|row| !row.text(0).starts_with("GRANT USAGE ON *.* "))
-    {
+    if grants.iter().any(|row| !row.text(0).starts_with("GRANT USAGE ON *.* ")) {
         return Ok(());
     }
     let is_role = !account.contains('@');
@@ -244,9 +220,7 @@ async fn drop_account(session: &mut Conn, account: &str) -> Result<()> {
         true
     } else {
         let shown = ask(session, &format!("SHOW CREATE USER {account}"), WHAT).await?;
-        shown
-            .iter()
-            .any(|row| row.text(0).contains(" ACCOUNT LOCK"))
+        shown.iter().any(|row| row.text(0).contains(" ACCOUNT LOCK"))
     };
     if locked {
         let word = if is_role { "ROLE" } else { "USER" };

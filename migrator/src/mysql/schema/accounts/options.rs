@@ -50,17 +50,10 @@ const METADATA: &str = "metadata";
 pub(crate) struct Options(BTreeMap<&'static str, Option<String>>);
 
 /// All accounts' but the server's and Headgate's own, by name and host.
-pub(in crate::mysql) async fn read(
-    mysql: &Mysql,
-    session: &mut Conn,
-) -> Result<BTreeMap<(String, String), Options>> {
+pub(in crate::mysql) async fn read(mysql: &Mysql, session: &mut Conn) -> Result<BTreeMap<(String, String), Options>> {
     let version = catalogue::prepare(session).await?;
     let shown = ask(session, "SHOW COLUMNS FROM mysql.user", WHAT).await?;
-    let has = |name: &&str| {
-        shown
-            .iter()
-            .any(|row| row.text(0).eq_ignore_ascii_case(name))
-    };
+    let has = |name: &&str| shown.iter().any(|row| row.text(0).eq_ignore_ascii_case(name));
     let mut columns: Vec<(&'static str, String)> = COLUMNS
         .into_iter()
         .chain(LIMITS.into_iter().map(|(column, _)| column))
@@ -80,11 +73,7 @@ pub(in crate::mysql) async fn read(
     let query = format!("SELECT User, Host, {} FROM mysql.user", asked.join(", "));
     let mut all = BTreeMap::new();
     for row in ask(session, &query, WHAT).await? {
-        let account = Account {
-            user: row.owned(0),
-            host: row.owned(1),
-            ..Account::default()
-        };
+        let account = Account { user: row.owned(0), host: row.owned(1), ..Account::default() };
         if !is_own(mysql, &account) {
             all.insert(account.key(), Options::of(&columns, &row));
         }
@@ -105,9 +94,7 @@ impl Options {
                     options.0.insert(key, part);
                 }
             } else {
-                options
-                    .0
-                    .insert(name, value.and_then(|value| meant(name, value)));
+                options.0.insert(name, value.and_then(|value| meant(name, value)));
             }
         }
         options
@@ -135,9 +122,7 @@ impl Options {
     /// and `ALTER USER`. What no statement takes back, such as that a password has expired, has none.
     pub(in crate::mysql) fn beyond(&self, other: &Self) -> Vec<String> {
         let differs = |column: &str| {
-            self.0.contains_key(column)
-                && other.0.contains_key(column)
-                && self.get(column) != other.get(column)
+            self.0.contains_key(column) && other.0.contains_key(column) && self.get(column) != other.get(column)
         };
         let mut clauses = Vec::new();
         let required = ["ssl_type", "ssl_cipher", "x509_issuer", "x509_subject"];
@@ -194,14 +179,10 @@ impl Options {
     }
 
     fn required(&self) -> String {
-        let specified: Vec<String> = [
-            ("ISSUER", "x509_issuer"),
-            ("SUBJECT", "x509_subject"),
-            ("CIPHER", "ssl_cipher"),
-        ]
-        .into_iter()
-        .filter_map(|(word, column)| Some(format!("{word} {}", quote_literal(self.get(column)?))))
-        .collect();
+        let specified: Vec<String> = [("ISSUER", "x509_issuer"), ("SUBJECT", "x509_subject"), ("CIPHER", "ssl_cipher")]
+            .into_iter()
+            .filter_map(|(word, column)| Some(format!("{word} {}", quote_literal(self.get(column)?))))
+            .collect();
         let demand = match self.get("ssl_type") {
             None => "NONE".to_owned(),
             Some("ANY") => "SSL".to_owned(),
@@ -227,18 +208,14 @@ impl Options {
     /// What follows the password in a `CREATE USER`; of two words on expiry servers take one.
     pub(in crate::mysql) fn written(&self, target: Version) -> String {
         let mut plain = self.clone();
-        plain
-            .0
-            .retain(|column, _| target.is_mariadb() || *column != STATEMENT_TIME);
+        plain.0.retain(|column, _| target.is_mariadb() || *column != STATEMENT_TIME);
         plain.0.values_mut().for_each(|value| *value = None);
         let mut options = self.clone();
         if self.is_expired() {
             options.0.remove("password_lifetime");
         }
         let clauses = options.beyond(&plain);
-        clauses
-            .iter()
-            .fold(String::new(), |text, one| format!("{text} {one}"))
+        clauses.iter().fold(String::new(), |text, one| format!("{text} {one}"))
     }
 }
 
@@ -274,8 +251,7 @@ pub(super) async fn complete(
     }
     let here = read(mysql, target).await?;
     for account in created {
-        let (Some(wanted), Some(has)) = (source.get(&account.key()), here.get(&account.key()))
-        else {
+        let (Some(wanted), Some(has)) = (source.get(&account.key()), here.get(&account.key())) else {
             continue;
         };
         for clause in wanted.beyond(has) {
@@ -311,15 +287,9 @@ mod tests {
         let demand = "REQUIRE SUBJECT '/CN=it''s' AND CIPHER 'A' WITH MAX_QUERIES_PER_HOUR 5";
         for (flavor, rest) in [
             (Flavor::Mysql, "PASSWORD EXPIRE ACCOUNT LOCK"),
-            (
-                Flavor::Mariadb,
-                "MAX_STATEMENT_TIME 2.5 PASSWORD EXPIRE ACCOUNT LOCK",
-            ),
+            (Flavor::Mariadb, "MAX_STATEMENT_TIME 2.5 PASSWORD EXPIRE ACCOUNT LOCK"),
         ] {
-            let version = Version {
-                flavor,
-                number: (10, 11, 0),
-            };
+            let version = Version { flavor, number: (10, 11, 0) };
             assert_eq!(options.written(version), format!(" {demand} {rest}"));
         }
         assert_eq!(options.beyond(&options), Vec::<String>::new());

@@ -36,9 +36,7 @@ const MODES: [&str; 20] = [
 
 /// The modes that the target knows too.
 pub(crate) fn known_modes(modes: &str, target: Version) -> String {
-    let known = modes
-        .split(',')
-        .filter(|mode| target.is_mariadb() || MODES.contains(mode));
+    let known = modes.split(',').filter(|mode| target.is_mariadb() || MODES.contains(mode));
     known.collect::<Vec<_>>().join(",")
 }
 
@@ -55,32 +53,19 @@ impl Program {
         let mut settings = vec![
             format!("sql_mode = {}", quote_literal(&modes)),
             format!("character_set_client = {}", quote_literal(&client)),
-            format!(
-                "collation_connection = {}",
-                quote_literal(&translation.charset(&self.collation))
-            ),
+            format!("collation_connection = {}", quote_literal(&translation.charset(&self.collation))),
         ];
         if !self.time_zone.is_empty() {
             settings.push(format!("time_zone = {}", quote_literal(&self.time_zone)));
         }
         let what = format!("cannot create {}.{} on the target", self.schema, self.name);
         run(target, &format!("USE {}", quote_ident(&self.schema)), &what).await?;
-        run(
-            target,
-            &format!("SET SESSION {}", settings.join(", ")),
-            &what,
-        )
-        .await
+        run(target, &format!("SET SESSION {}", settings.join(", ")), &what).await
     }
 
     /// The statement in the character set that the program's text was sent in, where that is another than ours and can say
     /// it. Where it cannot, the text is worth more than the label.
-    async fn encoded(
-        &self,
-        target: &mut Conn,
-        translation: &Translation,
-        statement: &str,
-    ) -> Result<Option<Vec<u8>>> {
+    async fn encoded(&self, target: &mut Conn, translation: &Translation, statement: &str) -> Result<Option<Vec<u8>>> {
         if statement.is_ascii() || self.client.starts_with("utf8") {
             return Ok(None);
         }
@@ -90,12 +75,7 @@ impl Program {
             "SELECT CONVERT(CONVERT({text} USING {charset}) USING utf8mb4) = {text} COLLATE utf8mb4_bin,
                  HEX(CONVERT({text} USING {charset}))"
         );
-        let rows = ask(
-            target,
-            &query,
-            "cannot write a program in its character set",
-        )
-        .await?;
+        let rows = ask(target, &query, "cannot write a program in its character set").await?;
         let Some(row) = rows.first().filter(|row| row.is_on(0)) else {
             return Ok(None);
         };
@@ -105,12 +85,7 @@ impl Program {
     }
 
     /// Gives the database the collation that it had when the program was made; what it has now, where that is another.
-    async fn give_collation(
-        &self,
-        target: &mut Conn,
-        translation: &Translation,
-        what: &str,
-    ) -> Result<Option<String>> {
+    async fn give_collation(&self, target: &mut Conn, translation: &Translation, what: &str) -> Result<Option<String>> {
         if self.database_collation.is_empty() {
             return Ok(None);
         }
@@ -124,12 +99,7 @@ impl Program {
     }
 
     /// Runs a statement under what the program was written under, and gives the session back as it was.
-    pub async fn run(
-        &self,
-        target: &mut Conn,
-        translation: &Translation,
-        statement: &str,
-    ) -> Result<()> {
+    pub async fn run(&self, target: &mut Conn, translation: &Translation, statement: &str) -> Result<()> {
         let what = format!(
             "cannot create the {} {}.{} on the target",
             self.kind.word().to_lowercase(),
@@ -155,10 +125,7 @@ impl Program {
             }
         };
         if let Some(before) = before {
-            let back = format!(
-                "ALTER DATABASE {} COLLATE {before}",
-                quote_ident(&self.schema)
-            );
+            let back = format!("ALTER DATABASE {} COLLATE {before}", quote_ident(&self.schema));
             run(target, &back, &what).await?;
         }
         outcome.and(Self::leave(target).await)

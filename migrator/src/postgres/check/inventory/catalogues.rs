@@ -19,18 +19,21 @@ const DERIVED: &str = "derived from other columns";
 const IN_TEXT: &str = "the text has it";
 const PRECHECK: &str = "the precheck compares it (encoding, collation)";
 const OF_SERVER: &str = "the whole server's: other databases may need more";
-const SEPARATE: &str =
-    "what stands by itself on the target harms nothing; the precheck counts it (target_others)";
+const SEPARATE: &str = "what stands by itself on the target harms nothing; the precheck counts it (target_others)";
 
 /// The numbers of what users made in a catalogue, in schemas that move: the catalogue, and the column that names the
 /// schema.
 macro_rules! made_by_users {
     ($catalogue:literal, $schema:literal) => {
         concat!(
-            "(SELECT y.oid FROM pg_catalog.", $catalogue, " y JOIN pg_catalog.pg_namespace n ON n.oid = y.", $schema,
+            "(SELECT y.oid FROM pg_catalog.",
+            $catalogue,
+            " y JOIN pg_catalog.pg_namespace n ON n.oid = y.",
+            $schema,
             " WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headgate')
               AND (cardinality($1::text[]) = 0 OR n.nspname = ANY ($1::text[]))
-              AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.", $catalogue,
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.",
+            $catalogue,
             "'::regclass AND d.objid = y.oid AND d.deptype = 'e'))"
         )
     };
@@ -41,11 +44,7 @@ const fn compared(class: Class) -> Treatment {
 }
 
 const fn users_in(column: &'static str) -> Treatment {
-    compared(Class {
-        among: Among::UsersIn(column),
-        more_on_target: SEPARATE,
-        ..CLASS
-    })
+    compared(Class { among: Among::UsersIn(column), more_on_target: SEPARATE, ..CLASS })
 }
 
 /// Comments and labels of what moves: of a relation, of what belongs to one, or of what is in a schema that moves.
@@ -70,8 +69,7 @@ const ABOUT_OURS: &str = "NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_identify_object(t.classoid, t.objoid, t.objsubid) i
             WHERE i.schema ~ '^(pg_|headgate$)'
                OR cardinality($1::text[]) > 0 AND i.schema IS NOT NULL AND i.schema <> ALL ($1::text[])) END";
-const ABOUT_COLUMNS: &[(&str, &str)] =
-    &[("objoid", NAMED), ("objsubid", NAMED), ("classoid", NAMED)];
+const ABOUT_COLUMNS: &[(&str, &str)] = &[("objoid", NAMED), ("objsubid", NAMED), ("classoid", NAMED)];
 /// Comments and labels of this database and of the roles that are compared.
 const ABOUT_SHARED: &str = "t.classoid = 'pg_catalog.pg_database'::regclass AND t.objoid = (SELECT oid
         FROM pg_catalog.pg_database WHERE datname = current_database())

@@ -55,19 +55,12 @@ pub(crate) struct Answer {
 impl Answer {
     /// Rows.
     pub(crate) fn rows(rows: Vec<Vec<Value>>) -> Self {
-        Self {
-            rows,
-            tag: "SELECT".to_owned(),
-            notice: None,
-        }
+        Self { rows, tag: "SELECT".to_owned(), notice: None }
     }
 
     /// No rows.
     pub(crate) fn done(tag: &str) -> Self {
-        Self {
-            tag: tag.to_owned(),
-            ..Self::default()
-        }
+        Self { tag: tag.to_owned(), ..Self::default() }
     }
 }
 
@@ -86,34 +79,15 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     /// A refusal without a place.
-    pub(crate) fn new(
-        code: &'static str,
-        text: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Self {
-            code,
-            text: text.into(),
-            hint: hint.into(),
-            position: 0,
-        }
+    pub(crate) fn new(code: &'static str, text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { code, text: text.into(), hint: hint.into(), position: 0 }
     }
 }
 
 impl From<Mistake> for Refusal {
     fn from(mistake: Mistake) -> Self {
-        let Mistake {
-            code,
-            text,
-            hint,
-            position,
-        } = mistake;
-        Self {
-            code,
-            text,
-            hint,
-            position,
-        }
+        let Mistake { code, text, hint, position } = mistake;
+        Self { code, text, hint, position }
     }
 }
 
@@ -124,11 +98,7 @@ impl From<Error> for Refusal {
             Kind::Transient => "57P03",
             Kind::Fatal => "58000",
         };
-        Self::new(
-            code,
-            error.full_text(),
-            error.remedy_text().unwrap_or_default(),
-        )
+        Self::new(code, error.full_text(), error.remedy_text().unwrap_or_default())
     }
 }
 
@@ -147,16 +117,11 @@ fn civil_day(days: u64) -> (u64, u64, u64) {
     const DAYS_PER_ERA: u64 = 146_097;
     let shifted = days + 719_468;
     let day_of_era = shifted % DAYS_PER_ERA;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     let year = year_of_era + shifted / DAYS_PER_ERA * 400 + u64::from(month <= 2);
     (year, month, day)
 }

@@ -93,13 +93,7 @@ const TABLES: &[Column] = &[
     ("ranges", Int),
 ];
 
-const CHECKS: &[Column] = &[
-    ("check", Text),
-    ("level", Text),
-    ("evidence", Text),
-    ("remedy", Text),
-    ("fix", Text),
-];
+const CHECKS: &[Column] = &[("check", Text), ("level", Text), ("evidence", Text), ("remedy", Text), ("fix", Text)];
 
 const CHECK_STATUS: &[Column] = &[
     ("result", Text),
@@ -172,13 +166,7 @@ const ROUTES: &[Column] = &[
     ("remedy", Text),
 ];
 
-const CLUSTERS: &[Column] = &[
-    ("cluster", Text),
-    ("engine", Text),
-    ("host", Text),
-    ("port", Int),
-    ("user", Text),
-];
+const CLUSTERS: &[Column] = &[("cluster", Text), ("engine", Text), ("host", Text), ("port", Int), ("user", Text)];
 
 const SESSIONS: &[Column] = &[
     ("id", Int),

@@ -107,15 +107,7 @@ pub(super) fn table((name, table): (String, TableProgress)) -> Row {
 pub(super) fn checks(mut checks: Vec<Check>) -> Vec<Row> {
     // What sums up comes first.
     checks.sort_by_key(|check| (check.name != "ready", std::cmp::Reverse(check.level)));
-    let row = |check: Check| {
-        row![
-            check.name,
-            check.level.as_str(),
-            check.evidence,
-            check.remedy,
-            check.fix
-        ]
-    };
+    let row = |check: Check| row![check.name, check.level.as_str(), check.evidence, check.remedy, check.fix];
     checks.into_iter().map(row).collect()
 }
 
@@ -124,10 +116,7 @@ pub(super) fn check_status(status: CheckStatus) -> Row {
     let lasted = end.duration_since(status.started).unwrap_or_default();
     row![
         status.verdict.name(),
-        percent(
-            status.ranges_equal.saturating_add(status.ranges_different),
-            status.ranges
-        ),
+        percent(status.ranges_equal.saturating_add(status.ranges_different), status.ranges),
         status.ranges,
         status.ranges_equal,
         status.ranges_different,
@@ -144,24 +133,16 @@ pub(super) fn check_status(status: CheckStatus) -> Row {
 
 #[allow(clippy::cast_precision_loss, reason = "a percentage for people")]
 fn percent(done: u64, all: u64) -> f64 {
-    if all == 0 {
-        0.0
-    } else {
-        round(done as f64 * 100.0 / all as f64)
-    }
+    if all == 0 { 0.0 } else { round(done as f64 * 100.0 / all as f64) }
 }
 
 pub(super) fn report(report: &CutoverReport) -> Row {
     let (at, why, remedy) = match &report.outcome {
-        Outcome::Undone { at, why, remedy } => {
-            (Some(at.clone()), Some(why.clone()), remedy.clone())
-        }
+        Outcome::Undone { at, why, remedy } => (Some(at.clone()), Some(why.clone()), remedy.clone()),
         Outcome::Switched | Outcome::Rehearsed => (None, None, None),
     };
     let closed = &report.handovers.closed;
-    let reasons = closed
-        .iter()
-        .map(|(reason, count)| format!("{reason}: {count}"));
+    let reasons = closed.iter().map(|(reason, count)| format!("{reason}: {count}"));
     let reasons = reasons.collect::<Vec<_>>().join(", ");
     row![
         report.migration.clone(),
@@ -212,11 +193,7 @@ pub(super) fn routes(plane: &DataPlane) -> Vec<Row> {
     let mut rows: Vec<Row> = plane.routes.routes().iter().map(|one| route(one)).collect();
     if let Some(cluster) = plane.routes.default_cluster() {
         let others = plane.routes.others();
-        let here = || {
-            others
-                .iter()
-                .filter(|route| plane.routes.route(&route.name).is_none())
-        };
+        let here = || others.iter().filter(|route| plane.routes.route(&route.name).is_none());
         rows.push(row![
             "*",
             "*",
@@ -266,13 +243,7 @@ fn route(route: &Route) -> Row {
 }
 
 pub(super) fn cluster((name, cluster): (&String, &Cluster)) -> Row {
-    row![
-        name.clone(),
-        cluster.engine.word(),
-        cluster.host.clone(),
-        cluster.port,
-        cluster.user.clone()
-    ]
+    row![name.clone(), cluster.engine.word(), cluster.host.clone(), cluster.port, cluster.user.clone()]
 }
 
 pub(super) fn sessions(plane: &DataPlane) -> Vec<Row> {
@@ -341,8 +312,5 @@ pub(super) fn config(loaded: &Loaded, plane: &DataPlane) -> Vec<Row> {
 }
 
 pub(crate) fn help() -> Vec<Row> {
-    FORMS
-        .iter()
-        .map(|form| row![form.text, form.meaning])
-        .collect()
+    FORMS.iter().map(|form| row![form.text, form.meaning]).collect()
 }

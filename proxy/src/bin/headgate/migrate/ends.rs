@@ -17,10 +17,7 @@ pub(super) const TARGET: &str = "target";
 pub(super) fn config<E: Engine>(migrate: &Migrate) -> Result<(Config, String), String> {
     let (mut source, database) = whole_end::<E>("--from", &migrate.from)?;
     let (mut target, other) = whole_end::<E>("--to", &migrate.to)?;
-    for (cluster, name) in [
-        (&mut source, "HEADGATE_SOURCE_PASSWORD"),
-        (&mut target, "HEADGATE_TARGET_PASSWORD"),
-    ] {
+    for (cluster, name) in [(&mut source, "HEADGATE_SOURCE_PASSWORD"), (&mut target, "HEADGATE_TARGET_PASSWORD")] {
         if cluster.password.is_none() {
             cluster.password = std::env::var(name).ok().map(Secret::new);
         }
@@ -41,19 +38,14 @@ pub(super) fn config<E: Engine>(migrate: &Migrate) -> Result<(Config, String), S
         match &source.password {
             // Nobody gets in without the password that the servers would ask for.
             Some(password) => {
-                let user = User {
-                    password: Some(password.clone()),
-                };
+                let user = User { password: Some(password.clone()) };
                 config.users.insert(source.user.clone(), user);
             }
             None => config.login.method = Method::Trust,
         }
     }
     config.clusters = [(SOURCE.to_owned(), source), (TARGET.to_owned(), target)].into();
-    let route = Route {
-        cluster: SOURCE.to_owned(),
-        database: database.clone(),
-    };
+    let route = Route { cluster: SOURCE.to_owned(), database: database.clone() };
     config.routes = [(database.clone(), route)].into();
     config.journal.path.clone_from(&migrate.journal);
     config.migrator.pg_dump.clone_from(&migrate.pg_dump);
@@ -65,8 +57,7 @@ pub(super) fn config<E: Engine>(migrate: &Migrate) -> Result<(Config, String), S
 fn whole_end<E: Engine>(option: &str, url: &str) -> Result<(Cluster, String), String> {
     refuse_encryption(option, url)?;
     let (cluster, database) = E::end(option, url)?;
-    let database =
-        database.ok_or_else(|| format!("{option}: names no database; write {}", E::URL))?;
+    let database = database.ok_or_else(|| format!("{option}: names no database; write {}", E::URL))?;
     Ok((cluster, database))
 }
 
@@ -114,10 +105,7 @@ mod tests {
             let text = refuse_encryption("--from", url).expect_err(url);
             assert!(text.contains("not there yet"), "{text}");
         }
-        for url in [
-            "postgresql://me@db/shop?sslmode=disable",
-            "mysql://me@db/shop",
-        ] {
+        for url in ["postgresql://me@db/shop?sslmode=disable", "mysql://me@db/shop"] {
             refuse_encryption("--from", url).expect(url);
         }
     }

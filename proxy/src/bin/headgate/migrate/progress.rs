@@ -45,44 +45,30 @@ impl Screen {
     /// Shows where the migration stands.
     pub(super) fn show(&self, status: &Status) {
         // The catalogue's estimate may be too small; a bar past its end would be a lie.
-        self.copy
-            .set_length(status.rows_estimated.max(status.rows_copied));
+        self.copy.set_length(status.rows_estimated.max(status.rows_copied));
         self.copy.set_position(status.rows_copied);
-        let eta = status
-            .eta
-            .map(|eta| format!(", {} s left", eta.as_secs()))
-            .unwrap_or_default();
+        let eta = status.eta.map(|eta| format!(", {} s left", eta.as_secs())).unwrap_or_default();
         if let Some(rate) = status.rows_per_second {
             self.copy.set_message(format!("{rate:.0}/s{eta}"));
         }
-        let lag = status
-            .lag
-            .map(|lag| format!(", {} ms behind", lag.as_millis()))
-            .unwrap_or_default();
+        let lag = status.lag.map(|lag| format!(", {} ms behind", lag.as_millis())).unwrap_or_default();
         let applied = status.transactions_applied;
         let (state, stage) = (status.state, &status.stage);
         self.plainly(|| {
-            let why = status
-                .error
-                .as_ref()
-                .map(|why| format!(", {why}"))
-                .unwrap_or_default();
+            let why = status.error.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
             format!(
                 "{state} {stage}: {} of about {} rows ({:.1} %){eta}{lag}{why}",
                 status.rows_copied, status.rows_estimated, status.percent
             )
         });
-        self.line.set_message(format!(
-            "{state} {stage}{lag}, {applied} transactions followed"
-        ));
+        self.line.set_message(format!("{state} {stage}{lag}, {applied} transactions followed"));
         self.line.tick();
     }
 
     /// Shows how the comparison goes.
     pub(super) fn show_check(&self, check: &CheckStatus) {
         self.check.set_length(check.ranges);
-        self.check
-            .set_position(check.ranges_equal.saturating_add(check.ranges_different));
+        self.check.set_position(check.ranges_equal.saturating_add(check.ranges_different));
         self.check.set_message(check.verdict.name());
         self.plainly(|| {
             format!(
@@ -103,10 +89,7 @@ impl Screen {
 
     /// Writes a line where there is no terminal, now and then.
     fn plainly(&self, line: impl FnOnce() -> String) {
-        let due = self
-            .written
-            .get()
-            .is_none_or(|at| at.elapsed() >= LINE_EVERY);
+        let due = self.written.get().is_none_or(|at| at.elapsed() >= LINE_EVERY);
         if self.plain && due {
             self.written.set(Some(Instant::now()));
             complain(&line());

@@ -11,11 +11,7 @@ use crate::engine::Reply;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends the statements and takes what comes.
-pub(super) async fn ask(
-    console: &Cluster,
-    database: &str,
-    statements: &str,
-) -> Result<Vec<Reply>, String> {
+pub(super) async fn ask(console: &Cluster, database: &str, statements: &str) -> Result<Vec<Reply>, String> {
     let options = OptsBuilder::default()
         .ip_or_hostname(&console.host)
         .tcp_port(console.port)
@@ -53,13 +49,8 @@ async fn talk(connection: &mut Conn, statements: &str) -> Result<Vec<Reply>, Err
             let columns = columns.iter().map(|column| column.name_str().into_owned());
             let columns: Vec<String> = columns.collect();
             let rows: Vec<Row> = results.collect().await?;
-            let rows = rows
-                .into_iter()
-                .map(|row| row.unwrap().into_iter().map(text).collect());
-            all.push(Reply::Rows {
-                columns,
-                rows: rows.collect(),
-            });
+            let rows = rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect());
+            all.push(Reply::Rows { columns, rows: rows.collect() });
         }
     }
     Ok(all)

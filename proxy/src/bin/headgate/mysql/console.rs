@@ -125,11 +125,7 @@ impl<E: Execute> Session<'_, E> {
             command::INIT_DB if body != ADMIN_DATABASE => {
                 let name = String::from_utf8_lossy(&body).into_owned();
                 let text = format!("the admin console has no database {name:?}");
-                Err(Refusal::new(
-                    "42000",
-                    text,
-                    "connect to it as a database of its own",
-                ))
+                Err(Refusal::new("42000", text, "connect to it as a database of its own"))
             }
             command::RESET_CONNECTION => {
                 self.transaction = None;
@@ -141,11 +137,7 @@ impl<E: Execute> Session<'_, E> {
                 self.wire.ok(self.status(), 0);
                 Ok(())
             }
-            _ => Err(Refusal::new(
-                "08S01",
-                "a command that the admin console does not know",
-                "",
-            )),
+            _ => Err(Refusal::new("08S01", "a command that the admin console does not know", "")),
         };
         if let Err(refusal) = outcome {
             self.fail(&refusal);
@@ -177,10 +169,7 @@ impl<E: Execute> Session<'_, E> {
         }
         // All are read before the first is carried out, so that a slip at the end does nothing.
         let asker = self.asker();
-        let spoken: Outcome<Vec<_>> = statements
-            .iter()
-            .map(|tokens| dialect::parse(tokens, &asker))
-            .collect();
+        let spoken: Outcome<Vec<_>> = statements.iter().map(|tokens| dialect::parse(tokens, &asker)).collect();
         let spoken = spoken?;
         let last = spoken.len() - 1;
         for (at, one) in spoken.into_iter().enumerate() {
@@ -193,10 +182,7 @@ impl<E: Execute> Session<'_, E> {
 
     fn asker(&self) -> Asker {
         // The version's number is what tools choose their dialect by.
-        Asker {
-            user: self.user.clone(),
-            version: concat!("8.0.0-Headgate-", env!("CARGO_PKG_VERSION")),
-        }
+        Asker { user: self.user.clone(), version: concat!("8.0.0-Headgate-", env!("CARGO_PKG_VERSION")) }
     }
 
     fn tell(&mut self, reported: Answered, binary: bool, more: u16) {
@@ -211,19 +197,11 @@ impl<E: Execute> Session<'_, E> {
     }
 
     async fn run_statement(&mut self, spoken: Spoken) -> Outcome<Answered> {
-        let texts = |titles: &[&str]| -> Vec<Titled> {
-            titles
-                .iter()
-                .map(|title| ((*title).to_owned(), Type::Text))
-                .collect()
-        };
+        let texts =
+            |titles: &[&str]| -> Vec<Titled> { titles.iter().map(|title| ((*title).to_owned(), Type::Text)).collect() };
         if spoken == Spoken::Warnings {
             let rows = self.warnings.iter().map(|(level, number, text)| {
-                vec![
-                    Value::from(*level),
-                    Value::Int(i64::from(*number)),
-                    Value::from(text.clone()),
-                ]
+                vec![Value::from(*level), Value::Int(i64::from(*number)), Value::from(text.clone())]
             });
             let mut columns = texts(&["Level", "Code", "Message"]);
             columns[1].1 = Type::Int;
@@ -233,10 +211,8 @@ impl<E: Execute> Session<'_, E> {
         Ok(match spoken {
             Spoken::Warnings | Spoken::Nothing => Answered::Done,
             Spoken::Row(pairs) => {
-                let (titles, values): (Vec<Titled>, Vec<Value>) = pairs
-                    .into_iter()
-                    .map(|(title, value)| ((title, Type::Text), Value::from(value)))
-                    .unzip();
+                let (titles, values): (Vec<Titled>, Vec<Value>) =
+                    pairs.into_iter().map(|(title, value)| ((title, Type::Text), Value::from(value))).unzip();
                 Answered::Rows(titles, vec![values])
             }
             Spoken::Names(title, names) => {
@@ -245,9 +221,7 @@ impl<E: Execute> Session<'_, E> {
             }
             Spoken::Variables(pattern) => {
                 let found = dialect::variables(pattern.as_deref(), &self.asker());
-                let rows = found
-                    .into_iter()
-                    .map(|(name, value)| vec![Value::from(name), Value::from(value)]);
+                let rows = found.into_iter().map(|(name, value)| vec![Value::from(name), Value::from(value)]);
                 Answered::Rows(texts(&["Variable_name", "Value"]), rows.collect())
             }
             Spoken::Statement(statement) => self.execute(statement).await?,
@@ -277,11 +251,7 @@ impl<E: Execute> Session<'_, E> {
                 self.execute.execute(other).await?
             }
         };
-        self.warnings.extend(
-            answer
-                .notice
-                .map(|notice| ("Warning", number("01000"), notice)),
-        );
+        self.warnings.extend(answer.notice.map(|notice| ("Warning", number("01000"), notice)));
         if columns.is_empty() {
             return Ok(Answered::Done);
         }
@@ -302,28 +272,17 @@ impl<E: Execute> Session<'_, E> {
         let mut tokens = statements.pop().unwrap_or_default();
         let parameters = dialect::number_parameters(&mut tokens);
         let columns = match dialect::parse(&tokens, &self.asker())? {
-            Spoken::Statement(statement) => self
-                .execute
-                .columns(&statement)
-                .iter()
-                .map(|(title, of)| ((*title).to_owned(), *of))
-                .collect(),
-            Spoken::Row(pairs) => pairs
-                .into_iter()
-                .map(|(title, _)| (title, Type::Text))
-                .collect(),
+            Spoken::Statement(statement) => {
+                self.execute.columns(&statement).iter().map(|(title, of)| ((*title).to_owned(), *of)).collect()
+            }
+            Spoken::Row(pairs) => pairs.into_iter().map(|(title, _)| (title, Type::Text)).collect(),
             // Their columns are told with their rows.
             _ => Vec::new(),
         };
         self.last_id = self.last_id.wrapping_add(1).max(1);
-        let prepared = Prepared {
-            tokens,
-            parameters,
-            types: Vec::new(),
-        };
+        let prepared = Prepared { tokens, parameters, types: Vec::new() };
         self.prepared.insert(self.last_id, prepared);
-        self.wire
-            .prepared(self.last_id, &columns, parameters, self.status());
+        self.wire.prepared(self.last_id, &columns, parameters, self.status());
         Ok(())
     }
 
@@ -361,6 +320,5 @@ impl<E: Execute> Session<'_, E> {
 }
 
 fn text(body: &Bytes) -> Outcome<&str> {
-    std::str::from_utf8(body)
-        .map_err(|_| Refusal::new("22021", "the statement is not UTF-8", "send it in UTF-8"))
+    std::str::from_utf8(body).map_err(|_| Refusal::new("22021", "the statement is not UTF-8", "send it in UTF-8"))
 }

@@ -79,9 +79,7 @@ fn variable(name: &str, asker: &Asker) -> Result<Option<String>, Refusal> {
 /// Every variable whose name is like `pattern`.
 pub(super) fn variables(pattern: Option<&str>, asker: &Asker) -> Vec<(String, String)> {
     let version = ("version".to_owned(), asker.version.to_owned());
-    let all = VARIABLES
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let all = VARIABLES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     all.chain([version])
         .filter(|(name, _)| pattern.is_none_or(|pattern| is_like(name, &pattern.to_lowercase())))
         .collect()
@@ -151,11 +149,7 @@ pub(super) fn parse(tokens: &[Token], asker: &Asker) -> Result<Spoken, Refusal> 
         ["use", ADMIN_DATABASE] => return Ok(Spoken::Nothing),
         ["use", other] => {
             let text = format!("the admin console has no database {other:?}");
-            return Err(Refusal::new(
-                "42000",
-                text,
-                "connect to it as a database of its own",
-            ));
+            return Err(Refusal::new("42000", text, "connect to it as a database of its own"));
         }
         _ => {}
     }
@@ -164,22 +158,16 @@ pub(super) fn parse(tokens: &[Token], asker: &Asker) -> Result<Spoken, Refusal> 
 
 /// `SELECT` of variables and of what tools ask to see who answers; `None` where it is something else.
 #[allow(clippy::type_complexity, reason = "titles and values of one row")]
-fn select(
-    words: &[&Word],
-    asker: &Asker,
-) -> Result<Option<Vec<(String, Option<String>)>>, Refusal> {
+fn select(words: &[&Word], asker: &Asker) -> Result<Option<Vec<(String, Option<String>)>>, Refusal> {
     let mut row = Vec::new();
     let mut rest = words;
     loop {
         let (title, value, used) = match rest {
             [Word::Sign('@'), Word::Sign('@'), more @ ..] => {
                 let (scope, name, used) = match more {
-                    [
-                        Word::Bare(scope),
-                        Word::Sign('.'),
-                        Word::Bare(name) | Word::Quoted(name),
-                        ..,
-                    ] => (format!("{scope}."), name, 5),
+                    [Word::Bare(scope), Word::Sign('.'), Word::Bare(name) | Word::Quoted(name), ..] => {
+                        (format!("{scope}."), name, 5)
+                    }
                     [Word::Bare(name) | Word::Quoted(name), ..] => (String::new(), name, 3),
                     _ => return Ok(None),
                 };
@@ -200,11 +188,7 @@ fn select(
         };
         rest = &rest[used..];
         let mut title = title;
-        if let [
-            Word::Bare(word),
-            Word::Bare(alias) | Word::Quoted(alias) | Word::Text(alias),
-            ..,
-        ] = rest
+        if let [Word::Bare(word), Word::Bare(alias) | Word::Quoted(alias) | Word::Text(alias), ..] = rest
             && word == "as"
         {
             title.clone_from(alias);
@@ -238,19 +222,14 @@ mod tests {
 
     fn read(text: &str) -> Result<Spoken, Refusal> {
         let statements = statement::split(text).expect("one statement");
-        let asker = Asker {
-            user: "admin".to_owned(),
-            version: "8.0.0-Headgate",
-        };
+        let asker = Asker { user: "admin".to_owned(), version: "8.0.0-Headgate" };
         parse(&statements[0], &asker)
     }
 
     #[test]
     fn what_clients_ask_at_login_is_answered() {
         let row = |pairs: &[(&str, Option<&str>)]| {
-            let owned = pairs
-                .iter()
-                .map(|(title, value)| ((*title).to_owned(), value.map(str::to_owned)));
+            let owned = pairs.iter().map(|(title, value)| ((*title).to_owned(), value.map(str::to_owned)));
             Ok(Spoken::Row(owned.collect()))
         };
         assert_eq!(
@@ -259,27 +238,17 @@ mod tests {
         );
         assert_eq!(
             read("SELECT @@session.autocommit AS a, @@socket, DATABASE()"),
-            row(&[
-                ("a", Some("1")),
-                ("@@socket", None),
-                ("database()", Some("headgate"))
-            ])
+            row(&[("a", Some("1")), ("@@socket", None), ("database()", Some("headgate"))])
         );
         assert_eq!(read("SHOW WARNINGS"), Ok(Spoken::Warnings));
-        assert_eq!(
-            read("SET NAMES utf8mb4"),
-            Ok(Spoken::Statement(Statement::Set))
-        );
+        assert_eq!(read("SET NAMES utf8mb4"), Ok(Spoken::Statement(Statement::Set)));
         assert!(read("select $$").is_err());
         assert!(read("SELECT @@no_such_thing").is_err());
     }
 
     #[test]
     fn the_consoles_own_statements_are_left_to_it() {
-        assert_eq!(
-            read("show routes"),
-            Ok(Spoken::Statement(Statement::ShowRoutes))
-        );
+        assert_eq!(read("show routes"), Ok(Spoken::Statement(Statement::ShowRoutes)));
         assert!(read("select * from t").is_err());
     }
 

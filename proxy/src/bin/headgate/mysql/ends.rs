@@ -28,9 +28,7 @@ pub(super) fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), 
         host,
         port: parsed.tcp_port(),
         user: user.ok_or_else(|| missing("user"))?.to_owned(),
-        password: parsed
-            .pass()
-            .map(|password| Secret::new(password.to_owned())),
+        password: parsed.pass().map(|password| Secret::new(password.to_owned())),
     };
     Ok((cluster, parsed.db_name().map(str::to_owned)))
 }
@@ -41,15 +39,13 @@ mod tests {
 
     #[test]
     fn a_url_is_taken_apart_and_what_it_lacks_is_named() {
-        let (cluster, database) =
-            end("--from", "mysql://me:p%40ss@db.example:3307/shop").expect("valid");
+        let (cluster, database) = end("--from", "mysql://me:p%40ss@db.example:3307/shop").expect("valid");
         assert_eq!((cluster.host.as_str(), cluster.port), ("db.example", 3307));
         assert_eq!(cluster.password.expect("given").reveal(), "p@ss");
         assert_eq!(database.as_deref(), Some("shop"));
         let (plain, none) = end("--to", "mariadb://me@db").expect("valid");
         assert_eq!((plain.port, none), (3306, None));
-        let (socket, _) =
-            end("--from", "mysql://me@localhost/shop?socket=/tmp/s.sock").expect("valid");
+        let (socket, _) = end("--from", "mysql://me@localhost/shop?socket=/tmp/s.sock").expect("valid");
         assert_eq!(socket.socket(), Some("/tmp/s.sock".into()));
         let text = end("--to", "mysql://host/shop").expect_err("no user");
         assert!(text.starts_with("--to") && text.contains("user"), "{text}");

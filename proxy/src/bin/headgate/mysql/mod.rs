@@ -37,8 +37,7 @@ impl Engine for Mysql {
     const URL: &'static str = "mysql://user:password@host:port/database";
 
     fn sessions(plane: Arc<DataPlane>, config: &Config) -> Result<Self::Sessions, Error> {
-        MysqlSessions::new(plane, config)
-            .map_err(|error| Error::fatal("sessions cannot be served").because(error))
+        MysqlSessions::new(plane, config).map_err(|error| Error::fatal("sessions cannot be served").because(error))
     }
 
     fn database(
@@ -56,25 +55,15 @@ impl Engine for Mysql {
         )
     }
 
-    fn serve_admin(
-        execute: &impl Execute,
-        client: AdminClient,
-    ) -> impl Future<Output = io::Result<()>> + Send {
+    fn serve_admin(execute: &impl Execute, client: AdminClient) -> impl Future<Output = io::Result<()>> + Send {
         console::serve(execute, client)
     }
 
     fn grants(asked: &Grants) -> Result<String, String> {
-        let flavor = if asked.engine == Family::Mariadb {
-            Flavor::Mariadb
-        } else {
-            Flavor::Mysql
-        };
+        let flavor = if asked.engine == Family::Mariadb { Flavor::Mariadb } else { Flavor::Mysql };
         let version = rights::version(flavor, asked.server_version.as_deref())
             .ok_or("--server-version: write a version such as 8.4, 5.6 or 10.11")?;
-        let whose = rights::For {
-            account: &rights::account(&asked.user, &asked.host),
-            databases: &asked.database,
-        };
+        let whose = rights::For { account: &rights::account(&asked.user, &asked.host), databases: &asked.database };
         Ok(rights::script(asked.side(), version, whose))
     }
 
@@ -105,11 +94,7 @@ fn endpoint(cluster: &Cluster, database: &str) -> Endpoint {
         host: cluster.host.clone(),
         port: cluster.port,
         user: cluster.user.clone(),
-        password: cluster
-            .password
-            .as_ref()
-            .map(Secret::reveal)
-            .map(str::to_owned),
+        password: cluster.password.as_ref().map(Secret::reveal).map(str::to_owned),
         database: database.to_owned(),
     }
 }

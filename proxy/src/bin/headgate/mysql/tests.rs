@@ -37,9 +37,7 @@ const DEPRECATE_EOF: u32 = 1 << 24;
 
 /// Sends bytes, closes, and returns all that comes back; fails where the session hangs.
 fn talk(capabilities: u32, early: &[u8], bytes: &[u8]) -> Vec<Vec<u8>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
@@ -60,9 +58,7 @@ fn talk(capabilities: u32, early: &[u8], bytes: &[u8]) -> Vec<Vec<u8>> {
             drop(client.read_to_end(&mut reply).await);
         };
         let patience = Duration::from_secs(20);
-        tokio::time::timeout(patience, talking)
-            .await
-            .expect("an end");
+        tokio::time::timeout(patience, talking).await.expect("an end");
         drop(served.await.expect("no panic"));
         packets(&reply)
     })
@@ -120,27 +116,16 @@ fn a_slip_in_the_last_of_several_statements_stops_all_of_them() {
     let bad = packet(3, b"start migration a; strat migration b");
     let reported = talk(MULTI_STATEMENTS, b"", &good);
     assert_eq!(heads(&reported), [0, 0]);
-    assert_eq!(
-        (reported[0][3] & 8, reported[1][3] & 8),
-        (8, 0),
-        "more results follow the first"
-    );
+    assert_eq!((reported[0][3] & 8, reported[1][3] & 8), (8, 0), "more results follow the first");
     assert_eq!(heads(&talk(MULTI_STATEMENTS, b"", &bad)), [0xFF]);
-    assert_eq!(
-        heads(&talk(0, b"", &good)),
-        [0xFF],
-        "the client did not ask for several"
-    );
+    assert_eq!(heads(&talk(0, b"", &good)), [0xFF], "the client did not ask for several");
 }
 
 #[test]
 fn a_prepared_statement_runs_with_its_parameter() {
     let bytes = [
         packet(0x16, b"start migration ?"),
-        packet(
-            0x17,
-            &[&[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0xFD, 0, 1][..], b"m"].concat(),
-        ),
+        packet(0x17, &[&[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0xFD, 0, 1][..], b"m"].concat()),
         packet(0x17, &[9, 0, 0, 0, 0, 1, 0, 0, 0]),
     ];
     let reported = talk(0, b"", &bytes.concat());
@@ -153,11 +138,7 @@ fn an_error_and_its_remedy_are_told_again_as_warnings() {
     let bytes = [packet(3, b"strat migration m"), packet(3, b"show warnings")];
     let reported = talk(DEPRECATE_EOF, b"", &bytes.concat());
     assert_eq!(reported[0][0], 0xFF);
-    assert_eq!(
-        reported.len(),
-        1 + 1 + 3 + 2 + 1,
-        "error, count, columns, rows, end"
-    );
+    assert_eq!(reported.len(), 1 + 1 + 3 + 2 + 1, "error, count, columns, rows, end");
 }
 
 proptest! {

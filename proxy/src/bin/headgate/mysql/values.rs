@@ -72,16 +72,10 @@ pub(super) fn read(
         }
     }
     if known.len() != count {
-        return Err(Refusal::new(
-            "HY000",
-            "parameters were sent without their types",
-            "",
-        ));
+        return Err(Refusal::new("HY000", "parameters were sent without their types", ""));
     }
     let values = known.iter().enumerate().map(|(at, bound)| {
-        let null = nulls
-            .get(at / 8)
-            .is_some_and(|byte| byte & (1 << (at % 8)) != 0);
+        let null = nulls.get(at / 8).is_some_and(|byte| byte & (1 << (at % 8)) != 0);
         if null || bound.kind == kind::NULL {
             return Ok(None);
         }
@@ -113,9 +107,8 @@ fn value(body: &mut Bytes, bound: Bound) -> Result<String, Refusal> {
         // All other types come as strings.
         _ => {
             let bytes = lenenc_bytes(body).ok_or_else(malformed)?;
-            String::from_utf8(bytes.to_vec()).map_err(|_| {
-                Refusal::new("22021", "a parameter is not UTF-8", "bind a text in UTF-8")
-            })?
+            String::from_utf8(bytes.to_vec())
+                .map_err(|_| Refusal::new("22021", "a parameter is not UTF-8", "bind a text in UTF-8"))?
         }
     };
     Ok(text)
@@ -179,9 +172,7 @@ pub(super) fn put_binary_row(out: &mut BytesMut, row: &[Value]) {
 
 /// A time of the form `2000-02-29 23:59:59.000`, in the eleven bytes of the binary protocol.
 fn put_time(out: &mut BytesMut, text: &str) {
-    let mut parts = text
-        .split(|letter: char| !letter.is_ascii_digit())
-        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut parts = text.split(|letter: char| !letter.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
     let mut next = || parts.next().unwrap_or(0);
     let narrow = |number: u32| u8::try_from(number).unwrap_or(0);
     out.put_u8(11);
@@ -220,10 +211,7 @@ mod tests {
         for length in 0..11 {
             let whole = [0, 1, kind::LONGLONG, 0, 1, 2, 3, 4, 5, 6, 7];
             let mut body = Bytes::copy_from_slice(&whole[..length]);
-            assert!(
-                read(&mut body, 1, &mut Vec::new(), naming).is_err(),
-                "{length} bytes"
-            );
+            assert!(read(&mut body, 1, &mut Vec::new(), naming).is_err(), "{length} bytes");
         }
     }
 
@@ -238,9 +226,6 @@ mod tests {
     fn a_time_is_eleven_bytes() {
         let mut out = BytesMut::new();
         put_time(&mut out, "2024-02-29 23:59:58.123");
-        assert_eq!(
-            &out[..],
-            [11, 0xE8, 0x07, 2, 29, 23, 59, 58, 0x78, 0xE0, 1, 0]
-        );
+        assert_eq!(&out[..], [11, 0xE8, 0x07, 2, 29, 23, 59, 58, 0x78, 0xE0, 1, 0]);
     }
 }

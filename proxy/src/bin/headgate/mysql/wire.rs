@@ -51,13 +51,7 @@ pub(super) struct Wire {
 impl Wire {
     /// Goes on with a connection after its login.
     pub(super) fn new(stream: Client, leftover: BytesMut, capabilities: u32) -> Self {
-        Self {
-            stream,
-            incoming: leftover,
-            outgoing: BytesMut::new(),
-            sequence: 0,
-            capabilities,
-        }
+        Self { stream, incoming: leftover, outgoing: BytesMut::new(), sequence: 0, capabilities }
     }
 
     /// Whether the client may send several statements in one text.
@@ -78,18 +72,14 @@ impl Wire {
             if let Some(payload) = taken {
                 self.sequence = payload.sequence.wrapping_add(1);
                 let mut body = payload.body;
-                let command = body.try_get_u8().map_err(|_| {
-                    io::Error::new(io::ErrorKind::InvalidData, "a packet without a command")
-                })?;
+                let command = body
+                    .try_get_u8()
+                    .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a packet without a command"))?;
                 return Ok(Some((command, body)));
             }
             let idle = self.incoming.is_empty();
             let read = self.stream.read_buf(&mut self.incoming);
-            let count = if idle {
-                read.await?
-            } else {
-                timeout(PEER_PATIENCE, read).await??
-            };
+            let count = if idle { read.await? } else { timeout(PEER_PATIENCE, read).await?? };
             if count == 0 {
                 return Ok(None);
             }
@@ -169,14 +159,7 @@ impl Wire {
     }
 
     /// Writes columns and rows, in the text or the binary form.
-    pub(super) fn rows(
-        &mut self,
-        columns: &[Titled],
-        rows: &[Vec<Value>],
-        binary: bool,
-        status: u16,
-        warnings: u16,
-    ) {
+    pub(super) fn rows(&mut self, columns: &[Titled], rows: &[Vec<Value>], binary: bool, status: u16, warnings: u16) {
         let mut body = BytesMut::new();
         if self.capabilities & capability::OPTIONAL_METADATA != 0 {
             body.put_u8(1);
@@ -235,9 +218,7 @@ impl Wire {
             body.put_u8(1);
         }
         self.put(&body);
-        let places: Vec<Titled> = (0..parameters)
-            .map(|_| ("?".to_owned(), Type::Text))
-            .collect();
+        let places: Vec<Titled> = (0..parameters).map(|_| ("?".to_owned(), Type::Text)).collect();
         for described in [&places[..], columns] {
             if !described.is_empty() {
                 self.columns(described);

@@ -11,11 +11,7 @@ use crate::engine::Reply;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends the statements and takes what comes.
-pub(super) async fn ask(
-    console: &Cluster,
-    database: &str,
-    statements: &str,
-) -> Result<Vec<Reply>, String> {
+pub(super) async fn ask(console: &Cluster, database: &str, statements: &str) -> Result<Vec<Reply>, String> {
     let mut config = Config::new();
     config
         .host(&console.host)
@@ -27,10 +23,7 @@ pub(super) async fn ask(
     if let Some(password) = &console.password {
         config.password(Secret::reveal(password));
     }
-    let (client, connection) = config
-        .connect(NoTls)
-        .await
-        .map_err(|error| reported(&error))?;
+    let (client, connection) = config.connect(NoTls).await.map_err(|error| reported(&error))?;
     let mut asking = std::pin::pin!(client.simple_query(statements));
     let mut connection = std::pin::pin!(connection);
     // A cutover takes as long as its limits allow: the console answers every statement in the end.
@@ -51,21 +44,16 @@ fn said(messages: Vec<SimpleQueryMessage>) -> Vec<Reply> {
     for message in messages {
         match message {
             SimpleQueryMessage::RowDescription(description) => {
-                columns = description
-                    .iter()
-                    .map(|column| column.name().to_owned())
-                    .collect();
+                columns = description.iter().map(|column| column.name().to_owned()).collect();
             }
             SimpleQueryMessage::Row(row) => {
-                let values =
-                    (0..row.len()).map(|at| row.try_get(at).ok().flatten().map(str::to_owned));
+                let values = (0..row.len()).map(|at| row.try_get(at).ok().flatten().map(str::to_owned));
                 rows.push(values.collect());
             }
             SimpleQueryMessage::CommandComplete(_) if columns.is_empty() => all.push(Reply::Done),
-            SimpleQueryMessage::CommandComplete(_) => all.push(Reply::Rows {
-                columns: std::mem::take(&mut columns),
-                rows: std::mem::take(&mut rows),
-            }),
+            SimpleQueryMessage::CommandComplete(_) => {
+                all.push(Reply::Rows { columns: std::mem::take(&mut columns), rows: std::mem::take(&mut rows) })
+            }
             _ => {}
         }
     }
@@ -83,8 +71,6 @@ fn reported(error: &Error) -> String {
         }
         return text;
     };
-    let hint = DbError::hint(said)
-        .map(|hint| format!("\nhint: {hint}"))
-        .unwrap_or_default();
+    let hint = DbError::hint(said).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
     format!("{} (SQLSTATE {}){hint}", said.message(), said.code().code())
 }

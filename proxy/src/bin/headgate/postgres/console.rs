@@ -16,10 +16,7 @@ const PREPARED_MAX: usize = 1_000;
 
 /// What clients learn about the console at login. The version's number is what tools choose their dialect by.
 const PARAMETERS: [(&str, &str); 9] = [
-    (
-        "server_version",
-        concat!("15.0 (Headgate ", env!("CARGO_PKG_VERSION"), ")"),
-    ),
+    ("server_version", concat!("15.0 (Headgate ", env!("CARGO_PKG_VERSION"), ")")),
     ("server_encoding", "UTF8"),
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO, YMD"),
@@ -31,11 +28,7 @@ const PARAMETERS: [(&str, &str); 9] = [
 ];
 
 /// Serves a client that was told that it is logged in, until it leaves.
-pub(crate) async fn serve(
-    execute: &impl Execute,
-    stream: Client,
-    leftover: BytesMut,
-) -> io::Result<()> {
+pub(crate) async fn serve(execute: &impl Execute, stream: Client, leftover: BytesMut) -> io::Result<()> {
     let mut session = Session {
         execute,
         wire: Wire::new(stream, leftover),
@@ -146,11 +139,7 @@ impl<E: Execute> Session<'_, E> {
             // What is left of a COPY that a client believes in.
             b'd' | b'c' | b'f' => Ok(()),
             _ => {
-                let refusal = Refusal::new(
-                    "08P01",
-                    "a message that the admin console does not know",
-                    "",
-                );
+                let refusal = Refusal::new("08P01", "a message that the admin console does not know", "");
                 self.wire.refuse("FATAL", &refusal);
                 return Ok(false);
             }
@@ -177,19 +166,13 @@ impl<E: Execute> Session<'_, E> {
     }
 
     async fn try_query(&mut self, body: &mut Body) -> Outcome {
-        let text = body
-            .text()
-            .filter(|_| body.is_empty())
-            .ok_or_else(malformed)?;
+        let text = body.text().filter(|_| body.is_empty()).ok_or_else(malformed)?;
         let statements = statement::split(&text)?;
         if statements.is_empty() {
             self.wire.put(b'I', &[]);
         }
         // All are read before the first is carried out, so that a slip at the end does nothing.
-        let parsed: Result<Vec<_>, _> = statements
-            .iter()
-            .map(|tokens| statement::parse(tokens))
-            .collect();
+        let parsed: Result<Vec<_>, _> = statements.iter().map(|tokens| statement::parse(tokens)).collect();
         for statement in parsed? {
             let columns = self.execute.columns(&statement);
             let answer = self.run_statement(statement).await?;
@@ -208,8 +191,7 @@ impl<E: Execute> Session<'_, E> {
     async fn run_statement(&mut self, statement: Statement) -> Outcome<Answer> {
         let ends = matches!(statement, Statement::End { .. });
         if self.transaction == Transaction::Failed && !ends {
-            let text =
-                "current transaction is aborted, commands ignored until end of transaction block";
+            let text = "current transaction is aborted, commands ignored until end of transaction block";
             return Err(Refusal::new("25P02", text, "send ROLLBACK"));
         }
         let answer = match statement {
@@ -236,14 +218,9 @@ impl<E: Execute> Session<'_, E> {
     fn end(&mut self, rolled_back: bool) -> Answer {
         let before = std::mem::replace(&mut self.transaction, Transaction::None);
         let failed = before == Transaction::Failed;
-        let mut answer = Answer::done(if rolled_back || failed {
-            "ROLLBACK"
-        } else {
-            "COMMIT"
-        });
+        let mut answer = Answer::done(if rolled_back || failed { "ROLLBACK" } else { "COMMIT" });
         if rolled_back && before == (Transaction::Open { acted: true }) {
-            let text =
-                "the admin console's statements take effect at once; ROLLBACK took nothing back";
+            let text = "the admin console's statements take effect at once; ROLLBACK took nothing back";
             answer.notice = Some(text.to_owned());
         }
         answer
@@ -252,9 +229,8 @@ impl<E: Execute> Session<'_, E> {
     fn parse(&mut self, mut body: Body) -> Outcome {
         let name = body.text().ok_or_else(malformed)?;
         let text = body.text().ok_or_else(malformed)?;
-        let given: Option<Vec<u32>> = (0..body.count().ok_or_else(malformed)?)
-            .map(|_| body.long().map(i32::cast_unsigned))
-            .collect();
+        let given: Option<Vec<u32>> =
+            (0..body.count().ok_or_else(malformed)?).map(|_| body.long().map(i32::cast_unsigned)).collect();
         let given = given.ok_or_else(malformed)?;
         let mut statements = statement::split(&text)?;
         if statements.len() > 1 {
@@ -262,40 +238,17 @@ impl<E: Execute> Session<'_, E> {
             return Err(Refusal::new("42601", text, "send one statement at a time"));
         }
         let tokens = statements.pop().unwrap_or_default();
-        let columns = if tokens.is_empty() {
-            &[]
-        } else {
-            self.execute.columns(&statement::parse(&tokens)?)
-        };
-        let declared = |at| {
-            given
-                .get(at)
-                .copied()
-                .filter(|oid| *oid != 0)
-                .unwrap_or(TEXT)
-        };
-        let parameters = (0..statement::parameter_count(&tokens).max(given.len()))
-            .map(declared)
-            .collect();
+        let columns = if tokens.is_empty() { &[] } else { self.execute.columns(&statement::parse(&tokens)?) };
+        let declared = |at| given.get(at).copied().filter(|oid| *oid != 0).unwrap_or(TEXT);
+        let parameters = (0..statement::parameter_count(&tokens).max(given.len())).map(declared).collect();
         if self.prepared.len() >= PREPARED_MAX && !self.prepared.contains_key(&name) {
-            return Err(Refusal::new(
-                "54000",
-                "too many prepared statements",
-                "deallocate some",
-            ));
+            return Err(Refusal::new("54000", "too many prepared statements", "deallocate some"));
         }
         if !name.is_empty() && self.prepared.contains_key(&name) {
             let text = format!("prepared statement \"{name}\" already exists");
             return Err(Refusal::new("42P05", text, ""));
         }
-        self.prepared.insert(
-            name,
-            Prepared {
-                tokens,
-                columns,
-                parameters,
-            },
-        );
+        self.prepared.insert(name, Prepared { tokens, columns, parameters });
         self.wire.put(b'1', &[]);
         Ok(())
     }
@@ -304,18 +257,12 @@ impl<E: Execute> Session<'_, E> {
         let portal = body.text().ok_or_else(malformed)?;
         let name = body.text().ok_or_else(malformed)?;
         let formats = formats(&mut body).ok_or_else(malformed)?;
-        let values: Option<Vec<_>> = (0..body.count().ok_or_else(malformed)?)
-            .map(|_| body.value())
-            .collect();
+        let values: Option<Vec<_>> = (0..body.count().ok_or_else(malformed)?).map(|_| body.value()).collect();
         let values = values.ok_or_else(malformed)?;
         let result_formats = formats_of_result(&mut body).ok_or_else(malformed)?;
         let prepared = self.prepared(&name)?;
         if values.len() != prepared.parameters.len() {
-            let text = format!(
-                "{} parameters were bound, {} are needed",
-                values.len(),
-                prepared.parameters.len()
-            );
+            let text = format!("{} parameters were bound, {} are needed", values.len(), prepared.parameters.len());
             return Err(Refusal::new("08P01", text, ""));
         }
         let texts: Outcome<Vec<_>> = values
@@ -325,9 +272,7 @@ impl<E: Execute> Session<'_, E> {
                 let oid = prepared.parameters.get(at).copied().unwrap_or(TEXT);
                 match value {
                     Bound::Null => Ok(None),
-                    Bound::Bytes(value) => {
-                        parameter_text(oid, is_binary(&formats, at), &value).map(Some)
-                    }
+                    Bound::Bytes(value) => parameter_text(oid, is_binary(&formats, at), &value).map(Some),
                 }
             })
             .collect();
@@ -336,27 +281,13 @@ impl<E: Execute> Session<'_, E> {
             return Err(Refusal::new("54000", "too many portals", "close some"));
         }
         let columns = prepared.columns;
-        self.portals.insert(
-            portal,
-            Portal {
-                tokens,
-                columns,
-                formats: result_formats,
-                running: None,
-            },
-        );
+        self.portals.insert(portal, Portal { tokens, columns, formats: result_formats, running: None });
         self.wire.put(b'2', &[]);
         Ok(())
     }
 
     fn prepared(&self, name: &str) -> Outcome<Prepared> {
-        let missing = || {
-            Refusal::new(
-                "26000",
-                format!("prepared statement \"{name}\" does not exist"),
-                "",
-            )
-        };
+        let missing = || Refusal::new("26000", format!("prepared statement \"{name}\" does not exist"), "");
         self.prepared.get(name).cloned().ok_or_else(missing)
     }
 
@@ -386,10 +317,7 @@ impl<E: Execute> Session<'_, E> {
     async fn run(&mut self, mut body: Body) -> Outcome {
         let name = body.text().ok_or_else(malformed)?;
         let limit = body.long().ok_or_else(malformed)?;
-        let limit = usize::try_from(limit)
-            .ok()
-            .filter(|limit| *limit > 0)
-            .unwrap_or(usize::MAX);
+        let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         let mut portal = self.portals.remove(&name).ok_or_else(|| no_portal(&name))?;
         if portal.tokens.is_empty() {
             self.wire.put(b'I', &[]);
@@ -399,9 +327,7 @@ impl<E: Execute> Session<'_, E> {
         let (mut rows, tag) = if let Some(running) = portal.running.take() {
             running
         } else {
-            let answer = self
-                .run_statement(statement::parse(&portal.tokens)?)
-                .await?;
+            let answer = self.run_statement(statement::parse(&portal.tokens)?).await?;
             (answer.rows.into_iter(), answer.tag)
         };
         let mut count = 0;
@@ -439,11 +365,7 @@ fn no_portal(name: &str) -> Refusal {
 }
 
 fn full_tag(tag: &str, columns: &[Column], count: usize) -> String {
-    if columns.is_empty() {
-        tag.to_owned()
-    } else {
-        format!("{tag} {count}")
-    }
+    if columns.is_empty() { tag.to_owned() } else { format!("{tag} {count}") }
 }
 
 /// The format codes before parameters or results: none means text, one means the same for all.
@@ -456,11 +378,7 @@ fn formats_of_result(body: &mut Body) -> Option<Vec<i16>> {
 }
 
 fn is_binary(formats: &[i16], at: usize) -> bool {
-    let code = if let [only] = formats {
-        Some(only)
-    } else {
-        formats.get(at)
-    };
+    let code = if let [only] = formats { Some(only) } else { formats.get(at) };
     code == Some(&1)
 }
 
@@ -478,8 +396,7 @@ fn parameter_text(oid: u32, binary: bool, value: &Bytes) -> Outcome<String> {
         }
         _ => {
             let text = String::from_utf8(value.to_vec());
-            let refusal =
-                |_| Refusal::new("22021", "a parameter is not UTF-8", "bind a text in UTF-8");
+            let refusal = |_| Refusal::new("22021", "a parameter is not UTF-8", "bind a text in UTF-8");
             return text.map_err(refusal);
         }
     };

@@ -43,10 +43,7 @@ impl Engine for Postgres {
         definition: &Definition,
         ends: &ClusterPair<'_>,
     ) -> Self::Database {
-        let tools = Tools {
-            pg_dump: config.migrator.pg_dump.clone(),
-            pg_restore: config.migrator.pg_restore.clone(),
-        };
+        let tools = Tools { pg_dump: config.migrator.pg_dump.clone(), pg_restore: config.migrator.pg_restore.clone() };
         migrator::postgres::Postgres::new(
             &definition.name,
             endpoint(ends.source, ends.database),
@@ -57,10 +54,7 @@ impl Engine for Postgres {
         )
     }
 
-    fn serve_admin(
-        execute: &impl Execute,
-        client: AdminClient,
-    ) -> impl Future<Output = io::Result<()>> + Send {
+    fn serve_admin(execute: &impl Execute, client: AdminClient) -> impl Future<Output = io::Result<()>> + Send {
         console::serve(execute, client.stream, client.leftover)
     }
 
@@ -70,23 +64,13 @@ impl Engine for Postgres {
         };
         let major = match &asked.server_version {
             None => Some(rights::NEWEST),
-            Some(text) => text
-                .split('.')
-                .next()
-                .and_then(|major| major.parse().ok())
-                .filter(|major| *major >= rights::OLDEST),
+            Some(text) => {
+                text.split('.').next().and_then(|major| major.parse().ok()).filter(|major| *major >= rights::OLDEST)
+            }
         };
-        let major = major.ok_or_else(|| {
-            format!(
-                "--server-version: write a major version of at least {}",
-                rights::OLDEST
-            )
-        })?;
-        let whose = rights::For {
-            user: &asked.user,
-            database,
-            schemas: &[],
-        };
+        let major =
+            major.ok_or_else(|| format!("--server-version: write a major version of at least {}", rights::OLDEST))?;
+        let whose = rights::For { user: &asked.user, database, schemas: &[] };
         Ok(rights::script(asked.side(), major, whose))
     }
 
@@ -121,11 +105,7 @@ fn endpoint(cluster: &Cluster, database: &str) -> Endpoint {
         host: cluster.host.clone(),
         port: cluster.port,
         user: cluster.user.clone(),
-        password: cluster
-            .password
-            .as_ref()
-            .map(Secret::reveal)
-            .map(str::to_owned),
+        password: cluster.password.as_ref().map(Secret::reveal).map(str::to_owned),
         database: database.to_owned(),
     }
 }

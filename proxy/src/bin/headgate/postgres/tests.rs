@@ -32,19 +32,14 @@ impl Execute for Offline {
 
 /// Sends bytes, closes, and returns all that comes back after the greeting; fails where the session hangs.
 fn talk(early: &[u8], bytes: &[u8]) -> Vec<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let mut client = TcpStream::connect(address).await.expect("it listens");
         let (server, _) = listener.accept().await.expect("the client is there");
         let early = BytesMut::from(early);
-        let served =
-            tokio::spawn(
-                async move { session::serve(&Offline, Client::Plain(server), early).await },
-            );
+        let served = tokio::spawn(async move { session::serve(&Offline, Client::Plain(server), early).await });
         let mut reply = Vec::new();
         let talking = async {
             // The session may have ended by itself.
@@ -53,19 +48,10 @@ fn talk(early: &[u8], bytes: &[u8]) -> Vec<u8> {
             drop(client.read_to_end(&mut reply).await);
         };
         let patience = Duration::from_secs(20);
-        tokio::time::timeout(patience, talking)
-            .await
-            .expect("an end");
+        tokio::time::timeout(patience, talking).await.expect("an end");
         drop(served.await.expect("no panic"));
-        let greeting = frames(&reply)
-            .iter()
-            .position(|(tag, _)| *tag == b'Z')
-            .expect("ready");
-        let skipped: usize = frames(&reply)
-            .iter()
-            .take(greeting + 1)
-            .map(|(_, size)| size)
-            .sum();
+        let greeting = frames(&reply).iter().position(|(tag, _)| *tag == b'Z').expect("ready");
+        let skipped: usize = frames(&reply).iter().take(greeting + 1).map(|(_, size)| size).sum();
         reply.split_off(skipped)
     })
 }
@@ -82,10 +68,7 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, usize)> {
 }
 
 fn tags(bytes: &[u8]) -> String {
-    frames(bytes)
-        .iter()
-        .map(|(tag, _)| char::from(*tag))
-        .collect()
+    frames(bytes).iter().map(|(tag, _)| char::from(*tag)).collect()
 }
 
 fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -95,14 +78,8 @@ fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn simple_statements_answer_in_order_and_a_slip_stops_all_of_them() {
-    assert_eq!(
-        tags(&talk(b"", &frame(b'Q', b"show version; help;\0"))),
-        format!("TDCT{}CZ", "D".repeat(FORMS.len()))
-    );
-    assert_eq!(
-        tags(&talk(b"", &frame(b'Q', b"show version; hlep;\0"))),
-        "EZ"
-    );
+    assert_eq!(tags(&talk(b"", &frame(b'Q', b"show version; help;\0"))), format!("TDCT{}CZ", "D".repeat(FORMS.len())));
+    assert_eq!(tags(&talk(b"", &frame(b'Q', b"show version; hlep;\0"))), "EZ");
     assert_eq!(tags(&talk(b"", &frame(b'Q', b" ; \0"))), "IZ");
 }
 

@@ -36,11 +36,7 @@ pub(crate) struct Wire {
 impl Wire {
     /// Goes on with a connection after its login.
     pub(crate) fn new(stream: Client, leftover: BytesMut) -> Self {
-        Self {
-            stream,
-            incoming: leftover,
-            outgoing: BytesMut::new(),
-        }
+        Self { stream, incoming: leftover, outgoing: BytesMut::new() }
     }
 
     /// The next frame; `None` when the client has closed. An idle client may take its time.
@@ -51,11 +47,7 @@ impl Wire {
             }
             let idle = self.incoming.is_empty();
             let read = self.stream.read_buf(&mut self.incoming);
-            let count = if idle {
-                read.await?
-            } else {
-                timeout(PEER_PATIENCE, read).await??
-            };
+            let count = if idle { read.await? } else { timeout(PEER_PATIENCE, read).await?? };
             if count == 0 {
                 return Ok(None);
             }
@@ -68,20 +60,14 @@ impl Wire {
         };
         let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
         if !(4..=FRAME_BYTES_MAX).contains(&length) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "a frame of an illegal length",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame of an illegal length"));
         }
         if self.incoming.len() <= length {
             return Ok(None);
         }
         let mut frame = self.incoming.split_to(length + 1).freeze();
         frame.advance(5);
-        Ok(Some(Frame {
-            tag,
-            body: Body(frame),
-        }))
+        Ok(Some(Frame { tag, body: Body(frame) }))
     }
 
     /// Sends what was written.
@@ -177,9 +163,7 @@ impl Wire {
         self.outgoing.put_u8(tag);
         let mut body = BytesMut::new();
         write(&mut body);
-        let length = i32::try_from(body.len())
-            .ok()
-            .and_then(|length| length.checked_add(4));
+        let length = i32::try_from(body.len()).ok().and_then(|length| length.checked_add(4));
         self.outgoing.put_i32(length.unwrap_or(i32::MAX));
         self.outgoing.put_slice(&body);
     }
@@ -242,9 +226,7 @@ impl Body {
         if length == -1 {
             return Some(Bound::Null);
         }
-        let length = usize::try_from(length)
-            .ok()
-            .filter(|length| *length <= self.0.len())?;
+        let length = usize::try_from(length).ok().filter(|length| *length <= self.0.len())?;
         Some(Bound::Bytes(self.0.split_to(length)))
     }
 
@@ -311,9 +293,7 @@ fn micros_since_2000(time: SystemTime) -> i64 {
     let since = UNIX_EPOCH + UNIX_TO_2000;
     match time.duration_since(since) {
         Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
-        Err(before) => {
-            i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros)
-        }
+        Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros),
     }
 }
 
@@ -323,10 +303,7 @@ mod tests {
 
     #[test]
     fn binary_times_count_microseconds_from_2000() {
-        assert_eq!(
-            micros_since_2000(UNIX_EPOCH + UNIX_TO_2000 + Duration::from_millis(2)),
-            2_000
-        );
+        assert_eq!(micros_since_2000(UNIX_EPOCH + UNIX_TO_2000 + Duration::from_millis(2)), 2_000);
         assert_eq!(micros_since_2000(UNIX_EPOCH), -946_684_800_000_000);
     }
 }

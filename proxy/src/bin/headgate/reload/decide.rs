@@ -45,8 +45,7 @@ pub(super) fn decide(now: &Config, read: &Config, known: &Known) -> Result<Decid
         let name = &route.name;
         let before = now.routes.get(name);
         let leads = known.leads.get(name);
-        route.stays =
-            before.is_some_and(|one| one.cluster == route.cluster) || leads == Some(&route.cluster);
+        route.stays = before.is_some_and(|one| one.cluster == route.cluster) || leads == Some(&route.cluster);
         let key = format!("routes.{name}");
         if let Some(moved) = known.moved.get(name) {
             if before.is_none() {
@@ -99,11 +98,7 @@ pub(super) fn decide(now: &Config, read: &Config, known: &Known) -> Result<Decid
         return Err(problems);
     }
     let waiting = waiting(&config, read);
-    Ok(Decided {
-        config,
-        wanted,
-        waiting,
-    })
+    Ok(Decided { config, wanted, waiting })
 }
 
 /// Users, routes, certificates and new clusters of the one, and everything else of the other.
@@ -154,8 +149,7 @@ mod tests {
         [clusters.green]\nengine = \"postgres\"\nhost = \"g\"\nuser = \"u\"\n";
 
     fn config(rest: &str) -> Config {
-        let text =
-            format!("[admin]\npassword = \"a\"\n[users.app]\npassword = \"p\"\n{CLUSTERS}{rest}");
+        let text = format!("[admin]\npassword = \"a\"\n[users.app]\npassword = \"p\"\n{CLUSTERS}{rest}");
         Config::parse(&text, &|_| None).expect("valid")
     }
 
@@ -188,39 +182,25 @@ mod tests {
     #[test]
     fn a_route_leads_where_the_journal_or_a_migration_says_and_not_where_the_file_says() {
         let blue = shop("blue");
-        let following = Known {
-            migrations: vec![migration()],
-            leads: at("blue"),
-            ..Known::default()
-        };
+        let following = Known { migrations: vec![migration()], leads: at("blue"), ..Known::default() };
         let text = refusal(&blue, &shop("green"), &following);
         assert!(text.contains("migration m moves the route"), "{text}");
         let gone = config("[routes.other]\ncluster = \"blue\"\n");
         let text = refusal(&blue, &gone, &following);
         assert!(text.contains("routes.shop is gone"), "{text}");
-        let switched = Known {
-            moved: at("green"),
-            leads: at("green"),
-            ..following
-        };
+        let switched = Known { moved: at("green"), leads: at("green"), ..following };
         // The file may be left as it was, and may say what is so.
         for read in [&blue, &shop("green")] {
             let decided = decide(&blue, read, &switched).expect("taken");
             assert!(decided.wanted.routes.iter().all(|route| route.stays));
         }
-        let other = "[clusters.red]\nengine = \"postgres\"\nhost = \"r\"\nuser = \"u\"\n[routes.shop]\ncluster = \"red\"\n";
+        let other =
+            "[clusters.red]\nengine = \"postgres\"\nhost = \"r\"\nuser = \"u\"\n[routes.shop]\ncluster = \"red\"\n";
         let text = refusal(&blue, &config(other), &switched);
         assert!(text.contains("the journal is authoritative"), "{text}");
         assert!(text.contains("write cluster = \"green\""), "{text}");
         // A route that comes back is where the journal has it.
-        let decided = decide(
-            &gone,
-            &blue,
-            &Known {
-                migrations: Vec::new(),
-                ..switched
-            },
-        );
+        let decided = decide(&gone, &blue, &Known { migrations: Vec::new(), ..switched });
         assert_eq!(decided.expect("taken").wanted.routes[0].cluster, "green");
     }
 
@@ -235,12 +215,7 @@ mod tests {
         blue.password = None;
         blue.port = 1;
         let decided = decide(&now, &read, &Known::default()).expect("taken");
-        let keys = [
-            "clusters.blue.password",
-            "clusters.blue.port",
-            "limits.hold_timeout",
-            "listen.address",
-        ];
+        let keys = ["clusters.blue.password", "clusters.blue.port", "limits.hold_timeout", "listen.address"];
         assert_eq!(decided.waiting, keys);
         assert_eq!(decided.config.clusters["blue"].port, 5432);
         assert!(decided.config.users.contains_key("web"));

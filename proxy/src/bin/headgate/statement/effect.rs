@@ -6,17 +6,10 @@ impl Statement {
     /// The statement as the log has it, where it changes something.
     pub(crate) fn effect(&self) -> Option<String> {
         let (words, name) = match self {
-            Self::Create {
-                name,
-                source,
-                target,
-                ..
-            } => return Some(format!("CREATE MIGRATION {name} FROM {source} TO {target}")),
-            Self::ClearMark {
-                cluster,
-                route,
-                give_up_switch,
-            } => {
+            Self::Create { name, source, target, .. } => {
+                return Some(format!("CREATE MIGRATION {name} FROM {source} TO {target}"));
+            }
+            Self::ClearMark { cluster, route, give_up_switch } => {
                 return Some(format!(
                     "CLEAR SWITCH MARK ON {cluster} FOR ROUTE {route} WITH (give_up_switch = {give_up_switch})"
                 ));
@@ -35,30 +28,18 @@ impl Statement {
                     options.waive_sessions
                 ));
             }
-            Self::Recopy {
-                name,
-                schema,
-                table,
-            } => {
+            Self::Recopy { name, schema, table } => {
                 let schema = schema.as_ref().map(|schema| format!("{schema}."));
-                return Some(format!(
-                    "RECOPY TABLE {}{table} OF MIGRATION {name}",
-                    schema.unwrap_or_default()
-                ));
+                return Some(format!("RECOPY TABLE {}{table} OF MIGRATION {name}", schema.unwrap_or_default()));
             }
             Self::Precheck(name) => ("PRECHECK", name),
             Self::Start(name) => ("START", name),
             Self::Stop(name) => ("STOP", name),
             Self::Check(name) => ("CHECK", name),
             Self::Finish(name) => ("FINISH", name),
-            Self::Drop {
-                name,
-                target_objects,
-            } => {
+            Self::Drop { name, target_objects } => {
                 let fate = if *target_objects { "drop" } else { "keep" };
-                return Some(format!(
-                    "DROP MIGRATION {name} WITH (target_objects = '{fate}')"
-                ));
+                return Some(format!("DROP MIGRATION {name} WITH (target_objects = '{fate}')"));
             }
             _ => return None,
         };

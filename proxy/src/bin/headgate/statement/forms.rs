@@ -23,22 +23,10 @@ pub(crate) const FORMS: &[Form] = &[
         "CREATE MIGRATION name FROM cluster TO cluster [FOR ROUTE route] [WITH (copy_workers = 4, copy_chunk = '64MiB', check_workers = 2, check_range_rows = 100000, counter_gap = 10000, slot_create_timeout = '10s', schemas = 'a,b')]",
         "defines a migration and touches no database",
     ),
-    form(
-        "PRECHECK MIGRATION name",
-        "runs every check that can say no, and returns all findings",
-    ),
-    form(
-        "START MIGRATION name",
-        "starts to copy and follow, or goes on",
-    ),
-    form(
-        "STOP MIGRATION name",
-        "stops at a place from which START goes on",
-    ),
-    form(
-        "CHECK MIGRATION name",
-        "begins to compare both sides while changes go on",
-    ),
+    form("PRECHECK MIGRATION name", "runs every check that can say no, and returns all findings"),
+    form("START MIGRATION name", "starts to copy and follow, or goes on"),
+    form("STOP MIGRATION name", "stops at a place from which START goes on"),
+    form("CHECK MIGRATION name", "begins to compare both sides while changes go on"),
     form(
         "RECOPY TABLE table OF MIGRATION name",
         "takes a table anew, as after a check that differs; check again then, because what was proved is void",
@@ -64,27 +52,12 @@ pub(crate) const FORMS: &[Form] = &[
         "lets a cluster take writes again that a switch unknown to this journal left; with give_up_switch one that took place",
     ),
     form("SHOW MIGRATION LIST", "one line per migration"),
-    form(
-        "SHOW MIGRATION STATUS [name]",
-        "all numbers of one or all migrations",
-    ),
+    form("SHOW MIGRATION STATUS [name]", "all numbers of one or all migrations"),
     form("SHOW MIGRATION TABLES name", "all numbers of its tables"),
-    form(
-        "SHOW MIGRATION CHECKS name",
-        "the findings of the last precheck",
-    ),
-    form(
-        "SHOW MIGRATION CHECK STATUS name",
-        "how the comparison goes or went",
-    ),
-    form(
-        "SHOW READINESS name",
-        "what stands between now and a cutover; after a switch, what is left to do",
-    ),
-    form(
-        "SHOW CUTOVER REPORT name",
-        "what the last cutover or rehearsal did, and what it cost",
-    ),
+    form("SHOW MIGRATION CHECKS name", "the findings of the last precheck"),
+    form("SHOW MIGRATION CHECK STATUS name", "how the comparison goes or went"),
+    form("SHOW READINESS name", "what stands between now and a cutover; after a switch, what is left to do"),
+    form("SHOW CUTOVER REPORT name", "what the last cutover or rehearsal did, and what it cost"),
     form("SHOW ROUTES", "where each route leads"),
     form("SHOW CLUSTERS", "every cluster of the configuration"),
     form("SHOW SESSIONS", "every client session"),
@@ -107,20 +80,13 @@ pub(super) fn nearest_form(tokens: &[Token]) -> String {
     let score = |form: &Form| {
         let keywords = keywords(form);
         let given: Vec<&str> = words.iter().take(keywords.len()).copied().collect();
-        let same = keywords
-            .iter()
-            .zip(&given)
-            .filter(|(keyword, word)| is_near(keyword, word))
-            .count();
+        let same = keywords.iter().zip(&given).filter(|(keyword, word)| is_near(keyword, word)).count();
         let spelled = keywords.iter().zip(&given);
         let spelled = spelled.filter(|(keyword, word)| keyword == word).count();
         // A form that is matched to its end is meant rather than a longer one that begins alike.
-        (same * 8 + spelled + usize::from(same == keywords.len()) * 4)
-            .saturating_sub(keywords.len() - same)
+        (same * 8 + spelled + usize::from(same == keywords.len()) * 4).saturating_sub(keywords.len() - same)
     };
-    let best = FORMS
-        .iter()
-        .max_by_key(|form| (score(form), std::cmp::Reverse(form.text.len())));
+    let best = FORMS.iter().max_by_key(|form| (score(form), std::cmp::Reverse(form.text.len())));
     match best {
         Some(form) if score(form) >= 7 => format!("write {}", form.text),
         _ => "write HELP for the statements that there are".to_owned(),
@@ -130,11 +96,7 @@ pub(super) fn nearest_form(tokens: &[Token]) -> String {
 /// The leading keywords of a form, in lower case.
 fn keywords(form: &Form) -> Vec<String> {
     let capital = |word: &&str| word.chars().all(|letter| letter.is_ascii_uppercase());
-    form.text
-        .split(' ')
-        .take_while(capital)
-        .map(str::to_lowercase)
-        .collect()
+    form.text.split(' ').take_while(capital).map(str::to_lowercase).collect()
 }
 
 fn is_near(keyword: &str, word: &str) -> bool {

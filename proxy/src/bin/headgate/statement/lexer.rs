@@ -47,10 +47,7 @@ impl fmt::Display for Word {
 /// Cuts a text at its semicolons; empty statements are left out.
 pub(crate) fn split(text: &str) -> Result<Vec<Vec<Token>>, Mistake> {
     let mut statements = vec![Vec::new()];
-    let mut lexer = Lexer {
-        rest: text.chars().peekable(),
-        position: 1,
-    };
+    let mut lexer = Lexer { rest: text.chars().peekable(), position: 1 };
     while let Some(token) = lexer.next()? {
         if token.word == Word::Sign(';') {
             statements.push(Vec::new());
@@ -145,11 +142,7 @@ impl Lexer<'_> {
         let mut before = '/';
         loop {
             let Some(next) = self.bump() else {
-                return Err(Mistake::syntax(
-                    "unterminated comment",
-                    "close it with */",
-                    position,
-                ));
+                return Err(Mistake::syntax("unterminated comment", "close it with */", position));
             };
             match (before, next) {
                 ('/', '*') => depth += 1,
@@ -170,15 +163,6 @@ impl Lexer<'_> {
 
 fn parameter(digits: &str, position: usize) -> Result<usize, Mistake> {
     const PARAMETERS_MAX: usize = 100;
-    let number = digits
-        .parse()
-        .ok()
-        .filter(|number| (1..=PARAMETERS_MAX).contains(number));
-    number.ok_or_else(|| {
-        Mistake::syntax(
-            format!("there is no parameter ${digits}"),
-            "use $1 to $100",
-            position,
-        )
-    })
+    let number = digits.parse().ok().filter(|number| (1..=PARAMETERS_MAX).contains(number));
+    number.ok_or_else(|| Mistake::syntax(format!("there is no parameter ${digits}"), "use $1 to $100", position))
 }

@@ -19,9 +19,7 @@ pub(super) struct Pair {
 impl Pair {
     /// A parameter's place; its value is read once it is bound.
     fn is_open(&self) -> bool {
-        self.value
-            .strip_prefix('$')
-            .is_some_and(|digits| digits.parse::<u8>().is_ok())
+        self.value.strip_prefix('$').is_some_and(|digits| digits.parse::<u8>().is_ok())
     }
 
     fn refuse(&self, form: &str) -> Mistake {
@@ -33,23 +31,13 @@ impl Pair {
         }
     }
 
-    fn number<T: FromStr + PartialOrd + Copy>(
-        &self,
-        least: T,
-        most: T,
-        form: &str,
-    ) -> Result<T, Mistake> {
-        let number = self
-            .value
-            .parse()
-            .ok()
-            .filter(|number| (least..=most).contains(number));
+    fn number<T: FromStr + PartialOrd + Copy>(&self, least: T, most: T, form: &str) -> Result<T, Mistake> {
+        let number = self.value.parse().ok().filter(|number| (least..=most).contains(number));
         number.ok_or_else(|| self.refuse(form))
     }
 
     fn duration(&self) -> Result<Duration, Mistake> {
-        parse_duration(&self.value)
-            .ok_or_else(|| self.refuse("a duration such as '500ms', '2s' or '1min'"))
+        parse_duration(&self.value).ok_or_else(|| self.refuse("a duration such as '500ms', '2s' or '1min'"))
     }
 
     /// The names of a list with commas.
@@ -69,11 +57,7 @@ impl Pair {
 
     fn unknown(&self, known: &'static [&'static str]) -> Mistake {
         let hint = nearest_word(&self.key, known.iter().copied());
-        Mistake::syntax(
-            format!("there is no option {:?}", self.key),
-            hint,
-            self.position,
-        )
+        Mistake::syntax(format!("there is no option {:?}", self.key), hint, self.position)
     }
 }
 
@@ -139,12 +123,7 @@ pub(super) fn options(pairs: Vec<Pair>) -> Result<Options, Mistake> {
             "waive_accounts" => options.waive_accounts = pair.names(),
             "waive_sessions" => options.waive_sessions = pair.truth()?,
             _ => {
-                return Err(pair.unknown(&[
-                    "max_hold",
-                    "waive_check",
-                    "waive_accounts",
-                    "waive_sessions",
-                ]));
+                return Err(pair.unknown(&["max_hold", "waive_check", "waive_accounts", "waive_sessions"]));
             }
         }
     }
@@ -204,9 +183,7 @@ impl Given {
             check_workers: self.check_workers.unwrap_or(defaults.check_workers),
             check_range_rows: self.check_range_rows.unwrap_or(defaults.check_range_rows),
             counter_gap: self.counter_gap.unwrap_or(defaults.counter_gap),
-            slot_create_timeout: self
-                .slot_create_timeout
-                .unwrap_or(defaults.slot_create_timeout),
+            slot_create_timeout: self.slot_create_timeout.unwrap_or(defaults.slot_create_timeout),
             schemas: self.schemas.unwrap_or(defaults.schemas),
         }
     }

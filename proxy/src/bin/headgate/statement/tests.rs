@@ -30,20 +30,10 @@ fn every_form_of_the_help_is_understood() {
 #[test]
 fn keywords_fold_and_names_keep_what_their_quotes_hold() {
     let text = "create MIGRATION \"Big One\" from Blue /* a /* nested */ one */ to 'green' -- end\n for route shop";
-    let Statement::Create {
-        name,
-        source,
-        target,
-        route,
-        ..
-    } = one(text).expect("valid")
-    else {
+    let Statement::Create { name, source, target, route, .. } = one(text).expect("valid") else {
         panic!("not a CREATE");
     };
-    assert_eq!(
-        (name.as_str(), source.as_str(), target.as_str()),
-        ("Big One", "blue", "green")
-    );
+    assert_eq!((name.as_str(), source.as_str(), target.as_str()), ("Big One", "blue", "green"));
     assert_eq!(route.as_deref(), Some("shop"));
     let quoted = one("SHOW CUTOVER REPORT \"a\"\"b\"").expect("valid");
     assert_eq!(quoted, Statement::ShowReport("a\"b".to_owned()));
@@ -59,33 +49,18 @@ fn options_are_read_with_their_units() {
     };
     let text = "CUTOVER MIGRATION m WITH (max_hold='500ms', waive_check = TRUE, waive_accounts = 'shop, till')";
     assert_eq!(one(text), Ok(Statement::Cutover("m".to_owned(), expected)));
-    assert_eq!(
-        mistake("CUTOVER MIGRATION m WITH (max_hold=2)").code,
-        "22023"
-    );
+    assert_eq!(mistake("CUTOVER MIGRATION m WITH (max_hold=2)").code, "22023");
     let unknown = mistake("REHEARSE MIGRATION m WITH (max_holds='2s')");
-    assert!(
-        unknown.hint.starts_with("did you mean max_hold?"),
-        "{unknown:?}"
-    );
+    assert!(unknown.hint.starts_with("did you mean max_hold?"), "{unknown:?}");
     assert_eq!(unknown.position, 28);
-    assert_eq!(
-        mistake("CREATE MIGRATION m FROM a TO b WITH (copy_workers=0)").code,
-        "22023"
-    );
+    assert_eq!(mistake("CREATE MIGRATION m FROM a TO b WITH (copy_workers=0)").code, "22023");
 }
 
 #[test]
 fn several_statements_are_cut_at_their_semicolons_only() {
     let all = split(";; SHOW ROUTES; SHOW MIGRATION STATUS 'a;b' ;").expect("valid");
     let parsed: Vec<_> = all.iter().map(|tokens| parse(tokens)).collect();
-    assert_eq!(
-        parsed,
-        [
-            Ok(Statement::ShowRoutes),
-            Ok(Statement::ShowStatus(Some("a;b".to_owned())))
-        ]
-    );
+    assert_eq!(parsed, [Ok(Statement::ShowRoutes), Ok(Statement::ShowStatus(Some("a;b".to_owned())))]);
     assert!(split(" -- nothing\n;").expect("valid").is_empty());
 }
 
@@ -95,17 +70,9 @@ fn a_slip_is_answered_with_the_nearest_form_and_its_place() {
         ("SHOW MIGRATON LIST", "write SHOW MIGRATION LIST", 6),
         ("START MIGRATIONS m", "write START MIGRATION name", 7),
         ("CUTOVER m", "write CUTOVER MIGRATION name", 9),
-        (
-            "CREATE MIGRATION m FROM a",
-            "write CREATE MIGRATION name FROM cluster",
-            25,
-        ),
+        ("CREATE MIGRATION m FROM a", "write CREATE MIGRATION name FROM cluster", 25),
         ("SHOW ROUTE", "write SHOW ROUTES", 6),
-        (
-            "SHOW MIGRATION CHECK m",
-            "write SHOW MIGRATION CHECKS name",
-            22,
-        ),
+        ("SHOW MIGRATION CHECK m", "write SHOW MIGRATION CHECKS name", 22),
         ("PRECHEK MIGRATION m", "write PRECHECK MIGRATION name", 1),
         ("DROP MIGRATION m CASCADE", "write DROP MIGRATION name", 18),
         ("VACUUM FULL", "write HELP", 1),
@@ -146,21 +113,13 @@ fn what_drivers_send_by_themselves_is_understood() {
 
 #[test]
 fn later_statements_are_known_as_such() {
-    assert_eq!(
-        one("ROLLBACK MIGRATION m"),
-        Ok(Statement::Later("ROLLBACK MIGRATION"))
-    );
-    assert_eq!(
-        one("COMMIT MIGRATION m"),
-        Ok(Statement::Later("COMMIT MIGRATION"))
-    );
+    assert_eq!(one("ROLLBACK MIGRATION m"), Ok(Statement::Later("ROLLBACK MIGRATION")));
+    assert_eq!(one("COMMIT MIGRATION m"), Ok(Statement::Later("COMMIT MIGRATION")));
 }
 
 #[test]
 fn parameters_take_the_place_of_names_and_values() {
-    let tokens = split("CUTOVER MIGRATION $1 WITH (max_hold = $2)")
-        .expect("valid")
-        .remove(0);
+    let tokens = split("CUTOVER MIGRATION $1 WITH (max_hold = $2)").expect("valid").remove(0);
     assert_eq!(parameter_count(&tokens), 2);
     assert!(parse(&tokens).is_ok(), "{:?}", parse(&tokens));
     let values = [Some("m".to_owned()), Some("3s".to_owned())];

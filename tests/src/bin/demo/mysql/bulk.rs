@@ -33,10 +33,7 @@ impl Shopper<Mysql> {
         for _ in 0..BATCH_ROWS {
             views.push((self.stamp(), format!("/product/{}", self.random(5_000))));
         }
-        let effects = views
-            .iter()
-            .map(|(stamp, path)| Effect::row(Table::PageView, *stamp, path))
-            .collect();
+        let effects = views.iter().map(|(stamp, path)| Effect::row(Table::PageView, *stamp, path)).collect();
         let answer = if self.random(3) == 0 {
             self.doing = "many rows in one INSERT";
             self.insert(&views).await
@@ -53,16 +50,12 @@ impl Shopper<Mysql> {
     }
 
     async fn insert(&mut self, views: &[(i64, String)]) -> Answer<u64> {
-        let rows = views.iter().map(|(stamp, path)| {
-            format!("('{path}', x'0a010203', '{{\"browser\": \"new\"}}', {stamp})")
-        });
+        let rows =
+            views.iter().map(|(stamp, path)| format!("('{path}', x'0a010203', '{{\"browser\": \"new\"}}', {stamp})"));
         let rows = rows.collect::<Vec<_>>().join(", ");
         let sql = &mut self.link.sql;
         ask(async {
-            sql.query_drop(format!(
-                "INSERT INTO page_view (path, visitor, agent, stamp) VALUES {rows}"
-            ))
-            .await?;
+            sql.query_drop(format!("INSERT INTO page_view (path, visitor, agent, stamp) VALUES {rows}")).await?;
             Ok::<_, Error>(sql.affected_rows())
         })
         .await
@@ -134,11 +127,7 @@ impl Shopper<Mysql> {
         Ok(())
     }
 
-    async fn report(
-        &mut self,
-        index: usize,
-        parameters: impl Into<Params> + Send,
-    ) -> Result<Option<Vec<Row>>, Lost> {
+    async fn report(&mut self, index: usize, parameters: impl Into<Params> + Send) -> Result<Option<Vec<Row>>, Lost> {
         let statement = self.prepared.get(index).cloned().ok_or(Lost)?;
         let answer = ask(self.link.sql.exec(&statement, parameters)).await;
         let rows = self.settle(answer, true, Vec::new())?;

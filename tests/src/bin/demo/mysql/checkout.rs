@@ -13,25 +13,17 @@ impl Basket {
     /// The lines as rows of VALUES; `order` is an SQL expression.
     fn rows(&self, order: &str) -> String {
         let rows = (1..).zip(&self.lines).map(|(number, line)| {
-            let Line {
-                product,
-                quantity,
-                price,
-                stamp,
-                ..
-            } = line;
+            let Line { product, quantity, price, stamp, .. } = line;
             format!("({order}, {number}, {product}, {quantity}, {price}, {stamp})")
         });
         rows.collect::<Vec<_>>().join(", ")
     }
 
     fn calls(&self) -> String {
-        let calls = self.lines.iter().map(|line| {
-            format!(
-                "CALL take_stock({}, {}, {})",
-                line.product, line.quantity, line.move_stamp
-            )
-        });
+        let calls = self
+            .lines
+            .iter()
+            .map(|line| format!("CALL take_stock({}, {}, {})", line.product, line.quantity, line.move_stamp));
         calls.collect::<Vec<_>>().join("; ")
     }
 }
@@ -45,8 +37,7 @@ impl Shopper<Mysql> {
             "INSERT INTO orders (customer_id, total, stamp) VALUES ({}, {}, {})",
             basket.customer, basket.total, basket.stamp
         );
-        let columns =
-            "INSERT INTO order_line (order_id, line, product_id, quantity, price, stamp) VALUES";
+        let columns = "INSERT INTO order_line (order_id, line, product_id, quantity, price, stamp) VALUES";
         let calls = basket.calls();
         if self.random(4) == 0 {
             self.doing = "a whole transaction in one message";
@@ -99,16 +90,9 @@ impl Shopper<Mysql> {
                 sql.exec_first::<Row, _, _>(take, news).await?;
             }
             for (number, line) in (1_u8..).zip(&basket.lines) {
-                let insert =
-                    "INSERT INTO order_line (order_id, line, product_id, quantity, price, stamp)
+                let insert = "INSERT INTO order_line (order_id, line, product_id, quantity, price, stamp)
                               VALUES (?, ?, ?, ?, ?, ?)";
-                let Line {
-                    product,
-                    quantity,
-                    price,
-                    stamp,
-                    ..
-                } = *line;
+                let Line { product, quantity, price, stamp, .. } = *line;
                 let line = (order, number, product, quantity, price, stamp);
                 sql.exec_drop(insert, line).await?;
             }

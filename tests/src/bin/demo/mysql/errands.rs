@@ -69,12 +69,7 @@ impl Shopper<Mysql> {
                 self.doing = "prepared, points";
                 let (key, add, proof) = (self.own_customer(), self.random_key(9), self.proof());
                 let sum = Sum::Points;
-                let effect = Effect::Added {
-                    sum,
-                    key,
-                    add,
-                    proof,
-                };
+                let effect = Effect::Added { sum, key, add, proof };
                 if self.execute(0, (add, proof, key), effect).await?.is_some() {
                     self.expected += add;
                     self.look_at_points(key).await?;
@@ -82,27 +77,16 @@ impl Shopper<Mysql> {
             }
             1 => {
                 self.doing = "prepared, payment";
-                let (customer, amount, stamp) = (
-                    self.random_key(50_000),
-                    self.random_key(90_000),
-                    self.stamp(),
-                );
+                let (customer, amount, stamp) = (self.random_key(50_000), self.random_key(90_000), self.stamp());
                 let effect = Effect::row(Table::Payment, stamp, &format!("{customer}/{amount}"));
                 let reference = stamp.to_be_bytes().to_vec();
-                self.execute(1, (customer, amount, reference, stamp), effect)
-                    .await?;
+                self.execute(1, (customer, amount, reference, stamp), effect).await?;
             }
             _ => {
                 self.doing = "prepared, a row with a long text";
-                let (key, add, proof) =
-                    (self.random_key(REVIEWS), self.random_key(3), self.proof());
+                let (key, add, proof) = (self.random_key(REVIEWS), self.random_key(3), self.proof());
                 let sum = Sum::Helpful;
-                let effect = Effect::Added {
-                    sum,
-                    key,
-                    add,
-                    proof,
-                };
+                let effect = Effect::Added { sum, key, add, proof };
                 self.execute(2, (add, proof, key), effect).await?;
             }
         }
@@ -118,10 +102,7 @@ impl Shopper<Mysql> {
         if let Some(seen) = seen
             && seen != Some(self.expected)
         {
-            self.complain(&format!(
-                "its points came back as {seen:?}, not as {}",
-                self.expected
-            ));
+            self.complain(&format!("its points came back as {seen:?}, not as {}", self.expected));
             self.expected = seen.unwrap_or(0);
         }
         Ok(())
@@ -148,22 +129,13 @@ impl Shopper<Mysql> {
             }
             1 => {
                 self.doing = "a row without a key";
-                let (key, add, proof) = (
-                    self.random_key(SHELVES),
-                    self.random_key(20),
-                    proof_of(stamp),
-                );
+                let (key, add, proof) = (self.random_key(SHELVES), self.random_key(20), proof_of(stamp));
                 let update = format!(
                     "UPDATE shelf_count SET counted = counted + {add}, counted_proof = counted_proof + {proof}
                      WHERE shelf = {key}"
                 );
                 let sum = Sum::Counted;
-                let effect = Effect::Added {
-                    sum,
-                    key,
-                    add,
-                    proof,
-                };
+                let effect = Effect::Added { sum, key, add, proof };
                 let answer = ask(self.link.run(&update)).await;
                 self.settle(answer, true, vec![effect])?;
             }
@@ -177,11 +149,7 @@ impl Shopper<Mysql> {
     async fn give_voucher(&mut self, stamp: i64) -> Result<(), Lost> {
         self.doing = "an order without lines";
         let customer = self.random_key(50_000);
-        let voucher = if self.engine.is_mariadb() {
-            "NEXT VALUE FOR voucher_number"
-        } else {
-            "NULL"
-        };
+        let voucher = if self.engine.is_mariadb() { "NEXT VALUE FOR voucher_number" } else { "NULL" };
         let insert = format!(
             "INSERT INTO orders (customer_id, stamp, note, voucher)
              VALUES ({customer}, {stamp}, 'gift voucher', {voucher})"
@@ -208,8 +176,7 @@ impl Shopper<Mysql> {
         let (Some(from), Some(to)) = (STATES.get(state), STATES.get(state + 1)) else {
             return Ok(());
         };
-        let update =
-            format!("UPDATE orders SET state = '{to}', change_stamp = {stamp} WHERE id = {id}");
+        let update = format!("UPDATE orders SET state = '{to}', change_stamp = {stamp} WHERE id = {id}");
         let evidence = format!("{id}/{from} -> {to}");
         let effects = vec![Effect::row(Table::OrderAudit, stamp, &evidence)];
         let answer = ask(self.link.run(&update)).await;
@@ -234,10 +201,7 @@ impl Shopper<Mysql> {
 
     async fn look_at_settings(&mut self) -> Started<String> {
         let rows = self.link.ask(SETTINGS).await?;
-        Ok(rows
-            .first()
-            .map(|row| row.at(0).to_owned())
-            .unwrap_or_default())
+        Ok(rows.first().map(|row| row.at(0).to_owned()).unwrap_or_default())
     }
 
     /// Works with what [`Self::settle_in`] made, and looks at whether it is still there.
@@ -272,12 +236,7 @@ impl Shopper<Mysql> {
         }
         let update = "EXECUTE give_points USING @add, @proof, @customer";
         let sum = Sum::Points;
-        let effect = Effect::Added {
-            sum,
-            key,
-            add,
-            proof,
-        };
+        let effect = Effect::Added { sum, key, add, proof };
         let answer = ask(self.link.run(update)).await;
         if self.settle(answer, true, vec![effect])?.is_none() {
             return Ok(());
@@ -290,10 +249,7 @@ impl Shopper<Mysql> {
         if let Some(rows) = self.settle(answer, true, Vec::new())? {
             let seen = rows.first().map_or("", |row| row.at(0));
             if seen != self.settings {
-                self.complain(&format!(
-                    "they became {seen:?} instead of {:?}",
-                    self.settings
-                ));
+                self.complain(&format!("they became {seen:?} instead of {:?}", self.settings));
             }
         }
         Ok(())

@@ -16,17 +16,9 @@ const WAIT_SECONDS: usize = 86_400;
 
 /// How a person connects there.
 pub(super) fn client(mariadb: bool, address: &Address) -> String {
-    let Address {
-        port,
-        user,
-        database,
-        password,
-    } = address;
+    let Address { port, user, database, password } = address;
     let program = if mariadb { "mariadb" } else { "mysql" };
-    let password = password
-        .as_ref()
-        .map(|word| format!("MYSQL_PWD={word} "))
-        .unwrap_or_default();
+    let password = password.as_ref().map(|word| format!("MYSQL_PWD={word} ")).unwrap_or_default();
     format!("{password}{program} -h 127.0.0.1 -P {port} -u {user} {database}")
 }
 
@@ -48,12 +40,7 @@ impl Link for Session {
             .wait_timeout(Some(WAIT_SECONDS))
             .connect_attributes([("program_name".to_owned(), name.to_owned())].into());
         let connecting = tokio::time::timeout(CONNECT_PATIENCE, Conn::new(options)).await;
-        let late = |_| {
-            Failure(format!(
-                "no connection to port {} within {CONNECT_PATIENCE:?}",
-                address.port
-            ))
-        };
+        let late = |_| Failure(format!("no connection to port {} within {CONNECT_PATIENCE:?}", address.port));
         let sql = connecting.map_err(late)??;
         Ok(Self { sql })
     }
@@ -64,16 +51,10 @@ impl Link for Session {
 
     async fn ask(&mut self, statement: &str) -> Answer<Vec<Record>> {
         let answer = self.sql.query_iter(statement).await?;
-        let columns: Arc<[String]> = answer
-            .columns_ref()
-            .iter()
-            .map(|column| column.name_str().into_owned())
-            .collect();
+        let columns: Arc<[String]> = answer.columns_ref().iter().map(|column| column.name_str().into_owned()).collect();
         let rows: Vec<Row> = answer.collect_and_drop().await?;
-        let record = |row: Row| Record {
-            columns: Arc::clone(&columns),
-            values: row.unwrap().into_iter().map(text).collect(),
-        };
+        let record =
+            |row: Row| Record { columns: Arc::clone(&columns), values: row.unwrap().into_iter().map(text).collect() };
         Ok(rows.into_iter().map(record).collect())
     }
 }
@@ -81,8 +62,9 @@ impl Link for Session {
 fn text(value: Value) -> String {
     match value {
         Value::NULL => String::new(),
-        Value::Bytes(bytes) => String::from_utf8(bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        Value::Bytes(bytes) => {
+            String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+        }
         other => other.as_sql(true),
     }
 }
@@ -105,10 +87,7 @@ impl From<Error> for Trouble {
 /// Errors after which the session is gone, or a commit may have been carried out: shutdown, KILL, lost in the
 /// middle, and a commit that broke.
 fn leaves_open(code: u16) -> bool {
-    matches!(
-        code,
-        1053 | 1079 | 1080 | 1152..=1161 | 1180 | 1184 | 1927 | 2006 | 2013 | 3168 | 3169 | 4031
-    )
+    matches!(code, 1053 | 1079 | 1080 | 1152..=1161 | 1180 | 1184 | 1927 | 2006 | 2013 | 3168 | 3169 | 4031)
 }
 
 /// What a server or the connection to it said.

@@ -53,16 +53,11 @@ pub(super) async fn furnish(superuser: &mut Conn, mariadb: bool) -> Result<u64> 
             superuser.query_drop(script).await?;
         }
         let tables = FURNISHED.join(", ");
-        superuser
-            .query_drop(format!("ANALYZE TABLE {tables}"))
-            .await?;
+        superuser.query_drop(format!("ANALYZE TABLE {tables}")).await?;
         let counts = FURNISHED.map(|table| format!("(SELECT count(*) FROM {table})"));
-        superuser
-            .query_first(format!("SELECT {}", counts.join(" + ")))
-            .await
+        superuser.query_first(format!("SELECT {}", counts.join(" + "))).await
     };
     let done = tokio::time::timeout(TIMEOUT, work).await;
-    let rows: Option<u64> =
-        done.map_err(|_| Failure(format!("the shop was not ready within {TIMEOUT:?}")))??;
+    let rows: Option<u64> = done.map_err(|_| Failure(format!("the shop was not ready within {TIMEOUT:?}")))??;
     Ok(rows.unwrap_or(0))
 }

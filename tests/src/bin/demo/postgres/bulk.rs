@@ -41,9 +41,7 @@ impl Shopper<Postgres> {
             effects.push(Effect::row(Table::PageView, stamp, &path));
         }
         let answer = ask(async {
-            let sink = sql
-                .copy_in("COPY page_view (path, visitor, agent, stamp) FROM STDIN")
-                .await?;
+            let sink = sql.copy_in("COPY page_view (path, visitor, agent, stamp) FROM STDIN").await?;
             let mut sink = std::pin::pin!(sink);
             sink.send(Bytes::from(text)).await?;
             sink.finish().await

@@ -13,25 +13,17 @@ impl Basket {
     /// The lines as rows of VALUES; `order` and `placed_at` are SQL expressions.
     fn values(&self, order: &str, placed_at: &str) -> String {
         let rows = (1..).zip(&self.lines).map(|(number, line)| {
-            let Line {
-                product,
-                quantity,
-                price,
-                stamp,
-                ..
-            } = line;
+            let Line { product, quantity, price, stamp, .. } = line;
             format!("({order}, {placed_at}, {number}, {product}, {quantity}, {price}, {stamp})")
         });
         rows.collect::<Vec<_>>().join(", ")
     }
 
     fn stock_calls(&self) -> String {
-        let calls = self.lines.iter().map(|line| {
-            format!(
-                "SELECT take_stock({}, {}, {})",
-                line.product, line.quantity, line.move_stamp
-            )
-        });
+        let calls = self
+            .lines
+            .iter()
+            .map(|line| format!("SELECT take_stock({}, {}, {})", line.product, line.quantity, line.move_stamp));
         calls.collect::<Vec<_>>().join("; ")
     }
 }
@@ -62,12 +54,9 @@ impl Shopper<Postgres> {
         self.doing = "an order in the simple protocol";
         let body: Answer<()> = async {
             ask(sql.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")).await?;
-            let replies =
-                ask(sql.simple_query(&format!("{insert} RETURNING id, placed_at"))).await?;
+            let replies = ask(sql.simple_query(&format!("{insert} RETURNING id, placed_at"))).await?;
             let placed = replies.iter().find_map(|reply| match reply {
-                SimpleQueryMessage::Row(row) => {
-                    Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()))
-                }
+                SimpleQueryMessage::Row(row) => Some((row.get(0)?.to_owned(), row.get(1)?.to_owned())),
                 _ => None,
             });
             let (order, placed_at) = placed.unwrap_or_default();

@@ -47,55 +47,31 @@ impl Shopper<Postgres> {
         match self.random(3) {
             0 => {
                 self.doing = "prepared, points";
-                let (customer, add, proof) =
-                    (self.own_customer(), self.random_key(9), self.proof());
-                let effects = vec![Effect::Added {
-                    sum: Sum::Points,
-                    key: customer,
-                    add,
-                    proof,
-                }];
+                let (customer, add, proof) = (self.own_customer(), self.random_key(9), self.proof());
+                let effects = vec![Effect::Added { sum: Sum::Points, key: customer, add, proof }];
                 let answer = ask(sql.query_one(&points, &[&customer, &add, &proof])).await;
                 if let Some(row) = self.settle(answer, true, effects)? {
                     self.expected += add;
                     let seen: i64 = row.get(0);
                     if seen != self.expected {
-                        self.complain(&format!(
-                            "its points came back as {seen}, not as {}",
-                            self.expected
-                        ));
+                        self.complain(&format!("its points came back as {seen}, not as {}", self.expected));
                         self.expected = seen;
                     }
                 }
             }
             1 => {
                 self.doing = "prepared, payment";
-                let (customer, amount, stamp) = (
-                    self.random_key(50_000),
-                    self.random_key(90_000),
-                    self.stamp(),
-                );
+                let (customer, amount, stamp) = (self.random_key(50_000), self.random_key(90_000), self.stamp());
                 let evidence = format!("{customer}/{amount}");
                 let reference = stamp.to_be_bytes().to_vec();
-                let answer =
-                    ask(sql.execute(&payment, &[&customer, &amount, &reference, &stamp])).await;
-                self.settle(
-                    answer,
-                    true,
-                    vec![Effect::row(Table::Payment, stamp, &evidence)],
-                )?;
+                let answer = ask(sql.execute(&payment, &[&customer, &amount, &reference, &stamp])).await;
+                self.settle(answer, true, vec![Effect::row(Table::Payment, stamp, &evidence)])?;
             }
             _ => {
                 self.doing = "prepared, a row with text out of line";
-                let (review, add, proof) =
-                    (self.random_key(REVIEWS), self.random_key(3), self.proof());
+                let (review, add, proof) = (self.random_key(REVIEWS), self.random_key(3), self.proof());
                 let answer = ask(sql.execute(&helpful, &[&review, &add, &proof])).await;
-                let effect = Effect::Added {
-                    sum: Sum::Helpful,
-                    key: review,
-                    add,
-                    proof,
-                };
+                let effect = Effect::Added { sum: Sum::Helpful, key: review, add, proof };
                 self.settle(answer, true, vec![effect])?;
             }
         }
@@ -120,34 +96,17 @@ impl Shopper<Postgres> {
                 );
                 let evidence = format!("{product}/{body}");
                 let answer = ask(sql.batch_execute(&insert)).await;
-                self.settle(
-                    answer,
-                    true,
-                    vec![Effect::row(Table::Review, stamp, &evidence)],
-                )?;
+                self.settle(answer, true, vec![Effect::row(Table::Review, stamp, &evidence)])?;
             }
             1 => {
                 self.doing = "a row without a key";
-                let (shelf, add, proof) = (
-                    self.random_key(SHELVES),
-                    self.random_key(20),
-                    proof_of(stamp),
-                );
+                let (shelf, add, proof) = (self.random_key(SHELVES), self.random_key(20), proof_of(stamp));
                 let update = format!(
                     "UPDATE shelf_count SET counted = counted + {add}, counted_proof = counted_proof + {proof}
                      WHERE shelf = {shelf}"
                 );
                 let answer = ask(sql.batch_execute(&update)).await;
-                self.settle(
-                    answer,
-                    true,
-                    vec![Effect::Added {
-                        sum: Sum::Counted,
-                        key: shelf,
-                        add,
-                        proof,
-                    }],
-                )?;
+                self.settle(answer, true, vec![Effect::Added { sum: Sum::Counted, key: shelf, add, proof }])?;
             }
             2 => {
                 self.doing = "an order without lines";
@@ -189,14 +148,7 @@ impl Shopper<Postgres> {
         let evidence = format!("{id}/{from} -> {to}");
         let sql = Arc::clone(&self.link.sql);
         let answer = ask(sql.batch_execute(&update)).await;
-        if self
-            .settle(
-                answer,
-                true,
-                vec![Effect::row(Table::OrderAudit, stamp, &evidence)],
-            )?
-            .is_some()
-        {
+        if self.settle(answer, true, vec![Effect::row(Table::OrderAudit, stamp, &evidence)])?.is_some() {
             self.own_orders.push_back((id, placed_at, state + 1));
         }
         Ok(())
@@ -219,23 +171,11 @@ impl Shopper<Postgres> {
         let sql = Arc::clone(&self.link.sql);
         self.doing = "SQL-level prepared statement";
         let (customer, add, proof) = (self.own_customer(), self.random_key(9), self.proof());
-        let answer =
-            ask(sql.batch_execute(&format!("EXECUTE give_points({customer}, {add}, {proof})")))
-                .await;
-        self.settle(
-            answer,
-            true,
-            vec![Effect::Added {
-                sum: Sum::Points,
-                key: customer,
-                add,
-                proof,
-            }],
-        )?;
+        let answer = ask(sql.batch_execute(&format!("EXECUTE give_points({customer}, {add}, {proof})"))).await;
+        self.settle(answer, true, vec![Effect::Added { sum: Sum::Points, key: customer, add, proof }])?;
 
         self.doing = "session settings";
-        let settings =
-            "SELECT current_setting('TimeZone') || '|' || current_setting('search_path') || '|'
+        let settings = "SELECT current_setting('TimeZone') || '|' || current_setting('search_path') || '|'
                                || current_setting('statement_timeout')";
         let answer = ask(sql.query_one(settings, &[])).await;
         if let Some(row) = self.settle(answer, true, Vec::new())? {

@@ -15,16 +15,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a person connects there.
 pub(super) fn psql(address: &Address) -> String {
-    let Address {
-        port,
-        user,
-        database,
-        password,
-    } = address;
-    let password = password
-        .as_ref()
-        .map(|word| format!("PGPASSWORD={word} "))
-        .unwrap_or_default();
+    let Address { port, user, database, password } = address;
+    let password = password.as_ref().map(|word| format!("PGPASSWORD={word} ")).unwrap_or_default();
     format!("{password}psql -h 127.0.0.1 -p {port} -U {user} {database}")
 }
 
@@ -37,39 +29,24 @@ pub(crate) struct Session {
 impl Link for Session {
     async fn open(address: &Address, name: &str) -> Result<Self> {
         let mut config = tokio_postgres::Config::new();
-        config
-            .host("127.0.0.1")
-            .port(address.port)
-            .user(&address.user)
-            .dbname(&address.database);
-        config
-            .application_name(name)
-            .connect_timeout(CONNECT_PATIENCE);
+        config.host("127.0.0.1").port(address.port).user(&address.user).dbname(&address.database);
+        config.application_name(name).connect_timeout(CONNECT_PATIENCE);
         if let Some(password) = &address.password {
             config.password(password);
         }
         let connecting = tokio::time::timeout(CONNECT_PATIENCE, config.connect(NoTls)).await;
-        let late = |_| {
-            Failure(format!(
-                "no connection to port {} within {CONNECT_PATIENCE:?}",
-                address.port
-            ))
-        };
+        let late = |_| Failure(format!("no connection to port {} within {CONNECT_PATIENCE:?}", address.port));
         let (client, mut connection) = connecting.map_err(late)??;
         let heard = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&heard);
         tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await
-            {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
                 if matches!(message, AsyncMessage::Notification(_)) {
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
-        Ok(Self {
-            sql: Arc::new(client),
-            heard,
-        })
+        Ok(Self { sql: Arc::new(client), heard })
     }
 
     async fn run(&mut self, statements: &str) -> Answer<()> {
@@ -82,17 +59,11 @@ impl Link for Session {
         for message in self.sql.simple_query(statement).await? {
             match message {
                 SimpleQueryMessage::RowDescription(reported) => {
-                    columns = reported
-                        .iter()
-                        .map(|column| column.name().to_owned())
-                        .collect();
+                    columns = reported.iter().map(|column| column.name().to_owned()).collect();
                 }
                 SimpleQueryMessage::Row(row) => {
                     let value = |index| row.get(index).unwrap_or("").to_owned();
-                    records.push(Record {
-                        columns: Arc::clone(&columns),
-                        values: (0..row.len()).map(value).collect(),
-                    });
+                    records.push(Record { columns: Arc::clone(&columns), values: (0..row.len()).map(value).collect() });
                 }
                 _ => {}
             }
@@ -129,12 +100,7 @@ fn said(error: &tokio_postgres::Error) -> String {
         }
         return text;
     };
-    let mut text = format!(
-        "{} {}: {}",
-        reply.severity(),
-        reply.code().code(),
-        reply.message()
-    );
+    let mut text = format!("{} {}: {}", reply.severity(), reply.code().code(), reply.message());
     for more in [reply.detail(), reply.hint()].into_iter().flatten() {
         text.push_str("; ");
         text.push_str(more);

@@ -15,12 +15,8 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Creates the application's role and its empty database.
 pub(super) async fn found(server: &Client) -> Result<()> {
-    server
-        .batch_execute(&format!("CREATE ROLE {ROLE} LOGIN"))
-        .await?;
-    server
-        .batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}"))
-        .await?;
+    server.batch_execute(&format!("CREATE ROLE {ROLE} LOGIN")).await?;
+    server.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}")).await?;
     Ok(())
 }
 

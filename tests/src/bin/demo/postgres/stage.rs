@@ -38,10 +38,7 @@ pub(super) fn sections() -> String {
     if let Some(folder) = tools() {
         let program = |name: &str| quoted(&folder.join(name));
         let (dump, restore) = (program("pg_dump"), program("pg_restore"));
-        let _ = write!(
-            text,
-            "\n[migrator]\npg_dump = {dump}\npg_restore = {restore}\n"
-        );
+        let _ = write!(text, "\n[migrator]\npg_dump = {dump}\npg_restore = {restore}\n");
     }
     text
 }
@@ -80,15 +77,9 @@ fn versions() -> Result<(Binaries, Binaries)> {
     match (source, target) {
         (Some(source), Some(target)) if source.version < target.version => Ok((source, target)),
         _ => {
-            let reasons: Vec<String> = [14, 18]
-                .into_iter()
-                .filter_map(|version| find(version).err())
-                .map(|error| error.to_string())
-                .collect();
-            Err(Failure(format!(
-                "the demo wants two PostgreSQL servers of different versions: {}",
-                reasons.join("; ")
-            )))
+            let reasons: Vec<String> =
+                [14, 18].into_iter().filter_map(|version| find(version).err()).map(|error| error.to_string()).collect();
+            Err(Failure(format!("the demo wants two PostgreSQL servers of different versions: {}", reasons.join("; "))))
         }
     }
 }
@@ -99,10 +90,6 @@ fn tools() -> Option<PathBuf> {
     if std::env::split_paths(&path).any(|folder| folder.join("pg_dump").is_file()) {
         return None;
     }
-    let folders = (14..=18)
-        .rev()
-        .map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin")));
-    folders
-        .into_iter()
-        .find(|folder| folder.join("pg_dump").is_file())
+    let folders = (14..=18).rev().map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin")));
+    folders.into_iter().find(|folder| folder.join("pg_dump").is_file())
 }

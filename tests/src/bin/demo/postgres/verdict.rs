@@ -61,10 +61,7 @@ pub(super) const RULES: [(&str, &str); 11] = [
                  WHERE NOT EXISTS (SELECT FROM orders o WHERE o.id = l.order_id AND o.placed_at = l.placed_at))
               + (SELECT count(*) FROM orders o WHERE NOT EXISTS (SELECT FROM customer c WHERE c.id = o.customer_id))",
     ),
-    (
-        "every order lies in the partition of its month",
-        "SELECT count(*) FROM orders_other",
-    ),
+    ("every order lies in the partition of its month", "SELECT count(*) FROM orders_other"),
     (
         "all constraints are valid, all triggers are on",
         "SELECT (SELECT count(*) FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
