@@ -197,6 +197,7 @@ pub trait Database: Clone + Send + Sync + 'static {
     fn hiding(&self) -> impl Future<Output = Result<Vec<String>>> + Send {
         std::future::ready(Ok(Vec::new()))
     }
+
     /// Removes what the migration made on the target, and nothing else, and all that [`Database::clean_up`] removes.
     /// Refuses where others made something upon it. Returns what had to stay, and why.
     fn remove_made(&self) -> impl Future<Output = Result<Vec<String>>> + Send;

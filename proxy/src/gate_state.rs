@@ -53,9 +53,11 @@ impl Flag for AtomicBool {
     fn new() -> Self {
         Self::new(false)
     }
+
     fn get(&self) -> bool {
         self.load(SeqCst)
     }
+
     fn set(&self, value: bool) {
         self.store(value, SeqCst);
     }
@@ -65,9 +67,11 @@ impl Word for AtomicU64 {
     fn new(value: u64) -> Self {
         Self::new(value)
     }
+
     fn get(&self) -> u64 {
         self.load(SeqCst)
     }
+
     fn set(&self, value: u64) {
         self.store(value, SeqCst);
     }
@@ -217,9 +221,11 @@ mod tests {
         fn new() -> Self {
             Self::new(false)
         }
+
         fn get(&self) -> bool {
             self.load(SeqCst)
         }
+
         fn set(&self, value: bool) {
             self.store(value, SeqCst);
         }
@@ -229,9 +235,11 @@ mod tests {
         fn new(value: u64) -> Self {
             Self::new(value)
         }
+
         fn get(&self) -> u64 {
             self.load(SeqCst)
         }
+
         fn set(&self, value: u64) {
             self.store(value, SeqCst);
         }

@@ -48,6 +48,7 @@ pub(super) struct Session {
     pub(super) generation: u64,
     pub(super) gated: bool,
 }
+
 /// Why a session ends.
 enum End {
     /// Its client or its server left; nobody is to be told.
@@ -59,6 +60,7 @@ enum End {
     /// The client broke the protocol.
     Violation(&'static str),
 }
+
 impl Session {
     /// Serves it to its end.
     pub(super) async fn run(self, client: TcpStream, leftover: &[u8]) {
@@ -91,6 +93,7 @@ impl Session {
         drop(self.registered);
     }
 }
+
 /// A session that forwards.
 struct Serving {
     plane: Arc<DataPlane>,

@@ -22,15 +22,19 @@ impl GateAccess for Fake {
         self.inside.set(!self.closed.get());
         self.inside.get()
     }
+
     fn is_open(&self) -> bool {
         !self.closed.get()
     }
+
     fn is_inside(&self) -> bool {
         self.inside.get()
     }
+
     fn leave(&self) {
         self.inside.set(false);
     }
+
     fn is_closing(&self) -> bool {
         false
     }

@@ -948,6 +948,7 @@ mod tests {
                 self.checks.push(Check::new(name, Level::Error, evidence, remedy, fix));
             }
         }
+
         fn looks(findings: &mut Findings) -> Result<()> {
             let fix = format!("DROP EXTENSION {}", quoted);
             findings.error(NAME, "seen", "do", fix);
