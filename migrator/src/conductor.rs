@@ -120,14 +120,14 @@ const AFTER_QUIET_MAX: Duration = Duration::from_millis(500);
 /// What remains of the hold for the undo, at most.
 const UNDO_MAX: Duration = Duration::from_millis(100);
 /// A journal that stalls longer than this does not keep the gate closed while the undo may go on without it.
-const UNDO_RECORD_PATIENCE: Duration = Duration::from_secs(1);
+const UNDO_RECORD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the end of an undo is tried to be recorded. Without it a restart finds the undo, and nothing to undo.
-const END_RECORD_PATIENCE: Duration = Duration::from_secs(2);
+const END_RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 /// A write that nobody may give up is told of after this, or at the end of the hold, and then every so often.
-const WRITE_PATIENCE: Duration = Duration::from_millis(500);
+const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 const WRITE_TOLD_EVERY: Duration = Duration::from_secs(5);
 /// A server that is silent for longer is away.
-const MARKS_PATIENCE: Duration = Duration::from_secs(10);
+const MARKS_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
@@ -170,7 +170,7 @@ impl<D: Database> Conductor<D> {
     ) -> T {
         tokio::pin!(write);
         let begun = Instant::now();
-        let mut tell_at = hold_ends.max(begun + WRITE_PATIENCE);
+        let mut tell_at = hold_ends.max(begun + WRITE_TIMEOUT);
         loop {
             if let Ok(written) = timeout_at(tell_at, &mut write).await {
                 return written;
@@ -202,7 +202,7 @@ impl<D: Database> Conductor<D> {
 
     /// Refuses to undo what the source says was decided: this journal is older than that, as a copy that was restored is.
     pub(crate) async fn refuse_overtaken(&self) -> Result<()> {
-        let asked = timeout(MARKS_PATIENCE, self.database.marks()).await;
+        let asked = timeout(MARKS_TIMEOUT, self.database.marks()).await;
         let asked = asked.unwrap_or_else(|_| Err(Error::transient("the source did not show its marks in time")));
         let marks = match asked {
             Ok(marks) => marks,
@@ -305,7 +305,7 @@ impl<'a, D: Database> Run<'a, D> {
                 return next;
             };
             self.unrecorded(&next, &error);
-            let late = begun.elapsed() >= END_RECORD_PATIENCE;
+            let late = begun.elapsed() >= END_RECORD_TIMEOUT;
             match &next {
                 // A restart finds an undo, and nothing to undo; the next cutover records its end first.
                 Cutover::Following if late => return next,
@@ -349,8 +349,8 @@ impl<'a, D: Database> Run<'a, D> {
                 self.decided = written.as_ref().map_or_else(|failed| failed.in_doubt, |_| true);
                 Ok(written)
             }
-            Cutover::Undoing { .. } if !self.decided => timeout(UNDO_RECORD_PATIENCE, write).await,
-            Cutover::Following => timeout(END_RECORD_PATIENCE, write).await,
+            Cutover::Undoing { .. } if !self.decided => timeout(UNDO_RECORD_TIMEOUT, write).await,
+            Cutover::Following => timeout(END_RECORD_TIMEOUT, write).await,
             Cutover::Undoing { .. } | Cutover::Switched => Ok(conductor.waited_for(state, hold_ends, write).await),
             _ => timeout_at(self.limits.decide_by(), write).await,
         };

@@ -131,13 +131,13 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// with the object's name where the definitions are no longer `proved`.
     fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> impl Future<Output = Result<()>> + Send;
 
-    /// Puts up the barrier on the source within `patience` and commits the marker from another session.
+    /// Puts up the barrier on the source within `limit` and commits the marker from another session.
     /// `token` makes the marker unique.
     fn raise_fence(
         &self,
         plan: &Plan,
         token: &str,
-        patience: Duration,
+        limit: Duration,
     ) -> impl Future<Output = Result<Raised<Self::Fence, Self::Position>>> + Send;
 
     /// Fails, with names, where under the barrier the definitions of a side are not those of [`Database::warm_up`] any

@@ -139,29 +139,29 @@ impl<P: Position> Follow<P> {
     }
 
     /// Resolves with how far the target is, once the follower has told it for the first time. Cancel safe.
-    pub async fn wait_begun(&self, patience: Duration) -> Result<Option<P>> {
+    pub async fn wait_begun(&self, limit: Duration) -> Result<Option<P>> {
         let begun = |applied: &Applied<P>| applied.position.is_some();
-        self.wait(begun, patience, "the follower did not begin").await?;
+        self.wait(begun, limit, "the follower did not begin").await?;
         Ok(self.applied().position)
     }
 
     /// Resolves when `position` is applied. Cancel safe.
-    pub async fn wait_covers(&self, position: &P, patience: Duration) -> Result<()> {
+    pub async fn wait_covers(&self, position: &P, limit: Duration) -> Result<()> {
         let reached = |applied: &Applied<P>| applied.position.as_ref().is_some_and(|at| at.covers(position));
-        self.wait(reached, patience, &format!("the target did not reach {position}")).await
+        self.wait(reached, limit, &format!("the target did not reach {position}")).await
     }
 
     /// Resolves when the marker with `token` is durable on the target. Cancel safe.
-    pub async fn wait_marker(&self, token: &str, patience: Duration) -> Result<()> {
+    pub async fn wait_marker(&self, token: &str, limit: Duration) -> Result<()> {
         let reached = |applied: &Applied<P>| applied.markers.iter().any(|seen| seen == token);
-        self.wait(reached, patience, "the target did not apply the marker").await
+        self.wait(reached, limit, "the target did not apply the marker").await
     }
 
     /// Asks the follower to stand still exactly before the first transaction at or after `position`, and resolves
     /// when it does. The pause lasts until [`Follow::resume`].
-    pub async fn pause_at(&self, position: P, patience: Duration) -> Result<()> {
+    pub async fn pause_at(&self, position: P, limit: Duration) -> Result<()> {
         self.pause_at.send_replace(Some(position));
-        let paused = self.wait(|applied| applied.paused, patience, "the follower did not pause").await;
+        let paused = self.wait(|applied| applied.paused, limit, "the follower did not pause").await;
         if paused.is_err() {
             self.resume();
         }
@@ -173,9 +173,9 @@ impl<P: Position> Follow<P> {
         self.pause_at.send_replace(None);
     }
 
-    async fn wait(&self, reached: impl Fn(&Applied<P>) -> bool, patience: Duration, otherwise: &str) -> Result<()> {
+    async fn wait(&self, reached: impl Fn(&Applied<P>) -> bool, limit: Duration, otherwise: &str) -> Result<()> {
         let mut watching = self.applied.subscribe();
-        let waiting = tokio::time::timeout(patience, watching.wait_for(|applied| reached(applied)));
+        let waiting = tokio::time::timeout(limit, watching.wait_for(|applied| reached(applied)));
         let outcome = tokio::select! {
             biased;
             outcome = waiting => outcome,
@@ -187,7 +187,7 @@ impl<P: Position> Follow<P> {
         match outcome {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::transient("the follower is gone")),
-            Err(_) => Err(Error::transient(format!("{otherwise} within {} ms", patience.as_millis()))
+            Err(_) => Err(Error::transient(format!("{otherwise} within {} ms", limit.as_millis()))
                 .remedy("look at the lag in SHOW MIGRATION STATUS; try again when it is small")),
         }
     }

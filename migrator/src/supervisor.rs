@@ -54,12 +54,12 @@ pub struct Supervisor<D: Database> {
     unmarked_names: parking_lot::Mutex<BTreeSet<(String, String)>>,
 }
 
-const PRECHECK_PATIENCE: Duration = Duration::from_mins(2);
-const CLEAN_UP_PATIENCE: Duration = Duration::from_mins(2);
+const PRECHECK_TIMEOUT: Duration = Duration::from_mins(2);
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_mins(2);
 /// Thousands of tables take their time.
-const REMOVE_PATIENCE: Duration = Duration::from_mins(10);
+const REMOVE_TIMEOUT: Duration = Duration::from_mins(10);
 /// The longest hold and what comes after it.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(75);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(75);
 
 impl<D: Database> Supervisor<D> {
     /// Reads the journal. Call it before the listener opens: it closes the gate of every route whose cutover was
@@ -113,7 +113,7 @@ impl<D: Database> Supervisor<D> {
     pub async fn shutdown(&self) {
         let stopping = self.all().into_iter().map(|migration| async move {
             let name = migration.name().to_owned();
-            match timeout(SHUTDOWN_PATIENCE, migration.wait_until_free("the shutdown")).await {
+            match timeout(SHUTDOWN_TIMEOUT, migration.wait_until_free("the shutdown")).await {
                 Ok(_busy) => migration.halt().await,
                 Err(_) => {
                     tracing::warn!(migration = name, "its work did not end before the process");
@@ -174,7 +174,7 @@ impl<D: Database> Supervisor<D> {
     }
 
     async fn run_precheck(&self, migration: &Migration<D>) -> Result<Vec<Check>> {
-        let Ok(findings) = timeout(PRECHECK_PATIENCE, migration.database()?.preflight()).await else {
+        let Ok(findings) = timeout(PRECHECK_TIMEOUT, migration.database()?.preflight()).await else {
             return Err(
                 Error::transient("the precheck did not end").remedy("look whether both clusters answer, and try again")
             );
@@ -270,7 +270,7 @@ impl<D: Database> Supervisor<D> {
             }
         }
         migration.halt().await;
-        let cleaned = timeout(CLEAN_UP_PATIENCE, migration.database()?.clean_up()).await;
+        let cleaned = timeout(CLEAN_UP_TIMEOUT, migration.database()?.clean_up()).await;
         cleaned.unwrap_or_else(|_| {
             Err(Error::transient("the clean-up did not end")
                 .remedy("look whether both clusters answer, and finish again"))
@@ -308,10 +308,10 @@ impl<D: Database> Supervisor<D> {
             let database = migration.database()?;
             let late = || Err(Error::transient("the clean-up did not end").remedy("try again"));
             if made {
-                let removed = timeout(REMOVE_PATIENCE, database.remove_made()).await;
+                let removed = timeout(REMOVE_TIMEOUT, database.remove_made()).await;
                 stays = removed.unwrap_or_else(|_| late())?;
             } else {
-                let cleaned = timeout(CLEAN_UP_PATIENCE, database.clean_up()).await;
+                let cleaned = timeout(CLEAN_UP_TIMEOUT, database.clean_up()).await;
                 cleaned.unwrap_or_else(|_| late().map(drop::<Vec<String>>))?;
             }
         }

@@ -125,10 +125,10 @@ pub trait Traffic: Send + Sync + 'static {
     /// their own, and `*` for what the default route serves; each with the database.
     fn other_routes(&self, route: &str, databases: &[String]) -> Result<Vec<(String, String)>>;
 
-    /// Opens sessions on `cluster` ahead of a switch, for as many of the route's clients as `patience` allows. Those
+    /// Opens sessions on `cluster` ahead of a switch, for as many of the route's clients as `limit` allows. Those
     /// that are not used within about half a minute are closed again. Tells of each session that could not be opened
     /// why not.
-    fn warm<'a>(&'a self, route: &'a str, cluster: &'a str, patience: Duration) -> Waiting<'a, Result<Vec<String>>>;
+    fn warm<'a>(&'a self, route: &'a str, cluster: &'a str, limit: Duration) -> Waiting<'a, Result<Vec<String>>>;
 
     /// Gives up what [`Traffic::warm`] opened: the switch does not come.
     fn cool(&self, route: &str) -> Result<()>;
@@ -151,8 +151,8 @@ pub trait Traffic: Send + Sync + 'static {
     fn hidden_writes(&self, route: &str) -> Result<Vec<HiddenWrites>>;
 
     /// The sessions that a switch at this moment would close, each with its reason. Idle sessions are asked, those in
-    /// the middle of something are not; what could not be asked within `patience` is listed as not known.
-    fn unmovable<'a>(&'a self, route: &'a str, patience: Duration) -> Waiting<'a, Result<Vec<Unmovable>>>;
+    /// the middle of something are not; what could not be asked within `limit` is listed as not known.
+    fn unmovable<'a>(&'a self, route: &'a str, limit: Duration) -> Waiting<'a, Result<Vec<Unmovable>>>;
 
     /// Points the route at `cluster` under a new generation. The gate stays as it is.
     /// Pointing it where it already points changes nothing.
@@ -168,8 +168,8 @@ pub trait Traffic: Send + Sync + 'static {
     }
 
     /// What the held statements of the last hold went through. Resolves when the last of them has gone on,
-    /// or after `patience` with what is known by then.
-    fn holds<'a>(&'a self, route: &'a str, patience: Duration) -> Waiting<'a, Result<Holds>>;
+    /// or after `limit` with what is known by then.
+    fn holds<'a>(&'a self, route: &'a str, limit: Duration) -> Waiting<'a, Result<Holds>>;
 
     /// What became of the sessions since the last switch, as of now.
     fn handovers(&self, route: &str) -> Result<Handovers>;

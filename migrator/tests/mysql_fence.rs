@@ -401,8 +401,8 @@ async fn a_fence_that_would_wait_too_long_gives_up_names_who_and_leaves_all_as_i
             format!("SELECT id FROM information_schema.processlist WHERE id = {id} AND info LIKE 'INSERT%SLEEP%'");
         while world.source().rows::<(u64,)>("", &begun).await.is_empty() {}
         let at = Instant::now();
-        let patience = Duration::from_millis(300);
-        let raised = fence::raise(Some(ready), &world.mysql, &world.plan, "token", patience).await;
+        let limit = Duration::from_millis(300);
+        let raised = fence::raise(Some(ready), &world.mysql, &world.plan, "token", limit).await;
         let refused = raised.err().expect("a statement writes");
         assert!(at.elapsed() < 2 * SECOND, "{kind:?} took {:?}", at.elapsed());
         assert!(

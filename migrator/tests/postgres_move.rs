@@ -295,9 +295,9 @@ async fn a_transaction_that_blocks_the_start_of_the_stream_is_named() {
 async fn a_sealed_fence_refuses_every_writer_until_it_is_lifted() {
     let (source, _target, postgres, _session) = shop(Settings::default()).await;
     let plan = plan::read(&postgres).await.expect("the catalogue can be read");
-    let patience = Duration::from_secs(5);
+    let limit = Duration::from_secs(5);
     let ready = fence::warm_up(&postgres, &plan).await.expect("nothing blocks the fence");
-    let raised = fence::raise(Some(ready), &postgres, &plan, "t1", patience).await.expect("the fence goes up");
+    let raised = fence::raise(Some(ready), &postgres, &plan, "t1", limit).await.expect("the fence goes up");
 
     let client = source.connect("shop").await;
     let read = lines(&client, "SELECT count(*)::text FROM orders").await;
@@ -363,9 +363,9 @@ async fn a_seal_that_was_in_doubt_cannot_land_after_the_fence_was_lifted() {
 async fn a_long_reader_does_not_keep_a_lifted_fence_refusing_writes() {
     let (source, _target, postgres, client) = shop(Settings::default()).await;
     let plan = plan::read(&postgres).await.expect("the catalogue can be read");
-    let patience = Duration::from_secs(5);
+    let limit = Duration::from_secs(5);
     let sealed = async |token| {
-        let raised = fence::raise(None, &postgres, &plan, token, patience).await?;
+        let raised = fence::raise(None, &postgres, &plan, token, limit).await?;
         fence::seal(raised.fence, "SELECT 1").await
     };
     sealed("t1").await.expect("the refusal is durable");
@@ -418,7 +418,7 @@ async fn a_writer_that_locks_in_another_order_is_let_through_and_the_fence_goes_
 async fn what_was_changed_on_the_source_since_the_plan_stops_the_fence_and_is_named() {
     let (source, _target, postgres, client) = shop(Settings::default()).await;
     let plan = prepared(&postgres).await;
-    let patience = Duration::from_secs(5);
+    let limit = Duration::from_secs(5);
     for (change, undo, name) in [
         (
             "CREATE TABLE events_2025 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
@@ -447,7 +447,7 @@ async fn what_was_changed_on_the_source_since_the_plan_stops_the_fence_and_is_na
         postgres.warm_up(&plan, None).await.expect("nothing is in the way");
         client.batch_execute(change).await.expect(change);
         source.give_away().await;
-        let raised = postgres.raise_fence(&plan, "t1", patience).await;
+        let raised = postgres.raise_fence(&plan, "t1", limit).await;
         let mut fence = raised.expect("nobody writes").fence;
         let Err(failure) = postgres.confirm_fence(&plan, &mut fence).await else {
             panic!("the fence held over: {change}");
@@ -759,8 +759,8 @@ async fn a_write_that_the_fence_does_not_stop_is_named_under_the_barrier_and_a_s
         .await
         .expect("it has a number");
     postgres.warm_up(&plan, None).await.expect("nothing blocks the fence");
-    let patience = Duration::from_secs(5);
-    let raised = postgres.raise_fence(&plan, "t1", patience).await;
+    let limit = Duration::from_secs(5);
+    let raised = postgres.raise_fence(&plan, "t1", limit).await;
     let mut fence = raised.expect("it holds no lock").fence;
     let refused = postgres.confirm_fence(&plan, &mut fence).await;
     let text = refused.expect_err("it may write behind the fence").full_text();
@@ -769,7 +769,7 @@ async fn a_write_that_the_fence_does_not_stop_is_named_under_the_barrier_and_a_s
     postgres.drop_fence(fence).await.expect("dropped");
     superuser.batch_execute("COMMIT").await.expect("ended");
     postgres.warm_up(&plan, None).await.expect("nothing blocks the fence");
-    let raised = postgres.raise_fence(&plan, "t2", patience).await;
+    let raised = postgres.raise_fence(&plan, "t2", limit).await;
     let mut fence = raised.expect("nobody writes").fence;
     postgres.confirm_fence(&plan, &mut fence).await.unwrap_or_else(|error| panic!("{}", error.full_text()));
     postgres.drop_fence(fence).await.expect("dropped");

@@ -166,11 +166,11 @@ CREATE EVENT TRIGGER audit ON ddl_command_end EXECUTE FUNCTION audit()";
 async fn an_event_trigger_that_writes_on_ddl_does_not_meet_the_fence_or_is_named_before() {
     let (source, target, postgres, session) = shop(AUDITED).await;
     let plan = plan::read(&postgres).await.expect("it can be read");
-    let patience = Duration::from_secs(5);
+    let limit = Duration::from_secs(5);
     // In a superuser's session it does not fire, and the fence rises, stands and falls.
     let checks = checked(&postgres).await;
     assert_eq!(found(&checks, "event_triggers", Level::Ok).len(), 1);
-    let raised = fence::raise(None, &postgres, &plan, "one", patience).await;
+    let raised = fence::raise(None, &postgres, &plan, "one", limit).await;
     fence::seal(raised.expect("it rises").fence, "SELECT 1").await.expect("it stands");
     session.batch_execute("INSERT INTO orders VALUES (1)").await.expect_err("it is refused");
     fence::lift(&postgres).await.expect("it falls");
@@ -198,12 +198,12 @@ async fn an_event_trigger_that_writes_on_ddl_does_not_meet_the_fence_or_is_named
     assert_eq!(named.len(), 1, "{named:#?}");
     assert!(named[0].evidence.contains("writes to public.audit, which the fence refuses"), "{named:#?}");
     let failure =
-        fence::raise(None, &as_mover, &plan, "two", patience).await.err().expect("it meets the fence's own trigger");
+        fence::raise(None, &as_mover, &plan, "two", limit).await.err().expect("it meets the fence's own trigger");
     assert!(failure.full_text().contains("an event trigger of the source"), "{}", failure.full_text());
     mended(&session, &named).await;
     let checks = checked(&as_mover).await;
     assert_eq!(found(&checks, "event_triggers", Level::Ok).len(), 1);
-    let raised = fence::raise(None, &as_mover, &plan, "three", patience).await;
+    let raised = fence::raise(None, &as_mover, &plan, "three", limit).await;
     fence::drop_fence(raised.expect("it rises").fence).await.expect("it falls");
     // One that refuses is named too, and no trial stays behind.
     session

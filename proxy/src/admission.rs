@@ -74,16 +74,16 @@ impl AdmissionSlot {
         self.0.borrow().clone()
     }
 
-    /// Lets a session in, where it may come in; waits up to `patience` for the first look, and for the next one where that
+    /// Lets a session in, where it may come in; waits up to `limit` for the first look, and for the next one where that
     /// failed.
-    pub async fn pass(&self, patience: Duration) -> Result<(), Turned> {
+    pub async fn pass(&self, limit: Duration) -> Result<(), Turned> {
         let mut watched = self.0.subscribe();
         let first = watched.wait_for(|admission| *admission != Admission::Looking(None));
-        let Ok(Ok(_)) = tokio::time::timeout(patience, first).await else {
+        let Ok(Ok(_)) = tokio::time::timeout(limit, first).await else {
             return Err(Turned::NotYet);
         };
         let known = watched.wait_for(|admission| !matches!(admission, Admission::Looking(_)));
-        match tokio::time::timeout(patience.min(NEXT_LOOK), known).await {
+        match tokio::time::timeout(limit.min(NEXT_LOOK), known).await {
             Ok(Ok(admission)) => match &*admission {
                 Admission::Refused { .. } => Err(Turned::Away),
                 Admission::Open | Admission::Unseen { .. } => Ok(()),

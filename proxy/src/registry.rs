@@ -373,9 +373,9 @@ impl Registry {
         unopened
     }
 
-    /// The sessions of `route` that a switch would close now, and those that did not say so within `patience`.
-    pub async fn unmovable(&self, route: &str, patience: Duration) -> Vec<Unmovable> {
-        let deadline = Instant::now() + patience;
+    /// The sessions of `route` that a switch would close now, and those that did not say so within `limit`.
+    pub async fn unmovable(&self, route: &str, limit: Duration) -> Vec<Unmovable> {
+        let deadline = Instant::now() + limit;
         let mut found = Vec::new();
         for group in self.of_route(route).chunks(PROBES_MAX) {
             let asked: Vec<_> = group.iter().map(|entry| (entry, entry.probe())).collect();

@@ -19,14 +19,14 @@ use crate::traffic::OpenTransaction;
 pub(super) const LIFT_GRACE: Duration = Duration::from_secs(30);
 /// One try to lift it: the first is short, as a lost packet may be all that is wrong.
 const LIFT_TRY_FIRST: Duration = Duration::from_secs(2);
-const LIFT_PATIENCE: Duration = Duration::from_secs(10);
-const DROP_PATIENCE: Duration = Duration::from_secs(1);
+const LIFT_TIMEOUT: Duration = Duration::from_secs(10);
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// While clients are held, the pauses between tries stay short.
 const CLOSED_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Nobody waits for what comes after the switch but the one who asked for the cutover.
-pub(super) const COMPLETE_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const COMPLETE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Whoever asked for the cutover does not wait longer for a source that is gone.
-const CONFIRM_PATIENCE: Duration = Duration::from_secs(5);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Open transactions that are named in a message.
 const NAMED_MAX: usize = 5;
 
@@ -156,7 +156,7 @@ impl<D: Database> Run<'_, D> {
             Fence::Untouched => true,
             Fence::Raised(fence) => {
                 let dropping = self.conductor.database.drop_fence(fence);
-                matches!(timeout(DROP_PATIENCE, dropping).await, Ok(Ok(())))
+                matches!(timeout(DROP_TIMEOUT, dropping).await, Ok(Ok(())))
             }
             Fence::Unknown => false,
         };
@@ -170,15 +170,15 @@ impl<D: Database> Run<'_, D> {
         let conductor = self.conductor;
         let grace = Instant::now() + LIFT_GRACE;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
-        let mut patience = Backoff::new(LIFT_TRY_FIRST, LIFT_PATIENCE);
+        let mut limit = Backoff::new(LIFT_TRY_FIRST, LIFT_TIMEOUT);
         loop {
             let closed_for = grace.saturating_duration_since(Instant::now());
             if self.hold.is_none() && closed_for.is_zero() {
                 self.release_warily();
             }
             let open = self.hold.is_some();
-            let patience = patience.step();
-            let one_try = if open { patience } else { patience.min(closed_for) };
+            let limit = limit.step();
+            let one_try = if open { limit } else { limit.min(closed_for) };
             let lifting = timeout(one_try, conductor.database.lift_fence(&conductor.plan)).await;
             let error = match lifting {
                 Ok(Ok(())) => return,
@@ -236,7 +236,7 @@ impl<D: Database> Conductor<D> {
     /// Does what is better done once the target serves. The switch stands, whatever comes of it.
     pub(crate) async fn complete(&self) {
         let completing = self.database.after_switch(&self.plan);
-        let outcome = timeout(COMPLETE_PATIENCE, completing).await;
+        let outcome = timeout(COMPLETE_TIMEOUT, completing).await;
         self.confirm().await;
         let error = match outcome {
             Ok(Ok(())) => return,
@@ -253,7 +253,7 @@ impl<D: Database> Conductor<D> {
 impl<D: Database> Conductor<D> {
     /// The mark alone would leave open whether the switch took place. A source that is gone needs no mark.
     async fn confirm(&self) {
-        let confirming = timeout(CONFIRM_PATIENCE, self.database.confirm_mark()).await;
+        let confirming = timeout(CONFIRM_TIMEOUT, self.database.confirm_mark()).await;
         let error = match confirming {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,

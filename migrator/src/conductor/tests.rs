@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::CutoverRun;
-use super::effects::{COMPLETE_PATIENCE, LIFT_GRACE};
+use super::effects::{COMPLETE_TIMEOUT, LIFT_GRACE};
 use super::scripted::{Mishap, World, definition, run};
 use crate::cutover::Cutover;
 use crate::model::report::{Kind, Outcome};
@@ -99,11 +99,11 @@ async fn any_call_may_fail_or_hang_and_the_cutover_still_ends_as_before_or_switc
                 let calls = world.facts.lock().calls.clone();
                 let decided = calls.contains(&"switch");
                 assert_eq!(course.outcome == Outcome::Switched, decided, "{note}: {calls:?}");
-                // An unfence that hangs costs its patience on top, and no more.
+                // An unfence that hangs costs its limit on top, and no more.
                 let limit = Duration::from_secs(2) + LIFT_GRACE;
                 assert!(course.hold <= limit, "{note}: held {:?}", course.hold);
                 // By then everybody goes on.
-                let after = if calls.last() == Some(&"after_switch") { COMPLETE_PATIENCE } else { Duration::ZERO };
+                let after = if calls.last() == Some(&"after_switch") { COMPLETE_TIMEOUT } else { Duration::ZERO };
                 assert!(took <= limit + after + Duration::from_secs(1), "{note}: took {took:?}");
             }
         }

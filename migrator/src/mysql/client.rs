@@ -86,7 +86,7 @@ impl fmt::Display for Version {
     }
 }
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// More than any server takes in one packet. Where the driver were to ask, a setting of the server could leave it without an
 /// answer.
@@ -120,7 +120,7 @@ pub async fn try_login(endpoint: &Endpoint, purpose: &str) -> Result<()> {
         let session = Conn::new(options(endpoint, purpose)).await?;
         session.disconnect().await
     };
-    match tokio::time::timeout(CONNECT_PATIENCE, connecting).await {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(outcome) => outcome.map_err(|error| failed("the login was refused", error)),
         Err(_) => Err(Error::transient("the login was not answered in time")),
     }
@@ -133,10 +133,10 @@ async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn>
         session::shed(&mut session).await?;
         Ok(session)
     };
-    match tokio::time::timeout(CONNECT_PATIENCE, connecting).await {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(outcome) => outcome,
         Err(_) => {
-            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_PATIENCE.as_secs())))
+            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_TIMEOUT.as_secs())))
         }
     }
 }

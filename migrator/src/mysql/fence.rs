@@ -40,7 +40,7 @@ pub(super) use write_block::{forget, install};
 /// How long a reply may be late where the server has nothing to wait for.
 const REPLY_GRACE: Duration = Duration::from_secs(5);
 /// How long the sessions of an earlier fence have to end.
-const END_PATIENCE: Duration = Duration::from_secs(10);
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Every session that a fence uses, by purpose: the one that waits, and the one that watches it and writes the marker.
 const PURPOSES: [&str; 2] = ["fence", "marker"];
 
@@ -100,7 +100,7 @@ async fn open(mysql: &Mysql) -> Result<Ready> {
         tokio::try_join!(mysql.connect_source(PURPOSES[0]), mysql.connect_source(PURPOSES[1]))?;
     for (session, purpose) in [(&mut fence, PURPOSES[0]), (&mut marker, PURPOSES[1])] {
         if !stale_sessions::mark(mysql, session, purpose).await? {
-            stale_sessions::end(mysql, session, purpose, END_PATIENCE).await?;
+            stale_sessions::end(mysql, session, purpose, END_TIMEOUT).await?;
             stale_sessions::mark(mysql, session, purpose).await?;
         }
     }
@@ -122,13 +122,13 @@ async fn open(mysql: &Mysql) -> Result<Ready> {
     })
 }
 
-/// Makes the source read only within `patience` and commits the marker.
+/// Makes the source read only within `limit` and commits the marker.
 pub async fn raise(
     ready: Option<Ready>,
     mysql: &Mysql,
     plan: &Plan,
     token: &str,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<Raised<Fence, BinlogPosition>> {
     let mut usable = ready;
     if let Some(ready) = &mut usable
@@ -147,16 +147,16 @@ pub async fn raise(
         Means::ReadOnly => {
             tokio::try_join!(
                 write_block::remember(mysql, &mut ready.marker, ready.version),
-                end_by_itself(&mut ready.fence, patience)
+                end_by_itself(&mut ready.fence, limit)
             )?;
             run(&mut ready.marker, "SET GLOBAL event_scheduler = OFF", "stop the source's events", true).await?;
-            close(&mut ready, "SET GLOBAL read_only = ON", patience).await?;
+            close(&mut ready, "SET GLOBAL read_only = ON", limit).await?;
             // A prepared transaction may have come since the last look, and its commit is no write of a session.
             tokio::try_join!(holds(&mut ready.marker), obstacles::refuse_prepared(&mut ready.fence))?;
         }
         Means::Accounts => {
-            end_by_itself(&mut ready.fence, patience).await?;
-            close(&mut ready, &locked::barrier(plan), patience).await?;
+            end_by_itself(&mut ready.fence, limit).await?;
+            close(&mut ready, &locked::barrier(plan), limit).await?;
             obstacles::refuse_prepared(&mut ready.marker).await?;
         }
     }
@@ -172,7 +172,7 @@ pub async fn raise(
         let _ = marked.send(());
         position::current(&mut ready.marker).await
     };
-    let marker = timeout(patience.max(REPLY_GRACE), marking)
+    let marker = timeout(limit.max(REPLY_GRACE), marking)
         .await
         .map_err(|_| Error::transient("the source did not commit the marker in time"))??;
     Ok(Raised {
@@ -194,8 +194,8 @@ async fn answers(session: &mut Conn) -> Result<()> {
 }
 
 /// Lets the server end the barrier's session, should nobody be left to do it.
-async fn end_by_itself(session: &mut Conn, patience: Duration) -> Result<()> {
-    let (waiting, idle) = (patience.as_secs().saturating_add(1), patience.as_secs().saturating_add(10));
+async fn end_by_itself(session: &mut Conn, limit: Duration) -> Result<()> {
+    let (waiting, idle) = (limit.as_secs().saturating_add(1), limit.as_secs().saturating_add(10));
     let limits = format!(
         "SET SESSION lock_wait_timeout = {waiting}, innodb_lock_wait_timeout = {waiting}, wait_timeout = {idle}"
     );
@@ -203,20 +203,20 @@ async fn end_by_itself(session: &mut Conn, patience: Duration) -> Result<()> {
 }
 
 /// Puts the barrier up. While that waits for running statements, others wait behind it: it is ended when its time is over.
-async fn close(ready: &mut Ready, statement: &str, patience: Duration) -> Result<()> {
+async fn close(ready: &mut Ready, statement: &str, limit: Duration) -> Result<()> {
     let id = ready.fence.id();
     let setting = ready.fence.query_drop(statement);
     tokio::pin!(setting);
     let outcome = tokio::select! {
         outcome = &mut setting => outcome,
-        () = sleep(patience) => {
+        () = sleep(limit) => {
             let who = obstacles::running(&mut ready.marker, id).await;
             run(&mut ready.marker, &format!("KILL QUERY {id}"), "end the waiting fence", false).await?;
             let _ = timeout(REPLY_GRACE, &mut setting).await;
             let who = who.unwrap_or_else(|error| error.full_text());
             return Err(Error::transient(format!(
                 "writers on the source did not end within {} ms: {who}",
-                patience.as_millis()
+                limit.as_millis()
             ))
             .remedy("let these end, or end them, and try again"));
         }

@@ -33,9 +33,9 @@ use crate::mysql::follow::tables::Tables;
 use crate::mysql::schema::triggers;
 
 /// How long a group under way may take to finish when the follower is asked to stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long each step of the opening that asks a server something may take.
-const OPEN_PATIENCE: Duration = Duration::from_mins(1);
+const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
 /// Events that are read before anything else is looked at again.
 const AT_ONCE: usize = 500;
 /// The target's own word of how far it is, is never older than this while the source goes on.
@@ -316,8 +316,8 @@ impl Follower {
 
 /// A server that stands still ends this too.
 async fn in_time<T>(what: &str, opening: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(OPEN_PATIENCE, opening).await.unwrap_or_else(|_| {
-        let seconds = OPEN_PATIENCE.as_secs();
+    timeout(OPEN_TIMEOUT, opening).await.unwrap_or_else(|_| {
+        let seconds = OPEN_TIMEOUT.as_secs();
         Err(Error::transient(format!("the servers did not {what} within {seconds} s")))
     })
 }
@@ -350,7 +350,7 @@ async fn done(hands: &mut ApplierState) -> (Applier, Result<()>) {
 /// Lets the piece under way finish. What is not committed by then is rolled back by the target.
 async fn finish(hands: ApplierState) {
     if let ApplierState::Busy(applying, Some(_)) = hands
-        && let Ok((_, Err(error))) = timeout(STOP_PATIENCE, applying).await
+        && let Ok((_, Err(error))) = timeout(STOP_TIMEOUT, applying).await
     {
         tracing::warn!(%error, "the last group before the stop was not applied");
     }

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::client::{self, Endpoint, failed};
 use crate::error::{Error, Result};
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server answers, gives the next bytes or takes them within this, or the connection is taken for dead.
 const STALL: Duration = Duration::from_mins(5);
 const ALIVE_AFTER: Duration = Duration::from_secs(15);
@@ -80,20 +80,20 @@ pub(super) type Cell = Option<Bytes>;
 impl Link {
     /// Connects and logs in.
     pub(super) async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Self> {
-        if let Some(link) = Self::within_patience(endpoint, purpose).await? {
+        if let Some(link) = Self::within_limit(endpoint, purpose).await? {
             return Ok(link);
         }
         // The server wants to see the whole password before it knows its hash. An ordinary connection shows it,
         // and the server remembers.
         drop(client::connect(endpoint, purpose).await?);
-        Self::within_patience(endpoint, purpose)
+        Self::within_limit(endpoint, purpose)
             .await?
             .ok_or_else(|| Error::transient(format!("{endpoint:?} forgot a login that was just made")))
     }
 
-    async fn within_patience(endpoint: &Endpoint, purpose: &str) -> Result<Option<Self>> {
-        timeout(CONNECT_PATIENCE, Self::open(endpoint, purpose)).await.unwrap_or_else(|_| {
-            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_PATIENCE.as_secs())))
+    async fn within_limit(endpoint: &Endpoint, purpose: &str) -> Result<Option<Self>> {
+        timeout(CONNECT_TIMEOUT, Self::open(endpoint, purpose)).await.unwrap_or_else(|_| {
+            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_TIMEOUT.as_secs())))
         })
     }
 

@@ -46,7 +46,7 @@ pub use position::BinlogPosition;
 pub const RECORDS: &str = "headgate";
 
 /// How long writers wait for the target while the fence is lifted.
-const TRIGGERS_PATIENCE: Duration = Duration::from_secs(1);
+const TRIGGERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Database for Mysql {
     type Position = BinlogPosition;
@@ -133,9 +133,9 @@ impl Database for Mysql {
         Ok(())
     }
 
-    async fn raise_fence(&self, plan: &Plan, token: &str, patience: Duration) -> Result<Raised<Fence, BinlogPosition>> {
+    async fn raise_fence(&self, plan: &Plan, token: &str, limit: Duration) -> Result<Raised<Fence, BinlogPosition>> {
         let ready = self.inner.warm.lock().fence.take();
-        fence::raise(ready, self, plan, token, patience).await
+        fence::raise(ready, self, plan, token, limit).await
     }
 
     async fn confirm_fence(&self, plan: &Plan, fence: &mut Fence) -> Result<()> {
@@ -164,7 +164,7 @@ impl Database for Mysql {
 
     async fn lift_fence(&self, plan: &Plan) -> Result<()> {
         // The source must accept writes again, whatever became of the target. The follower removes them too when it starts.
-        let removing = tokio::time::timeout(TRIGGERS_PATIENCE, schema::triggers::remove(self)).await;
+        let removing = tokio::time::timeout(TRIGGERS_TIMEOUT, schema::triggers::remove(self)).await;
         let removed =
             removing.unwrap_or_else(|_| Err(Error::transient("the target did not remove its triggers in time")));
         fence::lift(self, plan).await?;

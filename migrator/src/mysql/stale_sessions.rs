@@ -37,8 +37,8 @@ fn lock(mysql: &Mysql, purpose: &str) -> String {
 
 /// Ends every session of this migration with this purpose but `session` itself. When it returns, none of their
 /// statements can take effect any more.
-pub async fn end(mysql: &Mysql, session: &mut Conn, purpose: &str, patience: Duration) -> Result<()> {
-    let give_up = Instant::now() + patience;
+pub async fn end(mysql: &Mysql, session: &mut Conn, purpose: &str, limit: Duration) -> Result<()> {
+    let give_up = Instant::now() + limit;
     let ours = u64::from(session.id());
     loop {
         let mut left = reported(mysql, session, Some(purpose)).await?;
@@ -56,7 +56,7 @@ pub async fn end(mysql: &Mysql, session: &mut Conn, purpose: &str, patience: Dur
             return Err(Error::transient(format!(
                 "the session {first} of an earlier run (headgate {}) did not end within {} ms",
                 mysql.purpose(purpose),
-                patience.as_millis()
+                limit.as_millis()
             ))
             .remedy("it is tried again; look at what this session waits for on the server"));
         }

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 /// A stream that was silent that long has ended without a word.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What starts anew a migration whose changes are lost.
 const LOST: &str = "the changes since then are lost: let the source keep its log for longer (binlog_expire_logs_seconds, \
@@ -113,7 +113,7 @@ impl Stream {
                 }
             }
         }
-        let inner = timeout(START_PATIENCE, session.get_binlog_stream(request))
+        let inner = timeout(START_TIMEOUT, session.get_binlog_stream(request))
             .await
             .map_err(|_| Error::transient("the source did not start the change stream in time"))?
             .map_err(refused)?;

@@ -32,7 +32,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens a session whose `application_name` is `headgate <purpose>`, and that inherits no setting which changes what
 /// values mean. It ends when the client is dropped.
@@ -58,7 +58,7 @@ async fn login(endpoint: &Endpoint, purpose: &str) -> Result<Client, tokio_postg
         .user(&endpoint.user)
         .dbname(&endpoint.database)
         .application_name(format!("headgate {purpose}"))
-        .connect_timeout(CONNECT_PATIENCE)
+        .connect_timeout(CONNECT_TIMEOUT)
         .keepalives_idle(Duration::from_secs(15))
         .keepalives_interval(Duration::from_secs(15))
         .tcp_user_timeout(Duration::from_mins(1));
@@ -78,11 +78,11 @@ async fn within(
     endpoint: &Endpoint,
     opening: impl Future<Output = Result<Client, tokio_postgres::Error>>,
 ) -> Result<Client> {
-    match tokio::time::timeout(CONNECT_PATIENCE, opening).await {
+    match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(error)) => Err(failed(&format!("cannot connect to {endpoint:?}"), error)),
         Err(_) => {
-            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_PATIENCE.as_secs())))
+            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_TIMEOUT.as_secs())))
         }
     }
 }

@@ -112,13 +112,13 @@ pub async fn as_replica(session: &Client) -> Result<bool> {
     }
 }
 
-/// Locks the tables against writers within `patience`, readies the refusal, and commits the marker elsewhere.
+/// Locks the tables against writers within `limit`, readies the refusal, and commits the marker elsewhere.
 pub async fn raise(
     ready: Option<Ready>,
     postgres: &Postgres,
     plan: &Plan,
     token: &str,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<Raised<Fence, Lsn>> {
     let usable = ready.filter(|ready| !ready.fence.is_closed() && !ready.marker.is_closed());
     let mut ready = if let Some(ready) = usable {
@@ -128,22 +128,22 @@ pub async fn raise(
         write_block::arm(&ready.marker, postgres).await?;
         ready
     };
-    lock(&ready, postgres, plan, patience).await?;
+    lock(&ready, postgres, plan, limit).await?;
     // What changed before the locks were had is seen now; what comes later waits for them.
     let looking = ready.look.take().map(|look| {
         let (postgres, plan) = (postgres.clone(), plan.clone());
         tokio::spawn(async move { look.again(&postgres, &plan).await })
     });
     let fence = Fence { session: ready.fence, looking };
-    let marker = write_marker(&ready.marker, token, patience.max(REPLY_GRACE)).await?;
+    let marker = write_marker(&ready.marker, token, limit.max(REPLY_GRACE)).await?;
     Ok(Raised { fence, marker })
 }
 
 /// Takes the locks and readies the refusal in one transaction that stays open. Writers that hold one table and wait
 /// for another are let through between the tries.
-async fn lock(ready: &Ready, postgres: &Postgres, plan: &Plan, patience: Duration) -> Result<()> {
+async fn lock(ready: &Ready, postgres: &Postgres, plan: &Plan, limit: Duration) -> Result<()> {
     let statements = statements(postgres, plan);
-    let give_up = Instant::now() + patience;
+    let give_up = Instant::now() + limit;
     loop {
         let left = give_up.saturating_duration_since(Instant::now());
         let batch = format!(
@@ -165,7 +165,7 @@ async fn lock(ready: &Ready, postgres: &Postgres, plan: &Plan, patience: Duratio
         let yields = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
         let again = error.code().is_some_and(|code| yields.contains(code));
         if !again || Instant::now() + pause >= give_up {
-            return Err(not_raised(ready, plan, patience, error).await);
+            return Err(not_raised(ready, plan, limit, error).await);
         }
         timeout(REPLY_GRACE, ready.fence.batch_execute("ROLLBACK"))
             .await
@@ -196,14 +196,14 @@ fn statements(postgres: &Postgres, plan: &Plan) -> String {
 }
 
 /// Commits the marker; its position is that of the record, which lies before its commit.
-async fn write_marker(session: &Client, token: &str, patience: Duration) -> Result<Lsn> {
+async fn write_marker(session: &Client, token: &str, limit: Duration) -> Result<Lsn> {
     let content = format!("marker:{token}");
     let query = format!(
         "SELECT pg_catalog.pg_logical_emit_message(true, {}, {})::text",
         quote_literal(PREFIX),
         quote_literal(&content)
     );
-    let reply = timeout(patience, session.simple_query(&query))
+    let reply = timeout(limit, session.simple_query(&query))
         .await
         .map_err(|_| Error::transient("the source did not commit the marker in time"))?
         .map_err(|error| failed("cannot write the marker on the source", error))?;
@@ -217,7 +217,7 @@ async fn write_marker(session: &Client, token: &str, patience: Duration) -> Resu
         .parse()
 }
 
-async fn not_raised(ready: &Ready, plan: &Plan, patience: Duration, error: tokio_postgres::Error) -> Error {
+async fn not_raised(ready: &Ready, plan: &Plan, limit: Duration, error: tokio_postgres::Error) -> Error {
     let waited = [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
     if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
         return failed(
@@ -234,7 +234,7 @@ async fn not_raised(ready: &Ready, plan: &Plan, patience: Duration, error: tokio
         Ok(None) => "none that is still there".to_owned(),
         Err(failure) => failure.full_text(),
     };
-    Error::transient(format!("writers on the source did not end within {} ms: {who}", patience.as_millis()))
+    Error::transient(format!("writers on the source did not end within {} ms: {who}", limit.as_millis()))
         .remedy("let these transactions end, or end them, and try again")
 }
 

@@ -35,9 +35,9 @@ use crate::postgres::follow::tables::Tables;
 const START_TRIES: u32 = 40;
 const START_PAUSE: Duration = Duration::from_millis(250);
 /// How long a group under way may take to finish when the follower is asked to stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long each step of the opening that asks a server something may take.
-const OPEN_PATIENCE: Duration = Duration::from_mins(1);
+const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Follows until `stop` is cancelled or something fails.
 pub async fn run(
@@ -231,8 +231,8 @@ impl Follower {
 
 /// A server that stands still ends this too.
 async fn in_time<T>(what: &str, opening: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(OPEN_PATIENCE, opening).await.unwrap_or_else(|_| {
-        let seconds = OPEN_PATIENCE.as_secs();
+    timeout(OPEN_TIMEOUT, opening).await.unwrap_or_else(|_| {
+        let seconds = OPEN_TIMEOUT.as_secs();
         Err(Error::transient(format!("the servers did not {what} within {seconds} s")))
     })
 }
@@ -263,7 +263,7 @@ async fn done(hands: &mut ApplierState) -> (Applier, Result<()>) {
 /// Lets the piece under way finish. What is not committed by then is rolled back by the target.
 async fn finish(hands: ApplierState) -> Result<()> {
     if let ApplierState::Busy(applying, Some(_)) = hands
-        && let Ok((_, Err(error))) = timeout(STOP_PATIENCE, applying).await
+        && let Ok((_, Err(error))) = timeout(STOP_TIMEOUT, applying).await
     {
         tracing::warn!(%error, "the last group before the stop was not applied");
     }

@@ -21,7 +21,7 @@ use super::sql::quote_literal;
 use crate::error::{Error, Result};
 
 /// How long opening a connection, login included, may take.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nothing but row data is larger; a row's field holds at most 1 GiB.
 const FRAME_BYTES_MAX: usize = (1 << 30) + (1 << 20);
 /// Nothing that a server says before the login is complete is larger.
@@ -98,11 +98,11 @@ pub(super) enum Frame {
 impl Link {
     /// Connects and logs in for replication in `endpoint`'s database.
     pub(super) async fn connect(endpoint: &Endpoint, application: &str) -> Result<Self> {
-        match timeout(CONNECT_PATIENCE, Self::open(endpoint, application)).await {
+        match timeout(CONNECT_TIMEOUT, Self::open(endpoint, application)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::transient(format!(
                 "no replication connection to {endpoint:?} within {} ms",
-                CONNECT_PATIENCE.as_millis()
+                CONNECT_TIMEOUT.as_millis()
             ))),
         }
     }
@@ -132,7 +132,7 @@ impl Link {
         for (name, value) in SETTINGS {
             let _ = write!(batch, "; SET {name} = {}", quote_literal(value));
         }
-        self.query(&batch, CONNECT_PATIENCE)
+        self.query(&batch, CONNECT_TIMEOUT)
             .await?
             .map(drop)
             .map_err(|refusal| Error::fatal(format!("{endpoint:?} refuses a setting of the stream")).because(refusal))
@@ -279,17 +279,17 @@ impl Link {
         }
     }
 
-    /// Runs one statement by the simple protocol and returns the rows as text. At most `patience`.
+    /// Runs one statement by the simple protocol and returns the rows as text. At most `limit`.
     pub(super) async fn query(
         &mut self,
         statement: &str,
-        patience: Duration,
+        limit: Duration,
     ) -> Result<Result<Vec<Vec<Option<String>>>, Refusal>> {
         frontend::query(statement, &mut self.outgoing).map_err(unsendable)?;
-        timeout(patience, self.rows()).await.unwrap_or_else(|_| {
+        timeout(limit, self.rows()).await.unwrap_or_else(|_| {
             Err(Error::transient(format!(
                 "the server did not answer a replication command within {} ms",
-                patience.as_millis()
+                limit.as_millis()
             )))
         })
     }

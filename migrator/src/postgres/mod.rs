@@ -118,9 +118,9 @@ impl Database for Postgres {
         Ok(())
     }
 
-    async fn raise_fence(&self, plan: &Plan, token: &str, patience: Duration) -> Result<Raised<Fence, Lsn>> {
+    async fn raise_fence(&self, plan: &Plan, token: &str, limit: Duration) -> Result<Raised<Fence, Lsn>> {
         let ready = self.inner.warm.lock().fence.take();
-        fence::raise(ready, self, plan, token, patience).await
+        fence::raise(ready, self, plan, token, limit).await
     }
 
     async fn confirm_fence(&self, plan: &Plan, fence: &mut Fence) -> Result<()> {

@@ -28,7 +28,7 @@ use crate::postgres::schema::archive::{Archive, Entry};
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 const PRE_DATA: &str = "pre_data";
 /// How long the target's database may be out of reach while others use its name or the template.
-const CREATION_PATIENCE: Duration = Duration::from_mins(2);
+const CREATION_TIMEOUT: Duration = Duration::from_mins(2);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Does all of it, and finds nothing to do where it is done.
@@ -130,7 +130,7 @@ pub async fn creation(name: &str, owner: Option<&str>, source: &Client) -> Resul
 /// Creates a database as [`creation`] says.
 pub async fn create_database(name: &str, owner: Option<&str>, source: &Client, server: &Client) -> Result<()> {
     let statement = creation(name, owner, source).await?;
-    let give_up = Instant::now() + CREATION_PATIENCE;
+    let give_up = Instant::now() + CREATION_TIMEOUT;
     loop {
         let Err(error) = server.batch_execute(&statement).await else {
             return Ok(());

@@ -13,8 +13,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Ends every session of this migration with this purpose but `session` itself, in the same database. When it
 /// returns, none of their statements can take effect any more.
-pub(super) async fn end(postgres: &Postgres, session: &Client, purpose: &str, patience: Duration) -> Result<()> {
-    let give_up = Instant::now() + patience;
+pub(super) async fn end(postgres: &Postgres, session: &Client, purpose: &str, limit: Duration) -> Result<()> {
+    let give_up = Instant::now() + limit;
     let name = format!("headgate {}", postgres.purpose(purpose));
     loop {
         let left = session
@@ -33,7 +33,7 @@ pub(super) async fn end(postgres: &Postgres, session: &Client, purpose: &str, pa
             let pid: i32 = row.try_get(0).unwrap_or_default();
             return Err(Error::transient(format!(
                 "the session {pid} of an earlier run ({name}) did not end within {} ms",
-                patience.as_millis()
+                limit.as_millis()
             ))
             .remedy("it is tried again; look at what this session waits for on the server"));
         }

@@ -13,7 +13,7 @@ use super::sql::{quote_ident, quote_literal};
 use crate::error::{Error, Result};
 
 /// How long a replication command may take where nothing else bounds it.
-const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the source hears how far we are, so that it neither drops us nor keeps its log.
 const FEEDBACK_EVERY: Duration = Duration::from_secs(1);
 
@@ -53,7 +53,7 @@ impl Replication {
     /// Runs one statement by the simple protocol.
     pub async fn query(&mut self, statement: &str) -> Result<Vec<Vec<Option<String>>>> {
         self.link
-            .query(statement, COMMAND_PATIENCE)
+            .query(statement, COMMAND_TIMEOUT)
             .await?
             .map_err(|refusal| Error::fatal("the server refused a replication command").because(refusal))
     }
@@ -69,10 +69,10 @@ impl Replication {
         let create = format!("CREATE_REPLICATION_SLOT {slot_name}{kind} LOGICAL pgoutput (SNAPSHOT 'export')");
         let older = format!("CREATE_REPLICATION_SLOT {slot_name}{kind} LOGICAL pgoutput EXPORT_SNAPSHOT");
         // Each open transaction is waited for with the lock timeout of its own.
-        let patience = lock_timeout.saturating_mul(4) + COMMAND_PATIENCE;
-        let mut outcome = self.link.query(&create, patience).await?;
+        let limit = lock_timeout.saturating_mul(4) + COMMAND_TIMEOUT;
+        let mut outcome = self.link.query(&create, limit).await?;
         if outcome.as_ref().is_err_and(|refusal| refusal.code == "42601") {
-            outcome = self.link.query(&older, patience).await?;
+            outcome = self.link.query(&older, limit).await?;
         }
         let rows = outcome.map_err(|refusal| refused(slot, refusal))?;
         let field = |index: usize| rows.first().and_then(|row| row.get(index)).cloned().flatten();
@@ -89,7 +89,7 @@ impl Replication {
             quote_ident(slot),
             quote_literal(&quote_ident(publication)),
         );
-        let outcome = self.link.query(&command, COMMAND_PATIENCE).await?;
+        let outcome = self.link.query(&command, COMMAND_TIMEOUT).await?;
         outcome.map_err(|refusal| refused(slot, refusal))?;
         let flushed = from;
         Ok(Stream { link: self.link, flushed, reply_now: false, last_feedback: Instant::now(), heard: Instant::now() })

@@ -20,13 +20,13 @@ use crate::model::status::{State, Verdict};
 use crate::traffic::Holds;
 
 /// Preparations touch no client; this is only against a server that is silent.
-const WARM_UP_PATIENCE: Duration = Duration::from_mins(1);
+const WARM_UP_TIMEOUT: Duration = Duration::from_mins(1);
 /// A lag that is only a moment's is waited out before the cutover is refused for it.
-const LAG_PATIENCE: Duration = Duration::from_secs(5);
+const LAG_TIMEOUT: Duration = Duration::from_secs(5);
 const LAG_INTERVAL: Duration = Duration::from_millis(50);
 /// The held go on within moments; the report does not wait longer for the slowest.
-const HOLDS_PATIENCE: Duration = Duration::from_secs(5);
-const HANDOVERS_PATIENCE: Duration = Duration::from_secs(2);
+const HOLDS_TIMEOUT: Duration = Duration::from_secs(5);
+const HANDOVERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<D: Database> Migration<D> {
     /// Runs a cutover or rehearsal in a task of its own, so that it ends also when the caller goes away.
@@ -74,11 +74,11 @@ impl<D: Database> Migration<D> {
         }
         let proved = if waived { None } else { self.journal.fingerprint(self.name())? };
         let warming = conductor.database.warm_up(&conductor.plan, proved.as_ref());
-        timeout(WARM_UP_PATIENCE, warming)
+        timeout(WARM_UP_TIMEOUT, warming)
             .await
             .unwrap_or_else(|_| Err(Error::transient("the preparations did not end")))?;
         let Definition { route, target, .. } = &self.definition;
-        let unopened = self.traffic.warm(route, target, WARM_UP_PATIENCE).await?;
+        let unopened = self.traffic.warm(route, target, WARM_UP_TIMEOUT).await?;
         if let Err(refusal) = self.admit_sessions(&unopened, &options) {
             self.traffic.cool(route)?;
             return Err(refusal);
@@ -110,7 +110,7 @@ impl<D: Database> Migration<D> {
         };
         self.after(course.as_ref().ok(), before).await;
         let course = course?;
-        let holds = self.traffic.holds(&self.definition.route, HOLDS_PATIENCE).await;
+        let holds = self.traffic.holds(&self.definition.route, HOLDS_TIMEOUT).await;
         if course.outcome == Outcome::Switched {
             self.wait_for_handovers().await;
         }
@@ -171,7 +171,7 @@ impl<D: Database> Migration<D> {
     /// Nobody is locked out: every account was seen to be able to log in on the target, or is waived by its name.
     async fn admit_accounts(&self, options: &Options) -> Result<()> {
         let asking = self.database()?.accounts();
-        let asked = timeout(WARM_UP_PATIENCE, asking).await;
+        let asked = timeout(WARM_UP_TIMEOUT, asking).await;
         let accounts =
             asked.unwrap_or_else(|_| Err(Error::transient("the servers did not name their accounts in time")))?;
         accounts::admit(&accounts, &options.waive_accounts)?;
@@ -187,7 +187,7 @@ impl<D: Database> Migration<D> {
 
     /// Sessions that have nothing to do move within moments; with them the report counts those that could not.
     async fn wait_for_handovers(&self) {
-        let deadline = Instant::now() + HANDOVERS_PATIENCE;
+        let deadline = Instant::now() + HANDOVERS_TIMEOUT;
         let pending = || {
             let reported = self.traffic.handovers(&self.definition.route);
             reported.is_ok_and(|reported| reported.pending > 0)
@@ -198,7 +198,7 @@ impl<D: Database> Migration<D> {
     }
 
     async fn wait_for_small_lag(&self, max_hold: Duration) -> Result<()> {
-        let deadline = Instant::now() + LAG_PATIENCE;
+        let deadline = Instant::now() + LAG_TIMEOUT;
         loop {
             let Err(refusal) = self.predicted(max_hold) else {
                 return Ok(());

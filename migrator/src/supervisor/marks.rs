@@ -19,8 +19,8 @@ use crate::preflight::Check;
 use crate::traffic::Admission;
 
 /// A server that is silent for longer is away.
-const LOOK_PATIENCE: Duration = Duration::from_secs(10);
-const CLEAR_PATIENCE: Duration = Duration::from_mins(1);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+const CLEAR_TIMEOUT: Duration = Duration::from_mins(1);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
 /// What the servers see as the name of a session that only looks.
@@ -144,7 +144,7 @@ impl<D: Database> Supervisor<D> {
     }
 
     async fn marks_of(&self, database: &D) -> Result<Vec<Mark>> {
-        timeout(LOOK_PATIENCE, database.marks())
+        timeout(LOOK_TIMEOUT, database.marks())
             .await
             .unwrap_or_else(|_| Err(Error::transient("the cluster did not answer in time")))
     }
@@ -228,7 +228,7 @@ impl<D: Database> Supervisor<D> {
         }
         for mark in &marks {
             let its = self.looking_at(&mark.migration, cluster, route, Settings::default())?;
-            timeout(CLEAR_PATIENCE, its.clear_mark()).await.unwrap_or_else(|_| {
+            timeout(CLEAR_TIMEOUT, its.clear_mark()).await.unwrap_or_else(|_| {
                 Err(Error::transient("the cluster did not answer in time")
                     .remedy("look whether it answers, and try again"))
             })?;
@@ -251,7 +251,7 @@ impl<D: Database> Supervisor<D> {
 impl<D: Database> Migration<D> {
     /// Refuses to work on a source that was switched away from, unknown to this journal.
     pub(super) async fn source_unmarked(&self, database: &D) -> Result<()> {
-        let marks = timeout(LOOK_PATIENCE, database.marks())
+        let marks = timeout(LOOK_TIMEOUT, database.marks())
             .await
             .unwrap_or_else(|_| Err(Error::transient("the source did not answer in time")))?;
         let Definition { source, route, .. } = &self.definition;

@@ -83,7 +83,7 @@ pub(super) struct Busy {
 }
 
 /// A worker that does not stop within this is cut off; what it had not committed is done again.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl<D: Database> Migration<D> {
     pub(super) fn new(entry: Entry, database: Result<D>, journal: Journal, traffic: Arc<dyn Traffic>) -> Self {
@@ -171,7 +171,7 @@ impl<D: Database> Migration<D> {
         if !checked {
             return self.occupy(doing);
         }
-        let free = timeout(STOP_PATIENCE, self.wait_until_free(doing)).await;
+        let free = timeout(STOP_TIMEOUT, self.wait_until_free(doing)).await;
         free.map_err(|_| Error::transient("the running check did not stop").remedy("try again"))
     }
 
@@ -203,7 +203,7 @@ impl<D: Database> Migration<D> {
         };
         worker.stop.cancel();
         let mut task = worker.task;
-        if timeout(STOP_PATIENCE, &mut task).await.is_err() {
+        if timeout(STOP_TIMEOUT, &mut task).await.is_err() {
             tracing::warn!(migration = self.name(), "the worker did not stop in time and was cut off");
             task.abort();
             let _cut_off = task.await;

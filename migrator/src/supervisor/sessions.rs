@@ -12,7 +12,7 @@ use crate::other_routes;
 use crate::preflight::{Check, Level};
 
 /// How long idle sessions may take to say what of them cannot move.
-const ASK_PATIENCE: Duration = Duration::from_secs(5);
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sessions that are listed one by one.
 const LISTED_MAX: usize = 100;
 const HIDDEN: &str = "hidden_writes";
@@ -76,7 +76,7 @@ impl<D: Database> Migration<D> {
     /// Each session that the switch would close, with its reason.
     pub(super) async fn sessions_findings(&self) -> Result<Vec<Check>> {
         let route = &self.definition.route;
-        let unmovable = self.traffic.unmovable(route, ASK_PATIENCE).await?;
+        let unmovable = self.traffic.unmovable(route, ASK_TIMEOUT).await?;
         if unmovable.is_empty() {
             let evidence = "every session of the route can move";
             return Ok(vec![Check::ok(CLOSED, evidence)]);

@@ -19,7 +19,7 @@ use crate::preflight::{Check, Level};
 /// An open transaction older than this is likely to outlast a hold.
 const LONG_TRANSACTION: Duration = Duration::from_secs(1);
 /// How long the servers may take to answer one question of the readiness.
-const ASK_PATIENCE: Duration = Duration::from_secs(10);
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// What ends a difference of definitions.
 pub(super) const DEFINITIONS_REMEDY: &str = "run on the target the statement that was run on the source, or undo it on the source; \
      then check again; where a table's rows changed with it, RECOPY TABLE … takes it anew";
@@ -191,7 +191,7 @@ impl<D: Database> Migration<D> {
     /// What the servers answer in time; that they do not is a finding of its own.
     async fn asked(&self, name: &str, ask: impl AsyncFnOnce(&D) -> Result<Vec<Check>>) -> Vec<Check> {
         let asking = async { ask(self.database()?).await };
-        let asked = timeout(ASK_PATIENCE, asking).await;
+        let asked = timeout(ASK_TIMEOUT, asking).await;
         let asked =
             asked.unwrap_or_else(|_| Err(Error::transient("it cannot be known: the servers did not answer in time")));
         asked.unwrap_or_else(|error| vec![finding(name, Err(error))])

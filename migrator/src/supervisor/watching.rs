@@ -17,7 +17,7 @@ use crate::model::plan::Plan;
 /// A change of definitions is told within this and the time that reading them takes.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Reading all definitions takes seconds at most; a server that is silent for longer is asked again.
-const LOOK_PATIENCE: Duration = Duration::from_mins(1);
+const LOOK_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Every session's settings are looked through: not as often.
 const HIDING_EVERY: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ impl<D: Database> Migration<D> {
         };
         let mut reported = String::new();
         loop {
-            let upheld = timeout(LOOK_PATIENCE, database.uphold_fence()).await;
+            let upheld = timeout(LOOK_TIMEOUT, database.uphold_fence()).await;
             let trouble = match upheld {
                 Ok(Ok(false)) => return,
                 Ok(Ok(true)) => String::new(),
@@ -63,7 +63,7 @@ impl<D: Database> Migration<D> {
 
     /// Remembers who hides from the log, also after they have gone.
     async fn look_for_hidden(&self, database: &D) {
-        let Ok(Ok(found)) = timeout(LOOK_PATIENCE, database.hiding()).await else {
+        let Ok(Ok(found)) = timeout(LOOK_TIMEOUT, database.hiding()).await else {
             return;
         };
         let now = SystemTime::now();
@@ -90,9 +90,9 @@ impl<D: Database> Migration<D> {
                 looked = Some(Instant::now());
                 self.look_for_hidden(database).await;
             }
-            if let Ok(Ok(stamp)) = timeout(LOOK_PATIENCE, database.definitions_stamp()).await
+            if let Ok(Ok(stamp)) = timeout(LOOK_TIMEOUT, database.definitions_stamp()).await
                 && seen.as_ref() != Some(&stamp)
-                && let Ok(Ok(now)) = timeout(LOOK_PATIENCE, database.definitions(plan)).await
+                && let Ok(Ok(now)) = timeout(LOOK_TIMEOUT, database.definitions(plan)).await
             {
                 self.tell_differences(now.differences);
                 seen = Some(stamp);

@@ -21,7 +21,7 @@ const RETRY_LONGEST: Duration = Duration::from_secs(30);
 /// Work that goes on for this long is not interrupted any more.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// Reading a catalogue takes seconds at most; a server that is silent for longer is lost.
-const PLAN_PATIENCE: Duration = Duration::from_mins(2);
+const PLAN_TIMEOUT: Duration = Duration::from_mins(2);
 
 impl<D: Database> Migration<D> {
     /// Starts the worker. The caller holds the right to work on the migration.
@@ -138,7 +138,7 @@ impl<D: Database> Migration<D> {
             return Ok(plan);
         }
         self.at_work("planning");
-        let Ok(plan) = timeout(PLAN_PATIENCE, database.plan()).await else {
+        let Ok(plan) = timeout(PLAN_TIMEOUT, database.plan()).await else {
             return Err(Error::transient("reading the source's catalogue did not end"));
         };
         let plan = Arc::new(plan?);

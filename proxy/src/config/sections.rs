@@ -270,7 +270,7 @@ fn take_migrator(reader: &mut Reader<'_>) -> Option<Migrator> {
     let check_workers = reader.take(&at("check_workers"), |text| number(text, 1, 64));
     let check_range = reader.take(&at("check_range_rows"), |text| number(text, 100, 100_000_000));
     let counter_gap = reader.take(&at("counter_gap"), |text| number(text, 0, 1_000_000_000));
-    let patience = reader.take(&at("slot_create_timeout"), duration);
+    let limit = reader.take(&at("slot_create_timeout"), duration);
     Some(Migrator {
         pg_dump: pg_dump?,
         pg_restore: pg_restore?,
@@ -279,7 +279,7 @@ fn take_migrator(reader: &mut Reader<'_>) -> Option<Migrator> {
         check_workers: check_workers?,
         check_range_rows: check_range?,
         counter_gap: counter_gap?,
-        slot_create_timeout: patience?,
+        slot_create_timeout: limit?,
     })
 }
 

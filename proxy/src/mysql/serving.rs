@@ -294,8 +294,8 @@ impl Serving {
     async fn hand_over(&mut self) -> Option<End> {
         self.entry.set_activity(Activity::Moving);
         let route = Arc::clone(&self.route);
-        let patience = handover::TIMEOUT;
-        let permit = tokio::time::timeout(patience, route.handover_permits.acquire()).await;
+        let limit = handover::TIMEOUT;
+        let permit = tokio::time::timeout(limit, route.handover_permits.acquire()).await;
         let Ok(permit) = permit else {
             return Some(self.cannot_move(&NotMovable::Late));
         };

@@ -254,8 +254,8 @@ impl Serving {
     async fn hand_over(&mut self) -> Option<End> {
         self.entry.set_activity(Activity::Moving);
         let route = Arc::clone(&self.route);
-        let patience = self.plane.limits.connect_timeout;
-        let permit = tokio::time::timeout(patience, route.handover_permits.acquire()).await;
+        let limit = self.plane.limits.connect_timeout;
+        let permit = tokio::time::timeout(limit, route.handover_permits.acquire()).await;
         let Ok(permit) = permit else {
             return Some(self.cannot_move(&NotMovable::Late));
         };

@@ -14,7 +14,7 @@ use crate::mysql::client::failed;
 use crate::mysql::sql::quote_ident;
 
 /// How long one range may take; a table without a number as its key is one range.
-const RANGE_PATIENCE: Duration = Duration::from_hours(6);
+const RANGE_TIMEOUT: Duration = Duration::from_hours(6);
 /// Rows looked at one by one where a bucket of a range differs.
 const ROWS_PER_BUCKET: u64 = 1000;
 const BUCKETS_MAX: u64 = 16_384;
@@ -226,12 +226,12 @@ async fn named(session: &mut Conn, side: Side, table: &Described, query: &str) -
 }
 
 async fn ask(session: &mut Conn, side: Side, table: &Described, query: String) -> Result<Vec<Row>> {
-    let answer = timeout(RANGE_PATIENCE, session.query(query)).await.map_err(|_| {
+    let answer = timeout(RANGE_TIMEOUT, session.query(query)).await.map_err(|_| {
         Error::transient(format!(
             "the {} did not compute a digest of {} within {} s",
             side.name,
             table.title,
-            RANGE_PATIENCE.as_secs()
+            RANGE_TIMEOUT.as_secs()
         ))
     })?;
     answer.map_err(|error| failed(&format!("the {} cannot compute a digest of {}", side.name, table.title), error))

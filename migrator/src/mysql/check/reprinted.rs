@@ -24,7 +24,7 @@ use crate::mysql::{Mysql, schema};
 pub(crate) const SCRATCH: &str = "headgate_scratch_";
 
 /// How long one comparison waits for another.
-const TURN_PATIENCE: Duration = Duration::from_mins(1);
+const TURN_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What kind of thing has a definition of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +59,7 @@ pub(crate) struct Printed {
 /// Creates what the source has of these now, and reads it back.
 pub(crate) async fn read(mysql: &Mysql, target: &mut Side, owners: &BTreeSet<Owner>) -> Result<Printed> {
     // A check and whoever watches the definitions build in databases of the same names.
-    let Ok(_alone) = timeout(TURN_PATIENCE, mysql.inner.printing.lock()).await else {
+    let Ok(_alone) = timeout(TURN_TIMEOUT, mysql.inner.printing.lock()).await else {
         let what = "another comparison of the definitions does not end on the target";
         return Err(Error::transient(what));
     };

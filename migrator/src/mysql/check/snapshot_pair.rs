@@ -18,8 +18,8 @@ use crate::mysql::load::snapshot;
 use crate::mysql::{BinlogPosition, Mysql};
 
 /// How long the follower may take to stand still, and to reach the position.
-const PAUSE_PATIENCE: Duration = Duration::from_mins(1);
-const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE_TIMEOUT: Duration = Duration::from_mins(1);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The sessions.
 pub(crate) struct Pinned {
@@ -53,16 +53,16 @@ pub(crate) async fn open(
     }
     let pause = Pause(follow.clone());
     // At once: else the follower would be past the position before it is known.
-    if let Some(at) = follow.wait_begun(PAUSE_PATIENCE).await? {
+    if let Some(at) = follow.wait_begun(PAUSE_TIMEOUT).await? {
         let begin = BinlogPosition { offset: 4, ..at };
-        follow.pause_at(begin, PAUSE_PATIENCE).await?;
+        follow.pause_at(begin, PAUSE_TIMEOUT).await?;
     }
     let exact = snapshot::exact(mysql, &plan.tables, workers, stop).await?;
     let Some(snapshot::Exact { position, sessions: mut sources }) = exact else {
         return Ok(None);
     };
-    follow.pause_at(position.clone(), PAUSE_PATIENCE).await?;
-    follow.wait_covers(&position, PAUSE_PATIENCE).await?;
+    follow.pause_at(position.clone(), PAUSE_TIMEOUT).await?;
+    follow.wait_covers(&position, PAUSE_TIMEOUT).await?;
     still(&follow, &position)?;
     for session in &mut targets {
         run(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
@@ -97,7 +97,7 @@ async fn prepare(session: &mut Conn) -> Result<()> {
 }
 
 async fn run(session: &mut Conn, sql: &str) -> Result<()> {
-    timeout(COMMAND_PATIENCE, session.query_drop(sql))
+    timeout(COMMAND_TIMEOUT, session.query_drop(sql))
         .await
         .map_err(|_| Error::transient("a server did not answer the check in time"))?
         .map_err(|error| failed("cannot open a snapshot for the check", error))

@@ -23,7 +23,7 @@ const WORTH_A_SESSION: usize = 8;
 const TIMEOUT: &str = "SET SESSION lock_wait_timeout = 10";
 /// MariaDB locks the tables that refer to an altered one while it holds the altered one, and sees no deadlock with a
 /// transaction of the follower that has the first and wants the second: not waiting at all ends it.
-const PATIENCE_OF_MARIADB: &str = "SET SESSION lock_wait_timeout = 10, innodb_lock_wait_timeout = 0";
+const TIMEOUT_OF_MARIADB: &str = "SET SESSION lock_wait_timeout = 10, innodb_lock_wait_timeout = 0";
 /// For how long a counter is tried again.
 const TRYING: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -105,7 +105,7 @@ pub async fn advance_early(mysql: &Mysql, plan: &Plan, source: &mut Conn, target
 }
 
 async fn be_patient(target: &mut Conn) -> Result<()> {
-    let settings = if client::version(target).await?.is_mariadb() { PATIENCE_OF_MARIADB } else { TIMEOUT };
+    let settings = if client::version(target).await?.is_mariadb() { TIMEOUT_OF_MARIADB } else { TIMEOUT };
     run(target, settings, "cannot set up a session for the counters").await
 }
 

@@ -172,16 +172,18 @@ fn wholesale() -> String {
 
 /// The query for the counts.
 async fn counting(mysql: &Mysql, session: &mut Conn) -> Result<String> {
-    // Of one statement, so that both read the same clock: the difference is when the server was started.
+    // Of one statement, so that both read the same clock: the difference is when the server was started. And of one row
+    // set, because each asks every session of the server.
     let status = if client::version(session).await?.is_mariadb() {
         "information_schema.GLOBAL_STATUS"
     } else {
         "performance_schema.global_status"
     };
     Ok(format!(
-        "SELECT '', '', UNIX_TIMESTAMP() - variable_value FROM {status} WHERE variable_name = 'Uptime'
-         UNION ALL SELECT '', variable_name, variable_value FROM {status}
-             WHERE variable_name IN ('Performance_schema_table_instances_lost', 'Performance_schema_thread_instances_lost')
+        "SELECT '', IF(variable_name = 'Uptime', '', variable_name),
+             IF(variable_name = 'Uptime', UNIX_TIMESTAMP() - variable_value, variable_value) FROM {status}
+             WHERE variable_name IN ('Uptime', 'Performance_schema_table_instances_lost',
+                 'Performance_schema_thread_instances_lost')
          UNION ALL SELECT '', 'statements', SUM(count_star) FROM performance_schema.events_statements_summary_global_by_event_name
              WHERE event_name IN ({})
          UNION ALL SELECT object_schema, object_name, count_write FROM performance_schema.table_io_waits_summary_by_table

@@ -22,7 +22,7 @@ use crate::mysql::schema::accounts::Account;
 use crate::preflight::{Findings, Level};
 
 /// How long the sessions of locked accounts have to end.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The account lacks a right.
 const DENIED: u16 = 1227;
@@ -201,7 +201,7 @@ pub(super) async fn end_sessions(mysql: &Mysql, session: &mut Conn, gated_backen
            AND command NOT IN ('Daemon', 'Binlog Dump', 'Binlog Dump GTID')",
         quote_literal(&mysql.source().user)
     );
-    let give_up = Instant::now() + END_PATIENCE;
+    let give_up = Instant::now() + END_TIMEOUT;
     // A login reads its account when it begins: one that was under way when the accounts were locked may still succeed.
     let mut logging_in: Option<BTreeSet<u64>> = None;
     loop {

@@ -6,7 +6,7 @@ use mysql_async::{Conn, Row};
 use super::super::client::{self, Version, failed};
 use super::super::sql::quote_literal;
 use super::super::{Mysql, stale_sessions};
-use super::{END_PATIENCE, PURPOSES, durable, locked};
+use super::{END_TIMEOUT, PURPOSES, durable, locked};
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::mysql::check::catalog_tables::{optional, text};
@@ -212,7 +212,7 @@ async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>>
 pub async fn lift(mysql: &Mysql, _plan: &Plan) -> Result<()> {
     let mut session = mysql.connect_source("lift").await?;
     for purpose in PURPOSES {
-        stale_sessions::end(mysql, &mut session, purpose, END_PATIENCE).await?;
+        stale_sessions::end(mysql, &mut session, purpose, END_TIMEOUT).await?;
     }
     let version = client::version(&mut session).await?;
     lower(mysql, &mut session, version).await?;

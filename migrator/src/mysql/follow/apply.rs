@@ -19,7 +19,7 @@ use crate::mysql::sql::quote_literal;
 use crate::mysql::{BinlogPosition, Mysql, position};
 
 /// How long one piece may take. Its size is bounded, so only a lock or a lost server takes longer.
-const PIECE_PATIENCE: Duration = Duration::from_mins(10);
+const PIECE_TIMEOUT: Duration = Duration::from_mins(10);
 const STATEMENT_BYTES_MAX: u64 = 1 << 20;
 /// How often a piece is written again because it was in the way of other sessions' locks.
 const YIELDS_MAX: usize = 20;
@@ -151,11 +151,11 @@ impl Applier {
 
     /// Writes a piece; commits, durably, where it has an end.
     pub(crate) async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
-        timeout(PIECE_PATIENCE, self.write_or_yield(piece)).await.unwrap_or_else(|_| {
+        timeout(PIECE_TIMEOUT, self.write_or_yield(piece)).await.unwrap_or_else(|_| {
             Err(Error::transient(format!(
                 "the target did not take a group of {} changes within {} s",
                 piece.items.len(),
-                PIECE_PATIENCE.as_secs()
+                PIECE_TIMEOUT.as_secs()
             )))
         })
     }

@@ -256,11 +256,10 @@ fn traits(source: &TextRow, target: &TextRow) -> Traits {
     let data_type = source.text(4).to_ascii_lowercase();
     let same = |charset: &str| charset.replace("utf8mb3", "utf8");
     let charset = target.get(5).map(str::to_owned);
-    let converted_from =
-        source
-            .get(5)
-            .filter(|from| charset.as_deref().is_some_and(|to| same(to) != same(from)))
-            .map(|from| if from == "utf8mb3" { "utf8".to_owned() } else { from.to_owned() });
+    let converted_from = source
+        .get(5)
+        .filter(|from| charset.as_deref().is_some_and(|to| same(to) != same(from)))
+        .map(|from| if from == "utf8mb3" { "utf8".to_owned() } else { from.to_owned() });
     let length = source.text(3).split(['(', ')']).nth(1).and_then(|digits| digits.parse().ok()).unwrap_or(0);
     let padded_to = match data_type.as_str() {
         "binary" => length,

@@ -20,7 +20,7 @@ const INSTALL: &str = "CREATE TABLE IF NOT EXISTS headgate.made (
 const DATABASE: &str = "database";
 const ACCOUNT: &str = "account";
 /// What a killed attempt was creating can take the server a while.
-const ORPHANS_PATIENCE: Duration = Duration::from_secs(30);
+const STALE_SESSIONS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The row that says that the record is complete.
 const COMPLETE: &str = "complete";
 const UNKNOWN_TABLE: u16 = 1146;
@@ -57,7 +57,7 @@ pub(crate) async fn record(mysql: &Mysql, source: &mut Conn, target: &mut Conn) 
 /// Drops the tables and sequences of an attempt that broke off before anything was loaded, and forgets what it had in mind.
 pub(crate) async fn take_back(mysql: &Mysql, target: &mut Conn) -> Result<()> {
     let what = "cannot drop what an attempt to create the schema left on the target";
-    crate::mysql::stale_sessions::end(mysql, target, "prepare", ORPHANS_PATIENCE).await?;
+    crate::mysql::stale_sessions::end(mysql, target, "prepare", STALE_SESSIONS_TIMEOUT).await?;
     let made = recorded(mysql, target).await?;
     let present = objects(mysql, target).await?;
     for (kind, place, name) in present.iter().filter(|object| made.contains(*object)) {

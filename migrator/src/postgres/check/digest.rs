@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::postgres::client::failed;
 
 /// How long one range may take; a table without a number as its key is one range.
-const RANGE_PATIENCE: Duration = Duration::from_hours(6);
+const RANGE_TIMEOUT: Duration = Duration::from_hours(6);
 /// Rows looked at one by one where a bucket of a range differs.
 const ROWS_PER_BUCKET: u64 = 1000;
 const BUCKETS_MAX: u64 = 16_384;
@@ -136,11 +136,11 @@ async fn named(client: &Client, side: &str, table: &Described, query: &str) -> R
 }
 
 async fn ask(client: &Client, side: &str, table: &Described, query: &str) -> Result<Vec<Row>> {
-    let answer = timeout(RANGE_PATIENCE, client.query(query, &[])).await.map_err(|_| {
+    let answer = timeout(RANGE_TIMEOUT, client.query(query, &[])).await.map_err(|_| {
         Error::transient(format!(
             "the {side} did not compute a digest of {} within {} s",
             table.title,
-            RANGE_PATIENCE.as_secs()
+            RANGE_TIMEOUT.as_secs()
         ))
     })?;
     answer.map_err(|error| failed(&format!("the {side} cannot compute a digest of {}", table.title), error))

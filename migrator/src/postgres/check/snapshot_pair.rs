@@ -15,11 +15,11 @@ use crate::postgres::sql::quote_literal;
 use crate::postgres::stream::{Obstacle, Replication, SlotSnapshot, obstacle};
 
 /// How long the follower may take to stand still, and to reach the position.
-const PAUSE_PATIENCE: Duration = Duration::from_mins(1);
+const PAUSE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the follower stands still for open transactions of the source before it is let go on for a while.
-const SLOT_PATIENCE: Duration = Duration::from_secs(2);
+const SLOT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 10;
-const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 const SESSION: &str = "SET lc_monetary = 'C'; SET xmlbinary = base64; SET quote_all_identifiers = off;
     SET jit = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -72,9 +72,9 @@ async fn pin(
 ) -> Result<Option<(SlotSnapshot, String)>> {
     let pause = Pause(follow.clone());
     // At once: else the follower would be past the position before it is known.
-    follow.pause_at(Lsn(0), PAUSE_PATIENCE).await?;
+    follow.pause_at(Lsn(0), PAUSE_TIMEOUT).await?;
     let slot: String = format!("headgate_check_{:016x}", rand::random::<u64>());
-    let made = match creator.create_slot(&slot, true, SLOT_PATIENCE).await {
+    let made = match creator.create_slot(&slot, true, SLOT_TIMEOUT).await {
         Err(error) if obstacle(&error) == Some(Obstacle::OpenTransactions) => {
             drop(pause);
             tracing::info!(migration = postgres.name(), "open transactions delay the check");
@@ -83,14 +83,14 @@ async fn pin(
         made => made?,
     };
     let position = made.consistent_point;
-    follow.pause_at(position, PAUSE_PATIENCE).await?;
-    follow.wait_covers(&position, PAUSE_PATIENCE).await?;
+    follow.pause_at(position, PAUSE_TIMEOUT).await?;
+    follow.wait_covers(&position, PAUSE_TIMEOUT).await?;
     let applied = follow.applied();
     if applied.position != Some(position) || !applied.paused {
         return Err(Error::transient(format!("the follower does not stand still at {position}")));
     }
     let query = keeper.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]);
-    let row = timeout(COMMAND_PATIENCE, query).await.map_err(|_| late())?;
+    let row = timeout(COMMAND_TIMEOUT, query).await.map_err(|_| late())?;
     let cannot = |error| failed("the target cannot export a snapshot", error);
     let theirs = row.map_err(cannot)?.try_get(0).map_err(cannot)?;
     // Nothing may have moved between the pause and the snapshot, as after a restart of the follower.
@@ -107,7 +107,7 @@ async fn import(session: &Client, snapshot: &str) -> Result<()> {
 }
 
 async fn run(session: &Client, sql: &str) -> Result<()> {
-    timeout(COMMAND_PATIENCE, session.batch_execute(sql))
+    timeout(COMMAND_TIMEOUT, session.batch_execute(sql))
         .await
         .map_err(|_| late())?
         .map_err(|error| failed("cannot open a snapshot for the check", error))

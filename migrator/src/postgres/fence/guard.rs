@@ -33,7 +33,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reply may be late where the server has nothing to wait for.
 const REPLY_GRACE: Duration = Duration::from_secs(5);
 /// How long triggers that do nothing any more are worth waiting for.
-const DROP_PATIENCE: Duration = Duration::from_secs(5);
+const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Names of sessions are cut at 63 bytes; ours begin alike this far.
 const NAME_KEPT: usize = 40;
 
@@ -201,7 +201,7 @@ pub(crate) async fn forget(session: &Client, postgres: &Postgres) -> Result<()> 
     if refuses(session, postgres).await? {
         define(session, postgres, "").await?;
     }
-    let give_up = Instant::now() + DROP_PATIENCE;
+    let give_up = Instant::now() + DROP_TIMEOUT;
     let left = loop {
         let left = drop_some(session, postgres).await?;
         if left.is_empty() || Instant::now() >= give_up {

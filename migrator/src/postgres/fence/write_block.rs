@@ -17,9 +17,9 @@ pub(super) const TRIGGER: &str = "headgate_fence";
 const DROP_LOCK_TIMEOUT: &str = "100ms";
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a session that may still commit the refusal has to end.
-const END_PATIENCE: Duration = Duration::from_secs(10);
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long triggers that do nothing any more are worth waiting for.
-const DROP_PATIENCE: Duration = Duration::from_secs(1);
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The function that this migration's triggers call; other migrations of the same database have theirs.
 pub fn function(postgres: &Postgres) -> String {
@@ -28,8 +28,8 @@ pub fn function(postgres: &Postgres) -> String {
 
 /// Creates the function that refuses. What an earlier fence could not remove goes first, else it would refuse again.
 pub(super) async fn arm(session: &Client, postgres: &Postgres) -> Result<()> {
-    stale_sessions::end(postgres, session, "lift", END_PATIENCE).await?;
-    let left = remove(session, postgres, DROP_PATIENCE).await?;
+    stale_sessions::end(postgres, session, "lift", END_TIMEOUT).await?;
+    let left = remove(session, postgres, DROP_TIMEOUT).await?;
     if let Some(table) = left.first() {
         return Err(Error::refused(format!("the trigger {TRIGGER} of an earlier fence is still on {table}"))
             .remedy("end the long transactions that read this table, and try again"));
@@ -69,7 +69,7 @@ pub async fn lift(postgres: &Postgres) -> Result<()> {
     let session = postgres.connect_source("lift").await?;
     super::as_replica(&session).await?;
     for purpose in ["fence", "marker"] {
-        stale_sessions::end(postgres, &session, purpose, END_PATIENCE).await?;
+        stale_sessions::end(postgres, &session, purpose, END_TIMEOUT).await?;
     }
     if standing(&session, postgres, TRIGGER).await?.is_empty() {
         return mark::remove(&session, postgres).await;
@@ -79,7 +79,7 @@ pub async fn lift(postgres: &Postgres) -> Result<()> {
     define(&session, postgres, "").await?;
     mark::remove(&session, postgres).await?;
     session.batch_execute("COMMIT").await.map_err(failure)?;
-    let left = remove(&session, postgres, DROP_PATIENCE).await?;
+    let left = remove(&session, postgres, DROP_TIMEOUT).await?;
     if !left.is_empty() {
         tracing::warn!(
             migration = postgres.name(),
@@ -107,7 +107,7 @@ pub async fn forget(session: &Client, postgres: &Postgres) -> Result<()> {
         if !standing(session, postgres, TRIGGER).await?.is_empty() {
             return Ok(());
         }
-    } else if let Some(table) = remove(session, postgres, DROP_PATIENCE).await?.first() {
+    } else if let Some(table) = remove(session, postgres, DROP_TIMEOUT).await?.first() {
         return Err(Error::transient(format!("the trigger {TRIGGER} cannot be dropped from {table}"))
             .remedy("end the long transactions that read this table, and try again"));
     }
@@ -115,9 +115,9 @@ pub async fn forget(session: &Client, postgres: &Postgres) -> Result<()> {
 }
 
 /// Drops the triggers: all at once where nobody is in the way, else one by one. Returns where they stay.
-async fn remove(session: &Client, postgres: &Postgres, patience: Duration) -> Result<Vec<String>> {
+async fn remove(session: &Client, postgres: &Postgres, limit: Duration) -> Result<Vec<String>> {
     let failure = |error| failed("cannot drop the fence's triggers", error);
-    let give_up = Instant::now() + patience;
+    let give_up = Instant::now() + limit;
     let mut at_once = usize::MAX;
     loop {
         let standing = standing(session, postgres, TRIGGER).await?;

@@ -26,7 +26,7 @@ const IN_FLIGHT_MAX: usize = 256;
 /// Prepared statements kept; more come only from tables with many different sets of unchanged columns.
 const PREPARED_MAX: usize = 2000;
 /// How long one piece may take. Its size is bounded, so only a lock or a lost server takes longer.
-const PIECE_PATIENCE: Duration = Duration::from_mins(10);
+const PIECE_TIMEOUT: Duration = Duration::from_mins(10);
 const ORIGIN_TRIES: usize = 30;
 
 /// What every statement runs under: no triggers and no foreign keys, which the source has seen to already, and plans
@@ -115,11 +115,11 @@ impl Applier {
 
     /// Writes a piece; commits, durably, where it has an end.
     pub(crate) async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
-        timeout(PIECE_PATIENCE, self.write(piece)).await.unwrap_or_else(|_| {
+        timeout(PIECE_TIMEOUT, self.write(piece)).await.unwrap_or_else(|_| {
             Err(Error::transient(format!(
                 "the target did not take a group of {} changes within {} s",
                 piece.items.len(),
-                PIECE_PATIENCE.as_secs()
+                PIECE_TIMEOUT.as_secs()
             )))
         })
     }

@@ -17,7 +17,7 @@ use crate::postgres::sql::quote_ident;
 use crate::postgres::stale_sessions;
 
 /// Undoing what a killed run had begun can take the server a while.
-const ORPHANS_PATIENCE: Duration = Duration::from_secs(30);
+const STALE_SESSIONS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One thing that the archive can restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -325,7 +325,7 @@ async fn privileges_of_others(postgres: &Postgres, source: &Client) -> Result<Ve
 
 /// Ends what a process of ours that was killed may have left running on the target, and waits until it is gone.
 pub async fn end_orphans(postgres: &Postgres, target: &Client) -> Result<()> {
-    stale_sessions::end(postgres, target, "schema", ORPHANS_PATIENCE).await
+    stale_sessions::end(postgres, target, "schema", STALE_SESSIONS_TIMEOUT).await
 }
 
 /// Sorting for an index needs more memory than a server grants by default; where it was given more, that stays.

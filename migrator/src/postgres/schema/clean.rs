@@ -11,7 +11,7 @@ use crate::postgres::fence::{guard, mark};
 use crate::postgres::sql::{quote_ident, quote_literal};
 use crate::postgres::{Postgres, fence};
 
-const SLOT_PATIENCE: Duration = Duration::from_secs(30);
+const SLOT_TIMEOUT: Duration = Duration::from_secs(30);
 const SLOT_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Drops the slot and the publication on the source, the records and the origin on the target.
@@ -33,7 +33,7 @@ pub async fn run(postgres: &Postgres) -> Result<()> {
 
 async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
     let failure = |error| failed("cannot drop the slot on the source", error);
-    let give_up = Instant::now() + SLOT_PATIENCE;
+    let give_up = Instant::now() + SLOT_TIMEOUT;
     loop {
         let row = source
             .query_opt(

@@ -19,7 +19,7 @@ const ROLE: &str = "role";
 /// The row that says that the record is complete.
 const COMPLETE: &str = "complete";
 /// Sessions of ours that are ending, and whoever looks at the database for a moment.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(10);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Everything that somebody made, as DROP names it, but for what goes with something else, and what extensions brought.
@@ -287,7 +287,7 @@ async fn drop_database(postgres: &Postgres) -> Result<()> {
     let server = schema::connect_maintenance(postgres, postgres.target()).await?;
     let name = &postgres.target().database;
     let statement = format!("DROP DATABASE IF EXISTS {}", quote_ident(name));
-    let give_up = Instant::now() + DATABASE_PATIENCE;
+    let give_up = Instant::now() + DATABASE_TIMEOUT;
     loop {
         let Err(error) = server.batch_execute(&statement).await else {
             return Ok(());

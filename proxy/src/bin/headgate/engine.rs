@@ -34,7 +34,7 @@ pub(crate) trait Engine: Send + Sync + 'static {
         sessions: &Arc<Self::Sessions>,
         config: &Config,
         definition: &Definition,
-        ends: &ClusterPair<'_>,
+        pair: &ClusterPair<'_>,
     ) -> Self::Database;
 
     /// Serves one admin session after its login.
@@ -42,13 +42,13 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// Takes a URL apart into a server with an account, and a database where it names one. The error begins with the
     /// `option` that gave the URL and never holds the password.
-    fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), String>;
+    fn parse_url(option: &str, url: &str) -> Result<(Cluster, Option<String>), String>;
 
     /// The least rights that Headgate's account needs, as a script; or what is wrong with what was asked for.
     fn grants(asked: &Grants) -> Result<String, String>;
 
     /// Sends statements to the admin console at `console`.
-    fn ask(
+    fn query(
         console: &Cluster,
         database: &str,
         statements: &str,

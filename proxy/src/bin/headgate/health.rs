@@ -46,7 +46,7 @@ impl Health {
                         let open = UnixStream::connect(socket).await;
                         return open.map(drop).map_err(|error| error.to_string());
                     }
-                    E::ask(cluster, &route.database, "SELECT 1").await.map(drop)
+                    E::query(cluster, &route.database, "SELECT 1").await.map(drop)
                 };
                 match timeout(ANSWER_WITHIN, asking).await {
                     Ok(Ok(())) => None,

@@ -24,7 +24,7 @@ use super::log::Log;
 use super::wiring::Wired;
 
 /// A scraper that does not read its answer does not keep the process from ending.
-const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the pages tell about.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages, stop: Cancellatio
     let serving = serving.with_graceful_shutdown(stop.clone().cancelled_owned());
     let late = async {
         stop.cancelled().await;
-        tokio::time::sleep(CLOSING_PATIENCE).await;
+        tokio::time::sleep(CLOSING_TIMEOUT).await;
     };
     tokio::select! {
         served = serving => if let Err(error) = served {

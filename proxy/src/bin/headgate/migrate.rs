@@ -1,6 +1,6 @@
 //! `headgate migrate`: precheck, copy, follow, check and, if asked, cutover in one go, with progress on the terminal.
 
-mod ends;
+mod configuration;
 mod progress;
 
 use std::process::ExitCode;
@@ -65,11 +65,11 @@ async fn move_it<E: Engine>(migrate: Migrate) -> TextResult<bool> {
         max_hold: parse_duration(&migrate.max_hold).ok_or("--max-hold: write a duration such as 500ms or 2s")?,
         ..Options::default()
     };
-    let (config, route) = ends::config::<E>(&migrate)?;
+    let (config, route) = configuration::config::<E>(&migrate)?;
     let definition = Definition {
         name: NAME.to_owned(),
-        source: ends::SOURCE.to_owned(),
-        target: ends::TARGET.to_owned(),
+        source: configuration::SOURCE.to_owned(),
+        target: configuration::TARGET.to_owned(),
         route,
         settings: settings_of(&config),
     };

@@ -40,13 +40,13 @@ struct Ask {
 impl Task for Ask {
     async fn run<E: Engine>(self) -> ExitCode {
         let console = match self.at {
-            At::Url(url) => E::end("--url", &url),
+            At::Url(url) => E::parse_url("--url", &url),
             At::Console(console) => Ok((console, None)),
         };
         let asked = async {
             let (console, database) = console?;
             let database = database.as_deref().unwrap_or(ADMIN_DATABASE);
-            E::ask(&console, database, &self.statement).await
+            E::query(&console, database, &self.statement).await
         };
         match asked.await {
             Ok(said) => {

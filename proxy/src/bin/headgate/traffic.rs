@@ -43,7 +43,7 @@ impl PlaneTraffic {
 const IDLE_MOVES: usize = 4;
 
 /// How long one group of idle sessions is waited for before the next is asked.
-const IDLE_MOVE_PATIENCE: Duration = Duration::from_millis(100);
+const IDLE_MOVE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Tells the sessions that have nothing to say that their route may lead elsewhere, a few at a time.
 async fn move_the_idle(plane: Arc<DataPlane>, route: Arc<Route>) {
@@ -75,7 +75,7 @@ async fn move_the_idle(plane: Arc<DataPlane>, route: Arc<Route>) {
             }
         };
         // Whoever is in the middle of something moves with its next statement.
-        let _ = tokio::time::timeout(IDLE_MOVE_PATIENCE, moved).await;
+        let _ = tokio::time::timeout(IDLE_MOVE_TIMEOUT, moved).await;
     }
 }
 
@@ -144,11 +144,11 @@ impl Traffic for PlaneTraffic {
         Ok(found)
     }
 
-    fn warm<'a>(&'a self, route: &'a str, cluster: &'a str, patience: Duration) -> Waiting<'a, Result<Vec<String>>> {
+    fn warm<'a>(&'a self, route: &'a str, cluster: &'a str, limit: Duration) -> Waiting<'a, Result<Vec<String>>> {
         Box::pin(async move {
             self.route(route)?;
             let cluster = self.cluster(cluster)?;
-            let deadline = tokio::time::Instant::now() + patience;
+            let deadline = tokio::time::Instant::now() + limit;
             Ok(self.0.registry.warm(route, &cluster, deadline).await)
         })
     }
@@ -224,10 +224,10 @@ impl Traffic for PlaneTraffic {
         Ok(all.collect())
     }
 
-    fn unmovable<'a>(&'a self, route: &'a str, patience: Duration) -> Waiting<'a, Result<Vec<Unmovable>>> {
+    fn unmovable<'a>(&'a self, route: &'a str, limit: Duration) -> Waiting<'a, Result<Vec<Unmovable>>> {
         Box::pin(async move {
             self.route(route)?;
-            let found = self.0.registry.unmovable(route, patience).await.into_iter();
+            let found = self.0.registry.unmovable(route, limit).await.into_iter();
             let found = found.filter_map(|one| {
                 let reason = match one.why {
                     Movable::Yes => return None,
@@ -263,11 +263,11 @@ impl Traffic for PlaneTraffic {
         Ok(())
     }
 
-    fn holds<'a>(&'a self, route: &'a str, patience: Duration) -> Waiting<'a, Result<Holds>> {
+    fn holds<'a>(&'a self, route: &'a str, limit: Duration) -> Waiting<'a, Result<Holds>> {
         Box::pin(async move {
             let gate = Arc::clone(&self.route(route)?.gate);
-            // What is not known after the patience is reported as it stands.
-            let _ = tokio::time::timeout(patience, gate.line_empty()).await;
+            // What is not known within the limit is reported as it stands.
+            let _ = tokio::time::timeout(limit, gate.line_empty()).await;
             let mut log = gate.log();
             log.times.sort_unstable();
             let at = |percent: usize| {

@@ -52,8 +52,8 @@ pub(crate) fn join<E: Engine>(running: Arc<Running>) -> Result<Wired<E>, Error> 
     let (known, served) = (Arc::clone(&running), Arc::clone(&sessions));
     let factory = Box::new(move |definition: &Definition| {
         let known = known.config();
-        let ends = ends(&known, definition)?;
-        Ok(E::database(&served, &known, definition, &ends))
+        let pair = pair(&known, definition)?;
+        Ok(E::database(&served, &known, definition, &pair))
     });
     let supervisor = Supervisor::open(journal, traffic, factory)?;
     let looking = Arc::downgrade(&supervisor);
@@ -107,7 +107,7 @@ pub(crate) async fn serve<S: Sessions>(
     drop(tokio::task::spawn_blocking(move || drop(workers)).await);
 }
 
-fn ends<'a>(config: &'a Config, definition: &'a Definition) -> Result<ClusterPair<'a>, Error> {
+fn pair<'a>(config: &'a Config, definition: &'a Definition) -> Result<ClusterPair<'a>, Error> {
     let missing = |what: &str, name: &str| {
         Error::refused(format!("the configuration lacks the {what} {name}"))
             .remedy("write it back into the configuration, or drop the migration")

@@ -109,8 +109,8 @@ impl Serving {
         let body = packet.get(frame::HEADER_BYTES + 1..).unwrap_or_default();
         let mut line = Line::new(&mut self.relay.client, &mut buffer, header.sequence.wrapping_add(1));
         let changing = session::change_user(&self.logins, &mut line, body, &self.identity, &self.route);
-        let patience = self.plane.limits.login_timeout;
-        let changed = tokio::time::timeout(patience, Box::pin(changing)).await;
+        let limit = self.plane.limits.login_timeout;
+        let changed = tokio::time::timeout(limit, Box::pin(changing)).await;
         let mut sequence = line.sequence;
         let Changed { entered: Entered { identity, server }, route, destination, database } = match changed {
             Ok(Ok(changed)) => changed,

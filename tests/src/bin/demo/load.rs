@@ -37,7 +37,7 @@ const CAST: [Style; 16] = [
 ];
 
 /// A client that was told to stop gets this long for what it has begun.
-const STOP_PATIENCE: Duration = Duration::from_secs(40);
+const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 /// Errors beyond these are counted, their texts dropped.
 const ERRORS_KEPT: usize = 20;
 
@@ -201,10 +201,10 @@ impl Load {
     pub(super) async fn stop(mut self) -> Result<Total> {
         self.board.stop.store(true, Ordering::Relaxed);
         let mut total = Total { ledger: Ledger::default(), latencies: Latencies::new()?, whereabouts: Vec::new() };
-        let deadline = tokio::time::Instant::now() + STOP_PATIENCE;
+        let deadline = tokio::time::Instant::now() + STOP_TIMEOUT;
         loop {
             let next = tokio::time::timeout_at(deadline, self.clients.join_next()).await;
-            let Some(harvest) = next.map_err(|_| Failure(format!("a client did not stop within {STOP_PATIENCE:?}")))?
+            let Some(harvest) = next.map_err(|_| Failure(format!("a client did not stop within {STOP_TIMEOUT:?}")))?
             else {
                 return Ok(total);
             };

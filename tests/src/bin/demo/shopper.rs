@@ -15,7 +15,7 @@ use super::load::{Board, Harvest, Latencies};
 use super::shop::Catalogue;
 
 /// A statement that takes longer counts as lost.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a client does between two transactions: nothing, for about this long.
 const PAUSE_MICROS: u64 = 20_000;
 
@@ -111,7 +111,7 @@ impl<E: Engine> Shopper<E> {
     }
 
     async fn whereabouts(&mut self) -> Option<String> {
-        let asked = timeout(ANSWER_PATIENCE, self.link.ask(E::WHEREABOUTS));
+        let asked = timeout(ANSWER_TIMEOUT, self.link.ask(E::WHEREABOUTS));
         let rows = asked.await.ok()?.ok()?;
         rows.first().map(|row| row.at(0).to_owned())
     }
@@ -159,7 +159,7 @@ impl<E: Engine> Shopper<E> {
         self.ledger.record(outcome, effects);
         match trouble {
             Trouble::Refused(text) | Trouble::Ended(text) => self.complain(&text),
-            Trouble::Late => self.complain(&format!("no answer within {ANSWER_PATIENCE:?}")),
+            Trouble::Late => self.complain(&format!("no answer within {ANSWER_TIMEOUT:?}")),
         }
         if refused { Ok(None) } else { Err(Lost) }
     }
@@ -188,7 +188,7 @@ impl<E: Engine> Shopper<E> {
 
 /// Waits for an answer, though not for ever.
 pub(super) async fn ask<T, F: Into<Trouble>>(work: impl Future<Output = std::result::Result<T, F>>) -> Answer<T> {
-    match timeout(ANSWER_PATIENCE, work).await {
+    match timeout(ANSWER_TIMEOUT, work).await {
         Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(Trouble::Late),
     }

@@ -18,8 +18,8 @@ use super::failure::{Failure, Result};
 use super::link::{Address, Link};
 use super::shop;
 
-const START_PATIENCE: Duration = Duration::from_secs(15);
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOG_LINES: usize = 40;
 const ADMIN: &str = "headgate";
@@ -58,7 +58,7 @@ impl<E: Engine> Stage<E> {
         command.process_group(0).kill_on_drop(!keep);
         let address = self.console();
         let child = self.headgate.insert(command.spawn()?);
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Err(Failure(format!("headgate ended with {status} while it started")));
@@ -66,7 +66,7 @@ impl<E: Engine> Stage<E> {
             match E::Link::open(&address, "headgate-demo").await {
                 Ok(link) => return Ok(link),
                 Err(error) if Instant::now() > deadline => {
-                    let text = format!("headgate's console did not answer within {START_PATIENCE:?}: {error}");
+                    let text = format!("headgate's console did not answer within {START_TIMEOUT:?}: {error}");
                     return Err(Failure(text));
                 }
                 Err(_) => sleep(LOOK_EVERY).await,
@@ -133,7 +133,7 @@ impl<E: Engine> Stage<E> {
                 Some(pid) => Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await.is_ok(),
                 None => false,
             };
-            if !asked || timeout(STOP_PATIENCE, child.wait()).await.is_err() {
+            if !asked || timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
                 let _ = child.kill().await;
             }
         }

@@ -16,7 +16,7 @@ use crate::mysql::schema::archive::{Archive, Kind};
 const PURPOSE: &str = "trial";
 /// The trial waits for nobody for longer than this.
 const LOCK_SECONDS: u32 = 10;
-const ORPHANS_PATIENCE: Duration = Duration::from_secs(10);
+const STALE_SESSIONS_TIMEOUT: Duration = Duration::from_secs(10);
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS headgate.trials (
     migration VARCHAR(128) NOT NULL,
     kind VARCHAR(16) NOT NULL,
@@ -93,7 +93,7 @@ pub(crate) async fn recover(mysql: &Mysql) -> Result<()> {
     if !is_there(&mut session).await? {
         return Ok(());
     }
-    stale_sessions::end(mysql, &mut session, PURPOSE, ORPHANS_PATIENCE).await?;
+    stale_sessions::end(mysql, &mut session, PURPOSE, STALE_SESSIONS_TIMEOUT).await?;
     let archive = Archive::read(mysql).await?;
     remove(mysql, &archive).await
 }

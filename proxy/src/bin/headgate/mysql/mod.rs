@@ -1,11 +1,11 @@
 //! MySQL's and MariaDB's half of the program.
 
-mod ask;
 mod console;
 mod dialect;
-mod ends;
+mod query;
 #[cfg(test)]
 mod tests;
+mod url;
 mod values;
 mod wire;
 
@@ -44,12 +44,12 @@ impl Engine for Mysql {
         sessions: &Arc<Self::Sessions>,
         _: &Config,
         definition: &Definition,
-        ends: &ClusterPair<'_>,
+        pair: &ClusterPair<'_>,
     ) -> Self::Database {
         migrator::mysql::Mysql::new(
             &definition.name,
-            endpoint(ends.source, ends.database),
-            endpoint(ends.target, ends.database),
+            endpoint(pair.source, pair.database),
+            endpoint(pair.target, pair.database),
             definition.settings.clone(),
             Arc::new(Captured(Arc::clone(sessions))),
         )
@@ -67,16 +67,16 @@ impl Engine for Mysql {
         Ok(rights::script(asked.side(), version, whose))
     }
 
-    fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
-        ends::end(option, url)
+    fn parse_url(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
+        url::parse(option, url)
     }
 
-    fn ask(
+    fn query(
         console: &Cluster,
         database: &str,
         statements: &str,
     ) -> impl Future<Output = Result<Vec<Reply>, String>> + Send {
-        ask::ask(console, database, statements)
+        query::run(console, database, statements)
     }
 }
 

@@ -57,8 +57,8 @@ fn talk(capabilities: u32, early: &[u8], bytes: &[u8]) -> Vec<Vec<u8>> {
             drop(client.shutdown().await);
             drop(client.read_to_end(&mut reply).await);
         };
-        let patience = Duration::from_secs(20);
-        tokio::time::timeout(patience, talking).await.expect("an end");
+        let limit = Duration::from_secs(20);
+        tokio::time::timeout(limit, talking).await.expect("an end");
         drop(served.await.expect("no panic"));
         packets(&reply)
     })

@@ -18,7 +18,7 @@ use crate::console::answer::{Refusal, Type, Value};
 /// No statement for the console is longer.
 const PACKET_BYTES_MAX: usize = 1 << 20;
 /// For the rest of a packet that has begun, and for a client that does not read its answer.
-const PEER_PATIENCE: Duration = Duration::from_mins(1);
+const PEER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Flags of the capabilities that change how the console speaks.
 mod capability {
@@ -79,7 +79,7 @@ impl Wire {
             }
             let idle = self.incoming.is_empty();
             let read = self.stream.read_buf(&mut self.incoming);
-            let count = if idle { read.await? } else { timeout(PEER_PATIENCE, read).await?? };
+            let count = if idle { read.await? } else { timeout(PEER_TIMEOUT, read).await?? };
             if count == 0 {
                 return Ok(None);
             }
@@ -92,7 +92,7 @@ impl Wire {
             self.stream.write_all(&self.outgoing).await?;
             self.stream.flush().await
         };
-        let written = timeout(PEER_PATIENCE, writing).await;
+        let written = timeout(PEER_TIMEOUT, writing).await;
         self.outgoing.clear();
         written?
     }

@@ -1,10 +1,10 @@
 //! PostgreSQL's half of the program.
 
-mod ask;
 mod console;
-mod ends;
+mod query;
 #[cfg(test)]
 mod tests;
+mod url;
 mod wire;
 
 use std::future::Future;
@@ -41,13 +41,13 @@ impl Engine for Postgres {
         sessions: &Arc<Self::Sessions>,
         config: &Config,
         definition: &Definition,
-        ends: &ClusterPair<'_>,
+        pair: &ClusterPair<'_>,
     ) -> Self::Database {
         let tools = Tools { pg_dump: config.migrator.pg_dump.clone(), pg_restore: config.migrator.pg_restore.clone() };
         migrator::postgres::Postgres::new(
             &definition.name,
-            endpoint(ends.source, ends.database),
-            endpoint(ends.target, ends.database),
+            endpoint(pair.source, pair.database),
+            endpoint(pair.target, pair.database),
             definition.settings.clone(),
             tools,
             Arc::new(Configured(Arc::clone(sessions))),
@@ -74,16 +74,16 @@ impl Engine for Postgres {
         Ok(rights::script(asked.side(), major, whose))
     }
 
-    fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
-        ends::end(option, url)
+    fn parse_url(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
+        url::parse(option, url)
     }
 
-    fn ask(
+    fn query(
         console: &Cluster,
         database: &str,
         statements: &str,
     ) -> impl Future<Output = Result<Vec<Reply>, String>> + Send {
-        ask::ask(console, database, statements)
+        query::run(console, database, statements)
     }
 }
 

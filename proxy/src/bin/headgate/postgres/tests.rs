@@ -47,8 +47,8 @@ fn talk(early: &[u8], bytes: &[u8]) -> Vec<u8> {
             drop(client.shutdown().await);
             drop(client.read_to_end(&mut reply).await);
         };
-        let patience = Duration::from_secs(20);
-        tokio::time::timeout(patience, talking).await.expect("an end");
+        let limit = Duration::from_secs(20);
+        tokio::time::timeout(limit, talking).await.expect("an end");
         drop(served.await.expect("no panic"));
         let greeting = frames(&reply).iter().position(|(tag, _)| *tag == b'Z').expect("ready");
         let skipped: usize = frames(&reply).iter().take(greeting + 1).map(|(_, size)| size).sum();

@@ -16,7 +16,7 @@ use proxy::client::Client;
 /// No statement for the console is longer.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 /// For the rest of a frame that has begun, and for a client that does not read its answer.
-const PEER_PATIENCE: Duration = Duration::from_mins(1);
+const PEER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// One frame of the client.
 pub(crate) struct Frame {
@@ -47,7 +47,7 @@ impl Wire {
             }
             let idle = self.incoming.is_empty();
             let read = self.stream.read_buf(&mut self.incoming);
-            let count = if idle { read.await? } else { timeout(PEER_PATIENCE, read).await?? };
+            let count = if idle { read.await? } else { timeout(PEER_TIMEOUT, read).await?? };
             if count == 0 {
                 return Ok(None);
             }
@@ -72,7 +72,7 @@ impl Wire {
 
     /// Sends what was written.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
-        let written = timeout(PEER_PATIENCE, self.stream.write_all(&self.outgoing)).await;
+        let written = timeout(PEER_TIMEOUT, self.stream.write_all(&self.outgoing)).await;
         self.outgoing.clear();
         written?
     }

@@ -9,7 +9,7 @@ use mysql_async::{Conn, Error, OptsBuilder, Row, Value};
 use crate::failure::{Answer, Failure, Result, Trouble};
 use crate::link::{Address, Link, Record};
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the demo sends is far smaller; told, so that the driver asks no server for its limits.
 const PACKET_MAX: usize = 16 << 20;
 const WAIT_SECONDS: usize = 86_400;
@@ -39,8 +39,8 @@ impl Link for Session {
             .max_allowed_packet(Some(PACKET_MAX))
             .wait_timeout(Some(WAIT_SECONDS))
             .connect_attributes([("program_name".to_owned(), name.to_owned())].into());
-        let connecting = tokio::time::timeout(CONNECT_PATIENCE, Conn::new(options)).await;
-        let late = |_| Failure(format!("no connection to port {} within {CONNECT_PATIENCE:?}", address.port));
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(options)).await;
+        let late = |_| Failure(format!("no connection to port {} within {CONNECT_TIMEOUT:?}", address.port));
         let sql = connecting.map_err(late)??;
         Ok(Self { sql })
     }

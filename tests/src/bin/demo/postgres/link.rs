@@ -11,7 +11,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 use crate::failure::{Answer, Failure, Result, Trouble};
 use crate::link::{Address, Link, Record};
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a person connects there.
 pub(super) fn psql(address: &Address) -> String {
@@ -30,12 +30,12 @@ impl Link for Session {
     async fn open(address: &Address, name: &str) -> Result<Self> {
         let mut config = tokio_postgres::Config::new();
         config.host("127.0.0.1").port(address.port).user(&address.user).dbname(&address.database);
-        config.application_name(name).connect_timeout(CONNECT_PATIENCE);
+        config.application_name(name).connect_timeout(CONNECT_TIMEOUT);
         if let Some(password) = &address.password {
             config.password(password);
         }
-        let connecting = tokio::time::timeout(CONNECT_PATIENCE, config.connect(NoTls)).await;
-        let late = |_| Failure(format!("no connection to port {} within {CONNECT_PATIENCE:?}", address.port));
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await;
+        let late = |_| Failure(format!("no connection to port {} within {CONNECT_TIMEOUT:?}", address.port));
         let (client, mut connection) = connecting.map_err(late)??;
         let heard = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&heard);

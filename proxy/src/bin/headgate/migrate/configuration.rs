@@ -56,7 +56,7 @@ pub(super) fn config<E: Engine>(migrate: &Migrate) -> Result<(Config, String), S
 
 fn whole_end<E: Engine>(option: &str, url: &str) -> Result<(Cluster, String), String> {
     refuse_encryption(option, url)?;
-    let (cluster, database) = E::end(option, url)?;
+    let (cluster, database) = E::parse_url(option, url)?;
     let database = database.ok_or_else(|| format!("{option}: names no database; write {}", E::URL))?;
     Ok((cluster, database))
 }

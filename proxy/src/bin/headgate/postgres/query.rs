@@ -8,17 +8,17 @@ use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage};
 
 use crate::engine::Reply;
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends the statements and takes what comes.
-pub(super) async fn ask(console: &Cluster, database: &str, statements: &str) -> Result<Vec<Reply>, String> {
+pub(super) async fn run(console: &Cluster, database: &str, statements: &str) -> Result<Vec<Reply>, String> {
     let mut config = Config::new();
     config
         .host(&console.host)
         .port(console.port)
         .user(&console.user)
         .dbname(database)
-        .connect_timeout(CONNECT_PATIENCE)
+        .connect_timeout(CONNECT_TIMEOUT)
         .application_name("headgate sql");
     if let Some(password) = &console.password {
         config.password(Secret::reveal(password));

@@ -7,7 +7,7 @@ use super::Postgres;
 use crate::engine::Engine as _;
 
 /// Takes it apart.
-pub(super) fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
+pub(super) fn parse(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
     // The parser's own texts name keys and positions, never the password.
     let parsed: tokio_postgres::Config = url.parse().map_err(|error| format!("{option}: {error}"))?;
     let missing = |what: &str| format!("{option}: names no {what}; write {}", Postgres::URL);
@@ -34,18 +34,18 @@ pub(super) fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), 
 
 #[cfg(test)]
 mod tests {
-    use super::end;
+    use super::parse;
 
     #[test]
     fn a_url_is_taken_apart_and_what_it_lacks_is_named() {
-        let (cluster, database) = end("--from", "postgresql://me:p%40ss@db.example:5433/shop").expect("valid");
+        let (cluster, database) = parse("--from", "postgresql://me:p%40ss@db.example:5433/shop").expect("valid");
         assert_eq!((cluster.host.as_str(), cluster.port), ("db.example", 5433));
         assert_eq!(cluster.password.expect("given").reveal(), "p@ss");
         assert_eq!(database.as_deref(), Some("shop"));
-        let (socket, _) = end("--from", "postgresql://me@/shop?host=/tmp").expect("valid");
+        let (socket, _) = parse("--from", "postgresql://me@/shop?host=/tmp").expect("valid");
         assert_eq!(socket.socket(), Some("/tmp/.s.PGSQL.5432".into()));
         for (url, missing) in [("postgresql://host/shop", "user"), ("postgresql://me@/shop", "host")] {
-            let text = end("--to", url).expect_err(url);
+            let text = parse("--to", url).expect_err(url);
             assert!(text.starts_with("--to") && text.contains(missing), "{url}: {text}");
         }
     }

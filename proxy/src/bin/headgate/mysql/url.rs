@@ -7,7 +7,7 @@ use super::Mysql;
 use crate::engine::Engine as _;
 
 /// Takes it apart. A server's socket is named as `?socket=/path/of/the/socket`.
-pub(super) fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
+pub(super) fn parse(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
     let plain = match url.strip_prefix("mariadb://") {
         Some(rest) => format!("mysql://{rest}"),
         None => url.to_owned(),
@@ -35,19 +35,19 @@ pub(super) fn end(option: &str, url: &str) -> Result<(Cluster, Option<String>), 
 
 #[cfg(test)]
 mod tests {
-    use super::end;
+    use super::parse;
 
     #[test]
     fn a_url_is_taken_apart_and_what_it_lacks_is_named() {
-        let (cluster, database) = end("--from", "mysql://me:p%40ss@db.example:3307/shop").expect("valid");
+        let (cluster, database) = parse("--from", "mysql://me:p%40ss@db.example:3307/shop").expect("valid");
         assert_eq!((cluster.host.as_str(), cluster.port), ("db.example", 3307));
         assert_eq!(cluster.password.expect("given").reveal(), "p@ss");
         assert_eq!(database.as_deref(), Some("shop"));
-        let (plain, none) = end("--to", "mariadb://me@db").expect("valid");
+        let (plain, none) = parse("--to", "mariadb://me@db").expect("valid");
         assert_eq!((plain.port, none), (3306, None));
-        let (socket, _) = end("--from", "mysql://me@localhost/shop?socket=/tmp/s.sock").expect("valid");
+        let (socket, _) = parse("--from", "mysql://me@localhost/shop?socket=/tmp/s.sock").expect("valid");
         assert_eq!(socket.socket(), Some("/tmp/s.sock".into()));
-        let text = end("--to", "mysql://host/shop").expect_err("no user");
+        let text = parse("--to", "mysql://host/shop").expect_err("no user");
         assert!(text.starts_with("--to") && text.contains("user"), "{text}");
     }
 }

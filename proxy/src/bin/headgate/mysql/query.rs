@@ -8,10 +8,10 @@ use proxy::config::{Cluster, Secret};
 
 use crate::engine::Reply;
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends the statements and takes what comes.
-pub(super) async fn ask(console: &Cluster, database: &str, statements: &str) -> Result<Vec<Reply>, String> {
+pub(super) async fn run(console: &Cluster, database: &str, statements: &str) -> Result<Vec<Reply>, String> {
     let options = OptsBuilder::default()
         .ip_or_hostname(&console.host)
         .tcp_port(console.port)
@@ -19,7 +19,7 @@ pub(super) async fn ask(console: &Cluster, database: &str, statements: &str) -> 
         .pass(console.password.as_ref().map(Secret::reveal))
         .db_name(Some(database))
         .prefer_socket(false);
-    let connecting = tokio::time::timeout(CONNECT_PATIENCE, Conn::new(options)).await;
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(options)).await;
     let mut connection = match connecting {
         Ok(opened) => opened.map_err(|error| reported(&error))?,
         Err(_) => {
@@ -27,13 +27,13 @@ pub(super) async fn ask(console: &Cluster, database: &str, statements: &str) -> 
                 "no connection to {}:{} within {} s",
                 console.host,
                 console.port,
-                CONNECT_PATIENCE.as_secs()
+                CONNECT_TIMEOUT.as_secs()
             ));
         }
     };
     let said = talk(&mut connection, statements).await;
     // The answer is there; whether the farewell arrives changes nothing.
-    drop(tokio::time::timeout(CONNECT_PATIENCE, connection.disconnect()).await);
+    drop(tokio::time::timeout(CONNECT_TIMEOUT, connection.disconnect()).await);
     said.map_err(|error| reported(&error))
 }
 
