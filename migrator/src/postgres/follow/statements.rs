@@ -80,7 +80,7 @@ fn replace(table: &Table, delete: &str, new: impl Fn(usize) -> Option<String>) -
 
 /// Deletes a set of rows by key; one array parameter per column of the key.
 pub(crate) fn delete_set(table: &Table) -> String {
-    format!("DELETE FROM ONLY {} AS t USING {} WHERE {}", table.relation, unnest(table, &table.key), keys_match(table),)
+    format!("DELETE FROM ONLY {} AS t USING {} WHERE {}", table.relation, unnest(table, &table.key), keys_match(table))
 }
 
 /// Inserts one row; one parameter per column.

@@ -52,7 +52,7 @@ fn said(messages: Vec<SimpleQueryMessage>) -> Vec<Reply> {
             }
             SimpleQueryMessage::CommandComplete(_) if columns.is_empty() => all.push(Reply::Done),
             SimpleQueryMessage::CommandComplete(_) => {
-                all.push(Reply::Rows { columns: std::mem::take(&mut columns), rows: std::mem::take(&mut rows) })
+                all.push(Reply::Rows { columns: std::mem::take(&mut columns), rows: std::mem::take(&mut rows) });
             }
             _ => {}
         }
