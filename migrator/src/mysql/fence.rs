@@ -54,7 +54,7 @@ pub struct Fence {
     /// Whether the server lists the locks of its transactions.
     tells_of_locks: bool,
     marker: BinlogPosition,
-    /// The look under the barrier, under way since that is up.
+    /// The look inside the hold, under way since the fence goes up.
     looking: Option<JoinHandle<Result<()>>>,
 }
 
@@ -143,6 +143,13 @@ pub async fn raise(
     mysql.set_fenced(true);
     // A heartbeat behind the marker would look like a writer that the fence let through.
     drop(timeout(REPLY_GRACE, mysql.beating()).await.map_err(|_| late())?);
+    // The target has nothing to do while the source is fenced.
+    let (marked, is_marked) = oneshot::channel();
+    let looking = ready.look.take().map(|look| {
+        let (mysql, plan) = (mysql.clone(), plan.clone());
+        let tells_of_locks = ready.tells_of_locks;
+        tokio::spawn(async move { look.again(&mysql, &plan, tells_of_locks, is_marked).await })
+    });
     match ready.means {
         Means::ReadOnly => {
             tokio::try_join!(
@@ -160,12 +167,6 @@ pub async fn raise(
             obstacles::refuse_prepared(&mut ready.marker).await?;
         }
     }
-    let (marked, is_marked) = oneshot::channel();
-    let looking = ready.look.take().map(|look| {
-        let (mysql, plan) = (mysql.clone(), plan.clone());
-        let tells_of_locks = ready.tells_of_locks;
-        tokio::spawn(async move { look.again(&mysql, &plan, tells_of_locks, is_marked).await })
-    });
     let marking = async {
         heartbeat::signal(&mut ready.marker, mysql.name(), Signal::Marker, token).await?;
         // Where the look has ended already, with a failure, that is told by the look.

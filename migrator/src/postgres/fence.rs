@@ -10,6 +10,7 @@ pub(crate) mod writers;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
@@ -128,12 +129,15 @@ pub async fn raise(
         write_block::arm(&ready.marker, postgres).await?;
         ready
     };
-    lock(&ready, postgres, plan, limit).await?;
-    // What changed before the locks were had is seen now; what comes later waits for them.
+    // The target has nothing to do while the source is locked.
+    let (locked, is_locked) = oneshot::channel();
     let looking = ready.look.take().map(|look| {
         let (postgres, plan) = (postgres.clone(), plan.clone());
-        tokio::spawn(async move { look.again(&postgres, &plan).await })
+        tokio::spawn(async move { look.again(&postgres, &plan, is_locked).await })
     });
+    lock(&ready, postgres, plan, limit).await?;
+    // Where the look has ended already, with a failure, that is reported by the look.
+    let _ = locked.send(());
     let fence = Fence { session: ready.fence, looking };
     let marker = write_marker(&ready.marker, token, limit.max(REPLY_GRACE)).await?;
     Ok(Raised { fence, marker })

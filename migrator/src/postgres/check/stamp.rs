@@ -24,17 +24,33 @@ impl Stamp {
 
     /// A text that changes with every definition on either side.
     pub(crate) async fn read(&self) -> Result<String> {
-        let one = async |(session, statement): &(Client, Statement)| -> Result<String> {
-            session.query_one(statement, &[]).await.and_then(|row| row.try_get(0)).map_err(cannot)
-        };
-        let (ours, theirs) = tokio::try_join!(one(&self.source), one(&self.target))?;
-        Ok(format!("{ours} | {theirs}"))
+        let (of_source, of_target) = tokio::try_join!(self.of_source(), self.of_target())?;
+        Ok(Self::of_both(&of_source, &of_target))
+    }
+
+    /// A text that changes with every definition of the source.
+    pub(crate) async fn of_source(&self) -> Result<String> {
+        text(&self.source).await
+    }
+
+    /// A text that changes with every definition of the target.
+    pub(crate) async fn of_target(&self) -> Result<String> {
+        text(&self.target).await
+    }
+
+    /// The text for both sides.
+    pub(crate) fn of_both(of_source: &str, of_target: &str) -> String {
+        format!("{of_source} | {of_target}")
     }
 
     /// The session on the source.
     pub(crate) fn source(&self) -> &Client {
         &self.source.0
     }
+}
+
+async fn text((session, statement): &(Client, Statement)) -> Result<String> {
+    session.query_one(statement, &[]).await.and_then(|row| row.try_get(0)).map_err(cannot)
 }
 
 fn cannot(error: tokio_postgres::Error) -> Error {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::super::Postgres;
@@ -40,11 +41,18 @@ impl UnderFence {
         Ok(Self { stamp, watch, before, fingerprint: now.fingerprint })
     }
 
-    /// Looks again under the barrier. What is the same as before is known by its stamp alone.
-    pub async fn again(&self, postgres: &Postgres, plan: &Plan) -> Result<()> {
+    /// Looks again inside the hold, at the source once its tables are `locked`: what changed before is seen then, and what
+    /// comes later waits for the locks. What is the same as before is known by its stamp alone.
+    pub async fn again(&self, postgres: &Postgres, plan: &Plan, locked: oneshot::Receiver<()>) -> Result<()> {
         let looking = async {
-            let (now, ()) = tokio::try_join!(self.stamp.read(), writers::refuse(postgres, &self.watch))?;
-            if now == self.before {
+            let at_source = async {
+                locked
+                    .await
+                    .map_err(|_| Error::transient("the tables were not locked under which the source is looked at"))?;
+                tokio::try_join!(self.stamp.of_source(), writers::refuse(postgres, &self.watch))
+            };
+            let ((of_source, ()), of_target) = tokio::try_join!(at_source, self.stamp.of_target())?;
+            if Stamp::of_both(&of_source, &of_target) == self.before {
                 return Ok(());
             }
             drift::refuse(self.stamp.source(), postgres, plan).await?;
