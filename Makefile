@@ -42,6 +42,9 @@ test-rights: servers ## the suites of migrations with only the printed rights, a
 	    -E 'kind(test) and not binary(/_(remedies|rights)$$/)'; first=$$?; \
 	cargo nextest run -p migrator --run-ignored all --no-fail-fast -E 'binary(/_rights$$/)' && exit $$first
 
+remedies: ## each finding and printed statement, and the test that runs what it tells to run
+	cargo test -p tests --test whole remedies:: -- --nocapture
+
 check: ## formatting, lints, documentation, direction of dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings

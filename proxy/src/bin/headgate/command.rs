@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// The first signal stops accepting, waits for open transactions up to limits.drain_timeout, and closes the
     /// sessions with 57P01; a cutover under way is waited for up to 75 seconds. The second signal does not wait.
     /// Migrations stop where they are and go on with the next start. SIGHUP reads the configuration file again and
-    /// tells what a restart would change; nothing else happens.
+    /// applies users, routes, certificates and new clusters, all of it or nothing; what needs a restart is logged.
     Run {
         /// The configuration file
         #[arg(long, env = "HEADGATE_CONFIG", default_value = "headgate.toml")]
