@@ -5,6 +5,8 @@ pub(crate) mod guard;
 pub(crate) mod process;
 pub(crate) mod reachable;
 
+pub use ground::new_folder;
+
 use std::io;
 use std::path::{Path, PathBuf};
 

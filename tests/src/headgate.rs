@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio_postgres::Client;
 
 use crate::disk::SmallDisk;
+use crate::disposable::new_folder;
 use crate::mysql;
 use crate::postgres::{Record, connect, try_records};
 use crate::wait::{SOON, until, within};
@@ -58,7 +59,7 @@ impl Headgate {
 
     /// As [`Headgate::prepare`], for clusters of either engine.
     pub fn prepare_for(engine: Engine, sections: &str) -> Self {
-        let folder = new_folder();
+        let folder = new_folder(&std::env::temp_dir(), "headgate-test").expect("the temporary folder takes a new one");
         let (port, http_port) = free_ports();
         let journal = folder.join("journal");
         let text = format!(
@@ -335,7 +336,7 @@ pub fn binary() -> PathBuf {
 }
 
 /// Two ports, which are not the same because both are held while they are asked for.
-fn free_ports() -> (u16, u16) {
+pub fn free_ports() -> (u16, u16) {
     let listener = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
     let listeners = (listener(), listener());
     let port = |listener: &TcpListener| {
@@ -343,11 +344,4 @@ fn free_ports() -> (u16, u16) {
         address.expect("a bound listener has an address").port()
     };
     (port(&listeners.0), port(&listeners.1))
-}
-
-fn new_folder() -> PathBuf {
-    let unique = format!("headgate-test-{}-{:08x}", std::process::id(), rand::random::<u32>());
-    let folder = std::env::temp_dir().join(unique);
-    fs::create_dir(&folder).expect("the temporary folder takes a new one");
-    folder
 }

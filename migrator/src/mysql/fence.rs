@@ -169,7 +169,7 @@ pub async fn raise(
     }
     let marking = async {
         heartbeat::signal(&mut ready.marker, mysql.name(), Signal::Marker, token).await?;
-        // Where the look has ended already, with a failure, that is told by the look.
+        // Where the look has ended already, with a failure, that is reported by the look.
         let _ = marked.send(());
         position::current(&mut ready.marker).await
     };

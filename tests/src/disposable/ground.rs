@@ -43,7 +43,8 @@ pub(crate) fn ground() -> PathBuf {
     if open_to_all(&wanted) { wanted } else { PathBuf::from("/tmp") }
 }
 
-pub(crate) fn new_folder(ground: &Path, name: &str) -> Result<PathBuf, Error> {
+/// A folder in `ground` that nobody has: an earlier process of the same number may have left its own behind.
+pub fn new_folder(ground: &Path, name: &str) -> Result<PathBuf, Error> {
     let mut number = 0_u32;
     loop {
         let folder = ground.join(format!("{name}-{}-{number}", std::process::id()));

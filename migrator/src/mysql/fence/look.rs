@@ -44,7 +44,7 @@ impl UnderFence {
         Ok(Self { stamp, watching, before, counts })
     }
 
-    /// Looks again under the barrier, on the source behind the marker: whoever passes the fence may change a definition
+    /// Looks again inside the hold, on the source behind the marker: whoever passes the fence may change a definition
     /// before that, and what comes later is seen in the log.
     pub async fn again(
         mut self,

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,7 +9,8 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use tests::headgate::binary;
+use tests::disposable::new_folder;
+use tests::headgate::{binary, free_ports};
 
 use super::engine::{Engine, Server};
 use super::failure::{Failure, Result};
@@ -40,8 +39,8 @@ impl<E: Engine> Stage<E> {
     /// Starts both servers, with the empty database, and writes Headgate's configuration.
     pub(super) async fn set(engine: E) -> Result<Self> {
         let (source, target) = engine.servers().await?;
-        let folder = new_folder()?;
-        let (port, http_port) = two_free_ports()?;
+        let folder = new_folder(&std::env::temp_dir(), "headgate-demo").map_err(|error| Failure(error.to_string()))?;
+        let (port, http_port) = free_ports();
         let password = format!("{:016x}", rand::random::<u64>());
         let stage = Self { engine, folder, source, target, headgate: None, port, http_port, password };
         fs::write(stage.config(), stage.config_text())?;
@@ -200,24 +199,4 @@ impl<E: Engine> Stage<E> {
 pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-fn two_free_ports() -> Result<(u16, u16)> {
-    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok((one.local_addr()?.port(), other.local_addr()?.port()))
-}
-
-/// A folder that nobody has: an earlier demo of the same process number may have left its own behind.
-fn new_folder() -> Result<PathBuf> {
-    let mut number = 0_u32;
-    loop {
-        let name = format!("headgate-demo-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        match fs::create_dir(&folder) {
-            Ok(()) => return Ok(folder),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
