@@ -19,18 +19,18 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Failure, UndoReason};
-use crate::database::Database;
+use crate::database::{Counters, Fencing};
 use crate::error::{Error, Kind as Failing, Result};
 use crate::follow::Follow;
 use crate::journal::{Journal, Unwritten};
-use crate::mark::Stage;
+use crate::model::mark::Stage;
 use crate::model::plan::Plan;
 use crate::model::report::{Kind, Outcome, Steps};
 use crate::other_routes;
 use crate::traffic::Traffic;
 
 /// What one migration's cutovers work with.
-pub(crate) struct Conductor<D: Database> {
+pub(crate) struct Conductor<D: Fencing + Counters> {
     pub(crate) name: String,
     pub(crate) route: String,
     pub(crate) source: String,
@@ -82,7 +82,7 @@ pub(crate) struct CutoverRun {
 }
 
 /// A cutover that is under way.
-struct Run<'a, D: Database> {
+struct Run<'a, D: Fencing + Counters> {
     conductor: &'a Conductor<D>,
     kind: Kind,
     epoch: u64,
@@ -147,7 +147,7 @@ impl Limits {
     }
 }
 
-impl<D: Database> Conductor<D> {
+impl<D: Fencing + Counters> Conductor<D> {
     /// Runs a cutover or a rehearsal from the request to its end. Fails only where nothing was done.
     pub(crate) async fn run(&self, kind: Kind, max_hold: Duration) -> Result<CutoverRun> {
         let last = self.journal.cutover::<D::Position>(&self.name)?;
@@ -216,7 +216,7 @@ impl<D: Database> Conductor<D> {
             }
         };
         for mark in marks.iter().filter(|mark| mark.migration == self.name) {
-            if mark.stage == Stage::Switched || !mark.is_known(&self.journal)? {
+            if mark.stage == Stage::Switched || !self.journal.knows(mark)? {
                 let (name, route, target) = (&self.name, &self.route, &self.target);
                 return Err(Error::refused(format!(
                     "this journal is older than the switch, and must not undo it: {}",
@@ -257,7 +257,7 @@ impl<D: Database> Conductor<D> {
     }
 }
 
-impl<'a, D: Database> Run<'a, D> {
+impl<'a, D: Fencing + Counters> Run<'a, D> {
     fn new(conductor: &'a Conductor<D>, kind: Kind, epoch: u64, max_hold: Duration, fence: Fence<D::Fence>) -> Self {
         Self {
             conductor,

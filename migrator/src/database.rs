@@ -1,31 +1,21 @@
 //! What an engine must offer to be migrated: one value that knows both ends of one migration.
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
 use crate::error::Result;
 use crate::follow::Follow;
-use crate::mark::Mark;
 use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::mark::Mark;
 use crate::model::plan::{Plan, Table};
+use crate::model::position::Position;
 use crate::model::progress::Progress;
 use crate::model::proof::Checked;
 use crate::preflight::Check;
-
-/// A place in a source's change stream. It offers no total order, only [`Position::covers`].
-pub trait Position:
-    Clone + fmt::Debug + fmt::Display + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
-{
-    /// Whether everything up to `other` is also before `self`.
-    fn covers(&self, other: &Self) -> bool;
-}
 
 /// What raising the fence established.
 pub struct Raised<F, P> {
@@ -38,37 +28,26 @@ pub struct Raised<F, P> {
 /// Tells the server sessions that the gate of the migration's route holds, by the numbers that the source gives them.
 pub type GatedBackends<'a> = &'a (dyn Fn() -> Result<Vec<i64>> + Send + Sync);
 
-/// One migration's two databases. Cheap to clone; every method opens the connections that it needs.
+/// One migration's two databases: all that a migration asks of them. Cheap to clone; every method of the traits below
+/// opens the connections that it needs.
 ///
-/// Every method is idempotent: after a crash it is simply called again.
-pub trait Database: Clone + Send + Sync + 'static {
-    /// A place in the source's change stream.
-    type Position: Position;
-    /// A raised barrier on the source that is not durable yet.
-    type Fence: Send + 'static;
+/// Every such method is idempotent: after a crash it is simply called again.
+pub trait Database: Preflight + SchemaAndLoad + Comparison + Fencing + Counters + Clone {}
 
+impl<D: Preflight + SchemaAndLoad + Comparison + Fencing + Counters + Clone> Database for D {}
+
+/// What both servers say before anything is touched.
+pub trait Preflight: Send + Sync + 'static {
     /// Runs every check and returns every finding, the good ones too. Leaves nothing behind.
     /// Fails only where not even the checks could run; an unreachable cluster is a finding.
     fn preflight(&self) -> impl Future<Output = Result<Vec<Check>>> + Send;
 
-    /// The databases of the source that move.
-    fn databases(&self) -> Vec<String>;
-
     /// Every account that can log in on the source, and whether it can on the target. Touches nothing.
     fn accounts(&self) -> impl Future<Output = Result<Vec<Account>>> + Send;
+}
 
-    /// What the source itself says of those who write, also around Headgate: open write transactions, prepared ones,
-    /// sessions that the fence would not stop or whose changes are in no log. What may not be seen is an error of its
-    /// own, with the least grant that lets Headgate look. `gated_backends` are the sessions that the gate holds. Touches nothing.
-    fn writers(&self, gated_backends: GatedBackends<'_>) -> impl Future<Output = Result<Vec<Check>>> + Send;
-
-    /// Reads the definitions of both sides and compares them.
-    fn definitions(&self, plan: &Plan) -> impl Future<Output = Result<Compared>> + Send;
-
-    /// A text that changes whenever a definition on either side may have changed; much quicker to read than
-    /// [`Database::definitions`].
-    fn definitions_stamp(&self) -> impl Future<Output = Result<String>> + Send;
-
+/// The definitions and the rows that are there: onto the target, and off it again.
+pub trait SchemaAndLoad: Send + Sync + 'static {
     /// Reads from the source's catalogue what will move.
     fn plan(&self) -> impl Future<Output = Result<Plan>> + Send;
 
@@ -81,7 +60,7 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Creates the target's schema as far as the load needs it, and the start of the change stream.
     fn prepare(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
-    /// What [`Database::prepare`] or [`Database::copy`] waits for at this moment, in words: whose open transaction.
+    /// What [`SchemaAndLoad::prepare`] or [`SchemaAndLoad::copy`] waits for at this moment, in words: whose open transaction.
     fn waits_for(&self) -> Option<String> {
         None
     }
@@ -106,6 +85,20 @@ pub trait Database: Clone + Send + Sync + 'static {
         stop: CancellationToken,
     ) -> impl Future<Output = Result<()>> + Send;
 
+    /// Removes what the migration made on the target, and nothing else, and all that [`SchemaAndLoad::clean_up`] removes.
+    /// Refuses where others made something upon it. Returns what had to stay, and why.
+    fn remove_made(&self) -> impl Future<Output = Result<Vec<String>>> + Send;
+
+    /// Removes what the migration left on both sides (slot, publication, progress), and finds nothing to do
+    /// where there is none. The fence of a switched migration stays.
+    fn clean_up(&self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// The changes that come after the rows.
+pub trait ChangeStream: Send + Sync + 'static {
+    /// A place in the source's change stream.
+    type Position: Position;
+
     /// Applies changes until `stop` is cancelled (then returns `Ok`) or something fails.
     /// A transient failure is for the caller to retry; what was applied stays applied exactly once.
     fn follow(
@@ -116,6 +109,14 @@ pub trait Database: Clone + Send + Sync + 'static {
         stop: CancellationToken,
     ) -> impl Future<Output = Result<()>> + Send;
 
+    /// Sessions whose changes are in no log at this moment, as far as the source tells.
+    fn hiding(&self) -> impl Future<Output = Result<Vec<String>>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+}
+
+/// Whether both sides are equal, rows and definitions.
+pub trait Comparison: ChangeStream {
     /// Compares every table on both sides at one position while changes go on, pausing the follower through
     /// `follow` for the moment in which both snapshots are opened. Definitions are compared with the rows.
     fn check(
@@ -125,6 +126,27 @@ pub trait Database: Clone + Send + Sync + 'static {
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> impl Future<Output = Result<Checked>> + Send;
+
+    /// Reads the definitions of both sides and compares them.
+    fn definitions(&self, plan: &Plan) -> impl Future<Output = Result<Compared>> + Send;
+
+    /// A text that changes whenever a definition on either side may have changed; much quicker to read than
+    /// [`Comparison::definitions`].
+    fn definitions_stamp(&self) -> impl Future<Output = Result<String>> + Send;
+}
+
+/// What keeps writers off the source for a cutover: its barrier, its durable refusal, its mark.
+pub trait Fencing: ChangeStream {
+    /// A raised barrier on the source that is not durable yet.
+    type Fence: Send + 'static;
+
+    /// The databases of the source that move.
+    fn databases(&self) -> Vec<String>;
+
+    /// What the source itself says of those who write, also around Headgate: open write transactions, prepared ones,
+    /// sessions that the fence would not stop or whose changes are in no log. What may not be seen is an error of its
+    /// own, with the least grant that lets Headgate look. `gated_backends` are the sessions that the gate holds. Touches nothing.
+    fn writers(&self, gated_backends: GatedBackends<'_>) -> impl Future<Output = Result<Vec<Check>>> + Send;
 
     /// Everything that can be done ahead of a cutover so that the pause is short: connections, counters with a
     /// gap, a look for what would block the fence. Fails, with the blocker's name, where the fence would not hold, and
@@ -140,12 +162,9 @@ pub trait Database: Clone + Send + Sync + 'static {
         limit: Duration,
     ) -> impl Future<Output = Result<Raised<Self::Fence, Self::Position>>> + Send;
 
-    /// Fails, with names, where under the barrier the definitions of a side are not those of [`Database::warm_up`] any
-    /// more, or somebody has a write open that the fence does not stop. [`Database::raise_fence`] may have begun to look.
+    /// Fails, with names, where under the barrier the definitions of a side are not those of [`Fencing::warm_up`] any
+    /// more, or somebody has a write open that the fence does not stop. [`Fencing::raise_fence`] may have begun to look.
     fn confirm_fence(&self, plan: &Plan, fence: &mut Self::Fence) -> impl Future<Output = Result<()>> + Send;
-
-    /// Sets the target's counters (sequences, identities) past the source's, with a gap, and proves it.
-    fn advance_counters(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes the refusal durable, and `mark` with it. Success proves that the barrier was up without a break since it was
     /// raised. Where the refusal is to end the sessions of the source's clients, those that the gate holds are left alone: `gated_backends` tells
@@ -192,17 +211,10 @@ pub trait Database: Clone + Send + Sync + 'static {
     fn fence_state(&self) -> impl Future<Output = Result<Vec<Check>>> + Send {
         std::future::ready(Ok(Vec::new()))
     }
+}
 
-    /// Sessions whose changes are in no log at this moment, as far as the source tells.
-    fn hiding(&self) -> impl Future<Output = Result<Vec<String>>> + Send {
-        std::future::ready(Ok(Vec::new()))
-    }
-
-    /// Removes what the migration made on the target, and nothing else, and all that [`Database::clean_up`] removes.
-    /// Refuses where others made something upon it. Returns what had to stay, and why.
-    fn remove_made(&self) -> impl Future<Output = Result<Vec<String>>> + Send;
-
-    /// Removes what the migration left on both sides (slot, publication, progress), and finds nothing to do
-    /// where there is none. The fence of a switched migration stays.
-    fn clean_up(&self) -> impl Future<Output = Result<()>> + Send;
+/// Sequences, identity columns, AUTO_INCREMENT.
+pub trait Counters: Send + Sync + 'static {
+    /// Sets the target's counters (sequences, identities) past the source's, with a gap, and proves it.
+    fn advance_counters(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 }

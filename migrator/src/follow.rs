@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::database::Position;
 use crate::error::{Error, Result};
+use crate::model::position::Position;
 
 /// How far the target is.
 #[derive(Clone, Debug)]

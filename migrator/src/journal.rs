@@ -24,8 +24,9 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::cutover::Cutover;
-use crate::database::Position;
 use crate::error::{Error, Result};
+use crate::model::mark::Mark;
+use crate::model::position::Position;
 
 pub(crate) use records::Entry;
 
@@ -214,6 +215,14 @@ impl Journal {
                 .prepare_cached("SELECT EXISTS (SELECT 1 FROM cutovers WHERE migration = ?1)")?
                 .query_row([name], |row| row.get(0))
         })
+    }
+
+    /// Whether this journal decided about the switch that a cluster's `mark` tells of.
+    pub(crate) fn knows(&self, mark: &Mark) -> Result<bool> {
+        if mark.journal.is_empty() {
+            return self.has_cut(&mark.migration);
+        }
+        Ok(mark.journal == self.identity()? && mark.epoch <= self.last_epoch()?)
     }
 
     /// Makes room for all records of a cutover, so that a disk that fills up meanwhile does not come between them.

@@ -3,8 +3,8 @@
 //! The life of a migration:
 //! 1. [`preflight`]: everything that can say no, before anything is touched.
 //! 2. [`model::plan`]: what will move; immutable once made.
-//! 3. [`database::Database::prepare`]: the schema without indexes, and the start of the change stream.
-//! 4. [`database::Database::copy`]: the bulk load, exact at the stream's start.
+//! 3. [`database::SchemaAndLoad::prepare`]: the schema without indexes, and the start of the change stream.
+//! 4. [`database::SchemaAndLoad::copy`]: the bulk load, exact at the stream's start.
 //! 5. Its second half: indexes, constraints, everything that is better built on loaded tables.
 //! 6. [`follow`]: changes applied exactly once, the target always a prefix of the source.
 //! 7. [`model::proof`]: both sides proven equal at one position.
@@ -21,7 +21,6 @@ mod drift;
 pub mod error;
 pub mod follow;
 pub mod journal;
-pub mod mark;
 pub mod model;
 pub mod mysql;
 mod other_routes;

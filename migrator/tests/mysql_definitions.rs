@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use migrator::accounts::Verdict;
-use migrator::database::Database as _;
+use migrator::database::{Comparison as _, Preflight as _, SchemaAndLoad as _};
 use migrator::model::plan::{Plan, Settings};
 use migrator::model::progress::Progress;
 use migrator::mysql::check::inventory::{INVENTORY, Treatment};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use migrator::database::Database;
+use migrator::database::{Comparison as _, Fencing as _, Preflight as _};
 use migrator::follow::Follow;
 use migrator::model::plan::{Plan, Settings};
 use migrator::model::progress::Progress;

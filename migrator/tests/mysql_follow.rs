@@ -5,10 +5,11 @@ mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use migrator::database::{Database as _, Position as _};
+use migrator::database::SchemaAndLoad as _;
 use migrator::error::{Error, Kind as Failure};
 use migrator::follow::Follow;
 use migrator::model::plan::{Plan, Settings};
+use migrator::model::position::Position as _;
 use migrator::model::progress::Progress;
 use migrator::mysql::follow::heartbeat;
 use migrator::mysql::follow::heartbeat::Signal;

@@ -3,7 +3,7 @@
 mod servers;
 
 use migrator::accounts::Verdict;
-use migrator::database::Database;
+use migrator::database::{Preflight as _, SchemaAndLoad as _};
 use migrator::model::plan::Settings;
 use migrator::mysql::Mysql;
 use migrator::mysql::preflight::NOT_PERSISTENT;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use migrator::accounts::NoSecrets;
-use migrator::database::Database as _;
+use migrator::database::{Fencing as _, Preflight as _, SchemaAndLoad as _};
 use migrator::model::plan::Settings;
 use migrator::mysql::Mysql;
 use migrator::preflight::{Check, Level};

@@ -5,7 +5,7 @@ mod servers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use migrator::database::Database;
+use migrator::database::{Counters as _, SchemaAndLoad as _};
 use migrator::model::plan::{Plan, Settings};
 use migrator::model::progress::Progress;
 use migrator::mysql::schema::archive::Archive;

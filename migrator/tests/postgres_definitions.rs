@@ -5,7 +5,7 @@ mod servers;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use migrator::database::Database as _;
+use migrator::database::Comparison as _;
 use migrator::model::plan::Settings;
 use migrator::model::progress::Progress;
 use migrator::postgres::check::inventory::{INVENTORY, SKIPPED_TYPES, Treatment};

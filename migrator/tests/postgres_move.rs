@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migrator::accounts::Verdict;
-use migrator::database::Database as _;
+use migrator::database::{Fencing as _, Preflight as _};
 use migrator::error::Kind;
 use migrator::model::plan::{Plan, Settings};
 use migrator::model::progress::{Progress, Stage};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use migrator::accounts::{Secrets, Verdict};
-use migrator::database::Database as _;
+use migrator::database::{Comparison as _, Preflight as _};
 use migrator::model::plan::Settings;
 use migrator::postgres::{Endpoint, Postgres, Tools, fence, load, plan, preflight, schema};
 use migrator::preflight::{Check, Level};

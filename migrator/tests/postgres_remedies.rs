@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use migrator::database::Database as _;
+use migrator::database::{Comparison as _, Fencing as _, Preflight as _};
 use migrator::model::plan::Settings;
 use migrator::postgres::{Endpoint, client, load, plan, schema};
 use migrator::preflight::Check;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use migrator::database::Database as _;
+use migrator::database::SchemaAndLoad as _;
 use migrator::follow::Follow;
 use migrator::model::plan::Settings;
 use migrator::model::progress::Progress;

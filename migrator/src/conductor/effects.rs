@@ -7,9 +7,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{Conductor, Fence, Limits, RETRY_FIRST, RETRY_LONGEST, Run, failed};
 use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Marker};
-use crate::database::{Database, Position, Raised};
+use crate::database::{Counters, Fencing, Raised};
 use crate::error::{self, Error, Result};
-use crate::mark::{Mark, Stage};
+use crate::model::mark::{Mark, Stage};
+use crate::model::position::Position;
 use crate::model::report::Kind;
 use crate::traffic::OpenTransaction;
 
@@ -30,7 +31,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Open transactions that are named in a message.
 const NAMED_MAX: usize = 5;
 
-impl<D: Database> Run<'_, D> {
+impl<D: Fencing + Counters> Run<'_, D> {
     /// Runs the effect of `state`; `None` where it has none.
     pub(super) async fn effect(&mut self, state: &Cutover<D::Position>) -> Option<Event<D::Position>> {
         let outcome = match state {
@@ -232,7 +233,7 @@ impl<D: Database> Run<'_, D> {
     }
 }
 
-impl<D: Database> Conductor<D> {
+impl<D: Fencing + Counters> Conductor<D> {
     /// Does what is better done once the target serves. The switch stands, whatever comes of it.
     pub(crate) async fn complete(&self) {
         let completing = self.database.after_switch(&self.plan);
@@ -250,7 +251,7 @@ impl<D: Database> Conductor<D> {
     }
 }
 
-impl<D: Database> Conductor<D> {
+impl<D: Fencing + Counters> Conductor<D> {
     /// The mark alone would leave open whether the switch took place. A source that is gone needs no mark.
     async fn confirm(&self) {
         let confirming = timeout(CONFIRM_TIMEOUT, self.database.confirm_mark()).await;

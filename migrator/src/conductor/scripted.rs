@@ -14,14 +14,15 @@ use tokio_util::sync::CancellationToken;
 use super::Conductor;
 use crate::accounts::Account;
 use crate::cutover::Cutover;
-use crate::database::{Database, GatedBackends, Position, Raised};
+use crate::database::{ChangeStream, Comparison, Counters, Fencing, GatedBackends, Preflight, Raised, SchemaAndLoad};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::journal::Journal;
-use crate::mark::{Mark, Stage};
 use crate::model::definition::Definition;
 use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::mark::{Mark, Stage};
 use crate::model::plan::{Counter, Plan, Settings, Table};
+use crate::model::position::Position;
 use crate::model::progress::Progress;
 use crate::model::proof::{Checked, Proof};
 use crate::model::report::Kind;
@@ -236,10 +237,7 @@ impl World {
     }
 }
 
-impl Database for World {
-    type Position = Place;
-    type Fence = Barrier;
-
+impl Preflight for World {
     async fn preflight(&self) -> Result<Vec<Check>> {
         Ok(self.facts.lock().findings.clone())
     }
@@ -247,19 +245,9 @@ impl Database for World {
     async fn accounts(&self) -> Result<Vec<Account>> {
         Ok(self.facts.lock().accounts.clone())
     }
+}
 
-    async fn writers(&self, _: GatedBackends<'_>) -> Result<Vec<Check>> {
-        Ok(vec![Check::ok("writers", "none")])
-    }
-
-    async fn definitions(&self, _: &Plan) -> Result<Compared> {
-        Ok(self.facts.lock().definitions.clone())
-    }
-
-    async fn definitions_stamp(&self) -> Result<String> {
-        Ok(format!("{:?}", self.facts.lock().definitions))
-    }
-
+impl SchemaAndLoad for World {
     async fn plan(&self) -> Result<Plan> {
         Ok(plan())
     }
@@ -293,6 +281,18 @@ impl Database for World {
         self.act("recopy", &[], |_| ()).await
     }
 
+    async fn remove_made(&self) -> Result<Vec<String>> {
+        self.act("remove_made", &[], |_| Vec::new()).await
+    }
+
+    async fn clean_up(&self) -> Result<()> {
+        self.act("clean_up", &[], |_| ()).await
+    }
+}
+
+impl ChangeStream for World {
+    type Position = Place;
+
     async fn follow(&self, _: &Plan, follow: Follow<Place>, _: Arc<Progress>, stop: CancellationToken) -> Result<()> {
         self.facts.lock().calls.push("follow");
         let error = self.facts.lock().follower_errors.pop();
@@ -304,7 +304,9 @@ impl Database for World {
         stop.cancelled().await;
         Ok(())
     }
+}
 
+impl Comparison for World {
     async fn check(&self, _: &Plan, _: Follow<Place>, _: Arc<Progress>, stop: CancellationToken) -> Result<Checked> {
         let look = |facts: &mut Facts| Checked {
             proofs: facts.proofs.clone(),
@@ -314,6 +316,26 @@ impl Database for World {
             () = stop.cancelled() => Ok(Checked::default()),
             outcome = self.act("check", &[], look) => outcome,
         }
+    }
+
+    async fn definitions(&self, _: &Plan) -> Result<Compared> {
+        Ok(self.facts.lock().definitions.clone())
+    }
+
+    async fn definitions_stamp(&self) -> Result<String> {
+        Ok(format!("{:?}", self.facts.lock().definitions))
+    }
+}
+
+impl Fencing for World {
+    type Fence = Barrier;
+
+    fn databases(&self) -> Vec<String> {
+        vec!["shop".to_owned()]
+    }
+
+    async fn writers(&self, _: GatedBackends<'_>) -> Result<Vec<Check>> {
+        Ok(vec![Check::ok("writers", "none")])
     }
 
     async fn warm_up(&self, _: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
@@ -337,10 +359,6 @@ impl Database for World {
 
     async fn confirm_fence(&self, _: &Plan, _: &mut Barrier) -> Result<()> {
         self.act("confirm_fence", &["Checking"], |_| ()).await
-    }
-
-    async fn advance_counters(&self, _: &Plan) -> Result<()> {
-        self.act("advance_counters", &["Checking"], |_| ()).await
     }
 
     async fn seal_fence(&self, _fence: Barrier, mark: &Mark, _carried: GatedBackends<'_>) -> Result<()> {
@@ -372,10 +390,6 @@ impl Database for World {
         self.act("after_switch", &["Switched"], change).await
     }
 
-    fn databases(&self) -> Vec<String> {
-        vec!["shop".to_owned()]
-    }
-
     async fn marks(&self) -> Result<Vec<Mark>> {
         Ok(self.facts.lock().marks.clone())
     }
@@ -395,13 +409,11 @@ impl Database for World {
         facts.marks.clear();
         Ok(())
     }
+}
 
-    async fn remove_made(&self) -> Result<Vec<String>> {
-        self.act("remove_made", &[], |_| Vec::new()).await
-    }
-
-    async fn clean_up(&self) -> Result<()> {
-        self.act("clean_up", &[], |_| ()).await
+impl Counters for World {
+    async fn advance_counters(&self, _: &Plan) -> Result<()> {
+        self.act("advance_counters", &["Checking"], |_| ()).await
     }
 }
 

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Journal;
 use crate::cutover::{Cutover, Marker, UndoReason};
-use crate::database::Position;
 use crate::error::{Error, Kind};
 use crate::model::definition::Definition;
 use crate::model::plan::{Plan, Settings};
+use crate::model::position::Position;
 use crate::model::progress::TableProgress;
 use crate::model::status::State;
 use crate::preflight::Check;

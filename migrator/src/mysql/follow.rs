@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::stream::{Raw, Stream};
 use super::{BinlogPosition, Mysql, position};
-use crate::database::Position as _;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::model::plan::Plan;
+use crate::model::position::Position as _;
 use crate::model::progress::Progress;
 use crate::mysql::follow::apply::Applier;
 use crate::mysql::follow::batch::{Summary, TransactionBuffer};

@@ -27,11 +27,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
-use crate::database::{Database, GatedBackends, Raised};
+use crate::database::{ChangeStream, Comparison, Counters, Fencing, GatedBackends, Preflight, Raised, SchemaAndLoad};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
-use crate::mark::Mark;
 use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::mark::Mark;
 use crate::model::plan::{Plan, Table};
 use crate::model::progress::Progress;
 use crate::model::proof::Checked;
@@ -48,10 +48,7 @@ pub const RECORDS: &str = "headgate";
 /// How long writers wait for the target while the fence is lifted.
 const TRIGGERS_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Database for Mysql {
-    type Position = BinlogPosition;
-    type Fence = Fence;
-
+impl Preflight for Mysql {
     async fn preflight(&self) -> Result<Vec<Check>> {
         preflight::run(self).await
     }
@@ -59,25 +56,9 @@ impl Database for Mysql {
     async fn accounts(&self) -> Result<Vec<Account>> {
         preflight::accounts(self).await
     }
+}
 
-    async fn writers(&self, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
-        let (source, target) =
-            tokio::try_join!(fence::writers::findings(self, gated_backends), fence::guard::findings(self))?;
-        Ok([source, target].concat())
-    }
-
-    async fn hiding(&self) -> Result<Vec<String>> {
-        fence::writers::hidden(self).await
-    }
-
-    async fn definitions(&self, _plan: &Plan) -> Result<Compared> {
-        check::catalog_objects::compare(self).await
-    }
-
-    async fn definitions_stamp(&self) -> Result<String> {
-        Ok(check::stamp::short(&check::stamp::fingerprint(self).await?))
-    }
-
+impl SchemaAndLoad for Mysql {
     async fn plan(&self) -> Result<Plan> {
         plan::read(self).await
     }
@@ -98,6 +79,18 @@ impl Database for Mysql {
         load::again(self, tables, progress, stop).await
     }
 
+    async fn remove_made(&self) -> Result<Vec<String>> {
+        schema::made::remove(self).await
+    }
+
+    async fn clean_up(&self) -> Result<()> {
+        schema::clean::run(self).await
+    }
+}
+
+impl ChangeStream for Mysql {
+    type Position = BinlogPosition;
+
     async fn follow(
         &self,
         plan: &Plan,
@@ -109,6 +102,12 @@ impl Database for Mysql {
         follow::run(self, plan, follow, progress, stop).await
     }
 
+    async fn hiding(&self) -> Result<Vec<String>> {
+        fence::writers::hidden(self).await
+    }
+}
+
+impl Comparison for Mysql {
     async fn check(
         &self,
         plan: &Plan,
@@ -119,6 +118,28 @@ impl Database for Mysql {
         // Who is still to come is proved with all that he may do: else the cutover makes what nobody proved.
         schema::accounts::complete(self).await?;
         check::run(self, plan, follow, progress, stop).await
+    }
+
+    async fn definitions(&self, _plan: &Plan) -> Result<Compared> {
+        check::catalog_objects::compare(self).await
+    }
+
+    async fn definitions_stamp(&self) -> Result<String> {
+        Ok(check::stamp::short(&check::stamp::fingerprint(self).await?))
+    }
+}
+
+impl Fencing for Mysql {
+    type Fence = Fence;
+
+    fn databases(&self) -> Vec<String> {
+        Self::databases(self)
+    }
+
+    async fn writers(&self, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
+        let (source, target) =
+            tokio::try_join!(fence::writers::findings(self, gated_backends), fence::guard::findings(self))?;
+        Ok([source, target].concat())
     }
 
     async fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
@@ -140,15 +161,6 @@ impl Database for Mysql {
 
     async fn confirm_fence(&self, plan: &Plan, fence: &mut Fence) -> Result<()> {
         fence::confirm(self, plan, fence).await
-    }
-
-    async fn advance_counters(&self, plan: &Plan) -> Result<()> {
-        let warm = self.inner.warm.lock().counters.take();
-        let (source, target) = match warm {
-            Some(sessions) => sessions,
-            None => self.counter_sessions().await?,
-        };
-        fence::counters::advance(self, plan, source, target).await
     }
 
     async fn seal_fence(&self, fence: Fence, mark: &Mark, gated_backends: GatedBackends<'_>) -> Result<()> {
@@ -177,10 +189,6 @@ impl Database for Mysql {
         schema::post_cutover::run(self).await
     }
 
-    fn databases(&self) -> Vec<String> {
-        Self::databases(self)
-    }
-
     async fn marks(&self) -> Result<Vec<Mark>> {
         fence::mark::read(self).await
     }
@@ -200,12 +208,15 @@ impl Database for Mysql {
     async fn fence_state(&self) -> Result<Vec<Check>> {
         fence::state(self).await
     }
+}
 
-    async fn remove_made(&self) -> Result<Vec<String>> {
-        schema::made::remove(self).await
-    }
-
-    async fn clean_up(&self) -> Result<()> {
-        schema::clean::run(self).await
+impl Counters for Mysql {
+    async fn advance_counters(&self, plan: &Plan) -> Result<()> {
+        let warm = self.inner.warm.lock().counters.take();
+        let (source, target) = match warm {
+            Some(sessions) => sessions,
+            None => self.counter_sessions().await?,
+        };
+        fence::counters::advance(self, plan, source, target).await
     }
 }

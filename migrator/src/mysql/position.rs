@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{self, failed};
 use super::sql::quote_literal;
-use crate::database::Position;
 use crate::error::{Error, Result};
+use crate::model::position::Position;
 use crate::mysql::load::records;
 
 /// A place in one server's binary log: the file and offset, which order everything that this server logged, and the
@@ -197,7 +197,7 @@ pub async fn server(session: &mut Conn) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::BinlogPosition;
-    use crate::database::Position as _;
+    use crate::model::position::Position as _;
 
     fn at(server: &str, file: &str, offset: u64, gtids: &str) -> BinlogPosition {
         BinlogPosition { server: server.to_owned(), file: file.to_owned(), offset, gtids: gtids.to_owned() }

@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout};
 
 use super::client::{self, failed};
 use super::{BinlogPosition, Mysql, position};
-use crate::database::Position as _;
 use crate::error::{Error, Result};
+use crate::model::position::Position as _;
 
 /// How often an idle source says that it is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);

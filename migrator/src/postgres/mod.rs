@@ -24,11 +24,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
-use crate::database::{Database, GatedBackends, Raised};
+use crate::database::{ChangeStream, Comparison, Counters, Fencing, GatedBackends, Preflight, Raised, SchemaAndLoad};
 use crate::error::Result;
 use crate::follow::Follow;
-use crate::mark::Mark;
 use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::mark::Mark;
 use crate::model::plan::{Plan, Table};
 use crate::model::progress::Progress;
 use crate::model::proof::Checked;
@@ -39,10 +39,7 @@ pub use context::{Postgres, Tools};
 use fence::Fence;
 pub use position::Lsn;
 
-impl Database for Postgres {
-    type Position = Lsn;
-    type Fence = Fence;
-
+impl Preflight for Postgres {
     async fn preflight(&self) -> Result<Vec<Check>> {
         preflight::run(self).await
     }
@@ -50,21 +47,9 @@ impl Database for Postgres {
     async fn accounts(&self) -> Result<Vec<Account>> {
         preflight::accounts(self).await
     }
+}
 
-    async fn writers(&self, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
-        let (source, target) =
-            tokio::try_join!(fence::writers::findings(self, gated_backends), fence::guard::findings(self))?;
-        Ok([source, target].concat())
-    }
-
-    async fn definitions(&self, _plan: &Plan) -> Result<Compared> {
-        check::definitions::compare(self).await
-    }
-
-    async fn definitions_stamp(&self) -> Result<String> {
-        check::stamp::Stamp::open(self).await?.read().await
-    }
-
+impl SchemaAndLoad for Postgres {
     async fn plan(&self) -> Result<Plan> {
         plan::read(self).await
     }
@@ -89,6 +74,18 @@ impl Database for Postgres {
         load::again(self, tables, progress, stop).await
     }
 
+    async fn remove_made(&self) -> Result<Vec<String>> {
+        schema::made::remove(self).await
+    }
+
+    async fn clean_up(&self) -> Result<()> {
+        schema::clean::run(self).await
+    }
+}
+
+impl ChangeStream for Postgres {
+    type Position = Lsn;
+
     async fn follow(
         &self,
         plan: &Plan,
@@ -98,7 +95,9 @@ impl Database for Postgres {
     ) -> Result<()> {
         follow::run(self, plan, follow, progress, stop).await
     }
+}
 
+impl Comparison for Postgres {
     async fn check(
         &self,
         plan: &Plan,
@@ -107,6 +106,28 @@ impl Database for Postgres {
         stop: CancellationToken,
     ) -> Result<Checked> {
         check::run(self, plan, follow, progress, stop).await
+    }
+
+    async fn definitions(&self, _plan: &Plan) -> Result<Compared> {
+        check::definitions::compare(self).await
+    }
+
+    async fn definitions_stamp(&self) -> Result<String> {
+        check::stamp::Stamp::open(self).await?.read().await
+    }
+}
+
+impl Fencing for Postgres {
+    type Fence = Fence;
+
+    fn databases(&self) -> Vec<String> {
+        vec![self.source().database.clone()]
+    }
+
+    async fn writers(&self, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
+        let (source, target) =
+            tokio::try_join!(fence::writers::findings(self, gated_backends), fence::guard::findings(self))?;
+        Ok([source, target].concat())
     }
 
     async fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
@@ -125,16 +146,6 @@ impl Database for Postgres {
 
     async fn confirm_fence(&self, plan: &Plan, fence: &mut Fence) -> Result<()> {
         fence::confirm(self, plan, fence).await
-    }
-
-    async fn advance_counters(&self, plan: &Plan) -> Result<()> {
-        let warm = self.inner.warm.lock().counters.take();
-        let warm = warm.filter(|(source, target)| !source.is_closed() && !target.is_closed());
-        let (source, target) = match warm {
-            Some(sessions) => sessions,
-            None => self.counter_sessions().await?,
-        };
-        fence::counters::advance(self, plan, &source, &target).await
     }
 
     async fn seal_fence(&self, fence: Fence, mark: &Mark, _carried: GatedBackends<'_>) -> Result<()> {
@@ -159,10 +170,6 @@ impl Database for Postgres {
         fence::guard::forget(&target, self).await
     }
 
-    fn databases(&self) -> Vec<String> {
-        vec![self.source().database.clone()]
-    }
-
     async fn marks(&self) -> Result<Vec<Mark>> {
         fence::mark::read(self).await
     }
@@ -174,12 +181,16 @@ impl Database for Postgres {
     async fn clear_mark(&self) -> Result<()> {
         fence::mark::clear(self).await
     }
+}
 
-    async fn remove_made(&self) -> Result<Vec<String>> {
-        schema::made::remove(self).await
-    }
-
-    async fn clean_up(&self) -> Result<()> {
-        schema::clean::run(self).await
+impl Counters for Postgres {
+    async fn advance_counters(&self, plan: &Plan) -> Result<()> {
+        let warm = self.inner.warm.lock().counters.take();
+        let warm = warm.filter(|(source, target)| !source.is_closed() && !target.is_closed());
+        let (source, target) = match warm {
+            Some(sessions) => sessions,
+            None => self.counter_sessions().await?,
+        };
+        fence::counters::advance(self, plan, &source, &target).await
     }
 }

@@ -11,8 +11,8 @@ use super::migration::Migration;
 use crate::backoff::Backoff;
 use crate::database::Database;
 use crate::error::{Error, Kind, Result};
-use crate::mark::{self, Mark, Stage};
 use crate::model::definition::Definition;
+use crate::model::mark::{self, Mark, Stage};
 use crate::model::plan::Settings;
 use crate::model::status::State;
 use crate::preflight::Check;
@@ -209,7 +209,7 @@ impl<D: Database> Supervisor<D> {
             .remedy("SHOW ROUTES tells which route is not served, and why"));
         }
         for mark in &marks {
-            let known = mark.is_known(&self.journal)?;
+            let known = self.journal.knows(mark)?;
             let state = self.find(&mark.migration).ok();
             let state = state.map(|migration| migration.live().state);
             // What is switched keeps its fence up.
@@ -267,7 +267,7 @@ impl<D: Database> Migration<D> {
 fn foreign(marks: &[Mark], journal: &crate::journal::Journal, (cluster, route): (&str, &str)) -> Result<Option<Mark>> {
     for mark in marks {
         let left = mark.stage == Stage::Switched && mark.route == route && mark.target != cluster;
-        if left || !mark.is_known(journal)? {
+        if left || !journal.knows(mark)? {
             return Ok(Some(mark.clone()));
         }
     }

@@ -47,7 +47,7 @@ impl<D: Database> Migration<D> {
         let sum = |number: fn(&TableProgress) -> u64| tables.values().map(number).sum::<u64>();
         let (rows_copied, rows_estimated) = (sum(|table| table.rows_copied), sum(|table| table.rows_estimated));
         let applied = self.follow.applied();
-        let waits_for = self.database().ok().and_then(Database::waits_for);
+        let waits_for = self.database().ok().and_then(D::waits_for);
         let stage = self.shown.stage.lock().clone();
         let trouble = self.shown.trouble();
         let checked = self.journal.check(self.name()).ok().flatten();

@@ -7,7 +7,7 @@ use migrator::Error;
 use migrator::accounts::{Account, Verdict};
 use migrator::database::Database;
 use migrator::follow::Follow;
-use migrator::mark::{Mark, Stage};
+use migrator::model::mark::{Mark, Stage};
 use migrator::preflight::{Check, Level};
 use tokio_util::sync::CancellationToken;
 

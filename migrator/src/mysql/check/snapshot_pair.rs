@@ -8,10 +8,10 @@ use mysql_async::prelude::Queryable;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::Position;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::model::plan::Plan;
+use crate::model::position::Position;
 use crate::mysql::client;
 use crate::mysql::client::failed;
 use crate::mysql::load::snapshot;

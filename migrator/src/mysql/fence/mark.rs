@@ -5,7 +5,7 @@ use mysql_async::{Conn, Error as Failure, Row};
 
 use super::writers::own_account;
 use crate::error::{Error, Result};
-use crate::mark::{Mark, Stage};
+use crate::model::mark::{Mark, Stage};
 use crate::model::plan::Plan;
 use crate::mysql::check::catalog_tables::text;
 use crate::mysql::client::failed;

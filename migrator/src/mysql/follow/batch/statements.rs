@@ -6,8 +6,8 @@ use std::sync::Arc;
 use protocol::mysql::change;
 
 use super::{TransactionBuffer, out_of_place, unreadable};
-use crate::database::Position as _;
 use crate::error::{Error, Result};
+use crate::model::position::Position as _;
 use crate::mysql::BinlogPosition;
 use crate::mysql::follow::apply::Item;
 use crate::mysql::follow::ddl::harmless::Doubt;

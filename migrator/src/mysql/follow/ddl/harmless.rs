@@ -13,9 +13,9 @@ use mysql_async::{Conn, Row};
 use tokio::time::timeout;
 
 use super::{Guard, tables_of};
-use crate::database::Position as _;
 use crate::error::{Error, Result};
 use crate::model::definitions::{Definitions, Fingerprint, named};
+use crate::model::position::Position as _;
 use crate::mysql::check::catalog_tables::text;
 use crate::mysql::client::failed;
 use crate::mysql::load::records;

@@ -1,6 +1,5 @@
 //! The mark of a switch on the source: who moved which route away, so that a Headgate without the journal sees it.
 
-use crate::journal::Journal;
 use crate::preflight::{Check, Level};
 
 /// What a cutover leaves on the cluster that it fences, together with the refusal and before the decision.
@@ -39,14 +38,6 @@ pub enum Stage {
 const CHECK: &str = "switch_mark";
 
 impl Mark {
-    /// Whether the journal knows of this switch, and so whether it took place.
-    pub(crate) fn is_known(&self, journal: &Journal) -> crate::error::Result<bool> {
-        if self.journal.is_empty() {
-            return journal.has_cut(&self.migration);
-        }
-        Ok(self.journal == journal.identity()? && self.epoch <= journal.last_epoch()?)
-    }
-
     /// What it says, on `cluster`.
     pub fn evidence(&self, cluster: &str) -> String {
         let Self { migration, route, target, epoch, sealed, .. } = self;
