@@ -109,7 +109,7 @@ pub async fn serve<S: Sessions>(sessions: Arc<S>, listener: TcpListener, workers
 async fn one<S: Sessions>(sessions: Arc<S>, client: std::net::TcpStream, peer: SocketAddr) {
     let metrics = Arc::clone(&sessions.plane().metrics);
     let ready = TcpStream::from_std(client).and_then(|client| {
-        upstream::tune(&client)?;
+        transport::tune(&client, &upstream::KEEPALIVE)?;
         Ok(client)
     });
     let client = match ready {

@@ -1,10 +1,13 @@
 //! The only place that opens ordinary connections, and the one reading of the server's errors.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error as Failure, OptsBuilder};
+use transport::{Address, Keepalive, Stream};
 
 use super::session;
 use crate::error::{Error, Result};
@@ -86,7 +89,19 @@ impl fmt::Display for Version {
     }
 }
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long opening a connection, login included, may take.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE: Keepalive =
+    Keepalive { after: Duration::from_secs(15), every: Duration::from_secs(15), unheard_max: None };
+
+impl Endpoint {
+    /// Opens a connection, without a login. The driver takes none that is open: it opens its own.
+    pub(super) async fn open(&self) -> io::Result<Stream> {
+        let socket = self.host.starts_with('/').then(|| Path::new(&self.host));
+        let address = Address { host: &self.host, port: self.port, socket };
+        transport::connect(address, CONNECT_TIMEOUT, &KEEPALIVE).await
+    }
+}
 
 /// More than any server takes in one packet. Where the driver were to ask, a setting of the server could leave it without an
 /// answer.
@@ -103,7 +118,7 @@ fn options(endpoint: &Endpoint, purpose: &str) -> OptsBuilder {
         .user(Some(&endpoint.user))
         .pass(endpoint.password.as_deref())
         .prefer_socket(false)
-        .tcp_keepalive(Some(Duration::from_secs(15)))
+        .tcp_keepalive(Some(KEEPALIVE.after))
         .max_allowed_packet(Some(PACKET_BYTES_MAX))
         .wait_timeout(Some(IDLE_SECONDS_MAX))
         .connect_attributes([("program_name".to_owned(), format!("headgate {purpose}"))].into());
@@ -133,12 +148,12 @@ async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn>
         session::shed(&mut session).await?;
         Ok(session)
     };
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_TIMEOUT.as_secs())))
-        }
-    }
+    tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(late(endpoint)))
+}
+
+/// A connection that was not there in time.
+pub(super) fn late(endpoint: &Endpoint) -> Error {
+    Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_TIMEOUT.as_secs()))
 }
 
 /// What the server at the other end says it is.

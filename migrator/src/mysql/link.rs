@@ -2,6 +2,7 @@
 
 mod session;
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -10,18 +11,15 @@ use protocol::mysql::auth::{self, FAST_OK, FULL_NEEDED, Step, caching_sha2, nati
 use protocol::mysql::frame::{self, HEADER_BYTES};
 use protocol::mysql::handshake::{Capabilities, Greeting, NONCE_BYTES, Response};
 use protocol::mysql::lenenc::{Fields, put_string};
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+use transport::Stream;
 
-use super::client::{self, Endpoint, failed};
+use super::client::{self, CONNECT_TIMEOUT, Endpoint, failed, late};
 use crate::error::{Error, Result};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server answers, gives the next bytes or takes them within this, or the connection is taken for dead.
 const STALL: Duration = Duration::from_mins(5);
-const ALIVE_AFTER: Duration = Duration::from_secs(15);
 const READ_BYTES: usize = 256 << 10;
 /// No server is set to take less in one packet.
 const PIECE_BYTES_MAX: usize = 512 << 10;
@@ -45,12 +43,9 @@ const CAPABILITIES: [Capabilities; 8] = [
 const UTF8MB4_GENERAL_CI: u8 = 45;
 const COM_QUERY: u8 = 3;
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 /// A logged-in connection.
 pub(super) struct Link {
-    stream: Box<dyn Stream>,
+    stream: Stream,
     incoming: BytesMut,
     outgoing: BytesMut,
     sequence: u8,
@@ -92,16 +87,16 @@ impl Link {
     }
 
     async fn within_limit(endpoint: &Endpoint, purpose: &str) -> Result<Option<Self>> {
-        timeout(CONNECT_TIMEOUT, Self::open(endpoint, purpose)).await.unwrap_or_else(|_| {
-            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_TIMEOUT.as_secs())))
-        })
+        let opening = timeout(CONNECT_TIMEOUT, Self::open(endpoint, purpose));
+        opening.await.unwrap_or_else(|_| Err(late(endpoint)))
     }
 
     /// `None` where the login needs an ordinary connection first.
     async fn open(endpoint: &Endpoint, purpose: &str) -> Result<Option<Self>> {
-        let stream = open_stream(endpoint)
-            .await
-            .map_err(|error| Error::transient(format!("cannot connect to {endpoint:?}")).because(error))?;
+        let stream = endpoint.open().await.map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => late(endpoint),
+            _ => Error::transient(format!("cannot connect to {endpoint:?}")).because(error),
+        })?;
         let mut link =
             Self { stream, incoming: BytesMut::with_capacity(READ_BYTES), outgoing: BytesMut::new(), sequence: 0 };
         let what = format!("cannot log in to {endpoint:?}");
@@ -375,17 +370,6 @@ async fn moving<T>(step: impl Future<Output = std::io::Result<T>>) -> Result<T> 
         Ok(Err(error)) => Err(Error::transient("a connection of the load was lost").because(error)),
         Err(_) => Err(Error::transient(format!("nothing moved for {} s on a connection of the load", STALL.as_secs()))),
     }
-}
-
-async fn open_stream(endpoint: &Endpoint) -> std::io::Result<Box<dyn Stream>> {
-    if endpoint.host.starts_with('/') {
-        return Ok(Box::new(UnixStream::connect(&endpoint.host).await?));
-    }
-    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-    stream.set_nodelay(true)?;
-    let alive = TcpKeepalive::new().with_time(ALIVE_AFTER).with_interval(ALIVE_AFTER);
-    SockRef::from(&stream).set_tcp_keepalive(&alive)?;
-    Ok(Box::new(stream))
 }
 
 fn malformed(what: &str) -> Error {

@@ -3,10 +3,12 @@
 use std::error::Error as _;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
+use transport::{Address, Keepalive, Stream};
 
 use super::session;
 use crate::error::{Error, Result};
@@ -32,14 +34,31 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long opening a connection, login included, may take.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE: Keepalive = Keepalive {
+    after: Duration::from_secs(15),
+    every: Duration::from_secs(15),
+    unheard_max: Some(Duration::from_mins(1)),
+};
+
+impl Endpoint {
+    /// Opens a connection, without a login.
+    pub(super) async fn open(&self) -> io::Result<Stream> {
+        let folder = self.host.starts_with('/').then(|| Path::new(&self.host));
+        let socket = folder.map(|folder| folder.join(format!(".s.PGSQL.{}", self.port)));
+        let address = Address { host: &self.host, port: self.port, socket: socket.as_deref() };
+        transport::connect(address, CONNECT_TIMEOUT, &KEEPALIVE).await
+    }
+}
 
 /// Opens a session whose `application_name` is `headgate <purpose>`, and that inherits no setting which changes what
 /// values mean. It ends when the client is dropped.
 pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
     within(endpoint, async {
         let client = login(endpoint, purpose).await?;
-        session::prepare(&client).await?;
+        let prepared = session::prepare(&client).await;
+        prepared.map_err(|error| failed(&cannot_connect(endpoint), error))?;
         Ok(client)
     })
     .await
@@ -50,22 +69,18 @@ pub async fn connect_plainly(endpoint: &Endpoint, purpose: &str) -> Result<Clien
     within(endpoint, login(endpoint, purpose)).await
 }
 
-async fn login(endpoint: &Endpoint, purpose: &str) -> Result<Client, tokio_postgres::Error> {
+async fn login(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
     let mut config = Config::new();
-    config
-        .host(&endpoint.host)
-        .port(endpoint.port)
-        .user(&endpoint.user)
-        .dbname(&endpoint.database)
-        .application_name(format!("headgate {purpose}"))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .keepalives_idle(Duration::from_secs(15))
-        .keepalives_interval(Duration::from_secs(15))
-        .tcp_user_timeout(Duration::from_mins(1));
+    config.user(&endpoint.user).dbname(&endpoint.database).application_name(format!("headgate {purpose}"));
     if let Some(password) = &endpoint.password {
         config.password(password);
     }
-    let (client, connection) = config.connect(NoTls).await?;
+    let stream = endpoint.open().await.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => late(endpoint),
+        _ => Error::transient(format!("{}: error connecting to server: {error}", cannot_connect(endpoint))),
+    })?;
+    let logged_in = config.connect_raw(stream, NoTls).await;
+    let (client, connection) = logged_in.map_err(|error| failed(&cannot_connect(endpoint), error))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection of the migrator ended");
@@ -74,17 +89,23 @@ async fn login(endpoint: &Endpoint, purpose: &str) -> Result<Client, tokio_postg
     Ok(client)
 }
 
-async fn within(
-    endpoint: &Endpoint,
-    opening: impl Future<Output = Result<Client, tokio_postgres::Error>>,
-) -> Result<Client> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
-        Ok(Ok(client)) => Ok(client),
-        Ok(Err(error)) => Err(failed(&format!("cannot connect to {endpoint:?}"), error)),
-        Err(_) => {
-            Err(Error::transient(format!("cannot connect to {endpoint:?} within {} s", CONNECT_TIMEOUT.as_secs())))
-        }
+/// Asks the server to end what `client` runs. Whether it did, it does not tell.
+pub(super) async fn interrupt(endpoint: &Endpoint, client: &Client) {
+    if let Ok(stream) = endpoint.open().await {
+        let _ = client.cancel_token().cancel_query_raw(stream, NoTls).await;
     }
+}
+
+async fn within(endpoint: &Endpoint, opening: impl Future<Output = Result<Client>>) -> Result<Client> {
+    tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(|_| Err(late(endpoint)))
+}
+
+fn cannot_connect(endpoint: &Endpoint) -> String {
+    format!("cannot connect to {endpoint:?}")
+}
+
+fn late(endpoint: &Endpoint) -> Error {
+    Error::transient(format!("{} within {} s", cannot_connect(endpoint), CONNECT_TIMEOUT.as_secs()))
 }
 
 /// Tells the operator what failed, without any value that the server quoted from a row.

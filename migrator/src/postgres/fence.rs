@@ -17,7 +17,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::Postgres;
-use super::client::failed;
+use super::client::{failed, interrupt};
 use super::position::Lsn;
 use super::sql::{qualified, quote_literal, relation};
 use crate::database::Raised;
@@ -160,8 +160,7 @@ async fn lock(ready: &Ready, postgres: &Postgres, plan: &Plan, limit: Duration) 
             Ok(Err(error)) => error,
             Err(_) => {
                 // The server would go on waiting in the queue, with writers behind it.
-                let cancel = ready.fence.cancel_token();
-                let _ = timeout(REPLY_GRACE, cancel.cancel_query(tokio_postgres::NoTls)).await;
+                let _ = timeout(REPLY_GRACE, interrupt(postgres.source(), &ready.fence)).await;
                 return Err(Error::transient("the source did not answer while the fence was raised"));
             }
         };

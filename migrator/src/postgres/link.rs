@@ -10,27 +10,20 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use postgres_protocol::message::backend::{ErrorResponseBody, Header, Message};
 use postgres_protocol::message::frontend;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+use transport::Stream;
 
-use super::client::Endpoint;
+use super::client::{CONNECT_TIMEOUT, Endpoint};
 use super::session;
 use super::sql::quote_literal;
 use crate::error::{Error, Result};
 
-/// How long opening a connection, login included, may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nothing but row data is larger; a row's field holds at most 1 GiB.
 const FRAME_BYTES_MAX: usize = (1 << 30) + (1 << 20);
 /// Nothing that a server says before the login is complete is larger.
 const LOGIN_FRAME_BYTES_MAX: usize = 64 << 10;
 const READ_BYTES: usize = 256 << 10;
-/// How long a connection is quiet before the network is asked whether the peer is there, and between the askings.
-const ALIVE_AFTER: Duration = Duration::from_secs(15);
-/// How long what was sent may stay unacknowledged.
-const UNHEARD_MAX: Duration = Duration::from_mins(1);
 
 /// How the values of a change stream are written, so that they mean the same on every server.
 const SETTINGS: [(&str, &str); 8] = [
@@ -46,8 +39,7 @@ const SETTINGS: [(&str, &str); 8] = [
 
 /// A logged-in connection that carries whole frames.
 pub(super) struct Link {
-    reader: Reader,
-    writer: Writer,
+    stream: Stream,
     incoming: BytesMut,
     outgoing: BytesMut,
 }
@@ -98,22 +90,16 @@ pub(super) enum Frame {
 impl Link {
     /// Connects and logs in for replication in `endpoint`'s database.
     pub(super) async fn connect(endpoint: &Endpoint, application: &str) -> Result<Self> {
-        match timeout(CONNECT_TIMEOUT, Self::open(endpoint, application)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::transient(format!(
-                "no replication connection to {endpoint:?} within {} ms",
-                CONNECT_TIMEOUT.as_millis()
-            ))),
-        }
+        let opening = timeout(CONNECT_TIMEOUT, Self::open(endpoint, application));
+        opening.await.unwrap_or_else(|_| Err(late(endpoint)))
     }
 
     async fn open(endpoint: &Endpoint, application: &str) -> Result<Self> {
-        let opened = open_socket(&endpoint.host, endpoint.port).await;
-        let (reader, writer) = opened.map_err(|error| {
-            Error::transient(format!("cannot connect to {endpoint:?} for replication")).because(error)
+        let stream = endpoint.open().await.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => late(endpoint),
+            _ => Error::transient(format!("cannot connect to {endpoint:?} for replication")).because(error),
         })?;
-        let mut link =
-            Self { reader, writer, incoming: BytesMut::with_capacity(READ_BYTES), outgoing: BytesMut::new() };
+        let mut link = Self { stream, incoming: BytesMut::with_capacity(READ_BYTES), outgoing: BytesMut::new() };
         let parameters = [
             ("user", endpoint.user.as_str()),
             ("database", endpoint.database.as_str()),
@@ -213,7 +199,7 @@ impl Link {
     /// Sends everything that waits. Cancel safe: what was not sent yet stays in the queue.
     pub(super) async fn flush(&mut self) -> Result<()> {
         while self.outgoing.has_remaining() {
-            self.writer.write_buf(&mut self.outgoing).await.map_err(lost)?;
+            self.stream.write_buf(&mut self.outgoing).await.map_err(lost)?;
         }
         Ok(())
     }
@@ -258,11 +244,12 @@ impl Link {
         if self.incoming.capacity() - self.incoming.len() < READ_BYTES / 4 {
             self.incoming.reserve(READ_BYTES);
         }
-        let Self { reader, writer, incoming, outgoing } = self;
+        let Self { stream, incoming, outgoing } = self;
         loop {
             if outgoing.is_empty() {
-                return arrived(reader.read_buf(incoming).await);
+                return arrived(stream.read_buf(incoming).await);
             }
+            let (mut reader, mut writer) = tokio::io::split(&mut *stream);
             tokio::select! {
                 read = reader.read_buf(incoming) => return arrived(read),
                 written = writer.write_buf(outgoing) => { written.map_err(lost)?; }
@@ -346,6 +333,11 @@ impl Link {
     }
 }
 
+fn late(endpoint: &Endpoint) -> Error {
+    let within = CONNECT_TIMEOUT.as_millis();
+    Error::transient(format!("no replication connection to {endpoint:?} within {within} ms"))
+}
+
 fn arrived(read: io::Result<usize>) -> Result<()> {
     match read {
         Ok(0) => Err(Error::transient("the server closed the replication connection")),
@@ -368,24 +360,4 @@ fn unsendable(error: io::Error) -> Error {
 
 pub(super) fn unexpected(what: &str) -> Error {
     Error::transient(format!("the server sent {what}, which does not belong here"))
-}
-
-type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
-type Writer = Box<dyn AsyncWrite + Send + Sync + Unpin>;
-
-async fn open_socket(host: &str, port: u16) -> io::Result<(Reader, Writer)> {
-    if host.starts_with('/') {
-        let stream = UnixStream::connect(format!("{host}/.s.PGSQL.{port}")).await?;
-        let (reader, writer) = stream.into_split();
-        return Ok((Box::new(reader), Box::new(writer)));
-    }
-    let stream = TcpStream::connect((host, port)).await?;
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(&stream);
-    let keepalive = TcpKeepalive::new().with_time(ALIVE_AFTER);
-    socket.set_tcp_keepalive(&keepalive.with_interval(ALIVE_AFTER))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNHEARD_MAX))?;
-    let (reader, writer) = stream.into_split();
-    Ok((Box::new(reader), Box::new(writer)))
 }

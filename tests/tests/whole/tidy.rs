@@ -153,6 +153,41 @@ fn the_protocol_depends_on_no_runtime() {
 }
 
 #[test]
+fn nothing_but_the_transport_opens_a_connection() {
+    // mysql_async takes no connection that is open; it is given the same keepalive and a deadline around it.
+    let drivers_own = [
+        "migrator/src/mysql/client.rs",
+        "proxy/src/mysql/accounts.rs",
+        "proxy/src/mysql/introspection.rs",
+        "proxy/src/bin/headgate/mysql/query.rs",
+    ];
+    let product = || {
+        let planes = ["protocol/src/", "proxy/src/", "migrator/src/"];
+        sources().into_iter().filter(move |file| planes.iter().any(|plane| file.starts_with(plane)))
+    };
+    let without_tests = |file: &String| stem(file) != "tests";
+    let sockets = [
+        "TcpStream::connect",
+        "UnixStream::connect",
+        "TcpSocket",
+        "Socket::connect",
+        ".connect_timeout(",
+        "connect_std",
+        "config.connect(",
+        "tokio_postgres::connect",
+        "cancel_query(",
+        "set_tcp_keepalive",
+        "set_nodelay",
+    ];
+    check("opens a connection past protocol/transport", mentions(product().filter(without_tests), &sockets));
+    let driver = ["Conn::new(", "Conn::from_url", "Pool::new", "Pool::from_url"];
+    let others = product().filter(|file| !drivers_own.contains(&file.as_str()));
+    check("opens a connection of the driver's own", mentions(others, &driver));
+    let idle = drivers_own.into_iter().filter(|file| mentions([(*file).to_owned()].into_iter(), &driver).is_empty());
+    check("listed, and opens none", idle.map(str::to_owned));
+}
+
+#[test]
 fn the_top_level_holds_only_what_the_layout_names() {
     let allowed: BTreeSet<&str> = [
         "Cargo.toml",
@@ -227,8 +262,11 @@ fn folders() -> BTreeSet<String> {
 fn the_code_map_names_every_folder_of_sources() {
     let words = words();
     let named = |folder: &String| words.iter().any(|word| word.ends_with('/') && means(word, folder));
-    let of_a_plane =
-        |folder: &String| ["protocol/src", "proxy/src", "migrator/src"].iter().any(|plane| folder.starts_with(plane));
+    let of_a_plane = |folder: &String| {
+        ["protocol/src", "protocol/transport/src", "proxy/src", "migrator/src"]
+            .iter()
+            .any(|plane| folder.starts_with(plane))
+    };
     let folders = folders().into_iter().filter(of_a_plane);
     check("not in ARCHITECTURE.md", folders.filter(|folder| !named(folder)));
 }

@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
+use proxy::upstream::KEEPALIVE;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
+use transport::Address;
 
 use super::engine::Engine;
 use super::reload::Running;
@@ -43,7 +44,8 @@ impl Health {
                 let route = route.or_else(|| config.routes.values().next())?;
                 let asking = async {
                     if let Some(socket) = cluster.socket() {
-                        let open = UnixStream::connect(socket).await;
+                        let address = Address { host: &cluster.host, port: cluster.port, socket: Some(&socket) };
+                        let open = transport::connect(address, ANSWER_WITHIN, &KEEPALIVE).await;
                         return open.map(drop).map_err(|error| error.to_string());
                     }
                     E::query(cluster, &route.database, "SELECT 1").await.map(drop)

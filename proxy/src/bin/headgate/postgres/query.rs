@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use proxy::config::{Cluster, Secret};
+use proxy::upstream::KEEPALIVE;
 use tokio_postgres::error::DbError;
 use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage};
+use transport::Address;
 
 use crate::engine::Reply;
 
@@ -13,17 +15,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Sends the statements and takes what comes.
 pub(super) async fn run(console: &Cluster, database: &str, statements: &str) -> Result<Vec<Reply>, String> {
     let mut config = Config::new();
-    config
-        .host(&console.host)
-        .port(console.port)
-        .user(&console.user)
-        .dbname(database)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .application_name("headgate sql");
+    config.user(&console.user).dbname(database).application_name("headgate sql");
     if let Some(password) = &console.password {
         config.password(Secret::reveal(password));
     }
-    let (client, connection) = config.connect(NoTls).await.map_err(|error| reported(&error))?;
+    let socket = console.socket();
+    let address = Address { host: &console.host, port: console.port, socket: socket.as_deref() };
+    let opened = transport::connect(address, CONNECT_TIMEOUT, &KEEPALIVE).await;
+    let stream = opened.map_err(|error| format!("error connecting to server: {error}"))?;
+    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|error| reported(&error))?;
     let mut asking = std::pin::pin!(client.simple_query(statements));
     let mut connection = std::pin::pin!(connection);
     // A cutover takes as long as its limits allow: the console answers every statement in the end.

@@ -1,0 +1,171 @@
+//! The one way to reach a server: TCP over all addresses of a name, or a Unix socket, within a deadline.
+
+mod stream;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::{Instant, timeout, timeout_at};
+
+pub use stream::Stream;
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Address<'a> {
+    /// A host name or an address.
+    pub host: &'a str,
+    /// The port.
+    pub port: u16,
+    /// The Unix socket that is used instead of both.
+    pub socket: Option<&'a Path>,
+}
+
+/// How a peer that is gone without a word is told from one that has nothing to say. Unix sockets need none of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Keepalive {
+    /// How long a connection is quiet before the kernel asks the peer.
+    pub after: Duration,
+    /// The time between the askings.
+    pub every: Duration,
+    /// How long what was sent may stay unacknowledged, where the system's own limit is too long.
+    pub unheard_max: Option<Duration>,
+}
+
+/// Sets what every TCP connection has, to servers and from clients: no delay, and keepalive.
+pub fn tune(stream: &TcpStream, alive: &Keepalive) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(alive.after).with_interval(alive.every))?;
+    #[cfg(target_os = "linux")]
+    if alive.unheard_max.is_some() {
+        socket.set_tcp_user_timeout(alive.unheard_max)?;
+    }
+    Ok(())
+}
+
+/// Opens a connection. Fails with the system's error, or `TimedOut`.
+pub async fn connect(address: Address<'_>, within: Duration, alive: &Keepalive) -> io::Result<Stream> {
+    let deadline = Instant::now() + within;
+    let opening = async {
+        if let Some(path) = address.socket {
+            return UnixStream::connect(path).await.map(Stream::Unix);
+        }
+        let all = lookup_host((address.host, address.port)).await?;
+        let stream = first_of(&all.collect::<Vec<_>>(), deadline).await?;
+        tune(&stream, alive)?;
+        Ok(Stream::Tcp(stream))
+    };
+    timeout_at(deadline, opening).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Tries all in their order. Each has its share of what is left of the time: one that never answers, such as an IPv6
+/// address without a route, leaves some to the next.
+async fn first_of(all: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any address");
+    for (address, rest) in all.iter().zip((1..=all.len()).rev()) {
+        let share = deadline.saturating_duration_since(Instant::now()) / u32::try_from(rest).unwrap_or(u32::MAX);
+        failure = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+    }
+    Err(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    const ALIVE: Keepalive = Keepalive {
+        after: Duration::from_secs(21),
+        every: Duration::from_secs(7),
+        unheard_max: Some(Duration::from_secs(13)),
+    };
+    /// Much more than a connection on this host takes, and short enough to wait for.
+    const SHORT: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A listener whose queue is full: the kernel answers no further connection.
+    struct Silent {
+        _listener: Socket,
+        _queued: Vec<TcpStream>,
+        address: SocketAddr,
+    }
+
+    impl Silent {
+        async fn new() -> Self {
+            let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
+            listener.listen(0).expect("a queue");
+            let address = listener.local_addr().expect("bound").as_socket().expect("of TCP");
+            let mut queued = Vec::new();
+            while let Ok(stream) = timeout(SHORT, TcpStream::connect(address)).await {
+                queued.push(stream.expect("in the queue"));
+                assert!(queued.len() < 64, "the queue has no end");
+            }
+            Self { _listener: listener, _queued: queued, address }
+        }
+    }
+
+    fn at(address: SocketAddr) -> Address<'static> {
+        Address { host: "127.0.0.1", port: address.port(), socket: None }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_is_given_up_at_the_deadline() {
+        let silent = Silent::new().await;
+        let begun = Instant::now();
+        let opening = timeout(LONG, connect(at(silent.address), SHORT, &ALIVE));
+        let failure = opening.await.expect("given up by itself").expect_err("silent");
+        assert_eq!(failure.kind(), io::ErrorKind::TimedOut);
+        assert!((SHORT..LONG).contains(&begun.elapsed()));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_leaves_time_for_the_next() {
+        let silent = Silent::new().await;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let answering = listener.local_addr().expect("bound");
+        let opened = first_of(&[silent.address, answering], Instant::now() + 2 * SHORT).await.expect("the second");
+        assert_eq!(opened.peer_addr().expect("connected"), answering);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_as_the_system_tells_it() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let nobody = listener.local_addr().expect("bound");
+        drop(listener);
+        let failure = connect(at(nobody), LONG, &ALIVE).await.expect_err("nobody listens");
+        assert_eq!(failure.kind(), io::ErrorKind::ConnectionRefused);
+        let nowhere = Address { socket: Some(Path::new("/nowhere/at/all")), ..at(nobody) };
+        let failure = connect(nowhere, LONG, &ALIVE).await.expect_err("no such socket");
+        assert_eq!(failure.kind(), io::ErrorKind::NotFound);
+        assert!(first_of(&[], Instant::now() + LONG).await.is_err(), "a name without an address");
+    }
+
+    #[tokio::test]
+    async fn a_tcp_connection_has_no_delay_and_is_kept_alive() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let by_name = Address { host: "localhost", ..at(address) };
+        let Stream::Tcp(stream) = connect(by_name, LONG, &ALIVE).await.expect("connected") else {
+            panic!("not over TCP");
+        };
+        assert!(stream.nodelay().expect("asked"));
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("asked"));
+        assert_eq!(socket.tcp_keepalive_time().expect("asked"), ALIVE.after);
+        assert_eq!(socket.tcp_keepalive_interval().expect("asked"), ALIVE.every);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().expect("asked"), ALIVE.unheard_max);
+    }
+}
