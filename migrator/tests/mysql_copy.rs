@@ -11,7 +11,7 @@ use migrator::model::progress::Progress;
 use migrator::mysql::load::chunks::{Cutter, condition};
 use migrator::mysql::load::range::ClusterPair;
 use migrator::mysql::load::{records, snapshot};
-use migrator::mysql::{Endpoint, Mysql, load, plan, position};
+use migrator::mysql::{Endpoint, Mysql, MysqlDatabase, load, plan, position};
 use mysql_async::Row;
 use mysql_async::prelude::Queryable;
 use servers::mysql::{Kind, Pair, Server};
@@ -125,7 +125,7 @@ async fn define(pair: &Pair, both: bool, statements: &[String]) {
 }
 
 /// Loads what is not loaded, without what comes behind the load.
-async fn load(mysql: &Mysql, plan: &Plan, stop: &CancellationToken) -> migrator::error::Result<Arc<Progress>> {
+async fn load(mysql: &MysqlDatabase, plan: &Plan, stop: &CancellationToken) -> migrator::error::Result<Arc<Progress>> {
     let mut source = mysql.connect_source("test").await?;
     let mut target = mysql.connect_target("test").await?;
     snapshot::install_records(&mut target).await?;
@@ -688,7 +688,7 @@ async fn log_in_with_a_password(kind: Kind) {
     let migration = |password: &str| {
         let endpoint = Endpoint { user: "mover".into(), password: Some(password.into()), ..server.endpoint("shop") };
         let secrets = Arc::new(NoSecrets);
-        Mysql::new("login", endpoint.clone(), endpoint, settings(), secrets)
+        MysqlDatabase::new(Mysql::new("login", endpoint.clone(), endpoint, settings(), secrets))
     };
     for _ in 0..2 {
         ClusterPair::open(&migration("p\u{e4}ss w'ord")).await.expect("it logs in");

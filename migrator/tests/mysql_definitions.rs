@@ -17,7 +17,7 @@ use migrator::mysql::check::stamp::Stamp;
 use migrator::mysql::client::Version;
 use migrator::mysql::schema::archive::Archive;
 use migrator::mysql::schema::post_data;
-use migrator::mysql::{Mysql, schema};
+use migrator::mysql::{Mysql, MysqlDatabase, schema};
 use migrator::preflight::Level;
 use mysql_async::prelude::Queryable as _;
 use servers::mysql::{Kind, Pair, Server};
@@ -29,7 +29,7 @@ const MARIADB: &str = include_str!("mysql_schema/mariadb.sql");
 const KINDS: [Kind; 3] = [Kind::Mysql97, Kind::Mariadb1011, Kind::Mysql56];
 
 /// Everything but the rows, as a migration does it.
-async fn bring_over(mysql: &Mysql) -> Plan {
+async fn bring_over(mysql: &MysqlDatabase) -> Plan {
     let plan = mysql.plan().await.expect("the source can be read");
     let prepared = schema::prepare(mysql, &plan).await;
     prepared.unwrap_or_else(|error| panic!("{}", error.full_text()));
@@ -46,7 +46,7 @@ async fn bring_over(mysql: &Mysql) -> Plan {
 }
 
 /// What a check finds while somebody watches the definitions too.
-async fn differences(mysql: &Mysql) -> Vec<String> {
+async fn differences(mysql: &MysqlDatabase) -> Vec<String> {
     let plan = Plan::default();
     let (compared, watched) = tokio::join!(mysql.definitions(&plan), mysql.definitions(&plan));
     let [compared, watched] = [compared, watched].map(|one| {
@@ -68,7 +68,7 @@ async fn version(server: &Server) -> Version {
 
 /// A table that a future version brings, or that no server has any more, is found here.
 /// The findings of this name that are not in order, with their statements.
-async fn found(mysql: &Mysql, name: &str) -> Vec<(String, String)> {
+async fn found(mysql: &MysqlDatabase, name: &str) -> Vec<(String, String)> {
     let checks = mysql.preflight().await.expect("it runs").into_iter();
     checks
         .filter(|check| check.name == name && check.level != Level::Ok)
@@ -168,7 +168,7 @@ async fn from_mariadb_to_mysql_no_difference_is_seen_where_there_is_none() {
 }
 
 /// The same migration, by accounts that may see the databases that move, and nothing else.
-async fn by_poor_accounts(pair: &Pair) -> Mysql {
+async fn by_poor_accounts(pair: &Pair) -> MysqlDatabase {
     for server in [&pair.source, &pair.target] {
         server
             .run(
@@ -184,13 +184,13 @@ async fn by_poor_accounts(pair: &Pair) -> Mysql {
         endpoint.password = Some("p".to_owned());
         endpoint
     };
-    Mysql::new(
+    MysqlDatabase::new(Mysql::new(
         "m",
         endpoint(&pair.source),
         endpoint(&pair.target),
         Settings::default(),
         Arc::new(migrator::accounts::NoSecrets),
-    )
+    ))
 }
 
 /// What may not be read is no reason to call both sides equal; the grant that is named shows it, and no more.
@@ -803,7 +803,7 @@ async fn a_statement_under_way_with_any_character_keeps_nobody_from_comparing() 
 }
 
 /// Of every option an account that the target lacks and one that it has already, without the option.
-async fn what_accounts_demand(source: Kind, target: Kind, options: &[&str]) -> (Pair, Mysql) {
+async fn what_accounts_demand(source: Kind, target: Kind, options: &[&str]) -> (Pair, MysqlDatabase) {
     let pair = Pair::start(source, target);
     pair.source.run("", "CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY) ENGINE = InnoDB").await;
     for (number, option) in options.iter().enumerate() {

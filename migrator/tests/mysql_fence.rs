@@ -14,7 +14,7 @@ use migrator::mysql::fence::{self, Fence};
 use migrator::mysql::follow::heartbeat;
 use migrator::mysql::load::{records, snapshot};
 use migrator::mysql::schema::clean;
-use migrator::mysql::{BinlogPosition, Mysql, follow, plan, position};
+use migrator::mysql::{BinlogPosition, Mysql, MysqlDatabase, follow, plan, position};
 use migrator::preflight::{Check, Level};
 use migrator::rights::Side;
 use mysql_async::prelude::Queryable;
@@ -36,7 +36,7 @@ const SCHEMA: &str = "CREATE DATABASE shop; USE shop;
 
 struct World {
     pair: Pair,
-    mysql: Mysql,
+    mysql: MysqlDatabase,
     plan: Plan,
 }
 
@@ -215,13 +215,13 @@ async fn fences_by_accounts(kind: Kind) {
         let mut source = pair.source.endpoint("shop");
         "mover".clone_into(&mut source.user);
         source.password = Some("mover".into());
-        Mysql::new(
+        MysqlDatabase::new(Mysql::new(
             "m",
             source,
             pair.target.endpoint("shop"),
             Settings::default(),
             Arc::new(migrator::accounts::NoSecrets),
-        )
+        ))
     };
     world.mysql = as_mover(&world.pair);
     // While changes are followed, an event that is disabled is a changed definition: the scheduler is stopped instead.
@@ -565,7 +565,13 @@ async fn a_source_that_another_migration_has_fenced_by_accounts_is_fenced_again_
         "mover".clone_into(&mut source.user);
         source.password = Some("mover".into());
         let secrets = Arc::new(migrator::accounts::NoSecrets);
-        let other = Mysql::new("n", source, world.pair.target.endpoint("shop"), Settings::default(), secrets);
+        let other = MysqlDatabase::new(Mysql::new(
+            "n",
+            source,
+            world.pair.target.endpoint("shop"),
+            Settings::default(),
+            secrets,
+        ));
         let refused = fence::warm_up(&other, &world.plan).await.err().expect("it is fenced");
         assert!(refused.full_text().contains("migration m has fenced"), "{}", refused.full_text());
         let remedy = refused.remedy_text().expect("a remedy");
@@ -798,7 +804,7 @@ async fn an_account_that_comes_late_comes_with_all_that_it_may_do_or_what_lacks_
         pair.target.grant(Side::Target, LEAST, &[]).await;
         let secrets = Arc::new(migrator::accounts::NoSecrets);
         let ends = (pair.source.endpoint("shop"), pair.target.least("shop"));
-        let mysql = Mysql::new("m", ends.0, ends.1, Settings::default(), secrets);
+        let mysql = MysqlDatabase::new(Mysql::new("m", ends.0, ends.1, Settings::default(), secrets));
         let plan = plan::read(&mysql).await.expect("the plan can be read");
         let mut session = mysql.connect_target("test").await.expect("a session");
         snapshot::install_records(&mut session).await.expect("there is room for records");
@@ -846,12 +852,12 @@ fn one<'a>(checks: &'a [Check], name: &str, level: Level, part: &str) -> &'a Che
 }
 
 /// The migration as an account that may do less than root.
-fn as_account(world: &World, user: &str) -> Mysql {
+fn as_account(world: &World, user: &str) -> MysqlDatabase {
     let mut source = world.source().endpoint("shop");
     user.clone_into(&mut source.user);
     source.password = Some(user.into());
     let secrets = Arc::new(migrator::accounts::NoSecrets);
-    Mysql::new("m", source, world.pair.target.endpoint("shop"), Settings::default(), secrets)
+    MysqlDatabase::new(Mysql::new("m", source, world.pair.target.endpoint("shop"), Settings::default(), secrets))
 }
 
 #[tokio::test]

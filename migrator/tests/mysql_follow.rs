@@ -15,7 +15,7 @@ use migrator::mysql::follow::heartbeat;
 use migrator::mysql::follow::heartbeat::Signal;
 use migrator::mysql::load::{records, snapshot};
 use migrator::mysql::schema::archive::Archive;
-use migrator::mysql::{BinlogPosition, Mysql, follow, plan, position};
+use migrator::mysql::{BinlogPosition, MysqlDatabase, follow, plan, position};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Row, Value};
 use servers::mysql::{Kind, Pair, Server};
@@ -37,7 +37,7 @@ async fn all(server: &Server, statements: &[String]) {
 /// A pair whose both sides have the same empty tables, and the migration between them.
 struct Moving {
     pair: Pair,
-    mysql: Mysql,
+    mysql: MysqlDatabase,
     plan: Plan,
 }
 

@@ -5,14 +5,14 @@ mod servers;
 use migrator::accounts::Verdict;
 use migrator::database::{Preflight as _, SchemaAndLoad as _};
 use migrator::model::plan::Settings;
-use migrator::mysql::Mysql;
 use migrator::mysql::preflight::NOT_PERSISTENT;
 use migrator::mysql::session::VARIABLES;
+use migrator::mysql::{Mysql, MysqlDatabase};
 use migrator::preflight::{Check, Level};
 use mysql_async::prelude::Queryable;
 use servers::mysql::{Kind, Pair, Server, migration};
 
-async fn findings(mysql: &Mysql) -> Vec<Check> {
+async fn findings(mysql: &MysqlDatabase) -> Vec<Check> {
     mysql.preflight().await.expect("the checks run")
 }
 
@@ -226,13 +226,13 @@ async fn what_cannot_be_reached_or_is_not_allowed_is_a_finding_and_ends_no_other
     let mut source = pair.source.endpoint("shop");
     "poor".clone_into(&mut source.user);
     source.password = Some("p".into());
-    let mysql = Mysql::new(
+    let mysql = MysqlDatabase::new(Mysql::new(
         "m",
         source,
         pair.target.endpoint("shop"),
         Settings::default(),
         std::sync::Arc::new(migrator::accounts::NoSecrets),
-    );
+    ));
     let checks = findings(&mysql).await;
     has(&checks, Level::Error, "source_rights", "REPLICATION SLAVE");
     has(&checks, Level::Error, "source_rights", "SUPER");
@@ -260,13 +260,13 @@ async fn an_account_that_sees_too_little_of_sessions_for_their_handover_is_a_fin
     let mut source = pair.source.endpoint("shop");
     "poor".clone_into(&mut source.user);
     source.password = Some("p".into());
-    let mysql = Mysql::new(
+    let mysql = MysqlDatabase::new(Mysql::new(
         "m",
         source,
         pair.target.endpoint("shop"),
         Settings::default(),
         std::sync::Arc::new(migrator::accounts::NoSecrets),
-    );
+    ));
     let checks = findings(&mysql).await;
     let warning = |part| has(&checks, Level::Warning, "source_sessions", part);
     warning("performance_schema");
@@ -438,7 +438,7 @@ const OF_TARGET: [&str; 12] = [
 
 /// Runs the statements of the findings as root where they belong, until none is left or nothing changes. What is left,
 /// and what was run.
-async fn follow_the_remedies(mysql: &Mysql, pair: &Pair) -> (Vec<Check>, Vec<String>) {
+async fn follow_the_remedies(mysql: &MysqlDatabase, pair: &Pair) -> (Vec<Check>, Vec<String>) {
     let mut ran = Vec::new();
     for _ in 0..6 {
         let mut left = findings(mysql).await;
@@ -503,7 +503,7 @@ async fn the_least_rights_are_found_by_trying(source: Kind, kind: Kind, expected
     }
     let [there, here] = [ends.remove(0), ends.remove(0)];
     let secrets = std::sync::Arc::new(migrator::accounts::NoSecrets);
-    let mysql = Mysql::new("m", there, here, Settings::default(), secrets);
+    let mysql = MysqlDatabase::new(Mysql::new("m", there, here, Settings::default(), secrets));
     let (left, ran) = follow_the_remedies(&mysql, &pair).await;
     assert_eq!(names(&left), expected, "{:#?}", worse(&left));
     let definer = if kind == Kind::Mysql97 { "GRANT SET_ANY_DEFINER ON *.* TO" } else { "GRANT SET USER ON *.* TO" };
@@ -565,7 +565,7 @@ async fn by_a_role(kind: Kind) {
     };
     let secrets = std::sync::Arc::new(migrator::accounts::NoSecrets);
     let (there, here) = (end(&pair.source), end(&pair.target));
-    let mysql = Mysql::new("m", there, here, Settings::default(), secrets);
+    let mysql = MysqlDatabase::new(Mysql::new("m", there, here, Settings::default(), secrets));
     let checks = findings(&mysql).await;
     for name in ["source_rights", "target_rights", "schema_trial"] {
         assert_eq!(of(&checks, name, Level::Ok).len(), 1, "{:#?}", worse(&checks));
@@ -891,7 +891,7 @@ async fn an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_righ
     "mover".clone_into(&mut target.user);
     target.password = Some("m".into());
     let secrets = std::sync::Arc::new(migrator::accounts::NoSecrets);
-    let mysql = Mysql::new("m", pair.source.endpoint("shop"), target, Settings::default(), secrets);
+    let mysql = MysqlDatabase::new(Mysql::new("m", pair.source.endpoint("shop"), target, Settings::default(), secrets));
     let checks = findings(&mysql).await;
     has(&checks, Level::Error, "target_reachable", "innodb_strict_mode");
     let reported = of(&checks, "target_reachable", Level::Error);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use migrator::accounts::NoSecrets;
 use migrator::database::{Fencing as _, Preflight as _, SchemaAndLoad as _};
 use migrator::model::plan::Settings;
-use migrator::mysql::Mysql;
+use migrator::mysql::{Mysql, MysqlDatabase};
 use migrator::preflight::{Check, Level};
 use migrator::rights::Side;
 use mysql_async::Conn;
@@ -24,14 +24,14 @@ const PAIRS: [(Kind, Kind); 3] =
     [(Kind::Mysql97, Kind::Mysql97), (Kind::Mysql56, Kind::Mysql97), (Kind::Mariadb1011, Kind::Mariadb1011)];
 
 /// The findings of this name that are not in order.
-async fn found(mysql: &Mysql, name: &str) -> Vec<Check> {
+async fn found(mysql: &MysqlDatabase, name: &str) -> Vec<Check> {
     let mut checks = mysql.preflight().await.expect("the checks run");
     checks.retain(|check| check.name == name && check.level != Level::Ok);
     checks
 }
 
 /// Each finding is there, each has a statement, and no such finding is left once the statements were run there.
-async fn end(mysql: &Mysql, server: &Server, names: &[&str]) {
+async fn end(mysql: &MysqlDatabase, server: &Server, names: &[&str]) {
     let checks = mysql.preflight().await.expect("the checks run");
     let of = |checks: &[Check]| -> Vec<Check> {
         let bad = checks.iter().filter(|check| check.level != Level::Ok);
@@ -317,7 +317,7 @@ async fn a_target_that_follows_another_server_follows_nobody_after_the_statement
 }
 
 /// A migration by accounts that have the printed rights on both sides, but for those in which one of these occurs.
-async fn without(pair: &Pair, rights: &[&str]) -> Mysql {
+async fn without(pair: &Pair, rights: &[&str]) -> MysqlDatabase {
     for (server, side) in [(&pair.source, Side::Source), (&pair.target, Side::Target)] {
         let printed = server.grants(side, LEAST).into_iter().enumerate();
         let left_out = printed.filter(|(_, grant)| rights.iter().any(|right| grant.statement.contains(right)));
@@ -325,7 +325,7 @@ async fn without(pair: &Pair, rights: &[&str]) -> Mysql {
         server.grant(side, LEAST, &left_out).await;
     }
     let (source, target) = (pair.source.least("shop"), pair.target.least("shop"));
-    Mysql::new("m", source, target, Settings::default(), Arc::new(NoSecrets))
+    MysqlDatabase::new(Mysql::new("m", source, target, Settings::default(), Arc::new(NoSecrets)))
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use migrator::accounts::Secrets;
 use migrator::model::plan::Settings;
-use migrator::mysql::{Endpoint, Mysql};
+use migrator::mysql::{Endpoint, Mysql, MysqlDatabase};
 use migrator::preflight::{Check, Level};
 use migrator::rights::{Need, Side};
 use mysql_async::prelude::Queryable as _;
@@ -58,8 +58,8 @@ impl World {
         Self(pair)
     }
 
-    fn migration(source: Endpoint, target: Endpoint) -> Mysql {
-        Mysql::new("m", source, target, Settings::default(), Arc::new(Configured))
+    fn migration(source: Endpoint, target: Endpoint) -> MysqlDatabase {
+        MysqlDatabase::new(Mysql::new("m", source, target, Settings::default(), Arc::new(Configured)))
     }
 
     /// The application's account may do on the target what it might, with all that was there, and not on the source.

@@ -10,7 +10,7 @@ use migrator::model::plan::{Plan, Settings};
 use migrator::model::progress::Progress;
 use migrator::mysql::schema::archive::Archive;
 use migrator::mysql::schema::{accounts, post_data, triggers};
-use migrator::mysql::{Mysql, schema};
+use migrator::mysql::{Mysql, MysqlDatabase, schema};
 use servers::mysql::{Kind, Pair, Server};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ const MYSQL_56: &str = include_str!("mysql_schema/mysql56.sql");
 const MARIADB: &str = include_str!("mysql_schema/mariadb.sql");
 
 /// Everything but the rows, as a migration does it, twice.
-async fn bring_over(mysql: &Mysql) -> Plan {
+async fn bring_over(mysql: &MysqlDatabase) -> Plan {
     let plan = mysql.plan().await.expect("the source can be read");
     let progress = Arc::new(Progress::default());
     let stop = CancellationToken::new();
@@ -36,14 +36,14 @@ async fn bring_over(mysql: &Mysql) -> Plan {
 }
 
 /// Each thing of the databases and its definition, as far as both servers write it the same.
-async fn shown(server: &Server, mysql: &Mysql) -> BTreeMap<String, String> {
-    let archive = Archive::read(&Mysql::new(
+async fn shown(server: &Server, mysql: &MysqlDatabase) -> BTreeMap<String, String> {
+    let archive = Archive::read(&MysqlDatabase::new(Mysql::new(
         "look",
         server.endpoint("shop"),
         server.endpoint("shop"),
         mysql.settings().clone(),
         Arc::new(migrator::accounts::NoSecrets),
-    ))
+    )))
     .await
     .expect("definitions can be read");
     let mut shown = BTreeMap::new();
@@ -95,7 +95,7 @@ async fn firing(server: &Server) -> Vec<String> {
         .await
 }
 
-async fn no_triggers_until_the_switch(pair: &Pair, mysql: &Mysql) {
+async fn no_triggers_until_the_switch(pair: &Pair, mysql: &MysqlDatabase) {
     assert!(firing(&pair.target).await.is_empty());
     let mut target = mysql.connect_target("test").await.expect("it answers");
     for _ in 0..2 {
@@ -116,7 +116,7 @@ async fn next_value(server: &Server) -> Option<u64> {
     after.split(' ').next()?.parse().ok()
 }
 
-async fn counters_are_past(pair: &Pair, mysql: &Mysql, plan: &Plan) {
+async fn counters_are_past(pair: &Pair, mysql: &MysqlDatabase, plan: &Plan) {
     mysql.advance_counters(plan).await.expect("counters can be set");
     let there = next_value(&pair.source).await;
     let here = next_value(&pair.target).await;
@@ -320,8 +320,14 @@ impl migrator::accounts::Secrets for Shown {
     }
 }
 
-fn with_secrets(pair: &Pair) -> Mysql {
-    Mysql::new("m", pair.source.endpoint("shop"), pair.target.endpoint("shop"), Settings::default(), Arc::new(Shown))
+fn with_secrets(pair: &Pair) -> MysqlDatabase {
+    MysqlDatabase::new(Mysql::new(
+        "m",
+        pair.source.endpoint("shop"),
+        pair.target.endpoint("shop"),
+        Settings::default(),
+        Arc::new(Shown),
+    ))
 }
 
 #[tokio::test]

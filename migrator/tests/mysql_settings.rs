@@ -12,7 +12,7 @@ use migrator::model::plan::Settings;
 use migrator::model::progress::Progress;
 use migrator::mysql::follow::heartbeat;
 use migrator::mysql::session::{Ours, VARIABLES, Variable};
-use migrator::mysql::{Mysql, client};
+use migrator::mysql::{MysqlDatabase, client};
 use mysql_async::prelude::Queryable;
 use servers::mysql::{Kind, Pair, Server};
 use tokio_util::sync::CancellationToken;
@@ -174,7 +174,7 @@ async fn moves_under_odd_settings(source: Kind, target: Kind) {
     move_and_check(&mysql, &pair).await;
 }
 
-async fn move_and_check(mysql: &Mysql, pair: &Pair) {
+async fn move_and_check(mysql: &MysqlDatabase, pair: &Pair) {
     let progress = Arc::new(Progress::default());
     let plan = mysql.plan().await.expect("a plan");
     mysql.prepare(&plan).await.unwrap_or_else(|error| panic!("{}", error.full_text()));

@@ -10,7 +10,7 @@ use migrator::follow::Follow;
 use migrator::model::plan::Settings;
 use migrator::model::progress::Progress;
 use migrator::model::proof::Proof;
-use migrator::mysql::{BinlogPosition, Mysql, check, plan, position};
+use migrator::mysql::{BinlogPosition, MysqlDatabase, check, plan, position};
 use servers::mysql::{Kind, Pair, Server};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -128,7 +128,7 @@ const DAMAGE: &[(&str, &str)] = &[
 
 struct World {
     pair: Pair,
-    mysql: Mysql,
+    mysql: MysqlDatabase,
     schema: String,
 }
 

@@ -9,7 +9,7 @@ use migrator::database::Comparison as _;
 use migrator::model::plan::Settings;
 use migrator::model::progress::Progress;
 use migrator::postgres::check::inventory::{INVENTORY, SKIPPED_TYPES, Treatment};
-use migrator::postgres::{Postgres, load, plan, schema};
+use migrator::postgres::{PostgresDatabase, load, plan, schema};
 use servers::postgres::{Server, migration};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -115,7 +115,7 @@ DROP TRANSFORM FOR public.hstore LANGUAGE sql;
 INSERT INTO parents (name, n) SELECT 'n' || i, i FROM generate_series(1, 50) i;
 "#;
 
-async fn rich(source: &Server, target: &Server) -> (Client, Client, Postgres) {
+async fn rich(source: &Server, target: &Server) -> (Client, Client, PostgresDatabase) {
     let admin = source.connect("postgres").await;
     admin.batch_execute("CREATE DATABASE shop").await.expect("created");
     let session = source.connect("shop").await;
@@ -130,7 +130,7 @@ async fn rich(source: &Server, target: &Server) -> (Client, Client, Postgres) {
     (session, there, postgres)
 }
 
-async fn differences(postgres: &Postgres) -> Vec<String> {
+async fn differences(postgres: &PostgresDatabase) -> Vec<String> {
     let plan = migrator::model::plan::Plan::default();
     let compared = postgres.definitions(&plan).await.expect("compared");
     compared.differences

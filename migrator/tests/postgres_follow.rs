@@ -11,7 +11,7 @@ use migrator::model::plan::{Plan, Settings};
 use migrator::model::progress::Progress;
 use migrator::postgres::load::snapshot::install_records;
 use migrator::postgres::stream::Replication;
-use migrator::postgres::{Lsn, Postgres, follow, plan, schema};
+use migrator::postgres::{Lsn, PostgresDatabase, follow, plan, schema};
 use servers::postgres::{Server, migration};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 struct World {
     source: Client,
     target: Client,
-    postgres: Postgres,
+    postgres: PostgresDatabase,
     plan: Plan,
     source_server: Server,
     _target_server: Server,

@@ -15,7 +15,7 @@ use migrator::postgres::load::range::ClusterPair;
 use migrator::postgres::load::records;
 use migrator::postgres::schema::clean;
 use migrator::postgres::sql::relation;
-use migrator::postgres::{Endpoint, Postgres, fence, load, plan, preflight, schema};
+use migrator::postgres::{Endpoint, PostgresDatabase, fence, load, plan, preflight, schema};
 use migrator::preflight::{Check, Level};
 use servers::postgres::{Server, between, migration};
 use servers::with_least_rights;
@@ -88,7 +88,7 @@ CREATE STATISTICS st ON customer, note FROM orders;
 COMMENT ON TABLE orders IS 'what was bought';
 "#;
 
-async fn shop(settings: Settings) -> (Server, Server, Postgres, Client) {
+async fn shop(settings: Settings) -> (Server, Server, PostgresDatabase, Client) {
     let (source, target) = (Server::start(14, ""), Server::start(18, ""));
     source.connect("postgres").await.batch_execute("CREATE DATABASE shop").await.expect("it can be created");
     let session = source.connect("shop").await;
@@ -104,13 +104,13 @@ async fn shop(settings: Settings) -> (Server, Server, Postgres, Client) {
     (source, target, postgres, session)
 }
 
-async fn prepared(postgres: &Postgres) -> Plan {
+async fn prepared(postgres: &PostgresDatabase) -> Plan {
     let plan = plan::read(postgres).await.expect("the catalogue can be read");
     schema::prepare(postgres, &plan).await.expect("the target can be prepared");
     plan
 }
 
-async fn copied(postgres: &Postgres, plan: &Plan) -> Arc<Progress> {
+async fn copied(postgres: &PostgresDatabase, plan: &Plan) -> Arc<Progress> {
     let progress = Arc::new(Progress::default());
     load::run(postgres, plan, Arc::clone(&progress), CancellationToken::new())
         .await
@@ -124,7 +124,7 @@ async fn lines(session: &Client, query: &str) -> Vec<String> {
 }
 
 /// Every row and every object of both sides, compared by what the servers say of them.
-async fn assert_equal(postgres: &Postgres, plan: &Plan) {
+async fn assert_equal(postgres: &PostgresDatabase, plan: &Plan) {
     let source = postgres.connect_source("test").await.expect("the source answers");
     let target = postgres.connect_target("test").await.expect("the target answers");
     for table in &plan.tables {

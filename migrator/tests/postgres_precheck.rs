@@ -8,13 +8,13 @@ use std::time::Duration;
 use migrator::accounts::{Secrets, Verdict};
 use migrator::database::{Comparison as _, Preflight as _};
 use migrator::model::plan::Settings;
-use migrator::postgres::{Endpoint, Postgres, Tools, fence, load, plan, preflight, schema};
+use migrator::postgres::{Endpoint, Postgres, PostgresDatabase, Tools, fence, load, plan, preflight, schema};
 use migrator::preflight::{Check, Level};
 use servers::postgres::{Server, between, migration};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-async fn shop(made: &str) -> (Server, Server, Postgres, Client) {
+async fn shop(made: &str) -> (Server, Server, PostgresDatabase, Client) {
     let (source, target) = (Server::start(14, ""), Server::start(18, ""));
     let created = source.connect("postgres").await;
     created.batch_execute("CREATE DATABASE shop").await.expect("it can be created");
@@ -24,7 +24,7 @@ async fn shop(made: &str) -> (Server, Server, Postgres, Client) {
     (source, target, postgres, session)
 }
 
-async fn checked(postgres: &Postgres) -> Vec<Check> {
+async fn checked(postgres: &PostgresDatabase) -> Vec<Check> {
     preflight::run(postgres).await.expect("it runs")
 }
 
@@ -245,14 +245,14 @@ async fn where_no_password_can_be_read_the_one_that_headgate_knows_is_set_and_tr
     let there = target.connect("postgres").await;
     there.batch_execute("CREATE ROLE mover LOGIN CREATEDB CREATEROLE").await.expect("it can be created");
     drop(session);
-    let postgres = Postgres::new(
+    let postgres = PostgresDatabase::new(Postgres::new(
         "m1",
         source.endpoint_as("mover", "shop"),
         target.endpoint_as("mover", "shop"),
         Settings::default(),
         Tools::default(),
         Arc::new(One),
-    );
+    ));
     let plan = plan::read(&postgres).await.expect("it can be read");
     schema::prepare(&postgres, &plan).await.expect("prepared");
     for role in ["app", "other"] {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use migrator::accounts::NoSecrets;
 use migrator::model::plan::Settings;
-use migrator::postgres::{Endpoint, Postgres, Tools};
+use migrator::postgres::{Endpoint, Postgres, PostgresDatabase, Tools};
 use migrator::preflight::Check;
 use migrator::rights::{Need, Side};
 use servers::postgres::{LEAST, Server};
@@ -97,9 +97,9 @@ impl World {
         }
     }
 
-    fn migration(source: Endpoint, target: Endpoint) -> Postgres {
+    fn migration(source: Endpoint, target: Endpoint) -> PostgresDatabase {
         let settings = Settings { check_range_rows: 500, ..Settings::default() };
-        Postgres::new("m", source, target, settings, Tools::default(), Arc::new(NoSecrets))
+        PostgresDatabase::new(Postgres::new("m", source, target, settings, Tools::default(), Arc::new(NoSecrets)))
     }
 
     /// Runs a finding's statement where it is to be run, as a superuser.
@@ -198,7 +198,7 @@ async fn is_needed(from: u32, to: u32, side: Side) {
     assert_eq!(idle, Vec::<String>::new(), "nothing fails without them");
 }
 
-async fn follows(postgres: &Postgres, world: &World) {
+async fn follows(postgres: &PostgresDatabase, world: &World) {
     let change = "INSERT INTO sales.orders (mood, amount) SELECT 'sad', i FROM generate_series(1, 500) i;
         UPDATE secrets SET who = 'new' WHERE id < 9; DELETE FROM days WHERE n > 90; TRUNCATE sales.orders;
         INSERT INTO sales.orders (mood, amount) VALUES ('sad', 7); SELECT nextval('counting.calls')";

@@ -11,7 +11,7 @@ use migrator::follow::Follow;
 use migrator::model::plan::Settings;
 use migrator::model::progress::Progress;
 use migrator::model::proof::Proof;
-use migrator::postgres::{Lsn, Postgres, check, client, follow, load, plan, schema};
+use migrator::postgres::{Lsn, PostgresDatabase, check, client, follow, load, plan, schema};
 use servers::postgres::{Server, migration};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -93,7 +93,7 @@ async fn set_all(server: &Server, values: &[(String, String)]) {
 }
 
 /// Copies, follows and checks with whatever both servers' databases are set to.
-async fn moves(postgres: &Postgres, source: &Client, key: i32) {
+async fn moves(postgres: &PostgresDatabase, source: &Client, key: i32) {
     let plan = plan::read(postgres).await.expect("read");
     schema::prepare(postgres, &plan).await.unwrap_or_else(|error| panic!("{}", error.full_text()));
     let stop = CancellationToken::new();

@@ -12,7 +12,7 @@ use migrator::model::progress::Progress;
 use migrator::model::proof::Proof;
 use migrator::postgres::load::snapshot::install_records;
 use migrator::postgres::stream::Replication;
-use migrator::postgres::{Lsn, Postgres, check, client, follow, plan, schema};
+use migrator::postgres::{Lsn, PostgresDatabase, check, client, follow, plan, schema};
 use servers::postgres::{Server, migration};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
@@ -45,7 +45,7 @@ const SCHEMA: &str = r#"
 struct World {
     source: Client,
     target: Client,
-    postgres: Postgres,
+    postgres: PostgresDatabase,
     plan: Plan,
     handle: Follow<Lsn>,
     progress: Arc<Progress>,

@@ -4,11 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mysql_async::Conn;
-use parking_lot::Mutex;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error as Failure};
 
 use super::client::{self, Endpoint};
-use super::fence::{self, guard};
 use crate::accounts::Secrets;
 use crate::error::Result;
 use crate::model::plan::Settings;
@@ -25,20 +24,12 @@ pub(super) struct Inner {
     pub(super) target: Endpoint,
     pub(super) settings: Settings,
     pub(super) secrets: Arc<dyn Secrets>,
-    /// Opened ahead of a cutover, so that the pause does not wait for connections.
-    pub(super) warm: Mutex<Warm>,
     /// While the fence is up nothing but its marker may be written to the source, not even a heartbeat.
     pub(super) fenced: AtomicBool,
     /// Held while a heartbeat is on its way to the source.
     pub(super) beating: tokio::sync::Mutex<()>,
     /// Held by whoever builds the source's definitions in a scratch database on the target.
     pub(super) printing: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-pub(super) struct Warm {
-    pub(super) fence: Option<fence::Ready>,
-    pub(super) counters: Option<(Conn, Conn)>,
 }
 
 impl fmt::Debug for Mysql {
@@ -61,7 +52,6 @@ impl Mysql {
             target,
             settings,
             secrets,
-            warm: Mutex::default(),
             fenced: AtomicBool::new(false),
             beating: tokio::sync::Mutex::new(()),
             printing: tokio::sync::Mutex::new(()),
@@ -128,7 +118,7 @@ impl Mysql {
         let purpose = self.purpose(purpose);
         let connecting = client::connect(&self.inner.target, &purpose);
         let mut session = Box::pin(connecting).await?;
-        Box::pin(guard::pass(&mut session)).await?;
+        Box::pin(uncounted(&mut session)).await?;
         Ok(session)
     }
 
@@ -139,5 +129,17 @@ impl Mysql {
     /// What follows `headgate ` in the `program_name` of a session with this purpose.
     pub fn purpose(&self, purpose: &str) -> String {
         format!("{} {purpose}", self.inner.name)
+    }
+}
+
+/// Has the server leave a session of Headgate's own out of what it counts, where it counts and lets us ask for that.
+async fn uncounted(session: &mut Conn) -> Result<()> {
+    let asked = session
+        .query_drop("UPDATE performance_schema.threads SET INSTRUMENTED = 'NO' WHERE PROCESSLIST_ID = CONNECTION_ID()")
+        .await;
+    match asked {
+        // It is counted then, and the guard of the target tells that nothing is known.
+        Ok(()) | Err(Failure::Server(_)) => Ok(()),
+        Err(error) => Err(client::failed("cannot see whether others write to the target", error)),
     }
 }

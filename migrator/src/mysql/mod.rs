@@ -21,9 +21,12 @@ pub mod stale_sessions;
 mod stream;
 pub mod tokens;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mysql_async::Conn;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
@@ -38,7 +41,6 @@ use crate::model::proof::Checked;
 use crate::preflight::Check;
 pub use client::Endpoint;
 pub use context::Mysql;
-use context::Warm;
 use fence::Fence;
 pub use position::BinlogPosition;
 
@@ -48,7 +50,36 @@ pub const RECORDS: &str = "headgate";
 /// How long writers wait for the target while the fence is lifted.
 const TRIGGERS_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Preflight for Mysql {
+/// One migration between two servers, and what was opened ahead of its cutover.
+#[derive(Clone)]
+pub struct MysqlDatabase {
+    mysql: Mysql,
+    warm: Arc<Mutex<Warm>>,
+}
+
+/// Opened ahead of a cutover, so that the pause does not wait for connections.
+#[derive(Default)]
+struct Warm {
+    fence: Option<fence::Ready>,
+    counters: Option<(Conn, Conn)>,
+}
+
+impl MysqlDatabase {
+    /// The migration that `mysql` speaks of. Opens nothing yet.
+    pub fn new(mysql: Mysql) -> Self {
+        Self { mysql, warm: Arc::default() }
+    }
+}
+
+impl Deref for MysqlDatabase {
+    type Target = Mysql;
+
+    fn deref(&self) -> &Mysql {
+        &self.mysql
+    }
+}
+
+impl Preflight for MysqlDatabase {
     async fn preflight(&self) -> Result<Vec<Check>> {
         preflight::run(self).await
     }
@@ -58,7 +89,7 @@ impl Preflight for Mysql {
     }
 }
 
-impl SchemaAndLoad for Mysql {
+impl SchemaAndLoad for MysqlDatabase {
     async fn plan(&self) -> Result<Plan> {
         plan::read(self).await
     }
@@ -88,7 +119,7 @@ impl SchemaAndLoad for Mysql {
     }
 }
 
-impl ChangeStream for Mysql {
+impl ChangeStream for MysqlDatabase {
     type Position = BinlogPosition;
 
     async fn follow(
@@ -107,7 +138,7 @@ impl ChangeStream for Mysql {
     }
 }
 
-impl Comparison for Mysql {
+impl Comparison for MysqlDatabase {
     async fn check(
         &self,
         plan: &Plan,
@@ -129,11 +160,11 @@ impl Comparison for Mysql {
     }
 }
 
-impl Fencing for Mysql {
+impl Fencing for MysqlDatabase {
     type Fence = Fence;
 
     fn databases(&self) -> Vec<String> {
-        Self::databases(self)
+        self.mysql.databases()
     }
 
     async fn writers(&self, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
@@ -150,12 +181,12 @@ impl Fencing for Mysql {
         fence::counters::advance_early(self, plan, &mut counters.0, &mut counters.1).await?;
         // The last, because the servers count Headgate's own statements too.
         ready.look(fence::UnderFence::open(self, proved).await?);
-        *self.inner.warm.lock() = Warm { fence: Some(ready), counters: Some(counters) };
+        *self.warm.lock() = Warm { fence: Some(ready), counters: Some(counters) };
         Ok(())
     }
 
     async fn raise_fence(&self, plan: &Plan, token: &str, limit: Duration) -> Result<Raised<Fence, BinlogPosition>> {
-        let ready = self.inner.warm.lock().fence.take();
+        let ready = self.warm.lock().fence.take();
         fence::raise(ready, self, plan, token, limit).await
     }
 
@@ -210,9 +241,9 @@ impl Fencing for Mysql {
     }
 }
 
-impl Counters for Mysql {
+impl Counters for MysqlDatabase {
     async fn advance_counters(&self, plan: &Plan) -> Result<()> {
-        let warm = self.inner.warm.lock().counters.take();
+        let warm = self.warm.lock().counters.take();
         let (source, target) = match warm {
             Some(sessions) => sessions,
             None => self.counter_sessions().await?,

@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 use tokio_postgres::Client;
 
 use super::client::{self, Endpoint};
-use super::fence;
 use crate::accounts::Secrets;
 use crate::error::Result;
 use crate::model::plan::Settings;
@@ -41,17 +40,8 @@ pub(super) struct Inner {
     pub(super) settings: Settings,
     pub(super) tools: Tools,
     pub(super) secrets: Arc<dyn Secrets>,
-    /// Opened ahead of a cutover, so that the pause does not wait for connections.
-    pub(super) warm: Mutex<Warm>,
     /// What the start of the change stream waits for.
     pub(super) waits_for: Mutex<Option<String>>,
-}
-
-#[derive(Default)]
-pub(super) struct Warm {
-    pub(super) fence: Option<fence::Ready>,
-    pub(super) counters: Option<(Client, Client)>,
-    pub(super) guard: Option<Client>,
 }
 
 impl fmt::Debug for Postgres {
@@ -75,17 +65,8 @@ impl Postgres {
         tools: Tools,
         secrets: Arc<dyn Secrets>,
     ) -> Self {
-        let warm = Mutex::default();
-        let inner = Inner {
-            name: name.to_owned(),
-            source,
-            target,
-            settings,
-            tools,
-            secrets,
-            warm,
-            waits_for: Mutex::default(),
-        };
+        let inner =
+            Inner { name: name.to_owned(), source, target, settings, tools, secrets, waits_for: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 

@@ -18,9 +18,12 @@ pub mod sql;
 mod stale_sessions;
 pub mod stream;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
@@ -34,12 +37,41 @@ use crate::model::progress::Progress;
 use crate::model::proof::Checked;
 use crate::preflight::Check;
 pub use client::Endpoint;
-use context::Warm;
 pub use context::{Postgres, Tools};
 use fence::Fence;
 pub use position::Lsn;
 
-impl Preflight for Postgres {
+/// One migration between two servers, and what was opened ahead of its cutover.
+#[derive(Clone)]
+pub struct PostgresDatabase {
+    postgres: Postgres,
+    warm: Arc<Mutex<Warm>>,
+}
+
+/// Opened ahead of a cutover, so that the pause does not wait for connections.
+#[derive(Default)]
+struct Warm {
+    fence: Option<fence::Ready>,
+    counters: Option<(Client, Client)>,
+    guard: Option<Client>,
+}
+
+impl PostgresDatabase {
+    /// The migration that `postgres` speaks of. Opens nothing yet.
+    pub fn new(postgres: Postgres) -> Self {
+        Self { postgres, warm: Arc::default() }
+    }
+}
+
+impl Deref for PostgresDatabase {
+    type Target = Postgres;
+
+    fn deref(&self) -> &Postgres {
+        &self.postgres
+    }
+}
+
+impl Preflight for PostgresDatabase {
     async fn preflight(&self) -> Result<Vec<Check>> {
         preflight::run(self).await
     }
@@ -49,7 +81,7 @@ impl Preflight for Postgres {
     }
 }
 
-impl SchemaAndLoad for Postgres {
+impl SchemaAndLoad for PostgresDatabase {
     async fn plan(&self) -> Result<Plan> {
         plan::read(self).await
     }
@@ -83,7 +115,7 @@ impl SchemaAndLoad for Postgres {
     }
 }
 
-impl ChangeStream for Postgres {
+impl ChangeStream for PostgresDatabase {
     type Position = Lsn;
 
     async fn follow(
@@ -97,7 +129,7 @@ impl ChangeStream for Postgres {
     }
 }
 
-impl Comparison for Postgres {
+impl Comparison for PostgresDatabase {
     async fn check(
         &self,
         plan: &Plan,
@@ -117,7 +149,7 @@ impl Comparison for Postgres {
     }
 }
 
-impl Fencing for Postgres {
+impl Fencing for PostgresDatabase {
     type Fence = Fence;
 
     fn databases(&self) -> Vec<String> {
@@ -135,12 +167,12 @@ impl Fencing for Postgres {
         let guard = fence::guard::raise(self, plan).await?;
         ready.look(fence::UnderFence::open(self, proved).await?);
         let counters = self.counter_sessions().await?;
-        *self.inner.warm.lock() = Warm { fence: Some(ready), counters: Some(counters), guard: Some(guard) };
+        *self.warm.lock() = Warm { fence: Some(ready), counters: Some(counters), guard: Some(guard) };
         Ok(())
     }
 
     async fn raise_fence(&self, plan: &Plan, token: &str, limit: Duration) -> Result<Raised<Fence, Lsn>> {
-        let ready = self.inner.warm.lock().fence.take();
+        let ready = self.warm.lock().fence.take();
         fence::raise(ready, self, plan, token, limit).await
     }
 
@@ -161,7 +193,7 @@ impl Fencing for Postgres {
     }
 
     async fn admit_writers(&self) -> Result<()> {
-        let warm = self.inner.warm.lock().guard.take();
+        let warm = self.warm.lock().guard.take();
         fence::guard::lift(self, warm).await
     }
 
@@ -183,9 +215,9 @@ impl Fencing for Postgres {
     }
 }
 
-impl Counters for Postgres {
+impl Counters for PostgresDatabase {
     async fn advance_counters(&self, plan: &Plan) -> Result<()> {
-        let warm = self.inner.warm.lock().counters.take();
+        let warm = self.warm.lock().counters.take();
         let warm = warm.filter(|(source, target)| !source.is_closed() && !target.is_closed());
         let (source, target) = match warm {
             Some(sessions) => sessions,

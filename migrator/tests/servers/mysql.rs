@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use migrator::accounts::NoSecrets;
 use migrator::model::plan::Settings;
 use migrator::mysql::client::Flavor;
-use migrator::mysql::{Endpoint, Mysql, rights};
+use migrator::mysql::{Endpoint, Mysql, MysqlDatabase, rights};
 use migrator::preflight::Check;
 use migrator::rights::{Grant, Side};
 use mysql_async::prelude::Queryable;
@@ -410,7 +410,7 @@ impl Pair {
 
     /// Grants, where migrations have the least rights, what the precheck asks for besides because of what these databases
     /// have.
-    pub(crate) async fn mend(&self, mysql: &Mysql) {
+    pub(crate) async fn mend(&self, mysql: &MysqlDatabase) {
         if with_least_rights() {
             let wanted = |check: &Check| {
                 check.name != "definers" && check.fix.starts_with("GRANT ")
@@ -427,7 +427,7 @@ impl Pair {
     }
 
     /// A migration of the database `shop`, by name.
-    pub(crate) fn migration(&self, name: &str, settings: Settings) -> Mysql {
+    pub(crate) fn migration(&self, name: &str, settings: Settings) -> MysqlDatabase {
         migration(name, &self.source, &self.target, settings)
     }
 }
@@ -447,7 +447,7 @@ fn ends(source: &Server, target: &Server, schemas: &[String]) -> (Endpoint, Endp
 }
 
 /// A migration of the database `shop` between two servers.
-pub(crate) fn migration(name: &str, source: &Server, target: &Server, settings: Settings) -> Mysql {
+pub(crate) fn migration(name: &str, source: &Server, target: &Server, settings: Settings) -> MysqlDatabase {
     let (source, target) = ends(source, target, &settings.schemas);
-    Mysql::new(name, source, target, settings, Arc::new(NoSecrets))
+    MysqlDatabase::new(Mysql::new(name, source, target, settings, Arc::new(NoSecrets)))
 }

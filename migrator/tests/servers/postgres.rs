@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use migrator::model::plan::Settings;
-use migrator::postgres::{Endpoint, Postgres, Tools};
+use migrator::postgres::{Endpoint, Postgres, PostgresDatabase, Tools};
 use migrator::postgres::{client, rights};
 use migrator::preflight::Check;
 use migrator::rights::{Grant, Need, Side};
@@ -180,7 +180,7 @@ impl Server {
 
     /// Grants, where migrations have the least rights, what the precheck asks for besides because of what these databases
     /// have; `self` is the source.
-    pub(crate) async fn mend(&self, target: &Self, postgres: &Postgres) {
+    pub(crate) async fn mend(&self, target: &Self, postgres: &PostgresDatabase) {
         if with_least_rights() {
             let wanted = |check: &Check| check.name == "target_roles" && !check.fix.is_empty();
             mended(postgres, wanted, async |check| {
@@ -265,14 +265,21 @@ fn ends(source: &Server, target: &Server) -> (Endpoint, Endpoint) {
 }
 
 /// A migration of the database `shop` between two servers.
-pub(crate) fn migration(name: &str, source: &Server, target: &Server, settings: Settings) -> Postgres {
+pub(crate) fn migration(name: &str, source: &Server, target: &Server, settings: Settings) -> PostgresDatabase {
     let (source, target) = ends(source, target);
-    Postgres::new(name, source, target, settings, Tools::default(), std::sync::Arc::new(migrator::accounts::NoSecrets))
+    PostgresDatabase::new(Postgres::new(
+        name,
+        source,
+        target,
+        settings,
+        Tools::default(),
+        std::sync::Arc::new(migrator::accounts::NoSecrets),
+    ))
 }
 
 /// A migration between these two, whoever logs in there.
-pub(crate) fn between(name: &str, source: Endpoint, target: Endpoint) -> Postgres {
+pub(crate) fn between(name: &str, source: Endpoint, target: Endpoint) -> PostgresDatabase {
     let (settings, tools) = (Settings::default(), Tools::default());
     let secrets = std::sync::Arc::new(migrator::accounts::NoSecrets);
-    Postgres::new(name, source, target, settings, tools, secrets)
+    PostgresDatabase::new(Postgres::new(name, source, target, settings, tools, secrets))
 }

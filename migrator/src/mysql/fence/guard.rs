@@ -47,18 +47,6 @@ enum Counted {
     Unknown { why: String, remedy: &'static str, grants: String },
 }
 
-/// Has the server leave a session of Headgate's own out of what it counts, where it counts and lets us ask for that.
-pub(crate) async fn pass(session: &mut Conn) -> Result<()> {
-    let asked = session
-        .query_drop("UPDATE performance_schema.threads SET INSTRUMENTED = 'NO' WHERE PROCESSLIST_ID = CONNECTION_ID()")
-        .await;
-    match asked {
-        // It is counted then, and `counted` tells that nothing is known.
-        Ok(()) | Err(Failure::Server(_)) => Ok(()),
-        Err(error) => Err(failed(WHAT, error)),
-    }
-}
-
 async fn counted(mysql: &Mysql, session: &mut Conn) -> Result<Counted> {
     match read(mysql, session).await {
         Err(failure) if failure.kind() != Kind::Transient => {

@@ -32,7 +32,7 @@ pub(crate) struct Mysql;
 
 impl Engine for Mysql {
     type Sessions = MysqlSessions;
-    type Database = migrator::mysql::Mysql;
+    type Database = migrator::mysql::MysqlDatabase;
 
     const URL: &'static str = "mysql://user:password@host:port/database";
 
@@ -46,13 +46,13 @@ impl Engine for Mysql {
         definition: &Definition,
         pair: &ClusterPair<'_>,
     ) -> Self::Database {
-        migrator::mysql::Mysql::new(
+        migrator::mysql::MysqlDatabase::new(migrator::mysql::Mysql::new(
             &definition.name,
             endpoint(pair.source, pair.database),
             endpoint(pair.target, pair.database),
             definition.settings.clone(),
             Arc::new(Captured(Arc::clone(sessions))),
-        )
+        ))
     }
 
     fn serve_admin(execute: &impl Execute, client: AdminClient) -> impl Future<Output = io::Result<()>> + Send {

@@ -29,7 +29,7 @@ pub(crate) struct Postgres;
 
 impl Engine for Postgres {
     type Sessions = PostgresSessions;
-    type Database = migrator::postgres::Postgres;
+    type Database = migrator::postgres::PostgresDatabase;
 
     const URL: &'static str = "postgresql://user:password@host:port/database";
 
@@ -44,14 +44,14 @@ impl Engine for Postgres {
         pair: &ClusterPair<'_>,
     ) -> Self::Database {
         let tools = Tools { pg_dump: config.migrator.pg_dump.clone(), pg_restore: config.migrator.pg_restore.clone() };
-        migrator::postgres::Postgres::new(
+        migrator::postgres::PostgresDatabase::new(migrator::postgres::Postgres::new(
             &definition.name,
             endpoint(pair.source, pair.database),
             endpoint(pair.target, pair.database),
             definition.settings.clone(),
             tools,
             Arc::new(Configured(Arc::clone(sessions))),
-        )
+        ))
     }
 
     fn serve_admin(execute: &impl Execute, client: AdminClient) -> impl Future<Output = io::Result<()>> + Send {
