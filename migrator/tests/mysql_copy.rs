@@ -10,7 +10,8 @@ use migrator::model::plan::{Plan, Settings, Table};
 use migrator::model::progress::Progress;
 use migrator::mysql::load::chunks::{Cutter, condition};
 use migrator::mysql::load::range::ClusterPair;
-use migrator::mysql::load::{records, snapshot};
+use migrator::mysql::load::snapshot;
+use migrator::mysql::records;
 use migrator::mysql::{Endpoint, Mysql, MysqlDatabase, load, plan, position};
 use mysql_async::Row;
 use mysql_async::prelude::Queryable;
@@ -128,7 +129,7 @@ async fn define(pair: &Pair, both: bool, statements: &[String]) {
 async fn load(mysql: &MysqlDatabase, plan: &Plan, stop: &CancellationToken) -> migrator::error::Result<Arc<Progress>> {
     let mut source = mysql.connect_source("test").await?;
     let mut target = mysql.connect_target("test").await?;
-    snapshot::install_records(&mut target).await?;
+    records::install_records(&mut target).await?;
     if records::progress(mysql, &mut target).await?.is_none() {
         let begin = position::current(&mut source).await?;
         records::begin_progress(mysql, &mut target, &begin).await?;
@@ -385,7 +386,7 @@ async fn abort_and_resume(source: Kind, target: Kind) {
     let plan = plan::read(&mysql).await.expect("a plan");
     let done = "SELECT COUNT(*) FROM headgate.chunks WHERE loaded = 1";
     let mut target = pair.target.connect("").await;
-    snapshot::install_records(&mut target).await.expect("records");
+    records::install_records(&mut target).await.expect("records");
     for wanted in [1_u64, 2, 4] {
         let stop = CancellationToken::new();
         let running = tokio::spawn({
@@ -662,7 +663,7 @@ async fn the_copy_does_not_begin_while_a_transaction_is_prepared() {
     let plan = plan::read(&mysql).await.expect("a plan");
     let mut source = mysql.connect_source("test").await.expect("a session");
     let mut target = mysql.connect_target("test").await.expect("a session");
-    snapshot::install_records(&mut target).await.expect("records");
+    records::install_records(&mut target).await.expect("records");
     let error = load::begin(&mysql, &plan, &mut source, &mut target)
         .await
         .expect_err("a change is in the log and in no snapshot");
@@ -772,7 +773,7 @@ async fn the_first_position_counts_exactly_the_transactions_before_it() {
         let plan = plan::read(&mysql).await.expect("a plan");
         let mut source = mysql.connect_source("test").await.expect("a session");
         let mut target = mysql.connect_target("test").await.expect("a session");
-        snapshot::install_records(&mut target).await.expect("installed");
+        records::install_records(&mut target).await.expect("installed");
         load::begin(&mysql, &plan, &mut source, &mut target).await.expect("it begins");
         let begin = records::progress(&mysql, &mut target).await.expect("readable").expect("recorded");
         let query = format!("SHOW BINLOG EVENTS IN '{}' FROM {} LIMIT 1", begin.file, begin.offset);

@@ -10,10 +10,10 @@ use migrator::database::{Comparison as _, Fencing as _, Preflight as _};
 use migrator::follow::Follow;
 use migrator::model::plan::{Plan, Settings};
 use migrator::model::progress::Progress;
+use migrator::mysql::clean;
 use migrator::mysql::fence::{self, Fence};
-use migrator::mysql::follow::heartbeat;
-use migrator::mysql::load::{records, snapshot};
-use migrator::mysql::schema::clean;
+use migrator::mysql::heartbeat;
+use migrator::mysql::records;
 use migrator::mysql::{BinlogPosition, Mysql, MysqlDatabase, follow, plan, position};
 use migrator::preflight::{Check, Level};
 use migrator::rights::Side;
@@ -51,7 +51,7 @@ impl World {
         let mysql = pair.migration("m", Settings::default());
         let plan = plan::read(&mysql).await.expect("the plan can be read");
         let mut target = pair.target.connect("").await;
-        snapshot::install_records(&mut target).await.expect("there is room for records");
+        records::install_records(&mut target).await.expect("there is room for records");
         Self { pair, mysql, plan }
     }
 
@@ -807,7 +807,7 @@ async fn an_account_that_comes_late_comes_with_all_that_it_may_do_or_what_lacks_
         let mysql = MysqlDatabase::new(Mysql::new("m", ends.0, ends.1, Settings::default(), secrets));
         let plan = plan::read(&mysql).await.expect("the plan can be read");
         let mut session = mysql.connect_target("test").await.expect("a session");
-        snapshot::install_records(&mut session).await.expect("there is room for records");
+        records::install_records(&mut session).await.expect("there is room for records");
         let proved = mysql.definitions(&plan).await.expect("read").fingerprint;
         let here = "SELECT COUNT(*) FROM mysql.user WHERE User = 'app'";
         let (follow, stop) = (Follow::default(), CancellationToken::new());

@@ -10,7 +10,7 @@ use migrator::database::{ChangeStream as _, Comparison as _, SchemaAndLoad as _}
 use migrator::follow::Follow;
 use migrator::model::plan::Settings;
 use migrator::model::progress::Progress;
-use migrator::mysql::follow::heartbeat;
+use migrator::mysql::heartbeat;
 use migrator::mysql::session::{Ours, VARIABLES, Variable};
 use migrator::mysql::{MysqlDatabase, client};
 use mysql_async::prelude::Queryable;

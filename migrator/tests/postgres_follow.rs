@@ -9,7 +9,7 @@ use migrator::error::Result;
 use migrator::follow::Follow;
 use migrator::model::plan::{Plan, Settings};
 use migrator::model::progress::Progress;
-use migrator::postgres::load::snapshot::install_records;
+use migrator::postgres::records::install_records;
 use migrator::postgres::stream::Replication;
 use migrator::postgres::{Lsn, PostgresDatabase, follow, plan, schema};
 use servers::postgres::{Server, migration};

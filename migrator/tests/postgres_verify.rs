@@ -10,7 +10,7 @@ use migrator::follow::Follow;
 use migrator::model::plan::{Plan, Settings};
 use migrator::model::progress::Progress;
 use migrator::model::proof::Proof;
-use migrator::postgres::load::snapshot::install_records;
+use migrator::postgres::records::install_records;
 use migrator::postgres::stream::Replication;
 use migrator::postgres::{Lsn, PostgresDatabase, check, client, follow, plan, schema};
 use servers::postgres::{Server, migration};

@@ -6,7 +6,7 @@ use mysql_async::{Conn, Row, Value};
 use super::Mysql;
 use super::client::{self, Version, failed};
 use super::sql::quote_literal;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One row of a catalogue's answer, every value as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,4 +101,20 @@ pub async fn prepare(session: &mut Conn) -> Result<Version> {
         .await?;
     }
     Ok(version)
+}
+
+/// A column of an answer as text; empty for NULL.
+pub(crate) fn text(row: &Row, index: usize) -> Result<String> {
+    Ok(optional(row, index)?.unwrap_or_default())
+}
+
+/// A column of an answer as text.
+pub(crate) fn optional(row: &Row, index: usize) -> Result<Option<String>> {
+    let bytes = match row.as_ref(index) {
+        Some(Value::NULL) => return Ok(None),
+        Some(Value::Bytes(bytes)) => bytes.clone(),
+        Some(other) => return Ok(Some(other.as_sql(true))),
+        None => return Err(Error::fatal("a server's answer has too few columns")),
+    };
+    String::from_utf8(bytes).map(Some).map_err(|error| Error::fatal("a server's answer is not text").because(error))
 }

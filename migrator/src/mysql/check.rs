@@ -30,7 +30,7 @@ use crate::mysql::check::catalog_tables::{Described, Side};
 use crate::mysql::check::digest::Pair;
 use crate::mysql::check::ranges::Range;
 use crate::mysql::check::snapshot_pair::Pinned;
-use crate::mysql::fence::guard;
+use crate::mysql::guard;
 use crate::mysql::{BinlogPosition, Mysql, client};
 
 /// Compares every table on both sides as of one position. One proof per range, the catalogue's first.

@@ -12,6 +12,11 @@ use crate::accounts::Secrets;
 use crate::error::Result;
 use crate::model::plan::Settings;
 
+/// The database of Headgate's own records, on both sides.
+pub const RECORDS: &str = "headgate";
+/// What the names of the databases begin with in which definitions of the source are built on the target to be compared.
+pub(crate) const SCRATCH: &str = "headgate_scratch_";
+
 /// One migration between two servers of MySQL or MariaDB.
 #[derive(Clone)]
 pub struct Mysql {

@@ -4,7 +4,6 @@
 
 pub mod counters;
 mod durable;
-pub(crate) mod guard;
 mod locked;
 mod look;
 pub(crate) mod mark;
@@ -28,8 +27,8 @@ use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::mysql::check::drift;
 use crate::mysql::fence::passing::{Means, Passing};
-use crate::mysql::follow::heartbeat;
-use crate::mysql::follow::heartbeat::Signal;
+use crate::mysql::heartbeat;
+use crate::mysql::heartbeat::Signal;
 pub(super) use durable::finding as refusal_finding;
 pub use durable::{state, uphold};
 pub(super) use locked::events_finding;

@@ -4,7 +4,6 @@ pub(crate) mod apply;
 pub(crate) mod batch;
 pub(crate) mod coalesce;
 pub(crate) mod ddl;
-pub mod heartbeat;
 pub(crate) mod json;
 pub(crate) mod json_text;
 pub(crate) mod statements;
@@ -28,8 +27,9 @@ use crate::model::progress::Progress;
 use crate::mysql::follow::apply::Applier;
 use crate::mysql::follow::batch::{Summary, TransactionBuffer};
 use crate::mysql::follow::ddl::harmless;
-use crate::mysql::follow::heartbeat::Heartbeat;
 use crate::mysql::follow::tables::Tables;
+use crate::mysql::heartbeat;
+use crate::mysql::heartbeat::Heartbeat;
 use crate::mysql::schema::triggers;
 
 /// How long a group under way may take to finish when the follower is asked to stop.

@@ -2,7 +2,6 @@
 
 pub mod chunks;
 pub mod range;
-pub mod records;
 pub mod rows;
 pub mod snapshot;
 use std::collections::BTreeSet;
@@ -21,11 +20,11 @@ use crate::error::{Error, Kind, Result};
 use crate::model::plan::{Plan, Table};
 use crate::model::progress::{Progress, Stage};
 use crate::mysql::client::failed;
-use crate::mysql::follow::heartbeat;
-use crate::mysql::follow::heartbeat::Signal;
+use crate::mysql::heartbeat;
+use crate::mysql::heartbeat::Signal;
 use crate::mysql::load::chunks::Cutter;
 use crate::mysql::load::range::ClusterPair;
-use crate::mysql::load::records::ChunkRecord;
+use crate::mysql::records::{self, ChunkRecord};
 use crate::mysql::rights::with_grants;
 use crate::mysql::schema::archive::Archive;
 use crate::mysql::schema::post_data;
@@ -49,7 +48,7 @@ const BUILT_TOGETHER: usize = 50;
 pub async fn run(mysql: &Mysql, plan: &Plan, progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
     progress.expect(plan, title);
     let mut target = mysql.connect_target("copy").await?;
-    snapshot::install_records(&mut target).await?;
+    records::install_records(&mut target).await?;
     if records::part(mysql, &mut target, "settled").await? == records::Part::Done {
         return records::report(mysql, &mut target, plan, &progress).await;
     }

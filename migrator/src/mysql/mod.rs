@@ -2,10 +2,13 @@
 
 pub mod catalogue;
 pub mod check;
+pub mod clean;
 pub mod client;
 mod context;
 pub mod fence;
 pub mod follow;
+pub(crate) mod guard;
+pub mod heartbeat;
 mod link;
 pub mod load;
 mod login;
@@ -13,6 +16,7 @@ pub mod plan;
 pub mod position;
 pub mod preflight;
 mod processlist;
+pub mod records;
 pub mod rights;
 pub mod schema;
 pub mod session;
@@ -40,12 +44,9 @@ use crate::model::progress::Progress;
 use crate::model::proof::Checked;
 use crate::preflight::Check;
 pub use client::Endpoint;
-pub use context::Mysql;
+pub use context::{Mysql, RECORDS};
 use fence::Fence;
 pub use position::BinlogPosition;
-
-/// The database of Headgate's own records, on both sides.
-pub const RECORDS: &str = "headgate";
 
 /// How long writers wait for the target while the fence is lifted.
 const TRIGGERS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -111,11 +112,11 @@ impl SchemaAndLoad for MysqlDatabase {
     }
 
     async fn remove_made(&self) -> Result<Vec<String>> {
-        schema::made::remove(self).await
+        clean::made::remove(self).await
     }
 
     async fn clean_up(&self) -> Result<()> {
-        schema::clean::run(self).await
+        clean::run(self).await
     }
 }
 
@@ -168,8 +169,7 @@ impl Fencing for MysqlDatabase {
     }
 
     async fn writers(&self, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
-        let (source, target) =
-            tokio::try_join!(fence::writers::findings(self, gated_backends), fence::guard::findings(self))?;
+        let (source, target) = tokio::try_join!(fence::writers::findings(self, gated_backends), guard::findings(self))?;
         Ok([source, target].concat())
     }
 
@@ -217,7 +217,9 @@ impl Fencing for MysqlDatabase {
     }
 
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
-        schema::post_cutover::run(self).await
+        // Both are tried, whatever becomes of the other.
+        let (upheld, enabled) = tokio::join!(fence::uphold(self), schema::post_cutover::run(self));
+        upheld.map(drop).and(enabled)
     }
 
     async fn marks(&self) -> Result<Vec<Mark>> {

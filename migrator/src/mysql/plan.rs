@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mysql_async::Conn;
 
+use super::Mysql;
 use super::catalogue::{self, TextRow, ask};
 use super::sql::quote_literal;
-use super::{Mysql, RECORDS};
 use crate::error::Result;
 use crate::model::plan::{Column, Counter, Plan, Table};
+use crate::mysql::context::RECORDS;
 
 type Name = (String, String);
 

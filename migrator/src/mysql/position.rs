@@ -12,7 +12,7 @@ use super::client::{self, failed};
 use super::sql::quote_literal;
 use crate::error::{Error, Result};
 use crate::model::position::Position;
-use crate::mysql::load::records;
+use crate::mysql::records;
 
 /// A place in one server's binary log: the file and offset, which order everything that this server logged, and the
 /// GTIDs up to there, which mean the same on every server of its cluster.

@@ -25,3 +25,32 @@ pub(super) async fn sessions(session: &mut Conn, query: &str) -> Result<Vec<Row>
     }
     session.query(query).await
 }
+
+/// The sessions whose transactions have changed something; `None` where the monitor left some out. What else is printed
+/// are statements of clients, which stand behind the line that tells whose they are.
+pub(crate) fn monitored(status: &str) -> Option<Vec<u64>> {
+    let (_, list) = status.split_once("\nLIST OF TRANSACTIONS FOR EACH SESSION:\n")?;
+    if status.contains("... truncated...") {
+        return None;
+    }
+    let mut found = Vec::new();
+    let (mut changed, mut named) = (false, true);
+    for line in list.lines() {
+        if line.starts_with("---TRANSACTION ") {
+            (changed, named) = (false, false);
+        }
+        if named {
+            continue;
+        }
+        if let Some((_, entries)) = line.split_once("undo log entries ") {
+            changed |= entries.trim() != "0";
+        } else if let Some((_, rest)) = line.split_once(" thread id ") {
+            named = true;
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            if changed && let Ok(id) = digits.parse() {
+                found.push(id);
+            }
+        }
+    }
+    Some(found)
+}

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use mysql_async::Conn;
 
-use super::RECORDS;
 use super::catalogue::ask;
 use super::client::{self, Flavor, Version};
 use super::sql::{qualified, quote_ident, quote_literal};
 use crate::error::{Error, Result};
-use crate::mysql::check::reprinted::SCRATCH;
+use crate::mysql::context::RECORDS;
+use crate::mysql::context::SCRATCH;
 use crate::mysql::schema::grants;
 use crate::rights::{self, Grant, Need, Side};
 use table::{RIGHTS, Right};

@@ -3,7 +3,6 @@
 pub mod accounts;
 pub mod archive;
 pub(crate) mod beside;
-pub mod clean;
 pub mod create_table;
 pub mod grants;
 pub(crate) mod made;
@@ -21,10 +20,9 @@ use super::client;
 use super::sql::{quote_ident, quote_literal, title};
 use crate::error::{Error, Result};
 use crate::model::plan::{Plan, Table};
-use crate::mysql::follow::heartbeat;
-use crate::mysql::load::records;
-use crate::mysql::load::records::Part;
-use crate::mysql::load::snapshot;
+use crate::mysql::heartbeat;
+use crate::mysql::records;
+use crate::mysql::records::Part;
 use crate::mysql::schema::archive::{Archive, Database, Text};
 use crate::mysql::schema::create_table::{Definition, Translation};
 
@@ -40,7 +38,7 @@ const SESSIONS: usize = 4;
 pub async fn prepare(mysql: &Mysql, plan: &Plan) -> Result<()> {
     let mut source = mysql.connect_source("prepare").await?;
     let mut target = connect(mysql, "prepare").await?;
-    snapshot::install_records(&mut target).await?;
+    records::install_records(&mut target).await?;
     let part = records::part(mysql, &mut target, PRE_DATA).await?;
     if part == Part::Begun {
         made::take_back(mysql, &mut target).await?;

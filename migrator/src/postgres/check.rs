@@ -31,7 +31,7 @@ use crate::postgres::check::digest::Hash;
 use crate::postgres::check::ranges::Range;
 use crate::postgres::check::snapshot_pair::Pinned;
 use crate::postgres::check::stamp::Stamp;
-use crate::postgres::fence::guard;
+use crate::postgres::guard;
 use crate::postgres::position::Lsn;
 
 /// Compares every table on both sides as of one position. One proof per range, the catalogue's first.

@@ -1,7 +1,6 @@
 //! The barrier and the durable refusal on the source, and the marker that says "everything before me".
 
 pub mod counters;
-pub(crate) mod guard;
 mod look;
 pub(crate) mod mark;
 mod write_block;

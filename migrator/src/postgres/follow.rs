@@ -3,7 +3,6 @@
 pub(crate) mod apply;
 pub(crate) mod batch;
 pub(crate) mod coalesce;
-pub(crate) mod heartbeat;
 pub(crate) mod jobs;
 pub(crate) mod literals;
 pub(crate) mod statements;
@@ -25,11 +24,11 @@ use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::model::plan::Plan;
 use crate::model::progress::Progress;
-use crate::postgres::fence::guard;
 use crate::postgres::follow::apply::Applier;
 use crate::postgres::follow::batch::{Summary, TransactionBuffer};
-use crate::postgres::follow::heartbeat::Heartbeat;
 use crate::postgres::follow::tables::Tables;
+use crate::postgres::guard;
+use crate::postgres::heartbeat::Heartbeat;
 
 /// How long the stream of a predecessor that just ended may keep the slot.
 const START_TRIES: u32 = 40;

@@ -1,7 +1,6 @@
 //! The bulk load: a queue of ranges shared by workers, and each table's indexes as soon as its rows are there.
 
 pub mod range;
-pub mod records;
 pub mod snapshot;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::load::range::{Chunk, ClusterPair, Format, Range};
 use crate::postgres::position::Lsn;
+use crate::postgres::records;
 use crate::postgres::schema::post_data::PostData;
 use crate::postgres::sql::{relation, title};
 
@@ -36,7 +36,7 @@ const TRIES: u32 = 3;
 pub async fn run(postgres: &Postgres, plan: &Plan, progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
     progress.expect(plan, title);
     let target = postgres.connect_target("copy").await?;
-    snapshot::install_records(&target).await?;
+    records::install_records(&target).await?;
     crate::postgres::schema::archive::end_orphans(postgres, &target).await?;
     let recorded = records::tables(postgres, &target).await?;
     records::report(postgres, &target, plan, &progress).await?;

@@ -1,16 +1,20 @@
 //! PostgreSQL's half of the control plane.
 
 pub mod check;
+pub mod clean;
 pub mod client;
 mod context;
 pub mod fence;
 pub mod follow;
+pub(crate) mod guard;
+pub(crate) mod heartbeat;
 mod link;
 pub mod load;
 mod login;
 pub mod plan;
 pub mod position;
 pub mod preflight;
+pub mod records;
 pub mod rights;
 pub mod schema;
 mod session;
@@ -107,11 +111,11 @@ impl SchemaAndLoad for PostgresDatabase {
     }
 
     async fn remove_made(&self) -> Result<Vec<String>> {
-        schema::made::remove(self).await
+        clean::made::remove(self).await
     }
 
     async fn clean_up(&self) -> Result<()> {
-        schema::clean::run(self).await
+        clean::run(self).await
     }
 }
 
@@ -157,14 +161,13 @@ impl Fencing for PostgresDatabase {
     }
 
     async fn writers(&self, gated_backends: GatedBackends<'_>) -> Result<Vec<Check>> {
-        let (source, target) =
-            tokio::try_join!(fence::writers::findings(self, gated_backends), fence::guard::findings(self))?;
+        let (source, target) = tokio::try_join!(fence::writers::findings(self, gated_backends), guard::findings(self))?;
         Ok([source, target].concat())
     }
 
     async fn warm_up(&self, plan: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
         let mut ready = fence::warm_up(self, plan).await?;
-        let guard = fence::guard::raise(self, plan).await?;
+        let guard = guard::raise(self, plan).await?;
         ready.look(fence::UnderFence::open(self, proved).await?);
         let counters = self.counter_sessions().await?;
         *self.warm.lock() = Warm { fence: Some(ready), counters: Some(counters), guard: Some(guard) };
@@ -194,12 +197,12 @@ impl Fencing for PostgresDatabase {
 
     async fn admit_writers(&self) -> Result<()> {
         let warm = self.warm.lock().guard.take();
-        fence::guard::lift(self, warm).await
+        guard::lift(self, warm).await
     }
 
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
         let target = self.connect_target("guard").await?;
-        fence::guard::forget(&target, self).await
+        guard::forget(&target, self).await
     }
 
     async fn marks(&self) -> Result<Vec<Mark>> {

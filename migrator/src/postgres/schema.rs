@@ -1,7 +1,6 @@
 //! Creates the target: its database, the roles, the schema without indexes, and the publication on the source.
 
 pub mod archive;
-pub mod clean;
 pub(crate) mod made;
 pub mod post_data;
 pub mod properties;
@@ -19,9 +18,8 @@ use super::sql::{quote_ident, quote_literal, relation};
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::postgres::follow::tables::start_anew;
-use crate::postgres::load::records;
-use crate::postgres::load::records::Part;
-use crate::postgres::load::snapshot;
+use crate::postgres::records;
+use crate::postgres::records::Part;
 use crate::postgres::schema::archive::{Archive, Entry};
 
 /// Databases that exist on every server, to connect to where ours does not exist yet.
@@ -36,7 +34,7 @@ pub async fn prepare(postgres: &Postgres, plan: &Plan) -> Result<()> {
     let source = postgres.connect_source("prepare").await?;
     let before = made::before(postgres).await?;
     let target = connect_or_create(postgres, &source).await?;
-    snapshot::install_records(&target).await?;
+    records::install_records(&target).await?;
     made::record(postgres, &source, &target, &before).await?;
     roles::create_missing(postgres, &source, &target).await?;
     properties::give_database(postgres, &source, &target).await?;

@@ -12,7 +12,7 @@ use super::stamp::Stamp;
 use crate::error::Result;
 use crate::model::definitions::{Compared, Definitions, Fingerprint};
 use crate::mysql::Mysql;
-use crate::mysql::fence::guard;
+use crate::mysql::guard;
 
 /// What stands for an account of the target's that is as the source's, or not there yet.
 const AS_THE_SOURCE: &str = "as on the source";

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row, Value};
+use mysql_async::{Conn, Row};
 
 use super::printed::{alias, type_name};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::definitions::Compared;
 use crate::model::plan::Plan;
 use crate::model::proof::Proof;
 use crate::mysql::BinlogPosition;
+use crate::mysql::catalogue::{optional, text};
 use crate::mysql::client::failed;
 use crate::mysql::sql::{qualified, quote_literal, title_of};
 
@@ -78,22 +79,6 @@ impl Described {
 pub(crate) fn among(databases: &[String]) -> String {
     let names: Vec<String> = databases.iter().map(|name| quote_literal(name)).collect();
     format!("IN ({})", names.join(", "))
-}
-
-/// A column of an answer as text; empty for NULL.
-pub(crate) fn text(row: &Row, index: usize) -> Result<String> {
-    Ok(optional(row, index)?.unwrap_or_default())
-}
-
-/// A column of an answer as text.
-pub(crate) fn optional(row: &Row, index: usize) -> Result<Option<String>> {
-    let bytes = match row.as_ref(index) {
-        Some(Value::NULL) => return Ok(None),
-        Some(Value::Bytes(bytes)) => bytes.clone(),
-        Some(other) => return Ok(Some(other.as_sql(true))),
-        None => return Err(Error::fatal("a server's answer has too few columns")),
-    };
-    String::from_utf8(bytes).map(Some).map_err(|error| Error::fatal("a server's answer is not text").because(error))
 }
 
 /// Every table with rows of its own, the largest first.

@@ -7,9 +7,10 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
 use tokio::time::timeout;
 
-use super::catalog_tables::{Column, Described, NAMED_MAX, Side, text};
+use super::catalog_tables::{Column, Described, NAMED_MAX, Side};
 use super::ranges::Range;
 use crate::error::{Error, Result};
+use crate::mysql::catalogue::text;
 use crate::mysql::client::failed;
 use crate::mysql::sql::quote_ident;
 

@@ -3,8 +3,9 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::catalog_tables::{Described, optional};
+use super::catalog_tables::Described;
 use crate::error::Result;
+use crate::mysql::catalogue::optional;
 use crate::mysql::client::failed;
 use crate::mysql::sql::quote_ident;
 

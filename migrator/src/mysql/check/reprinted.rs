@@ -13,15 +13,13 @@ use super::stamp::Side;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::model::plan::Table;
 use crate::mysql::catalogue::run;
+use crate::mysql::context::SCRATCH;
 use crate::mysql::schema::archive::{Archive, Kind, Program};
 use crate::mysql::schema::create_table::{Definition, Translation};
 use crate::mysql::schema::post_data;
 use crate::mysql::sql::{qualified, quote_ident};
 use crate::mysql::tokens::{name, placed_words};
 use crate::mysql::{Mysql, schema};
-
-/// What the names of these databases begin with.
-pub(crate) const SCRATCH: &str = "headgate_scratch_";
 
 /// How long one comparison waits for another.
 const TURN_TIMEOUT: Duration = Duration::from_mins(1);

@@ -13,7 +13,7 @@ use super::passing::{Passing, own_rights};
 use super::writers;
 use super::{locked, write_block};
 use crate::error::{Error, Result};
-use crate::mysql::check::catalog_tables::{optional, text};
+use crate::mysql::catalogue::{optional, text};
 use crate::preflight::{Check, Findings};
 
 /// A row says what was done besides, and how it was before. It is kept for as long as the refusal lasts.

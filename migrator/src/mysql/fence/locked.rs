@@ -16,7 +16,7 @@ use super::writers::is_servers;
 use crate::database::GatedBackends;
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
-use crate::mysql::check::catalog_tables::text;
+use crate::mysql::catalogue::text;
 use crate::mysql::schema::accounts;
 use crate::mysql::schema::accounts::Account;
 use crate::preflight::{Findings, Level};

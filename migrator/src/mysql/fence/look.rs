@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::super::Mysql;
-use super::guard::Counts;
 use super::writers;
 use crate::drift::unproved;
 use crate::error::{Error, Result};
@@ -16,6 +15,7 @@ use crate::model::definitions::{Compared, Definitions, Fingerprint};
 use crate::model::plan::Plan;
 use crate::mysql::check::drift;
 use crate::mysql::check::stamp::Stamp;
+use crate::mysql::guard::Counts;
 
 /// Reading all definitions of an enormous catalogue may take a while; a server that is silent for longer is lost.
 const TIMEOUT: Duration = Duration::from_mins(1);

@@ -7,7 +7,7 @@ use super::writers::own_account;
 use crate::error::{Error, Result};
 use crate::model::mark::{Mark, Stage};
 use crate::model::plan::Plan;
-use crate::mysql::check::catalog_tables::text;
+use crate::mysql::catalogue::text;
 use crate::mysql::client::failed;
 use crate::mysql::{Mysql, fence};
 

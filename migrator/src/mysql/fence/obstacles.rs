@@ -9,7 +9,7 @@ use super::locked;
 use super::passing::{Means, own_rights};
 use super::writers::{recoverable, seen};
 use crate::error::{Error, Result};
-use crate::mysql::check::catalog_tables::text;
+use crate::mysql::catalogue::text;
 
 /// The account lacks a right.
 const DENIED: [u16; 3] = [1044, 1142, 1227];

@@ -9,7 +9,7 @@ use super::super::{Mysql, stale_sessions};
 use super::{END_TIMEOUT, PURPOSES, durable, locked};
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
-use crate::mysql::check::catalog_tables::{optional, text};
+use crate::mysql::catalogue::{optional, text};
 
 /// A row says that a fence of this migration may be up, and what the server's settings were before.
 const INSTALL: [&str; 2] = [

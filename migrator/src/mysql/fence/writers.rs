@@ -7,10 +7,11 @@ use super::passing::{Holders, Means, Passing};
 use crate::database::GatedBackends;
 use crate::error::{Error, Result};
 use crate::mysql::Mysql;
+use crate::mysql::catalogue::text;
 use crate::mysql::catalogue::variable;
-use crate::mysql::check::catalog_tables::text;
 use crate::mysql::client;
 use crate::mysql::client::{Version, failed};
+use crate::mysql::processlist::monitored;
 use crate::mysql::processlist::sessions;
 use crate::mysql::rights::with_grants;
 use crate::mysql::sql::quote_literal;
@@ -110,35 +111,6 @@ async fn having_changed(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Row>> {
         ids.join(", ")
     );
     seen(session, &query).await
-}
-
-/// The sessions whose transactions have changed something; `None` where the monitor left some out. What else is printed
-/// are statements of clients, which stand behind the line that tells whose they are.
-pub(crate) fn monitored(status: &str) -> Option<Vec<u64>> {
-    let (_, list) = status.split_once("\nLIST OF TRANSACTIONS FOR EACH SESSION:\n")?;
-    if status.contains("... truncated...") {
-        return None;
-    }
-    let mut found = Vec::new();
-    let (mut changed, mut named) = (false, true);
-    for line in list.lines() {
-        if line.starts_with("---TRANSACTION ") {
-            (changed, named) = (false, false);
-        }
-        if named {
-            continue;
-        }
-        if let Some((_, entries)) = line.split_once("undo log entries ") {
-            changed |= entries.trim() != "0";
-        } else if let Some((_, rest)) = line.split_once(" thread id ") {
-            named = true;
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            if changed && let Ok(id) = digits.parse() {
-                found.push(id);
-            }
-        }
-    }
-    Some(found)
 }
 
 /// Refuses where somebody has a write open that the fence does not stop.

@@ -14,7 +14,7 @@ use super::tables::{START_ANEW, Tables};
 use crate::error::{Error, Result};
 use crate::mysql::client;
 use crate::mysql::client::failed;
-use crate::mysql::load::records;
+use crate::mysql::records;
 use crate::mysql::sql::quote_literal;
 use crate::mysql::{BinlogPosition, Mysql, position};
 

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use mysql_async::Conn;
 use protocol::mysql::change::{self, TableMap};
 
-use super::heartbeat;
 use super::values::Traits;
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::mysql::catalogue;
 use crate::mysql::catalogue::{TextRow, ask};
-use crate::mysql::load::records;
+use crate::mysql::context::RECORDS;
+use crate::mysql::heartbeat;
 use crate::mysql::plan::is_generated;
+use crate::mysql::records;
 use crate::mysql::sql::{qualified, quote_ident, title};
-use crate::mysql::{BinlogPosition, Mysql, RECORDS};
+use crate::mysql::{BinlogPosition, Mysql};
 
 /// What is left where what the log lacks may be of any table.
 pub(crate) const START_ANEW: &str = "nothing tells which rows it is about: DROP MIGRATION … WITH (target_objects = 'drop'), \

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
 
-use super::records::ChunkRecord;
 use crate::error::{Error, Result};
 use crate::model::plan::{Plan, Settings, Table};
 use crate::mysql::client::failed;
+use crate::mysql::records::ChunkRecord;
 use crate::mysql::sql::{quote_ident, quote_literal, relation, title};
 
 /// A big table is cut into at least this many chunks per worker, so that none waits long for the last one.

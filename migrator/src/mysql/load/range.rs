@@ -10,8 +10,6 @@ use protocol::mysql::frame::HEADER_BYTES;
 use tokio_util::sync::CancellationToken;
 
 use super::chunks::condition;
-use super::records;
-use super::records::ChunkRecord;
 use super::rows;
 use super::rows::ValueFormat;
 use super::snapshot;
@@ -21,6 +19,8 @@ use crate::model::progress::Progress;
 use crate::mysql::client::Version;
 use crate::mysql::link;
 use crate::mysql::link::{Done, Link};
+use crate::mysql::records;
+use crate::mysql::records::ChunkRecord;
 use crate::mysql::sql::{relation, title};
 use crate::mysql::{BinlogPosition, Mysql, client, position};
 

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::Mysql;
 use super::super::catalogue::{ask, listed};
 use super::super::rights::Held;
 use super::super::sql::quote_ident;
-use super::super::{Mysql, RECORDS};
 use super::{Side, rights};
 use crate::error::Result;
-use crate::mysql::load::records;
-use crate::mysql::load::records::Part;
+use crate::mysql::context::RECORDS;
+use crate::mysql::records;
+use crate::mysql::records::Part;
 use crate::mysql::schema::accounts;
 use crate::mysql::schema::accounts::Account;
 use crate::preflight::{Check, Findings, Level};

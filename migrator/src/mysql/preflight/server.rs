@@ -1,13 +1,14 @@
 //! Checks of each server by itself: version, the binary log, what runs, what it refuses.
 
+use super::super::Mysql;
 use super::super::catalogue::ask;
 use super::super::client::failed;
 use super::super::processlist::{MACHINE_TIME, sessions};
 use super::super::sql::quote_literal;
-use super::super::{Mysql, RECORDS};
 use super::Side;
 use crate::error::Result;
-use crate::mysql::check::catalog_tables::text;
+use crate::mysql::catalogue::text;
+use crate::mysql::context::RECORDS;
 use crate::preflight::{Findings, Level};
 
 const DAY: u64 = 24 * 60 * 60;

@@ -14,7 +14,7 @@ use crate::mysql::catalogue;
 use crate::mysql::catalogue::{TextRow, ask, listed};
 use crate::mysql::client;
 use crate::mysql::client::Version;
-use crate::mysql::load::records;
+use crate::mysql::records;
 use crate::mysql::sql::qualified;
 pub(crate) use written::known_modes;
 

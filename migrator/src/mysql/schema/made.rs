@@ -1,4 +1,4 @@
-//! What a migration makes on its target, recorded there before it is made, and how all of that goes away again.
+//! What a migration makes on its target, recorded there before it is made.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,19 +6,19 @@ use std::time::Duration;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::{accounts, clean};
+use super::accounts;
 use crate::error::{Error, Result};
 use crate::mysql::Mysql;
 use crate::mysql::catalogue;
 use crate::mysql::catalogue::{ask, listed};
 use crate::mysql::client::failed;
-use crate::mysql::sql::{qualified, quote_ident};
+use crate::mysql::sql::qualified;
 
 const INSTALL: &str = "CREATE TABLE IF NOT EXISTS headgate.made (
      migration VARCHAR(128) NOT NULL, kind VARCHAR(16) NOT NULL, place VARCHAR(255) NOT NULL, name VARCHAR(255) NOT NULL,
      PRIMARY KEY (migration, kind, place, name)) ENGINE=InnoDB";
-const DATABASE: &str = "database";
-const ACCOUNT: &str = "account";
+pub(crate) const DATABASE: &str = "database";
+pub(crate) const ACCOUNT: &str = "account";
 /// What a killed attempt was creating can take the server a while.
 const STALE_SESSIONS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The row that says that the record is complete.
@@ -27,7 +27,7 @@ const UNKNOWN_TABLE: u16 = 1146;
 const UNKNOWN_DATABASE: u16 = 1049;
 
 /// One thing: its kind, its database or host, its name.
-type Object = (String, String, String);
+pub(crate) type Object = (String, String, String);
 
 /// Records what will be made: all of the source's that the target does not have. Finds nothing to do where that is done.
 pub(crate) async fn record(mysql: &Mysql, source: &mut Conn, target: &mut Conn) -> Result<()> {
@@ -86,53 +86,7 @@ pub(crate) async fn take_back(mysql: &Mysql, target: &mut Conn) -> Result<()> {
         .map_err(|error| failed(what, error))
 }
 
-/// Drops what this migration made and nothing else, and all that [`clean::run`] removes. Returns what had to stay.
-pub(crate) async fn remove(mysql: &Mysql) -> Result<Vec<String>> {
-    let mut target = mysql.connect_target("drop").await?;
-    crate::mysql::stale_sessions::end_all(mysql, &mut target).await?;
-    let made = recorded(mysql, &mut target).await?;
-    // The server refuses what tables of others refer to.
-    let checked = "SET SESSION foreign_key_checks = 1";
-    let cannot = |error| failed("cannot drop what the migration made on the target", error);
-    target.query_drop(checked).await.map_err(cannot)?;
-    drop_keys(mysql, &mut target, &made).await?;
-    drop_objects(mysql, &mut target, &made).await?;
-    let mut stays = Vec::new();
-    for (kind, place, name) in &made {
-        match kind.as_str() {
-            DATABASE => {
-                let left = objects(mysql, &mut target).await?;
-                let holds = |(kind, place, _): &Object| kind != DATABASE && place == name;
-                if left.iter().any(holds) {
-                    stays.push(format!("database {name}, which holds what others made"));
-                    continue;
-                }
-                let statement = format!("DROP DATABASE IF EXISTS {}", quote_ident(name));
-                target.query_drop(statement).await.map_err(cannot)?;
-            }
-            ACCOUNT => {
-                let account = accounts::all(&mut target).await?.into_iter();
-                let key = (name.clone(), place.to_lowercase());
-                let is_it = |account: &accounts::Account| account.key() == key;
-                let Some(account) = account.into_iter().find(is_it) else {
-                    continue;
-                };
-                let kind = if account.is_role { "ROLE" } else { "USER" };
-                let statement = format!("DROP {kind} {}", account.quoted());
-                if let Err(error) = target.query_drop(statement).await {
-                    let why = failed("it cannot be dropped", error);
-                    stays.push(format!("account {} ({why})", account.quoted()));
-                }
-            }
-            _ => {}
-        }
-    }
-    drop(target);
-    clean::run(mysql).await?;
-    Ok(stays)
-}
-
-async fn recorded(mysql: &Mysql, target: &mut Conn) -> Result<BTreeSet<Object>> {
+pub(crate) async fn recorded(mysql: &Mysql, target: &mut Conn) -> Result<BTreeSet<Object>> {
     let rows = target.exec("SELECT kind, place, name FROM headgate.made WHERE migration = ?", (mysql.name(),)).await;
     match rows {
         Ok(rows) => Ok(rows.into_iter().collect()),
@@ -144,7 +98,7 @@ async fn recorded(mysql: &Mysql, target: &mut Conn) -> Result<BTreeSet<Object>> 
 }
 
 /// What is there in the databases that move.
-async fn objects(mysql: &Mysql, session: &mut Conn) -> Result<BTreeSet<Object>> {
+pub(crate) async fn objects(mysql: &Mysql, session: &mut Conn) -> Result<BTreeSet<Object>> {
     catalogue::prepare(session).await?;
     let databases = listed(mysql);
     let query = format!(
@@ -158,44 +112,4 @@ async fn objects(mysql: &Mysql, session: &mut Conn) -> Result<BTreeSet<Object>> 
     let rows = ask(session, &query, "cannot read the objects of a server").await?;
     let object = |row: &catalogue::TextRow| (row.owned(0), row.owned(1), row.owned(2));
     Ok(rows.iter().map(object).collect())
-}
-
-/// Tables that refer to one another could not go one by one.
-async fn drop_keys(mysql: &Mysql, target: &mut Conn, made: &BTreeSet<Object>) -> Result<()> {
-    let what = "cannot drop the foreign keys of what was made on the target";
-    let query = format!(
-        "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS
-         WHERE CONSTRAINT_SCHEMA IN ({})",
-        listed(mysql)
-    );
-    for key in ask(target, &query, what).await? {
-        let table = ("table".to_owned(), key.owned(0), key.owned(1));
-        if made.contains(&table) {
-            let statement = format!(
-                "ALTER TABLE {} DROP FOREIGN KEY {}",
-                qualified(key.text(0), key.text(1)),
-                quote_ident(key.text(2))
-            );
-            catalogue::run(target, &statement, what).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn drop_objects(mysql: &Mysql, target: &mut Conn, made: &BTreeSet<Object>) -> Result<()> {
-    let present = objects(mysql, target).await?;
-    let ours = present.iter().filter(|object| made.contains(*object));
-    let ours = ours.filter(|(kind, ..)| kind != DATABASE);
-    for (kind, place, name) in ours {
-        let kind = kind.to_uppercase();
-        let statement = format!("DROP {kind} IF EXISTS {}", qualified(place, name));
-        target.query_drop(statement).await.map_err(|error| {
-            Error::refused(
-                failed(&format!("cannot drop what the migration made on the target: {place}.{name}"), error)
-                    .full_text(),
-            )
-            .remedy("drop what others made upon it, or drop the migration without target_objects and clean up by hand")
-        })?;
-    }
-    Ok(())
 }

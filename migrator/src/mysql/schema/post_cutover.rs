@@ -5,20 +5,14 @@ use mysql_async::{Conn, Error as Failure};
 
 use super::post_data;
 use crate::error::Result;
+use crate::mysql::Mysql;
 use crate::mysql::client::failed;
-use crate::mysql::{Mysql, fence};
 
 const INSTALL: &str =
     "CREATE TABLE IF NOT EXISTS headgate.switched (migration VARCHAR(128) NOT NULL PRIMARY KEY) ENGINE=InnoDB";
 
-/// Enables the events, once, and completes the fence of the old source.
+/// Enables the events, once.
 pub(crate) async fn run(mysql: &Mysql) -> Result<()> {
-    // Both are tried, whatever becomes of the other.
-    let (upheld, enabled) = tokio::join!(fence::uphold(mysql), enable(mysql));
-    upheld.map(drop).and(enabled)
-}
-
-async fn enable(mysql: &Mysql) -> Result<()> {
     let mut target = mysql.connect_target("switched").await?;
     let cannot = |error: Failure| failed("cannot record on the target that it has switched", error);
     target.query_drop(INSTALL).await.map_err(cannot)?;

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::model::definitions::{Compared, Definitions, Fingerprint};
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
-use crate::postgres::fence::guard;
+use crate::postgres::guard;
 use crate::postgres::plan::OURS_TO_MOVE;
 use crate::postgres::sql::{named, quote_ident, quote_literal};
 

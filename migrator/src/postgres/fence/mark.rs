@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 use crate::error::{Error, Result};
 use crate::model::mark::{Mark, Stage};
 use crate::postgres::client::failed;
-use crate::postgres::schema::clean::drop_empty_schema;
+use crate::postgres::records::drop_empty_schema;
 use crate::postgres::sql::{quote_ident, quote_literal};
 use crate::postgres::{Postgres, fence};
 

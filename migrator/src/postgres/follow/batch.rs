@@ -9,9 +9,9 @@ use protocol::postgres::change::{self, Change, Decoder, Identity, Value};
 use super::apply::{ApplyBatch, Item};
 use super::coalesce;
 use super::coalesce::{Kind, Row, complete};
-use super::heartbeat::{BEAT, MARKER, PREFIX};
 use super::tables::Tables;
 use crate::error::{Error, Result};
+use crate::postgres::heartbeat::{BEAT, MARKER, PREFIX};
 use crate::postgres::position::Lsn;
 
 /// Past this, no more is taken in until the target has taken what is there.

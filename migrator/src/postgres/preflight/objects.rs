@@ -6,7 +6,7 @@ use super::super::client::failed;
 use super::super::{Postgres, plan, schema};
 use super::{Side, one, pairs};
 use crate::error::Result;
-use crate::postgres::load::records;
+use crate::postgres::records;
 use crate::preflight::{Findings, Level};
 
 const LONG: &str = "30 seconds";

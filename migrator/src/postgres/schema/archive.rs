@@ -12,7 +12,7 @@ use super::tools;
 use crate::error::{Error, Result};
 use crate::postgres::Postgres;
 use crate::postgres::client::{Endpoint, failed};
-use crate::postgres::load::records;
+use crate::postgres::records;
 use crate::postgres::sql::quote_ident;
 use crate::postgres::stale_sessions;
 

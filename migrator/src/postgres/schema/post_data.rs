@@ -8,8 +8,8 @@ use super::archive::{Archive, Entry};
 use crate::error::{Error, Result};
 use crate::model::plan::{Plan, Table};
 use crate::postgres::client::failed;
-use crate::postgres::load::records;
-use crate::postgres::load::records::Part;
+use crate::postgres::records;
+use crate::postgres::records::Part;
 use crate::postgres::sql::{qualified, relation};
 use crate::postgres::{Postgres, schema};
 

@@ -8,8 +8,8 @@ use super::{ITEM_BYTES, LAYOUTS_MAX, NO_TABLE, TransactionBuffer, out_of_place, 
 use crate::error::{Error, Result};
 use crate::mysql::follow::apply::Item;
 use crate::mysql::follow::coalesce::{Change, Row};
-use crate::mysql::follow::heartbeat::Signal;
 use crate::mysql::follow::tables::{Announced, Layout, START_ANEW, changed};
+use crate::mysql::heartbeat::Signal;
 use crate::mysql::stream::Raw;
 
 impl TransactionBuffer {

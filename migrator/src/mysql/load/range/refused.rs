@@ -1,6 +1,6 @@
 //! Which row and column the target did not take, told without any value of the row but its key.
 
-use crate::mysql::load::records::ChunkRecord;
+use crate::mysql::records::ChunkRecord;
 
 /// Where the rows of a chunk are in their table.
 pub(super) fn place(chunk: &ChunkRecord) -> String {
@@ -36,7 +36,7 @@ pub(super) fn warning(code: &str, message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{place, warning};
-    use crate::mysql::load::records::ChunkRecord;
+    use crate::mysql::records::ChunkRecord;
 
     #[test]
     fn a_chunk_is_told_by_its_keys() {

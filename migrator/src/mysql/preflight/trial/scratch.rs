@@ -9,8 +9,9 @@ use mysql_async::prelude::Queryable;
 use super::super::super::catalogue::{TextRow, ask, run};
 use super::super::super::client::failed;
 use super::super::super::sql::{qualified, quote_ident, quote_literal};
-use super::super::super::{Mysql, RECORDS, schema, stale_sessions};
+use super::super::super::{Mysql, schema, stale_sessions};
 use crate::error::Result;
+use crate::mysql::context::RECORDS;
 use crate::mysql::schema::archive::{Archive, Kind};
 
 const PURPOSE: &str = "trial";

@@ -9,14 +9,14 @@ use std::collections::BTreeSet;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
-use super::writers::monitored;
 use crate::error::{Error, Kind, Result};
 use crate::model::definitions::{Definitions, named};
+use crate::mysql::catalogue::text;
 use crate::mysql::catalogue::{TextRow, ask, listed};
-use crate::mysql::check::catalog_tables::text;
 use crate::mysql::client;
 use crate::mysql::client::failed;
 use crate::mysql::processlist;
+use crate::mysql::processlist::monitored;
 use crate::mysql::sql::{qualified, quote_literal};
 use crate::mysql::{Mysql, rights};
 use crate::preflight::{Check, Level};

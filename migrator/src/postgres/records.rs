@@ -34,6 +34,63 @@ pub struct Loaded {
     pub indexes: bool,
 }
 
+/// Creates the folder of records on the target; finds nothing to do where it is.
+///
+/// * `headgate.migrations`: the dump of the schema, and which parts of it were restored.
+/// * `headgate.tables`: as of which position a table was loaded; changes committed before it are in the load.
+/// * `headgate.chunks`: which ranges of it, written in the transaction that loaded them.
+/// * `headgate.progress`: how far the follower is, written in the transaction that applied it.
+pub async fn install_records(target: &Client) -> Result<()> {
+    target
+        .batch_execute(
+            "CREATE SCHEMA IF NOT EXISTS headgate;
+             CREATE TABLE IF NOT EXISTS headgate.migrations (
+                 migration text PRIMARY KEY,
+                 archive bytea,
+                 pre_data text NOT NULL DEFAULT 'waiting',
+                 post_data text NOT NULL DEFAULT 'waiting');
+             CREATE TABLE IF NOT EXISTS headgate.tables (
+                 migration text NOT NULL,
+                 table_schema text NOT NULL,
+                 table_name text NOT NULL,
+                 valid_from pg_lsn NOT NULL,
+                 state text NOT NULL CHECK (state IN ('copying', 'loaded', 'indexed')),
+                 PRIMARY KEY (migration, table_schema, table_name));
+             CREATE TABLE IF NOT EXISTS headgate.chunks (
+                 migration text NOT NULL,
+                 table_schema text NOT NULL,
+                 table_name text NOT NULL,
+                 chunk bigint NOT NULL,
+                 valid_from pg_lsn NOT NULL,
+                 lo text NOT NULL,
+                 hi text NOT NULL,
+                 rows bigint NOT NULL,
+                 bytes bigint NOT NULL,
+                 PRIMARY KEY (migration, table_schema, table_name, chunk));
+             CREATE TABLE IF NOT EXISTS headgate.progress (
+                 migration text PRIMARY KEY,
+                 lsn pg_lsn NOT NULL)",
+        )
+        .await
+        .map_err(|error| failed("cannot create Headgate's records on the target", error))
+}
+
+/// Drops Headgate's schema where nothing is in it.
+pub(crate) async fn drop_empty_schema(session: &Client) -> std::result::Result<(), tokio_postgres::Error> {
+    let empty: bool = session
+        .query_one(
+            "SELECT pg_catalog.to_regnamespace('headgate') IS NOT NULL
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class
+                     WHERE relnamespace = pg_catalog.to_regnamespace('headgate'))
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc
+                     WHERE pronamespace = pg_catalog.to_regnamespace('headgate'))",
+            &[],
+        )
+        .await?
+        .try_get(0)?;
+    if empty { session.batch_execute("DROP SCHEMA headgate").await } else { Ok(()) }
+}
+
 fn unreadable(error: tokio_postgres::Error) -> crate::Error {
     failed("cannot read Headgate's records on the target", error)
 }

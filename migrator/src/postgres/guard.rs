@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::{as_replica, blockers, fenced, function, standing};
 use crate::error::{Error, Result};
 use crate::model::definitions::Definitions;
 use crate::model::plan::Plan;
@@ -18,6 +17,7 @@ use crate::postgres::Postgres;
 use crate::postgres::client;
 use crate::postgres::client::failed;
 use crate::postgres::fence;
+use crate::postgres::fence::{as_replica, blockers, fenced, function, standing};
 use crate::postgres::sql::quote_literal;
 use crate::preflight::{Check, Level};
 

@@ -9,8 +9,9 @@ use crate::error::{Error, Result};
 use crate::model::plan::{Plan, Table};
 use crate::model::progress::{Progress, Stage};
 use crate::mysql::client::failed;
+use crate::mysql::context::RECORDS;
 use crate::mysql::sql::{quote_literal, title};
-use crate::mysql::{BinlogPosition, Mysql, RECORDS};
+use crate::mysql::{BinlogPosition, Mysql};
 
 /// Where a part of the schema stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,55 @@ pub struct ChunkRecord {
     pub hi: Option<Vec<String>>,
     /// Whether its rows are there.
     pub loaded: bool,
+}
+
+/// What holds Headgate's records. Names of databases and tables are compared byte by byte.
+const TABLES: [&str; 5] = [
+    "CREATE DATABASE IF NOT EXISTS headgate CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    "CREATE TABLE IF NOT EXISTS headgate.migrations (
+         migration VARCHAR(128) NOT NULL PRIMARY KEY,
+         archive LONGTEXT,
+         pre_data VARCHAR(16) NOT NULL DEFAULT 'waiting',
+         post_data VARCHAR(16) NOT NULL DEFAULT 'waiting',
+         settled VARCHAR(16) NOT NULL DEFAULT 'waiting') ENGINE=InnoDB",
+    "CREATE TABLE IF NOT EXISTS headgate.tables (
+         migration VARCHAR(128) NOT NULL,
+         table_schema VARCHAR(64) NOT NULL,
+         table_name VARCHAR(64) NOT NULL,
+         valid_from LONGTEXT NOT NULL,
+         state VARCHAR(16) NOT NULL,
+         PRIMARY KEY (migration, table_schema, table_name)) ENGINE=InnoDB",
+    "CREATE TABLE IF NOT EXISTS headgate.chunks (
+         migration VARCHAR(128) NOT NULL,
+         table_schema VARCHAR(64) NOT NULL,
+         table_name VARCHAR(64) NOT NULL,
+         chunk BIGINT UNSIGNED NOT NULL,
+         lo TEXT,
+         hi TEXT,
+         loaded TINYINT NOT NULL DEFAULT 0,
+         position LONGTEXT,
+         `row_count` BIGINT UNSIGNED,
+         bytes BIGINT UNSIGNED,
+         PRIMARY KEY (migration, table_schema, table_name, chunk)) ENGINE=InnoDB",
+    "CREATE TABLE IF NOT EXISTS headgate.progress (
+         migration VARCHAR(128) NOT NULL PRIMARY KEY,
+         position LONGTEXT NOT NULL) ENGINE=InnoDB",
+];
+
+/// Creates the database of records on the target; finds nothing to do where it is.
+///
+/// * `headgate.migrations`: the definitions of the schema, and which parts of them were built.
+/// * `headgate.tables`: as of which position a table was loaded, and how far its load is.
+/// * `headgate.chunks`: its ranges, marked in the transaction that loaded them.
+/// * `headgate.progress`: how far the follower is, written in the transaction that applied it.
+pub async fn install_records(target: &mut Conn) -> Result<()> {
+    for statement in TABLES {
+        target
+            .query_drop(statement)
+            .await
+            .map_err(|error| failed("cannot create Headgate's records on the target", error))?;
+    }
+    Ok(())
 }
 
 fn unreadable(error: mysql_async::Error) -> Error {

@@ -1,16 +1,19 @@
 //! Removes what a migration left on both sides, and finds nothing to do where there is nothing.
 
+pub(crate) mod made;
+
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
 use crate::error::{Error, Result};
-use crate::mysql::check::catalog_tables::text;
+use crate::mysql::catalogue::text;
 use crate::mysql::check::reprinted;
 use crate::mysql::client::failed;
+use crate::mysql::context::RECORDS;
 use crate::mysql::fence::mark;
 use crate::mysql::preflight::trial;
 use crate::mysql::sql::{qualified, quote_ident, quote_literal};
-use crate::mysql::{Mysql, RECORDS, fence, stale_sessions};
+use crate::mysql::{Mysql, fence, stale_sessions};
 
 /// Ends the migration's sessions and removes its records from both servers; those of other migrations stay.
 /// A sealed fence stays; one that is not sealed is lifted.

@@ -1,5 +1,7 @@
 //! Removes what a migration left on both sides, and finds nothing to do where there is nothing.
 
+pub(crate) mod made;
+
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -7,7 +9,10 @@ use tokio_postgres::Client;
 
 use crate::error::{Error, Result};
 use crate::postgres::client::failed;
-use crate::postgres::fence::{guard, mark};
+use crate::postgres::fence::mark;
+use crate::postgres::guard;
+use crate::postgres::records::drop_empty_schema;
+use crate::postgres::schema;
 use crate::postgres::sql::{quote_ident, quote_literal};
 use crate::postgres::{Postgres, fence};
 
@@ -63,25 +68,9 @@ async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
     }
 }
 
-/// Drops Headgate's schema where nothing is in it.
-pub(crate) async fn drop_empty_schema(session: &Client) -> std::result::Result<(), tokio_postgres::Error> {
-    let empty: bool = session
-        .query_one(
-            "SELECT pg_catalog.to_regnamespace('headgate') IS NOT NULL
-                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class
-                     WHERE relnamespace = pg_catalog.to_regnamespace('headgate'))
-                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc
-                     WHERE pronamespace = pg_catalog.to_regnamespace('headgate'))",
-            &[],
-        )
-        .await?
-        .try_get(0)?;
-    if empty { session.batch_execute("DROP SCHEMA headgate").await } else { Ok(()) }
-}
-
 async fn clean_target(postgres: &Postgres) -> Result<()> {
     let failure = |error| failed("cannot remove Headgate's records from the target", error);
-    let maintenance = super::connect_maintenance(postgres, postgres.target()).await;
+    let maintenance = schema::connect_maintenance(postgres, postgres.target()).await;
     if let Ok(server) = maintenance {
         let there = server
             .query_opt("SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&postgres.target().database])
@@ -94,7 +83,7 @@ async fn clean_target(postgres: &Postgres) -> Result<()> {
     let target = postgres.connect_target("clean up").await?;
     let name = quote_literal(postgres.name());
     for table in ["made", "chunks", "tables", "progress", "migrations"] {
-        let there = super::absent(&target, &[format!("headgate.{table}")]).await?.is_empty();
+        let there = schema::absent(&target, &[format!("headgate.{table}")]).await?.is_empty();
         if !there {
             continue;
         }
