@@ -14,6 +14,7 @@
 
 pub mod accounts;
 mod backoff;
+mod check;
 pub mod conductor;
 pub mod cutover;
 pub mod database;

@@ -6,6 +6,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
 use super::printed::{alias, type_name};
+use crate::check::table::{self, NAMED_MAX};
 use crate::error::Result;
 use crate::model::definitions::Compared;
 use crate::model::plan::Plan;
@@ -15,8 +16,7 @@ use crate::mysql::catalogue::{optional, text};
 use crate::mysql::client::failed;
 use crate::mysql::sql::{qualified, quote_literal, title_of};
 
-/// At most this many differences are named.
-pub(crate) const NAMED_MAX: usize = 10;
+const WHOLE_NUMBERS: [&str; 5] = ["tinyint", "smallint", "mediumint", "int", "bigint"];
 
 /// One server of a check, and how to read it.
 #[derive(Clone, Copy, Debug)]
@@ -38,20 +38,8 @@ pub(crate) struct Column {
     pub(crate) charset: Option<String>,
 }
 
-/// A table as one side's catalogue describes it.
-#[derive(Clone, Debug)]
-pub(crate) struct Described {
-    /// `database.table` for people.
-    pub(crate) title: String,
-    /// `database.table` for SQL.
-    pub(crate) relation: String,
-    /// Every column by name, generated and invisible ones too.
-    pub(crate) columns: BTreeMap<String, Column>,
-    /// The columns of the primary key, else of a unique key without nulls.
-    pub(crate) key: Vec<String>,
-    /// The catalogue's estimate.
-    pub(crate) rows_estimated: u64,
-}
+/// A table; its key is the primary key, else a unique key without nulls.
+pub(crate) type Described = table::Described<Column>;
 
 impl Column {
     /// MariaDB has JSON as text, so a pair of both is compared by what it means.
@@ -59,19 +47,15 @@ impl Column {
         let kinds = [self.kind.as_str(), other.kind.as_str()];
         kinds == ["json", "longtext"] || kinds == ["longtext", "json"]
     }
+}
 
+impl table::Column for Column {
     fn compares(&self, other: &Self) -> bool {
         (self.type_name == other.type_name && self.charset == other.charset) || self.is_json_beside_text(other)
     }
-}
 
-impl Described {
-    /// Whether both can be compared row by row.
-    pub(crate) fn matches(&self, other: &Self) -> bool {
-        let columns = self.columns.iter().zip(&other.columns);
-        self.title == other.title
-            && self.columns.len() == other.columns.len()
-            && columns.into_iter().all(|((here, one), (there, two))| here == there && one.compares(two))
+    fn is_whole_number(&self) -> bool {
+        WHOLE_NUMBERS.contains(&self.kind.as_str())
     }
 }
 

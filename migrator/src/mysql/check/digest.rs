@@ -1,45 +1,35 @@
 //! Digests of rows, computed inside of the databases: only a few bytes per range travel.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
 use tokio::time::timeout;
 
-use super::catalog_tables::{Column, Described, NAMED_MAX, Side};
-use super::ranges::Range;
+use super::catalog_tables::{Column, Described, Side};
+use crate::check::ranges::Range;
+use crate::check::{Both, Digest, Named, SnapshotPair};
 use crate::error::{Error, Result};
-use crate::mysql::catalogue::text;
+use crate::mysql::catalogue::{optional, text};
 use crate::mysql::client::failed;
 use crate::mysql::sql::quote_ident;
 
 /// How long one range may take; a table without a number as its key is one range.
 const RANGE_TIMEOUT: Duration = Duration::from_hours(6);
-/// Rows looked at one by one where a bucket of a range differs.
-const ROWS_PER_BUCKET: u64 = 1000;
-const BUCKETS_MAX: u64 = 16_384;
 /// Two to the power of 1000 and of 100: multiplying with them is exact.
 const SCALE: &str = "1.0715086071862673e301";
 const SCALE_MORE: &str = "1.2676506002282294e30";
 /// The smallest number that the first scale brings to 1.
 const SCALED_TO_ONE: &str = "9.332636185032189e-302";
 
-/// What a range comes to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Digest {
-    pub(crate) rows: u64,
-    pub(crate) digest: String,
-}
-
 /// Both sides' sessions of one worker.
-pub(crate) struct Pair<'a> {
-    pub(crate) source: (&'a mut Conn, Side),
-    pub(crate) target: (&'a mut Conn, Side),
+pub(crate) struct Pair {
+    pub(crate) source: (Conn, Side),
+    pub(crate) target: (Conn, Side),
 }
 
 /// Refuses where the servers do not compute the same. MD5 is no part of MySQL any more, so it is SHA-256.
-pub(crate) async fn agree(pair: &mut Pair<'_>) -> Result<()> {
+pub(crate) async fn agree(pair: &mut Pair) -> Result<()> {
     const EXPECTED: &str = "3735928559:18446744073709551615:\
         ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let query =
@@ -130,9 +120,8 @@ fn from(table: &Described, range: &Range) -> String {
 }
 
 /// Count and digest of a range on one side.
-pub(crate) async fn range(session: &mut Conn, side: Side, table: &Described, range: &Range) -> Result<Digest> {
-    let whole = hash(&joined(table.columns.keys(), table, side.mixed));
-    let query = format!("SELECT {} {}", sums(&whole), from(table, range));
+async fn digest(session: &mut Conn, side: Side, table: &Described, range: &Range) -> Result<Digest> {
+    let query = format!("SELECT {} {}", sums(&whole(table, side.mixed)), from(table, range));
     let rows = ask(session, side, table, query).await?;
     let reported = rows.first().map_or(Ok(String::new()), |row| text(row, 0))?;
     let (rows, digest) = reported
@@ -149,36 +138,70 @@ pub(crate) async fn range(session: &mut Conn, side: Side, table: &Described, ran
     Ok(Digest { rows: rows.parse().unwrap_or(0), digest: digest.to_owned() })
 }
 
-/// The keys of at most ten rows of the range that differ. Where there is no key, a fingerprint of the row.
-pub(crate) async fn differing_keys(
-    pair: &mut Pair<'_>,
-    table: &Described,
-    range: &Range,
-    rows: u64,
-) -> Result<Vec<String>> {
-    let mixed = pair.source.1.mixed;
-    let whole = hash(&joined(table.columns.keys(), table, mixed));
-    let (name, shown) = if table.key.is_empty() {
-        (whole.clone(), format!("CONCAT('row ', LEFT({whole}, 32))"))
-    } else {
-        (hash(&joined(table.key.iter(), table, mixed)), shown(table))
-    };
-    let buckets = (rows / ROWS_PER_BUCKET).clamp(1, BUCKETS_MAX);
-    let bucket = format!("{} % {buckets}", slice(&name));
-    let (sums, from) = (sums(&whole), from(table, range));
-    let by_bucket = format!("SELECT {bucket} AS bucket, {sums} {from} GROUP BY 1 ORDER BY NULL");
-    let mut named = Vec::new();
-    for number in differing(pair, table, &by_bucket).await? {
-        let number: u64 = number.parse().unwrap_or(0);
-        let by_key =
-            format!("SELECT MAX({shown}), {sums} {from} AND {bucket} = {number} GROUP BY {name} ORDER BY NULL");
-        named.extend(differing(pair, table, &by_key).await?);
-        if named.len() >= NAMED_MAX {
-            break;
-        }
+impl SnapshotPair for Pair {
+    type Column = Column;
+
+    fn quoted(name: &str) -> String {
+        quote_ident(name)
     }
-    named.truncate(NAMED_MAX);
-    Ok(named)
+
+    fn number(value: i128) -> String {
+        value.to_string()
+    }
+
+    async fn bounds(&mut self, table: &Described, column: &str) -> Result<Option<(i128, i128)>> {
+        let name = quote_ident(column);
+        let query = format!("SELECT MIN({name}) + 0, MAX({name}) + 0 FROM {}", table.relation);
+        let cannot = |error| failed(&format!("cannot read the key's bounds of {}", table.title), error);
+        let row: Option<Row> = self.source.0.query_first(query).await.map_err(cannot)?;
+        let bound = |index| -> Result<Option<i128>> {
+            let text = row.as_ref().map_or(Ok(None), |row| optional(row, index))?;
+            Ok(text.and_then(|text| text.parse().ok()))
+        };
+        Ok(bound(0)?.zip(bound(1)?))
+    }
+
+    async fn digests(&mut self, table: &Both<Column>, range: &Range) -> Result<(Digest, Digest)> {
+        tokio::try_join!(
+            digest(&mut self.source.0, self.source.1, &table.0, range),
+            digest(&mut self.target.0, self.target.1, &table.1, range)
+        )
+    }
+
+    fn by_bucket(&self, table: &Described, range: &Range, buckets: u64) -> String {
+        let mixed = self.source.1.mixed;
+        let (name, _) = names(table, mixed);
+        let (bucket, sums, from) = (slice(&name), sums(&whole(table, mixed)), from(table, range));
+        format!("SELECT {bucket} % {buckets} AS bucket, {sums} {from} GROUP BY 1 ORDER BY NULL")
+    }
+
+    fn by_key(&self, table: &Described, range: &Range, buckets: u64, number: i64) -> String {
+        let mixed = self.source.1.mixed;
+        let (name, shown) = names(table, mixed);
+        let (bucket, sums, from) = (slice(&name), sums(&whole(table, mixed)), from(table, range));
+        format!("SELECT MAX({shown}), {sums} {from} AND {bucket} % {buckets} = {number} GROUP BY {name} ORDER BY NULL")
+    }
+
+    async fn named(&mut self, table: &Described, query: &str) -> Result<(Named, Named)> {
+        tokio::try_join!(
+            named(&mut self.source.0, self.source.1, table, query),
+            named(&mut self.target.0, self.target.1, table, query)
+        )
+    }
+}
+
+fn whole(table: &Described, mixed: bool) -> String {
+    hash(&joined(table.columns.keys(), table, mixed))
+}
+
+/// The hash by which rows are told apart, and what names a row.
+fn names(table: &Described, mixed: bool) -> (String, String) {
+    if table.key.is_empty() {
+        let whole = whole(table, mixed);
+        let shown = format!("CONCAT('row ', LEFT({whole}, 32))");
+        return (whole, shown);
+    }
+    (hash(&joined(table.key.iter(), table, mixed)), shown(table))
 }
 
 /// A key for people, on which two keys never agree.
@@ -201,19 +224,7 @@ fn shown(table: &Described) -> String {
     format!("CAST(CONCAT('(', CONCAT_WS(',', {}), ')') AS BINARY)", parts.join(", "))
 }
 
-/// The names, of a query of names and digests, for which both sides do not answer the same.
-async fn differing(pair: &mut Pair<'_>, table: &Described, query: &str) -> Result<Vec<String>> {
-    let (here, there) = tokio::try_join!(
-        named(pair.source.0, pair.source.1, table, query),
-        named(pair.target.0, pair.target.1, table, query)
-    )?;
-    let mut names: Vec<String> =
-        here.iter().filter(|(name, digest)| there.get(*name) != Some(digest)).map(|(name, _)| name.clone()).collect();
-    names.extend(there.keys().filter(|name| !here.contains_key(*name)).cloned());
-    Ok(names)
-}
-
-async fn named(session: &mut Conn, side: Side, table: &Described, query: &str) -> Result<BTreeMap<String, String>> {
+async fn named(session: &mut Conn, side: Side, table: &Described, query: &str) -> Result<Named> {
     let rows = ask(session, side, table, query.to_owned()).await?;
     rows.iter()
         .map(|row| {

@@ -9,16 +9,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
-use crate::follow::Follow;
+use crate::follow::{Follow, Pause};
 use crate::model::plan::Plan;
-use crate::model::position::Position;
 use crate::mysql::client;
 use crate::mysql::client::failed;
 use crate::mysql::load::snapshot;
 use crate::mysql::{BinlogPosition, Mysql};
 
-/// How long the follower may take to stand still, and to reach the position.
-const PAUSE_TIMEOUT: Duration = Duration::from_mins(1);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The sessions.
@@ -27,15 +24,6 @@ pub(crate) struct Pinned {
     pub(crate) position: BinlogPosition,
     pub(crate) sources: Vec<Conn>,
     pub(crate) targets: Vec<Conn>,
-}
-
-/// Lets the follower go on, however this ends.
-struct Pause(Follow<BinlogPosition>);
-
-impl Drop for Pause {
-    fn drop(&mut self) {
-        self.0.resume();
-    }
 }
 
 /// Opens the sessions; the follower stands still for a moment meanwhile. None when `stop` was cancelled first.
@@ -51,38 +39,22 @@ pub(crate) async fn open(
         prepare(session).await?;
         run(session, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
     }
-    let pause = Pause(follow.clone());
-    // At once: else the follower would be past the position before it is known.
-    if let Some(at) = follow.wait_begun(PAUSE_TIMEOUT).await? {
-        let begin = BinlogPosition { offset: 4, ..at };
-        follow.pause_at(begin, PAUSE_TIMEOUT).await?;
-    }
+    let pause = Pause::begin(&follow, |at| BinlogPosition { offset: 4, ..at }).await?;
     let exact = snapshot::exact(mysql, &plan.tables, workers, stop).await?;
     let Some(snapshot::Exact { position, sessions: mut sources }) = exact else {
         return Ok(None);
     };
-    follow.pause_at(position.clone(), PAUSE_TIMEOUT).await?;
-    follow.wait_covers(&position, PAUSE_TIMEOUT).await?;
-    still(&follow, &position)?;
+    pause.go_on_to(&position).await?;
     for session in &mut targets {
         run(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
     }
-    // Nothing may have moved between the pause and the snapshots, as after a restart of the follower.
-    still(&follow, &position)?;
+    // Nothing may have moved between the pause and the snapshots.
+    pause.holds_at(&position)?;
     drop(pause);
     for session in &mut sources {
         prepare(session).await?;
     }
     Ok(Some(Pinned { position, sources, targets }))
-}
-
-fn still(follow: &Follow<BinlogPosition>, position: &BinlogPosition) -> Result<()> {
-    let applied = follow.applied();
-    let there = applied.position.is_some_and(|at| at.covers(position) && position.covers(&at));
-    if there && applied.paused {
-        return Ok(());
-    }
-    Err(Error::transient(format!("the follower does not stand still at {position}")))
 }
 
 /// A long digest must not be cut short by the server, and its text must not depend on the server's defaults.

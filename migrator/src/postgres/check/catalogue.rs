@@ -4,46 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Client;
 
+use crate::check::table::{Column, NAMED_MAX};
 use crate::error::Result;
 use crate::model::definitions::Compared;
 use crate::model::plan::Plan;
 use crate::model::proof::Proof;
 use crate::postgres::client::failed;
 use crate::postgres::position::Lsn;
-use crate::postgres::sql::{qualified, quote_ident, title_of};
+use crate::postgres::sql::{qualified, title_of};
 
-/// At most this many differences are named.
-pub(crate) const NAMED_MAX: usize = 10;
+/// A table; of each column its type, and whether it is generated.
+pub(crate) type Described = crate::check::table::Described<(String, String)>;
 
-/// A table as one side's catalogue describes it.
-#[derive(Clone, Debug)]
-pub(crate) struct Described {
-    /// `schema.table` for people.
-    pub(crate) title: String,
-    /// `schema.table` for SQL.
-    pub(crate) relation: String,
-    /// Name, type, and whether it is generated, of every column, by name.
-    pub(crate) columns: BTreeMap<String, (String, String)>,
-    /// The columns of the primary key or the identity.
-    pub(crate) key: Vec<String>,
-    /// The catalogue's estimate.
-    pub(crate) rows_estimated: u64,
-}
-
-impl Described {
-    /// Whether both can be compared row by row.
-    pub(crate) fn matches(&self, other: &Self) -> bool {
-        self.title == other.title && self.columns == other.columns
+impl Column for (String, String) {
+    fn compares(&self, other: &Self) -> bool {
+        self == other
     }
 
-    /// Every column, quoted, in an order that does not depend on the side.
-    pub(crate) fn column_list(&self) -> String {
-        self.columns.keys().map(|name| quote_ident(name)).collect::<Vec<_>>().join(", ")
-    }
-
-    /// The key's columns, quoted.
-    pub(crate) fn key_list(&self) -> String {
-        self.key.iter().map(|name| quote_ident(name)).collect::<Vec<_>>().join(", ")
+    fn is_whole_number(&self) -> bool {
+        matches!(self.0.as_str(), "smallint" | "integer" | "bigint")
     }
 }
 

@@ -1,21 +1,19 @@
 //! Digests of rows, computed inside of the databases: only a few bytes per range travel.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_postgres::{Client, Row};
 
-use super::catalogue::{Described, NAMED_MAX};
-use super::ranges::Range;
+use super::catalogue::Described;
+use crate::check::ranges::Range;
+use crate::check::{Both, Digest, Named, SnapshotPair};
 use crate::error::{Error, Result};
 use crate::postgres::client::failed;
+use crate::postgres::sql::{quote_ident, quote_literal};
 
 /// How long one range may take; a table without a number as its key is one range.
 const RANGE_TIMEOUT: Duration = Duration::from_hours(6);
-/// Rows looked at one by one where a bucket of a range differs.
-const ROWS_PER_BUCKET: u64 = 1000;
-const BUCKETS_MAX: u64 = 16_384;
 
 /// How a row's text becomes two numbers of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +35,11 @@ impl Hash {
     }
 }
 
-/// What a range comes to.
-pub(crate) struct Digest {
-    pub(crate) rows: u64,
-    pub(crate) digest: String,
+/// Both sides' sessions of one worker.
+pub(crate) struct Pair {
+    pub(crate) source: Client,
+    pub(crate) target: Client,
+    pub(crate) hash: Hash,
 }
 
 /// The hash that both servers compute alike.
@@ -64,18 +63,81 @@ pub(crate) async fn agree(source: &Client, target: &Client) -> Result<Hash> {
 /// Every row of the range as a text from which no other row could come: fields are quoted where they must be, and a
 /// null differs from an empty text.
 fn rows_of(table: &Described, range: &Range) -> String {
-    let key = if table.key.is_empty() { "''::text".to_owned() } else { format!("ROW({})::text", table.key_list()) };
+    let whole = list(table.columns.keys());
+    let key = match table.key.as_slice() {
+        [] => "''::text".to_owned(),
+        key => format!("ROW({})::text", list(key.iter())),
+    };
     format!(
-        "(SELECT ROW({})::text COLLATE \"C\" AS whole, {key} COLLATE \"C\" AS key FROM ONLY {} WHERE {}) AS r",
-        table.column_list(),
-        table.relation,
-        range.condition
+        "(SELECT ROW({whole})::text COLLATE \"C\" AS whole, {key} COLLATE \"C\" AS key FROM ONLY {} WHERE {}) AS r",
+        table.relation, range.condition
     )
+}
+
+fn list<'n>(names: impl Iterator<Item = &'n String>) -> String {
+    names.map(|name| quote_ident(name)).collect::<Vec<_>>().join(", ")
+}
+
+impl SnapshotPair for Pair {
+    type Column = (String, String);
+
+    fn quoted(name: &str) -> String {
+        quote_ident(name)
+    }
+
+    fn number(value: i128) -> String {
+        format!("{}::int8", quote_literal(&value.to_string()))
+    }
+
+    async fn bounds(&mut self, table: &Described, column: &str) -> Result<Option<(i128, i128)>> {
+        let name = quote_ident(column);
+        let query = format!("SELECT min({name})::int8, max({name})::int8 FROM ONLY {}", table.relation);
+        let cannot = |error| failed(&format!("cannot read the key's bounds of {}", table.title), error);
+        let row = self.source.query_one(&query, &[]).await.map_err(cannot)?;
+        let bound = |index| row.try_get::<_, Option<i64>>(index).map_err(cannot);
+        Ok(bound(0)?.zip(bound(1)?).map(|(low, high)| (low.into(), high.into())))
+    }
+
+    async fn digests(&mut self, (table, _): &Both<Self::Column>, range: &Range) -> Result<(Digest, Digest)> {
+        tokio::try_join!(
+            digest(&self.source, "source", table, range, self.hash),
+            digest(&self.target, "target", table, range, self.hash)
+        )
+    }
+
+    fn by_bucket(&self, table: &Described, range: &Range, buckets: u64) -> String {
+        let (bucket, _) = names(table, self.hash);
+        let (sums, from) = (sums(self.hash), rows_of(table, range));
+        format!("SELECT ({bucket} % {buckets})::text AS bucket, {sums} FROM {from} GROUP BY 1")
+    }
+
+    fn by_key(&self, table: &Described, range: &Range, buckets: u64, number: i64) -> String {
+        let (bucket, shown) = names(table, self.hash);
+        let (sums, from) = (sums(self.hash), rows_of(table, range));
+        format!("SELECT {shown} AS key, {sums} FROM {from} WHERE {bucket} % {buckets} = {number} GROUP BY 1")
+    }
+
+    async fn named(&mut self, table: &Described, query: &str) -> Result<(Named, Named)> {
+        tokio::try_join!(named(&self.source, "source", table, query), named(&self.target, "target", table, query))
+    }
+}
+
+/// The number by which rows come into buckets, and what names a row.
+fn names(table: &Described, hash: Hash) -> (String, &'static str) {
+    let (name, shown) =
+        if table.key.is_empty() { ("r.whole", "'row ' || pg_catalog.md5(r.whole)") } else { ("r.key", "r.key") };
+    let [bucket, _] = hash.halves(name);
+    (bucket, shown)
+}
+
+fn sums(hash: Hash) -> String {
+    let [high, low] = hash.halves("r.whole");
+    format!("pg_catalog.sum({high})::text || ':' || pg_catalog.sum({low})::text || ':' || pg_catalog.count(*)::text")
 }
 
 /// Count and digest of a range on one side. The digest is a sum, so that rows may come in any order and a row that is
 /// there twice counts twice.
-pub(crate) async fn range(client: &Client, side: &str, table: &Described, range: &Range, hash: Hash) -> Result<Digest> {
+async fn digest(client: &Client, side: &str, table: &Described, range: &Range, hash: Hash) -> Result<Digest> {
     let [high, low] = hash.halves("r.whole");
     let query = format!(
         "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum({high}), 0)::text || ':' || coalesce(pg_catalog.sum({low}), 0)::text
@@ -88,49 +150,7 @@ pub(crate) async fn range(client: &Client, side: &str, table: &Described, range:
     Ok(Digest { rows: u64::try_from(count).unwrap_or(0), digest })
 }
 
-/// The keys of at most ten rows of the range that differ. Where there is no key, a fingerprint of the row.
-pub(crate) async fn differing_keys(
-    source: &Client,
-    target: &Client,
-    table: &Described,
-    range: &Range,
-    hash: Hash,
-    rows: u64,
-) -> Result<Vec<String>> {
-    let name = if table.key.is_empty() { "r.whole" } else { "r.key" };
-    let shown = if table.key.is_empty() { "'row ' || pg_catalog.md5(r.whole)" } else { "r.key" };
-    let [high, low] = hash.halves("r.whole");
-    let [bucket, _] = hash.halves(name);
-    let buckets = (rows / ROWS_PER_BUCKET).clamp(1, BUCKETS_MAX);
-    let from = rows_of(table, range);
-    let sums = format!(
-        "pg_catalog.sum({high})::text || ':' || pg_catalog.sum({low})::text || ':' || pg_catalog.count(*)::text"
-    );
-    let by_bucket = format!("SELECT ({bucket} % {buckets})::text AS bucket, {sums} FROM {from} GROUP BY 1");
-    let mut named = Vec::new();
-    for bucket_number in differing(source, target, table, &by_bucket).await? {
-        let number: i64 = bucket_number.parse().unwrap_or(0);
-        let by_key =
-            format!("SELECT {shown} AS key, {sums} FROM {from} WHERE {bucket} % {buckets} = {number} GROUP BY 1");
-        named.extend(differing(source, target, table, &by_key).await?);
-        if named.len() >= NAMED_MAX {
-            break;
-        }
-    }
-    named.truncate(NAMED_MAX);
-    Ok(named)
-}
-
-/// The names, of a query of names and digests, for which both sides do not answer the same.
-async fn differing(source: &Client, target: &Client, table: &Described, query: &str) -> Result<Vec<String>> {
-    let (here, there) = tokio::try_join!(named(source, "source", table, query), named(target, "target", table, query))?;
-    let mut names: Vec<String> =
-        here.iter().filter(|(name, digest)| there.get(*name) != Some(digest)).map(|(name, _)| name.clone()).collect();
-    names.extend(there.keys().filter(|name| !here.contains_key(*name)).cloned());
-    Ok(names)
-}
-
-async fn named(client: &Client, side: &str, table: &Described, query: &str) -> Result<BTreeMap<String, String>> {
+async fn named(client: &Client, side: &str, table: &Described, query: &str) -> Result<Named> {
     let rows = ask(client, side, table, query).await?;
     rows.iter().map(|row| Ok((field(row, 0, side, table)?, field(row, 1, side, table)?))).collect()
 }

@@ -7,15 +7,13 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use crate::error::{Error, Result};
-use crate::follow::Follow;
+use crate::follow::{Follow, Pause};
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::position::Lsn;
 use crate::postgres::sql::quote_literal;
 use crate::postgres::stream::{Obstacle, Replication, SlotSnapshot, obstacle};
 
-/// How long the follower may take to stand still, and to reach the position.
-const PAUSE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the follower stands still for open transactions of the source before it is let go on for a while.
 const SLOT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 10;
@@ -30,15 +28,6 @@ pub(crate) struct Pinned {
     pub(crate) position: Lsn,
     pub(crate) sources: Vec<Client>,
     pub(crate) targets: Vec<Client>,
-}
-
-/// Lets the follower go on, however this ends.
-struct Pause(Follow<Lsn>);
-
-impl Drop for Pause {
-    fn drop(&mut self) {
-        self.0.resume();
-    }
 }
 
 /// Opens the sessions; the follower stands still for a moment meanwhile.
@@ -70,9 +59,7 @@ async fn pin(
     creator: &mut Replication,
     keeper: &Client,
 ) -> Result<Option<(SlotSnapshot, String)>> {
-    let pause = Pause(follow.clone());
-    // At once: else the follower would be past the position before it is known.
-    follow.pause_at(Lsn(0), PAUSE_TIMEOUT).await?;
+    let pause = Pause::begin(follow, |_| Lsn(0)).await?;
     let slot: String = format!("headgate_check_{:016x}", rand::random::<u64>());
     let made = match creator.create_slot(&slot, true, SLOT_TIMEOUT).await {
         Err(error) if obstacle(&error) == Some(Obstacle::OpenTransactions) => {
@@ -83,21 +70,13 @@ async fn pin(
         made => made?,
     };
     let position = made.consistent_point;
-    follow.pause_at(position, PAUSE_TIMEOUT).await?;
-    follow.wait_covers(&position, PAUSE_TIMEOUT).await?;
-    let applied = follow.applied();
-    if applied.position != Some(position) || !applied.paused {
-        return Err(Error::transient(format!("the follower does not stand still at {position}")));
-    }
+    pause.go_on_to(&position).await?;
     let query = keeper.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]);
     let row = timeout(COMMAND_TIMEOUT, query).await.map_err(|_| late())?;
     let cannot = |error| failed("the target cannot export a snapshot", error);
     let theirs = row.map_err(cannot)?.try_get(0).map_err(cannot)?;
-    // Nothing may have moved between the pause and the snapshot, as after a restart of the follower.
-    let after = follow.applied();
-    if after.position != Some(position) || !after.paused {
-        return Err(Error::transient("the follower moved while the check took its snapshot"));
-    }
+    // Nothing may have moved between the pause and the snapshot.
+    pause.holds_at(&position)?;
     drop(pause);
     Ok(Some((made, theirs)))
 }

@@ -1,17 +1,11 @@
 //! Cuts a table's key space into ranges that cover it without a gap, so that surplus rows are seen too.
 
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
-
-use super::catalog_tables::Described;
+use super::SnapshotPair;
+use super::table::{Column, Described};
 use crate::error::Result;
-use crate::mysql::catalogue::optional;
-use crate::mysql::client::failed;
-use crate::mysql::sql::quote_ident;
 
 /// More ranges than this would only cost time.
 const RANGES_MAX: u64 = 4096;
-const WHOLE_NUMBERS: [&str; 5] = ["tinyint", "smallint", "mediumint", "int", "bigint"];
 
 /// Some of a table's rows.
 #[derive(Clone, Debug)]
@@ -24,30 +18,20 @@ pub(crate) struct Range {
 
 /// The ranges of a table, with about `rows_max` rows each where its key begins with a whole number; else all in one:
 /// how other values are ordered is each server's own affair.
-pub(crate) async fn cut(session: &mut Conn, table: &Described, rows_max: u64) -> Result<Vec<Range>> {
-    let whole = || vec![Range { title: "all".to_owned(), condition: "TRUE".to_owned() }];
-    let number = table
-        .key
-        .first()
-        .and_then(|name| table.columns.get(name))
-        .is_some_and(|column| WHOLE_NUMBERS.contains(&column.kind.as_str()));
+pub(crate) async fn cut<P: SnapshotPair>(
+    pair: &mut P,
+    table: &Described<P::Column>,
+    rows_max: u64,
+) -> Result<Vec<Range>> {
+    let key = table.key.first().filter(|name| table.columns.get(*name).is_some_and(Column::is_whole_number));
     let wanted = (table.rows_estimated / rows_max.max(1)).min(RANGES_MAX);
-    let (true, Some(key), true) = (number, table.key.first(), wanted >= 1) else {
-        return Ok(whole());
-    };
-    let name = quote_ident(key);
-    let row: Option<Row> = session
-        .query_first(format!("SELECT MIN({name}) + 0, MAX({name}) + 0 FROM {}", table.relation))
-        .await
-        .map_err(|error| failed(&format!("cannot read the key's bounds of {}", table.title), error))?;
-    let bound = |index| -> Result<Option<i128>> {
-        let text = row.as_ref().map_or(Ok(None), |row| optional(row, index))?;
-        Ok(text.and_then(|text| text.parse().ok()))
-    };
-    let (Some(low), Some(high)) = (bound(0)?, bound(1)?) else {
-        return Ok(whole());
-    };
-    Ok(between(key, &name, &bounds(low, high, wanted + 1)))
+    if let Some(key) = key
+        && wanted >= 1
+        && let Some((low, high)) = pair.bounds(table, key).await?
+    {
+        return Ok(between(key, &P::quoted(key), &bounds(low, high, wanted + 1), P::number));
+    }
+    Ok(vec![Range { title: "all".to_owned(), condition: "TRUE".to_owned() }])
 }
 
 /// Where the ranges meet. A key has 64 bits with or without a sign, so nothing overflows here.
@@ -59,12 +43,12 @@ fn bounds(low: i128, high: i128, ranges: u64) -> Vec<i128> {
     bounds
 }
 
-fn between(key: &str, name: &str, bounds: &[i128]) -> Vec<Range> {
+fn between(key: &str, name: &str, bounds: &[i128], number: impl Fn(i128) -> String) -> Vec<Range> {
     let mut ranges = Vec::with_capacity(bounds.len() + 1);
     let mut low: Option<i128> = None;
     for high in bounds.iter().copied().map(Some).chain([None]) {
-        let from = low.map(|low| (format!("{low} <= "), format!("{name} >= {low}")));
-        let to = high.map(|high| (format!(" < {high}"), format!("{name} < {high}")));
+        let from = low.map(|low| (format!("{low} <= "), format!("{name} >= {}", number(low))));
+        let to = high.map(|high| (format!(" < {high}"), format!("{name} < {}", number(high))));
         let (before, from) = from.unwrap_or_default();
         let (after, to) = to.unwrap_or_default();
         let condition = match (from.is_empty(), to.is_empty()) {
@@ -86,13 +70,16 @@ mod tests {
     #[test]
     fn ranges_meet_without_gap_or_overlap_whatever_the_bounds() {
         let widest = (i128::from(i64::MIN), i128::from(u64::MAX));
-        for (low, high, ranges) in [(1, 100, 7), (widest.0, widest.1, 4097), (5, 5, 3), (-3, 2, 4096)] {
+        let signed = (i128::from(i64::MIN), i128::from(i64::MAX));
+        for (low, high, ranges) in
+            [(1, 100, 7), (signed.0, signed.1, 9), (widest.0, widest.1, 4097), (5, 5, 3), (-3, 2, 4096)]
+        {
             let bounds = bounds(low, high, ranges);
             let mut sorted = bounds.clone();
             sorted.sort_unstable();
             sorted.dedup();
             assert_eq!(bounds, sorted);
-            let made = between("k", "k", &bounds);
+            let made = between("k", "k", &bounds, |number| number.to_string());
             assert_eq!(made.len(), bounds.len() + 1);
             for pair in made.windows(2) {
                 let end = pair[0].title.split(" < ").last();

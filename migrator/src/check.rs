@@ -1,0 +1,202 @@
+//! The check's loop: tables are cut into ranges, and the digests of each range are compared, as many at a time as there
+//! are pairs of sessions.
+//!
+//! Nothing here shares code with what moves rows.
+
+pub(crate) mod ranges;
+pub(crate) mod table;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result};
+use crate::model::progress::Progress;
+use crate::model::proof::{Checked, Proof};
+use ranges::Range;
+use table::{Column, Described, NAMED_MAX};
+
+/// Rows looked at one by one where a bucket of a range differs.
+const ROWS_PER_BUCKET: u64 = 1000;
+const BUCKETS_MAX: u64 = 16_384;
+
+/// What a range comes to on one side.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Digest {
+    pub(crate) rows: u64,
+    pub(crate) digest: String,
+}
+
+/// A table as the source's and as the target's catalogue describe it.
+pub(crate) type Both<C> = (Described<C>, Described<C>);
+
+/// Digests by their name.
+pub(crate) type Named = BTreeMap<String, String>;
+
+/// A session on each side, both of which show the same position for as long as they live.
+pub(crate) trait SnapshotPair: Send {
+    /// A column as a catalogue describes it.
+    type Column: Column;
+
+    /// A column's name for SQL.
+    fn quoted(name: &str) -> String;
+
+    /// A whole number for SQL, as it is compared with a column.
+    fn number(value: i128) -> String;
+
+    /// The least and the greatest value on the source of a column of whole numbers; nothing where there is no row.
+    fn bounds(
+        &mut self,
+        table: &Described<Self::Column>,
+        column: &str,
+    ) -> impl Future<Output = Result<Option<(i128, i128)>>> + Send;
+
+    /// Count and digest of a range on the source and on the target.
+    fn digests(
+        &mut self,
+        table: &Both<Self::Column>,
+        range: &Range,
+    ) -> impl Future<Output = Result<(Digest, Digest)>> + Send;
+
+    /// The query for the digest of each of so many buckets of a range, each with its number as its name.
+    fn by_bucket(&self, table: &Described<Self::Column>, range: &Range, buckets: u64) -> String;
+
+    /// The query for the digest of each row of one of these buckets, by its key, or by a fingerprint where it has none.
+    fn by_key(&self, table: &Described<Self::Column>, range: &Range, buckets: u64, bucket: i64) -> String;
+
+    /// What the source and the target answer to such a query.
+    fn named(
+        &mut self,
+        table: &Described<Self::Column>,
+        query: &str,
+    ) -> impl Future<Output = Result<(Named, Named)>> + Send;
+}
+
+/// What `checking` comes to, unless `stop` is cancelled before.
+pub(crate) async fn unless_stopped(
+    stop: &CancellationToken,
+    checking: impl Future<Output = Result<Checked>>,
+) -> Result<Checked> {
+    tokio::select! {
+        checked = checking => checked,
+        () = stop.cancelled() => Err(stopped()),
+    }
+}
+
+pub(crate) fn stopped() -> Error {
+    Error::refused("the check was stopped before it was done")
+}
+
+/// A check that has no session cannot say that nothing differs.
+pub(crate) fn no_worker() -> Error {
+    Error::refused("a check needs at least one worker")
+}
+
+struct Work<C> {
+    table: Arc<Both<C>>,
+    range: Range,
+}
+
+/// Compares the tables that are alike `here`, on the source, and `there`. One proof per range.
+pub(crate) async fn compare<P: SnapshotPair>(
+    pairs: &mut [P],
+    here: Vec<Described<P::Column>>,
+    there: &[Described<P::Column>],
+    rows_max: u64,
+    position: &(impl Display + Sync),
+    progress: &Progress,
+) -> Result<Vec<Proof>> {
+    let first = pairs.first_mut().ok_or_else(no_worker)?;
+    let mut queue = VecDeque::new();
+    for table in here {
+        let Some(other) = there.iter().find(|other| other.matches(&table)) else {
+            continue;
+        };
+        let ranges = ranges::cut(first, &table, rows_max).await?;
+        progress.update(&table.title, |numbers| {
+            numbers.ranges = u64::try_from(ranges.len()).unwrap_or(u64::MAX);
+            numbers.ranges_equal = 0;
+            numbers.ranges_different = 0;
+        });
+        let both = Arc::new((table, other.clone()));
+        queue.extend(ranges.into_iter().map(|range| Work { table: Arc::clone(&both), range }));
+    }
+    let queue = Mutex::new(queue);
+    let workers = pairs.iter_mut().map(async |pair| {
+        let mut found = Vec::new();
+        loop {
+            let work = queue.lock().pop_front();
+            let Some(work) = work else {
+                return Ok::<_, Error>(found);
+            };
+            found.push(prove(pair, &work, position, progress).await?);
+        }
+    });
+    Ok(try_join_all(workers).await?.into_iter().flatten().collect())
+}
+
+async fn prove<P: SnapshotPair>(
+    pair: &mut P,
+    work: &Work<P::Column>,
+    position: &(impl Display + Sync),
+    progress: &Progress,
+) -> Result<Proof> {
+    let Work { table, range } = work;
+    let (here, there) = pair.digests(table, range).await?;
+    let title = &table.0.title;
+    let mut proof = Proof {
+        table: title.clone(),
+        range: range.title.clone(),
+        source_rows: here.rows,
+        target_rows: there.rows,
+        source_digest: here.digest,
+        target_digest: there.digest,
+        position: position.to_string(),
+        differing_keys: Vec::new(),
+    };
+    let equal = proof.equal();
+    if !equal {
+        let rows = proof.source_rows.max(proof.target_rows);
+        proof.differing_keys = differing_keys(pair, &table.0, range, rows).await?;
+    }
+    progress.update(title, |numbers| {
+        numbers.ranges_equal += u64::from(equal);
+        numbers.ranges_different += u64::from(!equal);
+    });
+    Ok(proof)
+}
+
+/// The keys of some rows of the range that differ. Where there is no key, a fingerprint of the row.
+async fn differing_keys<P: SnapshotPair>(
+    pair: &mut P,
+    table: &Described<P::Column>,
+    range: &Range,
+    rows: u64,
+) -> Result<Vec<String>> {
+    let buckets = (rows / ROWS_PER_BUCKET).clamp(1, BUCKETS_MAX);
+    let by_bucket = pair.by_bucket(table, range, buckets);
+    let mut keys = Vec::new();
+    for bucket in differing(pair, table, &by_bucket).await? {
+        let by_key = pair.by_key(table, range, buckets, bucket.parse().unwrap_or(0));
+        keys.extend(differing(pair, table, &by_key).await?);
+        if keys.len() >= NAMED_MAX {
+            break;
+        }
+    }
+    keys.truncate(NAMED_MAX);
+    Ok(keys)
+}
+
+/// The names for which both sides do not answer the same.
+async fn differing<P: SnapshotPair>(pair: &mut P, table: &Described<P::Column>, query: &str) -> Result<Vec<String>> {
+    let (here, there) = pair.named(table, query).await?;
+    let mut names: Vec<String> =
+        here.iter().filter(|(name, digest)| there.get(*name) != Some(digest)).map(|(name, _)| name.clone()).collect();
+    names.extend(there.keys().filter(|name| !here.contains_key(*name)).cloned());
+    Ok(names)
+}
