@@ -192,6 +192,7 @@ async fn live(conn: &mut Conn) -> mysql_async::Statement {
         "SET @number = -5, @unsigned = CAST(18446744073709551615 AS UNSIGNED), @text = _latin1 X'E4' COLLATE latin1_bin",
         "SET @bytes = X'00FF27', @decimal = 123.4500, @double = 0.1e0, @none = NULL, @`odd ``name` = 'it''s \\\\ \"'",
         "SELECT SUM(a) INTO @total FROM (SELECT 42 AS a) AS one",
+        "SET@touching=7",
         "SET time_zone = '+03:00', group_concat_max_len = 77, innodb_lock_wait_timeout = 3",
         "SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'",
         "INSERT INTO items (name) VALUES ('one'), ('two')",
@@ -229,6 +230,8 @@ async fn goes_on(stage: &Stage, mut conn: Conn) {
     assert_eq!(port, stage.green.port(), "{:?}", stage.route().handovers());
     let after: Vec<Value> = one::<mysql_async::Row>(&mut conn, VISIBLE).await.unwrap();
     assert_eq!(before, after);
+    // Nothing but the statement that set it has named it.
+    assert_eq!(one::<Option<i64>>(&mut conn, "SELECT@touching").await, Some(7));
     let found: Option<(i64, String)> = conn.exec_first(&statement, (8, "y")).await.expect("a row");
     assert_eq!(found, Some((3, "y".to_owned())));
     // What is prepared from now on gets a number that no older statement has.

@@ -1,65 +1,40 @@
 //! Cuts SQL text that a server wrote where it may be cut: never inside quotes, parentheses or comments.
 
-/// Where a quoted piece that starts at `at` ends: after its closing quote.
-fn quoted_end(bytes: &[u8], at: usize) -> usize {
-    let Some(&quote) = bytes.get(at) else {
-        return at;
-    };
-    let mut index = at + 1;
-    while let Some(&byte) = bytes.get(index) {
-        if byte == b'\\' && quote != b'`' {
-            index += 2;
-        } else if byte != quote {
-            index += 1;
-        } else if bytes.get(index + 1) == Some(&quote) {
-            index += 2;
-        } else {
-            return index + 1;
-        }
-    }
-    bytes.len()
-}
+use protocol::mysql::sql::{Lexer, Token, unquoted};
 
 /// Where a comment that starts at `at` ends, or `at` where none starts there.
 fn comment_end(text: &str, at: usize) -> usize {
-    let rest = text.get(at..).unwrap_or_default();
-    if !rest.starts_with("/*") {
-        return at;
-    }
-    let mut index = 2;
-    let bytes = rest.as_bytes();
-    while let Some(&byte) = bytes.get(index) {
-        if rest.get(index..).is_some_and(|left| left.starts_with("*/")) {
-            return at + index + 2;
-        }
-        index = if matches!(byte, b'\'' | b'"' | b'`') { quoted_end(bytes, index) } else { index + 1 };
-    }
-    text.len()
+    let mut pieces = Lexer::new(text.as_bytes().get(at..).unwrap_or_default(), true);
+    let last = match pieces.next().map(|first| (first.token, first)) {
+        Some((Token::Comment, comment)) => Some(comment),
+        Some((Token::ExecutableStart, _)) => pieces.find(|piece| piece.token == Token::ExecutableEnd),
+        _ => return at,
+    };
+    last.map_or(text.len(), |last| at + last.start + last.text.len())
 }
 
 /// Calls `visit` with each place outside of quotes, comments and parentheses until it returns true, and returns that place.
 fn find(text: &str, mut visit: impl FnMut(usize, u8) -> bool) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let (mut index, mut depth) = (0, 0_usize);
-    while let Some(&byte) = bytes.get(index) {
-        let after_comment = comment_end(text, index);
-        if after_comment > index {
-            index = after_comment;
-            continue;
-        }
-        if depth == 0 && visit(index, byte) {
-            return Some(index);
-        }
-        match byte {
-            b'\'' | b'"' | b'`' => {
-                index = quoted_end(bytes, index);
-                continue;
+    let (mut depth, mut executable) = (0_usize, false);
+    for piece in Lexer::new(text.as_bytes(), true) {
+        match piece.token {
+            Token::ExecutableStart => executable = true,
+            Token::ExecutableEnd => executable = false,
+            Token::Blank | Token::Sign(_) if !executable => {
+                let mut places = (piece.start..).zip(piece.text);
+                if depth == 0
+                    && let Some((at, _)) = places.find(|&(at, &byte)| visit(at, byte))
+                {
+                    return Some(at);
+                }
+                match piece.token {
+                    Token::Sign(b'(') => depth += 1,
+                    Token::Sign(b')') => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
             }
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        index += 1;
     }
     None
 }
@@ -108,13 +83,11 @@ pub fn placed_words(text: &str) -> Vec<(usize, &str)> {
             index += 1;
             continue;
         }
-        let comment = comment_end(text, index);
-        let end = if comment > index {
-            comment
-        } else {
+        let mut end = comment_end(text, index);
+        if end == index {
             let rest = text.get(index..).unwrap_or_default();
-            find(rest, |_, byte| byte.is_ascii_whitespace()).map_or(text.len(), |length| index + length)
-        };
+            end = find(rest, |_, byte| byte.is_ascii_whitespace()).map_or(text.len(), |length| index + length);
+        }
         words.extend(text.get(index..end).map(|word| (index, word)));
         index = end.max(index + 1);
     }
@@ -124,15 +97,12 @@ pub fn placed_words(text: &str) -> Vec<(usize, &str)> {
 /// Takes a quoted name off the front: the name itself and what comes after it.
 pub fn name(text: &str) -> Option<(String, &str)> {
     let text = text.trim_start();
-    let quote = text.chars().next()?;
-    if !matches!(quote, '`' | '"' | '\'') {
+    let piece = Lexer::new(text.as_bytes(), false).next()?;
+    let Token::Quoted(_) = piece.token else {
         return None;
-    }
-    let end = quoted_end(text.as_bytes(), 0);
-    let inside = text.get(1..end.checked_sub(1)?)?;
-    let doubled = format!("{quote}{quote}");
-    let single = quote.to_string();
-    Some((inside.replace(&doubled, &single), text.get(end..)?))
+    };
+    let name = String::from_utf8(unquoted(piece.text, false)).ok()?;
+    Some((name, text.get(piece.text.len()..)?))
 }
 
 #[cfg(test)]
@@ -167,6 +137,11 @@ mod tests {
                 "z"
             ]
         );
+    }
+
+    #[test]
+    fn a_server_writes_names_without_escapes() {
+        assert_eq!(name(r"'a\'@'%'"), Some((r"a\".to_owned(), "@'%'")));
     }
 
     #[test]

@@ -10,3 +10,4 @@ pub mod lenenc;
 pub mod position;
 pub mod reply;
 pub mod session;
+pub mod sql;

@@ -16,3 +16,4 @@ pub mod handshake;
 pub mod position;
 pub mod reply;
 pub mod session;
+pub mod sql;

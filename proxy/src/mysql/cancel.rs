@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use protocol::mysql::handshake::Capabilities;
 
 use super::internal_query::{self, Questions};
-use super::lexer::KillScope;
 use super::server_login::{self, Identity, Refused};
+use super::sql_text::KillScope;
 use crate::registry::ServerKey;
 
 /// How long another server may take to be asked.

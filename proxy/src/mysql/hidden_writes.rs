@@ -1,6 +1,6 @@
 //! Variables by which a session writes past what follows the binary log, as a SET names them.
 
-use super::lexer::Token;
+use protocol::mysql::sql::{Piece, Token};
 
 /// Variables by which a session writes past what follows the log, each with the values by which it does not.
 const HIDING: [(&str, &[&[u8]]); 4] = [
@@ -18,11 +18,11 @@ pub(super) struct Hiding {
 
 impl Hiding {
     /// The variable that is turned to hiding by the assignment which ends here. A value that is not read may be any.
-    pub(super) fn next(&mut self, token: Token<'_>, spelling: &[u8]) -> Option<&'static str> {
-        let quoted = spelling.get(1..spelling.len().saturating_sub(1));
+    pub(super) fn next(&mut self, Piece { token, text, .. }: Piece<'_>) -> Option<&'static str> {
+        let quoted = text.get(1..text.len().saturating_sub(1));
         let word = match token {
             Token::Word(word) | Token::SystemVariable(word) => Some(word),
-            Token::Quoted => quoted,
+            Token::Quoted(_) => quoted,
             _ => None,
         };
         if let Some((what, harmless)) = self.named {

@@ -11,13 +11,14 @@ mod hidden_writes;
 pub mod host;
 pub mod internal_query;
 pub mod introspection;
-pub mod lexer;
+
 pub mod passwords;
 pub mod prewarmed;
 pub mod server_login;
 pub mod serving;
 pub mod session;
 pub mod session_tracking;
+pub mod sql_text;
 pub mod state;
 pub mod statements;
 mod trial;

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
+use protocol::mysql::sql::{Lexer, Token};
 
 use super::hidden_writes::Hiding;
 use super::introspection::Named;
-use super::lexer::{self, Lexer, Naming, Token};
+use super::sql_text::{self, Naming};
 
 /// Names beyond this are not learned; the session's variables then count as unknown.
 const NAMES_MAX: usize = 256;
@@ -134,9 +135,10 @@ impl SessionTracking {
         let several = memchr::memchr(b';', text).is_some_and(|at| more(at + 1));
         let first = text.trim_ascii_start().first().map(u8::to_ascii_lowercase);
         // The first letters of what is looked for, and of a comment before it.
-        let telling = matches!(first, Some(b'a' | b'b' | b'c' | b'd' | b'f' | b'l' | b's' | b'u' | b'/' | b'-' | b'#'));
+        let telling =
+            matches!(first, Some(b'a' | b'b' | b'c' | b'd' | b'f' | b'l' | b's' | b'u' | b'/' | b'-' | b'#' | 0x0b));
         self.user_lock |= LOCK_LOWER.find(text).is_some() || LOCK_UPPER.find(text).is_some();
-        if matches!(first, Some(b'p' | b'd' | b'/' | b'-' | b'#')) {
+        if matches!(first, Some(b'p' | b'd' | b'/' | b'-' | b'#' | 0x0b)) {
             self.learn_naming(text, backslash);
         }
         let variables = memchr::memchr(b'@', text).is_some();
@@ -185,7 +187,7 @@ impl SessionTracking {
 
     /// A statement that prepares another, or forgets it.
     fn learn_naming(&mut self, text: &[u8], backslash: bool) {
-        let Some(naming) = lexer::naming(text, backslash) else {
+        let Some(naming) = sql_text::naming(text, backslash) else {
             return;
         };
         match naming {
@@ -260,12 +262,12 @@ impl SessionTracking {
         let mut engine = false;
         let mut ended = true;
         let mut hiding = Hiding::default();
-        while let Some((token, spelling)) = tokens.spelled() {
+        while let Some(piece) = tokens.next_significant() {
             if words[0].eq_ignore_ascii_case(b"set") {
-                self.hides_writes = hiding.next(token, spelling).or(self.hides_writes);
+                self.hides_writes = hiding.next(piece).or(self.hides_writes);
             }
-            match token {
-                Token::Semicolon => {
+            match piece.token {
+                Token::Sign(b';') => {
                     ended = false;
                     break;
                 }
@@ -281,11 +283,12 @@ impl SessionTracking {
                     engine |= word.eq_ignore_ascii_case(b"engine") || word.eq_ignore_ascii_case(b"like");
                 }
                 Token::Variable(name, quote) => self.add(name, quote),
+                // What touches a keyword is one too, where the statement names no accounts.
+                Token::Host(name, quote) if !names_accounts(words[0]) => self.add(name, quote),
                 Token::SystemVariable(name) => sets_next |= is_characteristic(name),
-                Token::Quoted | Token::Sign(_) => {
-                    // A name between two keywords keeps its place.
-                    count += usize::from(token == Token::Quoted);
-                }
+                // A name between two keywords keeps its place.
+                Token::Quoted(_) | Token::Host(..) => count += 1,
+                _ => {}
             }
         }
         self.hides_writes = hiding.end().or(self.hides_writes);
@@ -387,11 +390,17 @@ impl SessionTracking {
 /// Whether the first word is one that may change what is known.
 fn begins_tellingly(text: &[u8], backslash: bool) -> bool {
     let mut tokens = Lexer::new(text, backslash);
-    let Some(Token::Word(word)) = tokens.next() else {
+    let Some(Token::Word(word)) = tokens.next_significant().map(|piece| piece.token) else {
         return true;
     };
     // SELECT, SET and DELETE are the most frequent of those that begin with a telling letter.
     ![&b"select"[..], b"delete"].iter().any(|known| word.eq_ignore_ascii_case(known))
+}
+
+/// Whether `user@host` may stand in a statement that begins with this word.
+fn names_accounts(word: &[u8]) -> bool {
+    let known: [&[u8]; 7] = [b"grant", b"revoke", b"create", b"alter", b"drop", b"rename", b"show"];
+    known.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
 /// The statement `SET TRANSACTION` with these words behind it, where they are understood.

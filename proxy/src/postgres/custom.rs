@@ -9,8 +9,9 @@
 
 use std::collections::BTreeSet;
 
+use protocol::postgres::sql::{after_blanks, is_name_byte, is_start_of, strip_word};
+
 use super::hidden_writes::{Hides, hides_writes};
-use super::lexer::{after_blanks, is_name_byte, is_start_of, strip_word};
 
 /// Names beyond this are not learned; the session then counts as one whose settings are not known.
 const NAMES_MAX: usize = 64;

@@ -10,9 +10,9 @@ use protocol::postgres::handshake::Startup;
 use protocol::postgres::reply::ParameterStatus;
 
 use super::internal_query::{Answer, ask, query};
-use super::lexer;
 use super::prewarmed::PrewarmedSession;
 use super::server_login::{self, ServerSession};
+use super::sql_text;
 use super::state::{
     ENCODING, NotMovable, OBJECTS, SessionState, TIMEOUT, literal, settings_of, settings_query, text, types_query,
     understand,
@@ -271,7 +271,7 @@ fn restore(
     for prepared in &state.prepared {
         if prepared.by_sql {
             // The server keeps the whole text that the statement stood in.
-            let one = lexer::preparation(&prepared.statement, &prepared.name, escapes);
+            let one = sql_text::preparation(&prepared.statement, &prepared.name, escapes);
             execute(one.ok_or(NotMovable::PreparedStatement)?, &mut out)?;
             continue;
         }

@@ -1,6 +1,6 @@
 //! Settings and functions by which a session writes past what follows the log, as statements name them.
 
-use super::lexer::{after_blanks, is_start_of, strip_word};
+use protocol::postgres::sql::{after_blanks, is_start_of, strip_word};
 
 /// What lets a session write past what follows the log, as its name stands in a text, and by what it is told.
 const HIDING: [(&[u8], &str); 2] = [(ROLE.as_bytes(), ROLE), (b"session_setup", "pg_replication_origin_session_setup")];

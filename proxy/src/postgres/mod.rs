@@ -7,12 +7,13 @@ pub mod custom;
 pub mod handover;
 mod hidden_writes;
 pub mod internal_query;
-pub mod lexer;
+
 pub mod passwords;
 pub mod prewarmed;
 pub mod server_login;
 pub mod serving;
 pub mod session;
+pub mod sql_text;
 pub mod state;
 mod trial;
 pub mod wire;

@@ -2,15 +2,17 @@
 
 pub(crate) mod harmless;
 
+use protocol::mysql::sql::{self, Lexer, unquoted};
+
 /// A part of a statement's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
     /// A bare word or a quoted name.
     Name { text: String, quoted: bool },
     /// Any other single character.
-    Sign(char),
-    /// A string constant.
-    Text,
+    Sign(u8),
+    /// A string constant, a variable, or the host of an account.
+    Other,
 }
 
 impl Token {
@@ -53,8 +55,7 @@ const TOKENS_MAX: usize = 20_000;
 
 /// Reads a statement of the log. `moving` says whether a database moves.
 pub(crate) fn meaning(text: &[u8], database: &str, moving: impl Fn(&str) -> bool) -> Meaning {
-    let text = String::from_utf8_lossy(text.get(..LENGTH_MAX).unwrap_or(text));
-    let tokens = tokens(&text);
+    let tokens = tokens(text);
     let statement = Statement { tokens: &tokens, database, moving: &moving };
     statement.meaning()
 }
@@ -73,8 +74,7 @@ pub(crate) enum Guard {
 /// Whether a statement may take rows away, or bring some, that no other event of the log tells of, and leave every
 /// definition as it is.
 pub(crate) fn moves_rows(text: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(text.get(..LENGTH_MAX).unwrap_or(text));
-    let tokens = tokens(&text);
+    let tokens = tokens(text);
     let has = |words: &[&str]| tokens.iter().any(|token| words.iter().any(|word| token.is(word)));
     let first = |word: &str| tokens.first().is_some_and(|token| token.is(word));
     let replaces =
@@ -87,7 +87,7 @@ pub(crate) fn moves_rows(text: &[u8]) -> bool {
 
 /// The tables, each by database and name, about whose shape a statement speaks.
 fn tables_of(text: &str, database: &str) -> Vec<((String, String), Guard)> {
-    let tokens = tokens(text.get(..LENGTH_MAX).unwrap_or(text));
+    let tokens = tokens(text.as_bytes());
     let statement = Statement { tokens: &tokens, database, moving: &|_| true };
     statement.tables()
 }
@@ -173,7 +173,7 @@ impl Statement<'_> {
         let mut next = from;
         while let Some((database, name, end)) = self.qualified(next) {
             found.push(((database, name), guard));
-            let goes_on = self.tokens.get(end).is_some_and(|token| *token == Token::Sign(',') || token.is("TO"));
+            let goes_on = self.tokens.get(end).is_some_and(|token| *token == Token::Sign(b',') || token.is("TO"));
             if !goes_on || self.tokens[at].is("INDEX") || ["CREATE", "ALTER"].contains(&verb.as_str()) {
                 next = end;
                 break;
@@ -208,7 +208,7 @@ impl Statement<'_> {
 
     fn names_a_moving_database(&self) -> bool {
         self.tokens.windows(2).any(|pair| match pair {
-            [name, Token::Sign('.')] => name.name().is_some_and(|name| (self.moving)(name)),
+            [name, Token::Sign(b'.')] => name.name().is_some_and(|name| (self.moving)(name)),
             _ => false,
         })
     }
@@ -216,7 +216,7 @@ impl Statement<'_> {
     /// The database and name of what stands there, and where it ends.
     fn qualified(&self, at: usize) -> Option<(String, String, usize)> {
         let first = self.tokens.get(at)?.name()?;
-        if self.tokens.get(at + 1) == Some(&Token::Sign('.')) {
+        if self.tokens.get(at + 1) == Some(&Token::Sign(b'.')) {
             let name = self.tokens.get(at + 2)?.name()?;
             return Some((first.to_owned(), name.to_owned(), at + 3));
         }
@@ -288,7 +288,7 @@ impl Statement<'_> {
             if (self.moving)(&database) {
                 return Meaning::Stop(format!("{what} {database}.{name}"));
             }
-            let goes_on = self.tokens.get(end).is_some_and(|token| *token == Token::Sign(',') || token.is("TO"));
+            let goes_on = self.tokens.get(end).is_some_and(|token| *token == Token::Sign(b',') || token.is("TO"));
             if !goes_on {
                 break;
             }
@@ -301,70 +301,19 @@ impl Statement<'_> {
     }
 }
 
-fn tokens(text: &str) -> Vec<Token> {
-    let mut found = Vec::new();
-    let mut rest = text.chars().peekable();
-    while let Some(letter) = rest.next() {
-        if found.len() >= TOKENS_MAX {
-            break;
-        }
-        let next = rest.peek().copied();
-        match letter {
-            '#' => while rest.next().is_some_and(|letter| letter != '\n') {},
-            '-' if next == Some('-') => while rest.next().is_some_and(|letter| letter != '\n') {},
-            '/' if next == Some('*') => {
-                rest.next();
-                if rest.peek() == Some(&'M') {
-                    rest.next();
-                }
-                // What the server runs although it looks like a comment counts.
-                if rest.next_if_eq(&'!').is_some() {
-                    while rest.next_if(char::is_ascii_digit).is_some() {}
-                } else {
-                    let mut before = ' ';
-                    for letter in rest.by_ref() {
-                        if before == '*' && letter == '/' {
-                            break;
-                        }
-                        before = letter;
-                    }
-                }
-            }
-            '*' if next == Some('/') => {
-                rest.next();
-            }
-            '`' | '"' | '\'' => {
-                let mut name = String::new();
-                while let Some(inside) = rest.next() {
-                    if inside == letter {
-                        if rest.next_if_eq(&letter).is_none() {
-                            break;
-                        }
-                    } else if inside == '\\' && letter != '`' {
-                        rest.next();
-                        continue;
-                    }
-                    name.push(inside);
-                }
-                // Double quotes may stand around a name too.
-                found.push(if letter == '\'' { Token::Text } else { Token::Name { text: name, quoted: true } });
-            }
-            letter if is_word(letter) => {
-                let mut word = String::from(letter);
-                while let Some(letter) = rest.next_if(|letter| is_word(*letter)) {
-                    word.push(letter);
-                }
-                found.push(Token::Name { text: word, quoted: false });
-            }
-            letter if letter.is_whitespace() => {}
-            other => found.push(Token::Sign(other)),
-        }
-    }
-    found
-}
-
-fn is_word(letter: char) -> bool {
-    letter.is_alphanumeric() || letter == '_' || letter == '$'
+fn tokens(text: &[u8]) -> Vec<Token> {
+    let name = |bytes: &[u8], quoted| Token::Name { text: String::from_utf8_lossy(bytes).into_owned(), quoted };
+    let mut lexer = Lexer::new(text.get(..LENGTH_MAX).unwrap_or(text), true);
+    let pieces = std::iter::from_fn(|| lexer.next_significant()).take(TOKENS_MAX);
+    pieces
+        .map(|piece| match piece.token {
+            sql::Token::Word(word) => name(word, false),
+            // Double quotes may stand around a name too.
+            sql::Token::Quoted(b'`' | b'"') => name(&unquoted(piece.text, true), true),
+            sql::Token::Sign(sign) => Token::Sign(sign),
+            _ => Token::Other,
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -392,6 +341,8 @@ mod tests {
             "/*!50003 CREATE*/ /*!50017 DEFINER=`r`@`l`*/ /*!50003 TRIGGER t BEFORE INSERT ON o FOR EACH ROW SET @a=1 */",
             "INSERT INTO orders VALUES (1)",
             "CREATE PROCEDURE p() SELECT 1",
+            "CREATE VIEW other.v AS SELECT 5--3, a.* FROM shop.orders a",
+            "CREATE VIEW other.v AS SELECT 2*/* it's */3 FROM shop.orders",
             "ALTER DATABASE CHARACTER SET latin1",
         ] {
             assert!(matches!(read("shop", text), Meaning::Stop(_)), "{text}");
@@ -412,6 +363,8 @@ mod tests {
             "ANALYZE TABLE shop.orders",
             "# Dummy event",
             "CREATE DATABASE other2",
+            "CREATE DEFINER=a@shop.example VIEW v AS SELECT 1",
+            "CREATE VIEW v AS SELECT a.b AS shop\u{a0}.c FROM a",
         ] {
             assert_eq!(read("other", text), Meaning::Nothing, "{text}");
         }

@@ -4,7 +4,7 @@ use protocol::mysql::command;
 use protocol::mysql::reply::status;
 
 use super::MysqlWire;
-use crate::mysql::lexer;
+use crate::mysql::sql_text;
 
 /// What is known of the default database, and of the choice that stands next.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl MysqlWire {
                     return false;
                 }
                 let backslash = self.tracker.status() & status::NO_BACKSLASH_ESCAPES == 0;
-                lexer::uses(text, backslash)
+                sql_text::uses(text, backslash)
             }
             _ => return false,
         };

@@ -7,7 +7,7 @@ use protocol::mysql::lenenc::Fields;
 use protocol::mysql::session::Expected;
 
 use super::{Keep, MysqlWire, asks_for_cursor, number_at};
-use crate::mysql::lexer::{self, KillScope};
+use crate::mysql::sql_text::{self, KillScope};
 use crate::mysql::statements::{self, Types};
 
 /// Numbers of connections from here on are Headgate's own.
@@ -117,7 +117,7 @@ impl MysqlWire {
                 if !matches!(first, Some(b'k' | b'K' | b'/')) {
                     return None;
                 }
-                lexer::kill(text)
+                sql_text::kill(text)
             }
             _ => None,
         }

@@ -8,7 +8,7 @@ use protocol::mysql::frame;
 use protocol::mysql::reply::{Error, Okay, status};
 
 use super::*;
-use crate::mysql::lexer::KillScope;
+use crate::mysql::sql_text::KillScope;
 
 /// A gate that obeys the test.
 #[derive(Default)]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
+use protocol::mysql::sql::{Lexer, Token};
 
 use super::super::super::catalogue::run;
 use super::super::super::client::failed;
@@ -85,51 +86,20 @@ async fn has(session: &mut Conn, name: &str) -> Result<bool> {
 
 /// The names before an opening parenthesis, as they are written, each once.
 fn calls(text: &str) -> BTreeSet<String> {
-    let bytes = text.as_bytes();
-    let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80;
+    let mut lexer = Lexer::new(text.as_bytes(), true);
     let mut found = BTreeSet::new();
-    let (mut index, mut before) = (0, 0);
-    while index < bytes.len() {
-        let start = index;
-        let byte = at(index);
-        if byte == b'#' || byte == b'-' && at(index + 1) == b'-' && at(index + 2).is_ascii_whitespace() {
-            while index < bytes.len() && at(index) != b'\n' {
-                index += 1;
-            }
-            continue;
+    let (mut name, mut before) = (None, Token::Blank);
+    while let Some(piece) = lexer.next_significant() {
+        if piece.token == Token::Sign(b'(') {
+            found.extend(name.map(str::to_owned));
         }
-        if byte == b'/' && at(index + 1) == b'*' && at(index + 2) != b'!' && at(index + 2) != b'M' {
-            let rest = text.get(index..).unwrap_or_default();
-            index += rest.find("*/").map_or(rest.len(), |length| length + 2);
-            continue;
-        }
-        if matches!(byte, b'\'' | b'"' | b'`') {
-            index += 1;
-            while index < bytes.len() && at(index) != byte {
-                index += if at(index) == b'\\' && byte != b'`' { 2 } else { 1 };
-            }
-            index += 1;
-        } else if is_name(byte) {
-            while is_name(at(index)) {
-                index += 1;
-            }
-        } else {
-            if !byte.is_ascii_whitespace() {
-                before = byte;
-            }
-            index += 1;
-            continue;
-        }
-        let mut next = index;
-        while at(next).is_ascii_whitespace() {
-            next += 1;
-        }
-        let called = at(next) == b'(' && !matches!(before, b'.' | b'@') && !matches!(byte, b'\'' | b'"');
-        if called && !byte.is_ascii_digit() {
-            found.extend(text.get(start..index).map(str::to_owned));
-        }
-        before = b'a';
+        let is_name = match piece.token {
+            Token::Word(word) => !word.first().is_some_and(u8::is_ascii_digit),
+            token => token == Token::Quoted(b'`'),
+        };
+        let called = is_name && before != Token::Sign(b'.');
+        name = text.get(piece.start..piece.start + piece.text.len()).filter(|_| called);
+        before = piece.token;
     }
     found
 }
@@ -143,9 +113,9 @@ mod tests {
     #[test]
     fn a_call_is_a_name_before_a_parenthesis_outside_of_texts_and_comments() {
         let text = "CREATE TRIGGER `tr` BEFORE INSERT ON `t` FOR EACH ROW BEGIN -- old(x)\n # older(x)\n /* oldest(x) */ \
-            SET NEW.b = MD5 (CONCAT('sha1(', \"q(\", 'it''s(', NEW.a)), @f(1), x = `hidden`(1), y = shop.own(2) /*!50000 , z = old_fn(1) */; END";
+            SET NEW.b = MD5 (CONCAT('sha1(', \"q(\", 'it''s(', NEW.a)), @f(1), x = `hidden`(1), y = shop.own(2) /*!50000 , z = old_fn(1) */, z = `a``b`/* x */(1) /*Most(1)*/; END";
         let found: Vec<String> = calls(text).into_iter().collect();
-        assert_eq!(found, ["CONCAT", "MD5", "`hidden`", "old_fn"]);
+        assert_eq!(found, ["CONCAT", "MD5", "`a``b`", "`hidden`", "old_fn"]);
     }
 
     proptest! {
