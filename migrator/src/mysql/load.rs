@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
-use parking_lot::Mutex;
-use tokio::sync::{Mutex as Turn, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::error::{Error, Kind, Result};
+use crate::copy::{self, Chunks, TableLoader};
+use crate::error::{Error, Result};
 use crate::model::plan::{Plan, Table};
 use crate::model::progress::{Progress, Stage};
 use crate::mysql::client::failed;
@@ -30,18 +29,12 @@ use crate::mysql::schema::archive::Archive;
 use crate::mysql::schema::post_data;
 use crate::mysql::sql::title;
 use crate::mysql::{BinlogPosition, Mysql, follow, link, position, schema};
+use crate::records::left_to_load;
 
-/// A chunk whose connection was lost is tried this often before the whole copy is.
-const TRIES: u32 = 3;
-/// Chunks that are cut ahead of the workers.
-const CUT_AHEAD: usize = 64;
 /// Chunks are recorded together, so many at a time, before any of them is loaded.
 const RECORDED_TOGETHER: usize = 32;
 /// How often the first position is read before the copy is tried again later.
 const POSITION_TRIES: u32 = 5;
-/// Tables below this size have their indexes built together, so many at a time.
-const SMALL_BYTES: u64 = 16 << 20;
-const BUILT_TOGETHER: usize = 50;
 
 /// Loads every table of the plan that is not loaded yet, brings all of them to one position, and builds the rest of
 /// the schema.
@@ -57,18 +50,10 @@ pub async fn run(mysql: &Mysql, plan: &Plan, progress: Arc<Progress>, stop: Canc
     records::report(mysql, &mut target, plan, &progress).await?;
     let recorded = records::tables(mysql, &mut target).await?;
     let archive = Arc::new(Archive::open(mysql, &mut target).await?);
-    let (loaded, to_build) = mpsc::channel(plan.tables.len().max(1));
-    let mut to_load = Vec::new();
-    for table in &plan.tables {
-        match recorded.get(&(table.schema.clone(), table.name.clone())) {
-            Some(record) if record.indexes => {}
-            Some(record) if record.rows => {
-                let _ = loaded.try_send(table.clone());
-            }
-            _ => to_load.push(table.clone()),
-        }
-    }
-    let building = build(mysql, &archive, to_build, &progress, &stop);
+    let (to_load, loaded, to_build) = left_to_load(plan, &recorded);
+    let building = copy::build_loaded(to_build, mysql.settings().copy_workers, &stop, |tables| {
+        build(mysql.clone(), Arc::clone(&archive), tables, Arc::clone(&progress))
+    });
     let loading = load(mysql, to_load, loaded, &progress, &stop);
     tokio::try_join!(Box::pin(loading), Box::pin(building))?;
     if stop.is_cancelled() {
@@ -87,19 +72,11 @@ pub async fn run(mysql: &Mysql, plan: &Plan, progress: Arc<Progress>, stop: Canc
 /// Loads tables anew that were loaded before, each as of one exact position; their indexes and constraints stay.
 pub async fn again(mysql: &Mysql, tables: &[Table], progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
     let mut target = mysql.connect_target("copy").await?;
-    let load = Load {
-        mysql: mysql.clone(),
-        tables: Vec::new(),
-        left: Mutex::default(),
-        progress: Arc::clone(&progress),
-        stop,
-    };
-    let mut ends = None;
-    for (index, table) in tables.iter().enumerate() {
+    let (loader, mut pair) = (Loader(mysql.clone()), None);
+    for table in tables {
         progress.update(&title(table), |numbers| numbers.stage = Stage::Copying);
         records::forget_chunks(mysql, &mut target, table).await?;
-        let whole = Work::Whole(index);
-        if !load_with_retries(&load, &mut ends, &mut target, table, &whole).await? {
+        if !copy::load_chunk(&loader, &mut pair, table, &Chunk::Whole, &progress, &stop).await? {
             return Ok(());
         }
         records::set_indexed(mysql, &mut target, table).await?;
@@ -184,37 +161,85 @@ async fn prepared(source: &mut Conn) -> Result<BTreeSet<Vec<u8>>> {
     Ok(open)
 }
 
-/// What a worker does next.
-enum Work {
-    /// A chunk of the table of this number.
-    Chunk(usize, ChunkRecord),
-    /// All of the table of this number, which has no key.
-    Whole(usize),
+/// What is loaded at once.
+enum Chunk {
+    /// A range of a table's key.
+    Range(ChunkRecord),
+    /// All of a table, exactly as of one position.
+    Whole,
 }
 
-/// What is left of one table.
-#[derive(Clone, Copy, Default)]
-struct Left {
-    chunks: usize,
-    cut: bool,
-}
+/// Loads ranges of keys, and tables without a key as a whole.
+struct Loader(Mysql);
 
-/// What the workers share.
-struct Load {
-    mysql: Mysql,
-    tables: Vec<Table>,
-    left: Mutex<Vec<Left>>,
-    progress: Arc<Progress>,
-    stop: CancellationToken,
-}
+impl TableLoader for Loader {
+    type Chunk = Chunk;
+    /// What moves rows, and a session on the target for records.
+    type Pair = (ClusterPair, Conn);
+    /// Sessions on the source and on the target.
+    type Cutter = (Conn, Conn);
 
-impl Load {
-    /// Changes what is left of a table; tells whether that was its end.
-    fn change(&self, index: usize, change: impl FnOnce(&mut Left)) -> bool {
-        self.left.lock().get_mut(index).is_some_and(|left| {
-            change(left);
-            left.cut && left.chunks == 0
-        })
+    fn title(table: &Table) -> String {
+        title(table)
+    }
+
+    async fn open(&self) -> Result<Self::Pair> {
+        tokio::try_join!(ClusterPair::open(&self.0), self.0.connect_target("copy records"))
+    }
+
+    /// Each chunk is recorded before a worker sees it.
+    async fn cut(&self, (source, target): &mut Self::Cutter, table: &Table, chunks: &Chunks<'_, Self>) -> Result<bool> {
+        if !chunks::is_keyed(table) {
+            return Ok(chunks.give(Chunk::Whole).await);
+        }
+        let recorded = records::chunks(&self.0, target, table).await?;
+        let mut cutter = Cutter::new(table, &recorded, self.0.settings());
+        let mut ready: Vec<ChunkRecord> = recorded.into_iter().filter(|chunk| !chunk.loaded).collect();
+        let mut more = true;
+        while more {
+            let mut new = Vec::new();
+            while more && new.len() < RECORDED_TOGETHER {
+                match link::in_time("cannot cut a table for the copy", cutter.next(source)).await? {
+                    Some(chunk) => new.push(chunk),
+                    None => more = false,
+                }
+                // The first chunks of a table are not kept waiting for those that take a walk to find.
+                if chunks.are_awaited() {
+                    break;
+                }
+            }
+            let recording = records::add_chunks(&self.0, target, table, &new);
+            link::in_time("cannot record a chunk", recording).await?;
+            ready.append(&mut new);
+            for chunk in ready.drain(..) {
+                if !chunks.give(Chunk::Range(chunk)).await {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn load(
+        &self,
+        (pair, target): &mut Self::Pair,
+        table: &Table,
+        chunk: &Chunk,
+        _again: bool,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Result<bool> {
+        match chunk {
+            Chunk::Range(chunk) => pair.load(&self.0, table, chunk, progress, stop).await,
+            Chunk::Whole => pair.load_keyless(&self.0, table, target, progress, stop).await,
+        }
+    }
+
+    async fn complete(&self, (_, target): &mut Self::Pair, table: &Table) -> Result<()> {
+        if !chunks::is_keyed(table) {
+            return Ok(());
+        }
+        link::in_time("cannot record a loaded table", records::set_loaded(&self.0, target, table)).await
     }
 }
 
@@ -229,205 +254,21 @@ pub async fn load(
     if tables.is_empty() {
         return Ok(());
     }
-    let left = vec![Left::default(); tables.len()];
-    let load = Arc::new(Load {
-        mysql: mysql.clone(),
-        tables,
-        left: Mutex::new(left),
-        progress: Arc::clone(progress),
-        stop: stop.clone(),
-    });
-    let (queue, work) = mpsc::channel(CUT_AHEAD);
-    let work = Arc::new(Turn::new(work));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(cut(Arc::clone(&load), queue, loaded.clone()));
-    for _ in 0..mysql.settings().copy_workers.clamp(1, 64) {
-        tasks.spawn(do_work(Arc::clone(&load), Arc::clone(&work), loaded.clone()));
+    let cutter = tokio::try_join!(mysql.connect_source("copy cut"), mysql.connect_target("copy cut"))?;
+    let workers = mysql.settings().copy_workers;
+    copy::load(Loader(mysql.clone()), cutter, tables, workers, loaded, (progress, stop)).await
+}
+
+/// Builds the plain indexes of these tables.
+async fn build(mysql: Mysql, archive: Arc<Archive>, tables: Vec<Table>, progress: Arc<Progress>) -> Result<()> {
+    for table in &tables {
+        progress.update(&title(table), |numbers| numbers.stage = Stage::Indexing);
     }
-    drop((loaded, work));
-    while let Some(ended) = tasks.join_next().await {
-        finished(Some(ended))?;
+    let mut target = schema::connect(&mysql, "index").await?;
+    for table in &tables {
+        post_data::plain_indexes(&mysql, &mut target, &archive, table).await?;
+        records::set_indexed(&mysql, &mut target, table).await?;
+        progress.update(&title(table), |numbers| numbers.stage = Stage::Copied);
     }
     Ok(())
-}
-
-/// Cuts the tables, the largest first, and records each chunk before a worker sees it.
-async fn cut(load: Arc<Load>, queue: mpsc::Sender<Work>, loaded: mpsc::Sender<Table>) -> Result<()> {
-    let mysql = &load.mysql;
-    let mut source = mysql.connect_source("copy cut").await?;
-    let mut target = mysql.connect_target("copy cut").await?;
-    for (index, table) in load.tables.iter().enumerate() {
-        if !chunks::is_keyed(table) {
-            load.change(index, |left| *left = Left { chunks: 1, cut: true });
-            if queue.send(Work::Whole(index)).await.is_err() {
-                return Ok(());
-            }
-            continue;
-        }
-        let recorded = records::chunks(mysql, &mut target, table).await?;
-        let mut cutter = Cutter::new(table, &recorded, mysql.settings());
-        let mut ready: Vec<ChunkRecord> = recorded.into_iter().filter(|chunk| !chunk.loaded).collect();
-        let mut more = true;
-        while more {
-            let mut new = Vec::new();
-            while more && new.len() < RECORDED_TOGETHER {
-                let next = cutter.next(&mut source);
-                match link::in_time("cannot cut a table for the copy", next).await? {
-                    Some(chunk) => new.push(chunk),
-                    None => more = false,
-                }
-                // The first chunks of a table are not kept waiting for those that take a walk to find.
-                if load.stop.is_cancelled() || queue.capacity() > CUT_AHEAD / 2 {
-                    break;
-                }
-            }
-            let recording = records::add_chunks(mysql, &mut target, table, &new);
-            link::in_time("cannot record a chunk", recording).await?;
-            ready.append(&mut new);
-            for chunk in ready.drain(..) {
-                load.change(index, |left| left.chunks += 1);
-                if queue.send(Work::Chunk(index, chunk)).await.is_err() {
-                    return Ok(());
-                }
-            }
-            if load.stop.is_cancelled() {
-                return Ok(());
-            }
-        }
-        if load.change(index, |left| left.cut = true) {
-            complete(&load, index, &mut target, &loaded).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn do_work(load: Arc<Load>, work: Arc<Turn<mpsc::Receiver<Work>>>, loaded: mpsc::Sender<Table>) -> Result<()> {
-    let mut ends = None;
-    let mut target = load.mysql.connect_target("copy records").await?;
-    loop {
-        let next = {
-            let mut work = work.lock().await;
-            tokio::select! {
-                () = load.stop.cancelled() => None,
-                next = work.recv() => next,
-            }
-        };
-        let Some(next) = next else { return Ok(()) };
-        let (Work::Chunk(index, _) | Work::Whole(index)) = next;
-        let Some(table) = load.tables.get(index) else {
-            return Ok(());
-        };
-        load.progress.update(&title(table), |numbers| numbers.stage = Stage::Copying);
-        if !load_with_retries(&load, &mut ends, &mut target, table, &next).await? {
-            return Ok(());
-        }
-        if load.change(index, |left| left.chunks -= 1) {
-            complete(&load, index, &mut target, &loaded).await?;
-        }
-    }
-}
-
-/// Records that a table's rows are there, and has its indexes built.
-async fn complete(load: &Load, index: usize, target: &mut Conn, loaded: &mpsc::Sender<Table>) -> Result<()> {
-    let Some(table) = load.tables.get(index) else {
-        return Ok(());
-    };
-    if chunks::is_keyed(table) {
-        let recording = records::set_loaded(&load.mysql, target, table);
-        link::in_time("cannot record a loaded table", recording).await?;
-    }
-    // Nobody builds any more only where another failure ends this load as well.
-    let _ = loaded.send(table.clone()).await;
-    Ok(())
-}
-
-async fn load_with_retries(
-    load: &Load,
-    kept: &mut Option<ClusterPair>,
-    target: &mut Conn,
-    table: &Table,
-    work: &Work,
-) -> Result<bool> {
-    let (mysql, progress, stop) = (&load.mysql, &load.progress, &load.stop);
-    let mut tries = 0;
-    loop {
-        if stop.is_cancelled() {
-            return Ok(false);
-        }
-        let once = async {
-            let mut ends = match kept.take() {
-                Some(ends) => ends,
-                None => ClusterPair::open(mysql).await?,
-            };
-            let complete = match work {
-                Work::Chunk(_, chunk) => ends.load(mysql, table, chunk, progress, stop).await?,
-                Work::Whole(_) => ends.load_keyless(mysql, table, target, progress, stop).await?,
-            };
-            // Ends that stopped halfway are still in the middle of a file.
-            *kept = complete.then_some(ends);
-            Ok(complete)
-        };
-        let failure: Error = match Box::pin(once).await {
-            Ok(complete) => return Ok(complete),
-            Err(failure) => failure,
-        };
-        tries += 1;
-        if failure.kind() != Kind::Transient || tries == TRIES {
-            return Err(failure);
-        }
-        tracing::warn!(%failure, "a chunk of the copy is tried again");
-    }
-}
-
-async fn build(
-    mysql: &Mysql,
-    archive: &Arc<Archive>,
-    mut to_build: mpsc::Receiver<Table>,
-    progress: &Arc<Progress>,
-    stop: &CancellationToken,
-) -> Result<()> {
-    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
-    let at_once = mysql.settings().copy_workers.clamp(1, 16);
-    while let Some(table) = to_build.recv().await {
-        while tasks.len() >= at_once {
-            finished(tasks.join_next().await)?;
-        }
-        if stop.is_cancelled() {
-            break;
-        }
-        // Small tables share a session; a large one has its own.
-        let mut tables = vec![table];
-        while tables.len() < BUILT_TOGETHER && tables.iter().all(|table| table.bytes < SMALL_BYTES) {
-            let Ok(table) = to_build.try_recv() else {
-                break;
-            };
-            tables.push(table);
-        }
-        let (mysql, progress) = (mysql.clone(), Arc::clone(progress));
-        let archive = Arc::clone(archive);
-        tasks.spawn(async move {
-            for table in &tables {
-                progress.update(&title(table), |numbers| numbers.stage = Stage::Indexing);
-            }
-            let mut target = schema::connect(&mysql, "index").await?;
-            for table in &tables {
-                post_data::plain_indexes(&mysql, &mut target, &archive, table).await?;
-                records::set_indexed(&mysql, &mut target, table).await?;
-                progress.update(&title(table), |numbers| numbers.stage = Stage::Copied);
-            }
-            Ok(())
-        });
-    }
-    while let Some(ended) = tasks.join_next().await {
-        finished(Some(ended))?;
-    }
-    Ok(())
-}
-
-fn finished(ended: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
-    match ended {
-        Some(Err(error)) => Err(Error::fatal("a worker of the copy ended").because(error)),
-        Some(Ok(outcome)) => outcome,
-        None => Ok(()),
-    }
 }

@@ -7,51 +7,13 @@ use mysql_async::{Conn, Params, params};
 
 use crate::error::{Error, Result};
 use crate::model::plan::{Plan, Table};
-use crate::model::progress::{Progress, Stage};
+use crate::model::progress::Progress;
 use crate::mysql::client::failed;
 use crate::mysql::context::RECORDS;
 use crate::mysql::sql::{quote_literal, title};
 use crate::mysql::{BinlogPosition, Mysql};
-
-/// Where a part of the schema stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Not begun.
-    Waiting,
-    /// Begun: whether it was finished must be seen on the target.
-    Begun,
-    /// Finished.
-    Done,
-}
-
-impl Part {
-    fn read(text: Option<&str>) -> Self {
-        match text {
-            Some("done") => Self::Done,
-            Some("begun") => Self::Begun,
-            _ => Self::Waiting,
-        }
-    }
-
-    fn text(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Begun => "begun",
-            Self::Done => "done",
-        }
-    }
-}
-
-/// What is recorded of one table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loaded {
-    /// The changes before it are in the load. Of a table without a key its rows are exactly as of here.
-    pub valid_from: BinlogPosition,
-    /// Whether all its rows are there.
-    pub rows: bool,
-    /// Whether its plain indexes are there.
-    pub indexes: bool,
-}
+pub use crate::records::Part;
+use crate::records::{self, Loaded, Tables};
 
 /// One recorded chunk: keys above `lo`, up to and with `hi`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,7 +156,7 @@ pub async fn set_part(mysql: &Mysql, target: &mut Conn, column: &str, part: Part
 }
 
 /// What is recorded of every table, by database and name.
-pub async fn tables(mysql: &Mysql, target: &mut Conn) -> Result<BTreeMap<(String, String), Loaded>> {
+pub async fn tables(mysql: &Mysql, target: &mut Conn) -> Result<Tables<BinlogPosition>> {
     let rows: Vec<(String, String, String, String)> = target
         .exec(
             "SELECT table_schema, table_name, valid_from, state FROM headgate.tables WHERE migration = ?",
@@ -204,9 +166,7 @@ pub async fn tables(mysql: &Mysql, target: &mut Conn) -> Result<BTreeMap<(String
         .map_err(unreadable)?;
     let mut tables = BTreeMap::new();
     for (schema, name, valid_from, state) in rows {
-        let loaded =
-            Loaded { valid_from: read_position(&valid_from)?, rows: state != "copying", indexes: state == "indexed" };
-        tables.insert((schema, name), loaded);
+        tables.insert((schema, name), Loaded::read(read_position(&valid_from)?, &state));
     }
     Ok(tables)
 }
@@ -426,21 +386,6 @@ pub async fn report(mysql: &Mysql, target: &mut Conn, plan: &Plan, progress: &Pr
         .map_err(unreadable)?;
     let sums: BTreeMap<_, _> =
         rows.into_iter().map(|(schema, name, rows, bytes)| ((schema, name), (rows, bytes))).collect();
-    for table in &plan.tables {
-        let name = (table.schema.clone(), table.name.clone());
-        let Some(state) = states.get(&name) else {
-            continue;
-        };
-        let (rows, bytes) = sums.get(&name).copied().unwrap_or((0, 0));
-        progress.update(&title(table), |numbers| {
-            numbers.stage = match (state.rows, state.indexes) {
-                (_, true) => Stage::Copied,
-                (true, false) => Stage::Indexing,
-                (false, false) => Stage::Copying,
-            };
-            numbers.rows_copied = rows;
-            numbers.bytes_copied = bytes;
-        });
-    }
+    records::report(plan, &states, &sums, title, progress);
     Ok(())
 }

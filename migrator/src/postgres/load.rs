@@ -2,17 +2,16 @@
 
 pub mod range;
 pub mod snapshot;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Kind, Result};
-use crate::model::plan::{Plan, Table};
+use crate::copy::{self, Chunks, TableLoader};
+use crate::error::Result;
+use crate::model::plan::{Plan, Settings, Table};
 use crate::model::progress::{Progress, Stage};
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
@@ -21,16 +20,12 @@ use crate::postgres::position::Lsn;
 use crate::postgres::records;
 use crate::postgres::schema::post_data::PostData;
 use crate::postgres::sql::{relation, title};
+use crate::records::left_to_load;
 
 /// A big table is cut into this many ranges per worker, so that none waits long for the last one.
 const RANGES_PER_WORKER: u64 = 4;
 const RANGE_BYTES_MIN: u64 = 4 << 20;
 const PAGE_BYTES: u64 = 8192;
-/// Tables below this size have their indexes built together, so many at a time.
-const SMALL_BYTES: u64 = 16 << 20;
-const BUILT_TOGETHER: usize = 50;
-/// A range whose connection was lost is tried this often while the snapshot lives.
-const TRIES: u32 = 3;
 
 /// Loads every table of the plan that is not loaded yet, then builds the rest of the schema.
 pub async fn run(postgres: &Postgres, plan: &Plan, progress: Arc<Progress>, stop: CancellationToken) -> Result<()> {
@@ -41,20 +36,13 @@ pub async fn run(postgres: &Postgres, plan: &Plan, progress: Arc<Progress>, stop
     let recorded = records::tables(postgres, &target).await?;
     records::report(postgres, &target, plan, &progress).await?;
     let post_data = Arc::new(PostData::open(postgres, plan, &target).await?);
-    let (loaded, to_build) = mpsc::channel(plan.tables.len().max(1));
-    let mut to_load = Vec::new();
-    for table in &plan.tables {
-        match recorded.get(&(table.schema.clone(), table.name.clone())) {
-            Some(record) if record.indexes => {}
-            Some(record) if record.rows => {
-                let _ = loaded.try_send(table.clone());
-            }
-            _ => to_load.push(table.clone()),
-        }
-    }
+    let (to_load, loaded, to_build) = left_to_load(plan, &recorded);
     let nothing_loaded = to_load.len() == plan.tables.len();
-    let building = build(postgres, &post_data, to_build, &progress, &stop);
-    let loading = load(postgres, to_load, nothing_loaded, &target, loaded, &progress, &stop);
+    let workers = postgres.settings().copy_workers;
+    let building = copy::build_loaded(to_build, workers, &stop, |tables| {
+        build(postgres.clone(), Arc::clone(&post_data), tables, Arc::clone(&progress))
+    });
+    let loading = load(postgres, to_load, nothing_loaded, &target, loaded, (&progress, &stop));
     tokio::try_join!(Box::pin(loading), Box::pin(building))?;
     if stop.is_cancelled() {
         return Ok(());
@@ -74,7 +62,7 @@ pub async fn again(
     // Nobody takes them from here: there is room for all.
     let (loaded, _kept) = mpsc::channel(tables.len().max(1));
     let all = tables.to_vec();
-    let loading = load(postgres, all, false, &target, loaded, &progress, &stop);
+    let loading = load(postgres, all, false, &target, loaded, (&progress, &stop));
     Box::pin(loading).await?;
     if stop.is_cancelled() {
         return Ok(());
@@ -90,18 +78,60 @@ pub async fn again(
     Ok(())
 }
 
-/// What the workers share.
-struct Load {
+/// Loads ranges of pages under one snapshot.
+struct Loader {
     postgres: Postgres,
-    tables: Vec<Table>,
-    formats: Vec<Format>,
-    queue: Mutex<VecDeque<(usize, i64, Range)>>,
-    /// Ranges of each table that are not loaded yet.
-    remaining: Mutex<Vec<usize>>,
+    /// The tables that travel as text.
+    text: BTreeSet<(String, String)>,
     snapshot: String,
     valid_from: Lsn,
-    progress: Arc<Progress>,
-    stop: CancellationToken,
+}
+
+impl TableLoader for Loader {
+    type Chunk = (i64, Range, Format);
+    type Pair = ClusterPair;
+    type Cutter = Client;
+
+    fn title(table: &Table) -> String {
+        title(table)
+    }
+
+    async fn open(&self) -> Result<ClusterPair> {
+        ClusterPair::open(&self.postgres, &self.snapshot).await
+    }
+
+    async fn cut(&self, source: &mut Client, table: &Table, chunks: &Chunks<'_, Self>) -> Result<bool> {
+        let text = self.text.contains(&(table.schema.clone(), table.name.clone()));
+        let format = if text { Format::Text } else { Format::Binary };
+        let ranges = cut(range::pages(source, table).await?, self.postgres.settings());
+        for (number, range) in (0_i64..).zip(ranges) {
+            if !chunks.give((number, range, format)).await {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn load(
+        &self,
+        pair: &mut ClusterPair,
+        table: &Table,
+        (number, range, format): &Self::Chunk,
+        again: bool,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Result<bool> {
+        let (number, range, format) = (*number, range.clone(), *format);
+        let chunk = Chunk { table, number, range, format, valid_from: self.valid_from };
+        if again && pair.is_recorded(&self.postgres, &chunk).await? {
+            return Ok(true);
+        }
+        pair.load(&self.postgres, &chunk, progress, stop).await
+    }
+
+    async fn complete(&self, pair: &mut ClusterPair, table: &Table) -> Result<()> {
+        pair.record_durably(&records::loaded(&self.postgres, table, self.valid_from)).await
+    }
 }
 
 async fn load(
@@ -110,8 +140,7 @@ async fn load(
     nothing_loaded: bool,
     target: &Client,
     loaded: mpsc::Sender<Table>,
-    progress: &Arc<Progress>,
-    stop: &CancellationToken,
+    (progress, stop): (&Arc<Progress>, &CancellationToken),
 ) -> Result<()> {
     let source = postgres.connect_source("copy").await?;
     // The slot is made even where there is no table: the stream starts there.
@@ -122,40 +151,11 @@ async fn load(
         return Ok(());
     };
     begin(postgres, target, &tables, held.valid_from).await?;
-    let ends = ClusterPair::open(postgres, &held.snapshot).await?;
     let text = needs_text(&source).await?;
-    let (mut queue, mut remaining, mut formats) = (VecDeque::new(), Vec::new(), Vec::new());
-    for (index, table) in tables.iter().enumerate() {
-        let ranges = cut(ends.pages(table).await?, postgres);
-        remaining.push(ranges.len());
-        for (number, range) in (0_i64..).zip(ranges) {
-            queue.push_back((index, number, range));
-        }
-        let binary = !text.contains(&(table.schema.clone(), table.name.clone()));
-        formats.push(if binary { Format::Binary } else { Format::Text });
-    }
-    let workers = postgres.settings().copy_workers.clamp(1, 64).min(queue.len().max(1));
-    let load = Arc::new(Load {
-        postgres: postgres.clone(),
-        tables,
-        formats,
-        queue: Mutex::new(queue),
-        remaining: Mutex::new(remaining),
-        snapshot: held.snapshot.clone(),
-        valid_from: held.valid_from,
-        progress: Arc::clone(progress),
-        stop: stop.clone(),
-    });
-    let mut tasks = JoinSet::new();
-    let mut first = Some(ends);
-    for _ in 0..workers {
-        tasks.spawn(work(Arc::clone(&load), first.take(), loaded.clone()));
-    }
-    drop(loaded);
-    while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|error| Error::fatal("a copy worker ended").because(error))??;
-    }
-    Ok(())
+    let snapshot = held.snapshot.clone();
+    let loader = Loader { postgres: postgres.clone(), text, snapshot, valid_from: held.valid_from };
+    let workers = postgres.settings().copy_workers;
+    copy::load(loader, source, tables, workers, loaded, (progress, stop)).await
 }
 
 /// Records that these tables are loaded as of this position, and empties those that an earlier run left half full.
@@ -215,107 +215,22 @@ async fn referenced(target: &Client) -> Result<Vec<String>> {
         .map_err(|error| failed("cannot read the target's foreign keys", error))
 }
 
-async fn work(load: Arc<Load>, ends: Option<ClusterPair>, loaded: mpsc::Sender<Table>) -> Result<()> {
-    let mut ends = match ends {
-        Some(ends) => ends,
-        None => ClusterPair::open(&load.postgres, &load.snapshot).await?,
-    };
-    loop {
-        let next = load.queue.lock().pop_front();
-        let Some((index, number, range)) = next else {
-            return Ok(());
-        };
-        let (Some(table), Some(format)) = (load.tables.get(index), load.formats.get(index)) else {
-            return Ok(());
-        };
-        let chunk = Chunk { table, number, range, format: *format, valid_from: load.valid_from };
-        load.progress.update(&title(table), |numbers| numbers.stage = Stage::Copying);
-        if !load_with_retries(&load, &mut ends, &chunk).await? {
-            return Ok(());
-        }
-        let left = load.remaining.lock().get_mut(index).map_or(0, |left| {
-            *left -= 1;
-            *left
-        });
-        if left == 0 {
-            ends.record_durably(&records::loaded(&load.postgres, table, load.valid_from)).await?;
-            // Nobody builds any more only where another failure ends this load as well.
-            let _ = loaded.send(table.clone()).await;
-        }
-    }
-}
-
-async fn load_with_retries(load: &Load, ends: &mut ClusterPair, chunk: &Chunk<'_>) -> Result<bool> {
-    let mut tries = 0;
-    loop {
-        if load.stop.is_cancelled() {
-            return Ok(false);
-        }
-        let failure = match ends.load(&load.postgres, chunk, &load.progress, &load.stop).await {
-            Ok(complete) => return Ok(complete),
-            Err(failure) => failure,
-        };
-        tries += 1;
-        if failure.kind() != Kind::Transient || tries == TRIES {
-            return Err(failure);
-        }
-        tracing::warn!(%failure, "a range of the copy is tried again");
-        *ends = ClusterPair::open(&load.postgres, &load.snapshot).await?;
-        if ends.is_recorded(&load.postgres, chunk).await? {
-            return Ok(true);
-        }
-    }
-}
-
+/// Builds what comes after the rows of these tables.
 async fn build(
-    postgres: &Postgres,
-    post_data: &Arc<PostData>,
-    mut to_build: mpsc::Receiver<Table>,
-    progress: &Arc<Progress>,
-    stop: &CancellationToken,
+    postgres: Postgres,
+    post_data: Arc<PostData>,
+    tables: Vec<Table>,
+    progress: Arc<Progress>,
 ) -> Result<()> {
-    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
-    let at_once = postgres.settings().copy_workers.clamp(1, 16);
-    while let Some(table) = to_build.recv().await {
-        while tasks.len() >= at_once {
-            finished(tasks.join_next().await)?;
-        }
-        if stop.is_cancelled() {
-            break;
-        }
-        // Small tables share a run of the program; a large one has its own.
-        let mut tables = vec![table];
-        while tables.len() < BUILT_TOGETHER && tables.iter().all(|table| table.bytes < SMALL_BYTES) {
-            let Ok(table) = to_build.try_recv() else {
-                break;
-            };
-            tables.push(table);
-        }
-        let (postgres, post_data, progress) = (postgres.clone(), Arc::clone(post_data), Arc::clone(progress));
-        tasks.spawn(async move {
-            for table in &tables {
-                progress.update(&title(table), |numbers| numbers.stage = Stage::Indexing);
-            }
-            let target = postgres.connect_target("index").await?;
-            post_data.build(&postgres, &tables, &target).await?;
-            for table in &tables {
-                progress.update(&title(table), |numbers| numbers.stage = Stage::Copied);
-            }
-            Ok(())
-        });
+    for table in &tables {
+        progress.update(&title(table), |numbers| numbers.stage = Stage::Indexing);
     }
-    while let Some(ended) = tasks.join_next().await {
-        finished(Some(ended))?;
+    let target = postgres.connect_target("index").await?;
+    post_data.build(&postgres, &tables, &target).await?;
+    for table in &tables {
+        progress.update(&title(table), |numbers| numbers.stage = Stage::Copied);
     }
     Ok(())
-}
-
-fn finished(ended: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
-    match ended {
-        Some(Err(error)) => Err(Error::fatal("an index worker ended").because(error)),
-        Some(Ok(outcome)) => outcome,
-        None => Ok(()),
-    }
 }
 
 /// The tables whose binary form would carry type numbers of the source, or has no binary form.
@@ -346,8 +261,7 @@ async fn needs_text(source: &Client) -> Result<BTreeSet<(String, String)>> {
 }
 
 /// Cuts a table of so many pages; the last range is open, for pages that came since.
-fn cut(pages: u64, postgres: &Postgres) -> Vec<Range> {
-    let settings = postgres.settings();
+fn cut(pages: u64, settings: &Settings) -> Vec<Range> {
     let workers = settings.copy_workers.clamp(1, 64) as u64;
     let even = pages * PAGE_BYTES / (workers * RANGES_PER_WORKER);
     let bytes = even.clamp(RANGE_BYTES_MIN, settings.copy_chunk_bytes.max(RANGE_BYTES_MIN));

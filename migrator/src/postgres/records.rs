@@ -6,33 +6,13 @@ use tokio_postgres::Client;
 
 use crate::error::Result;
 use crate::model::plan::{Plan, Table};
-use crate::model::progress::{Progress, Stage};
+use crate::model::progress::Progress;
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::position::Lsn;
 use crate::postgres::sql::{quote_literal, title};
-
-/// Where a part of the schema stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Not begun.
-    Waiting,
-    /// Begun: whether it was finished must be seen on the target.
-    Begun,
-    /// Finished.
-    Done,
-}
-
-/// What is recorded of one table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loaded {
-    /// The position as of which its rows were, or are being, loaded.
-    pub valid_from: Lsn,
-    /// Whether all its rows are there.
-    pub rows: bool,
-    /// Whether its indexes are there.
-    pub indexes: bool,
-}
+pub use crate::records::Part;
+use crate::records::{self, Loaded, Tables};
 
 /// Creates the folder of records on the target; finds nothing to do where it is.
 ///
@@ -126,27 +106,18 @@ pub async fn part(postgres: &Postgres, target: &Client, column: &str) -> Result<
     let query = format!("SELECT {column} FROM headgate.migrations WHERE migration = $1");
     let row = target.query_opt(&query, &[&postgres.name()]).await.map_err(unreadable)?;
     let text: Option<String> = row.map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
-    Ok(match text.as_deref() {
-        Some("done") => Part::Done,
-        Some("begun") => Part::Begun,
-        _ => Part::Waiting,
-    })
+    Ok(Part::read(text.as_deref()))
 }
 
 /// Records where `pre_data` or `post_data` stands.
 pub async fn set_part(postgres: &Postgres, target: &Client, column: &str, part: Part) -> Result<()> {
-    let text = match part {
-        Part::Waiting => "waiting",
-        Part::Begun => "begun",
-        Part::Done => "done",
-    };
     let query = format!("UPDATE headgate.migrations SET {column} = $2 WHERE migration = $1");
-    target.execute(&query, &[&postgres.name(), &text]).await.map_err(unwritable)?;
+    target.execute(&query, &[&postgres.name(), &part.text()]).await.map_err(unwritable)?;
     Ok(())
 }
 
 /// What is recorded of every table, by schema and name.
-pub async fn tables(postgres: &Postgres, target: &Client) -> Result<BTreeMap<(String, String), Loaded>> {
+pub async fn tables(postgres: &Postgres, target: &Client) -> Result<Tables<Lsn>> {
     let rows = target
         .query(
             "SELECT table_schema, table_name, valid_from::text, state FROM headgate.tables WHERE migration = $1",
@@ -159,8 +130,7 @@ pub async fn tables(postgres: &Postgres, target: &Client) -> Result<BTreeMap<(St
         let name = (row.try_get(0).map_err(unreadable)?, row.try_get(1).map_err(unreadable)?);
         let valid_from: String = row.try_get(2).map_err(unreadable)?;
         let state: String = row.try_get(3).map_err(unreadable)?;
-        let loaded = Loaded { valid_from: valid_from.parse()?, rows: state != "copying", indexes: state == "indexed" };
-        tables.insert(name, loaded);
+        tables.insert(name, Loaded::read(valid_from.parse()?, &state));
     }
     Ok(tables)
 }
@@ -216,7 +186,9 @@ pub fn begin_table(postgres: &Postgres, table: &Table, valid_from: Lsn) -> Strin
 
 /// Tells the operator's progress what earlier runs loaded.
 pub async fn report(postgres: &Postgres, target: &Client, plan: &Plan, progress: &Progress) -> Result<()> {
-    let states = tables(postgres, target).await?;
+    let mut states = tables(postgres, target).await?;
+    // A table that is not complete is loaded again from its beginning.
+    states.retain(|_, state| state.rows);
     let rows = target
         .query(
             "SELECT table_schema, table_name, sum(rows)::bigint, sum(bytes)::bigint
@@ -232,17 +204,6 @@ pub async fn report(postgres: &Postgres, target: &Client, plan: &Plan, progress:
         let bytes: i64 = row.try_get(3).map_err(unreadable)?;
         sums.insert(name, (rows.try_into().unwrap_or(0), bytes.try_into().unwrap_or(0)));
     }
-    for table in &plan.tables {
-        let name = (table.schema.clone(), table.name.clone());
-        let Some(state) = states.get(&name).filter(|state| state.rows) else {
-            continue;
-        };
-        let (rows, bytes) = sums.get(&name).copied().unwrap_or((0, 0));
-        progress.update(&title(table), |numbers| {
-            numbers.stage = if state.indexes { Stage::Copied } else { Stage::Indexing };
-            numbers.rows_copied = rows;
-            numbers.bytes_copied = bytes;
-        });
-    }
+    records::report(plan, &states, &sums, title, progress);
     Ok(())
 }

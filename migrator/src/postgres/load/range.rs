@@ -92,22 +92,6 @@ impl ClusterPair {
         Ok(Self { source, target })
     }
 
-    /// The pages of a table, by its own file and not by statistics.
-    pub async fn pages(&self, table: &Table) -> Result<u64> {
-        let name = relation(table);
-        let parameters: [&(dyn ToSql + Sync); 1] = [&name];
-        let asked = self.source.query_one(
-            "SELECT (pg_catalog.pg_relation_size($1::text::regclass)
-                / current_setting('block_size')::bigint)::bigint",
-            &parameters,
-        );
-        let row = moving(&title(table), asked)
-            .await?
-            .map_err(|error| failed("cannot read the size of a table on the source", error))?;
-        let pages: i64 = row.try_get(0).map_err(|error| failed("a size cannot be read", error))?;
-        Ok(pages.try_into().unwrap_or(0))
-    }
-
     /// Whether the chunk's transaction was committed, for when its reply was lost.
     pub async fn is_recorded(&self, postgres: &Postgres, chunk: &Chunk<'_>) -> Result<bool> {
         let (migration, valid_from) = (postgres.name(), chunk.valid_from.to_string());
@@ -172,6 +156,22 @@ impl ClusterPair {
         progress.update(&title, |table| table.rows_copied += rows);
         Ok(true)
     }
+}
+
+/// The pages of a table, by its own file and not by statistics.
+pub(crate) async fn pages(source: &Client, table: &Table) -> Result<u64> {
+    let name = relation(table);
+    let parameters: [&(dyn ToSql + Sync); 1] = [&name];
+    let asked = source.query_one(
+        "SELECT (pg_catalog.pg_relation_size($1::text::regclass)
+            / current_setting('block_size')::bigint)::bigint",
+        &parameters,
+    );
+    let row = moving(&title(table), asked)
+        .await?
+        .map_err(|error| failed("cannot read the size of a table on the source", error))?;
+    let pages: i64 = row.try_get(0).map_err(|error| failed("a size cannot be read", error))?;
+    Ok(pages.try_into().unwrap_or(0))
 }
 
 /// The session that kept the snapshot was lost: the next run of the copy has another. Servers tell it differently.
