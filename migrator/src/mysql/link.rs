@@ -2,20 +2,22 @@
 
 mod session;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use mysql_async::{Error as Failure, ServerError};
-use protocol::mysql::auth::{self, FAST_OK, FULL_NEEDED, Step, caching_sha2, native, nonce_of};
+use protocol::mysql::auth::seal;
 use protocol::mysql::frame::{self, HEADER_BYTES};
-use protocol::mysql::handshake::{Capabilities, Greeting, NONCE_BYTES, Response};
+use protocol::mysql::handshake::Capabilities;
 use protocol::mysql::lenenc::{Fields, put_string};
+use protocol::mysql::login::{Channel, Client, Credential, Failed, Identity, Login};
+use rsa::rand_core::OsRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use transport::Stream;
 
-use super::client::{self, CONNECT_TIMEOUT, Endpoint, failed, late};
+use super::client::{CONNECT_TIMEOUT, Endpoint, failed, late};
 use crate::error::{Error, Result};
 
 /// A server answers, gives the next bytes or takes them within this, or the connection is taken for dead.
@@ -29,17 +31,8 @@ const ROW_BYTES_MAX: usize = (1 << 30) + (64 << 20);
 const REPLY_BYTES_MAX: usize = 1 << 20;
 const ROWS_MAX: usize = 10_000;
 
-/// What this end can do; above all the old end of a result, which every server speaks.
-const CAPABILITIES: [Capabilities; 8] = [
-    Capabilities::LONG_PASSWORD,
-    Capabilities::LONG_FLAG,
-    Capabilities::LOCAL_FILES,
-    Capabilities::PROTOCOL_41,
-    Capabilities::TRANSACTIONS,
-    Capabilities::SECURE_CONNECTION,
-    Capabilities::PLUGIN_AUTH,
-    Capabilities::CONNECT_ATTRS,
-];
+/// What this end can do besides what each login needs; above all not the new end of a result: every server speaks the old.
+const CAPABILITIES: Capabilities = Capabilities::LONG_FLAG.with(Capabilities::LOCAL_FILES);
 const UTF8MB4_GENERAL_CI: u8 = 45;
 const COM_QUERY: u8 = 3;
 
@@ -75,84 +68,57 @@ pub(super) type Cell = Option<Bytes>;
 impl Link {
     /// Connects and logs in.
     pub(super) async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Self> {
-        if let Some(link) = Self::within_limit(endpoint, purpose).await? {
-            return Ok(link);
-        }
-        // The server wants to see the whole password before it knows its hash. An ordinary connection shows it,
-        // and the server remembers.
-        drop(client::connect(endpoint, purpose).await?);
-        Self::within_limit(endpoint, purpose)
-            .await?
-            .ok_or_else(|| Error::transient(format!("{endpoint:?} forgot a login that was just made")))
-    }
-
-    async fn within_limit(endpoint: &Endpoint, purpose: &str) -> Result<Option<Self>> {
         let opening = timeout(CONNECT_TIMEOUT, Self::open(endpoint, purpose));
         opening.await.unwrap_or_else(|_| Err(late(endpoint)))
     }
 
-    /// `None` where the login needs an ordinary connection first.
-    async fn open(endpoint: &Endpoint, purpose: &str) -> Result<Option<Self>> {
+    async fn open(endpoint: &Endpoint, purpose: &str) -> Result<Self> {
         let stream = endpoint.open().await.map_err(|error| match error.kind() {
             ErrorKind::TimedOut => late(endpoint),
             _ => Error::transient(format!("cannot connect to {endpoint:?}")).because(error),
         })?;
         let mut link =
             Self { stream, incoming: BytesMut::with_capacity(READ_BYTES), outgoing: BytesMut::new(), sequence: 0 };
-        let what = format!("cannot log in to {endpoint:?}");
-        if !link.log_in(endpoint, purpose, &what).await? {
-            return Ok(None);
-        }
+        link.log_in(endpoint, purpose, &format!("cannot log in to {endpoint:?}")).await?;
         session::shed(&mut link).await?;
-        Ok(Some(link))
+        Ok(link)
     }
 
-    async fn log_in(&mut self, endpoint: &Endpoint, purpose: &str, what: &str) -> Result<bool> {
-        let greeting = Greeting::parse(&self.reply(what).await?).map_err(|_| malformed(what))?;
-        let password = endpoint.password.as_deref().unwrap_or_default();
-        let common = CAPABILITIES
-            .into_iter()
-            .fold(Capabilities::default(), Capabilities::with)
-            .common(greeting.capabilities.with(Capabilities::LONG_PASSWORD));
+    async fn log_in(&mut self, endpoint: &Endpoint, purpose: &str, what: &str) -> Result<()> {
         let mut attributes = BytesMut::new();
         put_string(&mut attributes, b"program_name");
         put_string(&mut attributes, format!("headgate {purpose}").as_bytes());
-        let response = Response {
-            capabilities: common,
-            extended: 0,
-            max_packet: 1 << 30,
+        let password = endpoint.password.as_deref().unwrap_or_default();
+        let identity = Identity {
+            user: endpoint.user.as_bytes().to_vec(),
+            credential: Credential::Clear(password.as_bytes().to_vec().into()),
+            capabilities: CAPABILITIES,
             charset: UTF8MB4_GENERAL_CI,
-            user: Bytes::copy_from_slice(endpoint.user.as_bytes()),
-            proof: prove(&greeting.plugin, password, &greeting.nonce),
-            database: None,
-            plugin: greeting.plugin.clone(),
             attributes: attributes.freeze(),
-            zstd_level: None,
+            max_packet: 1 << 30,
         };
-        let mut body = BytesMut::new();
-        response.encode(&mut body);
-        self.send(&body).await?;
-        let mut method = greeting.plugin;
-        loop {
-            let reply = self.reply(what).await?;
-            match Step::parse(reply).map_err(|_| malformed(what))? {
-                Step::Ok(_) => return Ok(true),
-                Step::Err(body) => return Err(refused(what, &body)),
-                Step::Switch { plugin, data } => {
-                    let nonce = nonce_of(&data).ok_or_else(|| malformed(what))?;
-                    let proof = prove(&plugin, password, &nonce);
-                    self.send(&proof).await?;
-                    method = plugin;
-                }
-                Step::MoreData(data) if data.first() == Some(&FAST_OK) => {}
-                Step::MoreData(data) if data.first() == Some(&FULL_NEEDED) => return Ok(false),
-                Step::MoreData(_) | Step::OldSwitch | Step::NextFactor => {
-                    let method = String::from_utf8_lossy(&method).into_owned();
-                    return Err(Error::fatal(format!("{what}: the login method {method} is not known"))
-                        .remedy("give Headgate's account caching_sha2_password or mysql_native_password"));
-                }
+        let mut login = Login::new(Client {
+            identity: &identity,
+            also: Capabilities::default(),
+            database: None,
+            channel: if self.stream.is_local() { Channel::Socket } else { Channel::Network },
+            seal: |key, clear| seal(key, clear, &mut OsRng),
+        });
+        let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
+        let outcome = transport::converse(&mut self.stream, &mut self.incoming, BytesMut::new(), step).await;
+        let outcome = outcome.map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => closed(what),
+            _ => lost(error),
+        })?;
+        outcome.map(drop).map_err(|failed| match failed {
+            Failed::Refused(body) => refused(what, &body),
+            Failed::Malformed(_) => malformed(what),
+            Failed::Unsupported { plugin, .. } => {
+                let method = String::from_utf8_lossy(&plugin);
+                Error::fatal(format!("{what}: the login method {method} is not known"))
+                    .remedy("give Headgate's account caching_sha2_password or mysql_native_password")
             }
-        }
+        })
     }
 
     /// Runs a statement that gives no rows.
@@ -351,7 +317,7 @@ impl Link {
         self.incoming.reserve(READ_BYTES);
         let count = moving(self.stream.read_buf(&mut self.incoming)).await?;
         if count == 0 {
-            return Err(Error::transient(format!("{what}: the server closed the connection")));
+            return Err(closed(what));
         }
         Ok(())
     }
@@ -364,12 +330,20 @@ pub(super) async fn in_time<T>(what: &str, step: impl Future<Output = Result<T>>
         .unwrap_or_else(|_| Err(Error::transient(format!("{what}: nothing moved for {} s", STALL.as_secs()))))
 }
 
-async fn moving<T>(step: impl Future<Output = std::io::Result<T>>) -> Result<T> {
+async fn moving<T>(step: impl Future<Output = io::Result<T>>) -> Result<T> {
     match timeout(STALL, step).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Error::transient("a connection of the load was lost").because(error)),
+        Ok(Err(error)) => Err(lost(error)),
         Err(_) => Err(Error::transient(format!("nothing moved for {} s on a connection of the load", STALL.as_secs()))),
     }
+}
+
+fn closed(what: &str) -> Error {
+    Error::transient(format!("{what}: the server closed the connection"))
+}
+
+fn lost(error: io::Error) -> Error {
+    Error::transient("a connection of the load was lost").because(error)
 }
 
 fn malformed(what: &str) -> Error {
@@ -415,16 +389,6 @@ fn read_answer(body: &[u8]) -> Option<Answer> {
         0xFB => Some(Answer::File),
         0xFF => None,
         _ => Some(Answer::Columns(fields.count().ok()?)),
-    }
-}
-
-/// What shows that the password is known; empty for an empty password, and where the method is not known.
-fn prove(plugin: &[u8], password: &str, nonce: &[u8; NONCE_BYTES]) -> Bytes {
-    match plugin {
-        _ if password.is_empty() => Bytes::new(),
-        auth::NATIVE => Bytes::copy_from_slice(&native::Key::of(password.as_bytes()).prove(nonce)),
-        auth::CACHING_SHA2 => Bytes::copy_from_slice(&caching_sha2::prove(password.as_bytes(), nonce)),
-        _ => Bytes::new(),
     }
 }
 

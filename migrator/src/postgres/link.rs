@@ -4,12 +4,15 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use postgres_protocol::message::backend::{ErrorResponseBody, Header, Message};
 use postgres_protocol::message::frontend;
+use protocol::postgres::handshake::Startup;
+use protocol::postgres::login::{Account, Failed, Login};
+use protocol::postgres::{frame, reply};
+use rand::RngExt;
+use rand::distr::Alphanumeric;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use transport::Stream;
@@ -21,9 +24,9 @@ use crate::error::{Error, Result};
 
 /// Nothing but row data is larger; a row's field holds at most 1 GiB.
 const FRAME_BYTES_MAX: usize = (1 << 30) + (1 << 20);
-/// Nothing that a server says before the login is complete is larger.
-const LOGIN_FRAME_BYTES_MAX: usize = 64 << 10;
 const READ_BYTES: usize = 256 << 10;
+/// The length of our part of SCRAM's nonce: about 140 random bits.
+const NONCE_CHARS: usize = 24;
 
 /// How the values of a change stream are written, so that they mean the same on every server.
 const SETTINGS: [(&str, &str); 8] = [
@@ -80,7 +83,7 @@ impl std::error::Error for Refusal {}
 /// One frame from the server.
 pub(super) enum Frame {
     /// The payload of a CopyData frame.
-    Copy(bytes::Bytes),
+    Copy(Bytes),
     /// The server is ready to stream.
     CopyBoth,
     /// Anything else.
@@ -100,14 +103,7 @@ impl Link {
             _ => Error::transient(format!("cannot connect to {endpoint:?} for replication")).because(error),
         })?;
         let mut link = Self { stream, incoming: BytesMut::with_capacity(READ_BYTES), outgoing: BytesMut::new() };
-        let parameters = [
-            ("user", endpoint.user.as_str()),
-            ("database", endpoint.database.as_str()),
-            ("replication", "database"),
-            ("application_name", application),
-        ];
-        frontend::startup_message(parameters, &mut link.outgoing).map_err(unsendable)?;
-        link.login(endpoint).await?;
+        link.login(endpoint, application).await?;
         link.pin(endpoint).await?;
         Ok(link)
     }
@@ -124,70 +120,26 @@ impl Link {
             .map_err(|refusal| Error::fatal(format!("{endpoint:?} refuses a setting of the stream")).because(refusal))
     }
 
-    async fn login(&mut self, endpoint: &Endpoint) -> Result<()> {
-        let password = || {
-            endpoint.password.as_deref().ok_or_else(|| {
-                Error::fatal(format!("{endpoint:?} asks for a password"))
-                    .remedy("give the cluster's password in the configuration")
-            })
-        };
-        let mut scram: Option<ScramSha256> = None;
-        loop {
-            self.flush().await?;
-            let Frame::Other(message) = self.frame(LOGIN_FRAME_BYTES_MAX).await? else {
-                return Err(unexpected("data before the login was complete"));
-            };
-            match message {
-                Message::AuthenticationCleartextPassword => {
-                    frontend::password_message(password()?.as_bytes(), &mut self.outgoing).map_err(unsendable)?;
-                }
-                Message::AuthenticationMd5Password(body) => {
-                    let hash = md5_hash(endpoint.user.as_bytes(), password()?.as_bytes(), body.salt());
-                    frontend::password_message(hash.as_bytes(), &mut self.outgoing).map_err(unsendable)?;
-                }
-                Message::AuthenticationSasl(body) => {
-                    let mut offered = body.mechanisms();
-                    let mut usable = false;
-                    while let Some(mechanism) = offered.next().map_err(broken)? {
-                        usable |= mechanism == "SCRAM-SHA-256";
-                    }
-                    if !usable {
-                        return Err(Error::fatal("the server offers no SCRAM-SHA-256 login"));
-                    }
-                    let exchange = ScramSha256::new(password()?.as_bytes(), ChannelBinding::unsupported());
-                    frontend::sasl_initial_response("SCRAM-SHA-256", exchange.message(), &mut self.outgoing)
-                        .map_err(unsendable)?;
-                    scram = Some(exchange);
-                }
-                Message::AuthenticationSaslContinue(body) => {
-                    let exchange = scram.as_mut().ok_or_else(|| unexpected("SASL data"))?;
-                    exchange.update(body.data()).map_err(broken)?;
-                    frontend::sasl_response(exchange.message(), &mut self.outgoing).map_err(unsendable)?;
-                }
-                Message::AuthenticationSaslFinal(body) => {
-                    let exchange = scram.as_mut().ok_or_else(|| unexpected("SASL data"))?;
-                    exchange.finish(body.data()).map_err(broken)?;
-                }
-                Message::ErrorResponse(body) => {
-                    let refusal = Refusal::read(&body);
-                    let what = format!("{endpoint:?} refuses a replication connection");
-                    let lasting = refusal.code.starts_with("28") || refusal.code == "42501";
-                    let error = if lasting {
-                        Error::fatal(what).remedy(
-                            "the role needs the REPLICATION attribute, the right password, and an entry in pg_hba.conf",
-                        )
-                    } else {
-                        Error::transient(what)
-                    };
-                    return Err(error.because(refusal));
-                }
-                Message::ReadyForQuery(_) => return Ok(()),
-                Message::AuthenticationOk
-                | Message::ParameterStatus(_)
-                | Message::BackendKeyData(_)
-                | Message::NoticeResponse(_) => {}
-                _ => return Err(unexpected("an unknown login request")),
-            }
+    async fn login(&mut self, endpoint: &Endpoint, application: &str) -> Result<()> {
+        let parameters = [
+            ("user", endpoint.user.as_str()),
+            ("database", endpoint.database.as_str()),
+            ("replication", "database"),
+            ("application_name", application),
+        ];
+        let owned = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let parameters = parameters.iter().map(|(name, value)| (owned(name), owned(value))).collect();
+        let mut startup = BytesMut::new();
+        Startup { major: 3, minor: 0, parameters, protocol_options: Vec::new() }.encode(&mut startup);
+        let nonce: String = rand::rng().sample_iter(Alphanumeric).take(NONCE_CHARS).map(char::from).collect();
+        let password = endpoint.password.as_deref().map(str::as_bytes);
+        let mut login = Login::new(Account { user: endpoint.user.as_bytes(), password, nonce: &nonce });
+        let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
+        match transport::converse(&mut self.stream, &mut self.incoming, startup, step).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(failed)) => Err(not_let_in(endpoint, failed)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => arrived(Ok(0)),
+            Err(error) => Err(lost(error)),
         }
     }
 
@@ -206,15 +158,11 @@ impl Link {
 
     /// A whole frame that already arrived, if there is one.
     pub(super) fn take(&mut self) -> Result<Option<Frame>> {
-        self.take_within(FRAME_BYTES_MAX)
-    }
-
-    fn take_within(&mut self, bytes_max: usize) -> Result<Option<Frame>> {
         let Some(header) = Header::parse(&self.incoming).map_err(broken)? else {
             return Ok(None);
         };
         let length = usize::try_from(header.len()).map_err(|_| unexpected("a negative length"))?;
-        if length > bytes_max {
+        if length > FRAME_BYTES_MAX {
             return Err(unexpected(&format!("a frame of {length} bytes")));
         }
         if self.incoming.len() < length + 1 {
@@ -257,9 +205,9 @@ impl Link {
         }
     }
 
-    async fn frame(&mut self, bytes_max: usize) -> Result<Frame> {
+    async fn frame(&mut self) -> Result<Frame> {
         loop {
-            if let Some(frame) = self.take_within(bytes_max)? {
+            if let Some(frame) = self.take()? {
                 return Ok(frame);
             }
             self.exchange().await?;
@@ -285,7 +233,7 @@ impl Link {
         let mut rows = Vec::new();
         let mut refusal = None;
         loop {
-            match self.frame(FRAME_BYTES_MAX).await? {
+            match self.frame().await? {
                 Frame::Other(Message::DataRow(body)) => {
                     let mut row = Vec::new();
                     let mut ranges = body.ranges();
@@ -330,6 +278,30 @@ impl Link {
             }
             _ => Error::transient("the server ended the change stream"),
         }
+    }
+}
+
+fn not_let_in(endpoint: &Endpoint, failed: Failed) -> Error {
+    match failed {
+        Failed::Refused { frame, .. } => {
+            let fields = reply::ErrorFields::parse(frame.slice(frame::HEADER_BYTES.min(frame.len())..));
+            let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+            let refusal = Refusal { code: text(&fields.code), message: text(&fields.message) };
+            let what = format!("{endpoint:?} refuses a replication connection");
+            let lasting = refusal.code.starts_with("28") || refusal.code == "42501";
+            let error = if lasting {
+                Error::fatal(what)
+                    .remedy("the role needs the REPLICATION attribute, the right password, and an entry in pg_hba.conf")
+            } else {
+                Error::transient(what)
+            };
+            error.because(refusal)
+        }
+        Failed::NoPassword => Error::fatal(format!("{endpoint:?} asks for a password"))
+            .remedy("give the cluster's password in the configuration"),
+        Failed::Mechanism => Error::fatal("the server offers no SCRAM-SHA-256 login"),
+        Failed::Malformed(_) | Failed::Scram(_) => broken(io::Error::other(failed)),
+        Failed::Method | Failed::OutOfOrder => unexpected("an unknown login request"),
     }
 }
 

@@ -3,6 +3,10 @@
 //! MySQL internals manual, "Authentication Phase". Whatever the plugin, the server ends the exchange with OK or ERR.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use rsa::pkcs8::DecodePublicKey;
+use rsa::rand_core::CryptoRngCore;
+use rsa::{Oaep, RsaPublicKey};
+use sha1_for_rsa::Sha1;
 use zeroize::Zeroizing;
 
 use crate::error::Malformed;
@@ -102,6 +106,14 @@ pub fn put_more_data(out: &mut BytesMut, data: &[u8]) {
 pub fn mask(bytes: &[u8], nonce: &[u8; NONCE_BYTES]) -> Zeroizing<Vec<u8>> {
     let masked = bytes.iter().zip(nonce.iter().cycle());
     Zeroizing::new(masked.map(|(byte, mask)| byte ^ mask).collect())
+}
+
+/// Encrypts for the server whose public key, as PEM, is `key`: OAEP with SHA-1, as the protocol has it. `None` where that
+/// is no key, or too short for it.
+pub fn seal(key: &[u8], clear: &[u8], random: &mut impl CryptoRngCore) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(key).ok()?;
+    let key = RsaPublicKey::from_public_key_pem(text.trim_end_matches('\0').trim()).ok()?;
+    key.encrypt(random, Oaep::new::<Sha1>(), clear).ok()
 }
 
 /// Compares without telling by time where the first difference is.

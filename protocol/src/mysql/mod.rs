@@ -7,6 +7,7 @@ pub mod error_response;
 pub mod frame;
 pub mod handshake;
 pub mod lenenc;
+pub mod login;
 pub mod position;
 pub mod reply;
 pub mod session;

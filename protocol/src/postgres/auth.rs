@@ -1,14 +1,15 @@
-//! How a client proves who it is: the demands, the answers, and the server's side of SCRAM-SHA-256.
+//! How a client proves who it is: the demands, the answers, and both sides of SCRAM-SHA-256.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use md5::{Digest, Md5};
 
 use crate::error::Malformed;
-use crate::postgres::{frame, reply};
+use crate::postgres::{command, frame, reply};
 use crate::reader::Reader;
 
 mod scram;
 
-pub use scram::{ClientKey, ITERATIONS_MAX, Refused, ScramServer, Verifier};
+pub use scram::{ClientKey, ITERATIONS_MAX, Refused, ScramClient, ScramServer, ServerSignature, Verifier};
 
 /// The only mechanism that is offered.
 pub const SCRAM_SHA_256: &[u8] = b"SCRAM-SHA-256";
@@ -130,6 +131,31 @@ impl SaslInitialResponse {
         reader.end()?;
         Ok(Self { mechanism, data })
     }
+}
+
+impl SaslInitialResponse {
+    /// Appends the frame.
+    pub fn encode(&self, out: &mut BytesMut) {
+        frame::put(out, command::PASSWORD, |out| {
+            frame::put_cstr(out, &self.mechanism);
+            match &self.data {
+                None => out.put_i32(-1),
+                Some(data) => {
+                    out.put_u32(u32::try_from(data.len()).unwrap_or(u32::MAX));
+                    out.extend_from_slice(data);
+                }
+            }
+        });
+    }
+}
+
+/// The proof that `AuthenticationMD5Password` asks for.
+pub fn md5(user: &[u8], password: &[u8], salt: [u8; 4]) -> String {
+    let hash = |parts: [&[u8]; 2]| -> String {
+        let digest = parts.into_iter().fold(Md5::new(), |digest, part| digest.chain_update(part)).finalize();
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    format!("md5{}", hash([hash([password, user]).as_bytes(), &salt]))
 }
 
 /// The password of a PasswordMessage.

@@ -13,6 +13,7 @@ pub mod command;
 pub mod error_response;
 pub mod frame;
 pub mod handshake;
+pub mod login;
 pub mod position;
 pub mod reply;
 pub mod session;

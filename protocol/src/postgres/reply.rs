@@ -115,7 +115,7 @@ impl ParameterStatus {
 }
 
 /// The key with which a session's statements can be cancelled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackendKeyData {
     /// The server process.
     pub pid: i32,

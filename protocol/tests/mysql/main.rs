@@ -15,5 +15,6 @@
 mod auth;
 mod frame;
 mod handshake;
+mod login;
 mod position;
 mod session_model;

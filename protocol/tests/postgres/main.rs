@@ -15,6 +15,7 @@
 mod change;
 mod frame;
 mod handshake;
+mod login;
 mod reply;
 mod scram;
 mod session;

@@ -7,11 +7,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use stream::Stream;
+use zeroize::Zeroize;
 
 /// Where a server listens.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +78,28 @@ async fn first_of(all: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream
         };
     }
     Err(failure)
+}
+
+/// Sends `outgoing`, and then what `step` appends to it whenever something has arrived, until `step` is done or fails.
+/// What was sent is wiped: logins have passwords in it. Fails with `UnexpectedEof` where the server closes. The caller
+/// sets the deadline.
+pub async fn converse<T, F>(
+    stream: &mut Stream,
+    incoming: &mut BytesMut,
+    mut outgoing: BytesMut,
+    mut step: impl FnMut(&mut BytesMut, &mut BytesMut) -> Result<Option<T>, F>,
+) -> io::Result<Result<T, F>> {
+    loop {
+        stream.write_all(&outgoing).await?;
+        outgoing.as_mut().zeroize();
+        outgoing.clear();
+        if stream.read_buf(incoming).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(outcome) = step(incoming, &mut outgoing).transpose() {
+            return Ok(outcome);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,23 +1,16 @@
-//! RSA for passwords that go over a connection without TLS, at both ends: OAEP with SHA-1, as the protocol has it.
+//! RSA for passwords that clients send over a connection without TLS: OAEP with SHA-1, as the protocol has it.
 
 use std::sync::Arc;
 
-use rsa::pkcs8::{DecodePublicKey, EncodePublicKey, LineEnding};
+use rsa::pkcs8::{EncodePublicKey, LineEnding};
 use rsa::rand_core::OsRng;
-use rsa::{Oaep, RsaPrivateKey, RsaPublicKey};
+use rsa::{Oaep, RsaPrivateKey};
 use sha1_for_rsa::Sha1;
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 /// As long as the key that a server makes for itself.
 const KEY_BITS: usize = 2048;
-
-/// Encrypts for the server whose public key, as PEM, is `key`; `None` where that is no key, or too short for it.
-pub fn seal(key: &[u8], clear: &[u8]) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(key).ok()?;
-    let key = RsaPublicKey::from_public_key_pem(text.trim_end_matches('\0').trim()).ok()?;
-    key.encrypt(&mut OsRng, Oaep::new::<Sha1>(), clear).ok()
-}
 
 /// Headgate's own pair of keys, made when the first client without TLS asks for it, and kept in memory only.
 #[derive(Default)]
@@ -63,17 +56,19 @@ impl KeyPair {
 
 #[cfg(test)]
 mod tests {
+    use protocol::mysql::auth::seal;
+
     use super::*;
 
     #[tokio::test]
     async fn what_is_sealed_with_the_public_key_opens_with_the_private_one_only() {
         let (ours, theirs) = (KeyPair::default(), KeyPair::default());
         let public = ours.public().await.expect("a key");
-        let sealed = seal(public.as_bytes(), b"secret\0").expect("sealed");
+        let sealed = seal(public.as_bytes(), b"secret\0", &mut OsRng).expect("sealed");
         let opened = ours.open(sealed.clone()).await.expect("opened");
         assert_eq!(&opened[..], b"secret\0");
         assert!(theirs.open(sealed).await.is_none());
-        assert!(seal(b"no key", b"secret").is_none());
+        assert!(seal(b"no key", b"secret", &mut OsRng).is_none());
         assert!(ours.open(vec![0; 3]).await.is_none());
     }
 }

@@ -19,7 +19,7 @@ const LOGIN_FRAME_BYTES_MAX: usize = 16 << 10;
 /// A client asks for encryption at most once of each kind.
 const ENCRYPTION_REQUESTS_MAX: u32 = 2;
 
-/// The length of the server's part of the SCRAM nonce: about 140 random bits.
+/// The length of our part of a SCRAM nonce: about 140 random bits.
 const NONCE_CHARS: usize = 24;
 
 /// What a fresh connection wants.
@@ -100,9 +100,13 @@ pub async fn authenticate(
     }
 }
 
+/// Our part of a SCRAM nonce, on either side of a login.
+pub(super) fn nonce() -> String {
+    rand::rng().sample_iter(Alphanumeric).take(NONCE_CHARS).map(char::from).collect()
+}
+
 async fn scram(stream: &mut TcpStream, buffer: &mut BytesMut, user: &str, verifier: Verifier) -> Result<(), Rejected> {
-    let nonce: String = rand::rng().sample_iter(Alphanumeric).take(NONCE_CHARS).map(char::from).collect();
-    let mut exchange = ScramServer::new(verifier, &nonce);
+    let mut exchange = ScramServer::new(verifier, &nonce());
 
     let mut out = BytesMut::new();
     AuthRequest::scram().encode(&mut out);

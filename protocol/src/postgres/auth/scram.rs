@@ -1,4 +1,4 @@
-//! The server's side of SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding.
+//! Both sides of SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,10 @@ use zeroize::{Zeroize, Zeroizing};
 /// The most iterations that a verifier may ask for.
 pub const ITERATIONS_MAX: u32 = 10_000_000;
 
-/// The longest message of a client that is looked at.
+/// The most iterations that a server may ask of us. It costs it nothing to ask, and us a hash each.
+const ITERATIONS_OF_SERVER_MAX: u32 = 100_000;
+
+/// The longest message of a peer that is looked at.
 const MESSAGE_BYTES_MAX: usize = 2048;
 const KEY_BYTES: usize = 32;
 const MOCK_SALT_BYTES: usize = 16;
@@ -18,7 +21,7 @@ const ITERATIONS: u32 = 4096;
 
 type Key = [u8; KEY_BYTES];
 
-/// Why a client was not let in. Only the operator may see the difference.
+/// Why a client was not let in, or does not trust the server. Only the operator may see the difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Its message is not one of SCRAM.
@@ -39,6 +42,15 @@ pub enum Refused {
     /// The messages came out of order.
     #[error("SCRAM message out of order")]
     Order,
+    /// The server asks for more iterations than anybody needs.
+    #[error("SCRAM iteration count exceeds the maximum allowed")]
+    Iterations,
+    /// The server ended the exchange with an error of SCRAM's own.
+    #[error("SCRAM error of the server")]
+    Server,
+    /// The server does not know the verifier: it is not the one that the password was given to.
+    #[error("SCRAM verification error")]
+    Signature,
 }
 
 /// What a server stores instead of a password.
@@ -228,6 +240,76 @@ impl ScramServer {
         }
         let signature = STANDARD.encode(hmac(&self.verifier.server_key, &signed));
         Ok((format!("v={signature}").into_bytes(), client_key))
+    }
+}
+
+/// The client's side of one exchange.
+pub struct ScramClient {
+    password: Zeroizing<Vec<u8>>,
+    nonce: String,
+}
+
+/// What the server must say at last, to show that it has the verifier.
+pub struct ServerSignature(Key);
+
+impl ScramClient {
+    /// Begins an exchange. The nonce is as in [`ScramServer::new`].
+    pub fn new(password: &[u8], nonce: &str) -> Self {
+        // As in the server, a password that SASLprep cannot take is taken as it is.
+        let prepared = std::str::from_utf8(password).ok().and_then(|text| stringprep::saslprep(text).ok());
+        let password = prepared.map_or_else(|| password.to_vec(), |text| text.into_owned().into_bytes());
+        Self { password: Zeroizing::new(password), nonce: nonce.to_owned() }
+    }
+
+    /// The first message. It names no user: the startup packet did.
+    pub fn first(&self) -> String {
+        format!("n,,{}", self.bare())
+    }
+
+    fn bare(&self) -> String {
+        format!("n=,r={}", self.nonce)
+    }
+
+    /// Takes the server's first message; the answer to it, and what the server must say to that.
+    pub fn answer(self, server_first: &[u8]) -> Result<(String, ServerSignature), Refused> {
+        let message = text(server_first)?;
+        let mut attributes = message.split(',');
+        let mut next = |name| attributes.next().and_then(|attribute| attribute.strip_prefix(name));
+        let nonce = next("r=").filter(|nonce| is_printable(nonce)).ok_or(Refused::Malformed)?;
+        let salt = next("s=").and_then(|salt| STANDARD.decode(salt).ok()).ok_or(Refused::Malformed)?;
+        let iterations = next("i=").and_then(|count| count.parse().ok()).ok_or(Refused::Malformed)?;
+        if attributes.next().is_some() || iterations == 0 {
+            return Err(Refused::Malformed);
+        }
+        if !nonce.starts_with(&self.nonce) {
+            return Err(Refused::Nonce);
+        }
+        if iterations > ITERATIONS_OF_SERVER_MAX {
+            return Err(Refused::Iterations);
+        }
+        let salted = Zeroizing::new(salted_password(&self.password, &salt, iterations));
+        let mut proof = ClientKey(hmac(&*salted, &[b"Client Key"]));
+        let without_proof = format!("c={},r={nonce}", STANDARD.encode("n,,"));
+        let signed = format!("{},{message},{without_proof}", self.bare());
+        let mask = hmac(&hash(&proof.0), &[signed.as_bytes()]);
+        for (byte, mask) in proof.0.iter_mut().zip(mask) {
+            *byte ^= mask;
+        }
+        let answer = format!("{without_proof},p={}", STANDARD.encode(proof.0));
+        let server_key = Zeroizing::new(hmac(&*salted, &[b"Server Key"]));
+        Ok((answer, ServerSignature(hmac(&*server_key, &[signed.as_bytes()]))))
+    }
+}
+
+impl ServerSignature {
+    /// Takes the server's last message. Until this was said, anybody could be at the other end.
+    pub fn check(&self, server_final: &[u8]) -> Result<(), Refused> {
+        let message = text(server_final)?;
+        if message.starts_with("e=") {
+            return Err(Refused::Server);
+        }
+        let signature = message.strip_prefix("v=").and_then(|signature| STANDARD.decode(signature).ok());
+        if same(&signature.ok_or(Refused::Malformed)?, &self.0) { Ok(()) } else { Err(Refused::Signature) }
     }
 }
 
