@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use protocol::mysql::auth::Step;
 use protocol::mysql::frame;
 use protocol::mysql::handshake::{Capabilities, ChangeUser, FirstPacket, Greeting};
+use protocol::mysql::login::{Channel, Client, Credential, Identity, Login};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut buffer = BytesMut::from(data);
@@ -12,6 +13,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         login(payload.body);
     }
     login(Bytes::copy_from_slice(data));
+    client(data);
 });
 
 fn login(body: Bytes) {
@@ -32,4 +34,21 @@ fn login(body: Bytes) {
         let _ = ChangeUser::parse(&body, Capabilities(bits));
     }
     let _ = Step::parse(body);
+}
+
+/// A client that logs in hears the same, and tells its password to nobody on a network.
+fn client(data: &[u8]) {
+    let identity = Identity {
+        user: b"shop".to_vec(),
+        credential: Credential::Clear(b"secret".to_vec().into()),
+        capabilities: Capabilities::default(),
+        charset: 45,
+        attributes: Bytes::new(),
+        max_packet: 1 << 24,
+    };
+    let (also, database, seal) = (Capabilities::SESSION_TRACK, None, |_: &[u8], _: &[u8]| Some(vec![0]));
+    let mut login = Login::new(Client { identity: &identity, also, database, channel: Channel::Network, seal });
+    let mut outgoing = BytesMut::new();
+    let _ = login.feed(&mut BytesMut::from(data), &mut outgoing);
+    assert!(!outgoing.windows(6).any(|part| part == b"secret"));
 }
