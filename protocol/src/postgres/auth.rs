@@ -152,8 +152,8 @@ impl SaslInitialResponse {
 /// The proof that `AuthenticationMD5Password` asks for.
 pub fn md5(user: &[u8], password: &[u8], salt: [u8; 4]) -> String {
     let hash = |parts: [&[u8]; 2]| -> String {
-        let digest = parts.into_iter().fold(Md5::new(), |digest, part| digest.chain_update(part)).finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digest = parts.into_iter().fold(Md5::new(), Md5::chain_update).finalize();
+        digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     };
     format!("md5{}", hash([hash([password, user]).as_bytes(), &salt]))
 }
