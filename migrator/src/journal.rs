@@ -273,9 +273,8 @@ impl Journal {
             open.commit(decision, &work)
         };
         match tokio::task::spawn_blocking(committing).await {
-            Ok(outcome) => {
-                outcome.map_err(|(cause, in_doubt)| Unwritten { error: unusable(&self.open.path, cause), in_doubt })
-            }
+            Ok(outcome) => outcome
+                .map_err(|(cause, in_doubt)| Unwritten { error: schema::unusable(&self.open.path, cause), in_doubt }),
             Err(gone) => {
                 Err(Unwritten { error: Error::transient("a journal write did not end").because(gone), in_doubt: true })
             }
@@ -284,7 +283,7 @@ impl Journal {
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         let connection = self.open.reader.as_ref().unwrap_or(&self.open.connection);
-        work(&connection.lock()).map_err(|cause| unusable(&self.open.path, cause))
+        work(&connection.lock()).map_err(|cause| schema::unusable(&self.open.path, cause))
     }
 
     /// The next decision does not reach the disk before the sender is dropped.
@@ -395,12 +394,6 @@ fn lock(folder: &Path, failed: impl Fn(std::io::Error) -> Error) -> Result<File>
         }
         Err(TryLockError::Error(cause)) => Err(failed(cause)),
     }
-}
-
-fn unusable(path: &Path, cause: rusqlite::Error) -> Error {
-    Error::transient(format!("the journal {} cannot be read or written", path.display()))
-        .remedy("look at the disk's free space and the folder's rights")
-        .because(cause)
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> Result<String> {

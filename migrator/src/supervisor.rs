@@ -7,6 +7,9 @@ mod migration;
 mod next_steps;
 mod recopying;
 mod sessions;
+/// Routes that are looked at together.
+const LOOKED_AT_TOGETHER: usize = 8;
+
 #[cfg(test)]
 mod tests;
 mod views;
@@ -84,7 +87,7 @@ impl<D: Database> Supervisor<D> {
             factory,
             migrations: RwLock::new(migrations),
             defining: tokio::sync::Mutex::default(),
-            looking: tokio::sync::Semaphore::new(marks::TOGETHER),
+            looking: tokio::sync::Semaphore::new(LOOKED_AT_TOGETHER),
             unmarked_names: parking_lot::Mutex::default(),
         };
         supervisor.shut_doors()?;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::unusable;
 use crate::error::{Error, Result};
 
 /// Each entry takes a file from the version of its index to the next.
@@ -104,4 +103,10 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
         transaction.commit().map_err(failed)?;
     }
     Ok(())
+}
+
+pub(super) fn unusable(path: &Path, cause: rusqlite::Error) -> Error {
+    Error::transient(format!("the journal {} cannot be read or written", path.display()))
+        .remedy("look at the disk's free space and the folder's rights")
+        .because(cause)
 }

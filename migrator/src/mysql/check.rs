@@ -2,8 +2,9 @@
 //!
 //! Nothing here shares code with what moves rows: own connections, own reading of the catalogue, own SQL.
 
-pub(crate) mod catalog_objects;
 pub(crate) mod catalog_tables;
+pub(crate) mod definitions;
+mod differences;
 pub(crate) mod digest;
 pub(crate) mod drift;
 pub mod inventory;
@@ -40,7 +41,7 @@ pub async fn run(
 ) -> Result<Checked> {
     let comparing = async {
         // Before the snapshots: what changes between the two is seen by the next look.
-        let compared = catalog_objects::compare(mysql).await?;
+        let compared = definitions::compare(mysql).await?;
         guard::refuse_open(mysql).await?;
         let pinned = snapshot_pair::open(mysql, plan, follow, &stop).await?;
         let pinned = pinned.ok_or_else(stopped)?;

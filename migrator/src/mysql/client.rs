@@ -11,6 +11,7 @@ use transport::{Address, Keepalive, Stream};
 
 use super::session;
 use crate::error::{Error, Result};
+use crate::mysql::refusal::ACCOUNT;
 
 /// Where a server is and who asks.
 #[derive(Clone, PartialEq, Eq)]
@@ -145,10 +146,35 @@ async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn>
     let connecting = async {
         let mut session =
             Conn::new(options).await.map_err(|error| failed(&format!("cannot connect to {endpoint:?}"), error))?;
-        session::shed(&mut session).await?;
+        shed(&mut session).await?;
         Ok(session)
     };
     tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(late(endpoint)))
+}
+
+/// Gives a session that has just begun what it needs.
+async fn shed(conn: &mut Conn) -> Result<()> {
+    const WHAT: &str = "cannot set a session up";
+    conn.query_drop(session::first()).await.map_err(|error| failed(WHAT, error))?;
+    let shown: Vec<(String, String)> = conn.query(session::rest()).await.map_err(|error| failed(WHAT, error))?;
+    let odd: Vec<session::Odd> = shown.iter().filter_map(|(name, shown)| session::Odd::of(name, shown)).collect();
+    if odd.is_empty() || conn.query_drop(session::statement(&odd)).await.is_ok() {
+        return Ok(());
+    }
+    for one in &odd {
+        if let Err(error) = conn.query_drop(session::statement([one])).await {
+            let code = match &error {
+                Failure::Server(reported) => reported.code,
+                _ => 0,
+            };
+            let account: Option<String> = conn.query_first(ACCOUNT).await.unwrap_or_default();
+            let refusal = one.refused(code, failed(WHAT, error), &account.unwrap_or_default());
+            if let Some(refusal) = refusal {
+                return Err(refusal);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A connection that was not there in time.
@@ -185,22 +211,6 @@ pub fn failed(what: &str, error: Failure) -> Error {
         Failure::Io(_) | Failure::Driver(DriverError::ConnectionClosed) => Error::transient(format!("{what}: {error}")),
         _ => Error::fatal(format!("{what}: {error}")),
     }
-}
-
-/// Who asks, as SQL writes it.
-pub(super) const ACCOUNT: &str = "SELECT CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))";
-
-/// The narrowest of the rights of which a server says that one is needed.
-pub(super) fn right_needed(message: &str) -> Option<&str> {
-    let (_, after) = message.split_once("(at least one of) the ")?;
-    let (listed, _) = after.split_once(" privilege")?;
-    let rights = listed
-        .split(" or ")
-        .flat_map(|part| part.split(','))
-        .map(str::trim)
-        .filter(|right| !right.starts_with("WITH "));
-    let narrow = rights.clone().filter(|right| *right != "SUPER");
-    narrow.last().or_else(|| rights.last())
 }
 
 /// Duplicate entries, bad and truncated values, and what a SIGNAL of the owner says.
@@ -240,7 +250,7 @@ fn remedy(code: u16) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, Flavor, Version, is_transient, right_needed};
+    use super::{Endpoint, Flavor, Version, is_transient};
 
     #[test]
     fn trouble_that_passes_is_told_from_trouble_that_stays() {
@@ -273,27 +283,5 @@ mod tests {
         assert!(!mariadb.is_mysql_from(5, 6, 0));
         assert!(read("26.7.0").is_mysql_from(9, 7, 0));
         assert!(Version::parse("a server").is_none());
-    }
-
-    #[test]
-    fn the_least_right_is_read_from_the_server_s_own_words() {
-        for (message, right) in [
-            (
-                "Access denied; you need (at least one of) the SUPER or ALLOW_NONEXISTENT_DEFINER privilege(s) for this operation",
-                "ALLOW_NONEXISTENT_DEFINER",
-            ),
-            (
-                "Access denied; you need (at least one of) the SUPER, SET USER privilege(s) for this operation",
-                "SET USER",
-            ),
-            (
-                "Access denied; you need (at least one of) the WITH ADMIN, ROLE_ADMIN, SUPER privilege(s) for this operation",
-                "ROLE_ADMIN",
-            ),
-            ("Access denied; you need (at least one of) the SUPER privilege(s) for this operation", "SUPER"),
-        ] {
-            assert_eq!(right_needed(message), Some(right));
-        }
-        assert_eq!(right_needed("Access denied"), None);
     }
 }

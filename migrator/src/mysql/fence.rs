@@ -4,6 +4,7 @@
 
 pub mod counters;
 mod durable;
+mod kept;
 mod locked;
 mod look;
 pub(crate) mod mark;
@@ -34,15 +35,11 @@ pub use durable::{state, uphold};
 pub(super) use locked::events_finding;
 pub use look::UnderFence;
 pub use write_block::lift;
+use write_block::{END_TIMEOUT, PURPOSES};
 pub(super) use write_block::{forget, install};
 
 /// How long a reply may be late where the server has nothing to wait for.
 const REPLY_GRACE: Duration = Duration::from_secs(5);
-/// How long the sessions of an earlier fence have to end.
-const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// Every session that a fence uses, by purpose: the one that waits, and the one that watches it and writes the marker.
-const PURPOSES: [&str; 2] = ["fence", "marker"];
-
 /// The barrier is up; its refusal would not outlive a restart of the server, or its session.
 pub struct Fence {
     session: Conn,
@@ -358,6 +355,23 @@ async fn run(session: &mut Conn, sql: &str, what: &str, or_disabled: bool) -> Re
 
 fn late() -> Error {
     Error::transient("the source did not answer the fence in time")
+}
+
+/// Lifts the fence that the mark tells of, with the mark; what held both goes with the last one.
+pub async fn clear_mark(mysql: &Mysql) -> Result<()> {
+    let mut session = mysql.connect_source("marks").await?;
+    mark::install(&mut session).await?;
+    install(&mut session).await?;
+    // A finished migration has its fence remembered here alone.
+    let remembering = session.exec_drop(
+        "INSERT IGNORE INTO headgate.fence (migration, sealed, event_scheduler, persisted, accounts)
+         SELECT switch_of, 1, event_scheduler, persisted, accounts FROM headgate.switches WHERE switch_of = ?",
+        (mysql.name(),),
+    );
+    remembering.await.map_err(|error| failed("cannot read what the source's fence has changed", error))?;
+    lift(mysql, &Plan::default()).await?;
+    mark::remove(mysql).await?;
+    mark::forget(&mut session).await
 }
 
 #[cfg(test)]

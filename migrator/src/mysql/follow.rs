@@ -6,6 +6,7 @@ pub(crate) mod coalesce;
 pub(crate) mod ddl;
 pub(crate) mod json;
 pub(crate) mod json_text;
+pub(crate) mod literals;
 pub(crate) mod statements;
 pub(crate) mod tables;
 pub(crate) mod values;

@@ -17,6 +17,7 @@ pub mod position;
 pub mod preflight;
 mod processlist;
 pub mod records;
+mod refusal;
 pub mod rights;
 pub mod schema;
 pub mod session;
@@ -153,7 +154,7 @@ impl Comparison for MysqlDatabase {
     }
 
     async fn definitions(&self, _plan: &Plan) -> Result<Compared> {
-        check::catalog_objects::compare(self).await
+        check::definitions::compare(self).await
     }
 
     async fn definitions_stamp(&self) -> Result<String> {
@@ -231,7 +232,7 @@ impl Fencing for MysqlDatabase {
     }
 
     async fn clear_mark(&self) -> Result<()> {
-        fence::mark::clear(self).await
+        fence::clear_mark(self).await
     }
 
     async fn uphold_fence(&self) -> Result<bool> {

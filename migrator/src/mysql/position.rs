@@ -12,7 +12,6 @@ use super::client::{self, failed};
 use super::sql::quote_literal;
 use crate::error::{Error, Result};
 use crate::model::position::Position;
-use crate::mysql::records;
 
 /// A place in one server's binary log: the file and offset, which order everything that this server logged, and the
 /// GTIDs up to there, which mean the same on every server of its cluster.
@@ -72,10 +71,16 @@ pub fn written_since(position: &BinlogPosition, since: Option<&BinlogPosition>) 
         .map_err(|error| Error::fatal("a position cannot be written").because(error))
 }
 
+pub(crate) fn unread(error: serde_json::Error) -> Error {
+    Error::fatal("a position in Headgate's records on the target cannot be read")
+        .because(error)
+        .remedy("DROP MIGRATION … WITH (target_objects = 'drop'), then create and start it again")
+}
+
 /// The place from which the stream must be read again, where that is another than the position that was stored.
 pub fn read_since(text: &str) -> Result<Option<BinlogPosition>> {
     let read: std::result::Result<Since, _> = serde_json::from_str(text);
-    read.map(|read| read.since).map_err(records::unread)
+    read.map(|read| read.since).map_err(unread)
 }
 
 /// Orders two files of one server by their numbers, which grow past six digits.

@@ -10,26 +10,20 @@ mod pair;
 mod rights;
 mod rows;
 mod server;
+mod side;
 mod tables;
 pub(crate) mod trial;
 mod visible;
 
-use std::collections::BTreeMap;
-
-use mysql_async::Conn;
-
-use super::catalogue::{self, ask};
-use super::client::Version;
 use super::{Mysql, fence};
 use crate::accounts::Account;
 use crate::error::Result;
 use crate::preflight::{Check, Findings};
+pub use side::NOT_PERSISTENT;
+use side::Side;
 
 const UNREACHABLE: &str =
     "check the cluster's address, that it runs, the user, the password and from which hosts it may come";
-
-/// Settings that MySQL does not keep over a restart by itself.
-pub const NOT_PERSISTENT: [&str; 1] = ["restrict_fk_on_non_standard_key"];
 
 /// Runs every check that the reachable servers allow.
 pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
@@ -74,48 +68,4 @@ pub async fn accounts(mysql: &Mysql) -> Result<Vec<Account>> {
     let (mut source, mut target) =
         tokio::try_join!(Side::open(mysql.connect_source("readiness")), Side::open(mysql.connect_target("readiness")))?;
     accounts::judge(mysql, &mut source, &mut target).await
-}
-
-/// A server that answered.
-struct Side {
-    session: Conn,
-    version: Version,
-    settings: BTreeMap<String, String>,
-}
-
-impl Side {
-    async fn open(session: impl Future<Output = Result<Conn>>) -> Result<Self> {
-        let mut session = session.await?;
-        let version = catalogue::prepare(&mut session).await?;
-        let rows = ask(&mut session, "SHOW GLOBAL VARIABLES", "cannot read a server's settings").await?;
-        let settings = rows.iter().map(|row| (row.owned(0), row.owned(1))).collect();
-        Ok(Self { session, version, settings })
-    }
-
-    /// A setting's value, or nothing where the server has none of this name.
-    fn setting(&self, name: &str) -> Option<&str> {
-        self.settings.get(name).map(String::as_str)
-    }
-
-    fn is_on(&self, name: &str) -> bool {
-        matches!(self.setting(name), Some("ON" | "1"))
-    }
-
-    fn number(&self, name: &str) -> Option<u64> {
-        // MariaDB writes days with decimals.
-        self.setting(name)?.split('.').next()?.parse().ok()
-    }
-
-    /// The statement that changes a setting, also over a restart where the server can.
-    fn set(&self, name: &str, value: &str) -> String {
-        let persists = !NOT_PERSISTENT.contains(&name);
-        let scope = if persists && self.version.is_mysql_from(8, 0, 0) { "PERSIST" } else { "GLOBAL" };
-        format!("SET {scope} {name} = {value}")
-    }
-
-    /// The rows of a query whose columns are the evidence and the statement that mends it.
-    async fn pairs(&mut self, query: &str) -> Result<Vec<(String, String)>> {
-        let rows = ask(&mut self.session, query, "a check could not run").await?;
-        Ok(rows.iter().map(|row| (row.owned(0), row.owned(1))).collect())
-    }
 }

@@ -10,6 +10,7 @@ use crate::model::plan::{Plan, Table};
 use crate::model::progress::Progress;
 use crate::mysql::client::failed;
 use crate::mysql::context::RECORDS;
+use crate::mysql::position::unread;
 use crate::mysql::sql::{quote_literal, title};
 use crate::mysql::{BinlogPosition, Mysql};
 pub use crate::records::Part;
@@ -93,12 +94,6 @@ pub fn written(position: &BinlogPosition) -> Result<String> {
 /// A position as it was stored.
 pub fn read_position(text: &str) -> Result<BinlogPosition> {
     serde_json::from_str(text).map_err(unread)
-}
-
-pub(crate) fn unread(error: serde_json::Error) -> Error {
-    Error::fatal("a position in Headgate's records on the target cannot be read")
-        .because(error)
-        .remedy("DROP MIGRATION … WITH (target_objects = 'drop'), then create and start it again")
 }
 
 fn of_table(mysql: &Mysql, table: &Table) -> Params {

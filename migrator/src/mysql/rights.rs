@@ -14,7 +14,7 @@ use crate::mysql::context::RECORDS;
 use crate::mysql::context::SCRATCH;
 use crate::mysql::schema::grants;
 use crate::rights::{self, Grant, Need, Side};
-use table::{RIGHTS, Right};
+use table::{RIGHTS, Right, To};
 
 /// Whose rights, and to what.
 #[derive(Clone, Copy, Debug)]
@@ -28,23 +28,6 @@ pub struct For<'a> {
 /// An account as SQL writes it.
 pub fn account(user: &str, host: &str) -> String {
     format!("{}@{}", quote_literal(user), quote_literal(host))
-}
-
-/// What a right is to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum To {
-    /// Everything on the server.
-    Server,
-    /// Headgate's own database.
-    Records,
-    /// Databases in which a server prints definitions anew.
-    Scratch,
-    /// Each database that moves.
-    Databases,
-    /// A database of the server's own.
-    System(&'static str),
-    /// Tables of such a database.
-    Tables(&'static str, &'static [&'static str]),
 }
 
 impl Right {

@@ -1,12 +1,9 @@
 //! What a session inherits from its server, and what ours are given in its place: no setting of a server may change how
 //! Headgate's own sessions read, write, compare or limit values. Every session variable that a server lets a session set stands here; a test asks each server for its own list.
 
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error as Failure};
-
-use super::client::{ACCOUNT, failed, right_needed};
 use super::sql::quote_literal;
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::mysql::refusal::right_needed;
 
 /// What our own sessions do about a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -428,29 +425,4 @@ impl Odd {
 pub(super) fn statement<'a>(odd: impl IntoIterator<Item = &'a Odd>) -> String {
     let assignments: Vec<String> = odd.into_iter().map(Odd::assignment).collect();
     format!("SET SESSION {}", assignments.join(", "))
-}
-
-/// Gives a session that has just begun what it needs.
-pub(super) async fn shed(session: &mut Conn) -> Result<()> {
-    const WHAT: &str = "cannot set a session up";
-    session.query_drop(first()).await.map_err(|error| failed(WHAT, error))?;
-    let shown: Vec<(String, String)> = session.query(rest()).await.map_err(|error| failed(WHAT, error))?;
-    let odd: Vec<Odd> = shown.iter().filter_map(|(name, shown)| Odd::of(name, shown)).collect();
-    if odd.is_empty() || session.query_drop(statement(&odd)).await.is_ok() {
-        return Ok(());
-    }
-    for one in &odd {
-        if let Err(error) = session.query_drop(statement([one])).await {
-            let code = match &error {
-                Failure::Server(reported) => reported.code,
-                _ => 0,
-            };
-            let account: Option<String> = session.query_first(ACCOUNT).await.unwrap_or_default();
-            let refusal = one.refused(code, failed(WHAT, error), &account.unwrap_or_default());
-            if let Some(refusal) = refusal {
-                return Err(refusal);
-            }
-        }
-    }
-    Ok(())
 }

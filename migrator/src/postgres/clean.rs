@@ -70,7 +70,7 @@ async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
 
 async fn clean_target(postgres: &Postgres) -> Result<()> {
     let failure = |error| failed("cannot remove Headgate's records from the target", error);
-    let maintenance = schema::connect_maintenance(postgres, postgres.target()).await;
+    let maintenance = schema::database::connect_maintenance(postgres, postgres.target()).await;
     if let Ok(server) = maintenance {
         let there = server
             .query_opt("SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&postgres.target().database])
@@ -83,7 +83,7 @@ async fn clean_target(postgres: &Postgres) -> Result<()> {
     let target = postgres.connect_target("clean up").await?;
     let name = quote_literal(postgres.name());
     for table in ["made", "chunks", "tables", "progress", "migrations"] {
-        let there = schema::absent(&target, &[format!("headgate.{table}")]).await?.is_empty();
+        let there = schema::database::absent(&target, &[format!("headgate.{table}")]).await?.is_empty();
         if !there {
             continue;
         }

@@ -23,6 +23,8 @@ use crate::database::Raised;
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::postgres::check::drift;
+use crate::postgres::client::as_replica;
+use crate::postgres::records::drop_empty_schema;
 pub use look::UnderFence;
 use write_block::TRIGGER;
 pub use write_block::{defining, forget, function, lift, standing};
@@ -99,17 +101,6 @@ async fn open(postgres: &Postgres) -> Result<Ready> {
         Err(error) => return Err(failed("cannot prepare the fence", error)),
     };
     Ok(Ready { fence, marker, one_try, look: None })
-}
-
-/// Where the role may, keeps event triggers of the source from firing for what this session creates: one that writes to
-/// a fenced table would meet the fence. Tells whether it may.
-pub async fn as_replica(session: &Client) -> Result<bool> {
-    let setting = "SET session_replication_role = replica";
-    match session.batch_execute(setting).await {
-        Ok(()) => Ok(true),
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
-        Err(error) => Err(failed("cannot prepare the fence", error)),
-    }
 }
 
 /// Locks the tables against writers within `limit`, readies the refusal, and commits the marker elsewhere.
@@ -304,4 +295,13 @@ async fn end(fence: Fence, how: &str) -> Result<()> {
 pub fn fenced(plan: &Plan) -> Vec<String> {
     let parents = plan.parents.iter().map(|(schema, name)| qualified(schema, name));
     parents.chain(plan.tables.iter().map(relation)).collect()
+}
+
+/// Lifts the fence that the mark tells of, with the mark; what held both goes with the last one.
+pub async fn clear_mark(postgres: &Postgres) -> Result<()> {
+    lift(postgres).await?;
+    let session = postgres.connect_source("marks").await?;
+    forget(&session, postgres).await?;
+    mark::forget(&session).await?;
+    drop_empty_schema(&session).await.map_err(|error| failed("cannot remove Headgate's schema from the source", error))
 }

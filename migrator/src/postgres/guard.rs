@@ -15,9 +15,10 @@ use crate::model::definitions::Definitions;
 use crate::model::plan::Plan;
 use crate::postgres::Postgres;
 use crate::postgres::client;
+use crate::postgres::client::as_replica;
 use crate::postgres::client::failed;
 use crate::postgres::fence;
-use crate::postgres::fence::{as_replica, blockers, fenced, function, standing};
+use crate::postgres::fence::{blockers, fenced, function, standing};
 use crate::postgres::sql::quote_literal;
 use crate::preflight::{Check, Level};
 

@@ -214,7 +214,7 @@ impl Fencing for PostgresDatabase {
     }
 
     async fn clear_mark(&self) -> Result<()> {
-        fence::mark::clear(self).await
+        fence::clear_mark(self).await
     }
 }
 

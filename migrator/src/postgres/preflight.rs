@@ -7,14 +7,11 @@ mod rights;
 mod roles;
 mod rows;
 mod server;
+mod side;
 mod tables;
 mod trial;
 
-use tokio_postgres::Client;
-use tokio_postgres::types::{FromSqlOwned, ToSql};
-
 use super::Postgres;
-use super::client::failed;
 use crate::accounts::Account;
 use crate::error::Result;
 use crate::preflight::{Check, Findings};
@@ -55,41 +52,4 @@ pub async fn run(postgres: &Postgres) -> Result<Vec<Check>> {
 pub async fn accounts(postgres: &Postgres) -> Result<Vec<Account>> {
     let (source, target) = tokio::try_join!(server::open_source(postgres), server::open_target(postgres))?;
     roles::judge(postgres, &source, &target).await
-}
-
-/// A server that answered.
-struct Side {
-    session: Client,
-    version: i32,
-    /// Whether the migration's own database is the one that the session is in.
-    has_database: bool,
-}
-
-impl Side {
-    async fn open(session: Client, has_database: bool) -> Result<Self> {
-        let version = one(&session, "SELECT current_setting('server_version_num')::int", &[]).await?;
-        Ok(Self { session, version, has_database })
-    }
-
-    fn major(&self) -> i32 {
-        self.version / 10_000
-    }
-}
-
-/// The one value of a query.
-async fn one<T: FromSqlOwned>(session: &Client, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<T> {
-    session
-        .query_one(query, values)
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(|error| failed("a check could not run", error))
-}
-
-/// The rows of a query whose columns are the evidence and the statement that mends it.
-async fn pairs(session: &Client, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<(String, String)>> {
-    let rows = session.query(query, values).await.map_err(|error| failed("a check could not run", error))?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|error| failed("a check could not run", error))
 }

@@ -5,9 +5,6 @@ use std::fmt::Write as _;
 
 use tokio_postgres::Client;
 
-use super::client::failed;
-use crate::error::Result;
-
 /// The settings that differ from their built-in value in this session and that it may set, without those that only make
 /// it faster or slower, and without what each session has of its own. The category is the server's.
 macro_rules! inherited {
@@ -37,19 +34,17 @@ const OWN: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
     SET extra_float_digits = 3; SET bytea_output = hex; SET xmloption = content; SET lc_monetary = 'C'";
 
 /// Makes a fresh session one that inherits nothing.
-pub(super) async fn prepare(session: &Client) -> std::result::Result<(), tokio_postgres::Error> {
+pub(super) async fn prepare(session: &Client) -> Result<(), tokio_postgres::Error> {
     session.batch_execute(&format!("{PIN}; {OWN}")).await
 }
 
 /// The same settings, as options of a client program's session, for `PGOPTIONS`. `session` must be a fresh one that was
 /// not prepared.
-pub(super) async fn options(session: &Client) -> Result<String> {
-    let cannot = |error| failed("cannot read the settings that a session inherits", error);
-    let rows = session.query(concat!("SELECT name, boot_val ", inherited!()), &[]).await.map_err(cannot)?;
+pub(super) async fn options(session: &Client) -> Result<String, tokio_postgres::Error> {
+    let rows = session.query(concat!("SELECT name, boot_val ", inherited!()), &[]).await?;
     let mut options = String::new();
     for row in &rows {
-        let read = || Ok::<(&str, &str), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));
-        let (name, value) = read().map_err(cannot)?;
+        let (name, value): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         let _ = write!(options, " -c {name}={}", escaped(value));
     }
     Ok(options)

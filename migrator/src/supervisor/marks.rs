@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::time::{sleep, timeout};
 
+use super::LOOKED_AT_TOGETHER;
 use super::Supervisor;
 use super::migration::Migration;
 use crate::backoff::Backoff;
@@ -27,9 +28,6 @@ const RETRY_LONGEST: Duration = Duration::from_secs(1);
 const LOOKING: &str = "looking";
 /// Names of which it is remembered that nothing is in their way.
 const NAMES_MAX: usize = 1000;
-/// Routes that are looked at together.
-pub(super) const TOGETHER: usize = 8;
-
 impl<D: Database> Supervisor<D> {
     /// Lets nobody in before the routes' clusters were looked at.
     pub(super) fn shut_doors(&self) -> Result<()> {
@@ -50,7 +48,7 @@ impl<D: Database> Supervisor<D> {
                 admission.is_ok_and(|admission| admission != Admission::Open)
             });
             let looking = shut.map(|(route, _)| supervisor.look(route));
-            futures_util::stream::iter(looking).buffer_unordered(TOGETHER).collect::<()>().await;
+            futures_util::stream::iter(looking).buffer_unordered(LOOKED_AT_TOGETHER).collect::<()>().await;
         });
     }
 

@@ -16,6 +16,7 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/postgres/schema/roles.rs",
             "migrator/src/postgres/preflight/roles.rs",
             "migrator/src/mysql/schema/accounts.rs",
+            "migrator/src/mysql/schema/accounts/account.rs",
             "migrator/src/mysql/schema/accounts/options.rs",
             "migrator/src/mysql/schema/beside.rs",
             "migrator/src/mysql/fence/passing.rs",
@@ -46,9 +47,9 @@ const FILES: &[(&str, &[&str])] = &[
         "PostgreSQL's catalogues say of their own columns what they refer to; MySQL's definitions are texts, and tables of texts",
         &[
             "migrator/src/postgres/check/catalogue.rs",
-            "migrator/src/postgres/check/definitions.rs",
             "migrator/src/mysql/catalogue.rs",
-            "migrator/src/mysql/check/catalog_objects.rs",
+            "migrator/src/mysql/check/differences.rs",
+            "migrator/src/mysql/check/inventory/record.rs",
             "migrator/src/mysql/check/catalog_tables.rs",
             "migrator/src/mysql/schema/create_table.rs",
         ],
@@ -71,7 +72,6 @@ const FILES: &[(&str, &[&str])] = &[
     (
         "PostgreSQL's stream has texts and no DDL; MySQL's log has packed values, documents and statements",
         &[
-            "migrator/src/postgres/follow/literals.rs",
             "migrator/src/postgres/follow/jobs.rs",
             "migrator/src/mysql/follow/batch/rows.rs",
             "migrator/src/mysql/follow/batch/distributed.rs",
@@ -88,7 +88,11 @@ const FILES: &[(&str, &[&str])] = &[
     ),
     (
         "PostgreSQL's owner of a table may always fence it; MySQL's read_only is the server's, and not everybody's to set",
-        &["migrator/src/mysql/fence/locked.rs", "migrator/src/mysql/fence/durable.rs"],
+        &[
+            "migrator/src/mysql/fence/locked.rs",
+            "migrator/src/mysql/fence/durable.rs",
+            "migrator/src/mysql/fence/kept.rs",
+        ],
     ),
     (
         "PostgreSQL's fence waits for locks by itself; MySQL's must be told who stands in the way of read_only",
@@ -104,6 +108,14 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/mysql/check/printed.rs",
             "migrator/src/mysql/check/reprinted.rs",
         ],
+    ),
+    (
+        "a database of PostgreSQL is created from a session on another one, after the source's",
+        &["migrator/src/postgres/schema/database.rs"],
+    ),
+    (
+        "MySQL's refusals name the rights of which one is needed; PostgreSQL's name the object",
+        &["migrator/src/mysql/refusal.rs"],
     ),
     (
         "each engine has its own kinds of proof at login",

@@ -3,6 +3,7 @@
 
 pub(crate) mod catalogues;
 pub mod reading;
+pub mod record;
 mod sequences;
 
 use crate::mysql::client::Version;

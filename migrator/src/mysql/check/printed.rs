@@ -2,7 +2,7 @@
 //! decided by the target's own print.
 
 use super::inventory::Class;
-use super::inventory::reading::Record;
+use super::inventory::record::Record;
 use crate::mysql::client::Version;
 use crate::mysql::schema::archive;
 

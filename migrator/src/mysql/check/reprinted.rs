@@ -1,14 +1,15 @@
 //! Lets the target print what the source's definitions become there: each is created, without rows, in a database that is
 //! dropped again, and read back as the target shows it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use super::differences::{Owner, Printed, What};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mysql_async::Conn;
 use tokio::time::timeout;
 
 use super::inventory::Part;
-use super::inventory::reading::Record;
+use super::inventory::record::Record;
 use super::stamp::Side;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::model::plan::Table;
@@ -23,36 +24,6 @@ use crate::mysql::{Mysql, schema};
 
 /// How long one comparison waits for another.
 const TURN_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// What kind of thing has a definition of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum What {
-    /// A table, view or sequence.
-    Relation,
-    /// A function or procedure.
-    Routine,
-    /// An event.
-    Event,
-}
-
-/// A thing with a definition of its own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Owner {
-    pub(crate) kind: What,
-    pub(crate) schema: String,
-    pub(crate) name: String,
-}
-
-/// What the target printed.
-#[derive(Debug, Default)]
-pub(crate) struct Printed {
-    /// As the catalogue of the target shows it, under the names of the source.
-    pub(crate) records: BTreeMap<Owner, Vec<Record>>,
-    /// The least grant that lets it print, where there is no place for it.
-    pub(crate) hidden: Option<String>,
-    /// Why the target printed nothing.
-    pub(crate) refused: BTreeMap<Owner, String>,
-}
 
 /// Creates what the source has of these now, and reads it back.
 pub(crate) async fn read(mysql: &Mysql, target: &mut Side, owners: &BTreeSet<Owner>) -> Result<Printed> {
@@ -150,7 +121,7 @@ impl Scratch<'_> {
         let seen = target.catalogue.read_some(&mut target.session, &only, parts).await?;
         for record in seen.records {
             let record = self.under_its_name(record);
-            let owner = super::catalog_objects::owner(&record);
+            let owner = super::differences::owner(&record);
             if let Some(records) = owner.and_then(|owner| printed.records.get_mut(&owner)) {
                 records.push(record);
             }

@@ -8,7 +8,7 @@ use mysql_async::{Conn, Error as Failure};
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
-use super::catalog_objects::Sides;
+use super::differences::Sides;
 use super::inventory::On;
 use super::inventory::catalogues::{MARIADB, OLD, OLD_MYSQL};
 use super::inventory::reading::{Catalogue, Seen};

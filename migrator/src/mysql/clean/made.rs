@@ -38,7 +38,7 @@ pub(crate) async fn remove(mysql: &Mysql) -> Result<Vec<String>> {
             ACCOUNT => {
                 let account = accounts::all(&mut target).await?.into_iter();
                 let key = (name.clone(), place.to_lowercase());
-                let is_it = |account: &accounts::Account| account.key() == key;
+                let is_it = |account: &accounts::account::Account| account.key() == key;
                 let Some(account) = account.into_iter().find(is_it) else {
                     continue;
                 };

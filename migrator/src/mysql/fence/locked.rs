@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::mysql::catalogue::text;
 use crate::mysql::schema::accounts;
-use crate::mysql::schema::accounts::Account;
+use crate::mysql::schema::accounts::account::Account;
 use crate::preflight::{Findings, Level};
 
 /// How long the sessions of locked accounts have to end.

@@ -6,10 +6,9 @@ use mysql_async::{Conn, Error as Failure, Row};
 use super::writers::own_account;
 use crate::error::{Error, Result};
 use crate::model::mark::{Mark, Stage};
-use crate::model::plan::Plan;
+use crate::mysql::Mysql;
 use crate::mysql::catalogue::text;
 use crate::mysql::client::failed;
-use crate::mysql::{Mysql, fence};
 
 /// What the fence has remembered is kept with the mark: it must be known for as long as the refusal lasts.
 const INSTALL: [&str; 2] = [
@@ -128,23 +127,6 @@ pub(crate) async fn remove(mysql: &Mysql) -> Result<()> {
         Err(error) if is_absent(&error) => Ok(()),
         Err(error) => Err(failed("cannot remove the mark of the switch from the source", error)),
     }
-}
-
-/// Lifts the fence that the mark tells of, with the mark; what held both goes with the last one.
-pub(crate) async fn clear(mysql: &Mysql) -> Result<()> {
-    let mut session = mysql.connect_source("marks").await?;
-    install(&mut session).await?;
-    fence::install(&mut session).await?;
-    // A finished migration has its fence remembered here alone.
-    let remembering = session.exec_drop(
-        "INSERT IGNORE INTO headgate.fence (migration, sealed, event_scheduler, persisted, accounts)
-         SELECT switch_of, 1, event_scheduler, persisted, accounts FROM headgate.switches WHERE switch_of = ?",
-        (mysql.name(),),
-    );
-    remembering.await.map_err(|error| failed("cannot read what the source's fence has changed", error))?;
-    fence::lift(mysql, &Plan::default()).await?;
-    remove(mysql).await?;
-    forget(&mut session).await
 }
 
 /// Drops what marks are kept in where there is none.

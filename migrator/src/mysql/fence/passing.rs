@@ -12,7 +12,7 @@ use crate::mysql::Mysql;
 use crate::mysql::catalogue::ask;
 use crate::mysql::client;
 use crate::mysql::client::Version;
-use crate::mysql::schema::accounts::Account;
+use crate::mysql::schema::accounts::account::Account;
 use crate::mysql::sql::qualified;
 use crate::preflight::{Findings, Level};
 pub(crate) use holders::Holders;

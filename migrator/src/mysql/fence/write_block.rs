@@ -6,11 +6,16 @@ use mysql_async::{Conn, Row};
 use super::super::client::{self, Version, failed};
 use super::super::sql::quote_literal;
 use super::super::{Mysql, stale_sessions};
-use super::{END_TIMEOUT, PURPOSES, durable, locked};
+use super::{kept, locked};
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::mysql::catalogue::{optional, text};
+use std::time::Duration;
 
+/// How long the sessions of an earlier fence have to end.
+pub(super) const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// Every session that a fence uses, by purpose: the one that waits, and the one that watches it and writes the marker.
+pub(super) const PURPOSES: [&str; 2] = ["fence", "marker"];
 /// A row says that a fence of this migration may be up, and what the server's settings were before.
 const INSTALL: [&str; 2] = [
     "CREATE DATABASE IF NOT EXISTS headgate CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
@@ -132,12 +137,12 @@ pub(super) async fn is_sealed_by_setting(mysql: &Mysql, session: &mut Conn) -> R
 
 /// Puts the server's settings back, and forgets them only then. Finds nothing to do where nothing is remembered.
 pub(super) async fn lower(mysql: &Mysql, session: &mut Conn, version: Version) -> Result<()> {
-    durable::take_back(mysql, session, version).await?;
+    kept::take_back(mysql, session, version).await?;
     let Some(before) = remembered(mysql, session).await? else {
         return Ok(());
     };
     let persisted = if version.is_mysql_from(8, 0, 0) {
-        let now = durable::persisted(session, version, "read_only").await?;
+        let now = kept::persisted(session, version, "read_only").await?;
         now.or_else(|| before.persisted.clone().filter(|was| was == "OFF"))
     } else {
         None

@@ -13,6 +13,7 @@ use crate::mysql::client;
 use crate::mysql::client::{Version, failed};
 use crate::mysql::processlist::monitored;
 use crate::mysql::processlist::sessions;
+use crate::mysql::refusal;
 use crate::mysql::rights::with_grants;
 use crate::mysql::sql::quote_literal;
 use crate::preflight::{Check, Findings, Level};
@@ -390,7 +391,7 @@ async fn sees_sessions(session: &mut Conn) -> Result<bool> {
 
 pub(crate) async fn own_account(session: &mut Conn) -> Result<String> {
     let reported: Option<String> = session
-        .query_first(client::ACCOUNT)
+        .query_first(refusal::ACCOUNT)
         .await
         .map_err(|error| failed("cannot ask for Headgate's own account", error))?;
     Ok(reported.unwrap_or_default())

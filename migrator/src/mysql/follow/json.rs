@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use protocol::mysql::change::little;
 
-use super::values::{InvalidValue, decimal, quoted};
+use super::literals::{InvalidValue, decimal, quoted};
 
 /// The server refuses documents that are deeper.
 const DEPTH_MAX: usize = 110;

@@ -3,7 +3,7 @@
 use protocol::error::Malformed;
 
 use super::json::double;
-use super::values::quoted;
+use super::literals::quoted;
 
 /// The server refuses documents that are deeper.
 const DEPTH_MAX: usize = 110;

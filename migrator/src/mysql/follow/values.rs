@@ -3,11 +3,10 @@
 //! The session that runs it has `SET NAMES binary` and the time zone UTC: a plain string constant is bytes, which land
 //! in a column of any character set unchanged.
 
-use std::io::Write as _;
-
-use protocol::mysql::change::{self, Cell, DIGIT_BYTES, little};
+use protocol::mysql::change::{self, Cell, little};
 
 use super::json;
+use super::literals::{InvalidValue, big, decimal, put, quoted};
 
 #[expect(clippy::struct_excessive_bools, reason = "independent facts of the catalogue")]
 /// What the target says of a column, as far as values depend on it.
@@ -37,10 +36,6 @@ pub(crate) enum Purpose {
     /// To find a row through the column's index.
     Find,
 }
-
-/// The value makes no sense for its type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct InvalidValue;
 
 /// Writes one value.
 pub(crate) fn write(
@@ -101,23 +96,6 @@ pub(crate) fn write(
     }
 }
 
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) -> Result<(), InvalidValue> {
-    out.write_fmt(text).map_err(|_| InvalidValue)
-}
-
-/// Bytes as a string constant.
-pub(crate) fn quoted(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.reserve(bytes.len() + 2);
-    out.push(b'\'');
-    for &byte in bytes {
-        if byte == b'\'' || byte == b'\\' {
-            out.push(b'\\');
-        }
-        out.push(byte);
-    }
-    out.push(b'\'');
-}
-
 fn text(out: &mut Vec<u8>, value: &[u8], traits: &Traits, purpose: Purpose) {
     if traits.is_uuid
         && let Ok(bytes) = <&[u8; 16]>::try_from(value)
@@ -176,11 +154,6 @@ fn float(out: &mut Vec<u8>, number: f64) -> Result<(), InvalidValue> {
         return Err(InvalidValue);
     }
     put(out, format_args!("{number:e}"))
-}
-
-/// A number of up to eight bytes, the highest first.
-fn big(bytes: &[u8]) -> u64 {
-    bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// The fraction of a second in microseconds.
@@ -299,55 +272,6 @@ fn time(out: &mut Vec<u8>, value: &[u8], digits: u32) -> Result<(), InvalidValue
     put(out, format_args!("'{sign}{:02}:{:02}:{:02}", time >> 12 & 0x3FF, time >> 6 & 63, time & 63))?;
     put_fraction(out, micros(&fraction.to_be_bytes(), digits), digits)?;
     out.push(b'\'');
-    Ok(())
-}
-
-/// Writes a decimal; `meta` has its precision in the low and its scale in the high byte.
-pub(crate) fn decimal(out: &mut Vec<u8>, value: &[u8], meta: u16) -> Result<(), InvalidValue> {
-    let (precision, scale) = (usize::from(meta & 0xFF), usize::from(meta >> 8));
-    let whole = precision.checked_sub(scale).ok_or(InvalidValue)?;
-    let mut bytes = value.to_vec();
-    let first = bytes.first_mut().ok_or(InvalidValue)?;
-    let negative = *first & 0x80 == 0;
-    *first ^= 0x80;
-    if negative {
-        for byte in &mut bytes {
-            *byte = !*byte;
-        }
-        out.push(b'-');
-    }
-    let mut rest = &bytes[..];
-    let mut take = |digits: usize| -> Result<u64, InvalidValue> {
-        let length = if digits == 9 { 4 } else { DIGIT_BYTES[digits] };
-        let (part, after) = rest.split_at_checked(length).ok_or(InvalidValue)?;
-        rest = after;
-        Ok(big(part))
-    };
-    let begin = out.len();
-    if whole % 9 > 0 {
-        put(out, format_args!("{}", take(whole % 9)?))?;
-    }
-    for _ in 0..whole / 9 {
-        let group = take(9)?;
-        put(out, format_args!("{group:09}"))?;
-    }
-    let zeros = out[begin..].iter().take_while(|&&digit| digit == b'0').count();
-    out.drain(begin..begin + zeros);
-    if out.len() == begin {
-        out.push(b'0');
-    }
-    if scale > 0 {
-        out.push(b'.');
-        for _ in 0..scale / 9 {
-            let group = take(9)?;
-            put(out, format_args!("{group:09}"))?;
-        }
-        let digits = scale % 9;
-        if digits > 0 {
-            let group = take(digits)?;
-            put(out, format_args!("{group:0digits$}"))?;
-        }
-    }
     Ok(())
 }
 

@@ -2,10 +2,10 @@
 
 use bytes::Buf;
 
-use super::super::client::ACCOUNT;
 use super::super::session::{self as settings, Odd};
 use super::{Cell, Link, malformed, refused};
 use crate::error::Result;
+use crate::mysql::refusal::ACCOUNT;
 
 /// What the load needs besides: rows unconverted, and whatever date the source has.
 const SESSION: &str =

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::super::{Mysql, login};
-use super::Side;
+use super::side::Side;
 use crate::accounts::{self as neutral, Verdict};
 use crate::error::Result;
 use crate::mysql::fence::passing::Passing;
 use crate::mysql::schema::accounts;
-use crate::mysql::schema::accounts::{Account, options};
+use crate::mysql::schema::accounts::account::Account;
+use crate::mysql::schema::accounts::options;
 use crate::mysql::schema::beside;
 use crate::preflight::{Findings, Level};
 

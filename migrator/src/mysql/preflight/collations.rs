@@ -6,7 +6,7 @@ use super::super::Mysql;
 use super::super::catalogue::{ask, listed};
 use super::super::sql::{qualified, quote_ident};
 use super::super::tokens::words;
-use super::Side;
+use super::side::Side;
 use crate::error::Result;
 use crate::mysql::schema::archive::Archive;
 use crate::mysql::schema::create_table::{Definition, Translation};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::catalogue::{TextRow, ask};
 use super::super::sql::quote_literal;
-use super::Side;
+use super::side::Side;
 use crate::error::Result;
 use crate::preflight::Findings;
 

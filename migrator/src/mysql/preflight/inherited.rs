@@ -10,7 +10,7 @@ use super::super::Mysql;
 use super::super::client::failed;
 use super::super::session::VARIABLES;
 use super::super::sql::quote_literal;
-use super::Side;
+use super::side::Side;
 use crate::error::Result;
 use crate::preflight::{Check, Findings, Level};
 

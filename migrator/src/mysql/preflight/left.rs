@@ -2,10 +2,10 @@
 
 use super::super::Mysql;
 use super::super::catalogue::{TextRow, ask, listed};
-use super::super::client::ACCOUNT;
 use super::super::sql::{qualified, quote_ident, quote_literal};
-use super::Side;
+use super::side::Side;
 use crate::error::Result;
+use crate::mysql::refusal::ACCOUNT;
 use crate::preflight::{Findings, Level};
 
 const WHAT: &str = "a check of what stays behind could not run";

@@ -6,13 +6,14 @@ use super::super::Mysql;
 use super::super::catalogue::{ask, listed};
 use super::super::rights::Held;
 use super::super::sql::quote_ident;
-use super::{Side, rights};
+use super::rights;
+use super::side::Side;
 use crate::error::Result;
 use crate::mysql::context::RECORDS;
 use crate::mysql::records;
 use crate::mysql::records::Part;
 use crate::mysql::schema::accounts;
-use crate::mysql::schema::accounts::Account;
+use crate::mysql::schema::accounts::account::Account;
 use crate::preflight::{Check, Findings, Level};
 use crate::rights::Side as Which;
 

@@ -2,7 +2,7 @@
 
 use super::super::rights::{Held, READ_ONLY_FENCE};
 use super::super::{Mysql, fence};
-use super::Side;
+use super::side::Side;
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
 use crate::rights::{Grant, Side as Which};

@@ -10,7 +10,7 @@ use super::super::catalogue::{ask, listed};
 use super::super::sql::{qualified, quote_ident, title_of};
 use super::super::tokens::words;
 use super::super::{Mysql, plan};
-use super::Side;
+use super::side::Side;
 use crate::error::Result;
 use crate::mysql::schema::archive::Archive;
 use crate::mysql::schema::create_table::Definition;

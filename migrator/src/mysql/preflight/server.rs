@@ -5,7 +5,7 @@ use super::super::catalogue::ask;
 use super::super::client::failed;
 use super::super::processlist::{MACHINE_TIME, sessions};
 use super::super::sql::quote_literal;
-use super::Side;
+use super::side::Side;
 use crate::error::Result;
 use crate::mysql::catalogue::text;
 use crate::mysql::context::RECORDS;

@@ -3,7 +3,7 @@
 use super::super::catalogue::listed;
 use super::super::sql::{quote_ident, quote_literal, relation, title};
 use super::super::{Mysql, plan};
-use super::Side;
+use super::side::Side;
 use crate::error::Result;
 use crate::model::plan::Table;
 use crate::preflight::{Findings, Level};

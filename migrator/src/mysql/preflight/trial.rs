@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::super::catalogue::{ask, listed};
 use super::super::sql::{quote_ident, relation, title, title_of};
 use super::super::{Mysql, catalogue, plan, schema};
-use super::Side;
 use super::objects::Place;
+use super::side::Side;
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::mysql::schema::archive::{Archive, Kind, Program};
@@ -25,9 +25,9 @@ use crate::mysql::schema::create_table::{Definition, Translation};
 use crate::mysql::schema::{accounts, beside, grants, post_data};
 use crate::preflight::{Findings, Level};
 use builder::{Builder, Refusal, dotted};
+use remedy::NAME;
 use scratch::Made;
 
-const NAME: &str = "schema_trial";
 /// How long it may build.
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// Sessions that build tables at the same time.
@@ -257,7 +257,8 @@ impl Trial<'_> {
 
     /// The accounts that the target lacks, each locked as soon as it is there.
     async fn accounts(&mut self, source: &mut Side, target: &mut Side) -> Result<()> {
-        let here: BTreeSet<_> = accounts::all(&mut target.session).await?.iter().map(accounts::Account::key).collect();
+        let here: BTreeSet<_> =
+            accounts::all(&mut target.session).await?.iter().map(accounts::account::Account::key).collect();
         let offered = accounts::plugins(&mut target.session).await?;
         let versions = (source.version, target.version);
         if versions.0.is_mysql_from(8, 0, 17) {

@@ -1,7 +1,7 @@
 //! Checks of what each account may see of a server's definitions: what it may not, nobody can call equal.
 
 use super::super::Mysql;
-use super::Side;
+use super::side::Side;
 use crate::mysql::check::inventory::reading::Catalogue;
 use crate::preflight::{Findings, Level};
 

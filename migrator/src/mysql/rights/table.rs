@@ -1,11 +1,27 @@
 //! Every right that Headgate's accounts need on MySQL and MariaDB, with the servers that have it so.
 
 use super::super::client::Version;
-use super::To;
 use crate::rights::Side::{Source, Target};
 use crate::rights::{Need, Side};
 
 use To::{Databases, Records, Scratch, Server, System, Tables};
+
+/// What a right is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    /// Everything on the server.
+    Server,
+    /// Headgate's own database.
+    Records,
+    /// Databases in which a server prints definitions anew.
+    Scratch,
+    /// Each database that moves.
+    Databases,
+    /// A database of the server's own.
+    System(&'static str),
+    /// Tables of such a database.
+    Tables(&'static str, &'static [&'static str]),
+}
 
 /// One right of one side.
 pub(super) struct Right {

@@ -1,5 +1,6 @@
 //! The accounts of the source that the target lacks, with their hashes and grants.
 
+pub(crate) mod account;
 pub(crate) mod options;
 
 use std::collections::BTreeSet;
@@ -16,48 +17,13 @@ use crate::model::definitions::named;
 use crate::mysql::Mysql;
 use crate::mysql::catalogue;
 use crate::mysql::catalogue::{TextRow, ask, run};
-use crate::mysql::client::{ACCOUNT, Version};
-use crate::mysql::sql::{quote_ident, quote_literal};
+use crate::mysql::client::Version;
+use crate::mysql::refusal::ACCOUNT;
+use crate::mysql::sql::quote_literal;
 use crate::mysql::tokens::placed_words;
+use account::{Account, is_own};
 
 const NATIVE: &str = "mysql_native_password";
-/// Accounts that every server has for itself.
-const OWN: [&str; 6] = ["root", "mariadb.sys", "PUBLIC", "debian-sys-maint", "rdsadmin", ""];
-
-/// An account as its server has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    /// The user's name.
-    pub user: String,
-    /// Where it may come from; empty for a role of MariaDB.
-    pub host: String,
-    /// How it proves itself.
-    pub plugin: String,
-    /// What the server keeps to check it by, in hexadecimal digits; empty where there is no password.
-    pub proof: String,
-    /// Whether it may not log in.
-    pub locked: bool,
-    /// Whether it is a role of MariaDB.
-    pub is_role: bool,
-}
-
-impl Account {
-    /// As SQL writes it.
-    pub fn quoted(&self) -> String {
-        if self.is_role {
-            quote_ident(&self.user)
-        } else {
-            format!("{}@{}", quote_ident(&self.user), quote_ident(&self.host))
-        }
-    }
-
-    /// The name and the host, by which both sides are compared; a role of MariaDB is one of any host on MySQL.
-    pub fn key(&self) -> (String, String) {
-        let host = if self.is_role { "%" } else { &self.host };
-        (self.user.clone(), host.to_lowercase())
-    }
-}
-
 /// The accounts of a server, in the order of their names, without the server's and Headgate's own.
 pub async fn read(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Account>> {
     let mut all = all(session).await?;
@@ -97,15 +63,6 @@ fn account(row: &TextRow) -> Account {
         locked: row.is_on(4),
         is_role: row.is_on(5),
     }
-}
-
-/// Whether a server has an account of this name for itself.
-pub fn is_servers(user: &str) -> bool {
-    OWN.contains(&user) || user.starts_with("mysql.")
-}
-
-fn is_own(mysql: &Mysql, account: &Account) -> bool {
-    is_servers(&account.user) || [mysql.source(), mysql.target()].iter().any(|end| end.user == account.user)
 }
 
 /// The ways to log in that a server offers.

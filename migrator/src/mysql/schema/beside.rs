@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mysql_async::Conn;
 
-use super::accounts::Account;
+use super::accounts::account::Account;
 use crate::error::Result;
 use crate::mysql::Mysql;
 use crate::mysql::catalogue::{TextRow, ask, listed, run};

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
 
-use super::accounts::Account;
+use super::accounts::account::Account;
 use crate::error::Result;
 use crate::mysql::Mysql;
 use crate::mysql::catalogue::ask;
-use crate::mysql::client::{Version, right_needed};
+use crate::mysql::client::Version;
+use crate::mysql::refusal::right_needed;
 use crate::mysql::tokens::{name, placed_words, split, words};
 
 /// Privileges that every server of today knows.

@@ -40,7 +40,7 @@ pub(crate) async fn record(mysql: &Mysql, source: &mut Conn, target: &mut Conn) 
     let there = objects(mysql, target).await?;
     let mut made = objects(mysql, source).await?;
     made.retain(|object| !there.contains(object));
-    let present: BTreeSet<_> = accounts::all(target).await?.iter().map(accounts::Account::key).collect();
+    let present: BTreeSet<_> = accounts::all(target).await?.iter().map(accounts::account::Account::key).collect();
     for account in accounts::read(mysql, source).await? {
         if !present.contains(&account.key()) {
             made.insert((ACCOUNT.to_owned(), account.host, account.user));

@@ -147,7 +147,7 @@ async fn drop_role(target: &Client, role: &str) -> Result<()> {
 }
 
 async fn drop_database(postgres: &Postgres) -> Result<()> {
-    let server = schema::connect_maintenance(postgres, postgres.target()).await?;
+    let server = schema::database::connect_maintenance(postgres, postgres.target()).await?;
     let name = &postgres.target().database;
     let statement = format!("DROP DATABASE IF EXISTS {}", quote_ident(name));
     let give_up = Instant::now() + DATABASE_TIMEOUT;

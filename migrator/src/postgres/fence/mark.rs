@@ -5,10 +5,9 @@ use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, Result};
 use crate::model::mark::{Mark, Stage};
+use crate::postgres::Postgres;
 use crate::postgres::client::failed;
-use crate::postgres::records::drop_empty_schema;
 use crate::postgres::sql::{quote_ident, quote_literal};
-use crate::postgres::{Postgres, fence};
 
 /// Everybody may read it: whoever looks later need not be who wrote it.
 const INSTALL: &str = "CREATE SCHEMA IF NOT EXISTS headgate;
@@ -103,15 +102,6 @@ pub(crate) async fn remove(session: &Client, postgres: &Postgres) -> Result<()> 
         .await
         .map(drop)
         .map_err(|error| failed("cannot remove the mark of the switch from the source", error))
-}
-
-/// Lifts the fence that the mark tells of, with the mark; what held both goes with the last one.
-pub(crate) async fn clear(postgres: &Postgres) -> Result<()> {
-    fence::lift(postgres).await?;
-    let session = postgres.connect_source("marks").await?;
-    fence::forget(&session, postgres).await?;
-    forget(&session).await?;
-    drop_empty_schema(&session).await.map_err(|error| failed("cannot remove Headgate's schema from the source", error))
 }
 
 /// Drops what marks are kept in where there is none.

@@ -67,7 +67,7 @@ fn uncreatable(error: tokio_postgres::Error) -> Error {
 /// any table, and removes the triggers as far as readers allow. Finds nothing to do where there is nothing.
 pub async fn lift(postgres: &Postgres) -> Result<()> {
     let session = postgres.connect_source("lift").await?;
-    super::as_replica(&session).await?;
+    client::as_replica(&session).await?;
     for purpose in ["fence", "marker"] {
         stale_sessions::end(postgres, &session, purpose, END_TIMEOUT).await?;
     }
@@ -92,7 +92,7 @@ pub async fn lift(postgres: &Postgres) -> Result<()> {
 
 /// Removes the function, and triggers that do nothing; a refusal that is in force stays with what it needs.
 pub async fn forget(session: &Client, postgres: &Postgres) -> Result<()> {
-    super::as_replica(session).await?;
+    client::as_replica(session).await?;
     let failure = |error| failed("cannot remove the fence's function from the source", error);
     let row = session
         .query_opt(

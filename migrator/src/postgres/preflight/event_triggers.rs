@@ -4,10 +4,10 @@
 use tokio_postgres::Client;
 
 use super::super::Postgres;
+use super::super::client;
 use super::super::client::failed;
-use super::super::fence;
 use super::super::plan::OURS_TO_MOVE;
-use super::{Side, one};
+use super::side::{Side, one};
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
 
@@ -33,7 +33,7 @@ async fn tried(postgres: &Postgres, session: &Client, findings: &mut Findings) -
         findings.ok(NAME, "the source has no event trigger");
         return Ok(());
     }
-    let replica = fence::as_replica(session).await?;
+    let replica = client::as_replica(session).await?;
     if replica {
         session
             .batch_execute("RESET session_replication_role")

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::client::failed;
 use super::super::{Postgres, plan, schema};
-use super::{Side, one, pairs};
+use super::side::{Side, one, pairs};
 use crate::error::Result;
 use crate::postgres::records;
 use crate::preflight::{Findings, Level};
@@ -214,7 +214,7 @@ pub(super) async fn target(postgres: &Postgres, target: &Side, source: Option<&S
 
 /// Whether the target has records of this migration, so that what else it has is the migration's.
 async fn begun(postgres: &Postgres, target: &Side) -> Result<bool> {
-    if !schema::absent(&target.session, &["headgate.migrations".to_owned()]).await?.is_empty() {
+    if !schema::database::absent(&target.session, &["headgate.migrations".to_owned()]).await?.is_empty() {
         return Ok(false);
     }
     let part = records::part(postgres, &target.session, "pre_data").await?;

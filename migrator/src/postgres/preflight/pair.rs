@@ -3,7 +3,7 @@
 use super::super::Postgres;
 use super::super::client::{self, failed};
 use super::super::sql::quote_ident;
-use super::{Side, one};
+use super::side::{Side, one};
 use crate::error::Result;
 use crate::postgres::schema::properties::assign;
 use crate::preflight::{Findings, Level};

@@ -7,7 +7,7 @@ use super::super::client::failed;
 use super::super::rights::{self, For};
 use super::super::sql::{quote_ident, quote_literal};
 use super::super::{Postgres, schema};
-use super::{Side, one, pairs};
+use super::side::{Side, one, pairs};
 use crate::error::Result;
 use crate::postgres::schema::{properties, roles};
 use crate::preflight::{Findings, Level};
@@ -158,7 +158,7 @@ async fn on_target(postgres: &Postgres, source: Option<&Side>, target: &Side, fi
     if !superuser && !target.has_database {
         // Rights to functions are kept in a database, and one that is made anew has none.
         let fix = match source {
-            Some(source) => schema::creation(&postgres.target().database, Some(who), &source.session).await?,
+            Some(source) => schema::database::creation(&postgres.target().database, Some(who), &source.session).await?,
             None => String::new(),
         };
         findings.error(

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::super::client::failed;
 use super::super::sql::quote_ident;
 use super::super::{Postgres, login};
-use super::{Side, rights};
+use super::rights;
+use super::side::Side;
 use crate::accounts::{self, Account, Verdict};
 use crate::error::Result;
 use crate::preflight::Findings;
@@ -109,7 +110,7 @@ async fn verdict(
 }
 
 async fn readable(side: &Side) -> Result<bool> {
-    super::one(&side.session, "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')", &[]).await
+    super::side::one(&side.session, "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')", &[]).await
 }
 
 async fn logins(side: &Side, readable: bool, salt: &str) -> Result<BTreeMap<String, Login>> {

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use super::super::Postgres;
 use super::super::client::failed;
 use super::super::plan::OURS_TO_MOVE;
-use super::Side;
+use super::side::Side;
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
 

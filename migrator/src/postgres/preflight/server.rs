@@ -2,7 +2,8 @@
 
 use super::super::client::failed;
 use super::super::{Postgres, schema};
-use super::{Side, one, rights};
+use super::rights;
+use super::side::{Side, one};
 use crate::error::{Kind, Result};
 use crate::postgres::schema::tools;
 use crate::preflight::Findings;
@@ -26,7 +27,7 @@ pub(super) async fn open_target(postgres: &Postgres) -> Result<Side> {
     if failure.kind() == Kind::Transient {
         return Err(failure);
     }
-    let Ok(session) = schema::connect_maintenance(postgres, postgres.target()).await else {
+    let Ok(session) = schema::database::connect_maintenance(postgres, postgres.target()).await else {
         return Err(failure);
     };
     let there: bool = one(

@@ -2,7 +2,7 @@
 
 use super::super::Postgres;
 use super::super::plan::OURS_TO_MOVE;
-use super::{Side, pairs};
+use super::side::{Side, pairs};
 use crate::preflight::{Findings, Level};
 
 /// A check whose rows are the relations (`c`) that a condition holds for.

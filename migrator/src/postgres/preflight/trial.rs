@@ -5,7 +5,7 @@ use super::super::client::failed;
 use super::super::sql::quote_ident;
 use super::super::{Postgres, rights, schema};
 use super::rights::whose;
-use super::{Side, one};
+use super::side::{Side, one};
 use crate::error::Result;
 use crate::model::definitions::named;
 use crate::postgres::schema::archive::{Archive, extensions};
@@ -37,9 +37,9 @@ async fn attempt(postgres: &Postgres, source: &Side, target: &Side, findings: &m
         return Ok(());
     }
     let archive = Archive::fresh(postgres).await?;
-    let server = schema::connect_maintenance(postgres, postgres.target()).await?;
+    let server = schema::database::connect_maintenance(postgres, postgres.target()).await?;
     let database = format!("headgate_trial_{:016x}", rand::random::<u64>());
-    schema::create_database(&database, None, &source.session, &server).await?;
+    schema::database::create_database(&database, None, &source.session, &server).await?;
     let reported = archive.try_in(postgres, &source.session, &target.session, &database).await;
     let dropped = server
         .batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote_ident(&database)))

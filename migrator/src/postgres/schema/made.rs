@@ -55,7 +55,7 @@ pub(crate) struct Before {
 
 /// Looks at the target's server before anything is made there.
 pub(crate) async fn before(postgres: &Postgres) -> Result<Before> {
-    let maintenance = schema::connect_maintenance(postgres, postgres.target()).await;
+    let maintenance = schema::database::connect_maintenance(postgres, postgres.target()).await;
     let server = match maintenance {
         Ok(server) => server,
         // Only its own database may be connected to, which is there then.
@@ -109,7 +109,7 @@ pub(crate) async fn record(postgres: &Postgres, source: &Client, target: &Client
 }
 
 pub(crate) async fn recorded(postgres: &Postgres, target: &Client) -> Result<BTreeSet<(String, String)>> {
-    if !schema::absent(target, &["headgate.made".to_owned()]).await?.is_empty() {
+    if !schema::database::absent(target, &["headgate.made".to_owned()]).await?.is_empty() {
         return Ok(BTreeSet::new());
     }
     pairs(target.query("SELECT kind, name, '' FROM headgate.made WHERE migration = $1", &[&postgres.name()]).await, &[])

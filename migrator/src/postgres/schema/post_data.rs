@@ -55,7 +55,7 @@ impl PostData {
             .flatten()
             .collect();
         let names: Vec<String> = indexes.iter().map(|index| index.name.clone()).collect();
-        let absent = if names.is_empty() { names } else { schema::absent(target, &names).await? };
+        let absent = if names.is_empty() { names } else { schema::database::absent(target, &names).await? };
         let absent: BTreeSet<String> = absent.into_iter().collect();
         let entries: Vec<Entry> =
             indexes.iter().filter(|index| absent.contains(&index.name)).map(|index| index.entry.clone()).collect();

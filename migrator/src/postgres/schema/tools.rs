@@ -1,5 +1,6 @@
 //! Runs `pg_dump` and `pg_restore`: no shell, no password on a command line, no plain-text script.
 
+use crate::postgres::client::failed;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -64,7 +65,9 @@ async fn end(
 ) -> Result<Output> {
     let shown = program.display();
     let session = client::connect_plainly(endpoint, purpose).await?;
-    let settings = format!("{} {settings}", session::options(&session).await?);
+    let options = session::options(&session).await;
+    let options = options.map_err(|error| failed("cannot read the settings that a session inherits", error))?;
+    let settings = format!("{options} {settings}");
     drop(session);
     let running = command(program, endpoint, purpose, &settings).args(arguments).output();
     tokio::time::timeout(TIMEOUT, running)

@@ -6,18 +6,18 @@ use std::fmt::Write as _;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
 
+use super::record::{Asked, Record, WHAT};
 use super::sequences;
 use super::sequences::{EVERY_SEQUENCE, SEQUENCES};
-use super::{Among, Class, INVENTORY, Treatment};
+use super::{Class, INVENTORY, Treatment};
 use crate::error::Result;
 use crate::mysql::Mysql;
 use crate::mysql::catalogue::{TextRow, ask};
 use crate::mysql::client::{self, Version, failed};
 use crate::mysql::schema::accounts;
 use crate::mysql::schema::grants::is_like;
-use crate::mysql::sql::{quote_ident, quote_literal};
+use crate::mysql::sql::quote_ident;
 
-pub(super) const WHAT: &str = "cannot read a server's definitions";
 /// The server has no such table, or nobody may read it.
 const NO_SUCH_TABLE: [u16; 2] = [1109, 1146];
 const DENIED: [u16; 4] = [1044, 1142, 1143, 1227];
@@ -38,29 +38,6 @@ pub struct Catalogue {
     sees_sessions: bool,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) table: &'static str,
-    pub(super) class: &'static Class,
-    pub(super) columns: Vec<String>,
-    pub(super) select: String,
-}
-
-/// One row of a server's catalogue.
-#[derive(Clone, Debug)]
-pub struct Record {
-    /// Its table's place in the inventory.
-    pub class: &'static Class,
-    /// The table, as the inventory calls it.
-    pub table: &'static str,
-    /// The object's class and name as people write them, such as `` view `shop`.`totals` ``.
-    pub object: String,
-    /// Whose it is, where it is an account's: the user and the host.
-    pub account: Option<(String, String)>,
-    /// The columns by their names in lower case.
-    pub values: BTreeMap<String, Option<String>>,
-}
-
 /// What was read of one server.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -68,22 +45,6 @@ pub struct Seen {
     pub records: Vec<Record>,
     /// What it did not show to this account, each with the statement of the least grant that lets it look.
     pub hidden: BTreeMap<String, String>,
-}
-
-impl Record {
-    /// The column's value; empty where it is NULL, or where the server has no such column.
-    pub fn text(&self, column: &str) -> &str {
-        self.values.get(&column.to_ascii_lowercase()).and_then(Option::as_deref).unwrap_or_default()
-    }
-
-    /// Everything that it says, in one order.
-    pub fn reported(&self) -> String {
-        let mut text = format!("{};", self.table);
-        for (column, value) in &self.values {
-            let _ = write!(text, "{column}={value:?};");
-        }
-        text
-    }
 }
 
 impl Catalogue {
@@ -248,7 +209,7 @@ impl Catalogue {
             let (user, host) = (named.first().copied(), named.get(1).copied());
             let user = user.unwrap_or_default().to_owned();
             let host = host.filter(|host| !host.is_empty()).unwrap_or("%").to_lowercase();
-            if accounts::is_servers(&user) || self.own.contains(&user) {
+            if accounts::account::is_servers(&user) || self.own.contains(&user) {
                 return;
             }
             record.object = format!("{} {}@{}", class.called, quote_ident(&user), quote_ident(&host));
@@ -324,22 +285,6 @@ impl Held {
     fn has(&self, privilege: &str, database: &str) -> bool {
         let on = |pattern: &str| pattern.is_empty() || is_like(database, pattern);
         self.0.iter().any(|(held, pattern)| held == privilege && on(pattern))
-    }
-}
-
-impl Asked {
-    fn query(&self, databases: &[String]) -> String {
-        let names: Vec<String> = databases.iter().map(|name| quote_literal(name)).collect();
-        let condition = match self.class.among {
-            Among::Server => return self.select.clone(),
-            Among::Databases(column) => format!("c.{column} IN ({})", names.join(", ")),
-            Among::Patterns(column) => {
-                let likes: Vec<String> = names.iter().map(|name| format!("{name} LIKE c.{column}")).collect();
-                format!("({})", likes.join(" OR "))
-            }
-        };
-        let word = if self.class.only.is_empty() { "WHERE" } else { "AND" };
-        format!("{} {word} {condition}", self.select)
     }
 }
 

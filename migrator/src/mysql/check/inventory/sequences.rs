@@ -2,7 +2,7 @@
 
 use mysql_async::Conn;
 
-use super::reading::{Asked, Record, WHAT};
+use super::record::{Asked, Record, WHAT};
 use super::{CLASS, Class, Part};
 use crate::error::Result;
 use crate::mysql::catalogue::{TextRow, ask};

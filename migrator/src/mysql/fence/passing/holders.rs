@@ -10,7 +10,7 @@ use crate::mysql::catalogue::{ask, variable};
 use crate::mysql::client::Version;
 use crate::mysql::rights::with_grants;
 use crate::mysql::schema::accounts;
-use crate::mysql::schema::accounts::Account;
+use crate::mysql::schema::accounts::account::Account;
 use crate::mysql::sql::quote_ident;
 
 const UNKNOWN: &str = "what the accounts of the source may do cannot be known";

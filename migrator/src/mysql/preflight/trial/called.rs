@@ -10,9 +10,9 @@ use protocol::mysql::sql::{Lexer, Token};
 use super::super::super::catalogue::run;
 use super::super::super::client::failed;
 use super::super::super::sql::{quote_ident, quote_literal, title_of};
-use super::super::Side;
 use super::remedy;
 use crate::error::Result;
+use crate::mysql::preflight::side::Side;
 use crate::mysql::schema::archive::{Archive, Kind};
 
 /// It is none of the server's own; whether somebody stored one, who may not call it is not told.

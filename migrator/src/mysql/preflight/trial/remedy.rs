@@ -3,13 +3,15 @@
 use mysql_async::Conn;
 
 use super::super::super::catalogue::ask;
-use super::super::super::client::right_needed;
 use super::super::super::sql::{qualified, quote_ident, quote_literal};
-use super::super::Side;
-use super::{NAME, Refusal};
+use super::builder::Refusal;
 use crate::error::Result;
+use crate::mysql::preflight::side::Side;
+use crate::mysql::refusal::right_needed;
 use crate::mysql::schema::grants;
 use crate::preflight::{Check, Findings, Level};
+
+pub(super) const NAME: &str = "schema_trial";
 
 /// How many refusals are listed.
 const LISTED_MAX: usize = 200;

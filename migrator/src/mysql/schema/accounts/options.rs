@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use mysql_async::Conn;
 
-use super::{Account, is_own};
+use super::account::{Account, is_own};
 use crate::error::Result;
 use crate::mysql::Mysql;
 use crate::mysql::catalogue::{self, TextRow, ask, run};

@@ -1,18 +1,12 @@
-//! The definitions of both sides, compared object by object: what two servers write otherwise is the same where the
-//! target, given the source's definition, writes what it has.
+//! What two catalogues say differently of one object, and what of that the target's own print settles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::inventory::reading::{Catalogue, Record, Seen};
+use super::inventory::reading::{Catalogue, Seen};
+use super::inventory::record::Record;
 use super::inventory::{Class, Part};
 use super::printed;
-use super::reprinted;
-use super::reprinted::Owner;
-use super::stamp::Stamp;
-use crate::error::Result;
-use crate::model::definitions::{Compared, Definitions, Fingerprint};
-use crate::mysql::Mysql;
-use crate::mysql::guard;
+use crate::model::definitions::{Definitions, Fingerprint};
 
 /// What stands for an account of the target's that is as the source's, or not there yet.
 const AS_THE_SOURCE: &str = "as on the source";
@@ -29,45 +23,13 @@ const DEFINER: &str = "definer";
 
 /// An object that is not the same on both sides.
 pub(crate) struct Difference {
-    object: String,
-    what: String,
+    pub(super) object: String,
+    pub(super) what: String,
     /// Whose definition it is a part of, where the target can be asked how it would write that.
-    owner: Option<Owner>,
+    pub(super) owner: Option<Owner>,
 }
 
 type Groups<'a> = BTreeMap<(&'static str, String), Vec<&'a Record>>;
-
-/// Reads both sides' and compares them, in sessions of its own.
-pub(crate) async fn compare(mysql: &Mysql) -> Result<Compared> {
-    let mut stamp = Stamp::open(mysql).await?;
-    let sides = stamp.sides().await?;
-    let mut fingerprint = sides.fingerprint();
-    let guard = guard::definitions(mysql, &mut stamp.target.session).await?;
-    fingerprint.add_target(&guard);
-    let mut found = sides.differences(|_| true);
-    found = without_parts(found);
-    let missing = |one: &&Difference| one.what.starts_with("not on the") && is_main(&one.object);
-    let owners = found.iter().filter(|one| !missing(one));
-    let owners: BTreeSet<Owner> = owners.filter_map(|one| one.owner.clone()).collect();
-    let mut sides = sides;
-    // Where something is hidden, its text is too, and nothing can be equal anyway.
-    let hidden = !sides.source.hidden.is_empty() || !sides.target.hidden.is_empty();
-    if !owners.is_empty() && !hidden {
-        let printed = reprinted::read(mysql, &mut stamp.target, &owners).await?;
-        found = sides.settled(found, &printed);
-        let hidden = printed.hidden.into_iter();
-        let what = "definitions that both servers print differently";
-        sides.target.hidden.extend(hidden.map(|grant| (what.to_owned(), grant)));
-    }
-    let mut differences: Vec<String> = found.into_iter().map(|one| format!("{} ({})", one.object, one.what)).collect();
-    for (side, seen) in [("source", &sides.source), ("target", &sides.target)] {
-        let hidden = seen.hidden.iter();
-        differences.extend(hidden.map(|(what, grant)| format!("{what} (cannot be known on the {side}: {grant})")));
-    }
-    differences.sort();
-    differences.dedup();
-    Ok(Compared { fingerprint, differences })
-}
 
 impl Sides {
     /// One side is MySQL and the other MariaDB.
@@ -100,7 +62,7 @@ impl Sides {
         Fingerprint::of(&ours, &theirs)
     }
 
-    fn differences(&self, wanted: impl Fn(&Class) -> bool + Copy) -> Vec<Difference> {
+    pub(super) fn differences(&self, wanted: impl Fn(&Class) -> bool + Copy) -> Vec<Difference> {
         let ours = self.grouped(&self.source, wanted);
         let theirs = self.grouped(&self.target, wanted);
         let mut found = Vec::new();
@@ -256,7 +218,7 @@ impl Sides {
     }
 
     /// What of these is left after the target has printed the source's definitions.
-    fn settled(&self, found: Vec<Difference>, printed: &reprinted::Printed) -> Vec<Difference> {
+    pub(super) fn settled(&self, found: Vec<Difference>, printed: &Printed) -> Vec<Difference> {
         let mut left = Vec::new();
         let mut asked: BTreeSet<Owner> = BTreeSet::new();
         for one in found {
@@ -344,32 +306,12 @@ fn definers<'a>(records: &[&'a Record]) -> BTreeSet<&'a str> {
     records.iter().map(|record| record.text(DEFINER)).collect()
 }
 
-/// Whether a thing with all its parts is called so.
-fn is_main(object: &str) -> bool {
-    ["table ", "routine ", "event "].iter().any(|lead| object.starts_with(lead))
-}
-
-/// Where a whole table is missing, its columns need not be named.
-fn without_parts(found: Vec<Difference>) -> Vec<Difference> {
-    let whole = |one: &Difference| one.what.starts_with("not on the") && is_main(&one.object);
-    let missing: BTreeSet<Owner> = found.iter().filter(|one| whole(one)).filter_map(|one| one.owner.clone()).collect();
-    let is_part = |one: &Difference| one.owner.as_ref().is_some_and(|owner| missing.contains(owner));
-    let mut kept: Vec<Difference> = Vec::new();
-    for one in found {
-        let view = one.object.starts_with("view ");
-        if !is_part(&one) || whole(&one) || view {
-            kept.push(one);
-        }
-    }
-    kept
-}
-
 pub(crate) fn owner(record: &Record) -> Option<Owner> {
     let (kind, schema, name) = match record.class.part {
         Part::Alone => return None,
-        Part::Relation(schema, name) => (reprinted::What::Relation, schema, name),
-        Part::Routine(schema, name) => (reprinted::What::Routine, schema, name),
-        Part::Event(schema, name) => (reprinted::What::Event, schema, name),
+        Part::Relation(schema, name) => (What::Relation, schema, name),
+        Part::Routine(schema, name) => (What::Routine, schema, name),
+        Part::Event(schema, name) => (What::Event, schema, name),
     };
     Some(Owner { kind, schema: record.text(schema).to_owned(), name: record.text(name).to_owned() })
 }
@@ -388,4 +330,39 @@ fn reported(seen: &Seen, wanted: impl Fn(&Class) -> bool) -> Definitions {
             (object.clone(), texts.concat())
         })
         .collect()
+}
+
+/// What kind of thing has a definition of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum What {
+    /// A table, view or sequence.
+    Relation,
+    /// A function or procedure.
+    Routine,
+    /// An event.
+    Event,
+}
+
+/// A thing with a definition of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner {
+    pub(crate) kind: What,
+    pub(crate) schema: String,
+    pub(crate) name: String,
+}
+
+/// What the target printed.
+#[derive(Debug, Default)]
+pub(crate) struct Printed {
+    /// As the catalogue of the target shows it, under the names of the source.
+    pub(crate) records: BTreeMap<Owner, Vec<Record>>,
+    /// The least grant that lets it print, where there is no place for it.
+    pub(crate) hidden: Option<String>,
+    /// Why the target printed nothing.
+    pub(crate) refused: BTreeMap<Owner, String>,
+}
+
+/// Whether a thing with all its parts is called so.
+pub(super) fn is_main(object: &str) -> bool {
+    ["table ", "routine ", "event "].iter().any(|lead| object.starts_with(lead))
 }
