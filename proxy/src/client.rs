@@ -3,10 +3,25 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+/// How long either side may take to hear the last words, or a short word of our own.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Tells a client the last words and closes.
+pub(crate) async fn send_error_and_close(client: &mut (impl AsyncWrite + Unpin), words: &[u8]) {
+    let close = async {
+        client.write_all(words).await?;
+        client.flush().await?;
+        client.shutdown().await
+    };
+    // Whoever does not take the words in time goes without them.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+}
 
 /// A connection that a client opened.
 #[derive(Debug)]
@@ -15,6 +30,12 @@ pub enum Client {
     Plain(TcpStream),
     /// Behind TLS. What was written is on its way only after a flush.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl From<TcpStream> for Client {
+    fn from(stream: TcpStream) -> Self {
+        Self::Plain(stream)
+    }
 }
 
 impl AsyncRead for Client {

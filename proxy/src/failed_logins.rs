@@ -1,15 +1,49 @@
-//! Failed logins in the log: who, from where, and why; so many a minute, because anybody can make them fail.
+//! Why logins fail, and failed logins in the log: so many a minute, because anybody can make them fail.
 
 use std::fmt::Display;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use protocol::error::Malformed;
 use tokio::time::Instant;
 use tracing::warn;
 
 const WITHIN: Duration = Duration::from_mins(1);
 const LINES_MAX: u32 = 30;
+
+/// Why a connection ended before it became a session.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// The socket failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// It is not the protocol.
+    #[error("malformed: {0}")]
+    Malformed(#[from] Malformed),
+    /// The client did not prove who it is.
+    #[error("authentication failed")]
+    Password {
+        /// It gave a proof, if a wrong one.
+        given: bool,
+    },
+    /// The client wants what cannot be had.
+    #[error("{0}")]
+    Unsupported(&'static str),
+}
+
+impl Rejected {
+    /// The reason by which it is counted.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "connection lost",
+            Self::Malformed(_) => "malformed",
+            Self::Password { .. } => "password",
+            Self::Unsupported(_) => "unsupported",
+        }
+    }
+}
 
 /// What was logged of late.
 #[derive(Debug, Default)]

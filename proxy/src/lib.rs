@@ -1,10 +1,10 @@
 //! The data plane: one client session, one server session, and a gate between transactions.
 //!
-//! The life of a session: [`listener`] accepts it; `postgres::accept` hears who it is and what it wants;
-//! `postgres::connect` opens its server session with the client's own startup parameters; [`relay`] forwards bytes
-//! both ways, and `postgres::wire` tells it, from frame headers alone, where transactions begin and end. To begin one
-//! a session passes its route's [`gate`]. When the [`route`] leads to another cluster, `postgres::handover` rebuilds
-//! the session there before its next statement. [`registry`] knows who is there.
+//! The life of a session: [`listener`] accepts it; `client_login` of its engine hears who it is and what it wants;
+//! `server_login` opens its server session with the client's own startup parameters; `session` serves it: [`relay`]
+//! forwards bytes both ways, and the engine's `wire` tells it, from frame headers alone, where transactions begin and
+//! end. To begin one a session passes its route's [`gate`]. When the [`route`] leads to another cluster, `handover`
+//! rebuilds the session there before its next statement. [`registry`] knows who is there.
 
 pub mod admission;
 pub mod client;
@@ -25,6 +25,7 @@ pub mod postgres;
 pub mod registry;
 pub mod relay;
 pub mod route;
+mod session;
 mod session_gate;
 pub mod tls;
 pub mod upstream;

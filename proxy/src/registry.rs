@@ -194,6 +194,14 @@ pub enum Movable {
     NotKnown(&'static str),
 }
 
+/// Answers everybody who asked whether a session can move.
+pub(crate) fn answer_probes(askers: Vec<oneshot::Sender<Movable>>, answer: Movable) {
+    for asker in askers {
+        // Who does not listen any more has given up.
+        let _ = asker.send(answer);
+    }
+}
+
 /// A session that cannot move, or of which that is not known.
 #[derive(Clone, Debug)]
 pub struct Unmovable {

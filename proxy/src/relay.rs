@@ -17,7 +17,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::flow::Flow;
 use half_duplex::HalfDuplex;
-pub use trial::Verdict;
 
 /// What an engine makes of the bytes that go by.
 pub trait Wire {
@@ -109,6 +108,17 @@ pub enum Stop {
     ServerClosed,
     /// The session is at a boundary and was asked to end.
     Closing,
+}
+
+/// What the answer to a statement on trial says so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Too little to know.
+    Undecided,
+    /// It is the client's.
+    Through,
+    /// The server's fence refused the statement, which did nothing.
+    Refused,
 }
 
 /// What can go wrong while bytes go by.

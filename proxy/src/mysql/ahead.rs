@@ -3,8 +3,6 @@
 //! The session itself is not asked: no question could be taken back out of `ROW_COUNT()`, `FOUND_ROWS()` and the
 //! warnings. What counts is what its statements told, and what its cluster's own account sees of it.
 
-use tokio::sync::oneshot;
-
 use super::introspection::SessionInfo;
 use super::state::{NotMovable, refuse_statements};
 use super::wire::MysqlWire;
@@ -56,13 +54,5 @@ impl Ahead {
             return Movable::NotKnown("it may hold a lock of GET_LOCK");
         }
         Movable::Yes
-    }
-}
-
-/// Answers everybody who asked.
-pub(super) fn answer_all(askers: Vec<oneshot::Sender<Movable>>, answer: Movable) {
-    for asker in askers {
-        // Who does not listen any more has given up.
-        let _ = asker.send(answer);
     }
 }

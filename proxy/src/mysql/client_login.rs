@@ -2,10 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use protocol::error::Malformed;
 use protocol::mysql::auth::{self, caching_sha2, native};
 use protocol::mysql::handshake::{Capabilities, FirstPacket, Greeting, NONCE_BYTES, Response};
 use protocol::mysql::{error_response, frame};
@@ -20,36 +18,14 @@ use super::cipher::KeyPair;
 use super::greeting::Offer;
 use super::passwords::{Password, Passwords};
 use super::server_login::Credential;
-use crate::client::Client;
+use crate::client::{Client, send_error_and_close};
+use crate::failed_logins::Rejected;
 
 /// The largest packet of a client that is not logged in yet: its attributes alone may have 64 KiB.
 const LOGIN_PACKET_BYTES_MAX: usize = 128 << 10;
 
-/// How long a farewell to a client may take.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// The flag of a session in which each statement is a transaction of its own.
 const AUTOCOMMIT: u16 = 0x0002;
-
-/// Why a connection ended before it became a session.
-#[derive(Debug, thiserror::Error)]
-pub enum Rejected {
-    /// The socket failed.
-    #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
-    /// It is not the protocol.
-    #[error("malformed: {0}")]
-    Malformed(#[from] Malformed),
-    /// The client's proof is wrong; whether it had one.
-    #[error("authentication failed")]
-    Password {
-        /// It gave a proof, if a wrong one.
-        given: bool,
-    },
-    /// The client wants what cannot be had.
-    #[error("{0}")]
-    Unsupported(&'static str),
-}
 
 /// A client that said who it is, and did not prove it yet.
 pub struct Arrival {
@@ -144,17 +120,6 @@ async fn read_exactly_one(stream: &mut TcpStream) -> Result<Option<frame::Payloa
     bytes.resize(frame::HEADER_BYTES + length, 0);
     stream.read_exact(&mut bytes[frame::HEADER_BYTES..]).await?;
     Ok(frame::take(&mut bytes, LOGIN_PACKET_BYTES_MAX)?)
-}
-
-/// Tells a client the last words and closes.
-pub async fn send_error_and_close(client: &mut Client, words: &[u8]) {
-    let close = async {
-        client.write_all(words).await?;
-        client.flush().await?;
-        client.shutdown().await
-    };
-    // Whoever does not take the words in time goes without them.
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, close).await;
 }
 
 /// A client's connection during a login, its own or that of a COM_CHANGE_USER.

@@ -10,9 +10,9 @@ use protocol::mysql::command;
 use protocol::mysql::handshake::Capabilities;
 
 use super::internal_query::{self, Answer, Questions};
-use super::introspection::{Named, SessionInfo, Witnesses};
-use super::prewarmed::PrewarmedSession;
+use super::introspection::{SessionInfo, Witnesses};
 use super::server_login::{self, Identity, Refused, ServerSession};
+use super::session_tracking::Named;
 use super::state::{self, NotMovable, SessionState, rows, text, understand, variables_of};
 use super::statements::{NOBODY, Statement, Statements, Types};
 use super::user_variables::{UserVariable, quoted, values_of, values_query};
@@ -20,6 +20,7 @@ use super::variables::{self, Setting};
 use super::wire::MysqlWire;
 use crate::registry::ServerKey;
 use crate::route::Cluster;
+use crate::session::prewarmed::{self, PrewarmedSession};
 use crate::upstream::Upstream;
 
 /// User variables are set so many at a time, so that no statement grows too long.
@@ -64,12 +65,12 @@ pub struct Old<'a> {
 
 /// Moves the session to `cluster`. The session must be at a boundary. On failure the old server session is of no more
 /// use.
-pub async fn hand_over(
+pub(crate) async fn hand_over(
     old: Old<'_>,
     cluster: &Cluster,
     identity: &Identity,
     wire: &MysqlWire,
-    prewarmed: Option<PrewarmedSession>,
+    prewarmed: Option<PrewarmedSession<ServerSession>>,
 ) -> Result<Moved, NotMovable> {
     let rebuilding = Box::pin(rebuild(old, cluster, identity, wire, prewarmed));
     tokio::time::timeout(cluster.connect_timeout + TIMEOUT, rebuilding).await.unwrap_or(Err(NotMovable::Late))
@@ -80,7 +81,7 @@ async fn rebuild(
     cluster: &Cluster,
     identity: &Identity,
     wire: &MysqlWire,
-    prewarmed: Option<PrewarmedSession>,
+    prewarmed: Option<PrewarmedSession<ServerSession>>,
 ) -> Result<Moved, NotMovable> {
     if wire.statements.has_lost_pieces() {
         return Err(NotMovable::PreparedStatement);
@@ -88,14 +89,7 @@ async fn rebuild(
     if wire.learned.is_pending_unknown() {
         return Err(NotMovable::Characteristics);
     }
-    let opening = async {
-        if let Some(prewarmed) = prewarmed
-            && let Some(session) = prewarmed.session_on(cluster).await
-        {
-            return Ok(session);
-        }
-        server_login::login(cluster, identity, None).await
-    };
+    let opening = prewarmed::take_or(prewarmed, cluster, server_login::login(cluster, identity, None));
     let introspection = async {
         match &old.server {
             Some(server) => old.witnesses.ask(&server.cluster.name, server.pid).await,

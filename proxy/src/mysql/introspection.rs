@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, oneshot};
 use tokio::time::Instant;
 
-use super::session_tracking::SessionTracking;
+use super::session_tracking::{Named, SessionTracking};
 use crate::config::{Config, Secret};
 use crate::per_cluster::PerCluster;
 
@@ -35,15 +35,6 @@ const ALL_PREPARED: &str = "SELECT @@performance_schema_max_prepared_statements_
     AND (SELECT VARIABLE_VALUE FROM performance_schema.global_status \
         WHERE VARIABLE_NAME = 'Performance_schema_prepared_statements_lost') = '0' \
     AND (SELECT ENABLED FROM performance_schema.setup_instruments WHERE NAME = 'statement/sql/prepare_sql') = 'YES'";
-
-/// A statement that was prepared by SQL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
-    /// Its name.
-    pub name: Vec<u8>,
-    /// Its text; `None` where it is not known to be whole.
-    pub text: Option<Vec<u8>>,
-}
 
 /// What stored programs may do to a session that calls them.
 #[derive(Debug, Default)]

@@ -43,6 +43,12 @@ pub struct ServerSession {
     pub welcome: Bytes,
 }
 
+impl AsRef<Upstream> for ServerSession {
+    fn as_ref(&self) -> &Upstream {
+        &self.stream
+    }
+}
+
 /// Why no server session came about.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {

@@ -10,7 +10,6 @@ use memchr::memmem::Finder;
 use protocol::mysql::sql::{Lexer, Token};
 
 use super::hidden_writes::Hiding;
-use super::introspection::Named;
 use super::sql_text::{self, Naming};
 
 /// Names beyond this are not learned; the session's variables then count as unknown.
@@ -99,6 +98,15 @@ pub struct Blind {
     pub partial: bool,
     /// A temporary table may be of an engine that does not list it.
     pub other_engine: bool,
+}
+
+/// A statement that was prepared by SQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its text; `None` where it is not known to be whole.
+    pub text: Option<Vec<u8>>,
 }
 
 /// What is known of one session.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::mysql::handshake::Capabilities;
 
 use super::internal_query::{Answer, Questions, Row};
-use super::introspection::{Named, Programs, SessionInfo};
+use super::introspection::{Programs, SessionInfo};
 use super::server_login::Refused;
-use super::session_tracking::SessionTracking;
+use super::session_tracking::{Named, SessionTracking};
 use super::statements::{Statement, Statements};
 use super::user_variables::quoted;
 use super::variables::{self, Variables};

@@ -16,8 +16,7 @@ use protocol::mysql::handshake::Capabilities;
 use protocol::mysql::reply::{self, Prepared, status};
 use protocol::mysql::session::{Expected, HEAD_BYTES, Says, Sent, Session as Tracker, Step};
 
-use super::introspection::Named;
-use super::session_tracking::{Marks, SessionTracking};
+use super::session_tracking::{Marks, Named, SessionTracking};
 use super::statements::{self, Statements, Types};
 use crate::relay::{ClientScan, GateAccess, NextStep, ServerScan, Wire};
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::internal_query::{Row, text_row};
 use super::state::{AHEAD, AHEAD_LIMIT, AHEAD_NAME, movable};
-use crate::registry::Movable;
+use crate::registry::{Movable, answer_probes};
 
 /// A question that is on its way.
 #[derive(Debug)]
@@ -80,10 +80,7 @@ impl Ahead {
             Some(row) if !self.failed => movable(row),
             _ => Movable::NotKnown("its server refused the question"),
         };
-        for asker in self.askers {
-            // Who does not listen any more has given up.
-            let _ = asker.send(answer);
-        }
+        answer_probes(self.askers, answer);
         answer
     }
 }

@@ -3,7 +3,6 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use protocol::error::Malformed;
 use protocol::postgres::auth::{self, AuthRequest, ScramServer, Verifier};
 use protocol::postgres::error_response;
 use protocol::postgres::handshake::{self, FirstPacket, Startup, UnsupportedProtocol};
@@ -12,6 +11,8 @@ use rand::RngExt;
 use rand::distr::Alphanumeric;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::failed_logins::Rejected;
 
 /// The largest frame of a client that is not logged in yet.
 const LOGIN_FRAME_BYTES_MAX: usize = 16 << 10;
@@ -36,23 +37,6 @@ pub enum Arrival {
     Session(Startup),
     /// Nothing: it closed before it said anything.
     Gone,
-}
-
-/// Why a connection ended before it became a session.
-#[derive(Debug, thiserror::Error)]
-pub enum Rejected {
-    /// The socket failed.
-    #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
-    /// It is not the protocol.
-    #[error("malformed: {0}")]
-    Malformed(#[from] Malformed),
-    /// The password, the user or the exchange was wrong.
-    #[error("authentication failed for user {0:?}")]
-    Password(String),
-    /// The client asks for a version or an option that cannot be had.
-    #[error("{0}")]
-    Unsupported(&'static str),
 }
 
 /// Reads until the client has said what it wants. Answers requests for encryption with "no".
@@ -91,12 +75,11 @@ pub fn negotiate(startup: &Startup, out: &mut BytesMut) -> Result<u16, Unsupport
 pub async fn authenticate(
     stream: &mut TcpStream,
     buffer: &mut BytesMut,
-    user: &str,
     verifier: Option<Verifier>,
 ) -> Result<(), Rejected> {
     match verifier {
         None => Ok(()),
-        Some(verifier) => scram(stream, buffer, user, verifier).await,
+        Some(verifier) => scram(stream, buffer, verifier).await,
     }
 }
 
@@ -105,14 +88,14 @@ pub(super) fn nonce() -> String {
     rand::rng().sample_iter(Alphanumeric).take(NONCE_CHARS).map(char::from).collect()
 }
 
-async fn scram(stream: &mut TcpStream, buffer: &mut BytesMut, user: &str, verifier: Verifier) -> Result<(), Rejected> {
+async fn scram(stream: &mut TcpStream, buffer: &mut BytesMut, verifier: Verifier) -> Result<(), Rejected> {
     let mut exchange = ScramServer::new(verifier, &nonce());
 
     let mut out = BytesMut::new();
     AuthRequest::scram().encode(&mut out);
     stream.write_all(&out).await?;
 
-    let wrong = || Rejected::Password(user.to_owned());
+    let wrong = || Rejected::Password { given: true };
     let initial = auth::SaslInitialResponse::parse(password_message(stream, buffer).await?)?;
     if initial.mechanism != auth::SCRAM_SHA_256 {
         return Err(wrong());
@@ -145,7 +128,7 @@ async fn password_message(stream: &mut TcpStream, buffer: &mut BytesMut) -> Resu
 }
 
 /// What the client is told of a rejection; nothing where there is nobody to tell.
-pub fn refuse(rejected: &Rejected) -> BytesMut {
+pub fn refuse(rejected: &Rejected, user: &str) -> BytesMut {
     let mut out = BytesMut::new();
     match rejected {
         Rejected::Io(_) => {}
@@ -153,7 +136,7 @@ pub fn refuse(rejected: &Rejected) -> BytesMut {
             error_response::protocol_violation(&mut out, "invalid startup packet");
         }
         Rejected::Unsupported(what) => error_response::protocol_violation(&mut out, what),
-        Rejected::Password(user) => error_response::invalid_password(&mut out, user),
+        Rejected::Password { .. } => error_response::invalid_password(&mut out, user),
     }
     out
 }

@@ -10,7 +10,6 @@ use protocol::postgres::handshake::Startup;
 use protocol::postgres::reply::ParameterStatus;
 
 use super::internal_query::{Answer, ask, query};
-use super::prewarmed::PrewarmedSession;
 use super::server_login::{self, ServerSession};
 use super::sql_text;
 use super::state::{
@@ -19,6 +18,7 @@ use super::state::{
 };
 use super::wire::{PostgresWire, Unnamed};
 use crate::route::Cluster;
+use crate::session::prewarmed::{self, PrewarmedSession};
 use crate::upstream::Upstream;
 
 /// A session rebuilt on another server.
@@ -46,12 +46,12 @@ const FIRST_USER_OID: u32 = 16_384;
 
 /// Moves the session to `cluster`. The session must be at a boundary. On failure the old server session is as it was,
 /// or gone.
-pub async fn hand_over(
+pub(crate) async fn hand_over(
     old: &mut Upstream,
     cluster: &Cluster,
     identity: Identity<'_>,
     wire: &PostgresWire,
-    prewarmed: Option<PrewarmedSession>,
+    prewarmed: Option<PrewarmedSession<ServerSession>>,
 ) -> Result<Moved, NotMovable> {
     if !wire.is_gated() {
         return Err(NotMovable::Replication);
@@ -69,7 +69,7 @@ async fn rebuild(
     cluster: &Cluster,
     identity: Identity<'_>,
     wire: &PostgresWire,
-    prewarmed: Option<PrewarmedSession>,
+    prewarmed: Option<PrewarmedSession<ServerSession>>,
 ) -> Result<Moved, NotMovable> {
     let settings = settings_query(wire.custom().names());
     let unnamed = match wire.unnamed() {
@@ -79,14 +79,8 @@ async fn rebuild(
     };
     let types = types_query(unnamed.as_ref().map_or(&[], |parse| &parse.types));
     let question = query(&format!("{ENCODING} {settings} {TIMEOUT} {OBJECTS} {types}"));
-    let opening = async {
-        if let Some(prewarmed) = prewarmed
-            && let Some(session) = prewarmed.session_on(cluster).await
-        {
-            return Ok(session);
-        }
-        server_login::login(cluster, identity.startup, identity.database, identity.password).await
-    };
+    let login = server_login::login(cluster, identity.startup, identity.database, identity.password);
+    let opening = prewarmed::take_or(prewarmed, cluster, login);
     let mut unread = BytesMut::new();
     let (reported, opened) = tokio::join!(ask(old, &mut unread, &question), opening);
     let mut reported = reported.map_err(NotMovable::SourceGone)?;

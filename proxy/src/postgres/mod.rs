@@ -4,14 +4,14 @@ mod ahead;
 pub mod cancel;
 pub mod client_login;
 pub mod custom;
+mod denied;
 pub mod handover;
 mod hidden_writes;
 pub mod internal_query;
 
 pub mod passwords;
-pub mod prewarmed;
 pub mod server_login;
-pub mod serving;
+mod serving;
 pub mod session;
 pub mod sql_text;
 pub mod state;

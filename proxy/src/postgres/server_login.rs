@@ -31,6 +31,12 @@ pub struct ServerSession {
     pub notices: BytesMut,
 }
 
+impl AsRef<Upstream> for ServerSession {
+    fn as_ref(&self) -> &Upstream {
+        &self.stream
+    }
+}
+
 /// Why no server session came about.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {

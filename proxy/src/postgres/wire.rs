@@ -13,7 +13,7 @@ use super::ahead::Ahead;
 use super::custom::CustomSettings;
 use super::state::NotMovable;
 use super::trial;
-use crate::registry::Movable;
+use crate::registry::{Movable, answer_probes};
 use crate::relay::{ClientScan, GateAccess, NextStep, ServerScan, Wire};
 
 /// The largest unnamed Parse that is kept for a handover. Above it the session counts as not movable while that
@@ -122,10 +122,7 @@ impl PostgresWire {
             self.answered.filter(|(asked_at, _)| *asked_at == sent).map(|(_, answer)| answer)
         };
         if let Some(known) = known {
-            for asker in askers {
-                // Who does not listen any more has given up.
-                let _ = asker.send(known);
-            }
+            answer_probes(askers, known);
             return None;
         }
         self.answered = Some((sent, Movable::NotKnown("its server has not answered yet")));
@@ -163,9 +160,9 @@ impl PostgresWire {
         self.custom.learn_piece(piece, self.text_left == 0);
     }
 
-    /// Whether a statement that was parsed may commit before it is over.
-    pub fn may_commit_midway(&self) -> bool {
-        self.may_commit_midway
+    /// The length of the transaction at the start of `held`, where all of it is there and it can be sent once more.
+    pub(super) fn unit(&self, held: &[u8]) -> Option<usize> {
+        trial::unit(held, self.frame_bytes_max).filter(|_| !self.may_commit_midway)
     }
 
     /// The settings of the application's own making.

@@ -5,18 +5,7 @@ use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Broken, GateAccess, Relay, Wire};
-
-/// What the answer to a statement on trial says so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Too little to know.
-    Undecided,
-    /// It is the client's.
-    Through,
-    /// The server's fence refused the statement, which did nothing.
-    Refused,
-}
+use super::{Broken, GateAccess, Relay, Verdict, Wire};
 
 impl<C, S> Relay<C, S>
 where

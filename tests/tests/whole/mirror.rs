@@ -148,7 +148,7 @@ const FILES: &[(&str, &[&str])] = &[
             "proxy/src/mysql/cipher.rs",
             "proxy/src/mysql/greeting.rs",
             "proxy/src/mysql/host.rs",
-            "proxy/src/mysql/session/denied.rs",
+            "proxy/src/mysql/logins.rs",
             "tests/tests/whole/mysql/accounts.rs",
         ],
     ),

@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-
-use super::grants::Grants;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use migrator::rights::Side;
 
 /// Moves a live PostgreSQL, MySQL or MariaDB database to a new cluster while the application keeps running.
 ///
@@ -75,6 +74,58 @@ pub(crate) struct ConfigCommand {
     /// Print every key with its meaning, the accepted form and the default
     #[arg(long, required = true)]
     pub(crate) reference: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Grants {
+    /// The engine
+    #[arg(long, value_enum)]
+    pub(crate) engine: Family,
+    /// The server that the account is for: the migration's source or its target
+    #[arg(long = "for", value_enum)]
+    pub(crate) side: For,
+    /// The account's name
+    #[arg(long, default_value = "headgate")]
+    pub(crate) user: String,
+    /// Where the account may come from; MySQL and MariaDB only
+    #[arg(long, default_value = "%")]
+    pub(crate) host: String,
+    /// A database that moves; MySQL and MariaDB take several
+    #[arg(long, required = true, value_name = "NAME")]
+    pub(crate) database: Vec<String>,
+    /// The server's version, such as 14 or 5.6, where it is not the newest known
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) server_version: Option<String>,
+}
+
+/// The engines that can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Family {
+    /// PostgreSQL
+    Postgres,
+    /// MySQL
+    Mysql,
+    /// MariaDB
+    Mariadb,
+}
+
+/// The servers of a migration.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum For {
+    /// The server that has the rows
+    Source,
+    /// The server that gets them
+    Target,
+}
+
+impl Grants {
+    /// The server that the account is for.
+    pub(crate) fn side(&self) -> Side {
+        match self.side {
+            For::Source => Side::Source,
+            For::Target => Side::Target,
+        }
+    }
 }
 
 #[derive(Args)]

@@ -3,10 +3,11 @@
 pub(crate) mod answer;
 pub(crate) mod columns;
 pub(crate) mod rows;
+pub(crate) mod session;
+pub(crate) mod slot;
 
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use migrator::database::Database;
 use migrator::model::definition::Definition;
@@ -14,13 +15,9 @@ use migrator::model::plan::Settings;
 use migrator::model::report::{CutoverReport, Outcome};
 use migrator::supervisor::Supervisor;
 use proxy::config::{ADMIN_DATABASE, Config, nearest};
-use proxy::console::AdminClient;
 use proxy::data_plane::DataPlane;
-use tokio::runtime::Handle;
-use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use super::engine::Engine;
 use super::reload::Running;
 use super::statement::{Constant, Given, Statement, setting};
 use answer::{Answer, Column, Refusal, Value};
@@ -42,56 +39,6 @@ pub(crate) trait Execute: Send + Sync {
 
     /// Carries it out.
     fn execute(&self, statement: Statement) -> impl Future<Output = Result<Answer, Refusal>> + Send;
-}
-
-/// What stands behind the door.
-type Inside<E> = (Admin<<E as Engine>::Database>, Handle);
-
-/// The door to the console: the data plane needs it before the migrations that are behind it exist.
-pub(crate) struct ConsoleSlot<E: Engine> {
-    admin: Arc<OnceLock<Inside<E>>>,
-}
-
-impl<E: Engine> Default for ConsoleSlot<E> {
-    fn default() -> Self {
-        Self { admin: Arc::default() }
-    }
-}
-
-impl<E: Engine> ConsoleSlot<E> {
-    /// Opens the console, on the runtime of the caller. Whoever comes earlier is sent away.
-    pub(crate) fn open(&self, admin: Admin<E::Database>) {
-        // Opened once, by the start of the program; a second opening would change nothing.
-        drop(self.admin.set((admin, Handle::current())));
-    }
-}
-
-impl<E: Engine> proxy::console::Console for ConsoleSlot<E> {
-    fn serve(&self, client: AdminClient) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let admin = Arc::clone(&self.admin);
-        Box::pin(async move {
-            let Some((_, runtime)) = admin.get() else {
-                return;
-            };
-            // A thread that serves sessions must not do what statements begin here: a whole migration.
-            let mut serving = JoinSet::new();
-            serving.spawn_on(serve_admin::<E>(Arc::clone(&admin), client), runtime);
-            // Dropping the set ends the admin session, as when the caller is cut.
-            serving.join_next().await;
-        })
-    }
-}
-
-async fn serve_admin<E: Engine>(admin: Arc<OnceLock<Inside<E>>>, client: AdminClient) {
-    let Some((admin, _)) = admin.get() else {
-        return;
-    };
-    let user = client.user.clone();
-    info!(user, "an admin session begins");
-    match E::serve_admin(admin, client).await {
-        Ok(()) => info!(user, "an admin session ends"),
-        Err(error) => debug!(user, %error, "an admin session was cut"),
-    }
 }
 
 impl<D: Database> Execute for Admin<D> {

@@ -13,8 +13,8 @@ use proxy::console::AdminClient;
 use proxy::data_plane::DataPlane;
 use proxy::listener::Sessions;
 
+use super::command::Grants;
 use super::console::Execute;
-use super::grants::Grants;
 
 /// One engine's half of the program.
 pub(crate) trait Engine: Send + Sync + 'static {

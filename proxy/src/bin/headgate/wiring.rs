@@ -18,7 +18,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::console::{Admin, ConsoleSlot};
+use super::console::Admin;
+use super::console::slot::ConsoleSlot;
 use super::engine::{ClusterPair, Engine};
 use super::health::Health;
 use super::reload::Running;

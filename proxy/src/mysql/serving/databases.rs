@@ -6,24 +6,25 @@ use std::sync::atomic::Ordering::Relaxed;
 use protocol::mysql::error_response;
 use tracing::info;
 
-use super::held::Unheld;
-use super::{End, Serving};
+use super::Mysql;
 use crate::mysql::ahead::Ahead;
 use crate::mysql::introspection::SessionInfo;
 use crate::mysql::state::{NotMovable, refuse_statements};
 use crate::registry::{Movable, NewSession};
 use crate::relay::{GateAccess, Wire};
 use crate::route::Route;
+use crate::session::held::Unheld;
+use crate::session::{End, HoldRefusal, Session, SessionEngine};
 use crate::session_gate::{Also, Turn};
 
 /// No route ever has this generation: whoever stands there with it moves before anything else.
 const NOWHERE: u64 = 0;
 
-impl Serving {
+impl Session<Mysql> {
     /// The next command chooses databases. Those that a route serves from this cluster are joined before the command
     /// goes by; where another cluster serves it, the session goes there.
     pub(super) async fn choose_databases(&mut self) -> Option<End> {
-        let here = self.entry.server().map(|server| server.cluster.name.clone());
+        let here = self.gate.entry.server().map(|server| server.cluster.name.clone());
         let (names, lone) = self.wire.next_databases();
         let last = names.last().cloned().unwrap_or_default();
         let mut elsewhere = None;
@@ -31,7 +32,7 @@ impl Serving {
         for name in names {
             let name = String::from_utf8_lossy(name);
             let serves = |route: &Arc<Route>| route.database.eq_ignore_ascii_case(&name);
-            if self.standing.routes().any(serves) {
+            if self.gate.routes().any(serves) {
                 continue;
             }
             let Some(route) = self.plane.routes.of_database(&name) else {
@@ -47,35 +48,35 @@ impl Serving {
         if let Some(route) = elsewhere {
             return self.head_for(&route, last, lone).await;
         }
-        let before = self.standing.also.len();
+        let before = self.gate.also.len();
         for (route, generation) in &joining {
-            self.standing.join(route, *generation);
+            self.gate.join(route, *generation);
         }
         if self.wire.at_boundary() {
             // It has not begun yet, and passes all gates anew.
-            self.standing.leave();
+            self.gate.leave();
         } else {
-            while !self.standing.enter_joined() {
-                let unheld = match self.standing.turn() {
+            while !self.gate.enter_joined() {
+                let unheld = match self.gate.turn() {
                     Turn::GatePass => continue,
                     Turn::Wary(_) => {
-                        self.standing.dares.store(true, Relaxed);
+                        self.gate.dares.store(true, Relaxed);
                         continue;
                     }
                     Turn::Closed(_) => match self.hold(false).await {
                         Ok(()) => continue,
                         Err(unheld) => unheld,
                     },
-                    Turn::Elsewhere => Unheld::Refused(error_response::query_interrupted),
+                    Turn::Elsewhere => Unheld::Refused(HoldRefusal::Cancelled),
                 };
                 let mut count = 0;
-                self.standing.keep(|_| {
+                self.gate.keep(|_| {
                     count += 1;
                     count <= before
                 });
                 return match unheld {
                     Unheld::End(end) => Some(end),
-                    Unheld::Refused(error) => self.refuse(error).await,
+                    Unheld::Refused(why) => Mysql::refuse_held(self, why).await,
                 };
             }
         }
@@ -91,9 +92,9 @@ impl Serving {
         } else if self.wire.statements.iter().next().is_some() || self.wire.learned.has_named() {
             Some("the session has prepared statements")
         } else {
-            let reported = match self.entry.server() {
+            let reported = match self.gate.entry.server() {
                 Some(server) => {
-                    let witnesses = &self.logins.witnesses;
+                    let witnesses = &self.engine.logins.witnesses;
                     witnesses.ask(&server.cluster.name, server.pid).await
                 }
                 None => SessionInfo::default(),
@@ -106,41 +107,39 @@ impl Serving {
         if let Some(why) = why {
             let name = String::from_utf8_lossy(&name).into_owned();
             let cluster = route.destination().cluster.name.clone();
-            info!(client = %self.entry.client, database = name, cluster, why, "a session cannot change to a database of another cluster");
+            info!(client = %self.gate.entry.client, database = name, cluster, why, "a session cannot change to a database of another cluster");
             let text = format!("Unknown database '{name}': another cluster serves it, and {why}");
             return self.refuse(|out, sequence| error_response::error(out, sequence, 1049, "42000", &text)).await;
         }
-        self.standing.leave();
+        self.gate.leave();
         self.settle_at(route, NOWHERE);
-        self.heading = Some(name);
+        self.engine.heading = Some(name);
         None
     }
 
     /// From now on the session is one of `route`, and of no other.
     pub(super) fn settle_at(&mut self, route: &Arc<Route>, generation: u64) {
         let metrics = &self.plane.metrics;
-        metrics.bytes_carried(&self.route.name, self.entry.flow.take());
-        for left in self.standing.routes() {
-            left.hidden_writes.end(self.entry.id);
+        metrics.bytes_carried(&self.gate.route.name, self.gate.entry.flow.take());
+        for left in self.gate.routes() {
+            left.hidden_writes.end(self.gate.entry.id);
         }
-        self.standing.also.clear();
-        self.standing.generation.store(generation, Relaxed);
-        self.standing.ticket = route.gate.ticket();
+        self.gate.also.clear();
+        self.gate.generation.store(generation, Relaxed);
+        self.gate.ticket = route.gate.ticket();
         self.registered.renew(NewSession {
-            user: String::from_utf8_lossy(&self.identity.user).into_owned(),
+            user: String::from_utf8_lossy(&self.engine.identity.user).into_owned(),
             route: route.name.clone(),
-            client: self.entry.client,
-            application: self.entry.application.clone(),
-            ticket: self.standing.ticket.number(),
+            client: self.gate.entry.client,
+            application: self.gate.entry.application.clone(),
+            ticket: self.gate.ticket.number(),
         });
-        self.entry = Arc::clone(self.registered.entry());
-        self.standing.entry = Arc::clone(&self.entry);
-        if !Arc::ptr_eq(&self.route, route) {
-            metrics.session_closed(&self.route.name);
+        self.gate.entry = Arc::clone(self.registered.entry());
+        if !Arc::ptr_eq(&self.gate.route, route) {
+            metrics.session_closed(&self.gate.route.name);
             metrics.session_opened(&route.name);
             self.count = route.count_session();
-            self.route = Arc::clone(route);
-            self.standing.route = Arc::clone(route);
+            self.gate.route = Arc::clone(route);
         }
     }
 
@@ -148,7 +147,7 @@ impl Serving {
     pub(super) async fn follow_routes(&mut self) -> Option<End> {
         // What was joined for a choice that did not go by yet is joined anew.
         self.wire.look_at_use_again();
-        if self.standing.also.is_empty() {
+        if self.gate.also.is_empty() {
             return self.hand_over().await;
         }
         let Some(database) = self.wire.database() else {
@@ -156,25 +155,25 @@ impl Serving {
         };
         let database = String::from_utf8_lossy(database).into_owned();
         let serves = |route: &Arc<Route>| route.database.eq_ignore_ascii_case(&database);
-        let at = self.standing.routes().find(|route| serves(route)).cloned();
-        let at = at.unwrap_or_else(|| Arc::clone(&self.route));
+        let at = self.gate.routes().find(|route| serves(route)).cloned();
+        let at = at.unwrap_or_else(|| Arc::clone(&self.gate.route));
         if refuse_statements(&self.wire.learned, &self.wire.statements).is_err() {
             return Some(self.cannot_move(&NotMovable::SeveralRoutes));
         }
-        let here = self.entry.server().map(|server| server.cluster.name.clone());
+        let here = self.gate.entry.server().map(|server| server.cluster.name.clone());
         let stays = |route: &Arc<Route>| Some(&route.destination().cluster.name) == here.as_ref();
         if !stays(&at) {
             self.settle_at(&at, NOWHERE);
             return self.hand_over().await;
         }
-        if !stays(&self.route) {
+        if !stays(&self.gate.route) {
             self.settle_at(&at, at.destination().generation);
             return None;
         }
-        let generation = self.route.destination().generation;
-        self.standing.generation.store(generation, Relaxed);
-        self.standing.keep(|also| stays(&also.route));
-        for Also { route, generation, .. } in &mut self.standing.also {
+        let generation = self.gate.route.destination().generation;
+        self.gate.generation.store(generation, Relaxed);
+        self.gate.keep(|also| stays(&also.route));
+        for Also { route, generation, .. } in &mut self.gate.also {
             *generation = route.destination().generation;
         }
         None

@@ -8,16 +8,18 @@ use protocol::mysql::reply::{self, Okay};
 use protocol::mysql::{command, error_response, frame};
 use tracing::{debug, warn};
 
-use super::{End, Serving};
+use super::Mysql;
+use crate::client::send_error_and_close;
 use crate::mysql::cancel;
-use crate::mysql::client_login::{self, Line};
-use crate::mysql::session::{self, Changed, Entered};
+use crate::mysql::client_login::Line;
+use crate::mysql::logins::{Changed, Entered, change_user, welcome};
 use crate::mysql::sql_text::KillScope;
 use crate::mysql::wire::Own;
 use crate::registry::Activity;
 use crate::relay::GateAccess;
+use crate::session::{End, Session};
 
-impl Serving {
+impl Session<Mysql> {
     /// Sends the server something in place of the first `held` bytes of the client.
     async fn send_instead(&mut self, words: &[u8], held: usize) -> Option<End> {
         self.relay.discard_held(held);
@@ -35,7 +37,7 @@ impl Serving {
             Own::Splice(client) => {
                 let spliced = self.wire.splice(client, self.relay.held_bytes());
                 let Some((words, held)) = spliced else {
-                    warn!(client = %self.entry.client,
+                    warn!(client = %self.gate.entry.client,
                         "an execution relies on types of parameters that cannot be sent again; its session ends");
                     return Some(End::Terminated);
                 };
@@ -61,7 +63,7 @@ impl Serving {
             return self.answer(&words).await;
         };
         let waits = matches!(entry.activity(), Activity::Held | Activity::Moving);
-        if ends == KillScope::Query && waits && entry.user.as_bytes() == self.identity.user {
+        if ends == KillScope::Query && waits && entry.user.as_bytes() == self.engine.identity.user {
             self.plane.metrics.cancel_request("held");
             entry.order_cancel();
             self.okay(&mut words, &mut sequence);
@@ -69,19 +71,19 @@ impl Serving {
             return self.answer(&words).await;
         }
         self.plane.metrics.cancel_request("server");
-        let here = self.entry.server();
+        let here = self.gate.entry.server();
         if here.is_some_and(|here| here.cluster.name == server.cluster.name) {
             self.wire.send_instead(command::QUERY);
-            let words = cancel::packet(self.capabilities, ends, server.pid);
+            let words = cancel::packet(self.engine.capabilities, ends, server.pid);
             return self.send_instead(&words, header.total()).await;
         }
-        match cancel::elsewhere(&server, &self.identity, ends).await {
+        match cancel::elsewhere(&server, &self.engine.identity, ends).await {
             Ok(None) => self.okay(&mut words, &mut sequence),
             Ok(Some((code, message))) => {
                 error_response::error(&mut words, &mut sequence, code, "HY000", &message);
             }
             Err(refused) => {
-                debug!(client = %self.entry.client, %refused, "a KILL did not reach its server");
+                debug!(client = %self.gate.entry.client, %refused, "a KILL did not reach its server");
                 error_response::unknown_thread(&mut words, &mut sequence, id);
             }
         }
@@ -108,7 +110,7 @@ impl Serving {
         let mut buffer = BytesMut::from(behind);
         let body = packet.get(frame::HEADER_BYTES + 1..).unwrap_or_default();
         let mut line = Line::new(&mut self.relay.client, &mut buffer, header.sequence.wrapping_add(1));
-        let changing = session::change_user(&self.logins, &mut line, body, &self.identity, &self.route);
+        let changing = change_user(&self.engine.logins, &mut line, body, &self.engine.identity, &self.gate.route);
         let limit = self.plane.limits.login_timeout;
         let changed = tokio::time::timeout(limit, Box::pin(changing)).await;
         let mut sequence = line.sequence;
@@ -117,20 +119,20 @@ impl Serving {
             Ok(Err(denied)) => {
                 // Who it wanted to be stands first.
                 let user = body.split(|&byte| byte == 0).next().unwrap_or_default();
-                let words = self.logins.explain(&denied, user, self.peer, &mut sequence);
-                client_login::send_error_and_close(&mut self.relay.client, &words).await;
+                let words = denied.explain(&self.plane.routes, user, self.gate.entry.client, &mut sequence);
+                send_error_and_close(&mut self.relay.client, &words).await;
                 return Some(End::Left);
             }
             Err(_) => return Some(End::Left),
         };
-        let welcome = session::welcome(&server, identity.capabilities);
+        let welcome = welcome(&server, identity.capabilities);
         let mut words = BytesMut::new();
         frame::put(&mut words, &mut sequence, &welcome);
-        self.identity = Arc::new(identity);
+        self.engine.identity = Arc::new(identity);
         self.prewarmed = None;
         let status = server.status;
         let capabilities = server.capabilities;
-        self.standing.leave();
+        self.gate.leave();
         self.settle_at(&route, destination.generation);
         self.take_server(server, &destination).await;
         self.wire.begin_anew(capabilities, status, database.as_deref());

@@ -10,12 +10,10 @@ use proxy::console::AdminClient;
 use super::dialect::{self, Asker, Spoken};
 use super::values::{self, Bound, Naming};
 use super::wire::{Titled, Wire, number, status};
-use crate::console::answer::{Answer, Refusal, Type, Value};
-use crate::console::{Execute, version};
+use crate::console::answer::{Refusal, Type, Value};
+use crate::console::session::{Connection, Conversation, PREPARED_MAX, Transaction};
+use crate::console::{self, Execute, version};
 use crate::statement::{self, Statement, Token};
-
-/// A driver prepares a handful; more is a mistake of the client.
-const PREPARED_MAX: usize = 1_000;
 
 /// The commands that the console carries out; MySQL's manual, "Command Phase".
 mod command {
@@ -36,40 +34,23 @@ mod command {
 
 /// Serves a client that was told that it is logged in, until it leaves.
 pub(super) async fn serve(execute: &impl Execute, client: AdminClient) -> io::Result<()> {
-    let mut session = Session {
+    console::session::serve(Session {
         execute,
         user: client.user,
         wire: Wire::new(client.stream, client.leftover, client.capabilities),
-        transaction: None,
+        transaction: Transaction::None,
         warnings: Vec::new(),
         prepared: HashMap::new(),
         last_id: 0,
-    };
-    loop {
-        match session.wire.read().await {
-            Ok(Some((command, body))) => {
-                let goes_on = session.handle(command, body).await;
-                session.wire.flush().await?;
-                if !goes_on {
-                    return Ok(());
-                }
-            }
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                let refusal = Refusal::new("08S01", error.to_string(), "");
-                session.wire.refuse(&refusal);
-                return session.wire.flush().await;
-            }
-        }
-    }
+    })
+    .await
 }
 
 struct Session<'a, E> {
     execute: &'a E,
     user: String,
     wire: Wire,
-    /// Drivers wrap statements in transactions; whether one is open, and has done something.
-    transaction: Option<bool>,
+    transaction: Transaction,
     /// What `SHOW WARNINGS` tells of the last statement: level, number and text.
     warnings: Vec<(&'static str, u16, String)>,
     prepared: HashMap<u32, Prepared>,
@@ -94,14 +75,38 @@ fn malformed() -> Refusal {
     Refusal::new("08S01", "a malformed message", "")
 }
 
+impl<E: Execute> Conversation for Session<'_, E> {
+    type Message = (u8, Bytes);
+
+    const MALFORMED: &'static str = "08S01";
+
+    fn connection(&mut self) -> &mut Connection {
+        &mut self.wire.connection
+    }
+
+    fn take(&mut self) -> io::Result<Option<(u8, Bytes)>> {
+        self.wire.take()
+    }
+
+    async fn handle(&mut self, (command, body): (u8, Bytes)) -> io::Result<bool> {
+        let goes_on = self.answer(command, body).await;
+        self.wire.connection.flush().await?;
+        Ok(goes_on)
+    }
+
+    fn refuse_and_end(&mut self, refusal: &Refusal) {
+        self.wire.refuse(refusal);
+    }
+}
+
 impl<E: Execute> Session<'_, E> {
     fn status(&self) -> u16 {
-        let open = self.transaction.map_or(0, |_| status::IN_TRANSACTION);
-        status::AUTOCOMMIT | open
+        let open = self.transaction != Transaction::None;
+        status::AUTOCOMMIT | if open { status::IN_TRANSACTION } else { 0 }
     }
 
     /// False when the session is over.
-    async fn handle(&mut self, command: u8, body: Bytes) -> bool {
+    async fn answer(&mut self, command: u8, body: Bytes) -> bool {
         let outcome = match command {
             command::QUIT => return false,
             // They are not answered.
@@ -128,7 +133,7 @@ impl<E: Execute> Session<'_, E> {
                 Err(Refusal::new("42000", text, "connect to it as a database of its own"))
             }
             command::RESET_CONNECTION => {
-                self.transaction = None;
+                self.transaction = Transaction::None;
                 self.prepared.clear();
                 self.wire.ok(self.status(), 0);
                 Ok(())
@@ -230,27 +235,7 @@ impl<E: Execute> Session<'_, E> {
 
     async fn execute(&mut self, statement: Statement) -> Outcome<Answered> {
         let columns = self.execute.columns(&statement);
-        let answer = match statement {
-            Statement::Begin => {
-                self.transaction.get_or_insert(false);
-                Answer::done("BEGIN")
-            }
-            Statement::End { rolled_back } => {
-                let acted = self.transaction.take() == Some(true);
-                let mut answer = Answer::done("COMMIT");
-                if rolled_back && acted {
-                    let text = "the admin console's statements take effect at once; ROLLBACK took nothing back";
-                    answer.notice = Some(text.to_owned());
-                }
-                answer
-            }
-            other => {
-                if let Some(acted) = &mut self.transaction {
-                    *acted |= columns.is_empty() && other != Statement::Set;
-                }
-                self.execute.execute(other).await?
-            }
-        };
+        let answer = self.transaction.run(self.execute, statement).await?;
         self.warnings.extend(answer.notice.map(|notice| ("Warning", number("01000"), notice)));
         if columns.is_empty() {
             return Ok(Answered::Done);
@@ -300,7 +285,7 @@ impl<E: Execute> Session<'_, E> {
         let prepared = self.prepared.get_mut(&id).ok_or_else(unknown)?;
         let mut count = prepared.parameters;
         if attributes && (count > 0 || flags & COUNT_AVAILABLE != 0) {
-            let reported = super::wire::lenenc_int(&mut body).ok_or_else(malformed)?;
+            let reported = values::lenenc_int(&mut body).ok_or_else(malformed)?;
             count = usize::try_from(reported).map_err(|_| malformed())?;
         }
         let mut bound = values::read(&mut body, count, &mut prepared.types, Naming { attributes })?;

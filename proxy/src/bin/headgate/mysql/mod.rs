@@ -23,9 +23,9 @@ use proxy::console::AdminClient;
 use proxy::data_plane::DataPlane;
 use proxy::mysql::session::MysqlSessions;
 
+use super::command::{Family, Grants};
 use super::console::Execute;
 use super::engine::{ClusterPair, Engine, Reply};
-use super::grants::{Family, Grants};
 
 /// MySQL and MariaDB.
 pub(crate) struct Mysql;

@@ -2,7 +2,6 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::wire::{lenenc_bytes, lenenc_int, put_lenenc_bytes};
 use crate::console::answer::{Refusal, Type, Value, time_text};
 
 /// `MYSQL_TYPE_…`, as far as values are bound or answered.
@@ -181,6 +180,49 @@ fn put_time(out: &mut BytesMut, text: &str) {
         out.put_u8(narrow(next()));
     }
     out.put_u32_le(next() * 1_000);
+}
+
+/// Appends a length-encoded integer.
+pub(super) fn put_lenenc_int(out: &mut BytesMut, number: u64) {
+    match number {
+        0..=250 => out.put_uint_le(number, 1),
+        251..=0xFFFF => {
+            out.put_u8(0xFC);
+            out.put_uint_le(number, 2);
+        }
+        0x1_0000..=0xFF_FFFF => {
+            out.put_u8(0xFD);
+            out.put_uint_le(number, 3);
+        }
+        _ => {
+            out.put_u8(0xFE);
+            out.put_u64_le(number);
+        }
+    }
+}
+
+/// Appends bytes with their length before them.
+pub(super) fn put_lenenc_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    put_lenenc_int(out, bytes.len() as u64);
+    out.put_slice(bytes);
+}
+
+/// Reads a length-encoded integer; `None` where it is cut off or none.
+pub(super) fn lenenc_int(body: &mut Bytes) -> Option<u64> {
+    let width = match body.try_get_u8().ok()? {
+        small @ 0..=250 => return Some(u64::from(small)),
+        0xFC => 2,
+        0xFD => 3,
+        0xFE => 8,
+        _ => return None,
+    };
+    (body.len() >= width).then(|| body.get_uint_le(width))
+}
+
+/// Reads bytes with their length before them; `None` where they are cut off.
+pub(super) fn lenenc_bytes(body: &mut Bytes) -> Option<Bytes> {
+    let length = usize::try_from(lenenc_int(body)?).ok()?;
+    (length <= body.len()).then(|| body.split_to(length))
 }
 
 #[cfg(test)]

@@ -3,22 +3,16 @@
 //! Not served by opensrv-mysql: what it has published reads past its own buffer where a client sends two packets at
 //! once, and answers commands that it did not carry out.
 
+use std::error::Error;
 use std::io;
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protocol::mysql::frame;
 use proxy::client::Client;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 
-use super::values;
+use super::values::{self, put_lenenc_bytes, put_lenenc_int};
 use crate::console::answer::{Refusal, Type, Value};
-
-/// No statement for the console is longer.
-const PACKET_BYTES_MAX: usize = 1 << 20;
-/// For the rest of a packet that has begun, and for a client that does not read its answer.
-const PEER_TIMEOUT: Duration = Duration::from_mins(1);
+use crate::console::session::{Connection, MESSAGE_BYTES_MAX};
 
 /// Flags of the capabilities that change how the console speaks.
 mod capability {
@@ -39,11 +33,9 @@ pub(super) mod status {
 /// A column of an answer: its title and type.
 pub(super) type Titled = (String, Type);
 
-/// The client's connection, both ways buffered.
+/// The client's connection, and what is written to it.
 pub(super) struct Wire {
-    stream: Client,
-    incoming: BytesMut,
-    outgoing: BytesMut,
+    pub(super) connection: Connection,
     sequence: u8,
     capabilities: u32,
 }
@@ -51,7 +43,7 @@ pub(super) struct Wire {
 impl Wire {
     /// Goes on with a connection after its login.
     pub(super) fn new(stream: Client, leftover: BytesMut, capabilities: u32) -> Self {
-        Self { stream, incoming: leftover, outgoing: BytesMut::new(), sequence: 0, capabilities }
+        Self { connection: Connection::new(stream, leftover), sequence: 0, capabilities }
     }
 
     /// Whether the client may send several statements in one text.
@@ -64,41 +56,21 @@ impl Wire {
         self.capabilities & capability::QUERY_ATTRIBUTES != 0
     }
 
-    /// The next command with its body; `None` when the client has closed. An idle client may take its time.
-    pub(super) async fn read(&mut self) -> io::Result<Option<(u8, Bytes)>> {
-        loop {
-            let taken = frame::take(&mut self.incoming, PACKET_BYTES_MAX);
-            let taken = taken.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            if let Some(payload) = taken {
-                self.sequence = payload.sequence.wrapping_add(1);
-                let mut body = payload.body;
-                let command = body
-                    .try_get_u8()
-                    .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a packet without a command"))?;
-                return Ok(Some((command, body)));
-            }
-            let idle = self.incoming.is_empty();
-            let read = self.stream.read_buf(&mut self.incoming);
-            let count = if idle { read.await? } else { timeout(PEER_TIMEOUT, read).await?? };
-            if count == 0 {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Sends what was written.
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
-        let writing = async {
-            self.stream.write_all(&self.outgoing).await?;
-            self.stream.flush().await
+    /// Takes the next command with its body, where all of it was read.
+    pub(super) fn take(&mut self) -> io::Result<Option<(u8, Bytes)>> {
+        let invalid = |error: Box<dyn Error + Send + Sync>| io::Error::new(io::ErrorKind::InvalidData, error);
+        let taken = frame::take(&mut self.connection.incoming, MESSAGE_BYTES_MAX);
+        let Some(payload) = taken.map_err(|error| invalid(error.into()))? else {
+            return Ok(None);
         };
-        let written = timeout(PEER_TIMEOUT, writing).await;
-        self.outgoing.clear();
-        written?
+        self.sequence = payload.sequence.wrapping_add(1);
+        let mut body = payload.body;
+        let command = body.try_get_u8().map_err(|_| invalid("a packet without a command".into()))?;
+        Ok(Some((command, body)))
     }
 
     fn put(&mut self, body: &[u8]) {
-        frame::put(&mut self.outgoing, &mut self.sequence, body);
+        frame::put(&mut self.connection.outgoing, &mut self.sequence, body);
     }
 
     /// Writes one packet as it is.
@@ -241,47 +213,4 @@ pub(super) fn number(code: &str) -> u16 {
         "54000" => 1461,
         _ => 1105,
     }
-}
-
-/// Appends a length-encoded integer.
-pub(super) fn put_lenenc_int(out: &mut BytesMut, number: u64) {
-    match number {
-        0..=250 => out.put_uint_le(number, 1),
-        251..=0xFFFF => {
-            out.put_u8(0xFC);
-            out.put_uint_le(number, 2);
-        }
-        0x1_0000..=0xFF_FFFF => {
-            out.put_u8(0xFD);
-            out.put_uint_le(number, 3);
-        }
-        _ => {
-            out.put_u8(0xFE);
-            out.put_u64_le(number);
-        }
-    }
-}
-
-/// Appends bytes with their length before them.
-pub(super) fn put_lenenc_bytes(out: &mut BytesMut, bytes: &[u8]) {
-    put_lenenc_int(out, bytes.len() as u64);
-    out.put_slice(bytes);
-}
-
-/// Reads a length-encoded integer; `None` where it is cut off or none.
-pub(super) fn lenenc_int(body: &mut Bytes) -> Option<u64> {
-    let width = match body.try_get_u8().ok()? {
-        small @ 0..=250 => return Some(u64::from(small)),
-        0xFC => 2,
-        0xFD => 3,
-        0xFE => 8,
-        _ => return None,
-    };
-    (body.len() >= width).then(|| body.get_uint_le(width))
-}
-
-/// Reads bytes with their length before them; `None` where they are cut off.
-pub(super) fn lenenc_bytes(body: &mut Bytes) -> Option<Bytes> {
-    let length = usize::try_from(lenenc_int(body)?).ok()?;
-    (length <= body.len()).then(|| body.split_to(length))
 }

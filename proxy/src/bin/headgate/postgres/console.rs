@@ -6,13 +6,11 @@ use std::io;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::wire::{Body, Bound, Frame, Wire};
-use crate::console::Execute;
 use crate::console::answer::{Answer, Column, Refusal, Value};
+use crate::console::session::{Connection, Conversation, PREPARED_MAX, Transaction};
+use crate::console::{self, Execute};
 use crate::statement::{self, Statement, Token};
 use proxy::client::Client;
-
-/// A driver prepares a handful; more is a mistake of the client.
-const PREPARED_MAX: usize = 1_000;
 
 /// What clients learn about the console at login. The version's number is what tools choose their dialect by.
 const PARAMETERS: [(&str, &str); 9] = [
@@ -41,21 +39,7 @@ pub(crate) async fn serve(execute: &impl Execute, stream: Client, leftover: Byte
         session.wire.parameter(name, value);
     }
     session.ready().await?;
-    loop {
-        match session.wire.read().await {
-            Ok(Some(frame)) => {
-                if !session.handle(frame).await? {
-                    return session.wire.flush().await;
-                }
-            }
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                let refusal = Refusal::new("08P01", error.to_string(), "");
-                session.wire.refuse("FATAL", &refusal);
-                return session.wire.flush().await;
-            }
-        }
-    }
+    console::session::serve(session).await
 }
 
 struct Session<'a, E> {
@@ -66,14 +50,6 @@ struct Session<'a, E> {
     portals: HashMap<String, Portal>,
     /// After an error of the extended protocol everything up to the next Sync is dropped.
     skipping: bool,
-}
-
-/// Drivers wrap statements in transactions; here they only change what a client is told.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Transaction {
-    None,
-    Open { acted: bool },
-    Failed,
 }
 
 #[derive(Clone)]
@@ -97,18 +73,19 @@ fn malformed() -> Refusal {
     Refusal::new("08P01", "a malformed message", "")
 }
 
-impl<E: Execute> Session<'_, E> {
-    async fn ready(&mut self) -> io::Result<()> {
-        let state = match self.transaction {
-            Transaction::None => b'I',
-            Transaction::Open { .. } => b'T',
-            Transaction::Failed => b'E',
-        };
-        self.wire.put(b'Z', &[state]);
-        self.wire.flush().await
+impl<E: Execute> Conversation for Session<'_, E> {
+    type Message = Frame;
+
+    const MALFORMED: &'static str = "08P01";
+
+    fn connection(&mut self) -> &mut Connection {
+        &mut self.wire.connection
     }
 
-    /// False when the session is over.
+    fn take(&mut self) -> io::Result<Option<Frame>> {
+        self.wire.take()
+    }
+
     async fn handle(&mut self, frame: Frame) -> io::Result<bool> {
         let Frame { tag, body } = frame;
         let outcome = match tag {
@@ -133,7 +110,7 @@ impl<E: Execute> Session<'_, E> {
             b'E' => self.run(body).await,
             b'C' => self.close(body),
             b'H' => {
-                self.wire.flush().await?;
+                self.wire.connection.flush().await?;
                 Ok(())
             }
             // What is left of a COPY that a client believes in.
@@ -147,9 +124,25 @@ impl<E: Execute> Session<'_, E> {
         if let Err(refusal) = outcome {
             self.fail(&refusal);
             self.skipping = true;
-            self.wire.flush().await?;
+            self.wire.connection.flush().await?;
         }
         Ok(true)
+    }
+
+    fn refuse_and_end(&mut self, refusal: &Refusal) {
+        self.wire.refuse("FATAL", refusal);
+    }
+}
+
+impl<E: Execute> Session<'_, E> {
+    async fn ready(&mut self) -> io::Result<()> {
+        let state = match self.transaction {
+            Transaction::None => b'I',
+            Transaction::Open { .. } => b'T',
+            Transaction::Failed => b'E',
+        };
+        self.wire.put(b'Z', &[state]);
+        self.wire.connection.flush().await
     }
 
     fn fail(&mut self, refusal: &Refusal) {
@@ -189,41 +182,11 @@ impl<E: Execute> Session<'_, E> {
     }
 
     async fn run_statement(&mut self, statement: Statement) -> Outcome<Answer> {
-        let ends = matches!(statement, Statement::End { .. });
-        if self.transaction == Transaction::Failed && !ends {
-            let text = "current transaction is aborted, commands ignored until end of transaction block";
-            return Err(Refusal::new("25P02", text, "send ROLLBACK"));
-        }
-        let answer = match statement {
-            Statement::Begin => {
-                if self.transaction == Transaction::None {
-                    self.transaction = Transaction::Open { acted: false };
-                }
-                Answer::done("BEGIN")
-            }
-            Statement::End { rolled_back } => self.end(rolled_back),
-            other => {
-                if let Transaction::Open { acted } = &mut self.transaction {
-                    *acted |= self.execute.columns(&other).is_empty() && other != Statement::Set;
-                }
-                self.execute.execute(other).await?
-            }
-        };
+        let answer = self.transaction.run(self.execute, statement).await?;
         if let Some(notice) = &answer.notice {
             self.wire.warn(notice);
         }
         Ok(answer)
-    }
-
-    fn end(&mut self, rolled_back: bool) -> Answer {
-        let before = std::mem::replace(&mut self.transaction, Transaction::None);
-        let failed = before == Transaction::Failed;
-        let mut answer = Answer::done(if rolled_back || failed { "ROLLBACK" } else { "COMMIT" });
-        if rolled_back && before == (Transaction::Open { acted: true }) {
-            let text = "the admin console's statements take effect at once; ROLLBACK took nothing back";
-            answer.notice = Some(text.to_owned());
-        }
-        answer
     }
 
     fn parse(&mut self, mut body: Body) -> Outcome {

@@ -20,9 +20,9 @@ use proxy::console::AdminClient;
 use proxy::data_plane::DataPlane;
 use proxy::postgres::session::PostgresSessions;
 
+use super::command::Grants;
 use super::console::Execute;
 use super::engine::{ClusterPair, Engine, Reply};
-use super::grants::Grants;
 
 /// PostgreSQL.
 pub(crate) struct Postgres;

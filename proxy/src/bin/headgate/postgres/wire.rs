@@ -7,16 +7,10 @@ use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 
 use crate::console::answer::{Column, Refusal, Type, Value, time_text};
+use crate::console::session::{Connection, MESSAGE_BYTES_MAX};
 use proxy::client::Client;
-
-/// No statement for the console is longer.
-const FRAME_BYTES_MAX: usize = 1 << 20;
-/// For the rest of a frame that has begun, and for a client that does not read its answer.
-const PEER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// One frame of the client.
 pub(crate) struct Frame {
@@ -26,55 +20,32 @@ pub(crate) struct Frame {
     pub body: Body,
 }
 
-/// The client's connection, both ways buffered.
+/// The client's connection, and what is written to it.
 pub(crate) struct Wire {
-    stream: Client,
-    incoming: BytesMut,
-    outgoing: BytesMut,
+    pub connection: Connection,
 }
 
 impl Wire {
     /// Goes on with a connection after its login.
     pub(crate) fn new(stream: Client, leftover: BytesMut) -> Self {
-        Self { stream, incoming: leftover, outgoing: BytesMut::new() }
+        Self { connection: Connection::new(stream, leftover) }
     }
 
-    /// The next frame; `None` when the client has closed. An idle client may take its time.
-    pub(crate) async fn read(&mut self) -> io::Result<Option<Frame>> {
-        loop {
-            if let Some(frame) = self.take_frame()? {
-                return Ok(Some(frame));
-            }
-            let idle = self.incoming.is_empty();
-            let read = self.stream.read_buf(&mut self.incoming);
-            let count = if idle { read.await? } else { timeout(PEER_TIMEOUT, read).await?? };
-            if count == 0 {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn take_frame(&mut self) -> io::Result<Option<Frame>> {
-        let Some((&[tag, a, b, c, d], _)) = self.incoming.split_first_chunk::<5>() else {
+    /// Takes the next frame, where all of it was read.
+    pub(crate) fn take(&mut self) -> io::Result<Option<Frame>> {
+        let Some((&[tag, a, b, c, d], _)) = self.connection.incoming.split_first_chunk::<5>() else {
             return Ok(None);
         };
         let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-        if !(4..=FRAME_BYTES_MAX).contains(&length) {
+        if !(4..=MESSAGE_BYTES_MAX).contains(&length) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame of an illegal length"));
         }
-        if self.incoming.len() <= length {
+        if self.connection.incoming.len() <= length {
             return Ok(None);
         }
-        let mut frame = self.incoming.split_to(length + 1).freeze();
+        let mut frame = self.connection.incoming.split_to(length + 1).freeze();
         frame.advance(5);
         Ok(Some(Frame { tag, body: Body(frame) }))
-    }
-
-    /// Sends what was written.
-    pub(crate) async fn flush(&mut self) -> io::Result<()> {
-        let written = timeout(PEER_TIMEOUT, self.stream.write_all(&self.outgoing)).await;
-        self.outgoing.clear();
-        written?
     }
 
     /// Writes a frame without a body, or with one that is at hand.
@@ -160,12 +131,12 @@ impl Wire {
     }
 
     fn frame(&mut self, tag: u8, write: impl FnOnce(&mut BytesMut)) {
-        self.outgoing.put_u8(tag);
+        self.connection.outgoing.put_u8(tag);
         let mut body = BytesMut::new();
         write(&mut body);
         let length = i32::try_from(body.len()).ok().and_then(|length| length.checked_add(4));
-        self.outgoing.put_i32(length.unwrap_or(i32::MAX));
-        self.outgoing.put_slice(&body);
+        self.connection.outgoing.put_i32(length.unwrap_or(i32::MAX));
+        self.connection.outgoing.put_slice(&body);
     }
 }
 

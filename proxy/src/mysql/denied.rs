@@ -6,10 +6,14 @@ use bytes::BytesMut;
 use protocol::mysql::{error_response, frame, reply};
 use tracing::warn;
 
-use super::{ACCESS_DENIED, Logins};
+use super::client_login;
+use super::server_login::Refused;
 use crate::admission::Turned;
-use crate::mysql::client_login::{self, Rejected};
-use crate::mysql::server_login::Refused;
+use crate::failed_logins::Rejected;
+use crate::route::Routes;
+
+/// The server's code for a wrong password.
+pub(super) const ACCESS_DENIED: u16 = 1045;
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -38,29 +42,38 @@ pub enum Denied {
     NoDatabase,
 }
 
-impl Logins {
-    /// What a client is told of why there is no session; nothing where there is nobody to tell.
-    pub fn explain(&self, denied: &Denied, user: &[u8], peer: SocketAddr, sequence: &mut u8) -> BytesMut {
+impl Denied {
+    /// The reason by which it is counted.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Rejected(rejected) => rejected.reason(),
+            Self::Refused { .. } | Self::NotServed(_) => "server",
+            Self::NoRoute(_) | Self::NoDatabase => "unknown route",
+        }
+    }
+
+    /// What a client is told; nothing where there is nobody to tell.
+    pub(super) fn explain(&self, routes: &Routes, user: &[u8], peer: SocketAddr, sequence: &mut u8) -> BytesMut {
         let mut out = BytesMut::new();
-        match denied {
-            Denied::Rejected(rejected) => {
+        match self {
+            Self::Rejected(rejected) => {
                 return client_login::refuse(rejected, user, peer, sequence);
             }
-            Denied::NoRoute(name) => {
+            Self::NoRoute(name) => {
                 let text = format!("Unknown database '{name}'");
                 error_response::error(&mut out, sequence, 1049, "42000", &text);
             }
             // Numbers from 2000 on are the client library's own; MariaDB's refuses them as malformed.
-            Denied::NotServed(turned) => {
+            Self::NotServed(turned) => {
                 error_response::error(&mut out, sequence, 1053, "08S01", turned.words());
             }
-            Denied::NoDatabase => {
-                let routes = self.plane.routes.routes();
+            Self::NoDatabase => {
+                let routes = routes.routes();
                 let names: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
                 let text = format!("No database selected: name one of this Headgate's routes: {}", names.join(", "));
                 error_response::error(&mut out, sequence, 1046, "3D000", &text);
             }
-            Denied::Refused { refused: Refused::ByServer(body), cluster, proven: true } => {
+            Self::Refused { refused: Refused::ByServer(body), cluster, proven: true } => {
                 let reported = reply::Error::parse(body).map(|error| error.message.to_vec());
                 let reported = reported.unwrap_or_default();
                 let reported = String::from_utf8_lossy(&reported);
@@ -72,7 +85,7 @@ impl Logins {
                 );
                 error_response::error(&mut out, sequence, ACCESS_DENIED, "28000", &text);
             }
-            Denied::Refused { refused, cluster, .. } => match refused {
+            Self::Refused { refused, cluster, .. } => match refused {
                 Refused::ByServer(body) => {
                     // An error from before its greeting lacks the state that clients expect by now.
                     let mut reported = BytesMut::new();
