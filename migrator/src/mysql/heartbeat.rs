@@ -1,6 +1,5 @@
 //! The heartbeat and the marker: rows that Headgate writes to the source so that its binary log carries them.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use mysql_async::prelude::Queryable;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 use crate::error::{Error, Result};
+use crate::follow::heartbeat::{Outstanding, refuse_silence};
 use crate::mysql::client::failed;
 use crate::mysql::position;
 use crate::mysql::sql::quote_literal;
@@ -94,10 +94,6 @@ pub async fn signal(source: &mut Conn, migration: &str, signal: Signal, token: &
 }
 
 const EVERY: Duration = Duration::from_secs(1);
-/// Beats that did not come back yet; past that no new ones are sent, as the oldest tells the lag.
-const OUTSTANDING_MAX: usize = 256;
-/// A stream that was silent that long while a beat was due has ended without a word.
-const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 type Running = Pin<Box<dyn Future<Output = (Conn, Result<Beaten>)> + Send>>;
 
@@ -118,11 +114,8 @@ enum Session {
 pub(crate) struct Heartbeat {
     mysql: Mysql,
     session: Session,
-    run: u64,
     every: Interval,
-    sent: u64,
-    outstanding: VecDeque<(u64, Instant)>,
-    lag: Option<Duration>,
+    outstanding: Outstanding,
     source_end: Option<BinlogPosition>,
 }
 
@@ -134,11 +127,8 @@ impl Heartbeat {
         Self {
             mysql: mysql.clone(),
             session: Session::Idle(session),
-            run: rand::random(),
             every,
-            sent: 0,
-            outstanding: VecDeque::new(),
-            lag: None,
+            outstanding: Outstanding::new(),
             source_end: None,
         }
     }
@@ -152,12 +142,12 @@ impl Heartbeat {
                 let beaten = beaten?;
                 self.source_end = Some(beaten.source_end);
                 if let Some(withheld) = beaten.withheld {
-                    self.outstanding.retain(|(number, _)| *number != withheld);
+                    self.outstanding.withdraw(withheld);
                 }
                 return Ok(());
             }
             self.every.tick().await;
-            if self.outstanding.len() >= OUTSTANDING_MAX {
+            if self.outstanding.are_many() {
                 return Ok(());
             }
             self.beat_now();
@@ -174,24 +164,22 @@ impl Heartbeat {
             }
         };
         let silent = self.mysql.is_fenced();
-        if !silent {
-            self.sent += 1;
-            self.outstanding.push_back((self.sent, Instant::now()));
-        }
+        let sent = (!silent).then(|| self.outstanding.send());
         let mysql = self.mysql.clone();
-        let number = self.sent;
-        let token = format!("{}-{number}", self.run);
         self.session = Session::Busy(Box::pin(async move {
             let outcome = async {
                 // A fence may have gone up since, and waits for whoever was earlier.
                 let beating = mysql.beating().await;
-                let beats = !silent && !mysql.is_fenced() && !is_read_only(&mut session).await?;
-                if beats {
-                    signal(&mut session, mysql.name(), Signal::Beat, &token).await?;
+                let mut withheld = None;
+                if let Some((number, token)) = sent {
+                    if mysql.is_fenced() || is_read_only(&mut session).await? {
+                        withheld = Some(number);
+                    } else {
+                        signal(&mut session, mysql.name(), Signal::Beat, &token).await?;
+                    }
                 }
                 drop(beating);
                 let source_end = in_time(position::current(&mut session)).await?;
-                let withheld = (!beats && !silent).then_some(number);
                 Ok(Beaten { withheld, source_end })
             }
             .await;
@@ -201,43 +189,20 @@ impl Heartbeat {
 
     /// These beats are applied.
     pub(crate) fn applied(&mut self, beats: &[String]) {
-        let ours = beats.iter().filter_map(|beat| {
-            let (run, number) = beat.split_once('-')?;
-            (run.parse() == Ok(self.run)).then(|| number.parse::<u64>().ok()).flatten()
-        });
-        let Some(newest) = ours.max() else { return };
-        while let Some(&(number, at)) = self.outstanding.front()
-            && number <= newest
-        {
-            self.lag = Some(at.elapsed());
-            self.outstanding.pop_front();
-        }
+        self.outstanding.applied(beats);
     }
 
     /// Fails where the stream has gone silent although beats are in the source's log.
     pub(crate) fn look_after(&self, heard: Instant) -> Result<()> {
-        let Some(&(_, sent)) = self.outstanding.front() else {
-            return Ok(());
-        };
-        let silent = sent.max(heard).elapsed();
-        if silent >= SILENCE_MAX && !self.mysql.is_fenced() {
-            return Err(Error::transient(format!(
-                "the binary log has been silent for {} s although the source writes",
-                silent.as_secs()
-            )));
+        match self.outstanding.silence(heard).filter(|_| !self.mysql.is_fenced()) {
+            Some(silence) => refuse_silence("binary log", silence),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// How old what was applied last is: the last beat that came back, or the first that did not, if that is longer.
+    /// How old what was applied last is. A beat that the fence kept back never comes.
     pub(crate) fn lag(&self) -> Option<Duration> {
-        let waiting = self.outstanding.front().map(|(_, at)| at.elapsed());
-        // A beat that the fence kept back never comes.
-        let waiting = waiting.filter(|_| !self.mysql.is_fenced());
-        match (self.lag, waiting) {
-            (Some(lag), Some(waiting)) => Some(lag.max(waiting)),
-            (lag, waiting) => lag.or(waiting),
-        }
+        self.outstanding.lag(!self.mysql.is_fenced())
     }
 
     /// Where the source's log ended when it was last asked.

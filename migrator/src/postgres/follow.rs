@@ -7,12 +7,10 @@ pub(crate) mod jobs;
 pub(crate) mod literals;
 pub(crate) mod statements;
 pub(crate) mod tables;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -20,12 +18,13 @@ use super::Postgres;
 use super::client::failed;
 use super::position::Lsn;
 use super::stream::{Event, Obstacle, Replication, Stream, obstacle};
-use crate::error::{Error, Result};
-use crate::follow::Follow;
+use crate::error::Result;
+use crate::follow::batch::PendingChanges as _;
+use crate::follow::{self, ChangeSource, Follow, TargetApplier as _, Woken, in_time};
 use crate::model::plan::Plan;
 use crate::model::progress::Progress;
-use crate::postgres::follow::apply::Applier;
-use crate::postgres::follow::batch::{Summary, TransactionBuffer};
+use crate::postgres::follow::apply::{Applier, ApplyBatch};
+use crate::postgres::follow::batch::TransactionBuffer;
 use crate::postgres::follow::tables::Tables;
 use crate::postgres::guard;
 use crate::postgres::heartbeat::Heartbeat;
@@ -33,10 +32,6 @@ use crate::postgres::heartbeat::Heartbeat;
 /// How long the stream of a predecessor that just ended may keep the slot.
 const START_TRIES: u32 = 40;
 const START_PAUSE: Duration = Duration::from_millis(250);
-/// How long a group under way may take to finish when the follower is asked to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long each step of the opening that asks a server something may take.
-const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Follows until `stop` is cancelled or something fails.
 pub async fn run(
@@ -49,98 +44,38 @@ pub async fn run(
     if let Err(error) = guard::raise(postgres, plan).await {
         tracing::warn!(migration = postgres.name(), %error, "others may write to the target; a check will ask again");
     }
-    let follower = tokio::select! {
-        opened = Follower::open(postgres, plan, follow.clone(), progress) => opened?,
-        () = stop.cancelled() => return Ok(()),
-    };
-    let (follower, applier) = follower;
-    let outcome = Box::pin(follower.run(applier, &stop)).await;
-    follow.report_paused(false);
-    outcome
+    follow::run(Box::pin(open(postgres, plan)), follow, progress, None, &stop).await.map(drop)
 }
 
-type Applying = Pin<Box<dyn Future<Output = (Applier, Result<()>)> + Send>>;
-
-/// Who has the target session.
-enum ApplierState {
-    Idle(Applier),
-    /// A piece is being written; the summary is there if its end commits it.
-    Busy(Applying, Option<Summary>),
+async fn open(postgres: &Postgres, plan: &Plan) -> Result<(Source, Applier)> {
+    let source = postgres.connect_source("heartbeat").await?;
+    let target = postgres.connect_target("apply").await?;
+    let tables = Tables::load(postgres, plan, &source, &target);
+    let tables = Arc::new(in_time("tell about the tables", tables).await?);
+    let applier = Applier::open(postgres, target, Arc::clone(&tables));
+    let applier = in_time("open the session that applies", applier).await?;
+    let applied = *applier.stored();
+    let stream = start(postgres, &source, applied).await?;
+    let batch = TransactionBuffer::new(tables, applied);
+    Ok((Source { stream, batch, heartbeat: Heartbeat::new(source) }, applier))
 }
 
-struct Follower {
+/// The change stream and the heartbeat in it.
+struct Source {
     stream: Stream,
     batch: TransactionBuffer,
     heartbeat: Heartbeat,
-    follow: Follow<Lsn>,
-    progress: Arc<Progress>,
-    orders: watch::Receiver<Option<Lsn>>,
-    pause_at: Option<Lsn>,
-    /// Everything before this is durable on the target.
-    applied: Lsn,
 }
 
-impl Follower {
-    async fn open(
-        postgres: &Postgres,
-        plan: &Plan,
-        follow: Follow<Lsn>,
-        progress: Arc<Progress>,
-    ) -> Result<(Self, Applier)> {
-        let source = postgres.connect_source("heartbeat").await?;
-        let target = postgres.connect_target("apply").await?;
-        let tables = Tables::load(postgres, plan, &source, &target);
-        let tables = Arc::new(in_time("tell about the tables", tables).await?);
-        let applier = Applier::open(postgres, target, Arc::clone(&tables));
-        let applier = in_time("open the session that applies", applier).await?;
-        let applied = applier.stored();
-        let stream = start(postgres, &source, applied).await?;
-        let orders = follow.pause_orders();
-        follow.advance(applied, Vec::new());
-        let batch = TransactionBuffer::new(tables, applied);
-        let heartbeat = Heartbeat::new(source);
-        let pause_at = None;
-        let mut follower = Self { stream, batch, heartbeat, follow, progress, orders, pause_at, applied };
-        // Before anything is taken in: a pause may have been ordered already.
-        follower.apply_pause();
-        Ok((follower, applier))
+impl ChangeSource for Source {
+    type Position = Lsn;
+    type Batch = ApplyBatch;
+    type Buffer = TransactionBuffer;
+
+    fn buffer(&mut self) -> &mut TransactionBuffer {
+        &mut self.batch
     }
 
-    async fn run(mut self, applier: Applier, stop: &CancellationToken) -> Result<()> {
-        let mut hands = ApplierState::Idle(applier);
-        loop {
-            self.take_in()?;
-            hands = self.dispatch(hands);
-            self.update_idle_position(matches!(hands, ApplierState::Idle(_)));
-            let taking_in = self.batch.takes_in();
-            let busy = matches!(hands, ApplierState::Busy(..));
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return finish(hands).await,
-                (applier, outcome) = done(&mut hands) => {
-                    outcome?;
-                    let before = std::mem::replace(&mut hands, ApplierState::Idle(applier));
-                    if let ApplierState::Busy(_, Some(summary)) = before {
-                        self.record_commit(summary);
-                    }
-                }
-                changed = self.orders.changed() => {
-                    if changed.is_err() {
-                        return Ok(());
-                    }
-                    self.apply_pause();
-                }
-                beaten = self.heartbeat.beat() => {
-                    beaten?;
-                    self.heartbeat.look_after(&mut self.stream)?;
-                    self.report_lag();
-                }
-                waited = wait(&mut self.stream, taking_in, busy) => waited?,
-            }
-        }
-    }
-
-    /// Decodes what arrived, as far as there is room for it.
     fn take_in(&mut self) -> Result<()> {
         while self.batch.takes_in() {
             match self.stream.take()? {
@@ -152,88 +87,33 @@ impl Follower {
         Ok(())
     }
 
-    /// Hands what was gathered to the applier, if it is idle and there is something that makes sense alone.
-    fn dispatch(&mut self, hands: ApplierState) -> ApplierState {
-        let ApplierState::Idle(mut applier) = hands else {
-            return hands;
-        };
-        let (piece, summary) = if self.batch.is_between_transactions() {
-            let Some((piece, summary)) = self.batch.take_whole() else {
-                return ApplierState::Idle(applier);
-            };
-            if piece.items.is_empty() && !applier.is_open() {
-                // Nothing to write: all that came before is durable already.
-                self.record_commit(summary);
-                return ApplierState::Idle(applier);
+    async fn wait(&mut self, busy: bool) -> Result<Woken> {
+        let taking_in = self.batch.takes_in();
+        tokio::select! {
+            biased;
+            beaten = self.heartbeat.beat() => {
+                beaten?;
+                self.heartbeat.look_after(&mut self.stream)?;
+                Ok(Woken::Beat)
             }
-            (piece, Some(summary))
-        } else if self.batch.takes_in() {
-            return ApplierState::Idle(applier);
-        } else {
-            (self.batch.take_part(), None)
-        };
-        let applying = async move {
-            let outcome = applier.apply(&piece).await;
-            (applier, outcome)
-        };
-        ApplierState::Busy(Box::pin(applying), summary)
-    }
-
-    /// Tells what is durable now.
-    fn record_commit(&mut self, summary: Summary) {
-        self.applied = self.applied.max(summary.end);
-        self.stream.confirm(self.applied);
-        self.progress.count_transactions(summary.transactions);
-        for (title, changes) in &summary.changes {
-            self.progress.update(title, |table| table.changes_applied += changes);
+            waited = wait(&mut self.stream, taking_in, busy) => waited.map(|()| Woken::Stream),
         }
-        self.heartbeat.applied(&summary.beats);
-        self.follow.advance(self.applied, summary.markers);
-        self.report_lag();
     }
 
-    fn report_lag(&self) {
+    fn ask(&mut self) {
+        self.heartbeat.beat_now();
+        self.stream.ask();
+    }
+
+    fn confirm(&mut self, applied: &Lsn, beats: &[String]) {
+        self.stream.confirm(*applied);
+        self.heartbeat.applied(beats);
+    }
+
+    fn lag(&self, applied: &Lsn) -> Option<(Duration, u64)> {
         let end = self.heartbeat.source_end().max(self.batch.arrived());
-        let behind_bytes = end.0.saturating_sub(self.applied.0);
-        if let Some(lag) = self.heartbeat.lag() {
-            self.follow.report_lag(lag, behind_bytes);
-        }
+        Some((self.heartbeat.lag()?, end.0.saturating_sub(applied.0)))
     }
-
-    /// When nothing is left to apply, the target is as far as the stream is, or at the place to pause at.
-    fn update_idle_position(&mut self, idle: bool) {
-        let still = idle && self.batch.is_empty();
-        let arrived = self.batch.arrived();
-        let (paused, reached) = match self.pause_at {
-            Some(pause_at) if self.batch.is_held() || arrived >= pause_at => (still, pause_at),
-            _ => (false, arrived),
-        };
-        // The pause first: who waits for the position may rely on it.
-        self.follow.report_paused(paused);
-        if still && reached > self.applied {
-            self.applied = reached;
-            self.stream.confirm(reached);
-            self.follow.advance(reached, Vec::new());
-        }
-    }
-
-    fn apply_pause(&mut self) {
-        self.pause_at = *self.orders.borrow_and_update();
-        self.batch.hold_at(self.pause_at);
-        if self.pause_at.is_some() {
-            // Both make an idle source say how far it is.
-            self.heartbeat.beat_now();
-            self.stream.ask();
-        }
-    }
-}
-
-/// A server that stands still ends this too.
-async fn in_time<T>(what: &str, opening: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(OPEN_TIMEOUT, opening).await.unwrap_or_else(|_| {
-        let seconds = OPEN_TIMEOUT.as_secs();
-        Err(Error::transient(format!("the servers did not {what} within {seconds} s")))
-    })
 }
 
 /// The source sends each message by itself, and waking for each costs more than reading it. While the target is busy
@@ -249,24 +129,6 @@ async fn wait(stream: &mut Stream, taking_in: bool, busy: bool) -> Result<()> {
         sleep(GATHER).await;
     }
     stream.fill().await
-}
-
-/// Resolves when the piece under way is written. Cancel safe.
-async fn done(hands: &mut ApplierState) -> (Applier, Result<()>) {
-    match hands {
-        ApplierState::Idle(_) => std::future::pending().await,
-        ApplierState::Busy(applying, _) => applying.await,
-    }
-}
-
-/// Lets the piece under way finish. What is not committed by then is rolled back by the target.
-async fn finish(hands: ApplierState) -> Result<()> {
-    if let ApplierState::Busy(applying, Some(_)) = hands
-        && let Ok((_, Err(error))) = timeout(STOP_TIMEOUT, applying).await
-    {
-        tracing::warn!(%error, "the last group before the stop was not applied");
-    }
-    Ok(())
 }
 
 async fn start(postgres: &Postgres, source: &Client, from: Lsn) -> Result<Stream> {

@@ -1,14 +1,14 @@
 //! The heartbeat: a message that the source writes into its own log now and then, which tells how far behind we are.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::error::{Error, Result};
+use crate::follow::heartbeat::{Outstanding, refuse_silence};
 use crate::postgres::client::failed;
 use crate::postgres::position::Lsn;
 use crate::postgres::stream::Stream;
@@ -22,24 +22,17 @@ pub(crate) const MARKER: &str = "marker:";
 
 const EVERY: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Beats that did not come back yet; past that no new ones are sent, as the oldest tells the lag.
-const OUTSTANDING_MAX: usize = 256;
 /// A beat that old makes us ask the stream for a sign of life.
 const ASK_AFTER: Duration = Duration::from_secs(10);
-/// A stream that was silent that long while a beat was due has ended without a word.
-const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 type Running = Pin<Box<dyn Future<Output = Result<Lsn>> + Send>>;
 
 /// Sends beats through a connection of its own and knows which came back.
 pub(crate) struct Heartbeat {
     client: Arc<Client>,
-    run: u64,
     every: Interval,
     running: Option<Running>,
-    sent: u64,
-    outstanding: VecDeque<(u64, Instant)>,
-    lag: Option<Duration>,
+    outstanding: Outstanding,
     source_end: Lsn,
 }
 
@@ -48,16 +41,7 @@ impl Heartbeat {
     pub(crate) fn new(client: Client) -> Self {
         let mut every = interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
-            client: Arc::new(client),
-            run: rand::random(),
-            every,
-            running: None,
-            sent: 0,
-            outstanding: VecDeque::new(),
-            lag: None,
-            source_end: Lsn(0),
-        }
+        Self { client: Arc::new(client), every, running: None, outstanding: Outstanding::new(), source_end: Lsn(0) }
     }
 
     /// Resolves after each beat that was sent. Cancel safe.
@@ -70,7 +54,7 @@ impl Heartbeat {
                 return Ok(());
             }
             self.every.tick().await;
-            if self.outstanding.len() >= OUTSTANDING_MAX {
+            if self.outstanding.are_many() {
                 return Ok(());
             }
             self.beat_now();
@@ -82,12 +66,10 @@ impl Heartbeat {
         if self.running.is_some() {
             return;
         }
-        self.sent += 1;
-        self.outstanding.push_back((self.sent, Instant::now()));
+        let (_, beat) = self.outstanding.send();
         let query = format!(
-            "SELECT pg_catalog.pg_logical_emit_message(true, '{PREFIX}', '{BEAT}{}-{}');
-             SELECT pg_catalog.pg_current_wal_insert_lsn()",
-            self.run, self.sent
+            "SELECT pg_catalog.pg_logical_emit_message(true, '{PREFIX}', '{BEAT}{beat}');
+             SELECT pg_catalog.pg_current_wal_insert_lsn()"
         );
         let client = Arc::clone(&self.client);
         self.running = Some(Box::pin(async move {
@@ -105,44 +87,24 @@ impl Heartbeat {
 
     /// These beats, as the log has them after [`BEAT`], are applied.
     pub(crate) fn applied(&mut self, beats: &[String]) {
-        let ours = beats.iter().filter_map(|beat| {
-            let (run, number) = beat.split_once('-')?;
-            (run.parse() == Ok(self.run)).then(|| number.parse::<u64>().ok()).flatten()
-        });
-        let Some(newest) = ours.max() else { return };
-        while let Some(&(number, at)) = self.outstanding.front()
-            && number <= newest
-        {
-            self.lag = Some(at.elapsed());
-            self.outstanding.pop_front();
-        }
+        self.outstanding.applied(beats);
     }
 
     /// Fails where the stream has gone silent although beats are in the source's log.
     pub(crate) fn look_after(&self, stream: &mut Stream) -> Result<()> {
-        let Some(&(_, sent)) = self.outstanding.front() else {
+        let Some(silence) = self.outstanding.silence(stream.heard()) else {
             return Ok(());
         };
-        let silent = sent.max(stream.heard()).elapsed();
-        if silent >= SILENCE_MAX {
-            return Err(Error::transient(format!(
-                "the change stream has been silent for {} s although the source writes",
-                silent.as_secs()
-            )));
-        }
-        if silent >= ASK_AFTER {
+        refuse_silence("change stream", silence)?;
+        if silence >= ASK_AFTER {
             stream.ask();
         }
         Ok(())
     }
 
-    /// How old what was applied last is: the last beat that came back, or the first that did not, if that is longer.
+    /// How old what was applied last is.
     pub(crate) fn lag(&self) -> Option<Duration> {
-        let waiting = self.outstanding.front().map(|(_, at)| at.elapsed());
-        match (self.lag, waiting) {
-            (Some(lag), Some(waiting)) => Some(lag.max(waiting)),
-            (lag, waiting) => lag.or(waiting),
-        }
+        self.outstanding.lag(true)
     }
 
     /// Where the source's log ended when it was last asked.

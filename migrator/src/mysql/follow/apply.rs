@@ -6,20 +6,19 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
 use protocol::mysql::change::{self, Cell};
-use tokio::time::timeout;
 
 use super::coalesce::{Change, coalesce};
 use super::statements::{Job, Writer};
 use super::tables::{START_ANEW, Tables};
 use crate::error::{Error, Result};
+use crate::follow::TargetApplier;
+use crate::follow::apply::{ApplyError, differs, in_time};
 use crate::mysql::client;
 use crate::mysql::client::failed;
 use crate::mysql::records;
 use crate::mysql::sql::quote_literal;
 use crate::mysql::{BinlogPosition, Mysql, position};
 
-/// How long one piece may take. Its size is bounded, so only a lock or a lost server takes longer.
-const PIECE_TIMEOUT: Duration = Duration::from_mins(10);
 const STATEMENT_BYTES_MAX: u64 = 1 << 20;
 /// How often a piece is written again because it was in the way of other sessions' locks.
 const YIELDS_MAX: usize = 20;
@@ -71,11 +70,23 @@ pub(crate) struct Applier {
     yielded: Option<u16>,
 }
 
-/// Why statements did not do what they should.
-enum ApplyError {
-    /// A row is not as expected.
-    InTheWay(String),
-    Failed(Error),
+impl TargetApplier for Applier {
+    type Position = BinlogPosition;
+    type Batch = ApplyBatch;
+    /// A restart would begin at a place that the source's log no longer has.
+    const RECORD_AFTER: Option<Duration> = Some(Duration::from_secs(3));
+
+    fn stored(&self) -> &BinlogPosition {
+        &self.stored
+    }
+
+    fn is_open(&self) -> bool {
+        self.open
+    }
+
+    async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
+        in_time(piece.items.len(), self.write_or_yield(piece)).await
+    }
 }
 
 impl Applier {
@@ -123,19 +134,9 @@ impl Applier {
         Ok(applier)
     }
 
-    /// The target's own word how far it is.
-    pub(crate) fn stored(&self) -> &BinlogPosition {
-        &self.stored
-    }
-
     /// Where the stream must be read from, so that what was prepared before is known.
     pub(crate) fn since(&self) -> Option<&BinlogPosition> {
         self.since.as_ref()
-    }
-
-    /// Whether a transaction waits for the rest of a source transaction.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open
     }
 
     async fn progress(&mut self, lock: &str) -> Result<Option<String>> {
@@ -147,17 +148,6 @@ impl Applier {
             .await
             .map_err(|error| self.missed("cannot read how far the target is", error))?;
         Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
-    }
-
-    /// Writes a piece; commits, durably, where it has an end.
-    pub(crate) async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
-        timeout(PIECE_TIMEOUT, self.write_or_yield(piece)).await.unwrap_or_else(|_| {
-            Err(Error::transient(format!(
-                "the target did not take a group of {} changes within {} s",
-                piece.items.len(),
-                PIECE_TIMEOUT.as_secs()
-            )))
-        })
     }
 
     /// Writes it again at once where it lost a deadlock: the session and the stream are as good as before. The new
@@ -350,15 +340,7 @@ impl Applier {
             let purpose = super::values::Purpose::Store;
             let _ = super::values::write(&mut key, cell, *wire, &described.traits, purpose);
         }
-        if key.is_empty() {
-            key.extend_from_slice(b"that has no key");
-        }
-        Error::fatal(format!(
-            "the target differs from the source: {verb} in {} of the row {}: {why}",
-            table.title,
-            String::from_utf8_lossy(&key)
-        ))
-        .remedy(format!("something else wrote to the target: {} takes the table anew", table.recopy))
+        differs(verb, &table.title, &String::from_utf8_lossy(&key), why, &table.recopy)
     }
 
     async fn run(&mut self, jobs: Vec<Job>) -> Result<(), ApplyError> {
@@ -380,8 +362,7 @@ impl Applier {
             if let Some(expected) = job.rows
                 && expected != rows
             {
-                let why = format!("{rows} rows were there where {expected} were expected");
-                return Err(ApplyError::InTheWay(why));
+                return Err(ApplyError::other_rows(rows, expected));
             }
         }
         Ok(())
@@ -389,9 +370,7 @@ impl Applier {
 
     fn setback(&mut self, table: usize, error: Failure) -> ApplyError {
         match &error {
-            Failure::Server(reported) if matches!(reported.code, 1062 | 1586) => {
-                ApplyError::InTheWay("another row has its key".to_owned())
-            }
+            Failure::Server(reported) if matches!(reported.code, 1062 | 1586) => ApplyError::other_key(),
             _ => {
                 let title = self.tables.all.get(table).map_or("the target", |table| &table.title);
                 let what = format!("cannot apply changes to {title}");

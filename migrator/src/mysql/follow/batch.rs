@@ -5,7 +5,7 @@ mod rows;
 mod statements;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,17 +17,14 @@ use super::apply::{ApplyBatch, Item};
 use super::ddl::harmless::Doubt;
 use super::tables::{Announced, START_ANEW, Tables};
 use crate::error::{Error, Result};
+use crate::follow::batch::{Gathered, PendingChanges, Summary};
 use crate::model::position::Position as _;
 use crate::mysql::position::compare_files;
 use crate::mysql::stream::{Raw, name_alone};
 use crate::mysql::{BinlogPosition, Mysql};
 use distributed::Distributed;
 
-/// Past this, no more is taken in until the target has taken what is there.
-const BYTES_MAX: usize = 6 << 20;
 const CHANGES_MAX: usize = 30_000;
-/// What a change takes besides its event.
-const ITEM_BYTES: usize = 200;
 /// Descriptions of tables that are kept; the log repeats them.
 const LAYOUTS_MAX: usize = 10_000;
 /// Rows that only say that a statement ended.
@@ -35,17 +32,6 @@ const NO_TABLE: u64 = 0xFF_FFFF;
 
 const FORMAT: u8 = 15;
 const COMPRESSED_STATEMENT: u8 = 165;
-
-/// What became durable with the end of a piece.
-#[derive(Debug, Default)]
-pub(crate) struct Summary {
-    pub(crate) transactions: u64,
-    /// The tokens of the markers in it.
-    pub(crate) markers: Vec<String>,
-    pub(crate) beats: Vec<String>,
-    /// Changes by the title of their table.
-    pub(crate) changes: BTreeMap<String, u64>,
-}
 
 /// The number of a transaction.
 enum Number {
@@ -87,15 +73,10 @@ pub(crate) struct TransactionBuffer {
     wires: Vec<Option<Arc<[change::Column]>>>,
     /// Tables whose load is behind us.
     passed: Vec<bool>,
-    items: Vec<Item>,
-    bytes: usize,
-    counts: Vec<u64>,
+    gathered: Gathered<Item>,
     open: Option<Open>,
-    summary: Summary,
     /// Something ended that is not told yet.
     ended: bool,
-    /// A marker waits to be applied.
-    urgent: bool,
     pause_at: Option<BinlogPosition>,
     /// The begin of a transaction that has to wait.
     held: Option<Raw>,
@@ -104,6 +85,64 @@ pub(crate) struct TransactionBuffer {
     /// No statement before this place has changed a definition.
     harmless: Option<BinlogPosition>,
     distributed: Distributed,
+}
+
+impl PendingChanges for TransactionBuffer {
+    type Position = BinlogPosition;
+    type Batch = ApplyBatch;
+
+    fn takes_in(&self) -> bool {
+        self.gathered.takes_in(CHANGES_MAX, self.open.is_none()) && self.held.is_none() && self.doubted.is_none()
+    }
+
+    fn is_between_transactions(&self) -> bool {
+        self.open.is_none() || self.doubted.is_some()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.gathered.items.is_empty() && self.open.is_none() && !self.ended
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    fn hold_at(&mut self, pause_at: Option<BinlogPosition>) -> Result<()> {
+        self.pause_at = pause_at;
+        match self.held.take() {
+            Some(raw) => self.add(raw),
+            None => Ok(()),
+        }
+    }
+
+    fn has_reached(&self, position: &BinlogPosition) -> bool {
+        let offset = self.open.as_ref().map_or(self.offset, |open| open.start);
+        self.is_at(offset, position)
+    }
+
+    fn beyond(&self, applied: &BinlogPosition, _pause_at: Option<&BinlogPosition>) -> Option<BinlogPosition> {
+        let before = self.file.is_empty()
+            || applied.server == self.server
+                && compare_files(&applied.file, &self.file).then(applied.offset.cmp(&self.offset)).is_ge();
+        (!before).then(|| self.here())
+    }
+
+    fn take_whole(&mut self) -> Option<(ApplyBatch, Summary<BinlogPosition>)> {
+        let waits = self.doubted.is_some() && self.gathered.items.is_empty() && !self.ended;
+        if self.is_empty() || waits {
+            return None;
+        }
+        let end = self.here();
+        let piece = ApplyBatch { end: Some(end.clone()), since: self.distributed.since(), ..self.take_part() };
+        let titles = self.tables.all.iter().map(|table| &table.title);
+        let summary = self.gathered.take_summary(end, piece.items.is_empty(), titles);
+        self.ended = false;
+        Some((piece, summary))
+    }
+
+    fn take_part(&mut self) -> ApplyBatch {
+        ApplyBatch { items: self.gathered.take_items(), wires: self.wires.clone(), end: None, since: None }
+    }
 }
 
 impl TransactionBuffer {
@@ -120,7 +159,7 @@ impl TransactionBuffer {
         let same = from.server == end.server;
         Self {
             migration: mysql.name().as_bytes().to_vec(),
-            counts: vec![0; tables.all.len()],
+            gathered: Gathered::new(tables.all.len()),
             wires: vec![None; tables.all.len()],
             passed: vec![false; tables.all.len()],
             tables,
@@ -132,40 +171,14 @@ impl TransactionBuffer {
             stored,
             knows_format: false,
             layouts: HashMap::new(),
-            items: Vec::new(),
-            bytes: 0,
             open: None,
-            summary: Summary::default(),
             ended: false,
-            urgent: false,
             pause_at: None,
             held: None,
             doubted: None,
             harmless: None,
             distributed: Distributed::default(),
         }
-    }
-
-    /// Whether there is room for more.
-    pub(crate) fn takes_in(&self) -> bool {
-        let full = self.bytes >= BYTES_MAX || self.items.len() >= CHANGES_MAX;
-        let ripe = self.urgent && self.open.is_none();
-        !full && !ripe && self.held.is_none() && self.doubted.is_none()
-    }
-
-    /// Whether the last transaction that was read is complete.
-    pub(crate) fn is_between_transactions(&self) -> bool {
-        self.open.is_none() || self.doubted.is_some()
-    }
-
-    /// Whether nothing waits to be applied.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.open.is_none() && !self.ended
-    }
-
-    /// Whether a transaction is there that must not be applied yet.
-    pub(crate) fn is_held(&self) -> bool {
-        self.held.is_some()
     }
 
     /// Where the last complete transaction that was read ends.
@@ -178,59 +191,11 @@ impl TransactionBuffer {
         }
     }
 
-    /// Whether everything before `position` was read.
-    pub(crate) fn has_reached(&self, position: &BinlogPosition) -> bool {
-        let offset = self.open.as_ref().map_or(self.offset, |open| open.start);
-        self.is_at(offset, position)
-    }
-
-    /// Whether nothing was read beyond `position`.
-    pub(crate) fn is_at_or_before(&self, position: &BinlogPosition) -> bool {
-        self.file.is_empty()
-            || position.server == self.server
-                && compare_files(&position.file, &self.file).then(position.offset.cmp(&self.offset)).is_ge()
-    }
-
     fn is_at(&self, offset: u64, position: &BinlogPosition) -> bool {
         if position.server != self.server {
             return self.here().covers(position);
         }
         compare_files(&self.file, &position.file).then(offset.cmp(&position.offset)) != Ordering::Less
-    }
-
-    /// From now on no transaction that begins at or after `pause_at` is let in.
-    pub(crate) fn hold_at(&mut self, pause_at: Option<BinlogPosition>) -> Result<()> {
-        self.pause_at = pause_at;
-        match self.held.take() {
-            Some(raw) => self.add(raw),
-            None => Ok(()),
-        }
-    }
-
-    /// All transactions that were read, none of them half; nothing where there is none.
-    pub(crate) fn take_whole(&mut self) -> Option<(ApplyBatch, Summary)> {
-        let waits = self.doubted.is_some() && self.items.is_empty() && !self.ended;
-        if self.is_empty() || waits {
-            return None;
-        }
-        let mut piece = self.take_part();
-        let mut summary = std::mem::take(&mut self.summary);
-        piece.end = Some(self.here());
-        piece.since = self.distributed.since();
-        for (count, table) in self.counts.iter_mut().zip(&self.tables.all) {
-            if *count > 0 {
-                summary.changes.insert(table.title.clone(), std::mem::take(count));
-            }
-        }
-        self.urgent = false;
-        self.ended = false;
-        Some((piece, summary))
-    }
-
-    /// What was read; its last transaction goes on in the next piece.
-    pub(crate) fn take_part(&mut self) -> ApplyBatch {
-        self.bytes = 0;
-        ApplyBatch { items: std::mem::take(&mut self.items), wires: self.wires.clone(), end: None, since: None }
     }
 
     /// Reads one event of the stream.
@@ -334,7 +299,7 @@ impl TransactionBuffer {
             (Number::None, _) => {}
         }
         if !open.skip {
-            self.summary.transactions += u64::from(open.changes > 0);
+            self.gathered.transactions += u64::from(open.changes > 0);
             self.ended = true;
         }
     }

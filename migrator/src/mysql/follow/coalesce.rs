@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use protocol::mysql::change::Cell;
 
+use crate::follow::coalesce::{Contradiction, key_of};
+
 /// A row's values in the order of the table's planned columns.
 pub(crate) type Row = Vec<Cell>;
 
@@ -29,10 +31,6 @@ pub(crate) struct Effects<'a> {
     pub(crate) inserts: Vec<&'a [Cell]>,
 }
 
-/// The changes contradict each other, as for an update of a row that was just deleted.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Contradiction;
-
 struct Entry<'a> {
     /// The row as it was found before the run, if it was there.
     before: Option<&'a [Cell]>,
@@ -53,7 +51,7 @@ pub(crate) fn coalesce<'a>(
     let mut found: HashMap<Cow<'a, [u8]>, usize> = HashMap::new();
     for change in changes {
         if let Some(old) = change.old.as_deref() {
-            let at = *found.entry(key_of(key, old)).or_insert(entries.len());
+            let at = *found.entry(key_of(key, |column| bytes(old, column))).or_insert(entries.len());
             match entries.get_mut(at) {
                 None => entries.push(Entry { before: Some(old), named: old, now: None }),
                 Some(entry) => {
@@ -64,7 +62,7 @@ pub(crate) fn coalesce<'a>(
             }
         }
         if let Some(new) = change.new.as_deref() {
-            let at = *found.entry(key_of(key, new)).or_insert(entries.len());
+            let at = *found.entry(key_of(key, |column| bytes(new, column))).or_insert(entries.len());
             match entries.get_mut(at) {
                 None => entries.push(Entry { before: None, named: new, now: Some(new) }),
                 Some(entry) => {
@@ -89,19 +87,6 @@ fn bytes(row: &[Cell], column: usize) -> &[u8] {
         Some(Cell::Value(value)) => value,
         _ => &[],
     }
-}
-
-fn key_of<'r>(key: &[usize], row: &'r [Cell]) -> Cow<'r, [u8]> {
-    if let [column] = key {
-        return Cow::Borrowed(bytes(row, *column));
-    }
-    let mut all = Vec::with_capacity(key.len() * 12);
-    for &column in key {
-        let part = bytes(row, column);
-        all.extend_from_slice(&part.len().to_be_bytes());
-        all.extend_from_slice(part);
-    }
-    Cow::Owned(all)
 }
 
 #[cfg(test)]

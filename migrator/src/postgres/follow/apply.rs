@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::poll;
 use protocol::postgres::change::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 
@@ -16,6 +16,9 @@ use super::jobs::{Job, one_by_one, set_by_set, truncate};
 use super::literals::Literal;
 use super::tables::Tables;
 use crate::error::{Error, Result};
+use crate::follow::TargetApplier;
+use crate::follow::apply::{ApplyError, differs, in_time};
+use crate::follow::coalesce::Contradiction;
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::position::Lsn;
@@ -25,8 +28,6 @@ use crate::postgres::sql::quote_literal;
 const IN_FLIGHT_MAX: usize = 256;
 /// Prepared statements kept; more come only from tables with many different sets of unchanged columns.
 const PREPARED_MAX: usize = 2000;
-/// How long one piece may take. Its size is bounded, so only a lock or a lost server takes longer.
-const PIECE_TIMEOUT: Duration = Duration::from_mins(10);
 const ORIGIN_TRIES: usize = 30;
 
 /// What every statement runs under: no triggers and no foreign keys, which the source has seen to already, and plans
@@ -67,11 +68,22 @@ pub(crate) struct Applier {
     open: bool,
 }
 
-/// Why statements did not do what they should.
-enum ApplyError {
-    /// The order within the set mattered, or a row is not as expected.
-    InTheWay(String),
-    Failed(Error),
+impl TargetApplier for Applier {
+    type Position = Lsn;
+    type Batch = ApplyBatch;
+    const RECORD_AFTER: Option<Duration> = None;
+
+    fn stored(&self) -> &Lsn {
+        &self.stored
+    }
+
+    fn is_open(&self) -> bool {
+        self.open
+    }
+
+    async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
+        in_time(piece.items.len(), self.write(piece)).await
+    }
 }
 
 impl Applier {
@@ -100,27 +112,6 @@ impl Applier {
             prepared: HashMap::new(),
             stored: text.parse()?,
             open: false,
-        })
-    }
-
-    /// The target's own word how far it is.
-    pub(crate) fn stored(&self) -> Lsn {
-        self.stored
-    }
-
-    /// Whether a transaction waits for the rest of a source transaction.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open
-    }
-
-    /// Writes a piece; commits, durably, where it has an end.
-    pub(crate) async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
-        timeout(PIECE_TIMEOUT, self.write(piece)).await.unwrap_or_else(|_| {
-            Err(Error::transient(format!(
-                "the target did not take a group of {} changes within {} s",
-                piece.items.len(),
-                PIECE_TIMEOUT.as_secs()
-            )))
         })
     }
 
@@ -207,17 +198,11 @@ impl Applier {
             let comma = if key.is_empty() { "" } else { ", " };
             key = format!("{key}{comma}{}={value}", table.columns[column].name);
         }
-        if key.is_empty() {
-            key.push_str("that has no key");
-        }
-        Error::fatal(format!("the target differs from the source: {verb} in {} of the row {key}: {why}", table.title))
-            .remedy(format!(
-                "something else wrote to the target: RECOPY TABLE {} OF MIGRATION {} takes the table anew",
-                table.title, self.migration
-            ))
+        let recopy = format!("RECOPY TABLE {} OF MIGRATION {}", table.title, self.migration);
+        differs(verb, &table.title, &key, why, &recopy)
     }
 
-    fn gather_sets(&self, items: &[Item], jobs: &mut Vec<Job>) -> Result<(), ()> {
+    fn gather_sets(&self, items: &[Item], jobs: &mut Vec<Job>) -> Result<(), Contradiction> {
         for run in items.chunk_by(|one, other| matches!((one, other), (Item::Change(_), Item::Change(_)))) {
             if let [Item::Truncate(tables)] = run {
                 jobs.push(truncate(&self.tables, tables));
@@ -230,7 +215,7 @@ impl Applier {
                 }
             }
             for (changes, table) in by_table.into_iter().zip(&self.tables.all) {
-                let steps = coalesce(changes.into_iter(), &table.key).map_err(|_| ())?;
+                let steps = coalesce(changes.into_iter(), &table.key)?;
                 set_by_set(table, &steps, jobs);
             }
         }
@@ -296,9 +281,10 @@ async fn settle(mut sent: VecDeque<Sent<'_>>, keep: usize) -> Result<VecDeque<Se
             None => running.await,
         };
         let found = outcome.map_err(|error| (at, setback(&place, error)))?;
-        if rows.is_some_and(|expected| expected != found) {
-            let why = format!("{found} rows were there where {} were expected", rows.unwrap_or(0));
-            return Err((at, ApplyError::InTheWay(why)));
+        if let Some(expected) = rows
+            && expected != found
+        {
+            return Err((at, ApplyError::other_rows(found, expected)));
         }
     }
     Ok(sent)
@@ -306,7 +292,7 @@ async fn settle(mut sent: VecDeque<Sent<'_>>, keep: usize) -> Result<VecDeque<Se
 
 fn setback(place: &str, error: tokio_postgres::Error) -> ApplyError {
     match error.code() {
-        Some(&SqlState::UNIQUE_VIOLATION) => ApplyError::InTheWay("another row has its key".to_owned()),
+        Some(&SqlState::UNIQUE_VIOLATION) => ApplyError::other_key(),
         Some(&SqlState::EXCLUSION_VIOLATION) => ApplyError::InTheWay("another row excludes it".to_owned()),
         _ => ApplyError::Failed(failed(&format!("cannot apply changes to {place}"), error)),
     }

@@ -1,6 +1,6 @@
 //! What was read from the change stream and not applied yet.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,27 +11,11 @@ use super::coalesce;
 use super::coalesce::{Kind, Row, complete};
 use super::tables::Tables;
 use crate::error::{Error, Result};
+use crate::follow::batch::{Gathered, PendingChanges, Summary};
 use crate::postgres::heartbeat::{BEAT, MARKER, PREFIX};
 use crate::postgres::position::Lsn;
 
-/// Past this, no more is taken in until the target has taken what is there.
-const BYTES_MAX: usize = 6 << 20;
 const CHANGES_MAX: usize = 60_000;
-/// What a change takes besides its message.
-const ITEM_BYTES: usize = 200;
-
-/// What became durable with the end of a piece.
-#[derive(Debug, Default)]
-pub(crate) struct Summary {
-    /// Where the last of its transactions ends.
-    pub(crate) end: Lsn,
-    pub(crate) transactions: u64,
-    /// The tokens of the markers in it.
-    pub(crate) markers: Vec<String>,
-    pub(crate) beats: Vec<String>,
-    /// Changes by the title of their table.
-    pub(crate) changes: BTreeMap<String, u64>,
-}
 
 struct Open {
     commit: Lsn,
@@ -46,17 +30,64 @@ pub(crate) struct TransactionBuffer {
     /// The stream's numbers of the tables; `None` for our own.
     relations: HashMap<u32, Option<usize>>,
     stored: Lsn,
-    items: Vec<Item>,
-    bytes: usize,
-    counts: Vec<u64>,
+    gathered: Gathered<Item>,
     open: Option<Open>,
-    summary: Summary,
-    /// A marker waits to be applied.
-    urgent: bool,
+    /// Where the last transaction ends that is not told yet.
+    end: Option<Lsn>,
     pause_at: Option<Lsn>,
     /// Where the commit of a transaction is that has to wait.
     held: Option<Lsn>,
     arrived: Lsn,
+}
+
+impl PendingChanges for TransactionBuffer {
+    type Position = Lsn;
+    type Batch = ApplyBatch;
+
+    fn takes_in(&self) -> bool {
+        self.gathered.takes_in(CHANGES_MAX, self.open.is_none()) && self.held.is_none()
+    }
+
+    fn is_between_transactions(&self) -> bool {
+        self.open.is_none()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.gathered.items.is_empty() && self.open.is_none() && self.end.is_none()
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    fn hold_at(&mut self, pause_at: Option<Lsn>) -> Result<()> {
+        self.pause_at = pause_at;
+        if let Some(commit) = self.held.take() {
+            self.begin(commit);
+        }
+        Ok(())
+    }
+
+    fn has_reached(&self, position: &Lsn) -> bool {
+        self.arrived >= *position
+    }
+
+    fn beyond(&self, applied: &Lsn, pause_at: Option<&Lsn>) -> Option<Lsn> {
+        let reached = *pause_at.unwrap_or(&self.arrived);
+        (reached > *applied).then_some(reached)
+    }
+
+    fn take_whole(&mut self) -> Option<(ApplyBatch, Summary<Lsn>)> {
+        let end = self.end.take()?;
+        let piece = ApplyBatch { end: Some(end), ..self.take_part() };
+        let titles = self.tables.all.iter().map(|table| &table.title);
+        let summary = self.gathered.take_summary(end, piece.items.is_empty(), titles);
+        Some((piece, summary))
+    }
+
+    fn take_part(&mut self) -> ApplyBatch {
+        ApplyBatch { items: self.gathered.take_items(), end: None }
+    }
 }
 
 impl TransactionBuffer {
@@ -64,41 +95,16 @@ impl TransactionBuffer {
     pub(crate) fn new(tables: Arc<Tables>, stored: Lsn) -> Self {
         Self {
             decoder: Decoder::default(),
-            counts: vec![0; tables.all.len()],
+            gathered: Gathered::new(tables.all.len()),
             tables,
             relations: HashMap::new(),
             stored,
-            items: Vec::new(),
-            bytes: 0,
             open: None,
-            summary: Summary::default(),
-            urgent: false,
+            end: None,
             pause_at: None,
             held: None,
             arrived: Lsn(0),
         }
-    }
-
-    /// Whether there is room for more.
-    pub(crate) fn takes_in(&self) -> bool {
-        let full = self.bytes >= BYTES_MAX || self.items.len() >= CHANGES_MAX;
-        let ripe = self.urgent && self.open.is_none();
-        !full && !ripe && self.held.is_none()
-    }
-
-    /// Whether the last transaction that was read is complete.
-    pub(crate) fn is_between_transactions(&self) -> bool {
-        self.open.is_none()
-    }
-
-    /// Whether nothing waits to be applied.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.open.is_none() && self.summary.end == Lsn(0)
-    }
-
-    /// Whether a transaction is there that must not be applied yet.
-    pub(crate) fn is_held(&self) -> bool {
-        self.held.is_some()
     }
 
     /// Everything that ends at or before this position was read.
@@ -111,43 +117,12 @@ impl TransactionBuffer {
         self.arrived = self.arrived.max(end);
     }
 
-    /// From now on no transaction whose commit is at or after `pause_at` is let in.
-    pub(crate) fn hold_at(&mut self, pause_at: Option<Lsn>) {
-        self.pause_at = pause_at;
-        if let Some(commit) = self.held.take() {
-            self.begin(commit);
-        }
-    }
-
     fn begin(&mut self, commit: Lsn) {
         if self.pause_at.is_some_and(|pause_at| commit >= pause_at) {
             self.held = Some(commit);
         } else {
             self.open = Some(Open { commit, skip: commit < self.stored });
         }
-    }
-
-    /// All transactions that were read, none of them half; nothing where there is none.
-    pub(crate) fn take_whole(&mut self) -> Option<(ApplyBatch, Summary)> {
-        if self.is_empty() {
-            return None;
-        }
-        let mut piece = self.take_part();
-        let mut summary = std::mem::take(&mut self.summary);
-        piece.end = Some(summary.end);
-        for (count, table) in self.counts.iter_mut().zip(&self.tables.all) {
-            if *count > 0 {
-                summary.changes.insert(table.title.clone(), std::mem::take(count));
-            }
-        }
-        self.urgent = false;
-        Some((piece, summary))
-    }
-
-    /// What was read; its last transaction goes on in the next piece.
-    pub(crate) fn take_part(&mut self) -> ApplyBatch {
-        self.bytes = 0;
-        ApplyBatch { items: std::mem::take(&mut self.items), end: None }
     }
 
     /// Reads one message of the stream.
@@ -174,8 +149,8 @@ impl TransactionBuffer {
                 let end = Lsn(commit.end.0);
                 self.arrived = self.arrived.max(end);
                 if !skip {
-                    self.summary.transactions += 1;
-                    self.summary.end = self.summary.end.max(end);
+                    self.gathered.transactions += 1;
+                    self.end = Some(end);
                 }
                 self.open = None;
             }
@@ -197,7 +172,7 @@ impl TransactionBuffer {
                     tables.extend(table.filter(|&table| self.is_new(table, commit)));
                 }
                 if !tables.is_empty() {
-                    self.items.push(Item::Truncate(tables));
+                    self.gathered.items.push(Item::Truncate(tables));
                 }
             }
             Change::Message(message) if !skip && message.transactional => {
@@ -276,11 +251,8 @@ impl TransactionBuffer {
         if !fits {
             return Err(out_of_place());
         }
-        self.bytes += bytes + ITEM_BYTES;
-        if let Some(count) = self.counts.get_mut(table) {
-            *count += 1;
-        }
-        self.items.push(Item::Change(coalesce::Change { table, kind }));
+        self.gathered.count(table, bytes);
+        self.gathered.items.push(Item::Change(coalesce::Change { table, kind }));
         Ok(())
     }
 
@@ -289,10 +261,9 @@ impl TransactionBuffer {
             return;
         };
         if let Some(token) = content.strip_prefix(MARKER) {
-            self.summary.markers.push(token.to_owned());
-            self.urgent = true;
+            self.gathered.markers.push(token.to_owned());
         } else if let Some(beat) = content.strip_prefix(BEAT) {
-            self.summary.beats.push(beat.to_owned());
+            self.gathered.beats.push(beat.to_owned());
         }
     }
 }

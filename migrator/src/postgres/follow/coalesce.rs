@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use protocol::postgres::change::Value;
 
+use crate::follow::coalesce::{Contradiction, key_of};
+
 /// A row's values in the order of the table's columns.
 pub(crate) type Row = Vec<Value>;
 
@@ -47,10 +49,6 @@ pub(crate) struct Effects<'a> {
     /// New rows, complete.
     pub(crate) inserts: Vec<Cow<'a, [Value]>>,
 }
-
-/// The changes contradict each other, as for an update of a row that was just deleted.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Contradiction;
 
 /// The steps that one table's `changes` come to. `key` has the positions of the key's columns; without any, rows
 /// cannot be told apart and only inserts are put together.
@@ -206,16 +204,7 @@ impl<'a> Run<'a, '_> {
     }
 
     fn key_of<'r>(&self, row: &'r [Value]) -> Cow<'r, [u8]> {
-        if let [column] = self.key {
-            return Cow::Borrowed(bytes(row, *column));
-        }
-        let mut all = Vec::with_capacity(self.key.len() * 16);
-        for &column in self.key {
-            let part = bytes(row, column);
-            all.extend_from_slice(&part.len().to_be_bytes());
-            all.extend_from_slice(part);
-        }
-        Cow::Owned(all)
+        key_of(self.key, |column| bytes(row, column))
     }
 }
 

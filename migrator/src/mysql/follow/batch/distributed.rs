@@ -102,7 +102,7 @@ impl TransactionBuffer {
         for (change, bytes) in changes {
             if self.is_new(change.table) {
                 self.count(change.table, bytes);
-                self.items.push(Item::Change(change));
+                self.gathered.items.push(Item::Change(change));
             }
         }
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use protocol::mysql::change::{self, Cell, Image, Verb};
 
-use super::{ITEM_BYTES, LAYOUTS_MAX, NO_TABLE, TransactionBuffer, out_of_place, unreadable};
+use super::{LAYOUTS_MAX, NO_TABLE, TransactionBuffer, out_of_place, unreadable};
 use crate::error::{Error, Result};
+use crate::follow::batch::ITEM_BYTES;
 use crate::mysql::follow::apply::Item;
 use crate::mysql::follow::coalesce::{Change, Row};
 use crate::mysql::follow::tables::{Announced, Layout, START_ANEW, changed};
@@ -95,10 +96,7 @@ impl TransactionBuffer {
     }
 
     pub(super) fn count(&mut self, table: usize, bytes: usize) {
-        self.bytes += bytes + ITEM_BYTES;
-        if let Some(count) = self.counts.get_mut(table) {
-            *count += 1;
-        }
+        self.gathered.count(table, bytes);
         if let Some(open) = &mut self.open {
             open.changes += 1;
         }
@@ -140,7 +138,7 @@ impl TransactionBuffer {
                         continue;
                     }
                     self.count(table, std::mem::take(&mut length));
-                    self.items.push(Item::Change(Change { table, old, new }));
+                    self.gathered.items.push(Item::Change(Change { table, old, new }));
                 }
                 Ok(())
             }
@@ -156,11 +154,8 @@ impl TransactionBuffer {
         }
         let token = String::from_utf8_lossy(token).into_owned();
         match Signal::read(kind) {
-            Some(Signal::Marker) => {
-                self.summary.markers.push(token);
-                self.urgent = true;
-            }
-            Some(Signal::Beat) => self.summary.beats.push(token),
+            Some(Signal::Marker) => self.gathered.markers.push(token),
+            Some(Signal::Beat) => self.gathered.beats.push(token),
             None => {}
         }
     }

@@ -69,7 +69,7 @@ impl TransactionBuffer {
                     return self.statement(&format!("TRUNCATE {database}.{name}"));
                 };
                 if self.is_new(table) {
-                    self.items.push(Item::Truncate(table));
+                    self.gathered.items.push(Item::Truncate(table));
                     self.count(table, 0);
                 }
             }
