@@ -11,7 +11,7 @@ use migrator::model::plan::{Plan, Settings};
 use migrator::model::progress::Progress;
 use migrator::postgres::records::install_records;
 use migrator::postgres::stream::Replication;
-use migrator::postgres::{Lsn, PostgresDatabase, follow, plan, schema};
+use migrator::postgres::{Endpoint, Lsn, PostgresDatabase, follow, plan, schema};
 use servers::postgres::{Server, migration};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -656,4 +656,51 @@ async fn a_stream_that_goes_silent_ends_the_follower_for_another_try() {
     world.run("INSERT INTO t VALUES (1)").await;
     world.catch_up().await;
     world.assert_equal().await;
+}
+
+/// The stream's own connection logs in as ordinary ones do, whatever the server asks for.
+async fn log_in_with_a_password(major: u32) {
+    // SASLprep makes another text of it.
+    let password = "p\u{e4}ss w'ord \u{2168}";
+    let server = Server::start(major, "");
+    let admin = server.connect("postgres").await;
+    for (method, stored) in [("scram-sha-256", "scram-sha-256"), ("md5", "md5"), ("password", "md5")] {
+        let role = format!("by_{}", method.replace('-', "_"));
+        let create = format!(
+            "SET password_encryption = '{stored}';
+             CREATE ROLE {role} LOGIN REPLICATION PASSWORD '{}'",
+            password.replace('\'', "''"),
+        );
+        admin.batch_execute(&create).await.expect("it is created");
+        server.ask_by(method, &role);
+    }
+    admin.batch_execute("CREATE ROLE plain LOGIN").await.expect("it is created");
+    server.restart();
+    let log_in = async |role: &str, password: Option<&str>| {
+        let endpoint = Endpoint { password: password.map(str::to_owned), ..server.endpoint_as(role, "postgres") };
+        Replication::connect(&endpoint, "test").await
+    };
+    for role in ["by_scram_sha_256", "by_md5", "by_password"] {
+        let mut session = log_in(role, Some(password)).await.expect(role);
+        let answer = session.query("IDENTIFY_SYSTEM").await.expect("it replicates");
+        assert_eq!(answer[0].last(), Some(&Some("postgres".to_owned())), "in its database");
+        let refused = log_in(role, Some("wrong")).await.map(|_| ()).expect_err("the password is wrong").full_text();
+        assert!(refused.contains("refuses a replication connection") && refused.contains("28P01"), "{refused}");
+        let refused = log_in(role, None).await.map(|_| ()).expect_err("there is no password").full_text();
+        assert!(refused.contains("asks for a password"), "{refused}");
+    }
+    log_in("postgres", None).await.expect("nobody asks for one");
+    let refused = log_in("plain", None).await.map(|_| ()).expect_err("it may not replicate");
+    assert!(refused.full_text().contains("(42501)"), "{}", refused.full_text());
+    assert!(refused.remedy_text().is_some_and(|remedy| remedy.contains("REPLICATION attribute")), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stream_logs_in_with_a_password_to_an_old_server() {
+    log_in_with_a_password(14).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stream_logs_in_with_a_password_to_a_new_server() {
+    log_in_with_a_password(18).await;
 }

@@ -201,9 +201,14 @@ impl Server {
 
     /// From now on this role must show a password.
     pub(crate) fn ask_for_passwords_of(&self, role: &str) {
+        self.ask_by("scram-sha-256", role);
+    }
+
+    /// From now on this role must show its password by this method.
+    pub(crate) fn ask_by(&self, method: &str, role: &str) {
         let file = self.data().join("pg_hba.conf");
         let old = fs::read_to_string(&file).expect("initdb wrote it");
-        let rule = format!("host all {role} 127.0.0.1/32 scram-sha-256\n");
+        let rule = format!("host all {role} 127.0.0.1/32 {method}\n");
         fs::write(&file, format!("{rule}{old}")).expect("it can be written");
         let data = self.data();
         self.run("pg_ctl", &["-D", data.to_str().expect("the path is text"), "reload"]);
