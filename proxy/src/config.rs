@@ -1,26 +1,26 @@
 //! The configuration file: read and validated as a whole, with every problem told, before the first socket opens.
 
 mod keys;
+mod kinds;
 mod nearest;
 mod reader;
 mod secret;
+mod section;
 mod sections;
-mod shown;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-pub use keys::{Key, reference};
+pub use keys::{Admin, Cluster, Http, Journal, Limits, Listen, Login, Migrator, Route, User, reference};
 pub use nearest::nearest;
 pub use reader::{Problem, bytes as parse_bytes, duration as parse_duration};
 pub use secret::Secret;
+pub use section::{Change, DefaultValue, Key};
 
 use reader::Reader;
+use section::Section;
 
 /// The database name of the admin console; no route can have it.
 pub const ADMIN_DATABASE: &str = "headgate";
@@ -31,7 +31,7 @@ pub struct Config {
     /// Where applications connect.
     pub listen: Listen,
     /// Where metrics are served, if anywhere.
-    pub http: Option<Http>,
+    pub http: Http,
     /// Who may use the admin console.
     pub admin: Admin,
     /// What kind of server all clusters are.
@@ -54,19 +54,6 @@ pub struct Config {
     pub migrator: Migrator,
 }
 
-/// The listener.
-#[derive(Clone, Debug)]
-pub struct Listen {
-    /// The address and port; port 0 takes any free one.
-    pub address: SocketAddr,
-    /// Client sessions at the same time.
-    pub sessions_max: usize,
-    /// Threads that serve sessions.
-    pub threads: NonZeroUsize,
-    /// The certificate that clients are shown.
-    pub tls: Option<TlsFiles>,
-}
-
 /// A certificate and its key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -74,22 +61,6 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-}
-
-/// The HTTP listener.
-#[derive(Clone, Debug)]
-pub struct Http {
-    /// The address and port; port 0 takes any free one.
-    pub address: SocketAddr,
-}
-
-/// The admin console's account.
-#[derive(Clone, Debug)]
-pub struct Admin {
-    /// The user's name.
-    pub user: String,
-    /// Asked for under every login method.
-    pub password: Secret,
 }
 
 /// What kind of server a cluster is.
@@ -119,19 +90,30 @@ impl Engine {
     }
 }
 
-/// One database server that Headgate can reach.
-#[derive(Clone, Debug)]
-pub struct Cluster {
-    /// What kind of server it is.
-    pub engine: Engine,
-    /// A name, an IP address, or an absolute path: of a socket folder for PostgreSQL, of the socket for MySQL.
-    pub host: String,
-    /// The port, also for a socket folder.
-    pub port: u16,
-    /// The migrator's account.
-    pub user: String,
-    /// The migrator's password.
-    pub password: Option<Secret>,
+impl Listen {
+    /// The certificate that clients are shown, where one is given.
+    pub fn tls(&self) -> Option<TlsFiles> {
+        let (certificate, key) = (self.tls_certificate.clone()?, self.tls_key.clone()?);
+        Some(TlsFiles { certificate, key })
+    }
+}
+
+impl Default for Migrator {
+    fn default() -> Self {
+        Self::take(&mut Reader::new("", &|_| None), "").expect("every key has a default that it accepts")
+    }
+}
+
+impl Migrator {
+    /// The keys that a migration may have of its own.
+    pub fn options() -> impl Iterator<Item = &'static Key> + Clone {
+        Self::KEYS.iter().filter(|key| key.change == Change::ByMigration)
+    }
+
+    /// Sets one of [`Migrator::options`] by its name; none where `name` is none of them. Fails with what is accepted.
+    pub fn set_option(&mut self, name: &str, text: &str) -> Option<Result<(), &'static str>> {
+        self.set(name, text)
+    }
 }
 
 impl Cluster {
@@ -144,15 +126,6 @@ impl Cluster {
             Engine::Mysql => path.to_owned(),
         })
     }
-}
-
-/// One database name that applications use.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// The cluster that serves it until a cutover moves it.
-    pub cluster: String,
-    /// The database's name there.
-    pub database: String,
 }
 
 /// How applications prove who they are.
@@ -175,65 +148,6 @@ impl Method {
             Self::Accounts => "accounts",
         }
     }
-}
-
-/// The login's settings.
-#[derive(Clone, Debug)]
-pub struct Login {
-    /// How applications prove who they are.
-    pub method: Method,
-    /// Whether the passwords that clients prove are kept in memory for a migration that needs them.
-    pub capture_passwords: bool,
-}
-
-/// One application user.
-#[derive(Clone, Debug)]
-pub struct User {
-    /// For the client's login and for the server's question.
-    pub password: Option<Secret>,
-}
-
-/// Bounds of sizes and waits.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// The largest frame of either side.
-    pub frame_bytes_max: usize,
-    /// From a client's first byte to the end of its login.
-    pub login_timeout: Duration,
-    /// To reach a cluster and log in there.
-    pub connect_timeout: Duration,
-    /// The longest that one statement is ever held.
-    pub hold_timeout: Duration,
-    /// How long a shutdown waits for open transactions.
-    pub drain_timeout: Duration,
-}
-
-/// Where migrations are remembered.
-#[derive(Clone, Debug)]
-pub struct Journal {
-    /// The folder; made if it is missing.
-    pub path: PathBuf,
-}
-
-/// How migrations go about it, unless a migration says otherwise.
-#[derive(Clone, Debug)]
-pub struct Migrator {
-    /// The program that writes the schema.
-    pub pg_dump: PathBuf,
-    /// The program that reads the schema.
-    pub pg_restore: PathBuf,
-    /// Connections per side that copy at the same time.
-    pub copy_workers: usize,
-    /// Big tables are copied in ranges of about this size.
-    pub copy_chunk_bytes: u64,
-    /// Connections per side that compute digests at the same time.
-    pub check_workers: usize,
-    /// Rows per compared range.
-    pub check_range_rows: u64,
-    /// How far past the source's counters the target's are set.
-    pub counter_gap: i64,
-    /// How long the start of the change stream waits for open transactions.
-    pub slot_create_timeout: Duration,
 }
 
 /// The key of a problem that is not one key's; who knows the file's name puts it there.
@@ -265,4 +179,55 @@ impl Config {
         let problems = reader.finish();
         config.filter(|_| problems.is_empty()).ok_or(problems)
     }
+
+    /// Every key with its value; secrets are only told to be there.
+    pub fn entries(&self) -> Vec<(String, String)> {
+        let mut entries = Vec::new();
+        self.listen.show("", &mut entries);
+        self.http.show("", &mut entries);
+        self.admin.show("", &mut entries);
+        self.clusters.iter().for_each(|(name, cluster)| cluster.show(name, &mut entries));
+        let default = self.default_route.iter();
+        entries.extend(default.map(|cluster| ("routes.*.cluster".to_owned(), cluster.clone())));
+        self.routes.iter().for_each(|(name, route)| route.show(name, &mut entries));
+        self.login.show("", &mut entries);
+        self.users.iter().for_each(|(name, user)| user.show(name, &mut entries));
+        self.limits.show("", &mut entries);
+        self.journal.show("", &mut entries);
+        self.migrator.show("", &mut entries);
+        entries
+    }
+
+    /// This configuration with what `read` says, as far as that counts before a restart.
+    #[must_use]
+    pub fn reloaded(&self, read: &Self) -> Self {
+        let mut config = self.clone();
+        config.listen.reload(&read.listen);
+        if read.listen.tls().is_none() {
+            // A certificate that is left out is made at the start only.
+            config.listen.tls_certificate.clone_from(&self.listen.tls_certificate);
+            config.listen.tls_key.clone_from(&self.listen.tls_key);
+        }
+        config.http.reload(&read.http);
+        config.admin.reload(&read.admin);
+        config.clusters = reload_named(&self.clusters, &read.clusters);
+        config.routes = reload_named(&self.routes, &read.routes);
+        config.default_route.clone_from(&read.default_route);
+        config.login.reload(&read.login);
+        config.users = reload_named(&self.users, &read.users);
+        config.limits.reload(&read.limits);
+        config.journal.reload(&read.journal);
+        config.migrator.reload(&read.migrator);
+        config
+    }
+}
+
+/// What `read` names; of what was there before, that which counts before a restart.
+fn reload_named<S: Section + Clone>(now: &BTreeMap<String, S>, read: &BTreeMap<String, S>) -> BTreeMap<String, S> {
+    let one = |(name, read): (&String, &S)| {
+        let mut section = now.get(name).unwrap_or(read).clone();
+        section.reload(read);
+        (name.clone(), section)
+    };
+    read.iter().map(one).collect()
 }

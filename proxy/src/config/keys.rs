@@ -1,214 +1,151 @@
-//! Every key of the configuration file, once: what it means, what it accepts, what it is when left out.
+//! Every key of the configuration file, once: what it is when left out, what it accepts, when another value counts, and
+//! what it means. All else follows from here: the fields, reading, SHOW CONFIG, the reference, what a reload changes,
+//! and what CREATE MIGRATION takes.
 
-/// One key of the configuration file.
-#[derive(Clone, Copy, Debug)]
-pub struct Key {
-    /// The dotted path; `*` stands for a name that the operator chooses.
-    pub path: &'static str,
-    /// What it is when left out.
-    pub default: Default,
-    /// What a value must look like.
-    pub form: &'static str,
-    /// What it is good for.
-    pub meaning: &'static str,
-}
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
 
-/// What a key is when it is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Default {
-    /// It must be given.
-    Required,
-    /// Nothing; the text tells what that means.
-    Nothing(&'static str),
-    /// This text, read like a value of the file.
-    Text(&'static str),
-    /// The name of the section it stands in.
-    SectionName,
-}
+use super::Secret;
+use super::kinds::{
+    ADDRESS, BOOLEAN, CLUSTER_NAME, DATABASE_NAME, DURATION, ENGINE, FOLDER, HOST, METHOD, OPTIONAL_ADDRESS,
+    OPTIONAL_SECRET, PEM, PORT, PROGRAM, SECRET, THREADS, USER_NAME, bytes_within, kind, number,
+};
+use super::reader::Reader;
+use super::section::DefaultValue::{Nothing, Required, SectionName, Text};
+use super::section::{self, Change, Key, Section, section};
+use super::{Engine, Method};
 
-const ADDRESS: &str =
-    "an IP address and a port, such as \"127.0.0.1:6432\" or \"[::1]:6432\"; port 0 takes any free one";
-const SECRET: &str = "a text without NUL that is not empty; ${NAME} is replaced by that environment variable, and \"file:/path\" reads the first line of a file";
-const DURATION: &str =
-    "a whole number with its unit ms, s, min or h, such as \"500ms\" or \"10s\"; more than zero, at most 720h";
-const FRAME: &str = "a size in B, KiB, MiB or GiB from 64KiB to 1GiB, such as \"64MiB\"";
-const CHUNK: &str = "a size in B, KiB, MiB or GiB from 1MiB to 1024GiB, such as \"64MiB\"";
-/// The form of keys that take a boolean.
-pub(super) const TRUE_OR_FALSE: &str = "true or false";
-const PEM: &str = "the path of a PEM file";
-const PROGRAM: &str = "a program's name, looked up on PATH, or its path";
+section! { "listen",
+/// The listener.
+Listen {
+    address: SocketAddr = Text("127.0.0.1:6432"), ADDRESS, AtStart,
+        "where applications and the admin console connect";
+    sessions_max: usize = Text("10000"), number!(1 to 1_000_000), AtStart,
+        "client sessions at the same time; more are refused with 53300";
+    threads: NonZeroUsize = Text("auto"), THREADS, AtStart,
+        "threads that may serve sessions; the next one is used when those before it have 32 sessions each";
+    tls_certificate: Option<PathBuf> = Nothing("a certificate that is made at the start, signed by itself"), PEM, AtReload,
+        "the certificate that MySQL's clients are shown, followed by those that it was signed with";
+    tls_key: Option<PathBuf> = Nothing("a key that is made at the start"), PEM, AtReload,
+        "the private key of listen.tls_certificate";
+} }
 
-const fn key(path: &'static str, default: Default, form: &'static str, meaning: &'static str) -> Key {
-    Key { path, default, form, meaning }
-}
+section! { "http",
+/// The HTTP listener.
+Http {
+    address: Option<SocketAddr> = Nothing("no HTTP"), OPTIONAL_ADDRESS, AtStart,
+        "where /metrics, /healthz and /readyz are served";
+} }
+
+section! { "admin",
+/// The admin console's account.
+Admin {
+    user: String = Text("headgate"), USER_NAME, AtReload,
+        "who may use the admin console, the database named \"headgate\"";
+    password: Secret = Required, SECRET, AtReload,
+        "the admin console's password; asked for under every login method";
+} }
+
+section! { "clusters.*",
+/// One database server that Headgate can reach.
+Cluster {
+    engine: Engine = Text("postgres"), ENGINE, AtStart,
+        "what kind of server it is; all clusters of one Headgate are of one kind, MySQL and MariaDB count as one";
+    host: String = Required, HOST, AtStart,
+        "where the cluster's primary is";
+    port: u16 = Text("auto"), PORT, AtStart,
+        "the primary's port, also for a socket folder";
+    user: String = Required, USER_NAME, AtStart,
+        "the migrator's own account on the cluster";
+    password: Option<Secret> = Nothing("no password"), OPTIONAL_SECRET, AtStart,
+        "that account's password";
+} }
+
+section! { "routes.*",
+/// One database name that applications use.
+Route {
+    cluster: String = Required, CLUSTER_NAME, AtReload,
+        "the cluster that serves the route until a cutover moves it; the route \"*\" is for every database that has no route of its own, stays where it is, and its cluster says which databases exist";
+    database: String = SectionName, DATABASE_NAME, AtReload,
+        "the database on the cluster";
+} }
+
+section! { "login",
+/// The login's settings.
+Login {
+    method: Method = Text("auto"), METHOD, AtReload,
+        "how applications prove who they are; with trust the cluster decides about users without a configured password, with accounts the cluster's own accounts do";
+    capture_passwords: bool = Text("false"), BOOLEAN, AtReload,
+        "keep the passwords that MySQL's clients prove, in memory only, so that accounts whose login plugin the target lacks can be created there; asks such clients for full authentication";
+} }
+
+section! { "users.*",
+/// One application user.
+User {
+    password: Option<Secret> = Nothing("no password"), OPTIONAL_SECRET, AtReload,
+        "needed for scram-sha-256; with trust, what the client must prove and what Headgate answers when the cluster asks; with accounts, known without asking the client for it";
+} }
+
+section! { "limits",
+/// Bounds of sizes and waits.
+Limits {
+    frame_bytes_max: usize = Text("1GiB"), bytes_within!("64KiB" to "1GiB"), AtStart,
+        "the largest frame of either side; what is larger ends the session";
+    login_timeout: Duration = Text("10s"), DURATION, AtStart,
+        "from the first byte of a client to the end of its login";
+    connect_timeout: Duration = Text("5s"), DURATION, AtStart,
+        "to reach a cluster and log in there";
+    hold_timeout: Duration = Text("30s"), DURATION, AtStart,
+        "the longest that one statement is ever held; then it fails with a retryable error";
+    drain_timeout: Duration = Text("30s"), DURATION, AtStart,
+        "how long a shutdown waits for open transactions";
+} }
+
+section! { "journal",
+/// Where migrations are remembered.
+Journal {
+    path: PathBuf = Text("headgate.journal"), FOLDER, AtStart,
+        "where migrations and cutovers are remembered; keep it on a durable disk, one for each Headgate";
+} }
+
+section! { "migrator",
+/// How migrations go about it, unless a migration says otherwise.
+Migrator {
+    pg_dump: PathBuf = Text("pg_dump"), PROGRAM, AtReload,
+        "moves the schema; at least as new as the source";
+    pg_restore: PathBuf = Text("pg_restore"), PROGRAM, AtReload,
+        "moves the schema; at least as new as pg_dump";
+    copy_workers: usize = Text("4"), number!(1 to 64), ByMigration,
+        "connections per side that copy at the same time";
+    copy_chunk: u64 = Text("64MiB"), bytes_within!("1MiB" to "1024GiB"), ByMigration,
+        "big tables are copied in ranges of about this size";
+    check_workers: usize = Text("2"), number!(1 to 64), ByMigration,
+        "connections per side that compute digests at the same time";
+    check_range_rows: u64 = Text("100000"), number!(100 to 100_000_000), ByMigration,
+        "rows per compared range";
+    counter_gap: i64 = Text("10000"), number!(0 to 1_000_000_000), ByMigration,
+        "how far past the source's sequences the target's are set at a cutover";
+    slot_create_timeout: Duration = Text("10s"), DURATION, ByMigration,
+        "how long the start of the change stream waits for open transactions before it tries again";
+} }
 
 /// Every key, in the order in which a file would have them.
-pub(super) const KEYS: &[Key] = &[
-    key("listen.address", Default::Text("127.0.0.1:6432"), ADDRESS, "where applications and the admin console connect"),
-    key(
-        "listen.sessions_max",
-        Default::Text("10000"),
-        "a whole number from 1 to 1000000",
-        "client sessions at the same time; more are refused with 53300",
-    ),
-    key(
-        "listen.threads",
-        Default::Text("auto"),
-        "\"auto\" (one for each processor), or a whole number from 1 to 1024",
-        "threads that may serve sessions; the next one is used when those before it have 32 sessions each",
-    ),
-    key(
-        "listen.tls_certificate",
-        Default::Nothing("a certificate that is made at the start, signed by itself"),
-        PEM,
-        "the certificate that MySQL's clients are shown, followed by those that it was signed with",
-    ),
-    key(
-        "listen.tls_key",
-        Default::Nothing("a key that is made at the start"),
-        PEM,
-        "the private key of listen.tls_certificate",
-    ),
-    key("http.address", Default::Nothing("no HTTP"), ADDRESS, "where /metrics, /healthz and /readyz are served"),
-    key(
-        "admin.user",
-        Default::Text("headgate"),
-        "a user name of 1 to 63 bytes",
-        "who may use the admin console, the database named \"headgate\"",
-    ),
-    key(
-        "admin.password",
-        Default::Required,
-        SECRET,
-        "the admin console's password; asked for under every login method",
-    ),
-    key(
-        "clusters.*.engine",
-        Default::Text("postgres"),
-        "\"postgres\", \"mysql\" or \"mariadb\"",
-        "what kind of server it is; all clusters of one Headgate are of one kind, MySQL and MariaDB count as one",
-    ),
-    key(
-        "clusters.*.host",
-        Default::Required,
-        "a host name, an IP address, or the absolute path of a socket folder (PostgreSQL) or of a socket (MySQL and MariaDB)",
-        "where the cluster's primary is",
-    ),
-    key(
-        "clusters.*.port",
-        Default::Text("auto"),
-        "\"auto\" (5432 for PostgreSQL, 3306 for MySQL and MariaDB), or a whole number from 1 to 65535",
-        "the primary's port, also for a socket folder",
-    ),
-    key(
-        "clusters.*.user",
-        Default::Required,
-        "a user name of 1 to 63 bytes",
-        "the migrator's own account on the cluster",
-    ),
-    key("clusters.*.password", Default::Nothing("no password"), SECRET, "that account's password"),
-    key(
-        "routes.*.cluster",
-        Default::Required,
-        "the name of a section under [clusters]",
-        "the cluster that serves the route until a cutover moves it; the route \"*\" is for every database that has no route of its own, stays where it is, and its cluster says which databases exist",
-    ),
-    key("routes.*.database", Default::SectionName, "a database name of 1 to 63 bytes", "the database on the cluster"),
-    key(
-        "login.method",
-        Default::Text("auto"),
-        "\"auto\" (accounts for MySQL and MariaDB, scram-sha-256 for PostgreSQL), \"scram-sha-256\", \"trust\" or \"accounts\"",
-        "how applications prove who they are; with trust the cluster decides about users without a configured password, with accounts the cluster's own accounts do",
-    ),
-    key(
-        "login.capture_passwords",
-        Default::Text("false"),
-        TRUE_OR_FALSE,
-        "keep the passwords that MySQL's clients prove, in memory only, so that accounts whose login plugin the target lacks can be created there; asks such clients for full authentication",
-    ),
-    key(
-        "users.*.password",
-        Default::Nothing("no password"),
-        SECRET,
-        "needed for scram-sha-256; with trust, what the client must prove and what Headgate answers when the cluster asks; with accounts, known without asking the client for it",
-    ),
-    key(
-        "limits.frame_bytes_max",
-        Default::Text("1GiB"),
-        FRAME,
-        "the largest frame of either side; what is larger ends the session",
-    ),
-    key(
-        "limits.login_timeout",
-        Default::Text("10s"),
-        DURATION,
-        "from the first byte of a client to the end of its login",
-    ),
-    key("limits.connect_timeout", Default::Text("5s"), DURATION, "to reach a cluster and log in there"),
-    key(
-        "limits.hold_timeout",
-        Default::Text("30s"),
-        DURATION,
-        "the longest that one statement is ever held; then it fails with a retryable error",
-    ),
-    key("limits.drain_timeout", Default::Text("30s"), DURATION, "how long a shutdown waits for open transactions"),
-    key(
-        "journal.path",
-        Default::Text("headgate.journal"),
-        "a folder's path, made if it is missing; a relative one starts at the working directory",
-        "where migrations and cutovers are remembered; keep it on a durable disk, one for each Headgate",
-    ),
-    key("migrator.pg_dump", Default::Text("pg_dump"), PROGRAM, "moves the schema; at least as new as the source"),
-    key("migrator.pg_restore", Default::Text("pg_restore"), PROGRAM, "moves the schema; at least as new as pg_dump"),
-    key(
-        "migrator.copy_workers",
-        Default::Text("4"),
-        "a whole number from 1 to 64",
-        "connections per side that copy at the same time",
-    ),
-    key("migrator.copy_chunk", Default::Text("64MiB"), CHUNK, "big tables are copied in ranges of about this size"),
-    key(
-        "migrator.check_workers",
-        Default::Text("2"),
-        "a whole number from 1 to 64",
-        "connections per side that compute digests at the same time",
-    ),
-    key(
-        "migrator.check_range_rows",
-        Default::Text("100000"),
-        "a whole number from 100 to 100000000",
-        "rows per compared range",
-    ),
-    key(
-        "migrator.counter_gap",
-        Default::Text("10000"),
-        "a whole number from 0 to 1000000000",
-        "how far past the source's sequences the target's are set at a cutover",
-    ),
-    key(
-        "migrator.slot_create_timeout",
-        Default::Text("10s"),
-        DURATION,
-        "how long the start of the change stream waits for open transactions before it tries again",
-    ),
-];
-
-impl Key {
-    /// Whether `path` is a path of this key.
-    pub fn covers(&self, path: &[String]) -> bool {
-        let parts: Vec<&str> = self.path.split('.').collect();
-        parts.len() == path.len() && parts.iter().zip(path).all(|(part, given)| *part == "*" || part == given)
-    }
-
-    /// The section it stands in, such as `listen` or `clusters`.
-    pub fn section(&self) -> &'static str {
-        self.path.split('.').next().unwrap_or(self.path)
-    }
-
-    /// Whether its section holds one part per name that the operator chooses.
-    pub fn is_named(&self) -> bool {
-        self.path.contains('*')
-    }
+pub(super) fn keys() -> impl Iterator<Item = &'static Key> + Clone {
+    let sections = [
+        Listen::KEYS,
+        Http::KEYS,
+        Admin::KEYS,
+        Cluster::KEYS,
+        Route::KEYS,
+        Login::KEYS,
+        User::KEYS,
+        Limits::KEYS,
+        Journal::KEYS,
+        Migrator::KEYS,
+    ];
+    sections.into_iter().flatten()
 }
 
 /// The reference that `headgate config --reference` prints: a commented configuration file.
@@ -218,18 +155,18 @@ pub fn reference() -> String {
          # NAME stands for a name of your choice; it is written once per cluster, route or user.\n",
     );
     let mut section = String::new();
-    for key in KEYS {
+    for key in keys() {
         let head = key.path.rsplit_once('.').map_or("", |(head, _)| head).replace('*', "NAME");
         if head != section {
             text.push_str(&["\n[", &head, "]\n"].concat());
             section = head;
         }
-        let name = key.path.rsplit('.').next().unwrap_or(key.path);
+        let name = key.name();
         let default = match key.default {
-            Default::Required => "must be given".to_owned(),
-            Default::Nothing(meaning) => format!("left out: {meaning}"),
-            Default::Text(default) => format!("default: {default}"),
-            Default::SectionName => "default: the section's name".to_owned(),
+            Required => "must be given".to_owned(),
+            Nothing(meaning) => format!("left out: {meaning}"),
+            Text(default) => format!("default: {default}"),
+            SectionName => "default: the section's name".to_owned(),
         };
         let lines = ["# ", name, ": ", key.meaning, ".\n#   accepts ", key.form, "\n#   "];
         text.push_str(&lines.concat());

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::Secret;
-use super::keys::{Default, KEYS, Key, TRUE_OR_FALSE};
+use super::keys::keys;
+use super::kinds::{Context, Env, Kind, TRUE_OR_FALSE};
 use super::nearest;
+use super::section::{DefaultValue, Key};
 
 /// What is wrong with one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,15 +45,16 @@ enum Value {
 }
 
 pub(super) struct Reader<'a> {
-    env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) context: Context<'a>,
     leaves: BTreeMap<Vec<String>, Leaf>,
     tables: BTreeMap<Vec<String>, usize>,
     pub(super) problems: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &str, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        let mut reader = Self { env, leaves: BTreeMap::new(), tables: BTreeMap::new(), problems: Vec::new() };
+    pub(super) fn new(text: &str, env: Env<'a>) -> Self {
+        let context = Context { engine: None, env: Some(env) };
+        let mut reader = Self { context, leaves: BTreeMap::new(), tables: BTreeMap::new(), problems: Vec::new() };
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             // The error's own rendering quotes the line, which may hold a password.
@@ -107,37 +109,34 @@ impl<'a> Reader<'a> {
         self.tables.get(&path).copied().or_else(|| self.leaves.get(&path).map(|leaf| leaf.line))
     }
 
-    /// Takes one value, or its default, through `convert`; a complaint names the accepted form.
-    pub(super) fn take<T>(&mut self, path: &[&str], convert: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let key = key_of(path);
-        let given = self.raw(path, key);
-        let (text, line) = match given {
-            Given::Bad => return None,
-            Given::Value(text, line) => (text, Some(line)),
-            Given::Nothing => (self.fallback(path, key)?, None),
-        };
-        let value = convert(&text);
-        if value.is_none() {
-            self.complain(path, line, format!("{text:?} is not accepted; write {}", key.form));
-        }
-        value
-    }
-
-    /// Takes a secret; no complaint shows its value.
-    pub(super) fn take_secret(&mut self, path: &[&str]) -> Option<Secret> {
+    /// Takes one value, or what it is when left out; a complaint names the accepted form, and never a secret.
+    pub(super) fn take<T>(&mut self, path: &[&str], kind: &Kind<T>) -> Option<T> {
         let key = key_of(path);
         let (text, line) = match self.raw(path, key) {
             Given::Bad => return None,
             Given::Value(text, line) => (text, Some(line)),
-            Given::Nothing => (self.fallback(path, key)?, None),
+            Given::Nothing => match fallback(path, key) {
+                Some(text) => (text.to_owned(), None),
+                None if key.default == DefaultValue::Required => {
+                    self.complain(path, None, format!("is missing; write {}", key.form));
+                    return None;
+                }
+                None => return (kind.absent)(),
+            },
         };
-        match Secret::resolve(&text, self.env) {
-            Ok(secret) => Some(secret),
-            Err(what) => {
-                self.complain(path, line, format!("{what}; write {}", key.form));
-                None
-            }
-        }
+        let value = (kind.read)(&text, &self.context);
+        value.map_err(|what| self.complain(path, line, format!("{what}; write {}", key.form))).ok()
+    }
+
+    /// Reads a value, or its default, and leaves it to be taken.
+    pub(super) fn peek<T>(&self, path: &[&str], kind: &Kind<T>) -> Option<T> {
+        let owned: Vec<String> = path.iter().map(ToString::to_string).collect();
+        let text = match self.leaves.get(&owned).map(|leaf| &leaf.value) {
+            None => fallback(path, key_of(path))?,
+            Some(Value::Text(text) | Value::Integer(text)) => text,
+            Some(Value::Boolean(_) | Value::Other(_)) => return None,
+        };
+        (kind.read)(text, &self.context).ok()
     }
 
     fn raw(&mut self, path: &[&str], key: &Key) -> Given {
@@ -159,24 +158,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn fallback(&mut self, path: &[&str], key: &Key) -> Option<String> {
-        match key.default {
-            Default::Text(text) => Some(text.to_owned()),
-            Default::SectionName => path.get(1).map(ToString::to_string),
-            Default::Nothing(_) => None,
-            Default::Required => {
-                self.complain(path, None, format!("is missing; write {}", key.form));
-                None
-            }
-        }
-    }
-
     /// Complains about everything that nobody took.
     pub(super) fn finish(mut self) -> Vec<Problem> {
         for (path, leaf) in std::mem::take(&mut self.leaves) {
             let shown = show_path(&path);
-            let known = || KEYS.iter().map(|key| key.path);
-            let text = if path.len() == 1 && KEYS.iter().any(|key| key.section() == shown) {
+            let known = || keys().map(|key| key.path);
+            let text = if path.len() == 1 && keys().any(|key| key.section() == shown) {
                 format!("is a value here; write a section [{shown}]")
             } else {
                 match nearest(&pattern_of(&path), known()) {
@@ -188,12 +175,12 @@ impl<'a> Reader<'a> {
         }
         for (path, line) in std::mem::take(&mut self.tables) {
             let section = path.first().map_or("", String::as_str);
-            let of_section = || KEYS.iter().filter(|key| key.section() == section);
+            let of_section = || keys().filter(|key| key.section() == section);
             let depth = if of_section().any(Key::is_named) { 2 } else { 1 };
             if of_section().next().is_some() && path.len() <= depth {
                 continue;
             }
-            let sections = KEYS.iter().map(Key::section);
+            let sections = keys().map(Key::section);
             let text = match nearest(section, sections) {
                 Some(near) if near != section => {
                     format!("is not a section; did you mean [{near}]?")
@@ -245,9 +232,18 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit.trim()))
 }
 
+/// The text of a key that is left out.
+fn fallback<'a>(path: &[&'a str], key: &Key) -> Option<&'a str> {
+    match key.default {
+        DefaultValue::Text(text) => Some(text),
+        DefaultValue::SectionName => path.get(1).copied(),
+        DefaultValue::Nothing(_) | DefaultValue::Required => None,
+    }
+}
+
 fn key_of(path: &[&str]) -> &'static Key {
     let owned: Vec<String> = path.iter().map(ToString::to_string).collect();
-    KEYS.iter().find(|key| key.covers(&owned)).expect("every key that is read is in the table of keys")
+    keys().find(|key| key.covers(&owned)).expect("every key that is read is in the table of keys")
 }
 
 fn read_value(value: &DeValue<'_>) -> Value {
@@ -270,7 +266,7 @@ fn line_of(text: &str, at: usize) -> usize {
 }
 
 fn pattern_of(path: &[String]) -> String {
-    let named = KEYS.iter().any(|key| key.is_named() && path.first().is_some_and(|s| s == key.section()));
+    let named = keys().any(|key| key.is_named() && path.first().is_some_and(|s| s == key.section()));
     let parts = path.iter().enumerate().map(|(at, part)| if named && at == 1 { "*" } else { part });
     parts.collect::<Vec<_>>().join(".")
 }

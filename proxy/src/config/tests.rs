@@ -1,5 +1,8 @@
 //! Wrong files must be told in full; right ones must mean what they say.
-use super::keys::{Default, KEYS};
+use std::time::Duration;
+
+use super::keys::keys;
+use super::section::DefaultValue;
 use super::*;
 
 const SMALLEST: &str = r#"
@@ -42,8 +45,8 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!(config.limits.hold_timeout, Duration::from_secs(30));
     assert_eq!(config.limits.frame_bytes_max, 1 << 30);
     assert_eq!(config.login.method, Method::ScramSha256);
-    assert_eq!(config.migrator.copy_chunk_bytes, 64 << 20);
-    assert!(config.http.is_none());
+    assert_eq!(config.migrator.copy_chunk, 64 << 20);
+    assert!(config.http.address.is_none());
 }
 
 #[test]
@@ -160,7 +163,7 @@ fn every_default_is_accepted_by_its_own_key_and_every_key_is_in_the_reference() 
     // The smallest file takes every default through the same reader as a given value.
     assert!(problems(SMALLEST).is_empty());
     let text = reference();
-    for key in KEYS {
+    for key in keys() {
         let name = key.path.rsplit('.').next().expect("a path has a last part");
         assert!(text.contains(&format!("\n# {name}: {}", key.meaning)), "{}", key.path);
     }
@@ -168,7 +171,7 @@ fn every_default_is_accepted_by_its_own_key_and_every_key_is_in_the_reference() 
 
 #[test]
 fn every_key_of_the_table_is_read() {
-    let line = |key: &Key| {
+    let line = |key: &'static Key| {
         let path = match key.section() {
             "clusters" => key.path.replace('*', "blue"),
             _ => key.path.replace('*', "shop"),
@@ -176,12 +179,12 @@ fn every_key_of_the_table_is_read() {
         let value = match (key.path, key.default) {
             ("routes.*.cluster", _) => "blue",
             ("http.address", _) => "127.0.0.1:1",
-            (_, Default::Text(default)) => default,
+            (_, DefaultValue::Text(default)) => default,
             _ => "x",
         };
         format!("{path} = {value:?}\n")
     };
-    let text: String = KEYS.iter().map(line).collect();
+    let text: String = keys().map(line).collect();
     // A key that nobody takes would be complained about as unknown; TLS is not for PostgreSQL's clients.
     let all = problems(&text);
     let about_tls = |line: &&String| line.starts_with("listen.tls_certificate");
@@ -237,7 +240,7 @@ fn a_certificate_needs_its_key_and_files_that_can_be_read() {
 fn every_key_is_shown_and_no_secret_is() {
     let config = parse(SMALLEST).expect("valid");
     let entries = config.entries();
-    for key in KEYS {
+    for key in keys() {
         let shown = entries.iter().any(|(path, _)| {
             let path: Vec<String> = path.split('.').map(str::to_owned).collect();
             key.covers(&path)
@@ -249,4 +252,49 @@ fn every_key_is_shown_and_no_secret_is() {
     assert_eq!(of("users.app.password"), Some("***"));
     assert_eq!(of("clusters.blue.password"), Some(""));
     assert_eq!(of("migrator.copy_chunk"), Some("64MiB"));
+}
+
+#[test]
+fn another_value_of_a_key_counts_when_the_table_says() {
+    let now = parse(SMALLEST).expect("valid");
+    let rest = SMALLEST.replace("[admin]\npassword = \"a\"\n", "admin.password = \"a\"\n");
+    let shown = |config: &Config, key: &Key| config.entries().into_iter().find(|(path, _)| path == key.path);
+    let others = ["1", "700", "2s", "2MiB", "127.0.0.1:1", "other", "true", "trust"];
+    // What is in sections with names, not shown, or made at the start has a test of its own.
+    let own = |key: &&Key| key.is_named() || key.path == "admin.password" || key.path.starts_with("listen.tls");
+    for key in keys().filter(|key| !own(key)) {
+        let read = others.iter().find_map(|other| {
+            let read = parse(&format!("{} = {other:?}\n{rest}", key.path)).ok()?;
+            (shown(&read, key) != shown(&now, key)).then_some(read)
+        });
+        let read = read.unwrap_or_else(|| panic!("no other value for {}", key.path));
+        let counts = shown(&now.reloaded(&read), key) == shown(&read, key);
+        assert_eq!(counts, key.change != Change::AtStart, "{}", key.path);
+    }
+}
+
+#[test]
+fn at_a_reload_clusters_stay_as_they_were_and_users_and_routes_do_not() {
+    let now = parse(SMALLEST).expect("valid");
+    let read = SMALLEST.replace("127.0.0.1", "h").replace("password = \"b\"", "password = \"c\"");
+    let read = read.replace("password = \"a\"", "password = \"d\"");
+    let read = read.replace("[routes.shop]\n", "[routes.shop]\ndatabase = \"other\"\n");
+    let more = "[clusters.green]\nhost = \"g\"\nuser = \"u\"\n[users.web]\npassword = \"w\"\n";
+    let reloaded = now.reloaded(&parse(&format!("{read}{more}")).expect("valid"));
+    assert_eq!((reloaded.clusters["blue"].host.as_str(), reloaded.clusters["green"].host.as_str()), ("127.0.0.1", "g"));
+    assert_eq!(reloaded.users["app"].password.as_ref().map(Secret::reveal), Some("c"));
+    assert_eq!(reloaded.admin.password.reveal(), "d");
+    assert_eq!((reloaded.users.len(), reloaded.routes["shop"].database.as_str()), (2, "other"));
+    // What is gone from the file is gone.
+    assert_eq!(reloaded.reloaded(&now).users.len(), 1);
+}
+
+#[test]
+fn a_certificate_counts_at_a_reload_that_names_one() {
+    let now = parse(&of_mysql("")).expect("valid");
+    let mut read = now.clone();
+    (read.listen.tls_certificate, read.listen.tls_key) = (Some("c".into()), Some("k".into()));
+    let reloaded = now.reloaded(&read);
+    assert_eq!(reloaded.listen.tls(), read.listen.tls());
+    assert_eq!(reloaded.reloaded(&now).listen.tls(), read.listen.tls());
 }

@@ -118,7 +118,7 @@ pub struct Renewal {
 impl Logins {
     /// Fails where the certificate cannot be used.
     pub(super) fn new(plane: Arc<DataPlane>, config: &Config) -> io::Result<Self> {
-        let tls = tls::acceptor(config.listen.tls.as_ref()).map_err(io::Error::other)?;
+        let tls = tls::acceptor(config.listen.tls().as_ref()).map_err(io::Error::other)?;
         Ok(Self {
             plane,
             greetings: Arc::new(Greetings::new(config)),
@@ -134,8 +134,8 @@ impl Logins {
     /// Makes ready what another configuration means, and changes nothing yet.
     pub(super) fn prepare(config: &Config) -> Result<Renewal, String> {
         // A certificate of our own making stays, so that clients that noted it know us again.
-        let files = config.listen.tls.as_ref();
-        let tls = files.map(|files| tls::acceptor(Some(files))).transpose();
+        let files = config.listen.tls();
+        let tls = files.map(|files| tls::acceptor(Some(&files))).transpose();
         Ok(Renewal { config: config.clone(), tls: tls.map_err(|error| error.to_string())? })
     }
 

@@ -11,10 +11,9 @@ use std::sync::Arc;
 
 use migrator::database::Database;
 use migrator::model::definition::Definition;
-use migrator::model::plan::Settings;
 use migrator::model::report::{CutoverReport, Outcome};
 use migrator::supervisor::Supervisor;
-use proxy::config::{ADMIN_DATABASE, Config, nearest};
+use proxy::config::{ADMIN_DATABASE, nearest};
 use proxy::data_plane::DataPlane;
 use tracing::{info, warn};
 
@@ -224,7 +223,7 @@ impl<D: Database> Admin<D> {
                 format!("CREATE MIGRATION {name} FROM {cluster} TO …; SHOW ROUTES lists all"),
             ));
         }
-        let settings = settings.over(self.defaults());
+        let settings = settings.over(&self.running.config().migrator);
         self.supervisor.create(Definition { name, source, target, route, settings }).await?;
         Ok(Answer::done("CREATE MIGRATION"))
     }
@@ -244,24 +243,6 @@ impl<D: Database> Admin<D> {
                 Err(Refusal::new("42601", text, format!("name one: FOR ROUTE {one}")))
             }
         }
-    }
-
-    fn defaults(&self) -> Settings {
-        settings_of(&self.running.config())
-    }
-}
-
-/// The settings that a migration has when its statement names none.
-pub(crate) fn settings_of(config: &Config) -> Settings {
-    let migrator = &config.migrator;
-    Settings {
-        copy_workers: migrator.copy_workers,
-        copy_chunk_bytes: migrator.copy_chunk_bytes,
-        check_workers: migrator.check_workers,
-        check_range_rows: migrator.check_range_rows,
-        counter_gap: migrator.counter_gap,
-        slot_create_timeout: migrator.slot_create_timeout,
-        ..Settings::default()
     }
 }
 

@@ -19,11 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::command::Migrate;
-use super::console::settings_of;
 use super::dispatch;
 use super::engine::{Engine, Task};
 use super::output::{fail, print, record};
 use super::reload::Running;
+use super::statement::settings_of;
 use super::wiring::{self, Wired};
 use progress::Screen;
 
@@ -71,7 +71,7 @@ async fn move_it<E: Engine>(migrate: Migrate) -> TextResult<bool> {
         source: configuration::SOURCE.to_owned(),
         target: configuration::TARGET.to_owned(),
         route,
-        settings: settings_of(&config),
+        settings: settings_of(&config.migrator),
     };
     let welcome = welcome::<E>(&migrate, &config);
     let threads = config.listen.threads;

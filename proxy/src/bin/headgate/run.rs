@@ -98,7 +98,7 @@ async fn serve<E: Engine>(path: &Path, config: Config, log: Log) -> Result<(), S
     hear_signals(stop.clone(), cut.clone())?;
     let hangups = reload::hangups()?;
     let drain_timeout = config.limits.drain_timeout;
-    let (address, http_address) = (config.listen.address, config.http.as_ref().map(|http| http.address));
+    let (address, http_address) = (config.listen.address, config.http.address);
     // The journal before the sockets: whoever has it open is the one Headgate that may serve these routes.
     let threads = config.listen.threads;
     let running = Running::new(config, Some(path));

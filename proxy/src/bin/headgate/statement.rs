@@ -12,7 +12,7 @@ use proxy::config::nearest;
 pub(crate) use forms::{FORMS, setting};
 pub(crate) use lexer::{Token, Word, split};
 use migrator::model::definition::Options;
-pub(crate) use settings::Given;
+pub(crate) use settings::{Given, settings_of};
 
 /// What an operator can ask for.
 #[derive(Clone, Debug, PartialEq)]

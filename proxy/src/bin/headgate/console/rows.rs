@@ -312,5 +312,5 @@ pub(super) fn config(loaded: &Loaded, plane: &DataPlane) -> Vec<Row> {
 }
 
 pub(crate) fn help() -> Vec<Row> {
-    FORMS.iter().map(|form| row![form.text, form.meaning]).collect()
+    FORMS.iter().map(|form| row![form.text.as_str(), form.meaning]).collect()
 }

@@ -37,7 +37,7 @@ pub(super) fn decide(now: &Config, read: &Config, known: &Known) -> Result<Decid
         let text = "clusters are of another engine than before: that needs a restart";
         return Err(vec![text.to_owned()]);
     }
-    let config = merged(now, read);
+    let config = now.reloaded(read);
     let of_route = |route: &str| known.migrations.iter().find(|one| one.route == route);
     let mut wanted = data_plane::wanted(&config);
     wanted.unseen = true;
@@ -99,26 +99,6 @@ pub(super) fn decide(now: &Config, read: &Config, known: &Known) -> Result<Decid
     }
     let waiting = waiting(&config, read);
     Ok(Decided { config, wanted, waiting })
-}
-
-/// Users, routes, certificates and new clusters of the one, and everything else of the other.
-fn merged(now: &Config, read: &Config) -> Config {
-    let mut config = now.clone();
-    config.users.clone_from(&read.users);
-    config.admin = read.admin.clone();
-    config.login = read.login.clone();
-    config.routes.clone_from(&read.routes);
-    config.default_route.clone_from(&read.default_route);
-    config.migrator = read.migrator.clone();
-    if read.listen.tls.is_some() {
-        config.listen.tls.clone_from(&read.listen.tls);
-    }
-    let clusters = read.clusters.iter().map(|(name, cluster)| {
-        let known = now.clusters.get(name).unwrap_or(cluster);
-        (name.clone(), known.clone())
-    });
-    config.clusters = clusters.collect();
-    config
 }
 
 fn waiting(config: &Config, read: &Config) -> Vec<String> {

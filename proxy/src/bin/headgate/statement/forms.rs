@@ -1,70 +1,89 @@
 //! Every statement's form, for HELP and for those who nearly wrote one.
 
-use proxy::config::nearest;
+use std::sync::LazyLock;
+
+use proxy::config::{DefaultValue, Key, Migrator, nearest};
 
 use super::{Token, Word};
 
 /// One statement of the console.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Form {
     /// How it is written: keywords in capitals.
-    pub text: &'static str,
+    pub text: String,
     /// What it does.
     pub meaning: &'static str,
 }
 
-const fn form(text: &'static str, meaning: &'static str) -> Form {
-    Form { text, meaning }
+fn form(text: &str, meaning: &'static str) -> Form {
+    Form { text: text.to_owned(), meaning }
 }
 
 /// Every statement, in the order in which a migration needs them.
-pub(crate) const FORMS: &[Form] = &[
-    form(
-        "CREATE MIGRATION name FROM cluster TO cluster [FOR ROUTE route] [WITH (copy_workers = 4, copy_chunk = '64MiB', check_workers = 2, check_range_rows = 100000, counter_gap = 10000, slot_create_timeout = '10s', schemas = 'a,b')]",
-        "defines a migration and touches no database",
-    ),
-    form("PRECHECK MIGRATION name", "runs every check that can say no, and returns all findings"),
-    form("START MIGRATION name", "starts to copy and follow, or goes on"),
-    form("STOP MIGRATION name", "stops at a place from which START goes on"),
-    form("CHECK MIGRATION name", "begins to compare both sides while changes go on"),
-    form(
-        "RECOPY TABLE table OF MIGRATION name",
-        "takes a table anew, as after a check that differs; check again then, because what was proved is void",
-    ),
-    form(
-        "REHEARSE MIGRATION name [WITH (max_hold = '2s')]",
-        "runs a cutover up to the decision, then opens again on the source",
-    ),
-    form(
-        "CUTOVER MIGRATION name [WITH (max_hold = '2s', waive_check = false, waive_accounts = '', waive_sessions = false)]",
-        "switches the route, or undoes everything and says why",
-    ),
-    form(
-        "FINISH MIGRATION name",
-        "after a switch: removes what the migration left on both sides; the refusal on the source and the report stay",
-    ),
-    form(
-        "DROP MIGRATION name [WITH (target_objects = 'keep')]",
-        "forgets a migration that does not run, and removes its slot and records on both sides; with target_objects = 'drop' also what it made on the target; reports stay",
-    ),
-    form(
-        "CLEAR SWITCH MARK ON cluster FOR ROUTE route [WITH (give_up_switch = false)]",
-        "lets a cluster take writes again that a switch unknown to this journal left; with give_up_switch one that took place",
-    ),
-    form("SHOW MIGRATION LIST", "one line per migration"),
-    form("SHOW MIGRATION STATUS [name]", "all numbers of one or all migrations"),
-    form("SHOW MIGRATION TABLES name", "all numbers of its tables"),
-    form("SHOW MIGRATION CHECKS name", "the findings of the last precheck"),
-    form("SHOW MIGRATION CHECK STATUS name", "how the comparison goes or went"),
-    form("SHOW READINESS name", "what stands between now and a cutover; after a switch, what is left to do"),
-    form("SHOW CUTOVER REPORT name", "what the last cutover or rehearsal did, and what it cost"),
-    form("SHOW ROUTES", "where each route leads"),
-    form("SHOW CLUSTERS", "every cluster of the configuration"),
-    form("SHOW SESSIONS", "every client session"),
-    form("SHOW CONFIG", "the configuration without its secrets"),
-    form("SHOW VERSION", "Headgate's version"),
-    form("HELP", "this list"),
-];
+pub(crate) static FORMS: LazyLock<Vec<Form>> = LazyLock::new(forms);
+
+fn forms() -> Vec<Form> {
+    let options: String = Migrator::options().map(option).collect();
+    vec![
+        form(
+            &format!(
+                "CREATE MIGRATION name FROM cluster TO cluster [FOR ROUTE route] [WITH ({options}schemas = 'a,b')]"
+            ),
+            "defines a migration and touches no database",
+        ),
+        form("PRECHECK MIGRATION name", "runs every check that can say no, and returns all findings"),
+        form("START MIGRATION name", "starts to copy and follow, or goes on"),
+        form("STOP MIGRATION name", "stops at a place from which START goes on"),
+        form("CHECK MIGRATION name", "begins to compare both sides while changes go on"),
+        form(
+            "RECOPY TABLE table OF MIGRATION name",
+            "takes a table anew, as after a check that differs; check again then, because what was proved is void",
+        ),
+        form(
+            "REHEARSE MIGRATION name [WITH (max_hold = '2s')]",
+            "runs a cutover up to the decision, then opens again on the source",
+        ),
+        form(
+            "CUTOVER MIGRATION name [WITH (max_hold = '2s', waive_check = false, waive_accounts = '', waive_sessions = false)]",
+            "switches the route, or undoes everything and says why",
+        ),
+        form(
+            "FINISH MIGRATION name",
+            "after a switch: removes what the migration left on both sides; the refusal on the source and the report stay",
+        ),
+        form(
+            "DROP MIGRATION name [WITH (target_objects = 'keep')]",
+            "forgets a migration that does not run, and removes its slot and records on both sides; with target_objects = 'drop' also what it made on the target; reports stay",
+        ),
+        form(
+            "CLEAR SWITCH MARK ON cluster FOR ROUTE route [WITH (give_up_switch = false)]",
+            "lets a cluster take writes again that a switch unknown to this journal left; with give_up_switch one that took place",
+        ),
+        form("SHOW MIGRATION LIST", "one line per migration"),
+        form("SHOW MIGRATION STATUS [name]", "all numbers of one or all migrations"),
+        form("SHOW MIGRATION TABLES name", "all numbers of its tables"),
+        form("SHOW MIGRATION CHECKS name", "the findings of the last precheck"),
+        form("SHOW MIGRATION CHECK STATUS name", "how the comparison goes or went"),
+        form("SHOW READINESS name", "what stands between now and a cutover; after a switch, what is left to do"),
+        form("SHOW CUTOVER REPORT name", "what the last cutover or rehearsal did, and what it cost"),
+        form("SHOW ROUTES", "where each route leads"),
+        form("SHOW CLUSTERS", "every cluster of the configuration"),
+        form("SHOW SESSIONS", "every client session"),
+        form("SHOW CONFIG", "the configuration without its secrets"),
+        form("SHOW VERSION", "Headgate's version"),
+        form("HELP", "this list"),
+    ]
+}
+
+/// A key as an option with its default.
+fn option(key: &Key) -> String {
+    let name = key.name();
+    match key.default {
+        DefaultValue::Text(number) if number.parse::<i64>().is_ok() => format!("{name} = {number}, "),
+        DefaultValue::Text(text) => format!("{name} = '{text}', "),
+        DefaultValue::Required | DefaultValue::Nothing(_) | DefaultValue::SectionName => format!("{name} = '…', "),
+    }
+}
 
 /// The form that somebody probably meant.
 pub(super) fn nearest_form(tokens: &[Token]) -> String {

@@ -1,11 +1,10 @@
 //! What may stand in WITH (…), and how its values are read.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use migrator::model::definition::Options;
 use migrator::model::plan::Settings;
-use proxy::config::{parse_bytes, parse_duration};
+use proxy::config::{Key, Migrator, parse_duration};
 
 use super::{Mistake, nearest_word};
 
@@ -31,11 +30,6 @@ impl Pair {
         }
     }
 
-    fn number<T: FromStr + PartialOrd + Copy>(&self, least: T, most: T, form: &str) -> Result<T, Mistake> {
-        let number = self.value.parse().ok().filter(|number| (least..=most).contains(number));
-        number.ok_or_else(|| self.refuse(form))
-    }
-
     fn duration(&self) -> Result<Duration, Mistake> {
         parse_duration(&self.value).ok_or_else(|| self.refuse("a duration such as '500ms', '2s' or '1min'"))
     }
@@ -55,57 +49,28 @@ impl Pair {
         }
     }
 
-    fn unknown(&self, known: &'static [&'static str]) -> Mistake {
-        let hint = nearest_word(&self.key, known.iter().copied());
+    fn unknown(&self, known: impl IntoIterator<Item = &'static str> + Clone) -> Mistake {
+        let hint = nearest_word(&self.key, known);
         Mistake::syntax(format!("there is no option {:?}", self.key), hint, self.position)
     }
 }
 
-const WORKERS: &str = "a number from 1 to 64";
-
-/// The settings of a new migration; what is not named keeps its default.
+/// The settings of a new migration; what is not named is as in the configuration.
 pub(super) fn settings(pairs: Vec<Pair>) -> Result<Given, Mistake> {
     let mut given = Given::default();
+    let mut tried = Migrator::default();
     for pair in pairs {
         if pair.is_open() {
             continue;
         }
-        match pair.key.as_str() {
-            "copy_workers" => {
-                given.copy_workers = Some(pair.number(1, 64, WORKERS)?);
-            }
-            "copy_chunk" => {
-                let form = "a size from '1MiB' to '1024GiB', such as '64MiB'";
-                let bytes = parse_bytes(&pair.value).filter(|b| (1 << 20..=1 << 40).contains(b));
-                given.copy_chunk_bytes = Some(bytes.ok_or_else(|| pair.refuse(form))?);
-            }
-            "check_workers" => {
-                given.check_workers = Some(pair.number(1, 64, WORKERS)?);
-            }
-            "check_range_rows" => {
-                let form = "a number from 100 to 100000000";
-                given.check_range_rows = Some(pair.number(100, 100_000_000, form)?);
-            }
-            "counter_gap" => {
-                let form = "a number from 0 to 1000000000";
-                given.counter_gap = Some(pair.number(0, 1_000_000_000, form)?);
-            }
-            "slot_create_timeout" => given.slot_create_timeout = Some(pair.duration()?),
-            "schemas" => {
-                given.schemas = Some(pair.names());
-            }
-            _ => {
-                return Err(pair.unknown(&[
-                    "copy_workers",
-                    "copy_chunk",
-                    "check_workers",
-                    "check_range_rows",
-                    "counter_gap",
-                    "slot_create_timeout",
-                    "schemas",
-                ]));
-            }
+        if pair.key == "schemas" {
+            given.schemas = Some(pair.names());
+            continue;
         }
+        let set = tried.set_option(&pair.key, &pair.value);
+        let known = || Migrator::options().map(Key::name).chain(["schemas"]);
+        set.ok_or_else(|| pair.unknown(known()))?.map_err(|form| pair.refuse(form))?;
+        given.options.push((pair.key, pair.value));
     }
     Ok(given)
 }
@@ -123,7 +88,7 @@ pub(super) fn options(pairs: Vec<Pair>) -> Result<Options, Mistake> {
             "waive_accounts" => options.waive_accounts = pair.names(),
             "waive_sessions" => options.waive_sessions = pair.truth()?,
             _ => {
-                return Err(pair.unknown(&["max_hold", "waive_check", "waive_accounts", "waive_sessions"]));
+                return Err(pair.unknown(["max_hold", "waive_check", "waive_accounts", "waive_sessions"]));
             }
         }
     }
@@ -141,7 +106,7 @@ pub(super) fn target_objects(pairs: Vec<Pair>) -> Result<bool, Mistake> {
             ("target_objects", "drop") => dropped = true,
             ("target_objects", "keep") => dropped = false,
             ("target_objects", _) => return Err(pair.refuse("'drop' or 'keep'")),
-            _ => return Err(pair.unknown(&["target_objects"])),
+            _ => return Err(pair.unknown(["target_objects"])),
         }
     }
     Ok(dropped)
@@ -156,7 +121,7 @@ pub(super) fn give_up_switch(pairs: Vec<Pair>) -> Result<bool, Mistake> {
         }
         match pair.key.as_str() {
             "give_up_switch" => given_up = pair.truth()?,
-            _ => return Err(pair.unknown(&["give_up_switch"])),
+            _ => return Err(pair.unknown(["give_up_switch"])),
         }
     }
     Ok(given_up)
@@ -165,26 +130,31 @@ pub(super) fn give_up_switch(pairs: Vec<Pair>) -> Result<bool, Mistake> {
 /// The settings that a statement names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Given {
-    copy_workers: Option<usize>,
-    copy_chunk_bytes: Option<u64>,
-    check_workers: Option<usize>,
-    check_range_rows: Option<u64>,
-    counter_gap: Option<i64>,
-    slot_create_timeout: Option<Duration>,
+    /// Keys of the section `migrator` with their values, which are accepted.
+    options: Vec<(String, String)>,
     schemas: Option<Vec<String>>,
 }
 
 impl Given {
-    /// What the statement names, over `defaults`.
-    pub(crate) fn over(self, defaults: Settings) -> Settings {
-        Settings {
-            copy_workers: self.copy_workers.unwrap_or(defaults.copy_workers),
-            copy_chunk_bytes: self.copy_chunk_bytes.unwrap_or(defaults.copy_chunk_bytes),
-            check_workers: self.check_workers.unwrap_or(defaults.check_workers),
-            check_range_rows: self.check_range_rows.unwrap_or(defaults.check_range_rows),
-            counter_gap: self.counter_gap.unwrap_or(defaults.counter_gap),
-            slot_create_timeout: self.slot_create_timeout.unwrap_or(defaults.slot_create_timeout),
-            schemas: self.schemas.unwrap_or(defaults.schemas),
+    /// What the statement names, over the configuration.
+    pub(crate) fn over(self, configured: &Migrator) -> Settings {
+        let mut migrator = configured.clone();
+        for (key, value) in &self.options {
+            migrator.set_option(key, value);
         }
+        Settings { schemas: self.schemas.unwrap_or_default(), ..settings_of(&migrator) }
+    }
+}
+
+/// A migration's settings, as the configuration or its statement names them.
+pub(crate) fn settings_of(migrator: &Migrator) -> Settings {
+    Settings {
+        copy_workers: migrator.copy_workers,
+        copy_chunk_bytes: migrator.copy_chunk,
+        check_workers: migrator.check_workers,
+        check_range_rows: migrator.check_range_rows,
+        counter_gap: migrator.counter_gap,
+        slot_create_timeout: migrator.slot_create_timeout,
+        ..Settings::default()
     }
 }

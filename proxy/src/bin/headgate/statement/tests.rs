@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use migrator::model::plan::Settings;
 use proptest::prelude::*;
+use proxy::config::Migrator;
 
 use super::*;
 
@@ -18,13 +20,41 @@ fn mistake(text: &str) -> Mistake {
 
 #[test]
 fn every_form_of_the_help_is_understood() {
-    for form in FORMS {
+    for form in FORMS.iter() {
         // A form without its brackets is a statement.
         let text = form.text.replace(['[', ']'], "").replace('…', "");
         assert!(one(&text).is_ok(), "{text}: {:?}", one(&text));
         let short = form.text.split(" [").next().expect("a first part");
         assert!(one(short).is_ok(), "{short}: {:?}", one(short));
     }
+}
+
+#[test]
+fn a_migration_is_created_with_every_setting_of_the_configuration_that_help_names() {
+    let create = &FORMS[0].text;
+    for key in Migrator::options() {
+        assert!(create.contains(&format!("{} = ", key.name())), "{}", key.name());
+        let text = format!("CREATE MIGRATION m FROM a TO b WITH ({} = '1'", key.name());
+        let form = one(&format!("{text})")).err().map_or(String::new(), |mistake| mistake.hint);
+        assert!(!form.starts_with("did you mean"), "{form}");
+    }
+    let text = "CREATE MIGRATION m FROM a TO b WITH (copy_workers = 7, copy_chunk = '2MiB', check_workers = 8, \
+        check_range_rows = 900, counter_gap = 10, slot_create_timeout = '3s', schemas = 'a, b')";
+    let Ok(Statement::Create { settings, .. }) = one(text) else {
+        panic!("not a CREATE");
+    };
+    let named = Settings {
+        copy_workers: 7,
+        copy_chunk_bytes: 2 << 20,
+        check_workers: 8,
+        check_range_rows: 900,
+        counter_gap: 10,
+        slot_create_timeout: Duration::from_secs(3),
+        schemas: vec!["a".to_owned(), "b".to_owned()],
+    };
+    assert_eq!(settings.over(&Migrator::default()), named);
+    // Journals that lack a setting are read with the same default.
+    assert_eq!(Given::default().over(&Migrator::default()), Settings::default());
 }
 
 #[test]
