@@ -359,6 +359,42 @@ async fn chunks_meet_without_a_gap_or_an_overlap_on_mariadb() {
     cut_everything(Kind::Mariadb1011).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_loses_a_connection_goes_on_with_another() {
+    let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);
+    define(&pair, true, &["CREATE DATABASE shop".to_owned()]).await;
+    define(&pair, false, &filled("big", "id INT PRIMARY KEY, c VARCHAR(200)", "n, 'x'", 1)).await;
+    let mut locker = pair.target.connect("").await;
+    let empty = "CREATE TABLE shop.big (id INT PRIMARY KEY, c VARCHAR(200)) ENGINE=InnoDB";
+    locker.query_drop(empty).await.expect("it is made");
+    let mysql = pair.migration("lost", settings());
+    let plan = plan::read(&mysql).await.expect("a plan");
+    let mut target = pair.target.connect("").await;
+    records::install_records(&mut target).await.expect("records");
+    locker.query_drop("LOCK TABLES shop.big WRITE").await.expect("it is locked");
+    let ending = async {
+        let waiting = "SELECT id FROM information_schema.processlist
+            WHERE state = 'Waiting for table metadata lock' AND info LIKE 'LOAD DATA%'";
+        let session = loop {
+            let found: Option<u64> = target.query_first(waiting).await.expect("the target answers");
+            if let Some(session) = found {
+                break session;
+            }
+        };
+        target.query_drop(format!("KILL {session}")).await.expect("it is ended");
+        locker.query_drop("UNLOCK TABLES").await.expect("it is free");
+    };
+    let ending = tokio::time::timeout(Duration::from_mins(1), ending);
+    let stop = CancellationToken::new();
+    let (loaded, ended) = tokio::join!(load(&mysql, &plan, &stop), ending);
+    ended.expect("the load waits for the lock");
+    loaded.expect("the load comes to its end");
+    let query = "SELECT COUNT(*), CAST(SUM(id) AS UNSIGNED) FROM shop.big";
+    let there: Vec<(u64, u64)> = pair.source.rows("shop", query).await;
+    let here: Vec<(u64, u64)> = pair.target.rows("shop", query).await;
+    assert_eq!(there, here);
+}
+
 /// A load that is aborted again and again goes on where it was, and loads nothing twice.
 async fn abort_and_resume(source: Kind, target: Kind) {
     let pair = Pair::start(source, target);

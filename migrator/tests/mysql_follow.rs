@@ -460,6 +460,21 @@ async fn a_follower_stands_still_before_the_first_transaction_after_the_pause() 
         assert!(running.follow.applied().position.is_some_and(|at| !at.covers(&more)));
     }
     running.follow.resume();
+    // As the check does it: everything is held back until the position is known.
+    for round in 1..=5 {
+        let now = position::current(&mut source).await.expect("a position");
+        running.follow.pause_at(BinlogPosition { offset: 4, ..now }, TIMEOUT).await.expect("it pauses");
+        moving.write(&[&format!("INSERT INTO t VALUES ({round}1)")]).await;
+        let here = position::current(&mut source).await.expect("a position");
+        moving.write(&[&format!("INSERT INTO t VALUES ({round}2)")]).await;
+        running.follow.pause_at(here.clone(), TIMEOUT).await.expect("it pauses");
+        running.follow.wait_covers(&here, TIMEOUT).await.expect("it goes on so far");
+        let ids = rows(&moving.pair.target, "SELECT id FROM shop.t WHERE id > 10 ORDER BY id DESC LIMIT 1").await;
+        assert_eq!(ids[0][0].as_deref(), Some(format!("{round}1").as_str()));
+        let applied = running.follow.applied();
+        assert!(applied.paused && applied.position.is_some_and(|at| at.covers(&here) && here.covers(&at)));
+        running.follow.resume();
+    }
     moving.arrive(&mut running).await;
     moving.assert_equal().await;
     running.end().await;

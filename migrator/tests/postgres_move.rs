@@ -264,6 +264,27 @@ async fn a_snapshot_that_is_gone_lets_the_copy_be_tried_again_with_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_loses_a_connection_goes_on_with_another() {
+    let (_source, _target, postgres, _session) = shop(Settings::default()).await;
+    let plan = prepared(&postgres).await;
+    let locker = postgres.connect_target("test").await.expect("the target answers");
+    locker.batch_execute("BEGIN; LOCK TABLE public.orders IN ACCESS EXCLUSIVE MODE").await.expect("it is locked");
+    let watching = postgres.connect_target("test").await.expect("the target answers");
+    let ending = async {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE application_name = 'headgate m1 copy' AND wait_event_type = 'Lock'";
+        while watching.query(end, &[]).await.expect("the target answers").is_empty() {}
+        locker.batch_execute("ROLLBACK").await.expect("it is free");
+    };
+    let ending = tokio::time::timeout(Duration::from_mins(1), ending);
+    let copying = load::run(&postgres, &plan, Arc::default(), CancellationToken::new());
+    let (copied, ended) = tokio::join!(copying, ending);
+    ended.expect("the copy waits for the lock");
+    copied.expect("the copy comes to its end");
+    assert_equal(&postgres, &plan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_copy_ends_without_an_error_and_goes_on_later() {
     let (_source, _target, postgres, _session) = shop(Settings::default()).await;
     let plan = prepared(&postgres).await;
