@@ -4,7 +4,8 @@
 //! warnings. What counts is what its statements told, and what its cluster's own account sees of it.
 
 use super::introspection::SessionInfo;
-use super::state::{NotMovable, refuse_statements};
+use super::not_movable::NotMovable;
+use super::state::refuse_statements;
 use super::wire::MysqlWire;
 use crate::registry::Movable;
 

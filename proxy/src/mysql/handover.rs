@@ -9,11 +9,12 @@ use bytes::BytesMut;
 use protocol::mysql::command;
 use protocol::mysql::handshake::Capabilities;
 
-use super::internal_query::{self, Answer, Questions};
+use super::internal_query::{self, Answer, Questions, rows, text};
 use super::introspection::{SessionInfo, Witnesses};
+use super::not_movable::NotMovable;
 use super::server_login::{self, Identity, Refused, ServerSession};
 use super::session_tracking::Named;
-use super::state::{self, NotMovable, SessionState, rows, text, understand, variables_of};
+use super::state::{self, SessionState, understand, variables_of};
 use super::statements::{NOBODY, Statement, Statements, Types};
 use super::user_variables::{UserVariable, quoted, values_of, values_query};
 use super::variables::{self, Setting};

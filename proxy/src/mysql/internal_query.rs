@@ -10,6 +10,7 @@ use protocol::mysql::session::{Expected, Says, Session as Tracker};
 use protocol::mysql::{command, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::not_movable::NotMovable;
 use super::server_login::Refused;
 use crate::upstream::Upstream;
 
@@ -140,4 +141,28 @@ async fn next<R: tokio::io::AsyncRead + Unpin>(reading: &mut R, buffer: &mut Byt
             return Err(Refused::Unreachable(std::io::ErrorKind::UnexpectedEof.into()));
         }
     }
+}
+
+/// An answer that says something else than it was asked for.
+pub(super) fn odd() -> NotMovable {
+    NotMovable::State("the server's answer was not understood".to_owned())
+}
+
+/// The rows of an answer that must not be an error.
+pub(super) fn rows(answer: &Answer) -> Result<&[Row], NotMovable> {
+    match &answer.error {
+        Some((_, error)) => Err(NotMovable::State(error.clone())),
+        None => Ok(&answer.rows),
+    }
+}
+
+/// A value of a row as text, unless it is NULL.
+pub(super) fn text(row: &Row, at: usize) -> Option<String> {
+    let value = row.get(at)?.as_deref()?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+/// The first row of an answer that must not be an error.
+pub(super) fn first_row(answer: &Answer) -> Result<&Row, NotMovable> {
+    rows(answer)?.first().ok_or_else(odd)
 }

@@ -13,6 +13,7 @@ pub mod host;
 pub mod internal_query;
 pub mod introspection;
 pub mod logins;
+pub mod not_movable;
 pub mod passwords;
 pub mod server_login;
 mod serving;

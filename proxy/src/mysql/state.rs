@@ -4,89 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::mysql::handshake::Capabilities;
 
-use super::internal_query::{Answer, Questions, Row};
+use super::internal_query::{Answer, Questions, first_row, odd, rows, text};
 use super::introspection::{Programs, SessionInfo};
-use super::server_login::Refused;
+use super::not_movable::NotMovable;
 use super::session_tracking::{Named, SessionTracking};
 use super::statements::{Statement, Statements};
 use super::user_variables::quoted;
 use super::variables::{self, Variables};
-
-/// Why a session cannot be moved.
-#[derive(Debug, thiserror::Error)]
-pub enum NotMovable {
-    /// It has temporary tables.
-    #[error("it has temporary tables")]
-    TemporaryTable,
-    /// It holds user-level locks.
-    #[error("it holds locks of GET_LOCK")]
-    UserLock,
-    /// It has an open HANDLER.
-    #[error("it has an open HANDLER")]
-    Handler,
-    /// It has an open cursor.
-    #[error("it has an open cursor")]
-    Cursor,
-    /// What it set for its next transaction is not known for certain.
-    #[error("it may have set characteristics of its next transaction, and other statements came behind")]
-    Characteristics,
-    /// It writes past the binary log, or under a chosen GTID.
-    #[error("its writes are not in the binary log as others are: {0}")]
-    BinaryLog(&'static str),
-    /// It has user variables whose names or values cannot be learned.
-    #[error("it has user variables that cannot be read")]
-    UserVariable,
-    /// It has statements that were prepared by SQL, and no server tells their texts.
-    #[error("it has statements that were prepared by SQL, whose texts are not known")]
-    SqlPrepared,
-    /// Its server does not tell all of it, nor did the texts of its statements.
-    #[error("its server does not tell its whole state, and {0}")]
-    Untold(&'static str),
-    /// A prepared statement cannot be taken along: its text or its parameters are too large.
-    #[error("a prepared statement cannot be taken along: it is too large, or was prepared in another default database")]
-    PreparedStatement,
-    /// It chose databases of several routes, and they are no longer on one cluster.
-    #[error("it uses databases of several routes, and they are no longer on one cluster")]
-    SeveralRoutes,
-    /// It changed a variable that the new server does not have.
-    #[error("it has changed the variable {0}, which the new server does not have")]
-    Variable(String),
-    /// The old server session broke before it told its state.
-    #[error("its old server session is gone: {0}")]
-    SourceGone(#[source] Refused),
-    /// The new cluster cannot be reached, or refused the login.
-    #[error("the new cluster did not let it in: {0}")]
-    TargetRefused(#[source] Refused),
-    /// The new server did not accept, or did not show, the same state.
-    #[error("its state could not be rebuilt: {0}")]
-    State(String),
-    /// It took too long.
-    #[error("the handover took too long")]
-    Late,
-}
-
-impl NotMovable {
-    /// The reason by which such sessions are counted.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::TemporaryTable => "temporary table",
-            Self::UserLock => "user lock",
-            Self::Handler => "handler",
-            Self::Cursor => "open cursor",
-            Self::SeveralRoutes => "databases of several routes",
-            Self::Characteristics => "transaction characteristics",
-            Self::BinaryLog(_) => "binary log",
-            Self::UserVariable => "user variable",
-            Self::SqlPrepared | Self::PreparedStatement => "prepared statement",
-            Self::Variable(_) => "session variable",
-            Self::Untold(_) => "state not told",
-            Self::SourceGone(_) => "old server session gone",
-            Self::TargetRefused(_) => "login on the new cluster",
-            Self::State(_) => "state not rebuilt",
-            Self::Late => "handover timeout",
-        }
-    }
-}
 
 /// User variables of Headgate's own, which keep what must be changed before anything can be asked.
 const OWN_VARIABLES: &str = "headgate_";
@@ -161,32 +85,10 @@ pub(super) struct Charset {
     pub(super) collation: String,
 }
 
-pub(super) fn odd() -> NotMovable {
-    NotMovable::State("the server's answer was not understood".to_owned())
-}
-
-/// The rows of an answer that must not be an error.
-pub(super) fn rows(answer: &Answer) -> Result<&[Row], NotMovable> {
-    match &answer.error {
-        Some((_, error)) => Err(NotMovable::State(error.clone())),
-        None => Ok(&answer.rows),
-    }
-}
-
-/// A value of a row as text, unless it is NULL.
-pub(super) fn text(row: &Row, at: usize) -> Option<String> {
-    let value = row.get(at)?.as_deref()?;
-    Some(String::from_utf8_lossy(value).into_owned())
-}
-
 /// Reads the answer to SHOW VARIABLES.
 pub(super) fn variables_of(answer: &Answer) -> Result<Variables, NotMovable> {
     let pairs = rows(answer)?.iter().filter_map(|row| Some((text(row, 0)?, text(row, 1).unwrap_or_default())));
     Ok(variables::by_present_names(pairs.collect()))
-}
-
-pub(super) fn first_row(answer: &Answer) -> Result<&Row, NotMovable> {
-    rows(answer)?.first().ok_or_else(odd)
 }
 
 /// Reads the answers to [`questions`]; fails where the session cannot be moved.

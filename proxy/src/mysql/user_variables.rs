@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use protocol::mysql::reply::Column;
 
 use super::internal_query::Answer;
-use super::state::{NotMovable, first_row, odd, text};
+use super::internal_query::{first_row, odd, text};
+use super::not_movable::NotMovable;
 use super::variables;
 
 /// A user variable.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::state::NotMovable;
+use super::not_movable::NotMovable;
 
 /// The limit of rows that a join may look at; setting it turns off the next one.
 pub const JOIN_SIZE: &str = "max_join_size";

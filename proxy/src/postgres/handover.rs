@@ -10,11 +10,11 @@ use protocol::postgres::handshake::Startup;
 use protocol::postgres::reply::ParameterStatus;
 
 use super::internal_query::{Answer, ask, query};
+use super::not_movable::NotMovable;
 use super::server_login::{self, ServerSession};
 use super::sql_text;
 use super::state::{
-    ENCODING, NotMovable, OBJECTS, SessionState, TIMEOUT, literal, settings_of, settings_query, text, types_query,
-    understand,
+    ENCODING, OBJECTS, SessionState, TIMEOUT, literal, settings_of, settings_query, text, types_query, understand,
 };
 use super::wire::{PostgresWire, Unnamed};
 use crate::route::Cluster;

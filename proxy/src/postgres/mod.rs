@@ -9,6 +9,7 @@ pub mod handover;
 mod hidden_writes;
 pub mod internal_query;
 
+pub mod not_movable;
 pub mod passwords;
 pub mod server_login;
 mod serving;

@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 
 use super::custom::CustomSettings;
 use super::handover::{self, Identity};
+use super::not_movable::NotMovable;
 use super::passwords::Passwords;
 use super::server_login::{self, ServerSession};
-use super::state::NotMovable;
 use super::trial;
 use super::wire::PostgresWire;
 use crate::config::{Limits, Secret};

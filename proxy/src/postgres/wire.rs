@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::ahead::Ahead;
 use super::custom::CustomSettings;
-use super::state::NotMovable;
+use super::not_movable::NotMovable;
 use super::trial;
 use crate::registry::{Movable, answer_probes};
 use crate::relay::{ClientScan, GateAccess, NextStep, ServerScan, Wire};
