@@ -63,41 +63,42 @@ impl<D: Database> Execute for Admin<D> {
 
 impl<D: Database> Admin<D> {
     async fn run(&self, statement: Statement) -> Result<Answer, Refusal> {
-        match statement {
+        let supervisor = &self.supervisor;
+        let answer = match statement {
             Statement::Create { name, source, target, route, settings } => {
-                self.create(name, source, target, route, settings).await
+                self.create(name, source, target, route, settings).await?
             }
             Statement::Precheck(name) => {
-                let checks = self.supervisor.precheck(&name).await?;
-                Ok(Answer::rows(rows::checks(checks)))
+                let checks = supervisor.precheck(&name).await?;
+                Answer::rows(rows::checks(checks))
             }
             Statement::ShowReadiness(name) => {
-                let checks = self.supervisor.readiness(&name).await?;
-                Ok(Answer::rows(rows::checks(checks)))
+                let checks = supervisor.readiness(&name).await?;
+                Answer::rows(rows::checks(checks))
             }
             Statement::Start(name) => {
-                self.supervisor.start(&name).await?;
-                Ok(Answer::done("START MIGRATION"))
+                supervisor.start(&name).await?;
+                Answer::done("START MIGRATION")
             }
             Statement::Stop(name) => {
-                self.supervisor.stop(&name).await?;
-                Ok(Answer::done("STOP MIGRATION"))
+                supervisor.stop(&name).await?;
+                Answer::done("STOP MIGRATION")
             }
             Statement::Check(name) => {
-                self.supervisor.check(&name).await?;
-                Ok(Answer::done("CHECK MIGRATION"))
+                supervisor.check(&name).await?;
+                Answer::done("CHECK MIGRATION")
             }
             Statement::Recopy { name, schema, table } => {
-                let recopying = self.supervisor.recopy(&name, schema.as_deref(), &table);
+                let recopying = supervisor.recopy(&name, schema.as_deref(), &table);
                 recopying.await?;
-                Ok(Answer::done("RECOPY TABLE"))
+                Answer::done("RECOPY TABLE")
             }
             Statement::Finish(name) => {
-                self.supervisor.finish(&name).await?;
-                Ok(Answer::done("FINISH MIGRATION"))
+                supervisor.finish(&name).await?;
+                Answer::done("FINISH MIGRATION")
             }
             Statement::Drop { name, target_objects } => {
-                let dropping = self.supervisor.drop_migration(&name, target_objects);
+                let dropping = supervisor.drop_migration(&name, target_objects);
                 let stays = dropping.await?;
                 let mut answer = Answer::done("DROP MIGRATION");
                 if !stays.is_empty() {
@@ -105,83 +106,56 @@ impl<D: Database> Admin<D> {
                     warn!(migration = name, text, "a migration was dropped");
                     answer.notice = Some(text);
                 }
-                Ok(answer)
+                answer
             }
             Statement::ClearMark { cluster, route, give_up_switch } => {
-                let clearing = self.supervisor.clear_mark(&cluster, &route, give_up_switch);
+                let clearing = supervisor.clear_mark(&cluster, &route, give_up_switch);
                 clearing.await?;
-                Ok(Answer::done("CLEAR SWITCH MARK"))
+                Answer::done("CLEAR SWITCH MARK")
             }
-            Statement::Rehearse(name, options) => reported(&self.supervisor.rehearse(&name, options).await?),
+            Statement::Rehearse(name, options) => reported(&supervisor.rehearse(&name, options).await?)?,
             Statement::Cutover(name, options) => {
                 let waived = options.waive_check;
-                let mut answer = reported(&self.supervisor.cutover(&name, options).await?)?;
+                let mut answer = reported(&supervisor.cutover(&name, options).await?)?;
                 if waived {
                     answer.notice = Some("switched without a passed check, as asked".to_owned());
                 }
-                Ok(answer)
+                answer
             }
             Statement::Later(what) => {
                 let text = format!("{what} does not exist yet");
-                Err(Refusal::new(
-                    "0A000",
-                    text,
-                    "FINISH MIGRATION ends a migration after its switch; STOP MIGRATION and DROP MIGRATION end one before",
-                ))
+                let hint = "FINISH MIGRATION ends a migration after its switch; STOP MIGRATION and DROP MIGRATION end one before";
+                return Err(Refusal::new("0A000", text, hint));
             }
-            other => self.show(other).map(Answer::rows_or_done),
-        }
-    }
-}
-
-/// What a statement without any effect answers: rows, or only its tag.
-pub(crate) enum Shown {
-    /// Rows of the statement's columns.
-    Rows(Vec<Vec<Value>>),
-    /// A tag.
-    Tag(&'static str),
-}
-
-impl Answer {
-    fn rows_or_done(shown: Shown) -> Self {
-        match shown {
-            Shown::Rows(rows) => Self::rows(rows),
-            Shown::Tag(tag) => Self::done(tag),
-        }
-    }
-}
-
-impl<D: Database> Admin<D> {
-    fn show(&self, statement: Statement) -> Result<Shown, Refusal> {
-        let supervisor = &self.supervisor;
-        let rows = match statement {
-            Statement::ShowList => supervisor.list().into_iter().map(rows::summary).collect(),
-            Statement::ShowStatus(Some(name)) => vec![rows::status(supervisor.status(&name)?)],
+            Statement::ShowList => Answer::rows(supervisor.list().into_iter().map(rows::summary).collect()),
+            Statement::ShowStatus(Some(name)) => Answer::rows(vec![rows::status(supervisor.status(&name)?)]),
             Statement::ShowStatus(None) => {
                 let all = supervisor.list().into_iter();
                 let all: Result<Vec<_>, _> = all.map(|one| supervisor.status(&one.name)).collect();
-                all?.into_iter().map(rows::status).collect()
+                Answer::rows(all?.into_iter().map(rows::status).collect())
             }
-            Statement::ShowTables(name) => supervisor.tables(&name)?.into_iter().map(rows::table).collect(),
-            Statement::ShowChecks(name) => rows::checks(supervisor.checks(&name)?),
+            Statement::ShowTables(name) => {
+                Answer::rows(supervisor.tables(&name)?.into_iter().map(rows::table).collect())
+            }
+            Statement::ShowChecks(name) => Answer::rows(rows::checks(supervisor.checks(&name)?)),
             Statement::ShowCheckStatus(name) => {
-                supervisor.check_status(&name)?.map(rows::check_status).into_iter().collect()
+                Answer::rows(supervisor.check_status(&name)?.map(rows::check_status).into_iter().collect())
             }
-            Statement::ShowReport(name) => supervisor.report(&name)?.iter().map(rows::report).collect(),
-            Statement::ShowRoutes => rows::routes(&self.plane),
+            Statement::ShowReport(name) => Answer::rows(supervisor.report(&name)?.iter().map(rows::report).collect()),
+            Statement::ShowRoutes => Answer::rows(rows::routes(&self.plane)),
             Statement::ShowClusters => {
                 let config = self.running.config();
-                config.clusters.iter().map(rows::cluster).collect()
+                Answer::rows(config.clusters.iter().map(rows::cluster).collect())
             }
-            Statement::ShowSessions => rows::sessions(&self.plane),
-            Statement::ShowConfig => rows::config(&self.running.loaded(), &self.plane),
-            Statement::ShowVersion => vec![vec![Value::from(version())]],
-            Statement::Help => rows::help(),
-            Statement::ShowSetting(name) => vec![vec![Value::from(setting(&name))]],
-            Statement::Select(constant) => vec![vec![self.constant(constant)]],
-            _ => return Ok(Shown::Tag("SET")),
+            Statement::ShowSessions => Answer::rows(rows::sessions(&self.plane)),
+            Statement::ShowConfig => Answer::rows(rows::config(&self.running.loaded(), &self.plane)),
+            Statement::ShowVersion => Answer::rows(vec![vec![Value::from(version())]]),
+            Statement::Help => Answer::rows(rows::help()),
+            Statement::ShowSetting(name) => Answer::rows(vec![vec![Value::from(setting(&name))]]),
+            Statement::Select(constant) => Answer::rows(vec![vec![self.constant(constant)]]),
+            Statement::Begin | Statement::End { .. } | Statement::Set => Answer::done("SET"),
         };
-        Ok(Shown::Rows(rows))
+        Ok(answer)
     }
 
     fn constant(&self, constant: Constant) -> Value {

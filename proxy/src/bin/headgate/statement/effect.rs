@@ -41,7 +41,25 @@ impl Statement {
                 let fate = if *target_objects { "drop" } else { "keep" };
                 return Some(format!("DROP MIGRATION {name} WITH (target_objects = '{fate}')"));
             }
-            _ => return None,
+            Self::ShowList
+            | Self::ShowStatus(_)
+            | Self::ShowTables(_)
+            | Self::ShowChecks(_)
+            | Self::ShowCheckStatus(_)
+            | Self::ShowReadiness(_)
+            | Self::ShowReport(_)
+            | Self::ShowRoutes
+            | Self::ShowClusters
+            | Self::ShowSessions
+            | Self::ShowConfig
+            | Self::ShowVersion
+            | Self::ShowSetting(_)
+            | Self::Help
+            | Self::Begin
+            | Self::End { .. }
+            | Self::Set
+            | Self::Select(_)
+            | Self::Later(_) => return None,
         };
         Some(format!("{words} MIGRATION {name}"))
     }
