@@ -251,7 +251,12 @@ impl<D: Fencing + Counters> Conductor<D> {
                     run.unrecorded(&state, &error);
                 }
             }
-            _ => {}
+            Cutover::Undoing { .. }
+            | Cutover::Holding
+            | Cutover::Fencing
+            | Cutover::CatchingUp { .. }
+            | Cutover::Checking { .. }
+            | Cutover::Switching => {}
         }
         Ok(Some(run.drive(state).await))
     }
@@ -318,7 +323,11 @@ impl<'a, D: Fencing + Counters> Run<'a, D> {
                 }
                 // Any row before the decision leads a fresh process to the same undo.
                 Cutover::Undoing { .. } => return next,
-                _ => {
+                Cutover::Holding
+                | Cutover::Fencing
+                | Cutover::CatchingUp { .. }
+                | Cutover::Checking { .. }
+                | Cutover::Switching => {
                     next = state.clone().next(failed(&state, &error)).expect(KNOWN);
                     continue;
                 }
@@ -352,7 +361,9 @@ impl<'a, D: Fencing + Counters> Run<'a, D> {
             Cutover::Undoing { .. } if !self.decided => timeout(UNDO_RECORD_TIMEOUT, write).await,
             Cutover::Following => timeout(END_RECORD_TIMEOUT, write).await,
             Cutover::Undoing { .. } | Cutover::Switched => Ok(conductor.waited_for(state, hold_ends, write).await),
-            _ => timeout_at(self.limits.decide_by(), write).await,
+            Cutover::Holding | Cutover::Fencing | Cutover::CatchingUp { .. } | Cutover::Checking { .. } => {
+                timeout_at(self.limits.decide_by(), write).await
+            }
         };
         match written {
             Ok(outcome) => outcome.map(drop).map_err(Unwritten::into),
