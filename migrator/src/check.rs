@@ -4,9 +4,10 @@
 //! Nothing here shares code with what moves rows.
 
 pub(crate) mod ranges;
+pub(crate) mod snapshot_pair;
 pub(crate) mod table;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
@@ -18,64 +19,12 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Result};
 use crate::model::progress::Progress;
 use crate::model::proof::{Checked, Proof};
-use ranges::Range;
-use table::{Column, Described, NAMED_MAX};
+pub(crate) use snapshot_pair::{Both, Digest, Named, Range, SnapshotPair};
+use table::{Described, NAMED_MAX};
 
 /// Rows looked at one by one where a bucket of a range differs.
 const ROWS_PER_BUCKET: u64 = 1000;
 const BUCKETS_MAX: u64 = 16_384;
-
-/// What a range comes to on one side.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Digest {
-    pub(crate) rows: u64,
-    pub(crate) digest: String,
-}
-
-/// A table as the source's and as the target's catalogue describe it.
-pub(crate) type Both<C> = (Described<C>, Described<C>);
-
-/// Digests by their name.
-pub(crate) type Named = BTreeMap<String, String>;
-
-/// A session on each side, both of which show the same position for as long as they live.
-pub(crate) trait SnapshotPair: Send {
-    /// A column as a catalogue describes it.
-    type Column: Column;
-
-    /// A column's name for SQL.
-    fn quoted(name: &str) -> String;
-
-    /// A whole number for SQL, as it is compared with a column.
-    fn number(value: i128) -> String;
-
-    /// The least and the greatest value on the source of a column of whole numbers; nothing where there is no row.
-    fn bounds(
-        &mut self,
-        table: &Described<Self::Column>,
-        column: &str,
-    ) -> impl Future<Output = Result<Option<(i128, i128)>>> + Send;
-
-    /// Count and digest of a range on the source and on the target.
-    fn digests(
-        &mut self,
-        table: &Both<Self::Column>,
-        range: &Range,
-    ) -> impl Future<Output = Result<(Digest, Digest)>> + Send;
-
-    /// The query for the digest of each of so many buckets of a range, each with its number as its name.
-    fn by_bucket(&self, table: &Described<Self::Column>, range: &Range, buckets: u64) -> String;
-
-    /// The query for the digest of each row of one of these buckets, by its key, or by a fingerprint where it has none.
-    fn by_key(&self, table: &Described<Self::Column>, range: &Range, buckets: u64, bucket: i64) -> String;
-
-    /// What the source and the target answer to such a query.
-    fn named(
-        &mut self,
-        table: &Described<Self::Column>,
-        query: &str,
-    ) -> impl Future<Output = Result<(Named, Named)>> + Send;
-}
 
 /// What `checking` comes to, unless `stop` is cancelled before.
 pub(crate) async fn unless_stopped(

@@ -1,20 +1,11 @@
 //! Cuts a table's key space into ranges that cover it without a gap, so that surplus rows are seen too.
 
-use super::SnapshotPair;
+use super::snapshot_pair::{Range, SnapshotPair};
 use super::table::{Column, Described};
 use crate::error::Result;
 
 /// More ranges than this would only cost time.
 const RANGES_MAX: u64 = 4096;
-
-/// Some of a table's rows.
-#[derive(Clone, Debug)]
-pub(crate) struct Range {
-    /// Which, for people.
-    pub(crate) title: String,
-    /// Which, for SQL.
-    pub(crate) condition: String,
-}
 
 /// The ranges of a table, with about `rows_max` rows each where its key begins with a whole number; else all in one:
 /// how other values are ordered is each server's own affair.

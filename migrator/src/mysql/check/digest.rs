@@ -7,7 +7,7 @@ use mysql_async::{Conn, Row, Value};
 use tokio::time::timeout;
 
 use super::catalog_tables::{Column, Described, Side};
-use crate::check::ranges::Range;
+use crate::check::Range;
 use crate::check::{Both, Digest, Named, SnapshotPair};
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::{optional, text};

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::chunks::condition;
 use super::rows;
-use super::rows::ValueFormat;
+use super::rows::{Counts, ValueFormat};
 use super::snapshot;
 use crate::error::{Error, Result};
 use crate::model::plan::Table;
@@ -43,14 +43,6 @@ pub struct ClusterPair {
     files: bool,
     /// The longest INSERT that the target takes.
     statement_bytes: usize,
-}
-
-/// What was loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    rows: u64,
-    bytes: u64,
-    without_label: u64,
 }
 
 impl ClusterPair {

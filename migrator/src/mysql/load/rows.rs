@@ -8,6 +8,14 @@ use crate::model::plan::Table;
 use crate::mysql::follow::json_text;
 use crate::mysql::sql::{quote_ident, relation};
 
+/// What was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) without_label: u64,
+}
+
 /// How a file is told to the server. Everything but these three bytes stands for itself.
 const FORMAT: &str = "CHARACTER SET binary FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n'";
 

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Row};
 
 use super::catalogue::Described;
-use crate::check::ranges::Range;
+use crate::check::Range;
 use crate::check::{Both, Digest, Named, SnapshotPair};
 use crate::error::{Error, Result};
 use crate::postgres::client::failed;

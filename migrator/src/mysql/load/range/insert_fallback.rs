@@ -2,10 +2,9 @@
 
 use protocol::error::Malformed;
 
-use super::Counts;
 use crate::model::plan::Table;
 use crate::mysql::load::rows;
-use crate::mysql::load::rows::ValueFormat;
+use crate::mysql::load::rows::{Counts, ValueFormat};
 
 /// Rows that no file can hold, as an INSERT.
 pub(super) struct Apart {
