@@ -17,8 +17,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use transport::Stream;
 
-use super::client::{CONNECT_TIMEOUT, Endpoint, failed, late};
+use super::client::{Endpoint, failed, late};
 use crate::error::{Error, Result};
+pub(super) use session::open;
 
 /// A server answers, gives the next bytes or takes them within this, or the connection is taken for dead.
 const STALL: Duration = Duration::from_mins(5);
@@ -66,13 +67,8 @@ enum Answer {
 pub(super) type Cell = Option<Bytes>;
 
 impl Link {
-    /// Connects and logs in.
-    pub(super) async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Self> {
-        let opening = timeout(CONNECT_TIMEOUT, Self::open(endpoint, purpose));
-        opening.await.unwrap_or_else(|_| Err(late(endpoint)))
-    }
-
-    async fn open(endpoint: &Endpoint, purpose: &str) -> Result<Self> {
+    /// Connects and logs in, without a limit of time.
+    async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Self> {
         let stream = endpoint.open().await.map_err(|error| match error.kind() {
             ErrorKind::TimedOut => late(endpoint),
             _ => Error::transient(format!("cannot connect to {endpoint:?}")).because(error),
@@ -80,7 +76,6 @@ impl Link {
         let mut link =
             Self { stream, incoming: BytesMut::with_capacity(READ_BYTES), outgoing: BytesMut::new(), sequence: 0 };
         link.log_in(endpoint, purpose, &format!("cannot log in to {endpoint:?}")).await?;
-        session::shed(&mut link).await?;
         Ok(link)
     }
 

@@ -1,18 +1,29 @@
 //! What each connection of the load sets before it is used.
 
 use bytes::Buf;
+use tokio::time::timeout;
 
 use super::super::session::{self as settings, Odd};
 use super::{Cell, Link, malformed, refused};
 use crate::error::Result;
+use crate::mysql::client::{CONNECT_TIMEOUT, Endpoint, late};
 use crate::mysql::refusal::ACCOUNT;
 
 /// What the load needs besides: rows unconverted, and whatever date the source has.
 const SESSION: &str =
     "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', character_set_results = NULL";
 
-/// Gives the session what it needs in place of what it inherits from the server.
-pub(super) async fn shed(link: &mut Link) -> Result<()> {
+/// Opens a connection, with a session that inherits nothing from the server.
+pub(in crate::mysql) async fn open(endpoint: &Endpoint, purpose: &str) -> Result<Link> {
+    let opening = async {
+        let mut link = Link::connect(endpoint, purpose).await?;
+        shed(&mut link).await?;
+        Ok(link)
+    };
+    timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(|_| Err(late(endpoint)))
+}
+
+async fn shed(link: &mut Link) -> Result<()> {
     const WHAT: &str = "cannot set a session up";
     link.execute(&settings::first(), WHAT).await?;
     let text = |cell: &Cell| String::from_utf8_lossy(cell.as_deref().unwrap_or_default()).into_owned();

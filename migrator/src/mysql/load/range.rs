@@ -50,8 +50,8 @@ impl ClusterPair {
     pub async fn open(mysql: &Mysql) -> Result<Self> {
         let purpose = mysql.purpose("copy");
         let (mut source, mut target, mut asking) = tokio::try_join!(
-            Link::connect(mysql.source(), &purpose),
-            Link::connect(mysql.target(), &purpose),
+            link::open(mysql.source(), &purpose),
+            link::open(mysql.target(), &purpose),
             mysql.connect_source("copy position"),
         )?;
         source.execute(snapshot::ISOLATION, "cannot prepare the source for the copy").await?;
