@@ -100,7 +100,7 @@ impl Link {
             seal: |key, clear| seal(key, clear, &mut OsRng),
         });
         let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
-        let outcome = transport::converse(&mut self.stream, &mut self.incoming, BytesMut::new(), step).await;
+        let outcome = transport::log_in(&mut self.stream, &mut self.incoming, BytesMut::new(), step).await;
         let outcome = outcome.map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => closed(what),
             _ => lost(error),

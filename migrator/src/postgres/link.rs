@@ -135,7 +135,7 @@ impl Link {
         let password = endpoint.password.as_deref().map(str::as_bytes);
         let mut login = Login::new(Account { user: endpoint.user.as_bytes(), password, nonce: &nonce });
         let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
-        match transport::converse(&mut self.stream, &mut self.incoming, startup, step).await {
+        match transport::log_in(&mut self.stream, &mut self.incoming, startup, step).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(failed)) => Err(not_let_in(endpoint, failed)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => arrived(Ok(0)),

@@ -125,14 +125,14 @@ impl State {
 pub struct Login<'a> {
     account: Account<'a>,
     state: State,
-    told: Welcome,
+    welcome: Welcome,
     bytes: usize,
 }
 
 impl<'a> Login<'a> {
     /// Begins behind the startup packet, which the caller sends.
     pub fn new(account: Account<'a>) -> Self {
-        Self { account, state: State::Begun, told: Welcome::default(), bytes: 0 }
+        Self { account, state: State::Begun, welcome: Welcome::default(), bytes: 0 }
     }
 
     /// Takes whole frames off `incoming` and appends what must be sent to `outgoing`. The welcome comes when the server
@@ -150,12 +150,12 @@ impl<'a> Login<'a> {
                 }
                 reply::PARAMETER_STATUS => {
                     let status = reply::ParameterStatus::parse(frame.body)?;
-                    self.told.parameters.push((status.name, status.value));
+                    self.welcome.parameters.push((status.name, status.value));
                 }
-                reply::BACKEND_KEY_DATA => self.told.key = reply::BackendKeyData::parse(frame.body)?,
+                reply::BACKEND_KEY_DATA => self.welcome.key = reply::BackendKeyData::parse(frame.body)?,
                 reply::READY_FOR_QUERY if matches!(self.state, State::Welcomed) => {
                     self.state = State::Over;
-                    return Ok(Some(std::mem::take(&mut self.told)));
+                    return Ok(Some(std::mem::take(&mut self.welcome)));
                 }
                 reply::READY_FOR_QUERY => return Err(Failed::OutOfOrder),
                 reply::ERROR_RESPONSE => {
@@ -164,7 +164,7 @@ impl<'a> Login<'a> {
                     let welcomed = matches!(self.state, State::Welcomed);
                     return Err(Failed::Refused { frame: whole.freeze(), welcomed });
                 }
-                reply::NOTICE_RESPONSE => put_whole(&mut self.told.notices, &frame),
+                reply::NOTICE_RESPONSE => put_whole(&mut self.welcome.notices, &frame),
                 // NegotiateProtocolVersion, and whatever a newer server adds.
                 _ => {}
             }

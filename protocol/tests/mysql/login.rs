@@ -73,7 +73,7 @@ fn packet(sequence: u8, body: &[u8]) -> BytesMut {
 }
 
 /// Says `bodies` one after the other, each in pieces; the outcome, and what the client said to each.
-fn converse(login: &mut Login<'_>, bodies: &[Vec<u8>], piece: usize) -> (Result<Option<Welcome>, Failed>, Vec<Bytes>) {
+fn exchange(login: &mut Login<'_>, bodies: &[Vec<u8>], piece: usize) -> (Result<Option<Welcome>, Failed>, Vec<Bytes>) {
     let (mut incoming, mut answers, mut sequence) = (BytesMut::new(), Vec::new(), 0);
     for body in bodies {
         let mut said = BytesMut::new();
@@ -106,7 +106,7 @@ fn response(answer: &[u8]) -> Response {
 fn the_answer_to_the_greeting_says_who_it_is_and_what_was_agreed() {
     let who = clear(PASSWORD);
     let mut login = client(&who, Channel::Network);
-    let (outcome, answers) = converse(&mut login, &[greeting(auth::CACHING_SHA2), OKAY.to_vec()], usize::MAX);
+    let (outcome, answers) = exchange(&mut login, &[greeting(auth::CACHING_SHA2), OKAY.to_vec()], usize::MAX);
     let said = response(&answers[0]);
     assert_eq!((&said.user[..], said.charset, said.max_packet), (&b"shop"[..], 45, 1 << 24));
     assert_eq!(said.database.as_deref(), Some(&b"depot"[..]));
@@ -125,7 +125,7 @@ fn heard(who: &Identity, channel: Channel, says: &[Vec<u8>]) -> Vec<Bytes> {
     bodies.push(OKAY.to_vec());
     let mut all = Vec::new();
     for piece in [usize::MAX, 1, 2, 3, 5, 8, 13] {
-        let (outcome, mut answers) = converse(&mut client(who, channel), &bodies, piece);
+        let (outcome, mut answers) = exchange(&mut client(who, channel), &bodies, piece);
         assert!(outcome.expect("let in").is_some(), "in pieces of {piece}");
         answers[0] = response(&answers[0]).proof;
         all.push(answers);
@@ -210,11 +210,11 @@ fn what_cannot_be_answered_is_named_and_nothing_is_told() {
     ];
     for (who, bodies, named) in cases {
         let mut login = client(who, Channel::Network);
-        let (outcome, answers) = converse(&mut login, &bodies, usize::MAX);
+        let (outcome, answers) = exchange(&mut login, &bodies, usize::MAX);
         assert_eq!(why(outcome), named);
         assert_eq!(answers.len(), bodies.len() - 1, "nothing is said to the last");
         assert!(answers.iter().all(|said| !said.windows(PASSWORD.len()).any(|part| part == PASSWORD)), "{named}");
-        let (outcome, _) = converse(&mut login, &[OKAY.to_vec()], usize::MAX);
+        let (outcome, _) = exchange(&mut login, &[OKAY.to_vec()], usize::MAX);
         assert_eq!(why(outcome), "goes on with a login that is over");
     }
 }
@@ -229,7 +229,7 @@ fn a_server_that_lacks_what_the_client_has_agreed_on_is_refused() {
     };
     let mut body = BytesMut::new();
     old.encode(&mut body);
-    let (outcome, answers) = converse(&mut client(&who, Channel::Network), &[body.to_vec()], usize::MAX);
+    let (outcome, answers) = exchange(&mut client(&who, Channel::Network), &[body.to_vec()], usize::MAX);
     assert_eq!(why(outcome), "lacks a capability that the client uses");
     assert!(answers.is_empty());
 }
@@ -240,7 +240,7 @@ fn a_refusal_is_handed_on_as_it_came() {
     for before in [vec![], vec![greeting(auth::NATIVE)], vec![greeting(auth::NATIVE), switch(auth::CACHING_SHA2)]] {
         let who = clear(PASSWORD);
         let (outcome, _) =
-            converse(&mut client(&who, Channel::Network), &[before, vec![refusal.clone()]].concat(), usize::MAX);
+            exchange(&mut client(&who, Channel::Network), &[before, vec![refusal.clone()]].concat(), usize::MAX);
         assert_eq!(outcome.unwrap_err(), Failed::Refused(refusal.clone().into()));
     }
     assert_eq!(refusal[0], reply::ERR);
@@ -252,13 +252,13 @@ fn a_server_that_talks_without_end_is_cut_off() {
     for endless in [switch(auth::NATIVE), switch(auth::CACHING_SHA2), switch(auth::SHA256)] {
         let mut bodies = vec![greeting(auth::NATIVE)];
         bodies.resize(1000, endless);
-        let (outcome, answers) = converse(&mut client(&who, Channel::Network), &bodies, usize::MAX);
+        let (outcome, answers) = exchange(&mut client(&who, Channel::Network), &bodies, usize::MAX);
         assert_eq!(why(outcome), "does not come to an end with the login");
         assert_eq!(answers.len(), 17);
     }
     let mut bodies = vec![greeting(auth::CACHING_SHA2)];
     bodies.resize(1000, more(&[auth::FAST_OK]));
-    let (outcome, _) = converse(&mut client(&who, Channel::Network), &bodies, usize::MAX);
+    let (outcome, _) = exchange(&mut client(&who, Channel::Network), &bodies, usize::MAX);
     assert_eq!(why(outcome), "does not come to an end with the login");
     // A length is refused before its bytes arrive.
     let mut login = client(&who, Channel::Network);
@@ -290,7 +290,7 @@ proptest! {
         let bodies = [if begins { vec![greeting(auth::CACHING_SHA2)] } else { vec![] }, rest].concat();
         let who = clear(PASSWORD);
         let run = |piece| {
-            let (outcome, answers) = converse(&mut client(&who, Channel::Network), &bodies, piece);
+            let (outcome, answers) = exchange(&mut client(&who, Channel::Network), &bodies, piece);
             (outcome.map(|welcome| welcome.map(|welcome| (welcome.status, welcome.okay))), answers)
         };
         let (outcome, answers) = run(usize::MAX);

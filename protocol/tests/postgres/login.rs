@@ -80,11 +80,11 @@ fn answer(said: &mut BytesMut) -> Bytes {
 }
 
 fn check_welcome(outcome: Result<Option<Welcome>, Failed>, rest: &BytesMut) {
-    let told = outcome.expect("let in").expect("ready");
-    let names: Vec<&[u8]> = told.parameters.iter().map(|(name, _)| &name[..]).collect();
+    let welcome = outcome.expect("let in").expect("ready");
+    let names: Vec<&[u8]> = welcome.parameters.iter().map(|(name, _)| &name[..]).collect();
     assert_eq!(names, [&b"server_version"[..], b"TimeZone"]);
-    assert_eq!((told.key.pid, &told.key.secret[..]), (7, &b"1234"[..]));
-    assert_eq!(told.notices, notice(b"SNOTICE\0\0"));
+    assert_eq!((welcome.key.pid, &welcome.key.secret[..]), (7, &b"1234"[..]));
+    assert_eq!(welcome.notices, notice(b"SNOTICE\0\0"));
     assert_eq!(*rest, notice(b"later"), "what came behind the login is the session's");
 }
 
@@ -316,7 +316,7 @@ proptest! {
         let run = |piece| {
             let mut login = Login::new(account(Some(PASSWORD)));
             let (outcome, said) = feed(&mut login, &mut BytesMut::new(), &bytes, piece);
-            (outcome.map(|told| told.map(|told| (told.parameters, told.key, told.notices))), said)
+            (outcome.map(|welcome| welcome.map(|welcome| (welcome.parameters, welcome.key, welcome.notices))), said)
         };
         let (outcome, said) = run(usize::MAX);
         let ok = |(tag, body): &(u8, Vec<u8>)| *tag == b'R' && *body == [0; 4];

@@ -83,7 +83,7 @@ async fn first_of(all: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream
 /// Sends `outgoing`, and then what `step` appends to it whenever something has arrived, until `step` is done or fails.
 /// What was sent is wiped: logins have passwords in it. Fails with `UnexpectedEof` where the server closes. The caller
 /// sets the deadline.
-pub async fn converse<T, F>(
+pub async fn log_in<T, F>(
     stream: &mut Stream,
     incoming: &mut BytesMut,
     mut outgoing: BytesMut,

@@ -102,7 +102,7 @@ pub async fn login(cluster: &Cluster, identity: &Identity, database: Option<&str
     let seal = |key: &[u8], clear: &[u8]| seal(key, clear, &mut OsRng);
     let mut login = Login::new(Client { identity, also: WANTED, database, channel, seal });
     let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
-    let logging_in = transport::converse(&mut stream, &mut buffer, BytesMut::new(), step);
+    let logging_in = transport::log_in(&mut stream, &mut buffer, BytesMut::new(), step);
     let Welcome { greeting, capabilities, status, okay } = tokio::time::timeout_at(deadline, logging_in)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))???;

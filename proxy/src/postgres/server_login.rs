@@ -88,7 +88,7 @@ pub async fn login(
     let account = Account { user: &user, password: password.map(str::as_bytes), nonce: &nonce };
     let mut login = Login::new(account);
     let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
-    let logging_in = transport::converse(&mut stream, &mut buffer, out, step);
+    let logging_in = transport::log_in(&mut stream, &mut buffer, out, step);
     let Welcome { parameters, key, notices } = tokio::time::timeout(cluster.connect_timeout, logging_in)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))???;

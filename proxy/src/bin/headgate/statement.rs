@@ -3,11 +3,12 @@
 mod effect;
 mod forms;
 mod lexer;
+mod mistake;
 mod settings;
 #[cfg(test)]
 mod tests;
 
-use proxy::config::nearest;
+pub(crate) use mistake::Mistake;
 
 pub(crate) use forms::{FORMS, setting};
 pub(crate) use lexer::{Token, Word, split};
@@ -90,25 +91,6 @@ pub(crate) enum Constant {
     Database,
     /// `SELECT current_user`
     User,
-}
-
-/// Why a text is not a statement.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mistake {
-    /// The SQLSTATE.
-    pub code: &'static str,
-    /// What is wrong.
-    pub text: String,
-    /// The nearest valid form, or what to do instead.
-    pub hint: String,
-    /// Where, in characters from the start of the whole text, counted from 1.
-    pub position: usize,
-}
-
-impl Mistake {
-    fn syntax(text: impl Into<String>, hint: impl Into<String>, position: usize) -> Self {
-        Self { code: "42601", text: text.into(), hint: hint.into(), position }
-    }
 }
 
 /// Reads one statement's tokens, as [`split`] gives them.
@@ -407,13 +389,5 @@ impl Parser<'_> {
             }
         };
         Ok(self.rest(Statement::Select(constant)))
-    }
-}
-
-fn nearest_word<'a>(given: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
-    let all = known.clone().into_iter().collect::<Vec<_>>().join(", ");
-    match nearest(given, known) {
-        Some(near) => format!("did you mean {near}? known are {all}"),
-        None => format!("known are {all}"),
     }
 }

@@ -34,7 +34,7 @@ impl Engine for Mysql {
     type Sessions = MysqlSessions;
     type Database = migrator::mysql::MysqlDatabase;
 
-    const URL: &'static str = "mysql://user:password@host:port/database";
+    const URL: &'static str = url::FORM;
 
     fn sessions(plane: Arc<DataPlane>, config: &Config) -> Result<Self::Sessions, Error> {
         MysqlSessions::new(plane, config).map_err(|error| Error::fatal("sessions cannot be served").because(error))

@@ -3,8 +3,8 @@
 use mysql_async::Opts;
 use proxy::config::{Cluster, Engine as Kind, Secret};
 
-use super::Mysql;
-use crate::engine::Engine as _;
+/// What it looks like.
+pub(super) const FORM: &str = "mysql://user:password@host:port/database";
 
 /// Takes it apart. A server's socket is named as `?socket=/path/of/the/socket`.
 pub(super) fn parse(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
@@ -14,7 +14,7 @@ pub(super) fn parse(option: &str, url: &str) -> Result<(Cluster, Option<String>)
     };
     // The parser's own texts name what is wrong, never the password.
     let parsed = Opts::from_url(&plain).map_err(|error| format!("{option}: {error}"))?;
-    let missing = |what: &str| format!("{option}: names no {what}; write {}", Mysql::URL);
+    let missing = |what: &str| format!("{option}: names no {what}; write {FORM}");
     let host = match parsed.socket() {
         Some(path) => path.to_owned(),
         None => parsed.ip_or_hostname().to_owned(),

@@ -31,7 +31,7 @@ impl Engine for Postgres {
     type Sessions = PostgresSessions;
     type Database = migrator::postgres::PostgresDatabase;
 
-    const URL: &'static str = "postgresql://user:password@host:port/database";
+    const URL: &'static str = url::FORM;
 
     fn sessions(plane: Arc<DataPlane>, config: &Config) -> Result<Self::Sessions, Error> {
         Ok(PostgresSessions::new(plane, config))

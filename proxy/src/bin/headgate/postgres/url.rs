@@ -3,14 +3,14 @@
 use proxy::config::{Cluster, Engine as Kind, Secret};
 use tokio_postgres::config::Host;
 
-use super::Postgres;
-use crate::engine::Engine as _;
+/// What it looks like.
+pub(super) const FORM: &str = "postgresql://user:password@host:port/database";
 
 /// Takes it apart.
 pub(super) fn parse(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
     // The parser's own texts name keys and positions, never the password.
     let parsed: tokio_postgres::Config = url.parse().map_err(|error| format!("{option}: {error}"))?;
-    let missing = |what: &str| format!("{option}: names no {what}; write {}", Postgres::URL);
+    let missing = |what: &str| format!("{option}: names no {what}; write {FORM}");
     let host = match parsed.get_hosts() {
         [Host::Tcp(name)] => name.clone(),
         [Host::Unix(folder)] => folder.display().to_string(),

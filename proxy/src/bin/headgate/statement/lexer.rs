@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Mistake;
+use super::mistake::Mistake;
 
 /// One word or sign, and where it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

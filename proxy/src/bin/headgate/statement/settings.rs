@@ -6,7 +6,7 @@ use migrator::model::definition::Options;
 use migrator::model::plan::Settings;
 use proxy::config::{Key, Migrator, parse_duration};
 
-use super::{Mistake, nearest_word};
+use super::mistake::{Mistake, nearest_word};
 
 /// One `key = value`, as it was written.
 pub(super) struct Pair {
