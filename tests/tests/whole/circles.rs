@@ -173,9 +173,10 @@ impl House {
                 let absolute = self.absolute(module, path)?;
                 let home = self.home(&absolute, 8)?;
                 let own_part = home.len() > module.len() && home.starts_with(module);
-                let whole_module = home == absolute;
-                let skips = home == *module || home.is_empty() || own_part && handed_on;
-                (!skips && !(whole_module && module.starts_with(&home))).then_some(home)
+                let nothing = home == *module || home.is_empty() || own_part && handed_on;
+                // To name a module above is no use of what stands in its file.
+                let only_named = home == absolute && module.starts_with(&home);
+                (!nothing && !only_named).then_some(home)
             });
             (module, to.collect())
         });
