@@ -63,7 +63,7 @@ pub fn welcome(server: &ServerSession, capabilities: Capabilities) -> BytesMut {
 
 /// Lets a logged-in client become another user: it proves itself as at its login, and gets a new server session, on the
 /// cluster of the database that it names, or where it was on `route`. `line` stands behind the client's COM_CHANGE_USER, whose bytes after the command's own are `body`.
-/// `current` is who it was. Where this fails the client is told by [`Denied::explain`], and its session ends.
+/// `current` is who it was. Where this fails the client is told by `Denied::explain`, and its session ends.
 pub async fn change_user(
     logins: &Logins,
     line: &mut Line<'_>,
