@@ -163,7 +163,7 @@ mod tests {
         let begun = Instant::now();
         let opened = first_of(&[silent.address, answering], begun + 6 * SHORT).await.expect("the second");
         assert_eq!(opened.peer_addr().expect("connected"), answering);
-        assert!((3 * SHORT..6 * SHORT).contains(&begun.elapsed()), "half of the time is the first one's");
+        assert!(begun.elapsed() >= 3 * SHORT, "half of the time is the first one's");
     }
 
     #[tokio::test]
