@@ -154,13 +154,14 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Starts with what the client had sent behind its login; what goes by is counted in `flow`.
-    pub fn new(client: C, server: S, leftover: &[u8], flow: Arc<Flow>) -> Self {
+    /// Starts with what the client and the server had sent behind their logins, `leftover` and `read`; what goes by is
+    /// counted in `flow`.
+    pub fn new(client: C, server: S, leftover: &[u8], read: &[u8], flow: Arc<Flow>) -> Self {
         Self {
             client,
             server,
             inbound: HalfDuplex::new(leftover),
-            outbound: HalfDuplex::new(&[]),
+            outbound: HalfDuplex::new(read),
             server_deaf: false,
             flow,
         }
@@ -364,5 +365,69 @@ where
             Poll::Pending => {}
         }
         Ok(moved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+
+    /// Every byte may go on.
+    struct Open;
+
+    impl Wire for Open {
+        fn client(&mut self, bytes: &mut [u8], _: &impl GateAccess) -> Result<ClientScan, Malformed> {
+            Ok(ClientScan { clear: bytes.len(), then: NextStep::More })
+        }
+
+        fn server(&mut self, bytes: &mut [u8], _: &impl GateAccess) -> Result<ServerScan, Malformed> {
+            Ok(ServerScan { clear: bytes.len(), swallow: 0 })
+        }
+
+        fn at_boundary(&self) -> bool {
+            true
+        }
+    }
+
+    impl GateAccess for Open {
+        fn enter(&self) -> bool {
+            true
+        }
+
+        fn is_open(&self) -> bool {
+            true
+        }
+
+        fn is_inside(&self) -> bool {
+            false
+        }
+
+        fn leave(&self) {}
+
+        fn is_closing(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn what_either_side_sent_behind_its_login_comes_first() {
+        let ((client, mut at_client), (server, mut at_server)) = (duplex(64), duplex(64));
+        let mut relay = Relay::new(client, server, b"select", b"early", Arc::new(Flow::default()));
+        at_client.write_all(b" 1").await.expect("room");
+        at_server.write_all(b" late").await.expect("room");
+        let heard = async {
+            let (mut to_client, mut to_server) = ([0; 10], [0; 8]);
+            at_client.read_exact(&mut to_client).await.expect("forwarded");
+            at_server.read_exact(&mut to_server).await.expect("forwarded");
+            (to_client, to_server)
+        };
+        let mut wire = Open;
+        let heard = tokio::select! {
+            stop = relay.run(&mut wire, &Open) => panic!("{stop:?}"),
+            heard = heard => heard,
+        };
+        assert_eq!(heard, (*b"early late", *b"select 1"));
     }
 }

@@ -248,7 +248,10 @@ impl<E: SessionEngine> Session<E> {
                     && self.relay.held_bytes().is_empty()
                     && !self.gate.is_inside();
                 if idle {
-                    return E::follow_routes(self).await;
+                    let end = E::follow_routes(self).await;
+                    // Who cancels while nothing runs cancels nothing, and no later statement either.
+                    self.gate.entry.take_cancel();
+                    return end;
                 }
             }
         }

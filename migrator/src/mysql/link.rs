@@ -108,9 +108,9 @@ impl Link {
         outcome.map(drop).map_err(|failed| match failed {
             Failed::Refused(body) => refused(what, &body),
             Failed::Malformed(_) => malformed(what),
-            Failed::Unsupported { plugin, .. } => {
+            Failed::Unsupported { why, plugin } => {
                 let method = String::from_utf8_lossy(&plugin);
-                Error::fatal(format!("{what}: the login method {method} is not known"))
+                Error::fatal(format!("{what}: the server {why} (login method {method})"))
                     .remedy("give Headgate's account caching_sha2_password or mysql_native_password")
             }
         })

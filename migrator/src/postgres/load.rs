@@ -2,7 +2,7 @@
 
 pub mod range;
 pub mod snapshot;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -83,6 +83,8 @@ struct Loader {
     postgres: Postgres,
     /// The tables that travel as text.
     text: BTreeSet<(String, String)>,
+    /// How many pages each table had when the snapshot was opened.
+    pages: BTreeMap<(String, String), u64>,
     snapshot: String,
     valid_from: Lsn,
 }
@@ -90,7 +92,7 @@ struct Loader {
 impl TableLoader for Loader {
     type Chunk = (i64, Range, Format);
     type Pair = ClusterPair;
-    type Cutter = Client;
+    type Cutter = ();
 
     fn title(table: &Table) -> String {
         title(table)
@@ -100,10 +102,10 @@ impl TableLoader for Loader {
         ClusterPair::open(&self.postgres, &self.snapshot).await
     }
 
-    async fn cut(&self, source: &mut Client, table: &Table, chunks: &Chunks<'_, Self>) -> Result<bool> {
-        let text = self.text.contains(&(table.schema.clone(), table.name.clone()));
-        let format = if text { Format::Text } else { Format::Binary };
-        let ranges = cut(range::pages(source, table).await?, self.postgres.settings());
+    async fn cut(&self, (): &mut (), table: &Table, chunks: &Chunks<'_, Self>) -> Result<bool> {
+        let name = (table.schema.clone(), table.name.clone());
+        let format = if self.text.contains(&name) { Format::Text } else { Format::Binary };
+        let ranges = cut(self.pages.get(&name).copied().unwrap_or_default(), self.postgres.settings());
         for (number, range) in (0_i64..).zip(ranges) {
             if !chunks.give((number, range, format)).await {
                 return Ok(false);
@@ -152,10 +154,14 @@ async fn load(
     };
     begin(postgres, target, &tables, held.valid_from).await?;
     let text = needs_text(&source).await?;
+    let mut pages = BTreeMap::new();
+    for table in &tables {
+        pages.insert((table.schema.clone(), table.name.clone()), range::pages(&source, table).await?);
+    }
     let snapshot = held.snapshot.clone();
-    let loader = Loader { postgres: postgres.clone(), text, snapshot, valid_from: held.valid_from };
+    let loader = Loader { postgres: postgres.clone(), text, pages, snapshot, valid_from: held.valid_from };
     let workers = postgres.settings().copy_workers;
-    copy::load(loader, source, tables, workers, loaded, (progress, stop)).await
+    copy::load(loader, (), tables, workers, loaded, (progress, stop)).await
 }
 
 /// Records that these tables are loaded as of this position, and empties those that an earlier run left half full.

@@ -165,8 +165,8 @@ fn is_variable_byte(byte: u8) -> bool {
     is_name_byte(byte) || byte == b'.'
 }
 
-/// A zero byte is passed over, as some clients end their texts with one.
-fn is_blank(byte: u8) -> bool {
+/// Whether a byte is white space. A zero byte is passed over, as some clients end their texts with one.
+pub fn is_blank(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, 0x0b | 0)
 }
 
@@ -178,12 +178,16 @@ fn line(text: &[u8]) -> usize {
     memchr(b'\n', text).map_or(text.len(), |end| end.saturating_add(1))
 }
 
-/// The length of the version that a comment begins with: five digits, or six where white space follows; MariaDB takes a
-/// sixth in any case. Fewer are what the comment holds.
+/// The length of the version that a comment begins with: five digits, or six where no digit follows that could begin a
+/// number; MariaDB takes a sixth in any case. Fewer are what the comment holds.
 fn version(text: &[u8], is_mariadb: bool) -> usize {
     match count(text, |byte| byte.is_ascii_digit()) {
         0..=4 => 0,
-        6.. if is_mariadb || text.get(6).copied().is_some_and(is_blank) => 6,
+        6.. if is_mariadb
+            || text.get(6).is_some_and(|&next| is_blank(next) || next.is_ascii_alphabetic() || next == b'@') =>
+        {
+            6
+        }
         _ => 5,
     }
 }
@@ -243,6 +247,7 @@ mod tests {
             ("select 5--\u{1}'\n+1", "select 5 + 1"),
             // Fewer than five digits are no version.
             ("select /*!1+*/1, /*!500012*/, /*!050001 2*/ /*M!1000003 */", "select 1 + 1 , 2 , 2 3"),
+            ("/*!100100SET @a*/ = /*!500001@b*/", "SET @a = @b"),
             // Where none began, no comment ends.
             ("select 2*/* it's */3", "select 2 * 3"),
             ("select /*! 2 /* it's */ * 3 */ * 4", "select 2 * 3 * 4"),

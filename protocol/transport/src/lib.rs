@@ -86,19 +86,29 @@ async fn first_of(all: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream
 pub async fn log_in<T, F>(
     stream: &mut Stream,
     incoming: &mut BytesMut,
-    mut outgoing: BytesMut,
+    outgoing: BytesMut,
     mut step: impl FnMut(&mut BytesMut, &mut BytesMut) -> Result<Option<T>, F>,
 ) -> io::Result<Result<T, F>> {
+    let mut outgoing = Wiped(outgoing);
     loop {
-        stream.write_all(&outgoing).await?;
-        outgoing.as_mut().zeroize();
-        outgoing.clear();
+        stream.write_all(&outgoing.0).await?;
+        outgoing.0.as_mut().zeroize();
+        outgoing.0.clear();
         if stream.read_buf(incoming).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if let Some(outcome) = step(incoming, &mut outgoing).transpose() {
+        if let Some(outcome) = step(incoming, &mut outgoing.0).transpose() {
             return Ok(outcome);
         }
+    }
+}
+
+/// Bytes that do not stay in memory, however the login ends.
+struct Wiped(BytesMut);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.as_mut().zeroize();
     }
 }
 

@@ -172,6 +172,7 @@ async fn open(
         place,
         registered,
         server: server.stream,
+        read: server.buffer,
         wire,
         engine: Mysql {
             logins: Arc::clone(logins),

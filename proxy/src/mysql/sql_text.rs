@@ -1,7 +1,7 @@
 //! What the text of a statement tells by its words: which statement it prepares, which session it kills, which database
 //! it chooses.
 
-use protocol::mysql::sql::{Lexer, Token, unquoted};
+use protocol::mysql::sql::{Lexer, Token, is_blank, unquoted};
 
 /// A statement that names a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,11 @@ pub fn naming(text: &[u8], backslash: bool) -> Option<Naming> {
         Naming::Deallocate(name)
     };
     significant(tokens).all(|token| token == Token::Sign(b';')).then_some(naming)
+}
+
+/// The first byte that is no white space to the server.
+pub fn first(text: &[u8]) -> Option<u8> {
+    text.iter().copied().find(|&byte| !is_blank(byte))
 }
 
 fn significant(mut lexer: Lexer<'_>) -> impl Iterator<Item = Token<'_>> {

@@ -174,6 +174,7 @@ async fn open(
         place,
         registered,
         server: server.stream,
+        read: server.buffer,
         wire: PostgresWire::new(plane.limits.frame_bytes_max, server.parameters, gated),
         engine: Postgres { startup, passwords: Arc::clone(passwords), password },
     })))

@@ -64,6 +64,8 @@ pub(crate) struct LoggedIn<E: SessionEngine> {
     pub(crate) registered: Registered,
     /// The server's socket.
     pub(crate) server: Upstream,
+    /// What the server sent behind its login.
+    pub(crate) read: BytesMut,
     /// The conversation.
     pub(crate) wire: E::Wire,
     /// What only the engine's sessions have.
@@ -73,13 +75,13 @@ pub(crate) struct LoggedIn<E: SessionEngine> {
 impl<E: SessionEngine> LoggedIn<E> {
     /// Serves the session to its end. `leftover` is what the client sent behind its login.
     pub(crate) async fn run(self: Box<Self>, client: E::Client, leftover: &[u8]) {
-        let Self { plane, place: Place { route, destination, handle }, registered, server, wire, engine } = *self;
+        let Self { plane, place: Place { route, destination, handle }, registered, server, read, wire, engine } = *self;
         let count = route.count_session();
         plane.metrics.session_opened(&route.name);
         let entry = Arc::clone(registered.entry());
         entry.set_activity(Activity::Serving);
         let mut session = Session {
-            relay: Relay::new(client, server, leftover, Arc::clone(&entry.flow)),
+            relay: Relay::new(client, server, leftover, &read, Arc::clone(&entry.flow)),
             gate: SessionGate {
                 ticket: handle,
                 generation: AtomicU64::new(destination.generation),

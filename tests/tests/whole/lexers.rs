@@ -16,7 +16,10 @@ async fn every_mysql_and_mariadb_cuts_sql_where_its_lexer_does() {
     use mysql::sql::{Lexer, Token, unquoted};
     for kind in [Kind::Mysql56, Kind::Mysql97, Kind::Mariadb1011] {
         let server = Mysql::start(kind).await;
-        for text in [
+        // A sixth digit of a version is MariaDB's alone; elsewhere it would be a number that a letter follows.
+        let six = ["SELECT/*!100100EXP*/(0)", "SELECT/*!100100@a*/IS NULL"];
+        let six = six.into_iter().filter(|_| kind == Kind::Mariadb1011);
+        let all = [
             "SELECT 5--3",
             "SELECT 5-- 3\n+1 --",
             "SELECT 5--\u{1}3'\n+1",
@@ -33,7 +36,8 @@ async fn every_mysql_and_mariadb_cuts_sql_where_its_lexer_does() {
             r"SELECT 'a\'b''c -- ' /* x */",
             "SELECT a\u{a0}b /* x */ FROM (SELECT 7 AS `a\u{a0}b`) AS `d\\`",
             "SELECT@a/* x */IS NULL",
-        ] {
+        ];
+        for text in all.into_iter().chain(six) {
             let pieces = Lexer::new(text.as_bytes(), true).map(|piece| {
                 let counts = !matches!(
                     piece.token,

@@ -56,8 +56,7 @@ impl MysqlWire {
             command::INIT_DB => (vec![payload.get(1..).unwrap_or_default().to_vec()], true),
             command::QUERY => {
                 let text = self.text_of(payload);
-                let first = text.trim_ascii_start().first();
-                let begins = matches!(first, Some(b'u' | b'U' | b'/' | b'-' | b'#'));
+                let begins = matches!(sql_text::first(text), Some(b'u' | b'U' | b'/' | b'-' | b'#'));
                 let several = |text: &[u8]| {
                     let rest = memchr::memchr(b';', text).and_then(|at| text.get(at + 1..));
                     rest.is_some_and(|rest| !rest.trim_ascii().is_empty())

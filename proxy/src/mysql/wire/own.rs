@@ -112,9 +112,7 @@ impl MysqlWire {
             command::PROCESS_KILL => Some((KillScope::Connection, u64::from(number_at(payload, 1)?))),
             command::QUERY if whole => {
                 let text = self.text_of(payload);
-                // Whatever else begins with a comment is no KILL that a client library sends.
-                let first = text.trim_ascii_start().first();
-                if !matches!(first, Some(b'k' | b'K' | b'/')) {
+                if !matches!(sql_text::first(text), Some(b'k' | b'K' | b'/' | b'-' | b'#')) {
                     return None;
                 }
                 sql_text::kill(text)

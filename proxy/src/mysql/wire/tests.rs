@@ -245,10 +245,23 @@ fn what_a_prepared_statement_does_counts_when_it_is_executed() {
 fn only_a_kill_of_a_number_of_our_own_is_taken_out_and_none_is_held() {
     let (mut wire, gate) = (wire(), Fake::default());
     gate.closed.set(true);
-    assert_eq!(clear(&mut wire, &gate, &query("KILL QUERY 2147483650")), (0, NextStep::Own));
-    assert_eq!(wire.take_own(), Some(Own::Kill(KillScope::Query, 2_147_483_650)));
+    // Behind all that a server passes over.
+    for before in ["", "-- a\n", "# a\n", "\u{b}", "/* a */ "] {
+        let kill = query(&format!("{before}KILL QUERY 2147483650"));
+        assert_eq!(clear(&mut wire, &gate, &kill), (0, NextStep::Own), "{before:?}");
+        assert_eq!(wire.take_own(), Some(Own::Kill(KillScope::Query, 2_147_483_650)));
+    }
     let plain = query("kill 17");
     assert_eq!(clear(&mut wire, &gate, &plain), (plain.len(), NextStep::More));
+}
+
+#[test]
+fn a_use_is_seen_behind_all_that_a_server_passes_over() {
+    for before in ["", "-- a\n", "# a\n", "\u{b}", "/* a */ "] {
+        let (mut wire, gate) = (wire(), Fake::default());
+        assert_eq!(clear(&mut wire, &gate, &query(&format!("{before}USE shop"))), (0, NextStep::Own), "{before:?}");
+        assert_eq!(wire.take_own(), Some(Own::Use), "{before:?}");
+    }
 }
 
 #[test]
