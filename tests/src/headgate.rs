@@ -143,6 +143,12 @@ impl Headgate {
         String::from_utf8_lossy(&fs::read(self.folder.join("log")).unwrap_or_default()).into_owned()
     }
 
+    /// The log once it has all of these: a thread of the program's writes it.
+    pub async fn logged(&self, parts: &[&str]) -> String {
+        let log = || async { self.log() };
+        until("the log has it", SOON, log, |log| parts.iter().all(|part| log.contains(part))).await
+    }
+
     /// Takes the journal away; for one that does not run. It is kept beside its place.
     pub fn lose_journal(&self) {
         let (journal, lost) = (self.folder.join("journal"), self.folder.join("journal.lost"));
