@@ -1,6 +1,7 @@
 //! Values of the binary protocol: those that a client binds, and those that a prepared statement answers.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use protocol::mysql::lenenc::put_string;
 
 use crate::console::answer::{Refusal, Type, Value, time_text};
 
@@ -158,7 +159,7 @@ pub(super) fn put_binary_row(out: &mut BytesMut, row: &[Value]) {
             Value::Int(number) => out.put_i64_le(*number),
             Value::Float(number) if number.is_finite() => out.put_f64_le(*number),
             Value::Bool(truth) => out.put_u8(u8::from(*truth)),
-            Value::Text(text) => put_lenenc_bytes(out, text.as_bytes()),
+            Value::Text(text) => put_string(out, text.as_bytes()),
             Value::Time(_) => put_time(out, &text(value).unwrap_or_default()),
             Value::Null | Value::Float(_) => {
                 if let Some(byte) = out.get_mut(start + (at + 2) / 8) {
@@ -180,31 +181,6 @@ fn put_time(out: &mut BytesMut, text: &str) {
         out.put_u8(narrow(next()));
     }
     out.put_u32_le(next() * 1_000);
-}
-
-/// Appends a length-encoded integer.
-pub(super) fn put_lenenc_int(out: &mut BytesMut, number: u64) {
-    match number {
-        0..=250 => out.put_uint_le(number, 1),
-        251..=0xFFFF => {
-            out.put_u8(0xFC);
-            out.put_uint_le(number, 2);
-        }
-        0x1_0000..=0xFF_FFFF => {
-            out.put_u8(0xFD);
-            out.put_uint_le(number, 3);
-        }
-        _ => {
-            out.put_u8(0xFE);
-            out.put_u64_le(number);
-        }
-    }
-}
-
-/// Appends bytes with their length before them.
-pub(super) fn put_lenenc_bytes(out: &mut BytesMut, bytes: &[u8]) {
-    put_lenenc_int(out, bytes.len() as u64);
-    out.put_slice(bytes);
 }
 
 /// Reads a length-encoded integer; `None` where it is cut off or none.
@@ -235,14 +211,14 @@ mod tests {
         let mut body = BytesMut::new();
         body.put_slice(&[0b10, 1, kind::LONG, 0, kind::NULL, 0, kind::VAR_STRING, 0]);
         body.put_i32_le(-7);
-        put_lenenc_bytes(&mut body, "m".as_bytes());
+        put_string(&mut body, "m".as_bytes());
         let naming = Naming { attributes: false };
         let values = read(&mut body.freeze(), 3, &mut known, naming).expect("whole");
         assert_eq!(values, [Some("-7".to_owned()), None, Some("m".to_owned())]);
         let mut again = BytesMut::new();
         again.put_slice(&[0b10, 0]);
         again.put_i32_le(8);
-        put_lenenc_bytes(&mut again, b"n");
+        put_string(&mut again, b"n");
         let values = read(&mut again.freeze(), 3, &mut known, naming).expect("whole");
         assert_eq!(values, [Some("8".to_owned()), None, Some("n".to_owned())]);
     }

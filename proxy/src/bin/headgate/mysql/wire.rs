@@ -8,9 +8,10 @@ use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protocol::mysql::frame;
+use protocol::mysql::lenenc::{put_count, put_string};
 use proxy::client::Client;
 
-use super::values::{self, put_lenenc_bytes, put_lenenc_int};
+use super::values;
 use crate::console::answer::{Refusal, Type, Value};
 use crate::console::session::{Connection, MESSAGE_BYTES_MAX};
 
@@ -136,7 +137,7 @@ impl Wire {
         if self.capabilities & capability::OPTIONAL_METADATA != 0 {
             body.put_u8(1);
         }
-        put_lenenc_int(&mut body, columns.len() as u64);
+        put_count(&mut body, columns.len() as u64);
         self.put(&body);
         self.columns(columns);
         if !self.deprecates_eof() {
@@ -149,7 +150,7 @@ impl Wire {
             } else {
                 for value in row {
                     match values::text(value) {
-                        Some(text) => put_lenenc_bytes(&mut body, text.as_bytes()),
+                        Some(text) => put_string(&mut body, text.as_bytes()),
                         None => body.put_u8(0xFB),
                     }
                 }
@@ -165,7 +166,7 @@ impl Wire {
             let (kind, length, charset, decimals) = values::described(*of);
             let mut body = BytesMut::new();
             for text in ["def", "headgate", "", "", title.as_str(), ""] {
-                put_lenenc_bytes(&mut body, text.as_bytes());
+                put_string(&mut body, text.as_bytes());
             }
             body.put_u8(12);
             body.put_u16_le(charset);
