@@ -19,23 +19,28 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Failure, UndoReason};
-use crate::database::{Counters, Fencing};
+use crate::database::{Counters, Fencing, NextLeg};
 use crate::error::{Error, Kind as Failing, Result};
 use crate::follow::Follow;
 use crate::journal::{Journal, Unwritten};
+use crate::model::leg::Leg;
 use crate::model::mark::Stage;
 use crate::model::plan::Plan;
 use crate::model::report::{Kind, Outcome, Steps};
 use crate::other_routes;
 use crate::traffic::Traffic;
 
-/// What one migration's cutovers work with.
-pub(crate) struct Conductor<D: Fencing + Counters> {
+/// What the cutovers of one leg of a migration work with.
+pub(crate) struct Conductor<D: Fencing + Counters + NextLeg> {
     pub(crate) name: String,
+    pub(crate) leg: Leg,
     pub(crate) route: String,
+    /// The clusters as this leg has them.
     pub(crate) source: String,
     pub(crate) target: String,
     pub(crate) database: D,
+    /// The next leg, where it is armed: it begins with the switch.
+    pub(crate) next: Option<D>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) follow: Follow<D::Position>,
     pub(crate) journal: Journal,
@@ -82,7 +87,7 @@ pub(crate) struct CutoverRun {
 }
 
 /// A cutover that is under way.
-struct Run<'a, D: Fencing + Counters> {
+struct Run<'a, D: Fencing + Counters + NextLeg> {
     conductor: &'a Conductor<D>,
     kind: Kind,
     epoch: u64,
@@ -147,7 +152,7 @@ impl Limits {
     }
 }
 
-impl<D: Fencing + Counters> Conductor<D> {
+impl<D: Fencing + Counters + NextLeg> Conductor<D> {
     /// Runs a cutover or a rehearsal from the request to its end. Fails only where nothing was done.
     pub(crate) async fn run(&self, kind: Kind, max_hold: Duration) -> Result<CutoverRun> {
         let last = self.journal.cutover::<D::Position>(&self.name)?;
@@ -262,7 +267,7 @@ impl<D: Fencing + Counters> Conductor<D> {
     }
 }
 
-impl<'a, D: Fencing + Counters> Run<'a, D> {
+impl<'a, D: Fencing + Counters + NextLeg> Run<'a, D> {
     fn new(conductor: &'a Conductor<D>, kind: Kind, epoch: u64, max_hold: Duration, fence: Fence<D::Fence>) -> Self {
         Self {
             conductor,

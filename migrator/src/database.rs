@@ -10,6 +10,7 @@ use crate::accounts::Account;
 use crate::error::Result;
 use crate::follow::Follow;
 use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::leg::Leg;
 use crate::model::mark::Mark;
 use crate::model::plan::{Plan, Table};
 use crate::model::position::Position;
@@ -28,13 +29,13 @@ pub struct Raised<F, P> {
 /// Tells the server sessions that the gate of the migration's route holds, by the numbers that the source gives them.
 pub type GatedBackends<'a> = &'a (dyn Fn() -> Result<Vec<i64>> + Send + Sync);
 
-/// One migration's two databases: all that a migration asks of them. Cheap to clone; every method of the traits below
-/// opens the connections that it needs.
+/// One leg's two databases: all that a migration asks of them. The source is where the changes of this leg come from.
+/// Cheap to clone; every method of the traits below opens the connections that it needs.
 ///
 /// Every such method is idempotent: after a crash it is simply called again.
-pub trait Database: Preflight + SchemaAndLoad + Comparison + Fencing + Counters + Clone {}
+pub trait Database: Preflight + SchemaAndLoad + Comparison + Fencing + Counters + NextLeg + Clone {}
 
-impl<D: Preflight + SchemaAndLoad + Comparison + Fencing + Counters + Clone> Database for D {}
+impl<D: Preflight + SchemaAndLoad + Comparison + Fencing + Counters + NextLeg + Clone> Database for D {}
 
 /// What both servers say before anything is touched.
 pub trait Preflight: Send + Sync + 'static {
@@ -166,13 +167,15 @@ pub trait Fencing: ChangeStream {
     /// more, or somebody has a write open that the fence does not stop. [`Fencing::raise_fence`] may have begun to look.
     fn confirm_fence(&self, plan: &Plan, fence: &mut Self::Fence) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes the refusal durable, and `mark` with it. Success proves that the barrier was up without a break since it was
-    /// raised. Where the refusal is to end the sessions of the source's clients, those that the gate holds are left alone: `gated_backends` tells
+    /// Makes the refusal durable, and `mark` with it, and with both where the next leg begins, if it was armed: in that
+    /// leg's progress record, which is on this source. Success proves that the barrier was up without a break since it
+    /// was raised. Where the refusal is to end the sessions of the source's clients, those that the gate holds are left alone: `gated_backends` tells
     /// which these are, as of when it is asked.
     fn seal_fence(
         &self,
         fence: Self::Fence,
         mark: &Mark,
+        next_begins: Option<&Self::Position>,
         gated_backends: GatedBackends<'_>,
     ) -> impl Future<Output = Result<()>> + Send;
 
@@ -187,6 +190,11 @@ pub trait Fencing: ChangeStream {
     fn admit_writers(&self) -> impl Future<Output = Result<()>> + Send {
         std::future::ready(Ok(()))
     }
+
+    /// Lifts the refusal that the leg before this one left on the target, and puts back what had to be out of the way of
+    /// this one. Comes after the decision is durable and before the gate opens; the source refuses by then. Idempotent.
+    /// There is nothing to do before the second leg.
+    fn open_target(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
     /// What is better done once the target serves, such as to enable what must not run on two sides. Idempotent: a
     /// failure is reported and tried again at the next start, and never undoes the switch.
@@ -217,4 +225,39 @@ pub trait Fencing: ChangeStream {
 pub trait Counters: Send + Sync + 'static {
     /// Sets the target's counters (sequences, identities) past the source's, with a gap, and proves it.
     fn advance_counters(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// The leg that comes after a switch and goes the other way. [`NextLeg::for_leg`] makes its value, and all else is asked
+/// of that.
+pub trait NextLeg: ChangeStream {
+    /// The same migration's two databases as this leg has them. Opens nothing yet.
+    #[must_use]
+    fn for_leg(&self, leg: Leg) -> Self;
+
+    /// Makes all that this leg's stream needs, before the gate of the switch that begins it is closed: the start of the
+    /// stream, and a progress record according to which the target has everything before it. Then follows one marker the whole
+    /// way, `token` being what makes it unique, and stands still. Touches no row that moves. Idempotent; what an attempt that came to nothing has
+    /// left begins anew. Fails where this leg could not run, with what would let it.
+    fn arm(&self, plan: &Plan, token: &str) -> impl Future<Output = Result<()>> + Send;
+
+    /// Where this leg's stream ends at this moment: before it is only what the leg before wrote. Quick once it is armed.
+    fn stream_end(&self) -> impl Future<Output = Result<Self::Position>> + Send;
+
+    /// Removes this leg's stream from its source, so that nothing is kept there for it: it is over, or never began.
+    /// Finds nothing to do where there is none.
+    fn retire(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// What this leg makes its source keep, and how long that can go on.
+    fn kept(&self) -> impl Future<Output = Result<Kept>> + Send;
+}
+
+/// What a source keeps of its log for a stream that is behind, or that may be needed again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Bytes of the log that are kept.
+    pub bytes: u64,
+    /// How many bytes are kept at most before the stream is lost; `None` where only the disk ends it.
+    pub bytes_max: Option<u64>,
+    /// How long the log is kept at most; `None` where time does not end it.
+    pub time_max: Option<Duration>,
 }

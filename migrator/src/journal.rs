@@ -7,6 +7,7 @@
 //! Room for the records of a cutover is there before the gate closes: the write-ahead log is made long enough and then
 //! overwritten in place, and a file of its own, `journal.room`, gives way when the disk is full nevertheless.
 
+mod legs;
 mod records;
 mod schema;
 #[cfg(test)]
@@ -166,7 +167,8 @@ impl Journal {
             if switches {
                 transaction.execute(
                     "INSERT INTO routes (route, cluster, epoch, decided)
-                     SELECT definition ->> 'route', definition ->> 'target', ?2, ?3
+                     SELECT definition ->> 'route', definition ->> CASE leg % 2 WHEN 1 THEN 'target' ELSE 'source' END,
+                         ?2, ?3
                      FROM migrations WHERE name = ?1
                      ON CONFLICT (route) DO UPDATE
                      SET cluster = excluded.cluster, epoch = excluded.epoch, decided = excluded.decided",
@@ -174,11 +176,7 @@ impl Journal {
                 )?;
             }
             if ends {
-                transaction.execute(
-                    "UPDATE migrations SET state = 'switched', since = ?2, error = NULL, remedy = NULL
-                     WHERE name = ?1",
-                    params![name, at],
-                )?;
+                legs::switched(transaction, &name, at)?;
             }
             Ok(epoch.unsigned_abs())
         })

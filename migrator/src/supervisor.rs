@@ -4,6 +4,7 @@ mod checking;
 mod cutover_request;
 mod marks;
 mod migration;
+mod next_leg;
 mod next_steps;
 mod recopying;
 mod sessions;
@@ -28,10 +29,11 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::journal::{Entry, Journal};
 use crate::model::definition::{Definition, Options};
+use crate::model::leg::Leg;
 use crate::model::progress::TableProgress;
 use crate::model::proof::Proof;
 use crate::model::report::{CutoverReport, Kind};
-use crate::model::status::{CheckStatus, State, Status, Summary};
+use crate::model::status::{CheckStatus, State, Status, Summary, WayBack};
 use crate::preflight::{Check, Level};
 use crate::traffic::Traffic;
 use migration::Migration;
@@ -149,7 +151,7 @@ impl<D: Database> Supervisor<D> {
                 return Err(Error::refused(format!("migration {name} exists already"))
                     .remedy(format!("use another name, or DROP MIGRATION {name} if that one is not needed any more")));
             }
-            let over = other.live().state == State::Finished;
+            let over = matches!(other.live().state, State::Finished | State::RolledBack);
             if other.definition.route == *route && !over {
                 let other = other.name();
                 return Err(Error::refused(format!("migration {other} moves route {route} already"))
@@ -204,7 +206,10 @@ impl<D: Database> Supervisor<D> {
             let complete = live.copied && live.recopy.is_empty();
             (live.state, live.plan.is_some(), complete)
         };
-        if matches!(state, State::Copying | State::Following | State::Cutover | State::Switched | State::Finished) {
+        if state == State::Switched && migration.take_up_way_back().await? {
+            return Ok(());
+        }
+        if state.is_after_switch() || matches!(state, State::Copying | State::Following | State::Cutover) {
             return Err(Error::refused(format!("migration {name} is {state} already"))
                 .remedy(format!("SHOW MIGRATION STATUS {name}")));
         }
@@ -256,30 +261,44 @@ impl<D: Database> Supervisor<D> {
         self.find(name)?.begin_cut(Kind::Cutover, options).await
     }
 
-    /// Closes a migration after its switch: removes what it left on both sides. The refusal on the source stays, as do
+    /// Goes back to the source, as a cutover in the other direction: what was written since the switch comes along.
+    pub async fn rollback(self: &Arc<Self>, name: &str, options: Options) -> Result<CutoverReport> {
+        self.find(name)?.begin_cut(Kind::Rollback, options).await
+    }
+
+    /// Closes a migration after its switch, and with it the way back: removes what it left on both sides. The refusal on the source stays, as do
     /// the report and the history. Finishing twice changes nothing.
     pub async fn finish(&self, name: &str) -> Result<()> {
         let migration = self.find(name)?;
         let _busy = migration.occupy("a finish")?;
         let state = migration.live().state;
-        match state {
-            State::Finished => return Ok(()),
-            State::Switched if migration.unsettled()?.is_none() => {}
+        let over = migration.switched_leg();
+        let ends_as = match (state, over) {
+            (State::Finished, _) => return Ok(()),
+            (State::Cutover, _) | (_, None) => None,
+            (_, Some(over)) if over.is_way_back() => Some(State::RolledBack),
+            (_, Some(_)) => Some(State::Finished),
+        };
+        let ends_as = match ends_as {
+            Some(ends_as) if migration.unsettled()?.is_none() => ends_as,
             _ => {
                 return Err(Error::refused(format!(
                     "migration {name} is {state}; only one whose route was switched can be finished"
                 ))
                 .remedy(format!("CUTOVER MIGRATION {name}, or DROP MIGRATION {name} to give it up")));
             }
-        }
+        };
         migration.halt().await;
-        let cleaned = timeout(CLEAN_UP_TIMEOUT, migration.database()?.clean_up()).await;
+        let cleaned = timeout(CLEAN_UP_TIMEOUT, migration.clean_up()).await;
         cleaned.unwrap_or_else(|_| {
             Err(Error::transient("the clean-up did not end")
                 .remedy("look whether both clusters answer, and finish again"))
         })?;
-        self.journal.finish(name).await?;
-        migration.live().enter(State::Finished);
+        self.journal.finish(name, ends_as).await?;
+        let mut live = migration.live();
+        live.enter(ends_as);
+        live.note(None);
+        live.way_back = WayBack::None;
         Ok(())
     }
 
@@ -298,7 +317,8 @@ impl<D: Database> Supervisor<D> {
                 Error::refused(format!("migration {name} is {state}")).remedy(format!("STOP MIGRATION {name} first"))
             );
         }
-        if made && matches!(state, State::Switched | State::Finished) {
+        let serves = migration.switched_leg().is_some_and(|over| !over.is_way_back());
+        if made && serves {
             let Definition { route, target, .. } = &migration.definition;
             return Err(Error::refused(format!(
                 "migration {name} is {state}: {target} serves route {route}, and what is there is live"
@@ -308,13 +328,17 @@ impl<D: Database> Supervisor<D> {
         migration.halt().await;
         let mut stays = Vec::new();
         if begun {
-            let database = migration.database()?;
             let late = || Err(Error::transient("the clean-up did not end").remedy("try again"));
             if made {
-                let removed = timeout(REMOVE_TIMEOUT, database.remove_made()).await;
+                let first = migration.database_for(Leg::FIRST)?;
+                let removing = async {
+                    migration.clean_up_later().await?;
+                    first.remove_made().await
+                };
+                let removed = timeout(REMOVE_TIMEOUT, removing).await;
                 stays = removed.unwrap_or_else(|_| late())?;
             } else {
-                let cleaned = timeout(CLEAN_UP_TIMEOUT, database.clean_up()).await;
+                let cleaned = timeout(CLEAN_UP_TIMEOUT, migration.clean_up()).await;
                 cleaned.unwrap_or_else(|_| late().map(drop::<Vec<String>>))?;
             }
         }

@@ -327,7 +327,7 @@ async fn a_sealed_fence_refuses_every_writer_until_it_is_lifted() {
     let held = client.batch_execute("DELETE FROM keyless").await.expect_err("writers wait under the barrier");
     assert_eq!(held.code().map(SqlState::code), Some("55P03"));
 
-    fence::seal(raised.fence, "SELECT 1").await.expect("the refusal is durable");
+    fence::seal(raised.fence, &["SELECT 1".to_owned()]).await.expect("the refusal is durable");
     let writes = [
         "INSERT INTO orders (customer) VALUES (1)",
         "UPDATE customers SET name = 'x' WHERE id = 1",
@@ -376,7 +376,7 @@ async fn a_seal_that_was_in_doubt_cannot_land_after_the_fence_was_lifted() {
     let plan = plan::read(&postgres).await.expect("the catalogue can be read");
     let raised = fence::raise(None, &postgres, &plan, "t1", Duration::from_secs(5)).await.expect("it goes up");
     fence::lift(&postgres).await.expect("the fence comes down");
-    fence::seal(raised.fence, "SELECT 1").await.expect_err("the session that could seal is gone");
+    fence::seal(raised.fence, &["SELECT 1".to_owned()]).await.expect_err("the session that could seal is gone");
     client.batch_execute("SET lock_timeout = '50ms'; DELETE FROM keyless WHERE a = 1").await.expect("writers go on");
 }
 
@@ -387,7 +387,7 @@ async fn a_long_reader_does_not_keep_a_lifted_fence_refusing_writes() {
     let limit = Duration::from_secs(5);
     let sealed = async |token| {
         let raised = fence::raise(None, &postgres, &plan, token, limit).await?;
-        fence::seal(raised.fence, "SELECT 1").await
+        fence::seal(raised.fence, &["SELECT 1".to_owned()]).await
     };
     sealed("t1").await.expect("the refusal is durable");
     let reader = source.connect("shop").await;

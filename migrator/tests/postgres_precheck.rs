@@ -171,7 +171,7 @@ async fn an_event_trigger_that_writes_on_ddl_does_not_meet_the_fence_or_is_named
     let checks = checked(&postgres).await;
     assert_eq!(found(&checks, "event_triggers", Level::Ok).len(), 1);
     let raised = fence::raise(None, &postgres, &plan, "one", limit).await;
-    fence::seal(raised.expect("it rises").fence, "SELECT 1").await.expect("it stands");
+    fence::seal(raised.expect("it rises").fence, &["SELECT 1".to_owned()]).await.expect("it stands");
     session.batch_execute("INSERT INTO orders VALUES (1)").await.expect_err("it is refused");
     fence::lift(&postgres).await.expect("it falls");
     session

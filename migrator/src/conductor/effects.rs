@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{Conductor, Fence, Limits, RETRY_FIRST, RETRY_LONGEST, Run, failed};
 use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Marker};
-use crate::database::{Counters, Fencing, Raised};
+use crate::database::{Counters, Fencing, NextLeg, Raised};
 use crate::error::{self, Error, Result};
 use crate::model::mark::{Mark, Stage};
 use crate::model::position::Position;
@@ -21,6 +21,8 @@ pub(super) const LIFT_GRACE: Duration = Duration::from_secs(30);
 /// One try to lift it: the first is short, as a lost packet may be all that is wrong.
 const LIFT_TRY_FIRST: Duration = Duration::from_secs(2);
 const LIFT_TIMEOUT: Duration = Duration::from_secs(10);
+/// One try to lift the refusal that an earlier switch left on the target.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// While clients are held, the pauses between tries stay short.
 const CLOSED_PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -31,7 +33,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Open transactions that are named in a message.
 const NAMED_MAX: usize = 5;
 
-impl<D: Fencing + Counters> Run<'_, D> {
+impl<D: Fencing + Counters + NextLeg> Run<'_, D> {
     /// Runs the effect of `state`; `None` where it has none.
     pub(super) async fn effect(&mut self, state: &Cutover<D::Position>) -> Option<Event<D::Position>> {
         let outcome = match state {
@@ -94,10 +96,21 @@ impl<D: Fencing + Counters> Run<'_, D> {
         let conductor = self.conductor;
         let advancing = conductor.database.advance_counters(&conductor.plan);
         self.limits.within("setting the counters", advancing).await?;
-        if let Fence::Raised(fence) = &mut self.fence {
-            let confirming = conductor.database.confirm_fence(&conductor.plan, fence);
-            self.limits.within("looking at both sides under the fence", confirming).await?;
-        }
+        // The counters were set and all of the source is applied: what the target writes from here on is the next leg's.
+        let pinning = async {
+            match &conductor.next {
+                Some(next) => next.stream_end().await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let confirming = async {
+            match &mut self.fence {
+                Fence::Raised(fence) => conductor.database.confirm_fence(&conductor.plan, fence).await,
+                Fence::Untouched | Fence::Unknown => Ok(()),
+            }
+        };
+        let looking = async { tokio::try_join!(pinning, confirming) };
+        let (next_begins, ()) = self.limits.within("looking at both sides under the fence", looking).await?;
         self.counters = conductor.plan.counters.len() as u64;
         let applied = conductor.follow.applied();
         if !applied.position.as_ref().is_some_and(|at| at.covers(&marker.position)) {
@@ -124,7 +137,7 @@ impl<D: Fencing + Counters> Run<'_, D> {
             stage: Stage::Sealed,
         };
         let sealing = async {
-            let sealing = conductor.database.seal_fence(fence, &mark, &gated_backends);
+            let sealing = conductor.database.seal_fence(fence, &mark, next_begins.as_ref(), &gated_backends);
             tokio::try_join!(sealing, conductor.database.admit_writers())
         };
         self.limits.within("making the fence durable", sealing).await?;
@@ -136,15 +149,20 @@ impl<D: Fencing + Counters> Run<'_, D> {
         let conductor = self.conductor;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         loop {
-            let switched = conductor.traffic.switch(&conductor.route, &conductor.target);
+            let opening = timeout(OPEN_TIMEOUT, conductor.database.open_target(&conductor.plan)).await;
+            let opened = opening.unwrap_or_else(|_| Err(Error::transient("the target was not opened in time")));
+            let switched = opened.and_then(|()| conductor.traffic.switch(&conductor.route, &conductor.target));
             match switched.and_then(|()| conductor.traffic.release(&conductor.route)) {
                 Ok(()) => break,
-                Err(error) => tracing::error!(
-                    migration = conductor.name, route = conductor.route, target = conductor.target, %error,
-                    "the decided switch did not go through; it is tried again"
-                ),
+                Err(error) => {
+                    conductor.shown.meet(Some(&error));
+                    tracing::error!(
+                        migration = conductor.name, route = conductor.route, target = conductor.target, %error,
+                        "the decided switch did not go through; it is tried again"
+                    );
+                }
             }
-            sleep(backoff.step()).await;
+            sleep(backoff.step().min(CLOSED_PAUSE_MAX)).await;
         }
         self.opened();
         self.steps.switch = self.lap();
@@ -233,10 +251,14 @@ impl<D: Fencing + Counters> Run<'_, D> {
     }
 }
 
-impl<D: Fencing + Counters> Conductor<D> {
+impl<D: Fencing + Counters + NextLeg> Conductor<D> {
     /// Does what is better done once the target serves. The switch stands, whatever comes of it.
     pub(crate) async fn complete(&self) {
-        let completing = self.database.after_switch(&self.plan);
+        let completing = async {
+            let done = self.database.after_switch(&self.plan).await;
+            // Nothing of this leg is followed any more.
+            self.database.retire().await.and(done)
+        };
         let outcome = timeout(COMPLETE_TIMEOUT, completing).await;
         self.confirm().await;
         let error = match outcome {
@@ -251,7 +273,7 @@ impl<D: Fencing + Counters> Conductor<D> {
     }
 }
 
-impl<D: Fencing + Counters> Conductor<D> {
+impl<D: Fencing + Counters + NextLeg> Conductor<D> {
     /// The mark alone would leave open whether the switch took place. A source that is gone needs no mark.
     async fn confirm(&self) {
         let confirming = timeout(CONFIRM_TIMEOUT, self.database.confirm_mark()).await;

@@ -14,12 +14,15 @@ use tokio_util::sync::CancellationToken;
 use super::Conductor;
 use crate::accounts::Account;
 use crate::cutover::Cutover;
-use crate::database::{ChangeStream, Comparison, Counters, Fencing, GatedBackends, Preflight, Raised, SchemaAndLoad};
+use crate::database::{
+    ChangeStream, Comparison, Counters, Fencing, GatedBackends, Kept, NextLeg, Preflight, Raised, SchemaAndLoad,
+};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::journal::Journal;
 use crate::model::definition::Definition;
 use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::leg::Leg;
 use crate::model::mark::{Mark, Stage};
 use crate::model::plan::{Counter, Plan, Settings, Table};
 use crate::model::position::Position;
@@ -162,10 +165,12 @@ impl World {
     pub(crate) fn conductor(&self, journal: &Journal) -> Conductor<World> {
         Conductor {
             name: "m".to_owned(),
+            leg: Leg::FIRST,
             route: "shop".to_owned(),
             source: "blue".to_owned(),
             target: "green".to_owned(),
             database: self.clone(),
+            next: None,
             plan: Arc::new(plan()),
             follow: self.known_follow(),
             journal: journal.clone(),
@@ -361,7 +366,13 @@ impl Fencing for World {
         self.act("confirm_fence", &["Checking"], |_| ()).await
     }
 
-    async fn seal_fence(&self, _fence: Barrier, mark: &Mark, _carried: GatedBackends<'_>) -> Result<()> {
+    async fn seal_fence(
+        &self,
+        _fence: Barrier,
+        mark: &Mark,
+        _next_begins: Option<&Place>,
+        _carried: GatedBackends<'_>,
+    ) -> Result<()> {
         let change = |facts: &mut Facts| {
             (facts.sealed, facts.barrier) = (facts.barrier, false);
             facts.marks = vec![mark.clone()];
@@ -379,6 +390,10 @@ impl Fencing for World {
             facts.marks.clear();
         };
         self.act("lift_fence", &["Undoing"], change).await
+    }
+
+    async fn open_target(&self, _: &Plan) -> Result<()> {
+        Ok(())
     }
 
     async fn after_switch(&self, _: &Plan) -> Result<()> {
@@ -414,6 +429,28 @@ impl Fencing for World {
 impl Counters for World {
     async fn advance_counters(&self, _: &Plan) -> Result<()> {
         self.act("advance_counters", &["Checking"], |_| ()).await
+    }
+}
+
+impl NextLeg for World {
+    fn for_leg(&self, _: Leg) -> Self {
+        self.clone()
+    }
+
+    async fn arm(&self, _: &Plan, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn stream_end(&self) -> Result<Place> {
+        Ok(Place(1))
+    }
+
+    async fn retire(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn kept(&self) -> Result<Kept> {
+        Ok(Kept::default())
     }
 }
 

@@ -9,6 +9,7 @@ use super::{Journal, decode, encode, now};
 use crate::error::{Error, Result};
 use crate::model::definition::Definition;
 use crate::model::definitions::Fingerprint;
+use crate::model::leg::Leg;
 use crate::model::plan::Plan;
 use crate::model::progress::TableProgress;
 use crate::model::proof::{Checked, Proof};
@@ -29,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) tables: BTreeMap<String, TableProgress>,
     /// Tables that are taken anew, by schema and name.
     pub(crate) recopy: Vec<(String, String)>,
+    /// The leg that runs, or whose cutover is under way.
+    pub(crate) leg: Leg,
 }
 
 impl Entry {
@@ -44,6 +47,7 @@ impl Entry {
             copied: false,
             tables: BTreeMap::new(),
             recopy: Vec::new(),
+            leg: Leg::FIRST,
         }
     }
 }
@@ -65,12 +69,14 @@ impl Journal {
 
     /// Every migration, by name.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
-        type Row =
-            (String, String, i64, Option<String>, Option<String>, Option<String>, bool, Option<String>, Option<String>);
+        type Texts = (Option<String>, Option<String>);
+        type Row = (String, String, i64, Option<String>, Option<String>, Option<String>, bool, Texts, u32);
         let rows: Vec<Row> = self.read(|connection| {
             let mut rows = connection.prepare_cached(
-                "SELECT definition, json_quote(state), since, error, remedy, plan, copied, tables, recopy
-                 FROM migrations ORDER BY name",
+                "SELECT definition, json_quote(state), since, error, remedy,
+                     coalesce((SELECT l.plan FROM legs AS l WHERE l.migration = m.name AND l.leg = m.leg), plan),
+                     copied, tables, recopy, leg
+                 FROM migrations AS m ORDER BY name",
             )?;
             let fields = rows.query_map([], |row| {
                 Ok((
@@ -81,13 +87,13 @@ impl Journal {
                     row.get(4)?,
                     row.get(5)?,
                     row.get(6)?,
-                    row.get(7)?,
-                    row.get(8)?,
+                    (row.get(7)?, row.get(8)?),
+                    row.get(9)?,
                 ))
             })?;
             fields.collect()
         })?;
-        let entry = |(definition, state, since, error, remedy, plan, copied, tables, recopy): Row| {
+        let entry = |(definition, state, since, error, remedy, plan, copied, (tables, recopy), leg): Row| {
             Ok(Entry {
                 definition: decode(&definition)?,
                 state: decode(&state)?,
@@ -98,6 +104,7 @@ impl Journal {
                 copied,
                 tables: tables.map(|tables| decode(&tables)).transpose()?.unwrap_or_default(),
                 recopy: recopy.map(|recopy| decode(&recopy)).transpose()?.unwrap_or_default(),
+                leg: Leg::new(leg),
             })
         };
         rows.into_iter().map(entry).collect()
@@ -111,7 +118,7 @@ impl Journal {
         self.write(move |transaction| {
             transaction.execute(
                 "UPDATE migrations SET state = ?2, since = ?3, error = ?4, remedy = ?5
-                 WHERE name = ?1 AND state NOT IN ('switched', 'finished')",
+                 WHERE name = ?1 AND state NOT IN ('switched', 'finished', 'rolledback')",
                 params![name, state.name(), now(), text, remedy],
             )
         })
@@ -119,13 +126,13 @@ impl Journal {
         Ok(())
     }
 
-    /// The migration was switched, and nothing of it is left on either side but the refusal.
-    pub(crate) async fn finish(&self, name: &str) -> Result<()> {
+    /// The migration is over, in one of the two states that say so: nothing of it is left on either side but the refusal.
+    pub(crate) async fn finish(&self, name: &str, state: State) -> Result<()> {
         let name = name.to_owned();
         self.write(move |transaction| {
             transaction.execute(
-                "UPDATE migrations SET state = 'finished', since = ?2 WHERE name = ?1 AND state = 'switched'",
-                params![name, now()],
+                "UPDATE migrations SET state = ?2, since = ?3, error = NULL, remedy = NULL WHERE name = ?1",
+                params![name, state.name(), now()],
             )
         })
         .await?;
@@ -197,9 +204,10 @@ impl Journal {
         let texts = checked.proofs.iter().map(encode).collect::<Result<Vec<_>>>()?;
         self.write(move |transaction| {
             transaction.execute(
-                "INSERT INTO checks (migration, summary, fingerprint) VALUES (?1, ?2, ?3)
+                "INSERT INTO checks (migration, summary, fingerprint, leg)
+                 SELECT name, ?2, ?3, leg FROM migrations WHERE name = ?1
                  ON CONFLICT (migration) DO UPDATE
-                 SET summary = excluded.summary, fingerprint = excluded.fingerprint",
+                 SET summary = excluded.summary, fingerprint = excluded.fingerprint, leg = excluded.leg",
                 params![name, summary, fingerprint],
             )?;
             transaction.execute("DELETE FROM proofs WHERE migration = ?1", [&name])?;
@@ -209,14 +217,27 @@ impl Journal {
         .await
     }
 
-    /// The last finished check.
+    /// The last finished check of the leg that runs: one of another leg says nothing about it.
+    pub(crate) fn leg_check(&self, name: &str) -> Result<Option<CheckStatus>> {
+        self.text(
+            "SELECT summary FROM checks WHERE migration = ?1
+             AND leg = (SELECT leg FROM migrations WHERE name = ?1)",
+            name,
+        )
+    }
+
+    /// The last finished check, of whichever leg.
     pub(crate) fn check(&self, name: &str) -> Result<Option<CheckStatus>> {
         self.text("SELECT summary FROM checks WHERE migration = ?1", name)
     }
 
-    /// What the definitions of both sides were in the last finished check.
+    /// What the definitions of both sides were in the last finished check of the leg that runs.
     pub(crate) fn fingerprint(&self, name: &str) -> Result<Option<Fingerprint>> {
-        self.text("SELECT fingerprint FROM checks WHERE migration = ?1 AND fingerprint IS NOT NULL", name)
+        self.text(
+            "SELECT fingerprint FROM checks WHERE migration = ?1 AND fingerprint IS NOT NULL
+             AND leg = (SELECT leg FROM migrations WHERE name = ?1)",
+            name,
+        )
     }
 
     /// What the last finished check found, range by range.

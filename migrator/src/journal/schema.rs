@@ -64,6 +64,15 @@ const VERSIONS: &[&str] = &[
     "
     ALTER TABLE migrations ADD COLUMN recopy TEXT;
 ",
+    "
+    ALTER TABLE migrations ADD COLUMN leg INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE checks ADD COLUMN leg INTEGER NOT NULL DEFAULT 1;
+    CREATE TABLE legs (
+        migration TEXT NOT NULL REFERENCES migrations ON DELETE CASCADE, leg INTEGER NOT NULL,
+        plan TEXT NOT NULL, armed INTEGER NOT NULL DEFAULT 0, begun INTEGER, lost INTEGER, why TEXT, remedy TEXT,
+        PRIMARY KEY (migration, leg)
+    ) STRICT;
+",
 ];
 
 /// Pages in the write-ahead log at which it is moved into the file: more than a cutover writes, and not much more.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::model::leg::Leg;
 use crate::model::plan::Settings;
 
 /// A named plan to move a route from the cluster that serves it to another.
@@ -26,6 +27,11 @@ pub struct Definition {
 const NAME_BYTES_MAX: usize = 40;
 
 impl Definition {
+    /// Source and target as this leg has them.
+    pub fn ends(&self, leg: Leg) -> (&str, &str) {
+        if leg.is_way_back() { (&self.target, &self.source) } else { (&self.source, &self.target) }
+    }
+
     /// Whether names are usable and the ends differ.
     pub(crate) fn validate(&self) -> Result<()> {
         let legal = |letter: char| matches!(letter, 'a'..='z' | '0'..='9' | '_');
@@ -52,6 +58,8 @@ pub struct Options {
     pub waive_accounts: Vec<String>,
     /// Switch although sessions could not be opened on the target when it was tried.
     pub waive_sessions: bool,
+    /// Switch only where the way back is armed. Without, nothing that is written after the switch comes back.
+    pub way_back: bool,
 }
 
 /// Below this not even an idle database gets through.
@@ -72,6 +80,12 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_hold: Duration::from_secs(2), waive_check: false, waive_accounts: Vec::new(), waive_sessions: false }
+        Self {
+            max_hold: Duration::from_secs(2),
+            waive_check: false,
+            waive_accounts: Vec::new(),
+            waive_sessions: false,
+            way_back: true,
+        }
     }
 }

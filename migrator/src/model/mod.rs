@@ -1,7 +1,8 @@
-//! What supervisor, conductor, journal and engines all speak of: definition, plan, position, mark, status, proof, report.
+//! What supervisor, conductor, journal and engines all speak of: definition, leg, plan, position, mark, status, proof, report.
 
 pub mod definition;
 pub mod definitions;
+pub mod leg;
 pub mod mark;
 pub mod plan;
 pub mod position;

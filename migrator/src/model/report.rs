@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::leg::Leg;
 use crate::traffic::{Handovers, Holds};
 
 /// Whether it was meant to switch.
@@ -13,8 +14,10 @@ use crate::traffic::{Handovers, Holds};
 pub enum Kind {
     /// The real gate, fence, marker and checks, then open again on the source.
     Rehearsal,
-    /// Meant to switch.
+    /// Meant to switch, away from the source.
     Cutover,
+    /// Meant to switch, back to the source.
+    Rollback,
 }
 
 impl Kind {
@@ -23,6 +26,18 @@ impl Kind {
         match self {
             Self::Rehearsal => "rehearsal",
             Self::Cutover => "cutover",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+impl Kind {
+    /// The word that begins its statement.
+    pub fn statement(self) -> &'static str {
+        match self {
+            Self::Rehearsal => "REHEARSE",
+            Self::Cutover => "CUTOVER",
+            Self::Rollback => "ROLLBACK",
         }
     }
 }
@@ -108,7 +123,10 @@ pub struct CutoverReport {
     pub source: String,
     /// The cluster it was meant for.
     pub target: String,
-    /// Rehearsal or cutover.
+    /// Which leg of the migration it ended.
+    #[serde(default)]
+    pub leg: Leg,
+    /// Rehearsal, cutover or rollback.
     pub kind: Kind,
     /// Its number, unique and growing within the journal.
     pub epoch: u64,

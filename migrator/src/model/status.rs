@@ -23,6 +23,8 @@ pub enum State {
     Switched,
     /// The route is on the target, and nothing of the migration is left on either side but the refusal.
     Finished,
+    /// The route is back on the source, and nothing is followed any more.
+    RolledBack,
     /// The operator stopped it; it goes on where it was with the next start.
     Stopped,
     /// It cannot go on until the operator acts; the error says why.
@@ -40,9 +42,17 @@ impl State {
             Self::Cutover => "cutover",
             Self::Switched => "switched",
             Self::Finished => "finished",
+            Self::RolledBack => "rolledback",
             Self::Stopped => "stopped",
             Self::Failed => "failed",
         }
+    }
+}
+
+impl State {
+    /// Whether the route was switched, and no forward leg runs.
+    pub fn is_after_switch(self) -> bool {
+        matches!(self, Self::Switched | Self::Finished | Self::RolledBack)
     }
 }
 
@@ -124,6 +134,8 @@ pub struct Status {
     pub remedy: Option<String>,
     /// Since when nothing is copied or followed although it should be.
     pub interrupted: Option<SystemTime>,
+    /// Whether going back loses anything.
+    pub way_back: WayBack,
     /// The verdict of the last finished check; `None` before the first.
     pub check_passed: Option<bool>,
     /// The number of the last cutover or rehearsal; 0 before the first.
@@ -188,4 +200,72 @@ pub struct CheckStatus {
     /// What takes anew the tables that differ.
     #[serde(default)]
     pub remedy: Option<String>,
+}
+
+/// Whether going back loses anything, as it is known at this moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum WayBack {
+    /// There was no switch, or it is over.
+    #[default]
+    None,
+    /// The switch was made without one.
+    Waived,
+    /// What is written on the cluster that serves comes back to the other.
+    Lossless {
+        /// When the switch was.
+        since: SystemTime,
+        /// How far the other cluster is behind; `None` before it is known.
+        lag: Option<Duration>,
+        /// What it costs the cluster that serves, in words.
+        cost: String,
+        /// What keeps it from going on at this moment. Nothing is lost: what was written is kept.
+        interrupted: Option<String>,
+    },
+    /// What was written since is not on the other cluster, and will not come by itself.
+    Lost {
+        /// Since when.
+        since: SystemTime,
+        /// Why.
+        why: String,
+        /// What may mend it.
+        remedy: String,
+    },
+}
+
+impl WayBack {
+    /// The name of the state in every output.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Waived => "waived",
+            Self::Lossless { interrupted: None, .. } => "lossless",
+            Self::Lossless { interrupted: Some(_), .. } => "interrupted",
+            Self::Lost { .. } => "lost",
+        }
+    }
+}
+
+impl fmt::Display for WayBack {
+    /// One line for people; nothing where there is nothing to say.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ago = |since: &SystemTime| since.elapsed().unwrap_or_default().as_secs();
+        match self {
+            Self::None => Ok(()),
+            Self::Waived => {
+                formatter.write_str("going back loses what was written since the switch: no way back was armed")
+            }
+            Self::Lossless { since, lag, cost, interrupted } => {
+                write!(formatter, "going back is lossless for {} s", ago(since))?;
+                match (interrupted, lag) {
+                    (Some(why), _) => write!(formatter, "; interrupted, what is written is kept: {why}")?,
+                    (None, Some(lag)) => write!(formatter, "; {} ms behind", lag.as_millis())?,
+                    (None, None) => formatter.write_str("; the lag is not known yet")?,
+                }
+                if cost.is_empty() { Ok(()) } else { write!(formatter, "; {cost}") }
+            }
+            Self::Lost { since, why, remedy } => {
+                write!(formatter, "going back is NOT lossless for {} s: {why}; {remedy}", ago(since))
+            }
+        }
+    }
 }

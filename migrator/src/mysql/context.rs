@@ -10,6 +10,7 @@ use mysql_async::{Conn, Error as Failure};
 use super::client::{self, Endpoint};
 use crate::accounts::Secrets;
 use crate::error::Result;
+use crate::model::leg::Leg;
 use crate::model::plan::Settings;
 
 /// The database of Headgate's own records, on both sides.
@@ -25,6 +26,9 @@ pub struct Mysql {
 
 pub(super) struct Inner {
     pub(super) name: String,
+    pub(super) leg: Leg,
+    /// The databases that move, where the definition names them.
+    pub(super) databases: Vec<String>,
     pub(super) source: Endpoint,
     pub(super) target: Endpoint,
     pub(super) settings: Settings,
@@ -51,8 +55,34 @@ impl fmt::Debug for Mysql {
 impl Mysql {
     /// The migration `name` from `source` to `target`. Opens nothing yet.
     pub fn new(name: &str, source: Endpoint, target: Endpoint, settings: Settings, secrets: Arc<dyn Secrets>) -> Self {
+        let databases =
+            if settings.schemas.is_empty() { vec![source.database.clone()] } else { settings.schemas.clone() };
+        Self::between(name, Leg::FIRST, databases, (source, target), settings, secrets)
+    }
+
+    /// The same two servers, with source and target as this leg has them.
+    #[must_use]
+    pub fn for_leg(&self, leg: Leg) -> Self {
+        let inner = &self.inner;
+        let (source, target) = (inner.source.clone(), inner.target.clone());
+        let turned = leg.is_way_back() != inner.leg.is_way_back();
+        let ends = if turned { (target, source) } else { (source, target) };
+        let (databases, settings) = (inner.databases.clone(), inner.settings.clone());
+        Self::between(&inner.name, leg, databases, ends, settings, Arc::clone(&inner.secrets))
+    }
+
+    fn between(
+        name: &str,
+        leg: Leg,
+        databases: Vec<String>,
+        (source, target): (Endpoint, Endpoint),
+        settings: Settings,
+        secrets: Arc<dyn Secrets>,
+    ) -> Self {
         let inner = Inner {
             name: name.to_owned(),
+            leg,
+            databases,
             source,
             target,
             settings,
@@ -67,6 +97,16 @@ impl Mysql {
     /// The migration's name.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// Which direction of it this is.
+    pub fn leg(&self) -> Leg {
+        self.inner.leg
+    }
+
+    /// What this leg's records, sessions and locks go by.
+    pub fn key(&self) -> String {
+        self.inner.leg.key(&self.inner.name)
     }
 
     /// Where the rows are now.
@@ -86,11 +126,7 @@ impl Mysql {
 
     /// The databases that move.
     pub fn databases(&self) -> Vec<String> {
-        if self.inner.settings.schemas.is_empty() {
-            vec![self.inner.source.database.clone()]
-        } else {
-            self.inner.settings.schemas.clone()
-        }
+        self.inner.databases.clone()
     }
 
     /// The passwords that clients proved to know, where the operator lets Headgate keep them.
@@ -133,7 +169,7 @@ impl Mysql {
 
     /// What follows `headgate ` in the `program_name` of a session with this purpose.
     pub fn purpose(&self, purpose: &str) -> String {
-        format!("{} {purpose}", self.inner.name)
+        format!("{} {purpose}", self.key())
     }
 }
 

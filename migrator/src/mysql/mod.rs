@@ -36,9 +36,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
 use crate::database::{ChangeStream, Comparison, Counters, Fencing, GatedBackends, Preflight, Raised, SchemaAndLoad};
+use crate::database::{Kept, NextLeg};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::leg::Leg;
 use crate::model::mark::Mark;
 use crate::model::plan::{Plan, Table};
 use crate::model::progress::Progress;
@@ -195,7 +197,13 @@ impl Fencing for MysqlDatabase {
         fence::confirm(self, plan, fence).await
     }
 
-    async fn seal_fence(&self, fence: Fence, mark: &Mark, gated_backends: GatedBackends<'_>) -> Result<()> {
+    async fn seal_fence(
+        &self,
+        fence: Fence,
+        mark: &Mark,
+        _next_begins: Option<&BinlogPosition>,
+        gated_backends: GatedBackends<'_>,
+    ) -> Result<()> {
         let mut session = fence::seal(self, fence, gated_backends).await?;
         fence::mark::write(self, &mut session, mark).await
     }
@@ -215,6 +223,10 @@ impl Fencing for MysqlDatabase {
         // Whoever might still have written it is gone by now.
         fence::mark::remove(self).await?;
         removed
+    }
+
+    async fn open_target(&self, _plan: &Plan) -> Result<()> {
+        Ok(())
     }
 
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
@@ -252,5 +264,28 @@ impl Counters for MysqlDatabase {
             None => self.counter_sessions().await?,
         };
         fence::counters::advance(self, plan, source, target).await
+    }
+}
+
+impl NextLeg for MysqlDatabase {
+    fn for_leg(&self, leg: Leg) -> Self {
+        Self::new(self.mysql.for_leg(leg))
+    }
+
+    async fn arm(&self, _plan: &Plan, _token: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn stream_end(&self) -> Result<BinlogPosition> {
+        let mut source = self.connect_source("arm").await?;
+        position::current(&mut source).await
+    }
+
+    async fn retire(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn kept(&self) -> Result<Kept> {
+        Ok(Kept::default())
     }
 }

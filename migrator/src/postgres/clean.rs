@@ -36,7 +36,7 @@ pub async fn run(postgres: &Postgres) -> Result<()> {
     clean_target(postgres).await
 }
 
-async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
+pub(crate) async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
     let failure = |error| failed("cannot drop the slot on the source", error);
     let give_up = Instant::now() + SLOT_TIMEOUT;
     loop {
@@ -81,7 +81,7 @@ async fn clean_target(postgres: &Postgres) -> Result<()> {
         }
     }
     let target = postgres.connect_target("clean up").await?;
-    let name = quote_literal(postgres.name());
+    let name = quote_literal(&postgres.key());
     for table in ["made", "chunks", "tables", "progress", "migrations"] {
         let there = schema::database::absent(&target, &[format!("headgate.{table}")]).await?.is_empty();
         if !there {

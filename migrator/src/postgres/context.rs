@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 use super::client::{self, Endpoint};
 use crate::accounts::Secrets;
 use crate::error::Result;
+use crate::model::leg::Leg;
 use crate::model::plan::Settings;
 
 /// The client programs that move the schema.
@@ -35,6 +36,7 @@ pub struct Postgres {
 
 pub(super) struct Inner {
     pub(super) name: String,
+    pub(super) leg: Leg,
     pub(super) source: Endpoint,
     pub(super) target: Endpoint,
     pub(super) settings: Settings,
@@ -65,9 +67,29 @@ impl Postgres {
         tools: Tools,
         secrets: Arc<dyn Secrets>,
     ) -> Self {
-        let inner =
-            Inner { name: name.to_owned(), source, target, settings, tools, secrets, waits_for: Mutex::default() };
-        Self { inner: Arc::new(inner) }
+        let (name, leg, waits_for) = (name.to_owned(), Leg::FIRST, Mutex::default());
+        Self { inner: Arc::new(Inner { name, leg, source, target, settings, tools, secrets, waits_for }) }
+    }
+
+    /// The same two databases, with source and target as this leg has them.
+    #[must_use]
+    pub fn for_leg(&self, leg: Leg) -> Self {
+        let (source, target) = (self.inner.source.clone(), self.inner.target.clone());
+        let turned = leg.is_way_back() != self.inner.leg.is_way_back();
+        let (source, target) = if turned { (target, source) } else { (source, target) };
+        self.between(leg, source, target)
+    }
+
+    /// What this leg has on the cluster that is the source here.
+    pub(super) fn on_source(&self, leg: Leg) -> Self {
+        self.between(leg, self.inner.source.clone(), self.inner.target.clone())
+    }
+
+    fn between(&self, leg: Leg, source: Endpoint, target: Endpoint) -> Self {
+        let inner = &self.inner;
+        let (settings, tools, secrets) = (inner.settings.clone(), inner.tools.clone(), Arc::clone(&inner.secrets));
+        let (name, waits_for) = (inner.name.clone(), Mutex::default());
+        Self { inner: Arc::new(Inner { name, leg, source, target, settings, tools, secrets, waits_for }) }
     }
 
     pub(super) fn set_waits_for(&self, whom: Option<String>) {
@@ -77,6 +99,16 @@ impl Postgres {
     /// The migration's name.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// Which direction of it this is.
+    pub fn leg(&self) -> Leg {
+        self.inner.leg
+    }
+
+    /// What this leg's records, sessions and locks go by.
+    pub fn key(&self) -> String {
+        self.inner.leg.key(&self.inner.name)
     }
 
     /// Where the rows are now.
@@ -106,7 +138,7 @@ impl Postgres {
 
     /// The name of the slot, the publication and the replication origin.
     pub fn slot(&self) -> String {
-        slot_name(&self.inner.name)
+        slot_name(self.inner.leg, &self.inner.name)
     }
 
     /// The publication on the source.
@@ -130,27 +162,43 @@ impl Postgres {
 
     /// What follows `headgate ` in the `application_name` of a session with this purpose.
     pub fn purpose(&self, purpose: &str) -> String {
-        format!("{} {purpose}", self.inner.name)
+        format!("{} {purpose}", self.key())
     }
 }
 
 /// Slots allow lower-case letters, digits and underscores only, at most 63; what does not fit is told apart by a hash.
-fn slot_name(migration: &str) -> String {
+fn slot_name(leg: Leg, migration: &str) -> String {
     let fits = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_';
+    let number = if leg == Leg::FIRST { String::new() } else { leg.to_string() };
     if migration.len() <= 40 && migration.chars().all(fits) {
-        return format!("headgate_{migration}");
+        return format!("headgate{number}_{migration}");
     }
     let kept: String =
         migration.chars().take(30).map(|character| if fits(character) { character } else { '_' }).collect();
     let hash = migration
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("headgate_{kept}_{hash:016x}")
+    let mut name = format!("headgate{number}_{kept}_");
+    name.truncate(63 - 16);
+    format!("{name}{hash:016x}")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::slot_name;
+    use super::Leg;
+
+    fn slot_name(migration: &str) -> String {
+        super::slot_name(Leg::FIRST, migration)
+    }
+
+    #[test]
+    fn no_leg_has_the_slot_of_another_or_of_another_migration() {
+        let second = |migration| super::slot_name(Leg::new(2), migration);
+        assert_eq!(second("shop"), "headgate2_shop");
+        assert_ne!(second("shop"), slot_name("2_shop"));
+        assert_ne!(second("shop"), super::slot_name(Leg::new(22), "shop"));
+        assert!(super::slot_name(Leg::new(u32::MAX), &"x".repeat(200)).len() <= 63);
+    }
 
     #[test]
     fn names_that_differ_get_slots_that_differ() {

@@ -24,10 +24,11 @@ use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::postgres::check::drift;
 use crate::postgres::client::as_replica;
+use crate::postgres::guard;
 use crate::postgres::records::drop_empty_schema;
 pub use look::UnderFence;
 use write_block::TRIGGER;
-pub use write_block::{defining, forget, function, lift, standing};
+pub use write_block::{defining, disarm, forget, function, lift, standing};
 
 /// Autovacuum gives way to a waiting lock only after the waiter's `deadlock_timeout`.
 const DEADLOCK_TIMEOUT: &str = "5ms";
@@ -273,10 +274,10 @@ pub async fn confirm(postgres: &Postgres, plan: &Plan, fence: &mut Fence) -> Res
     found
 }
 
-/// Commits the refusal, with the mark that the statement `marking` writes. That it commits proves that the locks were
+/// Commits the refusal, with what the statements `recording` write. That it commits proves that the locks were
 /// held all the time.
-pub async fn seal(fence: Fence, marking: &str) -> Result<()> {
-    end(fence, &format!("{marking}; COMMIT")).await
+pub async fn seal(fence: Fence, recording: &[String]) -> Result<()> {
+    end(fence, &format!("{}; COMMIT", recording.join("; "))).await
 }
 
 /// Rolls the barrier and the refusal back.
@@ -299,9 +300,15 @@ pub fn fenced(plan: &Plan) -> Vec<String> {
 
 /// Lifts the fence that the mark tells of, with the mark; what held both goes with the last one.
 pub async fn clear_mark(postgres: &Postgres) -> Result<()> {
-    lift(postgres).await?;
     let session = postgres.connect_source("marks").await?;
-    forget(&session, postgres).await?;
+    for leg in write_block::legs(&session, postgres).await? {
+        // Whichever leg it was, what the mark is on is its source.
+        let fenced = postgres.on_source(leg);
+        lift(&fenced).await?;
+        // What comes back to a fenced database is guarded by a function of the same name.
+        guard::forget(&session, &fenced).await?;
+    }
+    mark::remove(&session, postgres).await?;
     mark::forget(&session).await?;
     drop_empty_schema(&session).await.map_err(|error| failed("cannot remove Headgate's schema from the source", error))
 }

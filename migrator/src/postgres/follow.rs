@@ -48,10 +48,23 @@ pub async fn run(
 }
 
 async fn open(postgres: &Postgres, plan: &Plan) -> Result<(Source, Applier)> {
+    opened(postgres, plan, Arc::new).await
+}
+
+/// As [`open`], but no change of a row is applied: what comes is the leg before's.
+pub(crate) async fn open_idle(postgres: &Postgres, plan: &Plan) -> Result<(Source, Applier)> {
+    opened(postgres, plan, |tables| Arc::new(tables.passed_over())).await
+}
+
+async fn opened(
+    postgres: &Postgres,
+    plan: &Plan,
+    share: impl FnOnce(Tables) -> Arc<Tables>,
+) -> Result<(Source, Applier)> {
     let source = postgres.connect_source("heartbeat").await?;
     let target = postgres.connect_target("apply").await?;
     let tables = Tables::load(postgres, plan, &source, &target);
-    let tables = Arc::new(in_time("tell about the tables", tables).await?);
+    let tables = share(in_time("tell about the tables", tables).await?);
     let applier = Applier::open(postgres, target, Arc::clone(&tables));
     let applier = in_time("open the session that applies", applier).await?;
     let applied = *applier.stored();
@@ -61,7 +74,7 @@ async fn open(postgres: &Postgres, plan: &Plan) -> Result<(Source, Applier)> {
 }
 
 /// The change stream and the heartbeat in it.
-struct Source {
+pub(crate) struct Source {
     stream: Stream,
     batch: TransactionBuffer,
     heartbeat: Heartbeat,

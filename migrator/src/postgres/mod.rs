@@ -11,6 +11,7 @@ pub(crate) mod heartbeat;
 mod link;
 pub mod load;
 mod login;
+mod next_leg;
 pub mod plan;
 pub mod position;
 pub mod preflight;
@@ -31,10 +32,13 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
-use crate::database::{ChangeStream, Comparison, Counters, Fencing, GatedBackends, Preflight, Raised, SchemaAndLoad};
+use crate::database::{
+    ChangeStream, Comparison, Counters, Fencing, GatedBackends, Kept, NextLeg, Preflight, Raised, SchemaAndLoad,
+};
 use crate::error::Result;
 use crate::follow::Follow;
 use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::leg::Leg;
 use crate::model::mark::Mark;
 use crate::model::plan::{Plan, Table};
 use crate::model::progress::Progress;
@@ -58,6 +62,10 @@ struct Warm {
     fence: Option<fence::Ready>,
     counters: Option<(Client, Client)>,
     guard: Option<Client>,
+    /// On the target, where the leg before has left its refusal.
+    opening: Option<Client>,
+    /// On the source of a leg that is armed.
+    armed: Option<Client>,
 }
 
 impl PostgresDatabase {
@@ -170,7 +178,12 @@ impl Fencing for PostgresDatabase {
         let guard = guard::raise(self, plan).await?;
         ready.look(fence::UnderFence::open(self, proved).await?);
         let counters = self.counter_sessions().await?;
-        *self.warm.lock() = Warm { fence: Some(ready), counters: Some(counters), guard: Some(guard) };
+        let opening = match self.leg().before() {
+            Some(_) => Some(self.connect_target("lift").await?),
+            None => None,
+        };
+        let mut warm = self.warm.lock();
+        (warm.fence, warm.counters, warm.guard, warm.opening) = (Some(ready), Some(counters), Some(guard), opening);
         Ok(())
     }
 
@@ -183,8 +196,16 @@ impl Fencing for PostgresDatabase {
         fence::confirm(self, plan, fence).await
     }
 
-    async fn seal_fence(&self, fence: Fence, mark: &Mark, _carried: GatedBackends<'_>) -> Result<()> {
-        fence::seal(fence, &fence::mark::writing(mark)).await
+    async fn seal_fence(
+        &self,
+        fence: Fence,
+        mark: &Mark,
+        next_begins: Option<&Lsn>,
+        _carried: GatedBackends<'_>,
+    ) -> Result<()> {
+        let mut recording = vec![fence::mark::writing(mark)];
+        recording.extend(next_begins.map(|at| next_leg::beginning(&self.for_leg(self.leg().next()).postgres, *at)));
+        fence::seal(fence, &recording).await
     }
 
     async fn drop_fence(&self, fence: Fence) -> Result<()> {
@@ -200,9 +221,25 @@ impl Fencing for PostgresDatabase {
         guard::lift(self, warm).await
     }
 
+    async fn open_target(&self, _plan: &Plan) -> Result<()> {
+        let Some(before) = self.leg().before() else {
+            return Ok(());
+        };
+        let warm = self.warm.lock().opening.take().filter(|session| !session.is_closed());
+        let session = match warm {
+            Some(session) => session,
+            None => self.connect_target("lift").await?,
+        };
+        fence::disarm(&session, &self.postgres.for_leg(before)).await
+    }
+
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
         let target = self.connect_target("guard").await?;
-        guard::forget(&target, self).await
+        let forgotten = guard::forget(&target, self).await;
+        match self.leg().before() {
+            Some(before) => fence::forget(&target, &self.postgres.for_leg(before)).await.and(forgotten),
+            None => forgotten,
+        }
     }
 
     async fn marks(&self) -> Result<Vec<Mark>> {
@@ -227,5 +264,35 @@ impl Counters for PostgresDatabase {
             None => self.counter_sessions().await?,
         };
         fence::counters::advance(self, plan, &source, &target).await
+    }
+}
+
+impl NextLeg for PostgresDatabase {
+    fn for_leg(&self, leg: Leg) -> Self {
+        Self::new(self.postgres.for_leg(leg))
+    }
+
+    async fn arm(&self, plan: &Plan, token: &str) -> Result<()> {
+        let session = next_leg::arm(self, plan, token).await?;
+        self.warm.lock().armed = Some(session);
+        Ok(())
+    }
+
+    async fn stream_end(&self) -> Result<Lsn> {
+        let warm = self.warm.lock().armed.take().filter(|session| !session.is_closed());
+        let session = match warm {
+            Some(session) => session,
+            None => self.connect_source("arm").await?,
+        };
+        next_leg::stream_end(&session).await
+    }
+
+    async fn retire(&self) -> Result<()> {
+        let source = self.connect_source("retire").await?;
+        next_leg::retire(self, &source).await
+    }
+
+    async fn kept(&self) -> Result<Kept> {
+        next_leg::kept(self).await
     }
 }

@@ -82,7 +82,7 @@ fn unwritable(error: tokio_postgres::Error) -> crate::Error {
 /// The kept dump of the schema.
 pub async fn archive(postgres: &Postgres, target: &Client) -> Result<Option<Vec<u8>>> {
     let row = target
-        .query_opt("SELECT archive FROM headgate.migrations WHERE migration = $1", &[&postgres.name()])
+        .query_opt("SELECT archive FROM headgate.migrations WHERE migration = $1", &[&postgres.key()])
         .await
         .map_err(unreadable)?;
     row.map_or(Ok(None), |row| row.try_get(0).map_err(unreadable))
@@ -94,7 +94,7 @@ pub async fn keep_archive(postgres: &Postgres, target: &Client, archive: &[u8]) 
         .execute(
             "INSERT INTO headgate.migrations (migration, archive) VALUES ($1, $2)
              ON CONFLICT (migration) DO UPDATE SET archive = excluded.archive",
-            &[&postgres.name(), &archive],
+            &[&postgres.key(), &archive],
         )
         .await
         .map_err(unwritable)?;
@@ -104,7 +104,7 @@ pub async fn keep_archive(postgres: &Postgres, target: &Client, archive: &[u8]) 
 /// Where `pre_data` or `post_data` stands.
 pub async fn part(postgres: &Postgres, target: &Client, column: &str) -> Result<Part> {
     let query = format!("SELECT {column} FROM headgate.migrations WHERE migration = $1");
-    let row = target.query_opt(&query, &[&postgres.name()]).await.map_err(unreadable)?;
+    let row = target.query_opt(&query, &[&postgres.key()]).await.map_err(unreadable)?;
     let text: Option<String> = row.map(|row| row.try_get(0)).transpose().map_err(unreadable)?;
     Ok(Part::read(text.as_deref()))
 }
@@ -112,7 +112,7 @@ pub async fn part(postgres: &Postgres, target: &Client, column: &str) -> Result<
 /// Records where `pre_data` or `post_data` stands.
 pub async fn set_part(postgres: &Postgres, target: &Client, column: &str, part: Part) -> Result<()> {
     let query = format!("UPDATE headgate.migrations SET {column} = $2 WHERE migration = $1");
-    target.execute(&query, &[&postgres.name(), &part.text()]).await.map_err(unwritable)?;
+    target.execute(&query, &[&postgres.key(), &part.text()]).await.map_err(unwritable)?;
     Ok(())
 }
 
@@ -121,7 +121,7 @@ pub async fn tables(postgres: &Postgres, target: &Client) -> Result<Tables<Lsn>>
     let rows = target
         .query(
             "SELECT table_schema, table_name, valid_from::text, state FROM headgate.tables WHERE migration = $1",
-            &[&postgres.name()],
+            &[&postgres.key()],
         )
         .await
         .map_err(unreadable)?;
@@ -141,7 +141,7 @@ pub async fn begin_progress(postgres: &Postgres, target: &Client, at: Lsn) -> Re
         .execute(
             "INSERT INTO headgate.progress (migration, lsn) VALUES ($1, $2::text::pg_lsn)
              ON CONFLICT (migration) DO NOTHING",
-            &[&postgres.name(), &at.to_string()],
+            &[&postgres.key(), &at.to_string()],
         )
         .await
         .map_err(unwritable)?;
@@ -159,11 +159,16 @@ pub fn indexed(postgres: &Postgres, table: &Table) -> String {
     format!("{} AND state <> 'copying'", set_table(postgres, table, "indexed"))
 }
 
+/// The statement that records that a table is complete, of which nothing is loaded: its rows are where they were.
+pub fn complete(postgres: &Postgres, table: &Table) -> String {
+    set_table(postgres, table, "indexed")
+}
+
 fn set_table(postgres: &Postgres, table: &Table, state: &str) -> String {
     format!(
         "UPDATE headgate.tables SET state = {} WHERE migration = {} AND table_schema = {} AND table_name = {}",
         quote_literal(state),
-        quote_literal(postgres.name()),
+        quote_literal(&postgres.key()),
         quote_literal(&table.schema),
         quote_literal(&table.name)
     )
@@ -171,7 +176,7 @@ fn set_table(postgres: &Postgres, table: &Table, state: &str) -> String {
 
 /// The statement that records that a table is loaded from here on, and forgets its earlier chunks.
 pub fn begin_table(postgres: &Postgres, table: &Table, valid_from: Lsn) -> String {
-    let migration = quote_literal(postgres.name());
+    let migration = quote_literal(&postgres.key());
     let schema = quote_literal(&table.schema);
     let name = quote_literal(&table.name);
     format!(
@@ -193,7 +198,7 @@ pub async fn report(postgres: &Postgres, target: &Client, plan: &Plan, progress:
         .query(
             "SELECT table_schema, table_name, sum(rows)::bigint, sum(bytes)::bigint
              FROM headgate.chunks WHERE migration = $1 GROUP BY 1, 2",
-            &[&postgres.name()],
+            &[&postgres.key()],
         )
         .await
         .map_err(unreadable)?;

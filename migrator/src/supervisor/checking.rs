@@ -11,7 +11,7 @@ use super::migration::{Busy, Migration, RunningCheck};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::model::proof::{Checked, Proof};
-use crate::model::status::{CheckStatus, State, Verdict};
+use crate::model::status::{CheckStatus, State, Verdict, WayBack};
 
 /// Keys that are shown of all that differ.
 const DIFFERING_MAX: usize = 100;
@@ -37,16 +37,23 @@ impl<D: Database> Migration<D> {
 
     /// Refuses unless it follows changes.
     pub(super) fn following(&self, wanted: &str) -> Result<()> {
-        let state = self.live().state;
+        let (state, comes_back) = {
+            let live = self.live();
+            (live.state, matches!(live.way_back, WayBack::Lossless { .. }))
+        };
         let name = self.name();
         let remedy = match state {
             State::Following => return Ok(()),
+            State::Switched if comes_back => return Ok(()),
+            State::Switched if self.leg().is_way_back() => {
+                format!("SHOW MIGRATION STATUS {name} tells what interrupts the way back")
+            }
             State::Created | State::Prechecked | State::Stopped | State::Failed => {
                 format!("START MIGRATION {name}, and wait until it follows")
             }
             State::Copying => format!("wait until SHOW MIGRATION STATUS {name} says following"),
             State::Cutover => format!("wait for the end; SHOW CUTOVER REPORT {name}"),
-            State::Switched | State::Finished => format!("look at SHOW CUTOVER REPORT {name}"),
+            State::Switched | State::Finished | State::RolledBack => format!("look at SHOW CUTOVER REPORT {name}"),
         };
         Err(Error::refused(format!("migration {name} is {state} and cannot {wanted} now")).remedy(remedy))
     }
@@ -54,7 +61,7 @@ impl<D: Database> Migration<D> {
     async fn run_check(self: Arc<Self>, stop: CancellationToken, started: SystemTime, busy: Busy) {
         let checked = AssertUnwindSafe(self.compare(stop.clone())).catch_unwind().await;
         // A check that fell asleep in its pause would stop the follower for good.
-        self.follow.resume();
+        self.follow().resume();
         let outcome = checked.unwrap_or_else(|_| Err(Error::fatal("the check met a fault of its own; the log has it")));
         if !stop.is_cancelled() {
             self.keep_check(started, outcome).await;
@@ -66,7 +73,7 @@ impl<D: Database> Migration<D> {
     async fn compare(&self, stop: CancellationToken) -> Result<Checked> {
         let plan = self.live().plan.clone();
         let plan = plan.ok_or_else(|| Error::fatal("there is no plan to check by"))?;
-        let (follow, progress) = (self.follow.clone(), Arc::clone(&self.progress));
+        let (follow, progress) = (self.follow(), Arc::clone(&self.progress));
         self.database()?.check(&plan, follow, progress, stop).await
     }
 

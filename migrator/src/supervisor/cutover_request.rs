@@ -15,8 +15,9 @@ use crate::cutover::Cutover;
 use crate::database::Database;
 use crate::error::{self, Error, Result};
 use crate::model::definition::{Definition, Options};
+use crate::model::leg::Leg;
 use crate::model::report::{CutoverReport, Kind, Outcome, Proved};
-use crate::model::status::{State, Verdict};
+use crate::model::status::{CheckStatus, State, Verdict};
 use crate::traffic::Holds;
 
 /// Preparations touch no client; this is only against a server that is silent.
@@ -34,9 +35,14 @@ impl<D: Database> Migration<D> {
         options.validate()?;
         let busy = self.occupy(match kind {
             Kind::Cutover => "a cutover",
+            Kind::Rollback => "a rollback",
             Kind::Rehearsal => "a rehearsal",
         })?;
-        self.following("be cut over")?;
+        self.admit_direction(kind)?;
+        self.following(match kind {
+            Kind::Rollback => "be rolled back",
+            Kind::Cutover | Kind::Rehearsal => "be cut over",
+        })?;
         let mut unrecorded = self.shown.unrecorded.subscribe();
         let cutting = tokio::spawn(Arc::clone(self).cut(kind, options, busy));
         tokio::select! {
@@ -45,6 +51,25 @@ impl<D: Database> Migration<D> {
                 Err(Error::fatal("the cutover met a fault of its own; the log has it").because(fault))
             }),
             Ok(_) = unrecorded.wait_for(|unrecorded| *unrecorded) => Err(self.unrecorded(kind)),
+        }
+    }
+
+    /// A cutover leaves the source, a rollback comes back to it.
+    fn admit_direction(&self, kind: Kind) -> Result<()> {
+        let Definition { name, route, target, .. } = &self.definition;
+        let (state, is_way_back) = (self.live().state, self.leg().is_way_back());
+        match kind {
+            Kind::Cutover if is_way_back => Err(Error::refused(format!("route {route} is on {target} already"))
+                .remedy(format!("ROLLBACK MIGRATION {name} goes back; FINISH MIGRATION {name} closes the way back"))),
+            Kind::Rollback if !is_way_back && state == State::Switched => Err(Error::refused(format!(
+                "migration {name} was cut over without a way back: what was written since is on {target} alone"
+            ))
+            .remedy(format!("CREATE MIGRATION … FROM {target} TO {} moves it back", self.definition.source))),
+            Kind::Rollback if !is_way_back => {
+                Err(Error::refused(format!("migration {name} is {state}: there is nothing to go back from"))
+                    .remedy(format!("SHOW MIGRATION STATUS {name}")))
+            }
+            Kind::Cutover | Kind::Rollback | Kind::Rehearsal => Ok(()),
         }
     }
 
@@ -67,19 +92,46 @@ impl<D: Database> Migration<D> {
         if !waived {
             self.refuse_hidden_writes()?;
         }
-        let conductor = Arc::new(self.conductor()?);
-        conductor.refuse_other_routes()?;
-        if kind == Kind::Cutover {
+        self.conductor(None)?.refuse_other_routes()?;
+        if kind != Kind::Rehearsal {
             self.admit_accounts(&options).await?;
         }
+        let next = if options.way_back {
+            Some(self.arm(kind).await?)
+        } else {
+            self.disarm().await;
+            tracing::warn!(
+                migration = self.name(),
+                kind = kind.name(),
+                "no way back is armed: what is written after the switch is lost when one goes back; going on at the \
+                 operator's word"
+            );
+            None
+        };
+        let cut = self.cut_armed(kind, &options, waived, next).await;
+        if !cut.as_ref().is_ok_and(|report| report.outcome == Outcome::Switched) {
+            self.disarm().await;
+        }
+        drop(busy);
+        cut
+    }
+
+    async fn cut_armed(
+        self: &Arc<Self>,
+        kind: Kind,
+        options: &Options,
+        waived: bool,
+        next: Option<D>,
+    ) -> Result<CutoverReport> {
+        let conductor = Arc::new(self.conductor(next)?);
         let proved = if waived { None } else { self.journal.fingerprint(self.name())? };
         let warming = conductor.database.warm_up(&conductor.plan, proved.as_ref());
         timeout(WARM_UP_TIMEOUT, warming)
             .await
             .unwrap_or_else(|_| Err(Error::transient("the preparations did not end")))?;
-        let Definition { route, target, .. } = &self.definition;
-        let unopened = self.traffic.warm(route, target, WARM_UP_TIMEOUT).await?;
-        if let Err(refusal) = self.admit_sessions(&unopened, &options) {
+        let route = &self.definition.route;
+        let unopened = self.traffic.warm(route, &conductor.target, WARM_UP_TIMEOUT).await?;
+        if let Err(refusal) = self.admit_sessions(&unopened, kind, options) {
             self.traffic.cool(route)?;
             return Err(refusal);
         }
@@ -98,9 +150,10 @@ impl<D: Database> Migration<D> {
             self.traffic.cool(route)?;
             return Err(full);
         }
+        let check = self.journal.leg_check(self.name()).ok().flatten();
         let before = self.begin_visibly();
-        let running = Arc::clone(&conductor);
-        let run = tokio::spawn(async move { running.run(kind, options.max_hold).await });
+        let (running, max_hold) = (Arc::clone(&conductor), options.max_hold);
+        let run = tokio::spawn(async move { running.run(kind, max_hold).await });
         let course = match run.await {
             Ok(course) => course,
             Err(fault) => {
@@ -110,25 +163,23 @@ impl<D: Database> Migration<D> {
         };
         self.after(course.as_ref().ok(), before).await;
         let course = course?;
-        let holds = self.traffic.holds(&self.definition.route, HOLDS_TIMEOUT).await;
+        let holds = self.traffic.holds(route, HOLDS_TIMEOUT).await;
         if course.outcome == Outcome::Switched {
             self.wait_for_handovers().await;
         }
-        let report = self.report(kind, course, &options, waived, holds.unwrap_or_default());
+        let report = self.report(&conductor, kind, course, options, (check, waived), holds.unwrap_or_default());
         if let Err(error) = self.journal.add_report(&report).await {
             tracing::error!(migration = self.name(), %error, "the report was not journalled");
         }
-        drop(busy);
         Ok(report)
     }
 
     /// Refuses where sessions of the route could not move: the target did not take them when it was asked.
-    fn admit_sessions(&self, unopened: &[String], options: &Options) -> Result<()> {
+    fn admit_sessions(&self, unopened: &[String], kind: Kind, options: &Options) -> Result<()> {
         let Some(why) = unopened.first() else {
             return Ok(());
         };
-        let Definition { name, target, .. } = &self.definition;
-        let count = unopened.len();
+        let (name, (_, target), count) = (self.name(), self.ends(), unopened.len());
         if options.waive_sessions {
             tracing::warn!(
                 migration = name,
@@ -144,7 +195,8 @@ impl<D: Database> Migration<D> {
         ))
         .remedy(format!(
             "make room on {target} (connections, limits of the account) or mend what the text names; or, at your own \
-             risk, CUTOVER MIGRATION {name} WITH (waive_sessions=true)"
+             risk, {} MIGRATION {name} WITH (waive_sessions=true)",
+            kind.statement()
         )))
     }
 
@@ -152,7 +204,7 @@ impl<D: Database> Migration<D> {
     fn admit(&self, kind: Kind, options: &Options) -> Result<bool> {
         let name = self.name();
         self.uninterrupted()?;
-        let verdict = self.journal.check(name)?.map(|check| check.verdict);
+        let verdict = self.journal.leg_check(name)?.map(|check| check.verdict);
         let passed = verdict == Some(Verdict::Passed);
         if passed || options.waive_check || kind == Kind::Rehearsal {
             return Ok(!passed);
@@ -164,13 +216,15 @@ impl<D: Database> Migration<D> {
         let first = self.recopy_remedy()?;
         let first = first.map_or_else(String::new, |recopy| format!("{recopy}; then "));
         Err(Error::refused(format!("migration {name} is not proved: {found}")).remedy(format!(
-            "{first}CHECK MIGRATION {name}; or, at your own risk, CUTOVER MIGRATION {name} WITH (waive_check=true)"
+            "{first}CHECK MIGRATION {name}; or, at your own risk, {} MIGRATION {name} WITH (waive_check=true)",
+            kind.statement()
         )))
     }
 
     /// Nobody is locked out: every account was seen to be able to log in on the target, or is waived by its name.
     async fn admit_accounts(&self, options: &Options) -> Result<()> {
-        let asking = self.database()?.accounts();
+        let database = self.database()?;
+        let asking = database.accounts();
         let asked = timeout(WARM_UP_TIMEOUT, asking).await;
         let accounts =
             asked.unwrap_or_else(|_| Err(Error::transient("the servers did not name their accounts in time")))?;
@@ -213,7 +267,7 @@ impl<D: Database> Migration<D> {
     /// The lag, if catching up would fit into half of the hold; the other half is for all the other steps.
     pub(super) fn predicted(&self, max_hold: Duration) -> Result<Duration> {
         let name = self.name();
-        let applied = self.follow.applied();
+        let applied = self.follow().applied();
         match applied.lag {
             Some(lag) if lag <= max_hold / 2 => Ok(lag),
             Some(lag) => Err(Error::refused(format!(
@@ -231,19 +285,37 @@ impl<D: Database> Migration<D> {
         }
     }
 
-    pub(super) fn conductor(&self) -> Result<Conductor<D>> {
+    /// What runs a cutover of the leg that runs; `next` is the leg that it begins, where that is armed.
+    pub(super) fn conductor(&self, next: Option<D>) -> Result<Conductor<D>> {
         let plan = self.live().plan.clone();
+        let (source, target) = self.ends();
         Ok(Conductor {
             name: self.name().to_owned(),
             route: self.definition.route.clone(),
-            source: self.definition.source.clone(),
-            target: self.definition.target.clone(),
-            database: self.database()?.clone(),
+            leg: self.leg(),
+            source: source.to_owned(),
+            target: target.to_owned(),
+            database: self.database()?,
+            next,
             plan: plan.ok_or_else(|| Error::fatal("there is no plan to cut over by"))?,
-            follow: self.follow.clone(),
+            follow: self.follow(),
             journal: self.journal.clone(),
             traffic: Arc::clone(&self.traffic),
             shown: Arc::clone(&self.shown),
+        })
+    }
+
+    /// What completes the switch of a leg that is over.
+    fn completing(&self, over: Leg) -> Result<Conductor<D>> {
+        let plan = self.journal.leg_plan(self.name(), over)?;
+        let (source, target) = self.definition.ends(over);
+        Ok(Conductor {
+            leg: over,
+            source: source.to_owned(),
+            target: target.to_owned(),
+            database: self.database_for(over)?,
+            plan: Arc::new(plan.ok_or_else(|| Error::fatal("there is no plan of what was switched"))?),
+            ..self.conductor(None)?
         })
     }
 
@@ -261,7 +333,6 @@ impl<D: Database> Migration<D> {
         {
             let mut live = self.live();
             if let Some(course) = switched {
-                live.enter(State::Switched);
                 live.note(None);
                 live.switched_epoch = Some(course.epoch);
             } else if live.state == State::Cutover {
@@ -269,28 +340,28 @@ impl<D: Database> Migration<D> {
             }
         }
         if switched.is_some() {
-            self.halt().await;
-            self.spawn_guard();
+            self.go_over().await;
         }
     }
 
     fn report(
         &self,
+        conductor: &Conductor<D>,
         kind: Kind,
         course: CutoverRun,
         options: &Options,
-        check_waived: bool,
+        (check, check_waived): (Option<CheckStatus>, bool),
         holds: Holds,
     ) -> CutoverReport {
-        let check = self.journal.check(self.name()).ok().flatten();
         let passed = check.filter(|check| check.verdict == Verdict::Passed);
         let switched = course.outcome == Outcome::Switched;
         let handovers = switched.then(|| self.traffic.handovers(&self.definition.route).ok()).flatten();
         CutoverReport {
             migration: self.definition.name.clone(),
             route: self.definition.route.clone(),
-            source: self.definition.source.clone(),
-            target: self.definition.target.clone(),
+            source: conductor.source.clone(),
+            target: conductor.target.clone(),
+            leg: conductor.leg,
             kind,
             epoch: course.epoch,
             outcome: course.outcome,
@@ -322,7 +393,7 @@ impl<D: Database> Migration<D> {
     pub(super) async fn resume(self: Arc<Self>, busy: Busy) {
         // A journal that cannot be read now may hold something: settling asks it again until it answers.
         let settled = matches!(self.unsettled(), Ok(None));
-        if !settled && let Ok(conductor) = self.conductor() {
+        if !settled && let Ok(conductor) = self.conductor(None) {
             let before = self.begin_visibly();
             if matches!(self.unsettled(), Ok(Some(Cutover::Undoing { .. })))
                 && let Err(overtaken) = not_overtaken(&conductor).await
@@ -333,32 +404,30 @@ impl<D: Database> Migration<D> {
                 drop(busy);
                 return;
             }
+            let check = self.journal.leg_check(self.name()).ok().flatten();
             let course = settle(&conductor).await;
             self.after(course.as_ref(), before).await;
             if let Some(course) = course.filter(|course| course.outcome == Outcome::Switched) {
-                let options = Options {
-                    max_hold: Duration::ZERO,
-                    waive_check: false,
-                    waive_accounts: Vec::new(),
-                    waive_sessions: false,
-                };
-                let report = self.report(Kind::Cutover, course, &options, false, Holds::default());
+                let options = Options { max_hold: Duration::ZERO, ..Options::default() };
+                let kind = if conductor.leg.is_way_back() { Kind::Rollback } else { Kind::Cutover };
+                let report = self.report(&conductor, kind, course, &options, (check, false), Holds::default());
                 if let Err(error) = self.journal.add_report(&report).await {
                     tracing::error!(migration = self.name(), %error, "the report was not journalled");
                 }
+                drop(busy);
+                return;
             }
         }
         if settled
-            && self.live().state == State::Switched
-            && let Ok(conductor) = self.conductor()
+            && self.live().state != State::Finished
+            && let Some(over) = self.switched_leg()
+            && let Ok(completing) = self.completing(over)
         {
-            conductor.complete().await;
-            self.spawn_guard();
+            completing.complete().await;
+            self.retire_again(over).await;
         }
-        let runs = matches!(self.live().state, State::Copying | State::Following);
-        if runs {
-            self.spawn_worker();
-        }
+        self.disarm().await;
+        self.run_on();
         drop(busy);
     }
 }

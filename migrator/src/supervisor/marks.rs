@@ -178,7 +178,7 @@ impl<D: Database> Supervisor<D> {
             Err(error) if error.kind() == Kind::Transient => {}
             Err(error) => findings.push(mark::unknown(&error)),
         };
-        let on_source = self.marks_of(migration.database()?).await;
+        let on_source = self.marks_of(&migration.database()?).await;
         let on_source = on_source.and_then(|marks| {
             let found = foreign(&marks, &self.journal, (source, route))?;
             Ok(found.into_iter().collect())
@@ -211,7 +211,7 @@ impl<D: Database> Supervisor<D> {
             let state = self.find(&mark.migration).ok();
             let state = state.map(|migration| migration.live().state);
             // What is switched keeps its fence up.
-            let under_way = [State::Copying, State::Following, State::Cutover, State::Switched];
+            let under_way = [State::Copying, State::Following, State::Cutover, State::Switched, State::RolledBack];
             if known && state.is_some_and(|state| under_way.contains(&state)) {
                 let name = &mark.migration;
                 return Err(Error::refused(format!(
@@ -252,7 +252,7 @@ impl<D: Database> Migration<D> {
         let marks = timeout(LOOK_TIMEOUT, database.marks())
             .await
             .unwrap_or_else(|_| Err(Error::transient("the source did not answer in time")))?;
-        let Definition { source, route, .. } = &self.definition;
+        let (route, (source, _)) = (&self.definition.route, self.ends());
         match foreign(&marks, &self.journal, (source, route))? {
             None => Ok(()),
             Some(mark) => Err(Error::refused(mark.evidence(source)).remedy(mark.remedy(source, route))),

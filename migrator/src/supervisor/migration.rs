@@ -16,16 +16,18 @@ use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::journal::{Entry, Journal};
 use crate::model::definition::Definition;
+use crate::model::leg::Leg;
 use crate::model::plan::Plan;
 use crate::model::progress::Progress;
-use crate::model::status::State;
+use crate::model::status::{State, WayBack};
 use crate::traffic::Traffic;
 
 /// One migration; everything that works on it shares this value.
 pub(super) struct Migration<D: Database> {
     pub(super) definition: Definition,
-    database: Result<D>,
-    pub(super) follow: Follow<D::Position>,
+    /// The two databases as the first leg has them.
+    first: Result<D>,
+    running: Mutex<Running<D>>,
     pub(super) progress: Arc<Progress>,
     pub(super) journal: Journal,
     pub(super) traffic: Arc<dyn Traffic>,
@@ -33,6 +35,14 @@ pub(super) struct Migration<D: Database> {
     pub(super) shown: Arc<Shown>,
     live: Mutex<Live>,
     busy: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The leg that runs, or whose cutover is under way.
+struct Running<D: Database> {
+    leg: Leg,
+    /// `None` where the configuration does not name both clusters.
+    database: Option<D>,
+    follow: Follow<D::Position>,
 }
 
 /// Where it stands in this process.
@@ -57,8 +67,12 @@ pub(super) struct Live {
     pub(super) check: Option<RunningCheck>,
     /// Objects that are not defined alike on both sides, as of the last look.
     pub(super) differences: Vec<String>,
+    /// Since when they were seen to differ.
+    pub(super) differences_since: Option<SystemTime>,
     /// Sessions that were seen to hide from the log, by what was seen, and when that was last.
     pub(super) hidden: BTreeMap<String, SystemTime>,
+    /// Whether what is written after the switch comes back.
+    pub(super) way_back: WayBack,
     /// The switch that this process has made, whose sessions still move.
     pub(super) switched_epoch: Option<u64>,
     /// The statement that is at work, for the refusal of others.
@@ -106,14 +120,17 @@ impl<D: Database> Migration<D> {
             worker: None,
             check: None,
             differences: Vec::new(),
+            differences_since: None,
             hidden: BTreeMap::new(),
+            way_back: WayBack::default(),
             switched_epoch: None,
             doing: "",
         };
+        let in_direction = database.as_ref().ok().map(|first| first.for_leg(entry.leg));
         Self {
             definition: entry.definition,
-            database,
-            follow: Follow::default(),
+            first: database,
+            running: Mutex::new(Running { leg: entry.leg, database: in_direction, follow: Follow::default() }),
             progress: Arc::new(progress),
             journal,
             traffic,
@@ -132,9 +149,36 @@ impl<D: Database> Migration<D> {
         self.live.lock()
     }
 
-    /// Its two databases; refused where the configuration does not name them any more.
-    pub(super) fn database(&self) -> Result<&D> {
-        self.database.as_ref().map_err(|error| {
+    /// The leg that runs, or whose cutover is under way.
+    pub(super) fn leg(&self) -> Leg {
+        self.running.lock().leg
+    }
+
+    /// Source and target of that leg.
+    pub(super) fn ends(&self) -> (&str, &str) {
+        self.definition.ends(self.leg())
+    }
+
+    /// What the follower of that leg tells and obeys.
+    pub(super) fn follow(&self) -> Follow<D::Position> {
+        self.running.lock().follow.clone()
+    }
+
+    /// Goes over to another leg, of which nothing is known yet.
+    pub(super) fn begin_leg(&self, leg: Leg) {
+        let database = self.first.as_ref().ok().map(|first| first.for_leg(leg));
+        *self.running.lock() = Running { leg, database, follow: Follow::default() };
+    }
+
+    /// The two databases as the leg that runs has them; refused where the configuration does not name them any more.
+    pub(super) fn database(&self) -> Result<D> {
+        let database = self.running.lock().database.clone();
+        database.map_or_else(|| self.database_for(Leg::FIRST), Ok)
+    }
+
+    /// The same as a leg has them that does not run.
+    pub(super) fn database_for(&self, leg: Leg) -> Result<D> {
+        self.first.as_ref().map(|first| first.for_leg(leg)).map_err(|error| {
             let refused = Error::refused(format!(
                 "the clusters of migration {} cannot be used: {}",
                 self.name(),
@@ -189,7 +233,7 @@ impl<D: Database> Migration<D> {
     pub(super) async fn enter(&self, state: State, error: Option<&Error>) -> Result<()> {
         self.journal.set_state(self.name(), state, error).await?;
         let mut live = self.live();
-        if !matches!(live.state, State::Switched | State::Finished) {
+        if !live.state.is_after_switch() {
             live.enter(state);
             live.note(error);
         }
@@ -216,7 +260,7 @@ impl<D: Database> Migration<D> {
 
     /// Refuses while the follower is interrupted, with the reason.
     pub(super) fn uninterrupted(&self) -> Result<()> {
-        let Some((since, why)) = self.follow.applied().interrupted else {
+        let Some((since, why)) = self.follow().applied().interrupted else {
             return Ok(());
         };
         let name = self.name();

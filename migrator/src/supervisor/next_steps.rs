@@ -68,7 +68,7 @@ impl<D: Database> Migration<D> {
 
 /// The first line: READY, or NOT READY and why.
 pub(super) fn summed_up(name: &str, state: State, checks: &[Check]) -> Check {
-    if matches!(state, State::Switched | State::Finished) {
+    if state.is_after_switch() {
         return Check::ok(READY, "SWITCHED: the lines below are what is left to do");
     }
     let errors: Vec<&Check> = checks.iter().filter(|check| check.level == Level::Error).collect();

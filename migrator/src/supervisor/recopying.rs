@@ -27,7 +27,7 @@ impl<D: Database> Migration<D> {
         let Some(plan) = plan.filter(|_| copied && possible) else {
             return Err(Error::refused(format!("migration {name} is {state}: no table of it can be taken anew"))
                 .remedy(match state {
-                    State::Switched | State::Finished => {
+                    State::Switched | State::Finished | State::RolledBack => {
                         "the target serves the route: what is there is live".to_owned()
                     }
                     State::Copying => format!("wait until SHOW MIGRATION STATUS {name} says following"),

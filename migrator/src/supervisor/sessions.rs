@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::migration::Migration;
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::model::definition::Definition;
 use crate::model::definitions::named;
 use crate::model::status::Verdict;
 use crate::other_routes;
@@ -23,7 +22,7 @@ const HIDDEN_REMEDY: &str =
 impl<D: Database> Migration<D> {
     /// Sessions whose writes the last check cannot have seen: no stream carries what they wrote since.
     fn hidden_since_check(&self) -> Result<Vec<String>> {
-        let check = self.journal.check(self.name())?;
+        let check = self.journal.leg_check(self.name())?;
         let begun = check.filter(|check| check.verdict == Verdict::Passed).map(|check| check.started);
         let hidden = self.traffic.hidden_writes(&self.definition.route)?;
         let live = self.live();
@@ -67,7 +66,7 @@ impl<D: Database> Migration<D> {
 
     /// Whether the gate of the migration's route holds everybody who comes to its databases through Headgate.
     pub(super) fn other_routes_finding(&self) -> Result<Check> {
-        let Definition { route, source, .. } = &self.definition;
+        let (route, (source, _)) = (&self.definition.route, self.ends());
         let databases = self.database()?.databases();
         let traffic = &*self.traffic;
         Ok(other_routes::finding(traffic, route, source, &databases))

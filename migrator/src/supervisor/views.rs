@@ -13,7 +13,7 @@ use crate::model::definition::Options;
 use crate::model::definitions::named;
 use crate::model::progress::{Stage, TableProgress};
 use crate::model::report::{CutoverReport, Outcome};
-use crate::model::status::{CheckStatus, State, Status, Summary, Verdict};
+use crate::model::status::{CheckStatus, State, Status, Summary, Verdict, WayBack};
 use crate::preflight::{Check, Level};
 
 /// An open transaction older than this is likely to outlast a hold.
@@ -46,14 +46,15 @@ impl<D: Database> Migration<D> {
         let tables = self.progress.tables();
         let sum = |number: fn(&TableProgress) -> u64| tables.values().map(number).sum::<u64>();
         let (rows_copied, rows_estimated) = (sum(|table| table.rows_copied), sum(|table| table.rows_estimated));
-        let applied = self.follow.applied();
-        let waits_for = self.database().ok().and_then(D::waits_for);
+        let applied = self.follow().applied();
+        let waits_for = self.database().ok().and_then(|database| database.waits_for());
         let stage = self.shown.stage.lock().clone();
         let trouble = self.shown.trouble();
-        let checked = self.journal.check(self.name()).ok().flatten();
+        let checked = self.journal.leg_check(self.name()).ok().flatten();
         let last = self.journal.cutover::<D::Position>(self.name()).ok().flatten();
         let live = self.live();
         let follows = matches!(live.state, State::Following | State::Cutover);
+        let way_back = way_back(&live, applied.lag);
         let silence = applied.silence().filter(|_| follows);
         let interrupted =
             live.interrupted.or_else(|| silence.and_then(|silence| SystemTime::now().checked_sub(silence)));
@@ -105,6 +106,7 @@ impl<D: Database> Migration<D> {
             error,
             remedy,
             interrupted,
+            way_back,
             check_passed: checked.map(|check| check.verdict == Verdict::Passed),
             epoch: last.map_or(0, |(epoch, _)| epoch),
         }
@@ -152,9 +154,10 @@ impl<D: Database> Migration<D> {
     pub(super) async fn readiness(&self) -> Result<Vec<Check>> {
         let state = self.live().state;
         let checks = match state {
-            State::Switched | State::Finished => {
+            State::Switched | State::Finished | State::RolledBack => {
                 let mut steps = self.next_steps()?;
-                let state = async |database: &D| database.fence_state().await;
+                let over = self.switched_leg().unwrap_or_default();
+                let state = async |_: &D| self.database_for(over)?.fence_state().await;
                 steps.extend(self.asked("refusal", state).await);
                 steps
             }
@@ -190,7 +193,7 @@ impl<D: Database> Migration<D> {
 
     /// What the servers answer in time; that they do not is a finding of its own.
     async fn asked(&self, name: &str, ask: impl AsyncFnOnce(&D) -> Result<Vec<Check>>) -> Vec<Check> {
-        let asking = async { ask(self.database()?).await };
+        let asking = async { ask(&self.database()?).await };
         let asked = timeout(ASK_TIMEOUT, asking).await;
         let asked =
             asked.unwrap_or_else(|_| Err(Error::transient("it cannot be known: the servers did not answer in time")));
@@ -230,7 +233,7 @@ impl<D: Database> Migration<D> {
 
     fn steady(&self) -> Result<String> {
         self.uninterrupted()?;
-        if let Some(silence) = self.follow.applied().silence() {
+        if let Some(silence) = self.follow().applied().silence() {
             return Err(Error::refused(format!(
                 "nothing was heard of the source or applied on the target for {} s",
                 silence.as_secs()
@@ -261,7 +264,7 @@ impl<D: Database> Migration<D> {
                 format!("SHOW MIGRATION CHECK STATUS {}", self.name()),
             ));
         }
-        Ok(match self.journal.check(self.name())? {
+        Ok(match self.journal.leg_check(self.name())? {
             Some(check) if check.verdict == Verdict::Passed => Check::ok(
                 "proof",
                 format!(
@@ -303,6 +306,22 @@ impl<D: Database> Migration<D> {
                 "",
             ),
         })
+    }
+}
+
+/// The way back as it is known at this moment.
+fn way_back(live: &Live, applied: Option<Duration>) -> WayBack {
+    match (&live.way_back, live.differences_since) {
+        (WayBack::Lossless { .. }, Some(since)) => WayBack::Lost {
+            since,
+            why: format!("the definitions of both sides differ: {}", named(&live.differences)),
+            remedy: "run on the other cluster the statement that was run on the one that serves, or undo it there"
+                .to_owned(),
+        },
+        (WayBack::Lossless { since, cost, interrupted, .. }, None) => {
+            WayBack::Lossless { since: *since, lag: applied, cost: cost.clone(), interrupted: interrupted.clone() }
+        }
+        (other, _) => other.clone(),
     }
 }
 

@@ -35,10 +35,14 @@ impl<D: Database> Migration<D> {
         self.live().worker = Some(Worker { stop, task });
     }
 
-    async fn guard(&self) {
-        let Ok(database) = self.database() else {
+    pub(super) async fn guard(&self) {
+        let Some(over) = self.switched_leg() else {
             return;
         };
+        let Ok(database) = self.database_for(over) else {
+            return;
+        };
+        let (fenced, _) = self.definition.ends(over);
         let mut reported = String::new();
         loop {
             let upheld = timeout(LOOK_TIMEOUT, database.uphold_fence()).await;
@@ -51,7 +55,7 @@ impl<D: Database> Migration<D> {
             if trouble != reported && !trouble.is_empty() {
                 tracing::warn!(
                     migration = self.name(),
-                    source = self.definition.source,
+                    source = fenced,
                     trouble,
                     "it cannot be seen whether the old side still refuses writes; it is looked at again"
                 );
@@ -116,6 +120,7 @@ impl<D: Database> Migration<D> {
                 "the definitions of both sides differ"
             );
         }
+        live.differences_since = (!differences.is_empty()).then(SystemTime::now);
         live.differences = differences;
     }
 }

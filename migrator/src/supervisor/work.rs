@@ -49,7 +49,7 @@ impl<D: Database> Migration<D> {
                 return;
             }
             let pause = backoff.step();
-            self.follow.report_interrupted(&error.full_text());
+            self.follow().report_interrupted(&error.full_text());
             tracing::warn!(
                 migration = self.name(), %error, retry_ms = pause.as_millis(), "migration interrupted"
             );
@@ -68,7 +68,7 @@ impl<D: Database> Migration<D> {
 
     /// Everything from where it stands up to following; ends only by `stop` or an error.
     async fn attempt(&self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<()> {
-        let database = self.database()?;
+        let database = &self.database()?;
         let unmarked = stop.run_until_cancelled(self.source_unmarked(database)).await;
         if unmarked.transpose()?.is_none() {
             return Ok(());
@@ -102,7 +102,7 @@ impl<D: Database> Migration<D> {
             return Ok(());
         }
         self.at_work("following");
-        let (follow, progress) = (self.follow.clone(), Arc::clone(&self.progress));
+        let (follow, progress) = (self.follow(), Arc::clone(&self.progress));
         let following = async {
             tokio::select! {
                 outcome = database.follow(&plan, follow, progress, stop.clone()) => outcome,

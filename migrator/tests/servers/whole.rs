@@ -102,7 +102,7 @@ pub(crate) async fn whole<D: Database>(database: &D, change: impl AsyncFnOnce())
         database.confirm_fence(&plan, &mut raised.fence).await.unwrap_or_else(shown);
         database.advance_counters(&plan).await.unwrap_or_else(shown);
         let ended = if sealed {
-            database.seal_fence(raised.fence, &mark(), &|| Ok(Vec::new())).await
+            database.seal_fence(raised.fence, &mark(), None, &|| Ok(Vec::new())).await
         } else {
             database.drop_fence(raised.fence).await
         };

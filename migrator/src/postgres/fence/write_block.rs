@@ -11,6 +11,7 @@ use super::super::sql::qualified;
 use super::super::{Postgres, stale_sessions};
 use super::mark;
 use crate::error::{Error, Result};
+use crate::model::leg::Leg;
 
 pub(super) const TRIGGER: &str = "headgate_fence";
 /// Whoever reads a table keeps its trigger from being dropped, and would keep other readers waiting behind us.
@@ -29,10 +30,12 @@ pub fn function(postgres: &Postgres) -> String {
 /// Creates the function that refuses. What an earlier fence could not remove goes first, else it would refuse again.
 pub(super) async fn arm(session: &Client, postgres: &Postgres) -> Result<()> {
     stale_sessions::end(postgres, session, "lift", END_TIMEOUT).await?;
-    let left = remove(session, postgres, DROP_TIMEOUT).await?;
-    if let Some(table) = left.first() {
-        return Err(Error::refused(format!("the trigger {TRIGGER} of an earlier fence is still on {table}"))
-            .remedy("end the long transactions that read this table, and try again"));
+    let earlier = postgres.leg().earlier().map(|leg| postgres.for_leg(leg));
+    for leg in std::iter::once(postgres.clone()).chain(earlier) {
+        if let Some(table) = remove(session, &leg, DROP_TIMEOUT).await?.first() {
+            return Err(Error::refused(format!("the trigger {TRIGGER} of an earlier fence is still on {table}"))
+                .remedy("end the long transactions that read this table, and try again"));
+        }
     }
     session.batch_execute("CREATE SCHEMA IF NOT EXISTS headgate").await.map_err(uncreatable)?;
     define(
@@ -74,11 +77,7 @@ pub async fn lift(postgres: &Postgres) -> Result<()> {
     if standing(&session, postgres, TRIGGER).await?.is_empty() {
         return mark::remove(&session, postgres).await;
     }
-    let failure = |error| failed("cannot lift the source's fence", error);
-    session.batch_execute("BEGIN").await.map_err(failure)?;
-    define(&session, postgres, "").await?;
-    mark::remove(&session, postgres).await?;
-    session.batch_execute("COMMIT").await.map_err(failure)?;
+    disarm(&session, postgres).await?;
     let left = remove(&session, postgres, DROP_TIMEOUT).await?;
     if !left.is_empty() {
         tracing::warn!(
@@ -88,6 +87,33 @@ pub async fn lift(postgres: &Postgres) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Makes a sealed refusal harmless, and removes its mark, without a lock on any table.
+pub async fn disarm(session: &Client, postgres: &Postgres) -> Result<()> {
+    let failure = |error| failed("cannot lift the source's fence", error);
+    session.batch_execute("BEGIN").await.map_err(failure)?;
+    if !standing(session, postgres, TRIGGER).await?.is_empty() {
+        define(session, postgres, "").await?;
+    }
+    mark::remove(session, postgres).await?;
+    session.batch_execute("COMMIT").await.map_err(failure)
+}
+
+/// The legs of this migration whose fences have left their function on a database.
+pub(super) async fn legs(session: &Client, postgres: &Postgres) -> Result<Vec<Leg>> {
+    let first = postgres.for_leg(Leg::FIRST).slot();
+    let pattern = format!("^headgate([0-9]*){}$", first.strip_prefix("headgate").unwrap_or(&first));
+    session
+        .query(
+            "SELECT coalesce(nullif(substring(proname from $1), ''), '1')::bigint FROM pg_catalog.pg_proc
+             WHERE pronamespace = to_regnamespace('headgate') AND proname ~ $1",
+            &[&pattern],
+        )
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get::<_, i64>(0)).collect::<std::result::Result<Vec<_>, _>>())
+        .map(|legs| legs.into_iter().filter_map(|leg| u32::try_from(leg).ok()).map(Leg::new).collect())
+        .map_err(|error| failed("cannot see which fences a database has", error))
 }
 
 /// Removes the function, and triggers that do nothing; a refusal that is in force stays with what it needs.

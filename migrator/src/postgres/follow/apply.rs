@@ -62,6 +62,8 @@ pub(crate) struct Applier {
     client: Client,
     tables: Arc<Tables>,
     migration: String,
+    /// What the progress record goes by.
+    key: String,
     prepared: HashMap<String, Statement>,
     /// The target's own word how far it is.
     stored: Lsn,
@@ -99,7 +101,7 @@ impl Applier {
         }
         tag_origin(&client, &postgres.slot()).await?;
         let query = "SELECT lsn::text FROM headgate.progress WHERE migration = $1";
-        let row = client.query_opt(query, &[&postgres.name()]).await.map_err(cannot)?;
+        let row = client.query_opt(query, &[&postgres.key()]).await.map_err(cannot)?;
         let Some(row) = row else {
             return Err(Error::fatal("the target has no record of how far it is")
                 .remedy(super::tables::start_anew(postgres.name())));
@@ -108,6 +110,7 @@ impl Applier {
         Ok(Self {
             client,
             tables,
+            key: postgres.key(),
             migration: postgres.name().to_owned(),
             prepared: HashMap::new(),
             stored: text.parse()?,
@@ -155,7 +158,7 @@ impl Applier {
 
     fn progress_job(&self, sql: &str, position: Lsn) -> Job {
         let text = |text: String| Literal::Text(text.into());
-        let parameters = vec![text(self.migration.clone()), text(position.to_string())];
+        let parameters = vec![text(self.key.clone()), text(position.to_string())];
         Job { sql: sql.to_owned(), parameters, rows: Some(1), place: "headgate.progress".into() }
     }
 

@@ -92,7 +92,7 @@ impl Tables {
     pub(crate) async fn load(postgres: &Postgres, plan: &Plan, source: &Client, target: &Client) -> Result<Self> {
         let types = source_types(source).await?;
         let traits = target_traits(target).await?;
-        let valid = valid_from(target, postgres.name()).await?;
+        let valid = valid_from(target, &postgres.key()).await?;
         let mut tables = Self { migration: postgres.name().to_owned(), all: Vec::new(), by_name: HashMap::new() };
         for table in &plan.tables {
             let title = title(table);
@@ -139,6 +139,14 @@ impl Tables {
             tables.all.push(Table { title, place, relation, columns, key, valid_from });
         }
         Ok(tables)
+    }
+
+    /// The same, according to which each change that may come is in the tables already.
+    pub(crate) fn passed_over(mut self) -> Self {
+        for table in &mut self.all {
+            table.valid_from = Lsn(u64::MAX);
+        }
+        self
     }
 
     /// As of where a table was loaded.

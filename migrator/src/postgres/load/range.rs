@@ -94,7 +94,7 @@ impl ClusterPair {
 
     /// Whether the chunk's transaction was committed, for when its reply was lost.
     pub async fn is_recorded(&self, postgres: &Postgres, chunk: &Chunk<'_>) -> Result<bool> {
-        let (migration, valid_from) = (postgres.name(), chunk.valid_from.to_string());
+        let (migration, valid_from) = (postgres.key(), chunk.valid_from.to_string());
         let parameters: [&(dyn ToSql + Sync); 5] =
             [&migration, &chunk.table.schema, &chunk.table.name, &chunk.number, &valid_from];
         let asked = self.target.query_opt(
@@ -227,7 +227,7 @@ fn record(postgres: &Postgres, chunk: &Chunk<'_>, rows: u64, bytes: u64) -> Stri
         "INSERT INTO headgate.chunks
              (migration, table_schema, table_name, chunk, valid_from, lo, hi, rows, bytes)
          VALUES ({}, {}, {}, {}, '{}', '{}', '{hi}', {rows}, {bytes})",
-        quote_literal(postgres.name()),
+        quote_literal(&postgres.key()),
         quote_literal(&chunk.table.schema),
         quote_literal(&chunk.table.name),
         chunk.number,

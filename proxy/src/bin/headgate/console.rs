@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use migrator::database::Database;
 use migrator::model::definition::Definition;
+use migrator::model::definition::Options;
 use migrator::model::report::{CutoverReport, Outcome};
 use migrator::supervisor::Supervisor;
 use proxy::config::{ADMIN_DATABASE, nearest};
@@ -115,12 +116,12 @@ impl<D: Database> Admin<D> {
             }
             Statement::Rehearse(name, options) => reported(&supervisor.rehearse(&name, options).await?)?,
             Statement::Cutover(name, options) => {
-                let waived = options.waive_check;
-                let mut answer = reported(&supervisor.cutover(&name, options).await?)?;
-                if waived {
-                    answer.notice = Some("switched without a passed check, as asked".to_owned());
-                }
-                answer
+                let notice = waived(&options);
+                Answer { notice, ..reported(&supervisor.cutover(&name, options).await?)? }
+            }
+            Statement::Rollback(name, options) => {
+                let notice = waived(&options);
+                Answer { notice, ..reported(&supervisor.rollback(&name, options).await?)? }
             }
             Statement::Later(what) => {
                 let text = format!("{what} does not exist yet");
@@ -218,6 +219,14 @@ impl<D: Database> Admin<D> {
             }
         }
     }
+}
+
+/// What the operator is told once more of what a switch was made without.
+fn waived(options: &Options) -> Option<String> {
+    let check = options.waive_check.then_some("without a passed check");
+    let way_back = (!options.way_back).then_some("without a way back: what is written from now on does not come back");
+    let waived: Vec<&str> = check.into_iter().chain(way_back).collect();
+    (!waived.is_empty()).then(|| format!("switched {}, as asked", waived.join(" and ")))
 }
 
 /// Headgate's name and version.

@@ -40,6 +40,8 @@ pub(crate) enum Statement {
     Rehearse(String, Options),
     /// Switch the route.
     Cutover(String, Options),
+    /// Switch it back.
+    Rollback(String, Options),
     /// One line per migration.
     ShowList,
     /// All numbers of one or all migrations.
@@ -219,7 +221,10 @@ impl Parser<'_> {
             "recopy" => self.recopy(),
             "show" => self.show(),
             "help" => Ok(Statement::Help),
-            "rollback" if self.is_migration() => self.migration().map(|_| Statement::Later("ROLLBACK MIGRATION")),
+            "rollback" if self.is_migration() => {
+                let name = self.migration()?;
+                Ok(Statement::Rollback(name, self.options()?))
+            }
             "commit" if self.is_migration() => self.migration().map(|_| Statement::Later("COMMIT MIGRATION")),
             "begin" => Ok(self.rest(Statement::Begin)),
             "commit" | "end" => Ok(self.rest(Statement::End { rolled_back: false })),

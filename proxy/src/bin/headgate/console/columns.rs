@@ -12,7 +12,7 @@ pub(crate) fn of(statement: &Statement) -> &'static [Column] {
         Statement::ShowTables(_) => TABLES,
         Statement::Precheck(_) | Statement::ShowChecks(_) | Statement::ShowReadiness(_) => CHECKS,
         Statement::ShowCheckStatus(_) => CHECK_STATUS,
-        Statement::Rehearse(..) | Statement::Cutover(..) | Statement::ShowReport(_) => REPORT,
+        Statement::Rehearse(..) | Statement::Cutover(..) | Statement::Rollback(..) | Statement::ShowReport(_) => REPORT,
         Statement::ShowRoutes => ROUTES,
         Statement::ShowClusters => CLUSTERS,
         Statement::ShowSessions => SESSIONS,
@@ -78,6 +78,8 @@ const STATUS: &[Column] = &[
     ("interrupted_since", Time),
     ("error_message", Text),
     ("remedy", Text),
+    ("way_back", Text),
+    ("way_back_detail", Text),
 ];
 
 const TABLES: &[Column] = &[

@@ -80,6 +80,8 @@ pub(super) fn status(status: Status) -> Row {
         status.interrupted,
         status.error,
         status.remedy,
+        status.way_back.name(),
+        status.way_back.to_string(),
     ]
 }
 

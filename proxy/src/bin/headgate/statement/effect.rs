@@ -14,18 +14,20 @@ impl Statement {
                     "CLEAR SWITCH MARK ON {cluster} FOR ROUTE {route} WITH (give_up_switch = {give_up_switch})"
                 ));
             }
-            Self::Rehearse(name, options) | Self::Cutover(name, options) => {
+            Self::Rehearse(name, options) | Self::Cutover(name, options) | Self::Rollback(name, options) => {
                 let words = match self {
                     Self::Rehearse(..) => "REHEARSE",
+                    Self::Rollback(..) => "ROLLBACK",
                     _ => "CUTOVER",
                 };
                 let hold = options.max_hold.as_millis();
                 return Some(format!(
                     "{words} MIGRATION {name} WITH (max_hold = '{hold}ms', waive_check = {}, waive_accounts = '{}', \
-                     waive_sessions = {})",
+                     waive_sessions = {}, way_back = '{}')",
                     options.waive_check,
                     options.waive_accounts.join(","),
-                    options.waive_sessions
+                    options.waive_sessions,
+                    if options.way_back { "armed" } else { "none" }
                 ));
             }
             Self::Recopy { name, schema, table } => {

@@ -22,6 +22,10 @@ fn form(text: &str, meaning: &'static str) -> Form {
 /// Every statement, in the order in which a migration needs them.
 pub(crate) static FORMS: LazyLock<Vec<Form>> = LazyLock::new(forms);
 
+/// What may be said of a cutover or rollback.
+const SWITCHING: &str =
+    "max_hold = '2s', waive_check = false, waive_accounts = '', waive_sessions = false, way_back = 'armed'";
+
 fn forms() -> Vec<Form> {
     let options: String = Migrator::options().map(option).collect();
     vec![
@@ -40,16 +44,20 @@ fn forms() -> Vec<Form> {
             "takes a table anew, as after a check that differs; check again then, because what was proved is void",
         ),
         form(
-            "REHEARSE MIGRATION name [WITH (max_hold = '2s')]",
-            "runs a cutover up to the decision, then opens again on the source",
+            "REHEARSE MIGRATION name [WITH (max_hold = '2s', way_back = 'armed')]",
+            "runs a cutover, or after one a rollback, up to the decision, then opens again where it was",
         ),
         form(
-            "CUTOVER MIGRATION name [WITH (max_hold = '2s', waive_check = false, waive_accounts = '', waive_sessions = false)]",
-            "switches the route, or undoes everything and says why",
+            &format!("CUTOVER MIGRATION name [WITH ({SWITCHING})]"),
+            "switches the route, or undoes everything and says why; without way_back = 'none' what is written afterwards comes back to the source",
+        ),
+        form(
+            &format!("ROLLBACK MIGRATION name [WITH ({SWITCHING})]"),
+            "after a cutover: switches the route back to the source, with all that was written since; then CUTOVER goes forward again",
         ),
         form(
             "FINISH MIGRATION name",
-            "after a switch: removes what the migration left on both sides; the refusal on the source and the report stay",
+            "after a switch: closes the way back and removes what the migration left on both sides; the refusal on the side that does not serve and the reports stay",
         ),
         form(
             "DROP MIGRATION name [WITH (target_objects = 'keep')]",
@@ -65,7 +73,7 @@ fn forms() -> Vec<Form> {
         form("SHOW MIGRATION CHECKS name", "the findings of the last precheck"),
         form("SHOW MIGRATION CHECK STATUS name", "how the comparison goes or went"),
         form("SHOW READINESS name", "what stands between now and a cutover; after a switch, what is left to do"),
-        form("SHOW CUTOVER REPORT name", "what the last cutover or rehearsal did, and what it cost"),
+        form("SHOW CUTOVER REPORT name", "what the last cutover, rollback or rehearsal did, and what it cost"),
         form("SHOW ROUTES", "where each route leads"),
         form("SHOW CLUSTERS", "every cluster of the configuration"),
         form("SHOW SESSIONS", "every client session"),

@@ -87,8 +87,13 @@ pub(super) fn options(pairs: Vec<Pair>) -> Result<Options, Mistake> {
             "waive_check" => options.waive_check = pair.truth()?,
             "waive_accounts" => options.waive_accounts = pair.names(),
             "waive_sessions" => options.waive_sessions = pair.truth()?,
+            "way_back" => match pair.value.to_lowercase().as_str() {
+                "armed" => options.way_back = true,
+                "none" => options.way_back = false,
+                _ => return Err(pair.refuse("'armed' or 'none'")),
+            },
             _ => {
-                return Err(pair.unknown(["max_hold", "waive_check", "waive_accounts", "waive_sessions"]));
+                return Err(pair.unknown(["max_hold", "waive_check", "waive_accounts", "waive_sessions", "way_back"]));
             }
         }
     }

@@ -76,6 +76,7 @@ fn options_are_read_with_their_units() {
         waive_check: true,
         waive_accounts: vec!["shop".to_owned(), "till".to_owned()],
         waive_sessions: false,
+        way_back: true,
     };
     let text = "CUTOVER MIGRATION m WITH (max_hold='500ms', waive_check = TRUE, waive_accounts = 'shop, till')";
     assert_eq!(one(text), Ok(Statement::Cutover("m".to_owned(), expected)));
@@ -143,7 +144,10 @@ fn what_drivers_send_by_themselves_is_understood() {
 
 #[test]
 fn later_statements_are_known_as_such() {
-    assert_eq!(one("ROLLBACK MIGRATION m"), Ok(Statement::Later("ROLLBACK MIGRATION")));
+    assert_eq!(one("ROLLBACK MIGRATION m"), Ok(Statement::Rollback("m".to_owned(), Options::default())));
+    let without = Options { way_back: false, ..Options::default() };
+    assert_eq!(one("CUTOVER MIGRATION m WITH (way_back = 'none')"), Ok(Statement::Cutover("m".to_owned(), without)));
+    assert!(one("CUTOVER MIGRATION m WITH (way_back = 'perhaps')").is_err());
     assert_eq!(one("COMMIT MIGRATION m"), Ok(Statement::Later("COMMIT MIGRATION")));
 }
 
@@ -159,6 +163,7 @@ fn parameters_take_the_place_of_names_and_values() {
         waive_check: false,
         waive_accounts: Vec::new(),
         waive_sessions: false,
+        way_back: true,
     };
     assert_eq!(bound, Statement::Cutover("m".to_owned(), expected));
     assert!(bind(&tokens, &values[..1]).is_err());

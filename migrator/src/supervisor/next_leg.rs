@@ -1,0 +1,295 @@
+//! The leg that comes after a switch: armed before the gate closes, begun by the switch, and followed behind what serves.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::migration::{Migration, Worker};
+use crate::backoff::Backoff;
+use crate::database::{Database, Kept};
+use crate::error::{Error, Kind, Result};
+use crate::model::leg::Leg;
+use crate::model::report;
+use crate::model::status::{State, WayBack};
+
+/// Slots are created and a marker goes the whole way; only a server that is silent takes longer.
+const ARM_TIMEOUT: Duration = Duration::from_mins(2);
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(20);
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+/// What it costs is looked at so often.
+const COST_EVERY: Duration = Duration::from_secs(5);
+const COST_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl<D: Database> Migration<D> {
+    /// Arms the leg that the switch would begin. Where that cannot be, nothing of it is left, and the gate stays open.
+    pub(super) async fn arm(&self, kind: report::Kind) -> Result<D> {
+        let next = self.leg().next();
+        self.shown.stage.lock().replace_range(.., "arming the way back");
+        let armed = self.try_to_arm(next).await;
+        self.shown.stage.lock().clear();
+        let error = match armed {
+            Ok(database) => return Ok(database),
+            Err(error) => error,
+        };
+        self.disarm().await;
+        let waive = format!(
+            "{} MIGRATION {} WITH (way_back = 'none') goes without: what is written after a switch is lost when \
+             one goes back",
+            kind.statement(),
+            self.name()
+        );
+        let remedy = error.remedy_text().map_or_else(|| waive.clone(), |remedy| format!("{remedy}; or {waive}"));
+        Err(Error::refused(format!("the way back cannot be armed: {}", error.full_text())).remedy(remedy))
+    }
+
+    async fn try_to_arm(&self, next: Leg) -> Result<D> {
+        let late = || Error::transient("arming the way back did not end");
+        let database = self.database_for(next)?;
+        let plan = timeout(ARM_TIMEOUT, database.plan()).await.map_err(|_| late())??;
+        self.journal.begin_arming(self.name(), next, &plan).await?;
+        let token = format!("{}-arm-{:016x}", next.key(self.name()), rand::random::<u64>());
+        timeout(ARM_TIMEOUT, database.arm(&plan, &token)).await.map_err(|_| late())??;
+        self.journal.armed(self.name(), next).await?;
+        Ok(database)
+    }
+
+    /// Takes back what arming has made, where no switch came. What cannot be taken back now is at the next attempt.
+    pub(super) async fn disarm(&self) {
+        let next = self.leg().next();
+        match self.journal.leg(self.name(), next) {
+            Ok(Some(record)) if record.begun.is_none() => {}
+            _ => return,
+        }
+        let outcome = async {
+            self.retire(next).await?;
+            self.journal.disarmed(self.name(), next).await
+        };
+        if let Err(error) = outcome.await {
+            tracing::warn!(
+                migration = self.name(), leg = next.number(), %error,
+                "the stream of a way back that is not needed could not be removed; it is tried again"
+            );
+        }
+    }
+
+    async fn retire(&self, leg: Leg) -> Result<()> {
+        let database = self.database_for(leg)?;
+        timeout(RETIRE_TIMEOUT, database.retire())
+            .await
+            .unwrap_or_else(|_| Err(Error::transient("a stream that is not needed any more was not removed in time")))
+    }
+
+    /// Removes what a leg that is over may have left, after a restart.
+    pub(super) async fn retire_again(&self, over: Leg) {
+        if let Err(error) = self.retire(over).await {
+            tracing::warn!(
+                migration = self.name(), leg = over.number(), %error,
+                "the stream of the leg that is over is not removed yet; it is tried again at the next start"
+            );
+        }
+    }
+
+    /// The leg whose switch was the last; `None` before the first.
+    pub(super) fn switched_leg(&self) -> Option<Leg> {
+        let (leg, state) = (self.leg(), self.live().state);
+        match (leg.is_way_back(), state) {
+            (true, State::RolledBack) | (false, State::Switched | State::Finished) => Some(leg),
+            _ => leg.before(),
+        }
+    }
+
+    /// Goes over to the leg that the switch has begun, or to none. The caller holds the right to work on the migration.
+    pub(super) async fn go_over(self: &Arc<Self>) {
+        self.halt().await;
+        let over = self.leg();
+        self.retire_again(over).await;
+        let next = over.next();
+        let begun = matches!(self.journal.leg(self.name(), next), Ok(Some(record)) if record.begun.is_some());
+        let plan = self.journal.leg_plan(self.name(), next).ok().flatten();
+        if begun && let Some(plan) = plan {
+            self.begin_leg(next);
+            let mut live = self.live();
+            live.plan = Some(Arc::new(plan));
+            live.differences.clear();
+            live.enter(if next.is_way_back() { State::Switched } else { State::Following });
+        } else {
+            self.live().enter(if over.is_way_back() { State::RolledBack } else { State::Switched });
+        }
+        self.run_on();
+    }
+
+    /// Starts what runs in the state in which the migration is.
+    pub(super) fn run_on(self: &Arc<Self>) {
+        let (state, leg) = (self.live().state, self.leg());
+        match state {
+            State::Copying | State::Following => {
+                self.live().way_back = WayBack::None;
+                self.spawn_worker();
+            }
+            State::Switched if leg.is_way_back() => self.spawn_way_back(),
+            State::Switched | State::RolledBack => {
+                self.live().way_back = WayBack::Waived;
+                self.spawn_guard();
+            }
+            State::Created | State::Prechecked | State::Cutover | State::Finished | State::Stopped | State::Failed => {}
+        }
+    }
+
+    /// Takes a way back up again that could not go on, if it is one.
+    pub(super) async fn take_up_way_back(self: &Arc<Self>) -> Result<bool> {
+        if !self.leg().is_way_back() || !matches!(self.live().way_back, WayBack::Lost { .. }) {
+            return Ok(false);
+        }
+        self.halt().await;
+        self.journal.set_lost(self.name(), self.leg(), None).await?;
+        self.spawn_way_back();
+        Ok(true)
+    }
+
+    /// Removes what all legs have left on both sides, the latest first.
+    pub(super) async fn clean_up(&self) -> Result<()> {
+        self.clean_up_later().await?;
+        self.database_for(Leg::FIRST)?.clean_up().await
+    }
+
+    /// The same of all but the first.
+    pub(super) async fn clean_up_later(&self) -> Result<()> {
+        let mut leg = self.leg().next();
+        while let Some(before) = leg.before() {
+            if self.journal.leg(self.name(), leg)?.is_some() {
+                self.database_for(leg)?.clean_up().await?;
+            }
+            leg = before;
+        }
+        Ok(())
+    }
+
+    /// Brings back what is written on the cluster that serves, in a task of its own, and keeps the refusal on the other up.
+    pub(super) fn spawn_way_back(self: &Arc<Self>) {
+        let stop = CancellationToken::new();
+        let (migration, stopped) = (Arc::clone(self), stop.clone());
+        let task = tokio::spawn(async move {
+            tokio::join!(migration.come_back(&stopped), stopped.run_until_cancelled(migration.guard()));
+        });
+        self.live().worker = Some(Worker { stop, task });
+    }
+
+    async fn come_back(&self, stop: &CancellationToken) {
+        let record = self.journal.leg(self.name(), self.leg()).ok().flatten();
+        let since = record.as_ref().and_then(|record| record.begun).unwrap_or_else(SystemTime::now);
+        if let Some((since, why, remedy)) = record.and_then(|record| record.lost) {
+            self.live().way_back = WayBack::Lost { since, why, remedy: remedy.unwrap_or_default() };
+            return;
+        }
+        self.live().way_back = WayBack::Lossless { since, lag: None, cost: String::new(), interrupted: None };
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        loop {
+            let attempt = AssertUnwindSafe(self.attempt_back(stop, &mut backoff)).catch_unwind().await;
+            if stop.is_cancelled() {
+                return;
+            }
+            let error = match attempt {
+                Ok(Ok(())) => Error::transient("the follower ended without being asked to"),
+                Ok(Err(error)) => error,
+                Err(_) => Error::fatal("the follower met a fault of its own; the log has it"),
+            };
+            if error.kind() != Kind::Transient {
+                self.lose_way_back(&error).await;
+                return;
+            }
+            self.follow().report_interrupted(&error.full_text());
+            self.interrupt_way_back(Some(error.full_text()));
+            let pause = backoff.step();
+            tracing::warn!(migration = self.name(), %error, retry_ms = pause.as_millis(), "the way back is interrupted");
+            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn attempt_back(&self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<()> {
+        let database = self.database()?;
+        let plan = self.live().plan.clone().ok_or_else(|| Error::fatal("there is no plan of what comes back"))?;
+        let (follow, progress) = (self.follow(), Arc::clone(&self.progress));
+        let following = async {
+            tokio::select! {
+                outcome = database.follow(&plan, follow, progress, stop.clone()) => outcome,
+                never = self.watch_definitions(&database, &plan) => match never {},
+                lost = self.watch_cost(&database) => Err(lost),
+            }
+        };
+        let outcome = self.observed(following, backoff).await;
+        self.interrupt_way_back(None);
+        outcome
+    }
+
+    fn interrupt_way_back(&self, why: Option<String>) {
+        if let WayBack::Lossless { interrupted, .. } = &mut self.live().way_back {
+            *interrupted = why;
+        }
+    }
+
+    /// What is written from here on does not come back. The application is not disturbed.
+    async fn lose_way_back(&self, error: &Error) {
+        let name = self.name();
+        let again =
+            format!("START MIGRATION {name} then goes on where it stopped; FINISH MIGRATION {name} gives it up");
+        let remedy = match error.remedy_text() {
+            Some(remedy) => format!("{remedy}; {again}"),
+            None => format!("mend what the text names; {again}"),
+        };
+        let lost = Error::fatal(error.full_text()).remedy(remedy.clone());
+        tracing::error!(migration = name, %error, remedy, "going back is not lossless any more");
+        if let Err(error) = self.journal.set_lost(name, self.leg(), Some(&lost)).await {
+            tracing::error!(migration = name, %error, "that the way back is lost was not journalled");
+        }
+        self.live().way_back = WayBack::Lost { since: SystemTime::now(), why: error.full_text(), remedy };
+    }
+
+    /// Keeps up to date what the way back costs; ends where its source has not kept what it needs.
+    async fn watch_cost(&self, database: &D) -> Error {
+        let mut before: Option<(Instant, u64)> = None;
+        loop {
+            match timeout(COST_TIMEOUT, database.kept()).await {
+                Ok(Ok(kept)) => {
+                    let now = Instant::now();
+                    let grown = before.and_then(|(at, bytes)| {
+                        let seconds = now.duration_since(at).as_secs();
+                        kept.bytes.saturating_sub(bytes).checked_div(seconds)
+                    });
+                    let (serving, _) = self.ends();
+                    let text = told(serving, &kept, grown.unwrap_or_default());
+                    if let WayBack::Lossless { cost, .. } = &mut self.live().way_back {
+                        *cost = text;
+                    }
+                    before.get_or_insert((now, kept.bytes));
+                }
+                Ok(Err(error)) if error.kind() != Kind::Transient => return error,
+                // The follower tells of a server that does not answer.
+                Ok(Err(_)) | Err(_) => {}
+            }
+            sleep(COST_EVERY).await;
+        }
+    }
+}
+
+/// What it costs, in words, at so many bytes more per second.
+fn told(cluster: &str, kept: &Kept, per_second: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    let left = kept.bytes_max.map(|most| most.saturating_sub(kept.bytes));
+    let more = match (left, left.and_then(|left| left.checked_div(per_second))) {
+        (Some(left), Some(seconds)) => {
+            format!(" and may keep {} MiB more, {seconds} s at the present rate", left / MIB)
+        }
+        (Some(left), None) => format!(" and may keep {} MiB more", left / MIB),
+        (None, _) if kept.time_max.is_none() => " and lets it grow up to its disk".to_owned(),
+        (None, _) => String::new(),
+    };
+    let most = kept.time_max.map(|most| format!(", for {} h at most", most.as_secs() / 3600));
+    format!("{cluster} keeps {} MiB of its log for it{more}{}", kept.bytes / MIB, most.unwrap_or_default())
+}
