@@ -121,7 +121,7 @@ async fn prove<P: SnapshotPair>(
 }
 
 /// The keys of some rows of the range that differ. Where there is no key, a fingerprint of the row.
-async fn differing_keys<P: SnapshotPair>(
+pub(crate) async fn differing_keys<P: SnapshotPair>(
     pair: &mut P,
     table: &Described<P::Column>,
     range: &Range,

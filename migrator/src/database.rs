@@ -16,6 +16,7 @@ use crate::model::plan::{Plan, Table};
 use crate::model::position::Position;
 use crate::model::progress::Progress;
 use crate::model::proof::Checked;
+use crate::model::switch_proof::{SwitchProgress, SwitchVerdict};
 use crate::preflight::Check;
 
 /// What raising the fence established.
@@ -260,4 +261,35 @@ pub struct Kept {
     pub bytes_max: Option<u64>,
     /// How long the log is kept at most; `None` where time does not end it.
     pub time_max: Option<Duration>,
+}
+
+/// The proof that both sides were equal at the moment of the switch: snapshots that were opened inside the hold, and are
+/// compared in full afterwards. It knows nothing of the stream, the copy, or the applier.
+pub trait SwitchSnapshots: Send + Sync + 'static {
+    /// What was opened and read ahead of the hold.
+    type Prepared: Send + 'static;
+    /// A snapshot on each side.
+    type Snapshots: Send + 'static;
+
+    /// Opens the sessions and compares the definitions, before [`Fencing::warm_up`]. `proved` are the definitions that the
+    /// look inside the hold holds against both sides, where there is such a proof.
+    fn prepare_snapshots(
+        &self,
+        plan: &Plan,
+        proved: Option<&Fingerprint>,
+    ) -> impl Future<Output = Result<Self::Prepared>> + Send;
+
+    /// Opens the snapshots, and nothing else: inside the hold, once the marker is applied and the counters are set. Both
+    /// sides have the same content then.
+    fn open_snapshots(&self, prepared: Self::Prepared) -> impl Future<Output = Result<Self::Snapshots>> + Send;
+
+    /// Compares all tables and definitions as the snapshots show them, about so many rows in a second, while both servers go
+    /// on. Fails only where `stop` was cancelled.
+    fn compare_snapshots(
+        &self,
+        snapshots: Self::Snapshots,
+        rows_per_second: u64,
+        progress: Arc<SwitchProgress>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = Result<SwitchVerdict>> + Send;
 }

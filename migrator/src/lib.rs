@@ -31,6 +31,7 @@ pub mod preflight;
 pub mod records;
 pub mod rights;
 pub mod supervisor;
+mod switch_proof;
 pub mod traffic;
 mod writers;
 

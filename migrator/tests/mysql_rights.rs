@@ -106,7 +106,7 @@ async fn moves(from: Kind, to: Kind, known: &[&str]) {
 }
 
 /// The findings that miss a printed right.
-const CHECKED: [&str; 12] = [
+const CHECKED: [&str; 13] = [
     "source_rights",
     "source_snapshots",
     "source_sessions",
@@ -115,6 +115,7 @@ const CHECKED: [&str; 12] = [
     "source_refusal",
     "target_rights",
     "target_prints",
+    "target_proof",
     "target_definitions",
     "target_sessions",
     "target_writers",

@@ -10,3 +10,4 @@ pub mod progress;
 pub mod proof;
 pub mod report;
 pub mod status;
+pub mod switch_proof;

@@ -12,6 +12,7 @@ pub(crate) mod printed;
 pub(crate) mod reprinted;
 pub(crate) mod snapshot_pair;
 pub mod stamp;
+pub mod switch_snapshots;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
 use crate::database::{ChangeStream, Comparison, Counters, Fencing, GatedBackends, Preflight, Raised, SchemaAndLoad};
-use crate::database::{Kept, NextLeg};
+use crate::database::{Kept, NextLeg, SwitchSnapshots};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::model::definitions::{Compared, Fingerprint};
@@ -45,6 +45,7 @@ use crate::model::mark::Mark;
 use crate::model::plan::{Plan, Table};
 use crate::model::progress::Progress;
 use crate::model::proof::Checked;
+use crate::model::switch_proof::{SwitchProgress, SwitchVerdict};
 use crate::preflight::Check;
 pub use client::Endpoint;
 pub use context::{Mysql, RECORDS};
@@ -287,5 +288,28 @@ impl NextLeg for MysqlDatabase {
 
     async fn kept(&self) -> Result<Kept> {
         Ok(Kept::default())
+    }
+}
+
+impl SwitchSnapshots for MysqlDatabase {
+    type Prepared = check::switch_snapshots::Prepared;
+    type Snapshots = check::switch_snapshots::Snapshots;
+
+    async fn prepare_snapshots(&self, _plan: &Plan, proved: Option<&Fingerprint>) -> Result<Self::Prepared> {
+        check::switch_snapshots::prepare(self, proved).await
+    }
+
+    async fn open_snapshots(&self, prepared: Self::Prepared) -> Result<Self::Snapshots> {
+        check::switch_snapshots::open(prepared).await
+    }
+
+    async fn compare_snapshots(
+        &self,
+        snapshots: Self::Snapshots,
+        rows_per_second: u64,
+        progress: Arc<SwitchProgress>,
+        stop: CancellationToken,
+    ) -> Result<SwitchVerdict> {
+        check::switch_snapshots::compare(self, snapshots, rows_per_second, &progress, &stop).await
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod expressions;
 pub mod inventory;
 pub(crate) mod snapshot_pair;
 pub(crate) mod stamp;
+pub mod switch_snapshots;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::Account;
 use crate::database::{
     ChangeStream, Comparison, Counters, Fencing, GatedBackends, Kept, NextLeg, Preflight, Raised, SchemaAndLoad,
+    SwitchSnapshots,
 };
 use crate::error::Result;
 use crate::follow::Follow;
@@ -43,6 +44,7 @@ use crate::model::mark::Mark;
 use crate::model::plan::{Plan, Table};
 use crate::model::progress::Progress;
 use crate::model::proof::Checked;
+use crate::model::switch_proof::{SwitchProgress, SwitchVerdict};
 use crate::preflight::Check;
 pub use client::Endpoint;
 pub use context::{Postgres, Tools};
@@ -294,5 +296,28 @@ impl NextLeg for PostgresDatabase {
 
     async fn kept(&self) -> Result<Kept> {
         next_leg::kept(self).await
+    }
+}
+
+impl SwitchSnapshots for PostgresDatabase {
+    type Prepared = check::switch_snapshots::Prepared;
+    type Snapshots = check::switch_snapshots::Snapshots;
+
+    async fn prepare_snapshots(&self, plan: &Plan, _proved: Option<&Fingerprint>) -> Result<Self::Prepared> {
+        check::switch_snapshots::prepare(self, plan).await
+    }
+
+    async fn open_snapshots(&self, prepared: Self::Prepared) -> Result<Self::Snapshots> {
+        check::switch_snapshots::open(prepared).await
+    }
+
+    async fn compare_snapshots(
+        &self,
+        snapshots: Self::Snapshots,
+        rows_per_second: u64,
+        progress: Arc<SwitchProgress>,
+        stop: CancellationToken,
+    ) -> Result<SwitchVerdict> {
+        check::switch_snapshots::compare(self, snapshots, rows_per_second, &progress, &stop).await
     }
 }

@@ -162,10 +162,12 @@ impl SnapshotPair for Pair {
     }
 
     async fn digests(&mut self, table: &Both<Column>, range: &Range) -> Result<(Digest, Digest)> {
-        tokio::try_join!(
+        // Neither is left in the middle of an answer where the other fails: its session is still needed.
+        let (here, there) = tokio::join!(
             digest(&mut self.source.0, self.source.1, &table.0, range),
             digest(&mut self.target.0, self.target.1, &table.1, range)
-        )
+        );
+        Ok((here?, there?))
     }
 
     fn by_bucket(&self, table: &Described, range: &Range, buckets: u64) -> String {
@@ -183,10 +185,11 @@ impl SnapshotPair for Pair {
     }
 
     async fn named(&mut self, table: &Described, query: &str) -> Result<(Named, Named)> {
-        tokio::try_join!(
+        let (here, there) = tokio::join!(
             named(&mut self.source.0, self.source.1, table, query),
             named(&mut self.target.0, self.target.1, table, query)
-        )
+        );
+        Ok((here?, there?))
     }
 }
 

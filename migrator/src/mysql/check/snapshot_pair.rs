@@ -58,7 +58,7 @@ pub(crate) async fn open(
 }
 
 /// A long digest must not be cut short by the server, and its text must not depend on the server's defaults.
-async fn prepare(session: &mut Conn) -> Result<()> {
+pub(super) async fn prepare(session: &mut Conn) -> Result<()> {
     let version = client::version(session).await?;
     if version.is_mariadb() {
         run(session, "SET SESSION max_statement_time = 0").await?;

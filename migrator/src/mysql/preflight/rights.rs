@@ -105,6 +105,13 @@ async fn on_target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) ->
         "clients are held longer at the cutover otherwise: all definitions of the target are read again",
         "Headgate's account can see that no session is changing a definition of the target",
     );
+    findings.each(
+        "target_proof",
+        Level::Warning,
+        &of(&lacking, "target_proof", &held.account, Which::Target),
+        "it cannot be proved after the switch that both sides were equal: the proof would keep DDL waiting",
+        "Headgate's account may prove the switch without keeping DDL of the target waiting",
+    );
     let writers = of(&lacking, "target_writers", &held.account, Which::Target);
     findings.each(
         "target_writers",

@@ -71,6 +71,11 @@ fn mariadb11(version: Version) -> bool {
     version.is_mariadb() && version.number >= (11, 0, 1)
 }
 
+/// MariaDB with a right of its own for what SUPER allows too.
+fn mariadb_before11(version: Version) -> bool {
+    version.is_mariadb() && version.number >= (10, 5, 2) && !mariadb11(version)
+}
+
 /// MariaDB from the version on that tells apart who may ask what.
 fn monitors(version: Version) -> bool {
     version.is_mariadb() && version.number >= (10, 5, 9)
@@ -139,6 +144,20 @@ const SNAPSHOTS: Right = Right {
     need: Need::Helpful,
     without: "exact snapshots lock the tables one by one, and the server may end a client's transaction as a deadlock",
     ..must(Source, Server, &["RELOAD"], "hold all commits back for the moment of an exact snapshot", every)
+};
+
+/// MariaDB keeps a table's lock beyond a savepoint where the session writes to the log.
+const PROVES: Right = Right {
+    check: "target_proof",
+    need: Need::Helpful,
+    without: "it cannot be proved after the switch that both sides were equal",
+    ..must(
+        Target,
+        Server,
+        &["BINLOG ADMIN", "SUPER"],
+        "prove the switch without a lock that lasts on tables of the target",
+        mariadb_before11,
+    )
 };
 
 pub(super) const RIGHTS: &[Right] = &[
@@ -250,6 +269,8 @@ pub(super) const RIGHTS: &[Right] = &[
         without: "clients are held longer at the cutover: all definitions of the target are read again",
         ..must(Target, Server, &["PROCESS"], "see that no session is changing a definition", every)
     },
+    PROVES,
+    Right { names: &["BINLOG ADMIN"], of: mariadb11, ..PROVES },
     must(Target, Records, &["CREATE"], "create its records", every),
     must(Target, Records, &["DROP"], "remove them again", every),
     must(Target, Records, &["SELECT"], "read its records", every),

@@ -99,10 +99,12 @@ impl SnapshotPair for Pair {
     }
 
     async fn digests(&mut self, (table, _): &Both<Self::Column>, range: &Range) -> Result<(Digest, Digest)> {
-        tokio::try_join!(
+        // Neither is left in the middle of an answer where the other fails: its session is still needed.
+        let (here, there) = tokio::join!(
             digest(&self.source, "source", table, range, self.hash),
             digest(&self.target, "target", table, range, self.hash)
-        )
+        );
+        Ok((here?, there?))
     }
 
     fn by_bucket(&self, table: &Described, range: &Range, buckets: u64) -> String {
@@ -118,7 +120,9 @@ impl SnapshotPair for Pair {
     }
 
     async fn named(&mut self, table: &Described, query: &str) -> Result<(Named, Named)> {
-        tokio::try_join!(named(&self.source, "source", table, query), named(&self.target, "target", table, query))
+        let (here, there) =
+            tokio::join!(named(&self.source, "source", table, query), named(&self.target, "target", table, query));
+        Ok((here?, there?))
     }
 }
 

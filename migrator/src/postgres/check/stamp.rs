@@ -49,6 +49,12 @@ impl Stamp {
     }
 }
 
+/// The text for one side, as this session sees it.
+pub(crate) async fn read_in(session: &Client) -> Result<String> {
+    let statement = prepare(session).await?;
+    session.query_one(&statement, &[]).await.and_then(|row| row.try_get(0)).map_err(cannot)
+}
+
 async fn text((session, statement): &(Client, Statement)) -> Result<String> {
     session.query_one(statement, &[]).await.and_then(|row| row.try_get(0)).map_err(cannot)
 }

@@ -235,6 +235,7 @@ pub(super) const ROWS: Table = &[
             "no_printed_right_is_too_much_on_a_target_of_mariadb",
         ]),
     ),
+    (Of::Finding("target_proof"), Shown::By(&["no_printed_right_is_too_much_on_a_target_of_mariadb"])),
     (
         Of::Finding("target_reachable"),
         Shown::By(&["an_account_that_may_not_undo_a_setting_in_its_sessions_is_told_the_right_for_it"]),
