@@ -12,6 +12,7 @@ use crate::mysql::client::failed;
 use crate::mysql::context::RECORDS;
 use crate::mysql::fence::mark;
 use crate::mysql::preflight::trial;
+use crate::mysql::schema::triggers::set_aside;
 use crate::mysql::sql::{qualified, quote_ident, quote_literal};
 use crate::mysql::{Mysql, fence, stale_sessions};
 
@@ -27,6 +28,7 @@ pub async fn run(mysql: &Mysql) -> Result<()> {
     stale_sessions::end_all(mysql, &mut target).await?;
     trial::scratch::recover(mysql).await?;
     reprinted::forget(mysql, &mut target).await?;
+    set_aside::put_back(mysql, &mut target).await?;
     forget(mysql, &mut target, "target").await
 }
 
@@ -51,7 +53,7 @@ async fn forget(mysql: &Mysql, session: &mut Conn, side: &str) -> Result<()> {
             kept += 1;
             continue;
         }
-        session.exec_drop(format!("DELETE FROM {table} WHERE migration = ?"), (mysql.name(),)).await.map_err(cannot)?;
+        session.exec_drop(format!("DELETE FROM {table} WHERE migration = ?"), (mysql.key(),)).await.map_err(cannot)?;
         let left: Option<u8> = session.query_first(format!("SELECT 1 FROM {table} LIMIT 1")).await.map_err(cannot)?;
         if left.is_some() {
             kept += 1;

@@ -36,7 +36,7 @@ pub(super) use locked::events_finding;
 pub use look::UnderFence;
 pub use write_block::lift;
 use write_block::{END_TIMEOUT, PURPOSES};
-pub(super) use write_block::{forget, install};
+pub(super) use write_block::{forget, install, is_sealed, locked_accounts, open_again};
 
 /// How long a reply may be late where the server has nothing to wait for.
 const REPLY_GRACE: Duration = Duration::from_secs(5);
@@ -164,7 +164,7 @@ pub async fn raise(
         }
     }
     let marking = async {
-        heartbeat::signal(&mut ready.marker, mysql.name(), Signal::Marker, token).await?;
+        heartbeat::signal(&mut ready.marker, &mysql.key(), Signal::Marker, token).await?;
         // Where the look has ended already, with a failure, that is reported by the look.
         let _ = marked.send(());
         position::current(&mut ready.marker).await
@@ -362,11 +362,17 @@ pub async fn clear_mark(mysql: &Mysql) -> Result<()> {
     let mut session = mysql.connect_source("marks").await?;
     mark::install(&mut session).await?;
     install(&mut session).await?;
-    // A finished migration has its fence remembered here alone.
+    // Whichever leg's it is, and a finished migration has its fence remembered here alone.
+    let (key, name) = (mysql.key(), mysql.name());
+    let adopting = session.exec_drop(
+        "UPDATE IGNORE headgate.fence SET migration = ? WHERE SUBSTRING_INDEX(migration, '/', 1) = ?",
+        (&key, name),
+    );
+    adopting.await.map_err(|error| failed("cannot read what the source's fence has changed", error))?;
     let remembering = session.exec_drop(
         "INSERT IGNORE INTO headgate.fence (migration, sealed, event_scheduler, persisted, accounts)
-         SELECT switch_of, 1, event_scheduler, persisted, accounts FROM headgate.switches WHERE switch_of = ?",
-        (mysql.name(),),
+         SELECT ?, 1, event_scheduler, persisted, accounts FROM headgate.switches WHERE switch_of = ?",
+        (&key, name),
     );
     remembering.await.map_err(|error| failed("cannot read what the source's fence has changed", error))?;
     lift(mysql, &Plan::default()).await?;

@@ -43,8 +43,8 @@ pub async fn run(
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Result<()> {
-    triggers::remove(mysql).await?;
-    follow::run(Box::pin(open(mysql, plan, true)), follow, progress, None, &stop).await.map(drop)
+    triggers::make_way(mysql).await?;
+    follow::run(Box::pin(open(mysql, Some(plan), true)), follow, progress, None, &stop).await.map(drop)
 }
 
 /// Applies changes until everything before the marker with this token, written to the source after the last load, is
@@ -58,20 +58,31 @@ pub async fn catch_up(
     stop: &CancellationToken,
 ) -> Result<bool> {
     let until = Some(marker.to_owned());
-    follow::run(Box::pin(open(mysql, plan, false)), Follow::default(), Arc::clone(progress), until, stop).await
+    follow::run(Box::pin(open(mysql, Some(plan), false)), Follow::default(), Arc::clone(progress), until, stop).await
+}
+
+/// Follows the signals alone until the marker with this token is durable on the target. Nothing that moves is looked at.
+/// False where `stop` was cancelled first.
+pub(super) async fn marker(mysql: &Mysql, marker: &str, stop: &CancellationToken) -> Result<bool> {
+    let until = Some(marker.to_owned());
+    follow::run(Box::pin(open(mysql, None, true)), Follow::default(), Arc::default(), until, stop).await
 }
 
 type Judging = Pin<Box<dyn Future<Output = Result<BinlogPosition>> + Send>>;
 
-/// Where rows were loaded from a later moment than a change, nothing is `strict` about what the change finds.
-async fn open(mysql: &Mysql, plan: &Plan, strict: bool) -> Result<(Source, Applier)> {
+/// Where rows were loaded from a later moment than a change, nothing is `strict` about what the change finds. Without a
+/// plan nothing moves.
+async fn open(mysql: &Mysql, plan: Option<&Plan>, strict: bool) -> Result<(Source, Applier)> {
     let mut source = mysql.connect_source("heartbeat").await?;
     let mut target = mysql.connect_target("apply").await?;
     if !mysql.is_fenced() {
         in_time("prepare the heartbeat", heartbeat::install(&mut source)).await?;
     }
-    let tables = Tables::load(mysql, plan, &mut source, &mut target);
-    let tables = Arc::new(in_time("tell about the tables", tables).await?);
+    let tables = match plan {
+        Some(plan) => in_time("tell about the tables", Tables::load(mysql, plan, &mut source, &mut target)).await?,
+        None => Tables::default(),
+    };
+    let tables = Arc::new(tables);
     let applier = Applier::open(mysql, target, Arc::clone(&tables), strict);
     let applier = in_time("open the session that applies", applier).await?;
     let applied = applier.stored().clone();

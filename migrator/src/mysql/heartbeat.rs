@@ -175,7 +175,7 @@ impl Heartbeat {
                     if mysql.is_fenced() || is_read_only(&mut session).await? {
                         withheld = Some(number);
                     } else {
-                        signal(&mut session, mysql.name(), Signal::Beat, &token).await?;
+                        signal(&mut session, &mysql.key(), Signal::Beat, &token).await?;
                     }
                 }
                 drop(beating);

@@ -61,7 +61,7 @@ pub async fn run(mysql: &Mysql, plan: &Plan, progress: Arc<Progress>, stop: Canc
     }
     // Chunks were read at different moments. What the stream brought until the last of them puts them together.
     let marker = format!("loaded-{:016x}", rand::random::<u64>());
-    heartbeat::signal(&mut source, mysql.name(), Signal::Marker, &marker).await?;
+    heartbeat::signal(&mut source, &mysql.key(), Signal::Marker, &marker).await?;
     drop(source);
     if !Box::pin(follow::catch_up(mysql, plan, &marker, &progress, &stop)).await? {
         return Ok(());
@@ -107,7 +107,7 @@ async fn first_position(mysql: &Mysql, source: &mut Conn) -> Result<BinlogPositi
         wait_for_prepared(mysql, source).await?;
         // Commits become visible in the order of the log: when this one has returned, so are all before it.
         let barrier = format!("begin-{:016x}", rand::random::<u64>());
-        heartbeat::signal(source, mysql.name(), Signal::Marker, &barrier).await?;
+        heartbeat::signal(source, &mysql.key(), Signal::Marker, &barrier).await?;
         let now = position::current(source).await?;
         if let Some(begin) = position::exact(source, begin, &now).await? {
             return Ok(begin);

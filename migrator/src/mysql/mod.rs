@@ -12,6 +12,7 @@ pub mod heartbeat;
 mod link;
 pub mod load;
 mod login;
+mod next_leg;
 pub mod plan;
 pub mod position;
 pub mod preflight;
@@ -31,13 +32,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::Conn;
+use mysql_async::prelude::Queryable as _;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
-use crate::database::{ChangeStream, Comparison, Counters, Fencing, GatedBackends, Preflight, Raised, SchemaAndLoad};
-use crate::database::{Kept, NextLeg, SwitchSnapshots};
-use crate::error::{Error, Result};
+use crate::database::{
+    ChangeStream, Comparison, Counters, Fencing, GatedBackends, Kept, NextLeg, Preflight, Raised, SchemaAndLoad,
+    SwitchSnapshots,
+};
+use crate::error::{Error, Kind, Result};
 use crate::follow::Follow;
 use crate::model::definitions::{Compared, Fingerprint};
 use crate::model::leg::Leg;
@@ -55,7 +59,7 @@ pub use position::BinlogPosition;
 /// How long writers wait for the target while the fence is lifted.
 const TRIGGERS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One migration between two servers, and what was opened ahead of its cutover.
+/// One leg of a migration between two servers, and what was opened ahead of its cutover.
 #[derive(Clone)]
 pub struct MysqlDatabase {
     mysql: Mysql,
@@ -67,12 +71,42 @@ pub struct MysqlDatabase {
 struct Warm {
     fence: Option<fence::Ready>,
     counters: Option<(Conn, Conn)>,
+    /// On the target that refuses writers as long as this leg is not switched.
+    target: Option<Conn>,
+    /// Tells where the source's log ends, for the leg that begins there.
+    armed: Option<next_leg::Armed>,
 }
 
 impl MysqlDatabase {
-    /// The migration that `mysql` speaks of. Opens nothing yet.
+    /// The leg that `mysql` speaks of. Opens nothing yet.
     pub fn new(mysql: Mysql) -> Self {
         Self { mysql, warm: Arc::default() }
+    }
+
+    /// What keeps a way back from going on: it cannot begin anew, as most remedies of a first leg tell to.
+    fn on_the_way(&self, error: Error) -> Error {
+        let begins_anew =
+            |remedy: &str| ["DROP MIGRATION", "RECOPY TABLE"].iter().any(|statement| remedy.contains(statement));
+        if self.leg() == Leg::FIRST || !error.remedy_text().is_some_and(begins_anew) {
+            return error;
+        }
+        let text = error.full_text();
+        match error.kind() {
+            Kind::Transient => Error::transient(text),
+            Kind::Refused => Error::refused(text),
+            Kind::Fatal => Error::fatal(text),
+        }
+    }
+
+    /// The session that lets writers in to the target, if it still answers.
+    async fn target_session(&self) -> Result<Conn> {
+        let warm = self.warm.lock().target.take();
+        if let Some(mut session) = warm
+            && session.query_drop("DO 0").await.is_ok()
+        {
+            return Ok(session);
+        }
+        schema::connect(self, "open").await
     }
 }
 
@@ -134,8 +168,9 @@ impl ChangeStream for MysqlDatabase {
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> Result<()> {
-        schema::triggers::remove(self).await?;
-        follow::run(self, plan, follow, progress, stop).await
+        schema::triggers::make_way(self).await?;
+        let following = follow::run(self, plan, follow, progress, stop).await;
+        following.map_err(|error| self.on_the_way(error))
     }
 
     async fn hiding(&self) -> Result<Vec<String>> {
@@ -183,9 +218,12 @@ impl Fencing for MysqlDatabase {
         let mut counters = self.counter_sessions().await?;
         fence::mark::install(&mut counters.0).await?;
         fence::counters::advance_early(self, plan, &mut counters.0, &mut counters.1).await?;
+        let refuses = self.leg() != Leg::FIRST;
+        let target = if refuses { Some(schema::connect(self, "open").await?) } else { None };
         // The last, because the servers count Headgate's own statements too.
         ready.look(fence::UnderFence::open(self, proved).await?);
-        *self.warm.lock() = Warm { fence: Some(ready), counters: Some(counters) };
+        let mut warm = self.warm.lock();
+        (warm.fence, warm.counters, warm.target) = (Some(ready), Some(counters), target);
         Ok(())
     }
 
@@ -202,11 +240,11 @@ impl Fencing for MysqlDatabase {
         &self,
         fence: Fence,
         mark: &Mark,
-        _next_begins: Option<&BinlogPosition>,
+        next_begins: Option<&BinlogPosition>,
         gated_backends: GatedBackends<'_>,
     ) -> Result<()> {
         let mut session = fence::seal(self, fence, gated_backends).await?;
-        fence::mark::write(self, &mut session, mark).await
+        fence::mark::write(self, &mut session, mark, next_begins).await
     }
 
     async fn drop_fence(&self, fence: Fence) -> Result<()> {
@@ -227,7 +265,11 @@ impl Fencing for MysqlDatabase {
     }
 
     async fn open_target(&self, _plan: &Plan) -> Result<()> {
-        Ok(())
+        if self.leg() == Leg::FIRST {
+            return Ok(());
+        }
+        let mut target = self.target_session().await?;
+        next_leg::open_target(self, &mut target).await
     }
 
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
@@ -273,21 +315,35 @@ impl NextLeg for MysqlDatabase {
         Self::new(self.mysql.for_leg(leg))
     }
 
-    async fn arm(&self, _plan: &Plan, _token: &str) -> Result<()> {
+    async fn arm(&self, plan: &Plan, token: &str) -> Result<()> {
+        let armed = next_leg::arm(self, plan, token).await?;
+        self.warm.lock().armed = Some(armed);
         Ok(())
     }
 
     async fn stream_end(&self) -> Result<BinlogPosition> {
-        let mut source = self.connect_source("arm").await?;
-        position::current(&mut source).await
+        let warm = self.warm.lock().armed.take();
+        let told = match warm {
+            Some(mut armed) => armed.stream_end().await.ok().map(|end| (end, armed)),
+            None => None,
+        };
+        let (end, armed) = if let Some(told) = told {
+            told
+        } else {
+            let mut armed = next_leg::Armed::open(self).await?;
+            (armed.stream_end().await?, armed)
+        };
+        self.warm.lock().armed = Some(armed);
+        Ok(end)
     }
 
     async fn retire(&self) -> Result<()> {
-        Ok(())
+        self.warm.lock().armed = None;
+        next_leg::retire(self).await
     }
 
     async fn kept(&self) -> Result<Kept> {
-        Ok(Kept::default())
+        next_leg::kept(self).await
     }
 }
 

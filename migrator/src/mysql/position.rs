@@ -3,12 +3,12 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
 use protocol::mysql::position::{GtidSet, Gtids};
 use serde::{Deserialize, Serialize};
 
-use super::client::{self, failed};
+use super::client::{self, Version, failed};
 use super::sql::quote_literal;
 use crate::error::{Error, Result};
 use crate::model::position::Position;
@@ -103,20 +103,30 @@ pub fn order(one: &BinlogPosition, other: &BinlogPosition) -> Ordering {
 
 /// The end of the server's binary log now. What it covers may not be visible to a new snapshot yet.
 pub async fn current(session: &mut Conn) -> Result<BinlogPosition> {
-    let cannot = |error| failed("cannot read the end of the binary log", error);
     let version = client::version(session).await?;
     let server = server(session).await?;
-    // The GTIDs first: they may fall short of the file's end, and never say more than it.
-    let mut gtids = if version.is_mariadb() {
-        let reported: Option<Option<String>> =
-            session.query_first("SELECT @@GLOBAL.gtid_binlog_pos").await.map_err(cannot)?;
-        reported.flatten()
+    end(session, version, server).await
+}
+
+/// As [`current`], in one round trip, where it is known whose session this is.
+pub(crate) async fn end(session: &mut Conn, version: Version, server: String) -> Result<BinlogPosition> {
+    let cannot = |error| failed("cannot read the end of the binary log", error);
+    let status = if version.is_mysql_from(8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+    let query = if version.is_mariadb() {
+        // The GTIDs first: they may fall short of the file's end, and never say more than it.
+        format!("SELECT @@GLOBAL.gtid_binlog_pos; {status}")
     } else {
-        None
+        status.to_owned()
     };
-    let query = if version.is_mysql_from(8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
-    let row: Option<mysql_async::Row> = session.query_first(query).await.map_err(cannot)?;
-    let Some(mut row) = row else {
+    let mut answers = session.query_iter(query).await.map_err(cannot)?;
+    let mut gtids = None;
+    if version.is_mariadb() {
+        let reported: Vec<Option<String>> = answers.collect().await.map_err(cannot)?;
+        gtids = reported.into_iter().next().flatten();
+    }
+    let rows: Vec<Row> = answers.collect().await.map_err(cannot)?;
+    answers.drop_result().await.map_err(cannot)?;
+    let Some(mut row) = rows.into_iter().next() else {
         return Err(
             Error::fatal("the server writes no binary log").remedy("start it with log_bin and binlog_format=ROW")
         );

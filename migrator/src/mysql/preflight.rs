@@ -15,10 +15,10 @@ mod tables;
 pub(crate) mod trial;
 mod visible;
 
-use super::{Mysql, fence};
+use super::{Mysql, catalogue, fence};
 use crate::accounts::Account;
-use crate::error::Result;
-use crate::preflight::{Check, Findings};
+use crate::error::{Error, Result};
+use crate::preflight::{Check, Findings, Level};
 pub use side::NOT_PERSISTENT;
 use side::Side;
 
@@ -61,6 +61,30 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
         trial::run(mysql, source, target, place, &mut findings).await;
     }
     Ok(findings.checks)
+}
+
+/// Refuses where changes could not go back: from the source of `mysql`, which is yet to serve, to its target, which serves.
+pub(super) async fn refuse_way_back(mysql: &Mysql) -> Result<()> {
+    let (mut source, mut target) =
+        tokio::try_join!(Side::open(mysql.connect_source("arm")), Side::open(mysql.connect_target("arm")))?;
+    let mut findings = Findings::default();
+    server::stream(mysql, &mut source, &mut findings).await;
+    let outcome = tables::cascades(&mut source, &catalogue::listed(mysql), &mut findings).await;
+    findings.ran("foreign_key_cascades", outcome);
+    rights::source(mysql, &mut source, &mut findings).await;
+    rights::applier(mysql, &mut target, &mut findings).await;
+    let errors: Vec<Check> = findings.checks.into_iter().filter(|check| check.level == Level::Error).collect();
+    let Some(first) = errors.first() else {
+        return Ok(());
+    };
+    let evidence: Vec<&str> = errors.iter().map(|check| check.evidence.as_str()).collect();
+    let (came_from, goes_to) = (mysql.target(), mysql.source());
+    let fixes: Vec<&str> = errors.iter().map(|check| check.fix.as_str()).filter(|fix| !fix.is_empty()).collect();
+    Err(Error::refused(format!(
+        "there would be no way back from {goes_to:?} (called the source here) to {came_from:?}: {}",
+        evidence.join("; ")
+    ))
+    .remedy(if fixes.is_empty() { first.remedy.clone() } else { fixes.join("; ") }))
 }
 
 /// Every account that can log in on the source, and whether it can on the target, as things are now.

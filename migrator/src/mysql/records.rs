@@ -98,7 +98,7 @@ pub fn read_position(text: &str) -> Result<BinlogPosition> {
 
 fn of_table(mysql: &Mysql, table: &Table) -> Params {
     params! {
-        "migration" => mysql.name(),
+        "migration" => mysql.key(),
         "schema" => &table.schema,
         "name" => &table.name,
     }
@@ -107,7 +107,7 @@ fn of_table(mysql: &Mysql, table: &Table) -> Params {
 /// The kept definitions of the schema.
 pub async fn archive(mysql: &Mysql, target: &mut Conn) -> Result<Option<String>> {
     let found: Option<Option<String>> = target
-        .exec_first("SELECT archive FROM headgate.migrations WHERE migration = ?", (mysql.name(),))
+        .exec_first("SELECT archive FROM headgate.migrations WHERE migration = ?", (mysql.key(),))
         .await
         .map_err(unreadable)?;
     Ok(found.flatten())
@@ -119,7 +119,7 @@ pub async fn keep_archive(mysql: &Mysql, target: &mut Conn, archive: &str) -> Re
         .exec_drop(
             "INSERT INTO headgate.migrations (migration, archive) VALUES (?, ?)
              ON DUPLICATE KEY UPDATE archive = VALUES(archive)",
-            (mysql.name(), archive),
+            (mysql.key(), archive),
         )
         .await
         .map_err(unwritable)
@@ -137,7 +137,7 @@ pub async fn are_there(target: &mut Conn) -> Result<bool> {
 /// Where `pre_data`, `post_data` or `settled` stands.
 pub async fn part(mysql: &Mysql, target: &mut Conn, column: &str) -> Result<Part> {
     let query = format!("SELECT {column} FROM headgate.migrations WHERE migration = ?");
-    let found: Option<String> = target.exec_first(query, (mysql.name(),)).await.map_err(unreadable)?;
+    let found: Option<String> = target.exec_first(query, (mysql.key(),)).await.map_err(unreadable)?;
     Ok(Part::read(found.as_deref()))
 }
 
@@ -147,7 +147,7 @@ pub async fn set_part(mysql: &Mysql, target: &mut Conn, column: &str, part: Part
         "INSERT INTO headgate.migrations (migration, {column}) VALUES (?, ?)
          ON DUPLICATE KEY UPDATE {column} = VALUES({column})"
     );
-    target.exec_drop(query, (mysql.name(), part.text())).await.map_err(unwritable)
+    target.exec_drop(query, (mysql.key(), part.text())).await.map_err(unwritable)
 }
 
 /// What is recorded of every table, by database and name.
@@ -155,7 +155,7 @@ pub async fn tables(mysql: &Mysql, target: &mut Conn) -> Result<Tables<BinlogPos
     let rows: Vec<(String, String, String, String)> = target
         .exec(
             "SELECT table_schema, table_name, valid_from, state FROM headgate.tables WHERE migration = ?",
-            (mysql.name(),),
+            (mysql.key(),),
         )
         .await
         .map_err(unreadable)?;
@@ -169,7 +169,7 @@ pub async fn tables(mysql: &Mysql, target: &mut Conn) -> Result<Tables<BinlogPos
 /// How far the follower is; `None` before the load begins.
 pub async fn progress(mysql: &Mysql, target: &mut Conn) -> Result<Option<BinlogPosition>> {
     let found: Option<String> = target
-        .exec_first("SELECT position FROM headgate.progress WHERE migration = ?", (mysql.name(),))
+        .exec_first("SELECT position FROM headgate.progress WHERE migration = ?", (mysql.key(),))
         .await
         .map_err(unreadable)?;
     found.as_deref().map(read_position).transpose()
@@ -180,7 +180,7 @@ pub async fn begin_progress(mysql: &Mysql, target: &mut Conn, at: &BinlogPositio
     target
         .exec_drop(
             "INSERT IGNORE INTO headgate.progress (migration, position) VALUES (?, ?)",
-            (mysql.name(), written(at)?),
+            (mysql.key(), written(at)?),
         )
         .await
         .map_err(unwritable)
@@ -191,7 +191,7 @@ pub fn progressed(mysql: &Mysql, at: &BinlogPosition) -> Result<String> {
     Ok(format!(
         "UPDATE headgate.progress SET position = {} WHERE migration = {}",
         quote_literal(&written(at)?),
-        quote_literal(mysql.name())
+        quote_literal(&mysql.key())
     ))
 }
 
@@ -205,7 +205,7 @@ pub async fn begin_keyed(
     let valid_from = written(valid_from)?;
     let rows = tables.iter().map(|table| {
         params! {
-            "migration" => mysql.name(),
+            "migration" => mysql.key(),
             "schema" => &table.schema,
             "name" => &table.name,
             "valid_from" => &valid_from,
@@ -220,6 +220,28 @@ pub async fn begin_keyed(
     .await
 }
 
+/// Records anew that the follower begins here, and that the target has everything of these tables that came before.
+pub async fn begin_anew(mysql: &Mysql, target: &mut Conn, tables: &[Table], at: &BinlogPosition) -> Result<()> {
+    let key = mysql.key();
+    let position = written(at)?;
+    let rows = tables.iter().map(|table| (&key, &table.schema, &table.name, &position));
+    target.query_drop("BEGIN").await.map_err(unwritable)?;
+    target
+        .exec_drop("REPLACE INTO headgate.progress (migration, position) VALUES (?, ?)", (&key, &position))
+        .await
+        .map_err(unwritable)?;
+    target.exec_drop("DELETE FROM headgate.tables WHERE migration = ?", (&key,)).await.map_err(unwritable)?;
+    target
+        .exec_batch(
+            "INSERT INTO headgate.tables (migration, table_schema, table_name, valid_from, state)
+             VALUES (?, ?, ?, ?, 'indexed')",
+            rows,
+        )
+        .await
+        .map_err(unwritable)?;
+    target.query_drop("COMMIT").await.map_err(unwritable)
+}
+
 /// Records that a table without a key is loaded as of this position, from its beginning.
 pub async fn begin_keyless(mysql: &Mysql, target: &mut Conn, table: &Table, valid_from: &BinlogPosition) -> Result<()> {
     target
@@ -227,7 +249,7 @@ pub async fn begin_keyless(mysql: &Mysql, target: &mut Conn, table: &Table, vali
             "INSERT INTO headgate.tables (migration, table_schema, table_name, valid_from, state)
              VALUES (?, ?, ?, ?, 'copying')
              ON DUPLICATE KEY UPDATE valid_from = VALUES(valid_from), state = 'copying'",
-            (mysql.name(), &table.schema, &table.name, written(valid_from)?),
+            (mysql.key(), &table.schema, &table.name, written(valid_from)?),
         )
         .await
         .map_err(unwritable)
@@ -260,7 +282,7 @@ fn set_table(mysql: &Mysql, table: &Table, state: &str) -> String {
 fn is_table(mysql: &Mysql, table: &Table) -> String {
     format!(
         "migration = {} AND table_schema = {} AND table_name = {}",
-        quote_literal(mysql.name()),
+        quote_literal(&mysql.key()),
         quote_literal(&table.schema),
         quote_literal(&table.name)
     )
@@ -299,7 +321,7 @@ pub fn whole_loaded(mysql: &Mysql, table: &Table, position: &BinlogPosition, row
         "REPLACE INTO headgate.chunks
              (migration, table_schema, table_name, chunk, loaded, position, `row_count`, bytes)
          VALUES ({}, {}, {}, 0, 1, {}, {rows}, {bytes})",
-        quote_literal(mysql.name()),
+        quote_literal(&mysql.key()),
         quote_literal(&table.schema),
         quote_literal(&table.name),
         quote_literal(&written(position)?)
@@ -324,7 +346,7 @@ pub async fn add_chunks(mysql: &Mysql, target: &mut Conn, table: &Table, chunks:
     let mut rows = Vec::with_capacity(chunks.len());
     for chunk in chunks {
         rows.push(params! {
-            "migration" => mysql.name(),
+            "migration" => mysql.key(),
             "schema" => &table.schema,
             "name" => &table.name,
             "chunk" => chunk.number,
@@ -375,7 +397,7 @@ pub async fn report(mysql: &Mysql, target: &mut Conn, plan: &Plan, progress: &Pr
         .exec(
             "SELECT table_schema, table_name, CAST(SUM(`row_count`) AS UNSIGNED), CAST(SUM(bytes) AS UNSIGNED)
              FROM headgate.chunks WHERE migration = ? AND loaded = 1 GROUP BY table_schema, table_name",
-            (mysql.name(),),
+            (mysql.key(),),
         )
         .await
         .map_err(unreadable)?;

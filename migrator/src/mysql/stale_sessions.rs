@@ -31,7 +31,7 @@ pub async fn mark(mysql: &Mysql, session: &mut Conn, purpose: &str) -> Result<bo
 /// Names of such locks are at most 64 characters long.
 fn lock(mysql: &Mysql, purpose: &str) -> String {
     let mut hasher = DefaultHasher::new();
-    mysql.name().hash(&mut hasher);
+    mysql.key().hash(&mut hasher);
     format!("headgate {:016x} {purpose:.30}", hasher.finish())
 }
 

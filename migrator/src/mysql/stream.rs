@@ -226,7 +226,7 @@ pub(super) fn number_of(name: &str) -> u64 {
 /// The number under which the source knows this stream. The source ends an older stream with the same number: that of
 /// a run of ours that is gone. Real servers are not numbered that high.
 fn replica_number(mysql: &Mysql) -> u32 {
-    let name = format!("{} {:?}", mysql.name(), mysql.target());
+    let name = format!("{} {:?}", mysql.key(), mysql.target());
     let low = u32::try_from(number_of(&name) & 0x0FFF_FFFF).unwrap_or(1);
     0xE000_0000 | low
 }

@@ -56,7 +56,11 @@ const FILES: &[(&str, &[&str])] = &[
     ),
     (
         "MySQL has no session that triggers and events leave alone: they come with and after the switch",
-        &["migrator/src/mysql/schema/triggers.rs", "migrator/src/mysql/schema/post_cutover.rs"],
+        &[
+            "migrator/src/mysql/schema/triggers.rs",
+            "migrator/src/mysql/schema/triggers/set_aside.rs",
+            "migrator/src/mysql/schema/post_cutover.rs",
+        ],
     ),
     (
         "PostgreSQL's copy is a pipe of bytes under one snapshot; MySQL's cuts tables by key and turns rows into another form",
@@ -139,6 +143,7 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/tests/mysql_fence.rs",
             "migrator/tests/mysql_schema.rs",
             "migrator/tests/mysql_servers.rs",
+            "migrator/tests/mysql_way_back.rs",
         ],
     ),
     (

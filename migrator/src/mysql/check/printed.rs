@@ -19,6 +19,10 @@ pub(crate) fn is_name_of_check(class: &Class, column: &str) -> bool {
 /// A column's value of a server of `version`, as it is compared between servers of `versions`.
 pub(crate) fn value(record: &Record, column: &str, version: Version, versions: (Version, Version)) -> Option<String> {
     let text = record.values.get(column)?.as_deref();
+    // Once it was locked and is not any more, it says so for good.
+    if column == "priv.account_locked" && text == Some("false") {
+        return None;
+    }
     if versions.0 == versions.1 {
         return text.map(|text| plain(column, text));
     }

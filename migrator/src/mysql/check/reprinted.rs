@@ -76,7 +76,7 @@ pub(crate) async fn forget(mysql: &Mysql, session: &mut Conn) -> Result<()> {
 /// A name that needs no quotes, is nobody else's, and stands in no definition.
 fn scratch_of(mysql: &Mysql, number: usize) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in mysql.name().bytes() {
+    for byte in mysql.key().bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     format!("{SCRATCH}{hash:016x}_{number}")

@@ -1,6 +1,7 @@
 //! Sessions that read the definitions of both sides, quick enough to be asked again while clients are held: where a server
 //! has run no statement since that could change a definition, none has changed.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::error::{Kind, Result};
 use crate::model::definitions::Fingerprint;
 use crate::mysql::catalogue::ask;
 use crate::mysql::client::failed;
+use crate::mysql::schema::accounts;
 use crate::mysql::{Mysql, processlist};
 
 /// Counters of statements that change no definition, by the beginnings of their names: what a version brings anew counts.
@@ -202,6 +204,8 @@ pub struct Stamp {
     pub(crate) source: Side,
     pub(crate) target: Side,
     databases: Vec<String>,
+    /// Accounts that the target has locked only as long as the refusal of an earlier leg stands there.
+    refused: BTreeSet<(String, String)>,
     last: Option<Fingerprint>,
     quick: bool,
 }
@@ -209,11 +213,12 @@ pub struct Stamp {
 impl Stamp {
     /// Opens the sessions, and finds out how the definitions are read.
     pub async fn open(mysql: &Mysql) -> Result<Self> {
-        let (source, target) = tokio::try_join!(
+        let (source, mut target) = tokio::try_join!(
             Side::open(mysql, mysql.connect_source("look"), false),
             Side::open(mysql, mysql.connect_target("look"), true)
         )?;
-        Ok(Self { source, target, databases: mysql.databases(), last: None, quick: false })
+        let refused = accounts::locked_by_refusal(mysql, &mut target.session).await?;
+        Ok(Self { source, target, databases: mysql.databases(), refused, last: None, quick: false })
     }
 
     /// Whether the last reading was answered by counters alone.
@@ -252,9 +257,18 @@ impl Stamp {
     }
 
     fn seen(&self) -> Sides {
+        let mut target = self.target.seen();
+        for record in &mut target.records {
+            let is_refused = record.account.as_ref().is_some_and(|account| self.refused.contains(account));
+            for (column, open) in [("account_locked", "N"), ("priv.account_locked", "false")] {
+                if is_refused && let Some(locked) = record.values.get_mut(column) {
+                    *locked = Some(open.to_owned());
+                }
+            }
+        }
         Sides {
             source: self.source.seen(),
-            target: self.target.seen(),
+            target,
             catalogues: (self.source.catalogue.clone(), self.target.catalogue.clone()),
         }
     }

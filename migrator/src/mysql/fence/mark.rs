@@ -6,9 +6,11 @@ use mysql_async::{Conn, Error as Failure, Row};
 use super::writers::own_account;
 use crate::error::{Error, Result};
 use crate::model::mark::{Mark, Stage};
-use crate::mysql::Mysql;
 use crate::mysql::catalogue::text;
 use crate::mysql::client::failed;
+use crate::mysql::records;
+use crate::mysql::sql::quote_literal;
+use crate::mysql::{BinlogPosition, Mysql};
 
 /// What the fence has remembered is kept with the mark: it must be known for as long as the refusal lasts.
 const INSTALL: [&str; 2] = [
@@ -34,26 +36,43 @@ pub(crate) async fn install(session: &mut Conn) -> Result<()> {
     Ok(())
 }
 
-/// Writes the mark.
-pub(crate) async fn write(mysql: &Mysql, session: &mut Conn, mark: &Mark) -> Result<()> {
+/// Writes the mark, and before it where the next leg begins, in that leg's progress record.
+pub(crate) async fn write(
+    mysql: &Mysql,
+    session: &mut Conn,
+    mark: &Mark,
+    next_begins: Option<&BinlogPosition>,
+) -> Result<()> {
+    if let Some(at) = next_begins {
+        let next = mysql.leg().next().key(mysql.name());
+        session
+            .query_drop(format!(
+                "REPLACE INTO headgate.progress (migration, position)
+                 SELECT migration, {} FROM headgate.progress WHERE migration = {}",
+                quote_literal(&records::written(at)?),
+                quote_literal(&next)
+            ))
+            .await
+            .map_err(|error| failed("cannot write on the source where the way back begins", error))?;
+        if session.affected_rows() == 0 {
+            return Err(Error::transient("the source has no record of the way back: it is not armed"));
+        }
+    }
     let moved = serde_json::to_string(&mysql.databases())
         .map_err(|error| Error::fatal("the mark cannot be written").because(error))?;
+    let texts = [&mark.migration, &mark.route, &mark.source, &mark.target].map(|text| quote_literal(text));
     session
-        .exec_drop(
+        .query_drop(format!(
             "REPLACE INTO headgate.switches (switch_of, route, source, target, epoch, journal, switched, sealed, moved,
                  event_scheduler, persisted, accounts)
-             SELECT migration, ?, ?, ?, ?, ?, 0, CONCAT(UTC_TIMESTAMP(), ' UTC'), ?, event_scheduler, persisted, accounts
-             FROM headgate.fence WHERE migration = ?",
-            (
-                &mark.route,
-                &mark.source,
-                &mark.target,
-                mark.epoch,
-                &mark.journal,
-                moved,
-                &mark.migration,
-            ),
-        )
+             SELECT {}, {}, {}, 0, CONCAT(UTC_TIMESTAMP(), ' UTC'), {}, event_scheduler, persisted, accounts
+             FROM headgate.fence WHERE migration = {}",
+            texts.join(", "),
+            mark.epoch,
+            quote_literal(&mark.journal),
+            quote_literal(&moved),
+            quote_literal(&mysql.key())
+        ))
         .await
         .map_err(|error| failed("cannot write the mark of the switch on the source", error))?;
     if session.affected_rows() == 0 {
@@ -92,7 +111,7 @@ pub(crate) async fn read(mysql: &Mysql) -> Result<Vec<Mark>> {
     }
     let marked: Vec<String> = rows.iter().map(|row| text(row, 0)).collect::<Result<_>>()?;
     for row in &self::rows(&mut session, "SELECT migration FROM headgate.fence").await? {
-        let migration = text(row, 0)?;
+        let migration = of_leg(&text(row, 0)?).to_owned();
         if !marked.contains(&migration) {
             marks.push(Mark {
                 migration,
@@ -118,9 +137,22 @@ pub(crate) async fn confirm(mysql: &Mysql) -> Result<()> {
         .map_err(|error| failed("cannot write the mark of the switch on the source", error))
 }
 
-/// Removes this migration's mark, if there is one.
+/// The migration of whose leg this is the key.
+fn of_leg(key: &str) -> &str {
+    match key.rsplit_once('/') {
+        Some((migration, number)) if number.parse::<u32>().is_ok() => migration,
+        _ => key,
+    }
+}
+
+/// Removes this migration's mark from the source, if there is one.
 pub(crate) async fn remove(mysql: &Mysql) -> Result<()> {
     let mut session = mysql.connect_source("marks").await?;
+    remove_in(mysql, &mut session).await
+}
+
+/// As [`remove`], in a session on the source.
+pub(crate) async fn remove_in(mysql: &Mysql, session: &mut Conn) -> Result<()> {
     let removing = session.exec_drop("DELETE FROM headgate.switches WHERE switch_of = ?", (mysql.name(),));
     match removing.await {
         Ok(()) => Ok(()),

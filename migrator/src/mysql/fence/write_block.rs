@@ -6,10 +6,11 @@ use mysql_async::{Conn, Row};
 use super::super::client::{self, Version, failed};
 use super::super::sql::quote_literal;
 use super::super::{Mysql, stale_sessions};
-use super::{kept, locked};
+use super::{kept, locked, mark};
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::mysql::catalogue::{optional, text};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long the sessions of an earlier fence have to end.
@@ -81,9 +82,12 @@ pub(super) async fn refuse_others(mysql: &Mysql, session: &mut Conn) -> Result<(
 
 /// Other migrations whose fence may be up on this server.
 async fn others(mysql: &Mysql, session: &mut Conn) -> Result<Vec<String>> {
-    let name = quote_literal(mysql.name());
+    let (key, name) = (quote_literal(&mysql.key()), quote_literal(mysql.name()));
     session
-        .query(format!("SELECT migration FROM headgate.fence WHERE migration <> {name} ORDER BY migration"))
+        .query(format!(
+            "SELECT migration FROM headgate.fence
+             WHERE migration <> {key} AND SUBSTRING_INDEX(migration, '/', 1) <> {name} ORDER BY migration"
+        ))
         .await
         .map_err(unreadable)
 }
@@ -95,7 +99,7 @@ pub(super) async fn remember(mysql: &Mysql, session: &mut Conn, version: Version
     } else {
         "NULL"
     };
-    let name = quote_literal(mysql.name());
+    let name = quote_literal(&mysql.key());
     session
         .query_drop(format!(
             "INSERT INTO headgate.fence (migration, sealed, event_scheduler, persisted)
@@ -114,7 +118,7 @@ pub(super) async fn remember_accounts(mysql: &Mysql, session: &mut Conn, account
         .exec_drop(
             "INSERT INTO headgate.fence (migration, sealed, event_scheduler, accounts) VALUES (?, 0, '', ?)
              ON DUPLICATE KEY UPDATE sealed = 0, accounts = VALUES(accounts)",
-            (mysql.name(), text),
+            (mysql.key(), text),
         )
         .await
         .map_err(|error| failed("cannot write down which accounts are locked", error))
@@ -122,11 +126,16 @@ pub(super) async fn remember_accounts(mysql: &Mysql, session: &mut Conn, account
 
 /// Records that the refusal is meant to stay.
 pub(super) async fn seal(mysql: &Mysql, session: &mut Conn) -> Result<()> {
-    let name = quote_literal(mysql.name());
+    let name = quote_literal(&mysql.key());
     session
         .query_drop(format!("UPDATE headgate.fence SET sealed = 1 WHERE migration = {name}"))
         .await
         .map_err(|error| failed("cannot record that the fence is sealed", error))
+}
+
+/// Whether the fence is sealed.
+pub(in super::super) async fn is_sealed(mysql: &Mysql, session: &mut Conn) -> Result<bool> {
+    Ok(remembered(mysql, session).await?.is_some_and(|before| before.sealed))
 }
 
 /// Whether the fence is sealed and a setting of the server keeps it up.
@@ -172,7 +181,7 @@ async fn put_back(mysql: &Mysql, session: &mut Conn, before: &Before, persisted:
             session.query_drop(statement).await.map_err(|error| failed("cannot lift the source's fence", error))?;
         }
     }
-    let name = quote_literal(mysql.name());
+    let name = quote_literal(&mysql.key());
     session
         .query_drop(format!("DELETE FROM headgate.fence WHERE migration = {name}"))
         .await
@@ -191,7 +200,7 @@ async fn remembered(mysql: &Mysql, session: &mut Conn) -> Result<Option<Before>>
     let found: std::result::Result<Option<Row>, _> = session
         .query_first(format!(
             "SELECT CAST(sealed AS CHAR), event_scheduler, persisted, accounts FROM headgate.fence WHERE migration = {}",
-            quote_literal(mysql.name())
+            quote_literal(&mysql.key())
         ))
         .await;
     let row = match found {
@@ -223,6 +232,22 @@ pub async fn lift(mysql: &Mysql, _plan: &Plan) -> Result<()> {
     lower(mysql, &mut session, version).await?;
     mysql.set_fenced(false);
     Ok(())
+}
+
+/// Lets writers in again where the refusal has stood since a switch, and removes that switch's mark: `session` is on the
+/// source of `mysql`. Finds nothing to do where there is nothing.
+pub(in super::super) async fn open_again(mysql: &Mysql, session: &mut Conn) -> Result<()> {
+    let version = client::version(session).await?;
+    lower(mysql, session, version).await?;
+    mark::remove_in(mysql, session).await
+}
+
+/// The accounts that the refusal has locked.
+pub(in super::super) async fn locked_accounts(mysql: &Mysql, session: &mut Conn) -> Result<BTreeSet<(String, String)>> {
+    let before = remembered(mysql, session).await?;
+    let kept = kept::remembered(mysql, session).await?;
+    let all = before.and_then(|before| before.accounts).into_iter().chain(kept.map(|kept| kept.accounts));
+    Ok(all.flatten().collect())
 }
 
 /// Ends what an unsealed fence left; a sealed one stays in force and is only not remembered any more.

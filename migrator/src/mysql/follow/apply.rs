@@ -59,6 +59,8 @@ pub(crate) struct Applier {
     migration: String,
     strict: bool,
     bytes_max: usize,
+    /// What the target takes in one packet.
+    packet_max: usize,
     /// The target's own word how far it is, and as it is written there.
     stored: BinlogPosition,
     since: Option<BinlogPosition>,
@@ -114,9 +116,10 @@ impl Applier {
         let mut applier = Self {
             session,
             tables,
-            migration: quote_literal(mysql.name()),
+            migration: quote_literal(&mysql.key()),
             strict,
             bytes_max: usize::try_from(bytes_max).unwrap_or(1 << 18),
+            packet_max: packet.and_then(|packet| usize::try_from(packet).ok()).unwrap_or(usize::MAX),
             stored: BinlogPosition { server: String::new(), file: String::new(), offset: 0, gtids: String::new() },
             since: None,
             stored_text: String::new(),
@@ -345,6 +348,7 @@ impl Applier {
 
     async fn run(&mut self, jobs: Vec<Job>) -> Result<(), ApplyError> {
         for job in jobs {
+            self.refuse_long(&job)?;
             if job.lenient {
                 self.control(LENIENT).await.map_err(ApplyError::Failed)?;
             }
@@ -368,6 +372,25 @@ impl Applier {
         Ok(())
     }
 
+    /// The target would end the session where a single row is longer than a packet may be, and say nothing of the row.
+    fn refuse_long(&self, job: &Job) -> Result<(), ApplyError> {
+        const SERVERS_MAX: usize = 1 << 30;
+        let length = job.sql.len() + 1;
+        if length <= self.packet_max {
+            return Ok(());
+        }
+        let title = self.tables.all.get(job.table).map_or("the target", |table| &table.title);
+        let statement = format!("SET GLOBAL max_allowed_packet = {}", length.next_power_of_two().min(SERVERS_MAX));
+        Err(ApplyError::Failed(
+            Error::fatal(format!(
+                "cannot apply changes to {title}: a row takes {length} bytes, and the target takes {} in one packet",
+                self.packet_max
+            ))
+            .remedy(format!("on the target: {statement}, and set it in its configuration too"))
+            .fix(statement),
+        ))
+    }
+
     fn setback(&mut self, table: usize, error: Failure) -> ApplyError {
         match &error {
             Failure::Server(reported) if matches!(reported.code, 1062 | 1586) => ApplyError::other_key(),
@@ -383,7 +406,7 @@ impl Applier {
 /// Ends the session of a run of ours that is gone but whose server side has not noticed: it holds a named lock.
 async fn end_predecessor(mysql: &Mysql, session: &mut Conn) -> Result<()> {
     let cannot = |error| failed("cannot end the session of an earlier run on the target", error);
-    let name = format!("headgate apply {:016x}", crate::mysql::stream::number_of(mysql.name()));
+    let name = format!("headgate apply {:016x}", crate::mysql::stream::number_of(&mysql.key()));
     let name = quote_literal(&name);
     for _ in 0..3 {
         let got: Option<Option<u8>> =

@@ -158,7 +158,7 @@ impl TransactionBuffer {
     ) -> Self {
         let same = from.server == end.server;
         Self {
-            migration: mysql.name().as_bytes().to_vec(),
+            migration: mysql.key().into_bytes(),
             gathered: Gathered::new(tables.all.len()),
             wires: vec![None; tables.all.len()],
             passed: vec![false; tables.all.len()],

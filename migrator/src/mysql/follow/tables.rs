@@ -81,6 +81,7 @@ pub(crate) enum Announced {
 }
 
 /// Every table of the plan, by its name.
+#[derive(Default)]
 pub(crate) struct Tables {
     pub(crate) all: Vec<Table>,
     by_name: HashMap<(String, String), usize>,

@@ -29,8 +29,11 @@ pub(super) async fn run(mysql: &Mysql, source: &mut Side, target: &mut Side, fin
 /// Whether each account of the source can log in on the target once the cutover has created what is still to come.
 pub(super) async fn judge(mysql: &Mysql, source: &mut Side, target: &mut Side) -> Result<Vec<neutral::Account>> {
     let there = accounts::read(mysql, &mut source.session).await?;
-    let here: BTreeMap<_, Account> =
-        accounts::read(mysql, &mut target.session).await?.into_iter().map(|account| (account.key(), account)).collect();
+    let here: BTreeMap<_, Account> = accounts::read_target(mysql, &mut target.session)
+        .await?
+        .into_iter()
+        .map(|account| (account.key(), account))
+        .collect();
     let offered = accounts::plugins(&mut target.session).await?;
     let demanded = options::read(mysql, &mut source.session).await?;
     let doubled = beside::second_passwords(&mut source.session, source.version).await?;

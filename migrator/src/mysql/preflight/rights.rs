@@ -130,3 +130,28 @@ async fn on_target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) ->
     );
     Ok(())
 }
+
+/// What an applier needs on a server that has the schema already.
+pub(super) async fn applier(mysql: &Mysql, target: &mut Side, findings: &mut Findings) {
+    let outcome = of_applier(mysql, target, findings).await;
+    findings.ran("target_rights", outcome);
+}
+
+async fn of_applier(mysql: &Mysql, target: &mut Side, findings: &mut Findings) -> Result<()> {
+    const TO_CREATE: [&str; 6] =
+        ["REFERENCES", "CREATE VIEW", "CREATE ROUTINE", "EVENT", "CREATE USER", "GRANT OPTION"];
+    let held = Held::read(&mut target.session).await?;
+    let mut lacking = held.lacking(Which::Target, target.version, &mysql.databases());
+    lacking.retain(|grant| {
+        let (what, _) = right(&grant.statement).split_once(" ON ").unwrap_or_default();
+        !TO_CREATE.contains(&what)
+    });
+    findings.each(
+        "target_rights",
+        Level::Error,
+        &of(&lacking, "target_rights", &held.account, Which::Target),
+        REMEDY,
+        "Headgate's account may apply changes",
+    );
+    Ok(())
+}

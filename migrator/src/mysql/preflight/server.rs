@@ -29,17 +29,22 @@ pub(super) async fn source(mysql: &Mysql, source: &mut Side, findings: &mut Find
             "",
         );
     }
-    binary_log(source, findings);
-    retention(source, findings);
-    positions(source, findings);
-    let outcome = filters(mysql, source, findings).await;
-    findings.ran("binlog_filters", outcome);
+    stream(mysql, source, findings).await;
     let outcome = prepared(source, findings).await;
     findings.ran("xa_transactions", outcome);
     let outcome = long_transactions(source, findings).await;
     findings.ran("long_transactions", outcome);
     let outcome = replica(source, findings).await;
     findings.ran("source_replica", outcome);
+}
+
+/// What a change stream from this server needs.
+pub(super) async fn stream(mysql: &Mysql, source: &mut Side, findings: &mut Findings) {
+    binary_log(source, findings);
+    retention(source, findings);
+    positions(source, findings);
+    let outcome = filters(mysql, source, findings).await;
+    findings.ran("binlog_filters", outcome);
 }
 
 /// A setting that must have one value.

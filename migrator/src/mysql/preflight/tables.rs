@@ -161,7 +161,7 @@ async fn key_for(source: &mut Side, table: &Table, hidden: &str) -> Result<Strin
 }
 
 /// Rows that a cascade changes are in no log where the storage engine does it by itself.
-async fn cascades(source: &mut Side, databases: &str, findings: &mut Findings) -> Result<()> {
+pub(super) async fn cascades(source: &mut Side, databases: &str, findings: &mut Findings) -> Result<()> {
     const NAME: &str = "foreign_key_cascades";
     let native = source.is_on("innodb_native_foreign_keys");
     if source.version.is_mysql_from(9, 6, 0) && !native {

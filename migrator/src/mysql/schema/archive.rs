@@ -98,7 +98,7 @@ impl Kind {
 }
 
 /// Something that holds SQL text of its own, and what that text was written under.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// What it is.
     pub kind: Kind,
@@ -139,10 +139,15 @@ impl Archive {
     /// What the source has now, kept on the target from now on.
     pub async fn anew(mysql: &Mysql, target: &mut Conn) -> Result<Self> {
         let archive = Self::read(mysql).await?;
-        let text = serde_json::to_string(&archive)
-            .map_err(|error| Error::fatal("the definitions cannot be written").because(error))?;
-        records::keep_archive(mysql, target, &text).await?;
+        archive.keep(mysql, target).await?;
         Ok(archive)
+    }
+
+    /// Keeps it on the target from now on.
+    pub async fn keep(&self, mysql: &Mysql, target: &mut Conn) -> Result<()> {
+        let text = serde_json::to_string(self)
+            .map_err(|error| Error::fatal("the definitions cannot be written").because(error))?;
+        records::keep_archive(mysql, target, &text).await
     }
 
     /// What the target keeps, or nothing where it keeps nothing yet.
@@ -162,6 +167,25 @@ impl Archive {
         let mut source = mysql.connect_source("schema").await?;
         let source = &mut source;
         let databases = listed(mysql);
+        let mut archive = Self::begun(source, &databases).await?;
+        archive.read_tables(source, &databases).await?;
+        archive.read_routines(source, &databases).await?;
+        archive.read_libraries(source, &databases).await?;
+        archive.read_triggers(source, &databases).await?;
+        archive.read_events(source, &databases).await?;
+        Ok(archive.settled())
+    }
+
+    /// Reads of any server the triggers alone, and what they are created under.
+    pub async fn triggers_of(mysql: &Mysql, server: &mut Conn) -> Result<Self> {
+        let databases = listed(mysql);
+        let mut archive = Self::begun(server, &databases).await?;
+        archive.read_triggers(server, &databases).await?;
+        Ok(archive.settled())
+    }
+
+    /// What all else is read under.
+    async fn begun(source: &mut Conn, databases: &str) -> Result<Self> {
         let mut archive = Self { version: one(source, "SELECT VERSION()").await?.owned(0), ..Self::default() };
         for row in ask(
             source,
@@ -185,18 +209,18 @@ impl Archive {
                 comment: row.owned(3),
             });
         }
-        archive.read_tables(source, &databases).await?;
-        archive.read_routines(source, &databases).await?;
-        archive.read_libraries(source, &databases).await?;
-        archive.read_triggers(source, &databases).await?;
-        archive.read_events(source, &databases).await?;
-        for one in &mut archive.programs {
-            let now = archive.databases.iter().find(|database| database.name == one.schema);
+        Ok(archive)
+    }
+
+    /// A collation is told only where it is another one than the database has now.
+    fn settled(mut self) -> Self {
+        for one in &mut self.programs {
+            let now = self.databases.iter().find(|database| database.name == one.schema);
             if now.is_some_and(|database| database.collation == one.database_collation) {
                 one.database_collation.clear();
             }
         }
-        Ok(archive)
+        self
     }
 
     async fn read_tables(&mut self, source: &mut Conn, databases: &str) -> Result<()> {

@@ -47,8 +47,7 @@ pub(crate) async fn record(mysql: &Mysql, source: &mut Conn, target: &mut Conn) 
         }
     }
     made.insert(complete);
-    let rows: Vec<_> =
-        made.into_iter().map(|(kind, place, name)| (mysql.name().to_owned(), kind, place, name)).collect();
+    let rows: Vec<_> = made.into_iter().map(|(kind, place, name)| (mysql.key(), kind, place, name)).collect();
     target.query_drop("BEGIN").await.map_err(cannot)?;
     target.exec_batch("INSERT IGNORE INTO headgate.made VALUES (?, ?, ?, ?)", rows).await.map_err(cannot)?;
     target.query_drop("COMMIT").await.map_err(cannot)
@@ -80,14 +79,14 @@ pub(crate) async fn take_back(mysql: &Mysql, target: &mut Conn) -> Result<()> {
     target
         .exec_drop(
             "DELETE FROM headgate.made WHERE migration = ? AND kind NOT IN (?, ?)",
-            (mysql.name(), DATABASE, ACCOUNT),
+            (mysql.key(), DATABASE, ACCOUNT),
         )
         .await
         .map_err(|error| failed(what, error))
 }
 
 pub(crate) async fn recorded(mysql: &Mysql, target: &mut Conn) -> Result<BTreeSet<Object>> {
-    let rows = target.exec("SELECT kind, place, name FROM headgate.made WHERE migration = ?", (mysql.name(),)).await;
+    let rows = target.exec("SELECT kind, place, name FROM headgate.made WHERE migration = ?", (mysql.key(),)).await;
     match rows {
         Ok(rows) => Ok(rows.into_iter().collect()),
         Err(mysql_async::Error::Server(reported)) if matches!(reported.code, UNKNOWN_TABLE | UNKNOWN_DATABASE) => {

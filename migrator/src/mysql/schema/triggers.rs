@@ -1,5 +1,7 @@
 //! The triggers of the moving tables: they must not fire while changes are applied, so they come with the switch.
 
+pub(crate) mod set_aside;
+
 use std::collections::BTreeSet;
 
 use futures_util::future::try_join_all;
@@ -8,6 +10,7 @@ use mysql_async::Conn;
 use super::archive::{Archive, Kind, Program};
 use super::create_table::Translation;
 use crate::error::{Error, Result};
+use crate::model::leg::Leg;
 use crate::mysql::catalogue::{ask, listed, run};
 use crate::mysql::sql::qualified;
 use crate::mysql::{Mysql, schema};
@@ -19,7 +22,18 @@ const WORTH_A_SESSION: usize = 10;
 /// Creates those that the target lacks. It runs while writers wait: `target` is open already, more are opened only
 /// for many triggers.
 pub async fn create(mysql: &Mysql, target: &mut Conn) -> Result<()> {
-    let archive = Archive::open(mysql, target).await?;
+    let archive = if mysql.leg() == Leg::FIRST {
+        Archive::open(mysql, target).await?
+    } else {
+        match set_aside::kept(mysql, target).await? {
+            Some(kept) => kept.archive,
+            None => return Ok(()),
+        }
+    };
+    create_missing(mysql, &archive, target).await
+}
+
+async fn create_missing(mysql: &Mysql, archive: &Archive, target: &mut Conn) -> Result<()> {
     if archive.of(Kind::Trigger).next().is_none() {
         return Ok(());
     }
@@ -55,13 +69,25 @@ pub async fn prove(mysql: &Mysql, archive: &Archive, target: &mut Conn) -> Resul
     Ok(())
 }
 
-/// Drops those that the migration has created; finds nothing to do where there is none.
+/// Drops those that the migration has created, or has set aside and created again; finds nothing to do where there is
+/// none.
 pub async fn remove(mysql: &Mysql) -> Result<()> {
     let mut target = mysql.connect_target("triggers").await?;
-    match Archive::kept(mysql, &mut target).await? {
+    let archive = if mysql.leg() == Leg::FIRST {
+        Archive::kept(mysql, &mut target).await?
+    } else {
+        set_aside::kept(mysql, &mut target).await?.map(|kept| kept.archive)
+    };
+    match archive {
         Some(archive) => drop_present(mysql, &archive, &mut target).await,
         None => Ok(()),
     }
+}
+
+/// Sees to it that none fires while changes are applied. Those that the target had by itself are written down there
+/// before they are dropped.
+pub async fn make_way(mysql: &Mysql) -> Result<()> {
+    if mysql.leg() == Leg::FIRST { remove(mysql).await } else { set_aside::run(mysql).await }
 }
 
 fn key(trigger: &Program) -> (String, String) {

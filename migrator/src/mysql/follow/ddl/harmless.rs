@@ -15,11 +15,14 @@ use tokio::time::timeout;
 use super::{Guard, tables_of};
 use crate::error::{Error, Result};
 use crate::model::definitions::{Definitions, Fingerprint, named};
+use crate::model::leg::Leg;
 use crate::model::position::Position as _;
 use crate::mysql::catalogue::text;
 use crate::mysql::client::failed;
 use crate::mysql::records;
 use crate::mysql::schema::archive::{Archive, Kind};
+use crate::mysql::schema::post_cutover;
+use crate::mysql::schema::post_data::disabled;
 use crate::mysql::sql::{qualified, quote_ident, quote_literal, title_of};
 use crate::mysql::{BinlogPosition, Mysql, position};
 
@@ -52,10 +55,20 @@ async fn judged(mysql: &Mysql, doubt: &Doubt) -> Result<BinlogPosition> {
     let mut source = mysql.connect_source("definitions").await?;
     // What the definitions show is at least as new as this.
     let settled = position::current(&mut source).await?;
-    let now = Archive::read(mysql).await?;
+    let (mut was, mut now) = (kept.clone(), Archive::read(mysql).await?);
+    let completed = settle(mysql, doubt, &mut source, [&mut was, &mut now]).await?;
     let none = Definitions::new();
-    let before = Fingerprint::of(&definitions(&kept), &none);
+    let before = Fingerprint::of(&definitions(&was), &none);
     let changes = before.changes(&Fingerprint::of(&definitions(&now), &none));
+    if !changes.is_empty() && !completed {
+        // What follows a switch also changes definitions for a moment.
+        return Err(Error::transient(format!(
+            "what follows the switch is not done, and {} ran on the source at {}: {}",
+            doubt.what,
+            doubt.at,
+            named(&changes)
+        )));
+    }
     if !changes.is_empty() {
         return Err(changed(mysql, doubt, &named(&changes)));
     }
@@ -96,13 +109,36 @@ async fn judged(mysql: &Mysql, doubt: &Doubt) -> Result<BinlogPosition> {
     Ok(settled)
 }
 
+/// On a way back the definitions were kept before the switch that began it, which creates triggers and enables events:
+/// leaves out of both what is Headgate's own doing. Tells whether all of that is done.
+async fn settle(mysql: &Mysql, doubt: &Doubt, source: &mut Conn, archives: [&mut Archive; 2]) -> Result<bool> {
+    let Some(before) = mysql.leg().before() else {
+        return Ok(true);
+    };
+    // All of Headgate's own are before the place where this leg begins.
+    if doubt.what.split(' ').any(|word| word == "TRIGGER") {
+        return Err(changed(mysql, doubt, "the other side would not get it"));
+    }
+    let completed = before != Leg::FIRST || post_cutover::is_done(&mysql.for_leg(before), source).await?;
+    for archive in archives {
+        archive.programs.retain(|program| program.kind != Kind::Trigger);
+        for event in archive.programs.iter_mut().filter(|program| program.kind == Kind::Event) {
+            event.create = disabled(&event.create);
+            event.enabled &= completed;
+        }
+    }
+    Ok(completed)
+}
+
 fn changed(mysql: &Mysql, doubt: &Doubt, what: &str) -> Error {
     let name = mysql.name();
-    Error::fatal(format!(
-        "{} ran on the source at {} during the migration: {what}",
-        doubt.what, doubt.at
-    ))
-    .remedy(format!(
+    let error = Error::fatal(format!("{} ran on the source at {} during the migration: {what}", doubt.what, doubt.at));
+    if mysql.leg() != Leg::FIRST {
+        // What a table or a trigger did in between is not known, even where it is undone.
+        let is_lost = doubt.what.split(' ').any(|word| ["TABLE", "INDEX", "TRIGGER"].contains(&word));
+        return if is_lost { error } else { error.remedy(format!("undo it on {:?}", mysql.source())) };
+    }
+    error.remedy(format!(
         "undo it on the source and START MIGRATION {name}; where a table was changed, undo it and RECOPY TABLE … OF \
          MIGRATION {name} takes the table anew"
     ))

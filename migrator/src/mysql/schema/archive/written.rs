@@ -43,7 +43,9 @@ pub(crate) fn known_modes(modes: &str, target: Version) -> String {
 impl Program {
     /// Makes the session write what the program's text means, in the program's database.
     pub async fn enter(&self, target: &mut Conn, translation: &Translation) -> Result<()> {
-        let modes = known_modes(&self.sql_mode, translation.target);
+        // A server without a data dictionary takes whatever it has shown.
+        let its_own = translation.source == translation.target && !translation.target.is_mysql_from(8, 0, 0);
+        let modes = if its_own { self.sql_mode.clone() } else { known_modes(&self.sql_mode, translation.target) };
         // We send UTF-8; where that would differ from what the text was sent in, the text is worth more than the label.
         let client = if self.create.is_ascii() || self.client.starts_with("utf8") {
             translation.charset(&self.client)
