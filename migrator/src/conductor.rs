@@ -21,6 +21,7 @@ use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Failure, UndoReason};
 use crate::database::{Counters, Fencing, NextLeg};
 use crate::error::{Error, Kind as Failing, Result};
+use crate::failpoint;
 use crate::follow::Follow;
 use crate::journal::{Journal, Unwritten};
 use crate::model::leg::Leg;
@@ -290,7 +291,10 @@ impl<'a, D: Fencing + Counters + NextLeg> Run<'a, D> {
         let mut outcome = Outcome::Switched;
         loop {
             self.announce(&state);
-            let Some(event) = self.effect(&state).await else {
+            failpoint::before("effect", state.name());
+            let event = self.effect(&state).await;
+            failpoint::after("effect", state.name());
+            let Some(event) = event else {
                 self.conductor.shown.stage.lock().clear();
                 self.conductor.shown.meet(None);
                 return self.course(outcome);

@@ -26,6 +26,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, Transactio
 
 use crate::cutover::Cutover;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::model::mark::Mark;
 use crate::model::position::Position;
 
@@ -142,7 +143,7 @@ impl Journal {
             matches!(state, Cutover::Switched),
         );
         let at = now();
-        self.commit(switches, move |transaction| {
+        self.commit(state_name, switches, move |transaction| {
             if begins {
                 transaction.execute("UPDATE epochs SET last = last + 1", [])?;
                 transaction.execute(
@@ -252,23 +253,27 @@ impl Journal {
         &self,
         work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.commit(false, work).await.map_err(Error::from)
+        self.commit(failpoint::function_of(&work), false, work).await.map_err(Error::from)
     }
 
     /// As [`Journal::write`]; a `decision` that fails is looked for on the disk.
     async fn commit<T: Send + 'static>(
         &self,
+        name: &'static str,
         decision: bool,
         work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unwritten> {
         let open = Arc::clone(&self.open);
         let committing = move || {
+            failpoint::before("record", name);
             #[cfg(test)]
             if decision && let Some(stalled) = open.stalled.lock().take() {
                 // Nothing is ever sent.
                 let _ = stalled.recv();
             }
-            open.commit(decision, &work)
+            let outcome = open.commit(decision, &work);
+            failpoint::after("record", name);
+            outcome
         };
         match tokio::task::spawn_blocking(committing).await {
             Ok(outcome) => outcome

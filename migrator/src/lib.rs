@@ -21,6 +21,7 @@ pub mod cutover;
 pub mod database;
 mod drift;
 pub mod error;
+mod failpoint;
 pub mod follow;
 pub mod journal;
 pub mod model;

@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use crate::disk::SmallDisk;
 use crate::disposable::new_folder;
 use crate::mysql;
-use crate::postgres::{Record, connect, try_records};
+use crate::postgres::{Record, connect, try_connect, try_records};
 use crate::wait::{SOON, until, within};
 
 /// The admin console's password in these tests.
@@ -97,6 +97,7 @@ impl Headgate {
         let mut command = Command::new(binary());
         command.args(["run", "--config"]).arg(self.folder.join("headgate.toml")).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(out).stderr(log).kill_on_drop(true);
+        command.env("HEADGATE_FAILPOINTS", self.failpoints());
         self.process = Some(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display())));
         let port = self.port;
         let process = self.process.as_mut().expect("just started");
@@ -136,6 +137,16 @@ impl Headgate {
     /// The folder of its configuration, journal and log.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The folder of its failpoints, which count from when it is made.
+    pub fn failpoints(&self) -> PathBuf {
+        self.folder.join("failpoints")
+    }
+
+    /// Whether the process that was started last has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(process_ended)
     }
 
     /// All that it has written to its log so far.
@@ -250,6 +261,28 @@ impl Headgate {
         match self.ask(statement).await {
             Ok(records) => panic!("{statement} was not refused: {records:?}"),
             Err(refusal) => refusal,
+        }
+    }
+
+    /// Runs an admin statement of which nobody knows whether the program lives long enough to answer.
+    pub fn try_admin(&self, statement: &str) -> impl Future<Output = Result<Vec<Record>, String>> + Send + 'static {
+        let (port, engine, statement) = (self.port, self.engine, statement.to_owned());
+        async move {
+            match engine {
+                Engine::Postgres => {
+                    let console = try_connect(port, "headgate", Some(ADMIN_PASSWORD), "headgate").await;
+                    let console = console.map_err(|error| error.to_string())?;
+                    try_records(&console, &statement).await.map_err(|error| match error.as_db_error() {
+                        Some(_) => refusal_of_postgres(&statement, &error).1,
+                        None => error.to_string(),
+                    })
+                }
+                Engine::Mysql => {
+                    let console = mysql::try_connect(port, "headgate", Some(ADMIN_PASSWORD), "headgate").await;
+                    let mut console = console.map_err(|error| error.to_string())?;
+                    mysql::try_records(&mut console, &statement).await.map_err(|error| error.to_string())
+                }
+            }
         }
     }
 

@@ -3,16 +3,19 @@
 //! Everything waits for events with a deadline and panics with the evidence when it does not come, so that a test reads
 //! as what it shows. Nothing here is a stand-in: the servers are PostgreSQL, and Headgate is the program users run.
 
+pub mod arena;
 pub mod client;
 pub mod disk;
 pub mod disposable;
 pub mod fault;
 pub mod headgate;
+pub mod history;
 pub mod least;
 pub mod message;
 pub mod mysql;
 pub mod pgbench;
 pub mod postgres;
 pub mod stage;
+pub mod statements;
 pub mod wait;
 pub mod world;

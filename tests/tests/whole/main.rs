@@ -10,6 +10,7 @@ mod circles;
 mod command_line;
 mod configuration;
 mod full_disk;
+mod kills;
 mod lexers;
 mod mirror;
 mod mysql;

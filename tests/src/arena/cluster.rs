@@ -1,0 +1,192 @@
+//! What an arena asks of a server, for either engine.
+
+use mysql_async::Conn;
+use tokio_postgres::Client;
+
+use crate::headgate::Engine;
+use crate::history::{Application, Failure};
+use crate::mysql::{Mysql, Pair};
+use crate::postgres::{Postgres, Rows};
+use crate::world::{DATABASE, PASSWORD, Side, USER, clusters, mysql_clusters};
+
+/// Which servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairing {
+    /// PostgreSQL of these major versions.
+    Postgres(u32, u32),
+    /// MySQL or MariaDB.
+    Mysql(Pair),
+}
+
+impl Pairing {
+    /// Its name in tables.
+    pub fn title(self) -> String {
+        match self {
+            Self::Postgres(source, target) => format!("PostgreSQL {source} to {target}"),
+            Self::Mysql(pair) => {
+                let (source, target) = pair.kinds();
+                format!("{} to {}", source.title(), target.title())
+            }
+        }
+    }
+}
+
+/// A server of a migration under a load.
+pub trait Cluster: Side + Sized + Send + Sync {
+    /// A session of the load.
+    type Client: Application;
+    /// What its Headgate speaks.
+    const ENGINE: Engine;
+
+    /// Starts the source and the target, with an empty database and the application's account.
+    fn pair(pairing: Pairing) -> impl Future<Output = [Self; 2]> + Send;
+
+    /// The configuration of the two clusters, reached at these ports.
+    fn sections(blue: u16, green: u16) -> String;
+
+    /// The loopback port.
+    fn port(&self) -> u16;
+
+    /// Its process, while it runs.
+    fn pid(&self) -> Option<u32>;
+
+    /// Ends it as a crash does.
+    fn crash(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Starts it again, after stopping it in order where it runs.
+    fn restart(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Everything of Headgate's that is on it, by name.
+    fn kept_by_headgate(&self) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Whether the application may write, going around Headgate.
+    fn takes_writes(&self) -> impl Future<Output = bool> + Send {
+        async {
+            let Some(mut around) = Self::Client::open(self.port()).await else {
+                return false;
+            };
+            let written = around.ask("UPDATE accounts SET balance = balance WHERE id = 1").await;
+            !matches!(written, Err(Failure::Refused(_)))
+        }
+    }
+}
+
+fn names(rows: Rows) -> Vec<String> {
+    let mut names: Vec<String> =
+        rows.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
+    names.sort();
+    names
+}
+
+impl Cluster for Postgres {
+    type Client = Client;
+    const ENGINE: Engine = Engine::Postgres;
+
+    async fn pair(pairing: Pairing) -> [Self; 2] {
+        let Pairing::Postgres(source, target) = pairing else { panic!("{pairing:?} is not PostgreSQL") };
+        let (source, target) = tokio::join!(Self::start(source), Self::start(target));
+        for server in [&source, &target] {
+            server.sql("postgres", &format!("create database {DATABASE}")).await;
+        }
+        [source, target]
+    }
+
+    fn sections(blue: u16, green: u16) -> String {
+        clusters(blue, green)
+    }
+
+    fn port(&self) -> u16 {
+        Self::port(self)
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.server.pid()
+    }
+
+    async fn crash(&mut self) {
+        self.server.kill().await.expect("it runs");
+    }
+
+    async fn restart(&mut self) {
+        self.server.restart().await.expect("it starts");
+    }
+
+    async fn kept_by_headgate(&self) -> Vec<String> {
+        names(
+            self.sql(
+                DATABASE,
+                "select 'slot', slot_name from pg_replication_slots where not temporary
+                 union all select 'publication', pubname from pg_publication
+                 union all select 'trigger', tgname || ' on ' || tgrelid::regclass from pg_trigger
+                     where tgname like 'headgate%'
+                 union all select 'event trigger', evtname from pg_event_trigger
+                 union all select 'function', proname from pg_proc
+                     where pronamespace = to_regnamespace('headgate')
+                 union all select 'relation', relname from pg_class
+                     where relnamespace = to_regnamespace('headgate') and relkind in ('r', 'v', 'm', 'S')
+                 union all select 'prepared transaction', gid from pg_prepared_xacts",
+            )
+            .await,
+        )
+    }
+}
+
+impl Cluster for Mysql {
+    type Client = Conn;
+    const ENGINE: Engine = Engine::Mysql;
+
+    async fn pair(pairing: Pairing) -> [Self; 2] {
+        let Pairing::Mysql(pair) = pairing else { panic!("{pairing:?} is not MySQL") };
+        let (source, target) = pair.start().await;
+        for server in [&source, &target] {
+            server.make_database(DATABASE).await;
+        }
+        source.make_account(USER, PASSWORD, DATABASE).await;
+        [source, target]
+    }
+
+    fn sections(blue: u16, green: u16) -> String {
+        mysql_clusters(blue, green)
+    }
+
+    fn port(&self) -> u16 {
+        Self::port(self)
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.server.pid()
+    }
+
+    async fn crash(&mut self) {
+        self.server.kill().await.expect("it runs");
+    }
+
+    async fn restart(&mut self) {
+        self.server.restart().await.expect("it starts");
+    }
+
+    async fn kept_by_headgate(&self) -> Vec<String> {
+        let mut kept = names(
+            self.sql(
+                "",
+                "SELECT 'table', table_name FROM information_schema.tables WHERE table_schema = 'headgate'
+                 UNION ALL SELECT 'schema', schema_name FROM information_schema.schemata
+                     WHERE schema_name LIKE 'headgate%'
+                 UNION ALL SELECT 'trigger', trigger_name FROM information_schema.triggers
+                 UNION ALL SELECT 'event', CONCAT(event_name, ' ', status) FROM information_schema.events
+                 UNION ALL SELECT 'account', CONCAT(user, '@', host) FROM mysql.user
+                 UNION ALL SELECT 'read_only', @@GLOBAL.read_only
+                 UNION ALL SELECT 'event_scheduler', CAST(@@GLOBAL.event_scheduler AS CHAR)",
+            )
+            .await,
+        );
+        for table in ["switches", "fence", "fence_durable", "switched"] {
+            let there = format!("table {table}");
+            if kept.iter().any(|one| *one == there) {
+                let query = format!("SELECT '{table}', COUNT(*) FROM headgate.{table}");
+                kept.extend(names(self.sql("", &query).await));
+            }
+        }
+        kept
+    }
+}

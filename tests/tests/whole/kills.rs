@@ -1,0 +1,263 @@
+//! Headgate is killed at every record of its journal, every effect and every statement that changes something, and finds
+//! the way by itself: a table of what came of it. The records of a cutover are tried with every run of the tests, all places by `make kills`.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use tests::arena::{Arena, Cluster, Pairing, Place, Standing};
+use tests::headgate::binary;
+use tests::mysql::{Mysql, Pair};
+use tests::postgres::Postgres;
+use tests::statements::Edge;
+
+const CUTOVER: &str = "CUTOVER MIGRATION m WITH (max_hold = '5s')";
+const START: &str = "START MIGRATION m";
+const CHECK: &str = "CHECK MIGRATION m";
+const FINISH: &str = "FINISH MIGRATION m";
+const DROP: &str = "DROP MIGRATION m WITH (target_objects = 'drop')";
+const REHEARSE: &str = "REHEARSE MIGRATION m WITH (max_hold = '5s')";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_record_of_a_cutover_ends_on_one_side_on_postgresql() {
+    records::<Postgres>(Pairing::Postgres(14, 18)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_record_of_a_cutover_ends_on_one_side_on_mysql() {
+    records::<Mysql>(Pairing::Mysql(Pair::Mysql97to97)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: `make kills` runs it"]
+async fn a_kill_anywhere_is_survived_on_postgresql() {
+    everywhere::<Postgres>(Pairing::Postgres(14, 18)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: `make kills` runs it"]
+async fn a_kill_anywhere_is_survived_on_mysql() {
+    everywhere::<Mysql>(Pairing::Mysql(Pair::Mysql97to97)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: `make kills` runs it"]
+async fn a_kill_anywhere_is_survived_on_mariadb() {
+    everywhere::<Mysql>(Pairing::Mysql(Pair::Mariadb1011to1011)).await;
+}
+
+/// The states of a cutover only: their names are written large, those of other records small.
+async fn records<S: Cluster>(pairing: Pairing) {
+    let is_state = |place: &Place| match place {
+        Place::Failpoint(name) => name.strip_prefix("record ").is_some_and(|name| name.starts_with(char::is_uppercase)),
+        Place::Statement(_) => false,
+    };
+    let mut matrix = Matrix::<S>::begin(pairing).await;
+    matrix.cutovers(is_state).await;
+    matrix.end();
+}
+
+async fn everywhere<S: Cluster>(pairing: Pairing) {
+    let mut matrix = Matrix::<S>::begin(pairing).await;
+    matrix.starts_and_drops().await;
+    matrix.following().await;
+    matrix.cutovers(|_| true).await;
+    matrix.finishes().await;
+    matrix.end();
+}
+
+fn edges(places: &[Place]) -> impl Iterator<Item = (&Place, Edge)> {
+    places.iter().flat_map(|place| [Edge::Before, Edge::After].map(|edge| (place, edge)))
+}
+
+/// The table, and what it is about at the moment.
+struct Matrix<S: Cluster> {
+    pairing: Pairing,
+    arena: Arena<S>,
+    table: String,
+    faults: Vec<String>,
+}
+
+impl<S: Cluster> Matrix<S> {
+    async fn begin(pairing: Pairing) -> Self {
+        let arena = Arena::start(pairing).await;
+        Self { pairing, arena, table: String::new(), faults: Vec::new() }
+    }
+
+    /// A migration that follows, after a rehearsal, on servers that nothing was switched between.
+    async fn fresh(&mut self) {
+        self.arena = Arena::start(self.pairing).await;
+        self.ready().await;
+    }
+
+    async fn ready(&mut self) {
+        self.arena.follow().await;
+        self.arena.decide(REHEARSE).await;
+        let standing = self.arena.settled(&["following"]).await;
+        self.judged("", "", &standing).await;
+    }
+
+    /// Every place from the statement that starts a migration to the one that drops it.
+    async fn starts_and_drops(&mut self) {
+        let nothing = self.arena.standing().await;
+        self.judged("", "", &nothing).await;
+        self.arena.create().await;
+        self.arena.passed();
+        self.arena.headgate.admin(START).await;
+        let following = self.arena.settled(&["following"]).await;
+        let starts = self.arena.passed();
+        self.judged("", "", &following).await;
+        self.arena.headgate.admin(DROP).await;
+        let drops = self.arena.passed();
+        self.judged("", "", &nothing).await;
+        self.told("START", &starts);
+        self.told("DROP", &drops);
+        for (place, edge) in edges(&starts) {
+            self.arena.create().await;
+            if self.killed("start", place, edge, START, "following").await {
+                self.arena.headgate.admin(DROP).await;
+                self.judged("dropped after a kill at", place.name(), &nothing).await;
+            }
+        }
+        for (place, edge) in edges(&drops) {
+            self.arena.create().await;
+            self.arena.headgate.admin(START).await;
+            self.arena.settled(&["following"]).await;
+            self.killed("drop", place, edge, DROP, "").await;
+        }
+        self.arena.kept.clear();
+    }
+
+    /// What the follower does under the load, and a check.
+    async fn following(&mut self) {
+        self.ready().await;
+        self.arena.passed();
+        self.arena.check().await;
+        let places = self.arena.passed();
+        self.told("CHECK", &places);
+        for (place, edge) in edges(&places) {
+            self.killed("check", place, edge, CHECK, "following").await;
+        }
+    }
+
+    /// Every place that a rehearsal or a cutover passes, before and after.
+    async fn cutovers(&mut self, wanted: impl Fn(&Place) -> bool) {
+        self.fresh().await;
+        self.arena.passed();
+        self.arena.decide(REHEARSE).await;
+        let standing = self.arena.settled(&["following"]).await;
+        let mut rehearsal = self.arena.passed();
+        self.judged("", "", &standing).await;
+        self.arena.decide(CUTOVER).await;
+        let standing = self.arena.settled(&["switched"]).await;
+        let mut cutover = self.arena.passed();
+        self.judged("", "", &standing).await;
+        self.fresh().await;
+
+        cutover.retain(&wanted);
+        rehearsal.retain(|place| wanted(place) && !cutover.contains(place));
+        self.told("CUTOVER", &cutover);
+        self.told("REHEARSE", &rehearsal);
+        for (place, edge) in edges(&rehearsal) {
+            self.killed("rehearsal", place, edge, REHEARSE, "following").await;
+        }
+        for (place, edge) in edges(&cutover) {
+            self.killed("cutover", place, edge, CUTOVER, "").await;
+            if self.arena.standing().await.state == "switched" {
+                self.fresh().await;
+            }
+        }
+    }
+
+    /// What closes the way back and cleans up.
+    async fn finishes(&mut self) {
+        self.switched().await;
+        self.arena.passed();
+        self.arena.headgate.admin(FINISH).await;
+        let finished = self.arena.settled(&["finished"]).await;
+        let places = self.arena.passed();
+        self.judged("", "", &finished).await;
+        self.told("FINISH", &places);
+        for (place, edge) in edges(&places) {
+            self.switched().await;
+            self.killed("finish", place, edge, FINISH, "finished").await;
+        }
+    }
+
+    async fn switched(&mut self) {
+        self.fresh().await;
+        self.arena.decide(CUTOVER).await;
+        self.arena.settled(&["switched"]).await;
+    }
+
+    fn told(&self, what: &str, places: &[Place]) {
+        eprintln!("{}: {what} passes {} places", self.pairing.title(), places.len());
+    }
+
+    /// One case. `end` is the state that the statement leads to: where a kill came before it was on its way, it is given
+    /// again. A decision is not: with an empty `end` either outcome is one. Tells whether the place was reached.
+    async fn killed(&mut self, what: &str, place: &Place, edge: Edge, statement: &str, end: &str) -> bool {
+        let label = format!("| {} | {what} | {} | {} |", self.pairing.title(), place.name(), edge.name());
+        let mut answer = self.arena.die_at(place, edge, statement).await;
+        if let Some(Err(refusal)) = &answer {
+            // What a kill before it left behind may have voided the proof.
+            eprintln!("{label} {refusal}");
+            self.arena.check().await;
+            answer = self.arena.die_at(place, edge, statement).await;
+        }
+        let mut outcome = "not reached".to_owned();
+        let mut served = String::new();
+        let reached = answer.is_none();
+        if reached {
+            served = format!("{} ms", self.arena.revive().await.as_millis());
+        } else {
+            eprintln!("{label} {answer:?}");
+        }
+        let mut standing = self.arena.at_rest().await;
+        if !end.is_empty() && standing.state != end {
+            self.arena.decide(statement).await;
+            standing = self.arena.settled(&[end]).await;
+            outcome = "begun again".to_owned();
+        } else if reached {
+            outcome = match (standing.state.as_str(), standing.serving.as_str()) {
+                ("following", "blue") => "as before",
+                ("switched", "green") => "switched",
+                ("finished", "green") => "finished",
+                ("", "blue") => "dropped",
+                _ => "NEITHER",
+            }
+            .to_owned();
+        }
+        if outcome == "NEITHER" {
+            self.faults.push(format!("{label} {standing:?}"));
+        }
+        if !self.judged(&label, &outcome, &standing).await {
+            outcome.push_str(", WRONG");
+        }
+        let line = format!("{label} {outcome} | {served} |");
+        eprintln!("{line}");
+        let _ = writeln!(self.table, "{line}");
+        reached
+    }
+
+    /// Whether the checker finds nothing wrong.
+    async fn judged(&mut self, label: &str, outcome: &str, standing: &Standing) -> bool {
+        let (verdict, faults) = self.arena.judge(standing).await;
+        let sound = verdict.is_clean() && faults.is_empty();
+        if !sound {
+            let fault = format!("{label} {outcome}: {verdict:?} {faults:?}");
+            eprintln!("{fault}");
+            self.faults.push(fault);
+        }
+        sound
+    }
+
+    fn end(self) {
+        let head = "| servers | what | place | killed | outcome | clients served after |\n|---|---|---|---|---|---|\n";
+        let table = [head, &self.table].concat();
+        println!("{table}");
+        let folder = binary().parent().and_then(|folder| folder.parent().map(ToOwned::to_owned)).expect("it was built");
+        let name = format!("kills-{}.md", self.pairing.title().to_lowercase().replace(' ', "-"));
+        fs::write(folder.join(name), table).expect("the target folder is ours");
+        assert!(self.faults.is_empty(), "{:#?}", self.faults);
+    }
+}
