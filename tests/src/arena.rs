@@ -144,7 +144,7 @@ impl<S: Cluster> Arena<S> {
 
     /// Waits until nothing is under way: the migration is in a state that lasts, or there is none.
     pub async fn at_rest(&self) -> Standing {
-        const LASTING: [&str; 7] = ["created", "prechecked", "following", "switched", "finished", "stopped", "failed"];
+        const LASTING: [&str; 8] = ["created", "prechecked", "following", "switched", "finished", "stopped", "failed", "rolledback"];
         let ask = || self.headgate.try_admin("SHOW MIGRATION STATUS");
         let text = |row: &Record, column: &str| row.get(column).cloned().unwrap_or_default();
         let satisfied = |rows: &Result<Vec<Record>, String>| {
@@ -278,8 +278,11 @@ impl<S: Cluster> Arena<S> {
             }
             Some(known) => {
                 for (side, (known, now)) in ["blue", "green"].iter().zip(known.iter().zip(&now)) {
-                    let more = now.iter().filter(|one| !known.contains(one)).map(|one| format!("{side} has {one}"));
-                    let less = known.iter().filter(|one| !now.contains(one)).map(|one| format!("{side} lacks {one}"));
+                    let count = |list: &Vec<String>, one: &String| list.iter().filter(|other| *other == one).count();
+                    let more = now.iter().filter(|one| count(now, one) > count(known, one));
+                    let more = more.map(|one| format!("{side} has {one}"));
+                    let less = known.iter().filter(|one| count(known, one) > count(now, one));
+                    let less = less.map(|one| format!("{side} lacks {one}"));
                     faults.extend(more.chain(less));
                 }
             }
@@ -295,7 +298,7 @@ impl<S: Cluster> Arena<S> {
             return false;
         }
         let rows = self.headgate.admin("SHOW MIGRATION STATUS m").await;
-        rows.first().is_some_and(|row| row.get("way_back").is_some_and(|way| way.contains("lossless")))
+        rows.first().is_some_and(|row| row.get("way_back").is_some_and(|way| way == "lossless" || way == "interrupted"))
     }
 }
 

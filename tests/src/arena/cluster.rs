@@ -71,9 +71,15 @@ pub trait Cluster: Side + Sized + Send + Sync {
     }
 }
 
+/// Names without the number of the leg, so that one leg can be compared with another.
 fn names(rows: Rows) -> Vec<String> {
-    let mut names: Vec<String> =
-        rows.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
+    let one = |row: Vec<Option<String>>| {
+        let name = row.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let mut parts = name.split("headgate");
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |name, part| name + "headgate" + part.trim_start_matches(|one: char| one.is_ascii_digit()))
+    };
+    let mut names: Vec<String> = rows.into_iter().map(one).collect();
     names.sort();
     names
 }

@@ -10,12 +10,13 @@ use tests::mysql::{Mysql, Pair};
 use tests::postgres::Postgres;
 use tests::statements::Edge;
 
-const CUTOVER: &str = "CUTOVER MIGRATION m WITH (max_hold = '5s')";
+const CUTOVER: &str = "CUTOVER";
+const ROLLBACK: &str = "ROLLBACK";
 const START: &str = "START MIGRATION m";
 const CHECK: &str = "CHECK MIGRATION m";
 const FINISH: &str = "FINISH MIGRATION m";
 const DROP: &str = "DROP MIGRATION m WITH (target_objects = 'drop')";
-const REHEARSE: &str = "REHEARSE MIGRATION m WITH (max_hold = '5s')";
+const REHEARSE: &str = "REHEARSE";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_record_of_a_cutover_ends_on_one_side_on_postgresql() {
@@ -69,10 +70,19 @@ fn edges(places: &[Place]) -> impl Iterator<Item = (&Place, Edge)> {
     places.iter().flat_map(|place| [Edge::Before, Edge::After].map(|edge| (place, edge)))
 }
 
+/// Places by what passes them; those of a rehearsal that the decision does not pass.
+#[derive(Default)]
+struct Learned {
+    rehearsal: Vec<Place>,
+    cutover: Vec<Place>,
+}
+
 /// The table, and what it is about at the moment.
 struct Matrix<S: Cluster> {
     pairing: Pairing,
     arena: Arena<S>,
+    /// Whether a switch begins the next leg.
+    back: bool,
     table: String,
     faults: Vec<String>,
 }
@@ -80,7 +90,8 @@ struct Matrix<S: Cluster> {
 impl<S: Cluster> Matrix<S> {
     async fn begin(pairing: Pairing) -> Self {
         let arena = Arena::start(pairing).await;
-        Self { pairing, arena, table: String::new(), faults: Vec::new() }
+        let back = matches!(pairing, Pairing::Postgres(..));
+        Self { pairing, arena, back, table: String::new(), faults: Vec::new() }
     }
 
     /// A migration that follows, after a rehearsal, on servers that nothing was switched between.
@@ -91,7 +102,7 @@ impl<S: Cluster> Matrix<S> {
 
     async fn ready(&mut self) {
         self.arena.follow().await;
-        self.arena.decide(REHEARSE).await;
+        self.arena.decide(&self.to(REHEARSE)).await;
         let standing = self.arena.settled(&["following"]).await;
         self.judged("", "", &standing).await;
     }
@@ -113,7 +124,7 @@ impl<S: Cluster> Matrix<S> {
         self.told("DROP", &drops);
         for (place, edge) in edges(&starts) {
             self.arena.create().await;
-            if self.killed("start", place, edge, START, "following").await {
+            if self.killed("START", place, edge, START, "following").await {
                 self.arena.headgate.admin(DROP).await;
                 self.judged("dropped after a kill at", place.name(), &nothing).await;
             }
@@ -122,7 +133,7 @@ impl<S: Cluster> Matrix<S> {
             self.arena.create().await;
             self.arena.headgate.admin(START).await;
             self.arena.settled(&["following"]).await;
-            self.killed("drop", place, edge, DROP, "").await;
+            self.killed("DROP", place, edge, DROP, "").await;
         }
         self.arena.kept.clear();
     }
@@ -135,37 +146,68 @@ impl<S: Cluster> Matrix<S> {
         let places = self.arena.passed();
         self.told("CHECK", &places);
         for (place, edge) in edges(&places) {
-            self.killed("check", place, edge, CHECK, "following").await;
+            self.killed("CHECK", place, edge, CHECK, "following").await;
         }
     }
 
-    /// Every place that a rehearsal or a cutover passes, before and after.
+    /// Every place that a rehearsal, a cutover and a rollback pass.
     async fn cutovers(&mut self, wanted: impl Fn(&Place) -> bool) {
-        self.fresh().await;
+        self.ready().await;
+        let forward = self.learned(self.to(CUTOVER), &wanted).await;
+        let backward = if self.back { self.learned(self.to(ROLLBACK), &wanted).await } else { Learned::default() };
+        if !self.back {
+            self.fresh().await;
+        }
+        self.decided_at(&forward, CUTOVER, ROLLBACK).await;
+        if self.back {
+            self.arena.decide(&self.to(CUTOVER)).await;
+            self.decided_at(&backward, ROLLBACK, CUTOVER).await;
+        }
+    }
+
+    /// What a rehearsal and the decision after it pass.
+    async fn learned(&mut self, decision: String, wanted: impl Fn(&Place) -> bool) -> Learned {
+        let standing = self.arena.at_rest().await;
+        self.arena.check().await;
         self.arena.passed();
-        self.arena.decide(REHEARSE).await;
-        let standing = self.arena.settled(&["following"]).await;
+        self.arena.decide(&self.to(REHEARSE)).await;
+        self.arena.at_rest().await;
         let mut rehearsal = self.arena.passed();
         self.judged("", "", &standing).await;
-        self.arena.decide(CUTOVER).await;
-        let standing = self.arena.settled(&["switched"]).await;
+        self.arena.decide(&decision).await;
+        let standing = self.arena.at_rest().await;
         let mut cutover = self.arena.passed();
         self.judged("", "", &standing).await;
-        self.fresh().await;
-
         cutover.retain(&wanted);
         rehearsal.retain(|place| wanted(place) && !cutover.contains(place));
-        self.told("CUTOVER", &cutover);
-        self.told("REHEARSE", &rehearsal);
-        for (place, edge) in edges(&rehearsal) {
-            self.killed("rehearsal", place, edge, REHEARSE, "following").await;
+        eprintln!("{decision} passes {} places, a rehearsal {} others", cutover.len(), rehearsal.len());
+        Learned { rehearsal, cutover }
+    }
+
+    async fn decided_at(&mut self, places: &Learned, decision: &str, other: &str) {
+        let (rehearse, decide, other) = (self.to(REHEARSE), self.to(decision), self.to(other));
+        for (place, edge) in edges(&places.rehearsal) {
+            self.killed("REHEARSE", place, edge, &rehearse, "").await;
         }
-        for (place, edge) in edges(&cutover) {
-            self.killed("cutover", place, edge, CUTOVER, "").await;
-            if self.arena.standing().await.state == "switched" {
+        for (place, edge) in edges(&places.cutover) {
+            let before = self.arena.standing().await;
+            self.killed(decision, place, edge, &decide, "").await;
+            if self.arena.standing().await == before {
+                continue;
+            }
+            if self.back {
+                self.arena.decide(&other).await;
+                self.arena.at_rest().await;
+            } else {
                 self.fresh().await;
             }
         }
+    }
+
+    /// A decision about the route, as it is given.
+    fn to(&self, what: &str) -> String {
+        let way_back = if self.back { "armed" } else { "none" };
+        format!("{what} MIGRATION m WITH (max_hold = '5s', way_back = '{way_back}')")
     }
 
     /// What closes the way back and cleans up.
@@ -179,13 +221,13 @@ impl<S: Cluster> Matrix<S> {
         self.told("FINISH", &places);
         for (place, edge) in edges(&places) {
             self.switched().await;
-            self.killed("finish", place, edge, FINISH, "finished").await;
+            self.killed("FINISH", place, edge, FINISH, "finished").await;
         }
     }
 
     async fn switched(&mut self) {
         self.fresh().await;
-        self.arena.decide(CUTOVER).await;
+        self.arena.decide(&self.to(CUTOVER)).await;
         self.arena.settled(&["switched"]).await;
     }
 
@@ -196,7 +238,14 @@ impl<S: Cluster> Matrix<S> {
     /// One case. `end` is the state that the statement leads to: where a kill came before it was on its way, it is given
     /// again. A decision is not: with an empty `end` either outcome is one. Tells whether the place was reached.
     async fn killed(&mut self, what: &str, place: &Place, edge: Edge, statement: &str, end: &str) -> bool {
-        let label = format!("| {} | {what} | {} | {} |", self.pairing.title(), place.name(), edge.name());
+        let before = self.arena.at_rest().await;
+        let label = format!(
+            "| {} | {what} from {} | {} | {} |",
+            self.pairing.title(),
+            before.serving,
+            place.name().replace('|', "/"),
+            edge.name()
+        );
         let mut answer = self.arena.die_at(place, edge, statement).await;
         if let Some(Err(refusal)) = &answer {
             // What a kill before it left behind may have voided the proof.
@@ -218,11 +267,10 @@ impl<S: Cluster> Matrix<S> {
             standing = self.arena.settled(&[end]).await;
             outcome = "begun again".to_owned();
         } else if reached {
-            outcome = match (standing.state.as_str(), standing.serving.as_str()) {
-                ("following", "blue") => "as before",
-                ("switched", "green") => "switched",
-                ("finished", "green") => "finished",
-                ("", "blue") => "dropped",
+            outcome = match standing.state.as_str() {
+                _ if standing == before => "as before",
+                "" => "dropped",
+                "following" | "switched" | "rolledback" | "finished" => &standing.state,
                 _ => "NEITHER",
             }
             .to_owned();
@@ -252,7 +300,7 @@ impl<S: Cluster> Matrix<S> {
     }
 
     fn end(self) {
-        let head = "| servers | what | place | killed | outcome | clients served after |\n|---|---|---|---|---|---|\n";
+        let head = "| servers | statement | place | killed | outcome | clients served after |\n|---|---|---|---|---|---|\n";
         let table = [head, &self.table].concat();
         println!("{table}");
         let folder = binary().parent().and_then(|folder| folder.parent().map(ToOwned::to_owned)).expect("it was built");
