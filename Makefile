@@ -1,6 +1,6 @@
 # What there is to run; `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mysql demo-mariadb test test-rights faults remedies check bench conformance fuzz servers
+.PHONY: help demo demo-mysql demo-mariadb test test-rights faults kills remedies check bench conformance fuzz servers
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Seconds per fuzz target.
@@ -15,6 +15,8 @@ help: ## this list
 
 demo: servers ## watch a live PostgreSQL 14 database move to PostgreSQL 18 under load, and the proof that nothing was lost; KEEP=1 leaves all running
 	cargo build --release -p proxy -p tests --bin headgate --bin demo
+	# What the tests kill the program by is in no release.
+	! grep -q HEADGATE_FAILPOINTS $(TARGET)/release/headgate
 	$(TARGET)/release/demo $(if $(KEEP),--keep)
 
 demo-mysql: servers ## the same with MySQL 9.7
@@ -34,6 +36,10 @@ test: servers ## all tests, against real servers
 faults: servers ## the disk full from each record of a cutover on, with and without a kill: a table of how long clients wait (needs root)
 	cargo build -p proxy --bin headgate
 	cargo test -p tests --test whole full_disk:: -- --ignored --nocapture --test-threads=1
+
+kills: servers ## Headgate killed before and after every record, effect and statement of a migration's life, under a load: a table of what came of it (target/kills-*.md)
+	cargo build -p proxy --bin headgate
+	cargo test -p tests --test whole kills::a_kill_anywhere -- --ignored --nocapture --test-threads=1
 
 # Migrations of the tests run with all rights, or, where this is `least`, with what `headgate grants` prints. The suites of
 # remedies run as an administrator what is told to one; those of rights make the accounts that they need themselves.

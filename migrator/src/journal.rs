@@ -224,6 +224,22 @@ impl Journal {
         Ok(mark.journal == self.identity()? && mark.epoch <= self.last_epoch()?)
     }
 
+    /// Whether a later decision of this journal brought the route back to the cluster that `mark` says it left. The journal
+    /// of an older copy has none.
+    pub(crate) fn came_back(&self, mark: &Mark, cluster: &str) -> Result<bool> {
+        if mark.journal != self.identity()? {
+            return Ok(false);
+        }
+        let epoch = i64::try_from(mark.epoch).unwrap_or(i64::MAX);
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM routes WHERE route = ?1 AND cluster = ?2 AND epoch > ?3)",
+                )?
+                .query_row(params![mark.route, cluster, epoch], |row| row.get(0))
+        })
+    }
+
     /// Makes room for all records of a cutover, so that a disk that fills up meanwhile does not come between them.
     pub(crate) async fn reserve(&self) -> Result<()> {
         let open = Arc::clone(&self.open);

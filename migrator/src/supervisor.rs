@@ -68,7 +68,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(75);
 
 impl<D: Database> Supervisor<D> {
     /// Reads the journal. Call it before the listener opens: it closes the gate of every route whose cutover was
-    /// interrupted and must be undone first, and [`Supervisor::resume`] opens it again.
+    /// interrupted and must be undone or finished first, and [`Supervisor::resume`] opens it again.
     pub fn open(journal: Journal, traffic: Arc<dyn Traffic>, factory: Factory<D>) -> Result<Arc<Self>> {
         let mut migrations = BTreeMap::new();
         for entry in journal.entries()? {
@@ -77,7 +77,8 @@ impl<D: Database> Supervisor<D> {
             if let Some(state) = migration.unsettled()? {
                 // Nobody can undo or finish it without its databases.
                 migration.database()?;
-                if matches!(state, Cutover::Undoing { .. }) {
+                // Before the one the fence of the source is up, before the other that of a target which served before.
+                if matches!(state, Cutover::Undoing { .. } | Cutover::Switching) {
                     traffic.hold(&migration.definition.route)?;
                 }
             }

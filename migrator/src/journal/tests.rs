@@ -9,6 +9,7 @@ use super::Journal;
 use crate::cutover::{Cutover, Marker, UndoReason};
 use crate::error::{Error, Kind};
 use crate::model::definition::Definition;
+use crate::model::mark::{Mark, Stage};
 use crate::model::plan::{Plan, Settings};
 use crate::model::position::Position;
 use crate::model::progress::TableProgress;
@@ -129,6 +130,32 @@ async fn forgetting_a_migration_keeps_its_route_and_the_count_of_epochs() {
     journal.insert(&definition()).await.expect("the name is free again");
     assert!(journal.findings("m").expect("read").is_empty());
     assert_eq!(journal.enter("m", &Cutover::<Number>::Holding).await.expect("entered"), 2);
+}
+
+#[tokio::test]
+async fn a_route_has_come_back_only_by_a_later_decision_of_the_same_journal() {
+    let folder = Folder::new();
+    let journal = open(&folder.0);
+    journal.insert(&definition()).await.expect("inserted");
+    for state in [Cutover::<Number>::Holding, Cutover::Switching, Cutover::Switched] {
+        journal.enter("m", &state).await.expect("entered");
+    }
+    let left = Mark {
+        migration: "m".to_owned(),
+        route: "shop".to_owned(),
+        source: "green".to_owned(),
+        target: "blue".to_owned(),
+        epoch: 0,
+        journal: journal.identity().expect("read"),
+        sealed: String::new(),
+        stage: Stage::Switched,
+    };
+    let came_back = |mark: &Mark, cluster: &str| journal.came_back(mark, cluster).expect("read");
+    assert!(came_back(&left, "green"));
+    assert!(!came_back(&left, "blue"));
+    assert!(!came_back(&Mark { epoch: 1, ..left.clone() }, "green"));
+    assert!(!came_back(&Mark { journal: "another".to_owned(), ..left.clone() }, "green"));
+    assert!(!came_back(&Mark { route: "other".to_owned(), ..left }, "green"));
 }
 
 #[test]

@@ -261,11 +261,12 @@ impl<D: Database> Migration<D> {
 }
 
 /// The mark that keeps `cluster` from serving `route`: one that the journal does not know, and one which says that this
-/// very route was switched away, whatever a journal says that was restored from an older copy.
+/// very route was switched away, unless the journal has brought it back since: one that was restored from an older copy
+/// has not.
 fn foreign(marks: &[Mark], journal: &crate::journal::Journal, (cluster, route): (&str, &str)) -> Result<Option<Mark>> {
     for mark in marks {
         let left = mark.stage == Stage::Switched && mark.route == route && mark.target != cluster;
-        if left || !journal.knows(mark)? {
+        if left && !journal.came_back(mark, cluster)? || !journal.knows(mark)? {
             return Ok(Some(mark.clone()));
         }
     }

@@ -56,7 +56,10 @@ pub trait Cluster: Side + Sized + Send + Sync {
     /// Starts it again, after stopping it in order where it runs.
     fn restart(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// Everything of Headgate's that is on it, by name.
+    /// What is on it of Headgate's that has an effect, or keeps something from going away, by name.
+    fn in_effect(&self) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Everything that is on it of Headgate's, by name.
     fn kept_by_headgate(&self) -> impl Future<Output = Vec<String>> + Send;
 
     /// Whether the application may write, going around Headgate.
@@ -117,23 +120,31 @@ impl Cluster for Postgres {
         self.server.restart().await.expect("it starts");
     }
 
+    async fn in_effect(&self) -> Vec<String> {
+        let marks = "select to_regclass('headgate.switches') is not null";
+        let marked = if self.value(DATABASE, marks).await == "t" {
+            "union all select 'mark', migration from headgate.switches"
+        } else {
+            ""
+        };
+        let effective = format!(
+            "select 'slot', slot_name from pg_replication_slots where not temporary
+             union all select 'publication', pubname from pg_publication
+             union all select 'trigger', tgname || ' on ' || tgrelid::regclass from pg_trigger where tgname like 'headgate%'
+             union all select 'event trigger', evtname from pg_event_trigger
+             union all select 'prepared transaction', gid from pg_prepared_xacts {marked}"
+        );
+        names(self.sql(DATABASE, &effective).await)
+    }
+
     async fn kept_by_headgate(&self) -> Vec<String> {
-        names(
-            self.sql(
-                DATABASE,
-                "select 'slot', slot_name from pg_replication_slots where not temporary
-                 union all select 'publication', pubname from pg_publication
-                 union all select 'trigger', tgname || ' on ' || tgrelid::regclass from pg_trigger
-                     where tgname like 'headgate%'
-                 union all select 'event trigger', evtname from pg_event_trigger
-                 union all select 'function', proname from pg_proc
-                     where pronamespace = to_regnamespace('headgate')
-                 union all select 'relation', relname from pg_class
-                     where relnamespace = to_regnamespace('headgate') and relkind in ('r', 'v', 'm', 'S')
-                 union all select 'prepared transaction', gid from pg_prepared_xacts",
-            )
-            .await,
-        )
+        let kept = self.sql(
+            DATABASE,
+            "select 'function', proname from pg_proc where pronamespace = to_regnamespace('headgate')
+             union all select 'relation', relname from pg_class
+                 where relnamespace = to_regnamespace('headgate') and relkind in ('r', 'v', 'm', 'S')",
+        );
+        [self.in_effect().await, names(kept.await)].concat()
     }
 }
 
@@ -171,14 +182,11 @@ impl Cluster for Mysql {
         self.server.restart().await.expect("it starts");
     }
 
-    async fn kept_by_headgate(&self) -> Vec<String> {
-        let mut kept = names(
+    async fn in_effect(&self) -> Vec<String> {
+        let mut effective = names(
             self.sql(
                 "",
-                "SELECT 'table', table_name FROM information_schema.tables WHERE table_schema = 'headgate'
-                 UNION ALL SELECT 'schema', schema_name FROM information_schema.schemata
-                     WHERE schema_name LIKE 'headgate%'
-                 UNION ALL SELECT 'trigger', trigger_name FROM information_schema.triggers
+                "SELECT 'trigger', trigger_name FROM information_schema.triggers WHERE trigger_schema <> 'sys'
                  UNION ALL SELECT 'event', CONCAT(event_name, ' ', status) FROM information_schema.events
                  UNION ALL SELECT 'account', CONCAT(user, '@', host) FROM mysql.user
                  UNION ALL SELECT 'read_only', @@GLOBAL.read_only
@@ -186,13 +194,23 @@ impl Cluster for Mysql {
             )
             .await,
         );
-        for table in ["switches", "fence", "fence_durable", "switched"] {
-            let there = format!("table {table}");
-            if kept.iter().any(|one| *one == there) {
-                let query = format!("SELECT '{table}', COUNT(*) FROM headgate.{table}");
-                kept.extend(names(self.sql("", &query).await));
-            }
+        let tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'headgate'";
+        let tables = names(self.sql("", tables).await);
+        for table in
+            ["switches", "fence", "fence_durable"].into_iter().filter(|table| tables.iter().any(|one| one == table))
+        {
+            let query = format!("SELECT 'row of {table}' FROM headgate.{table}");
+            effective.extend(names(self.sql("", &query).await));
         }
-        kept
+        effective
+    }
+
+    async fn kept_by_headgate(&self) -> Vec<String> {
+        let kept = self.sql(
+            "",
+            "SELECT 'table', table_name FROM information_schema.tables WHERE table_schema = 'headgate'
+             UNION ALL SELECT 'schema', schema_name FROM information_schema.schemata WHERE schema_name LIKE 'headgate%'",
+        );
+        [self.in_effect().await, names(kept.await)].concat()
     }
 }

@@ -53,6 +53,8 @@ async fn records<S: Cluster>(pairing: Pairing) {
         Place::Statement(_) => false,
     };
     let mut matrix = Matrix::<S>::begin(pairing).await;
+    // What a rehearsal writes besides is tried with all the others.
+    matrix.rehearse = false;
     matrix.cutovers(is_state).await;
     matrix.end();
 }
@@ -83,6 +85,8 @@ struct Matrix<S: Cluster> {
     arena: Arena<S>,
     /// Whether a switch begins the next leg.
     back: bool,
+    /// Whether rehearsals are killed too.
+    rehearse: bool,
     table: String,
     faults: Vec<String>,
 }
@@ -91,7 +95,7 @@ impl<S: Cluster> Matrix<S> {
     async fn begin(pairing: Pairing) -> Self {
         let arena = Arena::start(pairing).await;
         let back = matches!(pairing, Pairing::Postgres(..));
-        Self { pairing, arena, back, table: String::new(), faults: Vec::new() }
+        Self { pairing, arena, back, rehearse: true, table: String::new(), faults: Vec::new() }
     }
 
     /// A migration that follows, after a rehearsal, on servers that nothing was switched between.
@@ -161,6 +165,8 @@ impl<S: Cluster> Matrix<S> {
         self.decided_at(&forward, CUTOVER, ROLLBACK).await;
         if self.back {
             self.arena.decide(&self.to(CUTOVER)).await;
+            self.arena.at_rest().await;
+            self.arena.check().await;
             self.decided_at(&backward, ROLLBACK, CUTOVER).await;
         }
     }
@@ -179,7 +185,7 @@ impl<S: Cluster> Matrix<S> {
         let mut cutover = self.arena.passed();
         self.judged("", "", &standing).await;
         cutover.retain(&wanted);
-        rehearsal.retain(|place| wanted(place) && !cutover.contains(place));
+        rehearsal.retain(|place| self.rehearse && wanted(place) && !cutover.contains(place));
         eprintln!("{decision} passes {} places, a rehearsal {} others", cutover.len(), rehearsal.len());
         Learned { rehearsal, cutover }
     }
@@ -196,8 +202,10 @@ impl<S: Cluster> Matrix<S> {
                 continue;
             }
             if self.back {
+                self.arena.check().await;
                 self.arena.decide(&other).await;
                 self.arena.at_rest().await;
+                self.arena.check().await;
             } else {
                 self.fresh().await;
             }
@@ -270,7 +278,14 @@ impl<S: Cluster> Matrix<S> {
             outcome = match standing.state.as_str() {
                 _ if standing == before => "as before",
                 "" => "dropped",
-                "following" | "switched" | "rolledback" | "finished" => &standing.state,
+                "finished" => "finished",
+                "following" | "switched" if standing.serving != before.serving => {
+                    if standing.serving == "blue" {
+                        "rolled back"
+                    } else {
+                        "switched"
+                    }
+                }
                 _ => "NEITHER",
             }
             .to_owned();
@@ -300,7 +315,8 @@ impl<S: Cluster> Matrix<S> {
     }
 
     fn end(self) {
-        let head = "| servers | statement | place | killed | outcome | clients served after |\n|---|---|---|---|---|---|\n";
+        let head =
+            "| servers | statement | place | killed | outcome | clients served after |\n|---|---|---|---|---|---|\n";
         let table = [head, &self.table].concat();
         println!("{table}");
         let folder = binary().parent().and_then(|folder| folder.parent().map(ToOwned::to_owned)).expect("it was built");
