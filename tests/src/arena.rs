@@ -41,7 +41,7 @@ impl Place {
 
 /// Which cluster serves the route, and the migration's state.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Standing {
+pub struct Situation {
     /// The migration's state; empty where there is none.
     pub state: String,
     /// `blue` or `green`.
@@ -66,7 +66,7 @@ pub struct Arena<S: Cluster> {
     relays: [StatementRelay; 2],
     moved: AtomicBool,
     /// What Headgate keeps on both servers, by how things stand.
-    pub kept: BTreeMap<Standing, [Vec<String>; 2]>,
+    pub kept: BTreeMap<Situation, [Vec<String>; 2]>,
 }
 
 impl<S: Cluster> Arena<S> {
@@ -106,7 +106,7 @@ impl<S: Cluster> Arena<S> {
 
     /// Creates the migration `m` from the cluster that serves to the other one.
     pub async fn create(&self) {
-        let (from, to) = if self.standing().await.serving == "blue" { ("blue", "green") } else { ("green", "blue") };
+        let (from, to) = if self.situation().await.serving == "blue" { ("blue", "green") } else { ("green", "blue") };
         self.headgate.admin(&format!("CREATE MIGRATION m FROM {from} TO {to} FOR ROUTE shop")).await;
     }
 
@@ -146,18 +146,18 @@ impl<S: Cluster> Arena<S> {
     }
 
     /// How things stand at this moment.
-    pub async fn standing(&self) -> Standing {
+    pub async fn situation(&self) -> Situation {
         let routes = self.headgate.admin("SHOW ROUTES").await;
         let shop = routes.iter().find(|row| row.get("route").is_some_and(|route| route == "shop"));
         let serving = shop.and_then(|row| row.get("cluster").cloned()).unwrap_or_default();
         let rows = self.headgate.admin("SHOW MIGRATION LIST").await;
         let state = rows.first().and_then(|row| row.get("state").cloned()).unwrap_or_default();
         let moved = self.moved.fetch_or(serving == "green", Ordering::Relaxed) || serving == "green";
-        Standing { state, serving, moved }
+        Situation { state, serving, moved }
     }
 
     /// Waits until nothing is under way: the migration is in a state that lasts, or there is none.
-    pub async fn at_rest(&self) -> Standing {
+    pub async fn at_rest(&self) -> Situation {
         const LASTING: [&str; 8] =
             ["created", "prechecked", "following", "switched", "finished", "stopped", "failed", "rolledback"];
         let ask = || self.headgate.try_admin("SHOW MIGRATION STATUS");
@@ -172,17 +172,16 @@ impl<S: Cluster> Arena<S> {
             })
         };
         let _rows = until("nothing is under way", SETTLES, ask, satisfied).await;
-        self.standing().await
+        self.situation().await
     }
 
     /// As [`Arena::at_rest`], with the migration in one of these states.
-    pub async fn settled(&self, states: &[&str]) -> Standing {
-        let settles = |standing: &Standing| states.contains(&standing.state.as_str()) || standing.state == "failed";
-        let standing = until(&format!("the migration is {states:?}"), SETTLES, || self.at_rest(), settles).await;
-        if standing.state == "failed" {
-            panic!("{:?}", self.headgate.admin("SHOW MIGRATION STATUS m").await);
-        }
-        standing
+    pub async fn settled(&self, states: &[&str]) -> Situation {
+        let settles = |situation: &Situation| states.contains(&situation.state.as_str()) || situation.state == "failed";
+        let situation = until(&format!("the migration is {states:?}"), SETTLES, || self.at_rest(), settles).await;
+        let rows = self.headgate.admin("SHOW MIGRATION STATUS").await;
+        assert_ne!(situation.state, "failed", "{rows:?}");
+        situation
     }
 
     /// What was passed since the last call, each place once, in its order: failpoints first.
@@ -259,13 +258,13 @@ impl<S: Cluster> Arena<S> {
     }
 
     /// Compares what both servers hold with what the clients were told, and with one another.
-    pub async fn judge(&mut self, standing: &Standing) -> (Verdict, Vec<String>) {
+    pub async fn judge(&mut self, situation: &Situation) -> (Verdict, Vec<String>) {
         let quiet = self.load.quiet().await;
-        let serving = usize::from(standing.serving == "green");
+        let serving = usize::from(situation.serving == "green");
         let [here, there] = [&self.clusters[serving], &self.clusters[1 - serving]];
         let mut faults = Vec::new();
         let contents = Contents::read(here).await;
-        let follows = standing.state == "following" || self.runs_back(standing).await;
+        let follows = situation.state == "following" || self.runs_back(situation).await;
         if follows {
             let ask = || Contents::read(there);
             let other = until("the other side has followed", SETTLES, ask, |_| true).await;
@@ -273,7 +272,7 @@ impl<S: Cluster> Arena<S> {
                 let read = async || (Contents::read(here).await, Contents::read(there).await);
                 until("both sides are equal", SETTLES, read, |(here, there)| here == there).await;
             }
-        } else if !standing.state.is_empty() {
+        } else if !situation.state.is_empty() {
             let other = Contents::read(there).await;
             faults.extend(other.torn().into_iter().map(|torn| format!("on the other side: {torn}")));
             if !other.is_within(&contents) {
@@ -281,18 +280,18 @@ impl<S: Cluster> Arena<S> {
             }
         }
         if !here.takes_writes().await {
-            faults.push(format!("{} serves and refuses writes", standing.serving));
+            faults.push(format!("{} serves and refuses writes", situation.serving));
         }
-        if standing.moved && there.takes_writes().await {
+        if situation.moved && there.takes_writes().await {
             faults.push("both sides take writes".to_owned());
         }
         // What a statement of an operator's installs and the next one finds is no trace of a kill, until all is over.
-        let over = ["", "finished"].contains(&standing.state.as_str());
+        let over = ["", "finished"].contains(&situation.state.as_str());
         let now = async |cluster: &S| if over { cluster.kept_by_headgate().await } else { cluster.in_effect().await };
         let now = [now(&self.clusters[0]).await, now(&self.clusters[1]).await];
-        match self.kept.get(standing) {
+        match self.kept.get(situation) {
             None => {
-                self.kept.insert(standing.clone(), now);
+                self.kept.insert(situation.clone(), now);
             }
             Some(known) => {
                 for (side, (known, now)) in ["blue", "green"].iter().zip(known.iter().zip(&now)) {
@@ -311,8 +310,8 @@ impl<S: Cluster> Arena<S> {
     }
 
     /// Whether changes flow back to the cluster that served before.
-    async fn runs_back(&self, standing: &Standing) -> bool {
-        if standing.state != "switched" {
+    async fn runs_back(&self, situation: &Situation) -> bool {
+        if situation.state != "switched" {
             return false;
         }
         let rows = self.headgate.admin("SHOW MIGRATION STATUS m").await;

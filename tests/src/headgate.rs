@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use futures_util::future::BoxFuture;
 use mysql_async::Conn;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -265,9 +266,9 @@ impl Headgate {
     }
 
     /// Runs an admin statement of which nobody knows whether the program lives long enough to answer.
-    pub fn try_admin(&self, statement: &str) -> impl Future<Output = Result<Vec<Record>, String>> + Send + 'static {
+    pub fn try_admin(&self, statement: &str) -> BoxFuture<'static, Result<Vec<Record>, String>> {
         let (port, engine, statement) = (self.port, self.engine, statement.to_owned());
-        async move {
+        Box::pin(async move {
             match engine {
                 Engine::Postgres => {
                     let console = try_connect(port, "headgate", Some(ADMIN_PASSWORD), "headgate").await;
@@ -283,7 +284,7 @@ impl Headgate {
                     mysql::try_records(&mut console, &statement).await.map_err(|error| error.to_string())
                 }
             }
-        }
+        })
     }
 
     async fn ask(&self, statement: &str) -> Result<Vec<Record>, (String, String)> {

@@ -31,7 +31,7 @@ pub const BALANCE: i64 = 1000;
 /// How often each client begins anew: a busy machine keeps up with it.
 const PACE: Duration = Duration::from_millis(15);
 /// How long a load may take to be quiet, or to be served again, whatever happened.
-const PATIENCE: Duration = Duration::from_secs(100);
+const TIMEOUT: Duration = Duration::from_secs(100);
 
 /// An operation: the client and its number.
 pub type Operation = (i64, i64);
@@ -99,8 +99,13 @@ impl Load {
         let (history, going, stop) = (Arc::default(), Arc::new(RwLock::new(())), Arc::new(AtomicBool::new(false)));
         let clients = (0..CLIENTS)
             .map(|client| {
-                let one =
-                    Client::<A> { client, port, session: None, floor: BTreeMap::new(), history: Arc::clone(&history) };
+                let one = Client::<A> {
+                    own: client,
+                    port,
+                    session: None,
+                    floor: BTreeMap::new(),
+                    history: Arc::clone(&history),
+                };
                 tokio::spawn(one.run(Arc::clone(&going), Arc::clone(&stop)))
             })
             .collect();
@@ -109,7 +114,7 @@ impl Load {
 
     /// Waits until no client has anything under way; they go on when the guard is dropped.
     pub async fn quiet(&self) -> OwnedRwLockWriteGuard<()> {
-        within("the load is quiet", PATIENCE, Arc::clone(&self.going).write_owned()).await
+        within("the load is quiet", TIMEOUT, Arc::clone(&self.going).write_owned()).await
     }
 
     /// Waits until every client has been acknowledged something that it began from now on.
@@ -120,7 +125,7 @@ impl Load {
         let served = |now: &BTreeMap<i64, i64>| {
             (0..CLIENTS).all(|client| now.get(&client).unwrap_or(&0) > &(before.get(&client).unwrap_or(&0) + 1))
         };
-        until("every client is served", PATIENCE, now, served).await;
+        until("every client is served", TIMEOUT, now, served).await;
     }
 
     /// What was told to the clients so far.
@@ -149,7 +154,8 @@ enum Outcome {
 }
 
 struct Client<A> {
-    client: i64,
+    /// Which one it is.
+    own: i64,
     port: u16,
     session: Option<A>,
     /// What it has seen or written of each register.
@@ -176,7 +182,7 @@ impl<A: Application> Client<A> {
                 continue;
             }
             number += 1;
-            let operation = (self.client, number);
+            let operation = (self.own, number);
             let outcome = match number % 4 {
                 0 => self.burn(&mut session, operation).await,
                 1 => self.insert(&mut session, operation).await,
@@ -187,12 +193,12 @@ impl<A: Application> Client<A> {
                 Outcome::Acknowledged(given) => {
                     self.session = Some(session);
                     history.acknowledged.insert(operation, given);
-                    history.last.insert(self.client, number);
+                    history.last.insert(self.own, number);
                 }
                 Outcome::Refused => {
                     history.refused.insert(operation);
                     if number % 4 == 0 {
-                        history.last.insert(self.client, number);
+                        history.last.insert(self.own, number);
                     }
                 }
                 Outcome::Unknown => {
@@ -213,14 +219,14 @@ impl<A: Application> Client<A> {
             let (of, number) = (pair[0], pair[1]);
             let floor = self.floor.entry(of).or_default();
             if number < *floor {
-                let seen = format!("client {} read {number} of client {of}, after {floor}", self.client);
+                let seen = format!("client {} read {number} of client {of}, after {floor}", self.own);
                 self.history.lock().backwards.push(seen);
             }
             *floor = number.max(*floor);
         }
         let sum = numbers(session.ask("SELECT SUM(balance) FROM accounts").await?);
-        if registers.len() != 2 * CLIENTS as usize || sum != [ACCOUNTS * BALANCE] {
-            let seen = format!("client {} read {registers:?} and the sum {sum:?}", self.client);
+        if registers.chunks_exact(2).count() != (0..CLIENTS).count() || sum != [ACCOUNTS * BALANCE] {
+            let seen = format!("client {} read {registers:?} and the sum {sum:?}", self.own);
             self.history.lock().torn_reads.push(seen);
         }
         Ok(())
@@ -228,7 +234,7 @@ impl<A: Application> Client<A> {
 
     /// One row by one statement.
     async fn insert(&self, session: &mut A, operation: Operation) -> Outcome {
-        match session.insert(&self.row(operation, None)).await {
+        match session.insert(&Self::row(operation, None)).await {
             Ok(given) => {
                 self.hand(given, operation);
                 Outcome::Acknowledged(given)
@@ -241,7 +247,7 @@ impl<A: Application> Client<A> {
     async fn burn(&self, session: &mut A, operation: Operation) -> Outcome {
         let burned = async {
             session.ask("BEGIN").await?;
-            let given = session.insert(&self.row(operation, None)).await?;
+            let given = session.insert(&Self::row(operation, None)).await?;
             self.hand(given, operation);
             session.ask("ROLLBACK").await
         };
@@ -266,7 +272,7 @@ impl<A: Application> Client<A> {
                 let update = format!("UPDATE accounts SET balance = balance + ({change}) WHERE id = {account}");
                 session.ask(&update).await?;
             }
-            let given = session.insert(&self.row(operation, Some((payer, payee, amount)))).await?;
+            let given = session.insert(&Self::row(operation, Some((payer, payee, amount)))).await?;
             self.hand(given, operation);
             let register = format!("UPDATE registers SET number = {number} WHERE client = {client}");
             session.ask(&register).await?;
@@ -285,7 +291,7 @@ impl<A: Application> Client<A> {
         }
     }
 
-    fn row(&self, operation: Operation, moved: Option<(i64, i64, i64)>) -> String {
+    fn row(operation: Operation, moved: Option<(i64, i64, i64)>) -> String {
         let (client, number) = operation;
         let body = body(operation);
         let (parties, amount) = match moved {

@@ -105,7 +105,7 @@ impl StatementRelay {
                     engine,
                     cluster,
                     statements: statements.clone(),
-                    told: Arc::default(),
+                    shared: Arc::default(),
                     purpose: String::new(),
                     prepared: Vec::new(),
                 };
@@ -132,7 +132,7 @@ struct Session {
     engine: Engine,
     cluster: &'static str,
     statements: Statements,
-    told: Arc<Mutex<Told>>,
+    shared: Arc<Mutex<Shared>>,
     /// What it is for, as Headgate tells the server; empty for sessions of the application.
     purpose: String,
     /// Texts by the name or number that they were prepared under.
@@ -141,7 +141,7 @@ struct Session {
 
 /// What the two directions of a connection tell one another.
 #[derive(Debug, Default)]
-struct Told {
+struct Shared {
     /// The next answer is not delivered: the program dies then.
     dies: bool,
     /// A text that MySQL gives a number to with its next answer.
@@ -160,7 +160,7 @@ impl Session {
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (mut from_client, to_client) = client.into_split();
         let (from_server, mut to_server) = server.into_split();
-        let answers = answers(from_server, to_client, Arc::clone(&self.told), self.statements.clone());
+        let answers = answers(from_server, to_client, Arc::clone(&self.shared), self.statements.clone());
         let asked = async {
             let relayed = match self.engine {
                 Engine::Postgres => self.postgres(&mut from_client, &mut to_server).await,
@@ -279,13 +279,13 @@ impl Session {
                 _ if !is_command => None,
                 QUERY => Some(text()),
                 PREPARE => {
-                    self.told.lock().preparing = Some(text());
+                    self.shared.lock().preparing = Some(text());
                     None
                 }
                 EXECUTE => {
-                    let told = self.told.lock();
+                    let shared = self.shared.lock();
                     let number = rest.get(..4).unwrap_or_default();
-                    told.numbered.iter().rev().find(|(known, _)| known == number).map(|(_, text)| text.clone())
+                    shared.numbered.iter().rev().find(|(known, _)| known == number).map(|(_, text)| text.clone())
                 }
                 _ if DUMPS.contains(&command) => Some("the binary log".to_owned()),
                 _ => None,
@@ -309,7 +309,7 @@ impl Session {
                 Err(())
             }
             Some(Edge::After) => {
-                self.told.lock().dies = true;
+                self.shared.lock().dies = true;
                 Ok(())
             }
         }
@@ -320,23 +320,23 @@ impl Session {
 async fn answers(
     mut server: impl AsyncRead + Unpin,
     mut client: impl AsyncWrite + Unpin,
-    told: Arc<Mutex<Told>>,
+    shared: Arc<Mutex<Shared>>,
     statements: Statements,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = server.read(&mut buffer).await {
         let bytes = &buffer[..count];
         {
-            let mut told = told.lock();
-            if told.dies {
+            let mut shared = shared.lock();
+            if shared.dies {
                 statements.kill();
                 return;
             }
-            if let Some(text) = told.preparing.take()
+            if let Some(text) = shared.preparing.take()
                 && bytes.get(4) == Some(&0)
                 && let Some(number) = bytes.get(5..9)
             {
-                told.numbered.push((number.to_vec(), text));
+                shared.numbered.push((number.to_vec(), text));
             }
         }
         if client.write_all(bytes).await.is_err() {

@@ -11,7 +11,7 @@ use crate::postgres::Rows;
 use crate::world::{DATABASE, PASSWORD, USER};
 
 /// What a client waits for, at most, before it gives its connection up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Why a statement failed.
 #[derive(Debug)]
@@ -46,15 +46,15 @@ impl Application for Client {
     async fn open(port: u16) -> Option<Self> {
         let mut config = Config::new();
         config.host("127.0.0.1").port(port).user("postgres").dbname(DATABASE);
-        let (client, connection) = timeout(PATIENCE, config.connect(NoTls)).await.ok()?.ok()?;
+        let (client, connection) = timeout(TIMEOUT, config.connect(NoTls)).await.ok()?.ok()?;
         tokio::spawn(connection);
         Some(client)
     }
 
     async fn ask(&mut self, statement: &str) -> Result<Rows, Failure> {
-        let asked = timeout(PATIENCE, crate::postgres::try_rows(self, statement)).await;
+        let asked = timeout(TIMEOUT, crate::postgres::try_rows(self, statement)).await;
         asked.map_err(|_| late())?.map_err(|error| match error.as_db_error() {
-            Some(reported) => told(reported.code().code(), reported.message()),
+            Some(reported) => failure(reported.code().code(), reported.message()),
             None => Failure::Lost("the connection ended".to_owned()),
         })
     }
@@ -77,21 +77,21 @@ impl Application for Conn {
             .pass(Some(PASSWORD))
             .db_name(Some(DATABASE))
             .prefer_socket(false);
-        timeout(PATIENCE, Self::new(options)).await.ok()?.ok()
+        timeout(TIMEOUT, Self::new(options)).await.ok()?.ok()
     }
 
     async fn ask(&mut self, statement: &str) -> Result<Rows, Failure> {
-        let asked = timeout(PATIENCE, crate::mysql::try_rows(self, statement)).await;
+        let asked = timeout(TIMEOUT, crate::mysql::try_rows(self, statement)).await;
         asked.map_err(|_| late())?.map_err(|error| match error {
-            mysql_async::Error::Server(reported) => told(&reported.code.to_string(), &reported.message),
+            mysql_async::Error::Server(reported) => failure(&reported.code.to_string(), &reported.message),
             _ => Failure::Lost("the connection ended".to_owned()),
         })
     }
 
     async fn insert(&mut self, statement: &str) -> Result<Option<i64>, Failure> {
-        let inserted = timeout(PATIENCE, self.query_drop(statement)).await;
+        let inserted = timeout(TIMEOUT, self.query_drop(statement)).await;
         inserted.map_err(|_| late())?.map_err(|error| match error {
-            mysql_async::Error::Server(reported) => told(&reported.code.to_string(), &reported.message),
+            mysql_async::Error::Server(reported) => failure(&reported.code.to_string(), &reported.message),
             _ => Failure::Lost("the connection ended".to_owned()),
         })?;
         Ok(self.last_insert_id().and_then(|id| i64::try_from(id).ok()))
@@ -104,7 +104,7 @@ fn late() -> Failure {
 
 /// What an error of the server's, or of Headgate's in its name, means for the statement: a session that is ended tells
 /// nothing about what it was doing.
-fn told(code: &str, message: &str) -> Failure {
+fn failure(code: &str, message: &str) -> Failure {
     const ENDS: [&str; 5] = ["1053", "1152", "1158", "1160", "1927"];
     let text = format!("{code} {message}");
     let ends = code.starts_with("57P") || code.starts_with("08") || ENDS.contains(&code);

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use tests::arena::{Arena, Cluster, Pairing, Place, Standing};
+use tests::arena::{Arena, Cluster, Pairing, Place, Situation};
 use tests::headgate::binary;
 use tests::mysql::{Mysql, Pair};
 use tests::postgres::Postgres;
@@ -74,7 +74,7 @@ fn edges(places: &[Place]) -> impl Iterator<Item = (&Place, Edge)> {
 
 /// Places by what passes them; those of a rehearsal that the decision does not pass.
 #[derive(Default)]
-struct Learned {
+struct Passed {
     rehearsal: Vec<Place>,
     cutover: Vec<Place>,
 }
@@ -107,13 +107,13 @@ impl<S: Cluster> Matrix<S> {
     async fn ready(&mut self) {
         self.arena.follow().await;
         self.arena.decide(&self.to(REHEARSE)).await;
-        let standing = self.arena.settled(&["following"]).await;
-        self.judged("", "", &standing).await;
+        let situation = self.arena.settled(&["following"]).await;
+        self.judged("", "", &situation).await;
     }
 
     /// Every place from the statement that starts a migration to the one that drops it.
     async fn starts_and_drops(&mut self) {
-        let nothing = self.arena.standing().await;
+        let nothing = self.arena.situation().await;
         self.judged("", "", &nothing).await;
         self.arena.create().await;
         self.arena.passed();
@@ -124,8 +124,8 @@ impl<S: Cluster> Matrix<S> {
         self.arena.headgate.admin(DROP).await;
         let drops = self.arena.passed();
         self.judged("", "", &nothing).await;
-        self.told("START", &starts);
-        self.told("DROP", &drops);
+        self.announce("START", &starts);
+        self.announce("DROP", &drops);
         for (place, edge) in edges(&starts) {
             self.arena.create().await;
             if self.killed("START", place, edge, START, "following").await {
@@ -148,7 +148,7 @@ impl<S: Cluster> Matrix<S> {
         self.arena.passed();
         self.arena.check().await;
         let places = self.arena.passed();
-        self.told("CHECK", &places);
+        self.announce("CHECK", &places);
         for (place, edge) in edges(&places) {
             self.killed("CHECK", place, edge, CHECK, "following").await;
         }
@@ -158,7 +158,7 @@ impl<S: Cluster> Matrix<S> {
     async fn cutovers(&mut self, wanted: impl Fn(&Place) -> bool) {
         self.ready().await;
         let forward = self.learned(self.to(CUTOVER), &wanted).await;
-        let backward = if self.back { self.learned(self.to(ROLLBACK), &wanted).await } else { Learned::default() };
+        let backward = if self.back { self.learned(self.to(ROLLBACK), &wanted).await } else { Passed::default() };
         if !self.back {
             self.fresh().await;
         }
@@ -172,33 +172,33 @@ impl<S: Cluster> Matrix<S> {
     }
 
     /// What a rehearsal and the decision after it pass.
-    async fn learned(&mut self, decision: String, wanted: impl Fn(&Place) -> bool) -> Learned {
-        let standing = self.arena.at_rest().await;
+    async fn learned(&mut self, decision: String, wanted: impl Fn(&Place) -> bool) -> Passed {
+        let situation = self.arena.at_rest().await;
         self.arena.check().await;
         self.arena.passed();
         self.arena.decide(&self.to(REHEARSE)).await;
         self.arena.at_rest().await;
         let mut rehearsal = self.arena.passed();
-        self.judged("", "", &standing).await;
+        self.judged("", "", &situation).await;
         self.arena.decide(&decision).await;
-        let standing = self.arena.at_rest().await;
+        let situation = self.arena.at_rest().await;
         let mut cutover = self.arena.passed();
-        self.judged("", "", &standing).await;
+        self.judged("", "", &situation).await;
         cutover.retain(&wanted);
         rehearsal.retain(|place| self.rehearse && wanted(place) && !cutover.contains(place));
         eprintln!("{decision} passes {} places, a rehearsal {} others", cutover.len(), rehearsal.len());
-        Learned { rehearsal, cutover }
+        Passed { rehearsal, cutover }
     }
 
-    async fn decided_at(&mut self, places: &Learned, decision: &str, other: &str) {
+    async fn decided_at(&mut self, places: &Passed, decision: &str, other: &str) {
         let (rehearse, decide, other) = (self.to(REHEARSE), self.to(decision), self.to(other));
         for (place, edge) in edges(&places.rehearsal) {
             self.killed("REHEARSE", place, edge, &rehearse, "").await;
         }
         for (place, edge) in edges(&places.cutover) {
-            let before = self.arena.standing().await;
+            let before = self.arena.situation().await;
             self.killed(decision, place, edge, &decide, "").await;
-            if self.arena.standing().await == before {
+            if self.arena.situation().await == before {
                 continue;
             }
             if self.back {
@@ -226,7 +226,7 @@ impl<S: Cluster> Matrix<S> {
         let finished = self.arena.settled(&["finished"]).await;
         let places = self.arena.passed();
         self.judged("", "", &finished).await;
-        self.told("FINISH", &places);
+        self.announce("FINISH", &places);
         for (place, edge) in edges(&places) {
             self.switched().await;
             self.killed("FINISH", place, edge, FINISH, "finished").await;
@@ -239,7 +239,7 @@ impl<S: Cluster> Matrix<S> {
         self.arena.settled(&["switched"]).await;
     }
 
-    fn told(&self, what: &str, places: &[Place]) {
+    fn announce(&self, what: &str, places: &[Place]) {
         eprintln!("{}: {what} passes {} places", self.pairing.title(), places.len());
     }
 
@@ -261,50 +261,42 @@ impl<S: Cluster> Matrix<S> {
             self.arena.check().await;
             answer = self.arena.die_at(place, edge, statement).await;
         }
-        let mut outcome = "not reached".to_owned();
-        let mut served = String::new();
         let reached = answer.is_none();
-        if reached {
-            served = format!("{} ms", self.arena.revive().await.as_millis());
+        let served = if reached {
+            format!("{} ms", self.arena.revive().await.as_millis())
         } else {
             eprintln!("{label} {answer:?}");
-        }
-        let mut standing = self.arena.at_rest().await;
-        if !end.is_empty() && standing.state != end {
-            self.arena.decide(statement).await;
-            standing = self.arena.settled(&[end]).await;
-            outcome = "begun again".to_owned();
-        } else if reached {
-            outcome = match standing.state.as_str() {
-                _ if standing == before => "as before",
-                "" => "dropped",
-                "finished" => "finished",
-                "following" | "switched" if standing.serving != before.serving => {
-                    if standing.serving == "blue" {
-                        "rolled back"
-                    } else {
-                        "switched"
-                    }
-                }
-                _ => "NEITHER",
+            String::new()
+        };
+        let mut situation = self.arena.at_rest().await;
+        let outcome = match situation.state.as_str() {
+            state if !end.is_empty() && state != end => {
+                self.arena.decide(statement).await;
+                situation = self.arena.settled(&[end]).await;
+                "begun again"
             }
-            .to_owned();
-        }
+            _ if !reached => "not reached",
+            _ if situation == before => "as before",
+            "" => "dropped",
+            "finished" => "finished",
+            "following" | "switched" if situation.serving == before.serving => "NEITHER",
+            "following" => "rolled back",
+            "switched" => "switched",
+            _ => "NEITHER",
+        };
         if outcome == "NEITHER" {
-            self.faults.push(format!("{label} {standing:?}"));
+            self.faults.push(format!("{label} {situation:?}"));
         }
-        if !self.judged(&label, &outcome, &standing).await {
-            outcome.push_str(", WRONG");
-        }
-        let line = format!("{label} {outcome} | {served} |");
+        let wrong = if self.judged(&label, outcome, &situation).await { "" } else { ", WRONG" };
+        let line = format!("{label} {outcome}{wrong} | {served} |");
         eprintln!("{line}");
         let _ = writeln!(self.table, "{line}");
         reached
     }
 
     /// Whether the checker finds nothing wrong.
-    async fn judged(&mut self, label: &str, outcome: &str, standing: &Standing) -> bool {
-        let (verdict, faults) = self.arena.judge(standing).await;
+    async fn judged(&mut self, label: &str, outcome: &str, situation: &Situation) -> bool {
+        let (verdict, faults) = self.arena.judge(situation).await;
         let sound = verdict.is_clean() && faults.is_empty();
         if !sound {
             let fault = format!("{label} {outcome}: {verdict:?} {faults:?}");
