@@ -18,3 +18,4 @@ mod reload;
 mod resume;
 mod transparency;
 mod wary;
+mod way_back;
