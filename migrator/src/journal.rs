@@ -177,7 +177,7 @@ impl Journal {
                 )?;
             }
             if ends {
-                legs::switched(transaction, &name, at)?;
+                go_over(transaction, &name, at)?;
             }
             Ok(epoch.unsigned_abs())
         })
@@ -374,6 +374,28 @@ impl Open {
         }
         filled
     }
+}
+
+/// The route is on the target of the leg that ran: the next one runs, where it is armed.
+fn go_over(transaction: &Transaction<'_>, name: &str, at: i64) -> rusqlite::Result<()> {
+    transaction.execute(
+        "UPDATE legs SET begun = ?2 WHERE migration = ?1 AND armed = 1 AND begun IS NULL
+         AND leg = (SELECT leg + 1 FROM migrations WHERE name = ?1)",
+        params![name, at],
+    )?;
+    transaction.execute(
+        "UPDATE migrations SET since = ?2, error = NULL, remedy = NULL,
+             state = CASE
+                 WHEN leg % 2 = 1 THEN 'switched'
+                 WHEN EXISTS (SELECT 1 FROM legs AS l WHERE l.migration = name AND l.leg = migrations.leg + 1 AND l.armed = 1)
+                     THEN 'following'
+                 ELSE 'rolledback' END,
+             leg = leg + EXISTS (
+                 SELECT 1 FROM legs AS l WHERE l.migration = name AND l.leg = migrations.leg + 1 AND l.armed = 1)
+         WHERE name = ?1",
+        params![name, at],
+    )?;
+    Ok(())
 }
 
 fn attempt<T>(

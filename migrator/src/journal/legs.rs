@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, params};
 
 use super::{Journal, decode, encode, now};
 use crate::error::{Error, Result};
@@ -16,28 +16,6 @@ pub(crate) struct LegRecord {
     pub(crate) begun: Option<SystemTime>,
     /// It cannot go on without the loss of a change: since when, why, and what may mend it.
     pub(crate) lost: Option<(SystemTime, String, Option<String>)>,
-}
-
-/// The route is on the target of the leg that ran: the next one runs, where it is armed.
-pub(super) fn switched(transaction: &Transaction<'_>, name: &str, at: i64) -> rusqlite::Result<()> {
-    transaction.execute(
-        "UPDATE legs SET begun = ?2 WHERE migration = ?1 AND armed = 1 AND begun IS NULL
-         AND leg = (SELECT leg + 1 FROM migrations WHERE name = ?1)",
-        params![name, at],
-    )?;
-    transaction.execute(
-        "UPDATE migrations SET since = ?2, error = NULL, remedy = NULL,
-             state = CASE
-                 WHEN leg % 2 = 1 THEN 'switched'
-                 WHEN EXISTS (SELECT 1 FROM legs AS l WHERE l.migration = name AND l.leg = migrations.leg + 1 AND l.armed = 1)
-                     THEN 'following'
-                 ELSE 'rolledback' END,
-             leg = leg + EXISTS (
-                 SELECT 1 FROM legs AS l WHERE l.migration = name AND l.leg = migrations.leg + 1 AND l.armed = 1)
-         WHERE name = ?1",
-        params![name, at],
-    )?;
-    Ok(())
 }
 
 impl Journal {

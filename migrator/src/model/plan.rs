@@ -1,5 +1,6 @@
 //! What will move: immutable once made.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,29 @@ pub struct Plan {
     pub parents: Vec<(String, String)>,
     /// Every counter.
     pub counters: Vec<Counter>,
+}
+
+impl Plan {
+    /// What of this plan moves in `other` too: what else is there is somebody else's.
+    #[must_use]
+    pub fn shared_with(mut self, other: &Self) -> Self {
+        let tables: BTreeSet<_> = other.tables.iter().map(|table| (&table.schema, &table.name)).collect();
+        let counters: BTreeSet<_> = other.counters.iter().map(|counter| (&counter.schema, &counter.name)).collect();
+        self.tables.retain(|table| tables.contains(&(&table.schema, &table.name)));
+        self.counters.retain(|counter| counters.contains(&(&counter.schema, &counter.name)));
+        self.parents.retain(|parent| other.parents.contains(parent));
+        self
+    }
+
+    /// What moves here and not in `other`, by name.
+    pub fn lacking_in(&self, other: &Self) -> Vec<String> {
+        let tables: BTreeSet<_> = other.tables.iter().map(|table| (&table.schema, &table.name)).collect();
+        let counters: BTreeSet<_> = other.counters.iter().map(|counter| (&counter.schema, &counter.name)).collect();
+        let ours = self.tables.iter().map(|table| (&table.schema, &table.name)).filter(|name| !tables.contains(name));
+        let counted = self.counters.iter().map(|counter| (&counter.schema, &counter.name));
+        let counted = counted.filter(|name| !counters.contains(name));
+        ours.chain(counted).map(|(schema, name)| format!("{schema}.{name}")).collect()
+    }
 }
 
 impl Table {

@@ -68,6 +68,21 @@ pub(crate) async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()
     }
 }
 
+/// Lifts the fence that the mark tells of, with the mark; what held both goes with the last one.
+pub async fn clear_mark(postgres: &Postgres) -> Result<()> {
+    let session = postgres.connect_source("marks").await?;
+    for leg in fence::legs(&session, postgres).await? {
+        // Whichever leg it was, what the mark is on is its source.
+        let fenced = postgres.on_source(leg);
+        fence::lift(&fenced).await?;
+        // What comes back to a fenced database is guarded by a function of the same name.
+        guard::forget(&session, &fenced).await?;
+    }
+    mark::remove(&session, postgres).await?;
+    mark::forget(&session).await?;
+    drop_empty_schema(&session).await.map_err(|error| failed("cannot remove Headgate's schema from the source", error))
+}
+
 async fn clean_target(postgres: &Postgres) -> Result<()> {
     let failure = |error| failed("cannot remove Headgate's records from the target", error);
     let maintenance = schema::database::connect_maintenance(postgres, postgres.target()).await;

@@ -24,10 +24,9 @@ use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::postgres::check::drift;
 use crate::postgres::client::as_replica;
-use crate::postgres::guard;
-use crate::postgres::records::drop_empty_schema;
 pub use look::UnderFence;
 use write_block::TRIGGER;
+pub(super) use write_block::legs;
 pub use write_block::{defining, disarm, forget, function, lift, standing};
 
 /// Autovacuum gives way to a waiting lock only after the waiter's `deadlock_timeout`.
@@ -296,19 +295,4 @@ async fn end(fence: Fence, how: &str) -> Result<()> {
 pub fn fenced(plan: &Plan) -> Vec<String> {
     let parents = plan.parents.iter().map(|(schema, name)| qualified(schema, name));
     parents.chain(plan.tables.iter().map(relation)).collect()
-}
-
-/// Lifts the fence that the mark tells of, with the mark; what held both goes with the last one.
-pub async fn clear_mark(postgres: &Postgres) -> Result<()> {
-    let session = postgres.connect_source("marks").await?;
-    for leg in write_block::legs(&session, postgres).await? {
-        // Whichever leg it was, what the mark is on is its source.
-        let fenced = postgres.on_source(leg);
-        lift(&fenced).await?;
-        // What comes back to a fenced database is guarded by a function of the same name.
-        guard::forget(&session, &fenced).await?;
-    }
-    mark::remove(&session, postgres).await?;
-    mark::forget(&session).await?;
-    drop_empty_schema(&session).await.map_err(|error| failed("cannot remove Headgate's schema from the source", error))
 }

@@ -253,7 +253,7 @@ impl Fencing for PostgresDatabase {
     }
 
     async fn clear_mark(&self) -> Result<()> {
-        fence::clear_mark(self).await
+        clean::clear_mark(self).await
     }
 }
 

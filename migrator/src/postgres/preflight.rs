@@ -10,6 +10,7 @@ mod server;
 mod side;
 mod tables;
 mod trial;
+mod way_back;
 
 use super::Postgres;
 use crate::accounts::Account;
@@ -44,6 +45,7 @@ pub async fn run(postgres: &Postgres) -> Result<Vec<Check>> {
         pair::run(postgres, source, target, &mut findings).await;
         roles::run(postgres, source, target, &mut findings).await;
         trial::run(postgres, source, target, &mut findings).await;
+        way_back::run(postgres, source, target, &mut findings).await;
     }
     Ok(findings.checks)
 }

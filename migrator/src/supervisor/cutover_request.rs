@@ -406,6 +406,9 @@ impl<D: Database> Migration<D> {
             }
             let check = self.journal.leg_check(self.name()).ok().flatten();
             let course = settle(&conductor).await;
+            if !course.as_ref().is_some_and(|course| course.outcome == Outcome::Switched) {
+                self.disarm().await;
+            }
             self.after(course.as_ref(), before).await;
             if let Some(course) = course.filter(|course| course.outcome == Outcome::Switched) {
                 let options = Options { max_hold: Duration::ZERO, ..Options::default() };

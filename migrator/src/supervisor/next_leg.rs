@@ -12,6 +12,7 @@ use super::migration::{Migration, Worker};
 use crate::backoff::Backoff;
 use crate::database::{Database, Kept};
 use crate::error::{Error, Kind, Result};
+use crate::model::definitions::named;
 use crate::model::leg::Leg;
 use crate::model::report;
 use crate::model::status::{State, WayBack};
@@ -51,6 +52,14 @@ impl<D: Database> Migration<D> {
         let late = || Error::transient("arming the way back did not end");
         let database = self.database_for(next)?;
         let plan = timeout(ARM_TIMEOUT, database.plan()).await.map_err(|_| late())??;
+        let running = self.live().plan.clone().unwrap_or_default();
+        let plan = plan.shared_with(&running);
+        let lacking = running.lacking_in(&plan);
+        if !lacking.is_empty() {
+            let (_, target) = self.ends();
+            return Err(Error::refused(format!("{target} lacks {}", named(&lacking)))
+                .remedy("create there what the source has, and check again"));
+        }
         self.journal.begin_arming(self.name(), next, &plan).await?;
         let token = format!("{}-arm-{:016x}", next.key(self.name()), rand::random::<u64>());
         timeout(ARM_TIMEOUT, database.arm(&plan, &token)).await.map_err(|_| late())??;

@@ -101,7 +101,7 @@ pub async fn disarm(session: &Client, postgres: &Postgres) -> Result<()> {
 }
 
 /// The legs of this migration whose fences have left their function on a database.
-pub(super) async fn legs(session: &Client, postgres: &Postgres) -> Result<Vec<Leg>> {
+pub(in super::super) async fn legs(session: &Client, postgres: &Postgres) -> Result<Vec<Leg>> {
     let first = postgres.for_leg(Leg::FIRST).slot();
     let pattern = format!("^headgate([0-9]*){}$", first.strip_prefix("headgate").unwrap_or(&first));
     session

@@ -100,3 +100,112 @@ async fn there_and_back_and_there_again_under_load_loses_and_doubles_nothing() {
     }
     world.until_state("switched", MIGRATION).await;
 }
+
+#[tokio::test]
+async fn a_way_back_that_cannot_be_armed_refuses_the_cutover_unless_that_is_waived_and_then_nothing_comes_back() {
+    let target = Postgres::start_with(18, &[("wal_level", "replica")], None).await;
+    let world = World::between(Postgres::start(14).await, target, SCHEMA, "").await;
+    world.follow().await;
+    world.check().await;
+    let app = world.client().await;
+
+    let (code, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
+    assert!(code == "55000" && text.contains("the way back cannot be armed") && text.contains("wal_level"), "{code} {text}");
+    assert!(version(&app).await.starts_with("14"), "the gate was closed for it");
+    let report = world.headgate.admin("SHOW CUTOVER REPORT m").await;
+    assert!(report.is_empty(), "a cutover was begun: {report:?}");
+
+    world.row("CUTOVER MIGRATION m WITH (way_back = 'none')").await;
+    rows(&app, "insert into t (v) values ('new')").await;
+    until_way_back(&world, "waived").await;
+    let (_, text) = world.headgate.refused("ROLLBACK MIGRATION m").await;
+    assert!(text.contains("without a way back"), "{text}");
+    assert_eq!(world.source.value(DATABASE, "select count(*) from t where v = 'new'").await, "0");
+    world.headgate.admin("FINISH MIGRATION m").await;
+}
+
+#[tokio::test]
+async fn a_rehearsal_arms_in_both_directions_and_leaves_no_slot() {
+    let world = ready().await;
+    let slots = "select count(*) from pg_replication_slots where slot_name ~ '^headgate[0-9]+_'";
+    let rehearsed = world.row("REHEARSE MIGRATION m").await;
+    assert_eq!(rehearsed.get("outcome").map(String::as_str), Some("rehearsed"), "{rehearsed:?}");
+    assert_eq!(world.target.value(DATABASE, slots).await, "0", "a slot keeps the target's log for nothing");
+    world.cutover().await;
+    until_way_back(&world, "lossless").await;
+    let rehearsed = world.row("REHEARSE MIGRATION m WITH (max_hold = '5s')").await;
+    assert_eq!(rehearsed.get("outcome").map(String::as_str), Some("rehearsed"), "{rehearsed:?}");
+    assert_eq!(world.source.value(DATABASE, slots).await, "0", "a slot keeps the source's log for nothing");
+    let app = world.client().await;
+    assert!(version(&app).await.starts_with("18"), "the rehearsal went back");
+    rows(&app, "insert into t (v) values ('after')").await;
+    world.source.until_value(DATABASE, "select count(*) from t where v = 'after'", "1").await;
+}
+
+#[tokio::test]
+async fn a_lost_slot_and_a_changed_definition_are_told_within_seconds_and_disturb_no_client() {
+    let world = ready().await;
+    let app = world.client().await;
+    world.cutover().await;
+    until_way_back(&world, "lossless").await;
+
+    rows(&app, "alter table t add column w int").await;
+    let row = until_way_back(&world, "lost").await;
+    let detail = row.get("way_back_detail").cloned().unwrap_or_default();
+    assert!(detail.contains("NOT lossless") && detail.contains("public.t"), "{detail}");
+    rows(&app, "insert into t (v, w) values ('wide', 1)").await;
+    // What was run on the one that serves is run on the other, and it goes on where it stopped.
+    world.source.sql(DATABASE, "set session_replication_role = replica; alter table t add column w int").await;
+    let lost = world.row("SHOW MIGRATION STATUS m").await;
+    assert_eq!(lost.get("state").map(String::as_str), Some("switched"), "{lost:?}");
+
+    let drop = "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name ~ '^headgate2_' and active;
+        select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name ~ '^headgate2_' and not active";
+    let gone = "select count(*) from pg_replication_slots where slot_name ~ '^headgate2_'";
+    until("the slot is dropped", SOON, || async {
+        let _busy = try_rows(&world.target.connect(DATABASE).await, drop).await;
+        world.target.value(DATABASE, gone).await
+    }, |count| count == "0").await;
+    let told = |row: &Record| row.get("way_back_detail").is_some_and(|detail| detail.contains("slot"));
+    until("the lost slot is told", SOON, || world.row("SHOW MIGRATION STATUS m"), told).await;
+    rows(&app, "insert into t (v) values ('goes on')").await;
+    let (_, text) = world.headgate.refused("ROLLBACK MIGRATION m").await;
+    assert!(text.contains("way back"), "{text}");
+    world.headgate.admin("FINISH MIGRATION m").await;
+}
+
+#[tokio::test]
+async fn finishing_leaves_nothing_on_either_side_but_the_refusal_and_its_mark() {
+    let world = ready().await;
+    world.cutover().await;
+    until_way_back(&world, "lossless").await;
+    world.headgate.admin("FINISH MIGRATION m").await;
+    let left = "select string_agg(what, ', ' order by what) from (
+        select 'slot ' || slot_name as what from pg_replication_slots
+        union all select 'publication ' || pubname from pg_publication
+        union all select 'origin ' || roname from pg_replication_origin
+        union all select 'table ' || relname from pg_class where relnamespace = to_regnamespace('headgate') and relkind = 'r'
+        union all select 'function ' || proname from pg_proc where pronamespace = to_regnamespace('headgate')
+        union all select 'trigger ' || tgname from pg_trigger where tgname ~ '^headgate') all_of_it";
+    assert_eq!(world.target.value(DATABASE, left).await, "", "on the target");
+    let expected = "function headgate_m, table switches, trigger headgate_fence";
+    assert_eq!(world.source.value(DATABASE, left).await, expected, "on the source");
+}
+
+#[tokio::test]
+async fn a_restart_takes_the_way_back_up_where_it_was() {
+    let mut world = ready().await;
+    world.cutover().await;
+    until_way_back(&world, "lossless").await;
+    world.headgate.kill().await;
+    // Around Headgate, as nobody else is there: what the new side takes meanwhile is kept for the way back.
+    world.target.sql(DATABASE, "insert into t (v) select 'meanwhile' from generate_series(1, 50)").await;
+    world.headgate.launch().await;
+    until_way_back(&world, "lossless").await;
+    world.source.until_value(DATABASE, "select count(*) from t where v = 'meanwhile'", "50").await;
+    world.check().await;
+    rollback(&world).await;
+    let app = world.client().await;
+    assert!(version(&app).await.starts_with("14"));
+    assert_eq!(single(&rows(&app, "select count(*) from t").await, "the rows"), "150");
+}
