@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 const SOURCE_SETTINGS: &str = "wal_level=replica\nmax_replication_slots=2\nmax_wal_senders=1\n\
     max_slot_wal_keep_size=1GB\nmax_prepared_transactions=4\nmax_connections=20\nmax_locks_per_transaction=10\n\
     search_path='\"$user\", public, app'\ndatestyle='SQL, DMY'\n";
-const TARGET_SETTINGS: &str = "max_connections=20\nmax_locks_per_transaction=10\n";
+const TARGET_SETTINGS: &str = "wal_level=replica\nmax_replication_slots=0\nmax_wal_senders=0\n\
+    max_connections=20\nmax_locks_per_transaction=10\n";
 
 /// Trouble on the source: each of it is a finding with a statement.
 const TROUBLE: &str = r#"
@@ -113,7 +114,8 @@ async fn application(server: &Server, user: &str) -> Client {
 fn is_on_target(check: &Check) -> bool {
     check.name.starts_with("target")
         || ["max_wal_size", "accounts", "schema_trial"].contains(&check.name.as_str())
-        || check.name == "max_locks_per_transaction" && check.evidence.ends_with("on the target")
+        || ["max_locks_per_transaction", "way_back"].contains(&check.name.as_str())
+            && check.evidence.ends_with("on the target")
 }
 
 /// Runs what these findings tell to run, where it is to be run.

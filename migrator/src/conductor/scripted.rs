@@ -1,6 +1,7 @@
 //! A world for tests of the machine: a source, a target and a gate that do what a script says at each call, and that
 //! assert at each call that the journal knows the state to which the call belongs.
 
+mod fence;
 mod traffic;
 
 use std::path::PathBuf;
@@ -14,16 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::Conductor;
 use crate::accounts::Account;
 use crate::cutover::Cutover;
-use crate::database::{
-    ChangeStream, Comparison, Counters, Fencing, GatedBackends, Kept, NextLeg, Preflight, Raised, SchemaAndLoad,
-};
+use crate::database::{ChangeStream, Comparison, NextLeg, Preflight, SchemaAndLoad};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::journal::Journal;
 use crate::model::definition::Definition;
-use crate::model::definitions::{Compared, Fingerprint};
+use crate::model::definitions::Compared;
 use crate::model::leg::Leg;
-use crate::model::mark::{Mark, Stage};
+use crate::model::mark::Mark;
 use crate::model::plan::{Counter, Plan, Settings, Table};
 use crate::model::position::Position;
 use crate::model::progress::Progress;
@@ -70,8 +69,14 @@ pub(crate) enum Mishap {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Facts {
     pub(crate) barrier: bool,
+    /// The source of the first leg refuses writes, and the mark that says so.
     pub(crate) sealed: bool,
     pub(crate) marks: Vec<Mark>,
+    /// The same of the source of the second.
+    pub(crate) back_sealed: bool,
+    pub(crate) back_marks: Vec<Mark>,
+    /// Where the next leg begins, as recorded with the refusal.
+    pub(crate) next_begins: Option<Place>,
     pub(crate) admission: Option<Admission>,
     /// What is done after the switch was done.
     pub(crate) completed: bool,
@@ -111,6 +116,7 @@ impl Drop for Barrier {
 /// The world; clones are the same one.
 #[derive(Clone)]
 pub(crate) struct World {
+    pub(crate) leg: Leg,
     pub(crate) facts: Arc<Mutex<Facts>>,
     pub(crate) folder: Arc<Folder>,
 }
@@ -144,7 +150,7 @@ impl World {
         let name = format!("headgate-world-{}-{:x}", std::process::id(), rand::random::<u64>());
         let facts = Facts { route: "blue".to_owned(), ..Facts::default() };
         let folder = Folder(std::env::temp_dir().join(name));
-        Self { facts: Arc::new(Mutex::new(facts)), folder: Arc::new(folder) }
+        Self { leg: Leg::FIRST, facts: Arc::new(Mutex::new(facts)), folder: Arc::new(folder) }
     }
 
     /// What a fresh process finds: connections are gone, the gate is open, the route is where the journal says.
@@ -162,25 +168,41 @@ impl World {
         journal
     }
 
+    /// Of the leg that runs, as the journal says; the next one counts as armed.
     pub(crate) fn conductor(&self, journal: &Journal) -> Conductor<World> {
+        let leg = journal.entries().expect("read").first().map_or(Leg::FIRST, |entry| entry.leg);
+        let definition = definition();
+        let (source, target) = definition.ends(leg);
         Conductor {
             name: "m".to_owned(),
-            leg: Leg::FIRST,
+            leg,
             route: "shop".to_owned(),
-            source: "blue".to_owned(),
-            target: "green".to_owned(),
-            database: self.clone(),
-            next: None,
+            source: source.to_owned(),
+            target: target.to_owned(),
+            database: self.for_leg(leg),
+            next: Some(self.for_leg(leg.next())),
             plan: Arc::new(plan()),
             follow: self.known_follow(),
             journal: journal.clone(),
-            traffic: Arc::new(self.clone()),
+            traffic: Arc::new(self.for_leg(leg)),
             shown: Arc::default(),
         }
     }
 
     pub(crate) fn known_follow(&self) -> Follow<Place> {
         self.facts.lock().follow.get_or_insert_default().clone()
+    }
+
+    /// The cluster that serves after the switch of this leg.
+    fn target(&self) -> String {
+        definition().ends(self.leg).1.to_owned()
+    }
+
+    /// The number of the leg that runs, by the journal.
+    pub(crate) fn legs(&self) -> u32 {
+        let path = self.folder.0.join("journal.sqlite");
+        let raw = rusqlite::Connection::open(path).expect("opens");
+        raw.query_row("SELECT leg FROM migrations", [], |row| row.get(0)).expect("read")
     }
 
     /// The journal's word on the cutover, as a fresh process would read it.
@@ -329,128 +351,6 @@ impl Comparison for World {
 
     async fn definitions_stamp(&self) -> Result<String> {
         Ok(format!("{:?}", self.facts.lock().definitions))
-    }
-}
-
-impl Fencing for World {
-    type Fence = Barrier;
-
-    fn databases(&self) -> Vec<String> {
-        vec!["shop".to_owned()]
-    }
-
-    async fn writers(&self, _: GatedBackends<'_>) -> Result<Vec<Check>> {
-        Ok(vec![Check::ok("writers", "none")])
-    }
-
-    async fn warm_up(&self, _: &Plan, proved: Option<&Fingerprint>) -> Result<()> {
-        let now = self.facts.lock().definitions.fingerprint.clone();
-        let changes = proved.map_or(Vec::new(), |proved| proved.changes(&now));
-        if let Some(change) = changes.first() {
-            return Err(Error::refused(change.clone()));
-        }
-        self.act("warm_up", &[], |_| ()).await
-    }
-
-    async fn raise_fence(&self, _: &Plan, token: &str, _: Duration) -> Result<Raised<Barrier, Place>> {
-        let fence = Barrier(self.clone());
-        let change = |facts: &mut Facts| facts.barrier = true;
-        self.act("raise_fence", &["Fencing"], change).await?;
-        if !self.facts.lock().follower_idle {
-            self.known_follow().advance(Place(9), vec![token.to_owned()]);
-        }
-        Ok(Raised { fence, marker: Place(7) })
-    }
-
-    async fn confirm_fence(&self, _: &Plan, _: &mut Barrier) -> Result<()> {
-        self.act("confirm_fence", &["Checking"], |_| ()).await
-    }
-
-    async fn seal_fence(
-        &self,
-        _fence: Barrier,
-        mark: &Mark,
-        _next_begins: Option<&Place>,
-        _carried: GatedBackends<'_>,
-    ) -> Result<()> {
-        let change = |facts: &mut Facts| {
-            (facts.sealed, facts.barrier) = (facts.barrier, false);
-            facts.marks = vec![mark.clone()];
-        };
-        self.act("seal_fence", &["Checking"], change).await
-    }
-
-    async fn drop_fence(&self, _fence: Barrier) -> Result<()> {
-        self.act("drop_fence", &["Undoing"], |facts| facts.barrier = false).await
-    }
-
-    async fn lift_fence(&self, _: &Plan) -> Result<()> {
-        let change = |facts: &mut Facts| {
-            (facts.sealed, facts.barrier) = (false, false);
-            facts.marks.clear();
-        };
-        self.act("lift_fence", &["Undoing"], change).await
-    }
-
-    async fn open_target(&self, _: &Plan) -> Result<()> {
-        Ok(())
-    }
-
-    async fn after_switch(&self, _: &Plan) -> Result<()> {
-        let change = |facts: &mut Facts| {
-            assert_eq!(facts.route, "green", "the target does not serve yet");
-            assert!(!facts.gate_closed, "clients wait for what may take long");
-            facts.completed = true;
-        };
-        self.act("after_switch", &["Switched"], change).await
-    }
-
-    async fn marks(&self) -> Result<Vec<Mark>> {
-        Ok(self.facts.lock().marks.clone())
-    }
-
-    async fn confirm_mark(&self) -> Result<()> {
-        let mut facts = self.facts.lock();
-        assert_eq!(facts.route, "green", "the mark would tell a lie");
-        for mark in &mut facts.marks {
-            mark.stage = Stage::Switched;
-        }
-        Ok(())
-    }
-
-    async fn clear_mark(&self) -> Result<()> {
-        let mut facts = self.facts.lock();
-        facts.sealed = false;
-        facts.marks.clear();
-        Ok(())
-    }
-}
-
-impl Counters for World {
-    async fn advance_counters(&self, _: &Plan) -> Result<()> {
-        self.act("advance_counters", &["Checking"], |_| ()).await
-    }
-}
-
-impl NextLeg for World {
-    fn for_leg(&self, _: Leg) -> Self {
-        self.clone()
-    }
-
-    async fn arm(&self, _: &Plan, _: &str) -> Result<()> {
-        Ok(())
-    }
-
-    async fn stream_end(&self) -> Result<Place> {
-        Ok(Place(1))
-    }
-
-    async fn retire(&self) -> Result<()> {
-        Ok(())
-    }
-
-    async fn kept(&self) -> Result<Kept> {
-        Ok(Kept::default())
     }
 }
 

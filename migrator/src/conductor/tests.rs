@@ -6,21 +6,42 @@ use tokio::time::Instant;
 
 use super::CutoverRun;
 use super::effects::{COMPLETE_TIMEOUT, LIFT_GRACE};
-use super::scripted::{Mishap, World, definition, run};
+use super::scripted::{Mishap, Place, World, definition, plan, run};
 use crate::cutover::Cutover;
+use crate::database::NextLeg as _;
+use crate::model::leg::Leg;
 use crate::model::report::{Kind, Outcome};
 use crate::traffic::OpenTransaction;
 
-const KINDS: [Kind; 2] = [Kind::Cutover, Kind::Rehearsal];
+const KINDS: [Kind; 3] = [Kind::Cutover, Kind::Rehearsal, Kind::Rollback];
 /// More calls than any run makes.
 const CALLS_MAX: usize = 16;
 
 async fn fresh(mishaps: &[(usize, Mishap)]) -> (World, crate::journal::Journal) {
+    fresh_for(Kind::Cutover, mishaps).await
+}
+
+/// Before a rollback there was a switch.
+async fn fresh_for(kind: Kind, mishaps: &[(usize, Mishap)]) -> (World, crate::journal::Journal) {
     let world = World::new();
     let journal = world.start();
     journal.insert(&definition()).await.expect("inserted");
+    if kind == Kind::Rollback {
+        arm(&journal, Leg::FIRST.next()).await;
+        let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
+        assert_eq!(course.outcome, Outcome::Switched);
+        arm(&journal, Leg::FIRST.next().next()).await;
+        let mut facts = world.facts.lock();
+        assert_eq!(facts.next_begins, Some(Place(1)), "nothing says where the way back begins");
+        facts.calls.clear();
+    }
     world.facts.lock().mishaps = mishaps.to_vec();
     (world, journal)
+}
+
+async fn arm(journal: &crate::journal::Journal, leg: Leg) {
+    journal.begin_arming("m", leg, &plan()).await.expect("written");
+    journal.armed("m", leg).await.expect("written");
 }
 
 /// What must be true when nothing is under way any more.
@@ -29,16 +50,20 @@ fn assert_settled(world: &World, note: &str) {
     let facts = world.facts.lock();
     assert!(!facts.gate_closed, "the gate stayed closed {note}: {:?}", facts.calls);
     assert!(!facts.barrier, "the barrier stayed up {note}: {:?}", facts.calls);
+    let sides = (facts.sealed, facts.back_sealed, facts.route.as_str(), facts.marks.len(), facts.back_marks.len());
+    let legs = world.legs();
     match last {
+        Some(Cutover::Switched) if legs == 3 => {
+            assert_eq!(sides, (false, true, "blue", 0, 1), "after the rollback {note}: {:?}", facts.calls);
+        }
         Some(Cutover::Switched) => {
-            assert!(facts.sealed, "both sides take writes {note}: {:?}", facts.calls);
-            assert_eq!(facts.route, "green", "{note}");
-            assert_eq!(facts.marks.len(), 1, "no mark of the switch {note}");
+            assert_eq!(sides, (true, false, "green", 1, 0), "after the switch {note}: {:?}", facts.calls);
+        }
+        Some(Cutover::Following) if legs == 2 => {
+            assert_eq!(sides, (true, false, "green", 1, 0), "as before the rollback {note}: {:?}", facts.calls);
         }
         Some(Cutover::Following) | None => {
-            assert!(!facts.sealed, "no side takes writes {note}: {:?}", facts.calls);
-            assert_eq!(facts.route, "blue", "{note}");
-            assert_eq!(facts.marks, [], "the mark tells a lie {note}");
+            assert_eq!(sides, (false, false, "blue", 0, 0), "as before {note}: {:?}", facts.calls);
         }
         Some(other) => panic!("{} is not an end {note}: {:?}", other.name(), facts.calls),
     }
@@ -54,6 +79,7 @@ async fn a_cutover_without_mishaps_makes_each_call_once_and_in_order() {
         "quiet",
         "raise_fence",
         "advance_counters",
+        "stream_end",
         "confirm_fence",
         "seal_fence",
         "switch",
@@ -70,14 +96,15 @@ async fn a_rehearsal_neither_seals_nor_switches_and_opens_the_fence_before_the_g
     let (world, journal) = fresh(&[]).await;
     let course = run(world.conductor(&journal), Kind::Rehearsal).await.expect("it ends");
     assert_eq!(course.outcome, Outcome::Rehearsed);
-    let expected = ["hold", "quiet", "raise_fence", "advance_counters", "confirm_fence", "drop_fence", "release"];
+    let expected =
+        ["hold", "quiet", "raise_fence", "advance_counters", "stream_end", "confirm_fence", "drop_fence", "release"];
     assert_eq!(world.facts.lock().calls, expected);
     assert_settled(&world, "at the end");
 }
 
 /// Whether the run met its mishap, and its course.
 async fn with_mishap(kind: Kind, at: usize, mishap: Mishap) -> Option<(World, CutoverRun, Duration)> {
-    let (world, journal) = fresh(&[(at, mishap)]).await;
+    let (world, journal) = fresh_for(kind, &[(at, mishap)]).await;
     let begun = Instant::now();
     let course = run(world.conductor(&journal), kind).await.expect("it ends");
     let calls = world.facts.lock().calls.len();
@@ -113,8 +140,9 @@ async fn any_call_may_fail_or_hang_and_the_cutover_still_ends_as_before_or_switc
 
 #[tokio::test(start_paused = true)]
 async fn what_fails_before_the_decision_keeps_the_hold_within_its_limit() {
-    for (at, call) in
-        ["hold", "quiet", "raise_fence", "advance_counters", "confirm_fence", "seal_fence"].iter().enumerate()
+    for (at, call) in ["hold", "quiet", "raise_fence", "advance_counters", "stream_end", "confirm_fence", "seal_fence"]
+        .iter()
+        .enumerate()
     {
         for mishap in [Mishap::Fail, Mishap::Hang, Mishap::HangAfter] {
             let (_, course, _) = with_mishap(Kind::Cutover, at, mishap).await.expect("it is met");
@@ -131,7 +159,13 @@ async fn restart(world: &World) -> Option<()> {
     if let Some(Cutover::Undoing { .. }) = world.journalled().map(Cutover::resumed) {
         world.facts.lock().gate_closed = true;
     }
-    let conductor = world.conductor(&journal);
+    let mut conductor = world.conductor(&journal);
+    if world.journalled() == Some(Cutover::Switched) {
+        // What follows the switch is done again, and is of the leg that is over.
+        let over = conductor.leg.before().expect("there was a switch");
+        conductor.database = world.for_leg(over);
+        conductor.leg = over;
+    }
     drop(journal);
     tokio::spawn(async move { conductor.settle().await.expect("the journal works") }).await.ok().map(drop)
 }
@@ -145,7 +179,7 @@ async fn the_process_may_die_around_any_two_calls_and_a_restart_ends_as_before_o
                 for at in 0..CALLS_MAX {
                     // The second death comes at each call that the restarted process makes.
                     for later in 1..CALLS_MAX {
-                        let (world, journal) = fresh(&[(at, first), (at + later, second)]).await;
+                        let (world, journal) = fresh_for(kind, &[(at, first), (at + later, second)]).await;
                         let conductor = world.conductor(&journal);
                         drop(journal);
                         let survived = run(conductor, kind).await.is_some();
@@ -209,7 +243,7 @@ async fn a_target_that_does_not_apply_the_marker_undoes_the_cutover() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fence_that_cannot_be_lifted_opens_the_gate_after_the_grace_and_is_tried_until_it_is_gone() {
-    let (world, journal) = fresh(&[(5, Mishap::FailAfter)]).await;
+    let (world, journal) = fresh(&[(6, Mishap::FailAfter)]).await;
     world.facts.lock().failing = vec!["lift_fence"; 20];
     let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
     assert_settled(&world, "at the end");
@@ -306,7 +340,7 @@ async fn a_disk_that_does_not_answer_the_decision_is_told_within_the_hold_and_a_
 async fn from_any_state_on_the_journals_disk_may_stay_full_and_clients_are_served_within_the_hold_and_a_second() {
     let states = ["Fencing", "CatchingUp", "Checking", "Switching", "Undoing", "Following"];
     for (kind, from) in KINDS.iter().flat_map(|kind| (0..states.len()).map(move |from| (*kind, from))) {
-        let (world, journal) = fresh(&[]).await;
+        let (world, journal) = fresh_for(kind, &[]).await;
         let broken = states[from..].join("', '");
         let raw = break_writes_of(&world, &format!("'{broken}'"));
         let begun = Instant::now();
@@ -318,16 +352,17 @@ async fn from_any_state_on_the_journals_disk_may_stay_full_and_clients_are_serve
             course.hold,
             begun.elapsed()
         );
-        let switched = kind == Kind::Cutover && from > 3;
+        let switched = kind != Kind::Rehearsal && from > 3;
         {
             let facts = world.facts.lock();
             assert!(!facts.gate_closed && !facts.barrier, "{note}");
-            assert_eq!(
-                (facts.sealed, facts.route.as_str()),
-                if switched { (true, "green") } else { (false, "blue") },
-                "{note}: {:?}",
-                facts.calls
-            );
+            let sides = (facts.sealed, facts.back_sealed, facts.route.as_str());
+            let expected = match (kind, switched) {
+                (Kind::Rollback, true) => (false, true, "blue"),
+                (Kind::Cutover, true) | (Kind::Rollback, false) => (true, false, "green"),
+                (Kind::Cutover | Kind::Rehearsal, _) => (false, false, "blue"),
+            };
+            assert_eq!(sides, expected, "{note}: {:?}", facts.calls);
         }
         // A restart finds the same, with room and without.
         drop(journal);
@@ -343,8 +378,8 @@ async fn from_any_state_on_the_journals_disk_may_stay_full_and_clients_are_serve
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_that_cannot_write_undoes_what_was_under_way_and_opens_the_gate() {
-    // hold, quiet, raise_fence, advance_counters, confirm_fence, seal_fence: and then the process is gone.
-    let (world, journal) = fresh(&[(5, Mishap::DieAfter)]).await;
+    // hold, quiet, raise_fence, advance_counters, stream_end, confirm_fence, seal_fence: and then the process is gone.
+    let (world, journal) = fresh(&[(6, Mishap::DieAfter)]).await;
     let conductor = world.conductor(&journal);
     drop(journal);
     assert!(run(conductor, Kind::Cutover).await.is_none());
@@ -381,7 +416,7 @@ async fn an_undo_whose_end_was_not_recorded_is_recorded_before_the_next_cutover(
 #[tokio::test(start_paused = true)]
 async fn a_source_that_does_not_answer_keeps_the_gate_closed_until_its_fence_is_known_to_be_down() {
     // The sealing hangs when it has done its work, as do the first tries to lift what it left.
-    let (world, journal) = fresh(&[(4, Mishap::HangAfter), (5, Mishap::Hang), (6, Mishap::Hang)]).await;
+    let (world, journal) = fresh(&[(5, Mishap::HangAfter), (6, Mishap::Hang), (7, Mishap::Hang)]).await;
     let running = tokio::spawn(run(world.conductor(&journal), Kind::Cutover));
     let begun = Instant::now();
     while world.facts.lock().sealed || begun.elapsed() < Duration::from_secs(2) {
@@ -416,7 +451,7 @@ async fn the_steps_of_the_report_add_up_to_the_hold() {
 #[tokio::test(start_paused = true)]
 async fn what_follows_the_switch_may_fail_or_hang_and_the_switch_stands() {
     for mishap in [Mishap::Fail, Mishap::Hang] {
-        let (world, journal) = fresh(&[(8, mishap)]).await;
+        let (world, journal) = fresh(&[(9, mishap)]).await;
         let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
         assert_eq!(course.outcome, Outcome::Switched, "{mishap:?}");
         assert!(!world.facts.lock().completed);

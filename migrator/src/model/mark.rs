@@ -52,7 +52,7 @@ impl Mark {
             ),
             Stage::Switched => format!(
                 "cluster {cluster} carries the mark of a switch: migration {migration} moved route {route} to {target} \
-                 at {sealed} (epoch {epoch}), and the rows here are as old as that"
+                 at {sealed} (epoch {epoch}), and the rows here may be as old as that"
             ),
         }
     }

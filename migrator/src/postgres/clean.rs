@@ -77,8 +77,12 @@ pub async fn clear_mark(postgres: &Postgres) -> Result<()> {
         fence::lift(&fenced).await?;
         // What comes back to a fenced database is guarded by a function of the same name.
         guard::forget(&session, &fenced).await?;
+        drop_origin(&session, &fenced).await?;
     }
     mark::remove(&session, postgres).await?;
+    // What came back to it is recorded there, too.
+    let name = quote_literal(postgres.name());
+    remove_records(&session, &format!("pg_catalog.split_part(migration, '/', 1) = {name}")).await?;
     mark::forget(&session).await?;
     drop_empty_schema(&session).await.map_err(|error| failed("cannot remove Headgate's schema from the source", error))
 }
@@ -96,33 +100,40 @@ async fn clean_target(postgres: &Postgres) -> Result<()> {
         }
     }
     let target = postgres.connect_target("clean up").await?;
-    let name = quote_literal(&postgres.key());
+    remove_records(&target, &format!("migration = {}", quote_literal(&postgres.key()))).await?;
+    guard::forget(&target, postgres).await?;
+    drop_empty_schema(&target).await.map_err(failure)?;
+    drop_origin(&target, postgres).await
+}
+
+/// Removes the records for which the condition holds, and the tables of records that are empty then.
+async fn remove_records(session: &Client, whose: &str) -> Result<()> {
+    let failure = |error| failed("cannot remove Headgate's records", error);
     for table in ["made", "chunks", "tables", "progress", "migrations"] {
-        let there = schema::database::absent(&target, &[format!("headgate.{table}")]).await?.is_empty();
+        let there = schema::database::absent(session, &[format!("headgate.{table}")]).await?.is_empty();
         if !there {
             continue;
         }
-        target
-            .batch_execute(&format!("DELETE FROM headgate.{table} WHERE migration = {name}"))
-            .await
-            .map_err(failure)?;
-        let row = target
+        session.batch_execute(&format!("DELETE FROM headgate.{table} WHERE {whose}")).await.map_err(failure)?;
+        let row = session
             .query_one(&format!("SELECT NOT EXISTS (SELECT FROM headgate.{table})"), &[])
             .await
             .map_err(failure)?;
         if row.try_get(0).map_err(failure)? {
-            target.batch_execute(&format!("DROP TABLE headgate.{table}")).await.map_err(failure)?;
+            session.batch_execute(&format!("DROP TABLE headgate.{table}")).await.map_err(failure)?;
         }
     }
-    guard::forget(&target, postgres).await?;
-    drop_empty_schema(&target).await.map_err(failure)?;
-    target
+    Ok(())
+}
+
+async fn drop_origin(session: &Client, postgres: &Postgres) -> Result<()> {
+    session
         .execute(
             "SELECT pg_catalog.pg_replication_origin_drop(roname) FROM pg_catalog.pg_replication_origin
              WHERE roname = $1",
             &[&postgres.slot()],
         )
         .await
-        .map_err(|error| failed("cannot drop the replication origin on the target", error))?;
+        .map_err(|error| failed("cannot drop a replication origin", error))?;
     Ok(())
 }

@@ -11,14 +11,15 @@ use tokio_util::sync::CancellationToken;
 use super::Postgres;
 use super::client::failed;
 use super::position::Lsn;
-use super::sql::{quote_ident, quote_literal, relation};
+use super::sql::{quote_ident, quote_literal};
 use super::stream::Replication;
 use crate::database::Kept;
 use crate::error::{Error, Result};
 use crate::follow::{self, Follow};
 use crate::model::plan::Plan;
 use crate::model::progress::Progress;
-use crate::postgres::{clean, client, heartbeat, records, schema};
+use crate::postgres::{clean, client, heartbeat, records, rights, schema};
+use crate::rights::Side;
 
 /// A marker that does not come back within this does not come.
 const MARKER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,7 +30,7 @@ const LOGICAL: &str = "the cluster that will serve writes no log that changes co
 /// stream ends.
 pub(crate) async fn arm(postgres: &Postgres, plan: &Plan, token: &str) -> Result<Client> {
     let (source, target) = tokio::try_join!(postgres.connect_source("arm"), postgres.connect_target("arm"))?;
-    refuse_unable(postgres, plan, &source, &target).await?;
+    refuse_unable(postgres, &source, &target).await?;
     retire(postgres, &source).await?;
     records::install_records(&target).await?;
     schema::publish(postgres, plan, &source).await?;
@@ -101,40 +102,27 @@ pub(crate) async fn kept(postgres: &Postgres) -> Result<Kept> {
 }
 
 /// Refuses where a setting or a right of either side would break the leg once it runs.
-async fn refuse_unable(postgres: &Postgres, plan: &Plan, source: &Client, target: &Client) -> Result<()> {
+async fn refuse_unable(postgres: &Postgres, source: &Client, target: &Client) -> Result<()> {
     let cannot = |error| failed("cannot see whether a way back is possible", error);
     let row = source.query_one("SELECT pg_catalog.current_setting('wal_level')", &[]).await.map_err(cannot)?;
     let level: String = row.try_get(0).map_err(cannot)?;
     if level != "logical" {
         return Err(Error::refused(format!("{LOGICAL}: its wal_level is {level}"))
-            .remedy("ALTER SYSTEM SET wal_level = logical there, and restart that server"));
+            .remedy("ALTER SYSTEM SET wal_level = 'logical' on it, and restart it"));
     }
-    if !client::as_replica(target).await? {
-        let who = target.query_one("SELECT pg_catalog.quote_ident(current_user)", &[]).await.map_err(cannot)?;
-        let user: String = who.try_get(0).map_err(cannot)?;
-        return Err(Error::refused(format!("{user} may not pass the refusal on {:?} with what comes back", postgres.target()))
-            .remedy(format!("GRANT SET ON PARAMETER session_replication_role TO {user} there, before version 15 ALTER ROLE {user} SUPERUSER")));
+    if client::as_replica(target).await? {
+        return Ok(());
     }
-    let names: Vec<String> = plan.tables.iter().map(relation).collect();
-    let rows = target
-        .query(
-            "SELECT name, pg_catalog.quote_ident(current_user) FROM pg_catalog.unnest($1::text[]) AS name
-             WHERE NOT (pg_catalog.has_table_privilege(name, 'SELECT') AND pg_catalog.has_table_privilege(name, 'INSERT')
-                 AND pg_catalog.has_table_privilege(name, 'UPDATE') AND pg_catalog.has_table_privilege(name, 'DELETE')
-                 AND pg_catalog.has_table_privilege(name, 'TRUNCATE')) LIMIT 1",
-            &[&names],
-        )
-        .await
-        .map_err(cannot)?;
-    if let Some(row) = rows.first() {
-        let (table, user): (String, String) = (row.try_get(0).map_err(cannot)?, row.try_get(1).map_err(cannot)?);
-        return Err(Error::refused(format!(
-            "{user} may not write what comes back to {table} on {:?}",
-            postgres.target()
-        ))
-        .remedy(format!("GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON {table} TO {user}, and on all that move")));
-    }
-    Ok(())
+    let row = target.query_one("SELECT current_setting('server_version_num')::int / 10000", &[]).await;
+    let major = row.and_then(|row| row.try_get(0)).map_err(cannot)?;
+    let endpoint = postgres.target();
+    let whose =
+        rights::For { user: &endpoint.user, database: &endpoint.database, schemas: &postgres.settings().schemas };
+    Err(Error::refused(format!(
+        "{} may not write what comes back past the refusal and without firing triggers on {endpoint:?}",
+        endpoint.user
+    ))
+    .remedy(rights::statement(Side::Source, major, "way_back", whose)))
 }
 
 async fn create_slot(postgres: &Postgres) -> Result<Lsn> {

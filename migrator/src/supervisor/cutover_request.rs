@@ -429,7 +429,12 @@ impl<D: Database> Migration<D> {
             completing.complete().await;
             self.retire_again(over).await;
         }
-        self.disarm().await;
+        // A journal that is older than a switch knows nothing of what its arming has become.
+        if let Ok(conductor) = self.conductor(None)
+            && conductor.refuse_overtaken().await.is_ok()
+        {
+            self.disarm().await;
+        }
         self.run_on();
         drop(busy);
     }

@@ -272,14 +272,14 @@ impl<D: Database> Migration<D> {
                         kept.bytes.saturating_sub(bytes).checked_div(seconds)
                     });
                     let (serving, _) = self.ends();
-                    let text = told(serving, &kept, grown.unwrap_or_default());
+                    let text = cost_text(serving, &kept, grown.unwrap_or_default());
                     if let WayBack::Lossless { cost, .. } = &mut self.live().way_back {
                         *cost = text;
                     }
                     before.get_or_insert((now, kept.bytes));
                 }
                 Ok(Err(error)) if error.kind() != Kind::Transient => return error,
-                // The follower tells of a server that does not answer.
+                // The follower reports a server that does not answer.
                 Ok(Err(_)) | Err(_) => {}
             }
             sleep(COST_EVERY).await;
@@ -288,7 +288,7 @@ impl<D: Database> Migration<D> {
 }
 
 /// What it costs, in words, at so many bytes more per second.
-fn told(cluster: &str, kept: &Kept, per_second: u64) -> String {
+fn cost_text(cluster: &str, kept: &Kept, per_second: u64) -> String {
     const MIB: u64 = 1 << 20;
     let left = kept.bytes_max.map(|most| most.saturating_sub(kept.bytes));
     let more = match (left, left.and_then(|left| left.checked_div(per_second))) {

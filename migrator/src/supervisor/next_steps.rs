@@ -3,7 +3,7 @@
 use super::migration::Migration;
 use crate::database::Database;
 use crate::error::Result;
-use crate::model::status::State;
+use crate::model::status::{State, WayBack};
 use crate::preflight::{Check, Level};
 
 /// The name of the line that sums up.
@@ -14,11 +14,12 @@ impl<D: Database> Migration<D> {
     pub(super) fn next_steps(&self) -> Result<Vec<Check>> {
         let definition = &self.definition;
         let (name, route) = (&definition.name, &definition.route);
-        let (source, target) = (&definition.source, &definition.target);
+        let (source, target) = definition.ends(self.switched_leg().unwrap_or_default());
         let step = |name: &str, evidence: String, remedy: String, fix: String| {
             Check::new(name, Level::Warning, evidence, remedy, fix)
         };
-        let finished = self.live().state == State::Finished;
+        let status = self.status();
+        let (finished, way_back) = (status.state == State::Finished, status.way_back);
         let moving = self.traffic.handovers(route)?;
         let sessions = if moving.pending == 0 {
             Check::ok("sessions", format!("no session of route {route} is left on {source}"))
@@ -45,16 +46,37 @@ impl<D: Database> Migration<D> {
                     .to_owned(),
                 String::new(),
             ),
-            if finished {
-                Check::ok("change_stream", format!("{source} keeps nothing for this migration"))
-            } else {
-                step(
-                    "change_stream",
-                    format!("{source} keeps its log for this migration until it is finished, which takes disk"),
-                    "once the new cluster is trusted, finish the migration: it removes what Headgate left on both sides"
-                        .to_owned(),
+            match way_back {
+                WayBack::Lossless { interrupted: None, .. } => step(
+                    "way_back",
+                    way_back.to_string(),
+                    format!(
+                        "ROLLBACK MIGRATION {name} goes back to {source}; once {target} is trusted, finish the migration: it \
+                         closes the way back and removes what Headgate left on both sides"
+                    ),
                     format!("FINISH MIGRATION {name}"),
-                )
+                ),
+                WayBack::Lossless { interrupted: Some(_), .. } => step(
+                    "way_back",
+                    way_back.to_string(),
+                    "mend what interrupts it: it goes on by itself".to_owned(),
+                    String::new(),
+                ),
+                WayBack::Lost { ref remedy, .. } => {
+                    Check::new("way_back", Level::Error, way_back.to_string(), remedy.clone(), "")
+                }
+                WayBack::Waived if !finished => step(
+                    "way_back",
+                    way_back.to_string(),
+                    format!(
+                        "once {target} is trusted, finish the migration: it removes what Headgate left on both sides"
+                    ),
+                    format!("FINISH MIGRATION {name}"),
+                ),
+                WayBack::None | WayBack::Waived => Check::ok(
+                    "way_back",
+                    format!("it is closed: neither {source} nor {target} keeps anything for this migration"),
+                ),
             },
             step(
                 "decommissioning",

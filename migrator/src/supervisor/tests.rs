@@ -391,7 +391,7 @@ async fn readiness_says_one_line_first_and_after_the_switch_what_is_left_to_do()
     supervisor.cutover("m", Options::default()).await.expect("a report");
     let left = supervisor.readiness("m").await.expect("read");
     let names: Vec<&str> = left.iter().map(|line| line.name.as_str()).collect();
-    assert_eq!(names, ["ready", "sessions", "configuration", "statistics", "change_stream", "decommissioning"]);
+    assert_eq!(names, ["ready", "sessions", "configuration", "statistics", "way_back", "decommissioning"]);
     assert!(left[0].evidence.starts_with("SWITCHED"));
     assert!(left.iter().any(|line| line.fix == "FINISH MIGRATION m"));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::World;
+use super::{World, definition};
 use crate::error::{Error, Result};
 use crate::traffic::{Admission, Handovers, HiddenWrites, Holds, OpenTransaction, Traffic, Unmovable, Waiting};
 
@@ -69,8 +69,11 @@ impl Traffic for World {
 
     fn release(&self, _: &str) -> Result<()> {
         self.act_now("release", &["Undoing", "Switching"], |facts| {
-            let served_by_source = facts.route == "blue";
+            let definition = definition();
+            let served_by_source = facts.route == definition.ends(self.leg).0;
             assert!(!(served_by_source && facts.barrier), "held writers run into the barrier");
+            let back_on_the_old_side = self.leg.is_way_back() && !served_by_source;
+            assert!(!(back_on_the_old_side && facts.sealed), "held writers run into the refusal of the leg before");
             facts.gate_closed = false;
         })
     }

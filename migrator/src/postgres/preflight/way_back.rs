@@ -7,7 +7,7 @@ use super::side::Side;
 use crate::error::Result;
 use crate::postgres::rights::{self as table};
 use crate::preflight::Findings;
-use crate::rights::Side as Which;
+use crate::rights::{Need, Side as Which};
 
 const NAME: &str = "way_back";
 /// The leg's own slot and its walsender.
@@ -28,7 +28,9 @@ async fn look(postgres: &Postgres, source: &Side, target: &Side, findings: &mut 
         let lacking = table::lacking(&side.session, which, side.major(), whose).await?;
         for grant in lacking.iter().filter(|grant| grant.check == NAME) {
             let evidence = format!("{} may not {} on the {}: {}", whose.user, grant.what, which.name(), grant.without);
-            findings.warning(NAME, evidence, REMEDY, grant.statement.clone());
+            // Where only a superuser may, that is more than this needs.
+            let fix = if grant.need == Need::Helpful { grant.statement.clone() } else { String::new() };
+            findings.warning(NAME, evidence, REMEDY, fix);
         }
     }
     if findings.checks.len() == before {

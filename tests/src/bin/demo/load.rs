@@ -58,8 +58,8 @@ impl Stretch {
         match self {
             Self::Before => "before the migration",
             Self::Moving => "copying, following, checking",
-            Self::Cutover => "across the cutover",
-            Self::After => "on the new cluster",
+            Self::Cutover => "across the three switches",
+            Self::After => "between and after them",
         }
     }
 }

@@ -1,5 +1,9 @@
 //! How it ended: the proof from the ledger, Headgate's own report, what the clients felt, and the verdict.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use super::engine::Engine;
 use super::failure::{Failure, Result};
 use super::ledger::Outcome;
@@ -11,12 +15,16 @@ use super::shop::Catalogue;
 use super::stage::Stage;
 use super::verdict::{Verdict, prove};
 
+/// What was written last comes back within this, or something is wrong.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// Proves and prints everything; says whether all of it is as promised.
 pub(super) async fn tell<E: Engine>(
     screen: Screen,
     stage: &Stage<E>,
     catalogue: &Catalogue,
-    report: &Record,
+    reports: &[Record],
     board: &Board,
     total: &Total,
 ) -> Result<bool> {
@@ -24,11 +32,14 @@ pub(super) async fn tell<E: Engine>(
     screen.heading("The proof: the demo's own ledger against green, past headgate");
     let verdict = prove(stage.engine(), &mut target, &total.ledger, catalogue).await?;
     show_proof(screen, total, &verdict);
+    let back = show_old_side(screen, stage, catalogue, total).await?;
     let fenced = show_fence(screen, stage).await?;
     let moved = show_whereabouts(screen, stage, &mut target, &total.whereabouts).await?;
 
-    screen.heading("The cutover, as headgate reports it");
-    report::show(screen, report);
+    for report in reports {
+        screen.heading(&format!("The {}, as headgate reports it", report.text("kind")));
+        report::show(screen, report);
+    }
     screen.heading("Transactions, as the clients felt them");
     show_latencies(screen, &total.latencies);
 
@@ -36,16 +47,17 @@ pub(super) async fn tell<E: Engine>(
     for text in board.texts() {
         screen.bad(&text);
     }
-    let passed = errors == 0 && verdict.clean() && verdict.unknown == 0 && fenced && moved;
+    let passed = errors == 0 && verdict.clean() && verdict.unknown == 0 && back && fenced && moved;
+    let holds: Vec<&str> = reports.iter().map(|report| report.text("hold_max_ms")).collect();
     let text = format!(
-        "{}: {} transactions acknowledged, {} of them writing, {errors} errors, {} lost, {} doubled, {} unknown; the longest hold was {} ms",
+        "{}: {} transactions acknowledged, {} of them writing, {errors} errors, {} lost, {} doubled, {} unknown; the longest holds were {} ms",
         if passed { "PASSED" } else { "FAILED" },
         board.transactions(),
         total.ledger.count(Outcome::Acknowledged),
         verdict.lost + verdict.wrong_sums,
         verdict.doubled,
         verdict.unknown,
-        report.text("hold_max_ms"),
+        holds.join(", "),
     );
     screen.verdict(passed, &text);
     Ok(passed)
@@ -80,6 +92,37 @@ fn show_proof(screen: Screen, total: &Total, verdict: &Verdict) {
         } else {
             screen.bad(&format!("{rule}: broken {broken} times"));
         }
+    }
+}
+
+/// The old cluster has all of it too: it came back there.
+async fn show_old_side<E: Engine>(
+    screen: Screen,
+    stage: &Stage<E>,
+    catalogue: &Catalogue,
+    total: &Total,
+) -> Result<bool> {
+    let mut source = stage.look(&stage.source(E::SUPERUSER)).await?;
+    let begun = Instant::now();
+    loop {
+        let verdict = prove(stage.engine(), &mut source, &total.ledger, catalogue).await?;
+        let clean = verdict.clean();
+        if !clean && begun.elapsed() < COMES_BACK_WITHIN {
+            // The last of it is on its way.
+            sleep(LOOK_EVERY).await;
+            continue;
+        }
+        let text = format!(
+            "the same on blue, where the way back brings it: {} writes looked for, {} lost, {} doubled, {} sums wrong",
+            verdict.compared, verdict.lost, verdict.doubled, verdict.wrong_sums
+        );
+        if clean {
+            screen.good(&text);
+        } else {
+            screen.bad(&text);
+            verdict.examples.iter().for_each(|example| screen.bad(example));
+        }
+        return Ok(clean);
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn show(screen: Screen, report: &Record) {
     let holds =
         format!("p50 {} ms, p99 {} ms, max {} ms", text("hold_p50_ms"), text("hold_p99_ms"), text("hold_max_ms"));
     rows.push(vec!["statements held".to_owned(), format!("{}: {holds}", text("statements_held"))]);
-    if report.text("kind") == "cutover" {
+    if report.text("kind") != "rehearsal" {
         let sessions = format!(
             "{} handed over, {} yet to speak, {} closed {}",
             text("sessions_moved"),

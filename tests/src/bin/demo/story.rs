@@ -50,20 +50,22 @@ pub(super) async fn play<E: Engine>(stage: &mut Stage<E>, screen: Screen, keep: 
             screen.bad(&text);
         }
     }
-    let report = moved?;
+    let reports = moved?;
     let board = Arc::clone(&load.board);
     let total = load.stop().await?;
-    outcome::tell(screen, stage, &catalogue, &report, &board, &total).await
+    let kept_up = way_back(screen, &mut console).await?;
+    let proved = outcome::tell(screen, stage, &catalogue, &reports, &board, &total).await?;
+    Ok(kept_up && proved)
 }
 
-/// From the load before the migration to the load after the cutover; answers with the cutover's report.
+/// From the load before the migration to the load after the last cutover; answers with the reports of the switches.
 async fn migrate<E: Engine>(
     stage: &Stage<E>,
     screen: Screen,
     console: &mut Console<E::Link>,
     load: &Load,
     to: &str,
-) -> Result<Record> {
+) -> Result<Vec<Record>> {
     watch_load(screen, load, "load", BEFORE).await;
 
     screen.heading(&format!("The migration to {to} (green)"));
@@ -78,14 +80,50 @@ async fn migrate<E: Engine>(
     let rehearsal = attempt(screen, console, "REHEARSE", "rehearsed").await?;
     report::show(screen, &rehearsal);
 
-    screen.heading("Cutover");
-    load.enter(Stretch::Cutover);
-    let cutover = attempt(screen, console, "CUTOVER", "switched").await;
-    load.enter(Stretch::After);
-    let held = cutover?.text("hold_ms").to_owned();
-    screen.good(&format!("green serves the shop; statements waited for {held} ms at most"));
-    watch_load(screen, load, "load", AFTER).await;
-    console.ask_one(&format!("SHOW CUTOVER REPORT {MIGRATION}")).await
+    let mut reports = Vec::new();
+    for (verb, title, serves) in [
+        ("CUTOVER", "Cutover", "green"),
+        ("ROLLBACK", "Back again: a rollback, with all that was written since", "blue"),
+        ("CUTOVER", "And there again", "green"),
+    ] {
+        if !reports.is_empty() {
+            // What was proved was about the other direction.
+            check(screen, console, load).await?;
+        }
+        screen.heading(title);
+        load.enter(Stretch::Cutover);
+        let switch = attempt(screen, console, verb, "switched").await;
+        load.enter(Stretch::After);
+        let switch = switch?;
+        screen.good(&format!("{serves} serves the shop; statements waited for {} ms at most", switch.text("hold_ms")));
+        watch_load(screen, load, "load", AFTER).await;
+        if serves == "green" {
+            way_back(screen, console).await?;
+        }
+        reports.push(console.ask_one(&format!("SHOW CUTOVER REPORT {MIGRATION}")).await?);
+    }
+    Ok(reports)
+}
+
+/// Waits until nothing that was written on green is missing on blue; says whether going back loses nothing.
+async fn way_back<L: Link>(screen: Screen, console: &mut Console<L>) -> Result<bool> {
+    let begun = Instant::now();
+    loop {
+        let status = console.ask_one(&format!("SHOW MIGRATION STATUS {MIGRATION}")).await?;
+        let detail = status.text("way_back_detail");
+        match status.text("way_back") {
+            "lossless" if detail.contains(" ms behind") => {
+                screen.good(detail);
+                return Ok(true);
+            }
+            "lossless" | "interrupted" if begun.elapsed() < TIMEOUT => {}
+            _ => {
+                screen.bad(detail);
+                return Ok(false);
+            }
+        }
+        sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Shows the load for a while.

@@ -102,7 +102,7 @@ async fn there_and_back_and_there_again_under_load_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn a_way_back_that_cannot_be_armed_refuses_the_cutover_unless_that_is_waived_and_then_nothing_comes_back() {
+async fn a_way_back_that_cannot_be_armed_refuses_the_cutover_until_that_is_mended_or_waived() {
     let target = Postgres::start_with(18, &[("wal_level", "replica")], None).await;
     let world = World::between(Postgres::start(14).await, target, SCHEMA, "").await;
     world.follow().await;
@@ -110,7 +110,10 @@ async fn a_way_back_that_cannot_be_armed_refuses_the_cutover_unless_that_is_waiv
     let app = world.client().await;
 
     let (code, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
-    assert!(code == "55000" && text.contains("the way back cannot be armed") && text.contains("wal_level"), "{code} {text}");
+    assert!(
+        code == "55000" && text.contains("the way back cannot be armed") && text.contains("wal_level"),
+        "{code} {text}"
+    );
     assert!(version(&app).await.starts_with("14"), "the gate was closed for it");
     let report = world.headgate.admin("SHOW CUTOVER REPORT m").await;
     assert!(report.is_empty(), "a cutover was begun: {report:?}");
@@ -122,6 +125,21 @@ async fn a_way_back_that_cannot_be_armed_refuses_the_cutover_unless_that_is_waiv
     assert!(text.contains("without a way back"), "{text}");
     assert_eq!(world.source.value(DATABASE, "select count(*) from t where v = 'new'").await, "0");
     world.headgate.admin("FINISH MIGRATION m").await;
+}
+
+#[tokio::test]
+async fn a_target_whose_log_is_made_fit_by_the_printed_remedy_arms_the_way_back() {
+    let target = Postgres::start_with(18, &[("wal_level", "replica")], None).await;
+    let mut world = World::between(Postgres::start(14).await, target, SCHEMA, "").await;
+    world.follow().await;
+    let (_, text) = world.headgate.refused("REHEARSE MIGRATION m").await;
+    assert!(text.contains("ALTER SYSTEM SET wal_level = 'logical'"), "{text}");
+    world.target.sql(DATABASE, "ALTER SYSTEM SET wal_level = 'logical'").await;
+    world.target.server.restart().await.expect("it restarts");
+    let steady = |row: &Record| row.get("interrupted_since").is_none_or(String::is_empty) && row.contains_key("lag_ms");
+    until("it follows again", MIGRATION, || world.row("SHOW MIGRATION STATUS m"), steady).await;
+    let rehearse = || async { try_rows(&world.headgate.console().await, "REHEARSE MIGRATION m").await.is_ok() };
+    until("the way back is armed", MIGRATION, rehearse, |armed| *armed).await;
 }
 
 #[tokio::test]
@@ -143,7 +161,7 @@ async fn a_rehearsal_arms_in_both_directions_and_leaves_no_slot() {
 }
 
 #[tokio::test]
-async fn a_lost_slot_and_a_changed_definition_are_told_within_seconds_and_disturb_no_client() {
+async fn a_lost_slot_and_a_changed_definition_are_seen_within_seconds_and_disturb_no_client() {
     let world = ready().await;
     let app = world.client().await;
     world.cutover().await;
@@ -162,12 +180,18 @@ async fn a_lost_slot_and_a_changed_definition_are_told_within_seconds_and_distur
     let drop = "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name ~ '^headgate2_' and active;
         select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name ~ '^headgate2_' and not active";
     let gone = "select count(*) from pg_replication_slots where slot_name ~ '^headgate2_'";
-    until("the slot is dropped", SOON, || async {
-        let _busy = try_rows(&world.target.connect(DATABASE).await, drop).await;
-        world.target.value(DATABASE, gone).await
-    }, |count| count == "0").await;
-    let told = |row: &Record| row.get("way_back_detail").is_some_and(|detail| detail.contains("slot"));
-    until("the lost slot is told", SOON, || world.row("SHOW MIGRATION STATUS m"), told).await;
+    until(
+        "the slot is dropped",
+        SOON,
+        || async {
+            let _busy = try_rows(&world.target.connect(DATABASE).await, drop).await;
+            world.target.value(DATABASE, gone).await
+        },
+        |count| count == "0",
+    )
+    .await;
+    let shown = |row: &Record| row.get("way_back_detail").is_some_and(|detail| detail.contains("slot"));
+    until("the lost slot is told", SOON, || world.row("SHOW MIGRATION STATUS m"), shown).await;
     rows(&app, "insert into t (v) values ('goes on')").await;
     let (_, text) = world.headgate.refused("ROLLBACK MIGRATION m").await;
     assert!(text.contains("way back"), "{text}");

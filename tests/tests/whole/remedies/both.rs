@@ -9,7 +9,7 @@ const ANEW: &[&str] = &["a_follower_that_stopped_at_a_changed_table_goes_on_by_i
 
 pub(super) const ROWS: Table = &[
     (Of::Finding("accounts"), Shown::Advice("each statement comes from the engine, whose table has it")),
-    (Of::Finding("change_stream"), Shown::By(CONSOLE)),
+    (Of::Finding("way_back"), Shown::By(CONSOLE)),
     (Of::Finding("configuration"), Shown::Advice("a line of the operator's own file")),
     (
         Of::Finding("configured_users"),

@@ -106,8 +106,13 @@ pub(super) const ROWS: Table = &[
     (Of::Finding("target_version"), Shown::Advice("a server is upgraded by its own tools")),
     (Of::Finding("unlogged_tables"), Shown::By(EACH)),
     (Of::Finding("wal_level"), Shown::By(EACH)),
+    (Of::Finding("way_back"), Shown::By(&[EACH[0], EACH[1], EACH[2], RIGHTS[2], RIGHTS[3]])),
     (Of::Finding("writers"), Shown::By(READINESS)),
     (Of::Statement("ALTER ROLE {user} {word}"), Shown::By(RIGHTS)),
+    (
+        Of::Statement("ALTER SYSTEM SET wal_level"),
+        Shown::By(&["a_target_whose_log_is_made_fit_by_the_printed_remedy_arms_the_way_back"]),
+    ),
     (
         Of::Statement("CREATE ROLE {user} LOGIN PASSWORD"),
         Shown::By(&["a_role_with_the_printed_rights_moves_from_14_to_18"]),
