@@ -36,6 +36,8 @@ pub struct Metrics {
     migration_transactions: IntCounterVec,
     migration_interrupted: GaugeVec,
     migration_check: GaugeVec,
+    migration_way_back: GaugeVec,
+    migration_way_back_lag: GaugeVec,
     cluster_up: GaugeVec,
     ready: IntGauge,
     started: Gauge,
@@ -77,6 +79,10 @@ pub struct MigrationStats {
     pub interrupted: bool,
     /// The verdict of the last finished check.
     pub check_passed: Option<bool>,
+    /// After a switch: whether going back loses nothing.
+    pub way_back_lossless: Option<bool>,
+    /// After a switch: how far the old side is behind.
+    pub way_back_lag: Option<Duration>,
 }
 
 impl Metrics {
@@ -171,6 +177,16 @@ impl Metrics {
             migration_check: gauges(
                 "headgate_migration_check_passed",
                 "1 where the last finished check found both sides equal, 0 where it did not.",
+                &["migration"],
+            )?,
+            migration_way_back: gauges(
+                "headgate_migration_way_back_lossless",
+                "After a switch: 1 where going back loses nothing, 0 where it does.",
+                &["migration"],
+            )?,
+            migration_way_back_lag: gauges(
+                "headgate_migration_way_back_lag_seconds",
+                "After a switch: age of the newest heartbeat that came back to the old side.",
                 &["migration"],
             )?,
             cluster_up: gauges("headgate_cluster_up", "1 where the cluster answered within 3 seconds.", &["cluster"])?,
@@ -280,6 +296,8 @@ impl Metrics {
             &self.migration_behind,
             &self.migration_interrupted,
             &self.migration_check,
+            &self.migration_way_back,
+            &self.migration_way_back_lag,
         ] {
             gauges.reset();
         }
@@ -298,6 +316,12 @@ impl Metrics {
             set(&self.migration_interrupted, u64::from(numbers.interrupted));
             if let Some(passed) = numbers.check_passed {
                 set(&self.migration_check, u64::from(passed));
+            }
+            if let Some(lossless) = numbers.way_back_lossless {
+                set(&self.migration_way_back, u64::from(lossless));
+            }
+            if let Some(lag) = numbers.way_back_lag {
+                self.migration_way_back_lag.with_label_values(&name).set(lag.as_secs_f64());
             }
             if let Some(lag) = numbers.lag {
                 self.migration_lag.with_label_values(&name).set(lag.as_secs_f64());

@@ -430,7 +430,8 @@ impl<D: Database> Migration<D> {
             self.retire_again(over).await;
         }
         // A journal that is older than a switch knows nothing of what its arming has become.
-        if let Ok(conductor) = self.conductor(None)
+        if settled
+            && let Ok(conductor) = self.conductor(None)
             && conductor.refuse_overtaken().await.is_ok()
         {
             self.disarm().await;

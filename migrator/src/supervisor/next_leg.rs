@@ -245,19 +245,19 @@ impl<D: Database> Migration<D> {
 
     /// What is written from here on does not come back. The application is not disturbed.
     async fn lose_way_back(&self, error: &Error) {
-        let name = self.name();
-        let again =
-            format!("START MIGRATION {name} then goes on where it stopped; FINISH MIGRATION {name} gives it up");
-        let remedy = match error.remedy_text() {
-            Some(remedy) => format!("{remedy}; {again}"),
-            None => format!("mend what the text names; {again}"),
-        };
-        let lost = Error::fatal(error.full_text()).remedy(remedy.clone());
-        tracing::error!(migration = name, %error, remedy, "going back is not lossless any more");
+        let (name, (serving, other)) = (self.name(), self.ends());
+        // The engine speaks of this leg's source, which serves, and of its target.
+        let why = error.full_text().replace("the source", serving).replace("the target", other);
+        let remedy = format!(
+            "mend what the text names, then START MIGRATION {name} goes on where it stopped; where that cannot be mended, \
+             FINISH MIGRATION {name} gives the way back up, and CREATE MIGRATION … FROM {serving} TO {other} copies anew"
+        );
+        tracing::error!(migration = name, why, remedy, "going back is not lossless any more");
+        let lost = Error::fatal(why.clone()).remedy(remedy.clone());
         if let Err(error) = self.journal.set_lost(name, self.leg(), Some(&lost)).await {
             tracing::error!(migration = name, %error, "that the way back is lost was not journalled");
         }
-        self.live().way_back = WayBack::Lost { since: SystemTime::now(), why: error.full_text(), remedy };
+        self.live().way_back = WayBack::Lost { since: SystemTime::now(), why, remedy };
     }
 
     /// Keeps up to date what the way back costs; ends where its source has not kept what it needs.

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use migrator::model::status::Status;
+use migrator::model::status::{Status, WayBack};
 use proxy::admission::Admission;
 use proxy::data_plane::DataPlane;
 use proxy::gate_state::State as Gate;
@@ -148,5 +148,14 @@ fn numbers(status: Status) -> MigrationStats {
         transactions_applied: status.transactions_applied,
         interrupted: status.interrupted.is_some(),
         check_passed: status.check_passed,
+        way_back_lossless: match status.way_back {
+            WayBack::None => None,
+            WayBack::Lossless { .. } => Some(true),
+            WayBack::Waived | WayBack::Lost { .. } => Some(false),
+        },
+        way_back_lag: match status.way_back {
+            WayBack::Lossless { lag, .. } => lag,
+            WayBack::None | WayBack::Waived | WayBack::Lost { .. } => None,
+        },
     }
 }

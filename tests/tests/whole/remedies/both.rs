@@ -67,4 +67,18 @@ pub(super) const ROWS: Table = &[
     (Of::Statement("STOP MIGRATION {name} first"), Shown::By(CONSOLE)),
     (Of::Statement("SHOW "), Shown::By(CONSOLE)),
     (Of::Statement("DROP MIGRATION {name}"), Shown::By(&["a_journal_from_before_the_switch_does_not_undo_it"])),
+    (
+        Of::Statement("ROLLBACK MIGRATION {name} goes back"),
+        Shown::By(&["what_is_written_after_the_switch_comes_back_and_a_rollback_goes_on_with_it"]),
+    ),
+    (
+        Of::Statement("FINISH MIGRATION {name} closes the way back"),
+        Shown::By(&["finishing_leaves_nothing_on_either_side_but_the_refusal_and_its_mark"]),
+    ),
+    (
+        Of::Statement("FINISH MIGRATION {name} gives the way back up"),
+        Shown::By(&["a_lost_stream_is_seen_within_seconds_and_disturbs_no_client"]),
+    ),
+    (Of::Statement("CREATE MIGRATION … FROM {target} TO {} moves it back"), Shown::By(CONSOLE)),
+    (Of::Statement("CREATE MIGRATION … FROM {serving} TO {other}"), Shown::By(CONSOLE)),
 ];
