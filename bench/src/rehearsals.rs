@@ -6,6 +6,9 @@ use crate::table::{Table, median, quantile};
 
 const STEPS: [&str; 7] = ["gate_ms", "fence_ms", "catch_up_ms", "check_ms", "seal_ms", "switch_ms", "undo_ms"];
 
+/// Rehearsals take turns between these kinds.
+pub(crate) const WAYS_BACK: [&str; 2] = ["armed", "none"];
+
 /// The reports of rehearsals so far.
 #[derive(Debug)]
 pub(crate) struct Rehearsals {
@@ -49,8 +52,8 @@ impl Rehearsals {
         self.table.line(cells);
     }
 
-    /// Prints all of it.
-    pub(crate) fn print(&self, load: &str) {
+    /// Prints all of it, and by how much the hold is longer than that of `other`.
+    pub(crate) fn print(&self, load: &str, other: &Self) {
         self.table.print(&format!("{} rehearsals under {load}", self.count));
         let mut table = Table::new(&["over all rehearsals, ms", "p50", "p99", "max"]);
         let named = [("hold", &self.holds), ("longest held statement", &self.longest)];
@@ -62,6 +65,8 @@ impl Rehearsals {
             table.line(line);
         }
         table.print("the hold, split by step");
+        let longer = median(&self.holds) - median(&other.holds);
+        println!("\nthe median hold is {longer:+.1} ms against the other kind of the same run");
     }
 }
 

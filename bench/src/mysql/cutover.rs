@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::load::{self, Data, Until, Work};
 use super::migration::{DATABASE, Ground};
-use crate::rehearsals::{Rehearsals, text};
+use crate::rehearsals::{Rehearsals, WAYS_BACK, text};
 
 const THREADS: u32 = 16;
 
@@ -20,21 +20,26 @@ pub(crate) async fn run(quick: bool) {
     ground.until_state("m", "following").await;
     ground.check("m").await;
 
-    let mut all = Rehearsals::new(&["transactions", "ignored errors, reconnects"]);
-    for _ in 0..rehearsals {
+    let mut kinds = WAYS_BACK.map(|_| Rehearsals::new(&["transactions", "ignored errors, reconnects"]));
+    for number in 0..rehearsals * WAYS_BACK.len() {
+        let kind = number % WAYS_BACK.len();
         let work = Work { script: "oltp_read_write", threads: THREADS, prepared: true };
         let until = Until::Seconds(seconds);
         let load = load::start(ground.headgate.port(), DATABASE, data, work, until);
         // Into the middle of the load, not at an event.
         sleep(Duration::from_secs(seconds) / 2).await;
-        let report = ground.row("REHEARSE MIGRATION m WITH (max_hold = '5s')").await;
+        let report =
+            ground.row(&format!("REHEARSE MIGRATION m WITH (max_hold = '5s', way_back = '{}')", WAYS_BACK[kind])).await;
         assert_eq!(text(&report, "outcome"), "rehearsed", "{report:?}\n{}", ground.headgate.log());
         let run = load::finish(load).await;
         let reported =
             vec![format!("{:.0}", run.transactions), format!("{:.0}, {:.0}", run.ignored_errors, run.reconnects)];
-        all.add(&report, reported);
+        kinds[kind].add(&report, reported);
     }
-    all.print(&format!("{THREADS} threads of oltp_read_write, 4 tables of {rows} rows, prepared"));
+    let [armed, none] = &kinds;
+    let load = &format!("{THREADS} threads of oltp_read_write, 4 tables of {rows} rows, prepared");
+    armed.print(&format!("{load}, the way back armed"), none);
+    none.print(&format!("{load}, without a way back"), armed);
     ground.check("m").await;
     println!("\nboth sides are equal after all rehearsals");
 }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::postgres::load::{self, At};
 use crate::postgres::migration::Ground;
-use crate::rehearsals::{Rehearsals, text};
+use crate::rehearsals::{Rehearsals, WAYS_BACK, text};
 
 const CLIENTS: &str = "16";
 
@@ -20,19 +20,24 @@ pub(crate) async fn run(quick: bool) {
     ground.until_state("m", "following").await;
     ground.check("m").await;
 
-    let mut all = Rehearsals::new(&["transactions", "failed"]);
-    for _ in 0..rehearsals {
+    let mut kinds = WAYS_BACK.map(|_| Rehearsals::new(&["transactions", "failed"]));
+    for number in 0..rehearsals * WAYS_BACK.len() {
+        let kind = number % WAYS_BACK.len();
         let arguments = ["-M", "prepared", "-c", CLIENTS, "-j", "2", "-T", &seconds.to_string()];
         let load = load::start(&At::loopback(ground.headgate.port(), DATABASE), &arguments);
         // Into the middle of the load, not at an event.
         sleep(Duration::from_secs(seconds) / 2).await;
-        let report = ground.row("REHEARSE MIGRATION m WITH (max_hold = '5s')").await;
+        let report =
+            ground.row(&format!("REHEARSE MIGRATION m WITH (max_hold = '5s', way_back = '{}')", WAYS_BACK[kind])).await;
         assert_eq!(text(&report, "outcome"), "rehearsed", "{report:?}\n{}", ground.headgate.log());
         let run = load::finish(load).await;
         let reported = vec![run.processed.to_string(), run.failed.to_string()];
-        all.add(&report, reported);
+        kinds[kind].add(&report, reported);
     }
-    all.print(&format!("{CLIENTS} TPC-B clients, scale {scale}, prepared"));
+    let [armed, none] = &kinds;
+    let load = &format!("{CLIENTS} TPC-B clients, scale {scale}, prepared");
+    armed.print(&format!("{load}, the way back armed"), none);
+    none.print(&format!("{load}, without a way back"), armed);
     ground.check("m").await;
     println!("\nboth sides are equal after all rehearsals");
 }

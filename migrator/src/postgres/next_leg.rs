@@ -127,7 +127,7 @@ async fn refuse_unable(postgres: &Postgres, source: &Client, target: &Client) ->
 
 async fn create_slot(postgres: &Postgres) -> Result<Lsn> {
     let mut maker = Replication::connect(postgres.source(), &postgres.purpose("snapshot")).await?;
-    let made = maker.create_slot(&postgres.slot(), false, postgres.settings().slot_create_timeout).await?;
+    let made = maker.create_failover_slot(&postgres.slot(), postgres.settings().slot_create_timeout).await?;
     Ok(made.consistent_point)
 }
 

@@ -63,16 +63,33 @@ impl Replication {
     /// The server waits for every open transaction to end; after `lock_timeout` it gives up
     /// ([`Obstacle::OpenTransactions`], found by [`obstacle`]).
     pub async fn create_slot(&mut self, slot: &str, temporary: bool, lock_timeout: Duration) -> Result<SlotSnapshot> {
-        self.query(&format!("SET lock_timeout = {}", lock_timeout.as_millis())).await?;
-        let kind = if temporary { " TEMPORARY" } else { "" };
         let slot_name = quote_ident(slot);
+        let kind = if temporary { " TEMPORARY" } else { "" };
         let create = format!("CREATE_REPLICATION_SLOT {slot_name}{kind} LOGICAL pgoutput (SNAPSHOT 'export')");
         let older = format!("CREATE_REPLICATION_SLOT {slot_name}{kind} LOGICAL pgoutput EXPORT_SNAPSHOT");
+        self.first_accepted(slot, &[create, older], lock_timeout).await
+    }
+
+    /// The same, permanent, and kept up to date on standbys where the version has that: it outlives a failover.
+    pub async fn create_failover_slot(&mut self, slot: &str, lock_timeout: Duration) -> Result<SlotSnapshot> {
+        let slot_name = quote_ident(slot);
+        let forms = ["(SNAPSHOT 'export', FAILOVER)", "(SNAPSHOT 'export')", "EXPORT_SNAPSHOT"];
+        let forms = forms.map(|form| format!("CREATE_REPLICATION_SLOT {slot_name} LOGICAL pgoutput {form}"));
+        self.first_accepted(slot, &forms, lock_timeout).await
+    }
+
+    /// Creates a slot by the first of these forms that the server's version knows.
+    async fn first_accepted(&mut self, slot: &str, forms: &[String], lock_timeout: Duration) -> Result<SlotSnapshot> {
+        self.query(&format!("SET lock_timeout = {}", lock_timeout.as_millis())).await?;
         // Each open transaction is waited for with the lock timeout of its own.
         let limit = lock_timeout.saturating_mul(4) + COMMAND_TIMEOUT;
-        let mut outcome = self.link.query(&create, limit).await?;
-        if outcome.as_ref().is_err_and(|refusal| refusal.code == "42601") {
-            outcome = self.link.query(&older, limit).await?;
+        let mut outcome = Ok(Vec::new());
+        for form in forms {
+            outcome = self.link.query(form, limit).await?;
+            let is_unknown = outcome.as_ref().is_err_and(|refusal| refusal.code == "42601");
+            if !is_unknown {
+                break;
+            }
         }
         let rows = outcome.map_err(|refusal| refused(slot, refusal))?;
         let field = |index: usize| rows.first().and_then(|row| row.get(index)).cloned().flatten();

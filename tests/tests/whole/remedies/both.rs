@@ -42,11 +42,6 @@ pub(super) const ROWS: Table = &[
     (Of::Statement("CHECK MIGRATION {name}"), Shown::By(CONSOLE)),
     (Of::Statement("CREATE MIGRATION {name} FROM {cluster}"), Shown::By(CONSOLE)),
     (Of::Statement("CREATE MIGRATION … FROM … TO …"), Shown::By(CONSOLE)),
-    (Of::Statement("CUTOVER MIGRATION {name} WITH (waive_check=true)"), Shown::By(CONSOLE)),
-    (
-        Of::Statement("CUTOVER MIGRATION {name} WITH (waive_sessions=true)"),
-        Shown::By(&["a_cutover_for_which_the_target_has_too_few_connections_goes_through_at_the_operator_s_word"]),
-    ),
     (Of::Statement("CUTOVER MIGRATION {name}"), Shown::By(CONSOLE)),
     (Of::Statement("DROP MIGRATION {0} WITH (target_objects"), Shown::By(ANEW)),
     (Of::Statement("DROP MIGRATION {name} if"), Shown::By(CONSOLE)),
