@@ -20,7 +20,7 @@ use migrator::model::plan::{Plan, Settings};
 use migrator::model::progress::Progress;
 use migrator::mysql::heartbeat;
 use migrator::mysql::heartbeat::Signal;
-use migrator::mysql::{BinlogPosition, MysqlDatabase};
+use migrator::mysql::{BinlogPosition, Mysql, MysqlDatabase};
 use migrator::preflight::Level;
 use mysql_async::prelude::Queryable;
 use servers::mysql::{Kind, Pair, Server};
@@ -100,6 +100,11 @@ impl World {
         for (under, create) in TRIGGERS {
             let mut session = pair.source.connect("shop").await;
             session.query_drop(under).await.expect("it is set");
+            if pair.source.kind == Kind::Mysql56 {
+                // The other side does not know it.
+                let more = "SET SESSION sql_mode = CONCAT(@@SESSION.sql_mode, ',NO_AUTO_CREATE_USER')";
+                session.query_drop(more).await.expect("it is set");
+            }
             session.query_drop(create).await.unwrap_or_else(|error| panic!("{error}; in {create}"));
         }
         if pair.source.kind != Kind::Mysql56 {
@@ -332,6 +337,7 @@ async fn goes_there_and_back(kind: Kind) {
     assert!(given[0].0 > 5000, "{} was given out on the other side", given[0].0);
     world.arrive(&mut running).await;
     world.assert_equal().await;
+    world.assert_proved(&running).await;
 
     // And there again.
     let next = world.next();
@@ -513,7 +519,35 @@ async fn what_would_keep_changes_from_going_back_is_told_before_anything_is_held
         World::with(Pair::start_with((Kind::Mysql97, &[]), (Kind::Mysql97, &[("binlog-row-image", "MINIMAL")]))).await;
     let refused = world.next().arm(&world.plan, "armed").await.expect_err("rows are not whole");
     assert!(refused.full_text().contains("binlog_row_image"), "{refused}");
-    let remedy = refused.remedy_text().expect("a remedy");
-    world.green().run("", remedy).await;
-    world.next().arm(&world.plan, "armed").await.unwrap_or_else(|error| panic!("{error}"));
+    world.green().run("", refused.fix_text().expect("a statement")).await;
+    world.next().arm(&world.plan, "armed").await.unwrap_or_else(told);
+}
+
+#[tokio::test]
+async fn accounts_that_have_the_rights_of_one_direction_are_told_those_of_the_other_side_by_side() {
+    for kind in [Kind::Mysql97, Kind::Mariadb1011] {
+        let world = World::new(kind).await;
+        for server in [world.blue(), world.green()] {
+            let accounts = ["127.0.0.1", "localhost"].map(|host| {
+                format!("CREATE USER turned@'{host}' IDENTIFIED BY 'least'; GRANT SELECT ON shop.* TO turned@'{host}'")
+            });
+            server.run("", &accounts.join("; ")).await;
+        }
+        let as_turned = |server: &Server| {
+            let mut endpoint = server.endpoint("shop");
+            "turned".clone_into(&mut endpoint.user);
+            endpoint.password = Some("least".into());
+            endpoint
+        };
+        let (blue, green) = (as_turned(world.blue()), as_turned(world.green()));
+        let (there, here) = (format!("on {green:?}: "), format!("on {blue:?}: "));
+        let first = Mysql::new("m", blue, green, Settings::default(), Arc::new(migrator::accounts::NoSecrets));
+        let next = MysqlDatabase::new(first).for_leg(Leg::FIRST.next());
+        let refused = next.arm(&world.plan, "armed").await.expect_err("it may not");
+        let remedy = refused.remedy_text().expect("a remedy");
+        let (on_green, on_blue) = remedy.split_once("; and ").expect("both sides lack some");
+        world.green().run("", on_green.strip_prefix(&there).expect(remedy)).await;
+        world.blue().run("", on_blue.strip_prefix(&here).expect(remedy)).await;
+        next.arm(&world.plan, "armed").await.unwrap_or_else(told);
+    }
 }

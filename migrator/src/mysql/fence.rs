@@ -36,7 +36,7 @@ pub(super) use locked::events_finding;
 pub use look::UnderFence;
 pub use write_block::lift;
 use write_block::{END_TIMEOUT, PURPOSES};
-pub(super) use write_block::{forget, install, is_sealed, locked_accounts, open_again};
+pub(super) use write_block::{forget, install, is_sealed, open_again};
 
 /// How long a reply may be late where the server has nothing to wait for.
 const REPLY_GRACE: Duration = Duration::from_secs(5);

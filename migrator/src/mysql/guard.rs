@@ -11,14 +11,16 @@ use mysql_async::{Conn, Error as Failure, Row};
 
 use crate::error::{Error, Kind, Result};
 use crate::model::definitions::{Definitions, named};
+use crate::model::leg::Leg;
 use crate::mysql::catalogue::text;
 use crate::mysql::catalogue::{TextRow, ask, listed};
 use crate::mysql::client;
 use crate::mysql::client::failed;
 use crate::mysql::processlist;
 use crate::mysql::processlist::monitored;
+use crate::mysql::schema::accounts::refused;
 use crate::mysql::sql::{qualified, quote_literal};
-use crate::mysql::{Mysql, fence, rights};
+use crate::mysql::{Mysql, rights};
 use crate::preflight::{Check, Level};
 
 const WHAT: &str = "cannot see whether others write to the target";
@@ -294,12 +296,11 @@ async fn writers(session: &mut Conn) -> Result<Vec<String>> {
     Ok(who.into_iter().collect())
 }
 
-/// The target of a way back refuses others, so that only who passes its fence could write uncounted. `before` is the leg
-/// that has fenced it.
-async fn refused(before: &Mysql, session: &mut Conn, uncounted: String) -> Result<Check> {
+/// The target of a way back refuses others, so that only who passes its fence could write uncounted.
+async fn refused_others(mysql: &Mysql, session: &mut Conn, uncounted: String) -> Result<Check> {
     let shown = ask(session, "SELECT @@GLOBAL.read_only = 1", WHAT).await?;
     let by_setting = shown.first().is_some_and(|row| row.is_on(0));
-    let by_accounts = !fence::locked_accounts(before, session).await?.is_empty();
+    let by_accounts = !refused::read(mysql, session).await?.is_empty();
     if by_setting || by_accounts {
         let remedy = "it refuses all others: let nobody who passes its fence write there before the switch";
         return Ok(Check::new(CHECK, Level::Warning, uncounted, remedy, ""));
@@ -314,8 +315,8 @@ pub(crate) async fn findings(mysql: &Mysql) -> Result<Vec<Check>> {
     let mut session = mysql.connect_target("readiness").await?;
     if let Counted::Unknown { why, remedy, grants } = counted(mysql, &mut session).await? {
         let evidence = format!("{UNKNOWN}: {why}");
-        if let Some(before) = mysql.leg().before() {
-            return refused(&mysql.for_leg(before), &mut session, evidence).await.map(|check| vec![check]);
+        if mysql.leg() != Leg::FIRST {
+            return refused_others(mysql, &mut session, evidence).await.map(|check| vec![check]);
         }
         // Grants are given while all runs on; settings need a restart, which not everybody may have.
         let level = if grants.is_empty() { Level::Warning } else { Level::Error };

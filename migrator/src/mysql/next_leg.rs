@@ -51,12 +51,12 @@ pub(super) async fn arm(mysql: &Mysql, plan: &Plan, token: &str) -> Result<Armed
     let Some(before) = mysql.leg().before() else {
         return Err(Error::refused("the first leg begins with the copy"));
     };
+    preflight::refuse_way_back(mysql).await?;
     let mut target = mysql.connect_target("arm").await?;
     // Armed again, it would begin behind what it has not applied yet.
     if fence::is_sealed(&mysql.for_leg(before), &mut target).await? {
         return Err(Error::refused(format!("leg {} has begun: {:?} is fenced for it", mysql.leg(), mysql.target())));
     }
-    preflight::refuse_way_back(mysql).await?;
     let mut armed = Armed::open(mysql).await?;
     records::install_records(&mut target).await?;
     heartbeat::install(&mut armed.session).await?;

@@ -67,24 +67,40 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
 pub(super) async fn refuse_way_back(mysql: &Mysql) -> Result<()> {
     let (mut source, mut target) =
         tokio::try_join!(Side::open(mysql.connect_source("arm")), Side::open(mysql.connect_target("arm")))?;
-    let mut findings = Findings::default();
-    server::stream(mysql, &mut source, &mut findings).await;
-    let outcome = tables::cascades(&mut source, &catalogue::listed(mysql), &mut findings).await;
-    findings.ran("foreign_key_cascades", outcome);
-    rights::source(mysql, &mut source, &mut findings).await;
-    rights::applier(mysql, &mut target, &mut findings).await;
-    let errors: Vec<Check> = findings.checks.into_iter().filter(|check| check.level == Level::Error).collect();
-    let Some(first) = errors.first() else {
+    let (mut here, mut there) = (Findings::default(), Findings::default());
+    server::stream(mysql, &mut source, &mut here).await;
+    let outcome = tables::cascades(&mut source, &catalogue::listed(mysql), &mut here).await;
+    here.ran("foreign_key_cascades", outcome);
+    rights::source(mysql, &mut source, &mut here).await;
+    rights::applier(mysql, &mut target, &mut there).await;
+    let (mut evidence, mut remedies, mut fixes) = (Vec::new(), Vec::new(), Vec::new());
+    for (server, findings) in [(mysql.source(), here), (mysql.target(), there)] {
+        let errors = || findings.checks.iter().filter(|check| check.level == Level::Error);
+        if errors().next().is_none() {
+            continue;
+        }
+        evidence.extend(errors().map(|check| check.evidence.clone()));
+        let statements: Vec<&str> = errors().map(|check| check.fix.as_str()).filter(|fix| !fix.is_empty()).collect();
+        let statements = statements.join("; ");
+        // A check that lacked a right is made again when it has it.
+        let words: Vec<&str> = errors().map(|check| check.remedy.as_str()).collect();
+        let mend = if statements.is_empty() { words.join("; ") } else { statements.clone() };
+        remedies.push(format!("on {server:?}: {mend}"));
+        fixes.push(statements);
+    }
+    if evidence.is_empty() {
         return Ok(());
-    };
-    let evidence: Vec<&str> = errors.iter().map(|check| check.evidence.as_str()).collect();
-    let (came_from, goes_to) = (mysql.target(), mysql.source());
-    let fixes: Vec<&str> = errors.iter().map(|check| check.fix.as_str()).filter(|fix| !fix.is_empty()).collect();
+    }
+    // Statements for one server alone can be run as they stand.
+    let fix = if let [fix] = fixes.as_slice() { fix.clone() } else { String::new() };
     Err(Error::refused(format!(
-        "there would be no way back from {goes_to:?} (called the source here) to {came_from:?}: {}",
+        "changes could not come from {:?} (the source of the way back) to {:?} (its target): {}",
+        mysql.source(),
+        mysql.target(),
         evidence.join("; ")
     ))
-    .remedy(if fixes.is_empty() { first.remedy.clone() } else { fixes.join("; ") }))
+    .remedy(remedies.join("; and "))
+    .fix(fix))
 }
 
 /// Every account that can log in on the source, and whether it can on the target, as things are now.

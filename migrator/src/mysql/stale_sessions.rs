@@ -28,6 +28,26 @@ pub async fn mark(mysql: &Mysql, session: &mut Conn, purpose: &str) -> Result<bo
     Ok(got.flatten() == Some(1))
 }
 
+/// Waits until no other session does this. Before 5.7 a session has one lock, whatever it is for.
+pub(super) async fn take_turn(mysql: &Mysql, session: &mut Conn, purpose: &str, limit: Duration) -> Result<()> {
+    let got: Option<Option<u8>> = session
+        .exec_first("SELECT GET_LOCK(?, ?)", (lock(mysql, purpose), limit.as_secs()))
+        .await
+        .map_err(|error| failed("cannot wait for another session of Headgate's", error))?;
+    if got.flatten() == Some(1) {
+        return Ok(());
+    }
+    Err(Error::transient(format!("another session (headgate {}) is not done", mysql.purpose(purpose))))
+}
+
+/// Lets the next session do it.
+pub(super) async fn end_turn(mysql: &Mysql, session: &mut Conn, purpose: &str) -> Result<()> {
+    session
+        .exec_drop("DO RELEASE_LOCK(?)", (lock(mysql, purpose),))
+        .await
+        .map_err(|error| failed("cannot let another session of Headgate's go on", error))
+}
+
 /// Names of such locks are at most 64 characters long.
 fn lock(mysql: &Mysql, purpose: &str) -> String {
     let mut hasher = DefaultHasher::new();

@@ -18,6 +18,7 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/src/mysql/schema/accounts.rs",
             "migrator/src/mysql/schema/accounts/account.rs",
             "migrator/src/mysql/schema/accounts/options.rs",
+            "migrator/src/mysql/schema/accounts/refused.rs",
             "migrator/src/mysql/schema/beside.rs",
             "migrator/src/mysql/fence/passing.rs",
             "migrator/src/mysql/fence/passing/holders.rs",
@@ -59,6 +60,7 @@ const FILES: &[(&str, &[&str])] = &[
         &[
             "migrator/src/mysql/schema/triggers.rs",
             "migrator/src/mysql/schema/triggers/set_aside.rs",
+            "migrator/src/mysql/schema/triggers/statements.rs",
             "migrator/src/mysql/schema/post_cutover.rs",
         ],
     ),

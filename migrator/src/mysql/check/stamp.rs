@@ -17,7 +17,7 @@ use crate::error::{Kind, Result};
 use crate::model::definitions::Fingerprint;
 use crate::mysql::catalogue::ask;
 use crate::mysql::client::failed;
-use crate::mysql::schema::accounts;
+use crate::mysql::schema::accounts::refused;
 use crate::mysql::{Mysql, processlist};
 
 /// Counters of statements that change no definition, by the beginnings of their names: what a version brings anew counts.
@@ -217,7 +217,7 @@ impl Stamp {
             Side::open(mysql, mysql.connect_source("look"), false),
             Side::open(mysql, mysql.connect_target("look"), true)
         )?;
-        let refused = accounts::locked_by_refusal(mysql, &mut target.session).await?;
+        let refused = refused::read(mysql, &mut target.session).await?;
         Ok(Self { source, target, databases: mysql.databases(), refused, last: None, quick: false })
     }
 

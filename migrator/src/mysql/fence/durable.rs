@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
 
-use super::super::Mysql;
 use super::super::client::{self, Version, failed};
+use super::super::{Mysql, stale_sessions};
 use super::kept::{Accounts, INSTALL, persisted, remembered, unlogged};
 use super::passing;
 use super::passing::{Passing, own_rights};
+use super::write_block::{REFUSAL, TURN};
 use super::writers;
 use super::{locked, write_block};
 use crate::error::{Error, Result};
@@ -78,7 +79,14 @@ pub(super) async fn persist(mysql: &Mysql, session: &mut Conn, version: Version)
 /// looked at again and again.
 pub async fn uphold(mysql: &Mysql) -> Result<bool> {
     let mut session = mysql.connect_source("uphold").await?;
-    let session = &mut session;
+    // Whoever lifts it meanwhile would find it raised again behind him.
+    stale_sessions::take_turn(mysql, &mut session, REFUSAL, TURN).await?;
+    let outcome = uphold_in(mysql, &mut session).await;
+    stale_sessions::end_turn(mysql, &mut session, REFUSAL).await?;
+    outcome
+}
+
+async fn uphold_in(mysql: &Mysql, session: &mut Conn) -> Result<bool> {
     if !write_block::is_sealed_by_setting(mysql, session).await? {
         return Ok(false);
     }

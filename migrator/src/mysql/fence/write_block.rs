@@ -10,7 +10,6 @@ use super::{kept, locked, mark};
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::mysql::catalogue::{optional, text};
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long the sessions of an earlier fence have to end.
@@ -27,6 +26,9 @@ const INSTALL: [&str; 2] = [
          persisted VARCHAR(16),
          accounts LONGTEXT) ENGINE=InnoDB",
 ];
+/// Whoever raises a refusal again and whoever lifts it for good take turns, and each of them is quick.
+pub(super) const REFUSAL: &str = "refusal";
+pub(super) const TURN: Duration = Duration::from_secs(5);
 const UNKNOWN_TABLE: u16 = 1146;
 const UNKNOWN_DATABASE: u16 = 1049;
 
@@ -237,17 +239,11 @@ pub async fn lift(mysql: &Mysql, _plan: &Plan) -> Result<()> {
 /// Lets writers in again where the refusal has stood since a switch, and removes that switch's mark: `session` is on the
 /// source of `mysql`. Finds nothing to do where there is nothing.
 pub(in super::super) async fn open_again(mysql: &Mysql, session: &mut Conn) -> Result<()> {
+    stale_sessions::take_turn(mysql, session, REFUSAL, TURN).await?;
     let version = client::version(session).await?;
     lower(mysql, session, version).await?;
-    mark::remove_in(mysql, session).await
-}
-
-/// The accounts that the refusal has locked.
-pub(in super::super) async fn locked_accounts(mysql: &Mysql, session: &mut Conn) -> Result<BTreeSet<(String, String)>> {
-    let before = remembered(mysql, session).await?;
-    let kept = kept::remembered(mysql, session).await?;
-    let all = before.and_then(|before| before.accounts).into_iter().chain(kept.map(|kept| kept.accounts));
-    Ok(all.flatten().collect())
+    mark::remove_in(mysql, session).await?;
+    stale_sessions::end_turn(mysql, session, REFUSAL).await
 }
 
 /// Ends what an unsealed fence left; a sealed one stays in force and is only not remembered any more.

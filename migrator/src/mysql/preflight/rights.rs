@@ -1,7 +1,7 @@
 //! Checks of what Headgate's own accounts may do on both servers.
 
 use super::super::rights::{Held, READ_ONLY_FENCE};
-use super::super::{Mysql, fence};
+use super::super::{Mysql, RECORDS, fence};
 use super::side::Side;
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
@@ -143,8 +143,8 @@ async fn of_applier(mysql: &Mysql, target: &mut Side, findings: &mut Findings) -
     let held = Held::read(&mut target.session).await?;
     let mut lacking = held.lacking(Which::Target, target.version, &mysql.databases());
     lacking.retain(|grant| {
-        let (what, _) = right(&grant.statement).split_once(" ON ").unwrap_or_default();
-        !TO_CREATE.contains(&what)
+        let (what, to) = right(&grant.statement).split_once(" ON ").unwrap_or_default();
+        !TO_CREATE.contains(&what) && !(what == "DROP" && !to.contains(RECORDS))
     });
     findings.each(
         "target_rights",

@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod options;
+pub(crate) mod refused;
 
 use std::collections::BTreeSet;
 
@@ -14,13 +15,13 @@ use super::grants;
 use super::grants::NotAllowed;
 use crate::error::{Error, Result};
 use crate::model::definitions::named;
+use crate::mysql::Mysql;
 use crate::mysql::catalogue;
 use crate::mysql::catalogue::{TextRow, ask, run};
 use crate::mysql::client::Version;
 use crate::mysql::refusal::ACCOUNT;
 use crate::mysql::sql::quote_literal;
 use crate::mysql::tokens::placed_words;
-use crate::mysql::{Mysql, fence};
 use account::{Account, is_own};
 
 const NATIVE: &str = "mysql_native_password";
@@ -34,19 +35,11 @@ pub async fn read(mysql: &Mysql, session: &mut Conn) -> Result<Vec<Account>> {
 /// As [`read`], on the target as it is without the refusal of an earlier leg, which may have locked accounts there.
 pub async fn read_target(mysql: &Mysql, target: &mut Conn) -> Result<Vec<Account>> {
     let mut all = read(mysql, target).await?;
-    let locked = locked_by_refusal(mysql, target).await?;
+    let locked = refused::read(mysql, target).await?;
     for account in all.iter_mut().filter(|one| locked.contains(&(one.user.clone(), one.host.clone()))) {
         account.locked = false;
     }
     Ok(all)
-}
-
-/// The accounts that are locked on the target only as long as the refusal of the leg before this one stands there.
-pub async fn locked_by_refusal(mysql: &Mysql, target: &mut Conn) -> Result<BTreeSet<(String, String)>> {
-    match mysql.leg().before() {
-        Some(before) => fence::locked_accounts(&mysql.for_leg(before), target).await,
-        None => Ok(BTreeSet::new()),
-    }
 }
 
 /// All accounts of a server, in the order of their names.

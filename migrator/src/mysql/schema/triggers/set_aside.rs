@@ -5,7 +5,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure, Row};
 
 use super::super::archive::{Archive, Kind, Program};
-use super::{create_missing, drop_present};
+use super::statements::{create_missing, drop_present};
 use crate::error::{Error, Result};
 use crate::mysql::catalogue::text;
 use crate::mysql::client::failed;
