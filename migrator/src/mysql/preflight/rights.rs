@@ -144,7 +144,8 @@ async fn of_applier(mysql: &Mysql, target: &mut Side, findings: &mut Findings) -
     let mut lacking = held.lacking(Which::Target, target.version, &mysql.databases());
     lacking.retain(|grant| {
         let (what, to) = right(&grant.statement).split_once(" ON ").unwrap_or_default();
-        !TO_CREATE.contains(&what) && !(what == "DROP" && !to.contains(RECORDS))
+        let creates = TO_CREATE.contains(&what) || what == "DROP" && !to.contains(RECORDS);
+        !creates
     });
     findings.each(
         "target_rights",
