@@ -103,12 +103,15 @@ fn of<'a>(row: &'a Record, column: &str) -> &'a str {
 
 /// What an application's writer was promised.
 #[derive(Debug, Default)]
-struct Ledger {
-    acknowledged: BTreeSet<u64>,
+pub(super) struct Ledger {
+    pub(super) acknowledged: BTreeSet<u64>,
 }
 
+/// Where they write.
+pub(super) const LEDGER: &str = "CREATE TABLE ledger (entry BIGINT AUTO_INCREMENT PRIMARY KEY, number BIGINT NOT NULL, KEY (number)) ENGINE = InnoDB";
+
 /// Inserts one row after another, each under a number that nobody else has, and keeps those that were acknowledged.
-async fn write_ledger(port: u16, writer: u64, mut go_on: watch::Receiver<bool>) -> Ledger {
+pub(super) async fn write_ledger(port: u16, writer: u64, mut go_on: watch::Receiver<bool>) -> Ledger {
     let mut session = connect(port, USER, Some(PASSWORD), DATABASE).await;
     let mut ledger = Ledger::default();
     let mut number = writer * 1_000_000;
@@ -125,9 +128,9 @@ async fn write_ledger(port: u16, writer: u64, mut go_on: watch::Receiver<bool>) 
     ledger
 }
 
-const WRITERS: u64 = 4;
+pub(super) const WRITERS: u64 = 4;
 
-fn sysbench(port: u16, statements: &str, arguments: &[&str]) -> tokio::process::Command {
+pub(super) fn sysbench(port: u16, statements: &str, arguments: &[&str]) -> tokio::process::Command {
     let login = Login { port, user: USER, password: PASSWORD, database: DATABASE };
     let statements = format!("--db-ps-mode={statements}");
     let mut all = vec![
@@ -145,11 +148,7 @@ fn sysbench(port: u16, statements: &str, arguments: &[&str]) -> tokio::process::
 
 /// Moves a database under the usual load and under writers who keep books, and compares the books.
 async fn sysbench_survives(pair: Pair, statements: &str) {
-    let world = World::of(
-        pair,
-        "CREATE TABLE ledger (entry BIGINT AUTO_INCREMENT PRIMARY KEY, number BIGINT NOT NULL, KEY (number)) ENGINE = InnoDB",
-    )
-    .await;
+    let world = World::of(pair, LEDGER).await;
     let fill = sysbench(world.source.port(), statements, &["prepare"]);
     finish("sysbench prepare", MIGRATION, fill).await;
     world.follow().await;

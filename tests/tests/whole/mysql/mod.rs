@@ -74,3 +74,4 @@ mod recopy;
 mod reload;
 mod resume;
 mod transparency;
+mod way_back;

@@ -143,7 +143,7 @@ async fn a_target_whose_log_is_made_fit_by_the_printed_remedy_arms_the_way_back(
 }
 
 #[tokio::test]
-async fn a_rehearsal_arms_in_both_directions_and_leaves_no_slot() {
+async fn a_rehearsal_arms_in_both_directions_and_leaves_nothing() {
     let world = ready().await;
     let slots = "select count(*) from pg_replication_slots where slot_name ~ '^headgate[0-9]+_'";
     let rehearsed = world.row("REHEARSE MIGRATION m").await;
