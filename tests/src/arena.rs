@@ -20,7 +20,7 @@ pub use cluster::{Cluster, Pairing};
 /// How long a migration may take to settle after a kill, with a server that has to be reached again.
 const SETTLES: Duration = Duration::from_secs(100);
 /// How long a place is waited for after the statement that leads to it was answered.
-const AFTERWARDS: Duration = Duration::from_millis(700);
+const AFTERWARDS: Duration = Duration::from_millis(500);
 
 /// Where the program can be killed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +39,34 @@ impl Place {
     }
 }
 
+/// What a decision about the route, or a rehearsal of one, is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// To the target.
+    Cutover,
+    /// Back to the source.
+    Rollback,
+    /// Nowhere.
+    Rehearsal,
+}
+
+impl Decision {
+    /// The first word of its statement.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cutover => "CUTOVER",
+            Self::Rollback => "ROLLBACK",
+            Self::Rehearsal => "REHEARSE",
+        }
+    }
+
+    /// What goes back.
+    #[must_use]
+    pub fn reverse(self) -> Self {
+        if self == Self::Cutover { Self::Rollback } else { Self::Cutover }
+    }
+}
+
 /// Which cluster serves the route, and the migration's state.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Situation {
@@ -51,7 +79,6 @@ pub struct Situation {
 }
 
 /// Two servers, Headgate between them and a load, and relays on every way to the servers.
-#[derive(Debug)]
 pub struct Arena<S: Cluster> {
     /// `blue` and `green`.
     pub clusters: [S; 2],
@@ -63,6 +90,8 @@ pub struct Arena<S: Cluster> {
     pub load: Load,
     /// The statements of Headgate's own sessions.
     pub statements: Statements,
+    /// Whether a switch begins a way back.
+    pub back: bool,
     relays: [StatementRelay; 2],
     moved: AtomicBool,
     /// What Headgate keeps on both servers, by how things stand.
@@ -93,6 +122,7 @@ impl<S: Cluster> Arena<S> {
             headgate,
             load,
             statements,
+            back: true,
             relays,
             moved: AtomicBool::new(false),
             kept: BTreeMap::new(),
@@ -131,6 +161,19 @@ impl<S: Cluster> Arena<S> {
         assert_eq!(row.get("result").map(String::as_str), Some("passed"), "{row:?}");
     }
 
+    /// Whether this engine's switches begin a way back; asked of a migration that follows and is checked.
+    pub async fn find_way_back(&mut self) {
+        let armed = self.headgate.try_admin("REHEARSE MIGRATION m WITH (max_hold = '5s', way_back = 'armed')").await;
+        self.back = !armed.is_err_and(|refusal| refusal.contains("way back"));
+        self.at_rest().await;
+    }
+
+    /// The statement of a decision.
+    pub fn statement(&self, decision: Decision) -> String {
+        let way_back = if self.back { "armed" } else { "none" };
+        format!("{} MIGRATION m WITH (max_hold = '5s', way_back = '{way_back}')", decision.name())
+    }
+
     /// Runs a statement until it goes through, with a check where it was refused.
     pub async fn decide(&self, statement: &str) -> Record {
         loop {
@@ -158,19 +201,8 @@ impl<S: Cluster> Arena<S> {
 
     /// Waits until nothing is under way: the migration is in a state that lasts, or there is none.
     pub async fn at_rest(&self) -> Situation {
-        const LASTING: [&str; 8] =
-            ["created", "prechecked", "following", "switched", "finished", "stopped", "failed", "rolledback"];
         let ask = || self.headgate.try_admin("SHOW MIGRATION STATUS");
-        let text = |row: &Record, column: &str| row.get(column).cloned().unwrap_or_default();
-        let satisfied = |rows: &Result<Vec<Record>, String>| {
-            rows.as_deref().is_ok_and(|rows| {
-                rows.iter().all(|row| {
-                    let at_rest = ["", "following"].contains(&text(row, "stage").as_str());
-                    let interrupted = !text(row, "interrupted_since").is_empty();
-                    LASTING.contains(&text(row, "state").as_str()) && at_rest && !interrupted
-                })
-            })
-        };
+        let satisfied = |rows: &Result<Vec<Record>, String>| rows.as_ref().is_ok_and(|rows| is_at_rest(rows));
         let _rows = until("nothing is under way", SETTLES, ask, satisfied).await;
         self.situation().await
     }
@@ -204,7 +236,15 @@ impl<S: Cluster> Arena<S> {
     /// Runs a statement with the program dying at a place; the statement's answer where it never got there.
     pub async fn die_at(&mut self, place: &Place, edge: Edge, statement: &str) -> Option<Result<(), String>> {
         self.arm(place, edge);
-        let mut asking = tokio::spawn(self.headgate.try_admin(statement));
+        let (operator, statement) = (self.headgate.operator(), statement.to_owned());
+        let mut asking = tokio::spawn(async move {
+            let answer = operator(&statement).await?;
+            // What a statement begins may go on behind it.
+            let ask = || operator("SHOW MIGRATION STATUS");
+            let rows =
+                until("nothing is under way", SETTLES, ask, |rows| rows.as_ref().map_or(true, |rows| is_at_rest(rows)));
+            rows.await.map(|_| answer)
+        });
         let survived = self.survives(&mut asking).await;
         self.disarm();
         if !survived {
@@ -319,12 +359,45 @@ impl<S: Cluster> Arena<S> {
     }
 }
 
+/// Whether every migration is in a state that lasts, with nothing under way.
+fn is_at_rest(rows: &[Record]) -> bool {
+    const LASTING: [&str; 8] =
+        ["created", "prechecked", "following", "switched", "finished", "stopped", "failed", "rolledback"];
+    let text = |row: &Record, column: &str| row.get(column).cloned().unwrap_or_default();
+    rows.iter().all(|row| {
+        let at_rest = ["", "following"].contains(&text(row, "stage").as_str());
+        let interrupted = !text(row, "interrupted_since").is_empty();
+        LASTING.contains(&text(row, "state").as_str()) && at_rest && !interrupted
+    })
+}
+
 /// Whether a statement may leave something behind, by its name. Reads are not worth a kill.
 fn changes_something(name: &str) -> bool {
-    const READS: [&str; 7] = ["SELECT", "SHOW", "WITH", "SET SESSION", "SET NAMES", "SET @", "EXPLAIN"];
-    const WRITING: [&str; 6] = ["setval", "emit_message", "replication_slot", "pg_terminate", "advisory", "GET_LOCK"];
+    const READS: [&str; 10] = [
+        "SELECT",
+        "SHOW",
+        "WITH",
+        "SET ",
+        "EXPLAIN",
+        "BEGIN",
+        "START TRANSACTION",
+        "SAVEPOINT",
+        "RELEASE",
+        "DEALLOCATE",
+    ];
+    const WRITING: [&str; 9] = [
+        "setval",
+        "emit_message",
+        "replication_slot",
+        "pg_terminate",
+        "GET_LOCK",
+        "GLOBAL",
+        "PERSIST",
+        "LOCK TABLE",
+        "CREATE",
+    ];
     let statement = name.split_once(": ").map_or(name, |(_, statement)| statement).trim_start_matches('(');
-    let reads =
-        READS.iter().any(|read| statement.len() >= read.len() && statement[..read.len()].eq_ignore_ascii_case(read));
+    let begins = |read: &&str| statement.get(..read.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(read));
+    let reads = READS.iter().any(|read| begins(&read));
     !reads || WRITING.iter().any(|word| name.contains(word))
 }

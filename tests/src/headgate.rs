@@ -267,24 +267,32 @@ impl Headgate {
 
     /// Runs an admin statement of which nobody knows whether the program lives long enough to answer.
     pub fn try_admin(&self, statement: &str) -> BoxFuture<'static, Result<Vec<Record>, String>> {
-        let (port, engine, statement) = (self.port, self.engine, statement.to_owned());
-        Box::pin(async move {
-            match engine {
-                Engine::Postgres => {
-                    let console = try_connect(port, "headgate", Some(ADMIN_PASSWORD), "headgate").await;
-                    let console = console.map_err(|error| error.to_string())?;
-                    try_records(&console, &statement).await.map_err(|error| match error.as_db_error() {
-                        Some(_) => refusal_of_postgres(&statement, &error).1,
-                        None => error.to_string(),
-                    })
+        self.operator()(statement)
+    }
+
+    /// Somebody who runs admin statements as [`Headgate::try_admin`] does, beside this value.
+    pub fn operator(&self) -> impl Fn(&str) -> BoxFuture<'static, Result<Vec<Record>, String>> + Send + 'static {
+        let (port, engine) = (self.port, self.engine);
+        move |statement| {
+            let statement = statement.to_owned();
+            Box::pin(async move {
+                match engine {
+                    Engine::Postgres => {
+                        let console = try_connect(port, "headgate", Some(ADMIN_PASSWORD), "headgate").await;
+                        let console = console.map_err(|error| error.to_string())?;
+                        try_records(&console, &statement).await.map_err(|error| match error.as_db_error() {
+                            Some(_) => refusal_of_postgres(&statement, &error).1,
+                            None => error.to_string(),
+                        })
+                    }
+                    Engine::Mysql => {
+                        let console = mysql::try_connect(port, "headgate", Some(ADMIN_PASSWORD), "headgate").await;
+                        let mut console = console.map_err(|error| error.to_string())?;
+                        mysql::try_records(&mut console, &statement).await.map_err(|error| error.to_string())
+                    }
                 }
-                Engine::Mysql => {
-                    let console = mysql::try_connect(port, "headgate", Some(ADMIN_PASSWORD), "headgate").await;
-                    let mut console = console.map_err(|error| error.to_string())?;
-                    mysql::try_records(&mut console, &statement).await.map_err(|error| error.to_string())
-                }
-            }
-        })
+            })
+        }
     }
 
     async fn ask(&self, statement: &str) -> Result<Vec<Record>, (String, String)> {

@@ -34,15 +34,22 @@ impl Edge {
 }
 
 /// The statements that were seen by all relays of a test, and the one that is lethal.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Statements(Arc<Mutex<Seen>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Seen {
     pid: Option<u32>,
     names: Vec<String>,
     known: BTreeSet<String>,
-    armed: Option<(String, Edge)>,
+    armed: Option<Armed>,
+}
+
+/// What happens at a statement: the program dies, or something else is done and the statement goes on.
+struct Armed {
+    name: String,
+    edge: Edge,
+    instead: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Statements {
@@ -60,7 +67,13 @@ impl Statements {
 
     /// From now on the program dies at this statement.
     pub fn arm(&self, name: &str, edge: Edge) {
-        self.0.lock().armed = Some((name.to_owned(), edge));
+        self.0.lock().armed = Some(Armed { name: name.to_owned(), edge, instead: None });
+    }
+
+    /// From now on this is done at this statement, once.
+    pub fn meet(&self, name: &str, edge: Edge, action: impl FnOnce() + Send + 'static) {
+        let instead: Option<Box<dyn FnOnce() + Send>> = Some(Box::new(action));
+        self.0.lock().armed = Some(Armed { name: name.to_owned(), edge, instead });
     }
 
     /// It may live.
@@ -74,14 +87,25 @@ impl Statements {
         if seen.known.insert(name.to_owned()) {
             seen.names.push(name.to_owned());
         }
-        seen.armed.as_ref().filter(|(armed, _)| armed == name).map(|(_, edge)| *edge)
+        seen.armed.as_ref().filter(|armed| armed.name == name).map(|armed| armed.edge)
     }
 
-    fn kill(&self) {
-        let mut seen = self.0.lock();
-        seen.armed = None;
-        if let Some(pid) = seen.pid.take() {
-            let _gone = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
+    /// Does what the statement was armed with; whether the program is dead then.
+    fn act(&self) -> bool {
+        let (armed, pid) = {
+            let mut seen = self.0.lock();
+            (seen.armed.take(), seen.pid)
+        };
+        match (armed, pid) {
+            (Some(Armed { instead: Some(action), .. }), _) => {
+                action();
+                false
+            }
+            (Some(_), Some(pid)) => {
+                let _gone = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
+                true
+            }
+            _ => false,
         }
     }
 }
@@ -142,8 +166,8 @@ struct Session {
 /// What the two directions of a connection tell one another.
 #[derive(Debug, Default)]
 struct Shared {
-    /// The next answer is not delivered: the program dies then.
-    dies: bool,
+    /// Something happens before the next answer is delivered.
+    due: bool,
     /// A text that MySQL gives a number to with its next answer.
     preparing: Option<String>,
     numbered: Vec<(Vec<u8>, String)>,
@@ -304,12 +328,10 @@ impl Session {
         let name = format!("{} {}: {}", self.cluster, self.purpose, shape(statement));
         match self.statements.note(&name) {
             None => Ok(()),
-            Some(Edge::Before) => {
-                self.statements.kill();
-                Err(())
-            }
+            Some(Edge::Before) if self.statements.act() => Err(()),
+            Some(Edge::Before) => Ok(()),
             Some(Edge::After) => {
-                self.shared.lock().dies = true;
+                self.shared.lock().due = true;
                 Ok(())
             }
         }
@@ -328,8 +350,7 @@ async fn answers(
         let bytes = &buffer[..count];
         {
             let mut shared = shared.lock();
-            if shared.dies {
-                statements.kill();
+            if std::mem::take(&mut shared.due) && statements.act() {
                 return;
             }
             if let Some(text) = shared.preparing.take()

@@ -4,19 +4,17 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use tests::arena::{Arena, Cluster, Pairing, Place, Situation};
+use tests::arena::{Arena, Cluster, Decision, Pairing, Place, Situation};
 use tests::headgate::binary;
 use tests::mysql::{Mysql, Pair};
 use tests::postgres::Postgres;
 use tests::statements::Edge;
 
-const CUTOVER: &str = "CUTOVER";
-const ROLLBACK: &str = "ROLLBACK";
 const START: &str = "START MIGRATION m";
 const CHECK: &str = "CHECK MIGRATION m";
+const STOP: &str = "STOP MIGRATION m";
 const FINISH: &str = "FINISH MIGRATION m";
 const DROP: &str = "DROP MIGRATION m WITH (target_objects = 'drop')";
-const REHEARSE: &str = "REHEARSE";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_record_of_a_cutover_ends_on_one_side_on_postgresql() {
@@ -72,6 +70,11 @@ fn edges(places: &[Place]) -> impl Iterator<Item = (&Place, Edge)> {
     places.iter().flat_map(|place| [Edge::Before, Edge::After].map(|edge| (place, edge)))
 }
 
+/// Statements only after they are carried out: of a hundred in a row, each comes before the next.
+fn fewer_edges(places: &[Place]) -> impl Iterator<Item = (&Place, Edge)> {
+    edges(places).filter(|(place, edge)| *edge == Edge::After || matches!(place, Place::Failpoint(_)))
+}
+
 /// Places by what passes them; those of a rehearsal that the decision does not pass.
 #[derive(Default)]
 struct Passed {
@@ -83,8 +86,6 @@ struct Passed {
 struct Matrix<S: Cluster> {
     pairing: Pairing,
     arena: Arena<S>,
-    /// Whether a switch begins the next leg.
-    back: bool,
     /// Whether rehearsals are killed too.
     rehearse: bool,
     table: String,
@@ -94,8 +95,7 @@ struct Matrix<S: Cluster> {
 impl<S: Cluster> Matrix<S> {
     async fn begin(pairing: Pairing) -> Self {
         let arena = Arena::start(pairing).await;
-        let back = matches!(pairing, Pairing::Postgres(..));
-        Self { pairing, arena, back, rehearse: true, table: String::new(), faults: Vec::new() }
+        Self { pairing, arena, rehearse: true, table: String::new(), faults: Vec::new() }
     }
 
     /// A migration that follows, after a rehearsal, on servers that nothing was switched between.
@@ -106,7 +106,7 @@ impl<S: Cluster> Matrix<S> {
 
     async fn ready(&mut self) {
         self.arena.follow().await;
-        self.arena.decide(&self.to(REHEARSE)).await;
+        self.arena.find_way_back().await;
         let situation = self.arena.settled(&["following"]).await;
         self.judged("", "", &situation).await;
     }
@@ -121,23 +121,30 @@ impl<S: Cluster> Matrix<S> {
         let following = self.arena.settled(&["following"]).await;
         let starts = self.arena.passed();
         self.judged("", "", &following).await;
+        self.arena.headgate.admin(STOP).await;
+        self.arena.passed();
         self.arena.headgate.admin(DROP).await;
         let drops = self.arena.passed();
         self.judged("", "", &nothing).await;
         self.announce("START", &starts);
         self.announce("DROP", &drops);
-        for (place, edge) in edges(&starts) {
+        for (place, edge) in fewer_edges(&starts) {
             self.arena.create().await;
-            if self.killed("START", place, edge, START, "following").await {
-                self.arena.headgate.admin(DROP).await;
-                self.judged("dropped after a kill at", place.name(), &nothing).await;
-            }
+            self.killed("START", place, edge, START, "following").await;
+            self.arena.headgate.admin(STOP).await;
+            self.arena.headgate.admin(DROP).await;
+            self.judged("dropped after a kill at", place.name(), &nothing).await;
         }
-        for (place, edge) in edges(&drops) {
+        for (place, edge) in fewer_edges(&drops) {
             self.arena.create().await;
             self.arena.headgate.admin(START).await;
             self.arena.settled(&["following"]).await;
+            self.arena.headgate.admin(STOP).await;
             self.killed("DROP", place, edge, DROP, "").await;
+            if self.arena.situation().await.state == "stopped" {
+                self.arena.headgate.admin(DROP).await;
+                self.judged("dropped after a kill at", place.name(), &nothing).await;
+            }
         }
         self.arena.kept.clear();
     }
@@ -157,17 +164,21 @@ impl<S: Cluster> Matrix<S> {
     /// Every place that a rehearsal, a cutover and a rollback pass.
     async fn cutovers(&mut self, wanted: impl Fn(&Place) -> bool) {
         self.ready().await;
-        let forward = self.learned(self.to(CUTOVER), &wanted).await;
-        let backward = if self.back { self.learned(self.to(ROLLBACK), &wanted).await } else { Passed::default() };
-        if !self.back {
+        let forward = self.learned(self.arena.statement(Decision::Cutover), &wanted).await;
+        let backward = if self.arena.back {
+            self.learned(self.arena.statement(Decision::Rollback), &wanted).await
+        } else {
+            Passed::default()
+        };
+        if !self.arena.back {
             self.fresh().await;
         }
-        self.decided_at(&forward, CUTOVER, ROLLBACK).await;
-        if self.back {
-            self.arena.decide(&self.to(CUTOVER)).await;
+        self.decided_at(&forward, Decision::Cutover).await;
+        if self.arena.back {
+            self.arena.decide(&self.arena.statement(Decision::Cutover)).await;
             self.arena.at_rest().await;
             self.arena.check().await;
-            self.decided_at(&backward, ROLLBACK, CUTOVER).await;
+            self.decided_at(&backward, Decision::Rollback).await;
         }
     }
 
@@ -176,7 +187,7 @@ impl<S: Cluster> Matrix<S> {
         let situation = self.arena.at_rest().await;
         self.arena.check().await;
         self.arena.passed();
-        self.arena.decide(&self.to(REHEARSE)).await;
+        self.arena.decide(&self.arena.statement(Decision::Rehearsal)).await;
         self.arena.at_rest().await;
         let mut rehearsal = self.arena.passed();
         self.judged("", "", &situation).await;
@@ -190,18 +201,19 @@ impl<S: Cluster> Matrix<S> {
         Passed { rehearsal, cutover }
     }
 
-    async fn decided_at(&mut self, places: &Passed, decision: &str, other: &str) {
-        let (rehearse, decide, other) = (self.to(REHEARSE), self.to(decision), self.to(other));
+    async fn decided_at(&mut self, places: &Passed, decision: Decision) {
+        let [rehearse, decide, other] =
+            [Decision::Rehearsal, decision, decision.reverse()].map(|decision| self.arena.statement(decision));
         for (place, edge) in edges(&places.rehearsal) {
             self.killed("REHEARSE", place, edge, &rehearse, "").await;
         }
         for (place, edge) in edges(&places.cutover) {
             let before = self.arena.situation().await;
-            self.killed(decision, place, edge, &decide, "").await;
+            self.killed(decision.name(), place, edge, &decide, "").await;
             if self.arena.situation().await == before {
                 continue;
             }
-            if self.back {
+            if self.arena.back {
                 self.arena.check().await;
                 self.arena.decide(&other).await;
                 self.arena.at_rest().await;
@@ -210,12 +222,6 @@ impl<S: Cluster> Matrix<S> {
                 self.fresh().await;
             }
         }
-    }
-
-    /// A decision about the route, as it is given.
-    fn to(&self, what: &str) -> String {
-        let way_back = if self.back { "armed" } else { "none" };
-        format!("{what} MIGRATION m WITH (max_hold = '5s', way_back = '{way_back}')")
     }
 
     /// What closes the way back and cleans up.
@@ -235,7 +241,7 @@ impl<S: Cluster> Matrix<S> {
 
     async fn switched(&mut self) {
         self.fresh().await;
-        self.arena.decide(&self.to(CUTOVER)).await;
+        self.arena.decide(&self.arena.statement(Decision::Cutover)).await;
         self.arena.settled(&["switched"]).await;
     }
 
@@ -244,8 +250,8 @@ impl<S: Cluster> Matrix<S> {
     }
 
     /// One case. `end` is the state that the statement leads to: where a kill came before it was on its way, it is given
-    /// again. A decision is not: with an empty `end` either outcome is one. Tells whether the place was reached.
-    async fn killed(&mut self, what: &str, place: &Place, edge: Edge, statement: &str, end: &str) -> bool {
+    /// again. A decision is not: with an empty `end` either outcome is one.
+    async fn killed(&mut self, what: &str, place: &Place, edge: Edge, statement: &str, end: &str) {
         let before = self.arena.at_rest().await;
         let label = format!(
             "| {} | {what} from {} | {} | {} |",
@@ -276,9 +282,9 @@ impl<S: Cluster> Matrix<S> {
                 "begun again"
             }
             _ if !reached => "not reached",
+            state if !end.is_empty() && state == end => "done",
             _ if situation == before => "as before",
             "" => "dropped",
-            "finished" => "finished",
             "following" | "switched" if situation.serving == before.serving => "NEITHER",
             "following" => "rolled back",
             "switched" => "switched",
@@ -291,7 +297,6 @@ impl<S: Cluster> Matrix<S> {
         let line = format!("{label} {outcome}{wrong} | {served} |");
         eprintln!("{line}");
         let _ = writeln!(self.table, "{line}");
-        reached
     }
 
     /// Whether the checker finds nothing wrong.
