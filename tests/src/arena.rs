@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::fault::Relay;
-use crate::headgate::Headgate;
+use crate::headgate::{Engine, Headgate};
 use crate::history::{Contents, Load, Verdict};
 use crate::postgres::Record;
 use crate::statements::{Edge, StatementRelay, Statements};
@@ -163,7 +163,8 @@ impl<S: Cluster> Arena<S> {
 
     /// Whether this engine's switches begin a way back; asked of a migration that follows and is checked.
     pub async fn find_way_back(&mut self) {
-        let armed = self.headgate.try_admin("REHEARSE MIGRATION m WITH (max_hold = '5s', way_back = 'armed')").await;
+        self.back = true;
+        let armed = self.headgate.try_admin(&self.statement(Decision::Rehearsal)).await;
         self.back = !armed.is_err_and(|refusal| refusal.contains("way back"));
         self.at_rest().await;
     }
@@ -171,7 +172,10 @@ impl<S: Cluster> Arena<S> {
     /// The statement of a decision.
     pub fn statement(&self, decision: Decision) -> String {
         let way_back = if self.back { "armed" } else { "none" };
-        format!("{} MIGRATION m WITH (max_hold = '5s', way_back = '{way_back}')", decision.name())
+        // Where a server forgets `read_only` over a restart, its accounts are locked too, and no session of theirs can be
+        // opened ahead of a rollback.
+        let waived = if S::ENGINE == Engine::Mysql { ", waive_sessions = true" } else { "" };
+        format!("{} MIGRATION m WITH (max_hold = '5s', way_back = '{way_back}'{waived})", decision.name())
     }
 
     /// Runs a statement until it goes through, with a check where it was refused.

@@ -370,7 +370,7 @@ async fn answers(
 /// What a session of Headgate's is for; empty for any other.
 fn own(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
-    name.strip_prefix("headgate ").map(numberless).unwrap_or_default()
+    name.strip_prefix("headgate ").map(|purpose| legless(&numberless(purpose))).unwrap_or_default()
 }
 
 /// How much of a statement is its name.
@@ -391,7 +391,12 @@ fn shape(statement: &str) -> String {
         }
     }
     let words: Vec<&str> = shape.split_whitespace().collect();
-    numberless(&words.join(" ")).chars().take(SHAPE_MAX).collect()
+    legless(&numberless(&words.join(" "))).chars().take(SHAPE_MAX).collect()
+}
+
+/// Names as the first leg has them: what comes after carries its number.
+fn legless(text: &str) -> String {
+    text.replace("m/# ", "m ").replace("headgate#_", "headgate_")
 }
 
 fn numberless(text: &str) -> String {

@@ -7,6 +7,7 @@ use crate::headgate::Engine;
 use crate::history::{Application, Failure};
 use crate::mysql::{Mysql, Pair};
 use crate::postgres::{Postgres, Rows};
+use crate::wait::{SOON, until};
 use crate::world::{DATABASE, PASSWORD, Side, USER, clusters, mysql_clusters};
 
 /// Which servers.
@@ -56,6 +57,12 @@ pub trait Cluster: Side + Sized + Send + Sync {
     /// Starts it again, after stopping it in order where it runs.
     fn restart(&mut self) -> impl Future<Output = ()> + Send;
 
+    /// Takes all connections that it has left, for as long as the value lives.
+    fn crowd(&self) -> impl Future<Output = Vec<Self::Client>> + Send;
+
+    /// Lets connections in again, where the crowd alone did not keep them out.
+    fn disperse(&self) -> impl Future<Output = ()> + Send;
+
     /// What is on it of Headgate's that has an effect, or keeps something from going away, by name.
     fn in_effect(&self) -> impl Future<Output = Vec<String>> + Send;
 
@@ -93,7 +100,10 @@ impl Cluster for Postgres {
 
     async fn pair(pairing: Pairing) -> [Self; 2] {
         let Pairing::Postgres(source, target) = pairing else { panic!("{pairing:?} is not PostgreSQL") };
-        let (source, target) = tokio::join!(Self::start(source), Self::start(target));
+        // Few, so that all of them can be taken.
+        let few = [("max_connections", "70")];
+        let start = |version| Self::start_with(version, &few, None);
+        let (source, target) = tokio::join!(start(source), start(target));
         for server in [&source, &target] {
             server.sql("postgres", &format!("create database {DATABASE}")).await;
         }
@@ -119,6 +129,16 @@ impl Cluster for Postgres {
     async fn restart(&mut self) {
         self.server.restart().await.expect("it starts");
     }
+
+    async fn crowd(&self) -> Vec<Client> {
+        let mut crowd = Vec::new();
+        while let Some(one) = Client::open(self.port()).await {
+            crowd.push(one);
+        }
+        crowd
+    }
+
+    async fn disperse(&self) {}
 
     async fn in_effect(&self) -> Vec<String> {
         let marks = "select to_regclass('headgate.switches') is not null";
@@ -180,6 +200,29 @@ impl Cluster for Mysql {
 
     async fn restart(&mut self) {
         self.server.restart().await.expect("it starts");
+    }
+
+    async fn crowd(&self) -> Vec<Conn> {
+        // Administrators have one more than all others.
+        self.sql("", "SET GLOBAL max_connections = 10").await;
+        let mut crowd = Vec::new();
+        while let Ok(one) = crate::mysql::try_connect(self.port(), "root", None, "").await {
+            crowd.push(one);
+        }
+        crowd
+    }
+
+    async fn disperse(&self) {
+        let restore = || async {
+            let session = crate::mysql::try_connect(self.port(), "root", None, "").await.ok();
+            match session {
+                Some(mut session) => {
+                    crate::mysql::try_rows(&mut session, "SET GLOBAL max_connections = 300").await.is_ok()
+                }
+                None => false,
+            }
+        };
+        until("connections are let in again", SOON, restore, |restored| *restored).await;
     }
 
     async fn in_effect(&self) -> Vec<String> {

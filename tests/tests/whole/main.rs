@@ -18,4 +18,5 @@ mod postgres;
 mod remedies;
 mod servers;
 mod tidy;
+mod torture;
 mod vocabulary;
