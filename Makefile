@@ -1,12 +1,15 @@
 # What there is to run; `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mysql demo-mariadb test test-rights faults kills remedies check bench conformance fuzz servers
+.PHONY: help demo demo-mysql demo-mariadb test test-rights faults kills torture remedies check bench conformance fuzz servers
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Seconds per fuzz target.
 FUZZ_SECONDS ?= 60
 # Tests that `make test` runs once more with the least rights: one of each suite.
 LEAST := test(/^(everything_a_schema_has_arrives_as_it_was|changes_of_every_kind_come_to_the_same_rows|equal_databases_are_proven_equal_while_writers_go_on|a_sealed_fence_refuses_every_writer_until_it_is_lifted|every_type_arrives_byte_for_byte_in_(mysql|mariadb)|between_two_of_mysql_every_definition_is_the_same)$$/)
+# How many rounds of `make torture`, and which; an empty seed is a new one.
+ROUNDS ?= 100
+SEED ?=
 # Which bench, and how: session, cutover, copy, follow or all, --engine postgres or mysql, and --quick.
 BENCH ?= all
 
@@ -40,6 +43,11 @@ faults: servers ## the disk full from each record of a cutover on, with and with
 kills: servers ## Headgate killed before and after every record, effect and statement of a migration's life, under a load: a table of what came of it (target/kills-*.md)
 	cargo build -p proxy --bin headgate
 	cargo test -p tests --test whole kills::a_kill_anywhere -- --ignored --nocapture --test-threads=1
+
+torture: servers ## random cutovers, rollbacks and rehearsals with random kills and faults; ROUNDS=100, SEED=... repeats a run
+	cargo build -p proxy --bin headgate
+	HEADGATE_TORTURE_ROUNDS=$(ROUNDS) HEADGATE_TORTURE_SEED=$(SEED) \
+	    cargo test -p tests --test whole torture::many_random_rounds -- --ignored --nocapture --test-threads=1
 
 # Migrations of the tests run with all rights, or, where this is `least`, with what `headgate grants` prints. The suites of
 # remedies run as an administrator what is told to one; those of rights make the accounts that they need themselves.

@@ -401,7 +401,7 @@ fn changes_something(name: &str) -> bool {
         "CREATE",
     ];
     let statement = name.split_once(": ").map_or(name, |(_, statement)| statement).trim_start_matches('(');
-    let begins = |read: &&str| statement.get(..read.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(read));
-    let reads = READS.iter().any(|read| begins(&read));
+    let begins = |read: &str| statement.get(..read.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(read));
+    let reads = READS.iter().any(|read| begins(read));
     !reads || WRITING.iter().any(|word| name.contains(word))
 }

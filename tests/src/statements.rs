@@ -327,9 +327,8 @@ impl Session {
     fn meets(&self, statement: &str) -> Result<(), ()> {
         let name = format!("{} {}: {}", self.cluster, self.purpose, shape(statement));
         match self.statements.note(&name) {
-            None => Ok(()),
             Some(Edge::Before) if self.statements.act() => Err(()),
-            Some(Edge::Before) => Ok(()),
+            None | Some(Edge::Before) => Ok(()),
             Some(Edge::After) => {
                 self.shared.lock().due = true;
                 Ok(())

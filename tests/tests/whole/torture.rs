@@ -22,12 +22,12 @@ const COMES: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_few_random_rounds_lose_nothing_on_postgresql() {
-    Torture::<Postgres>::run(Pairing::Postgres(14, 18), 6, 11).await;
+    Torture::<Postgres>::run(Pairing::Postgres(14, 18), 4, 11).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_few_random_rounds_lose_nothing_on_mysql() {
-    Torture::<Mysql>::run(Pairing::Mysql(Pair::Mysql97to97), 6, 11).await;
+    Torture::<Mysql>::run(Pairing::Mysql(Pair::Mysql97to97), 4, 11).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
