@@ -149,6 +149,8 @@ pub fn body((client, number): Operation) -> String {
 /// How an operation ended.
 enum Outcome {
     Acknowledged(Option<i64>),
+    /// By the client itself.
+    RolledBack,
     Refused,
     Unknown,
 }
@@ -195,11 +197,13 @@ impl<A: Application> Client<A> {
                     history.acknowledged.insert(operation, given);
                     history.last.insert(self.own, number);
                 }
+                Outcome::RolledBack => {
+                    self.session = Some(session);
+                    history.refused.insert(operation);
+                    history.last.insert(self.own, number);
+                }
                 Outcome::Refused => {
                     history.refused.insert(operation);
-                    if number % 4 == 0 {
-                        history.last.insert(self.own, number);
-                    }
                 }
                 Outcome::Unknown => {
                     history.unknown.insert(operation);
@@ -252,7 +256,7 @@ impl<A: Application> Client<A> {
             session.ask("ROLLBACK").await
         };
         match burned.await {
-            Ok(_) => Outcome::Refused,
+            Ok(_) => Outcome::RolledBack,
             Err(failure) => self.failed(&failure, false),
         }
     }

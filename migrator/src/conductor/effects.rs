@@ -254,11 +254,7 @@ impl<D: Fencing + Counters + NextLeg> Run<'_, D> {
 impl<D: Fencing + Counters + NextLeg> Conductor<D> {
     /// Does what is better done once the target serves. The switch stands, whatever comes of it.
     pub(crate) async fn complete(&self) {
-        let completing = async {
-            let done = self.database.after_switch(&self.plan).await;
-            // Nothing of this leg is followed any more.
-            self.database.retire().await.and(done)
-        };
+        let completing = self.database.after_switch(&self.plan);
         let outcome = timeout(COMPLETE_TIMEOUT, completing).await;
         self.confirm().await;
         let error = match outcome {

@@ -306,7 +306,7 @@ impl<D: Database> Migration<D> {
     }
 
     /// What completes the switch of a leg that is over.
-    fn completing(&self, over: Leg) -> Result<Conductor<D>> {
+    pub(super) fn completing(&self, over: Leg) -> Result<Conductor<D>> {
         let plan = self.journal.leg_plan(self.name(), over)?;
         let (source, target) = self.definition.ends(over);
         Ok(Conductor {

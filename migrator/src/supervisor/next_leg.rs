@@ -116,6 +116,10 @@ impl<D: Database> Migration<D> {
     pub(super) async fn go_over(self: &Arc<Self>) {
         self.halt().await;
         let over = self.leg();
+        // A follower that was interrupted since the decision has begun anew, and keeps others from writing as it begins.
+        if let Ok(completing) = self.completing(over) {
+            completing.complete().await;
+        }
         self.retire_again(over).await;
         let next = over.next();
         let begun = matches!(self.journal.leg(self.name(), next), Ok(Some(record)) if record.begun.is_some());

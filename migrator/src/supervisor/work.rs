@@ -24,10 +24,15 @@ const SETTLED_AFTER: Duration = Duration::from_secs(5);
 const PLAN_TIMEOUT: Duration = Duration::from_mins(2);
 
 impl<D: Database> Migration<D> {
-    /// Starts the worker. The caller holds the right to work on the migration.
+    /// Starts the worker, which also keeps the refusal up on a side that has served. The caller holds the right to work on
+    /// the migration.
     pub(super) fn spawn_worker(self: &Arc<Self>) {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(Arc::clone(self).work(stop.clone()));
+        let (migration, stopped) = (Arc::clone(self), stop.clone());
+        let task = tokio::spawn(async move {
+            let working = Arc::clone(&migration).work(stopped.clone());
+            tokio::join!(working, stopped.run_until_cancelled(migration.guard()));
+        });
         self.live().worker = Some(Worker { stop, task });
     }
 
