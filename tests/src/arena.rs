@@ -19,6 +19,8 @@ pub use cluster::{Cluster, Pairing};
 
 /// How long a migration may take to settle after a kill, with a server that has to be reached again.
 const SETTLES: Duration = Duration::from_secs(100);
+/// How long what is not needed any more may stay: a migration is shown at rest while it tidies up.
+const REMOVED: Duration = Duration::from_secs(10);
 /// How long a place is waited for after the statement that leads to it was answered.
 const AFTERWARDS: Duration = Duration::from_millis(500);
 
@@ -329,28 +331,40 @@ impl<S: Cluster> Arena<S> {
         if situation.moved && there.takes_writes().await {
             faults.push("both sides take writes".to_owned());
         }
-        // What a statement of an operator's installs and the next one finds is no trace of a kill, until all is over.
-        let over = ["", "finished"].contains(&situation.state.as_str());
-        let now = async |cluster: &S| if over { cluster.kept_by_headgate().await } else { cluster.in_effect().await };
-        let now = [now(&self.clusters[0]).await, now(&self.clusters[1]).await];
-        match self.kept.get(situation) {
-            None => {
-                self.kept.insert(situation.clone(), now);
-            }
-            Some(known) => {
-                for (side, (known, now)) in ["blue", "green"].iter().zip(known.iter().zip(&now)) {
-                    let count = |list: &Vec<String>, one: &String| list.iter().filter(|other| *other == one).count();
-                    let more = now.iter().filter(|one| count(now, one) > count(known, one));
-                    let more = more.map(|one| format!("{side} has {one}"));
-                    let less = known.iter().filter(|one| count(known, one) > count(now, one));
-                    let less = less.map(|one| format!("{side} lacks {one}"));
-                    faults.extend(more.chain(less));
-                }
-            }
-        }
+        faults.extend(self.leftovers(situation).await);
         let verdict = contents.judged_by(&self.load.history());
         drop(quiet);
         (verdict, faults)
+    }
+
+    /// What of Headgate's is there and should not be, or the other way round, once there was time to remove it. As things
+    /// stand for the first time, they should.
+    async fn leftovers(&mut self, situation: &Situation) -> Vec<String> {
+        let [blue, green] = &self.clusters;
+        // What a statement of an operator's installs and the next one finds is no trace of a kill, until all is over.
+        let over = ["", "finished"].contains(&situation.state.as_str());
+        let kept = async |cluster: &S| if over { cluster.kept_by_headgate().await } else { cluster.in_effect().await };
+        let Some(known) = self.kept.get(situation) else {
+            self.kept.insert(situation.clone(), [kept(blue).await, kept(green).await]);
+            return Vec::new();
+        };
+        let give_up = Instant::now() + REMOVED;
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tick.tick().await;
+            let now = [kept(blue).await, kept(green).await];
+            let count = |list: &Vec<String>, one: &String| list.iter().filter(|other| *other == one).count();
+            let mut faults = Vec::new();
+            for (side, (known, now)) in ["blue", "green"].iter().zip(known.iter().zip(&now)) {
+                let more = now.iter().filter(|one| count(now, one) > count(known, one));
+                faults.extend(more.map(|one| format!("{side} has {one}")));
+                let less = known.iter().filter(|one| count(known, one) > count(now, one));
+                faults.extend(less.map(|one| format!("{side} lacks {one}")));
+            }
+            if faults.is_empty() || Instant::now() > give_up {
+                return faults;
+            }
+        }
     }
 
     /// Whether changes flow back to the cluster that served before.
