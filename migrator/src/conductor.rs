@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Failure, UndoReason};
-use crate::database::{Counters, Fencing, NextLeg};
+use crate::database::{Counters, Fencing, NextLeg, SwitchSnapshots};
 use crate::error::{Error, Kind as Failing, Result};
 use crate::failpoint;
 use crate::follow::Follow;
@@ -29,10 +29,11 @@ use crate::model::mark::Stage;
 use crate::model::plan::Plan;
 use crate::model::report::{Kind, Outcome, Steps};
 use crate::other_routes;
+use crate::switch_proof::Held;
 use crate::traffic::Traffic;
 
 /// What the cutovers of one leg of a migration work with.
-pub(crate) struct Conductor<D: Fencing + Counters + NextLeg> {
+pub(crate) struct Conductor<D: Fencing + Counters + NextLeg + SwitchSnapshots> {
     pub(crate) name: String,
     pub(crate) leg: Leg,
     pub(crate) route: String,
@@ -42,6 +43,8 @@ pub(crate) struct Conductor<D: Fencing + Counters + NextLeg> {
     pub(crate) database: D,
     /// The next leg, where it is armed: it begins with the switch.
     pub(crate) next: Option<D>,
+    /// What proves the switch afterwards.
+    pub(crate) snapshots: Held<D>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) follow: Follow<D::Position>,
     pub(crate) journal: Journal,
@@ -88,7 +91,7 @@ pub(crate) struct CutoverRun {
 }
 
 /// A cutover that is under way.
-struct Run<'a, D: Fencing + Counters + NextLeg> {
+struct Run<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> {
     conductor: &'a Conductor<D>,
     kind: Kind,
     epoch: u64,
@@ -153,7 +156,7 @@ impl Limits {
     }
 }
 
-impl<D: Fencing + Counters + NextLeg> Conductor<D> {
+impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
     /// Runs a cutover or a rehearsal from the request to its end. Fails only where nothing was done.
     pub(crate) async fn run(&self, kind: Kind, max_hold: Duration) -> Result<CutoverRun> {
         let last = self.journal.cutover::<D::Position>(&self.name)?;
@@ -268,7 +271,7 @@ impl<D: Fencing + Counters + NextLeg> Conductor<D> {
     }
 }
 
-impl<'a, D: Fencing + Counters + NextLeg> Run<'a, D> {
+impl<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'a, D> {
     fn new(conductor: &'a Conductor<D>, kind: Kind, epoch: u64, max_hold: Duration, fence: Fence<D::Fence>) -> Self {
         Self {
             conductor,

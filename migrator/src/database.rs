@@ -34,9 +34,15 @@ pub type GatedBackends<'a> = &'a (dyn Fn() -> Result<Vec<i64>> + Send + Sync);
 /// Cheap to clone; every method of the traits below opens the connections that it needs.
 ///
 /// Every such method is idempotent: after a crash it is simply called again.
-pub trait Database: Preflight + SchemaAndLoad + Comparison + Fencing + Counters + NextLeg + Clone {}
+pub trait Database:
+    Preflight + SchemaAndLoad + Comparison + Fencing + Counters + NextLeg + SwitchSnapshots + Clone
+{
+}
 
-impl<D: Preflight + SchemaAndLoad + Comparison + Fencing + Counters + NextLeg + Clone> Database for D {}
+impl<D: Preflight + SchemaAndLoad + Comparison + Fencing + Counters + NextLeg + SwitchSnapshots + Clone> Database
+    for D
+{
+}
 
 /// What both servers say before anything is touched.
 pub trait Preflight: Send + Sync + 'static {

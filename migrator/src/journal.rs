@@ -10,6 +10,7 @@
 mod legs;
 mod records;
 mod schema;
+mod switch_proofs;
 #[cfg(test)]
 mod tests;
 mod wal;

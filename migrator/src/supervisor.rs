@@ -6,6 +6,7 @@ mod marks;
 mod migration;
 mod next_leg;
 mod next_steps;
+mod proving;
 mod recopying;
 mod sessions;
 /// Routes that are looked at together.
@@ -120,7 +121,10 @@ impl<D: Database> Supervisor<D> {
         let stopping = self.all().into_iter().map(|migration| async move {
             let name = migration.name().to_owned();
             match timeout(SHUTDOWN_TIMEOUT, migration.wait_until_free("the shutdown")).await {
-                Ok(_busy) => migration.halt().await,
+                Ok(_busy) => {
+                    migration.stop_proof();
+                    migration.halt().await;
+                }
                 Err(_) => {
                     tracing::warn!(migration = name, "its work did not end before the process");
                 }
@@ -269,7 +273,9 @@ impl<D: Database> Supervisor<D> {
 
     /// Closes a migration after its switch, and with it the way back: removes what it left on both sides. The refusal on the source stays, as do
     /// the report and the history. Finishing twice changes nothing.
-    pub async fn finish(&self, name: &str) -> Result<()> {
+    ///
+    /// Refused before it is proved that both sides were equal at the switch, unless that is waived.
+    pub async fn finish(&self, name: &str, waive_proof: bool) -> Result<()> {
         let migration = self.find(name)?;
         let _busy = migration.occupy("a finish")?;
         let state = migration.live().state;
@@ -289,6 +295,8 @@ impl<D: Database> Supervisor<D> {
                 .remedy(format!("CUTOVER MIGRATION {name}, or DROP MIGRATION {name} to give it up")));
             }
         };
+        migration.admit_finish(waive_proof).await?;
+        migration.stop_proof();
         migration.halt().await;
         let cleaned = timeout(CLEAN_UP_TIMEOUT, migration.clean_up()).await;
         cleaned.unwrap_or_else(|_| {
@@ -326,6 +334,7 @@ impl<D: Database> Supervisor<D> {
             ))
             .remedy(format!("DROP MIGRATION {name} without target_objects")));
         }
+        migration.stop_proof();
         migration.halt().await;
         let mut stays = Vec::new();
         if begun {

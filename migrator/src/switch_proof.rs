@@ -11,8 +11,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use parking_lot::Mutex;
+
 use crate::check::table::{Column, Described};
 use crate::check::{Both, Range, SnapshotPair, differing_keys, ranges, stopped};
+use crate::database::SwitchSnapshots;
 use crate::error::{Error, Kind, Result};
 use crate::model::switch_proof::{DIFFERING_MAX, SwitchOutcome, SwitchProgress, SwitchVerdict};
 
@@ -20,6 +23,40 @@ use crate::model::switch_proof::{DIFFERING_MAX, SwitchOutcome, SwitchProgress, S
 const CUT_TIMEOUT: Duration = Duration::from_mins(10);
 /// A range has at most as many rows as may be read in this time.
 const RANGE_SECONDS: u64 = 1;
+
+/// What the proof of one cutover has: sessions until the hold, snapshots from then on. They end with it.
+pub(crate) struct Held<D: SwitchSnapshots> {
+    prepared: Mutex<Option<D::Prepared>>,
+    opened: Mutex<Option<D::Snapshots>>,
+}
+
+impl<D: SwitchSnapshots> Default for Held<D> {
+    fn default() -> Self {
+        Self { prepared: Mutex::new(None), opened: Mutex::new(None) }
+    }
+}
+
+impl<D: SwitchSnapshots> Held<D> {
+    /// Keeps what was opened ahead of the hold.
+    pub(crate) fn prepare(&self, prepared: D::Prepared) {
+        *self.prepared.lock() = Some(prepared);
+    }
+
+    /// Opens the snapshots, where something was prepared for them.
+    pub(crate) async fn open(&self, database: &D) -> Result<()> {
+        let prepared = self.prepared.lock().take();
+        if let Some(prepared) = prepared {
+            let opened = database.open_snapshots(prepared).await?;
+            *self.opened.lock() = Some(opened);
+        }
+        Ok(())
+    }
+
+    /// The snapshots, where they were opened.
+    pub(crate) fn take_opened(&self) -> Option<D::Snapshots> {
+        self.opened.lock().take()
+    }
+}
 
 /// A pair of snapshots that lasts for hours, and must not be in anybody's way.
 pub(crate) trait LastingPair: SnapshotPair {
@@ -201,7 +238,10 @@ impl Found {
         let mut unknown = Vec::new();
         match &what.definitions {
             Ok(more) => {
-                let more = more.iter().filter(|one| !differing.contains(one)).cloned();
+                let (hidden, more): (Vec<&String>, Vec<&String>) =
+                    more.iter().partition(|one| one.contains("(cannot be known"));
+                unknown.extend(hidden.into_iter().cloned());
+                let more = more.into_iter().filter(|one| !differing.contains(one)).cloned();
                 let more: Vec<String> = more.collect();
                 differing.extend(more);
             }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{Conductor, Fence, Limits, RETRY_FIRST, RETRY_LONGEST, Run, failed};
 use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Marker};
-use crate::database::{Counters, Fencing, NextLeg, Raised};
+use crate::database::{Counters, Fencing, NextLeg, Raised, SwitchSnapshots};
 use crate::error::{self, Error, Result};
 use crate::model::mark::{Mark, Stage};
 use crate::model::position::Position;
@@ -33,7 +33,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Open transactions that are named in a message.
 const NAMED_MAX: usize = 5;
 
-impl<D: Fencing + Counters + NextLeg> Run<'_, D> {
+impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
     /// Runs the effect of `state`; `None` where it has none.
     pub(super) async fn effect(&mut self, state: &Cutover<D::Position>) -> Option<Event<D::Position>> {
         let outcome = match state {
@@ -109,8 +109,10 @@ impl<D: Fencing + Counters + NextLeg> Run<'_, D> {
                 Fence::Untouched | Fence::Unknown => Ok(()),
             }
         };
-        let looking = async { tokio::try_join!(pinning, confirming) };
-        let (next_begins, ()) = self.limits.within("looking at both sides under the fence", looking).await?;
+        // Nothing moves on either side: both snapshots have the same content.
+        let opening = conductor.snapshots.open(&conductor.database);
+        let looking = async { tokio::try_join!(pinning, confirming, opening) };
+        let (next_begins, (), ()) = self.limits.within("looking at both sides under the fence", looking).await?;
         self.counters = conductor.plan.counters.len() as u64;
         let applied = conductor.follow.applied();
         if !applied.position.as_ref().is_some_and(|at| at.covers(&marker.position)) {
@@ -251,7 +253,7 @@ impl<D: Fencing + Counters + NextLeg> Run<'_, D> {
     }
 }
 
-impl<D: Fencing + Counters + NextLeg> Conductor<D> {
+impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
     /// Does what is better done once the target serves. The switch stands, whatever comes of it.
     pub(crate) async fn complete(&self) {
         let completing = self.database.after_switch(&self.plan);
@@ -269,7 +271,7 @@ impl<D: Fencing + Counters + NextLeg> Conductor<D> {
     }
 }
 
-impl<D: Fencing + Counters + NextLeg> Conductor<D> {
+impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
     /// The mark alone would leave open whether the switch took place. A source that is gone needs no mark.
     async fn confirm(&self) {
         let confirming = timeout(CONFIRM_TIMEOUT, self.database.confirm_mark()).await;

@@ -2,6 +2,7 @@
 //! assert at each call that the journal knows the state to which the call belongs.
 
 mod fence;
+mod switch_snapshots;
 mod traffic;
 
 use std::path::PathBuf;
@@ -28,7 +29,9 @@ use crate::model::position::Position;
 use crate::model::progress::Progress;
 use crate::model::proof::{Checked, Proof};
 use crate::model::report::Kind;
+use crate::model::switch_proof::SwitchVerdict;
 use crate::preflight::Check;
+use crate::switch_proof::Held;
 use crate::traffic::{Admission, OpenTransaction};
 
 /// The one number that stands for a place in the stream.
@@ -100,6 +103,8 @@ pub(crate) struct Facts {
     pub(crate) unopened: Vec<String>,
     /// The journal cannot be written.
     pub(crate) disk_full: bool,
+    /// What the comparison of the snapshots comes to; it runs on while there is none.
+    pub(crate) switch_verdict: Option<SwitchVerdict>,
     journal: Option<Journal>,
     follow: Option<Follow<Place>>,
 }
@@ -148,7 +153,8 @@ pub(crate) fn plan() -> Plan {
 impl World {
     pub(crate) fn new() -> Self {
         let name = format!("headgate-world-{}-{:x}", std::process::id(), rand::random::<u64>());
-        let facts = Facts { route: "blue".to_owned(), ..Facts::default() };
+        let facts =
+            Facts { route: "blue".to_owned(), switch_verdict: Some(SwitchVerdict::equal()), ..Facts::default() };
         let folder = Folder(std::env::temp_dir().join(name));
         Self { leg: Leg::FIRST, facts: Arc::new(Mutex::new(facts)), folder: Arc::new(folder) }
     }
@@ -173,6 +179,8 @@ impl World {
         let leg = journal.entries().expect("read").first().map_or(Leg::FIRST, |entry| entry.leg);
         let definition = definition();
         let (source, target) = definition.ends(leg);
+        let snapshots = Held::default();
+        snapshots.prepare(());
         Conductor {
             name: "m".to_owned(),
             leg,
@@ -181,6 +189,7 @@ impl World {
             target: target.to_owned(),
             database: self.for_leg(leg),
             next: Some(self.for_leg(leg.next())),
+            snapshots,
             plan: Arc::new(plan()),
             follow: self.known_follow(),
             journal: journal.clone(),

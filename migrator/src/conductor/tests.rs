@@ -81,6 +81,7 @@ async fn a_cutover_without_mishaps_makes_each_call_once_and_in_order() {
         "advance_counters",
         "stream_end",
         "confirm_fence",
+        "open_snapshots",
         "seal_fence",
         "switch",
         "release",
@@ -96,8 +97,17 @@ async fn a_rehearsal_neither_seals_nor_switches_and_opens_the_fence_before_the_g
     let (world, journal) = fresh(&[]).await;
     let course = run(world.conductor(&journal), Kind::Rehearsal).await.expect("it ends");
     assert_eq!(course.outcome, Outcome::Rehearsed);
-    let expected =
-        ["hold", "quiet", "raise_fence", "advance_counters", "stream_end", "confirm_fence", "drop_fence", "release"];
+    let expected = [
+        "hold",
+        "quiet",
+        "raise_fence",
+        "advance_counters",
+        "stream_end",
+        "confirm_fence",
+        "open_snapshots",
+        "drop_fence",
+        "release",
+    ];
     assert_eq!(world.facts.lock().calls, expected);
     assert_settled(&world, "at the end");
 }
@@ -243,7 +253,7 @@ async fn a_target_that_does_not_apply_the_marker_undoes_the_cutover() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fence_that_cannot_be_lifted_opens_the_gate_after_the_grace_and_is_tried_until_it_is_gone() {
-    let (world, journal) = fresh(&[(6, Mishap::FailAfter)]).await;
+    let (world, journal) = fresh(&[(7, Mishap::FailAfter)]).await;
     world.facts.lock().failing = vec!["lift_fence"; 20];
     let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
     assert_settled(&world, "at the end");
@@ -378,8 +388,8 @@ async fn from_any_state_on_the_journals_disk_may_stay_full_and_clients_are_serve
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_that_cannot_write_undoes_what_was_under_way_and_opens_the_gate() {
-    // hold, quiet, raise_fence, advance_counters, stream_end, confirm_fence, seal_fence: and then the process is gone.
-    let (world, journal) = fresh(&[(6, Mishap::DieAfter)]).await;
+    // hold, quiet, raise_fence, advance_counters, stream_end, confirm_fence, open_snapshots, seal_fence: and then the process is gone.
+    let (world, journal) = fresh(&[(7, Mishap::DieAfter)]).await;
     let conductor = world.conductor(&journal);
     drop(journal);
     assert!(run(conductor, Kind::Cutover).await.is_none());
@@ -416,7 +426,7 @@ async fn an_undo_whose_end_was_not_recorded_is_recorded_before_the_next_cutover(
 #[tokio::test(start_paused = true)]
 async fn a_source_that_does_not_answer_keeps_the_gate_closed_until_its_fence_is_known_to_be_down() {
     // The sealing hangs when it has done its work, as do the first tries to lift what it left.
-    let (world, journal) = fresh(&[(5, Mishap::HangAfter), (6, Mishap::Hang), (7, Mishap::Hang)]).await;
+    let (world, journal) = fresh(&[(5, Mishap::HangAfter), (7, Mishap::Hang), (8, Mishap::Hang)]).await;
     let running = tokio::spawn(run(world.conductor(&journal), Kind::Cutover));
     let begun = Instant::now();
     while world.facts.lock().sealed || begun.elapsed() < Duration::from_secs(2) {
@@ -438,7 +448,7 @@ async fn the_steps_of_the_report_add_up_to_the_hold() {
         (Kind::Cutover, vec![]),
         (Kind::Rehearsal, vec![]),
         (Kind::Cutover, vec![(3, Mishap::Hang)]),
-        (Kind::Cutover, vec![(4, Mishap::Hang), (5, Mishap::Hang)]),
+        (Kind::Cutover, vec![(5, Mishap::Hang), (7, Mishap::Hang)]),
     ] {
         let (world, journal) = fresh(&mishaps).await;
         let course = run(world.conductor(&journal), kind).await.expect("it ends");
@@ -451,7 +461,7 @@ async fn the_steps_of_the_report_add_up_to_the_hold() {
 #[tokio::test(start_paused = true)]
 async fn what_follows_the_switch_may_fail_or_hang_and_the_switch_stands() {
     for mishap in [Mishap::Fail, Mishap::Hang] {
-        let (world, journal) = fresh(&[(9, mishap)]).await;
+        let (world, journal) = fresh(&[(10, mishap)]).await;
         let course = run(world.conductor(&journal), Kind::Cutover).await.expect("it ends");
         assert_eq!(course.outcome, Outcome::Switched, "{mishap:?}");
         assert!(!world.facts.lock().completed);

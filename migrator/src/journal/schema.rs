@@ -73,6 +73,12 @@ const VERSIONS: &[&str] = &[
         PRIMARY KEY (migration, leg)
     ) STRICT;
 ",
+    "
+    CREATE TABLE switch_proofs (
+        migration TEXT NOT NULL, leg INTEGER NOT NULL, epoch INTEGER NOT NULL, started INTEGER NOT NULL,
+        finished INTEGER, verdict TEXT, PRIMARY KEY (migration, epoch)
+    ) STRICT;
+",
 ];
 
 /// Pages in the write-ahead log at which it is moved into the file: more than a cutover writes, and not much more.

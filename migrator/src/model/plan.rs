@@ -105,6 +105,8 @@ pub struct Settings {
     pub check_workers: usize,
     /// Rows per digest range.
     pub check_range_rows: u64,
+    /// Rows that the proof of the switch compares in a second.
+    pub proof_rate: u64,
     /// How far past the source's counters the target's are set.
     pub counter_gap: i64,
     /// Schemas to move; empty means all that are not the system's.
@@ -121,6 +123,7 @@ impl Default for Settings {
             copy_chunk_bytes: 64 << 20,
             check_workers: 2,
             check_range_rows: 100_000,
+            proof_rate: 25_000,
             counter_gap: 10_000,
             schemas: Vec::new(),
             slot_create_timeout: Duration::from_secs(10),

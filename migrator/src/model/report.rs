@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::model::leg::Leg;
+use crate::model::switch_proof::SwitchProof;
 use crate::traffic::{Handovers, Holds};
 
 /// Whether it was meant to switch.
@@ -150,6 +151,9 @@ pub struct CutoverReport {
     pub proved: Proved,
     /// It was done without a passed check, on the operator's word.
     pub check_waived: bool,
+    /// The proof that both sides were equal at the switch, as it stands when the report is shown.
+    #[serde(skip)]
+    pub switch_proof: Option<SwitchProof>,
 }
 
 impl CutoverReport {

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::switch_proof::SwitchProof;
+
 /// Where a migration stands, in the order in which a user sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -140,6 +142,8 @@ pub struct Status {
     pub check_passed: Option<bool>,
     /// The number of the last cutover or rehearsal; 0 before the first.
     pub epoch: u64,
+    /// The proof that both sides were equal at the last switch; `None` before the first.
+    pub switch_proof: Option<SwitchProof>,
 }
 
 /// How a check goes or went.

@@ -68,6 +68,12 @@ impl SwitchVerdict {
         }
     }
 
+    /// What is found where there is nothing.
+    #[cfg(test)]
+    pub(crate) fn equal() -> Self {
+        Self { outcome: SwitchOutcome::Equal, unknown: Vec::new(), ..Self::unknown("") }
+    }
+
     /// Whether it is proved that both were equal.
     pub fn is_green(&self) -> bool {
         self.outcome == SwitchOutcome::Equal
@@ -105,7 +111,7 @@ impl fmt::Display for SwitchVerdict {
 }
 
 /// How the proof of one switch goes, or what it came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SwitchProof {
     /// The cutover's number.
     pub epoch: u64,

@@ -18,6 +18,7 @@ use crate::model::definition::{Definition, Options};
 use crate::model::leg::Leg;
 use crate::model::report::{CutoverReport, Kind, Outcome, Proved};
 use crate::model::status::{CheckStatus, State, Verdict};
+use crate::switch_proof::Held;
 use crate::traffic::Holds;
 
 /// Preparations touch no client; this is only against a server that is silent.
@@ -125,6 +126,7 @@ impl<D: Database> Migration<D> {
     ) -> Result<CutoverReport> {
         let conductor = Arc::new(self.conductor(next)?);
         let proved = if waived { None } else { self.journal.fingerprint(self.name())? };
+        self.prepare_proof(&conductor, proved.as_ref()).await?;
         let warming = conductor.database.warm_up(&conductor.plan, proved.as_ref());
         timeout(WARM_UP_TIMEOUT, warming)
             .await
@@ -161,13 +163,18 @@ impl<D: Database> Migration<D> {
                 settle(&conductor).await.ok_or_else(|| Error::fatal("the cutover broke off").because(fault))
             }
         };
+        if let Some(course) = course.as_ref().ok().filter(|course| course.outcome == Outcome::Switched) {
+            self.begin_proof(&conductor, course.epoch).await;
+        }
         self.after(course.as_ref().ok(), before).await;
         let course = course?;
         let holds = self.traffic.holds(route, HOLDS_TIMEOUT).await;
         if course.outcome == Outcome::Switched {
             self.wait_for_handovers().await;
         }
-        let report = self.report(&conductor, kind, course, options, (check, waived), holds.unwrap_or_default());
+        let mut report = self.report(&conductor, kind, course, options, (check, waived), holds.unwrap_or_default());
+        let proof = self.switch_proof().ok().flatten();
+        report.switch_proof = proof.filter(|proof| proof.epoch == report.epoch);
         if let Err(error) = self.journal.add_report(&report).await {
             tracing::error!(migration = self.name(), %error, "the report was not journalled");
         }
@@ -297,6 +304,7 @@ impl<D: Database> Migration<D> {
             target: target.to_owned(),
             database: self.database()?,
             next,
+            snapshots: Held::default(),
             plan: plan.ok_or_else(|| Error::fatal("there is no plan to cut over by"))?,
             follow: self.follow(),
             journal: self.journal.clone(),
@@ -380,6 +388,7 @@ impl<D: Database> Migration<D> {
                 counters: course.counters,
             },
             check_waived,
+            switch_proof: None,
         }
     }
 

@@ -20,6 +20,7 @@ use crate::model::leg::Leg;
 use crate::model::plan::Plan;
 use crate::model::progress::Progress;
 use crate::model::status::{State, WayBack};
+use crate::model::switch_proof::SwitchProgress;
 use crate::traffic::Traffic;
 
 /// One migration; everything that works on it shares this value.
@@ -65,6 +66,7 @@ pub(super) struct Live {
     pub(super) copy_begun: Option<(Instant, u64)>,
     pub(super) worker: Option<Worker>,
     pub(super) check: Option<RunningCheck>,
+    pub(super) proof: Option<RunningProof>,
     /// Objects that are not defined alike on both sides, as of the last look.
     pub(super) differences: Vec<String>,
     /// Since when they were seen to differ.
@@ -89,6 +91,17 @@ pub(super) struct Worker {
 pub(super) struct RunningCheck {
     pub(super) stop: CancellationToken,
     pub(super) started: SystemTime,
+}
+
+/// A proof of a switch that is under way.
+pub(super) struct RunningProof {
+    pub(super) leg: Leg,
+    pub(super) epoch: u64,
+    pub(super) started: SystemTime,
+    pub(super) progress: Arc<SwitchProgress>,
+    pub(super) stop: CancellationToken,
+    /// Cancelled once it has ended.
+    pub(super) ended: CancellationToken,
 }
 
 /// The right to work on a migration, alone.
@@ -119,6 +132,7 @@ impl<D: Database> Migration<D> {
             copy_begun: None,
             worker: None,
             check: None,
+            proof: None,
             differences: Vec::new(),
             differences_since: None,
             hidden: BTreeMap::new(),

@@ -31,7 +31,8 @@ impl<D: Database> Migration<D> {
                 String::new(),
             )
         };
-        Ok(vec![
+        let proof = self.proof_step()?;
+        let steps = vec![
             sessions,
             step(
                 "configuration",
@@ -84,7 +85,8 @@ impl<D: Database> Migration<D> {
                 format!("keep a backup of {source}, look that nobody reads there any more, and shut it down"),
                 String::new(),
             ),
-        ])
+        ];
+        Ok(proof.into_iter().chain(steps).collect())
     }
 }
 

@@ -11,8 +11,9 @@ use crate::error::{self, Error};
 use crate::model::definition::{Definition, Options};
 use crate::model::mark::{Mark, Stage};
 use crate::model::proof::Proof;
-use crate::model::report::{Kind, Outcome};
+use crate::model::report::{CutoverReport, Kind, Outcome};
 use crate::model::status::{State, Verdict};
+use crate::model::switch_proof::{SwitchOutcome, SwitchVerdict};
 use crate::preflight::{Check, Level};
 use crate::traffic::Admission;
 
@@ -102,7 +103,9 @@ async fn a_migration_goes_from_its_definition_to_the_switch_and_is_forgotten() {
     assert_eq!((&report.outcome, report.epoch, report.check_waived), (&Outcome::Switched, 2, false));
     assert_eq!((report.proved.rows, report.proved.counters, report.holds.held), (200, 1, 5));
     assert_eq!(report.errors(), 3, "one refused statement and two closed sessions");
-    assert_eq!(supervisor.report("m").expect("read"), Some(report));
+    let shown = supervisor.report("m").expect("read").expect("there is one");
+    let without_proof = |report| CutoverReport { switch_proof: None, ..report };
+    assert_eq!(without_proof(shown), without_proof(report));
     assert_eq!(supervisor.status("m").expect("it is there").state, State::Switched);
     assert_eq!(supervisor.route_clusters().expect("read").get("shop").map(String::as_str), Some("green"));
 
@@ -230,13 +233,17 @@ async fn a_fault_in_the_middle_of_a_cutover_is_settled_at_once() {
             let world = World::new();
             let supervisor = checked(&world).await;
             let order = [
+                "arm",
+                "prepare_snapshots",
                 "warm_up",
                 "warm",
                 "hold",
                 "quiet",
                 "raise_fence",
                 "advance_counters",
+                "stream_end",
                 "confirm_fence",
+                "open_snapshots",
                 "seal_fence",
                 "switch",
             ];
@@ -256,9 +263,10 @@ async fn a_fault_in_the_middle_of_a_cutover_is_settled_at_once() {
 async fn a_fault_in_the_settling_of_a_fault_does_not_keep_the_gate_closed() {
     let world = World::new();
     let supervisor = checked(&world).await;
-    // warm_up, warm, hold, quiet, raise_fence, advance_counters, confirm_fence, seal_fence; then the settling.
+    // arm, prepare_snapshots, warm_up, warm, hold, quiet, raise_fence, advance_counters, stream_end, confirm_fence,
+    // open_snapshots, seal_fence; then the settling.
     let calls = world.facts.lock().calls.len();
-    world.facts.lock().mishaps = [7, 8, 9].map(|ahead| (calls + ahead, Mishap::DieAfter)).to_vec();
+    world.facts.lock().mishaps = [11, 12, 13].map(|ahead| (calls + ahead, Mishap::DieAfter)).to_vec();
     let report = supervisor.cutover("m", Options::default()).await.expect("a report");
     assert!(matches!(report.outcome, Outcome::Undone { .. }));
     let facts = world.facts.lock();
@@ -346,14 +354,14 @@ async fn a_follower_that_is_interrupted_is_told_since_when_and_nothing_waits_for
 async fn a_switched_migration_is_finished_once_and_its_report_outlives_it() {
     let world = World::new();
     let supervisor = checked(&world).await;
-    let early = refused(supervisor.finish("m")).await;
+    let early = refused(supervisor.finish("m", false)).await;
     assert!(early.contains("following"), "{early}");
     supervisor.cutover("m", Options::default()).await.expect("a report");
     world.facts.lock().failing = vec!["clean_up"];
-    supervisor.finish("m").await.expect_err("a side is away");
+    supervisor.finish("m", false).await.expect_err("a side is away");
     assert_eq!(supervisor.status("m").expect("it is there").state, State::Switched);
-    supervisor.finish("m").await.expect("finished");
-    supervisor.finish("m").await.expect("nothing is left to do");
+    supervisor.finish("m", false).await.expect("finished");
+    supervisor.finish("m", false).await.expect("nothing is left to do");
     assert!(world.facts.lock().sealed, "the refusal stays");
     supervisor.shutdown().await;
     drop(supervisor);
@@ -370,6 +378,58 @@ async fn a_switched_migration_is_finished_once_and_its_report_outlives_it() {
     let report = supervisor.report("m").expect("read").expect("it is kept");
     assert_eq!(report.outcome, Outcome::Switched);
     assert!(supervisor.report("other").is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_way_back_is_closed_once_the_switch_is_proved_or_at_the_operators_word() {
+    let differing = SwitchVerdict {
+        outcome: SwitchOutcome::Different,
+        differing: vec!["public.a (all): (7)".to_owned()],
+        ..SwitchVerdict::equal()
+    };
+    let unknown = SwitchVerdict::unknown("a snapshot was lost: gone");
+    for (verdict, name, said) in [
+        (None, "running", "running: 0 of 0 ranges are compared"),
+        (Some(differing), "different", "different at the switch: public.a (all): (7)"),
+        (Some(unknown), "unknown", "cannot be known: a snapshot was lost: gone"),
+    ] {
+        let world = World::new();
+        world.facts.lock().switch_verdict.clone_from(&verdict);
+        let supervisor = checked(&world).await;
+        assert_eq!(supervisor.status("m").expect("it is there").switch_proof, None);
+        supervisor.cutover("m", Options::default()).await.expect("a report");
+        until("a verdict", || {
+            supervisor.status("m").expect("it is there").switch_proof.is_some_and(|proof| proof.name() == name)
+        })
+        .await;
+        let report = supervisor.report("m").expect("read").expect("there is one");
+        assert!(report.switch_proof.is_some_and(|proof| proof.to_string().contains(said)));
+        let steps = supervisor.readiness("m").await.expect("read");
+        let step = steps.iter().find(|step| step.name == "switch_proof").expect("it is told");
+        assert!(step.level != Level::Ok && step.evidence.contains(said) && !step.remedy.is_empty(), "{step:?}");
+        let early = refused(supervisor.finish("m", false)).await;
+        assert!(early.contains(said), "{early}");
+        assert!(!world.facts.lock().calls.contains(&"clean_up"));
+        supervisor.shutdown().await;
+        drop(supervisor);
+
+        // A snapshot ends with its process.
+        let supervisor = open(&world);
+        supervisor.resume();
+        let said = if verdict.is_none() { "cannot be known: Headgate was restarted" } else { said };
+        let mut early = refused(supervisor.finish("m", false)).await;
+        while early.contains("the recovery") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            early = refused(supervisor.finish("m", false)).await;
+        }
+        assert!(early.contains(said), "{early}");
+        supervisor.finish("m", true).await.expect("at the operator's word");
+        assert_eq!(supervisor.status("m").expect("it is there").state, State::Finished);
+    }
+    let world = World::new();
+    let supervisor = checked(&world).await;
+    supervisor.cutover("m", Options::default()).await.expect("a report");
+    supervisor.finish("m", false).await.expect("it is proved");
 }
 
 #[tokio::test(start_paused = true)]
@@ -391,7 +451,10 @@ async fn readiness_says_one_line_first_and_after_the_switch_what_is_left_to_do()
     supervisor.cutover("m", Options::default()).await.expect("a report");
     let left = supervisor.readiness("m").await.expect("read");
     let names: Vec<&str> = left.iter().map(|line| line.name.as_str()).collect();
-    assert_eq!(names, ["ready", "sessions", "configuration", "statistics", "way_back", "decommissioning"]);
+    assert_eq!(
+        names,
+        ["ready", "switch_proof", "sessions", "configuration", "statistics", "way_back", "decommissioning"]
+    );
     assert!(left[0].evidence.starts_with("SWITCHED"));
     assert!(left.iter().any(|line| line.fix == "FINISH MIGRATION m"));
 }
@@ -485,8 +548,9 @@ async fn a_restart_in_the_middle_of_a_cutover_keeps_the_gate_closed_until_it_is_
     let journal = world.start();
     let conductor = world.conductor(&journal);
     drop(journal);
-    // hold, quiet, raise_fence, advance_counters, confirm_fence, and then the refusal is durable and the process is gone.
-    let at = world.facts.lock().calls.len() + 5;
+    // hold, quiet, raise_fence, advance_counters, stream_end, confirm_fence, open_snapshots, and then the refusal is
+    // durable and the process is gone.
+    let at = world.facts.lock().calls.len() + 7;
     world.facts.lock().mishaps = vec![(at, Mishap::DieAfter)];
     assert!(crate::conductor::scripted::run(conductor, Kind::Cutover).await.is_none());
     let supervisor = open(&world);
@@ -510,7 +574,7 @@ async fn a_restart_after_the_decision_finishes_the_switch_and_reports_it() {
     let journal = world.start();
     let conductor = world.conductor(&journal);
     drop(journal);
-    let at = world.facts.lock().calls.len() + 6;
+    let at = world.facts.lock().calls.len() + 8;
     world.facts.lock().mishaps = vec![(at, Mishap::DieBefore)];
     assert!(crate::conductor::scripted::run(conductor, Kind::Cutover).await.is_none());
     let supervisor = open(&world);

@@ -52,6 +52,7 @@ impl<D: Database> Migration<D> {
         let trouble = self.shown.trouble();
         let checked = self.journal.leg_check(self.name()).ok().flatten();
         let last = self.journal.cutover::<D::Position>(self.name()).ok().flatten();
+        let switch_proof = self.switch_proof().ok().flatten();
         let live = self.live();
         let follows = matches!(live.state, State::Following | State::Cutover);
         let way_back = way_back(&live, applied.lag);
@@ -109,6 +110,7 @@ impl<D: Database> Migration<D> {
             way_back,
             check_passed: checked.map(|check| check.verdict == Verdict::Passed),
             epoch: last.map_or(0, |(epoch, _)| epoch),
+            switch_proof,
         }
     }
 
@@ -146,6 +148,8 @@ impl<D: Database> Migration<D> {
             if here && report.outcome == Outcome::Switched {
                 report.handovers = self.traffic.handovers(&report.route)?;
             }
+            let proof = self.switch_proof()?;
+            report.switch_proof = proof.filter(|proof| proof.epoch == report.epoch);
         }
         Ok(report)
     }

@@ -125,6 +125,8 @@ Migrator {
         "connections per side that compute digests at the same time";
     check_range_rows: u64 = Text("100000"), number!(100 to 100_000_000), ByMigration,
         "rows per compared range";
+    proof_rate: u64 = Text("25000"), number!(100 to 100_000_000), ByMigration,
+        "rows that the proof of the switch compares in a second, behind the application";
     counter_gap: i64 = Text("10000"), number!(0 to 1_000_000_000), ByMigration,
         "how far past the source's sequences the target's are set at a cutover";
     slot_create_timeout: Duration = Text("10s"), DURATION, ByMigration,

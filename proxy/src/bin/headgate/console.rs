@@ -94,8 +94,8 @@ impl<D: Database> Admin<D> {
                 recopying.await?;
                 Answer::done("RECOPY TABLE")
             }
-            Statement::Finish(name) => {
-                supervisor.finish(&name).await?;
+            Statement::Finish { name, waive_proof } => {
+                supervisor.finish(&name, waive_proof).await?;
                 Answer::done("FINISH MIGRATION")
             }
             Statement::Drop { name, target_objects } => {

@@ -31,7 +31,7 @@ pub(crate) enum Statement {
     /// Take a table anew.
     Recopy { name: String, schema: Option<String>, table: String },
     /// Close the way back and remove what it left on both sides.
-    Finish(String),
+    Finish { name: String, waive_proof: bool },
     /// Give up the mark of a switch that is on a cluster.
     ClearMark { cluster: String, route: String, give_up_switch: bool },
     /// Forget it and clean up.
@@ -203,7 +203,11 @@ impl Parser<'_> {
             "start" => self.of_migration(Statement::Start),
             "stop" => self.of_migration(Statement::Stop),
             "check" => self.of_migration(Statement::Check),
-            "finish" => self.of_migration(Statement::Finish),
+            "finish" => {
+                let name = self.migration()?;
+                let waive_proof = settings::waive_proof(self.with()?)?;
+                Ok(Statement::Finish { name, waive_proof })
+            }
             "drop" => {
                 let name = self.migration()?;
                 let target_objects = settings::target_objects(self.with()?)?;

@@ -73,5 +73,6 @@ mod operator;
 mod recopy;
 mod reload;
 mod resume;
+mod switch_proof;
 mod transparency;
 mod way_back;

@@ -16,6 +16,7 @@ mod operator;
 mod recopy;
 mod reload;
 mod resume;
+mod switch_proof;
 mod transparency;
 mod wary;
 mod way_back;

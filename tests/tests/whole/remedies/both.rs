@@ -33,6 +33,10 @@ pub(super) const ROWS: Table = &[
         Of::Finding("sessions"),
         Shown::By(&["a_session_that_is_still_on_the_old_side_is_listed_and_moves_with_its_next_statement"]),
     ),
+    (
+        Of::Finding("switch_proof"),
+        Shown::Advice("what a proof found is looked at on both sides, and no statement does that"),
+    ),
     (Of::Finding("sessions_to_close"), Shown::Advice("what a session keeps is its application's to give up")),
     (Of::Finding("state"), Shown::By(CONSOLE)),
     (Of::Finding("statistics"), Shown::Advice("which views and statistics must be new only the application knows")),
@@ -49,6 +53,12 @@ pub(super) const ROWS: Table = &[
     (Of::Statement("DROP MIGRATION {name} without target_objects"), Shown::By(CONSOLE)),
     (Of::Statement("DROP MIGRATION {other} first"), Shown::By(CONSOLE)),
     (Of::Statement("FINISH MIGRATION {name} first"), Shown::By(CONSOLE)),
+    (
+        Of::Statement("FINISH MIGRATION {name} WITH (waive_proof=true)"),
+        Shown::By(&[
+            "a_fault_of_the_mover_that_nobody_saw_is_found_by_the_proof_of_the_switch_and_keeps_the_way_back_open",
+        ]),
+    ),
     (
         Of::Statement("START MIGRATION {0} goes on where it stopped"),
         Shown::By(&["a_failure_that_is_mended_ends_with_the_start_that_it_printed"]),

@@ -27,7 +27,7 @@ pub(crate) fn of(statement: &Statement) -> &'static [Column] {
         | Statement::Start(_)
         | Statement::Stop(_)
         | Statement::Check(_)
-        | Statement::Finish(_)
+        | Statement::Finish { .. }
         | Statement::ClearMark { .. }
         | Statement::Recopy { .. }
         | Statement::Drop { .. }
@@ -80,6 +80,8 @@ const STATUS: &[Column] = &[
     ("remedy", Text),
     ("way_back", Text),
     ("way_back_detail", Text),
+    ("switch_proof", Text),
+    ("switch_proof_detail", Text),
 ];
 
 const TABLES: &[Column] = &[
@@ -153,6 +155,8 @@ const REPORT: &[Column] = &[
     ("proved_time", Time),
     ("counters", Int),
     ("check_waived", Bool),
+    ("switch_proof", Text),
+    ("switch_proof_detail", Text),
 ];
 
 const ROUTES: &[Column] = &[

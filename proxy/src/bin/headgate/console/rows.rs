@@ -7,6 +7,7 @@ use std::time::Duration;
 use migrator::model::progress::{Stage, TableProgress};
 use migrator::model::report::{CutoverReport, Outcome};
 use migrator::model::status::{CheckStatus, State, Status, Summary};
+use migrator::model::switch_proof::SwitchProof;
 use migrator::preflight::Check;
 use proxy::admission::Admission;
 use proxy::config::Cluster;
@@ -82,6 +83,8 @@ pub(super) fn status(status: Status) -> Row {
         status.remedy,
         status.way_back.name(),
         status.way_back.to_string(),
+        status.switch_proof.as_ref().map(SwitchProof::name),
+        status.switch_proof.map(|proof| proof.to_string()),
     ]
 }
 
@@ -186,6 +189,8 @@ pub(super) fn report(report: &CutoverReport) -> Row {
         report.proved.finished,
         report.proved.counters,
         report.check_waived,
+        report.switch_proof.as_ref().map(SwitchProof::name),
+        report.switch_proof.as_ref().map(ToString::to_string),
     ]
 }
 

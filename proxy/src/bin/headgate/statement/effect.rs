@@ -38,7 +38,9 @@ impl Statement {
             Self::Start(name) => ("START", name),
             Self::Stop(name) => ("STOP", name),
             Self::Check(name) => ("CHECK", name),
-            Self::Finish(name) => ("FINISH", name),
+            Self::Finish { name, waive_proof } => {
+                return Some(format!("FINISH MIGRATION {name} WITH (waive_proof = {waive_proof})"));
+            }
             Self::Drop { name, target_objects } => {
                 let fate = if *target_objects { "drop" } else { "keep" };
                 return Some(format!("DROP MIGRATION {name} WITH (target_objects = '{fate}')"));

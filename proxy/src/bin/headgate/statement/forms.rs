@@ -56,8 +56,8 @@ fn forms() -> Vec<Form> {
             "after a cutover: switches the route back to the source, with all that was written since; then CUTOVER goes forward again",
         ),
         form(
-            "FINISH MIGRATION name",
-            "after a switch: closes the way back and removes what the migration left on both sides; the refusal on the side that does not serve and the reports stay",
+            "FINISH MIGRATION name [WITH (waive_proof = false)]",
+            "after a switch, once it is proved that both sides were equal then: closes the way back and removes what the migration left on both sides; the refusal on the side that does not serve and the reports stay",
         ),
         form(
             "DROP MIGRATION name [WITH (target_objects = 'keep')]",

@@ -117,6 +117,21 @@ pub(super) fn target_objects(pairs: Vec<Pair>) -> Result<bool, Mistake> {
     Ok(dropped)
 }
 
+/// Whether the way back is closed without a proof of the switch.
+pub(super) fn waive_proof(pairs: Vec<Pair>) -> Result<bool, Mistake> {
+    let mut waived = false;
+    for pair in pairs {
+        if pair.is_open() {
+            continue;
+        }
+        match pair.key.as_str() {
+            "waive_proof" => waived = pair.truth()?,
+            _ => return Err(pair.unknown(["waive_proof"])),
+        }
+    }
+    Ok(waived)
+}
+
 /// Whether the operator gives up what was written since the switch.
 pub(super) fn give_up_switch(pairs: Vec<Pair>) -> Result<bool, Mistake> {
     let mut given_up = false;
@@ -158,6 +173,7 @@ pub(crate) fn settings_of(migrator: &Migrator) -> Settings {
         copy_chunk_bytes: migrator.copy_chunk,
         check_workers: migrator.check_workers,
         check_range_rows: migrator.check_range_rows,
+        proof_rate: migrator.proof_rate,
         counter_gap: migrator.counter_gap,
         slot_create_timeout: migrator.slot_create_timeout,
         ..Settings::default()

@@ -39,7 +39,7 @@ fn a_migration_is_created_with_every_setting_of_the_configuration_that_help_name
         assert!(!form.starts_with("did you mean"), "{form}");
     }
     let text = "CREATE MIGRATION m FROM a TO b WITH (copy_workers = 7, copy_chunk = '2MiB', check_workers = 8, \
-        check_range_rows = 900, counter_gap = 10, slot_create_timeout = '3s', schemas = 'a, b')";
+        check_range_rows = 900, proof_rate = 4000, counter_gap = 10, slot_create_timeout = '3s', schemas = 'a, b')";
     let Ok(Statement::Create { settings, .. }) = one(text) else {
         panic!("not a CREATE");
     };
@@ -48,6 +48,7 @@ fn a_migration_is_created_with_every_setting_of_the_configuration_that_help_name
         copy_chunk_bytes: 2 << 20,
         check_workers: 8,
         check_range_rows: 900,
+        proof_rate: 4000,
         counter_gap: 10,
         slot_create_timeout: Duration::from_secs(3),
         schemas: vec!["a".to_owned(), "b".to_owned()],
