@@ -203,6 +203,12 @@ pub trait Fencing: ChangeStream {
     /// There is nothing to do before the second leg.
     fn open_target(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
 
+    /// Whether the refusal that the leg before this one left on the target keeps out whoever logs in, so that no session
+    /// of a client can be opened there ahead of the switch.
+    fn is_target_locked(&self) -> impl Future<Output = Result<bool>> + Send {
+        std::future::ready(Ok(false))
+    }
+
     /// What is better done once the target serves, such as to enable what must not run on two sides. Idempotent: a
     /// failure is reported and tried again at the next start, and never undoes the switch.
     fn after_switch(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;

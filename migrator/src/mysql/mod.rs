@@ -272,6 +272,12 @@ impl Fencing for MysqlDatabase {
         next_leg::open_target(self, &mut target).await
     }
 
+    async fn is_target_locked(&self) -> Result<bool> {
+        let mut target = self.connect_target("warm").await?;
+        let locked = schema::accounts::refused::read(self, &mut target).await?;
+        Ok(!locked.is_empty())
+    }
+
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
         // Both are tried, whatever becomes of the other.
         let (upheld, enabled) = tokio::join!(fence::uphold(self), schema::post_cutover::run(self));

@@ -132,7 +132,14 @@ impl<D: Database> Migration<D> {
             .await
             .unwrap_or_else(|_| Err(Error::transient("the preparations did not end")))?;
         let route = &self.definition.route;
-        let unopened = self.traffic.warm(route, &conductor.target, WARM_UP_TIMEOUT).await?;
+        let looking = timeout(WARM_UP_TIMEOUT, conductor.database.is_target_locked());
+        let locked = looking.await.unwrap_or_else(|_| Err(Error::transient("the target did not answer in time")))?;
+        let unopened = if locked {
+            tracing::info!(migration = self.name(), "sessions are opened on the target once it lets them in again");
+            Vec::new()
+        } else {
+            self.traffic.warm(route, &conductor.target, WARM_UP_TIMEOUT).await?
+        };
         if let Err(refusal) = self.admit_sessions(&unopened, kind, options) {
             self.traffic.cool(route)?;
             return Err(refusal);
