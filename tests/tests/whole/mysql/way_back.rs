@@ -17,7 +17,7 @@ fn schema() -> String {
         "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(40)) ENGINE = InnoDB;
          CREATE TABLE audit (id BIGINT AUTO_INCREMENT PRIMARY KEY, what VARCHAR(40)) ENGINE = InnoDB;
          INSERT INTO t (v) SELECT 'old' FROM {} WHERE n <= 100;
-         CREATE TRIGGER told AFTER INSERT ON t FOR EACH ROW INSERT INTO audit (what) VALUES (NEW.v)",
+         CREATE TRIGGER audited AFTER INSERT ON t FOR EACH ROW INSERT INTO audit (what) VALUES (NEW.v)",
         numbers(2)
     )
 }
@@ -184,8 +184,8 @@ async fn a_way_back_that_cannot_be_armed_refuses_the_cutover_until_that_is_mende
     let mut app = world.client().await;
 
     let (code, text) = world.headgate.refused("CUTOVER MIGRATION m").await;
-    let told = ["the way back cannot be armed", "log_bin", "way_back = 'none'"];
-    assert!(code == "55000" && told.iter().all(|part| text.contains(part)), "{code} {text}");
+    let parts = ["the way back cannot be armed", "log_bin", "way_back = 'none'"];
+    assert!(code == "55000" && parts.iter().all(|part| text.contains(part)), "{code} {text}");
     assert!(is_on(&mut app, &world.source).await, "the gate was closed for it");
     let report = world.headgate.admin("SHOW CUTOVER REPORT m").await;
     assert!(report.is_empty(), "a cutover was begun: {report:?}");
@@ -306,10 +306,10 @@ async fn finishing_leaves_nothing_on_either_side_but_the_refusal_and_its_mark() 
         UNION ALL SELECT CONCAT('trigger ', TRIGGER_NAME) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 'shop'
         UNION ALL SELECT CONCAT('scratch ', SCHEMA_NAME) FROM information_schema.SCHEMATA
             WHERE SCHEMA_NAME LIKE 'headgate_%') AS all_of_it";
-    assert_eq!(world.target.value("", left).await, "trigger told", "on the target");
+    assert_eq!(world.target.value("", left).await, "trigger audited", "on the target");
     assert_eq!(
         world.source.value("", left).await,
-        "table fence_durable, table switches, trigger told",
+        "table fence_durable, table switches, trigger audited",
         "on the source"
     );
     assert!(is_refused(&world.source).await, "the source takes writes of others");
