@@ -75,13 +75,16 @@ impl<D: Database> Migration<D> {
             _ => return,
         }
         let outcome = async {
-            self.retire(next).await?;
+            let database = self.database_for(next)?;
+            timeout(RETIRE_TIMEOUT, database.clean_up())
+                .await
+                .unwrap_or_else(|_| Err(Error::transient("it was not removed in time")))?;
             self.journal.disarmed(self.name(), next).await
         };
         if let Err(error) = outcome.await {
             tracing::warn!(
                 migration = self.name(), leg = next.number(), %error,
-                "the stream of a way back that is not needed could not be removed; it is tried again"
+                "what was made for a way back that is not needed could not be removed; it is tried again"
             );
         }
     }

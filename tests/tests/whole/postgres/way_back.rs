@@ -149,6 +149,10 @@ async fn a_rehearsal_arms_in_both_directions_and_leaves_nothing() {
     let rehearsed = world.row("REHEARSE MIGRATION m").await;
     assert_eq!(rehearsed.get("outcome").map(String::as_str), Some("rehearsed"), "{rehearsed:?}");
     assert_eq!(world.target.value(DATABASE, slots).await, "0", "a slot keeps the target's log for nothing");
+    let origins = "select count(*) from pg_replication_origin";
+    assert_eq!(world.source.value(DATABASE, origins).await, "0", "an origin stays on the source");
+    let records = "select to_regclass('headgate.progress') is null";
+    assert_eq!(world.source.value(DATABASE, records).await, "t", "a record stays on the source");
     world.cutover().await;
     until_way_back(&world, "lossless").await;
     let rehearsed = world.row("REHEARSE MIGRATION m WITH (max_hold = '5s')").await;
