@@ -88,6 +88,8 @@ pub(crate) struct CutoverRun {
     pub(crate) steps: Steps,
     pub(crate) marker: Option<String>,
     pub(crate) counters: u64,
+    /// All that follows a switch is done, too.
+    pub(crate) completed: bool,
 }
 
 /// A cutover that is under way.
@@ -106,6 +108,8 @@ struct Run<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> {
     counters: u64,
     /// A write of the decision was tried, and may be on the disk.
     decided: bool,
+    /// All that follows a switch is done.
+    completed: bool,
 }
 
 /// When what must have ended.
@@ -286,6 +290,7 @@ impl<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'a, D> {
             marker: None,
             counters: 0,
             decided: false,
+            completed: false,
         }
     }
 
@@ -411,6 +416,7 @@ impl<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'a, D> {
             steps: self.steps,
             marker: self.marker,
             counters: self.counters,
+            completed: self.completed,
         }
     }
 

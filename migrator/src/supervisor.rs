@@ -224,7 +224,7 @@ impl<D: Database> Supervisor<D> {
             blocked(name, &self.run_precheck(&migration).await?)?;
         }
         migration.enter(if copied { State::Following } else { State::Copying }, None).await?;
-        migration.spawn_worker();
+        migration.spawn_worker(true);
         Ok(())
     }
 

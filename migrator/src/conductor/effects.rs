@@ -39,7 +39,7 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
         let outcome = match state {
             Cutover::Following => return None,
             Cutover::Switched => {
-                self.conductor.complete().await;
+                self.completed = self.conductor.complete().await;
                 return None;
             }
             Cutover::Holding => self.hold().await.map(|()| Event::Quiet),
@@ -73,6 +73,8 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
         let conductor = self.conductor;
         let token = format!("{}-{}-{:016x}", conductor.name, self.epoch, rand::random::<u64>());
         let left = self.limits.decide_by().saturating_duration_since(Instant::now());
+        // A follower that began again would take the target for one that does not serve yet.
+        conductor.follow.close(left / 10).await?;
         // Less than all that is left: the database's own message names who is in the way.
         let raising = conductor.database.raise_fence(&conductor.plan, &token, left / 10 * 9);
         self.fence = Fence::Unknown;
@@ -184,6 +186,7 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
         if !lifted {
             self.lift().await;
         }
+        self.conductor.follow.reopen().await;
         self.release().await;
     }
 
@@ -254,36 +257,39 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
 }
 
 impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
-    /// Does what is better done once the target serves. The switch stands, whatever comes of it.
-    pub(crate) async fn complete(&self) {
+    /// Does what is better done once the target serves; says whether all of it is done. The switch stands, whatever
+    /// comes of it.
+    pub(crate) async fn complete(&self) -> bool {
         let completing = self.database.after_switch(&self.plan);
         let outcome = timeout(COMPLETE_TIMEOUT, completing).await;
-        self.confirm().await;
+        let confirmed = self.confirm().await;
         let error = match outcome {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => return confirmed,
             Ok(Err(error)) => error,
             Err(_) => Error::transient("it did not end in time"),
         };
         tracing::error!(
             migration = self.name, target = self.target, %error,
-            "what follows the switch failed; it is tried again at the next start"
+            "what follows the switch failed; it is tried again"
         );
+        false
     }
 }
 
 impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
     /// The mark alone would leave open whether the switch took place. A source that is gone needs no mark.
-    async fn confirm(&self) {
+    async fn confirm(&self) -> bool {
         let confirming = timeout(CONFIRM_TIMEOUT, self.database.confirm_mark()).await;
         let error = match confirming {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => error,
             Err(_) => Error::transient("it did not answer in time"),
         };
         tracing::warn!(
             migration = self.name, source = self.source, %error,
-            "the source's mark does not say yet that the switch took place; it is tried again at the next start"
+            "the source's mark does not say yet that the switch took place; it is tried again"
         );
+        false
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use std::sync::Arc;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::{Error, Result};
 use crate::model::position::Position;
@@ -59,6 +59,8 @@ impl<P> Applied<P> {
 pub struct Follow<P> {
     applied: Arc<watch::Sender<Applied<P>>>,
     pause_at: Arc<watch::Sender<Option<P>>>,
+    /// Whether no follower may begin any more; held while one does.
+    closed: Arc<Mutex<bool>>,
 }
 
 const MARKERS_MAX: usize = 16;
@@ -81,7 +83,11 @@ impl<P: Position> Default for Follow<P> {
             reported: None,
             advanced: None,
         };
-        Self { applied: Arc::new(watch::Sender::new(applied)), pause_at: Arc::new(watch::Sender::new(None)) }
+        Self {
+            applied: Arc::new(watch::Sender::new(applied)),
+            pause_at: Arc::new(watch::Sender::new(None)),
+            closed: Arc::default(),
+        }
     }
 }
 
@@ -95,6 +101,32 @@ impl<P: Position> Follow<P> {
             let surplus = applied.markers.len().saturating_sub(MARKERS_MAX);
             applied.markers.drain(..surplus);
         });
+    }
+
+    /// The follower: kept for as long as it prepares the target (keeps others from writing, takes triggers out of the way).
+    /// Refused from [`Follow::close`] on: the target is about to serve, or does.
+    pub(crate) async fn begin(&self) -> Result<OwnedMutexGuard<bool>> {
+        let closed = Arc::clone(&self.closed).lock_owned().await;
+        if *closed {
+            return Err(Error::transient("no follower may begin while a cutover is under way, or after its switch"));
+        }
+        Ok(closed)
+    }
+
+    /// No follower may begin any more; one that does is waited for. What runs goes on.
+    pub(crate) async fn close(&self, limit: Duration) -> Result<()> {
+        match timeout(limit, self.closed.lock()).await {
+            Ok(mut closed) => {
+                *closed = true;
+                Ok(())
+            }
+            Err(_) => Err(Error::transient("the follower is just beginning again").remedy("try again when it follows")),
+        }
+    }
+
+    /// One may begin again.
+    pub(crate) async fn reopen(&self) {
+        *self.closed.lock().await = false;
     }
 
     /// The follower: how far behind it is.
@@ -181,7 +213,7 @@ impl<P: Position> Follow<P> {
 
     async fn wait(&self, reached: impl Fn(&Applied<P>) -> bool, limit: Duration, otherwise: &str) -> Result<()> {
         let mut watching = self.applied.subscribe();
-        let waiting = tokio::time::timeout(limit, watching.wait_for(|applied| reached(applied)));
+        let waiting = timeout(limit, watching.wait_for(|applied| reached(applied)));
         let outcome = tokio::select! {
             biased;
             outcome = waiting => outcome,

@@ -168,7 +168,9 @@ impl ChangeStream for MysqlDatabase {
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> Result<()> {
+        let beginning = follow.begin().await?;
         schema::triggers::make_way(self).await?;
+        drop(beginning);
         let following = follow::run(self, plan, follow, progress, stop).await;
         following.map_err(|error| self.on_the_way(error))
     }

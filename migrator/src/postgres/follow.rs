@@ -41,9 +41,11 @@ pub async fn run(
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Result<()> {
+    let beginning = follow.begin().await?;
     if let Err(error) = guard::raise(postgres, plan).await {
         tracing::warn!(migration = postgres.name(), %error, "others may write to the target; a check will ask again");
     }
+    drop(beginning);
     follow::run(Box::pin(open(postgres, plan)), follow, progress, None, &stop).await.map(drop)
 }
 

@@ -355,7 +355,7 @@ impl<D: Database> Migration<D> {
             }
         }
         if switched.is_some() {
-            self.go_over().await;
+            self.go_over(switched.is_some_and(|course| course.completed)).await;
         }
     }
 
@@ -437,14 +437,6 @@ impl<D: Database> Migration<D> {
                 return;
             }
         }
-        if settled
-            && self.live().state != State::Finished
-            && let Some(over) = self.switched_leg()
-            && let Ok(completing) = self.completing(over)
-        {
-            completing.complete().await;
-            self.retire_again(over).await;
-        }
         // A journal that is older than a switch knows nothing of what its arming has become.
         if settled
             && let Ok(conductor) = self.conductor(None)
@@ -452,7 +444,7 @@ impl<D: Database> Migration<D> {
         {
             self.disarm().await;
         }
-        self.run_on();
+        self.run_on(false);
         drop(busy);
     }
 }

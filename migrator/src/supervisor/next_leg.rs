@@ -96,14 +96,41 @@ impl<D: Database> Migration<D> {
             .unwrap_or_else(|_| Err(Error::transient("a stream that is not needed any more was not removed in time")))
     }
 
-    /// Removes what a leg that is over may have left, after a restart.
-    pub(super) async fn retire_again(&self, over: Leg) {
-        if let Err(error) = self.retire(over).await {
-            tracing::warn!(
-                migration = self.name(), leg = over.number(), %error,
-                "the stream of the leg that is over is not removed yet; it is tried again at the next start"
-            );
+    /// Removes the stream of a leg that is over; says whether that is done.
+    async fn retired(&self, over: Leg) -> bool {
+        let Err(error) = self.retire(over).await else {
+            return true;
+        };
+        tracing::warn!(
+            migration = self.name(), leg = over.number(), %error,
+            "the stream of the leg that is over is not removed yet; it is tried again"
+        );
+        false
+    }
+
+    /// Does what follows the last switch until all of it is done, behind all else. Done again, it changes nothing.
+    async fn complete_switch(&self, mut completed: bool) {
+        let Some(over) = self.switched_leg().filter(|_| !completed) else {
+            return;
+        };
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        let mut retired = false;
+        loop {
+            if !completed && let Ok(conductor) = self.completing(over) {
+                completed = conductor.complete().await;
+            }
+            retired = retired || self.retired(over).await;
+            if completed && retired {
+                return;
+            }
+            sleep(backoff.step()).await;
         }
+    }
+
+    /// Keeps the refusal on the side that does not serve up, and completes the switch that led to it.
+    pub(super) async fn look_after_switch(&self, completed: bool, stop: &CancellationToken) {
+        let looking = async { tokio::join!(self.complete_switch(completed), self.guard()) };
+        stop.run_until_cancelled(looking).await;
     }
 
     /// The leg whose switch was the last; `None` before the first.
@@ -116,14 +143,10 @@ impl<D: Database> Migration<D> {
     }
 
     /// Goes over to the leg that the switch has begun, or to none. The caller holds the right to work on the migration.
-    pub(super) async fn go_over(self: &Arc<Self>) {
+    pub(super) async fn go_over(self: &Arc<Self>, completed: bool) {
         self.halt().await;
         let over = self.leg();
-        // A follower that was interrupted since the decision has begun anew, and keeps others from writing as it begins.
-        if let Ok(completing) = self.completing(over) {
-            completing.complete().await;
-        }
-        self.retire_again(over).await;
+        let retired = self.retired(over).await;
         let next = over.next();
         let begun = matches!(self.journal.leg(self.name(), next), Ok(Some(record)) if record.begun.is_some());
         let plan = self.journal.leg_plan(self.name(), next).ok().flatten();
@@ -136,21 +159,22 @@ impl<D: Database> Migration<D> {
         } else {
             self.live().enter(if over.is_way_back() { State::RolledBack } else { State::Switched });
         }
-        self.run_on();
+        self.run_on(completed && retired);
     }
 
-    /// Starts what runs in the state in which the migration is.
-    pub(super) fn run_on(self: &Arc<Self>) {
+    /// Starts what runs in the state in which the migration is; `completed` says whether what follows its last switch is
+    /// done.
+    pub(super) fn run_on(self: &Arc<Self>, completed: bool) {
         let (state, leg) = (self.live().state, self.leg());
         match state {
             State::Copying | State::Following => {
                 self.live().way_back = WayBack::None;
-                self.spawn_worker();
+                self.spawn_worker(completed);
             }
-            State::Switched if leg.is_way_back() => self.spawn_way_back(),
+            State::Switched if leg.is_way_back() => self.spawn_way_back(completed),
             State::Switched | State::RolledBack => {
                 self.live().way_back = WayBack::Waived;
-                self.spawn_guard();
+                self.spawn_guard(completed);
             }
             State::Created | State::Prechecked | State::Cutover | State::Finished | State::Stopped | State::Failed => {}
         }
@@ -163,7 +187,7 @@ impl<D: Database> Migration<D> {
         }
         self.halt().await;
         self.journal.set_lost(self.name(), self.leg(), None).await?;
-        self.spawn_way_back();
+        self.spawn_way_back(true);
         Ok(true)
     }
 
@@ -186,11 +210,11 @@ impl<D: Database> Migration<D> {
     }
 
     /// Brings back what is written on the cluster that serves, in a task of its own, and keeps the refusal on the other up.
-    pub(super) fn spawn_way_back(self: &Arc<Self>) {
+    pub(super) fn spawn_way_back(self: &Arc<Self>, completed: bool) {
         let stop = CancellationToken::new();
         let (migration, stopped) = (Arc::clone(self), stop.clone());
         let task = tokio::spawn(async move {
-            tokio::join!(migration.come_back(&stopped), stopped.run_until_cancelled(migration.guard()));
+            tokio::join!(migration.come_back(&stopped), migration.look_after_switch(completed, &stopped));
         });
         self.live().worker = Some(Worker { stop, task });
     }

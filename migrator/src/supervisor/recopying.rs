@@ -49,7 +49,7 @@ impl<D: Database> Migration<D> {
             live.enter(State::Copying);
             live.note(None);
         }
-        self.spawn_worker();
+        self.spawn_worker(true);
         drop(busy);
         Ok(())
     }

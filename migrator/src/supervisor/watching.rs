@@ -26,11 +26,11 @@ const HIDDEN_MAX: usize = 1000;
 
 impl<D: Database> Migration<D> {
     /// Keeps the refusal on the old side up, in a task of its own, until the migration is finished or dropped.
-    pub(super) fn spawn_guard(self: &Arc<Self>) {
+    pub(super) fn spawn_guard(self: &Arc<Self>, completed: bool) {
         let stop = CancellationToken::new();
         let (migration, stopped) = (Arc::clone(self), stop.clone());
         let task = tokio::spawn(async move {
-            stopped.run_until_cancelled(migration.guard()).await;
+            migration.look_after_switch(completed, &stopped).await;
         });
         self.live().worker = Some(Worker { stop, task });
     }

@@ -24,14 +24,17 @@ const SETTLED_AFTER: Duration = Duration::from_secs(5);
 const PLAN_TIMEOUT: Duration = Duration::from_mins(2);
 
 impl<D: Database> Migration<D> {
-    /// Starts the worker, which also keeps the refusal up on a side that has served. The caller holds the right to work on
-    /// the migration.
-    pub(super) fn spawn_worker(self: &Arc<Self>) {
+    /// Starts the worker. The caller holds the right to work on the migration; `completed` says whether what follows its
+    /// last switch is done.
+    pub(super) fn spawn_worker(self: &Arc<Self>, completed: bool) {
         let stop = CancellationToken::new();
         let (migration, stopped) = (Arc::clone(self), stop.clone());
         let task = tokio::spawn(async move {
-            let working = Arc::clone(&migration).work(stopped.clone());
-            tokio::join!(working, stopped.run_until_cancelled(migration.guard()));
+            // After a rollback, the side that was left refuses and is looked after as after a cutover.
+            tokio::join!(
+                Arc::clone(&migration).work(stopped.clone()),
+                migration.look_after_switch(completed, &stopped)
+            );
         });
         self.live().worker = Some(Worker { stop, task });
     }
