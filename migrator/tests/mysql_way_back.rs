@@ -180,6 +180,9 @@ impl World {
         let (leg, plan) = (&self.leg, &self.plan);
         let of_next = next.plan().await.unwrap_or_else(told);
         next.arm(&of_next, "armed").await.unwrap_or_else(told);
+        // What this leg carries from now on is behind the place where the next one was armed.
+        let serves = if leg.leg().is_way_back() { self.green() } else { self.blue() };
+        write(serves, "INSERT INTO t (n) VALUES (40)").await.expect("it serves");
         leg.warm_up(plan, None).await.unwrap_or_else(told);
         let mut raised = leg.raise_fence(plan, "decided", HOLD).await.unwrap_or_else(told);
         running.follow.wait_marker("decided", HOLD).await.unwrap_or_else(told);
@@ -296,7 +299,9 @@ async fn goes_there_and_back(kind: Kind) {
     )
     .await
     .expect("green serves");
-    write(world.green(), "INSERT INTO t (id, n) VALUES (5000, 52)").await.expect("green serves");
+    // The row does not come back, and its number may not be given out again.
+    let given = "BEGIN; INSERT INTO t (id, n) VALUES (5000, 52); DELETE FROM t WHERE id = 5000; COMMIT";
+    write(world.green(), given).await.expect("green serves");
     world.arrive(&mut running).await;
     world.assert_equal().await;
     let kept = world.leg.kept().await.expect("it is told");
