@@ -80,7 +80,7 @@ impl Running {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "`unwrap_or_else` hands it over")]
-fn told<T>(error: Error) -> T {
+fn unexpected<T>(error: Error) -> T {
     panic!("{error}")
 }
 
@@ -121,7 +121,7 @@ impl World {
         let plan = leg.plan().await.expect("a plan");
         leg.prepare(&plan).await.unwrap_or_else(|error| panic!("{error}"));
         let copied = leg.copy(&plan, Arc::default(), CancellationToken::new()).await;
-        copied.unwrap_or_else(told);
+        copied.unwrap_or_else(unexpected);
         if (pair.source.kind, pair.target.kind) == (Kind::Mysql56, Kind::Mysql97) {
             // Its old password is none there.
             let accounts = "CREATE USER app@'127.0.0.1' IDENTIFIED BY 'app'; GRANT ALL ON shop.* TO app@'127.0.0.1';
@@ -178,30 +178,30 @@ impl World {
     /// All of a cutover up to its decision; `early` is done on the target the moment after the next leg is pinned.
     async fn decide(&self, running: &Running, next: &MysqlDatabase, early: impl AsyncFnOnce(&Server)) {
         let (leg, plan) = (&self.leg, &self.plan);
-        let of_next = next.plan().await.unwrap_or_else(told);
-        next.arm(&of_next, "armed").await.unwrap_or_else(told);
+        let of_next = next.plan().await.unwrap_or_else(unexpected);
+        next.arm(&of_next, "armed").await.unwrap_or_else(unexpected);
         // What this leg carries from now on is behind the place where the next one was armed.
         let serves = if leg.leg().is_way_back() { self.green() } else { self.blue() };
         write(serves, "INSERT INTO t (n) VALUES (40)").await.expect("it serves");
-        leg.warm_up(plan, None).await.unwrap_or_else(told);
-        let mut raised = leg.raise_fence(plan, "decided", HOLD).await.unwrap_or_else(told);
-        running.follow.wait_marker("decided", HOLD).await.unwrap_or_else(told);
-        running.follow.wait_covers(&raised.marker, HOLD).await.unwrap_or_else(told);
-        leg.advance_counters(plan).await.unwrap_or_else(told);
-        let begins = next.stream_end().await.unwrap_or_else(told);
-        leg.confirm_fence(plan, &mut raised.fence).await.unwrap_or_else(told);
+        leg.warm_up(plan, None).await.unwrap_or_else(unexpected);
+        let mut raised = leg.raise_fence(plan, "decided", HOLD).await.unwrap_or_else(unexpected);
+        running.follow.wait_marker("decided", HOLD).await.unwrap_or_else(unexpected);
+        running.follow.wait_covers(&raised.marker, HOLD).await.unwrap_or_else(unexpected);
+        leg.advance_counters(plan).await.unwrap_or_else(unexpected);
+        let begins = next.stream_end().await.unwrap_or_else(unexpected);
+        leg.confirm_fence(plan, &mut raised.fence).await.unwrap_or_else(unexpected);
         early(if leg.leg().is_way_back() { self.blue() } else { self.green() }).await;
-        leg.seal_fence(raised.fence, &self.mark(), Some(&begins), &nobody).await.unwrap_or_else(told);
+        leg.seal_fence(raised.fence, &self.mark(), Some(&begins), &nobody).await.unwrap_or_else(unexpected);
     }
 
     /// What comes after the decision. From now on the next leg is this one.
     async fn complete(&mut self, running: Running, next: MysqlDatabase) {
-        self.leg.open_target(&self.plan).await.unwrap_or_else(told);
+        self.leg.open_target(&self.plan).await.unwrap_or_else(unexpected);
         running.end().await;
-        self.leg.after_switch(&self.plan).await.unwrap_or_else(told);
-        self.leg.confirm_mark().await.unwrap_or_else(told);
-        self.leg.retire().await.unwrap_or_else(told);
-        self.plan = next.plan().await.unwrap_or_else(told);
+        self.leg.after_switch(&self.plan).await.unwrap_or_else(unexpected);
+        self.leg.confirm_mark().await.unwrap_or_else(unexpected);
+        self.leg.retire().await.unwrap_or_else(unexpected);
+        self.plan = next.plan().await.unwrap_or_else(unexpected);
         self.leg = next;
     }
 
@@ -209,13 +209,14 @@ impl World {
     async fn assert_proved(&self, running: &Running) {
         let checked =
             self.leg.check(&self.plan, running.follow.clone(), Arc::default(), CancellationToken::new()).await;
-        let unequal: Vec<_> = checked.unwrap_or_else(told).proofs.into_iter().filter(|proof| !proof.equal()).collect();
+        let unequal: Vec<_> =
+            checked.unwrap_or_else(unexpected).proofs.into_iter().filter(|proof| !proof.equal()).collect();
         let is_old = self.blue().kind == Kind::Mysql56;
         assert!(is_old || unequal.is_empty(), "{unequal:?}");
-        let checks = self.leg.writers(&nobody).await.unwrap_or_else(told);
+        let checks = self.leg.writers(&nobody).await.unwrap_or_else(unexpected);
         let errors: Vec<_> = checks.iter().filter(|check| check.level == Level::Error).collect();
         assert!(errors.is_empty(), "{errors:?}");
-        let accounts = self.leg.accounts().await.unwrap_or_else(told);
+        let accounts = self.leg.accounts().await.unwrap_or_else(unexpected);
         let app = accounts.iter().filter(|account| account.name.contains("app"));
         for account in app {
             assert!(is_old || matches!(account.verdict, Verdict::Proved(_)), "{account:?}");
@@ -525,7 +526,7 @@ async fn what_would_keep_changes_from_going_back_is_told_before_anything_is_held
     let refused = world.next().arm(&world.plan, "armed").await.expect_err("rows are not whole");
     assert!(refused.full_text().contains("binlog_row_image"), "{refused}");
     world.green().run("", refused.fix_text().expect("a statement")).await;
-    world.next().arm(&world.plan, "armed").await.unwrap_or_else(told);
+    world.next().arm(&world.plan, "armed").await.unwrap_or_else(unexpected);
 }
 
 #[tokio::test]
@@ -553,6 +554,6 @@ async fn accounts_that_have_the_rights_of_one_direction_are_told_those_of_the_ot
         let (on_green, on_blue) = remedy.split_once("; and ").expect("both sides lack some");
         world.green().run("", on_green.strip_prefix(&there).expect(remedy)).await;
         world.blue().run("", on_blue.strip_prefix(&here).expect(remedy)).await;
-        next.arm(&world.plan, "armed").await.unwrap_or_else(told);
+        next.arm(&world.plan, "armed").await.unwrap_or_else(unexpected);
     }
 }

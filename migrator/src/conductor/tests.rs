@@ -163,16 +163,17 @@ async fn what_fails_before_the_decision_keeps_the_hold_within_its_limit() {
     }
 }
 
-/// A restart of the process: what was closed or up within it is gone, and the gate is closed for an undo.
+/// A restart of the process: what was closed or up within it is gone, and the gate is closed for an undo
+/// or for what is left of a switch.
 async fn restart(world: &World) -> Option<()> {
     let journal = world.start();
-    if let Some(Cutover::Undoing { .. }) = world.journalled().map(Cutover::resumed) {
+    if let Some(Cutover::Undoing { .. } | Cutover::Switching) = world.journalled().map(Cutover::resumed) {
         world.facts.lock().gate_closed = true;
     }
     let mut conductor = world.conductor(&journal);
     if world.journalled() == Some(Cutover::Switched) {
         // What follows the switch is done again, and is of the leg that is over.
-        let over = conductor.leg.before().expect("there was a switch");
+        let over = conductor.leg.before().unwrap_or(conductor.leg);
         conductor.database = world.for_leg(over);
         conductor.leg = over;
     }

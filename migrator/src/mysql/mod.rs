@@ -331,12 +331,12 @@ impl NextLeg for MysqlDatabase {
 
     async fn stream_end(&self) -> Result<BinlogPosition> {
         let warm = self.warm.lock().armed.take();
-        let told = match warm {
+        let reported = match warm {
             Some(mut armed) => armed.stream_end().await.ok().map(|end| (end, armed)),
             None => None,
         };
-        let (end, armed) = if let Some(told) = told {
-            told
+        let (end, armed) = if let Some(reported) = reported {
+            reported
         } else {
             let mut armed = next_leg::Armed::open(self).await?;
             (armed.stream_end().await?, armed)

@@ -46,7 +46,7 @@ impl Traffic for World {
     }
 
     fn hold(&self, _: &str) -> Result<()> {
-        let states = ["Holding", "Fencing", "CatchingUp", "Checking", "Undoing"];
+        let states = ["Holding", "Fencing", "CatchingUp", "Checking", "Switching", "Undoing"];
         self.act_now("hold", &states, |facts| facts.gate_closed = true)
     }
 

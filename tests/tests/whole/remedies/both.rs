@@ -73,10 +73,6 @@ pub(super) const ROWS: Table = &[
     (Of::Statement("SHOW "), Shown::By(CONSOLE)),
     (Of::Statement("DROP MIGRATION {name}"), Shown::By(&["a_journal_from_before_the_switch_does_not_undo_it"])),
     (
-        Of::Statement("ROLLBACK MIGRATION {name} goes back"),
-        Shown::By(&["what_is_written_after_the_switch_comes_back_and_a_rollback_goes_on_with_it"]),
-    ),
-    (
         Of::Statement("FINISH MIGRATION {name} closes the way back"),
         Shown::By(&["finishing_leaves_nothing_on_either_side_but_the_refusal_and_its_mark"]),
     ),
