@@ -114,8 +114,7 @@ async fn application(server: &Server, user: &str) -> Client {
 fn is_on_target(check: &Check) -> bool {
     check.name.starts_with("target")
         || ["max_wal_size", "accounts", "schema_trial"].contains(&check.name.as_str())
-        || ["max_locks_per_transaction", "way_back"].contains(&check.name.as_str())
-            && check.evidence.ends_with("on the target")
+        || check.name == "max_locks_per_transaction" && check.evidence.ends_with("on the target")
 }
 
 /// Runs what these findings tell to run, where it is to be run.

@@ -152,6 +152,7 @@ async fn moves(from: u32, to: u32, closed: bool) {
         "deadlock_timeout",
         "collation",
         "extensions",
+        "source_way_back",
     ];
     let rest: Vec<_> = names.iter().filter(|name| !known.contains(name)).collect();
     assert!(rest.is_empty(), "{checks:#?}");

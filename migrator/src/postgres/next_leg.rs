@@ -122,7 +122,7 @@ async fn refuse_unable(postgres: &Postgres, source: &Client, target: &Client) ->
         "{} may not write what comes back past the refusal and without firing triggers on {endpoint:?}",
         endpoint.user
     ))
-    .remedy(rights::statement(Side::Source, major, "way_back", whose)))
+    .remedy(rights::statement(Side::Source, major, "source_way_back", whose)))
 }
 
 async fn create_slot(postgres: &Postgres) -> Result<Lsn> {

@@ -3,38 +3,75 @@
 use super::super::Postgres;
 use super::super::client::failed;
 use super::rights;
-use super::side::Side;
+use super::side::{Side, one};
 use crate::error::Result;
 use crate::postgres::rights::{self as table};
 use crate::preflight::Findings;
-use crate::rights::{Need, Side as Which};
+use crate::rights::Side as Which;
 
-const NAME: &str = "way_back";
+const SOURCE: &str = "source_way_back";
+const TARGET: &str = "target_way_back";
+/// From this version on a role can be granted the right to set a parameter.
+const GRANTED_FROM: i32 = 15;
 /// The leg's own slot and its walsender.
 const NEEDED: i64 = 1;
 const SLOTS_SET: i64 = 20;
 const REMEDY: &str = "a cutover is refused without it, unless it says WITH (way_back = 'none')";
 
 pub(super) async fn run(postgres: &Postgres, source: &Side, target: &Side, findings: &mut Findings) {
-    let outcome = look(postgres, source, target, findings).await;
-    findings.ran(NAME, outcome);
+    let outcome = on_source(postgres, source, findings).await;
+    findings.ran(SOURCE, outcome);
+    let outcome = on_target(postgres, target, findings).await;
+    findings.ran(TARGET, outcome);
 }
 
-async fn look(postgres: &Postgres, source: &Side, target: &Side, findings: &mut Findings) -> Result<()> {
+async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) -> Result<()> {
     let before = findings.checks.len();
-    settings(target, findings).await?;
-    for (side, which) in [(source, Which::Source), (target, Which::Target)] {
-        let whose = rights::whose(postgres, which);
-        let lacking = table::lacking(&side.session, which, side.major(), whose).await?;
-        for grant in lacking.iter().filter(|grant| grant.check == NAME) {
-            let evidence = format!("{} may not {} on the {}: {}", whose.user, grant.what, which.name(), grant.without);
-            // Where only a superuser may, that is more than this needs.
-            let fix = if grant.need == Need::Helpful { grant.statement.clone() } else { String::new() };
-            findings.warning(NAME, evidence, REMEDY, fix);
-        }
+    lacking(postgres, source, Which::Source, SOURCE, findings).await?;
+    let superuser: bool =
+        one(&source.session, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user", &[]).await?;
+    if source.major() < GRANTED_FROM && !superuser {
+        // No statement: to make it a superuser is more than this needs, and nothing less is enough.
+        findings.warning(
+            SOURCE,
+            format!(
+                "{} may not apply what comes back past the refusal and without firing triggers: in version {} only a \
+                 superuser may",
+                postgres.source().user,
+                source.major()
+            ),
+            REMEDY,
+            "",
+        );
     }
     if findings.checks.len() == before {
-        findings.ok(NAME, "the target's log can be followed, and the source can take what comes back");
+        findings.ok(SOURCE, "the source can take what comes back");
+    }
+    Ok(())
+}
+
+async fn on_target(postgres: &Postgres, target: &Side, findings: &mut Findings) -> Result<()> {
+    let before = findings.checks.len();
+    settings(target, findings).await?;
+    lacking(postgres, target, Which::Target, TARGET, findings).await?;
+    if findings.checks.len() == before {
+        findings.ok(TARGET, "the target's log can be followed for a way back");
+    }
+    Ok(())
+}
+
+async fn lacking(
+    postgres: &Postgres,
+    side: &Side,
+    which: Which,
+    check: &'static str,
+    findings: &mut Findings,
+) -> Result<()> {
+    let whose = rights::whose(postgres, which);
+    let lacking = table::lacking(&side.session, which, side.major(), whose).await?;
+    for grant in lacking.iter().filter(|grant| grant.check == check) {
+        let evidence = format!("{} may not {} on the {}: {}", whose.user, grant.what, which.name(), grant.without);
+        findings.warning(check, evidence, REMEDY, grant.statement.clone());
     }
     Ok(())
 }
@@ -55,7 +92,7 @@ async fn settings(target: &Side, findings: &mut Findings) -> Result<()> {
     let level: String = row.try_get(0).map_err(cannot)?;
     if level != "logical" {
         findings.warning(
-            NAME,
+            TARGET,
             format!("wal_level is {level} on the target"),
             &format!("set it to logical and restart the target; {REMEDY}"),
             "ALTER SYSTEM SET wal_level = 'logical'",
@@ -65,7 +102,7 @@ async fn settings(target: &Side, findings: &mut Findings) -> Result<()> {
         let (used, all): (i64, i64) = (row.try_get(used).map_err(cannot)?, row.try_get(all).map_err(cannot)?);
         if all - used < NEEDED {
             findings.warning(
-                NAME,
+                TARGET,
                 format!("no {setting} are free on the target"),
                 &format!("drop unused slots, or raise the setting and restart the target; {REMEDY}"),
                 format!("ALTER SYSTEM SET {setting} = {}", (used + NEEDED).max(SLOTS_SET)),
