@@ -151,7 +151,14 @@ impl Mysql {
 
     /// A session on the source, named after the migration and what it is for.
     pub async fn connect_source(&self, purpose: &str) -> Result<Conn> {
-        client::connect(&self.inner.source, &self.purpose(purpose)).await
+        let purpose = self.purpose(purpose);
+        let connecting = client::connect(&self.inner.source, &purpose);
+        let mut session = Box::pin(connecting).await?;
+        // The source of a later leg is the target of the one before, where what others write is counted.
+        if self.inner.leg != Leg::FIRST {
+            Box::pin(uncounted(&mut session)).await?;
+        }
+        Ok(session)
     }
 
     /// A session on the target, named after the migration and what it is for.
