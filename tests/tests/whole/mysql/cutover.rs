@@ -520,13 +520,13 @@ async fn accounts_are_the_fence(pair: Pair) {
     let some = "SELECT COUNT(*) > 20 FROM t WHERE v LIKE 'around%'";
     world.source.until_value(DATABASE, some, "1").await;
 
-    let rehearsed = world.row("REHEARSE MIGRATION m").await;
+    let rehearsed = world.row("REHEARSE MIGRATION m WITH (way_back = 'none')").await;
     assert_eq!(of(&rehearsed, "outcome"), "rehearsed", "{rehearsed:?}");
     let moved = world.source.value(DATABASE, "SELECT COUNT(*) FROM t WHERE v LIKE 'around%'").await;
     let more = format!("SELECT COUNT(*) > {moved} FROM t WHERE v LIKE 'around%'");
     world.source.until_value(DATABASE, &more, "1").await;
 
-    let report = world.cutover().await;
+    let report = world.cutover_without_way_back().await;
     assert_eq!(of(&report, "errors"), "0", "{report:?}");
     let acknowledged = within("the writer is ended", SOON, writing).await;
     let acknowledged = acknowledged.expect("it ended").to_string();

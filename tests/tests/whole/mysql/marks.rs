@@ -21,11 +21,20 @@ for_every_pair! {
 
 /// Switches, writes one row, and ends without the journal.
 async fn lose(world: &mut World<Mysql>) {
+    lose_with(world, "armed").await;
+}
+
+/// As [`lose`], with the way back armed or none.
+async fn lose_with(world: &mut World<Mysql>, way_back: &str) {
     world.follow().await;
     world.check().await;
-    world.headgate.admin("REHEARSE MIGRATION m").await;
+    world.headgate.admin(&format!("REHEARSE MIGRATION m WITH (way_back = '{way_back}')")).await;
     assert_eq!(world.source.value(DATABASE, MARKS).await, "0");
-    world.cutover().await;
+    if way_back == "none" {
+        world.cutover_without_way_back().await;
+    } else {
+        world.cutover().await;
+    }
     rows(&mut world.client().await, "INSERT INTO t (v) VALUES ('new')").await;
     let confirmed = format!("{MARKS} AND switched = 1");
     let mut privileged = privileged(world).await;
@@ -175,7 +184,7 @@ async fn clear_undecided(world: &mut World<Mysql>) {
 #[tokio::test]
 async fn where_accounts_are_the_refusal_clearing_the_mark_lets_them_in() {
     let mut world = World::of_managed_source(Pair::Mariadb1011to1011, SCHEMA).await;
-    lose(&mut world).await;
+    lose_with(&mut world, "none").await;
     clear_undecided(&mut world).await;
 }
 
