@@ -106,7 +106,7 @@ pub(super) const ROWS: Table = &[
     (Of::Finding("target_version"), Shown::Advice("a server is upgraded by its own tools")),
     (Of::Finding("unlogged_tables"), Shown::By(EACH)),
     (Of::Finding("wal_level"), Shown::By(EACH)),
-    (Of::Finding("source_way_back"), Shown::By(&[RIGHTS[2], RIGHTS[3]])),
+    (Of::Finding("source_way_back"), Shown::By(&["no_printed_right_is_too_much_on_a_source_of_15"])),
     (Of::Finding("target_way_back"), Shown::By(EACH)),
     (Of::Finding("writers"), Shown::By(READINESS)),
     (Of::Statement("ALTER ROLE {user} {word}"), Shown::By(RIGHTS)),
