@@ -16,6 +16,8 @@ pub(crate) struct Sides {
     pub(crate) source: Seen,
     pub(crate) target: Seen,
     pub(crate) catalogues: (Catalogue, Catalogue),
+    /// What the source has came from the target, or by a statement that stops the follower.
+    pub(crate) comes_back: bool,
 }
 
 /// As whom a program runs: compared by itself, because to create one of somebody else's takes a right.
@@ -172,6 +174,10 @@ impl Sides {
             return true;
         };
         if !record.class.alone.is_empty() && !self.catalogues.1.knows(table) {
+            return true;
+        }
+        // An older server has no place for it, and did not have it before either.
+        if self.comes_back && !self.catalogues.1.knows(table) {
             return true;
         }
         // What may not be read is told apart.

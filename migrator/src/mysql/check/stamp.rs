@@ -206,6 +206,8 @@ pub struct Stamp {
     databases: Vec<String>,
     /// Accounts that the target has locked only as long as the refusal of an earlier leg stands there.
     refused: BTreeSet<(String, String)>,
+    /// The leg goes back to where the definitions came from.
+    comes_back: bool,
     last: Option<Fingerprint>,
     quick: bool,
 }
@@ -218,7 +220,8 @@ impl Stamp {
             Side::open(mysql, mysql.connect_target("look"), true)
         )?;
         let refused = refused::read(mysql, &mut target.session).await?;
-        Ok(Self { source, target, databases: mysql.databases(), refused, last: None, quick: false })
+        let (databases, comes_back) = (mysql.databases(), mysql.leg().is_way_back());
+        Ok(Self { source, target, databases, refused, comes_back, last: None, quick: false })
     }
 
     /// Whether the last reading was answered by counters alone.
@@ -270,6 +273,7 @@ impl Stamp {
             source: self.source.seen(),
             target,
             catalogues: (self.source.catalogue.clone(), self.target.catalogue.clone()),
+            comes_back: self.comes_back,
         }
     }
 

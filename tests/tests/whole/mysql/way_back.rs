@@ -215,19 +215,29 @@ async fn a_target_whose_log_is_made_fit_by_the_printed_remedy_arms_the_way_back(
     }
 }
 
+/// How many signals of later legs are on a server, where it has any.
+async fn signals(server: &Mysql) -> String {
+    let there =
+        "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'headgate' AND TABLE_NAME = 'signals'";
+    if server.value("", there).await == "0" {
+        return "0".to_owned();
+    }
+    let count = "SELECT COUNT(*) FROM headgate.signals WHERE migration LIKE '%/2' OR migration LIKE '%/3'";
+    server.value("", count).await
+}
+
 #[tokio::test]
 async fn a_rehearsal_arms_in_both_directions_and_leaves_nothing() {
     let world = ready(Pair::Mysql97to97).await;
-    let signals = "SELECT COUNT(*) FROM headgate.signals WHERE migration LIKE '%/2' OR migration LIKE '%/3'";
     let rehearsed = world.row("REHEARSE MIGRATION m WITH (max_hold = '5s')").await;
     assert_eq!(of(&rehearsed, "outcome"), "rehearsed", "{rehearsed:?}");
-    assert_eq!(world.target.value("", signals).await, "0", "signals of a leg that never began");
+    assert_eq!(signals(&world.target).await, "0", "signals of a leg that never began");
     assert!(is_on(&mut world.client().await, &world.source).await, "the rehearsal went there");
     world.cutover().await;
     until_way_back(&world, "lossless").await;
     let rehearsed = world.row("REHEARSE MIGRATION m WITH (max_hold = '5s')").await;
     assert_eq!(of(&rehearsed, "outcome"), "rehearsed", "{rehearsed:?}");
-    assert_eq!(world.source.value("", signals).await, "0", "signals of a leg that never began");
+    assert_eq!(signals(&world.source).await, "0", "signals of a leg that never began");
     let mut app = world.client().await;
     assert!(is_on(&mut app, &world.target).await, "the rehearsal went back");
     // What a switch would have put back is out of the way again.
@@ -292,7 +302,8 @@ async fn lost_stream(pair: Pair) {
     rows(&mut app, "INSERT INTO t (v) VALUES ('goes on')").await;
     let (_, text) = world.headgate.refused("ROLLBACK MIGRATION m").await;
     assert!(text.contains("way back"), "{text}");
-    world.headgate.admin("FINISH MIGRATION m").await;
+    // The restart has ended the proof of the switch, too.
+    world.headgate.admin("FINISH MIGRATION m WITH (waive_proof = true)").await;
 }
 
 #[tokio::test]
