@@ -269,7 +269,8 @@ async fn way(kind: Kind) {
         let alter = format!("SET SESSION lock_wait_timeout = 20; ALTER TABLE {table} ADD COLUMN more INT");
         world.on_target(&alter).await;
     }
-    assert!(progress.ranges() > 30, "{progress:?}");
+    // It is cut as it goes.
+    assert!(progress.ranges() > 1, "{progress:?}");
     stop.cancel();
     comparing.await.expect("no panic").expect_err("it was stopped");
     assert!(progress.done() < progress.ranges() / 2 + 5 && progress.rows() < ROWS / 2, "{progress:?}");
