@@ -106,7 +106,8 @@ async fn show_old_side<E: Engine>(
     let begun = Instant::now();
     loop {
         let verdict = prove(stage.engine(), &mut source, &total.ledger, catalogue).await?;
-        let clean = verdict.clean();
+        // The rules of the catalogue are the new side's: here Headgate's own triggers refuse everybody else.
+        let clean = verdict.lost + verdict.doubled + verdict.wrong_sums == 0;
         if !clean && begun.elapsed() < COMES_BACK_WITHIN {
             // The last of it is on its way.
             sleep(LOOK_EVERY).await;
