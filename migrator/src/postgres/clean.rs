@@ -23,11 +23,7 @@ const SLOT_LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A sealed fence stays, with the function that it needs.
 pub async fn run(postgres: &Postgres) -> Result<()> {
     let source = postgres.connect_source("clean up").await?;
-    drop_slot(postgres, &source).await?;
-    source
-        .batch_execute(&format!("DROP PUBLICATION IF EXISTS {}", quote_ident(&postgres.publication())))
-        .await
-        .map_err(|error| failed("cannot drop the publication on the source", error))?;
+    drop_stream(postgres, &source).await?;
     fence::forget(&source, postgres).await?;
     mark::forget(&source).await?;
     drop_empty_schema(&source)
@@ -36,7 +32,16 @@ pub async fn run(postgres: &Postgres) -> Result<()> {
     clean_target(postgres).await
 }
 
-pub(crate) async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
+/// Drops the slot and the publication.
+pub(crate) async fn drop_stream(postgres: &Postgres, source: &Client) -> Result<()> {
+    drop_slot(postgres, source).await?;
+    source
+        .batch_execute(&format!("DROP PUBLICATION IF EXISTS {}", quote_ident(&postgres.publication())))
+        .await
+        .map_err(|error| failed("cannot drop the publication on the source", error))
+}
+
+async fn drop_slot(postgres: &Postgres, source: &Client) -> Result<()> {
     let failure = |error| failed("cannot drop the slot on the source", error);
     let give_up = Instant::now() + SLOT_TIMEOUT;
     loop {

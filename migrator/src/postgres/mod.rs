@@ -291,7 +291,7 @@ impl NextLeg for PostgresDatabase {
 
     async fn retire(&self) -> Result<()> {
         let source = self.connect_source("retire").await?;
-        next_leg::retire(self, &source).await
+        clean::drop_stream(self, &source).await
     }
 
     async fn kept(&self) -> Result<Kept> {

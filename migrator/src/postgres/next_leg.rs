@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Postgres;
 use super::client::failed;
 use super::position::Lsn;
-use super::sql::{quote_ident, quote_literal};
+use super::sql::quote_literal;
 use super::stream::Replication;
 use crate::database::Kept;
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ const LOGICAL: &str = "the cluster that will serve writes no log that changes co
 pub(crate) async fn arm(postgres: &Postgres, plan: &Plan, token: &str) -> Result<Client> {
     let (source, target) = tokio::try_join!(postgres.connect_source("arm"), postgres.connect_target("arm"))?;
     refuse_unable(postgres, &source, &target).await?;
-    retire(postgres, &source).await?;
+    clean::drop_stream(postgres, &source).await?;
     records::install_records(&target).await?;
     schema::publish(postgres, plan, &source).await?;
     let begins = create_slot(postgres).await?;
@@ -66,15 +66,6 @@ pub(crate) fn beginning(postgres: &Postgres, at: Lsn) -> String {
          ON CONFLICT (migration) DO UPDATE SET lsn = excluded.lsn",
         quote_literal(&postgres.key())
     )
-}
-
-/// Removes the slot and the publication.
-pub(crate) async fn retire(postgres: &Postgres, source: &Client) -> Result<()> {
-    clean::drop_slot(postgres, source).await?;
-    source
-        .batch_execute(&format!("DROP PUBLICATION IF EXISTS {}", quote_ident(&postgres.publication())))
-        .await
-        .map_err(|error| failed("cannot drop a publication", error))
 }
 
 /// What the slot keeps.
