@@ -76,6 +76,7 @@ pub struct Gate {
     clock: Instant,
     places: Mutex<HashMap<u64, Arc<GateEntry>>>,
     next_number: AtomicU64,
+    closings: AtomicU64,
     /// Rung when a session left, or stood back, while the gate was not open.
     notify: Notify,
     /// Those who wait for the gate to change, in the order in which they came.
@@ -94,6 +95,7 @@ impl Gate {
             clock: Instant::now(),
             places: Mutex::default(),
             next_number: AtomicU64::new(0),
+            closings: AtomicU64::new(0),
             notify: Notify::new(),
             line: Notify::new(),
             waiting: AtomicU64::new(0),
@@ -120,6 +122,7 @@ impl Gate {
         let look = self.look();
         if matches!(look.state(), State::Open | State::Wary) {
             *self.log.lock() = HoldLog::default();
+            self.closings.fetch_add(1, Ordering::SeqCst);
             self.turnstile.set(GateSnapshot::new(State::Closing, look.generation()));
         }
     }
@@ -173,6 +176,26 @@ impl Gate {
     pub fn open_warily(&self) {
         self.turnstile.set(GateSnapshot::new(State::Wary, self.look().generation()));
         self.line.notify_waiters();
+    }
+
+    /// How often it has been closed: who compares two of these learns whether it was closed in between.
+    pub fn closings(&self) -> u64 {
+        self.closings.load(Ordering::SeqCst)
+    }
+
+    /// Resolves when the gate is open, whatever its generation; for who `dares`, also where the server may refuse what
+    /// passes. Cancel safe.
+    pub async fn opened(&self, dares: bool) {
+        loop {
+            let changed = self.line.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let state = self.look().state();
+            if state == State::Open || dares && state == State::Wary {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// How many stand in line.
@@ -276,19 +299,9 @@ pub struct InLine {
 }
 
 impl InLine {
-    /// Resolves when the gate is open, whatever its generation; for who `dares`, also where the server may refuse what
-    /// passes. Cancel safe.
+    /// As [`Gate::opened`].
     pub async fn opened(&self, dares: bool) {
-        loop {
-            let changed = self.gate.line.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let state = self.gate.look().state();
-            if state == State::Open || dares && state == State::Wary {
-                return;
-            }
-            changed.await;
-        }
+        self.gate.opened(dares).await;
     }
 
     /// For how long the statement has been held.

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::data_plane::DataPlane;
 use crate::failed_logins::Rejected;
 use crate::route::{Cluster, Destination, Route};
+use crate::session::login::log_in;
 use crate::tls;
 
 /// Numbers of connections from here on are Headgate's own; servers count up from one. Drivers that keep them signed,
@@ -49,6 +50,8 @@ pub struct Entered {
     pub identity: Identity,
     /// The server session.
     pub server: ServerSession,
+    /// Where the route led.
+    pub destination: Arc<Destination>,
 }
 
 /// The body of the OK packet that ends the client's login: the server's own, as far as the client wants to hear it.
@@ -78,7 +81,6 @@ pub async fn change_user(
         // In no database it stays where it was.
         None => Arc::clone(route),
     };
-    let destination = route.destination();
     let charset = change.charset.and_then(|charset| u8::try_from(charset).ok());
     let identity = Identity {
         user: change.user.to_vec(),
@@ -90,10 +92,8 @@ pub async fn change_user(
     };
     let database = change.database.map(|_| route.database.clone());
     let claim = Claim::anew(change.user, change.plugin, capabilities);
-    let cluster = &destination.cluster;
-    let entering = logins.enter(line, claim, identity, cluster, database.as_deref());
-    let entered = entering.await?;
-    Ok(Changed { entered, route, destination, database })
+    let entered = logins.enter(line, claim, identity, &route, database.as_deref()).await?;
+    Ok(Changed { entered, route, database })
 }
 
 /// A session as it is behind a change of the user.
@@ -103,8 +103,6 @@ pub struct Changed {
     pub entered: Entered,
     /// The route of the database that it begins in.
     pub route: Arc<Route>,
-    /// Where that led at the login.
-    pub destination: Arc<Destination>,
     /// The database on the cluster.
     pub database: Option<String>,
 }
@@ -168,30 +166,34 @@ impl Logins {
         routes.for_session(&name).ok_or(Denied::NoRoute(name))
     }
 
-    /// Has the client prove itself, and logs in on the cluster as the same user.
+    /// Has the client prove itself, and logs in where the route leads as the same user.
     pub(super) async fn enter(
         &self,
         line: &mut Line<'_>,
         claim: Claim,
         mut identity: Identity,
-        cluster: &Cluster,
+        route: &Route,
         database: Option<&str>,
     ) -> Result<Entered, Denied> {
-        let judge =
-            Judge { accounts: &self.accounts, passwords: &self.passwords, keys: &self.keys, cluster: &cluster.name };
+        let destination = route.destination();
+        let cluster = &destination.cluster.name;
+        let judge = Judge { accounts: &self.accounts, passwords: &self.passwords, keys: &self.keys, cluster };
         let proven = client_login::authenticate(line, claim, &judge).await?;
         let (credential, reported) = match proven {
             Proven::Credential(credential) => (credential, None),
             Proven::Reported(password) => (Credential::Clear(password.clone()), Some(password)),
         };
         identity.credential = credential;
-        match server_login::login(cluster, &identity, database).await {
+        let proved = &identity;
+        let attempt = |cluster: Arc<Cluster>| async move { server_login::login(&cluster, proved, database).await };
+        let (destination, met) = log_in(route, self.plane.limits.connect_timeout, attempt).await;
+        match met {
             Ok(server) => {
-                self.greetings.learn(&cluster.name, &server.greeting);
+                self.greetings.learn(&destination.cluster.name, &server.greeting);
                 if let Some(password) = &reported {
                     self.passwords.remember(&identity.user, password);
                 }
-                Ok(Entered { identity, server })
+                Ok(Entered { identity, server, destination })
             }
             Err(refused) => {
                 if refused.code() == Some(ACCESS_DENIED)
@@ -199,7 +201,7 @@ impl Logins {
                 {
                     self.passwords.forget(&identity.user, password);
                 }
-                let cluster = cluster.name.clone();
+                let cluster = destination.cluster.name.clone();
                 // Asked for a proof and not for the password: it was judged here.
                 let proven = reported.is_none() && refused.code() == Some(ACCESS_DENIED);
                 Err(Denied::Refused { refused, cluster, proven })

@@ -141,7 +141,7 @@ async fn open(
     let route = logins.route(database.as_deref())?;
     route.door.pass(plane.limits.connect_timeout).await.map_err(Denied::NotServed)?;
     let database = database.map(|_| route.database.clone());
-    let place = Place::on(route);
+    let mut place = Place::on(route);
     let identity = Identity {
         user: response.user.to_vec(),
         credential: Credential::Clear(zeroize::Zeroizing::default()),
@@ -151,10 +151,11 @@ async fn open(
         max_packet: response.max_packet,
     };
     let application = response.attribute(b"program_name").unwrap_or_default();
-    let entering = logins.enter(&mut line, claim, identity, &place.destination.cluster, database.as_deref());
+    let entering = logins.enter(&mut line, claim, identity, &place.route, database.as_deref());
     let entered = entering.await;
     arrival.sequence = line.sequence;
-    let Entered { identity, server } = entered?;
+    let Entered { identity, server, destination } = entered?;
+    place.destination = destination;
 
     let pid = i64::from(server.thread);
     let registered = place.register(plane, (user, peer, &application), (pid, Bytes::new()));

@@ -26,6 +26,7 @@ use crate::data_plane::DataPlane;
 use crate::failed_logins::Rejected;
 use crate::listener::Sessions;
 use crate::registry::Registered;
+use crate::route::Cluster;
 use crate::session::login::{self, Failed, LoggedIn, Opened, Place};
 
 /// PostgreSQL's sessions: the data plane, and who may log in.
@@ -147,11 +148,16 @@ async fn open(
     client_login::authenticate(client, buffer, verifier).await?;
     let password = passwords.for_server(&user);
 
-    let place = Place::on(route);
-    let cluster = &place.destination.cluster;
+    let mut place = Place::on(Arc::clone(&route));
+    let (startup_of, database) = (&startup, &route.database);
     let password_text = password.as_ref().map(Secret::reveal);
-    let login = server_login::login(cluster, &startup, &place.route.database, password_text).await;
-    let server = login.map_err(|refused| Denied::Refused { refused, cluster: cluster.name.clone(), asked })?;
+    let attempt = |cluster: Arc<Cluster>| async move {
+        let login = server_login::login(&cluster, startup_of, database, password_text).await;
+        login.map_err(|refused| Denied::Refused { refused, cluster: cluster.name.clone(), asked })
+    };
+    let (destination, met) = login::log_in(&route, plane.limits.connect_timeout, attempt).await;
+    let server = met?;
+    place.destination = destination;
 
     let application = startup.get(b"application_name").unwrap_or_default();
     let pid = server.key.pid;

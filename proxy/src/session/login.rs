@@ -3,18 +3,21 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Session, SessionEngine};
 use crate::client::send_error_and_close;
 use crate::console::AdminClient;
 use crate::data_plane::DataPlane;
 use crate::gate::GateHandle;
+use crate::gate_state::State;
 use crate::registry::{Activity, NewSession, Registered, ServerKey};
 use crate::relay::Relay;
-use crate::route::{Destination, Route};
+use crate::route::{Cluster, Destination, Route};
 use crate::session_gate::SessionGate;
 use crate::upstream::Upstream;
 
@@ -51,6 +54,33 @@ impl Place {
         let cluster = Arc::clone(&self.destination.cluster);
         registered.entry().set_server(ServerKey { cluster, pid, secret });
         registered
+    }
+}
+
+/// Logs in where the route leads, and says where that was. A cluster that is being switched away from may refuse a login
+/// for just that, and its words are not true of the route: the login is tried anew once the gate is open, for `limit`.
+pub(crate) async fn log_in<T, E, F>(
+    route: &Route,
+    limit: Duration,
+    attempt: impl Fn(Arc<Cluster>) -> F,
+) -> (Arc<Destination>, Result<T, E>)
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let Route { gate, .. } = route;
+    let deadline = Instant::now() + limit;
+    loop {
+        let (closings, was_open) = (gate.closings(), gate.look().state() == State::Open);
+        let destination = route.destination();
+        let met = attempt(Arc::clone(&destination.cluster)).await;
+        let stood =
+            || was_open && gate.closings() == closings && route.destination().generation == destination.generation;
+        if met.is_ok() || stood() || Instant::now() >= deadline {
+            return (destination, met);
+        }
+        if timeout_at(deadline, gate.opened(false)).await.is_err() {
+            return (destination, met);
+        }
     }
 }
 

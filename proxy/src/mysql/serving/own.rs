@@ -114,7 +114,7 @@ impl Session<Mysql> {
         let limit = self.plane.limits.login_timeout;
         let changed = tokio::time::timeout(limit, Box::pin(changing)).await;
         let mut sequence = line.sequence;
-        let Changed { entered: Entered { identity, server }, route, destination, database } = match changed {
+        let Changed { entered: Entered { identity, server, destination }, route, database } = match changed {
             Ok(Ok(changed)) => changed,
             Ok(Err(denied)) => {
                 // Who it wanted to be stands first.

@@ -6,9 +6,10 @@ use mysql_async::{ChangeUserOpts, Conn, Error};
 use tests::headgate::{ADMIN_PASSWORD, Engine, Headgate};
 use tests::mysql::disposable::Kind;
 use tests::mysql::raw::{CAPABILITIES, Hello, Raw, packet};
-use tests::mysql::{Login, Mysql, finish, rows, single, try_connect};
-use tests::wait::SOON;
-use tests::world::mysql_route_to;
+use tests::mysql::{Login, Mysql, Pair, finish, rows, single, try_connect};
+use tests::wait::{SOON, within};
+use tests::world::{DATABASE as MOVED, PASSWORD, USER, World, mysql_route_to};
+use tokio::sync::watch;
 
 const DATABASE: &str = "shop";
 const TIMEOUT: Duration = SOON;
@@ -372,4 +373,41 @@ async fn an_account_that_requires_encryption_hears_why_it_is_refused() {
     let (code, text) = refusal(headgate.port(), "app", Some("wrong"), DATABASE).await;
     assert_eq!(code, 1045);
     assert!(!text.contains("REQUIRE SSL"), "{text}");
+}
+
+/// Logs in and writes, again and again; how often that went well.
+async fn come_and_go(port: u16, mut go_on: watch::Receiver<bool>) -> u64 {
+    let mut times = 0;
+    while *go_on.borrow_and_update() {
+        let client = try_connect(port, USER, Some(PASSWORD), MOVED).await;
+        let mut client = client.unwrap_or_else(|error| panic!("login {times}: {error:?}"));
+        rows(&mut client, "INSERT INTO t VALUES (NULL)").await;
+        times += 1;
+    }
+    times
+}
+
+#[tokio::test]
+async fn who_logs_in_while_its_route_is_switched_gets_a_session() {
+    let schema = "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY) ENGINE = InnoDB";
+    // The old sides of both lock accounts: after the switch, and within it.
+    for world in
+        [World::of(Pair::Mariadb1011to1011, schema).await, World::of_managed_source(Pair::Mysql97to97, schema).await]
+    {
+        world.follow().await;
+        world.check().await;
+        let (go_on, going) = watch::channel(true);
+        let port = world.headgate.port();
+        let clients: Vec<_> = (0..8).map(|_| tokio::spawn(come_and_go(port, going.clone()))).collect();
+        world.source.until_value(MOVED, "SELECT COUNT(*) > 50 FROM t", "1").await;
+        world.cutover_without_way_back().await;
+        let by_then = world.target.value(MOVED, "SELECT COUNT(*) FROM t").await;
+        world.target.until_value(MOVED, &format!("SELECT COUNT(*) > {by_then} + 50 FROM t"), "1").await;
+        go_on.send(false).expect("clients listen");
+        let mut times = 0;
+        for client in clients {
+            times += within("a client ends", SOON, client).await.expect("every login went well");
+        }
+        assert_eq!(world.target.value(MOVED, "SELECT COUNT(*) FROM t").await, times.to_string());
+    }
 }

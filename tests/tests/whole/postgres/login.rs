@@ -2,7 +2,9 @@
 
 use tests::headgate::{ADMIN_PASSWORD, Headgate};
 use tests::postgres::{Postgres, rows, try_connect};
-use tests::world::route_to;
+use tests::wait::{SOON, within};
+use tests::world::{DATABASE, World, route_to};
+use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 
 /// The server asks everybody but its superuser for a password.
@@ -117,4 +119,36 @@ async fn a_default_route_leads_to_every_database_that_has_no_route_of_its_own() 
     let default = routes.last().expect("a route");
     let shown = ["route", "cluster", "sessions"].map(|column| default[column].as_str());
     assert_eq!(shown, ["*", "blue", "2"], "{routes:?}");
+}
+
+/// Logs in and writes, again and again; how often that went well.
+async fn come_and_go(port: u16, mut go_on: watch::Receiver<bool>) -> u64 {
+    let mut times = 0;
+    while *go_on.borrow_and_update() {
+        let client = try_connect(port, "postgres", None, DATABASE).await;
+        let client = client.unwrap_or_else(|error| panic!("login {times}: {error:?}"));
+        rows(&client, "insert into t default values").await;
+        times += 1;
+    }
+    times
+}
+
+#[tokio::test]
+async fn who_logs_in_while_its_route_is_switched_gets_a_session() {
+    let world = World::start("create table t (id bigserial primary key)").await;
+    world.follow().await;
+    world.check().await;
+    let (go_on, going) = watch::channel(true);
+    let port = world.headgate.port();
+    let clients: Vec<_> = (0..8).map(|_| tokio::spawn(come_and_go(port, going.clone()))).collect();
+    world.source.until_value(DATABASE, "select count(*) > 50 from t", "t").await;
+    world.cutover_without_way_back().await;
+    let by_then = world.target.value(DATABASE, "select count(*) from t").await;
+    world.target.until_value(DATABASE, &format!("select count(*) > {by_then} + 50 from t"), "t").await;
+    go_on.send(false).expect("clients listen");
+    let mut times = 0;
+    for client in clients {
+        times += within("a client ends", SOON, client).await.expect("every login went well");
+    }
+    assert_eq!(world.target.value(DATABASE, "select count(*) from t").await, times.to_string());
 }
