@@ -1,4 +1,4 @@
-//! Side-by-side measurements against real peers: `bench [session|cutover|copy|follow|all] [--engine ENGINE] [--quick]`.
+//! Side-by-side measurements against real peers: `bench [session|cutover|copy|follow|way-back|all] [--engine ENGINE] [--quick]`.
 //!
 //! Nothing here asserts a time. Contenders take turns within each round, so that what disturbs the machine disturbs
 //! them alike, and a ratio is the median of the rounds' own ratios. Absolute numbers compare within one run only.
@@ -10,6 +10,7 @@ mod peers;
 mod postgres;
 mod rehearsals;
 mod table;
+mod way_back;
 
 use clap::{Parser, ValueEnum};
 
@@ -24,6 +25,8 @@ enum Part {
     Copy,
     /// Catching up with what was written meanwhile.
     Follow,
+    /// Coming back after a switch, and what the proof of the switch costs the application.
+    WayBack,
     /// All of them.
     All,
 }
@@ -51,11 +54,14 @@ struct Arguments {
     /// Small data and one short round: shows that the benches work, and measures nothing.
     #[arg(long)]
     quick: bool,
+    /// Rows that the proof of the switch compares in a second; Headgate's own default where it is not given.
+    #[arg(long)]
+    proof_rate: Option<u64>,
 }
 
 #[tokio::main]
 async fn main() {
-    let Arguments { part, engine, quick } = Arguments::parse();
+    let Arguments { part, engine, quick, proof_rate } = Arguments::parse();
     let wanted = |one: Part| part == one || part == Part::All;
     let of = |one: Engine| engine == one || engine == Engine::All;
     println!("{}", ground::machine());
@@ -85,6 +91,12 @@ async fn main() {
     }
     if wanted(Part::Follow) && of(Engine::Mysql) {
         mysql::follow::run(quick).await;
+    }
+    if wanted(Part::WayBack) && of(Engine::Postgres) {
+        postgres::way_back::run(quick, proof_rate).await;
+    }
+    if wanted(Part::WayBack) && of(Engine::Mysql) {
+        mysql::way_back::run(quick, proof_rate).await;
     }
     println!("\n{}", ground::machine());
 }

@@ -90,6 +90,8 @@ pub(crate) struct CutoverRun {
     pub(crate) counters: u64,
     /// All that follows a switch is done, too.
     pub(crate) completed: bool,
+    /// Why it acted no more: a later cutover has left its mark, which is another process's.
+    pub(crate) superseded: Option<Error>,
 }
 
 /// A cutover that is under way.
@@ -110,6 +112,8 @@ struct Run<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> {
     decided: bool,
     /// All that follows a switch is done.
     completed: bool,
+    /// Why it acts no more.
+    superseded: Option<Error>,
 }
 
 /// When what must have ended.
@@ -255,7 +259,7 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
         match state {
             Cutover::Following => return Ok(None),
             Cutover::Switched => {
-                self.complete().await;
+                self.complete(epoch).await;
                 return Ok(None);
             }
             Cutover::Undoing { .. } if state != last => {
@@ -291,6 +295,7 @@ impl<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'a, D> {
             counters: 0,
             decided: false,
             completed: false,
+            superseded: None,
         }
     }
 
@@ -417,6 +422,7 @@ impl<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'a, D> {
             marker: self.marker,
             counters: self.counters,
             completed: self.completed,
+            superseded: self.superseded,
         }
     }
 

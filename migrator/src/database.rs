@@ -176,7 +176,7 @@ pub trait Fencing: ChangeStream {
 
     /// Makes the refusal durable, and `mark` with it, and with both where the next leg begins, if it was armed: in that
     /// leg's progress record, which is on this source. Success proves that the barrier was up without a break since it
-    /// was raised. Where the refusal is to end the sessions of the source's clients, those that the gate holds are left alone: `gated_backends` tells
+    /// was raised. Fatal where the source carries the mark of a later cutover than `mark`. Where the refusal is to end the sessions of the source's clients, those that the gate holds are left alone: `gated_backends` tells
     /// which these are, as of when it is asked.
     fn seal_fence(
         &self,
@@ -186,11 +186,13 @@ pub trait Fencing: ChangeStream {
         gated_backends: GatedBackends<'_>,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Takes a barrier down that was not sealed; the writers go on.
-    fn drop_fence(&self, fence: Self::Fence) -> impl Future<Output = Result<()>> + Send;
+    /// Takes a barrier down that was not sealed; the writers go on. Fails where that would undo what a later cutover than
+    /// `epoch` has left.
+    fn drop_fence(&self, fence: Self::Fence, epoch: u64) -> impl Future<Output = Result<()>> + Send;
 
-    /// Removes a sealed fence and its mark, and finds nothing to do where there is none.
-    fn lift_fence(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
+    /// Removes a sealed fence and its mark, and finds nothing to do where there is none. Fatal where the source carries the
+    /// mark of a later cutover than `epoch`.
+    fn lift_fence(&self, plan: &Plan, epoch: u64) -> impl Future<Output = Result<()>> + Send;
 
     /// Lets others than Headgate write to the target, where the check and the warming up keep them from it. What they
     /// write if nothing is switched after all voids the proof.
@@ -200,8 +202,8 @@ pub trait Fencing: ChangeStream {
 
     /// Lifts the refusal that the leg before this one left on the target, and puts back what had to be out of the way of
     /// this one. Comes after the decision is durable and before the gate opens; the source refuses by then. Idempotent.
-    /// There is nothing to do before the second leg.
-    fn open_target(&self, plan: &Plan) -> impl Future<Output = Result<()>> + Send;
+    /// There is nothing to do before the second leg. Fatal where the target carries the mark of a later cutover than `epoch`.
+    fn open_target(&self, plan: &Plan, epoch: u64) -> impl Future<Output = Result<()>> + Send;
 
     /// Whether the refusal that the leg before this one left on the target keeps out whoever logs in, so that no session
     /// of a client can be opened there ahead of the switch.
@@ -216,8 +218,9 @@ pub trait Fencing: ChangeStream {
     /// The marks of switches on the source that concern what this migration moves. Touches nothing.
     fn marks(&self) -> impl Future<Output = Result<Vec<Mark>>> + Send;
 
-    /// Writes onto this migration's mark that the switch took place.
-    fn confirm_mark(&self) -> impl Future<Output = Result<()>> + Send;
+    /// Writes onto this migration's mark that the switch took place, where it is not of a later cutover than
+    /// `epoch`.
+    fn confirm_mark(&self, epoch: u64) -> impl Future<Output = Result<()>> + Send;
 
     /// Lifts the fence on the source that this migration's mark tells of, and removes the mark.
     fn clear_mark(&self) -> impl Future<Output = Result<()>> + Send;

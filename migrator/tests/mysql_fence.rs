@@ -20,6 +20,7 @@ use migrator::rights::Side;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 use servers::mysql::{Kind, LEAST, Pair, Server};
+use servers::whole;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -694,7 +695,7 @@ async fn named_under_the_fence(world: &World, part: &str) {
             assert!(!part.is_empty() && text.contains(part), "{part:?}: {text}");
         }
     }
-    mysql.drop_fence(fence).await.expect("it is dropped");
+    mysql.drop_fence(fence, 1).await.expect("it is dropped");
 }
 
 #[tokio::test]
@@ -1195,4 +1196,15 @@ async fn an_account_that_may_not_lock_others_is_told_what_a_restart_will_do() {
     world.source().run("", &fix).await;
     let checks = world.mysql.preflight().await.expect("the checks run");
     one(&checks, "source_refusal", Level::Ok, "over a restart");
+}
+
+#[tokio::test]
+async fn whoever_was_overtaken_by_a_later_cutover_neither_seals_nor_lifts() {
+    for kind in [Kind::Mysql56, Kind::Mysql97, Kind::Mariadb1011] {
+        let world = World::new(kind).await;
+        let later = "SET sql_log_bin = 0; INSERT INTO headgate.switches (switch_of, route, source, target, epoch, journal, switched, sealed,
+                moved, event_scheduler) VALUES ('m', 'shop', 'blue', 'green', 9, 'j', 1, '', '[\"shop\"]', 'OFF')";
+        whole::superseded(&world.mysql, "m", async || world.source().run("", later).await).await;
+        world.assert_open().await;
+    }
 }

@@ -196,10 +196,10 @@ impl World {
 
     /// What comes after the decision. From now on the next leg is this one.
     async fn complete(&mut self, running: Running, next: MysqlDatabase) {
-        self.leg.open_target(&self.plan).await.unwrap_or_else(unexpected);
+        self.leg.open_target(&self.plan, self.mark().epoch).await.unwrap_or_else(unexpected);
         running.end().await;
         self.leg.after_switch(&self.plan).await.unwrap_or_else(unexpected);
-        self.leg.confirm_mark().await.unwrap_or_else(unexpected);
+        self.leg.confirm_mark(self.mark().epoch).await.unwrap_or_else(unexpected);
         self.leg.retire().await.unwrap_or_else(unexpected);
         self.plan = next.plan().await.unwrap_or_else(unexpected);
         self.leg = next;
@@ -313,7 +313,7 @@ async fn goes_there_and_back(kind: Kind) {
     let next = world.next();
     world.decide(&running, &next, async |_: &Server| {}).await;
     assert_eq!(triggers(world.blue()).await, there_before);
-    world.leg.lift_fence(&world.plan).await.unwrap_or_else(|error| panic!("{error}"));
+    world.leg.lift_fence(&world.plan, world.mark().epoch).await.unwrap_or_else(|error| panic!("{error}"));
     assert!(triggers(world.blue()).await.is_empty(), "blue's triggers would fire");
     write(world.blue(), "INSERT INTO t (n) VALUES (61)").await.expect_err("blue refuses");
     write(world.green(), "INSERT INTO t (n) VALUES (53)").await.expect("green serves");
@@ -465,7 +465,7 @@ async fn whoever_dies_while_a_way_back_is_armed_or_its_target_opened_leaves_what
         let mut steps = 0;
         // Nothing was prepared, and somebody has dropped what was put back.
         world.blue().run("shop", "DROP TRIGGER told").await;
-        while !within(steps, world.leg.for_leg(world.leg.leg()).open_target(&world.plan)).await {
+        while !within(steps, world.leg.for_leg(world.leg.leg()).open_target(&world.plan, world.mark().epoch)).await {
             steps += 1;
         }
         assert!(steps > 10, "{steps}");

@@ -18,7 +18,7 @@ use migrator::postgres::sql::relation;
 use migrator::postgres::{Endpoint, PostgresDatabase, fence, load, plan, preflight, schema};
 use migrator::preflight::{Check, Level};
 use servers::postgres::{Server, between, migration};
-use servers::with_least_rights;
+use servers::{whole, with_least_rights};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
@@ -474,7 +474,7 @@ async fn what_was_changed_on_the_source_since_the_plan_stops_the_fence_and_is_na
             panic!("the fence held over: {change}");
         };
         assert!(failure.full_text().contains(name), "{failure}");
-        postgres.drop_fence(fence).await.expect("dropped");
+        postgres.drop_fence(fence, 1).await.expect("dropped");
         let Err(failure) = fence::warm_up(&postgres, &plan).await else {
             panic!("a cutover could begin over: {change}");
         };
@@ -787,11 +787,22 @@ async fn a_write_that_the_fence_does_not_stop_is_named_under_the_barrier_and_a_s
     let text = refused.expect_err("it may write behind the fence").full_text();
     let pid = lines(&superuser, "SELECT pg_backend_pid()::text").await;
     assert!(text.contains(&format!("pid {}", pid[0])), "{text}");
-    postgres.drop_fence(fence).await.expect("dropped");
+    postgres.drop_fence(fence, 1).await.expect("dropped");
     superuser.batch_execute("COMMIT").await.expect("ended");
     postgres.warm_up(&plan, None).await.expect("nothing blocks the fence");
     let raised = postgres.raise_fence(&plan, "t2", limit).await;
     let mut fence = raised.expect("nobody writes").fence;
     postgres.confirm_fence(&plan, &mut fence).await.unwrap_or_else(|error| panic!("{}", error.full_text()));
-    postgres.drop_fence(fence).await.expect("dropped");
+    postgres.drop_fence(fence, 1).await.expect("dropped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_overtaken_by_a_later_cutover_neither_seals_nor_lifts() {
+    let (source, _target, postgres, client) = shop(Settings::default()).await;
+    let root = source.connect("shop").await;
+    let later = "INSERT INTO headgate.switches (migration, route, source, target, epoch, journal, switched)
+        VALUES ('m1', 'shop', 'blue', 'green', 9, 'j', true)";
+    let overtake = async || root.batch_execute(later).await.expect("written");
+    whole::superseded(&postgres, "m1", overtake).await;
+    client.batch_execute("DELETE FROM keyless WHERE a = 1").await.expect("writers go on");
 }

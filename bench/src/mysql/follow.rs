@@ -133,7 +133,7 @@ impl Native {
 }
 
 /// Writes, and returns a query that has a row where all of it has arrived.
-async fn write(source: &Mysql, data: Data, transactions: u32) -> String {
+pub(super) async fn write(source: &Mysql, data: Data, transactions: u32) -> String {
     let work = Work { script: "oltp_write_only", threads: THREADS, prepared: true };
     let until = Until::Transactions(transactions);
     let load = load::start(source.port(), DATABASE, data, work, until);
@@ -146,7 +146,7 @@ async fn write(source: &Mysql, data: Data, transactions: u32) -> String {
     format!("SELECT 1 FROM sbtest1 WHERE id = 1 AND c = '{mark}'")
 }
 
-async fn until_there(target: &Mysql, query: &str) {
+pub(super) async fn until_there(target: &Mysql, query: &str) {
     let deadline = Instant::now() + LIMIT;
     let mut session = target.connect(DATABASE).await;
     while rows(&mut session, query).await.is_empty() {

@@ -8,3 +8,4 @@ mod load;
 mod migration;
 mod router;
 pub(crate) mod session;
+pub(crate) mod way_back;

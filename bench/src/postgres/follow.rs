@@ -148,8 +148,8 @@ impl Native {
     }
 }
 
-/// Writes so many transactions, and one more that shows on the target when all are there; returns its query.
-async fn write(source: &Postgres, database: &str, transactions: u32) -> String {
+/// Writes so many transactions around Headgate, and one more that shows on the target when all are there; returns its query.
+pub(super) async fn write(source: &Postgres, database: &str, transactions: u32) -> String {
     let each = (transactions / CLIENTS).to_string();
     let clients = CLIENTS.to_string();
     let arguments = ["-N", "-M", "prepared", "-c", &clients, "-j", "2", "-t", &each];
@@ -162,7 +162,7 @@ async fn write(source: &Postgres, database: &str, transactions: u32) -> String {
     format!("select 1 from pgbench_branches where bid = 1 and bbalance = {value}")
 }
 
-async fn until_there(target: &Client, query: &str) {
+pub(super) async fn until_there(target: &Client, query: &str) {
     let deadline = Instant::now() + LIMIT;
     while rows(target, query).await.is_empty() {
         assert!(Instant::now() < deadline, "it did not catch up within {LIMIT:?}");

@@ -39,7 +39,7 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
         let outcome = match state {
             Cutover::Following => return None,
             Cutover::Switched => {
-                self.completed = self.conductor.complete().await;
+                self.completed = self.conductor.complete(self.epoch).await;
                 return None;
             }
             Cutover::Holding => self.hold().await.map(|()| Event::Quiet),
@@ -153,7 +153,7 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
         let conductor = self.conductor;
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         loop {
-            let opening = timeout(OPEN_TIMEOUT, conductor.database.open_target(&conductor.plan)).await;
+            let opening = timeout(OPEN_TIMEOUT, conductor.database.open_target(&conductor.plan, self.epoch)).await;
             let opened = opening.unwrap_or_else(|_| Err(Error::transient("the target was not opened in time")));
             let switched = opened.and_then(|()| conductor.traffic.switch(&conductor.route, &conductor.target));
             match switched.and_then(|()| conductor.traffic.release(&conductor.route)) {
@@ -178,7 +178,7 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
         let lifted = match fence {
             Fence::Untouched => true,
             Fence::Raised(fence) => {
-                let dropping = self.conductor.database.drop_fence(fence);
+                let dropping = self.conductor.database.drop_fence(fence, self.epoch);
                 matches!(timeout(DROP_TIMEOUT, dropping).await, Ok(Ok(())))
             }
             Fence::Unknown => false,
@@ -186,7 +186,9 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
         if !lifted {
             self.lift().await;
         }
-        self.conductor.follow.reopen().await;
+        if self.superseded.is_none() {
+            self.conductor.follow.reopen().await;
+        }
         self.release().await;
     }
 
@@ -203,9 +205,14 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
             let open = self.hold.is_some();
             let limit = limit.step();
             let one_try = if open { limit } else { limit.min(closed_for) };
-            let lifting = timeout(one_try, conductor.database.lift_fence(&conductor.plan)).await;
+            let lifting = timeout(one_try, conductor.database.lift_fence(&conductor.plan, self.epoch)).await;
             let error = match lifting {
                 Ok(Ok(())) => return,
+                // Whoever has put it up keeps the clients out.
+                Ok(Err(error)) if error.kind() == error::Kind::Fatal => {
+                    self.superseded = Some(error);
+                    return;
+                }
                 Ok(Err(error)) => error,
                 Err(_) => Error::transient("lifting it did not end in time"),
             };
@@ -259,10 +266,10 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
 impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
     /// Does what is better done once the target serves; says whether all of it is done. The switch stands, whatever
     /// comes of it.
-    pub(crate) async fn complete(&self) -> bool {
+    pub(crate) async fn complete(&self, epoch: u64) -> bool {
         let completing = self.database.after_switch(&self.plan);
         let outcome = timeout(COMPLETE_TIMEOUT, completing).await;
-        let confirmed = self.confirm().await;
+        let confirmed = self.confirm(epoch).await;
         let error = match outcome {
             Ok(Ok(())) => return confirmed,
             Ok(Err(error)) => error,
@@ -278,8 +285,8 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
 
 impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
     /// The mark alone would leave open whether the switch took place. A source that is gone needs no mark.
-    async fn confirm(&self) -> bool {
-        let confirming = timeout(CONFIRM_TIMEOUT, self.database.confirm_mark()).await;
+    async fn confirm(&self, epoch: u64) -> bool {
+        let confirming = timeout(CONFIRM_TIMEOUT, self.database.confirm_mark(epoch)).await;
         let error = match confirming {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => error,

@@ -10,6 +10,7 @@ use super::scripted::{Mishap, Place, World, definition, plan, run};
 use crate::cutover::Cutover;
 use crate::database::NextLeg as _;
 use crate::model::leg::Leg;
+use crate::model::mark::{Mark, Stage};
 use crate::model::report::{Kind, Outcome};
 use crate::traffic::OpenTransaction;
 
@@ -262,6 +263,44 @@ async fn a_fence_that_cannot_be_lifted_opens_the_gate_after_the_grace_and_is_tri
     let calls = world.facts.lock().calls.clone();
     let lifts = calls.iter().filter(|call| **call == "lift_fence").count();
     assert!(lifts > 8, "{calls:?}");
+}
+
+/// The source as a copy of this journal has left it that was taken up elsewhere meanwhile.
+async fn overtaken(mishaps: &[(usize, Mishap)]) -> (World, crate::journal::Journal) {
+    let (world, journal) = fresh(mishaps).await;
+    let mut facts = world.facts.lock();
+    facts.sealed = true;
+    facts.marks = vec![Mark {
+        migration: "m".to_owned(),
+        route: "shop".to_owned(),
+        source: "blue".to_owned(),
+        target: "green".to_owned(),
+        epoch: 1000,
+        journal: journal.identity().expect("it has one"),
+        sealed: String::new(),
+        stage: Stage::Switched,
+    }];
+    drop(facts);
+    (world, journal)
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_meets_the_mark_of_a_later_cutover_undoes_nothing_on_that_cluster_and_stops() {
+    for mishaps in [&[][..], &[(3, Mishap::FailAfter)]] {
+        let (world, journal) = overtaken(mishaps).await;
+        let conductor = world.conductor(&journal);
+        let follow = conductor.follow.clone();
+        let course = run(conductor, Kind::Cutover).await.expect("it ends");
+        assert!(matches!(course.outcome, Outcome::Undone { .. }), "{:?}", course.outcome);
+        let superseded = course.superseded.expect("it says why it stopped").to_string();
+        assert!(superseded.contains("epoch 1000"), "{superseded}");
+        {
+            let facts = world.facts.lock();
+            assert!(facts.sealed && facts.marks.len() == 1, "the other's refusal was lifted: {:?}", facts.calls);
+            assert!(!facts.gate_closed && facts.route == "blue", "{:?}", facts.calls);
+        }
+        assert!(follow.begin().await.is_err(), "the follower may begin again");
+    }
 }
 
 /// Makes every journal write of a state fail until the guard's `mend`.

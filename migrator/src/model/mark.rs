@@ -1,5 +1,6 @@
 //! The mark of a switch on the source: who moved which route away, so that a Headgate without the journal sees it.
 
+use crate::error::{Error, Result};
 use crate::preflight::{Check, Level};
 
 /// What a cutover leaves on the cluster that it fences, together with the refusal and before the decision.
@@ -110,13 +111,26 @@ impl Mark {
     }
 }
 
+/// Refuses to act for the cutover `epoch` of a migration on a cluster that carries the mark of a later one, `found`: a copy
+/// of this journal runs elsewhere. Whoever is refused stops for good.
+pub(crate) fn refuse_later(migration: &str, found: Option<u64>, epoch: u64) -> Result<()> {
+    match found {
+        Some(found) if found > epoch => Err(Error::fatal(format!(
+            "the cluster carries the mark of a later cutover of migration {migration} (epoch {found}) than this one (epoch \
+             {epoch}): another Headgate has taken it up with a copy of this journal, and this one does nothing more there"
+        ))
+        .remedy("stop this Headgate; where it is the one to go on, stop the other and restore the newest journal first")),
+        _ => Ok(()),
+    }
+}
+
 /// The finding that no switch is in the way.
 pub(crate) fn none() -> Check {
     Check::ok(CHECK, "neither cluster was switched away from")
 }
 
 /// The finding that it cannot be known whether one is.
-pub(crate) fn unknown(error: &crate::error::Error) -> Check {
+pub(crate) fn unknown(error: &Error) -> Check {
     let remedy = error.remedy_text().unwrap_or_default();
     Check::new(CHECK, Level::Error, error.full_text(), remedy, "")
 }

@@ -42,7 +42,7 @@ pub(super) use write_block::{forget, install, is_sealed, open_again};
 const REPLY_GRACE: Duration = Duration::from_secs(5);
 /// The barrier is up; its refusal would not outlive a restart of the server, or its session.
 pub struct Fence {
-    session: Conn,
+    pub(super) session: Conn,
     /// What holds the tables' locks, where these are the barrier.
     barrier: Option<(Conn, Plan)>,
     who: Option<Passing>,

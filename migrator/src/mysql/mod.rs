@@ -249,13 +249,15 @@ impl Fencing for MysqlDatabase {
         fence::mark::write(self, &mut session, mark, next_begins).await
     }
 
-    async fn drop_fence(&self, fence: Fence) -> Result<()> {
+    async fn drop_fence(&self, mut fence: Fence, epoch: u64) -> Result<()> {
+        fence::mark::refuse_later(&mut fence.session, self.name(), epoch).await?;
         // The follower goes on: what it applies must not fire them.
         schema::triggers::remove(self).await?;
         fence::drop_fence(self, fence).await
     }
 
-    async fn lift_fence(&self, plan: &Plan) -> Result<()> {
+    async fn lift_fence(&self, plan: &Plan, epoch: u64) -> Result<()> {
+        fence::mark::refuse_later(&mut self.connect_source("marks").await?, self.name(), epoch).await?;
         // The source must accept writes again, whatever became of the target. The follower removes them too when it starts.
         let removing = tokio::time::timeout(TRIGGERS_TIMEOUT, schema::triggers::remove(self)).await;
         let removed =
@@ -266,11 +268,12 @@ impl Fencing for MysqlDatabase {
         removed
     }
 
-    async fn open_target(&self, _plan: &Plan) -> Result<()> {
+    async fn open_target(&self, _plan: &Plan, epoch: u64) -> Result<()> {
         if self.leg() == Leg::FIRST {
             return Ok(());
         }
         let mut target = self.target_session().await?;
+        fence::mark::refuse_later(&mut target, self.name(), epoch).await?;
         next_leg::open_target(self, &mut target).await
     }
 
@@ -290,8 +293,8 @@ impl Fencing for MysqlDatabase {
         fence::mark::read(self).await
     }
 
-    async fn confirm_mark(&self) -> Result<()> {
-        fence::mark::confirm(self).await
+    async fn confirm_mark(&self, epoch: u64) -> Result<()> {
+        fence::mark::confirm(self, epoch).await
     }
 
     async fn clear_mark(&self) -> Result<()> {

@@ -288,7 +288,10 @@ async fn end(fence: Fence, how: &str) -> Result<()> {
     timeout(REPLY_GRACE, fence.session.batch_execute(how))
         .await
         .map_err(|_| Error::transient("the source did not answer the end of the fence's transaction"))?
-        .map_err(|error| failed("the fence was lost with its session on the source", error))
+        .map_err(|error| match error.code() {
+            Some(&SqlState::NOT_NULL_VIOLATION) => mark::superseded(error),
+            _ => failed("the fence was lost with its session on the source", error),
+        })
 }
 
 /// Everything that writers may name, parents first, as writers lock them.

@@ -210,11 +210,12 @@ impl Fencing for PostgresDatabase {
         fence::seal(fence, &recording).await
     }
 
-    async fn drop_fence(&self, fence: Fence) -> Result<()> {
+    async fn drop_fence(&self, fence: Fence, _epoch: u64) -> Result<()> {
         fence::drop_fence(fence).await
     }
 
-    async fn lift_fence(&self, _plan: &Plan) -> Result<()> {
+    async fn lift_fence(&self, _plan: &Plan, epoch: u64) -> Result<()> {
+        fence::mark::refuse_later(&self.connect_source("marks").await?, self.name(), epoch).await?;
         fence::lift(self).await
     }
 
@@ -223,7 +224,7 @@ impl Fencing for PostgresDatabase {
         guard::lift(self, warm).await
     }
 
-    async fn open_target(&self, _plan: &Plan) -> Result<()> {
+    async fn open_target(&self, _plan: &Plan, epoch: u64) -> Result<()> {
         let Some(before) = self.leg().before() else {
             return Ok(());
         };
@@ -232,6 +233,7 @@ impl Fencing for PostgresDatabase {
             Some(session) => session,
             None => self.connect_target("lift").await?,
         };
+        fence::mark::refuse_later(&session, self.name(), epoch).await?;
         fence::disarm(&session, &self.postgres.for_leg(before)).await
     }
 
@@ -248,8 +250,8 @@ impl Fencing for PostgresDatabase {
         fence::mark::read(self).await
     }
 
-    async fn confirm_mark(&self) -> Result<()> {
-        fence::mark::confirm(self).await
+    async fn confirm_mark(&self, epoch: u64) -> Result<()> {
+        fence::mark::confirm(self, epoch).await
     }
 
     async fn clear_mark(&self) -> Result<()> {

@@ -93,7 +93,10 @@ impl<D: Database> Migration<D> {
         if !waived {
             self.refuse_hidden_writes()?;
         }
-        self.conductor(None)?.refuse_other_routes()?;
+        let conductor = self.conductor(None)?;
+        conductor.refuse_other_routes()?;
+        // Whoever went on from a copy of this journal must not be disturbed by what is made ready here.
+        conductor.refuse_overtaken().await?;
         if kind != Kind::Rehearsal {
             self.admit_accounts(&options).await?;
         }
@@ -110,7 +113,9 @@ impl<D: Database> Migration<D> {
             None
         };
         let cut = self.cut_armed(kind, &options, waived, next).await;
-        if !cut.as_ref().is_ok_and(|report| report.outcome == Outcome::Switched) {
+        // What a superseded cutover has armed may be another process's by now.
+        let is_over = self.live().state == State::Failed;
+        if !is_over && !cut.as_ref().is_ok_and(|report| report.outcome == Outcome::Switched) {
             self.disarm().await;
         }
         drop(busy);
@@ -175,6 +180,9 @@ impl<D: Database> Migration<D> {
         }
         self.after(course.as_ref().ok(), before).await;
         let course = course?;
+        if let Some(error) = &course.superseded {
+            self.fail(error).await;
+        }
         let holds = self.traffic.holds(route, HOLDS_TIMEOUT).await;
         if course.outcome == Outcome::Switched {
             self.wait_for_handovers().await;
@@ -422,10 +430,14 @@ impl<D: Database> Migration<D> {
             }
             let check = self.journal.leg_check(self.name()).ok().flatten();
             let course = settle(&conductor).await;
-            if !course.as_ref().is_some_and(|course| course.outcome == Outcome::Switched) {
+            let superseded = course.as_ref().and_then(|course| course.superseded.as_ref());
+            if superseded.is_none() && !course.as_ref().is_some_and(|course| course.outcome == Outcome::Switched) {
                 self.disarm().await;
             }
             self.after(course.as_ref(), before).await;
+            if let Some(error) = superseded {
+                return self.fail(error).await;
+            }
             if let Some(course) = course.filter(|course| course.outcome == Outcome::Switched) {
                 let options = Options { max_hold: Duration::ZERO, ..Options::default() };
                 let kind = if conductor.leg.is_way_back() { Kind::Rollback } else { Kind::Cutover };

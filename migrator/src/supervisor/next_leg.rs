@@ -116,8 +116,11 @@ impl<D: Database> Migration<D> {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         let mut retired = false;
         loop {
-            if !completed && let Ok(conductor) = self.completing(over) {
-                completed = conductor.complete().await;
+            if !completed
+                && let Ok(conductor) = self.completing(over)
+                && let Ok(Some((epoch, _))) = self.journal.cutover::<D::Position>(self.name())
+            {
+                completed = conductor.complete(epoch).await;
             }
             retired = retired || self.retired(over).await;
             if completed && retired {

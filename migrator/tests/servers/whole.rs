@@ -6,12 +6,15 @@ use std::time::Duration;
 use migrator::Error;
 use migrator::accounts::{Account, Verdict};
 use migrator::database::Database;
+use migrator::error::Kind;
 use migrator::follow::Follow;
 use migrator::model::mark::{Mark, Stage};
 use migrator::preflight::{Check, Level};
 use tokio_util::sync::CancellationToken;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// The cutover of the whole migration.
+const EPOCH: u64 = 5;
 /// How often what is mended may let more be seen.
 const ROUNDS: usize = 4;
 
@@ -58,7 +61,7 @@ fn mark() -> Mark {
         route: text("shop"),
         source: text("blue"),
         target: text("green"),
-        epoch: 1,
+        epoch: EPOCH,
         journal: text("j"),
         sealed: String::new(),
         stage: Stage::Fenced,
@@ -104,12 +107,46 @@ pub(crate) async fn whole<D: Database>(database: &D, change: impl AsyncFnOnce())
         let ended = if sealed {
             database.seal_fence(raised.fence, &mark(), None, &|| Ok(Vec::new())).await
         } else {
-            database.drop_fence(raised.fence).await
+            database.drop_fence(raised.fence, EPOCH).await
         };
         ended.unwrap_or_else(shown);
     }
+    // A process that was overtaken may neither lift the refusal nor write onto its mark.
+    let superseded = database.lift_fence(&plan, EPOCH - 1).await.expect_err("it is a later cutover's");
+    assert!(superseded.kind() == Kind::Fatal && superseded.to_string().contains("epoch 5"), "{superseded}");
+    database.confirm_mark(EPOCH - 1).await.unwrap_or_else(shown);
+    let stages = async || database.marks().await.unwrap_or_else(shown).into_iter().map(|mark| mark.stage).collect();
+    let stage: Vec<Stage> = stages().await;
+    assert_eq!(stage, [Stage::Sealed]);
+    database.confirm_mark(EPOCH).await.unwrap_or_else(shown);
+    let stage: Vec<Stage> = stages().await;
+    assert_eq!(stage, [Stage::Switched]);
     database.after_switch(&plan).await.unwrap_or_else(shown);
     stop.cancel();
     follower.await.expect("it ends").unwrap_or_else(shown);
     database.clean_up().await.unwrap_or_else(shown);
+}
+
+/// A process that was overtaken between its fence and its decision: `overtake` leaves a mark of epoch 9 on the source. It
+/// neither takes that mark over nor lifts anything.
+pub(crate) async fn superseded<D: Database>(database: &D, migration: &str, overtake: impl AsyncFnOnce()) {
+    let plan = database.plan().await.unwrap_or_else(shown);
+    database.prepare(&plan).await.unwrap_or_else(shown);
+    database.copy(&plan, Arc::default(), CancellationToken::new()).await.unwrap_or_else(shown);
+    database.warm_up(&plan, None).await.unwrap_or_else(shown);
+    let mut raised = database.raise_fence(&plan, "t1", TIMEOUT).await.unwrap_or_else(shown);
+    database.confirm_fence(&plan, &mut raised.fence).await.unwrap_or_else(shown);
+    overtake().await;
+    let mark = Mark { migration: migration.to_owned(), ..mark() };
+    let refused = database.seal_fence(raised.fence, &mark, None, &|| Ok(Vec::new())).await;
+    let refused = refused.expect_err("the mark of a later cutover is there");
+    assert!(refused.kind() == Kind::Fatal && refused.to_string().contains("later cutover"), "{refused}");
+    let refused = database.lift_fence(&plan, EPOCH).await.expect_err("what is there is not its own");
+    assert_eq!(refused.kind(), Kind::Fatal, "{refused}");
+    let epochs = async || database.marks().await.unwrap_or_else(shown).into_iter().map(|mark| mark.epoch).collect();
+    let left: Vec<u64> = epochs().await;
+    assert_eq!(left, [9]);
+    database.lift_fence(&plan, 9).await.unwrap_or_else(shown);
+    let left: Vec<u64> = epochs().await;
+    assert!(left.is_empty(), "{left:?}");
 }

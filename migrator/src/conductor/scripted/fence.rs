@@ -7,9 +7,13 @@ use crate::database::{Counters, Fencing, GatedBackends, Kept, NextLeg, Raised};
 use crate::error::{Error, Result};
 use crate::model::definitions::Fingerprint;
 use crate::model::leg::Leg;
-use crate::model::mark::{Mark, Stage};
+use crate::model::mark::{self, Mark, Stage};
 use crate::model::plan::Plan;
 use crate::preflight::Check;
+
+fn refuse_later(marks: &[Mark], epoch: u64) -> Result<()> {
+    marks.iter().try_for_each(|found| mark::refuse_later(&found.migration, Some(found.epoch), epoch))
+}
 
 impl Fencing for World {
     type Fence = Barrier;
@@ -54,6 +58,7 @@ impl Fencing for World {
     ) -> Result<()> {
         let way_back = self.leg.is_way_back();
         let begins = next_begins.cloned();
+        refuse_later(&self.marks().await?, mark.epoch)?;
         let change = |facts: &mut Facts| {
             let sealed = std::mem::take(&mut facts.barrier);
             let marks = vec![mark.clone()];
@@ -67,12 +72,14 @@ impl Fencing for World {
         self.act("seal_fence", &["Checking"], change).await
     }
 
-    async fn drop_fence(&self, _fence: Barrier) -> Result<()> {
+    async fn drop_fence(&self, _fence: Barrier, epoch: u64) -> Result<()> {
+        refuse_later(&self.marks().await?, epoch)?;
         self.act("drop_fence", &["Undoing"], |facts| facts.barrier = false).await
     }
 
-    async fn lift_fence(&self, _: &Plan) -> Result<()> {
+    async fn lift_fence(&self, _: &Plan, epoch: u64) -> Result<()> {
         let way_back = self.leg.is_way_back();
+        refuse_later(&self.marks().await?, epoch)?;
         let change = |facts: &mut Facts| {
             facts.barrier = false;
             if way_back {
@@ -86,10 +93,12 @@ impl Fencing for World {
         self.act("lift_fence", &["Undoing"], change).await
     }
 
-    async fn open_target(&self, _: &Plan) -> Result<()> {
+    async fn open_target(&self, _: &Plan, epoch: u64) -> Result<()> {
         if !self.leg.is_way_back() {
             return Ok(());
         }
+        let marks = self.facts.lock().marks.clone();
+        refuse_later(&marks, epoch)?;
         let change = |facts: &mut Facts| {
             assert!(facts.back_sealed, "both sides take writes");
             // Once opened, it may be opened again.
@@ -115,7 +124,7 @@ impl Fencing for World {
         Ok(if self.leg.is_way_back() { facts.back_marks.clone() } else { facts.marks.clone() })
     }
 
-    async fn confirm_mark(&self) -> Result<()> {
+    async fn confirm_mark(&self, _: u64) -> Result<()> {
         let mut facts = self.facts.lock();
         assert_eq!(facts.route, self.target(), "the mark would tell a lie");
         let marks = if self.leg.is_way_back() { &mut facts.back_marks } else { &mut facts.marks };

@@ -5,7 +5,7 @@ use mysql_async::{Conn, Error as Failure, Row};
 
 use super::writers::own_account;
 use crate::error::{Error, Result};
-use crate::model::mark::{Mark, Stage};
+use crate::model::mark::{self, Mark, Stage};
 use crate::mysql::catalogue::text;
 use crate::mysql::client::failed;
 use crate::mysql::records;
@@ -36,25 +36,32 @@ pub(crate) async fn install(session: &mut Conn) -> Result<()> {
     Ok(())
 }
 
-/// Writes the mark, and before it where the next leg begins, in that leg's progress record.
+/// Writes the mark, and before it where the next leg begins, in that leg's progress record; neither where the mark of a
+/// later cutover is there.
 pub(crate) async fn write(
     mysql: &Mysql,
     session: &mut Conn,
     mark: &Mark,
     next_begins: Option<&BinlogPosition>,
 ) -> Result<()> {
+    let no_later = format!(
+        "NOT EXISTS (SELECT 1 FROM headgate.switches AS later WHERE later.switch_of = {} AND later.epoch > {})",
+        quote_literal(&mark.migration),
+        mark.epoch
+    );
     if let Some(at) = next_begins {
         let next = mysql.leg().next().key(mysql.name());
         session
             .query_drop(format!(
                 "REPLACE INTO headgate.progress (migration, position)
-                 SELECT migration, {} FROM headgate.progress WHERE migration = {}",
+                 SELECT migration, {} FROM headgate.progress WHERE migration = {} AND {no_later}",
                 quote_literal(&records::written(at)?),
                 quote_literal(&next)
             ))
             .await
             .map_err(|error| failed("cannot write on the source where the way back begins", error))?;
         if session.affected_rows() == 0 {
+            refuse_later(session, &mark.migration, mark.epoch).await?;
             return Err(Error::transient("the source has no record of the way back: it is not armed"));
         }
     }
@@ -66,7 +73,7 @@ pub(crate) async fn write(
             "REPLACE INTO headgate.switches (switch_of, route, source, target, epoch, journal, switched, sealed, moved,
                  event_scheduler, persisted, accounts)
              SELECT {}, {}, {}, 0, CONCAT(UTC_TIMESTAMP(), ' UTC'), {}, event_scheduler, persisted, accounts
-             FROM headgate.fence WHERE migration = {}",
+             FROM headgate.fence WHERE migration = {} AND {no_later}",
             texts.join(", "),
             mark.epoch,
             quote_literal(&mark.journal),
@@ -76,6 +83,7 @@ pub(crate) async fn write(
         .await
         .map_err(|error| failed("cannot write the mark of the switch on the source", error))?;
     if session.affected_rows() == 0 {
+        refuse_later(session, &mark.migration, mark.epoch).await?;
         return Err(Error::transient("the source has forgotten what its fence has changed"));
     }
     Ok(())
@@ -128,11 +136,25 @@ pub(crate) async fn read(mysql: &Mysql) -> Result<Vec<Mark>> {
     Ok(marks)
 }
 
-/// Writes onto the mark that the switch took place.
-pub(crate) async fn confirm(mysql: &Mysql) -> Result<()> {
+/// Refuses to act for the cutover `epoch` where the server has the mark of a later one.
+pub(crate) async fn refuse_later(session: &mut Conn, migration: &str, epoch: u64) -> Result<()> {
+    let asked = session.exec_first("SELECT epoch FROM headgate.switches WHERE switch_of = ?", (migration,)).await;
+    let found = match asked {
+        Ok(found) => found,
+        Err(error) if is_absent(&error) => None,
+        Err(error) => return Err(failed("the mark of a switch cannot be read", error)),
+    };
+    mark::refuse_later(migration, found, epoch)
+}
+
+/// Writes onto the mark that the switch took place, unless it is of a later cutover than `epoch`.
+pub(crate) async fn confirm(mysql: &Mysql, epoch: u64) -> Result<()> {
     let mut session = mysql.connect_source("marks").await?;
     session
-        .exec_drop("UPDATE headgate.switches SET switched = 1 WHERE switch_of = ? AND switched = 0", (mysql.name(),))
+        .exec_drop(
+            "UPDATE headgate.switches SET switched = 1 WHERE switch_of = ? AND epoch <= ? AND switched = 0",
+            (mysql.name(), epoch),
+        )
         .await
         .map_err(|error| failed("cannot write the mark of the switch on the source", error))
 }

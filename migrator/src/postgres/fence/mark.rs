@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, Result};
-use crate::model::mark::{Mark, Stage};
+use crate::model::mark::{self, Mark, Stage};
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::sql::{quote_ident, quote_literal};
@@ -29,17 +29,23 @@ pub(crate) async fn install(session: &Client) -> Result<()> {
     })
 }
 
-/// The statement that writes the mark; it belongs into the transaction of the refusal.
+/// The statement that writes the mark; it belongs into the transaction of the refusal, which it ends with
+/// [`SqlState::NOT_NULL_VIOLATION`] where the mark of a later cutover is there.
 pub(crate) fn writing(mark: &Mark) -> String {
     let values = [&mark.migration, &mark.route, &mark.source, &mark.target, &mark.epoch.to_string(), &mark.journal];
     let values: Vec<String> = values.iter().map(|value| quote_literal(value)).collect();
     format!(
         "INSERT INTO headgate.switches (migration, route, source, target, epoch, journal) VALUES ({})
          ON CONFLICT (migration) DO UPDATE SET route = excluded.route, source = excluded.source,
-             target = excluded.target, epoch = excluded.epoch, journal = excluded.journal,
-             switched = false, sealed = excluded.sealed",
+             target = excluded.target, journal = excluded.journal,
+             epoch = CASE WHEN switches.epoch <= excluded.epoch THEN excluded.epoch END, switched = false, sealed = excluded.sealed",
         values.join(", ")
     )
+}
+
+/// What the transaction of the refusal met where the mark of a later cutover is there.
+pub(super) fn superseded(error: tokio_postgres::Error) -> Error {
+    Error::fatal("the source carries the mark of a later cutover of this migration").because(error)
 }
 
 /// The marks on the source of `postgres`.
@@ -79,13 +85,25 @@ pub(crate) async fn read(postgres: &Postgres) -> Result<Vec<Mark>> {
         .map_err(|error| unreadable(error, &postgres.source().user))
 }
 
-/// Writes onto the mark that the switch took place.
-pub(crate) async fn confirm(postgres: &Postgres) -> Result<()> {
+/// Refuses to act for the cutover `epoch` where the database has the mark of a later one.
+pub(crate) async fn refuse_later(session: &Client, migration: &str, epoch: u64) -> Result<()> {
+    let asked = session.query_opt("SELECT epoch FROM headgate.switches WHERE migration = $1", &[&migration]).await;
+    let found = match asked {
+        Ok(row) => row.map(|row| row.try_get::<_, i64>(0)).transpose(),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let found = found.map_err(|error| failed("the mark of a switch cannot be read", error))?;
+    mark::refuse_later(migration, found.map(i64::unsigned_abs), epoch)
+}
+
+/// Writes onto the mark that the switch took place, unless it is of a later cutover than `epoch`.
+pub(crate) async fn confirm(postgres: &Postgres, epoch: u64) -> Result<()> {
     let session = postgres.connect_source("marks").await?;
     session
         .execute(
-            "UPDATE headgate.switches SET switched = true WHERE migration = $1 AND NOT switched",
-            &[&postgres.name()],
+            "UPDATE headgate.switches SET switched = true WHERE migration = $1 AND epoch <= $2 AND NOT switched",
+            &[&postgres.name(), &i64::try_from(epoch).unwrap_or(i64::MAX)],
         )
         .await
         .map(drop)
