@@ -3,6 +3,7 @@
 //!
 //! Nothing here shares code with what moves rows.
 
+pub(crate) mod keys;
 pub(crate) mod ranges;
 pub(crate) mod snapshot_pair;
 pub(crate) mod table;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Result};
 use crate::model::progress::Progress;
 use crate::model::proof::{Checked, Proof};
+pub(crate) use keys::{KeyPair, KeySessions};
 pub(crate) use snapshot_pair::{Both, Digest, Named, Range, SnapshotPair};
 use table::{Described, NAMED_MAX};
 
@@ -144,8 +146,5 @@ pub(crate) async fn differing_keys<P: SnapshotPair>(
 /// The names for which both sides do not answer the same.
 async fn differing<P: SnapshotPair>(pair: &mut P, table: &Described<P::Column>, query: &str) -> Result<Vec<String>> {
     let (here, there) = pair.named(table, query).await?;
-    let mut names: Vec<String> =
-        here.iter().filter(|(name, digest)| there.get(*name) != Some(digest)).map(|(name, _)| name.clone()).collect();
-    names.extend(there.keys().filter(|name| !here.contains_key(*name)).cloned());
-    Ok(names)
+    Ok(keys::differing(&here, &there))
 }

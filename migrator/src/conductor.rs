@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Failure, UndoReason};
-use crate::database::{Counters, Fencing, NextLeg, SwitchSnapshots};
+use crate::database::{Counters, Fencing, KeyComparison, NextLeg, SwitchSnapshots};
 use crate::error::{Error, Kind as Failing, Result};
 use crate::failpoint;
 use crate::follow::Follow;
@@ -27,13 +27,14 @@ use crate::journal::{Journal, Unwritten};
 use crate::model::leg::Leg;
 use crate::model::mark::Stage;
 use crate::model::plan::Plan;
-use crate::model::report::{Kind, Outcome, Steps};
+use crate::model::report::{Kind, Outcome, Residual, Steps};
 use crate::other_routes;
+use crate::residue::proof_before::ProofBefore;
 use crate::switch_proof::Held;
 use crate::traffic::Traffic;
 
 /// What the cutovers of one leg of a migration work with.
-pub(crate) struct Conductor<D: Fencing + Counters + NextLeg + SwitchSnapshots> {
+pub(crate) struct Conductor<D: Fencing + Counters + KeyComparison + NextLeg + SwitchSnapshots> {
     pub(crate) name: String,
     pub(crate) leg: Leg,
     pub(crate) route: String,
@@ -45,6 +46,8 @@ pub(crate) struct Conductor<D: Fencing + Counters + NextLeg + SwitchSnapshots> {
     pub(crate) next: Option<D>,
     /// What proves the switch afterwards.
     pub(crate) snapshots: Held<D>,
+    /// What is compared before the switch, where that was asked for.
+    pub(crate) proof_before: Option<ProofBefore<D>>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) follow: Follow<D::Position>,
     pub(crate) journal: Journal,
@@ -88,6 +91,8 @@ pub(crate) struct CutoverRun {
     pub(crate) steps: Steps,
     pub(crate) marker: Option<String>,
     pub(crate) counters: u64,
+    /// What was compared before the decision.
+    pub(crate) residual: Option<Residual>,
     /// All that follows a switch is done, too.
     pub(crate) completed: bool,
     /// Why it acted no more: a later cutover has left its mark, which is another process's.
@@ -95,7 +100,7 @@ pub(crate) struct CutoverRun {
 }
 
 /// A cutover that is under way.
-struct Run<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> {
+struct Run<'a, D: Fencing + Counters + KeyComparison + NextLeg + SwitchSnapshots> {
     conductor: &'a Conductor<D>,
     kind: Kind,
     epoch: u64,
@@ -108,6 +113,7 @@ struct Run<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> {
     fence: Fence<D::Fence>,
     marker: Option<String>,
     counters: u64,
+    residual: Option<Residual>,
     /// A write of the decision was tried, and may be on the disk.
     decided: bool,
     /// All that follows a switch is done.
@@ -164,7 +170,7 @@ impl Limits {
     }
 }
 
-impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
+impl<D: Fencing + Counters + KeyComparison + NextLeg + SwitchSnapshots> Conductor<D> {
     /// Runs a cutover or a rehearsal from the request to its end. Fails only where nothing was done.
     pub(crate) async fn run(&self, kind: Kind, max_hold: Duration) -> Result<CutoverRun> {
         let last = self.journal.cutover::<D::Position>(&self.name)?;
@@ -279,7 +285,7 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
     }
 }
 
-impl<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'a, D> {
+impl<'a, D: Fencing + Counters + KeyComparison + NextLeg + SwitchSnapshots> Run<'a, D> {
     fn new(conductor: &'a Conductor<D>, kind: Kind, epoch: u64, max_hold: Duration, fence: Fence<D::Fence>) -> Self {
         Self {
             conductor,
@@ -293,6 +299,7 @@ impl<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'a, D> {
             fence,
             marker: None,
             counters: 0,
+            residual: None,
             decided: false,
             completed: false,
             superseded: None,
@@ -421,6 +428,7 @@ impl<'a, D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'a, D> {
             steps: self.steps,
             marker: self.marker,
             counters: self.counters,
+            residual: self.residual,
             completed: self.completed,
             superseded: self.superseded,
         }

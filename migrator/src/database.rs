@@ -18,6 +18,7 @@ use crate::model::progress::Progress;
 use crate::model::proof::Checked;
 use crate::model::switch_proof::{SwitchProgress, SwitchVerdict};
 use crate::preflight::Check;
+use crate::residue::Key;
 
 /// What raising the fence established.
 pub struct Raised<F, P> {
@@ -35,12 +36,12 @@ pub type GatedBackends<'a> = &'a (dyn Fn() -> Result<Vec<i64>> + Send + Sync);
 ///
 /// Every such method is idempotent: after a crash it is simply called again.
 pub trait Database:
-    Preflight + SchemaAndLoad + Comparison + Fencing + Counters + NextLeg + SwitchSnapshots + Clone
+    Preflight + SchemaAndLoad + Comparison + KeyComparison + Fencing + Counters + NextLeg + SwitchSnapshots + Clone
 {
 }
 
-impl<D: Preflight + SchemaAndLoad + Comparison + Fencing + Counters + NextLeg + SwitchSnapshots + Clone> Database
-    for D
+impl<D> Database for D where
+    D: Preflight + SchemaAndLoad + Comparison + KeyComparison + Fencing + Counters + NextLeg + SwitchSnapshots + Clone
 {
 }
 
@@ -141,6 +142,24 @@ pub trait Comparison: ChangeStream {
     /// A text that changes whenever a definition on either side may have changed; much quicker to read than
     /// [`Comparison::definitions`].
     fn definitions_stamp(&self) -> impl Future<Output = Result<String>> + Send;
+}
+
+/// Whether rows whose keys are known are the same on both sides at this moment, without a snapshot.
+pub trait KeyComparison: Send + Sync + 'static {
+    /// A session on each side, and what was read of the tables.
+    type KeySessions: Send + 'static;
+
+    /// Opens the sessions. They lock nothing, and no statement of theirs lasts.
+    fn open_key_sessions(&self, plan: &Plan) -> impl Future<Output = Result<Self::KeySessions>> + Send;
+
+    /// Compares the rows of these keys of the table with this title. Names those that differ; a row that is on neither
+    /// side does not.
+    fn differing_rows(
+        &self,
+        sessions: &mut Self::KeySessions,
+        table: &str,
+        keys: &[Key],
+    ) -> impl Future<Output = Result<Vec<String>>> + Send;
 }
 
 /// What keeps writers off the source for a cutover: its barrier, its durable refusal, its mark.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Result};
 use crate::model::position::Position;
 use crate::model::progress::Progress;
+use crate::residue::{Generation, Marking};
 use batch::{PendingChanges, Summary};
 pub(crate) use handle::Pause;
 pub use handle::{Applied, Follow};
@@ -59,6 +60,9 @@ pub(crate) trait ChangeSource: Send {
 
     /// Everything before `applied` is durable on the target, and so are these heartbeats.
     fn confirm(&mut self, applied: &Self::Position, beats: &[String]);
+
+    /// Names the rows that the batch changes.
+    fn mark(&self, batch: &Self::Batch, marking: &mut Marking<'_>);
 
     /// How far `applied` is behind the source, in time and in bytes of the stream; nothing before the first heartbeat.
     fn lag(&self, applied: &Self::Position) -> Option<(Duration, u64)>;
@@ -110,6 +114,7 @@ where
         progress,
         orders,
         pause_at: None,
+        marked: None,
         applied,
         recorded: Instant::now(),
         record_after: A::RECORD_AFTER,
@@ -138,6 +143,8 @@ struct Follower<S: ChangeSource> {
     progress: Arc<Progress>,
     orders: watch::Receiver<Option<S::Position>>,
     pause_at: Option<S::Position>,
+    /// What was marked last.
+    marked: Option<Generation>,
     /// Everything before this is durable on the target.
     applied: S::Position,
     /// When the target recorded a position last.
@@ -172,6 +179,9 @@ impl<S: ChangeSource> Follower<S> {
                     outcome?;
                     let before = std::mem::replace(&mut state, ApplierState::Idle(applier));
                     if let ApplierState::Busy(_, Some(summary)) = before {
+                        if let Some(marked) = self.marked.take() {
+                            self.follow.residue().applied(marked);
+                        }
                         self.record_commit(summary);
                     }
                 }
@@ -216,6 +226,10 @@ impl<S: ChangeSource> Follower<S> {
         } else {
             (buffer.take_part(), None)
         };
+        if let Some(mut marking) = self.follow.residue().marking() {
+            self.source.mark(&batch, &mut marking);
+            self.marked = Some(marking.generation());
+        }
         let applying = async move {
             let outcome = applier.apply(&batch).await;
             (applier, outcome)

@@ -30,6 +30,7 @@ mod other_routes;
 pub mod postgres;
 pub mod preflight;
 pub mod records;
+pub mod residue;
 pub mod rights;
 pub mod supervisor;
 mod switch_proof;

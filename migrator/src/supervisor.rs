@@ -8,6 +8,7 @@ mod next_leg;
 mod next_steps;
 mod proving;
 mod recopying;
+mod reverifying;
 mod sessions;
 /// Routes that are looked at together.
 const LOOKED_AT_TOGETHER: usize = 8;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{Conductor, Fence, Limits, RETRY_FIRST, RETRY_LONGEST, Run, failed};
 use crate::backoff::Backoff;
 use crate::cutover::{Cutover, Event, Marker};
-use crate::database::{Counters, Fencing, NextLeg, Raised, SwitchSnapshots};
+use crate::database::{Counters, Fencing, KeyComparison, NextLeg, Raised, SwitchSnapshots};
 use crate::error::{self, Error, Result};
 use crate::model::mark::{Mark, Stage};
 use crate::model::position::Position;
@@ -33,7 +33,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Open transactions that are named in a message.
 const NAMED_MAX: usize = 5;
 
-impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
+impl<D: Fencing + Counters + KeyComparison + NextLeg + SwitchSnapshots> Run<'_, D> {
     /// Runs the effect of `state`; `None` where it has none.
     pub(super) async fn effect(&mut self, state: &Cutover<D::Position>) -> Option<Event<D::Position>> {
         let outcome = match state {
@@ -119,6 +119,10 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
         let applied = conductor.follow.applied();
         if !applied.position.as_ref().is_some_and(|at| at.covers(&marker.position)) {
             return Err(Error::transient(format!("the target is not at {}", marker.position)));
+        }
+        if let Some(before) = &conductor.proof_before {
+            let proving = before.prove(&conductor.database, &conductor.name);
+            self.residual = Some(self.limits.within("comparing what changed since the check", proving).await?);
         }
         self.steps.check = self.lap();
         if self.kind == Kind::Rehearsal {
@@ -263,7 +267,7 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Run<'_, D> {
     }
 }
 
-impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
+impl<D: Fencing + Counters + KeyComparison + NextLeg + SwitchSnapshots> Conductor<D> {
     /// Does what is better done once the target serves; says whether all of it is done. The switch stands, whatever
     /// comes of it.
     pub(crate) async fn complete(&self, epoch: u64) -> bool {
@@ -283,7 +287,7 @@ impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
     }
 }
 
-impl<D: Fencing + Counters + NextLeg + SwitchSnapshots> Conductor<D> {
+impl<D: Fencing + Counters + KeyComparison + NextLeg + SwitchSnapshots> Conductor<D> {
     /// The mark alone would leave open whether the switch took place. A source that is gone needs no mark.
     async fn confirm(&self, epoch: u64) -> bool {
         let confirming = timeout(CONFIRM_TIMEOUT, self.database.confirm_mark(epoch)).await;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Conductor;
 use crate::accounts::Account;
 use crate::cutover::Cutover;
-use crate::database::{ChangeStream, Comparison, NextLeg, Preflight, SchemaAndLoad};
+use crate::database::{ChangeStream, Comparison, KeyComparison, NextLeg, Preflight, SchemaAndLoad};
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::journal::Journal;
@@ -31,6 +31,7 @@ use crate::model::proof::{Checked, Proof};
 use crate::model::report::Kind;
 use crate::model::switch_proof::SwitchVerdict;
 use crate::preflight::Check;
+use crate::residue::Key;
 use crate::switch_proof::Held;
 use crate::traffic::{Admission, OpenTransaction};
 
@@ -105,6 +106,8 @@ pub(crate) struct Facts {
     pub(crate) disk_full: bool,
     /// What the comparison of the snapshots comes to; it runs on while there is none.
     pub(crate) switch_verdict: Option<SwitchVerdict>,
+    /// What a comparison of rows by their keys comes to.
+    pub(crate) differing_rows: Vec<String>,
     journal: Option<Journal>,
     follow: Option<Follow<Place>>,
 }
@@ -190,6 +193,7 @@ impl World {
             database: self.for_leg(leg),
             next: Some(self.for_leg(leg.next())),
             snapshots,
+            proof_before: None,
             plan: Arc::new(plan()),
             follow: self.known_follow(),
             journal: journal.clone(),
@@ -360,6 +364,19 @@ impl Comparison for World {
 
     async fn definitions_stamp(&self) -> Result<String> {
         Ok(format!("{:?}", self.facts.lock().definitions))
+    }
+}
+
+impl KeyComparison for World {
+    type KeySessions = ();
+
+    async fn open_key_sessions(&self, _: &Plan) -> Result<()> {
+        self.act("open_key_sessions", &[], |_| ()).await
+    }
+
+    async fn differing_rows(&self, (): &mut (), _: &str, _: &[Key]) -> Result<Vec<String>> {
+        let rows = self.facts.lock().differing_rows.clone();
+        self.act("differing_rows", &["Checking"], |_| rows).await
     }
 }
 

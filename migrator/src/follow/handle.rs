@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::{Error, Result};
 use crate::model::position::Position;
+use crate::residue::Residue;
 
 /// How far the target is.
 #[derive(Clone, Debug)]
@@ -61,6 +62,8 @@ pub struct Follow<P> {
     pause_at: Arc<watch::Sender<Option<P>>>,
     /// Whether no follower may begin any more; held while one does.
     closed: Arc<Mutex<bool>>,
+    /// What it has changed since the last check.
+    residue: Residue,
 }
 
 const MARKERS_MAX: usize = 16;
@@ -87,6 +90,7 @@ impl<P: Position> Default for Follow<P> {
             applied: Arc::new(watch::Sender::new(applied)),
             pause_at: Arc::new(watch::Sender::new(None)),
             closed: Arc::default(),
+            residue: Residue::default(),
         }
     }
 }
@@ -127,6 +131,11 @@ impl<P: Position> Follow<P> {
     /// One may begin again.
     pub(crate) async fn reopen(&self) {
         *self.closed.lock().await = false;
+    }
+
+    /// What was changed on the target since the last check.
+    pub(crate) fn residue(&self) -> &Residue {
+        &self.residue
     }
 
     /// The follower: how far behind it is.

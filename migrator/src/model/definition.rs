@@ -48,6 +48,7 @@ impl Definition {
 }
 
 /// How a cutover or a rehearsal may go about.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// No statement waits longer for the cutover; what does not fit is undone.
@@ -60,6 +61,10 @@ pub struct Options {
     pub waive_sessions: bool,
     /// Switch only where the way back is armed. Without, nothing that is written after the switch comes back.
     pub way_back: bool,
+    /// Switch only where the rows that changed since the check were found equal on both sides inside of the hold.
+    pub proof_before: bool,
+    /// How long that may take; as the migration's settings say where nothing is named.
+    pub check_budget: Option<Duration>,
 }
 
 /// Below this not even an idle database gets through.
@@ -86,6 +91,8 @@ impl Default for Options {
             waive_accounts: Vec::new(),
             waive_sessions: false,
             way_back: true,
+            proof_before: false,
+            check_budget: None,
         }
     }
 }

@@ -107,6 +107,12 @@ pub struct Settings {
     pub check_range_rows: u64,
     /// Rows that the proof of the switch compares in a second.
     pub proof_rate: u64,
+    /// How long rows that changed since the check may be compared inside of the hold, where that is asked for.
+    pub check_budget: Duration,
+    /// Keys of changed rows that are remembered between two checks, at most.
+    pub residue_keys: usize,
+    /// Of these, so many are compared again in a second while changes are followed; zero for none.
+    pub residue_rate: u64,
     /// How far past the source's counters the target's are set.
     pub counter_gap: i64,
     /// Schemas to move; empty means all that are not the system's.
@@ -124,6 +130,9 @@ impl Default for Settings {
             check_workers: 2,
             check_range_rows: 100_000,
             proof_rate: 25_000,
+            check_budget: Duration::from_millis(500),
+            residue_keys: 100_000,
+            residue_rate: 5000,
             counter_gap: 10_000,
             schemas: Vec::new(),
             slot_create_timeout: Duration::from_secs(10),

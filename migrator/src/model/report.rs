@@ -113,6 +113,15 @@ pub struct Proved {
     pub counters: u64,
 }
 
+/// What had changed since the last check, and was compared inside the hold, before the decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Residual {
+    /// Keys whose rows were compared, and found equal.
+    pub keys: u64,
+    /// How long that took.
+    pub took: Duration,
+}
+
 /// The report of one cutover or rehearsal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutoverReport {
@@ -151,6 +160,9 @@ pub struct CutoverReport {
     pub proved: Proved,
     /// It was done without a passed check, on the operator's word.
     pub check_waived: bool,
+    /// What was compared before the decision; `None` where that was not asked for, or did not come to its end.
+    #[serde(default)]
+    pub residual: Option<Residual>,
     /// The proof that both sides were equal at the switch, as it stands when the report is shown.
     #[serde(skip)]
     pub switch_proof: Option<SwitchProof>,

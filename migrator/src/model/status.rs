@@ -140,6 +140,8 @@ pub struct Status {
     pub way_back: WayBack,
     /// The verdict of the last finished check; `None` before the first.
     pub check_passed: Option<bool>,
+    /// Keys of rows that changed since that check, and were not found equal again; `None` where that is not known.
+    pub unproved_keys: Option<u64>,
     /// The number of the last cutover or rehearsal; 0 before the first.
     pub epoch: u64,
     /// The proof that both sides were equal at the last switch; `None` before the first.

@@ -10,6 +10,7 @@ pub(crate) mod drift;
 pub mod inventory;
 pub(crate) mod printed;
 pub(crate) mod reprinted;
+pub mod residue;
 pub(crate) mod snapshot_pair;
 pub mod stamp;
 pub mod switch_snapshots;

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod batch;
+pub(crate) mod changed_keys;
 pub(crate) mod coalesce;
 pub(crate) mod ddl;
 pub(crate) mod json;
@@ -31,6 +32,7 @@ use crate::mysql::follow::tables::Tables;
 use crate::mysql::heartbeat;
 use crate::mysql::heartbeat::Heartbeat;
 use crate::mysql::schema::triggers;
+use crate::residue::Marking;
 
 /// Events that are read before anything else is looked at again.
 const AT_ONCE: usize = 500;
@@ -160,6 +162,10 @@ impl ChangeSource for Source {
 
     fn confirm(&mut self, _applied: &BinlogPosition, beats: &[String]) {
         self.heartbeat.applied(beats);
+    }
+
+    fn mark(&self, batch: &ApplyBatch, marking: &mut Marking<'_>) {
+        changed_keys::mark(self.batch.tables(), batch, marking);
     }
 
     fn lag(&self, applied: &BinlogPosition) -> Option<(Duration, u64)> {

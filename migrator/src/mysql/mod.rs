@@ -38,8 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
 use crate::database::{
-    ChangeStream, Comparison, Counters, Fencing, GatedBackends, Kept, NextLeg, Preflight, Raised, SchemaAndLoad,
-    SwitchSnapshots,
+    ChangeStream, Comparison, Counters, Fencing, GatedBackends, Kept, KeyComparison, NextLeg, Preflight, Raised,
+    SchemaAndLoad, SwitchSnapshots,
 };
 use crate::error::{Error, Kind, Result};
 use crate::follow::Follow;
@@ -51,6 +51,7 @@ use crate::model::progress::Progress;
 use crate::model::proof::Checked;
 use crate::model::switch_proof::{SwitchProgress, SwitchVerdict};
 use crate::preflight::Check;
+use crate::residue::Key;
 pub use client::Endpoint;
 pub use context::{Mysql, RECORDS};
 use fence::Fence;
@@ -199,6 +200,18 @@ impl Comparison for MysqlDatabase {
 
     async fn definitions_stamp(&self) -> Result<String> {
         Ok(check::stamp::short(&check::stamp::fingerprint(self).await?))
+    }
+}
+
+impl KeyComparison for MysqlDatabase {
+    type KeySessions = check::residue::Sessions;
+
+    async fn open_key_sessions(&self, plan: &Plan) -> Result<Self::KeySessions> {
+        check::residue::open(self, plan).await
+    }
+
+    async fn differing_rows(&self, sessions: &mut Self::KeySessions, table: &str, keys: &[Key]) -> Result<Vec<String>> {
+        sessions.differing(table, keys).await
     }
 }
 

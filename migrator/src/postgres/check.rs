@@ -8,6 +8,7 @@ pub(crate) mod digest;
 pub(crate) mod drift;
 pub(crate) mod expressions;
 pub mod inventory;
+pub mod residue;
 pub(crate) mod snapshot_pair;
 pub(crate) mod stamp;
 pub mod switch_snapshots;

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod batch;
+pub(crate) mod changed_keys;
 pub(crate) mod coalesce;
 pub(crate) mod jobs;
 pub(crate) mod literals;
@@ -28,6 +29,7 @@ use crate::postgres::follow::batch::TransactionBuffer;
 use crate::postgres::follow::tables::Tables;
 use crate::postgres::guard;
 use crate::postgres::heartbeat::Heartbeat;
+use crate::residue::Marking;
 
 /// How long the stream of a predecessor that just ended may keep the slot.
 const START_TRIES: u32 = 40;
@@ -123,6 +125,10 @@ impl ChangeSource for Source {
     fn confirm(&mut self, applied: &Lsn, beats: &[String]) {
         self.stream.confirm(*applied);
         self.heartbeat.applied(beats);
+    }
+
+    fn mark(&self, batch: &ApplyBatch, marking: &mut Marking<'_>) {
+        changed_keys::mark(self.batch.tables(), batch, marking);
     }
 
     fn lag(&self, applied: &Lsn) -> Option<(Duration, u64)> {

@@ -33,8 +33,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
 use crate::database::{
-    ChangeStream, Comparison, Counters, Fencing, GatedBackends, Kept, NextLeg, Preflight, Raised, SchemaAndLoad,
-    SwitchSnapshots,
+    ChangeStream, Comparison, Counters, Fencing, GatedBackends, Kept, KeyComparison, NextLeg, Preflight, Raised,
+    SchemaAndLoad, SwitchSnapshots,
 };
 use crate::error::Result;
 use crate::follow::Follow;
@@ -46,6 +46,7 @@ use crate::model::progress::Progress;
 use crate::model::proof::Checked;
 use crate::model::switch_proof::{SwitchProgress, SwitchVerdict};
 use crate::preflight::Check;
+use crate::residue::Key;
 pub use client::Endpoint;
 pub use context::{Postgres, Tools};
 use fence::Fence;
@@ -160,6 +161,18 @@ impl Comparison for PostgresDatabase {
 
     async fn definitions_stamp(&self) -> Result<String> {
         check::stamp::Stamp::open(self).await?.read().await
+    }
+}
+
+impl KeyComparison for PostgresDatabase {
+    type KeySessions = check::residue::Sessions;
+
+    async fn open_key_sessions(&self, plan: &Plan) -> Result<Self::KeySessions> {
+        check::residue::open(self, plan).await
+    }
+
+    async fn differing_rows(&self, sessions: &mut Self::KeySessions, table: &str, keys: &[Key]) -> Result<Vec<String>> {
+        sessions.differing(table, keys).await
     }
 }
 

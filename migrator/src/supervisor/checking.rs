@@ -59,12 +59,14 @@ impl<D: Database> Migration<D> {
     }
 
     async fn run_check(self: Arc<Self>, stop: CancellationToken, started: SystemTime, busy: Busy) {
+        let residue = self.follow().residue().clone();
+        let began = residue.check_begins(self.definition.settings.residue_keys);
         let checked = AssertUnwindSafe(self.compare(stop.clone())).catch_unwind().await;
         // A check that fell asleep in its pause would stop the follower for good.
         self.follow().resume();
         let outcome = checked.unwrap_or_else(|_| Err(Error::fatal("the check met a fault of its own; the log has it")));
-        if !stop.is_cancelled() {
-            self.keep_check(started, outcome).await;
+        if !stop.is_cancelled() && self.keep_check(started, outcome).await == Verdict::Passed {
+            residue.check_passed(began);
         }
         self.live().check = None;
         drop(busy);
@@ -77,7 +79,7 @@ impl<D: Database> Migration<D> {
         self.database()?.check(&plan, follow, progress, stop).await
     }
 
-    async fn keep_check(&self, started: SystemTime, outcome: Result<Checked>) {
+    async fn keep_check(&self, started: SystemTime, outcome: Result<Checked>) -> Verdict {
         let (status, checked) = match outcome {
             Ok(checked) => (summed_up(started, &checked.proofs), checked),
             Err(error) => {
@@ -98,7 +100,9 @@ impl<D: Database> Migration<D> {
         if let Err(error) = self.journal.set_check(self.name(), &status, &checked).await {
             tracing::error!(migration = self.name(), %error, "the check's verdict was not journalled");
             self.live().note(Some(&error));
+            return Verdict::Broken;
         }
+        status.verdict
     }
 }
 

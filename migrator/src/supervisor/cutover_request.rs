@@ -93,6 +93,9 @@ impl<D: Database> Migration<D> {
         if !waived {
             self.refuse_hidden_writes()?;
         }
+        if options.proof_before {
+            self.admit_proof_before()?;
+        }
         let conductor = self.conductor(None)?;
         conductor.refuse_other_routes()?;
         // Whoever went on from a copy of this journal must not be disturbed by what is made ready here.
@@ -129,7 +132,11 @@ impl<D: Database> Migration<D> {
         waived: bool,
         next: Option<D>,
     ) -> Result<CutoverReport> {
-        let conductor = Arc::new(self.conductor(next)?);
+        let mut conductor = self.conductor(next)?;
+        if options.proof_before {
+            conductor.proof_before = Some(self.proof_before(&conductor, options).await?);
+        }
+        let conductor = Arc::new(conductor);
         let proved = if waived { None } else { self.journal.fingerprint(self.name())? };
         self.prepare_proof(&conductor, proved.as_ref()).await?;
         let warming = conductor.database.warm_up(&conductor.plan, proved.as_ref());
@@ -194,32 +201,6 @@ impl<D: Database> Migration<D> {
             tracing::error!(migration = self.name(), %error, "the report was not journalled");
         }
         Ok(report)
-    }
-
-    /// Refuses where sessions of the route could not move: the target did not take them when it was asked.
-    fn admit_sessions(&self, unopened: &[String], kind: Kind, options: &Options) -> Result<()> {
-        let Some(why) = unopened.first() else {
-            return Ok(());
-        };
-        let (name, (_, target), count) = (self.name(), self.ends(), unopened.len());
-        if options.waive_sessions {
-            tracing::warn!(
-                migration = name,
-                count,
-                why,
-                "sessions cannot move to the target; going on at the operator's word"
-            );
-            return Ok(());
-        }
-        Err(Error::refused(format!(
-            "{count} sessions of route {} cannot be opened on {target}, and a switch would end them: {why}",
-            self.definition.route
-        ))
-        .remedy(format!(
-            "make room on {target} (connections, limits of the account) or mend what the text names; or, at your own \
-             risk, {} MIGRATION {name} WITH (waive_sessions=true)",
-            kind.statement()
-        )))
     }
 
     /// Whether the request may go on without a passed check; refuses where it may not.
@@ -320,6 +301,7 @@ impl<D: Database> Migration<D> {
             database: self.database()?,
             next,
             snapshots: Held::default(),
+            proof_before: None,
             plan: plan.ok_or_else(|| Error::fatal("there is no plan to cut over by"))?,
             follow: self.follow(),
             journal: self.journal.clone(),
@@ -403,6 +385,7 @@ impl<D: Database> Migration<D> {
                 counters: course.counters,
             },
             check_waived,
+            residual: course.residual,
             switch_proof: None,
         }
     }

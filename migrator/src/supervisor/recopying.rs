@@ -43,6 +43,7 @@ impl<D: Database> Migration<D> {
             recopy.push(found);
         }
         self.journal.begin_recopy(name, &recopy).await?;
+        self.follow().residue().void();
         {
             let mut live = self.live();
             live.recopy = recopy;

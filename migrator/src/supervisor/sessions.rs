@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::migration::Migration;
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::model::definition::Options;
 use crate::model::definitions::named;
+use crate::model::report::Kind;
 use crate::model::status::Verdict;
 use crate::other_routes;
 use crate::preflight::{Check, Level};
@@ -20,6 +22,32 @@ const HIDDEN_REMEDY: &str =
     "end these sessions, or let them undo the setting and connect anew; then run CHECK MIGRATION again";
 
 impl<D: Database> Migration<D> {
+    /// Refuses where sessions of the route could not move: the target did not take them when it was asked.
+    pub(super) fn admit_sessions(&self, unopened: &[String], kind: Kind, options: &Options) -> Result<()> {
+        let Some(why) = unopened.first() else {
+            return Ok(());
+        };
+        let (name, (_, target), count) = (self.name(), self.ends(), unopened.len());
+        if options.waive_sessions {
+            tracing::warn!(
+                migration = name,
+                count,
+                why,
+                "sessions cannot move to the target; going on at the operator's word"
+            );
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "{count} sessions of route {} cannot be opened on {target}, and a switch would end them: {why}",
+            self.definition.route
+        ))
+        .remedy(format!(
+            "make room on {target} (connections, limits of the account) or mend what the text names; or, at your own \
+             risk, {} MIGRATION {name} WITH (waive_sessions=true)",
+            kind.statement()
+        )))
+    }
+
     /// Sessions whose writes the last check cannot have seen: no stream carries what they wrote since.
     fn hidden_since_check(&self) -> Result<Vec<String>> {
         let check = self.journal.leg_check(self.name())?;

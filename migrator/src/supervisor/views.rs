@@ -47,6 +47,7 @@ impl<D: Database> Migration<D> {
         let sum = |number: fn(&TableProgress) -> u64| tables.values().map(number).sum::<u64>();
         let (rows_copied, rows_estimated) = (sum(|table| table.rows_copied), sum(|table| table.rows_estimated));
         let applied = self.follow().applied();
+        let unproved = self.follow().residue().count().ok().and_then(|count| u64::try_from(count).ok());
         let waits_for = self.database().ok().and_then(|database| database.waits_for());
         let stage = self.shown.stage.lock().clone();
         let trouble = self.shown.trouble();
@@ -109,6 +110,7 @@ impl<D: Database> Migration<D> {
             interrupted,
             way_back,
             check_passed: checked.map(|check| check.verdict == Verdict::Passed),
+            unproved_keys: unproved,
             epoch: last.map_or(0, |(epoch, _)| epoch),
             switch_proof,
         }

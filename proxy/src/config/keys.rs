@@ -127,6 +127,12 @@ Migrator {
         "rows per compared range";
     proof_rate: u64 = Text("25000"), number!(100 to 100_000_000), ByMigration,
         "rows that the proof of the switch compares in a second, behind the application";
+    check_budget: Duration = Text("500ms"), DURATION, ByMigration,
+        "how long a cutover WITH (proof = 'before') may compare inside the hold what changed since the check; what does not fit undoes it";
+    residue_keys: usize = Text("100000"), number!(1 to 10_000_000), ByMigration,
+        "keys of changed rows that are remembered from a check on, for a cutover WITH (proof = 'before')";
+    residue_rate: u64 = Text("5000"), number!(0 to 1_000_000), ByMigration,
+        "of these, so many are compared again in a second while changes are followed; 0 leaves them all to the hold";
     counter_gap: i64 = Text("10000"), number!(0 to 1_000_000_000), ByMigration,
         "how far past the source's sequences the target's are set at a cutover";
     slot_create_timeout: Duration = Text("10s"), DURATION, ByMigration,

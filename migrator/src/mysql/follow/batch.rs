@@ -146,6 +146,11 @@ impl PendingChanges for TransactionBuffer {
 }
 
 impl TransactionBuffer {
+    /// What the changes are of.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
     /// What begins before `stored` in the files of that server is skipped, but for distributed transactions that may be
     /// committed later: it is read from `from`. `end` is where the log of the server
     /// that streams ended before.

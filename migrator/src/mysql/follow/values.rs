@@ -35,6 +35,8 @@ pub(crate) enum Purpose {
     Store,
     /// To find a row through the column's index.
     Find,
+    /// As [`Purpose::Find`], for a session with `SET NAMES utf8mb4`.
+    Name,
 }
 
 /// Writes one value.
@@ -107,7 +109,7 @@ fn text(out: &mut Vec<u8>, value: &[u8], traits: &Traits, purpose: Purpose) {
         Some("utf8mb4")
     } else if let Some(from) = &traits.converted_from {
         Some(from.as_str())
-    } else if purpose == Purpose::Find {
+    } else if purpose != Purpose::Store {
         // A comparison with bare bytes could not use the index.
         traits.charset.as_deref()
     } else {
@@ -117,13 +119,30 @@ fn text(out: &mut Vec<u8>, value: &[u8], traits: &Traits, purpose: Purpose) {
         out.push(b'_');
         out.extend_from_slice(charset.as_bytes());
     }
+    let constant = if purpose == Purpose::Name { quoted_or_hex } else { quoted };
     if value.len() < traits.padded_to {
         let mut padded = value.to_vec();
         padded.resize(traits.padded_to, 0);
-        quoted(out, &padded);
+        constant(out, &padded);
     } else {
-        quoted(out, value);
+        constant(out, value);
     }
+}
+
+/// Bytes as a string constant that is the same whatever the character set of the statement.
+fn quoted_or_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'\'' | b'\\');
+    if bytes.iter().all(plain) {
+        quoted(out, bytes);
+        return;
+    }
+    // The blank ends an introducer.
+    out.extend_from_slice(b" X'");
+    for byte in bytes {
+        out.extend([byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
+    }
+    out.push(b'\'');
 }
 
 /// MariaDB keeps the node first and the time from its slowest to its fastest part, except for kinds whose own order

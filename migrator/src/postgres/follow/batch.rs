@@ -91,6 +91,11 @@ impl PendingChanges for TransactionBuffer {
 }
 
 impl TransactionBuffer {
+    /// What the changes are of.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
     /// Transactions that end at or before `stored` are skipped.
     pub(crate) fn new(tables: Arc<Tables>, stored: Lsn) -> Self {
         Self {

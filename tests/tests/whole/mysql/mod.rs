@@ -70,6 +70,7 @@ mod metrics;
 mod migration;
 mod moving;
 mod operator;
+mod proof_before;
 mod recopy;
 mod reload;
 mod resume;

@@ -13,6 +13,7 @@ mod metrics;
 mod migration;
 mod moving;
 mod operator;
+mod proof_before;
 mod recopy;
 mod reload;
 mod resume;

@@ -74,6 +74,7 @@ const STATUS: &[Column] = &[
     ("transactions_applied", Int),
     ("applied_position", Text),
     ("check_passed", Bool),
+    ("unproved_keys", Int),
     ("epoch", Int),
     ("interrupted_since", Time),
     ("error_message", Text),
@@ -155,6 +156,8 @@ const REPORT: &[Column] = &[
     ("proved_time", Time),
     ("counters", Int),
     ("check_waived", Bool),
+    ("residue_keys", Int),
+    ("residue_ms", Float),
     ("switch_proof", Text),
     ("switch_proof_detail", Text),
 ];

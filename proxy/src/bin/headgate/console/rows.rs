@@ -77,6 +77,7 @@ pub(super) fn status(status: Status) -> Row {
         status.transactions_applied,
         status.applied_position,
         status.check_passed,
+        status.unproved_keys,
         status.epoch,
         status.interrupted,
         status.error,
@@ -189,6 +190,8 @@ pub(super) fn report(report: &CutoverReport) -> Row {
         report.proved.finished,
         report.proved.counters,
         report.check_waived,
+        report.residual.map(|residual| residual.keys),
+        report.residual.map(|residual| millis(residual.took)),
         report.switch_proof.as_ref().map(SwitchProof::name),
         report.switch_proof.as_ref().map(ToString::to_string),
     ]

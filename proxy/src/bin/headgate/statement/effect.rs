@@ -23,11 +23,15 @@ impl Statement {
                 let hold = options.max_hold.as_millis();
                 return Some(format!(
                     "{words} MIGRATION {name} WITH (max_hold = '{hold}ms', waive_check = {}, waive_accounts = '{}', \
-                     waive_sessions = {}, way_back = '{}')",
+                     waive_sessions = {}, way_back = '{}', proof = '{}'{})",
                     options.waive_check,
                     options.waive_accounts.join(","),
                     options.waive_sessions,
-                    if options.way_back { "armed" } else { "none" }
+                    if options.way_back { "armed" } else { "none" },
+                    if options.proof_before { "before" } else { "after" },
+                    options
+                        .check_budget
+                        .map_or_else(String::new, |budget| { format!(", check_budget = '{}ms'", budget.as_millis()) })
                 ));
             }
             Self::Recopy { name, schema, table } => {

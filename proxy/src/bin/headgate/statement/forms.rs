@@ -23,8 +23,7 @@ fn form(text: &str, meaning: &'static str) -> Form {
 pub(crate) static FORMS: LazyLock<Vec<Form>> = LazyLock::new(forms);
 
 /// What may be said of a cutover or rollback.
-const SWITCHING: &str =
-    "max_hold = '2s', waive_check = false, waive_accounts = '', waive_sessions = false, way_back = 'armed'";
+const SWITCHING: &str = "max_hold = '2s', waive_check = false, waive_accounts = '', waive_sessions = false, way_back = 'armed', proof = 'after', check_budget = '500ms'";
 
 fn forms() -> Vec<Form> {
     let options: String = Migrator::options().map(option).collect();
@@ -44,12 +43,12 @@ fn forms() -> Vec<Form> {
             "takes a table anew, as after a check that differs; check again then, because what was proved is void",
         ),
         form(
-            "REHEARSE MIGRATION name [WITH (max_hold = '2s', way_back = 'armed')]",
+            "REHEARSE MIGRATION name [WITH (max_hold = '2s', way_back = 'armed', proof = 'after', check_budget = '500ms')]",
             "runs a cutover, or after one a rollback, up to the decision, then opens again where it was",
         ),
         form(
             &format!("CUTOVER MIGRATION name [WITH ({SWITCHING})]"),
-            "switches the route, or undoes everything and says why; without way_back = 'none' what is written afterwards comes back to the source",
+            "switches the route, or undoes everything and says why; without way_back = 'none' what is written afterwards comes back to the source; with proof = 'before' the rows that changed since the check are compared inside the hold, which may take check_budget",
         ),
         form(
             &format!("ROLLBACK MIGRATION name [WITH ({SWITCHING})]"),

@@ -75,6 +75,9 @@ pub(super) fn settings(pairs: Vec<Pair>) -> Result<Given, Mistake> {
     Ok(given)
 }
 
+const OPTIONS: [&str; 7] =
+    ["max_hold", "waive_check", "waive_accounts", "waive_sessions", "way_back", "proof", "check_budget"];
+
 /// The options of a cutover or rehearsal.
 pub(super) fn options(pairs: Vec<Pair>) -> Result<Options, Mistake> {
     let mut options = Options::default();
@@ -92,9 +95,13 @@ pub(super) fn options(pairs: Vec<Pair>) -> Result<Options, Mistake> {
                 "none" => options.way_back = false,
                 _ => return Err(pair.refuse("'armed' or 'none'")),
             },
-            _ => {
-                return Err(pair.unknown(["max_hold", "waive_check", "waive_accounts", "waive_sessions", "way_back"]));
-            }
+            "proof" => match pair.value.to_lowercase().as_str() {
+                "before" => options.proof_before = true,
+                "after" => options.proof_before = false,
+                _ => return Err(pair.refuse("'before' or 'after'")),
+            },
+            "check_budget" => options.check_budget = Some(pair.duration()?),
+            _ => return Err(pair.unknown(OPTIONS)),
         }
     }
     Ok(options)
@@ -174,6 +181,9 @@ pub(crate) fn settings_of(migrator: &Migrator) -> Settings {
         check_workers: migrator.check_workers,
         check_range_rows: migrator.check_range_rows,
         proof_rate: migrator.proof_rate,
+        check_budget: migrator.check_budget,
+        residue_keys: migrator.residue_keys,
+        residue_rate: migrator.residue_rate,
         counter_gap: migrator.counter_gap,
         slot_create_timeout: migrator.slot_create_timeout,
         ..Settings::default()

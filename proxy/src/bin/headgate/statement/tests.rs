@@ -39,7 +39,7 @@ fn a_migration_is_created_with_every_setting_of_the_configuration_that_help_name
         assert!(!form.starts_with("did you mean"), "{form}");
     }
     let text = "CREATE MIGRATION m FROM a TO b WITH (copy_workers = 7, copy_chunk = '2MiB', check_workers = 8, \
-        check_range_rows = 900, proof_rate = 4000, counter_gap = 10, slot_create_timeout = '3s', schemas = 'a, b')";
+        check_range_rows = 900, proof_rate = 4000, check_budget = '200ms', residue_keys = 7, residue_rate = 0, counter_gap = 10, slot_create_timeout = '3s', schemas = 'a, b')";
     let Ok(Statement::Create { settings, .. }) = one(text) else {
         panic!("not a CREATE");
     };
@@ -49,6 +49,9 @@ fn a_migration_is_created_with_every_setting_of_the_configuration_that_help_name
         check_workers: 8,
         check_range_rows: 900,
         proof_rate: 4000,
+        check_budget: Duration::from_millis(200),
+        residue_keys: 7,
+        residue_rate: 0,
         counter_gap: 10,
         slot_create_timeout: Duration::from_secs(3),
         schemas: vec!["a".to_owned(), "b".to_owned()],
@@ -78,8 +81,11 @@ fn options_are_read_with_their_units() {
         waive_accounts: vec!["shop".to_owned(), "till".to_owned()],
         waive_sessions: false,
         way_back: true,
+        proof_before: true,
+        check_budget: Some(Duration::from_millis(20)),
     };
-    let text = "CUTOVER MIGRATION m WITH (max_hold='500ms', waive_check = TRUE, waive_accounts = 'shop, till')";
+    let text = "CUTOVER MIGRATION m WITH (max_hold='500ms', waive_check = TRUE, waive_accounts = 'shop, till', \
+        proof = 'before', check_budget = '20ms')";
     assert_eq!(one(text), Ok(Statement::Cutover("m".to_owned(), expected)));
     assert_eq!(mistake("CUTOVER MIGRATION m WITH (max_hold=2)").code, "22023");
     let unknown = mistake("REHEARSE MIGRATION m WITH (max_holds='2s')");
@@ -149,6 +155,7 @@ fn later_statements_are_known_as_such() {
     let without = Options { way_back: false, ..Options::default() };
     assert_eq!(one("CUTOVER MIGRATION m WITH (way_back = 'none')"), Ok(Statement::Cutover("m".to_owned(), without)));
     assert!(one("CUTOVER MIGRATION m WITH (way_back = 'perhaps')").is_err());
+    assert!(one("CUTOVER MIGRATION m WITH (proof = 'perhaps')").is_err());
     assert_eq!(one("COMMIT MIGRATION m"), Ok(Statement::Later("COMMIT MIGRATION")));
 }
 
@@ -165,6 +172,8 @@ fn parameters_take_the_place_of_names_and_values() {
         waive_accounts: Vec::new(),
         waive_sessions: false,
         way_back: true,
+        proof_before: false,
+        check_budget: None,
     };
     assert_eq!(bound, Statement::Cutover("m".to_owned(), expected));
     assert!(bind(&tokens, &values[..1]).is_err());
