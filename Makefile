@@ -6,7 +6,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Seconds per fuzz target.
 FUZZ_SECONDS ?= 60
 # Tests that `make test` runs once more with the least rights: one of each suite.
-LEAST := test(/^(everything_a_schema_has_arrives_as_it_was|changes_of_every_kind_come_to_the_same_rows|equal_databases_are_proven_equal_while_writers_go_on|a_sealed_fence_refuses_every_writer_until_it_is_lifted|every_type_arrives_byte_for_byte_in_(mysql|mariadb)|between_two_of_mysql_every_definition_is_the_same)$$/)
+LEAST := test(/^(everything_a_schema_has_arrives_as_it_was|changes_of_every_kind_come_to_the_same_rows|equal_databases_are_proven_equal_while_writers_go_on|a_sealed_fence_refuses_every_writer_until_it_is_lifted|every_type_arrives_byte_for_byte_in_(mysql|mariadb)|between_two_of_mysql_every_definition_is_the_same|(mysql_97|mysql_56|mariadb)_goes_there_and_back_and_there_again_and_nothing_is_lost_or_echoed)$$/)
 # How many rounds of `make torture`, and which; an empty seed is a new one.
 ROUNDS ?= 100
 SEED ?=

@@ -439,10 +439,19 @@ const OF_TARGET: [&str; 12] = [
 /// Runs the statements of the findings as root where they belong, until none is left or nothing changes. What is left,
 /// and what was run.
 async fn follow_the_remedies(mysql: &MysqlDatabase, pair: &Pair) -> (Vec<Check>, Vec<String>) {
+    follow_those(mysql, pair, |_| true).await
+}
+
+/// The same of those that are wanted.
+async fn follow_those(
+    mysql: &MysqlDatabase,
+    pair: &Pair,
+    wanted: impl Fn(&Check) -> bool,
+) -> (Vec<Check>, Vec<String>) {
     let mut ran = Vec::new();
     for _ in 0..6 {
         let mut left = findings(mysql).await;
-        left.retain(|check| check.level != Level::Ok);
+        left.retain(|check| check.level != Level::Ok && wanted(check));
         let known = ran.len();
         for check in &left {
             let of_target = OF_TARGET.contains(&check.name.as_str()) || check.name.starts_with("target");
@@ -504,7 +513,10 @@ async fn the_least_rights_are_found_by_trying(source: Kind, kind: Kind, expected
     let [there, here] = [ends.remove(0), ends.remove(0)];
     let secrets = std::sync::Arc::new(migrator::accounts::NoSecrets);
     let mysql = MysqlDatabase::new(Mysql::new("m", there, here, Settings::default(), secrets));
-    let (left, ran) = follow_the_remedies(&mysql, &pair).await;
+    // Rights for a way back may be as good as others.
+    let (left, ran) = follow_those(&mysql, &pair, |check| !check.name.ends_with("_way_back")).await;
+    assert_eq!(names(&left), expected, "{:#?}", worse(&left));
+    let (left, _) = follow_the_remedies(&mysql, &pair).await;
     assert_eq!(names(&left), expected, "{:#?}", worse(&left));
     let definer = if kind == Kind::Mysql97 { "GRANT SET_ANY_DEFINER ON *.* TO" } else { "GRANT SET USER ON *.* TO" };
     for part in [

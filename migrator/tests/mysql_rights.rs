@@ -81,23 +81,49 @@ impl World {
         assert_eq!(target.rows::<String>("", events).await, ["nightly"]);
     }
 
+    /// Lets the account that has the least rights migrate, with a way back or without one.
+    async fn grant(&self, way_back: bool) {
+        for (server, side) in [(&self.0.source, Side::Source), (&self.0.target, Side::Target)] {
+            let left_out = Server::left_out(&server.grants(side, LEAST), way_back);
+            server.grant(side, LEAST, &left_out).await;
+        }
+    }
+
     /// Runs a finding's statement where it is to be run, as root.
     async fn mend(&self, check: &Check) {
-        let on_source = check.name.starts_with("source");
-        let server = if on_source { &self.0.source } else { &self.0.target };
+        let server = if check.name.starts_with("source") { &self.0.source } else { &self.0.target };
         server.run("", &check.fix).await;
     }
 }
 
-/// A whole migration of an account that has nothing but what is printed.
+/// A whole migration of an account that has nothing but what is printed, with a way back or without one.
 async fn moves(from: Kind, to: Kind, known: &[&str]) {
+    for way_back in [true, false] {
+        moves_with(way_back, from, to, known).await;
+    }
+}
+
+async fn moves_with(way_back: bool, from: Kind, to: Kind, known: &[&str]) {
     let world = World::new(from, to).await;
     let (source, target) = (&world.0.source, &world.0.target);
-    source.grant(Side::Source, LEAST, &[]).await;
-    target.grant(Side::Target, LEAST, &[]).await;
+    world.grant(way_back).await;
     let mysql = World::migration(source.least("shop"), target.least("shop"));
-    let checks = found(&mysql).await;
+    let mut checks = found(&mysql).await;
     assert!(errors(&checks).is_empty(), "{checks:#?}");
+    if !way_back {
+        for (server, side, check) in
+            [(source, Side::Source, "source_way_back"), (target, Side::Target, "target_way_back")]
+        {
+            let printed = server.grants(side, LEAST);
+            let lacking: BTreeSet<&str> =
+                (printed.iter().filter(|grant| grant.check == check)).map(|grant| grant.statement.as_str()).collect();
+            // What cannot be looked at without one of them is told beside it.
+            let told = checks.iter().filter(|one| one.name == check && !one.fix.is_empty());
+            let told = told.map(|one| one.fix.as_str());
+            assert_eq!(told.collect::<BTreeSet<_>>(), lacking, "{check}");
+        }
+        checks.retain(|check| !check.name.ends_with("_way_back"));
+    }
     let unknown: Vec<&Check> =
         checks.iter().filter(|check| check.name != "keys" && !known.contains(&check.name.as_str())).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
@@ -106,7 +132,7 @@ async fn moves(from: Kind, to: Kind, known: &[&str]) {
 }
 
 /// The findings that miss a printed right.
-const CHECKED: [&str; 13] = [
+const CHECKED: [&str; 15] = [
     "source_rights",
     "source_snapshots",
     "source_sessions",
@@ -120,14 +146,15 @@ const CHECKED: [&str; 13] = [
     "target_sessions",
     "target_writers",
     "schema_trial",
+    "source_way_back",
+    "target_way_back",
 ];
 
 /// Leaves one statement after the other out: each is missed, by a finding whose statement brings it back.
 async fn walks(from: Kind, to: Kind, side: Side) {
     let world = World::new(from, to).await;
     let (source, target) = (&world.0.source, &world.0.target);
-    source.grant(Side::Source, LEAST, &[]).await;
-    target.grant(Side::Target, LEAST, &[]).await;
+    world.grant(true).await;
     let least = (source.least("shop"), target.least("shop"));
     let mut always: BTreeSet<String> = {
         let checks = found(&World::migration(least.0.clone(), least.1.clone())).await;
@@ -137,12 +164,16 @@ async fn walks(from: Kind, to: Kind, side: Side) {
     // The accounts of this test pass the fence for one another.
     always.insert("fence_accounts".to_owned());
     let server = if side == Side::Source { source } else { target };
-    let count = server.grants(side, LEAST).len();
-    assert!(count > 1, "nothing is printed");
-    for without in 1..count {
+    let printed = server.grants(side, LEAST);
+    assert!(printed.len() > 1, "nothing is printed");
+    for without in 1..printed.len() {
         let user = format!("without_{without}");
-        server.grant(side, &user, &[without]).await;
         let grant = &server.grants(side, &user)[without];
+        // What is printed as needed without a way back is missed where there is none.
+        let way_back = !matches!(grant.need, Need::Where(_));
+        let mut left_out = Server::left_out(&printed, way_back);
+        left_out.push(without);
+        server.grant(side, &user, &left_out).await;
         assert!(CHECKED.contains(&grant.check), "{}", grant.check);
         let mut ends = least.clone();
         let end = if side == Side::Source { &mut ends.0 } else { &mut ends.1 };
@@ -181,8 +212,7 @@ async fn arrives_by_what_is_told(kind: Kind, make: &str, expected: &[(&str, &str
     let world = World::new(kind, kind).await;
     let (source, target) = (&world.0.source, &world.0.target);
     source.run("shop", make).await;
-    source.grant(Side::Source, LEAST, &[]).await;
-    target.grant(Side::Target, LEAST, &[]).await;
+    world.grant(false).await;
     let mysql = World::migration(source.least("shop"), target.least("shop"));
     let checks = found(&mysql).await;
     for (name, part, fix) in expected {
@@ -227,6 +257,32 @@ async fn what_the_printed_rights_do_not_carry_of_mariadb_is_told_with_the_grant_
     arrives_by_what_is_told(Kind::Mariadb1011, &make, &expected).await;
 }
 
+#[tokio::test]
+async fn an_account_that_could_not_put_a_trigger_back_is_told_before_anything_begins_what_lets_it() {
+    let world = World::new(Kind::Mysql97, Kind::Mysql97).await;
+    world.grant(true).await;
+    let mysql = World::migration(world.0.source.least("shop"), world.0.target.least("shop"));
+    let told = async || {
+        let checks = found(&mysql).await.into_iter().filter(|check| check.name == "source_way_back");
+        checks.collect::<Vec<Check>>()
+    };
+    assert_eq!(told().await, Vec::new());
+    let make = "CREATE TRIGGER of_root AFTER INSERT ON keyless FOR EACH ROW SET @seen = NEW.a;
+        SET GLOBAL log_bin_trust_function_creators = OFF";
+    world.0.source.run("shop", make).await;
+    let checks = told().await;
+    let fixes: Vec<&str> = checks.iter().map(|check| check.fix.as_str()).collect();
+    assert!(
+        matches!(fixes[..], [trust, "GRANT SYSTEM_USER ON *.* TO 'headgate'@'%'"]
+            if trust.contains("log_bin_trust_function_creators")),
+        "{checks:#?}"
+    );
+    for check in &checks {
+        world.mend(check).await;
+    }
+    assert_eq!(told().await, Vec::new());
+}
+
 /// Rights of a side that not every migration comes to use, and when it does.
 const SOMETIMES: [(Side, &str, &str); 9] = [
     (Side::Source, "GRANT LOCK TABLES ", "where a long statement keeps FLUSH TABLES from being used"),
@@ -251,15 +307,15 @@ async fn is_needed(from: Kind, to: Kind, side: Side) {
     for without in 1..count {
         let world = World::new(from, to).await;
         let (source, target) = (&world.0.source, &world.0.target);
-        let left_out = |of: Side| {
-            if side == of { vec![without] } else { Vec::new() }
-        };
-        source.grant(Side::Source, LEAST, &left_out(Side::Source)).await;
-        target.grant(Side::Target, LEAST, &left_out(Side::Target)).await;
+        for (server, of) in [(source, Side::Source), (target, Side::Target)] {
+            let mut left_out = Server::left_out(&server.grants(of, LEAST), false);
+            left_out.extend((side == of).then_some(without));
+            server.grant(of, LEAST, &left_out).await;
+        }
         let server = if side == Side::Source { source } else { target };
         let grant = server.grants(side, LEAST).swap_remove(without);
         let excused = SOMETIMES.iter().any(|(of, right, _)| *of == side && grant.statement.contains(right));
-        if grant.need != Need::Always || excused {
+        if grant.need == Need::Helpful || excused {
             continue;
         }
         let mysql = World::migration(source.least("shop"), target.least("shop"));

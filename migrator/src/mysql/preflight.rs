@@ -14,8 +14,9 @@ mod side;
 mod tables;
 pub(crate) mod trial;
 mod visible;
+mod way_back;
 
-use super::{Mysql, catalogue, fence};
+use super::{Mysql, fence};
 use crate::accounts::Account;
 use crate::error::{Error, Result};
 use crate::preflight::{Check, Findings, Level};
@@ -59,6 +60,7 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
         let definers = objects::definers(mysql, source, target, &mut findings).await;
         findings.ran("definers", definers);
         trial::run(mysql, source, target, place, &mut findings).await;
+        way_back::run(mysql, source, target, &mut findings).await;
     }
     Ok(findings.checks)
 }
@@ -67,23 +69,19 @@ pub async fn run(mysql: &Mysql) -> Result<Vec<Check>> {
 pub(super) async fn refuse_way_back(mysql: &Mysql) -> Result<()> {
     let (mut source, mut target) =
         tokio::try_join!(Side::open(mysql.connect_source("arm")), Side::open(mysql.connect_target("arm")))?;
-    let (mut here, mut there) = (Findings::default(), Findings::default());
-    server::stream(mysql, &mut source, &mut here).await;
-    let outcome = tables::cascades(&mut source, &catalogue::listed(mysql), &mut here).await;
-    here.ran("foreign_key_cascades", outcome);
-    rights::source(mysql, &mut source, &mut here).await;
-    rights::applier(mysql, &mut target, &mut there).await;
+    let [here, there] = way_back::lacking(mysql, &mut source, &mut target).await;
     let (mut evidence, mut remedies, mut fixes) = (Vec::new(), Vec::new(), Vec::new());
-    for (server, findings) in [(mysql.source(), here), (mysql.target(), there)] {
-        let errors = || findings.checks.iter().filter(|check| check.level == Level::Error);
-        if errors().next().is_none() {
+    for (server, mut lacking) in [(mysql.source(), here), (mysql.target(), there)] {
+        lacking.retain(|check| check.level == Level::Error);
+        if lacking.is_empty() {
             continue;
         }
-        evidence.extend(errors().map(|check| check.evidence.clone()));
-        let statements: Vec<&str> = errors().map(|check| check.fix.as_str()).filter(|fix| !fix.is_empty()).collect();
+        evidence.extend(lacking.iter().map(|check| check.evidence.clone()));
+        let fixes_here = lacking.iter().map(|check| check.fix.as_str());
+        let statements: Vec<&str> = fixes_here.filter(|fix| !fix.is_empty()).collect();
         let statements = statements.join("; ");
         // A check that lacked a right is made again when it has it.
-        let words: Vec<&str> = errors().map(|check| check.remedy.as_str()).collect();
+        let words: Vec<&str> = lacking.iter().map(|check| check.remedy.as_str()).collect();
         let mend = if statements.is_empty() { words.join("; ") } else { statements.clone() };
         remedies.push(format!("on {server:?}: {mend}"));
         fixes.push(statements);

@@ -14,7 +14,7 @@ use crate::mysql::context::RECORDS;
 use crate::mysql::context::SCRATCH;
 use crate::mysql::schema::grants;
 use crate::rights::{self, Grant, Need, Side};
-use table::{RIGHTS, Right, To};
+use table::{RIGHTS, Right, To, WITHOUT_WAY_BACK};
 
 /// Whose rights, and to what.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +64,19 @@ fn pattern(database: &str) -> String {
     format!("{}.*", quote_ident(&plain.replace('_', "\\_").replace('%', "\\%")))
 }
 
-fn of(side: Side, version: Version) -> impl Iterator<Item = &'static Right> {
-    RIGHTS.iter().filter(move |right| right.side == side && (right.of)(version))
+/// The rights of one side, and then what else it needs where the two change places: not what one of its own allows too.
+/// What these allow in turn is needed only without them.
+fn of(side: Side, version: Version) -> Vec<Right> {
+    let there = RIGHTS.iter().copied().filter(|right| (right.of)(version));
+    let (mut all, mut back): (Vec<Right>, Vec<Right>) = there.partition(|right| right.side == side);
+    back.retain(|right| right.is_for_changes() && !all.iter().any(|one| one.allows(right)));
+    for right in &mut all {
+        if back.iter().any(|one| one.allows(right)) {
+            right.need = WITHOUT_WAY_BACK;
+        }
+    }
+    all.extend(back.into_iter().map(Right::turned));
+    all
 }
 
 /// What a new account needs on a server of this version, the account itself first. What stands for its password is refused
@@ -78,9 +89,9 @@ pub fn grants(side: Side, version: Version, whose: For<'_>) -> Vec<Grant> {
         need: Need::Always,
         statement: format!("CREATE USER {} IDENTIFIED BY <password>", whose.account),
     };
-    let rights = of(side, version).flat_map(|right| {
+    let rights = of(side, version).into_iter().flat_map(|right| {
         let objects = right.objects(whose.databases).into_iter();
-        objects.map(|(object, ..)| right.grant(&object, whose.account))
+        objects.map(move |(object, ..)| right.grant(&object, whose.account))
     });
     std::iter::once(login).chain(rights).collect()
 }
@@ -207,8 +218,19 @@ impl Held {
 
     /// What it lacks of the rights of this side, as an account's that moves these databases.
     pub(super) fn lacking(&self, side: Side, version: Version, databases: &[String]) -> Vec<Grant> {
+        self.lacking_of(of(side, version), databases)
+    }
+
+    /// The same of what applying changes on a target needs, where all has been created.
+    pub(super) fn lacking_to_apply(&self, version: Version, databases: &[String]) -> Vec<Grant> {
+        let mut rights = of(Side::Target, version);
+        rights.retain(Right::is_for_changes);
+        self.lacking_of(rights, databases)
+    }
+
+    fn lacking_of(&self, rights: Vec<Right>, databases: &[String]) -> Vec<Grant> {
         let mut lacking = Vec::new();
-        for right in of(side, version) {
+        for right in rights {
             for (object, database) in right.objects(databases) {
                 let held = match database {
                     None => self.has(right.names),

@@ -11,7 +11,7 @@ use migrator::model::plan::Settings;
 use migrator::mysql::client::Flavor;
 use migrator::mysql::{Endpoint, Mysql, MysqlDatabase, rights};
 use migrator::preflight::Check;
-use migrator::rights::{Grant, Side};
+use migrator::rights::{Grant, Need, Side};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, FromRowError, OptsBuilder, Row, prelude::FromRow};
 
@@ -161,8 +161,21 @@ impl Server {
         let mut known = session.query_iter(asked).await.expect("it can be asked");
         let _set: Vec<Row> = known.collect().await.expect("it is set");
         let known: Vec<Row> = known.collect().await.expect("it can be read");
-        let without: &[usize] = if known.is_empty() { &[] } else { &[0] };
-        self.grant_to(side, LEAST, databases, without).await;
+        let mut without = Self::left_out(&self.grants(side, LEAST), true);
+        if !known.is_empty() {
+            without.push(0);
+        }
+        self.grant_to(side, LEAST, databases, &without).await;
+    }
+
+    /// The numbers of the printed statements that nobody runs who wants a way back, or who wants none.
+    pub(crate) fn left_out(printed: &[Grant], way_back: bool) -> Vec<usize> {
+        let not_run = |grant: &Grant| match grant.need {
+            Need::Where(_) => way_back,
+            Need::Always | Need::Helpful => !way_back && grant.check.ends_with("_way_back"),
+        };
+        let numbered = printed.iter().enumerate();
+        numbered.filter_map(|(number, grant)| not_run(grant).then_some(number)).collect()
     }
 
     /// The printed rights for this server.

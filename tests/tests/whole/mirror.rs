@@ -10,10 +10,6 @@ use super::tidy::{check, read, sources};
 const FILES: &[(&str, &[&str])] = &[
     ("each engine has its own peers in the benches", &["bench/src/mysql/router.rs", "bench/src/postgres/pgbouncer.rs"]),
     (
-        "MySQL refuses a cutover without a way back by the checks of a source and a target, turned around",
-        &["migrator/src/postgres/preflight/way_back.rs"],
-    ),
-    (
         "PostgreSQL has roles; MySQL has accounts, with hosts, plugins and grants that must be written out",
         &[
             "migrator/src/postgres/schema/properties.rs",

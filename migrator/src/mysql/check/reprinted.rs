@@ -13,12 +13,12 @@ use super::inventory::record::Record;
 use super::stamp::Side;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::model::plan::Table;
-use crate::mysql::catalogue::run;
+use crate::mysql::catalogue::{ask, run};
 use crate::mysql::context::SCRATCH;
 use crate::mysql::schema::archive::{Archive, Kind, Program};
 use crate::mysql::schema::create_table::{Definition, Translation};
 use crate::mysql::schema::post_data;
-use crate::mysql::sql::{qualified, quote_ident};
+use crate::mysql::sql::{qualified, quote_ident, quote_literal};
 use crate::mysql::tokens::{name, placed_words};
 use crate::mysql::{Mysql, schema};
 
@@ -67,7 +67,13 @@ pub(crate) async fn read(mysql: &Mysql, target: &mut Side, owners: &BTreeSet<Own
 /// Drops what a killed run left.
 pub(crate) async fn forget(mysql: &Mysql, session: &mut Conn) -> Result<()> {
     for number in 0..mysql.databases().len() {
-        let drop = format!("DROP DATABASE IF EXISTS {}", quote_ident(&scratch_of(mysql, number)));
+        let name = scratch_of(mysql, number);
+        // Who may not create it may not drop it either, and does not see that of another.
+        let asked = format!("SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {}", quote_literal(&name));
+        if ask(session, &asked, "cannot look for what was built for a comparison").await?.is_empty() {
+            continue;
+        }
+        let drop = format!("DROP DATABASE IF EXISTS {}", quote_ident(&name));
         run(session, &drop, "cannot drop what was built for a comparison").await?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Checks of what Headgate's own accounts may do on both servers.
 
 use super::super::rights::{Held, READ_ONLY_FENCE};
-use super::super::{Mysql, RECORDS, fence};
+use super::super::{Mysql, fence};
 use super::side::Side;
 use crate::error::Result;
 use crate::preflight::{Findings, Level};
@@ -9,6 +9,10 @@ use crate::rights::{Grant, Side as Which};
 
 const REMEDY: &str =
     "grant the right, to the account or to a role that is active in its sessions; headgate grants prints all of them";
+const PRINTS: &str = "a definition that the target prints in other words than the source cannot be compared otherwise";
+const MAY_PRINT: &str = "Headgate's account may let the target print the source's definitions";
+const WRITERS: &str = "whether others write there before a switch cannot be known otherwise";
+const SEES_WRITERS: &str = "Headgate's account may see what others write to the target";
 
 /// What lacks for this check, as (evidence, fix).
 pub(super) fn of(lacking: &[Grant], check: &str, account: &str, which: Which) -> Vec<(String, String)> {
@@ -91,13 +95,7 @@ async fn on_target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) ->
     let held = Held::read(&mut target.session).await?;
     let lacking = held.lacking(Which::Target, target.version, &mysql.databases());
     let prints = of(&lacking, "target_prints", &held.account, Which::Target);
-    findings.each(
-        "target_prints",
-        Level::Warning,
-        &prints,
-        "a definition that the target prints in other words than the source cannot be compared otherwise",
-        "Headgate's account may let the target print the source's definitions",
-    );
+    findings.each("target_prints", Level::Warning, &prints, PRINTS, MAY_PRINT);
     findings.each(
         "target_sessions",
         Level::Warning,
@@ -113,13 +111,7 @@ async fn on_target(mysql: &Mysql, target: &mut Side, findings: &mut Findings) ->
         "Headgate's account may prove the switch without keeping DDL of the target waiting",
     );
     let writers = of(&lacking, "target_writers", &held.account, Which::Target);
-    findings.each(
-        "target_writers",
-        Level::Error,
-        &writers,
-        REMEDY,
-        "Headgate's account may see what others write to the target",
-    );
+    findings.each("target_writers", Level::Error, &writers, REMEDY, SEES_WRITERS);
     let lacking = of(&lacking, "target_rights", &held.account, Which::Target);
     findings.each(
         "target_rights",
@@ -138,21 +130,11 @@ pub(super) async fn applier(mysql: &Mysql, target: &mut Side, findings: &mut Fin
 }
 
 async fn of_applier(mysql: &Mysql, target: &mut Side, findings: &mut Findings) -> Result<()> {
-    const TO_CREATE: [&str; 6] =
-        ["REFERENCES", "CREATE VIEW", "CREATE ROUTINE", "EVENT", "CREATE USER", "GRANT OPTION"];
     let held = Held::read(&mut target.session).await?;
-    let mut lacking = held.lacking(Which::Target, target.version, &mysql.databases());
-    lacking.retain(|grant| {
-        let (what, to) = right(&grant.statement).split_once(" ON ").unwrap_or_default();
-        let creates = TO_CREATE.contains(&what) || what == "DROP" && !to.contains(RECORDS);
-        !creates
-    });
-    findings.each(
-        "target_rights",
-        Level::Error,
-        &of(&lacking, "target_rights", &held.account, Which::Target),
-        REMEDY,
-        "Headgate's account may apply changes",
-    );
+    let lacking = held.lacking_to_apply(target.version, &mysql.databases());
+    let of = |check| of(&lacking, check, &held.account, Which::Target);
+    findings.each("target_rights", Level::Error, &of("target_rights"), REMEDY, "Headgate's account may apply changes");
+    findings.each("target_writers", Level::Warning, &of("target_writers"), WRITERS, SEES_WRITERS);
+    findings.each("target_prints", Level::Warning, &of("target_prints"), PRINTS, MAY_PRINT);
     Ok(())
 }

@@ -24,6 +24,7 @@ pub(super) enum To {
 }
 
 /// One right of one side.
+#[derive(Clone, Copy)]
 pub(super) struct Right {
     pub(super) side: Side,
     pub(super) check: &'static str,
@@ -39,6 +40,9 @@ pub(super) struct Right {
 
 const NO_START: &str = "no migration starts";
 const LESS: &str = "no migration starts where an account of the source has rights in the database";
+/// Asked by the precheck alone.
+const FOLLOWS: &str = "ask whether it follows another server";
+const NO_WAY_BACK: &str = "a cutover has no way back";
 const UNKNOWN: &str = "it cannot be known, and no migration starts";
 
 fn every(_: Version) -> bool {
@@ -59,6 +63,45 @@ fn definers(version: Version) -> bool {
 
 fn definers_before(version: Version) -> bool {
     mysql8(version) && !definers(version)
+}
+
+/// What is needed where no account has what lets changes come back.
+pub(super) const WITHOUT_WAY_BACK: Need = Need::Where("what is for a way back is not granted");
+
+impl Right {
+    /// Whether its side's changes cannot be read without it, or changes not be applied and compared there, where all has
+    /// been created.
+    pub(super) fn is_for_changes(&self) -> bool {
+        const TO_CREATE: [&str; 8] =
+            ["CREATE", "DROP", "REFERENCES", "CREATE VIEW", "CREATE ROUTINE", "EVENT", "CREATE USER", "GRANT OPTION"];
+        let name = self.names.first().copied().unwrap_or_default();
+        let creates = TO_CREATE.contains(&name) && self.to != Records;
+        match self.check {
+            "source_rights" => self.what != FOLLOWS,
+            "target_rights" => self.what != FOLLOWS && !creates,
+            "target_writers" | "target_prints" => true,
+            _ => false,
+        }
+    }
+
+    /// Whether who is granted it has the other one too.
+    pub(super) fn allows(&self, other: &Self) -> bool {
+        self.to == other.to && self.names.first().is_some_and(|name| other.names.contains(name))
+    }
+
+    /// The same on the other side, where what has been switched may come back.
+    pub(super) fn turned(self) -> Self {
+        let (side, check) = match self.side {
+            Source => (Target, "target_way_back"),
+            Target => (Source, "source_way_back"),
+        };
+        let without = match self.check {
+            "target_writers" => "it cannot be known whether others write there before one goes back",
+            "target_prints" => self.without,
+            _ => NO_WAY_BACK,
+        };
+        Self { side, check, need: Need::Helpful, without, ..self }
+    }
 }
 
 /// MariaDB from the version on that takes writing past `read_only` away from SUPER.
@@ -165,7 +208,7 @@ pub(super) const RIGHTS: &[Right] = &[
     must(Source, Server, &["REPLICATION CLIENT", "SUPER"], "ask for the log's position", mysql8),
     must(Source, Server, &["BINLOG MONITOR"], "ask for the log's position, and for the statements in it", monitors),
     Right { without: UNKNOWN, ..must(Source, Server, &["PROCESS"], "see what other sessions do", every) },
-    must(Source, Server, &["SLAVE MONITOR", "SUPER"], "ask whether it follows another server", mariadb11),
+    must(Source, Server, &["SLAVE MONITOR", "SUPER"], FOLLOWS, mariadb11),
     must(Source, Server, &["XA_RECOVER_ADMIN"], "see prepared transactions", mysql8),
     must(Source, Server, &["SYSTEM_VARIABLES_ADMIN", "SUPER"], "set read_only, the fence", mysql8),
     must(
@@ -252,14 +295,14 @@ pub(super) const RIGHTS: &[Right] = &[
     Right {
         check: "target_prints",
         need: Need::Helpful,
-        without: "a definition that the target prints in other words cannot be compared",
+        without: "a definition that this server prints in other words than the other side cannot be compared",
         ..must(
             Target,
             Scratch,
             &[
                 "CREATE, DROP, SELECT, INDEX, ALTER, REFERENCES, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT",
             ],
-            "let the target print the source's definitions",
+            "let it print the definitions of the other side",
             every,
         )
     },
@@ -309,8 +352,8 @@ pub(super) const RIGHTS: &[Right] = &[
             every,
         )
     },
-    must(Target, Server, &["SLAVE MONITOR", "SUPER"], "ask whether it follows another server", monitors),
-    must(Target, Server, &["REPLICATION CLIENT", "SUPER"], "ask whether it follows another server", not_monitors),
+    must(Target, Server, &["SLAVE MONITOR", "SUPER"], FOLLOWS, monitors),
+    must(Target, Server, &["REPLICATION CLIENT", "SUPER"], FOLLOWS, not_monitors),
     must(Target, Server, &["CREATE USER"], "create accounts", every),
     must(Target, Server, &["SET_ANY_DEFINER"], "create objects of other definers", definers),
     must(Target, Server, &["SET_USER_ID", "SUPER"], "create objects of other definers", definers_before),

@@ -216,6 +216,15 @@ pub(super) const ROWS: Table = &[
             "no_printed_right_is_too_much_on_a_source_of_mariadb",
         ]),
     ),
+    (
+        Of::Finding("source_way_back"),
+        Shown::By(&[
+            "an_account_that_could_not_put_a_trigger_back_is_told_before_anything_begins_what_lets_it",
+            "no_printed_right_is_too_much_on_a_source_of_97",
+            "no_printed_right_is_too_much_on_a_source_of_56",
+            "no_printed_right_is_too_much_on_a_source_of_mariadb",
+        ]),
+    ),
     (Of::Finding("source_version"), Shown::Advice("the source is upgraded in place, and no statement does that")),
     (Of::Finding("sql_mode"), Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"])),
     (Of::Finding("system_versioned"), Shown::By(&["tables_of_each_source_are_mended_by_the_statement_that_is_told"])),
@@ -253,11 +262,23 @@ pub(super) const ROWS: Table = &[
         ]),
     ),
     (Of::Finding("target_sessions"), Shown::By(&["no_printed_right_is_too_much_on_a_target_of_97"])),
+    (
+        Of::Finding("target_way_back"),
+        Shown::By(&[
+            "settings_of_each_target_are_mended_by_the_statement_that_is_told",
+            "no_printed_right_is_too_much_on_a_target_of_97",
+            "no_printed_right_is_too_much_on_a_target_of_mariadb",
+        ]),
+    ),
     (Of::Finding("time_zone"), Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"])),
     (Of::Finding("time_zones"), Shown::Advice("a program of the server's loads its time zones, not a statement")),
     (
         Of::Finding("unlogged_writes"),
         Shown::By(&["a_session_that_hides_its_changes_from_the_log_is_seen_or_said_to_be_unknowable"]),
+    ),
+    (
+        Of::Finding("triggers"),
+        Shown::By(&["an_account_that_could_not_put_a_trigger_back_is_told_before_anything_begins_what_lets_it"]),
     ),
     (Of::Finding("version_pair"), Shown::Advice("which cluster is meant only the operator knows")),
     (
