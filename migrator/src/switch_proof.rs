@@ -4,7 +4,7 @@
 //! Nothing here shares code with what moves rows. Each range is read by itself: between two of them no lock on a table is
 //! held, so that nobody's DDL waits for the proof. What such DDL takes away from a snapshot cannot be known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -241,9 +241,10 @@ impl Found {
                 let (hidden, more): (Vec<&String>, Vec<&String>) =
                     more.iter().partition(|one| one.contains("(cannot be known"));
                 unknown.extend(hidden.into_iter().cloned());
-                let more = more.into_iter().filter(|one| !differing.contains(one)).cloned();
-                let more: Vec<String> = more.collect();
-                differing.extend(more);
+                // The definitions quote names as statements do.
+                let plain = |text: &str| text.replace(['`', '"'], "");
+                let named: BTreeSet<String> = differing.iter().map(|one| plain(one)).collect();
+                differing.extend(more.into_iter().filter(|one| !named.contains(&plain(one))).cloned());
             }
             Err(why) => unknown.push(format!("the definitions at the switch: {why}")),
         }

@@ -189,7 +189,7 @@ async fn around(kind: Kind) {
     world.on_target(more).await;
     let verdict = world.verdict().await;
     assert_eq!(verdict.outcome, SwitchOutcome::Different, "{verdict}");
-    assert!(verdict.differing.contains(&"table shop.surplus (not on the source)".to_owned()), "{verdict}");
+    assert_eq!(verdict.differing, ["table shop.surplus (not on the source)"], "{verdict}");
     world.on_target("DROP TABLE surplus").await;
     let index = ("", "DROP INDEX by_balance ON accounts; CREATE INDEX by_balance ON accounts (note)");
     let back = ("", "DROP INDEX by_balance ON accounts; CREATE INDEX by_balance ON accounts (balance)");

@@ -129,7 +129,7 @@ impl Default for Settings {
             copy_chunk_bytes: 64 << 20,
             check_workers: 2,
             check_range_rows: 100_000,
-            proof_rate: 25_000,
+            proof_rate: 200_000,
             check_budget: Duration::from_millis(500),
             residue_keys: 100_000,
             residue_rate: 5000,

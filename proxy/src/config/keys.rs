@@ -125,7 +125,7 @@ Migrator {
         "connections per side that compute digests at the same time";
     check_range_rows: u64 = Text("100000"), number!(100 to 100_000_000), ByMigration,
         "rows per compared range";
-    proof_rate: u64 = Text("25000"), number!(100 to 100_000_000), ByMigration,
+    proof_rate: u64 = Text("200000"), number!(100 to 100_000_000), ByMigration,
         "rows that the proof of the switch compares in a second, behind the application";
     check_budget: Duration = Text("500ms"), DURATION, ByMigration,
         "how long a cutover WITH (proof = 'before') may compare inside the hold what changed since the check; what does not fit undoes it";
