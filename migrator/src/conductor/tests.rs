@@ -12,6 +12,8 @@ use crate::database::NextLeg as _;
 use crate::model::leg::Leg;
 use crate::model::mark::{Mark, Stage};
 use crate::model::report::{Kind, Outcome};
+use crate::residue::Residue;
+use crate::residue::proof_before::ProofBefore;
 use crate::traffic::OpenTransaction;
 
 const KINDS: [Kind; 3] = [Kind::Cutover, Kind::Rehearsal, Kind::Rollback];
@@ -512,4 +514,80 @@ async fn what_follows_the_switch_may_fail_or_hang_and_the_switch_stands() {
         assert!(settled.is_none(), "the switch is not settled twice");
         assert!(world.facts.lock().completed, "it was not tried again");
     }
+}
+
+/// What is left after a check: two tables, of each one row that changed since.
+fn left_by_check() -> Residue {
+    let residue = Residue::default();
+    let began = residue.check_begins(10);
+    residue.check_passed(began);
+    let mut marking = residue.marking().expect("a check has begun");
+    for table in ["public.a", "public.b"] {
+        marking.key(table, 1, |_, written| {
+            written.push(b'1');
+            true
+        });
+    }
+    drop(marking);
+    residue
+}
+
+/// A run that compares before the decision what changed since the check, for at most 300 ms.
+async fn proved_before(kind: Kind, residue: Residue, mishaps: &[(usize, Mishap)]) -> (World, CutoverRun) {
+    let (world, journal) = fresh_for(kind, mishaps).await;
+    let mut conductor = world.conductor(&journal);
+    conductor.proof_before = Some(ProofBefore::new((), residue, Duration::from_millis(300)));
+    let course = run(conductor, kind).await.expect("it ends");
+    assert_settled(&world, "at the end");
+    (world, course)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changed_since_the_check_is_compared_after_the_look_and_before_the_refusal_is_durable() {
+    for kind in KINDS {
+        let (world, course) = proved_before(kind, left_by_check(), &[]).await;
+        assert!(!matches!(course.outcome, Outcome::Undone { .. }), "{:?}", course.outcome);
+        assert_eq!(course.residual.map(|residual| residual.keys), Some(2));
+        let calls = world.facts.lock().calls.clone();
+        let at = calls.iter().position(|call| *call == "open_snapshots").expect("it is made");
+        assert_eq!(calls[at + 1..at + 3], ["differing_rows", "differing_rows"], "{calls:?}");
+        assert!(["seal_fence", "drop_fence"].contains(&calls[at + 3]), "{calls:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_differs_does_not_fit_or_is_not_known_before_the_switch_undoes_it() {
+    const FIRST_COMPARED: usize = 7;
+    let overflowed = left_by_check();
+    overflowed.marking().expect("on").unknown("public.a", "something happened");
+    for (residue, mishaps, wanted) in [
+        (left_by_check(), vec![(FIRST_COMPARED, Mishap::Fail)], "differing_rows failed"),
+        (
+            left_by_check(),
+            vec![(FIRST_COMPARED + 1, Mishap::Hang)],
+            "2 keys changed since the check and were left to be proved before the switch; 1 of them could be compared \
+             within the check_budget of 300 ms",
+        ),
+        (overflowed, vec![], "since the last check, something happened in public.a"),
+    ] {
+        let (world, course) = proved_before(Kind::Cutover, residue, &mishaps).await;
+        let Outcome::Undone { at, why, remedy } = course.outcome else { panic!("{:?}", course.outcome) };
+        assert!(at == "Checking" && why.contains(wanted) && course.residual.is_none(), "{why}");
+        assert!(remedy.is_some() || mishaps.first().is_some_and(|(_, mishap)| *mishap == Mishap::Fail));
+        assert!(!world.facts.lock().calls.contains(&"seal_fence"));
+        assert!(course.hold < Duration::from_millis(400), "{:?}", course.hold);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_differs_before_the_switch_is_named_and_undoes_it() {
+    let (world, journal) = fresh(&[]).await;
+    world.facts.lock().differing_rows = vec!["(1)".to_owned()];
+    let mut conductor = world.conductor(&journal);
+    conductor.proof_before = Some(ProofBefore::new((), left_by_check(), Duration::from_millis(300)));
+    let course = run(conductor, Kind::Cutover).await.expect("it ends");
+    let Outcome::Undone { at, why, .. } = course.outcome else { panic!("{:?}", course.outcome) };
+    assert_eq!(at, "Checking");
+    assert_eq!(why, "rows that changed since the check differ on both sides: public.a: (1)");
+    assert_settled(&world, "at the end");
 }

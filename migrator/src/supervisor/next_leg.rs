@@ -263,6 +263,7 @@ impl<D: Database> Migration<D> {
             tokio::select! {
                 outcome = database.follow(&plan, follow, progress, stop.clone()) => outcome,
                 never = self.watch_definitions(&database, &plan) => match never {},
+                never = self.reverify(&database, &plan) => match never {},
                 lost = self.watch_cost(&database) => Err(lost),
             }
         };

@@ -39,6 +39,7 @@ impl<D: Database> Migration<D> {
         }
         let mut sessions = None;
         let mut needed = Instant::now();
+        let mut reported = String::new();
         loop {
             let Some(changed) = follow.residue().take(AT_ONCE) else {
                 if needed.elapsed() > IDLE_MAX {
@@ -61,7 +62,11 @@ impl<D: Database> Migration<D> {
             let equal = match looked.unwrap_or_else(|_| Err(Error::transient("the servers did not answer in time"))) {
                 Ok(equal) => equal,
                 Err(error) => {
-                    tracing::debug!(migration = self.name(), %error, "changed rows could not be compared again");
+                    let trouble = error.full_text();
+                    if trouble != reported {
+                        tracing::warn!(migration = self.name(), %error, "changed rows cannot be compared again now");
+                    }
+                    reported = trouble;
                     sessions = None;
                     sleep(RETRY_AFTER).await;
                     continue;

@@ -3,6 +3,7 @@
 use protocol::mysql::change::{self, Cell};
 
 use super::apply::{ApplyBatch, Item};
+use super::coalesce::Row;
 use super::tables::{Table, Tables};
 use super::values::{Purpose, write};
 use crate::residue::Marking;
@@ -16,7 +17,9 @@ pub(crate) fn mark(tables: &Tables, batch: &ApplyBatch, marking: &mut Marking<'_
                     continue;
                 };
                 let wire = batch.wires.get(change.table).and_then(Option::as_deref).unwrap_or_default();
-                for row in change.old.iter().chain(&change.new) {
+                let kept = |old: &Row, new: &Row| table.key.iter().all(|&column| old.get(column) == new.get(column));
+                let old = change.old.as_ref().filter(|old| !change.new.as_ref().is_some_and(|new| kept(old, new)));
+                for row in old.into_iter().chain(&change.new) {
                     mark_row(table, wire, row, marking);
                 }
             }

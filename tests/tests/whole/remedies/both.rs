@@ -6,6 +6,8 @@ use super::{Of, Shown, Table};
 const CONSOLE: &[&str] = &["each_statement_that_the_console_prints_goes_through_and_ends_what_it_was_printed_for"];
 /// A migration that cannot go on is given up with all that it made, and made anew.
 const ANEW: &[&str] = &["a_follower_that_stopped_at_a_changed_table_goes_on_by_its_remedy"];
+/// What changed since the check and is not known is so until a check passes.
+const UNKNOWN_CHANGES: &[&str] = &["what_changed_and_is_not_known_refuses_the_cutover_before_the_gate_closes"];
 
 pub(super) const ROWS: Table = &[
     (Of::Finding("accounts"), Shown::Advice("each statement comes from the engine, whose table has it")),
@@ -44,6 +46,16 @@ pub(super) const ROWS: Table = &[
     (Of::Finding("transactions"), Shown::Advice("whose transactions are ended is the operator's to decide")),
     (Of::Finding("writers"), Shown::Advice("each statement comes from the engine, whose table has it")),
     (Of::Statement("CHECK MIGRATION {name}"), Shown::By(CONSOLE)),
+    (Of::Statement("CHECK MIGRATION {migration}"), Shown::By(UNKNOWN_CHANGES)),
+    (Of::Statement("CHECK MIGRATION {migration} when less is written"), Shown::By(UNKNOWN_CHANGES)),
+    (
+        Of::Statement("CHECK MIGRATION {migration} and try again"),
+        Shown::By(&["what_does_not_fit_into_the_budget_undoes_the_cutover"]),
+    ),
+    (
+        Of::Statement("CHECK MIGRATION {migration} compares everything"),
+        Shown::By(&["a_row_that_differs_undoes_the_cutover_and_is_named"]),
+    ),
     (Of::Statement("CREATE MIGRATION {name} FROM {cluster}"), Shown::By(CONSOLE)),
     (Of::Statement("CREATE MIGRATION … FROM … TO …"), Shown::By(CONSOLE)),
     (Of::Statement("CUTOVER MIGRATION {name}"), Shown::By(CONSOLE)),
