@@ -34,6 +34,7 @@ const SCHEMA: &str = "CREATE DATABASE shop; USE shop;
     CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, n INT NOT NULL, note VARCHAR(40), body LONGBLOB);
     CREATE TABLE audit (id BIGINT AUTO_INCREMENT PRIMARY KEY, what VARCHAR(80) NOT NULL);
     CREATE TABLE ticks (id BIGINT AUTO_INCREMENT PRIMARY KEY);
+    CREATE TABLE hot (id INT PRIMARY KEY, n INT NOT NULL); INSERT INTO hot VALUES (1, 0);
     INSERT INTO t (n, note) VALUES (1, 'one'), (2, 'two'), (3, 'three')";
 
 /// Each is created under modes and in a character set of its own. Where a table may have several, their order counts.
@@ -175,14 +176,40 @@ impl World {
         }
     }
 
-    /// All of a cutover up to its decision; `early` is done on the target the moment after the next leg is pinned.
-    async fn decide(&self, running: &Running, next: &MysqlDatabase, early: impl AsyncFnOnce(&Server)) {
+    /// All of a cutover up to its decision; `early` is done on the target the moment after the next leg is pinned. Tells
+    /// the last number that the side which serves has given out, whose row is gone.
+    async fn decide(&self, running: &Running, next: &MysqlDatabase, early: impl AsyncFnOnce(&Server)) -> u64 {
         let (leg, plan) = (&self.leg, &self.plan);
         let of_next = next.plan().await.unwrap_or_else(unexpected);
-        next.arm(&of_next, "armed").await.unwrap_or_else(unexpected);
-        // What this leg carries from now on is behind the place where the next one was armed.
         let serves = if leg.leg().is_way_back() { self.green() } else { self.blue() };
+        let before: Vec<u64> = serves.rows("shop", "SELECT n FROM hot").await;
+        let (mut session, armed) = (serves.connect("shop").await, CancellationToken::new());
+        let writing = {
+            let armed = armed.clone();
+            tokio::spawn(async move {
+                let mut count = 0;
+                while !armed.is_cancelled() {
+                    session.query_drop("UPDATE hot SET n = n + 1").await.expect("it serves");
+                    count += 1;
+                }
+                count
+            })
+        };
+        let arming = next.arm(&of_next, "armed").await;
+        armed.cancel();
+        let written: u64 = writing.await.expect("it ends");
+        arming.unwrap_or_else(unexpected);
+        let after: Vec<u64> = serves.rows("shop", "SELECT n FROM hot").await;
+        assert_eq!(after, [before[0] + written], "what this leg has brought came back while the next one was armed");
+        // What this leg carries from now on is behind the place where the next one was armed.
         write(serves, "INSERT INTO t (n) VALUES (40)").await.expect("it serves");
+        let mut session = serves.connect("shop").await;
+        session
+            .query_drop("BEGIN; INSERT INTO t (n) VALUES (41); SET @given = LAST_INSERT_ID()")
+            .await
+            .expect("it serves");
+        session.query_drop("DELETE FROM t WHERE id = @given; COMMIT").await.expect("it serves");
+        let given: Option<u64> = session.query_first("SELECT @given").await.expect("it serves");
         leg.warm_up(plan, None).await.unwrap_or_else(unexpected);
         let mut raised = leg.raise_fence(plan, "decided", HOLD).await.unwrap_or_else(unexpected);
         running.follow.wait_marker("decided", HOLD).await.unwrap_or_else(unexpected);
@@ -192,6 +219,7 @@ impl World {
         leg.confirm_fence(plan, &mut raised.fence).await.unwrap_or_else(unexpected);
         early(if leg.leg().is_way_back() { self.blue() } else { self.green() }).await;
         leg.seal_fence(raised.fence, &self.mark(), Some(&begins), &nobody).await.unwrap_or_else(unexpected);
+        given.expect("a number")
     }
 
     /// What comes after the decision. From now on the next leg is this one.
@@ -224,7 +252,7 @@ impl World {
     }
 
     async fn assert_equal(&self) {
-        for table in ["t", "audit", "ticks"] {
+        for table in ["t", "audit", "ticks", "hot"] {
             let query = format!("SELECT * FROM shop.{table} ORDER BY id");
             let (blue, green) = (rows(self.blue(), &query).await, rows(self.green(), &query).await);
             assert_eq!(blue, green, "{table}");
@@ -322,7 +350,7 @@ async fn goes_there_and_back(kind: Kind) {
 
     // And back.
     let next = world.next();
-    world.decide(&running, &next, async |_: &Server| {}).await;
+    let last = world.decide(&running, &next, async |_: &Server| {}).await;
     write(world.green(), "INSERT INTO t (n) VALUES (62)").await.expect_err("green refuses");
     write(world.blue(), "INSERT INTO t (n) VALUES (63)").await.expect_err("blue still refuses");
     world.complete(running, next).await;
@@ -340,7 +368,7 @@ async fn goes_there_and_back(kind: Kind) {
     assert_eq!(running.applied(), 0, "what the way back wrote went there again");
     write(world.blue(), "INSERT INTO t (n) VALUES (70)").await.expect("blue serves again");
     let given: Vec<(u64,)> = world.blue().rows("shop", "SELECT id FROM t WHERE n = 70").await;
-    assert!(given[0].0 > 5000, "{} was given out on the other side", given[0].0);
+    assert!(last > 5000 && given[0].0 > last, "{} was given out on the other side", given[0].0);
     world.arrive(&mut running).await;
     world.assert_equal().await;
     world.assert_proved(&running).await;

@@ -80,6 +80,10 @@ pub(crate) const SUPERUSERS: &[(&str, &str)] = &[
         "root changes and undoes everything, and MariaDB lets only who created a role grant it",
     ),
     (
+        "postgresql_goes_there_and_back_and_there_again_and_nothing_is_lost_or_echoed",
+        "on 14 only a superuser may apply what comes back",
+    ),
+    (
         "what_mysql_97_refuses_of_56_is_told_at_once_and_the_trial_leaves_nothing",
         "its definers are superusers, which is told first and hides what it looks for",
     ),

@@ -145,7 +145,6 @@ const FILES: &[(&str, &[&str])] = &[
             "migrator/tests/mysql_fence.rs",
             "migrator/tests/mysql_schema.rs",
             "migrator/tests/mysql_servers.rs",
-            "migrator/tests/mysql_way_back.rs",
         ],
     ),
     (
