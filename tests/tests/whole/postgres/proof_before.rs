@@ -100,6 +100,26 @@ async fn what_changed_is_compared_again_while_changes_are_followed_and_not_left_
 }
 
 #[tokio::test]
+async fn a_rollback_is_proved_before_the_switch_by_a_check_of_its_own_direction() {
+    let world = checked(SCHEMA, LEFT_TO_THE_HOLD).await;
+    world.cutover().await;
+    let client = world.client().await;
+    rows(&client, "update counts set n = 7 where id <= 30").await;
+    world.source.until_value(DATABASE, "select count(*) from counts where n = 7", "30").await;
+    let rollback = "ROLLBACK MIGRATION m WITH (max_hold = '10s', waive_check = true, proof = 'before')";
+    let (code, text) = world.headgate.refused(rollback).await;
+    assert!(code == "55000" && text.contains("there is no passed check to begin with"), "{code} {text}");
+    world.check().await;
+    until_unproved(&world, "0").await;
+    rows(&client, "update counts set n = 8 where id <= 20").await;
+    until_unproved(&world, "20").await;
+    let report = world.row(rollback).await;
+    assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
+    assert_eq!(report.get("residue_keys").map(String::as_str), Some("20"), "{report:?}");
+    assert_eq!(world.source.value(DATABASE, "select count(*) from counts where n = 8").await, "20");
+}
+
+#[tokio::test]
 async fn a_row_that_differs_undoes_the_cutover_and_is_named() {
     let world = checked(SCHEMA, LEFT_TO_THE_HOLD).await;
     let client = world.client().await;
