@@ -98,6 +98,7 @@ async fn comes_back(pair: Pair) {
     let audit = "SELECT COUNT(*) FROM audit WHERE what = 'new'";
     world.source.until_value(DATABASE, audit, "1").await;
     assert_eq!(world.source.value("", TRIGGERS).await, "0", "the old side's triggers fire for what comes back");
+    world.source.until_value("headgate", "SELECT COUNT(*) FROM signals WHERE migration = 'm'", "0").await;
     // The source refuses everybody else.
     assert!(is_refused(&world.source).await, "the source takes writes of others");
     // The highest value is used up and leaves no row behind.
@@ -114,6 +115,7 @@ async fn comes_back(pair: Pair) {
     };
     assert_eq!((of(&report, "outcome"), of(&report, "kind")), ("switched", "rollback"), "{report:?}");
     assert!(is_on(&mut app, &world.source).await);
+    world.target.until_value("headgate", "SELECT COUNT(*) FROM signals WHERE migration = 'm/2'", "0").await;
     let given = next(&mut app).await;
     assert!(given > used, "{given} was given out on the other side, as {used} was");
     assert!(is_refused(&world.target).await, "the target takes writes of others");

@@ -9,6 +9,8 @@ use tokio_postgres::Client;
 const SCHEMA: &str =
     "create table t (id bigserial primary key, v text); insert into t (v) select 'old' from generate_series(1, 100)";
 
+const SLOTS: &str = "select count(*) from pg_replication_slots where slot_name ~ '^headgate[0-9]*_m$'";
+
 async fn ready() -> World {
     let world = World::start(SCHEMA).await;
     world.follow().await;
@@ -48,14 +50,22 @@ async fn what_is_written_after_the_switch_comes_back_and_a_rollback_goes_on_with
     let expected = world.target.value(DATABASE, there).await;
     world.source.until_value(DATABASE, there, &expected).await;
     until_way_back(&world, "lossless").await;
+    // A slot that nobody reads would fill the disk.
+    world.source.until_value(DATABASE, SLOTS, "0").await;
     // The source refuses everybody else.
     assert!(writes(&world.source).await.is_err(), "the source takes writes of others");
 
+    // The highest value is used up and leaves no row behind.
+    let next = "select nextval('t_id_seq')";
+    let used: i64 = single(&rows(&app, next).await, next).parse().expect("a number");
     world.check().await;
     let report = rollback(&world).await;
     assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
     assert_eq!(report.get("kind").map(String::as_str), Some("rollback"), "{report:?}");
     assert!(version(&app).await.starts_with("14"));
+    world.target.until_value(DATABASE, SLOTS, "0").await;
+    let given: i64 = single(&rows(&app, next).await, next).parse().expect("a number");
+    assert!(given > used, "{given} was given out on the other side, as {used} was");
     rows(&app, "insert into t (v) values ('back')").await;
     assert!(writes(&world.target).await.is_err(), "the target takes writes of others");
     // No value of a sequence came twice.
