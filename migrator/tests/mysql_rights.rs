@@ -118,9 +118,9 @@ async fn moves_with(way_back: bool, from: Kind, to: Kind, known: &[&str]) {
             let lacking: BTreeSet<&str> =
                 (printed.iter().filter(|grant| grant.check == check)).map(|grant| grant.statement.as_str()).collect();
             // What cannot be looked at without one of them is told beside it.
-            let told = checks.iter().filter(|one| one.name == check && !one.fix.is_empty());
-            let told = told.map(|one| one.fix.as_str());
-            assert_eq!(told.collect::<BTreeSet<_>>(), lacking, "{check}");
+            let reported = checks.iter().filter(|one| one.name == check && !one.fix.is_empty());
+            let reported = reported.map(|one| one.fix.as_str());
+            assert_eq!(reported.collect::<BTreeSet<_>>(), lacking, "{check}");
         }
         checks.retain(|check| !check.name.ends_with("_way_back"));
     }
@@ -257,20 +257,21 @@ async fn what_the_printed_rights_do_not_carry_of_mariadb_is_told_with_the_grant_
     arrives_by_what_is_told(Kind::Mariadb1011, &make, &expected).await;
 }
 
+/// The old side's triggers are out of the way while changes come back, and are created anew then.
 #[tokio::test]
 async fn an_account_that_could_not_put_a_trigger_back_is_told_before_anything_begins_what_lets_it() {
     let world = World::new(Kind::Mysql97, Kind::Mysql97).await;
     world.grant(true).await;
     let mysql = World::migration(world.0.source.least("shop"), world.0.target.least("shop"));
-    let told = async || {
+    let reported = async || {
         let checks = found(&mysql).await.into_iter().filter(|check| check.name == "source_way_back");
         checks.collect::<Vec<Check>>()
     };
-    assert_eq!(told().await, Vec::new());
+    assert_eq!(reported().await, Vec::new());
     let make = "CREATE TRIGGER of_root AFTER INSERT ON keyless FOR EACH ROW SET @seen = NEW.a;
         SET GLOBAL log_bin_trust_function_creators = OFF";
     world.0.source.run("shop", make).await;
-    let checks = told().await;
+    let checks = reported().await;
     let fixes: Vec<&str> = checks.iter().map(|check| check.fix.as_str()).collect();
     assert!(
         matches!(fixes[..], [trust, "GRANT SYSTEM_USER ON *.* TO 'headgate'@'%'"]
@@ -280,7 +281,7 @@ async fn an_account_that_could_not_put_a_trigger_back_is_told_before_anything_be
     for check in &checks {
         world.mend(check).await;
     }
-    assert_eq!(told().await, Vec::new());
+    assert_eq!(reported().await, Vec::new());
 }
 
 /// Rights of a side that not every migration comes to use, and when it does.
