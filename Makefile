@@ -10,7 +10,7 @@ LEAST := test(/^(everything_a_schema_has_arrives_as_it_was|changes_of_every_kind
 # How many rounds of `make torture`, and which; an empty seed is a new one.
 ROUNDS ?= 100
 SEED ?=
-# Which bench, and how: session, cutover, copy, follow or all, --engine postgres or mysql, and --quick.
+# Which bench, and how: session, cutover, copy, follow, way-back or all, --engine postgres or mysql, and --quick.
 BENCH ?= all
 
 help: ## this list
