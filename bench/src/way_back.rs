@@ -1,8 +1,19 @@
 //! What a switch costs afterwards: the way back beside the way there, and the application beside the proof of the switch.
 
+use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
+use tests::wait::within;
+use tokio::time::{Instant, sleep};
+
+use crate::rehearsals::text;
 use crate::table::{Table, median, ratio};
+
+/// How long a proof may take.
+const LIMIT: Duration = Duration::from_mins(10);
+/// Looking must cost nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A process that stands still until this is dropped.
 #[derive(Debug)]
@@ -37,8 +48,20 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
-    /// Takes in a pair: transactions a second beside the proof and without it, and the seconds that the proof took.
-    pub(crate) fn add(&mut self, beside: f64, alone: f64, (proof, rows): (f64, u64)) {
+    /// Measures a pair right after a switch: `status` asks for the migration's, `window` runs a load and tells its
+    /// transactions a second. Panics unless both sides were equal.
+    pub(crate) async fn measure(
+        &mut self,
+        status: impl AsyncFn() -> BTreeMap<String, String>,
+        window: impl AsyncFn() -> f64,
+    ) {
+        let began = Instant::now();
+        let proving = async {
+            let detail = until_proved(status).await;
+            (began.elapsed().as_secs_f64(), rows_compared(&detail))
+        };
+        let (beside, (proof, rows)) = tokio::join!(window(), proving);
+        let alone = window().await;
         self.beside.push(beside);
         self.alone.push(alone);
         self.proofs.push(proof);
@@ -89,8 +112,23 @@ pub(crate) fn print_both_ways(title: &str, transactions: u32, (there, back): (&[
     table.print(title);
 }
 
+/// Waits for the verdict of the last switch's proof.
+async fn until_proved(status: impl AsyncFn() -> BTreeMap<String, String>) -> String {
+    let proving = async {
+        loop {
+            let row = status().await;
+            match text(&row, "switch_proof").as_str() {
+                "equal" => return text(&row, "switch_proof_detail"),
+                "running" => sleep(LOOK_EVERY).await,
+                _ => panic!("{row:?}"),
+            }
+        }
+    };
+    within("the switch is proved", LIMIT, proving).await
+}
+
 /// The rows that a verdict says it compared: `proved equal at the switch: N rows, …`.
-pub(crate) fn rows_compared(detail: &str) -> u64 {
+fn rows_compared(detail: &str) -> u64 {
     let rows = detail.split(' ').zip(detail.split(' ').skip(1)).find(|(_, unit)| unit.starts_with("rows"));
     let number = rows.and_then(|(number, _)| number.replace(',', "").parse().ok());
     number.unwrap_or_else(|| panic!("no number of rows in {detail:?}"))

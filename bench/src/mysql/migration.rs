@@ -21,8 +21,6 @@ pub(crate) const DATABASE: &str = "bench";
 
 /// How often a state is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Where looking must cost nothing.
-const LOOK_SELDOM: Duration = Duration::from_millis(250);
 
 /// A source with the usual tables, an empty target, and Headgate between.
 #[derive(Debug)]
@@ -98,22 +96,6 @@ impl Ground {
         };
         within("the check ends", LIMIT, checking).await;
     }
-}
-
-/// Waits for the verdict of the last switch's proof; panics unless both sides were equal.
-pub(crate) async fn until_proved(ground: &Ground, name: &str) -> String {
-    let statement = format!("SHOW MIGRATION STATUS {name}");
-    let proving = async {
-        loop {
-            let row = ground.row(&statement).await;
-            match text(&row, "switch_proof").as_str() {
-                "equal" => return text(&row, "switch_proof_detail"),
-                "running" => sleep(LOOK_SELDOM).await,
-                _ => panic!("{row:?}\n{}", ground.headgate.log()),
-            }
-        }
-    };
-    within("the switch is proved", LIMIT, proving).await
 }
 
 /// Creates the database, empty, again if it is there, and the application's account.

@@ -5,8 +5,8 @@ use tokio::time::Instant;
 
 use super::follow::{until_there, write};
 use super::load::{self, Data, Until, Work};
-use super::migration::{DATABASE, Ground, until_proved};
-use crate::way_back::{Paused, Windows, print_both_ways, rows_compared};
+use super::migration::{DATABASE, Ground};
+use crate::way_back::{Paused, Windows, print_both_ways};
 
 const THREADS: u32 = 8;
 
@@ -48,14 +48,8 @@ async fn catch_up(ground: &Ground, (written, behind): (&Mysql, &Mysql), (data, t
 async fn switch(ground: &Ground, statement: &str, load: (Data, u64), windows: &mut Windows) {
     ground.check("m").await;
     ground.admin(&format!("{statement} MIGRATION m WITH (max_hold = '10s')")).await;
-    let began = Instant::now();
-    let proving = async {
-        let detail = until_proved(ground, "m").await;
-        (began.elapsed().as_secs_f64(), rows_compared(&detail))
-    };
-    let (beside, proof) = tokio::join!(window(ground, load), proving);
-    let alone = window(ground, load).await;
-    windows.add(beside, alone, proof);
+    let status = async || ground.row("SHOW MIGRATION STATUS m").await;
+    windows.measure(status, async || window(ground, load).await).await;
 }
 
 /// Transactions a second of a load through Headgate.

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use tests::headgate::Headgate;
 use tests::postgres::{Postgres, Record, try_records};
-use tests::wait::{until, within};
+use tests::wait::until;
 use tests::world::{DATABASE, clusters};
-use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use crate::postgres::ground;
@@ -15,8 +14,6 @@ use crate::rehearsals::text;
 
 /// How long any step of a migration of this size may take.
 pub(crate) const LIMIT: Duration = Duration::from_mins(10);
-/// Where looking must cost nothing.
-const LOOK_SELDOM: Duration = Duration::from_millis(250);
 
 /// A source with the usual tables, an empty target, and Headgate between.
 #[derive(Debug)]
@@ -74,22 +71,6 @@ impl Ground {
         let row = until("the check ends", LIMIT, || self.row(&statement), ended).await;
         assert_eq!(text(&row, "result"), "passed", "{row:?}");
     }
-}
-
-/// Waits for the verdict of the last switch's proof; panics unless both sides were equal.
-pub(crate) async fn until_proved(ground: &Ground, name: &str) -> String {
-    let statement = format!("SHOW MIGRATION STATUS {name}");
-    let proving = async {
-        loop {
-            let row = ground.row(&statement).await;
-            match text(&row, "switch_proof").as_str() {
-                "equal" => return text(&row, "switch_proof_detail"),
-                "running" => sleep(LOOK_SELDOM).await,
-                _ => panic!("{row:?}\n{}", ground.headgate.log()),
-            }
-        }
-    };
-    within("the switch is proved", LIMIT, proving).await
 }
 
 /// Creates an empty database, again if it is there.

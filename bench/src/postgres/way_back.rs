@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::postgres::follow::{until_there, write};
 use crate::postgres::load::{self, At};
-use crate::postgres::migration::{Ground, until_proved};
-use crate::way_back::{Paused, Windows, print_both_ways, rows_compared};
+use crate::postgres::migration::Ground;
+use crate::way_back::{Paused, Windows, print_both_ways};
 
 const CLIENTS: &str = "8";
 
@@ -49,14 +49,8 @@ async fn catch_up(ground: &Ground, (written, behind): (&Postgres, &Postgres), tr
 async fn switch(ground: &Ground, statement: &str, seconds: &str, windows: &mut Windows) {
     ground.check("m").await;
     ground.admin(&format!("{statement} MIGRATION m WITH (max_hold = '10s')")).await;
-    let began = Instant::now();
-    let proving = async {
-        let detail = until_proved(ground, "m").await;
-        (began.elapsed().as_secs_f64(), rows_compared(&detail))
-    };
-    let (beside, proof) = tokio::join!(window(ground, seconds), proving);
-    let alone = window(ground, seconds).await;
-    windows.add(beside, alone, proof);
+    let status = async || ground.row("SHOW MIGRATION STATUS m").await;
+    windows.measure(status, async || window(ground, seconds).await).await;
 }
 
 /// Transactions a second of a load through Headgate.
