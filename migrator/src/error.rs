@@ -24,6 +24,10 @@ pub struct Error {
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// What to do where a connection is not what it must be.
+pub(crate) const TLS_REMEDY: &str = "look at the cluster's tls and tls_ca: verify-ca and verify-full ask for a certificate of an authority that is trusted, \
+     verify-full for one with the host's name";
+
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

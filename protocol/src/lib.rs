@@ -6,4 +6,5 @@
 pub mod error;
 pub mod mysql;
 pub mod postgres;
+pub mod progress;
 pub mod reader;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+use transport::ended;
+use transport::tls::common_name;
 
 /// How long either side may take to hear the last words, or a short word of our own.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -32,6 +34,29 @@ pub enum Client {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Client {
+    /// Whether it is in TLS.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// The common name of the certificate that the client showed, which is of an authority that is trusted for that.
+    pub fn certificate_name(&self) -> Option<String> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => common_name(stream.get_ref().1.peer_certificates()?.first()?),
+        }
+    }
+
+    /// The name of the protocol that was agreed on in TLS.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+}
+
 impl From<TcpStream> for Client {
     fn from(stream: TcpStream) -> Self {
         Self::Plain(stream)
@@ -42,7 +67,7 @@ impl AsyncRead for Client {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => ended(Pin::new(stream).poll_read(context, buffer)),
         }
     }
 }

@@ -21,6 +21,9 @@ pub use section::{Change, DefaultValue, Key};
 
 use reader::Reader;
 use section::Section;
+use transport::tls::{Settings, Tls};
+
+use crate::tls;
 
 /// The database name of the admin console; no route can have it.
 pub const ADMIN_DATABASE: &str = "headgate";
@@ -54,13 +57,32 @@ pub struct Config {
     pub migrator: Migrator,
 }
 
-/// A certificate and its key, as PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate, and those that it was signed with.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
+/// Whether clients are to come by TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsDemand {
+    /// As the engine's servers have it.
+    Auto,
+    /// They cannot.
+    Off,
+    /// They can.
+    Allow,
+    /// They must.
+    Require,
+}
+
+impl TlsDemand {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Off, Self::Allow, Self::Require];
+
+    /// The word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+            Self::Allow => "allow",
+            Self::Require => "require",
+        }
+    }
 }
 
 /// What kind of server a cluster is.
@@ -91,10 +113,10 @@ impl Engine {
 }
 
 impl Listen {
-    /// The certificate that clients are shown, where one is given.
-    pub fn tls(&self) -> Option<TlsFiles> {
-        let (certificate, key) = (self.tls_certificate.clone()?, self.tls_key.clone()?);
-        Some(TlsFiles { certificate, key })
+    /// The files of clients' TLS, as far as they are given.
+    pub fn tls_files(&self) -> tls::Files {
+        let own = self.tls_certificate.clone().zip(self.tls_key.clone());
+        tls::Files { own, clients: self.tls_client_ca.clone() }
     }
 }
 
@@ -117,6 +139,16 @@ impl Migrator {
 }
 
 impl Cluster {
+    /// The TLS of connections to it, with its files as they are now.
+    pub fn tls(&self) -> Tls {
+        Tls::new(Settings {
+            mode: self.tls,
+            authorities: self.tls_ca.clone(),
+            certificate: self.tls_certificate.clone(),
+            key: self.tls_key.clone(),
+        })
+    }
+
     /// The Unix socket that an absolute path as host names: PostgreSQL's is in that folder and named after the port,
     /// MySQL's is the path itself.
     pub fn socket(&self) -> Option<PathBuf> {
@@ -137,6 +169,8 @@ pub enum Method {
     ScramSha256,
     /// As the cluster's own accounts have it.
     Accounts,
+    /// By their password, which the cluster judges: over TLS only.
+    Password,
 }
 
 impl Method {
@@ -146,6 +180,7 @@ impl Method {
             Self::Trust => "trust",
             Self::ScramSha256 => "scram-sha-256",
             Self::Accounts => "accounts",
+            Self::Password => "password",
         }
     }
 }
@@ -203,7 +238,7 @@ impl Config {
     pub fn reloaded(&self, read: &Self) -> Self {
         let mut config = self.clone();
         config.listen.reload(&read.listen);
-        if read.listen.tls().is_none() {
+        if read.listen.tls_files().own.is_none() {
             // A certificate that is left out is made at the start only.
             config.listen.tls_certificate.clone_from(&self.listen.tls_certificate);
             config.listen.tls_key.clone_from(&self.listen.tls_key);

@@ -49,6 +49,7 @@ pub fn wanted(config: &Config) -> Wanted {
         host: cluster.host.clone(),
         port: cluster.port,
         socket: cluster.socket(),
+        tls: cluster.tls(),
         connect_timeout: config.limits.connect_timeout,
     });
     let routes = config.routes.iter().map(|(name, route)| WantedRoute {

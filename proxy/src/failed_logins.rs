@@ -28,6 +28,9 @@ pub enum Rejected {
         /// It gave a proof, if a wrong one.
         given: bool,
     },
+    /// The client has to come by TLS, and did not.
+    #[error("the client came without TLS")]
+    Insecure,
     /// The client wants what cannot be had.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -40,6 +43,7 @@ impl Rejected {
             Self::Io(_) => "connection lost",
             Self::Malformed(_) => "malformed",
             Self::Password { .. } => "password",
+            Self::Insecure => "insecure",
             Self::Unsupported(_) => "unsupported",
         }
     }

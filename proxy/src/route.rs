@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use transport::Tls;
 
 use crate::admission::{Admission, AdmissionSlot};
 use crate::gate::Gate;
@@ -24,6 +25,8 @@ pub struct Cluster {
     pub port: u16,
     /// The Unix socket that is used instead of both.
     pub socket: Option<PathBuf>,
+    /// What connections to it must be.
+    pub tls: Tls,
     /// How long opening a connection and logging in may take.
     pub connect_timeout: Duration,
 }
@@ -413,6 +416,7 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port: 5432,
             socket: None,
+            tls: Tls::disabled(),
             connect_timeout: Duration::from_secs(1),
         };
         let route = |(name, cluster): &(&str, &str)| WantedRoute {

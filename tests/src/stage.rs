@@ -44,7 +44,7 @@ impl Stage {
             Config::parse(&text, &|_| None).unwrap_or_else(|problems| panic!("the configuration: {problems:?}"));
         let metrics = Metrics::new().expect("unique names");
         let plane = Arc::new(DataPlane::new(&config, Arc::new(metrics), None));
-        let sessions = Arc::new(PostgresSessions::new(Arc::clone(&plane), &config));
+        let sessions = Arc::new(PostgresSessions::new(Arc::clone(&plane), &config).expect("no certificate of its own"));
         let any = "127.0.0.1:0".parse().expect("an address");
         let listening = listener::bind(any).expect("a port");
         let address = listening.local_addr().expect("an address");

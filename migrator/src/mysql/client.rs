@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error as Failure, OptsBuilder};
-use transport::{Address, Keepalive, Stream};
+use transport::{Address, Keepalive, Stream, Tls};
 
 use super::session;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TLS_REMEDY};
 use crate::mysql::refusal::ACCOUNT;
 
 /// Where a server is and who asks.
@@ -24,6 +24,8 @@ pub struct Endpoint {
     pub user: String,
     /// Its password, where the server asks for one.
     pub password: Option<String>,
+    /// What the connection must be.
+    pub tls: Tls,
     /// The database that moves, unless the settings name others.
     pub database: String,
 }
@@ -133,7 +135,7 @@ fn options(endpoint: &Endpoint, purpose: &str) -> OptsBuilder {
 /// Whether this user can log in; the session is closed again.
 pub async fn try_login(endpoint: &Endpoint, purpose: &str) -> Result<()> {
     let connecting = async {
-        let session = Conn::new(options(endpoint, purpose)).await?;
+        let session = transport::mysql::open(options(endpoint, purpose), &endpoint.tls).await?;
         session.disconnect().await
     };
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
@@ -144,8 +146,8 @@ pub async fn try_login(endpoint: &Endpoint, purpose: &str) -> Result<()> {
 
 async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn> {
     let connecting = async {
-        let mut session =
-            Conn::new(options).await.map_err(|error| failed(&format!("cannot connect to {endpoint:?}"), error))?;
+        let opened = transport::mysql::open(options, &endpoint.tls).await;
+        let mut session = opened.map_err(|error| failed(&format!("cannot connect to {endpoint:?}"), error))?;
         shed(&mut session).await?;
         Ok(session)
     };
@@ -208,6 +210,10 @@ pub fn failed(what: &str, error: Failure) -> Error {
                 None => error,
             }
         }
+        // It stays so until somebody looks at it.
+        untrusted if transport::mysql::is_not_trusted(untrusted) => {
+            Error::fatal(format!("{what}: {error}")).remedy(TLS_REMEDY)
+        }
         Failure::Io(_) | Failure::Driver(DriverError::ConnectionClosed) => Error::transient(format!("{what}: {error}")),
         _ => Error::fatal(format!("{what}: {error}")),
     }
@@ -269,6 +275,7 @@ mod tests {
             port: 3306,
             user: "mover".into(),
             password: Some("s3cret".into()),
+            tls: transport::Tls::disabled(),
             database: "shop".into(),
         };
         assert_eq!(format!("{endpoint:?}"), "mover@db:3306/shop");

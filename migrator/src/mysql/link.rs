@@ -15,10 +15,10 @@ use protocol::mysql::login::{Channel, Client, Credential, Failed, Identity, Logi
 use rsa::rand_core::OsRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
-use transport::Stream;
+use transport::{Stream, Tls};
 
 use super::client::{Endpoint, failed, late};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TLS_REMEDY};
 pub(super) use session::open;
 
 /// A server answers, gives the next bytes or takes them within this, or the connection is taken for dead.
@@ -66,54 +66,81 @@ enum Answer {
 /// A value's bytes, or NULL.
 pub(super) type Cell = Option<Bytes>;
 
+/// Why there is no login, and whether it was for TLS, without which it may be tried again where that is only preferred.
+struct NotIn {
+    error: Error,
+    in_tls: bool,
+}
+
+impl From<Error> for NotIn {
+    fn from(error: Error) -> Self {
+        Self { error, in_tls: false }
+    }
+}
+
+/// Opens a connection and logs in; what the server said behind the welcome comes with it.
+async fn log_in(endpoint: &Endpoint, purpose: &str, what: &str) -> Result<(Stream, BytesMut), NotIn> {
+    let stream = endpoint.open().await.map_err(|error| match error.kind() {
+        ErrorKind::TimedOut => late(endpoint),
+        _ => Error::transient(format!("cannot connect to {endpoint:?}")).because(error),
+    })?;
+    let mut attributes = BytesMut::new();
+    put_string(&mut attributes, b"program_name");
+    put_string(&mut attributes, format!("headgate {purpose}").as_bytes());
+    let password = endpoint.password.as_deref().unwrap_or_default();
+    let identity = Identity {
+        user: endpoint.user.as_bytes().to_vec(),
+        credential: Credential::Clear(password.as_bytes().to_vec().into()),
+        capabilities: CAPABILITIES,
+        charset: UTF8MB4_GENERAL_CI,
+        attributes: attributes.freeze(),
+        max_packet: 1 << 30,
+    };
+    let is_local = stream.is_local();
+    let mut login = Login::new(Client {
+        identity: &identity,
+        also: Capabilities::default(),
+        database: None,
+        channel: if is_local { Channel::Socket } else { Channel::Network },
+        encryption: transport::mysql::encryption(&endpoint.tls, &stream),
+        seal: |key, clear| seal(key, clear, &mut OsRng),
+    });
+    let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
+    let mut incoming = BytesMut::with_capacity(READ_BYTES);
+    let server = (&endpoint.tls, endpoint.host.as_str());
+    let outcome = transport::log_in(stream, server, &mut incoming, BytesMut::new(), step).await;
+    let outcome = outcome.map_err(|error| NotIn {
+        in_tls: transport::is_of_handshake(&error),
+        error: match error.kind() {
+            ErrorKind::UnexpectedEof => closed(what),
+            ErrorKind::InvalidData | ErrorKind::InvalidInput => {
+                Error::fatal(format!("{what}: {error}")).remedy(TLS_REMEDY)
+            }
+            _ => lost(error),
+        },
+    })?;
+    let (stream, _) = outcome.map_err(|failed| match failed {
+        Failed::Refused(body) => refused(what, &body),
+        Failed::Malformed(_) => malformed(what),
+        Failed::Unsupported { why, plugin } => {
+            let method = String::from_utf8_lossy(&plugin);
+            Error::fatal(format!("{what}: the server {why} (login method {method})"))
+                .remedy("give Headgate's account caching_sha2_password or mysql_native_password")
+        }
+    })?;
+    Ok((stream, incoming))
+}
+
 impl Link {
     /// Connects and logs in, without a limit of time.
     async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Self> {
-        let stream = endpoint.open().await.map_err(|error| match error.kind() {
-            ErrorKind::TimedOut => late(endpoint),
-            _ => Error::transient(format!("cannot connect to {endpoint:?}")).because(error),
-        })?;
-        let mut link =
-            Self { stream, incoming: BytesMut::with_capacity(READ_BYTES), outgoing: BytesMut::new(), sequence: 0 };
-        link.log_in(endpoint, purpose, &format!("cannot log in to {endpoint:?}")).await?;
-        Ok(link)
-    }
-
-    async fn log_in(&mut self, endpoint: &Endpoint, purpose: &str, what: &str) -> Result<()> {
-        let mut attributes = BytesMut::new();
-        put_string(&mut attributes, b"program_name");
-        put_string(&mut attributes, format!("headgate {purpose}").as_bytes());
-        let password = endpoint.password.as_deref().unwrap_or_default();
-        let identity = Identity {
-            user: endpoint.user.as_bytes().to_vec(),
-            credential: Credential::Clear(password.as_bytes().to_vec().into()),
-            capabilities: CAPABILITIES,
-            charset: UTF8MB4_GENERAL_CI,
-            attributes: attributes.freeze(),
-            max_packet: 1 << 30,
+        let attempt = |tls: Tls| {
+            let endpoint = Endpoint { tls, ..endpoint.clone() };
+            async move { log_in(&endpoint, purpose, &format!("cannot log in to {endpoint:?}")).await }
         };
-        let mut login = Login::new(Client {
-            identity: &identity,
-            also: Capabilities::default(),
-            database: None,
-            channel: if self.stream.is_local() { Channel::Socket } else { Channel::Network },
-            seal: |key, clear| seal(key, clear, &mut OsRng),
-        });
-        let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
-        let outcome = transport::log_in(&mut self.stream, &mut self.incoming, BytesMut::new(), step).await;
-        let outcome = outcome.map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => closed(what),
-            _ => lost(error),
-        })?;
-        outcome.map(drop).map_err(|failed| match failed {
-            Failed::Refused(body) => refused(what, &body),
-            Failed::Malformed(_) => malformed(what),
-            Failed::Unsupported { why, plugin } => {
-                let method = String::from_utf8_lossy(&plugin);
-                Error::fatal(format!("{what}: the server {why} (login method {method})"))
-                    .remedy("give Headgate's account caching_sha2_password or mysql_native_password")
-            }
-        })
+        let logged_in = transport::preferring(&endpoint.tls, attempt, |failed: &NotIn| failed.in_tls).await;
+        let (stream, incoming) = logged_in.map_err(|failed| failed.error)?;
+        Ok(Self { stream, incoming, outgoing: BytesMut::new(), sequence: 0 })
     }
 
     /// Runs a statement that gives no rows.

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
-use transport::{Address, Keepalive, Stream};
+use tokio_postgres::{Client, Config};
+use transport::{Address, Keepalive, Stream, Tls};
 
-use super::session;
+use super::{channel, session};
 use crate::error::{Error, Result};
 
 /// Where a database is and who asks.
@@ -24,6 +24,8 @@ pub struct Endpoint {
     pub user: String,
     /// Its password, where the server asks for one.
     pub password: Option<String>,
+    /// What the connection must be.
+    pub tls: Tls,
     /// The database.
     pub database: String,
 }
@@ -43,12 +45,12 @@ const KEEPALIVE: Keepalive = Keepalive {
 };
 
 impl Endpoint {
-    /// Opens a connection, without a login.
+    /// Opens a connection, in TLS as it must be, without a login.
     pub(super) async fn open(&self) -> io::Result<Stream> {
         let folder = self.host.starts_with('/').then(|| Path::new(&self.host));
         let socket = folder.map(|folder| folder.join(format!(".s.PGSQL.{}", self.port)));
         let address = Address { host: &self.host, port: self.port, socket: socket.as_deref() };
-        transport::connect(address, CONNECT_TIMEOUT, &KEEPALIVE).await
+        transport::postgres::connect(address, &self.tls, CONNECT_TIMEOUT, &KEEPALIVE).await
     }
 }
 
@@ -75,11 +77,8 @@ async fn login(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
     if let Some(password) = &endpoint.password {
         config.password(password);
     }
-    let stream = endpoint.open().await.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => late(endpoint),
-        _ => Error::transient(format!("{}: error connecting to server: {error}", cannot_connect(endpoint))),
-    })?;
-    let logged_in = config.connect_raw(stream, NoTls).await;
+    let stream = endpoint.open().await.map_err(|error| unreachable(endpoint, &error))?;
+    let logged_in = channel::log_in(config, stream).await;
     let (client, connection) = logged_in.map_err(|error| failed(&cannot_connect(endpoint), error))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -92,12 +91,23 @@ async fn login(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
 /// Asks the server to end what `client` runs. Whether it did, it does not tell.
 pub(super) async fn interrupt(endpoint: &Endpoint, client: &Client) {
     if let Ok(stream) = endpoint.open().await {
-        let _ = client.cancel_token().cancel_query_raw(stream, NoTls).await;
+        // The connection is in TLS already, where it must be.
+        let _ = client.cancel_token().cancel_query_raw(stream, channel::AsItIs).await;
     }
 }
 
 async fn within(endpoint: &Endpoint, opening: impl Future<Output = Result<Client>>) -> Result<Client> {
     tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(|_| Err(late(endpoint)))
+}
+
+/// Why no connection came about. One that is not what it must be stays so, until somebody looks at it.
+pub(super) fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Error {
+    let text = format!("{}: error connecting to server: {error}", cannot_connect(endpoint));
+    match error.kind() {
+        io::ErrorKind::TimedOut => late(endpoint),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Error::fatal(text).remedy(crate::error::TLS_REMEDY),
+        _ => Error::transient(text),
+    }
 }
 
 fn cannot_connect(endpoint: &Endpoint) -> String {
@@ -201,6 +211,7 @@ mod tests {
             port: 5432,
             user: "mover".into(),
             password: Some("s3cret".into()),
+            tls: transport::Tls::disabled(),
             database: "shop".into(),
         };
         assert_eq!(format!("{endpoint:?}"), "mover@db:5432/shop");

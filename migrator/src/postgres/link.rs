@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::{ErrorResponseBody, Header, Message};
 use postgres_protocol::message::frontend;
+use protocol::postgres::auth::Credential;
 use protocol::postgres::handshake::Startup;
 use protocol::postgres::login::{Account, Failed, Login};
 use protocol::postgres::{frame, reply};
@@ -17,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use transport::Stream;
 
-use super::client::{CONNECT_TIMEOUT, Endpoint};
+use super::client::{CONNECT_TIMEOUT, Endpoint, unreachable};
 use super::session;
 use super::sql::quote_literal;
 use crate::error::{Error, Result};
@@ -98,12 +99,10 @@ impl Link {
     }
 
     async fn open(endpoint: &Endpoint, application: &str) -> Result<Self> {
-        let stream = endpoint.open().await.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => late(endpoint),
-            _ => Error::transient(format!("cannot connect to {endpoint:?} for replication")).because(error),
-        })?;
-        let mut link = Self { stream, incoming: BytesMut::with_capacity(READ_BYTES), outgoing: BytesMut::new() };
-        link.login(endpoint, application).await?;
+        let stream = endpoint.open().await.map_err(|error| unreachable(endpoint, &error))?;
+        let mut incoming = BytesMut::with_capacity(READ_BYTES);
+        let stream = login(endpoint, application, stream, &mut incoming).await?;
+        let mut link = Self { stream, incoming, outgoing: BytesMut::new() };
         link.pin(endpoint).await?;
         Ok(link)
     }
@@ -120,29 +119,6 @@ impl Link {
             .map_err(|refusal| Error::fatal(format!("{endpoint:?} refuses a setting of the stream")).because(refusal))
     }
 
-    async fn login(&mut self, endpoint: &Endpoint, application: &str) -> Result<()> {
-        let parameters = [
-            ("user", endpoint.user.as_str()),
-            ("database", endpoint.database.as_str()),
-            ("replication", "database"),
-            ("application_name", application),
-        ];
-        let owned = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-        let parameters = parameters.iter().map(|(name, value)| (owned(name), owned(value))).collect();
-        let mut startup = BytesMut::new();
-        Startup { major: 3, minor: 0, parameters, protocol_options: Vec::new() }.encode(&mut startup);
-        let nonce: String = rand::rng().sample_iter(Alphanumeric).take(NONCE_CHARS).map(char::from).collect();
-        let password = endpoint.password.as_deref().map(str::as_bytes);
-        let mut login = Login::new(Account { user: endpoint.user.as_bytes(), password, nonce: &nonce });
-        let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
-        match transport::log_in(&mut self.stream, &mut self.incoming, startup, step).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(failed)) => Err(not_let_in(endpoint, failed)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => arrived(Ok(0)),
-            Err(error) => Err(lost(error)),
-        }
-    }
-
     /// Where frames to send are put; [`Link::flush`] or [`Link::exchange`] sends them.
     pub(super) fn outgoing(&mut self) -> &mut BytesMut {
         &mut self.outgoing
@@ -153,7 +129,7 @@ impl Link {
         while self.outgoing.has_remaining() {
             self.stream.write_buf(&mut self.outgoing).await.map_err(lost)?;
         }
-        Ok(())
+        self.stream.flush().await.map_err(lost)
     }
 
     /// A whole frame that already arrived, if there is one.
@@ -281,6 +257,37 @@ impl Link {
     }
 }
 
+/// Logs in for replication; what the server said behind the welcome is left in `incoming`.
+async fn login(endpoint: &Endpoint, application: &str, stream: Stream, incoming: &mut BytesMut) -> Result<Stream> {
+    let parameters = [
+        ("user", endpoint.user.as_str()),
+        ("database", endpoint.database.as_str()),
+        ("replication", "database"),
+        ("application_name", application),
+    ];
+    let owned = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    let parameters = parameters.iter().map(|(name, value)| (owned(name), owned(value))).collect();
+    let mut startup = BytesMut::new();
+    Startup { major: 3, minor: 0, parameters, protocol_options: Vec::new() }.encode(&mut startup);
+    let nonce: String = rand::rng().sample_iter(Alphanumeric).take(NONCE_CHARS).map(char::from).collect();
+    let credential = endpoint.password.as_deref().map(|password| Credential::password(password.as_bytes()));
+    let end_point = stream.end_point();
+    let mut login = Login::new(Account {
+        user: endpoint.user.as_bytes(),
+        credential: credential.as_ref(),
+        end_point: end_point.as_deref(),
+        nonce: &nonce,
+    });
+    let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
+    let server = (&endpoint.tls, endpoint.host.as_str());
+    match transport::log_in(stream, server, incoming, startup, step).await {
+        Ok(Ok((stream, _))) => Ok(stream),
+        Ok(Err(failed)) => Err(not_let_in(endpoint, failed)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(closed()),
+        Err(error) => Err(lost(error)),
+    }
+}
+
 fn not_let_in(endpoint: &Endpoint, failed: Failed) -> Error {
     match failed {
         Failed::Refused { frame, .. } => {
@@ -312,10 +319,14 @@ fn late(endpoint: &Endpoint) -> Error {
 
 fn arrived(read: io::Result<usize>) -> Result<()> {
     match read {
-        Ok(0) => Err(Error::transient("the server closed the replication connection")),
+        Ok(0) => Err(closed()),
         Ok(_) => Ok(()),
         Err(error) => Err(lost(error)),
     }
+}
+
+fn closed() -> Error {
+    Error::transient("the server closed the replication connection")
 }
 
 fn lost(error: io::Error) -> Error {

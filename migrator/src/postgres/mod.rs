@@ -1,5 +1,6 @@
 //! PostgreSQL's half of the control plane.
 
+pub mod channel;
 pub mod check;
 pub mod clean;
 pub mod client;

@@ -128,6 +128,7 @@ impl Server {
             port: self.port,
             user: "root".into(),
             password: None,
+            tls: transport::Tls::default(),
             database: database.into(),
         }
     }

@@ -72,6 +72,7 @@ impl Server {
             port: self.port,
             user: "postgres".into(),
             password: None,
+            tls: transport::Tls::default(),
             database: database.into(),
         }
     }

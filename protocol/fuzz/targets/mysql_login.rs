@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use protocol::mysql::auth::Step;
 use protocol::mysql::frame;
 use protocol::mysql::handshake::{Capabilities, ChangeUser, FirstPacket, Greeting};
-use protocol::mysql::login::{Channel, Client, Credential, Identity, Login};
+use protocol::mysql::login::{Channel, Client, Credential, Encryption, Identity, Login};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut buffer = BytesMut::from(data);
@@ -47,7 +47,8 @@ fn client(data: &[u8]) {
         max_packet: 1 << 24,
     };
     let (also, database, seal) = (Capabilities::SESSION_TRACK, None, |_: &[u8], _: &[u8]| Some(vec![0]));
-    let mut login = Login::new(Client { identity: &identity, also, database, channel: Channel::Network, seal });
+    let (channel, encryption) = (Channel::Network, Encryption::WhereOffered);
+    let mut login = Login::new(Client { identity: &identity, also, database, channel, encryption, seal });
     let mut outgoing = BytesMut::new();
     let _ = login.feed(&mut BytesMut::from(data), &mut outgoing);
     assert!(!outgoing.windows(6).any(|part| part == b"secret"));

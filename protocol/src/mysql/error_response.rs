@@ -30,6 +30,12 @@ pub fn terminating(out: &mut BytesMut, sequence: &mut u8) {
     error(out, sequence, 1053, "08S01", "Server shutdown in progress");
 }
 
+/// The client came without TLS, and has to come with it.
+pub fn insecure(out: &mut BytesMut, sequence: &mut u8) {
+    let message = "Connections using insecure transport are prohibited while --require_secure_transport=ON.";
+    error(out, sequence, 3159, "HY000", message);
+}
+
 /// The client broke the protocol, or the server did.
 pub fn malformed(out: &mut BytesMut, sequence: &mut u8) {
     error(out, sequence, 1835, "HY000", "Malformed communication packet.");

@@ -11,6 +11,7 @@ use super::auth::{self, Step, caching_sha2, native};
 use super::handshake::{Capabilities, Greeting, NONCE_BYTES, Response};
 use super::{frame, reply};
 use crate::error::Malformed;
+use crate::progress::Progress;
 
 /// A packet of a login is never larger than this.
 const PACKET_BYTES_MAX: usize = 1 << 20;
@@ -25,7 +26,7 @@ const BINDING: Capabilities = Capabilities::DEPRECATE_EOF
     .with(Capabilities::MULTI_RESULTS)
     .with(Capabilities::PS_MULTI_RESULTS);
 
-/// What no server is asked for: its bytes are taken as they are, and TLS is not spoken here.
+/// What no server is asked for because a client did: its bytes are taken as they are, and TLS is agreed with each side.
 const NEVER: Capabilities = Capabilities::COMPRESS
     .with(Capabilities::ZSTD)
     .with(Capabilities::SSL)
@@ -84,6 +85,17 @@ pub enum Channel {
     Socket,
 }
 
+/// Whether the connection is to go on in TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// No.
+    Never,
+    /// Where the server offers it.
+    WhereOffered,
+    /// Yes, or there is no login.
+    Always,
+}
+
 /// Encrypts with the key that comes first, as [`auth::seal`] does; its randomness is the caller's.
 pub type Seal = fn(&[u8], &[u8]) -> Option<Vec<u8>>;
 
@@ -123,6 +135,8 @@ pub enum Failed {
 enum State {
     /// The server speaks first.
     Ungreeted,
+    /// TLS is asked for; once it stands, this is said.
+    Encrypting(Exchange, Zeroizing<Vec<u8>>),
     /// The plugin's proof is sent, or its answer.
     Proven(Exchange),
     /// The server was asked for the key to encrypt the password with.
@@ -143,6 +157,8 @@ struct Exchange {
 /// What follows from a packet of the server.
 enum Next {
     Say(State, Zeroizing<Vec<u8>>),
+    /// This is said, and nothing more before the connection is encrypted.
+    Encrypt(State, Vec<u8>),
     Listen(State),
     Welcome(Welcome),
 }
@@ -165,6 +181,8 @@ pub struct Client<'a> {
     pub database: Option<&'a str>,
     /// How a password may go to the server.
     pub channel: Channel,
+    /// Whether it goes there in TLS.
+    pub encryption: Encryption,
     /// How it is encrypted.
     pub seal: Seal,
 }
@@ -176,8 +194,15 @@ impl<'a> Login<'a> {
     }
 
     /// Takes whole packets off `incoming` and appends what must be sent to `outgoing`. What is left of `incoming` when
-    /// the welcome comes is the session's.
-    pub fn feed(&mut self, incoming: &mut BytesMut, outgoing: &mut BytesMut) -> Result<Option<Welcome>, Failed> {
+    /// the welcome comes is the session's. Where it asks for encryption, it goes on when it is called behind that.
+    pub fn feed(&mut self, incoming: &mut BytesMut, outgoing: &mut BytesMut) -> Result<Progress<Welcome>, Failed> {
+        self.state = match std::mem::replace(&mut self.state, State::Over) {
+            State::Encrypting(exchange, response) => {
+                frame::put(outgoing, &mut self.sequence, &response);
+                State::Proven(exchange)
+            }
+            state => state,
+        };
         while let Some(payload) = frame::take(incoming, PACKET_BYTES_MAX)? {
             self.sequence = payload.sequence.wrapping_add(1);
             let state = std::mem::replace(&mut self.state, State::Over);
@@ -186,11 +211,16 @@ impl<'a> Login<'a> {
                     frame::put(outgoing, &mut self.sequence, &body);
                     state
                 }
+                Next::Encrypt(state, body) => {
+                    frame::put(outgoing, &mut self.sequence, &body);
+                    self.state = state;
+                    return Ok(Progress::Encrypt);
+                }
                 Next::Listen(state) => state,
-                Next::Welcome(welcome) => return Ok(Some(welcome)),
+                Next::Welcome(welcome) => return Ok(Progress::Done(welcome)),
             };
         }
-        Ok(None)
+        Ok(Progress::More)
     }
 }
 
@@ -202,6 +232,9 @@ impl Client<'_> {
             return None;
         }
         let mut agreed = ((wanted | self.also | Capabilities::PLUGIN_AUTH) & offered).without(NEVER) | ALWAYS;
+        if self.encryption != Encryption::Never {
+            agreed |= Capabilities::SSL & offered;
+        }
         if self.database.is_some() {
             agreed |= Capabilities::CONNECT_WITH_DB;
         }
@@ -220,7 +253,9 @@ impl State {
             Self::Ungreeted => return Exchange::begin(&body, who),
             Self::Proven(exchange) => (exchange, false),
             Self::KeyWanted(exchange) => (exchange, true),
-            Self::Over => return Err(unsupported("goes on with a login that is over", &Bytes::new())),
+            Self::Encrypting(..) | Self::Over => {
+                return Err(unsupported("goes on with a login that is over", &Bytes::new()));
+            }
         };
         exchange.steps = exchange.steps.saturating_add(1);
         if exchange.steps > STEPS_MAX {
@@ -249,6 +284,9 @@ impl Exchange {
         let agreed = who.agree(greeting.capabilities);
         let capabilities =
             agreed.ok_or_else(|| unsupported("lacks a capability that the client uses", &greeting.plugin))?;
+        if who.encryption == Encryption::Always && !capabilities.has(Capabilities::SSL) {
+            return Err(unsupported("does not offer TLS, which the configuration requires", &greeting.plugin));
+        }
         let plugin = match identity.credential {
             Credential::Clear(_) if greeting.plugin == auth::CACHING_SHA2 => auth::CACHING_SHA2,
             _ => auth::NATIVE,
@@ -269,7 +307,23 @@ impl Exchange {
         };
         let mut out = BytesMut::new();
         response.encode(&mut out);
-        Ok(Next::Say(State::Proven(exchange), Zeroizing::new(out.to_vec())))
+        let said = Zeroizing::new(out.to_vec());
+        if !exchange.is_encrypted() {
+            return Ok(Next::Say(State::Proven(exchange), said));
+        }
+        let mut request = BytesMut::new();
+        response.encode_ssl_request(&mut request);
+        Ok(Next::Encrypt(State::Encrypting(exchange, said), request.to_vec()))
+    }
+
+    /// Whether what is said behind the greeting is said in TLS.
+    fn is_encrypted(&self) -> bool {
+        self.capabilities.has(Capabilities::SSL)
+    }
+
+    /// Whether nobody between the ends can read along.
+    fn is_private(&self, who: &Client<'_>) -> bool {
+        self.is_encrypted() || who.channel == Channel::Socket
     }
 
     fn prove(&self, who: &Client<'_>) -> Result<Zeroizing<Vec<u8>>, Failed> {
@@ -289,22 +343,20 @@ impl Exchange {
         if let Some(nonce) = auth::nonce_of(data) {
             self.nonce = nonce;
         }
-        match (&self.plugin[..], who.channel) {
-            (auth::NATIVE | auth::CACHING_SHA2, _) => {
+        match &self.plugin[..] {
+            auth::NATIVE | auth::CACHING_SHA2 => {
                 let proof = self.prove(who)?;
                 Ok(Next::Say(State::Proven(self), proof))
             }
-            (auth::SHA256, _) if self.password(who)?.is_empty() => {
+            auth::SHA256 if self.password(who)?.is_empty() => {
                 Ok(Next::Say(State::Proven(self), Zeroizing::new(vec![0])))
             }
             // This plugin takes a socket for a network.
-            (auth::SHA256, _) => Ok(self.ask_key(auth::KEY_WANTED_SHA256)),
-            (auth::CLEAR, Channel::Socket) => {
-                let password = closed(self.password(who)?);
-                Ok(Next::Say(State::Proven(self), password))
-            }
-            (auth::CLEAR, Channel::Network) => {
-                Err(self.cannot("asks for the password in clear text, which goes over its Unix socket only"))
+            auth::SHA256 if !self.is_encrypted() => Ok(self.ask_key(auth::KEY_WANTED_SHA256)),
+            auth::SHA256 => self.say_password(who),
+            auth::CLEAR if self.is_private(who) => self.say_password(who),
+            auth::CLEAR => {
+                Err(self.cannot("asks for the password in clear text, which goes over TLS or its Unix socket only"))
             }
             _ => Err(self.cannot("asks for a login plugin that is not supported")),
         }
@@ -312,16 +364,18 @@ impl Exchange {
 
     /// The answer to the plugin's next words, where it wants one.
     fn go_on(self, data: &[u8], who: &Client<'_>) -> Result<Next, Failed> {
-        let password = self.password(who)?;
-        match (&self.plugin[..], data, who.channel) {
-            (auth::CACHING_SHA2, [auth::FAST_OK], _) => Ok(Next::Listen(State::Proven(self))),
-            (auth::CACHING_SHA2, [auth::FULL_NEEDED], Channel::Socket) => {
-                let password = closed(password);
-                Ok(Next::Say(State::Proven(self), password))
-            }
-            (auth::CACHING_SHA2, [auth::FULL_NEEDED], Channel::Network) => Ok(self.ask_key(auth::KEY_WANTED)),
+        self.password(who)?;
+        match (&self.plugin[..], data) {
+            (auth::CACHING_SHA2, [auth::FAST_OK]) => Ok(Next::Listen(State::Proven(self))),
+            (auth::CACHING_SHA2, [auth::FULL_NEEDED]) if self.is_private(who) => self.say_password(who),
+            (auth::CACHING_SHA2, [auth::FULL_NEEDED]) => Ok(self.ask_key(auth::KEY_WANTED)),
             _ => Err(self.cannot("asks for more than its login plugin knows")),
         }
+    }
+
+    fn say_password(self, who: &Client<'_>) -> Result<Next, Failed> {
+        let password = closed(self.password(who)?);
+        Ok(Next::Say(State::Proven(self), password))
     }
 
     fn ask_key(self, word: u8) -> Next {
@@ -386,7 +440,8 @@ mod tests {
             max_packet: 0,
         };
         let also = Capabilities::SESSION_TRACK;
-        Client { identity: &identity, also, database, channel: Channel::Network, seal: |_, _| None }.agree(offered)
+        let (channel, encryption) = (Channel::Network, Encryption::Never);
+        Client { identity: &identity, also, database, channel, encryption, seal: |_, _| None }.agree(offered)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use md5::{Digest, Md5};
+use zeroize::Zeroizing;
 
 use crate::error::Malformed;
 use crate::postgres::{command, frame, reply};
@@ -9,10 +10,16 @@ use crate::reader::Reader;
 
 mod scram;
 
-pub use scram::{ClientKey, ITERATIONS_MAX, Refused, ScramClient, ScramServer, ServerSignature, Verifier};
+use scram::same;
 
-/// The only mechanism that is offered.
+pub use scram::{
+    Binding, ClientKey, ITERATIONS_MAX, Refused, ScramClient, ScramKeys, ScramServer, ServerSignature, Verifier,
+};
+
+/// The mechanism that every server has.
 pub const SCRAM_SHA_256: &[u8] = b"SCRAM-SHA-256";
+/// The same, bound to the server's certificate: over TLS only.
+pub const SCRAM_SHA_256_PLUS: &[u8] = b"SCRAM-SHA-256-PLUS";
 
 const OK: u32 = 0;
 const CLEARTEXT: u32 = 3;
@@ -101,9 +108,11 @@ impl AuthRequest {
         });
     }
 
-    /// The demand for SCRAM-SHA-256.
-    pub fn scram() -> Self {
-        Self::Sasl { mechanisms: vec![Bytes::from_static(SCRAM_SHA_256)] }
+    /// The demand for SCRAM-SHA-256, if it can be bound to the channel with that as the first choice.
+    pub fn scram(can_bind: bool) -> Self {
+        let bound = can_bind.then_some(SCRAM_SHA_256_PLUS);
+        let mechanisms = bound.into_iter().chain([SCRAM_SHA_256]).map(Bytes::from_static);
+        Self::Sasl { mechanisms: mechanisms.collect() }
     }
 }
 
@@ -149,13 +158,78 @@ impl SaslInitialResponse {
     }
 }
 
+/// What a server stores of a password for `AuthenticationMD5Password`, which is enough to log in with: 32 hexadecimal
+/// digits. It is bound to the user's name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Md5Verifier(Zeroizing<String>);
+
+impl std::fmt::Debug for Md5Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Md5Verifier(…)")
+    }
+}
+
+impl Md5Verifier {
+    /// Reads the form that `pg_authid` keeps: `md5` and the digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        const DIGITS: usize = 32;
+        let digits = text.strip_prefix("md5")?;
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        (digits.len() == DIGITS && digits.bytes().all(is_digit)).then(|| Self(Zeroizing::new(digits.to_owned())))
+    }
+
+    /// Of a password.
+    pub fn of(user: &[u8], password: &[u8]) -> Self {
+        Self(Zeroizing::new(hex_md5([password, user])))
+    }
+
+    /// The proof that a server with this salt asks for.
+    pub fn prove(&self, salt: [u8; 4]) -> Zeroizing<String> {
+        Zeroizing::new(format!("md5{}", hex_md5([self.0.as_bytes(), &salt])))
+    }
+
+    /// Whether a client's proof is right.
+    pub fn check(&self, proof: &[u8], salt: [u8; 4]) -> bool {
+        same(self.prove(salt).as_bytes(), proof)
+    }
+}
+
+fn hex_md5(parts: [&[u8]; 2]) -> String {
+    let digest = parts.into_iter().fold(Md5::new(), Md5::chain_update).finalize();
+    digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
 /// The proof that `AuthenticationMD5Password` asks for.
-pub fn md5(user: &[u8], password: &[u8], salt: [u8; 4]) -> String {
-    let hash = |parts: [&[u8]; 2]| -> String {
-        let digest = parts.into_iter().fold(Md5::new(), Md5::chain_update).finalize();
-        digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-    };
-    format!("md5{}", hash([hash([password, user]).as_bytes(), &salt]))
+pub fn md5(user: &[u8], password: &[u8], salt: [u8; 4]) -> Zeroizing<String> {
+    Md5Verifier::of(user, password).prove(salt)
+}
+
+/// What proves who logs in, to any server that has the same role.
+#[derive(Clone)]
+pub enum Credential {
+    /// The password itself, by whatever method the server asks for.
+    Password(Zeroizing<Vec<u8>>),
+    /// What a SCRAM login revealed: by SCRAM, where the same verifier is stored.
+    Scram(ScramKeys),
+    /// What the server stores of an MD5 password: by that method.
+    Md5(Md5Verifier),
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Password(_) => "Password(***)",
+            Self::Scram(_) => "Scram(***)",
+            Self::Md5(_) => "Md5(***)",
+        })
+    }
+}
+
+impl Credential {
+    /// The password, as it is.
+    pub fn password(password: &[u8]) -> Self {
+        Self::Password(Zeroizing::new(password.to_vec()))
+    }
 }
 
 /// The password of a PasswordMessage.

@@ -35,6 +35,13 @@ impl Severity {
     }
 }
 
+/// The client came without TLS, and has to come with it.
+pub fn insecure(out: &mut BytesMut) {
+    Refusal::new(Severity::Fatal, "28000", "connections without TLS are not accepted here")
+        .hint("Connect with sslmode=require, or with one that verifies the certificate.")
+        .encode(out);
+}
+
 /// Something to say: it becomes an ErrorResponse, or a NoticeResponse where it is no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal<'a> {

@@ -17,6 +17,14 @@ const LENGTH_BYTES: usize = 4;
 const CODE_BYTES: usize = 4;
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
+/// The request for TLS, whole.
+pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
+/// The answer that TLS begins now.
+pub const SSL_YES: u8 = b'S';
+/// The answer that there is none, and that the conversation goes on as it is.
+pub const SSL_NO: u8 = b'N';
+/// The protocol's name in TLS (RFC 7301).
+pub const ALPN: &[u8] = b"postgresql";
 const GSS_ENC: u32 = 80_877_104;
 
 /// The first packet of a connection; after `Ssl` and `GssEnc` another first packet follows.

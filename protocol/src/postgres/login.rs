@@ -4,9 +4,13 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::auth::{self, AuthRequest, SCRAM_SHA_256, SaslInitialResponse, ScramClient, ServerSignature};
+use super::auth::{
+    self, AuthRequest, Binding, Credential, Md5Verifier, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, SaslInitialResponse,
+    ScramClient, ServerSignature,
+};
 use super::{command, frame, reply};
 use crate::error::Malformed;
+use crate::progress::Progress;
 
 /// A frame of a login is never larger than this.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -19,8 +23,10 @@ const BYTES_MAX: usize = 8 << 20;
 pub struct Account<'a> {
     /// The user, as the startup packet named it.
     pub user: &'a [u8],
-    /// Its password, where there is one.
-    pub password: Option<&'a [u8]>,
+    /// What proves it, where there is something.
+    pub credential: Option<&'a Credential>,
+    /// The hash of the server's certificate, where the connection can be bound to that.
+    pub end_point: Option<&'a [u8]>,
     /// The client's part of SCRAM's nonce: printable ASCII without a comma, and never used before.
     pub nonce: &'a str,
 }
@@ -86,23 +92,42 @@ enum State {
 impl State {
     /// The only way from one state to another. Appends the answer.
     fn next(self, request: AuthRequest, account: &Account<'_>, out: &mut BytesMut) -> Result<Self, Failed> {
-        let password = || account.password.ok_or(Failed::NoPassword);
+        let credential = || account.credential.ok_or(Failed::NoPassword);
         Ok(match (self, request) {
             (Self::Begun | Self::Answered, AuthRequest::Ok) => Self::Welcomed,
             (Self::Begun, AuthRequest::Cleartext) => {
-                put(out, &[password()?, b"\0"]);
+                let Credential::Password(password) = credential()? else {
+                    return Err(Failed::NoPassword);
+                };
+                put(out, &[password, b"\0"]);
                 Self::Answered
             }
             (Self::Begun, AuthRequest::Md5 { salt }) => {
-                put(out, &[auth::md5(account.user, password()?, salt).as_bytes(), b"\0"]);
+                let proof = match credential()? {
+                    Credential::Password(password) => Md5Verifier::of(account.user, password).prove(salt),
+                    Credential::Md5(verifier) => verifier.prove(salt),
+                    Credential::Scram(_) => return Err(Failed::NoPassword),
+                };
+                put(out, &[proof.as_bytes(), b"\0"]);
                 Self::Answered
             }
             (Self::Begun, AuthRequest::Sasl { mechanisms }) => {
-                if !mechanisms.iter().any(|mechanism| mechanism == SCRAM_SHA_256) {
+                let offers = |name: &[u8]| mechanisms.iter().any(|mechanism| mechanism == name);
+                let (mechanism, binding) = match account.end_point {
+                    Some(hash) if offers(SCRAM_SHA_256_PLUS) => (SCRAM_SHA_256_PLUS, Binding::EndPoint(hash.to_vec())),
+                    Some(_) => (SCRAM_SHA_256, Binding::NotOffered),
+                    None => (SCRAM_SHA_256, Binding::None),
+                };
+                if !offers(mechanism) {
                     return Err(Failed::Mechanism);
                 }
-                let client = ScramClient::new(password()?, account.nonce);
-                let mechanism = Bytes::from_static(SCRAM_SHA_256);
+                let client = match credential()? {
+                    Credential::Password(password) => ScramClient::new(password, account.nonce),
+                    Credential::Scram(keys) => ScramClient::from_keys(keys, account.nonce),
+                    Credential::Md5(_) => return Err(Failed::NoPassword),
+                };
+                let client = client.bound(binding);
+                let mechanism = Bytes::from_static(mechanism);
                 SaslInitialResponse { mechanism, data: Some(client.first().into()) }.encode(out);
                 Self::Greeted(client)
             }
@@ -137,7 +162,7 @@ impl<'a> Login<'a> {
 
     /// Takes whole frames off `incoming` and appends what must be sent to `outgoing`. The welcome comes when the server
     /// is ready; what is left of `incoming` then is the session's.
-    pub fn feed(&mut self, incoming: &mut BytesMut, outgoing: &mut BytesMut) -> Result<Option<Welcome>, Failed> {
+    pub fn feed(&mut self, incoming: &mut BytesMut, outgoing: &mut BytesMut) -> Result<Progress<Welcome>, Failed> {
         while let Some(frame) = frame::take(incoming, FRAME_BYTES_MAX)? {
             self.bytes = self.bytes.saturating_add(frame.body.len()).saturating_add(frame::HEADER_BYTES);
             if self.bytes > BYTES_MAX {
@@ -155,7 +180,7 @@ impl<'a> Login<'a> {
                 reply::BACKEND_KEY_DATA => self.welcome.key = reply::BackendKeyData::parse(frame.body)?,
                 reply::READY_FOR_QUERY if matches!(self.state, State::Welcomed) => {
                     self.state = State::Over;
-                    return Ok(Some(std::mem::take(&mut self.welcome)));
+                    return Ok(Progress::Done(std::mem::take(&mut self.welcome)));
                 }
                 reply::READY_FOR_QUERY => return Err(Failed::OutOfOrder),
                 reply::ERROR_RESPONSE => {
@@ -169,7 +194,7 @@ impl<'a> Login<'a> {
                 _ => {}
             }
         }
-        Ok(None)
+        Ok(Progress::More)
     }
 }
 

@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use protocol::mysql::auth::{self, caching_sha2, native, put_more_data, put_switch};
 use protocol::mysql::frame;
 use protocol::mysql::handshake::{Capabilities, FirstPacket, Greeting, NONCE_BYTES, Response};
-use protocol::mysql::login::{Channel, Client, Credential, Failed, Identity, Login, Welcome};
+use protocol::mysql::login::{Channel, Client, Credential, Encryption, Failed, Identity, Login, Welcome};
 use protocol::mysql::reply;
+use protocol::progress::Progress;
 
 const PASSWORD: &[u8] = b"hunter2";
 const NONCE: [u8; NONCE_BYTES] = [7; NONCE_BYTES];
@@ -35,16 +36,25 @@ fn sealed(key: &[u8], clear: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn client(identity: &Identity, channel: Channel) -> Login<'_> {
-    Login::new(Client { identity, also: Capabilities::SESSION_TRACK, database: Some("depot"), channel, seal: sealed })
+    in_tls(identity, channel, Encryption::Never)
+}
+
+fn in_tls(identity: &Identity, channel: Channel, encryption: Encryption) -> Login<'_> {
+    let also = Capabilities::SESSION_TRACK;
+    Login::new(Client { identity, also, database: Some("depot"), channel, encryption, seal: sealed })
 }
 
 fn greeting(plugin: &'static [u8]) -> Vec<u8> {
+    greeting_offering(Capabilities(u32::MAX).without(Capabilities::SSL), plugin)
+}
+
+fn greeting_offering(capabilities: Capabilities, plugin: &'static [u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
     let greeting = Greeting {
         version: Bytes::from_static(b"9.7.0"),
         thread: 42,
         nonce: NONCE,
-        capabilities: Capabilities(u32::MAX).without(Capabilities::SSL),
+        capabilities,
         extended: 0,
         charset: 255,
         status: 2,
@@ -79,7 +89,7 @@ fn exchange(login: &mut Login<'_>, bodies: &[Vec<u8>], piece: usize) -> (Result<
         let mut said = BytesMut::new();
         for part in packet(sequence, body).chunks(piece) {
             incoming.extend_from_slice(part);
-            match login.feed(&mut incoming, &mut said) {
+            match login.feed(&mut incoming, &mut said).map(Progress::done) {
                 Ok(None) => {}
                 outcome => return (outcome, answers),
             }
@@ -170,6 +180,44 @@ fn each_plugin_hears_its_proof_wherever_the_bytes_are_torn() {
     let key = identity(Credential::NativeKey(native::Key::of(PASSWORD)));
     let said = heard(&key, Channel::Network, &[caching, switch(auth::NATIVE)]);
     assert!(verifier.check(&NONCE, &said[0]).is_some() && verifier.check(&OTHER, &said[1]).is_some());
+}
+
+#[test]
+fn nothing_but_the_wish_for_tls_is_said_before_it_and_the_password_is_said_behind_it() {
+    let who = clear(b"hunter2");
+    let everything = greeting_offering(Capabilities(u32::MAX), auth::CACHING_SHA2);
+    for encryption in [Encryption::WhereOffered, Encryption::Always] {
+        let mut login = in_tls(&who, Channel::Network, encryption);
+        let (mut incoming, mut said) = (packet(0, &everything), BytesMut::new());
+        assert!(matches!(login.feed(&mut incoming, &mut said), Ok(Progress::Encrypt)));
+        let request = frame::take(&mut said, 1 << 20).unwrap().expect("a request");
+        assert_eq!((request.sequence, request.body.len()), (1, 32), "no name and no proof");
+        assert!(
+            matches!(FirstPacket::parse(&request.body), Ok(FirstPacket::Ssl(asked)) if asked.has(Capabilities::SSL))
+        );
+        assert!(said.is_empty());
+        assert!(matches!(login.feed(&mut incoming, &mut said), Ok(Progress::More)));
+        let answer = frame::take(&mut said, 1 << 20).unwrap().expect("who it is");
+        assert_eq!((answer.sequence, &response(&answer.body).user[..]), (2, &who.user[..]));
+        for (sequence, full) in [(3, more(&[auth::FULL_NEEDED])), (5, switch(auth::CLEAR)), (7, switch(auth::SHA256))] {
+            assert!(matches!(login.feed(&mut packet(sequence, &full), &mut said), Ok(Progress::More)));
+            let password = frame::take(&mut said, 1 << 20).unwrap().expect("the password");
+            assert_eq!(password.body[..], *b"hunter2\0");
+        }
+    }
+}
+
+#[test]
+fn a_server_without_tls_is_told_nothing_where_it_must_be_and_is_gone_on_with_where_it_may_be() {
+    let who = clear(b"hunter2");
+    let mut said = BytesMut::new();
+    let mut must = in_tls(&who, Channel::Network, Encryption::Always);
+    let failed = must.feed(&mut packet(0, &greeting(auth::NATIVE)), &mut said).expect_err("no TLS");
+    assert!(matches!(failed, Failed::Unsupported { why, .. } if why.contains("TLS")) && said.is_empty());
+    let mut may = in_tls(&who, Channel::Network, Encryption::WhereOffered);
+    assert!(matches!(may.feed(&mut packet(0, &greeting(auth::NATIVE)), &mut said), Ok(Progress::More)));
+    let answer = frame::take(&mut said, 1 << 20).unwrap().expect("who it is");
+    assert!(!response(&answer.body).capabilities.has(Capabilities::SSL));
 }
 
 fn why(outcome: Result<Option<Welcome>, Failed>) -> &'static str {

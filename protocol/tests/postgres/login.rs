@@ -4,18 +4,26 @@ use bytes::{BufMut, Bytes, BytesMut};
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::password::scram_sha_256;
 use proptest::prelude::*;
-use protocol::postgres::auth::{self, AuthRequest, Refused, SaslInitialResponse, ScramClient, ScramServer, Verifier};
+use protocol::postgres::auth::{
+    self, AuthRequest, Credential, Md5Verifier, Refused, SaslInitialResponse, ScramClient, ScramKeys, ScramServer,
+    Verifier,
+};
 use protocol::postgres::login::{Account, Failed, Login, Welcome};
 use protocol::postgres::reply::{self, ReadyStatus};
 use protocol::postgres::{command, frame};
+use protocol::progress::Progress;
 
 const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
 const USER: &str = "shop";
 const PASSWORD: &str = "hunter2";
 const SALT: [u8; 4] = [1, 2, 3, 4];
 
-fn account(password: Option<&'static str>) -> Account<'static> {
-    Account { user: USER.as_bytes(), password: password.map(str::as_bytes), nonce: NONCE }
+fn account(credential: Option<&Credential>) -> Account<'_> {
+    Account { user: USER.as_bytes(), credential, end_point: None, nonce: NONCE }
+}
+
+fn password() -> Credential {
+    Credential::password(PASSWORD.as_bytes())
 }
 
 fn request(request: &AuthRequest) -> BytesMut {
@@ -65,7 +73,7 @@ fn feed(
         incoming.extend_from_slice(part);
         // Once it is done the rest of the bytes is the session's.
         if matches!(outcome, Ok(None)) {
-            outcome = login.feed(incoming, &mut said);
+            outcome = login.feed(incoming, &mut said).map(Progress::done);
         }
     }
     (outcome, said)
@@ -90,6 +98,7 @@ fn check_welcome(outcome: Result<Option<Welcome>, Failed>, rest: &BytesMut) {
 
 #[test]
 fn every_kind_of_login_comes_to_its_welcome_wherever_the_bytes_are_torn() {
+    let secret = password();
     for piece in [1, 2, 3, 5, 8, 13, 64, usize::MAX] {
         let mut rest = BytesMut::new();
         let mut trusted = Login::new(account(None));
@@ -100,7 +109,7 @@ fn every_kind_of_login_comes_to_its_welcome_wherever_the_bytes_are_torn() {
         let md5 = md5_hash(USER.as_bytes(), PASSWORD.as_bytes(), SALT);
         for (asked, proof) in [(AuthRequest::Cleartext, PASSWORD), (AuthRequest::Md5 { salt: SALT }, md5.as_str())] {
             let mut rest = BytesMut::new();
-            let mut login = Login::new(account(Some(PASSWORD)));
+            let mut login = Login::new(account(Some(&secret)));
             let (outcome, mut said) = feed(&mut login, &mut rest, &request(&asked), piece);
             assert!(outcome.expect("on the way").is_none());
             assert_eq!(auth::password(answer(&mut said)).unwrap(), proof);
@@ -109,12 +118,12 @@ fn every_kind_of_login_comes_to_its_welcome_wherever_the_bytes_are_torn() {
 
         let mut rest = BytesMut::new();
         let mut server = ScramServer::new(Verifier::parse(&scram_sha_256(PASSWORD.as_bytes())).unwrap(), "x!y");
-        let mut login = Login::new(account(Some(PASSWORD)));
+        let mut login = Login::new(account(Some(&secret)));
         let mechanisms = vec![Bytes::from_static(b"SCRAM-SHA-256-PLUS"), Bytes::from_static(auth::SCRAM_SHA_256)];
         let (_, mut said) = feed(&mut login, &mut rest, &request(&AuthRequest::Sasl { mechanisms }), piece);
         let first = SaslInitialResponse::parse(answer(&mut said)).unwrap();
         assert_eq!(first.mechanism, auth::SCRAM_SHA_256);
-        let challenge = server.first(&first.data.unwrap()).unwrap();
+        let challenge = server.first(&first.data.unwrap(), false).unwrap();
         let (_, mut said) = feed(&mut login, &mut rest, &request(&AuthRequest::SaslContinue(challenge.into())), piece);
         let (last, _) = server.finish(&answer(&mut said)).expect("the password is right");
         let (outcome, said) = feed(&mut login, &mut rest, &request(&AuthRequest::SaslFinal(last.into())), piece);
@@ -124,13 +133,13 @@ fn every_kind_of_login_comes_to_its_welcome_wherever_the_bytes_are_torn() {
 }
 
 /// A login that has sent its SCRAM proof, and what an honest server would say to it.
-fn proven() -> (Login<'static>, Bytes) {
+fn proven(secret: &Credential) -> (Login<'_>, Bytes) {
     let mut server = ScramServer::new(Verifier::from_password(PASSWORD.as_bytes(), b"salt", 2), "x!y");
-    let mut login = Login::new(account(Some(PASSWORD)));
+    let mut login = Login::new(account(Some(secret)));
     let (mut rest, all) = (BytesMut::new(), usize::MAX);
-    let (_, mut said) = feed(&mut login, &mut rest, &request(&AuthRequest::scram()), all);
+    let (_, mut said) = feed(&mut login, &mut rest, &request(&AuthRequest::scram(false)), all);
     let first = SaslInitialResponse::parse(answer(&mut said)).unwrap().data.unwrap();
-    let challenge = AuthRequest::SaslContinue(server.first(&first).unwrap().into());
+    let challenge = AuthRequest::SaslContinue(server.first(&first, false).unwrap().into());
     let (_, mut said) = feed(&mut login, &mut rest, &request(&challenge), all);
     let (last, _) = server.finish(&answer(&mut said)).unwrap();
     (login, last.into())
@@ -142,7 +151,8 @@ fn outcome(login: &mut Login<'_>, bytes: &[u8]) -> Result<Option<Welcome>, Faile
 
 #[test]
 fn a_server_that_does_not_prove_itself_is_not_believed() {
-    let (mut honest, last) = proven();
+    let secret = password();
+    let (mut honest, last) = proven(&secret);
     assert!(outcome(&mut honest, &request(&AuthRequest::SaslFinal(last.clone()))).unwrap().is_none());
 
     let mut wrong = last.to_vec();
@@ -154,18 +164,19 @@ fn a_server_that_does_not_prove_itself_is_not_believed() {
         (b"".to_vec(), Refused::Malformed),
         (b"v=?".to_vec(), Refused::Malformed),
     ] {
-        let (mut login, _) = proven();
+        let (mut login, _) = proven(&secret);
         let failed = outcome(&mut login, &request(&AuthRequest::SaslFinal(said.into()))).unwrap_err();
         assert_eq!(failed, Failed::Scram(why));
         assert_eq!(outcome(&mut login, &welcome()).unwrap_err(), Failed::OutOfOrder, "and nothing heals it");
     }
     // Without a word of proof.
-    let (mut login, _) = proven();
+    let (mut login, _) = proven(&secret);
     assert_eq!(outcome(&mut login, &welcome()).unwrap_err(), Failed::OutOfOrder);
 }
 
 #[test]
 fn a_challenge_that_is_none_is_refused() {
+    let secret = password();
     for (challenge, why) in [
         ("r=another,s=c2FsdA==,i=2", Refused::Nonce),
         ("r=rOprNGfwEbeRWgbNEkqO!,s=c2FsdA==,i=100001", Refused::Iterations),
@@ -177,8 +188,8 @@ fn a_challenge_that_is_none_is_refused() {
         ("r=rOprNGfwEbeRWgbNEkqO!,i=2", Refused::Malformed),
         ("", Refused::Malformed),
     ] {
-        let mut login = Login::new(account(Some(PASSWORD)));
-        outcome(&mut login, &request(&AuthRequest::scram())).unwrap();
+        let mut login = Login::new(account(Some(&secret)));
+        outcome(&mut login, &request(&AuthRequest::scram(false))).unwrap();
         let failed = outcome(&mut login, &request(&AuthRequest::SaslContinue(challenge.into()))).unwrap_err();
         assert_eq!(failed, Failed::Scram(why), "{challenge}");
     }
@@ -200,7 +211,7 @@ fn passwords_are_prepared_as_the_server_prepares_them() {
     for password in ["\u{2168}".as_bytes(), "I\u{ad}X".as_bytes(), b"\xff\xfe"] {
         let mut server = ScramServer::new(Verifier::parse(&scram_sha_256(password)).unwrap(), "x!y");
         let client = ScramClient::new(password, NONCE);
-        let challenge = server.first(client.first().as_bytes()).unwrap();
+        let challenge = server.first(client.first().as_bytes(), false).unwrap();
         let (answer, signature) = client.answer(&challenge).unwrap();
         let (last, _) = server.finish(answer.as_bytes()).expect("the same password");
         assert_eq!(signature.check(&last), Ok(()));
@@ -209,10 +220,11 @@ fn passwords_are_prepared_as_the_server_prepares_them() {
 
 #[test]
 fn steps_out_of_order_are_refused_wherever_they_come() {
+    let secret = password();
     let asked = [
         AuthRequest::Cleartext,
         AuthRequest::Md5 { salt: SALT },
-        AuthRequest::scram(),
+        AuthRequest::scram(false),
         AuthRequest::SaslContinue(Bytes::new()),
         AuthRequest::SaslFinal(Bytes::new()),
         AuthRequest::Ok,
@@ -220,25 +232,25 @@ fn steps_out_of_order_are_refused_wherever_they_come() {
     ];
     for again in &asked {
         // After the welcome nothing more may be asked, be it before the server is ready.
-        let mut login = Login::new(account(Some(PASSWORD)));
+        let mut login = Login::new(account(Some(&secret)));
         outcome(&mut login, &request(&AuthRequest::Ok)).unwrap();
         assert_eq!(outcome(&mut login, &request(again)).unwrap_err(), Failed::OutOfOrder, "{again:?} after Ok");
         // After an answer nothing but Ok.
         if *again != AuthRequest::Ok {
-            let mut login = Login::new(account(Some(PASSWORD)));
+            let mut login = Login::new(account(Some(&secret)));
             outcome(&mut login, &request(&AuthRequest::Cleartext)).unwrap();
             let failed = outcome(&mut login, &request(again)).unwrap_err();
             assert_eq!(failed, Failed::OutOfOrder, "{again:?} after an answer");
         }
         // In the middle of SCRAM nothing but SCRAM.
         if !matches!(again, AuthRequest::SaslContinue(_)) {
-            let mut login = Login::new(account(Some(PASSWORD)));
-            outcome(&mut login, &request(&AuthRequest::scram())).unwrap();
+            let mut login = Login::new(account(Some(&secret)));
+            outcome(&mut login, &request(&AuthRequest::scram(false))).unwrap();
             let failed = outcome(&mut login, &request(again)).unwrap_err();
             assert_eq!(failed, Failed::OutOfOrder, "{again:?} in place of a challenge");
         }
     }
-    let mut unasked = Login::new(account(Some(PASSWORD)));
+    let mut unasked = Login::new(account(Some(&secret)));
     assert_eq!(outcome(&mut unasked, &ready()).unwrap_err(), Failed::OutOfOrder, "ready without a welcome");
     let mut done = Login::new(account(None));
     outcome(&mut done, &welcome()).unwrap().expect("ready");
@@ -247,14 +259,15 @@ fn steps_out_of_order_are_refused_wherever_they_come() {
 
 #[test]
 fn what_cannot_be_answered_is_named() {
-    for (password, asked, why) in [
+    let secret = password();
+    for (known, asked, why) in [
         (None, AuthRequest::Cleartext, Failed::NoPassword),
         (None, AuthRequest::Md5 { salt: SALT }, Failed::NoPassword),
-        (None, AuthRequest::scram(), Failed::NoPassword),
-        (Some(PASSWORD), AuthRequest::Sasl { mechanisms: vec![Bytes::from_static(b"OAUTHBEARER")] }, Failed::Mechanism),
-        (Some(PASSWORD), AuthRequest::Other(7), Failed::Method),
+        (None, AuthRequest::scram(false), Failed::NoPassword),
+        (Some(&secret), AuthRequest::Sasl { mechanisms: vec![Bytes::from_static(b"OAUTHBEARER")] }, Failed::Mechanism),
+        (Some(&secret), AuthRequest::Other(7), Failed::Method),
     ] {
-        let mut login = Login::new(account(password));
+        let mut login = Login::new(account(known));
         let (failed, said) = feed(&mut login, &mut BytesMut::new(), &request(&asked), usize::MAX);
         assert_eq!(failed.unwrap_err(), why);
         assert!(said.is_empty(), "nothing is told to a server that asks for {asked:?}");
@@ -263,12 +276,13 @@ fn what_cannot_be_answered_is_named() {
 
 #[test]
 fn a_refusal_is_handed_on_as_it_came() {
+    let secret = password();
     let mut refusal = BytesMut::new();
     frame::put(&mut refusal, reply::ERROR_RESPONSE, |out| out.extend_from_slice(b"SFATAL\0C28000\0Mno\0\0"));
     for (before, welcomed) in [(None, false), (Some(AuthRequest::Cleartext), false), (Some(AuthRequest::Ok), true)] {
         let mut bytes = before.as_ref().map(request).unwrap_or_default();
         bytes.extend_from_slice(&refusal);
-        let mut login = Login::new(account(Some(PASSWORD)));
+        let mut login = Login::new(account(Some(&secret)));
         let expected = Failed::Refused { frame: refusal.clone().freeze(), welcomed };
         assert_eq!(outcome(&mut login, &bytes).unwrap_err(), expected);
     }
@@ -294,6 +308,47 @@ fn a_server_that_talks_without_end_is_cut_off() {
     }
 }
 
+#[test]
+fn what_is_known_of_a_password_answers_its_own_method_and_no_other() {
+    let scram = {
+        let verifier = Verifier::from_password(PASSWORD.as_bytes(), b"salt", 2);
+        let client = ScramClient::new(PASSWORD.as_bytes(), NONCE);
+        let mut server = ScramServer::new(verifier.clone(), "x!y");
+        let challenge = server.first(client.first().as_bytes(), false).unwrap();
+        let (_, key) = server.finish(client.answer(&challenge).unwrap().0.as_bytes()).unwrap();
+        Credential::Scram(ScramKeys::new(key, &verifier))
+    };
+    let md5 = Credential::Md5(Md5Verifier::of(USER.as_bytes(), PASSWORD.as_bytes()));
+    let asks = [AuthRequest::Cleartext, AuthRequest::Md5 { salt: SALT }, AuthRequest::scram(false)];
+    for (credential, answers) in [(&scram, [false, false, true]), (&md5, [false, true, false])] {
+        for (ask, answers) in asks.iter().zip(answers) {
+            let mut login = Login::new(account(Some(credential)));
+            let (outcome, mut said) = feed(&mut login, &mut BytesMut::new(), &request(ask), usize::MAX);
+            assert_eq!(outcome.is_ok(), answers, "{credential:?} {ask:?}");
+            if let AuthRequest::Md5 { .. } = ask
+                && answers
+            {
+                let expected = md5_hash(USER.as_bytes(), PASSWORD.as_bytes(), SALT);
+                assert_eq!(answer(&mut said)[..], *[expected.as_bytes(), b"\0"].concat());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_login_over_tls_is_bound_to_it_where_the_server_offers_that() {
+    let secret = password();
+    for (offered, mechanism, flag) in
+        [(true, auth::SCRAM_SHA_256_PLUS, &b"p=tls-server-end-point,,"[..]), (false, auth::SCRAM_SHA_256, b"y,,")]
+    {
+        let mut login = Login::new(Account { end_point: Some(b"hash"), ..account(Some(&secret)) });
+        let (_, mut said) = feed(&mut login, &mut BytesMut::new(), &request(&AuthRequest::scram(offered)), usize::MAX);
+        let first = SaslInitialResponse::parse(answer(&mut said)).unwrap();
+        assert_eq!(first.mechanism, mechanism);
+        assert!(first.data.unwrap().starts_with(flag));
+    }
+}
+
 fn any_frame() -> impl Strategy<Value = (u8, Vec<u8>)> {
     let tag =
         prop_oneof![Just(b'R'), Just(b'R'), Just(b'S'), Just(b'K'), Just(b'Z'), Just(b'E'), Just(b'N'), any::<u8>()];
@@ -309,12 +364,13 @@ proptest! {
         frames in proptest::collection::vec(any_frame(), 0..12),
         piece in 1_usize..50,
     ) {
+        let secret = password();
         let mut bytes = BytesMut::new();
         for (tag, body) in &frames {
             frame::put(&mut bytes, *tag, |out| out.extend_from_slice(body));
         }
         let run = |piece| {
-            let mut login = Login::new(account(Some(PASSWORD)));
+            let mut login = Login::new(account(Some(&secret)));
             let (outcome, said) = feed(&mut login, &mut BytesMut::new(), &bytes, piece);
             (outcome.map(|welcome| welcome.map(|welcome| (welcome.parameters, welcome.key, welcome.notices))), said)
         };

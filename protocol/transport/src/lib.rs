@@ -1,6 +1,9 @@
-//! The one way to reach a server: TCP over all addresses of a name, or a Unix socket, within a deadline.
+//! The one way to reach a server: TCP over all addresses of a name, or a Unix socket, with TLS or without, within a deadline.
 
+pub mod mysql;
+pub mod postgres;
 mod stream;
+pub mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,12 +11,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use protocol::progress::Progress;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub use stream::Stream;
+pub use stream::{Stream, ended};
+pub use tls::Tls;
 use zeroize::Zeroize;
 
 /// Where a server listens.
@@ -50,7 +55,7 @@ pub fn tune(stream: &TcpStream, alive: &Keepalive) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a connection. Fails with the system's error, or `TimedOut`.
+/// Opens a connection that is not encrypted yet. Fails with the system's error, or `TimedOut`.
 pub async fn connect(address: Address<'_>, within: Duration, alive: &Keepalive) -> io::Result<Stream> {
     let deadline = Instant::now() + within;
     let opening = async {
@@ -81,26 +86,62 @@ async fn first_of(all: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream
 }
 
 /// Sends `outgoing`, and then what `step` appends to it whenever something has arrived, until `step` is done or fails.
-/// What was sent is wiped: logins have passwords in it. Fails with `UnexpectedEof` where the server closes. The caller
-/// sets the deadline.
+/// Where it asks for that, the connection is encrypted as `tls` says, to the server of that name; what arrived before that
+/// counts as said by anybody, and fails the login with `InvalidData`. What was sent is wiped: logins have passwords in it.
+/// Fails with `UnexpectedEof` where the server closes. The caller sets the deadline.
 pub async fn log_in<T, F>(
-    stream: &mut Stream,
+    mut stream: Stream,
+    (tls, host): (&Tls, &str),
     incoming: &mut BytesMut,
     outgoing: BytesMut,
-    mut step: impl FnMut(&mut BytesMut, &mut BytesMut) -> Result<Option<T>, F>,
-) -> io::Result<Result<T, F>> {
+    mut step: impl FnMut(&mut BytesMut, &mut BytesMut) -> Result<Progress<T>, F>,
+) -> io::Result<Result<(Stream, T), F>> {
     let mut outgoing = Wiped(outgoing);
     loop {
         stream.write_all(&outgoing.0).await?;
+        stream.flush().await?;
         outgoing.0.as_mut().zeroize();
         outgoing.0.clear();
         if stream.read_buf(incoming).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if let Some(outcome) = step(incoming, &mut outgoing.0).transpose() {
-            return Ok(outcome);
+        let mut next = step(incoming, &mut outgoing.0);
+        while let Ok(Progress::Encrypt) = next {
+            stream.write_all(&outgoing.0).await?;
+            outgoing.0.clear();
+            if !incoming.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the server went on before TLS had begun"));
+            }
+            stream = stream.encrypt(tls, host, None).await?;
+            next = step(incoming, &mut outgoing.0);
+        }
+        match next {
+            Ok(Progress::Done(outcome)) => return Ok(Ok((stream, outcome))),
+            Ok(Progress::More | Progress::Encrypt) => {}
+            Err(failed) => return Ok(Err(failed)),
         }
     }
+}
+
+/// Connects by `attempt`, which is told with what TLS. Where that is only preferred and does not come about, it is tried once
+/// more without, as libpq does.
+pub async fn preferring<T, E, F>(
+    tls: &Tls,
+    attempt: impl Fn(Tls) -> F,
+    failed_in_tls: impl Fn(&E) -> bool,
+) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    match attempt(tls.clone()).await {
+        Err(error) if tls.mode() == tls::Mode::Prefer && failed_in_tls(&error) => attempt(Tls::disabled()).await,
+        met => met,
+    }
+}
+
+/// Whether TLS could not be agreed on: either end does not speak what the other does, or closed at it.
+pub fn is_of_handshake(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<tls::HandshakeFailed>())
 }
 
 /// Bytes that do not stay in memory, however the login ends.

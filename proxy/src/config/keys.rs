@@ -7,15 +7,18 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use transport::tls::Mode;
+
 use super::Secret;
 use super::kinds::{
     ADDRESS, BOOLEAN, CLUSTER_NAME, DATABASE_NAME, DURATION, ENGINE, FOLDER, HOST, METHOD, OPTIONAL_ADDRESS,
-    OPTIONAL_SECRET, PEM, PORT, PROGRAM, SECRET, THREADS, USER_NAME, bytes_within, kind, number,
+    OPTIONAL_NAME, OPTIONAL_SECRET, OPTIONAL_SQL, PEM, PORT, PROGRAM, SECRET, THREADS, TLS_DEMAND, TLS_MODE, USER_NAME,
+    bytes_within, kind, number,
 };
 use super::reader::Reader;
 use super::section::DefaultValue::{Nothing, Required, SectionName, Text};
 use super::section::{self, Change, Key, Section, section};
-use super::{Engine, Method};
+use super::{Engine, Method, TlsDemand};
 
 section! { "listen",
 /// The listener.
@@ -26,10 +29,14 @@ Listen {
         "client sessions at the same time; more are refused with 53300";
     threads: NonZeroUsize = Text("auto"), THREADS, AtStart,
         "threads that may serve sessions; the next one is used when those before it have 32 sessions each";
+    tls: TlsDemand = Text("auto"), TLS_DEMAND, AtReload,
+        "whether clients can or must come by TLS; auto lets them, PostgreSQL's clients only where a certificate is given, because they take what they are offered";
     tls_certificate: Option<PathBuf> = Nothing("a certificate that is made at the start, signed by itself"), PEM, AtReload,
-        "the certificate that MySQL's clients are shown, followed by those that it was signed with";
+        "the certificate that clients are shown, followed by those that it was signed with";
     tls_key: Option<PathBuf> = Nothing("a key that is made at the start"), PEM, AtReload,
         "the private key of listen.tls_certificate";
+    tls_client_ca: Option<PathBuf> = Nothing("clients are not asked for a certificate"), PEM, AtReload,
+        "certificates of the authorities of clients' certificates; users.NAME.certificate says whom one proves";
 } }
 
 section! { "http",
@@ -61,6 +68,14 @@ Cluster {
         "the migrator's own account on the cluster";
     password: Option<Secret> = Nothing("no password"), OPTIONAL_SECRET, AtStart,
         "that account's password";
+    tls: Mode = Text("prefer"), TLS_MODE, AtStart,
+        "whether Headgate's connections to it are encrypted, and what its certificate must prove, as libpq's sslmode: verify-ca that it is of a trusted authority, verify-full that it is of this host too; Unix sockets are as they are";
+    tls_ca: Option<PathBuf> = Nothing("the system's authorities"), PEM, AtStart,
+        "certificates of the authorities that verify-ca and verify-full trust";
+    tls_certificate: Option<PathBuf> = Nothing("none"), PEM, AtStart,
+        "the certificate that Headgate shows to a server that asks for one, followed by those that it was signed with";
+    tls_key: Option<PathBuf> = Nothing("none"), PEM, AtStart,
+        "the private key of tls_certificate";
 } }
 
 section! { "routes.*",
@@ -76,7 +91,9 @@ section! { "login",
 /// The login's settings.
 Login {
     method: Method = Text("auto"), METHOD, AtReload,
-        "how applications prove who they are; with trust the cluster decides about users without a configured password, with accounts the cluster's own accounts do";
+        "how applications prove who they are: with accounts as the cluster's own accounts have it, with password by the password itself, over TLS only, which the cluster judges, with scram-sha-256 by the passwords under [users]; with trust the cluster decides about users without a configured password";
+    auth_query: Option<String> = Nothing("pg_authid is read"), OPTIONAL_SQL, AtReload,
+        "with accounts, the query that gives a PostgreSQL role's name and its verifier, where the cluster's own account may not read pg_authid: $1 is the name, such as \"SELECT usename, passwd FROM headgate_auth($1)\"";
     capture_passwords: bool = Text("false"), BOOLEAN, AtReload,
         "keep the passwords that MySQL's clients prove, in memory only, so that accounts whose login plugin the target lacks can be created there; asks such clients for full authentication";
 } }
@@ -85,7 +102,9 @@ section! { "users.*",
 /// One application user.
 User {
     password: Option<Secret> = Nothing("no password"), OPTIONAL_SECRET, AtReload,
-        "needed for scram-sha-256; with trust, what the client must prove and what Headgate answers when the cluster asks; with accounts, known without asking the client for it";
+        "needed for scram-sha-256; with accounts and password, for users whom Headgate is to know itself; with trust, what the client must prove and what Headgate answers when the cluster asks; with accounts, known without asking the client for it";
+    certificate: Option<String> = Nothing("no certificate"), OPTIONAL_NAME, AtReload,
+        "the common name of a client's certificate, signed by listen.tls_client_ca, that proves this user of PostgreSQL's without a password";
 } }
 
 section! { "limits",

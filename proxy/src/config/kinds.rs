@@ -5,8 +5,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use transport::tls::Mode;
+
 use super::reader::{bytes, duration};
-use super::{Engine, Method, Secret};
+use super::{Engine, Method, Secret, TlsDemand};
 
 /// A kind of value.
 pub(super) struct Kind<T> {
@@ -129,6 +131,29 @@ pub(super) const FOLDER: Kind<PathBuf> = kind!(
     |path| show_path(path)
 );
 
+pub(super) const TLS_DEMAND: Kind<TlsDemand> = kind!(
+    "auto, off, allow or require",
+    |text| TlsDemand::ALL.into_iter().find(|demand| demand.word() == text),
+    |demand| demand.word().to_owned()
+);
+
+pub(super) const OPTIONAL_NAME: Kind<Option<String>> = Kind {
+    absent: || Some(None),
+    ..kind!("a name that is not empty", |text| (!text.is_empty()).then(|| Some(text.to_owned())), |name| name
+        .clone()
+        .unwrap_or_default())
+};
+
+pub(super) const OPTIONAL_SQL: Kind<Option<String>> = Kind {
+    absent: || Some(None),
+    ..kind!("a query with $1 in it", |text| text.contains("$1").then(|| Some(text.to_owned())), |query| query
+        .clone()
+        .unwrap_or_default())
+};
+
+pub(super) const TLS_MODE: Kind<Mode> =
+    kind!("disable, prefer, require, verify-ca or verify-full", |text| Mode::of(text), |mode| mode.word().to_owned());
+
 pub(super) const THREADS: Kind<NonZeroUsize> = kind!(
     "\"auto\" (one for each processor), or a whole number from 1 to 1024",
     |text| match text {
@@ -173,12 +198,12 @@ pub(super) const PORT: Kind<u16> = kind!(
 );
 
 pub(super) const METHOD: Kind<Method> = kind!(
-    "\"auto\" (accounts for MySQL and MariaDB, scram-sha-256 for PostgreSQL), \"scram-sha-256\", \"trust\" or \"accounts\"",
-    |text, context| match text {
-        "auto" if context.engine == Some(Engine::Mysql) => Some(Method::Accounts),
+    "\"auto\" (accounts), \"accounts\"; for PostgreSQL also \"password\", \"scram-sha-256\" or \"trust\"",
+    |text| match text {
+        "auto" | "accounts" => Some(Method::Accounts),
         "trust" => Some(Method::Trust),
-        "auto" | "scram-sha-256" => Some(Method::ScramSha256),
-        "accounts" => Some(Method::Accounts),
+        "scram-sha-256" => Some(Method::ScramSha256),
+        "password" => Some(Method::Password),
         _ => None,
     },
     |method| method.word().to_owned()

@@ -6,8 +6,10 @@ use super::keys::{Admin, Cluster, Http, Journal, Limits, Listen, Login, Migrator
 use super::kinds::{CLUSTER_NAME, ENGINE, PEM, name};
 use super::reader::Reader;
 use super::section::Section;
-use super::{ADMIN_DATABASE, Config, Engine, Method, TlsFiles};
-use crate::tls;
+use super::{ADMIN_DATABASE, Config, Engine, Method};
+use transport::tls::{File, Mode, Wrong};
+
+use crate::tls::{self, Files};
 
 pub(super) fn take_config(reader: &mut Reader<'_>) -> Option<Config> {
     // Every part is read before any is missed, so that all problems are told.
@@ -49,31 +51,32 @@ pub(super) fn take_config(reader: &mut Reader<'_>) -> Option<Config> {
 }
 
 fn take_listen(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<Listen> {
-    let paths = [["listen", "tls_certificate"], ["listen", "tls_key"]];
-    let lines = paths.map(|at| reader.line(&at));
-    let files = paths.map(|at| reader.peek(&at, &PEM).flatten());
+    const KEYS: [&str; 3] = ["tls_certificate", "tls_key", "tls_client_ca"];
+    let at = |file: usize| ["listen", KEYS[file]];
+    let lines = [0, 1, 2].map(|file| reader.line(&at(file)));
+    let files = [0, 1, 2].map(|file| reader.peek(&at(file), &PEM).flatten());
     let listen = Listen::take(reader, "");
-    let first = usize::from(lines[0].is_none());
-    if lines[first].is_none() {
+    if engine == Some(Engine::Mysql) && lines[2].is_some() {
+        let text = "is set, and only PostgreSQL's clients are asked for certificates; remove it";
+        reader.complain(&at(2), lines[2], text);
         return listen;
     }
-    if engine == Some(Engine::Postgres) {
-        let text = "is set, and only MySQL's clients are offered TLS; remove it";
-        reader.complain(&paths[first], lines[first], text);
-        return listen;
+    if lines[0].is_some() != lines[1].is_some() {
+        let (missing, there) = if lines[0].is_some() { (1, 0) } else { (0, 1) };
+        let text = format!("is missing, and {} is set; write both", at(there).join("."));
+        reader.complain(&at(missing), None, text);
     }
-    if lines[1 - first].is_none() {
-        let text = format!("is missing, and {} is set; write both", paths[first].join("."));
-        reader.complain(&paths[1 - first], None, text);
-    }
-    if let [Some(certificate), Some(key)] = files
-        && let Err((what, text)) = tls::check(&TlsFiles { certificate, key })
+    let [certificate, key, clients] = files;
+    let files = Files { own: certificate.zip(key), clients };
+    if files != Files::default()
+        && let Err((what, text)) = tls::check(&files)
     {
-        let at = match what {
+        let file = match what {
             tls::File::Certificate => 0,
             tls::File::Key => 1,
+            tls::File::Clients => 2,
         };
-        reader.complain(&paths[at], lines[at], text);
+        reader.complain(&at(file), lines[file], text);
     }
     listen
 }
@@ -82,8 +85,10 @@ fn take_clusters(reader: &mut Reader<'_>) -> BTreeMap<String, Cluster> {
     let mut clusters = BTreeMap::new();
     for section in reader.names("clusters") {
         reader.context.engine = reader.peek(&["clusters", &section, "engine"], &ENGINE);
+        let lines = TLS_FILES.map(|key| reader.line(&["clusters", &section, key]));
         let cluster = Cluster::take(reader, &section);
         check_name(reader, "clusters", &section);
+        cluster.iter().for_each(|cluster| check_tls(reader, &section, cluster, lines));
         if let Some(cluster) = cluster {
             clusters.insert(section, cluster);
         }
@@ -92,6 +97,39 @@ fn take_clusters(reader: &mut Reader<'_>) -> BTreeMap<String, Cluster> {
         reader.complain(&["clusters"], None, "names no cluster; write a section [clusters.NAME]");
     }
     clusters
+}
+
+/// The keys that name files, in the order of `check_tls`.
+const TLS_FILES: [&str; 3] = ["tls_ca", "tls_certificate", "tls_key"];
+
+/// Whether the files of a cluster's TLS are there, fit one another, and are looked at.
+fn check_tls(reader: &mut Reader<'_>, section: &str, cluster: &Cluster, lines: [Option<usize>; 3]) {
+    let at = |file: usize| ["clusters", section, TLS_FILES[file]];
+    let given = [&cluster.tls_ca, &cluster.tls_certificate, &cluster.tls_key].map(Option::is_some);
+    let mode = cluster.tls.word();
+    if given[0] && !cluster.tls.verifies() {
+        let text = format!("is set, and tls is {mode}, which trusts everybody; write verify-ca or verify-full");
+        reader.complain(&at(0), lines[0], text);
+        return;
+    }
+    if given[1] && cluster.tls == Mode::Disable {
+        reader.complain(&at(1), lines[1], format!("is set, and tls is {mode}; remove it"));
+        return;
+    }
+    if given[1] != given[2] {
+        let (missing, there) = if given[1] { (2, 1) } else { (1, 2) };
+        let text = format!("is missing, and {} is set; write both", at(there).join("."));
+        reader.complain(&at(missing), None, text);
+        return;
+    }
+    if let Some(Wrong { file, text }) = cluster.tls().problem() {
+        let file = match file {
+            File::Authorities => 0,
+            File::Certificate => 1,
+            File::Key => 2,
+        };
+        reader.complain(&at(file), lines[file], text.clone());
+    }
 }
 
 /// One port speaks one protocol: on MySQL's the server speaks first, on PostgreSQL's the client does.
@@ -160,13 +198,18 @@ const ANY_ROUTE: &str = "*";
 
 fn take_login(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<Login> {
     let at = ["login", "method"];
-    let line = reader.line(&at);
+    let (line, query) = (reader.line(&at), reader.line(&["login", "auth_query"]));
     let login = Login::take(reader, "");
     if let (Some(login), Some(engine)) = (&login, engine)
-        && (login.method == Method::Accounts) != (engine == Engine::Mysql)
+        && engine == Engine::Mysql
+        && login.method != Method::Accounts
     {
         let text = format!("is {}, which {} clusters do not have; leave it out", login.method.word(), engine.word());
         reader.complain(&at, line, text);
+    }
+    if let (Some(Login { auth_query: Some(_), .. }), Some(Engine::Mysql)) = (&login, engine) {
+        let text = "is set, and MySQL's accounts are read from mysql.user; remove it";
+        reader.complain(&["login", "auth_query"], query, text);
     }
     login
 }

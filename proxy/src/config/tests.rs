@@ -185,10 +185,10 @@ fn every_key_of_the_table_is_read() {
         format!("{path} = {value:?}\n")
     };
     let text: String = keys().map(line).collect();
-    // A key that nobody takes would be complained about as unknown; TLS is not for PostgreSQL's clients.
+    // A key that nobody takes would be complained about as unknown; the files are not there.
     let all = problems(&text);
-    let about_tls = |line: &&String| line.starts_with("listen.tls_certificate");
-    assert_eq!(all.iter().filter(|line| !about_tls(line)).count(), 0, "{all:#?}");
+    let of_files = |line: &&String| line.contains(".tls_");
+    assert_eq!(all.iter().filter(|line| !of_files(line)).count(), 0, "{all:#?}");
 }
 
 /// The smallest file for MySQL, with one more text.
@@ -199,17 +199,20 @@ fn of_mysql(more: &str) -> String {
 }
 
 #[test]
-fn mysql_lets_the_clusters_accounts_decide_and_postgres_cannot() {
+fn the_clusters_accounts_decide_and_mysql_has_no_other_way() {
     let login = parse(&of_mysql("")).expect("valid").login;
     assert_eq!((login.method, login.capture_passwords), (Method::Accounts, false));
     let text = of_mysql("[login]\nmethod = \"accounts\"\ncapture_passwords = true");
     assert!(parse(&text).expect("valid").login.capture_passwords);
-    for method in ["trust", "scram-sha-256"] {
+    for method in ["trust", "scram-sha-256", "password"] {
         let text = of_mysql(&format!("[login]\nmethod = {method:?}"));
         assert_complaint(&text, "login.method", "mysql clusters do not have");
     }
-    let text = format!("{SMALLEST}[login]\nmethod = \"accounts\"");
-    assert_complaint(&text, "login.method", "postgres clusters do not have");
+    let text = of_mysql("[login]\nauth_query = \"select $1\"");
+    assert_complaint(&text, "login.auth_query", "mysql.user");
+    assert_eq!(parse(SMALLEST).expect("valid").login.method, Method::Accounts);
+    let text = format!("{SMALLEST}[login]\nauth_query = \"select 1\"");
+    assert_complaint(&text, "login.auth_query", "a query with $1 in it");
     let text = format!("{SMALLEST}[login]\ncapture_passwords = 1");
     assert_complaint(&text, "login.capture_passwords", "write true or false");
 }
@@ -234,6 +237,23 @@ fn a_certificate_needs_its_key_and_files_that_can_be_read() {
     assert_complaint(&other, "listen.tls_certificate", "is missing");
     let both = of_mysql("[listen]\ntls_certificate = \"/none\"\ntls_key = \"/none\"");
     assert_complaint(&both, "listen.tls_certificate", "cannot be read as PEM");
+    let clients = format!("{SMALLEST}[listen]\ntls_client_ca = \"/none\"");
+    assert_complaint(&clients, "listen.tls_client_ca", "cannot be read as PEM");
+    assert_complaint(&of_mysql("[listen]\ntls_client_ca = \"/none\""), "listen.tls_client_ca", "only PostgreSQL's");
+}
+
+#[test]
+fn a_clusters_tls_is_preferred_and_its_files_must_be_there_and_be_looked_at() {
+    let with = |more: &str| SMALLEST.replace("[clusters.blue]\n", &format!("[clusters.blue]\n{more}\n"));
+    assert_eq!(parse(SMALLEST).expect("valid").clusters["blue"].tls().mode(), transport::tls::Mode::Prefer);
+    assert_complaint(&with("tls = \"allow\""), "clusters.blue.tls", "verify-full");
+    assert_complaint(&with("tls_ca = \"/none\""), "clusters.blue.tls_ca", "trusts everybody");
+    let verified = with("tls = \"verify-ca\"\ntls_ca = \"/none\"");
+    assert_complaint(&verified, "clusters.blue.tls_ca", "cannot be read as PEM");
+    let half = with("tls = \"require\"\ntls_key = \"/none\"");
+    assert_complaint(&half, "clusters.blue.tls_certificate", "is missing");
+    let unused = with("tls = \"disable\"\ntls_certificate = \"/none\"\ntls_key = \"/none\"");
+    assert_complaint(&unused, "clusters.blue.tls_certificate", "remove it");
 }
 
 #[test]
@@ -259,7 +279,7 @@ fn another_value_of_a_key_counts_when_the_table_says() {
     let now = parse(SMALLEST).expect("valid");
     let rest = SMALLEST.replace("[admin]\npassword = \"a\"\n", "admin.password = \"a\"\n");
     let shown = |config: &Config, key: &Key| config.entries().into_iter().find(|(path, _)| path == key.path);
-    let others = ["1", "700", "2s", "2MiB", "127.0.0.1:1", "other", "true", "trust"];
+    let others = ["1", "700", "2s", "2MiB", "127.0.0.1:1", "other", "true", "trust", "select $1"];
     // What is in sections with names, not shown, or made at the start has a test of its own.
     let own = |key: &&Key| key.is_named() || key.path == "admin.password" || key.path.starts_with("listen.tls");
     for key in keys().filter(|key| !own(key)) {
@@ -295,6 +315,6 @@ fn a_certificate_counts_at_a_reload_that_names_one() {
     let mut read = now.clone();
     (read.listen.tls_certificate, read.listen.tls_key) = (Some("c".into()), Some("k".into()));
     let reloaded = now.reloaded(&read);
-    assert_eq!(reloaded.listen.tls(), read.listen.tls());
-    assert_eq!(reloaded.reloaded(&now).listen.tls(), read.listen.tls());
+    assert_eq!(reloaded.listen.tls_files(), read.listen.tls_files());
+    assert_eq!(reloaded.reloaded(&now).listen.tls_files(), read.listen.tls_files());
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder};
 use protocol::mysql::auth::{self, native};
 use tokio::net::UdpSocket;
 use tokio::sync::Mutex;
@@ -18,7 +17,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::host;
-use crate::config::{Cluster, Config, Secret};
+use super::own_account::OwnAccount;
+use crate::config::{Cluster, Config};
 use crate::per_cluster::PerCluster;
 
 /// The accounts are read at most that often, however many logins fail.
@@ -49,7 +49,7 @@ pub struct Accounts {
 struct Source {
     name: String,
     user: String,
-    opts: Opts,
+    account: OwnAccount,
     address: Option<(String, u16)>,
     timeout: Duration,
     list: ArcSwapOption<List>,
@@ -121,19 +121,11 @@ impl Accounts {
 fn source(config: &Config) -> impl Fn(&str, &Cluster) -> Source {
     let timeout = config.limits.connect_timeout;
     move |name, cluster| {
-        let socket = cluster.socket().map(|path| path.display().to_string());
-        let address = (socket.is_none()).then(|| (cluster.host.clone(), cluster.port));
-        let opts = OptsBuilder::default()
-            .ip_or_hostname(cluster.host.clone())
-            .tcp_port(cluster.port)
-            .socket(socket)
-            .prefer_socket(false)
-            .user(Some(cluster.user.clone()))
-            .pass(cluster.password.as_ref().map(Secret::reveal));
+        let address = (cluster.socket().is_none()).then(|| (cluster.host.clone(), cluster.port));
         Source {
             name: name.to_owned(),
             user: cluster.user.clone(),
-            opts: opts.into(),
+            account: OwnAccount::on(cluster),
             address,
             timeout,
             list: ArcSwapOption::empty(),
@@ -182,7 +174,7 @@ impl Source {
     }
 
     async fn read(&self) -> mysql_async::Result<List> {
-        let mut conn = Conn::new(self.opts.clone()).await?;
+        let mut conn = self.account.open().await?;
         let columns: Vec<String> = conn.query(COLUMNS).await?;
         let has = |name: &str| columns.iter().any(|column| column == name);
         let stored = if has("password") {

@@ -10,7 +10,6 @@ use protocol::mysql::{error_response, frame};
 use rand::RngExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use super::accounts::{Account, Accounts};
@@ -20,6 +19,7 @@ use super::passwords::{Password, Passwords};
 use super::server_login::Credential;
 use crate::client::{Client, send_error_and_close};
 use crate::failed_logins::Rejected;
+use crate::tls::ListenerTls;
 
 /// The largest packet of a client that is not logged in yet: its attributes alone may have 64 KiB.
 const LOGIN_PACKET_BYTES_MAX: usize = 128 << 10;
@@ -52,14 +52,14 @@ pub async fn greet(
     mut stream: TcpStream,
     offer: &Offer,
     id: u32,
-    tls: &TlsAcceptor,
+    tls: &ListenerTls,
 ) -> Result<Option<Arrival>, Rejected> {
     let nonce = nonce();
     let greeting = Greeting {
         version: offer.version.clone(),
         thread: id,
         nonce,
-        capabilities: offer.capabilities,
+        capabilities: if tls.is_offered() { offer.capabilities } else { offer.capabilities.without(Capabilities::SSL) },
         extended: 0,
         charset: offer.charset,
         status: AUTOCOMMIT,
@@ -84,6 +84,16 @@ pub async fn greet(
         }
     };
     let arrival = match parsed {
+        FirstPacket::Response(_) if tls.is_required() => {
+            let mut sequence = first.sequence.wrapping_add(1);
+            let mut words = BytesMut::new();
+            error_response::insecure(&mut words, &mut sequence);
+            send_error_and_close(&mut Client::Plain(stream), &words).await;
+            return Err(Rejected::Insecure);
+        }
+        FirstPacket::Ssl(_) if !tls.is_offered() => {
+            return Err(Rejected::Unsupported("TLS, which listen.tls does not offer"));
+        }
         FirstPacket::Response(response) => Arrival {
             stream: Client::Plain(stream),
             buffer: BytesMut::new(),
@@ -93,7 +103,7 @@ pub async fn greet(
         },
         FirstPacket::Ssl(_) => {
             let stream = tls.accept(stream).await?;
-            let mut stream = Client::Tls(Box::new(stream));
+            let mut stream = Client::Tls(stream);
             let mut buffer = BytesMut::with_capacity(1 << 10);
             let mut line = Line::new(&mut stream, &mut buffer, 0);
             let body = line.read().await?;
@@ -379,6 +389,7 @@ pub fn refuse(rejected: &Rejected, user: &[u8], peer: SocketAddr, sequence: &mut
     match rejected {
         Rejected::Io(_) => {}
         Rejected::Malformed(_) => error_response::malformed(&mut out, sequence),
+        Rejected::Insecure => error_response::insecure(&mut out, sequence),
         Rejected::Unsupported(what) => {
             let text = format!("Headgate cannot log this client in: it asks for {what}");
             error_response::error(&mut out, sequence, 1251, "08004", &text);

@@ -8,14 +8,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mysql_async::Conn;
 use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, Opts, OptsBuilder};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, oneshot};
 use tokio::time::Instant;
 
+use super::own_account::OwnAccount;
 use super::session_tracking::{Named, SessionTracking};
-use crate::config::{Config, Secret};
+use crate::config::Config;
 use crate::per_cluster::PerCluster;
 
 /// Stored programs are read again after this long.
@@ -89,7 +90,7 @@ impl Witnesses {
             let preparing = async {
                 let mut line = introspection.line.lock().await;
                 if line.fresh_programs().is_none() {
-                    line.ask(&introspection.opts, &BTreeSet::from([NOBODY])).await;
+                    line.ask(&introspection.account, &BTreeSet::from([NOBODY])).await;
                 }
             };
             // Whoever needs it meets the failure again.
@@ -109,28 +110,16 @@ impl Witnesses {
 fn introspection(config: &Config) -> impl Fn(&str, &crate::config::Cluster) -> Introspection {
     let timeout = config.limits.connect_timeout;
     move |_, cluster| Introspection {
-        opts: options(cluster),
+        account: OwnAccount::on(cluster),
         timeout,
         waiting: Mutex::default(),
         line: Turn::default(),
     }
 }
 
-fn options(cluster: &crate::config::Cluster) -> Opts {
-    let socket = cluster.socket().map(|path| path.display().to_string());
-    OptsBuilder::default()
-        .ip_or_hostname(cluster.host.clone())
-        .tcp_port(cluster.port)
-        .socket(socket)
-        .prefer_socket(false)
-        .user(Some(cluster.user.clone()))
-        .pass(cluster.password.as_ref().map(Secret::reveal))
-        .into()
-}
-
 /// One cluster's.
 struct Introspection {
-    opts: Opts,
+    account: OwnAccount,
     timeout: Duration,
     waiting: Mutex<Vec<(i64, oneshot::Sender<SessionInfo>)>>,
     line: Turn<Line>,
@@ -161,7 +150,7 @@ impl Introspection {
             }
             let asked = std::mem::take(&mut *self.waiting.lock());
             let threads: BTreeSet<i64> = asked.iter().map(|(thread, _)| *thread).collect();
-            let mut reported = line.ask(&self.opts, &threads).await;
+            let mut reported = line.ask(&self.account, &threads).await;
             drop(line);
             let own = reported.get(&thread).cloned().unwrap_or_default();
             for (thread, sender) in asked {
@@ -175,14 +164,14 @@ impl Introspection {
 
 impl Line {
     /// Opens the connection where there is none that answers.
-    async fn ready(&mut self, opts: &Opts) -> mysql_async::Result<()> {
+    async fn ready(&mut self, account: &OwnAccount) -> mysql_async::Result<()> {
         if let Some(mut conn) = self.conn.take()
             && conn.ping().await.is_ok()
         {
             self.conn = Some(conn);
             return Ok(());
         }
-        let mut conn = Conn::new(opts.clone()).await?;
+        let mut conn = account.open().await?;
         // The lists of names are exact, whatever the default collation is.
         conn.query_drop("SET NAMES utf8mb4").await?;
         self.conn = Some(conn);
@@ -194,8 +183,8 @@ impl Line {
         (read.elapsed() < PROGRAMS_AGE_MAX).then(|| Arc::clone(programs))
     }
 
-    async fn ask(&mut self, opts: &Opts, threads: &BTreeSet<i64>) -> BTreeMap<i64, SessionInfo> {
-        if self.ready(opts).await.is_err() {
+    async fn ask(&mut self, account: &OwnAccount, threads: &BTreeSet<i64>) -> BTreeMap<i64, SessionInfo> {
+        if self.ready(account).await.is_err() {
             return BTreeMap::new();
         }
         // A caller that gives up leaves a connection behind that is in the middle of an answer: it is not put back.

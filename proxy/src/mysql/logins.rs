@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use protocol::mysql::handshake::{Capabilities, ChangeUser};
 use protocol::mysql::reply::{self, Okay};
-use tokio_rustls::TlsAcceptor;
 
 use super::accounts::Accounts;
 use super::cipher::KeyPair;
@@ -18,12 +17,12 @@ use super::greeting::Greetings;
 use super::introspection::Witnesses;
 use super::passwords::Passwords;
 use super::server_login::{self, Credential, Identity, ServerSession};
-use crate::config::Config;
+use crate::config::{Config, Engine};
 use crate::data_plane::DataPlane;
 use crate::failed_logins::Rejected;
 use crate::route::{Cluster, Destination, Route};
 use crate::session::login::log_in;
-use crate::tls;
+use crate::tls::ListenerTls;
 
 /// Numbers of connections from here on are Headgate's own; servers count up from one. Drivers that keep them signed,
 /// as those of Java do, would negate what is twice as large.
@@ -39,7 +38,7 @@ pub struct Logins {
     pub witnesses: Witnesses,
     pub(super) passwords: Passwords,
     keys: KeyPair,
-    pub(super) tls: ArcSwap<TlsAcceptor>,
+    pub(super) tls: ArcSwap<ListenerTls>,
     next_id: AtomicU32,
 }
 
@@ -110,13 +109,13 @@ pub struct Changed {
 /// What another configuration means for logins.
 pub struct Renewal {
     config: Config,
-    tls: Option<TlsAcceptor>,
+    tls: ListenerTls,
 }
 
 impl Logins {
     /// Fails where the certificate cannot be used.
     pub(super) fn new(plane: Arc<DataPlane>, config: &Config) -> io::Result<Self> {
-        let tls = tls::acceptor(config.listen.tls().as_ref()).map_err(io::Error::other)?;
+        let tls = ListenerTls::new(&config.listen, Engine::Mysql, None, None).map_err(io::Error::other)?;
         Ok(Self {
             plane,
             greetings: Arc::new(Greetings::new(config)),
@@ -130,10 +129,8 @@ impl Logins {
     }
 
     /// Makes ready what another configuration means, and changes nothing yet.
-    pub(super) fn prepare(config: &Config) -> Result<Renewal, String> {
-        // A certificate of our own making stays, so that clients that noted it know us again.
-        let files = config.listen.tls();
-        let tls = files.map(|files| tls::acceptor(Some(&files))).transpose();
+    pub(super) fn prepare(&self, config: &Config) -> Result<Renewal, String> {
+        let tls = ListenerTls::new(&config.listen, Engine::Mysql, None, Some(&self.tls.load()));
         Ok(Renewal { config: config.clone(), tls: tls.map_err(|error| error.to_string())? })
     }
 
@@ -143,9 +140,7 @@ impl Logins {
         self.accounts.renew(&config);
         self.witnesses.renew(&config);
         self.passwords.renew(&config);
-        if let Some(tls) = tls {
-            self.tls.store(Arc::new(tls));
-        }
+        self.tls.store(Arc::new(tls));
     }
 
     /// The number of the next connection, as its client is told.

@@ -14,6 +14,7 @@ pub mod internal_query;
 pub mod introspection;
 pub mod logins;
 pub mod not_movable;
+mod own_account;
 pub mod passwords;
 pub mod server_login;
 mod serving;

@@ -10,6 +10,7 @@ use protocol::mysql::login::{Channel, Client, Failed, Login, Welcome};
 use protocol::mysql::{frame, reply};
 use rsa::rand_core::OsRng;
 use tokio::io::AsyncWriteExt;
+use transport::Tls;
 
 use crate::route::Cluster;
 use crate::upstream::{self, Upstream};
@@ -96,16 +97,31 @@ impl From<Failed> for Refused {
 /// Logs in on `cluster` as the client, within the cluster's `connect_timeout`.
 pub async fn login(cluster: &Cluster, identity: &Identity, database: Option<&str>) -> Result<ServerSession, Refused> {
     let deadline = tokio::time::Instant::now() + cluster.connect_timeout;
-    let mut stream = upstream::connect(cluster).await?;
+    let attempt = |tls: Tls| async move {
+        let logging_in = tokio::time::timeout_at(deadline, attempt(cluster, &tls, identity, database));
+        logging_in.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    };
+    let failed_in_tls =
+        |refused: &Refused| matches!(refused, Refused::Unreachable(error) if transport::is_of_handshake(error));
+    transport::preferring(&cluster.tls, attempt, failed_in_tls).await
+}
+
+async fn attempt(
+    cluster: &Cluster,
+    tls: &Tls,
+    identity: &Identity,
+    database: Option<&str>,
+) -> Result<ServerSession, Refused> {
+    let stream = upstream::connect_mysql(cluster).await?;
     let mut buffer = BytesMut::with_capacity(1 << 10);
     let channel = if stream.is_local() { Channel::Socket } else { Channel::Network };
     let seal = |key: &[u8], clear: &[u8]| seal(key, clear, &mut OsRng);
-    let mut login = Login::new(Client { identity, also: WANTED, database, channel, seal });
+    let encryption = transport::mysql::encryption(tls, &stream);
+    let mut login = Login::new(Client { identity, also: WANTED, database, channel, encryption, seal });
     let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
-    let logging_in = transport::log_in(&mut stream, &mut buffer, BytesMut::new(), step);
-    let Welcome { greeting, capabilities, status, okay } = tokio::time::timeout_at(deadline, logging_in)
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))???;
+    let server = (tls, cluster.host.as_str());
+    let (stream, welcome) = transport::log_in(stream, server, &mut buffer, BytesMut::new(), step).await??;
+    let Welcome { greeting, capabilities, status, okay } = welcome;
     Ok(ServerSession {
         stream,
         buffer,

@@ -47,7 +47,7 @@ impl Sessions for MysqlSessions {
     type Renewal = Renewal;
 
     fn prepare(&self, config: &Config) -> Result<Renewal, String> {
-        Logins::prepare(config)
+        self.logins.prepare(config)
     }
 
     fn renew(&self, renewal: Renewal) {

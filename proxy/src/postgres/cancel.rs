@@ -34,12 +34,13 @@ pub async fn cancel(plane: &DataPlane, key: &ClientKey) -> io::Result<()> {
 }
 
 async fn send(server: &ServerKey) -> io::Result<()> {
-    let mut stream = upstream::connect(&server.cluster).await?;
+    let mut stream = upstream::connect_postgres(&server.cluster).await?;
     let mut out = BytesMut::new();
     let pid = i32::try_from(server.pid).map_err(io::Error::other)?;
     handshake::encode_cancel(pid, &server.secret, &mut out);
     let conversation = async {
         stream.write_all(&out).await?;
+        stream.flush().await?;
         let mut nothing = [0; 16];
         while stream.read(&mut nothing).await? > 0 {}
         Ok(())

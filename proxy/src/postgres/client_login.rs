@@ -3,16 +3,21 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use protocol::postgres::auth::{self, AuthRequest, ScramServer, Verifier};
+use protocol::postgres::auth::{self, AuthRequest, ScramKeys, ScramServer, Verifier};
 use protocol::postgres::error_response;
-use protocol::postgres::handshake::{self, FirstPacket, Startup, UnsupportedProtocol};
+use protocol::postgres::handshake::{self, ALPN, FirstPacket, SSL_NO, SSL_YES, Startup, UnsupportedProtocol};
 use protocol::postgres::{command, frame};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tracing::debug;
 
+use super::passwords::Demand;
+use super::server_login::Credential;
+use crate::client::Client;
 use crate::failed_logins::Rejected;
+use crate::tls::ListenerTls;
 
 /// The largest frame of a client that is not logged in yet.
 const LOGIN_FRAME_BYTES_MAX: usize = 16 << 10;
@@ -39,29 +44,71 @@ pub enum Arrival {
     Gone,
 }
 
-/// Reads until the client has said what it wants. Answers requests for encryption with "no".
-pub async fn first(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Arrival, Rejected> {
-    let mut encryption_requests = 0;
-    loop {
-        match handshake::take_first(buffer)? {
-            Some(FirstPacket::Ssl | FirstPacket::GssEnc) => {
-                encryption_requests += 1;
-                if encryption_requests > ENCRYPTION_REQUESTS_MAX {
-                    return Err(Rejected::Unsupported("too many requests for encryption"));
-                }
-                stream.write_all(b"N").await?;
-            }
-            Some(FirstPacket::Cancel { pid, secret }) => {
-                return Ok(Arrival::Cancel { pid, secret });
-            }
-            Some(FirstPacket::Startup(startup)) => return Ok(Arrival::Session(startup)),
-            None => {
-                if stream.read_buf(buffer).await? == 0 {
-                    return Ok(Arrival::Gone);
-                }
-            }
+/// The first byte of a client that begins with TLS at once.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Reads until the client has said what it wants, in TLS where it asks for that and is offered it. Fails where the connection
+/// broke; what else is wrong comes with the connection, so that its client can be told.
+pub async fn first(
+    stream: TcpStream,
+    tls: &ListenerTls,
+    buffer: &mut BytesMut,
+) -> Result<(Client, Result<Arrival, Rejected>), Rejected> {
+    let mut first = [0];
+    let direct = tls.is_offered() && stream.peek(&mut first).await? > 0 && first == [TLS_HANDSHAKE];
+    let mut client = Client::Plain(stream);
+    if direct {
+        client = encrypt(client, tls).await?;
+        if client.protocol() != Some(ALPN) {
+            // Somebody may have led a client of another protocol here.
+            return Err(Rejected::Unsupported("TLS from the first byte on without the protocol's name"));
         }
     }
+    let mut encryption_requests = 0;
+    loop {
+        match handshake::take_first(buffer) {
+            Ok(Some(asked @ (FirstPacket::Ssl | FirstPacket::GssEnc))) => {
+                encryption_requests += 1;
+                if client.is_encrypted() || encryption_requests > ENCRYPTION_REQUESTS_MAX {
+                    return Ok((client, Err(Rejected::Unsupported("too many requests for encryption"))));
+                }
+                if asked == FirstPacket::GssEnc || !tls.is_offered() {
+                    put(&mut client, &[SSL_NO]).await?;
+                    continue;
+                }
+                if !buffer.is_empty() {
+                    // It would count as said in TLS, and anybody could have said it.
+                    return Ok((client, Err(Rejected::Unsupported("received unencrypted data after SSL request"))));
+                }
+                put(&mut client, &[SSL_YES]).await?;
+                client = encrypt(client, tls).await?;
+            }
+            Ok(Some(FirstPacket::Cancel { pid, secret })) => return Ok((client, Ok(Arrival::Cancel { pid, secret }))),
+            Ok(Some(FirstPacket::Startup(_))) if tls.is_required() && !client.is_encrypted() => {
+                return Ok((client, Err(Rejected::Insecure)));
+            }
+            Ok(Some(FirstPacket::Startup(startup))) => return Ok((client, Ok(Arrival::Session(startup)))),
+            Ok(None) => {
+                if client.read_buf(buffer).await? == 0 {
+                    return Ok((client, Ok(Arrival::Gone)));
+                }
+            }
+            Err(malformed) => return Ok((client, Err(malformed.into()))),
+        }
+    }
+}
+
+async fn encrypt(client: Client, tls: &ListenerTls) -> Result<Client, Rejected> {
+    Ok(match client {
+        Client::Plain(stream) => Client::Tls(tls.accept(stream).await?),
+        encrypted @ Client::Tls(_) => encrypted,
+    })
+}
+
+async fn put(client: &mut Client, words: &[u8]) -> Result<(), Rejected> {
+    client.write_all(words).await?;
+    client.flush().await?;
+    Ok(())
 }
 
 /// Agrees on the protocol's version and options; what must be told to the client goes to `out`.
@@ -71,16 +118,45 @@ pub fn negotiate(startup: &Startup, out: &mut BytesMut) -> Result<u16, Unsupport
     Ok(negotiation.minor)
 }
 
-/// Proves who the client is, against `verifier`. Without one nothing is asked, and the server decides.
+/// Has the client prove what is demanded, and says by what it can be logged in elsewhere, where that is known then. The
+/// password itself is taken over TLS only. What an account demands has to be known before.
 pub async fn authenticate(
-    stream: &mut TcpStream,
+    client: &mut Client,
     buffer: &mut BytesMut,
-    verifier: Option<Verifier>,
-) -> Result<(), Rejected> {
-    match verifier {
-        None => Ok(()),
-        Some(verifier) => scram(stream, buffer, verifier).await,
+    (user, demand): (&str, Demand),
+    end_point: Option<&[u8]>,
+) -> Result<Option<Credential>, Rejected> {
+    match demand {
+        Demand::Nothing => Ok(None),
+        Demand::Scram(verifier) => scram(client, buffer, verifier, end_point).await.map(Some),
+        Demand::Md5(verifier) => {
+            let salt: [u8; 4] = rand::random();
+            ask(client, &AuthRequest::Md5 { salt }).await?;
+            let proof = auth::password(password_message(client, buffer).await?)?;
+            if !verifier.check(&proof, salt) {
+                return Err(Rejected::Password { given: !proof.is_empty() });
+            }
+            Ok(Some(Credential::Md5(verifier)))
+        }
+        Demand::Password | Demand::OfAccount if !client.is_encrypted() => {
+            debug!(user, "the client came without TLS, and its password would have to be asked for");
+            Err(Rejected::Insecure)
+        }
+        Demand::Password | Demand::OfAccount => {
+            ask(client, &AuthRequest::Cleartext).await?;
+            let password = auth::password(password_message(client, buffer).await?)?;
+            if password.is_empty() {
+                return Err(Rejected::Password { given: false });
+            }
+            Ok(Some(Credential::password(&password)))
+        }
     }
+}
+
+async fn ask(client: &mut Client, request: &AuthRequest) -> Result<(), Rejected> {
+    let mut out = BytesMut::new();
+    request.encode(&mut out);
+    put(client, &out).await
 }
 
 /// Our part of a SCRAM nonce, on either side of a login.
@@ -88,32 +164,33 @@ pub(super) fn nonce() -> String {
     rand::rng().sample_iter(Alphanumeric).take(NONCE_CHARS).map(char::from).collect()
 }
 
-async fn scram(stream: &mut TcpStream, buffer: &mut BytesMut, verifier: Verifier) -> Result<(), Rejected> {
-    let mut exchange = ScramServer::new(verifier, &nonce());
-
-    let mut out = BytesMut::new();
-    AuthRequest::scram().encode(&mut out);
-    stream.write_all(&out).await?;
+/// By SCRAM-SHA-256, bound to the certificate that hashes to `end_point` where the client can do that.
+async fn scram(
+    client: &mut Client,
+    buffer: &mut BytesMut,
+    verifier: Verifier,
+    end_point: Option<&[u8]>,
+) -> Result<Credential, Rejected> {
+    let end_point = end_point.filter(|_| client.is_encrypted());
+    let mut exchange = ScramServer::new(verifier.clone(), &nonce()).offering(end_point);
+    ask(client, &AuthRequest::scram(end_point.is_some())).await?;
 
     let wrong = || Rejected::Password { given: true };
-    let initial = auth::SaslInitialResponse::parse(password_message(stream, buffer).await?)?;
-    if initial.mechanism != auth::SCRAM_SHA_256 {
+    let initial = auth::SaslInitialResponse::parse(password_message(client, buffer).await?)?;
+    let plus = initial.mechanism == auth::SCRAM_SHA_256_PLUS;
+    if !plus && initial.mechanism != auth::SCRAM_SHA_256 {
         return Err(wrong());
     }
-    let first = exchange.first(&initial.data.unwrap_or_default()).map_err(|_| wrong())?;
-    out.clear();
-    AuthRequest::SaslContinue(first.into()).encode(&mut out);
-    stream.write_all(&out).await?;
+    let first = exchange.first(&initial.data.unwrap_or_default(), plus).map_err(|_| wrong())?;
+    ask(client, &AuthRequest::SaslContinue(first.into())).await?;
 
-    let last = password_message(stream, buffer).await?;
-    let (last, _) = exchange.finish(&last).map_err(|_| wrong())?;
-    out.clear();
-    AuthRequest::SaslFinal(last.into()).encode(&mut out);
-    stream.write_all(&out).await?;
-    Ok(())
+    let last = password_message(client, buffer).await?;
+    let (last, key) = exchange.finish(&last).map_err(|_| wrong())?;
+    ask(client, &AuthRequest::SaslFinal(last.into())).await?;
+    Ok(Credential::Scram(ScramKeys::new(key, &verifier)))
 }
 
-async fn password_message(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Bytes, Rejected> {
+async fn password_message(client: &mut Client, buffer: &mut BytesMut) -> Result<Bytes, Rejected> {
     loop {
         if let Some(frame) = frame::take(buffer, LOGIN_FRAME_BYTES_MAX)? {
             if frame.tag != command::PASSWORD {
@@ -121,7 +198,7 @@ async fn password_message(stream: &mut TcpStream, buffer: &mut BytesMut) -> Resu
             }
             return Ok(frame.body);
         }
-        if stream.read_buf(buffer).await? == 0 {
+        if client.read_buf(buffer).await? == 0 {
             return Err(Rejected::Io(io::ErrorKind::UnexpectedEof.into()));
         }
     }
@@ -136,6 +213,7 @@ pub fn refuse(rejected: &Rejected, user: &str) -> BytesMut {
             error_response::protocol_violation(&mut out, "invalid startup packet");
         }
         Rejected::Unsupported(what) => error_response::protocol_violation(&mut out, what),
+        Rejected::Insecure => error_response::insecure(&mut out),
         Rejected::Password { .. } => error_response::invalid_password(&mut out, user),
     }
     out

@@ -11,7 +11,7 @@ use protocol::postgres::reply::ParameterStatus;
 
 use super::internal_query::{Answer, ask, query};
 use super::not_movable::NotMovable;
-use super::server_login::{self, ServerSession};
+use super::server_login::{self, Credential, ServerSession};
 use super::sql_text;
 use super::state::{
     ENCODING, OBJECTS, SessionState, TIMEOUT, literal, settings_of, settings_query, text, types_query, understand,
@@ -37,8 +37,8 @@ pub struct Identity<'a> {
     pub startup: &'a Startup,
     /// The database's name on the clusters.
     pub database: &'a str,
-    /// The password, where the configuration has one.
-    pub password: Option<&'a str>,
+    /// What proves it, where there is something.
+    pub credential: Option<&'a Credential>,
 }
 
 /// The first object identifier that is not the system's own; below it, types are the same on every server.
@@ -79,7 +79,7 @@ async fn rebuild(
     };
     let types = types_query(unnamed.as_ref().map_or(&[], |parse| &parse.types));
     let question = query(&format!("{ENCODING} {settings} {TIMEOUT} {OBJECTS} {types}"));
-    let login = server_login::login(cluster, identity.startup, identity.database, identity.password);
+    let login = server_login::login(cluster, identity.startup, identity.database, identity.credential);
     let opening = prewarmed::take_or(prewarmed, cluster, login);
     let mut unread = BytesMut::new();
     let (reported, opened) = tokio::join!(ask(old, &mut unread, &question), opening);

@@ -1,5 +1,6 @@
 //! PostgreSQL's half of the data plane.
 
+pub mod accounts;
 mod ahead;
 pub mod cancel;
 pub mod client_login;

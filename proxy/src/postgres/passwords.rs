@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use protocol::postgres::auth::Verifier;
+use parking_lot::Mutex;
+use protocol::postgres::auth::{Credential, Md5Verifier, Verifier};
 use rand::Rng;
 
 use crate::config::{Config, Method, Secret};
@@ -18,23 +19,52 @@ pub struct Passwords {
     /// Makes the verifiers of users who do not exist, so that they fail like a wrong password.
     mock: [u8; 32],
     known: ArcSwap<Known>,
+    /// Passwords that clients have shown and servers have taken, in memory only.
+    shown: Mutex<BTreeMap<String, Secret>>,
 }
+
+/// What a client has to prove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Nothing: the cluster decides.
+    Nothing,
+    /// That it has the password of this verifier, by SCRAM.
+    Scram(Verifier),
+    /// The same, by MD5.
+    Md5(Md5Verifier),
+    /// The password itself, which the cluster judges.
+    Password,
+    /// What the role's verifier on the cluster says.
+    OfAccount,
+}
+
+/// The most users whose passwords are kept because they were shown.
+const SHOWN_MAX: usize = 10_000;
 
 /// What one reading of the configuration knows.
 #[derive(Debug)]
 pub struct Known {
-    admin: (String, User),
+    admin: (String, Configured),
     method: Method,
+    auth_query: Option<String>,
     users: BTreeMap<String, User>,
 }
 
+/// A password of the configuration.
 #[derive(Clone, Debug)]
-struct User {
+struct Configured {
     password: Secret,
     verifier: Verifier,
 }
 
-impl User {
+/// A user of the configuration.
+#[derive(Clone, Debug)]
+struct User {
+    password: Option<Configured>,
+    certificate: Option<String>,
+}
+
+impl Configured {
     fn new(password: &Secret) -> Self {
         let mut salt = [0; 16];
         rand::rng().fill_bytes(&mut salt);
@@ -48,18 +78,20 @@ impl User {
 impl Known {
     /// Makes the verifiers, but for those of passwords that `before` has already.
     fn new(config: &Config, before: Option<&Self>) -> Self {
-        let make = |known: Option<&User>, password: &Secret| match known {
+        let make = |known: Option<&Configured>, password: &Secret| match known {
             Some(known) if known.password == *password => known.clone(),
-            _ => User::new(password),
+            _ => Configured::new(password),
         };
-        let users = config.users.iter().filter_map(|(name, user)| {
-            let known = before.and_then(|before| before.users.get(name));
-            Some((name.clone(), make(known, user.password.as_ref()?)))
+        let users = config.users.iter().map(|(name, user)| {
+            let known = before.and_then(|before| before.users.get(name)?.password.as_ref());
+            let password = user.password.as_ref().map(|password| make(known, password));
+            (name.clone(), User { password, certificate: user.certificate.clone() })
         });
         let admin = before.map(|before| &before.admin.1);
         Self {
             admin: (config.admin.user.clone(), make(admin, &config.admin.password)),
             method: config.login.method,
+            auth_query: config.login.auth_query.clone(),
             users: users.collect(),
         }
     }
@@ -70,7 +102,7 @@ impl Passwords {
     pub fn new(config: &Config) -> Self {
         let mut mock = [0; 32];
         rand::rng().fill_bytes(&mut mock);
-        Self { mock, known: ArcSwap::from_pointee(Known::new(config, None)) }
+        Self { mock, known: ArcSwap::from_pointee(Known::new(config, None)), shown: Mutex::default() }
     }
 
     /// What another configuration knows; nobody is asked for it before [`Passwords::renew`].
@@ -89,27 +121,73 @@ impl Passwords {
         if user == name { admin.verifier.clone() } else { self.unknown(user) }
     }
 
-    /// What a user of an application must prove; `None` where nothing is asked. A password that Headgate would answer
-    /// the cluster with must be known to the client too, or anybody could come in by it.
-    pub fn of_user(&self, user: &str) -> Option<Verifier> {
+    /// What a user of an application must prove, as far as the configuration says. A password that Headgate would answer the
+    /// cluster with must be known to the client too, or anybody could come in by it.
+    pub fn demand(&self, user: &str) -> Demand {
         let all = self.known.load();
-        let known = all.users.get(user).map(|known| known.verifier.clone());
-        match all.method {
-            Method::Trust => known,
-            Method::ScramSha256 | Method::Accounts => Some(known.unwrap_or_else(|| self.unknown(user))),
+        match (all.users.get(user).and_then(|known| known.password.as_ref()), all.method) {
+            (Some(known), _) => Demand::Scram(known.verifier.clone()),
+            (None, Method::Trust) => Demand::Nothing,
+            (None, Method::ScramSha256) => Demand::Scram(self.unknown(user)),
+            (None, Method::Accounts) => Demand::OfAccount,
+            (None, Method::Password) => Demand::Password,
         }
+    }
+
+    /// What somebody proves who has no password: nothing that is right.
+    pub fn of_nobody(&self, user: &str) -> Demand {
+        Demand::Scram(self.unknown(user))
+    }
+
+    /// Whether a certificate with this common name proves the user.
+    pub fn proves(&self, certificate: &str, user: &str) -> bool {
+        let all = self.known.load();
+        all.users.get(user).is_some_and(|known| known.certificate.as_deref() == Some(certificate))
+    }
+
+    /// The query that gives a role's verifier, where it is not read from the catalogue.
+    pub fn auth_query(&self) -> Option<String> {
+        self.known.load().auth_query.clone()
     }
 
     /// Whether nothing that this user could prove lets it in.
     pub fn turns_away(&self, user: &str) -> bool {
         let all = self.known.load();
-        all.method != Method::Trust && !all.users.contains_key(user)
+        all.method == Method::ScramSha256 && all.users.get(user).is_none_or(|known| known.password.is_none())
+    }
+
+    /// A password that a server has just taken for this user's.
+    pub fn remember(&self, user: &str, password: &[u8]) {
+        let Ok(text) = std::str::from_utf8(password) else { return };
+        let mut shown = self.shown.lock();
+        if shown.len() < SHOWN_MAX || shown.contains_key(user) {
+            shown.insert(user.to_owned(), Secret::new(text.to_owned()));
+        }
+    }
+
+    /// The server does not take it any more.
+    pub fn forget(&self, user: &str, password: &[u8]) {
+        let mut shown = self.shown.lock();
+        if shown.get(user).is_some_and(|known| known.reveal().as_bytes() == password) {
+            shown.remove(user);
+        }
+    }
+
+    /// The password of a user as the configuration has it, or as its client has shown it.
+    pub fn password(&self, user: &str) -> Option<Secret> {
+        self.for_server(user).or_else(|| self.shown.lock().get(user).cloned())
     }
 
     /// What Headgate answers where a server asks for this user's password.
     pub fn for_server(&self, user: &str) -> Option<Secret> {
         let all = self.known.load();
-        all.users.get(user).map(|known| known.password.clone())
+        all.users.get(user)?.password.as_ref().map(|known| known.password.clone())
+    }
+
+    /// What Headgate proves this user by to a server, where the configuration has its password.
+    pub fn credential(&self, user: &str) -> Option<Credential> {
+        let password = self.for_server(user)?;
+        Some(Credential::password(password.reveal().as_bytes()))
     }
 
     fn unknown(&self, user: &str) -> Verifier {
@@ -131,16 +209,46 @@ mod tests {
 
     #[test]
     fn another_configuration_counts_from_its_renewal_on_and_the_rest_stays_as_it_is() {
+        let method = "[login]\nmethod = \"scram-sha-256\"\n";
+        let config = |users: &str| config(&[method, users].concat());
         let passwords = Passwords::new(&config("[users.app]\npassword = \"p\"\n"));
-        let (app, nobody) = (passwords.of_user("app"), passwords.of_user("web"));
+        let (app, nobody) = (passwords.demand("app"), passwords.demand("web"));
         let both = "[users.app]\npassword = \"p\"\n[users.web]\npassword = \"w\"\n";
         let known = passwords.prepare(&config(both));
-        assert_eq!(passwords.of_user("web"), nobody);
+        assert_eq!(passwords.demand("web"), nobody);
         assert!(passwords.turns_away("web") && !passwords.turns_away("app"));
         passwords.renew(known);
-        assert!(passwords.of_user("web") != nobody && passwords.for_server("web").is_some());
-        assert_eq!(passwords.of_user("app"), app, "another salt tells of a reload");
+        assert!(passwords.demand("web") != nobody && passwords.for_server("web").is_some());
+        assert_eq!(passwords.demand("app"), app, "another salt tells of a reload");
         passwords.renew(passwords.prepare(&config("[users.web]\npassword = \"v\"\n")));
         assert!(passwords.for_server("app").is_none());
+    }
+
+    #[test]
+    fn who_is_not_configured_proves_what_the_method_says() {
+        let with = |method: &str| {
+            let users = "[users.app]\npassword = \"p\"\n[users.web]\ncertificate = \"web.example\"\n";
+            Passwords::new(&config(&format!("[login]\nmethod = \"{method}\"\n{users}")))
+        };
+        for (method, expected) in
+            [("trust", Demand::Nothing), ("accounts", Demand::OfAccount), ("password", Demand::Password)]
+        {
+            let passwords = with(method);
+            assert_eq!(passwords.demand("web"), expected);
+            assert!(matches!(passwords.demand("app"), Demand::Scram(_)) && !passwords.turns_away("web"), "{method}");
+            assert!(passwords.proves("web.example", "web") && !passwords.proves("web.example", "app"), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_password_that_was_shown_is_known_until_a_server_refuses_it() {
+        let passwords = Passwords::new(&config(""));
+        passwords.remember("web", b"old");
+        passwords.remember("web", b"new");
+        passwords.forget("web", b"old");
+        assert_eq!(passwords.password("web").expect("known").reveal(), "new");
+        assert!(passwords.for_server("web").is_none(), "the configuration has none");
+        passwords.forget("web", b"new");
+        assert!(passwords.password("web").is_none());
     }
 }

@@ -13,6 +13,8 @@ use super::client_login::nonce;
 use crate::route::Cluster;
 use crate::upstream::{self, Upstream};
 
+pub use protocol::postgres::auth::Credential;
+
 /// No frame is larger that Headgate itself asked for.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
@@ -79,19 +81,21 @@ pub async fn login(
     cluster: &Cluster,
     startup: &Startup,
     database: &str,
-    password: Option<&str>,
+    credential: Option<&Credential>,
 ) -> Result<ServerSession, Refused> {
-    let mut stream = upstream::connect(cluster).await?;
+    let stream = upstream::connect_postgres(cluster).await?;
     let (mut buffer, mut out) = (BytesMut::new(), BytesMut::new());
     startup.encode_for_server(database.as_bytes(), &mut out);
     let (user, nonce) = (startup.user().unwrap_or_default(), nonce());
-    let account = Account { user: &user, password: password.map(str::as_bytes), nonce: &nonce };
+    let end_point = stream.end_point();
+    let account = Account { user: &user, credential, end_point: end_point.as_deref(), nonce: &nonce };
     let mut login = Login::new(account);
     let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
-    let logging_in = transport::log_in(&mut stream, &mut buffer, out, step);
-    let Welcome { parameters, key, notices } = tokio::time::timeout(cluster.connect_timeout, logging_in)
+    let logging_in = transport::log_in(stream, (&cluster.tls, &cluster.host), &mut buffer, out, step);
+    let (stream, welcome) = tokio::time::timeout(cluster.connect_timeout, logging_in)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))???;
+    let Welcome { parameters, key, notices } = welcome;
     Ok(ServerSession { stream, buffer, parameters, key, notices })
 }
 

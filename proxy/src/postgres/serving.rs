@@ -7,17 +7,17 @@ use bytes::BytesMut;
 use protocol::postgres::error_response::Severity;
 use protocol::postgres::handshake::Startup;
 use protocol::postgres::{command, error_response, frame, reply};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::custom::CustomSettings;
 use super::handover::{self, Identity};
 use super::not_movable::NotMovable;
 use super::passwords::Passwords;
-use super::server_login::{self, ServerSession};
+use super::server_login::{self, Credential, ServerSession};
 use super::trial;
 use super::wire::PostgresWire;
-use crate::config::{Limits, Secret};
+use crate::client::Client;
+use crate::config::Limits;
 use crate::registry::Movable;
 use crate::relay::{GateAccess, Verdict};
 use crate::route::Cluster;
@@ -28,20 +28,20 @@ use crate::session_gate::SessionGate;
 pub(super) struct Postgres {
     pub(super) startup: Startup,
     pub(super) passwords: Arc<Passwords>,
-    /// The password of the login.
-    pub(super) password: Option<Secret>,
+    /// What proved the login.
+    pub(super) credential: Option<Credential>,
 }
 
 impl Postgres {
-    /// The user's password as the configuration has it now, which may be another than at the login.
-    fn password(&self, gate: &SessionGate) -> Option<Secret> {
-        self.passwords.for_server(&gate.entry.user).or_else(|| self.password.clone())
+    /// The user's password as the configuration has it now, which may be another than at the login; else what proved that.
+    fn credential(&self, gate: &SessionGate) -> Option<Credential> {
+        self.passwords.credential(&gate.entry.user).or_else(|| self.credential.clone())
     }
 }
 
 impl SessionEngine for Postgres {
     type Wire = PostgresWire;
-    type Client = TcpStream;
+    type Client = Client;
     type Server = ServerSession;
     type NotMovable = NotMovable;
 
@@ -147,10 +147,9 @@ impl SessionEngine for Postgres {
     ) -> impl Future<Output = Result<ServerSession, String>> + Send + 'static {
         let startup = self.startup.clone();
         let database = gate.route.database.clone();
-        let password = self.password(gate);
+        let credential = self.credential(gate);
         async move {
-            let password = password.as_ref().map(Secret::reveal);
-            let login = server_login::login(&cluster, &startup, &database, password).await;
+            let login = server_login::login(&cluster, &startup, &database, credential.as_ref()).await;
             login.map_err(|refused| refused.to_string())
         }
     }
@@ -160,11 +159,11 @@ impl SessionEngine for Postgres {
     }
 
     async fn rebuild(session: &mut Session<Self>, cluster: &Cluster) -> Result<(ServerSession, BytesMut), NotMovable> {
-        let password = session.engine.password(&session.gate);
+        let credential = session.engine.credential(&session.gate);
         let identity = Identity {
             startup: &session.engine.startup,
             database: &session.gate.route.database,
-            password: password.as_ref().map(Secret::reveal),
+            credential: credential.as_ref(),
         };
         let prewarmed = session.prewarmed.take();
         let moved = handover::hand_over(&mut session.relay.server, cluster, identity, &session.wire, prewarmed);

@@ -1,11 +1,13 @@
 //! One client from accept to the end of its login, or to the reason why there is none.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use protocol::postgres::auth::AuthRequest;
-use protocol::postgres::handshake::Startup;
+use protocol::postgres::handshake::{ALPN, Startup};
 use protocol::postgres::{error_response, reply};
 use rand::Rng;
 use tokio::io::AsyncWriteExt;
@@ -13,32 +15,49 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use super::accounts::{Account, Accounts};
 use super::cancel;
 use super::client_login::{self, Arrival};
 use super::denied::Denied;
-use super::passwords::{Known, Passwords};
-use super::server_login;
+use super::passwords::{Demand, Known, Passwords};
+use super::server_login::{self, Credential, Refused};
 use super::serving::Postgres;
 use super::wire::PostgresWire;
-use crate::client::send_error_and_close;
-use crate::config::{ADMIN_DATABASE, Config, Secret};
+use crate::client::{Client, send_error_and_close};
+use crate::config::{ADMIN_DATABASE, Config, Engine};
 use crate::data_plane::DataPlane;
 use crate::failed_logins::Rejected;
 use crate::listener::Sessions;
 use crate::registry::Registered;
 use crate::route::Cluster;
 use crate::session::login::{self, Failed, LoggedIn, Opened, Place};
+use crate::tls::ListenerTls;
 
 /// PostgreSQL's sessions: the data plane, and who may log in.
 pub struct PostgresSessions {
     plane: Arc<DataPlane>,
     passwords: Arc<Passwords>,
+    accounts: Accounts,
+    tls: ArcSwap<ListenerTls>,
+}
+
+/// What another configuration means for logins.
+pub struct Renewal {
+    config: Config,
+    known: Known,
+    tls: ListenerTls,
 }
 
 impl PostgresSessions {
-    /// Makes the verifiers of the configured users.
-    pub fn new(plane: Arc<DataPlane>, config: &Config) -> Self {
-        Self { plane, passwords: Arc::new(Passwords::new(config)) }
+    /// Makes the verifiers of the configured users. Fails where the certificate cannot be used.
+    pub fn new(plane: Arc<DataPlane>, config: &Config) -> io::Result<Self> {
+        let tls = ListenerTls::new(&config.listen, Engine::Postgres, Some(ALPN), None).map_err(io::Error::other)?;
+        Ok(Self {
+            plane,
+            passwords: Arc::new(Passwords::new(config)),
+            accounts: Accounts::new(config),
+            tls: ArcSwap::from_pointee(tls),
+        })
     }
 
     /// Whether this user's clients are turned away, because the configuration does not have it.
@@ -46,22 +65,26 @@ impl PostgresSessions {
         self.passwords.turns_away(user)
     }
 
-    /// A user's password as the configuration has it.
-    pub fn configured_password(&self, user: &str) -> Option<String> {
-        let password = self.passwords.for_server(user)?;
+    /// A user's password as the configuration has it, or as its client has shown it.
+    pub fn known_password(&self, user: &str) -> Option<String> {
+        let password = self.passwords.password(user)?;
         Some(password.reveal().to_owned())
     }
 }
 
 impl Sessions for PostgresSessions {
-    type Renewal = Known;
+    type Renewal = Renewal;
 
-    fn prepare(&self, config: &Config) -> Result<Known, String> {
-        Ok(self.passwords.prepare(config))
+    fn prepare(&self, config: &Config) -> Result<Renewal, String> {
+        let tls = ListenerTls::new(&config.listen, Engine::Postgres, Some(ALPN), Some(&self.tls.load()));
+        let tls = tls.map_err(|error| error.to_string())?;
+        Ok(Renewal { config: config.clone(), known: self.passwords.prepare(config), tls })
     }
 
-    fn renew(&self, renewal: Known) {
-        self.passwords.renew(renewal);
+    fn renew(&self, Renewal { config, known, tls }: Renewal) {
+        self.passwords.renew(known);
+        self.accounts.renew(&config);
+        self.tls.store(Arc::new(tls));
     }
 
     fn plane(&self) -> &Arc<DataPlane> {
@@ -81,29 +104,42 @@ impl Sessions for PostgresSessions {
 
 /// Serves one accepted connection to its end. Every failure is told to the client where there is one, logged once,
 /// and ends here.
-async fn serve(sessions: Arc<PostgresSessions>, mut stream: TcpStream, peer: SocketAddr) {
+async fn serve(sessions: Arc<PostgresSessions>, stream: TcpStream, peer: SocketAddr) {
     let plane = &sessions.plane;
     let deadline = Instant::now() + plane.limits.login_timeout;
     let mut leftover = BytesMut::with_capacity(1 << 10);
-    let arrival = timeout_at(deadline, client_login::first(&mut stream, &mut leftover)).await;
+    let tls = sessions.tls.load_full();
+    let arriving = Box::pin(client_login::first(stream, &tls, &mut leftover));
+    let (mut client, arrival) = match timeout_at(deadline, arriving).await {
+        Ok(Ok(arrived)) => arrived,
+        Ok(Err(rejected)) => {
+            let failed = fail(plane, peer, b"", &rejected.into());
+            failed.reason.inspect(|reason| plane.metrics.login_failed(reason));
+            return;
+        }
+        Err(_) => {
+            plane.metrics.login_failed("timeout");
+            return;
+        }
+    };
     let opened = match arrival {
-        Ok(Ok(Arrival::Gone)) => return,
-        Ok(Ok(Arrival::Cancel { pid, secret })) => {
+        Ok(Arrival::Gone) => return,
+        Ok(Arrival::Cancel { pid, secret }) => {
             if let Err(error) = cancel::cancel(plane, &(pid, secret)).await {
                 debug!(%peer, %error, "a cancel request did not reach its server");
             }
             return;
         }
-        Ok(Ok(Arrival::Session(startup))) => {
+        Ok(Arrival::Session(startup)) => {
             let user = startup.user();
-            let opening = Box::pin(open(&sessions, &mut stream, &mut leftover, startup, peer));
+            let end_point = tls.end_point();
+            let opening = Box::pin(open(&sessions, (&mut client, &mut leftover), startup, peer, end_point));
             let opened = timeout_at(deadline, opening).await;
             opened.map(|opened| opened.map_err(|denied| fail(plane, peer, &user.unwrap_or_default(), &denied)))
         }
-        Ok(Err(rejected)) => Ok(Err(fail(plane, peer, b"", &rejected.into()))),
-        Err(late) => Err(late),
+        Err(rejected) => Ok(Err(fail(plane, peer, b"", &rejected.into()))),
     };
-    login::conclude::<Postgres>(plane, (stream, leftover, 0), opened).await;
+    login::conclude::<Postgres>(plane, (client, leftover, 0), opened).await;
 }
 
 /// Logs why there is no session.
@@ -120,12 +156,12 @@ fn fail(plane: &DataPlane, peer: SocketAddr, user: &[u8], denied: &Denied) -> Fa
 
 async fn open(
     sessions: &PostgresSessions,
-    client: &mut TcpStream,
-    buffer: &mut BytesMut,
+    (client, buffer): (&mut Client, &mut BytesMut),
     startup: Startup,
     peer: SocketAddr,
+    end_point: Option<&[u8]>,
 ) -> Result<Opened<Postgres>, Denied> {
-    let PostgresSessions { plane, passwords } = sessions;
+    let PostgresSessions { plane, passwords, accounts, .. } = sessions;
     let mut greeting = BytesMut::new();
     let minor = client_login::negotiate(&startup, &mut greeting)?;
     send(client, &mut greeting).await?;
@@ -134,7 +170,8 @@ async fn open(
     let database = startup.database().unwrap_or_default();
 
     if database == ADMIN_DATABASE && plane.console.is_some() {
-        client_login::authenticate(client, buffer, Some(passwords.of_admin(&user))).await?;
+        let demand = Demand::Scram(passwords.of_admin(&user));
+        client_login::authenticate(client, buffer, (&user, demand), end_point).await?;
         AuthRequest::Ok.encode(&mut greeting);
         send(client, &mut greeting).await?;
         return Ok(Opened::Console(user));
@@ -143,20 +180,46 @@ async fn open(
     let name = String::from_utf8_lossy(&database).into_owned();
     let route = plane.routes.for_session(&name).ok_or(Denied::NoRoute(name))?;
     route.door.pass(plane.limits.connect_timeout).await.map_err(Denied::NotServed)?;
-    let verifier = passwords.of_user(&user);
-    let asked = verifier.is_some();
-    client_login::authenticate(client, buffer, verifier).await?;
-    let password = passwords.for_server(&user);
+    let mut demand = match client.certificate_name() {
+        Some(name) if passwords.proves(&name, &user) => Demand::Nothing,
+        _ => passwords.demand(&user),
+    };
+    if demand == Demand::OfAccount {
+        let cluster = &route.destination().cluster;
+        let query = passwords.auth_query();
+        demand = match accounts.find(cluster, &route.database, query.as_deref(), &user).await {
+            Some(Account::Scram(verifier)) => Demand::Scram(verifier),
+            Some(Account::Md5(verifier)) => Demand::Md5(verifier),
+            Some(Account::Nobody) => passwords.of_nobody(&user),
+            None => Demand::Password,
+        };
+    }
+    let asked = demand != Demand::Nothing;
+    let proven = client_login::authenticate(client, buffer, (&user, demand), end_point).await?;
+    let credential = passwords.credential(&user).or(proven);
 
     let mut place = Place::on(Arc::clone(&route));
     let (startup_of, database) = (&startup, &route.database);
-    let password_text = password.as_ref().map(Secret::reveal);
+    let proof = credential.as_ref();
     let attempt = |cluster: Arc<Cluster>| async move {
-        let login = server_login::login(&cluster, startup_of, database, password_text).await;
+        let login = server_login::login(&cluster, startup_of, database, proof).await;
         login.map_err(|refused| Denied::Refused { refused, cluster: cluster.name.clone(), asked })
     };
     let (destination, met) = login::log_in(&route, plane.limits.connect_timeout, attempt).await;
-    let server = met?;
+    let server = match met {
+        Ok(server) => server,
+        Err(denied) => {
+            if let (Denied::Refused { refused: Refused::ByServer { .. }, .. }, Some(Credential::Password(password))) =
+                (&denied, &credential)
+            {
+                passwords.forget(&user, password);
+            }
+            return Err(denied);
+        }
+    };
+    if let Some(Credential::Password(password)) = &credential {
+        passwords.remember(&user, password);
+    }
     place.destination = destination;
 
     let application = startup.get(b"application_name").unwrap_or_default();
@@ -182,12 +245,13 @@ async fn open(
         server: server.stream,
         read: server.buffer,
         wire: PostgresWire::new(plane.limits.frame_bytes_max, server.parameters, gated),
-        engine: Postgres { startup, passwords: Arc::clone(passwords), password },
+        engine: Postgres { startup, passwords: Arc::clone(passwords), credential },
     })))
 }
 
-async fn send(client: &mut TcpStream, words: &mut BytesMut) -> Result<(), Rejected> {
+async fn send(client: &mut Client, words: &mut BytesMut) -> Result<(), Rejected> {
     client.write_all(words).await?;
+    client.flush().await?;
     words.clear();
     Ok(())
 }

@@ -118,7 +118,8 @@ fn command(program: &Path, endpoint: &Endpoint, purpose: &str, settings: &str) -
         .env("PGDATABASE", &endpoint.database)
         .env("PGAPPNAME", format!("headgate {purpose}"))
         .env("PGCONNECT_TIMEOUT", "10")
-        .env("PGSSLMODE", "disable")
+        .env("PGSSLMODE", endpoint.tls.mode().word())
+        .env("PGGSSENCMODE", "disable")
         .env("PGOPTIONS", format!("{settings} -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning"))
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
@@ -127,6 +128,13 @@ fn command(program: &Path, endpoint: &Endpoint, purpose: &str, settings: &str) -
         .kill_on_drop(true);
     if let Some(password) = &endpoint.password {
         command.env("PGPASSWORD", password);
+    }
+    let tls = endpoint.tls.settings();
+    if tls.mode.verifies() {
+        command.env("PGSSLROOTCERT", tls.authorities.as_deref().unwrap_or(Path::new("system")));
+    }
+    if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
+        command.env("PGSSLCERT", certificate).env("PGSSLKEY", key);
     }
     command
 }

@@ -1,4 +1,4 @@
-//! Both sides of SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding.
+//! Both sides of SCRAM-SHA-256 (RFC 5802, RFC 7677), and its channel binding by `tls-server-end-point` (RFC 5929).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +16,8 @@ const ITERATIONS_OF_SERVER_MAX: u32 = 100_000;
 const MESSAGE_BYTES_MAX: usize = 2048;
 const KEY_BYTES: usize = 32;
 const MOCK_SALT_BYTES: usize = 16;
+/// The only kind of channel binding that servers know.
+const END_POINT: &str = "p=tls-server-end-point";
 /// What a server of today uses unless told otherwise, so an unknown user looks like the others.
 const ITERATIONS: u32 = 4096;
 
@@ -27,8 +29,8 @@ pub enum Refused {
     /// Its message is not one of SCRAM.
     #[error("malformed SCRAM message")]
     Malformed,
-    /// It wants channel binding, which was not offered.
-    #[error("the client requires SCRAM channel binding")]
+    /// It wants channel binding that was not offered, has another than ours, or was told that there is none.
+    #[error("the client's SCRAM channel binding does not match")]
     ChannelBinding,
     /// It wants an extension or an authorization identity.
     #[error("the client uses an unsupported SCRAM attribute")]
@@ -66,6 +68,33 @@ pub struct Verifier {
 /// The secret with which a client can log in wherever the same verifier is stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientKey(Key);
+
+/// What is enough to log in by SCRAM wherever one verifier is stored, and to know that server: its client's key, which a
+/// login reveals, and the server's own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ScramKeys {
+    client: ClientKey,
+    server: Key,
+}
+
+impl ScramKeys {
+    /// Of a client that has just proven itself against `verifier`.
+    pub fn new(client: ClientKey, verifier: &Verifier) -> Self {
+        Self { client, server: verifier.server_key }
+    }
+}
+
+impl Drop for ScramKeys {
+    fn drop(&mut self) {
+        self.server.zeroize();
+    }
+}
+
+impl std::fmt::Debug for ScramKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ScramKeys(…)")
+    }
+}
 
 impl ClientKey {
     /// The key itself.
@@ -153,7 +182,7 @@ impl std::fmt::Display for Verifier {
 
 enum State {
     First,
-    Final { client_first_bare: String, server_first: String, nonce: String, gs2: String },
+    Final { client_first_bare: String, server_first: String, nonce: String, bound: Vec<u8> },
     Done,
 }
 
@@ -161,25 +190,38 @@ enum State {
 pub struct ScramServer {
     verifier: Verifier,
     server_nonce: String,
+    binding: Option<Vec<u8>>,
     state: State,
 }
 
 impl ScramServer {
     /// Begins an exchange.
     pub fn new(verifier: Verifier, server_nonce: &str) -> Self {
-        Self { verifier, server_nonce: server_nonce.to_owned(), state: State::First }
+        Self { verifier, server_nonce: server_nonce.to_owned(), binding: None, state: State::First }
     }
 
-    /// Takes the client's first message and gives the server's first. The user name in it is ignored, as
-    /// PostgreSQL ignores it: the startup packet named the user.
-    pub fn first(&mut self, client_first: &[u8]) -> Result<Vec<u8>, Refused> {
+    /// The client was offered channel binding to a certificate with this hash.
+    #[must_use]
+    pub fn offering(mut self, end_point: Option<&[u8]>) -> Self {
+        self.binding = end_point.map(<[u8]>::to_vec);
+        self
+    }
+
+    /// Takes the client's first message and gives the server's first; `plus` where it chose the mechanism with channel
+    /// binding. The user name in it is ignored, as PostgreSQL ignores it: the startup packet named the user.
+    pub fn first(&mut self, client_first: &[u8], plus: bool) -> Result<Vec<u8>, Refused> {
         let State::First = std::mem::replace(&mut self.state, State::Done) else {
             return Err(Refused::Order);
         };
         let message = text(client_first)?;
         let (binding, rest) = message.split_once(',').ok_or(Refused::Malformed)?;
-        match binding {
-            "n" | "y" => {}
+        let mut bound = format!("{binding},,").into_bytes();
+        match (binding, &self.binding) {
+            (END_POINT, Some(hash)) if plus => bound.extend_from_slice(hash),
+            ("n" | "y", _) if plus => return Err(Refused::Malformed),
+            ("n", _) | ("y", None) => {}
+            // Who says that we offered none was lied to.
+            ("y", Some(_)) => return Err(Refused::ChannelBinding),
             _ if binding.starts_with("p=") => return Err(Refused::ChannelBinding),
             _ => return Err(Refused::Malformed),
         }
@@ -198,18 +240,14 @@ impl ScramServer {
         let nonce = format!("{client_nonce}{}", self.server_nonce);
         let salt = STANDARD.encode(&self.verifier.salt);
         let server_first = format!("r={nonce},s={salt},i={}", self.verifier.iterations);
-        self.state = State::Final {
-            client_first_bare: bare.to_owned(),
-            server_first: server_first.clone(),
-            nonce,
-            gs2: format!("{binding},,"),
-        };
+        self.state =
+            State::Final { client_first_bare: bare.to_owned(), server_first: server_first.clone(), nonce, bound };
         Ok(server_first.into_bytes())
     }
 
     /// Takes the client's last message and gives the server's last, and the key that the proof reveals.
     pub fn finish(&mut self, client_final: &[u8]) -> Result<(Vec<u8>, ClientKey), Refused> {
-        let State::Final { client_first_bare, server_first, nonce, gs2 } =
+        let State::Final { client_first_bare, server_first, nonce, bound } =
             std::mem::replace(&mut self.state, State::Done)
         else {
             return Err(Refused::Order);
@@ -218,7 +256,7 @@ impl ScramServer {
         let (without_proof, proof) = message.rsplit_once(",p=").ok_or(Refused::Malformed)?;
         let mut attributes = without_proof.split(',');
         let binding = attributes.next().and_then(|binding| binding.strip_prefix("c="));
-        if binding.ok_or(Refused::Malformed)? != STANDARD.encode(gs2) {
+        if binding.ok_or(Refused::Malformed)? != STANDARD.encode(bound) {
             return Err(Refused::ChannelBinding);
         }
         let answered = attributes.next().and_then(|answered| answered.strip_prefix("r="));
@@ -245,8 +283,44 @@ impl ScramServer {
 
 /// The client's side of one exchange.
 pub struct ScramClient {
-    password: Zeroizing<Vec<u8>>,
+    secret: Secret,
     nonce: String,
+    binding: Binding,
+}
+
+enum Secret {
+    Password(Zeroizing<Vec<u8>>),
+    Keys(ScramKeys),
+}
+
+/// What the client knows of the channel, and of what the server knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Binding {
+    /// It is none that could be bound to.
+    #[default]
+    None,
+    /// It could be, and the server does not offer it.
+    NotOffered,
+    /// The hash of the server's certificate, which the server has to confirm.
+    EndPoint(Vec<u8>),
+}
+
+impl Binding {
+    fn flag(&self) -> &'static str {
+        match self {
+            Self::None => "n",
+            Self::NotOffered => "y",
+            Self::EndPoint(_) => END_POINT,
+        }
+    }
+
+    fn bound(&self) -> Vec<u8> {
+        let mut bound = format!("{},,", self.flag()).into_bytes();
+        if let Self::EndPoint(hash) = self {
+            bound.extend_from_slice(hash);
+        }
+        bound
+    }
 }
 
 /// What the server must say at last, to show that it has the verifier.
@@ -258,12 +332,28 @@ impl ScramClient {
         // As in the server, a password that SASLprep cannot take is taken as it is.
         let prepared = std::str::from_utf8(password).ok().and_then(|text| stringprep::saslprep(text).ok());
         let password = prepared.map_or_else(|| password.to_vec(), |text| text.into_owned().into_bytes());
-        Self { password: Zeroizing::new(password), nonce: nonce.to_owned() }
+        Self::with(Secret::Password(Zeroizing::new(password)), nonce)
+    }
+
+    /// Begins an exchange with what another one revealed.
+    pub fn from_keys(keys: &ScramKeys, nonce: &str) -> Self {
+        Self::with(Secret::Keys(keys.clone()), nonce)
+    }
+
+    fn with(secret: Secret, nonce: &str) -> Self {
+        Self { secret, nonce: nonce.to_owned(), binding: Binding::None }
+    }
+
+    /// Binds it to the channel.
+    #[must_use]
+    pub fn bound(mut self, binding: Binding) -> Self {
+        self.binding = binding;
+        self
     }
 
     /// The first message. It names no user: the startup packet did.
     pub fn first(&self) -> String {
-        format!("n,,{}", self.bare())
+        format!("{},,{}", self.binding.flag(), self.bare())
     }
 
     fn bare(&self) -> String {
@@ -287,17 +377,23 @@ impl ScramClient {
         if iterations > ITERATIONS_OF_SERVER_MAX {
             return Err(Refused::Iterations);
         }
-        let salted = Zeroizing::new(salted_password(&self.password, &salt, iterations));
-        let mut proof = ClientKey(hmac(&*salted, &[b"Client Key"]));
-        let without_proof = format!("c={},r={nonce}", STANDARD.encode("n,,"));
+        let ScramKeys { client: ref key, server: ref server_key } = match &self.secret {
+            Secret::Password(password) => {
+                let salted = Zeroizing::new(salted_password(password, &salt, iterations));
+                let client = ClientKey(hmac(&*salted, &[b"Client Key"]));
+                ScramKeys { client, server: hmac(&*salted, &[b"Server Key"]) }
+            }
+            Secret::Keys(keys) => keys.clone(),
+        };
+        let mut proof = key.clone();
+        let without_proof = format!("c={},r={nonce}", STANDARD.encode(self.binding.bound()));
         let signed = format!("{},{message},{without_proof}", self.bare());
         let mask = hmac(&hash(&proof.0), &[signed.as_bytes()]);
         for (byte, mask) in proof.0.iter_mut().zip(mask) {
             *byte ^= mask;
         }
         let answer = format!("{without_proof},p={}", STANDARD.encode(proof.0));
-        let server_key = Zeroizing::new(hmac(&*salted, &[b"Server Key"]));
-        Ok((answer, ServerSignature(hmac(&*server_key, &[signed.as_bytes()]))))
+        Ok((answer, ServerSignature(hmac(server_key, &[signed.as_bytes()]))))
     }
 }
 
@@ -325,7 +421,7 @@ fn is_printable(nonce: &str) -> bool {
 }
 
 /// Compares without telling by its time where the difference is.
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     let differing = a.iter().zip(b).fold(0, |differing, (a, b)| differing | (a ^ b));
     a.len() == b.len() && std::hint::black_box(differing) == 0
 }

@@ -18,6 +18,7 @@ mod run;
 mod sql;
 mod statement;
 mod traffic;
+mod url;
 mod wiring;
 
 use std::process::ExitCode;

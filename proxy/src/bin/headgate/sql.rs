@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use proxy::config::{ADMIN_DATABASE, Cluster, Config, Engine as Kind};
 
+use transport::tls::Mode;
+
 use super::command::Sql;
 use super::dispatch;
 use super::engine::{Engine, Reply, Task};
@@ -71,7 +73,18 @@ fn console_of(path: &Path) -> Result<Cluster, String> {
         ip => ip.to_string(),
     };
     let engine: Kind = config.engine;
-    Ok(Cluster { engine, host, port: address.port(), user: config.admin.user, password: Some(config.admin.password) })
+    Ok(Cluster {
+        engine,
+        host,
+        port: address.port(),
+        user: config.admin.user,
+        password: Some(config.admin.password),
+        // The certificate is as often as not one of Headgate's own making, and this is Headgate's own host.
+        tls: Mode::Prefer,
+        tls_ca: None,
+        tls_certificate: None,
+        tls_key: None,
+    })
 }
 
 fn lay_out(said: &[Reply]) -> String {

@@ -38,7 +38,7 @@ pub(super) fn config<E: Engine>(migrate: &Migrate) -> Result<(Config, String), S
         match &source.password {
             // Nobody gets in without the password that the servers would ask for.
             Some(password) => {
-                let user = User { password: Some(password.clone()) };
+                let user = User { password: Some(password.clone()), certificate: None };
                 config.users.insert(source.user.clone(), user);
             }
             None => config.login.method = Method::Trust,
@@ -55,7 +55,6 @@ pub(super) fn config<E: Engine>(migrate: &Migrate) -> Result<(Config, String), S
 }
 
 fn whole_end<E: Engine>(option: &str, url: &str) -> Result<(Cluster, String), String> {
-    refuse_encryption(option, url)?;
     let (cluster, database) = E::parse_url(option, url)?;
     let database = database.ok_or_else(|| format!("{option}: names no database; write {}", E::URL))?;
     Ok((cluster, database))
@@ -69,44 +68,4 @@ fn password() -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// Headgate does not encrypt its connections to servers yet, and must not pretend to.
-fn refuse_encryption(option: &str, url: &str) -> Result<(), String> {
-    let asked = url.split_once('?').map_or("", |(_, asked)| asked);
-    for pair in asked.split('&') {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let key = key.to_lowercase();
-        let encrypts = matches!(key.as_str(), "sslmode" | "ssl-mode" | "ssl_mode")
-            && !matches!(value.to_lowercase().as_str(), "disable" | "disabled")
-            || key == "require_ssl" && value != "false";
-        if encrypts {
-            return Err(format!(
-                "{option}: {key}={value} is not there yet: connections to servers are not encrypted; write sslmode=disable \
-                 where the network is trusted, or use a tunnel"
-            ));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::refuse_encryption;
-
-    #[test]
-    fn a_wish_for_encryption_is_refused_and_not_forgotten() {
-        for url in [
-            "postgresql://me@db/shop?sslmode=require",
-            "postgresql://me@db/shop?application_name=x&sslmode=verify-full",
-            "mysql://me@db/shop?require_ssl=true",
-            "mysql://me@db/shop?ssl-mode=REQUIRED",
-        ] {
-            let text = refuse_encryption("--from", url).expect_err(url);
-            assert!(text.contains("not there yet"), "{text}");
-        }
-        for url in ["postgresql://me@db/shop?sslmode=disable", "mysql://me@db/shop"] {
-            refuse_encryption("--from", url).expect(url);
-        }
-    }
 }

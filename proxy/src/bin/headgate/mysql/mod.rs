@@ -95,6 +95,7 @@ fn endpoint(cluster: &Cluster, database: &str) -> Endpoint {
         port: cluster.port,
         user: cluster.user.clone(),
         password: cluster.password.as_ref().map(Secret::reveal).map(str::to_owned),
+        tls: cluster.tls(),
         database: database.to_owned(),
     }
 }

@@ -19,7 +19,8 @@ pub(super) async fn run(console: &Cluster, database: &str, statements: &str) -> 
         .pass(console.password.as_ref().map(Secret::reveal))
         .db_name(Some(database))
         .prefer_socket(false);
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(options)).await;
+    let tls = console.tls();
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, transport::mysql::open(options, &tls)).await;
     let mut connection = match connecting {
         Ok(opened) => opened.map_err(|error| reported(&error))?,
         Err(_) => {

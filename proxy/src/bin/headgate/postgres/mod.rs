@@ -34,7 +34,7 @@ impl Engine for Postgres {
     const URL: &'static str = url::FORM;
 
     fn sessions(plane: Arc<DataPlane>, config: &Config) -> Result<Self::Sessions, Error> {
-        Ok(PostgresSessions::new(plane, config))
+        PostgresSessions::new(plane, config).map_err(|error| Error::fatal("sessions cannot be served").because(error))
     }
 
     fn database(
@@ -87,12 +87,12 @@ impl Engine for Postgres {
     }
 }
 
-/// The passwords of the application's roles that the operator configured.
+/// What the data plane knows of passwords, as the migrator sees it.
 struct Configured(Arc<PostgresSessions>);
 
 impl Secrets for Configured {
     fn password(&self, user: &str) -> Option<String> {
-        self.0.configured_password(user)
+        self.0.known_password(user)
     }
 
     fn turns_away(&self, user: &str) -> bool {
@@ -106,6 +106,7 @@ fn endpoint(cluster: &Cluster, database: &str) -> Endpoint {
         port: cluster.port,
         user: cluster.user.clone(),
         password: cluster.password.as_ref().map(Secret::reveal).map(str::to_owned),
+        tls: cluster.tls(),
         database: database.to_owned(),
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use migrator::postgres::channel;
 use proxy::config::{Cluster, Secret};
 use proxy::upstream::KEEPALIVE;
 use tokio_postgres::error::DbError;
-use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Config, Error, SimpleQueryMessage};
 use transport::Address;
 
 use crate::engine::Reply;
@@ -21,9 +22,9 @@ pub(super) async fn run(console: &Cluster, database: &str, statements: &str) -> 
     }
     let socket = console.socket();
     let address = Address { host: &console.host, port: console.port, socket: socket.as_deref() };
-    let opened = transport::connect(address, CONNECT_TIMEOUT, &KEEPALIVE).await;
+    let opened = transport::postgres::connect(address, &console.tls(), CONNECT_TIMEOUT, &KEEPALIVE).await;
     let stream = opened.map_err(|error| format!("error connecting to server: {error}"))?;
-    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|error| reported(&error))?;
+    let (client, connection) = channel::log_in(config, stream).await.map_err(|error| reported(&error))?;
     let mut asking = std::pin::pin!(client.simple_query(statements));
     let mut connection = std::pin::pin!(connection);
     // A cutover takes as long as its limits allow: the console answers every statement in the end.

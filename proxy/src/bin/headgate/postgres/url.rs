@@ -2,14 +2,35 @@
 
 use proxy::config::{Cluster, Engine as Kind, Secret};
 use tokio_postgres::config::Host;
+use transport::tls::Mode;
+
+use crate::url::{Parameters, Words};
 
 /// What it looks like.
 pub(super) const FORM: &str = "postgresql://user:password@host:port/database";
 
+/// libpq's words for TLS.
+const TLS: Words = Words {
+    mode: &["sslmode"],
+    read: Mode::of,
+    modes: "disable, prefer, require, verify-ca, verify-full",
+    authorities: &["sslrootcert"],
+    certificate: &["sslcert"],
+    key: &["sslkey"],
+};
+const PARAMETERS: &str = "host, port, user, password, dbname, sslmode, sslrootcert, sslcert, sslkey";
+
 /// Takes it apart.
 pub(super) fn parse(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
+    if !["postgresql://", "postgres://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(format!("{option}: is no URL; write {FORM}"));
+    }
+    let (plain, mut parameters) = Parameters::split(option, url)?;
+    let tls = parameters.take_tls(&TLS)?;
     // The parser's own texts name keys and positions, never the password.
-    let parsed: tokio_postgres::Config = url.parse().map_err(|error| format!("{option}: {error}"))?;
+    let mut parsed: tokio_postgres::Config = plain.parse().map_err(|error| format!("{option}: {error}"))?;
+    take_parts(option, &mut parsed, &mut parameters)?;
+    parameters.end(PARAMETERS)?;
     let missing = |what: &str| format!("{option}: names no {what}; write {FORM}");
     let host = match parsed.get_hosts() {
         [Host::Tcp(name)] => name.clone(),
@@ -28,12 +49,38 @@ pub(super) fn parse(option: &str, url: &str) -> Result<(Cluster, Option<String>)
         port: parsed.get_ports().first().copied().unwrap_or(5432),
         user: parsed.get_user().ok_or_else(|| missing("user"))?.to_owned(),
         password: password.transpose()?.map(Secret::new),
+        tls: tls.mode,
+        tls_ca: tls.authorities,
+        tls_certificate: tls.certificate,
+        tls_key: tls.key,
     };
     Ok((cluster, parsed.get_dbname().map(str::to_owned)))
 }
 
+/// Parts of the URL that are written as parameters, as those that a socket's folder makes awkward.
+fn take_parts(option: &str, parsed: &mut tokio_postgres::Config, parameters: &mut Parameters) -> Result<(), String> {
+    if let Some(host) = parameters.take(&["host"]) {
+        parsed.host(&host);
+    }
+    if let Some(port) = parameters.take(&["port"]) {
+        parsed.port(port.parse().map_err(|_| format!("{option}: port={port} is no port"))?);
+    }
+    if let Some(user) = parameters.take(&["user"]) {
+        parsed.user(&user);
+    }
+    if let Some(password) = parameters.take(&["password"]) {
+        parsed.password(password);
+    }
+    if let Some(database) = parameters.take(&["dbname"]) {
+        parsed.dbname(&database);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use transport::tls::Mode;
+
     use super::parse;
 
     #[test]
@@ -44,7 +91,15 @@ mod tests {
         assert_eq!(database.as_deref(), Some("shop"));
         let (socket, _) = parse("--from", "postgresql://me@/shop?host=/tmp").expect("valid");
         assert_eq!(socket.socket(), Some("/tmp/.s.PGSQL.5432".into()));
-        for (url, missing) in [("postgresql://host/shop", "user"), ("postgresql://me@/shop", "host")] {
+        let (tls, _) = parse("--from", "postgresql://me@db/shop?sslmode=require").expect("valid");
+        assert_eq!((tls.tls, cluster.tls), (Mode::Require, Mode::Prefer));
+        for (url, missing) in [
+            ("postgresql://host/shop", "user"),
+            ("postgresql://me@/shop", "host"),
+            ("host=db user=me", "URL"),
+            ("postgresql://me@db/shop?sslmode=allow", "verify-full"),
+            ("postgresql://me@db/shop?options=-csearch_path=x", "\"options\""),
+        ] {
             let text = parse("--to", url).expect_err(url);
             assert!(text.starts_with("--to") && text.contains(missing), "{url}: {text}");
         }

@@ -1,0 +1,68 @@
+//! TLS to MySQL's and MariaDB's servers, which begins within the login; and the driver, which opens its own connections.
+
+use std::io::ErrorKind;
+
+use mysql_async::{ClientIdentity, Conn, DriverError, Error, IoError, Opts, OptsBuilder, SslOpts};
+use protocol::mysql::login::Encryption;
+
+use crate::Stream;
+use crate::tls::{Mode, Tls};
+
+/// What a login on this connection has to ask for.
+pub fn encryption(tls: &Tls, stream: &Stream) -> Encryption {
+    match tls.mode() {
+        Mode::Disable => Encryption::Never,
+        _ if stream.is_local() => Encryption::Never,
+        Mode::Prefer => Encryption::WhereOffered,
+        Mode::Require | Mode::VerifyCa | Mode::VerifyFull => Encryption::Always,
+    }
+}
+
+/// Opens a session of the driver's, in TLS as it must be: it takes no connection that is open. The caller sets the deadline.
+pub async fn open(options: OptsBuilder, tls: &Tls) -> Result<Conn, Error> {
+    if let Some(wrong) = tls.problem() {
+        return Err(Error::Io(IoError::Io(std::io::Error::new(ErrorKind::InvalidInput, wrong.clone()))));
+    }
+    let is_local = Opts::from(options.clone()).socket().is_some();
+    let attempt = |tls: Tls| {
+        let ssl = if is_local { None } else { ssl(&tls) };
+        let options = options.clone().ssl_opts(ssl);
+        async move { Box::pin(Conn::new(options)).await }
+    };
+    crate::preferring(tls, attempt, is_of_handshake).await
+}
+
+/// The driver's words for it.
+fn ssl(tls: &Tls) -> Option<SslOpts> {
+    let settings = tls.settings();
+    let trusted = tls.trusted().map(|certificate| certificate.to_vec().into());
+    let identity = settings.certificate.clone().zip(settings.key.clone());
+    let identity = identity.map(|(certificate, key)| ClientIdentity::new(certificate.into(), key.into()));
+    let ssl = SslOpts::default().with_disable_built_in_roots(true).with_client_identity(identity);
+    Some(match settings.mode {
+        Mode::Disable => return None,
+        Mode::Prefer | Mode::Require => ssl.with_danger_accept_invalid_certs(true),
+        Mode::VerifyCa => ssl.with_root_certs(trusted.collect()).with_danger_skip_domain_validation(true),
+        Mode::VerifyFull => ssl.with_root_certs(trusted.collect()),
+    })
+}
+
+/// Whether TLS could not be agreed on.
+fn is_of_handshake(error: &Error) -> bool {
+    match error {
+        Error::Driver(DriverError::NoClientSslFlagFromServer) | Error::Io(IoError::Tls(_)) => true,
+        Error::Io(IoError::Io(error)) => {
+            matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the other end of a connection is not what it must be.
+pub fn is_not_trusted(error: &Error) -> bool {
+    match error {
+        Error::Driver(DriverError::NoClientSslFlagFromServer) | Error::Io(IoError::Tls(_)) => true,
+        Error::Io(IoError::Io(error)) => matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput),
+        _ => false,
+    }
+}

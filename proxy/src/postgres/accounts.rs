@@ -1,0 +1,211 @@
+//! What a cluster's roles have to prove at a login, as the cluster's own catalogue has it.
+//!
+//! A role's verifier is read for each of its logins, with the account that the configuration has for the cluster: passwords
+//! change. One session for each cluster reads them all, one after the other.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use protocol::postgres::auth::{Md5Verifier, Verifier};
+use protocol::postgres::handshake::Startup;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+use tracing::{info, warn};
+
+use super::internal_query::{Row, ask, query};
+use super::server_login::{self, Credential, Refused, ServerSession};
+use super::state::literal;
+use crate::config::{Cluster as Section, Config, Secret};
+use crate::per_cluster::PerCluster;
+use crate::route::Cluster;
+
+/// What is asked where the configuration has no query of its own.
+const CATALOGUE: &str = "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1";
+
+/// After a failure the cluster is left alone for that long, so that logins do not wait for it.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// How a role's clients prove themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// By SCRAM-SHA-256.
+    Scram(Verifier),
+    /// By MD5.
+    Md5(Md5Verifier),
+    /// Nothing: there is no such role, or it has no password.
+    Nobody,
+}
+
+/// The roles of all clusters.
+#[derive(Debug)]
+pub struct Accounts {
+    clusters: PerCluster<Reader>,
+}
+
+/// How one cluster's are read.
+#[derive(Debug)]
+struct Reader {
+    user: String,
+    credential: Option<Credential>,
+    line: Mutex<Line>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    /// Behind its login, with this query prepared.
+    session: Option<(ServerSession, String)>,
+    /// Since when it cannot be read.
+    failed: Option<Instant>,
+}
+
+/// Why a role's verifier is not known.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error(transparent)]
+    Session(#[from] Refused),
+    #[error("{0}")]
+    Query(String),
+    #[error("it took too long")]
+    Late,
+}
+
+impl Accounts {
+    /// Reads nothing yet.
+    pub fn new(config: &Config) -> Self {
+        Self { clusters: PerCluster::new(config, reader) }
+    }
+
+    /// Knows the clusters of another configuration.
+    pub fn renew(&self, config: &Config) {
+        self.clusters.renew(config, reader);
+    }
+
+    /// What that role proves on `cluster`, read in `database`, by `auth_query` where there is one; `None` where it cannot be known.
+    pub async fn find(
+        &self,
+        cluster: &Cluster,
+        database: &str,
+        auth_query: Option<&str>,
+        role: &str,
+    ) -> Option<Account> {
+        let reader = self.clusters.get(&cluster.name)?;
+        let deadline = Instant::now() + cluster.connect_timeout;
+        let mut line = timeout_at(deadline, reader.line.lock()).await.ok()?;
+        if line.failed.is_some_and(|since| since.elapsed() < RETRY_AFTER) {
+            return None;
+        }
+        let asked = auth_query.unwrap_or(CATALOGUE);
+        let reading = timeout_at(deadline, Box::pin(reader.read(&mut line, cluster, database, asked, role)));
+        match reading.await.unwrap_or(Err(Unread::Late)) {
+            Ok(account) => {
+                if line.failed.take().is_some() {
+                    info!(cluster = cluster.name, "the roles' verifiers can be read again");
+                }
+                Some(account)
+            }
+            Err(error) => {
+                if line.failed.is_none() {
+                    warn!(
+                        cluster = cluster.name, account = reader.user, %error,
+                        "the roles' verifiers cannot be read, so that every client is asked for its password itself, over TLS \
+                         only; let the account read pg_authid, or set login.auth_query"
+                    );
+                }
+                *line = Line { session: None, failed: Some(Instant::now()) };
+                None
+            }
+        }
+    }
+}
+
+fn reader(_: &str, cluster: &Section) -> Reader {
+    Reader {
+        user: cluster.user.clone(),
+        credential: cluster.password.as_ref().map(|password| Credential::password(Secret::reveal(password).as_bytes())),
+        line: Mutex::default(),
+    }
+}
+
+impl Reader {
+    async fn read(
+        &self,
+        line: &mut Line,
+        cluster: &Cluster,
+        database: &str,
+        asked: &str,
+        role: &str,
+    ) -> Result<Account, Unread> {
+        // A caller that gives up leaves a session in the middle of an answer: it is put back only behind that.
+        let kept = line.session.take().filter(|(session, query)| query == asked && session.stream.is_open());
+        let was_kept = kept.is_some();
+        let mut session = match kept {
+            Some((session, _)) => session,
+            None => self.open(cluster, database, asked).await?,
+        };
+        let question = format!("EXECUTE headgate_role({})", literal(role));
+        let mut answer = question_of(&mut session, &question).await;
+        if answer.is_err() && was_kept {
+            // The server may have closed it between two logins.
+            session = self.open(cluster, database, asked).await?;
+            answer = question_of(&mut session, &question).await;
+        }
+        let account = account(role, &answer?);
+        line.session = Some((session, asked.to_owned()));
+        Ok(account)
+    }
+
+    async fn open(&self, cluster: &Cluster, database: &str, asked: &str) -> Result<ServerSession, Unread> {
+        let owned = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let parameters =
+            [("user", self.user.as_str()), ("application_name", "headgate logins"), ("client_encoding", "UTF8")];
+        let startup = Startup {
+            major: 3,
+            minor: 0,
+            parameters: parameters.iter().map(|(name, value)| (owned(name), owned(value))).collect(),
+            protocol_options: Vec::new(),
+        };
+        let mut session = server_login::login(cluster, &startup, database, self.credential.as_ref()).await?;
+        question_of(&mut session, &format!("PREPARE headgate_role(text) AS {asked}")).await?;
+        Ok(session)
+    }
+}
+
+async fn question_of(session: &mut ServerSession, sql: &str) -> Result<Vec<Row>, Unread> {
+    let mut unread = BytesMut::new();
+    let mut answer = ask(&mut session.stream, &mut unread, &query(sql)).await?;
+    match answer.error.take() {
+        Some(error) => Err(Unread::Query(error)),
+        None => Ok(answer.results.pop().unwrap_or_default()),
+    }
+}
+
+/// What the query's answer says of that role: the name and the verifier.
+fn account(role: &str, rows: &[Row]) -> Account {
+    let stored = rows.iter().find_map(|row| match row.as_slice() {
+        [Some(name), stored, ..] if name == role => stored.as_deref(),
+        _ => None,
+    });
+    let scram = stored.and_then(Verifier::parse).map(Account::Scram);
+    scram.or_else(|| stored.and_then(Md5Verifier::parse).map(Account::Md5)).unwrap_or(Account::Nobody)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, stored: Option<&str>) -> Row {
+        vec![Some(name.to_owned()), stored.map(str::to_owned)]
+    }
+
+    #[test]
+    fn a_verifier_is_taken_for_the_role_that_it_is_of_and_for_no_other() {
+        let scram = Verifier::from_password(b"p", b"salt", 1);
+        let text = scram.to_string();
+        assert_eq!(account("app", &[row("app", Some(&text))]), Account::Scram(scram));
+        let md5 = "md5".to_owned() + &"0f".repeat(16);
+        assert!(matches!(account("app", &[row("app", Some(&md5))]), Account::Md5(_)));
+        for rows in [vec![], vec![row("app", None)], vec![row("web", Some(&text))], vec![row("app", Some("plain"))]] {
+            assert_eq!(account("app", &rows), Account::Nobody, "{rows:?}");
+        }
+    }
+}
