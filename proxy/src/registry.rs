@@ -48,6 +48,8 @@ pub struct ServerKey {
     pub pid: i64,
     /// The secret that the server gave.
     pub secret: Bytes,
+    /// Its connection is in TLS.
+    pub encrypted: bool,
 }
 
 /// How a client names its session when it asks to cancel: the pid and the secret that it was told at login. MySQL's
@@ -65,6 +67,8 @@ pub struct Entry {
     pub route: String,
     /// Where the client connects from.
     pub client: SocketAddr,
+    /// Whether it does in TLS.
+    pub encrypted: bool,
     /// The `application_name` of the startup packet.
     pub application: String,
     /// When the client connected.
@@ -159,6 +163,8 @@ impl Entry {
             activity: self.activity(),
             cluster: server.as_ref().map(|key| key.cluster.name.clone()),
             server_pid: server.as_ref().map(|key| key.pid),
+            client_tls: self.encrypted,
+            server_tls: server.as_ref().map(|key| key.encrypted),
             age: self.since.elapsed(),
             ticket: self.ticket,
             also: self.also.lock().clone(),
@@ -242,6 +248,10 @@ pub struct SessionInfo {
     pub cluster: Option<String>,
     /// The pid of its server session.
     pub server_pid: Option<i64>,
+    /// Its client's connection is in TLS.
+    pub client_tls: bool,
+    /// So is the server session's.
+    pub server_tls: Option<bool>,
     /// For how long it has been connected.
     pub age: Duration,
     /// Its number at the gate.
@@ -270,6 +280,8 @@ pub struct NewSession {
     pub route: String,
     /// Where the client connects from.
     pub client: SocketAddr,
+    /// Whether it does in TLS.
+    pub encrypted: bool,
     /// The `application_name` of the startup packet.
     pub application: String,
     /// The number of its ticket at the gate.
@@ -299,6 +311,7 @@ impl Registry {
             user: new.user,
             route: new.route,
             client: new.client,
+            encrypted: new.encrypted,
             application: new.application,
             since,
             ticket: new.ticket,

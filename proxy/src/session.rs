@@ -310,9 +310,10 @@ impl<E: SessionEngine> Session<E> {
     /// Another server session takes the place of the present one, which ends.
     pub(crate) async fn take_server(&mut self, server: E::Server, destination: &Destination) {
         let NewServer { stream, buffer, pid, secret } = E::adopt(self, server);
+        let encrypted = stream.is_encrypted();
         let mut old = self.relay.replace_server(stream, &buffer);
         self.gate.generation.store(destination.generation, Relaxed);
-        self.gate.entry.set_server(ServerKey { cluster: Arc::clone(&destination.cluster), pid, secret });
+        self.gate.entry.set_server(ServerKey { cluster: Arc::clone(&destination.cluster), pid, secret, encrypted });
         terminate::<E>(&mut old).await;
     }
 
@@ -358,6 +359,7 @@ async fn terminate<E: SessionEngine>(server: &mut Upstream) {
     let words = E::quit();
     let close = async {
         server.write_all(&words).await?;
+        server.flush().await?;
         server.shutdown().await
     };
     // A server that does not listen learns of the end when the socket closes.

@@ -4,6 +4,7 @@
 //! as what it shows. Nothing here is a stand-in: the servers are PostgreSQL, and Headgate is the program users run.
 
 pub mod arena;
+pub mod certificates;
 pub mod client;
 pub mod disk;
 pub mod disposable;

@@ -44,7 +44,7 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!(config.clusters["blue"].port, 5432);
     assert_eq!(config.limits.hold_timeout, Duration::from_secs(30));
     assert_eq!(config.limits.frame_bytes_max, 1 << 30);
-    assert_eq!(config.login.method, Method::ScramSha256);
+    assert_eq!(config.login.method, Method::Accounts);
     assert_eq!(config.migrator.copy_chunk, 64 << 20);
     assert!(config.http.address.is_none());
 }
@@ -153,9 +153,13 @@ fn a_bad_secret_is_told_without_its_text() {
 #[test]
 fn scram_wants_a_password_for_every_user_and_trust_wants_none() {
     let text = SMALLEST.replace("[users.app]\npassword = \"b\"", "[users.app]");
-    assert_complaint(&text, "users.app.password", "login.method is scram-sha-256");
-    assert_complaint(&SMALLEST.replace("[users.app]\npassword = \"b\"", ""), "users", "names no user");
-    assert!(problems(&format!("{text}\n[login]\nmethod = \"trust\"")).is_empty());
+    let with = |text: &str, method: &str| format!("{text}\n[login]\nmethod = {method:?}");
+    assert_complaint(&with(&text, "scram-sha-256"), "users.app.password", "login.method is scram-sha-256");
+    let nobody = SMALLEST.replace("[users.app]\npassword = \"b\"", "");
+    assert_complaint(&with(&nobody, "scram-sha-256"), "users", "names no user");
+    for method in ["trust", "accounts", "password"] {
+        assert!(problems(&with(&text, method)).is_empty() && problems(&with(&nobody, method)).is_empty(), "{method}");
+    }
 }
 
 #[test]
@@ -179,6 +183,7 @@ fn every_key_of_the_table_is_read() {
         let value = match (key.path, key.default) {
             ("routes.*.cluster", _) => "blue",
             ("http.address", _) => "127.0.0.1:1",
+            ("login.auth_query", _) => "$1",
             (_, DefaultValue::Text(default)) => default,
             _ => "x",
         };

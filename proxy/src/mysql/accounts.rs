@@ -65,15 +65,22 @@ struct Reading {
 
 /// All accounts of a cluster that a login from here can mean, the one that the server would take first.
 struct List {
-    all: Vec<(Vec<u8>, Account)>,
+    all: Vec<Entry>,
     /// What somebody without an account is taken for, so that nobody learns from the exchange which users there are.
     nobody: Option<Account>,
 }
 
+/// One of them.
+struct Entry {
+    user: Vec<u8>,
+    account: Account,
+    /// It is for connections in TLS only (`REQUIRE`).
+    needs_tls: bool,
+}
+
 impl List {
-    fn new(all: Vec<(Vec<u8>, Account)>) -> Self {
-        let is_native = |(_, account): &(Vec<u8>, Account)| *account != Account::Other;
-        let nobody = all.iter().all(is_native).then(|| {
+    fn new(all: Vec<Entry>) -> Self {
+        let nobody = all.iter().all(|entry| entry.account != Account::Other).then(|| {
             let unknown: [u8; 32] = rand::random();
             Account::Native(Some(native::Key::of(&unknown).verifier()))
         });
@@ -81,13 +88,16 @@ impl List {
     }
 
     fn find(&self, user: &[u8]) -> Option<Account> {
-        let mut all = self.all.iter();
-        all.find(|(name, _)| name.is_empty() || name == user).map(|(_, account)| *account).or(self.nobody)
+        self.entry(user).map(|entry| entry.account).or(self.nobody)
+    }
+
+    fn entry(&self, user: &[u8]) -> Option<&Entry> {
+        self.all.iter().find(|entry| entry.user.is_empty() || entry.user == user)
     }
 }
 
 /// A row of `mysql.user`.
-type Row = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
+type Row = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl Accounts {
     /// Reads nothing yet.
@@ -108,6 +118,18 @@ impl Accounts {
             Some(account) => Some(account),
             None => self.find_anew(cluster, user).await,
         }
+    }
+
+    /// Whether the account that a login as `user` means is for connections in TLS only. The server sees Headgate's own
+    /// connection, not the client's.
+    pub async fn needs_tls(&self, cluster: &str, user: &[u8]) -> bool {
+        let Some(source) = self.clusters.get(cluster) else {
+            return false;
+        };
+        if source.list.load().is_none() {
+            source.refresh().await;
+        }
+        source.list.load_full().is_some_and(|list| list.entry(user).is_some_and(|entry| entry.needs_tls))
     }
 
     /// The same after the accounts were read anew, for which it waits its turn.
@@ -183,7 +205,8 @@ impl Source {
             "authentication_string"
         };
         let people = if has("is_role") { " WHERE is_role <> 'Y'" } else { "" };
-        let rows: Vec<Row> = conn.query(format!("SELECT User, Host, plugin, {stored} FROM mysql.user{people}")).await?;
+        let rows: Vec<Row> =
+            conn.query(format!("SELECT User, Host, plugin, {stored}, ssl_type FROM mysql.user{people}")).await?;
         let us: Option<String> = conn.query_first("SELECT SUBSTRING_INDEX(USER(), '@', -1)").await?;
         conn.disconnect().await?;
         let us = us.unwrap_or_default();
@@ -210,16 +233,17 @@ impl Source {
 fn list(rows: Vec<Row>, name: &str, address: Option<IpAddr>) -> List {
     let mut all: Vec<_> = rows
         .into_iter()
-        .filter_map(|(user, pattern, plugin, stored)| {
+        .filter_map(|(user, pattern, plugin, stored, ssl)| {
             let pattern = String::from_utf8(pattern.unwrap_or_default()).ok()?;
             let user = user.unwrap_or_default();
             let account = account(&plugin.unwrap_or_default(), &stored.unwrap_or_default());
-            host::matches(&pattern, name, address).then(|| (host::rank(&pattern), user.is_empty(), user, account))
+            let needs_tls = ssl.is_some_and(|ssl| !ssl.is_empty());
+            let entry = Entry { user, account, needs_tls };
+            host::matches(&pattern, name, address).then(|| (host::rank(&pattern), entry.user.is_empty(), entry))
         })
         .collect();
     all.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
-    let in_order = all.into_iter().map(|(_, _, user, account)| (user, account));
-    List::new(in_order.collect())
+    List::new(all.into_iter().map(|(_, _, entry)| entry).collect())
 }
 
 fn account(plugin: &[u8], stored: &[u8]) -> Account {
@@ -243,7 +267,7 @@ mod tests {
 
     fn row(user: &str, host: &str, plugin: &str, stored: &str) -> Row {
         let [user, host, plugin, stored] = [user, host, plugin, stored].map(|text| Some(text.as_bytes().to_vec()));
-        (user, host, plugin, stored)
+        (user, host, plugin, stored, Some(Vec::new()))
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl<'a> Line<'a> {
     }
 
     /// Whether nobody on the way can read along.
-    fn is_secure(&self) -> bool {
+    pub fn is_secure(&self) -> bool {
         matches!(self.stream, Client::Tls(_))
     }
 }

@@ -37,6 +37,9 @@ pub enum Denied {
     /// The route's sessions are not let in.
     #[error("{}", .0.words())]
     NotServed(Turned),
+    /// The account is for connections in TLS, and the client's is none. It has proven who it is.
+    #[error("the account has REQUIRE SSL, and the client came without TLS")]
+    NeedsTls,
     /// The client names no route, and which it means cannot be told.
     #[error("the client names no database")]
     NoDatabase,
@@ -47,6 +50,7 @@ impl Denied {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Rejected(rejected) => rejected.reason(),
+            Self::NeedsTls => "insecure",
             Self::Refused { .. } | Self::NotServed(_) => "server",
             Self::NoRoute(_) | Self::NoDatabase => "unknown route",
         }
@@ -58,6 +62,15 @@ impl Denied {
         match self {
             Self::Rejected(rejected) => {
                 return client_login::refuse(rejected, user, peer, sequence);
+            }
+            Self::NeedsTls => {
+                let text = format!(
+                    "Access denied for user '{}'@'{}' (using password: YES): the account has REQUIRE SSL, and this connection is \
+                     not encrypted",
+                    String::from_utf8_lossy(user),
+                    peer.ip()
+                );
+                error_response::error(&mut out, sequence, ACCESS_DENIED, "28000", &text);
             }
             Self::NoRoute(name) => {
                 let text = format!("Unknown database '{name}'");
@@ -78,10 +91,11 @@ impl Denied {
                 let reported = reported.unwrap_or_default();
                 let reported = String::from_utf8_lossy(&reported);
                 warn!(%peer, cluster, %reported, "the client proved the password that Headgate knows, and the cluster refuses it: it was \
-                    changed there, or the account may REQUIRE SSL, and connections to clusters are not encrypted yet");
+                    changed there, or the account may REQUIRE SSL, and the connection to the cluster is not encrypted: see \
+                    clusters.NAME.tls");
                 let text = format!(
                     "{reported}; where the password is right the account may REQUIRE SSL, and Headgate's connection to cluster \
-                     '{cluster}' is not encrypted yet"
+                     '{cluster}' may not be encrypted"
                 );
                 error_response::error(&mut out, sequence, ACCESS_DENIED, "28000", &text);
             }

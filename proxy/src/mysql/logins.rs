@@ -174,6 +174,9 @@ impl Logins {
         let cluster = &destination.cluster.name;
         let judge = Judge { accounts: &self.accounts, passwords: &self.passwords, keys: &self.keys, cluster };
         let proven = client_login::authenticate(line, claim, &judge).await?;
+        if !line.is_secure() && self.accounts.needs_tls(cluster, &identity.user).await {
+            return Err(Denied::NeedsTls);
+        }
         let (credential, reported) = match proven {
             Proven::Credential(credential) => (credential, None),
             Proven::Reported(password) => (Credential::Clear(password.clone()), Some(password)),

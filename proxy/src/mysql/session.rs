@@ -158,7 +158,11 @@ async fn open(
     place.destination = destination;
 
     let pid = i64::from(server.thread);
-    let registered = place.register(plane, (user, peer, &application), (pid, Bytes::new()));
+    let registered = place.register(
+        plane,
+        (user, (peer, arrival.stream.is_encrypted()), &application),
+        (pid, Bytes::new(), server.stream.is_encrypted()),
+    );
     // A thousand million connections later a number may be in use still; that session then cannot be named.
     if !registered.listen_for_id(id) {
         debug!(%peer, id, "the connection's number is taken by an older one");

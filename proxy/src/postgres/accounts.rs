@@ -3,6 +3,7 @@
 //! A role's verifier is read for each of its logins, with the account that the configuration has for the cluster: passwords
 //! change. One session for each cluster reads them all, one after the other.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -65,8 +66,6 @@ enum Unread {
     Session(#[from] Refused),
     #[error("{0}")]
     Query(String),
-    #[error("it took too long")]
-    Late,
 }
 
 impl Accounts {
@@ -81,28 +80,33 @@ impl Accounts {
     }
 
     /// What that role proves on `cluster`, read in `database`, by `auth_query` where there is one; `None` where it cannot be known.
+    /// Fails where the cluster cannot be reached.
     pub async fn find(
         &self,
         cluster: &Cluster,
         database: &str,
         auth_query: Option<&str>,
         role: &str,
-    ) -> Option<Account> {
-        let reader = self.clusters.get(&cluster.name)?;
+    ) -> Result<Option<Account>, Refused> {
+        let late = || Refused::Unreachable(io::ErrorKind::TimedOut.into());
+        let Some(reader) = self.clusters.get(&cluster.name) else {
+            return Ok(None);
+        };
         let deadline = Instant::now() + cluster.connect_timeout;
-        let mut line = timeout_at(deadline, reader.line.lock()).await.ok()?;
+        let mut line = timeout_at(deadline, reader.line.lock()).await.map_err(|_| late())?;
         if line.failed.is_some_and(|since| since.elapsed() < RETRY_AFTER) {
-            return None;
+            return Ok(None);
         }
         let asked = auth_query.unwrap_or(CATALOGUE);
         let reading = timeout_at(deadline, Box::pin(reader.read(&mut line, cluster, database, asked, role)));
-        match reading.await.unwrap_or(Err(Unread::Late)) {
+        match reading.await.unwrap_or_else(|_| Err(Unread::Session(late()))) {
             Ok(account) => {
                 if line.failed.take().is_some() {
                     info!(cluster = cluster.name, "the roles' verifiers can be read again");
                 }
-                Some(account)
+                Ok(Some(account))
             }
+            Err(Unread::Session(refused @ Refused::Unreachable(_))) => Err(refused),
             Err(error) => {
                 if line.failed.is_none() {
                     warn!(
@@ -112,7 +116,7 @@ impl Accounts {
                     );
                 }
                 *line = Line { session: None, failed: Some(Instant::now()) };
-                None
+                Ok(None)
             }
         }
     }

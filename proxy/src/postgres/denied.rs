@@ -12,6 +12,7 @@ use super::client_login;
 use super::server_login::Refused;
 use crate::admission::Turned;
 use crate::failed_logins::Rejected;
+use crate::route::Cluster;
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,11 @@ pub(super) enum Denied {
 }
 
 impl Denied {
+    /// There is no session on that cluster, of a client that was `asked` for a password here.
+    pub(super) fn of_cluster(refused: Refused, cluster: &Cluster, asked: bool) -> Self {
+        Self::Refused { refused, cluster: cluster.name.clone(), asked }
+    }
+
     /// The reason by which it is counted.
     pub(super) fn reason(&self) -> Option<&'static str> {
         match self {

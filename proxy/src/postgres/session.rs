@@ -187,7 +187,8 @@ async fn open(
     if demand == Demand::OfAccount {
         let cluster = &route.destination().cluster;
         let query = passwords.auth_query();
-        demand = match accounts.find(cluster, &route.database, query.as_deref(), &user).await {
+        let found = accounts.find(cluster, &route.database, query.as_deref(), &user).await;
+        demand = match found.map_err(|refused| Denied::of_cluster(refused, cluster, true))? {
             Some(Account::Scram(verifier)) => Demand::Scram(verifier),
             Some(Account::Md5(verifier)) => Demand::Md5(verifier),
             Some(Account::Nobody) => passwords.of_nobody(&user),
@@ -203,7 +204,7 @@ async fn open(
     let proof = credential.as_ref();
     let attempt = |cluster: Arc<Cluster>| async move {
         let login = server_login::login(&cluster, startup_of, database, proof).await;
-        login.map_err(|refused| Denied::Refused { refused, cluster: cluster.name.clone(), asked })
+        login.map_err(|refused| Denied::of_cluster(refused, &cluster, asked))
     };
     let (destination, met) = login::log_in(&route, plane.limits.connect_timeout, attempt).await;
     let server = match met {
@@ -224,7 +225,11 @@ async fn open(
 
     let application = startup.get(b"application_name").unwrap_or_default();
     let pid = server.key.pid;
-    let registered = place.register(plane, (user, peer, &application), (i64::from(pid), server.key.secret.clone()));
+    let registered = place.register(
+        plane,
+        (user, (peer, client.is_encrypted()), &application),
+        (i64::from(pid), server.key.secret.clone(), server.stream.is_encrypted()),
+    );
     let secret = client_secret(&registered, pid, minor);
 
     AuthRequest::Ok.encode(&mut greeting);

@@ -41,18 +41,19 @@ impl Place {
     pub(crate) fn register(
         &self,
         plane: &DataPlane,
-        (user, client, application): (String, SocketAddr, &[u8]),
-        (pid, secret): (i64, Bytes),
+        (user, client, application): (String, (SocketAddr, bool), &[u8]),
+        (pid, secret, encrypted): (i64, Bytes, bool),
     ) -> Registered {
         let registered = plane.registry.add(NewSession {
             user,
             route: self.route.name.clone(),
-            client,
+            client: client.0,
+            encrypted: client.1,
             application: String::from_utf8_lossy(application).into_owned(),
             ticket: self.handle.number(),
         });
         let cluster = Arc::clone(&self.destination.cluster);
-        registered.entry().set_server(ServerKey { cluster, pid, secret });
+        registered.entry().set_server(ServerKey { cluster, pid, secret, encrypted });
         registered
     }
 }

@@ -132,6 +132,7 @@ impl Session<Mysql> {
             user: String::from_utf8_lossy(&self.engine.identity.user).into_owned(),
             route: route.name.clone(),
             client: self.gate.entry.client,
+            encrypted: self.gate.entry.encrypted,
             application: self.gate.entry.application.clone(),
             ticket: self.gate.ticket.number(),
         });

@@ -369,7 +369,7 @@ async fn an_account_that_requires_encryption_hears_why_it_is_refused() {
     let headgate = headgate(&mysql).await;
     let (code, text) = refusal(headgate.port(), "app", Some("right"), DATABASE).await;
     assert_eq!(code, 1045);
-    assert!(text.contains("REQUIRE SSL") && text.contains("'blue'"), "{text}");
+    assert!(text.starts_with("Access denied") && text.contains("REQUIRE SSL"), "{text}");
     let (code, text) = refusal(headgate.port(), "app", Some("wrong"), DATABASE).await;
     assert_eq!(code, 1045);
     assert!(!text.contains("REQUIRE SSL"), "{text}");

@@ -75,5 +75,6 @@ mod recopy;
 mod reload;
 mod resume;
 mod switch_proof;
+mod tls;
 mod transparency;
 mod way_back;

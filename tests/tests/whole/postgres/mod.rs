@@ -18,6 +18,7 @@ mod recopy;
 mod reload;
 mod resume;
 mod switch_proof;
+mod tls;
 mod transparency;
 mod wary;
 mod way_back;

@@ -186,6 +186,8 @@ const SESSIONS: &[Column] = &[
     ("state", Text),
     ("cluster", Text),
     ("server_pid", Int),
+    ("client_tls", Bool),
+    ("server_tls", Bool),
     ("age_seconds", Float),
     ("transaction_seconds", Float),
 ];

@@ -281,6 +281,8 @@ pub(super) fn sessions(plane: &DataPlane) -> Vec<Row> {
                 state,
                 session.cluster,
                 session.server_pid,
+                session.client_tls,
+                session.server_tls,
                 seconds(session.age),
                 transaction.map(seconds),
             ]

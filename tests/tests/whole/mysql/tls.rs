@@ -1,0 +1,196 @@
+//! Connections in TLS: from clients to Headgate, and from Headgate to clusters that demand it; logins without a password in
+//! the configuration.
+
+use std::path::PathBuf;
+
+use mysql_async::{Conn, OptsBuilder, SslOpts};
+use tests::certificates::{Authority, Says};
+use tests::headgate::{Engine, Headgate};
+use tests::mysql::disposable::Kind;
+use tests::mysql::{Login, Mysql, finish, rows, single, try_connect};
+use tests::wait::{SOON, within};
+use tests::world::{DATABASE, World};
+
+/// An account's password, which no configuration has.
+const PASSWORD: &str = "known to its client alone";
+
+/// What the server sees of the session that asks.
+const SEEN: &str = "SELECT CONCAT(CURRENT_USER(), ' ', VARIABLE_VALUE <> '') FROM performance_schema.session_status \
+                    WHERE VARIABLE_NAME = 'Ssl_cipher'";
+const SEEN_MARIADB: &str = "SELECT CONCAT(CURRENT_USER(), ' ', VARIABLE_VALUE <> '') FROM information_schema.SESSION_STATUS \
+                            WHERE VARIABLE_NAME = 'Ssl_cipher'";
+
+/// A server with a certificate; the accounts that Headgate and the application use are for TLS only.
+async fn server(kind: Kind, (certificate, key): &(PathBuf, PathBuf), authority: &Authority) -> Mysql {
+    let ca = authority.file();
+    let settings = [("ssl-ca", &ca), ("ssl-cert", certificate), ("ssl-key", key)];
+    let settings = settings.map(|(name, path)| (name, path.to_str().expect("the path is text")));
+    let mysql = Mysql::start_with(kind, &settings).await;
+    mysql.make_database(DATABASE).await;
+    let mover = "CREATE USER mover@'%' IDENTIFIED BY 'm' REQUIRE SSL; GRANT ALL ON *.* TO mover@'%' WITH GRANT OPTION";
+    mysql.sql("", mover).await;
+    // An account without a name at this host would be taken for it otherwise.
+    mysql.sql("", "DROP USER IF EXISTS ''@'localhost'").await;
+    mysql
+}
+
+async fn application(mysql: &Mysql) {
+    mysql.make_account("app", PASSWORD, DATABASE).await;
+    mysql.sql("", "ALTER USER app@'%' REQUIRE SSL").await;
+    let rows = "CREATE TABLE t (id INT PRIMARY KEY, body VARCHAR(40)); INSERT INTO t VALUES (1, 'one'), (2, 'two')";
+    mysql.sql(DATABASE, rows).await;
+}
+
+fn cluster(name: &str, mysql: &Mysql, tls: &str, authority: &Authority) -> String {
+    let ca = if tls.starts_with("verify") { format!("tls_ca = {:?}\n", authority.file()) } else { String::new() };
+    format!(
+        "[clusters.{name}]\nengine = \"mysql\"\nhost = \"localhost\"\nport = {}\nuser = \"mover\"\npassword = \"m\"\n\
+         tls = \"{tls}\"\n{ca}",
+        mysql.port()
+    )
+}
+
+fn route() -> String {
+    format!("[routes.{DATABASE}]\ncluster = \"blue\"\n")
+}
+
+/// A Headgate that shows this certificate; `more` are further keys of its listener.
+async fn headgate((certificate, key): &(PathBuf, PathBuf), more: &str, sections: &str) -> Headgate {
+    let mut headgate = Headgate::prepare_for(Engine::Mysql, sections);
+    let keys = format!("[listen]\ntls_certificate = {certificate:?}\ntls_key = {key:?}\n{more}");
+    headgate.configure("[listen]\n", &keys);
+    headgate.launch().await;
+    headgate
+}
+
+/// A session of the application's in TLS, with a listener that this authority has signed.
+async fn connect(port: u16, authority: &Authority, password: &str) -> Result<Conn, mysql_async::Error> {
+    let ssl = SslOpts::default().with_root_certs(vec![authority.file().into()]).with_disable_built_in_roots(true);
+    let options = OptsBuilder::default()
+        .ip_or_hostname("localhost")
+        .tcp_port(port)
+        .user(Some("app"))
+        .pass(Some(password))
+        .db_name(Some(DATABASE))
+        .prefer_socket(false)
+        .ssl_opts(ssl);
+    within("connecting", SOON, Conn::new(options)).await
+}
+
+async fn there_and_back(source: Kind, target: Kind) {
+    let authority = Authority::new();
+    let signed = |name: &str| authority.sign_openly(name, Says { hosts: &["localhost"], ..Says::default() });
+    let (blue, green) = (signed("blue"), signed("green"));
+    let (source, target) = tokio::join!(server(source, &blue, &authority), server(target, &green, &authority));
+    application(&source).await;
+    let sections = [
+        cluster("blue", &source, "verify-full", &authority),
+        cluster("green", &target, "verify-full", &authority),
+        route(),
+    ]
+    .concat();
+    let world = World { headgate: headgate(&signed("listener"), "", &sections).await, source, target };
+    let port = world.headgate.port();
+    let mut stays = connect(port, &authority, PASSWORD).await.expect("let in");
+    let version = rows(&mut stays, "SELECT VERSION()").await;
+    let seen = if format!("{version:?}").contains("Maria") { SEEN_MARIADB } else { SEEN };
+    assert_eq!(single(&rows(&mut stays, seen).await, seen), "app@% 1");
+    assert!(connect(port, &authority, "wrong").await.is_err());
+    // Its account is for TLS only, and the server would see Headgate's own connection.
+    let plain = try_connect(port, "app", Some(PASSWORD), DATABASE).await;
+    assert!(plain.expect_err("without TLS").to_string().contains("Access denied"));
+
+    world.follow().await;
+    world.check().await;
+    world.cutover().await;
+    for moved in ["there", "back"] {
+        if moved == "back" {
+            world.check().await;
+            let report = world.row("ROLLBACK MIGRATION m WITH (max_hold = '10s')").await;
+            assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
+        }
+        let mut anew = connect(port, &authority, PASSWORD).await.expect("a new session");
+        for session in [&mut stays, &mut anew] {
+            assert_eq!(single(&rows(session, seen).await, seen), "app@% 1", "{moved}");
+            rows(session, "UPDATE t SET body = CONCAT(body, '!') WHERE id = 1").await;
+        }
+    }
+    assert!(!world.headgate.log().contains(PASSWORD));
+}
+
+mod a_database_moves_there_and_back_in_verified_tls_and_no_configuration_has_the_clients_password {
+    use tests::mysql::disposable::Kind;
+
+    #[tokio::test]
+    async fn from_mysql_97_to_97() {
+        super::there_and_back(Kind::Mysql97, Kind::Mysql97).await;
+    }
+
+    #[tokio::test]
+    async fn from_mariadb_1011_to_1011() {
+        super::there_and_back(Kind::Mariadb1011, Kind::Mariadb1011).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_not_what_it_must_be_gets_no_session_and_no_password() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let here = Says { hosts: &["localhost"], ..Says::default() };
+    let elsewhere = Says { hosts: &["elsewhere.example"], ..Says::default() };
+    let expired = Says { hosts: &["localhost"], expired: true, ..Says::default() };
+    let cases = [
+        ("verify-full", authority.sign_openly("wrong", elsewhere), "not valid for name"),
+        ("verify-ca", authority.sign_openly("expired", expired), "expired"),
+        ("verify-ca", stranger.sign_openly("unknown", here), "UnknownIssuer"),
+    ];
+    for (mode, shown, why) in cases {
+        let mysql = server(Kind::Mysql97, &shown, &authority).await;
+        application(&mysql).await;
+        let listener = authority.sign_for_here("listener");
+        let sections = [cluster("blue", &mysql, mode, &authority), route()].concat();
+        let strict = headgate(&listener, "", &sections).await;
+        assert!(connect(strict.port(), &authority, PASSWORD).await.is_err(), "{why}");
+        strict.logged(&[why]).await;
+        // Whoever asks for less gets it.
+        let less = [cluster("blue", &mysql, "require", &authority), route()].concat();
+        let lax = headgate(&listener, "", &less).await;
+        assert!(connect(lax.port(), &authority, PASSWORD).await.is_ok(), "{mode} {why}");
+        if mode == "verify-full" {
+            let unnamed = [cluster("blue", &mysql, "verify-ca", &authority), route()].concat();
+            let unnamed = headgate(&listener, "", &unnamed).await;
+            assert!(connect(unnamed.port(), &authority, PASSWORD).await.is_ok(), "the name is not looked at");
+        }
+    }
+    let plain = Mysql::start(Kind::Mysql56).await;
+    plain.make_database(DATABASE).await;
+    plain.make_account("app", PASSWORD, DATABASE).await;
+    let sections = [cluster("blue", &plain, "require", &authority), route()].concat();
+    let headgate = Headgate::start_for(Engine::Mysql, &sections).await;
+    assert!(try_connect(headgate.port(), "app", Some(PASSWORD), DATABASE).await.is_err());
+    headgate.logged(&["does not offer TLS"]).await;
+}
+
+#[tokio::test]
+async fn clients_come_by_tls_as_the_listener_says_and_are_told_where_they_must() {
+    let authority = Authority::new();
+    let here = Says { hosts: &["localhost"], ..Says::default() };
+    let mysql = server(Kind::Mysql97, &authority.sign_openly("blue", here), &authority).await;
+    mysql.make_account("app", PASSWORD, DATABASE).await;
+    let sections = [cluster("blue", &mysql, "require", &authority), route()].concat();
+    let shown = authority.sign_for_here("listener");
+    for (demand, plain, encrypted) in [("off", true, false), ("allow", true, true), ("require", false, true)] {
+        let headgate = headgate(&shown, &format!("tls = \"{demand}\"\n"), &sections).await;
+        let port = headgate.port();
+        let without = try_connect(port, "app", Some(PASSWORD), DATABASE).await.map(drop);
+        let with = connect(port, &authority, PASSWORD).await.map(drop);
+        assert_eq!((without.is_ok(), with.is_ok()), (plain, encrypted), "{demand}: {without:?} {with:?}");
+        if demand == "require" {
+            assert!(without.expect_err("refused").to_string().contains("insecure transport"));
+        }
+        if encrypted {
+            let login = Login { port, user: "app", password: PASSWORD, database: DATABASE };
+            let asked = ["--ssl-mode=REQUIRED", "--batch", "--skip-column-names", "--execute=SELECT CURRENT_USER()"];
+            assert_eq!(finish("mysql", SOON, login.mysql(&asked)).await, "app@%\n");
+        }
+    }
+}
