@@ -67,6 +67,15 @@ impl History {
     }
 }
 
+impl History {
+    /// A server has crashed. What its counter gave to transactions that had not committed is nobody's: neither engine flushes a
+    /// counter before a transaction does, and gives such a number again.
+    pub fn crashed(&mut self) {
+        let acknowledged = &self.acknowledged;
+        self.handed.retain(|_, operation| acknowledged.contains_key(operation));
+    }
+}
+
 /// A running load.
 #[derive(Debug)]
 pub struct Load {

@@ -241,7 +241,7 @@ fn what_cannot_be_answered_is_named_and_nothing_is_told() {
         (
             &password,
             vec![caching(), switch(auth::CLEAR)],
-            "asks for the password in clear text, which goes over its Unix socket only",
+            "asks for the password in clear text, which goes over TLS or its Unix socket only",
         ),
         (&password, vec![caching(), switch(b"dialog")], "asks for a login plugin that is not supported"),
         (&password, vec![caching(), full(), more(b"no key")], "sent a public key that cannot be used"),

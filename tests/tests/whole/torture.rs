@@ -294,6 +294,7 @@ impl<S: Cluster> Torture<S> {
             }
             Hazard::Crashed(cluster) => {
                 self.arena.clusters[cluster].crash().await;
+                self.arena.load.history().crashed();
                 self.arena.clusters[cluster].restart().await;
             }
             Hazard::Cut(cluster) | Hazard::Stalled(cluster) => {
