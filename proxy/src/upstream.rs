@@ -1,6 +1,5 @@
 //! Connections of the data plane: how they are opened to a cluster, and what all of them have.
 
-use std::io;
 use std::time::Duration;
 
 use transport::{Address, Keepalive};
@@ -13,18 +12,7 @@ pub use transport::Stream as Upstream;
 pub const KEEPALIVE: Keepalive =
     Keepalive { after: Duration::from_mins(1), every: Duration::from_secs(10), unheard_max: None };
 
-/// Where the cluster is.
-fn address(cluster: &Cluster) -> Address<'_> {
+/// Where the cluster is: its Unix socket where it has one.
+pub fn address(cluster: &Cluster) -> Address<'_> {
     Address { host: &cluster.host, port: cluster.port, socket: cluster.socket.as_deref() }
-}
-
-/// Opens a connection to PostgreSQL within the cluster's `connect_timeout`, over its Unix socket where it has one, and in TLS
-/// as the cluster says. Fails with the system's error, or `TimedOut`.
-pub async fn connect_postgres(cluster: &Cluster) -> io::Result<Upstream> {
-    transport::postgres::connect(address(cluster), &cluster.tls, cluster.connect_timeout, &KEEPALIVE).await
-}
-
-/// The same for MySQL, where TLS begins within the login.
-pub async fn connect_mysql(cluster: &Cluster) -> io::Result<Upstream> {
-    transport::connect(address(cluster), cluster.connect_timeout, &KEEPALIVE).await
 }

@@ -38,12 +38,16 @@ fn ssl(tls: &Tls) -> Option<SslOpts> {
     let trusted = tls.trusted().map(|certificate| certificate.to_vec().into());
     let identity = settings.certificate.clone().zip(settings.key.clone());
     let identity = identity.map(|(certificate, key)| ClientIdentity::new(certificate.into(), key.into()));
-    let ssl = SslOpts::default().with_disable_built_in_roots(true).with_client_identity(identity);
+    let ssl = SslOpts::default().with_client_identity(identity);
     Some(match settings.mode {
         Mode::Disable => return None,
+        // The driver wants authorities even where it trusts everybody: its own stay.
         Mode::Prefer | Mode::Require => ssl.with_danger_accept_invalid_certs(true),
-        Mode::VerifyCa => ssl.with_root_certs(trusted.collect()).with_danger_skip_domain_validation(true),
-        Mode::VerifyFull => ssl.with_root_certs(trusted.collect()),
+        Mode::VerifyCa => {
+            let ssl = ssl.with_root_certs(trusted.collect()).with_disable_built_in_roots(true);
+            ssl.with_danger_skip_domain_validation(true)
+        }
+        Mode::VerifyFull => ssl.with_root_certs(trusted.collect()).with_disable_built_in_roots(true),
     })
 }
 

@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::tls::{Mode, Tls};
 use crate::{Address, Keepalive, Stream};
 
-/// Opens a connection, encrypted as `tls` says. Fails with the system's error or `TimedOut`, with `ConnectionRefused` where the
-/// server does not offer what must be, and with `InvalidData` where its certificate does not prove what it must.
+/// Opens a connection, encrypted as `tls` says. Fails with the system's error or `TimedOut`, and with `InvalidData` where the
+/// server does not offer what must be, or does not prove it.
 pub async fn connect(address: Address<'_>, tls: &Tls, within: Duration, alive: &Keepalive) -> io::Result<Stream> {
     let deadline = Instant::now() + within;
     let left = || deadline.saturating_duration_since(Instant::now());
@@ -32,12 +32,11 @@ async fn encrypt(mut stream: Stream, tls: &Tls, host: &str) -> io::Result<Stream
     match stream.read_u8().await? {
         SSL_YES => stream.encrypt(tls, host, Some(ALPN)).await,
         SSL_NO if tls.mode() == Mode::Prefer => Ok(stream),
-        SSL_NO => Err(refused("the server does not offer TLS, which the configuration requires")),
+        SSL_NO => {
+            let why = "the server does not offer TLS, which the configuration requires";
+            Err(io::Error::new(io::ErrorKind::InvalidData, why))
+        }
         // An error from before TLS, which anybody could have said: it is not shown.
-        _ => Err(refused("the server answers the request for TLS with an error")),
+        _ => Err(io::Error::other("the server answers the request for TLS with an error")),
     }
-}
-
-fn refused(why: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionRefused, why)
 }

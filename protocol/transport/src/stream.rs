@@ -79,11 +79,10 @@ impl AsyncRead for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => {
-                // Whoever listens waits for an answer to what was said: it must be on its way.
-                if stream.get_ref().1.wants_write()
-                    && let Poll::Ready(Err(error)) = Pin::new(&mut **stream).poll_flush(context)
-                {
-                    return Poll::Ready(Err(error));
+                // Whoever listens waits for an answer to what was said: it must be on its way. A server that takes no more may
+                // have said why.
+                if stream.get_ref().1.wants_write() {
+                    let _ = Pin::new(&mut **stream).poll_flush(context);
                 }
                 ended(Pin::new(&mut **stream).poll_read(context, buffer))
             }

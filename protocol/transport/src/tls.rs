@@ -1,6 +1,7 @@
 //! TLS to servers: whether it is asked for, and what the server's certificate must prove.
 
 mod certificate;
+mod mode;
 mod verifier;
 
 use std::fmt;
@@ -17,49 +18,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub use certificate::{common_name, end_point};
+pub use mode::Mode;
 use verifier::Verifier;
-
-/// What a connection must be, in the words of libpq's `sslmode`. None of them concerns Unix sockets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mode {
-    /// Not encrypted.
-    Disable,
-    /// Encrypted where that comes about, whoever the server is; else not.
-    #[default]
-    Prefer,
-    /// Encrypted, whoever the server is.
-    Require,
-    /// Encrypted, and the server's certificate is of a trusted authority.
-    VerifyCa,
-    /// As before, and the certificate has the name of the host.
-    VerifyFull,
-}
-
-impl Mode {
-    /// All of them, the weakest first.
-    pub const ALL: [Self; 5] = [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
-
-    /// libpq's word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
-
-    /// The mode of that word.
-    pub fn of(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.word() == word)
-    }
-
-    /// Whether the server must prove who it is.
-    pub fn verifies(self) -> bool {
-        self >= Self::VerifyCa
-    }
-}
 
 /// What the operator says of a server's TLS. Files are PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -249,15 +209,6 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn modes_are_told_by_libpqs_words_and_order_by_strength() {
-        for mode in Mode::ALL {
-            assert_eq!(Mode::of(mode.word()), Some(mode));
-        }
-        assert!(Mode::of("allow").is_none());
-        assert!(Mode::VerifyFull.verifies() && Mode::VerifyCa.verifies() && !Mode::Require.verifies());
-    }
 
     #[test]
     fn a_file_that_cannot_be_used_is_named_and_no_connection_comes_about() {

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use transport::Tls;
 
 use crate::route::Cluster;
-use crate::upstream::{self, Upstream};
+use crate::upstream::{KEEPALIVE, Upstream, address};
 
 pub use protocol::mysql::login::{Credential, Identity};
 
@@ -112,7 +112,7 @@ async fn attempt(
     identity: &Identity,
     database: Option<&str>,
 ) -> Result<ServerSession, Refused> {
-    let stream = upstream::connect_mysql(cluster).await?;
+    let stream = transport::connect(address(cluster), cluster.connect_timeout, &KEEPALIVE).await?;
     let mut buffer = BytesMut::with_capacity(1 << 10);
     let channel = if stream.is_local() { Channel::Socket } else { Channel::Network };
     let seal = |key: &[u8], clear: &[u8]| seal(key, clear, &mut OsRng);

@@ -7,9 +7,9 @@ use bytes::BytesMut;
 use protocol::postgres::handshake;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::server_login::connect;
 use crate::data_plane::DataPlane;
 use crate::registry::{Activity, ClientKey, ServerKey};
-use crate::upstream;
 
 /// How long the server may take to close a cancel connection, which is its sign that the signal was sent.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub async fn cancel(plane: &DataPlane, key: &ClientKey) -> io::Result<()> {
 }
 
 async fn send(server: &ServerKey) -> io::Result<()> {
-    let mut stream = upstream::connect_postgres(&server.cluster).await?;
+    let mut stream = connect(&server.cluster).await?;
     let mut out = BytesMut::new();
     let pid = i32::try_from(server.pid).map_err(io::Error::other)?;
     handshake::encode_cancel(pid, &server.secret, &mut out);

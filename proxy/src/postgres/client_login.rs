@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use protocol::postgres::auth::{self, AuthRequest, ScramKeys, ScramServer, Verifier};
+use protocol::postgres::auth::{self, AuthRequest, Credential, ScramKeys, ScramServer, Verifier};
 use protocol::postgres::error_response;
 use protocol::postgres::handshake::{self, ALPN, FirstPacket, SSL_NO, SSL_YES, Startup, UnsupportedProtocol};
 use protocol::postgres::{command, frame};
@@ -14,7 +14,6 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::passwords::Demand;
-use super::server_login::Credential;
 use crate::client::Client;
 use crate::failed_logins::Rejected;
 use crate::tls::ListenerTls;

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 
 use super::client_login::nonce;
 use crate::route::Cluster;
-use crate::upstream::{self, Upstream};
+use crate::upstream::{KEEPALIVE, Upstream, address};
 
 pub use protocol::postgres::auth::Credential;
 
@@ -76,6 +76,11 @@ impl From<Failed> for Refused {
     }
 }
 
+/// Opens a connection within the cluster's `connect_timeout`, in TLS as the cluster says. Fails with the system's error, or `TimedOut`.
+pub async fn connect(cluster: &Cluster) -> io::Result<Upstream> {
+    transport::postgres::connect(address(cluster), &cluster.tls, cluster.connect_timeout, &KEEPALIVE).await
+}
+
 /// Logs in on `cluster` with the client's own startup parameters, within the cluster's `connect_timeout`.
 pub async fn login(
     cluster: &Cluster,
@@ -83,7 +88,7 @@ pub async fn login(
     database: &str,
     credential: Option<&Credential>,
 ) -> Result<ServerSession, Refused> {
-    let stream = upstream::connect_postgres(cluster).await?;
+    let stream = connect(cluster).await?;
     let (mut buffer, mut out) = (BytesMut::new(), BytesMut::new());
     startup.encode_for_server(database.as_bytes(), &mut out);
     let (user, nonce) = (startup.user().unwrap_or_default(), nonce());

@@ -107,18 +107,18 @@ async fn migrate_that_is_interrupted_says_so_by_its_exit_code_and_can_be_given_u
 }
 
 #[tokio::test]
-async fn a_wish_for_encryption_is_refused_and_a_file_is_named_as_it_is_called() {
+async fn a_wish_that_cannot_be_met_is_refused_and_a_file_is_named_as_it_is_called() {
     let mut command = Command::new(binary());
     command.args([
         "migrate",
         "--from",
-        "postgresql://me@localhost/shop?sslmode=require",
+        "postgresql://me@localhost/shop?sslmode=allow",
         "--to",
         "postgresql://me@localhost/shop",
     ]);
     let output = within("it ends", SOON, command.output()).await;
     let said = String::from_utf8_lossy(&output.expect("run").stderr).into_owned();
-    assert!(said.contains("sslmode=require is not there yet"), "{said}");
+    assert!(said.contains("sslmode=allow is not accepted") && said.contains("verify-full"), "{said}");
 
     let headgate = Headgate::prepare("");
     let file = headgate.folder().join("other.toml");
@@ -160,7 +160,6 @@ async fn the_configuration_of_the_readme_is_in_order_and_lets_its_application_in
     let readme = include_str!("../../../README.md");
     let block = readme.split("```toml\n").nth(1).expect("a configuration");
     let text = block.split("```").next().expect("its end");
-    assert!(text.contains("[users."), "nobody could log in");
     let headgate = Headgate::prepare("");
     let file = headgate.folder().join("readme.toml");
     std::fs::write(&file, text).expect("the folder is ours");

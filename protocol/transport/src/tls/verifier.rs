@@ -8,8 +8,8 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_sig
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::Mode;
 use super::certificate;
+use super::mode::Mode;
 
 /// Looks at a server's certificate as far as the mode asks for. That the server has its key is always seen.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ pub(super) struct Words {
     pub(super) mode: &'static [&'static str],
     /// Reads its value.
     pub(super) read: fn(&str) -> Option<Mode>,
-    /// Its values, as they are told.
+    /// Its values, as they are reported.
     pub(super) modes: &'static str,
     /// The file of trusted authorities.
     pub(super) authorities: &'static [&'static str],
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(tls("db://h/d").expect("valid").mode, Mode::Prefer);
         assert_eq!(tls("db://h/d?sslmode=verify%2Dfull").expect("valid").mode, Mode::VerifyFull);
         assert_eq!(tls("db://h/d?sslrootcert=system").expect("valid").mode, Mode::VerifyFull);
-        for (url, told) in [
+        for (url, reported) in [
             ("db://h/d?sslmode=allow", "sslmode=allow"),
             ("db://h/d?sslmode=prefer&sslrootcert=system", "needs a sslmode"),
             ("db://h/d?sslmode=require&sslrootcert=/nowhere/ca", "/nowhere/ca"),
@@ -141,7 +141,7 @@ mod tests {
             ("db://h/d?a=%ff", "not UTF-8"),
         ] {
             let text = tls(url).expect_err(url);
-            assert!(text.starts_with("--from: ") && text.contains(told), "{url}: {text}");
+            assert!(text.starts_with("--from: ") && text.contains(reported), "{url}: {text}");
         }
     }
 }

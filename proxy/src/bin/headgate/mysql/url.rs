@@ -84,12 +84,12 @@ mod tests {
         assert_eq!(socket.socket(), Some("/tmp/s.sock".into()));
         let (tls, _) = parse("--from", "mysql://me@db/shop?ssl-mode=required").expect("valid");
         assert_eq!((tls.tls, plain.tls), (Mode::Require, Mode::Prefer));
-        for (url, told) in [
+        for (url, reported) in [
             ("mysql://me@db/shop?ssl-mode=verify-full", "VERIFY_IDENTITY"),
             ("mysql://me@db/shop?require_ssl=true", "\"require_ssl\""),
         ] {
             let text = parse("--to", url).expect_err(url);
-            assert!(text.contains(told), "{text}");
+            assert!(text.contains(reported), "{text}");
         }
         let text = parse("--to", "mysql://host/shop").expect_err("no user");
         assert!(text.starts_with("--to") && text.contains("user"), "{text}");
