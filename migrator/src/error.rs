@@ -3,6 +3,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use transport::Password;
+use zeroize::Zeroizing;
+
 /// What a failure means for the work that met it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -27,6 +30,20 @@ pub struct Error {
 /// What to do where a connection is not what it must be.
 pub(crate) const TLS_REMEDY: &str = "look at the cluster's tls and tls_ca: verify-ca and verify-full ask for a certificate of an authority that is trusted, \
      verify-full for one with the host's name";
+
+/// The password of an account of ours, as it is now; `whose` is told where there is none.
+pub(crate) async fn read_password(
+    password: Option<&Password>,
+    whose: &impl fmt::Debug,
+) -> Result<Option<Zeroizing<String>>> {
+    let Some(password) = password else {
+        return Ok(None);
+    };
+    password.read().await.map(Some).map_err(|error| {
+        Error::transient(format!("cannot connect to {whose:?}: {error}"))
+            .remedy("look at the cluster's password or password_command; Headgate tries again by itself")
+    })
+}
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

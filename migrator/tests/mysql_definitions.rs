@@ -181,7 +181,7 @@ async fn by_poor_accounts(pair: &Pair) -> MysqlDatabase {
     let endpoint = |server: &Server| {
         let mut endpoint = server.endpoint("shop");
         "poor".clone_into(&mut endpoint.user);
-        endpoint.password = Some("p".to_owned());
+        endpoint.password = Some("p".into());
         endpoint
     };
     MysqlDatabase::new(Mysql::new(

@@ -307,7 +307,7 @@ async fn from_mariadb_to_mysql_every_column_keeps_its_collation_and_every_index_
 async fn log_in(server: &Server, user: &str, password: &str) -> bool {
     let mut endpoint = server.endpoint("shop");
     user.clone_into(&mut endpoint.user);
-    endpoint.password = Some(password.to_owned());
+    endpoint.password = Some(password.into());
     migrator::mysql::client::connect(&endpoint, "test").await.is_ok()
 }
 

@@ -677,7 +677,7 @@ async fn log_in_with_a_password(major: u32) {
     admin.batch_execute("CREATE ROLE plain LOGIN").await.expect("it is created");
     server.restart();
     let log_in = async |role: &str, password: Option<&str>| {
-        let endpoint = Endpoint { password: password.map(str::to_owned), ..server.endpoint_as(role, "postgres") };
+        let endpoint = Endpoint { password: password.map(Into::into), ..server.endpoint_as(role, "postgres") };
         Replication::connect(&endpoint, "test").await
     };
     for role in ["by_scram_sha_256", "by_md5", "by_password"] {

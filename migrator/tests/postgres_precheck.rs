@@ -266,7 +266,7 @@ async fn where_no_password_can_be_read_the_one_that_headgate_knows_is_set_and_tr
     assert!(matches!(of("app"), Verdict::Proved(_)), "{accounts:#?}");
     assert!(matches!(of("other"), Verdict::Unproved { .. }), "nobody has read or tried its password: {accounts:#?}");
     for (password, admitted) in [("known", true), ("wrong", false)] {
-        let endpoint = Endpoint { user: "app".into(), password: Some(password.to_owned()), ..target.endpoint("shop") };
+        let endpoint = Endpoint { user: "app".into(), password: Some(password.into()), ..target.endpoint("shop") };
         let login = migrator::postgres::client::connect(&endpoint, "test").await;
         assert_eq!(login.is_ok(), admitted, "{password}");
     }

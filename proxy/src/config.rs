@@ -21,6 +21,7 @@ pub use section::{Change, DefaultValue, Key};
 
 use reader::Reader;
 use section::Section;
+use transport::Password;
 use transport::tls::{Settings, Tls};
 
 use crate::tls;
@@ -139,6 +140,12 @@ impl Migrator {
 }
 
 impl Cluster {
+    /// The password of Headgate's own account there.
+    pub fn own_password(&self) -> Option<Password> {
+        let by_command = self.password_command.as_ref().map(|command| Password::command(command.reveal()));
+        by_command.or_else(|| self.password.as_ref().map(Secret::for_connections))
+    }
+
     /// The TLS of connections to it, with its files as they are now.
     pub fn tls(&self) -> Tls {
         Tls::new(Settings {

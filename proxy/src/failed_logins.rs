@@ -29,8 +29,11 @@ pub enum Rejected {
         given: bool,
     },
     /// The client has to come by TLS, and did not.
-    #[error("the client came without TLS")]
-    Insecure,
+    #[error("the client came without TLS{}", if *.offered { "" } else { ", which is not offered: write listen.tls_certificate and listen.tls_key" })]
+    Insecure {
+        /// It could have come with it.
+        offered: bool,
+    },
     /// The client wants what cannot be had.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -43,7 +46,7 @@ impl Rejected {
             Self::Io(_) => "connection lost",
             Self::Malformed(_) => "malformed",
             Self::Password { .. } => "password",
-            Self::Insecure => "insecure",
+            Self::Insecure { .. } => "insecure",
             Self::Unsupported(_) => "unsupported",
         }
     }

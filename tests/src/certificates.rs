@@ -10,6 +10,7 @@ use rcgen::{
 };
 
 use crate::disposable::new_folder;
+use crate::headgate::{Engine, Headgate};
 use crate::postgres::Postgres;
 
 /// An authority, and the folder with all files of it. Gone with the value.
@@ -51,6 +52,12 @@ impl Authority {
     /// Its own certificate's file.
     pub fn file(&self) -> PathBuf {
         self.folder.join("ca.crt")
+    }
+
+    /// The keys of a cluster that is to be reached in TLS of that mode, and to be of this authority where it must prove itself.
+    pub fn trusted_with(&self, tls: &str) -> String {
+        let ca = format!("tls_ca = \"{}\"\n", self.file().display());
+        format!("tls = \"{tls}\"\n{}", if tls.starts_with("verify") { &ca } else { "" })
     }
 
     /// Signs a certificate; the files of it and of its key, by that name.
@@ -99,6 +106,16 @@ impl Drop for Authority {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.folder));
     }
+}
+
+/// A Headgate that shows this certificate; `more` are further keys of its listener.
+pub async fn headgate(engine: Engine, shown: &(PathBuf, PathBuf), more: &str, sections: &str) -> Headgate {
+    let mut headgate = Headgate::prepare_for(engine, sections);
+    let (certificate, key) = (shown.0.display(), shown.1.display());
+    let keys = format!("[listen]\ntls_certificate = \"{certificate}\"\ntls_key = \"{key}\"\n{more}");
+    headgate.configure("[listen]\n", &keys);
+    headgate.launch().await;
+    headgate
 }
 
 impl Postgres {

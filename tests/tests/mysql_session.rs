@@ -106,6 +106,7 @@ impl Stage {
             charset: 45,
             attributes: bytes::Bytes::new(),
             max_packet: 1 << 24,
+            plain: false,
         };
         let headgate = Cluster {
             name: "headgate".to_owned(),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error as Failure, OptsBuilder};
-use transport::{Address, Keepalive, Stream, Tls};
+use transport::{Address, Keepalive, Password, Stream, Tls};
+use zeroize::Zeroizing;
 
 use super::session;
 use crate::error::{Error, Result, TLS_REMEDY};
@@ -23,7 +24,7 @@ pub struct Endpoint {
     /// The account to log in as.
     pub user: String,
     /// Its password, where the server asks for one.
-    pub password: Option<String>,
+    pub password: Option<Password>,
     /// What the connection must be.
     pub tls: Tls,
     /// The database that moves, unless the settings name others.
@@ -98,6 +99,11 @@ const KEEPALIVE: Keepalive =
     Keepalive { after: Duration::from_secs(15), every: Duration::from_secs(15), unheard_max: None };
 
 impl Endpoint {
+    /// The password as it is now.
+    pub(super) async fn read_password(&self) -> Result<Option<Zeroizing<String>>> {
+        crate::error::read_password(self.password.as_ref(), self).await
+    }
+
     /// Opens a connection, without a login. The driver takes none that is open: it opens its own.
     pub(super) async fn open(&self) -> io::Result<Stream> {
         let socket = self.host.starts_with('/').then(|| Path::new(&self.host));
@@ -119,7 +125,6 @@ pub async fn connect(endpoint: &Endpoint, purpose: &str) -> Result<Conn> {
 fn options(endpoint: &Endpoint, purpose: &str) -> OptsBuilder {
     let options = OptsBuilder::default()
         .user(Some(&endpoint.user))
-        .pass(endpoint.password.as_deref())
         .prefer_socket(false)
         .tcp_keepalive(Some(KEEPALIVE.after))
         .max_allowed_packet(Some(PACKET_BYTES_MAX))
@@ -135,23 +140,29 @@ fn options(endpoint: &Endpoint, purpose: &str) -> OptsBuilder {
 /// Whether this user can log in; the session is closed again.
 pub async fn try_login(endpoint: &Endpoint, purpose: &str) -> Result<()> {
     let connecting = async {
-        let session = transport::mysql::open(options(endpoint, purpose), &endpoint.tls).await?;
-        session.disconnect().await
+        let session = open(endpoint, options(endpoint, purpose)).await?;
+        let refused = |error| failed("the login was refused", error);
+        session.map_err(refused)?.disconnect().await.map_err(refused)
     };
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(outcome) => outcome.map_err(|error| failed("the login was refused", error)),
-        Err(_) => Err(Error::transient("the login was not answered in time")),
-    }
+    tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .unwrap_or_else(|_| Err(Error::transient("the login was not answered in time")))
 }
 
 async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn> {
     let connecting = async {
-        let opened = transport::mysql::open(options, &endpoint.tls).await;
+        let opened = open(endpoint, options).await?;
         let mut session = opened.map_err(|error| failed(&format!("cannot connect to {endpoint:?}"), error))?;
         shed(&mut session).await?;
         Ok(session)
     };
     tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(late(endpoint)))
+}
+
+async fn open(endpoint: &Endpoint, options: OptsBuilder) -> Result<Result<Conn, Failure>> {
+    let password = endpoint.read_password().await?;
+    let options = options.pass(password.as_ref().map(|password| password.as_str()));
+    Ok(transport::mysql::open(options, &endpoint.tls).await)
 }
 
 /// Gives a session that has just begun what it needs.

@@ -87,7 +87,7 @@ async fn log_in(endpoint: &Endpoint, purpose: &str, what: &str) -> Result<(Strea
     let mut attributes = BytesMut::new();
     put_string(&mut attributes, b"program_name");
     put_string(&mut attributes, format!("headgate {purpose}").as_bytes());
-    let password = endpoint.password.as_deref().unwrap_or_default();
+    let password = endpoint.read_password().await?.unwrap_or_default();
     let identity = Identity {
         user: endpoint.user.as_bytes().to_vec(),
         credential: Credential::Clear(password.as_bytes().to_vec().into()),
@@ -95,6 +95,7 @@ async fn log_in(endpoint: &Endpoint, purpose: &str, what: &str) -> Result<(Strea
         charset: UTF8MB4_GENERAL_CI,
         attributes: attributes.freeze(),
         max_packet: 1 << 30,
+        plain: false,
     };
     let is_local = stream.is_local();
     let mut login = Login::new(Client {

@@ -7,7 +7,7 @@ use crate::error::Result;
 /// Logs in on the target as this user with the password that Headgate has for it; `None` where it has none.
 pub(super) async fn try_on_target(mysql: &Mysql, user: &str) -> Option<Result<()>> {
     let password = mysql.secrets().password(user)?;
-    let endpoint = Endpoint { user: user.to_owned(), password: Some(password), ..mysql.target().clone() };
+    let endpoint = Endpoint { user: user.to_owned(), password: Some(password.into()), ..mysql.target().clone() };
     let purpose = mysql.purpose("login");
     Some(client::try_login(&endpoint, &purpose).await)
 }

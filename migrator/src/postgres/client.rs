@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
-use transport::{Address, Keepalive, Stream, Tls};
+use transport::{Address, Keepalive, Password, Stream, Tls};
+use zeroize::Zeroizing;
 
 use super::{channel, session};
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ pub struct Endpoint {
     /// The role to log in as.
     pub user: String,
     /// Its password, where the server asks for one.
-    pub password: Option<String>,
+    pub password: Option<Password>,
     /// What the connection must be.
     pub tls: Tls,
     /// The database.
@@ -45,6 +46,11 @@ const KEEPALIVE: Keepalive = Keepalive {
 };
 
 impl Endpoint {
+    /// The password as it is now.
+    pub(super) async fn read_password(&self) -> Result<Option<Zeroizing<String>>> {
+        crate::error::read_password(self.password.as_ref(), self).await
+    }
+
     /// Opens a connection, in TLS as it must be, without a login.
     pub(super) async fn open(&self) -> io::Result<Stream> {
         let folder = self.host.starts_with('/').then(|| Path::new(&self.host));
@@ -74,8 +80,8 @@ pub async fn connect_plainly(endpoint: &Endpoint, purpose: &str) -> Result<Clien
 async fn login(endpoint: &Endpoint, purpose: &str) -> Result<Client> {
     let mut config = Config::new();
     config.user(&endpoint.user).dbname(&endpoint.database).application_name(format!("headgate {purpose}"));
-    if let Some(password) = &endpoint.password {
-        config.password(password);
+    if let Some(password) = endpoint.read_password().await? {
+        config.password(password.as_bytes());
     }
     let stream = endpoint.open().await.map_err(|error| unreachable(endpoint, &error))?;
     let logged_in = channel::log_in(config, stream).await;

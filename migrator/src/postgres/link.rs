@@ -270,12 +270,14 @@ async fn login(endpoint: &Endpoint, application: &str, stream: Stream, incoming:
     let mut startup = BytesMut::new();
     Startup { major: 3, minor: 0, parameters, protocol_options: Vec::new() }.encode(&mut startup);
     let nonce: String = rand::rng().sample_iter(Alphanumeric).take(NONCE_CHARS).map(char::from).collect();
-    let credential = endpoint.password.as_deref().map(|password| Credential::password(password.as_bytes()));
+    let password = endpoint.read_password().await?;
+    let credential = password.map(|password| Credential::password(password.as_bytes()));
     let end_point = stream.end_point();
     let mut login = Login::new(Account {
         user: endpoint.user.as_bytes(),
         credential: credential.as_ref(),
         end_point: end_point.as_deref(),
+        private: stream.is_local() || stream.is_encrypted(),
         nonce: &nonce,
     });
     let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
@@ -306,6 +308,7 @@ fn not_let_in(endpoint: &Endpoint, failed: Failed) -> Error {
         }
         Failed::NoPassword => Error::fatal(format!("{endpoint:?} asks for a password"))
             .remedy("give the cluster's password in the configuration"),
+        Failed::Public => unexpected("a password in clear"),
         Failed::Mechanism => Error::fatal("the server offers no SCRAM-SHA-256 login"),
         Failed::Malformed(_) | Failed::Scram(_) => broken(io::Error::other(failed)),
         Failed::Method | Failed::OutOfOrder => unexpected("an unknown login request"),

@@ -9,7 +9,7 @@ use protocol::progress::Progress;
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((&piece, bytes)) = data.split_first() else { return };
     let secret = Credential::password(b"secret");
-    let mut login = Login::new(Account { user: b"shop", credential: Some(&secret), end_point: None, nonce: "nonce" });
+    let mut login = Login::new(Account { user: b"shop", credential: Some(&secret), end_point: None, private: false, nonce: "nonce" });
     let (mut incoming, mut outgoing) = (BytesMut::new(), BytesMut::new());
     for part in bytes.chunks(usize::from(piece).max(1)) {
         incoming.extend_from_slice(part);

@@ -45,6 +45,7 @@ fn client(data: &[u8]) {
         charset: 45,
         attributes: Bytes::new(),
         max_packet: 1 << 24,
+        plain: false,
     };
     let (also, database, seal) = (Capabilities::SESSION_TRACK, None, |_: &[u8], _: &[u8]| Some(vec![0]));
     let (channel, encryption) = (Channel::Network, Encryption::WhereOffered);

@@ -74,6 +74,8 @@ pub struct Identity {
     pub attributes: Bytes,
     /// The largest packet that the client takes.
     pub max_packet: u32,
+    /// It is to log in without TLS where that is only preferred: the server judges the account by its connection.
+    pub plain: bool,
 }
 
 /// What lies between us and the server.
@@ -438,6 +440,7 @@ mod tests {
             charset: 0,
             attributes: Bytes::new(),
             max_packet: 0,
+            plain: false,
         };
         let also = Capabilities::SESSION_TRACK;
         let (channel, encryption) = (Channel::Network, Encryption::Never);

@@ -209,6 +209,8 @@ pub fn md5(user: &[u8], password: &[u8], salt: [u8; 4]) -> Zeroizing<String> {
 pub enum Credential {
     /// The password itself, by whatever method the server asks for.
     Password(Zeroizing<Vec<u8>>),
+    /// The same, which a client has shown over TLS: nobody else is to read it.
+    Shown(Zeroizing<Vec<u8>>),
     /// What a SCRAM login revealed: by SCRAM, where the same verifier is stored.
     Scram(ScramKeys),
     /// What the server stores of an MD5 password: by that method.
@@ -219,6 +221,7 @@ impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Password(_) => "Password(***)",
+            Self::Shown(_) => "Shown(***)",
             Self::Scram(_) => "Scram(***)",
             Self::Md5(_) => "Md5(***)",
         })

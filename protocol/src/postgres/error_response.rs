@@ -35,11 +35,15 @@ impl Severity {
     }
 }
 
-/// The client came without TLS, and has to come with it.
-pub fn insecure(out: &mut BytesMut) {
-    Refusal::new(Severity::Fatal, "28000", "connections without TLS are not accepted here")
-        .hint("Connect with sslmode=require, or with one that verifies the certificate.")
-        .encode(out);
+/// The client came without TLS, and has to come with it, which it is `offered` or not.
+pub fn insecure(out: &mut BytesMut, offered: bool) {
+    let refusal = Refusal::new(Severity::Fatal, "28000", "connections without TLS are not accepted here");
+    let refusal = if offered {
+        refusal.hint("Connect with sslmode=require, or with one that verifies the certificate.")
+    } else {
+        refusal.detail("The password would have to be asked for, and TLS is not offered.")
+    };
+    refusal.encode(out);
 }
 
 /// Something to say: it becomes an ErrorResponse, or a NoticeResponse where it is no error.

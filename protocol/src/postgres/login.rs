@@ -27,6 +27,8 @@ pub struct Account<'a> {
     pub credential: Option<&'a Credential>,
     /// The hash of the server's certificate, where the connection can be bound to that.
     pub end_point: Option<&'a [u8]>,
+    /// Nobody between the ends can read along.
+    pub private: bool,
     /// The client's part of SCRAM's nonce: printable ASCII without a comma, and never used before.
     pub nonce: &'a str,
 }
@@ -40,6 +42,8 @@ pub struct Welcome {
     pub key: reply::BackendKeyData,
     /// Notices, as whole frames.
     pub notices: BytesMut,
+    /// It asked for a proof, and took it; a server that trusts everybody from here has judged nobody.
+    pub proven: bool,
 }
 
 /// Why no session came about.
@@ -62,6 +66,9 @@ pub enum Failed {
     /// It asks for a password, and there is none.
     #[error("the server asks for a password")]
     NoPassword,
+    /// It asks for a password in clear that a client has shown over TLS, and others may read along.
+    #[error("the server asks for the password in clear text, and the connection is not encrypted")]
+    Public,
     /// It offers no mechanism of SASL that is spoken here.
     #[error("the server offers no SCRAM-SHA-256 login")]
     Mechanism,
@@ -96,15 +103,19 @@ impl State {
         Ok(match (self, request) {
             (Self::Begun | Self::Answered, AuthRequest::Ok) => Self::Welcomed,
             (Self::Begun, AuthRequest::Cleartext) => {
-                let Credential::Password(password) = credential()? else {
-                    return Err(Failed::NoPassword);
-                };
-                put(out, &[password, b"\0"]);
+                match credential()? {
+                    Credential::Password(password) => put(out, &[password, b"\0"]),
+                    Credential::Shown(password) if account.private => put(out, &[password, b"\0"]),
+                    Credential::Shown(_) => return Err(Failed::Public),
+                    Credential::Scram(_) | Credential::Md5(_) => return Err(Failed::NoPassword),
+                }
                 Self::Answered
             }
             (Self::Begun, AuthRequest::Md5 { salt }) => {
                 let proof = match credential()? {
-                    Credential::Password(password) => Md5Verifier::of(account.user, password).prove(salt),
+                    Credential::Password(password) | Credential::Shown(password) => {
+                        Md5Verifier::of(account.user, password).prove(salt)
+                    }
                     Credential::Md5(verifier) => verifier.prove(salt),
                     Credential::Scram(_) => return Err(Failed::NoPassword),
                 };
@@ -122,7 +133,9 @@ impl State {
                     return Err(Failed::Mechanism);
                 }
                 let client = match credential()? {
-                    Credential::Password(password) => ScramClient::new(password, account.nonce),
+                    Credential::Password(password) | Credential::Shown(password) => {
+                        ScramClient::new(password, account.nonce)
+                    }
                     Credential::Scram(keys) => ScramClient::from_keys(keys, account.nonce),
                     Credential::Md5(_) => return Err(Failed::NoPassword),
                 };
@@ -171,7 +184,9 @@ impl<'a> Login<'a> {
             match frame.tag {
                 reply::AUTHENTICATION => {
                     let state = std::mem::replace(&mut self.state, State::Over);
+                    let answered = matches!(state, State::Answered);
                     self.state = state.next(AuthRequest::parse(frame.body)?, &self.account, outgoing)?;
+                    self.welcome.proven |= answered && matches!(self.state, State::Welcomed);
                 }
                 reply::PARAMETER_STATUS => {
                     let status = reply::ParameterStatus::parse(frame.body)?;

@@ -23,6 +23,7 @@ fn identity(credential: Credential) -> Identity {
         charset: 45,
         attributes: Bytes::from_static(b"\x01a\x01b"),
         max_packet: 1 << 24,
+        plain: false,
     }
 }
 

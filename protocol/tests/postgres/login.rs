@@ -19,7 +19,7 @@ const PASSWORD: &str = "hunter2";
 const SALT: [u8; 4] = [1, 2, 3, 4];
 
 fn account(credential: Option<&Credential>) -> Account<'_> {
-    Account { user: USER.as_bytes(), credential, end_point: None, nonce: NONCE }
+    Account { user: USER.as_bytes(), credential, end_point: None, private: false, nonce: NONCE }
 }
 
 fn password() -> Credential {

@@ -1,6 +1,7 @@
 //! The one way to reach a server: TCP over all addresses of a name, or a Unix socket, with TLS or without, within a deadline.
 
 pub mod mysql;
+mod password;
 pub mod postgres;
 mod stream;
 pub mod tls;
@@ -17,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
+pub use password::Password;
 pub use stream::{Stream, ended};
 pub use tls::Tls;
 use zeroize::Zeroize;
@@ -141,7 +143,8 @@ where
 
 /// Whether TLS could not be agreed on: either end does not speak what the other does, or closed at it.
 pub fn is_of_handshake(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<tls::HandshakeFailed>())
+    let inner = error.get_ref();
+    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<tls::HandshakeFailed>)
 }
 
 /// Bytes that do not stay in memory, however the login ends.

@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -128,6 +130,22 @@ impl Tls {
         trusted.unwrap_or_default().iter().map(AsRef::as_ref)
     }
 
+    /// The same as one PEM text.
+    pub fn trusted_pem(&self) -> String {
+        const LINE: usize = 64;
+        let mut text = String::new();
+        for certificate in self.trusted() {
+            text.push_str("-----BEGIN CERTIFICATE-----\n");
+            let encoded = STANDARD.encode(certificate);
+            for line in encoded.as_bytes().chunks(LINE) {
+                text.extend(line.iter().copied().map(char::from));
+                text.push('\n');
+            }
+            text.push_str("-----END CERTIFICATE-----\n");
+        }
+        text
+    }
+
     /// Encrypts a connection to `host`; `protocol` is told to the server (RFC 7301), where there is a name for it. Fails
     /// with `InvalidData` where the other end is not what it must be, and with `InvalidInput` where a file of ours is wrong.
     pub(crate) async fn handshake(
@@ -142,7 +160,12 @@ impl Tls {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "TLS is disabled"));
         };
         let invalid = |_| io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no name of a host"));
-        let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
+        let name = match ServerName::try_from(host.to_owned()) {
+            Ok(name) => name,
+            // Nobody looks at the name, and none is sent.
+            Err(_) if self.settings.mode < Mode::VerifyFull => ServerName::from(std::net::IpAddr::from([0; 4])),
+            Err(error) => return Err(invalid(error)),
+        };
         let connector = TlsConnector::from(Arc::clone(&loaded.config));
         let protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
         let encrypted = connector.with_alpn(protocols).connect(name, stream).await;

@@ -12,8 +12,8 @@ use transport::tls::Mode;
 use super::Secret;
 use super::kinds::{
     ADDRESS, BOOLEAN, CLUSTER_NAME, DATABASE_NAME, DURATION, ENGINE, FOLDER, HOST, METHOD, OPTIONAL_ADDRESS,
-    OPTIONAL_NAME, OPTIONAL_SECRET, OPTIONAL_SQL, PEM, PORT, PROGRAM, SECRET, THREADS, TLS_DEMAND, TLS_MODE, USER_NAME,
-    bytes_within, kind, number,
+    OPTIONAL_COMMAND, OPTIONAL_NAME, OPTIONAL_SECRET, OPTIONAL_SQL, PEM, PORT, PROGRAM, SECRET, THREADS, TLS_DEMAND,
+    TLS_MODE, USER_NAME, bytes_within, kind, number,
 };
 use super::reader::Reader;
 use super::section::DefaultValue::{Nothing, Required, SectionName, Text};
@@ -67,7 +67,9 @@ Cluster {
     user: String = Required, USER_NAME, AtStart,
         "the migrator's own account on the cluster";
     password: Option<Secret> = Nothing("no password"), OPTIONAL_SECRET, AtStart,
-        "that account's password";
+        "that account's password; a file is read anew for each connection";
+    password_command: Option<Secret> = Nothing("no command"), OPTIONAL_COMMAND, AtStart,
+        "a command for /bin/sh whose first line of output is that account's password, run for new connections: for tokens that live for minutes; also written as password = { command = \"...\" }";
     tls: Mode = Text("prefer"), TLS_MODE, AtStart,
         "whether Headgate's connections to it are encrypted, and what its certificate must prove, as libpq's sslmode: verify-ca that it is of a trusted authority, verify-full that it is of this host too; Unix sockets are as they are";
     tls_ca: Option<PathBuf> = Nothing("the system's authorities"), PEM, AtStart,

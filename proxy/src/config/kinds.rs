@@ -32,6 +32,8 @@ pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub(super) struct Context<'a> {
     /// Of the cluster that is read; then of all of them.
     pub engine: Option<Engine>,
+    /// The file has passwords of users.
+    pub knows_passwords: bool,
     /// The variables that a secret may name.
     pub env: Option<Env<'a>>,
 }
@@ -101,6 +103,14 @@ pub(super) const OPTIONAL_SECRET: Kind<Option<Secret>> = Kind {
     read: |text, context| secret(text, context).map(Some),
     show: |secret| secret.as_ref().map_or(String::new(), SECRET.show),
     absent: || Some(None),
+};
+
+/// A command may have a secret in it.
+pub(super) const OPTIONAL_COMMAND: Kind<Option<Secret>> = Kind {
+    absent: || Some(None),
+    ..kind!("a command that is not empty", |text| (!text.is_empty()).then(|| Some(Secret::new(text))), |command| {
+        command.as_ref().map_or(String::new(), SECRET.show)
+    })
 };
 
 pub(super) const DURATION: Kind<Duration> = kind!(
@@ -198,8 +208,9 @@ pub(super) const PORT: Kind<u16> = kind!(
 );
 
 pub(super) const METHOD: Kind<Method> = kind!(
-    "\"auto\" (accounts), \"accounts\"; for PostgreSQL also \"password\", \"scram-sha-256\" or \"trust\"",
-    |text| match text {
+    "\"auto\" (accounts; scram-sha-256 for PostgreSQL where users have passwords here), \"accounts\"; for PostgreSQL also \"password\", \"scram-sha-256\" or \"trust\"",
+    |text, context| match text {
+        "auto" if context.knows_passwords && context.engine != Some(Engine::Mysql) => Some(Method::ScramSha256),
         "auto" | "accounts" => Some(Method::Accounts),
         "trust" => Some(Method::Trust),
         "scram-sha-256" => Some(Method::ScramSha256),

@@ -53,7 +53,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &str, env: Env<'a>) -> Self {
-        let context = Context { engine: None, env: Some(env) };
+        let context = Context { engine: None, knows_passwords: false, env: Some(env) };
         let mut reader = Self { context, leaves: BTreeMap::new(), tables: BTreeMap::new(), problems: Vec::new() };
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
@@ -74,6 +74,16 @@ impl<'a> Reader<'a> {
             path.push(name.get_ref().to_string());
             let line = line_of(text, name.span().start);
             match value.get_ref() {
+                // `password = { command = "…" }` is the longer way to write `password_command`.
+                DeValue::Table(inner) if *name.get_ref() == "password" && path.len() > 2 => {
+                    path.pop();
+                    for (part, value) in inner {
+                        path.push(format!("password_{}", part.get_ref()));
+                        self.leaves.insert(path.clone(), Leaf { line, value: read_value(value.get_ref()) });
+                        path.pop();
+                    }
+                    path.push(String::new());
+                }
                 DeValue::Table(inner) => {
                     self.tables.insert(path.clone(), line);
                     self.flatten(text, path, inner);

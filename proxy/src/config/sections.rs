@@ -6,7 +6,7 @@ use super::keys::{Admin, Cluster, Http, Journal, Limits, Listen, Login, Migrator
 use super::kinds::{CLUSTER_NAME, ENGINE, PEM, name};
 use super::reader::Reader;
 use super::section::Section;
-use super::{ADMIN_DATABASE, Config, Engine, Method};
+use super::{ADMIN_DATABASE, Config, Engine, Method, TlsDemand};
 use transport::tls::{File, Mode, Wrong};
 
 use crate::tls::{self, Files};
@@ -22,7 +22,8 @@ pub(super) fn take_config(reader: &mut Reader<'_>) -> Option<Config> {
     let mut routes = take_routes(reader);
     let default_route = take_default_route(reader, &mut routes);
     let login = take_login(reader, engine);
-    let users = take_users(reader, login.as_ref().map(|login| login.method));
+    let certificates = listen.as_ref().is_some_and(|listen| listen.tls_client_ca.is_some());
+    let users = take_users(reader, login.as_ref().map(|login| login.method), certificates);
     let limits = Limits::take(reader, "");
     let journal = Journal::take(reader, "");
     let migrator = Migrator::take(reader, "");
@@ -66,6 +67,18 @@ fn take_listen(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<Listen
         let text = format!("is missing, and {} is set; write both", at(there).join("."));
         reader.complain(&at(missing), None, text);
     }
+    if let Some(listen) = &listen {
+        let demand = listen.tls.word();
+        let offers = match listen.tls {
+            TlsDemand::Off => false,
+            TlsDemand::Auto => lines[0].is_some(),
+            TlsDemand::Allow | TlsDemand::Require => true,
+        };
+        if lines[2].is_some() && !offers {
+            let text = format!("is set, and listen.tls is {demand}, so that clients are not offered TLS");
+            reader.complain(&at(2), lines[2], text);
+        }
+    }
     let [certificate, key, clients] = files;
     let files = Files { own: certificate.zip(key), clients };
     if files != Files::default()
@@ -86,9 +99,16 @@ fn take_clusters(reader: &mut Reader<'_>) -> BTreeMap<String, Cluster> {
     for section in reader.names("clusters") {
         reader.context.engine = reader.peek(&["clusters", &section, "engine"], &ENGINE);
         let lines = TLS_FILES.map(|key| reader.line(&["clusters", &section, key]));
+        let password = reader.line(&["clusters", &section, "password"]);
         let cluster = Cluster::take(reader, &section);
         check_name(reader, "clusters", &section);
-        cluster.iter().for_each(|cluster| check_tls(reader, &section, cluster, lines));
+        if let Some(cluster) = &cluster {
+            check_tls(reader, &section, cluster, lines);
+            if cluster.password.is_some() && cluster.password_command.is_some() {
+                let text = "is set, and so is password_command; write one of them";
+                reader.complain(&["clusters", &section, "password"], password, text);
+            }
+        }
         if let Some(cluster) = cluster {
             clusters.insert(section, cluster);
         }
@@ -110,6 +130,12 @@ fn check_tls(reader: &mut Reader<'_>, section: &str, cluster: &Cluster, lines: [
     if given[0] && !cluster.tls.verifies() {
         let text = format!("is set, and tls is {mode}, which trusts everybody; write verify-ca or verify-full");
         reader.complain(&at(0), lines[0], text);
+        return;
+    }
+    if cluster.engine == Engine::Mysql && cluster.tls == Mode::VerifyCa {
+        let text = "is verify-ca, and the driver of MySQL's and MariaDB's SQL looks at the host's name all the same; write \
+                    verify-full, for which the certificate needs the host among its alternative names, or require";
+        reader.complain(&["clusters", section, "tls"], None, text);
         return;
     }
     if given[1] && cluster.tls == Mode::Disable {
@@ -197,6 +223,8 @@ fn take_default_route(reader: &mut Reader<'_>, routes: &mut BTreeMap<String, Rou
 const ANY_ROUTE: &str = "*";
 
 fn take_login(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<Login> {
+    let users = reader.names("users");
+    reader.context.knows_passwords = users.iter().any(|user| reader.line(&["users", user, "password"]).is_some());
     let at = ["login", "method"];
     let (line, query) = (reader.line(&at), reader.line(&["login", "auth_query"]));
     let login = Login::take(reader, "");
@@ -214,14 +242,20 @@ fn take_login(reader: &mut Reader<'_>, engine: Option<Engine>) -> Option<Login> 
     login
 }
 
-fn take_users(reader: &mut Reader<'_>, method: Option<Method>) -> BTreeMap<String, User> {
+fn take_users(reader: &mut Reader<'_>, method: Option<Method>, certificates: bool) -> BTreeMap<String, User> {
     let mut users = BTreeMap::new();
     for section in reader.names("users") {
         let path = ["users", section.as_str(), "password"];
         let line = reader.line(&path);
         let user = User::take(reader, &section);
         check_name(reader, "users", &section);
-        if method == Some(Method::ScramSha256) && line.is_none() {
+        let by_certificate = user.as_ref().is_some_and(|user| user.certificate.is_some());
+        if by_certificate && !certificates {
+            let at = ["users", section.as_str(), "certificate"];
+            let text = "is set, and nobody's certificate is looked at: write listen.tls_client_ca";
+            reader.complain(&at, None, text);
+        }
+        if method == Some(Method::ScramSha256) && line.is_none() && !by_certificate {
             let text = "is missing, and login.method is scram-sha-256; write it, or use trust";
             reader.complain(&path, None, text);
         }

@@ -44,7 +44,7 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!(config.clusters["blue"].port, 5432);
     assert_eq!(config.limits.hold_timeout, Duration::from_secs(30));
     assert_eq!(config.limits.frame_bytes_max, 1 << 30);
-    assert_eq!(config.login.method, Method::Accounts);
+    assert_eq!(config.login.method, Method::ScramSha256, "a user has a password here");
     assert_eq!(config.migrator.copy_chunk, 64 << 20);
     assert!(config.http.address.is_none());
 }
@@ -192,7 +192,8 @@ fn every_key_of_the_table_is_read() {
     let text: String = keys().map(line).collect();
     // A key that nobody takes would be complained about as unknown; the files are not there.
     let all = problems(&text);
-    let of_files = |line: &&String| line.contains(".tls_");
+    // One of the two is enough.
+    let of_files = |line: &&String| line.contains(".tls_") || line.contains("so is password_command");
     assert_eq!(all.iter().filter(|line| !of_files(line)).count(), 0, "{all:#?}");
 }
 
@@ -215,7 +216,8 @@ fn the_clusters_accounts_decide_and_mysql_has_no_other_way() {
     }
     let text = of_mysql("[login]\nauth_query = \"select $1\"");
     assert_complaint(&text, "login.auth_query", "mysql.user");
-    assert_eq!(parse(SMALLEST).expect("valid").login.method, Method::Accounts);
+    let nobody = SMALLEST.replace("[users.app]\npassword = \"b\"", "");
+    assert_eq!(parse(&nobody).expect("valid").login.method, Method::Accounts);
     let text = format!("{SMALLEST}[login]\nauth_query = \"select 1\"");
     assert_complaint(&text, "login.auth_query", "a query with $1 in it");
     let text = format!("{SMALLEST}[login]\ncapture_passwords = 1");
@@ -247,11 +249,34 @@ fn a_certificate_needs_its_key_and_files_that_can_be_read() {
     assert_complaint(&of_mysql("[listen]\ntls_client_ca = \"/none\""), "listen.tls_client_ca", "only PostgreSQL's");
 }
 
+#[tokio::test]
+async fn a_clusters_password_may_come_from_a_command_or_from_a_file_that_is_read_anew() {
+    let with = |more: &str| SMALLEST.replace("[clusters.blue]\n", &format!("[clusters.blue]\n{more}\n"));
+    for text in ["password = { command = \"echo token\" }", "password_command = \"echo token\""] {
+        let config = parse(&with(text)).expect("valid");
+        let password = config.clusters["blue"].own_password().expect("given");
+        assert_eq!(password.read().await.expect("run").as_str(), "token");
+        assert!(config.entries().iter().any(|(key, value)| key == "clusters.blue.password_command" && value == "***"));
+    }
+    let both = with("password = \"p\"\npassword_command = \"echo token\"");
+    assert_complaint(&both, "clusters.blue.password", "write one of them");
+    assert_complaint(&with("password = { comand = \"x\" }"), "clusters.blue.password_comand", "did you mean");
+    let file = std::env::temp_dir().join(format!("headgate-config-{}", std::process::id()));
+    std::fs::write(&file, "one\n").expect("written");
+    let config = parse(&with(&format!("password = \"file:{}\"", file.display()))).expect("valid");
+    std::fs::write(&file, "two\n").expect("written");
+    let password = config.clusters["blue"].own_password().expect("given");
+    assert_eq!(password.read().await.expect("read").as_str(), "two");
+    drop(std::fs::remove_file(&file));
+}
+
 #[test]
 fn a_clusters_tls_is_preferred_and_its_files_must_be_there_and_be_looked_at() {
     let with = |more: &str| SMALLEST.replace("[clusters.blue]\n", &format!("[clusters.blue]\n{more}\n"));
     assert_eq!(parse(SMALLEST).expect("valid").clusters["blue"].tls().mode(), transport::tls::Mode::Prefer);
     assert_complaint(&with("tls = \"allow\""), "clusters.blue.tls", "verify-full");
+    let driver = of_mysql("").replace("engine =", "tls = \"verify-ca\"\nengine =");
+    assert_complaint(&driver, "clusters.blue.tls", "alternative names");
     assert_complaint(&with("tls_ca = \"/none\""), "clusters.blue.tls_ca", "trusts everybody");
     let verified = with("tls = \"verify-ca\"\ntls_ca = \"/none\"");
     assert_complaint(&verified, "clusters.blue.tls_ca", "cannot be read as PEM");

@@ -27,6 +27,9 @@ const REFRESH_EVERY: Duration = Duration::from_secs(1);
 /// After a failure the cluster is left alone for longer, so that logins do not wait for it.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// What accounts ask of a connection is read again after this long.
+const REQUIREMENTS_AGE_MAX: Duration = Duration::from_secs(10);
+
 /// The columns differ between servers; those who may not read the table see none.
 const COLUMNS: &str = "SELECT LOWER(COLUMN_NAME) FROM information_schema.COLUMNS \
     WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'user'";
@@ -65,6 +68,7 @@ struct Reading {
 
 /// All accounts of a cluster that a login from here can mean, the one that the server would take first.
 struct List {
+    read: Instant,
     all: Vec<Entry>,
     /// What somebody without an account is taken for, so that nobody learns from the exchange which users there are.
     nobody: Option<Account>,
@@ -74,8 +78,29 @@ struct List {
 struct Entry {
     user: Vec<u8>,
     account: Account,
-    /// It is for connections in TLS only (`REQUIRE`).
-    needs_tls: bool,
+    requires: Requires,
+}
+
+/// What an account asks of a connection besides its proof (`REQUIRE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requires {
+    /// Nothing.
+    Nothing,
+    /// TLS.
+    Tls,
+    /// A certificate of the client's, which goes no further than to Headgate.
+    Certificate,
+}
+
+impl Requires {
+    /// By the column `ssl_type`.
+    fn of(kind: &[u8]) -> Self {
+        match kind {
+            b"" => Self::Nothing,
+            b"ANY" => Self::Tls,
+            _ => Self::Certificate,
+        }
+    }
 }
 
 impl List {
@@ -84,7 +109,7 @@ impl List {
             let unknown: [u8; 32] = rand::random();
             Account::Native(Some(native::Key::of(&unknown).verifier()))
         });
-        Self { all, nobody }
+        Self { read: Instant::now(), all, nobody }
     }
 
     fn find(&self, user: &[u8]) -> Option<Account> {
@@ -120,16 +145,16 @@ impl Accounts {
         }
     }
 
-    /// Whether the account that a login as `user` means is for connections in TLS only. The server sees Headgate's own
-    /// connection, not the client's.
-    pub async fn needs_tls(&self, cluster: &str, user: &[u8]) -> bool {
-        let Some(source) = self.clusters.get(cluster) else {
-            return false;
-        };
-        if source.list.load().is_none() {
+    /// What the account that a login as `user` means asks of a connection, by a list that is not old: the server sees Headgate's
+    /// own connection, not the client's. `None` where it cannot be known.
+    pub async fn requires(&self, cluster: &str, user: &[u8]) -> Option<Requires> {
+        let source = self.clusters.get(cluster)?;
+        let is_fresh = || source.list.load().as_ref().is_some_and(|list| list.read.elapsed() < REQUIREMENTS_AGE_MAX);
+        if !is_fresh() {
             source.refresh().await;
         }
-        source.list.load_full().is_some_and(|list| list.entry(user).is_some_and(|entry| entry.needs_tls))
+        let list = source.list.load_full()?;
+        Some(list.entry(user).map_or(Requires::Nothing, |entry| entry.requires))
     }
 
     /// The same after the accounts were read anew, for which it waits its turn.
@@ -237,8 +262,7 @@ fn list(rows: Vec<Row>, name: &str, address: Option<IpAddr>) -> List {
             let pattern = String::from_utf8(pattern.unwrap_or_default()).ok()?;
             let user = user.unwrap_or_default();
             let account = account(&plugin.unwrap_or_default(), &stored.unwrap_or_default());
-            let needs_tls = ssl.is_some_and(|ssl| !ssl.is_empty());
-            let entry = Entry { user, account, needs_tls };
+            let entry = Entry { user, account, requires: Requires::of(&ssl.unwrap_or_default()) };
             host::matches(&pattern, name, address).then(|| (host::rank(&pattern), entry.user.is_empty(), entry))
         })
         .collect();

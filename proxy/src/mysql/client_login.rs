@@ -89,7 +89,7 @@ pub async fn greet(
             let mut words = BytesMut::new();
             error_response::insecure(&mut words, &mut sequence);
             send_error_and_close(&mut Client::Plain(stream), &words).await;
-            return Err(Rejected::Insecure);
+            return Err(Rejected::Insecure { offered: true });
         }
         FirstPacket::Ssl(_) if !tls.is_offered() => {
             return Err(Rejected::Unsupported("TLS, which listen.tls does not offer"));
@@ -389,7 +389,7 @@ pub fn refuse(rejected: &Rejected, user: &[u8], peer: SocketAddr, sequence: &mut
     match rejected {
         Rejected::Io(_) => {}
         Rejected::Malformed(_) => error_response::malformed(&mut out, sequence),
-        Rejected::Insecure => error_response::insecure(&mut out, sequence),
+        Rejected::Insecure { .. } => error_response::insecure(&mut out, sequence),
         Rejected::Unsupported(what) => {
             let text = format!("Headgate cannot log this client in: it asks for {what}");
             error_response::error(&mut out, sequence, 1251, "08004", &text);

@@ -40,6 +40,11 @@ pub enum Denied {
     /// The account is for connections in TLS, and the client's is none. It has proven who it is.
     #[error("the account has REQUIRE SSL, and the client came without TLS")]
     NeedsTls,
+    /// The account asks for a certificate of the client's, which Headgate cannot show to the cluster.
+    #[error(
+        "the account has REQUIRE X509, ISSUER or SUBJECT, and a client's certificate goes no further than to Headgate"
+    )]
+    NeedsCertificate,
     /// The client names no route, and which it means cannot be told.
     #[error("the client names no database")]
     NoDatabase,
@@ -50,7 +55,7 @@ impl Denied {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Rejected(rejected) => rejected.reason(),
-            Self::NeedsTls => "insecure",
+            Self::NeedsTls | Self::NeedsCertificate => "insecure",
             Self::Refused { .. } | Self::NotServed(_) => "server",
             Self::NoRoute(_) | Self::NoDatabase => "unknown route",
         }
@@ -67,6 +72,15 @@ impl Denied {
                 let text = format!(
                     "Access denied for user '{}'@'{}' (using password: YES): the account has REQUIRE SSL, and this connection is \
                      not encrypted",
+                    String::from_utf8_lossy(user),
+                    peer.ip()
+                );
+                error_response::error(&mut out, sequence, ACCESS_DENIED, "28000", &text);
+            }
+            Self::NeedsCertificate => {
+                let text = format!(
+                    "Access denied for user '{}'@'{}' (using password: YES): the account requires a certificate, which cannot be \
+                     passed on here",
                     String::from_utf8_lossy(user),
                     peer.ip()
                 );

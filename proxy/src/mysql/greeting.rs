@@ -14,10 +14,11 @@ use protocol::mysql::auth;
 use protocol::mysql::handshake::{Capabilities, Greeting};
 use tokio::time::Instant;
 use tracing::{debug, warn};
+use transport::Password;
 use zeroize::Zeroizing;
 
 use super::server_login::{self, Credential, Identity};
-use crate::config::{self, Config, Secret};
+use crate::config::{self, Config};
 use crate::per_cluster::PerCluster;
 use crate::route::{Cluster, Routes};
 
@@ -79,6 +80,7 @@ pub struct Greetings {
 }
 
 struct Known {
+    password: Option<Password>,
     identity: Identity,
     state: Mutex<State>,
 }
@@ -98,15 +100,16 @@ struct Reported {
 }
 
 fn known(_: &str, cluster: &config::Cluster) -> Known {
-    let password = cluster.password.as_ref().map_or("", Secret::reveal);
     Known {
+        password: cluster.own_password(),
         identity: Identity {
             user: cluster.user.clone().into_bytes(),
-            credential: Credential::Clear(Zeroizing::new(password.as_bytes().to_vec())),
+            credential: Credential::Clear(Zeroizing::default()),
             capabilities: Capabilities::default(),
             charset: NOBODYS_CHARSET,
             attributes: Bytes::new(),
             max_packet: 1 << 24,
+            plain: false,
         },
         state: Mutex::default(),
     }
@@ -216,7 +219,16 @@ impl Greetings {
         let Some(known) = self.clusters.get(&cluster.name) else {
             return;
         };
-        match server_login::login(cluster, &known.identity, None).await {
+        let mut identity = known.identity.clone();
+        if let Some(password) = &known.password {
+            match password.read().await {
+                Ok(password) => identity.credential = Credential::Clear(Zeroizing::new(password.as_bytes().to_vec())),
+                Err(error) => {
+                    return warn!(cluster = cluster.name, %error, "the cluster's capabilities are not known yet");
+                }
+            }
+        }
+        match server_login::login(cluster, &identity, None).await {
             Ok(session) => {
                 self.learn(&cluster.name, &session.greeting);
                 server_login::quit(session).await;

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use protocol::mysql::handshake::{Capabilities, ChangeUser};
 use protocol::mysql::reply::{self, Okay};
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, Requires};
 use super::cipher::KeyPair;
 use super::client_login::{self, Claim, Judge, Line, Proven};
 use super::denied::{ACCESS_DENIED, Denied};
@@ -88,6 +88,7 @@ pub async fn change_user(
         charset: charset.unwrap_or(current.charset),
         attributes: if change.attributes.is_empty() { current.attributes.clone() } else { change.attributes },
         max_packet: current.max_packet,
+        plain: false,
     };
     let database = change.database.map(|_| route.database.clone());
     let claim = Claim::anew(change.user, change.plugin, capabilities);
@@ -174,8 +175,13 @@ impl Logins {
         let cluster = &destination.cluster.name;
         let judge = Judge { accounts: &self.accounts, passwords: &self.passwords, keys: &self.keys, cluster };
         let proven = client_login::authenticate(line, claim, &judge).await?;
-        if !line.is_secure() && self.accounts.needs_tls(cluster, &identity.user).await {
-            return Err(Denied::NeedsTls);
+        match self.accounts.requires(cluster, &identity.user).await {
+            Some(Requires::Nothing) => {}
+            Some(Requires::Tls) if line.is_secure() => {}
+            Some(Requires::Tls) => return Err(Denied::NeedsTls),
+            Some(Requires::Certificate) => return Err(Denied::NeedsCertificate),
+            // The server is to judge by the same kind of connection as the client's.
+            None => identity.plain = !line.is_secure(),
         }
         let (credential, reported) = match proven {
             Proven::Credential(credential) => (credential, None),

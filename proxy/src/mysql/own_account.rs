@@ -1,14 +1,15 @@
 //! Sessions of the account that the configuration has for a cluster: for what only that may ask.
 
-use mysql_async::{Conn, Error, OptsBuilder};
-use transport::Tls;
+use mysql_async::{Conn, Error, IoError, OptsBuilder};
+use transport::{Password, Tls};
 
-use crate::config::{Cluster, Secret};
+use crate::config::Cluster;
 
 /// How they are opened.
 #[derive(Clone, Debug)]
 pub(super) struct OwnAccount {
     options: OptsBuilder,
+    password: Option<Password>,
     tls: Tls,
 }
 
@@ -20,13 +21,17 @@ impl OwnAccount {
             .tcp_port(cluster.port)
             .socket(cluster.socket().map(|path| path.display().to_string()))
             .prefer_socket(false)
-            .user(Some(cluster.user.clone()))
-            .pass(cluster.password.as_ref().map(Secret::reveal));
-        Self { options, tls: cluster.tls() }
+            .user(Some(cluster.user.clone()));
+        Self { options, password: cluster.own_password(), tls: cluster.tls() }
     }
 
     /// Opens one. The caller sets the deadline.
     pub(super) async fn open(&self) -> Result<Conn, Error> {
-        transport::mysql::open(self.options.clone(), &self.tls).await
+        let password = match &self.password {
+            Some(password) => Some(password.read().await.map_err(|error| Error::Io(IoError::Io(error)))?),
+            None => None,
+        };
+        let options = self.options.clone().pass(password.as_ref().map(|password| password.as_str()));
+        transport::mysql::open(options, &self.tls).await
     }
 }

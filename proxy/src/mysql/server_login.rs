@@ -11,6 +11,7 @@ use protocol::mysql::{frame, reply};
 use rsa::rand_core::OsRng;
 use tokio::io::AsyncWriteExt;
 use transport::Tls;
+use transport::tls::Mode;
 
 use crate::route::Cluster;
 use crate::upstream::{KEEPALIVE, Upstream, address};
@@ -97,13 +98,15 @@ impl From<Failed> for Refused {
 /// Logs in on `cluster` as the client, within the cluster's `connect_timeout`.
 pub async fn login(cluster: &Cluster, identity: &Identity, database: Option<&str>) -> Result<ServerSession, Refused> {
     let deadline = tokio::time::Instant::now() + cluster.connect_timeout;
+    let plain = identity.plain && cluster.tls.mode() == Mode::Prefer;
+    let tls = if plain { Tls::disabled() } else { cluster.tls.clone() };
     let attempt = |tls: Tls| async move {
         let logging_in = tokio::time::timeout_at(deadline, attempt(cluster, &tls, identity, database));
         logging_in.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     };
     let failed_in_tls =
         |refused: &Refused| matches!(refused, Refused::Unreachable(error) if transport::is_of_handshake(error));
-    transport::preferring(&cluster.tls, attempt, failed_in_tls).await
+    transport::preferring(&tls, attempt, failed_in_tls).await
 }
 
 async fn attempt(

@@ -149,6 +149,7 @@ async fn open(
         charset: response.charset,
         attributes: response.attributes.clone(),
         max_packet: response.max_packet,
+        plain: false,
     };
     let application = response.attribute(b"program_name").unwrap_or_default();
     let entering = logins.enter(&mut line, claim, identity, &place.route, database.as_deref());

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::postgres::auth::{Md5Verifier, Verifier};
+use protocol::postgres::frame::HEADER_BYTES;
 use protocol::postgres::handshake::Startup;
+use protocol::postgres::reply::ErrorFields;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+use transport::Password;
 
 use super::internal_query::{Row, ask, query};
 use super::server_login::{self, Credential, Refused, ServerSession};
 use super::state::literal;
-use crate::config::{Cluster as Section, Config, Secret};
+use crate::config::{Cluster as Section, Config};
 use crate::per_cluster::PerCluster;
 use crate::route::Cluster;
 
@@ -47,25 +50,51 @@ pub struct Accounts {
 #[derive(Debug)]
 struct Reader {
     user: String,
-    credential: Option<Credential>,
+    password: Option<Password>,
     line: Mutex<Line>,
 }
 
 #[derive(Debug, Default)]
 struct Line {
-    /// Behind its login, with this query prepared.
-    session: Option<(ServerSession, String)>,
-    /// Since when it cannot be read.
-    failed: Option<Instant>,
+    /// Behind its login, with the query prepared.
+    session: Option<(ServerSession, Asked)>,
+    /// Since when the query is not answered, and which one it is.
+    failed: Option<(Instant, Asked)>,
+}
+
+/// What is asked, and where that is not every database's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asked {
+    query: String,
+    database: Option<String>,
 }
 
 /// Why a role's verifier is not known.
 #[derive(Debug, thiserror::Error)]
 enum Unread {
+    /// There is no session to ask on.
     #[error(transparent)]
     Session(#[from] Refused),
+    /// The account may not ask that, or there is nothing of the kind: nobody's can be read.
     #[error("{0}")]
-    Query(String),
+    Forbidden(String),
+    /// There is none for this role: a function raises, or the name is none on this server.
+    #[error("{0}")]
+    OfRole(String),
+    /// Something that passes.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Unread {
+    /// By the SQLSTATE and the text of the server.
+    fn query(code: &[u8], text: String) -> Self {
+        match code.get(..2) {
+            Some(b"42" | b"3F") => Self::Forbidden(text),
+            Some(b"02" | b"20" | b"21" | b"22" | b"P0") => Self::OfRole(text),
+            _ => Self::Failed(text),
+        }
+    }
 }
 
 impl Accounts {
@@ -94,11 +123,15 @@ impl Accounts {
         };
         let deadline = Instant::now() + cluster.connect_timeout;
         let mut line = timeout_at(deadline, reader.line.lock()).await.map_err(|_| late())?;
-        if line.failed.is_some_and(|since| since.elapsed() < RETRY_AFTER) {
+        let asked = Asked {
+            query: auth_query.unwrap_or(CATALOGUE).to_owned(),
+            // Roles are every database's; a function is one's.
+            database: auth_query.map(|_| database.to_owned()),
+        };
+        if line.failed.as_ref().is_some_and(|(since, failed)| since.elapsed() < RETRY_AFTER && *failed == asked) {
             return Ok(None);
         }
-        let asked = auth_query.unwrap_or(CATALOGUE);
-        let reading = timeout_at(deadline, Box::pin(reader.read(&mut line, cluster, database, asked, role)));
+        let reading = timeout_at(deadline, Box::pin(reader.read(&mut line, cluster, database, &asked, role)));
         match reading.await.unwrap_or_else(|_| Err(Unread::Session(late()))) {
             Ok(account) => {
                 if line.failed.take().is_some() {
@@ -106,28 +139,41 @@ impl Accounts {
                 }
                 Ok(Some(account))
             }
-            Err(Unread::Session(refused @ Refused::Unreachable(_))) => Err(refused),
-            Err(error) => {
+            Err(Unread::OfRole(error)) => {
+                debug!(cluster = cluster.name, role, error, "this role has no verifier");
+                Ok(Some(Account::Nobody))
+            }
+            Err(Unread::Forbidden(error)) => {
                 if line.failed.is_none() {
                     warn!(
-                        cluster = cluster.name, account = reader.user, %error,
+                        cluster = cluster.name,
+                        account = reader.user,
+                        error,
                         "the roles' verifiers cannot be read, so that every client is asked for its password itself, over TLS \
                          only; let the account read pg_authid, or set login.auth_query"
                     );
                 }
-                *line = Line { session: None, failed: Some(Instant::now()) };
+                *line = Line { session: None, failed: Some((Instant::now(), asked)) };
                 Ok(None)
             }
+            // What the client's own database is refused for is the client's to hear; the rest is between us and the server.
+            Err(Unread::Session(Refused::ByServer { frame, .. })) if is_no_database(&frame) => {
+                Err(Refused::ByServer { frame, welcomed: false })
+            }
+            Err(Unread::Session(refused @ Refused::Unreachable(_))) => Err(refused),
+            Err(error) => Err(Refused::Unreachable(io::Error::other(error.to_string()))),
         }
     }
 }
 
+/// Whether a server refused because there is no such database.
+fn is_no_database(frame: &Bytes) -> bool {
+    let fields = ErrorFields::parse(frame.slice(HEADER_BYTES.min(frame.len())..));
+    fields.code == b"3D000"[..]
+}
+
 fn reader(_: &str, cluster: &Section) -> Reader {
-    Reader {
-        user: cluster.user.clone(),
-        credential: cluster.password.as_ref().map(|password| Credential::password(Secret::reveal(password).as_bytes())),
-        line: Mutex::default(),
-    }
+    Reader { user: cluster.user.clone(), password: cluster.own_password(), line: Mutex::default() }
 }
 
 impl Reader {
@@ -136,11 +182,11 @@ impl Reader {
         line: &mut Line,
         cluster: &Cluster,
         database: &str,
-        asked: &str,
+        asked: &Asked,
         role: &str,
     ) -> Result<Account, Unread> {
         // A caller that gives up leaves a session in the middle of an answer: it is put back only behind that.
-        let kept = line.session.take().filter(|(session, query)| query == asked && session.stream.is_open());
+        let kept = line.session.take().filter(|(session, kept)| kept == asked && session.stream.is_open());
         let was_kept = kept.is_some();
         let mut session = match kept {
             Some((session, _)) => session,
@@ -148,17 +194,19 @@ impl Reader {
         };
         let question = format!("EXECUTE headgate_role({})", literal(role));
         let mut answer = question_of(&mut session, &question).await;
-        if answer.is_err() && was_kept {
+        if was_kept && matches!(answer, Err(Unread::Session(_) | Unread::Failed(_))) {
             // The server may have closed it between two logins.
             session = self.open(cluster, database, asked).await?;
             answer = question_of(&mut session, &question).await;
         }
+        if let Ok(_) | Err(Unread::OfRole(_)) = answer {
+            line.session = Some((session, asked.clone()));
+        }
         let account = account(role, &answer?);
-        line.session = Some((session, asked.to_owned()));
         Ok(account)
     }
 
-    async fn open(&self, cluster: &Cluster, database: &str, asked: &str) -> Result<ServerSession, Unread> {
+    async fn open(&self, cluster: &Cluster, database: &str, asked: &Asked) -> Result<ServerSession, Unread> {
         let owned = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         let parameters =
             [("user", self.user.as_str()), ("application_name", "headgate logins"), ("client_encoding", "UTF8")];
@@ -168,8 +216,14 @@ impl Reader {
             parameters: parameters.iter().map(|(name, value)| (owned(name), owned(value))).collect(),
             protocol_options: Vec::new(),
         };
-        let mut session = server_login::login(cluster, &startup, database, self.credential.as_ref()).await?;
-        question_of(&mut session, &format!("PREPARE headgate_role(text) AS {asked}")).await?;
+        let credential = match &self.password {
+            Some(password) => {
+                Some(Credential::password(password.read().await.map_err(Refused::Unreachable)?.as_bytes()))
+            }
+            None => None,
+        };
+        let mut session = server_login::login(cluster, &startup, database, credential.as_ref()).await?;
+        question_of(&mut session, &format!("PREPARE headgate_role(text) AS {}", asked.query)).await?;
         Ok(session)
     }
 }
@@ -178,7 +232,7 @@ async fn question_of(session: &mut ServerSession, sql: &str) -> Result<Vec<Row>,
     let mut unread = BytesMut::new();
     let mut answer = ask(&mut session.stream, &mut unread, &query(sql)).await?;
     match answer.error.take() {
-        Some(error) => Err(Unread::Query(error)),
+        Some(error) => Err(Unread::query(&answer.code, error)),
         None => Ok(answer.results.pop().unwrap_or_default()),
     }
 }
@@ -199,6 +253,20 @@ mod tests {
 
     fn row(name: &str, stored: Option<&str>) -> Row {
         vec![Some(name.to_owned()), stored.map(str::to_owned)]
+    }
+
+    #[test]
+    fn only_what_nobody_may_ask_makes_all_clients_show_their_passwords() {
+        let of = |code: &[u8]| Unread::query(code, String::new());
+        for code in [&b"42501"[..], b"42883", b"42P01", b"3F000"] {
+            assert!(matches!(of(code), Unread::Forbidden(_)));
+        }
+        for code in [&b"22P05"[..], b"P0001", b"P0002"] {
+            assert!(matches!(of(code), Unread::OfRole(_)));
+        }
+        for code in [&b"57P01"[..], b"57P03", b"53300", b"53200", b"XX000", b"08006", b""] {
+            assert!(matches!(of(code), Unread::Failed(_)));
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use rand::distr::Alphanumeric;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tracing::debug;
+use zeroize::Zeroizing;
 
 use super::passwords::Demand;
 use crate::client::Client;
@@ -84,7 +85,7 @@ pub async fn first(
             }
             Ok(Some(FirstPacket::Cancel { pid, secret })) => return Ok((client, Ok(Arrival::Cancel { pid, secret }))),
             Ok(Some(FirstPacket::Startup(_))) if tls.is_required() && !client.is_encrypted() => {
-                return Ok((client, Err(Rejected::Insecure)));
+                return Ok((client, Err(Rejected::Insecure { offered: true })));
             }
             Ok(Some(FirstPacket::Startup(startup))) => return Ok((client, Ok(Arrival::Session(startup)))),
             Ok(None) => {
@@ -123,11 +124,11 @@ pub async fn authenticate(
     client: &mut Client,
     buffer: &mut BytesMut,
     (user, demand): (&str, Demand),
-    end_point: Option<&[u8]>,
+    tls: &ListenerTls,
 ) -> Result<Option<Credential>, Rejected> {
     match demand {
         Demand::Nothing => Ok(None),
-        Demand::Scram(verifier) => scram(client, buffer, verifier, end_point).await.map(Some),
+        Demand::Scram(verifier) => scram(client, buffer, verifier, tls.end_point()).await.map(Some),
         Demand::Md5(verifier) => {
             let salt: [u8; 4] = rand::random();
             ask(client, &AuthRequest::Md5 { salt }).await?;
@@ -139,7 +140,7 @@ pub async fn authenticate(
         }
         Demand::Password | Demand::OfAccount if !client.is_encrypted() => {
             debug!(user, "the client came without TLS, and its password would have to be asked for");
-            Err(Rejected::Insecure)
+            Err(Rejected::Insecure { offered: tls.is_offered() })
         }
         Demand::Password | Demand::OfAccount => {
             ask(client, &AuthRequest::Cleartext).await?;
@@ -147,7 +148,7 @@ pub async fn authenticate(
             if password.is_empty() {
                 return Err(Rejected::Password { given: false });
             }
-            Ok(Some(Credential::password(&password)))
+            Ok(Some(Credential::Shown(Zeroizing::new(password.to_vec()))))
         }
     }
 }
@@ -212,7 +213,7 @@ pub fn refuse(rejected: &Rejected, user: &str) -> BytesMut {
             error_response::protocol_violation(&mut out, "invalid startup packet");
         }
         Rejected::Unsupported(what) => error_response::protocol_violation(&mut out, what),
-        Rejected::Insecure => error_response::insecure(&mut out),
+        Rejected::Insecure { offered } => error_response::insecure(&mut out, *offered),
         Rejected::Password { .. } => error_response::invalid_password(&mut out, user),
     }
     out

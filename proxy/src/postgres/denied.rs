@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use bytes::BytesMut;
 use protocol::postgres::auth::AuthRequest;
 use protocol::postgres::error_response::{self, Severity};
+use protocol::postgres::frame::HEADER_BYTES;
 use protocol::postgres::handshake::UnsupportedProtocol;
+use protocol::postgres::reply::ErrorFields;
 use tracing::warn;
 
 use super::client_login;
@@ -32,6 +34,11 @@ pub(super) enum Denied {
     /// The route's sessions are not let in.
     #[error("{}", .0.words())]
     NotServed(Turned),
+    /// The client has shown a password, and the cluster asks for none from here: nobody has said that it is right.
+    #[error(
+        "cluster {0} lets Headgate in without asking for a password, so that nobody can judge the one that the client has shown"
+    )]
+    NotJudged(String),
     /// There is no session on the cluster.
     #[error("cluster {cluster}: {refused}")]
     Refused {
@@ -50,11 +57,19 @@ impl Denied {
         Self::Refused { refused, cluster: cluster.name.clone(), asked }
     }
 
+    /// Whether the server has judged the proof, and it is wrong.
+    pub(super) fn is_wrong_password(&self) -> bool {
+        let Self::Refused { refused: Refused::ByServer { frame, .. }, .. } = self else {
+            return false;
+        };
+        ErrorFields::parse(frame.slice(HEADER_BYTES.min(frame.len())..)).code == b"28P01"[..]
+    }
+
     /// The reason by which it is counted.
     pub(super) fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Rejected(rejected) => Some(rejected.reason()),
-            Self::Refused { .. } | Self::NotServed(_) => Some("server"),
+            Self::Refused { .. } | Self::NotServed(_) | Self::NotJudged(_) => Some("server"),
             Self::NoRoute(_) => Some("unknown route"),
             Self::Protocol(_) | Self::NoUser => None,
         }
@@ -72,6 +87,15 @@ impl Denied {
             Self::NoUser => error_response::no_user(&mut out),
             Self::NoRoute(name) => error_response::unknown_route(&mut out, name),
             Self::NotServed(turned) => error_response::cannot_connect_now(&mut out, turned.words()),
+            Self::NotJudged(cluster) => {
+                warn!(
+                    %peer, cluster, user,
+                    "a client was not let in: the cluster trusts Headgate's address (pg_hba.conf), so that it judges no password; let it \
+                     ask for one, let Headgate read the roles' verifiers, or use login.method = \"trust\" if nobody needs one"
+                );
+                let message = "the database system does not check passwords of this connection";
+                error_response::error(&mut out, Severity::Fatal, "28000", message);
+            }
             Self::Refused { refused, cluster, asked } => match refused {
                 Refused::ByServer { frame, welcomed } => {
                     if *welcomed && !asked {

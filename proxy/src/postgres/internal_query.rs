@@ -23,6 +23,8 @@ pub struct Answer {
     pub asides: BytesMut,
     /// The first error's code and message, if one came.
     pub error: Option<String>,
+    /// The SQLSTATE of that.
+    pub code: Bytes,
 }
 
 impl Answer {
@@ -68,7 +70,10 @@ pub async fn ask(stream: &mut Upstream, buffer: &mut BytesMut, question: &[u8]) 
             }
             reply::ERROR_RESPONSE => {
                 let error = reply::ErrorFields::parse(frame.body);
-                answer.error.get_or_insert_with(|| error.summary());
+                if answer.error.is_none() {
+                    answer.error = Some(error.summary());
+                    answer.code = error.code;
+                }
             }
             reply::NOTIFICATION_RESPONSE => {
                 frame::put(&mut answer.asides, frame.tag, |out| {

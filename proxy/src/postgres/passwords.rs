@@ -23,6 +23,17 @@ pub struct Passwords {
     shown: Mutex<BTreeMap<String, Secret>>,
 }
 
+/// What one login is about.
+#[derive(Debug)]
+pub struct Terms {
+    /// What the client has to prove.
+    pub demand: Demand,
+    /// What a server is answered with, where the configuration has it.
+    pub credential: Option<Credential>,
+    /// The query that gives a role's verifier, where it is not read from the catalogue.
+    pub auth_query: Option<String>,
+}
+
 /// What a client has to prove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Demand {
@@ -124,7 +135,25 @@ impl Passwords {
     /// What a user of an application must prove, as far as the configuration says. A password that Headgate would answer the
     /// cluster with must be known to the client too, or anybody could come in by it.
     pub fn demand(&self, user: &str) -> Demand {
+        self.terms(user, None).demand
+    }
+
+    /// What a login of this user is about, by one reading of the configuration, whatever comes after: what must be proven,
+    /// and what a server is answered with. A certificate of that name may prove the user.
+    pub fn terms(&self, user: &str, certificate: Option<&str>) -> Terms {
         let all = self.known.load();
+        let known = all.users.get(user);
+        let shown =
+            certificate.is_some_and(|name| known.is_some_and(|known| known.certificate.as_deref() == Some(name)));
+        let configured = known.and_then(|known| known.password.as_ref());
+        Terms {
+            demand: if shown { Demand::Nothing } else { self.demanded(&all, user) },
+            credential: configured.map(|known| Credential::password(known.password.reveal().as_bytes())),
+            auth_query: all.auth_query.clone(),
+        }
+    }
+
+    fn demanded(&self, all: &Known, user: &str) -> Demand {
         match (all.users.get(user).and_then(|known| known.password.as_ref()), all.method) {
             (Some(known), _) => Demand::Scram(known.verifier.clone()),
             (None, Method::Trust) => Demand::Nothing,
@@ -139,21 +168,11 @@ impl Passwords {
         Demand::Scram(self.unknown(user))
     }
 
-    /// Whether a certificate with this common name proves the user.
-    pub fn proves(&self, certificate: &str, user: &str) -> bool {
-        let all = self.known.load();
-        all.users.get(user).is_some_and(|known| known.certificate.as_deref() == Some(certificate))
-    }
-
-    /// The query that gives a role's verifier, where it is not read from the catalogue.
-    pub fn auth_query(&self) -> Option<String> {
-        self.known.load().auth_query.clone()
-    }
-
     /// Whether nothing that this user could prove lets it in.
     pub fn turns_away(&self, user: &str) -> bool {
         let all = self.known.load();
-        all.method == Method::ScramSha256 && all.users.get(user).is_none_or(|known| known.password.is_none())
+        all.method == Method::ScramSha256
+            && all.users.get(user).is_none_or(|known| known.password.is_none() && known.certificate.is_none())
     }
 
     /// A password that a server has just taken for this user's.
@@ -227,8 +246,10 @@ mod tests {
     #[test]
     fn who_is_not_configured_proves_what_the_method_says() {
         let with = |method: &str| {
-            let users = "[users.app]\npassword = \"p\"\n[users.web]\ncertificate = \"web.example\"\n";
-            Passwords::new(&config(&format!("[login]\nmethod = \"{method}\"\n{users}")))
+            let users = "[users.app]\npassword = \"p\"\n[users.web]\n";
+            let mut config = config(&format!("[login]\nmethod = \"{method}\"\n{users}"));
+            config.users.get_mut("web").expect("there").certificate = Some("web.example".to_owned());
+            Passwords::new(&config)
         };
         for (method, expected) in
             [("trust", Demand::Nothing), ("accounts", Demand::OfAccount), ("password", Demand::Password)]
@@ -236,7 +257,9 @@ mod tests {
             let passwords = with(method);
             assert_eq!(passwords.demand("web"), expected);
             assert!(matches!(passwords.demand("app"), Demand::Scram(_)) && !passwords.turns_away("web"), "{method}");
-            assert!(passwords.proves("web.example", "web") && !passwords.proves("web.example", "app"), "{method}");
+            let with = |certificate: &str, user: &str| passwords.terms(user, Some(certificate)).demand;
+            assert_eq!(with("web.example", "web"), Demand::Nothing, "{method}");
+            assert!(with("web.example", "app") != Demand::Nothing && with("app", "app") != Demand::Nothing, "{method}");
         }
     }
 

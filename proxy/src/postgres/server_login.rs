@@ -31,6 +31,8 @@ pub struct ServerSession {
     pub key: reply::BackendKeyData,
     /// Notices of the login, as whole frames, for the client.
     pub notices: BytesMut,
+    /// The server asked for a proof, and took it.
+    pub proven: bool,
 }
 
 impl AsRef<Upstream> for ServerSession {
@@ -69,6 +71,9 @@ impl From<Failed> for Refused {
             // As good as somebody else at the other end.
             Failed::Scram(refused) => Self::Unreachable(io::Error::other(refused)),
             Failed::NoPassword => Self::Unsupported("a password, and the configuration has none for this user"),
+            Failed::Public => {
+                Self::Unsupported("the password in clear text, and the connection to it is not encrypted")
+            }
             Failed::Mechanism => Self::Unsupported("a SASL mechanism other than SCRAM-SHA-256"),
             Failed::Method => Self::Unsupported("a kind of authentication that is not supported"),
             Failed::OutOfOrder => Self::Unsupported("a step of the login out of order"),
@@ -93,15 +98,16 @@ pub async fn login(
     startup.encode_for_server(database.as_bytes(), &mut out);
     let (user, nonce) = (startup.user().unwrap_or_default(), nonce());
     let end_point = stream.end_point();
-    let account = Account { user: &user, credential, end_point: end_point.as_deref(), nonce: &nonce };
+    let private = stream.is_local() || stream.is_encrypted();
+    let account = Account { user: &user, credential, end_point: end_point.as_deref(), private, nonce: &nonce };
     let mut login = Login::new(account);
     let step = |incoming: &mut BytesMut, outgoing: &mut BytesMut| login.feed(incoming, outgoing);
     let logging_in = transport::log_in(stream, (&cluster.tls, &cluster.host), &mut buffer, out, step);
     let (stream, welcome) = tokio::time::timeout(cluster.connect_timeout, logging_in)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))???;
-    let Welcome { parameters, key, notices } = welcome;
-    Ok(ServerSession { stream, buffer, parameters, key, notices })
+    let Welcome { parameters, key, notices, proven } = welcome;
+    Ok(ServerSession { stream, buffer, parameters, key, notices, proven })
 }
 
 /// Reads one frame; `None` where the server closed.

@@ -172,7 +172,7 @@ impl SessionEngine for Postgres {
     }
 
     fn adopt(session: &mut Session<Self>, server: ServerSession) -> NewServer {
-        let ServerSession { stream, buffer, parameters, key, notices: _ } = server;
+        let ServerSession { stream, buffer, parameters, key, notices: _, proven: _ } = server;
         session.wire.set_parameters(parameters);
         NewServer { stream, buffer, pid: i64::from(key.pid), secret: key.secret }
     }

@@ -19,8 +19,8 @@ use super::accounts::{Account, Accounts};
 use super::cancel;
 use super::client_login::{self, Arrival};
 use super::denied::Denied;
-use super::passwords::{Demand, Known, Passwords};
-use super::server_login::{self, Credential, Refused};
+use super::passwords::{Demand, Known, Passwords, Terms};
+use super::server_login::{self, Credential};
 use super::serving::Postgres;
 use super::wire::PostgresWire;
 use crate::client::{Client, send_error_and_close};
@@ -132,8 +132,7 @@ async fn serve(sessions: Arc<PostgresSessions>, stream: TcpStream, peer: SocketA
         }
         Ok(Arrival::Session(startup)) => {
             let user = startup.user();
-            let end_point = tls.end_point();
-            let opening = Box::pin(open(&sessions, (&mut client, &mut leftover), startup, peer, end_point));
+            let opening = Box::pin(open(&sessions, (&mut client, &mut leftover), startup, peer, &tls));
             let opened = timeout_at(deadline, opening).await;
             opened.map(|opened| opened.map_err(|denied| fail(plane, peer, &user.unwrap_or_default(), &denied)))
         }
@@ -159,7 +158,7 @@ async fn open(
     (client, buffer): (&mut Client, &mut BytesMut),
     startup: Startup,
     peer: SocketAddr,
-    end_point: Option<&[u8]>,
+    tls: &ListenerTls,
 ) -> Result<Opened<Postgres>, Denied> {
     let PostgresSessions { plane, passwords, accounts, .. } = sessions;
     let mut greeting = BytesMut::new();
@@ -171,7 +170,7 @@ async fn open(
 
     if database == ADMIN_DATABASE && plane.console.is_some() {
         let demand = Demand::Scram(passwords.of_admin(&user));
-        client_login::authenticate(client, buffer, (&user, demand), end_point).await?;
+        client_login::authenticate(client, buffer, (&user, demand), tls).await?;
         AuthRequest::Ok.encode(&mut greeting);
         send(client, &mut greeting).await?;
         return Ok(Opened::Console(user));
@@ -180,14 +179,10 @@ async fn open(
     let name = String::from_utf8_lossy(&database).into_owned();
     let route = plane.routes.for_session(&name).ok_or(Denied::NoRoute(name))?;
     route.door.pass(plane.limits.connect_timeout).await.map_err(Denied::NotServed)?;
-    let mut demand = match client.certificate_name() {
-        Some(name) if passwords.proves(&name, &user) => Demand::Nothing,
-        _ => passwords.demand(&user),
-    };
+    let Terms { mut demand, credential, auth_query } = passwords.terms(&user, client.certificate_name().as_deref());
     if demand == Demand::OfAccount {
         let cluster = &route.destination().cluster;
-        let query = passwords.auth_query();
-        let found = accounts.find(cluster, &route.database, query.as_deref(), &user).await;
+        let found = accounts.find(cluster, &route.database, auth_query.as_deref(), &user).await;
         demand = match found.map_err(|refused| Denied::of_cluster(refused, cluster, true))? {
             Some(Account::Scram(verifier)) => Demand::Scram(verifier),
             Some(Account::Md5(verifier)) => Demand::Md5(verifier),
@@ -196,8 +191,13 @@ async fn open(
         };
     }
     let asked = demand != Demand::Nothing;
-    let proven = client_login::authenticate(client, buffer, (&user, demand), end_point).await?;
-    let credential = passwords.credential(&user).or(proven);
+    let proven = client_login::authenticate(client, buffer, (&user, demand), tls).await?;
+    // Only the server can judge what was shown; the rest was judged here.
+    let shown = match &proven {
+        Some(Credential::Shown(password)) => Some(password.clone()),
+        _ => None,
+    };
+    let credential = credential.or(proven);
 
     let mut place = Place::on(Arc::clone(&route));
     let (startup_of, database) = (&startup, &route.database);
@@ -207,20 +207,19 @@ async fn open(
         login.map_err(|refused| Denied::of_cluster(refused, &cluster, asked))
     };
     let (destination, met) = login::log_in(&route, plane.limits.connect_timeout, attempt).await;
-    let server = match met {
-        Ok(server) => server,
-        Err(denied) => {
-            if let (Denied::Refused { refused: Refused::ByServer { .. }, .. }, Some(Credential::Password(password))) =
-                (&denied, &credential)
-            {
-                passwords.forget(&user, password);
-            }
+    let server = match (met, &shown) {
+        (Ok(server), Some(_)) if !server.proven => return Err(Denied::NotJudged(destination.cluster.name.clone())),
+        (Ok(server), Some(password)) => {
+            passwords.remember(&user, password);
+            server
+        }
+        (Ok(server), None) => server,
+        (Err(denied), Some(password)) if denied.is_wrong_password() => {
+            passwords.forget(&user, password);
             return Err(denied);
         }
+        (Err(denied), _) => return Err(denied),
     };
-    if let Some(Credential::Password(password)) = &credential {
-        passwords.remember(&user, password);
-    }
     place.destination = destination;
 
     let application = startup.get(b"application_name").unwrap_or_default();

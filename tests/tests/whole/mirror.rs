@@ -305,6 +305,7 @@ const CASES: &[(&str, &[&str])] = &[
             "login::the_clients_of_both_servers_log_in_with_and_without_tls",
             "login::with_trust_the_cluster_decides_and_a_configured_password_is_asked_for",
             "tls::a_certificate_proves_the_user_that_the_configuration_names_and_nobody_else",
+            "tls::a_password_that_the_cluster_does_not_ask_for_lets_nobody_in",
             "tls::roles_log_in_by_what_the_server_stores_of_them_and_the_server_has_the_last_word",
             "tls::where_no_verifier_can_be_read_a_password_is_asked_for_over_tls_only_and_the_server_judges_it",
         ],

@@ -2,11 +2,13 @@
 
 use crate::postgres::client::failed;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::process::Command;
+use transport::Tls;
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::postgres::client;
@@ -69,7 +71,9 @@ async fn end(
     let options = options.map_err(|error| failed("cannot read the settings that a session inherits", error))?;
     let settings = format!("{options} {settings}");
     drop(session);
-    let running = command(program, endpoint, purpose, &settings).args(arguments).output();
+    let password = endpoint.read_password().await?;
+    let trusted = Trusted::of(&endpoint.tls)?;
+    let running = command(program, (endpoint, password), trusted.path(), purpose, &settings).args(arguments).output();
     tokio::time::timeout(TIMEOUT, running)
         .await
         .map_err(|_| Error::fatal(format!("{shown} did not end within {} s", TIMEOUT.as_secs())))?
@@ -103,8 +107,54 @@ pub fn database_argument(endpoint: &Endpoint) -> OsString {
     format!("--dbname=dbname='{name}'").into()
 }
 
+/// The authorities that a server's certificate must be of, as a file: libpq knows those of the system since version 16 only, and
+/// for `verify-full` alone.
+enum Trusted<'a> {
+    Nobody,
+    File(&'a Path),
+    Written(PathBuf),
+}
+
+impl<'a> Trusted<'a> {
+    fn of(tls: &'a Tls) -> Result<Self> {
+        let settings = tls.settings();
+        if !settings.mode.verifies() {
+            return Ok(Self::Nobody);
+        }
+        if let Some(file) = &settings.authorities {
+            return Ok(Self::File(file));
+        }
+        let path = std::env::temp_dir().join(format!("headgate-authorities-{:032x}.pem", rand::random::<u128>()));
+        let cannot = |error| Error::fatal(format!("cannot write {}", path.display())).because(error);
+        std::fs::write(&path, tls.trusted_pem()).map_err(cannot)?;
+        Ok(Self::Written(path))
+    }
+
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Nobody => None,
+            Self::File(path) => Some(path),
+            Self::Written(path) => Some(path),
+        }
+    }
+}
+
+impl Drop for Trusted<'_> {
+    fn drop(&mut self) {
+        if let Self::Written(path) = self {
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
 /// The connection goes through the environment; everything else of ours is kept out of it.
-fn command(program: &Path, endpoint: &Endpoint, purpose: &str, settings: &str) -> Command {
+fn command(
+    program: &Path,
+    (endpoint, password): (&Endpoint, Option<Zeroizing<String>>),
+    trusted: Option<&Path>,
+    purpose: &str,
+    settings: &str,
+) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
@@ -126,13 +176,12 @@ fn command(program: &Path, endpoint: &Endpoint, purpose: &str, settings: &str) -
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    if let Some(password) = &endpoint.password {
-        command.env("PGPASSWORD", password);
+    if let Some(password) = password {
+        command.env("PGPASSWORD", password.as_str());
     }
     let tls = endpoint.tls.settings();
-    if tls.mode.verifies() {
-        command.env("PGSSLROOTCERT", tls.authorities.as_deref().unwrap_or(Path::new("system")));
-    }
+    // Where the server need not prove itself, a file in this user's home must not make it.
+    command.env("PGSSLROOTCERT", trusted.unwrap_or(Path::new("/nonexistent/none")));
     if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
         command.env("PGSSLCERT", certificate).env("PGSSLKEY", key);
     }

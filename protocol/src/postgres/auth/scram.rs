@@ -374,10 +374,8 @@ impl ScramClient {
         if !nonce.starts_with(&self.nonce) {
             return Err(Refused::Nonce);
         }
-        if iterations > ITERATIONS_OF_SERVER_MAX {
-            return Err(Refused::Iterations);
-        }
         let ScramKeys { client: ref key, server: ref server_key } = match &self.secret {
+            Secret::Password(_) if iterations > ITERATIONS_OF_SERVER_MAX => return Err(Refused::Iterations),
             Secret::Password(password) => {
                 let salted = Zeroizing::new(salted_password(password, &salt, iterations));
                 let client = ClientKey(hmac(&*salted, &[b"Client Key"]));

@@ -79,6 +79,7 @@ fn console_of(path: &Path) -> Result<Cluster, String> {
         port: address.port(),
         user: config.admin.user,
         password: Some(config.admin.password),
+        password_command: None,
         // The certificate is as often as not one of Headgate's own making, and this is Headgate's own host.
         tls: Mode::Prefer,
         tls_ca: None,

@@ -1,5 +1,6 @@
 //! What both engines' URLs have in common: their parameters, and what these say of TLS.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
@@ -33,7 +34,7 @@ impl Parameters {
         let (plain, asked) = url.split_once('?').unwrap_or((url, ""));
         let decode = |text: &str| {
             let decoded = percent_decode_str(text).decode_utf8();
-            decoded.map(|text| text.into_owned()).map_err(|_| format!("{option}: a parameter is not UTF-8"))
+            decoded.map(Cow::into_owned).map_err(|_| format!("{option}: a parameter is not UTF-8"))
         };
         let pairs = asked.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use tests::certificates::{Authority, Says};
+use tests::certificates::{Authority, Says, headgate};
 use tests::client::Raw;
-use tests::headgate::Headgate;
+use tests::headgate::{Engine, Headgate};
 use tests::postgres::{Postgres, try_connect};
 use tests::wait::{SOON, within};
 use tests::world::{DATABASE, World};
@@ -43,24 +43,15 @@ async fn application(postgres: &Postgres) {
 }
 
 fn cluster(name: &str, postgres: &Postgres, tls: &str, authority: &Authority) -> String {
-    let ca = if tls.starts_with("verify") { format!("tls_ca = {:?}\n", authority.file()) } else { String::new() };
+    let (port, tls) = (postgres.port(), authority.trusted_with(tls));
+    // The password comes as a token does.
     format!(
-        "[clusters.{name}]\nhost = \"localhost\"\nport = {}\nuser = \"mover\"\npassword = \"m\"\ntls = \"{tls}\"\n{ca}",
-        postgres.port()
+        "[clusters.{name}]\nhost = \"localhost\"\nport = {port}\nuser = \"mover\"\npassword = {{ command = \"echo m\" }}\n{tls}"
     )
 }
 
 fn route() -> String {
     format!("[routes.{DATABASE}]\ncluster = \"blue\"\n")
-}
-
-/// A Headgate that shows this certificate; `more` are further keys of its listener.
-async fn headgate((certificate, key): &(PathBuf, PathBuf), more: &str, sections: &str) -> Headgate {
-    let mut headgate = Headgate::prepare(sections);
-    let keys = format!("[listen]\ntls_certificate = {certificate:?}\ntls_key = {key:?}\n{more}");
-    headgate.configure("[listen]\n", &keys);
-    headgate.launch().await;
-    headgate
 }
 
 /// libpq's own client.
@@ -133,7 +124,7 @@ async fn a_database_moves_there_and_back_in_verified_tls_and_no_configuration_ha
         route(),
     ]
     .concat();
-    let headgate = headgate(&authority.sign_for_here("listener"), "", &sections).await;
+    let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &sections).await;
     let world = World { source, target, headgate };
     let root = format!("sslmode=verify-full sslrootcert={}", authority.file().display());
     let bound = Psql::new(&world.headgate, &format!("{root} channel_binding=require"));
@@ -204,7 +195,7 @@ async fn clients_come_by_tls_as_the_listener_says_and_are_told_where_they_must()
     let sections = [cluster("blue", &postgres, "require", &authority), route()].concat();
     let shown = authority.sign_for_here("listener");
     for (demand, plain, encrypted) in [("off", true, false), ("allow", true, true), ("require", false, true)] {
-        let headgate = headgate(&shown, &format!("tls = \"{demand}\"\n"), &sections).await;
+        let headgate = headgate(Engine::Postgres, &shown, &format!("tls = \"{demand}\"\n"), &sections).await;
         let without = Psql::new(&headgate, "sslmode=disable").ask("select 1").await;
         let with = Psql::new(&headgate, "sslmode=require").ask("select 1").await;
         assert_eq!((without.is_ok(), with.is_ok()), (plain, encrypted), "{demand}: {without:?} {with:?}");
@@ -256,7 +247,7 @@ async fn where_no_verifier_can_be_read_a_password_is_asked_for_over_tls_only_and
     postgres.sql("postgres", "alter role mover nosuperuser").await;
     let sections = [cluster("blue", &postgres, "require", &authority), route()].concat();
     let shown = authority.sign_for_here("listener");
-    let headgate = headgate(&shown, "", &sections).await;
+    let headgate = headgate(Engine::Postgres, &shown, "", &sections).await;
     assert_eq!(Psql::new(&headgate, "sslmode=require").ask(SEEN).await.expect("let in"), "app true");
     let plain = Psql::new(&headgate, "sslmode=disable").ask(SEEN).await.expect_err("it would be read by others");
     assert!(plain.contains("without TLS are not accepted"), "{plain}");
@@ -278,14 +269,35 @@ async fn where_no_verifier_can_be_read_a_password_is_asked_for_over_tls_only_and
 }
 
 #[tokio::test]
+async fn a_password_that_the_cluster_does_not_ask_for_lets_nobody_in() {
+    let authority = Authority::new();
+    let postgres = Postgres::start(15).await;
+    postgres.sql("postgres", "create role mover login; create role app login password 'right'").await;
+    let sections = format!(
+        "[clusters.blue]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"mover\"\n[routes.postgres]\ncluster = \"blue\"\n",
+        postgres.port()
+    );
+    for method in ["accounts", "password"] {
+        let login = format!("{sections}[login]\nmethod = \"{method}\"\n");
+        let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &login).await;
+        let psql = Psql { parameters: "sslmode=require dbname=postgres".to_owned(), ..Psql::new(&headgate, "") };
+        for user in ["app", "postgres"] {
+            let refused = Psql { user, password: Some("anything"), ..psql.clone() }.ask("select 1").await;
+            assert!(refused.expect_err("anybody").contains("does not check passwords"), "{method} {user}");
+        }
+        headgate.logged(&["trusts Headgate's address"]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_proves_the_user_that_the_configuration_names_and_nobody_else() {
     let authority = Authority::new();
     let postgres = server(15, &authority, "blue").await;
     application(&postgres).await;
     let users = format!("[users.app]\npassword = \"{PASSWORD}\"\ncertificate = \"app.example\"\n");
     let sections = [cluster("blue", &postgres, "require", &authority), route(), users].concat();
-    let clients = format!("tls_client_ca = {:?}\n", authority.file());
-    let headgate = headgate(&authority.sign_for_here("listener"), &clients, &sections).await;
+    let clients = format!("tls_client_ca = \"{}\"\n", authority.file().display());
+    let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), &clients, &sections).await;
     let with = |(certificate, key): (PathBuf, PathBuf)| Psql {
         password: None,
         ..Psql::new(&headgate, &format!("sslmode=require sslcert={} sslkey={}", certificate.display(), key.display()))
@@ -303,7 +315,7 @@ async fn nothing_that_was_said_before_tls_counts_behind_it() {
     let authority = Authority::new();
     let postgres = server(15, &authority, "blue").await;
     let sections = [cluster("blue", &postgres, "require", &authority), route()].concat();
-    let headgate = headgate(&authority.sign_for_here("listener"), "", &sections).await;
+    let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &sections).await;
     let request = [0, 0, 0, 8, 4, 210, 22, 47];
     // A startup packet in the clear behind the request, as somebody on the way could add one.
     let mut injected = Raw::connect(headgate.port()).await;

@@ -18,7 +18,7 @@ use migrator::accounts::Secrets;
 use migrator::model::definition::Definition;
 use migrator::mysql::client::Flavor;
 use migrator::mysql::{Endpoint, rights};
-use proxy::config::{Cluster, Config, Secret};
+use proxy::config::{Cluster, Config};
 use proxy::console::AdminClient;
 use proxy::data_plane::DataPlane;
 use proxy::mysql::session::MysqlSessions;
@@ -94,7 +94,7 @@ fn endpoint(cluster: &Cluster, database: &str) -> Endpoint {
         host: cluster.host.clone(),
         port: cluster.port,
         user: cluster.user.clone(),
-        password: cluster.password.as_ref().map(Secret::reveal).map(str::to_owned),
+        password: cluster.own_password(),
         tls: cluster.tls(),
         database: database.to_owned(),
     }

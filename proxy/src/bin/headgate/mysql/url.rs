@@ -35,6 +35,10 @@ fn mode(word: &str) -> Option<Mode> {
 pub(super) fn parse(option: &str, url: &str) -> Result<(Cluster, Option<String>), String> {
     let (url, mut parameters) = Parameters::split(option, url)?;
     let tls = parameters.take_tls(&TLS)?;
+    if tls.mode == Mode::VerifyCa {
+        let text = "VERIFY_CA is not there: the driver looks at the host's name all the same; write VERIFY_IDENTITY or REQUIRED";
+        return Err(format!("{option}: {text}"));
+    }
     let socket = parameters.take(&["socket"]);
     parameters.end(PARAMETERS)?;
     let plain = match url.strip_prefix("mariadb://") {
@@ -58,6 +62,7 @@ pub(super) fn parse(option: &str, url: &str) -> Result<(Cluster, Option<String>)
         port: parsed.tcp_port(),
         user: user.ok_or_else(|| missing("user"))?.to_owned(),
         password: parsed.pass().map(|password| Secret::new(password.to_owned())),
+        password_command: None,
         tls: tls.mode,
         tls_ca: tls.authorities,
         tls_certificate: tls.certificate,
@@ -87,6 +92,7 @@ mod tests {
         for (url, reported) in [
             ("mysql://me@db/shop?ssl-mode=verify-full", "VERIFY_IDENTITY"),
             ("mysql://me@db/shop?require_ssl=true", "\"require_ssl\""),
+            ("mysql://me@db/shop?ssl-mode=VERIFY_CA", "VERIFY_CA is not there"),
         ] {
             let text = parse("--to", url).expect_err(url);
             assert!(text.contains(reported), "{text}");

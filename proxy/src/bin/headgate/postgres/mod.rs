@@ -15,7 +15,7 @@ use migrator::Error;
 use migrator::accounts::Secrets;
 use migrator::model::definition::Definition;
 use migrator::postgres::{Endpoint, Tools, rights};
-use proxy::config::{Cluster, Config, Secret};
+use proxy::config::{Cluster, Config};
 use proxy::console::AdminClient;
 use proxy::data_plane::DataPlane;
 use proxy::postgres::session::PostgresSessions;
@@ -105,7 +105,7 @@ fn endpoint(cluster: &Cluster, database: &str) -> Endpoint {
         host: cluster.host.clone(),
         port: cluster.port,
         user: cluster.user.clone(),
-        password: cluster.password.as_ref().map(Secret::reveal).map(str::to_owned),
+        password: cluster.own_password(),
         tls: cluster.tls(),
         database: database.to_owned(),
     }

@@ -49,6 +49,7 @@ pub(super) fn parse(option: &str, url: &str) -> Result<(Cluster, Option<String>)
         port: parsed.get_ports().first().copied().unwrap_or(5432),
         user: parsed.get_user().ok_or_else(|| missing("user"))?.to_owned(),
         password: password.transpose()?.map(Secret::new),
+        password_command: None,
         tls: tls.mode,
         tls_ca: tls.authorities,
         tls_certificate: tls.certificate,

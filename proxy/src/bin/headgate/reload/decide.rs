@@ -107,9 +107,14 @@ fn waiting(config: &Config, read: &Config) -> Vec<String> {
     let differ = entries.iter().filter(|entry| !file.contains(entry));
     let mut keys: Vec<String> = differ.map(|(key, _)| key.clone()).collect();
     for (name, cluster) in &config.clusters {
-        let password = read.clusters.get(name).map(|read| &read.password);
-        if password.is_some_and(|password| *password != cluster.password) {
-            keys.push(format!("clusters.{name}.password"));
+        let Some(read) = read.clusters.get(name) else { continue };
+        for (key, now, then) in [
+            ("password", &cluster.password, &read.password),
+            ("password_command", &cluster.password_command, &read.password_command),
+        ] {
+            if now != then {
+                keys.push(format!("clusters.{name}.{key}"));
+            }
         }
     }
     keys.sort();
