@@ -93,7 +93,7 @@ section! { "login",
 /// The login's settings.
 Login {
     method: Method = Text("auto"), METHOD, AtReload,
-        "how applications prove who they are: with accounts as the cluster's own accounts have it, with password by the password itself, over TLS only, which the cluster judges, with scram-sha-256 by the passwords under [users]; with trust the cluster decides about users without a configured password";
+        "how applications prove who they are: with accounts as the cluster's own accounts have it, with password by the password itself, over TLS only, which the cluster judges, with scram-sha-256 by the passwords of users.NAME; with trust the cluster decides about users without a configured password";
     auth_query: Option<String> = Nothing("pg_authid is read"), OPTIONAL_SQL, AtReload,
         "with accounts, the query that gives a PostgreSQL role's name and its verifier, where the cluster's own account may not read pg_authid: $1 is the name, such as \"SELECT usename, passwd FROM headgate_auth($1)\"";
     capture_passwords: bool = Text("false"), BOOLEAN, AtReload,
