@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use proxy::config::{Cluster, Config, Method, Route, Secret, User};
+use proxy::config::{Cluster, Config, Engine as Kind, Method, Route, Secret, User};
 use rand::Rng as _;
 
 use crate::command::Migrate;
@@ -34,12 +34,13 @@ pub(super) fn config<E: Engine>(migrate: &Migrate) -> Result<(Config, String), S
     );
     let config = Config::parse(&text, &|_| None);
     let mut config = config.map_err(|problems| format!("{problems:?}"))?;
-    if config.login.method == Method::ScramSha256 {
+    if source.engine == Kind::Postgres {
         match &source.password {
             // Nobody gets in without the password that the servers would ask for.
             Some(password) => {
                 let user = User { password: Some(password.clone()), certificate: None };
                 config.users.insert(source.user.clone(), user);
+                config.login.method = Method::ScramSha256;
             }
             None => config.login.method = Method::Trust,
         }
