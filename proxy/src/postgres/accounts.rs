@@ -4,6 +4,7 @@
 //! change. One session for each cluster reads them all, one after the other.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +13,7 @@ use protocol::postgres::frame::HEADER_BYTES;
 use protocol::postgres::handshake::Startup;
 use protocol::postgres::reply::ErrorFields;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 use transport::Password;
 
@@ -28,6 +29,9 @@ const CATALOGUE: &str = "SELECT rolname, rolpassword FROM pg_catalog.pg_authid W
 
 /// After a failure the cluster is left alone for that long, so that logins do not wait for it.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// A session that no login needed for that long is closed: a database that somebody is connected to cannot be dropped.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// How a role's clients prove themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,10 @@ struct Reader {
 struct Line {
     /// Behind its login, with the query prepared.
     session: Option<(ServerSession, Asked)>,
+    /// When that was last needed.
+    used: Option<Instant>,
+    /// Somebody looks at when that was.
+    watched: bool,
     /// Since when the query is not answered, and which one it is.
     failed: Option<(Instant, Asked)>,
 }
@@ -134,6 +142,10 @@ impl Accounts {
         let reading = timeout_at(deadline, Box::pin(reader.read(&mut line, cluster, database, &asked, role)));
         match reading.await.unwrap_or_else(|_| Err(Unread::Session(late()))) {
             Ok(account) => {
+                line.used = Some(Instant::now());
+                if !std::mem::replace(&mut line.watched, true) {
+                    tokio::spawn(close_when_idle(Arc::clone(&reader)));
+                }
                 if line.failed.take().is_some() {
                     info!(cluster = cluster.name, "the roles' verifiers can be read again");
                 }
@@ -153,7 +165,8 @@ impl Accounts {
                          only; let the account read pg_authid, or set login.auth_query"
                     );
                 }
-                *line = Line { session: None, failed: Some((Instant::now(), asked)) };
+                line.session = None;
+                line.failed = Some((Instant::now(), asked));
                 Ok(None)
             }
             // What the client's own database is refused for is the client's to hear; the rest is between us and the server.
@@ -162,6 +175,22 @@ impl Accounts {
             }
             Err(Unread::Session(refused @ Refused::Unreachable(_))) => Err(refused),
             Err(error) => Err(Refused::Unreachable(io::Error::other(error.to_string()))),
+        }
+    }
+}
+
+/// Ends the session of `reader` once nobody has needed it for a while.
+async fn close_when_idle(reader: Arc<Reader>) {
+    loop {
+        let used = reader.line.lock().await.used;
+        let Some(used) = used else { break };
+        sleep_until(used + IDLE_MAX).await;
+        let mut line = reader.line.lock().await;
+        if line.used == Some(used) {
+            line.session = None;
+            line.used = None;
+            line.watched = false;
+            break;
         }
     }
 }
