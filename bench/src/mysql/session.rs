@@ -43,7 +43,7 @@ pub(crate) async fn run(quick: bool) {
     create(&server).await;
     load::fill(server.port(), DATABASE, size.data).await;
     let headgate = Headgate::start(&format!(
-        "[clusters.blue]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\n\
+        "[clusters.blue]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = \"disable\"\n\
          [routes.{DATABASE}]\ncluster = \"blue\"\n",
         server.port()
     ))
