@@ -38,7 +38,7 @@ async fn pgbench_survives(protocol: &str) {
     world.check().await;
 
     let port = world.headgate.port();
-    let load = pgbench::start(port, DATABASE, &["-c", "16", "-j", "2", "-T", "20", "-M", protocol]);
+    let load = pgbench::start(port, DATABASE, &["-c", "16", "-j", "2", "-T", "20", "-R", "600", "-M", protocol]);
     let going = "select count(*) > 500 from pgbench_history";
     world.source.until_value(DATABASE, going, "t").await;
     let report = world.cutover().await;
