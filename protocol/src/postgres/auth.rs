@@ -199,11 +199,6 @@ fn hex_md5(parts: [&[u8]; 2]) -> String {
     digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// The proof that `AuthenticationMD5Password` asks for.
-pub fn md5(user: &[u8], password: &[u8], salt: [u8; 4]) -> Zeroizing<String> {
-    Md5Verifier::of(user, password).prove(salt)
-}
-
 /// What proves who logs in, to any server that has the same role.
 #[derive(Clone)]
 pub enum Credential {
