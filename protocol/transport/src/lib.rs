@@ -126,7 +126,7 @@ pub async fn log_in<T, F>(
 }
 
 /// Connects by `attempt`, which is told with what TLS. Where that is only preferred and does not come about, it is tried once
-/// more without, as libpq does.
+/// more without, as libpq does; where the server has no TLS, the connections that follow soon are without from the beginning.
 pub async fn preferring<T, E, F>(
     tls: &Tls,
     attempt: impl Fn(Tls) -> F,
@@ -135,8 +135,9 @@ pub async fn preferring<T, E, F>(
 where
     F: Future<Output = Result<T, E>>,
 {
-    match attempt(tls.clone()).await {
-        Err(error) if tls.mode() == tls::Mode::Prefer && failed_in_tls(&error) => attempt(Tls::disabled()).await,
+    let asked = tls.to_ask_for();
+    match attempt(asked.clone()).await {
+        Err(error) if asked.mode() == tls::Mode::Prefer && failed_in_tls(&error) => attempt(Tls::disabled()).await,
         met => met,
     }
 }

@@ -27,7 +27,13 @@ pub async fn open(options: OptsBuilder, tls: &Tls) -> Result<Conn, Error> {
     let attempt = |tls: Tls| {
         let ssl = if is_local { None } else { ssl(&tls) };
         let options = options.clone().ssl_opts(ssl);
-        async move { Box::pin(Conn::new(options)).await }
+        async move {
+            let opened = Box::pin(Conn::new(options)).await;
+            if let Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) = opened {
+                tls.is_declined();
+            }
+            opened
+        }
     };
     crate::preferring(tls, attempt, is_of_handshake).await
 }

@@ -8,9 +8,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -62,12 +64,17 @@ pub struct Wrong {
 #[error("TLS could not be agreed on: {0}")]
 pub struct HandshakeFailed(#[source] io::Error);
 
+/// How long a server that has declined TLS is not asked again.
+const DECLINED_FOR: Duration = Duration::from_mins(1);
+
 /// The TLS of one server. Cheap to clone; equal where the settings are.
 #[derive(Clone)]
 pub struct Tls {
     settings: Arc<Settings>,
     /// What cannot be loaded fails each connection, with the reason.
     loaded: Result<Option<Loaded>, Wrong>,
+    /// When the server last declined what was only preferred.
+    declined: Arc<Mutex<Option<Instant>>>,
 }
 
 #[derive(Clone)]
@@ -106,7 +113,20 @@ impl Tls {
     /// Loads the files. Where one is wrong, [`Tls::problem`] tells, and no connection comes about.
     pub fn new(settings: Settings) -> Self {
         let loaded = if settings.mode == Mode::Disable { Ok(None) } else { load(&settings).map(Some) };
-        Self { settings: Arc::new(settings), loaded }
+        Self { settings: Arc::new(settings), loaded, declined: Arc::default() }
+    }
+
+    /// What the next connection asks for: nothing where TLS is only preferred and the server has declined it a short time
+    /// ago, so that not each connection pays for being told again.
+    pub(crate) fn to_ask_for(&self) -> Self {
+        let declined =
+            self.mode() == Mode::Prefer && self.declined.lock().is_some_and(|at| at.elapsed() < DECLINED_FOR);
+        if declined { Self::disabled() } else { self.clone() }
+    }
+
+    /// The server says that it has no TLS.
+    pub(crate) fn is_declined(&self) {
+        *self.declined.lock() = Some(Instant::now());
     }
 
     /// What is wrong with the files.

@@ -155,7 +155,8 @@ async fn sysbench_survives(pair: Pair, statements: &str) {
     world.check().await;
 
     let port = world.headgate.port();
-    let load = sysbench(port, statements, &["--threads=16", "--time=12", "run"]);
+    // At a rate, so that it does not starve what moves it.
+    let load = sysbench(port, statements, &["--threads=16", "--time=20", "--rate=150", "run"]);
     let load = tokio::spawn(finish("sysbench", Duration::from_mins(3), load));
     let (go_on, going) = watch::channel(true);
     let writers = (1..=WRITERS).map(|writer| tokio::spawn(write_ledger(port, writer, going.clone())));
