@@ -51,6 +51,12 @@ pub trait Preflight: Send + Sync + 'static {
     /// Fails only where not even the checks could run; an unreachable cluster is a finding.
     fn preflight(&self) -> impl Future<Output = Result<Vec<Check>>> + Send;
 
+    /// Gives the accounts that the migration made on the target the passwords that are known by now, where they have none
+    /// that lets their clients in. Idempotent.
+    fn ready_accounts(&self) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Every account that can log in on the source, and whether it can on the target. Touches nothing.
     fn accounts(&self) -> impl Future<Output = Result<Vec<Account>>> + Send;
 }

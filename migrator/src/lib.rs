@@ -32,6 +32,7 @@ pub mod preflight;
 pub mod records;
 pub mod residue;
 pub mod rights;
+pub mod service;
 pub mod supervisor;
 mod switch_proof;
 pub mod traffic;

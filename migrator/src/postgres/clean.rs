@@ -13,6 +13,7 @@ use crate::postgres::fence::mark;
 use crate::postgres::guard;
 use crate::postgres::records::drop_empty_schema;
 use crate::postgres::schema;
+use crate::postgres::schema::set_aside;
 use crate::postgres::sql::{quote_ident, quote_literal};
 use crate::postgres::{Postgres, fence};
 
@@ -105,6 +106,7 @@ async fn clean_target(postgres: &Postgres) -> Result<()> {
         }
     }
     let target = postgres.connect_target("clean up").await?;
+    set_aside::finish(postgres, &target).await?;
     remove_records(&target, &format!("migration = {}", quote_literal(&postgres.key()))).await?;
     guard::forget(&target, postgres).await?;
     drop_empty_schema(&target).await.map_err(failure)?;

@@ -182,14 +182,14 @@ fn remedy(code: &SqlState) -> Option<&'static str> {
     })
 }
 
-/// Where the role may, keeps event triggers of the source from firing for what this session creates: one that writes to
-/// a fenced table would meet the fence. Tells whether it may.
+/// Where the role may, has the session count as a replica's: ordinary triggers, event triggers among them, do not fire, and
+/// foreign keys are not looked at. Tells whether it may.
 pub async fn as_replica(session: &Client) -> Result<bool> {
     let setting = "SET session_replication_role = replica";
     match session.batch_execute(setting).await {
         Ok(()) => Ok(true),
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(false),
-        Err(error) => Err(failed("cannot prepare the fence", error)),
+        Err(error) => Err(failed("cannot set session_replication_role", error)),
     }
 }
 

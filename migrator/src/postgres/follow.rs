@@ -29,6 +29,7 @@ use crate::postgres::follow::batch::TransactionBuffer;
 use crate::postgres::follow::tables::Tables;
 use crate::postgres::guard;
 use crate::postgres::heartbeat::Heartbeat;
+use crate::postgres::schema::set_aside;
 use crate::residue::Marking;
 
 /// How long the stream of a predecessor that just ended may keep the slot.
@@ -47,6 +48,7 @@ pub async fn run(
     if let Err(error) = guard::raise(postgres, plan).await {
         tracing::warn!(migration = postgres.name(), %error, "others may write to the target; a check will ask again");
     }
+    set_aside::make_way(postgres, plan).await?;
     drop(beginning);
     follow::run(Box::pin(open(postgres, plan)), follow, progress, None, &stop).await.map(drop)
 }

@@ -147,13 +147,9 @@ async fn define(session: &Client, postgres: &Postgres, body: &str) -> Result<()>
         .map_err(|error| failed("cannot create the function that keeps others from writing to the target", error))
 }
 
-/// Lets others write. Waits for nobody. `session` is the one that raised it, or a new one.
-pub(crate) async fn lift(postgres: &Postgres, session: Option<Client>) -> Result<()> {
-    let session = match session.filter(|session| !session.is_closed()) {
-        Some(session) => session,
-        None => postgres.connect_target("guard").await?,
-    };
-    timeout(REPLY_GRACE, define(&session, postgres, ""))
+/// Lets others write. Waits for nobody. `session` is one of the target's.
+pub(crate) async fn lift(postgres: &Postgres, session: &Client) -> Result<()> {
+    timeout(REPLY_GRACE, define(session, postgres, ""))
         .await
         .unwrap_or_else(|_| Err(Error::transient("the target did not answer in time when it was to take writes")))
 }

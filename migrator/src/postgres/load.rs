@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::model::plan::{Plan, Settings, Table};
 use crate::model::progress::{Progress, Stage};
 use crate::postgres::Postgres;
-use crate::postgres::client::failed;
+use crate::postgres::client::{as_replica, failed};
 use crate::postgres::load::range::{Chunk, ClusterPair, Format, Range};
 use crate::postgres::position::Lsn;
 use crate::postgres::records;
@@ -170,9 +170,10 @@ async fn begin(postgres: &Postgres, target: &Client, tables: &[Table], valid_fro
     records::begin_progress(postgres, target, valid_from).await?;
     let mut deleted = brought_along(target).await?;
     deleted.extend(referenced(target).await?);
+    // A table that is loaded anew has its triggers already, but for where they are set aside.
+    let replica = if as_replica(target).await? { "SET LOCAL session_replication_role = replica" } else { "" };
     for some in tables.chunks(100) {
-        // A table that is loaded anew has its triggers already.
-        let mut batch = vec!["BEGIN; SET LOCAL session_replication_role = replica".to_owned()];
+        let mut batch = vec![format!("BEGIN; {replica}")];
         for table in some {
             if deleted.contains(&relation(table)) {
                 batch.push(format!("DELETE FROM ONLY {}", relation(table)));

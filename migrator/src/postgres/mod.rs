@@ -19,6 +19,7 @@ pub mod preflight;
 pub mod records;
 pub mod rights;
 pub mod schema;
+pub(crate) mod service;
 mod session;
 pub mod sql;
 mod stale_sessions;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +39,7 @@ use crate::database::{
     ChangeStream, Comparison, Counters, Fencing, GatedBackends, Kept, KeyComparison, NextLeg, Preflight, Raised,
     SchemaAndLoad, SwitchSnapshots,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::model::definitions::{Compared, Fingerprint};
 use crate::model::leg::Leg;
@@ -52,6 +54,9 @@ pub use client::Endpoint;
 pub use context::{Postgres, Tools};
 use fence::Fence;
 pub use position::Lsn;
+
+/// How long the target may take to set its triggers and keys aside while the source refuses writes.
+const SET_ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One migration between two servers, and what was opened ahead of its cutover.
 #[derive(Clone)]
@@ -90,6 +95,10 @@ impl Deref for PostgresDatabase {
 impl Preflight for PostgresDatabase {
     async fn preflight(&self) -> Result<Vec<Check>> {
         preflight::run(self).await
+    }
+
+    async fn ready_accounts(&self) -> Result<()> {
+        schema::roles::set_known_passwords(self).await
     }
 
     async fn accounts(&self) -> Result<Vec<Account>> {
@@ -228,14 +237,23 @@ impl Fencing for PostgresDatabase {
         fence::drop_fence(fence).await
     }
 
-    async fn lift_fence(&self, _plan: &Plan, epoch: u64) -> Result<()> {
+    async fn lift_fence(&self, plan: &Plan, epoch: u64) -> Result<()> {
         fence::mark::refuse_later(&self.connect_source("marks").await?, self.name(), epoch).await?;
-        fence::lift(self).await
+        // The follower goes on: what it applies must not fire what was put back. The source must accept writes again,
+        // whatever became of the target; the follower sees to it too when it starts.
+        let making = timeout(SET_ASIDE_TIMEOUT, schema::set_aside::make_way(self, plan));
+        let made = making.await.unwrap_or_else(|_| Err(Error::transient("the target did not answer in time")));
+        fence::lift(self).await.and(made)
     }
 
     async fn admit_writers(&self) -> Result<()> {
         let warm = self.warm.lock().guard.take();
-        guard::lift(self, warm).await
+        let session = match warm.filter(|session| !session.is_closed()) {
+            Some(session) => session,
+            None => self.connect_target("guard").await?,
+        };
+        schema::set_aside::put_back(self, &session).await?;
+        guard::lift(self, &session).await
     }
 
     async fn open_target(&self, _plan: &Plan, epoch: u64) -> Result<()> {
@@ -253,7 +271,7 @@ impl Fencing for PostgresDatabase {
 
     async fn after_switch(&self, _plan: &Plan) -> Result<()> {
         let target = self.connect_target("guard").await?;
-        let forgotten = guard::forget(&target, self).await;
+        let forgotten = guard::forget(&target, self).await.and(schema::set_aside::finish(self, &target).await);
         match self.leg().before() {
             Some(before) => fence::forget(&target, &self.postgres.for_leg(before)).await.and(forgotten),
             None => forgotten,

@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::follow::{self, Follow};
 use crate::model::plan::Plan;
 use crate::model::progress::Progress;
-use crate::postgres::{clean, client, heartbeat, records, rights, schema};
-use crate::rights::Side;
+use crate::postgres::schema::set_aside;
+use crate::postgres::{clean, client, heartbeat, records, schema, service};
 
 /// A marker that does not come back within this does not come.
 const MARKER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ const LOGICAL: &str = "the cluster that will serve writes no log that changes co
 /// stream ends.
 pub(crate) async fn arm(postgres: &Postgres, plan: &Plan, token: &str) -> Result<Client> {
     let (source, target) = tokio::try_join!(postgres.connect_source("arm"), postgres.connect_target("arm"))?;
-    refuse_unable(postgres, &source, &target).await?;
+    refuse_unable(postgres, plan, &source, &target).await?;
     clean::drop_stream(postgres, &source).await?;
     records::install_records(&target).await?;
     schema::publish(postgres, plan, &source).await?;
@@ -93,27 +93,19 @@ pub(crate) async fn kept(postgres: &Postgres) -> Result<Kept> {
 }
 
 /// Refuses where a setting or a right of either side would break the leg once it runs.
-async fn refuse_unable(postgres: &Postgres, source: &Client, target: &Client) -> Result<()> {
+async fn refuse_unable(postgres: &Postgres, plan: &Plan, source: &Client, target: &Client) -> Result<()> {
     let cannot = |error| failed("cannot see whether a way back is possible", error);
     let row = source.query_one("SELECT pg_catalog.current_setting('wal_level')", &[]).await.map_err(cannot)?;
     let level: String = row.try_get(0).map_err(cannot)?;
     if level != "logical" {
-        return Err(Error::refused(format!("{LOGICAL}: its wal_level is {level}"))
-            .remedy("ALTER SYSTEM SET wal_level = 'logical' on it, and restart it"));
+        let (words, statement) = service::of(source).await?.setting("wal_level", "logical", true);
+        let remedy = if statement.is_empty() { words } else { format!("{words}: {statement}") };
+        return Err(Error::refused(format!("{LOGICAL}: its wal_level is {level}")).remedy(remedy));
     }
     if client::as_replica(target).await? {
         return Ok(());
     }
-    let row = target.query_one("SELECT current_setting('server_version_num')::int / 10000", &[]).await;
-    let major = row.and_then(|row| row.try_get(0)).map_err(cannot)?;
-    let endpoint = postgres.target();
-    let whose =
-        rights::For { user: &endpoint.user, database: &endpoint.database, schemas: &postgres.settings().schemas };
-    Err(Error::refused(format!(
-        "{} may not write what comes back past the refusal and without firing triggers on {endpoint:?}",
-        endpoint.user
-    ))
-    .remedy(rights::statement(Side::Source, major, "source_way_back", whose)))
+    set_aside::refuse_impossible(postgres, target, plan).await
 }
 
 async fn create_slot(postgres: &Postgres) -> Result<Lsn> {

@@ -6,6 +6,7 @@ pub(crate) mod made;
 pub mod post_data;
 pub mod properties;
 pub mod roles;
+pub(crate) mod set_aside;
 pub mod tools;
 
 use tokio_postgres::Client;

@@ -227,7 +227,10 @@ impl<D: Database> Migration<D> {
     /// Nobody is locked out: every account was seen to be able to log in on the target, or is waived by its name.
     async fn admit_accounts(&self, options: &Options) -> Result<()> {
         let database = self.database()?;
-        let asking = database.accounts();
+        let asking = async {
+            database.ready_accounts().await?;
+            database.accounts().await
+        };
         let asked = timeout(WARM_UP_TIMEOUT, asking).await;
         let accounts =
             asked.unwrap_or_else(|_| Err(Error::transient("the servers did not name their accounts in time")))?;

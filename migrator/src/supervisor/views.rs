@@ -184,7 +184,10 @@ impl<D: Database> Migration<D> {
         }
         checks.extend([self.proof_finding()?, self.transactions_finding()?]);
         let (accounts, writers, definitions) = tokio::join!(
-            self.asked("accounts", async |database: &D| { Ok(accounts::findings(&database.accounts().await?, &[])) }),
+            self.asked("accounts", async |database: &D| {
+                database.ready_accounts().await?;
+                Ok(accounts::findings(&database.accounts().await?, &[]))
+            }),
             self.asked("writers", async |database: &D| {
                 let gated_backends = || self.traffic.gated_backends(&self.definition.route);
                 database.writers(&gated_backends).await

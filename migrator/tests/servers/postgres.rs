@@ -9,6 +9,7 @@ use migrator::postgres::{Endpoint, Postgres, PostgresDatabase, Tools};
 use migrator::postgres::{client, rights};
 use migrator::preflight::Check;
 use migrator::rights::{Grant, Need, Side};
+use migrator::service::Service;
 use tokio_postgres::Client;
 
 use super::whole::mended;
@@ -195,7 +196,7 @@ impl Server {
 
     /// The printed rights for this server.
     pub(crate) fn grants(&self, side: Side, user: &str) -> Vec<Grant> {
-        let whose = rights::For { user, database: "shop", schemas: &[] };
+        let whose = rights::For { user, database: "shop", schemas: &[], service: Service::Own };
         let major = i32::try_from(self.major).expect("it is small");
         rights::grants(side, major, whose)
     }

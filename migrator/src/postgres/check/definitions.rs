@@ -16,6 +16,8 @@ use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::guard;
 use crate::postgres::plan::OURS_TO_MOVE;
+use crate::postgres::schema::set_aside::{self, Definition};
+use crate::postgres::service::Staying;
 use crate::postgres::sql::{named, quote_ident, quote_literal};
 
 /// The version from which on tables have the privilege MAINTAIN.
@@ -76,6 +78,18 @@ pub(crate) async fn compare(postgres: &Postgres) -> Result<Compared> {
     let guard = guard::definitions(&target, postgres).await?.into_iter();
     proved.extend(guard.map(|(name, text)| (readable(&name), text)));
     Ok(Compared { fingerprint: Fingerprint::of(&whole(&ours), &proved), differences })
+}
+
+/// The target's objects as they are at this moment, in a session of the caller's that quotes all identifiers.
+pub(crate) async fn of_target(
+    postgres: &Postgres,
+    source: &Client,
+    target: &Client,
+) -> Result<BTreeMap<String, Definition>> {
+    let reading = Reading::open(postgres, source, target).await?;
+    let objects = reading.objects(target, "target", &postgres.target().user).await?.into_iter();
+    let definition = |object: Object| Definition { columns: object.columns, text: object.text, part_of: object.part_of };
+    Ok(objects.map(|(name, object)| (name, definition(object))).collect())
 }
 
 fn whole(objects: &Objects) -> Definitions {
@@ -155,13 +169,22 @@ impl Reading {
             references,
             attributes,
             schemas: postgres.settings().schemas.clone(),
-            own: vec![postgres.source().user.clone(), postgres.target().user.clone()],
+            own: Staying::read(postgres, source, target).await?.names(),
             maintain: from >= MAINTAIN_FROM && to >= MAINTAIN_FROM,
         })
     }
 
-    /// Reads one side's objects of every class.
+    /// One side's objects of every class, as they are or will be: what is set aside counts as it was.
     async fn side(&self, session: &Client, side: &str, user: &str) -> Result<Objects> {
+        let mut objects = self.objects(session, side, user).await?;
+        for (name, Definition { columns, text, part_of }) in set_aside::definitions(session).await? {
+            objects.insert(name, Object { columns, text, may_be_more: false, hidden: None, part_of });
+        }
+        Ok(objects)
+    }
+
+    /// Reads one side's objects of every class.
+    async fn objects(&self, session: &Client, side: &str, user: &str) -> Result<Objects> {
         let cannot = |error| failed(&format!("cannot read the {side}'s definitions"), error);
         let unreadable: Vec<String> = session
             .query_one(

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::super::client::{self, failed};
-use super::super::sql::qualified;
+use super::super::sql::{qualified, quote_literal};
 use super::super::{Postgres, stale_sessions};
 use super::mark;
 use crate::error::{Error, Result};
@@ -17,6 +17,8 @@ pub(super) const TRIGGER: &str = "headgate_fence";
 /// Whoever reads a table keeps its trigger from being dropped, and would keep other readers waiting behind us.
 const DROP_LOCK_TIMEOUT: &str = "100ms";
 const PAUSE: Duration = Duration::from_millis(50);
+/// Names of sessions are cut at 63 bytes; those of one leg begin alike this far.
+const NAME_KEPT: usize = 40;
 /// How long a session that may still commit the refusal has to end.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long triggers that do nothing any more are worth waiting for.
@@ -38,14 +40,24 @@ pub(super) async fn arm(session: &Client, postgres: &Postgres) -> Result<()> {
         }
     }
     session.batch_execute("CREATE SCHEMA IF NOT EXISTS headgate").await.map_err(uncreatable)?;
-    define(
-        session,
-        postgres,
-        "RAISE EXCEPTION USING ERRCODE = '25006',
+    // For what comes back in a replica's session the triggers do not fire.
+    let passes = if client::as_replica(session).await? { String::new() } else { passing_by_name(postgres) };
+    let refusal = "RAISE EXCEPTION USING ERRCODE = '25006',
              MESSAGE = 'cannot execute ' || TG_OP || ': this database has moved',
-             HINT = 'Connect to where the database is served now.';",
+             HINT = 'Connect to where the database is served now.';";
+    define(session, postgres, &format!("{passes}{refusal}")).await
+}
+
+/// What lets the sessions of the next leg pass, by their role and their name.
+fn passing_by_name(postgres: &Postgres) -> String {
+    let next = postgres.for_leg(postgres.leg().next());
+    let name: String = format!("headgate {}", next.purpose("")).chars().take(NAME_KEPT).collect();
+    format!(
+        "IF session_user = {} AND pg_catalog.starts_with(pg_catalog.current_setting('application_name'), {}) THEN
+             RETURN NULL; END IF; ",
+        quote_literal(&postgres.source().user),
+        quote_literal(&name),
     )
-    .await
 }
 
 async fn define(session: &Client, postgres: &Postgres, body: &str) -> Result<()> {

@@ -7,10 +7,9 @@ use crate::error::Result;
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::rights;
-use crate::postgres::rights::For;
 use crate::postgres::sql::quote_ident;
 use crate::preflight::{Check, Findings, Level};
-use crate::rights::{Grant, Side};
+use crate::rights::Side;
 
 /// How many are named.
 const NAMED_MAX: usize = 10;
@@ -98,7 +97,7 @@ pub(crate) async fn findings(postgres: &Postgres, gated_backends: GatedBackends<
     if direct.is_empty() {
         findings.ok("writers", "no write transaction goes around Headgate, and none is prepared");
     }
-    let lacking = unseen(postgres, source).await?;
+    let lacking = rights::lacking(postgres, source, Side::Source).await?;
     if let Some(grant) = lacking.iter().find(|grant| grant.check == "source_sessions") {
         findings.error(
             "direct_sessions",
@@ -162,21 +161,6 @@ async fn direct_sessions(source: &Client, gated: &[i64], findings: &mut Findings
         );
     }
     Ok(())
-}
-
-/// What of the source the migrator's role may not see.
-async fn unseen(postgres: &Postgres, source: &Client) -> Result<Vec<Grant>> {
-    let major: i32 = source
-        .query_one("SELECT current_setting('server_version_num')::int / 10000", &[])
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(|error| failed("cannot read the source's version", error))?;
-    let whose = For {
-        user: &postgres.source().user,
-        database: &postgres.source().database,
-        schemas: &postgres.settings().schemas,
-    };
-    rights::lacking(source, Side::Source, major, whose).await
 }
 
 /// Other replication that writes to the source.

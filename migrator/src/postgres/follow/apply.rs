@@ -20,7 +20,7 @@ use crate::follow::TargetApplier;
 use crate::follow::apply::{ApplyError, differs, in_time};
 use crate::follow::coalesce::Contradiction;
 use crate::postgres::Postgres;
-use crate::postgres::client::failed;
+use crate::postgres::client::{as_replica, failed};
 use crate::postgres::position::Lsn;
 use crate::postgres::sql::quote_literal;
 
@@ -30,9 +30,9 @@ const IN_FLIGHT_MAX: usize = 256;
 const PREPARED_MAX: usize = 2000;
 const ORIGIN_TRIES: usize = 30;
 
-/// What every statement runs under: no triggers and no foreign keys, which the source has seen to already, and plans
-/// that reach rows by their key whatever the (not yet collected) statistics say.
-const SESSION: &str = "SET session_replication_role = replica; SET synchronous_commit = on;
+/// What every statement runs under, besides that no triggers fire and no foreign keys are looked at, which the source has
+/// seen to already: plans that reach rows by their key whatever the (not yet collected) statistics say.
+const SESSION: &str = "SET synchronous_commit = on;
     SET lc_monetary = 'C'; SET plan_cache_mode = force_generic_plan; SET jit = off;
     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;
     SET enable_mergejoin = off; SET max_parallel_workers_per_gather = 0";
@@ -93,6 +93,8 @@ impl Applier {
     pub(crate) async fn open(postgres: &Postgres, client: Client, tables: Arc<Tables>) -> Result<Self> {
         let cannot = |error| failed("cannot prepare the target session that applies", error);
         client.batch_execute(SESSION).await.map_err(cannot)?;
+        // Where it may not, nothing that would fire is there.
+        as_replica(&client).await?;
         let operators = client.query_one(OPERATOR_SCHEMAS, &[]).await.map_err(cannot)?;
         let schemas: String = operators.try_get(0).map_err(cannot)?;
         if !schemas.is_empty() {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::plan::Table;
 use crate::model::progress::Progress;
 use crate::postgres::Postgres;
-use crate::postgres::client::failed;
+use crate::postgres::client::{as_replica, failed};
 use crate::postgres::position::Lsn;
 use crate::postgres::sql::{quote_ident, quote_literal, relation, title};
 
@@ -85,10 +85,11 @@ impl ClusterPair {
         moving("a snapshot", source.batch_execute(&begin)).await?.map_err(|error| {
             snapshot_gone(&error).unwrap_or_else(|| failed("cannot read the source in the shared snapshot", error))
         })?;
-        let settings = "SET session_replication_role = replica; SET synchronous_commit = off";
-        moving("the settings", target.batch_execute(settings))
+        moving("the settings", target.batch_execute("SET synchronous_commit = off"))
             .await?
-            .map_err(|error| failed("cannot load rows without firing the target's triggers", error))?;
+            .map_err(|error| failed("cannot prepare the load on the target", error))?;
+        // Where it may not, nothing that would fire is there yet, or any more.
+        moving("the settings", as_replica(&target)).await??;
         Ok(Self { source, target })
     }
 

@@ -9,23 +9,23 @@ use super::super::sql::{quote_ident, quote_literal};
 use super::super::{Postgres, schema};
 use super::side::{Side, one, pairs};
 use crate::error::Result;
-use crate::postgres::schema::{properties, roles};
+use crate::postgres::schema::{properties, roles, set_aside};
+use crate::postgres::{fence, plan};
 use crate::preflight::{Findings, Level};
+use crate::postgres::service;
 use crate::rights::{Grant, Side as Which};
+use crate::service::Service;
 
 const REMEDY: &str = "grant the right, or let a superuser migrate; headgate grants prints all that is needed";
-/// Owners whose members may do more than the owner: superusers, and roles of the server's or of a provider.
-const NOT_TO_JOIN: &str = "o.rolsuper OR o.rolname ~ '^(pg_|rds|cloudsql|azure|supabase|alloydb|neon)'";
-const LISTED_MAX: usize = 100;
-
-/// Whose rights on this side of the migration.
-pub(super) fn whose(postgres: &Postgres, which: Which) -> For<'_> {
-    let end = match which {
-        Which::Source => postgres.source(),
-        Which::Target => postgres.target(),
-    };
-    For { user: &end.user, database: &end.database, schemas: &postgres.settings().schemas }
+/// What to do about a right that lacks.
+fn remedy(grant: &Grant, service: Service) -> String {
+    match grant.statement.as_str() {
+        "" if service.is_managed() => format!("{service} gives it to nobody, as far as is known"),
+        _ => REMEDY.to_owned(),
+    }
 }
+
+const LISTED_MAX: usize = 100;
 
 /// The grant that lets one connect, where it is that which lacks.
 pub(super) fn to_connect(postgres: &Postgres, failure: &crate::Error) -> String {
@@ -33,21 +33,37 @@ pub(super) fn to_connect(postgres: &Postgres, failure: &crate::Error) -> String 
     if !failure.full_text().contains(code.code()) {
         return String::new();
     }
-    let whose = whose(postgres, Which::Source);
+    // Nobody was asked who runs it: this right is the same everywhere.
+    let whose = For::own(postgres, Which::Source, Service::Own);
     rights::statement(Which::Source, rights::NEWEST, "source_reachable", whose)
 }
 
-/// The grants that let verifiers be read on both sides, as far as they lack.
-pub(super) fn to_read_passwords(postgres: &Postgres, source: bool, target: bool) -> String {
-    let sides = [(source, Which::Source, "source_passwords"), (target, Which::Target, "target_passwords")];
-    let lacking = sides.iter().find(|(readable, ..)| !readable);
-    lacking.map_or_else(String::new, |(_, side, check)| {
-        rights::statement(*side, rights::NEWEST, check, whose(postgres, *side))
-    })
+/// What lets verifiers be read on both sides, as far as it lacks: in words, and the statement where there is one.
+pub(super) async fn to_read_passwords(
+    postgres: &Postgres,
+    (source, readable_there): (&Side, bool),
+    (target, readable_here): (&Side, bool),
+) -> Result<(String, String)> {
+    let sides = [
+        (readable_there, source, Which::Source, "source_passwords"),
+        (readable_here, target, Which::Target, "target_passwords"),
+    ];
+    for (_, side, which, check) in sides.into_iter().filter(|(readable, ..)| !readable) {
+        let facts = service::of(&side.session).await?;
+        let whose = For::own(postgres, which, facts.service());
+        let statement = rights::statement(which, rights::NEWEST, check, whose);
+        let words = match (statement.is_empty(), facts.verifiers) {
+            (false, _) => "let the migrator read pg_authid on both sides".to_owned(),
+            (true, "") => format!("{} lets nobody read pg_authid", facts.service()),
+            (true, words) => format!("on {}, {words}", facts.service()),
+        };
+        return Ok((words, statement));
+    }
+    Ok(Default::default())
 }
 
 async fn lacking(postgres: &Postgres, side: &Side, which: Which) -> Result<Vec<Grant>> {
-    rights::lacking(&side.session, which, side.major(), whose(postgres, which)).await
+    rights::lacking(postgres, &side.session, which).await
 }
 
 /// What the role lacks of the rights that this check is about, as (evidence, fix).
@@ -67,6 +83,7 @@ pub(super) async fn source(postgres: &Postgres, source: &Side, findings: &mut Fi
 
 async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) -> Result<()> {
     let lacking = lacking(postgres, source, Which::Source).await?;
+    let service = service::of(&source.session).await?.service();
     let who = &postgres.source().user;
     let rows = |check| of(&lacking, check, who, Which::Source);
     let mut lacks: Vec<_> = rows("source_rights");
@@ -95,7 +112,7 @@ async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) 
                 check,
                 level,
                 format!("{who} may not {} on the source: {}", grant.what, grant.without),
-                REMEDY,
+                &remedy(grant, service),
                 grant.statement.clone(),
             ));
         }
@@ -121,16 +138,19 @@ async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) 
 
 /// What of the objects that move is out of the role's reach, as (evidence, fix).
 async fn objects(postgres: &Postgres, source: &Side) -> Result<Vec<(String, String)>> {
+    let of_service: Vec<String> = service::roles(&source.session).await?.iter().map(|name| quote_literal(name)).collect();
+    // Owners whose members may do more than the owner.
+    let not_to_join = format!("o.rolsuper OR o.rolname ~ '^pg_' OR o.rolname = ANY (ARRAY[{}]::text[])", of_service.join(", "));
     let user = quote_ident(&postgres.source().user);
     let user_text = quote_literal(&user);
-    let query = whose(postgres, Which::Source).fill(&format!(
+    let query = For::own(postgres, Which::Source, Service::Own).fill(&format!(
         "SELECT format('own the table %s', string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid)),
              format('GRANT %I TO %s', o.rolname, {user_text})
-         FROM {{moving}} AND c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE') AND NOT ({NOT_TO_JOIN})
+         FROM {{moving}} AND c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE') AND NOT ({not_to_join})
          GROUP BY o.rolname
          UNION ALL SELECT format('own the table %s', c.oid::regclass),
              format('ALTER TABLE %s OWNER TO %s', c.oid::regclass, {user_text})
-         FROM {{moving}} AND c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE') AND ({NOT_TO_JOIN})
+         FROM {{moving}} AND c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE') AND ({not_to_join})
          UNION ALL SELECT DISTINCT format('find anything in the schema %I', n.nspname),
              format('GRANT USAGE ON SCHEMA %I TO %s', n.nspname, {user_text})
          FROM {{moving}} AND c.relkind IN ('r', 'p', 'S') AND NOT has_schema_privilege(n.oid, 'USAGE')
@@ -184,17 +204,21 @@ async fn on_target(postgres: &Postgres, source: Option<&Side>, target: &Side, fi
         Some(source) => one(&source.session, "SELECT EXISTS (SELECT FROM pg_catalog.pg_user_mappings)", &[]).await?,
         None => false,
     };
+    let service = service::of(&target.session).await?.service();
     for grant in lacking.iter().filter(|grant| {
-        ["target_passwords", "target_origins"].contains(&grant.check) || mapped && grant.check == "target_user_mappings"
+        ["target_passwords", "target_origins", "target_triggers"].contains(&grant.check) || mapped && grant.check == "target_user_mappings"
     }) {
         findings.warning(
             grant.check,
             format!("{who} may not {} on the target: {}", grant.what, grant.without),
-            REMEDY,
+            &remedy(grant, service),
             grant.statement.clone(),
         );
     }
     let Some(source) = source else { return Ok(()) };
+    if lacking.iter().any(|grant| grant.check == "target_triggers") {
+        keys_in_the_way("target_triggers", source, target, (postgres, who), findings).await?;
+    }
     let forced: Vec<String> = one(
         &source.session,
         "SELECT coalesce(array_agg(oid::regclass::text), '{}') FROM pg_catalog.pg_class WHERE relforcerowsecurity",
@@ -220,6 +244,30 @@ async fn on_target(postgres: &Postgres, source: Option<&Side>, target: &Side, fi
             "grant the right, or run the statement on the target as a superuser",
             "the roles of the source, and what they and the database have beside objects, can be carried over: it was tried, \
              and undone",
+        );
+    }
+    Ok(())
+}
+
+/// Foreign keys of the source that its version of the target cannot put back in the hold.
+async fn keys_in_the_way(
+    check: &'static str,
+    source: &Side,
+    target: &Side,
+    (postgres, who): (&Postgres, &str),
+    findings: &mut Findings,
+) -> Result<()> {
+    let tables = fence::fenced(&plan::read(postgres).await?);
+    for key in set_aside::in_the_way(&source.session, target.version, &tables).await? {
+        findings.error(
+            check,
+            format!(
+                "{who} may not set session_replication_role, and version {} cannot set aside the foreign key {key} of a \
+                 partitioned table while changes are applied",
+                target.major()
+            ),
+            "let the migrator set session_replication_role there, or drop the key for the time of the migration",
+            "",
         );
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::client::failed;
 use super::super::sql::quote_ident;
-use super::super::{Postgres, login};
+use super::super::{Postgres, login, service};
 use super::rights;
 use super::side::Side;
 use crate::accounts::{self, Account, Verdict};
@@ -34,15 +34,16 @@ pub(super) async fn judge(postgres: &Postgres, source: &Side, target: &Side) -> 
     let salt = format!("{:032x}", rand::random::<u128>());
     let (ours, theirs) = (readable(source).await?, readable(target).await?);
     let readable = ours && theirs;
-    let fix = rights::to_read_passwords(postgres, ours, theirs);
+    let (words, fix) = rights::to_read_passwords(postgres, (source, ours), (target, theirs)).await?;
+    let of_service = service::roles(&source.session).await?;
     let there = logins(source, readable, &salt).await?;
     let here = logins(target, readable, &salt).await?;
     let mut judged = Vec::new();
-    for (name, login) in there.iter().filter(|(_, login)| login.may) {
+    for (name, login) in there.iter().filter(|(name, login)| login.may && !of_service.contains(name)) {
         let verdict = if login.expired {
             Verdict::Proved("its password is no longer valid on the source either")
         } else {
-            verdict(postgres, name, login, here.get(name), readable, &fix).await
+            verdict(postgres, name, (login, here.get(name)), readable, (&words, &fix)).await
         };
         let (source, target) = (postgres.source(), postgres.target());
         let both = *name == source.user && *name == target.user;
@@ -61,10 +62,9 @@ pub(super) async fn judge(postgres: &Postgres, source: &Side, target: &Side) -> 
 async fn verdict(
     postgres: &Postgres,
     name: &str,
-    source: &Login,
-    target: Option<&Login>,
+    (source, target): (&Login, Option<&Login>),
     readable: bool,
-    fix: &str,
+    (words, fix): (&str, &str),
 ) -> Verdict {
     let Some(target) = target else {
         return Verdict::Unproved {
@@ -101,9 +101,7 @@ async fn verdict(
         },
         None => Verdict::Unproved {
             why: "its password cannot be read on both sides, and Headgate does not know it".to_owned(),
-            remedy:
-                "let the migrator read pg_authid on both sides, or give Headgate the password as users.NAME.password"
-                    .to_owned(),
+            remedy: format!("{words}, or give Headgate the password as users.NAME.password"),
             fix: fix.to_owned(),
         },
     }

@@ -1,10 +1,11 @@
 //! Checks of each server by itself: version, settings, rights, room, and the client programs.
 
 use super::super::client::failed;
-use super::super::{Postgres, schema};
+use super::super::{Postgres, schema, service};
 use super::rights;
 use super::side::{Side, one};
 use crate::error::{Kind, Result};
+use crate::model::definitions::named;
 use crate::postgres::schema::tools;
 use crate::preflight::Findings;
 
@@ -54,7 +55,22 @@ pub(super) async fn source(postgres: &Postgres, source: &Side, findings: &mut Fi
     }
     let outcome = settings(source, findings).await;
     findings.ran("source_settings", outcome);
+    let outcome = service(source, "source_service", findings).await;
+    findings.ran("source_service", outcome);
     rights::source(postgres, source, findings).await;
+}
+
+/// Names who runs a server, where it is not its owner, and the roles that stay there.
+async fn service(side: &Side, check: &'static str, findings: &mut Findings) -> Result<()> {
+    let facts = service::of(&side.session).await?;
+    if !facts.service().is_managed() {
+        findings.ok(check, "no managed service is known by its roles: a server of one's own");
+        return Ok(());
+    }
+    let roles = service::roles(&side.session).await?;
+    let evidence = format!("{}; its roles are neither made nor granted elsewhere: {}", facts.service(), named(&roles));
+    findings.ok(check, evidence);
+    Ok(())
 }
 
 async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
@@ -77,15 +93,12 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
         |column: usize| row.try_get::<_, String>(column).map_err(|error| failed("a setting cannot be read", error));
     let number =
         |column: usize| row.try_get::<_, i64>(column).map_err(|error| failed("a setting cannot be read", error));
+    let facts = service::of(&source.session).await?;
     if text(0)? == "logical" {
         findings.ok("wal_level", "logical");
     } else {
-        findings.error(
-            "wal_level",
-            format!("wal_level is {} on the source", text(0)?),
-            "set it to logical and restart the source",
-            "ALTER SYSTEM SET wal_level = 'logical'",
-        );
+        let (words, fix) = facts.setting("wal_level", "logical", true);
+        findings.error("wal_level", format!("wal_level is {} on the source", text(0)?), &words, fix);
     }
     for (name, used, all) in
         [("max_replication_slots", number(1)?, number(7)?), ("max_wal_senders", number(2)?, number(8)?)]
@@ -94,32 +107,33 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
         if free >= SLOTS_NEEDED {
             findings.ok(name, format!("{free} free on the source"));
         } else {
+            let (words, fix) = facts.setting(name, &(used + SLOTS_NEEDED).max(SLOTS_SET).to_string(), true);
             findings.error(
                 name,
                 format!("{free} free on the source, {SLOTS_NEEDED} needed"),
-                "drop unused slots, or raise the setting and restart the source",
-                format!("ALTER SYSTEM SET {name} = {}", (used + SLOTS_NEEDED).max(SLOTS_SET)),
+                &format!("drop unused slots, or raise it: {words}"),
+                fix,
             );
         }
     }
     if text(3)? == "-1" {
         findings.ok("max_slot_wal_keep_size", "the source keeps all changes that a slot needs");
     } else {
+        let (words, fix) = facts.setting("max_slot_wal_keep_size", "-1", false);
         findings.warning(
             "max_slot_wal_keep_size",
             format!("the source drops changes that a slot needs beyond {}", text(3)?),
-            "a migration that lags more than this must start again; remove the limit for its duration, and let the server \
-             read it: SELECT pg_reload_conf()",
-            "ALTER SYSTEM SET max_slot_wal_keep_size = -1",
+            &format!("a migration that lags more than this must start again; remove the limit for its duration: {words}"),
+            fix,
         );
     }
     if !matches!(text(4)?.as_str(), "0" | "0s" | "0min") {
+        let (words, fix) = facts.setting("idle_replication_slot_timeout", "0", false);
         findings.warning(
             "idle_replication_slot_timeout",
             format!("the source drops a slot that is not used for {}", text(4)?),
-            "a long copy leaves the slot unused; switch the limit off for its duration, and let the server read it: SELECT \
-             pg_reload_conf()",
-            "ALTER SYSTEM SET idle_replication_slot_timeout = 0",
+            &format!("a long copy leaves the slot unused; switch the limit off for its duration: {words}"),
+            fix,
         );
     }
     if row.try_get::<_, bool>(5).map_err(|error| failed("a setting cannot be read", error))? {
@@ -146,6 +160,8 @@ pub(super) async fn target(postgres: &Postgres, source: Option<&Side>, target: &
     } else {
         findings.ok("target_database", format!("{} will be created", postgres.target().database));
     }
+    let outcome = service(target, "target_service", findings).await;
+    findings.ran("target_service", outcome);
     rights::target(postgres, source, target, findings).await;
     let outcome = target_settings(target, findings).await;
     findings.ran("target_settings", outcome);
@@ -164,12 +180,12 @@ async fn target_settings(target: &Side, findings: &mut Findings) -> Result<()> {
     let flag = |column| row.try_get::<_, bool>(column).map_err(|error| failed("a setting cannot be read", error));
     if flag(0)? {
         let size: String = row.try_get(1).map_err(|error| failed("a setting cannot be read", error))?;
+        let (words, fix) = service::of(&target.session).await?.setting("max_wal_size", "8GB", false);
         findings.warning(
             "max_wal_size",
             format!("max_wal_size is {size} on the target"),
-            "the load writes checkpoint after checkpoint; 8GB or more makes it faster, once the server has read it: SELECT \
-             pg_reload_conf()",
-            "ALTER SYSTEM SET max_wal_size = '8GB'",
+            &format!("the load writes checkpoint after checkpoint, and is faster with more: {words}"),
+            fix,
         );
     } else {
         findings.ok("max_wal_size", "large enough on the target");

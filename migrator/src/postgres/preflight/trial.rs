@@ -4,7 +4,6 @@
 use super::super::client::failed;
 use super::super::sql::quote_ident;
 use super::super::{Postgres, rights, schema};
-use super::rights::whose;
 use super::side::{Side, one};
 use crate::error::Result;
 use crate::model::definitions::named;
@@ -25,8 +24,7 @@ pub(super) async fn run(postgres: &Postgres, source: &Side, target: &Side, findi
 }
 
 async fn attempt(postgres: &Postgres, source: &Side, target: &Side, findings: &mut Findings) -> Result<()> {
-    let whose = whose(postgres, Which::Target);
-    let lacking = rights::lacking(&target.session, Which::Target, target.major(), whose).await?;
+    let lacking = rights::lacking(postgres, &target.session, Which::Target).await?;
     if let Some(grant) = lacking.into_iter().find(|grant| grant.check == NAME) {
         findings.warning(
             NAME,

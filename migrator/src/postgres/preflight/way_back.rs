@@ -2,17 +2,14 @@
 
 use super::super::Postgres;
 use super::super::client::failed;
-use super::rights;
-use super::side::{Side, one};
+use super::side::Side;
 use crate::error::Result;
-use crate::postgres::rights::{self as table};
+use crate::postgres::{rights, service};
 use crate::preflight::Findings;
 use crate::rights::Side as Which;
 
 const SOURCE: &str = "source_way_back";
 const TARGET: &str = "target_way_back";
-/// From this version on a role can be granted the right to set a parameter.
-const GRANTED_FROM: i32 = 15;
 /// The leg's own slot and its walsender.
 const NEEDED: i64 = 1;
 const SLOTS_SET: i64 = 20;
@@ -28,22 +25,6 @@ pub(super) async fn run(postgres: &Postgres, source: &Side, target: &Side, findi
 async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) -> Result<()> {
     let before = findings.checks.len();
     lacking(postgres, source, Which::Source, SOURCE, findings).await?;
-    let superuser: bool =
-        one(&source.session, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user", &[]).await?;
-    if source.major() < GRANTED_FROM && !superuser {
-        // No statement: to make it a superuser is more than this needs, and nothing less is enough.
-        findings.warning(
-            SOURCE,
-            format!(
-                "{} may not apply what comes back past the refusal and without firing triggers: in version {} only a \
-                 superuser may",
-                postgres.source().user,
-                source.major()
-            ),
-            REMEDY,
-            "",
-        );
-    }
     if findings.checks.len() == before {
         findings.ok(SOURCE, "the source can take what comes back");
     }
@@ -67,10 +48,13 @@ async fn lacking(
     check: &'static str,
     findings: &mut Findings,
 ) -> Result<()> {
-    let whose = rights::whose(postgres, which);
-    let lacking = table::lacking(&side.session, which, side.major(), whose).await?;
+    let lacking = rights::lacking(postgres, &side.session, which).await?;
+    let user = match which {
+        Which::Source => &postgres.source().user,
+        Which::Target => &postgres.target().user,
+    };
     for grant in lacking.iter().filter(|grant| grant.check == check) {
-        let evidence = format!("{} may not {} on the {}: {}", whose.user, grant.what, which.name(), grant.without);
+        let evidence = format!("{} may not {} on the {}: {}", user, grant.what, which.name(), grant.without);
         findings.warning(check, evidence, REMEDY, grant.statement.clone());
     }
     Ok(())
@@ -90,22 +74,20 @@ async fn settings(target: &Side, findings: &mut Findings) -> Result<()> {
         .await
         .map_err(cannot)?;
     let level: String = row.try_get(0).map_err(cannot)?;
+    let facts = service::of(&target.session).await?;
     if level != "logical" {
-        findings.warning(
-            TARGET,
-            format!("wal_level is {level} on the target"),
-            &format!("set it to logical and restart the target; {REMEDY}"),
-            "ALTER SYSTEM SET wal_level = 'logical'",
-        );
+        let (words, fix) = facts.setting("wal_level", "logical", true);
+        findings.warning(TARGET, format!("wal_level is {level} on the target"), &format!("{words}; {REMEDY}"), fix);
     }
     for (setting, used, all) in [("max_replication_slots", 1, 3), ("max_wal_senders", 2, 4)] {
         let (used, all): (i64, i64) = (row.try_get(used).map_err(cannot)?, row.try_get(all).map_err(cannot)?);
         if all - used < NEEDED {
+            let (words, fix) = facts.setting(setting, &(used + NEEDED).max(SLOTS_SET).to_string(), true);
             findings.warning(
                 TARGET,
                 format!("no {setting} are free on the target"),
-                &format!("drop unused slots, or raise the setting and restart the target; {REMEDY}"),
-                format!("ALTER SYSTEM SET {setting} = {}", (used + NEEDED).max(SLOTS_SET)),
+                &format!("drop unused slots, or raise it: {words}; {REMEDY}"),
+                fix,
             );
         }
     }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::postgres::Postgres;
 use crate::postgres::client::{Endpoint, failed};
 use crate::postgres::records;
+use crate::postgres::service::Staying;
 use crate::postgres::sql::quote_ident;
 use crate::postgres::stale_sessions;
 
@@ -225,7 +226,8 @@ impl Archive {
                 || reported.iter().any(|name| entry.is_comment_on(name)))
         });
         if entries.iter().any(|entry| entry.of_system().is_some()) {
-            let others = privileges_of_others(postgres, source).await?;
+            let staying = Staying::read(postgres, source, target).await?;
+            let others = privileges_of_others(source, &staying).await?;
             entries.retain(|entry| entry.of_system().is_none_or(|name| others.iter().any(|other| other == name)));
         }
         Ok(entries)
@@ -297,8 +299,7 @@ async fn commented_alike(source: &Client, target: &Client) -> Result<Vec<String>
 }
 
 /// Functions and relations of the server's own on which others than Headgate's roles have other privileges than at first.
-async fn privileges_of_others(postgres: &Postgres, source: &Client) -> Result<Vec<String>> {
-    let own = [&postgres.source().user, &postgres.target().user];
+async fn privileges_of_others(source: &Client, staying: &Staying) -> Result<Vec<String>> {
     source
         .query_one(
             "WITH objects AS (
@@ -316,7 +317,7 @@ async fn privileges_of_others(postgres: &Postgres, source: &Client) -> Result<Ve
              SELECT coalesce(array_agg(DISTINCT name), '{}') FROM (
                  SELECT name FROM privileges WHERE grantee = 0 OR pg_catalog.pg_get_userbyid(grantee) <> ALL ($1::text[])
                  GROUP BY name, oid, grantee, privilege_type, is_grantable HAVING count(DISTINCT now) = 1) others",
-            &[&own.as_slice()],
+            &[&staying.names()],
         )
         .await
         .and_then(|row| row.try_get(0))

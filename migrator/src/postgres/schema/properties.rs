@@ -9,6 +9,7 @@ use super::roles::{Step, run_steps};
 use crate::error::Result;
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
+use crate::postgres::service::Staying;
 use crate::postgres::sql::{quote_ident, quote_literal};
 
 /// Settings whose stored value is a list of names, each to be written apart.
@@ -32,7 +33,7 @@ pub async fn carry_properties(postgres: &Postgres, source: &Client, target: &Cli
 /// Gives the target's database the owner of the source's: whoever owns it may create in the schema `public`.
 pub(crate) async fn give_database(postgres: &Postgres, source: &Client, target: &Client) -> Result<()> {
     let (there, here) = (owner_of_database(source).await?, owner_of_database(target).await?);
-    if there == here {
+    if there == here || Staying::read(postgres, source, target).await?.is_of_a_service(&there) {
         return Ok(());
     }
     let step = give(postgres, &there);
@@ -66,10 +67,11 @@ fn give(postgres: &Postgres, owner: &str) -> Step {
 
 /// What [`carry_properties`] does.
 pub(crate) async fn missing(postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Step>> {
-    let mut steps = settings(postgres, source, target).await?;
-    steps.extend(database(postgres, source, target).await?);
-    steps.extend(schema_owners(postgres, source, target).await?);
-    steps.extend(parameters(postgres, source, target).await?);
+    let staying = Staying::read(postgres, source, target).await?;
+    let mut steps = settings(postgres, source, target, &staying).await?;
+    steps.extend(database(postgres, source, target, &staying).await?);
+    steps.extend(schema_owners(postgres, source, target, &staying).await?);
+    steps.extend(parameters(postgres, source, target, &staying).await?);
     Ok(steps)
 }
 
@@ -89,7 +91,12 @@ async fn texts(session: &Client, query: &str, what: &str) -> Result<Vec<Vec<Stri
 }
 
 /// Settings of roles, of all roles, of the database, and of roles within it, that the target does not have.
-async fn settings(postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Step>> {
+async fn settings(
+    postgres: &Postgres,
+    source: &Client,
+    target: &Client,
+    staying: &Staying,
+) -> Result<Vec<Step>> {
     let query = "SELECT coalesce(r.rolname::text, ''), (s.setdatabase <> 0)::text, v
         FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) v
         WHERE (s.setdatabase = 0 OR s.setdatabase = (SELECT oid FROM pg_catalog.pg_database
@@ -97,14 +104,13 @@ async fn settings(postgres: &Postgres, source: &Client, target: &Client) -> Resu
     let what = "the settings of databases and roles";
     let present: BTreeSet<Vec<String>> = texts(target, query, what).await?.into_iter().collect();
     let here = quote_ident(&postgres.target().database);
-    let own = [&postgres.source().user, &postgres.target().user];
     let user = quote_ident(&postgres.target().user);
     let mut steps = Vec::new();
     for row in texts(source, query, what).await? {
         let [role, in_database, setting] = row.as_slice() else {
             continue;
         };
-        if present.contains(&row) || own.contains(&role) {
+        if present.contains(&row) || staying.has(role) {
             continue;
         }
         let place = match (role.as_str(), in_database == "true") {
@@ -130,7 +136,12 @@ async fn settings(postgres: &Postgres, source: &Client, target: &Client) -> Resu
 }
 
 /// The database's own row: owner, connection limit, comment and privileges.
-async fn database(postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Step>> {
+async fn database(
+    postgres: &Postgres,
+    source: &Client,
+    target: &Client,
+    staying: &Staying,
+) -> Result<Vec<Step>> {
     let query = "SELECT pg_catalog.pg_get_userbyid(d.datdba)::text, d.datconnlimit::text,
             coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), '')
         FROM pg_catalog.pg_database d WHERE d.datname = current_database()";
@@ -142,6 +153,7 @@ async fn database(postgres: &Postgres, source: &Client, target: &Client) -> Resu
     if let ([there], [here]) = (there.as_slice(), here.as_slice()) {
         if let (Some(ours), Some(theirs)) = (there.first(), here.first())
             && ours != theirs
+            && !staying.is_of_a_service(ours)
         {
             steps.push(give(postgres, ours));
         }
@@ -167,11 +179,9 @@ async fn database(postgres: &Postgres, source: &Client, target: &Client) -> Resu
         WHERE d.datname = current_database() AND p.grantee <> d.datdba ORDER BY 1, 2";
     let what = "the database's privileges";
     let (there, here) = (texts(source, query, what).await?, texts(target, query, what).await?);
-    let own = [&postgres.source().user, &postgres.target().user].map(|user| quote_ident(user));
-    let ours = |grantee: &String| own.contains(grantee) || own.contains(&quote_ident(grantee));
     for row in here.iter().filter(|row| !there.contains(row)) {
         if let [privilege, grantee, _] = row.as_slice()
-            && !ours(grantee)
+            && !staying.has(grantee)
         {
             let revoke = format!("REVOKE {privilege} ON DATABASE {name} FROM {grantee};\n");
             steps.push(of_database("the privileges", revoke));
@@ -179,7 +189,7 @@ async fn database(postgres: &Postgres, source: &Client, target: &Client) -> Resu
     }
     for row in there.iter().filter(|row| !here.contains(row)) {
         if let [privilege, grantee, option] = row.as_slice()
-            && !ours(grantee)
+            && !staying.has(grantee)
         {
             let grant = format!("GRANT {privilege} ON DATABASE {name} TO {grantee}{option};\n");
             steps.push(of_database("the privileges", grant));
@@ -189,7 +199,12 @@ async fn database(postgres: &Postgres, source: &Client, target: &Client) -> Resu
 }
 
 /// A schema that every new database has is not created, so that nobody else gives it its owner.
-async fn schema_owners(postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Step>> {
+async fn schema_owners(
+    postgres: &Postgres,
+    source: &Client,
+    target: &Client,
+    staying: &Staying,
+) -> Result<Vec<Step>> {
     let query = "SELECT n.nspname::text, pg_catalog.pg_get_userbyid(n.nspowner)::text,
             coalesce((SELECT string_agg(p.privilege_type, ', ' ORDER BY p.privilege_type) FROM pg_catalog.aclexplode(
                 coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) p WHERE p.grantee = 0), '')
@@ -204,7 +219,7 @@ async fn schema_owners(postgres: &Postgres, source: &Client, target: &Client) ->
             continue;
         };
         let differs = |other: &&Vec<String>| other.first() == Some(schema) && other.get(1) != Some(owner);
-        if here.iter().any(|other| differs(&other)) {
+        if here.iter().any(|other| differs(&other)) && !staying.is_of_a_service(owner) {
             let name = quote_ident(schema);
             let give = format!("ALTER SCHEMA {name} OWNER TO {}", quote_ident(owner));
             // Whoever does it does also what only the owner may, and lets Headgate do the rest.
@@ -224,7 +239,12 @@ async fn schema_owners(postgres: &Postgres, source: &Client, target: &Client) ->
 }
 
 /// Privileges on parameters, which servers have from version 15 on.
-async fn parameters(postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Step>> {
+async fn parameters(
+    postgres: &Postgres,
+    source: &Client,
+    target: &Client,
+    staying: &Staying,
+) -> Result<Vec<Step>> {
     let query = "SELECT p.privilege_type, t.parname, CASE p.grantee WHEN 0 THEN 'PUBLIC'
             ELSE quote_ident(pg_catalog.pg_get_userbyid(p.grantee)) END,
             CASE WHEN p.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
@@ -238,13 +258,11 @@ async fn parameters(postgres: &Postgres, source: &Client, target: &Client) -> Re
         }
     }
     let here = texts(target, query, what).await?;
-    let own = [&postgres.source().user, &postgres.target().user].map(|user| quote_ident(user));
     let user = quote_ident(&postgres.target().user);
     let mut steps = Vec::new();
     for row in texts(source, query, what).await? {
         if let [privilege, parameter, grantee, option] = row.as_slice()
-            && !own.contains(grantee)
-            && !own.contains(&quote_ident(grantee))
+            && !staying.has(grantee)
             && !here.contains(&row)
         {
             let grant = format!("GRANT {privilege} ON PARAMETER {parameter} TO {grantee}{option};\n");

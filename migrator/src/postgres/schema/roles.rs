@@ -8,6 +8,9 @@ use tokio_postgres::{Client, Row};
 use crate::error::Result;
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
+use crate::postgres::login;
+use crate::postgres::schema::made;
+use crate::postgres::service::Staying;
 use crate::postgres::sql::{quote_ident, quote_literal};
 
 /// A statement on the target that carries one property of the source over.
@@ -94,13 +97,14 @@ pub(crate) async fn missing(postgres: &Postgres, source: &Client, target: &Clien
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(|error| failed("cannot read the target's roles", error))?;
     let user = quote_ident(&postgres.target().user);
+    let staying = Staying::read(postgres, source, target).await?;
     let mut steps = Vec::new();
     let mut created = Vec::new();
     for row in &roles {
         let name: String = row.try_get(0).map_err(unreadable)?;
         // Who cannot make superusers leaves the server's first one alone.
         let first: bool = row.try_get(12).map_err(unreadable)?;
-        if present.contains(&name) || first && !worker.superuser {
+        if present.contains(&name) || first && !worker.superuser || staying.is_of_a_service(&name) {
             continue;
         }
         let known = postgres.secrets().password(&name).filter(|_| !verifiers);
@@ -111,10 +115,32 @@ pub(crate) async fn missing(postgres: &Postgres, source: &Client, target: &Clien
         created.push(name);
     }
     if !worker.superuser {
-        steps.extend(own_memberships(postgres, source, target, &created, &worker).await?);
+        steps.extend(own_memberships(postgres, source, target, &created, (&worker, &staying)).await?);
     }
-    steps.extend(missing_memberships(postgres, source, target).await?);
+    steps.extend(missing_memberships(postgres, source, target, &staying).await?);
     Ok(steps)
+}
+
+/// Gives the roles that the migration made, and that have no password because the source's could not be read, the one that
+/// Headgate knows by now: configured, or shown by their clients. It goes to the server as a verifier.
+pub(crate) async fn set_known_passwords(postgres: &Postgres) -> Result<()> {
+    let target = postgres.connect_target("accounts").await?;
+    for (kind, role) in made::recorded(postgres, &target).await? {
+        let Some(password) = postgres.secrets().password(&role).filter(|_| kind == made::ROLE) else {
+            continue;
+        };
+        if !matches!(login::try_on_target(postgres, &role).await, Some(Err(_))) {
+            continue;
+        }
+        let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+        let statement = format!("ALTER ROLE {} PASSWORD {}", quote_ident(&role), quote_literal(&verifier));
+        if let Err(error) = target.batch_execute(&statement).await {
+            // The check of the accounts tells that this one cannot log in.
+            let error = failed("its password cannot be set on the target", error);
+            tracing::warn!(migration = postgres.name(), role, %error, "the role is not ready");
+        }
+    }
+    Ok(())
 }
 
 /// What makes Headgate's role a member of those that own something: only a member can give an object away.
@@ -123,7 +149,7 @@ async fn own_memberships(
     source: &Client,
     target: &Client,
     created: &[String],
-    worker: &Worker,
+    (worker, staying): (&Worker, &Staying),
 ) -> Result<Vec<Step>> {
     let cannot = |error| failed("cannot read who owns what", error);
     let owners: Vec<String> = source
@@ -133,7 +159,7 @@ async fn own_memberships(
                  SELECT s.refobjid FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_database d ON d.oid = s.dbid
                  WHERE d.datname = current_database() AND s.deptype = 'o'
                  UNION ALL SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database() AND datdba <> 10)",
-            &[&[&postgres.source().user, &postgres.target().user].as_slice()],
+            &[&staying.names()],
         )
         .await
         .and_then(|row| row.try_get(0))
@@ -163,8 +189,7 @@ async fn own_memberships(
     Ok(steps.collect())
 }
 
-/// The statement that creates a role as it is on the source. Passwords are not logged by the server: they are verifiers,
-/// or go over the migrator's own connection.
+/// The statement that creates a role as it is on the source. A password goes to the server as a verifier.
 fn create_role(
     name: &str,
     row: &Row,
@@ -195,6 +220,7 @@ fn create_role(
         }
         Some(_) => bare,
     };
+    let known = known.map(|password| postgres_protocol::password::scram_sha_256(password.as_bytes()));
     if let Some(password) = row.try_get::<_, Option<String>>(9)?.or(known) {
         let _ = write!(statement, " PASSWORD {}", quote_literal(&password));
     }
@@ -210,7 +236,12 @@ fn create_role(
 }
 
 /// The statements that make members on the target whom the source has as members.
-async fn missing_memberships(postgres: &Postgres, source: &Client, target: &Client) -> Result<Vec<Step>> {
+async fn missing_memberships(
+    postgres: &Postgres,
+    source: &Client,
+    target: &Client,
+    staying: &Staying,
+) -> Result<Vec<Step>> {
     // From version 16 on, what a membership is good for is said with each one.
     let memberships = source
         .query(
@@ -233,13 +264,12 @@ async fn missing_memberships(postgres: &Postgres, source: &Client, target: &Clie
         .await
         .and_then(|rows| rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect())
         .map_err(|error| failed("cannot read the target's roles", error))?;
-    let own = [&postgres.source().user, &postgres.target().user];
     let user = quote_ident(&postgres.target().user);
     let mut granting = Vec::new();
     for row in memberships {
         let (pair, statement) =
             membership(&row).map_err(|error| failed("the memberships of the source's roles cannot be read", error))?;
-        if !present.contains(&pair) && !own.contains(&&pair.1) {
+        if !present.contains(&pair) && !staying.has(&pair.1) && !staying.is_of_a_service(&pair.0) {
             let group = quote_ident(&pair.0);
             granting.push(Step {
                 what: format!("the membership of {} in {}", pair.1, pair.0),

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use migrator::rights::Side;
+use migrator::service::Service;
 
 /// Moves a live PostgreSQL, MySQL or MariaDB database to a new cluster while the application keeps running.
 ///
@@ -57,8 +59,8 @@ pub(crate) enum Command {
     /// target. With --listen and without --cutover the command serves until somebody switches on its console.
     ///
     /// Passwords that a URL does not hold are taken from HEADGATE_SOURCE_PASSWORD and HEADGATE_TARGET_PASSWORD.
-    /// Applications log in at --listen as the user of --from, with its password. Connections to servers are not
-    /// encrypted yet: another sslmode than disable is refused.
+    /// Applications log in at --listen as the user of --from, with its password. Connections to servers are encrypted as
+    /// the URLs say (sslmode, sslrootcert; ssl-mode, ssl-ca), by default where the server offers it.
     ///
     /// Exit codes: 0 done, 1 failed (the text says why), 2 a command line that is not understood, 3 stopped by a signal
     /// before the end.
@@ -96,6 +98,13 @@ pub(crate) struct Grants {
     /// The server's version, such as 14 or 5.6, where it is not the newest known
     #[arg(long, value_name = "VERSION")]
     pub(crate) server_version: Option<String>,
+    /// Who runs the server, where nobody can be a superuser there
+    #[arg(long, default_value = "none", value_name = "SERVICE", value_parser = service())]
+    pub(crate) service: Service,
+}
+
+fn service() -> impl TypedValueParser<Value = Service> {
+    PossibleValuesParser::new(Service::words()).try_map(|word| word.parse::<Service>())
 }
 
 /// The engines that can be asked for.

@@ -70,7 +70,7 @@ impl Engine for Postgres {
         };
         let major =
             major.ok_or_else(|| format!("--server-version: write a major version of at least {}", rights::OLDEST))?;
-        let whose = rights::For { user: &asked.user, database, schemas: &[] };
+        let whose = rights::For { user: &asked.user, database, schemas: &[], service: asked.service };
         Ok(rights::script(asked.side(), major, whose))
     }
 

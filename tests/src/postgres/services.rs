@@ -1,0 +1,62 @@
+//! Servers that look like those of managed services, in their roles, rights and TLS, as far as a server of one's own can.
+
+use super::Postgres;
+use crate::certificates::Authority;
+
+/// A managed service of PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Amazon RDS, and Aurora.
+    Rds,
+    /// Google Cloud SQL.
+    CloudSql,
+    /// Azure Database, Flexible Server.
+    Azure,
+    /// Neon.
+    Neon,
+}
+
+/// The administrator that a service gives to its customer.
+pub const ADMIN: &str = "admin";
+
+/// TLS for everybody but the tests themselves, who are trusted as the server's first role; and its passwords.
+const HBA: &str = "hostnossl all postgres 127.0.0.1/32 trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+
+impl Service {
+    /// What the service does to a new server.
+    fn script(self) -> &'static str {
+        match self {
+            Self::Rds => include_str!("services/rds.sql"),
+            Self::CloudSql => include_str!("services/cloud_sql.sql"),
+            Self::Azure => include_str!("services/azure.sql"),
+            Self::Neon => include_str!("services/neon.sql"),
+        }
+    }
+
+    /// The word by which `headgate grants` knows it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rds => "rds",
+            Self::CloudSql => "cloud-sql",
+            Self::Azure => "azure",
+            Self::Neon => "neon",
+        }
+    }
+
+    /// Starts a server of it, whose certificate is of this authority, with a database of the administrator's.
+    pub async fn start(self, version: u32, authority: &Authority, database: &str) -> Postgres {
+        let settings = [("password_encryption", "scram-sha-256")];
+        let postgres = Postgres::start_with(version, &settings, Some(HBA)).await;
+        let certificate = authority.sign_for_here(&format!("{}-{}", self.word(), postgres.port()));
+        postgres.speak_tls(&certificate, None).await;
+        for statement in self.script().split(";\n") {
+            let lines = statement.lines().filter(|line| !line.starts_with("--"));
+            let statement: String = lines.collect::<Vec<_>>().join("\n");
+            if !statement.trim().is_empty() {
+                postgres.sql("postgres", &statement).await;
+            }
+        }
+        postgres.sql("postgres", &format!("create database {database} owner {ADMIN}")).await;
+        postgres
+    }
+}
