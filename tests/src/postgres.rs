@@ -1,6 +1,7 @@
 //! A real PostgreSQL server for one test.
 
 pub mod disposable;
+pub mod psql;
 pub mod services;
 
 use disposable::{Options, Server, find};

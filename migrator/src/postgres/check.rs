@@ -27,6 +27,7 @@ use crate::postgres::check::digest::Pair;
 use crate::postgres::check::snapshot_pair::Pinned;
 use crate::postgres::check::stamp::Stamp;
 use crate::postgres::guard;
+use crate::postgres::schema::set_aside;
 use crate::postgres::position::Lsn;
 
 /// Compares every table on both sides as of one position. One proof per range, the catalogue's first.
@@ -43,6 +44,7 @@ pub async fn run(
 async fn compare(postgres: &Postgres, plan: &Plan, follow: Follow<Lsn>, progress: &Progress) -> Result<Checked> {
     // What is proved stays true only where nobody else writes from here on.
     drop(guard::raise(postgres, plan).await?);
+    set_aside::make_way(postgres, plan).await?;
     let stamp = Stamp::open(postgres).await?;
     let before = stamp.read().await?;
     let Pinned { position, sources, targets } = snapshot_pair::open(postgres, follow).await?;

@@ -156,6 +156,18 @@ pub fn script(side: Side, major: i32, whose: For<'_>) -> String {
     rights::script(&head, ("BEGIN;\n", "\nCOMMIT;\n"), &grants(side, major, whose))
 }
 
+/// What to do about a right that lacks.
+pub(super) const REMEDY: &str =
+    "grant the right, or let a superuser migrate; headgate grants prints all that is needed";
+
+/// The same, where it may be that nobody can grant it.
+pub(super) fn remedy(grant: &Grant, service: Service) -> String {
+    match grant.statement.as_str() {
+        "" if service.is_managed() => format!("{service} gives it to nobody, as far as is known"),
+        _ => REMEDY.to_owned(),
+    }
+}
+
 /// What the role of a session on this side lacks of all rights that the side may need.
 pub(super) async fn lacking(postgres: &Postgres, session: &Client, side: Side) -> Result<Vec<Grant>> {
     let cannot = |error| failed("cannot read what Headgate's role may do", error);

@@ -142,7 +142,7 @@ pub(super) async fn of(session: &Client) -> Result<Facts> {
     Ok(SERVICES.into_iter().find(|facts| Some(facts.marker) == found.as_deref()).unwrap_or(OWN))
 }
 
-/// The roles of the service that runs a server.
+/// The roles of the service that runs a server, its first superuser among them.
 pub(super) async fn roles(session: &Client) -> Result<Vec<String>> {
     let facts = of(session).await?;
     if facts.roles.is_empty() {
@@ -150,7 +150,8 @@ pub(super) async fn roles(session: &Client) -> Result<Vec<String>> {
     }
     session
         .query_one(
-            "SELECT coalesce(array_agg(rolname::text ORDER BY rolname), '{}') FROM pg_catalog.pg_roles WHERE rolname ~ $1",
+            "SELECT coalesce(array_agg(rolname::text ORDER BY rolname), '{}') FROM pg_catalog.pg_roles
+             WHERE rolname ~ $1 OR oid = 10",
             &[&facts.roles],
         )
         .await

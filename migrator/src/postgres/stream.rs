@@ -86,7 +86,8 @@ impl Replication {
         let mut outcome = Ok(Vec::new());
         for form in forms {
             outcome = self.link.query(form, limit).await?;
-            let is_unknown = outcome.as_ref().is_err_and(|refusal| refusal.code == "42601");
+            // A syntax that is newer, or an option, which servers refuse as an error of their own.
+            let is_unknown = outcome.as_ref().is_err_and(|refusal| ["42601", "XX000"].contains(&refusal.code.as_str()));
             if !is_unknown {
                 break;
             }

@@ -53,7 +53,8 @@ impl Service {
             let lines = statement.lines().filter(|line| !line.starts_with("--"));
             let statement: String = lines.collect::<Vec<_>>().join("\n");
             if !statement.trim().is_empty() {
-                postgres.sql("postgres", &statement).await;
+                // New databases have what this one has.
+                postgres.sql("template1", &statement).await;
             }
         }
         postgres.sql("postgres", &format!("create database {database} owner {ADMIN}")).await;

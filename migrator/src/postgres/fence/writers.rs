@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::rights;
+use crate::postgres::service;
 use crate::postgres::sql::quote_ident;
 use crate::preflight::{Check, Findings, Level};
 use crate::rights::Side;
@@ -98,6 +99,7 @@ pub(crate) async fn findings(postgres: &Postgres, gated_backends: GatedBackends<
         findings.ok("writers", "no write transaction goes around Headgate, and none is prepared");
     }
     let lacking = rights::lacking(postgres, source, Side::Source).await?;
+    let service = service::of(source).await?.service();
     if let Some(grant) = lacking.iter().find(|grant| grant.check == "source_sessions") {
         findings.error(
             "direct_sessions",
@@ -114,7 +116,7 @@ pub(crate) async fn findings(postgres: &Postgres, gated_backends: GatedBackends<
         findings.warning(
             "replication_origins",
             format!("{} may not {} on the source: {}", postgres.source().user, grant.what, grant.without),
-            "grant the right",
+            &rights::remedy(grant, service),
             grant.statement.clone(),
         );
     }

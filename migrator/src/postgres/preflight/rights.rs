@@ -16,15 +16,6 @@ use crate::postgres::service;
 use crate::rights::{Grant, Side as Which};
 use crate::service::Service;
 
-const REMEDY: &str = "grant the right, or let a superuser migrate; headgate grants prints all that is needed";
-/// What to do about a right that lacks.
-fn remedy(grant: &Grant, service: Service) -> String {
-    match grant.statement.as_str() {
-        "" if service.is_managed() => format!("{service} gives it to nobody, as far as is known"),
-        _ => REMEDY.to_owned(),
-    }
-}
-
 const LISTED_MAX: usize = 100;
 
 /// The grant that lets one connect, where it is that which lacks.
@@ -54,8 +45,8 @@ pub(super) async fn to_read_passwords(
         let statement = rights::statement(which, rights::NEWEST, check, whose);
         let words = match (statement.is_empty(), facts.verifiers) {
             (false, _) => "let the migrator read pg_authid on both sides".to_owned(),
-            (true, "") => format!("{} lets nobody read pg_authid", facts.service()),
-            (true, words) => format!("on {}, {words}", facts.service()),
+            (true, "") => format!("{} lets nobody read pg_authid: let its client log in through Headgate, over TLS", facts.service()),
+            (true, words) => format!("on {}, {words}, or let its client log in through Headgate, over TLS", facts.service()),
         };
         return Ok((words, statement));
     }
@@ -94,7 +85,7 @@ async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) 
         "source_rights",
         Level::Error,
         &lacks,
-        REMEDY,
+        rights::REMEDY,
         "the migrator's role has the rights it needs on the source",
     );
     for (check, level, ok) in [
@@ -112,7 +103,7 @@ async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) 
                 check,
                 level,
                 format!("{who} may not {} on the source: {}", grant.what, grant.without),
-                &remedy(grant, service),
+                &rights::remedy(grant, service),
                 grant.statement.clone(),
             ));
         }
@@ -197,7 +188,7 @@ async fn on_target(postgres: &Postgres, source: Option<&Side>, target: &Side, fi
         "target_rights",
         Level::Error,
         &of(&lacking, "target_rights", who, Which::Target),
-        REMEDY,
+        rights::REMEDY,
         "the migrator's role has the rights it needs on the target",
     );
     let mapped: bool = match source {
@@ -211,7 +202,7 @@ async fn on_target(postgres: &Postgres, source: Option<&Side>, target: &Side, fi
         findings.warning(
             grant.check,
             format!("{who} may not {} on the target: {}", grant.what, grant.without),
-            &remedy(grant, service),
+            &rights::remedy(grant, service),
             grant.statement.clone(),
         );
     }
@@ -231,7 +222,7 @@ async fn on_target(postgres: &Postgres, source: Option<&Side>, target: &Side, fi
         "target_row_security",
         Level::Error,
         &rows,
-        REMEDY,
+        rights::REMEDY,
         "no policy keeps rows from the migrator on the target",
     );
     // Where more than that lacks, it is known once that is granted.

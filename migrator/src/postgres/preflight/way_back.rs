@@ -4,7 +4,8 @@ use super::super::Postgres;
 use super::super::client::failed;
 use super::side::Side;
 use crate::error::Result;
-use crate::postgres::{rights, service};
+use crate::postgres::schema::set_aside;
+use crate::postgres::{fence, plan, rights, service};
 use crate::preflight::Findings;
 use crate::rights::Side as Which;
 
@@ -25,6 +26,21 @@ pub(super) async fn run(postgres: &Postgres, source: &Side, target: &Side, findi
 async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) -> Result<()> {
     let before = findings.checks.len();
     lacking(postgres, source, Which::Source, SOURCE, findings).await?;
+    if findings.checks.len() > before {
+        let tables = fence::fenced(&plan::read(postgres).await?);
+        for key in set_aside::in_the_way(&source.session, source.version, &tables).await? {
+            findings.warning(
+                SOURCE,
+                format!(
+                    "version {} of the source cannot set aside the foreign key {key} of a partitioned table while changes come \
+                     back",
+                    source.major()
+                ),
+                REMEDY,
+                "",
+            );
+        }
+    }
     if findings.checks.len() == before {
         findings.ok(SOURCE, "the source can take what comes back");
     }
@@ -49,13 +65,19 @@ async fn lacking(
     findings: &mut Findings,
 ) -> Result<()> {
     let lacking = rights::lacking(postgres, &side.session, which).await?;
+    let service = service::of(&side.session).await?.service();
     let user = match which {
         Which::Source => &postgres.source().user,
         Which::Target => &postgres.target().user,
     };
     for grant in lacking.iter().filter(|grant| grant.check == check) {
         let evidence = format!("{} may not {} on the {}: {}", user, grant.what, which.name(), grant.without);
-        findings.warning(check, evidence, REMEDY, grant.statement.clone());
+        let remedy = match which {
+            // It goes without, in another way.
+            Which::Source => rights::remedy(grant, service),
+            Which::Target => REMEDY.to_owned(),
+        };
+        findings.warning(check, evidence, &remedy, grant.statement.clone());
     }
     Ok(())
 }

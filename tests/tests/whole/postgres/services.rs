@@ -1,58 +1,143 @@
 //! Managed services: nobody is a superuser, TLS is required, and the provider has roles of its own.
 
-use tests::certificates::{Authority, headgate};
-use tests::headgate::Engine;
-use tests::postgres::Postgres;
-use tests::postgres::services::{ADMIN, Service};
-use tests::world::{DATABASE, World};
+use std::collections::BTreeSet;
 
-/// What the application has: its owner, its login, a trigger, a foreign key, a policy, privileges of its provider's roles.
+use tests::certificates::{Authority, headgate};
+use tests::headgate::{Engine, Headgate};
+use tests::postgres::psql::{Psql, Staying};
+use tests::postgres::services::{ADMIN, Service};
+use tests::postgres::{Postgres, Record};
+use tests::world::{DATABASE, MIGRATION, World};
+
+/// What the application has: owners, logins, a trigger that writes, a foreign key that deletes, a policy, default privileges.
 const SCHEMA: &str = include_str!("services/shop.sql");
+/// Its logins; no configuration has them.
+const LOGINS: [(&str, &str); 2] = [("app", "of its client alone"), ("reporting", "of another client")];
+/// Whether everything fires and holds as the application made it.
+const WHOLE: &str = "select (select count(*) from pg_trigger where tgname = 'noted' and tgenabled = 'O')
+    + (select count(*) from pg_constraint where contype = 'f' and convalidated)";
 
 fn cluster(name: &str, postgres: &Postgres, authority: &Authority) -> String {
     let (port, tls) = (postgres.port(), authority.trusted_with("verify-full"));
     format!("[clusters.{name}]\nhost = \"localhost\"\nport = {port}\nuser = \"{ADMIN}\"\npassword = \"{ADMIN}\"\n{tls}")
 }
 
-async fn moved(service: Service) {
-    let authority = Authority::new();
+/// Both servers are the service's, and Headgate has the administrator that it gives to its customer.
+async fn between(service: Service, authority: &Authority) -> World {
     let (source, target) =
-        tokio::join!(service.start(15, &authority, DATABASE), service.start(18, &authority, DATABASE));
-    // As the administrator: what it owns, no superuser made.
+        tokio::join!(service.start(15, authority, DATABASE), service.start(18, authority, DATABASE));
     source.sql(DATABASE, &format!("set session authorization {ADMIN}; {SCHEMA}")).await;
     let route = format!("[routes.{DATABASE}]\ncluster = \"blue\"\n");
-    let sections = [cluster("blue", &source, &authority), cluster("green", &target, &authority), route].concat();
+    let sections = [cluster("blue", &source, authority), cluster("green", &target, authority), route].concat();
     let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &sections).await;
-    let world = World { source, target, headgate };
+    World { source, target, headgate }
+}
+
+fn client(headgate: &Headgate, (user, password): (&'static str, &'static str)) -> Psql {
+    Psql::new(headgate.port(), user, password, "sslmode=require")
+}
+
+/// The evidence of a check, as far as it is at least a warning.
+fn told<'a>(checks: &'a [Record], name: &str) -> Vec<&'a str> {
+    let of = |check: &&Record| check["check"] == name && check["level"] != "ok";
+    checks.iter().filter(of).map(|check| check["evidence"].as_str()).collect()
+}
+
+/// The application writes where it is: each write is noted once by its trigger, and a customer's orders go with it.
+async fn write(app: &mut Staying, world: &World, serving: &Postgres, customer: u32) {
+    let noted = "select count(*) from audit";
+    let before: u32 = serving.value(DATABASE, noted).await.parse().expect("a number");
+    let orders: u32 =
+        app.ask(&format!("select count(*) from orders where customer = {customer}")).await.parse().expect("a number");
+    assert!(orders > 0, "the customer {customer} has orders");
+    let deleted = format!("delete from customers where id = {customer} returning 'gone'");
+    assert_eq!(app.ask(&deleted).await, "gone");
+    let after = (before + orders).to_string();
+    assert_eq!(serving.value(DATABASE, noted).await, after, "each deleted order is noted once");
+    // What is noted on one side arrives on the other as a row, and fires nothing there.
+    for table in ["audit", "orders", "customers"] {
+        world.until_equal(&format!("select count(*), md5(string_agg(t::text, ',' order by t.id)) from {table} t")).await;
+    }
+}
+
+async fn moves_there_and_back(service: Service) {
+    let authority = Authority::new();
+    let world = between(service, &authority).await;
     world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
-    for check in world.headgate.admin("PRECHECK MIGRATION m").await {
-        eprintln!("{check:?}");
-    }
+    let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
+    let errors: Vec<_> = checks.iter().filter(|check| check["level"] == "error").collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    let sets_role = service != Service::Neon;
+    assert_eq!(told(&checks, "target_triggers").is_empty(), sets_role, "{checks:?}");
     world.headgate.admin("START MIGRATION m").await;
-    world.until_state("following", tests::world::MIGRATION).await;
+    world.until_state("following", MIGRATION).await;
     world.check().await;
-    for check in world.headgate.admin("SHOW READINESS m").await {
-        eprintln!("{check:?}");
-    }
+
+    // Where nobody can read verifiers, whoever has shown its password is ready, and who has not is named.
+    let unproved = async || -> BTreeSet<String> {
+        let checks = world.headgate.admin("SHOW READINESS m").await;
+        let names = told(&checks, "accounts").into_iter().filter_map(|told| told.split(':').next());
+        names.map(str::to_owned).collect()
+    };
+    let hidden = service != Service::Neon;
+    let names = |names: &[&str]| names.iter().filter(|_| hidden).map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(unproved().await, names(&["app", "reporting"]));
+    let mut app = client(&world.headgate, LOGINS[0]).stay();
+    assert_eq!(&app.ask("show server_version_num").await[..2], "15");
+    assert_eq!(unproved().await, names(&["reporting"]));
+    let counted = client(&world.headgate, LOGINS[1]).ask("select count(*) from customers").await;
+    assert_eq!(counted.as_deref(), Ok("200"));
+    assert_eq!(unproved().await, BTreeSet::new());
+
+    write(&mut app, &world, &world.source, 1).await;
+    let rehearsed = world.row("REHEARSE MIGRATION m WITH (max_hold = '10s')").await;
+    assert_eq!(rehearsed.get("outcome").map(String::as_str), Some("rehearsed"), "{rehearsed:?}");
+    write(&mut app, &world, &world.source, 2).await;
     world.cutover().await;
+    assert_eq!(&app.ask("show server_version_num").await[..2], "18");
+    world.target.until_value(DATABASE, WHOLE, "2").await;
+    write(&mut app, &world, &world.target, 3).await;
+    for login in LOGINS {
+        let version = client(&world.headgate, login).ask("show server_version_num").await;
+        assert_eq!(&version.expect("let in on the target")[..2], "18");
+    }
+    world.check().await;
+    let report = world.row("ROLLBACK MIGRATION m WITH (max_hold = '10s')").await;
+    assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
+    assert_eq!(&app.ask("show server_version_num").await[..2], "15");
+    world.source.until_value(DATABASE, WHOLE, "2").await;
+    write(&mut app, &world, &world.source, 4).await;
+    world.check().await;
+    world.cutover().await;
+    write(&mut app, &world, &world.target, 5).await;
+    world.headgate.admin("FINISH MIGRATION m WITH (waive_proof = true)").await;
+    for side in [&world.source, &world.target] {
+        side.until_value(DATABASE, WHOLE, "2").await;
+        let left = "select count(*) from pg_class where relname = 'set_aside'";
+        assert_eq!(side.value(DATABASE, left).await, "0", "what was set aside is forgotten");
+    }
+    // The provider's are where they were, and nowhere else.
+    let memberships = "select string_agg(roleid::regrole || ' has ' || member::regrole, ', ' order by 1) from pg_auth_members
+        where member::regrole::text in ('app', 'reporting', 'shop_owner')";
+    assert_eq!(world.target.value(DATABASE, memberships).await, "shop_owner has app");
 }
 
 #[tokio::test]
 async fn rds_moves_there_and_back() {
-    moved(Service::Rds).await;
+    moves_there_and_back(Service::Rds).await;
 }
 
 #[tokio::test]
 async fn cloud_sql_moves_there_and_back() {
-    moved(Service::CloudSql).await;
+    moves_there_and_back(Service::CloudSql).await;
 }
 
 #[tokio::test]
 async fn azure_moves_there_and_back() {
-    moved(Service::Azure).await;
+    moves_there_and_back(Service::Azure).await;
 }
 
 #[tokio::test]
 async fn neon_moves_there_and_back() {
-    moved(Service::Neon).await;
+    moves_there_and_back(Service::Neon).await;
 }

@@ -2,16 +2,13 @@
 //! the configuration.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use tests::certificates::{Authority, Says, headgate};
 use tests::client::Raw;
 use tests::headgate::{Engine, Headgate};
+use tests::postgres::psql::Psql;
 use tests::postgres::{Postgres, try_connect};
-use tests::wait::{SOON, within};
 use tests::world::{DATABASE, World};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// Without TLS only the superuser of the tests comes in; everybody else needs a password too.
 const HBA: &str = "hostnossl all postgres 127.0.0.1/32 trust\nhostssl all app_md5 127.0.0.1/32 md5\n\
@@ -54,63 +51,9 @@ fn route() -> String {
     format!("[routes.{DATABASE}]\ncluster = \"blue\"\n")
 }
 
-/// libpq's own client.
-#[derive(Clone, Debug)]
-struct Psql {
-    port: u16,
-    user: &'static str,
-    password: Option<&'static str>,
-    parameters: String,
-}
-
-impl Psql {
-    fn new(headgate: &Headgate, parameters: &str) -> Self {
-        Self { port: headgate.port(), user: "app", password: Some(PASSWORD), parameters: parameters.to_owned() }
-    }
-
-    fn command(&self) -> Command {
-        let Self { port, user, parameters, .. } = self;
-        let url = format!("host=localhost port={port} user={user} dbname={DATABASE} connect_timeout=20 {parameters}");
-        let mut command = Command::new("psql");
-        command.args(["-X", "-A", "-t", "-q", "-w", &url]).kill_on_drop(true);
-        command.env("PGGSSENCMODE", "disable").env_remove("PGPASSWORD");
-        if let Some(password) = self.password {
-            command.env("PGPASSWORD", password);
-        }
-        command
-    }
-
-    /// What a query gives, or what the client says instead.
-    async fn ask(&self, query: &str) -> Result<String, String> {
-        let mut command = self.command();
-        let output = within("psql ends", SOON, command.args(["-c", query]).output()).await.expect("psql is installed");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-    }
-
-    /// A session that stays open.
-    fn stay(&self) -> Staying {
-        let mut command = self.command();
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("psql is installed");
-        let to = child.stdin.take().expect("a pipe");
-        let from = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        Staying { _child: child, to, from }
-    }
-}
-
-struct Staying {
-    _child: Child,
-    to: ChildStdin,
-    from: Lines<BufReader<ChildStdout>>,
-}
-
-impl Staying {
-    async fn ask(&mut self, query: &str) -> String {
-        self.to.write_all(format!("{query};\n").as_bytes()).await.expect("psql listens");
-        let line = within(query, SOON, self.from.next_line()).await.expect("a pipe");
-        line.expect("the session stays")
-    }
+/// The application's client.
+fn app(headgate: &Headgate, parameters: &str) -> Psql {
+    Psql::new(headgate.port(), "app", PASSWORD, parameters)
 }
 
 #[tokio::test]
@@ -127,7 +70,7 @@ async fn a_database_moves_there_and_back_in_verified_tls_and_no_configuration_ha
     let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &sections).await;
     let world = World { source, target, headgate };
     let root = format!("sslmode=verify-full sslrootcert={}", authority.file().display());
-    let bound = Psql::new(&world.headgate, &format!("{root} channel_binding=require"));
+    let bound = app(&world.headgate, &format!("{root} channel_binding=require"));
     assert_eq!(bound.ask(SEEN).await.expect("let in"), "app true");
     let refused = Psql { password: Some("wrong"), ..bound.clone() }.ask(SEEN).await.expect_err("a wrong password");
     assert!(refused.contains("password authentication failed"), "{refused}");
@@ -196,8 +139,8 @@ async fn clients_come_by_tls_as_the_listener_says_and_are_told_where_they_must()
     let shown = authority.sign_for_here("listener");
     for (demand, plain, encrypted) in [("off", true, false), ("allow", true, true), ("require", false, true)] {
         let headgate = headgate(Engine::Postgres, &shown, &format!("tls = \"{demand}\"\n"), &sections).await;
-        let without = Psql::new(&headgate, "sslmode=disable").ask("select 1").await;
-        let with = Psql::new(&headgate, "sslmode=require").ask("select 1").await;
+        let without = app(&headgate, "sslmode=disable").ask("select 1").await;
+        let with = app(&headgate, "sslmode=require").ask("select 1").await;
         assert_eq!((without.is_ok(), with.is_ok()), (plain, encrypted), "{demand}: {without:?} {with:?}");
         if demand == "require" {
             assert!(without.expect_err("refused").contains("without TLS are not accepted"));
@@ -205,7 +148,7 @@ async fn clients_come_by_tls_as_the_listener_says_and_are_told_where_they_must()
     }
     // Without a certificate nothing is offered by itself: libpq's clients would take it.
     let headgate = Headgate::start(&sections).await;
-    let offered = Psql::new(&headgate, "sslmode=require").ask("select 1").await;
+    let offered = app(&headgate, "sslmode=require").ask("select 1").await;
     assert!(offered.expect_err("not offered").contains("does not support SSL"));
 }
 
@@ -248,10 +191,10 @@ async fn where_no_verifier_can_be_read_a_password_is_asked_for_over_tls_only_and
     let sections = [cluster("blue", &postgres, "require", &authority), route()].concat();
     let shown = authority.sign_for_here("listener");
     let headgate = headgate(Engine::Postgres, &shown, "", &sections).await;
-    assert_eq!(Psql::new(&headgate, "sslmode=require").ask(SEEN).await.expect("let in"), "app true");
-    let plain = Psql::new(&headgate, "sslmode=disable").ask(SEEN).await.expect_err("it would be read by others");
+    assert_eq!(app(&headgate, "sslmode=require").ask(SEEN).await.expect("let in"), "app true");
+    let plain = app(&headgate, "sslmode=disable").ask(SEEN).await.expect_err("it would be read by others");
     assert!(plain.contains("without TLS are not accepted"), "{plain}");
-    let wrong = Psql { password: Some("wrong"), ..Psql::new(&headgate, "sslmode=require") };
+    let wrong = Psql { password: Some("wrong"), ..app(&headgate, "sslmode=require") };
     assert!(wrong.ask(SEEN).await.expect_err("wrong").contains("password authentication failed"));
     headgate.logged(&["verifiers cannot be read", "auth_query"]).await;
     // A function that may read them is enough.
@@ -265,7 +208,7 @@ async fn where_no_verifier_can_be_read_a_password_is_asked_for_over_tls_only_and
         .await;
     let query = "[login]\nauth_query = \"select role, stored from verifier($1)\"\n";
     let by_query = Headgate::start(&[sections.as_str(), query].concat()).await;
-    assert_eq!(Psql::new(&by_query, "sslmode=disable").ask(SEEN).await.expect("let in"), "app true");
+    assert_eq!(app(&by_query, "sslmode=disable").ask(SEEN).await.expect("let in"), "app true");
 }
 
 #[tokio::test]
@@ -280,7 +223,7 @@ async fn a_password_that_the_cluster_does_not_ask_for_lets_nobody_in() {
     for method in ["accounts", "password"] {
         let login = format!("{sections}[login]\nmethod = \"{method}\"\n");
         let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &login).await;
-        let psql = Psql { parameters: "sslmode=require dbname=postgres".to_owned(), ..Psql::new(&headgate, "") };
+        let psql = Psql { parameters: "sslmode=require dbname=postgres".to_owned(), ..app(&headgate, "") };
         for user in ["app", "postgres"] {
             let refused = Psql { user, password: Some("anything"), ..psql.clone() }.ask("select 1").await;
             assert!(refused.expect_err("anybody").contains("does not check passwords"), "{method} {user}");
@@ -300,7 +243,7 @@ async fn a_certificate_proves_the_user_that_the_configuration_names_and_nobody_e
     let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), &clients, &sections).await;
     let with = |(certificate, key): (PathBuf, PathBuf)| Psql {
         password: None,
-        ..Psql::new(&headgate, &format!("sslmode=require sslcert={} sslkey={}", certificate.display(), key.display()))
+        ..app(&headgate, &format!("sslmode=require sslcert={} sslkey={}", certificate.display(), key.display()))
     };
     let named = |name| Says { common_name: name, ..Says::default() };
     assert_eq!(with(authority.sign("app", named("app.example"))).ask(SEEN).await.expect("let in"), "app true");
@@ -327,5 +270,5 @@ async fn nothing_that_was_said_before_tls_counts_behind_it() {
     direct.send(&[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0]).await;
     let said = direct.rest().await;
     assert!(said.is_empty() || said[0] == 0x15, "an alert or nothing: {said:?}");
-    assert!(Psql::new(&headgate, "sslmode=require").ask("select 1").await.is_err(), "no such role");
+    assert!(app(&headgate, "sslmode=require").ask("select 1").await.is_err(), "no such role");
 }
