@@ -3,6 +3,7 @@
 pub mod disposable;
 mod programs;
 pub mod raw;
+pub mod services;
 
 use disposable::{Kind, Options, Server, find};
 use mysql_async::prelude::Queryable;

@@ -169,6 +169,10 @@ async fn open(endpoint: &Endpoint, options: OptsBuilder) -> Result<Result<Conn, 
 async fn shed(conn: &mut Conn) -> Result<()> {
     const WHAT: &str = "cannot set a session up";
     conn.query_drop(session::first()).await.map_err(|error| failed(WHAT, error))?;
+    match conn.query_drop(session::ROLES).await {
+        Err(Failure::Server(reported)) if reported.code == session::EMPTY => {}
+        outcome => outcome.map_err(|error| failed(WHAT, error))?,
+    }
     let shown: Vec<(String, String)> = conn.query(session::rest()).await.map_err(|error| failed(WHAT, error))?;
     let odd: Vec<session::Odd> = shown.iter().filter_map(|(name, shown)| session::Odd::of(name, shown)).collect();
     if odd.is_empty() || conn.query_drop(session::statement(&odd)).await.is_ok() {

@@ -21,6 +21,7 @@ pub mod records;
 mod refusal;
 pub mod rights;
 pub mod schema;
+pub(crate) mod service;
 pub mod session;
 pub mod sql;
 pub mod stale_sessions;

@@ -8,12 +8,14 @@ use mysql_async::Conn;
 
 use super::catalogue::ask;
 use super::client::{self, Flavor, Version};
+use super::service;
 use super::sql::{qualified, quote_ident, quote_literal};
 use crate::error::{Error, Result};
 use crate::mysql::context::RECORDS;
 use crate::mysql::context::SCRATCH;
 use crate::mysql::schema::grants;
 use crate::rights::{self, Grant, Need, Side};
+use crate::service::Service;
 use table::{RIGHTS, Right, To, WITHOUT_WAY_BACK};
 
 /// Whose rights, and to what.
@@ -160,6 +162,8 @@ pub fn script(side: Side, version: Version, whose: For<'_>) -> String {
 pub(super) struct Held {
     /// The account, as SQL writes it.
     pub(super) account: String,
+    /// Who runs the server.
+    pub(super) service: Service,
     /// Each object, and the names of the rights to it.
     rights: Vec<(String, BTreeSet<String>)>,
 }
@@ -174,7 +178,8 @@ impl Held {
         let account = account(user, host);
         let rows = ask(session, "SHOW GRANTS", WHAT).await?;
         let rights = rows.iter().filter_map(|row| grants::held(row.text(0)));
-        Ok(Self { account, rights: rights.collect() })
+        let rights = rights.collect();
+        Ok(Self { account, service: service::of(session).await?, rights })
     }
 
     /// Whether one of these rights to everything is held.
@@ -197,7 +202,8 @@ impl Held {
         let rights = account_fence(version)?;
         let lacking = rights.into_iter().filter(|name| {
             let ends = name.starts_with("CONNECTION");
-            !(self.has(&[name]) || ends && self.has(&["SUPER"]))
+            // A service has a procedure for it.
+            !(self.has(&[name]) || ends && (self.has(&["SUPER"]) || self.service.is_managed()))
         });
         Some(lacking.map(|name| format!("GRANT {name} ON *.* TO {}", self.account)).collect())
     }
@@ -209,7 +215,8 @@ impl Held {
         })
     }
 
-    fn has_in(&self, database: &str, names: &[&str]) -> bool {
+    /// Whether one of these rights to a whole database is held.
+    pub(super) fn has_in(&self, database: &str, names: &[&str]) -> bool {
         self.holds(names, |object| {
             // What is held on a single table is not enough for a whole database.
             object.ends_with(".*") && grants::concerns(object, &[database.to_owned()])
@@ -251,7 +258,7 @@ impl Held {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Held, Side, version};
+    use super::{Held, Service, Side, version};
     use crate::mysql::client::Flavor;
 
     #[test]
@@ -259,6 +266,7 @@ mod tests {
         let right = |object: &str, name: &str| (object.to_owned(), BTreeSet::from([name.to_owned()]));
         let held = Held {
             account: "'h'@'%'".to_owned(),
+            service: Service::Own,
             rights: vec![right("*.*", "PROCESS"), right("`sh%`.*", "SELECT"), right("`shop`.`t`", "TRIGGER")],
         };
         let lacks = |flavor, written| -> Vec<String> {

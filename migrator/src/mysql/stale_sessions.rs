@@ -10,8 +10,8 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
 use tokio::time::{Instant, sleep};
 
-use super::Mysql;
 use super::client::failed;
+use super::{Mysql, service};
 use crate::error::{Error, Result};
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -116,7 +116,7 @@ async fn reported(mysql: &Mysql, session: &mut Conn, purpose: Option<&str>) -> R
 }
 
 async fn kill(session: &mut Conn, id: u64) -> Result<()> {
-    match session.query_drop(format!("KILL CONNECTION {id}")).await {
+    match service::end_session(session, id).await {
         Ok(()) => Ok(()),
         Err(Failure::Server(reported)) if reported.code == NO_SUCH_THREAD => Ok(()),
         Err(error) => Err(unseen(error)),

@@ -27,8 +27,8 @@ use crate::postgres::check::digest::Pair;
 use crate::postgres::check::snapshot_pair::Pinned;
 use crate::postgres::check::stamp::Stamp;
 use crate::postgres::guard;
-use crate::postgres::schema::set_aside;
 use crate::postgres::position::Lsn;
+use crate::postgres::schema::set_aside;
 
 /// Compares every table on both sides as of one position. One proof per range, the catalogue's first.
 pub async fn run(

@@ -54,7 +54,12 @@ impl<'a> For<'a> {
         let facts = Facts::of(self.service);
         self.fill(match right.by {
             // Older servers know no such privilege; services have statements of their own.
-            _ if !self.service.is_managed() && right.statement.starts_with("GRANT SET ON") && !table::NEW.contains(&major) => "",
+            _ if !self.service.is_managed()
+                && right.statement.starts_with("GRANT SET ON")
+                && !table::NEW.contains(&major) =>
+            {
+                ""
+            }
             By::Anybody => right.statement,
             _ if !self.service.is_managed() => right.statement,
             By::Replication => facts.replication,
@@ -140,7 +145,9 @@ pub fn script(side: Side, major: i32, whose: For<'_>) -> String {
         "psql -v password=... -v ON_ERROR_STOP=1 -f FILE DATABASE".to_owned(),
     ];
     if managed && Facts::of(service).replication.is_empty() {
-        head.push(format!("On {service} no statement gives replication: create the role as the service's own page says, which does."));
+        head.push(format!(
+            "On {service} no statement gives replication: create the role as the service's own page says, which does."
+        ));
     }
     if managed {
         head.push(

@@ -19,6 +19,7 @@ use crate::model::plan::Plan;
 use crate::mysql::catalogue::text;
 use crate::mysql::schema::accounts;
 use crate::mysql::schema::accounts::account::Account;
+use crate::mysql::service;
 use crate::preflight::{Findings, Level};
 
 /// How long the sessions of locked accounts have to end.
@@ -229,7 +230,7 @@ pub(super) async fn end_sessions(mysql: &Mysql, session: &mut Conn, gated_backen
             return Err(late(*first, row));
         }
         for (id, _) in &left {
-            match session.query_drop(format!("KILL CONNECTION {id}")).await {
+            match service::end_session(session, *id).await {
                 Ok(()) => {}
                 Err(Failure::Server(reported)) if reported.code == NO_SUCH_THREAD => {}
                 // Its account is one that could not be locked either.

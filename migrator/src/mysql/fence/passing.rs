@@ -13,6 +13,7 @@ use crate::mysql::catalogue::ask;
 use crate::mysql::client;
 use crate::mysql::client::Version;
 use crate::mysql::schema::accounts::account::Account;
+use crate::mysql::service;
 use crate::mysql::sql::qualified;
 use crate::preflight::{Findings, Level};
 pub(crate) use holders::Holders;
@@ -164,7 +165,9 @@ impl Passing {
 
 /// Administrators of a server, whom nobody takes for an application.
 pub(crate) fn is_administrators(user: &str) -> bool {
-    matches!(user, "root" | "mariadb.sys" | "debian-sys-maint" | "rdsadmin") || user.starts_with("mysql.")
+    matches!(user, "root" | "mariadb.sys" | "debian-sys-maint")
+        || user.starts_with("mysql.")
+        || service::is_services(user)
 }
 
 /// What Headgate's session may do everywhere, through its active roles too.

@@ -15,6 +15,7 @@ use crate::mysql::processlist::monitored;
 use crate::mysql::processlist::sessions;
 use crate::mysql::refusal;
 use crate::mysql::rights::with_grants;
+use crate::mysql::service;
 use crate::mysql::sql::quote_literal;
 use crate::preflight::{Check, Findings, Level};
 
@@ -236,7 +237,7 @@ pub(crate) async fn refuse_unlockable(
 
 /// Whose sessions belong to the server or to who runs it for others.
 pub(crate) fn is_servers(user: &str) -> bool {
-    user.starts_with("mysql.") || matches!(user, "mariadb.sys" | "rdsadmin" | "PUBLIC")
+    user.starts_with("mysql.") || matches!(user, "mariadb.sys" | "PUBLIC") || service::is_services(user)
 }
 
 /// Prepared transactions, which may be committed whatever the server refuses, by their names.

@@ -26,6 +26,10 @@ pub(in crate::mysql) async fn open(endpoint: &Endpoint, purpose: &str) -> Result
 async fn shed(link: &mut Link) -> Result<()> {
     const WHAT: &str = "cannot set a session up";
     link.execute(&settings::first(), WHAT).await?;
+    let answer = link.command(settings::ROLES, WHAT).await?;
+    if answer.first() == Some(&0xFF) && code(&answer) != settings::EMPTY {
+        return Err(refused(WHAT, &answer));
+    }
     let text = |cell: &Cell| String::from_utf8_lossy(cell.as_deref().unwrap_or_default()).into_owned();
     for row in link.rows(&settings::rest(), WHAT).await? {
         let [name, shown] = row.as_slice() else {
@@ -37,15 +41,19 @@ async fn shed(link: &mut Link) -> Result<()> {
         // Few servers have any, and none many.
         let answer = link.command(&settings::statement([&odd]), WHAT).await?;
         if answer.first() == Some(&0xFF) {
-            let mut reported = answer.get(1..3).unwrap_or(&[0, 0]);
             let rows = link.rows(ACCOUNT, WHAT).await?;
             let account = rows.first().and_then(|row| row.first()).map_or_else(String::new, text);
             let failure = refused(WHAT, &answer);
-            if let Some(refusal) = odd.refused(reported.get_u16_le(), failure, &account) {
+            if let Some(refusal) = odd.refused(code(&answer), failure, &account) {
                 return Err(refusal);
             }
         }
     }
     link.execute(SESSION, WHAT).await?;
     Ok(())
+}
+
+/// The number of an error.
+fn code(answer: &[u8]) -> u16 {
+    answer.get(1..3).unwrap_or(&[0, 0]).get_u16_le()
 }

@@ -49,7 +49,9 @@ async fn on_source(mysql: &Mysql, source: &mut Side, findings: &mut Findings) ->
     let (unfenced, rest): (Vec<_>, Vec<_>) = lacks.drain(..).partition(|(_, fix)| fences(fix));
     lacks = rest;
     if locks && !unfenced.is_empty() {
-        let fixes: Vec<String> = unfenced.into_iter().map(|(_, fix)| fix).collect();
+        // What a service gives to nobody is not asked for.
+        let asked = unfenced.into_iter().filter(|_| !held.service.is_managed());
+        let fixes: Vec<String> = asked.map(|(_, fix)| fix).collect();
         findings.warning(
             "source_fence",
             format!("{} may not set read_only on the source", held.account),

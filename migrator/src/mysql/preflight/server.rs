@@ -4,6 +4,7 @@ use super::super::Mysql;
 use super::super::catalogue::ask;
 use super::super::client::failed;
 use super::super::processlist::{MACHINE_TIME, sessions};
+use super::super::service;
 use super::super::sql::quote_literal;
 use super::side::Side;
 use crate::error::Result;
@@ -41,7 +42,8 @@ pub(super) async fn source(mysql: &Mysql, source: &mut Side, findings: &mut Find
 /// What a change stream from this server needs.
 pub(super) async fn stream(mysql: &Mysql, source: &mut Side, findings: &mut Findings) {
     binary_log(source, findings);
-    retention(source, findings);
+    let outcome = retention(source, findings).await;
+    findings.ran("binlog_retention", outcome);
     positions(source, findings);
     let outcome = filters(mysql, source, findings).await;
     findings.ran("binlog_filters", outcome);
@@ -137,7 +139,25 @@ fn binary_log(source: &Side, findings: &mut Findings) {
     }
 }
 
-fn retention(source: &Side, findings: &mut Findings) {
+async fn retention(source: &mut Side, findings: &mut Findings) -> Result<()> {
+    const NAME: &str = "binlog_retention";
+    if let Some(hours) = service::retention_hours(&mut source.session).await? {
+        match hours {
+            Some(hours) if hours.saturating_mul(60 * 60) >= KEPT_MIN => {
+                findings.ok(NAME, format!("the source keeps its log for {hours} hours"));
+            }
+            _ => findings.error(
+                NAME,
+                match hours {
+                    Some(hours) => format!("the source keeps its log for {hours} hours only"),
+                    None => "the service purges the source's log as soon as it can".to_owned(),
+                },
+                "a migration would lose its place: keep the log for its duration",
+                service::keep_log(7 * 24),
+            ),
+        }
+        return Ok(());
+    }
     let seconds = source.number("binlog_expire_logs_seconds").filter(|seconds| *seconds > 0);
     let days = source.number("expire_logs_days").filter(|days| *days > 0).map(|days| days.saturating_mul(DAY));
     match seconds.or(days) {
@@ -159,6 +179,7 @@ fn retention(source: &Side, findings: &mut Findings) {
             );
         }
     }
+    Ok(())
 }
 
 fn positions(source: &Side, findings: &mut Findings) {

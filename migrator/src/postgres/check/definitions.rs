@@ -88,7 +88,8 @@ pub(crate) async fn of_target(
 ) -> Result<BTreeMap<String, Definition>> {
     let reading = Reading::open(postgres, source, target).await?;
     let objects = reading.objects(target, "target", &postgres.target().user).await?.into_iter();
-    let definition = |object: Object| Definition { columns: object.columns, text: object.text, part_of: object.part_of };
+    let definition =
+        |object: Object| Definition { columns: object.columns, text: object.text, part_of: object.part_of };
     Ok(objects.map(|(name, object)| (name, definition(object))).collect())
 }
 

@@ -10,9 +10,9 @@ use super::super::{Postgres, schema};
 use super::side::{Side, one, pairs};
 use crate::error::Result;
 use crate::postgres::schema::{properties, roles, set_aside};
+use crate::postgres::service;
 use crate::postgres::{fence, plan};
 use crate::preflight::{Findings, Level};
-use crate::postgres::service;
 use crate::rights::{Grant, Side as Which};
 use crate::service::Service;
 
@@ -45,8 +45,13 @@ pub(super) async fn to_read_passwords(
         let statement = rights::statement(which, rights::NEWEST, check, whose);
         let words = match (statement.is_empty(), facts.verifiers) {
             (false, _) => "let the migrator read pg_authid on both sides".to_owned(),
-            (true, "") => format!("{} lets nobody read pg_authid: let its client log in through Headgate, over TLS", facts.service()),
-            (true, words) => format!("on {}, {words}, or let its client log in through Headgate, over TLS", facts.service()),
+            (true, "") => format!(
+                "{} lets nobody read pg_authid: let its client log in through Headgate, over TLS",
+                facts.service()
+            ),
+            (true, words) => {
+                format!("on {}, {words}, or let its client log in through Headgate, over TLS", facts.service())
+            }
         };
         return Ok((words, statement));
     }
@@ -129,9 +134,11 @@ async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) 
 
 /// What of the objects that move is out of the role's reach, as (evidence, fix).
 async fn objects(postgres: &Postgres, source: &Side) -> Result<Vec<(String, String)>> {
-    let of_service: Vec<String> = service::roles(&source.session).await?.iter().map(|name| quote_literal(name)).collect();
+    let of_service: Vec<String> =
+        service::roles(&source.session).await?.iter().map(|name| quote_literal(name)).collect();
     // Owners whose members may do more than the owner.
-    let not_to_join = format!("o.rolsuper OR o.rolname ~ '^pg_' OR o.rolname = ANY (ARRAY[{}]::text[])", of_service.join(", "));
+    let not_to_join =
+        format!("o.rolsuper OR o.rolname ~ '^pg_' OR o.rolname = ANY (ARRAY[{}]::text[])", of_service.join(", "));
     let user = quote_ident(&postgres.source().user);
     let user_text = quote_literal(&user);
     let query = For::own(postgres, Which::Source, Service::Own).fill(&format!(
@@ -197,7 +204,8 @@ async fn on_target(postgres: &Postgres, source: Option<&Side>, target: &Side, fi
     };
     let service = service::of(&target.session).await?.service();
     for grant in lacking.iter().filter(|grant| {
-        ["target_passwords", "target_origins", "target_triggers"].contains(&grant.check) || mapped && grant.check == "target_user_mappings"
+        ["target_passwords", "target_origins", "target_triggers"].contains(&grant.check)
+            || mapped && grant.check == "target_user_mappings"
     }) {
         findings.warning(
             grant.check,

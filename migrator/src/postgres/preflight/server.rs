@@ -123,7 +123,9 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
         findings.warning(
             "max_slot_wal_keep_size",
             format!("the source drops changes that a slot needs beyond {}", text(3)?),
-            &format!("a migration that lags more than this must start again; remove the limit for its duration: {words}"),
+            &format!(
+                "a migration that lags more than this must start again; remove the limit for its duration: {words}"
+            ),
             fix,
         );
     }

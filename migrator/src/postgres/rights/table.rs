@@ -98,7 +98,9 @@ pub(super) const RIGHTS: &[Right] = &[
         what: "read, publish and fence the tables as a member of the roles that own them",
         without: "no migration starts",
         need: Need::Always,
-        held: Held::Sql("NOT EXISTS (SELECT FROM {moving} AND c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE'))"),
+        held: Held::Sql(
+            "NOT EXISTS (SELECT FROM {moving} AND c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE'))",
+        ),
         by: By::Anybody,
         versions: ALL,
         statement: "DO $headgate$ DECLARE name text; BEGIN
@@ -112,7 +114,9 @@ END $headgate$",
         what: "find what is in the schemas",
         without: "no migration starts",
         need: Need::Always,
-        held: Held::Sql("NOT EXISTS (SELECT FROM {moving} AND c.relkind IN ('r', 'p', 'S') AND NOT has_schema_privilege(n.oid, 'USAGE'))"),
+        held: Held::Sql(
+            "NOT EXISTS (SELECT FROM {moving} AND c.relkind IN ('r', 'p', 'S') AND NOT has_schema_privilege(n.oid, 'USAGE'))",
+        ),
         by: By::Anybody,
         versions: ALL,
         statement: "DO $headgate$ DECLARE name text; BEGIN
@@ -127,7 +131,9 @@ END $headgate$",
         what: "read sequences that other roles own",
         without: "no migration starts",
         need: Need::Always,
-        held: Held::Sql("NOT EXISTS (SELECT FROM {moving} AND c.relkind = 'S' AND NOT has_table_privilege(c.oid, 'SELECT'))"),
+        held: Held::Sql(
+            "NOT EXISTS (SELECT FROM {moving} AND c.relkind = 'S' AND NOT has_table_privilege(c.oid, 'SELECT'))",
+        ),
         by: By::Anybody,
         versions: ALL,
         statement: "DO $headgate$ DECLARE name text; BEGIN
@@ -164,10 +170,12 @@ END $headgate$",
         what: "read the options of user mappings",
         without: "it cannot be known whether they arrive, which no check passes unless it is waived",
         need: Need::Where("other roles have user mappings"),
-        held: Held::Sql("has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT') OR NOT EXISTS (
+        held: Held::Sql(
+            "has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT') OR NOT EXISTS (
             SELECT FROM (SELECT m.umuser, m.umoptions, m.usename, s.srvowner, s.oid AS umserver
                 FROM pg_catalog.pg_user_mappings m JOIN pg_catalog.pg_foreign_server s ON s.oid = m.srvid) t
-            WHERE {hidden_options})"),
+            WHERE {hidden_options})",
+        ),
         by: By::Superuser,
         versions: ALL,
         statement: "GRANT SELECT ON pg_catalog.pg_user_mapping TO {user}",
@@ -299,10 +307,12 @@ END $headgate$",
         what: "mark what it applies as not the target's own",
         without: "who replicates from the target with origin = none gets what is applied there, too",
         need: Need::Helpful,
-        held: Held::Sql("(has_function_privilege('pg_catalog.pg_replication_origin_create(text)', 'EXECUTE')
+        held: Held::Sql(
+            "(has_function_privilege('pg_catalog.pg_replication_origin_create(text)', 'EXECUTE')
               AND has_function_privilege('pg_catalog.pg_replication_origin_oid(text)', 'EXECUTE')
               AND has_function_privilege('pg_catalog.pg_replication_origin_session_setup(text)', 'EXECUTE')
-              AND has_function_privilege('pg_catalog.pg_replication_origin_drop(text)', 'EXECUTE'))"),
+              AND has_function_privilege('pg_catalog.pg_replication_origin_drop(text)', 'EXECUTE'))",
+        ),
         by: By::Origins,
         versions: NEW,
         statement: "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_create(text) TO {user};

@@ -91,12 +91,7 @@ async fn texts(session: &Client, query: &str, what: &str) -> Result<Vec<Vec<Stri
 }
 
 /// Settings of roles, of all roles, of the database, and of roles within it, that the target does not have.
-async fn settings(
-    postgres: &Postgres,
-    source: &Client,
-    target: &Client,
-    staying: &Staying,
-) -> Result<Vec<Step>> {
+async fn settings(postgres: &Postgres, source: &Client, target: &Client, staying: &Staying) -> Result<Vec<Step>> {
     let query = "SELECT coalesce(r.rolname::text, ''), (s.setdatabase <> 0)::text, v
         FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) v
         WHERE (s.setdatabase = 0 OR s.setdatabase = (SELECT oid FROM pg_catalog.pg_database
@@ -136,12 +131,7 @@ async fn settings(
 }
 
 /// The database's own row: owner, connection limit, comment and privileges.
-async fn database(
-    postgres: &Postgres,
-    source: &Client,
-    target: &Client,
-    staying: &Staying,
-) -> Result<Vec<Step>> {
+async fn database(postgres: &Postgres, source: &Client, target: &Client, staying: &Staying) -> Result<Vec<Step>> {
     let query = "SELECT pg_catalog.pg_get_userbyid(d.datdba)::text, d.datconnlimit::text,
             coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), '')
         FROM pg_catalog.pg_database d WHERE d.datname = current_database()";
@@ -199,12 +189,7 @@ async fn database(
 }
 
 /// A schema that every new database has is not created, so that nobody else gives it its owner.
-async fn schema_owners(
-    postgres: &Postgres,
-    source: &Client,
-    target: &Client,
-    staying: &Staying,
-) -> Result<Vec<Step>> {
+async fn schema_owners(postgres: &Postgres, source: &Client, target: &Client, staying: &Staying) -> Result<Vec<Step>> {
     let query = "SELECT n.nspname::text, pg_catalog.pg_get_userbyid(n.nspowner)::text,
             coalesce((SELECT string_agg(p.privilege_type, ', ' ORDER BY p.privilege_type) FROM pg_catalog.aclexplode(
                 coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) p WHERE p.grantee = 0), '')
@@ -239,12 +224,7 @@ async fn schema_owners(
 }
 
 /// Privileges on parameters, which servers have from version 15 on.
-async fn parameters(
-    postgres: &Postgres,
-    source: &Client,
-    target: &Client,
-    staying: &Staying,
-) -> Result<Vec<Step>> {
+async fn parameters(postgres: &Postgres, source: &Client, target: &Client, staying: &Staying) -> Result<Vec<Step>> {
     let query = "SELECT p.privilege_type, t.parname, CASE p.grantee WHEN 0 THEN 'PUBLIC'
             ELSE quote_ident(pg_catalog.pg_get_userbyid(p.grantee)) END,
             CASE WHEN p.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END

@@ -104,8 +104,8 @@ pub(crate) async fn make_way(postgres: &Postgres, plan: &Plan) -> Result<()> {
     let after = definitions::of_target(postgres, &source, &target).await?;
     let changed: BTreeMap<&String, &Definition> =
         before.iter().filter(|(name, definition)| after.get(*name) != Some(definition)).collect();
-    let written =
-        serde_json::to_string(&changed).map_err(|error| Error::fatal("definitions cannot be written").because(error))?;
+    let written = serde_json::to_string(&changed)
+        .map_err(|error| Error::fatal("definitions cannot be written").because(error))?;
     target
         .execute(
             // What was written down first is how it was: put back after an attempt, a key is not validated.
@@ -175,8 +175,9 @@ pub(crate) async fn finish(postgres: &Postgres, target: &Client) -> Result<()> {
     put_back(postgres, target).await?;
     for statement in waiting(postgres, target, "validate", "validate <> ''").await? {
         target.batch_execute(&statement).await.map_err(|error| {
-            failed("a foreign key that was set aside cannot be validated", error)
-                .remedy("see which rows it does not hold for, and run VALIDATE CONSTRAINT; new rows are held to it already")
+            failed("a foreign key that was set aside cannot be validated", error).remedy(
+                "see which rows it does not hold for, and run VALIDATE CONSTRAINT; new rows are held to it already",
+            )
         })?;
     }
     let forget = format!("DELETE FROM {TABLE} WHERE migration = {}", quote_literal(&postgres.key()));

@@ -74,6 +74,7 @@ mod proof_before;
 mod recopy;
 mod reload;
 mod resume;
+mod services;
 mod switch_proof;
 mod tls;
 mod transparency;

@@ -24,8 +24,7 @@ fn cluster(name: &str, postgres: &Postgres, authority: &Authority) -> String {
 
 /// Both servers are the service's, and Headgate has the administrator that it gives to its customer.
 async fn between(service: Service, authority: &Authority) -> World {
-    let (source, target) =
-        tokio::join!(service.start(15, authority, DATABASE), service.start(18, authority, DATABASE));
+    let (source, target) = tokio::join!(service.start(15, authority, DATABASE), service.start(18, authority, DATABASE));
     source.sql(DATABASE, &format!("set session authorization {ADMIN}; {SCHEMA}")).await;
     let route = format!("[routes.{DATABASE}]\ncluster = \"blue\"\n");
     let sections = [cluster("blue", &source, authority), cluster("green", &target, authority), route].concat();
@@ -56,7 +55,9 @@ async fn write(app: &mut Staying, world: &World, serving: &Postgres, customer: u
     assert_eq!(serving.value(DATABASE, noted).await, after, "each deleted order is noted once");
     // What is noted on one side arrives on the other as a row, and fires nothing there.
     for table in ["audit", "orders", "customers"] {
-        world.until_equal(&format!("select count(*), md5(string_agg(t::text, ',' order by t.id)) from {table} t")).await;
+        world
+            .until_equal(&format!("select count(*), md5(string_agg(t::text, ',' order by t.id)) from {table} t"))
+            .await;
     }
 }
 
@@ -80,7 +81,8 @@ async fn moves_there_and_back(service: Service) {
         names.map(str::to_owned).collect()
     };
     let hidden = service != Service::Neon;
-    let names = |names: &[&str]| names.iter().filter(|_| hidden).map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let names =
+        |names: &[&str]| names.iter().filter(|_| hidden).map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(unproved().await, names(&["app", "reporting"]));
     let mut app = client(&world.headgate, LOGINS[0]).stay();
     assert_eq!(&app.ask("show server_version_num").await[..2], "15");
@@ -117,7 +119,8 @@ async fn moves_there_and_back(service: Service) {
         assert_eq!(side.value(DATABASE, left).await, "0", "what was set aside is forgotten");
     }
     // The provider's are where they were, and nowhere else.
-    let memberships = "select string_agg(roleid::regrole || ' has ' || member::regrole, ', ' order by 1) from pg_auth_members
+    let memberships =
+        "select string_agg(roleid::regrole || ' has ' || member::regrole, ', ' order by 1) from pg_auth_members
         where member::regrole::text in ('app', 'reporting', 'shop_owner')";
     assert_eq!(world.target.value(DATABASE, memberships).await, "shop_owner has app");
 }

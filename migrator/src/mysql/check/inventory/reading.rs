@@ -14,8 +14,8 @@ use crate::error::Result;
 use crate::mysql::Mysql;
 use crate::mysql::catalogue::{TextRow, ask};
 use crate::mysql::client::{self, Version, failed};
+use crate::mysql::rights::Held;
 use crate::mysql::schema::accounts;
-use crate::mysql::schema::grants::is_like;
 use crate::mysql::sql::quote_ident;
 
 /// The server has no such table, or nobody may read it.
@@ -224,7 +224,7 @@ impl Catalogue {
     /// What the views of `information_schema` leave out in silence: what this account has no privilege for.
     async fn left_out(&mut self, session: &mut Conn, databases: &[String]) -> Result<()> {
         let held = Held::read(session).await?;
-        self.sees_sessions = held.everywhere("PROCESS");
+        self.sees_sessions = held.has(&["PROCESS"]);
         let mut asked: BTreeSet<&str> = BTreeSet::from(["SELECT"]);
         for (_, on, treatment) in INVENTORY {
             if let Treatment::Compared(class) = treatment
@@ -239,7 +239,7 @@ impl Catalogue {
                 self.routines(session, &held).await?;
                 continue;
             }
-            for database in databases.iter().filter(|name| !held.has(privilege, name)) {
+            for database in databases.iter().filter(|name| !held.has_in(name, &[privilege])) {
                 let database = quote_ident(database);
                 let what = format!("what {privilege} shows of {database}");
                 let grant = format!("GRANT {privilege} ON {database}.* TO {}", self.account);
@@ -253,38 +253,11 @@ impl Catalogue {
         if !self.version.is_mysql_from(8, 0, 20) {
             return self.columns_of(session, "mysql.proc").await.map(drop);
         }
-        if !held.everywhere(ROUTINES) && !held.everywhere("SELECT") {
+        if !held.has(&[ROUTINES, "SELECT"]) {
             let grant = format!("GRANT {ROUTINES} ON *.* TO {}", self.account);
             self.hidden.insert("routines".to_owned(), grant);
         }
         Ok(())
-    }
-}
-
-/// The privileges of the asking account, each with the pattern of the databases that it is for; empty for all.
-struct Held(Vec<(String, String)>);
-
-impl Held {
-    async fn read(session: &mut Conn) -> Result<Self> {
-        let grantee = "CONCAT('''', REPLACE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''', ''''''), '''@''',
-            SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')";
-        let query = format!(
-            "SELECT PRIVILEGE_TYPE, '' FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = {grantee}
-             UNION ALL SELECT PRIVILEGE_TYPE, TABLE_SCHEMA FROM information_schema.SCHEMA_PRIVILEGES
-             WHERE GRANTEE = {grantee}"
-        );
-        let rows = ask(session, &query, WHAT).await?;
-        let held = rows.iter().map(|row| (row.text(0).to_uppercase(), row.owned(1)));
-        Ok(Self(held.collect()))
-    }
-
-    fn everywhere(&self, privilege: &str) -> bool {
-        self.0.iter().any(|(held, on)| held == privilege && on.is_empty())
-    }
-
-    fn has(&self, privilege: &str, database: &str) -> bool {
-        let on = |pattern: &str| pattern.is_empty() || is_like(database, pattern);
-        self.0.iter().any(|(held, pattern)| held == privilege && on(pattern))
     }
 }
 

@@ -1,10 +1,11 @@
 //! An account as its server has it, and whether it is the server's or Headgate's own.
 
 use crate::mysql::Mysql;
+use crate::mysql::service;
 use crate::mysql::sql::quote_ident;
 
 /// Accounts that every server has for itself.
-const OWN: [&str; 6] = ["root", "mariadb.sys", "PUBLIC", "debian-sys-maint", "rdsadmin", ""];
+const OWN: [&str; 5] = ["root", "mariadb.sys", "PUBLIC", "debian-sys-maint", ""];
 
 /// An account as its server has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl Account {
 
 /// Whether a server has an account of this name for itself.
 pub(crate) fn is_servers(user: &str) -> bool {
-    OWN.contains(&user) || user.starts_with("mysql.")
+    OWN.contains(&user) || user.starts_with("mysql.") || service::is_services(user)
 }
 
 pub(crate) fn is_own(mysql: &Mysql, account: &Account) -> bool {
