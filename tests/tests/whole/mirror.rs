@@ -69,6 +69,11 @@ const FILES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "PostgreSQL has such a session, and where the role may not open one, foreign keys go out of the way as well",
+        &["migrator/src/postgres/schema/set_aside.rs", "migrator/src/postgres/schema/set_aside/kept.rs"],
+    ),
+    ("the tests' MySQL clients log in by their driver in TLS", &["tests/src/postgres/psql.rs"]),
+    (
         "PostgreSQL's copy is a pipe of bytes under one snapshot; MySQL's cuts tables by key and turns rows into another form",
         &[
             "migrator/src/mysql/follow/json_text.rs",
@@ -210,6 +215,14 @@ const CASES: &[(&str, &[&str])] = &[
             "operator::a_failure_that_is_mended_ends_with_the_start_that_it_printed",
             "operator::a_session_that_is_still_on_the_old_side_is_listed_and_moves_with_its_next_statement",
             "operator::a_session_that_may_have_written_past_the_log_voids_the_proof_until_it_has_ended_and_a_check_passed",
+        ],
+    ),
+    (
+        "what Cloud SQL and Azure give and take on MySQL is what RDS does, in other words; Neon has PostgreSQL alone",
+        &[
+            "services::azure_moves_there_and_back",
+            "services::cloud_sql_moves_there_and_back",
+            "services::neon_moves_there_and_back",
         ],
     ),
     (

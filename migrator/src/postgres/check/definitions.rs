@@ -16,7 +16,7 @@ use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::guard;
 use crate::postgres::plan::OURS_TO_MOVE;
-use crate::postgres::schema::set_aside::{self, Definition};
+use crate::postgres::schema::set_aside::kept::{self, Definition};
 use crate::postgres::service::Staying;
 use crate::postgres::sql::{named, quote_ident, quote_literal};
 
@@ -178,7 +178,7 @@ impl Reading {
     /// One side's objects of every class, as they are or will be: what is set aside counts as it was.
     async fn side(&self, session: &Client, side: &str, user: &str) -> Result<Objects> {
         let mut objects = self.objects(session, side, user).await?;
-        for (name, Definition { columns, text, part_of }) in set_aside::definitions(session).await? {
+        for (name, Definition { columns, text, part_of }) in kept::definitions(session).await? {
             objects.insert(name, Object { columns, text, may_be_more: false, hidden: None, part_of });
         }
         Ok(objects)

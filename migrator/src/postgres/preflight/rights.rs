@@ -39,23 +39,19 @@ pub(super) async fn to_read_passwords(
         (readable_there, source, Which::Source, "source_passwords"),
         (readable_here, target, Which::Target, "target_passwords"),
     ];
-    for (_, side, which, check) in sides.into_iter().filter(|(readable, ..)| !readable) {
-        let facts = service::of(&side.session).await?;
-        let whose = For::own(postgres, which, facts.service());
-        let statement = rights::statement(which, rights::NEWEST, check, whose);
-        let words = match (statement.is_empty(), facts.verifiers) {
-            (false, _) => "let the migrator read pg_authid on both sides".to_owned(),
-            (true, "") => format!(
-                "{} lets nobody read pg_authid: let its client log in through Headgate, over TLS",
-                facts.service()
-            ),
-            (true, words) => {
-                format!("on {}, {words}, or let its client log in through Headgate, over TLS", facts.service())
-            }
-        };
-        return Ok((words, statement));
-    }
-    Ok(Default::default())
+    let Some((_, side, which, check)) = sides.into_iter().find(|(readable, ..)| !readable) else {
+        return Ok(Default::default());
+    };
+    let facts = service::of(&side.session).await?;
+    let whose = For::own(postgres, which, facts.service());
+    let statement = rights::statement(which, rights::NEWEST, check, whose);
+    let log_in = "let its client log in through Headgate, over TLS";
+    let words = match (statement.is_empty(), facts.verifiers) {
+        (false, _) => "let the migrator read pg_authid on both sides".to_owned(),
+        (true, "") => format!("{} lets nobody read pg_authid: {log_in}", facts.service()),
+        (true, words) => format!("on {}, {words}, or {log_in}", facts.service()),
+    };
+    Ok((words, statement))
 }
 
 async fn lacking(postgres: &Postgres, side: &Side, which: Which) -> Result<Vec<Grant>> {
@@ -108,7 +104,7 @@ async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) 
                 check,
                 level,
                 format!("{who} may not {} on the source: {}", grant.what, grant.without),
-                &rights::remedy(grant, service),
+                rights::remedy(grant, service),
                 grant.statement.clone(),
             ));
         }

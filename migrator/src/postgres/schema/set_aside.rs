@@ -2,10 +2,11 @@
 //! disabled, foreign keys are dropped, and both are back before the gate opens. Keys come back without a look at the rows,
 //! which were equal to the other side's, and are validated once the target serves.
 
+pub(crate) mod kept;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
 use super::database::absent;
@@ -15,16 +16,14 @@ use crate::postgres::check::definitions;
 use crate::postgres::client::{as_replica, failed};
 use crate::postgres::sql::quote_literal;
 use crate::postgres::{Postgres, fence};
+use kept::{DEFINITIONS, Definition, TABLE};
 
-const TABLE: &str = "headgate.set_aside";
 /// A row is one statement that puts something back, what must be validated afterwards, and whether it is back. The row
 /// without a statement has the definitions of all of them as they were.
 const INSTALL: &str = "CREATE SCHEMA IF NOT EXISTS headgate;
     CREATE TABLE IF NOT EXISTS headgate.set_aside (
         migration text NOT NULL, name text NOT NULL, back text NOT NULL, validate text NOT NULL, stands boolean NOT NULL,
         PRIMARY KEY (migration, name))";
-/// The name of the row that has the definitions.
-const DEFINITIONS: &str = "";
 /// Nobody else uses these tables: whoever does is to be named, and not waited for.
 const LOCK_TIMEOUT: &str = "5s";
 /// From this version on a foreign key of a partitioned table can be added without a look at its rows.
@@ -53,17 +52,6 @@ const FIRING: &str = "SELECT format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', t.
       AND (k.conrelid IN (SELECT name::regclass FROM unnest($1::text[]) name)
         OR k.confrelid IN (SELECT name::regclass FROM unnest($1::text[]) name))
     ORDER BY 2";
-
-/// An object's definition as it was before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Definition {
-    /// Its columns in the catalogue, as JSON.
-    pub(crate) columns: String,
-    /// What the server prints of it.
-    pub(crate) text: Option<String>,
-    /// What it is a part of.
-    pub(crate) part_of: Vec<String>,
-}
 
 /// Sees to it that nothing fires for what is applied to the target. Finds nothing to do where the role may be a replica's,
 /// and where that is done. Written down and done in one transaction.
@@ -199,22 +187,6 @@ async fn waiting(postgres: &Postgres, target: &Client, column: &str, which: &str
     );
     let row = target.query_one(&query, &[&postgres.key()]).await.map_err(cannot)?;
     row.try_get(0).map_err(cannot)
-}
-
-/// The definitions, as they were before, of what is set aside on a server.
-pub(crate) async fn definitions(session: &Client) -> Result<BTreeMap<String, Definition>> {
-    if !absent(session, &[TABLE.to_owned()]).await?.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let query = format!("SELECT back FROM {TABLE} WHERE name = '{DEFINITIONS}'");
-    let mut all = BTreeMap::new();
-    for row in session.query(&query, &[]).await.map_err(cannot)? {
-        let text: String = row.try_get(0).map_err(cannot)?;
-        let some: BTreeMap<String, Definition> = serde_json::from_str(&text)
-            .map_err(|error| Error::fatal(format!("{TABLE} does not hold definitions")).because(error))?;
-        all.extend(some);
-    }
-    Ok(all)
 }
 
 fn cannot(error: tokio_postgres::Error) -> Error {

@@ -38,7 +38,7 @@ async fn connect(port: u16, (user, password): (&str, &str), database: Option<&st
 }
 
 /// The evidence and the statement of a check's findings, as far as they are at least warnings.
-fn told<'a>(checks: &'a [Record], name: &str) -> Vec<(&'a str, &'a str)> {
+fn reported<'a>(checks: &'a [Record], name: &str) -> Vec<(&'a str, &'a str)> {
     let of = |check: &&Record| check["check"] == name && check["level"] != "ok";
     checks.iter().filter(of).map(|check| (check["evidence"].as_str(), check["fix"].as_str())).collect()
 }
@@ -78,10 +78,10 @@ async fn rds_moves_there_and_back() {
     world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
     // The log is purged as soon as the service can, until its own procedure is told otherwise.
     let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
-    let [(_, keep)] = told(&checks, "binlog_retention")[..] else { panic!("{checks:?}") };
+    let [(_, keep)] = reported(&checks, "binlog_retention")[..] else { panic!("{checks:?}") };
     world.source.sql("", keep).await;
     // The way back needs the other one's.
-    let [(_, keep)] = told(&checks, "target_way_back")[..] else { panic!("{checks:?}") };
+    let [(_, keep)] = reported(&checks, "target_way_back")[..] else { panic!("{checks:?}") };
     world.target.sql("", keep).await;
     let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
     let errors: Vec<_> = checks.iter().filter(|check| check["level"] == "error").collect();

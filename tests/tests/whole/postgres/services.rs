@@ -37,7 +37,7 @@ fn client(headgate: &Headgate, (user, password): (&'static str, &'static str)) -
 }
 
 /// The evidence of a check, as far as it is at least a warning.
-fn told<'a>(checks: &'a [Record], name: &str) -> Vec<&'a str> {
+fn reported<'a>(checks: &'a [Record], name: &str) -> Vec<&'a str> {
     let of = |check: &&Record| check["check"] == name && check["level"] != "ok";
     checks.iter().filter(of).map(|check| check["evidence"].as_str()).collect()
 }
@@ -69,7 +69,7 @@ async fn moves_there_and_back(service: Service) {
     let errors: Vec<_> = checks.iter().filter(|check| check["level"] == "error").collect();
     assert!(errors.is_empty(), "{errors:?}");
     let sets_role = service != Service::Neon;
-    assert_eq!(told(&checks, "target_triggers").is_empty(), sets_role, "{checks:?}");
+    assert_eq!(reported(&checks, "target_triggers").is_empty(), sets_role, "{checks:?}");
     world.headgate.admin("START MIGRATION m").await;
     world.until_state("following", MIGRATION).await;
     world.check().await;
@@ -77,7 +77,7 @@ async fn moves_there_and_back(service: Service) {
     // Where nobody can read verifiers, whoever has shown its password is ready, and who has not is named.
     let unproved = async || -> BTreeSet<String> {
         let checks = world.headgate.admin("SHOW READINESS m").await;
-        let names = told(&checks, "accounts").into_iter().filter_map(|told| told.split(':').next());
+        let names = reported(&checks, "accounts").into_iter().filter_map(|evidence| evidence.split(':').next());
         names.map(str::to_owned).collect()
     };
     let hidden = service != Service::Neon;

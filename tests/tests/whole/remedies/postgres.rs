@@ -101,6 +101,9 @@ pub(super) const ROWS: Table = &[
     (Of::Finding("target_rights"), Shown::By(RIGHTS)),
     (Of::Finding("target_roles"), Shown::By(RIGHTS)),
     (Of::Finding("target_row_security"), Shown::By(RIGHTS)),
+    (Of::Finding("source_service"), Shown::Advice("it names who runs the server")),
+    (Of::Finding("target_service"), Shown::Advice("it names who runs the server")),
+    (Of::Finding("target_triggers"), Shown::By(&["no_printed_right_is_too_much_on_a_target_of_18"])),
     (Of::Finding("target_settings"), Shown::Advice("the text tells why the check could not run")),
     (Of::Finding("target_user_mappings"), Shown::By(RIGHTS)),
     (Of::Finding("target_version"), Shown::Advice("a server is upgraded by its own tools")),
@@ -111,7 +114,7 @@ pub(super) const ROWS: Table = &[
     (Of::Finding("writers"), Shown::By(READINESS)),
     (Of::Statement("ALTER ROLE {user} {word}"), Shown::By(RIGHTS)),
     (
-        Of::Statement("ALTER SYSTEM SET wal_level"),
+        Of::Statement("ALTER SYSTEM SET {name}"),
         Shown::By(&["a_target_whose_log_is_made_fit_by_the_printed_remedy_arms_the_way_back"]),
     ),
     (
