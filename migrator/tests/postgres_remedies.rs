@@ -269,7 +269,7 @@ const OBJECTS: &str = "
     ALTER SCHEMA public OWNER TO app; ALTER DATABASE shop SET log_min_duration_statement = 5";
 
 /// The checks of what Headgate's own roles may do.
-const RIGHTS: [&str; 16] = [
+const RIGHTS: [&str; 17] = [
     "source_reachable",
     "source_rights",
     "source_sessions",
@@ -280,6 +280,7 @@ const RIGHTS: [&str; 16] = [
     "row_security",
     "target_database",
     "target_rights",
+    "target_triggers",
     "target_origins",
     "target_passwords",
     "target_user_mappings",
@@ -348,7 +349,7 @@ async fn least(from: u32, to: u32) {
     }
     if to >= 15 {
         expected.extend([
-            ("target_rights", "GRANT SET ON PARAMETER session_replication_role TO \"mover\""),
+            ("target_triggers", "GRANT SET ON PARAMETER session_replication_role TO \"mover\""),
             ("target_origins", "GRANT EXECUTE ON FUNCTION pg_catalog.pg_replication_origin_create(text) TO \"mover\""),
             ("target_passwords", "GRANT SELECT ON pg_catalog.pg_authid TO \"mover\""),
             ("target_user_mappings", "GRANT SELECT ON pg_catalog.pg_user_mapping TO \"mover\""),

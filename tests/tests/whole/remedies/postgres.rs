@@ -114,10 +114,6 @@ pub(super) const ROWS: Table = &[
     (Of::Finding("writers"), Shown::By(READINESS)),
     (Of::Statement("ALTER ROLE {user} {word}"), Shown::By(RIGHTS)),
     (
-        Of::Statement("ALTER SYSTEM SET {name}"),
-        Shown::By(&["a_target_whose_log_is_made_fit_by_the_printed_remedy_arms_the_way_back"]),
-    ),
-    (
         Of::Statement("CREATE ROLE {user} LOGIN PASSWORD"),
         Shown::By(&["a_role_with_the_printed_rights_moves_from_14_to_18"]),
     ),
