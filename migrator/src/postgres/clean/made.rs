@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::postgres::client::failed;
 use crate::postgres::schema::archive;
 use crate::postgres::schema::made::{DATABASE, ROLE, before, objects, recorded};
+use crate::postgres::schema::set_aside;
 use crate::postgres::sql::{quote_ident, quote_literal};
 use crate::postgres::{Postgres, schema};
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ pub(crate) async fn remove(postgres: &Postgres) -> Result<Vec<String>> {
             stays.push(format!("role {role} ({error})"));
         }
     }
+    set_aside::forget(postgres, &target).await?;
     let emptied = objects(&target, &[]).await?.is_empty();
     drop(target);
     super::run(postgres).await?;

@@ -1,5 +1,5 @@
-//! What must not fire while changes are applied, on a target whose role may not set `session_replication_role`: triggers are
-//! disabled, foreign keys are dropped, and both are back before the gate opens. Keys come back without a look at the rows,
+//! What must not fire while changes are applied, on a target whose role may not set `session_replication_role`: triggers and rules
+//! are disabled, foreign keys are dropped, and both are back before the gate opens. Keys come back without a look at the rows,
 //! which were equal to the other side's, and are validated once the target serves.
 
 pub(crate) mod kept;
@@ -29,7 +29,7 @@ const LOCK_TIMEOUT: &str = "5s";
 /// From this version on a foreign key of a partitioned table can be added without a look at its rows.
 const PARTITIONED_FROM: i32 = 180_000;
 
-/// Triggers that would fire and foreign keys of these tables: what takes each out of the way, its name, what puts it back,
+/// Triggers and rules that would fire and foreign keys of these tables: what takes each out of the way, its name, what puts it back,
 /// and what validates it then.
 const FIRING: &str = "SELECT format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', t.tgrelid::regclass, t.tgname),
         format('trigger %I of %s', t.tgname, t.tgrelid::regclass),
@@ -38,6 +38,14 @@ const FIRING: &str = "SELECT format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', t.
     FROM pg_catalog.pg_trigger t
     WHERE t.tgrelid IN (SELECT name::regclass FROM unnest($1::text[]) name) AND NOT t.tgisinternal
       AND t.tgenabled IN ('O', 'A') AND t.tgname NOT IN ('headgate_fence', 'headgate_guard')
+    UNION ALL
+    SELECT format('ALTER TABLE %s DISABLE RULE %I', r.ev_class::regclass, r.rulename),
+        format('rule %I of %s', r.rulename, r.ev_class::regclass),
+        format('ALTER TABLE %s ENABLE %s RULE %I', r.ev_class::regclass,
+            CASE r.ev_enabled WHEN 'A' THEN 'ALWAYS' ELSE '' END, r.rulename), ''
+    FROM pg_catalog.pg_rewrite r
+    WHERE r.ev_class IN (SELECT name::regclass FROM unnest($1::text[]) name) AND r.ev_type <> '1'
+      AND r.ev_enabled IN ('O', 'A')
     UNION ALL
     SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname),
         format('foreign key %I of %s', k.conname, k.conrelid::regclass),
@@ -157,9 +165,6 @@ pub(crate) async fn put_back(postgres: &Postgres, target: &Client) -> Result<()>
 /// Validates the keys that were put back, and forgets all of it: from then on it is the owner's again. What is not back yet
 /// is put back first.
 pub(crate) async fn finish(postgres: &Postgres, target: &Client) -> Result<()> {
-    if !absent(target, &[TABLE.to_owned()]).await?.is_empty() {
-        return Ok(());
-    }
     put_back(postgres, target).await?;
     for statement in waiting(postgres, target, "validate", "validate <> ''").await? {
         target.batch_execute(&statement).await.map_err(|error| {
@@ -167,6 +172,14 @@ pub(crate) async fn finish(postgres: &Postgres, target: &Client) -> Result<()> {
                 "see which rows it does not hold for, and run VALIDATE CONSTRAINT; new rows are held to it already",
             )
         })?;
+    }
+    forget(postgres, target).await
+}
+
+/// Forgets what was set aside, whose tables are gone.
+pub(crate) async fn forget(postgres: &Postgres, target: &Client) -> Result<()> {
+    if !absent(target, &[TABLE.to_owned()]).await?.is_empty() {
+        return Ok(());
     }
     let forget = format!("DELETE FROM {TABLE} WHERE migration = {}", quote_literal(&postgres.key()));
     target.batch_execute(&forget).await.map_err(cannot)?;

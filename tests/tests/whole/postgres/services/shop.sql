@@ -15,6 +15,9 @@ create function note() returns trigger language plpgsql as $$ begin
 create trigger noted after insert or update or delete on orders for each row execute function note();
 insert into customers (name) select 'customer ' || n from generate_series(1, 200) n;
 insert into orders select n, 1 + n % 200, n from generate_series(1, 2000) n;
+create table notes (id int primary key);
+create table notes_log (id int primary key);
+create rule logged as on insert to notes do also insert into notes_log values (new.id);
 alter table customers enable row level security;
 create policy everybody on customers using (true);
 grant select on customers, orders to reporting;
