@@ -30,6 +30,9 @@ demo-mariadb: servers ## the same with MariaDB 10.11
 	cargo build --release -p proxy -p tests --bin headgate --bin demo
 	$(TARGET)/release/demo --engine mariadb $(if $(KEEP),--keep)
 
+# Throwaway servers are made by the hundred: they live in memory, where there is room for them.
+test: export TMPDIR := $(shell free=$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1); \
+    if [ "$${free:-0}" -gt 8000000 ]; then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
 test: servers ## all tests, against real servers
 	cargo build -p proxy --bin headgate
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace --no-fail-fast && \
