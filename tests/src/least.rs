@@ -7,7 +7,8 @@ use crate::headgate::binary;
 
 /// The account that has the least rights.
 pub const LEAST: &str = "headgate";
-const PASSWORD: &str = "least";
+/// Its password.
+pub const PASSWORD: &str = "least";
 
 /// Gives what a superuser made to a role that is none.
 pub const GIVE_AWAY: &str = include_str!("../../migrator/tests/servers/give_away.sql");
@@ -26,12 +27,12 @@ pub fn with_least_rights() -> bool {
     asked && !SUPERUSERS.iter().any(|(test, _)| excused(test))
 }
 
-/// What `headgate grants` prints for a server, with a password in its place.
-pub(crate) async fn printed(engine: &str, side: &str, version: &str, database: &str) -> String {
+/// What `headgate grants` prints for a server of this service, with a password in its place.
+pub(crate) async fn printed(engine: &str, side: &str, version: &str, database: &str, service: &str) -> String {
     let asked = Command::new(binary())
         .args(["grants", "--engine", engine, "--for", side])
         .args(["--user", LEAST, "--database", database])
-        .args(["--server-version", version])
+        .args(["--server-version", version, "--service", service])
         .output()
         .await
         .expect("headgate can be run");

@@ -123,7 +123,7 @@ impl Mysql {
         let version = self.value("", "SELECT VERSION()").await;
         let engine = if version.contains("MariaDB") { "mariadb" } else { "mysql" };
         let numbers: String = version.chars().take_while(|one| *one == '.' || one.is_ascii_digit()).collect();
-        let printed = least::printed(engine, side, &numbers, database).await;
+        let printed = least::printed(engine, side, &numbers, database, "none").await;
         self.sql("", &printed).await;
     }
 

@@ -63,7 +63,7 @@ impl Postgres {
         }
         let version = "select current_setting('server_version_num')::int / 10000";
         let version = self.value("postgres", version).await;
-        let printed = least::printed("postgres", side, &version, database).await;
+        let printed = least::printed("postgres", side, &version, database, "none").await;
         self.sql(database, &printed).await;
     }
 

@@ -60,6 +60,11 @@ impl<'a> For<'a> {
             {
                 ""
             }
+            // Who owns the database there owns other things, too, and cannot give them away.
+            By::Anybody if self.service.is_managed() && right.statement.starts_with("ALTER DATABASE") => {
+                "GRANT CREATE ON DATABASE {database} TO {user};
+GRANT ALL ON SCHEMA public TO {user} WITH GRANT OPTION"
+            }
             By::Anybody => right.statement,
             _ if !self.service.is_managed() => right.statement,
             By::Replication => facts.replication,

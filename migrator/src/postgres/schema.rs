@@ -61,7 +61,7 @@ async fn connect_or_create(postgres: &Postgres, source: &Client) -> Result<Clien
     if there.is_none() {
         roles::create_missing(postgres, source, &server).await?;
         let name = &postgres.target().database;
-        let owner = properties::owner_of_database(source).await?;
+        let owner = database::owner_of_database(source).await?;
         create_database(name, Some(&owner), source, &server).await?;
     }
     postgres.connect_target("prepare").await

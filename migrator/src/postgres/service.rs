@@ -131,11 +131,16 @@ fn quoted(value: &str) -> String {
     if number { value.to_owned() } else { quote_literal(value) }
 }
 
-/// Who runs the server that a session is on: told by a role that only a service makes.
+/// Who runs the server that a session is on: told by a role that only a service makes. Where we are a superuser it is nobody
+/// else's, whatever roles came with a dump.
 pub(super) async fn of(session: &Client) -> Result<Facts> {
     let markers: Vec<&str> = SERVICES.iter().map(|facts| facts.marker).collect();
     let found = session
-        .query_opt("SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY ($1) LIMIT 1", &[&markers])
+        .query_opt(
+            "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY ($1)
+               AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) LIMIT 1",
+            &[&markers],
+        )
         .await
         .and_then(|row| row.map(|row| row.try_get::<_, String>(0)).transpose())
         .map_err(unreadable)?;

@@ -2,6 +2,7 @@
 
 use super::Postgres;
 use crate::certificates::Authority;
+use crate::least::{self, LEAST};
 
 /// A managed service of PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,16 @@ impl Service {
             Self::CloudSql => "cloud-sql",
             Self::Azure => "azure",
             Self::Neon => "neon",
+        }
+    }
+
+    /// Makes the role that Headgate is to have, by the administrator, with what is printed for a side. On RDS itself its
+    /// membership opens replication connections; here an attribute must.
+    pub async fn let_migrate(self, postgres: &Postgres, side: &str, version: u32, database: &str) {
+        let printed = least::printed("postgres", side, &version.to_string(), database, self.word()).await;
+        postgres.sql(database, &format!("set session authorization {ADMIN}; {printed}")).await;
+        if self == Self::Rds {
+            postgres.sql(database, &format!("alter role {LEAST} replication")).await;
         }
     }
 

@@ -226,6 +226,10 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "`headgate grants` prints for MySQL what every server grants; a service's administrator is enough",
+        &["services::a_role_with_what_is_printed_for_a_service_moves_there_and_back"],
+    ),
+    (
         "PostgreSQL's stream tells no definition but of tables: another one that differs is told while it follows",
         &["recopy::a_follower_that_stopped_at_a_changed_definition_goes_on_once_it_is_undone"],
     ),

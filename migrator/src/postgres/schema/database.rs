@@ -99,3 +99,16 @@ pub async fn absent(target: &Client, names: &[String]) -> Result<Vec<String>> {
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(|error| failed("cannot read the target's catalogue", error))
 }
+
+/// The owner of the database that a session is in.
+pub(crate) async fn owner_of_database(session: &Client) -> Result<String> {
+    session
+        .query_one(
+            "SELECT pg_catalog.pg_get_userbyid(datdba)::text FROM pg_catalog.pg_database
+             WHERE datname = current_database()",
+            &[],
+        )
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| failed("cannot read who owns a database", error))
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
 
+use super::database::owner_of_database;
 use super::roles::{Step, run_steps};
 use crate::error::Result;
 use crate::postgres::Postgres;
@@ -38,19 +39,6 @@ pub(crate) async fn give_database(postgres: &Postgres, source: &Client, target: 
     }
     let step = give(postgres, &there);
     run_steps(target, &[step], "cannot give the target's database its owner").await
-}
-
-/// The owner of the database that a session is in.
-pub(crate) async fn owner_of_database(session: &Client) -> Result<String> {
-    session
-        .query_one(
-            "SELECT pg_catalog.pg_get_userbyid(datdba)::text FROM pg_catalog.pg_database
-             WHERE datname = current_database()",
-            &[],
-        )
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(|error| failed("cannot read who owns a database", error))
 }
 
 fn give(postgres: &Postgres, owner: &str) -> Step {

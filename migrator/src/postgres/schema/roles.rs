@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::postgres::Postgres;
 use crate::postgres::client::failed;
 use crate::postgres::login;
-use crate::postgres::schema::made;
+use crate::postgres::schema::{database, made};
 use crate::postgres::service::Staying;
 use crate::postgres::sql::{quote_ident, quote_literal};
 
@@ -152,14 +152,17 @@ async fn own_memberships(
     (worker, staying): (&Worker, &Staying),
 ) -> Result<Vec<Step>> {
     let cannot = |error| failed("cannot read who owns what", error);
+    // A database that has its owner already is given to nobody.
+    let owner = database::owner_of_database(target).await?;
     let owners: Vec<String> = source
         .query_one(
             "SELECT coalesce(array_agg(r.rolname::text ORDER BY 1), '{}') FROM pg_catalog.pg_roles r
              WHERE r.rolname <> ALL ($1::text[]) AND r.rolname !~ '^pg_' AND r.oid IN (
                  SELECT s.refobjid FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_database d ON d.oid = s.dbid
                  WHERE d.datname = current_database() AND s.deptype = 'o'
-                 UNION ALL SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database() AND datdba <> 10)",
-            &[&staying.names()],
+                 UNION ALL SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database() AND datdba <> 10
+                     AND pg_catalog.pg_get_userbyid(datdba) <> $2)",
+            &[&staying.names(), &owner],
         )
         .await
         .and_then(|row| row.try_get(0))

@@ -51,8 +51,8 @@ const FIRING: &str = "SELECT format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', t.
         format('foreign key %I of %s', k.conname, k.conrelid::regclass),
         format('ALTER TABLE %s ADD CONSTRAINT %I %s%s', k.conrelid::regclass, k.conname,
             pg_catalog.pg_get_constraintdef(k.oid), CASE WHEN k.convalidated THEN ' NOT VALID' ELSE '' END)
-            || coalesce(format('; COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, k.conrelid::regclass,
-                pg_catalog.obj_description(k.oid, 'pg_constraint')), ''),
+            || format('; COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, k.conrelid::regclass,
+                pg_catalog.obj_description(k.oid, 'pg_constraint')),
         CASE WHEN k.convalidated
             THEN format('ALTER TABLE %s VALIDATE CONSTRAINT %I', k.conrelid::regclass, k.conname) ELSE '' END
     FROM pg_catalog.pg_constraint k

@@ -16,6 +16,6 @@ grant pg_monitor, pg_checkpoint to rdstopmgr;
 grant execute on function pg_catalog.pg_ls_waldir() to rds_superuser;
 grant set on parameter session_replication_role to rds_superuser;
 create role admin login createrole createdb replication password 'admin';
-grant rds_superuser to admin;
+grant rds_superuser to admin with admin option;
 create database rdsadmin owner rdsadmin;
 revoke connect on database rdsadmin from public;

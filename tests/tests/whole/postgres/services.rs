@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tests::certificates::{Authority, headgate};
 use tests::headgate::{Engine, Headgate};
+use tests::least::{LEAST, PASSWORD};
 use tests::postgres::psql::{Psql, Staying};
 use tests::postgres::services::{ADMIN, Service};
 use tests::postgres::{Postgres, Record};
@@ -18,17 +19,26 @@ const WHOLE: &str = "select (select count(*) from pg_trigger where tgname = 'not
     + (select count(*) from pg_rewrite where rulename = 'logged' and ev_enabled = 'O')
     + (select count(*) from pg_constraint where contype = 'f' and convalidated)";
 
-fn cluster(name: &str, postgres: &Postgres, authority: &Authority) -> String {
+fn cluster(name: &str, postgres: &Postgres, (user, password): (&str, &str), authority: &Authority) -> String {
     let (port, tls) = (postgres.port(), authority.trusted_with("verify-full"));
-    format!("[clusters.{name}]\nhost = \"localhost\"\nport = {port}\nuser = \"{ADMIN}\"\npassword = \"{ADMIN}\"\n{tls}")
+    format!(
+        "[clusters.{name}]\nhost = \"localhost\"\nport = {port}\nuser = \"{user}\"\npassword = \"{password}\"\n{tls}"
+    )
 }
 
-/// Both servers are the service's, and Headgate has the administrator that it gives to its customer.
-async fn between(service: Service, authority: &Authority) -> World {
+/// Both servers are the service's. Headgate has the administrator that it gives to its customer, or a role of its own with what is
+/// printed for one.
+async fn between(service: Service, own_role: bool, authority: &Authority) -> World {
     let (source, target) = tokio::join!(service.start(15, authority, DATABASE), service.start(18, authority, DATABASE));
     source.sql(DATABASE, &format!("set session authorization {ADMIN}; {SCHEMA}")).await;
     let route = format!("[routes.{DATABASE}]\ncluster = \"blue\"\n");
-    let sections = [cluster("blue", &source, authority), cluster("green", &target, authority), route].concat();
+    if own_role {
+        service.let_migrate(&source, "source", 15, DATABASE).await;
+        service.let_migrate(&target, "target", 18, DATABASE).await;
+    }
+    let account = if own_role { (LEAST, PASSWORD) } else { (ADMIN, ADMIN) };
+    let clusters = [("blue", &source), ("green", &target)].map(|(name, side)| cluster(name, side, account, authority));
+    let sections = [clusters.concat(), route].concat();
     let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &sections).await;
     World { source, target, headgate }
 }
@@ -66,7 +76,7 @@ async fn write(app: &mut Staying, world: &World, serving: &Postgres, customer: u
 
 async fn moves_there_and_back(service: Service) {
     let authority = Authority::new();
-    let world = between(service, &authority).await;
+    let world = between(service, false, &authority).await;
     world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
     let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
     let errors: Vec<_> = checks.iter().filter(|check| check["level"] == "error").collect();
@@ -146,4 +156,28 @@ async fn azure_moves_there_and_back() {
 #[tokio::test]
 async fn neon_moves_there_and_back() {
     moves_there_and_back(Service::Neon).await;
+}
+
+#[tokio::test]
+async fn a_role_with_what_is_printed_for_a_service_moves_there_and_back() {
+    let authority = Authority::new();
+    let world = between(Service::Rds, true, &authority).await;
+    world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
+    let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
+    let errors: Vec<_> = checks.iter().filter(|check| check["level"] == "error").collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    world.headgate.admin("START MIGRATION m").await;
+    world.until_state("following", MIGRATION).await;
+    world.check().await;
+    let mut app = client(&world.headgate, LOGINS[0]).stay();
+    write(&mut app, &world, &world.source, 1).await;
+    client(&world.headgate, LOGINS[1]).ask("select 1").await.expect("let in");
+    let there = "CUTOVER MIGRATION m WITH (max_hold = '10s', waive_accounts = 'admin')";
+    let back = "ROLLBACK MIGRATION m WITH (max_hold = '10s', waive_accounts = 'admin')";
+    for (statement, serving, customer) in [(there, &world.target, 2), (back, &world.source, 3)] {
+        world.check().await;
+        let report = world.row(statement).await;
+        assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
+        write(&mut app, &world, serving, customer).await;
+    }
 }
