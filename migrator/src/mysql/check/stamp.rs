@@ -53,6 +53,7 @@ const HARMLESS: &[&str] = &[
     "savepoint",
     "select",
     "set_option",
+    "set_role",
     "show_",
     "signal",
     "stmt_",

@@ -26,6 +26,8 @@ const INSTALL: &str = "CREATE SCHEMA IF NOT EXISTS headgate;
         PRIMARY KEY (migration, name))";
 /// Nobody else uses these tables: whoever does is to be named, and not waited for.
 const LOCK_TIMEOUT: &str = "5s";
+/// How long another session of ours may take for it, which reads all definitions twice.
+const TURN_TIMEOUT: &str = "60s";
 /// From this version on a foreign key of a partitioned table can be added without a look at its rows.
 const PARTITIONED_FROM: i32 = 180_000;
 
@@ -73,8 +75,9 @@ pub(crate) async fn make_way(postgres: &Postgres, plan: &Plan) -> Result<()> {
     // The follower and a check may both come to it.
     let turn = quote_literal(&format!("headgate set aside {}", postgres.slot()));
     let begin = format!(
-        "SET quote_all_identifiers = on; BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';
-         SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended({turn}, 0)); {INSTALL}"
+        "SET quote_all_identifiers = on; BEGIN; SET LOCAL lock_timeout = '{TURN_TIMEOUT}';
+         SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended({turn}, 0));
+         SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {INSTALL}"
     );
     target.batch_execute(&begin).await.map_err(cannot)?;
     let rows = target.query(FIRING, &[&fence::fenced(plan)]).await.map_err(cannot)?;
