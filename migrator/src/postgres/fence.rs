@@ -25,6 +25,7 @@ use crate::model::plan::Plan;
 use crate::postgres::check::drift;
 use crate::postgres::client::as_replica;
 pub use look::UnderFence;
+pub(super) use write_block::NAME_KEPT;
 use write_block::TRIGGER;
 pub(super) use write_block::legs;
 pub use write_block::{defining, disarm, forget, function, lift, standing};

@@ -18,7 +18,7 @@ use crate::postgres::client;
 use crate::postgres::client::as_replica;
 use crate::postgres::client::failed;
 use crate::postgres::fence;
-use crate::postgres::fence::{blockers, fenced, function, standing};
+use crate::postgres::fence::{NAME_KEPT, blockers, fenced, function, standing};
 use crate::postgres::sql::quote_literal;
 use crate::preflight::{Check, Level};
 
@@ -35,8 +35,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const REPLY_GRACE: Duration = Duration::from_secs(5);
 /// How long triggers that do nothing any more are worth waiting for.
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Names of sessions are cut at 63 bytes; ours begin alike this far.
-const NAME_KEPT: usize = 40;
 
 /// Raises the guard where it does not stand. That it could be raised on a table proves that no write of others is open
 /// there. Returns the session that did, for [`lift`].

@@ -18,7 +18,7 @@ pub(super) const TRIGGER: &str = "headgate_fence";
 const DROP_LOCK_TIMEOUT: &str = "100ms";
 const PAUSE: Duration = Duration::from_millis(50);
 /// Names of sessions are cut at 63 bytes; those of one leg begin alike this far.
-const NAME_KEPT: usize = 40;
+pub(crate) const NAME_KEPT: usize = 40;
 /// How long a session that may still commit the refusal has to end.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long triggers that do nothing any more are worth waiting for.
