@@ -25,6 +25,9 @@ pub use handle::{Applied, Follow};
 
 /// How long a batch under way may take to finish when the follower is asked to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// A position that no change of ours goes with is recorded on the target all the same where the last record is as old as
+/// this: the source's log is kept from the record on.
+const RECORD_AFTER: Duration = Duration::from_secs(3);
 /// How long each step of the opening that asks a server something may take.
 const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -58,8 +61,8 @@ pub(crate) trait ChangeSource: Send {
     /// Makes an idle source say how far it is.
     fn ask(&mut self);
 
-    /// Everything before `applied` is durable on the target, and so are these heartbeats.
-    fn confirm(&mut self, applied: &Self::Position, beats: &[String]);
+    /// The target has a record of its own, durable, that it has everything before `recorded`; these heartbeats are applied.
+    fn confirm(&mut self, recorded: &Self::Position, beats: &[String]);
 
     /// Names the rows that the batch changes.
     fn mark(&self, batch: &Self::Batch, marking: &mut Marking<'_>);
@@ -74,10 +77,6 @@ pub(crate) trait TargetApplier: Send + 'static {
     type Position: Position;
     /// What is written at once.
     type Batch: Send + Sync + 'static;
-    /// A position that no change of ours goes with is recorded all the same where the last record is as old as this. Where
-    /// the source remembers how far the stream was confirmed, there is no need.
-    const RECORD_AFTER: Option<Duration>;
-
     /// The target's own word how far it is.
     fn stored(&self) -> &Self::Position;
 
@@ -115,9 +114,9 @@ where
         orders,
         pause_at: None,
         marked: None,
+        recorded: applied.clone(),
         applied,
-        recorded: Instant::now(),
-        record_after: A::RECORD_AFTER,
+        recorded_at: Instant::now(),
         until,
         is_at_marker: false,
     };
@@ -147,9 +146,10 @@ struct Follower<S: ChangeSource> {
     marked: Option<Generation>,
     /// Everything before this is durable on the target.
     applied: S::Position,
-    /// When the target recorded a position last.
-    recorded: Instant,
-    record_after: Option<Duration>,
+    /// The last position that the target itself has a record of: a source may forget what is before it. A target that is
+    /// found behind it has lost something.
+    recorded: S::Position,
+    recorded_at: Instant,
     /// The marker at which the work is done.
     until: Option<String>,
     is_at_marker: bool,
@@ -182,7 +182,8 @@ impl<S: ChangeSource> Follower<S> {
                         if let Some(marked) = self.marked.take() {
                             self.follow.residue().applied(marked);
                         }
-                        self.record_commit(summary);
+                        self.recorded = summary.end.clone();
+                        self.count_commit(summary);
                     }
                 }
                 changed = self.orders.changed() => {
@@ -212,14 +213,13 @@ impl<S: ChangeSource> Follower<S> {
             let Some((batch, summary)) = buffer.take_whole() else {
                 return ApplierState::Idle(applier);
             };
-            let recent =
-                self.record_after.is_none_or(|after| self.recorded.elapsed() < after && summary.markers.is_empty());
+            let recent = self.recorded_at.elapsed() < RECORD_AFTER && summary.markers.is_empty();
             if summary.is_blank && !applier.is_open() && recent {
                 // Nothing to write: all that came before is durable already.
-                self.record_commit(summary);
+                self.count_commit(summary);
                 return ApplierState::Idle(applier);
             }
-            self.recorded = Instant::now();
+            self.recorded_at = Instant::now();
             (batch, Some(summary))
         } else if buffer.takes_in() {
             return ApplierState::Idle(applier);
@@ -238,9 +238,9 @@ impl<S: ChangeSource> Follower<S> {
     }
 
     /// Tells what is durable now.
-    fn record_commit(&mut self, summary: Summary<S::Position>) {
+    fn count_commit(&mut self, summary: Summary<S::Position>) {
         self.applied = summary.end;
-        self.source.confirm(&self.applied, &summary.beats);
+        self.source.confirm(&self.recorded, &summary.beats);
         self.progress.count_transactions(summary.transactions);
         for (title, changes) in &summary.changes {
             self.progress.update(title, |table| table.changes_applied += changes);
@@ -266,7 +266,6 @@ impl<S: ChangeSource> Follower<S> {
         self.follow.report_paused(still && pause_at.is_some());
         if let Some(reached) = reached {
             self.applied = reached;
-            self.source.confirm(&self.applied, &[]);
             self.follow.advance(self.applied.clone(), Vec::new());
         }
     }

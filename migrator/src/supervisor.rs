@@ -110,6 +110,10 @@ impl<D: Database> Supervisor<D> {
     pub fn resume(self: &Arc<Self>) {
         self.look_for_marks();
         for migration in self.all() {
+            // What has ended left nothing behind, and its clusters may be gone.
+            if migration.has_ended() {
+                continue;
+            }
             match migration.occupy("the recovery") {
                 Ok(busy) => drop(tokio::spawn(migration.resume(busy))),
                 Err(error) => tracing::error!(%error, "a migration cannot go on"),
@@ -157,8 +161,7 @@ impl<D: Database> Supervisor<D> {
                 return Err(Error::refused(format!("migration {name} exists already"))
                     .remedy(format!("use another name, or DROP MIGRATION {name} if that one is not needed any more")));
             }
-            let over = matches!(other.live().state, State::Finished | State::RolledBack);
-            if other.definition.route == *route && !over {
+            if other.definition.route == *route && !other.has_ended() {
                 let other = other.name();
                 return Err(Error::refused(format!("migration {other} moves route {route} already"))
                     .remedy(format!("DROP MIGRATION {other} first")));

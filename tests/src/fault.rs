@@ -1,6 +1,8 @@
 //! A TCP relay between two real parties that splits, delays, stops or cuts what passes.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +31,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
+    to: Arc<AtomicU16>,
     fault: watch::Sender<Fault>,
     task: JoinHandle<()>,
 }
@@ -39,14 +42,21 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free loopback port");
         let own = listener.local_addr().expect("a bound listener has an address").port();
         let (fault, faults) = watch::channel(Fault::None);
+        let to = Arc::new(AtomicU16::new(port));
+        let leads_to = Arc::clone(&to);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if *faults.borrow() != Fault::Cut {
-                    tokio::spawn(relay(client, port, faults.clone()));
+                    tokio::spawn(relay(client, leads_to.load(Ordering::SeqCst), faults.clone()));
                 }
             }
         });
-        Self { port: own, fault, task }
+        Self { port: own, to, fault, task }
+    }
+
+    /// Relays new connections to another port from now on, as the name of an endpoint does that moves.
+    pub fn lead_to(&self, port: u16) {
+        self.to.store(port, Ordering::SeqCst);
     }
 
     /// Where to connect instead.

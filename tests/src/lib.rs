@@ -12,6 +12,7 @@ pub mod fault;
 pub mod headgate;
 pub mod history;
 pub mod least;
+pub mod managed;
 pub mod message;
 pub mod mysql;
 pub mod pgbench;

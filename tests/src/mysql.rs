@@ -83,6 +83,34 @@ impl Mysql {
         Self { server }
     }
 
+    /// Starts a replica of this server, which writes nothing by itself, and waits until it follows.
+    pub async fn start_replica(&self) -> Self {
+        let replica = Self::start(self.server.kind()).await;
+        let account = "CREATE USER replica@'127.0.0.1' IDENTIFIED BY 'replica'; GRANT REPLICATION SLAVE ON *.* TO replica@'127.0.0.1'";
+        self.sql("", account).await;
+        let follow = format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, SOURCE_USER = 'replica',
+                 SOURCE_PASSWORD = 'replica', SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1;
+             START REPLICA; SET GLOBAL super_read_only = ON",
+            self.port()
+        );
+        replica.sql("", &follow).await;
+        self.is_copied_to(&replica).await;
+        replica
+    }
+
+    /// Waits until a replica has all that is here now.
+    pub async fn is_copied_to(&self, replica: &Self) {
+        let all = self.value("", "SELECT @@GLOBAL.gtid_executed").await;
+        replica.until_value("", &format!("SELECT GTID_SUBSET('{all}', @@GLOBAL.gtid_executed)"), "1").await;
+    }
+
+    /// Makes a replica a server that writes.
+    pub async fn promote(&self) {
+        self.sql("", "STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF")
+            .await;
+    }
+
     /// The loopback port.
     pub fn port(&self) -> u16 {
         self.server.port()

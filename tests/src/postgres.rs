@@ -67,6 +67,14 @@ impl Postgres {
         self.sql(database, &printed).await;
     }
 
+    /// Starts a standby of this server, and waits until it follows.
+    pub async fn start_standby(&mut self) -> Self {
+        self.sql("postgres", "select pg_create_physical_replication_slot('standby', true)").await;
+        let server = self.server.start_standby().await.unwrap_or_else(|error| panic!("{error}"));
+        self.until_value("postgres", "select count(*) from pg_stat_replication where state = 'streaming'", "1").await;
+        Self { server }
+    }
+
     /// The loopback port.
     pub fn port(&self) -> u16 {
         self.server.port()

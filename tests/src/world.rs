@@ -166,7 +166,8 @@ impl World<Mysql> {
         Self::of_clusters(source, target, schema, &clusters).await
     }
 
-    async fn of_clusters(source: Mysql, target: Mysql, schema: &str, sections: &str) -> Self {
+    /// As [`World::of_servers`], with the sections of the clusters too.
+    pub async fn of_clusters(source: Mysql, target: Mysql, schema: &str, sections: &str) -> Self {
         for server in [&source, &target] {
             server.make_database(DATABASE).await;
         }
@@ -276,6 +277,25 @@ impl<S: Side> World<S> {
         assert_eq!(row.get("state").map(String::as_str), Some(wanted), "{row:?}");
     }
 
+    /// Creates the migration `m`, whose precheck must find no error, starts it, and waits until it follows and both sides
+    /// are equal. What the precheck found is returned.
+    pub async fn follow_without_errors(&self) -> Vec<Record> {
+        self.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
+        let checks = self.start_without_errors().await;
+        self.check().await;
+        checks
+    }
+
+    /// As [`World::follow_without_errors`], for a migration that is there, and without the comparison.
+    pub async fn start_without_errors(&self) -> Vec<Record> {
+        let checks = self.headgate.admin("PRECHECK MIGRATION m").await;
+        let errors: Vec<_> = checks.iter().filter(|check| check["level"] == "error").collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        self.headgate.admin("START MIGRATION m").await;
+        self.until_state("following", MIGRATION).await;
+        checks
+    }
+
     /// Creates and starts the migration `m`, and waits until it follows.
     pub async fn follow(&self) {
         self.start_migration().await;
@@ -294,6 +314,14 @@ impl<S: Side> World<S> {
     /// Cuts over; panics unless the route is on the target then.
     pub async fn cutover(&self) -> Record {
         self.cutover_with("").await
+    }
+
+    /// Compares both sides and goes back; panics unless the route is on the source again.
+    pub async fn roll_back(&self) -> Record {
+        self.check().await;
+        let report = self.row("ROLLBACK MIGRATION m WITH (max_hold = '10s')").await;
+        assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
+        report
     }
 
     /// As [`World::cutover`], where Headgate's accounts may not do what a way back takes.

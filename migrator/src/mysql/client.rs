@@ -169,10 +169,7 @@ async fn open(endpoint: &Endpoint, options: OptsBuilder) -> Result<Result<Conn, 
 async fn shed(conn: &mut Conn) -> Result<()> {
     const WHAT: &str = "cannot set a session up";
     conn.query_drop(session::first()).await.map_err(|error| failed(WHAT, error))?;
-    match conn.query_drop(session::ROLES).await {
-        Err(Failure::Server(reported)) if reported.code == session::EMPTY => {}
-        outcome => outcome.map_err(|error| failed(WHAT, error))?,
-    }
+    transport::mysql::activate_roles(conn).await.map_err(|error| failed(WHAT, error))?;
     let shown: Vec<(String, String)> = conn.query(session::rest()).await.map_err(|error| failed(WHAT, error))?;
     let odd: Vec<session::Odd> = shown.iter().filter_map(|(name, shown)| session::Odd::of(name, shown)).collect();
     if odd.is_empty() || conn.query_drop(session::statement(&odd)).await.is_ok() {
@@ -219,8 +216,13 @@ pub fn failed(what: &str, error: Failure) -> Error {
             } else {
                 format!("{what}: {} (error {}, {})", reported.message, reported.code, reported.state)
             };
-            let error = if is_transient(reported.code) { Error::transient(text) } else { Error::fatal(text) };
-            match remedy(reported.code) {
+            // A replica where the primary was, whatever keeps it from writing: the option is named in the message.
+            let reader = reported.code == READ_ONLY_MODE
+                || reported.code == OPTION_PREVENTS
+                    && ["read-only", "read_only"].iter().any(|name| text.contains(name));
+            let transient = reader || is_transient(reported.code);
+            let error = if transient { Error::transient(text) } else { Error::fatal(text) };
+            match remedy(reported.code).or(reader.then_some(READER)) {
                 Some(remedy) => error.remedy(remedy),
                 None => error,
             }
@@ -232,6 +234,30 @@ pub fn failed(what: &str, error: Failure) -> Error {
         Failure::Io(_) | Failure::Driver(DriverError::ConnectionClosed) => Error::transient(format!("{what}: {error}")),
         _ => Error::fatal(format!("{what}: {error}")),
     }
+}
+
+/// `ER_READ_ONLY_MODE`.
+const READ_ONLY_MODE: u16 = 1836;
+/// `ER_OPTION_PREVENTS_STATEMENT`.
+const OPTION_PREVENTS: u16 = 1290;
+/// What the operator can do about a server that takes no writes.
+const READER: &str = "let the cluster's host lead to the server that takes the writes; Headgate tries again by itself";
+
+/// Refuses, for now, a server that takes no writes: where an endpoint follows the primary, that comes a moment later.
+/// `read_only` alone may be Headgate's own fence where `may_be_fenced`; it stops nobody who has the right to pass it, whose
+/// writes to a replica would be lost.
+pub async fn refuse_reader(session: &mut Conn, endpoint: &Endpoint, may_be_fenced: bool) -> Result<()> {
+    let read: Option<(Option<u8>, Option<u8>)> = session
+        .query_first("SELECT @@GLOBAL.innodb_read_only = 1, @@GLOBAL.read_only = 1")
+        .await
+        .map_err(|error| failed("cannot see whether a server takes writes", error))?;
+    let (innodb, all) = read.unwrap_or_default();
+    let reason = match (innodb, all) {
+        (Some(1), _) => "innodb_read_only",
+        (_, Some(1)) if !may_be_fenced => "read_only",
+        _ => return Ok(()),
+    };
+    Err(Error::transient(format!("{endpoint:?} takes no writes: {reason} is ON")).remedy(READER))
 }
 
 /// Duplicate entries, bad and truncated values, and what a SIGNAL of the owner says.

@@ -35,6 +35,8 @@ pub(super) struct Inner {
     pub(super) secrets: Arc<dyn Secrets>,
     /// While the fence is up nothing but its marker may be written to the source, not even a heartbeat.
     pub(super) fenced: AtomicBool,
+    /// Whether what is applied might fire something on the target.
+    pub(super) fires: AtomicBool,
     /// Held while a heartbeat is on its way to the source.
     pub(super) beating: tokio::sync::Mutex<()>,
     /// Held by whoever builds the source's definitions in a scratch database on the target.
@@ -88,6 +90,7 @@ impl Mysql {
             settings,
             secrets,
             fenced: AtomicBool::new(false),
+            fires: AtomicBool::new(false),
             beating: tokio::sync::Mutex::new(()),
             printing: tokio::sync::Mutex::new(()),
         };
@@ -142,6 +145,16 @@ impl Mysql {
     /// Says that the fence goes up, or that it is down again.
     pub fn set_fenced(&self, fenced: bool) {
         self.inner.fenced.store(fenced, Ordering::SeqCst);
+    }
+
+    /// Whether the target may have triggers again that what is applied would fire.
+    pub(super) fn fires(&self) -> bool {
+        self.inner.fires.load(Ordering::SeqCst)
+    }
+
+    /// Says that it may have them, or that they are out of the way.
+    pub(super) fn set_fires(&self, fires: bool) {
+        self.inner.fires.store(fires, Ordering::SeqCst);
     }
 
     /// Held while a heartbeat is on its way: whoever has it after [`Mysql::set_fenced`] knows that none comes any more.

@@ -22,9 +22,11 @@ use super::{BinlogPosition, Mysql, position};
 use crate::error::Result;
 use crate::follow::batch::PendingChanges as _;
 use crate::follow::{self, ChangeSource, Follow, TargetApplier as _, Woken, in_time};
+use crate::model::leg::Leg;
 use crate::model::plan::Plan;
 use crate::model::position::Position as _;
 use crate::model::progress::Progress;
+use crate::mysql::client;
 use crate::mysql::follow::apply::{Applier, ApplyBatch};
 use crate::mysql::follow::batch::TransactionBuffer;
 use crate::mysql::follow::ddl::harmless;
@@ -78,6 +80,14 @@ async fn open(mysql: &Mysql, plan: Option<&Plan>, strict: bool) -> Result<(Sourc
     let mut source = mysql.connect_source("heartbeat").await?;
     let mut target = mysql.connect_target("apply").await?;
     if !mysql.is_fenced() {
+        // The refusal of a leg before this one may stand on either side.
+        let later = mysql.leg() != Leg::FIRST;
+        for (side, endpoint, may_be_fenced) in
+            [(&mut source, mysql.source(), true), (&mut target, mysql.target(), later)]
+        {
+            let looking = client::refuse_reader(side, endpoint, may_be_fenced);
+            in_time("tell whether they take writes", looking).await?;
+        }
         in_time("prepare the heartbeat", heartbeat::install(&mut source)).await?;
     }
     let tables = match plan {
@@ -160,7 +170,7 @@ impl ChangeSource for Source {
         self.heartbeat.beat_now();
     }
 
-    fn confirm(&mut self, _applied: &BinlogPosition, beats: &[String]) {
+    fn confirm(&mut self, _recorded: &BinlogPosition, beats: &[String]) {
         self.heartbeat.applied(beats);
     }
 

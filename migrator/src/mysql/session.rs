@@ -344,12 +344,6 @@ pub(super) fn first() -> String {
     format!("SET SESSION {}", set.join(", "))
 }
 
-/// What makes all that an account has by its roles count, which MySQL has from version 8 on; to other servers it says
-/// nothing. MariaDB has one role at a time, the default.
-pub(super) const ROLES: &str = "/*!80000 SET ROLE ALL */";
-/// What is said to a statement that says nothing.
-pub(super) const EMPTY: u16 = 1065;
-
 /// The query for what the server shows of the other variables.
 pub(super) fn rest() -> String {
     let names: Vec<String> = VARIABLES

@@ -154,11 +154,23 @@ pub fn failed(what: &str, error: tokio_postgres::Error) -> Error {
             text = format!("{text}, {label} {name:?}");
         }
     }
-    let error = if is_transient(code) { Error::transient(text) } else { Error::fatal(text) };
-    match remedy(code) {
+    // A standby where the primary was; a fence of Headgate's refuses by the same state, in a function.
+    let reader = *code == SqlState::READ_ONLY_SQL_TRANSACTION && reported.routine() != Some("exec_stmt_raise");
+    let error = if reader || is_transient(code) { Error::transient(text) } else { Error::fatal(text) };
+    match remedy(code).or(reader.then_some(READER)) {
         Some(remedy) => error.remedy(remedy),
         None => error,
     }
+}
+
+/// Refuses, for now, a server that takes no writes: where an endpoint follows the primary, that comes a moment later.
+pub(super) async fn refuse_standby(session: &Client, endpoint: &Endpoint) -> Result<()> {
+    let cannot = |error| failed("cannot see whether a server is a standby", error);
+    let row = session.query_one("SELECT pg_catalog.pg_is_in_recovery()", &[]).await.map_err(cannot)?;
+    if row.try_get(0).map_err(cannot)? {
+        return Err(Error::transient(format!("{endpoint:?} is a standby, which takes no writes")).remedy(READER));
+    }
+    Ok(())
 }
 
 /// Whether the same statement may succeed on a new connection or at another time: lost connections (08), conflicts
@@ -171,6 +183,9 @@ pub fn is_transient(code: &SqlState) -> bool {
         || ["08", "53", "57"].iter().any(|class| text.starts_with(class)) && !LASTS.contains(&text)
         || [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code)
 }
+
+/// What the operator can do about a server that takes no writes.
+const READER: &str = "let the cluster's host lead to the server that takes the writes; Headgate tries again by itself";
 
 /// What the operator can do where waiting is not enough.
 fn remedy(code: &SqlState) -> Option<&'static str> {

@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod batch;
 pub(crate) mod changed_keys;
 pub(crate) mod coalesce;
+mod continuity;
 pub(crate) mod jobs;
 pub(crate) mod literals;
 pub(crate) mod statements;
@@ -16,7 +17,7 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::Postgres;
-use super::client::failed;
+use super::client::{self, failed};
 use super::position::Lsn;
 use super::stream::{Event, Obstacle, Replication, Stream, obstacle};
 use crate::error::Result;
@@ -49,6 +50,7 @@ pub async fn run(
         tracing::warn!(migration = postgres.name(), %error, "others may write to the target; a check will ask again");
     }
     set_aside::make_way(postgres, plan).await?;
+    postgres.set_fires(false);
     drop(beginning);
     follow::run(Box::pin(open(postgres, plan)), follow, progress, None, &stop).await.map(drop)
 }
@@ -69,12 +71,19 @@ async fn opened(
 ) -> Result<(Source, Applier)> {
     let source = postgres.connect_source("heartbeat").await?;
     let target = postgres.connect_target("apply").await?;
+    for (side, endpoint) in [(&source, postgres.source()), (&target, postgres.target())] {
+        in_time("tell whether they take writes", client::refuse_standby(side, endpoint)).await?;
+    }
+    // Before the target's word is read, which only grows.
+    let forgotten = in_time("tell about the slot", continuity::forgotten(postgres, &source)).await?;
     let tables = Tables::load(postgres, plan, &source, &target);
     let tables = share(in_time("tell about the tables", tables).await?);
     let applier = Applier::open(postgres, target, Arc::clone(&tables));
     let applier = in_time("open the session that applies", applier).await?;
     let applied = *applier.stored();
-    let stream = start(postgres, &source, applied).await?;
+    continuity::refuse_lost_record(postgres, forgotten, applied)?;
+    let (stream, timeline) = start(postgres, &source, &applier).await?;
+    in_time("record the timeline", applier.keep_timeline(timeline)).await?;
     let batch = TransactionBuffer::new(tables, applied);
     Ok((Source { stream, batch, heartbeat: Heartbeat::new(source) }, applier))
 }
@@ -124,8 +133,8 @@ impl ChangeSource for Source {
         self.stream.ask();
     }
 
-    fn confirm(&mut self, applied: &Lsn, beats: &[String]) {
-        self.stream.confirm(*applied);
+    fn confirm(&mut self, recorded: &Lsn, beats: &[String]) {
+        self.stream.confirm(*recorded);
         self.heartbeat.applied(beats);
     }
 
@@ -154,11 +163,14 @@ async fn wait(stream: &mut Stream, taking_in: bool, busy: bool) -> Result<()> {
     stream.fill().await
 }
 
-async fn start(postgres: &Postgres, source: &Client, from: Lsn) -> Result<Stream> {
+/// Starts the stream where the target is, and returns the timeline of the source's log.
+async fn start(postgres: &Postgres, source: &Client, applier: &Applier) -> Result<(Stream, u32)> {
+    let from = *applier.stored();
     let purpose = postgres.purpose("stream");
     let mut tries = 0;
     loop {
-        let replication = Replication::connect(postgres.source(), &purpose).await?;
+        let mut replication = Replication::connect(postgres.source(), &purpose).await?;
+        let timeline = continuity::refuse_other_history(postgres, &mut replication, from, applier.timeline()).await?;
         match replication.start(&postgres.slot(), from, &postgres.publication()).await {
             Err(error) if obstacle(&error) == Some(Obstacle::Busy) && tries < START_TRIES => {
                 tries += 1;
@@ -167,7 +179,7 @@ async fn start(postgres: &Postgres, source: &Client, from: Lsn) -> Result<Stream
                 in_time("end an earlier run's stream", ending).await?;
                 sleep(START_PAUSE).await;
             }
-            outcome => return outcome,
+            outcome => return outcome.map(|stream| (stream, timeline)),
         }
     }
 }

@@ -39,7 +39,7 @@ use crate::database::{
     ChangeStream, Comparison, Counters, Fencing, GatedBackends, Kept, KeyComparison, NextLeg, Preflight, Raised,
     SchemaAndLoad, SwitchSnapshots,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::follow::Follow;
 use crate::model::definitions::{Compared, Fingerprint};
 use crate::model::leg::Leg;
@@ -55,8 +55,8 @@ pub use context::{Postgres, Tools};
 use fence::Fence;
 pub use position::Lsn;
 
-/// How long the target may take to set its triggers and keys aside while the source refuses writes.
-const SET_ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long writers wait for the target's triggers while the fence is taken down.
+const TRIGGERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One migration between two servers, and what was opened ahead of its cutover.
 #[derive(Clone)]
@@ -78,6 +78,25 @@ struct Warm {
 }
 
 impl PostgresDatabase {
+    /// Takes out of the way what was put back for a cutover that is undone: the follower goes on. The source must accept writes
+    /// again whatever became of the target, so that nothing fails here: where the target does not answer, nothing more is
+    /// applied before the follower has begun anew, which sees to it first.
+    async fn make_way_again(&self, plan: &Plan) {
+        self.set_fires(true);
+        match timeout(TRIGGERS_TIMEOUT, schema::set_aside::make_way(self, plan)).await {
+            Ok(Ok(())) => self.set_fires(false),
+            Ok(Err(error)) => {
+                tracing::warn!(migration = self.name(), %error, "triggers stay on the target until changes are applied again");
+            }
+            Err(_) => {
+                tracing::warn!(
+                    migration = self.name(),
+                    "the target was too slow: triggers stay until changes are applied again"
+                );
+            }
+        }
+    }
+
     /// The migration that `postgres` speaks of. Opens nothing yet.
     pub fn new(postgres: Postgres) -> Self {
         Self { postgres, warm: Arc::default() }
@@ -239,11 +258,7 @@ impl Fencing for PostgresDatabase {
 
     async fn lift_fence(&self, plan: &Plan, epoch: u64) -> Result<()> {
         fence::mark::refuse_later(&self.connect_source("marks").await?, self.name(), epoch).await?;
-        // The follower goes on: what it applies must not fire what was put back. The source must accept writes again,
-        // whatever became of the target; the follower sees to it too when it starts.
-        let making = timeout(SET_ASIDE_TIMEOUT, schema::set_aside::make_way(self, plan));
-        let made = making.await.unwrap_or_else(|_| Err(Error::transient("the target did not answer in time")));
-        fence::lift(self).await.and(made)
+        tokio::join!(fence::lift(self), self.make_way_again(plan)).0
     }
 
     async fn admit_writers(&self) -> Result<()> {

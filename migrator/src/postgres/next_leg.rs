@@ -110,13 +110,15 @@ async fn refuse_unable(postgres: &Postgres, plan: &Plan, source: &Client, target
 
 async fn create_slot(postgres: &Postgres) -> Result<Lsn> {
     let mut maker = Replication::connect(postgres.source(), &postgres.purpose("snapshot")).await?;
-    let made = maker.create_failover_slot(&postgres.slot(), postgres.settings().slot_create_timeout).await?;
+    let made = maker.create_slot(&postgres.slot(), false, postgres.settings().slot_create_timeout).await?;
     Ok(made.consistent_point)
 }
 
 /// The target has all that came before.
 async fn record(postgres: &Postgres, plan: &Plan, target: &Client, begins: Lsn) -> Result<()> {
-    let mut batch = vec![format!("BEGIN; {}", beginning(postgres, begins))];
+    // What an earlier arming has recorded was of another stream, maybe of another server.
+    let forget = format!("BEGIN; DELETE FROM headgate.progress WHERE migration = {}", quote_literal(&postgres.key()));
+    let mut batch = vec![forget, beginning(postgres, begins)];
     for table in &plan.tables {
         batch.push(records::begin_table(postgres, table, begins));
         batch.push(records::complete(postgres, table));

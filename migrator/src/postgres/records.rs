@@ -19,7 +19,8 @@ use crate::records::{self, Loaded, Tables};
 /// * `headgate.migrations`: the dump of the schema, and which parts of it were restored.
 /// * `headgate.tables`: as of which position a table was loaded; changes committed before it are in the load.
 /// * `headgate.chunks`: which ranges of it, written in the transaction that loaded them.
-/// * `headgate.progress`: how far the follower is, written in the transaction that applied it.
+/// * `headgate.progress`: how far the follower is, written in the transaction that applied it, and the timeline of the source
+///   on which that is.
 pub async fn install_records(target: &Client) -> Result<()> {
     target
         .batch_execute(
@@ -49,7 +50,9 @@ pub async fn install_records(target: &Client) -> Result<()> {
                  PRIMARY KEY (migration, table_schema, table_name, chunk));
              CREATE TABLE IF NOT EXISTS headgate.progress (
                  migration text PRIMARY KEY,
-                 lsn pg_lsn NOT NULL)",
+                 lsn pg_lsn NOT NULL,
+                 timeline bigint);
+             ALTER TABLE headgate.progress ADD COLUMN IF NOT EXISTS timeline bigint",
         )
         .await
         .map_err(|error| failed("cannot create Headgate's records on the target", error))

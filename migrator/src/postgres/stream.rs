@@ -58,23 +58,44 @@ impl Replication {
             .map_err(|refusal| Error::fatal("the server refused a replication command").because(refusal))
     }
 
-    /// Creates a logical slot and exports its snapshot, which lives until this connection is used again or closed.
+    /// The timeline of the server's log, and where the log ends.
+    pub async fn identify(&mut self) -> Result<(u32, Lsn)> {
+        let rows = self.query("IDENTIFY_SYSTEM").await?;
+        let field = |index: usize| rows.first().and_then(|row| row.get(index)).cloned().flatten();
+        let timeline = field(1).and_then(|timeline| timeline.parse().ok());
+        match (timeline, field(2)) {
+            (Some(timeline), Some(end)) => Ok((timeline, end.parse()?)),
+            _ => Err(unexpected("a system without a timeline")),
+        }
+    }
+
+    /// The timelines that this one descends from, each with the place where it was left.
+    pub async fn history(&mut self, timeline: u32) -> Result<Vec<(u32, Lsn)>> {
+        let rows = self.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
+        let content = rows.first().and_then(|row| row.get(1)).cloned().flatten().unwrap_or_default();
+        let line = |line: &str| {
+            let mut fields = line.split_whitespace();
+            Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+        };
+        Ok(content.lines().filter_map(line).collect())
+    }
+
+    /// Creates a logical slot and exports its snapshot, which lives until this connection is used again or closed. One that is
+    /// not temporary is kept up to date on standbys, where the version has that: it outlives a failover.
     ///
     /// The server waits for every open transaction to end; after `lock_timeout` it gives up
     /// ([`Obstacle::OpenTransactions`], found by [`obstacle`]).
     pub async fn create_slot(&mut self, slot: &str, temporary: bool, lock_timeout: Duration) -> Result<SlotSnapshot> {
         let slot_name = quote_ident(slot);
-        let kind = if temporary { " TEMPORARY" } else { "" };
-        let create = format!("CREATE_REPLICATION_SLOT {slot_name}{kind} LOGICAL pgoutput (SNAPSHOT 'export')");
-        let older = format!("CREATE_REPLICATION_SLOT {slot_name}{kind} LOGICAL pgoutput EXPORT_SNAPSHOT");
-        self.first_accepted(slot, &[create, older], lock_timeout).await
-    }
-
-    /// The same, permanent, and kept up to date on standbys where the version has that: it outlives a failover.
-    pub async fn create_failover_slot(&mut self, slot: &str, lock_timeout: Duration) -> Result<SlotSnapshot> {
-        let slot_name = quote_ident(slot);
-        let forms = ["(SNAPSHOT 'export', FAILOVER)", "(SNAPSHOT 'export')", "EXPORT_SNAPSHOT"];
-        let forms = forms.map(|form| format!("CREATE_REPLICATION_SLOT {slot_name} LOGICAL pgoutput {form}"));
+        let form =
+            |kind: &str, options: &str| format!("CREATE_REPLICATION_SLOT {slot_name}{kind} LOGICAL pgoutput {options}");
+        let forms = if temporary {
+            vec![form(" TEMPORARY", "(SNAPSHOT 'export')"), form(" TEMPORARY", "EXPORT_SNAPSHOT")]
+        } else {
+            ["(SNAPSHOT 'export', FAILOVER)", "(SNAPSHOT 'export')", "EXPORT_SNAPSHOT"]
+                .map(|options| form("", options))
+                .into()
+        };
         self.first_accepted(slot, &forms, lock_timeout).await
     }
 

@@ -2,9 +2,10 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::migration::{Busy, Migration, RunningCheck};
@@ -15,6 +16,8 @@ use crate::model::status::{CheckStatus, State, Verdict, WayBack};
 
 /// Keys that are shown of all that differ.
 const DIFFERING_MAX: usize = 100;
+/// How long making what accounts lack on the target may take before a check.
+const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl<D: Database> Migration<D> {
     /// Begins a check; it runs on when the caller goes away.
@@ -75,6 +78,14 @@ impl<D: Database> Migration<D> {
     async fn compare(&self, stop: CancellationToken) -> Result<Checked> {
         let plan = self.live().plan.clone();
         let plan = plan.ok_or_else(|| Error::fatal("there is no plan to check by"))?;
+        // Made later, what an account lacks would be a change since the check. Whoever cannot log in then is named elsewhere.
+        let ready = timeout(ACCOUNTS_TIMEOUT, self.database()?.ready_accounts()).await;
+        match ready.unwrap_or_else(|_| Err(Error::transient("the servers did not answer in time"))) {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(migration = self.name(), %error, "what accounts lack on the target was not made before the check");
+            }
+        }
         let (follow, progress) = (self.follow(), Arc::clone(&self.progress));
         self.database()?.check(&plan, follow, progress, stop).await
     }

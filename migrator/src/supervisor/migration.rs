@@ -163,6 +163,11 @@ impl<D: Database> Migration<D> {
         self.live.lock()
     }
 
+    /// Whether nothing of it is left to do, on any side.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.live().state, State::Finished | State::RolledBack)
+    }
+
     /// The leg that runs, or whose cutover is under way.
     pub(super) fn leg(&self) -> Leg {
         self.running.lock().leg

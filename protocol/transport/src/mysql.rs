@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use mysql_async::prelude::Queryable;
 use mysql_async::{ClientIdentity, Conn, DriverError, Error, IoError, Opts, OptsBuilder, SslOpts};
 use protocol::mysql::login::Encryption;
 
@@ -36,6 +37,20 @@ pub async fn open(options: OptsBuilder, tls: &Tls) -> Result<Conn, Error> {
         }
     };
     crate::preferring(tls, attempt, is_of_handshake).await
+}
+
+/// The statement that makes all that an account has by its roles count, which MySQL has from version 8 on; to other servers
+/// it says nothing. MariaDB has one role at a time, the default.
+pub const ALL_ROLES: &str = "/*!80000 SET ROLE ALL */";
+/// `ER_EMPTY_QUERY`: the answer to a statement that says nothing.
+pub const EMPTY_QUERY: u16 = 1065;
+
+/// Makes all that a session's account has by its roles count.
+pub async fn activate_roles(session: &mut Conn) -> Result<(), Error> {
+    match session.query_drop(ALL_ROLES).await {
+        Err(Error::Server(answer)) if answer.code == EMPTY_QUERY => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// The driver's words for it.

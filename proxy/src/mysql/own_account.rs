@@ -1,15 +1,9 @@
 //! Sessions of the account that the configuration has for a cluster: for what only that may ask.
 
-use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, IoError, OptsBuilder};
 use transport::{Password, Tls};
 
 use crate::config::Cluster;
-
-/// Makes what the account has by its roles count, which MySQL has from version 8 on; to other servers it says nothing.
-const ROLES: &str = "/*!80000 SET ROLE ALL */";
-/// What is said to a statement that says nothing.
-const EMPTY: u16 = 1065;
 
 /// How they are opened.
 #[derive(Clone, Debug)]
@@ -39,10 +33,7 @@ impl OwnAccount {
         };
         let options = self.options.clone().pass(password.as_ref().map(|password| password.as_str()));
         let mut session = transport::mysql::open(options, &self.tls).await?;
-        match session.query_drop(ROLES).await {
-            Err(Error::Server(reported)) if reported.code == EMPTY => {}
-            outcome => outcome?,
-        }
+        transport::mysql::activate_roles(&mut session).await?;
         Ok(session)
     }
 }

@@ -25,6 +25,18 @@ const READY: &str = "ready for connections";
 /// What it says when another process has its port.
 const TAKEN: &str = "Bind on TCP/IP port";
 
+/// What MySQL 9.7 takes 200 MB less memory with: touching it is a quarter of its start.
+const LITTLE_MEMORY: [&str; 8] = [
+    "--innodb-log-buffer-size=2M",
+    "--performance-schema-digests-size=100",
+    "--performance-schema-error-size=100",
+    "--performance-schema-events-stages-history-long-size=10",
+    "--performance-schema-events-statements-history-long-size=10",
+    "--performance-schema-events-transactions-history-long-size=10",
+    "--performance-schema-events-waits-history-long-size=10",
+    "--performance-schema-max-digest-length=256",
+];
+
 /// How many errors of a log are told.
 const ERRORS_MAX: usize = 5;
 
@@ -83,6 +95,9 @@ impl Options {
         .map(str::to_owned)
         .into();
         arguments.extend(self.of_the_kind().iter().map(|&setting| setting.to_owned()));
+        if self.binaries.kind == Kind::Mysql97 {
+            arguments.extend(LITTLE_MEMORY.iter().map(|&setting| setting.to_owned()));
+        }
         if !self.durable {
             arguments.push("--innodb-flush-log-at-trx-commit=2".to_owned());
             arguments.push("--sync-binlog=0".to_owned());

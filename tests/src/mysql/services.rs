@@ -3,6 +3,7 @@
 use super::Mysql;
 use super::disposable::Kind;
 use crate::certificates::{Authority, Says};
+use crate::managed::statements;
 
 /// The administrator that a service gives to its customer, and its password.
 pub const ADMIN: &str = "admin";
@@ -21,12 +22,8 @@ pub async fn start_rds(kind: Kind, name: &str, authority: &Authority, database: 
     let mysql = Mysql::start_with(kind, &settings).await;
     mysql.make_database(database).await;
     mysql.sql("", "DROP USER IF EXISTS ''@'localhost'").await;
-    for statement in RDS.split(";\n") {
-        let lines = statement.lines().filter(|line| !line.starts_with("--"));
-        let statement: String = lines.collect::<Vec<_>>().join("\n");
-        if !statement.trim().is_empty() {
-            mysql.sql("", &statement).await;
-        }
+    for statement in statements(RDS) {
+        mysql.sql("", &statement).await;
     }
     mysql
 }

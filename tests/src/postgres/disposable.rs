@@ -95,6 +95,47 @@ impl Server {
         Ok(server)
     }
 
+    /// Starts a standby that follows this server under the name `standby` by its physical slot of that name. This server is
+    /// stopped for a moment, and its data directory copied.
+    pub async fn start_standby(&mut self) -> Result<Self, Error> {
+        let ground = self.base.parent().map(Path::to_path_buf).unwrap_or_else(ground);
+        let base = new_folder(&ground, &format!("headgate-postgres-{}", self.binaries.version))?;
+        let mut standby = Self {
+            user: Account::for_servers(&base)?,
+            binaries: self.binaries.clone(),
+            base,
+            port: free_port()?,
+            process: None,
+            keep: false,
+        };
+        if let Some(account) = &standby.user {
+            while_doing(chown(&standby.base, Some(account.uid), Some(account.gid)), || {
+                format!("giving {} to the user nobody", standby.base.display())
+            })?;
+        }
+        self.stop().await?;
+        let mut copy = Command::new("cp");
+        if let Some(account) = &self.user {
+            copy.uid(account.uid).gid(account.gid);
+        }
+        copy.arg("-R").arg(self.data_dir()).arg(&standby.base);
+        run(copy, "copying the primary").await?;
+        // A slot is its server's own.
+        let slot = standby.data_dir().join("pg_replslot/standby");
+        while_doing(fs::remove_dir_all(&slot), || format!("removing {}", slot.display()))?;
+        let signal = standby.data_dir().join("standby.signal");
+        while_doing(fs::write(&signal, ""), || format!("writing {}", signal.display()))?;
+        let primary =
+            format!("host=127.0.0.1 port={} user=postgres dbname=postgres application_name=standby", self.port);
+        let settings =
+            [("primary_conninfo", primary.as_str()), ("primary_slot_name", "standby"), ("hot_standby_feedback", "on")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        standby.configure(&settings)?;
+        self.launch().await?;
+        standby.launch().await?;
+        Ok(standby)
+    }
+
     /// The loopback port that it listens on.
     pub fn port(&self) -> u16 {
         self.port
@@ -204,7 +245,9 @@ impl Server {
             // The server writes its state into the eighth line; the first is the process that wrote it.
             let said = fs::read_to_string(&state).unwrap_or_default();
             let mut lines = said.lines();
-            if lines.next() == Some(&pid) && lines.nth(6).is_some_and(|line| line.trim() == "ready") {
+            if lines.next() == Some(&pid)
+                && lines.nth(6).is_some_and(|line| ["ready", "standby"].contains(&line.trim()))
+            {
                 break;
             }
             if Instant::now() > deadline {

@@ -3,6 +3,7 @@
 use super::Postgres;
 use crate::certificates::Authority;
 use crate::least::{self, LEAST};
+use crate::managed::statements;
 
 /// A managed service of PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +61,9 @@ impl Service {
         let postgres = Postgres::start_with(version, &settings, Some(HBA)).await;
         let certificate = authority.sign_for_here(&format!("{}-{}", self.word(), postgres.port()));
         postgres.speak_tls(&certificate, None).await;
-        for statement in self.script().split(";\n") {
-            let lines = statement.lines().filter(|line| !line.starts_with("--"));
-            let statement: String = lines.collect::<Vec<_>>().join("\n");
-            if !statement.trim().is_empty() {
-                // New databases have what this one has.
-                postgres.sql("template1", &statement).await;
-            }
+        for statement in statements(self.script()) {
+            // New databases have what this one has.
+            postgres.sql("template1", &statement).await;
         }
         postgres.sql("postgres", &format!("create database {database} owner {ADMIN}")).await;
         postgres

@@ -238,6 +238,14 @@ const CASES: &[(&str, &[&str])] = &[
         &["recopy::a_follower_that_stopped_at_a_changed_table_goes_on_by_its_remedy"],
     ),
     (
+        "a slot of PostgreSQL forgets what the target has confirmed; MySQL's log is read again from where the target is",
+        &["failover::a_target_that_lost_what_it_had_confirmed_stops_the_migration"],
+    ),
+    (
+        "GTIDs go on on another server; slots do from version 17 on, which the way back of the same file shows",
+        &["failover::a_failover_of_the_source_costs_time_only"],
+    ),
+    (
         "the same promise in the engine's own words",
         &[
             "cancel::a_cancel_request_ends_the_statement_of_its_session_and_of_no_other",

@@ -1,7 +1,6 @@
 //! Writes changes to the target, together with the word how far it is: exactly once, whatever crashes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
@@ -54,6 +53,7 @@ pub(crate) struct ApplyBatch {
 
 /// The session that writes.
 pub(crate) struct Applier {
+    mysql: Mysql,
     session: Conn,
     tables: Arc<Tables>,
     migration: String,
@@ -75,9 +75,6 @@ pub(crate) struct Applier {
 impl TargetApplier for Applier {
     type Position = BinlogPosition;
     type Batch = ApplyBatch;
-    /// A restart would begin at a place that the source's log no longer has.
-    const RECORD_AFTER: Option<Duration> = Some(Duration::from_secs(3));
-
     fn stored(&self) -> &BinlogPosition {
         &self.stored
     }
@@ -87,6 +84,9 @@ impl TargetApplier for Applier {
     }
 
     async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
+        if self.mysql.fires() {
+            return Err(Error::transient("the target has triggers again that what is applied would fire"));
+        }
         in_time(piece.items.len(), self.write_or_yield(piece)).await
     }
 }
@@ -114,6 +114,7 @@ impl Applier {
         let packet: Option<u64> = session.query_first("SELECT @@SESSION.max_allowed_packet").await.map_err(cannot)?;
         let bytes_max = (packet.unwrap_or(1 << 20) / 4).min(STATEMENT_BYTES_MAX);
         let mut applier = Self {
+            mysql: mysql.clone(),
             session,
             tables,
             migration: quote_literal(&mysql.key()),

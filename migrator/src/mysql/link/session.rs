@@ -26,8 +26,8 @@ pub(in crate::mysql) async fn open(endpoint: &Endpoint, purpose: &str) -> Result
 async fn shed(link: &mut Link) -> Result<()> {
     const WHAT: &str = "cannot set a session up";
     link.execute(&settings::first(), WHAT).await?;
-    let answer = link.command(settings::ROLES, WHAT).await?;
-    if answer.first() == Some(&0xFF) && code(&answer) != settings::EMPTY {
+    let answer = link.command(transport::mysql::ALL_ROLES, WHAT).await?;
+    if answer.first() == Some(&0xFF) && code(&answer) != transport::mysql::EMPTY_QUERY {
         return Err(refused(WHAT, &answer));
     }
     let text = |cell: &Cell| String::from_utf8_lossy(cell.as_deref().unwrap_or_default()).into_owned();

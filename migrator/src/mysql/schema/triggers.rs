@@ -59,5 +59,9 @@ pub async fn remove(mysql: &Mysql) -> Result<()> {
 /// Sees to it that none fires while changes are applied. Those that the target had by itself are written down there
 /// before they are dropped.
 pub async fn make_way(mysql: &Mysql) -> Result<()> {
-    if mysql.leg() == Leg::FIRST { remove(mysql).await } else { set_aside::run(mysql).await }
+    let made = if mysql.leg() == Leg::FIRST { remove(mysql).await } else { set_aside::run(mysql).await };
+    if made.is_ok() {
+        mysql.set_fires(false);
+    }
+    made
 }

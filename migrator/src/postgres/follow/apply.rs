@@ -59,22 +59,22 @@ pub(crate) struct ApplyBatch {
 
 /// The session that writes.
 pub(crate) struct Applier {
+    postgres: Postgres,
     client: Client,
     tables: Arc<Tables>,
-    migration: String,
     /// What the progress record goes by.
     key: String,
     prepared: HashMap<String, Statement>,
     /// The target's own word how far it is.
     stored: Lsn,
+    /// On which timeline of the source that is, as far as it is recorded.
+    timeline: Option<u32>,
     open: bool,
 }
 
 impl TargetApplier for Applier {
     type Position = Lsn;
     type Batch = ApplyBatch;
-    const RECORD_AFTER: Option<Duration> = None;
-
     fn stored(&self) -> &Lsn {
         &self.stored
     }
@@ -84,6 +84,9 @@ impl TargetApplier for Applier {
     }
 
     async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
+        if self.postgres.fires() {
+            return Err(Error::transient("the target has triggers again that what is applied would fire"));
+        }
         in_time(piece.items.len(), self.write(piece)).await
     }
 }
@@ -102,22 +105,39 @@ impl Applier {
             client.batch_execute(&set).await.map_err(cannot)?;
         }
         tag_origin(&client, &postgres.slot()).await?;
-        let query = "SELECT lsn::text FROM headgate.progress WHERE migration = $1";
+        let query = "SELECT lsn::text, timeline FROM headgate.progress WHERE migration = $1";
         let row = client.query_opt(query, &[&postgres.key()]).await.map_err(cannot)?;
         let Some(row) = row else {
             return Err(Error::fatal("the target has no record of how far it is")
                 .remedy(super::tables::start_anew(postgres.name())));
         };
         let text: String = row.try_get(0).map_err(cannot)?;
+        let timeline: Option<i64> = row.try_get(1).map_err(cannot)?;
         Ok(Self {
             client,
+            timeline: timeline.and_then(|timeline| timeline.try_into().ok()),
             tables,
             key: postgres.key(),
-            migration: postgres.name().to_owned(),
+            postgres: postgres.clone(),
             prepared: HashMap::new(),
             stored: text.parse()?,
             open: false,
         })
+    }
+
+    /// On which timeline of the source the target is, as far as it is recorded.
+    pub(crate) fn timeline(&self) -> Option<u32> {
+        self.timeline
+    }
+
+    /// Records the timeline of what comes from now on.
+    pub(crate) async fn keep_timeline(&self, timeline: u32) -> Result<()> {
+        if self.timeline == Some(timeline) {
+            return Ok(());
+        }
+        let update = "UPDATE headgate.progress SET timeline = $2 WHERE migration = $1";
+        let kept = self.client.execute(update, &[&self.key, &i64::from(timeline)]).await;
+        kept.map(drop).map_err(|error| failed("cannot record the source's timeline on the target", error))
     }
 
     async fn write(&mut self, piece: &ApplyBatch) -> Result<()> {
@@ -203,7 +223,7 @@ impl Applier {
             let comma = if key.is_empty() { "" } else { ", " };
             key = format!("{key}{comma}{}={value}", table.columns[column].name);
         }
-        let recopy = format!("RECOPY TABLE {} OF MIGRATION {}", table.title, self.migration);
+        let recopy = format!("RECOPY TABLE {} OF MIGRATION {}", table.title, self.postgres.name());
         differs(verb, &table.title, &key, why, &recopy)
     }
 

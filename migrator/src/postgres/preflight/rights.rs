@@ -30,19 +30,19 @@ pub(super) fn to_connect(postgres: &Postgres, failure: &crate::Error) -> String 
 }
 
 /// What lets verifiers be read on both sides, as far as it lacks: in words, and the statement where there is one.
-pub(super) async fn to_read_passwords(
+pub(super) fn to_read_passwords(
     postgres: &Postgres,
     (source, readable_there): (&Side, bool),
     (target, readable_here): (&Side, bool),
-) -> Result<(String, String)> {
+) -> (String, String) {
     let sides = [
         (readable_there, source, Which::Source, "source_passwords"),
         (readable_here, target, Which::Target, "target_passwords"),
     ];
     let Some((_, side, which, check)) = sides.into_iter().find(|(readable, ..)| !readable) else {
-        return Ok(Default::default());
+        return Default::default();
     };
-    let facts = service::of(&side.session).await?;
+    let facts = side.facts;
     let whose = For::own(postgres, which, facts.service());
     let statement = rights::statement(which, rights::NEWEST, check, whose);
     let log_in = "let its client log in through Headgate, over TLS";
@@ -51,11 +51,7 @@ pub(super) async fn to_read_passwords(
         (true, "") => format!("{} lets nobody read pg_authid: {log_in}", facts.service()),
         (true, words) => format!("on {}, {words}, or {log_in}", facts.service()),
     };
-    Ok((words, statement))
-}
-
-async fn lacking(postgres: &Postgres, side: &Side, which: Which) -> Result<Vec<Grant>> {
-    rights::lacking(postgres, &side.session, which).await
+    (words, statement)
 }
 
 /// What the role lacks of the rights that this check is about, as (evidence, fix).
@@ -74,8 +70,8 @@ pub(super) async fn source(postgres: &Postgres, source: &Side, findings: &mut Fi
 }
 
 async fn on_source(postgres: &Postgres, source: &Side, findings: &mut Findings) -> Result<()> {
-    let lacking = lacking(postgres, source, Which::Source).await?;
-    let service = service::of(&source.session).await?.service();
+    let lacking = rights::lacking(postgres, &source.session, Which::Source).await?;
+    let service = source.facts.service();
     let who = &postgres.source().user;
     let rows = |check| of(&lacking, check, who, Which::Source);
     let mut lacks: Vec<_> = rows("source_rights");
@@ -165,7 +161,7 @@ pub(super) async fn target(postgres: &Postgres, source: Option<&Side>, target: &
 }
 
 async fn on_target(postgres: &Postgres, source: Option<&Side>, target: &Side, findings: &mut Findings) -> Result<()> {
-    let lacking = lacking(postgres, target, Which::Target).await?;
+    let lacking = rights::lacking(postgres, &target.session, Which::Target).await?;
     let who = &postgres.target().user;
     let superuser: bool =
         one(&target.session, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user", &[]).await?;
@@ -198,7 +194,7 @@ async fn on_target(postgres: &Postgres, source: Option<&Side>, target: &Side, fi
         Some(source) => one(&source.session, "SELECT EXISTS (SELECT FROM pg_catalog.pg_user_mappings)", &[]).await?,
         None => false,
     };
-    let service = service::of(&target.session).await?.service();
+    let service = target.facts.service();
     for grant in lacking.iter().filter(|grant| {
         ["target_passwords", "target_origins", "target_triggers"].contains(&grant.check)
             || mapped && grant.check == "target_user_mappings"

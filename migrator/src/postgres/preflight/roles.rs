@@ -34,7 +34,7 @@ pub(super) async fn judge(postgres: &Postgres, source: &Side, target: &Side) -> 
     let salt = format!("{:032x}", rand::random::<u128>());
     let (ours, theirs) = (readable(source).await?, readable(target).await?);
     let readable = ours && theirs;
-    let (words, fix) = rights::to_read_passwords(postgres, (source, ours), (target, theirs)).await?;
+    let (words, fix) = rights::to_read_passwords(postgres, (source, ours), (target, theirs));
     let of_service = service::roles(&source.session).await?;
     let there = logins(source, readable, &salt).await?;
     let here = logins(target, readable, &salt).await?;

@@ -62,7 +62,7 @@ pub(super) async fn source(postgres: &Postgres, source: &Side, findings: &mut Fi
 
 /// Names who runs a server, where it is not its owner, and the roles that stay there.
 async fn service(side: &Side, check: &'static str, findings: &mut Findings) -> Result<()> {
-    let facts = service::of(&side.session).await?;
+    let facts = side.facts;
     if !facts.service().is_managed() {
         findings.ok(check, "no managed service is known by its roles: a server of one's own");
         return Ok(());
@@ -93,7 +93,7 @@ async fn settings(source: &Side, findings: &mut Findings) -> Result<()> {
         |column: usize| row.try_get::<_, String>(column).map_err(|error| failed("a setting cannot be read", error));
     let number =
         |column: usize| row.try_get::<_, i64>(column).map_err(|error| failed("a setting cannot be read", error));
-    let facts = service::of(&source.session).await?;
+    let facts = source.facts;
     if text(0)? == "logical" {
         findings.ok("wal_level", "logical");
     } else {
@@ -182,7 +182,7 @@ async fn target_settings(target: &Side, findings: &mut Findings) -> Result<()> {
     let flag = |column| row.try_get::<_, bool>(column).map_err(|error| failed("a setting cannot be read", error));
     if flag(0)? {
         let size: String = row.try_get(1).map_err(|error| failed("a setting cannot be read", error))?;
-        let (words, fix) = service::of(&target.session).await?.setting("max_wal_size", "8GB", false);
+        let (words, fix) = target.facts.setting("max_wal_size", "8GB", false);
         findings.warning(
             "max_wal_size",
             format!("max_wal_size is {size} on the target"),

@@ -5,11 +5,14 @@ use tokio_postgres::types::{FromSqlOwned, ToSql};
 
 use crate::error::Result;
 use crate::postgres::client::failed;
+use crate::postgres::service::{self, Facts};
 
 /// A server that answered.
 pub(crate) struct Side {
     pub(crate) session: Client,
     pub(crate) version: i32,
+    /// Who runs it.
+    pub(crate) facts: Facts,
     /// Whether the migration's own database is the one that the session is in.
     pub(crate) has_database: bool,
 }
@@ -17,7 +20,8 @@ pub(crate) struct Side {
 impl Side {
     pub(crate) async fn open(session: Client, has_database: bool) -> Result<Self> {
         let version = one(&session, "SELECT current_setting('server_version_num')::int", &[]).await?;
-        Ok(Self { session, version, has_database })
+        let facts = service::of(&session).await?;
+        Ok(Self { session, version, facts, has_database })
     }
 
     pub(crate) fn major(&self) -> i32 {

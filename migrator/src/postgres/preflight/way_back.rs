@@ -5,7 +5,7 @@ use super::super::client::failed;
 use super::side::Side;
 use crate::error::Result;
 use crate::postgres::schema::set_aside;
-use crate::postgres::{fence, plan, rights, service};
+use crate::postgres::{fence, plan, rights};
 use crate::preflight::Findings;
 use crate::rights::Side as Which;
 
@@ -65,7 +65,7 @@ async fn lacking(
     findings: &mut Findings,
 ) -> Result<()> {
     let lacking = rights::lacking(postgres, &side.session, which).await?;
-    let service = service::of(&side.session).await?.service();
+    let service = side.facts.service();
     let user = match which {
         Which::Source => &postgres.source().user,
         Which::Target => &postgres.target().user,
@@ -96,7 +96,7 @@ async fn settings(target: &Side, findings: &mut Findings) -> Result<()> {
         .await
         .map_err(cannot)?;
     let level: String = row.try_get(0).map_err(cannot)?;
-    let facts = service::of(&target.session).await?;
+    let facts = target.facts;
     if level != "logical" {
         let (words, fix) = facts.setting("wal_level", "logical", true);
         findings.warning(TARGET, format!("wal_level is {level} on the target"), &format!("{words}; {REMEDY}"), fix);

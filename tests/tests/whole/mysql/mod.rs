@@ -61,6 +61,7 @@ mod console;
 mod cutover;
 mod drivers;
 mod drop;
+mod failover;
 mod faults;
 mod foreign;
 mod hostile;

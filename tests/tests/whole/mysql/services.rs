@@ -3,12 +3,12 @@
 use mysql_async::{Conn, OptsBuilder, SslOpts};
 use tests::certificates::{Authority, headgate};
 use tests::headgate::Engine;
+use tests::managed::findings;
 use tests::mysql::disposable::Kind;
 use tests::mysql::services::{ADMIN, start_rds};
 use tests::mysql::{Mysql, rows, single};
-use tests::postgres::Record;
 use tests::wait::{SOON, within};
-use tests::world::{DATABASE, MIGRATION, World};
+use tests::world::{DATABASE, World};
 
 /// What the application has: a trigger that writes, a foreign key that deletes, a view.
 const SCHEMA: &str = include_str!("services/shop.sql");
@@ -35,12 +35,6 @@ async fn connect(port: u16, (user, password): (&str, &str), database: Option<&st
         .prefer_socket(false)
         .ssl_opts(ssl);
     within("connecting", SOON, Conn::new(options)).await.expect("let in")
-}
-
-/// The evidence and the statement of a check's findings, as far as they are at least warnings.
-fn reported<'a>(checks: &'a [Record], name: &str) -> Vec<(&'a str, &'a str)> {
-    let of = |check: &&Record| check["check"] == name && check["level"] != "ok";
-    checks.iter().filter(of).map(|check| (check["evidence"].as_str(), check["fix"].as_str())).collect()
 }
 
 /// The application writes where it is: what it deletes is noted once, and the orders go with it.
@@ -78,25 +72,19 @@ async fn rds_moves_there_and_back() {
     world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
     // The log is purged as soon as the service can, until its own procedure is told otherwise.
     let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
-    let [(_, keep)] = reported(&checks, "binlog_retention")[..] else { panic!("{checks:?}") };
-    world.source.sql("", keep).await;
+    let [keep] = findings(&checks, "binlog_retention")[..] else { panic!("{checks:?}") };
+    world.source.sql("", &keep["fix"]).await;
     // The way back needs the other one's.
-    let [(_, keep)] = reported(&checks, "target_way_back")[..] else { panic!("{checks:?}") };
-    world.target.sql("", keep).await;
-    let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
-    let errors: Vec<_> = checks.iter().filter(|check| check["level"] == "error").collect();
-    assert!(errors.is_empty(), "{errors:?}");
-    world.headgate.admin("START MIGRATION m").await;
-    world.until_state("following", MIGRATION).await;
+    let [keep] = findings(&checks, "target_way_back")[..] else { panic!("{checks:?}") };
+    world.target.sql("", &keep["fix"]).await;
+    world.start_without_errors().await;
     world.check().await;
 
     let mut app = connect(world.headgate.port(), APP, Some(DATABASE)).await;
     write(&mut app, &world, &world.source, 1).await;
     world.cutover().await;
     write(&mut app, &world, &world.target, 2).await;
-    world.check().await;
-    let report = world.row("ROLLBACK MIGRATION m WITH (max_hold = '10s')").await;
-    assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
+    world.roll_back().await;
     write(&mut app, &world, &world.source, 3).await;
     let mut anew = connect(world.headgate.port(), APP, Some(DATABASE)).await;
     assert_eq!(single(&rows(&mut anew, "SELECT COUNT(*) FROM customers").await, "customers"), "17");

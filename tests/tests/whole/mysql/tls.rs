@@ -98,9 +98,7 @@ async fn there_and_back(kind: Kind) {
     world.cutover().await;
     for moved in ["there", "back"] {
         if moved == "back" {
-            world.check().await;
-            let report = world.row("ROLLBACK MIGRATION m WITH (max_hold = '10s')").await;
-            assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
+            world.roll_back().await;
         }
         let mut anew = connect(port, &authority, PASSWORD).await.expect("a new session");
         for session in [&mut stays, &mut anew] {

@@ -4,6 +4,7 @@ mod cancel;
 mod console;
 mod cutover;
 mod drop;
+mod failover;
 mod faults;
 mod foreign;
 mod hostile;

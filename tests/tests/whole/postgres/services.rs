@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use tests::certificates::{Authority, headgate};
 use tests::headgate::{Engine, Headgate};
 use tests::least::{LEAST, PASSWORD};
+use tests::managed::findings;
+use tests::postgres::Postgres;
 use tests::postgres::psql::{Psql, Staying};
 use tests::postgres::services::{ADMIN, Service};
-use tests::postgres::{Postgres, Record};
-use tests::world::{DATABASE, MIGRATION, World};
+use tests::world::{DATABASE, World};
 
 /// What the application has: owners, logins, a trigger and a rule that write, a foreign key that deletes, a policy, default privileges.
 const SCHEMA: &str = include_str!("services/shop.sql");
@@ -47,12 +48,6 @@ fn client(headgate: &Headgate, (user, password): (&'static str, &'static str)) -
     Psql::new(headgate.port(), user, password, "sslmode=require")
 }
 
-/// The evidence of a check, as far as it is at least a warning.
-fn reported<'a>(checks: &'a [Record], name: &str) -> Vec<&'a str> {
-    let of = |check: &&Record| check["check"] == name && check["level"] != "ok";
-    checks.iter().filter(of).map(|check| check["evidence"].as_str()).collect()
-}
-
 /// The application writes where it is: each write is noted once by its trigger, and a customer's orders go with it.
 async fn write(app: &mut Staying, world: &World, serving: &Postgres, customer: u32) {
     let noted = "select count(*) from audit";
@@ -77,21 +72,15 @@ async fn write(app: &mut Staying, world: &World, serving: &Postgres, customer: u
 async fn moves_there_and_back(service: Service) {
     let authority = Authority::new();
     let world = between(service, false, &authority).await;
-    world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
-    let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
-    let errors: Vec<_> = checks.iter().filter(|check| check["level"] == "error").collect();
-    assert!(errors.is_empty(), "{errors:?}");
+    let checks = world.follow_without_errors().await;
     let sets_role = service != Service::Neon;
-    assert_eq!(reported(&checks, "target_triggers").is_empty(), sets_role, "{checks:?}");
-    world.headgate.admin("START MIGRATION m").await;
-    world.until_state("following", MIGRATION).await;
-    world.check().await;
+    assert_eq!(findings(&checks, "target_triggers").is_empty(), sets_role, "{checks:?}");
 
     // Where nobody can read verifiers, whoever has shown its password is ready, and who has not is named.
     let unproved = async || -> BTreeSet<String> {
         let checks = world.headgate.admin("SHOW READINESS m").await;
-        let names = reported(&checks, "accounts").into_iter().filter_map(|evidence| evidence.split(':').next());
-        names.map(str::to_owned).collect()
+        let evidence = findings(&checks, "accounts").into_iter().map(|finding| &finding["evidence"]);
+        evidence.filter_map(|evidence| evidence.split(':').next()).map(str::to_owned).collect()
     };
     let hidden = service != Service::Neon;
     let names =
@@ -116,9 +105,7 @@ async fn moves_there_and_back(service: Service) {
         let version = client(&world.headgate, login).ask("show server_version_num").await;
         assert_eq!(&version.expect("let in on the target")[..2], "18");
     }
-    world.check().await;
-    let report = world.row("ROLLBACK MIGRATION m WITH (max_hold = '10s')").await;
-    assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
+    world.roll_back().await;
     assert_eq!(&app.ask("show server_version_num").await[..2], "15");
     world.source.until_value(DATABASE, WHOLE, "3").await;
     write(&mut app, &world, &world.source, 4).await;
@@ -162,13 +149,7 @@ async fn neon_moves_there_and_back() {
 async fn a_role_with_what_is_printed_for_a_service_moves_there_and_back() {
     let authority = Authority::new();
     let world = between(Service::Rds, true, &authority).await;
-    world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
-    let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
-    let errors: Vec<_> = checks.iter().filter(|check| check["level"] == "error").collect();
-    assert!(errors.is_empty(), "{errors:?}");
-    world.headgate.admin("START MIGRATION m").await;
-    world.until_state("following", MIGRATION).await;
-    world.check().await;
+    world.follow_without_errors().await;
     let mut app = client(&world.headgate, LOGINS[0]).stay();
     write(&mut app, &world, &world.source, 1).await;
     client(&world.headgate, LOGINS[1]).ask("select 1").await.expect("let in");
