@@ -11,7 +11,7 @@ use mysql_async::{Conn, OptsBuilder, Row, Value};
 
 use crate::least;
 use crate::wait::{SOON, until, within};
-pub use programs::{Login, finish, node, python};
+pub use programs::{Login, finish, java, node, python};
 
 /// Rows as text, as the client `mysql` would show them.
 pub type Rows = Vec<Vec<Option<String>>>;

@@ -95,14 +95,19 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Python with the drivers `pymysql`, `MySQLdb` and `mysql.connector`, to run a script.
+/// Python with the drivers of both engines, to run a script.
 pub fn python() -> Command {
     driver("python")
 }
 
-/// Node with the driver `mysql2`, whose folder is in `HEADGATE_NODE_MODULES`, to run a script.
+/// Node with the drivers of both engines, whose folder is in `HEADGATE_NODE_MODULES`, to run a script.
 pub fn node() -> Command {
     driver("node")
+}
+
+/// Java with the drivers of both engines, to run a program in one file.
+pub fn java() -> Command {
+    driver("java")
 }
 
 fn driver(name: &str) -> Command {
