@@ -1,12 +1,11 @@
 //! RSA for passwords that clients send over a connection without TLS: OAEP with SHA-1, as the protocol has it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rsa::pkcs8::{EncodePublicKey, LineEnding};
 use rsa::rand_core::OsRng;
 use rsa::{Oaep, RsaPrivateKey};
 use sha1_for_rsa::Sha1;
-use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 /// As long as the key that a server makes for itself.
@@ -14,7 +13,7 @@ const KEY_BITS: usize = 2048;
 
 /// Headgate's own pair of keys, made when the first client without TLS asks for it, and kept in memory only.
 #[derive(Default)]
-pub struct KeyPair(OnceCell<Option<Arc<Pair>>>);
+pub struct KeyPair(Arc<OnceLock<Option<Arc<Pair>>>>);
 
 struct Pair {
     private: RsaPrivateKey,
@@ -40,18 +39,21 @@ impl KeyPair {
     }
 
     async fn pair(&self) -> Option<Arc<Pair>> {
-        let make = || async {
-            tokio::task::spawn_blocking(|| {
-                let private = RsaPrivateKey::new(&mut OsRng, KEY_BITS).ok()?;
-                let public = private.to_public_key().to_public_key_pem(LineEnding::LF);
-                let public = public.ok()?;
-                Some(Arc::new(Pair { private, public }))
-            })
-            .await
-            .unwrap_or_default()
-        };
-        self.0.get_or_init(make).await.clone()
+        if let Some(made) = self.0.get() {
+            return made.clone();
+        }
+        // On a busy machine a key may take longer than a login: who comes next must find it, and not begin anew.
+        let cell = Arc::clone(&self.0);
+        let making = tokio::task::spawn_blocking(move || cell.get_or_init(make).clone());
+        making.await.ok().flatten()
     }
+}
+
+fn make() -> Option<Arc<Pair>> {
+    let private = RsaPrivateKey::new(&mut OsRng, KEY_BITS).ok()?;
+    let public = private.to_public_key().to_public_key_pem(LineEnding::LF);
+    let public = public.ok()?;
+    Some(Arc::new(Pair { private, public }))
 }
 
 #[cfg(test)]
@@ -70,5 +72,14 @@ mod tests {
         assert!(theirs.open(sealed).await.is_none());
         assert!(seal(b"no key", b"secret", &mut OsRng).is_none());
         assert!(ours.open(vec![0; 3]).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_key_is_made_though_the_client_that_asked_for_it_has_gone() {
+        let keys = KeyPair::default();
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, keys.public()).await.is_err(), "too quick to be left");
+        let cell = Arc::clone(&keys.0);
+        let made = tokio::task::spawn_blocking(move || cell.wait().is_some());
+        assert!(made.await.expect("it waits"));
     }
 }
