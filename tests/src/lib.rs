@@ -19,5 +19,6 @@ pub mod pgbench;
 pub mod postgres;
 pub mod stage;
 pub mod statements;
+pub mod staying;
 pub mod wait;
 pub mod world;

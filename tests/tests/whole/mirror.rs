@@ -291,7 +291,7 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "drivers and clients of MySQL, each with a script of its own; PostgreSQL's are shown by pgbench, psql and its own suite",
+        "each driver and client of MySQL also reads the same word for word; of PostgreSQL that is shown by pgbench, psql and its own suite",
         &[
             "console::mysql2_of_node_shows_routes",
             "console::pymysql_shows_routes",
@@ -315,6 +315,7 @@ const CASES: &[(&str, &[&str])] = &[
             "accounts::the_accounts_of_an_old_server_decide",
             "accounts::the_console_has_an_account_of_its_own",
             "cutover::accounts_of_the_source_log_in_after_the_switch",
+            "drivers::no_driver_notices_a_move_there_and_back_where_headgate_asks_for_its_password",
             "hostile::a_change_of_the_user_that_is_none_ends_its_session_only",
             "hostile::a_password_that_is_garbage_under_every_cover_is_refused",
             "login::a_headgate_that_is_full_says_what_a_server_would",

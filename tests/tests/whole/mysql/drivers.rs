@@ -1,14 +1,20 @@
-//! Real drivers and clients: the same script reads the same directly and through Headgate, with a cutover in its middle.
+//! Real drivers and clients: the same script reads the same directly and through Headgate, with a cutover in its middle; and
+//! they stay connected, over TLS, while their database moves and comes back.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tests::headgate::ADMIN_PASSWORD;
+use tests::certificates::{Authority, Says, headgate};
+use tests::headgate::{ADMIN_PASSWORD, Engine};
+use tests::mysql::disposable::{Kind, find};
 use tests::mysql::{Login, Mysql, Pair, node, python};
+use tests::staying::{self, Script, UNHURRIED, there_and_back};
 use tests::wait::within;
-use tests::world::{DATABASE, PASSWORD, USER, World};
+use tests::world::{DATABASE, PASSWORD, USER, World, numbers};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
+
+use super::tls::{cluster, route, server};
 
 /// A script takes some seconds, most of them for a statement that is ended by another session.
 const TIMEOUT: Duration = Duration::from_mins(2);
@@ -210,4 +216,73 @@ async fn the_client_of_mysql_reads_the_same_with_a_cutover_in_the_middle() {
 #[tokio::test]
 async fn the_client_of_mariadb_reads_the_same_with_a_cutover_in_the_middle() {
     reads_the_same(Driver::Client("mariadb")).await;
+}
+
+/// The rows of each driver that are as they were written, and all of them.
+const COUNTED: &str = "SELECT driver, SUM(amount = number * 1.25 AND ratio = number / 4 AND even = (number % 2 = 0)
+        AND body = UNHEX(LPAD(HEX(number), 8, '0')) AND note = CONCAT('zwölf ', number)
+        AND moment = TIMESTAMP('2024-02-29 12:00:00') + INTERVAL number SECOND AND absent IS NULL), COUNT(*)
+    FROM taken GROUP BY driver ORDER BY driver";
+
+/// What the drivers that stay work with.
+async fn application(source: &Mysql) {
+    source.make_account(USER, PASSWORD, DATABASE).await;
+    let schema = format!(
+        "CREATE TABLE taken (driver VARCHAR(60) CHARACTER SET ascii COLLATE ascii_bin, session INT, number INT,
+            amount DECIMAL(20, 2), ratio DOUBLE, even BOOLEAN, body VARBINARY(20), note VARCHAR(60) CHARACTER SET utf8mb4,
+            moment DATETIME, absent TEXT, PRIMARY KEY (driver, session, number)) ENGINE = InnoDB;
+         CREATE TABLE many (id INT PRIMARY KEY, body TEXT) ENGINE = InnoDB;
+         INSERT INTO many SELECT n, REPEAT('0123456789abcdef', 8) FROM {} WHERE n <= 500",
+        numbers(3)
+    );
+    source.sql(DATABASE, &schema).await;
+}
+
+/// Moves a database there and back under all drivers, with accounts as the server makes them by itself: of
+/// `caching_sha2_password` in MySQL, and of `mysql_native_password` in MariaDB.
+async fn no_driver_notices(kind: Kind) {
+    let authority = Authority::new();
+    let signed = |name: &str| authority.sign_openly(name, Says { hosts: &["localhost"], ..Says::default() });
+    let (blue, green) = (signed("blue"), signed("green"));
+    let (source, target) = tokio::join!(server(kind, &blue, &authority), server(kind, &green, &authority));
+    application(&source).await;
+    let sections = [
+        cluster("blue", &source, "verify-full", &authority),
+        cluster("green", &target, "verify-full", &authority),
+        route(),
+        UNHURRIED.to_owned(),
+    ]
+    .concat();
+    let shown = authority.sign_for_here("listener");
+    let headgate = headgate(Engine::Mysql, &shown, "tls = \"allow\"\n", &sections).await;
+    let world = World { headgate, source, target };
+    let client = |kind: Kind, name| {
+        let binaries = find(kind).unwrap_or_else(|error| panic!("{error}"));
+        Script::Python("staying_client.py", Some(binaries.program(name)))
+    };
+    let drivers = [
+        ("PyMySQL", Script::Python("staying_pymysql.py", None)),
+        ("mysql2", Script::Node("staying_mysql2.mjs")),
+        ("Connector/J", Script::Jdbc("mariadb")),
+        ("mysql", client(Kind::Mysql97, "mysql")),
+        ("mariadb", client(Kind::Mariadb1011, "mariadb")),
+    ];
+    let (ca, none) = (authority.file(), Path::new(""));
+    let mut logins = Vec::new();
+    for (driver, script) in &drivers {
+        for tls in ["disable", "require", "verify-full"] {
+            let (script, files) = (script.clone(), [&ca, none, none]);
+            logins.push(staying::Login { driver, script, tls, user: USER, password: PASSWORD, files });
+        }
+    }
+    there_and_back(&world, &logins, COUNTED).await;
+    let configured = std::fs::read_to_string(world.headgate.folder().join("headgate.toml")).expect("it is there");
+    assert!(!configured.contains(PASSWORD) && !world.headgate.log().contains(PASSWORD));
+}
+
+#[tokio::test]
+async fn no_driver_notices_a_move_there_and_back_whatever_its_encryption_and_its_account() {
+    for kind in [Kind::Mysql97, Kind::Mariadb1011] {
+        no_driver_notices(kind).await;
+    }
 }

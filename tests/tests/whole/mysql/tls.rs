@@ -23,7 +23,7 @@ const SEEN_MARIADB: &str = "SELECT CONCAT(CURRENT_USER(), ' ', VARIABLE_VALUE <>
                             WHERE VARIABLE_NAME = 'Ssl_cipher'";
 
 /// A server with a certificate; the accounts that Headgate and the application use are for TLS only.
-async fn server(kind: Kind, (certificate, key): &(PathBuf, PathBuf), authority: &Authority) -> Mysql {
+pub(super) async fn server(kind: Kind, (certificate, key): &(PathBuf, PathBuf), authority: &Authority) -> Mysql {
     let ca = authority.file();
     let settings = [("ssl-ca", &ca), ("ssl-cert", certificate), ("ssl-key", key)];
     let settings = settings.map(|(name, path)| (name, path.to_str().expect("the path is text")));
@@ -43,7 +43,7 @@ async fn application(mysql: &Mysql) {
     mysql.sql(DATABASE, rows).await;
 }
 
-fn cluster(name: &str, mysql: &Mysql, tls: &str, authority: &Authority) -> String {
+pub(super) fn cluster(name: &str, mysql: &Mysql, tls: &str, authority: &Authority) -> String {
     let (port, tls) = (mysql.port(), authority.trusted_with(tls));
     // The password comes as a token does.
     format!(
@@ -52,7 +52,7 @@ fn cluster(name: &str, mysql: &Mysql, tls: &str, authority: &Authority) -> Strin
     )
 }
 
-fn route() -> String {
+pub(super) fn route() -> String {
     format!("[routes.{DATABASE}]\ncluster = \"blue\"\n")
 }
 

@@ -3,6 +3,7 @@
 mod cancel;
 mod console;
 mod cutover;
+mod drivers;
 mod drop;
 mod failover;
 mod faults;

@@ -11,7 +11,7 @@ use tests::postgres::{Postgres, try_connect};
 use tests::world::{DATABASE, World};
 
 /// Without TLS only the superuser of the tests comes in; everybody else needs a password too.
-const HBA: &str = "hostnossl all postgres 127.0.0.1/32 trust\nhostssl all app_md5 127.0.0.1/32 md5\n\
+pub(super) const HBA: &str = "hostnossl all postgres 127.0.0.1/32 trust\nhostssl all app_md5 127.0.0.1/32 md5\n\
                    hostssl all all 127.0.0.1/32 scram-sha-256\n";
 
 /// A role's password, which no configuration has.
@@ -22,8 +22,13 @@ const SEEN: &str = "select session_user || ' ' || ssl from pg_stat_ssl where pid
 
 /// A server with the database that only speaks TLS, but for the superuser of the tests.
 async fn server(version: u32, authority: &Authority, name: &str) -> Postgres {
-    let settings = [("password_encryption", "scram-sha-256")];
-    let postgres = Postgres::start_with(version, &settings, Some(HBA)).await;
+    server_of(version, HBA, authority, name).await
+}
+
+/// The same, with a `pg_hba.conf` of its own.
+pub(super) async fn server_of(version: u32, hba: &str, authority: &Authority, name: &str) -> Postgres {
+    let settings = [("password_encryption", "scram-sha-256"), ("max_connections", "300")];
+    let postgres = Postgres::start_with(version, &settings, Some(hba)).await;
     postgres.speak_tls(&authority.sign_for_here(name), None).await;
     postgres.sql("postgres", "create role mover superuser login replication password 'm'").await;
     postgres.sql("postgres", &format!("create database {DATABASE}")).await;
@@ -39,7 +44,7 @@ async fn application(postgres: &Postgres) {
     postgres.sql(DATABASE, &sql).await;
 }
 
-fn cluster(name: &str, postgres: &Postgres, tls: &str, authority: &Authority) -> String {
+pub(super) fn cluster(name: &str, postgres: &Postgres, tls: &str, authority: &Authority) -> String {
     let (port, tls) = (postgres.port(), authority.trusted_with(tls));
     // The password comes as a token does.
     format!(
@@ -47,7 +52,7 @@ fn cluster(name: &str, postgres: &Postgres, tls: &str, authority: &Authority) ->
     )
 }
 
-fn route() -> String {
+pub(super) fn route() -> String {
     format!("[routes.{DATABASE}]\ncluster = \"blue\"\n")
 }
 
