@@ -1,5 +1,6 @@
 //! A source, a target and Headgate between them and an application.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mysql_async::Conn;
@@ -333,6 +334,14 @@ impl<S: Side> World<S> {
         let report = self.row(&format!("CUTOVER MIGRATION m WITH (max_hold = '10s'{options})")).await;
         assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
         report
+    }
+
+    /// The accounts of which SHOW READINESS says that nobody has seen them log in on the target.
+    pub async fn unproved(&self) -> BTreeSet<String> {
+        let checks = self.headgate.admin("SHOW READINESS m").await;
+        let of = |check: &&Record| check["check"] == "accounts" && check["level"] != "ok";
+        let names = checks.iter().filter(of).filter_map(|check| check["evidence"].split(':').next());
+        names.map(str::to_owned).collect()
     }
 
     /// Waits until both servers answer a query alike, and returns the answer.

@@ -328,6 +328,8 @@ const CASES: &[(&str, &[&str])] = &[
             "tls::a_certificate_proves_the_user_that_the_configuration_names_and_nobody_else",
             "tls::a_password_that_the_cluster_does_not_ask_for_lets_nobody_in",
             "tls::roles_log_in_by_what_the_server_stores_of_them_and_the_server_has_the_last_word",
+            "tls::thirty_roles_whose_verifiers_can_be_read_come_in_on_the_target_though_none_has_shown_anything",
+            "tls::thirty_roles_whose_verifiers_nobody_reads_come_in_on_the_target_once_each_has_shown_its_password",
             "tls::where_no_verifier_can_be_read_a_password_is_asked_for_over_tls_only_and_the_server_judges_it",
         ],
     ),

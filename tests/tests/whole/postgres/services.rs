@@ -77,21 +77,16 @@ async fn moves_there_and_back(service: Service) {
     assert_eq!(findings(&checks, "target_triggers").is_empty(), sets_role, "{checks:?}");
 
     // Where nobody can read verifiers, whoever has shown its password is ready, and who has not is named.
-    let unproved = async || -> BTreeSet<String> {
-        let checks = world.headgate.admin("SHOW READINESS m").await;
-        let evidence = findings(&checks, "accounts").into_iter().map(|finding| &finding["evidence"]);
-        evidence.filter_map(|evidence| evidence.split(':').next()).map(str::to_owned).collect()
-    };
     let hidden = service != Service::Neon;
     let names =
         |names: &[&str]| names.iter().filter(|_| hidden).map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(unproved().await, names(&["app", "reporting"]));
+    assert_eq!(world.unproved().await, names(&["app", "reporting"]));
     let mut app = client(&world.headgate, LOGINS[0]).stay();
     assert_eq!(&app.ask("show server_version_num").await[..2], "15");
-    assert_eq!(unproved().await, names(&["reporting"]));
+    assert_eq!(world.unproved().await, names(&["reporting"]));
     let counted = client(&world.headgate, LOGINS[1]).ask("select count(*) from customers").await;
     assert_eq!(counted.as_deref(), Ok("200"));
-    assert_eq!(unproved().await, BTreeSet::new());
+    assert_eq!(world.unproved().await, BTreeSet::new());
 
     write(&mut app, &world, &world.source, 1).await;
     let rehearsed = world.row("REHEARSE MIGRATION m WITH (max_hold = '10s')").await;

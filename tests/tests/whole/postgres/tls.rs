@@ -1,8 +1,10 @@
 //! Connections in TLS: from clients to Headgate, and from Headgate to clusters that demand it; logins without a password in
 //! the configuration.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use futures_util::future::join_all;
 use tests::certificates::{Authority, Says, headgate};
 use tests::client::Raw;
 use tests::headgate::{Engine, Headgate};
@@ -21,7 +23,7 @@ const PASSWORD: &str = "known to its client alone";
 const SEEN: &str = "select session_user || ' ' || ssl from pg_stat_ssl where pid = pg_backend_pid()";
 
 /// A server with the database that only speaks TLS, but for the superuser of the tests.
-async fn server(version: u32, authority: &Authority, name: &str) -> Postgres {
+pub(super) async fn server(version: u32, authority: &Authority, name: &str) -> Postgres {
     server_of(version, HBA, authority, name).await
 }
 
@@ -97,6 +99,112 @@ async fn a_database_moves_there_and_back_in_verified_tls_and_no_configuration_ha
     for secret in [PASSWORD, "SCRAM-SHA-256$"] {
         assert!(!log.contains(secret), "the log has {secret:?}");
     }
+}
+
+/// Thirty roles of thirty clients, and what only each client knows.
+fn roles() -> Vec<(String, String)> {
+    (0..30).map(|number| (format!("app_{number:02}"), format!("secret-{}", number * 7919 + 104_729))).collect()
+}
+
+/// The statements that make them, and what they read.
+fn made(roles: &[(String, String)]) -> String {
+    let one = |(role, password): &(String, String)| {
+        format!("create role {role} login password '{password}'; grant select on t to {role};")
+    };
+    let table = "create table t (id int primary key); insert into t select generate_series(1, 50);";
+    [table.to_owned(), roles.iter().map(one).collect()].concat()
+}
+
+/// What each of them meets at this port: the major version of the server that it reads from, or a refusal.
+async fn each(port: u16, roles: &[(String, String)]) -> Vec<Result<String, String>> {
+    let ask = async |(role, password): &(String, String)| {
+        let parameters = format!("sslmode=require user={role} password={password}");
+        let query =
+            "select session_user || ' ' || count(*) || ' ' || left(current_setting('server_version'), 2) from t";
+        // The last user counts.
+        Psql { port, user: "nobody", password: None, parameters }.ask(query).await
+    };
+    join_all(roles.iter().map(ask)).await
+}
+
+/// All come in, each as itself; and nobody does with a password that is another's.
+async fn all_come_in(port: u16, roles: &[(String, String)], version: &str) {
+    let expected: Vec<_> = roles.iter().map(|(role, _)| Ok(format!("{role} 50 {version}"))).collect();
+    assert_eq!(each(port, roles).await, expected);
+    let others = roles.iter().map(|(_, password)| password.clone()).cycle().skip(1);
+    let mixed: Vec<_> = roles.iter().map(|(role, _)| role.clone()).zip(others).collect();
+    for met in each(port, &mixed).await {
+        assert!(met.as_ref().is_err_and(|text| text.contains("password authentication failed")), "{met:?}");
+    }
+}
+
+#[tokio::test]
+async fn thirty_roles_whose_verifiers_nobody_reads_come_in_on_the_target_once_each_has_shown_its_password() {
+    let authority = Authority::new();
+    let (source, target) = tokio::join!(server(14, &authority, "blue"), server(18, &authority, "green"));
+    let roles = roles();
+    // On the source Headgate's role may do all but read verifiers.
+    let rights = format!(
+        "alter role mover nosuperuser replication; grant create on database {DATABASE} to mover; create role owner; \
+         grant pg_read_all_stats, owner to mover; {} alter table t owner to owner",
+        made(&roles)
+    );
+    source.sql(DATABASE, &rights).await;
+    // Each server's own superuser is an account like the others.
+    let superuser = [("postgres".to_owned(), "secret-of-all".to_owned())];
+    for side in [&source, &target] {
+        side.sql("postgres", &format!("alter role postgres password '{}'", superuser[0].1)).await;
+    }
+    let sections = [
+        cluster("blue", &source, "require", &authority),
+        cluster("green", &target, "require", &authority),
+        route(),
+        "[login]\nmethod = \"password\"\n".to_owned(),
+    ]
+    .concat();
+    let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &sections).await;
+    let world = World { source, target, headgate };
+    world.follow().await;
+    world.check().await;
+
+    let names = |roles: &[(String, String)]| roles.iter().map(|(role, _)| role.clone()).collect::<BTreeSet<_>>();
+    assert_eq!(world.unproved().await, names(&[&roles, &superuser[..]].concat()));
+    let (first, late) = roles.split_at(17);
+    all_come_in(world.headgate.port(), first, "14").await;
+    assert_eq!(
+        world.unproved().await,
+        names(&[late, &superuser].concat()),
+        "who has not come yet, and a wrong password is none"
+    );
+    let (state, text) = world.headgate.refused("CUTOVER MIGRATION m WITH (max_hold = '10s')").await;
+    assert!(late.iter().any(|(role, _)| text.contains(role)), "{state} {text}");
+    all_come_in(world.headgate.port(), late, "14").await;
+    assert_eq!(world.unproved().await, names(&superuser));
+    assert_eq!(each(world.headgate.port(), &superuser).await, [Ok("postgres 50 14".to_owned())]);
+    assert_eq!(world.unproved().await, BTreeSet::new());
+    world.check().await;
+    world.cutover().await;
+    all_come_in(world.headgate.port(), &roles, "18").await;
+    all_come_in(world.target.port(), &roles, "18").await;
+}
+
+#[tokio::test]
+async fn thirty_roles_whose_verifiers_can_be_read_come_in_on_the_target_though_none_has_shown_anything() {
+    let authority = Authority::new();
+    let (source, target) = tokio::join!(server(14, &authority, "blue"), server(18, &authority, "green"));
+    let roles = roles();
+    source.sql(DATABASE, &made(&roles)).await;
+    let sections =
+        [cluster("blue", &source, "require", &authority), cluster("green", &target, "require", &authority), route()]
+            .concat();
+    let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &sections).await;
+    let world = World { source, target, headgate };
+    world.follow().await;
+    world.check().await;
+    assert_eq!(world.unproved().await, BTreeSet::new());
+    world.cutover().await;
+    all_come_in(world.headgate.port(), &roles, "18").await;
+    all_come_in(world.target.port(), &roles, "18").await;
 }
 
 #[tokio::test]
