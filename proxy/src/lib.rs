@@ -20,6 +20,7 @@ mod hold;
 pub mod listener;
 pub mod metrics;
 pub mod mysql;
+pub mod pending_logins;
 mod per_cluster;
 pub mod postgres;
 pub mod registry;

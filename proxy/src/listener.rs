@@ -9,12 +9,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::data_plane::DataPlane;
+use crate::pending_logins::{PendingLogin, PendingLogins};
 use crate::upstream;
 use crate::workers::Workers;
 
@@ -26,6 +27,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Places beyond `sessions_max` for connections that only log in, cancel, or use the console.
 const RESERVED_PLACES: usize = 32;
+
+/// How long a connection that gives way may take to do so.
+const GIVE_WAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What an engine makes of accepted connections.
 pub trait Sessions: Send + Sync + 'static {
@@ -41,8 +45,13 @@ pub trait Sessions: Send + Sync + 'static {
     /// From now on logins are as it says; sessions that are open stay.
     fn renew(&self, renewal: Self::Renewal);
 
-    /// Serves one connection to its end. Every failure ends here.
-    fn serve(self: Arc<Self>, client: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static;
+    /// Serves one connection to its end. Every failure ends here. `pending` goes once its login is over.
+    fn serve(
+        self: Arc<Self>,
+        client: TcpStream,
+        peer: SocketAddr,
+        pending: PendingLogin,
+    ) -> impl Future<Output = ()> + Send + 'static;
 
     /// Tells a client, in its protocol, that there is no place for it.
     fn reject(client: TcpStream) -> impl Future<Output = ()> + Send + 'static;
@@ -63,6 +72,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn serve<S: Sessions>(sessions: Arc<S>, listener: TcpListener, workers: &Workers, stop: CancellationToken) {
     let plane = Arc::clone(sessions.plane());
     let places = Arc::new(Semaphore::new(plane.sessions_max.saturating_add(RESERVED_PLACES)));
+    let logins = Arc::new(PendingLogins::default());
     let cut = CancellationToken::new();
     loop {
         let accepted = tokio::select! {
@@ -71,7 +81,7 @@ pub async fn serve<S: Sessions>(sessions: Arc<S>, listener: TcpListener, workers
         };
         match accepted {
             Ok((client, peer)) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                let Some(place) = place(&places, &logins).await else {
                     plane.metrics.connection_refused("too many connections");
                     tokio::spawn(S::reject(client));
                     continue;
@@ -86,17 +96,22 @@ pub async fn serve<S: Sessions>(sessions: Arc<S>, listener: TcpListener, workers
                 };
                 let sessions = Arc::clone(&sessions);
                 let cut = cut.clone();
+                let metrics = Arc::clone(&plane.metrics);
+                let (pending, gives_way) = logins.add();
                 let (thread, seat) = workers.place();
                 thread.spawn(async move {
                     let _places = (place, seat);
                     tokio::select! {
-                        () = one(sessions, client, peer) => {}
+                        () = one(sessions, client, peer, pending) => {}
                         () = cut.cancelled() => {}
+                        () = gives_way.cancelled() => metrics.login_failed("gave way"),
                     }
                 });
             }
             Err(error) => {
                 warn!(%error, "a connection could not be accepted; raise the limit of open files if this goes on");
+                // Those who log in need files for their sessions on a cluster, too.
+                logins.end_oldest(RESERVED_PLACES);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -106,7 +121,19 @@ pub async fn serve<S: Sessions>(sessions: Arc<S>, listener: TcpListener, workers
     cut.cancel();
 }
 
-async fn one<S: Sessions>(sessions: Arc<S>, client: std::net::TcpStream, peer: SocketAddr) {
+/// A place for one more: a free one, or that of the connection that takes longest to log in; `None` where all have.
+async fn place(places: &Arc<Semaphore>, logins: &PendingLogins) -> Option<OwnedSemaphorePermit> {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return Some(place);
+    }
+    if logins.end_oldest(1) == 0 {
+        return None;
+    }
+    let freed = tokio::time::timeout(GIVE_WAY_TIMEOUT, Arc::clone(places).acquire_owned()).await;
+    freed.ok()?.ok()
+}
+
+async fn one<S: Sessions>(sessions: Arc<S>, client: std::net::TcpStream, peer: SocketAddr, pending: PendingLogin) {
     let metrics = Arc::clone(&sessions.plane().metrics);
     let ready = TcpStream::from_std(client).and_then(|client| {
         transport::tune(&client, &upstream::KEEPALIVE)?;
@@ -119,7 +146,7 @@ async fn one<S: Sessions>(sessions: Arc<S>, client: std::net::TcpStream, peer: S
             return;
         }
     };
-    let session = AssertUnwindSafe(Box::pin(sessions.serve(client, peer)));
+    let session = AssertUnwindSafe(Box::pin(sessions.serve(client, peer, pending)));
     if session.catch_unwind().await.is_err() {
         metrics.panicked();
         error!(%peer, "a session failed inside Headgate; the others are not affected. This is a defect: report it");

@@ -29,6 +29,7 @@ pub struct Headgate {
     http_port: u16,
     process: Option<Child>,
     engine: Engine,
+    environment: Vec<(&'static str, &'static str)>,
 }
 
 /// What its clusters are, and so what its console speaks.
@@ -69,7 +70,7 @@ impl Headgate {
             journal.display()
         );
         fs::write(folder.join("headgate.toml"), text).expect("the folder is ours");
-        Self { folder, port, http_port, process: None, engine }
+        Self { folder, port, http_port, process: None, engine, environment: Vec::new() }
     }
 
     /// Moves its journal and its log to a disk of so many KiB; for one that does not run yet. `None` where this user may
@@ -78,6 +79,11 @@ impl Headgate {
         let disk = SmallDisk::mount(&self.folder.join("journal"), kib)?;
         std::os::unix::fs::symlink("journal/log", self.folder.join("log")).expect("the folder is ours");
         Some(disk)
+    }
+
+    /// Sets a variable of its environment; for one that does not run.
+    pub fn set(&mut self, name: &'static str, value: &'static str) {
+        self.environment.push((name, value));
     }
 
     /// Starts the program, again after a kill or a stop, with the same configuration and journal.
@@ -98,7 +104,7 @@ impl Headgate {
         let mut command = Command::new(binary());
         command.args(["run", "--config"]).arg(self.folder.join("headgate.toml")).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(out).stderr(log).kill_on_drop(true);
-        command.env("HEADGATE_FAILPOINTS", self.failpoints());
+        command.env("HEADGATE_FAILPOINTS", self.failpoints()).envs(self.environment.iter().copied());
         self.process = Some(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display())));
         let port = self.port;
         let process = self.process.as_mut().expect("just started");
@@ -327,9 +333,18 @@ impl Headgate {
 
     /// The most memory that the process ever had, in KiB.
     pub fn memory_peak_kib(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that the process has now, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, which: &str) -> u64 {
         let pid = self.pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("this is Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
+        let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("Linux tells it");
         line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
     }
 }

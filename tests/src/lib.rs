@@ -9,6 +9,7 @@ pub mod client;
 pub mod disk;
 pub mod disposable;
 pub mod fault;
+pub mod half_open;
 pub mod headgate;
 pub mod history;
 pub mod least;

@@ -24,6 +24,7 @@ use crate::config::{ADMIN_DATABASE, Config};
 use crate::data_plane::DataPlane;
 use crate::failed_logins::Rejected;
 use crate::listener::Sessions;
+use crate::pending_logins::PendingLogin;
 use crate::session::login::{self, Failed, LoggedIn, Opened, Place};
 
 /// MySQL's sessions: the data plane, and who may log in.
@@ -58,8 +59,13 @@ impl Sessions for MysqlSessions {
         &self.logins.plane
     }
 
-    fn serve(self: Arc<Self>, client: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static {
-        serve(Arc::clone(&self.logins), client, peer)
+    fn serve(
+        self: Arc<Self>,
+        client: TcpStream,
+        peer: SocketAddr,
+        pending: PendingLogin,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        serve(Arc::clone(&self.logins), client, peer, pending)
     }
 
     async fn reject(client: TcpStream) {
@@ -73,7 +79,7 @@ impl Sessions for MysqlSessions {
     }
 }
 
-async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr) {
+async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr, pending: PendingLogin) {
     let plane = &logins.plane;
     let deadline = Instant::now() + plane.limits.login_timeout;
     let id = logins.next_id();
@@ -108,6 +114,7 @@ async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr) {
             Failed { reason: Some(denied.reason()), words }
         })
     });
+    drop(pending);
     login::conclude::<Mysql>(plane, (stream, buffer, capabilities.0), opened).await;
 }
 

@@ -28,6 +28,7 @@ use crate::config::{ADMIN_DATABASE, Config, Engine};
 use crate::data_plane::DataPlane;
 use crate::failed_logins::Rejected;
 use crate::listener::Sessions;
+use crate::pending_logins::PendingLogin;
 use crate::registry::Registered;
 use crate::route::Cluster;
 use crate::session::login::{self, Failed, LoggedIn, Opened, Place};
@@ -91,8 +92,13 @@ impl Sessions for PostgresSessions {
         &self.plane
     }
 
-    fn serve(self: Arc<Self>, client: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static {
-        serve(self, client, peer)
+    fn serve(
+        self: Arc<Self>,
+        client: TcpStream,
+        peer: SocketAddr,
+        pending: PendingLogin,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        serve(self, client, peer, pending)
     }
 
     async fn reject(mut client: TcpStream) {
@@ -104,7 +110,7 @@ impl Sessions for PostgresSessions {
 
 /// Serves one accepted connection to its end. Every failure is told to the client where there is one, logged once,
 /// and ends here.
-async fn serve(sessions: Arc<PostgresSessions>, stream: TcpStream, peer: SocketAddr) {
+async fn serve(sessions: Arc<PostgresSessions>, stream: TcpStream, peer: SocketAddr, pending: PendingLogin) {
     let plane = &sessions.plane;
     let deadline = Instant::now() + plane.limits.login_timeout;
     let mut leftover = BytesMut::with_capacity(1 << 10);
@@ -138,6 +144,7 @@ async fn serve(sessions: Arc<PostgresSessions>, stream: TcpStream, peer: SocketA
         }
         Err(rejected) => Ok(Err(fail(plane, peer, b"", &rejected.into()))),
     };
+    drop(pending);
     login::conclude::<Postgres>(plane, (client, leftover, 0), opened).await;
 }
 

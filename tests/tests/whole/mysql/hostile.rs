@@ -1,5 +1,8 @@
 //! Whatever a stranger sends: no crash, no hang, no memory, a legal answer, and nobody else notices.
 
+use std::time::Duration;
+
+use tests::half_open::{self, Beginning, half_a_client_hello};
 use tests::headgate::{Engine, Headgate};
 use tests::mysql::Mysql;
 use tests::mysql::disposable::Kind;
@@ -412,4 +415,70 @@ async fn strangers_that_stay_away_free_their_place() {
     let refused =
         "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Aborted_connects'";
     assert_eq!(stage.mysql.value("", refused).await, "0");
+}
+
+/// What strangers begin with and leave at that: nothing, half a request for TLS, a whole one, and half of what TLS begins with
+/// behind it.
+fn beginnings() -> [Beginning; 4] {
+    let request = tls_request();
+    [
+        Beginning::default(),
+        Beginning { first: request[..18].to_vec(), ..Beginning::default() },
+        Beginning { first: request.clone(), ..Beginning::default() },
+        Beginning { first: request, hears: 60, then: half_a_client_hello() },
+    ]
+}
+
+/// A Headgate that offers TLS, gives a login so long, and has places for so many sessions.
+async fn half_open_stage(login_timeout: Duration, sessions_max: usize) -> (Mysql, Headgate) {
+    let mysql = Mysql::start(Kind::Mysql97).await;
+    mysql.make_database(DATABASE).await;
+    let limits = format!("[limits]\nlogin_timeout = \"{}s\"\n", login_timeout.as_secs());
+    let sections = [mysql_route_to(mysql.port(), DATABASE).as_str(), &limits].concat();
+    let mut headgate = Headgate::prepare_for(Engine::Mysql, &sections);
+    headgate.configure("[listen]\n", &format!("[listen]\ntls = \"allow\"\nsessions_max = {sessions_max}\n"));
+    headgate.launch().await;
+    (mysql, headgate)
+}
+
+async fn half_open_clients(count: usize, login_timeout: Duration) {
+    half_open::allow_open_files(count + 1000).await;
+    let (_mysql, headgate) = half_open_stage(login_timeout, 10_000).await;
+    let port = headgate.port();
+    let honest = async || {
+        let (mut raw, _) = Raw::login(port, "root", DATABASE).await;
+        assert_eq!(raw.query("SELECT 1").await.len(), 5);
+    };
+    half_open::stand_still(&headgate, (count, login_timeout), &beginnings(), honest).await;
+}
+
+#[tokio::test]
+async fn a_thousand_half_open_handshakes_take_little_memory_and_end_at_the_login_timeout() {
+    half_open_clients(1000, Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+#[ignore = "takes a minute, and more open files than a process may have elsewhere"]
+async fn ten_thousand_half_open_handshakes_take_little_memory_and_end_at_the_login_timeout() {
+    half_open_clients(10_000, Duration::from_secs(40)).await;
+}
+
+#[tokio::test]
+async fn who_begins_a_login_and_does_not_end_it_gives_way_to_who_does() {
+    let (_mysql, headgate) = half_open_stage(SOON * 5, 20).await;
+    let (mut observer, _) = Raw::login(headgate.port(), "root", DATABASE).await;
+    // Twice as many as there are places; none of them ends by itself before this test does.
+    let strangers = half_open::open(headgate.port(), 104, &beginnings()).await;
+    let mut open = Vec::new();
+    for _ in 0..10 {
+        let (mut raw, _) = Raw::login(headgate.port(), "root", DATABASE).await;
+        assert_eq!(raw.query("SELECT 1").await.len(), 5);
+        open.push(raw);
+    }
+    assert_eq!(observer.query("SELECT 1").await.len(), 5, "who is logged in gives way to nobody");
+    for mut raw in open {
+        assert_eq!(raw.query("SELECT 1").await.len(), 5);
+    }
+    assert!(headgate.page("/metrics").await.contains("headgate_logins_failed_total{reason=\"gave way\"}"));
+    drop(strangers);
 }

@@ -1,6 +1,9 @@
 //! Whatever a stranger sends: no crash, no hang, no memory, a legal answer, and nobody else notices.
 
+use std::time::Duration;
+
 use tests::client::Raw;
+use tests::half_open::{self, Beginning, half_a_client_hello};
 use tests::headgate::Headgate;
 use tests::message::{first_packet, frame, gss_request, lying_frame, query, ssl_request, startup, startup_of_version};
 use tests::postgres::Postgres;
@@ -222,4 +225,70 @@ async fn strangers_that_stay_away_free_their_place() {
         postgres.value("postgres", "select count(*) from pg_stat_activity where backend_type = 'client backend'").await
     };
     until("one session on the server, and this question's", SOON, sessions, |count| count == "2").await;
+}
+
+/// What strangers begin with and leave at that: nothing, half a request for TLS, a whole one, and half of what TLS begins with, asked
+/// for and not.
+fn beginnings() -> [Beginning; 5] {
+    let request = ssl_request();
+    [
+        Beginning::default(),
+        Beginning { first: request[..4].to_vec(), ..Beginning::default() },
+        Beginning { first: request.clone(), ..Beginning::default() },
+        Beginning { first: request, hears: 1, then: half_a_client_hello() },
+        Beginning { first: half_a_client_hello(), ..Beginning::default() },
+    ]
+}
+
+/// A Headgate that offers TLS, gives a login so long, and has places for so many sessions.
+async fn half_open_stage(login_timeout: Duration, sessions_max: usize) -> (Postgres, Headgate) {
+    let postgres = Postgres::start(15).await;
+    let limits = format!("[limits]\nlogin_timeout = \"{}s\"\n", login_timeout.as_secs());
+    let sections = [route_to(postgres.port(), "postgres").as_str(), &limits].concat();
+    let mut headgate = Headgate::prepare(&sections);
+    headgate.configure("[listen]\n", &format!("[listen]\ntls = \"allow\"\nsessions_max = {sessions_max}\n"));
+    headgate.launch().await;
+    (postgres, headgate)
+}
+
+async fn half_open_clients(count: usize, login_timeout: Duration) {
+    half_open::allow_open_files(count + 1000).await;
+    let (_postgres, headgate) = half_open_stage(login_timeout, 10_000).await;
+    let port = headgate.port();
+    let honest = async || {
+        let mut raw = Raw::login(port, "postgres", "postgres").await;
+        assert_eq!(raw.query("SELECT 1").await.len(), 4);
+    };
+    half_open::stand_still(&headgate, (count, login_timeout), &beginnings(), honest).await;
+}
+
+#[tokio::test]
+async fn a_thousand_half_open_handshakes_take_little_memory_and_end_at_the_login_timeout() {
+    half_open_clients(1000, Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+#[ignore = "takes a minute, and more open files than a process may have elsewhere"]
+async fn ten_thousand_half_open_handshakes_take_little_memory_and_end_at_the_login_timeout() {
+    half_open_clients(10_000, Duration::from_secs(40)).await;
+}
+
+#[tokio::test]
+async fn who_begins_a_login_and_does_not_end_it_gives_way_to_who_does() {
+    let (_postgres, headgate) = half_open_stage(SOON * 5, 20).await;
+    let mut observer = Raw::login(headgate.port(), "postgres", "postgres").await;
+    // Twice as many as there are places; none of them ends by itself before this test does.
+    let strangers = half_open::open(headgate.port(), 104, &beginnings()).await;
+    let mut open = Vec::new();
+    for _ in 0..10 {
+        let mut raw = Raw::login(headgate.port(), "postgres", "postgres").await;
+        assert_eq!(raw.query("SELECT 1").await.len(), 4);
+        open.push(raw);
+    }
+    assert_eq!(observer.query("SELECT 1").await.len(), 4, "who is logged in gives way to nobody");
+    for mut raw in open {
+        assert_eq!(raw.query("SELECT 1").await.len(), 4);
+    }
+    assert!(headgate.page("/metrics").await.contains("headgate_logins_failed_total{reason=\"gave way\"}"));
+    drop(strangers);
 }
