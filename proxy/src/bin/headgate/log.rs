@@ -10,8 +10,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// Lines that wait for a slow reader; more are dropped.
 const WAITING_MAX: usize = 4096;
@@ -36,13 +40,15 @@ impl Log {
     pub(crate) fn start(json: bool, level: &str) -> Self {
         let log = Self::to(io::stderr());
         let filter = EnvFilter::try_from_env("HEADGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
+        let layer = tracing_subscriber::fmt::layer()
             .with_writer(log.clone())
             .log_internal_errors(false)
             .with_ansi(io::stderr().is_terminal());
+        let layer = if json { layer.json().boxed() } else { layer.boxed() };
+        let subscriber =
+            tracing_subscriber::registry().with(filter).with(layer.with_filter(filter_fn(shows_no_secret)));
         // A log that cannot be started is no reason not to serve; it only fails where one runs already.
-        drop(if json { builder.json().try_init() } else { builder.try_init() });
+        drop(subscriber.try_init());
         // The usual hook writes to standard error itself, and would wait for a reader that does not read.
         std::panic::set_hook(Box::new(|fault| {
             let backtrace = std::backtrace::Backtrace::capture();
@@ -73,6 +79,12 @@ impl Log {
             let _in_time = ended.recv_timeout(FINISH_TIMEOUT);
         }
     }
+}
+
+/// Whether a line may be logged, whatever was asked for: the driver of PostgreSQL writes the text of each statement at `debug`,
+/// and some of ours set passwords.
+fn shows_no_secret(line: &Metadata<'_>) -> bool {
+    *line.level() <= Level::INFO || !line.target().starts_with("tokio_postgres")
 }
 
 fn write_all(mut out: impl Write, lines: &Receiver<Entry>, lost: &AtomicU64) {
