@@ -28,6 +28,7 @@ pub mod relay;
 pub mod route;
 mod session;
 mod session_gate;
+mod stack;
 pub mod tls;
 pub mod upstream;
 pub mod workers;

@@ -19,6 +19,7 @@ use crate::registry::{Activity, NewSession, Registered, ServerKey};
 use crate::relay::Relay;
 use crate::route::{Cluster, Destination, Route};
 use crate::session_gate::SessionGate;
+use crate::stack;
 use crate::upstream::Upstream;
 
 /// Where a session is to stand: taken before its login on the cluster, so that a switch meanwhile is seen after it.
@@ -156,6 +157,7 @@ pub(crate) async fn conclude<E: SessionEngine>(
     (mut stream, leftover, capabilities): (E::Client, BytesMut, u32),
     opened: Result<Result<Opened<E>, Failed>, Elapsed>,
 ) {
+    stack::wipe();
     match opened {
         Ok(Ok(Opened::Session(session))) => session.run(stream, &leftover).await,
         Ok(Ok(Opened::Console(user))) => {

@@ -21,12 +21,19 @@ mod traffic;
 mod url;
 mod wiring;
 
+use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::Parser;
+use zeroizing_alloc::ZeroAlloc;
 
 use command::{Command, ConfigCommand, Line};
 use log::Log;
+
+/// What is freed is wiped: passwords pass through buffers of TLS, of drivers and of our own, and no core may have one whose use is
+/// over.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// Reads the command line and runs one command: 0 says success, 1 failure, 2 a command line that is not understood.
 fn main() -> ExitCode {
