@@ -110,11 +110,17 @@ impl Drop for Authority {
 
 /// A Headgate that shows this certificate; `more` are further keys of its listener.
 pub async fn headgate(engine: Engine, shown: &(PathBuf, PathBuf), more: &str, sections: &str) -> Headgate {
-    let mut headgate = Headgate::prepare_for(engine, sections);
+    let mut headgate = prepare(engine, shown, more, sections);
+    headgate.launch().await;
+    headgate
+}
+
+/// The same, and it is not started yet.
+pub fn prepare(engine: Engine, shown: &(PathBuf, PathBuf), more: &str, sections: &str) -> Headgate {
+    let headgate = Headgate::prepare_for(engine, sections);
     let (certificate, key) = (shown.0.display(), shown.1.display());
     let keys = format!("[listen]\ntls_certificate = \"{certificate}\"\ntls_key = \"{key}\"\n{more}");
     headgate.configure("[listen]\n", &keys);
-    headgate.launch().await;
     headgate
 }
 

@@ -17,6 +17,7 @@ pub mod managed;
 pub mod message;
 pub mod mysql;
 pub mod pgbench;
+pub mod planted;
 pub mod postgres;
 pub mod stage;
 pub mod statements;

@@ -57,7 +57,7 @@ pub(super) fn route() -> String {
 }
 
 /// A session of the application's in TLS, with a listener that this authority has signed.
-async fn connect(port: u16, authority: &Authority, password: &str) -> Result<Conn, mysql_async::Error> {
+pub(super) async fn connect(port: u16, authority: &Authority, password: &str) -> Result<Conn, mysql_async::Error> {
     let ssl = SslOpts::default().with_root_certs(vec![authority.file().into()]).with_disable_built_in_roots(true);
     let options = OptsBuilder::default()
         .ip_or_hostname("localhost")

@@ -19,6 +19,7 @@ mod proof_before;
 mod recopy;
 mod reload;
 mod resume;
+mod secrets;
 mod services;
 mod switch_proof;
 mod tls;
