@@ -442,7 +442,7 @@ async fn half_open_stage(login_timeout: Duration, sessions_max: usize) -> (Mysql
 }
 
 async fn half_open_clients(count: usize, login_timeout: Duration) {
-    half_open::allow_open_files(count + 1000).await;
+    half_open::allow_open_files(count + 2000).await;
     let (_mysql, headgate) = half_open_stage(login_timeout, 10_000).await;
     let port = headgate.port();
     let honest = async || {
