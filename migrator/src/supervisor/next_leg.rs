@@ -246,7 +246,9 @@ impl<D: Database> Migration<D> {
                 return;
             }
             self.follow().report_interrupted(&error.full_text());
-            self.interrupt_way_back(Some(error.full_text()));
+            if let WayBack::Lossless { interrupted, .. } = &mut self.live().way_back {
+                *interrupted = Some(error.full_text());
+            }
             let pause = backoff.step();
             tracing::warn!(migration = self.name(), %error, retry_ms = pause.as_millis(), "the way back is interrupted");
             if stop.run_until_cancelled(sleep(pause)).await.is_none() {
@@ -267,15 +269,7 @@ impl<D: Database> Migration<D> {
                 lost = self.watch_cost(&database) => Err(lost),
             }
         };
-        let outcome = self.observed(following, backoff).await;
-        self.interrupt_way_back(None);
-        outcome
-    }
-
-    fn interrupt_way_back(&self, why: Option<String>) {
-        if let WayBack::Lossless { interrupted, .. } = &mut self.live().way_back {
-            *interrupted = why;
-        }
+        self.observed(following, backoff).await
     }
 
     /// What is written from here on does not come back. The application is not disturbed.

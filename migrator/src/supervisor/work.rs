@@ -14,7 +14,7 @@ use crate::backoff::Backoff;
 use crate::database::Database;
 use crate::error::{Error, Kind, Result};
 use crate::model::plan::Plan;
-use crate::model::status::State;
+use crate::model::status::{State, WayBack};
 
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
@@ -132,6 +132,9 @@ impl<D: Database> Migration<D> {
             let mut live = self.live();
             live.note(None);
             live.interrupted = None;
+            if let WayBack::Lossless { interrupted, .. } = &mut live.way_back {
+                *interrupted = None;
+            }
         }
         work.await
     }

@@ -98,7 +98,7 @@ impl Server {
     /// Starts a standby that follows this server under the name `standby` by its physical slot of that name. This server is
     /// stopped for a moment, and its data directory copied.
     pub async fn start_standby(&mut self) -> Result<Self, Error> {
-        let ground = self.base.parent().map(Path::to_path_buf).unwrap_or_else(ground);
+        let ground = self.base.parent().map_or_else(ground, Path::to_path_buf);
         let base = new_folder(&ground, &format!("headgate-postgres-{}", self.binaries.version))?;
         let mut standby = Self {
             user: Account::for_servers(&base)?,
@@ -127,9 +127,12 @@ impl Server {
         while_doing(fs::write(&signal, ""), || format!("writing {}", signal.display()))?;
         let primary =
             format!("host=127.0.0.1 port={} user=postgres dbname=postgres application_name=standby", self.port);
-        let settings =
-            [("primary_conninfo", primary.as_str()), ("primary_slot_name", "standby"), ("hot_standby_feedback", "on")];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut settings = vec![("primary_conninfo", primary.as_str()), ("primary_slot_name", "standby")];
+        settings.push(("hot_standby_feedback", "on"));
+        if self.binaries.version >= 17 {
+            settings.push(("sync_replication_slots", "on"));
+        }
+        let settings: Vec<_> = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         standby.configure(&settings)?;
         self.launch().await?;
         standby.launch().await?;

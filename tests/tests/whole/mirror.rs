@@ -12,6 +12,10 @@ const FILES: &[(&str, &[&str])] = &[
         "tokio-postgres is handed a connection that is open; mysql_async opens its own, for the cluster's own account",
         &["migrator/src/postgres/channel.rs", "proxy/src/mysql/own_account.rs"],
     ),
+    (
+        "a position of MySQL names its server and transactions, and opening the stream compares them; one of PostgreSQL is a number",
+        &["migrator/src/postgres/follow/continuity.rs"],
+    ),
     ("each engine has its own peers in the benches", &["bench/src/mysql/router.rs", "bench/src/postgres/pgbouncer.rs"]),
     (
         "PostgreSQL has roles; MySQL has accounts, with hosts, plugins and grants that must be written out",
