@@ -270,7 +270,7 @@ async fn no_driver_notices(kind: Kind) {
     let (ca, none) = (authority.file(), Path::new(""));
     let mut logins = Vec::new();
     for (driver, script) in &drivers {
-        for tls in ["disable", "require", "verify-full"] {
+        for tls in ["verify-full", "require", "disable"] {
             let (script, files) = (script.clone(), [&ca, none, none]);
             logins.push(staying::Login { driver, script, tls, user: USER, password: PASSWORD, files });
         }

@@ -89,7 +89,7 @@ async fn no_driver_notices_a_move_there_and_back_whatever_its_encryption_and_its
     );
     let mut drivers = Vec::new();
     for driver in [PSYCOPG, ASYNCPG, NODE, JDBC] {
-        for tls in ["disable", "require", "verify-full"] {
+        for tls in ["verify-full", "require", "disable"] {
             drivers.push((driver.clone(), tls, "app"));
         }
         drivers.push((driver.clone(), "verify-full", "app_md5"));
@@ -110,7 +110,7 @@ async fn no_driver_notices_a_move_there_and_back_where_headgate_asks_for_its_pas
                hostssl all app_md5 127.0.0.1/32 md5\nhostssl all all 127.0.0.1/32 password\n";
     let mut drivers = Vec::new();
     for driver in [PSYCOPG, ASYNCPG, NODE, JDBC] {
-        for tls in ["require", "verify-full"] {
+        for tls in ["verify-full", "require"] {
             drivers.push((driver.clone(), tls, "app"));
         }
         drivers.push((driver, "verify-full", "app_md5"));
