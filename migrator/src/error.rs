@@ -27,6 +27,10 @@ pub struct Error {
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// What to do about a server that takes no writes.
+pub(crate) const READER_REMEDY: &str =
+    "let the cluster's host lead to the server that takes the writes; Headgate tries again by itself";
+
 /// What to do where a connection is not what it must be.
 pub(crate) const TLS_REMEDY: &str = "look at the cluster's tls and tls_ca: verify-ca and verify-full ask for a certificate of an authority that is trusted, \
      verify-full for one with the host's name";

@@ -22,6 +22,7 @@ pub mod database;
 mod drift;
 pub mod error;
 mod failpoint;
+mod fires;
 pub mod follow;
 pub mod journal;
 pub mod model;

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod client;
 pub mod disk;
 pub mod disposable;
+pub mod failover;
 pub mod fault;
 pub mod half_open;
 pub mod headgate;

@@ -11,7 +11,7 @@ use transport::{Address, Keepalive, Password, Stream, Tls};
 use zeroize::Zeroizing;
 
 use super::session;
-use crate::error::{Error, Result, TLS_REMEDY};
+use crate::error::{Error, READER_REMEDY, Result, TLS_REMEDY};
 use crate::mysql::refusal::ACCOUNT;
 
 /// Where a server is and who asks.
@@ -222,7 +222,7 @@ pub fn failed(what: &str, error: Failure) -> Error {
                     && ["read-only", "read_only"].iter().any(|name| text.contains(name));
             let transient = reader || is_transient(reported.code);
             let error = if transient { Error::transient(text) } else { Error::fatal(text) };
-            match remedy(reported.code).or(reader.then_some(READER)) {
+            match remedy(reported.code).or(reader.then_some(READER_REMEDY)) {
                 Some(remedy) => error.remedy(remedy),
                 None => error,
             }
@@ -240,8 +240,6 @@ pub fn failed(what: &str, error: Failure) -> Error {
 const READ_ONLY_MODE: u16 = 1836;
 /// `ER_OPTION_PREVENTS_STATEMENT`.
 const OPTION_PREVENTS: u16 = 1290;
-/// What the operator can do about a server that takes no writes.
-const READER: &str = "let the cluster's host lead to the server that takes the writes; Headgate tries again by itself";
 
 /// Refuses, for now, a server that takes no writes: where an endpoint follows the primary, that comes a moment later.
 /// `read_only` alone may be Headgate's own fence where `may_be_fenced`; it stops nobody who has the right to pass it, whose
@@ -257,7 +255,7 @@ pub async fn refuse_reader(session: &mut Conn, endpoint: &Endpoint, may_be_fence
         (_, Some(1)) if !may_be_fenced => "read_only",
         _ => return Ok(()),
     };
-    Err(Error::transient(format!("{endpoint:?} takes no writes: {reason} is ON")).remedy(READER))
+    Err(Error::transient(format!("{endpoint:?} takes no writes: {reason} is ON")).remedy(READER_REMEDY))
 }
 
 /// Duplicate entries, bad and truncated values, and what a SIGNAL of the owner says.

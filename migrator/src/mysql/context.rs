@@ -10,6 +10,7 @@ use mysql_async::{Conn, Error as Failure};
 use super::client::{self, Endpoint};
 use crate::accounts::Secrets;
 use crate::error::Result;
+use crate::fires::Fires;
 use crate::model::leg::Leg;
 use crate::model::plan::Settings;
 
@@ -35,8 +36,7 @@ pub(super) struct Inner {
     pub(super) secrets: Arc<dyn Secrets>,
     /// While the fence is up nothing but its marker may be written to the source, not even a heartbeat.
     pub(super) fenced: AtomicBool,
-    /// Whether what is applied might fire something on the target.
-    pub(super) fires: AtomicBool,
+    pub(super) fires: Fires,
     /// Held while a heartbeat is on its way to the source.
     pub(super) beating: tokio::sync::Mutex<()>,
     /// Held by whoever builds the source's definitions in a scratch database on the target.
@@ -90,7 +90,7 @@ impl Mysql {
             settings,
             secrets,
             fenced: AtomicBool::new(false),
-            fires: AtomicBool::new(false),
+            fires: Fires::default(),
             beating: tokio::sync::Mutex::new(()),
             printing: tokio::sync::Mutex::new(()),
         };
@@ -147,14 +147,9 @@ impl Mysql {
         self.inner.fenced.store(fenced, Ordering::SeqCst);
     }
 
-    /// Whether the target may have triggers again that what is applied would fire.
-    pub(super) fn fires(&self) -> bool {
-        self.inner.fires.load(Ordering::SeqCst)
-    }
-
-    /// Says that it may have them, or that they are out of the way.
-    pub(super) fn set_fires(&self, fires: bool) {
-        self.inner.fires.store(fires, Ordering::SeqCst);
+    /// Whether something on the target would fire for what is applied.
+    pub(super) fn fires(&self) -> &Fires {
+        &self.inner.fires
     }
 
     /// Held while a heartbeat is on its way: whoever has it after [`Mysql::set_fenced`] knows that none comes any more.

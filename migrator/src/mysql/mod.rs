@@ -35,7 +35,6 @@ use std::time::Duration;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 use parking_lot::Mutex;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Account;
@@ -59,9 +58,6 @@ pub use context::{Mysql, RECORDS};
 use fence::Fence;
 pub use position::BinlogPosition;
 
-/// How long writers wait for the target's triggers while the fence is taken down.
-const TRIGGERS_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// One leg of a migration between two servers, and what was opened ahead of its cutover.
 #[derive(Clone)]
 pub struct MysqlDatabase {
@@ -81,25 +77,6 @@ struct Warm {
 }
 
 impl MysqlDatabase {
-    /// Takes out of the way what was put back for a cutover that is undone: the follower goes on. The source must accept writes
-    /// again whatever became of the target, so that nothing fails here: where the target does not answer, nothing more is
-    /// applied before the follower has begun anew, which sees to it first.
-    async fn make_way_again(&self) {
-        self.set_fires(true);
-        match timeout(TRIGGERS_TIMEOUT, schema::triggers::remove(self)).await {
-            Ok(Ok(())) => self.set_fires(false),
-            Ok(Err(error)) => {
-                tracing::warn!(migration = self.name(), %error, "triggers stay on the target until changes are applied again");
-            }
-            Err(_) => {
-                tracing::warn!(
-                    migration = self.name(),
-                    "the target was too slow: triggers stay until changes are applied again"
-                );
-            }
-        }
-    }
-
     /// The leg that `mysql` speaks of. Opens nothing yet.
     pub fn new(mysql: Mysql) -> Self {
         Self { mysql, warm: Arc::default() }
@@ -285,12 +262,13 @@ impl Fencing for MysqlDatabase {
 
     async fn drop_fence(&self, mut fence: Fence, epoch: u64) -> Result<()> {
         fence::mark::refuse_later(&mut fence.session, self.name(), epoch).await?;
-        tokio::join!(fence::drop_fence(self, fence), self.make_way_again()).0
+        tokio::join!(fence::drop_fence(self, fence), self.fires().clear(self.name(), schema::triggers::remove(self))).0
     }
 
     async fn lift_fence(&self, plan: &Plan, epoch: u64) -> Result<()> {
         fence::mark::refuse_later(&mut self.connect_source("marks").await?, self.name(), epoch).await?;
-        let (lifted, ()) = tokio::join!(fence::lift(self, plan), self.make_way_again());
+        let (lifted, ()) =
+            tokio::join!(fence::lift(self, plan), self.fires().clear(self.name(), schema::triggers::remove(self)));
         lifted?;
         // Whoever might still have written it is gone by now.
         fence::mark::remove(self).await

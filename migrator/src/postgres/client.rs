@@ -12,7 +12,7 @@ use transport::{Address, Keepalive, Password, Stream, Tls};
 use zeroize::Zeroizing;
 
 use super::{channel, session};
-use crate::error::{Error, Result};
+use crate::error::{Error, READER_REMEDY, Result};
 
 /// Where a database is and who asks.
 #[derive(Clone, PartialEq, Eq)]
@@ -157,7 +157,7 @@ pub fn failed(what: &str, error: tokio_postgres::Error) -> Error {
     // A standby where the primary was; a fence of Headgate's refuses by the same state, in a function.
     let reader = *code == SqlState::READ_ONLY_SQL_TRANSACTION && reported.routine() != Some("exec_stmt_raise");
     let error = if reader || is_transient(code) { Error::transient(text) } else { Error::fatal(text) };
-    match remedy(code).or(reader.then_some(READER)) {
+    match remedy(code).or(reader.then_some(READER_REMEDY)) {
         Some(remedy) => error.remedy(remedy),
         None => error,
     }
@@ -168,7 +168,7 @@ pub(super) async fn refuse_standby(session: &Client, endpoint: &Endpoint) -> Res
     let cannot = |error| failed("cannot see whether a server is a standby", error);
     let row = session.query_one("SELECT pg_catalog.pg_is_in_recovery()", &[]).await.map_err(cannot)?;
     if row.try_get(0).map_err(cannot)? {
-        return Err(Error::transient(format!("{endpoint:?} is a standby, which takes no writes")).remedy(READER));
+        return Err(Error::transient(format!("{endpoint:?} is a standby, which takes no writes")).remedy(READER_REMEDY));
     }
     Ok(())
 }
@@ -183,9 +183,6 @@ pub fn is_transient(code: &SqlState) -> bool {
         || ["08", "53", "57"].iter().any(|class| text.starts_with(class)) && !LASTS.contains(&text)
         || [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code)
 }
-
-/// What the operator can do about a server that takes no writes.
-const READER: &str = "let the cluster's host lead to the server that takes the writes; Headgate tries again by itself";
 
 /// What the operator can do where waiting is not enough.
 fn remedy(code: &SqlState) -> Option<&'static str> {

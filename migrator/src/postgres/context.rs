@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio_postgres::Client;
@@ -11,6 +10,7 @@ use tokio_postgres::Client;
 use super::client::{self, Endpoint};
 use crate::accounts::Secrets;
 use crate::error::Result;
+use crate::fires::Fires;
 use crate::model::leg::Leg;
 use crate::model::plan::Settings;
 
@@ -45,8 +45,7 @@ pub(super) struct Inner {
     pub(super) secrets: Arc<dyn Secrets>,
     /// What the start of the change stream waits for.
     pub(super) waits_for: Mutex<Option<String>>,
-    /// Whether what is applied might fire something on the target.
-    pub(super) fires: AtomicBool,
+    pub(super) fires: Fires,
 }
 
 impl fmt::Debug for Postgres {
@@ -70,7 +69,7 @@ impl Postgres {
         tools: Tools,
         secrets: Arc<dyn Secrets>,
     ) -> Self {
-        let (name, leg, waits_for, fires) = (name.to_owned(), Leg::FIRST, Mutex::default(), AtomicBool::default());
+        let (name, leg, waits_for, fires) = (name.to_owned(), Leg::FIRST, Mutex::default(), Fires::default());
         Self { inner: Arc::new(Inner { name, leg, source, target, settings, tools, secrets, waits_for, fires }) }
     }
 
@@ -91,18 +90,13 @@ impl Postgres {
     fn between(&self, leg: Leg, source: Endpoint, target: Endpoint) -> Self {
         let inner = &self.inner;
         let (settings, tools, secrets) = (inner.settings.clone(), inner.tools.clone(), Arc::clone(&inner.secrets));
-        let (name, waits_for, fires) = (inner.name.clone(), Mutex::default(), AtomicBool::default());
+        let (name, waits_for, fires) = (inner.name.clone(), Mutex::default(), Fires::default());
         Self { inner: Arc::new(Inner { name, leg, source, target, settings, tools, secrets, waits_for, fires }) }
     }
 
-    /// Whether the target may have triggers and rules again that what is applied would fire.
-    pub(super) fn fires(&self) -> bool {
-        self.inner.fires.load(Ordering::SeqCst)
-    }
-
-    /// Says that it may have them, or that they are out of the way.
-    pub(super) fn set_fires(&self, fires: bool) {
-        self.inner.fires.store(fires, Ordering::SeqCst);
+    /// Whether something on the target would fire for what is applied.
+    pub(super) fn fires(&self) -> &Fires {
+        &self.inner.fires
     }
 
     pub(super) fn set_waits_for(&self, whom: Option<String>) {

@@ -50,7 +50,7 @@ pub async fn run(
         tracing::warn!(migration = postgres.name(), %error, "others may write to the target; a check will ask again");
     }
     set_aside::make_way(postgres, plan).await?;
-    postgres.set_fires(false);
+    postgres.fires().out_of_the_way();
     drop(beginning);
     follow::run(Box::pin(open(postgres, plan)), follow, progress, None, &stop).await.map(drop)
 }

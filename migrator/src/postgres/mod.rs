@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -55,9 +54,6 @@ pub use context::{Postgres, Tools};
 use fence::Fence;
 pub use position::Lsn;
 
-/// How long writers wait for the target's triggers while the fence is taken down.
-const TRIGGERS_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// One migration between two servers, and what was opened ahead of its cutover.
 #[derive(Clone)]
 pub struct PostgresDatabase {
@@ -78,25 +74,6 @@ struct Warm {
 }
 
 impl PostgresDatabase {
-    /// Takes out of the way what was put back for a cutover that is undone: the follower goes on. The source must accept writes
-    /// again whatever became of the target, so that nothing fails here: where the target does not answer, nothing more is
-    /// applied before the follower has begun anew, which sees to it first.
-    async fn make_way_again(&self, plan: &Plan) {
-        self.set_fires(true);
-        match timeout(TRIGGERS_TIMEOUT, schema::set_aside::make_way(self, plan)).await {
-            Ok(Ok(())) => self.set_fires(false),
-            Ok(Err(error)) => {
-                tracing::warn!(migration = self.name(), %error, "triggers stay on the target until changes are applied again");
-            }
-            Err(_) => {
-                tracing::warn!(
-                    migration = self.name(),
-                    "the target was too slow: triggers stay until changes are applied again"
-                );
-            }
-        }
-    }
-
     /// The migration that `postgres` speaks of. Opens nothing yet.
     pub fn new(postgres: Postgres) -> Self {
         Self { postgres, warm: Arc::default() }
@@ -258,7 +235,8 @@ impl Fencing for PostgresDatabase {
 
     async fn lift_fence(&self, plan: &Plan, epoch: u64) -> Result<()> {
         fence::mark::refuse_later(&self.connect_source("marks").await?, self.name(), epoch).await?;
-        tokio::join!(fence::lift(self), self.make_way_again(plan)).0
+        let clearing = Box::pin(schema::set_aside::make_way(self, plan));
+        tokio::join!(fence::lift(self), self.fires().clear(self.name(), clearing)).0
     }
 
     async fn admit_writers(&self) -> Result<()> {

@@ -61,7 +61,7 @@ pub async fn remove(mysql: &Mysql) -> Result<()> {
 pub async fn make_way(mysql: &Mysql) -> Result<()> {
     let made = if mysql.leg() == Leg::FIRST { remove(mysql).await } else { set_aside::run(mysql).await };
     if made.is_ok() {
-        mysql.set_fires(false);
+        mysql.fires().out_of_the_way();
     }
     made
 }

@@ -84,9 +84,7 @@ impl TargetApplier for Applier {
     }
 
     async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
-        if self.postgres.fires() {
-            return Err(Error::transient("the target has triggers again that what is applied would fire"));
-        }
+        self.postgres.fires().refuse()?;
         in_time(piece.items.len(), self.write(piece)).await
     }
 }

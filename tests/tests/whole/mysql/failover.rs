@@ -1,79 +1,47 @@
 //! Endpoints that move: a replica takes the place of a server whose changes are followed.
 
+use tests::failover::{Moving, With};
 use tests::fault::Relay;
 use tests::headgate::{signal, signal_server};
 use tests::mysql::disposable::Kind;
 use tests::mysql::{Mysql, Record, rows, single};
 use tests::wait::{SOON, until};
-use tests::world::{DATABASE, MIGRATION, World, mysql_clusters, numbers};
+use tests::world::{DATABASE, World, mysql_clusters, numbers};
 
 const ROWS: &str = "SELECT * FROM t ORDER BY id";
 
-/// A world one of whose clusters is reached by an endpoint that moves, with a replica behind it.
-struct Moving {
-    world: World<Mysql>,
-    endpoint: Relay,
-    replica: Mysql,
+/// Starts all of it, with a migration that follows and both sides equal.
+async fn start(with: With) -> Moving<Mysql> {
+    let (source, target) = tokio::join!(Mysql::start(Kind::Mysql97), Mysql::start(Kind::Mysql97));
+    let moves = if with == With::Source { &source } else { &target };
+    let standby = moves.start_replica().await;
+    let endpoint = Relay::to(moves.port()).await;
+    let (blue, green) = with.ports(&endpoint, source.port(), target.port());
+    let schema = format!(
+        "CREATE TABLE t (id BIGINT PRIMARY KEY, body VARCHAR(40)); INSERT INTO t SELECT n, 'old' FROM {} WHERE n <= 500",
+        numbers(3)
+    );
+    let world = World::of_clusters(source, target, &schema, &mysql_clusters(blue, green)).await;
+    world.follow().await;
+    world.until_equal(ROWS).await;
+    Moving { world, endpoint, standby }
 }
 
-/// Which cluster has the replica.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum With {
-    Source,
-    Target,
+/// The replica takes the primary's place.
+async fn promote(moving: &mut Moving<Mysql>, with: With) {
+    moving.standby.promote().await;
+    moving.replace(with, moving.standby.port());
 }
 
-impl Moving {
-    /// Starts all of it, with a migration that follows and both sides equal.
-    async fn start(with: With) -> Self {
-        let (source, target) = tokio::join!(Mysql::start(Kind::Mysql97), Mysql::start(Kind::Mysql97));
-        let moving = if with == With::Source { &source } else { &target };
-        let replica = moving.start_replica().await;
-        let endpoint = Relay::to(moving.port()).await;
-        let port = |side: With, server: &Mysql| if with == side { endpoint.port() } else { server.port() };
-        let clusters = mysql_clusters(port(With::Source, &source), port(With::Target, &target));
-        let schema = format!(
-            "CREATE TABLE t (id BIGINT PRIMARY KEY, body VARCHAR(40)); INSERT INTO t SELECT n, 'old' FROM {} WHERE n <= 500",
-            numbers(3)
-        );
-        let world = World::of_clusters(source, target, &schema, &clusters).await;
-        world.follow().await;
-        world.until_equal(ROWS).await;
-        Self { world, endpoint, replica }
-    }
-
-    /// The replica takes the primary's place, and the endpoint leads to it.
-    async fn promote(&mut self, with: With) {
-        self.replica.promote().await;
-        self.endpoint.lead_to(self.replica.port());
-        let primary = if with == With::Source { &mut self.world.source } else { &mut self.world.target };
-        std::mem::swap(primary, &mut self.replica);
-    }
-
-    /// Kills the primary when the replica has all that it has, and all that Headgate has read there.
-    async fn fail_over(&mut self, with: With) {
-        let pid = self.world.headgate.pid();
-        signal(pid, "STOP").await;
-        let primary = if with == With::Source { &mut self.world.source } else { &mut self.world.target };
-        primary.is_copied_to(&self.replica).await;
-        primary.server.kill().await.expect("it ends");
-        self.promote(with).await;
-        signal(pid, "CONT").await;
-    }
-
-    /// The migration's status once its error has this text.
-    async fn until_error(&self, text: &str) -> Record {
-        let ask = || self.world.row("SHOW MIGRATION STATUS m");
-        let has = |row: &Record| row.get("error_message").is_some_and(|error| error.contains(text));
-        until(&format!("the status tells {text:?}"), MIGRATION, ask, has).await
-    }
-
-    /// The way back's status once it is in this state.
-    async fn until_way_back(&self, state: &str) -> Record {
-        let ask = || self.world.row("SHOW MIGRATION STATUS m");
-        let is = |row: &Record| row.get("way_back").is_some_and(|seen| seen == state);
-        until(&format!("the way back is {state}"), MIGRATION, ask, is).await
-    }
+/// Kills the primary when the replica has all that it has, and all that Headgate has read there.
+async fn fail_over(moving: &mut Moving<Mysql>, with: With) {
+    let pid = moving.world.headgate.pid();
+    signal(pid, "STOP").await;
+    let primary = if with == With::Source { &moving.world.source } else { &moving.world.target };
+    primary.is_copied_to(&moving.standby).await;
+    moving.primary(with).server.kill().await.expect("it ends");
+    promote(moving, with).await;
+    signal(pid, "CONT").await;
 }
 
 fn insert(from: u32) -> String {
@@ -82,18 +50,18 @@ fn insert(from: u32) -> String {
 
 #[tokio::test]
 async fn a_failover_of_the_target_costs_time_only() {
-    let mut moving = Moving::start(With::Target).await;
+    let mut moving = start(With::Target).await;
     // What the replica does not get comes from the source again.
-    moving.replica.sql("", "STOP REPLICA").await;
+    moving.standby.sql("", "STOP REPLICA").await;
     moving.world.source.sql(DATABASE, &insert(1000)).await;
     moving.world.until_equal(ROWS).await;
     moving.world.target.server.kill().await.expect("it ends");
     // A moment before the replica is promoted the endpoint leads to it already.
-    moving.endpoint.lead_to(moving.replica.port());
+    moving.endpoint.lead_to(moving.standby.port());
     moving.world.source.sql(DATABASE, &insert(2000)).await;
     let status = moving.until_error("takes no writes: read_only is ON").await;
     assert_eq!(status["state"], "following", "{status:?}");
-    moving.promote(With::Target).await;
+    promote(&mut moving, With::Target).await;
     moving.world.until_equal(ROWS).await;
     moving.world.check().await;
     moving.world.cutover().await;
@@ -101,9 +69,9 @@ async fn a_failover_of_the_target_costs_time_only() {
 
 #[tokio::test]
 async fn a_failover_of_the_source_costs_time_only() {
-    let mut moving = Moving::start(With::Source).await;
+    let mut moving = start(With::Source).await;
     moving.world.source.sql(DATABASE, &insert(1000)).await;
-    moving.fail_over(With::Source).await;
+    fail_over(&mut moving, With::Source).await;
     moving.world.source.sql(DATABASE, &insert(2000)).await;
     moving.world.until_equal(ROWS).await;
     moving.world.check().await;
@@ -112,11 +80,11 @@ async fn a_failover_of_the_source_costs_time_only() {
 
 #[tokio::test]
 async fn a_failover_of_the_new_cluster_leaves_the_way_back_lossless() {
-    let mut moving = Moving::start(With::Target).await;
+    let mut moving = start(With::Target).await;
     moving.world.check().await;
     moving.world.cutover().await;
     moving.world.target.sql(DATABASE, &insert(1000)).await;
-    moving.fail_over(With::Target).await;
+    fail_over(&mut moving, With::Target).await;
     moving.world.target.sql(DATABASE, &insert(2000)).await;
     moving.world.until_equal(ROWS).await;
     moving.until_way_back("lossless").await;
@@ -126,15 +94,15 @@ async fn a_failover_of_the_new_cluster_leaves_the_way_back_lossless() {
 
 #[tokio::test]
 async fn a_new_cluster_that_lost_what_came_back_has_no_lossless_way_back() {
-    let mut moving = Moving::start(With::Target).await;
+    let mut moving = start(With::Target).await;
     moving.world.check().await;
     moving.world.cutover().await;
-    moving.world.target.is_copied_to(&moving.replica).await;
-    moving.replica.sql("", "STOP REPLICA").await;
+    moving.world.target.is_copied_to(&moving.standby).await;
+    moving.standby.sql("", "STOP REPLICA").await;
     moving.world.target.sql(DATABASE, "INSERT INTO t VALUES (3001, 'acknowledged')").await;
     moving.world.until_equal(ROWS).await;
     moving.world.target.server.kill().await.expect("it ends");
-    moving.promote(With::Target).await;
+    promote(&mut moving, With::Target).await;
     moving.world.target.sql(DATABASE, &insert(4000)).await;
     let status = moving.until_way_back("lost").await;
     assert!(status["way_back_detail"].contains("lacks what was applied"), "{status:?}");
@@ -142,20 +110,20 @@ async fn a_new_cluster_that_lost_what_came_back_has_no_lossless_way_back() {
 
 #[tokio::test]
 async fn a_source_whose_replacement_cannot_go_on_stops_the_migration() {
-    let mut moving = Moving::start(With::Source).await;
-    moving.world.source.is_copied_to(&moving.replica).await;
-    moving.replica.sql("", "STOP REPLICA").await;
+    let mut moving = start(With::Source).await;
+    moving.world.source.is_copied_to(&moving.standby).await;
+    moving.standby.sql("", "STOP REPLICA").await;
     moving.world.source.sql(DATABASE, &insert(1000)).await;
     moving.world.until_equal(ROWS).await;
     moving.world.source.server.kill().await.expect("it ends");
-    moving.promote(With::Source).await;
+    promote(&mut moving, With::Source).await;
     let status = moving.until_error("lacks what was applied").await;
     assert_eq!(status["state"], "failed", "{status:?}");
 }
 
 #[tokio::test]
 async fn a_failover_of_the_target_inside_the_hold_undoes_the_cutover() {
-    let mut moving = Moving::start(With::Target).await;
+    let mut moving = start(With::Target).await;
     moving.world.check().await;
     // The gate waits for this transaction.
     let mut open = moving.world.client().await;
@@ -174,7 +142,7 @@ async fn a_failover_of_the_target_inside_the_hold_undoes_the_cutover() {
     let counted = "SELECT COUNT(*) FROM t WHERE id > 5000";
     assert_eq!(moving.world.source.value(DATABASE, counted).await, "2", "{refusal}");
     moving.world.target.server.kill().await.expect("it is gone");
-    moving.promote(With::Target).await;
+    promote(&mut moving, With::Target).await;
     moving.world.until_equal(ROWS).await;
     moving.world.check().await;
     moving.world.cutover().await;

@@ -1,5 +1,6 @@
 //! Endpoints that move: a standby takes the place of a server whose changes are copied or followed.
 
+use tests::failover::{Moving, With};
 use tests::fault::Relay;
 use tests::headgate::{Headgate, signal_server};
 use tests::postgres::{Postgres, Record, rows};
@@ -13,110 +14,72 @@ const ROWS: &str = "select count(*), md5(string_agg(t::text, ',' order by id)) f
 const SYNCED: &str = "select count(*) from pg_replication_slots
     where slot_name = 'headgate2_m' and synced and not temporary and invalidation_reason is null";
 
-/// A world one of whose clusters is reached by an endpoint that moves, with a standby behind it.
-struct Moving {
-    world: World,
-    endpoint: Relay,
-    standby: Postgres,
+/// Starts all of it, with a migration that follows and both sides equal.
+async fn start(with: With) -> Moving<Postgres> {
+    let (mut source, mut target) = tokio::join!(Postgres::start(14), Postgres::start(18));
+    let moves = if with == With::Source { &mut source } else { &mut target };
+    let standby = moves.start_standby().await;
+    let endpoint = Relay::to(moves.port()).await;
+    for server in [&source, &target] {
+        server.sql("postgres", &format!("create database {DATABASE}")).await;
+    }
+    source.sql(DATABASE, SCHEMA).await;
+    let (blue, green) = with.ports(&endpoint, source.port(), target.port());
+    let headgate = Headgate::start(&clusters(blue, green)).await;
+    let world = World { source, target, headgate };
+    world.follow().await;
+    world.until_equal(ROWS).await;
+    Moving { world, endpoint, standby }
 }
 
-/// Which cluster has the standby.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum With {
-    Source,
-    Target,
+/// From now on nothing is committed on the target that the standby has not, and nothing leaves it before.
+async fn lose_nothing(moving: &Moving<Postgres>) {
+    let target = &moving.world.target;
+    for setting in ["synchronous_standby_names", "synchronized_standby_slots"] {
+        target.sql("postgres", &format!("alter system set {setting} = 'standby'")).await;
+    }
+    target.sql("postgres", "select pg_reload_conf()").await;
+    let state = "select sync_state from pg_stat_replication where application_name = 'standby'";
+    target.until_value("postgres", state, "sync").await;
 }
 
-impl Moving {
-    /// Starts all of it, with a migration that follows and both sides equal.
-    async fn start(with: With) -> Self {
-        let (mut source, mut target) = tokio::join!(Postgres::start(14), Postgres::start(18));
-        let moving = if with == With::Source { &mut source } else { &mut target };
-        let standby = moving.start_standby().await;
-        let endpoint = Relay::to(moving.port()).await;
-        for server in [&source, &target] {
-            server.sql("postgres", &format!("create database {DATABASE}")).await;
-        }
-        source.sql(DATABASE, SCHEMA).await;
-        let port = |side: With, server: &Postgres| if with == side { endpoint.port() } else { server.port() };
-        let sections = clusters(port(With::Source, &source), port(With::Target, &target));
-        let headgate = Headgate::start(&sections).await;
-        let world = World { source, target, headgate };
-        world.follow().await;
-        world.until_equal(ROWS).await;
-        Self { world, endpoint, standby }
-    }
+/// The route is on the target, and the way back could go on from the standby.
+async fn switch(moving: &Moving<Postgres>) {
+    moving.world.check().await;
+    moving.world.cutover().await;
+    // It takes over a slot once that needs nothing that it never had.
+    let ask = || async {
+        moving.world.target.sql("postgres", "select pg_log_standby_snapshot()").await;
+        moving.standby.value("postgres", SYNCED).await
+    };
+    until("the standby has the slot", MIGRATION, ask, |count| count == "1").await;
+}
 
-    /// From now on nothing is committed on the target that the standby has not, and nothing leaves it before.
-    async fn lose_nothing(&self) {
-        let target = &self.world.target;
-        for (setting, value) in [("synchronous_standby_names", "standby"), ("synchronized_standby_slots", "standby")] {
-            target.sql("postgres", &format!("alter system set {setting} = '{value}'")).await;
-        }
-        target.sql("postgres", "select pg_reload_conf()").await;
-        target
-            .until_value(
-                "postgres",
-                "select sync_state from pg_stat_replication where application_name = 'standby'",
-                "sync",
-            )
-            .await;
-    }
+/// The standby takes the primary's place.
+async fn promote(moving: &mut Moving<Postgres>, with: With) {
+    assert_eq!(moving.standby.value("postgres", "select pg_promote()").await, "t");
+    moving.replace(with, moving.standby.port());
+}
 
-    /// The route is on the target, and the way back could go on from the standby.
-    async fn switch(&self) {
-        self.world.check().await;
-        self.world.cutover().await;
-        // It takes over a slot once that needs nothing that it never had.
-        let ask = || async {
-            self.world.target.sql("postgres", "select pg_log_standby_snapshot()").await;
-            self.standby.value("postgres", SYNCED).await
-        };
-        until("the standby has the slot", MIGRATION, ask, |count| count == "1").await;
-    }
-
-    /// The way back's status once it is in this state.
-    async fn until_way_back(&self, state: &str) -> Record {
-        let ask = || self.world.row("SHOW MIGRATION STATUS m");
-        let is = |row: &Record| row.get("way_back").is_some_and(|seen| seen == state);
-        until(&format!("the way back is {state}"), MIGRATION, ask, is).await
-    }
-
-    /// The standby takes the primary's place, and the endpoint leads to it.
-    async fn promote(&mut self, with: With) {
-        self.endpoint.lead_to(self.standby.port());
-        assert_eq!(self.standby.value("postgres", "select pg_promote()").await, "t");
-        let standby = &mut self.standby;
-        let primary = if with == With::Source { &mut self.world.source } else { &mut self.world.target };
-        std::mem::swap(primary, standby);
-    }
-
-    /// The migration's status once its error has this text.
-    async fn until_error(&self, text: &str) -> Record {
-        let ask = || self.world.row("SHOW MIGRATION STATUS m");
-        let has = |row: &Record| row.get("error_message").is_some_and(|error| error.contains(text));
-        until(&format!("the status tells {text:?}"), MIGRATION, ask, has).await
-    }
-
-    async fn write(&self, rows: &str) {
-        let insert = format!("insert into t select i, 'later ' || i from generate_series({rows}) i");
-        self.world.source.sql(DATABASE, &insert).await;
-    }
+/// Writes rows on the source.
+async fn write(moving: &Moving<Postgres>, ids: &str) {
+    let insert = format!("insert into t select i, 'later ' || i from generate_series({ids}) i");
+    moving.world.source.sql(DATABASE, &insert).await;
 }
 
 #[tokio::test]
 async fn a_failover_of_the_target_costs_time_only() {
-    let mut moving = Moving::start(With::Target).await;
-    moving.lose_nothing().await;
-    moving.write("1001, 1100").await;
+    let mut moving = start(With::Target).await;
+    lose_nothing(&moving).await;
+    write(&moving, "1001, 1100").await;
     moving.world.until_equal(ROWS).await;
     moving.world.target.server.kill().await.expect("it ends");
     // A moment before the standby is promoted the endpoint leads to it already.
     moving.endpoint.lead_to(moving.standby.port());
-    moving.write("1101, 1200").await;
+    write(&moving, "1101, 1200").await;
     let status = moving.until_error("is a standby, which takes no writes").await;
     assert_eq!(status["state"], "following", "{status:?}");
-    moving.promote(With::Target).await;
+    promote(&mut moving, With::Target).await;
     moving.world.until_equal(ROWS).await;
     moving.world.check().await;
     moving.world.cutover().await;
@@ -124,13 +87,13 @@ async fn a_failover_of_the_target_costs_time_only() {
 
 #[tokio::test]
 async fn a_failover_of_the_new_cluster_leaves_the_way_back_lossless() {
-    let mut moving = Moving::start(With::Target).await;
-    moving.lose_nothing().await;
-    moving.switch().await;
+    let mut moving = start(With::Target).await;
+    lose_nothing(&moving).await;
+    switch(&moving).await;
     let insert = |ids: &str| format!("insert into t select i, 'back ' || i from generate_series({ids}) i");
     moving.world.target.sql(DATABASE, &insert("1001, 1100")).await;
     moving.world.target.server.kill().await.expect("it ends");
-    moving.promote(With::Target).await;
+    promote(&mut moving, With::Target).await;
     moving.world.target.sql(DATABASE, &insert("1101, 1200")).await;
     moving.world.until_equal(ROWS).await;
     moving.until_way_back("lossless").await;
@@ -140,14 +103,14 @@ async fn a_failover_of_the_new_cluster_leaves_the_way_back_lossless() {
 
 #[tokio::test]
 async fn a_new_cluster_that_lost_what_came_back_has_no_lossless_way_back() {
-    let mut moving = Moving::start(With::Target).await;
-    moving.switch().await;
+    let mut moving = start(With::Target).await;
+    switch(&moving).await;
     moving.standby.server.stop().await.expect("it ends");
     moving.world.target.sql(DATABASE, "insert into t values (3001, 'acknowledged')").await;
     moving.world.until_equal(ROWS).await;
     moving.world.target.server.kill().await.expect("it ends");
     moving.standby.server.restart().await.expect("it starts");
-    moving.promote(With::Target).await;
+    promote(&mut moving, With::Target).await;
     // It has written as much as was lost, before Headgate sees it.
     moving.world.target.sql(DATABASE, "insert into t select i, 'another' from generate_series(4001, 4500) i").await;
     let status = moving.until_way_back("lost").await;
@@ -156,33 +119,33 @@ async fn a_new_cluster_that_lost_what_came_back_has_no_lossless_way_back() {
 
 #[tokio::test]
 async fn a_source_whose_replacement_cannot_go_on_stops_the_migration() {
-    let mut moving = Moving::start(With::Source).await;
+    let mut moving = start(With::Source).await;
     moving.world.source.server.kill().await.expect("it ends");
-    moving.promote(With::Source).await;
+    promote(&mut moving, With::Source).await;
     let status = moving.until_error("the source refused the slot headgate_m").await;
     assert_eq!(status["state"], "failed", "{status:?}");
 }
 
 #[tokio::test]
 async fn a_target_that_lost_what_it_had_confirmed_stops_the_migration() {
-    let mut moving = Moving::start(With::Target).await;
+    let mut moving = start(With::Target).await;
     moving.standby.server.stop().await.expect("it ends");
-    moving.write("1001, 1100").await;
+    write(&moving, "1001, 1100").await;
     moving.world.until_equal(ROWS).await;
     let written = moving.world.source.value("postgres", "select pg_current_wal_lsn()").await;
     let confirmed = format!("select count(*) from pg_replication_slots where confirmed_flush_lsn >= '{written}'");
     moving.world.source.until_value(DATABASE, &confirmed, "1").await;
     moving.world.target.server.kill().await.expect("it ends");
     moving.standby.server.restart().await.expect("it starts");
-    moving.promote(With::Target).await;
+    promote(&mut moving, With::Target).await;
     let status = moving.until_error("the target has lost changes that it had confirmed").await;
     assert_eq!(status["state"], "failed", "{status:?}");
 }
 
 #[tokio::test]
 async fn a_failover_of_the_target_inside_the_hold_undoes_the_cutover() {
-    let mut moving = Moving::start(With::Target).await;
-    moving.lose_nothing().await;
+    let mut moving = start(With::Target).await;
+    lose_nothing(&moving).await;
     moving.world.check().await;
     // The gate waits for this transaction.
     let open = moving.world.client().await;
@@ -200,7 +163,7 @@ async fn a_failover_of_the_target_inside_the_hold_undoes_the_cutover() {
     rows(&open, "insert into t values (2002, 'after it')").await;
     assert_eq!(moving.world.source.value(DATABASE, "select count(*) from t where id > 2000").await, "2", "{refusal}");
     moving.world.target.server.kill().await.expect("it is gone");
-    moving.promote(With::Target).await;
+    promote(&mut moving, With::Target).await;
     moving.world.until_equal(ROWS).await;
     moving.world.check().await;
     moving.world.cutover().await;
