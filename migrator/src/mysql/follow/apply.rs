@@ -84,7 +84,7 @@ impl TargetApplier for Applier {
     }
 
     async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
-        self.mysql.fires().refuse()?;
+        self.mysql.fires().refuse().await?;
         in_time(piece.items.len(), self.write_or_yield(piece)).await
     }
 }

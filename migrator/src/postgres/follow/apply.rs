@@ -84,7 +84,7 @@ impl TargetApplier for Applier {
     }
 
     async fn apply(&mut self, piece: &ApplyBatch) -> Result<()> {
-        self.postgres.fires().refuse()?;
+        self.postgres.fires().refuse().await?;
         in_time(piece.items.len(), self.write(piece)).await
     }
 }
