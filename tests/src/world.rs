@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 use crate::disk::SmallDisk;
 use crate::headgate::{Engine, Headgate};
 use crate::least::{self, LEAST};
+use crate::managed::findings;
 use crate::mysql::{Mysql, Pair, try_connect, try_rows};
 use crate::postgres::{Postgres, Record, Rows};
 use crate::wait::{SOON, until};
@@ -339,8 +340,8 @@ impl<S: Side> World<S> {
     /// The accounts of which SHOW READINESS says that nobody has seen them log in on the target.
     pub async fn unproved(&self) -> BTreeSet<String> {
         let checks = self.headgate.admin("SHOW READINESS m").await;
-        let of = |check: &&Record| check["check"] == "accounts" && check["level"] != "ok";
-        let names = checks.iter().filter(of).filter_map(|check| check["evidence"].split(':').next());
+        let names =
+            findings(&checks, "accounts").into_iter().filter_map(|finding| finding["evidence"].split(':').next());
         names.map(str::to_owned).collect()
     }
 
