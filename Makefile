@@ -1,6 +1,6 @@
 # What there is to run; `make` alone tells.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mysql demo-mariadb test test-rights drivers faults kills torture remedies check bench conformance fuzz servers
+.PHONY: help demo demo-mysql demo-mariadb test test-rights pairs drivers faults kills torture remedies check bench conformance fuzz servers
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Seconds per fuzz target.
@@ -38,6 +38,10 @@ test: servers ## all tests, against real servers
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --workspace --no-fail-fast && \
 	HEADGATE_TEST_RIGHTS=least cargo nextest run -p migrator --no-fail-fast -E '$(LEAST)'; \
 	else set -x; cargo test --workspace --exclude tests --no-fail-fast && cargo test -p tests --no-fail-fast -- --test-threads=2; fi
+
+pairs: servers ## each case of MySQL and MariaDB with the pairs of servers that `make test` leaves out
+	cargo build -p proxy --bin headgate
+	cargo test -p tests --test whole ::from_m -- --ignored --test-threads=2
 
 drivers: servers ## every driver with every encryption and account, connected while its database moves and comes back
 	cargo build -p proxy --bin headgate

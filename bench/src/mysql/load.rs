@@ -1,5 +1,6 @@
 //! `sysbench` as the measuring client.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -85,6 +86,22 @@ fn arguments(data: Data, script: &str, threads: u32) -> Vec<String> {
 
 /// Starts a load.
 pub(crate) fn start(port: u16, database: &str, data: Data, work: Work, until: Until) -> Child {
+    spawn(command(port, database, data, work, until, &[]))
+}
+
+/// The same over TLS; sysbench takes its certificate, key and authority from files of fixed names in this folder.
+pub(crate) fn start_in_tls(folder: &Path, port: u16, data: Data, work: Work, until: Until, database: &str) -> Child {
+    let mut command = command(port, database, data, work, until, &["--mysql-ssl=on"]);
+    command.current_dir(folder);
+    spawn(command)
+}
+
+fn spawn(mut command: Command) -> Child {
+    command.stdin(Stdio::null());
+    command.spawn().expect("sysbench can be run")
+}
+
+fn command(port: u16, database: &str, data: Data, work: Work, until: Until, more: &[&str]) -> Command {
     let mut all = arguments(data, work.script, work.threads);
     all.push("--percentile=50".to_owned());
     all.push(format!("--db-ps-mode={}", if work.prepared { "auto" } else { "disable" }));
@@ -95,10 +112,9 @@ pub(crate) fn start(port: u16, database: &str, data: Data, work: Work, until: Un
         }
     }
     let mut arguments: Vec<&str> = all.iter().map(String::as_str).collect();
+    arguments.extend(more);
     arguments.push("run");
-    let mut command = login(port, database).sysbench(&arguments);
-    command.stdin(Stdio::null());
-    command.spawn().expect("sysbench can be run")
+    login(port, database).sysbench(&arguments)
 }
 
 /// Waits for the end of a load; panics unless the program ended well.

@@ -1,12 +1,18 @@
 //! (a) One more hop: direct, through Headgate, and through MySQL Router.
 
-use tests::headgate::Headgate;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tests::certificates::{Authority, Says, headgate as headgate_that_shows};
+use tests::headgate::{Engine, Headgate};
+use tests::mysql::Mysql;
 
 use super::ground;
 use super::load::{self, Data, Until, Work};
 use super::migration::{DATABASE, create};
 use super::router::Router;
 use crate::cpu;
+use crate::peers::Folder;
 use crate::table::{Table, median, ratio};
 
 /// How much is done.
@@ -32,7 +38,7 @@ struct Runs {
     cpu_us: Vec<f64>,
 }
 
-/// Measures and prints the table.
+/// Measures without TLS and with it on both halves, and prints the tables.
 pub(crate) async fn run(quick: bool) {
     let size = if quick {
         Size { data: Data { tables: 2, rows: 10_000 }, seconds: 3, rounds: 1, threads: &[1, 16] }
@@ -42,13 +48,31 @@ pub(crate) async fn run(quick: bool) {
     let server = ground::server().await;
     create(&server).await;
     load::fill(server.port(), DATABASE, size.data).await;
-    let headgate = Headgate::start(&format!(
-        "[clusters.blue]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = \"disable\"\n\
+    contest(&server, &size, "no TLS", None).await;
+
+    let (authority, folder) = (Authority::new(), Folder::new("sysbench"));
+    let shown = authority.sign_openly("bench", Says { hosts: &["localhost", "127.0.0.1"], ..Says::default() });
+    for (from, to) in [(&shown.0, "client-cert.pem"), (&shown.1, "client-key.pem"), (&authority.file(), "cacert.pem")] {
+        fs::copy(from, folder.path().join(to)).expect("the folder is ours");
+    }
+    contest(&server, &size, "TLS from the client and to the server", Some((&shown, folder.path()))).await;
+}
+
+/// All contenders against one another; in TLS with this certificate, and that folder of sysbench.
+async fn contest(server: &Mysql, size: &Size, title: &str, tls: Option<(&(PathBuf, PathBuf), &Path)>) {
+    let sections = format!(
+        "[clusters.blue]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = \"{}\"\n\
          [routes.{DATABASE}]\ncluster = \"blue\"\n",
-        server.port()
-    ))
-    .await;
-    let router = Router::start(server.port(), DATABASE).await;
+        server.port(),
+        if tls.is_some() { "require" } else { "disable" }
+    );
+    let shown = tls.map(|(shown, _)| shown);
+    let headgate = match shown {
+        Some(shown) => headgate_that_shows(Engine::Mysql, shown, "tls = \"require\"\n", &sections).await,
+        None => Headgate::start_for(Engine::Mysql, &sections).await,
+    };
+    let router = Router::start(server.port(), shown).await;
+    let folder = tls.map(|(_, folder)| folder);
     let contenders = [
         Contender { port: server.port(), pid: None },
         Contender { port: headgate.port(), pid: Some(headgate.pid()) },
@@ -70,13 +94,13 @@ pub(crate) async fn run(quick: bool) {
         for &threads in size.threads {
             for prepared in [true, false] {
                 let work = Work { script, threads, prepared };
-                let [direct, ours, theirs] = rounds(&contenders, work, &size).await;
+                let [direct, ours, theirs] = rounds(&contenders, work, size, folder).await;
                 table.line(line(work, &direct, &ours, &theirs));
             }
         }
     }
     table.print(&format!(
-        "sessions: {} rounds of {} s, {} tables of {} rows",
+        "sessions, {title}: {} rounds of {} s, {} tables of {} rows",
         size.rounds, size.seconds, size.data.tables, size.data.rows
     ));
 }
@@ -100,23 +124,26 @@ fn line(work: Work, direct: &Runs, ours: &Runs, theirs: &Runs) -> Vec<String> {
 }
 
 /// Every contender once per round, each round beginning with another one.
-async fn rounds(contenders: &[Contender; 3], work: Work, size: &Size) -> [Runs; 3] {
+async fn rounds(contenders: &[Contender; 3], work: Work, size: &Size, tls: Option<&Path>) -> [Runs; 3] {
     let mut all = [Runs::default(), Runs::default(), Runs::default()];
     for round in 0..size.rounds {
         for turn in 0..contenders.len() {
             let index = (round + turn) % contenders.len();
             if let (Some(contender), Some(runs)) = (contenders.get(index), all.get_mut(index)) {
-                slice(contender, work, size, runs).await;
+                slice(contender, work, size, tls, runs).await;
             }
         }
     }
     all
 }
 
-async fn slice(contender: &Contender, work: Work, size: &Size, runs: &mut Runs) {
+async fn slice(contender: &Contender, work: Work, size: &Size, tls: Option<&Path>, runs: &mut Runs) {
     let before = contender.pid.map(cpu::used);
     let until = Until::Seconds(size.seconds);
-    let load = load::start(contender.port, DATABASE, size.data, work, until);
+    let load = match tls {
+        Some(folder) => load::start_in_tls(folder, contender.port, size.data, work, until, DATABASE),
+        None => load::start(contender.port, DATABASE, size.data, work, until),
+    };
     let run = load::finish(load).await;
     // The connecting is in it: some milliseconds for each of some thousand statements.
     if let (Some(pid), Some(before)) = (contender.pid, before) {

@@ -24,12 +24,14 @@ pub(crate) struct At {
     pub(crate) port: u16,
     /// The database.
     pub(crate) database: String,
+    /// Whether the client insists on TLS; otherwise it asks for none.
+    pub(crate) tls: bool,
 }
 
 impl At {
     /// A database behind a loopback port.
     pub(crate) fn loopback(port: u16, database: &str) -> Self {
-        Self { host: "127.0.0.1".to_owned(), port, database: database.to_owned() }
+        Self { host: "127.0.0.1".to_owned(), port, database: database.to_owned(), tls: false }
     }
 }
 
@@ -154,6 +156,7 @@ fn spawn(mut command: Command) -> Child {
 fn command(at: &At) -> Command {
     let mut command = Command::new(tool("pgbench"));
     command.args(["-h", &at.host, "-U", "postgres", "-p", &at.port.to_string()]);
+    command.env("PGSSLMODE", if at.tls { "require" } else { "disable" });
     command.kill_on_drop(true);
     command
 }

@@ -1,6 +1,9 @@
 //! (a) One more hop: direct, through Headgate, and through PgBouncer in session mode.
 
-use tests::headgate::Headgate;
+use std::path::PathBuf;
+
+use tests::certificates::{Authority, Says, headgate as headgate_that_shows};
+use tests::headgate::{Engine, Headgate};
 use tests::postgres::Postgres;
 
 use crate::peers::Folder;
@@ -42,7 +45,7 @@ struct Runs {
     cpu_us: Vec<f64>,
 }
 
-/// Measures both transports and prints the tables.
+/// Measures both transports, and TLS on both halves, and prints the tables.
 pub(crate) async fn run(quick: bool) {
     let size = if quick {
         Size { scale: 1, seconds: "3", rounds: 1, clients: &[1, 16], protocols: &["prepared"] }
@@ -61,23 +64,40 @@ pub(crate) async fn run(quick: bool) {
     server.sql(DATABASE, "checkpoint").await;
 
     let socket = server.server.socket_dir().display().to_string();
-    transport(&server, &size, "127.0.0.1", &["select-only", "tpcb-like"], "TCP to the server").await;
-    transport(&server, &size, &socket, &["select-only"], "a Unix socket to the server").await;
+    transport(&server, &size, "127.0.0.1", &["select-only", "tpcb-like"], "TCP to the server", None).await;
+    transport(&server, &size, &socket, &["select-only"], "a Unix socket to the server", None).await;
+    let authority = Authority::new();
+    let shown = authority.sign_openly("bench", Says { hosts: &["localhost", "127.0.0.1"], ..Says::default() });
+    server.speak_tls(&shown, None).await;
+    let title = "TLS from the client and to the server";
+    transport(&server, &size, "127.0.0.1", &["select-only", "tpcb-like"], title, Some(&shown)).await;
 }
 
-async fn transport(server: &Postgres, size: &Size, host: &str, scripts: &[&'static str], title: &str) {
-    let headgate = Headgate::start(&format!(
-        "[clusters.blue]\nhost = \"{host}\"\nport = {}\nuser = \"postgres\"\n\
+async fn transport(
+    server: &Postgres,
+    size: &Size,
+    host: &str,
+    scripts: &[&'static str],
+    title: &str,
+    shown: Option<&(PathBuf, PathBuf)>,
+) {
+    let tls = shown.is_some();
+    let sections = format!(
+        "[clusters.blue]\nhost = \"{host}\"\nport = {}\nuser = \"postgres\"\ntls = \"{}\"\n\
          [routes.{DATABASE}]\ncluster = \"blue\"\n[login]\nmethod = \"trust\"\n",
-        server.port()
-    ))
-    .await;
-    let pgbouncer = PgBouncer::start("pgbouncer", host, server.port(), DATABASE).await;
-    let direct = At { host: host.to_owned(), port: server.port(), database: DATABASE.to_owned() };
+        server.port(),
+        if tls { "require" } else { "disable" }
+    );
+    let headgate = match shown {
+        Some(shown) => headgate_that_shows(Engine::Postgres, shown, "tls = \"require\"\n", &sections).await,
+        None => Headgate::start(&sections).await,
+    };
+    let pgbouncer = PgBouncer::start("pgbouncer", (host, server.port()), DATABASE, shown).await;
+    let at = |host: &str, port: u16| At { host: host.to_owned(), port, database: DATABASE.to_owned(), tls };
     let contenders = [
-        Contender { at: direct, pid: None },
-        Contender { at: At::loopback(headgate.port(), DATABASE), pid: Some(headgate.pid()) },
-        Contender { at: At::loopback(pgbouncer.port(), DATABASE), pid: Some(pgbouncer.pid()) },
+        Contender { at: at(host, server.port()), pid: None },
+        Contender { at: at("127.0.0.1", headgate.port()), pid: Some(headgate.pid()) },
+        Contender { at: at("127.0.0.1", pgbouncer.port()), pid: Some(pgbouncer.pid()) },
     ];
     let mut table = Table::new(&[
         "script, clients, protocol",
@@ -101,7 +121,7 @@ async fn transport(server: &Postgres, size: &Size, host: &str, scripts: &[&'stat
             }
         }
     }
-    table.print(&format!("sessions over {title}: {} rounds of {} s, scale {}", size.rounds, size.seconds, size.scale));
+    table.print(&format!("sessions, {title}: {} rounds of {} s, scale {}", size.rounds, size.seconds, size.scale));
 }
 
 fn line(kind: &Kind, direct: &Runs, ours: &Runs, theirs: &Runs) -> Vec<String> {
