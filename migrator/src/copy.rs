@@ -57,7 +57,16 @@ pub(crate) trait TableLoader: Send + Sync + 'static {
         stop: &CancellationToken,
     ) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Records, durably, that all rows of a table are there.
+    /// Whether the target has, by its own records, all of a table of which this run loaded so many chunks. A standby that took
+    /// the target's place may lack the last of what was committed.
+    fn is_whole(
+        &self,
+        pair: &mut Self::Pair,
+        table: &Table,
+        chunks: u64,
+    ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Records, durably, that all rows of a table are there; by the session that looked whether they are.
     fn complete(&self, pair: &mut Self::Pair, table: &Table) -> impl Future<Output = Result<()>> + Send;
 }
 
@@ -72,17 +81,25 @@ enum Next<C> {
 struct Load<L> {
     loader: L,
     tables: Vec<Table>,
-    /// What of each table is not taken from the queue and done yet: its chunks and its end.
-    left: Mutex<Vec<usize>>,
+    counts: Mutex<Vec<Counts>>,
     loaded: mpsc::Sender<Table>,
     progress: Arc<Progress>,
     stop: CancellationToken,
 }
 
+/// Chunks of one table.
+#[derive(Clone, Copy)]
+struct Counts {
+    /// What is not taken from the queue and done yet: chunks and the end.
+    left: u64,
+    /// All chunks that were given.
+    given: u64,
+}
+
 /// Where the chunks of one table go.
 pub(crate) struct Chunks<'a, L: TableLoader + ?Sized> {
     index: usize,
-    left: &'a Mutex<Vec<usize>>,
+    counts: &'a Mutex<Vec<Counts>>,
     queue: &'a mpsc::Sender<Next<L::Chunk>>,
     stop: &'a CancellationToken,
 }
@@ -93,8 +110,9 @@ impl<L: TableLoader + ?Sized> Chunks<'_, L> {
         if self.stop.is_cancelled() {
             return false;
         }
-        if let Some(left) = self.left.lock().get_mut(self.index) {
-            *left += 1;
+        if let Some(counts) = self.counts.lock().get_mut(self.index) {
+            counts.left += 1;
+            counts.given += 1;
         }
         self.queue.send(Next::Chunk(self.index, chunk)).await.is_ok()
     }
@@ -114,9 +132,9 @@ pub(crate) async fn load<L: TableLoader>(
     loaded: mpsc::Sender<Table>,
     (progress, stop): (&Arc<Progress>, &CancellationToken),
 ) -> Result<()> {
-    let left = Mutex::new(vec![1; tables.len()]);
+    let counts = Mutex::new(vec![Counts { left: 1, given: 0 }; tables.len()]);
     let (progress, stop) = (Arc::clone(progress), stop.clone());
-    let load = Arc::new(Load { loader, tables, left, loaded, progress, stop });
+    let load = Arc::new(Load { loader, tables, counts, loaded, progress, stop });
     let (queue, work) = mpsc::channel(CUT_AHEAD);
     let work = Arc::new(Turn::new(work));
     let mut tasks = JoinSet::new();
@@ -137,7 +155,7 @@ async fn cut<L: TableLoader>(
     queue: mpsc::Sender<Next<L::Chunk>>,
 ) -> Result<()> {
     for (index, table) in load.tables.iter().enumerate() {
-        let chunks = Chunks { index, left: &load.left, queue: &queue, stop: &load.stop };
+        let chunks = Chunks { index, counts: &load.counts, queue: &queue, stop: &load.stop };
         let complete = load.loader.cut(&mut cutter, table, &chunks).await?;
         if !complete || load.stop.is_cancelled() || queue.send(Next::End(index)).await.is_err() {
             return Ok(());
@@ -171,20 +189,31 @@ async fn do_work<L: TableLoader>(load: Arc<Load<L>>, work: Arc<Turn<mpsc::Receiv
                 return Ok(());
             }
         }
-        let left = load.left.lock().get_mut(index).map(|left| {
-            *left -= 1;
-            *left
+        let done = load.counts.lock().get_mut(index).and_then(|counts| {
+            counts.left -= 1;
+            (counts.left == 0).then_some(counts.given)
         });
-        if left == Some(0) {
+        if let Some(chunks) = done {
             let pair = match &mut pair {
                 Some(pair) => pair,
                 none => none.insert(load.loader.open().await?),
             };
+            if !load.loader.is_whole(pair, table, chunks).await? {
+                return Err(behind(&L::title(table)));
+            }
             load.loader.complete(pair, table).await?;
             // Nobody builds any more only where another failure ends this load as well.
             let _ = load.loaded.send(table.clone()).await;
         }
     }
+}
+
+/// What was loaded and committed is not on the target any more.
+pub(crate) fn behind(what: &str) -> Error {
+    Error::transient(format!(
+        "the target has lost part of what was copied ({what}): a server took its place that was behind; the copy goes on from \
+         the records that are there"
+    ))
 }
 
 /// Loads a chunk, again where a connection was lost. `false` when `stop` came first.

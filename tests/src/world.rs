@@ -358,8 +358,8 @@ impl<S: Side> World<S> {
     }
 }
 
-/// A copy that a test can meet on its way.
-const SLOWLY: &str = "[migrator]\ncopy_workers = 1\ncopy_chunk = \"1MiB\"\n";
+/// A copy that a test can meet on its way: the configuration of one.
+pub const SLOWLY: &str = "[migrator]\ncopy_workers = 1\ncopy_chunk = \"1MiB\"\n";
 
 /// A derived table `numbers` with the numbers from 1 to a million as `n`, which servers of every version can make.
 pub fn million_numbers() -> String {

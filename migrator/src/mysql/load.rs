@@ -59,6 +59,16 @@ pub async fn run(mysql: &Mysql, plan: &Plan, progress: Arc<Progress>, stop: Canc
     if stop.is_cancelled() {
         return Ok(());
     }
+    // By the session of before the first row: had another server taken the target's place, it would be lost.
+    let recorded = records::tables(mysql, &mut target).await?;
+    let lacks = plan.tables.iter().find(|table| {
+        let record = recorded.get(&(table.schema.clone(), table.name.clone()));
+        !record.is_some_and(|record| record.indexes)
+    });
+    if let Some(table) = lacks {
+        return Err(copy::behind(&title(table)));
+    }
+    drop(target);
     // Chunks were read at different moments. What the stream brought until the last of them puts them together.
     let marker = format!("loaded-{:016x}", rand::random::<u64>());
     heartbeat::signal(&mut source, &mysql.key(), Signal::Marker, &marker).await?;
@@ -233,6 +243,15 @@ impl TableLoader for Loader {
             Chunk::Range(chunk) => pair.load(&self.0, table, chunk, progress, stop).await,
             Chunk::Whole => pair.load_keyless(&self.0, table, target, progress, stop).await,
         }
+    }
+
+    /// However many chunks this run loaded: those of earlier runs are to be there, too.
+    async fn is_whole(&self, (_, target): &mut Self::Pair, table: &Table, _chunks: u64) -> Result<bool> {
+        if !chunks::is_keyed(table) {
+            return link::in_time("cannot read a table's record", records::is_loaded(&self.0, target, table)).await;
+        }
+        let recorded = link::in_time("cannot read the records of chunks", records::chunks(&self.0, target, table)).await?;
+        Ok(chunks::cover(&recorded))
     }
 
     async fn complete(&self, (_, target): &mut Self::Pair, table: &Table) -> Result<()> {

@@ -260,6 +260,13 @@ pub fn loaded(mysql: &Mysql, table: &Table) -> String {
     format!("{} AND state = 'copying'", set_table(mysql, table, "loaded"))
 }
 
+/// Whether a table's rows are recorded to be there.
+pub async fn is_loaded(mysql: &Mysql, target: &mut Conn, table: &Table) -> Result<bool> {
+    let query = format!("SELECT state <> 'copying' FROM headgate.tables WHERE {}", is_table(mysql, table));
+    let found: Option<bool> = target.query_first(query).await.map_err(unreadable)?;
+    Ok(found == Some(true))
+}
+
 /// Records that a table's rows are there.
 pub async fn set_loaded(mysql: &Mysql, target: &mut Conn, table: &Table) -> Result<()> {
     target.query_drop(loaded(mysql, table)).await.map_err(unwritable)

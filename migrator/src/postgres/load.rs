@@ -131,6 +131,10 @@ impl TableLoader for Loader {
         pair.load(&self.postgres, &chunk, progress, stop).await
     }
 
+    async fn is_whole(&self, pair: &mut ClusterPair, table: &Table, chunks: u64) -> Result<bool> {
+        Ok(pair.recorded(&self.postgres, table, self.valid_from).await? == chunks)
+    }
+
     async fn complete(&self, pair: &mut ClusterPair, table: &Table) -> Result<()> {
         pair.record_durably(&records::loaded(&self.postgres, table, self.valid_from)).await
     }

@@ -69,6 +69,15 @@ impl Literal {
     }
 }
 
+/// Whether these records, in order, are of all keys there can be, and the rows of each are there.
+pub(crate) fn cover(recorded: &[ChunkRecord]) -> bool {
+    let (Some(first), Some(last)) = (recorded.first(), recorded.last()) else {
+        return false;
+    };
+    let meet = recorded.iter().zip(recorded.iter().skip(1)).all(|(one, next)| one.hi.is_some() && one.hi == next.lo);
+    first.lo.is_none() && last.hi.is_none() && meet && recorded.iter().all(|chunk| chunk.loaded)
+}
+
 /// The columns of a table's key by which it can be cut: as many of the first ones as have an exact literal.
 fn cutting(table: &Table) -> Vec<(String, Literal)> {
     table

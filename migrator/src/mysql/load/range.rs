@@ -13,6 +13,7 @@ use super::chunks::condition;
 use super::rows;
 use super::rows::{Counts, ValueFormat};
 use super::snapshot;
+use crate::copy::behind;
 use crate::error::{Error, Result};
 use crate::model::plan::Table;
 use crate::model::progress::Progress;
@@ -106,7 +107,7 @@ impl ClusterPair {
                 return Ok(true);
             }
             None => {
-                return Err(Error::fatal(format!("{writing}: the chunk's record is gone")));
+                return Err(behind(&title(table)));
             }
         }
         // Everything before this position was committed before the snapshot opens.

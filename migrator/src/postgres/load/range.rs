@@ -109,6 +109,20 @@ impl ClusterPair {
         Ok(row.is_some())
     }
 
+    /// How many chunks of a table are recorded as loaded as of that position; none where the table's own record is gone.
+    pub async fn recorded(&self, postgres: &Postgres, table: &Table, valid_from: Lsn) -> Result<u64> {
+        let (migration, valid_from) = (postgres.key(), valid_from.to_string());
+        let parameters: [&(dyn ToSql + Sync); 4] = [&migration, &table.schema, &table.name, &valid_from];
+        let asked = self.target.query_one(
+            "SELECT count(*) FROM headgate.tables JOIN headgate.chunks USING (migration, table_schema, table_name, valid_from)
+             WHERE migration = $1 AND table_schema = $2 AND table_name = $3 AND valid_from = $4::text::pg_lsn",
+            &parameters,
+        );
+        let counted = moving(&title(table), asked).await?.and_then(|row| row.try_get::<_, i64>(0));
+        let counted = counted.map_err(|error| failed("cannot read Headgate's records on the target", error))?;
+        Ok(counted.try_into().unwrap_or(0))
+    }
+
     /// Runs statements on the target and waits until all that was loaded before is on its disk.
     pub async fn record_durably(&self, statement: &str) -> Result<()> {
         let durably = format!("BEGIN; SET LOCAL synchronous_commit = on; {statement}; COMMIT");

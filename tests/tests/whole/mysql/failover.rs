@@ -6,24 +6,31 @@ use tests::headgate::{signal, signal_server};
 use tests::mysql::disposable::Kind;
 use tests::mysql::{Mysql, Record, rows, single};
 use tests::wait::{SOON, until};
-use tests::world::{DATABASE, World, mysql_clusters, numbers};
+use tests::world::{DATABASE, MIGRATION, SLOWLY, World, mysql_clusters, numbers};
 
 const ROWS: &str = "SELECT * FROM t ORDER BY id";
 
 /// Starts all of it, with a migration that follows and both sides equal.
 async fn start(with: With) -> Moving<Mysql> {
+    let schema = format!(
+        "CREATE TABLE t (id BIGINT PRIMARY KEY, body VARCHAR(40)); INSERT INTO t SELECT n, 'old' FROM {} WHERE n <= 500",
+        numbers(3)
+    );
+    let moving = prepare(with, &schema, "").await;
+    moving.world.follow().await;
+    moving.world.until_equal(ROWS).await;
+    moving
+}
+
+/// Starts the servers and Headgate, with further sections of the configuration.
+async fn prepare(with: With, schema: &str, sections: &str) -> Moving<Mysql> {
     let (source, target) = tokio::join!(Mysql::start(Kind::Mysql97), Mysql::start(Kind::Mysql97));
     let moves = if with == With::Source { &source } else { &target };
     let standby = moves.start_replica().await;
     let endpoint = Relay::to(moves.port()).await;
     let (blue, green) = with.ports(&endpoint, source.port(), target.port());
-    let schema = format!(
-        "CREATE TABLE t (id BIGINT PRIMARY KEY, body VARCHAR(40)); INSERT INTO t SELECT n, 'old' FROM {} WHERE n <= 500",
-        numbers(3)
-    );
-    let world = World::of_clusters(source, target, &schema, &mysql_clusters(blue, green)).await;
-    world.follow().await;
-    world.until_equal(ROWS).await;
+    let configuration = mysql_clusters(blue, green) + sections;
+    let world = World::of_clusters(source, target, schema, &configuration).await;
     Moving { world, endpoint, standby }
 }
 
@@ -65,6 +72,45 @@ async fn a_failover_of_the_target_costs_time_only() {
     moving.world.until_equal(ROWS).await;
     moving.world.check().await;
     moving.world.cutover().await;
+}
+
+#[tokio::test]
+async fn a_failover_of_the_target_while_rows_are_copied_loses_none_of_them() {
+    let schema = format!(
+        "CREATE TABLE t (id INT PRIMARY KEY, body TEXT); INSERT INTO t SELECT n, REPEAT(LPAD(HEX(n * 2654435761), 32, 'x'), 8) FROM {} WHERE n <= 200000; ANALYZE TABLE t",
+        numbers(6)
+    );
+    let mut moving = prepare(With::Target, &schema, SLOWLY).await;
+    let Moving { world, endpoint, standby } = &mut moving;
+    // Who loads a chunk locks its record first.
+    let (mut keeps, mut next) = tokio::join!(world.target.connect(""), world.target.connect(""));
+    let lock = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; BEGIN;
+        SELECT MIN(chunk) FROM headgate.chunks WHERE loaded = 0 FOR UPDATE";
+    world.start_migration().await;
+    let (there, chunks) = (
+        "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'headgate' AND TABLE_NAME = 'chunks'",
+        "SELECT COUNT(*) > 2 FROM headgate.chunks",
+    );
+    world.target.until_value("", there, "1").await;
+    world.target.until_value("", chunks, "1").await;
+    let first = single(&rows(&mut keeps, lock).await, lock);
+    // The replica has what is loaded until here, and gets no more.
+    world.target.is_copied_to(standby).await;
+    standby.sql("", "STOP REPLICA").await;
+    // One chunk more is loaded.
+    rows(&mut next, &format!("{lock} SKIP LOCKED")).await;
+    rows(&mut keeps, "ROLLBACK").await;
+    let loaded = format!("SELECT loaded FROM headgate.chunks WHERE chunk = {first}");
+    world.target.until_value("", &loaded, "1").await;
+    assert_eq!(standby.value("", &loaded).await, "0", "the replica lacks what was loaded last");
+
+    world.target.server.kill().await.expect("it ends");
+    standby.promote().await;
+    endpoint.lead_to(standby.port());
+    moving.replace(With::Target, moving.standby.port());
+    moving.world.until_state("following", MIGRATION).await;
+    moving.world.until_equal(ROWS).await;
+    moving.world.check().await;
 }
 
 #[tokio::test]

@@ -3,9 +3,9 @@
 use tests::failover::{Moving, With};
 use tests::fault::Relay;
 use tests::headgate::{Headgate, signal_server};
-use tests::postgres::{Postgres, Record, rows};
+use tests::postgres::{Postgres, Record, rows, single};
 use tests::wait::{SOON, until};
-use tests::world::{DATABASE, MIGRATION, World, clusters};
+use tests::world::{DATABASE, MIGRATION, SLOWLY, World, clusters};
 
 const SCHEMA: &str = "create table t (id int primary key, body text); insert into t select i, 'row ' || i from generate_series(1, 500) i";
 const ROWS: &str = "select count(*), md5(string_agg(t::text, ',' order by id)) from t";
@@ -16,6 +16,14 @@ const SYNCED: &str = "select count(*) from pg_replication_slots
 
 /// Starts all of it, with a migration that follows and both sides equal.
 async fn start(with: With) -> Moving<Postgres> {
+    let moving = prepare(with, SCHEMA, "").await;
+    moving.world.follow().await;
+    moving.world.until_equal(ROWS).await;
+    moving
+}
+
+/// Starts the servers and Headgate, with further sections of the configuration.
+async fn prepare(with: With, schema: &str, sections: &str) -> Moving<Postgres> {
     let (mut source, mut target) = tokio::join!(Postgres::start(14), Postgres::start(18));
     let moves = if with == With::Source { &mut source } else { &mut target };
     let standby = moves.start_standby().await;
@@ -23,13 +31,10 @@ async fn start(with: With) -> Moving<Postgres> {
     for server in [&source, &target] {
         server.sql("postgres", &format!("create database {DATABASE}")).await;
     }
-    source.sql(DATABASE, SCHEMA).await;
+    source.sql(DATABASE, schema).await;
     let (blue, green) = with.ports(&endpoint, source.port(), target.port());
-    let headgate = Headgate::start(&clusters(blue, green)).await;
-    let world = World { source, target, headgate };
-    world.follow().await;
-    world.until_equal(ROWS).await;
-    Moving { world, endpoint, standby }
+    let headgate = Headgate::start(&(clusters(blue, green) + sections)).await;
+    Moving { world: World { source, target, headgate }, endpoint, standby }
 }
 
 /// From now on nothing is committed on the target that the standby has not, and nothing leaves it before.
@@ -83,6 +88,49 @@ async fn a_failover_of_the_target_costs_time_only() {
     moving.world.until_equal(ROWS).await;
     moving.world.check().await;
     moving.world.cutover().await;
+}
+
+#[tokio::test]
+async fn a_failover_of_the_target_while_rows_are_copied_loses_none_of_them() {
+    let schema = "create table t (id int primary key, body text);
+        insert into t select n, repeat(md5(n::text), 8) from generate_series(1, 200000) n";
+    let mut moving = prepare(With::Target, schema, SLOWLY).await;
+    let Moving { world, endpoint, standby } = &mut moving;
+    // Who asks for the table's lock is behind the range that is being loaded, and before the next one.
+    let (keeps, next) = tokio::join!(world.target.connect(DATABASE), world.target.connect(DATABASE));
+    let lock = "begin; lock table t in share mode; select count(*) from headgate.chunks";
+    world.start_migration().await;
+    world.target.until_value(DATABASE, "select to_regclass('headgate.chunks') is not null", "t").await;
+    world.target.until_value(DATABASE, "select count(*) from headgate.tables", "1").await;
+    let loaded = single(&rows(&keeps, lock).await, lock);
+    // The standby has what is loaded until here, and gets no more.
+    let at = world.target.value(DATABASE, "select pg_current_wal_lsn()").await;
+    standby.until_value(DATABASE, &format!("select pg_last_wal_replay_lsn() >= '{at}'"), "t").await;
+    standby.sql("postgres", "alter system set primary_conninfo = ''").await;
+    standby.sql("postgres", "select pg_reload_conf()").await;
+    standby.until_value("postgres", "select count(*) from pg_stat_wal_receiver", "0").await;
+    // One range more is loaded.
+    let waits = |mode: &str| {
+        format!("select count(*) from pg_locks where not granted and relation = 't'::regclass and mode = '{mode}'")
+    };
+    world.target.until_value(DATABASE, &waits("RowExclusiveLock"), "1").await;
+    let releasing = async {
+        world.target.until_value(DATABASE, &waits("ShareLock"), "1").await;
+        rows(&keeps, "rollback").await;
+    };
+    let (then, ()) = tokio::join!(rows(&next, lock), releasing);
+    let then = single(&then, lock);
+    assert_ne!(then, loaded);
+    let had = standby.value(DATABASE, "select count(*) from headgate.chunks").await;
+    assert_eq!(had, loaded, "the standby lacks what was loaded last");
+
+    world.target.server.kill().await.expect("it ends");
+    assert_eq!(standby.value("postgres", "select pg_promote()").await, "t");
+    endpoint.lead_to(standby.port());
+    moving.replace(With::Target, moving.standby.port());
+    moving.world.until_state("following", MIGRATION).await;
+    moving.world.until_equal(ROWS).await;
+    moving.world.check().await;
 }
 
 #[tokio::test]
