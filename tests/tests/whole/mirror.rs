@@ -141,6 +141,7 @@ const FILES: &[(&str, &[&str])] = &[
         &[
             "protocol/src/postgres/auth/scram.rs",
             "protocol/src/mysql/auth/caching_sha2.rs",
+            "protocol/src/mysql/auth/ed25519.rs",
             "protocol/src/mysql/auth/native.rs",
             "protocol/tests/postgres/scram.rs",
             "protocol/tests/mysql/auth.rs",
