@@ -235,17 +235,17 @@ async fn a_database_moves_and_comes_back_with_and_by_accounts_of_signatures() {
 async fn an_account_of_a_plugin_that_the_target_lacks_moves_once_its_client_has_shown_its_password() {
     let world = signed_world(Pair::Mariadb1011toMysql97, "[login]\ncapture_passwords = true\n").await;
     world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
-    let told = async || {
+    let reported = async || {
         let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
-        let told: Vec<_> = checks.into_iter().filter(|check| check["check"] == "accounts").collect();
-        format!("{told:?}")
+        let found: Vec<_> = checks.into_iter().filter(|check| check["check"] == "accounts").collect();
+        format!("{found:?}")
     };
-    let unproved = told().await;
+    let unproved = reported().await;
     for part in [&format!("`{USER}`@`%`"), "it logs in by ed25519, which MySQL 9.7", "login.capture_passwords"] {
         assert!(unproved.contains(part), "{part} is not in {unproved}");
     }
     let mut stays = world.client().await;
-    let proved = told().await;
+    let proved = reported().await;
     assert!(!proved.contains("ed25519"), "{proved}");
     world.headgate.admin("START MIGRATION m").await;
     world.until_state("following", tests::world::MIGRATION).await;

@@ -19,9 +19,8 @@ const END: &str = "select pg_terminate_backend(pid) from pg_stat_activity where 
 
 async fn hurried(version: u32) -> Postgres {
     let server = Postgres::start(version).await;
-    server
-        .sql("postgres", &format!("create role {MOVER} superuser login replication; create database {DATABASE}"))
-        .await;
+    server.sql("postgres", &format!("create role {MOVER} superuser login replication")).await;
+    server.sql("postgres", &format!("create database {DATABASE}")).await;
     for limit in LIMITS.iter().chain((version >= 17).then_some(&OF_17)) {
         server.sql("postgres", &format!("alter role {MOVER} set {limit} = '1s'")).await;
     }
@@ -53,7 +52,7 @@ async fn a_database_moves_and_comes_back_where_servers_end_what_lasts() {
     world.source.sql(DATABASE, "insert into t values (1000000)").await;
     until_some(&world.target, WAITS).await;
     holder.batch_execute("commit").await.expect("released");
-    moves_and_comes_back(&world, IDLES, async |side: &Postgres| {
+    moves_and_comes_back(&world, async |side: &Postgres| {
         side.sql(DATABASE, END).await;
     })
     .await;
