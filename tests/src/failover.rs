@@ -15,12 +15,18 @@ pub enum With {
 }
 
 impl With {
-    /// The ports by which Headgate reaches source and target.
-    pub fn ports(self, endpoint: &Relay, source: u16, target: u16) -> (u16, u16) {
+    /// That one of the two.
+    fn of<T>(self, source: T, target: T) -> T {
         match self {
-            Self::Source => (endpoint.port(), target),
-            Self::Target => (source, endpoint.port()),
+            Self::Source => source,
+            Self::Target => target,
         }
+    }
+
+    /// The ports by which Headgate reaches source and target.
+    pub fn ports(self, endpoint: &Relay, mut source: u16, mut target: u16) -> (u16, u16) {
+        *self.of(&mut source, &mut target) = endpoint.port();
+        (source, target)
     }
 }
 
@@ -38,21 +44,14 @@ pub struct Moving<S> {
 impl<S: Side> Moving<S> {
     /// The server that is to be replaced.
     pub fn primary(&mut self, with: With) -> &mut S {
-        match with {
-            With::Source => &mut self.world.source,
-            With::Target => &mut self.world.target,
-        }
+        with.of(&mut self.world.source, &mut self.world.target)
     }
 
     /// The standby, which listens there, is the world's server now, and the endpoint leads to it.
     pub fn replace(&mut self, with: With, port: u16) {
         self.endpoint.lead_to(port);
         let Self { world, standby, .. } = self;
-        let primary = match with {
-            With::Source => &mut world.source,
-            With::Target => &mut world.target,
-        };
-        std::mem::swap(primary, standby);
+        std::mem::swap(with.of(&mut world.source, &mut world.target), standby);
     }
 
     /// The migration's status once its error has this text.

@@ -9,8 +9,11 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::headgate::Headgate;
+use crate::client;
+use crate::headgate::{Engine, Headgate};
+use crate::mysql::raw;
 use crate::wait::{SOON, within};
+use crate::world::DATABASE;
 
 /// The most that one of them may cost.
 const KIB_EACH_MAX: u64 = 64;
@@ -29,13 +32,49 @@ pub struct Beginning {
     pub then: Vec<u8>,
 }
 
+/// A client that ends its login, and goes on.
+pub trait Honest: Sized {
+    /// What it speaks.
+    const ENGINE: Engine;
+
+    /// Logs in, as the superuser of the tests.
+    fn come(port: u16) -> impl Future<Output = Self>;
+
+    /// Has a question answered.
+    fn ask(&mut self) -> impl Future<Output = ()>;
+}
+
+impl Honest for client::Raw {
+    const ENGINE: Engine = Engine::Postgres;
+
+    async fn come(port: u16) -> Self {
+        Self::login(port, "postgres", "postgres").await
+    }
+
+    async fn ask(&mut self) {
+        assert_eq!(self.query("SELECT 1").await.len(), 4);
+    }
+}
+
+impl Honest for raw::Raw {
+    const ENGINE: Engine = Engine::Mysql;
+
+    async fn come(port: u16) -> Self {
+        Self::login(port, "root", DATABASE).await.0
+    }
+
+    async fn ask(&mut self) {
+        assert_eq!(self.query("SELECT 1").await.len(), 5);
+    }
+}
+
 /// Half of what a client says first in TLS.
 pub fn half_a_client_hello() -> Vec<u8> {
     [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[0x5a; 250]].concat()
 }
 
 /// Lets this process, and those that it starts from now on, have at least so many files open.
-pub async fn allow_open_files(count: usize) {
+async fn allow_open_files(count: usize) {
     let limits = std::fs::read_to_string("/proc/self/limits").expect("this is Linux");
     let now = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("Linux tells it");
     let now = now.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(usize::MAX);
@@ -49,7 +88,7 @@ pub async fn allow_open_files(count: usize) {
 }
 
 /// Opens so many connections, which stand still after one beginning or another.
-pub async fn open(port: u16, count: usize, beginnings: &[Beginning]) -> Vec<TcpStream> {
+async fn open(port: u16, count: usize, beginnings: &[Beginning]) -> Vec<TcpStream> {
     let one = async |number: usize| {
         let beginning = &beginnings[number % beginnings.len()];
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("it accepts");
@@ -69,9 +108,52 @@ pub async fn open(port: u16, count: usize, beginnings: &[Beginning]) -> Vec<TcpS
     streams
 }
 
+/// A Headgate with TLS for clients, with these sections, and so long logins of so many sessions.
+async fn headgate(engine: Engine, route: &str, login_timeout: Duration, sessions_max: usize) -> Headgate {
+    let limits = format!("[limits]\nlogin_timeout = \"{}s\"\n", login_timeout.as_secs());
+    let mut headgate = Headgate::prepare_for(engine, &[route, &limits].concat());
+    headgate.configure("[listen]\n", &format!("[listen]\ntls = \"allow\"\nsessions_max = {sessions_max}\n"));
+    headgate.launch().await;
+    headgate
+}
+
+/// So many clients stand still in a Headgate with this route: they take little memory, and end at the login's timeout.
+pub async fn end_at_the_login_timeout<H: Honest>(
+    route: &str,
+    (count, login_timeout): (usize, Duration),
+    beginnings: &[Beginning],
+) {
+    allow_open_files(count + 2000).await;
+    let headgate = headgate(H::ENGINE, route, login_timeout, 10_000).await;
+    let honest = async || H::come(headgate.port()).await.ask().await;
+    stand_still(&headgate, (count, login_timeout), beginnings, honest).await;
+}
+
+/// Whoever stands still in a Headgate with this route gives way to who logs in, and nobody who is logged in does.
+pub async fn give_way<H: Honest>(route: &str, beginnings: &[Beginning]) {
+    let headgate = headgate(H::ENGINE, route, SOON * 5, 20).await;
+    let port = headgate.port();
+    let mut observer = H::come(port).await;
+    // Twice as many as there are places; none of them ends by itself before this test does.
+    let strangers = open(port, 104, beginnings).await;
+    let mut inside = Vec::new();
+    for _ in 0..10 {
+        let mut honest = H::come(port).await;
+        honest.ask().await;
+        inside.push(honest);
+    }
+    // Who is logged in gives way to nobody.
+    observer.ask().await;
+    for mut honest in inside {
+        honest.ask().await;
+    }
+    assert!(headgate.page("/metrics").await.contains("headgate_logins_failed_total{reason=\"gave way\"}"));
+    drop(strangers);
+}
+
 /// So many clients stand still in a Headgate whose logins may take `deadline`: memory stays within bounds, `honest` clients
 /// come in, and at the deadline all are closed.
-pub async fn stand_still(
+async fn stand_still(
     headgate: &Headgate,
     (count, deadline): (usize, Duration),
     beginnings: &[Beginning],

@@ -1,8 +1,10 @@
 //! Secrets that are planted where a program must not show them, and where they turn up.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -11,8 +13,10 @@ use std::time::Duration;
 use memchr::memmem::Finder;
 use tokio::process::Command;
 
-use crate::headgate::{Headgate, binary};
-use crate::wait::{SOON, within};
+use crate::arena::Cluster;
+use crate::headgate::{Headgate, binary, free_ports};
+use crate::wait::{SOON, until, within};
+use crate::world::{DATABASE, World};
 
 /// Memory that is read at a time.
 const CHUNK: usize = 1 << 20;
@@ -37,6 +41,84 @@ impl Planted {
     pub fn of(what: &'static str, text: impl Into<String>) -> Self {
         Self { what, text: text.into() }
     }
+}
+
+/// The passwords of a world: of Headgate's accounts, each given in another way, and of its clients.
+#[derive(Debug)]
+pub struct Passwords {
+    /// That of `blue`, which stands in the configuration.
+    pub inline: Planted,
+    /// That of `green`, which a command tells.
+    pub command: Planted,
+    /// That of `red`, which a file has, and its server does not.
+    pub file: Planted,
+    /// That of `gray`, where no server is.
+    pub away: Planted,
+    /// That of `web`, which the configuration has.
+    pub of_user: Planted,
+    /// That of `app`, which only its client has.
+    pub of_client: Planted,
+    /// What `app` has after that.
+    pub later: Planted,
+    /// One that nobody has.
+    pub wrong: Planted,
+}
+
+impl Passwords {
+    /// New ones.
+    pub fn plant() -> Self {
+        Self {
+            inline: Planted::new("the password in the configuration"),
+            command: Planted::new("the password of a command"),
+            file: Planted::new("the password of a file"),
+            away: Planted::new("the password of a cluster that is away"),
+            of_user: Planted::new("the password of a configured user"),
+            of_client: Planted::new("the password of a client"),
+            later: Planted::new("the next password of a client"),
+            wrong: Planted::new("a wrong password"),
+        }
+    }
+
+    /// Those of Headgate's own accounts.
+    pub fn of_ours(&self) -> [&Planted; 4] {
+        [&self.inline, &self.command, &self.file, &self.away]
+    }
+
+    /// Those of clients.
+    pub fn of_clients(&self) -> [&Planted; 4] {
+        [&self.of_user, &self.of_client, &self.later, &self.wrong]
+    }
+
+    /// The configuration of the four clusters, the route and the user `web`, with what files it takes in `folder`. `keys` are those
+    /// that each cluster has besides.
+    pub fn sections(&self, folder: &Path, (source, target): (u16, u16), keys: &str) -> String {
+        let file = |name: &str, secret: &Planted| {
+            let path = folder.join(name);
+            fs::write(&path, format!("{}\n", secret.text)).expect("the folder is ours");
+            path.display().to_string()
+        };
+        let mut sections =
+            format!("[routes.{DATABASE}]\ncluster = \"blue\"\n[users.web]\npassword = \"{}\"\n", self.of_user.text);
+        for (name, port, password) in [
+            ("blue", source, format!("\"{}\"", self.inline.text)),
+            ("green", target, format!("{{ command = \"cat {}\" }}", file("command", &self.command))),
+            ("red", target, format!("\"file:{}\"", file("file", &self.file))),
+            ("gray", free_ports().0, format!("\"{}\"", self.away.text)),
+        ] {
+            let _ = write!(
+                sections,
+                "[clusters.{name}]\nhost = \"localhost\"\nport = {port}\nuser = \"mover\"\npassword = {password}\n\
+                 tls = \"require\"\n{keys}"
+            );
+        }
+        sections
+    }
+}
+
+/// What makes a private key what it is.
+pub fn private_key(file: &Path) -> Planted {
+    let key = fs::read_to_string(file).expect("a key");
+    Planted::of("the private key", key.lines().nth(1).expect("its body"))
 }
 
 /// A search of many places for the same secrets.
@@ -183,6 +265,41 @@ pub async fn look_at_everything_shown(search: &mut Search, headgate: &Headgate) 
         }
     }
     search.look("its command line", fs::read(format!("/proc/{}/cmdline", headgate.pid())).expect("it runs"));
+}
+
+/// Looks at what is said of migrations to `red`, which refuses the password, and to `gray`, which is away.
+pub async fn look_at_broken_migrations(search: &mut Search, headgate: &Headgate) {
+    for cluster in ["red", "gray"] {
+        for statement in [
+            &format!("CREATE MIGRATION x FROM blue TO {cluster} FOR ROUTE {DATABASE}"),
+            "PRECHECK MIGRATION x",
+            "START MIGRATION x",
+        ] {
+            search.look(statement, format!("{:?}", headgate.try_admin(statement).await));
+        }
+        headgate.admin("DROP MIGRATION x").await;
+    }
+}
+
+/// Looks at what is said while the target is away, and waits until it is back. Rows come and go in `t`, all of them above a million.
+pub async fn look_at_an_interruption<S: Cluster>(search: &mut Search, world: &mut World<S>) {
+    world.target.crash().await;
+    world.source.sql(DATABASE, "INSERT INTO t VALUES (1000001), (1000002)").await;
+    let interrupted = until("it is interrupted", SOON, || world.status("error_message"), |error| !error.is_empty());
+    search.look("the status", interrupted.await);
+    world.target.restart().await;
+    world.source.sql(DATABASE, "DELETE FROM t WHERE id > 1000000").await;
+    until("it goes on", SOON, || world.status("error_message"), String::is_empty).await;
+}
+
+/// What clients have tried is gone with their sessions; what is needed for the next login of one is there.
+pub async fn only_what_is_needed_is_in_memory(headgate: &Headgate, passwords: &Passwords) {
+    let pid = headgate.pid();
+    assert!(!in_memory(pid, &passwords.later).is_empty(), "the search finds nothing");
+    for gone in [&passwords.wrong, &passwords.of_client] {
+        let left = || async { in_memory(pid, gone) };
+        until(gone.what, SOON / 4, left, Vec::is_empty).await;
+    }
 }
 
 /// Looks at what is said of a configuration that is wrong where that secret stands in it.

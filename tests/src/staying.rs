@@ -28,6 +28,8 @@ pub enum Script {
     Node(&'static str),
     /// By Java's, of this engine's driver.
     Jdbc(&'static str),
+    /// By one of Rust's: the program `staying`, and what its arguments begin with.
+    Rust(&'static str, &'static str),
 }
 
 impl Script {
@@ -49,6 +51,11 @@ impl Script {
                 // Small and soon there: it runs for seconds.
                 command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx128m"]);
                 command.arg(file("Jdbc.java")).arg(engine);
+                command
+            }
+            Self::Rust(program, driver) => {
+                let mut command = Command::new(program);
+                command.arg(driver);
                 command
             }
         }

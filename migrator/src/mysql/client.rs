@@ -231,10 +231,17 @@ pub fn failed(what: &str, error: Failure) -> Error {
         untrusted if transport::mysql::is_not_trusted(untrusted) => {
             Error::fatal(format!("{what}: {error}")).remedy(TLS_REMEDY)
         }
+        Failure::Driver(DriverError::UnknownAuthPlugin { .. } | DriverError::CleartextPluginDisabled) => {
+            Error::fatal(format!("{what}: {error}")).remedy(PLUGIN_REMEDY)
+        }
         Failure::Io(_) | Failure::Driver(DriverError::ConnectionClosed) => Error::transient(format!("{what}: {error}")),
         _ => Error::fatal(format!("{what}: {error}")),
     }
 }
+
+/// What to do where the server asks for a login plugin that is not ours.
+pub(super) const PLUGIN_REMEDY: &str = "give Headgate's account one of these login plugins: caching_sha2_password, mysql_native_password, \
+     ed25519 (MariaDB)";
 
 /// `ER_READ_ONLY_MODE`.
 const READ_ONLY_MODE: u16 = 1836;
@@ -274,9 +281,9 @@ pub fn is_transient(code: u16) -> bool {
         1021 | 1037 | 1038 | 1041 | 1114 | 1135
         // The log was read while its last event was being written.
         | 1220
-        // Too many connections, shutdown, lock waits and deadlocks, killed, lost, starting up.
+        // Too many connections, shutdown, lock waits and deadlocks, killed, too old or too long idle, lost, starting up.
         | 1040 | 1053 | 1077 | 1079 | 1129 | 1152 | 1158
-            ..=1161 | 1203 | 1205 | 1213 | 1226 | 1317 | 1927 | 2006 | 2013 | 3024 | 3168 | 3169 | 4031
+            ..=1161 | 1203 | 1205 | 1213 | 1226 | 1317 | 1927 | 1969 | 2006 | 2013 | 3024 | 3168 | 3169 | 4031
     )
 }
 
@@ -299,7 +306,7 @@ mod tests {
 
     #[test]
     fn trouble_that_passes_is_told_from_trouble_that_stays() {
-        for passes in [1021, 1040, 1053, 1114, 1203, 1205, 1213, 1220, 1317, 2013] {
+        for passes in [1021, 1040, 1053, 1114, 1203, 1205, 1213, 1220, 1317, 1927, 1969, 2013, 3024, 4031] {
             assert!(is_transient(passes), "{passes}");
         }
         for stays in [1045, 1062, 1064, 1142, 1146, 1236, 1290, 1366] {

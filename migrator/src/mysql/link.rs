@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use transport::{Stream, Tls};
 
-use super::client::{Endpoint, failed, late};
+use super::client::{Endpoint, PLUGIN_REMEDY, failed, late};
 use crate::error::{Error, Result, TLS_REMEDY};
 pub(super) use session::open;
 
@@ -125,8 +125,10 @@ async fn log_in(endpoint: &Endpoint, purpose: &str, what: &str) -> Result<(Strea
         Failed::Malformed(_) => malformed(what),
         Failed::Unsupported { why, plugin } => {
             let method = String::from_utf8_lossy(&plugin);
-            Error::fatal(format!("{what}: the server {why} (login method {method})"))
-                .remedy("give Headgate's account caching_sha2_password or mysql_native_password")
+            Error::fatal(format!("{what}: the server {why} (login method {method})")).remedy(PLUGIN_REMEDY)
+        }
+        other @ (Failed::PasswordNeeded | Failed::UnknownPlugin(_)) => {
+            Error::fatal(format!("{what}: {other}")).remedy(PLUGIN_REMEDY)
         }
     })?;
     Ok((stream, incoming))

@@ -173,13 +173,16 @@ pub(super) async fn refuse_standby(session: &Client, endpoint: &Endpoint) -> Res
     Ok(())
 }
 
-/// Whether the same statement may succeed on a new connection or at another time: lost connections (08), conflicts
-/// (40), no room, memory or connections (53), locks (55P03), and what operators and a restart do (57).
+/// Whether the same statement may succeed on a new connection or at another time: lost connections (08), sessions that the server
+/// ended because of the age of a transaction (25P03, 25P04), conflicts (40), no room, memory or connections (53), locks
+/// (55P03), and what operators and a restart do (57).
 pub fn is_transient(code: &SqlState) -> bool {
     // The database was dropped.
     const LASTS: [&str; 1] = ["57P04"];
+    const AGE: [&str; 2] = ["25P03", "25P04"];
     let text = code.code();
     *code == SqlState::LOCK_NOT_AVAILABLE
+        || AGE.contains(&text)
         || ["08", "53", "57"].iter().any(|class| text.starts_with(class)) && !LASTS.contains(&text)
         || [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code)
 }
@@ -213,7 +216,7 @@ mod tests {
     fn trouble_that_passes_is_told_from_trouble_that_stays() {
         for passes in [
             "08006", "40001", "40P01", "53000", "53100", "53200", "53300", "53400", "55P03", "57014", "57P01", "57P02",
-            "57P03", "57P05",
+            "57P03", "57P05", "25P03", "25P04",
         ] {
             assert!(is_transient(&SqlState::from_code(passes)), "{passes}");
         }

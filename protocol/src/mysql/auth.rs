@@ -15,6 +15,7 @@ use crate::mysql::handshake::NONCE_BYTES;
 use crate::mysql::lenenc::Fields;
 
 pub mod caching_sha2;
+pub mod ed25519;
 pub mod native;
 
 /// The plugin of old accounts: two rounds of SHA-1.
@@ -23,6 +24,8 @@ pub const NATIVE: &[u8] = b"mysql_native_password";
 pub const CACHING_SHA2: &[u8] = b"caching_sha2_password";
 /// The plugin between the two: always the password itself, encrypted.
 pub const SHA256: &[u8] = b"sha256_password";
+/// MariaDB's plugin of signatures, by the name that clients know; accounts have it as `ed25519`.
+pub const ED25519: &[u8] = b"client_ed25519";
 /// The password as it is.
 pub const CLEAR: &[u8] = b"mysql_clear_password";
 

@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use zeroize::Zeroizing;
 
-use super::auth::{self, Step, caching_sha2, native};
+use super::auth::{self, Step, caching_sha2, ed25519, native};
 use super::handshake::{Capabilities, Greeting, NONCE_BYTES, Response};
 use super::{frame, reply};
 use crate::error::Malformed;
@@ -18,6 +18,9 @@ const PACKET_BYTES_MAX: usize = 1 << 20;
 
 /// A server may ask for a proof by another plugin that many times: accounts of MariaDB may have several.
 const STEPS_MAX: usize = 16;
+
+/// No plugin has a longer name.
+const PLUGIN_BYTES_SHOWN: usize = 64;
 
 /// What is agreed between client and server and changes what the bytes of statements and results mean: a server that
 /// lacks one of them cannot serve a client that has it.
@@ -131,6 +134,12 @@ pub enum Failed {
         /// The login plugin that it spoke of last.
         plugin: Bytes,
     },
+    /// It asks for the password itself, or for what only who knows it can make.
+    #[error("the server asks for the password itself, and only the key of mysql_native_password is known")]
+    PasswordNeeded,
+    /// It asks for a login plugin that we do not have; its name, as far as that is readable.
+    #[error("the server asks for the login plugin {0:?}, which is not supported")]
+    UnknownPlugin(String),
 }
 
 /// How far the proofs have come.
@@ -334,7 +343,7 @@ impl Exchange {
             (auth::NATIVE | auth::CACHING_SHA2, Credential::Clear(password)) if password.is_empty() => Vec::new(),
             (auth::NATIVE, Credential::Clear(password)) => native::Key::of(password).prove(&self.nonce).to_vec(),
             (auth::CACHING_SHA2, Credential::Clear(password)) => caching_sha2::prove(password, &self.nonce).to_vec(),
-            _ => return Err(self.no_password()),
+            _ => return Err(Failed::PasswordNeeded),
         };
         Ok(Zeroizing::new(proof))
     }
@@ -350,9 +359,7 @@ impl Exchange {
                 let proof = self.prove(who)?;
                 Ok(Next::Say(State::Proven(self), proof))
             }
-            auth::SHA256 if self.password(who)?.is_empty() => {
-                Ok(Next::Say(State::Proven(self), Zeroizing::new(vec![0])))
-            }
+            auth::SHA256 if password(who)?.is_empty() => Ok(Next::Say(State::Proven(self), Zeroizing::new(vec![0]))),
             // This plugin takes a socket for a network.
             auth::SHA256 if !self.is_encrypted() => Ok(self.ask_key(auth::KEY_WANTED_SHA256)),
             auth::SHA256 => self.say_password(who),
@@ -360,13 +367,19 @@ impl Exchange {
             auth::CLEAR => {
                 Err(self.cannot("asks for the password in clear text, which goes over TLS or its Unix socket only"))
             }
-            _ => Err(self.cannot("asks for a login plugin that is not supported")),
+            auth::ED25519 => {
+                let challenge = data.first_chunk();
+                let challenge = challenge.ok_or_else(|| self.cannot("sent a challenge that is too short"))?;
+                let proof = Zeroizing::new(ed25519::prove(password(who)?, challenge).to_vec());
+                Ok(Next::Say(State::Proven(self), proof))
+            }
+            _ => Err(Failed::UnknownPlugin(legible(&self.plugin))),
         }
     }
 
     /// The answer to the plugin's next words, where it wants one.
     fn go_on(self, data: &[u8], who: &Client<'_>) -> Result<Next, Failed> {
-        self.password(who)?;
+        password(who)?;
         match (&self.plugin[..], data) {
             (auth::CACHING_SHA2, [auth::FAST_OK]) => Ok(Next::Listen(State::Proven(self))),
             (auth::CACHING_SHA2, [auth::FULL_NEEDED]) if self.is_private(who) => self.say_password(who),
@@ -376,8 +389,7 @@ impl Exchange {
     }
 
     fn say_password(self, who: &Client<'_>) -> Result<Next, Failed> {
-        let password = closed(self.password(who)?);
-        Ok(Next::Say(State::Proven(self), password))
+        Ok(Next::Say(State::Proven(self), closed(password(who)?)))
     }
 
     fn ask_key(self, word: u8) -> Next {
@@ -386,21 +398,10 @@ impl Exchange {
 
     /// The password, encrypted with the key that the server sent.
     fn seal(self, key: &[u8], who: &Client<'_>) -> Result<Next, Failed> {
-        let masked = auth::mask(&closed(self.password(who)?), &self.nonce);
+        let masked = auth::mask(&closed(password(who)?), &self.nonce);
         let sealed = (who.seal)(key, &masked);
         let sealed = sealed.ok_or_else(|| self.cannot("sent a public key that cannot be used"))?;
         Ok(Next::Say(State::Proven(self), Zeroizing::new(sealed)))
-    }
-
-    fn password<'a>(&self, who: &'a Client<'_>) -> Result<&'a [u8], Failed> {
-        match &who.identity.credential {
-            Credential::Clear(password) => Ok(password),
-            Credential::NativeKey(_) => Err(self.no_password()),
-        }
-    }
-
-    fn no_password(&self) -> Failed {
-        self.cannot("asks for the password itself, and only the key of mysql_native_password is known")
     }
 
     fn cannot(&self, why: &'static str) -> Failed {
@@ -408,8 +409,21 @@ impl Exchange {
     }
 }
 
+fn password<'a>(who: &'a Client<'_>) -> Result<&'a [u8], Failed> {
+    match &who.identity.credential {
+        Credential::Clear(password) => Ok(password),
+        Credential::NativeKey(_) => Err(Failed::PasswordNeeded),
+    }
+}
+
 fn unsupported(why: &'static str, plugin: &Bytes) -> Failed {
     Failed::Unsupported { why, plugin: plugin.clone() }
+}
+
+/// What a server sent as a name, fit to be shown.
+fn legible(name: &[u8]) -> String {
+    let shown = name.iter().take(PLUGIN_BYTES_SHOWN).map(|byte| if byte.is_ascii_graphic() { *byte } else { b'?' });
+    shown.map(char::from).collect()
 }
 
 /// The password with its closing zero.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bytes::{Bytes, BytesMut};
 use protocol::mysql::auth::{
-    FULL_NEEDED, NATIVE, Step, caching_sha2, mask, native, nonce_of, put_more_data, put_switch,
+    FULL_NEEDED, NATIVE, Step, caching_sha2, ed25519, mask, native, nonce_of, put_more_data, put_switch,
 };
 
 #[test]
@@ -66,7 +66,8 @@ fn a_proof_is_right_for_its_password_and_its_nonce_only() {
     assert!(!caching_sha2::check(b"secret", &[1; 20], &[]));
 }
 
-/// Both proofs of the password "secret" against the bytes from 1 to 20, as PyMySQL makes them.
+/// Proofs of the password "secret" against the bytes from 1 to 20, as PyMySQL makes them, and against those from 1 to 32,
+/// as the formulas of RFC 8032 make it with the integers of Python.
 #[test]
 fn proofs_are_those_that_other_programs_make() {
     let nonce = std::array::from_fn(|at| at as u8 + 1);
@@ -80,5 +81,11 @@ fn proofs_are_those_that_other_programs_make() {
     assert_eq!(
         hex(&caching_sha2::prove(b"secret", &nonce)),
         "746ebe205d56a0707acb3e796e834e0dd7b1d61743b26bd5202c7a623230c7c9"
+    );
+    let challenge = std::array::from_fn(|at| at as u8 + 1);
+    assert_eq!(
+        hex(&ed25519::prove(b"secret", &challenge)),
+        "60a0f4f8bcb6396043e44b2a25521af16f0815ff6369cc541c281e2c4455c823\
+         2b79b21ee5bb933507725db2f2919ea09e676f6abee19c5c7b98b40a627a9707"
     );
 }

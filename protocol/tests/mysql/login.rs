@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use protocol::mysql::auth::{self, caching_sha2, native, put_more_data, put_switch};
+use protocol::mysql::auth::{self, caching_sha2, ed25519, native, put_more_data, put_switch};
 use protocol::mysql::frame;
 use protocol::mysql::handshake::{Capabilities, FirstPacket, Greeting, NONCE_BYTES, Response};
 use protocol::mysql::login::{Channel, Client, Credential, Encryption, Failed, Identity, Login, Welcome};
@@ -69,6 +69,11 @@ fn switch(plugin: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
     put_switch(&mut out, plugin, &OTHER);
     out.to_vec()
+}
+
+/// As MariaDB asks for a signature.
+fn challenge(bytes: &[u8]) -> Vec<u8> {
+    [&b"\xfe"[..], auth::ED25519, b"\0", bytes].concat()
 }
 
 fn more(data: &[u8]) -> Vec<u8> {
@@ -163,6 +168,12 @@ fn each_plugin_hears_its_proof_wherever_the_bytes_are_torn() {
     let said = heard(&who, Channel::Network, &[caching.clone(), more(&[auth::FAST_OK])]);
     assert_eq!(said.len(), 1, "nothing to say to a proof that was right");
 
+    for who in [&who, &clear(b"")] {
+        let Credential::Clear(password) = &who.credential else { unreachable!("it was made so") };
+        let said = heard(who, Channel::Network, &[greeting(auth::NATIVE), challenge(&[8; 32])]);
+        assert_eq!(said[1][..], ed25519::prove(password, &[8; 32]));
+    }
+
     // The whole password: sealed over a network, as it is over the server's own socket.
     let full = [caching.clone(), more(&[auth::FULL_NEEDED])];
     let said = heard(&who, Channel::Network, &[&full[..], &[more(KEY)]].concat());
@@ -221,9 +232,12 @@ fn a_server_without_tls_is_told_nothing_where_it_must_be_and_is_gone_on_with_whe
     assert!(!response(&answer.body).capabilities.has(Capabilities::SSL));
 }
 
+const ONLY_THE_KEY: &str = "the password is needed";
+
 fn why(outcome: Result<Option<Welcome>, Failed>) -> &'static str {
     match outcome {
         Err(Failed::Unsupported { why, .. }) => why,
+        Err(Failed::PasswordNeeded) => ONLY_THE_KEY,
         other => panic!("{other:?}"),
     }
 }
@@ -234,17 +248,17 @@ fn what_cannot_be_answered_is_named_and_nothing_is_told() {
     let key = identity(Credential::NativeKey(native::Key::of(PASSWORD)));
     let caching = || greeting(auth::CACHING_SHA2);
     let full = || more(&[auth::FULL_NEEDED]);
-    let only_the_key = "asks for the password itself, and only the key of mysql_native_password is known";
-    let cases: [(&Identity, Vec<Vec<u8>>, &str); 11] = [
-        (&key, vec![caching(), switch(auth::CACHING_SHA2)], only_the_key),
-        (&key, vec![caching(), switch(auth::SHA256)], only_the_key),
-        (&key, vec![caching(), full()], only_the_key),
+    let cases: [(&Identity, Vec<Vec<u8>>, &str); 12] = [
+        (&key, vec![greeting(auth::NATIVE), challenge(&[8; 32])], ONLY_THE_KEY),
+        (&password, vec![greeting(auth::NATIVE), challenge(&[8; 31])], "sent a challenge that is too short"),
+        (&key, vec![caching(), switch(auth::CACHING_SHA2)], ONLY_THE_KEY),
+        (&key, vec![caching(), switch(auth::SHA256)], ONLY_THE_KEY),
+        (&key, vec![caching(), full()], ONLY_THE_KEY),
         (
             &password,
             vec![caching(), switch(auth::CLEAR)],
             "asks for the password in clear text, which goes over TLS or its Unix socket only",
         ),
-        (&password, vec![caching(), switch(b"dialog")], "asks for a login plugin that is not supported"),
         (&password, vec![caching(), full(), more(b"no key")], "sent a public key that cannot be used"),
         (&password, vec![caching(), more(b"something")], "asks for more than its login plugin knows"),
         (&password, vec![greeting(auth::NATIVE), full()], "asks for more than its login plugin knows"),
@@ -265,6 +279,20 @@ fn what_cannot_be_answered_is_named_and_nothing_is_told() {
         assert!(answers.iter().all(|said| !said.windows(PASSWORD.len()).any(|part| part == PASSWORD)), "{named}");
         let (outcome, _) = exchange(&mut login, &[OKAY.to_vec()], usize::MAX);
         assert_eq!(why(outcome), "goes on with a login that is over");
+    }
+}
+
+#[test]
+fn a_plugin_that_is_not_known_is_named_as_far_as_it_can_be_shown() {
+    let long = [b'x'; 1000];
+    for (plugin, shown) in
+        [(&b"dialog"[..], "dialog".to_owned()), (b"a\x1b\xff b", "a???b".to_owned()), (&long, "x".repeat(64))]
+    {
+        let who = clear(PASSWORD);
+        let mut login = client(&who, Channel::Network);
+        let (outcome, answers) = exchange(&mut login, &[greeting(auth::NATIVE), switch(plugin)], usize::MAX);
+        assert_eq!(outcome.unwrap_err(), Failed::UnknownPlugin(shown));
+        assert_eq!(answers.len(), 1, "nothing is said to it");
     }
 }
 
@@ -323,8 +351,15 @@ fn any_body() -> impl Strategy<Value = Vec<u8>> {
         Just(more(&[auth::FULL_NEEDED])),
         Just(more(&[auth::FAST_OK])),
         Just(more(KEY)),
-        prop_oneof![Just(auth::NATIVE), Just(auth::CACHING_SHA2), Just(auth::SHA256), Just(auth::CLEAR)]
-            .prop_map(switch),
+        prop_oneof![
+            Just(auth::NATIVE),
+            Just(auth::CACHING_SHA2),
+            Just(auth::SHA256),
+            Just(auth::CLEAR),
+            Just(&b"dialog"[..])
+        ]
+        .prop_map(switch),
+        proptest::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| challenge(&bytes)),
         Just(OKAY.to_vec()),
     ]
 }

@@ -307,7 +307,7 @@ async fn known(line: &mut Line<'_>, claim: &Claim, judge: &Judge<'_>) -> Result<
 }
 
 /// Has the client send its password itself, encrypted by TLS or by our key.
-async fn full(line: &mut Line<'_>, mut claim: Claim, judge: &Judge<'_>) -> Result<Proven, Rejected> {
+pub async fn full(line: &mut Line<'_>, mut claim: Claim, judge: &Judge<'_>) -> Result<Proven, Rejected> {
     if claim.plugin != auth::CACHING_SHA2 {
         ask(line, &mut claim, auth::CACHING_SHA2).await?;
         if let Some(proven) = known(line, &claim, judge).await? {

@@ -129,7 +129,14 @@ impl Denied {
                     // Numbers from 2000 on are the client library's own; MariaDB's refuses them as malformed.
                     error_response::error(&mut out, sequence, 1053, "08S01", &text);
                 }
-                Refused::Malformed(_) | Refused::Unsupported(_) => {
+                Refused::UnknownPlugin(plugin) => {
+                    warn!(%peer, cluster, user = %String::from_utf8_lossy(user), plugin,
+                        "the account logs in on the cluster by a plugin that Headgate does not have: it comes in once it has one of \
+                        mysql_native_password, caching_sha2_password, sha256_password and ed25519");
+                    let text = format!("Headgate could not log in on cluster '{cluster}': {refused}");
+                    error_response::error(&mut out, sequence, 1251, "08004", &text);
+                }
+                Refused::Malformed(_) | Refused::Unsupported(_) | Refused::PasswordNeeded => {
                     warn!(%peer, cluster, %refused, "the login on the cluster failed");
                     let text = format!("Headgate could not log in on cluster '{cluster}': {refused}");
                     error_response::error(&mut out, sequence, 1251, "08004", &text);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use protocol::mysql::handshake::{Capabilities, ChangeUser};
 use protocol::mysql::reply::{self, Okay};
 
@@ -16,7 +16,7 @@ use super::denied::{ACCESS_DENIED, Denied};
 use super::greeting::Greetings;
 use super::introspection::Witnesses;
 use super::passwords::Passwords;
-use super::server_login::{self, Credential, Identity, ServerSession};
+use super::server_login::{self, Credential, Identity, Refused, ServerSession};
 use crate::config::{Config, Engine};
 use crate::data_plane::DataPlane;
 use crate::failed_logins::Rejected;
@@ -174,7 +174,8 @@ impl Logins {
         let destination = route.destination();
         let cluster = &destination.cluster.name;
         let judge = Judge { accounts: &self.accounts, passwords: &self.passwords, keys: &self.keys, cluster };
-        let proven = client_login::authenticate(line, claim, &judge).await?;
+        let (preferred, capabilities) = (claim.preferred.clone(), claim.capabilities);
+        let mut proven = client_login::authenticate(line, claim, &judge).await?;
         match self.accounts.requires(cluster, &identity.user).await {
             Some(Requires::Nothing) => {}
             Some(Requires::Tls) if line.is_secure() => {}
@@ -183,14 +184,23 @@ impl Logins {
             // The server is to judge by the same kind of connection as the client's.
             None => identity.plain = !line.is_secure(),
         }
-        let (credential, reported) = match proven {
-            Proven::Credential(credential) => (credential, None),
-            Proven::Reported(password) => (Credential::Clear(password.clone()), Some(password)),
+        let (destination, met, reported) = loop {
+            let (credential, reported) = match proven {
+                Proven::Credential(credential) => (credential, None),
+                Proven::Reported(password) => (Credential::Clear(password.clone()), Some(password)),
+            };
+            let is_key = matches!(credential, Credential::NativeKey(_));
+            identity.credential = credential;
+            let proved = &identity;
+            let attempt = |cluster: Arc<Cluster>| async move { server_login::login(&cluster, proved, database).await };
+            let (destination, met) = log_in(route, self.plane.limits.connect_timeout, attempt).await;
+            if !is_key || !matches!(met, Err(Refused::PasswordNeeded)) {
+                break (destination, met, reported);
+            }
+            // The account was given another plugin since it was read, or has several, of which the server asks for the first.
+            let user = Bytes::copy_from_slice(&identity.user);
+            proven = client_login::full(line, Claim::anew(user, preferred.clone(), capabilities), &judge).await?;
         };
-        identity.credential = credential;
-        let proved = &identity;
-        let attempt = |cluster: Arc<Cluster>| async move { server_login::login(&cluster, proved, database).await };
-        let (destination, met) = log_in(route, self.plane.limits.connect_timeout, attempt).await;
         match met {
             Ok(server) => {
                 self.greetings.learn(&destination.cluster.name, &server.greeting);

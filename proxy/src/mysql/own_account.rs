@@ -1,9 +1,15 @@
 //! Sessions of the account that the configuration has for a cluster: for what only that may ask.
 
+use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, IoError, OptsBuilder};
 use transport::{Password, Tls};
 
 use crate::config::Cluster;
+
+/// No limit of the server's ends them in the middle of an answer, or between two. The last is MySQL's, or MariaDB's: either
+/// takes the other's for a comment.
+const LASTING: &str = "SET SESSION wait_timeout = 86400, net_read_timeout = 600, net_write_timeout = 600, lock_wait_timeout = 600 \
+    /*!50708 , max_execution_time = 0 */ /*M!100101 , max_statement_time = 0 */";
 
 /// How they are opened.
 #[derive(Clone, Debug)]
@@ -33,6 +39,7 @@ impl OwnAccount {
         };
         let options = self.options.clone().pass(password.as_ref().map(|password| password.as_str()));
         let mut session = transport::mysql::open(options, &self.tls).await?;
+        session.query_drop(LASTING).await?;
         transport::mysql::activate_roles(&mut session).await?;
         Ok(session)
     }

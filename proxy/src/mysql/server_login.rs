@@ -69,6 +69,12 @@ pub enum Refused {
     /// The server asks for what we do not have or cannot do, or lacks what the client uses.
     #[error("the server {0}")]
     Unsupported(&'static str),
+    /// The server asks for the password itself, or for what only who knows it can make.
+    #[error("the server asks for the password itself, and only the key of mysql_native_password is known")]
+    PasswordNeeded,
+    /// The account logs in by a plugin that Headgate does not have.
+    #[error("the server asks for the login plugin {0:?}, which is not supported")]
+    UnknownPlugin(String),
 }
 
 impl Refused {
@@ -91,6 +97,8 @@ impl From<Failed> for Refused {
             Failed::Refused(body) => Self::ByServer(body),
             Failed::Malformed(malformed) => Self::Malformed(malformed),
             Failed::Unsupported { why, .. } => Self::Unsupported(why),
+            Failed::PasswordNeeded => Self::PasswordNeeded,
+            Failed::UnknownPlugin(name) => Self::UnknownPlugin(name),
         }
     }
 }

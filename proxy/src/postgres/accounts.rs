@@ -24,6 +24,10 @@ use crate::config::{Cluster as Section, Config};
 use crate::per_cluster::PerCluster;
 use crate::route::Cluster;
 
+/// No limit of the server's ends our session in the middle of an answer, or between two. Versions know more or less of these.
+const LASTING: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY \
+    ('{statement_timeout,lock_timeout,transaction_timeout,idle_session_timeout,idle_in_transaction_session_timeout}')";
+
 /// What is asked where the configuration has no query of its own.
 const CATALOGUE: &str = "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1";
 
@@ -252,6 +256,7 @@ impl Reader {
             None => None,
         };
         let mut session = server_login::login(cluster, &startup, database, credential.as_ref()).await?;
+        question_of(&mut session, LASTING).await?;
         question_of(&mut session, &format!("PREPARE headgate_role(text) AS {}", asked.query)).await?;
         Ok(session)
     }

@@ -141,6 +141,7 @@ const FILES: &[(&str, &[&str])] = &[
         &[
             "protocol/src/postgres/auth/scram.rs",
             "protocol/src/mysql/auth/caching_sha2.rs",
+            "protocol/src/mysql/auth/ed25519.rs",
             "protocol/src/mysql/auth/native.rs",
             "protocol/tests/postgres/scram.rs",
             "protocol/tests/mysql/auth.rs",
@@ -308,6 +309,11 @@ const CASES: &[(&str, &[&str])] = &[
         "MySQL's accounts decide who comes in, with hosts, plugins and a change of the user; PostgreSQL's login is the configuration's or the cluster's",
         &[
             "accounts::a_client_becomes_another_user_by_its_own_proof_only",
+            "accounts::a_database_moves_and_comes_back_with_and_by_accounts_of_signatures",
+            "accounts::a_plugin_that_headgate_lacks_is_named_to_the_client_and_to_the_operator",
+            "accounts::accounts_of_sha256_decide_with_and_without_tls_to_the_server",
+            "accounts::accounts_of_signatures_decide_for_clients_with_and_without_tls",
+            "accounts::an_account_of_a_plugin_that_the_target_lacks_moves_once_its_client_has_shown_its_password",
             "accounts::accounts_decide_where_passwords_are_captured_too",
             "accounts::mariadbs_accounts_decide",
             "accounts::mysqls_accounts_decide",

@@ -147,7 +147,7 @@ async fn demands(mysql: &Mysql, source: &mut Side, target: &mut Side, findings: 
 
 /// Whether everybody may log in as it: it asks for a password, and has none.
 fn has_no_password(account: &Account) -> bool {
-    const BY_PASSWORD: [&str; 3] = ["mysql_native_password", "caching_sha2_password", "sha256_password"];
+    const BY_PASSWORD: [&str; 4] = ["mysql_native_password", "caching_sha2_password", "sha256_password", "ed25519"];
     account.proof.is_empty() && BY_PASSWORD.contains(&account.plugin.as_str())
 }
 

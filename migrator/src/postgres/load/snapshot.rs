@@ -56,9 +56,6 @@ pub async fn open(
             return Ok(None);
         }
         let mut keeper = Replication::connect(postgres.source(), &postgres.purpose("snapshot")).await?;
-        for setting in ["statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"] {
-            keeper.query(&format!("SET {setting} = 0")).await?;
-        }
         let made = {
             let making = keeper.create_slot(&name, exists, postgres.settings().slot_create_timeout);
             tokio::select! {

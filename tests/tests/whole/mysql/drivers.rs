@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tests::certificates::{Authority, Says, headgate};
-use tests::headgate::{ADMIN_PASSWORD, Engine};
+use tests::certificates::Authority;
+use tests::headgate::ADMIN_PASSWORD;
 use tests::mysql::disposable::{Kind, find};
 use tests::mysql::{Login, Mysql, Pair, node, python};
 use tests::staying::{self, Script, UNHURRIED, there_and_back};
@@ -14,7 +14,7 @@ use tests::world::{DATABASE, PASSWORD, USER, World, numbers};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
-use super::tls::{cluster, route, server};
+use super::tls::world;
 
 /// A script takes some seconds, most of them for a statement that is ended by another session.
 const TIMEOUT: Duration = Duration::from_mins(2);
@@ -224,9 +224,18 @@ const COUNTED: &str = "SELECT driver, SUM(amount = number * 1.25 AND ratio = num
         AND moment = TIMESTAMP('2024-02-29 12:00:00') + INTERVAL number SECOND AND absent IS NULL), COUNT(*)
     FROM taken GROUP BY driver ORDER BY driver";
 
+/// An account whose server must have the password itself, or a signature that only who knows it can make.
+const OTHER: &str = "app_other";
+
 /// What the drivers that stay work with.
-async fn application(source: &Mysql) {
+async fn application(source: &Mysql, kind: Kind) {
     source.make_account(USER, PASSWORD, DATABASE).await;
+    source.make_account(OTHER, "", DATABASE).await;
+    let other = match kind {
+        Kind::Mysql56 | Kind::Mysql97 => format!("ALTER USER {OTHER} IDENTIFIED WITH sha256_password BY '{PASSWORD}'"),
+        Kind::Mariadb1011 => format!("ALTER USER {OTHER} IDENTIFIED VIA ed25519 USING PASSWORD('{PASSWORD}')"),
+    };
+    source.sql("", &other).await;
     let schema = format!(
         "CREATE TABLE taken (driver VARCHAR(60) CHARACTER SET ascii COLLATE ascii_bin, session INT, number INT,
             amount DECIMAL(20, 2), ratio DOUBLE, even BOOLEAN, body VARBINARY(20), note VARCHAR(60) CHARACTER SET utf8mb4,
@@ -238,24 +247,17 @@ async fn application(source: &Mysql) {
     source.sql(DATABASE, &schema).await;
 }
 
-/// Moves a database there and back under all drivers, with accounts as the server makes them by itself: of
-/// `caching_sha2_password` in MySQL, and of `mysql_native_password` in MariaDB.
+/// Moves a database there and back under all drivers, with accounts as the server makes them by itself (of
+/// `caching_sha2_password` in MySQL, and of `mysql_native_password` in MariaDB), and with [`OTHER`].
 async fn no_driver_notices(kind: Kind) {
     let authority = Authority::new();
-    let signed = |name: &str| authority.sign_openly(name, Says { hosts: &["localhost"], ..Says::default() });
-    let (blue, green) = (signed("blue"), signed("green"));
-    let (source, target) = tokio::join!(server(kind, &blue, &authority), server(kind, &green, &authority));
-    application(&source).await;
-    let sections = [
-        cluster("blue", &source, "verify-full", &authority),
-        cluster("green", &target, "verify-full", &authority),
-        route(),
-        UNHURRIED.to_owned(),
-    ]
-    .concat();
-    let shown = authority.sign_for_here("listener");
-    let headgate = headgate(Engine::Mysql, &shown, "tls = \"allow\"\n", &sections).await;
-    let world = World { headgate, source, target };
+    let world = world(kind, &authority, "tls = \"allow\"\n", UNHURRIED).await;
+    if kind == Kind::Mariadb1011 {
+        for server in [&world.source, &world.target] {
+            server.sql("", "INSTALL SONAME 'auth_ed25519'").await;
+        }
+    }
+    application(&world.source, kind).await;
     let client = |kind: Kind, name| {
         let binaries = find(kind).unwrap_or_else(|error| panic!("{error}"));
         Script::Python("staying_client.py", Some(binaries.program(name)))
@@ -266,13 +268,14 @@ async fn no_driver_notices(kind: Kind) {
         ("Connector/J", Script::Jdbc("mariadb")),
         ("mysql", client(Kind::Mysql97, "mysql")),
         ("mariadb", client(Kind::Mariadb1011, "mariadb")),
+        ("mysql_async", Script::Rust(env!("CARGO_BIN_EXE_staying"), "mysql_async")),
     ];
     let (ca, none) = (authority.file(), Path::new(""));
     let mut logins = Vec::new();
     for (driver, script) in &drivers {
-        for tls in ["verify-full", "require", "disable"] {
+        for (tls, user) in [("verify-full", USER), ("require", USER), ("disable", USER), ("verify-full", OTHER)] {
             let (script, files) = (script.clone(), [&ca, none, none]);
-            logins.push(staying::Login { driver, script, tls, user: USER, password: PASSWORD, files });
+            logins.push(staying::Login { driver, script, tls, user, password: PASSWORD, files });
         }
     }
     there_and_back(&world, &logins, COUNTED).await;

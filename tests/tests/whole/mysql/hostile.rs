@@ -429,56 +429,29 @@ fn beginnings() -> [Beginning; 4] {
     ]
 }
 
-/// A Headgate that offers TLS, gives a login so long, and has places for so many sessions.
-async fn half_open_stage(login_timeout: Duration, sessions_max: usize) -> (Mysql, Headgate) {
+/// A server, and the route to it.
+async fn server() -> (Mysql, String) {
     let mysql = Mysql::start(Kind::Mysql97).await;
     mysql.make_database(DATABASE).await;
-    let limits = format!("[limits]\nlogin_timeout = \"{}s\"\n", login_timeout.as_secs());
-    let sections = [mysql_route_to(mysql.port(), DATABASE).as_str(), &limits].concat();
-    let mut headgate = Headgate::prepare_for(Engine::Mysql, &sections);
-    headgate.configure("[listen]\n", &format!("[listen]\ntls = \"allow\"\nsessions_max = {sessions_max}\n"));
-    headgate.launch().await;
-    (mysql, headgate)
-}
-
-async fn half_open_clients(count: usize, login_timeout: Duration) {
-    half_open::allow_open_files(count + 2000).await;
-    let (_mysql, headgate) = half_open_stage(login_timeout, 10_000).await;
-    let port = headgate.port();
-    let honest = async || {
-        let (mut raw, _) = Raw::login(port, "root", DATABASE).await;
-        assert_eq!(raw.query("SELECT 1").await.len(), 5);
-    };
-    half_open::stand_still(&headgate, (count, login_timeout), &beginnings(), honest).await;
+    let route = mysql_route_to(mysql.port(), DATABASE);
+    (mysql, route)
 }
 
 #[tokio::test]
 async fn a_thousand_half_open_handshakes_take_little_memory_and_end_at_the_login_timeout() {
-    half_open_clients(1000, Duration::from_secs(5)).await;
+    let (_mysql, route) = server().await;
+    half_open::end_at_the_login_timeout::<Raw>(&route, (1000, Duration::from_secs(5)), &beginnings()).await;
 }
 
 #[tokio::test]
 #[ignore = "takes a minute, and more open files than a process may have elsewhere"]
 async fn ten_thousand_half_open_handshakes_take_little_memory_and_end_at_the_login_timeout() {
-    half_open_clients(10_000, Duration::from_secs(40)).await;
+    let (_mysql, route) = server().await;
+    half_open::end_at_the_login_timeout::<Raw>(&route, (10_000, Duration::from_secs(40)), &beginnings()).await;
 }
 
 #[tokio::test]
 async fn who_begins_a_login_and_does_not_end_it_gives_way_to_who_does() {
-    let (_mysql, headgate) = half_open_stage(SOON * 5, 20).await;
-    let (mut observer, _) = Raw::login(headgate.port(), "root", DATABASE).await;
-    // Twice as many as there are places; none of them ends by itself before this test does.
-    let strangers = half_open::open(headgate.port(), 104, &beginnings()).await;
-    let mut open = Vec::new();
-    for _ in 0..10 {
-        let (mut raw, _) = Raw::login(headgate.port(), "root", DATABASE).await;
-        assert_eq!(raw.query("SELECT 1").await.len(), 5);
-        open.push(raw);
-    }
-    assert_eq!(observer.query("SELECT 1").await.len(), 5, "who is logged in gives way to nobody");
-    for mut raw in open {
-        assert_eq!(raw.query("SELECT 1").await.len(), 5);
-    }
-    assert!(headgate.page("/metrics").await.contains("headgate_logins_failed_total{reason=\"gave way\"}"));
-    drop(strangers);
+    let (_mysql, route) = server().await;
+    half_open::give_way::<Raw>(&route, &beginnings()).await;
 }

@@ -71,6 +71,7 @@ mod failover;
 mod faults;
 mod foreign;
 mod hostile;
+mod limits;
 mod login;
 mod marks;
 mod metrics;

@@ -2,14 +2,15 @@
 //! needed.
 
 use std::fmt::Write as _;
-use std::fs;
 
 use tests::certificates::{Authority, Says, headgate, prepare};
-use tests::headgate::{Engine, free_ports};
+use tests::headgate::Engine;
 use tests::mysql::disposable::Kind;
 use tests::mysql::{rows, single, try_connect, try_rows};
-use tests::planted::{Children, Planted, Search, in_memory, look_at_broken_configurations, look_at_everything_shown};
-use tests::wait::{SOON, until};
+use tests::planted::{
+    Children, Passwords, Planted, Search, in_memory, look_at_an_interruption, look_at_broken_configurations,
+    look_at_broken_migrations, look_at_everything_shown, only_what_is_needed_is_in_memory, private_key,
+};
 use tests::world::{DATABASE, World};
 
 use super::tls::{connect, server};
@@ -21,17 +22,8 @@ async fn a_secret_is_in_no_log_error_report_page_journal_or_command_line() {
     let (blue, green, listener) = (signed("blue"), signed("green"), signed("listener"));
     let (source, target) =
         tokio::join!(server(Kind::Mysql97, &blue, &authority), server(Kind::Mysql97, &green, &authority));
-    let [inline, command, file, away, of_user, of_client, later, wrong] = [
-        "the password in the configuration",
-        "the password of a command",
-        "the password of a file",
-        "the password of a cluster that is away",
-        "the password of a configured user",
-        "the password of a client",
-        "the next password of a client",
-        "a wrong password",
-    ]
-    .map(Planted::new);
+    let passwords = Passwords::plant();
+    let Passwords { inline, command, of_user, of_client, later, wrong, .. } = &passwords;
     source.sql("", &format!("ALTER USER mover@'%' IDENTIFIED BY '{}'", inline.text)).await;
     target.sql("", &format!("ALTER USER mover@'%' IDENTIFIED BY '{}'", command.text)).await;
     source.make_account("app", &of_client.text, DATABASE).await;
@@ -44,36 +36,15 @@ async fn a_secret_is_in_no_log_error_report_page_journal_or_command_line() {
         hex
     });
     let in_hex = Planted::of("a verifier in hex", hex);
-    let key = fs::read_to_string(&listener.1).expect("a key");
-    let key = Planted::of("the private key", key.lines().nth(1).expect("its body"));
-    let secret_file = |name: &str, secret: &Planted| {
-        let path = listener.1.with_file_name(name);
-        fs::write(&path, format!("{}\n", secret.text)).expect("the folder is ours");
-        path.display().to_string()
-    };
-    let by_command = format!("{{ command = \"cat {}\" }}", secret_file("command", &command));
-    let by_file = format!("\"file:{}\"", secret_file("file", &file));
-    let mut sections =
-        format!("[routes.{DATABASE}]\ncluster = \"blue\"\n[users.web]\npassword = \"{}\"\n", of_user.text);
-    for (name, port, password) in [
-        ("blue", source.port(), format!("\"{}\"", inline.text)),
-        ("green", target.port(), by_command),
-        // The server has another one.
-        ("red", target.port(), by_file),
-        ("gray", free_ports().0, format!("\"{}\"", away.text)),
-    ] {
-        let _ = write!(
-            sections,
-            "[clusters.{name}]\nengine = \"mysql\"\nhost = \"localhost\"\nport = {port}\nuser = \"mover\"\n\
-             password = {password}\ntls = \"require\"\n"
-        );
-    }
+    let key = private_key(&listener.1);
+    let folder = listener.1.parent().expect("it is in a folder");
+    let sections = passwords.sections(folder, (source.port(), target.port()), "engine = \"mysql\"\n");
     let mut program = prepare(Engine::Mysql, &listener, "", &sections);
     program.set("HEADGATE_LOG", "trace");
     program.launch().await;
     let mut world = World { source, target, headgate: program };
-    let mut search =
-        Search::of(&[&inline, &command, &file, &away, &of_user, &of_client, &later, &wrong, &stored, &in_hex, &key]);
+    let secrets = [&passwords.of_ours()[..], &passwords.of_clients(), &[&stored, &in_hex, &key]].concat();
+    let mut search = Search::of(&secrets);
 
     let port = world.headgate.port();
     // Every leg, right and wrong.
@@ -95,53 +66,31 @@ async fn a_secret_is_in_no_log_error_report_page_journal_or_command_line() {
         let refused = try_connect(port, "headgate", Some(&wrong.text), "headgate").await.expect_err("wrong");
         search.look("the console's refusal", format!("{refused:?}"));
     };
-    logins(&mut search, &of_client).await;
+    logins(&mut search, of_client).await;
     let children = Children::watch(world.headgate.pid());
-    for cluster in ["red", "gray"] {
-        for statement in [
-            &format!("CREATE MIGRATION x FROM blue TO {cluster} FOR ROUTE {DATABASE}"),
-            "PRECHECK MIGRATION x",
-            "START MIGRATION x",
-        ] {
-            search.look(statement, format!("{:?}", world.headgate.try_admin(statement).await));
-        }
-        world.headgate.admin("DROP MIGRATION x").await;
-    }
+    look_at_broken_migrations(&mut search, &world.headgate).await;
     world.follow().await;
     // Of MySQL's only the command of a password is a child.
     let (lines, environments) = children.seen();
     assert!(lines.contains("cat "), "{lines}");
     search.look("a command line", lines);
     search.look("an environment", environments);
-    // The target is away, and comes back.
-    world.target.server.kill().await.expect("it ran");
-    world.source.sql(DATABASE, "INSERT INTO t VALUES (4), (5)").await;
-    let interrupted = until("it is interrupted", SOON, || world.status("error_message"), |error| !error.is_empty());
-    search.look("the status", interrupted.await);
-    world.target.server.restart().await.expect("it starts");
-    world.source.sql(DATABASE, "DELETE FROM t WHERE id > 3").await;
-    until("it goes on", SOON, || world.status("error_message"), String::is_empty).await;
+    look_at_an_interruption(&mut search, &mut world).await;
     world.check().await;
     world.cutover().await;
-    logins(&mut search, &of_client).await;
+    logins(&mut search, of_client).await;
     world.source.server.kill().await.expect("it ran");
     // A password that its server takes no more is forgotten.
     world.target.sql("", &format!("ALTER USER app@'%' IDENTIFIED BY '{}'", later.text)).await;
     let refused = connect(port, &authority, &of_client.text).await.expect_err("the old password");
     search.look("a refusal", format!("{refused:?}"));
-    logins(&mut search, &later).await;
+    logins(&mut search, later).await;
 
     look_at_everything_shown(&mut search, &world.headgate).await;
-    look_at_broken_configurations(&mut search, &world.headgate, &inline).await;
+    look_at_broken_configurations(&mut search, &world.headgate, inline).await;
     search.end();
 
-    // What clients have tried is gone with their sessions; what is needed for the next login of one is there.
-    let pid = world.headgate.pid();
-    assert!(!in_memory(pid, &later).is_empty(), "the search finds nothing");
-    for gone in [&wrong, &of_client] {
-        let left = || async { in_memory(pid, gone) };
-        until(gone.what, SOON / 4, left, Vec::is_empty).await;
-    }
+    only_what_is_needed_is_in_memory(&world.headgate, &passwords).await;
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn application(mysql: &Mysql) {
     mysql.sql(DATABASE, rows).await;
 }
 
-pub(super) fn cluster(name: &str, mysql: &Mysql, tls: &str, authority: &Authority) -> String {
+fn cluster(name: &str, mysql: &Mysql, tls: &str, authority: &Authority) -> String {
     let (port, tls) = (mysql.port(), authority.trusted_with(tls));
     // The password comes as a token does.
     format!(
@@ -52,8 +52,25 @@ pub(super) fn cluster(name: &str, mysql: &Mysql, tls: &str, authority: &Authorit
     )
 }
 
-pub(super) fn route() -> String {
+fn route() -> String {
     format!("[routes.{DATABASE}]\ncluster = \"blue\"\n")
+}
+
+/// Two servers of a kind, a database that only speaks TLS on both, and a Headgate between them that verifies them: with a listener of
+/// the same authority, and these further keys of that and sections.
+pub(super) async fn world(kind: Kind, authority: &Authority, listener: &str, sections: &str) -> World<Mysql> {
+    let signed = |name: &str| authority.sign_openly(name, Says { hosts: &["localhost"], ..Says::default() });
+    let (blue, green) = (signed("blue"), signed("green"));
+    let (source, target) = tokio::join!(server(kind, &blue, authority), server(kind, &green, authority));
+    let sections = [
+        cluster("blue", &source, "verify-full", authority),
+        cluster("green", &target, "verify-full", authority),
+        route(),
+        sections.to_owned(),
+    ]
+    .concat();
+    let headgate = headgate(Engine::Mysql, &authority.sign_for_here("listener"), listener, &sections).await;
+    World { headgate, source, target }
 }
 
 /// A session of the application's in TLS, with a listener that this authority has signed.
@@ -72,17 +89,8 @@ pub(super) async fn connect(port: u16, authority: &Authority, password: &str) ->
 
 async fn there_and_back(kind: Kind) {
     let authority = Authority::new();
-    let signed = |name: &str| authority.sign_openly(name, Says { hosts: &["localhost"], ..Says::default() });
-    let (blue, green) = (signed("blue"), signed("green"));
-    let (source, target) = tokio::join!(server(kind, &blue, &authority), server(kind, &green, &authority));
-    application(&source).await;
-    let sections = [
-        cluster("blue", &source, "verify-full", &authority),
-        cluster("green", &target, "verify-full", &authority),
-        route(),
-    ]
-    .concat();
-    let world = World { headgate: headgate(Engine::Mysql, &signed("listener"), "", &sections).await, source, target };
+    let world = world(kind, &authority, "", "").await;
+    application(&world.source).await;
     let port = world.headgate.port();
     let mut stays = connect(port, &authority, PASSWORD).await.expect("let in");
     let version = rows(&mut stays, "SELECT VERSION()").await;

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use tests::certificates::{Authority, Says, headgate};
-use tests::headgate::Engine;
+use tests::certificates::{Authority, Says};
 use tests::postgres::Postgres;
 use tests::staying::{Login, Script, UNHURRIED, there_and_back};
-use tests::world::{DATABASE, World};
+use tests::world::DATABASE;
 
-use super::tls::{HBA, cluster, route, server_of};
+use super::tls::{HBA, world};
 
 /// The roles' password, which no configuration has.
 const PASSWORD: &str = "known to its client alone";
@@ -20,6 +19,7 @@ const PSYCOPG: (&str, Script) = ("psycopg", Script::Python("staying_psycopg.py",
 const ASYNCPG: (&str, Script) = ("asyncpg", Script::Python("staying_asyncpg.py", None));
 const NODE: (&str, Script) = ("pg", Script::Node("staying_pg.mjs"));
 const JDBC: (&str, Script) = ("pgjdbc", Script::Jdbc("postgresql"));
+const RUST: (&str, Script) = ("tokio-postgres", Script::Rust(env!("CARGO_BIN_EXE_staying"), "tokio-postgres"));
 
 /// What the drivers work with.
 const SCHEMA: &str = "create table taken (driver text, session int, number int, amount numeric, ratio double precision,
@@ -46,21 +46,10 @@ async fn application(source: &Postgres) {
 /// Moves a database there and back under these drivers, each with how it is encrypted and its role.
 async fn no_driver_notices(hba: &str, login: &str, drivers: &[((&str, Script), &str, &str)]) {
     let authority = Authority::new();
-    let (source, target) =
-        tokio::join!(server_of(14, hba, &authority, "blue"), server_of(18, hba, &authority, "green"));
-    application(&source).await;
-    let sections = [
-        cluster("blue", &source, "verify-full", &authority),
-        cluster("green", &target, "verify-full", &authority),
-        route(),
-        UNHURRIED.to_owned(),
-        login.to_owned(),
-    ]
-    .concat();
-    let listener = format!("tls = \"allow\"\ntls_client_ca = \"{}\"\n", authority.file().display());
-    let shown = authority.sign_for_here("listener");
-    let world = World { headgate: headgate(Engine::Postgres, &shown, &listener, &sections).await, source, target };
     let ca = authority.file();
+    let listener = format!("tls = \"allow\"\ntls_client_ca = \"{}\"\n", ca.display());
+    let world = world(hba, &authority, &listener, &[UNHURRIED, login].concat()).await;
+    application(&world.source).await;
     let (certificate, key) = authority.sign("proven", Says { common_name: "app.example", ..Says::default() });
     let logins: Vec<Login<'_>> = drivers
         .iter()
@@ -88,7 +77,7 @@ async fn no_driver_notices_a_move_there_and_back_whatever_its_encryption_and_its
         "[login]\nmethod = \"accounts\"\n[users.app_proven]\npassword = \"{PROVEN}\"\ncertificate = \"app.example\"\n"
     );
     let mut drivers = Vec::new();
-    for driver in [PSYCOPG, ASYNCPG, NODE, JDBC] {
+    for driver in [PSYCOPG, ASYNCPG, NODE, JDBC, RUST] {
         for tls in ["verify-full", "require", "disable"] {
             drivers.push((driver.clone(), tls, "app"));
         }
@@ -96,7 +85,7 @@ async fn no_driver_notices_a_move_there_and_back_whatever_its_encryption_and_its
         drivers.push((driver, "certificate", "app_proven"));
     }
     // Debian's driver for Java can do neither; asyncpg cannot bind, and begins with TLS by an option that is not tried here.
-    for driver in [PSYCOPG, NODE] {
+    for driver in [PSYCOPG, NODE, RUST] {
         drivers.push((driver.clone(), "bound", "app"));
         drivers.push((driver, "direct", "app"));
     }
@@ -109,7 +98,7 @@ async fn no_driver_notices_a_move_there_and_back_where_headgate_asks_for_its_pas
     let hba = "hostnossl all postgres 127.0.0.1/32 trust\nhostssl all mover 127.0.0.1/32 scram-sha-256\n\
                hostssl all app_md5 127.0.0.1/32 md5\nhostssl all all 127.0.0.1/32 password\n";
     let mut drivers = Vec::new();
-    for driver in [PSYCOPG, ASYNCPG, NODE, JDBC] {
+    for driver in [PSYCOPG, ASYNCPG, NODE, JDBC, RUST] {
         for tls in ["verify-full", "require"] {
             drivers.push((driver.clone(), tls, "app"));
         }

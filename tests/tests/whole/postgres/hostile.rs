@@ -240,55 +240,28 @@ fn beginnings() -> [Beginning; 5] {
     ]
 }
 
-/// A Headgate that offers TLS, gives a login so long, and has places for so many sessions.
-async fn half_open_stage(login_timeout: Duration, sessions_max: usize) -> (Postgres, Headgate) {
+/// A server, and the route to it.
+async fn server() -> (Postgres, String) {
     let postgres = Postgres::start(15).await;
-    let limits = format!("[limits]\nlogin_timeout = \"{}s\"\n", login_timeout.as_secs());
-    let sections = [route_to(postgres.port(), "postgres").as_str(), &limits].concat();
-    let mut headgate = Headgate::prepare(&sections);
-    headgate.configure("[listen]\n", &format!("[listen]\ntls = \"allow\"\nsessions_max = {sessions_max}\n"));
-    headgate.launch().await;
-    (postgres, headgate)
-}
-
-async fn half_open_clients(count: usize, login_timeout: Duration) {
-    half_open::allow_open_files(count + 2000).await;
-    let (_postgres, headgate) = half_open_stage(login_timeout, 10_000).await;
-    let port = headgate.port();
-    let honest = async || {
-        let mut raw = Raw::login(port, "postgres", "postgres").await;
-        assert_eq!(raw.query("SELECT 1").await.len(), 4);
-    };
-    half_open::stand_still(&headgate, (count, login_timeout), &beginnings(), honest).await;
+    let route = route_to(postgres.port(), "postgres");
+    (postgres, route)
 }
 
 #[tokio::test]
 async fn a_thousand_half_open_handshakes_take_little_memory_and_end_at_the_login_timeout() {
-    half_open_clients(1000, Duration::from_secs(5)).await;
+    let (_postgres, route) = server().await;
+    half_open::end_at_the_login_timeout::<Raw>(&route, (1000, Duration::from_secs(5)), &beginnings()).await;
 }
 
 #[tokio::test]
 #[ignore = "takes a minute, and more open files than a process may have elsewhere"]
 async fn ten_thousand_half_open_handshakes_take_little_memory_and_end_at_the_login_timeout() {
-    half_open_clients(10_000, Duration::from_secs(40)).await;
+    let (_postgres, route) = server().await;
+    half_open::end_at_the_login_timeout::<Raw>(&route, (10_000, Duration::from_secs(40)), &beginnings()).await;
 }
 
 #[tokio::test]
 async fn who_begins_a_login_and_does_not_end_it_gives_way_to_who_does() {
-    let (_postgres, headgate) = half_open_stage(SOON * 5, 20).await;
-    let mut observer = Raw::login(headgate.port(), "postgres", "postgres").await;
-    // Twice as many as there are places; none of them ends by itself before this test does.
-    let strangers = half_open::open(headgate.port(), 104, &beginnings()).await;
-    let mut open = Vec::new();
-    for _ in 0..10 {
-        let mut raw = Raw::login(headgate.port(), "postgres", "postgres").await;
-        assert_eq!(raw.query("SELECT 1").await.len(), 4);
-        open.push(raw);
-    }
-    assert_eq!(observer.query("SELECT 1").await.len(), 4, "who is logged in gives way to nobody");
-    for mut raw in open {
-        assert_eq!(raw.query("SELECT 1").await.len(), 4);
-    }
-    assert!(headgate.page("/metrics").await.contains("headgate_logins_failed_total{reason=\"gave way\"}"));
-    drop(strangers);
+    let (_postgres, route) = server().await;
+    half_open::give_way::<Raw>(&route, &beginnings()).await;
 }

@@ -1,15 +1,14 @@
 //! What is secret: in no log, no error, no report, no page, no journal, on no command line, and in memory only as long as it is
 //! needed.
 
-use std::fmt::Write as _;
-use std::fs;
-
 use tests::certificates::{Authority, headgate, prepare};
 use tests::headgate::Engine;
-use tests::planted::{Children, Planted, Search, in_memory, look_at_broken_configurations, look_at_everything_shown};
+use tests::planted::{
+    Children, Passwords, Planted, Search, in_memory, look_at_an_interruption, look_at_broken_configurations,
+    look_at_broken_migrations, look_at_everything_shown, only_what_is_needed_is_in_memory, private_key,
+};
 use tests::postgres::psql::Psql;
 use tests::postgres::try_connect;
-use tests::wait::{SOON, until};
 use tests::world::{DATABASE, World};
 
 use super::tls::server;
@@ -18,17 +17,8 @@ use super::tls::server;
 async fn a_secret_is_in_no_log_error_report_page_journal_or_command_line() {
     let authority = Authority::new();
     let (source, target) = tokio::join!(server(14, &authority, "blue"), server(18, &authority, "green"));
-    let [inline, command, file, away, of_user, of_client, later, wrong] = [
-        "the password in the configuration",
-        "the password of a command",
-        "the password of a file",
-        "the password of a cluster that is away",
-        "the password of a configured user",
-        "the password of a client",
-        "the next password of a client",
-        "a wrong password",
-    ]
-    .map(Planted::new);
+    let passwords = Passwords::plant();
+    let Passwords { inline, command, of_user, of_client, later, wrong, .. } = &passwords;
     source.sql("postgres", &format!("alter role mover password '{}'", inline.text)).await;
     target.sql("postgres", &format!("alter role mover password '{}'", command.text)).await;
     let roles = format!(
@@ -40,39 +30,17 @@ async fn a_secret_is_in_no_log_error_report_page_journal_or_command_line() {
     let stored = source.value("postgres", "select rolpassword from pg_authid where rolname = 'app'").await;
     let verifier = Planted::of("a verifier", stored.rsplit('$').next().expect("a key"));
     let listener = authority.sign_for_here("listener");
-    let key = fs::read_to_string(&listener.1).expect("a key");
-    let key = Planted::of("the private key", key.lines().nth(1).expect("its body"));
-    let secret_file = |name: &str, secret: &Planted| {
-        let path = listener.1.with_file_name(name);
-        fs::write(&path, format!("{}\n", secret.text)).expect("the folder is ours");
-        path.display().to_string()
-    };
-    let by_command = format!("{{ command = \"cat {}\" }}", secret_file("command", &command));
-    let by_file = format!("\"file:{}\"", secret_file("file", &file));
-    let mut sections = format!(
-        "[routes.{DATABASE}]\ncluster = \"blue\"\n[users.web]\npassword = \"{}\"\n[login]\nmethod = \"password\"\n",
-        of_user.text
-    );
-    let nobody = tests::headgate::free_ports().0;
-    for (name, port, password) in [
-        ("blue", source.port(), format!("\"{}\"", inline.text)),
-        ("green", target.port(), by_command),
-        // The server has another one.
-        ("red", target.port(), by_file),
-        ("gray", nobody, format!("\"{}\"", away.text)),
-    ] {
-        let _ = write!(
-            sections,
-            "[clusters.{name}]\nhost = \"localhost\"\nport = {port}\nuser = \"mover\"\npassword = {password}\ntls = \"require\"\n"
-        );
-    }
+    let key = private_key(&listener.1);
+    let folder = listener.1.parent().expect("it is in a folder");
+    let clusters = passwords.sections(folder, (source.port(), target.port()), "");
+    let sections = format!("{clusters}[login]\nmethod = \"password\"\n");
     let mut program = prepare(Engine::Postgres, &listener, "", &sections);
     program.set("HEADGATE_LOG", "trace");
     program.launch().await;
     let mut world = World { source, target, headgate: program };
-    let mut search =
-        Search::of(&[&inline, &command, &file, &away, &of_user, &of_client, &later, &wrong, &verifier, &key]);
-    let mut visible = Search::of(&[&of_user, &of_client, &later, &wrong, &verifier, &key]);
+    let of_clients = [&passwords.of_clients()[..], &[&verifier, &key]].concat();
+    let mut search = Search::of(&[&passwords.of_ours()[..], &of_clients].concat());
+    let mut visible = Search::of(&of_clients);
 
     let port = world.headgate.port();
     let login = async |user: &str, secret: &Planted, query: &str| {
@@ -82,64 +50,42 @@ async fn a_secret_is_in_no_log_error_report_page_journal_or_command_line() {
     // Every leg, right and wrong.
     let logins = async |search: &mut Search, client: &Planted| {
         assert_eq!(login("app", client, "select count(*) from t").await.as_deref(), Ok("1000"));
-        assert_eq!(login("web", &of_user, "select count(*) from t").await.as_deref(), Ok("1000"));
+        assert_eq!(login("web", of_user, "select count(*) from t").await.as_deref(), Ok("1000"));
         search.look("an error", login("app", client, "select 1 / 0").await.expect_err("no number"));
         for user in ["app", "web", "nobody"] {
-            search.look("a refusal", login(user, &wrong, "select 1").await.expect_err("a wrong password"));
+            search.look("a refusal", login(user, wrong, "select 1").await.expect_err("a wrong password"));
             let refused = try_connect(port, user, Some(&wrong.text), DATABASE).await.expect_err("without TLS");
             search.look("a refusal without TLS", format!("{refused:?}"));
         }
         let refused = try_connect(port, "headgate", Some(&wrong.text), "headgate").await.expect_err("a wrong password");
         search.look("the console's refusal", format!("{refused:?}"));
     };
-    logins(&mut search, &of_client).await;
+    logins(&mut search, of_client).await;
     let children = Children::watch(world.headgate.pid());
-    for cluster in ["red", "gray"] {
-        for statement in [
-            &format!("CREATE MIGRATION x FROM blue TO {cluster} FOR ROUTE {DATABASE}"),
-            "PRECHECK MIGRATION x",
-            "START MIGRATION x",
-        ] {
-            search.look(statement, format!("{:?}", world.headgate.try_admin(statement).await));
-        }
-        world.headgate.admin("DROP MIGRATION x").await;
-    }
+    look_at_broken_migrations(&mut search, &world.headgate).await;
     world.follow().await;
     let (lines, environments) = children.seen();
     assert!(lines.contains("pg_dump") && lines.contains("pg_restore"), "{lines}");
     search.look("a command line", lines);
     visible.look("an environment", environments);
-    // The target is away, and comes back.
-    world.target.server.kill().await.expect("it ran");
-    world.source.sql(DATABASE, "insert into t select generate_series(1001, 2000)").await;
-    let interrupted = until("it is interrupted", SOON, || world.status("error_message"), |error| !error.is_empty());
-    search.look("the status", interrupted.await);
-    world.target.server.restart().await.expect("it starts");
-    world.source.sql(DATABASE, "delete from t where id > 1000").await;
-    until("it goes on", SOON, || world.status("error_message"), String::is_empty).await;
+    look_at_an_interruption(&mut search, &mut world).await;
     world.check().await;
     // Headgate's own role has another password there.
     let report = world.row("CUTOVER MIGRATION m WITH (max_hold = '10s', waive_accounts = 'mover')").await;
     assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
-    logins(&mut search, &of_client).await;
+    logins(&mut search, of_client).await;
     world.source.server.kill().await.expect("it ran");
     // A password that its server takes no more is forgotten.
     world.target.sql("postgres", &format!("alter role app password '{}'", later.text)).await;
-    search.look("a refusal", login("app", &of_client, "select 1").await.expect_err("the old password"));
-    logins(&mut search, &later).await;
+    search.look("a refusal", login("app", of_client, "select 1").await.expect_err("the old password"));
+    logins(&mut search, later).await;
 
     look_at_everything_shown(&mut search, &world.headgate).await;
-    look_at_broken_configurations(&mut search, &world.headgate, &inline).await;
+    look_at_broken_configurations(&mut search, &world.headgate, inline).await;
     visible.end();
     search.end();
 
-    // What clients have tried is gone with their sessions; what is needed for the next login of one is there.
-    let pid = world.headgate.pid();
-    assert!(!in_memory(pid, &later).is_empty(), "the search finds nothing");
-    for gone in [&wrong, &of_client] {
-        let left = || async { in_memory(pid, gone) };
-        until(gone.what, SOON / 4, left, Vec::is_empty).await;
-    }
+    only_what_is_needed_is_in_memory(&world.headgate, &passwords).await;
 }
 
 #[tokio::test]

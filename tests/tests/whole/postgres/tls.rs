@@ -28,7 +28,7 @@ pub(super) async fn server(version: u32, authority: &Authority, name: &str) -> P
 }
 
 /// The same, with a `pg_hba.conf` of its own.
-pub(super) async fn server_of(version: u32, hba: &str, authority: &Authority, name: &str) -> Postgres {
+async fn server_of(version: u32, hba: &str, authority: &Authority, name: &str) -> Postgres {
     let settings = [("password_encryption", "scram-sha-256"), ("max_connections", "300")];
     let postgres = Postgres::start_with(version, &settings, Some(hba)).await;
     postgres.speak_tls(&authority.sign_for_here(name), None).await;
@@ -46,7 +46,7 @@ async fn application(postgres: &Postgres) {
     postgres.sql(DATABASE, &sql).await;
 }
 
-pub(super) fn cluster(name: &str, postgres: &Postgres, tls: &str, authority: &Authority) -> String {
+fn cluster(name: &str, postgres: &Postgres, tls: &str, authority: &Authority) -> String {
     let (port, tls) = (postgres.port(), authority.trusted_with(tls));
     // The password comes as a token does.
     format!(
@@ -54,8 +54,23 @@ pub(super) fn cluster(name: &str, postgres: &Postgres, tls: &str, authority: &Au
     )
 }
 
-pub(super) fn route() -> String {
+fn route() -> String {
     format!("[routes.{DATABASE}]\ncluster = \"blue\"\n")
+}
+
+/// Two servers whose database only speaks TLS, with this `pg_hba.conf`, and a Headgate between them that verifies them: with a
+/// listener of the same authority, and these further keys of that and sections.
+pub(super) async fn world(hba: &str, authority: &Authority, listener: &str, sections: &str) -> World {
+    let (source, target) = tokio::join!(server_of(14, hba, authority, "blue"), server_of(18, hba, authority, "green"));
+    let sections = [
+        cluster("blue", &source, "verify-full", authority),
+        cluster("green", &target, "verify-full", authority),
+        route(),
+        sections.to_owned(),
+    ]
+    .concat();
+    let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), listener, &sections).await;
+    World { source, target, headgate }
 }
 
 /// The application's client.
@@ -66,16 +81,8 @@ fn app(headgate: &Headgate, parameters: &str) -> Psql {
 #[tokio::test]
 async fn a_database_moves_there_and_back_in_verified_tls_and_no_configuration_has_the_clients_password() {
     let authority = Authority::new();
-    let (source, target) = tokio::join!(server(14, &authority, "blue"), server(18, &authority, "green"));
-    application(&source).await;
-    let sections = [
-        cluster("blue", &source, "verify-full", &authority),
-        cluster("green", &target, "verify-full", &authority),
-        route(),
-    ]
-    .concat();
-    let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &sections).await;
-    let world = World { source, target, headgate };
+    let world = world(HBA, &authority, "", "").await;
+    application(&world.source).await;
     let root = format!("sslmode=verify-full sslrootcert={}", authority.file().display());
     let bound = app(&world.headgate, &format!("{root} channel_binding=require"));
     assert_eq!(bound.ask(SEEN).await.expect("let in"), "app true");
