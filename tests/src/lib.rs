@@ -14,6 +14,7 @@ pub mod half_open;
 pub mod headgate;
 pub mod history;
 pub mod least;
+pub mod load_balancer;
 pub mod managed;
 pub mod message;
 pub mod mysql;

@@ -5,6 +5,7 @@ mod password;
 pub mod postgres;
 mod stream;
 pub mod tls;
+mod tunnel;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use protocol::progress::Progress;
+use protocol::proxy_protocol::Header;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -21,6 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub use password::Password;
 pub use stream::{Stream, ended};
 pub use tls::Tls;
+pub use tunnel::Tunnel;
 use zeroize::Zeroize;
 
 /// Where a server listens.
@@ -32,6 +35,8 @@ pub struct Address<'a> {
     pub port: u16,
     /// The Unix socket that is used instead of both.
     pub socket: Option<&'a Path>,
+    /// The PROXY header that the server wants first, if it does.
+    pub header: Option<Header>,
 }
 
 /// How a peer that is gone without a word is told from one that has nothing to say. Unix sockets need none of it.
@@ -57,17 +62,25 @@ pub fn tune(stream: &TcpStream, alive: &Keepalive) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a connection that is not encrypted yet. Fails with the system's error, or `TimedOut`.
+/// Opens a connection that is not encrypted yet, behind its PROXY header where it has one. Fails with the system's error, or `TimedOut`.
 pub async fn connect(address: Address<'_>, within: Duration, alive: &Keepalive) -> io::Result<Stream> {
     let deadline = Instant::now() + within;
     let opening = async {
-        if let Some(path) = address.socket {
-            return UnixStream::connect(path).await.map(Stream::Unix);
+        let mut stream = match address.socket {
+            Some(path) => Stream::Unix(UnixStream::connect(path).await?),
+            None => {
+                let all = lookup_host((address.host, address.port)).await?;
+                let stream = first_of(&all.collect::<Vec<_>>(), deadline).await?;
+                tune(&stream, alive)?;
+                Stream::Tcp(stream)
+            }
+        };
+        if let Some(header) = address.header {
+            let mut out = BytesMut::new();
+            header.encode(&mut out);
+            stream.write_all(&out).await?;
         }
-        let all = lookup_host((address.host, address.port)).await?;
-        let stream = first_of(&all.collect::<Vec<_>>(), deadline).await?;
-        tune(&stream, alive)?;
-        Ok(Stream::Tcp(stream))
+        Ok(stream)
     };
     timeout_at(deadline, opening).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
@@ -197,7 +210,7 @@ mod tests {
     }
 
     fn at(address: SocketAddr) -> Address<'static> {
-        Address { host: "127.0.0.1", port: address.port(), socket: None }
+        Address { host: "127.0.0.1", port: address.port(), socket: None, header: None }
     }
 
     #[tokio::test]

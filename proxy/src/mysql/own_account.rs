@@ -1,6 +1,7 @@
 //! Sessions of the account that the configuration has for a cluster: for what only that may ask.
 
 use mysql_async::{Conn, Error, IoError, OptsBuilder};
+use protocol::proxy_protocol::Header;
 use transport::{Password, Tls};
 
 use crate::config::Cluster;
@@ -11,6 +12,7 @@ pub(super) struct OwnAccount {
     options: OptsBuilder,
     password: Option<Password>,
     tls: Tls,
+    header: Option<Header>,
 }
 
 impl OwnAccount {
@@ -22,7 +24,8 @@ impl OwnAccount {
             .socket(cluster.socket().map(|path| path.display().to_string()))
             .prefer_socket(false)
             .user(Some(cluster.user.clone()));
-        Self { options, password: cluster.own_password(), tls: cluster.tls() }
+        let header = cluster.proxy_protocol.then_some(Header::Local);
+        Self { options, password: cluster.own_password(), tls: cluster.tls(), header }
     }
 
     /// Opens one. The caller sets the deadline.
@@ -32,7 +35,7 @@ impl OwnAccount {
             None => None,
         };
         let options = self.options.clone().pass(password.as_ref().map(|password| password.as_str()));
-        let mut session = transport::mysql::open(options, &self.tls).await?;
+        let mut session = transport::mysql::open(options, &self.tls, self.header).await?;
         transport::mysql::activate_roles(&mut session).await?;
         Ok(session)
     }

@@ -23,6 +23,7 @@ use super::state::literal;
 use crate::config::{Cluster as Section, Config};
 use crate::per_cluster::PerCluster;
 use crate::route::Cluster;
+use crate::upstream::Origin;
 
 /// What is asked where the configuration has no query of its own.
 const CATALOGUE: &str = "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1";
@@ -251,7 +252,8 @@ impl Reader {
             }
             None => None,
         };
-        let mut session = server_login::login(cluster, &startup, database, credential.as_ref()).await?;
+        let mut session =
+            server_login::login(cluster, Origin::Headgate, &startup, database, credential.as_ref()).await?;
         question_of(&mut session, &format!("PREPARE headgate_role(text) AS {}", asked.query)).await?;
         Ok(session)
     }
