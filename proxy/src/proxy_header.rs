@@ -73,10 +73,9 @@ async fn take(stream: &mut TcpStream) -> Result<Option<Header>, Unknown> {
         };
         let limit = u64::try_from(needs).unwrap_or(u64::MAX);
         match (&mut *stream).take(limit).read_buf(&mut bytes).await {
-            Ok(0) if bytes.is_empty() => return Ok(None),
+            Ok(0) | Err(_) if bytes.is_empty() => return Ok(None),
             Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             Ok(_) => {}
-            Err(_) if bytes.is_empty() => return Ok(None),
             Err(error) => return Err(error.into()),
         }
     }

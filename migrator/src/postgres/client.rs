@@ -246,6 +246,7 @@ mod tests {
             user: "mover".into(),
             password: Some("s3cret".into()),
             tls: transport::Tls::disabled(),
+            proxy_protocol: false,
             database: "shop".into(),
         };
         assert_eq!(format!("{endpoint:?}"), "mover@db:5432/shop");

@@ -77,12 +77,24 @@ pub async fn connect(address: Address<'_>, within: Duration, alive: &Keepalive) 
         };
         if let Some(header) = address.header {
             let mut out = BytesMut::new();
-            header.encode(&mut out);
+            as_seen_there(header, &stream)?.encode(&mut out);
             stream.write_all(&out).await?;
         }
         Ok(stream)
     };
     timeout_at(deadline, opening).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// The header as it is true at the other end. A loopback address means the host that it is used on: a server elsewhere would
+/// take it for its own, and whoever has it for somebody who is there. Such a connection counts as one of this host.
+fn as_seen_there(header: Header, stream: &Stream) -> io::Result<Header> {
+    let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+    match (header, stream) {
+        (Header::Proxied(addresses), Stream::Tcp(stream)) if is_loopback(addresses.source) => {
+            Ok(if is_loopback(stream.local_addr()?) { header } else { Header::Local })
+        }
+        (header, _) => Ok(header),
+    }
 }
 
 /// Tries all in their order. Each has its share of what is left of the time: one that never answers, such as an IPv6
@@ -174,6 +186,7 @@ impl Drop for Wiped {
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
+    use protocol::proxy_protocol::Addresses;
     use socket2::{Domain, Socket, Type};
 
     use super::*;
@@ -245,6 +258,29 @@ mod tests {
         let failure = connect(nowhere, LONG, &ALIVE).await.expect_err("no such socket");
         assert_eq!(failure.kind(), io::ErrorKind::NotFound);
         assert!(first_of(&[], Instant::now() + LONG).await.is_err(), "a name without an address");
+    }
+
+    #[tokio::test]
+    async fn a_client_on_this_host_is_called_so_to_servers_on_this_host_alone() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let there = connect(at(listener.local_addr().expect("bound")), LONG, &ALIVE).await.expect("connected");
+        let of = |source: &str| {
+            let source = source.parse().expect("an address");
+            Header::Proxied(Addresses { source, destination: source })
+        };
+        for source in ["127.0.0.2:5", "[::1]:5", "192.0.2.1:5"] {
+            assert_eq!(as_seen_there(of(source), &there).expect("asked"), of(source));
+        }
+        // Where this host has another address than that of its loopback.
+        let any = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
+        let probe = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
+        let Ok(own) = probe.connect("192.0.2.1:9").and_then(|()| probe.local_addr()) else { return };
+        let address = SocketAddr::new(own.ip(), any.local_addr().expect("bound").port());
+        let host = own.ip().to_string();
+        let elsewhere = Address { host: &host, ..at(address) };
+        let there = connect(elsewhere, LONG, &ALIVE).await.expect("connected");
+        assert_eq!(as_seen_there(of("127.0.0.2:5"), &there).expect("asked"), Header::Local);
+        assert_eq!(as_seen_there(of("192.0.2.1:5"), &there).expect("asked"), of("192.0.2.1:5"));
     }
 
     #[tokio::test]

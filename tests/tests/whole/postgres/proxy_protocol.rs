@@ -124,7 +124,8 @@ async fn what_takes_headers_sees_the_addresses_of_clients_and_its_database_moves
 
     world.follow_without_errors().await;
     world.cutover().await;
-    assert_eq!(session.query("insert into t values (100, 'moved')").await.len(), 2, "the session goes on");
+    let frames = session.query("insert into t values (100, 'moved')").await;
+    assert!(frames.iter().any(|frame| frame.tag == b'C'), "the session goes on: {frames:?}");
     assert_eq!(world.target.value(DATABASE, "select count(*) from t").await, "100");
     world.roll_back().await;
     assert_eq!(world.source.value(DATABASE, "select count(*) from t").await, "100");
