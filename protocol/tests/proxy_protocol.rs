@@ -70,7 +70,7 @@ fn what_breaks_the_protocol_is_refused_before_the_rest_arrives() {
         (raw(0x21, 0x21, &[1; 35]), "PROXY addresses"),
         (raw(0x21, 0x31, &[1; 215]), "PROXY addresses"),
         (raw(0x20, 0x00, &[0; HEADER_BYTES_MAX - 15]), "PROXY length"),
-        (raw(0x21, 0x11, &[0xFF; 0xFFFF]), "PROXY length"),
+        (raw(0x21, 0x11, &[0xFF].repeat(0xFFFF)), "PROXY length"),
     ] {
         match parse(&header[..16]) {
             Err(Invalid::Malformed(malformed)) => assert_eq!(malformed.what, what),

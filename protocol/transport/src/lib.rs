@@ -66,14 +66,13 @@ pub fn tune(stream: &TcpStream, alive: &Keepalive) -> io::Result<()> {
 pub async fn connect(address: Address<'_>, within: Duration, alive: &Keepalive) -> io::Result<Stream> {
     let deadline = Instant::now() + within;
     let opening = async {
-        let mut stream = match address.socket {
-            Some(path) => Stream::Unix(UnixStream::connect(path).await?),
-            None => {
-                let all = lookup_host((address.host, address.port)).await?;
-                let stream = first_of(&all.collect::<Vec<_>>(), deadline).await?;
-                tune(&stream, alive)?;
-                Stream::Tcp(stream)
-            }
+        let mut stream = if let Some(path) = address.socket {
+            Stream::Unix(UnixStream::connect(path).await?)
+        } else {
+            let all = lookup_host((address.host, address.port)).await?;
+            let stream = first_of(&all.collect::<Vec<_>>(), deadline).await?;
+            tune(&stream, alive)?;
+            Stream::Tcp(stream)
         };
         if let Some(header) = address.header {
             let mut out = BytesMut::new();

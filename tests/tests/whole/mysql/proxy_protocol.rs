@@ -128,6 +128,17 @@ async fn what_takes_headers_sees_the_addresses_of_clients_and_its_database_moves
     let mut elsewhere = world.client().await;
     assert_eq!(value(&mut elsewhere, "SELECT CURRENT_USER()").await, format!("{USER}@%"));
 
+    // Where one side alone sees the addresses of clients, what is for hosts of clients cannot log in on the other.
+    let one_side = mysql_clusters(world.source.port(), world.target.port());
+    let one_side = one_side.replacen("host =", "proxy_protocol = true\nhost =", 1);
+    let between = Headgate::start_for(Engine::Mysql, &one_side).await;
+    between.admin("CREATE MIGRATION other FROM blue TO green FOR ROUTE shop").await;
+    let checks = between.admin("PRECHECK MIGRATION other").await;
+    let accounts: Vec<_> = checks.iter().filter(|check| check["check"] == "accounts").collect();
+    let is_near = |evidence: &String| evidence.contains("127.0.0.3") && evidence.contains("only one of both clusters");
+    assert!(accounts.len() == 1 && is_near(&accounts[0]["evidence"]), "{accounts:?}");
+    drop(between);
+
     world.follow_without_errors().await;
     world.cutover().await;
     rows(&mut session, "INSERT INTO t VALUES (3, 'moved')").await;
