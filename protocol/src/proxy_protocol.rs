@@ -3,7 +3,7 @@
 //! It comes before all else on a connection. [`parse`] says how many more bytes belong to it, so that its reader takes none of
 //! what comes behind it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::{BufMut, BytesMut};
 use thiserror::Error;

@@ -84,22 +84,25 @@ async fn take(stream: &mut TcpStream) -> Result<Option<Header>, Unknown> {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
+    use transport::Address;
 
     use super::*;
+    use crate::upstream::KEEPALIVE;
 
     /// What comes of these words and an end, and what is left of them for the client's login.
     async fn taken(trusted: &str, words: &[&[u8]]) -> (Result<Option<Addresses>, Unknown>, Addresses, Vec<u8>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let mut client = TcpStream::connect(address).await.expect("connected");
+        let at = Address { host: "127.0.0.1", port: address.port(), socket: None, header: None };
+        let mut client = transport::connect(at, Duration::from_secs(20), &KEEPALIVE).await.expect("connected");
         let (mut stream, source) = listener.accept().await.expect("accepted");
         let own = Addresses { source, destination: address };
         let networks = Networks::parse(trusted).expect("valid");
         let saying = async move {
-            client.set_nodelay(true).expect("a socket");
             for part in words {
                 client.write_all(part).await.expect("it is open");
                 tokio::task::yield_now().await;
