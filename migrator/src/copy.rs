@@ -59,12 +59,7 @@ pub(crate) trait TableLoader: Send + Sync + 'static {
 
     /// Whether the target has, by its own records, all of a table of which this run loaded so many chunks. A standby that took
     /// the target's place may lack the last of what was committed.
-    fn is_whole(
-        &self,
-        pair: &mut Self::Pair,
-        table: &Table,
-        chunks: u64,
-    ) -> impl Future<Output = Result<bool>> + Send;
+    fn is_whole(&self, pair: &mut Self::Pair, table: &Table, chunks: u64) -> impl Future<Output = Result<bool>> + Send;
 
     /// Records, durably, that all rows of a table are there; by the session that looked whether they are.
     fn complete(&self, pair: &mut Self::Pair, table: &Table) -> impl Future<Output = Result<()>> + Send;

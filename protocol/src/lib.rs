@@ -7,4 +7,5 @@ pub mod error;
 pub mod mysql;
 pub mod postgres;
 pub mod progress;
+pub mod proxy_protocol;
 pub mod reader;

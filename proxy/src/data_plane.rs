@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::config::{Config, Limits};
 use crate::console::Console;
 use crate::failed_logins::FailedLogins;
 use crate::metrics::Metrics;
+use crate::networks::Networks;
 use crate::registry::Registry;
 use crate::route::{Cluster, Routes, Wanted, WantedRoute};
 
@@ -25,6 +28,8 @@ pub struct DataPlane {
     pub sessions_max: usize,
     /// Failed logins in the log.
     pub failed_logins: FailedLogins,
+    /// From where connections begin with a PROXY header, which is believed.
+    pub proxy_networks: ArcSwap<Networks>,
 }
 
 impl DataPlane {
@@ -38,6 +43,7 @@ impl DataPlane {
             console,
             sessions_max: config.listen.sessions_max,
             failed_logins: FailedLogins::default(),
+            proxy_networks: ArcSwap::from_pointee(config.listen.proxy_protocol_networks.clone()),
         }
     }
 }
@@ -50,6 +56,7 @@ pub fn wanted(config: &Config) -> Wanted {
         port: cluster.port,
         socket: cluster.socket(),
         tls: cluster.tls(),
+        proxy_protocol: cluster.proxy_protocol,
         connect_timeout: config.limits.connect_timeout,
     });
     let routes = config.routes.iter().map(|(name, route)| WantedRoute {

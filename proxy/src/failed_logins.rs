@@ -34,6 +34,12 @@ pub enum Rejected {
         /// It could have come with it.
         offered: bool,
     },
+    /// It begins with a PROXY header, which nobody said is to be believed.
+    #[error(
+        "the connection begins with a PROXY header, and its address is not in listen.proxy_protocol_networks: if it is a load \
+         balancer's, add it there and send SIGHUP"
+    )]
+    ProxyHeader,
     /// The client wants what cannot be had.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -47,6 +53,7 @@ impl Rejected {
             Self::Malformed(_) => "malformed",
             Self::Password { .. } => "password",
             Self::Insecure { .. } => "insecure",
+            Self::ProxyHeader => "proxy header",
             Self::Unsupported(_) => "unsupported",
         }
     }

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use protocol::proxy_protocol::Addresses;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::data_plane::DataPlane;
 use crate::pending_logins::{PendingLogin, PendingLogins};
+use crate::proxy_header::{Unknown, client_addresses};
 use crate::upstream;
 use crate::workers::Workers;
 
@@ -31,6 +34,19 @@ const RESERVED_PLACES: usize = 32;
 /// How long a connection that gives way may take to do so.
 const GIVE_WAY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A connection before its client has said anything.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub stream: TcpStream,
+    /// The client's own address, and the one that it connected to: as a load balancer says, where one is believed.
+    pub addresses: Addresses,
+    /// Its place among those that are not logged in; dropped once its login is over.
+    pub pending: PendingLogin,
+    /// When its login must be over.
+    pub deadline: Instant,
+}
+
 /// What an engine makes of accepted connections.
 pub trait Sessions: Send + Sync + 'static {
     /// What another configuration means for logins.
@@ -45,13 +61,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// From now on logins are as it says; sessions that are open stay.
     fn renew(&self, renewal: Self::Renewal);
 
-    /// Serves one connection to its end. Every failure ends here. `pending` goes once its login is over.
-    fn serve(
-        self: Arc<Self>,
-        client: TcpStream,
-        peer: SocketAddr,
-        pending: PendingLogin,
-    ) -> impl Future<Output = ()> + Send + 'static;
+    /// Serves one connection to its end. Every failure ends here.
+    fn serve(self: Arc<Self>, accepted: Accepted) -> impl Future<Output = ()> + Send + 'static;
 
     /// Tells a client, in its protocol, that there is no place for it.
     fn reject(client: TcpStream) -> impl Future<Output = ()> + Send + 'static;
@@ -134,21 +145,36 @@ async fn place(places: &Arc<Semaphore>, logins: &PendingLogins) -> Option<OwnedS
 }
 
 async fn one<S: Sessions>(sessions: Arc<S>, client: std::net::TcpStream, peer: SocketAddr, pending: PendingLogin) {
-    let metrics = Arc::clone(&sessions.plane().metrics);
+    let plane = Arc::clone(sessions.plane());
+    let deadline = Instant::now() + plane.limits.login_timeout;
     let ready = TcpStream::from_std(client).and_then(|client| {
         transport::tune(&client, &upstream::KEEPALIVE)?;
-        Ok(client)
+        let destination = client.local_addr()?;
+        Ok((client, Addresses { source: peer, destination }))
     });
-    let client = match ready {
-        Ok(client) => client,
+    let (mut stream, own) = match ready {
+        Ok(ready) => ready,
         Err(error) => {
             warn!(%peer, %error, "a client's socket could not be set up");
             return;
         }
     };
-    let session = AssertUnwindSafe(Box::pin(sessions.serve(client, peer, pending)));
+    let trusted = plane.proxy_networks.load_full();
+    let known = timeout_at(deadline, client_addresses(&mut stream, own, &trusted)).await;
+    let addresses = match known.unwrap_or(Err(Unknown::Late)) {
+        Ok(Some(addresses)) => addresses,
+        Ok(None) => return,
+        Err(unknown) => {
+            plane.metrics.login_failed(unknown.reason());
+            plane.failed_logins.log(peer, "", &unknown);
+            return;
+        }
+    };
+    drop(trusted);
+    let session = AssertUnwindSafe(Box::pin(sessions.serve(Accepted { stream, addresses, pending, deadline })));
     if session.catch_unwind().await.is_err() {
-        metrics.panicked();
+        plane.metrics.panicked();
+        let peer = addresses.source;
         error!(%peer, "a session failed inside Headgate; the others are not affected. This is a defect: report it");
     }
 }

@@ -27,6 +27,8 @@ pub struct Cluster {
     pub socket: Option<PathBuf>,
     /// What connections to it must be.
     pub tls: Tls,
+    /// Connections to it begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// How long opening a connection and logging in may take.
     pub connect_timeout: Duration,
 }
@@ -417,6 +419,7 @@ mod tests {
             port: 5432,
             socket: None,
             tls: Tls::disabled(),
+            proxy_protocol: false,
             connect_timeout: Duration::from_secs(1),
         };
         let route = |(name, cluster): &(&str, &str)| WantedRoute {

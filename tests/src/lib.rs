@@ -15,6 +15,7 @@ pub mod headgate;
 pub mod history;
 pub mod least;
 pub mod limits;
+pub mod load_balancer;
 pub mod managed;
 pub mod message;
 pub mod mysql;

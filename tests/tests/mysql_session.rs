@@ -25,6 +25,7 @@ use proxy::mysql::server_login::{self, Credential, Identity, ServerSession};
 use proxy::mysql::session::MysqlSessions;
 use proxy::registry::{Activity, Movable};
 use proxy::route::{Cluster, Route};
+use proxy::upstream::Origin;
 use proxy::workers::Workers;
 use tests::mysql::disposable::{Kind, Options, Server, find};
 use tokio_util::sync::CancellationToken;
@@ -113,7 +114,7 @@ impl Stage {
             port: self.address.port(),
             ..Cluster::clone(&self.plane.routes.cluster("blue").expect("a cluster"))
         };
-        server_login::login(&headgate, &identity, Some("shop")).await.expect("a session")
+        server_login::login(&headgate, Origin::Headgate, &identity, Some("shop")).await.expect("a session")
     }
 
     fn route(&self) -> Arc<Route> {

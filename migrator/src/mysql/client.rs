@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error as Failure, OptsBuilder};
+use protocol::proxy_protocol::Header;
 use transport::{Address, Keepalive, Password, Stream, Tls};
 use zeroize::Zeroizing;
 
@@ -27,6 +28,8 @@ pub struct Endpoint {
     pub password: Option<Password>,
     /// What the connection must be.
     pub tls: Tls,
+    /// Connections begin with a PROXY header, which calls them Headgate's own.
+    pub proxy_protocol: bool,
     /// The database that moves, unless the settings name others.
     pub database: String,
 }
@@ -104,10 +107,14 @@ impl Endpoint {
         crate::error::read_password(self.password.as_ref(), self).await
     }
 
+    fn header(&self) -> Option<Header> {
+        self.proxy_protocol.then_some(Header::Local)
+    }
+
     /// Opens a connection, without a login. The driver takes none that is open: it opens its own.
     pub(super) async fn open(&self) -> io::Result<Stream> {
         let socket = self.host.starts_with('/').then(|| Path::new(&self.host));
-        let address = Address { host: &self.host, port: self.port, socket };
+        let address = Address { host: &self.host, port: self.port, socket, header: self.header() };
         transport::connect(address, CONNECT_TIMEOUT, &KEEPALIVE).await
     }
 }
@@ -162,7 +169,7 @@ async fn connect_with(endpoint: &Endpoint, options: OptsBuilder) -> Result<Conn>
 async fn open(endpoint: &Endpoint, options: OptsBuilder) -> Result<Result<Conn, Failure>> {
     let password = endpoint.read_password().await?;
     let options = options.pass(password.as_ref().map(|password| password.as_str()));
-    Ok(transport::mysql::open(options, &endpoint.tls).await)
+    Ok(transport::mysql::open(options, &endpoint.tls, endpoint.header()).await)
 }
 
 /// Gives a session that has just begun what it needs.
@@ -322,6 +329,7 @@ mod tests {
             user: "mover".into(),
             password: Some("s3cret".into()),
             tls: transport::Tls::disabled(),
+            proxy_protocol: false,
             database: "shop".into(),
         };
         assert_eq!(format!("{endpoint:?}"), "mover@db:3306/shop");

@@ -250,7 +250,8 @@ impl TableLoader for Loader {
         if !chunks::is_keyed(table) {
             return link::in_time("cannot read a table's record", records::is_loaded(&self.0, target, table)).await;
         }
-        let recorded = link::in_time("cannot read the records of chunks", records::chunks(&self.0, target, table)).await?;
+        let recorded =
+            link::in_time("cannot read the records of chunks", records::chunks(&self.0, target, table)).await?;
         Ok(chunks::cover(&recorded))
     }
 

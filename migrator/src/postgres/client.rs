@@ -6,9 +6,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use protocol::proxy_protocol::Header;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
-use transport::{Address, Keepalive, Password, Stream, Tls};
+use transport::{Address, Keepalive, Password, Stream, Tls, Tunnel};
 use zeroize::Zeroizing;
 
 use super::{channel, session};
@@ -27,6 +28,8 @@ pub struct Endpoint {
     pub password: Option<Password>,
     /// What the connection must be.
     pub tls: Tls,
+    /// Connections begin with a PROXY header, which calls them Headgate's own.
+    pub proxy_protocol: bool,
     /// The database.
     pub database: String,
 }
@@ -51,11 +54,24 @@ impl Endpoint {
         crate::error::read_password(self.password.as_ref(), self).await
     }
 
+    fn header(&self) -> Option<Header> {
+        self.proxy_protocol.then_some(Header::Local)
+    }
+
+    /// A port of this host for programs that open their own connections, where these must begin with a PROXY header.
+    pub(super) async fn tunnel(&self) -> io::Result<Option<Tunnel>> {
+        let Some(header) = self.header() else {
+            return Ok(None);
+        };
+        let address = Address { host: &self.host, port: self.port, socket: None, header: Some(header) };
+        Tunnel::open(address, CONNECT_TIMEOUT, &KEEPALIVE).await.map(Some)
+    }
+
     /// Opens a connection, in TLS as it must be, without a login.
     pub(super) async fn open(&self) -> io::Result<Stream> {
         let folder = self.host.starts_with('/').then(|| Path::new(&self.host));
         let socket = folder.map(|folder| folder.join(format!(".s.PGSQL.{}", self.port)));
-        let address = Address { host: &self.host, port: self.port, socket: socket.as_deref() };
+        let address = Address { host: &self.host, port: self.port, socket: socket.as_deref(), header: self.header() };
         transport::postgres::connect(address, &self.tls, CONNECT_TIMEOUT, &KEEPALIVE).await
     }
 }
@@ -233,6 +249,7 @@ mod tests {
             user: "mover".into(),
             password: Some("s3cret".into()),
             tls: transport::Tls::disabled(),
+            proxy_protocol: false,
             database: "shop".into(),
         };
         assert_eq!(format!("{endpoint:?}"), "mover@db:5432/shop");

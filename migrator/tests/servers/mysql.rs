@@ -129,6 +129,7 @@ impl Server {
             user: "root".into(),
             password: None,
             tls: transport::Tls::default(),
+            proxy_protocol: false,
             database: database.into(),
         }
     }

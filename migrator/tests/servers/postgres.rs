@@ -74,6 +74,7 @@ impl Server {
             user: "postgres".into(),
             password: None,
             tls: transport::Tls::default(),
+            proxy_protocol: false,
             database: database.into(),
         }
     }

@@ -5,6 +5,7 @@ mod password;
 pub mod postgres;
 mod stream;
 pub mod tls;
+mod tunnel;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use protocol::progress::Progress;
+use protocol::proxy_protocol::Header;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -21,6 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub use password::Password;
 pub use stream::{Stream, ended};
 pub use tls::Tls;
+pub use tunnel::Tunnel;
 use zeroize::Zeroize;
 
 /// Where a server listens.
@@ -32,6 +35,8 @@ pub struct Address<'a> {
     pub port: u16,
     /// The Unix socket that is used instead of both.
     pub socket: Option<&'a Path>,
+    /// The PROXY header that the server wants first, if it does.
+    pub header: Option<Header>,
 }
 
 /// How a peer that is gone without a word is told from one that has nothing to say. Unix sockets need none of it.
@@ -57,19 +62,38 @@ pub fn tune(stream: &TcpStream, alive: &Keepalive) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a connection that is not encrypted yet. Fails with the system's error, or `TimedOut`.
+/// Opens a connection that is not encrypted yet, behind its PROXY header where it has one. Fails with the system's error, or `TimedOut`.
 pub async fn connect(address: Address<'_>, within: Duration, alive: &Keepalive) -> io::Result<Stream> {
     let deadline = Instant::now() + within;
     let opening = async {
-        if let Some(path) = address.socket {
-            return UnixStream::connect(path).await.map(Stream::Unix);
+        let mut stream = if let Some(path) = address.socket {
+            Stream::Unix(UnixStream::connect(path).await?)
+        } else {
+            let all = lookup_host((address.host, address.port)).await?;
+            let stream = first_of(&all.collect::<Vec<_>>(), deadline).await?;
+            tune(&stream, alive)?;
+            Stream::Tcp(stream)
+        };
+        if let Some(header) = address.header {
+            let mut out = BytesMut::new();
+            as_seen_there(header, &stream)?.encode(&mut out);
+            stream.write_all(&out).await?;
         }
-        let all = lookup_host((address.host, address.port)).await?;
-        let stream = first_of(&all.collect::<Vec<_>>(), deadline).await?;
-        tune(&stream, alive)?;
-        Ok(Stream::Tcp(stream))
+        Ok(stream)
     };
     timeout_at(deadline, opening).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// The header as it is true at the other end. A loopback address means the host that it is used on: a server elsewhere would
+/// take it for its own, and whoever has it for somebody who is there. Such a connection counts as one of this host.
+fn as_seen_there(header: Header, stream: &Stream) -> io::Result<Header> {
+    let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+    match (header, stream) {
+        (Header::Proxied(addresses), Stream::Tcp(stream)) if is_loopback(addresses.source) => {
+            Ok(if is_loopback(stream.local_addr()?) { header } else { Header::Local })
+        }
+        (header, _) => Ok(header),
+    }
 }
 
 /// Tries all in their order. Each has its share of what is left of the time: one that never answers, such as an IPv6
@@ -161,6 +185,7 @@ impl Drop for Wiped {
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
+    use protocol::proxy_protocol::Addresses;
     use socket2::{Domain, Socket, Type};
 
     use super::*;
@@ -197,7 +222,7 @@ mod tests {
     }
 
     fn at(address: SocketAddr) -> Address<'static> {
-        Address { host: "127.0.0.1", port: address.port(), socket: None }
+        Address { host: "127.0.0.1", port: address.port(), socket: None, header: None }
     }
 
     #[tokio::test]
@@ -232,6 +257,29 @@ mod tests {
         let failure = connect(nowhere, LONG, &ALIVE).await.expect_err("no such socket");
         assert_eq!(failure.kind(), io::ErrorKind::NotFound);
         assert!(first_of(&[], Instant::now() + LONG).await.is_err(), "a name without an address");
+    }
+
+    #[tokio::test]
+    async fn a_client_on_this_host_is_called_so_to_servers_on_this_host_alone() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let there = connect(at(listener.local_addr().expect("bound")), LONG, &ALIVE).await.expect("connected");
+        let of = |source: &str| {
+            let source = source.parse().expect("an address");
+            Header::Proxied(Addresses { source, destination: source })
+        };
+        for source in ["127.0.0.2:5", "[::1]:5", "192.0.2.1:5"] {
+            assert_eq!(as_seen_there(of(source), &there).expect("asked"), of(source));
+        }
+        // Where this host has another address than that of its loopback.
+        let any = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
+        let probe = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
+        let Ok(own) = probe.connect("192.0.2.1:9").and_then(|()| probe.local_addr()) else { return };
+        let address = SocketAddr::new(own.ip(), any.local_addr().expect("bound").port());
+        let host = own.ip().to_string();
+        let elsewhere = Address { host: &host, ..at(address) };
+        let there = connect(elsewhere, LONG, &ALIVE).await.expect("connected");
+        assert_eq!(as_seen_there(of("127.0.0.2:5"), &there).expect("asked"), Header::Local);
+        assert_eq!(as_seen_there(of("192.0.2.1:5"), &there).expect("asked"), of("192.0.2.1:5"));
     }
 
     #[tokio::test]

@@ -1,13 +1,16 @@
 //! TLS to MySQL's and MariaDB's servers, which begins within the login; and the driver, which opens its own connections.
 
 use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{ClientIdentity, Conn, DriverError, Error, IoError, Opts, OptsBuilder, SslOpts};
 use protocol::mysql::login::Encryption;
+use protocol::proxy_protocol::Header;
 
-use crate::Stream;
 use crate::tls::{Mode, Tls};
+use crate::{Address, Keepalive, Stream, tunnel};
 
 /// What a login on this connection has to ask for.
 pub fn encryption(tls: &Tls, stream: &Stream) -> Encryption {
@@ -19,8 +22,14 @@ pub fn encryption(tls: &Tls, stream: &Stream) -> Encryption {
     }
 }
 
-/// Opens a session of the driver's, in TLS as it must be: it takes no connection that is open. The caller sets the deadline.
-pub async fn open(options: OptsBuilder, tls: &Tls) -> Result<Conn, Error> {
+/// How long a connection to a server that wants a PROXY header first may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE: Keepalive =
+    Keepalive { after: Duration::from_secs(15), every: Duration::from_secs(15), unheard_max: None };
+
+/// Opens a session of the driver's, in TLS as it must be, behind the PROXY header where the server wants one. The driver takes no
+/// connection that is open, and knows of no header: it then goes through a port of this host. The caller sets the deadline.
+pub async fn open(options: OptsBuilder, tls: &Tls, header: Option<Header>) -> Result<Conn, Error> {
     if let Some(wrong) = tls.problem() {
         return Err(Error::Io(IoError::Io(std::io::Error::new(ErrorKind::InvalidInput, wrong.clone()))));
     }
@@ -29,6 +38,10 @@ pub async fn open(options: OptsBuilder, tls: &Tls) -> Result<Conn, Error> {
         let ssl = if is_local { None } else { ssl(&tls) };
         let options = options.clone().ssl_opts(ssl);
         async move {
+            let options = match header {
+                Some(header) => behind(header, options).await.map_err(|error| Error::Io(IoError::Io(error)))?,
+                None => options,
+            };
             let opened = Box::pin(Conn::new(options)).await;
             if let Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) = opened {
                 tls.is_declined();
@@ -37,6 +50,16 @@ pub async fn open(options: OptsBuilder, tls: &Tls) -> Result<Conn, Error> {
         }
     };
     crate::preferring(tls, attempt, is_of_handshake).await
+}
+
+/// The same with a port of this host that leads to the server, whose name stays the one that its certificate must have.
+async fn behind(header: Header, options: OptsBuilder) -> std::io::Result<OptsBuilder> {
+    let server = Opts::from(options.clone());
+    let address =
+        Address { host: server.ip_or_hostname(), port: server.tcp_port(), socket: None, header: Some(header) };
+    let stream = crate::connect(address, CONNECT_TIMEOUT, &KEEPALIVE).await?;
+    let port = tunnel::port_of(stream).await?;
+    Ok(options.resolved_ips(Some([Ipv4Addr::LOCALHOST.into()])).tcp_port(port))
 }
 
 /// The statement that makes all that an account has by its roles count, which MySQL has from version 8 on; to other servers

@@ -60,7 +60,7 @@ mod tests {
     async fn a_server_without_tls_is_asked_for_it_once_where_it_is_preferred_and_always_where_it_must_be() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let address = Address { host: "127.0.0.1", port, socket: None };
+        let address = Address { host: "127.0.0.1", port, socket: None, header: None };
         // Whether the connection begins with the request, and whether it came about.
         let opened = async |tls: &Tls| {
             let asked = async {

@@ -11,7 +11,7 @@ use transport::tls::Mode;
 
 use super::Secret;
 use super::kinds::{
-    ADDRESS, BOOLEAN, CLUSTER_NAME, DATABASE_NAME, DURATION, ENGINE, FOLDER, HOST, METHOD, OPTIONAL_ADDRESS,
+    ADDRESS, BOOLEAN, CLUSTER_NAME, DATABASE_NAME, DURATION, ENGINE, FOLDER, HOST, METHOD, NETWORKS, OPTIONAL_ADDRESS,
     OPTIONAL_COMMAND, OPTIONAL_NAME, OPTIONAL_SECRET, OPTIONAL_SQL, PEM, PORT, PROGRAM, SECRET, THREADS, TLS_DEMAND,
     TLS_MODE, USER_NAME, bytes_within, kind, number,
 };
@@ -19,6 +19,7 @@ use super::reader::Reader;
 use super::section::DefaultValue::{Nothing, Required, SectionName, Text};
 use super::section::{self, Change, Key, Section, section};
 use super::{Engine, Method, TlsDemand};
+use crate::networks::Networks;
 
 section! { "listen",
 /// The listener.
@@ -37,6 +38,8 @@ Listen {
         "the private key of listen.tls_certificate";
     tls_client_ca: Option<PathBuf> = Nothing("clients are not asked for a certificate"), PEM, AtReload,
         "certificates of the authorities of clients' certificates; users.NAME.certificate says whom one proves";
+    proxy_protocol_networks: Networks = Nothing("no connection begins with a PROXY header"), NETWORKS, AtReload,
+        "networks of load balancers: every connection from there must begin with a PROXY header of version 2 (AWS NLB: proxy protocol v2; HAProxy: send-proxy-v2), and the client's address is what it says; from elsewhere none is accepted";
 } }
 
 section! { "http",
@@ -78,6 +81,8 @@ Cluster {
         "the certificate that Headgate shows to a server that asks for one, followed by those that it was signed with";
     tls_key: Option<PathBuf> = Nothing("none"), PEM, AtStart,
         "the private key of tls_certificate";
+    proxy_protocol: bool = Text("false"), BOOLEAN, AtStart,
+        "begin every connection to it with a PROXY header of version 2, so that the cluster, or the load balancer before it, sees the addresses of clients; only for one that takes such headers from Headgate (MariaDB: proxy_protocol_networks)";
 } }
 
 section! { "routes.*",

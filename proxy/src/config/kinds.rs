@@ -9,6 +9,7 @@ use transport::tls::Mode;
 
 use super::reader::{bytes, duration};
 use super::{Engine, Method, Secret, TlsDemand};
+use crate::networks::Networks;
 
 /// A kind of value.
 pub(super) struct Kind<T> {
@@ -91,6 +92,15 @@ pub(super) const OPTIONAL_ADDRESS: Kind<Option<SocketAddr>> = Kind {
     absent: || Some(None),
     ..kind!(ADDRESS_FORM, |text| text.parse().ok().map(Some), |address| address
         .map_or(String::new(), |address| address.to_string()))
+};
+
+pub(super) const NETWORKS: Kind<Networks> = Kind {
+    absent: || Some(Networks::default()),
+    ..kind!(
+        "networks and addresses with commas in between, such as \"10.0.0.0/8, 192.0.2.7\"",
+        |text| Networks::parse(text),
+        ToString::to_string
+    )
 };
 
 pub(super) const SECRET: Kind<Secret> =

@@ -100,10 +100,16 @@ fn take_clusters(reader: &mut Reader<'_>) -> BTreeMap<String, Cluster> {
         reader.context.engine = reader.peek(&["clusters", &section, "engine"], &ENGINE);
         let lines = TLS_FILES.map(|key| reader.line(&["clusters", &section, key]));
         let password = reader.line(&["clusters", &section, "password"]);
+        let proxied = reader.line(&["clusters", &section, "proxy_protocol"]);
         let cluster = Cluster::take(reader, &section);
         check_name(reader, "clusters", &section);
         if let Some(cluster) = &cluster {
             check_tls(reader, &section, cluster, lines);
+            if cluster.proxy_protocol && cluster.socket().is_some() {
+                let text = "is true, and host is a Unix socket, which has no addresses to tell; write a host name and a port, or \
+                            remove it";
+                reader.complain(&["clusters", &section, "proxy_protocol"], proxied, text);
+            }
             if cluster.password.is_some() && cluster.password_command.is_some() {
                 let text = "is set, and so is password_command; write one of them";
                 reader.complain(&["clusters", &section, "password"], password, text);

@@ -184,6 +184,7 @@ fn every_key_of_the_table_is_read() {
             ("routes.*.cluster", _) => "blue",
             ("http.address", _) => "127.0.0.1:1",
             ("login.auth_query", _) => "$1",
+            ("listen.proxy_protocol_networks", _) => "10.0.0.0/8",
             (_, DefaultValue::Text(default)) => default,
             _ => "x",
         };
@@ -287,6 +288,24 @@ fn a_clusters_tls_is_preferred_and_its_files_must_be_there_and_be_looked_at() {
 }
 
 #[test]
+fn proxy_headers_are_taken_from_named_networks_only_and_sent_where_there_is_an_address() {
+    assert!(parse(SMALLEST).expect("valid").listen.proxy_protocol_networks.is_empty());
+    for value in ["\"\"", "true", "\"lb.example\"", "\"10.0.0.0/40\"", "\"*\""] {
+        let text = format!("[listen]\nproxy_protocol_networks = {value}\n{SMALLEST}");
+        assert_complaint(&text, "listen.proxy_protocol_networks (line 2)", "such as \"10.0.0.0/8, 192.0.2.7\"");
+    }
+    let config = parse(&format!("[listen]\nproxy_protocol_networks = \"10.0.0.0/8,::1\"\n{SMALLEST}")).expect("valid");
+    assert_eq!(config.listen.proxy_protocol_networks.to_string(), "10.0.0.0/8, ::1/128");
+    let with =
+        |host: &str| SMALLEST.replace("host = \"127.0.0.1\"", &format!("proxy_protocol = true\nhost = {host:?}"));
+    assert!(parse(&with("db")).expect("valid").clusters["blue"].proxy_protocol);
+    for text in [with("/run/db"), with("/run/db").replace("[clusters.blue]", "[clusters.blue]\nengine = \"mariadb\"")] {
+        assert_complaint(&text, "clusters.blue.proxy_protocol (line ", "host is a Unix socket");
+    }
+    assert_complaint(&with("db").replace("true", "\"v1\""), "clusters.blue.proxy_protocol", "write true or false");
+}
+
+#[test]
 fn every_key_is_shown_and_no_secret_is() {
     let config = parse(SMALLEST).expect("valid");
     let entries = config.entries();
@@ -309,7 +328,7 @@ fn another_value_of_a_key_counts_when_the_table_says() {
     let now = parse(SMALLEST).expect("valid");
     let rest = SMALLEST.replace("[admin]\npassword = \"a\"\n", "admin.password = \"a\"\n");
     let shown = |config: &Config, key: &Key| config.entries().into_iter().find(|(path, _)| path == key.path);
-    let others = ["1", "700", "2s", "2MiB", "127.0.0.1:1", "other", "true", "trust", "select $1"];
+    let others = ["1", "700", "2s", "2MiB", "127.0.0.1:1", "other", "true", "trust", "select $1", "10.0.0.0/8"];
     // What is in sections with names, not shown, or made at the start has a test of its own.
     let own = |key: &&Key| key.is_named() || key.path == "admin.password" || key.path.starts_with("listen.tls");
     for key in keys().filter(|key| !own(key)) {

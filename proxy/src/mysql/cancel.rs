@@ -9,6 +9,7 @@ use super::internal_query::{self, Questions};
 use super::server_login::{self, Identity, Refused};
 use super::sql_text::KillScope;
 use crate::registry::ServerKey;
+use crate::upstream::Origin;
 
 /// How long another server may take to be asked.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,11 +26,11 @@ pub(super) fn statement(ends: KillScope, thread: i64) -> String {
 /// it has one.
 pub(super) async fn elsewhere(
     server: &ServerKey,
-    identity: &Identity,
+    (identity, origin): (&Identity, Origin),
     ends: KillScope,
 ) -> Result<Option<(u16, String)>, Refused> {
     let killing = async {
-        let mut session = server_login::login(&server.cluster, identity, None).await?;
+        let mut session = server_login::login(&server.cluster, origin, identity, None).await?;
         let mut questions = Questions::new(session.capabilities);
         questions.query(&statement(ends, server.pid));
         let mut buffer = BytesMut::new();

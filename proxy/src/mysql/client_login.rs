@@ -19,7 +19,9 @@ use super::passwords::{Password, Passwords};
 use super::server_login::Credential;
 use crate::client::{Client, send_error_and_close};
 use crate::failed_logins::Rejected;
+use crate::proxy_header;
 use crate::tls::ListenerTls;
+use crate::upstream::Origin;
 
 /// The largest packet of a client that is not logged in yet: its attributes alone may have 64 KiB.
 const LOGIN_PACKET_BYTES_MAX: usize = 128 << 10;
@@ -123,6 +125,9 @@ async fn read_exactly_one(stream: &mut TcpStream) -> Result<Option<frame::Payloa
         0 => return Ok(None),
         _ => stream.read_exact(&mut bytes[1..]).await?,
     };
+    if bytes.starts_with(proxy_header::BEGINNING) {
+        return Err(Rejected::ProxyHeader);
+    }
     let length = frame::peek(&bytes).map_or(0, |header| header.length);
     if length > LOGIN_PACKET_BYTES_MAX {
         return Err(Rejected::Unsupported("a first packet that is too long"));
@@ -233,6 +238,8 @@ pub struct Judge<'a> {
     pub keys: &'a KeyPair,
     /// The cluster that has the account.
     pub cluster: &'a str,
+    /// Where the client is.
+    pub origin: Origin,
 }
 
 /// Sees whether the client has this password, as the console's user must.
@@ -261,7 +268,7 @@ pub async fn authenticate(line: &mut Line<'_>, mut claim: Claim, judge: &Judge<'
     if let Some(proven) = known(line, &claim, judge).await? {
         return Ok(proven);
     }
-    let mut account = judge.accounts.find(judge.cluster, &claim.user).await;
+    let mut account = judge.accounts.find(judge.cluster, &claim.user, judge.origin).await;
     // A client that can send its password encrypted need not know the oldest plugin, as new clients do not.
     let rather_full = line.is_secure() && claim.preferred == auth::CACHING_SHA2;
     if let Some(Account::Native(verifier)) = account
@@ -281,7 +288,7 @@ pub async fn authenticate(line: &mut Line<'_>, mut claim: Claim, judge: &Judge<'
         if let Some(proven) = check(verifier) {
             return Ok(proven);
         }
-        account = judge.accounts.find_anew(judge.cluster, &claim.user).await;
+        account = judge.accounts.find_anew(judge.cluster, &claim.user, judge.origin).await;
         if let Some(Account::Native(verifier)) = account {
             return check(verifier).ok_or(Rejected::Password { given: true });
         }
@@ -387,7 +394,7 @@ fn fits(claim: &Claim, password: &[u8]) -> bool {
 pub fn refuse(rejected: &Rejected, user: &[u8], peer: SocketAddr, sequence: &mut u8) -> BytesMut {
     let mut out = BytesMut::new();
     match rejected {
-        Rejected::Io(_) => {}
+        Rejected::Io(_) | Rejected::ProxyHeader => {}
         Rejected::Malformed(_) => error_response::malformed(&mut out, sequence),
         Rejected::Insecure { .. } => error_response::insecure(&mut out, sequence),
         Rejected::Unsupported(what) => {

@@ -21,6 +21,7 @@ use super::server_login::{self, Credential, Identity};
 use crate::config::{self, Config};
 use crate::per_cluster::PerCluster;
 use crate::route::{Cluster, Routes};
+use crate::upstream::Origin;
 
 /// How long a cluster that could not be asked is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -228,7 +229,7 @@ impl Greetings {
                 }
             }
         }
-        match server_login::login(cluster, &identity, None).await {
+        match server_login::login(cluster, Origin::Headgate, &identity, None).await {
             Ok(session) => {
                 self.learn(&cluster.name, &session.greeting);
                 server_login::quit(session).await;

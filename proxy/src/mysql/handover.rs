@@ -22,7 +22,7 @@ use super::wire::MysqlWire;
 use crate::registry::ServerKey;
 use crate::route::Cluster;
 use crate::session::prewarmed::{self, PrewarmedSession};
-use crate::upstream::Upstream;
+use crate::upstream::{Origin, Upstream};
 
 /// User variables are set so many at a time, so that no statement grows too long.
 const ASSIGNMENTS_MAX: usize = 32;
@@ -68,18 +68,18 @@ pub struct Old<'a> {
 /// use.
 pub(crate) async fn hand_over(
     old: Old<'_>,
-    cluster: &Cluster,
+    (cluster, origin): (&Cluster, Origin),
     identity: &Identity,
     wire: &MysqlWire,
     prewarmed: Option<PrewarmedSession<ServerSession>>,
 ) -> Result<Moved, NotMovable> {
-    let rebuilding = Box::pin(rebuild(old, cluster, identity, wire, prewarmed));
+    let rebuilding = Box::pin(rebuild(old, (cluster, origin), identity, wire, prewarmed));
     tokio::time::timeout(cluster.connect_timeout + TIMEOUT, rebuilding).await.unwrap_or(Err(NotMovable::Late))
 }
 
 async fn rebuild(
     old: Old<'_>,
-    cluster: &Cluster,
+    (cluster, origin): (&Cluster, Origin),
     identity: &Identity,
     wire: &MysqlWire,
     prewarmed: Option<PrewarmedSession<ServerSession>>,
@@ -90,7 +90,7 @@ async fn rebuild(
     if wire.learned.is_pending_unknown() {
         return Err(NotMovable::Characteristics);
     }
-    let opening = prewarmed::take_or(prewarmed, cluster, server_login::login(cluster, identity, None));
+    let opening = prewarmed::take_or(prewarmed, cluster, server_login::login(cluster, origin, identity, None));
     let introspection = async {
         match &old.server {
             Some(server) => old.witnesses.ask(&server.cluster.name, server.pid).await,

@@ -19,6 +19,12 @@ pub fn matches(pattern: &str, name: &str, address: Option<IpAddr>) -> bool {
     like(pattern.as_bytes(), name.as_bytes()) || text.is_some_and(|text| like(pattern.as_bytes(), text.as_bytes()))
 }
 
+/// Whether `pattern` may mean a host by its name, which is not "localhost": that is this host's, whose address tells.
+pub fn may_be_a_name(pattern: &str) -> bool {
+    let has_letters = pattern.bytes().any(|byte| byte.is_ascii_alphabetic());
+    has_letters && !pattern.contains([':', '/']) && !pattern.eq_ignore_ascii_case("localhost")
+}
+
 /// How exact `pattern` is.
 pub fn rank(pattern: &str) -> Rank {
     let wild = pattern.find(['%', '_']);
@@ -130,6 +136,16 @@ mod tests {
         assert!(from("%.example.com", "db.EXAMPLE.com", ""));
         assert!(from("a\\_b", "a_b", "") && !from("a\\_b", "axb", ""));
         assert!(from("fe80::/10", "x", "fe80::1") && from("0.0.0.0/0", "x", "9.9.9.9"));
+    }
+
+    #[test]
+    fn patterns_with_letters_may_be_names_and_addresses_are_none() {
+        for name in ["%.example.com", "db1", "10-1-%.internal"] {
+            assert!(may_be_a_name(name), "{name}");
+        }
+        for other in ["", "%", "10.1.%", "10.1.0.0/16", "fe80::%", "LocalHost"] {
+            assert!(!may_be_a_name(other), "{other}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::failed_logins::Rejected;
 use crate::route::{Cluster, Destination, Route};
 use crate::session::login::log_in;
 use crate::tls::ListenerTls;
+use crate::upstream::Origin;
 
 /// Numbers of connections from here on are Headgate's own; servers count up from one. Drivers that keep them signed,
 /// as those of Java do, would negate what is twice as large.
@@ -65,12 +66,12 @@ pub fn welcome(server: &ServerSession, capabilities: Capabilities) -> BytesMut {
 
 /// Lets a logged-in client become another user: it proves itself as at its login, and gets a new server session, on the
 /// cluster of the database that it names, or where it was on `route`. `line` stands behind the client's COM_CHANGE_USER, whose bytes after the command's own are `body`.
-/// `current` is who it was. Where this fails the client is told by `Denied::explain`, and its session ends.
+/// `current` is who it was, and `origin` where it is. Where this fails the client is told by `Denied::explain`, and its session ends.
 pub async fn change_user(
     logins: &Logins,
     line: &mut Line<'_>,
     body: &[u8],
-    current: &Identity,
+    (current, origin): (&Identity, Origin),
     route: &Arc<Route>,
 ) -> Result<Changed, Denied> {
     let capabilities = current.capabilities;
@@ -92,7 +93,7 @@ pub async fn change_user(
     };
     let database = change.database.map(|_| route.database.clone());
     let claim = Claim::anew(change.user, change.plugin, capabilities);
-    let entered = logins.enter(line, claim, identity, &route, database.as_deref()).await?;
+    let entered = logins.enter((line, origin), claim, identity, &route, database.as_deref()).await?;
     Ok(Changed { entered, route, database })
 }
 
@@ -165,7 +166,7 @@ impl Logins {
     /// Has the client prove itself, and logs in where the route leads as the same user.
     pub(super) async fn enter(
         &self,
-        line: &mut Line<'_>,
+        (line, origin): (&mut Line<'_>, Origin),
         claim: Claim,
         mut identity: Identity,
         route: &Route,
@@ -173,10 +174,10 @@ impl Logins {
     ) -> Result<Entered, Denied> {
         let destination = route.destination();
         let cluster = &destination.cluster.name;
-        let judge = Judge { accounts: &self.accounts, passwords: &self.passwords, keys: &self.keys, cluster };
+        let judge = Judge { accounts: &self.accounts, passwords: &self.passwords, keys: &self.keys, cluster, origin };
         let (preferred, capabilities) = (claim.preferred.clone(), claim.capabilities);
         let mut proven = client_login::authenticate(line, claim, &judge).await?;
-        match self.accounts.requires(cluster, &identity.user).await {
+        match self.accounts.requires(cluster, &identity.user, origin).await {
             Some(Requires::Nothing) => {}
             Some(Requires::Tls) if line.is_secure() => {}
             Some(Requires::Tls) => return Err(Denied::NeedsTls),
@@ -192,7 +193,8 @@ impl Logins {
             let is_key = matches!(credential, Credential::NativeKey(_));
             identity.credential = credential;
             let proved = &identity;
-            let attempt = |cluster: Arc<Cluster>| async move { server_login::login(&cluster, proved, database).await };
+            let attempt =
+                |cluster: Arc<Cluster>| async move { server_login::login(&cluster, origin, proved, database).await };
             let (destination, met) = log_in(route, self.plane.limits.connect_timeout, attempt).await;
             if !is_key || !matches!(met, Err(Refused::PasswordNeeded)) {
                 break (destination, met, reported);

@@ -2,6 +2,7 @@
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, IoError, OptsBuilder};
+use protocol::proxy_protocol::Header;
 use transport::{Password, Tls};
 
 use crate::config::Cluster;
@@ -17,6 +18,7 @@ pub(super) struct OwnAccount {
     options: OptsBuilder,
     password: Option<Password>,
     tls: Tls,
+    header: Option<Header>,
 }
 
 impl OwnAccount {
@@ -28,7 +30,8 @@ impl OwnAccount {
             .socket(cluster.socket().map(|path| path.display().to_string()))
             .prefer_socket(false)
             .user(Some(cluster.user.clone()));
-        Self { options, password: cluster.own_password(), tls: cluster.tls() }
+        let header = cluster.proxy_protocol.then_some(Header::Local);
+        Self { options, password: cluster.own_password(), tls: cluster.tls(), header }
     }
 
     /// Opens one. The caller sets the deadline.
@@ -38,7 +41,7 @@ impl OwnAccount {
             None => None,
         };
         let options = self.options.clone().pass(password.as_ref().map(|password| password.as_str()));
-        let mut session = transport::mysql::open(options, &self.tls).await?;
+        let mut session = transport::mysql::open(options, &self.tls, self.header).await?;
         session.query_drop(LASTING).await?;
         transport::mysql::activate_roles(&mut session).await?;
         Ok(session)

@@ -14,7 +14,7 @@ use transport::Tls;
 use transport::tls::Mode;
 
 use crate::route::Cluster;
-use crate::upstream::{KEEPALIVE, Upstream, address};
+use crate::upstream::{KEEPALIVE, Origin, Upstream, address};
 
 pub use protocol::mysql::login::{Credential, Identity};
 
@@ -104,12 +104,17 @@ impl From<Failed> for Refused {
 }
 
 /// Logs in on `cluster` as the client, within the cluster's `connect_timeout`.
-pub async fn login(cluster: &Cluster, identity: &Identity, database: Option<&str>) -> Result<ServerSession, Refused> {
+pub async fn login(
+    cluster: &Cluster,
+    origin: Origin,
+    identity: &Identity,
+    database: Option<&str>,
+) -> Result<ServerSession, Refused> {
     let deadline = tokio::time::Instant::now() + cluster.connect_timeout;
     let plain = identity.plain && cluster.tls.mode() == Mode::Prefer;
     let tls = if plain { Tls::disabled() } else { cluster.tls.clone() };
     let attempt = |tls: Tls| async move {
-        let logging_in = tokio::time::timeout_at(deadline, attempt(cluster, &tls, identity, database));
+        let logging_in = tokio::time::timeout_at(deadline, attempt((cluster, origin), &tls, identity, database));
         logging_in.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     };
     let failed_in_tls =
@@ -118,12 +123,12 @@ pub async fn login(cluster: &Cluster, identity: &Identity, database: Option<&str
 }
 
 async fn attempt(
-    cluster: &Cluster,
+    (cluster, origin): (&Cluster, Origin),
     tls: &Tls,
     identity: &Identity,
     database: Option<&str>,
 ) -> Result<ServerSession, Refused> {
-    let stream = transport::connect(address(cluster), cluster.connect_timeout, &KEEPALIVE).await?;
+    let stream = transport::connect(address(cluster, origin), cluster.connect_timeout, &KEEPALIVE).await?;
     let mut buffer = BytesMut::with_capacity(1 << 10);
     let channel = if stream.is_local() { Channel::Socket } else { Channel::Network };
     let seal = |key: &[u8], clear: &[u8]| seal(key, clear, &mut OsRng);

@@ -26,12 +26,15 @@ use crate::relay::{GateAccess, Verdict, Wire};
 use crate::route::Cluster;
 use crate::session::{End, HoldRefusal, NewServer, Session, SessionEngine};
 use crate::session_gate::SessionGate;
+use crate::upstream::Origin;
 
 /// Who a session of MySQL's is, and what was agreed with its server.
 pub(super) struct Mysql {
     /// What a change of the user needs.
     pub(super) logins: Arc<Logins>,
     pub(super) identity: Arc<Identity>,
+    /// Whose its server sessions are.
+    pub(super) origin: Origin,
     /// What was agreed with the present server.
     pub(super) capabilities: Capabilities,
     /// The present server's version.
@@ -129,7 +132,7 @@ impl SessionEngine for Mysql {
         gate: &SessionGate,
         cluster: Arc<Cluster>,
     ) -> impl Future<Output = Result<ServerSession, String>> + Send + 'static {
-        let (identity, logins) = (Arc::clone(&self.identity), Arc::clone(&self.logins));
+        let (identity, logins, origin) = (Arc::clone(&self.identity), Arc::clone(&self.logins), self.origin);
         let server = gate.entry.server();
         async move {
             let introspection = async {
@@ -137,7 +140,7 @@ impl SessionEngine for Mysql {
                     logins.witnesses.prepare(&server.cluster.name).await;
                 }
             };
-            let opening = server_login::login(&cluster, &identity, None);
+            let opening = server_login::login(&cluster, origin, &identity, None);
             let (session, ()) = tokio::join!(opening, Box::pin(introspection));
             session.map_err(|refused| refused.to_string())
         }
@@ -161,7 +164,8 @@ impl SessionEngine for Mysql {
             witnesses: &engine.logins.witnesses,
             database: engine.heading.take(),
         };
-        let moved = handover::hand_over(old, cluster, &engine.identity, wire, prewarmed.take()).await?;
+        let moved =
+            handover::hand_over(old, (cluster, engine.origin), &engine.identity, wire, prewarmed.take()).await?;
         let Moved { session, statements, names, named } = moved;
         wire.move_to(session.capabilities, &statements, named);
         wire.learned.move_on(&names);

@@ -1,16 +1,16 @@
 //! One client from accept to the end of its login, or to the reason why there is none.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use protocol::mysql::frame;
 use protocol::mysql::handshake::Capabilities;
 use protocol::mysql::reply::{self, Okay};
+use protocol::proxy_protocol::Addresses;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 use tracing::debug;
 
 use super::client_login::{self, Arrival, Claim, Line};
@@ -23,9 +23,9 @@ use crate::client::{Client, send_error_and_close};
 use crate::config::{ADMIN_DATABASE, Config};
 use crate::data_plane::DataPlane;
 use crate::failed_logins::Rejected;
-use crate::listener::Sessions;
-use crate::pending_logins::PendingLogin;
+use crate::listener::{Accepted, Sessions};
 use crate::session::login::{self, Failed, LoggedIn, Opened, Place};
+use crate::upstream::Origin;
 
 /// MySQL's sessions: the data plane, and who may log in.
 pub struct MysqlSessions {
@@ -59,13 +59,8 @@ impl Sessions for MysqlSessions {
         &self.logins.plane
     }
 
-    fn serve(
-        self: Arc<Self>,
-        client: TcpStream,
-        peer: SocketAddr,
-        pending: PendingLogin,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        serve(Arc::clone(&self.logins), client, peer, pending)
+    fn serve(self: Arc<Self>, accepted: Accepted) -> impl Future<Output = ()> + Send + 'static {
+        serve(Arc::clone(&self.logins), accepted)
     }
 
     async fn reject(client: TcpStream) {
@@ -79,13 +74,13 @@ impl Sessions for MysqlSessions {
     }
 }
 
-async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr, pending: PendingLogin) {
+async fn serve(logins: Arc<Logins>, Accepted { stream, addresses, pending, deadline }: Accepted) {
     let plane = &logins.plane;
-    let deadline = Instant::now() + plane.limits.login_timeout;
+    let peer = addresses.source;
     let id = logins.next_id();
     let arriving = async {
         let offer = logins.greetings.offer(&plane.routes).await;
-        let arrival = client_login::greet(client, &offer, id, &logins.tls.load_full()).await;
+        let arrival = client_login::greet(stream, &offer, id, &logins.tls.load_full()).await;
         arrival.map(|arrival| arrival.map(|arrival| (arrival, offer)))
     };
     let (mut arrival, offer) = match timeout_at(deadline, arriving).await {
@@ -93,7 +88,10 @@ async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr, pending
         Ok(Ok(None)) => return,
         Ok(Err(rejected)) => {
             plane.metrics.login_failed(rejected.reason());
-            debug!(%peer, %rejected, "login rejected");
+            match rejected {
+                Rejected::ProxyHeader => plane.failed_logins.log(peer, "", &rejected),
+                rejected => debug!(%peer, %rejected, "login rejected"),
+            }
             return;
         }
         Err(_) => {
@@ -104,7 +102,7 @@ async fn serve(logins: Arc<Logins>, client: TcpStream, peer: SocketAddr, pending
     let claim = Claim::of(&arrival.response, arrival.nonce, offer.plugin);
     // A client cannot agree on what it was not offered.
     let capabilities = arrival.response.capabilities & offer.capabilities;
-    let opening = Box::pin(open(&logins, &mut arrival, claim, capabilities, id, peer));
+    let opening = Box::pin(open(&logins, &mut arrival, claim, capabilities, id, addresses));
     let opened = timeout_at(deadline, opening).await;
     let Arrival { stream, buffer, mut sequence, response, .. } = arrival;
     let opened = opened.map(|opened| {
@@ -124,9 +122,10 @@ async fn open(
     claim: Claim,
     capabilities: Capabilities,
     id: u32,
-    peer: SocketAddr,
+    addresses: Addresses,
 ) -> Result<Opened<Mysql>, Denied> {
     let plane = &logins.plane;
+    let (peer, origin) = (addresses.source, Origin::Client(addresses));
     let response = &arrival.response;
     let user = String::from_utf8_lossy(&response.user).into_owned();
     let database = response.database.clone();
@@ -159,7 +158,7 @@ async fn open(
         plain: false,
     };
     let application = response.attribute(b"program_name").unwrap_or_default();
-    let entering = logins.enter(&mut line, claim, identity, &place.route, database.as_deref());
+    let entering = logins.enter((&mut line, origin), claim, identity, &place.route, database.as_deref());
     let entered = entering.await;
     arrival.sequence = line.sequence;
     let Entered { identity, server, destination } = entered?;
@@ -190,6 +189,7 @@ async fn open(
         engine: Mysql {
             logins: Arc::clone(logins),
             identity: Arc::new(identity),
+            origin,
             capabilities: server.capabilities,
             version: server.version,
             heading: None,

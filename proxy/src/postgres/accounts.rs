@@ -23,6 +23,7 @@ use super::state::literal;
 use crate::config::{Cluster as Section, Config};
 use crate::per_cluster::PerCluster;
 use crate::route::Cluster;
+use crate::upstream::Origin;
 
 /// No limit of the server's ends our session in the middle of an answer, or between two. Versions know more or less of these.
 const LASTING: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = ANY \
@@ -255,7 +256,8 @@ impl Reader {
             }
             None => None,
         };
-        let mut session = server_login::login(cluster, &startup, database, credential.as_ref()).await?;
+        let mut session =
+            server_login::login(cluster, Origin::Headgate, &startup, database, credential.as_ref()).await?;
         question_of(&mut session, LASTING).await?;
         question_of(&mut session, &format!("PREPARE headgate_role(text) AS {}", asked.query)).await?;
         Ok(session)

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::passwords::Demand;
 use crate::client::Client;
 use crate::failed_logins::Rejected;
+use crate::proxy_header;
 use crate::tls::ListenerTls;
 
 /// The largest frame of a client that is not logged in yet.
@@ -93,6 +94,7 @@ pub async fn first(
                     return Ok((client, Ok(Arrival::Gone)));
                 }
             }
+            Err(_) if buffer.starts_with(proxy_header::BEGINNING) => return Ok((client, Err(Rejected::ProxyHeader))),
             Err(malformed) => return Ok((client, Err(malformed.into()))),
         }
     }
@@ -208,7 +210,7 @@ async fn password_message(client: &mut Client, buffer: &mut BytesMut) -> Result<
 pub fn refuse(rejected: &Rejected, user: &str) -> BytesMut {
     let mut out = BytesMut::new();
     match rejected {
-        Rejected::Io(_) => {}
+        Rejected::Io(_) | Rejected::ProxyHeader => {}
         Rejected::Malformed(_) => {
             error_response::protocol_violation(&mut out, "invalid startup packet");
         }

@@ -19,7 +19,7 @@ use super::state::{
 use super::wire::{PostgresWire, Unnamed};
 use crate::route::Cluster;
 use crate::session::prewarmed::{self, PrewarmedSession};
-use crate::upstream::Upstream;
+use crate::upstream::{Origin, Upstream};
 
 /// A session rebuilt on another server.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub struct Identity<'a> {
     pub database: &'a str,
     /// What proves it, where there is something.
     pub credential: Option<&'a Credential>,
+    /// Whose the session is.
+    pub origin: Origin,
 }
 
 /// The first object identifier that is not the system's own; below it, types are the same on every server.
@@ -79,7 +81,8 @@ async fn rebuild(
     };
     let types = types_query(unnamed.as_ref().map_or(&[], |parse| &parse.types));
     let question = query(&format!("{ENCODING} {settings} {TIMEOUT} {OBJECTS} {types}"));
-    let login = server_login::login(cluster, identity.startup, identity.database, identity.credential);
+    let Identity { startup, database, credential, origin } = identity;
+    let login = server_login::login(cluster, origin, startup, database, credential);
     let opening = prewarmed::take_or(prewarmed, cluster, login);
     let mut unread = BytesMut::new();
     let (reported, opened) = tokio::join!(ask(old, &mut unread, &question), opening);

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 
 use super::client_login::nonce;
 use crate::route::Cluster;
-use crate::upstream::{KEEPALIVE, Upstream, address};
+use crate::upstream::{KEEPALIVE, Origin, Upstream, address};
 
 pub use protocol::postgres::auth::Credential;
 
@@ -82,18 +82,19 @@ impl From<Failed> for Refused {
 }
 
 /// Opens a connection within the cluster's `connect_timeout`, in TLS as the cluster says. Fails with the system's error, or `TimedOut`.
-pub async fn connect(cluster: &Cluster) -> io::Result<Upstream> {
-    transport::postgres::connect(address(cluster), &cluster.tls, cluster.connect_timeout, &KEEPALIVE).await
+pub async fn connect(cluster: &Cluster, origin: Origin) -> io::Result<Upstream> {
+    transport::postgres::connect(address(cluster, origin), &cluster.tls, cluster.connect_timeout, &KEEPALIVE).await
 }
 
 /// Logs in on `cluster` with the client's own startup parameters, within the cluster's `connect_timeout`.
 pub async fn login(
     cluster: &Cluster,
+    origin: Origin,
     startup: &Startup,
     database: &str,
     credential: Option<&Credential>,
 ) -> Result<ServerSession, Refused> {
-    let stream = connect(cluster).await?;
+    let stream = connect(cluster, origin).await?;
     let (mut buffer, mut out) = (BytesMut::new(), BytesMut::new());
     startup.encode_for_server(database.as_bytes(), &mut out);
     let (user, nonce) = (startup.user().unwrap_or_default(), nonce());

@@ -23,6 +23,7 @@ use crate::relay::{GateAccess, Verdict};
 use crate::route::Cluster;
 use crate::session::{End, HoldRefusal, NewServer, Session, SessionEngine};
 use crate::session_gate::SessionGate;
+use crate::upstream::Origin;
 
 /// Who a session of PostgreSQL's is.
 pub(super) struct Postgres {
@@ -30,6 +31,8 @@ pub(super) struct Postgres {
     pub(super) passwords: Arc<Passwords>,
     /// What proved the login.
     pub(super) credential: Option<Credential>,
+    /// Whose its server sessions are.
+    pub(super) origin: Origin,
 }
 
 impl Postgres {
@@ -147,9 +150,9 @@ impl SessionEngine for Postgres {
     ) -> impl Future<Output = Result<ServerSession, String>> + Send + 'static {
         let startup = self.startup.clone();
         let database = gate.route.database.clone();
-        let credential = self.credential(gate);
+        let (credential, origin) = (self.credential(gate), self.origin);
         async move {
-            let login = server_login::login(&cluster, &startup, &database, credential.as_ref()).await;
+            let login = server_login::login(&cluster, origin, &startup, &database, credential.as_ref()).await;
             login.map_err(|refused| refused.to_string())
         }
     }
@@ -164,6 +167,7 @@ impl SessionEngine for Postgres {
             startup: &session.engine.startup,
             database: &session.gate.route.database,
             credential: credential.as_ref(),
+            origin: session.engine.origin,
         };
         let prewarmed = session.prewarmed.take();
         let moved = handover::hand_over(&mut session.relay.server, cluster, identity, &session.wire, prewarmed);

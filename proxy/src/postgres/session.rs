@@ -9,10 +9,11 @@ use bytes::{Bytes, BytesMut};
 use protocol::postgres::auth::AuthRequest;
 use protocol::postgres::handshake::{ALPN, Startup};
 use protocol::postgres::{error_response, reply};
+use protocol::proxy_protocol::Addresses;
 use rand::Rng;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 use tracing::debug;
 
 use super::accounts::{Account, Accounts};
@@ -27,12 +28,12 @@ use crate::client::{Client, send_error_and_close};
 use crate::config::{ADMIN_DATABASE, Config, Engine};
 use crate::data_plane::DataPlane;
 use crate::failed_logins::Rejected;
-use crate::listener::Sessions;
-use crate::pending_logins::PendingLogin;
+use crate::listener::{Accepted, Sessions};
 use crate::registry::Registered;
 use crate::route::Cluster;
 use crate::session::login::{self, Failed, LoggedIn, Opened, Place};
 use crate::tls::ListenerTls;
+use crate::upstream::Origin;
 
 /// PostgreSQL's sessions: the data plane, and who may log in.
 pub struct PostgresSessions {
@@ -92,13 +93,8 @@ impl Sessions for PostgresSessions {
         &self.plane
     }
 
-    fn serve(
-        self: Arc<Self>,
-        client: TcpStream,
-        peer: SocketAddr,
-        pending: PendingLogin,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        serve(self, client, peer, pending)
+    fn serve(self: Arc<Self>, accepted: Accepted) -> impl Future<Output = ()> + Send + 'static {
+        serve(self, accepted)
     }
 
     async fn reject(mut client: TcpStream) {
@@ -110,9 +106,9 @@ impl Sessions for PostgresSessions {
 
 /// Serves one accepted connection to its end. Every failure is told to the client where there is one, logged once,
 /// and ends here.
-async fn serve(sessions: Arc<PostgresSessions>, stream: TcpStream, peer: SocketAddr, pending: PendingLogin) {
+async fn serve(sessions: Arc<PostgresSessions>, Accepted { stream, addresses, pending, deadline }: Accepted) {
     let plane = &sessions.plane;
-    let deadline = Instant::now() + plane.limits.login_timeout;
+    let peer = addresses.source;
     let mut leftover = BytesMut::with_capacity(1 << 10);
     let tls = sessions.tls.load_full();
     let arriving = Box::pin(client_login::first(stream, &tls, &mut leftover));
@@ -131,14 +127,14 @@ async fn serve(sessions: Arc<PostgresSessions>, stream: TcpStream, peer: SocketA
     let opened = match arrival {
         Ok(Arrival::Gone) => return,
         Ok(Arrival::Cancel { pid, secret }) => {
-            if let Err(error) = cancel::cancel(plane, &(pid, secret)).await {
+            if let Err(error) = cancel::cancel(plane, &(pid, secret), Origin::Client(addresses)).await {
                 debug!(%peer, %error, "a cancel request did not reach its server");
             }
             return;
         }
         Ok(Arrival::Session(startup)) => {
             let user = startup.user();
-            let opening = Box::pin(open(&sessions, (&mut client, &mut leftover), startup, peer, &tls));
+            let opening = Box::pin(open(&sessions, (&mut client, &mut leftover), startup, addresses, &tls));
             let opened = timeout_at(deadline, opening).await;
             opened.map(|opened| opened.map_err(|denied| fail(plane, peer, &user.unwrap_or_default(), &denied)))
         }
@@ -153,6 +149,7 @@ fn fail(plane: &DataPlane, peer: SocketAddr, user: &[u8], denied: &Denied) -> Fa
     let user = &String::from_utf8_lossy(user);
     match denied {
         Denied::Rejected(Rejected::Password { .. }) => plane.failed_logins.log(peer, user, &"wrong password"),
+        Denied::Rejected(rejected @ Rejected::ProxyHeader) => plane.failed_logins.log(peer, user, rejected),
         Denied::Rejected(rejected) => debug!(%peer, %rejected, "login rejected"),
         Denied::Protocol(_) | Denied::NoUser => {}
         denied => plane.failed_logins.log(peer, user, denied),
@@ -164,7 +161,7 @@ async fn open(
     sessions: &PostgresSessions,
     (client, buffer): (&mut Client, &mut BytesMut),
     startup: Startup,
-    peer: SocketAddr,
+    addresses: Addresses,
     tls: &ListenerTls,
 ) -> Result<Opened<Postgres>, Denied> {
     let PostgresSessions { plane, passwords, accounts, .. } = sessions;
@@ -208,9 +205,9 @@ async fn open(
 
     let mut place = Place::on(Arc::clone(&route));
     let (startup_of, database) = (&startup, &route.database);
-    let proof = credential.as_ref();
+    let (origin, proof) = (Origin::Client(addresses), credential.as_ref());
     let attempt = |cluster: Arc<Cluster>| async move {
-        let login = server_login::login(&cluster, startup_of, database, proof).await;
+        let login = server_login::login(&cluster, origin, startup_of, database, proof).await;
         login.map_err(|refused| Denied::of_cluster(refused, &cluster, asked))
     };
     let (destination, met) = login::log_in(&route, plane.limits.connect_timeout, attempt).await;
@@ -233,7 +230,7 @@ async fn open(
     let pid = server.key.pid;
     let registered = place.register(
         plane,
-        (user, (peer, client.is_encrypted()), &application),
+        (user, (addresses.source, client.is_encrypted()), &application),
         (i64::from(pid), server.key.secret.clone(), server.stream.is_encrypted()),
     );
     let secret = client_secret(&registered, pid, minor);
@@ -256,7 +253,7 @@ async fn open(
         server: server.stream,
         read: server.buffer,
         wire: PostgresWire::new(plane.limits.frame_bytes_max, server.parameters, gated),
-        engine: Postgres { startup, passwords: Arc::clone(passwords), credential },
+        engine: Postgres { startup, passwords: Arc::clone(passwords), credential, origin },
     })))
 }
 

@@ -52,6 +52,16 @@ pub(super) async fn judge(mysql: &Mysql, source: &mut Side, target: &mut Side) -
             _ if account.user == mysql.source().user => {
                 Verdict::Proved("Headgate's own account, which is configured for each side")
             }
+            _ if is_seen_elsewhere(mysql, account) => Verdict::Unproved {
+                why: format!(
+                    "it is for clients at {}, whose addresses only one of both clusters sees (clusters.NAME.proxy_protocol); the \
+                     other sees Headgate's",
+                    account.host
+                ),
+                remedy: "let both clusters take PROXY headers, or neither; or make an account on the target for Headgate's host"
+                    .to_owned(),
+                fix: String::new(),
+            },
             _ if is_lost(&account.key()) => Verdict::Unproved {
                 why: "it has a second password, which it does not have on the target".to_owned(),
                 remedy: "let all its clients use the new password, then discard the old one".to_owned(),
@@ -151,8 +161,28 @@ fn has_no_password(account: &Account) -> bool {
     account.proof.is_empty() && BY_PASSWORD.contains(&account.plugin.as_str())
 }
 
+/// Whether the host that it is for is the client's on one side, and Headgate's on the other.
+fn is_seen_elsewhere(mysql: &Mysql, account: &Account) -> bool {
+    mysql.source().proxy_protocol != mysql.target().proxy_protocol && is_bound(account)
+}
+
+/// Whether it is for some hosts only, other than the server's own.
+fn is_bound(account: &Account) -> bool {
+    !["", "%", "localhost", "127.0.0.1", "::1"].contains(&account.host.as_str())
+}
+
 /// An account that proves itself in another way, or by something else, on the target: only a login tells.
 async fn tried(mysql: &Mysql, account: &Account, target: &Account) -> Verdict {
+    if mysql.target().proxy_protocol && is_bound(account) {
+        return Verdict::Unproved {
+            why: format!(
+                "its password, or the form of it, is another one on the target, and Headgate cannot try it from {}",
+                account.host
+            ),
+            remedy: "give it the same password on the target".to_owned(),
+            fix: String::new(),
+        };
+    }
     let (why, remedy) = match login::try_on_target(mysql, &account.user).await {
         Some(Ok(())) => {
             return Verdict::Proved("logged in on the target with the password that Headgate has");

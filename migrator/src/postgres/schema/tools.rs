@@ -73,7 +73,14 @@ async fn end(
     drop(session);
     let password = endpoint.read_password().await?;
     let trusted = Trusted::of(&endpoint.tls)?;
-    let running = command(program, (endpoint, password), trusted.path(), purpose, &settings).args(arguments).output();
+    let tunnel = endpoint.tunnel().await;
+    let tunnel = tunnel.map_err(|error| Error::transient(format!("cannot open a port for {shown}")).because(error))?;
+    let mut running = command(program, (endpoint, password), trusted.path(), purpose, &settings);
+    if let Some(tunnel) = &tunnel {
+        // The name of the host stays the one that its certificate must have.
+        running.env("PGHOSTADDR", "127.0.0.1").env("PGPORT", tunnel.port().to_string());
+    }
+    let running = running.args(arguments).output();
     tokio::time::timeout(TIMEOUT, running)
         .await
         .map_err(|_| Error::fatal(format!("{shown} did not end within {} s", TIMEOUT.as_secs())))?

@@ -44,7 +44,8 @@ impl Health {
                 let route = route.or_else(|| config.routes.values().next())?;
                 let asking = async {
                     if let Some(socket) = cluster.socket() {
-                        let address = Address { host: &cluster.host, port: cluster.port, socket: Some(&socket) };
+                        let (host, port, socket) = (&cluster.host, cluster.port, Some(&*socket));
+                        let address = Address { host, port, socket, header: None };
                         let open = transport::connect(address, ANSWER_WITHIN, &KEEPALIVE).await;
                         return open.map(drop).map_err(|error| error.to_string());
                     }

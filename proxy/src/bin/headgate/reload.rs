@@ -130,6 +130,7 @@ impl<S: Sessions, D: Database> Reload<S, D> {
         let renewed = self.plane.routes.renew(&wanted);
         renewed.map_err(|error| one(format!("{error}; end them first, or move the route by a migration")))?;
         self.sessions.renew(renewal);
+        self.plane.proxy_networks.store(Arc::new(config.listen.proxy_protocol_networks.clone()));
         Ok(Loaded {
             config: Arc::new(config),
             file: now.file.clone(),

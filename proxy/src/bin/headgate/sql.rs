@@ -1,5 +1,6 @@
 //! `headgate sql`: one trip to the admin console from the command line.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -67,15 +68,15 @@ fn console_of(path: &Path) -> Result<Cluster, String> {
         format!("{}: {}", path.display(), lines.join("; "))
     })?;
     let address = config.listen.address;
-    let host = match address.ip() {
-        ip if ip.is_unspecified() && ip.is_ipv6() => "::1".to_owned(),
-        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
-        ip => ip.to_string(),
+    let ip = match address.ip() {
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        ip => ip,
     };
     let engine: Kind = config.engine;
     Ok(Cluster {
         engine,
-        host,
+        host: ip.to_string(),
         port: address.port(),
         user: config.admin.user,
         password: Some(config.admin.password),
@@ -85,6 +86,7 @@ fn console_of(path: &Path) -> Result<Cluster, String> {
         tls_ca: None,
         tls_certificate: None,
         tls_key: None,
+        proxy_protocol: config.listen.proxy_protocol_networks.contains(ip),
     })
 }
 

@@ -77,7 +77,7 @@ impl Session<Mysql> {
             let words = cancel::packet(self.engine.capabilities, ends, server.pid);
             return self.send_instead(&words, header.total()).await;
         }
-        match cancel::elsewhere(&server, &self.engine.identity, ends).await {
+        match cancel::elsewhere(&server, (&self.engine.identity, self.engine.origin), ends).await {
             Ok(None) => self.okay(&mut words, &mut sequence),
             Ok(Some((code, message))) => {
                 error_response::error(&mut words, &mut sequence, code, "HY000", &message);
@@ -110,7 +110,8 @@ impl Session<Mysql> {
         let mut buffer = BytesMut::from(behind);
         let body = packet.get(frame::HEADER_BYTES + 1..).unwrap_or_default();
         let mut line = Line::new(&mut self.relay.client, &mut buffer, header.sequence.wrapping_add(1));
-        let changing = change_user(&self.engine.logins, &mut line, body, &self.engine.identity, &self.gate.route);
+        let current = (&*self.engine.identity, self.engine.origin);
+        let changing = change_user(&self.engine.logins, &mut line, body, current, &self.gate.route);
         let limit = self.plane.limits.login_timeout;
         let changed = tokio::time::timeout(limit, Box::pin(changing)).await;
         let mut sequence = line.sequence;

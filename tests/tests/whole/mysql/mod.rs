@@ -79,6 +79,7 @@ mod migration;
 mod moving;
 mod operator;
 mod proof_before;
+mod proxy_protocol;
 mod recopy;
 mod reload;
 mod resume;

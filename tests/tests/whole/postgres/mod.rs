@@ -17,6 +17,7 @@ mod migration;
 mod moving;
 mod operator;
 mod proof_before;
+mod proxy_protocol;
 mod recopy;
 mod reload;
 mod resume;

@@ -96,6 +96,7 @@ fn endpoint(cluster: &Cluster, database: &str) -> Endpoint {
         user: cluster.user.clone(),
         password: cluster.own_password(),
         tls: cluster.tls(),
+        proxy_protocol: cluster.proxy_protocol,
         database: database.to_owned(),
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Row, Value};
+use protocol::proxy_protocol::Header;
 use proxy::config::{Cluster, Secret};
 
 use crate::engine::Reply;
@@ -19,8 +20,8 @@ pub(super) async fn run(console: &Cluster, database: &str, statements: &str) -> 
         .pass(console.password.as_ref().map(Secret::reveal))
         .db_name(Some(database))
         .prefer_socket(false);
-    let tls = console.tls();
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, transport::mysql::open(options, &tls)).await;
+    let (tls, header) = (console.tls(), console.proxy_protocol.then_some(Header::Local));
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, transport::mysql::open(options, &tls, header)).await;
     let mut connection = match connecting {
         Ok(opened) => opened.map_err(|error| reported(&error))?,
         Err(_) => {

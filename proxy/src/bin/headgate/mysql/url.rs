@@ -67,6 +67,7 @@ pub(super) fn parse(option: &str, url: &str) -> Result<(Cluster, Option<String>)
         tls_ca: tls.authorities,
         tls_certificate: tls.certificate,
         tls_key: tls.key,
+        proxy_protocol: false,
     };
     Ok((cluster, parsed.db_name().map(str::to_owned)))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use migrator::postgres::channel;
+use protocol::proxy_protocol::Header;
 use proxy::config::{Cluster, Secret};
 use proxy::upstream::KEEPALIVE;
 use tokio_postgres::error::DbError;
@@ -21,7 +22,8 @@ pub(super) async fn run(console: &Cluster, database: &str, statements: &str) -> 
         config.password(Secret::reveal(password));
     }
     let socket = console.socket();
-    let address = Address { host: &console.host, port: console.port, socket: socket.as_deref() };
+    let header = console.proxy_protocol.then_some(Header::Local);
+    let address = Address { host: &console.host, port: console.port, socket: socket.as_deref(), header };
     let opened = transport::postgres::connect(address, &console.tls(), CONNECT_TIMEOUT, &KEEPALIVE).await;
     let stream = opened.map_err(|error| format!("error connecting to server: {error}"))?;
     let (client, connection) = channel::log_in(config, stream).await.map_err(|error| reported(&error))?;
