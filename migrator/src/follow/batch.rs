@@ -68,19 +68,21 @@ pub(crate) struct Gathered<I> {
     pub(crate) beats: Vec<String>,
     pub(crate) markers: Vec<String>,
     bytes: usize,
+    bytes_max: usize,
     /// Changes of each table.
     counts: Vec<u64>,
 }
 
 impl<I> Gathered<I> {
-    pub(crate) fn new(tables: usize) -> Self {
-        let counts = vec![0; tables];
-        Self { items: Vec::new(), transactions: 0, beats: Vec::new(), markers: Vec::new(), bytes: 0, counts }
+    /// Gathers as many bytes as the target takes at once, and never more than is good for it.
+    pub(crate) fn new(tables: usize, bytes_max: usize) -> Self {
+        let (counts, bytes_max) = (vec![0; tables], bytes_max.min(BYTES_MAX));
+        Self { items: Vec::new(), transactions: 0, beats: Vec::new(), markers: Vec::new(), bytes: 0, bytes_max, counts }
     }
 
     /// Whether there is room for more. A marker at the end of a transaction does not wait for others.
     pub(crate) fn takes_in(&self, items_max: usize, is_between_transactions: bool) -> bool {
-        let full = self.bytes >= BYTES_MAX || self.items.len() >= items_max;
+        let full = self.bytes >= self.bytes_max || self.items.len() >= items_max;
         let urgent = is_between_transactions && !self.markers.is_empty();
         !full && !urgent
     }

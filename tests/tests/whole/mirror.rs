@@ -89,6 +89,10 @@ const FILES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "PostgreSQL takes transactions of any size; MySQL's log, its groups and Galera have limits",
+        &["migrator/src/mysql/limits.rs"],
+    ),
+    (
         "PostgreSQL's stream has texts and no DDL; MySQL's log has packed values, documents and statements",
         &[
             "migrator/src/postgres/follow/jobs.rs",

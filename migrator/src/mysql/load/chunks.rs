@@ -8,6 +8,7 @@ use mysql_async::{Conn, Row, Value};
 use crate::error::{Error, Result};
 use crate::model::plan::{Plan, Settings, Table};
 use crate::mysql::client::failed;
+use crate::mysql::limits::TransactionLimit;
 use crate::mysql::records::ChunkRecord;
 use crate::mysql::sql::{quote_ident, quote_literal, relation, title};
 
@@ -122,7 +123,7 @@ pub struct Cutter<'a> {
 
 impl<'a> Cutter<'a> {
     /// Goes on after the chunks that are recorded.
-    pub fn new(table: &'a Table, recorded: &[ChunkRecord], settings: &Settings) -> Self {
+    pub fn new(table: &'a Table, recorded: &[ChunkRecord], settings: &Settings, limit: TransactionLimit) -> Self {
         let last = recorded.last();
         Self {
             table,
@@ -130,7 +131,7 @@ impl<'a> Cutter<'a> {
             next: last.map_or(0, |chunk| chunk.number + 1),
             lo: last.and_then(|chunk| chunk.hi.clone()),
             finished: last.is_some_and(|chunk| chunk.hi.is_none()),
-            rows: rows_per_chunk(table, settings),
+            rows: rows_per_chunk(table, settings, limit),
             ranges: None,
         }
     }
@@ -279,10 +280,15 @@ fn unreadable(table: &Table) -> Error {
 }
 
 /// How many rows make a chunk of about the right size; all of them where the table is small.
-fn rows_per_chunk(table: &Table, settings: &Settings) -> u64 {
+fn rows_per_chunk(table: &Table, settings: &Settings, limit: TransactionLimit) -> u64 {
     let workers = settings.copy_workers.clamp(1, 64) as u64;
     let even = table.bytes / (workers * CHUNKS_PER_WORKER);
     let bytes = even.clamp(CHUNK_BYTES_MIN, settings.copy_chunk_bytes.max(CHUNK_BYTES_MIN));
+    if limit.is_low() {
+        // What is estimated must not lead to a chunk that the target refuses.
+        let each = (table.bytes / table.rows_estimated.max(1)).max(1);
+        return limit.batch_rows((limit.batch_bytes(bytes) / each).max(1));
+    }
     if table.bytes <= bytes {
         return u64::MAX;
     }

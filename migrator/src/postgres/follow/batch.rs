@@ -100,7 +100,7 @@ impl TransactionBuffer {
     pub(crate) fn new(tables: Arc<Tables>, stored: Lsn) -> Self {
         Self {
             decoder: Decoder::default(),
-            gathered: Gathered::new(tables.all.len()),
+            gathered: Gathered::new(tables.all.len(), usize::MAX),
             tables,
             relations: HashMap::new(),
             stored,
