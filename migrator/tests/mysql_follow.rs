@@ -854,6 +854,8 @@ async fn batches_stay_below_what_the_target_takes_and_a_larger_transaction_stops
         moving.arrive(&mut running).await;
         // One row that fills a packet of the target all but a little.
         moving.write(&["INSERT INTO t VALUES (1000, REPEAT('x', 1000000))", "DELETE FROM t WHERE id = 1000"]).await;
+        // One that is longer than a packet as it is written.
+        moving.write(&["INSERT INTO t VALUES (1001, REPEAT(x'5C2700FE', 200000)), (1002, 'short')"]).await;
         moving.arrive(&mut running).await;
         moving.assert_equal().await;
 

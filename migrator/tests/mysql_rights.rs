@@ -469,13 +469,16 @@ async fn a_key_that_the_source_has_made_up_moves_with_its_values_and_stays_hidde
     let mysql = World::migration(source.least("shop"), target.least("shop"));
     let checks = found(&mysql).await;
     assert!(!checks.iter().any(|check| check.evidence.contains("shop.made")), "{checks:#?}");
-    let change = format!("{CHANGE}; INSERT INTO made VALUES (7), (7); UPDATE made SET v = 8 WHERE v = 6; DELETE FROM made WHERE v = 7 LIMIT 1");
+    let change = format!(
+        "{CHANGE}; INSERT INTO made VALUES (7), (7); UPDATE made SET v = 8 WHERE v = 6; DELETE FROM made WHERE v = 7 LIMIT 1"
+    );
     whole(&mysql, async || source.run("shop", &change).await).await;
     world.arrived().await;
     let rows = "SELECT my_row_id, v FROM made ORDER BY my_row_id";
     assert_eq!(target.rows::<(u64, i32)>("shop", rows).await, [(1, 4), (3, 8), (5, 7)]);
     // The server takes it for its own: it hides it, and goes on with its numbers.
-    let shown: Vec<String> = target.rows("shop", "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_NAME = 'made'").await;
+    let shown: Vec<String> =
+        target.rows("shop", "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_NAME = 'made'").await;
     assert_eq!(shown, ["v"]);
     target.run("shop", "INSERT INTO made VALUES (9)").await;
     let numbers: Vec<u64> = target.rows("shop", "SELECT my_row_id FROM made WHERE v = 9").await;

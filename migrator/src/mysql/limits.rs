@@ -108,7 +108,8 @@ mod tests {
         ]);
         assert!(group.is_low());
         assert_eq!(group.batch_bytes(64 << 20), 1 << 20);
-        let free = read(&[("group_replication_transaction_size_limit", "0"), ("wsrep_on", "OFF"), ("wsrep_max_ws_rows", "8")]);
+        let free =
+            read(&[("group_replication_transaction_size_limit", "0"), ("wsrep_on", "OFF"), ("wsrep_max_ws_rows", "8")]);
         assert_eq!(free, TransactionLimit::NONE);
         let galera = read(&[("wsrep_on", "ON"), ("wsrep_max_ws_rows", "131072"), ("wsrep_max_ws_size", "2147483647")]);
         assert!(galera.is_low());

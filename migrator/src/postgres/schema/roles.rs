@@ -7,10 +7,10 @@ use tokio_postgres::{Client, Row};
 
 use crate::error::Result;
 use crate::postgres::client::failed;
-use crate::postgres::{Postgres, login, service};
 use crate::postgres::schema::{database, made};
 use crate::postgres::service::Staying;
 use crate::postgres::sql::{quote_ident, quote_literal};
+use crate::postgres::{Postgres, login, service};
 
 /// A statement on the target that carries one property of the source over.
 #[derive(Clone, Debug)]

@@ -159,7 +159,8 @@ async fn a_role_with_what_is_printed_for_a_service_moves_there_and_back() {
 }
 
 /// What the administrator of RDS has given to the service's own role, or has it own.
-const OF_THE_SERVICE: &str = "grant select on customers to rds_superuser; grant usage on schema public to rds_superuser;
+const OF_THE_SERVICE: &str =
+    "grant select on customers to rds_superuser; grant usage on schema public to rds_superuser;
     grant execute on function note() to rds_superuser; grant update (name) on customers to rds_superuser;
     create table held (id int primary key); alter table held owner to rds_superuser;
     create policy theirs on customers to rds_superuser using (true)";
@@ -211,7 +212,8 @@ async fn what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_
     let mut app = client(&world.headgate, LOGINS[0]).stay();
     write(&mut app, &world, &world.source, 1).await;
     client(&world.headgate, LOGINS[1]).ask("select 1").await.expect("let in");
-    world.cutover().await;
+    let report = world.row("CUTOVER MIGRATION m WITH (max_hold = '10s', waive_accounts = 'admin')").await;
+    assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
     write(&mut app, &world, &world.target, 2).await;
     let roles = "select count(*) from pg_roles where rolname ~ '^rds'";
     assert_eq!(world.target.value(DATABASE, roles).await, "0");
@@ -223,7 +225,12 @@ async fn what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_
 async fn is_a_target(service: Service) {
     let authority = Authority::new();
     let (source, target) = tokio::join!(Postgres::start(15), service.start(18, &authority, DATABASE));
-    source.sql("postgres", &format!("create role {ADMIN} login createrole superuser; create database {DATABASE} owner {ADMIN}")).await;
+    source
+        .sql(
+            "postgres",
+            &format!("create role {ADMIN} login createrole superuser; create database {DATABASE} owner {ADMIN}"),
+        )
+        .await;
     source.sql(DATABASE, &format!("set session authorization {ADMIN}; {SCHEMA}")).await;
     source.sql(DATABASE, &format!("alter role {ADMIN} nosuperuser")).await;
     service.let_migrate(&target, "target", 18, DATABASE).await;

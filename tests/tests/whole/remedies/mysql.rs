@@ -283,10 +283,7 @@ pub(super) const ROWS: Table = &[
         Of::Finding("unlogged_writes"),
         Shown::By(&["a_session_that_hides_its_changes_from_the_log_is_seen_or_said_to_be_unknowable"]),
     ),
-    (
-        Of::Finding("transaction_size"),
-        Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"]),
-    ),
+    (Of::Finding("transaction_size"), Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"])),
     (
         Of::Finding("triggers"),
         Shown::By(&["an_account_that_could_not_put_a_trigger_back_is_told_before_anything_begins_what_lets_it"]),
