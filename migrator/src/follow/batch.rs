@@ -69,6 +69,8 @@ pub(crate) struct Gathered<I> {
     pub(crate) markers: Vec<String>,
     bytes: usize,
     bytes_max: usize,
+    /// A part of a transaction was taken whose end was not.
+    parted: bool,
     /// Changes of each table.
     counts: Vec<u64>,
 }
@@ -77,7 +79,16 @@ impl<I> Gathered<I> {
     /// Gathers as many bytes as the target takes at once, and never more than is good for it.
     pub(crate) fn new(tables: usize, bytes_max: usize) -> Self {
         let (counts, bytes_max) = (vec![0; tables], bytes_max.min(BYTES_MAX));
-        Self { items: Vec::new(), transactions: 0, beats: Vec::new(), markers: Vec::new(), bytes: 0, bytes_max, counts }
+        Self {
+            items: Vec::new(),
+            transactions: 0,
+            beats: Vec::new(),
+            markers: Vec::new(),
+            bytes: 0,
+            bytes_max,
+            parted: false,
+            counts,
+        }
     }
 
     /// Whether there is room for more. A marker at the end of a transaction does not wait for others.
@@ -95,9 +106,16 @@ impl<I> Gathered<I> {
         }
     }
 
+    /// Whether the target's open transaction waits for the end of a transaction: no other one may join it, or it would grow
+    /// without a limit.
+    pub(crate) fn is_parted(&self) -> bool {
+        self.parted
+    }
+
     /// The changes; there is room again.
     pub(crate) fn take_items(&mut self) -> Vec<I> {
         self.bytes = 0;
+        self.parted = true;
         std::mem::take(&mut self.items)
     }
 
@@ -108,6 +126,7 @@ impl<I> Gathered<I> {
         is_blank: bool,
         titles: impl Iterator<Item = &'t String>,
     ) -> Summary<P> {
+        self.parted = false;
         let counted = self.counts.iter_mut().zip(titles).filter(|(count, _)| **count > 0);
         let changes = counted.map(|(count, title)| (title.clone(), std::mem::take(count))).collect();
         let [markers, beats] = [&mut self.markers, &mut self.beats].map(std::mem::take);

@@ -195,7 +195,7 @@ impl TableLoader for Loader {
         }
         let recorded = records::chunks(&self.0, target, table).await?;
         let limit = TransactionLimit::of(target).await?;
-        let mut cutter = Cutter::new(table, &recorded, self.0.settings(), limit);
+        let mut cutter = Cutter::new(table, &recorded, self.0.settings()).within(limit, self.0.settings());
         let mut ready: Vec<ChunkRecord> = recorded.into_iter().filter(|chunk| !chunk.loaded).collect();
         let mut more = true;
         while more {

@@ -94,7 +94,11 @@ impl PendingChanges for TransactionBuffer {
     type Batch = ApplyBatch;
 
     fn takes_in(&self) -> bool {
-        self.gathered.takes_in(self.changes_max, self.open.is_none()) && self.held.is_none() && self.doubted.is_none()
+        let ends = self.gathered.is_parted() && self.open.is_none() && !self.is_empty();
+        self.gathered.takes_in(self.changes_max, self.open.is_none())
+            && self.held.is_none()
+            && self.doubted.is_none()
+            && !ends
     }
 
     fn is_between_transactions(&self) -> bool {

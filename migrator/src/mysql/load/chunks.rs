@@ -123,7 +123,7 @@ pub struct Cutter<'a> {
 
 impl<'a> Cutter<'a> {
     /// Goes on after the chunks that are recorded.
-    pub fn new(table: &'a Table, recorded: &[ChunkRecord], settings: &Settings, limit: TransactionLimit) -> Self {
+    pub fn new(table: &'a Table, recorded: &[ChunkRecord], settings: &Settings) -> Self {
         let last = recorded.last();
         Self {
             table,
@@ -131,9 +131,20 @@ impl<'a> Cutter<'a> {
             next: last.map_or(0, |chunk| chunk.number + 1),
             lo: last.and_then(|chunk| chunk.hi.clone()),
             finished: last.is_some_and(|chunk| chunk.hi.is_none()),
-            rows: rows_per_chunk(table, settings, limit),
+            rows: rows_per_chunk(table, settings),
             ranges: None,
         }
+    }
+
+    /// Keeps chunks below what the target takes in a transaction.
+    pub(crate) fn within(mut self, limit: TransactionLimit, settings: &Settings) -> Self {
+        if limit.is_low() {
+            // What is estimated must not lead to a chunk that the target refuses.
+            let each = (self.table.bytes / self.table.rows_estimated.max(1)).max(1);
+            let bytes = limit.batch_bytes(settings.copy_chunk_bytes);
+            self.rows = self.rows.min(limit.batch_rows((bytes / each).max(1)));
+        }
+        self
     }
 
     /// The next chunk; `None` after the last, whose upper end is open.
@@ -280,15 +291,10 @@ fn unreadable(table: &Table) -> Error {
 }
 
 /// How many rows make a chunk of about the right size; all of them where the table is small.
-fn rows_per_chunk(table: &Table, settings: &Settings, limit: TransactionLimit) -> u64 {
+fn rows_per_chunk(table: &Table, settings: &Settings) -> u64 {
     let workers = settings.copy_workers.clamp(1, 64) as u64;
     let even = table.bytes / (workers * CHUNKS_PER_WORKER);
     let bytes = even.clamp(CHUNK_BYTES_MIN, settings.copy_chunk_bytes.max(CHUNK_BYTES_MIN));
-    if limit.is_low() {
-        // What is estimated must not lead to a chunk that the target refuses.
-        let each = (table.bytes / table.rows_estimated.max(1)).max(1);
-        return limit.batch_rows((limit.batch_bytes(bytes) / each).max(1));
-    }
     if table.bytes <= bytes {
         return u64::MAX;
     }

@@ -123,7 +123,7 @@ async fn keys(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Resu
                 title(table),
                 table.rows_estimated
             ),
-            key_for(source, table, hidden).await?.statement,
+            key_for(source, table, hidden).await?,
         ));
     }
     findings.each(
@@ -165,18 +165,23 @@ pub(super) async fn primary_keys(
     let managed = service::of(&mut target.session).await?.is_managed();
     let plan = plan::read_in(&mut source.session, &mysql.databases()).await?;
     let hidden = hidden(source);
+    let without = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES t WHERE TABLE_SCHEMA IN ({databases})
+        AND NOT EXISTS (SELECT 1 FROM information_schema.STATISTICS s WHERE s.TABLE_SCHEMA = t.TABLE_SCHEMA
+            AND s.TABLE_NAME = t.TABLE_NAME AND s.INDEX_NAME = 'PRIMARY')";
+    let without = source.pairs(&without.replace("{databases}", &listed(mysql))).await?;
+    // A unique key of columns that are never NULL is enough where a column would be added, and not where a key is demanded.
+    let lacks = |table: &&Table| {
+        (table.key.is_empty() || *setting == KEY_SETTINGS[0].0)
+            && without.iter().any(|(schema, name)| *schema == table.schema && *name == table.name)
+    };
     let mut reported = 0;
-    for table in plan.tables.iter().filter(|table| table.key.is_empty()) {
+    for table in plan.tables.iter().filter(lacks) {
         let key = key_for(source, table, hidden).await?;
-        // One of columns that no log carries is a key to the target all the same.
-        if key.has_primary {
-            continue;
-        }
         reported += 1;
         if reported > LISTED_MAX {
             break;
         }
-        let give = match key.statement.as_str() {
+        let give = match key.as_str() {
             "" => "give it a primary key on the source that holds the columns by which it is partitioned".to_owned(),
             statement => format!("give it a key on the source: {statement}"),
         };
@@ -185,7 +190,7 @@ pub(super) async fn primary_keys(
             title(table)
         );
         let (remedy, fix) = if managed {
-            (give, key.statement)
+            (give, key)
         } else {
             (format!("let Headgate's account make tables without one: {grant}; or {give}"), grant.clone())
         };
@@ -202,17 +207,9 @@ fn hidden(source: &Side) -> &'static str {
     if source.version.is_mysql_from(8, 0, 23) || source.version.is_mariadb() { " INVISIBLE" } else { "" }
 }
 
-/// How a table gets a key that finds one row.
-struct NewKey {
-    /// Whether the table has a primary key, of columns that no log carries.
-    has_primary: bool,
-    /// The statement; empty where the table's partitions leave none.
-    statement: String,
-}
-
-/// How a table gets a key that finds one row. It may have a primary key, of columns that no log carries, and a column that
+/// The statement that gives a table a key that finds one row; empty where its partitions leave none. It may have a primary key, of columns that no log carries, and a column that
 /// counts already, of which there is one at most. A key of a partitioned table holds the columns of its partitions.
-async fn key_for(source: &mut Side, table: &Table, hidden: &str) -> Result<NewKey> {
+async fn key_for(source: &mut Side, table: &Table, hidden: &str) -> Result<String> {
     const WHAT: &str = "cannot read what a table has for a key";
     let of_it =
         format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", quote_literal(&table.schema), quote_literal(&table.name));
@@ -233,19 +230,23 @@ async fn key_for(source: &mut Side, table: &Table, hidden: &str) -> Result<NewKe
         let named = table.columns.iter().map(|column| quote_ident(&column.name));
         columns.extend(named.filter(|column| *column != quote_ident(first) && expression.contains(column.as_str())));
         if columns.len() == 1 && !expression.contains(&quote_ident(first)) {
-            return Ok(NewKey { has_primary, statement: String::new() });
+            return Ok(String::new());
         }
     }
     let columns = columns.join(", ");
     let column = format!("ADD COLUMN headgate_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT{hidden}");
-    let statement = if !counting.is_empty() {
+    Ok(if !table.key.is_empty() {
+        let key: Vec<String> = table.key.iter().map(|column| quote_ident(column)).collect();
+        format!("ALTER TABLE {name} ADD PRIMARY KEY ({})", key.join(", "))
+    } else if !counting.is_empty() && has_primary {
         format!("ALTER TABLE {name} ADD UNIQUE KEY headgate_id ({columns})")
+    } else if !counting.is_empty() {
+        format!("ALTER TABLE {name} ADD PRIMARY KEY ({columns})")
     } else if has_primary {
         format!("ALTER TABLE {name} {column}, ADD UNIQUE KEY headgate_id ({columns})")
     } else {
         format!("ALTER TABLE {name} {column}, ADD PRIMARY KEY ({columns})")
-    };
-    Ok(NewKey { has_primary, statement })
+    })
 }
 
 /// Rows that a cascade changes are in no log where the storage engine does it by itself.

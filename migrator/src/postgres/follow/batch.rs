@@ -45,7 +45,8 @@ impl PendingChanges for TransactionBuffer {
     type Batch = ApplyBatch;
 
     fn takes_in(&self) -> bool {
-        self.gathered.takes_in(CHANGES_MAX, self.open.is_none()) && self.held.is_none()
+        let ends = self.gathered.is_parted() && self.open.is_none() && self.end.is_some();
+        self.gathered.takes_in(CHANGES_MAX, self.open.is_none()) && self.held.is_none() && !ends
     }
 
     fn is_between_transactions(&self) -> bool {
