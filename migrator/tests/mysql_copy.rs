@@ -806,8 +806,9 @@ async fn chunks_stay_below_what_the_target_takes_in_a_transaction() {
             rows.extend(
                 (0..50).map(|id| format!("INSERT INTO shop.{table} VALUES ({id}, REPEAT(x'275CFE41', 25000))")),
             );
-            // Near what the target takes in a packet, and more than that where it is escaped.
-            rows.push(format!("INSERT INTO shop.{table} VALUES (1000, REPEAT(x'27', 1000000))"));
+            // More than the target takes in a packet, where it is escaped.
+            rows.push(format!("INSERT INTO shop.{table} VALUES (1000, REPEAT(x'27', 700000))"));
+            rows.push(format!("ANALYZE TABLE shop.{table}"));
         }
         define(&pair, false, &rows).await;
         let mysql = pair.migration("little", settings());

@@ -837,6 +837,14 @@ async fn a_distributed_transaction_of_which_the_follower_knows_nothing_stops_it_
     }
 }
 
+/// Both sides hold the same, told in less than a packet of the target.
+async fn same_sums(moving: &Moving) {
+    let sums = "SELECT id, LENGTH(b), CRC32(b) FROM shop.t";
+    let there = rows(&moving.pair.source, sums).await;
+    assert!(there.len() > 50, "{there:?}");
+    assert_eq!(there, rows(&moving.pair.target, sums).await);
+}
+
 /// A target that takes little at once.
 const LITTLE: &[(&str, &str)] =
     &[("max-binlog-cache-size", "1048576"), ("binlog-cache-size", "32768"), ("max-allowed-packet", "1M")];
@@ -857,7 +865,7 @@ async fn batches_stay_below_what_the_target_takes_and_a_larger_transaction_stops
         // One that is longer than a packet as it is written.
         moving.write(&["INSERT INTO t VALUES (1001, REPEAT(x'5C2700FE', 200000)), (1002, 'short')"]).await;
         moving.arrive(&mut running).await;
-        moving.assert_equal().await;
+        same_sums(&moving).await;
 
         moving.write(&["INSERT INTO t SELECT id + 2000, b FROM t WHERE id < 30"]).await;
         let failure = running.failure().await;
@@ -868,7 +876,7 @@ async fn batches_stay_below_what_the_target_takes_and_a_larger_transaction_stops
         moving.pair.target.run("", "SET GLOBAL max_binlog_cache_size = 67108864").await;
         let mut running = moving.follow();
         moving.arrive(&mut running).await;
-        moving.assert_equal().await;
+        same_sums(&moving).await;
         running.end().await;
     }
 }

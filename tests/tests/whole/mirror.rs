@@ -221,12 +221,17 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "what Cloud SQL and Azure give and take on MySQL is what RDS does, in other words; Neon has PostgreSQL alone",
+        "Neon has PostgreSQL alone, and RDS has MariaDB besides; from Cloud SQL's MySQL nothing could be granted to go back with",
         &[
-            "services::azure_moves_there_and_back",
             "services::cloud_sql_moves_there_and_back",
+            "services::neon_is_a_target",
             "services::neon_moves_there_and_back",
+            "services::rds_with_mariadb_moves_there_and_back",
         ],
+    ),
+    (
+        "on MySQL a privilege is part of its account, and an account of a service stays with all of its own; nothing is owned",
+        &["services::what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_elsewhere"],
     ),
     (
         "`headgate grants` prints for MySQL what every server grants; a service's administrator is enough",

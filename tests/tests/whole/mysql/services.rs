@@ -161,7 +161,7 @@ async fn rds_is_a_target() {
 }
 
 #[tokio::test]
-async fn azure_is_a_target_and_names_what_it_would_give_another_column() {
+async fn azure_is_a_target() {
     let world = between(Service::Azure, false, &Authority::new()).await;
     world.source.sql(DATABASE, "CREATE TABLE noted (what VARCHAR(40)); INSERT INTO noted VALUES ('a'), ('a')").await;
     // What Azure has made up a key for has one column more: here the source is asked to have it as well.
@@ -170,7 +170,7 @@ async fn azure_is_a_target_and_names_what_it_would_give_another_column() {
 }
 
 #[tokio::test]
-async fn cloud_sql_is_a_target_for_whom_may_grant_there() {
+async fn cloud_sql_is_a_target() {
     let world = between(Service::CloudSql, false, &Authority::new()).await;
     for _ in 0..4 {
         let checks = world.headgate.admin("PRECHECK MIGRATION m").await;

@@ -221,7 +221,7 @@ async fn what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_
     assert_eq!(world.target.value(DATABASE, others).await, "true");
 }
 
-/// From a server of one's own to one of the service's.
+/// From a server of one's own to one of the service's, where Headgate has a role of its own with what is printed for one.
 async fn is_a_target(service: Service) {
     let authority = Authority::new();
     let (source, target) = tokio::join!(Postgres::start(15), service.start(18, &authority, DATABASE));
@@ -249,16 +249,21 @@ async fn is_a_target(service: Service) {
 }
 
 #[tokio::test]
-async fn cloud_sql_is_a_target_with_what_is_printed_for_it() {
+async fn rds_is_a_target() {
+    is_a_target(Service::Rds).await;
+}
+
+#[tokio::test]
+async fn cloud_sql_is_a_target() {
     is_a_target(Service::CloudSql).await;
 }
 
 #[tokio::test]
-async fn azure_is_a_target_with_what_is_printed_for_it() {
+async fn azure_is_a_target() {
     is_a_target(Service::Azure).await;
 }
 
 #[tokio::test]
-async fn neon_is_a_target_with_what_is_printed_for_it() {
+async fn neon_is_a_target() {
     is_a_target(Service::Neon).await;
 }

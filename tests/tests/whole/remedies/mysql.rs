@@ -151,10 +151,7 @@ pub(super) const ROWS: Table = &[
     ),
     (
         Of::Finding("primary_keys"),
-        Shown::By(&[
-            "tables_without_a_key_are_named_where_the_target_demands_one_and_each_remedy_ends_that",
-            "azure_is_a_target_and_names_what_it_would_give_another_column",
-        ]),
+        Shown::By(&["tables_without_a_key_are_named_where_the_target_demands_one_and_each_remedy_ends_that"]),
     ),
     (Of::Finding("programs"), Shown::Advice("it counts what there is")),
     (Of::Finding("read_only_databases"), Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"])),
