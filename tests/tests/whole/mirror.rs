@@ -221,12 +221,11 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "Neon has PostgreSQL alone, and RDS has MariaDB besides; from Cloud SQL's MySQL nothing could be granted to go back with",
+        "what Cloud SQL and Azure give on MySQL is not enough to go there; Neon has PostgreSQL alone",
         &[
+            "services::azure_moves_there_and_back",
             "services::cloud_sql_moves_there_and_back",
-            "services::neon_is_a_target",
             "services::neon_moves_there_and_back",
-            "services::rds_with_mariadb_moves_there_and_back",
         ],
     ),
     (
